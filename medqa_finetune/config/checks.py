@@ -1,0 +1,164 @@
+"""Checks that the type of a setting does not make: ranges, choices, and settings that exclude each other."""
+
+import codecs
+import math
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medqa_finetune.config.schema import Config, CorpusConfig, MethodConfig, TrainConfig
+
+TRAINS = ("adapter", "all", "nothing")
+QUANTIZATIONS = ("none", "nf4", "fp4", "int8")
+PRECISIONS = ("auto", "bf16", "fp16", "fp32")
+SOURCES = ("embedded", "file", "hub")
+FORMATS = ("auto", "jsonl", "json", "csv", "parquet")
+HUBS = ("huggingface", "modelscope")
+SCHEDULERS = ("cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt")
+FOLDER_NAME = re.compile(r"[^\x00-\x1f/\\:*?\"<>|.][^\x00-\x1f/\\:*?\"<>|]*")
+FOLDER_NAME_BYTES = 200
+
+
+def faults(config: "Config") -> list[str]:
+    """Return every fault of the configuration, one line each; empty when there is none."""
+    return [*_top_faults(config), *_method_faults(config.method), *_size_faults(config), *_corpus_faults(config.corpus),
+            *_train_faults(config.train), *_evaluate_faults(config)]  # fmt: skip
+
+
+def _top_faults(config: "Config") -> Iterator[str]:
+    yield from _one_of("precision", config.precision, PRECISIONS)
+    yield from _at_least("seed", config.seed, 0)
+    if config.threads is not None:
+        yield from _at_least("threads", config.threads, 1)
+    names = {"method.name": config.method.name, "data.name": config.data.name}
+    if config.study:
+        names["study"] = config.study
+    for key, name in names.items():
+        if not is_folder_name(name):
+            yield (
+                f"{key}={name!r}: a folder name is wanted, without / \\ : or a leading dot, "
+                f"{FOLDER_NAME_BYTES} bytes at most."
+            )
+    if not config.outputs.strip() or "\0" in config.outputs:
+        yield f"outputs={config.outputs!r}: a folder is wanted."
+
+
+def is_folder_name(name: str) -> bool:
+    """Say whether `name` is safe as one folder's name on every common file system."""
+    try:
+        return bool(FOLDER_NAME.fullmatch(name)) and len(name.encode("utf-8")) <= FOLDER_NAME_BYTES
+    except UnicodeEncodeError:  # bytes of another encoding, typed in a terminal
+        return False
+
+
+def _method_faults(method: "MethodConfig") -> Iterator[str]:
+    yield from _one_of("method.trains", method.trains, TRAINS)
+    yield from _one_of("method.quantization", method.quantization, QUANTIZATIONS)
+    yield from _at_least("method.rank", method.rank, 1)
+    yield from _at_least("method.alpha", method.alpha, 1)
+    yield from _between("method.dropout", method.dropout, 0, 1)
+    if method.trains == "all" and method.quantization != "none":
+        yield (
+            f"method.quantization={method.quantization}: quantized weights cannot be trained; "
+            "allowed with method.trains=all: none."
+        )
+    modules = method.target_modules
+    if isinstance(modules, str):
+        yield from _one_of("method.target_modules", modules, ("all_linear", "a list of module names"))
+    elif not (isinstance(modules, Sequence) and modules and all(isinstance(name, str) and name for name in modules)):
+        yield f"method.target_modules={modules!r}: all_linear or a list of names is wanted, e.g. [q_proj,v_proj]."
+
+
+def _size_faults(config: "Config") -> Iterator[str]:
+    data = config.data
+    for key in ("train_size", "validation_size", "test_size"):
+        value = getattr(data, key)
+        if value is not None:
+            yield from _at_least(f"data.{key}", value, 1)
+    yield from _at_least("data.split_seed", data.split_seed, 0)
+    for key in ("scale", "near_duplicate_threshold"):
+        value = getattr(data, key)
+        if not 0 < value <= 1:
+            yield f"data.{key}={value}: a number above 0 and at most 1 is wanted."
+
+
+def _corpus_faults(corpus: "CorpusConfig") -> Iterator[str]:
+    yield from _one_of("corpus.source", corpus.source, SOURCES)
+    yield from _one_of("corpus.format", corpus.format, FORMATS)
+    yield from _one_of("corpus.hub", corpus.hub, HUBS)
+    yield from _between("corpus.max_reject_share", corpus.max_reject_share, 0, 1, closed=True)
+    if corpus.source == "file" and not corpus.path:
+        yield "corpus.path is missing: corpus.source=file wants corpus.path=FILE (or a folder)."
+    if corpus.source == "hub" and not corpus.repository:
+        yield "corpus.repository is missing: corpus.source=hub wants corpus.repository=owner/name."
+    try:
+        codecs.lookup(corpus.encoding)
+    except (LookupError, ValueError):
+        yield f"corpus.encoding={corpus.encoding!r}: not an encoding that Python knows; try utf-8, gb18030 or utf-16."
+    for key in ("question_prefix", "question_suffix", "answer_prefix"):
+        pattern = getattr(corpus, key)
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            yield f"corpus.{key}={pattern!r}: not a regular expression ({error})."
+    columns = [corpus.question] if isinstance(corpus.question, str) else corpus.question
+    if not (isinstance(columns, Sequence) and columns and all(isinstance(name, str) and name for name in columns)):
+        yield f"corpus.question={corpus.question!r}: a column name or a list of them is wanted."
+
+
+def _train_faults(train: "TrainConfig") -> Iterator[str]:
+    for key in ("batch_size", "micro_batch", "max_length", "logging_steps", "validations"):
+        yield from _at_least(f"train.{key}", getattr(train, key), 1)
+    if train.max_steps is not None:
+        yield from _at_least("train.max_steps", train.max_steps, 1)
+    yield from _at_least("train.warmup_steps_unmetered", train.warmup_steps_unmetered, 0)
+    for key in ("epochs", "learning_rate", "max_gradient_norm"):
+        value = getattr(train, key)
+        if not (math.isfinite(value) and value > 0):
+            yield f"train.{key}={value}: a number above 0 is wanted."
+    yield from _between("train.warmup_ratio", train.warmup_ratio, 0, 1)
+    yield from _between("train.weight_decay", train.weight_decay, 0, 1)
+    yield from _one_of("train.scheduler", train.scheduler, SCHEDULERS)
+    if train.micro_batch >= 1 and train.batch_size % train.micro_batch:
+        yield (
+            f"train.micro_batch={train.micro_batch}: must divide train.batch_size={train.batch_size}, "
+            "so that every optimizer step sees the same number of pairs."
+        )
+
+
+def _evaluate_faults(config: "Config") -> Iterator[str]:
+    evaluate = config.evaluate
+    for key in ("batch_size", "max_new_tokens"):
+        yield from _at_least(f"evaluate.{key}", getattr(evaluate, key), 1)
+    if evaluate.max_samples is not None:
+        yield from _at_least("evaluate.max_samples", evaluate.max_samples, 1)
+    metrics = metric_names()
+    for name in evaluate.metrics:
+        yield from _one_of("evaluate.metrics", name, metrics)
+    if not evaluate.metrics:
+        yield f"evaluate.metrics=[]: at least one is wanted; allowed: {', '.join(metrics)}."
+
+
+def metric_names() -> tuple[str, ...]:
+    """Return the names of the metrics that exist: the files of `evaluation/metrics/`, looked at without importing."""
+    folder = Path(__file__).parents[1] / "evaluation" / "metrics"
+    return tuple(sorted(path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "base")))
+
+
+def _one_of(key: str, value: Any, allowed: Sequence[str]) -> Iterator[str]:
+    if value not in allowed:
+        yield f"{key}={value}: allowed are {', '.join(allowed)}."
+
+
+def _at_least(key: str, value: int, least: int) -> Iterator[str]:
+    if value < least:
+        yield f"{key}={value}: a whole number of at least {least} is wanted."
+
+
+def _between(key: str, value: float, low: float, high: float, *, closed: bool = False) -> Iterator[str]:
+    inside = low <= value <= high if closed else low <= value < high
+    if not inside:
+        bound = "at most" if closed else "below"
+        yield f"{key}={value}: a number of at least {low} and {bound} {high} is wanted."

@@ -1,0 +1,151 @@
+"""How a door reads `key=value` arguments, and how its errors become one line and an exit code."""
+
+import difflib
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from medqa_finetune.errors import EXIT_INTERRUPTED, EXIT_RUN_FAILED, ConfigError, MedQAError
+
+T = TypeVar("T")
+
+HELP = ("--help", "-h")
+
+
+def wants_help(arguments: Sequence[str]) -> bool:
+    """Say whether usage was asked for."""
+    return any(argument in HELP for argument in arguments)
+
+
+def parse_options(schema: type[T], arguments: Sequence[str]) -> T:
+    """Return `schema` filled from `key=value` arguments.
+
+    Args:
+        schema: A dataclass, flat, each field of it with a default. Text fields take the value as typed (`run=010` is
+            the folder `010`), `null` being None; others are read as YAML.
+        arguments: What was typed after the command.
+
+    Raises:
+        ConfigError: an argument without `=`, an unknown or repeated key, or a value of the wrong type; names the key,
+            the value and the allowed keys.
+    """
+    hints = typing.get_type_hints(schema)
+    values: dict[str, Any] = {}
+    for argument in arguments:
+        key, equals, text = argument.partition("=")
+        if not equals:
+            raise ConfigError(f"{argument!r}: key=value is wanted; the keys are {_listed(hints)}.")
+        if key not in hints:
+            raise ConfigError(f"{argument!r}: unknown key {key!r}{_guess(key, hints)}; the keys are {_listed(hints)}.")
+        if key in values:
+            raise ConfigError(f"{argument!r}: {key} is given twice.")
+        values[key] = _value(argument, text, hints[key])
+    return _filled(schema, values, hints)
+
+
+def _filled(schema: type[T], values: dict[str, Any], hints: dict[str, Any]) -> T:
+    # OmegaConf checks types against the dataclass. A frozen dataclass arrives read-only, and so do its children.
+    config = OmegaConf.structured(schema)
+    for key, value in values.items():
+        OmegaConf.set_readonly(config, False)
+        try:
+            OmegaConf.update(config, key, value)
+        except OmegaConfBaseException as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"{key}={value!r}: {_type_name(hints[key])} is wanted ({reason}).") from None
+    try:
+        return typing.cast("T", OmegaConf.to_object(config))
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0]) from None
+
+
+def _value(argument: str, text: str, hint: Any) -> Any:
+    if str in _alternatives(hint):
+        return None if text == "null" and type(None) in _alternatives(hint) else text
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"{argument!r}: {_type_name(hint)} is wanted, and this cannot be read.") from None
+    if isinstance(value, list) and any(isinstance(part, list | dict) for part in value):
+        raise ConfigError(f"{argument!r}: {_type_name(hint)} is wanted, without lists inside.")
+    if value is None and type(None) not in _alternatives(hint):
+        raise ConfigError(f"{argument!r}: {_type_name(hint)} is wanted, got nothing.")
+    return value
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+def _type_name(hint: Any) -> str:
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "null"}
+    parts = [names.get(part, "a list such as [a,b]") for part in _alternatives(hint)]
+    return " or ".join(parts)
+
+
+def _listed(hints: dict[str, Any]) -> str:
+    return ", ".join(hints)
+
+
+def _guess(key: str, hints: dict[str, Any]) -> str:
+    close = difflib.get_close_matches(key.lstrip("+~-"), hints, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def run_door(door: Callable[[list[str]], int], arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a door and end the process with its exit code.
+
+    An error that the package raised on purpose is printed as `error: …` on standard error, without a traceback; any
+    other is a defect and keeps its traceback. A reader that went away (`| head`) ends the process quietly.
+
+    Args:
+        door: Takes the arguments, returns an exit code.
+        arguments: What was typed after the command; the process's own if None.
+    """
+    try:
+        code = door(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+    except MedQAError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes standard output once more while it exits; give that flush somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_RUN_FAILED
+    sys.exit(code)
+
+
+def aligned_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str] = ()) -> str:
+    """Return a plain text table, columns two spaces apart.
+
+    Args:
+        header: Column names, k of them.
+        rows: Cells, k per row. Characters that a terminal would obey (escape codes, line breaks) are shown escaped.
+        left: Names of columns aligned to the left; the others go to the right, as numbers do.
+    """
+    lines = [list(header), *([visible(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if name in left else cell.rjust(width)
+            for name, cell, width in zip(header, line, widths, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def visible(text: str) -> str:
+    """Return `text` with unprintable characters escaped (`\\x1b`), so that a terminal shows and does not obey them."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )

@@ -1,0 +1,139 @@
+"""What makes two runs the same run, and what a run's folder is called."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from medqa_finetune.config.checks import FOLDER_NAME_BYTES
+from medqa_finetune.config.schema import Config
+
+# Raised when the code changes so that the same settings give other results.
+RESULTS_VERSION = 1
+
+# Settings that cannot change the result: where things lie, how they are called, who is told.
+NOT_IDENTITY = (
+    "outputs", "study", "run_name", "overwrite", "threads", "tracker", "method.name", "data.name", "data.scale",
+    "data.train_size", "data.validation_size", "data.test_size", "corpus.name", "corpus.path", "corpus.hub",
+    "corpus.repository", "corpus.revision", "corpus.files", "corpus.max_reject_share", "model.name", "model.path",
+    "model.repository", "model.revision", "train.logging_steps", "train.warmup_steps_unmetered",
+)  # fmt: skip
+
+# Settings that a run which trains nothing does not depend on, and what of them still shapes its answers: how the base
+# is held, and how long a text may be.
+TRAINING_ONLY = ("train", "method", "data.train_size", "data.effective_train_size", "data.near_duplicate_threshold")
+BASELINE = ("method.quantization", "method.double_quantization", "train.max_length")
+
+
+@dataclasses.dataclass(frozen=True)
+class Fingerprints:
+    """What the settings point at: sha256 over the corpus bytes, and over the model's files."""
+
+    corpus: str
+    model: str
+
+
+def settings_of(config: Config, fingerprints: Fingerprints) -> dict[str, Any]:
+    """Return the whole configuration as nested plain values, with effective sizes and fingerprints beside it."""
+    settings = dataclasses.asdict(config)
+    settings["data"] |= {
+        "effective_train_size": config.train_size,
+        "effective_validation_size": config.validation_size,
+        "effective_test_size": config.test_size,
+    }
+    settings["corpus"]["sha256"] = fingerprints.corpus
+    settings["model"]["fingerprint"] = fingerprints.model
+    settings["results_version"] = RESULTS_VERSION
+    return settings
+
+
+def identity_of(settings: Mapping[str, Any]) -> str:
+    """Return 16 hexadecimal digits that two runs share exactly when nothing that can change their result differs."""
+    canonical = json.dumps(identity_settings(settings), sort_keys=True, ensure_ascii=False)
+    return _sha256(canonical)[:16]
+
+
+def identity_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that can change the result, as dotted keys with plain values."""
+    trains_nothing = settings["method"]["trains"] == "nothing"
+    return {
+        key: value
+        for key, value in flatten(settings).items()
+        if not _is_below(key, NOT_IDENTITY) and not (trains_nothing and _is_training_only(key))
+    }
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return one `key: old -> new` per identity setting in which two runs differ."""
+    before, after = identity_settings(old), identity_settings(new)
+    keys = sorted(before.keys() | after.keys())
+    return [
+        f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}"
+        for key in keys
+        if before.get(key) != after.get(key)
+    ]
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings as one level of dotted keys; lists stay values."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + str(key)] = value
+    return flat
+
+
+def _is_training_only(key: str) -> bool:
+    return _is_below(key, TRAINING_ONLY) and key not in BASELINE
+
+
+def _is_below(key: str, roots: tuple[str, ...]) -> bool:
+    return any(key == root or key.startswith(root + ".") for root in roots)
+
+
+# Settings that are left out of a folder's name: the first two parts of the name say them, or they change no result.
+NOT_NAMED = ("outputs", "study", "run_name", "overwrite", "threads", "tracker", "corpus.path", "corpus.name",
+             "method.name", "data.name", "model.name", "model.path")  # fmt: skip
+
+
+def run_name(config: Config, defaults: Mapping[str, Any], labels: Mapping[str, str]) -> str:
+    """Return the folder name of a run: `<method>_<data>`, then `__key=value` for what differs from the defaults.
+
+    Args:
+        config: The run's settings.
+        defaults: The values of the same groups without any single setting changed, as dotted keys.
+        labels: `{"model": name}` and `{"corpus": name}` where another than the default one is used.
+    """
+    trains_nothing = config.method.trains == "nothing"
+    parts = [config.method.name if trains_nothing else f"{config.method.name}_{config.data.name}"]
+    parts += [f"{kind}={_plain(label)}" for kind, label in labels.items()]
+    for key, value in flatten(dataclasses.asdict(config)).items():
+        named = not _is_below(key, NOT_NAMED) and not (trains_nothing and _is_training_only(key))
+        if named and value != defaults.get(key, value):
+            parts.append(f"{key}={_plain(_as_text(value))}")
+    return _short("__".join(parts))
+
+
+def _as_text(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _plain(text: str) -> str:
+    """Replace what a file system or a shell could trip over; a digest keeps two such texts apart."""
+    plain = "".join("-" if c in "/\\:*?\"<>|' $&;()[]{}`!#~" or not c.isprintable() else c for c in text)
+    return plain if plain == text else f"{plain[:40]}-{_sha256(text)[:6]}"
+
+
+def _short(name: str) -> str:
+    """Cut a name to what file systems allow in UTF-8 bytes; a digest of the whole keeps two such names apart."""
+    encoded = name.encode("utf-8")
+    if len(encoded) <= FOLDER_NAME_BYTES:
+        return name
+    return encoded[: FOLDER_NAME_BYTES - 10].decode("utf-8", errors="ignore") + "__" + _sha256(name)[:8]
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

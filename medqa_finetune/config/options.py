@@ -1,0 +1,101 @@
+"""The groups in `conf/` without Hydra: where they are, and one option of one group as a checked dataclass."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
+
+from medqa_finetune.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def conf_folder() -> Path:
+    """Return the folder of the YAML values: inside the package when installed, else `conf/` of the repository."""
+    package = Path(__file__).parents[1]
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
+
+
+def option_names(group: str) -> list[str]:
+    """Return the names that a group allows, sorted."""
+    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
+
+
+def load_group(group: str, name: str, schema: type[T], overrides: Sequence[str]) -> T:
+    """Return one option of a group, e.g. `corpus=csv`, with values changed by overrides.
+
+    Args:
+        group: Folder in `conf/`.
+        name: File in it, without `.yaml`.
+        schema: Dataclass that says which keys there are and of which type.
+        overrides: `key=value`, the key without the group's name.
+
+    Raises:
+        ConfigError: when there is no such option, an unknown key, a wrong type or a missing value; with what is
+            allowed.
+    """
+    names = option_names(group)
+    if name not in names:
+        raise ConfigError(f"{group}={name}: allowed are {', '.join(names) or 'none (no conf/' + group + ')'}.")
+    for override in overrides:
+        if "=" not in override.strip("="):
+            raise ConfigError(f"{group}.{override}: key=value is wanted.")
+    path = conf_folder() / group / f"{name}.yaml"
+    try:
+        values = OmegaConf.load(path)
+        config = OmegaConf.structured(schema)
+        _make_writable(config)
+        merged = OmegaConf.merge(config, values, OmegaConf.from_dotlist(list(overrides)))
+        result = OmegaConf.to_object(merged)
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{group}.{error.full_key} is missing: give {group}.{error.full_key}=VALUE.") from None
+    except (OmegaConfBaseException, YAMLError, ValueError, TypeError) as error:
+        raise ConfigError(_fault(group, error, schema)) from None
+    if not isinstance(result, schema):
+        raise ConfigError(f"{path}: a mapping of keys to values is wanted, got {type(result).__name__}.")
+    return result
+
+
+def split_overrides(arguments: Sequence[str], defaults: dict[str, str]) -> dict[str, tuple[str, list[str]]]:
+    """Sort `group=name` and `group.key=value` arguments by group.
+
+    Args:
+        arguments: As typed.
+        defaults: Name of the option for every group that may be given.
+
+    Returns:
+        For every group, the option's name and its overrides.
+
+    Raises:
+        ConfigError: when an argument belongs to no group.
+    """
+    names, overrides = dict(defaults), {group: list[str]() for group in defaults}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        group, dot, rest = key.partition(".")
+        if group not in defaults or not equals or (dot and not rest):
+            raise ConfigError(f"{argument}: allowed are {', '.join(f'{g}=NAME and {g}.KEY=VALUE' for g in defaults)}.")
+        if dot:
+            overrides[group].append(f"{rest}={value}")
+        else:
+            names[group] = value
+    return {group: (names[group], overrides[group]) for group in defaults}
+
+
+def _make_writable(node: Any) -> None:
+    # A frozen dataclass gives read-only nodes, which refuse to be merged into.
+    OmegaConf.set_readonly(node, None)
+    for key in node if OmegaConf.is_dict(node) else ():
+        if OmegaConf.is_config(child := node._get_node(key)):
+            _make_writable(child)
+
+
+def _fault(group: str, error: Exception, schema: type) -> str:
+    key = getattr(error, "full_key", None) or getattr(error, "key", None)
+    what = str(getattr(error, "msg", None) or error).splitlines()[0]
+    fields = ", ".join(getattr(schema, "__dataclass_fields__", {}))
+    return f"{group}.{key}: {what}. Allowed keys: {fields}." if key else f"{group}: {what}."

@@ -1,0 +1,250 @@
+"""Every setting of an experiment, typed. Values live in `conf/`; this file says what a value may be.
+
+The dataclasses are the schema that Hydra composes against: a misspelt key or a wrong type is refused at composition,
+before torch is imported. Checks that need more than one key live in `config/checks.py`.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from medqa_finetune.config.checks import faults
+from medqa_finetune.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """What of the base model is trained, and how its weights are held.
+
+    Attributes:
+        name: Short name, used for the run folder and in tables.
+        trains: `adapter` (low-rank), `all` (every weight) or `nothing` (the untuned base, a baseline row).
+        rank: Rank r of the adapter (Hu et al. 2021, arXiv:2106.09685).
+        alpha: Adapter scale; the update is multiplied by alpha / rank.
+        dropout: Dropout on the adapter's input, in [0, 1).
+        target_modules: `all_linear` (every linear layer but the head) or a list of module names.
+        quantization: How frozen weights are held: `none`, `nf4`, `fp4` (4 bits) or `int8`
+            (NF4: Dettmers et al. 2023, arXiv:2305.14314).
+        double_quantization: Quantize the 4-bit scales as well; saves about 0.4 bits a weight.
+        optimizer: Name of a transformers optimizer, used where CUDA is present.
+        optimizer_without_cuda: The one used elsewhere (paged optimizers need CUDA).
+    """
+
+    name: str = MISSING
+    trains: str = "adapter"
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.05
+    target_modules: Any = "all_linear"
+    quantization: str = "none"
+    double_quantization: bool = False
+    optimizer: str = "adamw_torch"
+    optimizer_without_cuda: str = "adamw_torch"
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How many pairs are trained on, and how held-out sets are cut.
+
+    Attributes:
+        name: Short name of the size, used for the run folder (`20k`).
+        train_size: Number of training pairs before `scale`; null takes every pair that is left.
+        scale: Multiplies `train_size`, `validation_size` and `test_size`; in (0, 1].
+        validation_size: Number of validation questions, the same for every `train_size`.
+        test_size: Number of test questions, the same for every `train_size`.
+        split_seed: Order of the questions, hence the split. Not the training seed.
+        near_duplicate_threshold: Jaccard similarity of character trigrams, in (0, 1], from which a training question
+            counts as a near-duplicate of a held-out one and is left out.
+    """
+
+    name: str = MISSING
+    train_size: int | None = MISSING
+    scale: float = 1.0
+    validation_size: int = 1000
+    test_size: int = 1000
+    split_seed: int = 0
+    near_duplicate_threshold: float = 0.8
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """Where pairs come from.
+
+    Attributes:
+        name: Short name, used for the run folder.
+        source: `embedded` (ships with the package), `file` (a local file) or `hub` (a public data set).
+        path: File or folder, for `file`; `.gz` and `.zst` are read directly.
+        format: `auto` (by file name), `jsonl`, `json`, `csv` or `parquet`.
+        encoding: Of text files, by name (`utf-8`, `gb18030`, …); a byte-order mark is accepted.
+        question: Column of the question; several are joined with a line break (title and text). Here and in `answer`,
+            `conversations.0.value` goes into lists and objects.
+        answer: Column of the answer.
+        id: Column of the row's id; null numbers the rows.
+        empty_values: Cells that mean "nothing here" in this corpus (`无`).
+        question_prefix: Regular expression removed from the front of a question.
+        question_suffix: Regular expression removed from the end of a question.
+        answer_prefix: Regular expression removed from the front of an answer.
+        repository: `owner/name` on the hub, for `hub`.
+        hub: `huggingface` or `modelscope`, for `hub`.
+        revision: Branch, tag or commit on the hub.
+        files: File names or patterns inside the repository, for `hub`.
+        max_reject_share: Share of rows that may be unusable before the corpus is refused; in [0, 1].
+    """
+
+    name: str = MISSING
+    source: str = MISSING
+    path: str | None = None
+    format: str = "auto"
+    encoding: str = "utf-8"
+    question: Any = "question"
+    answer: str = "answer"
+    id: str | None = None
+    empty_values: list[str] = field(default_factory=list)
+    question_prefix: str | None = None
+    question_suffix: str | None = None
+    answer_prefix: str | None = None
+    repository: str | None = None
+    hub: str = "huggingface"
+    revision: str = "main"
+    files: list[str] = field(default_factory=list)
+    max_reject_share: float = 0.01
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The base model.
+
+    Attributes:
+        name: Short name, used for the run folder and in tables.
+        path: Folder of a downloaded model, or `embedded:tiny` for the one that ships with the package.
+        repository: Where `scripts/download_model.py` gets it, `owner/name`; null for a local model.
+        revision: Branch, tag or commit of that repository.
+    """
+
+    name: str = MISSING
+    path: str = MISSING
+    repository: str | None = None
+    revision: str = "main"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How it is trained.
+
+    Attributes:
+        epochs: Passes over the training set; fractions are allowed.
+        max_steps: Optimizer steps at most; null leaves it to `epochs`.
+        batch_size: Pairs per optimizer step (the effective batch).
+        micro_batch: Pairs per forward pass; divides `batch_size`, the rest is accumulation.
+        learning_rate: Peak, after warm-up.
+        warmup_ratio: Share of the steps in which the learning rate rises, in [0, 1).
+        scheduler: Name of a transformers learning-rate schedule.
+        weight_decay: AdamW weight decay.
+        max_gradient_norm: Gradients are clipped to this norm.
+        max_length: Tokens per pair; what is longer is cut at the end and counted.
+        gradient_checkpointing: Trade about a third more compute for much less activation memory.
+        logging_steps: Steps between two points of the training curves.
+        validations: How often the validation loss is measured in a run, evenly spread; the last step is always one.
+        warmup_steps_unmetered: First steps left out of the throughput (allocator and kernel warm-up).
+    """
+
+    epochs: float = 1.0
+    max_steps: int | None = None
+    batch_size: int = 16
+    micro_batch: int = 4
+    learning_rate: float = 2e-4
+    warmup_ratio: float = 0.03
+    scheduler: str = "cosine"
+    weight_decay: float = 0.0
+    max_gradient_norm: float = 1.0
+    max_length: int = 1024
+    gradient_checkpointing: bool = True
+    logging_steps: int = 10
+    validations: int = 5
+    warmup_steps_unmetered: int = 2
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """How it is examined.
+
+    Attributes:
+        max_samples: Test questions answered, the first of a fixed order; null answers all.
+        batch_size: Questions per generated batch.
+        max_new_tokens: Tokens generated per answer at most.
+        metrics: Names of metrics (files in `evaluation/metrics/`).
+    """
+
+    max_samples: int | None = None
+    batch_size: int = 16
+    max_new_tokens: int = 512
+    metrics: list[str] = field(default_factory=lambda: ["rouge", "bleu", "perplexity"])
+
+
+@dataclass(frozen=True)
+class TrackerConfig:
+    """Who else is told of the training curves: names that transformers' `report_to` knows."""
+
+    name: str = "tensorboard"
+    report_to: list[str] = field(default_factory=lambda: ["tensorboard"])
+
+
+@dataclass(frozen=True)
+class Config:
+    """One experiment, whole.
+
+    Attributes:
+        outputs: Root of all run folders; relative to where the command was typed.
+        study: Folder below `outputs` that keeps runs of one kind together; empty for none.
+        run_name: Name of the run folder; filled in by `config/identity.py`, not by hand.
+        seed: Data order, adapter initialisation and dropout. Never the split.
+        precision: `auto` (bf16 or fp16 by the GPU, fp32 without one), `bf16`, `fp16` or `fp32`.
+        overwrite: Move a run folder aside that holds another run, or a finished one, and start anew.
+        threads: CPU threads for torch; null leaves it to torch.
+
+    Raises:
+        ConfigError: with every fault found, each with its key, the value got and what is allowed.
+    """
+
+    outputs: str = "outputs"
+    study: str = ""
+    run_name: str = ""
+    seed: int = 0
+    precision: str = "auto"
+    overwrite: bool = False
+    threads: int | None = None
+    method: MethodConfig = field(default_factory=MethodConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+
+    def __post_init__(self) -> None:
+        found = faults(self)
+        if found:
+            raise ConfigError("\n".join(found))
+
+    @property
+    def train_size(self) -> int | None:
+        """Training pairs after scaling; None for every pair that is left, 0 where nothing is trained."""
+        if self.method.trains == "nothing":
+            return 0
+        return None if self.data.train_size is None else scaled(self.data.train_size, self.data.scale)
+
+    @property
+    def validation_size(self) -> int:
+        """Validation questions after scaling."""
+        return scaled(self.data.validation_size, self.data.scale)
+
+    @property
+    def test_size(self) -> int:
+        """Test questions after scaling."""
+        return scaled(self.data.test_size, self.data.scale)
+
+
+def scaled(size: int, scale: float) -> int:
+    """Return `size` times `scale`, rounded, at least 1."""
+    return max(1, round(size * scale))

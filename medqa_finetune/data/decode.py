@@ -1,0 +1,173 @@
+"""From a file's bytes to lines of text: decompression, encodings, and nothing but a line feed as the end of a line."""
+
+import codecs
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import zstandard
+
+from medqa_finetune.errors import DataError
+
+CHUNK_BYTES = 1 << 20
+# One zstd block unpacks to at most 128 KiB from as few as 4 bytes, so the piece fed at once bounds the memory used.
+ZSTD_PIECE_BYTES = 1 << 13
+# A longer row is a sign of a file without line ends, or of a quote that is never closed.
+MAX_ROW_CHARS = 1 << 24
+# So many characters that happen to be good UTF-8 are no accident, whatever the configuration says.
+SURELY_UTF8_CHARS = 20
+NUL_SHARE = 0.2
+
+
+def read_lines(path: Path, encoding: str) -> Iterator[str]:
+    """Yield a text file's lines, each with its line feed; only the last may lack one.
+
+    Only a line feed ends a line, so U+2028, U+0085 and a lone carriage return inside a text stay where they are.
+
+    Raises:
+        DataError: when the file cannot be read, decompressed or decoded, or a line is over 16 Mi characters.
+    """
+    parts: list[str] = []
+    length = lines = 0
+    for text in read_text(path, encoding):
+        head, *rest = text.split("\n")
+        for following in rest:
+            yield "".join([*parts, head, "\n"])
+            lines += 1
+            parts, length, head = [], 0, following
+        parts.append(head)
+        length += len(head)
+        if length > MAX_ROW_CHARS:
+            raise DataError(f"{path}:{lines + 1}: over {MAX_ROW_CHARS:,} characters without a line end; is it text?")
+    if length:
+        yield "".join(parts)
+
+
+def read_text(path: Path, encoding: str) -> Iterator[str]:
+    """Yield a text file's content in pieces, without a byte-order mark at its front.
+
+    Raises:
+        DataError: when the file cannot be read, or is in another encoding; with the byte, the line and a guess.
+    """
+    decoder = _decoder(path, encoding)
+    first = b""
+    offset = newlines = 0
+    for chunk in _ended(read_chunks(path)):
+        if offset == 0 and chunk:
+            first = chunk
+            _refuse_other_encoding(path, encoding, chunk)
+        try:
+            text = decoder.decode(chunk, final=not chunk)
+        except UnicodeError as error:
+            raise DataError(_decoding_fault(path, encoding, error, (offset, newlines, chunk, first))) from None
+        if offset == 0:
+            text = text.removeprefix("\ufeff")
+        offset += len(chunk)
+        newlines += text.count("\n")
+        if text:
+            yield text
+
+
+def read_chunks(path: Path) -> Iterator[bytes]:
+    """Yield a file's bytes in pieces of about a mebibyte, decompressed when its name ends in `.gz` or `.zst`.
+
+    Raises:
+        DataError: when the file cannot be read, or its compressed data is damaged or cut short.
+    """
+    try:
+        with path.open("rb") as file:
+            if path.suffix == ".zst":
+                yield from _zstd_chunks(path, iter(lambda: file.read(ZSTD_PIECE_BYTES), b""))
+            elif path.suffix == ".gz":
+                with gzip.GzipFile(fileobj=file) as unpacked:
+                    yield from iter(lambda: unpacked.read(CHUNK_BYTES), b"")
+            else:
+                yield from iter(lambda: file.read(CHUNK_BYTES), b"")
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+        raise DataError(f"{path}: cannot be read: {error}. Fetch or copy the file again.") from error
+
+
+def _zstd_chunks(path: Path, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    # Not stream_reader: it takes a file that was cut short for one that has ended.
+    unpacker, begun = zstandard.ZstdDecompressor().decompressobj(), False
+    for piece in pieces:
+        data = piece
+        while data:
+            if unpacker.eof:
+                unpacker = zstandard.ZstdDecompressor().decompressobj()
+            out, begun = unpacker.decompress(data), True
+            data = unpacker.unused_data if unpacker.eof else b""
+            if out:
+                yield out
+    if begun and not unpacker.eof:
+        raise DataError(f"{path}: the compressed data is cut short. Fetch or copy the file again.")
+
+
+def guess_encoding(sample: bytes) -> str | None:
+    """Return the encoding that a piece of text most likely has, or None when nothing fits."""
+    for mark, name in ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+                       (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):  # fmt: skip
+        if sample.startswith(mark):
+            return name
+    if sample.count(0) > NUL_SHARE * len(sample):
+        return "utf-16-be" if sample[0::2].count(0) > sample[1::2].count(0) else "utf-16-le"
+    for name in ("utf-8", "gb18030", "big5", "shift_jis"):
+        try:
+            codecs.getincrementaldecoder(name)().decode(sample)  # not final: the sample may end inside a character
+        except UnicodeDecodeError:
+            continue
+        return name
+    return None
+
+
+def _ended(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the chunks that hold something, then an empty one."""
+    yield from filter(None, chunks)
+    yield b""
+
+
+def _decoder(path: Path, encoding: str) -> codecs.IncrementalDecoder:
+    try:
+        # `encode` knows text encodings only; the codecs registry would also hand out base64 and zip.
+        "".encode(encoding)
+        return codecs.getincrementaldecoder(encoding)()
+    except (LookupError, UnicodeError, ValueError):
+        raise DataError(
+            f"{path}: corpus.encoding={encoding!r} is no text encoding that Python knows; try utf-8, gb18030 or utf-16."
+        ) from None
+
+
+def _refuse_other_encoding(path: Path, encoding: str, sample: bytes) -> None:
+    """Refuse what would decode without an error, and to nonsense."""
+    name = codecs.lookup(encoding).name
+    if name.startswith(("utf-16", "utf-32")) or sample.count(0) <= NUL_SHARE * len(sample):
+        if name.startswith("utf-8") or not _surely_utf8(sample):
+            return
+        guess = "utf-8"
+    else:
+        guess = guess_encoding(sample) or "utf-16"
+    raise DataError(f"{path}: byte 0 (line 1): not {encoding} but, by its bytes, {guess}. Try corpus.encoding={guess}")
+
+
+def _surely_utf8(sample: bytes) -> bool:
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(sample)
+    except UnicodeDecodeError:
+        return False
+    return sum(character > "\x7f" for character in text[:CHUNK_BYTES]) >= SURELY_UTF8_CHARS
+
+
+def _decoding_fault(path: Path, encoding: str, error: UnicodeError, state: tuple[int, int, bytes, bytes]) -> str:
+    """Say where decoding failed. `state`: bytes and line feeds before the chunk, the chunk, the file's first chunk."""
+    offset, newlines, chunk, first = state
+    if not isinstance(error, UnicodeDecodeError):
+        return f"{path}: not {encoding}: {error}."
+    # The decoder puts bytes that it kept from the chunk before in front.
+    position = offset + len(chunk) - len(error.object) + error.start
+    line = newlines + error.object[: error.start].count(b"\n") + 1
+    where = f"{path}: byte {position:,} (line {line:,}): not {encoding}"
+    if codecs.lookup(encoding).name == "utf-8" and offset > 0 and _surely_utf8(first):
+        return f"{where}, though the text before it is. The file is damaged or mixed there; mend that line."
+    guess = guess_encoding(first if offset == 0 else chunk)
+    return f"{where}. Try corpus.encoding={guess}" if guess and guess != encoding else f"{where}. Is it a text file?"

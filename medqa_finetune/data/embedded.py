@@ -1,0 +1,209 @@
+"""The embedded default corpus: Chinese medical questions and answers that need no download.
+
+A table of conditions is crossed with a list of wordings. Every choice is plain arithmetic on positions in those
+files, so that the rows are the same, byte for byte, on every machine. NOT MEDICAL ADVICE: for demonstration only.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+GENERATOR_VERSION = 1
+"""Raise this whenever the code below changes what it yields from the same data files."""
+
+DATA_FILES = ("conditions.jsonl", "phrasings.json")
+
+QUESTIONS_PER_ASPECT = {"symptoms_department": 2, "causes_prevention": 2, "vignette": 4}
+"""How many questions one condition gets per aspect, where it is not `DEFAULT_QUESTIONS_PER_ASPECT`."""
+
+DEFAULT_QUESTIONS_PER_ASPECT = 3
+
+PASSAGES_PER_CONDITION = 6
+
+# What a patient with such a finding could not complain about, hence never part of a vignette.
+SILENT_FINDINGS = ("无症状", "无感觉", "无明显不适", "体检发现")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One line of the table of conditions.
+
+    Attributes:
+        name: What the condition is called.
+        department: The hospital department that treats it.
+        overview: One full sentence that says what it is.
+        causes: 2 to 4 short phrases.
+        symptoms: 4 to 6 short phrases.
+        examinations: 2 to 4 short phrases.
+        treatment: 2 to 4 short phrases, without doses.
+        care: 3 to 5 short phrases on daily life.
+        prevention: 2 or 3 short phrases.
+        urgent: 2 to 4 signs that call for help at once.
+    """
+
+    name: str
+    department: str
+    overview: str
+    causes: tuple[str, ...]
+    symptoms: tuple[str, ...]
+    examinations: tuple[str, ...]
+    treatment: tuple[str, ...]
+    care: tuple[str, ...]
+    prevention: tuple[str, ...]
+    urgent: tuple[str, ...]
+
+    def slots(self) -> dict[str, str]:
+        """What the placeholders of the answer and passage templates stand for."""
+        return {
+            "name": self.name,
+            "department": self.department,
+            "overview": self.overview,
+            "causes": "、".join(self.causes),
+            "causes2": "、".join(self.causes[:2]),
+            "cause": self.causes[0],
+            "symptoms": "、".join(self.symptoms),
+            "symptoms2": "、".join(self.symptoms[:2]),
+            "symptoms3": "、".join(self.symptoms[:3]),
+            "examinations": "、".join(self.examinations),
+            "examinations2": "、".join(self.examinations[:2]),
+            "examination": self.examinations[0],
+            "treatment": "、".join(self.treatment),
+            "treatment1": self.treatment[0],
+            "care": "、".join(self.care),
+            "prevention": "、".join(self.prevention),
+            "urgent": "、".join(self.urgent),
+        }
+
+
+def _read_bytes(name: str) -> bytes:
+    return files("medqa_finetune.data").joinpath("embedded_corpus", name).read_bytes()
+
+
+@cache
+def conditions() -> tuple[Condition, ...]:
+    """The table of conditions, in the order of the file."""
+    lines = _read_bytes("conditions.jsonl").decode("utf-8").splitlines()
+    return tuple(_condition(json.loads(line)) for line in lines)
+
+
+def _condition(record: Mapping[str, Any]) -> Condition:
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
+    return Condition(**fields)
+
+
+@cache
+def _phrasings() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(_read_bytes("phrasings.json"))
+    return loaded
+
+
+@cache
+def _departments() -> tuple[str, ...]:
+    return tuple(sorted({condition.department for condition in conditions()}))
+
+
+def embedded_sha256() -> str:
+    """The SHA-256, in hexadecimal, of the data files and the generator's version."""
+    digest = hashlib.sha256(f"generator {GENERATOR_VERSION}\n".encode())
+    for name in DATA_FILES:
+        content = _read_bytes(name)
+        digest.update(f"{name} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def embedded_rows() -> Iterator[dict[str, str]]:
+    """Yield every pair of the corpus in its fixed order.
+
+    Yields:
+        Rows with the keys `id`, `question`, `answer` and `department`; no question occurs twice.
+    """
+    rows: dict[str, tuple[str, str]] = {}
+    for condition_number, condition in enumerate(conditions()):
+        for aspect_number, aspect in enumerate(_phrasings()["questions"]):
+            answer = _answer(condition, aspect, aspect_number)
+            for question in _questions(condition, condition_number, aspect, aspect_number):
+                rows.setdefault(question, (answer, condition.department))
+    # Ordered by digest: neighbouring rows are about unrelated conditions, so that the first rows of the corpus are
+    # a fair sample of it, and no random generator is needed for that.
+    ordered = sorted(rows, key=lambda question: hashlib.sha256(question.encode()).hexdigest())
+    for number, question in enumerate(ordered):
+        answer, department = rows[question]
+        yield {"id": f"embedded-{number:05d}", "question": question, "answer": answer, "department": department}
+
+
+def _answer(condition: Condition, aspect: str, aspect_number: int) -> str:
+    """The one answer about this aspect of this condition.
+
+    Its form depends on the department and the aspect, not on the single condition: a model can learn it from
+    some conditions and apply it to others.
+    """
+    department_number = _departments().index(condition.department)
+    templates = _phrasings()["answers"][aspect]
+    closings = _phrasings()["closings"][aspect]
+    closing = closings[(department_number * 2 + aspect_number) % len(closings)]
+    template = templates[(department_number + aspect_number) % len(templates)]
+    return str(template.format(**condition.slots(), closing=closing))
+
+
+def _questions(condition: Condition, condition_number: int, aspect: str, aspect_number: int) -> Iterator[str]:
+    """The different questions about one aspect of one condition."""
+    templates: Sequence[str] = _phrasings()["questions"][aspect]
+    count = QUESTIONS_PER_ASPECT.get(aspect, DEFAULT_QUESTIONS_PER_ASPECT)
+    stride = len(templates) // count
+    complaints = [item for item in condition.symptoms if not any(mark in item for mark in SILENT_FINDINGS)]
+    patients = _patients(condition)
+    durations: Sequence[str] = _phrasings()["durations"]
+    for turn in range(count):
+        position = condition_number * 5 + aspect_number * 3 + turn
+        first, second, third = _three_complaints(complaints, turn)
+        yield templates[(condition_number + aspect_number * 3 + turn * stride) % len(templates)].format(
+            name=condition.name,
+            who=patients[position % len(patients)],
+            duration=durations[position % len(durations)],
+            s1=first,
+            s2=second,
+            s3=third,
+        )
+
+
+def _three_complaints(complaints: Sequence[str], turn: int) -> tuple[str, str, str]:
+    """Three complaints for one vignette; every turn starts at another one."""
+    count = len(complaints)
+    step = 1 + turn % 2  # so that two turns do not differ in their order alone
+    first, second, third = (complaints[(turn + step * offset) % count] for offset in range(3))
+    return first, second, third
+
+
+def _patients(condition: Condition) -> Sequence[str]:
+    """Who may plausibly have the condition: nobody asks about a grandfather's pregnancy."""
+    phrasings = _phrasings()
+    for group, names in phrasings["patient_groups"].items():
+        if condition.name in names:
+            patients: Sequence[str] = phrasings["patients"][group]
+            return patients
+    anyone: Sequence[str] = phrasings["patients"]["anyone"]
+    return anyone
+
+
+def pretraining_texts() -> Iterator[str]:
+    """Yield encyclopedia-like passages, one line each, about the same conditions.
+
+    They hold the same facts as the answers, but neither questions nor the frames and closings of the answers: what
+    a model learns from them is the language and the facts, not how to answer.
+    """
+    passages: dict[str, list[str]] = _phrasings()["passages"]
+    for variant in range(PASSAGES_PER_CONDITION):
+        for number, condition in enumerate(conditions()):
+            slots = condition.slots()
+            sentences = [
+                templates[(variant + aspect_number) % len(templates)].format(**slots)
+                for aspect_number, templates in enumerate(passages.values())
+            ]
+            start = (variant * 4 + number) % len(sentences)
+            rotated = sentences[start:] + sentences[:start]
+            yield "".join(rotated if variant % 2 == 0 else reversed(rotated))

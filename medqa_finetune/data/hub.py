@@ -1,0 +1,184 @@
+"""Public data sets: fetched once into a folder of their own, and used from there."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from medqa_finetune.config.schema import CorpusConfig
+from medqa_finetune.data.readers import FORMAT_OF_SUFFIX, format_of, matches
+from medqa_finetune.errors import DataError
+from medqa_finetune.record.files import write_json, write_text
+
+logger = logging.getLogger(__name__)
+
+MARKER = ".complete.json"
+UNFINISHED = ".downloading"
+
+
+def hub_folder(corpus: CorpusConfig) -> Path:
+    """Return where a data set's files lie: `corpus.path`, or `data/<name>` below the working folder."""
+    return Path(corpus.path).expanduser() if corpus.path else Path("data") / corpus.name
+
+
+def ensure_files(corpus: CorpusConfig, folder: Path) -> None:
+    """Fetch a data set unless its files are there already.
+
+    Raises:
+        DataError: when it cannot be fetched, or asks for a format that is not plain data.
+    """
+    check_patterns(corpus)
+    if is_complete(corpus, folder):
+        return
+    # Files put there by hand have no marker. An interrupted download has left one of its own.
+    if not (folder / MARKER).exists() and not (folder / UNFINISHED).exists() and not missing_files(corpus, folder):
+        return
+    fetch(corpus, folder)
+
+
+def fetch(corpus: CorpusConfig, folder: Path) -> None:
+    """Download a data set's files; what an interrupted download left is taken up again by the hub's library.
+
+    Raises:
+        DataError: when the hub cannot be reached, has no such data set, or not the files asked for.
+    """
+    check_patterns(corpus)
+    script = f"python scripts/download_data.py corpus={corpus.name}"
+    download = _downloads().get(corpus.hub)
+    if download is None:
+        raise DataError(f"corpus.hub={corpus.hub}: allowed are {', '.join(_downloads())}.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / UNFINISHED, f"{corpus.repository}\n")
+        logger.info("Fetching %s from %s into %s", corpus.repository, corpus.hub, folder)
+        download(corpus, folder)
+    except DataError:
+        raise
+    except Exception as error:  # the hubs' libraries raise whatever their network layer does
+        raise DataError(
+            f"{corpus.repository} could not be fetched from {corpus.hub} into {folder}: {_first_line(error)}\n"
+            f"Run `{script}` where there is a network (it goes on where it stopped), or put the files there by hand."
+        ) from error
+    missing = missing_files(corpus, folder)
+    if missing:
+        raise DataError(
+            f"{corpus.repository} at revision {corpus.revision} holds no {', '.join(missing)}.\n"
+            f"Look at the data set's files and give corpus.files=[…], then run `{script}`."
+        )
+    write_json(folder / MARKER, _marker(corpus, folder))
+    (folder / UNFINISHED).unlink(missing_ok=True)
+
+
+def is_complete(corpus: CorpusConfig, folder: Path) -> bool:
+    """Say whether a finished download of just this data set and revision lies in a folder, with its sizes."""
+    try:
+        marker = json.loads((folder / MARKER).read_text("utf-8"))
+        # Not which hub: the data set is the same wherever it was fetched from.
+        asked = [marker["repository"], modelscope_revision(marker["revision"]), marker["patterns"]]
+        sizes = {name: (folder / name).stat().st_size for name in marker["files"]}
+        wanted = [corpus.repository, modelscope_revision(corpus.revision), list(corpus.files)]
+        return asked == wanted and sizes == marker["files"]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return False
+
+
+def missing_files(corpus: CorpusConfig, folder: Path) -> list[str]:
+    """Return the names of `corpus.files` that a folder lacks; patterns are lacking only when none of them fits."""
+    names = list(_data_files(corpus, folder))
+    plain = [pattern for pattern in corpus.files if not set(pattern) & set("*?[")]
+    lacking = [name for name in plain if name not in names]
+    return lacking or ([] if names else list(corpus.files))
+
+
+def check_patterns(corpus: CorpusConfig) -> None:
+    """Refuse to fetch what is not plain data.
+
+    Raises:
+        DataError: when no repository or no files are named, or one is of another kind: no scripts, no pickles.
+    """
+    if not corpus.repository:
+        raise DataError("corpus.repository is missing: corpus.source=hub wants corpus.repository=owner/name.")
+    known = ", ".join(FORMAT_OF_SUFFIX)
+    if not corpus.files:
+        raise DataError(f"corpus.files is empty: name the files of {corpus.repository} to read ({known}).")
+    for pattern in corpus.files:
+        if not format_of(pattern) or ".." in Path(pattern).parts or Path(pattern).is_absolute():
+            raise DataError(f"corpus.files: {pattern}: only data files are read, never scripts or pickles: {known}.")
+
+
+def _downloads() -> dict[str, Callable[[CorpusConfig, Path], Any]]:
+    return {"huggingface": _from_huggingface, "modelscope": _from_modelscope}
+
+
+def _from_huggingface(corpus: CorpusConfig, folder: Path) -> None:
+    from huggingface_hub import snapshot_download
+
+    snapshot_download(
+        str(corpus.repository),
+        repo_type="dataset",
+        revision=huggingface_revision(corpus.revision),
+        allow_patterns=list(corpus.files),
+        local_dir=folder,
+    )
+
+
+def _from_modelscope(corpus: CorpusConfig, folder: Path) -> None:
+    try:
+        from modelscope.hub.snapshot_download import dataset_snapshot_download
+    except ImportError:
+        raise DataError(
+            f"{corpus.repository} is on ModelScope, whose library is not installed.\n"
+            "Run `pip install 'medqa-finetune[modelscope]'`."
+        ) from None
+    dataset_snapshot_download(
+        corpus.repository,
+        revision=modelscope_revision(corpus.revision),
+        allow_patterns=list(corpus.files),
+        local_dir=str(folder),
+    )
+
+
+def modelscope_revision(revision: str) -> str:
+    """Return a revision as ModelScope names it: its main branch is `master`."""
+    return "master" if revision == "main" else revision
+
+
+def huggingface_revision(revision: str) -> str:
+    """Return a revision as Hugging Face names it: its main branch is `main`."""
+    return "main" if revision == "master" else revision
+
+
+def _data_files(corpus: CorpusConfig, folder: Path) -> dict[str, int]:
+    """Return the files below a folder that the configuration asks for, with their sizes in bytes."""
+    found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        name: path.stat().st_size
+        for name, path in found.items()
+        if not name.startswith(".") and matches(name, corpus.files)
+    }
+
+
+def _marker(corpus: CorpusConfig, folder: Path) -> dict[str, Any]:
+    return {
+        "repository": corpus.repository,
+        "hub": corpus.hub,
+        "revision": corpus.revision,
+        "resolved_revision": resolved_revision(folder),
+        "patterns": list(corpus.files),
+        "files": _data_files(corpus, folder),
+    }
+
+
+def resolved_revision(folder: Path) -> str | None:
+    """Return the commit that huggingface_hub says it fetched: the first line of the notes it keeps for each file."""
+    for notes in sorted((folder / ".cache" / "huggingface" / "download").rglob("*.metadata")):
+        lines = notes.read_text("utf-8", "replace").splitlines()
+        if lines:
+            return lines[0].strip()
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no more is known'}"[:300]

@@ -1,0 +1,233 @@
+"""From a configuration to its three sets: prepared once for all training sizes, cached, checked on every use."""
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from filelock import FileLock, Timeout
+
+from medqa_finetune.config.schema import Config, CorpusConfig
+from medqa_finetune.data.intermediate import PairStore
+from medqa_finetune.data.ledger import Ledger
+from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.sources import corpus_sha256, read_pairs
+from medqa_finetune.data.splits import Division, Rows, SplitRules, divide
+from medqa_finetune.data.tables import BATCH_PAIRS, PairTable, write_pairs
+from medqa_finetune.errors import DataError
+from medqa_finetune.record.files import replace_folder, sha256_of, sha256_of_text, write_json
+from medqa_finetune.record.schema import DataManifest, SetManifest
+
+logger = logging.getLogger(__name__)
+
+# Raise it with every change that alters what preparation makes of the same bytes.
+PREPARATION_VERSION = 1
+MANIFEST = "manifest.json"
+FILES = ("pool.arrow", "validation.arrow", "test.arrow", "rejects.jsonl")
+# Settings of a corpus that say where it is, and not what its pairs are.
+PLACE_FIELDS = ("name", "source", "path", "repository", "hub", "revision", "files")
+
+Progress = Callable[[Iterable[Pair]], Iterable[Pair]]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three sets of an experiment, and what the record says of them."""
+
+    train: PairTable
+    validation: PairTable
+    test: PairTable
+    manifest: DataManifest
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared corpus, before a training size is chosen.
+
+    Attributes:
+        folder: Where it lies in the cache.
+        pool: All pairs that may be trained on, in order.
+        notes: The content of its `manifest.json`.
+    """
+
+    folder: Path
+    pool: PairTable
+    validation: PairTable
+    test: PairTable
+    notes: dict[str, Any]
+
+
+def prepare_splits(config: Config, cache: Path) -> Splits:
+    """Return an experiment's training, validation and test set.
+
+    Args:
+        config: The experiment.
+        cache: Folder that keeps prepared corpora; six cells of one matrix share one preparation.
+
+    Raises:
+        DataError: when the corpus cannot be used, or has fewer pairs than asked for.
+    """
+    data = config.data
+    rules = SplitRules(config.test_size, config.validation_size, data.split_seed, data.near_duplicate_threshold)
+    return take_splits(prepare(config.corpus, rules, cache), config.train_size)
+
+
+def take_splits(prepared: Prepared, train_size: int | None) -> Splits:
+    """Return the sets of a prepared corpus with the first `train_size` training pairs; None takes all, 0 none.
+
+    Raises:
+        DataError: when there are fewer.
+    """
+    notes, available = prepared.notes, len(prepared.pool)
+    if available < (1 if train_size is None else train_size):
+        raise DataError(_shortage(notes["counts"], train_size, available))
+    train = prepared.pool.prefix(available if train_size is None else train_size)
+    counts = dict(notes["counts"])
+    counts["test_answers_seen_in_training"] = sum(place < len(train) for place in notes["test_answers_first_seen"])
+    manifest = DataManifest(
+        corpus_sha256=notes["corpus_sha256"],
+        train=SetManifest(len(train), train.sha256),
+        validation=SetManifest(len(prepared.validation), notes["sets"]["validation"]),
+        test=SetManifest(len(prepared.test), notes["sets"]["test"]),
+        counts=counts,
+    )
+    return Splits(train, prepared.validation, prepared.test, manifest)
+
+
+def prepare(corpus: CorpusConfig, rules: SplitRules, cache: Path, progress: Progress = iter) -> Prepared:
+    """Return a corpus divided by the rules, from the cache if it is there and whole.
+
+    Two processes that want the same corpus prepare it once: the second waits for the first.
+
+    Args:
+        corpus: Where the pairs come from.
+        rules: How they are divided.
+        cache: Folder of prepared corpora; made if it is missing.
+        progress: Wraps the stream of pairs, to show how far reading has come.
+
+    Raises:
+        DataError: when the corpus cannot be used, or the cache not be written.
+    """
+    corpus_hash = corpus_sha256(corpus)
+    key = cache_key(corpus, rules, corpus_hash)
+    folder = cache / f"corpus-{key[:16]}"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _locked(cache / f".{folder.name}.lock"):
+            fault = cache_fault(folder, key)
+            if fault and folder.exists():
+                logger.warning("The prepared data in %s is damaged (%s); preparing it again.", folder, fault)
+            if fault:
+                logger.info("Preparing %s", corpus.name)
+                build = _Build(corpus, rules, progress, {"key": key, "corpus_sha256": corpus_hash})
+                replace_folder(folder, build.fill)
+            return _open(folder)
+    except OSError as error:
+        raise DataError(f"{cache}: prepared data cannot be kept here: {error.strerror or error}.") from error
+
+
+def cache_key(corpus: CorpusConfig, rules: SplitRules, corpus_hash: str) -> str:
+    """Return a hash of all that decides what preparation makes: bytes, columns, split; not the training size."""
+    whole = {"pairs": pairs_key(corpus, corpus_hash), "rules": asdict(rules)}
+    return sha256_of_text(json.dumps(whole, sort_keys=True))
+
+
+def pairs_key(corpus: CorpusConfig, corpus_hash: str) -> str:
+    """Return a hash of all that decides which pairs a corpus gives."""
+    shape = {name: value for name, value in asdict(corpus).items() if name not in PLACE_FIELDS}
+    whole = {"version": PREPARATION_VERSION, "bytes": corpus_hash, "corpus": shape}
+    return sha256_of_text(json.dumps(whole, sort_keys=True))
+
+
+def cache_fault(folder: Path, key: str) -> str | None:
+    """Return what is wrong with a prepared folder, or None when every byte is as it was written."""
+    try:
+        notes = json.loads((folder / MANIFEST).read_text("utf-8"))
+        if notes["key"] != key:
+            return "of another configuration"
+        for name in FILES:
+            path, expected = folder / name, notes["files"][name]
+            if path.stat().st_size != expected["size"] or sha256_of(path) != expected["sha256"]:
+                return f"{name} has changed"
+    except FileNotFoundError as error:
+        return f"{Path(str(error.filename)).name} is missing"
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        return f"{MANIFEST}: {type(error).__name__}"
+    return None
+
+
+@dataclass(frozen=True)
+class _Build:
+    """One preparation: fills an empty folder."""
+
+    corpus: CorpusConfig
+    rules: SplitRules
+    progress: Progress
+    notes: dict[str, str]
+
+    def fill(self, folder: Path) -> None:
+        """Write the sets, the rejects, and last the manifest."""
+        with (folder / "rejects.jsonl").open("wb") as rejects, PairStore(folder / "all.arrow") as store:
+            ledger = Ledger(rejects)
+            for pair in self.progress(read_pairs(self.corpus, ledger)):
+                store.add(pair, self.rules.split_seed)
+            keys = store.finish()
+            division = divide(keys, store.normalised, self.rules)
+            for name in ("test", "validation", "pool"):
+                write_pairs(folder / f"{name}.arrow", _batches(store, getattr(division, name)))
+        (folder / "all.arrow").unlink()
+        counts = dict(ledger.counts) | dict(division.counts)
+        logger.info("%s: %s", self.corpus.name, ", ".join(f"{name} {n:,}" for name, n in counts.items() if n))
+        write_json(folder / MANIFEST, self._manifest(folder, division, counts))
+
+    def _manifest(self, folder: Path, division: Division, counts: dict[str, int]) -> dict[str, Any]:
+        files = {name: folder / name for name in FILES}
+        return {
+            **self.notes,
+            "version": PREPARATION_VERSION,
+            "counts": counts,
+            "sets": {name: PairTable(folder / f"{name}.arrow").sha256 for name in ("validation", "test")},
+            "test_answers_first_seen": division.test_answers_first_seen,
+            "files": {name: {"size": p.stat().st_size, "sha256": sha256_of(p)} for name, p in files.items()},
+        }
+
+
+def _batches(store: PairStore, rows: Rows) -> Iterator[pa.RecordBatch]:
+    for start in range(0, len(rows), BATCH_PAIRS):
+        yield store.batch(rows[start : start + BATCH_PAIRS])
+
+
+def _open(folder: Path) -> Prepared:
+    pool, validation, test = (PairTable(folder / name) for name in FILES[:3])
+    return Prepared(folder, pool, validation, test, json.loads((folder / MANIFEST).read_text("utf-8")))
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("Another process is preparing this corpus; waiting for it.")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _shortage(counts: dict[str, int], train_size: int | None, available: int) -> str:
+    left_out = [
+        f"{name.replace('_', ' ')} {n:,}"
+        for name, n in counts.items()
+        if n and name.startswith(("rejected_", "dropped_", "exact_", "other_", "training_pairs_", "validation_pairs_"))
+    ]
+    return (
+        f"data.train_size={train_size or 1:,} (scaled): the corpus leaves {available:,} training pairs "
+        f"(of {counts['rows']:,} rows; left out: {', '.join(left_out) or 'nothing but the held-out sets'}).\n"
+        f"Ask for at most {available:,} with data.train_size=, a smaller data=20k, data.scale=, or another corpus."
+    )

@@ -1,0 +1,206 @@
+"""Which pairs are trained on, validated on and tested on. Decided per question, so that no question is in two sets.
+
+The order of the questions comes from a keyed hash of each: it depends neither on the order of the corpus nor on how
+many pairs are asked for, so smaller training sets are prefixes of larger ones and the held-out sets never change.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medqa_finetune.data.leakage import HeldOutIndex
+from medqa_finetune.errors import DataError
+
+NOT_WORD = re.compile(r"[\W_]+")
+WHITESPACE = re.compile(r"\s+")
+KEY_BYTES = 8
+BLOCK_QUESTIONS = 4096
+
+Rows = npt.NDArray[np.int64]
+Keys = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class SplitRules:
+    """How a corpus is divided.
+
+    Attributes:
+        test_size: Test questions, at least 1.
+        validation_size: Validation questions, at least 1.
+        split_seed: Decides the order of the questions.
+        near_duplicate_threshold: Jaccard similarity of trigrams from which questions count as the same, in (0, 1].
+    """
+
+    test_size: int
+    validation_size: int
+    split_seed: int
+    near_duplicate_threshold: float
+
+
+@dataclass(frozen=True)
+class PairKeys:
+    """Three 64-bit hashes of every pair, in the corpus's order.
+
+    A chance collision among a million questions has a probability of 3e-8 (n^2 / 2^65).
+    """
+
+    question: Keys
+    pair: Keys
+    answer: Keys
+
+
+@dataclass(frozen=True)
+class Division:
+    """Row numbers of each set, in order.
+
+    Attributes:
+        pool: Everything that may be trained on; a training set is a prefix of it.
+        counts: Pairs, or questions, left out, by reason.
+        test_answers_first_seen: For each test pair whose answer occurs word for word in the pool, where it does first.
+    """
+
+    test: Rows
+    validation: Rows
+    pool: Rows
+    counts: Counter[str] = field(default_factory=Counter)
+    test_answers_first_seen: list[int] = field(default_factory=list)
+
+
+def normalised_question(question: str) -> str:
+    """Return what makes two questions the same one: compatibility forms, case, spaces and punctuation do not count."""
+    text = unicodedata.normalize("NFKC", question).casefold()
+    # A question of signs alone is compared by its signs.
+    return NOT_WORD.sub("", text) or WHITESPACE.sub("", text) or question
+
+
+def key_of(text: str, seed: int = 0) -> int:
+    """Return a 64-bit keyed hash of a text, the same on every machine."""
+    digest = hashlib.blake2b(text.encode(), digest_size=KEY_BYTES, key=str(seed).encode()).digest()
+    return int.from_bytes(digest, "big")
+
+
+class _Questions:
+    """The distinct questions in seeded order, each with its rows."""
+
+    def __init__(self, keys: PairKeys, texts: Callable[[Rows], Sequence[str]]) -> None:
+        kept = np.sort(np.unique(keys.pair, return_index=True)[1])
+        self.duplicates = len(keys.pair) - len(kept)
+        ordered = keys.question[kept]
+        order = np.lexsort((kept, ordered))
+        self._rows: Rows = kept[order].astype(np.int64)
+        self._starts: Rows = np.flatnonzero(np.diff(ordered[order], prepend=~ordered[order][:1])).astype(np.int64)
+        self._ends: Rows = np.append(self._starts[1:], len(self._rows)).astype(np.int64)
+        self._texts = texts
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def first_rows(self, questions: Rows) -> Rows:
+        """Return each question's first pair in the corpus's order."""
+        return self._rows[self._starts[questions]]
+
+    def all_rows(self, questions: Rows) -> Rows:
+        """Return all pairs of the questions, those of one question beside each other."""
+        if not len(questions):
+            return np.empty(0, np.int64)
+        return np.concatenate([self._rows[self._starts[q] : self._ends[q]] for q in questions])
+
+    def n_rows(self, questions: Rows) -> int:
+        """Return how many pairs the questions have."""
+        return int((self._ends[questions] - self._starts[questions]).sum())
+
+    def near(self, questions: Rows, index: HeldOutIndex) -> npt.NDArray[np.bool_]:
+        """Say of each question whether it is a near-duplicate of a held-out one."""
+        found = [
+            index.near(self._texts(self.first_rows(questions[start : start + BLOCK_QUESTIONS])))
+            for start in range(0, len(questions), BLOCK_QUESTIONS)
+        ]
+        return np.array([flag for block in found for flag in block], dtype=np.bool_)
+
+    def index(self, questions: Rows, threshold: float) -> HeldOutIndex:
+        """Return an index over the questions, to find near-duplicates of them."""
+        return HeldOutIndex(self._texts(self.first_rows(questions)), threshold)
+
+
+def divide(keys: PairKeys, texts: Callable[[Rows], Sequence[str]], rules: SplitRules) -> Division:
+    """Divide a corpus into test set, validation set and training pool.
+
+    Args:
+        keys: Hashes of every pair; those of questions made with `rules.split_seed`.
+        texts: Gives the normalised questions of rows.
+        rules: Sizes, order and what counts as a near-duplicate.
+
+    Raises:
+        DataError: when there are too few questions for the held-out sets and one to train on.
+    """
+    questions, counts = _Questions(keys, texts), Counter[str]()
+    _check_enough(len(questions), rules)
+    test: Rows = np.arange(rules.test_size)
+    near_test = questions.index(test, rules.near_duplicate_threshold)
+    validation, end = _choose_validation(questions, near_test, rules)
+    near_validation = questions.index(validation, rules.near_duplicate_threshold)
+    rest: Rows = np.arange(end, len(questions))
+    like_test = questions.near(rest, near_test)
+    like_validation = ~like_test
+    like_validation[like_validation] = questions.near(rest[like_validation], near_validation)
+    pool = questions.all_rows(rest[~like_test & ~like_validation])
+
+    counts["questions"] = len(questions)
+    counts["exact_duplicates"] = questions.duplicates
+    held_out = np.concatenate([test, validation])
+    counts["other_answers_to_held_out_questions"] = questions.n_rows(held_out) - len(held_out)
+    passed_over = np.setdiff1d(np.arange(rules.test_size, end), validation)
+    counts["validation_questions_near_duplicates_of_test"] = len(passed_over)
+    counts["validation_pairs_near_duplicates_of_test"] = questions.n_rows(passed_over)
+    counts["training_questions_near_duplicates"] = int((like_test | like_validation).sum())
+    counts["training_pairs_near_duplicates_of_test"] = questions.n_rows(rest[like_test])
+    counts["training_pairs_near_duplicates_of_validation"] = questions.n_rows(rest[like_validation])
+    counts["training_pool"] = len(pool)
+    test_rows = questions.first_rows(test)
+    seen = _first_seen(keys.answer[test_rows], keys.answer[pool])
+    counts["test_answers_seen_in_training_pool"] = len(seen)
+    return Division(test_rows, questions.first_rows(validation), pool, counts, seen)
+
+
+def _check_enough(n_questions: int, rules: SplitRules) -> None:
+    wanted = rules.test_size + rules.validation_size
+    if n_questions <= wanted:
+        raise DataError(
+            f"data.test_size + data.validation_size (scaled) = {rules.test_size:,} + {rules.validation_size:,}, but "
+            f"the corpus has {n_questions:,} distinct questions, and some must be left to train on.\n"
+            "Give smaller data.test_size= and data.validation_size=, a smaller data.scale=, or another corpus."
+        )
+
+
+def _choose_validation(questions: _Questions, near_test: HeldOutIndex, rules: SplitRules) -> tuple[Rows, int]:
+    """Return the validation questions, and the first question after them: near-duplicates of a test one are skipped."""
+    chosen: list[Any] = []
+    position = rules.test_size
+    while len(chosen) < rules.validation_size:
+        block: Rows = np.arange(position, min(position + rules.validation_size - len(chosen), len(questions)))
+        if not len(block):
+            raise DataError(
+                f"data.validation_size={rules.validation_size:,} (scaled): only {len(chosen):,} questions are no "
+                "near-duplicates of a test question "
+                f"(data.near_duplicate_threshold={rules.near_duplicate_threshold:g}).\n"
+                "Give a smaller data.validation_size= or data.test_size=, or another corpus."
+            )
+        chosen.extend(block[~questions.near(block, near_test)])
+        position += len(block)
+    return np.array(chosen, np.int64), position
+
+
+def _first_seen(test_answers: Keys, pool_answers: Keys) -> list[int]:
+    """Return, for each test answer that the pool holds too, the first place in the pool."""
+    places = np.flatnonzero(np.isin(pool_answers, test_answers))
+    first: dict[int, int] = {}
+    for place in places:
+        first.setdefault(int(pool_answers[place]), int(place))
+    return sorted(first[int(answer)] for answer in test_answers if int(answer) in first)

@@ -1,0 +1,192 @@
+"""The door to scoring: a run's predictions once more, or any file of predictions."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, wants_help
+from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError
+from medqa_finetune.evaluation.answers import Answer, collect, read_answers
+from medqa_finetune.record.files import write_text
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import EvaluationRecord, Record
+
+USAGE = """\
+Score answers again, without a model.
+
+  python -m medqa_finetune.evaluate run=DIR           predictions of a run; its record takes the scores
+  python -m medqa_finetune.evaluate predictions=FILE  JSON Lines of {"id", "question", "reference" or "references",
+                                                      "prediction"}
+Options:
+  format=text|json   a table, or one JSON object {"n", "scores": {name: {"value", "signature"}}}    default text
+  items=true|false   with the scores of every answer                                                default false
+  metrics=[rouge,…]  files in medqa_finetune/evaluation/metrics       default [rouge,bleu,perplexity]; a run's own
+  output=FILE        write the JSON object there as well
+"""
+FORMATS = ("text", "json")
+DEFAULT_METRICS = ("rouge", "bleu", "perplexity")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions:
+    """What can be typed after `evaluate`; exactly one of `run` and `predictions` is wanted.
+
+    Attributes:
+        run: Folder of a run.
+        predictions: File of JSON Lines.
+        format: `text` or `json`.
+        items: Whether the answers' own scores are printed too.
+        metrics: Names of metrics; a run's own are always among them.
+        output: Where to write the JSON object.
+
+    Raises:
+        ConfigError: an impossible choice.
+    """
+
+    run: str | None = None
+    predictions: str | None = None
+    format: str = "text"
+    items: bool = False
+    metrics: list[str] = dataclasses.field(default_factory=lambda: list(DEFAULT_METRICS))
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.run is None) == (self.predictions is None):
+            raise ConfigError("exactly one of run=DIR and predictions=FILE is wanted; --help says more.")
+        if self.format not in FORMATS:
+            raise ConfigError(f"format={self.format}: allowed: {', '.join(FORMATS)}.")
+        if self.output is not None and (not self.output.strip() or Path(self.output).is_dir()):
+            raise ConfigError(f"output={self.output}: the name of a file is wanted.")
+        if self.output is not None and self.predictions is not None and _same(self.output, self.predictions):
+            raise ConfigError(f"output={self.output}: would overwrite the predictions; another file is wanted.")
+
+
+def main() -> NoReturn:
+    """Score what the command line names, and end the process."""
+    run_door(evaluate)
+
+
+def evaluate(arguments: list[str]) -> int:
+    """Score what `arguments` name, print the result, and return the exit code.
+
+    Raises:
+        ConfigError: an option is unknown or impossible.
+        DataError: predictions are missing, too few or broken.
+        RunError: another process is working on the run.
+    """
+    if wants_help(arguments):
+        print(USAGE, end="")
+        return EXIT_DONE
+    options = parse_options(EvaluateOptions, arguments)
+    record, rows = _of_run(options) if options.run is not None else _of_file(options)
+    content: dict[str, Any] = {
+        "n": record.n,
+        "scores": {name: dataclasses.asdict(score) for name, score in record.scores.items()},
+    }
+    if options.items:
+        content["items"] = rows
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+    if options.output is not None:
+        _write(Path(options.output), text + "\n")
+    print(text if options.format == "json" else as_text(record, rows if options.items else []))
+    return EXIT_DONE
+
+
+def as_text(record: EvaluationRecord, rows: Sequence[dict[str, Any]]) -> str:
+    """Return the scores as a table, with shares of odd answers below, then the answers' own scores if there are any."""
+    table = [
+        [name, f"{score.value:.2f}", str(record.n), score.signature] for name, score in sorted(record.scores.items())
+    ]
+    parts = [aligned_table(["score", "value", "n", "signature"], table, left=["score", "signature"])]
+    shares = {
+        "empty": record.empty_rate,
+        "cut at the length limit": record.truncated_rate,
+        "repeated 4-grams": record.repetition_rate,
+    }
+    parts.append(", ".join(f"{name} {value:.1%}" for name, value in shares.items() if value is not None))
+    if rows:
+        header = list(rows[0])
+        cells = [[str(row["id"]), *(f"{row[name]:.2f}" for name in header[1:])] for row in rows]
+        parts.append(aligned_table(header, cells, left=["id"]))
+    return "\n\n".join(parts)
+
+
+def _of_file(options: EvaluateOptions) -> tuple[EvaluationRecord, list[dict[str, Any]]]:
+    from medqa_finetune.evaluation.score import score_answers
+
+    return score_answers(read_answers(Path(str(options.predictions))), options.metrics)
+
+
+def _of_run(options: EvaluateOptions) -> tuple[EvaluationRecord, list[dict[str, Any]]]:
+    from medqa_finetune.evaluation.score import score_answers
+
+    run = RunDir(Path(str(options.run)))
+    record = run.read()
+    if record is None:
+        raise DataError(f"run={options.run}: no {run.record_path.name} in there; the folder of a run is wanted.")
+    with run.lock():
+        own = _evaluate_setting(record, "metrics") or []
+        fresh, rows = score_answers(_answers_of(run, record), [*own, *options.metrics])
+        before = record.evaluation
+        if before is not None:
+            fresh = dataclasses.replace(
+                before,
+                scores=fresh.scores,
+                empty_rate=fresh.empty_rate,
+                truncated_rate=fresh.truncated_rate,
+                repetition_rate=fresh.repetition_rate,
+            )
+        if not _holds(run.results_path, fresh):
+            run.write_results(fresh)
+        if before != fresh:
+            run.update(evaluation=fresh)
+    return fresh, rows
+
+
+def _answers_of(run: RunDir, record: Record) -> list[Answer]:
+    rows = run.read_predictions()
+    wanted = _wanted(record)
+    if not rows or (wanted is not None and len(rows) != wanted):
+        raise DataError(
+            f"{run.predictions_path}: {len(rows)} predictions, and the run has {wanted or 'one or more'} test "
+            "questions; the same command that trained it goes on with the missing ones."
+        )
+    return collect(enumerate(rows, start=1), run.predictions_path)
+
+
+def _wanted(record: Record) -> int | None:
+    """Return how many questions the run is examined on; None when the record does not say."""
+    if record.evaluation is not None:
+        return record.evaluation.n
+    most = _evaluate_setting(record, "max_samples")
+    n = record.data_manifest.test.n if record.data_manifest is not None else None
+    return min(n, most) if n is not None and most is not None else n or most
+
+
+def _evaluate_setting(record: Record, key: str) -> Any:
+    group = record.config.get("evaluate")
+    return group.get(key) if isinstance(group, dict) else None
+
+
+def _holds(path: Path, results: EvaluationRecord) -> bool:
+    try:
+        return bool(json.loads(path.read_bytes()) == dataclasses.asdict(results))
+    except (OSError, ValueError):
+        return False
+
+
+def _same(one: str, other: str) -> bool:
+    return Path(one).resolve() == Path(other).resolve()
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise ConfigError(f"output={path}: cannot be written ({error.strerror}).") from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""What a metric is, and how one is found by its name."""
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from medqa_finetune.errors import ConfigError
+from medqa_finetune.evaluation import metrics
+from medqa_finetune.evaluation.answers import Answer
+from medqa_finetune.record.schema import Score
+
+Item = dict[str, float]
+
+
+class Metric(ABC):
+    """A way to score answers.
+
+    What is counted per item is separate from the aggregate, so that a bootstrap or a paired test can aggregate any
+    choice of items without counting again.
+
+    Attributes:
+        names: Names of the scores that it gives. A column of an item that has such a name is that item's own score;
+            other columns are counts that only the aggregate needs.
+    """
+
+    names: tuple[str, ...]
+
+    @abstractmethod
+    def signature(self, name: str, answers: Sequence[Answer]) -> str:
+        """Return how the score `name` of these answers is computed; only equal signatures compare."""
+
+    @abstractmethod
+    def items(self, answers: Sequence[Answer]) -> list[Item]:
+        """Return one dict of columns per answer, in order."""
+
+    @abstractmethod
+    def corpus(self, answers: Sequence[Answer], items: Sequence[Item]) -> dict[str, Score]:
+        """Return the scores of all answers from their items; a score that cannot be had is absent, never 0.
+
+        Args:
+            answers: n of them, one at least.
+            items: What `items` gave for them, n in the same order.
+        """
+
+
+def metric_names() -> list[str]:
+    """Return the names of the metrics that exist: the files beside this one."""
+    return sorted(module.name for module in pkgutil.iter_modules(metrics.__path__) if module.name != "base")
+
+
+def find_metric(name: str) -> Metric:
+    """Return the metric of a name, i.e. `METRIC` of `evaluation/metrics/<name>.py`.
+
+    Raises:
+        ConfigError: there is no such metric; lists those that exist.
+    """
+    if name not in metric_names():
+        raise ConfigError(f"metrics: {name!r} is unknown; allowed: {', '.join(metric_names())}.")
+    module = importlib.import_module(f"{metrics.__name__}.{name}")
+    metric = getattr(module, "METRIC", None)
+    if not isinstance(metric, Metric):
+        raise ConfigError(f"metrics: {module.__name__} has no METRIC that is a Metric.")
+    return metric
+
+
+def characters(text: str) -> str:
+    """Return the tokens of the character metrics: every code point that is not white space, in order, as one text."""
+    return "".join(text.split())
+
+
+def reference_count(answers: Sequence[Answer]) -> int | None:
+    """Return how many references each answer has; None where that varies."""
+    counts = {len(answer.references) for answer in answers}
+    return counts.pop() if len(counts) == 1 else None

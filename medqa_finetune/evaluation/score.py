@@ -1,0 +1,68 @@
+"""From answers to scores."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from medqa_finetune.errors import ConfigError, DataError
+from medqa_finetune.evaluation.answers import Answer
+from medqa_finetune.evaluation.metrics.base import characters, find_metric
+from medqa_finetune.record.schema import EvaluationRecord, Score
+
+REPEATED_ORDER = 4
+
+
+def score_answers(answers: Sequence[Answer], metrics: Sequence[str]) -> tuple[EvaluationRecord, list[dict[str, Any]]]:
+    """Score answers; every one of them counts in every score.
+
+    Args:
+        answers: n of them.
+        metrics: Names of files in `evaluation/metrics/`; one named twice counts once.
+
+    Returns:
+        The record, its timings left None for the caller to fill in, and one row per answer, in order: `id` and the
+        answer's own scores, e.g. `rouge1`, `rouge2`, `rougeL`, `bleu`.
+
+    Raises:
+        DataError: there are no answers, or they do not carry what a metric needs.
+        ConfigError: no metric is named, or one that does not exist.
+    """
+    if not answers:
+        raise DataError("no answers to score; one at least is wanted.")
+    if not metrics:
+        raise ConfigError("metrics: none is named; one at least is wanted.")
+    chosen = [find_metric(name) for name in dict.fromkeys(metrics)]
+    rows: list[dict[str, Any]] = [{"id": answer.id} for answer in answers]
+    scores: dict[str, Score] = {}
+    for metric in chosen:
+        items = metric.items(answers)
+        scores |= metric.corpus(answers, items)
+        for row, item in zip(rows, items, strict=True):
+            row |= {name: item[name] for name in metric.names if name in item}
+    record = EvaluationRecord(
+        n=len(answers),
+        scores=scores,
+        empty_rate=sum(map(is_empty, (answer.prediction for answer in answers))) / len(answers),
+        truncated_rate=_truncated_rate(answers),
+        repetition_rate=_repetition_rate(answers),
+    )
+    return record, rows
+
+
+def is_empty(text: str) -> bool:
+    """Say whether a text has no visible character: nothing, white space, or zero-width characters."""
+    return not any(character.isprintable() and not character.isspace() for character in text)
+
+
+def _truncated_rate(answers: Sequence[Answer]) -> float | None:
+    known = [answer.hit_limit for answer in answers if answer.hit_limit is not None]
+    return sum(known) / len(answers) if len(known) == len(answers) else None
+
+
+def _repetition_rate(answers: Sequence[Answer]) -> float | None:
+    every = distinct = 0
+    for answer in answers:
+        text = characters(answer.prediction)
+        grams = [text[start : start + REPEATED_ORDER] for start in range(len(text) - REPEATED_ORDER + 1)]
+        every += len(grams)
+        distinct += len(set(grams))
+    return 1 - distinct / every if every else None

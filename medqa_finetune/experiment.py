@@ -1,0 +1,75 @@
+"""One experiment, from configuration to record, every stage in order."""
+
+import dataclasses
+import logging
+from pathlib import Path
+
+from medqa_finetune.config.identity import Fingerprints
+from medqa_finetune.config.schema import Config
+from medqa_finetune.data.sources import corpus_sha256
+from medqa_finetune.errors import ConfigError
+from medqa_finetune.lifecycle import begin, recording_failure
+from medqa_finetune.log import log_to
+from medqa_finetune.model.locate import fingerprint_model, locate_model
+from medqa_finetune.record.files import write_bytes
+from medqa_finetune.record.run_dir import RunDir, now
+from medqa_finetune.record.schema import EvaluationRecord, Record
+
+log = logging.getLogger(__name__)
+
+
+def run_experiment(config: Config) -> Record:
+    """Run one experiment to its end, or return its record where that has been done before.
+
+    Raises:
+        MedQAError: bad input (nothing is written then), or the run failed (the record says why).
+    """
+    model_folder = locate_model(config.model)
+    fingerprints = Fingerprints(corpus_sha256(config.corpus), fingerprint_model(model_folder))
+    run = RunDir(Path(config.outputs) / config.study / config.run_name)
+    try:
+        with run.lock():
+            finished = begin(run, config, fingerprints)
+            if finished is not None:
+                log.info("%s: done before, nothing to do", run.path)
+                return finished
+            with log_to(run.log_path), recording_failure(run):
+                return _run_stages(run, config, model_folder)
+    except OSError as error:
+        raise ConfigError(f"outputs={config.outputs}: cannot be written ({error}).") from None
+
+
+def _run_stages(run: RunDir, config: Config, model_folder: Path) -> Record:
+    # Imported here, so that bad input is refused before torch is loaded.
+    from medqa_finetune.data.encode import EncodedSet, Encoder
+    from medqa_finetune.data.prepare import prepare_splits
+    from medqa_finetune.evaluation.answers import read_answers
+    from medqa_finetune.evaluation.generate import generate_answers
+    from medqa_finetune.evaluation.score import score_answers
+    from medqa_finetune.model.load import choose_device, load_model, set_threads
+    from medqa_finetune.record.environment import describe_environment
+    from medqa_finetune.training.curves import draw_curves
+    from medqa_finetune.training.fit import TrainingSets, fit
+
+    set_threads(config.threads)
+    device = choose_device(config.precision)
+    run.update(environment=describe_environment(device.name, device.precision))
+
+    splits = prepare_splits(config, Path(config.outputs) / "cache")
+    loaded = load_model(model_folder, config.method, device, config.seed)
+    encoder = Encoder(loaded.tokenizer, config.train.max_length)
+    run.update(data_manifest=splits.manifest, parameters=loaded.parameters)
+
+    if config.method.trains != "nothing":
+        sets = TrainingSets(EncodedSet(encoder.encode(splits.train)), EncodedSet(encoder.encode(splits.validation)))
+        trained = fit(loaded, sets, config, run)
+        write_bytes(run.curves_path, draw_curves(run.read_metrics(), config.run_name))
+        run.update(status="trained", train=trained)
+
+    questions = splits.test[: config.evaluate.max_samples]
+    generated = generate_answers(loaded.model, encoder, questions, config.evaluate, run)
+    scored, _ = score_answers(read_answers(run.predictions_path), config.evaluate.metrics)
+    evaluation: EvaluationRecord = dataclasses.replace(scored, **generated.speed())
+    run.write_results(evaluation)
+    run.update(status="evaluated", evaluation=evaluation)
+    return run.update(status="done", finished=now())

@@ -1,0 +1,1 @@
+"""Many experiments: each in a process of its own."""

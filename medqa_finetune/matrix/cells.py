@@ -1,0 +1,72 @@
+"""A cell of the matrix: one experiment that was asked for, checked and named before anything runs."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from medqa_finetune.config.compose import compose_defaults, to_config
+from medqa_finetune.config.identity import Fingerprints, identity_of, run_name, settings_of
+from medqa_finetune.config.schema import Config
+from medqa_finetune.data.sources import corpus_sha256
+from medqa_finetune.model.locate import EMBEDDED_PREFIX, fingerprint_model, locate_model
+from medqa_finetune.record.run_dir import RunDir
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One experiment that was asked for.
+
+    Attributes:
+        config: Its settings, `run_name` filled in.
+        fingerprints: Of the corpus and model it points at.
+        overrides: What was typed for it.
+    """
+
+    config: Config
+    fingerprints: Fingerprints
+    overrides: tuple[str, ...]
+
+    @property
+    def run(self) -> RunDir:
+        """The cell's run folder."""
+        return RunDir(Path(self.config.outputs) / self.config.study / self.config.run_name)
+
+    @property
+    def identity(self) -> str:
+        """What this cell shares with every other that gives the same result."""
+        return identity_of(settings_of(self.config, self.fingerprints))
+
+
+def make_cell(composed: DictConfig, hydra_config: Any, overrides: tuple[str, ...] = ()) -> Cell:
+    """Check what Hydra composed and name the run; `hydra_config` is Hydra's own node of the same composition.
+
+    Raises:
+        MedQAError: a setting is impossible, or the corpus or model is not there.
+    """
+    config = to_config(composed)
+    folder = locate_model(config.model)
+    fingerprints = Fingerprints(corpus_sha256(config.corpus), fingerprint_model(folder))
+    choices = hydra_config.runtime.choices
+    defaults = compose_defaults(choices, hydra_config.job.config_name)
+    labels = {
+        "model": "" if choices.model == defaults.choices["model"] else _model_label(config, fingerprints),
+        "corpus": "" if choices.corpus == defaults.choices["corpus"] else _corpus_label(config, fingerprints),
+    }
+    name = run_name(config, defaults.settings, {kind: label for kind, label in labels.items() if label})
+    return Cell(dataclasses.replace(config, run_name=name), fingerprints, overrides)
+
+
+def _model_label(config: Config, fingerprints: Fingerprints) -> str:
+    """Return the model's name; local folders, which anybody may call anything, with a digest of their content."""
+    if config.model.repository or config.model.path.startswith(EMBEDDED_PREFIX):
+        return config.model.name
+    return f"{Path(config.model.path).name}-{fingerprints.model[:6]}"
+
+
+def _corpus_label(config: Config, fingerprints: Fingerprints) -> str:
+    """Return the corpus's name; local files with a digest of their content."""
+    if config.corpus.path is None:
+        return config.corpus.name
+    return f"{Path(config.corpus.path).name.partition('.')[0]}-{fingerprints.corpus[:6]}"

@@ -1,0 +1,11 @@
+"""The classes under the one name that Hydra takes plugins from; see `register_matrix`."""
+
+from medqa_finetune.matrix import launcher, sweeper
+
+
+class LocalLauncher(launcher.LocalLauncher):
+    """`hydra/launcher=local`."""
+
+
+class MatrixSweeper(sweeper.MatrixSweeper):
+    """`hydra/sweeper=matrix`."""

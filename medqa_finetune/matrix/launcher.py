@@ -1,0 +1,165 @@
+"""A Hydra launcher that gives every cell a fresh process, so that its memory figures and its failures are its own."""
+
+import dataclasses
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from medqa_finetune.errors import ConfigError, MedQAError, RunError
+from medqa_finetune.lifecycle import announce
+from medqa_finetune.matrix.cells import Cell, make_cell
+from medqa_finetune.matrix.process import cell_command, run_cell
+from medqa_finetune.matrix.progress import Progress, outcome
+from medqa_finetune.record.schema import Record
+
+PLUGIN_MODULE = "hydra_plugins.medqa_finetune_matrix"
+
+
+@dataclasses.dataclass
+class LocalLauncherConfig:
+    """`hydra/launcher=local`: one cell after another, each in a fresh process."""
+
+    _target_: str = f"{PLUGIN_MODULE}.LocalLauncher"
+
+
+@dataclasses.dataclass
+class MatrixSweeperConfig:
+    """`hydra/sweeper=matrix`: the product of all swept values.
+
+    Attributes:
+        params: Values swept when the command line does not say otherwise, as in Hydra's basic sweeper.
+    """
+
+    _target_: str = f"{PLUGIN_MODULE}.MatrixSweeper"
+    max_batch_size: int | None = None
+    params: dict[str, str] | None = None
+
+
+def register_matrix() -> None:
+    """Make launcher and sweeper known to Hydra; to be called before Hydra starts.
+
+    Hydra takes plugins from its own namespace package only. Ours lies in a folder of this package, since files that a
+    wheel puts into a folder shared with other wheels are easily lost when one of them is removed.
+    """
+    folder = str(Path(__file__).parent / "discovery")
+    if folder not in sys.path:
+        sys.path.append(folder)
+    store = ConfigStore.instance()
+    store.store(group="hydra/launcher", name="local", node=LocalLauncherConfig)
+    store.store(group="hydra/sweeper", name="matrix", node=MatrixSweeperConfig)
+
+
+class LocalLauncher(Launcher):
+    """Checks all cells, then runs one after another; a cell that fails does not stop the others."""
+
+    def __init__(self) -> None:
+        self._context: HydraContext | None = None
+        self._config: DictConfig | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Remember what Hydra composes with."""
+        self._context = hydra_context
+        self._config = config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run every cell that is not done yet, and return how each ended, in the order asked for.
+
+        Raises:
+            MedQAError: a cell cannot run at all; none has been started then.
+        """
+        cells = distinct(self._check_all(job_overrides))
+        with _sigterm_as_exit():
+            return [
+                _job_return(cell, self._run(cell, f"[{number}/{len(cells)}]"))
+                for number, cell in enumerate(cells, start=1)
+            ]
+
+    def _check_all(self, job_overrides: Sequence[Sequence[str]]) -> list[Cell]:
+        assert self._context is not None, "setup() comes first"  # noqa: S101
+        assert self._config is not None, "setup() comes first"  # noqa: S101
+        loader = self._context.config_loader
+        cells: list[Cell] = []
+        faults: dict[str, None] = {}
+        for overrides in job_overrides:
+            try:
+                composed = loader.load_sweep_config(self._config, list(overrides))
+                cells.append(make_cell(composed, composed.hydra, tuple(overrides)))
+            except MedQAError as error:
+                faults[str(error)] = None
+        if faults:
+            # One fault is often every cell's: it is said once.
+            raise ConfigError("\n".join(faults))
+        for cell in cells:
+            if not cell.config.overwrite:
+                announce(cell.run, cell.config, cell.fingerprints)
+        return cells
+
+    def _run(self, cell: Cell, label: str) -> Record | None:
+        record = cell.run.read()
+        if record is not None and record.status == "done" and not cell.config.overwrite:
+            print(f"{label} {cell.config.run_name}  done before, untouched", file=sys.stderr, flush=True)
+            return record
+        started = time.monotonic()
+        progress = Progress(f"{label} {cell.config.run_name}", cell.run)
+        record = run_cell(cell_command(cell.overrides), cell.run, progress.show)
+        progress.finish(f"{outcome(record)}  in {time.monotonic() - started:.0f} s")
+        return record
+
+
+def distinct(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells without those that would repeat another's run, and say which were left out.
+
+    Raises:
+        ConfigError: two different runs would share a folder.
+    """
+    kept: dict[str, Cell] = {}
+    for cell in cells:
+        first = kept.setdefault(str(cell.run.path), cell)
+        if first is cell:
+            continue
+        if first.identity != cell.identity:
+            both = f"{' '.join(first.overrides)} and {' '.join(cell.overrides)}"
+            raise ConfigError(f"{cell.run.path} would hold two different runs: {both}.")
+        print(f"{' '.join(cell.overrides)} is the same run as {first.config.run_name}: run once", file=sys.stderr)
+    return list(kept.values())
+
+
+def _job_return(cell: Cell, record: Record | None) -> JobReturn:
+    done = record is not None and record.status == "done"
+    if done:
+        result: object = None
+    elif record is None:
+        result = RunError(f"the process left no readable record in {cell.run.path}")
+    else:
+        reason = record.failure.message if record.failure else "no reason recorded"
+        result = RunError(f"{record.status}: {reason} (log: {cell.run.log_path})")
+    return JobReturn(
+        overrides=filter_overrides(cell.overrides),
+        working_dir=str(cell.run.path),
+        task_name=cell.config.run_name,
+        status=JobStatus.COMPLETED if done else JobStatus.FAILED,
+        _return_value=result,
+    )
+
+
+class _sigterm_as_exit:  # noqa: N801 (used as a function)
+    """Let SIGTERM end the launcher as Ctrl-C does, so that the running cell is stopped in good order."""
+
+    def __enter__(self) -> None:
+        self._previous = signal.signal(signal.SIGTERM, self._exit)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._previous)
+
+    @staticmethod
+    def _exit(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)

@@ -1,0 +1,108 @@
+"""Find a model's files and check that they are whole and safe, before anything heavy is imported."""
+
+import hashlib
+import json
+import os
+from importlib.resources import files
+from pathlib import Path
+
+from medqa_finetune.config.schema import ModelConfig
+from medqa_finetune.errors import ModelError
+
+EMBEDDED_PREFIX = "embedded:"
+WHOLE_FILE_BYTES = 64 * 2**20
+NO_NETWORK = "HF_HUB_OFFLINE"
+
+
+def locate_model(model: ModelConfig) -> Path:
+    """Return the folder of the model's files.
+
+    A folder at `model.path` comes first, then a copy of `model.repository` in the Hugging Face cache. Nothing is
+    downloaded here: a run that starts is a run that has what it needs.
+
+    Raises:
+        ModelError: there is no such folder, or it misses a file, or its weights are not safetensors.
+    """
+    folder = _embedded(model.path) if model.path.startswith(EMBEDDED_PREFIX) else Path(model.path).expanduser()
+    if not folder.exists() and model.repository:
+        folder = _in_hub_cache(model) or folder
+    if not folder.is_dir():
+        raise ModelError(_missing(model))
+    _check_files(folder)
+    return folder
+
+
+def _embedded(path: str) -> Path:
+    name = path.removeprefix(EMBEDDED_PREFIX)
+    folder = Path(str(files("medqa_finetune.model") / name))
+    if not name or not (folder / "config.json").is_file():
+        raise ModelError(f"model.path={path}: no such model ships with the package; allowed: {EMBEDDED_PREFIX}tiny.")
+    return folder
+
+
+def _in_hub_cache(model: ModelConfig) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(str(model.repository), revision=model.revision, local_files_only=True))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError):
+        return None
+
+
+def _missing(model: ModelConfig) -> str:
+    kind = "is not a folder" if Path(model.path).exists() else "no such folder"
+    if not model.repository:
+        return f"model.path={model.path}: {kind}; a folder with config.json, safetensors and a tokenizer is wanted."
+    return (
+        f"model.path={model.path}: {kind}, and {model.repository} is not in the Hugging Face cache. Download it with "
+        f"`python scripts/download_model.py --source modelscope --model {model.name}` (or --source huggingface).\n"
+        "Without a GPU or the weights, `python -m medqa_finetune.train -m profile=demo` runs everything on what ships."
+    )
+
+
+def _check_files(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder}: config.json is missing; a folder saved with save_pretrained is wanted.")
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise ModelError(f"{index}: not a safetensors index. Download the model again.") from None
+        lost = [shard for shard in shards if not (folder / str(shard)).is_file()]
+        if lost:
+            raise ModelError(
+                f"{index} names {lost[0]}, which is missing ({len(lost)} of {len(shards)}). Download it again."
+            )
+    elif not (folder / "model.safetensors").is_file():
+        others = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
+        found = f" (found {', '.join(others[:3])}: pickled weights can run code and are not read)" if others else ""
+        raise ModelError(f"{folder}: model.safetensors is missing{found}; only safetensors weights are loaded.")
+
+
+def fingerprint_model(folder: Path) -> str:
+    """Return a sha256 over the model's files.
+
+    Small files are hashed whole. Of large weight files the size, the safetensors header (names, shapes, offsets) and
+    evenly spaced 64 KiB samples are hashed, so that a model of many gigabytes takes well under a second.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".json", ".safetensors", ".jinja", ".txt", ".model") and path.is_file():
+            digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+            _add_content(digest, path)
+    return digest.hexdigest()
+
+
+def _add_content(digest: "hashlib._Hash", path: Path) -> None:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size <= WHOLE_FILE_BYTES:
+            digest.update(file.read())
+            return
+        header_bytes = int.from_bytes(file.read(8), "little")
+        digest.update(file.read(min(header_bytes, WHOLE_FILE_BYTES)))
+        for part in range(256):
+            file.seek(part * (size - 2**16) // 255, os.SEEK_SET)
+            digest.update(file.read(2**16))

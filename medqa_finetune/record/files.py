@@ -1,0 +1,117 @@
+"""Files that are whole or not there: written beside, flushed to disk, renamed into place."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+TEMPORARY_PREFIX = ".writing-"
+BLOCK = 1 << 16
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a binary file that takes the place of `path` when the block ends well, and leaves no trace otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+        sync_folder(path.parent)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file, atomically."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a whole UTF-8 text file, atomically."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write indented UTF-8 JSON, atomically. NaN and infinity are refused, since JSON has neither."""
+    write_text(path, json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def append_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Append rows as JSON Lines in one write, flushed to disk before it returns.
+
+    A last line that a crash tore is cut off first: the new rows would otherwise continue it.
+    """
+    text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    with path.open("ab+") as file:
+        _cut_torn_line(file)
+        file.write(text.encode("utf-8"))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _cut_torn_line(file: BinaryIO) -> None:
+    end = start = file.seek(0, os.SEEK_END)
+    tail = b""
+    # Backwards, block by block: files of predictions grow long, and are almost always whole.
+    while start > 0 and b"\n" not in tail:
+        start = max(0, start - BLOCK)
+        file.seek(start)
+        tail = file.read(min(BLOCK, end - start))
+    whole = start + tail.rfind(b"\n") + 1
+    if whole < end:
+        file.truncate(whole)
+
+
+def replace_folder(path: Path, fill: Callable[[Path], Any]) -> None:
+    """Let `fill` write a new folder beside `path`, then put it in `path`'s place.
+
+    The old folder is renamed away before the new one takes its name, and deleted last: at every moment one of the
+    two is whole on disk.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY_PREFIX))
+    fresh.chmod(0o755)
+    retired = fresh.with_name(fresh.name + "-old")
+    try:
+        fill(fresh)
+        if path.exists():
+            path.rename(retired)
+        fresh.rename(path)
+        sync_folder(path.parent)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        if retired.exists() and not path.exists():
+            retired.rename(path)
+        shutil.rmtree(retired, ignore_errors=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to disk, so that a rename in it survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file's bytes, as hexadecimal text, in bounded memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_text(text: str) -> str:
+    """Return the sha256 of a text's UTF-8 bytes, as hexadecimal text."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()

@@ -1,0 +1,222 @@
+"""The only reader and writer of a run folder."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
+
+from medqa_finetune.errors import DataError, RunError
+from medqa_finetune.record.files import TEMPORARY_PREFIX, append_lines, write_json, write_text
+from medqa_finetune.record.schema import SCHEMA_VERSION, EvaluationRecord, Record
+
+RECORD_NAME = "record.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDir:
+    """The folder of one run: where each file lies, and how the record in it is read and written."""
+
+    path: Path
+
+    @property
+    def record_path(self) -> Path:
+        """The truth about the run."""
+        return self.path / RECORD_NAME
+
+    @property
+    def config_path(self) -> Path:
+        """The resolved configuration, as YAML."""
+        return self.path / "config.yaml"
+
+    @property
+    def adapter_path(self) -> Path:
+        """The chosen weights with their tokenizer."""
+        return self.path / "adapter"
+
+    @property
+    def checkpoints_path(self) -> Path:
+        """Where the trainer may keep its own files."""
+        return self.path / "checkpoints"
+
+    @property
+    def predictions_path(self) -> Path:
+        """One line per answered question."""
+        return self.path / "predictions.jsonl"
+
+    @property
+    def results_path(self) -> Path:
+        """Scores with signatures; can be made again from the predictions alone."""
+        return self.path / "eval_results.json"
+
+    @property
+    def curves_path(self) -> Path:
+        """Plot of losses and learning rate."""
+        return self.path / "training_curves.png"
+
+    @property
+    def metrics_path(self) -> Path:
+        """One line per logged step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def tensorboard_path(self) -> Path:
+        """Event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def log_path(self) -> Path:
+        """What the run printed."""
+        return self.path / "log.txt"
+
+    def lock(self) -> FileLock:
+        """Take the run for this process.
+
+        The lock lies beside the folder, so that the folder can be moved aside while it is held, and is freed by the
+        operating system when the process ends, however it ends.
+
+        Raises:
+            RunError: another process holds it, or the place is not writable.
+        """
+        # Absolute, for the folder may be given as `.`, which has no name to call the lock after.
+        path = self.path.absolute()
+        lock = FileLock(path.parent / f".{path.name}.lock")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(f"{self.path}: another process is working on this run. Wait for it, or stop it.") from None
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot be locked ({error.strerror}); a writable folder is wanted.") from None
+        return lock
+
+    def read(self) -> Record | None:
+        """Return the record, or None where there is none.
+
+        Raises:
+            DataError: the file is torn, of another schema, or holds a value of the wrong type; says where.
+        """
+        return read_record(self.record_path) if self.record_path.is_file() else None
+
+    def write(self, record: Record) -> Record:
+        """Write the record atomically, and return it."""
+        write_json(self.record_path, dataclasses.asdict(record))
+        return record
+
+    def update(self, **changes: Any) -> Record:
+        """Change fields of the record that is there, write it, and return it."""
+        record = self.read()
+        if record is None:
+            raise RunError(f"{self.record_path} is gone: the run folder was changed while the run was going on.")
+        return self.write(record.updated(**changes))
+
+    def write_config(self, text: str) -> None:
+        """Write `config.yaml`."""
+        write_text(self.config_path, text)
+
+    def log_metrics(self, row: dict[str, Any]) -> None:
+        """Append one line to `metrics.jsonl`."""
+        append_lines(self.metrics_path, [row])
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return the lines of `metrics.jsonl`, oldest first; a torn last line is left out."""
+        return read_lines(self.metrics_path) if self.metrics_path.is_file() else []
+
+    def read_predictions(self) -> list[dict[str, Any]]:
+        """Return the lines of `predictions.jsonl`, oldest first; a torn last line is left out."""
+        return read_lines(self.predictions_path) if self.predictions_path.is_file() else []
+
+    def append_predictions(self, rows: list[dict[str, Any]]) -> None:
+        """Append answered questions to `predictions.jsonl`; they survive a crash from here on."""
+        append_lines(self.predictions_path, rows)
+
+    def write_results(self, results: EvaluationRecord) -> None:
+        """Write `eval_results.json`."""
+        write_json(self.results_path, dataclasses.asdict(results))
+
+    def move_aside(self) -> Path:
+        """Rename the folder to the first free `<name>.old-N`, and return the new path. Nothing is deleted."""
+        path = self.path.absolute()
+        number = 1
+        while (target := path.with_name(f"{path.name}.old-{number}")).exists():
+            number += 1
+        return self.path.rename(target)
+
+
+def now() -> str:
+    """Return the time in UTC, as ISO 8601 text with seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@cache
+def _record_adapter() -> TypeAdapter[Record]:
+    return TypeAdapter(Record)
+
+
+def read_record(path: Path) -> Record:
+    """Read a `record.json`.
+
+    Raises:
+        DataError: the file is torn, of another schema, or holds a value of the wrong type; says where.
+    """
+    try:
+        content = json.loads(path.read_bytes(), parse_constant=_no_constant)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path}: not a whole JSON file ({error}). Move the folder away and run the cell again."
+        ) from None
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise DataError(f"{path}: schema_version is {version!r}, this version reads {SCHEMA_VERSION}.")
+    try:
+        return _record_adapter().validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"{path}: {key} is {first['input']!r}: {first['msg']}.") from None
+
+
+def find_runs(root: Path) -> Iterator[RunDir]:
+    """Yield every folder below `root` that holds a record, in the order of the paths.
+
+    Left out is what lies in `summary`, `cache`, in a folder that was moved aside, or in one still being written.
+    """
+    for path in sorted(root.rglob(RECORD_NAME)):
+        if not any(_is_no_run(part) for part in path.parent.relative_to(root).parts):
+            yield RunDir(path.parent)
+
+
+def _is_no_run(folder: str) -> bool:
+    return folder in ("summary", "cache") or ".old-" in folder or folder.startswith(TEMPORARY_PREFIX)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read JSON Lines that this package wrote; a last line without its line break was torn by a crash and is left out.
+
+    Raises:
+        DataError: another line is not a JSON object; says which.
+    """
+    rows = []
+    whole, _, _ = path.read_bytes().rpartition(b"\n")
+    for number, line in enumerate(whole.split(b"\n"), start=1):
+        if not line:
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}:{number}: not JSON ({error}).") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{path}:{number}: a JSON object is wanted, got {line[:40]!r}.")
+        rows.append(row)
+    return rows

@@ -1,0 +1,159 @@
+"""The record of a run: what it was, what it cost, what came out. A value that was not measured is None, never 0."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+SCHEMA_VERSION = 1
+
+Status = Literal["pending", "running", "trained", "evaluated", "done", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run is not done: the kind (an error's class or a signal's name) and a message of one or two lines."""
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class SetManifest:
+    """One of the sets a run used: its size and the sha256 over its pairs in order."""
+
+    n: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DataManifest:
+    """Which pairs a run used.
+
+    Attributes:
+        corpus_sha256: Over the corpus bytes as found.
+        counts: What preparation read, rejected and removed, by reason.
+    """
+
+    corpus_sha256: str
+    train: SetManifest
+    validation: SetManifest
+    test: SetManifest
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Weights of the model, counted unquantized; trainable ones apart."""
+
+    total: int
+    trainable: int
+
+
+@dataclass(frozen=True)
+class TrainRecord:
+    """What training did and cost.
+
+    Attributes:
+        samples: Pairs seen, repeats counted.
+        tokens: Tokens seen, padding not counted.
+        answer_tokens: Tokens that the loss was taken on.
+        truncated: Pairs of the training set that were cut at `train.max_length`.
+        seconds: Of the training loop: no loading, no validation, no saving.
+        samples_per_second: Without warm-up steps.
+        tokens_per_second: Without warm-up steps and padding.
+        peak_vram_bytes: Most GPU memory held by tensors at once; None without CUDA.
+        peak_vram_reserved_bytes: Most GPU memory held by the allocator at once; None without CUDA.
+        peak_rss_bytes: Most resident memory of the run's own process.
+        optimizer: The one used on this device.
+        best_step: Optimizer step of the weights kept, by validation loss.
+    """
+
+    samples: int
+    tokens: int
+    answer_tokens: int
+    steps: int
+    epochs: float
+    seconds: float
+    optimizer: str
+    truncated: int = 0
+    batch_size: int | None = None
+    micro_batch: int | None = None
+    samples_per_second: float | None = None
+    tokens_per_second: float | None = None
+    model_flops_utilization: float | None = None
+    peak_vram_bytes: int | None = None
+    peak_vram_reserved_bytes: int | None = None
+    peak_rss_bytes: int | None = None
+    final_train_loss: float | None = None
+    best_validation_loss: float | None = None
+    best_step: int | None = None
+    resumed_from: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A figure with the signature that says how it was computed; only equal signatures compare."""
+
+    value: float
+    signature: str
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """How the answers scored. `n` questions, every one of them counted in every score.
+
+    Attributes:
+        seconds: Of generation alone.
+        samples_per_second: Questions answered a second; None when the answers came from a file.
+        tokens_per_second: Tokens generated a second, padding not counted.
+        empty_rate: Share of answers without a visible character, in [0, 1].
+        truncated_rate: Share of answers that hit `evaluate.max_new_tokens`, in [0, 1]; None when not known.
+        repetition_rate: Share of character 4-grams of all answers that repeat an earlier one of the same answer.
+    """
+
+    n: int
+    scores: dict[str, Score]
+    seconds: float | None = None
+    samples_per_second: float | None = None
+    tokens_per_second: float | None = None
+    empty_rate: float | None = None
+    truncated_rate: float | None = None
+    repetition_rate: float | None = None
+    peak_vram_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where it ran: enough to run it again."""
+
+    versions: dict[str, str]
+    device: str
+    precision: str | None
+    commit: str | None
+    command: list[str]
+
+
+@dataclass(frozen=True)
+class Record:
+    """The truth about one run, as `record.json` holds it."""
+
+    name: str
+    identity: str
+    status: Status
+    method: str
+    data: str
+    model: str
+    seed: int
+    config: dict[str, Any]
+    schema_version: int = SCHEMA_VERSION
+    failure: Failure | None = None
+    data_manifest: DataManifest | None = None
+    parameters: Parameters | None = None
+    train: TrainRecord | None = None
+    evaluation: EvaluationRecord | None = None
+    environment: Environment | None = None
+    started: str | None = None
+    finished: str | None = None
+
+    def updated(self, **changes: Any) -> "Record":
+        """Return a copy with the given fields replaced."""
+        return replace(self, **changes)

@@ -1,0 +1,164 @@
+"""Which runs may stand in one picture, and how they are called there."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import pandas as pd
+from matplotlib import font_manager
+
+from medqa_finetune.report.table import signatures
+
+PLACE = ["model", "corpus", "study"]
+COMPARED = ["test_sha256", "n_test", "rougeL_signature", "bleu_signature"]
+# Parts of a run's name that a picture shows otherwise: as an axis, a dot or a panel.
+SHOWN_OTHERWISE = ("seed=", "model=", "corpus=", "data.train_size=")
+CHINESE_FONTS = ("Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "Microsoft YaHei", "PingFang SC",
+                 "SimHei")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that compare: same model, corpus, study, test set, number of questions and signatures.
+
+    Attributes:
+        title: Model, corpus, study and n, in words.
+        caption: What a reader must know beside it: test set, signatures, missing cells, seeds.
+        rows: Rows of the table; `entry` is the method, with the settings that set a run apart from the others.
+    """
+
+    title: str
+    caption: str
+    rows: pd.DataFrame
+
+    @property
+    def tuned(self) -> pd.DataFrame:
+        """Done runs that trained something."""
+        return _done(self.rows[self.rows["train_size"] > 0])
+
+    @property
+    def base(self) -> pd.DataFrame:
+        """Done runs of the untuned base."""
+        return _done(self.rows[self.rows["train_size"] == 0])
+
+    @property
+    def sizes(self) -> list[int]:
+        """Training sizes that were asked for, in pairs, rising."""
+        return sorted({int(size) for size in self.rows["train_size"] if size > 0})
+
+    @property
+    def entries(self) -> list[str]:
+        """Names in the legend, one per method or variant that was asked for."""
+        return sorted(set(self.rows.loc[self.rows["train_size"] > 0, "entry"]))
+
+
+def groups_of(frame: pd.DataFrame) -> list[Group]:
+    """Split a table into groups that compare; a group without a done tuned run is left out.
+
+    A run that is not done has no test set yet and goes to the first group of its model, corpus and study. Of records
+    with one identity in one study, copies of each other, the first done one counts.
+    """
+    rows = frame[frame["method"].notna() & frame["train_size"].notna()].copy()
+    for score in ("rougeL", "bleu"):
+        rows[f"{score}_signature"] = [signatures(cell).get(score, "") for cell in _texts(rows, "signature")]
+    rows[PLACE] = pd.DataFrame({key: _texts(rows, key) for key in PLACE}, index=rows.index)
+    rows["test_sha256"] = _texts(rows, "test_sha256")
+    rows["n_test"] = rows["n_test"].fillna(0).astype(int)
+    rows = rows.sort_values("status", key=lambda status: status != "done", kind="stable")
+    rows = rows.drop_duplicates(["study", "identity"]).sort_index()
+    return [group for _, placed in rows.groupby(PLACE, sort=True) for group in _groups_of_place(placed)]
+
+
+def _groups_of_place(placed: pd.DataFrame) -> list[Group]:
+    done, waiting = _done(placed), placed[placed["status"] != "done"]
+    parts = [part for _, part in done.groupby(COMPARED, sort=True)]
+    drawn = [part for part in parts if (part["train_size"] > 0).any()]
+    left_out = [name for part in parts if not (part["train_size"] > 0).any() for name in part["name"]]
+    groups = []
+    for place, part in enumerate(drawn):
+        rows = pd.concat([part, waiting]) if place == 0 and len(waiting) else part
+        rows = rows.assign(entry=_entries(rows))
+        groups.append(Group(_title(part, several=len(drawn) > 1), _caption(rows, left_out), rows))
+    return groups
+
+
+def _entries(rows: pd.DataFrame) -> list[str]:
+    parts = [
+        [part for part in str(name).split("__")[1:] if not part.startswith(SHOWN_OTHERWISE)] for name in rows["name"]
+    ]
+    tuned = [set(own) for own, size in zip(parts, rows["train_size"], strict=True) if size > 0]
+    shared = set.intersection(*tuned) if tuned else set()
+    return [
+        plain(method) + (f" ({', '.join(plain(part) for part in own)})" if own else "")
+        for method, own in zip(
+            rows["method"], ([part for part in own if part not in shared] for own in parts), strict=True
+        )
+    ]
+
+
+def _title(part: pd.DataFrame, several: bool) -> str:
+    first = part.iloc[0]
+    study = f", study {plain(first['study'])}" if first["study"] else ""
+    test_set = f", test set {first['test_sha256'][:8] or 'unknown'}" if several else ""
+    return f"{plain(first['model'])} on {plain(first['corpus'])}{study}{test_set} (n = {first['n_test']:,})"
+
+
+def _caption(rows: pd.DataFrame, left_out: list[str]) -> str:
+    first = _done(rows).iloc[0]
+    lines = [f"n = {first['n_test']:,} test questions, the same for every run (set {first['test_sha256'][:8]})."]
+    lines += [f"{first[f'{score}_signature']}." for score in ("rougeL", "bleu") if first[f"{score}_signature"]]
+    tuned = _done(rows[rows["train_size"] > 0])
+    seeds = tuned.groupby(["entry", "train_size"]).size().max()
+    lines.append("Mean over seeds, each seed a dot." if seeds > 1 else "One seed per cell: no error bars.")
+    waiting = [
+        f"{name} ({status})" for name, status in zip(rows["name"], rows["status"], strict=True) if status != "done"
+    ]
+    lines.append("× marks a cell that is missing" + (f": {_some(waiting)}." if waiting else ".") if _gaps(rows) else "")
+    if left_out:
+        lines.append(f"Not shown, for test set or signature differ: {_some(left_out)}.")
+    return " ".join(filter(None, lines))
+
+
+def _gaps(rows: pd.DataFrame) -> bool:
+    asked = rows[rows["train_size"] > 0]
+    cells = asked["entry"].nunique() * asked["train_size"].nunique()
+    return len(_done(asked).drop_duplicates(["entry", "train_size"])) < cells
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+    return ", ".join(plain(name) for name in names[:6]) + more
+
+
+def _done(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["status"] == "done"]
+
+
+def _texts(rows: pd.DataFrame, column: str) -> list[str]:
+    return [cell if isinstance(cell, str) else "" for cell in rows[column]]
+
+
+def compact(size: int) -> str:
+    """Return a number of pairs as a short label: 20000 is `20k`, 1500 is `1.5k`, 120 is `120`."""
+    for unit, name in ((1_000_000, "M"), (1000, "k")):
+        if size >= unit:
+            return f"{size / unit:g}{name}"
+    return str(size)
+
+
+def plain(text: str) -> str:
+    """Return a name as a picture can show it: no formulas, and no characters that no font here has."""
+    if _chinese_font() is None:
+        text = text.encode("ascii", "backslashreplace").decode()
+    return text.replace("$", r"\$")
+
+
+def fonts() -> list[str]:
+    """Return font families for the pictures: the default one, then one with Chinese if this machine has any."""
+    chinese = _chinese_font()
+    return ["DejaVu Sans", *([chinese] if chinese else [])]
+
+
+@cache
+def _chinese_font() -> str | None:
+    installed = set(font_manager.get_font_names())
+    return next((name for name in CHINESE_FONTS if name in installed), None)

@@ -1,0 +1,190 @@
+"""The table of all runs: one row per record, blank where nothing was measured."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medqa_finetune.config.schema import scaled
+from medqa_finetune.errors import MedQAError
+from medqa_finetune.record.files import write_bytes
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import Record
+
+SCORES = ("rouge1", "rouge2", "rougeL", "bleu", "perplexity")
+COLUMNS = (
+    "name", "status", "method", "data", "train_size", "model", "seed", *SCORES, "peak_vram_gib", "peak_rss_gib",
+    "train_seconds", "train_samples_per_second", "train_tokens_per_second", "eval_samples_per_second",
+    "trainable_parameters", "n_test", "signature", "reason", "study", "corpus", "device", "test_sha256", "identity",
+)  # fmt: skip
+WHOLE_NUMBERS = ("train_size", "seed", "trainable_parameters", "n_test")
+NUMBERS = (
+    *SCORES, "peak_vram_gib", "peak_rss_gib", "train_seconds", "train_samples_per_second", "train_tokens_per_second",
+    "eval_samples_per_second",
+)  # fmt: skip
+UNREADABLE = "unreadable"
+
+# What a spreadsheet takes for the start of a formula (OWASP "CSV injection", CWE-1236); East Asian versions of Excel
+# take the full-width forms as well.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "＝", "＋", "－", "＠")
+BYTES_PER_GIB = 2**30
+SIGNATURE_SEPARATOR = "; "
+
+
+def results_table(runs: Iterable[RunDir], root: Path | None = None) -> pd.DataFrame:
+    """Return one row per run, with the columns `COLUMNS`; NaN or None where nothing was measured, never 0.
+
+    `train_size` counts pairs, and is 0 for the untuned base; scores are in [0, 100] but for the perplexity, in [1, ∞);
+    memory is in GiB (2**30 bytes); `signature` holds `score=signature` of every score, as `signatures` reads it back.
+    A record that cannot be read gives a row with the status `unreadable` and the reason.
+
+    Args:
+        runs: The runs, in any order. The table has the untuned base first, then one method after the other, each by
+            training size, seed, study and name.
+        root: Folder that `study`, the path to a run's parent, is relative to; the deepest one that holds all runs if
+            None.
+    """
+    found = list(runs)
+    base = root.absolute() if root is not None else _common_parent(found)
+    rows = [{key: _as_unicode(value) for key, value in _row(run, base).items()} for run in found]
+    rows.sort(key=_order)
+    frame = pd.DataFrame({column: pd.Series([row.get(column) for row in rows], dtype=object) for column in COLUMNS})
+    for column in NUMBERS:
+        frame[column] = frame[column].astype("Float64").astype(float)
+    for column in WHOLE_NUMBERS:
+        frame[column] = frame[column].astype("Int64")
+    return frame.where(frame.notna(), None)
+
+
+def signatures(cell: str | None) -> dict[str, str]:
+    """Return the signature of each score in a cell of the column `signature`."""
+    return dict(part.split("=", 1) for part in cell.split(SIGNATURE_SEPARATOR)) if cell else {}
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV in UTF-8 with a byte-order mark (for Excel), atomically.
+
+    A text cell that a spreadsheet would run as a formula gets a leading `'`; numbers stay numbers.
+    """
+    safe = pd.DataFrame({name: pd.Series([_defused(cell) for cell in frame[name]], dtype=object) for name in frame})
+    write_bytes(path, safe.to_csv(index=False, lineterminator="\n").encode("utf-8-sig"))
+
+
+def _defused(cell: Any) -> Any:
+    if not isinstance(cell, str):
+        return cell
+    # csv quotes a cell for a line feed, but not for a carriage return, which would end the row in some readers.
+    whole = cell.replace("\r\n", "\n").replace("\r", "\n")
+    return "'" + whole if cell.startswith(FORMULA_STARTS) else whole
+
+
+def _row(run: RunDir, root: Path) -> dict[str, Any]:
+    place = {"name": run.path.name, "study": _study(run.path, root)}
+    try:
+        record = run.read()
+    except MedQAError as error:
+        return place | {"status": UNREADABLE, "reason": str(error)}
+    if record is None:
+        return place | {"status": UNREADABLE, "reason": "the record went away while the table was made"}
+    return place | _what(record) | _costs(record) | _outcome(record)
+
+
+def _as_unicode(value: Any) -> Any:
+    # A file name may hold bytes that are no text, and JSON half a character; neither can be written as UTF-8.
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _study(folder: Path, root: Path) -> str:
+    parent = folder.absolute().parent
+    path = parent.relative_to(root) if parent.is_relative_to(root) else Path()
+    return "" if path == Path() else path.as_posix()
+
+
+def _common_parent(runs: list[RunDir]) -> Path:
+    return Path(os.path.commonpath([run.path.absolute().parent for run in runs])) if runs else Path()
+
+
+def _what(record: Record) -> dict[str, Any]:
+    manifest, environment = record.data_manifest, record.environment
+    return {
+        "name": record.name,
+        "status": record.status,
+        "method": record.method,
+        "data": record.data,
+        "train_size": _train_size(record),
+        "model": record.model,
+        "seed": record.seed,
+        "corpus": _setting(record, "corpus", "name"),
+        "device": environment.device if environment is not None else None,
+        "test_sha256": manifest.test.sha256 if manifest is not None else None,
+        "identity": record.identity,
+    }
+
+
+def _train_size(record: Record) -> int | None:
+    if _setting(record, "method", "trains") == "nothing":
+        return 0
+    if record.data_manifest is not None:
+        return record.data_manifest.train.n
+    size, scale = _setting(record, "data", "train_size"), _setting(record, "data", "scale")
+    return scaled(size, 1.0 if scale is None else scale) if isinstance(size, int) else None
+
+
+def _costs(record: Record) -> dict[str, Any]:
+    train, parameters = record.train, record.parameters
+    costs: dict[str, Any] = {"trainable_parameters": parameters.trainable if parameters is not None else None}
+    if train is not None:
+        costs |= {
+            "peak_vram_gib": _gib(train.peak_vram_bytes),
+            "peak_rss_gib": _gib(train.peak_rss_bytes),
+            "train_seconds": train.seconds,
+            "train_samples_per_second": train.samples_per_second,
+            "train_tokens_per_second": train.tokens_per_second,
+        }
+    return costs
+
+
+def _outcome(record: Record) -> dict[str, Any]:
+    outcome: dict[str, Any] = {"reason": _reason(record)}
+    evaluation = record.evaluation
+    if evaluation is not None:
+        outcome |= {name: evaluation.scores[name].value for name in SCORES if name in evaluation.scores}
+        outcome["eval_samples_per_second"] = evaluation.samples_per_second
+        outcome["n_test"] = evaluation.n
+        parts = [f"{name}={score.signature}" for name, score in sorted(evaluation.scores.items())]
+        outcome["signature"] = SIGNATURE_SEPARATOR.join(parts) or None
+    return outcome
+
+
+def _reason(record: Record) -> str | None:
+    if record.failure is not None:
+        return f"{record.failure.kind}: {record.failure.message}"
+    if record.status != "done":
+        return f"{record.status}, not done"
+    return "done, but without scores" if record.evaluation is None else None
+
+
+def _setting(record: Record, group: str, key: str) -> Any:
+    settings = record.config.get(group)
+    return settings.get(key) if isinstance(settings, dict) else None
+
+
+def _gib(count: int | None) -> float | None:
+    return None if count is None else count / BYTES_PER_GIB
+
+
+def _order(row: dict[str, Any]) -> tuple[Any, ...]:
+    method, size, seed = row.get("method"), row.get("train_size"), row.get("seed")
+    unknown = method is None
+    return (
+        unknown,
+        not (unknown or size == 0 or method == "none"),
+        method or "",
+        size is None,
+        size or 0,
+        seed or 0,
+        row["study"],
+        row["name"],
+    )

@@ -1,0 +1,91 @@
+"""Train and evaluate one experiment, or with `-m` a matrix of them: `python -m medqa_finetune.train [-m] key=value`."""
+
+import os
+
+from medqa_finetune.config.command_line import run_door, wants_help
+from medqa_finetune.config.options import conf_folder
+from medqa_finetune.errors import EXIT_DONE, ConfigError, MedQAError
+
+USAGE = """usage: python -m medqa_finetune.train [-m] [group=choice …] [key=value …]
+
+Trains and evaluates one experiment; with -m, one per combination of comma-separated values, each in a process of its
+own. Run again, it leaves finished runs untouched and tries the others. Results go to outputs/ (outputs=DIR).
+
+  python -m medqa_finetune.train -m profile=demo                              everything on what ships, in minutes
+  python -m medqa_finetune.train -m method=lora,qlora data=20k,50k,100k       the six experiments
+  python -m medqa_finetune.train method=qlora data=20k corpus=jsonl corpus.path=pairs.jsonl
+
+groups and their choices (* is the default):
+"""
+
+
+def main() -> None:
+    """Run the door and exit: 0 done, 1 a run failed, 2 bad input, 130 or 143 interrupted."""
+    run_door(train)
+
+
+def train(arguments: list[str]) -> int:
+    """Run what `arguments` ask for; return the exit code."""
+    if wants_help(arguments):
+        print(USAGE + describe_groups())
+        return EXIT_DONE
+    _compose_and_run()
+    return EXIT_DONE
+
+
+def _compose_and_run() -> None:
+    # Imported here, so that --help answers at once.
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from hydra.types import RunMode
+    from omegaconf import DictConfig
+    from omegaconf.errors import OmegaConfBaseException
+
+    from medqa_finetune.config.compose import CONFIG_NAME, explain, register_schema
+    from medqa_finetune.experiment import run_experiment
+    from medqa_finetune.log import log_to_terminal
+    from medqa_finetune.matrix.cells import make_cell
+    from medqa_finetune.matrix.launcher import register_matrix
+
+    errors: list[MedQAError] = []
+
+    def run_one(composed: DictConfig) -> None:
+        log_to_terminal()
+        try:
+            run_experiment(make_cell(composed, HydraConfig.get()).config)
+        except MedQAError as error:
+            if HydraConfig.get().mode != RunMode.RUN:
+                raise  # other launchers report a failed job by its exception
+            errors.append(error)  # raised below, where Hydra does not add lines of its own to it
+
+    register_schema()
+    register_matrix()
+    # Hydra would print a traceback or its own text and exit with 1; errors are ours to report.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        hydra.main(config_path=str(conf_folder()), config_name=CONFIG_NAME, version_base="1.3")(run_one)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error)) from None
+    if errors:
+        raise errors[0]
+
+
+def describe_groups() -> str:
+    """Return one line per choice of every configuration group, from the first comment of its file."""
+    defaults = (conf_folder() / "config.yaml").read_text(encoding="utf-8")
+    lines = []
+    for folder in sorted(path for path in conf_folder().iterdir() if path.is_dir()):
+        lines.append(f"\n  {folder.name}=")
+        for path in sorted(folder.glob("*.yaml")):
+            mark = "*" if f"- {folder.name}: {path.stem}\n" in defaults else " "
+            comments = (
+                line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")
+            )
+            text = next((comment for comment in comments if not comment.startswith("@")), "")
+            lines.append(f"   {mark}{path.stem:<32}{text}")
+    return "\n".join(lines).lstrip("\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""What training costs: time, tokens and memory, measured in the run's own process."""
+
+import resource
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Counts at one moment: seconds of training proper, pairs and tokens seen (padding not counted)."""
+
+    seconds: float = 0.0
+    samples: int = 0
+    tokens: int = 0
+    answer_tokens: int = 0
+
+
+class Meter:
+    """A stopwatch that runs only while optimizer steps are taken, with counters of what they saw.
+
+    Token counts stay on the device until they are asked for, so that counting does not make the GPU wait.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._cuda = device == "cuda"
+        self._before = 0.0
+        self._running_since: float | None = None
+        self._samples = 0
+        self._tokens = torch.zeros(2, dtype=torch.int64, device=device)
+        self._warm: Reading | None = None
+        if self._cuda:
+            torch.cuda.reset_peak_memory_stats()
+
+    def resume(self) -> None:
+        """Let the stopwatch run."""
+        self._running_since = self._clock()
+
+    def pause(self) -> None:
+        """Stop the stopwatch, e.g. for validation."""
+        if self._running_since is not None:
+            self._before += self._clock() - self._running_since
+            self._running_since = None
+
+    def count(self, attention_mask: torch.Tensor, labels: torch.Tensor) -> None:
+        """Add one micro-batch; both tensors are of shape (pairs, tokens), int64."""
+        self._samples += attention_mask.shape[0]
+        # The first label of a row is never predicted; it belongs to the prompt and is ignored anyway.
+        self._tokens += torch.stack([attention_mask.sum(), (labels >= 0).sum()])
+
+    def mark_warm(self) -> None:
+        """Say that warm-up is over: throughput counts from here."""
+        self._warm = self.read()
+
+    def read(self) -> Reading:
+        """Return the counts so far; waits for the device."""
+        running = 0.0 if self._running_since is None else self._clock() - self._running_since
+        tokens, answer_tokens = self._tokens.tolist()
+        return Reading(self._before + running, self._samples, tokens, answer_tokens)
+
+    def throughput(self) -> tuple[float | None, float | None]:
+        """Return samples/s and tokens/s since warm-up; None while nothing has been measured since."""
+        reading = self.read()
+        if self._warm is None or reading.samples == self._warm.samples:
+            return None, None
+        seconds = reading.seconds - self._warm.seconds
+        return (reading.samples - self._warm.samples) / seconds, (reading.tokens - self._warm.tokens) / seconds
+
+    def peak_vram_bytes(self) -> int | None:
+        """Return the most bytes that tensors held on the GPU at once; None without CUDA."""
+        return torch.cuda.max_memory_allocated() if self._cuda else None
+
+    def peak_vram_reserved_bytes(self) -> int | None:
+        """Return the most bytes that the allocator held on the GPU at once; None without CUDA."""
+        return torch.cuda.max_memory_reserved() if self._cuda else None
+
+    def gauges(self) -> dict[str, float]:
+        """Return GPU memory held now by tensors and by the allocator, and peak resident memory, in GiB.
+
+        Without CUDA the first two are true zeros: no GPU memory is held.
+        """
+        return {
+            "vram_allocated_gib": torch.cuda.memory_allocated() / GIB,
+            "vram_reserved_gib": torch.cuda.memory_reserved() / GIB,
+            "peak_rss_gib": peak_rss_bytes() / GIB,
+        }
+
+    def _clock(self) -> float:
+        if self._cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def peak_rss_bytes() -> int:
+    """Return the most resident memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB

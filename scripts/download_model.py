@@ -1,0 +1,95 @@
+"""Download a base model's safetensors weights, tokenizer and configuration into `models/<name>`.
+
+Example: python scripts/download_model.py --source modelscope --model qwen2.5-3b
+An interrupted download goes on where it stopped. No pickled weights and no code are ever fetched.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from medqa_finetune.config.command_line import run_door
+from medqa_finetune.config.options import load_group, option_names
+from medqa_finetune.config.schema import ModelConfig
+from medqa_finetune.data.hub import huggingface_revision, modelscope_revision
+from medqa_finetune.errors import EXIT_DONE, ConfigError, ModelError
+from medqa_finetune.log import log_to_terminal
+from medqa_finetune.model.locate import locate_model
+
+PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja"]
+
+
+def main(arguments: list[str]) -> int:
+    """Download the model asked for and check that it is whole."""
+    options = _parser().parse_args(arguments)
+    log_to_terminal()
+    model = _model(options.model, options.revision)
+    folder = options.to or Path("models") / str(model.repository).rpartition("/")[2]
+    located = ModelConfig(model.name, str(folder), None, model.revision)
+    _download(options.source, model, folder)
+    locate_model(located)
+    print(f"{folder} is complete.")
+    if model.name in option_names("model") and folder == Path(model.path):
+        print(f"Next: python -m medqa_finetune.train model={model.name} method=qlora data=20k")
+    else:
+        print(f"Next: python -m medqa_finetune.train model=local model.path={folder} method=qlora data=20k")
+    return EXIT_DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", choices=("huggingface", "modelscope"), default="huggingface", help="%(default)s")
+    parser.add_argument(
+        "--model",
+        default="qwen2.5-3b",
+        help=f"a name of conf/model ({', '.join(option_names('model'))}) or owner/name; %(default)s",
+    )
+    parser.add_argument("--revision", help="branch, tag or commit, instead of the configured one")
+    parser.add_argument("--to", type=Path, help="folder to write to; models/<last part of the name> by default")
+    return parser
+
+
+def _model(name: str, revision: str | None) -> ModelConfig:
+    """Return what to fetch, from `conf/model/<name>.yaml` or an `owner/name`."""
+    if "/" in name:
+        if name.count("/") != 1 or not all(name.split("/")) or ".." in name:
+            raise ConfigError(f"--model {name}: owner/name is wanted, e.g. Qwen/Qwen2.5-3B-Instruct.")
+        return ModelConfig(name, "", name, revision or "main")
+    model = load_group("model", name, ModelConfig, [f"revision={revision}"] if revision else [])
+    if not model.repository:
+        raise ConfigError(f"--model {name}: nothing to download, the model is at {model.path}.")
+    return model
+
+
+def _download(source: str, model: ModelConfig, folder: Path) -> None:
+    arguments: dict[str, Any] = {"allow_patterns": PATTERNS, "local_dir": str(folder)}
+    try:
+        if source == "modelscope":
+            _modelscope_download()(model.repository, revision=modelscope_revision(model.revision), **arguments)
+        else:
+            from huggingface_hub import snapshot_download
+
+            snapshot_download(str(model.repository), revision=huggingface_revision(model.revision), **arguments)
+    except ModelError:
+        raise
+    except Exception as error:  # the hubs' libraries raise whatever their network layer does
+        lines = str(error).strip().splitlines() or ["no more is known"]
+        other = "huggingface" if source == "modelscope" else "modelscope"
+        raise ModelError(
+            f"{model.repository} could not be fetched from {source}: {type(error).__name__}: {lines[0][:300]}\n"
+            f"The same command goes on where it stopped; --source {other} tries the other hub."
+        ) from error
+
+
+def _modelscope_download() -> Any:
+    try:
+        from modelscope.hub.snapshot_download import snapshot_download
+    except ImportError:
+        raise ModelError(
+            "--source modelscope: its library is not installed.\nRun `pip install 'medqa-finetune[modelscope]'`."
+        ) from None
+    return snapshot_download
+
+
+if __name__ == "__main__":
+    run_door(main)

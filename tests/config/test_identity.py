@@ -1,0 +1,256 @@
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medqa_finetune.config.checks import FOLDER_NAME_BYTES, is_folder_name
+from medqa_finetune.config.identity import (
+    Fingerprints,
+    differences,
+    flatten,
+    identity_of,
+    identity_settings,
+    run_name,
+    settings_of,
+)
+from medqa_finetune.config.schema import Config
+from tests.config.builders import VALID, changed, leaf_keys
+
+FINGERPRINTS = Fingerprints(corpus="c" * 64, model="m" * 64)
+
+# Every setting stands in exactly one of these two, each with a value other than the default: whoever adds a setting
+# decides here whether it can change a result.
+CHANGES_THE_RESULT: dict[str, Any] = {
+    "seed": 1,
+    "precision": "bf16",
+    "method.trains": "all",
+    "method.rank": 8,
+    "method.alpha": 16,
+    "method.dropout": 0.1,
+    "method.target_modules": ["q_proj"],
+    "method.quantization": "nf4",
+    "method.double_quantization": True,
+    "method.optimizer": "adafactor",
+    "method.optimizer_without_cuda": "adafactor",
+    "data.train_size": 50000,
+    "data.scale": 0.5,
+    "data.validation_size": 10,
+    "data.test_size": 10,
+    "data.split_seed": 1,
+    "data.near_duplicate_threshold": 0.9,
+    "corpus.source": "file",
+    "corpus.format": "csv",
+    "corpus.encoding": "gb18030",
+    "corpus.question": ["title", "ask"],
+    "corpus.answer": "output",
+    "corpus.id": "id",
+    "corpus.empty_values": ["无"],
+    "corpus.question_prefix": "问：",
+    "corpus.question_suffix": "？",
+    "corpus.answer_prefix": "答：",
+    "train.epochs": 2.0,
+    "train.max_steps": 5,
+    "train.batch_size": 32,
+    "train.micro_batch": 8,
+    "train.learning_rate": 1e-3,
+    "train.warmup_ratio": 0.1,
+    "train.scheduler": "linear",
+    "train.weight_decay": 0.01,
+    "train.max_gradient_norm": 0.5,
+    "train.max_length": 512,
+    "train.gradient_checkpointing": False,
+    "train.validations": 2,
+    "evaluate.max_samples": 10,
+    "evaluate.batch_size": 4,
+    "evaluate.max_new_tokens": 64,
+    "evaluate.metrics": ["rouge"],
+}
+CHANGES_NO_RESULT: dict[str, Any] = {
+    "outputs": "elsewhere",
+    "study": "mine",
+    "run_name": "x",
+    "overwrite": True,
+    "threads": 1,
+    "method.name": "my_lora",
+    "data.name": "20000",
+    "corpus.name": "mine",
+    "corpus.path": "pairs.jsonl",  # the bytes in it count, by their fingerprint
+    "corpus.repository": "somebody/else",
+    "corpus.hub": "modelscope",
+    "corpus.revision": "v2",
+    "corpus.files": ["train.jsonl"],
+    "corpus.max_reject_share": 0.5,
+    "model.name": "mine",
+    "model.path": "models/mine",  # likewise
+    "model.repository": "somebody/else",
+    "model.revision": "v2",
+    "train.logging_steps": 1,
+    "train.warmup_steps_unmetered": 0,
+    "tracker.name": "none",
+    "tracker.report_to": [],
+}
+# What of the above still shapes the answers of an untuned base model.
+BASELINE_DEPENDS_ON = {
+    key for key in CHANGES_THE_RESULT if key.split(".")[0] not in ("train", "method")
+} - {"data.train_size", "data.near_duplicate_threshold"} | {
+    "method.quantization", "method.double_quantization", "train.max_length",
+}  # fmt: skip
+BASELINE = changed(VALID, method__name="none", method__trains="nothing", method__quantization="nf4")
+
+
+def with_setting(config: Config, key: str, value: Any) -> Config:
+    extra = {"corpus__path": "pairs.jsonl"} if key == "corpus.source" else {}
+    return changed(config, **{key.replace(".", "__"): value}, **extra)
+
+
+def identity(config: Config, fingerprints: Fingerprints = FINGERPRINTS) -> str:
+    return identity_of(settings_of(config, fingerprints))
+
+
+def name_of(config: Config, defaults: Config = VALID, **labels: str) -> str:
+    return run_name(config, flatten(dataclasses.asdict(defaults)), labels)
+
+
+def test_every_setting_is_classified() -> None:
+    assert sorted([*CHANGES_THE_RESULT, *CHANGES_NO_RESULT]) == sorted(leaf_keys())
+
+
+@pytest.mark.parametrize("key", CHANGES_THE_RESULT)
+def test_a_setting_that_can_change_the_result_changes_the_identity(key: str) -> None:
+    assert identity(with_setting(VALID, key, CHANGES_THE_RESULT[key])) != identity(VALID)
+
+
+@pytest.mark.parametrize("key", CHANGES_NO_RESULT)
+def test_a_setting_that_cannot_change_the_result_leaves_the_identity(key: str) -> None:
+    other = with_setting(VALID, key, CHANGES_NO_RESULT[key])
+    assert other != VALID
+    assert identity(other) == identity(VALID)
+
+
+@pytest.mark.parametrize("fingerprints", [Fingerprints("d" * 64, "m" * 64), Fingerprints("c" * 64, "n" * 64)])
+def test_other_corpus_bytes_or_another_model_are_another_run(fingerprints: Fingerprints) -> None:
+    assert identity(VALID, fingerprints) != identity(VALID)
+
+
+def test_equal_sizes_after_scaling_are_the_same_run() -> None:
+    half = changed(VALID, data__scale=0.5, data__train_size=20000, data__validation_size=100, data__test_size=60)
+    plain = changed(VALID, data__scale=1.0, data__train_size=10000, data__validation_size=50, data__test_size=30)
+    assert identity(half) == identity(plain)
+
+
+@pytest.mark.parametrize("key", sorted(CHANGES_THE_RESULT.keys() - {"method.trains", "data.scale"}))
+def test_a_run_that_trains_nothing_depends_on_what_shapes_answers_alone(key: str) -> None:
+    value = "fp4" if key == "method.quantization" else CHANGES_THE_RESULT[key]
+    same = identity(with_setting(BASELINE, key, value)) == identity(BASELINE)
+    assert same is (key not in BASELINE_DEPENDS_ON)
+
+
+def test_an_identity_is_stable_text_that_does_not_depend_on_the_order_of_keys() -> None:
+    settings = settings_of(VALID, FINGERPRINTS)
+    assert identity_of(dict(reversed(settings.items()))) == identity_of(settings)
+    assert len(identity_of(settings)) == 16
+
+
+def test_differences_list_the_settings_that_count_with_both_values() -> None:
+    old = settings_of(VALID, FINGERPRINTS)
+    other = changed(VALID, train__epochs=2.0, method__rank=8, outputs="elsewhere", tracker__name="none")
+    assert differences(old, settings_of(other, FINGERPRINTS)) == ["method.rank: 16 -> 8", "train.epochs: 1.0 -> 2.0"]
+
+
+def test_differences_name_a_setting_that_one_of_the_runs_does_not_have() -> None:
+    old = settings_of(VALID, FINGERPRINTS)
+    new = old | {"train": old["train"] | {"packing": True}}
+    assert differences(old, new) == ["train.packing: absent -> True"]
+
+
+def test_equal_runs_have_no_differences() -> None:
+    old, new = (settings_of(config, FINGERPRINTS) for config in (VALID, changed(VALID, threads=3)))
+    assert differences(old, new) == []
+
+
+def test_identity_settings_hold_sizes_after_scaling() -> None:
+    kept = identity_settings(settings_of(changed(VALID, data__scale=0.01), FINGERPRINTS))
+    assert kept["data.effective_train_size"] == 200
+    assert "data.scale" not in kept
+
+
+def test_flatten_joins_keys_and_keeps_lists() -> None:
+    assert flatten({"a": {"b": {"c": [1, {"d": 2}]}}, "e": None}) == {"a.b.c": [1, {"d": 2}], "e": None}
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({}, "lora_20k"),
+        ({"seed": 3}, "lora_20k__seed=3"),
+        ({"train__epochs": 2.0, "method__rank": 8}, "lora_20k__method.rank=8__train.epochs=2.0"),
+        ({"method__target_modules": ["q_proj", "v_proj"]}, "lora_20k__method.target_modules=q_proj+v_proj"),
+        ({"data__train_size": None}, "lora_20k__data.train_size=None"),
+        ({"outputs": "x", "study": "y", "threads": 1, "overwrite": True, "tracker__name": "none"}, "lora_20k"),
+        ({"method__name": "none", "method__trains": "nothing", "train__epochs": 9.0}, "none"),
+        ({"method__trains": "nothing", "method__name": "none", "evaluate__max_samples": 5},
+         "none__evaluate.max_samples=5"),
+        ({"method__trains": "nothing", "method__name": "none", "method__quantization": "nf4"},
+         "none__method.quantization=nf4"),
+    ],
+)  # fmt: skip
+def test_a_name_says_what_differs_from_the_defaults(values: dict[str, Any], name: str) -> None:
+    assert name_of(changed(VALID, **values)) == name
+
+
+def test_another_model_or_corpus_follows_the_two_first_parts() -> None:
+    config = changed(VALID, seed=1)
+    assert name_of(config, model="phi-2", corpus="mine-1a2b3c") == "lora_20k__model=phi-2__corpus=mine-1a2b3c__seed=1"
+
+
+def grid() -> list[Config]:
+    base = [VALID, changed(VALID, method__name="qlora", method__quantization="nf4"), BASELINE]
+    settings = {**CHANGES_THE_RESULT, "method.quantization": "fp4", "corpus.encoding": "gbk", "data.scale": 0.25}
+    singles = [
+        with_setting(config, key, value)
+        for config in base
+        for key, value in settings.items()
+        if key != "method.trains"  # not with quantization
+    ]
+    twice = [with_setting(config, "seed", 2) for config in singles]
+    return [*base, *singles, *twice]
+
+
+def test_no_two_different_runs_of_a_grid_share_a_name() -> None:
+    references = {"lora": VALID, "qlora": grid()[1], "none": BASELINE}
+    seen: dict[str, str] = {}
+    for config in grid():
+        name = name_of(config, references[config.method.name])
+        assert seen.setdefault(name, identity(config)) == identity(config), name
+    assert len(seen) > len(CHANGES_THE_RESULT) * 4
+
+
+@given(text=st.text(), label=st.text(min_size=1))
+def test_whatever_is_typed_a_name_is_one_folder_name(text: str, label: str) -> None:
+    config = changed(VALID, model__revision=text, corpus__answer=text)
+    name = name_of(config, model=label)
+    assert is_folder_name(name)
+    assert name.startswith("lora_20k__model=")
+
+
+@given(st.lists(st.text(min_size=1), min_size=2, max_size=2, unique=True))
+def test_two_texts_give_two_names(texts: list[str]) -> None:
+    first, second = (name_of(changed(VALID, model__revision=text)) for text in texts)
+    assert first != second
+
+
+@given(st.text(alphabet="药医a ", min_size=FOLDER_NAME_BYTES, max_size=4 * FOLDER_NAME_BYTES))
+def test_long_names_are_cut_to_the_bytes_that_file_systems_take_and_stay_apart(text: str) -> None:
+    # One letter of difference at the far end.
+    names = [name_of(changed(VALID, corpus__answer=text + end)) for end in "ab"]
+    assert all(is_folder_name(name) for name in names)
+    assert names[0] != names[1]
+
+
+@pytest.mark.parametrize("text", ["a/b", "a b", "a\\b", "头痛", "..", "\x1b[31m", "\udcff"])
+def test_readable_parts_of_a_name_stay_readable(text: str) -> None:
+    name = name_of(changed(VALID, model__revision=text, seed=1))
+    assert is_folder_name(name)
+    assert name.startswith("lora_20k__seed=1__model.revision=")

@@ -1,0 +1,294 @@
+"""Preparation: nested sizes, one cache for all of them, and a cache that is never believed blindly."""
+
+import json
+import logging
+import multiprocessing
+import pickle
+import random
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, ModelConfig
+from medqa_finetune.data import prepare as preparation
+from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.prepare import cache_key, prepare, prepare_splits, take_splits
+from medqa_finetune.data.splits import SplitRules
+from medqa_finetune.data.tables import BATCH_PAIRS, PairTable
+from medqa_finetune.errors import DataError
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+RULES = SplitRules(test_size=10, validation_size=10, split_seed=0, near_duplicate_threshold=0.8)
+
+
+def write_corpus(path: Path, n: int = 300, seed: int = 0) -> CorpusConfig:
+    rng = random.Random(seed)
+    han = [chr(code) for code in range(0x4E00, 0x5E00)]
+    rows = [{"question": "".join(rng.choices(han, k=15)) + "？", "answer": f"答案{i}"} for i in range(n)]
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+    return CorpusConfig(name="t", source="file", path=str(path))
+
+
+def config_of(corpus: CorpusConfig, **data: Any) -> Config:
+    return Config(
+        method=MethodConfig(name="lora"),
+        data=DataConfig(**({"name": "t", "train_size": 100, "test_size": 10, "validation_size": 10} | data)),
+        corpus=corpus,
+        model=ModelConfig(name="m", path="m"),
+    )
+
+
+def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+
+def test_sizes_are_nested_and_held_out_sets_the_same(tmp_path: Path) -> None:
+    corpus, cache = write_corpus(tmp_path / "a.jsonl"), tmp_path / "cache"
+    small, large, everything = (prepare_splits(config_of(corpus, train_size=size), cache) for size in (50, 100, None))
+    assert (len(small.train), len(large.train), len(everything.train)) == (50, 100, 280)
+    assert list(everything.train)[:100] == list(large.train)
+    assert list(large.train)[:50] == list(small.train)
+    assert list(small.test) == list(large.test) == list(everything.test)
+    assert list(small.validation) == list(large.validation)
+    assert small.manifest.test == everything.manifest.test
+    assert small.manifest.train.sha256 != large.manifest.train.sha256
+    assert len(list(cache.glob("corpus-*"))) == 1
+    questions = {pair.question for pair in (*everything.train, *everything.validation, *everything.test)}
+    assert len(questions) == 300
+
+
+def test_the_order_of_the_file_does_not_matter(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "a.jsonl")
+    lines = (tmp_path / "a.jsonl").read_text("utf-8").splitlines(keepends=True)
+    (tmp_path / "b.jsonl").write_text("".join(reversed(lines)), "utf-8")
+    one = prepare_splits(config_of(corpus), tmp_path)
+    other = prepare_splits(config_of(replace(corpus, path=str(tmp_path / "b.jsonl"))), tmp_path)
+    for name in ("train", "validation", "test"):
+        assert [p.answer for p in getattr(one, name)] == [p.answer for p in getattr(other, name)]
+
+
+def test_scale(tmp_path: Path) -> None:
+    splits = prepare_splits(config_of(write_corpus(tmp_path / "a.jsonl"), scale=0.5), tmp_path)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (50, 5, 5)
+
+
+def test_manifest_counts_add_up(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "a.jsonl")
+    with (tmp_path / "a.jsonl").open("a") as file:
+        file.write('{"question": "问题", "answer": "B"}\n{"question": "坏')
+    manifest = prepare_splits(config_of(corpus), tmp_path / "cache").manifest
+    counts = manifest.counts
+    assert (
+        counts["rows"]
+        == 302
+        == counts["pairs"] + counts["dropped_one_character_answer"] + counts["rejected_torn_last_line"]
+    )
+    assert counts["training_pool"] == 280
+    assert counts["test_answers_seen_in_training"] == 0
+    assert (manifest.train.n, manifest.validation.n, manifest.test.n) == (100, 10, 10)
+    assert manifest.corpus_sha256 == preparation.corpus_sha256(corpus)
+    rejects = next((tmp_path / "cache").glob("corpus-*/rejects.jsonl")).read_text("utf-8").splitlines()
+    assert [json.loads(line)["reason"] for line in rejects] == ["one_character_answer", "torn_last_line"]
+
+
+def test_too_few_pairs_is_an_error_and_never_a_smaller_set(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "a.jsonl")
+    lines = (tmp_path / "a.jsonl").read_text("utf-8")
+    (tmp_path / "a.jsonl").write_text(lines + lines[: lines.index("\n") + 1], "utf-8")
+    with pytest.raises(DataError) as error:
+        prepare_splits(config_of(corpus, train_size=281), tmp_path / "cache")
+    message = str(error.value)
+    assert "data.train_size=281" in message
+    assert "leaves 280 training pairs" in message
+    assert "exact duplicates 1" in message
+    for way_out in ("data.train_size=", "data=20k", "data.scale=", "another corpus"):
+        assert way_out in message
+    assert len(prepare_splits(config_of(corpus, train_size=280), tmp_path / "cache").train) == 280
+
+
+# ---------------------------------------------------------------- cache
+
+
+def test_second_use_reads_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = write_corpus(tmp_path / "a.jsonl")
+    first = prepare(corpus, RULES, tmp_path / "cache")
+    before = snapshot(first.folder)
+    monkeypatch.setattr(preparation, "read_pairs", lambda *_: pytest.fail("read again"))
+    second = prepare(replace(corpus, name="other name"), RULES, tmp_path / "cache")
+    assert snapshot(second.folder) == before
+    assert list(second.pool) == list(first.pool)
+    assert sorted(before) == ["manifest.json", "pool.arrow", "rejects.jsonl", "test.arrow", "validation.arrow"]
+
+
+@pytest.mark.parametrize("name", ["pool.arrow", "validation.arrow", "test.arrow", "rejects.jsonl", "manifest.json"])
+@pytest.mark.parametrize("damage", ["delete", "truncate", "flip", "empty", "append"])
+def test_damaged_cache_is_rebuilt_and_said_so(
+    tmp_path: Path, name: str, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    corpus = write_corpus(tmp_path / "a.jsonl", 40)
+    (tmp_path / "a.jsonl").open("a").write('{"question": "问题", "answer": "B"}\n')
+    first = prepare(corpus, RULES, tmp_path / "cache")
+    good = {path.name: path.read_bytes() for path in first.folder.iterdir()}
+    path, content = first.folder / name, good[name]
+    path.unlink()
+    damaged = {"truncate": content[:-1], "flip": content[:20] + bytes([content[20] ^ 1]) + content[21:],
+               "empty": b"", "append": content + b"x"}  # fmt: skip
+    if damage != "delete":
+        path.write_bytes(damaged[damage])
+    with caplog.at_level(logging.WARNING):
+        again = prepare(corpus, RULES, tmp_path / "cache")
+    assert {path.name: path.read_bytes() for path in again.folder.iterdir()} == good
+    assert "is damaged" in caplog.text
+    assert len(again.pool) == 20
+
+
+def test_key_covers_what_shapes_pairs_and_nothing_else() -> None:
+    corpus = CorpusConfig(name="t", source="file", path="a")
+    key = cache_key(corpus, RULES, "hash")
+    for change in ({"question": "q"}, {"answer": "a"}, {"id": "id"}, {"empty_values": ["无"]}, {"encoding": "big5"},
+                   {"question_prefix": "x"}, {"answer_prefix": "x"}, {"format": "csv"}):  # fmt: skip
+        assert cache_key(replace(corpus, **change), RULES, "hash") != key  # type: ignore[arg-type]
+    for change in ({"name": "n"}, {"path": "b"}, {"source": "hub"}, {"hub": "modelscope"}, {"revision": "x"}):
+        assert cache_key(replace(corpus, **change), RULES, "hash") == key  # type: ignore[arg-type]
+    for change in ({"test_size": 1}, {"validation_size": 1}, {"split_seed": 1}, {"near_duplicate_threshold": 0.5}):
+        assert cache_key(corpus, replace(RULES, **change), "hash") != key  # type: ignore[arg-type]
+    assert cache_key(corpus, RULES, "other") != key
+
+
+def test_changed_file_is_another_cache(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "a.jsonl")
+    first = prepare(corpus, RULES, tmp_path / "cache")
+    second = prepare(write_corpus(tmp_path / "a.jsonl", 301), RULES, tmp_path / "cache")
+    assert first.folder != second.folder
+    assert first.folder.exists()
+
+
+def test_failure_leaves_no_trace(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "a.jsonl", 15)
+    with pytest.raises(DataError, match="distinct questions"):
+        prepare(corpus, RULES, tmp_path / "cache")
+    assert [path.name for path in (tmp_path / "cache").iterdir() if not path.name.endswith(".lock")] == []
+
+
+def test_interruption_leaves_no_trace(tmp_path: Path) -> None:
+    def interrupted(pairs: Iterable[Pair]) -> Iterator[Pair]:
+        yield next(iter(pairs))
+        raise KeyboardInterrupt
+
+    corpus = write_corpus(tmp_path / "a.jsonl")
+    with pytest.raises(KeyboardInterrupt):
+        prepare(corpus, RULES, tmp_path / "cache", interrupted)
+    assert not list((tmp_path / "cache").glob("*corpus-*/*"))
+    assert len(prepare(corpus, RULES, tmp_path / "cache").pool) == 280
+
+
+def test_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(DataError, match="prepared data cannot be kept here"):
+        prepare(write_corpus(tmp_path / "a.jsonl"), RULES, tmp_path / "cache")
+
+
+def _prepare_and_count(corpus: CorpusConfig, cache: Path, log: Path) -> None:
+    def noted(pairs: Iterable[Pair]) -> Iterable[Pair]:
+        with log.open("a") as file:
+            file.write("prepared\n")
+        time.sleep(0.3)
+        return pairs
+
+    assert len(prepare(corpus, RULES, cache, noted).pool) == 280
+
+
+def test_two_processes_prepare_once(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "a.jsonl")
+    context = multiprocessing.get_context("fork")
+    arguments = (corpus, tmp_path / "cache", tmp_path / "log")
+    processes = [context.Process(target=_prepare_and_count, args=arguments) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert (tmp_path / "log").read_text() == "prepared\n"
+
+
+# ---------------------------------------------------------------- table
+
+
+def test_table_is_a_sequence(tmp_path: Path) -> None:
+    n = BATCH_PAIRS + 100
+    pool = prepare(write_corpus(tmp_path / "a.jsonl", n + 20), RULES, tmp_path / "cache").pool
+    pairs = list(pool)
+    assert len(pool) == len(pairs) == n
+    assert pool[0] == pairs[0]
+    assert pool[-1] == pairs[-1]
+    assert pool[BATCH_PAIRS] == pairs[BATCH_PAIRS]
+    for cut in (
+        slice(5),
+        slice(3, 9),
+        slice(BATCH_PAIRS - 2, BATCH_PAIRS + 2),
+        slice(-3, None),
+        slice(9, 3),
+        slice(n, n + 9),
+    ):
+        assert list(pool[cut]) == pairs[cut]
+        assert len(pool[cut]) == len(pairs[cut])
+    assert list(pool[::-1000]) == pairs[::-1000]
+    assert list(pool[100:][5:7]) == pairs[105:107]
+    assert pool[100:][3] == pairs[103]
+    for place in (n, -n - 1):
+        with pytest.raises(IndexError):
+            pool[place]
+    with pytest.raises(IndexError):
+        pool[:5][5]
+    assert pairs[7] in pool
+    assert pool.index(pairs[7]) == 7
+
+
+def test_table_survives_the_way_to_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pool = prepare(write_corpus(tmp_path / "a.jsonl"), RULES, Path("cache")).pool
+    packed = pickle.dumps(pool.prefix(9)[2:])
+    monkeypatch.chdir("/")
+    assert list(pickle.loads(packed)) == list(pool)[2:9]  # noqa: S301 - our own
+    assert len(packed) < 500
+
+
+def test_sha256_is_over_the_pairs_in_order(tmp_path: Path) -> None:
+    import hashlib
+
+    pool = prepare(write_corpus(tmp_path / "a.jsonl"), RULES, tmp_path / "cache").pool
+    lines = [json.dumps({"answer": p.answer, "id": p.id, "question": p.question}, ensure_ascii=False,
+                        separators=(",", ":")) + "\n" for p in list(pool)[:50]]  # fmt: skip
+    assert pool.prefix(50).sha256 == hashlib.sha256("".join(lines).encode()).hexdigest()
+    assert isinstance(pool[:50], PairTable)
+    assert pool.prefix(1000).sha256 == pool.sha256
+
+
+# ---------------------------------------------------------------- real data
+
+
+@pytest.mark.slow
+def test_real_corpus_of_117_161_pairs(tmp_path: Path) -> None:
+    path = SHARED / "medqa_real.jsonl.zst"
+    if not path.exists():
+        pytest.skip(f"{path} is not on this machine")
+    corpus = CorpusConfig(name="real", source="file", path=str(path), id="id")
+    start = time.monotonic()
+    prepared = prepare(corpus, SplitRules(1000, 1000, 0, 0.8), tmp_path)
+    seconds = time.monotonic() - start
+    splits = take_splits(prepared, 100_000)
+    counts = splits.manifest.counts
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (100_000, 1000, 1000)
+    assert counts["rows"] == 117_161
+    assert counts["training_pool"] > 110_000
+    assert counts["training_pairs_near_duplicates_of_test"] > 0
+    left_out = sum(
+        n for name, n in counts.items() if name.startswith(("exact_", "other_", "training_pairs_", "validation_pairs_"))
+    )
+    assert counts["pairs"] == 2000 + counts["training_pool"] + left_out
+    assert len({pair.id for pair in splits.train}) == 100_000
+    assert seconds < 60

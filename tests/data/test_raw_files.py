@@ -1,0 +1,114 @@
+"""The files of `shared/data/raw`, as their authors published them, read with a fitting configuration."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medqa_finetune.config.options import load_group
+from medqa_finetune.config.schema import CorpusConfig
+from medqa_finetune.data.ledger import Ledger
+from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.sources import read_pairs
+from medqa_finetune.errors import DataError
+
+RAW = Path(__file__).parents[2].parent / "shared" / "data" / "raw"
+pytestmark = pytest.mark.skipif(not RAW.exists(), reason=f"{RAW} is not on this machine")
+
+
+def read(group: str, name: str, *overrides: str) -> tuple[list[Pair], dict[str, int]]:
+    corpus = load_group("corpus", group, CorpusConfig, [f"path={RAW / name}", *overrides])
+    ledger = Ledger()
+    return list(read_pairs(corpus, ledger)), dict(ledger.counts)
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "overrides", "counts"),
+    [
+        ("toyhom", "toyhom_neike_gb18030.csv", [], {"rows": 7644, "pairs": 7644}),
+        (
+            "csv",
+            "toyhom_neike_gb18030.csv",
+            ["encoding=gb18030", "question=ask", "empty_values=[无]"],
+            {"rows": 7644, "pairs": 7638, "rejected_empty_question": 6},
+        ),
+        (
+            "alpaca",
+            "huatuo_llama__llama_data.json",
+            [],
+            {"rows": 8658, "pairs": 8654, "dropped_one_character_answer": 3, "rejected_empty_answer": 1},
+        ),
+        ("alpaca", "huatuo_llama__liver_cancer.json", [], {"rows": 1000, "pairs": 1000}),
+        (
+            "jsonl",
+            "med_chatglm__train.txt",
+            [
+                "question=context",
+                "answer=target",
+                r"question_prefix='问题[：:]\s*'",
+                r"question_suffix='\n回答[：:]\s*'",
+            ],
+            {"rows": 7622, "pairs": 7618, "dropped_one_character_answer": 4, "python_list_texts": 80},
+        ),
+        ("sharegpt", "medicalgpt__medical_sft_1K_format.jsonl", [], {"rows": 1000, "pairs": 1000}),
+        (
+            "alpaca",
+            "zhongjing__huatuo26M_test.json",
+            [],
+            {"rows": 6000, "pairs": 5998, "dropped_one_character_answer": 2},
+        ),
+        (
+            "alpaca",
+            "zhongjing__CMtMedQA_test.json",
+            ["question=[instruction,instruct,input]"],
+            {"rows": 1144, "pairs": 1144},
+        ),
+        ("alpaca", "alpaca_zh_demo.json", [], {"rows": 1000, "pairs": 1000}),
+        ("alpaca", "alpaca_en_demo.json", [], {"rows": 999, "pairs": 998, "dropped_one_character_answer": 1}),
+    ],
+)
+def test_counts(group: str, name: str, overrides: list[str], counts: dict[str, Any]) -> None:
+    pairs, found = read(group, name, *overrides)
+    assert found == counts
+    text = "".join(pair.question + pair.answer for pair in pairs)
+    for trace in ("<br", "\ufeff", "&nbsp;", "\r", "\u200b", "\ue000", "<|"):
+        assert trace not in text
+    assert len({pair.id for pair in pairs}) == len(pairs)
+
+
+def test_toyhom_line_numbers_count_line_breaks_inside_quotes() -> None:
+    pairs, _ = read("toyhom", "toyhom_neike_gb18030.csv")
+    lines = (RAW / "toyhom_neike_gb18030.csv").read_text("gb18030").split("\n")
+    for pair in (pairs[0], pairs[4000], pairs[-1]):
+        line = lines[int(pair.id.rpartition(":")[2]) - 1]
+        assert pair.question.split("\n")[0][:10] in line
+
+
+def test_toyhom_in_the_wrong_encoding() -> None:
+    with pytest.raises(DataError, match=r"byte 28 \(line 2\): not utf-8. Try corpus.encoding=gb18030"):
+        read("csv", "toyhom_neike_gb18030.csv")
+    with pytest.raises(DataError, match=r"not gb2312. Try corpus.encoding=gb18030"):
+        read("csv", "toyhom_neike_gb18030.csv", "encoding=gb2312")
+
+
+def test_wrapped_questions_are_unwrapped_and_list_texts_joined() -> None:
+    pairs, _ = read("jsonl", "med_chatglm__train.txt", "question=context", "answer=target",
+                    r"question_prefix='问题[：:]\s*'", r"question_suffix='\n回答[：:]\s*'")  # fmt: skip
+    assert not any(pair.question.startswith("问题：") or pair.question.endswith("回答:") for pair in pairs)
+    assert not any(pair.answer.startswith("['") for pair in pairs)
+
+
+def test_second_schema_is_named_when_it_is_not_asked_for() -> None:
+    with pytest.raises(DataError, match=r"144 of 1,144 rows cannot be used \(missing_column 144\)"):
+        read("alpaca", "zhongjing__CMtMedQA_test.json")
+
+
+def test_the_longest_answer_is_kept_whole() -> None:
+    pairs, _ = read("alpaca", "zhongjing__huatuo26M_test.json")
+    assert max(len(pair.answer) for pair in pairs) > 6000
+
+
+@pytest.mark.parametrize("name", ["wikitext-2", "wikitext-2/valid.txt"])
+def test_running_text_is_no_corpus_of_pairs(name: str) -> None:
+    with pytest.raises(DataError, match=r"holds no \.jsonl|no known format"):
+        read("alpaca", name)

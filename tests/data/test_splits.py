@@ -1,0 +1,222 @@
+"""Who is trained on and who is examined: nested, disjoint, and without the leaks planted here."""
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medqa_finetune.data.leakage import HeldOutIndex, bands_for, jaccard, trigrams
+from medqa_finetune.data.splits import Division, PairKeys, Rows, SplitRules, divide, key_of, normalised_question
+from medqa_finetune.errors import DataError
+
+QA = tuple[str, str]
+
+
+def split(pairs: Sequence[QA], test: int = 5, validation: int = 5, seed: int = 0, threshold: float = 0.8) -> Division:
+    normal = [normalised_question(question) for question, _ in pairs]
+    keys = PairKeys(
+        np.array([key_of(n, seed) for n in normal], np.uint64),
+        np.array([key_of(f"{n}\0{answer}") for n, (_, answer) in zip(normal, pairs, strict=True)], np.uint64),
+        np.array([key_of(answer) for _, answer in pairs], np.uint64),
+    )
+
+    def texts(rows: Rows) -> list[str]:
+        return [normal[row] for row in rows]
+
+    return divide(keys, texts, SplitRules(test, validation, seed, threshold))
+
+
+def corpus(n: int, seed: int = 0) -> list[QA]:
+    rng = random.Random(seed)
+    han = [chr(code) for code in range(0x4E00, 0x5E00)]
+    return [("".join(rng.choices(han, k=20)) + "？", f"答案{i}") for i in range(n)]
+
+
+def texts_of(pairs: Sequence[QA], rows: Rows) -> list[QA]:
+    return [pairs[row] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("高血压怎么办？", "高血压 怎么办"),
+        ("ＢＭＩ是什么", "bmi是什么！"),
+        ("？！", "? !"),
+        ("ﬁn", "FIN"),
+        ("a_b", "ab"),
+    ],
+)
+def test_same_question(one: str, other: str) -> None:
+    assert normalised_question(one) == normalised_question(other)
+
+
+def test_a_question_of_signs_is_still_a_question() -> None:
+    assert normalised_question("？？") != normalised_question("……")
+    assert normalised_question("\u3000 ") != ""
+
+
+def test_key_is_the_same_on_every_machine() -> None:
+    assert key_of("感冒", 0) == 16128295830574133744
+    assert key_of("感冒", 0) != key_of("感冒", 1)
+
+
+def test_sizes_and_disjointness() -> None:
+    pairs = corpus(200)
+    found = split(pairs, 10, 20)
+    assert (len(found.test), len(found.validation), len(found.pool)) == (10, 20, 170)
+    assert len({*found.test, *found.validation, *found.pool}) == 200
+
+
+def test_order_of_the_corpus_does_not_matter() -> None:
+    pairs = corpus(200)
+    shuffled = random.Random(1).sample(pairs, len(pairs))
+    one, other = split(pairs), split(shuffled)
+    for name in ("test", "validation", "pool"):
+        assert texts_of(pairs, getattr(one, name)) == texts_of(shuffled, getattr(other, name))
+
+
+def test_more_pairs_leave_most_of_the_order_alone() -> None:
+    pairs = corpus(200)
+    all_of_them, fewer = split(pairs), split(pairs[:150])
+    kept = [pair for pair in texts_of(pairs, all_of_them.pool) if pair in texts_of(pairs, fewer.pool)]
+    assert kept == [pair for pair in texts_of(pairs, fewer.pool) if pair in kept]
+
+
+def test_seed_changes_the_split() -> None:
+    pairs = corpus(200)
+    assert set(split(pairs, seed=0).test) != set(split(pairs, seed=1).test)
+
+
+def test_exact_duplicates_are_removed_and_counted() -> None:
+    pairs = corpus(100)
+    doubled = [*pairs, *[(question.replace("？", " ?"), answer) for question, answer in pairs[:30]]]
+    found = split(doubled)
+    assert found.counts["exact_duplicates"] == 30
+    assert texts_of(doubled, found.pool) == texts_of(pairs, split(pairs).pool)
+
+
+def test_other_answers_to_a_held_out_question_are_left_out_of_everything() -> None:
+    pairs = corpus(100)
+    more = [*pairs, *[(question, f"另一个{answer}") for question, answer in pairs]]
+    found = split(more)
+    assert found.counts["other_answers_to_held_out_questions"] == 10
+    assert texts_of(more, found.test) == texts_of(pairs, split(pairs).test)  # the first answer in the corpus's order
+    held_out = {more[row][0] for row in (*found.test, *found.validation)}
+    assert not held_out & {more[row][0] for row in found.pool}
+    assert len(found.pool) == 180
+
+
+def test_all_pairs_of_a_question_are_neighbours() -> None:
+    pairs = corpus(50)
+    more = [*pairs, *[(question, f"另一个{answer}") for question, answer in pairs]]
+    questions = [more[row][0] for row in split(more).pool]
+    assert questions[0::2] == questions[1::2]
+
+
+def test_planted_near_duplicates_are_found_counted_and_removed() -> None:
+    pairs = corpus(300)
+    clean = split(pairs, 10, 10)
+    test, validation = texts_of(pairs, clean.test), texts_of(pairs, clean.validation)
+    # One character more at the end: 18 of 19 trigrams shared.
+    leaks = [(question[:-1] + "呢", "泄漏") for question, _ in (*test, *validation)]
+    found = split([*pairs, *leaks], 10, 10)
+    assert not near_pairs([*pairs, *leaks], found)
+    counts = found.counts
+    removed = counts["training_pairs_near_duplicates_of_test"] + counts["training_pairs_near_duplicates_of_validation"]
+    assert removed + counts["validation_pairs_near_duplicates_of_test"] > 10
+    total = sum(map(len, (found.test, found.validation, found.pool)))
+    assert total + removed + counts["validation_pairs_near_duplicates_of_test"] == 320
+
+
+def near_pairs(pairs: Sequence[QA], found: Division) -> list[tuple[str, str]]:
+    """Compare every question with every held-out one, without any index."""
+    grams = [trigrams(normalised_question(question)) for question, _ in pairs]
+    test, validation, pool = (list(map(int, rows)) for rows in (found.test, found.validation, found.pool))
+    compared = [(a, b) for a in test for b in (*validation, *pool)] + [(a, b) for a in validation for b in pool]
+    return [(pairs[a][0], pairs[b][0]) for a, b in compared if jaccard(grams[a], grams[b]) >= 0.8]
+
+
+def test_validation_size_is_exact_when_near_duplicates_are_replaced() -> None:
+    rng = random.Random(3)
+    stems = corpus(40)
+    # Six variants of each question, so that many validation candidates resemble a test question.
+    pairs = [(question[:-1] + ending, answer) for question, answer in stems for ending in "吗呢吧啊呀嘛"]
+    rng.shuffle(pairs)
+    found = split(pairs, 5, 20)
+    assert len(found.validation) == 20
+    assert found.counts["validation_questions_near_duplicates_of_test"] > 0
+    assert not near_pairs(pairs, found)
+
+
+def test_test_answers_seen_in_training() -> None:
+    pairs = corpus(100)
+    copies = [*pairs, *[(question + "新的内容不同", "答案") for question, _ in corpus(3, seed=9)]]
+    found = split(copies)
+    same = [(question, "同样的答案") if i in (found.test[0], found.test[1], found.pool[7]) else (question, answer)
+            for i, (question, answer) in enumerate(copies)]  # fmt: skip
+    assert split(same).test_answers_first_seen == [7, 7]
+    assert split(same).counts["test_answers_seen_in_training_pool"] == 2
+
+
+def test_too_few_questions() -> None:
+    with pytest.raises(DataError, match=r"5 \+ 5, but the corpus has 10 distinct questions"):
+        split(corpus(10))
+    assert len(split(corpus(11)).pool) == 1
+    alike = [(question[:-1] + ending, answer) for question, answer in corpus(5) for ending in "吗呢吧啊呀嘛"]
+    with pytest.raises(DataError, match=r"near-duplicates of a test question"):
+        split(alike, 20, 5)
+
+
+# ---------------------------------------------------------------- near-duplicates
+
+
+def test_trigrams_of_short_texts() -> None:
+    assert trigrams("感冒") == {"感冒"}
+    assert trigrams("感冒了") == {"感冒了"}
+    assert trigrams("感冒了吗") == {"感冒了", "冒了吗"}
+    assert jaccard(trigrams("感冒了吗"), trigrams("感冒了呢")) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0])
+def test_bands_reach_the_recall(threshold: float) -> None:
+    bands = bands_for(threshold)
+    rows = 128 / bands
+    assert rows == int(rows)
+    assert 1 - (1 - threshold**rows) ** bands >= 0.99
+
+
+def test_index_against_brute_force() -> None:
+    rng = random.Random(5)
+    held_out = [question for question, _ in corpus(60)]
+    asked = []
+    for question in held_out * 3:
+        characters = list(question)
+        for _ in range(rng.randrange(4)):
+            characters[rng.randrange(len(characters))] = "改"
+        asked.append("".join(characters))
+    exact = [any(jaccard(trigrams(a), trigrams(h)) >= 0.6 for h in held_out) for a in asked]
+    assert 20 < sum(exact) < 170
+    assert HeldOutIndex(held_out, 0.6).near(asked) == exact
+
+
+@given(
+    st.lists(st.text("感冒发烧头痛怎么办", min_size=1, max_size=8), min_size=12, max_size=60, unique=True),
+    st.integers(0, 3),
+)
+@settings(deadline=None, max_examples=60)
+def test_any_corpus_is_accounted_for(questions: list[str], seed: int) -> None:
+    pairs = [(question, f"答{i % 7}") for i, question in enumerate(questions)]
+    try:
+        found = split(pairs, 3, 3, seed)
+    except DataError:
+        return
+    counts = found.counts
+    assert (len(found.test), len(found.validation)) == (3, 3)
+    assert not near_pairs(pairs, found)
+    left_out = [counts[name] for name in (
+        "exact_duplicates", "other_answers_to_held_out_questions", "validation_pairs_near_duplicates_of_test",
+        "training_pairs_near_duplicates_of_test", "training_pairs_near_duplicates_of_validation")]  # fmt: skip
+    assert 6 + len(found.pool) + sum(left_out) == len(pairs)

@@ -1,0 +1,37 @@
+import importlib
+import types
+
+import pytest
+
+from medqa_finetune.errors import ConfigError
+from medqa_finetune.evaluation.answers import Answer
+from medqa_finetune.evaluation.metrics.base import characters, find_metric, metric_names, reference_count
+
+
+def test_every_file_is_a_metric_that_is_found() -> None:
+    assert metric_names() == sorted(metric_names())
+    assert {"bleu", "perplexity", "rouge"} <= set(metric_names())
+    for name in metric_names():
+        assert find_metric(name).names
+
+
+@pytest.mark.parametrize("name", ["bluer", "base", "", "..errors", "rouge.METRIC"])
+def test_unknown_name_lists_what_exists(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"bleu, .*perplexity, .*rouge"):
+        find_metric(name)
+
+
+def test_a_file_without_metric_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib, "import_module", types.ModuleType)
+    with pytest.raises(ConfigError, match="no METRIC"):
+        find_metric("rouge")
+
+
+def test_characters_are_code_points_but_white_space() -> None:
+    assert characters(" 每日\u3000一次\n\x1c\u00a0\u2003😊\u200b") == "每日一次😊\u200b"
+
+
+def test_reference_count() -> None:
+    one, two = Answer("a", "", ("r",), ""), Answer("b", "", ("r", "s"), "")
+    assert reference_count([one, one]) == 1
+    assert reference_count([one, two]) is None

@@ -1,0 +1,91 @@
+import random
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sacrebleu.metrics.bleu import BLEU
+
+from medqa_finetune.evaluation.answers import Answer, read_answers
+from medqa_finetune.evaluation.metrics import bleu as bleu_module
+from medqa_finetune.evaluation.metrics.bleu import METRIC, reference_streams
+from medqa_finetune.evaluation.score import score_answers
+from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
+
+texts = st.text(st.sampled_from("头痛发热药日a1. \n\u3000℃“𬌗😊，。"), max_size=25)
+answers_lists = st.lists(
+    st.builds(
+        Answer,
+        id=st.just("a"),
+        question=st.just(""),
+        references=st.lists(texts, min_size=1, max_size=3).map(tuple),
+        prediction=texts,
+        hit_limit=st.none(),
+        prediction_tokens=st.none(),
+        reference_nll=st.none(),
+        reference_tokens=st.none(),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(answers_lists)
+@settings(deadline=None)
+def test_equals_the_public_calls_of_sacrebleu(answers: list[Answer]) -> None:
+    public = BLEU(tokenize="zh")
+    wanted = public.corpus_score([answer.prediction for answer in answers], reference_streams(answers))
+    items = METRIC.items(answers)
+    got = METRIC.corpus(answers, items)["bleu"]
+    assert got.value == wanted.score
+    assert got.signature == str(public.get_signature())
+    sentence = BLEU(tokenize="zh", effective_order=True)
+    for item, answer in zip(items, answers, strict=True):
+        assert item["bleu"] == sentence.sentence_score(answer.prediction, list(answer.references)).score
+
+
+@needs_golden
+def test_golden_pairs() -> None:
+    # Tool: sacrebleu 2.6.0, sentence BLEU zh, exp smoothing, effective order; once more from the definition.
+    for item, row in zip(METRIC.items(read_answers(GOLDEN)), golden_rows(), strict=True):
+        assert item["bleu"] == pytest.approx(row["bleu_zh_sent"], abs=1e-6), row["id"]
+
+
+def test_pinned_by_hand() -> None:
+    # 恶心呕吐腹泻 / 腹泻呕吐恶心: precisions 6/6, 3/5, 0/4, 0/3; exp smoothing makes the zeros 1/8 and 1/12.
+    item = METRIC.items([Answer("a", "", ("腹泻呕吐恶心",), "恶心呕吐腹泻")])[0]
+    assert item["bleu"] == pytest.approx(100 * (1 * 0.6 * (1 / 8) * (1 / 12)) ** 0.25)
+    assert [item[name] for name in bleu_module.COUNTS] == [6, 6, 6, 3, 0, 0, 6, 5, 4, 3]
+
+
+def test_edges_score_nothing_and_stay() -> None:
+    answers = [Answer("a", "", ("头痛",), ""), Answer("b", "", ("",), "头痛"), Answer("c", "", ("",), "")]
+    assert [item["bleu"] for item in METRIC.items(answers)] == [0, 0, 0]
+
+
+def test_a_pair_that_sacrebleu_leaves_out_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its own silent trap: two predictions with one reference score the first pair only, 100.00.
+    answers = [Answer("a", "", ("头痛",), "头痛"), Answer("b", "", ("发热",), "药")]
+    monkeypatch.setattr(bleu_module, "reference_streams", lambda _: [["头痛"]])
+    with pytest.raises(AssertionError, match="1 of 2"):
+        METRIC.items(answers)
+
+
+def test_references_become_streams() -> None:
+    answers = [Answer("a", "", ("r",), ""), Answer("b", "", ("s", "t"), "")]
+    assert reference_streams(answers) == [["r", "s"], [None, "t"]]
+    assert METRIC.signature("bleu", answers).startswith("nrefs:var|case:mixed|eff:no|tok:zh|smooth:exp|version:")
+
+
+def test_a_thousand_answers_take_seconds() -> None:
+    generator = random.Random(0)  # noqa: S311
+    alphabet = [chr(0x4E00 + place) for place in range(600)] + list("，。1a ")
+
+    def some(_: Any = None) -> str:
+        return "".join(generator.choices(alphabet, k=300))
+
+    answers = [Answer(str(place), "", (some(),), some()) for place in range(1000)]
+    start = time.process_time()
+    score_answers(answers, ["rouge", "bleu", "perplexity"])
+    assert time.process_time() - start < 5

@@ -1,0 +1,37 @@
+import math
+
+import pytest
+
+from medqa_finetune.errors import DataError
+from medqa_finetune.evaluation.answers import Answer
+from medqa_finetune.evaluation.metrics.perplexity import METRIC
+from medqa_finetune.record.schema import Score
+
+
+def answer(name: str, nll: float | None = None, tokens: int | None = None) -> Answer:
+    return Answer(name, "", ("r",), "p", reference_nll=nll, reference_tokens=tokens)
+
+
+def scores(*answers: Answer) -> dict[str, Score]:
+    return METRIC.corpus(answers, METRIC.items(answers))
+
+
+def test_mean_is_over_tokens_not_over_answers() -> None:
+    # Uniform over 8 tokens, 3 of them, and over 2 tokens, 1 of them: exp((3 ln 8 + ln 2) / 4) = 2 ** (10 / 4).
+    got = scores(answer("a", 3 * math.log(8), 3), answer("b", math.log(2), 1))["perplexity"]
+    assert got.value == pytest.approx(2**2.5)
+    assert got.signature == "perplexity|reference:first|tokens:answer+end|mean:token"
+
+
+def test_no_likelihoods_no_score() -> None:
+    assert scores(answer("a"), answer("b")) == {}
+
+
+def test_some_likelihoods_are_refused() -> None:
+    with pytest.raises(DataError, match=r"1 of 2 answers.*'b'"):
+        scores(answer("a", 1.0, 1), answer("b"))
+
+
+def test_a_figure_beyond_numbers_is_refused() -> None:
+    with pytest.raises(DataError, match="1000 nats"):
+        scores(answer("a", 1000.0, 1))

@@ -1,0 +1,101 @@
+import dataclasses
+
+import pytest
+
+from medqa_finetune.errors import ConfigError, DataError
+from medqa_finetune.evaluation.answers import Answer, read_answers
+from medqa_finetune.evaluation.score import is_empty, score_answers
+from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
+
+ALL = ["rouge", "bleu", "perplexity"]
+
+
+def answer(name: str, prediction: str, hit_limit: bool | None = None) -> Answer:
+    return Answer(name, "", ("头痛应多休息",), prediction, hit_limit=hit_limit)
+
+
+def test_rows_have_each_answers_scores() -> None:
+    record, rows = score_answers([answer("a", "头痛应多休息"), answer("b", "")], ALL)
+    assert rows[0] == {"id": "a", "rouge1": 100.0, "rouge2": 100.0, "rougeL": 100.0, "bleu": pytest.approx(100.0)}
+    assert rows[1] == {"id": "b", "rouge1": 0.0, "rouge2": 0.0, "rougeL": 0.0, "bleu": 0.0}
+    assert record.n == 2
+    assert set(record.scores) == {"rouge1", "rouge2", "rougeL", "bleu"}
+    assert record.scores["rougeL"].value == 50
+    assert record.seconds is None
+
+
+def test_perplexity_is_a_score_and_no_column() -> None:
+    measured = dataclasses.replace(answer("a", "头"), reference_nll=0.0, reference_tokens=3)
+    record, rows = score_answers([measured], ALL)
+    assert record.scores["perplexity"].value == 1
+    assert set(rows[0]) == {"id", "rouge1", "rouge2", "rougeL", "bleu"}
+
+
+def test_order_of_answers_changes_no_score() -> None:
+    answers = [answer(str(place), "头痛多休息" * place) for place in range(6)]
+    forth, back = score_answers(answers, ALL)[0], score_answers(answers[::-1], ALL)[0]
+    assert {name: score.value for name, score in forth.scores.items()} == pytest.approx(
+        {name: score.value for name, score in back.scores.items()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "empty"),
+    [
+        ("", True),
+        (" \n\t\u3000", True),
+        ("\u200b\u200d\ufeff", True),
+        ("。", False),
+        ("😊", False),
+        ("\u200b药", False),
+    ],
+)
+def test_empty_means_nothing_to_see(text: str, empty: bool) -> None:
+    assert is_empty(text) == empty
+
+
+def test_rates() -> None:
+    record, _ = score_answers([answer("a", "好的好的好的", True), answer("b", "\u3000", False)], ["rouge"])
+    assert record.empty_rate == 0.5
+    assert record.truncated_rate == 0.5
+    # 4-grams of 好的好的好的: 好的好的, 的好的好, 好的好的.
+    assert record.repetition_rate == pytest.approx(1 / 3)
+
+
+def test_what_is_not_known_is_none() -> None:
+    record, _ = score_answers([answer("a", "短", True), answer("b", "")], ["rouge"])
+    assert record.truncated_rate is None
+    assert record.repetition_rate is None
+
+
+def test_refusals() -> None:
+    with pytest.raises(DataError, match="no answers"):
+        score_answers([], ALL)
+    with pytest.raises(ConfigError, match="none is named"):
+        score_answers([answer("a", "")], [])
+    with pytest.raises(ConfigError, match="'blue' is unknown"):
+        score_answers([answer("a", "")], ["rouge", "blue"])
+
+
+@needs_golden
+def test_corpus_of_golden_pairs_is_pinned() -> None:
+    # ROUGE-L: mean of the file's own values. BLEU: the formula of Papineni et al. written out with Counter over the
+    # tokens of sacrebleu 2.6.0's TokenizerZh, several references included.
+    record, _ = score_answers(read_answers(GOLDEN), ["rouge", "bleu", "rouge"])
+    mean = sum(row["rougeL"] for row in golden_rows()) / 24
+    assert record.scores["rougeL"].value == pytest.approx(mean, abs=1e-6)
+    assert record.scores["bleu"].value == pytest.approx(38.49844255316155, abs=1e-9)
+
+
+@needs_golden
+def test_corpus_bleu_equals_the_command_line_of_sacrebleu() -> None:
+    # `sacrebleu refs.txt -i predictions.txt -m bleu -tok zh -w 8`, version 2.6.0, over the pairs with one reference
+    # and no line break.
+    answers = [
+        each
+        for each in read_answers(GOLDEN)
+        if len(each.references) == 1 and "\n" not in each.prediction + each.references[0]
+    ]
+    assert len(answers) == 20
+    record, _ = score_answers(answers, ["bleu"])
+    assert record.scores["bleu"].value == pytest.approx(38.15264687, abs=1e-8)

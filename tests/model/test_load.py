@@ -1,0 +1,243 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from medqa_finetune.config.schema import MethodConfig, ModelConfig
+from medqa_finetune.errors import ModelError
+from medqa_finetune.model.load import Device, choose_device, load_model, load_tokenizer, set_threads
+from medqa_finetune.model.locate import locate_model
+from medqa_finetune.record.schema import Parameters
+
+CPU = Device("cpu", "CPU", "fp32")
+UNTRAINED = MethodConfig(name="none", trains="nothing")
+UP = "model.layers.1.mlp.up_proj.weight"
+QUANTIZATIONS = ["none", "nf4", "fp4", "int8"]
+# Weights of micro_model, by hand: embedding 300*64 (tied to the head); per layer q 64*64+64, k and v 64*32+32 each,
+# o 64*64, three MLP matrices 64*128, two norms of 64; a last norm of 64.
+MICRO_WEIGHTS = 300 * 64 + 2 * (4160 + 2 * 2080 + 4096 + 3 * 8192 + 2 * 64) + 64
+
+
+@pytest.fixture
+def folder(tmp_path: Path, micro_model: Path) -> Path:
+    return Path(shutil.copytree(micro_model, tmp_path / "model"))
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
+    """Pretend to have a GPU by the name and major compute capability given; torch can emulate bf16 on any."""
+
+    def pretend(name: str, major: int) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: name)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(major=major))
+        monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda device: True)
+
+    return pretend
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def load(folder: Path, quantization: str = "none", *, double: bool = False) -> Any:
+    method = MethodConfig(name="x", trains="nothing", quantization=quantization, double_quantization=double)
+    return load_model(folder, method, CPU, seed=0).model
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize(("asked", "chosen"), [("auto", "fp32"), ("fp32", "fp32"), ("bf16", "bf16")])
+def test_without_a_gpu_auto_is_fp32(asked: str, chosen: str) -> None:
+    device = choose_device(asked)
+    assert (device.type, device.precision) == ("cpu", chosen)
+    assert device.name == f"CPU, {torch.get_num_threads()} threads"
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_fp16_without_a_gpu_is_refused() -> None:
+    with pytest.raises(ModelError, match="precision=fp16 needs a GPU.*allowed here: auto, fp32, bf16"):
+        choose_device("fp16")
+
+
+@pytest.mark.parametrize(
+    ("name", "major", "asked", "chosen"),
+    [
+        ("Tesla T4", 7, "auto", "fp16"),
+        ("Tesla T4", 7, "fp16", "fp16"),
+        ("Tesla T4", 7, "fp32", "fp32"),
+        ("NVIDIA A100", 8, "auto", "bf16"),
+        ("NVIDIA A100", 8, "bf16", "bf16"),
+        ("NVIDIA A100", 8, "fp16", "fp16"),
+    ],
+)
+def test_on_a_gpu_auto_is_what_its_hardware_has(
+    gpu: Callable[[str, int], None], name: str, major: int, asked: str, chosen: str
+) -> None:
+    gpu(name, major)
+    assert choose_device(asked) == Device("cuda", name, chosen)  # type: ignore[arg-type]
+
+
+def test_emulated_bf16_is_refused(gpu: Callable[[str, int], None]) -> None:
+    gpu("Tesla T4", 7)
+    with pytest.raises(ModelError, match="Tesla T4 has none in hardware; allowed here: auto, fp16, fp32"):
+        choose_device("bf16")
+
+
+def test_threads_are_set_only_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", calls.append)
+    set_threads(None)
+    set_threads(3)
+    assert calls == [3]
+
+
+def test_loaded_weights_are_those_on_disk(micro_model: Path) -> None:
+    on_disk, loaded = load_file(micro_model / "model.safetensors"), load(micro_model).state_dict()
+    assert on_disk
+    for name, weight in on_disk.items():
+        torch.testing.assert_close(loaded[name], weight, rtol=0, atol=0)
+
+
+def test_parameters_are_counted_before_adapters_are_added(micro_model: Path) -> None:
+    loaded = load_model(micro_model, MethodConfig(name="lora"), CPU, seed=0)
+    # r = 16 on q, k, v, o, gate, up, down of both layers: 16 * (inputs + outputs) each.
+    adapter = 2 * 16 * ((64 + 64) + 2 * (64 + 32) + (64 + 64) + 3 * (64 + 128))
+    assert loaded.parameters == Parameters(total=MICRO_WEIGHTS, trainable=adapter)
+
+
+def test_precision_is_that_of_the_device_unless_all_weights_are_trained(micro_model: Path) -> None:
+    half = Device("cpu", "CPU", "bf16")
+    for trains, dtype in (("nothing", torch.bfloat16), ("all", torch.float32)):
+        model = load_model(micro_model, MethodConfig(name="x", trains=trains), half, seed=0).model
+        assert {weight.dtype for weight in model.parameters()} == {dtype}
+
+
+def test_seed_decides_the_adapters_first_weights(micro_model: Path) -> None:
+    def first_weights(seed: int) -> torch.Tensor:
+        model = load_model(micro_model, MethodConfig(name="lora"), CPU, seed).model
+        return torch.cat([weight.flatten() for name, weight in model.named_parameters() if "lora_A" in name])
+
+    assert torch.equal(first_weights(1), first_weights(1))
+    assert not torch.equal(first_weights(1), first_weights(2))
+
+
+@pytest.mark.parametrize("kind", ["nf4", "fp4"])
+@pytest.mark.parametrize("double", [True, False])
+def test_four_bits_are_four_bits(micro_model: Path, kind: str, double: bool) -> None:
+    from bitsandbytes.nn import Linear4bit
+
+    layer = load(micro_model, kind, double=double).model.layers[1].mlp.up_proj
+    assert type(layer) is Linear4bit
+    assert layer.weight.quant_type == kind
+    assert layer.weight.quant_state.nested is double
+    assert layer.weight.numel() * layer.weight.element_size() * 2 == 64 * 128
+
+
+def test_nf4_weights_stay_near_those_on_disk(micro_model: Path) -> None:
+    from bitsandbytes.functional import dequantize_4bit
+
+    weight = load(micro_model, "nf4").model.layers[1].mlp.up_proj.weight
+    exact = load_file(micro_model / "model.safetensors")[UP]
+    error = (dequantize_4bit(weight.data, weight.quant_state) - exact).abs().max()
+    # The widest gap between neighbouring NF4 levels (QLoRA, appendix E) is from -1 to -0.6962: half of it is 0.152.
+    assert 0 < error <= 0.152 * exact.abs().max()
+
+
+def test_int8_is_one_byte_a_weight(micro_model: Path) -> None:
+    from bitsandbytes.nn import Linear8bitLt
+
+    layer = load(micro_model, "int8").model.layers[1].mlp.up_proj
+    assert type(layer) is Linear8bitLt
+    assert (layer.weight.dtype, tuple(layer.weight.shape)) == (torch.int8, (128, 64))
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+def test_head_and_embedding_are_never_quantized(micro_model: Path, quantization: str) -> None:
+    model = load(micro_model, quantization)
+    assert type(model.lm_head) is torch.nn.Linear
+    assert model.lm_head.weight.dtype == torch.float32
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_shards_load_like_one_file(micro_model: Path, folder: Path, quantization: str) -> None:
+    (folder / "model.safetensors").unlink()
+    load(micro_model).save_pretrained(folder, max_shard_size="100KB")
+    assert len(list(folder.glob("model-*.safetensors"))) > 1
+    ids = torch.tensor([[5, 6, 7]])
+    found = locate_model(ModelConfig(name="m", path=str(folder)))
+    torch.testing.assert_close(load(found, quantization)(ids).logits, load(micro_model, quantization)(ids).logits)
+
+
+def test_tokenizer_without_a_template_is_refused(folder: Path) -> None:
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(ModelError, match="has no chat template"):
+        load_tokenizer(folder)
+
+
+@pytest.mark.parametrize("pad", ["<|im_end|>", None])
+def test_padding_must_not_be_the_end_token(folder: Path, pad: str | None) -> None:
+    edit_json(folder / "tokenizer_config.json", pad_token=pad)
+    with pytest.raises(ModelError, match=r"must be two different tokens.*set pad_token in tokenizer_config\.json"):
+        load_tokenizer(folder)
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]"])
+def test_damaged_tokenizer_is_refused(folder: Path, content: str) -> None:
+    (folder / "tokenizer.json").write_text(content)
+    with pytest.raises(ModelError, match="the tokenizer cannot be loaded"):
+        load_tokenizer(folder)
+
+
+def test_tokenizer_of_another_model_is_refused(folder: Path) -> None:
+    edit_weights(folder, lambda weights: weights.update({k: v[:250].clone() for k, v in weights.items() if "emb" in k}))
+    edit_json(folder / "config.json", vocab_size=250)
+    with pytest.raises(ModelError, match="the tokenizer has 300 tokens, the model's embedding 250 rows"):
+        load(folder)
+
+
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
+def test_truncated_weights_are_refused(folder: Path, quantization: str) -> None:
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[:-1000])
+    with pytest.raises(ModelError, match="the model cannot be loaded"):
+        load(folder, quantization)
+
+
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
+def test_missing_weight_is_named_and_never_made_up(folder: Path, quantization: str) -> None:
+    edit_weights(folder, lambda weights: weights.pop(UP))
+    with pytest.raises(ModelError, match=f"{UP} is missing"):
+        load(folder, quantization)
+
+
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
+def test_weight_of_another_shape_is_refused(folder: Path, quantization: str) -> None:
+    edit_weights(folder, lambda weights: weights.update({UP: weights[UP][:10].clone()}))
+    with pytest.raises(ModelError, match="cannot be loaded|up_proj is missing or of another shape"):
+        load(folder, quantization)
+
+
+@pytest.mark.parametrize("changes", [{"model_type": "nix"}, {"model_type": "bert"}, {"hidden_size": 65}])
+def test_unusable_configuration_is_refused(folder: Path, changes: dict[str, Any]) -> None:
+    edit_json(folder / "config.json", **changes)
+    with pytest.raises(ModelError, match=r"cannot be loaded|do not fit config\.json"):
+        load(folder)

@@ -1,0 +1,207 @@
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from medqa_finetune.config.schema import ModelConfig
+from medqa_finetune.errors import ModelError
+from medqa_finetune.model import locate
+from medqa_finetune.model.locate import fingerprint_model, locate_model
+
+REPOSITORY_ID = "Qwen/Qwen2.5-3B-Instruct"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(autouse=True)
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty Hugging Face cache, whatever the machine has."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, micro_model: Path) -> Path:
+    return Path(shutil.copytree(micro_model, tmp_path / "model"))
+
+
+def at(path: Path | str, repository: str | None = None) -> ModelConfig:
+    return ModelConfig(name="qwen2.5-3b", path=str(path), repository=repository)
+
+
+def write_index(folder: Path, *shards: str) -> None:
+    weights = {f"layer.{number}": shard for number, shard in enumerate(shards)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
+
+
+def cache_on_disk(cache: Path, model: Path) -> Path:
+    """Lay a model out as huggingface_hub does: a branch names a commit, the commit is a folder."""
+    home = cache / "models--Qwen--Qwen2.5-3B-Instruct"
+    snapshot = Path(shutil.copytree(model, home / "snapshots" / COMMIT))
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text(COMMIT)
+    return snapshot
+
+
+def flip_byte(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_whole_folder_is_taken(folder: Path) -> None:
+    assert locate_model(at(folder)) == folder
+
+
+def test_home_is_expanded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert locate_model(at("~/model")) == folder
+
+
+def test_hub_cache_is_used_where_the_folder_is_missing(hub_cache: Path, micro_model: Path) -> None:
+    snapshot = cache_on_disk(hub_cache, micro_model)
+    assert locate_model(at("no/such/folder", REPOSITORY_ID)) == snapshot
+
+
+def test_folder_comes_before_the_hub_cache(hub_cache: Path, micro_model: Path, folder: Path) -> None:
+    cache_on_disk(hub_cache, micro_model)
+    assert locate_model(at(folder, REPOSITORY_ID)) == folder
+
+
+def test_revision_that_is_not_in_the_cache_is_missing(hub_cache: Path, micro_model: Path) -> None:
+    cache_on_disk(hub_cache, micro_model)
+    other = ModelConfig(name="qwen2.5-3b", path="no/such/folder", repository=REPOSITORY_ID, revision="v2")
+    with pytest.raises(ModelError, match="not in the Hugging Face cache"):
+        locate_model(other)
+
+
+def test_missing_model_names_the_download_and_the_demo(tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        locate_model(at(tmp_path / "none", REPOSITORY_ID))
+    message = str(caught.value)
+    assert f"model.path={tmp_path / 'none'}: no such folder" in message
+    assert "scripts/download_model.py --source modelscope --model qwen2.5-3b" in message
+    assert "profile=demo" in message
+
+
+def test_missing_local_model_says_what_is_wanted(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no such folder; a folder with config\.json, safetensors and a tokenizer"):
+        locate_model(at(tmp_path / "none"))
+
+
+def test_a_file_is_not_a_folder(folder: Path) -> None:
+    with pytest.raises(ModelError, match="is not a folder"):
+        locate_model(at(folder / "config.json"))
+
+
+def test_unusable_repository_name_is_missing_not_a_crash(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such folder"):
+        locate_model(at(tmp_path / "none", "not a repository"))
+
+
+@pytest.mark.parametrize("path", ["embedded:nix", "embedded:", "embedded:..", "embedded:../data"])
+def test_unknown_embedded_model_names_the_one_that_ships(path: str) -> None:
+    with pytest.raises(ModelError, match="no such model ships with the package; allowed: embedded:tiny"):
+        locate_model(at(path))
+
+
+def test_missing_config_is_refused(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"config\.json is missing"):
+        locate_model(at(folder))
+
+
+def test_pickled_weights_alone_are_refused_by_name(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"model\.safetensors is missing \(found pytorch_model\.bin: pickled"):
+        locate_model(at(folder))
+
+
+def test_missing_weights_are_refused(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"model\.safetensors is missing; only safetensors"):
+        locate_model(at(folder))
+
+
+def test_missing_shard_is_named_and_counted(folder: Path) -> None:
+    write_index(folder, "model.safetensors", "lost.safetensors", "lost.safetensors")
+    with pytest.raises(ModelError, match=r"names lost\.safetensors, which is missing \(1 of 2\)"):
+        locate_model(at(folder))
+
+
+def test_all_shards_are_enough(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    write_index(folder, "model-00001-of-00001.safetensors")
+    assert locate_model(at(folder)) == folder
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"weight_map": 1}', '{"weight_map": {"a": [1]}}', "\udcff"])
+def test_broken_index_is_refused(folder: Path, text: str) -> None:
+    (folder / "model.safetensors.index.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ModelError, match="not a safetensors index"):
+        locate_model(at(folder))
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors", "chat_template.jinja"])
+def test_fingerprint_changes_with_one_byte_of_a_small_file(folder: Path, name: str) -> None:
+    before = fingerprint_model(folder)
+    flip_byte(folder / name, -2)
+    assert fingerprint_model(folder) != before
+
+
+def test_fingerprint_changes_with_a_files_name(folder: Path) -> None:
+    before = fingerprint_model(folder)
+    (folder / "generation_config.json").rename(folder / "renamed.json")
+    assert fingerprint_model(folder) != before
+
+
+def test_fingerprint_depends_neither_on_path_nor_on_time(folder: Path, tmp_path: Path) -> None:
+    before = fingerprint_model(folder)
+    moved = folder.rename(tmp_path / "elsewhere")
+    for path in moved.iterdir():
+        os.utime(path, (0, 0))
+    assert fingerprint_model(moved) == before
+
+
+def test_fingerprint_leaves_out_what_is_no_part_of_the_model(folder: Path) -> None:
+    before = fingerprint_model(folder)
+    (folder / "README.md").write_text("read me")
+    (folder / ".cache").mkdir()
+    assert fingerprint_model(folder) == before
+
+
+@pytest.fixture
+def large(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A weight file that is larger than what is hashed whole: a header of 100 bytes and 50 MiB of zeros.
+
+    256 samples of 64 KiB cover 16 MiB of it, so two thirds are never read.
+    """
+    monkeypatch.setattr(locate, "WHOLE_FILE_BYTES", 2**16)
+    path = folder / "model.safetensors"
+    path.write_bytes((100).to_bytes(8, "little") + b"h" * 100 + bytes(50 * 2**20))
+    return path
+
+
+def test_fingerprint_of_a_large_file_sees_its_header(large: Path) -> None:
+    before = fingerprint_model(large.parent)
+    flip_byte(large, 60)
+    assert fingerprint_model(large.parent) != before
+
+
+def test_fingerprint_of_a_large_file_sees_its_size(large: Path) -> None:
+    before = fingerprint_model(large.parent)
+    with large.open("ab") as file:
+        file.write(b"\0")
+    assert fingerprint_model(large.parent) != before
+
+
+@pytest.mark.parametrize("place", [5 * 2**20, 25 * 2**20, -1])
+def test_fingerprint_of_a_large_file_sees_other_weights(large: Path, place: int) -> None:
+    before = fingerprint_model(large.parent)
+    content = bytearray(large.read_bytes())
+    start = len(content) + place if place < 0 else place
+    content[max(0, start - 2**18) : start + 1] = b"\1" * (start + 1 - max(0, start - 2**18))
+    large.write_bytes(content)
+    assert fingerprint_model(large.parent) != before

@@ -1,0 +1,130 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from medqa_finetune.config.schema import MethodConfig
+from medqa_finetune.errors import ModelError
+from medqa_finetune.model.load import Device, load_base, load_tokenizer
+from medqa_finetune.model.methods import apply_method, count_parameters
+
+CPU = Device("cpu", "CPU", "fp32")
+ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
+
+
+def lora(**changes: Any) -> MethodConfig:
+    return MethodConfig(name="lora", **changes)
+
+
+def base(folder: Path, method: MethodConfig) -> Any:
+    return load_base(folder, method, CPU, load_tokenizer(folder))
+
+
+def qwen_3b() -> Any:
+    """Qwen2.5-3B-Instruct by its published config.json, without memory for its weights."""
+    with torch.device("meta"):
+        model = Qwen2ForCausalLM(
+            Qwen2Config(
+                vocab_size=151936,
+                hidden_size=2048,
+                intermediate_size=11008,
+                num_hidden_layers=36,
+                num_attention_heads=16,
+                num_key_value_heads=2,
+                tie_word_embeddings=True,
+            )
+        )
+    model.tie_weights()
+    return model
+
+
+def test_qwen_3b_has_as_many_weights_as_its_model_card_says() -> None:
+    # "3.09B" on the card. By hand: embedding 151936*2048; per layer q 2048*2048+2048, k and v 2048*256+256 each,
+    # o 2048*2048, three MLP matrices 2048*11008, two norms of 2048; a last norm of 2048.
+    assert count_parameters(qwen_3b()) == 3_085_938_688
+
+
+@pytest.mark.parametrize(
+    ("modules", "trainable"),
+    [
+        # r * (inputs + outputs): q and o 16*4096, k and v 16*2304, gate, up and down 16*13056; 36 layers.
+        ("all_linear", 36 * 16 * (2 * 4096 + 2 * 2304 + 3 * 13056)),
+        (ATTENTION, 36 * 16 * (2 * 4096 + 2 * 2304)),
+    ],
+    ids=["all_linear", "attention"],
+)
+def test_adapter_of_qwen_3b_has_the_published_size(modules: Any, trainable: int) -> None:
+    assert trainable in (29_933_568, 7_372_800)
+    model = apply_method(qwen_3b(), lora(target_modules=modules))
+    assert count_parameters(model, trainable_only=True) == trainable
+    assert count_parameters(model) == 3_085_938_688 + trainable
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "fp4", "int8"])
+def test_quantized_weights_are_counted_one_by_one(micro_model: Path, quantization: str) -> None:
+    plain, packed = base(micro_model, lora()), base(micro_model, lora(quantization=quantization))
+    assert count_parameters(packed) == count_parameters(plain)
+    counts = [count_parameters(apply_method(model, lora()), trainable_only=True) for model in (plain, packed)]
+    assert counts[0] == counts[1] > 0
+
+
+def test_adapter_trains_low_rank_weights_alone(micro_model: Path) -> None:
+    model = apply_method(base(micro_model, lora()), lora())
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert trained == {name for name, _ in model.named_parameters() if ".lora_A." in name or ".lora_B." in name}
+    assert trained
+
+
+def test_all_trains_every_weight(micro_model: Path) -> None:
+    method = MethodConfig(name="full", trains="all")
+    model = apply_method(base(micro_model, method), method)
+    assert count_parameters(model, trainable_only=True) == count_parameters(model)
+
+
+def test_nothing_trains_no_weight(micro_model: Path) -> None:
+    method = MethodConfig(name="none", trains="nothing")
+    assert count_parameters(apply_method(base(micro_model, method), method), trainable_only=True) == 0
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4", "int8"])
+def test_adapters_sit_on_every_linear_layer_but_the_head(micro_model: Path, quantization: str) -> None:
+    model: Any = apply_method(base(micro_model, lora(quantization=quantization)), lora())
+    adapted = {name.rpartition(".")[0] for name, _ in model.named_modules() if name.endswith(".lora_A")}
+    mlp = ["gate_proj", "up_proj", "down_proj"]
+    parts = [f"self_attn.{name}" for name in ATTENTION] + [f"mlp.{name}" for name in mlp]
+    assert adapted == {f"base_model.model.model.layers.{layer}.{part}" for layer in (0, 1) for part in parts}
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_adapter_weights_are_fp32_whatever_the_base_is(micro_model: Path, quantization: str, precision: Any) -> None:
+    method = lora(quantization=quantization)
+    device = Device("cpu", "CPU", precision)
+    model = apply_method(load_base(micro_model, method, device, load_tokenizer(micro_model)), method)
+    assert {weight.dtype for weight in model.parameters() if weight.requires_grad} == {torch.float32}
+
+
+def test_new_adapter_changes_nothing_yet(micro_model: Path) -> None:
+    model = base(micro_model, lora())
+    ids = torch.tensor([[5, 6, 7]])
+    before = model(ids).logits
+    torch.testing.assert_close(apply_method(model, lora()).eval()(ids).logits, before)
+
+
+def test_rank_scale_and_dropout_are_those_of_the_method(micro_model: Path) -> None:
+    model: Any = apply_method(base(micro_model, lora()), lora(rank=4, alpha=12, dropout=0.25))
+    layer = model.get_base_model().model.layers[0].mlp.up_proj
+    assert layer.lora_A["default"].weight.shape == (4, 64)
+    assert layer.scaling["default"] == 12 / 4
+    assert layer.lora_dropout["default"].p == 0.25
+
+
+def test_unknown_module_names_the_linear_layers_there_are(micro_model: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        apply_method(base(micro_model, lora()), lora(target_modules=["query_key_value"]))
+    message = str(caught.value)
+    assert "method.target_modules=['query_key_value']" in message
+    for name in [*ATTENTION, "gate_proj", "up_proj", "down_proj"]:
+        assert name in message

@@ -1,0 +1,134 @@
+import resource
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from medqa_finetune.training import meters
+from medqa_finetune.training.meters import Meter, Reading, peak_rss_bytes
+
+
+class Clock:
+    """Seconds that pass only when a test says so."""
+
+    now = 100.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(Meter, "_clock", lambda self: clock.now)
+    return clock
+
+
+def count(meter: Meter, *lengths: int, answers: int = 1) -> None:
+    """Count a padded batch of pairs of these lengths, each with `answers` answer tokens at its end."""
+    mask = torch.zeros(len(lengths), max(lengths), dtype=torch.int64)
+    labels = torch.full_like(mask, -100)
+    for row, length in enumerate(lengths):
+        mask[row, :length] = 1
+        labels[row, length - answers : length] = 0  # token 0 is a token like any other
+    meter.count(mask, labels)
+
+
+def test_new_meter_reads_zero(clock: Clock) -> None:
+    meter = Meter("cpu")
+    clock.now += 5
+    assert meter.read() == Reading(0.0, 0, 0, 0)
+
+
+def test_padding_and_prompts_are_not_answer_tokens(clock: Clock) -> None:
+    meter = Meter("cpu")
+    count(meter, 7, 3, answers=2)
+    count(meter, 5, answers=4)
+    assert meter.read() == Reading(0.0, samples=3, tokens=15, answer_tokens=8)
+
+
+def test_time_runs_only_between_resume_and_pause(clock: Clock) -> None:
+    meter = Meter("cpu")
+    for seconds, idle in ((2, 50), (3, 70)):
+        meter.resume()
+        clock.now += seconds
+        meter.pause()
+        clock.now += idle
+    assert meter.read().seconds == 5
+
+
+def test_running_time_is_read_without_stopping(clock: Clock) -> None:
+    meter = Meter("cpu")
+    meter.resume()
+    clock.now += 2
+    assert meter.read().seconds == 2
+    clock.now += 1
+    assert meter.read().seconds == 3
+
+
+def test_pausing_twice_counts_once(clock: Clock) -> None:
+    meter = Meter("cpu")
+    meter.resume()
+    clock.now += 2
+    meter.pause()
+    clock.now += 9
+    meter.pause()
+    assert meter.read().seconds == 2
+
+
+def test_throughput_leaves_warm_up_and_pauses_out(clock: Clock) -> None:
+    meter = Meter("cpu")
+    meter.resume()
+    count(meter, 100, 100)
+    clock.now += 60
+    meter.mark_warm()
+    count(meter, 10, 20)
+    clock.now += 1
+    meter.pause()
+    clock.now += 30
+    meter.resume()
+    count(meter, 6, 4)
+    clock.now += 1
+    assert meter.throughput() == (4 / 2, 40 / 2)
+
+
+def test_throughput_is_unknown_before_and_right_after_warm_up(clock: Clock) -> None:
+    meter = Meter("cpu")
+    meter.resume()
+    count(meter, 10)
+    clock.now += 1
+    assert meter.throughput() == (None, None)
+    meter.mark_warm()
+    assert meter.throughput() == (None, None)
+
+
+def test_without_cuda_there_is_no_gpu_peak() -> None:
+    meter = Meter("cpu")
+    assert meter.peak_vram_bytes() is None
+    assert meter.peak_vram_reserved_bytes() is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="speaks of machines without a GPU")
+def test_without_cuda_no_gpu_memory_is_held() -> None:
+    gauges = Meter("cpu").gauges()
+    assert (gauges["vram_allocated_gib"], gauges["vram_reserved_gib"]) == (0, 0)
+    assert gauges["peak_rss_gib"] == pytest.approx(peak_rss_bytes() / 2**30, rel=0.05)
+
+
+@pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
+def test_peak_memory_is_in_bytes_on_every_system(monkeypatch: pytest.MonkeyPatch, platform: str, unit: int) -> None:
+    monkeypatch.setattr(meters.sys, "platform", platform)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    assert before <= peak_rss_bytes() <= 1.1 * before
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_peak_memory_is_what_the_kernel_says() -> None:
+    script = (
+        "from medqa_finetune.training.meters import peak_rss_bytes\n"
+        "held = bytearray(b'x' * 200 * 2**20); del held\n"
+        "status = open('/proc/self/status').read()\n"
+        "print(peak_rss_bytes(), int(status.split('VmHWM:')[1].split()[0]) * 1024)"
+    )
+    output = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    ours, kernels = map(int, output.split())
+    assert ours == pytest.approx(kernels, rel=0.02)
+    assert ours > 200 * 2**20
