@@ -29,7 +29,7 @@ VOCABULARY_SIZE = 3600
 # pre-training never sees and LoRA cannot train.
 LONGEST_TOKEN = 6
 BLOCK_TOKENS = 256
-BLOCKS_PER_BATCH = 16
+BLOCKS_PER_BATCH = 4
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -186,9 +186,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder to write (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=700, help="pre-training steps (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=2000, help="pre-training steps (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=60.0, help="stop pre-training after this long")
-    parser.add_argument("--learning-rate", type=float, default=3e-3, help="peak learning rate (default: %(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=2.5e-3, help="peak learning rate (default: %(default)s)")
     options = parser.parse_args(arguments)
     digest = build(
         options.out, seed=options.seed, steps=options.steps, minutes=options.minutes, peak=options.learning_rate

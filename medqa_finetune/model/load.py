@@ -125,7 +125,7 @@ def load_base(
     if method.quantization != "none":
         options["quantization_config"] = quantization_config(method, DTYPES[device.precision])
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        model, report = cast(Any, AutoModelForCausalLM).from_pretrained(
             folder,
             output_loading_info=True,
             dtype=dtype,

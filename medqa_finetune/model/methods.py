@@ -46,7 +46,9 @@ def _train_adapter(base: PreTrainedModel, method: MethodConfig) -> PreTrainedMod
         parts = base.named_modules()
         linear = sorted({name.rpartition(".")[2] for name, part in parts if isinstance(part, torch.nn.Linear)})
         reason = str(error).splitlines()[0][:200]
-        raise ModelError(f"method.target_modules={modules}: {reason} Linear layers here: {', '.join(linear)}.") from None
+        raise ModelError(
+            f"method.target_modules={modules}: {reason} Linear layers here: {', '.join(linear)}."
+        ) from None
 
 
 METHODS: dict[str, Callable[[PreTrainedModel, MethodConfig], PreTrainedModel]] = {

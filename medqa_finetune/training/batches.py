@@ -1,49 +1,46 @@
-"""From encoded pairs to padded batches."""
+"""Pairs end to end in one row, without padding, and the loss on their answers."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch.utils.data import Dataset
-from transformers import PreTrainedTokenizerBase
 
-from medqa_finetune.data.encode import IGNORED, EncodedSet
+from medqa_finetune.data.encode import IGNORED
 
-PAD_MULTIPLE = 8  # tensor cores want lengths that are multiples of 8
+Batch = dict[str, torch.Tensor]
 
 
-class PairDataset(Dataset[dict[str, list[int]]]):
-    """Encoded pairs, as torch's loader wants them."""
+def concatenate(items: Sequence[dict[str, list[int]]]) -> Batch:
+    """Return encoded pairs as one row, the collator of training and validation.
 
-    def __init__(self, encoded: EncodedSet) -> None:
-        self._encoded = encoded
+    `position_ids` start anew with every pair. From that, and from the absence of an attention mask, transformers knows
+    where pairs begin (`masking_utils.find_packed_sequence_indices`), so that no pair sees another.
 
-    def __len__(self) -> int:
-        return len(self._encoded)
+    Returns:
+        `input_ids`, `position_ids`, `labels`: int64, of shape (1, tokens of all pairs).
+    """
+    return {
+        "input_ids": torch.tensor([[token for item in items for token in item["input_ids"]]]),
+        "position_ids": torch.tensor([[place for item in items for place in range(len(item["input_ids"]))]]),
+        "labels": torch.tensor([[label for item in items for label in item["labels"]]]),
+    }
 
-    def __getitem__(self, index: int) -> dict[str, list[int]]:
-        """Return `{"input_ids", "labels"}` of one pair."""
-        item: dict[str, list[int]] = self._encoded[index]
-        return item
 
+def answer_loss(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the summed cross-entropy (nats) over answer tokens, and their number.
 
-class PaddingCollator:
-    """Pads encoded pairs on the right to the longest of the batch, rounded up to a multiple of 8."""
+    Logits are computed only where an answer token is predicted: for a vocabulary of 152k tokens, logits at every
+    position would need more memory than the model.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._pad = int(tokenizer.pad_token_id)
-
-    def __call__(self, items: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-        """Return `input_ids`, `attention_mask`, `labels`: int64, of shape (pairs, longest)."""
-        longest = max(len(item["input_ids"]) for item in items)
-        shape = (len(items), -(-longest // PAD_MULTIPLE) * PAD_MULTIPLE)
-        batch = {
-            "input_ids": torch.full(shape, self._pad),
-            "attention_mask": torch.zeros(shape, dtype=torch.int64),
-            "labels": torch.full(shape, IGNORED),
-        }
-        for row, item in enumerate(items):
-            length = len(item["input_ids"])
-            batch["input_ids"][row, :length] = torch.tensor(item["input_ids"])
-            batch["attention_mask"][row, :length] = 1
-            batch["labels"][row, :length] = torch.tensor(item["labels"])
-        return batch
+    Args:
+        model: A causal language model whose `forward` takes `logits_to_keep`.
+        batch: From `concatenate`.
+    """
+    # The state at position i predicts token i + 1. The first token of a pair is never a target: it is prompt.
+    targets = batch["labels"][0, 1:]
+    kept = (targets != IGNORED).nonzero().squeeze(1)
+    output = model(
+        input_ids=batch["input_ids"], position_ids=batch["position_ids"], logits_to_keep=kept, use_cache=False
+    )
+    loss = torch.nn.functional.cross_entropy(output.logits[0].float(), targets[kept], reduction="sum")
+    return loss, torch.as_tensor(kept.numel(), device=loss.device)

@@ -3,22 +3,23 @@
 import logging
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import EvalLoopOutput
 from transformers.training_args import OptimizerNames
 
 from medqa_finetune.config.schema import Config, TrainConfig
-from medqa_finetune.data.encode import IGNORED, EncodedSet
+from medqa_finetune.data.encode import EncodedSet
 from medqa_finetune.errors import RunError
 from medqa_finetune.model.load import Device, LoadedModel
 from medqa_finetune.record.files import replace_folder
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import TrainRecord
-from medqa_finetune.training.batches import PaddingCollator, PairDataset
+from medqa_finetune.training.batches import Batch, answer_loss, concatenate
 from medqa_finetune.training.meters import Meter, Reading, peak_rss_bytes
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def fit(loaded: LoadedModel, sets: TrainingSets, config: Config, run: RunDir) ->
         args=arguments,
         train_dataset=PairDataset(sets.train),
         eval_dataset=PairDataset(sets.validation),
-        data_collator=PaddingCollator(loaded.tokenizer),
+        data_collator=concatenate,
         callbacks=[_Milestones(meter, config.train.warmup_steps_unmetered, validation_steps(steps, config.train))],
         meter=meter,
         run=run,
@@ -121,6 +122,21 @@ def _checkpointing(train: TrainConfig) -> dict[str, Any]:
     return {name: train.gradient_checkpointing, f"{name}_kwargs": {"use_reentrant": False}}
 
 
+class PairDataset(Dataset[dict[str, list[int]]]):
+    """Encoded pairs, as torch's loader wants them."""
+
+    def __init__(self, encoded: EncodedSet) -> None:
+        self._encoded = encoded
+
+    def __len__(self) -> int:
+        return len(self._encoded)
+
+    def __getitem__(self, index: int) -> dict[str, list[int]]:
+        """Return `{"input_ids", "labels"}` of one pair."""
+        item: dict[str, list[int]] = self._encoded[index]
+        return item
+
+
 class _Milestones(TrainerCallback):
     """Starts the meter with the training loop and its throughput after the warm-up steps, and says when to validate."""
 
@@ -158,12 +174,14 @@ class MeteredTrainer(Trainer):
         self._tokenizer = tokenizer
         self._best: dict[str, torch.Tensor] = {}
         self._validated = torch.zeros(2)
+        # Tells Trainer to count the answer tokens of a step, and that `compute_loss` has divided by them.
+        self.model_accepts_loss_kwargs = True
 
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], *arguments: Any, **options: Any
     ) -> torch.Tensor:
         """Count the micro-batch, then train on it."""
-        self.meter.count(inputs["attention_mask"].to(self.args.device), inputs["labels"].to(self.args.device))
+        self.meter.count(inputs["position_ids"].to(self.args.device), inputs["labels"].to(self.args.device))
         return super().training_step(model, inputs, *arguments, **options)
 
     def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
@@ -175,23 +193,34 @@ class MeteredTrainer(Trainer):
         self.meter.resume()
         return metrics
 
-    def evaluation_loop(self, *arguments: Any, **options: Any) -> EvalLoopOutput:
+    def evaluation_loop(self, *arguments: Any, **options: Any) -> Any:
         """Validate; the loss is the mean over all answer tokens, whatever `train.micro_batch` is.
 
         transformers' own is a mean over batches, in which the tokens of short answers weigh more.
         """
         self._validated = torch.zeros(2, dtype=torch.float64, device=self.args.device)
-        output = super().evaluation_loop(*arguments, **options)
+        output: Any = super().evaluation_loop(*arguments, **options)
         summed, tokens = self.accelerator.gather(self._validated).reshape(-1, 2).sum(dim=0).tolist()
         output.metrics["eval_loss"] = summed / tokens
         return output
 
-    def prediction_step(self, model: torch.nn.Module, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """Return the mean loss over the answer tokens of the whole optimizer step, accumulated micro-batches included."""
+        loss, tokens = answer_loss(model, inputs)
+        return loss / (tokens if num_items_in_batch is None else num_items_in_batch)
+
+    def prediction_step(self, model: torch.nn.Module, inputs: Batch, *arguments: Any, **options: Any) -> Any:
         """Add a batch to what `evaluation_loop` sums up."""
-        result = super().prediction_step(model, inputs, *arguments, **options)
-        tokens = (inputs["labels"] != IGNORED).sum()
-        self._validated += torch.stack([result[0].double() * tokens, tokens]).to(self._validated.device)
-        return result
+        with torch.no_grad():
+            loss, tokens = answer_loss(model, self._prepare_inputs(inputs))
+        self._validated += torch.stack([loss.double(), tokens.double()])
+        return loss / tokens, None, None
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add our figures, write `metrics.jsonl`, and stop on a loss that is not a number."""

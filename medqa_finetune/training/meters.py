@@ -23,15 +23,14 @@ class Reading:
 class Meter:
     """A stopwatch that runs only while optimizer steps are taken, with counters of what they saw.
 
-    Token counts stay on the device until they are asked for, so that counting does not make the GPU wait.
+    Counts stay on the device until they are asked for, so that counting does not make the GPU wait.
     """
 
     def __init__(self, device: str) -> None:
         self._cuda = device == "cuda"
         self._before = 0.0
         self._running_since: float | None = None
-        self._samples = 0
-        self._tokens = torch.zeros(2, dtype=torch.int64, device=device)
+        self._counts = torch.zeros(3, dtype=torch.int64, device=device)
         self._warm: Reading | None = None
         if self._cuda:
             torch.cuda.reset_peak_memory_stats()
@@ -46,11 +45,9 @@ class Meter:
             self._before += self._clock() - self._running_since
             self._running_since = None
 
-    def count(self, attention_mask: torch.Tensor, labels: torch.Tensor) -> None:
-        """Add one micro-batch; both tensors are of shape (pairs, tokens), int64."""
-        self._samples += attention_mask.shape[0]
-        # The first label of a row is never predicted; it belongs to the prompt and is ignored anyway.
-        self._tokens += torch.stack([attention_mask.sum(), (labels >= 0).sum()])
+    def count(self, position_ids: torch.Tensor, labels: torch.Tensor) -> None:
+        """Add one micro-batch, both int64 and of shape (1, tokens), without padding; a pair begins at each position 0."""
+        self._counts += torch.stack([(position_ids == 0).sum(), (position_ids >= 0).sum(), (labels >= 0).sum()])
 
     def mark_warm(self) -> None:
         """Say that warm-up is over: throughput counts from here."""
@@ -59,8 +56,8 @@ class Meter:
     def read(self) -> Reading:
         """Return the counts so far; waits for the device."""
         running = 0.0 if self._running_since is None else self._clock() - self._running_since
-        tokens, answer_tokens = self._tokens.tolist()
-        return Reading(self._before + running, self._samples, tokens, answer_tokens)
+        samples, tokens, answer_tokens = self._counts.tolist()
+        return Reading(self._before + running, samples, tokens, answer_tokens)
 
     def throughput(self) -> tuple[float | None, float | None]:
         """Return samples/s and tokens/s since warm-up; None while nothing has been measured since."""

@@ -86,7 +86,9 @@ def test_asking_and_training_see_the_same_prompt(tokenizer: Any) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(question=cleaned, answer=cleaned)
-def test_ids_are_those_of_the_whole_conversation_up_to_the_end_token(tokenizer: Any, question: str, answer: str) -> None:
+def test_ids_are_those_of_the_whole_conversation_up_to_the_end_token(
+    tokenizer: Any, question: str, answer: str
+) -> None:
     item = encode(tokenizer, 2048, question, answer)
     conversation = template(tokenizer, ("user", question), ("assistant", answer))
     whole = tokenizer(conversation, add_special_tokens=False)["input_ids"]
@@ -214,9 +216,7 @@ def test_everything_up_to_the_first_special_token_ends_an_answer(micro_tokenizer
     ],
     ids=["no_end", "answer_elsewhere", "raises"],
 )
-def test_template_that_cannot_be_trained_on_is_refused(
-    micro_tokenizer: Any, chat_template: str, message: str
-) -> None:
+def test_template_that_cannot_be_trained_on_is_refused(micro_tokenizer: Any, chat_template: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         Encoder(with_template(micro_tokenizer, chat_template), 512)
 

@@ -2,9 +2,11 @@
 
 import json
 import logging
-import multiprocessing
+import os
 import pickle
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -192,27 +194,31 @@ def test_cache_that_cannot_be_written(tmp_path: Path) -> None:
         prepare(write_corpus(tmp_path / "a.jsonl"), RULES, tmp_path / "cache")
 
 
-def _prepare_and_count(corpus: CorpusConfig, cache: Path, log: Path) -> None:
-    def noted(pairs: Iterable[Pair]) -> Iterable[Pair]:
-        with log.open("a") as file:
-            file.write("prepared\n")
-        time.sleep(0.3)
-        return pairs
+PREPARE_AND_NOTE = """
+import sys, time
+from pathlib import Path
+from medqa_finetune.config.schema import CorpusConfig
+from medqa_finetune.data.prepare import prepare
+from medqa_finetune.data.splits import SplitRules
 
-    assert len(prepare(corpus, RULES, cache, noted).pool) == 280
+def noted(pairs):
+    with open("log", "a") as file:
+        file.write("prepared;")
+    time.sleep(0.5)
+    return pairs
+
+prepared = prepare(CorpusConfig(name="t", source="file", path="a.jsonl"), SplitRules(10, 10, 0, 0.8), Path("cache"), noted)
+assert len(prepared.pool) == 280
+"""
 
 
 def test_two_processes_prepare_once(tmp_path: Path) -> None:
-    corpus = write_corpus(tmp_path / "a.jsonl")
-    context = multiprocessing.get_context("fork")
-    arguments = (corpus, tmp_path / "cache", tmp_path / "log")
-    processes = [context.Process(target=_prepare_and_count, args=arguments) for _ in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert (tmp_path / "log").read_text() == "prepared\n"
+    write_corpus(tmp_path / "a.jsonl")
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", PREPARE_AND_NOTE]
+    processes = [subprocess.Popen(command, cwd=tmp_path, env=environment) for _ in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert (tmp_path / "log").read_text() == "prepared;"
 
 
 # ---------------------------------------------------------------- table

@@ -23,13 +23,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def count(meter: Meter, *lengths: int, answers: int = 1) -> None:
-    """Count a padded batch of pairs of these lengths, each with `answers` answer tokens at its end."""
-    mask = torch.zeros(len(lengths), max(lengths), dtype=torch.int64)
-    labels = torch.full_like(mask, -100)
-    for row, length in enumerate(lengths):
-        mask[row, :length] = 1
-        labels[row, length - answers : length] = 0  # token 0 is a token like any other
-    meter.count(mask, labels)
+    """Count a batch of pairs of these lengths end to end, each with `answers` answer tokens at its end."""
+    places = [place for length in lengths for place in range(length)]
+    # Token 0 is a token like any other.
+    labels = [label for length in lengths for label in [-100] * (length - answers) + [0] * answers]
+    meter.count(torch.tensor([places]), torch.tensor([labels]))
 
 
 def test_new_meter_reads_zero(clock: Clock) -> None:

@@ -1,0 +1,21 @@
+"""Fixtures of the training tests."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.training.trial import one_thread
+
+
+@pytest.fixture(autouse=True, scope="package")
+def single_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="package")
+def clean_environment() -> Iterator[None]:
+    """Take back the folder of event files that training puts into the environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TENSORBOARD_LOGGING_DIR", "")
+        yield

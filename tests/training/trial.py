@@ -1,0 +1,80 @@
+"""Small training runs for tests: 48 pairs of a like kind, on the micro model, in a second or two."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, ModelConfig
+from medqa_finetune.config.schema import TrackerConfig, TrainConfig
+from medqa_finetune.data.encode import EncodedSet, Encoder
+from medqa_finetune.data.pairs import Pair
+from medqa_finetune.model.load import Device, LoadedModel, load_model
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import TrainRecord
+from medqa_finetune.training.fit import TrainingSets, fit
+
+CPU = Device("cpu", "CPU", "fp32")
+QUESTIONS = [f"{place}{kind}怎么办？" for place in "头腹胸腰腿背" for kind in "痛痒麻酸胀肿凉热"]
+PAIRS = [
+    Pair(str(number), question, f"{question[:2]}要多休息，多喝水。" * (1 + number % 3))
+    for number, question in enumerate(QUESTIONS)
+]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A training run that has ended."""
+
+    record: TrainRecord
+    run: RunDir
+    loaded: LoadedModel
+    sets: TrainingSets
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return self.run.read_metrics()
+
+    def column(self, name: str) -> list[float]:
+        return [row[name] for row in self.rows if name in row]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: exact repetition, and no waiting for busy cores, which takes most of so small a run."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def make_config(method: dict[str, Any] | None = None, *, seed: int = 0, report_to: str = "", **train: Any) -> Config:
+    """Return a configuration: LoRA without dropout, batches of 8, every step logged, unless said otherwise."""
+    settings = {"batch_size": 8, "micro_batch": 8, "learning_rate": 5e-3, "logging_steps": 1} | train
+    return Config(
+        seed=seed,
+        method=MethodConfig(**({"name": "lora", "dropout": 0.0} | (method or {}))),
+        data=DataConfig(name="trial", train_size=len(PAIRS)),
+        corpus=CorpusConfig(name="embedded", source="embedded"),
+        model=ModelConfig(name="micro", path="micro"),
+        train=TrainConfig(**settings),
+        tracker=TrackerConfig("trial", [report_to] if report_to else []),
+    )
+
+
+def load(folder: Path, config: Config) -> tuple[LoadedModel, TrainingSets]:
+    """Load the model and encode the pairs; the adapter's first weights are those of seed 0."""
+    loaded = load_model(folder, config.method, CPU, seed=0)
+    encoder = Encoder(loaded.tokenizer, config.train.max_length)
+    return loaded, TrainingSets(EncodedSet(encoder.encode(PAIRS)), EncodedSet(encoder.encode(PAIRS[:7])))
+
+
+def train(folder: Path, outputs: Path, config: Config) -> Trial:
+    """Train in a new run folder below `outputs`."""
+    run = RunDir(outputs / "run")
+    run.path.mkdir()
+    loaded, sets = load(folder, config)
+    return Trial(fit(loaded, sets, config, run), run, loaded, sets)
