@@ -1,6 +1,7 @@
 """A run's status, from the first claim on its folder to the last word of its record."""
 
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -22,24 +23,39 @@ log = logging.getLogger(__name__)
 SIGTERM_EXIT = 128 + signal.SIGTERM
 
 
-def announce(run: RunDir, config: Config, fingerprints: Fingerprints) -> Record:
-    """Make sure that the run has a record of this very configuration, `pending` if it is new.
+def check_folder(run: RunDir, config: Config, fingerprints: Fingerprints) -> Record | None:
+    """Return the record of an earlier start of this very run, None if the folder is free; nothing is written in it.
 
     Raises:
-        ConfigError: the folder holds another run, and `overwrite` was not asked for; names the keys that differ.
+        ConfigError: `outputs` cannot be written, or the folder holds another run and `overwrite` was not asked for
+            (names the keys that differ).
         DataError: the folder's record cannot be read.
     """
+    try:
+        run.path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"outputs={config.outputs}: {run.path.parent} cannot be made ({error.strerror}).") from None
+    if not os.access(run.path.parent, os.W_OK | os.X_OK):
+        raise ConfigError(f"outputs={config.outputs}: {run.path.parent} is not writable.")
     settings = settings_of(config, fingerprints)
     found = None if config.overwrite else run.read()
-    if found is None:
-        return run.write(_pending(config, settings))
-    if found.identity != identity_of(settings):
+    if found is not None and found.identity != identity_of(settings):
         changed = "; ".join(differences(found.config, settings)) or "the code that makes results has changed"
         raise ConfigError(
             f"{run.path} holds another run ({changed}). Give study=NAME to keep both, or overwrite=true, "
             "which moves the old one aside."
         )
     return found
+
+
+def announce(run: RunDir, config: Config, fingerprints: Fingerprints) -> Record:
+    """Make sure that the run has a record of this very configuration, `pending` if it is new.
+
+    Raises:
+        MedQAError: as `check_folder` does.
+    """
+    found = check_folder(run, config, fingerprints)
+    return run.write(_pending(config, settings_of(config, fingerprints))) if found is None else found
 
 
 def begin(run: RunDir, config: Config, fingerprints: Fingerprints) -> Record | None:

@@ -1,6 +1,7 @@
 """Train and evaluate one experiment, or with `-m` a matrix of them: `python -m medqa_finetune.train [-m] key=value`."""
 
 import os
+import sys
 
 from medqa_finetune.config.command_line import run_door, wants_help
 from medqa_finetune.config.options import conf_folder
@@ -29,6 +30,8 @@ def train(arguments: list[str]) -> int:
     if wants_help(arguments):
         print(USAGE + describe_groups())
         return EXIT_DONE
+    # Hydra reads the process's arguments itself, and takes `-m` between two overrides for an error.
+    sys.argv[1:] = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
     _compose_and_run()
     return EXIT_DONE
 
@@ -37,20 +40,20 @@ def _compose_and_run() -> None:
     # Imported here, so that --help answers at once.
     import hydra
     from hydra.core.hydra_config import HydraConfig
-    from hydra.errors import HydraException
     from hydra.types import RunMode
     from omegaconf import DictConfig
-    from omegaconf.errors import OmegaConfBaseException
 
-    from medqa_finetune.config.compose import CONFIG_NAME, explain, register_schema
+    from medqa_finetune.config.compose import COMPOSITION_ERRORS, CONFIG_NAME, explain, register_schema
     from medqa_finetune.experiment import run_experiment
     from medqa_finetune.log import log_to_terminal
     from medqa_finetune.matrix.cells import make_cell
     from medqa_finetune.matrix.launcher import register_matrix
 
     errors: list[MedQAError] = []
+    started: list[DictConfig] = []
 
     def run_one(composed: DictConfig) -> None:
+        started.append(composed)
         log_to_terminal()
         try:
             run_experiment(make_cell(composed, HydraConfig.get()).config)
@@ -65,7 +68,9 @@ def _compose_and_run() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         hydra.main(config_path=str(conf_folder()), config_name=CONFIG_NAME, version_base="1.3")(run_one)()
-    except (HydraException, OmegaConfBaseException) as error:
+    except COMPOSITION_ERRORS as error:
+        if started:
+            raise
         raise ConfigError(explain(error)) from None
     if errors:
         raise errors[0]

@@ -67,9 +67,11 @@ def _download(source: str, model: ModelConfig, folder: Path) -> None:
         if source == "modelscope":
             _modelscope_download()(model.repository, revision=modelscope_revision(model.revision), **arguments)
         else:
-            from huggingface_hub import snapshot_download
+            from huggingface_hub import HfApi, snapshot_download
 
-            snapshot_download(str(model.repository), revision=huggingface_revision(model.revision), **arguments)
+            # Asked first: without a network snapshot_download returns a half-filled folder as if all were well.
+            info = HfApi().model_info(str(model.repository), revision=huggingface_revision(model.revision))
+            snapshot_download(str(model.repository), revision=info.sha, **arguments)
     except ModelError:
         raise
     except Exception as error:  # the hubs' libraries raise whatever their network layer does

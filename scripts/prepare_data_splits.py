@@ -5,6 +5,7 @@ Training divides by itself, in the same way, and uses the same cache: --cache-on
 """
 
 import argparse
+import shlex
 from pathlib import Path
 
 from tqdm import tqdm
@@ -44,7 +45,8 @@ def main(arguments: list[str]) -> int:
     folder = options.to or Path("data") / "splits" / corpus_name
     names = write_sets(prepared, sizes, folder, lambda pairs, name: tqdm(pairs, desc=name, unit=" pairs", disable=None))
     print(f"In {folder}: {', '.join(names)}, manifest.json")
-    print(f"Next: python -m medqa_finetune.train -m corpus={corpus_name} data={','.join(sizes)} method=lora,qlora")
+    same = shlex.join(options.overrides or [f"corpus={corpus_name}"])
+    print(f"Next: python -m medqa_finetune.train -m {same} data={','.join(sizes)} method=lora,qlora")
     return EXIT_DONE
 
 

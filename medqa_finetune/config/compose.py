@@ -22,6 +22,8 @@ CONFIG_NAME = "config"
 NOISE = ("full_key", "object_type", "reference_type", "Set the environment", "To append to your config",
          "Config search path", "provider=", "See https://hydra.cc")  # fmt: skip
 MESSAGE_LENGTH = 600
+# What Hydra raises at a composition that cannot be; ValueError, for one, where a group is given `null`.
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
 SECTIONS = ("method", "data", "corpus", "model", "train", "evaluate", "tracker")
 
 
@@ -126,7 +128,7 @@ def compose_defaults(choices: Mapping[str, Any], config_name: str) -> Defaults:
     composed = _compose(config_name, chosen)
     missing = OmegaConf.missing_keys(composed)
     values = flatten({key: OmegaConf.to_container(composed[key]) for key in SECTIONS})
-    values |= {key: composed[key] for key in _schema_node() if key not in SECTIONS}
+    values |= {str(key): composed[key] for key in _schema_node() if key not in SECTIONS}
     settings = {key: value for key, value in values.items() if key not in missing}
     return Defaults(settings, {str(group): str(value) for group, value in usual.items()})
 

@@ -53,7 +53,7 @@ def load_group(group: str, name: str, schema: type[T], overrides: Sequence[str])
         result = OmegaConf.to_object(merged)
     except MissingMandatoryValue as error:
         raise ConfigError(f"{group}.{error.full_key} is missing: give {group}.{error.full_key}=VALUE.") from None
-    except (OmegaConfBaseException, YAMLError, ValueError, TypeError) as error:
+    except (OmegaConfBaseException, YAMLError, OSError, ValueError, TypeError) as error:
         raise ConfigError(_fault(group, error, schema)) from None
     if not isinstance(result, schema):
         raise ConfigError(f"{path}: a mapping of keys to values is wanted, got {type(result).__name__}.")

@@ -52,7 +52,7 @@ def fetch(corpus: CorpusConfig, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / UNFINISHED, f"{corpus.repository}\n")
         logger.info("Fetching %s from %s into %s", corpus.repository, corpus.hub, folder)
-        download(corpus, folder)
+        commit = download(corpus, folder)
     except DataError:
         raise
     except Exception as error:  # the hubs' libraries raise whatever their network layer does
@@ -66,7 +66,7 @@ def fetch(corpus: CorpusConfig, folder: Path) -> None:
             f"{corpus.repository} at revision {corpus.revision} holds no {', '.join(missing)}.\n"
             f"Look at the data set's files and give corpus.files=[…], then run `{script}`."
         )
-    write_json(folder / MARKER, _marker(corpus, folder))
+    write_json(folder / MARKER, _marker(corpus, folder, commit))
     (folder / UNFINISHED).unlink(missing_ok=True)
 
 
@@ -107,23 +107,31 @@ def check_patterns(corpus: CorpusConfig) -> None:
             raise DataError(f"corpus.files: {pattern}: only data files are read, never scripts or pickles: {known}.")
 
 
-def _downloads() -> dict[str, Callable[[CorpusConfig, Path], Any]]:
+def _downloads() -> dict[str, Callable[[CorpusConfig, Path], str | None]]:
+    """Return the download of each hub; they return the commit that was fetched, where it is known."""
     return {"huggingface": _from_huggingface, "modelscope": _from_modelscope}
 
 
-def _from_huggingface(corpus: CorpusConfig, folder: Path) -> None:
-    from huggingface_hub import snapshot_download
+def _from_huggingface(corpus: CorpusConfig, folder: Path) -> str | None:
+    from huggingface_hub import HfApi, snapshot_download
 
+    # Asked first: without a network snapshot_download returns a half-filled folder as if all were well.
+    info = HfApi().dataset_info(str(corpus.repository), revision=huggingface_revision(corpus.revision))
     snapshot_download(
         str(corpus.repository),
         repo_type="dataset",
-        revision=huggingface_revision(corpus.revision),
+        revision=info.sha,
         allow_patterns=list(corpus.files),
         local_dir=folder,
     )
+    wanted = [file.rfilename for file in info.siblings or [] if matches(file.rfilename, corpus.files)]
+    lost = [name for name in wanted if not (folder / name).is_file()]
+    if lost:
+        raise OSError(f"{lost[0]} did not arrive ({len(lost)} of {len(wanted)} files)")
+    return info.sha
 
 
-def _from_modelscope(corpus: CorpusConfig, folder: Path) -> None:
+def _from_modelscope(corpus: CorpusConfig, folder: Path) -> str | None:
     try:
         from modelscope.hub.snapshot_download import dataset_snapshot_download
     except ImportError:
@@ -137,6 +145,7 @@ def _from_modelscope(corpus: CorpusConfig, folder: Path) -> None:
         allow_patterns=list(corpus.files),
         local_dir=str(folder),
     )
+    return None
 
 
 def modelscope_revision(revision: str) -> str:
@@ -159,24 +168,15 @@ def _data_files(corpus: CorpusConfig, folder: Path) -> dict[str, int]:
     }
 
 
-def _marker(corpus: CorpusConfig, folder: Path) -> dict[str, Any]:
+def _marker(corpus: CorpusConfig, folder: Path, commit: str | None) -> dict[str, Any]:
     return {
         "repository": corpus.repository,
         "hub": corpus.hub,
         "revision": corpus.revision,
-        "resolved_revision": resolved_revision(folder),
+        "resolved_revision": commit,
         "patterns": list(corpus.files),
         "files": _data_files(corpus, folder),
     }
-
-
-def resolved_revision(folder: Path) -> str | None:
-    """Return the commit that huggingface_hub says it fetched: the first line of the notes it keeps for each file."""
-    for notes in sorted((folder / ".cache" / "huggingface" / "download").rglob("*.metadata")):
-        lines = notes.read_text("utf-8", "replace").splitlines()
-        if lines:
-            return lines[0].strip()
-    return None
 
 
 def _first_line(error: BaseException) -> str:

@@ -50,8 +50,11 @@ def make_cell(composed: DictConfig, hydra_config: Any, overrides: tuple[str, ...
     fingerprints = Fingerprints(corpus_sha256(config.corpus), fingerprint_model(folder))
     choices = hydra_config.runtime.choices
     defaults = compose_defaults(choices, hydra_config.job.config_name)
+    # Weights of a named model are that model wherever they lie; any other folder is a model of its own.
+    moved = config.model.repository is None and config.model.path != defaults.settings.get("model.path")
+    usual = choices.model == defaults.choices["model"] and not moved
     labels = {
-        "model": "" if choices.model == defaults.choices["model"] else _model_label(config, fingerprints),
+        "model": "" if usual else _model_label(config, fingerprints),
         "corpus": "" if choices.corpus == defaults.choices["corpus"] else _corpus_label(config, fingerprints),
     }
     name = run_name(config, defaults.settings, {kind: label for kind, label in labels.items() if label})

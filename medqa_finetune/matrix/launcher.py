@@ -14,8 +14,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from medqa_finetune.config.compose import COMPOSITION_ERRORS, explain
 from medqa_finetune.errors import ConfigError, MedQAError, RunError
-from medqa_finetune.lifecycle import announce
+from medqa_finetune.lifecycle import announce, check_folder
 from medqa_finetune.matrix.cells import Cell, make_cell
 from medqa_finetune.matrix.process import cell_command, run_cell
 from medqa_finetune.matrix.progress import Progress, outcome
@@ -76,14 +77,15 @@ class LocalLauncher(Launcher):
         Raises:
             MedQAError: a cell cannot run at all; none has been started then.
         """
-        cells = distinct(self._check_all(job_overrides))
+        cells = distinct(self._compose_all(job_overrides))
+        _announce_all(cells)
         with _sigterm_as_exit():
             return [
                 _job_return(cell, self._run(cell, f"[{number}/{len(cells)}]"))
                 for number, cell in enumerate(cells, start=1)
             ]
 
-    def _check_all(self, job_overrides: Sequence[Sequence[str]]) -> list[Cell]:
+    def _compose_all(self, job_overrides: Sequence[Sequence[str]]) -> list[Cell]:
         assert self._context is not None, "setup() comes first"  # noqa: S101
         assert self._config is not None, "setup() comes first"  # noqa: S101
         loader = self._context.config_loader
@@ -95,17 +97,16 @@ class LocalLauncher(Launcher):
                 cells.append(make_cell(composed, composed.hydra, tuple(overrides)))
             except MedQAError as error:
                 faults[str(error)] = None
+            except COMPOSITION_ERRORS as error:
+                faults[explain(error)] = None
         if faults:
             # One fault is often every cell's: it is said once.
             raise ConfigError("\n".join(faults))
-        for cell in cells:
-            if not cell.config.overwrite:
-                announce(cell.run, cell.config, cell.fingerprints)
         return cells
 
     def _run(self, cell: Cell, label: str) -> Record | None:
-        record = cell.run.read()
-        if record is not None and record.status == "done" and not cell.config.overwrite:
+        record = None if cell.config.overwrite else cell.run.read()
+        if record is not None and record.status == "done":
             print(f"{label} {cell.config.run_name}  done before, untouched", file=sys.stderr, flush=True)
             return record
         started = time.monotonic()
@@ -113,6 +114,21 @@ class LocalLauncher(Launcher):
         record = run_cell(cell_command(cell.overrides), cell.run, progress.show)
         progress.finish(f"{outcome(record)}  in {time.monotonic() - started:.0f} s")
         return record
+
+
+def _announce_all(cells: Sequence[Cell]) -> None:
+    """Give every cell its record, once every folder is known to be free for it."""
+    faults: dict[str, None] = {}
+    for cell in cells:
+        try:
+            check_folder(cell.run, cell.config, cell.fingerprints)
+        except MedQAError as error:
+            faults[str(error)] = None
+    if faults:
+        raise ConfigError("\n".join(faults))
+    for cell in cells:
+        if not cell.config.overwrite:
+            announce(cell.run, cell.config, cell.fingerprints)
 
 
 def distinct(cells: Sequence[Cell]) -> list[Cell]:

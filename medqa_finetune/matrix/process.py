@@ -9,11 +9,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from medqa_finetune.errors import DataError
+from medqa_finetune.errors import DataError, MedQAError
 from medqa_finetune.record.run_dir import RunDir, now
-from medqa_finetune.record.schema import Failure, Record
+from medqa_finetune.record.schema import Failure, Record, Status
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 60.0
@@ -50,6 +51,7 @@ def run_cell(command: Sequence[str], run: RunDir, watch: Callable[[float], None]
         watch: Called a few times a second with the seconds since the start.
     """
     started = time.monotonic()
+    before = _read(run)
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     # A session of its own: Ctrl-C reaches the launcher alone, which then stops the cell in good order.
     with subprocess.Popen(
@@ -64,9 +66,12 @@ def run_cell(command: Sequence[str], run: RunDir, watch: Callable[[float], None]
                     process.wait(POLL_SECONDS)
         except BaseException:
             _stop(process)
+            _end_group(process)
+            _settled(run, before, _Ending("interrupted", process.returncode, tail))
             raise
+        _end_group(process)
         reader.join()
-    return _settled(run, process.returncode, tail)
+    return _settled(run, before, _Ending("failed", process.returncode, tail))
 
 
 def _keep_tail(process: "subprocess.Popen[bytes]", tail: "deque[str]") -> None:
@@ -80,24 +85,57 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
     try:
         process.wait(GRACE_SECONDS)
     except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.wait()
 
 
-def _settled(run: RunDir, code: int, tail: "deque[str]") -> Record | None:
+def _end_group(process: "subprocess.Popen[bytes]") -> None:
+    """End what an ended cell left running: it would hold memory, and our end of the cell's standard error open."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """How a cell's process ended: the status this gives a run that is not done, its exit code, its last lines."""
+
+    status: Status
+    code: int
+    tail: "deque[str]"
+
+
+def _read(run: RunDir) -> Record | None:
     try:
-        record = run.read()
+        return run.read()
     except DataError:
         return None
-    if record is None or record.status == "done" or record.status in ("failed", "interrupted"):
-        return record if record is not None or code == 0 else None
-    lines = [line for line in tail if line.strip()]
-    kind = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _settled(run: RunDir, before: Record | None, ending: _Ending) -> Record | None:
+    """Return the cell's record; what the cell did not record itself is recorded here.
+
+    Args:
+        run: The cell's folder.
+        before: Its record before the cell was started. If it is still the same, it says nothing of this start.
+        ending: How the cell's process ended.
+    """
+    record = _read(run)
+    if record is None or (record.status == "done" and ending.code == 0):
+        return record
+    if record.status in ("done", "failed", "interrupted") and record != before:
+        return record
+    lines = [line for line in ending.tail if line.strip()]
+    kind = signal.Signals(-ending.code).name if ending.code < 0 else f"exit code {ending.code}"
     message = f"the process ended with {kind} before the run was done"
-    message += _hint(code) + (f"; last words: {' | '.join(lines[-3:])[:500]}" if lines else "")
-    with contextlib.suppress(OSError), run.log_path.open("a", encoding="utf-8") as log:
-        log.write("\n".join([message, *lines, ""]))
-    return run.update(status="failed", failure=Failure(kind, message), finished=now())
+    message += _hint(ending.code) + (f"; last words: {' | '.join(lines[-3:])[:500]}" if lines else "")
+    settled = record.updated(status=ending.status, failure=Failure(kind, message), finished=now())
+    if record.status != "done":
+        # If another process is at work on this run, its record is not ours to write.
+        with contextlib.suppress(MedQAError, OSError), run.lock():
+            run.write(settled)
+            with run.log_path.open("a", encoding="utf-8") as log:
+                log.write("\n".join([message, *lines, ""]))
+    return settled
 
 
 def _hint(code: int) -> str:

@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -211,7 +210,7 @@ class MeteredTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """Return the mean loss over the answer tokens of the whole optimizer step, accumulated micro-batches included."""
+        """Return the mean loss over the answer tokens of the whole optimizer step, all its micro-batches included."""
         loss, tokens = answer_loss(model, inputs)
         return loss / (tokens if num_items_in_batch is None else num_items_in_batch)
 

@@ -1,9 +1,11 @@
 """What training costs: time, tokens and memory, measured in the run's own process."""
 
+import re
 import resource
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -46,7 +48,7 @@ class Meter:
             self._running_since = None
 
     def count(self, position_ids: torch.Tensor, labels: torch.Tensor) -> None:
-        """Add one micro-batch, both int64 and of shape (1, tokens), without padding; a pair begins at each position 0."""
+        """Add one micro-batch without padding, int64 of shape (1, tokens); a pair begins at each position 0."""
         self._counts += torch.stack([(position_ids == 0).sum(), (position_ids >= 0).sum(), (labels >= 0).sum()])
 
     def mark_warm(self) -> None:
@@ -94,5 +96,11 @@ class Meter:
 
 def peak_rss_bytes() -> int:
     """Return the most resident memory of this process so far, in bytes."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # getrusage would also count what the process that started this one held when it did.
+        found = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(encoding="ascii", errors="replace"), re.MULTILINE)
+        if found:
+            return int(found[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB

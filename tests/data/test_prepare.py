@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import pickle
 import random
 import subprocess
 import sys
@@ -19,8 +18,8 @@ from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, Metho
 from medqa_finetune.data import prepare as preparation
 from medqa_finetune.data.pairs import Pair
 from medqa_finetune.data.prepare import cache_key, prepare, prepare_splits, take_splits
+from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.data.splits import SplitRules
-from medqa_finetune.data.tables import BATCH_PAIRS, PairTable
 from medqa_finetune.errors import DataError
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -28,7 +27,7 @@ RULES = SplitRules(test_size=10, validation_size=10, split_seed=0, near_duplicat
 
 
 def write_corpus(path: Path, n: int = 300, seed: int = 0) -> CorpusConfig:
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311
     han = [chr(code) for code in range(0x4E00, 0x5E00)]
     rows = [{"question": "".join(rng.choices(han, k=15)) + "？", "answer": f"答案{i}"} for i in range(n)]
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
@@ -38,7 +37,7 @@ def write_corpus(path: Path, n: int = 300, seed: int = 0) -> CorpusConfig:
 def config_of(corpus: CorpusConfig, **data: Any) -> Config:
     return Config(
         method=MethodConfig(name="lora"),
-        data=DataConfig(**({"name": "t", "train_size": 100, "test_size": 10, "validation_size": 10} | data)),
+        data=replace(DataConfig(name="t", train_size=100, test_size=10, validation_size=10), **data),
         corpus=corpus,
         model=ModelConfig(name="m", path="m"),
     )
@@ -92,7 +91,7 @@ def test_manifest_counts_add_up(tmp_path: Path) -> None:
     assert counts["training_pool"] == 280
     assert counts["test_answers_seen_in_training"] == 0
     assert (manifest.train.n, manifest.validation.n, manifest.test.n) == (100, 10, 10)
-    assert manifest.corpus_sha256 == preparation.corpus_sha256(corpus)
+    assert manifest.corpus_sha256 == corpus_sha256(corpus)
     rejects = next((tmp_path / "cache").glob("corpus-*/rejects.jsonl")).read_text("utf-8").splitlines()
     assert [json.loads(line)["reason"] for line in rejects] == ["one_character_answer", "torn_last_line"]
 
@@ -132,12 +131,13 @@ def test_damaged_cache_is_rebuilt_and_said_so(
     tmp_path: Path, name: str, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     corpus = write_corpus(tmp_path / "a.jsonl", 40)
-    (tmp_path / "a.jsonl").open("a").write('{"question": "问题", "answer": "B"}\n')
+    with (tmp_path / "a.jsonl").open("a") as file:
+        file.write('{"question": "问题", "answer": "B"}\n')
     first = prepare(corpus, RULES, tmp_path / "cache")
     good = {path.name: path.read_bytes() for path in first.folder.iterdir()}
     path, content = first.folder / name, good[name]
     path.unlink()
-    damaged = {"truncate": content[:-1], "flip": content[:20] + bytes([content[20] ^ 1]) + content[21:],
+    damaged = {"truncate": content[:-3], "flip": content[:20] + bytes([content[20] ^ 1]) + content[21:],
                "empty": b"", "append": content + b"x"}  # fmt: skip
     if damage != "delete":
         path.write_bytes(damaged[damage])
@@ -148,16 +148,22 @@ def test_damaged_cache_is_rebuilt_and_said_so(
     assert len(again.pool) == 20
 
 
+SHAPING: list[dict[str, Any]] = [
+    {"question": "q"}, {"answer": "a"}, {"id": "id"}, {"empty_values": ["无"]}, {"encoding": "big5"},
+    {"question_prefix": "x"}, {"question_suffix": "x"}, {"answer_prefix": "x"}, {"format": "csv"},
+]  # fmt: skip
+PLACES: list[dict[str, Any]] = [{"name": "n"}, {"path": "b"}, {"source": "hub"}, {"hub": "x"}, {"revision": "x"}]
+DIVIDING: list[dict[str, Any]] = [
+    {"test_size": 1}, {"validation_size": 1}, {"split_seed": 1}, {"near_duplicate_threshold": 0.5}
+]  # fmt: skip
+
+
 def test_key_covers_what_shapes_pairs_and_nothing_else() -> None:
     corpus = CorpusConfig(name="t", source="file", path="a")
     key = cache_key(corpus, RULES, "hash")
-    for change in ({"question": "q"}, {"answer": "a"}, {"id": "id"}, {"empty_values": ["无"]}, {"encoding": "big5"},
-                   {"question_prefix": "x"}, {"answer_prefix": "x"}, {"format": "csv"}):  # fmt: skip
-        assert cache_key(replace(corpus, **change), RULES, "hash") != key  # type: ignore[arg-type]
-    for change in ({"name": "n"}, {"path": "b"}, {"source": "hub"}, {"hub": "modelscope"}, {"revision": "x"}):
-        assert cache_key(replace(corpus, **change), RULES, "hash") == key  # type: ignore[arg-type]
-    for change in ({"test_size": 1}, {"validation_size": 1}, {"split_seed": 1}, {"near_duplicate_threshold": 0.5}):
-        assert cache_key(corpus, replace(RULES, **change), "hash") != key  # type: ignore[arg-type]
+    assert all(cache_key(replace(corpus, **change), RULES, "hash") != key for change in SHAPING)
+    assert all(cache_key(replace(corpus, **change), RULES, "hash") == key for change in PLACES)
+    assert all(cache_key(corpus, replace(RULES, **change), "hash") != key for change in DIVIDING)
     assert cache_key(corpus, RULES, "other") != key
 
 
@@ -199,6 +205,7 @@ import sys, time
 from pathlib import Path
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.prepare import prepare
+from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.data.splits import SplitRules
 
 def noted(pairs):
@@ -207,7 +214,8 @@ def noted(pairs):
     time.sleep(0.5)
     return pairs
 
-prepared = prepare(CorpusConfig(name="t", source="file", path="a.jsonl"), SplitRules(10, 10, 0, 0.8), Path("cache"), noted)
+corpus = CorpusConfig(name="t", source="file", path="a.jsonl")
+prepared = prepare(corpus, SplitRules(10, 10, 0, 0.8), Path("cache"), noted)
 assert len(prepared.pool) == 280
 """
 
@@ -219,59 +227,6 @@ def test_two_processes_prepare_once(tmp_path: Path) -> None:
     processes = [subprocess.Popen(command, cwd=tmp_path, env=environment) for _ in range(3)]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
     assert (tmp_path / "log").read_text() == "prepared;"
-
-
-# ---------------------------------------------------------------- table
-
-
-def test_table_is_a_sequence(tmp_path: Path) -> None:
-    n = BATCH_PAIRS + 100
-    pool = prepare(write_corpus(tmp_path / "a.jsonl", n + 20), RULES, tmp_path / "cache").pool
-    pairs = list(pool)
-    assert len(pool) == len(pairs) == n
-    assert pool[0] == pairs[0]
-    assert pool[-1] == pairs[-1]
-    assert pool[BATCH_PAIRS] == pairs[BATCH_PAIRS]
-    for cut in (
-        slice(5),
-        slice(3, 9),
-        slice(BATCH_PAIRS - 2, BATCH_PAIRS + 2),
-        slice(-3, None),
-        slice(9, 3),
-        slice(n, n + 9),
-    ):
-        assert list(pool[cut]) == pairs[cut]
-        assert len(pool[cut]) == len(pairs[cut])
-    assert list(pool[::-1000]) == pairs[::-1000]
-    assert list(pool[100:][5:7]) == pairs[105:107]
-    assert pool[100:][3] == pairs[103]
-    for place in (n, -n - 1):
-        with pytest.raises(IndexError):
-            pool[place]
-    with pytest.raises(IndexError):
-        pool[:5][5]
-    assert pairs[7] in pool
-    assert pool.index(pairs[7]) == 7
-
-
-def test_table_survives_the_way_to_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    pool = prepare(write_corpus(tmp_path / "a.jsonl"), RULES, Path("cache")).pool
-    packed = pickle.dumps(pool.prefix(9)[2:])
-    monkeypatch.chdir("/")
-    assert list(pickle.loads(packed)) == list(pool)[2:9]  # noqa: S301 - our own
-    assert len(packed) < 500
-
-
-def test_sha256_is_over_the_pairs_in_order(tmp_path: Path) -> None:
-    import hashlib
-
-    pool = prepare(write_corpus(tmp_path / "a.jsonl"), RULES, tmp_path / "cache").pool
-    lines = [json.dumps({"answer": p.answer, "id": p.id, "question": p.question}, ensure_ascii=False,
-                        separators=(",", ":")) + "\n" for p in list(pool)[:50]]  # fmt: skip
-    assert pool.prefix(50).sha256 == hashlib.sha256("".join(lines).encode()).hexdigest()
-    assert isinstance(pool[:50], PairTable)
-    assert pool.prefix(1000).sha256 == pool.sha256
 
 
 # ---------------------------------------------------------------- real data

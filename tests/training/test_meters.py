@@ -1,6 +1,7 @@
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ def test_new_meter_reads_zero(clock: Clock) -> None:
     assert meter.read() == Reading(0.0, 0, 0, 0)
 
 
-def test_padding_and_prompts_are_not_answer_tokens(clock: Clock) -> None:
+def test_prompts_are_not_answer_tokens(clock: Clock) -> None:
     meter = Meter("cpu")
     count(meter, 7, 3, answers=2)
     count(meter, 5, answers=4)
@@ -112,21 +113,23 @@ def test_without_cuda_no_gpu_memory_is_held() -> None:
 
 
 @pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
-def test_peak_memory_is_in_bytes_on_every_system(monkeypatch: pytest.MonkeyPatch, platform: str, unit: int) -> None:
-    monkeypatch.setattr(meters.sys, "platform", platform)
+def test_peak_memory_is_in_bytes_where_there_is_no_proc(
+    monkeypatch: pytest.MonkeyPatch, platform: str, unit: int
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(meters, "Path", lambda name: Path("/no/such/file"))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     assert before <= peak_rss_bytes() <= 1.1 * before
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_peak_memory_is_what_the_kernel_says() -> None:
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux hands the peak of a parent on")
+def test_peak_memory_is_of_this_process_and_not_of_the_one_that_started_it() -> None:
     script = (
         "from medqa_finetune.training.meters import peak_rss_bytes\n"
         "held = bytearray(b'x' * 200 * 2**20); del held\n"
-        "status = open('/proc/self/status').read()\n"
-        "print(peak_rss_bytes(), int(status.split('VmHWM:')[1].split()[0]) * 1024)"
+        "print(peak_rss_bytes())"
     )
+    here = bytearray(b"x" * 2**30)
     output = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
-    ours, kernels = map(int, output.split())
-    assert ours == pytest.approx(kernels, rel=0.02)
-    assert ours > 200 * 2**20
+    # Torch and the 200 MiB, but not the GiB held here.
+    assert 200 * 2**20 < int(output) < len(here)

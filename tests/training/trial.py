@@ -8,8 +8,15 @@ from typing import Any
 
 import torch
 
-from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, ModelConfig
-from medqa_finetune.config.schema import TrackerConfig, TrainConfig
+from medqa_finetune.config.schema import (
+    Config,
+    CorpusConfig,
+    DataConfig,
+    MethodConfig,
+    ModelConfig,
+    TrackerConfig,
+    TrainConfig,
+)
 from medqa_finetune.data.encode import EncodedSet, Encoder
 from medqa_finetune.data.pairs import Pair
 from medqa_finetune.model.load import Device, LoadedModel, load_model
@@ -34,12 +41,22 @@ class Trial:
     loaded: LoadedModel
     sets: TrainingSets
 
+    def logits(self, ids: torch.Tensor) -> torch.Tensor:
+        return logits(self.loaded.model, ids)
+
     @property
     def rows(self) -> list[dict[str, Any]]:
         return self.run.read_metrics()
 
     def column(self, name: str) -> list[float]:
         return [row[name] for row in self.rows if name in row]
+
+
+@torch.no_grad()
+def logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    """Return what a model says without dropout, of shape (1, tokens, vocabulary)."""
+    found: torch.Tensor = model.eval()(input_ids=ids).logits
+    return found
 
 
 @contextmanager
@@ -53,10 +70,11 @@ def one_thread() -> Iterator[None]:
 
 def make_config(method: dict[str, Any] | None = None, *, seed: int = 0, report_to: str = "", **train: Any) -> Config:
     """Return a configuration: LoRA without dropout, batches of 8, every step logged, unless said otherwise."""
-    settings = {"batch_size": 8, "micro_batch": 8, "learning_rate": 5e-3, "logging_steps": 1} | train
+    settings: dict[str, Any] = {"batch_size": 8, "micro_batch": 8, "learning_rate": 5e-3, "logging_steps": 1} | train
+    lora: dict[str, Any] = {"name": "lora", "dropout": 0.0}
     return Config(
         seed=seed,
-        method=MethodConfig(**({"name": "lora", "dropout": 0.0} | (method or {}))),
+        method=MethodConfig(**(lora | (method or {}))),
         data=DataConfig(name="trial", train_size=len(PAIRS)),
         corpus=CorpusConfig(name="embedded", source="embedded"),
         model=ModelConfig(name="micro", path="micro"),
@@ -73,8 +91,8 @@ def load(folder: Path, config: Config) -> tuple[LoadedModel, TrainingSets]:
 
 
 def train(folder: Path, outputs: Path, config: Config) -> Trial:
-    """Train in a new run folder below `outputs`."""
+    """Train in the run folder `outputs / "run"`."""
     run = RunDir(outputs / "run")
-    run.path.mkdir()
+    run.path.mkdir(parents=True, exist_ok=True)
     loaded, sets = load(folder, config)
     return Trial(fit(loaded, sets, config, run), run, loaded, sets)

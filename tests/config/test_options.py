@@ -1,0 +1,103 @@
+"""Groups read without Hydra, and what is said when a name, a key or a value is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from medqa_finetune.config import options
+from medqa_finetune.config.options import conf_folder, load_group, option_names, split_overrides
+from medqa_finetune.config.schema import CorpusConfig, DataConfig, ModelConfig
+from medqa_finetune.errors import ConfigError
+
+
+@pytest.fixture
+def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "corpus" / "good.yaml").write_text("# one\nname: good\nsource: file\npath: ???\n", "utf-8")
+    monkeypatch.setattr(options, "conf_folder", lambda: tmp_path)
+    return tmp_path
+
+
+def test_conf_folder_is_the_repositorys() -> None:
+    assert (conf_folder() / "corpus" / "huatuo26m_lite.yaml").is_file()
+
+
+@pytest.mark.parametrize("path", sorted((conf_folder() / "corpus").glob("*.yaml")), ids=lambda path: str(path.stem))
+def test_first_line_describes_the_corpus(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert text.startswith("# ")
+    assert len(text.split("\n")[0]) <= 120
+    assert "_target_" not in text
+
+
+def test_values_and_overrides(conf: Path) -> None:
+    corpus = load_group(
+        "corpus", "good", CorpusConfig, ["path=a b.csv", "question=[title,ask]", "max_reject_share=0.5"]
+    )
+    assert (corpus.name, corpus.path, corpus.question, corpus.max_reject_share) == (
+        "good",
+        "a b.csv",
+        ["title", "ask"],
+        0.5,
+    )
+    assert type(corpus.question) is list
+    assert load_group("corpus", "good", CorpusConfig, ["path=007"]).path is not None
+
+
+def test_real_groups() -> None:
+    assert load_group("data", "20k", DataConfig, ["scale=0.1"]).train_size == 20_000
+    assert load_group("model", "qwen2.5-3b", ModelConfig, []).repository == "Qwen/Qwen2.5-3B-Instruct"
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "words"),
+    [
+        ("goood", [], "corpus=goood: allowed are good"),
+        ("../corpus/good", [], "allowed are good"),
+        ("good", ["pth=x"], r"corpus\.pth: .*Allowed keys: name, source, path"),
+        ("good", ["max_reject_share=much"], r"corpus\.max_reject_share: .*much"),
+        ("good", ["path"], "key=value is wanted"),
+        ("good", ["files=x"], r"corpus.*files"),
+        ("good", ["question=[a"], "corpus"),
+    ],
+)
+def test_faults(conf: Path, name: str, overrides: list[str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as error:
+        load_group("corpus", name, CorpusConfig, overrides)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name: [",
+        "- a\n- b\n",
+        "name: bad\nunknown: 1\n",
+        "source: file\n",
+        "42\n",
+        "name: !!python/object:os.system {}\nsource: x\n",
+        "name: ${oc.env:NO_SUCH_VARIABLE}\nsource: x\n",
+    ],
+)
+def test_faulty_files(conf: Path, text: str) -> None:
+    (conf / "corpus" / "bad.yaml").write_text(text, "utf-8")
+    with pytest.raises(ConfigError, match="corpus"):
+        load_group("corpus", "bad", CorpusConfig, [])
+
+
+def test_split_overrides() -> None:
+    found = split_overrides(["corpus=csv", "corpus.path=a=b", "data.scale=0.1"], {"corpus": "jsonl", "data": "20k"})
+    assert found == {"corpus": ("csv", ["path=a=b"]), "data": ("20k", ["scale=0.1"])}
+
+
+@pytest.mark.parametrize("argument", ["csv", "model=x", "corpus.=x", "corpus.path", "=x", "--corpus=x"])
+def test_split_overrides_refuses(argument: str) -> None:
+    with pytest.raises(ConfigError, match=r"allowed are corpus=NAME and corpus\.KEY=VALUE"):
+        split_overrides([argument], {"corpus": "jsonl"})
+
+
+def test_names_are_sorted(conf: Path) -> None:
+    (conf / "corpus" / "a.yaml").write_text("name: a\n", "utf-8")
+    assert option_names("corpus") == ["a", "good"]
+    assert option_names("none") == []

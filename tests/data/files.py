@@ -1,0 +1,35 @@
+"""Small corpora written by a test, and what reading them gives."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from medqa_finetune.config.schema import CorpusConfig
+from medqa_finetune.data.ledger import Ledger
+from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.sources import read_pairs
+
+GOOD = {"question": "感冒了怎么办？", "answer": "多喝水，多休息。"}
+GOOD_LINE = json.dumps(GOOD, ensure_ascii=False)
+
+
+def corpus_of(path: Path, **changes: Any) -> CorpusConfig:
+    return CorpusConfig(**({"name": "t", "source": "file", "path": str(path)} | changes))
+
+
+def read(path: Path, **changes: Any) -> tuple[list[Pair], Ledger]:
+    ledger = Ledger()
+    return list(read_pairs(corpus_of(path, **changes), ledger)), ledger
+
+
+def written(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def rejected(path: Path, **changes: Any) -> list[tuple[str, str]]:
+    """Return place and reason of every reject of a file in which anything may be wrong."""
+    rejects = path.parent / "r.out"
+    with rejects.open("wb") as file:
+        list(read_pairs(corpus_of(path, **({"max_reject_share": 1.0} | changes)), Ledger(file)))
+    return [(r["place"], r["reason"]) for r in map(json.loads, rejects.read_text("utf-8").split("\n")[:-1])]

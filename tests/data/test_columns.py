@@ -1,0 +1,76 @@
+"""Which cells are the pair, and what odd cells mean."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medqa_finetune.errors import DataError
+from tests.data.files import GOOD, GOOD_LINE, read, rejected, written
+
+
+@pytest.mark.parametrize(
+    ("cell", "text", "count"),
+    [
+        (["答案"], "答案", None),
+        ([["答案"]], "答案", None),
+        (["", None, "答案", "别的"], "答案", "lists_of_several"),
+        ([["答案", "别的"], ["三"]], "答案", "lists_of_several"),
+        ("['多喝水', '多休息']", "多喝水、多休息", "python_list_texts"),
+        ("['多喝水']", "多喝水", "python_list_texts"),
+        ("[{'a': ['b']}]", "[{'a': ['b']}]", None),
+        ("['没有结束]", "['没有结束]", None),
+        ("['\\d', 1]", "['\\d', 1]", None),
+        ('["a", "b"]', '["a", "b"]', None),
+        ("好<|im_end|>的", "好<| im_end |>的", "chat_tokens_neutralised"),
+    ],
+)
+def test_odd_cells(tmp_path: Path, cell: Any, text: str, count: str | None) -> None:
+    path = written(tmp_path / "a.jsonl", json.dumps({"question": "问题", "answer": cell}) + "\n")
+    pairs, ledger = read(path)
+    assert [pair.answer for pair in pairs] == [text]
+    assert {name for name in ledger.counts if name not in ("rows", "pairs")} == ({count} if count else set())
+
+
+def test_several_columns_empty_values_prefixes_and_suffixes(tmp_path: Path) -> None:
+    rows = [
+        {"title": "问题：标题", "ask": "正文\n回答: ", "answer": "答：答案"},
+        {"title": "只有标题", "ask": "无", "answer": "答案"},
+        {"title": "一样的", "ask": "一样的", "answer": "答案"},
+        {"ask": "没有标题", "answer": "答案"},
+        {"title": "标题", "ask": "正文", "answer": " 无 "},
+    ]
+    path = written(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    changes = {
+        "question": ["title", "ask"],
+        "empty_values": ["无"],
+        "question_prefix": "问题[：:]",
+        "question_suffix": r"\n回答[：:]\s*",
+        "answer_prefix": "答：",
+    }
+    pairs, _ = read(path, max_reject_share=0.2, **changes)
+    assert [pair.question for pair in pairs] == ["标题\n正文", "只有标题", "一样的", "没有标题"]
+    assert pairs[0].answer == "答案"
+    assert rejected(path, **changes) == [("a.jsonl:5", "empty_answer")]
+
+
+def test_columns_inside_lists_and_objects(tmp_path: Path) -> None:
+    row = {"conversations": [{"value": "问题"}, {"value": "答案"}], "a.b": "点"}
+    path = written(tmp_path / "a.jsonl", json.dumps(row) + "\n" + '{"conversations": []}\n')
+    pairs, _ = read(path, question="conversations.0.value", answer="conversations.1.value", max_reject_share=0.5)
+    assert [(p.question, p.answer) for p in pairs] == [("问题", "答案")]
+
+
+def test_ids_are_unique(tmp_path: Path) -> None:
+    ids: list[Any] = ["x", 7, "x", None, "", [1], True, "a\nb", "7"]
+    path = written(tmp_path / "a.jsonl", "".join(json.dumps(GOOD | {"id": i}) + "\n" for i in ids) + GOOD_LINE)
+    pairs, ledger = read(path, id="id")
+    assert [p.id for p in pairs] == ["x", "7", *(f"a.jsonl:{n}" for n in range(3, 11))]
+    assert ledger.counts["rows_named_after_their_place"] == 7
+
+
+@pytest.mark.parametrize("key", ["question_prefix", "question_suffix", "answer_prefix"])
+def test_not_a_regular_expression(tmp_path: Path, key: str) -> None:
+    with pytest.raises(DataError, match=rf"corpus\.{key}='\(': not a regular expression"):
+        read(written(tmp_path / "a.jsonl", GOOD_LINE), **{key: "("})

@@ -1,0 +1,223 @@
+"""Every form a corpus file may come in, and every damage: rows, rejects with a place, or one honest error."""
+
+import gzip
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from medqa_finetune.data import decode, json_rows
+from medqa_finetune.data.ledger import Ledger, Reject
+from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.readers import format_of, read_rows
+from medqa_finetune.data.row import Row
+from medqa_finetune.data.sources import read_pairs
+from medqa_finetune.errors import DataError
+from tests.data.files import GOOD, GOOD_LINE, corpus_of, read, rejected, written
+
+
+def test_json_lines_with_places_as_names(tmp_path: Path) -> None:
+    pairs, ledger = read(written(tmp_path / "a.jsonl", f"{GOOD_LINE}\n\n{GOOD_LINE}\n"))
+    assert pairs == [Pair("a.jsonl:1", *GOOD.values()), Pair("a.jsonl:3", *GOOD.values())]
+    assert ledger.counts["rows"] == ledger.counts["pairs"] == 2
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_array_by_either_name(tmp_path: Path, indent: int | None, caplog: pytest.LogCaptureFixture) -> None:
+    text = json.dumps([GOOD, GOOD], ensure_ascii=False, indent=indent)
+    assert [p.id for p in read(written(tmp_path / "a.json", text))[0]] == ["a.json[0]", "a.json[1]"]
+    assert not caplog.records
+    with caplog.at_level(logging.WARNING):
+        assert [p.id for p in read(written(tmp_path / "b.jsonl", text))[0]] == ["b.jsonl[0]", "b.jsonl[1]"]
+    assert "is a JSON array, not JSON Lines" in caplog.text
+
+
+def test_json_lines_called_json(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert len(read(written(tmp_path / "a.json", f"{GOOD_LINE}\n{GOOD_LINE}"))[0]) == 2
+    assert "is JSON Lines, not a JSON array" in caplog.text
+
+
+def test_csv_with_line_breaks_in_quotes_keeps_line_numbers(tmp_path: Path) -> None:
+    text = 'question,answer\r\n"头痛\n怎么办","休息\r\n多喝水"\r\n\r\n感冒怎么办,多喝水\r\n'
+    pairs, _ = read(written(tmp_path / "a.csv", text))
+    assert pairs == [Pair("a.csv:2", "头痛\n怎么办", "休息\n多喝水"), Pair("a.csv:6", "感冒怎么办", "多喝水")]
+
+
+def test_parquet(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"question": ["问题一", None], "answer": ["答案一", "答案二"]}), tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet", max_reject_share=0.5)[0] == [Pair("a.parquet[0]", "问题一", "答案一")]
+    assert rejected(tmp_path / "a.parquet") == [("a.parquet[1]", "empty_question")]
+
+
+def test_not_parquet(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.parquet: cannot be read as Parquet"):
+        read(written(tmp_path / "a.parquet", "nothing of the kind"))
+
+
+def test_compressed_files_give_the_same_pairs(tmp_path: Path) -> None:
+    data = (GOOD_LINE + "\n").encode() * 3000
+    frames = zstandard.ZstdCompressor().compress(data[: len(data) // 2]) + zstandard.compress(data[len(data) // 2 :])
+    for name, content in (("a.jsonl", data), ("a.jsonl.gz", gzip.compress(data)), ("a.jsonl.zst", frames)):
+        pairs, _ = read(written(tmp_path / name, content))
+        assert len(pairs) == 3000
+        assert pairs[-1] == Pair(f"{name}:3000", *GOOD.values())
+
+
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+def test_compressed_data_cut_short_is_refused(tmp_path: Path, suffix: str) -> None:
+    data = "".join(json.dumps(GOOD | {"id": i, "salt": hash((i, "s"))}) + "\n" for i in range(2000)).encode()
+    packed = gzip.compress(data) if suffix == "gz" else zstandard.compress(data)
+    for cut in (packed[:-1], packed[: len(packed) // 2], packed[:5], b"no such thing" + packed):
+        with pytest.raises(DataError, match=rf"a\.jsonl\.{suffix}"):
+            read(written(tmp_path / f"a.jsonl.{suffix}", cut))
+
+
+def test_folder_means_its_known_files_sorted(tmp_path: Path) -> None:
+    for name in ("b.jsonl", "a.jsonl", "notes.txt"):
+        written(tmp_path / name, GOOD_LINE + "\n")
+    assert [pair.id for pair in read(tmp_path)[0]] == ["a.jsonl:1", "b.jsonl:1"]
+
+
+def test_format_by_name() -> None:
+    names = ("a.CSV.gz", "a.jsonl.zst", "b.parquet", "b.parquet.gz", "a.pkl", "a.py", "a.bin")
+    assert list(map(format_of, names)) == ["csv", "jsonl", "parquet", None, None, None, None]
+
+
+def test_u2028_inside_a_text_survives(tmp_path: Path) -> None:
+    lines = (GOOD_LINE.replace("感冒", f"感{mark}冒") for mark in ("\u2028", "\u2029"))
+    pairs, _ = read(written(tmp_path / "a.jsonl", "\n".join(lines)))
+    assert [pair.question for pair in pairs] == ["感\u2028冒了怎么办？", "感\u2029冒了怎么办？"]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"question": "问题", "ans', "broken_json"),
+        ("[]", "not_an_object"),
+        ("42", "not_an_object"),
+        ("null", "not_an_object"),
+        ('{"question": "问题"}', "missing_column"),
+        ('{"question": "问题", "answer": null}', "empty_answer"),
+        ('{"question": "问题", "answer": ""}', "empty_answer"),
+        ('{"question": " \\u3000\\n", "answer": "答案"}', "empty_question"),
+        ('{"question": "\\u200b", "answer": "答案"}', "empty_question"),
+        ('{"question": "问题", "answer": "有"}', "one_character_answer"),
+        ('{"question": "问", "answer": "答案"}', "one_character_question"),
+        ('{"question": "问题", "answer": 42}', "answer_not_text"),
+        ('{"question": "问题", "answer": true}', "answer_not_text"),
+        ('{"question": {"a": "b"}, "answer": "答案"}', "question_not_text"),
+        ('{"question": "问题", "answer": [1, 2]}', "answer_not_text"),
+        ('{"question": "问题", "answer": []}', "empty_answer"),
+        ('{"question": "问题", "answer": "答案", "score": NaN}', "nan_constant"),
+        ('{"question": "问题", "answer": "答案", "score": -Infinity}', "nan_constant"),
+        ('{"question": "问题", "answer": "答案", "answer": "另一个"}', "duplicate_key"),
+        ('{"question": "问题\\ud83d", "answer": "答案"}', "lone_surrogate"),
+        ('{"question": "问题", "answer": "答案", "n": ' + "9" * 5000 + "}", "number_too_long"),
+        ('{"question": "问题", "answer": "答案", "n": ' + "[" * 100_000 + "]" * 100_000 + "}", "too_deep"),
+    ],
+)
+def test_rejected_row_has_line_and_reason(tmp_path: Path, line: str, reason: str) -> None:
+    path = written(tmp_path / "a.jsonl", f"{GOOD_LINE}\n{line}\n{GOOD_LINE}\n")
+    assert rejected(path) == [("a.jsonl:2", reason)]
+    array = written(tmp_path / "a.json", f"[{GOOD_LINE},\n{line}\n,{GOOD_LINE}]") if reason != "broken_json" else None
+    assert array is None or rejected(array) == [("a.json[1]", reason)]
+
+
+def test_torn_last_line(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", f"{GOOD_LINE}\n" * 3 + GOOD_LINE[:-9])
+    assert rejected(path) == [("a.jsonl:4", "torn_last_line")]
+    path = written(tmp_path / "a.json", "[" + f"{GOOD_LINE},\n" * 3 + GOOD_LINE[:-9])
+    assert rejected(path) == [("a.json[3]", "torn_last_line")]
+
+
+def test_array_that_cannot_be_divided_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_rows, "TORN_CHARS", 100)
+    lost_quote = "[" + GOOD_LINE.replace('。"', "。") + f",{GOOD_LINE}" * 50
+    for text, words in (
+        (lost_quote + "]", "never closed"),
+        (f"[{GOOD_LINE}}}, {GOOD_LINE}]", "without its {"),
+        (f"[{GOOD_LINE}] {GOOD_LINE}", "outside the array"),
+        (f"[{GOOD_LINE}] and more", "after the array's end"),
+    ):
+        with pytest.raises(DataError, match=words):
+            rejected(written(tmp_path / "a.json", text))
+
+
+def test_broken_element_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "CHUNK_BYTES", 5)
+    path = written(tmp_path / "a.json", f'[{GOOD_LINE},{{"a" "]}}\\"["}}, 7,{GOOD_LINE},]')
+    assert rejected(path) == [("a.json[1]", "broken_json"), ("a.json[2]", "not_an_object")]
+
+
+def test_csv_rows_that_cannot_be_used(tmp_path: Path) -> None:
+    text = 'question,answer\n问题一,答案一\n只有一格\n一,二,三\n"错"引号,答案\n问题二,答案二\n"没有结束,答案\n'
+    path = written(tmp_path / "a.csv", text)
+    assert rejected(path) == [
+        ("a.csv:3", "wrong_number_of_cells"),
+        ("a.csv:4", "wrong_number_of_cells"),
+        ("a.csv:5", "broken_csv"),
+        ("a.csv:7", "broken_csv"),
+    ]
+    path = written(tmp_path / "a.csv", 'question,answer\n"从这里,开始\n' + "问题,答案\n" * 500)
+    with pytest.raises(DataError, match=r"a\.csv:2: .*never closed"):
+        read(path)
+
+
+@given(
+    content=st.binary(max_size=400),
+    name=st.sampled_from(["a.jsonl", "a.json", "a.csv", "a.parquet", "a.csv.gz", "a.json.zst"]),
+    encoding=st.sampled_from(["utf-8", "gb18030", "utf-16", "latin-1", "utf-7"]),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+def test_any_bytes_give_rows_rejects_or_an_error(tmp_path: Path, content: bytes, name: str, encoding: str) -> None:
+    check_rows(written(tmp_path / name, content), encoding)
+
+
+TEXTS = st.lists(
+    st.sampled_from(
+        [*'{}[]",:\n\\ 12', "null", '"question"', '"answer"', GOOD_LINE, "\ud83d", "\u2028", "\r\n", "\ufeff", "NaN"]
+    ),
+    max_size=40,
+).map("".join)
+
+
+@given(text=TEXTS, name=st.sampled_from(["a.jsonl", "a.json", "a.csv"]))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=500)
+def test_any_json_like_text(tmp_path: Path, text: str, name: str) -> None:
+    check_rows(written(tmp_path / name, text.encode("utf-8", "replace")), "utf-8")
+
+
+def check_rows(path: Path, encoding: str) -> None:
+    """Read a file both as raw rows and as pairs; only a DataError of at most two lines may come out."""
+    errors: list[DataError] = []
+    try:
+        assert all(isinstance(row, Row | Reject) for row in read_rows(path, path.name, "auto", encoding))
+    except DataError as error:
+        errors.append(error)
+    try:
+        with (path.parent / "rejects").open("wb") as rejects:
+            list(read_pairs(corpus_of(path, encoding=encoding), Ledger(rejects)))
+    except DataError as error:
+        errors.append(error)
+    assert all(str(error).encode() and len(str(error).splitlines()) <= 2 for error in errors)
+
+
+ROWS = st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=20) | st.integers() | st.none(), max_size=4))
+
+
+@given(rows=ROWS, indent=st.sampled_from([None, 1]), chunk=st.integers(1, 30))  # fmt: skip
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_array_scanner_agrees_with_json(tmp_path: Path, rows: list[Any], indent: int | None, chunk: int) -> None:
+    path = written(tmp_path / "a.json", json.dumps(rows, indent=indent))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decode, "CHUNK_BYTES", chunk)
+        found = list(json_rows.read_json_array(path, "a", "utf-8"))
+    assert [row.values for row in found if isinstance(row, Row)] == rows

@@ -1,0 +1,70 @@
+"""A set of pairs on disk behaves like a list of them."""
+
+import hashlib
+import json
+import pickle
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from medqa_finetune.data.tables import BATCH_PAIRS, SCHEMA, PairTable, write_pairs
+
+
+def table_of(path: Path, n: int) -> PairTable:
+    rng = random.Random(0)  # noqa: S311
+    columns = [[f"{name}{i} {rng.random()}" for i in range(n)] for name in SCHEMA.names]
+    cuts = range(0, n, BATCH_PAIRS)
+    write_pairs(
+        path, (pa.record_batch([column[c : c + BATCH_PAIRS] for column in columns], schema=SCHEMA) for c in cuts)
+    )
+    return PairTable(path)
+
+
+def test_table_is_a_sequence(tmp_path: Path) -> None:
+    n = BATCH_PAIRS + 100
+    pool = table_of(tmp_path / "a.arrow", n)
+    pairs = list(pool)
+    assert len(pool) == len(pairs) == n
+    assert pool[0] == pairs[0]
+    assert pool[-1] == pairs[-1]
+    assert pool[BATCH_PAIRS] == pairs[BATCH_PAIRS]
+    for cut in (
+        slice(5),
+        slice(3, 9),
+        slice(BATCH_PAIRS - 2, BATCH_PAIRS + 2),
+        slice(-3, None),
+        slice(9, 3),
+        slice(n, n + 9),
+    ):
+        assert list(pool[cut]) == pairs[cut]
+        assert len(pool[cut]) == len(pairs[cut])
+    assert list(pool[::-1000]) == pairs[::-1000]
+    assert list(pool[100:][5:7]) == pairs[105:107]
+    assert pool[100:][3] == pairs[103]
+    for place in (n, -n - 1):
+        with pytest.raises(IndexError):
+            pool[place]
+    with pytest.raises(IndexError):
+        pool[:5][5]
+    assert pairs[7] in pool
+    assert pool.index(pairs[7]) == 7
+
+
+def test_table_survives_the_way_to_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pool = table_of(Path("a.arrow"), 50)
+    packed = pickle.dumps(pool.prefix(9)[2:])
+    monkeypatch.chdir("/")
+    assert list(pickle.loads(packed)) == list(pool)[2:9]  # noqa: S301 - our own
+    assert len(packed) < 500
+
+
+def test_sha256_is_over_the_pairs_in_order(tmp_path: Path) -> None:
+    pool = table_of(tmp_path / "a.arrow", 100)
+    lines = [json.dumps({"answer": p.answer, "id": p.id, "question": p.question}, ensure_ascii=False,
+                        separators=(",", ":")) + "\n" for p in list(pool)[:50]]  # fmt: skip
+    assert pool.prefix(50).sha256 == hashlib.sha256("".join(lines).encode()).hexdigest()
+    assert isinstance(pool[:50], PairTable)
+    assert pool.prefix(1000).sha256 == pool.sha256

@@ -1,0 +1,253 @@
+import json
+import math
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
+from medqa_finetune.data.encode import Encoder
+from medqa_finetune.data.pairs import Pair
+from medqa_finetune.evaluation import generate
+from medqa_finetune.evaluation.answers import read_answers
+from medqa_finetune.evaluation.generate import Generated, generate_answers, generate_greedily, reference_likelihoods
+from medqa_finetune.model.load import Device, LoadedModel, load_model
+from medqa_finetune.record.run_dir import RunDir
+
+CPU = Device("cpu", "CPU", "fp32")
+UNTRAINED = MethodConfig(name="none", trains="nothing")
+NEW_TOKENS = 12
+END = 2  # <|im_end|> of the micro tokenizer
+QUESTIONS = [
+    "头痛",
+    "感冒了，怎么办？",
+    "发烧",
+    "孩子发烧三天了，还咳嗽，需要去医院吗？",
+    "腰痛要休息吗？",
+    "好",
+    "睡不着怎么办",
+]
+PAIRS = [Pair(f"p{number}", question, "多休息。" * (1 + number % 3)) for number, question in enumerate(QUESTIONS)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def single_thread() -> Iterator[None]:
+    """On one thread, for waiting for busy cores takes most of so small a computation."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(micro_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The micro model made talkative: larger weights, so that answers differ, and an end token that comes up."""
+    folder = Path(shutil.copytree(micro_model, tmp_path_factory.mktemp("talkative") / "model"))
+    weights = load_file(folder / "model.safetensors")
+    weights = {name: weight * 10 if "proj.weight" in name else weight for name, weight in weights.items()}
+    weights["model.embed_tokens.weight"][END] *= 2
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loaded(folder: Path) -> LoadedModel:
+    return load_model(folder, UNTRAINED, CPU, seed=0)
+
+
+@pytest.fixture
+def encoder(loaded: LoadedModel) -> Encoder:
+    return Encoder(loaded.tokenizer, 512)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    return RunDir(tmp_path)
+
+
+def one_by_one(model: Any, encoder: Encoder, question: str, new_tokens: int = NEW_TOKENS) -> list[int]:
+    """What transformers' own generation answers, without a batch and without padding."""
+    ids = torch.tensor(encoder.prompts([question]))
+    output = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=new_tokens,
+        do_sample=False,
+        eos_token_id=encoder.end_ids[-1],
+        pad_token_id=encoder.tokenizer.pad_token_id,
+    )
+    answer: list[int] = output[0, ids.shape[1] :].tolist()
+    return answer
+
+
+def by_hand(model: Any, encoder: Encoder, pair: Pair) -> tuple[float, int]:
+    """The likelihood of the answer from the logits of the whole sequence, token by token."""
+    item = next(iter(encoder.encode([pair])))
+    with torch.no_grad():
+        probabilities = model.eval()(input_ids=torch.tensor([item.input_ids])).logits[0].double().softmax(-1)
+    places = range(item.answer_start, len(item.input_ids))
+    return -sum(math.log(probabilities[place - 1, item.input_ids[place]]) for place in places), len(places)
+
+
+def settings(**changes: Any) -> EvaluateConfig:
+    return EvaluateConfig(**({"batch_size": 3, "max_new_tokens": NEW_TOKENS} | changes))
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, len(PAIRS)])
+def test_padded_batches_answer_like_one_question_at_a_time(
+    loaded: LoadedModel, encoder: Encoder, batch_size: int
+) -> None:
+    prompts = encoder.prompts(QUESTIONS)
+    assert len({len(prompt) for prompt in prompts}) > 3
+    expected = [one_by_one(loaded.model, encoder, question) for question in QUESTIONS]
+    answers: list[list[int]] = []
+    for begin in range(0, len(prompts), batch_size):
+        answers += generate_greedily(loaded.model, encoder, prompts[begin : begin + batch_size], NEW_TOKENS)
+    assert answers == expected
+    assert len({tuple(answer) for answer in answers}) == len(QUESTIONS)
+
+
+def test_answers_end_with_the_end_token_or_at_the_limit(loaded: LoadedModel, encoder: Encoder) -> None:
+    answers = generate_greedily(loaded.model, encoder, encoder.prompts(QUESTIONS), NEW_TOKENS)
+    ended = [answer for answer in answers if END in answer]
+    assert 0 < len(ended) < len(answers)
+    assert all(answer.index(END) == len(answer) - 1 for answer in ended)
+    assert all(len(answer) == NEW_TOKENS for answer in answers if END not in answer)
+
+
+def test_only_answers_without_an_end_token_hit_the_limit(loaded: LoadedModel, encoder: Encoder, run: RunDir) -> None:
+    generate_answers(loaded.model, encoder, PAIRS, settings(), run)
+    expected = {pair.id: one_by_one(loaded.model, encoder, pair.question) for pair in PAIRS}
+    for answer in read_answers(run.predictions_path):
+        assert answer.hit_limit == (END not in expected[answer.id])
+        assert answer.prediction_tokens == len(expected[answer.id])
+    # One answer ends exactly at the limit, which is not hitting it.
+    assert [tokens for tokens in expected.values() if len(tokens) == NEW_TOKENS and tokens[-1] == END]
+
+
+def test_predictions_are_the_decoded_answers_without_special_tokens(
+    loaded: LoadedModel, encoder: Encoder, run: RunDir
+) -> None:
+    generate_answers(loaded.model, encoder, PAIRS, settings(), run)
+    for answer in read_answers(run.predictions_path):
+        tokens = [token for token in one_by_one(loaded.model, encoder, answer.question) if token > END]
+        assert answer.prediction == str(loaded.tokenizer.decode(tokens)).strip()
+
+
+def test_every_pair_is_answered_once_with_its_own_question_and_reference(
+    loaded: LoadedModel, encoder: Encoder, run: RunDir
+) -> None:
+    generate_answers(loaded.model, encoder, PAIRS, settings(), run)
+    answers = read_answers(run.predictions_path)
+    assert Counter((answer.id, answer.question, answer.references) for answer in answers) == Counter(
+        (pair.id, pair.question, (pair.answer,)) for pair in PAIRS
+    )
+
+
+def test_longest_questions_are_asked_first(loaded: LoadedModel, encoder: Encoder, run: RunDir) -> None:
+    generate_answers(loaded.model, encoder, PAIRS, settings(), run)
+    lengths = [len(encoder.prompts([answer.question])[0]) for answer in read_answers(run.predictions_path)]
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def test_batches_change_no_answer(loaded: LoadedModel, encoder: Encoder, tmp_path: Path) -> None:
+    rows = []
+    for size in (1, 4):
+        run = RunDir(tmp_path / str(size))
+        run.path.mkdir()
+        generate_answers(loaded.model, encoder, PAIRS, settings(batch_size=size), run)
+        rows.append(sorted(read_answers(run.predictions_path), key=lambda answer: answer.id))
+    assert [answer.prediction for answer in rows[0]] == [answer.prediction for answer in rows[1]]
+
+
+def test_cost_counts_every_generated_token(loaded: LoadedModel, encoder: Encoder, run: RunDir) -> None:
+    cost = generate_answers(loaded.model, encoder, PAIRS, settings(), run)
+    assert cost.samples == len(PAIRS)
+    assert cost.tokens == sum(len(one_by_one(loaded.model, encoder, question)) for question in QUESTIONS)
+    assert cost.seconds > 0
+
+
+def test_speed_is_per_second() -> None:
+    assert Generated(seconds=4.0, samples=2, tokens=10).speed() == {
+        "seconds": 4.0,
+        "samples_per_second": 0.5,
+        "tokens_per_second": 2.5,
+    }
+
+
+@pytest.mark.parametrize("method", [UNTRAINED, MethodConfig(name="lora")], ids=["base", "lora"])
+def test_generation_settings_of_the_folder_cannot_leak_in(
+    loaded: LoadedModel, encoder: Encoder, folder: Path, tmp_path: Path, method: MethodConfig
+) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "model"))
+    leaky = {"do_sample": True, "temperature": 5.0, "repetition_penalty": 3.0, "max_length": 3, "min_new_tokens": 11}
+    (copy / "generation_config.json").write_text(json.dumps(leaky | {"suppress_tokens": [END], "num_beams": 2}))
+    model: Any = load_model(copy, method, CPU, seed=0).model
+    expected = [one_by_one(loaded.model, encoder, question) for question in QUESTIONS]
+    assert generate_greedily(model.eval(), encoder, encoder.prompts(QUESTIONS), NEW_TOKENS) == expected
+
+
+def test_dropout_is_off_while_answering(folder: Path, encoder: Encoder, run: RunDir) -> None:
+    model = load_model(folder, MethodConfig(name="lora", dropout=0.9), CPU, seed=0).model.train()
+    generate_answers(model, encoder, PAIRS[:1], settings(), run)
+    assert not model.training
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        UNTRAINED,
+        MethodConfig(name="lora"),
+        MethodConfig(name="qlora", quantization="nf4", double_quantization=True),
+    ],
+    ids=["base", "lora", "nf4"],
+)
+@pytest.mark.parametrize("positions", [5, 1024])
+def test_likelihoods_are_those_of_the_whole_logits(
+    folder: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, method: MethodConfig, positions: int
+) -> None:
+    monkeypatch.setattr(generate, "LOGIT_POSITIONS", positions)
+    model: Any = load_model(folder, method, CPU, seed=0).model
+    torch.manual_seed(1)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:  # zeros at first: the adapter must be seen
+            torch.nn.init.normal_(weight, std=0.1)
+    found = reference_likelihoods(model.eval(), list(encoder.encode(PAIRS)))
+    for (nll, tokens), pair in zip(found, PAIRS, strict=True):
+        expected_nll, expected_tokens = by_hand(model, encoder, pair)
+        assert tokens == expected_tokens
+        assert nll == pytest.approx(expected_nll, rel=1e-4)
+
+
+def test_likelihoods_are_in_the_rows_of_the_answers(loaded: LoadedModel, encoder: Encoder, run: RunDir) -> None:
+    generate_answers(loaded.model, encoder, PAIRS, settings(), run)
+    by_id = {answer.id: answer for answer in read_answers(run.predictions_path)}
+    for pair in PAIRS:
+        nll, tokens = by_hand(loaded.model, encoder, pair)
+        assert by_id[pair.id].reference_tokens == tokens
+        assert by_id[pair.id].reference_nll == pytest.approx(nll, rel=1e-4)
+
+
+def test_interrupted_generation_leaves_whole_batches(
+    loaded: LoadedModel, encoder: Encoder, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    def interrupted(*arguments: Any) -> list[list[int]]:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return generate_greedily(*arguments)
+
+    monkeypatch.setattr(generate, "generate_greedily", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        generate_answers(loaded.model, encoder, PAIRS, settings(batch_size=2), run)
+    answers = read_answers(run.predictions_path)
+    assert len(answers) == 4
+    assert len({answer.id for answer in answers}) == 4

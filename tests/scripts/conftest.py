@@ -1,0 +1,48 @@
+"""Scripts run in this process, as the command line would run them."""
+
+import importlib.util
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from medqa_finetune.config.command_line import run_door
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+class Outcome(NamedTuple):
+    """How a script ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run_script(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Outcome]]:
+    """Return a function that runs `scripts/<name>.py` with arguments, in an empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
+
+    def run(name: str, *arguments: str) -> Outcome:
+        spec = importlib.util.spec_from_file_location(f"scripts_{name}", SCRIPTS / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        with pytest.raises(SystemExit) as ended:
+            run_door(module.main, list(arguments))
+        captured = capsys.readouterr()
+        code = ended.value.code
+        assert isinstance(code, int)
+        return Outcome(code, captured.out, captured.err)
+
+    yield run
+    logging.captureWarnings(False)
+    logging.getLogger().handlers[:] = handlers
+    logging.getLogger().setLevel(level)
