@@ -17,7 +17,7 @@ def log_to_terminal() -> None:
     handler.addFilter(_without_foreign_noise())
     if sys.stderr.isatty():
         # A progress bar shows the steps there.
-        handler.addFilter(lambda record: not record.name.endswith("training.fit"))
+        handler.addFilter(lambda record: not record.name.startswith(f"{PACKAGE}.training."))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

@@ -98,7 +98,8 @@ every_module = pytest.mark.parametrize("source", ROOMS, ids=[source.name for sou
 
 def test_the_reader_sees_imports_in_functions_and_under_type_checking() -> None:
     tree = ast.parse(
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch\ndef f():\n    from medqa_finetune import data\n"
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch\n"
+        "def f():\n    from medqa_finetune import data\n"
     )
     assert set(_imports(tree, typing_only=False)) == {
         Import("typing", False), Import("torch", True), Import("medqa_finetune.data", False),

@@ -3,7 +3,6 @@
 import errno
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +87,7 @@ def test_looking_at_a_free_folder_writes_nothing_in_it(run: RunDir) -> None:
 
 def test_outputs_that_are_a_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="outputs=outputs: .* cannot be made"):
+    with pytest.raises(ConfigError, match=r"outputs=outputs: .* cannot be made"):
         check_folder(RunDir(tmp_path / "file" / "lora_20k"), VALID, FINGERPRINTS)
 
 
@@ -201,7 +200,6 @@ def test_being_stopped_is_recorded_as_interrupted_and_passed_on(begun: RunDir, e
 def test_sigterm_interrupts_with_its_own_exit_code(begun: RunDir) -> None:
     with pytest.raises(SystemExit) as caught, recording_failure(begun):
         os.kill(os.getpid(), signal.SIGTERM)
-        sys.exit("the signal came too late")
     assert caught.value.code == 143
     assert record_of(begun).status == "interrupted"
 
@@ -227,11 +225,11 @@ def test_a_record_that_cannot_be_written_does_not_hide_the_first_error(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    if damage == "gone":
+        begun.record_path.unlink()
+    elif damage == "torn":
+        begun.record_path.write_text("{", encoding="utf-8")
+    else:
+        monkeypatch.setattr("medqa_finetune.record.run_dir.write_json", full)
     with pytest.raises(ModelError, match="the first error"), recording_failure(begun):
-        if damage == "gone":
-            begun.record_path.unlink()
-        elif damage == "torn":
-            begun.record_path.write_text("{", encoding="utf-8")
-        else:
-            monkeypatch.setattr("medqa_finetune.record.run_dir.write_json", full)
         raise ModelError("the first error")

@@ -46,8 +46,8 @@ def test_details_stay_off_the_terminal(capsys: pytest.CaptureFixture[str]) -> No
 def test_others_speak_from_warnings_on_and_only_once(capsys: pytest.CaptureFixture[str]) -> None:
     log_to_terminal()
     for _ in range(2):
-        logging.getLogger("transformers").info("chatter")
-        logging.getLogger("transformers").warning("careful")
+        logging.getLogger("foreign.library").info("chatter")
+        logging.getLogger("foreign.library").warning("careful")
     output = capsys.readouterr().err
     assert output.count("careful") == 1
     assert "chatter" not in output

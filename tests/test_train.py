@@ -31,7 +31,7 @@ def test_help_is_printed_without_loading_what_is_slow() -> None:
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_help_lists_every_choice_of_every_group(group: str, help_text: str) -> None:
-    listed = help_text.split(f"\n  {group}=\n")[1].split("\n\n")[0]
+    listed = help_text.split(f"\n  {group}=\n")[1].partition("\n\n")[0]
     assert [line.split()[0].lstrip("*") for line in listed.splitlines()] == option_names(group)
     assert all(len(line.split()) > 1 for line in listed.splitlines())
 

@@ -14,7 +14,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     set_seed,
 )
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_default_handler, disable_progress_bar, enable_propagation
 
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
@@ -24,6 +24,9 @@ from medqa_finetune.record.schema import Parameters
 # A bar per loaded file is for people who watch; in a log it is noise.
 if not sys.stderr.isatty():
     disable_progress_bar()  # type: ignore[no-untyped-call]
+# Its warnings go where all others go, the run's log included, instead of straight to standard error.
+disable_default_handler()
+enable_propagation()
 
 Precision = Literal["bf16", "fp16", "fp32"]
 DTYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

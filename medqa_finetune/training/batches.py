@@ -4,10 +4,26 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.utils.data import Dataset
 
-from medqa_finetune.data.encode import IGNORED
+from medqa_finetune.data.encode import IGNORED, EncodedSet
 
 Batch = dict[str, torch.Tensor]
+
+
+class PairDataset(Dataset[dict[str, list[int]]]):
+    """Encoded pairs, as torch's loader wants them."""
+
+    def __init__(self, encoded: EncodedSet) -> None:
+        self._encoded = encoded
+
+    def __len__(self) -> int:
+        return len(self._encoded)
+
+    def __getitem__(self, index: int) -> dict[str, list[int]]:
+        """Return `{"input_ids", "labels"}` of one pair."""
+        item: dict[str, list[int]] = self._encoded[index]
+        return item
 
 
 def concatenate(items: Sequence[dict[str, list[int]]]) -> Batch:

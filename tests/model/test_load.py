@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from medqa_finetune.config.schema import MethodConfig, ModelConfig
 from medqa_finetune.errors import ModelError
+from medqa_finetune.log import log_to
 from medqa_finetune.model.load import Device, choose_device, load_model, load_tokenizer, set_threads
 from medqa_finetune.model.locate import locate_model
 from medqa_finetune.record.schema import Parameters
@@ -180,6 +181,13 @@ def test_shards_load_like_one_file(micro_model: Path, folder: Path, quantization
     ids = torch.tensor([[5, 6, 7]])
     found = locate_model(ModelConfig(name="m", path=str(folder)))
     torch.testing.assert_close(load(found, quantization)(ids).logits, load(micro_model, quantization)(ids).logits)
+
+
+def test_warnings_of_transformers_reach_the_log_of_the_run(folder: Path, tmp_path: Path) -> None:
+    edit_weights(folder, lambda weights: weights.update({"stray": torch.zeros(1)}))
+    with log_to(tmp_path / "log.txt"):
+        load(folder)
+    assert "stray" in (tmp_path / "log.txt").read_text(encoding="utf-8")
 
 
 def test_tokenizer_without_a_template_is_refused(folder: Path) -> None:

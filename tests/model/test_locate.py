@@ -174,19 +174,19 @@ def test_fingerprint_leaves_out_what_is_no_part_of_the_model(folder: Path) -> No
 
 @pytest.fixture
 def large(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A weight file that is larger than what is hashed whole: a header of 100 bytes and 50 MiB of zeros.
+    """A weight file that is larger than what is hashed whole: a header of 150,000 bytes and 50 MiB of zeros.
 
-    256 samples of 64 KiB cover 16 MiB of it, so two thirds are never read.
+    256 samples of 64 KiB cover 16 MiB of it, so two thirds are never read, of the header what is behind 64 KiB.
     """
-    monkeypatch.setattr(locate, "WHOLE_FILE_BYTES", 2**16)
+    monkeypatch.setattr(locate, "WHOLE_FILE_BYTES", 2**18)
     path = folder / "model.safetensors"
-    path.write_bytes((100).to_bytes(8, "little") + b"h" * 100 + bytes(50 * 2**20))
+    path.write_bytes((150_000).to_bytes(8, "little") + b"h" * 150_000 + bytes(50 * 2**20))
     return path
 
 
 def test_fingerprint_of_a_large_file_sees_its_header(large: Path) -> None:
     before = fingerprint_model(large.parent)
-    flip_byte(large, 60)
+    flip_byte(large, 100_000)
     assert fingerprint_model(large.parent) != before
 
 

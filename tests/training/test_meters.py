@@ -122,6 +122,7 @@ def test_peak_memory_is_in_bytes_where_there_is_no_proc(
     assert before <= peak_rss_bytes() <= 1.1 * before
 
 
+@pytest.mark.slow  # starts a second torch
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux hands the peak of a parent on")
 def test_peak_memory_is_of_this_process_and_not_of_the_one_that_started_it() -> None:
     script = (

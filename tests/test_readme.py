@@ -1,0 +1,67 @@
+"""The README's commands, files and claims about the layout exist; CI runs its two set-up lines as written."""
+
+import re
+import shlex
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+LINES = [line for block in BLOCKS for line in block.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("name", ["demo", "tests"])
+def test_set_up_commands_are_one_line_each(name: str) -> None:
+    assert re.search(rf"<!-- {name} -->\n```bash\n[^\n]+\n```", README)
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
+def test_linked_files_exist(link: str) -> None:
+    assert (REPOSITORY / link).exists()
+
+
+@pytest.mark.parametrize("script", sorted(set(re.findall(r"scripts/\w+\.py", README))))
+def test_named_scripts_exist(script: str) -> None:
+    assert (REPOSITORY / script).is_file()
+
+
+@pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m (medqa_finetune\.\w+)", README))))
+def test_named_commands_exist(module: str) -> None:
+    assert (REPOSITORY / (module.replace(".", "/") + ".py")).is_file()
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if "medqa_finetune.train" in line and "venv" not in line])
+def test_training_commands_compose(line: str) -> None:
+    """Every group and key that the README types exists; paths need not."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    from medqa_finetune.config.compose import CONFIG_NAME, register_schema
+    from medqa_finetune.config.options import conf_folder
+    from medqa_finetune.matrix.launcher import register_matrix
+
+    words = shlex.split(line, comments=True)[3:]
+    register_schema()
+    register_matrix()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        for overrides in _product([word for word in words if word != "-m"]):
+            compose(CONFIG_NAME, overrides)
+
+
+def test_the_table_of_corpora_is_the_folder_of_corpora() -> None:
+    table = README[README.index("| `corpus=` |") : README.index("From the shell")]
+    named = re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `")))
+    assert sorted(named) == sorted(path.stem for path in (REPOSITORY / "conf" / "corpus").glob("*.yaml"))
+
+
+def _product(words: list[str]) -> list[list[str]]:
+    """Return one override list per combination of comma-separated values outside brackets."""
+    lists: list[list[str]] = [[]]
+    for word in words:
+        key, _, value = word.partition("=")
+        choices = [value] if value.startswith("[") else value.split(",")
+        lists = [[*known, f"{key}={choice}"] for known in lists for choice in choices]
+    return lists
