@@ -39,6 +39,8 @@ def check_folder(run: RunDir, config: Config, fingerprints: Fingerprints) -> Rec
         raise ConfigError(f"outputs={config.outputs}: {run.path.parent} is not writable.")
     settings = settings_of(config, fingerprints)
     found = None if config.overwrite else run.read()
+    if found is not None and found.status == "pending" and found.identity != identity_of(settings):
+        return None  # announced by a matrix that never came to it: there is nothing to lose
     if found is not None and found.identity != identity_of(settings):
         changed = "; ".join(differences(found.config, settings)) or "the code that makes results has changed"
         raise ConfigError(
@@ -85,7 +87,7 @@ def _pending(config: Config, settings: dict[str, object]) -> Record:
         status="pending",
         method=config.method.name,
         data="none" if config.method.trains == "nothing" else config.data.name,
-        model=config.model.name,
+        model=config.model.title,
         seed=config.seed,
         config=settings,
     )

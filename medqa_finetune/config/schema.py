@@ -5,12 +5,16 @@ before torch is imported. Checks that need more than one key live in `config/che
 """
 
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from omegaconf import MISSING
 
 from medqa_finetune.config.checks import faults
 from medqa_finetune.errors import ConfigError
+
+# `model.path` of a model that ships with the package.
+EMBEDDED_PREFIX = "embedded:"
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,16 @@ class ModelConfig:
     path: str = MISSING
     repository: str | None = None
     revision: str = "main"
+
+    @property
+    def title(self) -> str:
+        """What tables call it: a local model by its folder, since all of them are chosen by `model=local`."""
+        return self.name if self.is_named else PurePath(self.path).name
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the name alone says which model it is."""
+        return self.repository is not None or self.path.startswith(EMBEDDED_PREFIX)
 
 
 @dataclass(frozen=True)

@@ -118,26 +118,24 @@ class Encoder:
             yield from self._encode_chunk(chunk)
 
     def prompts(self, questions: Sequence[str]) -> list[list[int]]:
-        """Return the ids of each question up to where the answer begins."""
+        """Return the ids of each question up to where the answer begins, cut as in training."""
+        return [ids for ids, _ in self._prompts(questions)]
+
+    def _prompts(self, questions: Sequence[str]) -> list[tuple[list[int], bool]]:
+        """Return the ids of each prompt, and whether its question was cut."""
         limit = int(self.max_length * QUESTION_SHARE)
-        ids = self._ids([self._prompt(question) for question in questions])
+        whole = self._ids([self._prompt(question) for question in questions])
         return [
-            prompt if len(prompt) <= limit else self._shortened(question, limit)
-            for prompt, question in zip(ids, questions, strict=True)
+            (ids, False) if len(ids) <= limit else (self._shortened(question, limit), True)
+            for ids, question in zip(whole, questions, strict=True)
         ]
 
     def _encode_chunk(self, pairs: Sequence[Pair]) -> Iterable[Encoded]:
-        questions = [pair.question for pair in pairs]
-        whole = self._ids([self._prompt(question) for question in questions])
+        prompts = self._prompts([pair.question for pair in pairs])
         answers = self._ids([pair.answer for pair in pairs])
-        limit = int(self.max_length * QUESTION_SHARE)
-        for question, prompt, answer in zip(questions, whole, answers, strict=True):
-            ids = answer + self.end_ids
-            kept = prompt
-            if len(prompt) + len(ids) > self.max_length and len(prompt) > limit:
-                kept = self._shortened(question, limit)
-            cut = len(kept) + len(ids) > self.max_length or kept is not prompt
-            yield Encoded((kept + ids)[: self.max_length], len(kept), cut)
+        for (prompt, question_cut), answer in zip(prompts, answers, strict=True):
+            ids = prompt + answer + self.end_ids
+            yield Encoded(ids[: self.max_length], len(prompt), question_cut or len(ids) > self.max_length)
 
     def _shortened(self, question: str, limit: int) -> list[int]:
         """Encode a question cut at its end, so that the prompt takes at most `limit` tokens."""

@@ -10,7 +10,7 @@ from medqa_finetune.config.compose import compose_defaults, to_config
 from medqa_finetune.config.identity import Fingerprints, identity_of, run_name, settings_of
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.sources import corpus_sha256
-from medqa_finetune.model.locate import EMBEDDED_PREFIX, fingerprint_model, locate_model
+from medqa_finetune.model.locate import fingerprint_model, locate_model
 from medqa_finetune.record.run_dir import RunDir
 
 
@@ -63,9 +63,7 @@ def make_cell(composed: DictConfig, hydra_config: Any, overrides: tuple[str, ...
 
 def _model_label(config: Config, fingerprints: Fingerprints) -> str:
     """Return the model's name; local folders, which anybody may call anything, with a digest of their content."""
-    if config.model.repository or config.model.path.startswith(EMBEDDED_PREFIX):
-        return config.model.name
-    return f"{Path(config.model.path).name}-{fingerprints.model[:6]}"
+    return config.model.title if config.model.is_named else f"{config.model.title}-{fingerprints.model[:6]}"
 
 
 def _corpus_label(config: Config, fingerprints: Fingerprints) -> str:

@@ -6,10 +6,9 @@ import os
 from importlib.resources import files
 from pathlib import Path
 
-from medqa_finetune.config.schema import ModelConfig
+from medqa_finetune.config.schema import EMBEDDED_PREFIX, ModelConfig
 from medqa_finetune.errors import ModelError
 
-EMBEDDED_PREFIX = "embedded:"
 WHOLE_FILE_BYTES = 64 * 2**20
 NO_NETWORK = "HF_HUB_OFFLINE"
 

@@ -1,5 +1,6 @@
 """The only reader and writer of a run folder."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator
@@ -74,8 +75,9 @@ class RunDir:
         """What the run printed."""
         return self.path / "log.txt"
 
-    def lock(self) -> FileLock:
-        """Take the run for this process.
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process while the block runs.
 
         The lock lies beside the folder, so that the folder can be moved aside while it is held, and is freed by the
         operating system when the process ends, however it ends.
@@ -93,7 +95,10 @@ class RunDir:
             raise RunError(f"{self.path}: another process is working on this run. Wait for it, or stop it.") from None
         except OSError as error:
             raise RunError(f"{self.path}: cannot be locked ({error.strerror}); a writable folder is wanted.") from None
-        return lock
+        try:
+            yield
+        finally:
+            lock.release()
 
     def read(self) -> Record | None:
         """Return the record, or None where there is none.

@@ -1,5 +1,6 @@
 """Train: transformers' Trainer through its public hooks, metered, validated, the best weights kept."""
 
+import contextlib
 import math
 import os
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ def fit(loaded: LoadedModel, sets: TrainingSets, config: Config, run: RunDir) ->
     trainer.remove_callback(PrinterCallback)
     result = trainer.train()
     trainer.restore_best()
+    with contextlib.suppress(OSError):
+        run.checkpoints_path.rmdir()  # Trainer makes the folder even if nothing is to be saved in it
     return _train_record(trainer, result.training_loss, sets.train.cut, config.train)
 
 

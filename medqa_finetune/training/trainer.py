@@ -29,11 +29,13 @@ class Milestones(TrainerCallback):
         self._validate_after = validate_after
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the stopwatch."""
         self._meter.resume()
         if self._warm_up == 0:
             self._meter.mark_warm()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """End the warm-up, and ask for validation and for a last point of the curves where they are due."""
         if state.global_step == self._warm_up:
             self._meter.mark_warm()
         if state.global_step in self._validate_after:
@@ -42,6 +44,7 @@ class Milestones(TrainerCallback):
             control.should_log = True
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stop the stopwatch."""
         self._meter.pause()
 
 
