@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from medqa_finetune.data.encode import IGNORED, EncodedSet
 
-Batch = dict[str, torch.Tensor]
+Batch = dict[str, Any]
 
 
 class PairDataset(Dataset[dict[str, list[int]]]):
@@ -29,16 +29,17 @@ class PairDataset(Dataset[dict[str, list[int]]]):
 def concatenate(items: Sequence[dict[str, list[int]]]) -> Batch:
     """Return encoded pairs as one row, the collator of training and validation.
 
-    `position_ids` start anew with every pair. From that, and from the absence of an attention mask, transformers knows
-    where pairs begin (`masking_utils.find_packed_sequence_indices`), so that no pair sees another.
+    `position_ids` start anew with every pair, and `pair_lengths` tells the attention where pairs end
+    (`model/attention.py`), so that no pair sees another.
 
     Returns:
-        `input_ids`, `position_ids`, `labels`: int64, of shape (1, tokens of all pairs).
+        `input_ids`, `position_ids`, `labels`: int64, of shape (1, tokens of all pairs); `pair_lengths`: list of int.
     """
     return {
         "input_ids": torch.tensor([[token for item in items for token in item["input_ids"]]]),
         "position_ids": torch.tensor([[place for item in items for place in range(len(item["input_ids"]))]]),
         "labels": torch.tensor([[label for item in items for label in item["labels"]]]),
+        "pair_lengths": [len(item["input_ids"]) for item in items],
     }
 
 
@@ -55,8 +56,7 @@ def answer_loss(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     # The state at position i predicts token i + 1. The first token of a pair is never a target: it is prompt.
     targets = batch["labels"][0, 1:]
     kept = (targets != IGNORED).nonzero().squeeze(1)
-    output = model(
-        input_ids=batch["input_ids"], position_ids=batch["position_ids"], logits_to_keep=kept, use_cache=False
-    )
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    output = model(**inputs, logits_to_keep=kept, use_cache=False)
     loss = torch.nn.functional.cross_entropy(output.logits[0].float(), targets[kept], reduction="sum")
     return loss, torch.as_tensor(kept.numel(), device=loss.device)

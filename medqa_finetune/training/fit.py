@@ -11,6 +11,7 @@ from transformers.training_args import OptimizerNames
 
 from medqa_finetune.config.schema import Config, TrainConfig
 from medqa_finetune.data.encode import EncodedSet
+from medqa_finetune.model.attention import attention_per_pair
 from medqa_finetune.model.load import Device, LoadedModel
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import TrainRecord
@@ -48,7 +49,8 @@ def fit(loaded: LoadedModel, sets: TrainingSets, config: Config, run: RunDir) ->
         tokenizer=loaded.tokenizer,
     )
     trainer.remove_callback(PrinterCallback)
-    result = trainer.train()
+    with attention_per_pair(loaded.model):
+        result = trainer.train()
     trainer.restore_best()
     with contextlib.suppress(OSError):
         run.checkpoints_path.rmdir()  # Trainer makes the folder even if nothing is to be saved in it
