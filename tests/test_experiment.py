@@ -66,7 +66,7 @@ def test_the_folder_holds_what_the_design_lists(run: RunDir) -> None:
 
 
 def test_the_record_says_what_was_run(record: Record) -> None:
-    assert (record.method, record.data, record.model, record.seed) == ("lora", "20k", "local", 0)
+    assert (record.method, record.data, record.model, record.seed) == ("lora", "20k", "micro", 0)
     assert record.schema_version == 1
     assert len(record.identity) == 16
 
@@ -88,8 +88,8 @@ def test_the_record_counts_parameters(record: Record) -> None:
 def test_the_record_says_what_training_did_and_cost(record: Record) -> None:
     trained = record.train
     assert trained is not None
-    # 20 pairs in batches of 16: 16, 4, 16.
-    assert (trained.steps, trained.samples) == (3, 36)
+    # 20 pairs in batches of 8: 8, 8, 4.
+    assert (trained.steps, trained.samples) == (3, 20)
     assert 0 < trained.answer_tokens < trained.tokens
     assert trained.samples_per_second is not None
     assert trained.samples_per_second > 0

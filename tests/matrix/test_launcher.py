@@ -45,12 +45,24 @@ def test_every_cell_has_a_record_before_the_first_one_starts(tmp_path: Path) -> 
 
 
 def test_one_folder_that_is_taken_leaves_all_others_unwritten(tmp_path: Path) -> None:
-    _announce_all([cell("b", tmp_path), cell("c", tmp_path)])
+    started = [cell("b", tmp_path), cell("c", tmp_path)]
+    _announce_all(started)
+    for one in started:
+        one.run.update(status="failed")
     before = files_below(tmp_path)
     with pytest.raises(ConfigError) as caught:
         _announce_all([cell("a", tmp_path), cell("b", tmp_path, seed=1), cell("c", tmp_path, seed=2)])
     assert ["seed: 0 -> 1" in line or "seed: 0 -> 2" in line for line in str(caught.value).splitlines()] == [True] * 2
     assert files_below(tmp_path) == before
+
+
+def test_a_cell_that_was_announced_and_never_started_gives_way(tmp_path: Path) -> None:
+    _announce_all([cell("a", tmp_path)])
+    changed = cell("a", tmp_path, seed=1)
+    _announce_all([changed])
+    record = changed.run.read()
+    assert record is not None
+    assert record.seed == 1
 
 
 def test_overwriting_leaves_the_old_record_to_the_cell_itself(tmp_path: Path) -> None:

@@ -124,8 +124,8 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"locked\n"
-        with pytest.raises(RunError, match="another process"):
-            run.lock()
+        with pytest.raises(RunError, match="another process"), run.lock():
+            pass
         holder.send_signal(signal.SIGKILL)
     # The lock of a killed process is free, its file notwithstanding.
     with run.lock():
@@ -144,8 +144,8 @@ def test_a_folder_can_be_moved_while_locked_and_dot_means_the_same_lock(
 
 def test_a_place_that_cannot_be_locked_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(RunError, match="cannot be locked"):
-        RunDir(tmp_path / "file" / "run").lock()
+    with pytest.raises(RunError, match="cannot be locked"), RunDir(tmp_path / "file" / "run").lock():
+        pass
 
 
 def test_move_aside_takes_the_first_free_name(tmp_path: Path) -> None:
