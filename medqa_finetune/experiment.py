@@ -8,7 +8,7 @@ from pathlib import Path
 from medqa_finetune.config.identity import Fingerprints
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.sources import corpus_sha256
-from medqa_finetune.errors import ConfigError
+from medqa_finetune.errors import ConfigError, RunError
 from medqa_finetune.lifecycle import begin, check_folder, recording_failure
 from medqa_finetune.log import log_to
 from medqa_finetune.model.locate import fingerprint_model, locate_model
@@ -73,7 +73,10 @@ def _run_stages(run: RunDir, config: Config, model_folder: Path) -> Record:
 
     questions = splits.test[: config.evaluate.max_samples]
     generated = generate_answers(loaded.model, encoder, questions, config.evaluate, run)
-    scored, _ = score_answers(read_answers(run.predictions_path), config.evaluate.metrics)
+    answers = read_answers(run.predictions_path)
+    if sorted(answer.id for answer in answers) != sorted(pair.id for pair in questions):
+        raise RunError(f"{run.predictions_path}: {len(answers)} answers for {len(questions)} questions.")
+    scored, _ = score_answers(answers, config.evaluate.metrics)
     evaluation: EvaluationRecord = dataclasses.replace(scored, **generated.speed())
     run.write_results(evaluation)
     run.update(status="evaluated", evaluation=evaluation)
