@@ -61,9 +61,14 @@ def test_gradients_equal_those_of_pairs_alone(model: PreTrainedModel) -> None:
 
 def test_the_models_own_attention_is_back_afterwards(model: PreTrainedModel) -> None:
     before = model.config._attn_implementation
-    with pytest.raises(RuntimeError, match="stop"), attention_per_pair(model):
-        assert model.config._attn_implementation == NAME
-        raise RuntimeError("stop")
+
+    def fail() -> None:
+        with attention_per_pair(model):
+            assert model.config._attn_implementation == NAME
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
     assert model.config._attn_implementation == before
 
 
