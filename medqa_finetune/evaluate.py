@@ -116,7 +116,12 @@ def as_text(record: EvaluationRecord, rows: Sequence[dict[str, Any]]) -> str:
 def _of_file(options: EvaluateOptions) -> tuple[EvaluationRecord, list[dict[str, Any]]]:
     from medqa_finetune.evaluation.score import score_answers
 
-    return score_answers(read_answers(Path(str(options.predictions))), options.metrics)
+    answers = read_answers(Path(str(options.predictions)))
+    if options.metrics != list(DEFAULT_METRICS):
+        for name in options.metrics:
+            if not score_answers(answers, [name])[0].scores:
+                raise DataError(f"{options.predictions}: no answer carries what metrics=[{name}] needs.")
+    return score_answers(answers, options.metrics)
 
 
 def _of_run(options: EvaluateOptions) -> tuple[EvaluationRecord, list[dict[str, Any]]]:

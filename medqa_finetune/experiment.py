@@ -7,6 +7,7 @@ from pathlib import Path
 
 from medqa_finetune.config.identity import Fingerprints
 from medqa_finetune.config.schema import Config
+from medqa_finetune.data.prepare import CACHE_NAME, Splits, prepare_splits
 from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.errors import ConfigError, RunError
 from medqa_finetune.lifecycle import begin, check_folder, recording_failure
@@ -28,26 +29,30 @@ def run_experiment(config: Config) -> Record:
     model_folder = locate_model(config.model)
     fingerprints = Fingerprints(corpus_sha256(config.corpus), fingerprint_model(model_folder))
     run = RunDir(Path(config.outputs) / config.study / config.run_name)
-    check_folder(run, config, fingerprints)
+    earlier = check_folder(run, config, fingerprints)
+    if earlier is not None and earlier.status == "done":
+        log.info("%s: done before, nothing to do", run.path)
+        return earlier
+    # Before the folder is touched: a corpus that cannot be used leaves no failed run behind.
+    splits = prepare_splits(config, Path(config.outputs) / CACHE_NAME)
     try:
         with run.lock():
+            # Another process may have finished it meanwhile.
             finished = begin(run, config, fingerprints)
             if finished is not None:
-                log.info("%s: done before, nothing to do", run.path)
                 return finished
             with log_to(run.log_path), recording_failure(run):
-                return _run_stages(run, config, model_folder)
+                return _run_stages(run, config, model_folder, splits)
     except OSError as error:
         raise ConfigError(f"outputs={config.outputs}: cannot be written ({error}).") from None
 
 
-def _run_stages(run: RunDir, config: Config, model_folder: Path) -> Record:
+def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits) -> Record:
     # Threads that wait for each other sleep instead of spinning: on a machine that does something else as well, a
     # spinning pair of torch threads trained 20 times slower (8 against 180 pairs/s). Read once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Imported here, so that bad input is refused before torch is loaded.
     from medqa_finetune.data.encode import EncodedSet, Encoder
-    from medqa_finetune.data.prepare import prepare_splits
     from medqa_finetune.evaluation.answers import read_answers
     from medqa_finetune.evaluation.generate import generate_answers
     from medqa_finetune.evaluation.score import score_answers
@@ -60,7 +65,6 @@ def _run_stages(run: RunDir, config: Config, model_folder: Path) -> Record:
     device = choose_device(config.precision)
     run.update(environment=describe_environment(device.name, device.precision))
 
-    splits = prepare_splits(config, Path(config.outputs) / "cache")
     loaded = load_model(model_folder, config.method, device, config.seed)
     encoder = Encoder(loaded.tokenizer, config.train.max_length)
     run.update(data_manifest=splits.manifest, parameters=loaded.parameters)

@@ -87,7 +87,7 @@ def as_text(frame: "pd.DataFrame") -> str:
     header = ["run", "status", *(heading for heading, _, _ in FIGURES)]
     cells = [[_name(row), str(row["status"]), *_figures(row)] for row in rows]
     lines = [aligned_table(header, cells, left=["run", "status"]), ""]
-    lines += [f"{_place(row)}: {visible(str(row['reason']))}" for row in rows if row["reason"]]
+    lines += [f"{_place(row)}: {visible(' '.join(str(row['reason']).split()))}" for row in rows if row["reason"]]
     done = sum(row["status"] == "done" for row in rows)
     lines.append(f"{done} of {len(rows)} runs done" + _failed(rows) + ".")
     if not _compare(rows):

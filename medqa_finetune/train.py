@@ -1,7 +1,14 @@
 """Train and evaluate one experiment, or with `-m` a matrix of them: `python -m medqa_finetune.train [-m] key=value`."""
 
 import os
+import re
 import sys
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
+from itertools import pairwise
+from pathlib import Path
+from textwrap import fill
+from typing import Any
 
 from medqa_finetune.config.command_line import run_door, wants_help
 from medqa_finetune.config.options import conf_folder
@@ -19,6 +26,12 @@ own. Run again, it leaves finished runs untouched and tries the others. Results 
 groups and their choices (* is the default):
 """
 
+# What Hydra's grammar takes as a value without quotes.
+HYDRA_CAN_READ = re.compile(r"[A-Za-z0-9_/\-+.$%*@?|:]*")
+PLAIN_ELEMENT = re.compile(r"[^\[\]{},:]+")
+SWEPT_ELEMENT = re.compile(r"[^,]+")
+CALL = re.compile(r"[a-z_]+\(.*\)")
+
 
 def main() -> None:
     """Run the door and exit: 0 done, 1 a run failed, 2 bad input, 130 or 143 interrupted."""
@@ -28,12 +41,30 @@ def main() -> None:
 def train(arguments: list[str]) -> int:
     """Run what `arguments` ask for; return the exit code."""
     if wants_help(arguments):
-        print(USAGE + describe_groups())
+        print(USAGE + describe_groups(_conf_folders(arguments)) + "\n\n" + describe_keys())
         return EXIT_DONE
     # Hydra reads the process's arguments itself, and takes `-m` between two overrides for an error.
-    sys.argv[1:] = sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
+    sys.argv[1:] = sorted(map(quoted, arguments), key=lambda argument: argument not in ("-m", "--multirun"))
     _compose_and_run()
     return EXIT_DONE
+
+
+def quoted(argument: str) -> str:
+    """Return an override with quotes where Hydra's grammar wants them: around Chinese text, spaces, brackets, `=`.
+
+    Lists (`[title,ask]`) and sweeps (`a,b`) are quoted element by element; what is quoted already, an interpolation or
+    a function call (`range(1,4)`) stays as it is.
+    """
+    key, equals, value = argument.partition("=")
+    if not equals or argument.startswith("-") or re.search(r"""['"]|\$\{|\\""", value) or CALL.fullmatch(value):
+        return argument
+    inside = PLAIN_ELEMENT if value.startswith(("[", "{")) else SWEPT_ELEMENT
+    return f"{key}={inside.sub(_quoted_element, value)}"
+
+
+def _quoted_element(found: re.Match[str]) -> str:
+    text = found.group()
+    return text if HYDRA_CAN_READ.fullmatch(text) else f"'{text}'"
 
 
 def _compose_and_run() -> None:
@@ -48,6 +79,7 @@ def _compose_and_run() -> None:
     from medqa_finetune.log import log_to_terminal
     from medqa_finetune.matrix.cells import make_cell
     from medqa_finetune.matrix.launcher import register_matrix
+    from medqa_finetune.matrix.progress import outcome
 
     errors: list[MedQAError] = []
     started: list[DictConfig] = []
@@ -56,7 +88,8 @@ def _compose_and_run() -> None:
         started.append(composed)
         log_to_terminal()
         try:
-            run_experiment(make_cell(composed, HydraConfig.get()).config)
+            cell = make_cell(composed, HydraConfig.get())
+            print(f"{cell.run.path}  {outcome(run_experiment(cell.config))}", file=sys.stderr)
         except MedQAError as error:
             if HydraConfig.get().mode != RunMode.RUN:
                 raise  # other launchers report a failed job by its exception
@@ -76,14 +109,43 @@ def _compose_and_run() -> None:
         raise errors[0]
 
 
-def describe_groups() -> str:
+def _conf_folders(arguments: Sequence[str]) -> list[Path]:
+    """Return our folder of configuration groups, and the user's own behind `--config-dir`, if there is one."""
+    own = [Path(after) for flag, after in pairwise(arguments) if flag in ("--config-dir", "-cd")]
+    return [conf_folder(), *(folder for folder in own if folder.is_dir())]
+
+
+def describe_keys() -> str:
+    """Return every key with the default of its type, a section a paragraph; the groups' files set many of them."""
+    from medqa_finetune.config.schema import Config
+
+    paragraphs = ["keys (default before a group or the command line sets it; what each means: config/schema.py):"]
+    sections = {"": Config, **{field.name: field.type for field in fields(Config) if is_dataclass(field.type)}}
+    for section, schema in sections.items():
+        words = [
+            f"{section}{'.' if section else ''}{field.name}={_default(field)}"
+            for field in fields(schema)
+            if not is_dataclass(field.type) and field.name != "run_name"
+        ]
+        paragraphs.append(
+            fill("  ".join(words), 118, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+        )
+    return "\n".join(paragraphs)
+
+
+def _default(field: Field[Any]) -> str:
+    value = field.default_factory() if field.default_factory is not MISSING else field.default
+    return "null" if value is None else str(value).replace("'", "").replace(" ", "")
+
+
+def describe_groups(folders: Sequence[Path]) -> str:
     """Return one line per choice of every configuration group, from the first comment of its file."""
     defaults = (conf_folder() / "config.yaml").read_text(encoding="utf-8")
     lines = []
-    for folder in sorted(path for path in conf_folder().iterdir() if path.is_dir()):
-        lines.append(f"\n  {folder.name}=")
-        for path in sorted(folder.glob("*.yaml")):
-            mark = "*" if f"- {folder.name}: {path.stem}\n" in defaults else " "
+    for name in sorted({path.name for conf in folders for path in conf.iterdir() if path.is_dir()}):
+        lines.append(f"\n  {name}=")
+        for path in sorted(path for conf in folders for path in (conf / name).glob("*.yaml")):
+            mark = "*" if f"- {name}: {path.stem}\n" in defaults else " "
             comments = (
                 line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")
             )

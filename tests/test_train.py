@@ -1,5 +1,7 @@
 """The door `train` by its real command line: help, and bad input of every kind."""
 
+import json
+import re
 import subprocess
 import sys
 import time
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from medqa_finetune.config.options import conf_folder, option_names
+from medqa_finetune.train import quoted
 from tests.commands import ROOT, TINY, train
 
 GROUPS = sorted(path.name for path in conf_folder().iterdir() if path.is_dir())
@@ -65,6 +68,7 @@ BAD_INPUT: list[tuple[list[str], list[str]]] = [
     (["model.path=."], ["config.json is missing"]),
     (["evaluate.metrics=[rouge,blue]"], ["evaluate.metrics=blue", "bleu, perplexity, rouge"]),
     (["just_a_word"], ["just_a_word"]),
+    (["run_name=mine"], ["run_name=mine", "study=NAME"]),
     (["outputs=file"], ["outputs=file", "cannot be made"]),
     (["outputs="], ["outputs=''", "folder"]),
     (["-m", "data=20k,30k"], ["data/30k", "20k 50k"]),
@@ -106,3 +110,65 @@ def test_without_the_weights_the_default_command_says_at_once_what_to_do(tmp_pat
 
 def test_the_advice_names_a_script_that_exists() -> None:
     assert (ROOT / "scripts" / "download_model.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("method=lora,qlora", "method=lora,qlora"),
+        ("train.learning_rate=2e-4", "train.learning_rate=2e-4"),
+        ("corpus.path=../shared/data/x.jsonl.zst", "corpus.path=../shared/data/x.jsonl.zst"),
+        ("corpus.path=/数据/问答 (新)=1.jsonl", "corpus.path='/数据/问答 (新)=1.jsonl'"),
+        ("corpus.path=甲.csv,b.csv", "corpus.path='甲.csv',b.csv"),
+        ("corpus.question=[标题,ask]", "corpus.question=['标题',ask]"),
+        ("outputs='/tmp/输出'", "outputs='/tmp/输出'"),
+        ("seed=range(1,4)", "seed=range(1,4)"),
+        ("outputs=${oc.env:HOME}/输出", "outputs=${oc.env:HOME}/输出"),
+        ("--config-dir=我的", "--config-dir=我的"),
+        ("-m", "-m"),
+    ],
+)
+def test_values_are_quoted_where_hydra_wants_it(typed: str, read: str) -> None:
+    assert quoted(typed) == read
+
+
+def test_chinese_paths_columns_and_outputs_need_no_quotes(tmp_path: Path, micro_model: Path) -> None:
+    corpus = tmp_path / "问答 数据.jsonl"
+    rows = [
+        {"标题": f"第{number}个问题：孩子发烧{number}天怎么办？", "答案": f"休息{number}天。"} for number in range(60)
+    ]
+    corpus.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    done = train(
+        *TINY, f"model.path={micro_model}", "method=lora", "corpus=jsonl", f"corpus.path={corpus}",
+        "corpus.question=[标题]", "corpus.answer=答案", "corpus.id=null", "outputs=输出", "data=20k",
+        "data.near_duplicate_threshold=1.0", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "输出").rglob("record.json"))) == 1
+
+
+def test_a_broken_yaml_of_the_user_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "data").mkdir(parents=True)
+    (tmp_path / "mine" / "data" / "bad.yaml").write_text("name: 'unclosed\n", encoding="utf-8")
+    done = train("--config-dir", "mine", "profile=demo", "data=bad", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "bad.yaml" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_lists_the_users_own_groups_and_every_key(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "data").mkdir(parents=True)
+    (tmp_path / "mine" / "data" / "30k.yaml").write_text("# Thirty thousand\nname: 30k\n", encoding="utf-8")
+    text = train("--config-dir", "mine", "--help", cwd=tmp_path).stdout
+    assert re.search(r"30k +Thirty thousand", text)
+    assert {"seed=0", "train.epochs=1.0", "data.train_size=???", "train.max_steps=null"} <= set(text.split())
+
+
+def test_a_matrix_whose_last_cell_asks_for_too_many_pairs_never_starts(tmp_path: Path, micro_model: Path) -> None:
+    done = train(
+        "-m", *TINY, f"model.path={micro_model}", "method=lora", "data=20k", "data.train_size=20000,90000000",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "90,000" in done.stderr
+    assert not list(tmp_path.rglob("record.json"))

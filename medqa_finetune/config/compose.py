@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, cast
 
 import hydra
+import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -23,7 +24,7 @@ NOISE = ("full_key", "object_type", "reference_type", "Set the environment", "To
          "Config search path", "provider=", "See https://hydra.cc")  # fmt: skip
 MESSAGE_LENGTH = 600
 # What Hydra raises at a composition that cannot be; ValueError, for one, where a group is given `null`.
-COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError, yaml.YAMLError)
 SECTIONS = ("method", "data", "corpus", "model", "train", "evaluate", "tracker")
 
 
@@ -72,7 +73,9 @@ def to_config(composed: DictConfig) -> Config:
 
 
 def explain(error: Exception) -> str:
-    """Return what of a Hydra or OmegaConf error a user can act on, as one line."""
+    """Return what of a Hydra, OmegaConf or YAML error a user can act on, as one line."""
+    if isinstance(error, yaml.YAMLError):
+        return f"a configuration file is not YAML: {' '.join(str(error).split())}"[:MESSAGE_LENGTH]
     texts = [str(error)]
     if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
         texts.append(str(error.__cause__))

@@ -110,8 +110,10 @@ def run_name(config: Config, defaults: Mapping[str, Any], labels: Mapping[str, s
     trains_nothing = config.method.trains == "nothing"
     parts = [config.method.name if trains_nothing else f"{config.method.name}_{config.data.name}"]
     parts += [f"{kind}={_plain(label)}" for kind, label in labels.items()]
+    # A size with a name of its own is said by that name.
+    renamed = ("data.train_size",) if config.data.name != defaults.get("data.name", config.data.name) else ()
     for key, value in flatten(dataclasses.asdict(config)).items():
-        named = not _is_below(key, NOT_NAMED) and not (trains_nothing and _is_training_only(key))
+        named = not _is_below(key, (*NOT_NAMED, *renamed)) and not (trains_nothing and _is_training_only(key))
         if named and value != defaults.get(key, value):
             parts.append(f"{key}={_plain(_as_text(value))}")
     return _short("__".join(parts))

@@ -48,7 +48,8 @@ class PairBuilder:
         self._answer_prefix = _pattern("answer_prefix", corpus.answer_prefix, r"\A(?:{})")
         self._ledger = ledger
         self._ids: set[str] = set()
-        self._found_question = self._found_answer = False
+        self._found_answer = False
+        self._unseen_questions = set(self._question)
         self._columns: dict[str, None] = {}
         self._rows = 0
 
@@ -78,27 +79,36 @@ class PairBuilder:
         question = self._question_suffix.sub("", self._question_prefix.sub("", question))
         return self._cleaned(row, question, self._answer_prefix.sub("", answer))
 
-    def check_columns(self, where: str) -> None:
-        """Refuse a corpus of which no row had the columns asked for.
+    def check_columns(self, where: str, *, every: bool = True) -> None:
+        """Refuse a corpus of which no row had a column asked for.
+
+        Args:
+            where: Place for the message.
+            every: Whether all rows have been seen; before that, one of several question columns is enough, since the
+                others may be rare.
 
         Raises:
             DataError: naming the key, the column and the columns found.
         """
-        keys = (("question", self._found_question, self._question), ("answer", self._found_answer, [self._answer]))
-        for key, found, names in keys:
-            if self._rows and not found:
+        questions = sorted(self._unseen_questions)
+        unseen = {
+            "question": questions if every or len(questions) == len(self._question) else [],
+            "answer": [] if self._found_answer else [self._answer],
+        }
+        for key, names in unseen.items():
+            if self._rows and names:
                 wanted, columns = " or ".join(map(repr, names)), _listed(self._columns)
                 raise DataError(f"{where}: no column {wanted}; found: {columns}.\nGive corpus.{key}=COLUMN.")
 
     def _note(self, row: Row) -> None:
         self._rows += 1
-        if self._found_question and self._found_answer:
+        if not self._unseen_questions and self._found_answer:
             return
         self._columns.update(dict.fromkeys(row.values))
-        self._found_question |= any(_cell(row.values, name) is not ABSENT for name in self._question)
+        self._unseen_questions = {name for name in self._unseen_questions if _cell(row.values, name) is ABSENT}
         self._found_answer |= _cell(row.values, self._answer) is not ABSENT
         if self._rows == ROWS_TO_FIND_COLUMNS:
-            self.check_columns(row.place)
+            self.check_columns(row.place, every=False)
 
     def _cleaned(self, row: Row, question: str, answer: str) -> Pair | Reject:
         texts = []

@@ -31,6 +31,9 @@ FILES = ("pool.arrow", "validation.arrow", "test.arrow", "rejects.jsonl")
 # Settings of a corpus that say where it is, and not what its pairs are.
 PLACE_FIELDS = ("name", "source", "path", "repository", "hub", "revision", "files")
 
+# Folder below `outputs` that keeps prepared corpora.
+CACHE_NAME = "cache"
+
 Progress = Callable[[Iterable[Pair]], Iterable[Pair]]
 
 
@@ -84,7 +87,8 @@ def take_splits(prepared: Prepared, train_size: int | None) -> Splits:
     """
     notes, available = prepared.notes, len(prepared.pool)
     if available < (1 if train_size is None else train_size):
-        raise DataError(_shortage(notes["counts"], train_size, available))
+        held_out = len(prepared.validation) + len(prepared.test)
+        raise DataError(_shortage({**notes["counts"], "held_out_questions": held_out}, train_size, available))
     train = prepared.pool.prefix(available if train_size is None else train_size)
     counts = dict(notes["counts"])
     counts["test_answers_seen_in_training"] = sum(place < len(train) for place in notes["test_answers_first_seen"])
@@ -224,10 +228,10 @@ def _shortage(counts: dict[str, int], train_size: int | None, available: int) ->
     left_out = [
         f"{name.replace('_', ' ')} {n:,}"
         for name, n in counts.items()
-        if n and name.startswith(("rejected_", "dropped_", "exact_", "other_", "training_pairs_", "validation_pairs_"))
+        if n and name.startswith(("rejected_", "dropped_", "exact_", "other_", "training_pairs_", "held_out_"))
     ]
     return (
         f"data.train_size={train_size or 1:,} (scaled): the corpus leaves {available:,} training pairs "
-        f"(of {counts['rows']:,} rows; left out: {', '.join(left_out) or 'nothing but the held-out sets'}).\n"
+        f"(of {counts['rows']:,} rows; left out: {', '.join(left_out) or 'nothing'}).\n"
         f"Ask for at most {available:,} with data.train_size=, a smaller data=20k, data.scale=, or another corpus."
     )

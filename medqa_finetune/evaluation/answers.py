@@ -103,7 +103,7 @@ def collect(numbered_rows: Iterable[tuple[int, dict[str, Any]]], path: Path) -> 
     for number, row in numbered_rows:
         answer = from_row(row, f"{path}:{number}")
         if answer.id in lines:
-            _refuse(f"{path}:{number}", "id", answer.id, f"an id of its own; line {lines[answer.id]} has this one")
+            _refuse(f"{path}:{number}", "id", answer.id, f"another one (line {lines[answer.id]} has this)")
         lines[answer.id] = number
         answers.append(answer)
     if not answers:

@@ -10,6 +10,7 @@ from medqa_finetune.config.compose import compose_defaults, to_config
 from medqa_finetune.config.identity import Fingerprints, identity_of, run_name, settings_of
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.sources import corpus_sha256
+from medqa_finetune.errors import ConfigError
 from medqa_finetune.model.locate import fingerprint_model, locate_model
 from medqa_finetune.record.run_dir import RunDir
 
@@ -46,6 +47,10 @@ def make_cell(composed: DictConfig, hydra_config: Any, overrides: tuple[str, ...
         MedQAError: a setting is impossible, or the corpus or model is not there.
     """
     config = to_config(composed)
+    if config.run_name:
+        raise ConfigError(
+            f"run_name={config.run_name}: a run is named after its settings; study=NAME keeps runs apart."
+        )
     folder = locate_model(config.model)
     fingerprints = Fingerprints(corpus_sha256(config.corpus), fingerprint_model(folder))
     choices = hydra_config.runtime.choices

@@ -4,7 +4,7 @@ import dataclasses
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -15,6 +15,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from medqa_finetune.config.compose import COMPOSITION_ERRORS, explain
+from medqa_finetune.data.prepare import CACHE_NAME, prepare_splits
 from medqa_finetune.errors import ConfigError, MedQAError, RunError
 from medqa_finetune.lifecycle import announce, check_folder
 from medqa_finetune.matrix.cells import Cell, make_cell
@@ -78,6 +79,8 @@ class LocalLauncher(Launcher):
             MedQAError: a cell cannot run at all; none has been started then.
         """
         cells = distinct(self._compose_all(job_overrides))
+        _check_all(cells, lambda cell: check_folder(cell.run, cell.config, cell.fingerprints))
+        _check_data(cells)
         _announce_all(cells)
         with _sigterm_as_exit():
             return [
@@ -118,17 +121,31 @@ class LocalLauncher(Launcher):
 
 def _announce_all(cells: Sequence[Cell]) -> None:
     """Give every cell its record, once every folder is known to be free for it."""
+    _check_all(cells, lambda cell: check_folder(cell.run, cell.config, cell.fingerprints))
+    for cell in cells:
+        if not cell.config.overwrite:
+            announce(cell.run, cell.config, cell.fingerprints)
+
+
+def _check_data(cells: Sequence[Cell]) -> None:
+    """Prepare every corpus, each once, so that a matrix whose last cell asks for too many pairs never starts."""
+    _check_all(cells, lambda cell: prepare_splits(cell.config, Path(cell.config.outputs) / CACHE_NAME))
+
+
+def _check_all(cells: Sequence[Cell], check: Callable[[Cell], object]) -> None:
+    """Check every cell, and report all that is wrong at once; a fault that cells share is said once.
+
+    Raises:
+        ConfigError: at least one cell cannot run.
+    """
     faults: dict[str, None] = {}
     for cell in cells:
         try:
-            check_folder(cell.run, cell.config, cell.fingerprints)
+            check(cell)
         except MedQAError as error:
             faults[str(error)] = None
     if faults:
         raise ConfigError("\n".join(faults))
-    for cell in cells:
-        if not cell.config.overwrite:
-            announce(cell.run, cell.config, cell.fingerprints)
 
 
 def distinct(cells: Sequence[Cell]) -> list[Cell]:

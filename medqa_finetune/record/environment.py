@@ -21,7 +21,14 @@ def describe_environment(device: str, precision: str | None) -> Environment:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return Environment(versions, device, precision, commit_of_code(), [Path(sys.argv[0]).name, *sys.argv[1:]])
+    return Environment(versions, device, precision, commit_of_code(), _command())
+
+
+def _command() -> list[str]:
+    """Return the command line of this process, in the form that runs again anywhere."""
+    spec = sys.modules["__main__"].__spec__
+    program = ["python", "-m", spec.name] if spec else [Path(sys.argv[0]).name]
+    return [*program, *sys.argv[1:]]
 
 
 def commit_of_code() -> str | None:

@@ -1,5 +1,6 @@
 """One panel of bars: a figure per method and data size."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from medqa_finetune.report.groups import Group, compact
 GREY = "0.35"
 # Okabe and Ito's palette as seaborn has it: ten colours that colour-blind readers can tell apart.
 PALETTE = "colorblind"
+USUAL_METHODS = ("lora", "qlora", "qlora_8bit", "full")
 STYLE: dict[Any, Any] = {
     "axes.titlesize": 10.5, "axes.labelsize": 9.5, "xtick.labelsize": 9, "ytick.labelsize": 9,
     "legend.fontsize": 9, "axes.edgecolor": "0.6", "grid.color": "0.9", "legend.frameon": False,
@@ -52,9 +54,11 @@ def bar_panels(group: Group) -> list[Panel]:
 
 
 def colours(group: Group) -> dict[str, Any]:
-    """Return a colour per legend entry."""
-    entries = group.entries
-    return dict(zip(entries, sns.color_palette(PALETTE, len(entries)), strict=True))
+    """Return a colour per legend entry; the usual methods have the same one in every picture."""
+    palette = sns.color_palette(PALETTE)
+    usual = dict(zip(USUAL_METHODS, palette, strict=False))
+    others = itertools.cycle(palette[len(USUAL_METHODS) :])
+    return {entry: usual[entry] if entry in usual else next(others) for entry in group.entries}
 
 
 def legend_handles(group: Group, palette: dict[str, Any]) -> Iterator[Any]:

@@ -137,6 +137,7 @@ class MeteredTrainer(Trainer):
 
         def fill(folder: Any) -> None:
             model.save_pretrained(folder)
+            (folder / "README.md").unlink(missing_ok=True)  # peft's blank model card
             self._tokenizer.save_pretrained(folder)
 
         replace_folder(self.run.adapter_path, fill)

@@ -102,3 +102,9 @@ def test_corpus_hash_covers_bytes_names_and_order(tmp_path: Path) -> None:
     assert corpus_sha256(corpus_of(moved)) != first
     written(path, GOOD_LINE + "\n")
     assert corpus_sha256(corpus_of(path)) != first
+
+
+def test_one_of_several_question_columns_that_no_row_has_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", '{"title": "标题一", "answer": "回答一"}\n')
+    with pytest.raises(DataError, match=r"(?s)no column 'nope'.*corpus\.question"):
+        read(path, question=["title", "nope"])
