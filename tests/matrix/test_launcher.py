@@ -147,7 +147,8 @@ def test_the_console_of_a_log_file_has_whole_lines_alone(matrix: Matrix) -> None
 def test_a_cell_was_started_by_a_command_of_its_own(matrix: Matrix) -> None:
     environment = record_of(matrix.run("q_proj")).environment
     assert environment is not None
-    assert "-m" not in environment.command
+    assert environment.command[:3] == ["python", "-m", "medqa_finetune.train"]
+    assert "-m" not in environment.command[3:]
     assert "method.target_modules=[q_proj]" in environment.command
 
 

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from medqa_finetune.record.environment import commit_of_code, describe_environme
 
 def test_versions_device_and_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/somewhere/train.py", "method=lora"])
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
     found = describe_environment("cpu", None)
     assert found.command == ["train.py", "method=lora"]
     assert (found.device, found.precision) == ("cpu", None)
@@ -60,3 +62,9 @@ def test_without_git_there_is_no_commit(checkout: Path, monkeypatch: pytest.Monk
     (checkout / ".git").mkdir()
     monkeypatch.setenv("PATH", "")
     assert commit_of_code() is None
+
+
+def test_a_module_is_named_as_it_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/somewhere/train.py", "method=lora"])
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", ModuleSpec("medqa_finetune.train", None))
+    assert describe_environment("cpu", None).command == ["python", "-m", "medqa_finetune.train", "method=lora"]
