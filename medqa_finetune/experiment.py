@@ -48,8 +48,8 @@ def run_experiment(config: Config) -> Record:
 
 
 def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits) -> Record:
-    # Threads that wait for each other sleep instead of spinning: on a machine that does something else as well, a
-    # spinning pair of torch threads trained 20 times slower (8 against 180 pairs/s). Read once, when torch is loaded.
+    # Threads that wait for each other sleep instead of spinning: on a machine that does something else as well,
+    # spinning threads train many times slower. Read once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Imported here, so that bad input is refused before torch is loaded.
     from medqa_finetune.data.encode import EncodedSet, Encoder
