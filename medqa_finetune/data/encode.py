@@ -118,24 +118,25 @@ class Encoder:
             yield from self._encode_chunk(chunk)
 
     def prompts(self, questions: Sequence[str]) -> list[list[int]]:
-        """Return the ids of each question up to where the answer begins, cut as in training."""
-        return [ids for ids, _ in self._prompts(questions)]
-
-    def _prompts(self, questions: Sequence[str]) -> list[tuple[list[int], bool]]:
-        """Return the ids of each prompt, and whether its question was cut."""
-        limit = int(self.max_length * QUESTION_SHARE)
-        whole = self._ids([self._prompt(question) for question in questions])
-        return [
-            (ids, False) if len(ids) <= limit else (self._shortened(question, limit), True)
-            for ids, question in zip(whole, questions, strict=True)
-        ]
+        """Return the ids of each question up to where the answer begins, with room left for an answer."""
+        return [self._fitted(question, ids) for question, ids in zip(questions, self._whole(questions), strict=True)]
 
     def _encode_chunk(self, pairs: Sequence[Pair]) -> Iterable[Encoded]:
-        prompts = self._prompts([pair.question for pair in pairs])
+        whole = self._whole([pair.question for pair in pairs])
         answers = self._ids([pair.answer for pair in pairs])
-        for (prompt, question_cut), answer in zip(prompts, answers, strict=True):
-            ids = prompt + answer + self.end_ids
-            yield Encoded(ids[: self.max_length], len(prompt), question_cut or len(ids) > self.max_length)
+        for pair, prompt, answer in zip(pairs, whole, answers, strict=True):
+            target = answer + self.end_ids
+            cut = len(prompt) + len(target) > self.max_length
+            kept = self._fitted(pair.question, prompt) if cut else prompt
+            yield Encoded((kept + target)[: self.max_length], len(kept), cut)
+
+    def _whole(self, questions: Sequence[str]) -> list[list[int]]:
+        return self._ids([self._prompt(question) for question in questions])
+
+    def _fitted(self, question: str, prompt: list[int]) -> list[int]:
+        """Return the prompt, its question cut where it takes more than its share of `max_length`."""
+        limit = int(self.max_length * QUESTION_SHARE)
+        return prompt if len(prompt) <= limit else self._shortened(question, limit)
 
     def _shortened(self, question: str, limit: int) -> list[int]:
         """Encode a question cut at its end, so that the prompt takes at most `limit` tokens."""

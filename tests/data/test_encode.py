@@ -2,7 +2,7 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from medqa_finetune.data.encode import IGNORED, PAIRS_PER_CALL, QUESTION_SHARE, Encoded, EncodedSet, Encoder
@@ -129,6 +129,7 @@ def test_question_is_never_cut_inside_a_character(tokenizer: Any) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(question=cleaned, answer=cleaned, max_length=st.integers(70, 300))
+@example(question="1" * 24, answer="1", max_length=70)  # a question above its share, in a pair that fits
 def test_any_pair_fits_keeps_its_header_and_has_labels(
     tokenizer: Any, question: str, answer: str, max_length: int
 ) -> None:
