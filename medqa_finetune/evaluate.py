@@ -114,14 +114,15 @@ def as_text(record: EvaluationRecord, rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _of_file(options: EvaluateOptions) -> tuple[EvaluationRecord, list[dict[str, Any]]]:
+    from medqa_finetune.evaluation.metrics.base import find_metric
     from medqa_finetune.evaluation.score import score_answers
 
     answers = read_answers(Path(str(options.predictions)))
-    if options.metrics != list(DEFAULT_METRICS):
-        for name in options.metrics:
-            if not score_answers(answers, [name])[0].scores:
-                raise DataError(f"{options.predictions}: no answer carries what metrics=[{name}] needs.")
-    return score_answers(answers, options.metrics)
+    record, rows = score_answers(answers, options.metrics)
+    for name in options.metrics if options.metrics != list(DEFAULT_METRICS) else ():
+        if record.scores.keys().isdisjoint(find_metric(name).names):
+            raise DataError(f"{options.predictions}: no answer carries what metrics=[{name}] needs.")
+    return record, rows
 
 
 def _of_run(options: EvaluateOptions) -> tuple[EvaluationRecord, list[dict[str, Any]]]:

@@ -28,7 +28,7 @@ def run_experiment(config: Config) -> Record:
     """
     model_folder = locate_model(config.model)
     fingerprints = Fingerprints(corpus_sha256(config.corpus), fingerprint_model(model_folder))
-    run = RunDir(Path(config.outputs) / config.study / config.run_name)
+    run = RunDir(config.run_path)
     earlier = check_folder(run, config, fingerprints)
     if earlier is not None and earlier.status == "done":
         log.info("%s: done before, nothing to do", run.path)

@@ -66,6 +66,7 @@ def begin(run: RunDir, config: Config, fingerprints: Fingerprints) -> Record | N
     What an unfinished attempt at the same run left behind is cleared; with `overwrite`, a folder that holds anything
     is moved aside first.
     """
+    settings = settings_of(config, fingerprints)
     if config.overwrite and run.path.exists():
         log.info("%s: moved aside to %s", run.path, run.move_aside())
     record = announce(run, config, fingerprints)
@@ -75,8 +76,8 @@ def begin(run: RunDir, config: Config, fingerprints: Fingerprints) -> Record | N
         leftover.unlink(missing_ok=True)
     for folder in (run.tensorboard_path, run.checkpoints_path, run.adapter_path):
         shutil.rmtree(folder, ignore_errors=True)
-    run.write_config(OmegaConf.to_yaml(OmegaConf.create(settings_of(config, fingerprints))))
-    run.write(_pending(config, settings_of(config, fingerprints)).updated(status="running", started=now()))
+    run.write_config(OmegaConf.to_yaml(OmegaConf.create(settings)))
+    run.write(_pending(config, settings).updated(status="running", started=now()))
     return None
 
 
@@ -94,28 +95,36 @@ def _pending(config: Config, settings: dict[str, object]) -> Record:
 
 
 @contextmanager
+def sigterm_as_exit() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, by an exception, so that it can be left in good order."""
+    previous = signal.signal(signal.SIGTERM, _exit_on_sigterm)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
 def recording_failure(run: RunDir) -> Iterator[None]:
     """Write into the record how the block failed or was interrupted, and pass the error on.
 
     Raises:
         RunError: in place of an error that this package did not raise itself; its traceback goes to the log.
     """
-    previous = signal.signal(signal.SIGTERM, _exit_on_sigterm)
-    try:
-        yield
-    except MedQAError as error:
-        _note(run, "failed", type(error).__name__, str(error))
-        raise
-    except (KeyboardInterrupt, SystemExit) as error:
-        _note(run, "interrupted", type(error).__name__, "stopped from outside; the same command runs it again")
-        raise
-    except Exception as error:
-        log.debug("%s", traceback.format_exc())
-        message = explain_failure(error)
-        _note(run, "failed", type(error).__name__, message)
-        raise RunError(f"{run.path}: {message} The traceback is in {run.log_path.name} there.") from error
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    with sigterm_as_exit():
+        try:
+            yield
+        except MedQAError as error:
+            _note(run, "failed", type(error).__name__, str(error))
+            raise
+        except (KeyboardInterrupt, SystemExit) as error:
+            _note(run, "interrupted", type(error).__name__, "stopped from outside; the same command runs it again")
+            raise
+        except Exception as error:
+            log.debug("%s", traceback.format_exc())
+            message = explain_failure(error)
+            _note(run, "failed", type(error).__name__, message)
+            raise RunError(f"{run.path}: {message} The traceback is in {run.log_path.name} there.") from error
 
 
 def explain_failure(error: Exception) -> str:

@@ -141,10 +141,10 @@ def _evaluate_faults(config: "Config") -> Iterator[str]:
         yield f"evaluate.metrics=[]: at least one is wanted; allowed: {', '.join(metrics)}."
 
 
-def metric_names() -> tuple[str, ...]:
+def metric_names() -> list[str]:
     """Return the names of the metrics that exist: the files of `evaluation/metrics/`, looked at without importing."""
     folder = Path(__file__).parents[1] / "evaluation" / "metrics"
-    return tuple(sorted(path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "base")))
+    return sorted(path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "base"))
 
 
 def _one_of(key: str, value: Any, allowed: Sequence[str]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from medqa_finetune.config.identity import flatten
+from medqa_finetune.config.options import writable_node
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import ConfigError
 
@@ -34,17 +35,7 @@ def register_schema() -> None:
 
 
 def _schema_node() -> DictConfig:
-    node = OmegaConf.structured(Config)
-    _unlock(node)
-    return cast(DictConfig, node)
-
-
-def _unlock(node: DictConfig) -> None:
-    """Clear the read-only flag that frozen dataclasses give their nodes, so that YAML files can be merged in."""
-    OmegaConf.set_readonly(node, None)
-    for key in node:
-        if OmegaConf.is_dict(child := node._get_node(key)):
-            _unlock(cast(DictConfig, child))
+    return writable_node(Config)
 
 
 def to_config(composed: DictConfig) -> Config:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
@@ -47,9 +47,7 @@ def load_group(group: str, name: str, schema: type[T], overrides: Sequence[str])
     path = conf_folder() / group / f"{name}.yaml"
     try:
         values = OmegaConf.load(path)
-        config = OmegaConf.structured(schema)
-        _make_writable(config)
-        merged = OmegaConf.merge(config, values, OmegaConf.from_dotlist(list(overrides)))
+        merged = OmegaConf.merge(writable_node(schema), values, OmegaConf.from_dotlist(list(overrides)))
         result = OmegaConf.to_object(merged)
     except MissingMandatoryValue as error:
         raise ConfigError(f"{group}.{error.full_key} is missing: give {group}.{error.full_key}=VALUE.") from None
@@ -84,6 +82,13 @@ def split_overrides(arguments: Sequence[str], defaults: dict[str, str]) -> dict[
         else:
             names[group] = value
     return {group: (names[group], overrides[group]) for group in defaults}
+
+
+def writable_node(schema: type) -> DictConfig:
+    """Return a dataclass as a node that values can be merged into and that checks them."""
+    node = cast("DictConfig", OmegaConf.structured(schema))
+    _make_writable(node)
+    return node
 
 
 def _make_writable(node: Any) -> None:

@@ -5,7 +5,7 @@ before torch is imported. Checks that need more than one key live in `config/che
 """
 
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from omegaconf import MISSING
@@ -240,6 +240,11 @@ class Config:
         found = faults(self)
         if found:
             raise ConfigError("\n".join(found))
+
+    @property
+    def run_path(self) -> Path:
+        """Folder of the run; relative to where the command was typed."""
+        return Path(self.outputs) / self.study / self.run_name
 
     @property
     def train_size(self) -> int | None:

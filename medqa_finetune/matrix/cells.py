@@ -32,7 +32,7 @@ class Cell:
     @property
     def run(self) -> RunDir:
         """The cell's run folder."""
-        return RunDir(Path(self.config.outputs) / self.config.study / self.config.run_name)
+        return RunDir(self.config.run_path)
 
     @property
     def identity(self) -> str:

@@ -1,12 +1,11 @@
 """A Hydra launcher that gives every cell a fresh process, so that its memory figures and its failures are its own."""
 
 import dataclasses
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
+from typing import TypeVar
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
@@ -17,11 +16,14 @@ from omegaconf import DictConfig
 from medqa_finetune.config.compose import COMPOSITION_ERRORS, explain
 from medqa_finetune.data.prepare import CACHE_NAME, prepare_splits
 from medqa_finetune.errors import ConfigError, MedQAError, RunError
-from medqa_finetune.lifecycle import announce, check_folder
+from medqa_finetune.lifecycle import announce, check_folder, sigterm_as_exit
 from medqa_finetune.matrix.cells import Cell, make_cell
 from medqa_finetune.matrix.process import cell_command, run_cell
 from medqa_finetune.matrix.progress import Progress, outcome
 from medqa_finetune.record.schema import Record
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 PLUGIN_MODULE = "hydra_plugins.medqa_finetune_matrix"
 
@@ -78,34 +80,24 @@ class LocalLauncher(Launcher):
         Raises:
             MedQAError: a cell cannot run at all; none has been started then.
         """
-        cells = distinct(self._compose_all(job_overrides))
-        _check_all(cells, lambda cell: check_folder(cell.run, cell.config, cell.fingerprints))
+        cells = distinct(_check_all(job_overrides, self._compose))
+        _check_folders(cells)
         _check_data(cells)
         _announce_all(cells)
-        with _sigterm_as_exit():
+        with sigterm_as_exit():
             return [
                 _job_return(cell, self._run(cell, f"[{number}/{len(cells)}]"))
                 for number, cell in enumerate(cells, start=1)
             ]
 
-    def _compose_all(self, job_overrides: Sequence[Sequence[str]]) -> list[Cell]:
+    def _compose(self, overrides: Sequence[str]) -> Cell:
         assert self._context is not None, "setup() comes first"  # noqa: S101
         assert self._config is not None, "setup() comes first"  # noqa: S101
-        loader = self._context.config_loader
-        cells: list[Cell] = []
-        faults: dict[str, None] = {}
-        for overrides in job_overrides:
-            try:
-                composed = loader.load_sweep_config(self._config, list(overrides))
-                cells.append(make_cell(composed, composed.hydra, tuple(overrides)))
-            except MedQAError as error:
-                faults[str(error)] = None
-            except COMPOSITION_ERRORS as error:
-                faults[explain(error)] = None
-        if faults:
-            # One fault is often every cell's: it is said once.
-            raise ConfigError("\n".join(faults))
-        return cells
+        try:
+            composed = self._context.config_loader.load_sweep_config(self._config, list(overrides))
+            return make_cell(composed, composed.hydra, tuple(overrides))
+        except COMPOSITION_ERRORS as error:
+            raise ConfigError(explain(error)) from None
 
     def _run(self, cell: Cell, label: str) -> Record | None:
         record = None if cell.config.overwrite else cell.run.read()
@@ -119,12 +111,9 @@ class LocalLauncher(Launcher):
         return record
 
 
-def _announce_all(cells: Sequence[Cell]) -> None:
-    """Give every cell its record, once every folder is known to be free for it."""
+def _check_folders(cells: Sequence[Cell]) -> None:
+    """Refuse a matrix of which one cell's folder holds another run."""
     _check_all(cells, lambda cell: check_folder(cell.run, cell.config, cell.fingerprints))
-    for cell in cells:
-        if not cell.config.overwrite:
-            announce(cell.run, cell.config, cell.fingerprints)
 
 
 def _check_data(cells: Sequence[Cell]) -> None:
@@ -132,20 +121,29 @@ def _check_data(cells: Sequence[Cell]) -> None:
     _check_all(cells, lambda cell: prepare_splits(cell.config, Path(cell.config.outputs) / CACHE_NAME))
 
 
-def _check_all(cells: Sequence[Cell], check: Callable[[Cell], object]) -> None:
-    """Check every cell, and report all that is wrong at once; a fault that cells share is said once.
+def _announce_all(cells: Sequence[Cell]) -> None:
+    """Give every cell its record; one that overwrites leaves the old record to the cell itself."""
+    for cell in cells:
+        if not cell.config.overwrite:
+            announce(cell.run, cell.config, cell.fingerprints)
+
+
+def _check_all(items: Sequence[T], check: Callable[[T], R]) -> list[R]:
+    """Return what `check` gives for every item, or report all that is wrong at once; a shared fault is said once.
 
     Raises:
-        ConfigError: at least one cell cannot run.
+        ConfigError: `check` refused at least one item.
     """
+    results: list[R] = []
     faults: dict[str, None] = {}
-    for cell in cells:
+    for item in items:
         try:
-            check(cell)
+            results.append(check(item))
         except MedQAError as error:
             faults[str(error)] = None
     if faults:
         raise ConfigError("\n".join(faults))
+    return results
 
 
 def distinct(cells: Sequence[Cell]) -> list[Cell]:
@@ -182,17 +180,3 @@ def _job_return(cell: Cell, record: Record | None) -> JobReturn:
         status=JobStatus.COMPLETED if done else JobStatus.FAILED,
         _return_value=result,
     )
-
-
-class _sigterm_as_exit:  # noqa: N801 (used as a function)
-    """Let SIGTERM end the launcher as Ctrl-C does, so that the running cell is stopped in good order."""
-
-    def __enter__(self) -> None:
-        self._previous = signal.signal(signal.SIGTERM, self._exit)
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._previous)
-
-    @staticmethod
-    def _exit(number: int, frame: FrameType | None) -> None:
-        sys.exit(128 + number)

@@ -10,7 +10,7 @@ from hydra.core.utils import JobStatus
 from medqa_finetune.config.identity import Fingerprints
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.matrix.cells import Cell
-from medqa_finetune.matrix.launcher import _announce_all, _job_return, distinct
+from medqa_finetune.matrix.launcher import _announce_all, _check_folders, _job_return, distinct
 from medqa_finetune.record.run_dir import RunDir, find_runs
 from medqa_finetune.record.schema import Failure, Record
 from tests.commands import TINY, files_below, train
@@ -51,7 +51,7 @@ def test_one_folder_that_is_taken_leaves_all_others_unwritten(tmp_path: Path) ->
         one.run.update(status="failed")
     before = files_below(tmp_path)
     with pytest.raises(ConfigError) as caught:
-        _announce_all([cell("a", tmp_path), cell("b", tmp_path, seed=1), cell("c", tmp_path, seed=2)])
+        _check_folders([cell("a", tmp_path), cell("b", tmp_path, seed=1), cell("c", tmp_path, seed=2)])
     assert ["seed: 0 -> 1" in line or "seed: 0 -> 2" in line for line in str(caught.value).splitlines()] == [True] * 2
     assert files_below(tmp_path) == before
 

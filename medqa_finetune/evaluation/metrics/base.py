@@ -1,10 +1,10 @@
 """What a metric is, and how one is found by its name."""
 
 import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from medqa_finetune.config.checks import metric_names
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.evaluation import metrics
 from medqa_finetune.evaluation.answers import Answer
@@ -42,11 +42,6 @@ class Metric(ABC):
             answers: n of them, one at least.
             items: What `items` gave for them, n in the same order.
         """
-
-
-def metric_names() -> list[str]:
-    """Return the names of the metrics that exist: the files beside this one."""
-    return sorted(module.name for module in pkgutil.iter_modules(metrics.__path__) if module.name != "base")
 
 
 def find_metric(name: str) -> Metric:

@@ -3,9 +3,10 @@ import types
 
 import pytest
 
+from medqa_finetune.config.checks import metric_names
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.evaluation.answers import Answer
-from medqa_finetune.evaluation.metrics.base import characters, find_metric, metric_names, reference_count
+from medqa_finetune.evaluation.metrics.base import characters, find_metric, reference_count
 
 
 def test_every_file_is_a_metric_that_is_found() -> None:
