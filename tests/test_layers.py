@@ -20,12 +20,13 @@ FLOORS = (
     ("training", "evaluation"),
     ("report", "model", "data"),
     ("record", "config"),
-    ("errors", "log"),
+    ("errors", "log", "stopping"),
 )
 FLOOR_OF = {room: height for height, rooms in enumerate(reversed(FLOORS)) for room in rooms}
 # Rooms that start in a moment, since they load neither.
 HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
-LIGHT_ROOMS = ("train", "summarize", "experiment", "lifecycle", "matrix", "report", "record", "config", "errors", "log")
+LIGHT_ROOMS = ("train", "summarize", "experiment", "lifecycle", "matrix", "report", "record", "config", "errors", "log",
+               "stopping")  # fmt: skip
 HYDRA_ROOMS = {"train.py", "plan.py", "config/compose.py"}
 LINES_PER_FILE = 300
 LINES_PER_FUNCTION = 40

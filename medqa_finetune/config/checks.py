@@ -114,10 +114,10 @@ def _train_faults(train: "TrainConfig") -> Iterator[str]:
     if train.max_steps is not None:
         yield from _at_least("train.max_steps", train.max_steps, 1)
     yield from _at_least("train.warmup_steps_unmetered", train.warmup_steps_unmetered, 0)
-    for key in ("epochs", "learning_rate", "max_gradient_norm"):
-        value = getattr(train, key)
-        if not (math.isfinite(value) and value > 0):
-            yield f"train.{key}={value}: a number above 0 is wanted."
+    if train.checkpoint_steps is not None:
+        yield from _at_least("train.checkpoint_steps", train.checkpoint_steps, 1)
+    for key in ("epochs", "learning_rate", "max_gradient_norm", "checkpoint_minutes"):
+        yield from _above_zero(f"train.{key}", getattr(train, key))
     yield from _between("train.warmup_ratio", train.warmup_ratio, 0, 1)
     yield from _between("train.weight_decay", train.weight_decay, 0, 1)
     yield from _one_of("train.scheduler", train.scheduler, SCHEDULERS)
@@ -134,6 +134,7 @@ def _evaluate_faults(config: "Config") -> Iterator[str]:
         yield from _at_least(f"evaluate.{key}", getattr(evaluate, key), 1)
     if evaluate.max_samples is not None:
         yield from _at_least("evaluate.max_samples", evaluate.max_samples, 1)
+    yield from _above_zero("evaluate.timeout_seconds", evaluate.timeout_seconds)
     metrics = metric_names()
     for name in evaluate.metrics:
         yield from _one_of("evaluate.metrics", name, metrics)
@@ -155,6 +156,11 @@ def _one_of(key: str, value: Any, allowed: Sequence[str]) -> Iterator[str]:
 def _at_least(key: str, value: int, least: int) -> Iterator[str]:
     if value < least:
         yield f"{key}={value}: a whole number of at least {least} is wanted."
+
+
+def _above_zero(key: str, value: float) -> Iterator[str]:
+    if not (math.isfinite(value) and value > 0):
+        yield f"{key}={value}: a number above 0 is wanted."
 
 
 def _between(key: str, value: float, low: float, high: float, *, closed: bool = False) -> Iterator[str]:

@@ -18,6 +18,7 @@ NOT_IDENTITY = (
     "data.train_size", "data.validation_size", "data.test_size", "corpus.name", "corpus.path", "corpus.hub",
     "corpus.repository", "corpus.revision", "corpus.files", "corpus.max_reject_share", "model.name", "model.path",
     "model.repository", "model.revision", "train.logging_steps", "train.warmup_steps_unmetered",
+    "train.checkpoint_minutes", "train.checkpoint_steps",
 )  # fmt: skip
 
 # Settings that a run which trains nothing does not depend on, and what of them still shapes its answers: how the base
@@ -96,7 +97,8 @@ def _is_below(key: str, roots: tuple[str, ...]) -> bool:
 
 # Settings that are left out of a folder's name: the first two parts of the name say them, or they change no result.
 NOT_NAMED = ("outputs", "study", "run_name", "overwrite", "threads", "tracker", "corpus.path", "corpus.name",
-             "method.name", "data.name", "model.name", "model.path")  # fmt: skip
+             "method.name", "data.name", "model.name", "model.path", "train.checkpoint_minutes",
+             "train.checkpoint_steps")  # fmt: skip
 
 
 def run_name(config: Config, defaults: Mapping[str, Any], labels: Mapping[str, str]) -> str:

@@ -161,6 +161,8 @@ class TrainConfig:
         logging_steps: Steps between two points of the training curves.
         validations: How often the validation loss is measured in a run, evenly spread; the last step is always one.
         warmup_steps_unmetered: First steps left out of the throughput (allocator and kernel warm-up).
+        checkpoint_minutes: Minutes between two checkpoints; one more is written at every validation.
+        checkpoint_steps: Optimizer steps between two checkpoints, beside those; null for none.
     """
 
     epochs: float = 1.0
@@ -177,6 +179,8 @@ class TrainConfig:
     logging_steps: int = 10
     validations: int = 5
     warmup_steps_unmetered: int = 2
+    checkpoint_minutes: float = 10.0
+    checkpoint_steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -187,12 +191,14 @@ class EvaluateConfig:
         max_samples: Test questions answered, the first of a fixed order; null answers all.
         batch_size: Questions per generated batch.
         max_new_tokens: Tokens generated per answer at most.
+        timeout_seconds: Seconds that one batch may take; answers not ended by then are cut off, marked and counted.
         metrics: Names of metrics (files in `evaluation/metrics/`).
     """
 
     max_samples: int | None = None
     batch_size: int = 16
     max_new_tokens: int = 512
+    timeout_seconds: float = 1800.0
     metrics: list[str] = field(default_factory=lambda: ["rouge", "bleu", "perplexity"])
 
 

@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import json
+import os
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
@@ -14,9 +16,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from medqa_finetune.errors import DataError, RunError
 from medqa_finetune.record.files import TEMPORARY_PREFIX, append_lines, write_json, write_text
-from medqa_finetune.record.schema import SCHEMA_VERSION, EvaluationRecord, Record
+from medqa_finetune.record.schema import SCHEMA_VERSION, EvaluationRecord, FileStamp, Process, Record
+from medqa_finetune.record.stamps import stamps_below
 
 RECORD_NAME = "record.json"
+LOCK_SECONDS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +55,11 @@ class RunDir:
         return self.path / "predictions.jsonl"
 
     @property
+    def answering_path(self) -> Path:
+        """One line per answered batch: how far answering has come, and what it cost."""
+        return self.path / "answering.jsonl"
+
+    @property
     def results_path(self) -> Path:
         """Scores with signatures; can be made again from the predictions alone."""
         return self.path / "eval_results.json"
@@ -76,29 +85,53 @@ class RunDir:
         return self.path / "log.txt"
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, patience: float = LOCK_SECONDS) -> Iterator[None]:
         """Hold the run for this process while the block runs.
 
         The lock lies beside the folder, so that the folder can be moved aside while it is held, and is freed by the
         operating system when the process ends, however it ends.
 
+        Args:
+            patience: Seconds to wait for it; `is_locked` of another process holds it for a moment.
+
         Raises:
             RunError: another process holds it, or the place is not writable.
         """
-        # Absolute, for the folder may be given as `.`, which has no name to call the lock after.
-        path = self.path.absolute()
-        lock = FileLock(path.parent / f".{path.name}.lock")
+        path = self._lock_path()
+        lock = FileLock(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=patience)
         except Timeout:
-            raise RunError(f"{self.path}: another process is working on this run. Wait for it, or stop it.") from None
+            raise RunError(f"{self.path}: {self._owner()} is working on this run. Wait for it, or stop it.") from None
         except OSError as error:
             raise RunError(f"{self.path}: cannot be locked ({error.strerror}); a writable folder is wanted.") from None
         try:
             yield
         finally:
             lock.release()
+
+    def is_locked(self) -> bool:
+        """Say whether a process works on the run just now; nothing is written, not even the folder."""
+        if not self._lock_path().is_file():
+            return False
+        try:
+            with self.lock(patience=0):
+                return False
+        except RunError:
+            return True
+
+    def _lock_path(self) -> Path:
+        # Absolute, for the folder may be given as `.`, which has no name to call the lock after.
+        path = self.path.absolute()
+        return path.parent / f".{path.name}.lock"
+
+    def _owner(self) -> str:
+        with contextlib.suppress(DataError):
+            record = self.read()
+            if record is not None and record.process is not None:
+                return f"process {record.process.pid} on {record.process.host}"
+        return "another process"
 
     def read(self) -> Record | None:
         """Return the record, or None where there is none.
@@ -144,6 +177,13 @@ class RunDir:
         """Write `eval_results.json`."""
         write_json(self.results_path, dataclasses.asdict(results))
 
+    def stamps(self) -> dict[str, FileStamp]:
+        """Return size and sha256 of every file that a finished run is made of, by path relative to the folder.
+
+        Left out are the record itself, the log, event files and checkpoints, which the results do not need.
+        """
+        return stamps_below(self.path, leave_out=(RECORD_NAME, "log.txt", "tensorboard", "checkpoints"))
+
     def move_aside(self) -> Path:
         """Rename the folder to the first free `<name>.old-N`, and return the new path. Nothing is deleted."""
         path = self.path.absolute()
@@ -151,6 +191,11 @@ class RunDir:
         while (target := path.with_name(f"{path.name}.old-{number}")).exists():
             number += 1
         return self.path.rename(target)
+
+
+def this_process() -> Process:
+    """Return who works here."""
+    return Process(os.getpid(), socket.gethostname())
 
 
 def now() -> str:

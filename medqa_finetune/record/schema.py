@@ -10,10 +10,33 @@ Status = Literal["pending", "running", "trained", "evaluated", "done", "failed",
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run is not done: the kind (an error's class or a signal's name) and a message of one or two lines."""
+    """Why a run is not done.
+
+    Attributes:
+        kind: An error's class or a signal's name.
+        message: One or two lines.
+        final: Whether another try would end the same way: bad input, a loss that is no number, too little memory.
+    """
 
     kind: str
     message: str
+    final: bool = False
+
+
+@dataclass(frozen=True)
+class Process:
+    """The process that works on a run, or did last."""
+
+    pid: int
+    host: str
+
+
+@dataclass(frozen=True)
+class FileStamp:
+    """A file as the run left it: its size in bytes and the sha256 of its content."""
+
+    size: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -65,6 +88,7 @@ class TrainRecord:
         peak_rss_bytes: Most resident memory of the run's own process.
         optimizer: The one used on this device.
         best_step: Optimizer step of the weights kept, by validation loss.
+        resumed_from: Steps of the checkpoints that training went on from, in order of time; empty without a restart.
     """
 
     samples: int
@@ -107,6 +131,7 @@ class EvaluationRecord:
         tokens_per_second: Tokens generated a second, padding not counted.
         empty_rate: Share of answers without a visible character, in [0, 1].
         truncated_rate: Share of answers that hit `evaluate.max_new_tokens`, in [0, 1]; None when not known.
+        timed_out_rate: Share of answers cut off by `evaluate.timeout_seconds`, in [0, 1]; None when not known.
         repetition_rate: Share of character 4-grams of all answers that repeat an earlier one of the same answer.
     """
 
@@ -117,6 +142,7 @@ class EvaluationRecord:
     tokens_per_second: float | None = None
     empty_rate: float | None = None
     truncated_rate: float | None = None
+    timed_out_rate: float | None = None
     repetition_rate: float | None = None
     peak_vram_bytes: int | None = None
 
@@ -134,7 +160,12 @@ class Environment:
 
 @dataclass(frozen=True)
 class Record:
-    """The truth about one run, as `record.json` holds it."""
+    """The truth about one run, as `record.json` holds it.
+
+    Attributes:
+        process: Who works on it, or did last.
+        files: What a finished run is made of, by path relative to its folder; written with the status `done`.
+    """
 
     name: str
     identity: str
@@ -151,6 +182,8 @@ class Record:
     train: TrainRecord | None = None
     evaluation: EvaluationRecord | None = None
     environment: Environment | None = None
+    process: Process | None = None
+    files: dict[str, FileStamp] = field(default_factory=dict)
     started: str | None = None
     finished: str | None = None
 

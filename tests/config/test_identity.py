@@ -65,6 +65,7 @@ CHANGES_THE_RESULT: dict[str, Any] = {
     "evaluate.max_samples": 10,
     "evaluate.batch_size": 4,
     "evaluate.max_new_tokens": 64,
+    "evaluate.timeout_seconds": 5.0,
     "evaluate.metrics": ["rouge"],
 }
 CHANGES_NO_RESULT: dict[str, Any] = {
@@ -88,6 +89,8 @@ CHANGES_NO_RESULT: dict[str, Any] = {
     "model.revision": "v2",
     "train.logging_steps": 1,
     "train.warmup_steps_unmetered": 0,
+    "train.checkpoint_minutes": 1.0,
+    "train.checkpoint_steps": 7,
     "tracker.name": "none",
     "tracker.report_to": [],
 }

@@ -1,0 +1,116 @@
+"""Stopping in good order: a signal asks, and work that is better finished first answers when it has done so."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+# Ctrl-C; `kill`, and what most schedulers send; a terminal that closes; what SLURM is often told to send before a job's
+# time is over.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+EXIT_OFFSET = 128
+
+
+class Interrupted(SystemExit):
+    """Stopped from outside; ends the process with 128 + the signal's number, as shells have it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(EXIT_OFFSET + number)
+        self.number = number
+
+    def __str__(self) -> str:
+        return f"stopped by {signal.Signals(self.number).name}"
+
+
+class StopRequest:
+    """Whether a signal has asked to stop, for work that finishes a step first.
+
+    Attributes:
+        number: The signal that asked; None while none has.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._waiting = False
+        self._foreign: dict[int, Callable[[int, FrameType | None], object]] = {}
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Let the first signal wait for the end of the block; a second one (Ctrl-C twice) ends it at once.
+
+        Raises:
+            Interrupted: a signal came meanwhile.
+        """
+        self._waiting = True
+        try:
+            yield
+        finally:
+            self._waiting = False
+        if self.number is not None:
+            self._stop(self.number)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        first = self.number is None
+        self.number = number
+        if not (self._waiting and first):
+            self._stop(number)
+
+    def _stop(self, number: int) -> None:
+        # Whoever handled this signal before us (submitit asks SLURM to start the job again) has its turn now.
+        if number in self._foreign:
+            with contextlib.suppress(SystemExit):
+                self._foreign[number](number, None)
+        raise Interrupted(number)
+
+
+@contextmanager
+def stoppable() -> Iterator[StopRequest]:
+    """Let signals end the block by an exception, so that it can be left in good order; yields what was asked.
+
+    A signal that is ignored stays so (`nohup`). Of signals that a program around us handles, only SIGUSR2 is taken, and
+    passed on. Outside the main thread, where Python knows no signals, nothing is changed.
+
+    Raises:
+        Interrupted: a signal came.
+    """
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    previous = {}
+    for number in SIGNALS:
+        handler = signal.getsignal(number)
+        if handler in (signal.SIG_DFL, signal.default_int_handler) or _is_ours(handler):
+            previous[number] = handler
+        elif callable(handler) and number == signal.SIGUSR2:
+            previous[number] = request._foreign[number] = handler
+    try:
+        for number in previous:
+            signal.signal(number, request._receive)
+        yield request
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _is_ours(handler: object) -> bool:
+    return isinstance(getattr(handler, "__self__", None), StopRequest)
+
+
+def stop_with_parent() -> None:
+    """Stop this process as by SIGTERM when its standard input, a pipe held by who started it, is closed.
+
+    The operating system closes the pipe however the other process ends, by `kill -9` too.
+    """
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(sys.stdin.fileno(), 1024):
+                pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
