@@ -1,10 +1,13 @@
 """From the base model to one that trains as the method says. The only code that knows LoRA."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import cast
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from medqa_finetune.config.schema import MethodConfig
@@ -56,6 +59,43 @@ METHODS: dict[str, Callable[[PreTrainedModel, MethodConfig], PreTrainedModel]] =
     "all": _train_all,
     "nothing": _train_nothing,
 }
+
+
+def restore_trained(model: PreTrainedModel, folder: Path, method: MethodConfig) -> None:
+    """Put the trained weights of a folder that `save_pretrained` wrote into a model that `apply_method` made.
+
+    Raises:
+        ModelError: a file is damaged, or the weights are not exactly those of this model and method: too many, too
+            few, or of another shape; nothing is loaded then.
+    """
+    if method.trains == "nothing":
+        return
+    is_adapter = method.trains == "adapter"
+    files = sorted(folder.glob("adapter_model.safetensors" if is_adapter else "model*.safetensors"))
+    try:
+        weights = {name: weight for path in files for name, weight in load_file(path).items()}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{folder}: the trained weights cannot be read ({str(error).splitlines()[0][:200]})."
+        ) from None
+    expected = get_peft_model_state_dict(model) if is_adapter else model.state_dict()
+    tied = () if is_adapter else getattr(model, "all_tied_weights_keys", {})
+    faults = [f"{name} is missing" for name in expected if name not in weights and name not in tied]
+    faults += [f"{name} is not of this model" for name in weights if name not in expected]
+    faults += [
+        f"{name} has the shape {list(weight.shape)}, {list(expected[name].shape)} is wanted"
+        for name, weight in weights.items()
+        if name in expected and weight.shape != expected[name].shape
+    ]
+    if faults:
+        raise ModelError(
+            f"{folder}: trained for another base model or with other settings: {faults[0]}"
+            + (f" ({len(faults)} faults in all)." if len(faults) > 1 else ".")
+        )
+    if is_adapter:
+        set_peft_model_state_dict(model, weights)
+    else:
+        model.load_state_dict(weights, strict=False)  # without the tied ones, which share theirs
 
 
 def count_parameters(model: torch.nn.Module, *, trainable_only: bool = False) -> int:

@@ -97,6 +97,28 @@ def replace_folder(path: Path, fill: Callable[[Path], Any]) -> None:
         shutil.rmtree(retired, ignore_errors=True)
 
 
+def keep_lines(path: Path, count: int) -> None:
+    """Cut a file after its first `count` lines, atomically; nothing happens to a shorter one that ends well."""
+    content = path.read_bytes() if path.is_file() else b""
+    kept = b"".join(line + b"\n" for line in content.split(b"\n")[:-1][:count])
+    if kept != content:
+        write_bytes(path, kept)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files and folders that killed writers left directly in `folder`."""
+    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file that something else has written to disk."""
+    sync_folder(path)  # the same call serves both
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to disk, so that a rename in it survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from medqa_finetune.errors import DataError, RunError
-from medqa_finetune.record.files import TEMPORARY_PREFIX, append_lines, write_json, write_text
+from medqa_finetune.record.files import TEMPORARY_PREFIX, append_lines, keep_lines, write_json, write_text
 from medqa_finetune.record.schema import SCHEMA_VERSION, EvaluationRecord, FileStamp, Process, Record
 from medqa_finetune.record.stamps import stamps_below
 
@@ -164,6 +164,11 @@ class RunDir:
     def read_metrics(self) -> list[dict[str, Any]]:
         """Return the lines of `metrics.jsonl`, oldest first; a torn last line is left out."""
         return read_lines(self.metrics_path) if self.metrics_path.is_file() else []
+
+    def forget_metrics_after(self, step: int) -> None:
+        """Cut `metrics.jsonl` behind the rows of a step; training writes the later ones again."""
+        rows = self.read_metrics()
+        keep_lines(self.metrics_path, sum(row["step"] <= step for row in rows))
 
     def read_predictions(self) -> list[dict[str, Any]]:
         """Return the lines of `predictions.jsonl`, oldest first; a torn last line is left out."""

@@ -164,6 +164,7 @@ class Record:
 
     Attributes:
         process: Who works on it, or did last.
+        resumed_from: Steps of the checkpoints that training went on from, in order of time.
         files: What a finished run is made of, by path relative to its folder; written with the status `done`.
     """
 
@@ -183,6 +184,7 @@ class Record:
     evaluation: EvaluationRecord | None = None
     environment: Environment | None = None
     process: Process | None = None
+    resumed_from: list[int] = field(default_factory=list)
     files: dict[str, FileStamp] = field(default_factory=dict)
     started: str | None = None
     finished: str | None = None

@@ -1,11 +1,14 @@
 """Train: transformers' Trainer through its public hooks, metered, validated, the best weights kept."""
 
-import contextlib
+import logging
 import math
 import os
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
 from transformers import PrinterCallback, TrainingArguments
 from transformers.training_args import OptimizerNames
 
@@ -13,11 +16,30 @@ from medqa_finetune.config.schema import Config, TrainConfig
 from medqa_finetune.data.encode import EncodedSet
 from medqa_finetune.model.attention import attention_per_pair
 from medqa_finetune.model.load import Device, LoadedModel
+from medqa_finetune.model.methods import restore_trained
+from medqa_finetune.record.files import replace_folder
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import TrainRecord
+from medqa_finetune.stopping import StopRequest
 from medqa_finetune.training.batches import PairDataset, concatenate
-from medqa_finetune.training.meters import Meter, Reading, peak_rss_bytes
-from medqa_finetune.training.trainer import MeteredTrainer, Milestones
+from medqa_finetune.training.checkpoints import Checkpoints
+from medqa_finetune.training.meters import Meter, Reading
+from medqa_finetune.training.milestones import Milestones, Plan
+from medqa_finetune.training.trackers import trackers
+from medqa_finetune.training.trainer import MeteredTrainer, Progress
+
+log = logging.getLogger(__name__)
+
+
+PROGRESS_TYPE = TypeAdapter(Progress)
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """How a training survives: where its checkpoints go, and who may ask it to stop."""
+
+    checkpoints: Checkpoints
+    stop: StopRequest
 
 
 @dataclass(frozen=True)
@@ -28,33 +50,76 @@ class TrainingSets:
     validation: EncodedSet
 
 
-def fit(loaded: LoadedModel, sets: TrainingSets, config: Config, run: RunDir) -> TrainRecord:
-    """Train the model in place; it ends with the weights of the lowest validation loss, also in `run.adapter_path`.
+def fit(
+    loaded: LoadedModel,
+    sets: TrainingSets,
+    config: Config,
+    run: RunDir,
+    keeping: Keeping,
+) -> TrainRecord:
+    """Train the model in place, from the newest checkpoint that verifies where there is one.
+
+    It ends with the weights of the lowest validation loss, also in `run.adapter_path`.
 
     Raises:
+        Interrupted: a signal asked to stop; a checkpoint has been written.
         RunError: the training or validation loss became NaN or infinite.
     """
+    checkpoints = keeping.checkpoints
     steps = total_steps(len(sets.train), config.train)
-    arguments = training_arguments(config, run, steps, loaded.device)
-    meter = Meter(loaded.device.type)
+    resumed = checkpoints.newest()
+    progress = PROGRESS_TYPE.validate_python(checkpoints.read_progress(resumed)) if resumed else Progress()
+    _prepare_folder(run, checkpoints, resumed)
+    meter = Meter(loaded.device.type, progress.meter)
     trainer = MeteredTrainer(
         model=loaded.model,
-        args=arguments,
+        args=training_arguments(config, checkpoints, steps, loaded.device),
         train_dataset=PairDataset(sets.train),
         eval_dataset=PairDataset(sets.validation),
         data_collator=concatenate,
-        callbacks=[Milestones(meter, config.train.warmup_steps_unmetered, validation_steps(steps, config.train))],
+        callbacks=trackers(config.tracker.report_to, run.tensorboard_path, resumed),
         meter=meter,
         run=run,
-        tokenizer=loaded.tokenizer,
+        checkpoints=checkpoints,
+        progress=progress,
     )
     trainer.remove_callback(PrinterCallback)
-    with attention_per_pair(loaded.model):
-        result = trainer.train()
-    trainer.restore_best()
-    with contextlib.suppress(OSError):
-        run.checkpoints_path.rmdir()  # Trainer makes the folder even if nothing is to be saved in it
-    return _train_record(trainer, result.training_loss, sets.train.cut, config.train)
+    plan = Plan(validation_steps(steps, config.train), config.train, keeping.stop)
+    trainer.add_callback(Milestones(plan, meter, trainer.publish))
+    # A training that was stopped after its last step would take another one.
+    if resumed != steps:
+        with attention_per_pair(loaded.model), keeping.stop.deferred():
+            trainer.train(resume_from_checkpoint=None if resumed is None else str(checkpoints.path(resumed)))
+    checkpoints.sweep()
+    restore_trained(loaded.model, checkpoints.path(trainer.best_step), config.method)
+    _write_adapter(loaded, run)
+    return _train_record(trainer, sets.train.cut, config.train)
+
+
+def _prepare_folder(run: RunDir, checkpoints: Checkpoints, resumed: int | None) -> None:
+    """Leave in the run folder what belongs to the steps that are kept; note in the record where training goes on."""
+    run.predictions_path.unlink(missing_ok=True)
+    run.answering_path.unlink(missing_ok=True)
+    if resumed is None:
+        checkpoints.clear()
+        run.metrics_path.unlink(missing_ok=True)
+        shutil.rmtree(run.tensorboard_path, ignore_errors=True)
+        return
+    checkpoints.sweep()
+    run.forget_metrics_after(resumed)
+    log.info("going on from %s", checkpoints.path(resumed))
+    record = run.read()
+    if record is not None:
+        run.update(resumed_from=[*record.resumed_from, resumed])
+
+
+def _write_adapter(loaded: LoadedModel, run: RunDir) -> None:
+    def fill(folder: Path) -> None:
+        loaded.model.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)  # peft's blank model card
+        loaded.tokenizer.save_pretrained(folder)
+
+    replace_folder(run.adapter_path, fill)
 
 
 def total_steps(pairs: int, train: TrainConfig) -> int:
@@ -69,14 +134,12 @@ def validation_steps(steps: int, train: TrainConfig) -> frozenset[int]:
     return frozenset(math.ceil(steps * number / train.validations) for number in range(1, train.validations + 1))
 
 
-def training_arguments(config: Config, run: RunDir, steps: int, device: Device) -> TrainingArguments:
+def training_arguments(config: Config, checkpoints: Checkpoints, steps: int, device: Device) -> TrainingArguments:
     """Translate our settings into transformers' own."""
     train = config.train
-    # Named here, since transformers takes the event folder from the environment alone.
-    os.environ["TENSORBOARD_LOGGING_DIR"] = str(run.tensorboard_path)
     cuda = device.type == "cuda"
     return TrainingArguments(
-        output_dir=str(run.checkpoints_path),
+        output_dir=str(checkpoints.workshop),
         per_device_train_batch_size=train.micro_batch,
         per_device_eval_batch_size=train.micro_batch,
         gradient_accumulation_steps=train.batch_size // train.micro_batch,
@@ -94,9 +157,9 @@ def training_arguments(config: Config, run: RunDir, steps: int, device: Device) 
         eval_strategy="steps",
         eval_steps=steps,  # Milestones asks for the others
         prediction_loss_only=True,
-        save_strategy="no",
-        report_to=list(config.tracker.report_to),
-        run_name=run.path.name,
+        save_strategy="no",  # Milestones asks for checkpoints, and Checkpoints keeps them
+        report_to="none",  # trackers are given as callbacks, behind a guard
+        run_name=config.run_name,
         disable_tqdm=not os.isatty(2),
         seed=config.seed,
         data_seed=config.seed,
@@ -116,16 +179,17 @@ def _checkpointing(train: TrainConfig) -> dict[str, Any]:
     return {name: train.gradient_checkpointing, f"{name}_kwargs": {"use_reentrant": False}}
 
 
-def _train_record(trainer: MeteredTrainer, mean_loss: float, truncated: int, train: TrainConfig) -> TrainRecord:
+def _train_record(trainer: MeteredTrainer, truncated: int, train: TrainConfig) -> TrainRecord:
     reading: Reading = trainer.meter.read()
     samples_per_second, tokens_per_second = trainer.meter.throughput()
-    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    rows = trainer.run.read_metrics()
+    record = trainer.run.read()
     return TrainRecord(
         samples=reading.samples,
         tokens=reading.tokens,
         answer_tokens=reading.answer_tokens,
-        steps=trainer.state.global_step,
-        epochs=round(float(trainer.state.epoch), 4),
+        steps=rows[-1]["step"],
+        epochs=round(float(rows[-1]["epoch"]), 4),
         seconds=reading.seconds,
         optimizer=str(OptimizerNames(trainer.args.optim).value),
         truncated=truncated,
@@ -135,8 +199,9 @@ def _train_record(trainer: MeteredTrainer, mean_loss: float, truncated: int, tra
         tokens_per_second=tokens_per_second,
         peak_vram_bytes=trainer.meter.peak_vram_bytes(),
         peak_vram_reserved_bytes=trainer.meter.peak_vram_reserved_bytes(),
-        peak_rss_bytes=peak_rss_bytes(),
-        final_train_loss=losses[-1] if losses else mean_loss,
+        peak_rss_bytes=trainer.meter.peak_rss_bytes(),
+        final_train_loss=[row["loss"] for row in rows if "loss" in row][-1],
         best_validation_loss=trainer.best_loss,
         best_step=trainer.best_step,
+        resumed_from=record.resumed_from if record is not None else [],
     )

@@ -4,6 +4,7 @@ import re
 import resource
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,17 +23,39 @@ class Reading:
     answer_tokens: int = 0
 
 
+@dataclass(frozen=True)
+class MeterState:
+    """All that a meter knows, for one that goes on in another process.
+
+    Attributes:
+        reading: Everything so far.
+        metered: What of it counts for the throughput.
+        peaks: Most GPU memory allocated and reserved, and most resident memory, in bytes; None without CUDA.
+    """
+
+    reading: Reading
+    metered: Reading
+    peaks: tuple[int | None, int | None, int]
+
+
 class Meter:
     """A stopwatch that runs only while optimizer steps are taken, with counters of what they saw.
 
     Counts stay on the device until they are asked for, so that counting does not make the GPU wait.
+
+    Args:
+        device: torch's name of it.
+        earlier: What a meter of the same run knew before the run was stopped; its peaks and counts are gone on from.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, earlier: MeterState | None = None) -> None:
         self._cuda = device == "cuda"
-        self._before = 0.0
+        self._earlier = earlier or MeterState(Reading(), Reading(), (None, None, 0))
+        reading = self._earlier.reading
+        self._before = reading.seconds
         self._running_since: float | None = None
-        self._counts = torch.zeros(3, dtype=torch.int64, device=device)
+        counts = (reading.samples, reading.tokens, reading.answer_tokens)
+        self._counts = torch.tensor(counts, dtype=torch.int64, device=device)
         self._warm: Reading | None = None
         if self._cuda:
             torch.cuda.reset_peak_memory_stats()
@@ -62,20 +85,44 @@ class Meter:
         return Reading(self._before + running, samples, tokens, answer_tokens)
 
     def throughput(self) -> tuple[float | None, float | None]:
-        """Return samples/s and tokens/s since warm-up; None while nothing has been measured since."""
-        reading = self.read()
-        if self._warm is None or reading.samples == self._warm.samples:
+        """Return samples/s and tokens/s without warm-ups; None while nothing else has been measured."""
+        metered = self._metered()
+        if metered.samples == 0:
             return None, None
-        seconds = reading.seconds - self._warm.seconds
-        return (reading.samples - self._warm.samples) / seconds, (reading.tokens - self._warm.tokens) / seconds
+        return metered.samples / metered.seconds, metered.tokens / metered.seconds
+
+    def _metered(self) -> Reading:
+        earlier = self._earlier.metered
+        if self._warm is None:
+            return earlier
+        now, warm = self.read(), self._warm
+        return Reading(
+            earlier.seconds + now.seconds - warm.seconds,
+            earlier.samples + now.samples - warm.samples,
+            earlier.tokens + now.tokens - warm.tokens,
+            earlier.answer_tokens + now.answer_tokens - warm.answer_tokens,
+        )
+
+    def state(self) -> MeterState:
+        """Return what a meter needs to go on in another process."""
+        peaks = (self.peak_vram_bytes(), self.peak_vram_reserved_bytes(), self.peak_rss_bytes())
+        return MeterState(self.read(), self._metered(), peaks)
 
     def peak_vram_bytes(self) -> int | None:
         """Return the most bytes that tensors held on the GPU at once; None without CUDA."""
-        return torch.cuda.max_memory_allocated() if self._cuda else None
+        return self._peak(0, torch.cuda.max_memory_allocated)
 
     def peak_vram_reserved_bytes(self) -> int | None:
         """Return the most bytes that the allocator held on the GPU at once; None without CUDA."""
-        return torch.cuda.max_memory_reserved() if self._cuda else None
+        return self._peak(1, torch.cuda.max_memory_reserved)
+
+    def peak_rss_bytes(self) -> int:
+        """Return the most resident memory that a process of this run held at once, in bytes."""
+        return max(peak_rss_bytes(), self._earlier.peaks[2])
+
+    def _peak(self, place: int, here: Callable[[], int]) -> int | None:
+        before = self._earlier.peaks[place]
+        return max(here(), before or 0) if self._cuda else before
 
     def gauges(self) -> dict[str, float]:
         """Return GPU memory held now by tensors and by the allocator, and peak resident memory, in GiB.

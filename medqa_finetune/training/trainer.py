@@ -1,64 +1,60 @@
-"""transformers' Trainer, metered, logging to the run folder, keeping the best weights."""
+"""transformers' Trainer, metered, logging to the run folder, with checkpoints of ours."""
 
 import logging
 import math
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
+from transformers import Trainer
 
 from medqa_finetune.errors import RunError
-from medqa_finetune.record.files import replace_folder
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.training.batches import Batch, answer_loss
-from medqa_finetune.training.meters import Meter
+from medqa_finetune.training.checkpoints import Checkpoints
+from medqa_finetune.training.meters import Meter, MeterState, Reading
 
 log = logging.getLogger(__name__)
 
-# transformers' own speed figures count padding, validation and restarts; ours replace them.
-FOREIGN_FIGURES = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos",
+# transformers' own speed figures count padding, validation and restarts; ours replace them. Its mean loss is one over
+# the steps since the last restart.
+FOREIGN_FIGURES = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos", "train_loss",
                    "eval_runtime", "eval_samples_per_second", "eval_steps_per_second")  # fmt: skip
 
 
-class Milestones(TrainerCallback):
-    """Starts the meter with the training loop and its throughput after the warm-up steps, and says when to validate."""
+@dataclass(frozen=True)
+class Progress:
+    """What a training needs to go on, beside what Trainer keeps itself.
 
-    def __init__(self, meter: Meter, warm_up: int, validate_after: frozenset[int]) -> None:
-        self._meter = meter
-        self._warm_up = warm_up
-        self._validate_after = validate_after
+    Attributes:
+        best_loss: Lowest validation loss so far, in nats per answer token; None before the first validation.
+        best_step: Its step; 0 before.
+        loss_sum: Sum of the mean losses of the steps behind `logged_at`.
+        logged_at: Last step with a point in the training curve.
+        meter: What the meter knows.
+    """
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start the stopwatch."""
-        self._meter.resume()
-        if self._warm_up == 0:
-            self._meter.mark_warm()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """End the warm-up, and ask for validation and for a last point of the curves where they are due."""
-        if state.global_step == self._warm_up:
-            self._meter.mark_warm()
-        if state.global_step in self._validate_after:
-            control.should_evaluate = True
-        if state.global_step >= state.max_steps:
-            control.should_log = True
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Stop the stopwatch."""
-        self._meter.pause()
+    best_loss: float | None = None
+    best_step: int = 0
+    loss_sum: float = 0.0
+    logged_at: int = 0
+    meter: MeterState = MeterState(Reading(), Reading(), (None, None, 0))  # noqa: RUF009 (frozen)
 
 
 class MeteredTrainer(Trainer):
-    """A Trainer that meters itself, logs to the run folder, and keeps the weights of the lowest validation loss."""
+    """A Trainer that meters itself, logs to the run folder, and remembers the step of the lowest validation loss."""
 
-    def __init__(self, *, meter: Meter, run: RunDir, tokenizer: PreTrainedTokenizerBase, **options: Any) -> None:
+    def __init__(
+        self, *, meter: Meter, run: RunDir, checkpoints: Checkpoints, progress: Progress, **options: Any
+    ) -> None:
         super().__init__(**options)
         self.meter = meter
         self.run = run
-        self.best_loss = math.inf
-        self.best_step = 0
-        self._tokenizer = tokenizer
-        self._best: dict[str, torch.Tensor] = {}
+        self.checkpoints = checkpoints
+        self.best_loss = math.inf if progress.best_loss is None else progress.best_loss
+        self.best_step = progress.best_step
+        self._logged_at = progress.logged_at
+        self._loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=self.args.device)
         self._validated = torch.zeros(2)
         # Tells Trainer to count the answer tokens of a step, and that `compute_loss` has divided by them.
         self.model_accepts_loss_kwargs = True
@@ -68,15 +64,18 @@ class MeteredTrainer(Trainer):
     ) -> torch.Tensor:
         """Count the micro-batch, then train on it."""
         self.meter.count(inputs["position_ids"].to(self.args.device), inputs["labels"].to(self.args.device))
-        return super().training_step(model, inputs, *arguments, **options)
+        loss = super().training_step(model, inputs, *arguments, **options)
+        self._loss_sum += loss
+        return loss
 
     def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
-        """Validate with the meter stopped; keep the weights if they are the best so far."""
+        """Validate with the meter stopped; remember the step if it is the best so far."""
         self.meter.pause()
         metrics: dict[str, float] = super().evaluate(*arguments, **options)
         if metrics["eval_loss"] < self.best_loss:
-            self._keep(metrics["eval_loss"])
-        self.meter.resume()
+            self.best_loss, self.best_step = metrics["eval_loss"], self.state.global_step
+        if not self.control.should_save:
+            self.meter.resume()
         return metrics
 
     def evaluation_loop(self, *arguments: Any, **options: Any) -> Any:
@@ -110,51 +109,51 @@ class MeteredTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add our figures, write `metrics.jsonl`, and stop on a loss that is not a number."""
-        for name in ("loss", "eval_loss"):
-            if name in logs and not math.isfinite(logs[name]):
-                self._stop(name, logs[name])
         logs = {name: value for name, value in logs.items() if name not in FOREIGN_FIGURES}
         if "loss" in logs:
+            # Trainer's own mean forgets, when training goes on from a checkpoint, the steps since the last point.
+            logs["loss"] = self._loss_sum.item() / (self.state.global_step - self._logged_at)
+            self._logged_at = self.state.global_step
+            self._loss_sum.zero_()
             _, tokens_per_second = self.meter.throughput()
             logs |= {} if tokens_per_second is None else {"tokens_per_second": tokens_per_second}
             logs |= self.meter.gauges()
+        if logs.keys() <= {"epoch"}:
+            return
+        for name in ("loss", "eval_loss"):
+            if name in logs and not math.isfinite(logs[name]):
+                self._stop("validation loss" if name == "eval_loss" else "training loss", logs[name])
         super().log(logs, start_time)
         # The gradient norm may be infinite in fp16, where the scaler then skips the step; JSON has no infinity.
         finite = {name: value if math.isfinite(value) else None for name, value in logs.items()}
         self.run.log_metrics({"step": self.state.global_step, "steps": self.state.max_steps, **finite})
         log.info("step %d/%d  %s", self.state.global_step, self.state.max_steps, _as_text(logs))
 
-    def restore_best(self) -> None:
-        """Put the kept weights back into the model."""
-        with torch.no_grad():
-            for name, parameter in self._trainable():
-                parameter.copy_(self._best[name])
+    def publish(self, step: int) -> None:
+        """Make the checkpoint that Trainer has just written one that counts.
 
-    def _keep(self, loss: float) -> None:
-        self.best_loss, self.best_step = loss, self.state.global_step
-        self._best = {name: parameter.detach().to("cpu", copy=True) for name, parameter in self._trainable()}
-        model = self.accelerator.unwrap_model(self.model)
+        Raises:
+            RunError: a loss or a weight in it is no number; nothing is published.
+        """
+        loss_sum = self._loss_sum.item()
+        if not math.isfinite(loss_sum):
+            self._stop("training loss", loss_sum)
+        for parameter in self.accelerator.unwrap_model(self.model).parameters():
+            if parameter.requires_grad and not bool(torch.isfinite(parameter).all()):
+                self._stop("weights", math.nan)
+        best_loss = None if math.isinf(self.best_loss) else self.best_loss
+        progress = Progress(best_loss, self.best_step, loss_sum, self._logged_at, self.meter.state())
+        self.checkpoints.publish(step, self.best_step, asdict(progress))
 
-        def fill(folder: Any) -> None:
-            model.save_pretrained(folder)
-            (folder / "README.md").unlink(missing_ok=True)  # peft's blank model card
-            self._tokenizer.save_pretrained(folder)
-
-        replace_folder(self.run.adapter_path, fill)
-
-    def _trainable(self) -> list[tuple[str, torch.nn.Parameter]]:
-        model = self.accelerator.unwrap_model(self.model)
-        return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-
-    def _stop(self, name: str, value: float) -> None:
-        what = "validation loss" if name == "eval_loss" else "training loss"
-        kept = (
-            f"the weights of step {self.best_step} are kept in {self.run.adapter_path}"
-            if self._best
-            else "no weights were kept"
+    def _stop(self, what: str, value: float) -> None:
+        kept = self.checkpoints.newest()
+        left = (
+            "no weights were kept"
+            if kept is None
+            else f"the weights of step {kept} are in {self.checkpoints.path(kept)}"
         )
         raise RunError(
-            f"the {what} became {value} at step {self.state.global_step}; {kept}. "
+            f"the {what} became {value} at step {self.state.global_step}; {left}. "
             f"Try a lower train.learning_rate (now {self.args.learning_rate:g}), or precision=bf16 or fp32."
         )
 

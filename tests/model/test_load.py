@@ -244,3 +244,20 @@ def test_unusable_configuration_is_refused(folder: Path, changes: dict[str, Any]
     edit_json(folder / "config.json", **changes)
     with pytest.raises(ModelError, match=r"cannot be loaded|do not fit config\.json"):
         load(folder)
+
+
+def test_an_evaluation_changes_nothing_about_4_bit_layers(micro_model: Path) -> None:
+    model: Any = load_model(micro_model, MethodConfig(name="qlora", quantization="nf4", dropout=0.0), CPU, 0).model
+    ids = torch.tensor([[5, 60, 7, 8, 90]])
+
+    def gradients() -> list[torch.Tensor]:
+        model.train().zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    before = gradients()
+    with torch.no_grad():
+        evaluated = model.eval()(input_ids=ids).logits
+        trained = model.train()(input_ids=ids).logits
+    assert torch.equal(evaluated, trained)
+    assert all(torch.equal(one, other) for one, other in zip(before, gradients(), strict=True))

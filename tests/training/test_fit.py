@@ -174,9 +174,11 @@ def test_training_loss_that_is_no_number_stops_the_run(micro_model: Path, tmp_pa
 
 
 def test_validation_loss_that_is_no_number_says_what_is_kept(micro_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"validation loss became nan at step 2; the weights of step 1 are kept in "):
+    with pytest.raises(
+        RunError, match=r"validation loss became nan at step 2; the weights of step 1 are in \S+/step-1\."
+    ):
         train(micro_model, tmp_path, make_config(**NONSENSE, validations=4))
-    kept = RunDir(tmp_path / "run").adapter_path
+    kept = RunDir(tmp_path / "run").checkpoints_path / "step-1"
     # After a step of rate 0 the adapter still adds nothing.
     torch.testing.assert_close(logits(with_adapter(micro_model, kept), IDS), logits(base(micro_model), IDS))
 

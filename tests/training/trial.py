@@ -22,7 +22,9 @@ from medqa_finetune.data.pairs import Pair
 from medqa_finetune.model.load import Device, LoadedModel, load_model
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import TrainRecord
-from medqa_finetune.training.fit import TrainingSets, fit
+from medqa_finetune.stopping import StopRequest
+from medqa_finetune.training.checkpoints import Checkpoints
+from medqa_finetune.training.fit import Keeping, TrainingSets, fit
 
 CPU = Device("cpu", "CPU", "fp32")
 QUESTIONS = [f"{place}{kind}怎么办？" for place in "头腹胸腰腿背" for kind in "痛痒麻酸胀肿凉热"]
@@ -95,4 +97,5 @@ def train(folder: Path, outputs: Path, config: Config) -> Trial:
     run = RunDir(outputs / "run")
     run.path.mkdir(parents=True, exist_ok=True)
     loaded, sets = load(folder, config)
-    return Trial(fit(loaded, sets, config, run), run, loaded, sets)
+    keeping = Keeping(Checkpoints(run.checkpoints_path, "trial"), StopRequest())
+    return Trial(fit(loaded, sets, config, run, keeping), run, loaded, sets)

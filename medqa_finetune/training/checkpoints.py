@@ -1,0 +1,193 @@
+"""Checkpoints that can be trusted: written beside, stamped, verified, renamed into place, ordered by step.
+
+Trainer's own are written in place, chosen by the highest number without a look inside, and rotated by file time, so
+that a kill, a full disk or a clock set back costs the whole run.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from medqa_finetune.errors import DataError
+from medqa_finetune.record.files import TEMPORARY_PREFIX, sweep, sync_file, sync_folder, write_json
+from medqa_finetune.record.schema import FileStamp
+from medqa_finetune.record.stamps import damages, stamps_below
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+PROGRESS = "progress.json"
+NAME = re.compile(r"step-([0-9]{1,12})")
+# Two, so that a fault in the newest never costs the run (torch's distributed checkpoints refuse to keep one).
+KEPT = 2
+# Pickled arguments and an empty model card, which nobody reads.
+UNWANTED = ("training_args.bin", "README.md")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint says of itself; written last, so that a folder without one is no checkpoint.
+
+    Attributes:
+        step: Optimizer step.
+        identity: Of the run.
+        best_step: Step of the lowest validation loss so far, whose checkpoint goes with this one; 0 for none.
+        files: Every other file in the folder.
+    """
+
+    step: int
+    identity: str
+    best_step: int
+    files: dict[str, FileStamp]
+
+
+MANIFESTS = TypeAdapter(Manifest)
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        folder: Where they lie, as `step-N`.
+        identity: Of the run; a checkpoint of another one is never used.
+    """
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.folder = folder
+        self.identity = identity
+
+    @property
+    def workshop(self) -> Path:
+        """Folder in which Trainer writes a checkpoint before it is one."""
+        return self.folder / f"{TEMPORARY_PREFIX}trainer"
+
+    def path(self, step: int) -> Path:
+        """Return the folder of a step's checkpoint."""
+        return self.folder / f"step-{step}"
+
+    def steps(self) -> list[int]:
+        """Return the steps of all checkpoint folders, the newest first; what is in them is not looked at."""
+        folders = self.folder.iterdir() if self.folder.is_dir() else ()
+        found = ((NAME.fullmatch(path.name), path) for path in folders)
+        return sorted((int(name[1]) for name, path in found if name and path.is_dir()), reverse=True)
+
+    def newest(self) -> int | None:
+        """Return the step of the newest checkpoint that verifies, best weights included; None if there is none.
+
+        Those passed over are named in the log, each with its fault.
+        """
+        for step in self.steps():
+            fault = self.fault(step)
+            if fault is None:
+                return step
+            log.warning("%s is passed over: %s", self.path(step), fault)
+        return None
+
+    def fault(self, step: int) -> str | None:
+        """Return what is wrong with a checkpoint, or None if training can go on from it."""
+        try:
+            manifest = self._verified(step)
+            if manifest.best_step not in (0, step):
+                self._verified(manifest.best_step)
+        except DataError as error:
+            return str(error)
+        return None
+
+    def _verified(self, step: int) -> Manifest:
+        folder = self.path(step)
+        manifest = read_manifest(folder / MANIFEST)
+        if manifest.identity != self.identity:
+            raise DataError(f"{folder.name} belongs to another run ({manifest.identity})")
+        if manifest.step != step:
+            raise DataError(f"{folder.name} is the checkpoint of step {manifest.step}")
+        found = damages(folder, manifest.files)
+        if found:
+            raise DataError(f"{folder.name}: {found[0]}" + (f" ({len(found)} files)" if len(found) > 1 else ""))
+        return manifest
+
+    def publish(self, step: int, best_step: int, progress: Mapping[str, Any]) -> None:
+        """Make what Trainer has written in the workshop the checkpoint of `step`, then let old ones go.
+
+        Args:
+            step: Optimizer step.
+            best_step: Step whose checkpoint is never let go; 0 for none yet.
+            progress: What else is needed to go on, as JSON values.
+
+        Raises:
+            DataError: what was written does not read back as it was.
+        """
+        written = self.workshop / f"checkpoint-{step}"
+        for name in UNWANTED:
+            (written / name).unlink(missing_ok=True)
+        write_json(written / PROGRESS, progress)
+        for path in written.rglob("*"):
+            if path.is_file():
+                sync_file(path)
+        manifest = Manifest(step, self.identity, best_step, stamps_below(written))
+        write_json(written / MANIFEST, asdict(manifest))
+        self._retire(step)  # a damaged one of the same step, passed over when the run went on
+        written.rename(self.path(step))
+        sync_folder(self.folder)
+        fault = self.fault(step)
+        if fault is not None:
+            raise DataError(f"{self.path(step)} does not read back as it was written: {fault}. Is the disk healthy?")
+        self._let_go(best_step)
+
+    def read_progress(self, step: int) -> dict[str, Any]:
+        """Return what `publish` was given as progress."""
+        content: dict[str, Any] = json.loads((self.path(step) / PROGRESS).read_bytes())
+        return content
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half-written or half-removed."""
+        sweep(self.folder)
+
+    def clear(self) -> None:
+        """Remove all checkpoints: training begins anew."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _let_go(self, best_step: int) -> None:
+        """Remove all but the newest two that are whole and the best. The new one has been verified by now."""
+        whole = [step for step in self.steps() if self._is_whole(step)]
+        for step in self.steps():
+            if step not in (*whole[:KEPT], best_step):
+                self._retire(step)
+
+    def _is_whole(self, step: int) -> bool:
+        # By sizes alone: contents were verified when they were written, and may be many gigabytes.
+        try:
+            files = read_manifest(self.path(step) / MANIFEST).files
+            return all((self.path(step) / name).stat().st_size == stamp.size for name, stamp in files.items())
+        except (DataError, OSError):
+            return False
+
+    def _retire(self, step: int) -> None:
+        """Remove a checkpoint; renamed first, so that a kill never leaves half of one under its name."""
+        if self.path(step).exists():
+            gone = self.folder / f"{TEMPORARY_PREFIX}gone-{step}-{os.getpid()}"
+            self.path(step).rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a checkpoint's manifest.
+
+    Raises:
+        DataError: it is missing, torn, or not a manifest.
+    """
+    try:
+        return MANIFESTS.validate_json(path.read_bytes(), strict=True)
+    except OSError as error:
+        raise DataError(f"{path.parent.name}/{path.name} cannot be read ({error.strerror})") from None
+    except ValidationError as error:
+        raise DataError(
+            f"{path.parent.name}/{path.name} is not a manifest ({error.errors()[0]['msg']}); never finished, or damaged"
+        ) from None

@@ -1,0 +1,74 @@
+"""That a training which was stopped, and went on, ends with the very bits of one that was not."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medqa_finetune.config.schema import Config
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.stopping import Interrupted, stoppable
+from medqa_finetune.training.checkpoints import Checkpoints
+from medqa_finetune.training.fit import Keeping, fit
+from medqa_finetune.training.trainer import MeteredTrainer
+from tests.training.trial import Trial, load, make_config, train
+
+# 48 pairs in batches of 10 give 5 steps an epoch, the last one smaller; steps 6 to 10 are the second epoch. A point of
+# the curves at every third step, so that some checkpoints lie between two of them.
+COMMON: dict[str, Any] = {"epochs": 2, "batch_size": 10, "micro_batch": 5, "logging_steps": 3, "validations": 3}
+METHODS: dict[str, dict[str, Any]] = {
+    "lora": {"dropout": 0.1},
+    "nf4": {"dropout": 0.1, "quantization": "nf4", "double_quantization": True},
+    "full": {"trains": "all"},
+}
+
+
+def stopped_then_resumed(folder: Path, outputs: Path, config: Config, stops: list[int]) -> Trial:
+    """Train until each of the given steps, asked to stop in the middle of it, and then to the end."""
+    run = RunDir(outputs / "run")
+    run.path.mkdir(parents=True, exist_ok=True)
+    for step in [*stops, None]:
+        loaded, sets = load(folder, config)
+        with stoppable() as stop, pytest.MonkeyPatch.context() as patch:
+            if step is not None:
+                patch.setattr(MeteredTrainer, "training_step", _signalling(step))
+            keeping = Keeping(Checkpoints(run.checkpoints_path, "trial"), stop)
+            if step is None:
+                return Trial(fit(loaded, sets, config, run, keeping), run, loaded, sets)
+            with pytest.raises(Interrupted):
+                fit(loaded, sets, config, run, keeping)
+    raise AssertionError
+
+
+def _signalling(step: int) -> Any:
+    original = MeteredTrainer.training_step
+
+    def training_step(self: MeteredTrainer, *arguments: Any, **options: Any) -> Any:
+        if self.state.global_step == step - 1:
+            signal.raise_signal(signal.SIGTERM)
+        return original(self, *arguments, **options)
+
+    return training_step
+
+
+def bits(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.safetensors"))}
+
+
+def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    timed = ("tokens_per_second", "peak_rss_gib", "vram_allocated_gib", "vram_reserved_gib")
+    return [{name: value for name, value in row.items() if name not in timed} for row in rows]
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("stops", [[2], [5], [7], [1, 4, 9, 10]], ids=["first", "boundary", "second", "often"])
+def test_a_resumed_training_is_bit_equal(micro_model: Path, tmp_path: Path, name: str, stops: list[int]) -> None:
+    config = make_config(METHODS[name], **COMMON)
+    whole = train(micro_model, tmp_path / "whole", config)
+    resumed = stopped_then_resumed(micro_model, tmp_path / "resumed", config, stops)
+    assert bits(resumed.run.adapter_path) == bits(whole.run.adapter_path)
+    assert without_times(resumed.rows) == without_times(whole.rows)
+    assert resumed.record.best_step == whole.record.best_step
+    counted = ("samples", "tokens", "answer_tokens", "steps", "epochs", "final_train_loss", "best_validation_loss")
+    assert [getattr(resumed.record, key) for key in counted] == [getattr(whole.record, key) for key in counted]
