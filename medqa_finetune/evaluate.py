@@ -12,6 +12,7 @@ from medqa_finetune.evaluation.answers import Answer, collect, read_answers
 from medqa_finetune.record.files import write_text
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import EvaluationRecord, Record
+from medqa_finetune.record.stamps import damages
 
 USAGE = """\
 Score answers again, without a model.
@@ -103,6 +104,7 @@ def as_text(record: EvaluationRecord, rows: Sequence[dict[str, Any]]) -> str:
     shares = {
         "empty": record.empty_rate,
         "cut at the length limit": record.truncated_rate,
+        "cut off by time": record.timed_out_rate,
         "repeated 4-grams": record.repetition_rate,
     }
     parts.append(", ".join(f"{name} {value:.1%}" for name, value in shares.items() if value is not None))
@@ -142,16 +144,21 @@ def _of_run(options: EvaluateOptions) -> tuple[EvaluationRecord, list[dict[str, 
                 scores=fresh.scores,
                 empty_rate=fresh.empty_rate,
                 truncated_rate=fresh.truncated_rate,
+                timed_out_rate=fresh.timed_out_rate,
                 repetition_rate=fresh.repetition_rate,
             )
         if not _holds(run.results_path, fresh):
             run.write_results(fresh)
         if before != fresh:
-            run.update(evaluation=fresh)
+            run.update(evaluation=fresh, files=run.stamps() if record.status == "done" else record.files)
     return fresh, rows
 
 
 def _answers_of(run: RunDir, record: Record) -> list[Answer]:
+    name = run.predictions_path.name
+    changed = damages(run.path, {name: record.files[name]} if name in record.files else {})
+    if changed:
+        raise DataError(f"{run.path}: {changed[0]} since the run was done; score such a file with predictions=FILE.")
     rows = run.read_predictions()
     wanted = _wanted(record)
     if not rows or (wanted is not None and len(rows) != wanted):

@@ -10,12 +10,14 @@ from medqa_finetune.config.schema import Config
 from medqa_finetune.data.prepare import CACHE_NAME, Splits, prepare_splits
 from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.errors import ConfigError, RunError
-from medqa_finetune.lifecycle import begin, check_folder, recording_failure
+from medqa_finetune.lifecycle import begin, check_folder, recording_failure, trained_before, warn_of_damage
 from medqa_finetune.log import log_to
 from medqa_finetune.model.locate import fingerprint_model, locate_model
+from medqa_finetune.preflight import preflight_run
 from medqa_finetune.record.files import write_bytes
 from medqa_finetune.record.run_dir import RunDir, now
 from medqa_finetune.record.schema import EvaluationRecord, Record
+from medqa_finetune.stopping import StopRequest
 
 log = logging.getLogger(__name__)
 
@@ -32,22 +34,23 @@ def run_experiment(config: Config) -> Record:
     earlier = check_folder(run, config, fingerprints)
     if earlier is not None and earlier.status == "done":
         log.info("%s: done before, nothing to do", run.path)
+        warn_of_damage(run, earlier)
         return earlier
-    # Before the folder is touched: a corpus that cannot be used leaves no failed run behind.
+    # Before the folder is touched: what cannot be done leaves no failed run behind.
     splits = prepare_splits(config, Path(config.outputs) / CACHE_NAME)
+    preflight_run(config)
     try:
         with run.lock():
-            # Another process may have finished it meanwhile.
-            finished = begin(run, config, fingerprints)
-            if finished is not None:
-                return finished
-            with log_to(run.log_path), recording_failure(run):
-                return _run_stages(run, config, model_folder, splits)
+            record = begin(run, config, fingerprints)
+            if record.status == "done":
+                return record  # another process has finished it meanwhile
+            with log_to(run.log_path), recording_failure(run) as stop:
+                return _run_stages(run, config, model_folder, splits, stop)
     except OSError as error:
         raise ConfigError(f"outputs={config.outputs}: cannot be written ({error}).") from None
 
 
-def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits) -> Record:
+def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits, stop: StopRequest) -> Record:
     # Threads that wait for each other sleep instead of spinning: on a machine that does something else as well,
     # spinning threads train many times slower. Read once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -57,23 +60,27 @@ def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits)
     from medqa_finetune.evaluation.generate import generate_answers
     from medqa_finetune.evaluation.score import score_answers
     from medqa_finetune.model.load import choose_device, load_model, set_threads
+    from medqa_finetune.model.methods import restore_trained
     from medqa_finetune.record.environment import describe_environment
+    from medqa_finetune.training.checkpoints import Checkpoints
     from medqa_finetune.training.curves import draw_curves
-    from medqa_finetune.training.fit import TrainingSets, fit
+    from medqa_finetune.training.fit import Keeping, TrainingSets, fit
 
     set_threads(config.threads)
     device = choose_device(config.precision)
-    run.update(environment=describe_environment(device.name, device.precision))
+    record = run.update(environment=describe_environment(device.name, device.precision))
 
     loaded = load_model(model_folder, config.method, device, config.seed)
     encoder = Encoder(loaded.tokenizer, config.train.max_length)
     run.update(data_manifest=splits.manifest, parameters=loaded.parameters)
 
-    if config.method.trains != "nothing":
+    if trained_before(run, record):
+        restore_trained(loaded.model, run.adapter_path, config.method)
+    elif config.method.trains != "nothing":
         sets = TrainingSets(EncodedSet(encoder.encode(splits.train)), EncodedSet(encoder.encode(splits.validation)))
-        trained = fit(loaded, sets, config, run)
+        trained = fit(loaded, sets, config, run, Keeping(Checkpoints(run.checkpoints_path, record.identity), stop))
         write_bytes(run.curves_path, draw_curves(run.read_metrics(), config.run_name))
-        run.update(status="trained", train=trained)
+        run.update(status="trained", train=trained, files=run.stamps("adapter"))
 
     questions = splits.test[: config.evaluate.max_samples]
     generated = generate_answers(loaded.model, encoder, questions, config.evaluate, run)
@@ -84,4 +91,4 @@ def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits)
     evaluation: EvaluationRecord = dataclasses.replace(scored, **generated.speed())
     run.write_results(evaluation)
     run.update(status="evaluated", evaluation=evaluation)
-    return run.update(status="done", finished=now())
+    return run.update(status="done", finished=now(), files=run.stamps())

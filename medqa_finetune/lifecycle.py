@@ -1,26 +1,26 @@
 """A run's status, from the first claim on its folder to the last word of its record."""
 
+import errno
 import logging
 import os
-import shutil
-import signal
-import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 from omegaconf import OmegaConf
 
 from medqa_finetune.config.identity import Fingerprints, differences, identity_of, settings_of
 from medqa_finetune.config.schema import Config
-from medqa_finetune.errors import ConfigError, MedQAError, RunError
-from medqa_finetune.record.run_dir import RunDir, now
+from medqa_finetune.errors import ConfigError, MedQAError, ModelError, RunError
+from medqa_finetune.record.environment import installed_versions
+from medqa_finetune.record.files import sweep
+from medqa_finetune.record.run_dir import RunDir, now, this_process
 from medqa_finetune.record.schema import Failure, Record
+from medqa_finetune.record.stamps import damages
+from medqa_finetune.stopping import Interrupted, StopRequest, stoppable
+from medqa_finetune.training.checkpoints import Checkpoints
 
 log = logging.getLogger(__name__)
-
-SIGTERM_EXIT = 128 + signal.SIGTERM
 
 
 def check_folder(run: RunDir, config: Config, fingerprints: Fingerprints) -> Record | None:
@@ -47,7 +47,48 @@ def check_folder(run: RunDir, config: Config, fingerprints: Fingerprints) -> Rec
             f"{run.path} holds another run ({changed}). Give study=NAME to keep both, or overwrite=true, "
             "which moves the old one aside."
         )
+    if found is not None and found.status not in ("pending", "done"):
+        _check_resumable(run, found)
     return found
+
+
+def _check_resumable(run: RunDir, found: Record) -> None:
+    """Refuse to go on with what other library versions began, or with weights that are not those the run wrote."""
+    checkpoints = Checkpoints(run.checkpoints_path, found.identity)
+    begun = found.environment.versions if found.environment is not None else {}
+    installed = installed_versions()
+    changed = [
+        f"{name} {begun[name]} -> {installed.get(name, 'absent')}"
+        for name in begun
+        if begun[name] != installed.get(name)
+    ]
+    if changed and (checkpoints.steps() or run.predictions_path.exists()):
+        raise ConfigError(
+            f"{run.path} was begun with other versions ({'; '.join(changed)}), and its figures would be a mixture. "
+            "Install those, or give overwrite=true, which moves it aside and starts anew."
+        )
+    damaged = damages(run.path, found.files)
+    if damaged and checkpoints.newest() is None:
+        raise ModelError(
+            f"{run.path}: {damaged[0]} since training wrote it (another model's weights?), and no checkpoint is left "
+            "to make it again. Put it back, or give overwrite=true, which moves the run aside and starts anew."
+        )
+
+
+def trained_before(run: RunDir, record: Record) -> bool:
+    """Say whether an earlier start trained to the end and left its weights as they should be."""
+    if not record.files:
+        return False
+    damaged = damages(run.path, record.files)
+    for fault in damaged:
+        log.warning("%s: %s; it is made again from the checkpoints", run.path, fault)
+    return not damaged
+
+
+def warn_of_damage(run: RunDir, record: Record) -> None:
+    """Say which files of a finished run are no longer what the run left; its record still holds its results."""
+    for fault in damages(run.path, record.files):
+        log.warning("%s is done, but %s; overwrite=true runs it again and keeps the old one aside", run.path, fault)
 
 
 def announce(run: RunDir, config: Config, fingerprints: Fingerprints) -> Record:
@@ -60,25 +101,24 @@ def announce(run: RunDir, config: Config, fingerprints: Fingerprints) -> Record:
     return run.write(_pending(config, settings_of(config, fingerprints))) if found is None else found
 
 
-def begin(run: RunDir, config: Config, fingerprints: Fingerprints) -> Record | None:
-    """Claim the folder for a run that starts now; return the record instead if the run is done already.
+def begin(run: RunDir, config: Config, fingerprints: Fingerprints) -> Record:
+    """Claim the folder for a run that starts or goes on now, and return its record; `done` if nothing is left to do.
 
-    What an unfinished attempt at the same run left behind is cleared; with `overwrite`, a folder that holds anything
-    is moved aside first.
+    With `overwrite`, a folder that holds anything is moved aside first. What killed writers left is swept away.
+
+    Raises:
+        MedQAError: as `check_folder` does.
     """
-    settings = settings_of(config, fingerprints)
     if config.overwrite and run.path.exists():
         log.info("%s: moved aside to %s", run.path, run.move_aside())
     record = announce(run, config, fingerprints)
     if record.status == "done":
         return record
-    for leftover in (run.predictions_path, run.metrics_path, run.results_path, run.curves_path):
-        leftover.unlink(missing_ok=True)
-    for folder in (run.tensorboard_path, run.checkpoints_path, run.adapter_path):
-        shutil.rmtree(folder, ignore_errors=True)
-    run.write_config(OmegaConf.to_yaml(OmegaConf.create(settings)))
-    run.write(_pending(config, settings).updated(status="running", started=now()))
-    return None
+    sweep(run.path)
+    run.write_config(OmegaConf.to_yaml(OmegaConf.create(record.config)))
+    return run.update(
+        status="running", process=this_process(), started=record.started or now(), finished=None, failure=None
+    )
 
 
 def _pending(config: Config, settings: dict[str, object]) -> Record:
@@ -95,42 +135,47 @@ def _pending(config: Config, settings: dict[str, object]) -> Record:
 
 
 @contextmanager
-def sigterm_as_exit() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, by an exception, so that it can be left in good order."""
-    previous = signal.signal(signal.SIGTERM, _exit_on_sigterm)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-@contextmanager
-def recording_failure(run: RunDir) -> Iterator[None]:
+def recording_failure(run: RunDir) -> Iterator[StopRequest]:
     """Write into the record how the block failed or was interrupted, and pass the error on.
+
+    Yields what a signal has asked; see `stopping.stoppable`.
 
     Raises:
         RunError: in place of an error that this package did not raise itself; its traceback goes to the log.
     """
-    with sigterm_as_exit():
-        try:
-            yield
-        except MedQAError as error:
-            _note(run, "failed", type(error).__name__, str(error))
-            raise
-        except (KeyboardInterrupt, SystemExit) as error:
-            _note(run, "interrupted", type(error).__name__, "stopped from outside; the same command runs it again")
-            raise
-        except Exception as error:
-            log.debug("%s", traceback.format_exc())
-            message = explain_failure(error)
-            _note(run, "failed", type(error).__name__, message)
-            raise RunError(f"{run.path}: {message} The traceback is in {run.log_path.name} there.") from error
+    try:
+        with stoppable() as stop:
+            yield stop
+    except MedQAError as error:
+        _note(run, "failed", Failure(type(error).__name__, str(error), final=True))
+        raise
+    except (Interrupted, KeyboardInterrupt) as error:
+        kind = str(error) or type(error).__name__
+        _note(run, "interrupted", Failure(kind, "stopped from outside; the same command goes on with it"))
+        raise
+    except BaseException as error:  # SystemExit, too: nothing in a run has a reason to end the process
+        log.debug("%s", traceback.format_exc())
+        message = explain_failure(error)
+        _note(run, "failed", Failure(type(error).__name__, message, final=is_out_of_memory(error)))
+        raise RunError(f"{run.path}: {message} The traceback is in {run.log_path.name} there.") from error
 
 
-def explain_failure(error: Exception) -> str:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether memory, of the GPU or the machine, was too small; another try would end the same way."""
+    return isinstance(error, MemoryError) or "out of memory" in str(error).lower()
+
+
+def explain_failure(error: BaseException) -> str:
     """Say in a line or two what happened and what helps."""
     text = " ".join(str(error).split())[:500]
-    if "out of memory" in text.lower() or isinstance(error, MemoryError):
+    if isinstance(error, SystemExit):
+        return f"something in the run called sys.exit({error.code}) before it was done."
+    if _is_disk_full(error):
+        return (
+            f"the disk is full ({text[:200]}). What was finished is intact: free some space, and the same command goes "
+            "on with it."
+        )
+    if is_out_of_memory(error):
         return (
             f"out of memory ({text[:200]}). Try a smaller train.micro_batch (same effective batch), method=qlora, "
             "or a shorter train.max_length."
@@ -138,13 +183,17 @@ def explain_failure(error: Exception) -> str:
     return f"{type(error).__name__}: {text}."
 
 
-def _note(run: RunDir, status: str, kind: str, message: str) -> None:
+def _is_disk_full(error: BaseException) -> bool:
+    # torch and safetensors wrap the system's error into kinds of their own, and torch's says nothing of the disk.
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    return full or any(
+        sign in str(error) for sign in ("No space left", "Disk quota", "PytorchStreamWriter", "os error 28")
+    )
+
+
+def _note(run: RunDir, status: str, failure: Failure) -> None:
     try:
-        run.update(status=status, failure=Failure(kind, message), finished=now())
+        run.update(status=status, failure=failure, finished=now())
     except (MedQAError, OSError) as error:
         # The first error is the one to report; this one must not hide it.
         log.error("%s could not be written: %s", run.record_path, error)
-
-
-def _exit_on_sigterm(number: int, frame: FrameType | None) -> None:
-    sys.exit(SIGTERM_EXIT)

@@ -1,7 +1,6 @@
 """Train and evaluate one experiment, or with `-m` a matrix of them: `python -m medqa_finetune.train [-m] key=value`."""
 
 import os
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -10,10 +9,13 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from medqa_finetune.config.command_line import run_door, wants_help
+from medqa_finetune.config.command_line import quoted, run_door, wants_help
 from medqa_finetune.config.options import conf_folder
 from medqa_finetune.errors import EXIT_DONE, ConfigError, MedQAError
+from medqa_finetune.stopping import stop_with_parent
 
+# Set by the local launcher, which holds the other end of our standard input.
+LAUNCHED = "HYDRA_LOCAL_LAUNCHER"
 USAGE = """usage: python -m medqa_finetune.train [-m] [group=choice …] [key=value …]
 
 Trains and evaluates one experiment; with -m, one per combination of comma-separated values, each in a process of its
@@ -25,13 +27,6 @@ own. Run again, it leaves finished runs untouched and tries the others. Results 
 
 groups and their choices (* is the default):
 """
-
-# What Hydra's grammar takes as a value without quotes.
-HYDRA_CAN_READ = re.compile(r"[A-Za-z0-9_/\-+.$%*@?|:]*")
-PLAIN_ELEMENT = re.compile(r"[^\[\]{},:]+")
-SWEPT_ELEMENT = re.compile(r"[^,]+")
-CALL = re.compile(r"[a-z_]+\(.*\)")
-
 
 def main() -> None:
     """Run the door and exit: 0 done, 1 a run failed, 2 bad input, 130 or 143 interrupted."""
@@ -47,24 +42,6 @@ def train(arguments: list[str]) -> int:
     sys.argv[1:] = sorted(map(quoted, arguments), key=lambda argument: argument not in ("-m", "--multirun"))
     _compose_and_run()
     return EXIT_DONE
-
-
-def quoted(argument: str) -> str:
-    """Return an override with quotes where Hydra's grammar wants them: around Chinese text, spaces, brackets, `=`.
-
-    Lists (`[title,ask]`) and sweeps (`a,b`) are quoted element by element; what is quoted already, an interpolation or
-    a function call (`range(1,4)`) stays as it is.
-    """
-    key, equals, value = argument.partition("=")
-    if not equals or argument.startswith("-") or re.search(r"""['"]|\$\{|\\""", value) or CALL.fullmatch(value):
-        return argument
-    inside = PLAIN_ELEMENT if value.startswith(("[", "{")) else SWEPT_ELEMENT
-    return f"{key}={inside.sub(_quoted_element, value)}"
-
-
-def _quoted_element(found: re.Match[str]) -> str:
-    text = found.group()
-    return text if HYDRA_CAN_READ.fullmatch(text) else f"'{text}'"
 
 
 def _compose_and_run() -> None:
@@ -86,6 +63,8 @@ def _compose_and_run() -> None:
 
     def run_one(composed: DictConfig) -> None:
         started.append(composed)
+        if LAUNCHED in os.environ:
+            stop_with_parent()
         log_to_terminal()
         try:
             cell = make_cell(composed, HydraConfig.get())

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import sys
 import types
 import typing
@@ -13,15 +14,40 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from medqa_finetune.errors import EXIT_INTERRUPTED, EXIT_RUN_FAILED, ConfigError, MedQAError
+from medqa_finetune.stopping import EXIT_OFFSET, Interrupted
+from medqa_finetune.log import visible
 
 T = TypeVar("T")
 
 HELP = ("--help", "-h")
+# What Hydra's grammar takes as a value without quotes.
+HYDRA_CAN_READ = re.compile(r"[A-Za-z0-9_/\-+.$%*@?|:]*")
+PLAIN_ELEMENT = re.compile(r"[^\[\]{},:]+")
+SWEPT_ELEMENT = re.compile(r"[^,]+")
+CALL = re.compile(r"[a-z_]+\(.*\)")
 
 
 def wants_help(arguments: Sequence[str]) -> bool:
     """Say whether usage was asked for."""
     return any(argument in HELP for argument in arguments)
+
+
+def quoted(argument: str) -> str:
+    """Return an override with quotes where Hydra's grammar wants them: around Chinese text, spaces, brackets, `=`.
+
+    Lists (`[title,ask]`) and sweeps (`a,b`) are quoted element by element; what is quoted already, an interpolation or
+    a function call (`range(1,4)`) stays as it is.
+    """
+    key, equals, value = argument.partition("=")
+    if not equals or argument.startswith("-") or re.search(r"""['"]|\$\{|\\""", value) or CALL.fullmatch(value):
+        return argument
+    inside = PLAIN_ELEMENT if value.startswith(("[", "{")) else SWEPT_ELEMENT
+    return f"{key}={inside.sub(_quoted_element, value)}"
+
+
+def _quoted_element(found: re.Match[str]) -> str:
+    text = found.group()
+    return text if HYDRA_CAN_READ.fullmatch(text) else f"'{text}'"
 
 
 def parse_options(schema: type[T], arguments: Sequence[str]) -> T:
@@ -118,6 +144,9 @@ def run_door(door: Callable[[list[str]], int], arguments: Sequence[str] | None =
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = EXIT_INTERRUPTED
+    except Interrupted as error:
+        print(f"{error}; the same command goes on from here", file=sys.stderr)
+        code = EXIT_OFFSET + error.number
     except BrokenPipeError:
         # Python flushes standard output once more while it exits; give that flush somewhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -141,11 +170,4 @@ def aligned_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Se
             for name, cell, width in zip(header, line, widths, strict=True)
         ).rstrip()
         for line in lines
-    )
-
-
-def visible(text: str) -> str:
-    """Return `text` with unprintable characters escaped (`\\x1b`), so that a terminal shows and does not obey them."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
     )

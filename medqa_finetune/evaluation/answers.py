@@ -23,6 +23,7 @@ class Answer:
         references: Right answers, one at least; each may be empty (it then scores 0).
         prediction: What the model said; may be empty (it then scores 0, and is never left out).
         hit_limit: Whether it was cut at `evaluate.max_new_tokens`; None when not known.
+        timed_out: Whether it was cut off by `evaluate.timeout_seconds`; None when not known.
         prediction_tokens: Tokens generated, padding not counted.
         reference_nll: Negative log-likelihood of the first reference under the model, summed over its tokens, in nats.
         reference_tokens: Number of those tokens.
@@ -33,6 +34,7 @@ class Answer:
     references: tuple[str, ...]
     prediction: str
     hit_limit: bool | None = None
+    timed_out: bool | None = None
     prediction_tokens: int | None = None
     reference_nll: float | None = None
     reference_tokens: int | None = None
@@ -44,7 +46,7 @@ def to_row(answer: Answer) -> dict[str, Any]:
     row: dict[str, Any] = {"id": answer.id, "question": answer.question}
     row |= {"reference": answer.references[0]} if one else {"references": list(answer.references)}
     row["prediction"] = answer.prediction
-    for key in ("hit_limit", "prediction_tokens", "reference_nll", "reference_tokens"):
+    for key in ("hit_limit", "timed_out", "prediction_tokens", "reference_nll", "reference_tokens"):
         row[key] = getattr(answer, key)
     return row
 
@@ -71,6 +73,7 @@ def from_row(row: dict[str, Any], where: str) -> Answer:
         references=_references(row, where),
         prediction=_text(row[prediction_key], prediction_key, where),
         hit_limit=_optional(row, "hit_limit", bool, where),
+        timed_out=_optional(row, "timed_out", bool, where),
         prediction_tokens=_optional(row, "prediction_tokens", int, where),
         reference_nll=nll,
         reference_tokens=tokens,

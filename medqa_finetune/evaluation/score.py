@@ -42,7 +42,8 @@ def score_answers(answers: Sequence[Answer], metrics: Sequence[str]) -> tuple[Ev
         n=len(answers),
         scores=scores,
         empty_rate=sum(map(is_empty, (answer.prediction for answer in answers))) / len(answers),
-        truncated_rate=_truncated_rate(answers),
+        truncated_rate=_share([answer.hit_limit for answer in answers]),
+        timed_out_rate=_share([answer.timed_out for answer in answers]),
         repetition_rate=_repetition_rate(answers),
     )
     return record, rows
@@ -53,9 +54,9 @@ def is_empty(text: str) -> bool:
     return not any(character.isprintable() and not character.isspace() for character in text)
 
 
-def _truncated_rate(answers: Sequence[Answer]) -> float | None:
-    known = [answer.hit_limit for answer in answers if answer.hit_limit is not None]
-    return sum(known) / len(answers) if len(known) == len(answers) else None
+def _share(marks: Sequence[bool | None]) -> float | None:
+    known = [mark for mark in marks if mark is not None]
+    return sum(known) / len(marks) if len(known) == len(marks) else None
 
 
 def _repetition_rate(answers: Sequence[Answer]) -> float | None:

@@ -147,14 +147,23 @@ def load_base(
             f"{folder}: the weights do not fit config.json: {wrong[0]} is missing or of another shape "
             f"({len(wrong)} in all). Download the model again."
         )
+    check_vocabulary(folder, model, tokenizer)
+    _keep_precision(model)
+    return cast(PreTrainedModel, model)
+
+
+def check_vocabulary(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that the model has a row of its embedding for every token.
+
+    Raises:
+        ModelError: it has not.
+    """
     rows = int(cast(Any, model.get_input_embeddings()).weight.shape[0])
     if rows < len(tokenizer):
         raise ModelError(
             f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model's embedding {rows} rows; "
             "they do not belong together."
         )
-    _keep_precision(model)
-    return cast(PreTrainedModel, model)
 
 
 def _keep_precision(model: torch.nn.Module) -> None:
@@ -165,7 +174,7 @@ def _keep_precision(model: torch.nn.Module) -> None:
     """
     for part in model.modules():
         if hasattr(part, "support_avx512bf16_for_cpu"):
-            part.support_avx512bf16_for_cpu = False
+            setattr(part, "support_avx512bf16_for_cpu", False)  # noqa: B010 (mypy takes it for a submodule)
 
 
 def _misshapen_layers(model: torch.nn.Module) -> list[str]:

@@ -15,13 +15,18 @@ PACKAGES = (
 
 def describe_environment(device: str, precision: str | None) -> Environment:
     """Return versions, device, precision, commit and command of this process."""
+    return Environment(installed_versions(), device, precision, commit_of_code(), _command())
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of Python and of every package that can change a result."""
     versions = {"python": sys.version.split()[0]}
     for package in PACKAGES:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return Environment(versions, device, precision, commit_of_code(), _command())
+    return versions
 
 
 def _command() -> list[str]:

@@ -112,14 +112,19 @@ class RunDir:
             lock.release()
 
     def is_locked(self) -> bool:
-        """Say whether a process works on the run just now; nothing is written, not even the folder."""
+        """Say whether a process works on the run just now; nothing is written, not even the folder.
+
+        A lock that cannot be opened is nobody's: who starts the run is told what is wrong with it.
+        """
         if not self._lock_path().is_file():
             return False
         try:
-            with self.lock(patience=0):
+            with FileLock(self._lock_path()).acquire(timeout=0):
                 return False
-        except RunError:
+        except Timeout:
             return True
+        except OSError:
+            return False
 
     def _lock_path(self) -> Path:
         # Absolute, for the folder may be given as `.`, which has no name to call the lock after.
@@ -178,16 +183,29 @@ class RunDir:
         """Append answered questions to `predictions.jsonl`; they survive a crash from here on."""
         append_lines(self.predictions_path, rows)
 
+    def log_answered(self, row: dict[str, Any]) -> None:
+        """Append one line to `answering.jsonl`."""
+        append_lines(self.answering_path, [row])
+
+    def read_answered(self) -> list[dict[str, Any]]:
+        """Return the lines of `answering.jsonl`, oldest first; a torn last line is left out."""
+        return read_lines(self.answering_path) if self.answering_path.is_file() else []
+
     def write_results(self, results: EvaluationRecord) -> None:
         """Write `eval_results.json`."""
         write_json(self.results_path, dataclasses.asdict(results))
 
-    def stamps(self) -> dict[str, FileStamp]:
+    def stamps(self, part: str = "") -> dict[str, FileStamp]:
         """Return size and sha256 of every file that a finished run is made of, by path relative to the folder.
 
         Left out are the record itself, the log, event files and checkpoints, which the results do not need.
+
+        Args:
+            part: Folder of the run to look at; all of them if empty.
         """
-        return stamps_below(self.path, leave_out=(RECORD_NAME, "log.txt", "tensorboard", "checkpoints"))
+        prefix = f"{part}/" if part else ""
+        found = stamps_below(self.path / part, leave_out=(RECORD_NAME, "log.txt", "tensorboard", "checkpoints"))
+        return {prefix + name: stamp for name, stamp in found.items()}
 
     def move_aside(self) -> Path:
         """Rename the folder to the first free `<name>.old-N`, and return the new path. Nothing is deleted."""
