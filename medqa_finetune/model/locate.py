@@ -1,13 +1,13 @@
 """Find a model's files and check that they are whole and safe, before anything heavy is imported."""
 
 import hashlib
-import json
 import os
 from importlib.resources import files
 from pathlib import Path
 
 from medqa_finetune.config.schema import EMBEDDED_PREFIX, ModelConfig
 from medqa_finetune.errors import ModelError
+from medqa_finetune.model.files import check_tokenizer_files, read_config, read_header, weight_files
 
 WHOLE_FILE_BYTES = 64 * 2**20
 NO_NETWORK = "HF_HUB_OFFLINE"
@@ -20,7 +20,8 @@ def locate_model(model: ModelConfig) -> Path:
     downloaded here: a run that starts is a run that has what it needs.
 
     Raises:
-        ModelError: there is no such folder, or it misses a file, or its weights are not safetensors.
+        ModelError: there is no such folder, or a file in it is missing, damaged or cut short, or its weights are not
+            safetensors.
     """
     folder = _embedded(model.path) if model.path.startswith(EMBEDDED_PREFIX) else Path(model.path).expanduser()
     if not folder.exists() and model.repository:
@@ -61,23 +62,10 @@ def _missing(model: ModelConfig) -> str:
 
 
 def _check_files(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder}: config.json is missing; a folder saved with save_pretrained is wanted.")
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError, TypeError):
-            raise ModelError(f"{index}: not a safetensors index. Download the model again.") from None
-        lost = [shard for shard in shards if not (folder / str(shard)).is_file()]
-        if lost:
-            raise ModelError(
-                f"{index} names {lost[0]}, which is missing ({len(lost)} of {len(shards)}). Download it again."
-            )
-    elif not (folder / "model.safetensors").is_file():
-        others = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
-        found = f" (found {', '.join(others[:3])}: pickled weights can run code and are not read)" if others else ""
-        raise ModelError(f"{folder}: model.safetensors is missing{found}; only safetensors weights are loaded.")
+    read_config(folder)
+    for path in weight_files(folder):
+        read_header(path)
+    check_tokenizer_files(folder)
 
 
 def fingerprint_model(folder: Path) -> str:

@@ -43,15 +43,22 @@ def _train_adapter(base: PreTrainedModel, method: MethodConfig) -> PreTrainedMod
         target_modules="all-linear" if modules == "all_linear" else list(modules),
         task_type="CAUSAL_LM",
     )
+    names = [name for name, _ in base.named_modules()]
+    # peft passes over a name that fits nothing as long as another one fits, and would train less than was asked for.
+    for module in [] if modules == "all_linear" else modules:
+        if not any(name == module or name.endswith(f".{module}") for name in names):
+            raise _no_such_module(base, method, f"no module is called {module}.")
     try:
         return cast(PreTrainedModel, get_peft_model(base, adapter))
     except ValueError as error:
-        parts = base.named_modules()
-        linear = sorted({name.rpartition(".")[2] for name, part in parts if isinstance(part, torch.nn.Linear)})
-        reason = str(error).splitlines()[0][:200]
-        raise ModelError(
-            f"method.target_modules={modules}: {reason} Linear layers here: {', '.join(linear)}."
-        ) from None
+        raise _no_such_module(base, method, str(error).splitlines()[0][:200]) from None
+
+
+def _no_such_module(base: PreTrainedModel, method: MethodConfig, reason: str) -> ModelError:
+    parts = base.named_modules()
+    linear = sorted({name.rpartition(".")[2] for name, part in parts if isinstance(part, torch.nn.Linear)})
+    key = f"method.target_modules={method.target_modules}"
+    return ModelError(f"{key}: {reason} Linear layers here: {', '.join(linear)}.")
 
 
 METHODS: dict[str, Callable[[PreTrainedModel, MethodConfig], PreTrainedModel]] = {

@@ -122,10 +122,16 @@ def test_rank_scale_and_dropout_are_those_of_the_method(micro_model: Path) -> No
     assert layer.lora_dropout["default"].p == 0.25
 
 
-def test_unknown_module_names_the_linear_layers_there_are(micro_model: Path) -> None:
+@pytest.mark.parametrize(
+    "modules",
+    [["query_key_value"], ["q_proj", "query_key_value"], ["input_layernorm"]],
+    ids=["none fits", "one of two fits", "no matrix"],
+)
+def test_unknown_module_names_the_linear_layers_there_are(modules: list[str], micro_model: Path) -> None:
     with pytest.raises(ModelError) as caught:
-        apply_method(base(micro_model, lora()), lora(target_modules=["query_key_value"]))
+        apply_method(base(micro_model, lora()), lora(target_modules=modules))
     message = str(caught.value)
-    assert "method.target_modules=['query_key_value']" in message
+    assert f"method.target_modules={modules}" in message
+    assert modules[-1] in message or "not supported" in message
     for name in [*ATTENTION, "gate_proj", "up_proj", "down_proj"]:
         assert name in message

@@ -10,6 +10,8 @@ from typing import Any
 import huggingface_hub
 import pytest
 
+# A safetensors file without tensors: the length of its header, and the header.
+EMPTY = "\2" + 7 * "\0" + "{}"
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
 
 
@@ -27,7 +29,7 @@ class FakeHub:
         folder.mkdir(parents=True, exist_ok=True)
         index = json.dumps({"weight_map": {f"layer{i}": shard for i, shard in enumerate(SHARDS)}})
         contents = {"config.json": "{}", "tokenizer.json": "{}", "model.safetensors.index.json": index}
-        contents |= dict.fromkeys(SHARDS, "weights")
+        contents |= dict.fromkeys(SHARDS, EMPTY)
         for name, content in list(contents.items())[: self.files]:
             (folder / name).write_text(content)
         if self.error is not None:

@@ -1,0 +1,227 @@
+"""How much memory and disk a method takes with a model, reckoned from the model's files, before anything is loaded.
+
+Counts of weights are exact for dense decoder models. Memory is reckoned for the worst case: every pair of a micro-batch
+is `train.max_length` tokens of answer.
+"""
+
+import re
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Literal
+
+from medqa_finetune.config.schema import Config, MethodConfig
+from medqa_finetune.model.files import read_config, read_tensors, weight_files
+
+FP32 = 4
+# Bits of a quantized weight with its scales. 4 bits and an fp32 scale per 64 weights; with double quantization 8 bits
+# per 64 and an fp32 per 64 * 256 (Dettmers et al. 2023, arXiv:2305.14314, section 3). int8 has one fp32 scale per row,
+# which is next to nothing (Dettmers et al. 2022, arXiv:2208.07339).
+QUANTIZED_BITS = {"nf4": 4 + 32 / 64, "fp4": 4 + 32 / 64, "int8": 8.0}
+DOUBLE_QUANTIZED_BITS = 4 + 8 / 64 + 32 / (64 * 256)
+# Averages that an optimizer keeps per weight; two (Adam) where nothing is said here.
+AVERAGES = {"sgd": 0, "adafactor": 0, "adagrad": 1, "rmsprop": 1, "lion": 1, "ademamix": 3}
+# 8-bit averages have an fp32 scale per 256 (bitsandbytes).
+AVERAGE_BYTES, AVERAGE_BYTES_8BIT = 4.0, 1 + 4 / 256
+# What backward needs of a layer, as a multiple of the inputs and outputs of its linear layers, by bytes per number.
+# Counted with torch's saved-tensor hooks on Qwen2 and Llama layers, adapters with dropout on all linear layers (nothing
+# is dearer): 2.18 to 2.23 under bf16 autocast, 1.68 in fp32. Norms and dropout masks are fp32 under autocast as well.
+KEPT_FOR_BACKWARD = {2: 2.25, 4: 1.75}
+# fp32 numbers alive at once per logit: its log-probability, the gradient of that, and the gradient of the logit.
+LOGIT_BYTES = 3 * FP32
+# What CUDA and its libraries take before the first tensor.
+CONTEXT_BYTES = 2**29
+# Position embeddings, in the models that learn them.
+POSITIONS = ("wpe", "embed_positions", "position_embeddings")
+WEIGHT = ".weight"
+# Two newest and the best one; another is being written (training/checkpoints.py).
+CHECKPOINTS_KEPT = 3
+# UTF-8 bytes that a token of Chinese text is at most, on average; a generous bound for predictions.
+BYTES_PER_TOKEN = 8
+# Log, curves, events, record.
+SMALL_FILES_BYTES = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run would compute.
+
+    Attributes:
+        type: `cuda` or `cpu`.
+        name: For people.
+        memory_bytes: Of the card, the smallest where there are several; of the whole machine without one.
+    """
+
+    type: Literal["cuda", "cpu"]
+    name: str
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """What of a model's size matters here.
+
+    Attributes:
+        parameters: Weights, shared ones counted once.
+        matrices: (rows, columns) of every matrix, by the name of its module.
+        embeddings: Names of those that are no linear layers of the body: token and position embeddings, and the head.
+        layers: Number of transformer layers.
+        vocabulary: Rows of the token embedding.
+        hidden: Its columns.
+        other_bytes: Size of the files that are no weights, the tokenizer's above all.
+    """
+
+    parameters: int
+    matrices: dict[str, tuple[int, int]]
+    embeddings: frozenset[str]
+    layers: int
+    vocabulary: int
+    hidden: int
+    other_bytes: int
+
+    @property
+    def linear(self) -> dict[str, tuple[int, int]]:
+        """The linear layers of the body: what is quantized, and what `all_linear` adapts."""
+        return {name: shape for name, shape in self.matrices.items() if name not in self.embeddings}
+
+    @property
+    def linear_weights(self) -> int:
+        """Weights of the linear layers, biases left out."""
+        return sum(rows * columns for rows, columns in self.linear.values())
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that training needs at its peak, by what for."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    logits: int
+    context: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(astuple(self))
+
+
+def read_size(folder: Path) -> ModelSize | None:
+    """Return a model's size as its files give it; None where they do not say it (no token embedding is found).
+
+    Raises:
+        ModelError: a file is missing or damaged.
+    """
+    settings, tensors = read_config(folder), read_tensors(folder)
+    vocabulary = settings.get("vocab_size", _below(settings, "text_config").get("vocab_size"))
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    matrices = {
+        name.removesuffix(WEIGHT): (shape[0], shape[1])
+        for name, shape in shapes.items()
+        if name.endswith(WEIGHT) and len(shape) == 2
+    }
+    by_token = [name for name, (rows, _) in matrices.items() if rows == vocabulary]
+    if not by_token:
+        return None
+    # Some files hold the head although it shares its weights with the embedding.
+    is_copy = settings.get("tie_word_embeddings") is True and len(by_token) > 1
+    copied = tensors[by_token[-1] + WEIGHT].numbers if is_copy else 0
+    numbers = [int(found[1]) for name in matrices if (found := re.search(r"\.(\d+)\.", name))]
+    weights = {path.name for path in weight_files(folder)}
+    return ModelSize(
+        parameters=sum(tensor.numbers for tensor in tensors.values()) - copied,
+        matrices=matrices,
+        embeddings=frozenset([*by_token, *(name for name in matrices if name.split(".")[-1] in POSITIONS)]),
+        layers=max(numbers, default=0) + 1,
+        vocabulary=int(vocabulary),
+        hidden=matrices[by_token[0]][1],
+        other_bytes=sum(p.stat().st_size for p in folder.iterdir() if p.is_file() and p.name not in weights),
+    )
+
+
+def _below(settings: dict[str, object], key: str) -> dict[str, object]:
+    inner = settings.get(key)
+    return inner if isinstance(inner, dict) else {}
+
+
+def trainable_parameters(size: ModelSize, method: MethodConfig) -> int:
+    """Return the number of weights that the method trains.
+
+    An adapter of rank r has r rows and r columns for each matrix that it adapts, r * (rows + columns) weights
+    (Hu et al. 2021, arXiv:2106.09685, section 4.1).
+    """
+    if method.trains == "nothing":
+        return 0
+    if method.trains == "all":
+        return size.parameters
+    modules = method.target_modules
+    adapted = size.linear if modules == "all_linear" else _named(size.matrices, list(modules))
+    return int(method.rank) * sum(rows + columns for rows, columns in adapted.values())
+
+
+def _named(matrices: dict[str, tuple[int, int]], modules: list[str]) -> dict[str, tuple[int, int]]:
+    """Return the matrices that peft takes these names for: a whole path, or the end of one."""
+    return {
+        name: shape
+        for name, shape in matrices.items()
+        if any(name == module or name.endswith(f".{module}") for module in modules)
+    }
+
+
+def optimizer_bytes_per_weight(name: str) -> float:
+    """Return the bytes of state that a transformers optimizer keeps per trained weight (`adamw_torch`: 8)."""
+    averages = next((number for family, number in AVERAGES.items() if family in name), 2)
+    return averages * (AVERAGE_BYTES_8BIT if "8bit" in name else AVERAGE_BYTES)
+
+
+def checkpoint_bytes(size: ModelSize, method: MethodConfig, *, cuda: bool) -> int:
+    """Return the size of one checkpoint: the trained weights in fp32, and the optimizer's state."""
+    optimizer = method.optimizer if cuda else method.optimizer_without_cuda
+    return round(trainable_parameters(size, method) * (FP32 + optimizer_bytes_per_weight(optimizer)))
+
+
+def run_bytes(size: ModelSize, config: Config, *, cuda: bool) -> int:
+    """Return what a finished run takes on disk at most, prepared data left out."""
+    questions = min(config.test_size, config.evaluate.max_samples or config.test_size)
+    predictions = questions * (config.train.max_length + config.evaluate.max_new_tokens) * BYTES_PER_TOKEN
+    if config.method.trains == "nothing":
+        return predictions + SMALL_FILES_BYTES
+    adapter = trainable_parameters(size, config.method) * FP32 + size.other_bytes
+    return (
+        CHECKPOINTS_KEPT * checkpoint_bytes(size, config.method, cuda=cuda) + adapter + predictions + SMALL_FILES_BYTES
+    )
+
+
+def training_memory(size: ModelSize, config: Config, machine: Machine) -> Memory:
+    """Return what training takes at its peak, if a micro-batch of the longest pairs comes up.
+
+    Gradient checkpointing keeps the input of every layer, and all of one layer at a time (Chen et al. 2016,
+    arXiv:1604.06174).
+    """
+    cuda, method, train = machine.type == "cuda", config.method, config.train
+    width = FP32 if config.precision == "fp32" or (config.precision == "auto" and not cuda) else 2
+    trained = trainable_parameters(size, method)
+    optimizer = method.optimizer if cuda else method.optimizer_without_cuda
+    tokens = train.micro_batch * train.max_length
+    whole = tokens * sum(map(sum, size.linear.values())) * width * KEPT_FOR_BACKWARD[width]
+    inputs = tokens * size.hidden * size.layers * width
+    return Memory(
+        weights=_weight_bytes(size, method, width) + (trained * FP32 if method.trains == "adapter" else 0),
+        gradients=trained * FP32,
+        optimizer=round(trained * optimizer_bytes_per_weight(optimizer)),
+        activations=round(inputs + whole / size.layers if train.gradient_checkpointing else whole),
+        logits=tokens * size.vocabulary * LOGIT_BYTES,
+        context=CONTEXT_BYTES if cuda else 0,
+    )
+
+
+def _weight_bytes(size: ModelSize, method: MethodConfig, width: int) -> int:
+    """Return how many bytes the base takes: linear layers quantized or not, the rest in the run's precision."""
+    if method.trains == "all":
+        # fp32, and under autocast a copy of every matrix in half precision.
+        return size.parameters * FP32 + (size.linear_weights * width if width < FP32 else 0)
+    if method.quantization == "none":
+        return size.parameters * width
+    doubled = method.double_quantization and method.quantization != "int8"
+    bits = DOUBLE_QUANTIZED_BITS if doubled else QUANTIZED_BITS[method.quantization]
+    return round(size.linear_weights * bits / 8) + (size.parameters - size.linear_weights) * width

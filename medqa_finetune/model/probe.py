@@ -1,0 +1,209 @@
+"""Try what a run will need: a device that computes, a quantization that works, a model that can be built."""
+
+import difflib
+import os
+import shutil
+import subprocess
+import warnings
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, cast
+
+import psutil
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.training_args import OptimizerNames
+
+from medqa_finetune.config.schema import MethodConfig
+from medqa_finetune.errors import ModelError
+from medqa_finetune.model.estimate import Machine
+from medqa_finetune.model.files import read_config
+from medqa_finetune.model.load import check_vocabulary, choose_device, load_tokenizer
+from medqa_finetune.model.methods import apply_method
+
+# What says that no GPU is wanted, from people and from schedulers.
+NO_DEVICES = ("", "-1", "nodevfiles", "none", "void")
+SMI_SECONDS = 60.0
+DEVICES = Path("/dev")
+# Twice the block of 64 weights that 4-bit quantization works in.
+TRIAL_WIDTH = 128
+# 4 bits err by a sixth of the largest weight of a block at most, 8 bits by less.
+WORST_SHARE = 0.25
+
+
+def probe(precisions: Collection[str], quantizations: Collection[str]) -> Machine:
+    """Compute on the device in every precision, and with every quantization.
+
+    Raises:
+        ModelError: a GPU is there that torch cannot use, or the device has no such precision or quantization; all
+            faults at once.
+    """
+    machine = _find_machine()
+    faults = [
+        *(_fault(choose_device, precision) for precision in precisions),
+        *(_fault(try_quantization, name, machine.type) for name in quantizations if name != "none"),
+    ]
+    found = [fault for fault in faults if fault]
+    if found:
+        raise ModelError("\n".join(found))
+    return machine
+
+
+def _fault(check: Callable[..., object], *arguments: str) -> str | None:
+    try:
+        check(*arguments)
+    except ModelError as error:
+        return str(error)
+    return None
+
+
+def _find_machine() -> Machine:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        usable = torch.cuda.is_available()
+    if not usable:
+        _refuse_unused_gpu([str(warning.message) for warning in caught])
+        return Machine("cpu", f"CPU, {torch.get_num_threads()} threads", psutil.virtual_memory().total)
+    name = "GPU"
+    try:
+        name = torch.cuda.get_device_name()
+        ones = torch.ones(TRIAL_WIDTH, TRIAL_WIDTH, device="cuda")
+        if (ones @ ones)[0, 0].item() != TRIAL_WIDTH:
+            raise ModelError(f"{name}: it computes wrongly (ones times ones is not {TRIAL_WIDTH}).")
+        cards = range(torch.cuda.device_count())
+        memory = min(int(torch.cuda.get_device_properties(card).total_memory) for card in cards)
+    except RuntimeError as error:
+        raise ModelError(f"{name} cannot be used ({_in_one_line(error)}). {_cpu_on_purpose()}") from None
+    return Machine("cuda", name, memory)
+
+
+def _refuse_unused_gpu(reasons: list[str]) -> None:
+    """Refuse to compute on the CPU where there is a GPU, unless the user hid it: that would take days, not hours.
+
+    Raises:
+        ModelError: says what shows the GPU, and why torch cannot use it, as far as it is known.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.strip().lower() in NO_DEVICES:
+        return
+    shown = f"CUDA_VISIBLE_DEVICES={visible} names a GPU" if visible is not None else _shown_by_driver()
+    if shown is None:
+        return
+    if torch.version.cuda is None and torch.version.hip is None:
+        reason = f"this torch ({torch.__version__}) is built for the CPU alone; install one that is built for CUDA"
+    else:
+        reason = " ".join(" ".join(reasons).split())[:300] or "torch does not say why"
+    raise ModelError(f"{shown}, and torch cannot use it: {reason.rstrip('.')}. {_cpu_on_purpose()}")
+
+
+def _cpu_on_purpose() -> str:
+    return "To compute on the CPU on purpose, set CUDA_VISIBLE_DEVICES= (empty)."
+
+
+def _shown_by_driver() -> str | None:
+    """Return what shows that an NVIDIA GPU is there, or None if nothing does."""
+    if any(DEVICES.glob("nvidia[0-9]*")):
+        return "there is an NVIDIA GPU"
+    if shutil.which("nvidia-smi") is None:
+        return None
+    try:
+        asked = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, errors="replace", timeout=SMI_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"nvidia-smi is installed and does not answer ({type(error).__name__})"
+    said = " ".join(f"{asked.stdout} {asked.stderr}".split())[:200]
+    if asked.returncode == 0:
+        return f"nvidia-smi shows a GPU ({said.partition('(')[0].strip()})" if "GPU " in said else None
+    # The driver works, and has nothing to drive.
+    return None if "no devices" in said.lower() else f"nvidia-smi is installed and fails ({said or 'without a word'})"
+
+
+def try_quantization(quantization: str, device: str) -> None:
+    """Quantize a small layer and run it forwards and backwards, as training will.
+
+    Raises:
+        ModelError: bitsandbytes is missing, its native library does not load, or it cannot do this on the device.
+    """
+    try:
+        exact, found = _quantized_and_exact(quantization, device)
+    except Exception as error:  # a missing library shows as ImportError, OSError, RuntimeError, AttributeError, …
+        raise ModelError(
+            f"method.quantization={quantization} does not work on this {device.upper()} "
+            f"({type(error).__name__}: {_in_one_line(error)}). Run `python -m bitsandbytes`, install the bitsandbytes "
+            "that fits this torch, or choose method=lora."
+        ) from None
+    share = ((found - exact).abs().max() / exact.abs().max()).item()
+    if not share < WORST_SHARE:
+        raise ModelError(
+            f"method.quantization={quantization} computes wrongly on this {device.upper()} (weights err by {share:.0%} "
+            "of the largest). Install another bitsandbytes, or choose method=lora."
+        )
+
+
+def _quantized_and_exact(quantization: str, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the weights of a layer, and the same as they come out of multiplying with them once quantized."""
+    import bitsandbytes
+
+    width, layers = TRIAL_WIDTH, cast(Any, bitsandbytes.nn)
+    if quantization == "int8":
+        layer = layers.Linear8bitLt(width, width, bias=False, has_fp16_weights=False)
+    else:
+        layer = layers.Linear4bit(width, width, bias=False, quant_type=quantization)
+    exact = layer.weight.detach().float().clone()
+    rows = torch.eye(width, device=device, requires_grad=True)
+    found = layer.to(device)(rows)
+    found.sum().backward()
+    return exact, found.detach().float().cpu().T
+
+
+def check_model(folder: Path) -> PreTrainedTokenizerBase:
+    """Return a model's tokenizer, after all has been tried that needs no weights: refused as `load_model` would.
+
+    Raises:
+        ModelError: the tokenizer does not serve, transformers does not know the architecture, or tokenizer and model do
+            not belong together.
+    """
+    skeleton = build_skeleton(folder)
+    tokenizer = load_tokenizer(folder)
+    check_vocabulary(folder, skeleton, tokenizer)
+    return tokenizer
+
+
+def check_method(folder: Path, method: MethodConfig) -> None:
+    """Apply a method to a model without weights.
+
+    Raises:
+        ModelError: the model has not the modules that the method names, or transformers has no such optimizer.
+    """
+    known = [str(each.value) for each in OptimizerNames]
+    for key in ("optimizer", "optimizer_without_cuda"):
+        name = getattr(method, key)
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=3) or known
+            raise ModelError(f"method.{key}={name}: transformers has no such optimizer; it has {', '.join(close)}.")
+    apply_method(build_skeleton(folder), method)
+
+
+def build_skeleton(folder: Path) -> PreTrainedModel:
+    """Return the model that `config.json` describes, on the meta device: modules and shapes, no memory for weights.
+
+    Raises:
+        ModelError: transformers has no causal language model of this kind.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with torch.device("meta"):
+            return cast(PreTrainedModel, cast(Any, AutoModelForCausalLM).from_config(config, trust_remote_code=False))
+    except Exception as error:  # whatever a configuration class raises on what it reads
+        settings = read_config(folder)
+        own_code = "auto_map" in settings
+        reason = "code that comes with weights is never run" if own_code else _in_one_line(error).partition(". ")[0]
+        raise ModelError(
+            f"{folder}: transformers cannot build model_type={settings.get('model_type')} by itself ({reason}). "
+            "A causal language model that transformers knows is wanted."
+        ) from None
+
+
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,246 @@
+"""What can be known before a run starts: that its model, its machine and its disk will do. Nothing is written here.
+
+Started as a module, it examines what it reads from standard input, so that a launcher need not load torch itself.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from medqa_finetune.config.schema import Config, MethodConfig, ModelConfig
+from medqa_finetune.errors import ConfigError, MedQAError
+from medqa_finetune.model.estimate import (
+    Machine,
+    Memory,
+    ModelSize,
+    checkpoint_bytes,
+    read_size,
+    run_bytes,
+    training_memory,
+)
+from medqa_finetune.model.locate import locate_model
+from medqa_finetune.record.files import existing_part
+
+log = logging.getLogger(__name__)
+
+GIB = 2**30
+# Loading torch from a slow network disk takes minutes.
+EXAMINE_SECONDS = 600
+NOT_EXAMINED = "It cannot be known whether this machine will do:"
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one run needs examined; many runs of a matrix share one."""
+
+    folder: str
+    method: MethodConfig
+    precision: str
+    max_length: int
+
+
+class Findings(NamedTuple):
+    """What examining found: the machine, None where it cannot be used, and every fault."""
+
+    machine: Machine | None
+    faults: list[str]
+
+
+def preflight_matrix(configs: Sequence[Config]) -> None:
+    """Check all runs that a matrix is about to start; torch is loaded in a process that ends before they begin.
+
+    Raises:
+        ConfigError: with every fault of every run; one that several share is said once.
+    """
+    if configs:
+        _preflight(configs, examine_in_fresh_process)
+
+
+def preflight_run(config: Config) -> None:
+    """Check one run that is about to start, in this process.
+
+    Raises:
+        ConfigError: with every fault.
+    """
+    _preflight([config], examine)
+
+
+def _preflight(configs: Sequence[Config], examiner: Callable[[Sequence[Need]], Findings]) -> None:
+    folders = {config.model: locate_model(config.model) for config in configs}
+    sizes = {model: read_size(folder) for model, folder in folders.items()}
+    machine, faults = examiner(distinct_needs(configs, folders))
+    cuda = machine is not None and machine.type == "cuda"
+    faults = [*faults, *disk_faults([(config, sizes[config.model]) for config in configs], cuda=cuda)]
+    if faults:
+        raise ConfigError("\n".join(dict.fromkeys(faults)))
+    if machine is not None:
+        warn_about_memory([(config, sizes[config.model]) for config in configs], machine)
+
+
+def distinct_needs(configs: Iterable[Config], folders: Mapping[ModelConfig, Path]) -> list[Need]:
+    """Return what the runs need examined, each once."""
+    needs = [
+        Need(str(folders[config.model]), config.method, config.precision, config.train.max_length) for config in configs
+    ]
+    return list({json.dumps(asdict(need)): need for need in needs}.values())
+
+
+def examine(needs: Sequence[Need]) -> Findings:
+    """Load torch, and try in this process what the runs will do: tokenizers, methods, the device."""
+    # Threads that wait for each other sleep instead of spinning: on a machine that does something else as well,
+    # spinning threads train many times slower. Read once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Imported here, so that a launcher can import this file in a moment.
+    from medqa_finetune.data.encode import Encoder
+    from medqa_finetune.model.probe import check_method, check_model, probe
+
+    faults: list[str] = []
+    tokenizers: dict[str, Any] = {}
+    machine: Machine | None = None
+    with noting(faults):
+        machine = probe(
+            sorted({need.precision for need in needs}), sorted({need.method.quantization for need in needs})
+        )
+    for folder in {need.folder: None for need in needs}:
+        with noting(faults):
+            tokenizers[folder] = check_model(Path(folder))
+    for need in needs:
+        if need.folder in tokenizers:
+            with noting(faults):
+                Encoder(tokenizers[need.folder], need.max_length)
+            with noting(faults):
+                check_method(Path(need.folder), need.method)
+    return Findings(machine, faults)
+
+
+@contextmanager
+def noting(faults: list[str]) -> Iterator[None]:
+    """Note why the block is refused, and go on behind it."""
+    try:
+        yield
+    except MedQAError as error:
+        faults.append(str(error))
+
+
+def examine_in_fresh_process(needs: Sequence[Need]) -> Findings:
+    """Do the same in a process that ends afterwards: it takes its memory and its hold on the GPU with it."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "medqa_finetune.preflight"],
+            input=json.dumps([asdict(need) for need in needs]),
+            capture_output=True, encoding="utf-8", errors="replace", timeout=EXAMINE_SECONDS, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return Findings(None, [f"{NOT_EXAMINED} it took more than {EXAMINE_SECONDS // 60} minutes; does a GPU hang?"])
+    last = (done.stderr.strip().splitlines() or ["it left no message"])[-1][:300]
+    dead = f"{NOT_EXAMINED} the process that tries it {_ending(done.returncode)} ({last})."
+    return _answer(done.stdout) or Findings(None, [dead])
+
+
+def _answer(printed: str) -> Findings | None:
+    """Return the findings in the last line that a process printed; None if it did not come so far."""
+    try:
+        found = json.loads(printed.splitlines()[-1])
+    except (IndexError, ValueError):
+        return None
+    return Findings(found["machine"] and Machine(**found["machine"]), found["faults"])
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    names = {each.value: each.name for each in signal.Signals}
+    return f"was killed by {names.get(-code, f'signal {-code}')}"
+
+
+def disk_faults(runs: Iterable[tuple[Config, ModelSize | None]], *, cuda: bool) -> Iterator[str]:
+    """Yield a fault for every disk on which the runs will not fit."""
+    by_disk: dict[int, list[tuple[Config, ModelSize]]] = {}
+    for config, size in runs:
+        if size is not None:
+            by_disk.setdefault(disk_of(config.run_path), []).append((config, size))
+    for there in by_disk.values():
+        config = there[0][0]
+        free = shutil.disk_usage(existing_part(config.run_path)).free
+        needed = sum(max(0, run_bytes(size, each, cuda=cuda) - _bytes_there(each)) for each, size in there)
+        # One more checkpoint is on disk while it is being written.
+        needed += max(checkpoint_bytes(size, each.method, cuda=cuda) for each, size in there)
+        if needed > free:
+            runs_there = f"{len(there)} run{'s' * (len(there) > 1)}"
+            yield (
+                f"outputs={config.outputs}: {runs_there} may need {in_units(needed)} there, for checkpoints above all, "
+                f"and {in_units(free)} are free. Make room, or give outputs=DIR on another disk."
+            )
+
+
+def disk_of(path: Path) -> int:
+    """Return the number of the disk on which a path lies, or will lie once it is made."""
+    return existing_part(path).stat().st_dev
+
+
+def in_units(count: int) -> str:
+    """Return a number of bytes for people."""
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / 2**20:.1f} MiB"
+
+
+def _bytes_there(config: Config) -> int:
+    """Return what an earlier attempt at the run has on disk already; what is moved aside stays there, so it is none."""
+    if config.overwrite:
+        return 0
+    found = 0
+    for path in config.run_path.rglob("*"):
+        with contextlib.suppress(OSError):  # gone in this very moment
+            found += path.stat().st_size if path.is_file() else 0
+    return found
+
+
+def warn_about_memory(runs: Iterable[tuple[Config, ModelSize | None]], machine: Machine) -> None:
+    """Warn, once for every method and model, where training may need more memory than there is."""
+    dearest: dict[tuple[str, str], tuple[Config, Memory]] = {}
+    for config, size in runs:
+        if size is not None and config.method.trains != "nothing":
+            memory = training_memory(size, config, machine)
+            key = (config.method.name, config.model.title)
+            if key not in dearest or dearest[key][1].total < memory.total:
+                dearest[key] = (config, memory)
+    for config, memory in dearest.values():
+        if memory.total > machine.memory_bytes:
+            log.warning("%s", memory_warning(config, memory, machine))
+
+
+def memory_warning(config: Config, memory: Memory, machine: Machine) -> str:
+    """Say what training may need and for what, and what would need less."""
+    parts = ", ".join(f"{name} {count / GIB:.1f}" for name, count in asdict(memory).items() if count >= GIB / 20)
+    remedies = {
+        "train.gradient_checkpointing=true": not config.train.gradient_checkpointing,
+        "a smaller train.micro_batch (the effective batch stays)": config.train.micro_batch > 1,
+        "method=qlora": config.method.quantization == "none",
+        "a shorter train.max_length": True,
+    }
+    return (
+        f"method={config.method.name} with {config.model.title} may need {memory.total / GIB:.1f} GiB ({parts}) where "
+        f"{config.train.micro_batch} pairs of train.max_length={config.train.max_length} come together; {machine.name} "
+        f"has {machine.memory_bytes / GIB:.1f}. Less is needed with "
+        f"{' or '.join(remedy for remedy, helps in remedies.items() if helps)}."
+    )
+
+
+def main() -> None:
+    """Examine the needs on standard input, and print what was found as one line of JSON."""
+    needs = [Need(**{**each, "method": MethodConfig(**each["method"])}) for each in json.load(sys.stdin)]
+    machine, faults = examine(needs)
+    print(json.dumps({"machine": machine and asdict(machine), "faults": faults}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+"""What a method is reckoned to take, against published figures and against what is measured."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from medqa_finetune.config.schema import MethodConfig
+from medqa_finetune.model.estimate import (
+    CHECKPOINTS_KEPT,
+    CONTEXT_BYTES,
+    Machine,
+    ModelSize,
+    checkpoint_bytes,
+    optimizer_bytes_per_weight,
+    read_size,
+    run_bytes,
+    trainable_parameters,
+    training_memory,
+)
+from medqa_finetune.model.load import Device, load_base, load_tokenizer
+from medqa_finetune.model.methods import apply_method, count_parameters
+from medqa_finetune.training.batches import answer_loss, concatenate
+from tests.config.builders import VALID, changed
+
+ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
+QWEN_3B = 3_085_938_688
+LORA = MethodConfig(name="lora")
+QLORA = MethodConfig(name="qlora", quantization="nf4", double_quantization=True, optimizer="paged_adamw_8bit")
+FULL = MethodConfig(name="full", trains="all")
+NONE = MethodConfig(name="none", trains="nothing")
+CPU = Machine("cpu", "CPU", 2**34)
+T4 = Machine("cuda", "Tesla T4", 15_637_086_208)
+
+
+def size_of(folder: Path) -> ModelSize:
+    size = read_size(folder)
+    assert size is not None
+    return size
+
+
+def write_shapes(folder: Path, config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> Path:
+    """Write a model of given shapes whose weights are a hole in the file: as large as the real one, and empty."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        start, end = end, end + 2 * torch.Size(shape).numel()
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def qwen_3b(tmp_path_factory: pytest.TempPathFactory) -> ModelSize:
+    """Qwen2.5-3B-Instruct, by its published config.json."""
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (151936, 2048), "model.norm.weight": (2048,)}
+    for layer in range(36):
+        for name, shape in {
+            "self_attn.q_proj.weight": (2048, 2048), "self_attn.q_proj.bias": (2048,),
+            "self_attn.k_proj.weight": (256, 2048), "self_attn.k_proj.bias": (256,),
+            "self_attn.v_proj.weight": (256, 2048), "self_attn.v_proj.bias": (256,),
+            "self_attn.o_proj.weight": (2048, 2048), "mlp.gate_proj.weight": (11008, 2048),
+            "mlp.up_proj.weight": (11008, 2048), "mlp.down_proj.weight": (2048, 11008),
+            "input_layernorm.weight": (2048,), "post_attention_layernorm.weight": (2048,),
+        }.items():  # fmt: skip
+            shapes[f"model.layers.{layer}.{name}"] = shape
+    config = {"vocab_size": 151936, "tie_word_embeddings": True}
+    return size_of(write_shapes(tmp_path_factory.mktemp("qwen") / "3b", config, shapes))
+
+
+def test_size_of_qwen_3b(qwen_3b: ModelSize) -> None:
+    assert (qwen_3b.parameters, qwen_3b.layers, qwen_3b.hidden) == (QWEN_3B, 36, 2048)
+    assert len(qwen_3b.linear) == 36 * 7
+
+
+@pytest.mark.parametrize(
+    ("method", "trainable"),
+    [
+        # As peft counts them, see test_methods.py.
+        (LORA, 29_933_568),
+        (MethodConfig(name="lora", target_modules=ATTENTION), 7_372_800),
+        (MethodConfig(name="lora", target_modules=["layers.0.self_attn.q_proj"]), 16 * 4096),
+        (FULL, QWEN_3B),
+        (NONE, 0),
+    ],
+    ids=["all_linear", "attention", "one", "full", "none"],
+)
+def test_trainable_weights_of_qwen_3b(method: MethodConfig, trainable: int, qwen_3b: ModelSize) -> None:
+    assert trainable_parameters(qwen_3b, method) == trainable
+
+
+@pytest.mark.parametrize("trains", ["adapter", "all", "nothing"])
+@pytest.mark.parametrize("modules", ["all_linear", ATTENTION, ["down_proj", "layers.1.mlp.up_proj"]])
+def test_weights_are_counted_as_torch_and_peft_count_them(trains: str, modules: Any, micro_model: Path) -> None:
+    method = MethodConfig(name="m", trains=trains, rank=3, target_modules=modules)
+    base = load_base(micro_model, method, Device("cpu", "CPU", "fp32"), load_tokenizer(micro_model))
+    size = size_of(micro_model)
+    assert size.parameters == count_parameters(base)
+    assert trainable_parameters(size, method) == count_parameters(apply_method(base, method), trainable_only=True)
+
+
+def test_a_head_that_is_stored_beside_the_embedding_it_shares_is_counted_once(
+    tmp_path: Path, micro_model: Path
+) -> None:
+    folder = Path(shutil.copytree(micro_model, tmp_path / "model"))
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {"lm_head.weight": weights["model.embed_tokens.weight"].clone()}, folder / "model.safetensors")
+    assert size_of(folder).parameters == size_of(micro_model).parameters
+    assert trainable_parameters(size_of(folder), LORA) == trainable_parameters(size_of(micro_model), LORA)
+    config = json.loads((folder / "config.json").read_text()) | {"tie_word_embeddings": False}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert size_of(folder).parameters == size_of(micro_model).parameters + 300 * 64
+
+
+def test_position_embeddings_are_not_adapted(tmp_path: Path) -> None:
+    shapes = {"wte.weight": (50, 8), "wpe.weight": (16, 8), "h.0.attn.c_attn.weight": (8, 24), "h.0.ln.weight": (8,)}
+    size = size_of(write_shapes(tmp_path / "gpt2", {"vocab_size": 50}, shapes))
+    assert list(size.linear) == ["h.0.attn.c_attn"]
+
+
+def test_the_vocabulary_may_stand_below_text_config(tmp_path: Path) -> None:
+    folder = write_shapes(tmp_path / "m", {"text_config": {"vocab_size": 50}}, {"embed.weight": (50, 8)})
+    assert size_of(folder).vocabulary == 50
+
+
+@pytest.mark.parametrize("config", [{}, {"vocab_size": None}, {"vocab_size": 51}, {"text_config": 3}], ids=str)
+def test_a_model_whose_files_do_not_say_has_no_size(config: dict[str, Any], tmp_path: Path) -> None:
+    assert read_size(write_shapes(tmp_path / "m", config, {"embed.weight": (50, 8)})) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "bytes_per_weight"),
+    [
+        ("adamw_torch", 8), ("adamw_torch_fused", 8), ("paged_adamw_32bit", 8), ("paged_adamw_8bit", 2),
+        ("adamw_8bit", 2), ("lion_32bit", 4), ("paged_lion_8bit", 1), ("sgd", 0), ("adafactor", 0), ("ademamix", 12),
+    ],
+)  # fmt: skip
+def test_bytes_that_an_optimizer_keeps_per_weight(name: str, bytes_per_weight: float) -> None:
+    assert optimizer_bytes_per_weight(name) == pytest.approx(bytes_per_weight, rel=0.02)
+
+
+@pytest.mark.parametrize("trains", ["adapter", "all"])
+def test_a_checkpoint_is_as_large_as_reckoned(trains: str, tmp_path: Path, micro_model: Path) -> None:
+    method = MethodConfig(name="m", trains=trains, rank=64)
+    base = load_base(micro_model, method, Device("cpu", "CPU", "fp32"), load_tokenizer(micro_model))
+    model = apply_method(base, method)
+    optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad])
+    for weight in model.parameters():
+        weight.grad = torch.ones_like(weight) if weight.requires_grad else None
+    optimizer.step()
+    torch.save(optimizer.state_dict(), tmp_path / "optimizer.pt")
+    model.save_pretrained(tmp_path)
+    written = sum(path.stat().st_size for path in tmp_path.iterdir() if path.suffix in (".pt", ".safetensors"))
+    assert checkpoint_bytes(size_of(micro_model), method, cuda=False) == pytest.approx(written, rel=0.1)
+
+
+def test_the_optimizer_of_the_device_is_reckoned_with(qwen_3b: ModelSize) -> None:
+    trained = trainable_parameters(qwen_3b, QLORA)
+    assert checkpoint_bytes(qwen_3b, QLORA, cuda=False) == 12 * trained
+    assert checkpoint_bytes(qwen_3b, QLORA, cuda=True) == pytest.approx(6 * trained, rel=0.01)
+
+
+def test_disk_of_a_run_grows_with_what_is_trained(qwen_3b: ModelSize) -> None:
+    none, lora, full = (run_bytes(qwen_3b, changed(VALID, method=method), cuda=False) for method in (NONE, LORA, FULL))
+    kept = CHECKPOINTS_KEPT * checkpoint_bytes(qwen_3b, LORA, cuda=False)
+    assert none < 50 * 2**20
+    assert kept < lora < kept * 1.2 + none
+    assert full > QWEN_3B * (3 * 12 + 4)
+
+
+def memory(size: ModelSize, machine: Machine = T4, **settings: Any) -> Any:
+    return training_memory(size, changed(VALID, **settings), machine)
+
+
+def test_memory_of_weights_by_the_way_they_are_held(qwen_3b: ModelSize) -> None:
+    adapter = 4 * 29_933_568
+    lora, qlora, int8, full, fp32 = (
+        memory(qwen_3b, method=method, precision=precision).weights
+        for method, precision in [
+            (LORA, "auto"), (QLORA, "auto"), (MethodConfig(name="i", quantization="int8"), "auto"), (FULL, "auto"),
+            (LORA, "fp32"),
+        ]
+    )  # fmt: skip
+    assert lora == 2 * QWEN_3B + adapter
+    assert fp32 == 4 * QWEN_3B + adapter
+    assert full >= 4 * QWEN_3B
+    # 4.127 bits for each of the 2,774,532,096 weights of the linear layers (QLoRA, section 3), 2 bytes for the rest.
+    assert qlora == pytest.approx(2_774_532_096 * 4.127 / 8 + (QWEN_3B - 2_774_532_096) * 2 + adapter, rel=1e-3)
+    assert int8 == 2_774_532_096 + (QWEN_3B - 2_774_532_096) * 2 + adapter
+
+
+def test_memory_without_a_gpu_is_in_fp32_and_has_no_context(qwen_3b: ModelSize) -> None:
+    assert memory(qwen_3b, CPU).weights == 4 * QWEN_3B + 4 * 29_933_568
+    assert (memory(qwen_3b, CPU).context, memory(qwen_3b).context) == (0, CONTEXT_BYTES)
+    assert memory(qwen_3b, CPU, precision="bf16").weights == 2 * QWEN_3B + 4 * 29_933_568
+
+
+def test_full_training_takes_sixteen_bytes_a_weight_and_more(qwen_3b: ModelSize) -> None:
+    full = memory(qwen_3b, CPU, method=FULL)
+    assert full.weights + full.gradients + full.optimizer == 16 * QWEN_3B
+
+
+def test_memory_is_the_sum_of_its_parts(qwen_3b: ModelSize) -> None:
+    found = memory(qwen_3b)
+    parts = (found.weights, found.gradients, found.optimizer, found.activations, found.logits, found.context)
+    assert found.total == sum(parts)
+    assert min(parts) > 0
+
+
+def test_longer_rows_take_more_and_checkpointing_takes_less(qwen_3b: ModelSize) -> None:
+    usual, twice = memory(qwen_3b), memory(qwen_3b, train__micro_batch=8)
+    assert (twice.activations, twice.logits) == (2 * usual.activations, 2 * usual.logits)
+    assert (twice.weights, twice.optimizer) == (usual.weights, usual.optimizer)
+    assert memory(qwen_3b, train__gradient_checkpointing=False).activations > 10 * usual.activations
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+@pytest.mark.parametrize("dropout", [0.0, 0.05])
+def test_activations_are_reckoned_near_what_torch_keeps(checkpointing: bool, dropout: float, micro_model: Path) -> None:
+    method = MethodConfig(name="lora", rank=2, dropout=dropout)
+    tokens = 256
+    config = changed(
+        VALID, method=method, train__micro_batch=1, train__batch_size=1, train__max_length=tokens,
+        train__gradient_checkpointing=checkpointing,
+    )  # fmt: skip
+    reckoned = training_memory(size_of(micro_model), config, CPU).activations
+    # One answer token, so that next to nothing is kept of the logits.
+    batch = concatenate([{"input_ids": [5] * tokens, "labels": [-100] * (tokens - 1) + [5]}])
+    base = load_base(micro_model, method, Device("cpu", "CPU", "fp32"), load_tokenizer(micro_model))
+    if checkpointing:
+        # transformers gave it another name.
+        known = hasattr(base, "activation_checkpointing_enable")
+        switch = base.activation_checkpointing_enable if known else base.gradient_checkpointing_enable
+        switch({"use_reentrant": False})
+        base.enable_input_require_grads()  # type: ignore[no-untyped-call]
+    kept = bytes_kept_for_backward(apply_method(base, method).train(), batch)
+    if checkpointing:  # what one layer keeps, when it is computed again, shows in the other case
+        layer = training_memory(size_of(micro_model), changed(config, train__gradient_checkpointing=False), CPU)
+        reckoned -= layer.activations // 2
+    assert 0.5 * kept < reckoned < 2 * kept
+
+
+def bytes_kept_for_backward(model: Any, batch: dict[str, Any]) -> int:
+    """Return the bytes that a forward pass keeps beside the weights."""
+    weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in weights:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    batch = {name: value for name, value in batch.items() if name != "pair_lengths"}
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        answer_loss(model, batch)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())

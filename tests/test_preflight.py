@@ -1,0 +1,300 @@
+"""What is found before a run starts: disk, memory, machine and model, all faults at once, and nothing written."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from medqa_finetune import preflight
+from medqa_finetune.config.schema import Config, MethodConfig
+from medqa_finetune.errors import ConfigError
+from medqa_finetune.model.estimate import Machine, ModelSize, checkpoint_bytes, read_size, run_bytes
+from medqa_finetune.preflight import (
+    Findings,
+    Need,
+    disk_faults,
+    examine_in_fresh_process,
+    preflight_matrix,
+    preflight_run,
+    warn_about_memory,
+)
+from tests.commands import ROOT, TINY, files_below, train
+from tests.config.builders import VALID, changed
+
+CPU = Machine("cpu", "CPU", 2**40)
+QLORA = MethodConfig(name="qlora", quantization="nf4")
+NONE = MethodConfig(name="none", trains="nothing")
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    return tmp_path / "outputs"
+
+
+@pytest.fixture
+def config(outputs: Path, micro_model: Path) -> Config:
+    return changed(VALID, outputs=str(outputs), run_name="lora_20k", model__path=str(micro_model), model__name="local")
+
+
+@pytest.fixture
+def size(micro_model: Path) -> ModelSize:
+    found = read_size(micro_model)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let every disk have this many bytes free."""
+
+    def pretend(count: int) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**50, 0, count))
+
+    return pretend
+
+
+def faults(*runs: tuple[Config, ModelSize | None]) -> list[str]:
+    return list(disk_faults(runs, cuda=False))
+
+
+def test_a_run_that_can_be_done_passes_and_leaves_nothing(
+    config: Config, outputs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    preflight_run(config)
+    assert not outputs.exists()
+    assert caplog.text == ""
+
+
+def test_a_matrix_that_can_be_done_passes_and_leaves_nothing(
+    config: Config, outputs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    preflight_matrix([config, changed(config, method=QLORA), changed(config, method=NONE)])
+    assert not outputs.exists()
+    assert caplog.text == ""
+
+
+def test_a_matrix_without_open_cells_loads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    preflight_matrix([])
+
+
+def test_the_launchers_process_never_loads_torch() -> None:
+    code = (
+        "import sys; from medqa_finetune.preflight import preflight_matrix; from tests.config.builders import VALID\n"
+        "preflight_matrix([VALID]); print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+BAD = changed(
+    VALID, precision="fp16", train__max_length=16, method__optimizer="adamw_torhc", method__target_modules=["qproj"]
+)
+
+
+@pytest.mark.parametrize("check", [preflight_run, lambda config: preflight_matrix([config, config])])
+def test_all_faults_are_said_at_once_and_each_once(
+    check: Callable[[Config], None], free: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    free(0)
+    with pytest.raises(ConfigError) as caught:
+        check(BAD)
+    lines = str(caught.value).splitlines()
+    parts = ["precision=fp16", "train.max_length=16", "method.optimizer=adamw_torhc", "outputs=outputs"]
+    assert [part in line for part, line in zip(parts, lines, strict=True)] == [True] * len(parts)
+
+
+def test_runs_that_need_the_same_are_examined_once(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Need] = []
+
+    def note(needs: list[Need]) -> Findings:
+        asked.extend(needs)
+        return Findings(CPU, [])
+
+    monkeypatch.setattr(preflight, "examine_in_fresh_process", note)
+    sizes = [changed(config, data__train_size=number) for number in (10, 20, 30)]
+    preflight_matrix([*sizes, *(changed(each, method=QLORA) for each in sizes)])
+    assert [need.method for need in asked] == [config.method, QLORA]
+
+
+def test_a_model_of_which_one_method_does_not_fit_says_so_for_that_method(config: Config) -> None:
+    wrong = changed(config, method__target_modules=["qproj"])
+    with pytest.raises(ConfigError) as caught:
+        preflight_run(wrong)
+    assert str(caught.value).startswith("method.target_modules=['qproj']: no module is called qproj.")
+
+
+def stand_in(folder: Path, lines: str) -> str:
+    """Write a program that stands in for Python, and return its path."""
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\n{lines}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("lines", "part"),
+    [
+        ("kill -SEGV $$", "was killed by SIGSEGV (it left no message)"),
+        ("kill -KILL $$", "was killed by SIGKILL"),
+        (
+            "echo first >&2; echo 'ImportError: libtorch.so' >&2; exit 1",
+            "ended with exit code 1 (ImportError: libtorch.so)",
+        ),
+        ("printf '\\377\\n' >&2; exit 3", "ended with exit code 3"),
+        ("exit 0", "ended with exit code 0"),
+        ("echo not json", "ended with exit code 0"),
+        ("exec sleep 30", "it took more than"),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_an_examination_that_dies_is_a_fault_with_its_last_words(
+    lines: str, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", stand_in(tmp_path, lines))
+    monkeypatch.setattr(preflight, "EXAMINE_SECONDS", 1 if "sleep" in lines else 30)
+    machine, found = examine_in_fresh_process([Need("model", VALID.method, "auto", 512)])
+    assert machine is None
+    (fault,) = found
+    assert fault.startswith("It cannot be known whether this machine will do: ")
+    assert part in fault
+
+
+def test_what_libraries_print_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = json.dumps({"machine": {"type": "cuda", "name": "卡", "memory_bytes": 5}, "faults": ["a", "b"]})
+    monkeypatch.setattr(sys, "executable", stand_in(tmp_path, f"echo noise; echo '{answer}'"))
+    assert examine_in_fresh_process([]) == Findings(Machine("cuda", "卡", 5), ["a", "b"])
+
+
+def test_a_disk_that_is_too_small_is_refused_with_figures(
+    config: Config, size: ModelSize, free: Callable[[int], None]
+) -> None:
+    free(5 * 2**20)
+    (fault,) = faults((changed(config, data__test_size=1, data__scale=1.0), size))
+    # 8 MiB of logs, four checkpoints of 0.4 MiB: 32,768 adapter weights of 12 bytes.
+    assert fault.startswith(f"outputs={config.outputs}: 1 run may need 9.6 MiB there")
+    assert "5.0 MiB are free" in fault
+    assert "outputs=DIR" in fault
+
+
+def test_a_disk_just_large_enough_is_taken(config: Config, size: ModelSize, free: Callable[[int], None]) -> None:
+    needed = run_bytes(size, config, cuda=False) + checkpoint_bytes(size, config.method, cuda=False)
+    free(needed)
+    assert faults((config, size)) == []
+    free(needed - 1)
+    assert len(faults((config, size))) == 1
+
+
+def test_what_runs_need_on_one_disk_is_summed(
+    config: Config, size: ModelSize, outputs: Path, free: Callable[[int], None]
+) -> None:
+    runs = [(changed(config, outputs=str(outputs / name), run_name=name), size) for name in "abc"]
+    one = run_bytes(size, config, cuda=False)
+    free(3 * one + checkpoint_bytes(size, config.method, cuda=False) - 1)
+    (fault,) = faults(*runs)
+    assert "3 runs may need" in fault
+    assert faults(*runs[:2]) == []
+
+
+def test_each_disk_is_looked_at_by_itself(
+    config: Config, size: ModelSize, free: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "disk_of", lambda path: len(path.parent.name))
+    free(0)
+    found = faults(*((changed(config, outputs=name), size) for name in ("aa", "b", "cc")))
+    assert [fault.partition(" may")[0] for fault in found] == ["outputs=aa: 2 runs", "outputs=b: 1 run"]
+
+
+def test_what_an_earlier_attempt_left_is_not_needed_again(
+    config: Config, size: ModelSize, free: Callable[[int], None]
+) -> None:
+    needed = run_bytes(size, config, cuda=False) + checkpoint_bytes(size, config.method, cuda=False)
+    left = config.run_path / "checkpoints" / "step-1"
+    left.mkdir(parents=True)
+    (left / "optimizer.pt").write_bytes(bytes(1000))
+    free(needed - 1000)
+    assert faults((config, size)) == []
+    # What is moved aside stays on the disk.
+    assert len(faults((changed(config, overwrite=True), size))) == 1
+
+
+def test_a_model_of_unknown_size_is_not_reckoned(config: Config, free: Callable[[int], None]) -> None:
+    free(0)
+    assert faults((config, None)) == []
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture, memory: int, *runs: tuple[Config, ModelSize | None]) -> list[str]:
+    warn_about_memory(runs, Machine("cuda", "Tesla T4", memory))
+    assert {record.levelname for record in caplog.records} <= {"WARNING"}
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_too_little_memory_is_warned_of_with_figures_and_remedies(
+    config: Config, size: ModelSize, caplog: pytest.LogCaptureFixture
+) -> None:
+    (warning,) = warnings_of(caplog, 2**29, (changed(config, train__gradient_checkpointing=False), size))
+    assert warning.startswith(f"method=lora with {config.model.title} may need 0.5 GiB (context 0.5")
+    assert "4 pairs of train.max_length=1024 come together; Tesla T4 has 0.5" in warning
+    for remedy in ("gradient_checkpointing=true", "smaller train.micro_batch", "method=qlora", "train.max_length"):
+        assert remedy in warning
+
+
+def test_remedies_that_are_in_use_are_not_advised(
+    config: Config, size: ModelSize, caplog: pytest.LogCaptureFixture
+) -> None:
+    (warning,) = warnings_of(caplog, 0, (changed(config, method=QLORA, train__micro_batch=1), size))
+    assert "checkpointing" not in warning
+    assert "micro_batch" not in warning
+    assert "method=qlora or" not in warning
+
+
+def test_one_warning_for_every_method_and_model_for_the_dearest_run(
+    config: Config, size: ModelSize, caplog: pytest.LogCaptureFixture
+) -> None:
+    lengths = [changed(config, train__max_length=length) for length in (128, 1024, 512)]
+    qloras = [changed(each, method=QLORA) for each in lengths]
+    found = warnings_of(caplog, 0, *((each, size) for each in [*lengths, *qloras]))
+    assert [warning.partition(" with")[0] for warning in found] == ["method=lora", "method=qlora"]
+    assert all("train.max_length=1024" in warning for warning in found)
+
+
+def test_what_trains_nothing_or_is_of_unknown_size_is_not_warned_of(
+    config: Config, size: ModelSize, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert warnings_of(caplog, 0, (changed(config, method=NONE), size), (config, None)) == []
+
+
+REFUSED: list[tuple[list[str], str]] = [
+    (["precision=fp16"], "precision=fp16 needs a GPU"),
+    (["method.target_modules=[q_proj,vproj]"], "no module is called vproj"),
+    (["-m", "method=none,lora", "train.max_length=16"], "train.max_length=16: the chat template alone takes"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "part"), REFUSED, ids=[" ".join(arguments) for arguments, _ in REFUSED])
+def test_the_command_line_refuses_and_leaves_every_run_as_it_was(
+    arguments: list[str], part: str, tmp_path: Path, micro_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    done = train(*TINY, f"model.path={micro_model}", "method=lora", "data=20k", *arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert part in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [name for name in files_below(tmp_path) if "cache" not in name] == []
+
+
+def test_a_model_that_cannot_be_used_is_refused_before_its_folder_is_made(tmp_path: Path, micro_model: Path) -> None:
+    model = Path(shutil.copytree(micro_model, tmp_path / "model"))
+    (model / "chat_template.jinja").unlink()
+    before = files_below(model)
+    done = train(*TINY, f"model.path={model}", "method=lora", "data=20k", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "has no chat template" in done.stderr
+    assert files_below(model) == before
+    assert not list(tmp_path.rglob("record.json"))
