@@ -2,11 +2,13 @@
 
 import dataclasses
 import logging
-import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medqa_finetune.config.identity import Fingerprints
 from medqa_finetune.config.schema import Config
+from medqa_finetune.data.pairs import Pair
 from medqa_finetune.data.prepare import CACHE_NAME, Splits, prepare_splits
 from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.errors import ConfigError, RunError
@@ -18,6 +20,10 @@ from medqa_finetune.record.files import write_bytes
 from medqa_finetune.record.run_dir import RunDir, now
 from medqa_finetune.record.schema import EvaluationRecord, Record
 from medqa_finetune.stopping import StopRequest
+
+if TYPE_CHECKING:
+    from medqa_finetune.data.encode import Encoder
+    from medqa_finetune.model.load import LoadedModel
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +42,7 @@ def run_experiment(config: Config) -> Record:
         log.info("%s: done before, nothing to do", run.path)
         warn_of_damage(run, earlier)
         return earlier
+    run.check_free()
     # Before the folder is touched: what cannot be done leaves no failed run behind.
     splits = prepare_splits(config, Path(config.outputs) / CACHE_NAME)
     preflight_run(config)
@@ -51,14 +58,8 @@ def run_experiment(config: Config) -> Record:
 
 
 def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits, stop: StopRequest) -> Record:
-    # Threads that wait for each other sleep instead of spinning: on a machine that does something else as well,
-    # spinning threads train many times slower. Read once, when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Imported here, so that bad input is refused before torch is loaded.
     from medqa_finetune.data.encode import EncodedSet, Encoder
-    from medqa_finetune.evaluation.answers import read_answers
-    from medqa_finetune.evaluation.generate import generate_answers
-    from medqa_finetune.evaluation.score import score_answers
     from medqa_finetune.model.load import choose_device, load_model, set_threads
     from medqa_finetune.model.methods import restore_trained
     from medqa_finetune.record.environment import describe_environment
@@ -82,7 +83,19 @@ def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits,
         write_bytes(run.curves_path, draw_curves(run.read_metrics(), config.run_name))
         run.update(status="trained", train=trained, files=run.stamps("adapter"))
 
-    questions = splits.test[: config.evaluate.max_samples]
+    evaluation = _examine(loaded, encoder, splits.test[: config.evaluate.max_samples], config, run)
+    run.update(status="evaluated", evaluation=evaluation)
+    return run.update(status="done", finished=now(), files=run.stamps())
+
+
+def _examine(
+    loaded: "LoadedModel", encoder: "Encoder", questions: Sequence[Pair], config: Config, run: RunDir
+) -> EvaluationRecord:
+    """Let the model answer, and score what it said."""
+    from medqa_finetune.evaluation.answers import read_answers
+    from medqa_finetune.evaluation.generate import generate_answers
+    from medqa_finetune.evaluation.score import score_answers
+
     generated = generate_answers(loaded.model, encoder, questions, config.evaluate, run)
     answers = read_answers(run.predictions_path)
     if sorted(answer.id for answer in answers) != sorted(pair.id for pair in questions):
@@ -90,5 +103,4 @@ def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits,
     scored, _ = score_answers(answers, config.evaluate.metrics)
     evaluation: EvaluationRecord = dataclasses.replace(scored, **generated.speed())
     run.write_results(evaluation)
-    run.update(status="evaluated", evaluation=evaluation)
-    return run.update(status="done", finished=now(), files=run.stamps())
+    return evaluation

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 from omegaconf import OmegaConf
 
-from medqa_finetune.config.identity import Fingerprints, differences, identity_of, settings_of
+from medqa_finetune.config.identity import Fingerprints, as_written, differences, identity_of, settings_of
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import ConfigError, MedQAError, ModelError, RunError
 from medqa_finetune.record.environment import installed_versions
-from medqa_finetune.record.files import sweep
+from medqa_finetune.record.files import existing_part, sweep
 from medqa_finetune.record.run_dir import RunDir, now, this_process
 from medqa_finetune.record.schema import Failure, Record
 from medqa_finetune.record.stamps import damages
@@ -31,18 +31,20 @@ def check_folder(run: RunDir, config: Config, fingerprints: Fingerprints) -> Rec
             (names the keys that differ).
         DataError: the folder's record cannot be read.
     """
-    try:
-        run.path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"outputs={config.outputs}: {run.path.parent} cannot be made ({error.strerror}).") from None
-    if not os.access(run.path.parent, os.W_OK | os.X_OK):
-        raise ConfigError(f"outputs={config.outputs}: {run.path.parent} is not writable.")
+    place = existing_part(run.path.parent)
+    if not place.is_dir():
+        raise ConfigError(f"outputs={config.outputs}: {place} is not a folder.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError(f"outputs={config.outputs}: {place} is not writable.")
     settings = settings_of(config, fingerprints)
     found = None if config.overwrite else run.read()
     if found is not None and found.status == "pending" and found.identity != identity_of(settings):
         return None  # announced by a matrix that never came to it: there is nothing to lose
     if found is not None and found.identity != identity_of(settings):
-        changed = "; ".join(differences(found.config, settings)) or "the code that makes results has changed"
+        changed = (
+            "; ".join(differences(found.config, as_written(settings, config)))
+            or "the code that makes results has changed"
+        )
         raise ConfigError(
             f"{run.path} holds another run ({changed}). Give study=NAME to keep both, or overwrite=true, "
             "which moves the old one aside."
@@ -130,7 +132,7 @@ def _pending(config: Config, settings: dict[str, object]) -> Record:
         data="none" if config.method.trains == "nothing" else config.data.name,
         model=config.model.title,
         seed=config.seed,
-        config=settings,
+        config=as_written(settings, config),
     )
 
 

@@ -14,6 +14,8 @@ from medqa_finetune.config.options import conf_folder
 from medqa_finetune.errors import EXIT_DONE, ConfigError, MedQAError
 from medqa_finetune.stopping import stop_with_parent
 
+# Fields of the schema that are filled in, and never typed.
+NOT_TYPED = ("run_name", "interpolated")
 # Set by the local launcher, which holds the other end of our standard input.
 LAUNCHED = "HYDRA_LOCAL_LAUNCHER"
 USAGE = """usage: python -m medqa_finetune.train [-m] [group=choice …] [key=value …]
@@ -38,6 +40,8 @@ def train(arguments: list[str]) -> int:
     if wants_help(arguments):
         print(USAGE + describe_groups(_conf_folders(arguments)) + "\n\n" + describe_keys())
         return EXIT_DONE
+    if LAUNCHED in os.environ:
+        stop_with_parent()
     # Hydra reads the process's arguments itself, and takes `-m` between two overrides for an error.
     sys.argv[1:] = sorted(map(quoted, arguments), key=lambda argument: argument not in ("-m", "--multirun"))
     _compose_and_run()
@@ -63,8 +67,6 @@ def _compose_and_run() -> None:
 
     def run_one(composed: DictConfig) -> None:
         started.append(composed)
-        if LAUNCHED in os.environ:
-            stop_with_parent()
         log_to_terminal()
         try:
             cell = make_cell(composed, HydraConfig.get())
@@ -104,7 +106,7 @@ def describe_keys() -> str:
         words = [
             f"{section}{'.' if section else ''}{field.name}={_default(field)}"
             for field in fields(schema)
-            if not is_dataclass(field.type) and field.name != "run_name"
+            if not is_dataclass(field.type) and field.name not in NOT_TYPED
         ]
         paragraphs.append(
             fill("  ".join(words), 118, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)

@@ -14,13 +14,29 @@ TINY = (
 
 
 def train(*arguments: str, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run the door as a user does who has no model in a cache and no network."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "HF_HOME": str(cwd / "no-cache")}
+    """Run the door `train`."""
+    return python("-m", "medqa_finetune.train", *arguments, cwd=cwd, timeout=timeout)
+
+
+def python(*arguments: str, cwd: Path, timeout: float = 300, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run Python as a user does who has no model in a cache and no network; `variables` join the environment."""
     return subprocess.run(
-        [sys.executable, "-m", "medqa_finetune.train", *arguments],
-        cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        [sys.executable, *arguments],
+        cwd=cwd, env=_environment(cwd) | variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
         timeout=timeout,
     )  # fmt: skip
+
+
+def start(*arguments: str, cwd: Path) -> "subprocess.Popen[bytes]":
+    """Start the door `train` and return at once; what it says is dropped."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "medqa_finetune.train", *arguments],
+        cwd=cwd, env=_environment(cwd), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def _environment(cwd: Path) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "HF_HOME": str(cwd / "no-cache")}
 
 
 def files_below(folder: Path) -> dict[str, tuple[int, bytes]]:

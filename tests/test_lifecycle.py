@@ -10,10 +10,21 @@ import pytest
 
 from medqa_finetune.config.identity import Fingerprints
 from medqa_finetune.errors import ConfigError, DataError, ModelError, RunError
-from medqa_finetune.lifecycle import announce, begin, check_folder, explain_failure, recording_failure
+from medqa_finetune.lifecycle import (
+    announce,
+    begin,
+    check_folder,
+    explain_failure,
+    recording_failure,
+    trained_before,
+    warn_of_damage,
+)
 from medqa_finetune.log import log_to
-from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.record.schema import Failure, Record
+from medqa_finetune.record.environment import installed_versions
+from medqa_finetune.record.run_dir import RunDir, this_process
+from medqa_finetune.record.schema import Environment, Failure, Record
+from medqa_finetune.stopping import Interrupted
+from medqa_finetune.training.checkpoints import Checkpoints
 from tests.config.builders import VALID, changed
 
 FINGERPRINTS = Fingerprints("c" * 64, "m" * 64)
@@ -27,7 +38,7 @@ def run(tmp_path: Path) -> RunDir:
 
 @pytest.fixture
 def begun(run: RunDir) -> RunDir:
-    assert begin(run, VALID, FINGERPRINTS) is None
+    assert begin(run, VALID, FINGERPRINTS).status == "running"
     return run
 
 
@@ -87,7 +98,7 @@ def test_looking_at_a_free_folder_writes_nothing_in_it(run: RunDir) -> None:
 
 def test_outputs_that_are_a_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"outputs=outputs: .* cannot be made"):
+    with pytest.raises(ConfigError, match=r"outputs=outputs: .*/file is not a folder"):
         check_folder(RunDir(tmp_path / "file" / "lora_20k"), VALID, FINGERPRINTS)
 
 
@@ -113,21 +124,88 @@ def test_a_done_run_is_returned_and_untouched(begun: RunDir) -> None:
 
 
 @pytest.mark.parametrize("status", ["pending", "running", "trained", "evaluated", "failed", "interrupted"])
-def test_what_an_unfinished_attempt_left_is_cleared(begun: RunDir, status: str) -> None:
-    begun.update(status=status, failure=Failure("RunError", "why"))
+def test_an_unfinished_attempt_is_gone_on_with(begun: RunDir, status: str) -> None:
+    started = begun.update(status=status, failure=Failure("RunError", "why"), resumed_from=[4]).started
     begun.append_predictions([{"id": "a"}])
     begun.log_metrics({"step": 1})
+    (begun.path / ".writing-half").touch()
+    (begun.path / ".writing-adapter").mkdir()
+    record = begin(begun, VALID, FINGERPRINTS)
+    assert (record.status, record.failure, record.started, record.resumed_from) == ("running", None, started, [4])
+    assert record.process == this_process()
+    left = sorted(path.name for path in begun.path.iterdir())
+    assert left == ["config.yaml", "metrics.jsonl", "predictions.jsonl", "record.json"]
+
+
+OLD_VERSIONS = {**installed_versions(), "transformers": "5.0.0"}
+
+
+@pytest.mark.parametrize("status", ["running", "failed", "interrupted"])
+def test_what_other_versions_began_is_refused(begun: RunDir, status: str) -> None:
+    begun.update(status=status, environment=Environment(OLD_VERSIONS, "CPU", "fp32", None, []))
+    begun.append_predictions([{"id": "a"}])
+    before = content(begun.path)
+    with pytest.raises(ConfigError, match=r"other versions \(transformers 5\.0\.0 -> \S+\).*overwrite=true"):
+        begin(begun, VALID, FINGERPRINTS)
+    assert content(begun.path) == before
+
+
+def test_where_nothing_was_kept_other_versions_do_not_matter(begun: RunDir) -> None:
+    begun.update(status="failed", environment=Environment(OLD_VERSIONS, "CPU", "fp32", None, []))
+    assert begin(begun, VALID, FINGERPRINTS).status == "running"
+
+
+@pytest.fixture
+def trained(begun: RunDir) -> RunDir:
     begun.adapter_path.mkdir()
-    begun.tensorboard_path.mkdir()
-    begin(begun, VALID, FINGERPRINTS)
-    assert sorted(path.name for path in begun.path.iterdir()) == ["config.yaml", "record.json"]
-    assert (record_of(begun).status, record_of(begun).failure) == ("running", None)
+    (begun.adapter_path / "adapter_model.safetensors").write_bytes(b"weights")
+    begun.update(status="interrupted", files=begun.stamps("adapter"))
+    return begun
+
+
+def test_weights_that_are_as_they_were_left_are_used_again(trained: RunDir) -> None:
+    assert trained_before(trained, record_of(trained))
+    assert begin(trained, VALID, FINGERPRINTS).files == trained.stamps("adapter")
+
+
+def test_weights_of_nobody_knows_whom_are_refused(trained: RunDir) -> None:
+    (trained.adapter_path / "adapter_model.safetensors").write_bytes(b"WEIGHTS")
+    with pytest.raises(ModelError, match=r"adapter_model\.safetensors has changed .* since training wrote it"):
+        begin(trained, VALID, FINGERPRINTS)
+
+
+def test_damaged_weights_are_made_again_where_a_checkpoint_is_left(
+    trained: RunDir, caplog: pytest.LogCaptureFixture
+) -> None:
+    (trained.adapter_path / "adapter_model.safetensors").unlink()
+    checkpoints = Checkpoints(trained.checkpoints_path, record_of(trained).identity)
+    (checkpoints.workshop / "checkpoint-5").mkdir(parents=True)
+    checkpoints.publish(5, 5, {})
+    assert begin(trained, VALID, FINGERPRINTS).status == "running"
+    assert not trained_before(trained, record_of(trained))
+    assert "adapter/adapter_model.safetensors is missing; it is made again" in caplog.text
+
+
+def test_damage_to_a_finished_run_is_told(trained: RunDir, caplog: pytest.LogCaptureFixture) -> None:
+    done = trained.update(status="done")
+    warn_of_damage(trained, done)
+    assert caplog.text == ""
+    (trained.adapter_path / "adapter_model.safetensors").write_bytes(b"")
+    warn_of_damage(trained, done)
+    assert "is done, but adapter/adapter_model.safetensors has 0 bytes instead of 7; overwrite=true" in caplog.text
+
+
+def test_secrets_from_the_environment_are_not_written_down(run: RunDir) -> None:
+    config = changed(VALID, corpus__revision="s3cret", interpolated={"corpus.revision": "${oc.env:TOKEN}"})
+    begin(run, config, FINGERPRINTS)
+    assert not [name for name, text in content(run.path).items() if b"s3cret" in text]
+    assert record_of(run).config["corpus"]["revision"] == "${oc.env:TOKEN}"
 
 
 def test_overwriting_moves_the_old_run_aside_whole(begun: RunDir) -> None:
     begun.update(status="done")
     before = content(begun.path)
-    assert begin(begun, changed(OTHER, overwrite=True), FINGERPRINTS) is None
+    assert begin(begun, changed(OTHER, overwrite=True), FINGERPRINTS).status == "running"
     assert content(begun.path.with_name("lora_20k.old-1")) == before
     assert record_of(begun).config["train"]["epochs"] == 3.0
 
@@ -145,7 +223,7 @@ def test_an_error_of_ours_is_recorded_and_passed_on(begun: RunDir, kind: type[Ex
         raise error
     assert caught.value is error
     record = record_of(begun)
-    assert (record.status, record.failure) == ("failed", Failure(kind.__name__, "no such thing"))
+    assert (record.status, record.failure) == ("failed", Failure(kind.__name__, "no such thing", final=True))
     assert record.finished is not None
 
 
@@ -153,14 +231,16 @@ def test_an_error_of_ours_is_recorded_and_passed_on(begun: RunDir, kind: type[Ex
     ("error", "parts"),
     [
         (ZeroDivisionError("division by zero"), ["ZeroDivisionError: division by zero."]),
-        (OSError(errno.ENOSPC, "No space left on device"), ["OSError", "No space left on device"]),
+        (OSError(errno.ENOSPC, "No space left on device"), ["the disk is full", "free some space"]),
+        (RuntimeError("[enforce fail at inline_container.cc:668] PytorchStreamWriter failed"), ["the disk is full"]),
+        (SystemExit(0), ["called sys.exit(0)"]),
         (RuntimeError("CUDA out of memory. Tried\n to allocate 2 GiB"), ["out of memory", "train.micro_batch"]),
         (MemoryError(), ["out of memory", "method=qlora"]),
     ],
     ids=lambda value: type(value).__name__,
 )
 def test_a_defect_becomes_a_run_error_that_says_where_to_look(
-    begun: RunDir, error: Exception, parts: list[str]
+    begun: RunDir, error: BaseException, parts: list[str]
 ) -> None:
     with pytest.raises(RunError, match=r"lora_20k: .*traceback is in log\.txt") as caught, recording_failure(begun):
         raise error
@@ -186,22 +266,24 @@ def test_a_failure_is_told_in_one_line_however_long_it_is() -> None:
     assert len(told) < 600
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(0), SystemExit(3)])
-def test_being_stopped_is_recorded_as_interrupted_and_passed_on(begun: RunDir, error: BaseException) -> None:
-    with pytest.raises(type(error)) as caught, recording_failure(begun):
-        raise error
-    assert caught.value is error
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2])
+def test_being_stopped_is_recorded_as_interrupted_with_its_own_exit_code(begun: RunDir, number: int) -> None:
+    with pytest.raises(Interrupted) as caught, recording_failure(begun):
+        os.kill(os.getpid(), number)
+    assert caught.value.code == 128 + number
     record = record_of(begun)
     assert record.status == "interrupted"
     assert record.failure is not None
-    assert record.failure.kind == type(error).__name__
+    assert record.failure.kind == f"stopped by {signal.Signals(number).name}"
 
 
-def test_sigterm_interrupts_with_its_own_exit_code(begun: RunDir) -> None:
-    with pytest.raises(SystemExit) as caught, recording_failure(begun):
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert caught.value.code == 143
-    assert record_of(begun).status == "interrupted"
+def test_only_what_another_try_would_repeat_is_final(begun: RunDir) -> None:
+    for error, final in [(RuntimeError("CUDA error: unspecified launch failure"), False), (MemoryError(), True)]:
+        with pytest.raises(RunError), recording_failure(begun):
+            raise error
+        failure = record_of(begun).failure
+        assert failure is not None
+        assert failure.final is final
 
 
 def test_sigterm_means_afterwards_what_it_meant_before(begun: RunDir) -> None:

@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 # Positions whose logits are held at once for the perplexity: with a vocabulary of 152k, 1024 take 0.6 GB in fp32.
 LOGIT_POSITIONS = 1024
 
+# How much longer than the time allowed one token may take, at least, before generation is taken to hang.
+HANG_SECONDS = 10.0
+
 # A model with or without adapters; peft and transformers share no typed base that can generate.
 Model = Any
 
@@ -130,11 +133,11 @@ def generate_in_time(
     """Answer a batch of prompts within `settings.timeout_seconds`.
 
     Answers that have not ended by then are cut off. Should generation hang within one token, the whole batch is given
-    up after half as long again, its answers empty.
+    up a little later, its answers empty.
     """
     deadline = time.monotonic() + settings.timeout_seconds
     try:
-        with alarm(1.5 * settings.timeout_seconds):
+        with alarm(settings.timeout_seconds + max(HANG_SECONDS, settings.timeout_seconds / 2)):
             texts = generate_greedily(model, encoder, prompts, settings.max_new_tokens, deadline)
     except TimedOutError:
         texts = [[] for _ in prompts]

@@ -26,7 +26,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
-        sync_folder(path.parent)
+        sync(path.parent)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -89,7 +89,7 @@ def replace_folder(path: Path, fill: Callable[[Path], Any]) -> None:
         if path.exists():
             path.rename(retired)
         fresh.rename(path)
-        sync_folder(path.parent)
+        sync(path.parent)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
         if retired.exists() and not path.exists():
@@ -114,14 +114,15 @@ def sweep(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def sync_file(path: Path) -> None:
-    """Flush a file that something else has written to disk."""
-    sync_folder(path)  # the same call serves both
+def existing_part(path: Path) -> Path:
+    """Return the path itself, or the nearest folder above it that exists."""
+    path = path.absolute()
+    return next((folder for folder in (path, *path.parents) if folder.exists()), path)
 
 
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to disk, so that a rename in it survives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Flush a file's content, or a folder's entries, to disk, so that writes and renames survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -2,21 +2,19 @@
 
 import contextlib
 import dataclasses
-import json
 import os
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from filelock import FileLock, Timeout
-from pydantic import TypeAdapter, ValidationError
 
 from medqa_finetune.errors import DataError, RunError
 from medqa_finetune.record.files import TEMPORARY_PREFIX, append_lines, keep_lines, write_json, write_text
-from medqa_finetune.record.schema import SCHEMA_VERSION, EvaluationRecord, FileStamp, Process, Record
+from medqa_finetune.record.reading import read_lines, read_record
+from medqa_finetune.record.schema import EvaluationRecord, FileStamp, Process, Record
 from medqa_finetune.record.stamps import stamps_below
 
 RECORD_NAME = "record.json"
@@ -103,7 +101,7 @@ class RunDir:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=patience)
         except Timeout:
-            raise RunError(f"{self.path}: {self._owner()} is working on this run. Wait for it, or stop it.") from None
+            raise self._busy() from None
         except OSError as error:
             raise RunError(f"{self.path}: cannot be locked ({error.strerror}); a writable folder is wanted.") from None
         try:
@@ -125,6 +123,18 @@ class RunDir:
             return True
         except OSError:
             return False
+
+    def check_free(self) -> None:
+        """Refuse a run that a process works on just now.
+
+        Raises:
+            RunError: names the process.
+        """
+        if self.is_locked():
+            raise self._busy()
+
+    def _busy(self) -> RunError:
+        return RunError(f"{self.path}: {self._owner()} is working on this run. Wait for it, or stop it.")
 
     def _lock_path(self) -> Path:
         # Absolute, for the folder may be given as `.`, which has no name to call the lock after.
@@ -226,36 +236,6 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-@cache
-def _record_adapter() -> TypeAdapter[Record]:
-    return TypeAdapter(Record)
-
-
-def read_record(path: Path) -> Record:
-    """Read a `record.json`.
-
-    Raises:
-        DataError: the file is torn, of another schema, or holds a value of the wrong type; says where.
-    """
-    try:
-        content = json.loads(path.read_bytes(), parse_constant=_no_constant)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{path}: not a whole JSON file ({error}). Move the folder away and run the cell again."
-        ) from None
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
-        raise DataError(f"{path}: schema_version is {version!r}, this version reads {SCHEMA_VERSION}.")
-    try:
-        return _record_adapter().validate_python(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{path}: {key} is {first['input']!r}: {first['msg']}.") from None
-
-
 def find_runs(root: Path) -> Iterator[RunDir]:
     """Yield every folder below `root` that holds a record, in the order of the paths.
 
@@ -268,28 +248,3 @@ def find_runs(root: Path) -> Iterator[RunDir]:
 
 def _is_no_run(folder: str) -> bool:
     return folder in ("summary", "cache") or ".old-" in folder or folder.startswith(TEMPORARY_PREFIX)
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number of JSON")
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read JSON Lines that this package wrote; a last line without its line break was torn by a crash and is left out.
-
-    Raises:
-        DataError: another line is not a JSON object; says which.
-    """
-    rows = []
-    whole, _, _ = path.read_bytes().rpartition(b"\n")
-    for number, line in enumerate(whole.split(b"\n"), start=1):
-        if not line:
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}:{number}: not JSON ({error}).") from None
-        if not isinstance(row, dict):
-            raise DataError(f"{path}:{number}: a JSON object is wanted, got {line[:40]!r}.")
-        rows.append(row)
-    return rows

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from medqa_finetune.errors import DataError
-from medqa_finetune.record.files import TEMPORARY_PREFIX, sweep, sync_file, sync_folder, write_json
+from medqa_finetune.record.files import TEMPORARY_PREFIX, sweep, sync, write_json
 from medqa_finetune.record.schema import FileStamp
 from medqa_finetune.record.stamps import damages, stamps_below
 
@@ -130,12 +130,12 @@ class Checkpoints:
         write_json(written / PROGRESS, progress)
         for path in written.rglob("*"):
             if path.is_file():
-                sync_file(path)
+                sync(path)
         manifest = Manifest(step, self.identity, best_step, stamps_below(written))
         write_json(written / MANIFEST, asdict(manifest))
         self._retire(step)  # a damaged one of the same step, passed over when the run went on
         written.rename(self.path(step))
-        sync_folder(self.folder)
+        sync(self.folder)
         fault = self.fault(step)
         if fault is not None:
             raise DataError(f"{self.path(step)} does not read back as it was written: {fault}. Is the disk healthy?")

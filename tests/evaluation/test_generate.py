@@ -1,6 +1,7 @@
 import json
 import math
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from medqa_finetune.data.pairs import Pair
 from medqa_finetune.evaluation import generate
 from medqa_finetune.evaluation.answers import read_answers
 from medqa_finetune.evaluation.generate import Generated, generate_answers, generate_greedily, reference_likelihoods
+from medqa_finetune.evaluation.score import score_answers
 from medqa_finetune.model.load import Device, LoadedModel, load_model
 from medqa_finetune.record.run_dir import RunDir
 
@@ -251,3 +253,85 @@ def test_interrupted_generation_leaves_whole_batches(
     answers = read_answers(run.predictions_path)
     assert len(answers) == 4
     assert len({answer.id for answer in answers}) == 4
+
+
+def answered(run: RunDir, loaded: LoadedModel, encoder: Encoder, **changes: Any) -> Generated:
+    return generate_answers(loaded.model, encoder, PAIRS, settings(**changes), run)
+
+
+@pytest.mark.parametrize("lines", [0, 1, 2, 3, 4, 6, 7])
+@pytest.mark.parametrize("torn", [b"", b'{"id": "p3", "quest'], ids=["whole", "torn"])
+def test_answering_goes_on_behind_the_last_whole_batch(
+    loaded: LoadedModel, encoder: Encoder, tmp_path: Path, lines: int, torn: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, stopped = RunDir(tmp_path / "whole"), RunDir(tmp_path / "stopped")
+    for run in (whole, stopped):
+        run.path.mkdir()
+        answered(run, loaded, encoder)
+    content = whole.predictions_path.read_bytes()
+    stopped.predictions_path.write_bytes(b"".join(content.splitlines(keepends=True)[:lines]) + torn)
+    asked: list[int] = []
+    original = generate.generate_in_time
+
+    def counting(model: Any, encoder: Encoder, prompts: Any, chosen: EvaluateConfig) -> Any:
+        asked.append(len(prompts))
+        return original(model, encoder, prompts, chosen)
+
+    monkeypatch.setattr(generate, "generate_in_time", counting)
+    cost = answered(stopped, loaded, encoder)
+    assert stopped.predictions_path.read_bytes() == content
+    assert asked == [3, 3, 1][3 if lines == 7 else lines // 3 :]
+    rows = stopped.read_answered()
+    assert [row["answered"] for row in rows] == [3, 6, 7]
+    assert cost.seconds == sum(row["seconds"] for row in rows)
+    assert cost.tokens == sum(row["tokens"] for row in rows)
+    assert cost.samples == 7
+
+
+def test_a_batch_whose_cost_is_unknown_is_asked_again(loaded: LoadedModel, encoder: Encoder, run: RunDir) -> None:
+    answered(run, loaded, encoder)
+    content = run.predictions_path.read_bytes()
+    run.answering_path.write_bytes(run.answering_path.read_bytes().splitlines(keepends=True)[0])
+    answered(run, loaded, encoder)
+    assert run.predictions_path.read_bytes() == content
+    assert len(run.read_answered()) == 3
+
+
+def test_answers_to_other_questions_are_not_kept(loaded: LoadedModel, encoder: Encoder, run: RunDir) -> None:
+    answered(run, loaded, encoder)
+    content = run.predictions_path.read_bytes()
+    rows = run.predictions_path.read_text(encoding="utf-8").splitlines(keepends=True)
+    run.predictions_path.write_text("".join(rows[::-1]), encoding="utf-8")
+    answered(run, loaded, encoder)
+    assert run.predictions_path.read_bytes() == content
+
+
+def test_answers_that_take_too_long_are_cut_off_and_marked(loaded: LoadedModel, encoder: Encoder, run: RunDir) -> None:
+    answered(run, loaded, encoder, timeout_seconds=1e-9)
+    answers = read_answers(run.predictions_path)
+    assert len(answers) == len(PAIRS)
+    assert all(answer.prediction_tokens == 1 for answer in answers)
+    assert {answer.timed_out for answer in answers if answer.prediction_tokens == 1} == {True}
+    assert not any(answer.hit_limit for answer in answers)
+    scored, _ = score_answers(answers, ["rouge"])
+    assert (scored.timed_out_rate, scored.truncated_rate) == (1.0, 0.0)
+
+
+def test_generation_that_hangs_is_given_up(
+    loaded: LoadedModel,
+    encoder: Encoder,
+    run: RunDir,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(generate, "generate_greedily", lambda *_: time.sleep(60))
+    monkeypatch.setattr(generate, "HANG_SECONDS", 0.05)
+    answered(run, loaded, encoder, timeout_seconds=0.05, batch_size=len(PAIRS))
+    answers = read_answers(run.predictions_path)
+    assert [(answer.prediction, answer.timed_out) for answer in answers] == [("", True)] * len(PAIRS)
+    assert "took longer than evaluate.timeout_seconds=0.05" in caplog.text
+
+
+def test_in_time_nothing_is_marked(loaded: LoadedModel, encoder: Encoder, run: RunDir) -> None:
+    answered(run, loaded, encoder)
+    assert not any(answer.timed_out for answer in read_answers(run.predictions_path))

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from medqa_finetune.errors import DataError, RunError
-from medqa_finetune.record.run_dir import RunDir, find_runs, now, read_lines
+from medqa_finetune.record.reading import read_lines
+from medqa_finetune.record.run_dir import RunDir, find_runs, now
 from medqa_finetune.record.schema import EvaluationRecord, Failure, Record, Score
 from tests.report.builders import record
 
