@@ -1,3 +1,5 @@
+import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +9,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
-from medqa_finetune.model.load import Device, load_base, load_tokenizer
-from medqa_finetune.model.methods import apply_method, count_parameters
+from medqa_finetune.model.load import Device, load_base, load_model, load_tokenizer
+from medqa_finetune.model.methods import apply_method, count_parameters, restore_trained
 
 CPU = Device("cpu", "CPU", "fp32")
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -135,3 +137,65 @@ def test_unknown_module_names_the_linear_layers_there_are(modules: list[str], mi
     assert modules[-1] in message or "not supported" in message
     for name in [*ATTENTION, "gate_proj", "up_proj", "down_proj"]:
         assert name in message
+
+
+TRAINED = {
+    "adapter": MethodConfig(name="lora", dropout=0.0),
+    "quantized": MethodConfig(name="qlora", quantization="nf4", dropout=0.0),
+    "all": MethodConfig(name="full", trains="all"),
+}
+
+
+def disturbed(folder: Path, method: MethodConfig) -> Any:
+    """A model whose trainable weights are all different from those it was made with."""
+    model = load_model(folder, method, CPU, 0).model
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter))
+    return model
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_trained_weights_come_back_bit_by_bit(micro_model: Path, tmp_path: Path, name: str) -> None:
+    trained = disturbed(micro_model, TRAINED[name])
+    trained.save_pretrained(tmp_path)
+    fresh: Any = load_model(micro_model, TRAINED[name], CPU, 7).model
+    restore_trained(fresh, tmp_path, TRAINED[name])
+    ids = torch.tensor([[5, 60, 7, 8]])
+    with torch.no_grad():
+        assert torch.equal(fresh.eval()(input_ids=ids).logits, trained.eval()(input_ids=ids).logits)
+
+
+def test_nothing_is_restored_where_nothing_was_trained(micro_model: Path, tmp_path: Path) -> None:
+    method = MethodConfig(name="none", trains="nothing")
+    restore_trained(load_model(micro_model, method, CPU, 0).model, tmp_path / "no such folder", method)
+
+
+@pytest.mark.parametrize(
+    ("saved", "wanted", "message"),
+    [
+        ({"rank": 8}, {}, r"has the shape \[8, 128\], \[16, 128\] is wanted"),
+        ({"target_modules": ["q_proj"]}, {}, "is missing"),
+        ({}, {"target_modules": ["q_proj"]}, "is not of this model"),
+    ],
+)
+def test_an_adapter_of_other_settings_is_refused_whole(
+    micro_model: Path, tmp_path: Path, saved: dict[str, Any], wanted: dict[str, Any], message: str
+) -> None:
+    disturbed(micro_model, dataclasses.replace(TRAINED["adapter"], **saved)).save_pretrained(tmp_path)
+    method = dataclasses.replace(TRAINED["adapter"], **wanted)
+    model = load_model(micro_model, method, CPU, 0).model
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    with pytest.raises(ModelError, match=f"trained for another base model or with other settings: .*{message}"):
+        restore_trained(model, tmp_path, method)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
+def test_damaged_trained_weights_are_named(micro_model: Path, tmp_path: Path) -> None:
+    disturbed(micro_model, TRAINED["adapter"]).save_pretrained(tmp_path)
+    os.truncate(tmp_path / "adapter_model.safetensors", 100)
+    model = load_model(micro_model, TRAINED["adapter"], CPU, 0).model
+    with pytest.raises(ModelError, match="the trained weights cannot be read"):
+        restore_trained(model, tmp_path, TRAINED["adapter"])

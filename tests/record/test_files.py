@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from medqa_finetune.record import files
-from medqa_finetune.record.files import append_lines, replace_folder, replacing, sha256_of, sha256_of_text, write_json
+from medqa_finetune.record.files import (
+    append_lines,
+    existing_part,
+    keep_lines,
+    replace_folder,
+    replacing,
+    sha256_of,
+    sha256_of_text,
+    sweep,
+    write_json,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -138,3 +148,45 @@ def test_digests(tmp_path: Path) -> None:
 def test_temporary_files_can_be_told_from_runs() -> None:
     assert files.TEMPORARY_PREFIX.startswith(".")
     assert os.sep not in files.TEMPORARY_PREFIX
+
+
+@pytest.mark.parametrize(
+    ("content", "count", "kept"),
+    [
+        (b"a\nb\nc\n", 2, b"a\nb\n"),
+        (b"a\nb\nc\n", 3, b"a\nb\nc\n"),
+        (b"a\nb\nc\n", 9, b"a\nb\nc\n"),
+        (b"a\nb\nto", 9, b"a\nb\n"),
+        (b"a\nb\nto", 1, b"a\n"),
+        (b"to", 1, b""),
+        (b"a\n", 0, b""),
+    ],
+)
+def test_keeping_the_first_lines_cuts_torn_ones_too(tmp_path: Path, content: bytes, count: int, kept: bytes) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(content)
+    keep_lines(path, count)
+    assert path.read_bytes() == kept
+
+
+def test_keeping_all_lines_writes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(b"a\nb\n")
+    before = path.stat()
+    keep_lines(path, 2)
+    keep_lines(tmp_path / "missing", 2)
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert not (tmp_path / "missing").exists()
+
+
+def test_sweeping_removes_what_killed_writers_left_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / ".writing-file").touch()
+    (tmp_path / ".writing-folder" / "deep").mkdir(parents=True)
+    (tmp_path / "kept").touch()
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_the_existing_part_of_a_path_is_itself_or_the_nearest_folder(tmp_path: Path) -> None:
+    assert existing_part(tmp_path) == tmp_path
+    assert existing_part(tmp_path / "a" / "b") == tmp_path

@@ -11,7 +11,7 @@ import pytest
 from medqa_finetune.errors import DataError, RunError
 from medqa_finetune.record.reading import read_lines
 from medqa_finetune.record.run_dir import RunDir, find_runs, now
-from medqa_finetune.record.schema import EvaluationRecord, Failure, Record, Score
+from medqa_finetune.record.schema import EvaluationRecord, Failure, Process, Record, Score
 from tests.report.builders import record
 
 ROOT = Path(__file__).parents[2]
@@ -214,3 +214,41 @@ def test_a_record_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         record().status = "done"  # type: ignore[misc]
     assert isinstance(record().updated(seed=3), Record)
+
+
+def test_who_works_on_a_run_is_known_without_disturbing_them(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "outputs" / "lora_20k")
+    assert not run.is_locked()
+    run.check_free()
+    assert not (tmp_path / "outputs").exists()
+    run.write(record(process=Process(4711, "far-away")))
+    with run.lock():
+        assert run.is_locked()
+        with pytest.raises(RunError, match="lora_20k: process 4711 on far-away is working on this run"):
+            run.check_free()
+    assert not run.is_locked()
+
+
+def test_metrics_behind_a_step_are_forgotten(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    for step in (1, 2, 2, 3, 4):
+        run.log_metrics({"step": step})
+    run.forget_metrics_after(2)
+    assert [row["step"] for row in run.read_metrics()] == [1, 2, 2]
+
+
+def test_stamps_cover_what_results_are_made_of(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    for name in ("adapter/a", "predictions.jsonl", "record.json", "log.txt", "tensorboard/e", "checkpoints/step-1/w"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert sorted(run.stamps()) == ["adapter/a", "predictions.jsonl"]
+    assert run.stamps("adapter") == {"adapter/a": run.stamps()["adapter/a"]}
+
+
+def test_what_answering_cost_is_kept_batch_by_batch(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    assert run.read_answered() == []
+    run.log_answered({"answered": 4})
+    run.log_answered({"answered": 8})
+    assert run.read_answered() == [{"answered": 4}, {"answered": 8}]

@@ -68,6 +68,11 @@ def test_order_is_by_step_whatever_the_clock_says(checkpoints: Checkpoints) -> N
     assert checkpoints.newest() == 100
 
 
+def empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "truncated": lambda folder: os.truncate(folder / "optimizer.pt", 50),
     "flipped byte": lambda folder: flip(folder / "adapter_model.safetensors"),
@@ -79,7 +84,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "lost manifest": lambda folder: (folder / "manifest.json").unlink(),
     "torn manifest": lambda folder: os.truncate(folder / "manifest.json", 40),
     "manifest is a list": lambda folder: (folder / "manifest.json").write_text("[]"),
-    "empty folder": lambda folder: (shutil.rmtree(folder), folder.mkdir()),
+    "empty folder": empty,
 }
 
 

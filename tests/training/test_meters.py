@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medqa_finetune.training import meters
-from medqa_finetune.training.meters import Meter, Reading, peak_rss_bytes
+from medqa_finetune.training.meters import Meter, MeterState, Reading, peak_rss_bytes
 
 
 class Clock:
@@ -134,3 +134,35 @@ def test_peak_memory_is_of_this_process_and_not_of_the_one_that_started_it() -> 
     output = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
     # Torch and the 200 MiB, but not the GiB held here.
     assert 200 * 2**20 < int(output) < len(here)
+
+
+def test_a_meter_goes_on_in_another_process(clock: Clock) -> None:
+    first = Meter("cpu")
+    first.resume()
+    clock.now += 10  # a slow warm-up
+    count(first, 5)
+    first.mark_warm()
+    clock.now += 2
+    count(first, 8)
+    first.pause()
+    second = Meter("cpu", first.state())
+    assert second.read() == Reading(12.0, samples=2, tokens=13, answer_tokens=2)
+    assert second.throughput() == (0.5, 4.0)
+    second.resume()
+    clock.now += 20  # another slow warm-up
+    count(second, 5)
+    second.mark_warm()
+    clock.now += 2
+    count(second, 8)
+    assert second.read().seconds == 34
+    assert second.throughput() == (0.5, 4.0)
+
+
+def test_peaks_are_those_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meters, "peak_rss_bytes", lambda: 1000)
+    before = MeterState(Reading(), Reading(), (700, 900, 5000))
+    meter = Meter("cpu", before)
+    # A run that began on a GPU and ends without one held what it held.
+    assert (meter.peak_vram_bytes(), meter.peak_vram_reserved_bytes(), meter.peak_rss_bytes()) == (700, 900, 5000)
+    assert Meter("cpu").peak_vram_bytes() is None
+    assert Meter("cpu").peak_rss_bytes() == 1000
