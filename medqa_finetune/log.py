@@ -55,3 +55,10 @@ def log_to(path: Path) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         handler.close()
+
+
+def visible(text: str) -> str:
+    """Return `text` with unprintable characters escaped (`\\x1b`), so that a terminal shows and does not obey them."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )

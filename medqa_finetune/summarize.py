@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, visible, wants_help
+from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, wants_help
 from medqa_finetune.errors import EXIT_DONE, DataError
+from medqa_finetune.log import visible
+from medqa_finetune.record.files import sweep
 from medqa_finetune.record.run_dir import find_runs
 
 if TYPE_CHECKING:
@@ -97,12 +99,17 @@ def as_text(frame: "pd.DataFrame") -> str:
 
 
 def _write(frame: "pd.DataFrame", folder: Path) -> list[Path]:
+    from filelock import FileLock
+
     from medqa_finetune.report.plots import write_plots
     from medqa_finetune.report.table import write_csv
 
     try:
-        write_csv(frame, folder / CSV)
-        return [folder / CSV, *write_plots(frame, folder)]
+        # Two summaries at once write one after the other, so that what a killed one left can be swept away.
+        with FileLock(folder.parent / ".summary.lock"):
+            sweep(folder)
+            write_csv(frame, folder / CSV)
+            return [folder / CSV, *write_plots(frame, folder)]
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror}); a writable folder is wanted.") from None
 

@@ -7,12 +7,15 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medqa_finetune.config.command_line import quoted, run_door, wants_help
 from medqa_finetune.config.options import conf_folder
 from medqa_finetune.errors import EXIT_DONE, ConfigError, MedQAError
 from medqa_finetune.stopping import stop_with_parent
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 # Fields of the schema that are filled in, and never typed.
 NOT_TYPED = ("run_name", "interpolated")
@@ -29,6 +32,7 @@ own. Run again, it leaves finished runs untouched and tries the others. Results 
 
 groups and their choices (* is the default):
 """
+
 
 def main() -> None:
     """Run the door and exit: 0 done, 1 a run failed, 2 bad input, 130 or 143 interrupted."""
@@ -51,30 +55,17 @@ def train(arguments: list[str]) -> int:
 def _compose_and_run() -> None:
     # Imported here, so that --help answers at once.
     import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-    from omegaconf import DictConfig
 
-    from medqa_finetune.config.compose import COMPOSITION_ERRORS, CONFIG_NAME, explain, register_schema
-    from medqa_finetune.experiment import run_experiment
-    from medqa_finetune.log import log_to_terminal
-    from medqa_finetune.matrix.cells import make_cell
+    from medqa_finetune.config.compose import COMPOSITION_ERRORS, CONFIG_NAME, register_schema
+    from medqa_finetune.config.explain import explain
     from medqa_finetune.matrix.launcher import register_matrix
-    from medqa_finetune.matrix.progress import outcome
 
     errors: list[MedQAError] = []
     started: list[DictConfig] = []
 
-    def run_one(composed: DictConfig) -> None:
+    def run_one(composed: "DictConfig") -> None:
         started.append(composed)
-        log_to_terminal()
-        try:
-            cell = make_cell(composed, HydraConfig.get())
-            print(f"{cell.run.path}  {outcome(run_experiment(cell.config))}", file=sys.stderr)
-        except MedQAError as error:
-            if HydraConfig.get().mode != RunMode.RUN:
-                raise  # other launchers report a failed job by its exception
-            errors.append(error)  # raised below, where Hydra does not add lines of its own to it
+        _run_one(composed, errors)
 
     register_schema()
     register_matrix()
@@ -88,6 +79,26 @@ def _compose_and_run() -> None:
         raise ConfigError(explain(error)) from None
     if errors:
         raise errors[0]
+
+
+def _run_one(composed: "DictConfig", errors: list[MedQAError]) -> None:
+    """Run what was composed; what it raises on purpose goes into `errors`, where Hydra adds no lines of its own."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from medqa_finetune.experiment import run_experiment
+    from medqa_finetune.log import log_to_terminal
+    from medqa_finetune.matrix.cells import make_cell
+    from medqa_finetune.matrix.progress import outcome
+
+    log_to_terminal()
+    try:
+        cell = make_cell(composed, HydraConfig.get())
+        print(f"{cell.run.path}  {outcome(run_experiment(cell.config))}", file=sys.stderr)
+    except MedQAError as error:
+        if HydraConfig.get().mode != RunMode.RUN:
+            raise  # other launchers report a failed job by its exception
+        errors.append(error)
 
 
 def _conf_folders(arguments: Sequence[str]) -> list[Path]:

@@ -24,7 +24,7 @@ SIZES = ("20k", "50k", "100k")
 
 def main(arguments: list[str]) -> int:
     """Write, or only cache, the sets of the corpus asked for."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     log_to_terminal()
     asked = split_overrides(options.overrides, {"corpus": "huatuo26m_lite", "data": SIZES[0]})
     corpus_name, changes = asked["corpus"]

@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
         help=f"which corpus, and corpus.KEY=VALUE to change it. Names: {', '.join(option_names('corpus'))}",
     )
     parser.add_argument("--to", type=Path, help="folder to write to; data/cleaned/NAME by default")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     log_to_terminal()
     name, overrides = split_overrides(options.overrides, {"corpus": "jsonl"})["corpus"]
     corpus = load_group("corpus", name, CorpusConfig, overrides)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medqa_finetune.log import PACKAGE, log_to, log_to_terminal
+from medqa_finetune.log import PACKAGE, log_to, log_to_terminal, visible
 
 OURS = f"{PACKAGE}.experiment"
 
@@ -117,3 +117,7 @@ def test_log_file_is_closed_after_a_failure(capsys: pytest.CaptureFixture[str], 
     logging.getLogger(OURS).info("later")
     assert (tmp_path / "log.txt").read_text(encoding="utf-8") == ""
     assert "later" in capsys.readouterr().err
+
+
+def test_visible() -> None:
+    assert visible("药\n\x1b\u202e") == "药\\n\\x1b\\u202e"

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from medqa_finetune.config.options import conf_folder, option_names
-from medqa_finetune.train import quoted
 from tests.commands import ROOT, TINY, train
 
 GROUPS = sorted(path.name for path in conf_folder().iterdir() if path.is_dir())
@@ -52,11 +51,11 @@ def test_help_is_given_wherever_it_is_asked_for(arguments: list[str], help_text:
 BAD_INPUT: list[tuple[list[str], list[str]]] = [
     (["train.epohcs=1"], ["train.epohcs", "Did you mean train.epochs"]),
     (["+train.foo=1"], ["train.foo", "no such key"]),
-    (["train.learning_rate=fast"], ["train.learning_rate=fast", "Float"]),
+    (["train.learning_rate=fast"], ["train.learning_rate=fast", "a number"]),
     (["train.learning_rate=nan"], ["train.learning_rate=nan", "above 0"]),
     (["train.max_steps=0", "method.rank=0"], ["train.max_steps=0", "method.rank=0"]),
     (["seed=-1"], ["seed=-1", "at least 0"]),
-    (["method=qlor"], ["method/qlor", "full lora none qlora qlora_8bit"]),
+    (["method=qlor"], ["method=qlor", "full, lora, none, qlora, qlora_8bit"]),
     (["train=null"], ["group override"]),
     (["method=lora,qlora"], ["method=lora,qlora", "--multirun"]),
     (["study=../elsewhere"], ["study='../elsewhere'", "folder name"]),
@@ -71,7 +70,7 @@ BAD_INPUT: list[tuple[list[str], list[str]]] = [
     (["run_name=mine"], ["run_name=mine", "study=NAME"]),
     (["outputs=file"], ["outputs=file", "cannot be made"]),
     (["outputs="], ["outputs=''", "folder"]),
-    (["-m", "data=20k,30k"], ["data/30k", "20k 50k"]),
+    (["-m", "data=20k,30k"], ["data=30k", "20k, 50k"]),
     (["-m", "train.epochs=1,-1"], ["train.epochs=-1.0"]),
     (["-m", "seed=0,1", "+foo=1"], ["foo", "no such key"]),
     (["-m", "method=null,lora"], ["group override"]),
@@ -110,26 +109,6 @@ def test_without_the_weights_the_default_command_says_at_once_what_to_do(tmp_pat
 
 def test_the_advice_names_a_script_that_exists() -> None:
     assert (ROOT / "scripts" / "download_model.py").is_file()
-
-
-@pytest.mark.parametrize(
-    ("typed", "read"),
-    [
-        ("method=lora,qlora", "method=lora,qlora"),
-        ("train.learning_rate=2e-4", "train.learning_rate=2e-4"),
-        ("corpus.path=../shared/data/x.jsonl.zst", "corpus.path=../shared/data/x.jsonl.zst"),
-        ("corpus.path=/数据/问答 (新)=1.jsonl", "corpus.path='/数据/问答 (新)=1.jsonl'"),
-        ("corpus.path=甲.csv,b.csv", "corpus.path='甲.csv',b.csv"),
-        ("corpus.question=[标题,ask]", "corpus.question=['标题',ask]"),
-        ("outputs='/tmp/输出'", "outputs='/tmp/输出'"),
-        ("seed=range(1,4)", "seed=range(1,4)"),
-        ("outputs=${oc.env:HOME}/输出", "outputs=${oc.env:HOME}/输出"),
-        ("--config-dir=我的", "--config-dir=我的"),
-        ("-m", "-m"),
-    ],
-)
-def test_values_are_quoted_where_hydra_wants_it(typed: str, read: str) -> None:
-    assert quoted(typed) == read
 
 
 def test_chinese_paths_columns_and_outputs_need_no_quotes(tmp_path: Path, micro_model: Path) -> None:

@@ -19,6 +19,10 @@ HUBS = ("huggingface", "modelscope")
 SCHEDULERS = ("cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt")
 FOLDER_NAME = re.compile(r"[^\x00-\x1f/\\:*?\"<>|.][^\x00-\x1f/\\:*?\"<>|]*")
 FOLDER_NAME_BYTES = 200
+# Devices of Windows, whatever follows a first dot; endings that Windows drops; folders that no run is looked for in.
+RESERVED_NAME = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?|.*[. ]|summary|cache|.*\.old-.*", re.IGNORECASE)
+# Seeds of numpy have 32 bits; no other whole number here comes near.
+LARGEST = 2**32 - 1
 
 
 def faults(config: "Config") -> list[str]:
@@ -38,19 +42,20 @@ def _top_faults(config: "Config") -> Iterator[str]:
     for key, name in names.items():
         if not is_folder_name(name):
             yield (
-                f"{key}={name!r}: a folder name is wanted, without / \\ : or a leading dot, "
-                f"{FOLDER_NAME_BYTES} bytes at most."
+                f"{key}={name[:60]!r}: a folder name is wanted, without / \\ : or a leading dot, "
+                f"{FOLDER_NAME_BYTES} bytes at most; con, summary, cache and the like are reserved."
             )
     if not config.outputs.strip() or "\0" in config.outputs:
         yield f"outputs={config.outputs!r}: a folder is wanted."
 
 
 def is_folder_name(name: str) -> bool:
-    """Say whether `name` is safe as one folder's name on every common file system."""
+    """Say whether `name` is safe as one folder's name on every common file system, and found again as a run's."""
     try:
-        return bool(FOLDER_NAME.fullmatch(name)) and len(name.encode("utf-8")) <= FOLDER_NAME_BYTES
+        size = len(name.encode("utf-8"))
     except UnicodeEncodeError:  # bytes of another encoding, typed in a terminal
         return False
+    return bool(FOLDER_NAME.fullmatch(name)) and not RESERVED_NAME.fullmatch(name) and size <= FOLDER_NAME_BYTES
 
 
 def _method_faults(method: "MethodConfig") -> Iterator[str]:
@@ -156,6 +161,8 @@ def _one_of(key: str, value: Any, allowed: Sequence[str]) -> Iterator[str]:
 def _at_least(key: str, value: int, least: int) -> Iterator[str]:
     if value < least:
         yield f"{key}={value}: a whole number of at least {least} is wanted."
+    elif value > LARGEST:
+        yield f"{key}={value}: a whole number of at most {LARGEST} is wanted."
 
 
 def _above_zero(key: str, value: float) -> Iterator[str]:

@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from medqa_finetune.errors import EXIT_INTERRUPTED, EXIT_RUN_FAILED, ConfigError, MedQAError
-from medqa_finetune.stopping import EXIT_OFFSET, Interrupted
 from medqa_finetune.log import visible
+from medqa_finetune.stopping import EXIT_OFFSET, Interrupted
 
 T = TypeVar("T")
 

@@ -1,10 +1,9 @@
 """Where Hydra ends: from a composed configuration to a checked, frozen `Config`."""
 
 import dataclasses
-import difflib
-import re
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any, cast
 
 import hydra
@@ -14,28 +13,21 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from medqa_finetune.config.explain import SECTIONS, dotted_keys, explain, schema_node, similar_keys
 from medqa_finetune.config.identity import flatten
-from medqa_finetune.config.options import writable_node
 from medqa_finetune.config.schema import Config
+from medqa_finetune.config.yaml_traps import trapped_values
 from medqa_finetune.errors import ConfigError
 
 CONFIG_NAME = "config"
-# Lines of their errors that help nobody who types a command.
-NOISE = ("full_key", "object_type", "reference_type", "Set the environment", "To append to your config",
-         "Config search path", "provider=", "See https://hydra.cc")  # fmt: skip
-MESSAGE_LENGTH = 600
-# What Hydra raises at a composition that cannot be; ValueError, for one, where a group is given `null`.
-COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError, yaml.YAMLError)
-SECTIONS = ("method", "data", "corpus", "model", "train", "evaluate", "tracker")
+# What Hydra raises at a composition that cannot be: ValueError, for one, where a group is given `null`, RecursionError
+# where a YAML file is nested thousands of levels deep or contains itself.
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError, yaml.YAMLError, RecursionError)
 
 
 def register_schema() -> None:
     """Let Hydra check every composed value against `Config`, while it is composed."""
-    ConfigStore.instance().store(name="schema", node=_schema_node())
-
-
-def _schema_node() -> DictConfig:
-    return writable_node(Config)
+    ConfigStore.instance().store(name="schema", node=schema_node())
 
 
 def to_config(composed: DictConfig) -> Config:
@@ -44,60 +36,52 @@ def to_config(composed: DictConfig) -> Config:
     Raises:
         ConfigError: a value is missing, of the wrong type or impossible; names the key.
     """
-    node = _schema_node()
+    node = schema_node()
     values = {key: value for key, value in composed.items_ex(resolve=False) if key != "hydra"}
     # Hydra lets `+key=value` and a user's own YAML add keys, which nothing would read.
-    known = _dotted_keys(node)
-    unknown = [key for key in _dotted_keys(OmegaConf.create(values)) if key not in known]
+    known = dotted_keys(node)
+    unknown = [key for key in dotted_keys(OmegaConf.create(values)) if key not in known]
     if unknown:
-        raise ConfigError("\n".join(f"{key}: there is no such key{_similar_keys(key)}" for key in unknown))
+        raise ConfigError("\n".join(f"{key}: there is no such key{similar_keys(key)}" for key in unknown))
     try:
         merged = OmegaConf.merge(node, values)
-        missing = sorted(OmegaConf.missing_keys(merged))
+        # Merging takes the schema's default for a `???`, which asks for a value to be given.
+        missing = sorted(OmegaConf.missing_keys(merged) | OmegaConf.missing_keys(OmegaConf.create(values)))
         if missing:
             raise ConfigError(
                 "\n".join(f"{key} is missing: give it on the command line, {key}=VALUE." for key in missing)
             )
-        return cast(Config, OmegaConf.to_object(merged))
+        config = cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from None
+    return dataclasses.replace(config, interpolated=_interpolated_texts(cast(DictConfig, merged)))
 
 
-def explain(error: Exception) -> str:
-    """Return what of a Hydra, OmegaConf or YAML error a user can act on, as one line."""
-    if isinstance(error, yaml.YAMLError):
-        return f"a configuration file is not YAML: {' '.join(str(error).split())}"[:MESSAGE_LENGTH]
-    texts = [str(error)]
-    if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
-        texts.append(str(error.__cause__))
-    lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
-    kept = " ".join(dict.fromkeys(line for line in lines if not line.startswith(NOISE)))
-    key = getattr(error, "full_key", None)
-    if key and key not in kept:
-        kept = f"{key}: {kept}"
-    found = re.search(r"(?:override|in struct|merging override) '?([\w.]+)", kept)
-    return (kept + (_similar_keys(found.group(1)) if found else ""))[:MESSAGE_LENGTH]
+def _interpolated_texts(merged: DictConfig) -> dict[str, Any]:
+    """Return the texts, and lists with texts, that are interpolations, by dotted key, as they were written."""
+    written = flatten(cast(dict[str, Any], OmegaConf.to_container(merged, resolve=False)))
+    resolved = flatten(cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True)))
+    return {
+        key: text for key, text in written.items() if text != resolved[key] and isinstance(resolved[key], str | list)
+    }
 
 
-def _similar_keys(key: str) -> str:
-    """Return a hint at the keys that exist, where `key` does not."""
-    known = [*_dotted_keys(_schema_node()), *SECTIONS, "profile"]
-    if key in known:
-        return ""
-    close = difflib.get_close_matches(key, known, n=3) or [
-        other for other in known if other.startswith(key.partition(".")[0])
-    ]
-    return f". Did you mean {' or '.join(close[:6])}?" if close else ". See `python -m medqa_finetune.train --help`."
+def check_chosen_files(hydra_config: Any) -> None:
+    """Refuse YAML files, among those that a composition was made of, that hold values which YAML reads otherwise.
 
+    Args:
+        hydra_config: Hydra's own node of the composition.
 
-def _dotted_keys(node: DictConfig, prefix: str = "") -> list[str]:
-    keys: list[str] = []
-    for key in map(str, node):
-        child = node._get_node(key)
-        keys += (
-            _dotted_keys(cast(DictConfig, child), f"{prefix}{key}.") if OmegaConf.is_dict(child) else [f"{prefix}{key}"]
-        )
-    return keys
+    Raises:
+        ConfigError: with file, line and value of each.
+    """
+    runtime = hydra_config.runtime
+    sources = [] if OmegaConf.is_missing(runtime, "config_sources") else runtime.config_sources
+    folders = [Path(source.path) for source in sources if source.schema == "file"]
+    names = [hydra_config.job.config_name, *(f"{group}/{choice}" for group, choice in runtime.choices.items())]
+    paths = [path for folder in folders for name in names if (path := folder / f"{name}.yaml").is_file()]
+    if found := trapped_values(paths):
+        raise ConfigError("\n".join(found))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +106,7 @@ def compose_defaults(choices: Mapping[str, Any], config_name: str) -> Defaults:
     composed = _compose(config_name, chosen)
     missing = OmegaConf.missing_keys(composed)
     values = flatten({key: OmegaConf.to_container(composed[key]) for key in SECTIONS})
-    values |= {str(key): composed[key] for key in _schema_node() if key not in SECTIONS}
+    values |= {str(key): composed[key] for key in schema_node() if key not in SECTIONS}
     settings = {key: value for key, value in values.items() if key not in missing}
     return Defaults(settings, {str(group): str(value) for group, value in usual.items()})
 

@@ -1,5 +1,6 @@
 """What makes two runs the same run, and what a run's folder is called."""
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -38,6 +39,7 @@ class Fingerprints:
 def settings_of(config: Config, fingerprints: Fingerprints) -> dict[str, Any]:
     """Return the whole configuration as nested plain values, with effective sizes and fingerprints beside it."""
     settings = dataclasses.asdict(config)
+    del settings["interpolated"]
     settings["data"] |= {
         "effective_train_size": config.train_size,
         "effective_validation_size": config.validation_size,
@@ -47,6 +49,15 @@ def settings_of(config: Config, fingerprints: Fingerprints) -> dict[str, Any]:
     settings["model"]["fingerprint"] = fingerprints.model
     settings["results_version"] = RESULTS_VERSION
     return settings
+
+
+def as_written(settings: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """Return settings for the disk: interpolated texts (`${oc.env:TOKEN}`) as written, without their values."""
+    kept = copy.deepcopy(dict(settings))
+    for key, text in config.interpolated.items():
+        section, _, name = key.rpartition(".")
+        (kept[section] if section else kept)[name] = text
+    return kept
 
 
 def identity_of(settings: Mapping[str, Any]) -> str:
@@ -114,7 +125,8 @@ def run_name(config: Config, defaults: Mapping[str, Any], labels: Mapping[str, s
     parts += [f"{kind}={_plain(label)}" for kind, label in labels.items()]
     # A size with a name of its own is said by that name.
     renamed = ("data.train_size",) if config.data.name != defaults.get("data.name", config.data.name) else ()
-    for key, value in flatten(dataclasses.asdict(config)).items():
+    settings = as_written(dataclasses.asdict(dataclasses.replace(config, interpolated={})), config)
+    for key, value in flatten(settings).items():
         named = not _is_below(key, (*NOT_NAMED, *renamed)) and not (trains_nothing and _is_training_only(key))
         if named and value != defaults.get(key, value):
             parts.append(f"{key}={_plain(_as_text(value))}")
@@ -128,6 +140,8 @@ def _as_text(value: Any) -> str:
 def _plain(text: str) -> str:
     """Replace what a file system or a shell could trip over; a digest keeps two such texts apart."""
     plain = "".join("-" if c in "/\\:*?\"<>|' $&;()[]{}`!#~" or not c.isprintable() else c for c in text)
+    # A name that ends in a dot is another one on Windows, and `.old-` marks a folder that was moved aside.
+    plain = plain.rstrip(".").replace(".old-", "-old-")
     return plain if plain == text else f"{plain[:40]}-{_sha256(text)[:6]}"
 
 

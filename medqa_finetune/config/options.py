@@ -1,5 +1,6 @@
 """The groups in `conf/` without Hydra: where they are, and one option of one group as a checked dataclass."""
 
+import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -47,15 +48,24 @@ def load_group(group: str, name: str, schema: type[T], overrides: Sequence[str])
     path = conf_folder() / group / f"{name}.yaml"
     try:
         values = OmegaConf.load(path)
-        merged = OmegaConf.merge(writable_node(schema), values, OmegaConf.from_dotlist(list(overrides)))
+        merged = OmegaConf.merge(writable_node(schema), values, *(_override(schema, each) for each in overrides))
         result = OmegaConf.to_object(merged)
     except MissingMandatoryValue as error:
         raise ConfigError(f"{group}.{error.full_key} is missing: give {group}.{error.full_key}=VALUE.") from None
-    except (OmegaConfBaseException, YAMLError, OSError, ValueError, TypeError) as error:
+    except (OmegaConfBaseException, YAMLError, OSError, ValueError, TypeError, RecursionError) as error:
         raise ConfigError(_fault(group, error, schema)) from None
     if not isinstance(result, schema):
         raise ConfigError(f"{path}: a mapping of keys to values is wanted, got {type(result).__name__}.")
     return result
+
+
+def _override(schema: type, override: str) -> DictConfig:
+    """Return `key=value` as a node: text as typed (YAML would read `NO` as false), anything else as YAML."""
+    key, _, text = override.partition("=")
+    is_text = typing.get_type_hints(schema).get(key) in (str, str | None)
+    if is_text and text != "null" and not text.startswith(("'", '"')):
+        return OmegaConf.create({key: text})
+    return OmegaConf.from_dotlist([override])
 
 
 def split_overrides(arguments: Sequence[str], defaults: dict[str, str]) -> dict[str, tuple[str, list[str]]]:

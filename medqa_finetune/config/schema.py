@@ -222,6 +222,9 @@ class Config:
         precision: `auto` (bf16 or fp16 by the GPU, fp32 without one), `bf16`, `fp16` or `fp32`.
         overwrite: Move a run folder aside that holds another run, or a finished one, and start anew.
         threads: CPU threads for torch; null leaves it to torch.
+        interpolated: Texts that came from elsewhere, such as `${oc.env:NAME}`, by dotted key, as they were written;
+            what is kept on disk has these in place of their values, which may be secret. Filled in by
+            `config/compose.py`, not by hand.
 
     Raises:
         ConfigError: with every fault found, each with its key, the value got and what is allowed.
@@ -241,6 +244,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    interpolated: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         found = faults(self)

@@ -167,7 +167,8 @@ def _decoding_fault(path: Path, encoding: str, error: UnicodeError, state: tuple
     position = offset + len(chunk) - len(error.object) + error.start
     line = newlines + error.object[: error.start].count(b"\n") + 1
     where = f"{path}: byte {position:,} (line {line:,}): not {encoding}"
-    if codecs.lookup(encoding).name == "utf-8" and offset > 0 and _surely_utf8(first):
+    before = first if offset > 0 else error.object[: error.start]
+    if codecs.lookup(encoding).name == "utf-8" and _surely_utf8(before):
         return f"{where}, though the text before it is. The file is damaged or mixed there; mend that line."
     guess = guess_encoding(first if offset == 0 else chunk)
     return f"{where}. Try corpus.encoding={guess}" if guess and guess != encoding else f"{where}. Is it a text file?"

@@ -4,8 +4,10 @@ The loss is taken on the answer and the token that ends it, on nothing else. Tra
 so a model is asked exactly as it was trained.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from medqa_finetune.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
 
 IGNORED = -100  # torch's cross-entropy leaves this label out
 PAIRS_PER_CALL = 1000
@@ -107,15 +111,17 @@ class Encoder:
             )
 
     def encode(self, pairs: Iterable[Pair]) -> Iterable[Encoded]:
-        """Yield each pair encoded, in order."""
-        chunk: list[Pair] = []
-        for pair in pairs:
-            chunk.append(pair)
-            if len(chunk) == PAIRS_PER_CALL:
-                yield from self._encode_chunk(chunk)
-                chunk = []
-        if chunk:
-            yield from self._encode_chunk(chunk)
+        """Yield each pair encoded, in order; at the end, say how many were cut."""
+        pairs, n, cut = iter(pairs), 0, 0
+        while chunk := list(islice(pairs, PAIRS_PER_CALL)):
+            for item in self._encode_chunk(chunk):
+                n, cut = n + 1, cut + item.cut
+                yield item
+        if cut:
+            logger.warning(
+                "%s of %s pairs are longer than train.max_length=%s and are cut at the end.",
+                f"{cut:,}", f"{n:,}", self.max_length,
+            )  # fmt: skip
 
     def prompts(self, questions: Sequence[str]) -> list[list[int]]:
         """Return the ids of each question up to where the answer begins, with room left for an answer."""

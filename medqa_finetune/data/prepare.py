@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,15 @@ from medqa_finetune.data.sources import corpus_sha256, read_pairs
 from medqa_finetune.data.splits import Division, Rows, SplitRules, divide
 from medqa_finetune.data.tables import BATCH_PAIRS, PairTable, write_pairs
 from medqa_finetune.errors import DataError
-from medqa_finetune.record.files import replace_folder, sha256_of, sha256_of_text, write_json
+from medqa_finetune.record.files import replace_folder, sha256_of, sha256_of_text, sweep, write_json
 from medqa_finetune.record.schema import DataManifest, SetManifest
 
 logger = logging.getLogger(__name__)
 
 # Raise it with every change that alters what preparation makes of the same bytes.
 PREPARATION_VERSION = 1
-MANIFEST = "manifest.json"
-FILES = ("pool.arrow", "validation.arrow", "test.arrow", "rejects.jsonl")
+MANIFEST, REJECTS = "manifest.json", "rejects.jsonl"
+FILES = ("pool.arrow", "validation.arrow", "test.arrow", REJECTS)
 # Settings of a corpus that say where it is, and not what its pairs are.
 PLACE_FIELDS = ("name", "source", "path", "repository", "hub", "revision", "files")
 
@@ -120,8 +120,8 @@ def prepare(corpus: CorpusConfig, rules: SplitRules, cache: Path, progress: Prog
     key = cache_key(corpus, rules, corpus_hash)
     folder = cache / f"corpus-{key[:16]}"
     try:
-        cache.mkdir(parents=True, exist_ok=True)
         with _locked(cache / f".{folder.name}.lock"):
+            sweep(cache, folder.name)
             fault = cache_fault(folder, key)
             if fault and folder.exists():
                 logger.warning("The prepared data in %s is damaged (%s); preparing it again.", folder, fault)
@@ -129,9 +129,13 @@ def prepare(corpus: CorpusConfig, rules: SplitRules, cache: Path, progress: Prog
                 logger.info("Preparing %s", corpus.name)
                 build = _Build(corpus, rules, progress, {"key": key, "corpus_sha256": corpus_hash})
                 replace_folder(folder, build.fill)
+                _tell_rejects(folder)
             return _open(folder)
     except OSError as error:
-        raise DataError(f"{cache}: prepared data cannot be kept here: {error.strerror or error}.") from error
+        raise DataError(
+            f"{cache}: prepared data cannot be kept here: {error.strerror or error}. "
+            "Name another folder (outputs=DIR; --cache in scripts)."
+        ) from error
 
 
 def cache_key(corpus: CorpusConfig, rules: SplitRules, corpus_hash: str) -> str:
@@ -175,7 +179,7 @@ class _Build:
 
     def fill(self, folder: Path) -> None:
         """Write the sets, the rejects, and last the manifest."""
-        with (folder / "rejects.jsonl").open("wb") as rejects, PairStore(folder / "all.arrow") as store:
+        with (folder / REJECTS).open("wb") as rejects, PairStore(folder / "all.arrow") as store:
             ledger = Ledger(rejects)
             for pair in self.progress(read_pairs(self.corpus, ledger)):
                 store.add(pair, self.rules.split_seed)
@@ -210,8 +214,22 @@ def _open(folder: Path) -> Prepared:
     return Prepared(folder, pool, validation, test, json.loads((folder / MANIFEST).read_text("utf-8")))
 
 
+def _tell_rejects(folder: Path) -> None:
+    """Say how many rows were left out and where each stands; the shares allowed have been checked by then."""
+    counts = json.loads((folder / MANIFEST).read_text("utf-8"))["counts"]
+    left_out = sum(n for name, n in counts.items() if name.startswith(("rejected_", "dropped_")))
+    if left_out:
+        logger.warning(
+            "%s of %s rows left out, each with its line and reason in %s",
+            f"{left_out:,}", f"{counts['rows']:,}", folder / REJECTS,
+        )  # fmt: skip
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock file in a folder that is made for it; neither stays behind where the block fails at first use."""
+    made = [folder for folder in path.parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
@@ -220,8 +238,15 @@ def _locked(path: Path) -> Iterator[None]:
         lock.acquire()
     try:
         yield
+    except BaseException:
+        # While it is held: who waits for it sees that it is gone, and makes a new one.
+        path.unlink(missing_ok=True)
+        raise
     finally:
         lock.release()
+        with suppress(OSError):  # a folder that holds something stays
+            for folder in made:
+                folder.rmdir()
 
 
 def _shortage(counts: dict[str, int], train_size: int | None, available: int) -> str:

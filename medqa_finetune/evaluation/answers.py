@@ -124,6 +124,9 @@ def _rows(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
             row = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_no_constant)
         except UnicodeDecodeError as error:
             raise DataError(f"{path}:{number}: not UTF-8 ({error.reason}); save the file as UTF-8.") from None
+        except json.JSONDecodeError as error:
+            what = f"{error.msg}, character {error.colno}"
+            raise DataError(f"{path}:{number}: not JSON ({what}); one JSON object per line is wanted.") from None
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}:{number}: not JSON ({error}); one JSON object per line is wanted.") from None
         if not isinstance(row, dict):

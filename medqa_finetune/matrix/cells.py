@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from medqa_finetune.config.compose import compose_defaults, to_config
+from medqa_finetune.config.compose import check_chosen_files, compose_defaults, to_config
 from medqa_finetune.config.identity import Fingerprints, identity_of, run_name, settings_of
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.sources import corpus_sha256
@@ -46,11 +46,8 @@ def make_cell(composed: DictConfig, hydra_config: Any, overrides: tuple[str, ...
     Raises:
         MedQAError: a setting is impossible, or the corpus or model is not there.
     """
+    check_chosen_files(hydra_config)
     config = to_config(composed)
-    if config.run_name:
-        raise ConfigError(
-            f"run_name={config.run_name}: a run is named after its settings; study=NAME keeps runs apart."
-        )
     folder = locate_model(config.model)
     fingerprints = Fingerprints(corpus_sha256(config.corpus), fingerprint_model(folder))
     choices = hydra_config.runtime.choices
@@ -63,6 +60,11 @@ def make_cell(composed: DictConfig, hydra_config: Any, overrides: tuple[str, ...
         "corpus": "" if choices.corpus == defaults.choices["corpus"] else _corpus_label(config, fingerprints),
     }
     name = run_name(config, defaults.settings, {kind: label for kind, label in labels.items() if label})
+    if config.run_name not in ("", name):
+        raise ConfigError(
+            f"run_name={config.run_name}: a run is named after its settings and files, and this one is {name}. In a "
+            "matrix, a file was changed after the first run had begun; else study=NAME keeps runs apart."
+        )
     return Cell(dataclasses.replace(config, run_name=name), fingerprints, overrides)
 
 

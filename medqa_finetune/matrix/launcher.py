@@ -1,38 +1,58 @@
-"""A Hydra launcher that gives every cell a fresh process, so that its memory figures and its failures are its own."""
+"""A Hydra launcher that gives every cell a fresh process, and every process its own GPUs.
+
+It knows nothing of what the cells do, and serves any Hydra program. One that writes a record (`record/`) into its
+folder gains by it: runs that are done are left alone, unfinished ones that crashed are tried again, and two launches
+on the same folders share the work.
+"""
 
 import dataclasses
+import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn, JobStatus, filter_overrides
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from medqa_finetune.config.compose import COMPOSITION_ERRORS, explain
-from medqa_finetune.data.prepare import CACHE_NAME, prepare_splits
-from medqa_finetune.errors import ConfigError, MedQAError, RunError
-from medqa_finetune.lifecycle import announce, check_folder, sigterm_as_exit
-from medqa_finetune.matrix.cells import Cell, make_cell
-from medqa_finetune.matrix.process import cell_command, run_cell
-from medqa_finetune.matrix.progress import Progress, outcome
-from medqa_finetune.record.schema import Record
-
-T = TypeVar("T")
-R = TypeVar("R")
+from medqa_finetune.errors import ConfigError, RunError
+from medqa_finetune.log import visible
+from medqa_finetune.matrix.ending import Ending, read_or_none
+from medqa_finetune.matrix.gpus import Slot, make_slots, visible_gpus
+from medqa_finetune.matrix.jobs import Job
+from medqa_finetune.matrix.progress import Progress
+from medqa_finetune.matrix.queue import POLL_SECONDS, Queue
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.stopping import stoppable
 
 PLUGIN_MODULE = "hydra_plugins.medqa_finetune_matrix"
+# What of the launching command's own Hydra settings must not reach a cell, which runs by itself.
+NOT_FOR_CELLS = ("hydra.mode", "hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.sweep.")
+SHOWN_LINES = 5
 
 
 @dataclasses.dataclass
 class LocalLauncherConfig:
-    """`hydra/launcher=local`: one cell after another, each in a fresh process."""
+    """`hydra/launcher=local`: a queue over the GPUs of this machine.
+
+    Attributes:
+        max_parallel: Cells at the same time at most; None is one for every `gpus_per_cell` GPUs, and one without GPUs.
+            Cells that share a CPU compete for its cores unless the program is told how many threads to use.
+        gpus_per_cell: GPUs that a cell sees; 0 keeps cells on the CPU.
+        retries: How often a cell that crashed is started again; bad input, and what would fail again, never is.
+        grace_seconds: How long a cell that is asked to stop may take before it is killed.
+    """
 
     _target_: str = f"{PLUGIN_MODULE}.LocalLauncher"
+    max_parallel: int | None = None
+    gpus_per_cell: int = 1
+    retries: int = 1
+    grace_seconds: float = 60.0
 
 
 @dataclasses.dataclass
@@ -44,7 +64,6 @@ class MatrixSweeperConfig:
     """
 
     _target_: str = f"{PLUGIN_MODULE}.MatrixSweeper"
-    max_batch_size: int | None = None
     params: dict[str, str] | None = None
 
 
@@ -63,120 +82,138 @@ def register_matrix() -> None:
 
 
 class LocalLauncher(Launcher):
-    """Checks all cells, then runs one after another; a cell that fails does not stop the others."""
+    """Runs cells in processes of their own; one that fails does not stop the others.
 
-    def __init__(self) -> None:
+    What a program's function returns does not come back from its process.
+    """
+
+    def __init__(self, max_parallel: int | None, gpus_per_cell: int, retries: int, grace_seconds: float) -> None:
+        self._settings = LocalLauncherConfig("", max_parallel, gpus_per_cell, retries, grace_seconds)
+        self._slots: list[Slot] = []
         self._context: HydraContext | None = None
         self._config: DictConfig | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Remember what Hydra composes with."""
+        """Remember what Hydra composes with, and find the GPUs.
+
+        Raises:
+            ConfigError: a setting of the launcher is impossible.
+        """
         self._context = hydra_context
         self._config = config
+        _check(self._settings)
+        gpus = visible_gpus() if self._settings.gpus_per_cell else []
+        self._slots = make_slots(gpus, self._settings.gpus_per_cell, self._settings.max_parallel)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run every cell that is not done yet, and return how each ended, in the order asked for.
 
         Raises:
-            MedQAError: a cell cannot run at all; none has been started then.
+            Interrupted: a signal came; every cell has been stopped by then.
         """
-        cells = distinct(_check_all(job_overrides, self._compose))
-        _check_folders(cells)
-        _check_data(cells)
-        _announce_all(cells)
-        with sigterm_as_exit():
-            return [
-                _job_return(cell, self._run(cell, f"[{number}/{len(cells)}]"))
-                for number, cell in enumerate(cells, start=1)
-            ]
+        setup_globals()
+        jobs = [self._job(number, list(overrides)) for number, overrides in enumerate(job_overrides, initial_job_idx)]
+        name_briefly(jobs)
+        with Progress(jobs) as progress, stoppable() as stop, stop.deferred():
+            queue = Queue(jobs, self._slots, retries=self._settings.retries, progress=progress)
+            try:
+                while queue.is_open() and stop.number is None:
+                    queue.start_what_fits()
+                    queue.collect()
+                    progress.show()
+                    time.sleep(POLL_SECONDS)
+            finally:
+                queue.stop(self._settings.grace_seconds)
+        return [_job_return(job) for job in jobs]
 
-    def _compose(self, overrides: Sequence[str]) -> Cell:
+    def _job(self, number: int, overrides: list[str]) -> Job:
         assert self._context is not None, "setup() comes first"  # noqa: S101
         assert self._config is not None, "setup() comes first"  # noqa: S101
-        try:
-            composed = self._context.config_loader.load_sweep_config(self._config, list(overrides))
-            return make_cell(composed, composed.hydra, tuple(overrides))
-        except COMPOSITION_ERRORS as error:
-            raise ConfigError(explain(error)) from None
-
-    def _run(self, cell: Cell, label: str) -> Record | None:
-        record = None if cell.config.overwrite else cell.run.read()
-        if record is not None and record.status == "done":
-            print(f"{label} {cell.config.run_name}  done before, untouched", file=sys.stderr, flush=True)
-            return record
-        started = time.monotonic()
-        progress = Progress(f"{label} {cell.config.run_name}", cell.run)
-        record = run_cell(cell_command(cell.overrides), cell.run, progress.show)
-        progress.finish(f"{outcome(record)}  in {time.monotonic() - started:.0f} s")
-        return record
-
-
-def _check_folders(cells: Sequence[Cell]) -> None:
-    """Refuse a matrix of which one cell's folder holds another run."""
-    _check_all(cells, lambda cell: check_folder(cell.run, cell.config, cell.fingerprints))
-
-
-def _check_data(cells: Sequence[Cell]) -> None:
-    """Prepare every corpus, each once, so that a matrix whose last cell asks for too many pairs never starts."""
-    _check_all(cells, lambda cell: prepare_splits(cell.config, Path(cell.config.outputs) / CACHE_NAME))
+        composed = self._context.config_loader.load_sweep_config(self._config, overrides)
+        with open_dict(composed):
+            composed.hydra.job.id = str(number)
+            composed.hydra.job.num = number
+        folder = _folder_of(composed)
+        run = RunDir(folder)
+        own = [override for override in overrides if not override.startswith("hydra.sweep.")]
+        # A sweeper that names a folder for every cell works for a program that makes its own, and finds it by itself.
+        finds_its_folder = len(own) < len(overrides)
+        told = [] if finds_its_folder else [f"hydra.run.dir={in_quotes(str(folder))}", f"hydra.job.num={number}"]
+        job = Job(
+            name=tuple(folder.name.split("__") if finds_its_folder else ["", *own]),
+            overrides=[*_passed_on(self._config), *own, *told],
+            run=run,
+            found=read_or_none(run),
+            overwrites=OmegaConf.select(composed, "overwrite", default=False) is True,
+        )
+        if job.is_done_by(job.found):
+            job.end(Ending("done"), "done before, untouched")
+        return job
 
 
-def _announce_all(cells: Sequence[Cell]) -> None:
-    """Give every cell its record; one that overwrites leaves the old record to the cell itself."""
-    for cell in cells:
-        if not cell.config.overwrite:
-            announce(cell.run, cell.config, cell.fingerprints)
+def name_briefly(jobs: Sequence[Job]) -> None:
+    """Label every cell by its place and its name, of which the parts behind the first that all share are left out."""
+    shared = set.intersection(*(set(job.name[1:]) for job in jobs)) if jobs else set()
+    for place, job in enumerate(jobs, start=1):
+        first, *rest = job.name
+        brief = [first, *(part for part in rest if part not in shared)]
+        job.label = f"[{place}/{len(jobs)}] {' '.join(filter(None, brief)) or job.run.path.name}"
 
 
-def _check_all(items: Sequence[T], check: Callable[[T], R]) -> list[R]:
-    """Return what `check` gives for every item, or report all that is wrong at once; a shared fault is said once.
-
-    Raises:
-        ConfigError: `check` refused at least one item.
-    """
-    results: list[R] = []
-    faults: dict[str, None] = {}
-    for item in items:
-        try:
-            results.append(check(item))
-        except MedQAError as error:
-            faults[str(error)] = None
+def _check(settings: LocalLauncherConfig) -> None:
+    """Refuse settings that no launch can have."""
+    wanted = {
+        "max_parallel": (settings.max_parallel is None or settings.max_parallel >= 1, "at least 1, or null"),
+        "gpus_per_cell": (settings.gpus_per_cell >= 0, "at least 0"),
+        "retries": (settings.retries >= 0, "at least 0"),
+        "grace_seconds": (0 <= settings.grace_seconds < math.inf, "seconds, at least 0"),
+    }
+    faults = [
+        f"hydra.launcher.{key}={getattr(settings, key)}: {allowed}."
+        for key, (fine, allowed) in wanted.items()
+        if not fine
+    ]
     if faults:
         raise ConfigError("\n".join(faults))
-    return results
 
 
-def distinct(cells: Sequence[Cell]) -> list[Cell]:
-    """Return the cells without those that would repeat another's run, and say which were left out.
-
-    Raises:
-        ConfigError: two different runs would share a folder.
-    """
-    kept: dict[str, Cell] = {}
-    for cell in cells:
-        first = kept.setdefault(str(cell.run.path), cell)
-        if first is cell:
-            continue
-        if first.identity != cell.identity:
-            both = f"{' '.join(first.overrides)} and {' '.join(cell.overrides)}"
-            raise ConfigError(f"{cell.run.path} would hold two different runs: {both}.")
-        print(f"{' '.join(cell.overrides)} is the same run as {first.config.run_name}: run once", file=sys.stderr)
-    return list(kept.values())
+def _folder_of(composed: DictConfig) -> Path:
+    """Return the folder that Hydra has for a cell of a sweep."""
+    hydra_config = HydraConfig.instance()
+    current = hydra_config.cfg
+    hydra_config.set_config(composed)  # `${hydra:…}` is looked up there
+    try:
+        return Path(str(composed.hydra.sweep.dir)) / str(composed.hydra.sweep.subdir)
+    finally:
+        hydra_config.cfg = current
 
 
-def _job_return(cell: Cell, record: Record | None) -> JobReturn:
-    done = record is not None and record.status == "done"
-    if done:
-        result: object = None
-    elif record is None:
-        result = RunError(f"the process left no readable record in {cell.run.path}")
-    else:
-        reason = record.failure.message if record.failure else "no reason recorded"
-        result = RunError(f"{record.status}: {reason} (log: {cell.run.log_path})")
+def _passed_on(config: DictConfig) -> list[str]:
+    """Return the settings of Hydra itself that cells share with the command that launches them."""
+    typed = [str(override) for override in config.hydra.overrides.hydra]
+    kept = [override for override in typed if not override.lstrip("+~").startswith(NOT_FOR_CELLS)]
+    # A configuration may ask for a sweep by itself; a cell must not sweep again.
+    return kept if {"-m", "--multirun"} & set(sys.argv) else ["hydra.mode=RUN", *kept]
+
+
+def in_quotes(text: str) -> str:
+    """Return a text as Hydra's grammar takes it for that very text, whatever is in it."""
+    return QuotedString(text.replace("${", "\\${"), Quote.single).with_quotes()
+
+
+def _job_return(job: Job) -> JobReturn:
+    done = job.ending is not None and job.ending.state == "done"
     return JobReturn(
-        overrides=filter_overrides(cell.overrides),
-        working_dir=str(cell.run.path),
-        task_name=cell.config.run_name,
+        overrides=filter_overrides(job.overrides),
+        working_dir=str(job.run.path),
+        task_name=job.run.path.name,
         status=JobStatus.COMPLETED if done else JobStatus.FAILED,
-        _return_value=result,
+        _return_value=None if done or job.ending is None else RunError(_reason(job.ending, job.run)),
     )
+
+
+def _reason(ending: Ending, run: RunDir) -> str:
+    """Return why a run is not done, where its log is, and what it printed last, without what repeats the reason."""
+    log = f" (log: {run.log_path})" if run.log_path.is_file() else ""
+    lines = [line for line in ending.lines if ending.reason not in line and line.strip() not in ending.reason]
+    return "\n    ".join(map(visible, [f"{ending.state}: {ending.reason}{log}", *lines[-SHOWN_LINES:]]))

@@ -1,24 +1,21 @@
-"""One cell in a process of its own, watched from outside."""
+"""A process that runs one cell, and the command line that starts it."""
 
 import contextlib
 import os
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from medqa_finetune.errors import DataError, MedQAError
-from medqa_finetune.record.run_dir import RunDir, now
-from medqa_finetune.record.schema import Failure, Record, Status
+from medqa_finetune.record.run_dir import this_process
+from medqa_finetune.record.schema import Process
 
-POLL_SECONDS = 0.2
-GRACE_SECONDS = 60.0
+# Set for a cell: its standard input is a pipe that closes when the launcher is gone, however that ended.
+LAUNCHER_VARIABLE = "HYDRA_LOCAL_LAUNCHER"
 TAIL_LINES = 20
+TAIL_BYTES = 1 << 14
 # Flags of Hydra that decide where configuration is found; a cell must look in the same places.
 SEARCH_FLAGS = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp")
 
@@ -40,103 +37,56 @@ def _search_flags(arguments: Sequence[str]) -> list[str]:
     return flags
 
 
-def run_cell(command: Sequence[str], run: RunDir, watch: Callable[[float], None]) -> Record | None:
-    """Run a cell to its end and return its record as it then stands; None if the cell left none.
+class CellProcess:
+    """One start of a cell: a process in a session of its own, so that Ctrl-C reaches the launcher alone.
 
-    However the process ends, the record says so: a crash that the cell could not record itself is recorded here.
-
-    Args:
-        command: What to run.
-        run: The cell's folder.
-        watch: Called a few times a second with the seconds since the start.
+    What it prints goes into a file without a name, not through a pipe: a cell outlives a killed launcher for as long as
+    it takes to write a checkpoint, and would die at its next line if nobody read it.
     """
-    started = time.monotonic()
-    before = _read(run)
-    tail: deque[str] = deque(maxlen=TAIL_LINES)
-    # A session of its own: Ctrl-C reaches the launcher alone, which then stops the cell in good order.
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
-    ) as process:
-        reader = threading.Thread(target=_keep_tail, args=(process, tail), daemon=True)
-        reader.start()
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `end`)
+        self._ended: tuple[int, list[str]] | None = None
+        told = {LAUNCHER_VARIABLE: str(os.getpid()), "PYTHONFAULTHANDLER": "1", **environment}
         try:
-            while process.poll() is None:
-                watch(time.monotonic() - started)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(POLL_SECONDS)
-        except BaseException:
-            _stop(process)
-            _end_group(process)
-            _settled(run, before, _Ending("interrupted", process.returncode, tail))
+            self._process = subprocess.Popen(
+                command, env=os.environ | told, stdin=subprocess.PIPE, stdout=self._output, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+        except OSError:
+            self._output.close()
             raise
-        _end_group(process)
-        reader.join()
-    return _settled(run, before, _Ending("failed", process.returncode, tail))
 
+    @property
+    def identity(self) -> Process:
+        """How the run's record names this process."""
+        return Process(self._process.pid, this_process().host)
 
-def _keep_tail(process: "subprocess.Popen[bytes]", tail: "deque[str]") -> None:
-    assert process.stderr is not None  # noqa: S101 (it is a pipe)
-    for line in process.stderr:
-        tail.append(line.decode("utf-8", errors="replace").rstrip())
+    def exit_code(self) -> int | None:
+        """Return how it ended, minus the signal's number if one killed it; None while it runs."""
+        return self._process.poll()
 
+    def ask_to_stop(self) -> None:
+        """Let it stop in good order."""
+        self._process.terminate()
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    process.terminate()
-    try:
-        process.wait(GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    def kill(self) -> None:
+        """Kill it, if it still runs, and what it left running, which would hold memory."""
+        if self._ended is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
+    def end(self) -> tuple[int, list[str]]:
+        """Return the exit code and the last lines printed; the cell is killed if it still runs."""
+        if self._ended is None:
+            self.kill()
+            with self._process, self._output:
+                self._ended = self._process.wait(), self._last_lines()
+        return self._ended
 
-def _end_group(process: "subprocess.Popen[bytes]") -> None:
-    """End what an ended cell left running: it would hold memory, and our end of the cell's standard error open."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-@dataclass(frozen=True)
-class _Ending:
-    """How a cell's process ended: the status this gives a run that is not done, its exit code, its last lines."""
-
-    status: Status
-    code: int
-    tail: "deque[str]"
-
-
-def _read(run: RunDir) -> Record | None:
-    try:
-        return run.read()
-    except DataError:
-        return None
-
-
-def _settled(run: RunDir, before: Record | None, ending: _Ending) -> Record | None:
-    """Return the cell's record; what the cell did not record itself is recorded here.
-
-    Args:
-        run: The cell's folder.
-        before: Its record before the cell was started. If it is still the same, it says nothing of this start.
-        ending: How the cell's process ended.
-    """
-    record = _read(run)
-    if record is None or (record.status == "done" and ending.code == 0):
-        return record
-    if record.status in ("done", "failed", "interrupted") and record != before:
-        return record
-    lines = [line for line in ending.tail if line.strip()]
-    kind = signal.Signals(-ending.code).name if ending.code < 0 else f"exit code {ending.code}"
-    message = f"the process ended with {kind} before the run was done"
-    message += _hint(ending.code) + (f"; last words: {' | '.join(lines[-3:])[:500]}" if lines else "")
-    settled = record.updated(status=ending.status, failure=Failure(kind, message), finished=now())
-    if record.status != "done":
-        # If another process is at work on this run, its record is not ours to write.
-        with contextlib.suppress(MedQAError, OSError), run.lock():
-            run.write(settled)
-            with run.log_path.open("a", encoding="utf-8") as log:
-                log.write("\n".join([message, *lines, ""]))
-    return settled
-
-
-def _hint(code: int) -> str:
-    return " (killed from outside: often the system, out of memory)" if code in (-signal.SIGKILL, 137) else ""
+    def _last_lines(self) -> list[str]:
+        handle = self._output.fileno()
+        # Where to read is given with the reading: cell and launcher share the place where the cell writes next.
+        tail = os.pread(handle, TAIL_BYTES, max(0, os.fstat(handle).st_size - TAIL_BYTES))
+        lines = tail.decode("utf-8", errors="replace").splitlines()
+        return [line.rstrip() for line in lines if line.strip()][-TAIL_LINES:]

@@ -1,80 +1,130 @@
-"""One line in the terminal per running cell."""
+"""What people see of a launch, on standard error: a live table in a terminal, plain lines elsewhere."""
 
-import json
+import contextlib
+import os
 import sys
 import time
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.log import visible
+from medqa_finetune.matrix.glance import COLUMNS, Glance, Pace, glance_at
+from medqa_finetune.matrix.jobs import Job
 from medqa_finetune.record.schema import Record
 
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
 REFRESH_SECONDS = 1.0
-TAIL_BYTES = 4096
-
-
-class Progress:
-    """Shows what a running cell is at: a line that rewrites itself in a terminal, nothing until the end elsewhere."""
-
-    def __init__(self, label: str, run: RunDir) -> None:
-        self._label = label
-        self._run = run
-        self._live = sys.stderr.isatty()
-        self._shown_at = 0.0
-        if not self._live:
-            print(f"{label}  started", file=sys.stderr, flush=True)
-
-    def show(self, seconds: float) -> None:
-        """Refresh the line, about once a second."""
-        if self._live and time.monotonic() - self._shown_at >= REFRESH_SECONDS:
-            self._shown_at = time.monotonic()
-            self._write(f"{_step(self._run)}  {seconds:.0f} s", end="")
-
-    def finish(self, text: str) -> None:
-        """Replace the line for good."""
-        self._write(text, end="\n")
-
-    def _write(self, text: str, end: str) -> None:
-        start = "\r\033[K" if self._live else ""
-        print(f"{start}{self._label}  {text}", end=end, file=sys.stderr, flush=True)
+LINE_SECONDS = 300.0
+# Lines of a terminal that are not rows of the table: heading, caption, what was printed above, the prompt to come.
+OTHER_LINES = 6
 
 
 def outcome(record: Record | None) -> str:
-    """Say in a few words how a run ended."""
+    """Say in a few words how a run ended; a program without a record has ended, and that is all."""
     if record is None:
-        return "failed: no readable record"
-    if record.status != "done" or record.evaluation is None:
+        return "done"
+    if record.status != "done":
         return f"{record.status}: {record.failure.message if record.failure else 'no reason recorded'}"
-    scores = record.evaluation.scores
+    scores = record.evaluation.scores if record.evaluation is not None else {}
     shown = [
         f"{name} {scores[key].value:.2f}" for key, name in (("rougeL", "ROUGE-L"), ("bleu", "BLEU")) if key in scores
     ]
     return "  ".join(["done", *shown])
 
 
-def _step(run: RunDir) -> str:
-    row = _last_row(run.metrics_path)
-    if run.predictions_path.exists():
-        return "answering the test questions"
-    if not row:
-        return "preparing"
-    shown = f"training  step {row['step']}/{row['steps']}"
-    if row.get("loss") is not None:
-        shown += f"  loss {row['loss']:.3f}"
-    if row.get("tokens_per_second"):
-        shown += f"  {row['tokens_per_second']:,.0f} tokens/s"
-    return shown
+class Progress:
+    """Shows every cell while the block runs. What cannot be shown, as in a terminal that was closed, is no error."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._jobs = jobs
+        self._paces = [Pace() for _ in jobs]
+        self._glances = [Glance("pending", "pending") for _ in jobs]
+        self._printed_at = [0.0 for _ in jobs]
+        self._shown_at = 0.0
+        self._live = _live_display() if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else None
+
+    def __enter__(self) -> "Progress":
+        with contextlib.suppress(OSError):
+            if self._live is not None:
+                self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._shown_at = 0.0
+        self.show()
+        with contextlib.suppress(OSError):
+            if self._live is not None:
+                self._live.stop()
+
+    def show(self) -> None:
+        """Show how things stand, about once a second."""
+        now = time.monotonic()
+        if now - self._shown_at < REFRESH_SECONDS:
+            return
+        self._shown_at = now
+        before, self._glances = self._glances, list(map(glance_at, self._jobs, self._paces))
+        for number, (old, new) in enumerate(zip(before, self._glances, strict=True)):
+            changed = new.state not in (old.state, "pending")
+            due = new.stage is not None and now - self._printed_at[number] >= LINE_SECONDS
+            # The table says everything but why a cell failed.
+            if changed and new.state in ("failed", "interrupted") if self._live else changed or due:
+                self.say(f"{self._jobs[number].label}  {new.line()}")
+                self._printed_at[number] = now
+        with contextlib.suppress(OSError):
+            if self._live is not None:
+                cells = [(job.label, glance) for job, glance in zip(self._jobs, self._glances, strict=True)]
+                self._live.update(draw_table(cells, self._live.console.height), refresh=True)
+
+    def say(self, text: str) -> None:
+        """Print a line for good."""
+        with contextlib.suppress(OSError):
+            if self._live is not None:
+                self._live.console.print(visible(text), markup=False, highlight=False, emoji=False, soft_wrap=True)
+            else:
+                print(visible(text), file=sys.stderr, flush=True)
 
 
-def _last_row(path: Path) -> Mapping[str, Any]:
-    """Return the last whole line of `metrics.jsonl`, read from the end; empty if there is none yet."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - TAIL_BYTES))
-            lines = file.read().rpartition(b"\n")[0].split(b"\n")
-        row: Mapping[str, Any] = json.loads(lines[-1])
-        return row
-    except (OSError, ValueError):
-        return {}
+def _live_display() -> "Live":
+    from rich.console import Console
+    from rich.live import Live
+
+    return Live(console=Console(stderr=True), auto_refresh=False, redirect_stdout=False)
+
+
+def draw_table(cells: Sequence[tuple[str, Glance]], height: int) -> "Table":
+    """Return a table with a row per cell; if a terminal of this height cannot hold all, what is done gives way first.
+
+    Args:
+        cells: Label and state of every cell.
+        height: Lines of the terminal.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    counted = Counter(glance.state for _, glance in cells)
+    caption = ", ".join(f"{number} {state}" for state, number in counted.items())
+    table = Table(box=None, pad_edge=False, caption=Text(visible(caption)), caption_justify="left")
+    for name in ("cell", "state"):
+        table.add_column(name)
+    for name in COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
+    for label, glance in _most_wanted(cells, max(1, height - OTHER_LINES)):
+        story = glance.story if glance.state == "done" else glance.state
+        texts = [visible(text) for text in (label, story, *glance.cells())]
+        table.add_row(*(Text(text, no_wrap=True, overflow="ellipsis") for text in texts))
+    return table
+
+
+def _most_wanted(cells: Sequence[tuple[str, Glance]], rows: int) -> list[tuple[str, Glance]]:
+    """Return as many cells as there are rows: those that run first of all, those that are done last of all."""
+
+    def rank(number: int) -> int:
+        glance = cells[number][1]
+        return 0 if glance.stage is not None else 3 if glance.state == "done" else 2 if glance.state == "pending" else 1
+
+    kept = sorted(range(len(cells)), key=rank)[:rows]
+    return [cells[number] for number in sorted(kept)]

@@ -1,42 +1,124 @@
-"""Hydra's basic sweeper without its side effects: nothing is written before every cell has been checked."""
+"""A Hydra sweeper that composes and checks every cell before the first one starts, whichever launcher runs them."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
 
-from medqa_finetune.errors import RunError
+from medqa_finetune.config.compose import COMPOSITION_ERRORS
+from medqa_finetune.config.explain import explain
+from medqa_finetune.errors import ConfigError, MedQAError, RunError
+from medqa_finetune.matrix.asked import check_all, check_matrix
+from medqa_finetune.matrix.cells import Cell, make_cell
+from medqa_finetune.matrix.launcher import in_quotes
 
 
-class MatrixSweeper(BasicSweeper):
-    """Launches the Cartesian product of all swept values as one batch.
+class MatrixSweeper(Sweeper):
+    """Launches the Cartesian product of all swept values as one batch, each cell with a folder named after it.
 
-    The basic one makes a folder and a `multirun.yaml` before it checks anything, and two sweeps on the same outputs
+    Hydra's basic one makes a folder and a `multirun.yaml` before it checks anything, and two sweeps on the same outputs
     overwrite each other's.
     """
 
+    def __init__(self, params: dict[str, str] | None = None) -> None:
+        self.params = params or {}
+        self.hydra_context: HydraContext | None = None
+        self.config: DictConfig | None = None
+        self.launcher: Launcher | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Remember what Hydra composes with, and make the launcher."""
+        self.hydra_context = hydra_context
+        self.config = config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
-        """Compose and launch every cell.
+        """Compose, check and launch every cell.
 
         Raises:
+            MedQAError: a cell cannot run at all; none has been started then.
             RunError: at least one cell is not done; says which and why.
         """
-        assert self.launcher is not None, "setup() comes first"  # noqa: S101
-        assert self.hydra_context is not None, "setup() comes first"  # noqa: S101
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-        (batch,) = self.split_arguments(overrides, max_batch_size=None)
-        self.validate_batch_is_legal(batch)
-        results: Sequence[JobReturn] = self.launcher.launch(batch, initial_job_idx=0)
-        failed = [result for result in results if result.status != JobStatus.COMPLETED]
-        if failed:
-            reasons = "\n".join(_reason(result) for result in failed)
-            raise RunError(f"{len(failed)} of {len(results)} runs are not done:\n{reasons}")
+        cells = check_matrix(check_all(self._asked_for(arguments), self._compose))
+        results = self._launch(cells)
+        reasons = [_reason(cell, result) for cell, result in zip(cells, results, strict=True)]
+        missing = [f"  {cell.config.run_name}: {reason}" for cell, reason in zip(cells, reasons, strict=True) if reason]
+        if missing:
+            raise RunError("\n".join([f"{len(missing)} of {len(cells)} runs are not done:", *missing]))
         return results
 
+    def _launch(self, cells: Sequence[Cell]) -> Sequence[JobReturn]:
+        assert self.launcher is not None, "setup() comes first"  # noqa: S101
+        try:
+            results: Sequence[JobReturn] = self.launcher.launch([_told(cell) for cell in cells], initial_job_idx=0)
+        except MedQAError:
+            raise
+        except Exception as error:  # other launchers say in kinds of their own that a job died
+            raise RunError(f"{type(self.launcher).__name__} gave up: {type(error).__name__}: {error}") from error
+        return results
 
-def _reason(result: JobReturn) -> str:
+    def _asked_for(self, arguments: Sequence[str]) -> list[tuple[str, ...]]:
+        """Return the overrides of every cell: the product of what was typed and of the sweep in the configuration."""
+        assert self.hydra_context is not None, "setup() comes first"  # noqa: S101
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        try:
+            typed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+            # What is typed stands in the place of the configuration's own sweep over the same key.
+            values = {override.get_key_element(): _alternatives(override) for override in typed}
+        except COMPOSITION_ERRORS as error:
+            raise ConfigError(explain(error)) from None
+        return list(itertools.product(*values.values()))
+
+    def _compose(self, overrides: tuple[str, ...]) -> Cell:
+        assert self.hydra_context is not None, "setup() comes first"  # noqa: S101
+        assert self.config is not None, "setup() comes first"  # noqa: S101
+        try:
+            composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+            return make_cell(composed, composed.hydra, overrides)
+        except COMPOSITION_ERRORS as error:
+            raise ConfigError(explain(error)) from None
+
+
+def _alternatives(override: Override) -> list[str]:
+    """Return what an override stands for: one value, or each that it sweeps over."""
+    key = override.get_key_element()
+    if not override.is_sweep_override():
+        return [f"{key}={override.get_value_element_as_str()}"]
+    if not override.is_discrete_sweep():
+        raise ConfigError(
+            f"{override.input_line}: a matrix needs single values, such as {key}=1,2 or {key}=range(1,4)."
+        )
+    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+
+
+def _told(cell: Cell) -> list[str]:
+    """Return the overrides that a launcher is given: those of the cell, its name, and where its folder is.
+
+    Told its name, a cell refuses to work on files that are no longer those the matrix began with.
+    """
+    path = cell.run.path
+    return [
+        *cell.overrides, f"run_name={in_quotes(path.name)}", f"hydra.sweep.dir={in_quotes(str(path.parent))}",
+        f"hydra.sweep.subdir={in_quotes(path.name)}",
+    ]  # fmt: skip
+
+
+def _reason(cell: Cell, result: JobReturn) -> str:
+    """Return why a cell is not done, empty if it is: its record is asked, whatever the launcher says."""
     error: Any = result._return_value
-    return f"  {' '.join(result.overrides or ())}: {error}"
+    record = cell.run.read()
+    if record is not None and record.status == "done" and result.status == JobStatus.COMPLETED:
+        return ""
+    if isinstance(error, BaseException):
+        return str(error)
+    return f"{record.status}: the launcher says no more" if record is not None else "it left no record"

@@ -50,6 +50,11 @@ def _train_adapter(base: PreTrainedModel, method: MethodConfig) -> PreTrainedMod
             raise _no_such_module(base, method, f"no module is called {module}.")
     try:
         return cast(PreTrainedModel, get_peft_model(base, adapter))
+    except ImportError as error:  # peft imports every quantization library that is installed, needed or not
+        raise ModelError(
+            f"method.trains=adapter: peft cannot import a package that is installed ({str(error).splitlines()[0][:200]}). "
+            "Repair or uninstall it (often bitsandbytes)."
+        ) from None
     except ValueError as error:
         raise _no_such_module(base, method, str(error).splitlines()[0][:200]) from None
 

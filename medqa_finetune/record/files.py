@@ -18,7 +18,7 @@ BLOCK = 1 << 16
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a binary file that takes the place of `path` when the block ends well, and leaves no trace otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY_PREFIX}{path.name}-")
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -81,7 +81,7 @@ def replace_folder(path: Path, fill: Callable[[Path], Any]) -> None:
     two is whole on disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY_PREFIX))
+    fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{TEMPORARY_PREFIX}{path.name}-"))
     fresh.chmod(0o755)
     retired = fresh.with_name(fresh.name + "-old")
     try:
@@ -105,9 +105,14 @@ def keep_lines(path: Path, count: int) -> None:
         write_bytes(path, kept)
 
 
-def sweep(folder: Path) -> None:
-    """Remove the temporary files and folders that killed writers left directly in `folder`."""
-    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+def sweep(folder: Path, name: str = "") -> None:
+    """Remove the temporary files and folders that killed writers left directly in `folder`.
+
+    Args:
+        folder: Where to look. Whoever calls sees to it that nobody else writes there now.
+        name: Of the file or folder that was being written; every one if empty.
+    """
+    for path in folder.glob(f"{TEMPORARY_PREFIX}{name}*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

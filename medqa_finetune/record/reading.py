@@ -23,7 +23,8 @@ def read_record(path: Path) -> Record:
         DataError: the file is torn, of another schema, or holds a value of the wrong type; says where.
     """
     try:
-        content = json.loads(path.read_bytes(), parse_constant=_no_constant)
+        text = path.read_bytes()
+        content = json.loads(text, parse_constant=_no_constant)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
     except (ValueError, RecursionError) as error:
@@ -32,13 +33,15 @@ def read_record(path: Path) -> Record:
         ) from None
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
-        raise DataError(f"{path}: schema_version is {version!r}, this version reads {SCHEMA_VERSION}.")
+        raise DataError(f"{path}: schema_version is {repr(version)[:60]}, this version reads {SCHEMA_VERSION}.")
     try:
-        return _record_adapter().validate_python(content)
+        # Strict: "0" is no number. From the text, since a dataclass is not strictly a dictionary.
+        return _record_adapter().validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{path}: {key} is {first['input']!r}: {first['msg']}.") from None
+        got = "missing" if first["type"] == "missing" else f"{repr(first['input'])[:60]}: {first['msg']}"
+        raise DataError(f"{path}: {key} is {got}.") from None
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -138,7 +138,7 @@ def training_arguments(config: Config, checkpoints: Checkpoints, steps: int, dev
     """Translate our settings into transformers' own."""
     train = config.train
     cuda = device.type == "cuda"
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(checkpoints.workshop),
         per_device_train_batch_size=train.micro_batch,
         per_device_eval_batch_size=train.micro_batch,
@@ -170,6 +170,9 @@ def training_arguments(config: Config, checkpoints: Checkpoints, steps: int, dev
         bf16=cuda and device.precision == "bf16",
         fp16=device.precision == "fp16",
     )
+    # A run uses one GPU: with more of them visible, Trainer would spread every batch over all (DataParallel).
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
 
 
 def _checkpointing(train: TrainConfig) -> dict[str, Any]:

@@ -39,6 +39,8 @@ def leaf_keys(instance: Any = VALID, prefix: str = "") -> list[str]:
     """Return every setting of a configuration, as `train.epochs`."""
     keys: list[str] = []
     for field in dataclasses.fields(instance):
+        if field.name == "interpolated":  # not a setting: it says how settings were written
+            continue
         value = getattr(instance, field.name)
         inner = dataclasses.is_dataclass(value)
         keys += leaf_keys(value, f"{prefix}{field.name}.") if inner else [prefix + field.name]

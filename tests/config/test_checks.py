@@ -13,6 +13,8 @@ NAN, INFINITY = float("nan"), float("inf")
 ONE_FAULT: list[tuple[dict[str, Any], list[str]]] = [
     ({"precision": "fp8"}, ["precision=fp8", "auto, bf16, fp16, fp32"]),
     ({"seed": -1}, ["seed=-1", "at least 0"]),
+    ({"seed": 2**32}, ["seed=4294967296", "at most 4294967295"]),
+    ({"study": "cache"}, ["study='cache'", "reserved"]),
     ({"threads": 0}, ["threads=0", "at least 1"]),
     ({"study": "a/b"}, ["study='a/b'", "folder name", "200 bytes"]),
     ({"study": "研" * 67}, ["study=", "200 bytes"]),
@@ -128,7 +130,7 @@ def test_values_at_the_edge_of_what_is_allowed_are_accepted(values: dict[str, An
     assert isinstance(changed(VALID, **values), Config)
 
 
-@pytest.mark.parametrize("name", ["lora_20k", "医学 问答", "a.b", "x" * FOLDER_NAME_BYTES])
+@pytest.mark.parametrize("name", ["lora_20k", "医学 问答", "a.b", "console", "cached", "x" * FOLDER_NAME_BYTES])
 def test_names_that_every_file_system_takes_are_folder_names(name: str) -> None:
     assert is_folder_name(name)
 
@@ -139,6 +141,11 @@ def test_names_that_every_file_system_takes_are_folder_names(name: str) -> None:
      "研" * 67, "a\udcff"],
 )  # fmt: skip
 def test_names_that_some_file_system_refuses_are_not(name: str) -> None:
+    assert not is_folder_name(name)
+
+
+@pytest.mark.parametrize("name", ["CON", "nul.txt", "com1", "a.", "a ", "summary", "Cache", "lora_20k.old-1"])
+def test_reserved_names_are_not(name: str) -> None:
     assert not is_folder_name(name)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, visible, wants_help
+from medqa_finetune.config.command_line import aligned_table, parse_options, quoted, run_door, wants_help
 from medqa_finetune.errors import ConfigError, RunError
 
 ROOT = Path(__file__).parents[2]
@@ -135,5 +135,21 @@ def test_table_is_aligned_and_shows_escape_codes() -> None:
     assert {len(line) for line in table.splitlines()} == {len("a\\x1b[31m") + 4}
 
 
-def test_visible() -> None:
-    assert visible("药\n\x1b\u202e") == "药\\n\\x1b\\u202e"
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("method=lora,qlora", "method=lora,qlora"),
+        ("train.learning_rate=2e-4", "train.learning_rate=2e-4"),
+        ("corpus.path=../shared/data/x.jsonl.zst", "corpus.path=../shared/data/x.jsonl.zst"),
+        ("corpus.path=/数据/问答 (新)=1.jsonl", "corpus.path='/数据/问答 (新)=1.jsonl'"),
+        ("corpus.path=甲.csv,b.csv", "corpus.path='甲.csv',b.csv"),
+        ("corpus.question=[标题,ask]", "corpus.question=['标题',ask]"),
+        ("outputs='/tmp/输出'", "outputs='/tmp/输出'"),
+        ("seed=range(1,4)", "seed=range(1,4)"),
+        ("outputs=${oc.env:HOME}/输出", "outputs=${oc.env:HOME}/输出"),
+        ("--config-dir=我的", "--config-dir=我的"),
+        ("-m", "-m"),
+    ],
+)
+def test_values_are_quoted_where_hydra_wants_it(typed: str, read: str) -> None:
+    assert quoted(typed) == read

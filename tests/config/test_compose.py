@@ -1,9 +1,12 @@
+import json
 from pathlib import Path
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from medqa_finetune.config.compose import MESSAGE_LENGTH, explain, to_config
+from medqa_finetune.config.compose import to_config
+from medqa_finetune.config.explain import MESSAGE_LENGTH, explain
+from medqa_finetune.config.identity import Fingerprints, as_written, run_name, settings_of
 from medqa_finetune.config.options import conf_folder, option_names
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import ConfigError
@@ -54,22 +57,23 @@ def test_composing_leaves_hydra_as_it_was() -> None:
         ("nothing_like_it=1", ["nothing_like_it", "--help"]),
         ("+train.epohcs=1", ["train.epohcs", "no such key", "train.epochs"]),
         ("+learning_rate=1", ["learning_rate", "no such key", "train.learning_rate"]),
-        ("train.epochs=fast", ["train.epochs=fast", "Float"]),
-        ("train.max_steps=1.5", ["train.max_steps=1.5", "Integer"]),
-        ("seed=true", ["seed=true", "Integer"]),
-        ("overwrite=maybe", ["overwrite=maybe", "bool"]),
-        ("method.rank=null", ["method.rank=null", "not Optional"]),
-        ("data.scale=[1]", ["data.scale=[1]", "Float"]),
-        ("evaluate.metrics=rouge", ["evaluate.metrics=rouge", "list"]),
-        ("method=qlor", ["method/qlor", *option_names("method")]),
-        ("data=30k", ["data/30k", *option_names("data")]),
-        ("profile=gpu", ["profile/gpu", *option_names("profile")]),
-        ("outputs=${oc.env:MEDQA_NOT_SET}", ["outputs", "MEDQA_NOT_SET", "not found"]),
+        ("train.epochs=fast", ["train.epochs=fast", "a number"]),
+        ("train.max_steps=1.5", ["train.max_steps=1.5", "a whole number"]),
+        ("seed=true", ["seed=true", "a whole number"]),
+        ("overwrite=maybe", ["overwrite=maybe", "true or false"]),
+        ("method.rank=null", ["method.rank=null", "null is not allowed"]),
+        ("data.scale=[1]", ["data.scale=[1]", "a number"]),
+        ("evaluate.metrics=rouge", ["evaluate.metrics=rouge", "a list"]),
+        ("method=qlor", ["method=qlor: allowed are", *option_names("method")]),
+        ("data=30k", ["data=30k: allowed are", *option_names("data")]),
+        ("profile=gpu", ["profile=gpu: allowed are", *option_names("profile")]),
+        ("outputs=${oc.env:MEDQA_NOT_SET}", ["outputs", "MEDQA_NOT_SET", "is not set"]),
         ("outputs=${train.epohcs}", ["outputs", "train.epohcs", "not found"]),
+        ("train.epochs=???", ["train.epochs is missing", "train.epochs=VALUE"]),
         ("model=local", ["model.path is missing", "model.path=VALUE"]),
         ("corpus=csv", ["corpus.path is missing", "corpus.path=FILE"]),
         ("~method", ["method.name is missing"]),
-        ("just_a_word", ["just_a_word", "EQUAL"]),
+        ("just_a_word", ["just_a_word", "key=value"]),
         ("method=lora,qlora", ["method=lora,qlora", "--multirun"]),
         ("train.epochs=-1", ["train.epochs=-1.0", "above 0"]),
     ],
@@ -102,4 +106,28 @@ def test_a_key_in_a_users_own_file_is_checked_too(tmp_path: Path) -> None:
     (folder / "train" / "mine.yaml").write_text("epohcs: 3\n", encoding="utf-8")
     with pytest.raises(Exception, match="epohcs") as caught:
         to_config(compose("train=mine", folder=folder))
-    assert "epohcs" in explain(caught.value)
+    assert "train/mine.yaml: " in explain(caught.value)
+    assert "Did you mean train.epochs" in explain(caught.value)
+
+
+def test_texts_from_the_environment_are_kept_as_they_were_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", "s3cret")
+    monkeypatch.setenv("MY_RATE", "0.001")
+    config = to_config(
+        compose(
+            "profile=demo", "corpus.repository=${oc.env:MY_TOKEN}", "corpus.revision=${corpus.repository}",
+            "corpus.files=[a,'${oc.env:MY_TOKEN}']", "train.learning_rate=${oc.env:MY_RATE}",
+        )
+    )  # fmt: skip
+    assert (config.corpus.repository, config.corpus.revision, config.train.learning_rate) == ("s3cret", "s3cret", 0.001)
+    kept = as_written(settings_of(config, Fingerprints("c", "m")), config)
+    assert "s3cret" not in json.dumps(kept)
+    assert kept["corpus"]["repository"] == "${oc.env:MY_TOKEN}"
+    assert kept["corpus"]["files"] == ["a", "${oc.env:MY_TOKEN}"]
+    assert kept["train"]["learning_rate"] == 0.001
+    assert "s3cret" not in run_name(config, {"corpus.repository": None, "corpus.revision": "main"}, {})
+
+
+def test_what_was_interpolated_cannot_be_given_by_hand() -> None:
+    with pytest.raises(ConfigError, match=r"interpolated\.model\.path: there is no such key"):
+        to_config(compose("profile=demo", "+interpolated.model.path=x"))

@@ -252,7 +252,7 @@ def test_long_names_are_cut_to_the_bytes_that_file_systems_take_and_stay_apart(t
     assert names[0] != names[1]
 
 
-@pytest.mark.parametrize("text", ["a/b", "a b", "a\\b", "头痛", "..", "\x1b[31m", "\udcff"])
+@pytest.mark.parametrize("text", ["a/b", "a b", "a\\b", "头痛", "..", "a.", "a.old-1", "\x1b[31m", "\udcff"])
 def test_readable_parts_of_a_name_stay_readable(text: str) -> None:
     name = name_of(changed(VALID, model__revision=text, seed=1))
     assert is_folder_name(name)

@@ -42,7 +42,12 @@ def test_values_and_overrides(conf: Path) -> None:
         0.5,
     )
     assert type(corpus.question) is list
-    assert load_group("corpus", "good", CorpusConfig, ["path=007"]).path is not None
+
+
+@pytest.mark.parametrize(("typed", "read"), [("007", "007"), ("NO", "NO"), ("12:30", "12:30"), ("'a b'", "a b")])
+def test_text_is_taken_as_typed(conf: Path, typed: str, read: str) -> None:
+    corpus = load_group("corpus", "good", CorpusConfig, [f"path={typed}", f"answer={typed}", "id=null"])
+    assert (corpus.path, corpus.answer, corpus.id) == (read, read, None)
 
 
 def test_real_groups() -> None:
@@ -60,6 +65,7 @@ def test_real_groups() -> None:
         ("good", ["path"], "key=value is wanted"),
         ("good", ["files=x"], r"corpus.*files"),
         ("good", ["question=[a"], "corpus"),
+        ("good", ["question=" + "[" * 5000], "corpus"),
     ],
 )
 def test_faults(conf: Path, name: str, overrides: list[str], words: str) -> None:

@@ -155,10 +155,11 @@ def test_pairs_keep_their_order_across_chunks(micro_tokenizer: Any) -> None:
     assert decoded == [f"{pair.answer}<|im_end|>" for pair in pairs]
 
 
-def test_cut_pairs_are_counted(micro_tokenizer: Any) -> None:
+def test_cut_pairs_are_counted(micro_tokenizer: Any, caplog: pytest.LogCaptureFixture) -> None:
     pairs = [Pair("a", QUESTION, "好"), Pair("b", QUESTION, LONG_ANSWER), Pair("c", LONG_QUESTION, "好")]
     encoded = EncodedSet(Encoder(micro_tokenizer, 100).encode(pairs))
     assert (len(encoded), encoded.cut) == (3, 2)
+    assert "2 of 3 pairs are longer than train.max_length=" in caplog.text
 
 
 @given(encoded_items)

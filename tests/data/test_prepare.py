@@ -179,7 +179,23 @@ def test_failure_leaves_no_trace(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "a.jsonl", 15)
     with pytest.raises(DataError, match="distinct questions"):
         prepare(corpus, RULES, tmp_path / "cache")
-    assert [path.name for path in (tmp_path / "cache").iterdir() if not path.name.endswith(".lock")] == []
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_failure_keeps_what_others_prepared(tmp_path: Path) -> None:
+    kept = prepare(write_corpus(tmp_path / "a.jsonl"), RULES, tmp_path / "cache").folder
+    with pytest.raises(DataError, match="distinct questions"):
+        prepare(write_corpus(tmp_path / "b.jsonl", 15), RULES, tmp_path / "cache")
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [f".{kept.name}.lock", kept.name]
+
+
+def test_rows_left_out_are_told_with_the_place_of_their_list(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    corpus = write_corpus(tmp_path / "a.jsonl")
+    with (tmp_path / "a.jsonl").open("a") as file:
+        file.write('{"question": "问题", "answer": null}\n')
+    with caplog.at_level(logging.WARNING):
+        folder = prepare(corpus, RULES, tmp_path / "cache").folder
+    assert f"1 of 301 rows left out, each with its line and reason in {folder / 'rejects.jsonl'}" in caplog.text
 
 
 def test_interruption_leaves_no_trace(tmp_path: Path) -> None:

@@ -14,13 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medqa_finetune.data import decode, json_rows
-from medqa_finetune.data.ledger import Ledger, Reject
 from medqa_finetune.data.pairs import Pair
-from medqa_finetune.data.readers import format_of, read_rows
+from medqa_finetune.data.readers import format_of
 from medqa_finetune.data.row import Row
-from medqa_finetune.data.sources import read_pairs
 from medqa_finetune.errors import DataError
-from tests.data.files import GOOD, GOOD_LINE, corpus_of, read, rejected, written
+from tests.data.files import GOOD, GOOD_LINE, read, rejected, written
 
 
 def test_json_lines_with_places_as_names(tmp_path: Path) -> None:
@@ -169,45 +167,6 @@ def test_csv_rows_that_cannot_be_used(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", 'question,answer\n"从这里,开始\n' + "问题,答案\n" * 500)
     with pytest.raises(DataError, match=r"a\.csv:2: .*never closed"):
         read(path)
-
-
-@given(
-    content=st.binary(max_size=400),
-    name=st.sampled_from(["a.jsonl", "a.json", "a.csv", "a.parquet", "a.csv.gz", "a.json.zst"]),
-    encoding=st.sampled_from(["utf-8", "gb18030", "utf-16", "latin-1", "utf-7"]),
-)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
-def test_any_bytes_give_rows_rejects_or_an_error(tmp_path: Path, content: bytes, name: str, encoding: str) -> None:
-    check_rows(written(tmp_path / name, content), encoding)
-
-
-TEXTS = st.lists(
-    st.sampled_from(
-        [*'{}[]",:\n\\ 12', "null", '"question"', '"answer"', GOOD_LINE, "\ud83d", "\u2028", "\r\n", "\ufeff", "NaN"]
-    ),
-    max_size=40,
-).map("".join)
-
-
-@given(text=TEXTS, name=st.sampled_from(["a.jsonl", "a.json", "a.csv"]))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=500)
-def test_any_json_like_text(tmp_path: Path, text: str, name: str) -> None:
-    check_rows(written(tmp_path / name, text.encode("utf-8", "replace")), "utf-8")
-
-
-def check_rows(path: Path, encoding: str) -> None:
-    """Read a file both as raw rows and as pairs; only a DataError of at most two lines may come out."""
-    errors: list[DataError] = []
-    try:
-        assert all(isinstance(row, Row | Reject) for row in read_rows(path, path.name, "auto", encoding))
-    except DataError as error:
-        errors.append(error)
-    try:
-        with (path.parent / "rejects").open("wb") as rejects:
-            list(read_pairs(corpus_of(path, encoding=encoding), Ledger(rejects)))
-    except DataError as error:
-        errors.append(error)
-    assert all(str(error).encode() and len(str(error).splitlines()) <= 2 for error in errors)
 
 
 ROWS = st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=20) | st.integers() | st.none(), max_size=4))

@@ -1,5 +1,6 @@
 """From what Hydra composed to a checked cell with a name of its own."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,8 +22,10 @@ def model(tmp_path: Path) -> Path:
 
 def fake_model(folder: Path, weights: bytes) -> Path:
     folder.mkdir()
-    (folder / "config.json").write_text("{}", encoding="utf-8")
-    (folder / "model.safetensors").write_bytes(weights)
+    for name in ("config.json", "tokenizer.json"):
+        (folder / name).write_text("{}", encoding="utf-8")
+    header = json.dumps({"__metadata__": {"note": weights.decode()}}).encode()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     return folder
 
 

@@ -1,187 +1,270 @@
-"""The matrix: same runs once, other runs apart, and real cells of which one fails."""
+"""The launcher by its command line, under a program that is none of ours, with a record of its runs and without."""
 
-import dataclasses
+import os
+import signal
 import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hydra.core.utils import JobStatus
 
-from medqa_finetune.config.identity import Fingerprints
 from medqa_finetune.errors import ConfigError
-from medqa_finetune.matrix.cells import Cell
-from medqa_finetune.matrix.launcher import _announce_all, _check_folders, _job_return, distinct
-from medqa_finetune.record.run_dir import RunDir, find_runs
-from medqa_finetune.record.schema import Failure, Record
-from tests.commands import TINY, files_below, train
-from tests.config.builders import VALID, changed
+from medqa_finetune.matrix.jobs import Job
+from medqa_finetune.matrix.launcher import LocalLauncherConfig, _check, in_quotes, name_briefly
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import Record
+from tests.commands import files_below
+from tests.matrix.children import ROOT, gone, wait_for
 
-FINGERPRINTS = Fingerprints("c" * 64, "m" * 64)
-
-
-def cell(name: str, outputs: Path, **values: object) -> Cell:
-    config = changed(VALID, run_name=name, outputs=str(outputs), **values)
-    return Cell(config, FINGERPRINTS, (f"name={name}", *(f"{key}={value}" for key, value in values.items())))
+PROGRAM = ROOT / "tests" / "matrix" / "program.py"
+LOCAL = ("-m", "hydra/launcher=local", "hydra.sweep.dir=out", "hydra.sweep.subdir=${name}")
+ENVIRONMENT = os.environ | {"CUDA_VISIBLE_DEVICES": "", "HYDRA_FULL_ERROR": "1", "NO_COLOR": "1"}
 
 
-def test_cells_that_are_the_same_run_are_run_once_and_that_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    cells = [cell("a", tmp_path), cell("b", tmp_path), cell("a", tmp_path, threads=2)]
-    assert distinct(cells) == cells[:2]
-    assert capsys.readouterr().err == "name=a threads=2 is the same run as a: run once\n"
+def run(*arguments: str, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, str(PROGRAM), *LOCAL, *arguments],
+        cwd=cwd, env=ENVIRONMENT | environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        timeout=120,
+    )  # fmt: skip
 
 
-def test_two_runs_for_one_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="two different runs: name=a and name=a seed=1"):
-        distinct([cell("a", tmp_path), cell("a", tmp_path, seed=1)])
+@contextmanager
+def running(*arguments: str, cwd: Path) -> Iterator["subprocess.Popen[str]"]:
+    with subprocess.Popen(
+        [sys.executable, str(PROGRAM), *LOCAL, *arguments],
+        cwd=cwd, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
-def test_every_cell_has_a_record_before_the_first_one_starts(tmp_path: Path) -> None:
-    _announce_all([cell("a", tmp_path), cell("b", tmp_path)])
-    assert [(run.path.name, record_of(run).status) for run in find_runs(tmp_path)] == [
-        ("a", "pending"), ("b", "pending"),
-    ]  # fmt: skip
+def starts(cwd: Path, name: str) -> int:
+    return len((cwd / "out" / name / "starts").read_text(encoding="utf-8"))
 
 
-def test_one_folder_that_is_taken_leaves_all_others_unwritten(tmp_path: Path) -> None:
-    started = [cell("b", tmp_path), cell("c", tmp_path)]
-    _announce_all(started)
-    for one in started:
-        one.run.update(status="failed")
-    before = files_below(tmp_path)
-    with pytest.raises(ConfigError) as caught:
-        _check_folders([cell("a", tmp_path), cell("b", tmp_path, seed=1), cell("c", tmp_path, seed=2)])
-    assert ["seed: 0 -> 1" in line or "seed: 0 -> 2" in line for line in str(caught.value).splitlines()] == [True] * 2
-    assert files_below(tmp_path) == before
-
-
-def test_a_cell_that_was_announced_and_never_started_gives_way(tmp_path: Path) -> None:
-    _announce_all([cell("a", tmp_path)])
-    changed = cell("a", tmp_path, seed=1)
-    _announce_all([changed])
-    record = changed.run.read()
-    assert record is not None
-    assert record.seed == 1
-
-
-def test_overwriting_leaves_the_old_record_to_the_cell_itself(tmp_path: Path) -> None:
-    _announce_all([cell("a", tmp_path)])
-    before = files_below(tmp_path)
-    _announce_all([cell("a", tmp_path, seed=1, overwrite=True)])
-    assert files_below(tmp_path) == before
-
-
-@pytest.mark.parametrize("status", ["pending", "running", "trained", "evaluated", "failed", "interrupted"])
-def test_a_cell_that_is_not_done_has_failed(status: str, tmp_path: Path) -> None:
-    _announce_all([cell("a", tmp_path)])
-    record = cell("a", tmp_path).run.update(status=status, failure=Failure("RunError", "bad luck"))
-    result = _job_return(cell("a", tmp_path), record)
-    assert result.status == JobStatus.FAILED
-    with pytest.raises(Exception, match=rf"{status}: bad luck \(log: .*a/log\.txt\)"):
-        _ = result.return_value
-
-
-def test_a_cell_without_a_record_has_failed(tmp_path: Path) -> None:
-    assert _job_return(cell("a", tmp_path), None).status == JobStatus.FAILED
-
-
-def record_of(run: RunDir) -> Record:
-    record = run.read()
+def record_of(cwd: Path, name: str) -> Record:
+    record = RunDir(cwd / "out" / name).read()
     assert record is not None
     return record
 
 
-# Two cells of which the second names layers that the model does not have.
-CELLS = ("-m", "method=lora", "data=20k", "method.target_modules=[q_proj],[no_such_layer]")
+def at_work(cwd: Path, name: str) -> int:
+    """Wait until a cell that keeps a record is at work, and return its process."""
+    wait_for(cwd / "out" / name / "starts")
+    process = record_of(cwd, name).process
+    assert process is not None
+    return process.pid
 
 
-@dataclasses.dataclass(frozen=True)
-class Matrix:
-    """A matrix that was run, where, and how the command ended."""
-
-    outputs: Path
-    command: tuple[str, ...]
-    done: "subprocess.CompletedProcess[str]"
-
-    def run(self, word: str) -> RunDir:
-        (found,) = (run for run in find_runs(self.outputs) if word in run.path.name)
-        return found
-
-
-@pytest.fixture(scope="module")
-def matrix(micro_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Matrix:
-    # A folder as people call theirs: each cell gets it through another command line.
-    outputs = tmp_path_factory.mktemp("matrix") / "结果 一,二"
-    command = (*TINY, f"model.path={micro_model}", f"outputs='{outputs}'", *CELLS)
-    return Matrix(outputs, command, train(*command, cwd=outputs.parent))
-
-
-@pytest.mark.slow
-def test_a_cell_that_fails_does_not_stop_the_other(matrix: Matrix) -> None:
-    assert record_of(matrix.run("q_proj")).status == "done"
-    assert record_of(matrix.run("no_such_layer")).status == "failed"
-
-
-@pytest.mark.slow
-def test_the_command_fails_and_lists_what_failed_and_why(matrix: Matrix) -> None:
-    assert matrix.done.returncode == 1
-    summary = matrix.done.stderr.partition("error: ")[2]
-    assert summary.startswith("1 of 2 runs are not done:\n")
-    assert "method.target_modules=[no_such_layer]: failed: " in summary
-    assert "[q_proj]" not in summary
-    assert "log.txt" in summary
-    assert "Traceback" not in matrix.done.stderr
-
-
-@pytest.mark.slow
-def test_the_console_of_a_log_file_has_whole_lines_alone(matrix: Matrix) -> None:
-    assert not {"\r", "\x1b"} & set(matrix.done.stderr)
-    lines = matrix.done.stderr.splitlines()
-    assert [line[:5] for line in lines[:4]] == ["[1/2]", "[1/2]", "[2/2]", "[2/2]"]
-    assert "done  ROUGE-L" in lines[1]
-    assert matrix.done.stdout == ""
-
-
-@pytest.mark.slow
-def test_a_cell_was_started_by_a_command_of_its_own(matrix: Matrix) -> None:
-    environment = record_of(matrix.run("q_proj")).environment
-    assert environment is not None
-    assert environment.command[:3] == ["python", "-m", "medqa_finetune.train"]
-    assert "-m" not in environment.command[3:]
-    assert "method.target_modules=[q_proj]" in environment.command
-
-
-@pytest.mark.slow
-def test_starting_again_leaves_the_done_cell_and_tries_the_failed_one(matrix: Matrix) -> None:
-    before = files_below(matrix.run("q_proj").path)
-    failed_at = record_of(matrix.run("no_such_layer")).started
-    again = train(*matrix.command, cwd=matrix.outputs.parent)
-    assert again.returncode == 1
-    assert "done before, untouched" in again.stderr.splitlines()[0]
-    assert files_below(matrix.run("q_proj").path) == before
-    assert record_of(matrix.run("no_such_layer")).started != failed_at
-
-
-@pytest.mark.slow
-def test_the_untuned_base_is_run_once_for_all_sizes(micro_model: Path, tmp_path: Path) -> None:
-    done = train(*TINY, f"model.path={micro_model}", "-m", "method=none", "data=20k,50k", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "is the same run as none" in done.stderr
-    assert "[1/1]" in done.stderr
-    assert [record_of(run).status for run in find_runs(tmp_path / "outputs")] == ["done"]
-
-
-@pytest.mark.slow
-def test_a_method_of_the_users_own_reaches_the_cells(micro_model: Path, tmp_path: Path) -> None:
-    (tmp_path / "my conf" / "method").mkdir(parents=True)
-    text = "defaults: [lora, _self_]\nname: small\nrank: 2\nalpha: 4\n"
-    (tmp_path / "my conf" / "method" / "small.yaml").write_text(text, encoding="utf-8")
-    done = train(
-        "--config-dir", "my conf", "-m", *TINY, f"model.path={micro_model}", "method=small", "data=20k", cwd=tmp_path
+def test_the_launcher_needs_nothing_of_ours_but_the_record() -> None:
+    code = (
+        "import sys, medqa_finetune.matrix.launcher\n"
+        "print(*sorted({'.'.join(name.split('.')[1:2]) for name in sys.modules if name.startswith('medqa_finetune.')}))"
     )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["errors", "log", "matrix", "record", "stopping"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("max_parallel", 0), ("max_parallel", -1), ("gpus_per_cell", -1), ("retries", -1), ("grace_seconds", -1.0),
+     ("grace_seconds", float("nan")), ("grace_seconds", float("inf"))],
+)  # fmt: skip
+def test_a_setting_that_no_launch_can_have_is_refused(key: str, value: float) -> None:
+    settings = LocalLauncherConfig()
+    setattr(settings, key, value)
+    with pytest.raises(ConfigError, match=rf"^hydra\.launcher\.{key}={value}: .*at least"):
+        _check(settings)
+
+
+def test_settings_at_their_limits_are_taken() -> None:
+    _check(LocalLauncherConfig(max_parallel=1, gpus_per_cell=0, retries=0, grace_seconds=0))
+
+
+@pytest.mark.parametrize(
+    "text", ["a b", "a'b", 'a"b', "a\\b", "a\\", "中文 [x]=1,2", "a,b", "k=v", "${x}", "$x", "{a}"]
+)
+def test_any_text_can_be_quoted(text: str) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    override = OverridesParser.create().parse_override(f"key={in_quotes(text)}")
+    assert OmegaConf.create({"key": override.value()}).key == text
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["lora_20k", "qlora_20k"], ["lora_20k", "qlora_20k"]),
+        (["lora_20k__model=m__seed=1", "lora_20k__model=m__seed=2"], ["lora_20k seed=1", "lora_20k seed=2"]),
+        (["lora_20k__seed=1", "lora_20k"], ["lora_20k seed=1", "lora_20k"]),
+        (["lora_20k__seed=1"], ["lora_20k"]),
+        ([], []),
+    ],
+)
+def test_names_are_shown_without_what_all_cells_share(names: list[str], labels: list[str]) -> None:
+    jobs = [Job(name.split("__"), [], RunDir(Path(name)), None) for name in names]
+    name_briefly(jobs)
+    assert [job.label for job in jobs] == [f"[{n}/{len(names)}] {label}" for n, label in enumerate(labels, start=1)]
+
+
+def test_a_program_without_a_record_runs_every_cell_in_its_folder(tmp_path: Path) -> None:
+    done = run("name=a,b,'c d'", "hydra.job.chdir=true", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    (run,) = find_runs(tmp_path / "outputs")
-    assert run.path.name.startswith("small_20k__")
-    assert "method." not in run.path.name
-    assert record_of(run).config["method"]["rank"] == 2
+    assert done.stdout == ""
+    assert [starts(tmp_path, name) for name in ("a", "b", "c d")] == [1, 1, 1]
+    assert (tmp_path / "out" / "a" / ".hydra" / "overrides.yaml").read_text(encoding="utf-8") == "- name=a\n"
+    # What was typed for Hydra itself holds for the cells.
+    assert "hydra.job.chdir=true" in (tmp_path / "out" / "a" / ".hydra" / "hydra.yaml").read_text(encoding="utf-8")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b", "c d", "multirun.yaml"]
+    lines = [line.split("  ")[:2] for line in done.stderr.splitlines()]
+    assert lines[0] == ["[1/3] name=a", "running"]
+    assert lines[-1] == ["[3/3] name='c d'", "done"]
+
+
+def test_a_program_without_a_record_fails_by_its_exit_code(tmp_path: Path) -> None:
+    done = run("name=a,b", "end=badly,well", "hydra.launcher.retries=2", cwd=tmp_path)
+    assert done.returncode == 1
+    assert [starts(tmp_path, name) for name in "ab"] == [4, 4]  # three times badly, once well
+    assert "[2/4] name=a end=well  done" in done.stderr
+    assert "ValueError: bad luck" in done.stderr
+    assert "; trying again (2 of 2)" in done.stderr
+    assert "\n      File " in done.stderr  # of its last lines, below the reason
+
+
+def test_a_configuration_that_asks_for_a_sweep_itself_does_not_sweep_in_its_cells(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), *LOCAL[1:], "hydra.mode=MULTIRUN", "name=a,b"],
+        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [starts(tmp_path, name) for name in "ab"] == [1, 1]
+
+
+def test_cells_see_the_gpus_of_their_slot(tmp_path: Path) -> None:
+    done = run("name=a,b,c", "seconds=1", cwd=tmp_path, CUDA_VISIBLE_DEVICES="5,MIG-7")
+    assert done.returncode == 0, done.stderr
+    started = [line for line in done.stderr.splitlines() if "running" in line]
+    assert [line.rpartition("GPU ")[2] for line in started[:2]] == ["5", "MIG-7"]
+
+
+def test_more_gpus_than_there_are_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    done = run("name=a,b", "hydra.launcher.gpus_per_cell=3", cwd=tmp_path, CUDA_VISIBLE_DEVICES="0,1")
+    assert done.returncode == 1  # by Hydra, for a program that does not know our errors
+    assert "hydra.launcher.gpus_per_cell=3: 2 visible (0, 1). Give at most 2" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cells_in_parallel_take_less_time(tmp_path: Path) -> None:
+    done = run("name=a,b,c", "seconds=4", "hydra.launcher.max_parallel=3", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first_end = next(n for n, line in enumerate(done.stderr.splitlines()) if "done" in line)
+    assert first_end == 3
+
+
+def test_a_run_that_is_done_is_not_touched_however_often_it_is_asked_for(tmp_path: Path) -> None:
+    assert run("record=true", "name=a,b", cwd=tmp_path).returncode == 0
+    before = files_below(tmp_path / "out" / "a") | files_below(tmp_path / "out" / "b")
+    for _ in range(3):
+        done = run("record=true", "name=a,b", cwd=tmp_path)
+        assert done.returncode == 0
+        assert done.stderr.count("done before, untouched") == 2
+    assert files_below(tmp_path / "out" / "a") | files_below(tmp_path / "out" / "b") == before
+
+
+def test_two_launches_at_once_share_the_work(tmp_path: Path) -> None:
+    names = "abcdef"
+    arguments = ("record=true", "seconds=0.3", f"name={','.join(names)}", "hydra.launcher.max_parallel=2",
+                 "hydra.launcher.retries=0")  # fmt: skip
+    with running(*arguments, cwd=tmp_path) as first, running(*arguments, cwd=tmp_path) as second:
+        said = [process.communicate(timeout=120)[1] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0], said
+    assert {name: starts(tmp_path, name) for name in names} == dict.fromkeys(names, 1)
+    for text in said:
+        assert len([line for line in text.splitlines() if "  done" in line]) == len(names)
+    assert "done by another process" in "".join(said)
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2], ids=lambda number: number.name
+)
+def test_a_signal_stops_all_cells_in_good_order(number: signal.Signals, tmp_path: Path) -> None:
+    arguments = ("record=true", "seconds=60", "name=a,b,c", "hydra.launcher.max_parallel=2")
+    with running(*arguments, cwd=tmp_path) as launcher:
+        cells = [at_work(tmp_path, name) for name in "ab"]
+        launcher.send_signal(number)
+        _, said = launcher.communicate(timeout=30)
+    assert launcher.returncode == 128 + number
+    assert all(map(gone, cells))
+    assert [record_of(tmp_path, name).status for name in "ab"] == ["interrupted"] * 2
+    assert not (tmp_path / "out" / "c").exists()
+    assert said.startswith("[1/3] name=a  ")  # what all cells share is left out
+    assert "stopping 2 cells" in said
+    assert said.count("interrupted: stopped by SIGTERM") == 2
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
+    with running("record=true", "seconds=60", "end=stubbornly", "name=a,b", cwd=tmp_path) as launcher:
+        cell = at_work(tmp_path, "a")
+        launcher.send_signal(signal.SIGINT)
+        time.sleep(1)
+        assert launcher.poll() is None
+        assert not gone_now(cell)
+        launcher.send_signal(signal.SIGINT)
+        launcher.communicate(timeout=20)
+    assert launcher.returncode == 130
+    assert gone(cell)
+    assert record_of(tmp_path, "a").status == "interrupted"
+
+
+def test_a_cell_that_does_not_stop_is_killed_when_its_time_is_over(tmp_path: Path) -> None:
+    arguments = ("record=true", "seconds=60", "end=stubbornly", "name=a,b", "hydra.launcher.grace_seconds=1")
+    with running(*arguments, cwd=tmp_path) as launcher:
+        cell = at_work(tmp_path, "a")
+        launcher.send_signal(signal.SIGTERM)
+        launcher.communicate(timeout=20)
+    assert launcher.returncode == 143
+    assert gone(cell)
+    failure = record_of(tmp_path, "a").failure
+    assert failure is not None
+    assert failure.message.startswith("it was asked to stop, did not in time, and was killed")
+
+
+def gone_now(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+def test_the_same_command_goes_on_after_the_launcher_was_killed(tmp_path: Path) -> None:
+    arguments = ("record=true", "name=a,b", "seconds=3", "hydra.launcher.retries=0")
+    with running(*arguments, cwd=tmp_path) as launcher:
+        cell = at_work(tmp_path, "a")
+        launcher.kill()
+    assert gone(cell)
+    assert record_of(tmp_path, "a").status == "interrupted"
+    again = run(*arguments, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert [starts(tmp_path, name) for name in "ab"] == [2, 1]
+
+
+def test_a_killed_cell_is_started_again(tmp_path: Path) -> None:
+    with running("record=true", "name=a", "seconds=3", cwd=tmp_path) as launcher:
+        os.kill(at_work(tmp_path, "a"), signal.SIGKILL)
+        _, said = launcher.communicate(timeout=60)
+    assert launcher.returncode == 0, said
+    assert starts(tmp_path, "a") == 2
+    assert "SIGKILL before the run was done (killed from outside: often the system, out of memory)" in said
+
+
+def test_a_cell_that_was_stopped_by_hand_is_not_started_again(tmp_path: Path) -> None:
+    with running("record=true", "name=a,b", "seconds=3", cwd=tmp_path) as launcher:
+        os.kill(at_work(tmp_path, "a"), signal.SIGTERM)
+        launcher.communicate(timeout=60)
+    assert launcher.returncode == 1
+    assert [starts(tmp_path, name) for name in "ab"] == [1, 1]
+    assert [record_of(tmp_path, name).status for name in "ab"] == ["interrupted", "done"]

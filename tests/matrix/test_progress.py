@@ -1,21 +1,27 @@
+"""What people see: a table in a terminal, plain lines elsewhere, and no error where nothing can be shown."""
+
 import contextlib
 import io
-import json
+import re
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from medqa_finetune.matrix import progress
-from medqa_finetune.matrix.progress import Progress, outcome
+from medqa_finetune.matrix.ending import Ending
+from medqa_finetune.matrix.glance import Glance, Pace
+from medqa_finetune.matrix.jobs import Job
+from medqa_finetune.matrix.progress import Progress, draw_table, outcome
+from medqa_finetune.matrix.status import Stage
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Failure
 from tests.report.builders import record
 
-
-@pytest.fixture
-def run(tmp_path: Path) -> RunDir:
-    return RunDir(tmp_path)
+DONE = Glance("done", "done  ROUGE-L 12.30  in 5 min", so_far=300)
+FAILED = Glance("failed", "failed: out of memory  in 2 s", so_far=2)
+TRAINING = Glance("training", "training", Stage("training", 3, 9, 1.2345, 3400.0, 7.26), 90.0, 45.0, "0")
+PENDING = Glance("pending", "pending")
 
 
 class Terminal(io.StringIO):
@@ -23,77 +29,164 @@ class Terminal(io.StringIO):
         return True
 
 
-def shown(run: RunDir, *seconds: float, end: str | None = None) -> str:
-    """Return what a terminal is sent when a cell's line is shown at these times, and finished."""
-    with contextlib.redirect_stderr(Terminal()) as terminal:
-        line = Progress("cell", run)
-        for second in seconds:
-            line.show(second)
-        if end is not None:
-            line.finish(end)
-    return terminal.getvalue()
-
-
 @pytest.fixture(autouse=True)
-def shown_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setenv("LINES", "24")
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, Glance]:
+    """What the cells are at, by label, to be set by a test; shown as often as asked."""
+    glances: dict[str, Glance] = {}
+
+    def look(job: Job, _: Pace) -> Glance:
+        return glances.get(job.label, PENDING)
+
+    monkeypatch.setattr(progress, "glance_at", look)
     monkeypatch.setattr(progress, "REFRESH_SECONDS", 0)
+    return glances
 
 
-def write_metrics(run: RunDir, *rows: dict[str, Any], end: str = "\n") -> None:
-    run.metrics_path.write_text("\n".join(map(json.dumps, rows)) + end, encoding="utf-8")
+def jobs(*labels: str) -> list[Job]:
+    return [Job([label], [], RunDir(Path("nowhere")), None, label=label) for label in labels]
 
 
-def test_outside_a_terminal_a_cell_has_two_plain_lines(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
-    line = Progress("[1/6] lora_20k", run)
-    line.show(1.0)
-    line.show(9.0)
-    line.finish("done")
-    assert capsys.readouterr() == ("", "[1/6] lora_20k  started\n[1/6] lora_20k  done\n")
+def test_outside_a_terminal_every_change_of_state_is_a_line(
+    shown: dict[str, Glance], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Progress(jobs("a", "b")) as lines:
+        for glance in (PENDING, TRAINING, TRAINING, Glance("answering", "answering"), DONE):
+            shown["a"] = glance
+            lines.show()
+        shown["b"] = FAILED
+    assert capsys.readouterr() == (
+        "", "a  training  3/9  loss 1.234  3,400 tokens/s  7.3 GiB  2 min left  45 s so far  GPU 0\na  answering\n"
+        "a  done  ROUGE-L 12.30  in 5 min\nb  failed: out of memory  in 2 s\n",
+    )  # fmt: skip
 
 
-def test_in_a_terminal_the_line_rewrites_itself(run: RunDir) -> None:
-    assert shown(run, 1.4, end="done") == "\r\033[Kcell  preparing  1 s\r\033[Kcell  done\n"
+def test_outside_a_terminal_a_running_cell_says_now_and_then_how_far_it_is(
+    shown: dict[str, Glance], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0)
+    shown["a"], shown["b"] = TRAINING, DONE
+    with Progress(jobs("a", "b")) as lines:
+        lines.show()
+        lines.show()
+    said = capsys.readouterr().err.splitlines()
+    assert sum(line.startswith("a  training") for line in said) == 3
+    assert sum(line.startswith("b") for line in said) == 1
 
 
-def test_the_line_is_not_rewritten_more_often_than_people_read(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_shown_more_often_than_people_read(
+    shown: dict[str, Glance], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(progress, "REFRESH_SECONDS", 3600)
-    assert shown(run, *range(5)).count("\r") <= 1
+    lines = Progress(jobs("a"))
+    lines.show()
+    shown["a"] = TRAINING
+    lines.show()
+    assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize(
-    ("row", "text"),
-    [
-        ({"step": 3, "steps": 9}, "training  step 3/9  7 s"),
-        ({"step": 3, "steps": 9, "loss": 1.23456}, "training  step 3/9  loss 1.235  7 s"),
-        ({"step": 3, "steps": 9, "loss": None}, "training  step 3/9  7 s"),
-        ({"step": 3, "steps": 9, "loss": 2, "tokens_per_second": 12345.6}, "loss 2.000  12,346 tokens/s  7 s"),
-    ],
-)
-def test_training_is_shown_by_its_last_row(run: RunDir, row: dict[str, Any], text: str) -> None:
-    write_metrics(run, {"step": 1, "steps": 9, "loss": 9.0}, row)
-    assert shown(run, 7.0).endswith(text)
+def plain(written: str) -> list[str]:
+    """Return the lines that a terminal was sent, without what it obeys."""
+    return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written).splitlines() if line.strip()]
 
 
-def test_a_row_that_is_still_being_written_is_left_out(run: RunDir) -> None:
-    write_metrics(run, {"step": 1, "steps": 9}, end='\n{"step": 2, "st')
-    assert "step 1/9" in shown(run, 7.0)
+def test_in_a_terminal_there_is_a_table(shown: dict[str, Glance]) -> None:
+    shown |= {"[1/3] lora_20k": DONE, "[2/3] 方法": TRAINING}
+    labels = ("[1/3] lora_20k", "[2/3] 方法", "[3/3] none")
+    with contextlib.redirect_stderr(Terminal()) as terminal, Progress(jobs(*labels)):
+        pass
+    last = plain(terminal.getvalue())[-5:]
+    assert last[0].split("  ")[0] == "cell"
+    assert "lora_20k" in last[1]
+    assert "done  ROUGE-L 12.30  in 5 min" in last[1]
+    assert re.search(r"方法 +training +3/9 +1\.234 +3,400 +7\.3 GiB +2 min +45 s +0$", last[2])
+    assert re.search(r"none +pending( +-){7}$", last[3])
+    assert last[4] == "1 done, 1 training, 1 pending"
 
 
-def test_only_the_end_of_a_long_file_is_read(run: RunDir) -> None:
-    write_metrics(run, *({"step": step, "steps": 5000} for step in range(5000)))
-    assert "step 4999/5000" in shown(run, 7.0)
+def test_in_a_terminal_the_reason_of_a_failure_is_said_once_above_the_table(shown: dict[str, Glance]) -> None:
+    with contextlib.redirect_stderr(Terminal()) as terminal, Progress(jobs("a")) as table:
+        shown["a"] = FAILED
+        table.show()
+        table.show()
+    assert terminal.getvalue().count("failed: out of memory") == 1
 
 
-@pytest.mark.parametrize("content", ["", "\n", "not JSON\n"])
-def test_a_file_without_a_row_is_no_error(run: RunDir, content: str) -> None:
-    run.metrics_path.write_text(content, encoding="utf-8")
-    assert "preparing" in shown(run, 7.0)
+def test_the_table_leaves_the_terminal_as_it_was(shown: dict[str, Glance]) -> None:
+    with contextlib.redirect_stderr(Terminal()) as terminal:
+        with pytest.raises(KeyboardInterrupt), Progress(jobs("a")):
+            raise KeyboardInterrupt
+        assert sys.stderr is terminal
+    assert terminal.getvalue().rindex("\x1b[?25h") > terminal.getvalue().rindex("\x1b[?25l")  # the cursor is back
 
 
-def test_answering_is_shown_from_its_first_answer(run: RunDir) -> None:
-    write_metrics(run, {"step": 9, "steps": 9})
-    run.append_predictions([{"id": "a"}])
-    assert "answering the test questions" in shown(run, 7.0)
+def test_a_terminal_that_knows_no_cursor_has_lines(shown: dict[str, Glance], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    with contextlib.redirect_stderr(Terminal()) as stream, Progress(jobs("a")):
+        shown["a"] = DONE
+    assert stream.getvalue() == "a  done  ROUGE-L 12.30  in 5 min\n"
+
+
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
+def test_nothing_that_a_terminal_would_obey_gets_through(shown: dict[str, Glance], kind: type[io.StringIO]) -> None:
+    nasty = "\x1b]0;title\x07\r\x1b[2J[bold]x[/bold]"
+    shown[nasty] = Glance("failed", f"failed: {nasty}")
+    with contextlib.redirect_stderr(kind()) as stream, Progress(jobs(nasty)) as table:
+        table.say(nasty)
+        table.show()
+    written = stream.getvalue()
+    assert "\x1b]0" not in written
+    assert "\x1b[2J" not in written
+    assert "\x07" not in written
+    assert "\\x1b]0;title\\x07\\r\\x1b[2J[bold]x[/bold]" in "".join(plain(written))
+
+
+class Closed(Terminal):
+    """A terminal whose window was closed."""
+
+    def write(self, _: str) -> int:
+        raise OSError(5, "Input/output error")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_closed_terminal_is_no_error(
+    shown: dict[str, Glance], terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = Closed()
+    monkeypatch.setattr(stream, "isatty", lambda: terminal)
+    with contextlib.redirect_stderr(stream), Progress(jobs("a")) as table:
+        shown["a"] = FAILED
+        table.show()
+        table.say("stopping")
+
+
+def rows(cells: list[tuple[str, Glance]], height: int, width: int = 140) -> list[str]:
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=width)
+    console.print(draw_table(cells, height))
+    assert isinstance(console.file, io.StringIO)
+    return plain(console.file.getvalue())[1:-1]
+
+
+def test_in_a_small_terminal_what_runs_stays_and_what_is_done_goes_first() -> None:
+    cells = [("a", DONE), ("b", TRAINING), ("c", FAILED), ("d", PENDING), ("e", TRAINING), ("f", PENDING)]
+    names = [[line[0] for line in rows(cells, height)] for height in (50, 12, 11, 9, 8, 1)]
+    assert [len(kept) for kept in names] == [6, 6, 5, 3, 2, 1]
+    assert names[2:] == [list("bcdef"), list("bce"), list("be"), list("b")]
+
+
+def test_in_a_narrow_terminal_names_are_cut_and_figures_are_not() -> None:
+    (line,) = rows([("[1/1] lora_20k__method.rank=8__train.learning_rate=0.001", TRAINING)], 50, width=90)
+    assert "…" in line
+    assert "3,400" in line
+    assert line.endswith(" 0")
 
 
 def test_a_done_run_ends_with_its_scores() -> None:
@@ -110,5 +203,13 @@ def test_a_failed_run_ends_with_its_reason() -> None:
     assert outcome(failed.updated(failure=None)) == "failed: no reason recorded"
 
 
-def test_a_run_without_a_record_has_failed() -> None:
-    assert outcome(None) == "failed: no readable record"
+def test_a_program_without_a_record_is_done_and_that_is_all() -> None:
+    assert outcome(None) == "done"
+
+
+def test_cells_that_ended_before_the_block_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    (job,) = jobs("a")
+    job.end(Ending("done"), "done before, untouched")
+    with Progress([job]):
+        pass
+    assert capsys.readouterr().err == "a  done before, untouched\n"

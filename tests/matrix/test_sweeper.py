@@ -1,4 +1,4 @@
-"""Which cells a command line asks for, and what is said when some are not done."""
+"""Which cells a command line asks for, what a launcher is told, and what is said when some are not done."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,46 +11,68 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from medqa_finetune.config.compose import register_schema
+from medqa_finetune.config.compose import CONFIG_NAME, register_schema
 from medqa_finetune.config.options import conf_folder
-from medqa_finetune.errors import RunError
+from medqa_finetune.errors import ConfigError, RunError
+from medqa_finetune.matrix import sweeper
+from medqa_finetune.matrix.cells import Cell
 from medqa_finetune.matrix.launcher import register_matrix
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import Failure
+from tests.matrix.children import PENDING
+
+ROOT = Path(__file__).parents[2]
 
 
 class Recorder:
-    """A launcher that notes what it is asked for; cells whose overrides contain `broken` fail."""
+    """A launcher that notes what it is asked for, and does it; cells whose seed is 13 fail."""
 
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
+        self.error: Exception | None = None
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         self.asked += [list(overrides) for overrides in job_overrides]
+        if self.error is not None:
+            raise self.error
+        assert initial_job_idx == 0
         return [self._result(overrides) for overrides in job_overrides]
 
     @staticmethod
     def _result(overrides: Sequence[str]) -> JobReturn:
-        failed = "seed=13" in overrides
-        status = JobStatus.FAILED if failed else JobStatus.COMPLETED
-        return JobReturn(
-            overrides=overrides, status=status, _return_value=RunError("failed: bad luck") if failed else None
-        )
+        folder, name = (text.partition("=")[2].strip("'") for text in overrides[-2:])
+        run = RunDir(Path(folder, name))
+        if "seed=13" in overrides:
+            run.write(PENDING.updated(status="failed", failure=Failure("RunError", "bad luck")))
+            return JobReturn(status=JobStatus.FAILED, _return_value=RunError("failed: bad luck"))
+        # One that says it has come to its end, and has not.
+        run.write(PENDING.updated(status="running" if "seed=12" in overrides else "done"))
+        return JobReturn(status=JobStatus.COMPLETED)
 
 
-def sweep(*arguments: str, params: dict[str, str] | None = None) -> list[list[str]]:
+@pytest.fixture(autouse=True)
+def only_composed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing but the composition of cells is checked here."""
+
+    def no_more(cells: Sequence[Cell]) -> list[Cell]:
+        return list(cells)
+
+    monkeypatch.setattr(sweeper, "check_matrix", no_more)
+    monkeypatch.chdir(tmp_path)
+
+
+def sweep(*arguments: str, params: dict[str, str] | None = None, launcher: Recorder | None = None) -> list[list[str]]:
+    """Return the overrides of the cells that were launched."""
     register_schema()
     register_matrix()
-    launcher = Recorder()
+    launcher = launcher or Recorder()
     with hydra.initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
-        # Hydra loads its own sweeper anew when it looks for plugins; ours comes after that, as it does when run.
-        from medqa_finetune.matrix.sweeper import MatrixSweeper
-
-        loader = GlobalHydra.instance().config_loader()
-        sweeper = MatrixSweeper(max_batch_size=None, params=cast(Any, OmegaConf.create(params or {})))
-        sweeper.launcher = cast(Any, launcher)
-        sweeper.hydra_context = cast(Any, SimpleNamespace(config_loader=loader))
-        sweeper.config = hydra.compose("config", ["profile=demo"], return_hydra_config=True)
-        sweeper.sweep(list(arguments))
-    return launcher.asked
+        each = sweeper.MatrixSweeper(params=cast(Any, OmegaConf.create(params or {})))
+        each.launcher = cast(Any, launcher)
+        each.hydra_context = cast(Any, SimpleNamespace(config_loader=GlobalHydra.instance().config_loader()))
+        each.config = hydra.compose(CONFIG_NAME, ["profile=demo"], return_hydra_config=True)
+        each.sweep(["profile=demo", *arguments])
+    return [[each for each in overrides[:-3] if each != "profile=demo"] for overrides in launcher.asked]
 
 
 def test_swept_values_are_multiplied_in_the_order_typed() -> None:
@@ -69,21 +91,86 @@ def test_the_command_line_comes_before_a_profiles_own_sweep() -> None:
     assert asked == [["method=lora", "data=20k"], ["method=lora", "data=50k"]]
 
 
-def test_lists_and_quoted_texts_are_values_of_their_own() -> None:
-    asked = sweep("method.target_modules=[q_proj],[k_proj,v_proj]", "outputs='a b,c'")
-    assert [overrides[0] for overrides in asked] == [
-        "method.target_modules=[q_proj]", "method.target_modules=[k_proj,v_proj]",
-    ]  # fmt: skip
-    assert {overrides[1] for overrides in asked} == {"outputs='a b,c'"}
+@pytest.mark.parametrize(
+    ("typed", "values"),
+    [
+        ("seed=range(3)", ["seed=0", "seed=1", "seed=2"]),
+        ("seed=range(4,0,step=-2)", ["seed=4", "seed=2"]),
+        ("seed=choice(5,3)", ["seed=5", "seed=3"]),
+        ("seed=sort(5,3,4)", ["seed=3", "seed=4", "seed=5"]),
+        ("seed=sort(5,3,4,reverse=true)", ["seed=5", "seed=4", "seed=3"]),
+        ("data=glob([2*,5*])", ["data=20k", "data=50k"]),
+        ("train.learning_rate=1e-3,2.5e-4", ["train.learning_rate=0.001", "train.learning_rate=0.00025"]),
+        ("method.target_modules=[q_proj],[k_proj,v_proj]",
+         ["method.target_modules=[q_proj]", "method.target_modules=[k_proj,v_proj]"]),
+        ("outputs='a b,c','d=e'", ["outputs='a b,c'", "outputs='d=e'"]),
+        ("++seed=1,2", ["++seed=1", "++seed=2"]),
+        ("overwrite=true,false", ["overwrite=True", "overwrite=False"]),
+        ("train.max_steps=null,5", ["train.max_steps=null", "train.max_steps=5"]),
+    ],
+)  # fmt: skip
+def test_every_kind_of_sweep_that_hydra_knows_is_taken_apart(typed: str, values: list[str]) -> None:
+    assert sweep(typed) == [[value] for value in values]
+
+
+def test_shuffled_values_are_all_there() -> None:
+    assert sorted(sweep("seed=shuffle(range(5))")) == [[f"seed={seed}"] for seed in range(5)]
+
+
+@pytest.mark.parametrize("typed", ["train.learning_rate=interval(0,1)", "train.learning_rate=tag(a,interval(0,1))"])
+def test_a_continuous_sweep_is_refused(typed: str) -> None:
+    with pytest.raises(ConfigError, match=r"train\.learning_rate=.*interval.*single values"):
+        sweep(typed)
+
+
+@pytest.mark.parametrize("typed", ["seed=range(", "seed=a b", "=1", "seed=choice()"])
+def test_what_hydra_cannot_read_is_refused(typed: str) -> None:
+    with pytest.raises(ConfigError):
+        sweep(typed)
+
+
+def test_all_cells_that_cannot_be_composed_are_named_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        sweep("train.epochs=-1,1,-2", "data=20k,30k")
+    text = str(caught.value)
+    assert [part in text for part in ("train.epochs=-1.0", "train.epochs=-2.0", "30k")] == [True] * 3
+
+
+def test_a_launcher_is_told_the_folder_of_every_cell(tmp_path: Path) -> None:
+    launcher = Recorder()
+    sweep(f"outputs='{tmp_path}/结果 (新)'", "method=lora", "data=20k", "seed=1,2", launcher=launcher)
+    assert [overrides[-2:] for overrides in launcher.asked] == [
+        [f"hydra.sweep.dir='{tmp_path}/结果 (新)/demo'", f"hydra.sweep.subdir='lora_20k__seed={seed}'"]
+        for seed in (1, 2)
+    ]
 
 
 def test_what_failed_is_said_with_its_reason_and_raised() -> None:
     with pytest.raises(RunError) as caught:
-        sweep("seed=12,13,14")
-    assert str(caught.value) == "1 of 3 runs are not done:\n  seed=13: failed: bad luck"
+        sweep("method=lora", "data=20k", "seed=11,13,14")
+    assert str(caught.value) == "1 of 3 runs are not done:\n  lora_20k__seed=13: failed: bad luck"
 
 
-def test_sweeping_writes_nothing_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    sweep("seed=1,2")
+def test_a_run_that_is_not_done_is_not_taken_for_done_whatever_the_launcher_says() -> None:
+    with pytest.raises(RunError, match="1 of 1 runs are not done:\n  lora_20k__seed=12: running: "):
+        sweep("method=lora", "data=20k", "seed=12")
+
+
+def test_a_launcher_that_gives_up_is_named() -> None:
+    launcher = Recorder()
+    launcher.error = OSError("the scheduler is gone")
+    with pytest.raises(RunError, match="Recorder gave up: OSError: the scheduler is gone"):
+        sweep("seed=1", launcher=launcher)
+
+
+def test_sweeping_writes_nothing_of_its_own(tmp_path: Path) -> None:
+    launcher = Recorder()
+    launcher.error = RunError("nothing was started")
+    with pytest.raises(RunError):
+        sweep("seed=1,2", launcher=launcher)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_private_of_hydra_is_used() -> None:
+    sources = sorted((ROOT / "medqa_finetune" / "matrix").rglob("*.py"))
+    assert [path.name for path in sources if "_internal" in path.read_text(encoding="utf-8")] == []

@@ -1,0 +1,83 @@
+"""What a matrix asks for, checked as a whole before its first cell starts; nothing is written before all is well."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from medqa_finetune.data.prepare import CACHE_NAME, prepare_splits
+from medqa_finetune.errors import ConfigError, MedQAError, RunError
+from medqa_finetune.lifecycle import announce, check_folder
+from medqa_finetune.matrix.cells import Cell
+from medqa_finetune.preflight import preflight_matrix
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def check_matrix(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells that are to be launched, each with its record; whatever is wrong with any is said first.
+
+    Raises:
+        MedQAError: a cell cannot run at all; no record has been written then.
+    """
+    cells = distinct(cells)
+    records = check_all(cells, lambda cell: check_folder(cell.run, cell.config, cell.fingerprints))
+    open_cells = [
+        cell for cell, record in zip(cells, records, strict=True) if record is None or record.status != "done"
+    ]
+    # Every corpus is prepared, each once, so that a matrix whose last cell asks for too many pairs never starts.
+    check_all(open_cells, lambda cell: prepare_splits(cell.config, Path(cell.config.outputs) / CACHE_NAME))
+    if open_cells:
+        preflight_matrix([cell.config for cell in open_cells])
+    for cell in open_cells:
+        _announce(cell)
+    return cells
+
+
+def check_all(items: Sequence[T], check: Callable[[T], R]) -> list[R]:
+    """Return what `check` gives for every item, or report all that is wrong at once; a shared fault is said once.
+
+    Raises:
+        ConfigError: `check` refused at least one item.
+    """
+    results: list[R] = []
+    faults: dict[str, None] = {}
+    for item in items:
+        try:
+            results.append(check(item))
+        except MedQAError as error:
+            faults[str(error)] = None
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return results
+
+
+def distinct(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells without those that would repeat another's run, and say which were left out.
+
+    Raises:
+        ConfigError: two different runs would share a folder.
+    """
+    kept: dict[str, Cell] = {}
+    for cell in cells:
+        first = kept.setdefault(str(cell.run.path), cell)
+        if first is cell:
+            continue
+        if first.identity != cell.identity:
+            both = f"{' '.join(first.overrides)} and {' '.join(cell.overrides)}"
+            raise ConfigError(f"{cell.run.path} would hold two different runs: {both}.")
+        print(f"{' '.join(cell.overrides)} is the same run as {first.config.run_name}: run once", file=sys.stderr)
+    return list(kept.values())
+
+
+def _announce(cell: Cell) -> None:
+    """Give a cell its record, unless another process is at work on it; overwriting is left to the cell itself."""
+    if cell.config.overwrite:
+        return
+    try:
+        with cell.run.lock():
+            announce(cell.run, cell.config, cell.fingerprints)
+    except RunError:
+        if not cell.run.is_locked():
+            raise

@@ -1,0 +1,152 @@
+"""How a start of a cell ended: what its record says, or what is put there when the cell could not say it itself."""
+
+import contextlib
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from medqa_finetune.errors import EXIT_BAD_INPUT, DataError, MedQAError
+from medqa_finetune.record.run_dir import RunDir, now
+from medqa_finetune.record.schema import Failure, Process, Record
+from medqa_finetune.stopping import EXIT_OFFSET, SIGNALS
+
+# Who stops a cell from outside wants it stopped; SIGUSR1 is what some schedulers send.
+STOPPED = {code for number in (*SIGNALS, signal.SIGUSR1) for code in (EXIT_OFFSET + number, -number)}
+KILLED = (-signal.SIGKILL, EXIT_OFFSET + signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a start of a cell ended.
+
+    Attributes:
+        state: `taken`: another process works on the run, or has worked on it since.
+        reason: Why it is not done, in a line or two.
+        lines: The last lines it printed.
+        again: Whether another start may end otherwise.
+        by_another: The run is done by another process's work.
+    """
+
+    state: Literal["done", "failed", "interrupted", "taken"]
+    reason: str = ""
+    lines: Sequence[str] = ()
+    again: bool = False
+    by_another: bool = False
+
+
+TAKEN = Ending("taken", "another process works on this run")
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is known of a start of a cell before it ends.
+
+    Attributes:
+        run: The cell's folder.
+        before: The record then; None for a program that keeps none.
+        process: The cell's process.
+        overwrites: Whether a result that was there before is to be made anew.
+    """
+
+    run: RunDir
+    before: Record | None
+    process: Process
+    overwrites: bool = False
+
+
+def read_or_none(run: RunDir) -> Record | None:
+    """Return the run's record; None where there is none that can be read."""
+    try:
+        return run.read()
+    except DataError:
+        return None
+
+
+def judge(start: Start, code: int, lines: Sequence[str], stopping: bool) -> Ending:
+    """Say how a start has ended whose process is gone, and see to it that the run's record says so too.
+
+    Args:
+        start: What was started.
+        code: The process's exit code, minus the signal's number if one killed it.
+        lines: The last lines it printed.
+        stopping: Whether the launcher asked it to stop.
+    """
+    run, record = start.run, read_or_none(start.run)
+    changed = record != start.before
+    foreign = changed and record is not None and record.process not in (None, start.process)
+    if record is not None and record.status == "done" and (changed or (code == 0 and not start.overwrites)):
+        return Ending("done", by_another=foreign)
+    if foreign or _is_held(run):
+        return TAKEN
+    if record is None:
+        return _judge_by_code(start, code, lines, stopping)
+    if not (changed and record.status in ("failed", "interrupted")):
+        failure = Failure(_kind(code), _explain(code, lines, stopping), final=code == EXIT_BAD_INPUT)
+        ended = record.updated(
+            status="interrupted" if stopping or code in STOPPED else "failed", failure=failure, finished=now()
+        )
+        if record.status != "done" and not _put(run, record, ended, lines):
+            return TAKEN
+        record = ended
+    failed, final = record.status == "failed", record.failure is not None and record.failure.final
+    reason = record.failure.message if record.failure is not None else "no reason recorded"
+    again = failed and not final and code != EXIT_BAD_INPUT and not stopping
+    return Ending("failed" if failed else "interrupted", reason, lines, again)
+
+
+def _judge_by_code(start: Start, code: int, lines: Sequence[str], stopping: bool) -> Ending:
+    """Judge a start that left no record."""
+    if start.before is not None:
+        reason = f"its record {start.run.record_path} is gone or torn: the folder was changed while it ran"
+        return Ending("failed", reason, lines)
+    if code == 0:
+        return Ending("done")
+    if stopping or code in STOPPED:
+        return Ending("interrupted", _explain(code, lines, stopping), lines)
+    return Ending("failed", _explain(code, lines, stopping), lines, again=code != EXIT_BAD_INPUT)
+
+
+def _put(run: RunDir, seen: Record, ended: Record, lines: Sequence[str]) -> bool:
+    """Write how the run ended, unless another process has taken it over since `seen`; say whether it is still ours."""
+    try:
+        with run.lock():
+            if read_or_none(run) != seen:
+                return False
+            run.write(ended)
+            with run.log_path.open("a", encoding="utf-8") as log:
+                log.write("\n".join([ended.failure.message if ended.failure else "", *lines, ""]))
+    except (MedQAError, OSError):
+        # On a full disk or in a folder that became read-only, the launcher still says what happened.
+        return not _is_held(run)
+    return True
+
+
+def _is_held(run: RunDir) -> bool:
+    """Say whether another process holds the run; one that the cell itself left behind is just being killed."""
+    for _ in range(10):
+        if not run.is_locked():
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _kind(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    with contextlib.suppress(ValueError):
+        return signal.Signals(-code).name
+    return f"signal {-code}"
+
+
+def _explain(code: int, lines: Sequence[str], stopping: bool) -> str:
+    if code == EXIT_BAD_INPUT and lines:
+        return lines[-1].removeprefix("error: ")
+    message = f"the process ended with {_kind(code)} before the run was done"
+    if stopping and code == -signal.SIGKILL:
+        message = "it was asked to stop, did not in time, and was killed"
+    elif code in KILLED:
+        message += " (killed from outside: often the system, out of memory)"
+    words = " | ".join(line.strip() for line in lines[-3:])[:500]
+    return message + (f"; last words: {words}" if words else "")

@@ -1,0 +1,59 @@
+"""Print what a user sees for each of the forty bad inputs, as a Markdown table.
+
+    python -m tests.bad_inputs [NUMBER …]
+"""
+
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.bad_inputs.all_cases import CASES
+from tests.bad_inputs.case import Case
+from tests.bad_inputs.rows import json_lines
+
+HEADING = """\
+# What a user sees
+
+Every bad input of the forty, given to the real command line by `python -m tests.bad_inputs`, which wrote this table;
+RUN stands for the folder of a run.
+Exit code 2: refused, and nothing was written. Exit code 0: accepted, and this was reported.
+
+| | input | exit code | message |
+|---:|---|---:|---|"""
+
+# Names of runs say what differs from the defaults, which here is much.
+TIME = re.compile(r"^\d\d:\d\d:\d\d ")
+RUN_FOLDER = re.compile(r"outputs/demo/[^ :]+")
+
+
+def row(case: Case) -> str:
+    """Run a case in a folder of its own and return its row of the table."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        case.prepare(folder)
+        done = case.run(folder)
+        message = done.stderr.partition("error: ")[2] if case.code else reported(case, done.stdout + done.stderr, folder)
+        text = RUN_FOLDER.sub("RUN", message.replace(f"{folder}/", "").replace(str(folder), "…"))
+    return f"| {case.number} | {case.what} | {done.returncode} | {escaped(text)} |"
+
+
+def reported(case: Case, printed: str, folder: Path) -> str:
+    """Return what of the answer to an accepted input speaks of what was odd in it, and the list of rows left out."""
+    lines = [TIME.sub("", line) for line in printed.splitlines() if any(text in line for text in case.says)]
+    path = folder / "cleaned" / "rejects.jsonl"
+    lines += [f"rejects.jsonl: {row['place']} {row['reason']}" for row in json_lines(path)] if path.exists() else []
+    return "\n".join(lines)
+
+
+def escaped(text: str) -> str:
+    """Return text as a cell of a Markdown table shows it letter by letter."""
+    lines = (" ".join(line.split()).replace("|", "\\|").replace("<", "&lt;") for line in text.splitlines())
+    return "<br>".join(line for line in lines if line)
+
+
+if __name__ == "__main__":
+    print(HEADING)
+    for each in CASES:
+        if len(sys.argv) == 1 or str(each.number) in sys.argv[1:]:
+            print(row(each), flush=True)

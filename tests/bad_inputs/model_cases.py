@@ -1,0 +1,158 @@
+"""Bad input 36 to 40: models, tokenizers and adapters."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tests.bad_inputs.case import LORA, Case
+from tests.commands import ROOT, python
+
+TINY = ROOT / "medqa_finetune" / "model" / "tiny"
+OF_FOLDER = (*LORA, "model=local", "model.path=base")
+# A model with a name keeps its run's name, wherever its weights lie.
+OF_NAMED = (*LORA, "model=qwen2.5-0.5b", "model.path=base")
+INDEX = {"metadata": {}, "weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+CODE = 'from pathlib import Path\n\nPath("THE_CODE_RAN").touch()\n'
+REMOTE = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.MineConfig", "AutoModelForCausalLM": "mine.Mine"}}
+
+
+def model(change: Callable[[Path], object]) -> Callable[[Path], None]:
+    """Return what writes the tiny model into the folder `base`, with a change."""
+
+    def write(folder: Path) -> None:
+        shutil.copytree(TINY, folder / "base")
+        change(folder / "base")
+
+    return write
+
+
+def edited(name: str, edit: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    """Return what changes one JSON file of a folder."""
+
+    def change(folder: Path) -> None:
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
+        edit(content)
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+
+    return change
+
+
+def pickled_only(base: Path) -> None:
+    """Leave the weights under the name of a pickle."""
+    (base / "model.safetensors").rename(base / "pytorch_model.bin")
+
+
+def remote_code(base: Path) -> None:
+    """Let the configuration ask for code beside it."""
+    edited("config.json", lambda config: config.update(REMOTE))(base)
+    (base / "mine.py").write_text(CODE, encoding="utf-8")
+
+
+def sharded(base: Path) -> None:
+    """Name two shards, of which one is there."""
+    (base / "model.safetensors").rename(base / "model-00001-of-00002.safetensors")
+    (base / "model.safetensors.index.json").write_text(json.dumps(INDEX), encoding="utf-8")
+
+
+def cut_short(base: Path) -> None:
+    """Cut the weights, as a download that broke off does."""
+    path = base / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1_000_000])
+
+
+def one_token_more(tokenizer: dict[str, Any]) -> None:
+    """Add a token that the model's embedding has no row for."""
+    extra = {"id": 3504, "content": "<extra>", "special": True, "single_word": False, "lstrip": False, "rstrip": False}
+    tokenizer["added_tokens"].append(extra | {"normalized": False})
+
+
+@cache
+def trained() -> Path:
+    """Train once, and return a folder in which that run has its weights and was stopped before it answered."""
+    folder = Path(tempfile.mkdtemp(prefix="bad-inputs-"))
+    shutil.copytree(TINY, folder / "base")
+    done = python("-m", "medqa_finetune.train", *OF_NAMED, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (run,) = (path.parent for path in folder.rglob("record.json"))
+    edited("record.json", stopped_before_answering)(run)
+    for path in run.iterdir():
+        if path.name not in ("record.json", "config.yaml", "adapter", "log.txt"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return folder
+
+
+def stopped_before_answering(record: dict[str, Any]) -> None:
+    """Turn the record of a done run into that of one that was interrupted after training."""
+    record["files"] = {name: stamp for name, stamp in record["files"].items() if name.startswith("adapter/")}
+    record |= {"status": "interrupted", "evaluation": None, "finished": None}
+
+
+def trained_then(change: Callable[[Path], object]) -> Callable[[Path], None]:
+    """Return what writes the trained run, and the base model beside it, with a change to the folder of both."""
+
+    def write(folder: Path) -> None:
+        shutil.copytree(trained(), folder, dirs_exist_ok=True)
+        change(folder)
+
+    return write
+
+
+def another_base(folder: Path) -> None:
+    """Put another model where the base model was."""
+    edited("config.json", lambda config: config.update(rms_norm_eps=1e-5))(folder / "base")
+
+
+def adapter_with(change: Callable[[Any], Any]) -> Callable[[Path], None]:
+    """Return what replaces every matrix of the run's adapter."""
+
+    def replace(folder: Path) -> None:
+        from safetensors.numpy import load_file, save_file
+
+        (path,) = folder.rglob("adapter_model.safetensors")
+        save_file({name: change(matrix).copy() for name, matrix in load_file(path).items()}, path)
+
+    return replace
+
+
+CASES = [
+    Case(36, "model folder missing", (*LORA, "model=local", "model.path=base"), ("model.path=base", "no such folder")),
+    Case(
+        36, "model not downloaded, no network", (*LORA, "model=qwen2.5-3b"),
+        ("is not in the Hugging Face cache", "python scripts/download_model.py", "--model qwen2.5-3b"),
+    ),
+    Case(
+        37, "base model replaced after training", OF_NAMED,
+        ("lora_20k", "holds another run", "model.fingerprint: ", "overwrite=true"), trained_then(another_base), slow=True,
+    ),
+    Case(
+        37, "adapter of another base model", OF_NAMED, ("adapter/adapter_model.safetensors has", "another model's weights?"),
+        trained_then(adapter_with(lambda matrix: matrix[:, :64])), slow=True,
+    ),
+    Case(
+        38, "adapter of another rank", OF_NAMED, ("adapter/adapter_model.safetensors has", "overwrite=true"),
+        trained_then(adapter_with(lambda matrix: matrix[:8] if matrix.shape[0] == 16 else matrix[:, :8])), slow=True,
+    ),
+    Case(
+        39, "tokenizer without chat template", OF_FOLDER, ("base", "no chat template"),
+        model(lambda base: (base / "chat_template.jinja").unlink()), prepared=True,
+    ),
+    Case(
+        39, "pad token is the end token", OF_FOLDER, ("base", "pad token '<|im_end|>'", "set pad_token"),
+        model(edited("tokenizer_config.json", lambda config: config.update(pad_token="<|im_end|>"))), prepared=True,
+    ),
+    Case(
+        39, "more tokens than the embedding has rows", OF_FOLDER, ("base", "3505 tokens", "3504 rows"),
+        model(edited("tokenizer.json", one_token_more)), prepared=True,
+    ),
+    Case(40, "pickled weights", OF_FOLDER, ("pytorch_model.bin", "pickled weights can run code"), model(pickled_only)),
+    Case(40, "remote code", OF_FOLDER, ("base", "mine"), model(remote_code), prepared=True),
+    Case(
+        40, "index that names a missing shard", OF_FOLDER,
+        ("model.safetensors.index.json", "model-00002-of-00002.safetensors", "missing", "again"), model(sharded),
+    ),
+    Case(40, "weights cut short", OF_FOLDER, ("base/model.safetensors", "1,000,000 bytes", "again"), model(cut_short)),
+]  # fmt: skip

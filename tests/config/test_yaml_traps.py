@@ -1,0 +1,50 @@
+"""Values in YAML files that YAML reads otherwise than they look are found, and nothing else is."""
+
+from pathlib import Path
+
+import pytest
+
+from medqa_finetune.config.compose import check_chosen_files
+from medqa_finetune.config.options import conf_folder
+from medqa_finetune.config.yaml_traps import trapped_values
+from tests.config.builders import compose
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [("NO", "false"), ("on", "true"), ("Yes", "true"), ("010", "8"), ("-0_17", "-15"), ("12:30:00", "45000"),
+     ("1:30", "90"), ("1:30.5", "90.5")],
+)  # fmt: skip
+def test_a_trap_is_told_with_file_line_and_both_readings(tmp_path: Path, value: str, read: str) -> None:
+    path = written(tmp_path / "a.yaml", f"# mine\na: 1\nb:\n  - {{c: {value}}}\n")
+    assert trapped_values([path]) == [
+        f"{path}:4: YAML reads {value} as {read}. Write {read} if that is meant, '{value}' for the text."
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a: 'NO'", 'a: "010"', "a: true", "a: False", "a: 0", "a: 0.5", "a: 1_000", "a: 0x10", "a: 1e-4", "a: null",
+     "a: nowhere", "a: 12:30:00 h", "a: &x [*x]", "- 10", "08", "a: 019"],
+)  # fmt: skip
+def test_what_reads_as_it_looks_is_no_trap(tmp_path: Path, text: str) -> None:
+    assert trapped_values([written(tmp_path / "a.yaml", text)]) == []
+
+
+def test_several_are_told_in_their_order(tmp_path: Path) -> None:
+    first = written(tmp_path / "a.yaml", "x: NO\ny: 010\n")
+    found = trapped_values([first, written(tmp_path / "b.yaml", "- on\n")])
+    assert [line.partition(": ")[0] for line in found] == [f"{first}:1", f"{first}:2", f"{tmp_path / 'b.yaml'}:1"]
+
+
+def test_none_of_ours_is_one() -> None:
+    assert trapped_values(conf_folder().rglob("*.yaml")) == []
+
+
+def test_a_composition_without_files_of_its_own_is_let_through() -> None:
+    check_chosen_files(compose("method=lora").hydra)

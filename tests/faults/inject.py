@@ -1,0 +1,170 @@
+"""Inside a run: every write and every step is counted, and at the chosen one something happens.
+
+Standard library alone, since a cell that was started afresh loads this before anything else.
+"""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+VARIABLE = "MEDQA_FAULTS"
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+# Events of Python's own audit hooks, which no code in the process can bypass from Python.
+FILE_EVENTS = {
+    "os.rename": "rename", "os.remove": "remove", "os.mkdir": "mkdir", "os.rmdir": "rmdir", "os.truncate": "truncate",
+    "os.chmod": "chmod",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Strike:
+    """What happens, and when.
+
+    Attributes:
+        action: Name in `actions.ACTIONS`.
+        count: It happens before the n-th event that matches, from 1.
+        event: Regular expression, searched in `kind path`; empty matches every event.
+        argument: For the action.
+        repeat: Whether it happens again at every later match.
+        cell: Word of the command line of the process that is struck, in a matrix; empty for any.
+        once: File that says it has happened in some process, so that it never does again; empty for no such file.
+    """
+
+    action: str
+    count: int = 1
+    event: str = ""
+    argument: str = ""
+    repeat: bool = False
+    cell: str = ""
+    once: str = ""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a run did.
+
+    Attributes:
+        kind: `open` (for writing), `rename`, `remove`, `mkdir`, `rmdir`, `truncate`, `chmod`, `fsync`, `save` (tensors), `batch` (the pairs of an optimizer step are fetched), `step` (a micro-batch is trained on), `update` (an optimizer
+            step is taken), `generate` (a batch of questions is answered).
+        path: What was written, or renamed to.
+    """
+
+    kind: str
+    path: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.kind} {self.path}"
+
+
+class Recorder:
+    """Counts events, notes them in a journal that survives the process, and strikes.
+
+    Args:
+        root: Folder whose files count.
+        journal: Where events are noted, one a line.
+        strikes: What is to happen.
+        act: Does what a strike names.
+    """
+
+    def __init__(self, root: Path, journal: Path, strikes: list[Strike], act: Callable[[Strike], None]) -> None:
+        self._root = str(root)
+        self._journal = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._waiting = {strike: strike.count for strike in strikes}
+        self._act = act
+        self._busy = False
+        self._pid = os.getpid()
+
+    def note(self, kind: str, path: str = "") -> None:
+        """Note an event that is about to happen, and let the strikes meant for it happen first."""
+        if self._busy or os.getpid() != self._pid:
+            return
+        self._busy = True
+        try:
+            os.write(self._journal, f"{kind}\t{path}\n".encode("utf-8", "replace"))
+            for strike in list(self._waiting):
+                if re.search(strike.event, f"{kind} {path}"):
+                    self._count(strike)
+        finally:
+            self._busy = False
+
+    def _count(self, strike: Strike) -> None:
+        self._waiting[strike] -= 1
+        if self._waiting[strike] > 0:
+            return
+        if not strike.repeat:
+            del self._waiting[strike]
+        if strike.once:
+            try:
+                os.close(os.open(strike.once, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                return
+        os.write(self._journal, f"strike\t{strike.action} {strike.argument}\n".encode())
+        self._act(strike)
+
+    def audit(self, name: str, arguments: tuple[Any, ...]) -> None:
+        """Turn what Python reports of file operations below the root into events."""
+        kind = FILE_EVENTS.get(name)
+        if name == "open":
+            mode, flags = arguments[1], arguments[2]
+            writes = any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool(flags & WRITING)
+            kind = "open" if writes else None
+        if kind is None or isinstance(arguments[0], int):
+            return
+        target = arguments[1] if kind == "rename" else arguments[0]
+        path = os.path.abspath(os.fsdecode(target))  # noqa: PTH100 (a Path would cost more than the event)
+        if path.startswith(self._root):
+            self.note(kind, path)
+
+
+def watch(root: Path, journal: Path, strikes: list[Strike], act: Callable[[Strike], None]) -> Recorder:
+    """Count events of this process from here on; there is no way back."""
+    recorder = Recorder(root, journal, strikes, act)
+    sys.addaudithook(recorder.audit)
+    flush = os.fsync
+
+    def fsync(descriptor: Any) -> None:
+        path = _path_of(descriptor)
+        if not path or path.startswith(str(root)):
+            recorder.note("fsync", path)
+        flush(descriptor)
+
+    os.fsync = fsync
+    return recorder
+
+
+def _path_of(descriptor: Any) -> str:
+    number = descriptor if isinstance(descriptor, int) else descriptor.fileno()
+    try:
+        return os.readlink(f"/proc/self/fd/{number}")  # noqa: PTH115
+    except OSError:
+        return ""
+
+
+def to_variable(root: Path, journals: Path, strikes: list[Strike]) -> str:
+    """Return the environment variable by which a process that starts afresh learns what is to happen in it."""
+    return json.dumps({"root": str(root), "journals": str(journals), "strikes": [asdict(each) for each in strikes]})
+
+
+def plan_from_variable(command: list[str]) -> tuple[Path, Path, list[Strike]] | None:
+    """Return root, journal and strikes for the process with this command line; None if nothing is planned."""
+    text = os.environ.get(VARIABLE)
+    if not text:
+        return None
+    plan = json.loads(text)
+    strikes = [Strike(**each) for each in plan["strikes"]]
+    meant = [strike for strike in strikes if not strike.cell or strike.cell in command]
+    return Path(plan["root"]), Path(plan["journals"]) / f"{os.getpid()}.journal", meant
+
+
+def read_journal(path: Path) -> list[Event]:
+    """Return what a process did, up to its end."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [Event(*line.split("\t", 1)) for line in lines if "\t" in line]

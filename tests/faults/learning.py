@@ -1,0 +1,105 @@
+"""Inside a run that has torch loaded: steps are counted beside files, and losses or answers can be spoilt."""
+
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import safetensors.torch
+import torch
+import transformers
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from transformers.generation.utils import GenerationMixin
+
+from tests.faults.actions import ACTIONS
+from tests.faults.inject import Recorder
+
+_masked = False
+
+
+def count_steps(recorder: Recorder) -> None:
+    """Count micro-batches, optimizer steps, batches of answers and saved tensors of this process."""
+    _before(transformers.Trainer, "training_step", lambda *_: recorder.note("step"))
+    _before(GenerationMixin, "generate", lambda *_: recorder.note("generate"))
+    _before(torch, "save", lambda _, target, *__: recorder.note("save", str(target)))
+    _before(safetensors.torch, "serialize_file", lambda _, target, *__: recorder.note("save", str(target)))
+    register_optimizer_step_pre_hook(lambda *_: recorder.note("update"))
+    fetch = transformers.Trainer.get_batch_samples
+
+    def get_batch_samples(self: Any, pairs: Iterator[Any], *arguments: Any, **options: Any) -> Any:
+        recorder.note("batch")
+        return fetch(self, _maybe_masked(pairs), *arguments, **options)
+
+    transformers.Trainer.get_batch_samples = get_batch_samples
+
+
+def _before(owner: Any, name: str, note: Any) -> None:
+    original = getattr(owner, name)
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        note(*arguments)
+        return original(*arguments, **options)
+
+    setattr(owner, name, noted)
+
+
+def _maybe_masked(pairs: Iterator[Any]) -> Iterator[Any]:
+    for batch in pairs:
+        if _masked:
+            batch["labels"].fill_(-100)
+        yield batch
+
+
+def mask_labels(argument: str) -> None:
+    """Let no answer token count in any later batch: the mean over none of them is not a number."""
+    global _masked  # noqa: PLW0603 (one process, one run)
+    _masked = True
+
+
+def spoil_loss(value: str) -> None:
+    """Multiply the next cross-entropy by `nan` or `inf`."""
+    original = torch.nn.functional.cross_entropy
+
+    def spoilt(*arguments: Any, **options: Any) -> torch.Tensor:
+        torch.nn.functional.cross_entropy = original
+        return original(*arguments, **options) * float(value)
+
+    torch.nn.functional.cross_entropy = spoilt
+
+
+def slow_down(seconds: str) -> None:
+    """Let the model think this long over every token from here on, and never end an answer."""
+    original = torch.nn.Module.__call__
+
+    def slow(self: Any, *arguments: Any, **options: Any) -> Any:
+        output = original(self, *arguments, **options)
+        if isinstance(self, transformers.PreTrainedModel) and hasattr(output, "logits") and not self.training:
+            time.sleep(float(seconds))
+        return output
+
+    torch.nn.Module.__call__ = slow
+
+
+def hang(seconds: str) -> None:
+    """Let the next answers never come."""
+    time.sleep(float(seconds))
+
+
+def cut_network(argument: str) -> None:
+    """Let every attempt to reach another machine fail as it does without a network."""
+
+    def unreachable(*arguments: Any, **options: Any) -> Any:
+        raise OSError(101, "Network is unreachable")
+
+    socket.socket.connect = unreachable
+    socket.getaddrinfo = unreachable
+    socket.create_connection = unreachable
+
+
+ACTIONS |= {
+    "mask": mask_labels,
+    "spoil": spoil_loss,
+    "slow": slow_down,
+    "hang": hang,
+    "unplug": cut_network,
+}

@@ -1,0 +1,132 @@
+"""Processes that end: killed at a step, while writing, while answering, while summarizing, or asked to stop."""
+
+import signal
+
+from tests.faults import checks
+from tests.faults.checks import DISHONEST, LOST, expect
+from tests.faults.inject import Strike
+from tests.faults.trial import Reference, Trial
+
+SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2", "SIGINT SIGINT")
+
+
+def kill_at_step(trial: Trial) -> None:
+    """F1: kill -9 at a random step or a random moment of training, up to three times."""
+    setting = trial.setting()
+    reference = trial.reference(setting)
+    for _ in range(trial.chance.choice([1, 1, 2, 3])):
+        if trial.chance.random() < 0.4:
+            trial.train(setting, kill_after=trial.chance.uniform(0.2, 1.0) * reference.seconds)
+        else:
+            trial.train(setting, Strike("signal", trial.moment(reference, after="batch", before="update"), "", "SIGKILL"))
+        trial.check_stopped(reference)
+    trial.go_on(setting, reference)
+
+
+def kill_in_checkpoint(trial: Trial) -> None:
+    """F2: kill -9 before a random write, rename or removal of a checkpoint, or in the middle of a write."""
+    setting = trial.setting()
+    reference = trial.reference(setting)
+    for _ in range(trial.chance.choice([1, 1, 2])):
+        moment = trial.moment(reference, "/checkpoints/")
+        if trial.chance.random() < 0.4:
+            strike = Strike("tear", moment, "", str(int(10 ** trial.chance.uniform(0, 5.3))))
+        else:
+            strike = Strike("signal", moment, "", "SIGKILL")
+        ended = trial.train(setting, strike)
+        run = trial.check_stopped(reference)
+        if run is not None:
+            published = sum("/checkpoints/step-" in event.path and event.kind == "rename" for event in ended.journal)
+            # The last one noted was about to happen.
+            kept = len(checks.whole_checkpoints(run))
+            expect(kept >= min(2, published - 1), LOST, f"{kept} checkpoints are whole after {published - 1} were made")
+    trial.go_on(setting, reference)
+
+
+def kill_in_evaluation(trial: Trial) -> None:
+    """F3: kill -9 while questions are answered and scored."""
+    setting = trial.setting()
+    reference = trial.reference(setting)
+    for _ in range(trial.chance.choice([1, 2, 3])):
+        moments = reference.moments(after="generate")
+        if trial.chance.random() < 0.3:
+            strike = Strike("tear", trial.chance.choice(moments), "", str(trial.chance.randrange(4000)))
+        else:
+            strike = Strike("signal", trial.chance.choice(moments), "", "SIGKILL")
+        trial.train(setting, strike)
+        trial.check_stopped(reference)
+    trial.go_on(setting, reference)
+
+
+def kill_in_summary(trial: Trial) -> None:
+    """F4: kill -9 while the summary is written; an older summary is there or not."""
+    copy_runs(trial, 2)
+    undisturbed = trial.summarize()
+    expect(undisturbed.code == 0, DISHONEST, undisturbed.errors)
+    summary = trial.outputs / "summary"
+    old = checks.contents(summary)
+    expect(old, LOST, "no summary was written")
+    copy_runs(trial, 3)  # a new row
+    moments = [n for n, event in enumerate(undisturbed.journal, 1) if "/summary" in event.path]
+    if trial.chance.random() < 0.3:
+        strike = Strike("tear", 1, "/summary", str(trial.chance.randrange(60_000)))
+    else:
+        strike = Strike("signal", trial.chance.choice(moments), "", "SIGKILL")
+    ended = trial.summarize(strike)
+    expect(ended.code < 0, DISHONEST, f"ended with {ended.code} instead of by the kill")
+    checks.check_whole(trial.outputs)
+    torn = checks.contents(summary)
+    again = trial.summarize()
+    expect(again.code == 0, LOST, again.errors)
+    new = checks.contents(summary)
+    for name, content in torn.items():
+        if not name.startswith(".writing-"):
+            expect(content in (old.get(name), new.get(name)), checks.TORN, f"{name} is neither the old nor the new one")
+    expect(not checks.leftovers(trial.outputs), checks.TORN, f"left over: {checks.leftovers(trial.outputs)}")
+    expect(new["results_summary.csv"].count(b"\nlora") + new["results_summary.csv"].count(b"\nqlora")
+           + new["results_summary.csv"].count(b"\nfull") == 3, LOST, "the summary lacks a row")  # fmt: skip
+
+
+def copy_runs(trial: Trial, number: int) -> list[str]:
+    """Put finished runs, made once for all trials, into the trial's outputs; return their names."""
+    from tests.faults.settings import configuration
+
+    import shutil
+
+    names = []
+    for index in range(number):
+        run = trial.reference(configuration(trial.seed, index)).run
+        names.append(run.path.name)
+        shutil.copytree(run.path, trial.outputs / "demo" / run.path.name, dirs_exist_ok=True)
+    return names
+
+
+def stop_by_signal(trial: Trial) -> None:
+    """F13: a run is asked to stop; it writes a checkpoint, says so, and goes on when started again."""
+    setting = trial.setting()
+    reference = trial.reference(setting)
+    names = SIGNALS[trial.number % len(SIGNALS)]
+    number = signal.Signals[names.split()[0]]
+    moment = trial.moment(reference, after="batch")
+    strikes = [Strike("signal", moment, "", names.split()[0])]
+    if " " in names:
+        strikes.append(Strike("signal", moment + trial.chance.randrange(1, 30), "", names.split()[1]))
+    ended = trial.train(setting, *strikes)
+    check_asked(trial, reference, ended.code, number, twice=" " in names)
+    trial.go_on(setting, reference)
+
+
+def check_asked(trial: Trial, reference: Reference, code: int, number: int, *, twice: bool) -> None:
+    """Check how a run ended that was asked to stop: finished all the same, or interrupted with a checkpoint."""
+    run = trial.check_stopped(reference)
+    expect(run is not None, LOST, "no run folder")
+    assert run is not None
+    record = checks.read_record(run)
+    if code == 0:
+        expect(record.status == "done", DISHONEST, f"exit code 0, status {record.status}")
+        return
+    expect(code == 128 + number, DISHONEST, f"exit code {code} instead of {128 + number}")
+    expect(record.status == "interrupted", DISHONEST, f"status {record.status} instead of interrupted")
+    taken = len([row for row in run.read_metrics() if "loss" in row])
+    newest = max(checks.whole_checkpoints(run), default=0)
+    expect(twice or newest >= taken, LOST, f"{taken} steps were taken, the newest checkpoint is of step {newest}")

@@ -1,0 +1,151 @@
+"""A matrix is checked as a whole: same runs once, other runs apart, and nothing written before all is well."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from medqa_finetune.config.identity import Fingerprints
+from medqa_finetune.config.schema import Config
+from medqa_finetune.errors import ConfigError, DataError
+from medqa_finetune.matrix import asked
+from medqa_finetune.matrix.asked import check_all, check_matrix, distinct
+from medqa_finetune.matrix.cells import Cell
+from medqa_finetune.record.run_dir import RunDir, find_runs
+from medqa_finetune.record.schema import Record
+from tests.commands import files_below
+from tests.config.builders import VALID, changed
+
+FINGERPRINTS = Fingerprints("c" * 64, "m" * 64)
+
+
+def cell(name: str, outputs: Path, **values: object) -> Cell:
+    config = changed(VALID, run_name=name, outputs=str(outputs), **values)
+    return Cell(config, FINGERPRINTS, (f"name={name}", *(f"{key}={value}" for key, value in values.items())))
+
+
+def record_of(run: RunDir) -> Record:
+    record = run.read()
+    assert record is not None
+    return record
+
+
+class Checks:
+    """What was checked, in order; a check whose name is in `refused` fails."""
+
+    def __init__(self) -> None:
+        self.prepared: list[str] = []
+        self.preflighted: list[list[str]] = []
+        self.refused = ""
+
+    def prepare(self, config: Config, _: Path) -> None:
+        self.prepared.append(config.run_name)
+        if self.refused == "data":
+            raise DataError("too few pairs")
+
+    def preflight(self, configs: Sequence[Config]) -> None:
+        self.preflighted.append([config.run_name for config in configs])
+        if self.refused == "preflight":
+            raise ConfigError("the disk is too small")
+
+
+@pytest.fixture(autouse=True)
+def checks(monkeypatch: pytest.MonkeyPatch) -> Checks:
+    made = Checks()
+    monkeypatch.setattr(asked, "prepare_splits", made.prepare)
+    monkeypatch.setattr(asked, "preflight_matrix", made.preflight)
+    return made
+
+
+def test_cells_that_are_the_same_run_are_run_once_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = [cell("a", tmp_path), cell("b", tmp_path), cell("a", tmp_path, threads=2)]
+    assert distinct(cells) == cells[:2]
+    assert capsys.readouterr().err == "name=a threads=2 is the same run as a: run once\n"
+
+
+def test_two_runs_for_one_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="two different runs: name=a and name=a seed=1"):
+        distinct([cell("a", tmp_path), cell("a", tmp_path, seed=1)])
+
+
+def test_every_cell_has_a_record_before_the_first_one_starts(tmp_path: Path) -> None:
+    check_matrix([cell("a", tmp_path), cell("b", tmp_path)])
+    assert [(run.path.name, record_of(run).status) for run in find_runs(tmp_path)] == [
+        ("a", "pending"), ("b", "pending"),
+    ]  # fmt: skip
+
+
+def test_one_folder_that_is_taken_leaves_all_others_unwritten(tmp_path: Path) -> None:
+    started = check_matrix([cell("b", tmp_path), cell("c", tmp_path)])
+    for one in started:
+        one.run.update(status="failed")
+    before = files_below(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        check_matrix([cell("a", tmp_path), cell("b", tmp_path, seed=1), cell("c", tmp_path, seed=2)])
+    assert ["seed: 0 -> 1" in line or "seed: 0 -> 2" in line for line in str(caught.value).splitlines()] == [True] * 2
+    assert files_below(tmp_path) == before
+
+
+@pytest.mark.parametrize("refused", ["data", "preflight"])
+def test_what_is_refused_leaves_nothing_behind(refused: str, tmp_path: Path, checks: Checks) -> None:
+    checks.refused = refused
+    with pytest.raises(ConfigError):
+        check_matrix([cell("a", tmp_path / "outputs"), cell("b", tmp_path / "outputs")])
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_only_what_is_not_done_is_checked_in_full(tmp_path: Path, checks: Checks) -> None:
+    cells = [cell(name, tmp_path) for name in "abc"]
+    check_matrix(cells)
+    cells[1].run.update(status="done")
+    checks.prepared, checks.preflighted = [], []
+    assert check_matrix(cells) == cells
+    assert checks.prepared == ["a", "c"]
+    assert checks.preflighted == [["a", "c"]]
+
+
+def test_a_finished_matrix_is_not_checked_and_not_touched(tmp_path: Path, checks: Checks) -> None:
+    cells = [cell(name, tmp_path) for name in "ab"]
+    check_matrix(cells)
+    for one in cells:
+        one.run.update(status="done")
+    before, checks.prepared, checks.preflighted = files_below(tmp_path), [], []
+    check_matrix(cells)
+    assert (checks.prepared, checks.preflighted) == ([], [])
+    assert files_below(tmp_path) == before
+
+
+def test_a_cell_that_was_announced_and_never_started_gives_way(tmp_path: Path) -> None:
+    check_matrix([cell("a", tmp_path)])
+    check_matrix([cell("a", tmp_path, seed=1)])
+    assert record_of(cell("a", tmp_path).run).seed == 1
+
+
+def test_overwriting_leaves_the_old_record_to_the_cell_itself(tmp_path: Path, checks: Checks) -> None:
+    check_matrix([cell("a", tmp_path)])
+    cell("a", tmp_path).run.update(status="done")
+    before = files_below(tmp_path)
+    check_matrix([cell("a", tmp_path, seed=1, overwrite=True)])
+    assert files_below(tmp_path) == before
+    assert checks.preflighted[-1] == ["a"]
+
+
+def test_a_record_that_another_process_is_about_to_write_is_left_to_it(tmp_path: Path) -> None:
+    one = cell("a", tmp_path)
+    with one.run.lock():
+        check_matrix([one])
+    assert one.run.read() is None
+
+
+def test_all_faults_are_said_at_once_and_a_shared_one_once() -> None:
+    def check(number: int) -> int:
+        if number % 2:
+            raise DataError("an odd number" if number < 5 else "a large odd number")
+        return number
+
+    assert check_all([2, 4], check) == [2, 4]
+    with pytest.raises(ConfigError) as caught:
+        check_all([1, 2, 3, 5], check)
+    assert str(caught.value) == "an odd number\na large odd number"

@@ -1,0 +1,294 @@
+"""The order in which cells are started, where, how often, and how they are stopped; cells are small programs."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from medqa_finetune.matrix import queue
+from medqa_finetune.matrix.gpus import Gpu, Slot
+from medqa_finetune.matrix.jobs import Job
+from medqa_finetune.matrix.progress import Progress
+from medqa_finetune.matrix.queue import Queue
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import Process, Record
+from tests.matrix.children import BEGIN, DONE, IMPORTS, PENDING, RUNNING, wait_for
+
+CPU = Slot(None)
+NOTE = "run.path.parent.joinpath('order').open('a').write(run.path.name)\n"
+COUNT = "starts = run.path / 'starts'\nstarts.open('a').write('x')\n"
+# A cell that stops when asked to, after it has said so.
+STOPPABLE = (
+    IMPORTS + "def stop(*_):\n    run.update(status='interrupted', failure=Failure('SIGTERM', 'in order'))\n"
+    "    os._exit(143)\nsignal.signal(signal.SIGTERM, stop)\n" + RUNNING + "time.sleep(60)"
+)
+STUBBORN = IMPORTS + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + RUNNING + "time.sleep(60)"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "cell_command", lambda overrides: [sys.executable, "-c", *overrides])
+    monkeypatch.setattr(queue, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(queue, "LOOK_AGAIN_SECONDS", 0.1)
+
+
+def job(folder: Path, code: str, *, overwrites: bool = False) -> Job:
+    """A cell that runs `code`, with a record if the code uses one."""
+    run = RunDir(folder)
+    if IMPORTS in code and run.read() is None:
+        run.write(PENDING)
+    return Job([folder.name], [code, str(folder)], run, run.read(), overwrites, label=folder.name)
+
+
+def run_all(jobs: Sequence[Job], slots: Sequence[Slot] = (CPU,), *, retries: int = 0) -> None:
+    with Progress(jobs) as progress:
+        each = Queue(jobs, slots, retries=retries, progress=progress)
+        until = time.monotonic() + 60
+        try:
+            while each.is_open() and time.monotonic() < until:
+                each.start_what_fits()
+                each.collect()
+                time.sleep(0.02)
+        finally:
+            each.stop(0)
+
+
+def states(jobs: Sequence[Job]) -> list[str]:
+    return [each.ending.state if each.ending is not None else "open" for each in jobs]
+
+
+def record_of(each: Job) -> Record:
+    record = each.run.read()
+    assert record is not None
+    return record
+
+
+def starts(each: Job) -> int:
+    return len((each.run.path / "starts").read_text(encoding="utf-8"))
+
+
+def test_cells_are_started_in_order_one_at_a_time(tmp_path: Path) -> None:
+    jobs = [job(tmp_path / name, BEGIN + NOTE + DONE) for name in "abc"]
+    run_all(jobs)
+    assert states(jobs) == ["done"] * 3
+    assert (tmp_path / "order").read_text(encoding="utf-8") == "abc"
+
+
+def test_a_cell_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
+    ends = [
+        "sys.exit(0)",
+        "os._exit(1)",
+        "os.kill(os.getpid(), 9)",
+        "os.kill(os.getpid(), 11)",
+        "raise ValueError",
+        DONE,
+    ]
+    jobs = [job(tmp_path / str(number), BEGIN + end) for number, end in enumerate(ends)]
+    run_all(jobs, [CPU, CPU])
+    assert states(jobs) == ["failed"] * 5 + ["done"]
+    assert [record_of(each).status for each in jobs] == ["failed"] * 5 + ["done"]
+
+
+def test_as_many_cells_as_slots_run_at_the_same_time_each_on_its_own_gpu(tmp_path: Path) -> None:
+    # Each waits for the other: together they can end, one after the other they cannot.
+    meet = (
+        "import os, sys, time; from pathlib import Path; me = Path(sys.argv[1]); other = Path(sys.argv[2])\n"
+        "me.write_text(os.environ['CUDA_VISIBLE_DEVICES'])\n"
+        "while not other.exists(): time.sleep(0.02)\n"
+    )
+    jobs = [
+        Job([name], [meet, str(tmp_path / name), str(tmp_path / other)], RunDir(tmp_path / f"run-{name}"), None)
+        for name, other in ("ab", "ba", "cd", "dc")
+    ]
+    run_all(jobs, [Slot((Gpu("0", "0"),)), Slot((Gpu("MIG-x", "x"),))])
+    assert states(jobs) == ["done"] * 4
+    seen = [(tmp_path / name).read_text(encoding="utf-8") for name in "abcd"]
+    assert sorted(seen[:2]) == sorted(seen[2:]) == ["0", "MIG-x"]
+
+
+@pytest.mark.parametrize("retries", [0, 1, 3])
+def test_a_crash_is_tried_again_as_often_as_allowed(
+    tmp_path: Path, retries: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = [job(tmp_path / "cell", BEGIN + COUNT + "os._exit(1)")]
+    run_all(jobs, retries=retries)
+    assert states(jobs) == ["failed"]
+    assert starts(jobs[0]) == 1 + retries
+    assert capsys.readouterr().err.count("trying again") == retries
+
+
+def test_a_cell_that_succeeds_the_second_time_is_done(tmp_path: Path) -> None:
+    again = COUNT + "if len(starts.read_text()) == 1: os.kill(os.getpid(), 9)\n"
+    jobs = [job(tmp_path / "cell", BEGIN + again + DONE)]
+    run_all(jobs, retries=1)
+    assert states(jobs) == ["done"]
+    assert record_of(jobs[0]).failure is None
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "print('error: no such model'); sys.exit(2)",
+        "sys.exit(143)",
+        "os.kill(os.getpid(), signal.SIGTERM)",
+        "run.update(status='failed', failure=Failure('RunError', 'the loss became nan', final=True)); sys.exit(1)",
+        "run.update(status='interrupted', failure=Failure('SIGTERM', 'by hand')); sys.exit(143)",
+        "run.record_path.unlink(); os._exit(1)",
+    ],
+)
+def test_what_would_end_the_same_way_is_not_tried_again(tmp_path: Path, end: str) -> None:
+    jobs = [job(tmp_path / "cell", BEGIN + COUNT + end)]
+    run_all(jobs, retries=3)
+    assert starts(jobs[0]) == 1
+    assert states(jobs) != ["done"]
+
+
+def test_what_a_dead_cell_left_running_is_not_taken_for_another_process(tmp_path: Path) -> None:
+    # The fork inherits the lock, as workers of a data loader do.
+    left = COUNT + "lock = run.lock(); lock.__enter__()\nif os.fork() == 0: time.sleep(60)\nos.kill(os.getpid(), 9)"
+    jobs = [job(tmp_path / "cell", BEGIN + left)]
+    run_all(jobs, retries=1)
+    assert states(jobs) == ["failed"]
+    assert starts(jobs[0]) == 2
+
+
+def test_a_process_that_cannot_be_started_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [job(tmp_path / "a", "no such program"), job(tmp_path / "b", BEGIN + DONE)]
+    monkeypatch.setattr(
+        queue, "cell_command",
+        lambda overrides: overrides if "no such" in overrides[0] else [sys.executable, "-c", *overrides],
+    )  # fmt: skip
+    run_all(jobs, retries=1)
+    assert states(jobs) == ["failed", "done"]
+    assert jobs[0].ending is not None
+    assert "could not be started" in jobs[0].ending.reason
+
+
+@contextmanager
+def another_at_work(run: RunDir) -> Iterator[None]:
+    with run.lock():
+        run.update(status="running", process=Process(1, "elsewhere"))
+        yield
+
+
+def test_a_run_that_another_process_works_on_lets_others_go_first_and_is_done_with_it(tmp_path: Path) -> None:
+    jobs = [job(tmp_path / name, BEGIN + COUNT + NOTE + DONE) for name in "abc"]
+    with Progress(jobs) as progress:
+        each = Queue(jobs, [CPU], retries=0, progress=progress)
+        with another_at_work(jobs[0].run):
+            while states(jobs)[1:] != ["done", "done"]:
+                each.start_what_fits()
+                each.collect()
+            assert states(jobs) == ["open", "done", "done"]
+            jobs[0].run.update(status="done")
+        while each.is_open():
+            each.start_what_fits()
+    assert jobs[0].note == "done by another process"
+    assert (tmp_path / "order").read_text(encoding="utf-8") == "bc"
+
+
+def test_a_run_that_another_process_left_unfinished_is_taken_over(tmp_path: Path) -> None:
+    jobs = [job(tmp_path / "cell", BEGIN + COUNT + DONE)]
+    with Progress(jobs) as progress:
+        each = Queue(jobs, [CPU], retries=0, progress=progress)
+        with another_at_work(jobs[0].run):
+            each.start_what_fits()
+            assert jobs[0].running is None
+        while each.is_open():
+            each.start_what_fits()
+            each.collect()
+    assert states(jobs) == ["done"]
+    assert starts(jobs[0]) == 1
+
+
+def test_a_cell_that_found_the_run_taken_is_put_back_and_no_retry_is_spent(tmp_path: Path) -> None:
+    # The lock is taken by the cell's own child, which outlives it by belonging to another session: another process.
+    other = (
+        IMPORTS + "with run.lock():\n    run.update(status='running', process=this_process())\n"
+        "    run.path.joinpath('locked').write_text('x')\n    time.sleep(1)\n    run.update(status='done')\n"
+    )
+    taken = COUNT + (
+        f"subprocess.Popen([sys.executable, '-c', {other!r}, sys.argv[1]], start_new_session=True)\n"
+        "while not run.path.joinpath('locked').exists(): time.sleep(0.02)\n"
+        "sys.exit(1)\n"
+    )
+    jobs = [job(tmp_path / "cell", IMPORTS + taken)]
+    run_all(jobs, retries=0)
+    assert states(jobs) == ["done"]
+    assert jobs[0].note == "done by another process"
+    assert (jobs[0].starts, starts(jobs[0])) == (0, 1)
+
+
+def test_a_result_is_made_anew_once_and_a_crash_of_that_is_gone_on_with(tmp_path: Path) -> None:
+    RunDir(tmp_path / "cell").write(PENDING.updated(status="done"))
+    # Killed twice: the first time before the old result is touched, the second time after.
+    code = (
+        "asked = run.path / 'asked'\nif asked.exists(): "
+        + RUNNING
+        + "asked.open('a').write(' '.join(sys.argv[2:]) + ';')\n"
+        "if asked.read_text().count(';') < 3: os.kill(os.getpid(), 9)\n"
+    )
+    jobs = [job(tmp_path / "cell", IMPORTS + code + DONE, overwrites=True)]
+    run_all(jobs, retries=2)
+    assert states(jobs) == ["done"]
+    assert (tmp_path / "cell" / "asked").read_text(encoding="utf-8") == ";;overwrite=false;"
+
+
+def stopped(jobs: Sequence[Job], grace: float) -> float:
+    """Start all cells, wait until they are at work, stop them; return the seconds that took."""
+    with Progress(jobs) as progress:
+        each = Queue(jobs, [CPU] * len(jobs), retries=1, progress=progress)
+        each.start_what_fits()
+        while not all(record_of(one).status == "running" for one in jobs):
+            time.sleep(0.02)
+        began = time.monotonic()
+        each.stop(grace)
+        return time.monotonic() - began
+
+
+def test_cells_that_are_asked_to_stop_do_so_in_good_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = [job(tmp_path / name, STOPPABLE) for name in "ab"]
+    stopped(jobs, grace=30)
+    assert states(jobs) == ["interrupted"] * 2
+    assert [failure.message for each in jobs if (failure := record_of(each).failure)] == ["in order"] * 2
+    assert "stopping 2 cells, each of which writes a checkpoint first; again to stop at once" in capsys.readouterr().err
+
+
+def test_a_cell_that_does_not_stop_is_killed_after_a_while(tmp_path: Path) -> None:
+    jobs = [job(tmp_path / "a", STUBBORN), job(tmp_path / "b", STOPPABLE)]
+    assert 0.5 <= stopped(jobs, grace=0.5) < 30
+    assert [record_of(each).status for each in jobs] == ["interrupted"] * 2
+    failures = [record_of(each).failure for each in jobs]
+    assert [each.kind for each in failures if each] == ["SIGKILL", "SIGTERM"]
+
+
+def test_a_second_signal_ends_the_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [job(tmp_path / "a", STUBBORN)]
+
+    def second_signal(_: object) -> None:
+        raise SystemExit(130)
+
+    monkeypatch.setattr(Progress, "show", second_signal)
+    with pytest.raises(SystemExit):
+        stopped(jobs, grace=60)
+    assert record_of(jobs[0]).status == "interrupted"
+
+
+def test_nothing_is_said_when_nothing_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = [job(tmp_path / "a", BEGIN + DONE)]
+    with Progress(jobs) as progress:
+        Queue(jobs, [CPU], retries=0, progress=progress).stop(10)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_program_without_a_record_is_run_too(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    jobs = [job(folder, f"open({str(tmp_path / 'ran')!r}, 'w').write('x')"), job(folder, "raise SystemExit(3)")]
+    run_all(jobs)
+    assert states(jobs) == ["done", "failed"]
+    assert wait_for(tmp_path / "ran") == "x"
+    assert not folder.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["ran"]

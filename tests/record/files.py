@@ -1,0 +1,56 @@
+"""Checks that whatever a run's files hold is either used or refused, and never trips what comes after."""
+
+import math
+from pathlib import Path
+
+from medqa_finetune.errors import DataError
+from medqa_finetune.matrix.status import Marks, read_stage
+from medqa_finetune.record.reading import read_lines
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.report.table import NUMBERS, results_table, write_csv
+from medqa_finetune.summarize import as_text
+from medqa_finetune.training.checkpoints import read_manifest
+from tests.data.files import check_message
+
+
+def check_record(folder: Path, content: bytes) -> None:
+    """Read a record, and put it into the table of all runs: one row, finite figures, text that any terminal takes."""
+    run = RunDir(folder / "run")
+    run.path.mkdir(exist_ok=True)
+    run.record_path.write_bytes(content)
+    try:
+        run.read()
+    except DataError as error:
+        check_message(error)
+    frame = results_table([run], folder)
+    assert len(frame) == 1
+    assert not any(value is not None and math.isinf(value) for name in NUMBERS for value in frame[name])
+    text = as_text(frame)
+    assert text.encode()
+    assert all(character.isprintable() or character == "\n" for character in text)
+    write_csv(frame, folder / "table.csv")
+    read_stage(run, Marks({}, {}))
+
+
+def check_lines(folder: Path, content: bytes) -> None:
+    """Read JSON Lines of our own, as training and evaluation do, and as the launcher does for its table."""
+    run = RunDir(folder / "run")
+    run.path.mkdir(exist_ok=True)
+    for path in (run.metrics_path, run.answering_path):
+        path.write_bytes(content)
+        try:
+            assert all(isinstance(row, dict) for row in read_lines(path))
+        except DataError as error:
+            check_message(error)
+    read_stage(run, Marks({}, {}))
+
+
+def check_manifest(folder: Path, content: bytes) -> None:
+    """Read the manifest of a checkpoint."""
+    path = folder / "manifest.json"
+    path.write_bytes(content)
+    try:
+        read_manifest(path)
+    except DataError as error:
+        check_message(error)
+
