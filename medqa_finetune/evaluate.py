@@ -120,7 +120,10 @@ def _of_file(options: EvaluateOptions) -> tuple[EvaluationRecord, list[dict[str,
     from medqa_finetune.evaluation.score import score_answers
 
     answers = read_answers(Path(str(options.predictions)))
-    record, rows = score_answers(answers, options.metrics)
+    try:
+        record, rows = score_answers(answers, options.metrics)
+    except DataError as error:
+        raise DataError(f"{options.predictions}: {error}") from None
     for name in options.metrics if options.metrics != list(DEFAULT_METRICS) else ():
         if record.scores.keys().isdisjoint(find_metric(name).names):
             raise DataError(f"{options.predictions}: no answer carries what metrics=[{name}] needs.")
@@ -186,7 +189,7 @@ def _evaluate_setting(record: Record, key: str) -> Any:
 def _holds(path: Path, results: EvaluationRecord) -> bool:
     try:
         return bool(json.loads(path.read_bytes()) == dataclasses.asdict(results))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
 
 

@@ -111,7 +111,8 @@ def begin(run: RunDir, config: Config, fingerprints: Fingerprints) -> Record:
     Raises:
         MedQAError: as `check_folder` does.
     """
-    if config.overwrite and run.path.exists():
+    # An empty folder is what Hydra's own launchers make for a job before it starts.
+    if config.overwrite and run.path.exists() and any(run.path.iterdir()):
         log.info("%s: moved aside to %s", run.path, run.move_aside())
     record = announce(run, config, fingerprints)
     if record.status == "done":
@@ -186,11 +187,10 @@ def explain_failure(error: BaseException) -> str:
 
 
 def _is_disk_full(error: BaseException) -> bool:
-    # torch and safetensors wrap the system's error into kinds of their own, and torch's says nothing of the disk.
+    # torch and safetensors wrap the system's error into kinds of their own, and torch's say nothing of the disk.
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-    return full or any(
-        sign in str(error) for sign in ("No space left", "Disk quota", "PytorchStreamWriter", "os error 28")
-    )
+    signs = ("No space left", "Disk quota", "PytorchStreamWriter", "inline_container.cc", "os error 28")
+    return full or any(sign in str(error) for sign in signs)
 
 
 def _note(run: RunDir, status: str, failure: Failure) -> None:

@@ -1,5 +1,6 @@
 """What a command says while it works: short lines on standard error, everything in the run's own log."""
 
+import contextlib
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ def log_to_terminal() -> None:
     """Print this package's messages on standard error, and only warnings of others."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.INFO)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    handler.setFormatter(_Shown("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     handler.addFilter(_without_foreign_noise())
     if sys.stderr.isatty():
         # A progress bar shows the steps there.
@@ -44,9 +45,12 @@ def _without_foreign_noise() -> Callable[[logging.LogRecord], bool]:
 
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
-    """Append all messages, tracebacks included, to a file while the block runs."""
+    """Append all messages, tracebacks included, to a file while the block runs.
+
+    A log that cannot be written any more, as on a full disk, is left as it is: what ends a run is the run's own error.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _QuietFileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
@@ -54,7 +58,13 @@ def log_to(path: Path) -> Iterator[None]:
         yield
     finally:
         root.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):
+            handler.close()
+
+
+class _QuietFileHandler(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's own name)
+        """Print no traceback: the message has been on the terminal."""
 
 
 def visible(text: str) -> str:
@@ -62,3 +72,13 @@ def visible(text: str) -> str:
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
     )
+
+
+def shown(text: str) -> str:
+    """Return a message with all but its line breaks made `visible`: names in it may come from anywhere."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
+class _Shown(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return shown(super().format(record))

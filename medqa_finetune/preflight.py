@@ -30,6 +30,7 @@ from medqa_finetune.model.estimate import (
 )
 from medqa_finetune.model.locate import locate_model
 from medqa_finetune.record.files import existing_part
+from medqa_finetune.record.run_dir import RunDir
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,8 @@ def _preflight(configs: Sequence[Config], examiner: Callable[[Sequence[Need]], F
     machine, faults = examiner(distinct_needs(configs, folders))
     cuda = machine is not None and machine.type == "cuda"
     faults = [*faults, *disk_faults([(config, sizes[config.model]) for config in configs], cuda=cuda)]
+    if machine is not None:
+        faults += precision_faults(configs, machine)
     if faults:
         raise ConfigError("\n".join(dict.fromkeys(faults)))
     if machine is not None:
@@ -161,6 +164,21 @@ def _ending(code: int) -> str:
         return f"ended with exit code {code}"
     names = {each.value: each.name for each in signal.Signals}
     return f"was killed by {names.get(-code, f'signal {-code}')}"
+
+
+def precision_faults(configs: Iterable[Config], machine: Machine) -> Iterator[str]:
+    """Yield a fault for every run that was begun in another precision than this machine would go on in."""
+    for config in configs:
+        run = RunDir(config.run_path)
+        record = None if config.overwrite or config.precision != "auto" else run.read()
+        environment = record.environment if record is not None and record.status != "done" else None
+        kept = run.checkpoints_path.exists() or run.predictions_path.exists()
+        if environment is not None and environment.precision not in (None, machine.precision) and kept:
+            yield (
+                f"{run.path} was begun in {environment.precision} on {environment.device}; here precision=auto is "
+                f"{machine.precision}, and its figures would be a mixture. Go on where it was begun, or give "
+                "overwrite=true, which moves it aside and starts anew."
+            )
 
 
 def disk_faults(runs: Iterable[tuple[Config, ModelSize | None]], *, cuda: bool) -> Iterator[str]:

@@ -13,6 +13,8 @@ from types import FrameType
 # time is over.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 EXIT_OFFSET = 128
+# Set for a process whose standard input is held by the launcher that started it; its value is the launcher's number.
+LAUNCHER_VARIABLE = "HYDRA_LOCAL_LAUNCHER"
 
 
 class Interrupted(SystemExit):

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 from medqa_finetune.config.command_line import quoted, run_door, wants_help
 from medqa_finetune.config.options import conf_folder
 from medqa_finetune.errors import EXIT_DONE, ConfigError, MedQAError
-from medqa_finetune.stopping import stop_with_parent
+from medqa_finetune.stopping import LAUNCHER_VARIABLE, stop_with_parent
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 # Fields of the schema that are filled in, and never typed.
 NOT_TYPED = ("run_name", "interpolated")
-# Set by the local launcher, which holds the other end of our standard input.
-LAUNCHED = "HYDRA_LOCAL_LAUNCHER"
 USAGE = """usage: python -m medqa_finetune.train [-m] [group=choice …] [key=value …]
 
 Trains and evaluates one experiment; with -m, one per combination of comma-separated values, each in a process of its
@@ -29,6 +27,9 @@ own. Run again, it leaves finished runs untouched and tries the others. Results 
   python -m medqa_finetune.train -m profile=demo                              everything on what ships, in minutes
   python -m medqa_finetune.train -m method=lora,qlora data=20k,50k,100k       the six experiments
   python -m medqa_finetune.train method=qlora data=20k corpus=jsonl corpus.path=pairs.jsonl
+
+A matrix runs one cell per visible GPU, or one at a time without: hydra.launcher.max_parallel=N, hydra.launcher.
+gpus_per_cell=N, hydra.launcher.retries=N (crashed cells, 1), hydra.launcher.grace_seconds=N (to write a checkpoint, 60).
 
 groups and their choices (* is the default):
 """
@@ -44,7 +45,7 @@ def train(arguments: list[str]) -> int:
     if wants_help(arguments):
         print(USAGE + describe_groups(_conf_folders(arguments)) + "\n\n" + describe_keys())
         return EXIT_DONE
-    if LAUNCHED in os.environ:
+    if LAUNCHER_VARIABLE in os.environ:
         stop_with_parent()
     # Hydra reads the process's arguments itself, and takes `-m` between two overrides for an error.
     sys.argv[1:] = sorted(map(quoted, arguments), key=lambda argument: argument not in ("-m", "--multirun"))

@@ -22,8 +22,8 @@ def python(*arguments: str, cwd: Path, timeout: float = 300, **variables: str) -
     """Run Python as a user does who has no model in a cache and no network; `variables` join the environment."""
     return subprocess.run(
         [sys.executable, *arguments],
-        cwd=cwd, env=_environment(cwd) | variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-        timeout=timeout,
+        cwd=cwd, env=_environment(cwd) | variables, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        check=False, timeout=timeout,
     )  # fmt: skip
 
 

@@ -37,6 +37,12 @@ def test_our_messages_are_one_short_line_with_the_time(capsys: pytest.CaptureFix
     assert message == "step 3\n"
 
 
+def test_names_in_a_message_cannot_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    log_to_terminal()
+    logging.getLogger(OURS).warning("%s is odd\nand 药 is not", "\x1b[31m\r\ud83d")
+    assert capsys.readouterr().err.endswith("\\x1b[31m\\r\\ud83d is odd\nand 药 is not\n")
+
+
 def test_details_stay_off_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     log_to_terminal()
     logging.getLogger(OURS).debug("detail")
@@ -121,3 +127,10 @@ def test_log_file_is_closed_after_a_failure(capsys: pytest.CaptureFixture[str], 
 
 def test_visible() -> None:
     assert visible("药\n\x1b\u202e") == "药\\n\\x1b\\u202e"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="wants a file that is always full")
+def test_full_disk_under_the_log_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with log_to(Path("/dev/full")):
+        logging.getLogger(OURS).warning("anything")
+    assert capsys.readouterr().err == ""

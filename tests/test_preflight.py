@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,12 +19,16 @@ from medqa_finetune.preflight import (
     Need,
     disk_faults,
     examine_in_fresh_process,
+    precision_faults,
     preflight_matrix,
     preflight_run,
     warn_about_memory,
 )
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import Environment
 from tests.commands import ROOT, TINY, files_below, train
 from tests.config.builders import VALID, changed
+from tests.report.builders import record
 
 CPU = Machine("cpu", "CPU", 2**40)
 QLORA = MethodConfig(name="qlora", quantization="nf4")
@@ -298,3 +303,27 @@ def test_a_model_that_cannot_be_used_is_refused_before_its_folder_is_made(tmp_pa
     assert "has no chat template" in done.stderr
     assert files_below(model) == before
     assert not list(tmp_path.rglob("record.json"))
+
+
+@pytest.mark.parametrize(
+    ("begun", "changes", "refused"),
+    [
+        ("fp16", {}, True),
+        ("fp32", {}, False),
+        (None, {}, False),
+        ("fp16", {"precision": "fp16"}, False),  # then it is part of what makes two runs the same
+        ("fp16", {"overwrite": True}, False),
+    ],
+)
+def test_a_run_goes_on_in_the_precision_it_was_begun_in(
+    config: Config, begun: str | None, changes: dict[str, Any], refused: bool
+) -> None:
+    run = RunDir(config.run_path)
+    run.write(record(status="interrupted", environment=Environment({}, "NVIDIA T4", begun, None, [])))
+    run.checkpoints_path.mkdir()
+    found = list(precision_faults([changed(config, **changes)], CPU))
+    assert bool(found) is refused
+    if refused:
+        assert "was begun in fp16 on NVIDIA T4; here precision=auto is fp32" in found[0]
+    run.checkpoints_path.rmdir()
+    assert not list(precision_faults([config], CPU))  # nothing was kept

@@ -1,6 +1,8 @@
 """How a door reads `key=value` arguments, and how its errors become one line and an exit code."""
 
+import contextlib
 import difflib
+import errno
 import os
 import re
 import sys
@@ -13,13 +15,15 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from medqa_finetune.errors import EXIT_INTERRUPTED, EXIT_RUN_FAILED, ConfigError, MedQAError
-from medqa_finetune.log import visible
+from medqa_finetune.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_RUN_FAILED, ConfigError, MedQAError
+from medqa_finetune.log import shown, visible
 from medqa_finetune.stopping import EXIT_OFFSET, Interrupted
 
 T = TypeVar("T")
 
 HELP = ("--help", "-h")
+# What looking at a path ends in that is too long, goes through a file or round in a circle, or may not be looked at.
+BAD_PATH = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
 # What Hydra's grammar takes as a value without quotes.
 HYDRA_CAN_READ = re.compile(r"[A-Za-z0-9_/\-+.$%*@?|:]*")
 PLAIN_ELEMENT = re.compile(r"[^\[\]{},:]+")
@@ -97,8 +101,8 @@ def _value(argument: str, text: str, hint: Any) -> Any:
         return None if text == "null" and type(None) in _alternatives(hint) else text
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"{argument!r}: {_type_name(hint)} is wanted, and this cannot be read.") from None
+    except (yaml.YAMLError, ValueError, RecursionError):  # also an int of over 4,300 digits, or lists in lists in …
+        raise ConfigError(f"{argument[:100]!r}: {_type_name(hint)} is wanted, and this cannot be read.") from None
     if isinstance(value, list) and any(isinstance(part, list | dict) for part in value):
         raise ConfigError(f"{argument!r}: {_type_name(hint)} is wanted, without lists inside.")
     if value is None and type(None) not in _alternatives(hint):
@@ -128,8 +132,9 @@ def _guess(key: str, hints: dict[str, Any]) -> str:
 def run_door(door: Callable[[list[str]], int], arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a door and end the process with its exit code.
 
-    An error that the package raised on purpose is printed as `error: …` on standard error, without a traceback; any
-    other is a defect and keeps its traceback. A reader that went away (`| head`) ends the process quietly.
+    An error that the package raised on purpose is printed as `error: …` on standard error, without a traceback, and so
+    is a path that the system does not take; any other is a defect and keeps its traceback. A reader that went away
+    (`| head`) ends the process quietly.
 
     Args:
         door: Takes the arguments, returns an exit code.
@@ -139,19 +144,30 @@ def run_door(door: Callable[[list[str]], int], arguments: Sequence[str] | None =
         code = door(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except MedQAError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _complain(f"error: {error}")
         code = error.exit_code
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _complain("interrupted")
         code = EXIT_INTERRUPTED
     except Interrupted as error:
-        print(f"{error}; the same command goes on from here", file=sys.stderr)
+        _complain(f"{error}; the same command goes on from here")
         code = EXIT_OFFSET + error.number
     except BrokenPipeError:
         # Python flushes standard output once more while it exits; give that flush somewhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_RUN_FAILED
+    except OSError as error:
+        if error.errno not in BAD_PATH:
+            raise
+        _complain(f"error: {str(error.filename)[:100]}: {error.strerror}. Give another path.")
+        code = EXIT_BAD_INPUT
     sys.exit(code)
+
+
+def _complain(text: str) -> None:
+    # A terminal that was closed takes no more words; the exit code still counts.
+    with contextlib.suppress(OSError):
+        print(shown(text), file=sys.stderr)
 
 
 def aligned_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str] = ()) -> str:

@@ -21,6 +21,7 @@ NOISE = ("full_key", "object_type", "reference_type", "Set the environment", "To
 WRONG_VALUE = (
     (re.compile(r"could not be converted to Integer"), "a whole number is wanted"),
     (re.compile(r"could not be converted to Float"), "a number is wanted"),
+    (re.compile(r"Cannot convert '\w+' to string"), "text is wanted"),
     (re.compile(r"is not a valid bool"), "true or false is wanted"),
     (re.compile(r"is not a ListConfig, list or tuple"), "a list is wanted, such as [a,b]"),
     (re.compile(r"is not Optional|Incompatible value 'None'"), "null is not allowed"),

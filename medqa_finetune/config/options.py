@@ -13,6 +13,9 @@ from medqa_finetune.errors import ConfigError
 
 T = TypeVar("T")
 
+# Of a complaint, which may repeat what was typed.
+MESSAGE_CHARS = 300
+
 
 def conf_folder() -> Path:
     """Return the folder of the YAML values: inside the package when installed, else `conf/` of the repository."""
@@ -111,6 +114,6 @@ def _make_writable(node: Any) -> None:
 
 def _fault(group: str, error: Exception, schema: type) -> str:
     key = getattr(error, "full_key", None) or getattr(error, "key", None)
-    what = str(getattr(error, "msg", None) or error).splitlines()[0]
+    what = (str(getattr(error, "msg", None) or error).splitlines() or [type(error).__name__])[0][:MESSAGE_CHARS]
     fields = ", ".join(getattr(schema, "__dataclass_fields__", {}))
     return f"{group}.{key}: {what}. Allowed keys: {fields}." if key else f"{group}: {what}."

@@ -94,6 +94,6 @@ def _notes(path: Path, key: str) -> dict[str, Any] | None:
     try:
         notes: dict[str, Any] = json.loads(path.read_text("utf-8"))
         whole = notes["key"] == key and all(sha256_of(path.parent / f) == sha for f, sha in notes["files"].items())
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return notes if whole else None

@@ -79,7 +79,7 @@ def is_complete(corpus: CorpusConfig, folder: Path) -> bool:
         sizes = {name: (folder / name).stat().st_size for name in marker["files"]}
         wanted = [corpus.repository, modelscope_revision(corpus.revision), list(corpus.files)]
         return asked == wanted and sizes == marker["files"]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False
 
 

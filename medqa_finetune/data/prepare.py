@@ -163,7 +163,7 @@ def cache_fault(folder: Path, key: str) -> str | None:
                 return f"{name} has changed"
     except FileNotFoundError as error:
         return f"{Path(str(error.filename)).name} is missing"
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         return f"{MANIFEST}: {type(error).__name__}"
     return None
 

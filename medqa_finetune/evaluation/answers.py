@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from medqa_finetune.errors import DataError
 
 PREDICTION_KEYS = ("prediction", "hyp")
+KEYS_SHOWN = 12
 REFERENCE_KEYS = ("reference", "references", "refs")
 
 
@@ -150,7 +151,8 @@ def _only_key(row: dict[str, Any], keys: tuple[str, ...], where: str) -> str:
     found = [key for key in keys if key in row]
     if len(found) != 1:
         wanted = " or ".join(keys)
-        raise DataError(f"{where}: {wanted}: exactly one of them is wanted; the row has {', '.join(row) or 'no key'}.")
+        named = ", ".join(key if key.isidentifier() else _shown(key) for key in list(row)[:KEYS_SHOWN])
+        raise DataError(f"{where}: {wanted}: exactly one of them is wanted; the row has {named[:200] or 'no key'}.")
     return found[0]
 
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from medqa_finetune.data.prepare import CACHE_NAME, prepare_splits
 from medqa_finetune.errors import ConfigError, MedQAError, RunError
-from medqa_finetune.lifecycle import announce, check_folder
+from medqa_finetune.lifecycle import announce, check_folder, warn_of_damage
 from medqa_finetune.matrix.cells import Cell
 from medqa_finetune.preflight import preflight_matrix
 
@@ -23,9 +23,12 @@ def check_matrix(cells: Sequence[Cell]) -> list[Cell]:
     """
     cells = distinct(cells)
     records = check_all(cells, lambda cell: check_folder(cell.run, cell.config, cell.fingerprints))
-    open_cells = [
-        cell for cell, record in zip(cells, records, strict=True) if record is None or record.status != "done"
-    ]
+    open_cells = []
+    for cell, record in zip(cells, records, strict=True):
+        if record is not None and record.status == "done":
+            warn_of_damage(cell.run, record)
+        else:
+            open_cells.append(cell)
     # Every corpus is prepared, each once, so that a matrix whose last cell asks for too many pairs never starts.
     check_all(open_cells, lambda cell: prepare_splits(cell.config, Path(cell.config.outputs) / CACHE_NAME))
     if open_cells:

@@ -46,13 +46,13 @@ class Start:
     Attributes:
         run: The cell's folder.
         before: The record then; None for a program that keeps none.
-        process: The cell's process.
+        process: The cell's process; None if whoever wrote the record since is taken for the cell.
         overwrites: Whether a result that was there before is to be made anew.
     """
 
     run: RunDir
     before: Record | None
-    process: Process
+    process: Process | None
     overwrites: bool = False
 
 
@@ -75,7 +75,7 @@ def judge(start: Start, code: int, lines: Sequence[str], stopping: bool) -> Endi
     """
     run, record = start.run, read_or_none(start.run)
     changed = record != start.before
-    foreign = changed and record is not None and record.process not in (None, start.process)
+    foreign = changed and _is_by_another(record, start.process)
     if record is not None and record.status == "done" and (changed or (code == 0 and not start.overwrites)):
         return Ending("done", by_another=foreign)
     if foreign or _is_held(run):
@@ -94,6 +94,10 @@ def judge(start: Start, code: int, lines: Sequence[str], stopping: bool) -> Endi
     reason = record.failure.message if record.failure is not None else "no reason recorded"
     again = failed and not final and code != EXIT_BAD_INPUT and not stopping
     return Ending("failed" if failed else "interrupted", reason, lines, again)
+
+
+def _is_by_another(record: Record | None, process: Process | None) -> bool:
+    return record is not None and None not in (record.process, process) and record.process != process
 
 
 def _judge_by_code(start: Start, code: int, lines: Sequence[str], stopping: bool) -> Ending:
@@ -146,6 +150,8 @@ def _explain(code: int, lines: Sequence[str], stopping: bool) -> str:
     message = f"the process ended with {_kind(code)} before the run was done"
     if stopping and code == -signal.SIGKILL:
         message = "it was asked to stop, did not in time, and was killed"
+    elif code in STOPPED:
+        message = f"it was stopped from outside ({_kind(code)}) before it could say so itself"
     elif code in KILLED:
         message += " (killed from outside: often the system, out of memory)"
     words = " | ".join(line.strip() for line in lines[-3:])[:500]

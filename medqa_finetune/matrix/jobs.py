@@ -35,6 +35,8 @@ class Job:
         starts: How often it was started by this launch.
         first_start: When, on the monotonic clock.
         look_again_at: When to look whether another process still works on it; 0 if none did.
+        lost: Whether a start found another process's record and no other process. A program that starts itself anew
+            looks like that, so the next start is believed.
         running: Its present start.
         ending: How it ended; None while that is open.
         note: What there is to say about a cell that is done.
@@ -50,6 +52,7 @@ class Job:
     starts: int = 0
     first_start: float | None = None
     look_again_at: float = 0.0
+    lost: bool = False
     running: Running | None = None
     ending: Ending | None = None
     note: str = ""

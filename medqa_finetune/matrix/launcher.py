@@ -84,7 +84,9 @@ def register_matrix() -> None:
 class LocalLauncher(Launcher):
     """Runs cells in processes of their own; one that fails does not stop the others.
 
-    What a program's function returns does not come back from its process.
+    What a program's function returns does not come back from its process. A cell's standard input is a pipe that closes
+    when the launcher is gone, killed for example; a cell that wants to stop then watches it
+    (`stopping.stop_with_parent`), and knows by HYDRA_LOCAL_LAUNCHER in its environment that it is one.
     """
 
     def __init__(self, max_parallel: int | None, gpus_per_cell: int, retries: int, grace_seconds: float) -> None:
@@ -114,7 +116,7 @@ class LocalLauncher(Launcher):
         setup_globals()
         jobs = [self._job(number, list(overrides)) for number, overrides in enumerate(job_overrides, initial_job_idx)]
         name_briefly(jobs)
-        with Progress(jobs) as progress, stoppable() as stop, stop.deferred():
+        with stoppable() as stop, Progress(jobs) as progress, stop.deferred():
             queue = Queue(jobs, self._slots, retries=self._settings.retries, progress=progress)
             try:
                 while queue.is_open() and stop.number is None:

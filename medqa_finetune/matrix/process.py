@@ -11,9 +11,8 @@ from pathlib import Path
 
 from medqa_finetune.record.run_dir import this_process
 from medqa_finetune.record.schema import Process
+from medqa_finetune.stopping import LAUNCHER_VARIABLE
 
-# Set for a cell: its standard input is a pipe that closes when the launcher is gone, however that ended.
-LAUNCHER_VARIABLE = "HYDRA_LOCAL_LAUNCHER"
 TAIL_LINES = 20
 TAIL_BYTES = 1 << 14
 # Flags of Hydra that decide where configuration is found; a cell must look in the same places.

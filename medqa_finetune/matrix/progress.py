@@ -54,11 +54,13 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._shown_at = 0.0
-        self.show()
-        with contextlib.suppress(OSError):
-            if self._live is not None:
-                self._live.stop()
+        try:
+            self._shown_at = 0.0
+            self.show()
+        finally:  # a signal at this very moment must not leave the terminal without a cursor
+            with contextlib.suppress(OSError):
+                if self._live is not None:
+                    self._live.stop()
 
     def show(self) -> None:
         """Show how things stand, about once a second."""

@@ -57,7 +57,8 @@ class Queue:
         except OSError as error:
             job.end(Ending("failed", f"its process could not be started ({error})"))
             return
-        start = Start(job.run, before, process.identity, job.overwrites and before == job.found)
+        identity = None if job.lost else process.identity
+        start = Start(job.run, before, identity, job.overwrites and before == job.found)
         job.running = Running(process, self._free.popleft(), start, marks)
         job.starts += 1
         job.look_again_at = 0.0
@@ -76,6 +77,7 @@ class Queue:
         self._free.append(running.slot)
         if ending.state == "taken":
             job.starts -= 1  # it never began
+            job.lost = job.lost or not job.run.is_locked()
             job.look_again_at = time.monotonic() + LOOK_AGAIN_SECONDS
         elif ending.again and job.starts <= self._retries:
             self._progress.say(f"{job.label}  {ending.reason}; trying again ({job.starts} of {self._retries})")

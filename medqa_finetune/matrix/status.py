@@ -79,5 +79,5 @@ def _last_row(path: Path) -> Row:
             row = json.loads(line)
             newest |= {key: value for key, value in row.items() if isinstance(value, int | float)}
         return newest
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return {}

@@ -49,11 +49,13 @@ class Machine:
         type: `cuda` or `cpu`.
         name: For people.
         memory_bytes: Of the card, the smallest where there are several; of the whole machine without one.
+        precision: What `precision=auto` stands for here.
     """
 
     type: Literal["cuda", "cpu"]
     name: str
     memory_bytes: int
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True)

@@ -73,9 +73,9 @@ def weight_files(folder: Path) -> list[Path]:
         try:
             shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
             paths = [folder / shard for shard in shards]
-        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+            lost = [path.name for path in paths if not path.is_file()]
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
             raise ModelError(f"{index}: not a safetensors index. Download the model again.") from None
-        lost = [path.name for path in paths if not path.is_file()]
         if lost:
             raise ModelError(
                 f"{index} names {lost[0]}, which is missing ({len(lost)} of {len(shards)}). Download it again."
@@ -124,7 +124,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
             name: Tensor(str(entry["dtype"]), tuple(map(int, entry["shape"]))) for name, entry in entries.items()
         }
         wanted = 8 + length + max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
-    except (ValueError, KeyError, IndexError, AttributeError, TypeError, RecursionError):
+    except (ValueError, OverflowError, KeyError, IndexError, AttributeError, TypeError, RecursionError):
         cut = f"cut short within its header of {length:,} bytes" if len(header) < length else "its header is damaged"
         raise ModelError(f"{path}: {cut}. Download it again.") from None
     if size != wanted:

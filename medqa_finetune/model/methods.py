@@ -52,8 +52,8 @@ def _train_adapter(base: PreTrainedModel, method: MethodConfig) -> PreTrainedMod
         return cast(PreTrainedModel, get_peft_model(base, adapter))
     except ImportError as error:  # peft imports every quantization library that is installed, needed or not
         raise ModelError(
-            f"method.trains=adapter: peft cannot import a package that is installed ({str(error).splitlines()[0][:200]}). "
-            "Repair or uninstall it (often bitsandbytes)."
+            "method.trains=adapter: peft cannot import a package that is installed "
+            f"({str(error).splitlines()[0][:200]}). Repair or uninstall it (often bitsandbytes)."
         ) from None
     except ValueError as error:
         raise _no_such_module(base, method, str(error).splitlines()[0][:200]) from None

@@ -74,7 +74,7 @@ def _find_machine() -> Machine:
         memory = min(int(torch.cuda.get_device_properties(card).total_memory) for card in cards)
     except RuntimeError as error:
         raise ModelError(f"{name} cannot be used ({_in_one_line(error)}). {_cpu_on_purpose()}") from None
-    return Machine("cuda", name, memory)
+    return Machine("cuda", name, memory, choose_device("auto").precision)
 
 
 def _refuse_unused_gpu(reasons: list[str]) -> None:

@@ -1,6 +1,6 @@
 """Print what a user sees for each of the forty bad inputs, as a Markdown table.
 
-    python -m tests.bad_inputs [NUMBER …]
+python -m tests.bad_inputs [NUMBER …]
 """
 
 import re
@@ -33,7 +33,9 @@ def row(case: Case) -> str:
         folder = Path(name).resolve()
         case.prepare(folder)
         done = case.run(folder)
-        message = done.stderr.partition("error: ")[2] if case.code else reported(case, done.stdout + done.stderr, folder)
+        message = (
+            done.stderr.partition("error: ")[2] if case.code else reported(case, done.stdout + done.stderr, folder)
+        )
         text = RUN_FOLDER.sub("RUN", message.replace(f"{folder}/", "").replace(str(folder), "…"))
     return f"| {case.number} | {case.what} | {done.returncode} | {escaped(text)} |"
 

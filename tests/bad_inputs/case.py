@@ -65,5 +65,4 @@ class Case:
     def run(self, folder: Path) -> "subprocess.CompletedProcess[str]":
         """Run the command in a folder that has been prepared."""
         threading.Thread(target=self.meanwhile, args=(folder,), daemon=True).start()
-        return python(*PROGRAMS[self.program], *self.arguments, cwd=folder, **self.variables)
-
+        return python(*PROGRAMS[self.program], *self.arguments, cwd=folder, timeout=300, **self.variables)

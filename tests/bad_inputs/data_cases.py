@@ -82,7 +82,8 @@ CASES = [
         prepare=corpus('{"instruction": "头痛怎么办", "output": "多休息"}\n' * 9),
     ),
     of_predictions(
-        10, "field missing, predictions", '{"id": "a", "answer": "x"}\n', ":1: prediction or hyp", "the row has id, answer"
+        10, "field missing, predictions", '{"id": "a", "answer": "x"}\n', ":1: prediction or hyp",
+        "the row has id, answer",
     ),
     skipped(
         11, "null or empty answer", line(pair(900) | {"answer": None}) + line(pair(901) | {"answer": ""}),

@@ -15,7 +15,10 @@ TINY = ROOT / "medqa_finetune" / "model" / "tiny"
 OF_FOLDER = (*LORA, "model=local", "model.path=base")
 # A model with a name keeps its run's name, wherever its weights lie.
 OF_NAMED = (*LORA, "model=qwen2.5-0.5b", "model.path=base")
-INDEX = {"metadata": {}, "weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+INDEX = {
+    "metadata": {},
+    "weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"},
+}
 CODE = 'from pathlib import Path\n\nPath("THE_CODE_RAN").touch()\n'
 REMOTE = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.MineConfig", "AutoModelForCausalLM": "mine.Mine"}}
 
@@ -126,10 +129,12 @@ CASES = [
     ),
     Case(
         37, "base model replaced after training", OF_NAMED,
-        ("lora_20k", "holds another run", "model.fingerprint: ", "overwrite=true"), trained_then(another_base), slow=True,
+        ("lora_20k", "holds another run", "model.fingerprint: ", "overwrite=true"), trained_then(another_base),
+        slow=True,
     ),
     Case(
-        37, "adapter of another base model", OF_NAMED, ("adapter/adapter_model.safetensors has", "another model's weights?"),
+        37, "adapter of another base model", OF_NAMED,
+        ("adapter/adapter_model.safetensors has", "another model's weights?"),
         trained_then(adapter_with(lambda matrix: matrix[:, :64])), slow=True,
     ),
     Case(

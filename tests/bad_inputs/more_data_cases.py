@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.bad_inputs.case import BRIEF, LORA, Case
 from tests.bad_inputs.rows import (
@@ -32,10 +33,10 @@ def training_cut(folder: Path) -> None:
     assert 0 < trained["best_validation_loss"] < 100
 
 
-def record_of(folder: Path) -> dict[str, dict[str, float]]:
+def record_of(folder: Path) -> dict[str, Any]:
     """Return the one record below a folder."""
     (path,) = folder.rglob("record.json")
-    content: dict[str, dict[str, float]] = json.loads(path.read_bytes())
+    content: dict[str, Any] = json.loads(path.read_bytes())
     assert content["status"] == "done"
     return content
 
@@ -75,7 +76,14 @@ def only_what_was_asked_for(folder: Path) -> None:
 
 def similar_questions() -> str:
     """Return rows in which every question comes back with other punctuation, another answer, and one sign more."""
-    topics = ("牙齿疼得睡不着觉", "夜里咳嗽带痰", "膝盖爬楼梯时酸痛", "饭后胃里反酸水", "眼睛看东西模糊", "手指关节早上发僵")
+    topics = (
+        "牙齿疼得睡不着觉",
+        "夜里咳嗽带痰",
+        "膝盖爬楼梯时酸痛",
+        "饭后胃里反酸水",
+        "眼睛看东西模糊",
+        "手指关节早上发僵",
+    )
     variants = ("{}怎么办", "{}，怎么办？", "{}怎么办呢", "请问{}怎么办", "{} 怎么办")
     return "".join(
         line({"question": variant.format(topic), "answer": f"先去看医生，第{number}种说法。"})
@@ -95,14 +103,16 @@ CASES = [
     ),
     skipped(15, "half a surrogate pair", '{"question": "头痛\\ud83d怎么办", "answer": "休息"}\n', "lone_surrogate"),
     accepted(
-        16, "U+2028 inside a text", corpus(lines(), line(pair(900) | {"answer": "先休息。\u2028再喝水。"})), GOOD_ROWS + 1
+        16, "U+2028 inside a text", corpus(lines(), line(pair(900) | {"answer": "先休息。\u2028再喝水。"})),
+        GOOD_ROWS + 1,
     ),
     skipped(
         17, "100,000 levels deep, 5,000 digits", '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}\n"
         + '{"a": ' + "9" * 5000 + "}\n", "too_deep", "number_too_long",
     ),
     Case(
-        18, "answer of 1 MB", (*ON_CORPUS, "train.max_length=128"), ("2 of 2 pairs are longer than train.max_length=128",),
+        18, "answer of 1 MB", (*ON_CORPUS, "train.max_length=128"),
+        ("2 of 2 pairs are longer than train.max_length=128",),
         corpus(*(line(pair(n) | {"answer": "多喝水。" * (LONG // 12)}) for n in range(4))), code=0, check=training_cut,
         slow=True,
     ),
@@ -114,7 +124,8 @@ CASES = [
     ),
     Case(
         20, "chat tokens in the data", (*JSONL, "--to", "cleaned"), ("2  chat_tokens_neutralised",),
-        after_good(line({"question": "头痛<|im_end|>怎么办", "answer": "休息。<|im_end|>"})), "preprocess", 0, told_apart,
+        after_good(line({"question": "头痛<|im_end|>怎么办", "answer": "休息。<|im_end|>"})), "preprocess", 0,
+        told_apart,
     ),
     Case(
         21, "rows twice", (*SETS, "data.near_duplicate_threshold=1.0"), ("200  exact_duplicates",),
@@ -139,7 +150,8 @@ CASES = [
     Case(
         24, "file changed between two runs of a sweep",
         ("-m", *BRIEF, *JSONL, "method=none", "data=20k", "evaluate.max_new_tokens=2,3"),
-        ("1 of 2 runs are not done", "corpus=pairs-", "a file was changed after the first run had begun"), corpus(lines()), code=1, check=only_what_was_asked_for,
+        ("1 of 2 runs are not done", "corpus=pairs-", "a file was changed after the first run had begun"),
+        corpus(lines()), code=1, check=only_what_was_asked_for,
         meanwhile=change_once_the_first_run_works, slow=True,
     ),
 ]  # fmt: skip

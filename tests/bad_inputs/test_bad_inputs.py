@@ -1,9 +1,9 @@
 """Every one of the forty bad inputs of `reliability.md`, given to the real command line.
 
 What is refused ends with exit code 2 and a line or two that say what is wrong, where, what was got, what is allowed and
-what to do, and leaves every file as it was and no new one: no run folder, and no cache but that of a corpus which is good
-in itself. (Lock files, which are empty, and empty folders are not looked at.) What is accepted is used as it should be,
-and what was left out of it is reported.
+what to do, and leaves every file as it was and no new one: no run folder, and no cache but that of a corpus which is
+good in itself. (Lock files, which are empty, and empty folders are not looked at.) What is accepted is used as it
+should be, and what was left out of it is reported.
 """
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+import io
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -107,6 +108,31 @@ def test_doors_end_with_their_code(door: object, code: int, message: str, capsys
     assert capsys.readouterr() == ("", message)
 
 
+@pytest.mark.parametrize("path", ["x" * 5000, "file/inside"])
+def test_a_path_that_the_system_does_not_take_is_said(
+    path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+
+    def listing(_: list[str]) -> int:
+        return len(list(Path(path).iterdir()))
+
+    with pytest.raises(SystemExit) as caught:
+        run_door(listing, [])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {path[:100]}: ")
+
+
+def test_an_error_cannot_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    def refusing(_: list[str]) -> int:
+        raise ConfigError("\x1b[31m药\ud83d: first line\nsecond line")
+
+    with pytest.raises(SystemExit):
+        run_door(refusing, [])
+    assert capsys.readouterr().err == "error: \\x1b[31m药\\ud83d: first line\nsecond line\n"
+
+
 def test_defects_keep_their_traceback() -> None:
     def broken(_: list[str]) -> int:
         raise ZeroDivisionError
@@ -153,3 +179,18 @@ def test_table_is_aligned_and_shows_escape_codes() -> None:
 )
 def test_values_are_quoted_where_hydra_wants_it(typed: str, read: str) -> None:
     assert quoted(typed) == read
+
+
+def test_an_exit_code_survives_a_closed_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: list[str]) -> int:
+        raise ConfigError("nobody reads this")
+
+    def write(_: str) -> int:
+        raise OSError(5, "Input/output error")
+
+    closed = io.StringIO()
+    monkeypatch.setattr(closed, "write", write)
+    monkeypatch.setattr(sys, "stderr", closed)
+    with pytest.raises(SystemExit) as ended:
+        run_door(fail, [])
+    assert ended.value.code == 2

@@ -63,6 +63,7 @@ def test_composing_leaves_hydra_as_it_was() -> None:
         ("overwrite=maybe", ["overwrite=maybe", "true or false"]),
         ("method.rank=null", ["method.rank=null", "null is not allowed"]),
         ("data.scale=[1]", ["data.scale=[1]", "a number"]),
+        ("train.scheduler=[a]", ["train.scheduler=[a]", "text"]),
         ("evaluate.metrics=rouge", ["evaluate.metrics=rouge", "a list"]),
         ("method=qlor", ["method=qlor: allowed are", *option_names("method")]),
         ("data=30k", ["data=30k: allowed are", *option_names("data")]),

@@ -10,6 +10,7 @@ from medqa_finetune.data.ledger import Ledger
 from medqa_finetune.data.pairs import Pair
 from medqa_finetune.data.sources import read_pairs
 from medqa_finetune.errors import DataError
+from medqa_finetune.log import shown
 
 GOOD = {"question": "感冒了怎么办？", "answer": "多喝水，多休息。"}
 GOOD_LINE = json.dumps(GOOD, ensure_ascii=False)
@@ -66,6 +67,6 @@ def check_reading(path: Path, **changes: Any) -> None:
 
 def check_message(error: Exception) -> None:
     """A message can be printed, and is a line or two of a length that can be read."""
-    assert str(error).encode()
+    assert shown(str(error)).encode()
     assert 1 <= len(str(error).splitlines()) <= 2, str(error)
     assert len(str(error)) < 2000

@@ -17,7 +17,7 @@ import pytest
 from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, ModelConfig
 from medqa_finetune.data import prepare as preparation
 from medqa_finetune.data.pairs import Pair
-from medqa_finetune.data.prepare import cache_key, prepare, prepare_splits, take_splits
+from medqa_finetune.data.prepare import cache_fault, cache_key, prepare, prepare_splits, take_splits
 from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.data.splits import SplitRules
 from medqa_finetune.errors import DataError
@@ -146,6 +146,14 @@ def test_damaged_cache_is_rebuilt_and_said_so(
     assert {path.name: path.read_bytes() for path in again.folder.iterdir()} == good
     assert "is damaged" in caplog.text
     assert len(again.pool) == 20
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[" * 3000, b"9" * 5000, b"null", b'{"key": "k"}', b'{"key": "k", "files": []}']
+)
+def test_a_manifest_that_is_none_is_a_fault(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "manifest.json").write_bytes(content)
+    assert cache_fault(tmp_path, "k")
 
 
 SHAPING: list[dict[str, Any]] = [

@@ -17,10 +17,10 @@ def check_answers(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     try:
         answers = read_answers(path)
+        record, rows = score_answers(answers, METRICS)
     except DataError as error:
         check_message(error)
         return
-    record, rows = score_answers(answers, METRICS)
     assert record.n == len(answers) == len(rows)
     json.dumps([{name: score.value for name, score in record.scores.items()}, rows], allow_nan=False)
     text = as_text(record, rows)

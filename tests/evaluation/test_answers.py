@@ -119,6 +119,13 @@ def test_bad_files_are_refused_with_the_line(tmp_path: Path, content: bytes, mes
     assert message in str(caught.value)
 
 
+def test_a_message_shows_keys_of_any_number_and_length_in_brief(tmp_path: Path) -> None:
+    row = {"[" * 3000: 1} | {str(number): number for number in range(500)}
+    with pytest.raises(DataError) as caught:
+        read_answers(write(tmp_path / "p.jsonl", row))
+    assert len(str(caught.value)) < 500
+
+
 def test_duplicate_ids_name_both_lines(tmp_path: Path) -> None:
     path = write(tmp_path / "p.jsonl", GOOD, GOOD | {"id": "b"}, GOOD)
     with pytest.raises(DataError, match=r":3: id is 'a'.*line 1"):

@@ -15,7 +15,8 @@ WHOLE = {"id": "a", "question": "头痛", "reference": "多休息。", "predicti
 KEYS = [*WHOLE, "references", "refs", "hyp", "other"]
 values = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from([1e308, 10**400])
-    | st.lists(st.text(max_size=5) | st.integers(), max_size=3) | st.dictionaries(st.text(max_size=3), st.none(), max_size=2)
+    | st.lists(st.text(max_size=5) | st.integers(), max_size=3)
+    | st.dictionaries(st.text(max_size=3), st.none(), max_size=2)
 )  # fmt: skip
 rows = st.lists(st.dictionaries(st.sampled_from(KEYS), values, max_size=4).map(lambda row: WHOLE | row), max_size=4)
 

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 from tests.faults.inject import Strike, plan_from_variable, watch
@@ -38,6 +39,15 @@ def send(names: str) -> None:
         os.kill(os.getpid(), signal.Signals[name])
 
 
+def send_to_parent(names: str) -> None:
+    """Send signals to the process that started this one, and give them time to have their effect."""
+    parent = os.getppid()
+    for name in names.split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(parent, signal.Signals[name])
+        time.sleep(0.3)
+
+
 def crash(argument: str) -> None:
     """Read at address 0, as broken native code does."""
     ctypes.string_at(0)
@@ -62,7 +72,7 @@ def run_out_of_gpu_memory(argument: str) -> None:
     """Raise what torch raises when the GPU has no memory left."""
     import torch
 
-    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 1.00 GiB of which 0 is free.")
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 1.00 GiB, 0 bytes free.")
 
 
 def fail(name: str) -> None:
@@ -119,16 +129,32 @@ def obey_permissions() -> None:
         raise OSError(ctypes.get_errno(), "capset")
 
 
-def delete(folder: str) -> None:
-    """Remove a folder with everything in it."""
-    shutil.rmtree(folder, ignore_errors=True)
+def delete(place: str) -> None:
+    """Remove a file, or a folder with everything in it."""
+    if Path(place).is_file():
+        Path(place).unlink()
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def shift_clock(seconds: str) -> None:
-    """Let this process believe that it is earlier or later, and give its files such times."""
-    real = time.time
-    time.time = lambda: real() + float(seconds)
+    """Let this process believe that it is earlier or later."""
+    real, ahead = time.time, float(seconds)
+    time.time = lambda: real() + ahead
     time.time_ns = lambda: int(time.time() * 1e9)
+    records = sys.modules["medqa_finetune.record.run_dir"]
+
+    class Shifted(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Shifted":
+            return cls.fromtimestamp(time.time(), tz)
+
+    records.datetime = Shifted  # type: ignore[attr-defined]
+
+
+def change_zone(name: str) -> None:
+    """Let this process live in another time zone."""
+    os.environ["TZ"] = name
+    time.tzset()
 
 
 def age(argument: str) -> None:
@@ -147,6 +173,7 @@ def wait(seconds: str) -> None:
 
 ACTIONS: dict[str, Callable[[str], None]] = {
     "signal": send,
+    "signal parent": send_to_parent,
     "segfault": crash,
     "sys.exit": leave,
     "os._exit": leave_at_once,
@@ -159,6 +186,8 @@ ACTIONS: dict[str, Callable[[str], None]] = {
     "forbid": forbid_writing,
     "delete": delete,
     "clock": shift_clock,
+    "zone": change_zone,
     "age": age,
+    "obey": lambda _: obey_permissions(),
     "wait": wait,
 }

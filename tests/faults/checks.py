@@ -16,18 +16,18 @@ from medqa_finetune.record.stamps import damages
 from medqa_finetune.training.checkpoints import MANIFEST, NAME, read_manifest
 
 LOST, TORN, DIFFERENT, DISHONEST = "finished work lost", "torn file", "silent difference", "dishonest"
-# Times and memory differ from run to run, as does what says that there was an interruption.
+# Times and memory differ from run to run, as does what says that there was an interruption, or where things lie.
 MEASURED = (
-    "seconds", "samples_per_second", "tokens_per_second", "peak_vram_bytes", "peak_vram_reserved_bytes", "peak_rss_bytes",
-    "peak_rss_gib", "vram_allocated_gib", "vram_reserved_gib", "model_flops_utilization", "resumed_from", "started",
-    "finished", "environment", "process", "outputs",
+    "seconds", "samples_per_second", "tokens_per_second", "peak_vram_bytes", "peak_vram_reserved_bytes",
+    "peak_rss_bytes", "peak_rss_gib", "vram_allocated_gib", "vram_reserved_gib", "model_flops_utilization", "resumed_from",
+    "started", "finished", "environment", "process", "outputs", "path",
 )  # fmt: skip
 NOT_COMPARED = ("log.txt", "tensorboard", "checkpoints", "config.yaml")
 # Files that grow line by line: a kill may tear the last line, and the next start cuts it off.
 GROWING = ".jsonl"
 
 
-class Lost(Exception):
+class Lost(Exception):  # noqa: N818 (a finding, not an error)
     """Something that must hold does not."""
 
     def __init__(self, kind: str, message: str) -> None:
@@ -138,7 +138,9 @@ def differences(reference: Any, found: Any, place: str = "") -> list[str]:
     if isinstance(reference, dict) and isinstance(found, dict):
         keys = sorted(reference.keys() | found.keys())
         return [
-            line for key in keys for line in differences(reference.get(key), found.get(key), f"{place}/{key}".strip("/"))
+            line
+            for key in keys
+            for line in differences(reference.get(key), found.get(key), f"{place}/{key}".strip("/"))
         ]
     if isinstance(reference, list) and isinstance(found, list) and len(reference) == len(found):
         return [
@@ -147,6 +149,17 @@ def differences(reference: Any, found: Any, place: str = "") -> list[str]:
             for line in differences(one, other, f"{place}[{number}]")
         ]
     return [] if reference == found else [f"{place}: {str(reference)[:120]} -> {str(found)[:120]}"]
+
+
+def check_beginning(whole: Path, part: Path) -> None:
+    """Check that the lines of a growing file are the first ones of the undisturbed file, measured figures left out."""
+    if not part.is_file():
+        return
+    lines = [_without_measured(json.loads(line)) for line in part.read_bytes().split(b"\n")[:-1]]
+    expected = [_without_measured(json.loads(line)) for line in whole.read_bytes().split(b"\n")[:-1]]
+    expect(len(lines) <= len(expected), DIFFERENT, f"{part.name}: {len(lines)} lines, {len(expected)} undisturbed")
+    found = differences(expected[: len(lines)], lines, part.name)
+    expect(not found, DIFFERENT, "; ".join(found[:4]))
 
 
 def leftovers(folder: Path) -> list[str]:

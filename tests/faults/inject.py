@@ -4,6 +4,7 @@ Standard library alone, since a cell that was started afresh loads this before a
 """
 
 import json
+import mmap
 import os
 import re
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 VARIABLE = "MEDQA_FAULTS"
+JOURNAL_BYTES = 1 << 22
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 # Events of Python's own audit hooks, which no code in the process can bypass from Python.
 FILE_EVENTS = {
@@ -27,11 +29,11 @@ class Strike:
 
     Attributes:
         action: Name in `actions.ACTIONS`.
-        count: It happens before the n-th event that matches, from 1.
+        count: It happens before the n-th event that matches, from 1; 0 is at once.
         event: Regular expression, searched in `kind path`; empty matches every event.
         argument: For the action.
         repeat: Whether it happens again at every later match.
-        cell: Word of the command line of the process that is struck, in a matrix; empty for any.
+        cell: Words of the command line of the process that is struck, in a matrix; empty for any.
         once: File that says it has happened in some process, so that it never does again; empty for no such file.
     """
 
@@ -49,8 +51,9 @@ class Event:
     """Something a run did.
 
     Attributes:
-        kind: `open` (for writing), `rename`, `remove`, `mkdir`, `rmdir`, `truncate`, `chmod`, `fsync`, `save` (tensors), `batch` (the pairs of an optimizer step are fetched), `step` (a micro-batch is trained on), `update` (an optimizer
-            step is taken), `generate` (a batch of questions is answered).
+        kind: `open` (for writing), `rename`, `remove`, `mkdir`, `rmdir`, `truncate`, `chmod`, `fsync`, `save`
+            (tensors), `batch` (the pairs of an optimizer step are fetched), `step` (a micro-batch is trained on),
+            `update` (an optimizer step is taken), `generate` (a batch of questions is answered).
         path: What was written, or renamed to.
     """
 
@@ -60,6 +63,20 @@ class Event:
     @property
     def text(self) -> str:
         return f"{self.kind} {self.path}"
+
+
+class _Journal:
+    """Lines in a memory that the kernel keeps in a file, whatever becomes of the process, its disk or its limits."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("w+b") as file:
+            file.truncate(JOURNAL_BYTES)
+            self._memory = mmap.mmap(file.fileno(), JOURNAL_BYTES)
+
+    def add(self, kind: str, path: str) -> None:
+        line = f"{kind}\t{path}\n".encode("utf-8", "replace")
+        if self._memory.tell() + len(line) < JOURNAL_BYTES:
+            self._memory.write(line)
 
 
 class Recorder:
@@ -74,11 +91,14 @@ class Recorder:
 
     def __init__(self, root: Path, journal: Path, strikes: list[Strike], act: Callable[[Strike], None]) -> None:
         self._root = str(root)
-        self._journal = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._journal = _Journal(journal)
         self._waiting = {strike: strike.count for strike in strikes}
         self._act = act
         self._busy = False
         self._pid = os.getpid()
+        for strike in strikes:
+            if strike.count == 0:
+                self._count(strike)
 
     def note(self, kind: str, path: str = "") -> None:
         """Note an event that is about to happen, and let the strikes meant for it happen first."""
@@ -86,7 +106,7 @@ class Recorder:
             return
         self._busy = True
         try:
-            os.write(self._journal, f"{kind}\t{path}\n".encode("utf-8", "replace"))
+            self._journal.add(kind, path)
             for strike in list(self._waiting):
                 if re.search(strike.event, f"{kind} {path}"):
                     self._count(strike)
@@ -104,7 +124,7 @@ class Recorder:
                 os.close(os.open(strike.once, os.O_CREAT | os.O_EXCL))
             except FileExistsError:
                 return
-        os.write(self._journal, f"strike\t{strike.action} {strike.argument}\n".encode())
+        self._journal.add("strike", f"{strike.action} {strike.argument}")
         self._act(strike)
 
     def audit(self, name: str, arguments: tuple[Any, ...]) -> None:
@@ -134,7 +154,7 @@ def watch(root: Path, journal: Path, strikes: list[Strike], act: Callable[[Strik
             recorder.note("fsync", path)
         flush(descriptor)
 
-    os.fsync = fsync
+    os.fsync = fsync  # type: ignore[assignment]
     return recorder
 
 
@@ -152,19 +172,24 @@ def to_variable(root: Path, journals: Path, strikes: list[Strike]) -> str:
 
 
 def plan_from_variable(command: list[str]) -> tuple[Path, Path, list[Strike]] | None:
-    """Return root, journal and strikes for the process with this command line; None if nothing is planned."""
+    """Return root, journal and strikes for the process with this command line; None if nothing is planned.
+
+    The journal begins with the command line, so that it can be seen which cell's it is.
+    """
     text = os.environ.get(VARIABLE)
     if not text:
         return None
     plan = json.loads(text)
     strikes = [Strike(**each) for each in plan["strikes"]]
-    meant = [strike for strike in strikes if not strike.cell or strike.cell in command]
-    return Path(plan["root"]), Path(plan["journals"]) / f"{os.getpid()}.journal", meant
+    meant = [strike for strike in strikes if set(strike.cell.split()) <= set(command)]
+    journal = Path(plan["journals"]) / f"{os.getpid()}.journal"
+    journal.write_text(f"start\t{' '.join(command)}\n", encoding="utf-8")
+    return Path(plan["root"]), journal, meant
 
 
 def read_journal(path: Path) -> list[Event]:
     """Return what a process did, up to its end."""
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_bytes().rstrip(b"\0").decode("utf-8").split("\n")
     return [Event(*line.split("\t", 1)) for line in lines if "\t" in line]

@@ -1,16 +1,21 @@
 """Inside a run that has torch loaded: steps are counted beside files, and losses or answers can be spoilt."""
 
+import os
 import socket
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import huggingface_hub.constants
 import safetensors.torch
 import torch
 import transformers
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from transformers.generation.utils import GenerationMixin
 
+from medqa_finetune.config import identity
+from medqa_finetune.evaluation import generate
+from medqa_finetune.record import environment
 from tests.faults.actions import ACTIONS
 from tests.faults.inject import Recorder
 
@@ -30,7 +35,7 @@ def count_steps(recorder: Recorder) -> None:
         recorder.note("batch")
         return fetch(self, _maybe_masked(pairs), *arguments, **options)
 
-    transformers.Trainer.get_batch_samples = get_batch_samples
+    transformers.Trainer.get_batch_samples = get_batch_samples  # type: ignore[method-assign, assignment]
 
 
 def _before(owner: Any, name: str, note: Any) -> None:
@@ -77,12 +82,35 @@ def slow_down(seconds: str) -> None:
             time.sleep(float(seconds))
         return output
 
-    torch.nn.Module.__call__ = slow
+    torch.nn.Module.__call__ = slow  # type: ignore[method-assign]
 
 
 def hang(seconds: str) -> None:
     """Let the next answers never come."""
     time.sleep(float(seconds))
+
+
+def forget_offline(argument: str) -> None:
+    """Let the hub's client believe that nobody said HF_HUB_OFFLINE=1."""
+    os.environ.pop("HF_HUB_OFFLINE", None)
+    huggingface_hub.constants.HF_HUB_OFFLINE = False
+
+
+def pretend_version(argument: str) -> None:
+    """Let a library claim another version: `NAME VERSION`."""
+    name, claimed = argument.split()
+    real = environment.version
+    environment.version = lambda package: claimed if package == name else real(package)
+
+
+def change_code(argument: str) -> None:
+    """Let the code be one that makes other results."""
+    identity.RESULTS_VERSION += 1
+
+
+def lose_patience(seconds: str) -> None:
+    """Let a hanging token be noticed after less than ten seconds."""
+    generate.HANG_SECONDS = float(seconds)
 
 
 def cut_network(argument: str) -> None:
@@ -91,7 +119,7 @@ def cut_network(argument: str) -> None:
     def unreachable(*arguments: Any, **options: Any) -> Any:
         raise OSError(101, "Network is unreachable")
 
-    socket.socket.connect = unreachable
+    socket.socket.connect = unreachable  # type: ignore[method-assign]
     socket.getaddrinfo = unreachable
     socket.create_connection = unreachable
 
@@ -102,4 +130,8 @@ ACTIONS |= {
     "slow": slow_down,
     "hang": hang,
     "unplug": cut_network,
+    "online": forget_offline,
+    "version": pretend_version,
+    "code": change_code,
+    "impatient": lose_patience,
 }

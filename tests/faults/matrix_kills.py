@@ -39,8 +39,10 @@ def main() -> None:
         kills = _run_with_kills(killed, options.overrides, options.kills, random.Random(options.seed))  # noqa: S311
         expected, got = _summary(whole), _summary(killed)
     print("\n".join(kills))
-    print(got.decode())
-    print("equal but for times and memory" if got == expected else f"DIFFERENT; undisturbed:\n{expected.decode()}")
+    if got != expected:
+        print(f"undisturbed:\n{expected.decode()}\nkilled:\n{got.decode()}")
+    rows = len(got.splitlines()) - 1
+    print(f"{rows} rows: {'byte-equal but for times and memory' if got == expected else 'DIFFERENT'}")
     sys.exit(got != expected)
 
 

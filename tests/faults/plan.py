@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.faults import stops
+from tests.faults import disks, stops, sweeps
 from tests.faults.trial import Trial
 
 
@@ -15,10 +15,26 @@ class Fault:
     run: Callable[[Trial], None]
 
 
+def _every_third(usual: Callable[[Trial], None], third: Callable[[Trial], None]) -> Callable[[Trial], None]:
+    return lambda trial: (third if trial.number % 3 == 2 else usual)(trial)
+
+
 FAULTS: dict[str, Fault] = {
-    "F1": Fault("kill -9 at a random step or moment of training", stops.kill_at_step),
+    "F1": Fault(
+        "kill -9 at a random step or moment of training; of a matrix's launcher",
+        _every_third(stops.kill_at_step, sweeps.kill_launcher),
+    ),
     "F2": Fault("kill -9 at a random write of a checkpoint, or in the middle of one", stops.kill_in_checkpoint),
     "F3": Fault("kill -9 while questions are answered", stops.kill_in_evaluation),
     "F4": Fault("kill -9 while the summary is written", stops.kill_in_summary),
-    "F13": Fault("SIGTERM, SIGINT, SIGINT twice, SIGHUP, SIGUSR2", stops.stop_by_signal),
+    "F5": Fault("a full disk (a small one that fills up, single errors, a limit of file sizes)", disks.fill_up),
+    "F6": Fault("outputs read-only at the start; read-only, over quota or gone while a run goes on", disks.take_away),
+    "F7": Fault("a cell runs out of memory, crashes or leaves, once or in every start", sweeps.crash_cell),
+    "F8": Fault("kill -9 of a cell, once or in every start, as when the machine is out of memory", sweeps.kill_cell),
+    "F9": Fault("a sweep twice at once; a run twice at once; summaries while a matrix trains", sweeps.work_at_once),
+    "F13": Fault(
+        "SIGTERM, SIGINT, SIGINT twice, SIGHUP, SIGUSR2; to a matrix's launcher",
+        _every_third(stops.stop_by_signal, sweeps.stop_launcher),
+    ),
+    "F20": Fault("a finished sweep ten times again, also in another order, in part, or one run of it", sweeps.rerun_finished),
 }

@@ -18,6 +18,7 @@ class Setting:
 
     Attributes:
         method: `lora`, `qlora`, `full` or `none`.
+        data: `20k`, `50k` or `100k`, scaled down.
         batch: Pairs per optimizer step.
         micro: Pairs per forward pass.
         epochs: More than one, so that a fault can lie on either side of an epoch's end.
@@ -28,6 +29,7 @@ class Setting:
     """
 
     method: str
+    data: str = "20k"
     batch: int = 4
     micro: int = 4
     epochs: float = 2.0
@@ -41,7 +43,7 @@ class Setting:
         """Return the command line, without the door's name."""
         dropout = ["method.dropout=0.1"] if self.method in ("lora", "qlora") else []
         return [
-            *BASE, f"model.path={model}", f"method={self.method}", "data=20k", *dropout,
+            *BASE, f"model.path={model}", f"method={self.method}", f"data={self.data}", *dropout,
             f"train.batch_size={self.batch}", f"train.micro_batch={self.micro}", f"train.epochs={self.epochs}",
             f"train.checkpoint_steps={self.checkpoint_steps}", f"evaluate.batch_size={self.answers}",
             f"seed={self.seed}", f"tracker={self.tracker}", *self.more,

@@ -1,11 +1,14 @@
 """Processes that end: killed at a step, while writing, while answering, while summarizing, or asked to stop."""
 
+import shutil
 import signal
 
 from tests.faults import checks
 from tests.faults.checks import DISHONEST, LOST, expect
 from tests.faults.inject import Strike
-from tests.faults.trial import Reference, Trial
+from tests.faults.reference import Reference
+from tests.faults.settings import configuration
+from tests.faults.trial import Trial
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2", "SIGINT SIGINT")
 
@@ -18,7 +21,8 @@ def kill_at_step(trial: Trial) -> None:
         if trial.chance.random() < 0.4:
             trial.train(setting, kill_after=trial.chance.uniform(0.2, 1.0) * reference.seconds)
         else:
-            trial.train(setting, Strike("signal", trial.moment(reference, after="batch", before="update"), "", "SIGKILL"))
+            moment = trial.moment(reference, after="batch", before="update")
+            trial.train(setting, Strike("signal", moment, "", "SIGKILL"))
         trial.check_stopped(reference)
     trial.go_on(setting, reference)
 
@@ -34,12 +38,7 @@ def kill_in_checkpoint(trial: Trial) -> None:
         else:
             strike = Strike("signal", moment, "", "SIGKILL")
         ended = trial.train(setting, strike)
-        run = trial.check_stopped(reference)
-        if run is not None:
-            published = sum("/checkpoints/step-" in event.path and event.kind == "rename" for event in ended.journal)
-            # The last one noted was about to happen.
-            kept = len(checks.whole_checkpoints(run))
-            expect(kept >= min(2, published - 1), LOST, f"{kept} checkpoints are whole after {published - 1} were made")
+        trial.check_kept(ended, trial.check_stopped(reference))
     trial.go_on(setting, reference)
 
 
@@ -89,10 +88,6 @@ def kill_in_summary(trial: Trial) -> None:
 
 def copy_runs(trial: Trial, number: int) -> list[str]:
     """Put finished runs, made once for all trials, into the trial's outputs; return their names."""
-    from tests.faults.settings import configuration
-
-    import shutil
-
     names = []
     for index in range(number):
         run = trial.reference(configuration(trial.seed, index)).run

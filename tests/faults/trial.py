@@ -9,66 +9,16 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
-from medqa_finetune.record.run_dir import RunDir, find_runs
+from medqa_finetune.record.run_dir import RunDir
 from tests.faults import checks
 from tests.faults.checks import DIFFERENT, DISHONEST, LOST, TORN, expect
-from tests.faults.inject import Event, Strike, read_journal
+from tests.faults.inject import Strike
+from tests.faults.reference import TESTED, Reference, Standing
 from tests.faults.settings import Setting, draw
 from tests.faults.warm import SUMMARIZE, TRAIN, Child, Ended, door, launching, struck
-
-TESTED = 6  # test questions of a run
-
-
-@dataclass(frozen=True)
-class Reference:
-    """An undisturbed run of a setting.
-
-    Attributes:
-        place: Folder it was started in.
-        seconds: How long it took.
-    """
-
-    place: Path
-    seconds: float
-
-    @property
-    def run(self) -> RunDir:
-        (run,) = find_runs(self.place / "outputs")
-        return run
-
-    @property
-    def journal(self) -> list[Event]:
-        return read_journal(self.place / "1.journal")
-
-    @property
-    def results(self) -> dict[str, Any]:
-        return checks.results(self.run)
-
-    def moments(self, event: str = "", *, after: str = "", before: str = "") -> list[int]:
-        """Return the numbers (from 1) of the events whose text contains `event`.
-
-        Args:
-            event: Part of `kind path`.
-            after: Only those behind the first event that contains this.
-            before: Only those before the last event that contains this.
-        """
-        texts = [each.text.replace(str(self.place), "") for each in self.journal]
-        first = next((n for n, text in enumerate(texts) if after in text), len(texts)) if after else 0
-        last = max((n for n, text in enumerate(texts) if before in text), default=-1) if before else len(texts)
-        return [n + 1 for n in range(first, min(last + 1, len(texts))) if event in texts[n]]
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How far an interrupted run has come: status, steps of whole checkpoints (newest first), answers on disk."""
-
-    status: str
-    checkpoints: list[int]
-    answered: int
 
 
 @dataclass
@@ -125,19 +75,38 @@ class Trial:
         self.notes += [f"{self.started}: {strike}" for strike in strikes]
         return Child(struck(body, place, journal, list(strikes)), place, journal)
 
-    def train(self, setting: Setting, *strikes: Strike, kill_after: float | None = None, cwd: Path | None = None) -> Ended:
-        """Run the door `train` to its end, or kill it after some seconds."""
-        child = self.child(door(TRAIN, setting.arguments(self.model)), strikes, cwd)
+    def train(
+        self,
+        setting: Setting,
+        *strikes: Strike,
+        kill_after: float | None = None,
+        cwd: Path | None = None,
+        model: Path | None = None,
+        first: Callable[[], object] | None = None,
+    ) -> Ended:
+        """Run the door `train` to its end, or kill it after some seconds.
+
+        Args:
+            setting: What is run.
+            strikes: What happens in it.
+            kill_after: Seconds; None for never.
+            cwd: Where it is started; the trial's folder if None.
+            model: The model's folder as it is typed; the shared one if None.
+            first: Called in the process before the door opens.
+        """
+        run = door(TRAIN, setting.arguments(model or self.model))
+        child = self.child(run if first is None else _in_turn(first, run), strikes, cwd)
         if kill_after is not None and not child.wait(kill_after):
             self.say(f"{self.started}: killed after {kill_after:.2f} s")
             child.send(signal.SIGKILL)
-        return self._ended(child)
+        return self.ended(child)
 
     def summarize(self, *strikes: Strike) -> Ended:
         """Run the door `summarize` to its end."""
-        return self._ended(self.child(door(SUMMARIZE, ["outputs=outputs"]), strikes))
+        return self.ended(self.child(door(SUMMARIZE, ["outputs=outputs"]), strikes))
 
-    def _ended(self, child: Child) -> Ended:
+    def ended(self, child: Child) -> Ended:
+        """Wait for the end of a process, and remember how it ended."""
         ended = child.end()
         self.say(f"{self.started}: ended with {ended.code} after {ended.seconds:.1f} s; {ended.errors.strip()[-300:]}")
         expect(ended.code != -signal.SIGABRT, DISHONEST, f"hangs: {ended.errors[-3000:]}")
@@ -146,11 +115,16 @@ class Trial:
     def launch(self, arguments: Sequence[str], *strikes: Strike, cold: bool = False) -> Child:
         """Start the door `train` with `-m`; the cells are struck, not the launcher."""
         self.started += 1
-        self.journals.mkdir(exist_ok=True)
+        self.cells.mkdir(parents=True)
         self.notes += [f"{self.started}: {strike}" for strike in strikes]
         body = door(TRAIN, ["-m", *arguments])
-        inside = launching(body, self.folder, self.journals, list(strikes), cold)
+        inside = launching(body, self.folder, self.cells, list(strikes), cold)
         return Child(inside, self.folder, self.journals / f"launcher-{self.started}")
+
+    @property
+    def cells(self) -> Path:
+        """Folder with the journals of the cells of the newest launch."""
+        return self.journals / f"launch-{self.started}"
 
     def reference(self, setting: Setting) -> Reference:
         """Return the undisturbed run of a setting, made once for all trials."""
@@ -164,7 +138,7 @@ class Trial:
                 ended = Child(struck(door(TRAIN, words), place, journal, []), place, journal).end()
                 if ended.code != 0:
                     shutil.rmtree(place / "outputs", ignore_errors=True)
-                expect(ended.code == 0, DISHONEST, f"the undisturbed run ended with {ended.code}: {ended.errors[-800:]}")
+                expect(ended.code == 0, DISHONEST, f"undisturbed, it ended with {ended.code}: {ended.errors[-800:]}")
                 (place / "seconds").write_text(str(ended.seconds), encoding="utf-8")
         return Reference(place, float((place / "seconds").read_text(encoding="utf-8")))
 
@@ -176,8 +150,10 @@ class Trial:
         """Return how far an interrupted run has come."""
         if run is None:
             return Standing("none", [], 0)
-        answered = run.predictions_path.read_bytes().count(b"\n") if run.predictions_path.is_file() else 0
-        return Standing(checks.read_record(run).status, checks.whole_checkpoints(run), answered)
+        files = (run.predictions_path, run.answering_path)
+        answered, logged = (path.read_bytes().count(b"\n") if path.is_file() else 0 for path in files)
+        record = checks.read_record(run)
+        return Standing(record.status, checks.whole_checkpoints(run), answered, logged, bool(record.files))
 
     def check_stopped(self, reference: Reference, outputs: Path | None = None) -> RunDir | None:
         """Check what must hold right after a fault: whole files, and nothing there that an undisturbed run lacks."""
@@ -188,7 +164,7 @@ class Trial:
         status = checks.read_record(run).status
         expected, found = reference.results, checks.results(run)
         for name in ("predictions.jsonl", "metrics.jsonl"):
-            check_beginning(reference.run.path / name, run.path / name)
+            checks.check_beginning(reference.run.path / name, run.path / name)
         adapter = [name for name in expected if name.startswith("adapter/")]
         if status in ("trained", "evaluated", "done"):
             missing = [name for name in adapter if found.get(name) != expected[name]]
@@ -198,11 +174,25 @@ class Trial:
             expect(same, LOST, f"status {status}, and the answers are not all there")
         return run
 
-    def go_on(self, setting: Setting, reference: Reference, cwd: Path | None = None) -> Ended:
+    def check_kept(self, ended: Ended, run: RunDir | None) -> None:
+        """Check that the newest two checkpoints that a process made are still there; the last may be half made."""
+        if run is not None:
+            made = sum("/checkpoints/step-" in event.path and event.kind == "rename" for event in ended.journal) - 1
+            kept = len(checks.whole_checkpoints(run))
+            expect(kept >= min(2, made), LOST, f"{kept} checkpoints are whole after {made} were made")
+
+    def go_on(
+        self,
+        setting: Setting,
+        reference: Reference,
+        cwd: Path | None = None,
+        model: Path | None = None,
+        first: Callable[[], object] | None = None,
+    ) -> Ended:
         """Run the command once more, undisturbed, and check that it goes on and ends as the undisturbed run did."""
         outputs = (cwd or self.folder) / "outputs"
         before = self.standing(checks.the_run(outputs))
-        ended = self.train(setting, cwd=cwd)
+        ended = self.train(setting, cwd=cwd, model=model, first=first)
         expect(ended.code == 0, LOST, f"the same command again ended with {ended.code}: {ended.errors[-600:]}")
         run = self.check_same(reference, outputs)
         self.check_resumed(setting, before, ended, run)
@@ -225,28 +215,25 @@ class Trial:
         """Check that nothing was done again that had been kept."""
         train = checks.read_record(run).train
         updates, batches = ended.count("update"), ended.count("generate")
-        at = f"(status {before.status}, checkpoints {before.checkpoints}, {before.answered} answers)"
-        if before.status in ("trained", "evaluated", "done"):
+        at = f"({before})"
+        if before.trained:
             expect(updates == 0, LOST, f"{updates} steps were trained again {at}")
-            kept = before.answered // setting.answers if before.answered < TESTED else -(-TESTED // setting.answers)
-            wanted = 0 if before.status == "done" else -(-TESTED // setting.answers) - kept
+            wanted = 0 if before.status == "done" else -(-TESTED // setting.answers) - before.batches(setting.answers)
             expect(batches == wanted, LOST, f"{batches} batches were answered instead of {wanted} {at}")
         elif train is not None:
             newest = before.checkpoints[0] if before.checkpoints else 0
             wanted = train.steps - newest
             expect(updates == wanted, LOST, f"{updates} steps were trained instead of {wanted} {at}")
-            expect(train.resumed_from[-1:] == before.checkpoints[:1], DISHONEST, f"resumed_from {train.resumed_from} {at}")
+            said = train.resumed_from
+            expect(said[-1:] == before.checkpoints[:1], DISHONEST, f"resumed_from {said} {at}")
 
 
-def check_beginning(whole: Path, part: Path) -> None:
-    """Check that the lines of a growing file are the first ones of the undisturbed file, measured figures left out."""
-    if not part.is_file():
-        return
-    lines = [checks._without_measured(json.loads(line)) for line in part.read_bytes().split(b"\n")[:-1]]
-    expected = [checks._without_measured(json.loads(line)) for line in whole.read_bytes().split(b"\n")[:-1]]
-    expect(len(lines) <= len(expected), DIFFERENT, f"{part.name}: {len(lines)} lines, {len(expected)} undisturbed")
-    found = checks.differences(expected[: len(lines)], lines, part.name)
-    expect(not found, DIFFERENT, "; ".join(found[:4]))
+def _in_turn(first: Callable[[], object], then: Callable[[], object]) -> Callable[[], object]:
+    def run() -> object:
+        first()
+        return then()
+
+    return run
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from typing import Any
 from tests.faults.inject import VARIABLE, Event, Strike, plan_from_variable, read_journal, to_variable, watch
 
 TRAIN = "medqa_finetune.train"
+PREFLIGHT = "medqa_finetune.preflight"
 SUMMARIZE = "medqa_finetune.summarize"
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE",
@@ -38,7 +39,8 @@ def load_everything() -> None:
     os.environ.update(ENVIRONMENT)
     for name in (
         "torch", "transformers.trainer", "transformers.models.qwen2.modeling_qwen2", "peft", "bitsandbytes", "pandas",
-        "seaborn", "matplotlib.backends.backend_agg", "hydra.main", "tensorboard", "torch.utils.tensorboard", "sacrebleu",
+        "seaborn", "matplotlib.backends.backend_agg", "hydra.main", "tensorboard", "torch.utils.tensorboard",
+        "sacrebleu",
         "hydra._internal.core_plugins.basic_sweeper", "hydra._internal.core_plugins.basic_launcher",
     ):  # fmt: skip
         __import__(name)
@@ -189,17 +191,21 @@ def launching(body: Callable[[], object], root: Path, journals: Path, strikes: l
 
 
 class WarmPopen(subprocess.Popen):  # type: ignore[type-arg]
-    """Starts `python -m medqa_finetune.train …` by a fork alone: pipes, session and signals are those of any process."""
+    """Starts `python -m medqa_finetune.train …` by a fork alone; pipes, session and signals are any process's."""
 
     def __init__(self, args: Any, *more: Any, env: Any = None, **options: Any) -> None:
         words = list(map(str, args)) if isinstance(args, list | tuple) else []
-        if TRAIN in words:
+        module = next((name for name in (TRAIN, PREFLIGHT) if name in words), None)
+        if module is not None:
             variables = dict(os.environ if env is None else env)
-            options["preexec_fn"] = lambda: _become_cell(words[words.index(TRAIN) + 1 :], variables)
+            options["preexec_fn"] = lambda: _become(module, words[words.index(module) + 1 :], variables)
+            # What has not been written yet would be written by both.
+            sys.stdout.flush()
+            sys.stderr.flush()
         super().__init__(args, *more, env=env, **options)
 
 
-def _become_cell(arguments: list[str], variables: dict[str, str]) -> None:
+def _become(module: str, arguments: list[str], variables: dict[str, str]) -> None:
     # The pipe on which subprocess waits for the start of another program, among others.
     os.closerange(3, 256)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
@@ -211,6 +217,6 @@ def _become_cell(arguments: list[str], variables: dict[str, str]) -> None:
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
-    body = door(TRAIN, arguments)
-    plan = plan_from_variable(arguments)
+    body = door(module, arguments)
+    plan = plan_from_variable(arguments) if module == TRAIN else None
     end_with(struck(body, *plan) if plan else body)

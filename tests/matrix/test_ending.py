@@ -99,6 +99,7 @@ def test_a_kill_by_the_launcher_is_not_blamed_on_memory(run: RunDir) -> None:
 def test_who_stops_a_cell_from_outside_wants_it_stopped(run: RunDir, number: int, kind: str) -> None:
     ending = judge(start(run), 128 + number if kind == "exit code" else -number, [], stopping=False)
     assert (ending.state, ending.again) == ("interrupted", False)
+    assert ending.reason.startswith("it was stopped from outside (")
     assert on_disk(run).status == "interrupted"
 
 

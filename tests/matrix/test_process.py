@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from medqa_finetune.matrix.process import LAUNCHER_VARIABLE, CellProcess, cell_command
+from medqa_finetune.matrix.process import CellProcess, cell_command
+from medqa_finetune.stopping import LAUNCHER_VARIABLE
 from tests.matrix.children import ROOT, gone, wait_for
 
 

@@ -15,7 +15,7 @@ from medqa_finetune.matrix.progress import Progress
 from medqa_finetune.matrix.queue import Queue
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Process, Record
-from tests.matrix.children import BEGIN, DONE, IMPORTS, PENDING, RUNNING, wait_for
+from tests.matrix.children import BEGIN, DONE, IMPORTS, PENDING, RUNNING
 
 CPU = Slot(None)
 NOTE = "run.path.parent.joinpath('order').open('a').write(run.path.name)\n"
@@ -222,6 +222,16 @@ def test_a_cell_that_found_the_run_taken_is_put_back_and_no_retry_is_spent(tmp_p
     assert (jobs[0].starts, starts(jobs[0])) == (0, 1)
 
 
+def test_a_program_that_starts_itself_anew_is_not_taken_for_another_process_for_ever(tmp_path: Path) -> None:
+    inner = BEGIN + "run.update(status='failed', failure=Failure('RunError', 'bad luck'))\nsys.exit(1)"
+    outer = IMPORTS + COUNT + f"sys.exit(subprocess.run([sys.executable, '-c', {inner!r}, sys.argv[1]]).returncode)"
+    jobs = [job(tmp_path / "cell", outer)]
+    run_all(jobs, retries=1)
+    assert jobs[0].ending is not None
+    assert (jobs[0].ending.state, jobs[0].ending.reason) == ("failed", "bad luck")
+    assert starts(jobs[0]) == 3
+
+
 def test_a_result_is_made_anew_once_and_a_crash_of_that_is_gone_on_with(tmp_path: Path) -> None:
     RunDir(tmp_path / "cell").write(PENDING.updated(status="done"))
     # Killed twice: the first time before the old result is touched, the second time after.
@@ -282,13 +292,3 @@ def test_nothing_is_said_when_nothing_runs(tmp_path: Path, capsys: pytest.Captur
     with Progress(jobs) as progress:
         Queue(jobs, [CPU], retries=0, progress=progress).stop(10)
     assert capsys.readouterr().err == ""
-
-
-def test_a_program_without_a_record_is_run_too(tmp_path: Path) -> None:
-    folder = tmp_path / "folder"
-    jobs = [job(folder, f"open({str(tmp_path / 'ran')!r}, 'w').write('x')"), job(folder, "raise SystemExit(3)")]
-    run_all(jobs)
-    assert states(jobs) == ["done", "failed"]
-    assert wait_for(tmp_path / "ran") == "x"
-    assert not folder.exists()
-    assert [path.name for path in tmp_path.iterdir()] == ["ran"]

@@ -91,6 +91,7 @@ def test_a_file_that_is_too_long_is_refused(folder: Path) -> None:
         {"a": {"dtype": "F32", "shape": 3, "data_offsets": [0, 4]}},
         {"a": {"dtype": "F32", "shape": ["x"], "data_offsets": [0, 4]}},
         {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0]}},
+        b'{"a": {"dtype": "F32", "shape": [1e999], "data_offsets": [0, 4]}}',
     ],
     ids=lambda header: str(header)[:40],
 )  # fmt: skip

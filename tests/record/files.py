@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 from medqa_finetune.errors import DataError
+from medqa_finetune.matrix.glance import Glance
 from medqa_finetune.matrix.status import Marks, read_stage
 from medqa_finetune.record.reading import read_lines
 from medqa_finetune.record.run_dir import RunDir
@@ -11,6 +12,7 @@ from medqa_finetune.report.table import NUMBERS, results_table, write_csv
 from medqa_finetune.summarize import as_text
 from medqa_finetune.training.checkpoints import read_manifest
 from tests.data.files import check_message
+from tests.report.builders import record
 
 
 def check_record(folder: Path, content: bytes) -> None:
@@ -36,13 +38,14 @@ def check_lines(folder: Path, content: bytes) -> None:
     """Read JSON Lines of our own, as training and evaluation do, and as the launcher does for its table."""
     run = RunDir(folder / "run")
     run.path.mkdir(exist_ok=True)
+    run.write(record(status="running"))
     for path in (run.metrics_path, run.answering_path):
         path.write_bytes(content)
         try:
             assert all(isinstance(row, dict) for row in read_lines(path))
         except DataError as error:
             check_message(error)
-    read_stage(run, Marks({}, {}))
+    assert Glance("running", "running", read_stage(run, Marks({}, {}))).line().encode()
 
 
 def check_manifest(folder: Path, content: bytes) -> None:
@@ -53,4 +56,3 @@ def check_manifest(folder: Path, content: bytes) -> None:
         read_manifest(path)
     except DataError as error:
         check_message(error)
-
