@@ -33,9 +33,9 @@ def check_folder(run: RunDir, config: Config, fingerprints: Fingerprints) -> Rec
     """
     place = existing_part(run.path.parent)
     if not place.is_dir():
-        raise ConfigError(f"outputs={config.outputs}: {place} is not a folder.")
+        raise ConfigError(f"outputs={config.outputs}: {place} is not a folder; outputs=DIR wants one, or a new name.")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise ConfigError(f"outputs={config.outputs}: {place} is not writable.")
+        raise ConfigError(f"outputs={config.outputs}: {place} is not writable; outputs=DIR wants a folder that is.")
     settings = settings_of(config, fingerprints)
     found = None if config.overwrite else run.read()
     if found is not None and found.status == "pending" and found.identity != identity_of(settings):

@@ -28,8 +28,8 @@ own. Run again, it leaves finished runs untouched and tries the others. Results 
   python -m medqa_finetune.train -m method=lora,qlora data=20k,50k,100k       the six experiments
   python -m medqa_finetune.train method=qlora data=20k corpus=jsonl corpus.path=pairs.jsonl
 
-A matrix runs one cell per visible GPU, or one at a time without: hydra.launcher.max_parallel=N, hydra.launcher.
-gpus_per_cell=N, hydra.launcher.retries=N (crashed cells, 1), hydra.launcher.grace_seconds=N (to write a checkpoint, 60).
+A matrix runs one cell per visible GPU, or one at a time without; hydra.launcher.max_parallel=N, .gpus_per_cell=N,
+.retries=N (of crashed cells) and .grace_seconds=N (for a checkpoint when told to stop) change that.
 
 groups and their choices (* is the default):
 """

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from medqa_finetune.config.checks import corpus_faults, data_faults
 from medqa_finetune.config.command_line import run_door
 from medqa_finetune.config.options import load_group, option_names, split_overrides
 from medqa_finetune.config.schema import CorpusConfig, DataConfig, scaled
@@ -30,6 +31,9 @@ def main(arguments: list[str]) -> int:
     corpus_name, changes = asked["corpus"]
     corpus = load_group("corpus", corpus_name, CorpusConfig, changes)
     data = {name: load_group("data", name, DataConfig, asked["data"][1]) for name in options.sizes}
+    faults = [*corpus_faults(corpus), *(fault for each in data.values() for fault in data_faults(each))]
+    if faults:
+        raise ConfigError("\n".join(dict.fromkeys(faults)))
     rules = _rules(next(iter(data.values())))
     sizes = {name: d.train_size and scaled(d.train_size, d.scale) for name, d in data.items()}
     prepared = prepare(
@@ -70,13 +74,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _rules(data: DataConfig) -> SplitRules:
-    """Return how to divide, checked as the training door checks it."""
-    for key in ("scale", "near_duplicate_threshold"):
-        if not 0 < getattr(data, key) <= 1:
-            raise ConfigError(f"data.{key}={getattr(data, key)}: a number above 0 and at most 1 is wanted.")
-    for key in ("test_size", "validation_size", "train_size"):
-        if (getattr(data, key) or 1) < 1:
-            raise ConfigError(f"data.{key}={getattr(data, key)}: a whole number of at least 1 is wanted.")
     return SplitRules(
         scaled(data.test_size, data.scale),
         scaled(data.validation_size, data.scale),

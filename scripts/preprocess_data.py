@@ -9,11 +9,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from medqa_finetune.config.checks import corpus_faults
 from medqa_finetune.config.command_line import run_door
 from medqa_finetune.config.options import load_group, option_names, split_overrides
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.export import PAIRS, write_cleaned
-from medqa_finetune.errors import EXIT_DONE
+from medqa_finetune.errors import EXIT_DONE, ConfigError
 from medqa_finetune.log import log_to_terminal
 
 
@@ -32,6 +33,8 @@ def main(arguments: list[str]) -> int:
     log_to_terminal()
     name, overrides = split_overrides(options.overrides, {"corpus": "jsonl"})["corpus"]
     corpus = load_group("corpus", name, CorpusConfig, overrides)
+    if faults := list(corpus_faults(corpus)):
+        raise ConfigError("\n".join(faults))
     folder = options.to or Path("data") / "cleaned" / name
     counts = write_cleaned(corpus, folder, lambda pairs: tqdm(pairs, desc=name, unit=" pairs", disable=None))
     for what, n in counts.items():

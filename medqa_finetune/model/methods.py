@@ -49,7 +49,7 @@ def _train_adapter(base: PreTrainedModel, method: MethodConfig) -> PreTrainedMod
         if not any(name == module or name.endswith(f".{module}") for name in names):
             raise _no_such_module(base, method, f"no module is called {module}.")
     try:
-        return cast(PreTrainedModel, get_peft_model(base, adapter))
+        model = cast(PreTrainedModel, get_peft_model(base, adapter))
     except ImportError as error:  # peft imports every quantization library that is installed, needed or not
         raise ModelError(
             "method.trains=adapter: peft cannot import a package that is installed "
@@ -57,6 +57,9 @@ def _train_adapter(base: PreTrainedModel, method: MethodConfig) -> PreTrainedMod
         ) from None
     except ValueError as error:
         raise _no_such_module(base, method, str(error).splitlines()[0][:200]) from None
+    # peft keeps the names in a set and writes them in its order, which is another one in every process.
+    adapter.target_modules = sorted(adapter.target_modules or ())
+    return model
 
 
 def _no_such_module(base: PreTrainedModel, method: MethodConfig, reason: str) -> ModelError:

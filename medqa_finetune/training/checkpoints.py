@@ -164,8 +164,10 @@ class Checkpoints:
     def _is_whole(self, step: int) -> bool:
         # By sizes alone: contents were verified when they were written, and may be many gigabytes.
         try:
-            files = read_manifest(self.path(step) / MANIFEST).files
-            return all((self.path(step) / name).stat().st_size == stamp.size for name, stamp in files.items())
+            manifest = read_manifest(self.path(step) / MANIFEST)
+            ours = (manifest.identity, manifest.step) == (self.identity, step)
+            sizes = {name: (self.path(step) / name).stat().st_size for name in manifest.files}
+            return ours and all(sizes[name] == stamp.size for name, stamp in manifest.files.items())
         except (DataError, OSError):
             return False
 

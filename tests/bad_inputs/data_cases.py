@@ -1,6 +1,7 @@
 """Bad input 1 to 12: the file as a whole, and rows that lack something."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.bad_inputs.case import LORA, Case
@@ -12,10 +13,9 @@ ON_CORPUS = (*LORA, *JSONL)
 ON_PREDICTIONS = (f"predictions={PREDICTIONS}",)
 
 
-def refused(number: int, what: str, *says: str, prepare: object, arguments: tuple[str, ...] = ON_CORPUS) -> Case:
+def refused(number: int, what: str, *says: str, prepare: Callable[[Path], None]) -> Case:
     """Return the case of a corpus that is refused before anything is written."""
-    assert callable(prepare)
-    return Case(number, what, arguments, (CORPUS, *says), prepare)
+    return Case(number, what, ON_CORPUS, (CORPUS, *says), prepare)
 
 
 def of_predictions(number: int, what: str, content: str | bytes, *says: str) -> Case:
@@ -42,9 +42,9 @@ CASES = [
     refused(2, "file of blank lines", "no rows in it", "one pair a row", prepare=corpus("\n \n\n")),
     of_predictions(2, "file empty, predictions", "", "holds no answers", "one JSON object per line"),
     refused(3, "folder without data", "holds no .jsonl", prepare=folder_with_a_picture),
-    refused(
-        3, "file of an unknown format", "no known format", ".jsonl", "corpus.format=", prepare=table,
-        arguments=(*LORA, "corpus=jsonl", "corpus.path=pairs.xlsx", "corpus.format=auto"),
+    Case(
+        3, "file of an unknown format", (*LORA, "corpus=jsonl", "corpus.path=pairs.xlsx", "corpus.format=auto"),
+        ("pairs.xlsx", "no known format", ".jsonl", "corpus.format="), table,
     ),
     accepted(4, "UTF-8 byte-order mark", corpus(b"\xef\xbb\xbf", lines()), GOOD_ROWS),
     Case(

@@ -127,10 +127,10 @@ class Matrix:
 
 
 def draw_matrix(trial: Trial, most: int = 6) -> Matrix:
-    """Return a matrix of 3 to `most` cells around one of three configurations, one or two of them at a time."""
+    """Return a matrix of 3 to `most` cells (4 or 6) around one of three configurations, one or two of them at a time."""
     chance = trial.chance
     base = configuration(trial.seed, chance.randrange(3))
-    seeds = list(range(chance.randint(3, most)))
+    seeds = list(range(chance.choice([3, 3, 4, most])))
     axes: dict[str, Sequence[object]] = {"seed": seeds}
     if chance.random() < 0.4:
         axes = {"data": ["20k", "50k"], "seed": seeds[: most // 2]}
@@ -139,15 +139,6 @@ def draw_matrix(trial: Trial, most: int = 6) -> Matrix:
     at_once = chance.choice([1, 1, 2])
     trial.say(f"{base.method} {axes}, {at_once} at a time")
     return Matrix(trial, base, axes, (f"hydra.launcher.max_parallel={at_once}",))
-
-
-def wait_for_cell(trial: Trial, launcher: Child, seconds: float = 60.0) -> bool:
-    """Wait until the newest launch has started a cell; say whether it has."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and not launcher.wait(0.02):
-        if any(trial.cells.iterdir()):
-            return True
-    return any(trial.cells.iterdir())
 
 
 def check_nobody_left(trial: Trial, seconds: float) -> None:

@@ -20,7 +20,7 @@ LOST, TORN, DIFFERENT, DISHONEST = "finished work lost", "torn file", "silent di
 MEASURED = (
     "seconds", "samples_per_second", "tokens_per_second", "peak_vram_bytes", "peak_vram_reserved_bytes",
     "peak_rss_bytes", "peak_rss_gib", "vram_allocated_gib", "vram_reserved_gib", "model_flops_utilization", "resumed_from",
-    "started", "finished", "environment", "process", "outputs", "path",
+    "started", "finished", "environment", "process", "outputs", "path", "base_model_name_or_path",
 )  # fmt: skip
 NOT_COMPARED = ("log.txt", "tensorboard", "checkpoints", "config.yaml")
 # Files that grow line by line: a kill may tear the last line, and the next start cuts it off.
@@ -116,7 +116,7 @@ def results(run: RunDir) -> dict[str, Any]:
         name = path.relative_to(run.path).as_posix()
         if name.split("/")[0] in NOT_COMPARED or path.name.startswith(TEMPORARY_PREFIX):
             continue
-        if path.parent == run.path and path.suffix == ".json":
+        if path.suffix == ".json" and (path.parent == run.path or path.name == "adapter_config.json"):
             found[name] = _without_measured(json.loads(path.read_bytes()))
         elif path.parent == run.path and path.suffix == GROWING and path.name != "predictions.jsonl":
             found[name] = [_without_measured(json.loads(line)) for line in path.read_bytes().split(b"\n")[:-1]]

@@ -69,9 +69,12 @@ class _Journal:
     """Lines in a memory that the kernel keeps in a file, whatever becomes of the process, its disk or its limits."""
 
     def __init__(self, path: Path) -> None:
-        with path.open("w+b") as file:
+        with path.open("ab") as file:
+            begun = file.tell()
             file.truncate(JOURNAL_BYTES)
+        with path.open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), JOURNAL_BYTES)
+        self._memory.seek(begun)
 
     def add(self, kind: str, path: str) -> None:
         line = f"{kind}\t{path}\n".encode("utf-8", "replace")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.faults import disks, stops, sweeps
+from tests.faults import disks, files, stops, sweeps
 from tests.faults.trial import Trial
 
 
@@ -32,9 +32,17 @@ FAULTS: dict[str, Fault] = {
     "F7": Fault("a cell runs out of memory, crashes or leaves, once or in every start", sweeps.crash_cell),
     "F8": Fault("kill -9 of a cell, once or in every start, as when the machine is out of memory", sweeps.kill_cell),
     "F9": Fault("a sweep twice at once; a run twice at once; summaries while a matrix trains", sweeps.work_at_once),
+    "F10": Fault(
+        "another day, a clock that jumps, files of one age or in reverse order, another zone", files.disturb_clocks
+    ),
+    "F11": Fault("a checkpoint damaged or swapped after a kill, or the trained weights", files.damage_checkpoints),
+    "F12": Fault("a record that is torn, empty, older, of wrong values, or there twice", files.damage_record),
     "F13": Fault(
         "SIGTERM, SIGINT, SIGINT twice, SIGHUP, SIGUSR2; to a matrix's launcher",
         _every_third(stops.stop_by_signal, sweeps.stop_launcher),
     ),
-    "F20": Fault("a finished sweep ten times again, also in another order, in part, or one run of it", sweeps.rerun_finished),
+    "F15": Fault("outputs moved or copied elsewhere after a kill, alone or with the model", files.move_away),
+    "F20": Fault(
+        "a finished sweep ten times again, in another order, in part, or one run of it", sweeps.rerun_finished
+    ),
 }

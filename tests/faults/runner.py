@@ -81,8 +81,8 @@ def run_all(jobs: Sequence[tuple[str, int]], seed: int, shared: Path, workers: i
     with os.fdopen(results, "rb") as file:
         for line in file:
             yield Outcome(**json.loads(line))
-    for pid in pids:
-        os.waitpid(pid, 0)
+    if any([os.waitpid(pid, 0)[1] for pid in pids]):
+        raise RuntimeError("a process of the harness died; its trials are missing")
 
 
 def _work(tasks: int, results: int, jobs: Sequence[tuple[str, int]], seed: int, shared: Path, until: float) -> None:

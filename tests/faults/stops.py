@@ -9,36 +9,44 @@ from tests.faults.inject import Strike
 from tests.faults.reference import Reference
 from tests.faults.settings import configuration
 from tests.faults.trial import Trial
+from tests.faults.warm import Ended
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2", "SIGINT SIGINT")
 
 
 def kill_at_step(trial: Trial) -> None:
-    """F1: kill -9 at a random step or a random moment of training, up to three times."""
+    """F1: kill -9 at a random step or a random moment, up to three times."""
     setting = trial.setting()
     reference = trial.reference(setting)
+    moment = trial.moment(reference, after="batch", before="update")
     for _ in range(trial.chance.choice([1, 1, 2, 3])):
         if trial.chance.random() < 0.4:
-            trial.train(setting, kill_after=trial.chance.uniform(0.2, 1.0) * reference.seconds)
+            ended = trial.train(setting, kill_after=trial.chance.uniform(0.2, 1.0) * reference.seconds)
         else:
-            moment = trial.moment(reference, after="batch", before="update")
-            trial.train(setting, Strike("signal", moment, "", "SIGKILL"))
+            ended = trial.train(setting, Strike("signal", moment, "", "SIGKILL"))
         trial.check_stopped(reference)
+        moment = next_moment(trial, reference, ended)
     trial.go_on(setting, reference)
+
+
+def next_moment(trial: Trial, reference: Reference, last: Ended) -> int:
+    """Return the number of a random event that a run may still come to that goes on where `last` ended."""
+    return trial.chance.randrange(1, max(2, len(reference.journal) - len(last.journal)))
 
 
 def kill_in_checkpoint(trial: Trial) -> None:
     """F2: kill -9 before a random write, rename or removal of a checkpoint, or in the middle of a write."""
     setting = trial.setting()
     reference = trial.reference(setting)
+    count = trial.chance.randint(1, len(reference.moments("/checkpoints/")))
     for _ in range(trial.chance.choice([1, 1, 2])):
-        moment = trial.moment(reference, "/checkpoints/")
         if trial.chance.random() < 0.4:
-            strike = Strike("tear", moment, "", str(int(10 ** trial.chance.uniform(0, 5.3))))
+            strike = Strike("tear", count, "/checkpoints/", str(int(10 ** trial.chance.uniform(0, 5.3))))
         else:
-            strike = Strike("signal", moment, "", "SIGKILL")
+            strike = Strike("signal", count, "/checkpoints/", "SIGKILL")
         ended = trial.train(setting, strike)
         trial.check_kept(ended, trial.check_stopped(reference))
+        count = trial.chance.randint(1, 60)
     trial.go_on(setting, reference)
 
 
@@ -46,14 +54,15 @@ def kill_in_evaluation(trial: Trial) -> None:
     """F3: kill -9 while questions are answered and scored."""
     setting = trial.setting()
     reference = trial.reference(setting)
+    moment = trial.moment(reference, after="generate")
     for _ in range(trial.chance.choice([1, 2, 3])):
-        moments = reference.moments(after="generate")
         if trial.chance.random() < 0.3:
-            strike = Strike("tear", trial.chance.choice(moments), "", str(trial.chance.randrange(4000)))
+            strike = Strike("tear", moment, "", str(trial.chance.randrange(4000)))
         else:
-            strike = Strike("signal", trial.chance.choice(moments), "", "SIGKILL")
-        trial.train(setting, strike)
+            strike = Strike("signal", moment, "", "SIGKILL")
+        ended = trial.train(setting, strike)
         trial.check_stopped(reference)
+        moment = next_moment(trial, reference, ended)
     trial.go_on(setting, reference)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medqa_finetune.record.schema import Record
 from tests.faults import checks
-from tests.faults.cells import IN_CELLS, Matrix, check_nobody_left, draw_matrix, wait_for_cell
+from tests.faults.cells import IN_CELLS, Matrix, check_nobody_left, draw_matrix
 from tests.faults.checks import DIFFERENT, DISHONEST, LOST, expect
 from tests.faults.inject import Event, Strike
 from tests.faults.settings import Setting
@@ -147,14 +147,14 @@ def two_runs(trial: Trial) -> None:
 
 def summaries_meanwhile(trial: Trial) -> None:
     """Summaries in a loop while a matrix trains: never torn, never in its way, and right in the end."""
-    matrix = draw_matrix(trial, most=3)
+    matrix = draw_matrix(trial, most=4)
     launcher = matrix.launch()
     cells = trial.cells
     summary = trial.outputs / "summary"
     while not launcher.wait(trial.chance.uniform(0, 0.3)):
         ended = trial.ended(trial.child(door(SUMMARIZE, ["outputs=outputs"])))
         clean = ended.code == 0 or (ended.code in (1, 2) and "error: " in ended.errors)
-        expect(clean and "Traceback" not in ended.errors, DISHONEST, f"a summary ended with {ended.code}: {ended.errors}")
+        expect(clean and "Traceback" not in ended.errors, DISHONEST, f"a summary: {ended.code}, {ended.errors}")
         expect(ended.code == 0 or not summary.exists(), LOST, f"the second summary could not be made: {ended.errors}")
         if summary.is_dir():
             checks.check_whole(summary)
@@ -215,10 +215,10 @@ def stop_launcher(trial: Trial) -> None:
     names = SIGNALS[trial.number // 3 % len(SIGNALS)]
     number = signal.Signals[names.split()[0]]
     moment = trial.chance.randint(1, matrix.moments(victim))
-    launcher = matrix.launch(Strike("signal parent", moment, IN_CELLS, names, cell=matrix.words(victim)))
-    ended = trial.ended(launcher)
+    ended = trial.ended(matrix.launch(Strike("signal parent", moment, IN_CELLS, names, cell=matrix.words(victim))))
     check_nobody_left(trial, 0.5)
-    expect(ended.code == 128 + number, DISHONEST, f"exit code {ended.code} instead of {128 + number}: {ended.errors[-600:]}")
+    wanted = 128 + number
+    expect(ended.code == wanted, DISHONEST, f"exit code {ended.code} instead of {wanted}: {ended.errors[-600:]}")
     for cell in matrix.cells:
         check_asked(matrix, cell, twice=" " in names)
     matrix.go_on()

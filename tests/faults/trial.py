@@ -82,7 +82,6 @@ class Trial:
         kill_after: float | None = None,
         cwd: Path | None = None,
         model: Path | None = None,
-        first: Callable[[], object] | None = None,
     ) -> Ended:
         """Run the door `train` to its end, or kill it after some seconds.
 
@@ -92,10 +91,8 @@ class Trial:
             kill_after: Seconds; None for never.
             cwd: Where it is started; the trial's folder if None.
             model: The model's folder as it is typed; the shared one if None.
-            first: Called in the process before the door opens.
         """
-        run = door(TRAIN, setting.arguments(model or self.model))
-        child = self.child(run if first is None else _in_turn(first, run), strikes, cwd)
+        child = self.child(door(TRAIN, setting.arguments(model or self.model)), strikes, cwd)
         if kill_after is not None and not child.wait(kill_after):
             self.say(f"{self.started}: killed after {kill_after:.2f} s")
             child.send(signal.SIGKILL)
@@ -185,14 +182,14 @@ class Trial:
         self,
         setting: Setting,
         reference: Reference,
+        *strikes: Strike,
         cwd: Path | None = None,
         model: Path | None = None,
-        first: Callable[[], object] | None = None,
     ) -> Ended:
-        """Run the command once more, undisturbed, and check that it goes on and ends as the undisturbed run did."""
+        """Run the command once more, disturbed by nothing that it should feel, and check that it goes on and ends as the undisturbed run did."""
         outputs = (cwd or self.folder) / "outputs"
         before = self.standing(checks.the_run(outputs))
-        ended = self.train(setting, cwd=cwd, model=model, first=first)
+        ended = self.train(setting, *strikes, cwd=cwd, model=model)
         expect(ended.code == 0, LOST, f"the same command again ended with {ended.code}: {ended.errors[-600:]}")
         run = self.check_same(reference, outputs)
         self.check_resumed(setting, before, ended, run)
@@ -226,14 +223,6 @@ class Trial:
             expect(updates == wanted, LOST, f"{updates} steps were trained instead of {wanted} {at}")
             said = train.resumed_from
             expect(said[-1:] == before.checkpoints[:1], DISHONEST, f"resumed_from {said} {at}")
-
-
-def _in_turn(first: Callable[[], object], then: Callable[[], object]) -> Callable[[], object]:
-    def run() -> object:
-        first()
-        return then()
-
-    return run
 
 
 @contextlib.contextmanager

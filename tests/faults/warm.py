@@ -184,7 +184,7 @@ def launching(body: Callable[[], object], root: Path, journals: Path, strikes: l
         os.environ[VARIABLE] = to_variable(root, journals, strikes)
         os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent / "cold"), str(ROOT)])
         if not cold:
-            subprocess.Popen = WarmPopen  # type: ignore[misc]
+            subprocess.Popen = WarmPopen  # type: ignore[misc, assignment]
         return body()
 
     return run
@@ -193,16 +193,16 @@ def launching(body: Callable[[], object], root: Path, journals: Path, strikes: l
 class WarmPopen(subprocess.Popen):  # type: ignore[type-arg]
     """Starts `python -m medqa_finetune.train …` by a fork alone; pipes, session and signals are any process's."""
 
-    def __init__(self, args: Any, *more: Any, env: Any = None, **options: Any) -> None:
+    def __init__(self, args: Any, **options: Any) -> None:
         words = list(map(str, args)) if isinstance(args, list | tuple) else []
         module = next((name for name in (TRAIN, PREFLIGHT) if name in words), None)
         if module is not None:
-            variables = dict(os.environ if env is None else env)
+            variables = dict(options.get("env") or os.environ)
             options["preexec_fn"] = lambda: _become(module, words[words.index(module) + 1 :], variables)
             # What has not been written yet would be written by both.
             sys.stdout.flush()
             sys.stderr.flush()
-        super().__init__(args, *more, env=env, **options)
+        super().__init__(args, **options)
 
 
 def _become(module: str, arguments: list[str], variables: dict[str, str]) -> None:

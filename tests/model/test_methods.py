@@ -108,6 +108,16 @@ def test_adapter_weights_are_fp32_whatever_the_base_is(micro_model: Path, quanti
     assert {weight.dtype for weight in model.parameters() if weight.requires_grad} == {torch.float32}
 
 
+@pytest.mark.parametrize("modules", ["all_linear", ATTENTION], ids=["all_linear", "attention"])
+def test_adapted_modules_are_written_in_one_order(micro_model: Path, modules: Any) -> None:
+    method = lora(target_modules=modules)
+    model: Any = apply_method(base(micro_model, method), method)
+    written = model.peft_config["default"].to_dict()["target_modules"]
+    assert isinstance(written, list)
+    assert written == sorted(written)
+    assert len(written) >= len(ATTENTION)
+
+
 def test_new_adapter_changes_nothing_yet(micro_model: Path) -> None:
     model = base(micro_model, lora())
     ids = torch.tensor([[5, 6, 7]])

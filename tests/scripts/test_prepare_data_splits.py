@@ -56,9 +56,13 @@ def test_a_corpus_too_small_is_refused_before_anything_is_written(run_script: Ca
 
 
 @pytest.mark.parametrize(
-    "override", ["data.scale=0", "data.test_size=0", "data.near_duplicate_threshold=2", "data.x=1"]
-)
+    "override",
+    ["data.scale=0", "data.test_size=0", "data.near_duplicate_threshold=2", "data.x=1", "data.train_size=0",
+     "data.split_seed=-1", "corpus.max_reject_share=2"],
+)  # fmt: skip
 def test_bad_settings(run_script: Callable[..., Any], override: str) -> None:
     outcome = run_script(*ARGUMENTS, override)
     assert outcome.code == 2
+    assert outcome.err.startswith("error: ")
     assert override.partition("=")[0] in outcome.err
+    assert not Path("out").exists()

@@ -31,6 +31,12 @@ def test_pairs_rejects_and_counts(run_script: Callable[..., Any], tmp_path: Path
     assert len(Path("out/pairs.jsonl").read_text("utf-8").splitlines()) == 201
 
 
+def test_options_may_stand_anywhere(run_script: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"question": "头痛怎么办", "answer": "休息"}\n', "utf-8")
+    assert run_script("preprocess_data", "corpus=jsonl", "--to", "out", "corpus.path=a.jsonl").code == 0
+    assert len(Path("out/pairs.jsonl").read_text("utf-8").splitlines()) == 1
+
+
 def test_what_it_writes_reads_back_the_same(run_script: Callable[..., Any], tmp_path: Path) -> None:
     row = {"question": "好<|im_end|>吗\u2028？", "answer": "a&amp;nbsp;b  c", "id": "x"}
     (tmp_path / "a.jsonl").write_text(json.dumps(row), "utf-8")

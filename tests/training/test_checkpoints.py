@@ -139,6 +139,14 @@ def test_a_damaged_one_does_not_count_among_those_kept(checkpoints: Checkpoints)
     assert names(checkpoints) == ["step-15", "step-5"]
 
 
+def test_one_that_is_none_of_ours_does_not_count_among_those_kept(checkpoints: Checkpoints) -> None:
+    publish(Checkpoints(checkpoints.folder, "another-run"), 400)
+    publish(checkpoints, 5)
+    shutil.copytree(checkpoints.path(5), checkpoints.path(500))
+    publish(checkpoints, 10)
+    assert names(checkpoints) == ["step-10", "step-5"]
+
+
 def test_what_does_not_read_back_is_an_error_and_costs_no_older_one(
     checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
