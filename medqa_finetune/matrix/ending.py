@@ -154,5 +154,12 @@ def _explain(code: int, lines: Sequence[str], stopping: bool) -> str:
         message = f"it was stopped from outside ({_kind(code)}) before it could say so itself"
     elif code in KILLED:
         message += " (killed from outside: often the system, out of memory)"
-    words = " | ".join(line.strip() for line in lines[-3:])[:500]
+    words = " | ".join(line.strip() for line in _last_words(lines))[:500]
     return message + (f"; last words: {words}" if words else "")
+
+
+def _last_words(lines: Sequence[str]) -> Sequence[str]:
+    """Return the three lines that say most: of a crash in native code the top of Python's own report, else the last."""
+    told = [line for line in lines if line.strip() and not line.startswith("Extension modules:")]
+    crash = next((place for place, line in enumerate(told) if line.startswith("Fatal Python error:")), None)
+    return told[-3:] if crash is None else told[crash : crash + 3]

@@ -13,7 +13,7 @@ from medqa_finetune.record.run_dir import this_process
 from medqa_finetune.record.schema import Process
 from medqa_finetune.stopping import LAUNCHER_VARIABLE
 
-TAIL_LINES = 20
+TAIL_LINES = 60
 TAIL_BYTES = 1 << 14
 # Flags of Hydra that decide where configuration is found; a cell must look in the same places.
 SEARCH_FLAGS = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp")

@@ -1,19 +1,26 @@
 """Inside a run that has torch loaded: steps are counted beside files, and losses or answers can be spoilt."""
 
+import importlib.metadata
+import itertools
 import os
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import huggingface_hub.constants
 import safetensors.torch
 import torch
 import transformers
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils.tensorboard import SummaryWriter
 from transformers.generation.utils import GenerationMixin
 
+from medqa_finetune import train
 from medqa_finetune.config import identity
+from medqa_finetune.data import embedded
 from medqa_finetune.evaluation import generate
 from medqa_finetune.record import environment
 from tests.faults.actions import ACTIONS
@@ -90,6 +97,26 @@ def hang(seconds: str) -> None:
     time.sleep(float(seconds))
 
 
+def spoil_writer(count: str) -> None:
+    """Let TensorBoard's writer, a thread of its own, meet a full disk at the n-th record."""
+    _fail_at(RecordWriter, "write", int(count))
+
+
+def spoil_point(count: str) -> None:
+    """Let the n-th point that TensorBoard is given raise an error."""
+    _fail_at(SummaryWriter, "add_scalar", int(count))
+
+
+def _fail_at(owner: Any, name: str, count: int) -> None:
+    calls = itertools.count(1)
+
+    def fail(*_: Any) -> None:
+        if next(calls) >= count:
+            raise OSError(28, "No space left on device")
+
+    _before(owner, name, fail)
+
+
 def forget_offline(argument: str) -> None:
     """Let the hub's client believe that nobody said HF_HUB_OFFLINE=1."""
     os.environ.pop("HF_HUB_OFFLINE", None)
@@ -99,8 +126,19 @@ def forget_offline(argument: str) -> None:
 def pretend_version(argument: str) -> None:
     """Let a library claim another version: `NAME VERSION`."""
     name, claimed = argument.split()
-    real = environment.version
-    environment.version = lambda package: claimed if package == name else real(package)
+    real = importlib.metadata.version
+    # By name, since it is no part of what that module offers.
+    vars(environment)["version"] = lambda package: claimed if package == name else real(package)
+
+
+def change_defaults(folder: str) -> None:
+    """Let the values that ship be those in another folder."""
+    vars(train)["conf_folder"] = lambda: Path(folder)
+
+
+def change_corpus(argument: str) -> None:
+    """Let the bytes of the corpus that ships be others."""
+    embedded.embedded_sha256 = lambda: "0" * 64
 
 
 def change_code(argument: str) -> None:
@@ -132,6 +170,10 @@ ACTIONS |= {
     "unplug": cut_network,
     "online": forget_offline,
     "version": pretend_version,
+    "defaults": change_defaults,
+    "corpus": change_corpus,
     "code": change_code,
+    "writer": spoil_writer,
+    "point": spoil_point,
     "impatient": lose_patience,
 }

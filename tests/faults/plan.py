@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.faults import disks, files, stops, sweeps
+from tests.faults import changes, disks, files, stops, surroundings, sweeps
 from tests.faults.trial import Trial
 
 
@@ -41,7 +41,12 @@ FAULTS: dict[str, Fault] = {
         "SIGTERM, SIGINT, SIGINT twice, SIGHUP, SIGUSR2; to a matrix's launcher",
         _every_third(stops.stop_by_signal, sweeps.stop_launcher),
     ),
+    "F14": Fault("a loss that is NaN or infinite, or no answer token left to learn from", surroundings.spoil_losses),
     "F15": Fault("outputs moved or copied elsewhere after a kill, alone or with the model", files.move_away),
+    "F16": Fault("defaults, data, code, a library or a file changed after a kill", changes.change_between),
+    "F17": Fault("TensorBoard's folder is a file, unwritable or gone; its writer fails", surroundings.break_tracker),
+    "F18": Fault("no network", surroundings.cut_off),
+    "F19": Fault("a batch of answers hangs, or all are slow from some batch on", surroundings.hang_answers),
     "F20": Fault(
         "a finished sweep ten times again, in another order, in part, or one run of it", sweeps.rerun_finished
     ),

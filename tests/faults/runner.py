@@ -81,7 +81,8 @@ def run_all(jobs: Sequence[tuple[str, int]], seed: int, shared: Path, workers: i
     with os.fdopen(results, "rb") as file:
         for line in file:
             yield Outcome(**json.loads(line))
-    if any([os.waitpid(pid, 0)[1] for pid in pids]):
+    statuses = [os.waitpid(pid, 0)[1] for pid in pids]
+    if any(statuses):
         raise RuntimeError("a process of the harness died; its trials are missing")
 
 

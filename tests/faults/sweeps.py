@@ -63,6 +63,8 @@ def _strike_cell(trial: Trial, action: str, argument: str, cause: str) -> None:
         expect(not always or not was_struck(starts[-1]), DISHONEST, "done, though it was struck in its last start")
         expect(ended.code == 0, DISHONEST, f"all cells are done, and the exit code is {ended.code}")
         check_retry(matrix, victim, starts)
+        said = len(starts) == 1 or re.search(cause, ended.errors)
+        expect(said, DISHONEST, f"the terminal does not say why a cell was started again: {ended.errors[-800:]}")
     else:
         final = record.failure is not None and record.failure.final
         expect(always or final, LOST, f"struck once, retried, and {record.status}: {record.failure}")

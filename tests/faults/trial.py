@@ -186,7 +186,15 @@ class Trial:
         cwd: Path | None = None,
         model: Path | None = None,
     ) -> Ended:
-        """Run the command once more, disturbed by nothing that it should feel, and check that it goes on and ends as the undisturbed run did."""
+        """Run the command once more, and check that it goes on and ends as the undisturbed run did.
+
+        Args:
+            setting: What is run.
+            reference: The undisturbed run.
+            strikes: What must make no difference.
+            cwd: Where it is started; the trial's folder if None.
+            model: The model's folder as it is typed; the shared one if None.
+        """
         outputs = (cwd or self.folder) / "outputs"
         before = self.standing(checks.the_run(outputs))
         ended = self.train(setting, *strikes, cwd=cwd, model=model)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medqa_finetune.matrix.ending import Ending, Start, judge
+from medqa_finetune.matrix.ending import Ending, Start, _explain, judge
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Failure, Process, Record
 from tests.matrix.children import PENDING
@@ -232,3 +232,15 @@ def test_a_program_without_a_record_is_judged_by_its_exit_code(
 def test_a_record_of_another_make_is_none(tmp_path: Path) -> None:
     (tmp_path / "record.json").write_text('{"winner": "me"}', encoding="utf-8")
     assert judge(Start(RunDir(tmp_path), None, MINE), 0, [], stopping=False) == Ending("done")
+
+
+def test_of_a_crash_in_native_code_the_top_is_told() -> None:
+    report = [
+        "step 3/9", "Fatal Python error: Segmentation fault", "", "Current thread 0x00 (most recent call first):",
+        '  File "a.py", line 1 in multiply', '  File "b.py", line 2 in main', "", "Extension modules: numpy, torch",
+    ]  # fmt: skip
+    told = _explain(-11, report, stopping=False)
+    assert told.endswith(
+        "last words: Fatal Python error: Segmentation fault | Current thread 0x00 (most recent call first): | "
+        'File "a.py", line 1 in multiply'
+    )

@@ -31,7 +31,7 @@ def test_the_exit_code_is_known(code: str, expected: int) -> None:
 def test_the_last_lines_of_both_outputs_are_kept_and_empty_ones_left_out() -> None:
     code = "for n in range(50): print(f'word {n}  \\n', flush=True); print(f'error {n}', file=sys.stderr, flush=True)"
     _, lines = run(code)
-    assert lines == [text for n in range(40, 50) for text in (f"word {n}", f"error {n}")]
+    assert lines == [text for n in range(20, 50) for text in (f"word {n}", f"error {n}")]
 
 
 def test_text_of_another_encoding_is_kept_as_well_as_can_be() -> None:

@@ -1,0 +1,108 @@
+"""What changes between the start of a run and the next one: settings, data, code, libraries, the model."""
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+from medqa_finetune.data.embedded import embedded_rows
+from medqa_finetune.record.environment import installed_versions
+from medqa_finetune.record.files import write_text
+from medqa_finetune.record.run_dir import RunDir, find_runs
+from tests.faults import checks
+from tests.faults.checks import DISHONEST, LOST, expect
+from tests.faults.inject import Strike
+from tests.faults.settings import Setting
+from tests.faults.trial import Trial
+from tests.faults.warm import ROOT, Ended
+
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "bitsandbytes", "datasets")
+WAYS = ("version", "defaults", "version", "corpus", "code", "a file of data", "the model")
+
+
+def change_between(trial: Trial) -> None:
+    """F16: something that a result depends on changes after a kill: refused, or a run of its own; the old one stays."""
+    way = WAYS[trial.number % len(WAYS)]
+    setting = trial.setting()
+    if way in ("a file of data", "the model"):
+        change_file(trial, setting, way)
+        return
+    strike, named = change(trial, way, setting)
+    reference = trial.reference(setting)
+    trial.train(setting, Strike("signal", trial.moment(reference, after="generate"), "", "SIGKILL"))
+    run = trial.check_stopped(reference)
+    assert run is not None
+    before = checks.contents(run.path)
+    if checks.read_record(run).status != "done" or way != "version":  # a finished run is what it is
+        check_refused(trial.train(setting, strike), named)
+    expect(checks.contents(run.path) == before, LOST, f"{way}: refused, and the folder has changed")
+    trial.go_on(setting, reference)
+
+
+def change(trial: Trial, way: str, setting: Setting) -> tuple[Strike, str]:
+    """Return the strike by which something has changed, and what the refusal must name."""
+    if way == "defaults":
+        conf = trial.folder / "conf"
+        shutil.copytree(ROOT / "conf", conf)
+        path = conf / "train" / "default.yaml"
+        with path.open("a", encoding="utf-8") as file:
+            file.write("weight_decay: 0.125\n")
+        return Strike("defaults", 0, "", str(conf)), "train.weight_decay: 0.0 -> 0.125"
+    if way == "version":
+        package = trial.chance.choice(PACKAGES)
+        return Strike("version", 0, "", f"{package} 0.0.1"), f"{package} {installed_versions()[package]} -> 0.0.1"
+    return Strike(way, 0), {"corpus": "corpus.sha256: ", "code": "the code that makes results has changed"}[way]
+
+
+def check_refused(ended: Ended, named: str) -> None:
+    """Check that a run was refused before it did anything, and that the difference was named."""
+    expect(ended.code == 2, DISHONEST, f"exit code {ended.code} instead of 2: {ended.errors[-600:]}")
+    expect(named in ended.errors, DISHONEST, f"{named!r} is not in the message: {ended.errors[-600:]}")
+    expect("Traceback" not in ended.errors, DISHONEST, f"a traceback: {ended.errors[-900:]}")
+    expect(not ended.count("step") and not ended.count("generate"), LOST, "refused, and yet it worked")
+
+
+def change_file(trial: Trial, setting: Setting, way: str) -> None:
+    """A file that was named on the command line changes: that is another run, beside the old one."""
+    model, more = trial.folder / "model", setting.more
+    shutil.copytree(trial.model, model)
+    changing = model / "generation_config.json"
+    if way == "a file of data":
+        changing = write_pairs(trial.folder)
+        setting = setting.but(more=(*more, "corpus=jsonl", f"corpus.path={write_pairs(trial.shared / 'data')}"))
+    reference = trial.reference(setting)
+    if way == "a file of data":
+        setting = setting.but(more=(*more, "corpus=jsonl", f"corpus.path={changing.name}"))
+    kill = Strike("signal", trial.moment(reference, after="/checkpoints/step-", before="generate") + 1, "", "SIGKILL")
+    trial.train(setting, kill, model=model)
+    run = trial.check_stopped(reference)
+    assert run is not None
+    before, content = checks.contents(run.path), changing.read_bytes()
+    changing.write_bytes(content.replace(b"\n", b" \n", 1))
+    other = go_another_way(trial, setting, model, run)
+    expect(checks.contents(run.path) == before, LOST, f"{way} has changed, and the folder has")
+    changing.write_bytes(content)
+    shutil.rmtree(other.path)
+    trial.go_on(setting, reference, model=model)
+
+
+def go_another_way(trial: Trial, setting: Setting, model: Path, run: RunDir) -> RunDir:
+    """Run the same command on other files, and return the run that came of it, which begins at its beginning."""
+    ended = trial.train(setting, model=model)
+    expect(ended.code == 0, DISHONEST, f"exit code {ended.code}: {ended.errors[-600:]}")
+    others = [each for each in find_runs(trial.outputs) if each.path != run.path]
+    expect(len(others) == 1, DISHONEST, f"{len(others)} runs beside the old one instead of 1")
+    train = checks.read_record(others[0]).train
+    assert train is not None
+    expect(ended.count("update") == train.steps and not train.resumed_from, DISHONEST, "went on with other work")
+    return others[0]
+
+
+def write_pairs(folder: Path) -> Path:
+    """Write some pairs of the corpus that ships as JSON Lines, unless that has been done, and return the path."""
+    path = folder / "pairs.jsonl"
+    if not path.is_file():
+        folder.mkdir(exist_ok=True)
+        rows = itertools.islice(embedded_rows(), 0, None, 12)
+        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return path
