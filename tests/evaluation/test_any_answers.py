@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.evaluation.files import check_answers
@@ -23,6 +23,7 @@ rows = st.lists(st.dictionaries(st.sampled_from(KEYS), values, max_size=4).map(l
 
 @given(content=st.binary(max_size=300))
 @modestly
+@example(content=b'{"id": "' + b"9" * 5000 + b'", "reference": "r", "prediction": "p"}\n' + json.dumps(WHOLE).encode())
 def test_any_bytes(tmp_path: Path, content: bytes) -> None:
     check_answers(tmp_path / "a.jsonl", content)
 

@@ -51,7 +51,7 @@ def change(trial: Trial, way: str, setting: Setting) -> tuple[Strike, str]:
     if way == "version":
         package = trial.chance.choice(PACKAGES)
         return Strike("version", 0, "", f"{package} 0.0.1"), f"{package} {installed_versions()[package]} -> 0.0.1"
-    return Strike(way, 0), {"corpus": "corpus.sha256: ", "code": "the code that makes results has changed"}[way]
+    return Strike(way, 0), {"corpus": "corpus.sha256: ", "code": "results_version: "}[way]
 
 
 def check_refused(ended: Ended, named: str) -> None:

@@ -42,7 +42,7 @@ class Perplexity(Metric):
         if len(measured) != len(answers):
             first = next(answer.id for answer, item in zip(answers, items, strict=True) if not item)
             raise DataError(
-                f"reference_nll: {len(measured)} of {len(answers)} answers have it (not {first!r}); "
+                f"reference_nll: {len(measured)} of {len(answers)} answers have it (not {first[:60]!r}); "
                 "all or none are wanted, for a perplexity over a part is of another test set."
             )
         mean = sum(item["nll"] for item in measured) / sum(item["nll_tokens"] for item in measured)
