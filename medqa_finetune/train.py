@@ -78,6 +78,11 @@ def _compose_and_run() -> None:
         if started:
             raise
         raise ConfigError(explain(error)) from None
+    except OSError as error:
+        if started or error.errno is not None:
+            raise
+        # Hydra's own, of a file that holds a number or a text.
+        raise ConfigError(f"a configuration file is no mapping of keys to values ({error}).") from None
     if errors:
         raise errors[0]
 
@@ -140,7 +145,9 @@ def describe_groups(folders: Sequence[Path]) -> str:
         for path in sorted(path for conf in folders for path in (conf / name).glob("*.yaml")):
             mark = "*" if f"- {name}: {path.stem}\n" in defaults else " "
             comments = (
-                line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")
+                line[1:].strip()
+                for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
+                if line.startswith("#")
             )
             text = next((comment for comment in comments if not comment.startswith("@")), "")
             lines.append(f"   {mark}{path.stem:<32}{text}")

@@ -126,13 +126,25 @@ def test_chinese_paths_columns_and_outputs_need_no_quotes(tmp_path: Path, micro_
     assert len(list((tmp_path / "输出").rglob("record.json"))) == 1
 
 
-def test_a_broken_yaml_of_the_user_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"name: 'unclosed\n", "bad.yaml"),
+        (b"- 1\n", "data/bad.yaml: "),
+        (b"42\n", "no mapping of keys to values"),
+        (b"name: \xff\n", "not UTF-8"),
+        (b"[" * 5000, "nested too deeply"),
+        (b"name: &a [*a]\n", "contains itself"),
+    ],
+)
+def test_a_broken_yaml_of_the_user_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "mine" / "data").mkdir(parents=True)
-    (tmp_path / "mine" / "data" / "bad.yaml").write_text("name: 'unclosed\n", encoding="utf-8")
+    (tmp_path / "mine" / "data" / "bad.yaml").write_bytes(content)
     done = train("--config-dir", "mine", "profile=demo", "data=bad", cwd=tmp_path)
     assert done.returncode == 2
-    assert "bad.yaml" in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
+    assert train("--config-dir", "mine", "--help", cwd=tmp_path).returncode == 0
 
 
 def test_help_lists_the_users_own_groups_and_every_key(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ class Matrix:
 
 
 def draw_matrix(trial: Trial, most: int = 6) -> Matrix:
-    """Return a matrix of 3 to `most` cells (4 or 6) around one of three configurations, one or two of them at a time."""
+    """Return a matrix of 3 to `most` (4 or 6) cells around one of three configurations, one or two at a time."""
     chance = trial.chance
     base = configuration(trial.seed, chance.randrange(3))
     seeds = list(range(chance.choice([3, 3, 4, most])))

@@ -15,23 +15,30 @@ SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2", "SIGINT SIGINT")
 
 
 def kill_at_step(trial: Trial) -> None:
-    """F1: kill -9 at a random step or a random moment, up to three times."""
+    """F1: kill -9 at a random step, in a random write or at a random moment, up to three times."""
     setting = trial.setting()
     reference = trial.reference(setting)
-    moment = trial.moment(reference, after="batch", before="update")
+    strike = kill(trial, trial.moment(reference, after="batch", before="update"))
     for _ in range(trial.chance.choice([1, 1, 2, 3])):
         if trial.chance.random() < 0.4:
             ended = trial.train(setting, kill_after=trial.chance.uniform(0.2, 1.0) * reference.seconds)
         else:
-            ended = trial.train(setting, Strike("signal", moment, "", "SIGKILL"))
+            ended = trial.train(setting, strike)
         trial.check_stopped(reference)
-        moment = next_moment(trial, reference, ended)
+        strike = kill_later(trial, reference, ended)
     trial.go_on(setting, reference)
 
 
-def next_moment(trial: Trial, reference: Reference, last: Ended) -> int:
-    """Return the number of a random event that a run may still come to that goes on where `last` ended."""
-    return trial.chance.randrange(1, max(2, len(reference.journal) - len(last.journal)))
+def kill(trial: Trial, moment: int, event: str = "") -> Strike:
+    """Return a kill before an event, or in the middle of what is written from the next file opened on."""
+    if trial.chance.random() < 0.6:
+        return Strike("signal", moment, event, "SIGKILL")
+    return Strike("tear", moment, event, str(int(10 ** trial.chance.uniform(0, 5.3))))
+
+
+def kill_later(trial: Trial, reference: Reference, last: Ended) -> Strike:
+    """Return a kill at a random event that a run may still come to that goes on where `last` ended."""
+    return kill(trial, trial.chance.randrange(1, max(2, len(reference.journal) - len(last.journal))))
 
 
 def kill_in_checkpoint(trial: Trial) -> None:
@@ -40,29 +47,24 @@ def kill_in_checkpoint(trial: Trial) -> None:
     reference = trial.reference(setting)
     count = trial.chance.randint(1, len(reference.moments("/checkpoints/")))
     for _ in range(trial.chance.choice([1, 1, 2])):
-        if trial.chance.random() < 0.4:
-            strike = Strike("tear", count, "/checkpoints/", str(int(10 ** trial.chance.uniform(0, 5.3))))
-        else:
-            strike = Strike("signal", count, "/checkpoints/", "SIGKILL")
-        ended = trial.train(setting, strike)
+        ended = trial.train(setting, kill(trial, count, "/checkpoints/"))
         trial.check_kept(ended, trial.check_stopped(reference))
         count = trial.chance.randint(1, 60)
     trial.go_on(setting, reference)
 
 
 def kill_in_evaluation(trial: Trial) -> None:
-    """F3: kill -9 while questions are answered and scored."""
+    """F3: kill -9 while questions are answered and scored, between writes or in the middle of one."""
     setting = trial.setting()
     reference = trial.reference(setting)
-    moment = trial.moment(reference, after="generate")
+    strike = kill(trial, trial.moment(reference, after="generate"))
     for _ in range(trial.chance.choice([1, 2, 3])):
         if trial.chance.random() < 0.3:
-            strike = Strike("tear", moment, "", str(trial.chance.randrange(4000)))
-        else:
-            strike = Strike("signal", moment, "", "SIGKILL")
+            number = trial.chance.choice(reference.moments("open ", after="generate"))
+            strike = Strike("tear", number, "", str(trial.chance.randrange(5000)))
         ended = trial.train(setting, strike)
         trial.check_stopped(reference)
-        moment = next_moment(trial, reference, ended)
+        strike = kill_later(trial, reference, ended)
     trial.go_on(setting, reference)
 
 

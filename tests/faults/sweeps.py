@@ -57,8 +57,7 @@ def _strike_cell(trial: Trial, action: str, argument: str, cause: str) -> None:
             matrix.check_same(cell)
     record = checks.read_record(matrix.check_stopped(victim))
     starts = matrix.starts(victim)
-    if not any(map(was_struck, starts)):
-        raise RuntimeError(f"nothing has happened: {count} of {last} moments")
+    check_struck(starts)
     if record.status == "done":
         expect(not always or not was_struck(starts[-1]), DISHONEST, "done, though it was struck in its last start")
         expect(ended.code == 0, DISHONEST, f"all cells are done, and the exit code is {ended.code}")
@@ -71,6 +70,12 @@ def _strike_cell(trial: Trial, action: str, argument: str, cause: str) -> None:
         expect(len(starts) == (1 if final else 2), DISHONEST, f"{len(starts)} starts: {record.failure}")
         check_named(ended, record, cause, any(event.kind == "step" for event in starts[-1]))
     matrix.go_on()
+
+
+def check_struck(starts: list[list[Event]]) -> None:
+    """Raise an error of the harness if the fault has happened in no start: such a trial shows nothing."""
+    if not any(map(was_struck, starts)):
+        raise RuntimeError(f"nothing has happened in {[len(events) for events in starts]} moments")
 
 
 def was_struck(events: list[Event]) -> bool:
@@ -195,6 +200,7 @@ def kill_launcher(trial: Trial) -> None:
     at_once = trial.chance.random() < 0.4
     moment = trial.chance.randint(1, matrix.moments(victim))
     ended = trial.ended(matrix.launch(Strike("signal parent", moment, IN_CELLS, "SIGKILL", cell=matrix.words(victim))))
+    check_struck(matrix.starts(victim))
     expect(ended.code == -signal.SIGKILL, DISHONEST, f"the launcher ended with {ended.code} instead of by the kill")
     if at_once:
         ended = trial.ended(matrix.launch())
@@ -218,6 +224,7 @@ def stop_launcher(trial: Trial) -> None:
     number = signal.Signals[names.split()[0]]
     moment = trial.chance.randint(1, matrix.moments(victim))
     ended = trial.ended(matrix.launch(Strike("signal parent", moment, IN_CELLS, names, cell=matrix.words(victim))))
+    check_struck(matrix.starts(victim))
     check_nobody_left(trial, 0.5)
     wanted = 128 + number
     expect(ended.code == wanted, DISHONEST, f"exit code {ended.code} instead of {wanted}: {ended.errors[-600:]}")
@@ -232,6 +239,8 @@ def check_asked(matrix: Matrix, cell: Setting, *, twice: bool = False) -> None:
     record = checks.read_record(run)
     allowed = ("pending", "interrupted", "done")
     expect(record.status in allowed, DISHONEST, f"{matrix.words(cell)}: {record.status}: {record.failure}")
+    killed = record.failure is not None and "was killed" in record.failure.message
+    expect(twice or not killed, DISHONEST, f"{matrix.words(cell)} was not given the time to stop: {record.failure}")
     taken = len([row for row in run.read_metrics() if "loss" in row])
     newest = max(checks.whole_checkpoints(run), default=0)
     expect(twice or newest >= taken, LOST, f"{taken} steps were taken, the newest checkpoint is of step {newest}")

@@ -88,6 +88,7 @@ class Child:
             os.dup2(end, 2)
             os.close(end)
             os.chdir(cwd)
+            take_signals()
             end_with(body)
         os.close(end)
         os.set_blocking(self._pipe, False)
@@ -131,6 +132,13 @@ class Child:
                 self._output += block
         if ready and seconds:
             time.sleep(0.005)  # an end that was closed early is always ready
+
+
+def take_signals() -> None:
+    """Let signals have their usual effect, also if the harness itself ignores some, as under `nohup`."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def end_with(body: Callable[[], object]) -> None:
@@ -208,9 +216,7 @@ class WarmPopen(subprocess.Popen):  # type: ignore[type-arg]
 def _become(module: str, arguments: list[str], variables: dict[str, str]) -> None:
     # The pipe on which subprocess waits for the start of another program, among others.
     os.closerange(3, 256)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    take_signals()
     os.environ.clear()
     os.environ.update(variables)
     logging.getLogger().handlers.clear()
