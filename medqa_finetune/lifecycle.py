@@ -189,7 +189,8 @@ def explain_failure(error: BaseException) -> str:
 def _is_disk_full(error: BaseException) -> bool:
     # torch and safetensors wrap the system's error into kinds of their own, and torch's say nothing of the disk.
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-    signs = ("No space left", "Disk quota", "PytorchStreamWriter", "inline_container.cc", "os error 28")
+    signs = ("No space left", "Disk quota", "PytorchStreamWriter", "inline_container.cc", "iostream error",
+             "os error 28")  # fmt: skip
     return full or any(sign in str(error) for sign in signs)
 
 

@@ -78,7 +78,7 @@ def weight_files(folder: Path) -> list[Path]:
             raise ModelError(f"{index}: not a safetensors index. Download the model again.") from None
         if lost:
             raise ModelError(
-                f"{index} names {lost[0]}, which is missing ({len(lost)} of {len(shards)}). Download it again."
+                f"{index} names {lost[0][:100]}, which is missing ({len(lost)} of {len(shards)}). Download it again."
             )
         return paths
     if not (folder / SINGLE).is_file():

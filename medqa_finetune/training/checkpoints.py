@@ -155,10 +155,12 @@ class Checkpoints:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _let_go(self, best_step: int) -> None:
-        """Remove all but the newest two that are whole and the best. The new one has been verified by now."""
-        whole = [step for step in self.steps() if self._is_whole(step)]
+        """Remove all but the newest two that are whole and the best of each. The new one has been verified by now."""
+        newest = [step for step in self.steps() if self._is_whole(step)][:KEPT]
+        # Should the newer one be lost, the older is of use only with the best that it knew, which may be another.
+        kept = {*newest, best_step, *(read_manifest(self.path(step) / MANIFEST).best_step for step in newest)}
         for step in self.steps():
-            if step not in (*whole[:KEPT], best_step):
+            if step not in kept:
                 self._retire(step)
 
     def _is_whole(self, step: int) -> bool:

@@ -138,7 +138,7 @@ def damage(trial: Trial, way: str, run: RunDir, other: RunDir) -> set[int]:
         chosen = trial.chance.choice([steps[:1], steps[:1], steps[-1:], steps])
         for step in chosen:
             files = sorted((run.checkpoints_path / f"step-{step}").iterdir())
-            FILE_DAMAGES[way](trial, files[trial.number % len(files)])
+            FILE_DAMAGES[way](trial, trial.chance.choice(files))
         return set(chosen)
     theirs = other.checkpoints_path / f"step-{checks.whole_checkpoints(other)[0]}"
     if way == "another run's weights":
@@ -176,7 +176,8 @@ def best_step(run: RunDir, step: int) -> int:
 
 def go_on_from(trial: Trial, setting: Setting, reference: Reference, standing: Standing, bad: set[int]) -> None:
     """Run the command again, and check that it went on from the newest checkpoint that is good, and said why."""
-    (run,) = (run for run in [checks.the_run(trial.outputs)] if run is not None)
+    run = checks.the_run(trial.outputs)
+    assert run is not None
     found = [int(path.name.removeprefix("step-")) for path in run.checkpoints_path.glob("step-*")]
     newest = max(standing.checkpoints, default=0)
     left = {step: checks.contents(run.checkpoints_path / f"step-{step}") for step in bad}

@@ -131,6 +131,13 @@ def test_missing_shard_is_named_and_counted(folder: Path) -> None:
         locate_model(at(folder))
 
 
+def test_a_shard_with_an_endless_name_is_told_in_brief(folder: Path) -> None:
+    write_index(folder, "x\0" * 3000)
+    with pytest.raises(ModelError, match="is missing") as caught:
+        locate_model(at(folder))
+    assert len(str(caught.value)) < 1000
+
+
 def test_all_shards_are_enough(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
     write_index(folder, "model-00001-of-00001.safetensors")

@@ -59,6 +59,14 @@ def test_the_newest_two_and_the_best_are_kept(checkpoints: Checkpoints) -> None:
     assert names(checkpoints) == ["step-100", "step-4", "step-8"]
 
 
+def test_a_lost_new_best_costs_no_more_than_itself(checkpoints: Checkpoints) -> None:
+    for step, best in [(3, 3), (4, 3), (5, 3), (6, 6)]:
+        publish(checkpoints, step, best)
+    assert names(checkpoints) == ["step-3", "step-5", "step-6"]
+    flip(checkpoints.path(6) / "optimizer.pt")
+    assert checkpoints.newest() == 5
+
+
 def test_order_is_by_step_whatever_the_clock_says(checkpoints: Checkpoints) -> None:
     for step in (9, 10, 100):
         publish(checkpoints, step)
