@@ -234,6 +234,7 @@ def test_an_error_of_ours_is_recorded_and_passed_on(begun: RunDir, kind: type[Ex
         (OSError(errno.ENOSPC, "No space left on device"), ["the disk is full", "free some space"]),
         (RuntimeError("[enforce fail at inline_container.cc:668] PytorchStreamWriter failed"), ["the disk is full"]),
         (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"), ["the disk is full"]),
+        (RuntimeError("basic_ios::clear: iostream error"), ["the disk is full"]),
         (SystemExit(0), ["called sys.exit(0)"]),
         (RuntimeError("CUDA out of memory. Tried\n to allocate 2 GiB"), ["out of memory", "train.micro_batch"]),
         (MemoryError(), ["out of memory", "method=qlora"]),

@@ -116,7 +116,7 @@ def damage_checkpoints(trial: Trial) -> None:
     setting, other = configuration(trial.seed, index), configuration(trial.seed, (index + 3) % POOL)
     trial.say(f"{way}: configuration {index}, {setting}")
     reference = trial.reference(setting)
-    after, before = ("generate", "") if way == "the trained weights" else (MADE, "update")
+    after, before = ("generate", "generate") if way == "the trained weights" else (MADE, "update")
     moment = trial.moment(reference, after=after, before=before) + (after == MADE)
     trial.train(setting, Strike("signal", moment, "", "SIGKILL"))
     run = trial.check_stopped(reference)

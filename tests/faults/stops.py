@@ -125,8 +125,9 @@ def stop_by_signal(trial: Trial) -> None:
 def check_asked(trial: Trial, reference: Reference, code: int, number: int, *, twice: bool) -> None:
     """Check how a run ended that was asked to stop: finished all the same, or interrupted with a checkpoint."""
     run = trial.check_stopped(reference)
-    expect(run is not None, LOST, "no run folder")
-    assert run is not None
+    if run is None:  # before anything had begun, a signal ends the process as it ends any
+        expect(code in (128 + number, -number), DISHONEST, f"exit code {code}, and no run folder")
+        return
     record = checks.read_record(run)
     if code == 0:
         expect(record.status == "done", DISHONEST, f"exit code 0, status {record.status}")
