@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,11 @@ from tests.models import write_micro_model
 
 # As `experiment.py` does: without it, a busy machine makes the tests many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# In the background of a script, or behind nohup, these are ignored, and so they would be in every process started here.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared"

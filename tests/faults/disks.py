@@ -171,7 +171,7 @@ def refuse_at_start(trial: Trial, setting: Setting, reference: Reference, way: s
     """Outputs cannot be written when the run starts: exit code 2, and nothing changes."""
     begun = way != "a file" and trial.chance.random() < 0.5
     if begun:
-        trial.train(setting, Strike("signal", trial.moment(reference, after="batch"), "", "SIGKILL"))
+        trial.train(setting, Strike("signal", trial.moment(reference, after="batch "), "", "SIGKILL"))
     elif way == "a file":
         trial.outputs.write_text("")
     elif way != "parent":

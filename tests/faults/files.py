@@ -33,7 +33,7 @@ def disturb_clocks(trial: Trial) -> None:
     setting = trial.setting()
     reference = trial.reference(setting)
     shift = trial.chance.choice([-DAY, DAY])
-    jump = Strike("clock", trial.moment(reference, after="batch"), "", str(-2 * shift))
+    jump = Strike("clock", trial.moment(reference, after="batch "), "", str(-2 * shift))
     same_age = Strike("age", 1, f"rename .*{MADE}", f"{-shift} {trial.outputs}", repeat=True)
     kill = Strike("signal", trial.moment(reference, after=MADE), "", trial.chance.choice(["SIGKILL", "SIGTERM"]))
     disturbances = trial.chance.choice([(jump,), (same_age,), (jump, same_age)])
@@ -277,7 +277,9 @@ def move_away(trial: Trial) -> None:
     if with_model:
         shutil.copytree(trial.model, here / "model")
         model = trial.chance.choice([Path("model"), here / "model"])
-    trial.train(setting, Strike("signal", trial.moment(reference, after="batch"), "", "SIGKILL"), cwd=here, model=model)
+    trial.train(
+        setting, Strike("signal", trial.moment(reference, after="batch "), "", "SIGKILL"), cwd=here, model=model
+    )
     trial.check_stopped(reference, here / "outputs")
     there.parent.mkdir()
     if trial.chance.random() < 0.5:

@@ -40,7 +40,7 @@ class Reference:
         """Return the numbers (from 1) of the events whose text contains `event`.
 
         Args:
-            event: Part of `kind path`.
+            event: Part of `kind path`. A kind alone ends with the space, since names of runs hold words like `batch`.
             after: Only those behind the first event that contains this.
             before: Only those before the last event that contains this.
         """

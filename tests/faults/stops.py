@@ -18,10 +18,10 @@ def kill_at_step(trial: Trial) -> None:
     """F1: kill -9 at a random step, in a random write or at a random moment, up to three times."""
     setting = trial.setting()
     reference = trial.reference(setting)
-    strike = kill(trial, trial.moment(reference, after="batch", before="update"))
+    strike = kill(trial, trial.moment(reference, after="batch ", before="update "))
     for _ in range(trial.chance.choice([1, 1, 2, 3])):
         if trial.chance.random() < 0.4:
-            ended = trial.train(setting, kill_after=trial.chance.uniform(0.2, 1.0) * reference.seconds)
+            ended = trial.train(setting, kill_after=trial.chance.uniform(0.1, 1.0) * reference.seconds)
         else:
             ended = trial.train(setting, strike)
         trial.check_stopped(reference)
@@ -57,10 +57,10 @@ def kill_in_evaluation(trial: Trial) -> None:
     """F3: kill -9 while questions are answered and scored, between writes or in the middle of one."""
     setting = trial.setting()
     reference = trial.reference(setting)
-    strike = kill(trial, trial.moment(reference, after="generate"))
+    strike = kill(trial, trial.moment(reference, after="generate "))
     for _ in range(trial.chance.choice([1, 2, 3])):
         if trial.chance.random() < 0.3:
-            number = trial.chance.choice(reference.moments("open ", after="generate"))
+            number = trial.chance.choice(reference.moments("open ", after="generate "))
             strike = Strike("tear", number, "", str(trial.chance.randrange(5000)))
         ended = trial.train(setting, strike)
         trial.check_stopped(reference)
@@ -113,7 +113,8 @@ def stop_by_signal(trial: Trial) -> None:
     reference = trial.reference(setting)
     names = SIGNALS[trial.number % len(SIGNALS)]
     number = signal.Signals[names.split()[0]]
-    moment = trial.moment(reference, after="batch")
+    # Now and then before training has begun.
+    moment = trial.moment(reference, after=trial.chance.choice(["batch ", "batch ", "batch ", "/demo"]))
     strikes = [Strike("signal", moment, "", names.split()[0])]
     if " " in names:
         strikes.append(Strike("signal", moment + trial.chance.randrange(1, 30), "", names.split()[1]))

@@ -37,6 +37,9 @@ ROOT = Path(__file__).parents[2]
 def load_everything() -> None:
     """Import what a run imports, once for all children."""
     os.environ.update(ENVIRONMENT)
+    # In the background of a script, or behind nohup, these are ignored, and so they would be in every child.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     for name in (
         "torch", "transformers.trainer", "transformers.models.qwen2.modeling_qwen2", "peft", "bitsandbytes", "pandas",
         "seaborn", "matplotlib.backends.backend_agg", "hydra.main", "tensorboard", "torch.utils.tensorboard",
