@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -151,11 +152,18 @@ def differences(reference: Any, found: Any, place: str = "") -> list[str]:
     return [] if reference == found else [f"{place}: {str(reference)[:120]} -> {str(found)[:120]}"]
 
 
-def check_beginning(whole: Path, part: Path) -> None:
-    """Check that the lines of a growing file are the first ones of the undisturbed file, measured figures left out."""
+def check_beginning(whole: Path, part: Path, steps: float = math.inf) -> None:
+    """Check that the lines of a growing file are the first ones of the undisturbed file, measured figures left out.
+
+    Args:
+        whole: The undisturbed file.
+        part: The file to check; nothing is wrong where there is none.
+        steps: Lines of later steps are not looked at.
+    """
     if not part.is_file():
         return
     lines = [_without_measured(json.loads(line)) for line in part.read_bytes().split(b"\n")[:-1]]
+    lines = [line for line in lines if line.get("step", 0) <= steps]
     expected = [_without_measured(json.loads(line)) for line in whole.read_bytes().split(b"\n")[:-1]]
     expect(len(lines) <= len(expected), DIFFERENT, f"{part.name}: {len(lines)} lines, {len(expected)} undisturbed")
     found = differences(expected[: len(lines)], lines, part.name)

@@ -18,7 +18,9 @@ def kill_at_step(trial: Trial) -> None:
     """F1: kill -9 at a random step, in a random write or at a random moment, up to three times."""
     setting = trial.setting()
     reference = trial.reference(setting)
-    strike = kill(trial, trial.moment(reference, after="batch ", before="update "))
+    # Most events of a training are writes of checkpoints; the steps between them count as much.
+    event = trial.chance.choice(["step ", "update ", ""])
+    strike = kill(trial, trial.moment(reference, event, after="batch ", before="update "))
     for _ in range(trial.chance.choice([1, 1, 2, 3])):
         if trial.chance.random() < 0.4:
             ended = trial.train(setting, kill_after=trial.chance.uniform(0.1, 1.0) * reference.seconds)
@@ -113,8 +115,9 @@ def stop_by_signal(trial: Trial) -> None:
     reference = trial.reference(setting)
     names = SIGNALS[trial.number % len(SIGNALS)]
     number = signal.Signals[names.split()[0]]
-    # Now and then before training has begun.
-    moment = trial.moment(reference, after=trial.chance.choice(["batch ", "batch ", "batch ", "/demo"]))
+    # In a step, where nothing else asks for a checkpoint, or anywhere, now and then before training has begun.
+    event, after = trial.chance.choice([("step ", ""), ("update ", ""), ("", "batch "), ("", "/demo")])
+    moment = trial.moment(reference, event, after=after)
     strikes = [Strike("signal", moment, "", names.split()[0])]
     if " " in names:
         strikes.append(Strike("signal", moment + trial.chance.randrange(1, 30), "", names.split()[1]))

@@ -33,7 +33,8 @@ def spoil_losses(trial: Trial) -> None:
     event = "^batch" if loss == "masked" else trial.chance.choice(["^step", "^step", "^update"])
     count = trial.chance.randint(1, len(reference.moments(event[1:] + " ")))
     ended = trial.train(setting, Strike("mask" if loss == "masked" else "spoil", count, event, loss))
-    run = trial.check_stopped(reference)
+    checks.check_whole(trial.outputs)
+    run = checks.the_run(trial.outputs)
     assert run is not None
     record = checks.read_record(run)
     expect(ended.code == 1, DISHONEST, f"exit code {ended.code} instead of 1: {ended.errors[-600:]}")
@@ -41,8 +42,10 @@ def spoil_losses(trial: Trial) -> None:
     expect(record.failure is not None and record.failure.final, DISHONEST, f"tried again: {record.failure}")
     expect("loss became" in ended.errors, DISHONEST, f"the message does not say it: {ended.errors[-600:]}")
     kinds = [each.kind for each in ended.journal]
-    later = kinds[kinds.index("strike") :].count("update")
+    taken = kinds[: kinds.index("strike")].count("update")
+    later = kinds.count("update") - taken
     expect(later <= logged, DISHONEST, f"{later} more steps were taken, train.logging_steps={logged}")
+    checks.check_beginning(reference.run.metrics_path, run.metrics_path, taken)
     check_finite(run)
     trial.check_kept(ended, run)
     trial.go_on(setting, reference)
