@@ -1,6 +1,7 @@
 """Reading back what a run left: whole and well-formed, or refused with the place and the value."""
 
 import json
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,11 +21,11 @@ def read_record(path: Path) -> Record:
     """Read a `record.json`.
 
     Raises:
-        DataError: the file is torn, of another schema, or holds a value of the wrong type; says where.
+        DataError: the file is torn, of another schema, or holds a value of the wrong type or size; says where.
     """
     try:
         text = path.read_bytes()
-        content = json.loads(text, parse_constant=_no_constant)
+        content = json.loads(text, parse_constant=_no_constant, parse_int=_int64, parse_float=_finite)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
     except (ValueError, RecursionError) as error:
@@ -46,6 +47,20 @@ def read_record(path: Path) -> Record:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number of JSON")
+
+
+def _int64(digits: str) -> int:
+    # What a table's integer column can hold; a count beyond it was never written by this package.
+    if len(digits) > 20 or not -(2**63) <= int(digits) < 2**63:
+        raise ValueError(f"{digits[:24]}… is too large a number")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits[:24]} is too large a number")
+    return number
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
