@@ -59,14 +59,18 @@ def run_experiment(config: Config) -> Record:
 
 def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits, stop: StopRequest) -> Record:
     # Imported here, so that bad input is refused before torch is loaded.
-    from medqa_finetune.data.encode import EncodedSet, Encoder
+    from medqa_finetune.data.encode import Encoder
+    from medqa_finetune.data.encoded import encode_once
+    from medqa_finetune.model.allocator import keep_freed_memory
     from medqa_finetune.model.load import choose_device, load_model, set_threads
     from medqa_finetune.model.methods import restore_trained
     from medqa_finetune.record.environment import describe_environment
     from medqa_finetune.training.checkpoints import Checkpoints
     from medqa_finetune.training.curves import draw_curves
     from medqa_finetune.training.fit import Keeping, TrainingSets, fit
+    from medqa_finetune.training.fitting import settle
 
+    keep_freed_memory()
     set_threads(config.threads)
     device = choose_device(config.precision)
     record = run.update(environment=describe_environment(device.name, device.precision))
@@ -78,7 +82,9 @@ def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits,
     if trained_before(run, record):
         restore_trained(loaded.model, run.adapter_path, config.method)
     elif config.method.trains != "nothing":
-        sets = TrainingSets(EncodedSet(encoder.encode(splits.train)), EncodedSet(encoder.encode(splits.validation)))
+        config = settle(config, loaded, run)
+        cache = Path(config.outputs) / CACHE_NAME
+        sets = TrainingSets(*(encode_once(encoder, part, cache) for part in (splits.train, splits.validation)))
         trained = fit(loaded, sets, config, run, Keeping(Checkpoints(run.checkpoints_path, record.identity), stop))
         write_bytes(run.curves_path, draw_curves(run.read_metrics(), config.run_name))
         run.update(status="trained", train=trained, files=run.stamps("adapter"))
@@ -95,8 +101,10 @@ def _examine(
     from medqa_finetune.evaluation.answers import read_answers
     from medqa_finetune.evaluation.generate import generate_answers
     from medqa_finetune.evaluation.score import score_answers
+    from medqa_finetune.model.methods import for_inference
 
-    generated = generate_answers(loaded.model, encoder, questions, config.evaluate, run)
+    model = for_inference(loaded.model, config.method)
+    generated = generate_answers(model, encoder, questions, config.evaluate, run)
     answers = read_answers(run.predictions_path)
     if sorted(answer.id for answer in answers) != sorted(pair.id for pair in questions):
         raise RunError(f"{run.predictions_path}: {len(answers)} answers for {len(questions)} questions.")

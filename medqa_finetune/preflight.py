@@ -4,6 +4,7 @@ Started as a module, it examines what it reads from standard input, so that a la
 """
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -28,6 +29,7 @@ from medqa_finetune.model.estimate import (
     run_bytes,
     training_memory,
 )
+from medqa_finetune.model.fitting import resolve_auto
 from medqa_finetune.model.locate import locate_model
 from medqa_finetune.record.files import existing_part
 from medqa_finetune.record.run_dir import RunDir
@@ -227,6 +229,7 @@ def warn_about_memory(runs: Iterable[tuple[Config, ModelSize | None]], machine: 
     dearest: dict[tuple[str, str], tuple[Config, Memory]] = {}
     for config, size in runs:
         if size is not None and config.method.trains != "nothing":
+            config = dataclasses.replace(config, train=resolve_auto(config, size, machine))  # noqa: PLW2901
             memory = training_memory(size, config, machine)
             key = (config.method.name, config.model.title)
             if key not in dearest or dearest[key][1].total < memory.total:

@@ -9,9 +9,10 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from medqa_finetune.config.command_line import quoted, run_door, wants_help
+from medqa_finetune.config.command_line import run_door, wants_help
 from medqa_finetune.config.options import conf_folder
-from medqa_finetune.errors import EXIT_DONE, ConfigError, MedQAError
+from medqa_finetune.errors import EXIT_DONE, MedQAError
+from medqa_finetune.matrix.composing import compose_and_call
 from medqa_finetune.stopping import LAUNCHER_VARIABLE, stop_with_parent
 
 if TYPE_CHECKING:
@@ -47,44 +48,11 @@ def train(arguments: list[str]) -> int:
         return EXIT_DONE
     if LAUNCHER_VARIABLE in os.environ:
         stop_with_parent()
-    # Hydra reads the process's arguments itself, and takes `-m` between two overrides for an error.
-    sys.argv[1:] = sorted(map(quoted, arguments), key=lambda argument: argument not in ("-m", "--multirun"))
-    _compose_and_run()
-    return EXIT_DONE
-
-
-def _compose_and_run() -> None:
-    # Imported here, so that --help answers at once.
-    import hydra
-
-    from medqa_finetune.config.compose import COMPOSITION_ERRORS, CONFIG_NAME, register_schema
-    from medqa_finetune.config.explain import explain
-    from medqa_finetune.matrix.launcher import register_matrix
-
     errors: list[MedQAError] = []
-    started: list[DictConfig] = []
-
-    def run_one(composed: "DictConfig") -> None:
-        started.append(composed)
-        _run_one(composed, errors)
-
-    register_schema()
-    register_matrix()
-    # Hydra would print a traceback or its own text and exit with 1; errors are ours to report.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
-        hydra.main(config_path=str(conf_folder()), config_name=CONFIG_NAME, version_base="1.3")(run_one)()
-    except COMPOSITION_ERRORS as error:
-        if started:
-            raise
-        raise ConfigError(explain(error)) from None
-    except OSError as error:
-        if started or error.errno is not None:
-            raise
-        # Hydra's own, of a file that holds a number or a text.
-        raise ConfigError(f"a configuration file is no mapping of keys to values ({error}).") from None
+    compose_and_call(lambda composed: _run_one(composed, errors), arguments)
     if errors:
         raise errors[0]
+    return EXIT_DONE
 
 
 def _run_one(composed: "DictConfig", errors: list[MedQAError]) -> None:

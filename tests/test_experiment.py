@@ -107,7 +107,9 @@ def test_what_was_not_measured_is_null_and_not_zero(run: RunDir) -> None:
     content = json.loads(run.record_path.read_bytes())
     assert content["train"]["peak_vram_bytes"] is None
     assert content["train"]["peak_vram_reserved_bytes"] is None
-    assert content["train"]["model_flops_utilization"] is None
+    assert content["train"]["datasheet_flops_per_second"] is None
+    assert content["train"]["model_flops_utilization"] > 0
+    assert content["fitted"] is None
     assert content["evaluation"]["peak_vram_bytes"] is None
 
 

@@ -25,8 +25,8 @@ FLOORS = (
 FLOOR_OF = {room: height for height, rooms in enumerate(reversed(FLOORS)) for room in rooms}
 # Rooms that start in a moment, since they load neither.
 HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
-LIGHT_ROOMS = ("train", "summarize", "experiment", "lifecycle", "preflight", "matrix", "report", "record", "config",
-               "errors", "log", "stopping")  # fmt: skip
+LIGHT_ROOMS = ("train", "plan", "summarize", "experiment", "lifecycle", "preflight", "matrix", "report", "record",
+               "config", "errors", "log", "stopping")  # fmt: skip
 HYDRA_ROOMS = {"train.py", "plan.py", "config/compose.py"}
 LINES_PER_FILE = 300
 LINES_PER_FUNCTION = 40
@@ -156,7 +156,9 @@ def test_nothing_builds_objects_that_a_configuration_names(source: Source) -> No
     assert not [each.module for each in source.imports() if each.module.startswith("hydra.utils")]
 
 
-@pytest.mark.parametrize("door", ["train", "evaluate", "summarize", "experiment", "preflight", "matrix.launcher"])
+@pytest.mark.parametrize(
+    "door", ["train", "plan", "evaluate", "summarize", "experiment", "preflight", "matrix.launcher"]
+)
 def test_a_door_opens_without_what_is_slow_to_load(door: str) -> None:
     code = f"import sys, {PACKAGE}.{door}; print([m for m in {[*HEAVY, 'pandas']} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

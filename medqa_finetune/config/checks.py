@@ -21,6 +21,8 @@ FOLDER_NAME = re.compile(r"[^\x00-\x1f/\\:*?\"<>|.][^\x00-\x1f/\\:*?\"<>|]*")
 FOLDER_NAME_BYTES = 200
 # Devices of Windows, whatever follows a first dot; endings that Windows drops; folders that no run is looked for in.
 RESERVED_NAME = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?|.*[. ]|summary|cache|.*\.old-.*", re.IGNORECASE)
+# What stands for a choice that depends on the machine.
+AUTO = "auto"
 # Seeds of numpy have 32 bits; no other whole number here comes near.
 LARGEST = 2**32 - 1
 
@@ -117,8 +119,14 @@ def corpus_faults(corpus: "CorpusConfig") -> Iterator[str]:
 
 
 def _train_faults(train: "TrainConfig") -> Iterator[str]:
-    for key in ("batch_size", "micro_batch", "max_length", "logging_steps", "validations"):
+    for key in ("batch_size", "max_length", "logging_steps", "validations"):
         yield from _at_least(f"train.{key}", getattr(train, key), 1)
+    if type(train.micro_batch) is int:  # true is an int to Python
+        yield from _at_least("train.micro_batch", train.micro_batch, 1)
+    elif train.micro_batch != AUTO:
+        yield f"train.micro_batch={train.micro_batch}: auto or a whole number of at least 1 is wanted."
+    if type(train.gradient_checkpointing) is not bool and train.gradient_checkpointing != AUTO:
+        yield f"train.gradient_checkpointing={train.gradient_checkpointing}: allowed are true, false, auto."
     if train.max_steps is not None:
         yield from _at_least("train.max_steps", train.max_steps, 1)
     yield from _at_least("train.warmup_steps_unmetered", train.warmup_steps_unmetered, 0)
@@ -129,16 +137,11 @@ def _train_faults(train: "TrainConfig") -> Iterator[str]:
     yield from _between("train.warmup_ratio", train.warmup_ratio, 0, 1)
     yield from _between("train.weight_decay", train.weight_decay, 0, 1)
     yield from _one_of("train.scheduler", train.scheduler, SCHEDULERS)
-    if train.micro_batch >= 1 and train.batch_size % train.micro_batch:
-        yield (
-            f"train.micro_batch={train.micro_batch}: must divide train.batch_size={train.batch_size}, "
-            "so that every optimizer step sees the same number of pairs."
-        )
 
 
 def _evaluate_faults(config: "Config") -> Iterator[str]:
     evaluate = config.evaluate
-    for key in ("batch_size", "max_new_tokens"):
+    for key in ("batch_size", "batch_tokens", "max_new_tokens"):
         yield from _at_least(f"evaluate.{key}", getattr(evaluate, key), 1)
     if evaluate.max_samples is not None:
         yield from _at_least("evaluate.max_samples", evaluate.max_samples, 1)

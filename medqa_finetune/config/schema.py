@@ -150,14 +150,18 @@ class TrainConfig:
         epochs: Passes over the training set; fractions are allowed.
         max_steps: Optimizer steps at most; null leaves it to `epochs`.
         batch_size: Pairs per optimizer step (the effective batch).
-        micro_batch: Pairs per forward pass; divides `batch_size`, the rest is accumulation.
+        packing: Lay pairs end to end, without padding; otherwise pad pairs of like length.
+        micro_batch: Pairs of `max_length` that one forward pass may hold, a bound on memory: packs hold
+            `micro_batch * max_length` tokens, however many pairs that is. What is left of `batch_size` is accumulated.
+            `auto` takes the largest divisor of `batch_size` that fits in memory.
         learning_rate: Peak, after warm-up.
         warmup_ratio: Share of the steps in which the learning rate rises, in [0, 1).
         scheduler: Name of a transformers learning-rate schedule.
         weight_decay: AdamW weight decay.
         max_gradient_norm: Gradients are clipped to this norm.
         max_length: Tokens per pair; what is longer is cut at the end and counted.
-        gradient_checkpointing: Trade about a third more compute for much less activation memory.
+        gradient_checkpointing: Trade about a third more compute for much less activation memory; `auto` does so where
+            too little fits without.
         logging_steps: Steps between two points of the training curves.
         validations: How often the validation loss is measured in a run, evenly spread; the last step is always one.
         warmup_steps_unmetered: First steps left out of the throughput (allocator and kernel warm-up).
@@ -168,14 +172,15 @@ class TrainConfig:
     epochs: float = 1.0
     max_steps: int | None = None
     batch_size: int = 16
-    micro_batch: int = 4
+    packing: bool = True
+    micro_batch: Any = 4
     learning_rate: float = 2e-4
     warmup_ratio: float = 0.03
     scheduler: str = "cosine"
     weight_decay: float = 0.0
     max_gradient_norm: float = 1.0
     max_length: int = 1024
-    gradient_checkpointing: bool = True
+    gradient_checkpointing: Any = True
     logging_steps: int = 10
     validations: int = 5
     warmup_steps_unmetered: int = 2
@@ -189,14 +194,17 @@ class EvaluateConfig:
 
     Attributes:
         max_samples: Test questions answered, the first of a fixed order; null answers all.
-        batch_size: Questions per generated batch.
+        batch_size: Questions answered at once at most.
+        batch_tokens: Tokens that a batch has room for, a bound on memory: questions of like length are answered at
+            once as long as their number times the longest, `max_new_tokens` added, stays within it; one at least.
         max_new_tokens: Tokens generated per answer at most.
         timeout_seconds: Seconds that one batch may take; answers not ended by then are cut off, marked and counted.
         metrics: Names of metrics (files in `evaluation/metrics/`).
     """
 
     max_samples: int | None = None
-    batch_size: int = 16
+    batch_size: int = 64
+    batch_tokens: int = 16384
     max_new_tokens: int = 512
     timeout_seconds: float = 1800.0
     metrics: list[str] = field(default_factory=lambda: ["rouge", "bleu", "perplexity"])

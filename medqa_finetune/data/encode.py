@@ -4,9 +4,13 @@ The loss is taken on the answer and the token that ends it, on nothing else. Tra
 so a model is asked exactly as it was trained.
 """
 
+import json
 import logging
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +19,7 @@ import numpy.typing as npt
 
 from medqa_finetune.data.pairs import Pair
 from medqa_finetune.errors import ModelError
+from medqa_finetune.record.files import sha256_of_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 IGNORED = -100  # torch's cross-entropy leaves this label out
 PAIRS_PER_CALL = 1000
+# Raise it with every change that alters the ids of the same pairs.
+ENCODING_VERSION = 1
 # A question may take this share of max_length; the rest is kept for the answer, so that no pair is without labels.
 QUESTION_SHARE = 0.75
 
@@ -56,17 +63,30 @@ class EncodedSet(Sequence[dict[str, list[int]]]):
     """
 
     def __init__(self, encoded: Iterable[Encoded]) -> None:
-        ids: list[npt.NDArray[np.int32]] = []
-        starts: list[int] = []
-        self.cut = 0
+        ids, ends, starts, cut = array("i"), array("q"), array("i"), 0
         for item in encoded:
-            ids.append(np.asarray(item.input_ids, dtype=np.int32))
+            ids.extend(item.input_ids)
+            ends.append(len(ids))
             starts.append(item.answer_start)
-            self.cut += item.cut
-        self._ids = np.concatenate(ids) if ids else np.zeros(0, np.int32)
-        self._ends = np.cumsum([len(part) for part in ids], dtype=np.int64)
-        self._starts = np.asarray(starts, dtype=np.int32)
-        self.tokens = len(self._ids)
+            cut += item.cut
+        self._fill(np.frombuffer(ids, np.int32), np.frombuffer(ends, np.int64), np.frombuffer(starts, np.int32), cut)
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> "EncodedSet":
+        """Return the set that `arrays()` was taken of."""
+        fresh = cls.__new__(cls)
+        fresh._fill(arrays["ids"], arrays["ends"], arrays["starts"], int(arrays["cut"]))
+        return fresh
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return what makes up the set: `ids` of all pairs, where each pair `ends`, `starts` of answers, and `cut`."""
+        return {"ids": self._ids, "ends": self._ends, "starts": self._starts, "cut": np.asarray(self.cut)}
+
+    def _fill(
+        self, ids: npt.NDArray[np.int32], ends: npt.NDArray[np.int64], starts: npt.NDArray[np.int32], cut: int
+    ) -> None:
+        self._ids, self._ends, self._starts, self.cut = ids, ends, starts, cut
+        self.tokens = len(ids)
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -117,11 +137,24 @@ class Encoder:
             for item in self._encode_chunk(chunk):
                 n, cut = n + 1, cut + item.cut
                 yield item
+        self.tell_cut(cut, n)
+
+    def tell_cut(self, cut: int, n: int) -> None:
+        """Say how many of `n` pairs were cut, if any were."""
         if cut:
             logger.warning(
                 "%s of %s pairs are longer than train.max_length=%s and are cut at the end.",
                 f"{cut:,}", f"{n:,}", self.max_length,
             )  # fmt: skip
+
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """A hash of all that decides the ids of a pair; None for a tokenizer that cannot be written as a text."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return None
+        parts = [ENCODING_VERSION, version("transformers"), version("tokenizers"), self.max_length]
+        return sha256_of_text(json.dumps([*parts, str(self.tokenizer.chat_template), backend.to_str()]))
 
     def prompts(self, questions: Sequence[str]) -> list[list[int]]:
         """Return the ids of each question up to where the answer begins, with room left for an answer."""
@@ -161,7 +194,8 @@ class Encoder:
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         # Long texts are cut by us and counted; the tokenizer's own warning about them would be noise.
-        return list(self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
+        encoded = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
+        return list(encoded["input_ids"])
 
     def _find_end(self) -> list[int]:
         """Return the ids that end an answer: what the template puts between the answer and its first special token."""

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
@@ -12,7 +13,7 @@ from medqa_finetune.data.pairs import Pair
 from medqa_finetune.data.splits import PairKeys, Rows, key_of, normalised_question
 from medqa_finetune.data.tables import SCHEMA
 
-WRITE_PAIRS = 4096
+WRITE_PAIRS = 16_384
 STORE_SCHEMA = pa.schema([*SCHEMA, pa.field("normalised", pa.large_string())])
 
 
@@ -29,7 +30,7 @@ class PairStore:
         self._writer = pa.ipc.new_file(self._sink, STORE_SCHEMA)
         self._waiting: list[tuple[str, str, str, str]] = []
         self._question, self._pair, self._answer = array("Q"), array("Q"), array("Q")
-        self._table: pa.Table | None = None
+        self._batches: list[pa.RecordBatch] | None = None
 
     def __enter__(self) -> "PairStore":
         return self
@@ -38,7 +39,7 @@ class PairStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close()
-        self._table = None
+        self._batches = None
 
     def add(self, pair: Pair, seed: int) -> None:
         """Take a pair; `seed` keys the hash by which questions are ordered."""
@@ -54,9 +55,8 @@ class PairStore:
         """End the writing and return the hashes of all pairs, in the order they came."""
         self._write()
         self._close()
-        with pa.memory_map(str(self._path)) as source:
-            # One chunk, or every `take` would join all chunks anew.
-            self._table = pa.ipc.open_file(source).read_all().combine_chunks()
+        reader = pa.ipc.open_file(pa.memory_map(str(self._path)))
+        self._batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
         return PairKeys(*(np.frombuffer(keys, np.uint64) for keys in (self._question, self._pair, self._answer)))
 
     def normalised(self, rows: Rows) -> Sequence[str]:
@@ -69,9 +69,19 @@ class PairStore:
         return self._rows(rows, SCHEMA.names).combine_chunks().to_batches()[0]
 
     def _rows(self, rows: Rows, columns: list[str]) -> pa.Table:
-        if self._table is None:
+        if self._batches is None:
             raise RuntimeError("PairStore.finish() comes before its texts are asked for")
-        return self._table.select(columns).take(pa.array(rows))
+        # From each batch what it has of them, then into the order asked for: Arrow's own `take` from several batches
+        # would join all of them in memory first.
+        order = np.argsort(rows, kind="stable")
+        bounds = np.searchsorted(rows[order], np.arange(len(self._batches) + 1) * WRITE_PAIRS)
+        parts = [
+            batch.select(columns).take(pa.array(rows[order[low:high]] - number * WRITE_PAIRS))
+            for number, (batch, (low, high)) in enumerate(zip(self._batches, pairwise(bounds), strict=True))
+            if low < high
+        ]
+        fields = [STORE_SCHEMA.field(column) for column in columns]
+        return pa.Table.from_batches(parts, pa.schema(fields)).combine_chunks().take(pa.array(np.argsort(order)))
 
     def _write(self) -> None:
         if self._waiting:

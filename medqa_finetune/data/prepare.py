@@ -120,7 +120,7 @@ def prepare(corpus: CorpusConfig, rules: SplitRules, cache: Path, progress: Prog
     key = cache_key(corpus, rules, corpus_hash)
     folder = cache / f"corpus-{key[:16]}"
     try:
-        with _locked(cache / f".{folder.name}.lock"):
+        with locked(cache / f".{folder.name}.lock"):
             sweep(cache, folder.name)
             fault = cache_fault(folder, key)
             if fault and folder.exists():
@@ -226,7 +226,7 @@ def _tell_rejects(folder: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold a lock file in a folder that is made for it; neither stays behind where the block fails at first use."""
     made = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -234,7 +234,7 @@ def _locked(path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        logger.info("Another process is preparing this corpus; waiting for it.")
+        logger.info("Another process is preparing this data; waiting for it.")
         lock.acquire()
     try:
         yield

@@ -108,9 +108,12 @@ class _Questions:
 
     def all_rows(self, questions: Rows) -> Rows:
         """Return all pairs of the questions, those of one question beside each other."""
-        if not len(questions):
-            return np.empty(0, np.int64)
-        return np.concatenate([self._rows[self._starts[q] : self._ends[q]] for q in questions])
+        starts = self._starts[questions]
+        lengths = self._ends[questions] - starts
+        # Places count on within a question, and go to the start of the next one where it ends.
+        jumps = starts - (np.cumsum(lengths) - lengths)
+        rows: Rows = self._rows[np.repeat(jumps, lengths) + np.arange(lengths.sum())]
+        return rows
 
     def n_rows(self, questions: Rows) -> int:
         """Return how many pairs the questions have."""
@@ -118,11 +121,11 @@ class _Questions:
 
     def near(self, questions: Rows, index: HeldOutIndex) -> npt.NDArray[np.bool_]:
         """Say of each question whether it is a near-duplicate of a held-out one."""
-        found = [
-            index.near(self._texts(self.first_rows(questions[start : start + BLOCK_QUESTIONS])))
-            for start in range(0, len(questions), BLOCK_QUESTIONS)
-        ]
-        return np.array([flag for block in found for flag in block], dtype=np.bool_)
+        found = np.zeros(len(questions), dtype=np.bool_)
+        for start in range(0, len(questions), BLOCK_QUESTIONS):
+            block = slice(start, start + BLOCK_QUESTIONS)
+            found[block] = index.near(self._texts(self.first_rows(questions[block])))
+        return found
 
     def index(self, questions: Rows, threshold: float) -> HeldOutIndex:
         """Return an index over the questions, to find near-duplicates of them."""

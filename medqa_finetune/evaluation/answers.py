@@ -12,6 +12,8 @@ from medqa_finetune.errors import DataError
 PREDICTION_KEYS = ("prediction", "hyp")
 KEYS_SHOWN = 12
 REFERENCE_KEYS = ("reference", "references", "refs")
+# Whole numbers beyond fit neither a table's column nor, at some size, a float.
+LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +193,7 @@ def _optional(row: dict[str, Any], key: str, kind: type[Any], where: str) -> Any
     if value is None or (kind is bool and isinstance(value, bool)):
         return value
     if kind is not bool and not isinstance(value, bool):
-        if isinstance(value, int) and value >= 0:
+        if isinstance(value, int) and 0 <= value <= LARGEST:
             return kind(value)
         if kind is float and isinstance(value, float) and math.isfinite(value) and value >= 0:
             return value

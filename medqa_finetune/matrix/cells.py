@@ -1,6 +1,7 @@
 """A cell of the matrix: one experiment that was asked for, checked and named before anything runs."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from omegaconf import DictConfig
 
 from medqa_finetune.config.compose import check_chosen_files, compose_defaults, to_config
 from medqa_finetune.config.identity import Fingerprints, identity_of, run_name, settings_of
-from medqa_finetune.config.schema import Config
+from medqa_finetune.config.schema import Config, ModelConfig
 from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.model.locate import fingerprint_model, locate_model
@@ -40,15 +41,26 @@ class Cell:
         return identity_of(settings_of(self.config, self.fingerprints))
 
 
-def make_cell(composed: DictConfig, hydra_config: Any, overrides: tuple[str, ...] = ()) -> Cell:
-    """Check what Hydra composed and name the run; `hydra_config` is Hydra's own node of the same composition.
+def make_cell(
+    composed: DictConfig,
+    hydra_config: Any,
+    overrides: tuple[str, ...] = (),
+    locate: Callable[[ModelConfig], Path] = locate_model,
+) -> Cell:
+    """Check what Hydra composed and name the run.
+
+    Args:
+        composed: The configuration.
+        hydra_config: Hydra's own node of the same composition.
+        overrides: What was typed for it.
+        locate: Finds the model's folder.
 
     Raises:
         MedQAError: a setting is impossible, or the corpus or model is not there.
     """
     check_chosen_files(hydra_config)
     config = to_config(composed)
-    folder = locate_model(config.model)
+    folder = locate(config.model)
     fingerprints = Fingerprints(corpus_sha256(config.corpus), fingerprint_model(folder))
     choices = hydra_config.runtime.choices
     defaults = compose_defaults(choices, hydra_config.job.config_name)

@@ -67,6 +67,13 @@ class MatrixSweeperConfig:
     params: dict[str, str] | None = None
 
 
+@dataclasses.dataclass
+class CallingSweeperConfig(MatrixSweeperConfig):
+    """`hydra/sweeper=calling`: the same product, composed and nothing more."""
+
+    _target_: str = f"{PLUGIN_MODULE}.CallingSweeper"
+
+
 def register_matrix() -> None:
     """Make launcher and sweeper known to Hydra; to be called before Hydra starts.
 
@@ -79,6 +86,7 @@ def register_matrix() -> None:
     store = ConfigStore.instance()
     store.store(group="hydra/launcher", name="local", node=LocalLauncherConfig)
     store.store(group="hydra/sweeper", name="matrix", node=MatrixSweeperConfig)
+    store.store(group="hydra/sweeper", name="calling", node=CallingSweeperConfig)
 
 
 class LocalLauncher(Launcher):

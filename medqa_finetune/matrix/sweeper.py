@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
@@ -80,11 +81,41 @@ class MatrixSweeper(Sweeper):
         return list(itertools.product(*values.values()))
 
     def _compose(self, overrides: tuple[str, ...]) -> Cell:
+        try:
+            composed = self._load(overrides)
+            return make_cell(composed, composed.hydra, overrides)
+        except COMPOSITION_ERRORS as error:
+            raise ConfigError(explain(error)) from None
+
+    def _load(self, overrides: tuple[str, ...]) -> DictConfig:
         assert self.hydra_context is not None, "setup() comes first"  # noqa: S101
         assert self.config is not None, "setup() comes first"  # noqa: S101
+        return self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+
+
+class CallingSweeper(MatrixSweeper):
+    """Composes every cell of the same product and calls the task with it, in this process; nothing is launched."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Remember what Hydra composes with, and the task."""
+        self.hydra_context = hydra_context
+        self.config = config
+        self._task = task_function
+
+    def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
+        """Call the task with every cell.
+
+        Raises:
+            ConfigError: with the faults of all cells.
+        """
+        check_all(self._asked_for(arguments), self._call)
+        return []
+
+    def _call(self, overrides: tuple[str, ...]) -> None:
         try:
-            composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-            return make_cell(composed, composed.hydra, overrides)
+            composed = self._load(overrides)
+            HydraConfig.instance().set_config(composed)
+            self._task(composed)
         except COMPOSITION_ERRORS as error:
             raise ConfigError(explain(error)) from None
 

@@ -1,17 +1,26 @@
 """Attention for pairs laid end to end in one row: each by itself, so that cost grows with the pairs' own lengths."""
 
-import logging
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from medqa_finetune.errors import ModelError
+
 NAME = "medqa_per_pair"
 
-log = logging.getLogger(__name__)
+# What our one call needs of torch's kernel. That of 2.13 takes it; older ones are left aside.
+HAS_VARLEN = {"window_size", "enable_gqa", "scale"} <= set(inspect.signature(varlen_attn).parameters)
+# Flash attention needs tensor cores of this generation (Ampere), and half precision.
+FLASH_CAPABILITY = (8, 0)
+# Lengths of the pairs on which packing is tried, and how far their states may be apart, as a share of their norm.
+TRIAL_LENGTHS = (9, 14)
+TRIAL_TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.05}
 
 
 def attend_per_pair(
@@ -22,29 +31,55 @@ def attend_per_pair(
     attention_mask: None,
     *,
     pair_lengths: list[int],
-    dropout: float = 0.0,
+    pair_bounds: torch.Tensor,
     scaling: float | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Run torch's causal attention on each pair of a row by itself.
+    """Run torch's causal attention on each pair of a row by itself: in one kernel where there is one, or one by one.
 
     Args:
         module: The attention layer.
         query: Of shape (1, heads, tokens, width); `key` and `value` likewise, with as many or fewer heads.
         attention_mask: None; the lengths say it all.
         pair_lengths: Tokens of each pair, in order; they add up to `tokens`.
-        dropout: Probability of dropping an attention weight.
+        pair_bounds: The same as running sums from 0, int32, of shape (pairs + 1,).
         scaling: Factor of the scores; None for 1 / sqrt(width).
+        options: `dropout`, the probability of dropping an attention weight, and `sliding_window`, how many tokens one
+            may see: no pair may be longer. Others are not used.
 
     Returns:
         The attended values, of shape (1, tokens, heads, width), and no weights.
+
+    Raises:
+        ModelError: a pair is longer than the sliding window.
     """
+    sliding_window, dropout = options.get("sliding_window"), options.get("dropout", 0.0)
+    if sliding_window is not None and max(pair_lengths) > sliding_window:
+        raise ModelError(
+            f"train.packing=true: a pair of {max(pair_lengths)} tokens is longer than this model's sliding window of "
+            f"{sliding_window}. Give train.max_length={sliding_window}, or train.packing=false."
+        )
+    if dropout == 0 and _can_flash(query):
+        rows = [states[0].transpose(0, 1) for states in (query, key, value)]
+        longest = max(pair_lengths)
+        together: Any = varlen_attn(
+            rows[0], rows[1], rows[2], pair_bounds, pair_bounds, longest, longest,
+            scale=scaling, window_size=(-1, 0), enable_gqa=True,
+        )  # fmt: skip
+        return together[None], None
     parts = zip(*(torch.split(states, pair_lengths, dim=2) for states in (query, key, value)), strict=True)
     attended = [
         sdpa_attention_forward(module, part[0], part[1], part[2], None, dropout, scaling, is_causal=True)[0]
         for part in parts
     ]
     return torch.cat(attended, dim=1), None
+
+
+def _can_flash(query: torch.Tensor) -> bool:
+    """Say whether torch's variable-length flash attention takes this: GPU, precision, and heads of 256 at most."""
+    if not (HAS_VARLEN and query.is_cuda and query.dtype in (torch.float16, torch.bfloat16)):
+        return False
+    return query.shape[-1] <= 256 and torch.cuda.get_device_capability(query.device) >= FLASH_CAPABILITY
 
 
 def _no_mask(*arguments: Any, **options: Any) -> None:
@@ -57,19 +92,52 @@ AttentionMaskInterface.register(NAME, _no_mask)
 
 @contextmanager
 def attention_per_pair(model: Any) -> Iterator[None]:
-    """Let a model, with adapters or without, attend per pair while the block runs; batches must bring `pair_lengths`.
+    """Let a model, with adapters or without, attend per pair while the block runs.
 
-    An architecture that cannot take another attention keeps its own, which builds a block mask from the position ids:
-    the same result, at a cost that grows with the square of the row.
+    Batches must bring `pair_lengths` and `pair_bounds`. It is tried first: an architecture may take no other attention,
+    or carry something from pair to pair beside attention, as recurrent layers do.
+
+    Raises:
+        ModelError: pairs laid end to end come out otherwise than alone.
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    before = base.config._attn_implementation
     if not base._can_set_attn_implementation():
-        log.warning("%s takes no other attention: training with a block mask, slower.", type(base).__name__)
-        yield
-        return
+        raise _cannot_pack(base, "it takes no attention but its own")
+    alone = torch.cat([_states(model, [length]) for length in TRIAL_LENGTHS])
+    before = base.config._attn_implementation
     base.set_attn_implementation(NAME)
     try:
+        _compare(base, alone, _states(model, list(TRIAL_LENGTHS), packed=True))
         yield
     finally:
         base.set_attn_implementation(before)
+
+
+@torch.no_grad()
+def _states(model: Any, lengths: list[int], *, packed: bool = False) -> torch.Tensor:
+    """Return the logits of made-up pairs, of shape (tokens, vocabulary); no randomness is used up."""
+    places = torch.tensor([[place for length in lengths for place in range(length)]], device=model.device)
+    # Any tokens will do, as long as a place has the same one in every row.
+    ids = places + torch.tensor([[length for length in lengths for _ in range(length)]], device=model.device)
+    bounds = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()], dtype=torch.int32, device=model.device)
+    told = {"pair_lengths": lengths, "pair_bounds": bounds} if packed else {}
+    was_training = model.training
+    try:
+        logits: torch.Tensor = model.eval()(input_ids=ids, position_ids=places, use_cache=False, **told).logits[0]
+        return logits
+    finally:
+        model.train(was_training)
+
+
+def _compare(base: Any, alone: torch.Tensor, together: torch.Tensor) -> None:
+    apart = ((together.float() - alone.float()).norm() / alone.float().norm()).item()
+    # Weights that are no numbers pass: training itself says more about them.
+    if apart > TRIAL_TOLERANCE[together.dtype]:
+        raise _cannot_pack(base, f"pairs laid end to end come out {apart:.0%} otherwise than alone")
+
+
+def _cannot_pack(base: Any, reason: str) -> ModelError:
+    return ModelError(
+        f"train.packing=true: {type(base).__name__} cannot be trained on packs ({reason}). Give train.packing=false, "
+        "which pads pairs of like length instead."
+    )

@@ -1,13 +1,15 @@
 """How much memory and disk a method takes with a model, reckoned from the model's files, before anything is loaded.
 
-Counts of weights are exact for dense decoder models. Memory is reckoned for the worst case: every pair of a micro-batch
-is `train.max_length` tokens of answer.
+Counts of weights are exact for dense decoder models. Memory is reckoned for the worst case: a forward pass holds
+`train.micro_batch` times `train.max_length` tokens, all of them answer.
 """
 
+import math
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from medqa_finetune.config.schema import Config, MethodConfig
 from medqa_finetune.model.files import read_config, read_tensors, weight_files
@@ -28,8 +30,13 @@ AVERAGE_BYTES, AVERAGE_BYTES_8BIT = 4.0, 1 + 4 / 256
 KEPT_FOR_BACKWARD = {2: 2.25, 4: 1.75}
 # fp32 numbers alive at once per logit: its log-probability, the gradient of that, and the gradient of the logit.
 LOGIT_BYTES = 3 * FP32
+# fp32 logits held at once, however many tokens a forward pass holds. With a vocabulary of 152k these are 441 positions,
+# enough to keep a GPU busy.
+LOGIT_BYTES_AT_ONCE = 2**28
 # What CUDA and its libraries take before the first tensor.
 CONTEXT_BYTES = 2**29
+# What a process that computes on the CPU holds beside tensors: Python, torch and the libraries around them.
+PROCESS_BYTES = 600 * 2**20
 # Position embeddings, in the models that learn them.
 POSITIONS = ("wpe", "embed_positions", "position_embeddings")
 WEIGHT = ".weight"
@@ -67,6 +74,7 @@ class ModelSize:
         matrices: (rows, columns) of every matrix, by the name of its module.
         embeddings: Names of those that are no linear layers of the body: token and position embeddings, and the head.
         layers: Number of transformer layers.
+        attention_width: Width of all heads together: of the queries, and of what attention puts out.
         vocabulary: Rows of the token embedding.
         hidden: Its columns.
         other_bytes: Size of the files that are no weights, the tokenizer's above all.
@@ -76,6 +84,7 @@ class ModelSize:
     matrices: dict[str, tuple[int, int]]
     embeddings: frozenset[str]
     layers: int
+    attention_width: int
     vocabulary: int
     hidden: int
     other_bytes: int
@@ -84,6 +93,12 @@ class ModelSize:
     def linear(self) -> dict[str, tuple[int, int]]:
         """The linear layers of the body: what is quantized, and what `all_linear` adapts."""
         return {name: shape for name, shape in self.matrices.items() if name not in self.embeddings}
+
+    @property
+    def key_width(self) -> int:
+        """Width of the keys of all heads together, or of the values: what a cache keeps of a token in each layer."""
+        keys = (rows for name, (rows, _) in self.matrices.items() if name.endswith("k_proj"))
+        return next(keys, self.attention_width)
 
     @property
     def linear_weights(self) -> int:
@@ -114,9 +129,26 @@ def read_size(folder: Path) -> ModelSize | None:
     Raises:
         ModelError: a file is missing or damaged.
     """
-    settings, tensors = read_config(folder), read_tensors(folder)
+    shapes = {name: tensor.shape for name, tensor in read_tensors(folder).items()}
+    weights = {path.name for path in weight_files(folder)}
+    return size_of_shapes(shapes, read_config(folder), _bytes_below(folder, weights))
+
+
+def _bytes_below(folder: Path, left_out: Collection[str] = ()) -> int:
+    return sum(p.stat().st_size for p in folder.iterdir() if p.is_file() and p.name not in left_out)
+
+
+def size_of_shapes(
+    shapes: Mapping[str, tuple[int, ...]], settings: dict[str, Any], other_bytes: int
+) -> ModelSize | None:
+    """Return the size of a model with weights of these shapes; None where there is no token embedding among them.
+
+    Args:
+        shapes: Of every weight, by name.
+        settings: The content of `config.json`.
+        other_bytes: Size of the files that are no weights.
+    """
     vocabulary = settings.get("vocab_size", _below(settings, "text_config").get("vocab_size"))
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
     matrices = {
         name.removesuffix(WEIGHT): (shape[0], shape[1])
         for name, shape in shapes.items()
@@ -127,18 +159,25 @@ def read_size(folder: Path) -> ModelSize | None:
         return None
     # Some files hold the head although it shares its weights with the embedding.
     is_copy = settings.get("tie_word_embeddings") is True and len(by_token) > 1
-    copied = tensors[by_token[-1] + WEIGHT].numbers if is_copy else 0
+    copied = math.prod(matrices[by_token[-1]]) if is_copy else 0
     numbers = [int(found[1]) for name in matrices if (found := re.search(r"\.(\d+)\.", name))]
-    weights = {path.name for path in weight_files(folder)}
     return ModelSize(
-        parameters=sum(tensor.numbers for tensor in tensors.values()) - copied,
+        parameters=sum(map(math.prod, shapes.values())) - copied,
         matrices=matrices,
         embeddings=frozenset([*by_token, *(name for name in matrices if name.split(".")[-1] in POSITIONS)]),
         layers=max(numbers, default=0) + 1,
+        attention_width=_attention_width(settings, matrices[by_token[0]][1]),
         vocabulary=int(vocabulary),
         hidden=matrices[by_token[0]][1],
-        other_bytes=sum(p.stat().st_size for p in folder.iterdir() if p.is_file() and p.name not in weights),
+        other_bytes=other_bytes,
     )
+
+
+def _attention_width(settings: dict[str, object], hidden: int) -> int:
+    """Return heads times their width, where a configuration says that it is not the width of the model."""
+    inner = _below(settings, "text_config") or settings
+    heads, width = inner.get("num_attention_heads"), inner.get("head_dim")
+    return heads * width if isinstance(heads, int) and isinstance(width, int) else hidden
 
 
 def _below(settings: dict[str, object], key: str) -> dict[str, object]:
@@ -152,20 +191,24 @@ def trainable_parameters(size: ModelSize, method: MethodConfig) -> int:
     An adapter of rank r has r rows and r columns for each matrix that it adapts, r * (rows + columns) weights
     (Hu et al. 2021, arXiv:2106.09685, section 4.1).
     """
-    if method.trains == "nothing":
-        return 0
     if method.trains == "all":
         return size.parameters
+    return int(method.rank) * sum(rows + columns for rows, columns in adapted_matrices(size, method).values())
+
+
+def adapted_matrices(size: ModelSize, method: MethodConfig) -> dict[str, tuple[int, int]]:
+    """Return the matrices that an adapter is put beside; none where the method has no adapter.
+
+    A name stands for what peft takes it for: a whole path, or the end of one.
+    """
+    if method.trains != "adapter":
+        return {}
     modules = method.target_modules
-    adapted = size.linear if modules == "all_linear" else _named(size.matrices, list(modules))
-    return int(method.rank) * sum(rows + columns for rows, columns in adapted.values())
-
-
-def _named(matrices: dict[str, tuple[int, int]], modules: list[str]) -> dict[str, tuple[int, int]]:
-    """Return the matrices that peft takes these names for: a whole path, or the end of one."""
+    if modules == "all_linear":
+        return size.linear
     return {
         name: shape
-        for name, shape in matrices.items()
+        for name, shape in size.matrices.items()
         if any(name == module or name.endswith(f".{module}") for module in modules)
     }
 
@@ -194,27 +237,55 @@ def run_bytes(size: ModelSize, config: Config, *, cuda: bool) -> int:
     )
 
 
-def training_memory(size: ModelSize, config: Config, machine: Machine) -> Memory:
-    """Return what training takes at its peak, if a micro-batch of the longest pairs comes up.
+def training_memory(size: ModelSize, config: Config, machine: Machine, tokens: int | None = None) -> Memory:
+    """Return what training takes at its peak.
 
     Gradient checkpointing keeps the input of every layer, and all of one layer at a time (Chen et al. 2016,
     arXiv:1604.06174).
+
+    Args:
+        size: Of the model.
+        config: Of the run.
+        machine: Where it runs.
+        tokens: What the largest forward pass holds; None for as much as it may.
     """
     cuda, method, train = machine.type == "cuda", config.method, config.train
-    width = FP32 if config.precision == "fp32" or (config.precision == "auto" and not cuda) else 2
+    width = product_bytes(config, machine)
     trained = trainable_parameters(size, method)
     optimizer = method.optimizer if cuda else method.optimizer_without_cuda
-    tokens = train.micro_batch * train.max_length
+    tokens = train.micro_batch * train.max_length if tokens is None else tokens
     whole = tokens * sum(map(sum, size.linear.values())) * width * KEPT_FOR_BACKWARD[width]
     inputs = tokens * size.hidden * size.layers * width
+    logits = min(tokens * size.vocabulary, LOGIT_BYTES_AT_ONCE // FP32)
     return Memory(
         weights=_weight_bytes(size, method, width) + (trained * FP32 if method.trains == "adapter" else 0),
         gradients=trained * FP32,
         optimizer=round(trained * optimizer_bytes_per_weight(optimizer)),
         activations=round(inputs + whole / size.layers if train.gradient_checkpointing else whole),
-        logits=tokens * size.vocabulary * LOGIT_BYTES,
+        logits=logits * LOGIT_BYTES,
         context=CONTEXT_BYTES if cuda else 0,
     )
+
+
+def answering_memory(size: ModelSize, config: Config, machine: Machine) -> Memory:
+    """Return what answering takes at its peak: the weights, and keys and values of the tokens that a batch may hold."""
+    width, evaluate = product_bytes(config, machine), config.evaluate
+    longest = config.train.max_length + evaluate.max_new_tokens
+    tokens = max(longest, min(evaluate.batch_tokens, evaluate.batch_size * longest))
+    adapter = trainable_parameters(size, config.method) * FP32 if config.method.trains == "adapter" else 0
+    return Memory(
+        weights=_weight_bytes(size, config.method, width) + adapter,
+        gradients=0,
+        optimizer=0,
+        activations=tokens * size.layers * 2 * size.key_width * width,
+        logits=evaluate.batch_size * size.vocabulary * LOGIT_BYTES,
+        context=CONTEXT_BYTES if machine.type == "cuda" else 0,
+    )
+
+
+def product_bytes(config: Config, machine: Machine) -> int:
+    """Return the bytes of a number in the precision that a run computes in."""
+    return FP32 if config.precision == "fp32" or (config.precision == "auto" and machine.type == "cpu") else 2
 
 
 def _weight_bytes(size: ModelSize, method: MethodConfig, width: int) -> int:

@@ -18,6 +18,7 @@ from transformers.utils.logging import disable_default_handler, disable_progress
 
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
+from medqa_finetune.model.estimate import ModelSize, read_size
 from medqa_finetune.model.methods import apply_method, count_parameters
 from medqa_finetune.record.schema import Parameters
 
@@ -43,12 +44,13 @@ class Device:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to train or answer, with what belongs to it."""
+    """A model ready to train or answer, with what belongs to it; `size` as its files give it, None if they do not."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     device: Device
     parameters: Parameters
+    size: ModelSize | None
 
 
 def choose_device(precision: str) -> Device:
@@ -89,7 +91,8 @@ def load_model(folder: Path, method: MethodConfig, device: Device, seed: int) ->
     total = count_parameters(base)
     set_seed(seed)
     model = apply_method(base, method)
-    return LoadedModel(model, tokenizer, device, Parameters(total, count_parameters(model, trainable_only=True)))
+    parameters = Parameters(total, count_parameters(model, trainable_only=True))
+    return LoadedModel(model, tokenizer, device, parameters, read_size(folder))
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

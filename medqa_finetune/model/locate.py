@@ -23,12 +23,41 @@ def locate_model(model: ModelConfig) -> Path:
         ModelError: there is no such folder, or a file in it is missing, damaged or cut short, or its weights are not
             safetensors.
     """
-    folder = _embedded(model.path) if model.path.startswith(EMBEDDED_PREFIX) else Path(model.path).expanduser()
-    if not folder.exists() and model.repository:
-        folder = _in_hub_cache(model) or folder
+    folder = _find(model)
     if not folder.is_dir():
         raise ModelError(_missing(model))
     _check_files(folder)
+    return folder
+
+
+def locate_architecture(model: ModelConfig) -> Path:
+    """Return the folder of a model of which `config.json` and the tokenizer are enough; weights may be missing.
+
+    Raises:
+        ModelError: these are not there, or damaged; or the weights are there and damaged.
+    """
+    folder = _find(model)
+    if has_weights(folder):
+        _check_files(folder)
+        return folder
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{_missing(model)}\nTo plan alone, config.json and the files of the tokenizer in that folder are enough."
+        )
+    read_config(folder)
+    check_tokenizer_files(folder)
+    return folder
+
+
+def has_weights(folder: Path) -> bool:
+    """Say whether there are files of weights in a model's folder, whole or not."""
+    return any(folder.glob("*.safetensors*"))
+
+
+def _find(model: ModelConfig) -> Path:
+    folder = _embedded(model.path) if model.path.startswith(EMBEDDED_PREFIX) else Path(model.path).expanduser()
+    if not folder.exists() and model.repository:
+        return _in_hub_cache(model) or folder
     return folder
 
 

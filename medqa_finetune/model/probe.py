@@ -16,9 +16,9 @@ from transformers.training_args import OptimizerNames
 
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
-from medqa_finetune.model.estimate import Machine
+from medqa_finetune.model.estimate import Machine, ModelSize, size_of_shapes
 from medqa_finetune.model.files import read_config
-from medqa_finetune.model.load import check_vocabulary, choose_device, load_tokenizer
+from medqa_finetune.model.load import DTYPES, Precision, check_vocabulary, choose_device, load_tokenizer
 from medqa_finetune.model.methods import apply_method
 
 # What says that no GPU is wanted, from people and from schedulers.
@@ -38,7 +38,7 @@ def probe(precisions: Collection[str], quantizations: Collection[str]) -> Machin
         ModelError: a GPU is there that torch cannot use, or the device has no such precision or quantization; all
             faults at once.
     """
-    machine = _find_machine()
+    machine = find_machine()
     faults = [
         *(_fault(choose_device, precision) for precision in precisions),
         *(_fault(try_quantization, name, machine.type) for name in quantizations if name != "none"),
@@ -57,7 +57,12 @@ def _fault(check: Callable[..., object], *arguments: str) -> str | None:
     return None
 
 
-def _find_machine() -> Machine:
+def find_machine() -> Machine:
+    """Return the device that runs compute on here, after it has computed.
+
+    Raises:
+        ModelError: a GPU is there that torch cannot use.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         usable = torch.cuda.is_available()
@@ -203,6 +208,25 @@ def build_skeleton(folder: Path) -> PreTrainedModel:
             f"{folder}: transformers cannot build model_type={settings.get('model_type')} by itself ({reason}). "
             "A causal language model that transformers knows is wanted."
         ) from None
+
+
+def architecture_size(folder: Path) -> ModelSize | None:
+    """Return a model's size by its `config.json` alone; None as `read_size` returns it.
+
+    Raises:
+        ModelError: transformers has no causal language model of this kind.
+    """
+    shapes = {name: tuple(weight.shape) for name, weight in build_skeleton(folder).named_parameters()}
+    other = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    return size_of_shapes(shapes, read_config(folder), other)
+
+
+def write_random_model(folder: Path, target: Path, precision: str) -> None:
+    """Write a model of the same architecture with random weights, and the same tokenizer, to another folder."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    shutil.copytree(folder, target, dirs_exist_ok=True)
+    built = cast(Any, AutoModelForCausalLM).from_config(config, dtype=DTYPES[cast(Precision, precision)])
+    built.save_pretrained(target)
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -72,6 +72,14 @@ class Parameters:
 
 
 @dataclass(frozen=True)
+class Fitted:
+    """What `auto` stood for: settings of `train` that were chosen by the memory of the machine."""
+
+    micro_batch: int
+    gradient_checkpointing: bool
+
+
+@dataclass(frozen=True)
 class TrainRecord:
     """What training did and cost.
 
@@ -83,6 +91,10 @@ class TrainRecord:
         seconds: Of the training loop: no loading, no validation, no saving.
         samples_per_second: Without warm-up steps.
         tokens_per_second: Without warm-up steps and padding.
+        flops: Floating-point operations of the model's own arithmetic, forwards and backwards (`model/flops.py`).
+        model_flops_utilization: These per second, without warm-up steps, over `matrix_flops_per_second`.
+        matrix_flops_per_second: What products of matrices reach on the device, measured in the run's precision.
+        datasheet_flops_per_second: What they should reach, as the device's maker says; None where that is not known.
         peak_vram_bytes: Most GPU memory held by tensors at once; None without CUDA.
         peak_vram_reserved_bytes: Most GPU memory held by the allocator at once; None without CUDA.
         peak_rss_bytes: Most resident memory of the run's own process.
@@ -101,9 +113,13 @@ class TrainRecord:
     truncated: int = 0
     batch_size: int | None = None
     micro_batch: int | None = None
+    gradient_checkpointing: bool | None = None
     samples_per_second: float | None = None
     tokens_per_second: float | None = None
+    flops: float | None = None
     model_flops_utilization: float | None = None
+    matrix_flops_per_second: float | None = None
+    datasheet_flops_per_second: float | None = None
     peak_vram_bytes: int | None = None
     peak_vram_reserved_bytes: int | None = None
     peak_rss_bytes: int | None = None
@@ -164,6 +180,7 @@ class Record:
 
     Attributes:
         process: Who works on it, or did last.
+        fitted: What `auto` stands for in this run, at every restart; None where nothing was left to be chosen.
         resumed_from: Steps of the checkpoints that training went on from, in order of time.
         files: What a finished run is made of, by path relative to its folder; written with the status `done`.
     """
@@ -180,6 +197,7 @@ class Record:
     failure: Failure | None = None
     data_manifest: DataManifest | None = None
     parameters: Parameters | None = None
+    fitted: Fitted | None = None
     train: TrainRecord | None = None
     evaluation: EvaluationRecord | None = None
     environment: Environment | None = None

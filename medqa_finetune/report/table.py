@@ -17,12 +17,13 @@ SCORES = ("rouge1", "rouge2", "rougeL", "bleu", "perplexity")
 COLUMNS = (
     "name", "status", "method", "data", "train_size", "model", "seed", *SCORES, "peak_vram_gib", "peak_rss_gib",
     "train_seconds", "train_samples_per_second", "train_tokens_per_second", "eval_samples_per_second",
-    "trainable_parameters", "n_test", "signature", "reason", "study", "corpus", "device", "test_sha256", "identity",
+    "trainable_parameters", "n_test", "signature", "model_flops_utilization", "reason", "study", "corpus", "device",
+    "test_sha256", "identity",
 )  # fmt: skip
 WHOLE_NUMBERS = ("train_size", "seed", "trainable_parameters", "n_test")
 NUMBERS = (
     *SCORES, "peak_vram_gib", "peak_rss_gib", "train_seconds", "train_samples_per_second", "train_tokens_per_second",
-    "eval_samples_per_second",
+    "eval_samples_per_second", "model_flops_utilization",
 )  # fmt: skip
 UNREADABLE = "unreadable"
 
@@ -142,6 +143,7 @@ def _costs(record: Record) -> dict[str, Any]:
             "train_seconds": train.seconds,
             "train_samples_per_second": train.samples_per_second,
             "train_tokens_per_second": train.tokens_per_second,
+            "model_flops_utilization": train.model_flops_utilization,
         }
     return costs
 

@@ -1,17 +1,22 @@
-"""Pairs end to end in one row, without padding, and the loss on their answers."""
+"""From the pairs of an optimizer step to what goes through the model: packs without padding, or padded groups."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 
 from medqa_finetune.data.encode import IGNORED, EncodedSet
+from medqa_finetune.training.meters import Work
+from medqa_finetune.training.pack import group_by_length, pack
 
+Item = dict[str, list[int]]
 Batch = dict[str, Any]
 
 
-class PairDataset(Dataset[dict[str, list[int]]]):
+class PairDataset(Dataset[Item]):
     """Encoded pairs, as torch's loader wants them."""
 
     def __init__(self, encoded: EncodedSet) -> None:
@@ -20,43 +25,96 @@ class PairDataset(Dataset[dict[str, list[int]]]):
     def __len__(self) -> int:
         return len(self._encoded)
 
-    def __getitem__(self, index: int) -> dict[str, list[int]]:
+    def __getitem__(self, index: int) -> Item:
         """Return `{"input_ids", "labels"}` of one pair."""
-        item: dict[str, list[int]] = self._encoded[index]
+        item: Item = self._encoded[index]
         return item
 
 
-def concatenate(items: Sequence[dict[str, list[int]]]) -> Batch:
-    """Return encoded pairs as one row, the collator of training and validation.
+@dataclass(frozen=True)
+class Collator:
+    """Turns the pairs of an optimizer step into the batches that go through the model one after another.
 
-    `position_ids` start anew with every pair, and `pair_lengths` tells the attention where pairs end
-    (`model/attention.py`), so that no pair sees another.
+    Attributes:
+        micro_batch: Pairs of `max_length` that one batch may hold.
+        max_length: Tokens of the longest pair.
+        packing: Lay pairs end to end, as many as the tokens of a batch allow; otherwise pad `micro_batch` of them.
+        pad: Token that fills up a padded batch.
+    """
+
+    micro_batch: int
+    max_length: int
+    packing: bool
+    pad: int
+
+    def __call__(self, items: Sequence[Item]) -> dict[str, Any]:
+        """Return `batches`, see `lay_end_to_end` and `fill_up`, and the `work` in them."""
+        lengths = [len(item["input_ids"]) for item in items]
+        if self.packing:
+            together = pack(lengths, self.micro_batch * self.max_length)
+            batches = [lay_end_to_end([items[pair] for pair in pairs]) for pairs in together]
+        else:
+            together = group_by_length(lengths, self.micro_batch)
+            batches = [fill_up([items[pair] for pair in pairs], self.pad) for pairs in together]
+        return {"batches": batches, "work": work_of(items)}
+
+
+def work_of(items: Sequence[Item]) -> Work:
+    """Count what is in the pairs of an optimizer step."""
+    lengths = [len(item["input_ids"]) for item in items]
+    return Work(
+        samples=len(items),
+        tokens=sum(lengths),
+        answer_tokens=sum(label != IGNORED for item in items for label in item["labels"][1:]),
+        squared_lengths=sum(length * length for length in lengths),
+    )
+
+
+def lay_end_to_end(items: Sequence[Item]) -> Batch:
+    """Return encoded pairs as one row, without padding.
+
+    `position_ids` start anew with every pair, and the attention is told where pairs end (`model/attention.py`), so that
+    no pair sees another.
 
     Returns:
-        `input_ids`, `position_ids`, `labels`: int64, of shape (1, tokens of all pairs); `pair_lengths`: list of int.
+        `input_ids`, `position_ids`: int64, of shape (1, tokens of all pairs); `pair_lengths`: list of int;
+        `pair_bounds`: int32, where pairs begin and the last one ends, of shape (pairs + 1,); `positions`, `targets`:
+        see `_answers`.
     """
+    lengths = [len(item["input_ids"]) for item in items]
     return {
         "input_ids": torch.tensor([[token for item in items for token in item["input_ids"]]]),
-        "position_ids": torch.tensor([[place for item in items for place in range(len(item["input_ids"]))]]),
-        "labels": torch.tensor([[label for item in items for label in item["labels"]]]),
-        "pair_lengths": [len(item["input_ids"]) for item in items],
+        "position_ids": torch.tensor([[place for length in lengths for place in range(length)]]),
+        "pair_lengths": lengths,
+        "pair_bounds": torch.tensor([0, *accumulate(lengths)], dtype=torch.int32),
+        **_answers([label for item in items for label in item["labels"]]),
     }
 
 
-def answer_loss(model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the summed cross-entropy (nats) over answer tokens, and their number.
+def fill_up(items: Sequence[Item], pad: int) -> Batch:
+    """Return encoded pairs as rows of one length, padded on the right.
 
-    Logits are computed only where an answer token is predicted: for a vocabulary of 152k tokens, logits at every
-    position would need more memory than the model.
-
-    Args:
-        model: A causal language model whose `forward` takes `logits_to_keep`.
-        batch: From `concatenate`.
+    Returns:
+        `input_ids`, `attention_mask`: int64, of shape (pairs, tokens of the longest); `positions`, `targets`: see
+        `_answers`.
     """
-    # The state at position i predicts token i + 1. The first token of a pair is never a target: it is prompt.
-    targets = batch["labels"][0, 1:]
-    kept = (targets != IGNORED).nonzero().squeeze(1)
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
-    output = model(**inputs, logits_to_keep=kept, use_cache=False)
-    loss = torch.nn.functional.cross_entropy(output.logits[0].float(), targets[kept], reduction="sum")
-    return loss, torch.as_tensor(kept.numel(), device=loss.device)
+    longest = max(len(item["input_ids"]) for item in items)
+    gaps = [longest - len(item["input_ids"]) for item in items]
+    filled = [item["labels"] + [IGNORED] * gap for item, gap in zip(items, gaps, strict=True)]
+    return {
+        "input_ids": torch.tensor([item["input_ids"] + [pad] * gap for item, gap in zip(items, gaps, strict=True)]),
+        "attention_mask": torch.tensor([[1] * (longest - gap) + [0] * gap for gap in gaps]),
+        **_answers([label for labels in filled for label in labels]),
+    }
+
+
+def _answers(labels: Sequence[int]) -> dict[str, torch.Tensor]:
+    """Return where answer tokens are predicted, in all rows laid end to end, and which: int64, of one shape.
+
+    The state at position i predicts token i + 1. The first token of a pair is never a target: it is prompt.
+    """
+    places = [place for place, label in enumerate(labels) if label != IGNORED]
+    return {
+        "positions": torch.tensor([place - 1 for place in places]),
+        "targets": torch.tensor([labels[place] for place in places]),
+    }

@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ from medqa_finetune.record.files import replace_folder
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import TrainRecord
 from medqa_finetune.stopping import StopRequest
-from medqa_finetune.training.batches import PairDataset, concatenate
+from medqa_finetune.training.batches import Collator, PairDataset
 from medqa_finetune.training.checkpoints import Checkpoints
-from medqa_finetune.training.meters import Meter, Reading
+from medqa_finetune.training.meters import Meter, costs
 from medqa_finetune.training.milestones import Milestones, Plan
 from medqa_finetune.training.trackers import trackers
 from medqa_finetune.training.trainer import MeteredTrainer, Progress
@@ -67,16 +68,17 @@ def fit(
     """
     checkpoints = keeping.checkpoints
     steps = total_steps(len(sets.train), config.train)
-    resumed = checkpoints.newest()
-    progress = PROGRESS_TYPE.validate_python(checkpoints.read_progress(resumed)) if resumed else Progress()
+    resumed, progress = _newest(run, checkpoints)
     _prepare_folder(run, checkpoints, resumed)
     meter = Meter(loaded.device.type, progress.meter)
+    train = config.train
+    collator = Collator(train.micro_batch, train.max_length, train.packing, int(loaded.tokenizer.pad_token_id))
     trainer = MeteredTrainer(
         model=loaded.model,
         args=training_arguments(config, checkpoints, steps, loaded.device),
         train_dataset=PairDataset(sets.train),
         eval_dataset=PairDataset(sets.validation),
-        data_collator=concatenate,
+        data_collator=collator,
         callbacks=trackers(config.tracker.report_to, run.tensorboard_path, resumed),
         meter=meter,
         run=run,
@@ -88,12 +90,30 @@ def fit(
     trainer.add_callback(Milestones(plan, meter, trainer.publish))
     # A training that was stopped after its last step would take another one.
     if resumed != steps:
-        with attention_per_pair(loaded.model), keeping.stop.deferred():
+        with attention_per_pair(loaded.model) if train.packing else nullcontext(), keeping.stop.deferred():
             trainer.train(resume_from_checkpoint=None if resumed is None else str(checkpoints.path(resumed)))
     checkpoints.sweep()
     restore_trained(loaded.model, checkpoints.path(trainer.best_step), config.method)
     _write_adapter(loaded, run)
-    return _train_record(trainer, sets.train.cut, config.train)
+    return _train_record(trainer, loaded, sets.train.cut, config)
+
+
+def _newest(run: RunDir, checkpoints: Checkpoints) -> tuple[int | None, Progress]:
+    """Return the step to go on from, None to begin anew, and what is known there.
+
+    A checkpoint without the curve that led to it is of no use: somebody deleted files while it was being written.
+    """
+    step = checkpoints.newest()
+    if step is None:
+        return None, Progress()
+    progress = PROGRESS_TYPE.validate_python(checkpoints.read_progress(step))
+    points = sum(row["step"] <= step for row in run.read_metrics())
+    if points >= progress.points:
+        return step, progress
+    log.warning(
+        "%s lacks %d points before step %d; training begins anew", run.metrics_path, progress.points - points, step
+    )
+    return None, Progress()
 
 
 def _prepare_folder(run: RunDir, checkpoints: Checkpoints, resumed: int | None) -> None:
@@ -124,8 +144,7 @@ def _write_adapter(loaded: LoadedModel, run: RunDir) -> None:
 
 def total_steps(pairs: int, train: TrainConfig) -> int:
     """Return the number of optimizer steps; the last batch of an epoch may be smaller than the others."""
-    per_epoch = math.ceil(math.ceil(pairs / train.micro_batch) / (train.batch_size // train.micro_batch))
-    steps = math.ceil(per_epoch * train.epochs)
+    steps = math.ceil(math.ceil(pairs / train.batch_size) * train.epochs)
     return steps if train.max_steps is None else min(steps, train.max_steps)
 
 
@@ -140,9 +159,9 @@ def training_arguments(config: Config, checkpoints: Checkpoints, steps: int, dev
     cuda = device.type == "cuda"
     arguments = TrainingArguments(
         output_dir=str(checkpoints.workshop),
-        per_device_train_batch_size=train.micro_batch,
-        per_device_eval_batch_size=train.micro_batch,
-        gradient_accumulation_steps=train.batch_size // train.micro_batch,
+        # An item of Trainer's loader is a whole optimizer step; the trainer takes it in batches that fit in memory.
+        per_device_train_batch_size=train.batch_size,
+        per_device_eval_batch_size=train.batch_size,
         num_train_epochs=train.epochs,
         max_steps=steps,
         learning_rate=train.learning_rate,
@@ -182,27 +201,18 @@ def _checkpointing(train: TrainConfig) -> dict[str, Any]:
     return {name: train.gradient_checkpointing, f"{name}_kwargs": {"use_reentrant": False}}
 
 
-def _train_record(trainer: MeteredTrainer, truncated: int, train: TrainConfig) -> TrainRecord:
-    reading: Reading = trainer.meter.read()
-    samples_per_second, tokens_per_second = trainer.meter.throughput()
+def _train_record(trainer: MeteredTrainer, loaded: LoadedModel, truncated: int, config: Config) -> TrainRecord:
     rows = trainer.run.read_metrics()
     record = trainer.run.read()
     return TrainRecord(
-        samples=reading.samples,
-        tokens=reading.tokens,
-        answer_tokens=reading.answer_tokens,
+        **costs(trainer.meter, loaded, config.method),
         steps=rows[-1]["step"],
         epochs=round(float(rows[-1]["epoch"]), 4),
-        seconds=reading.seconds,
         optimizer=str(OptimizerNames(trainer.args.optim).value),
         truncated=truncated,
-        batch_size=train.batch_size,
-        micro_batch=train.micro_batch,
-        samples_per_second=samples_per_second,
-        tokens_per_second=tokens_per_second,
-        peak_vram_bytes=trainer.meter.peak_vram_bytes(),
-        peak_vram_reserved_bytes=trainer.meter.peak_vram_reserved_bytes(),
-        peak_rss_bytes=trainer.meter.peak_rss_bytes(),
+        batch_size=config.train.batch_size,
+        micro_batch=config.train.micro_batch,
+        gradient_checkpointing=config.train.gradient_checkpointing,
         final_train_loss=[row["loss"] for row in rows if "loss" in row][-1],
         best_validation_loss=trainer.best_loss,
         best_step=trainer.best_step,

@@ -1,4 +1,4 @@
-"""What training costs: time, tokens and memory, measured in the run's own process."""
+"""What training costs: time, tokens, arithmetic and memory, measured in the run's own process."""
 
 import re
 import resource
@@ -7,20 +7,56 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+
+from medqa_finetune.config.schema import MethodConfig
+from medqa_finetune.model.flops import Flops, training_flops
+from medqa_finetune.model.load import LoadedModel
+from medqa_finetune.model.rates import find_rates
 
 GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Reading:
-    """Counts at one moment: seconds of training proper, pairs and tokens seen (padding not counted)."""
+class Work:
+    """What a model is given to work on, padding never counted.
 
-    seconds: float = 0.0
+    Attributes:
+        samples: Pairs.
+        tokens: Tokens of these pairs.
+        answer_tokens: Tokens that the loss is taken on.
+        squared_lengths: Sum over the pairs of their length squared, which the cost of attention grows with.
+    """
+
     samples: int = 0
     tokens: int = 0
     answer_tokens: int = 0
+    squared_lengths: int = 0
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(
+            self.samples + other.samples,
+            self.tokens + other.tokens,
+            self.answer_tokens + other.answer_tokens,
+            self.squared_lengths + other.squared_lengths,
+        )
+
+    def flops(self, cost: Flops) -> int:
+        """Return the floating-point operations that the work takes at this cost."""
+        return cost.of(self.tokens, self.answer_tokens, self.squared_lengths)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a meter shows: seconds of training proper, and the work done in them."""
+
+    seconds: float = 0.0
+    work: Work = Work()
+
+    def __add__(self, other: "Reading") -> "Reading":
+        return Reading(self.seconds + other.seconds, self.work + other.work)
 
 
 @dataclass(frozen=True)
@@ -41,8 +77,6 @@ class MeterState:
 class Meter:
     """A stopwatch that runs only while optimizer steps are taken, with counters of what they saw.
 
-    Counts stay on the device until they are asked for, so that counting does not make the GPU wait.
-
     Args:
         device: torch's name of it.
         earlier: What a meter of the same run knew before the run was stopped; its peaks and counts are gone on from.
@@ -51,11 +85,10 @@ class Meter:
     def __init__(self, device: str, earlier: MeterState | None = None) -> None:
         self._cuda = device == "cuda"
         self._earlier = earlier or MeterState(Reading(), Reading(), (None, None, 0))
-        reading = self._earlier.reading
-        self._before = reading.seconds
+        self._seconds = 0.0
         self._running_since: float | None = None
-        counts = (reading.samples, reading.tokens, reading.answer_tokens)
-        self._counts = torch.tensor(counts, dtype=torch.int64, device=device)
+        self._work = Work()
+        # Seconds and work of this process before warm-up was over; None until then.
         self._warm: Reading | None = None
         if self._cuda:
             torch.cuda.reset_peak_memory_stats()
@@ -67,46 +100,44 @@ class Meter:
     def pause(self) -> None:
         """Stop the stopwatch, e.g. for validation."""
         if self._running_since is not None:
-            self._before += self._clock() - self._running_since
+            self._seconds += self._clock() - self._running_since
             self._running_since = None
 
-    def count(self, position_ids: torch.Tensor, labels: torch.Tensor) -> None:
-        """Add one micro-batch without padding, int64 of shape (1, tokens); a pair begins at each position 0."""
-        self._counts += torch.stack([(position_ids == 0).sum(), (position_ids >= 0).sum(), (labels >= 0).sum()])
+    def count(self, work: Work) -> None:
+        """Add the work of one optimizer step."""
+        self._work += work
 
     def mark_warm(self) -> None:
         """Say that warm-up is over: throughput counts from here."""
-        self._warm = self.read()
+        self._warm = self._here()
 
     def read(self) -> Reading:
-        """Return the counts so far; waits for the device."""
-        running = 0.0 if self._running_since is None else self._clock() - self._running_since
-        samples, tokens, answer_tokens = self._counts.tolist()
-        return Reading(self._before + running, samples, tokens, answer_tokens)
+        """Return time and work so far, earlier processes included; waits for the device."""
+        return self._earlier.reading + self._here()
+
+    def metered(self) -> Reading:
+        """Return time and work behind the warm-ups of every process, which throughput is taken over."""
+        if self._warm is None:
+            return self._earlier.metered
+        now, warm = self._here(), self._warm
+        done = [getattr(now.work, name) - getattr(warm.work, name) for name in Work.__dataclass_fields__]
+        return self._earlier.metered + Reading(now.seconds - warm.seconds, Work(*done))
 
     def throughput(self) -> tuple[float | None, float | None]:
         """Return samples/s and tokens/s without warm-ups; None while nothing else has been measured."""
-        metered = self._metered()
-        if metered.samples == 0:
+        metered = self.metered()
+        if metered.work.samples == 0:
             return None, None
-        return metered.samples / metered.seconds, metered.tokens / metered.seconds
+        return metered.work.samples / metered.seconds, metered.work.tokens / metered.seconds
 
-    def _metered(self) -> Reading:
-        earlier = self._earlier.metered
-        if self._warm is None:
-            return earlier
-        now, warm = self.read(), self._warm
-        return Reading(
-            earlier.seconds + now.seconds - warm.seconds,
-            earlier.samples + now.samples - warm.samples,
-            earlier.tokens + now.tokens - warm.tokens,
-            earlier.answer_tokens + now.answer_tokens - warm.answer_tokens,
-        )
+    def _here(self) -> Reading:
+        running = 0.0 if self._running_since is None else self._clock() - self._running_since
+        return Reading(self._seconds + running, self._work)
 
     def state(self) -> MeterState:
         """Return what a meter needs to go on in another process."""
         peaks = (self.peak_vram_bytes(), self.peak_vram_reserved_bytes(), self.peak_rss_bytes())
-        return MeterState(self.read(), self._metered(), peaks)
+        return MeterState(self.read(), self.metered(), peaks)
 
     def peak_vram_bytes(self) -> int | None:
         """Return the most bytes that tensors held on the GPU at once; None without CUDA."""
@@ -139,6 +170,43 @@ class Meter:
         if self._cuda:
             torch.cuda.synchronize()
         return time.perf_counter()
+
+
+def costs(meter: Meter, loaded: LoadedModel, method: MethodConfig) -> dict[str, Any]:
+    """Return the fields of a training record that a meter knows, to be asked for when training is over.
+
+    Model FLOPs utilization is the share of the device's measured matrix rate that the model's own arithmetic takes
+    (Chowdhery et al. 2022, arXiv:2204.02311, appendix B): what is computed twice to save memory is not counted twice.
+    """
+    reading, metered = meter.read(), meter.metered()
+    samples_per_second, tokens_per_second = meter.throughput()
+    peaks = (meter.peak_vram_bytes(), meter.peak_vram_reserved_bytes(), meter.peak_rss_bytes())
+    cost = None if loaded.size is None else training_flops(loaded.size, method)
+    # After the peaks, since measuring takes memory of its own.
+    rates = find_rates(loaded.device.type, loaded.device.name, loaded.device.precision)
+    share = None
+    if cost is not None and samples_per_second is not None:
+        share = metered.work.flops(cost) / metered.seconds / rates.measured
+    return {
+        "samples": reading.work.samples,
+        "tokens": reading.work.tokens,
+        "answer_tokens": reading.work.answer_tokens,
+        "seconds": reading.seconds,
+        "samples_per_second": samples_per_second,
+        "tokens_per_second": tokens_per_second,
+        "flops": None if cost is None else float(reading.work.flops(cost)),
+        "model_flops_utilization": share,
+        "matrix_flops_per_second": rates.measured,
+        "datasheet_flops_per_second": rates.datasheet,
+        "peak_vram_bytes": peaks[0],
+        "peak_vram_reserved_bytes": peaks[1],
+        "peak_rss_bytes": peaks[2],
+    }
+
+
+def peak_bytes(device: str) -> int:
+    """Return the most memory that tensors held on the GPU since it was last reset, or this process without a GPU."""
+    return torch.cuda.max_memory_allocated() if device == "cuda" else peak_rss_bytes()
 
 
 def peak_rss_bytes() -> int:

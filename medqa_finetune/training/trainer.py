@@ -10,9 +10,10 @@ from transformers import Trainer
 
 from medqa_finetune.errors import RunError
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.training.batches import Batch, answer_loss
+from medqa_finetune.training.batches import Batch
 from medqa_finetune.training.checkpoints import Checkpoints
-from medqa_finetune.training.meters import Meter, MeterState, Reading
+from medqa_finetune.training.loss import AnswerLoss
+from medqa_finetune.training.meters import Meter, MeterState, Reading, Work
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class Progress:
         best_step: Its step; 0 before.
         loss_sum: Sum of the mean losses of the steps behind `logged_at`.
         logged_at: Last step with a point in the training curve.
+        points: Number of points in the run's curves so far.
         meter: What the meter knows.
     """
 
@@ -38,6 +40,7 @@ class Progress:
     best_step: int = 0
     loss_sum: float = 0.0
     logged_at: int = 0
+    points: int = 0
     meter: MeterState = MeterState(Reading(), Reading(), (None, None, 0))  # noqa: RUF009 (frozen)
 
 
@@ -56,15 +59,18 @@ class MeteredTrainer(Trainer):
         self._logged_at = progress.logged_at
         self._loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=self.args.device)
         self._validated = torch.zeros(2)
-        # Tells Trainer to count the answer tokens of a step, and that `compute_loss` has divided by them.
+        self._answer_loss = AnswerLoss(self.model)
+        # Tells Trainer that `compute_loss` has divided by the answer tokens of the step.
         self.model_accepts_loss_kwargs = True
 
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], *arguments: Any, **options: Any
     ) -> torch.Tensor:
-        """Count the micro-batch, then train on it."""
-        self.meter.count(inputs["position_ids"].to(self.args.device), inputs["labels"].to(self.args.device))
-        loss = super().training_step(model, inputs, *arguments, **options)
+        """Train on the pairs of one optimizer step, batch after batch, and return their mean loss."""
+        work: Work = inputs["work"]
+        losses = [super(MeteredTrainer, self).training_step(model, b, work.answer_tokens) for b in inputs["batches"]]
+        loss = torch.stack(losses).sum()
+        self.meter.count(work)
         self._loss_sum += loss
         return loss
 
@@ -94,17 +100,19 @@ class MeteredTrainer(Trainer):
         model: torch.nn.Module,
         inputs: Batch,
         return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
+        num_items_in_batch: Any = None,
     ) -> torch.Tensor:
-        """Return the mean loss over the answer tokens of the whole optimizer step, all its micro-batches included."""
-        loss, tokens = answer_loss(model, inputs)
-        return loss / (tokens if num_items_in_batch is None else num_items_in_batch)
+        """Return the summed loss of a batch over the number of answer tokens in its whole optimizer step."""
+        with self.accelerator.autocast():
+            loss: torch.Tensor = self._answer_loss(model, inputs) / num_items_in_batch
+        return loss
 
-    def prediction_step(self, model: torch.nn.Module, inputs: Batch, *arguments: Any, **options: Any) -> Any:
-        """Add a batch to what `evaluation_loop` sums up."""
-        with torch.no_grad():
-            loss, tokens = answer_loss(model, self._prepare_inputs(inputs))
-        self._validated += torch.stack([loss.double(), tokens.double()])
+    def prediction_step(self, model: torch.nn.Module, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
+        """Add the pairs of one loader's item to what `evaluation_loop` sums up."""
+        with torch.no_grad(), self.accelerator.autocast():
+            losses = [self._answer_loss(model, self._prepare_inputs(batch)) for batch in inputs["batches"]]
+        loss, tokens = torch.stack(losses).sum(), inputs["work"].answer_tokens
+        self._validated += torch.stack([loss.double(), torch.full_like(loss, tokens).double()])
         return loss / tokens, None, None
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -142,7 +150,8 @@ class MeteredTrainer(Trainer):
             if parameter.requires_grad and not bool(torch.isfinite(parameter).all()):
                 self._stop("weights", math.nan)
         best_loss = None if math.isinf(self.best_loss) else self.best_loss
-        progress = Progress(best_loss, self.best_step, loss_sum, self._logged_at, self.meter.state())
+        points = len(self.run.read_metrics())
+        progress = Progress(best_loss, self.best_step, loss_sum, self._logged_at, points, self.meter.state())
         self.checkpoints.publish(step, self.best_step, asdict(progress))
 
     def _stop(self, what: str, value: float) -> None:

@@ -53,6 +53,7 @@ CHANGES_THE_RESULT: dict[str, Any] = {
     "train.epochs": 2.0,
     "train.max_steps": 5,
     "train.batch_size": 32,
+    "train.packing": False,
     "train.micro_batch": 8,
     "train.learning_rate": 1e-3,
     "train.warmup_ratio": 0.1,
@@ -64,6 +65,7 @@ CHANGES_THE_RESULT: dict[str, Any] = {
     "train.validations": 2,
     "evaluate.max_samples": 10,
     "evaluate.batch_size": 4,
+    "evaluate.batch_tokens": 512,
     "evaluate.max_new_tokens": 64,
     "evaluate.timeout_seconds": 5.0,
     "evaluate.metrics": ["rouge"],
@@ -164,8 +166,8 @@ def test_differences_list_the_settings_that_count_with_both_values() -> None:
 
 def test_differences_name_a_setting_that_one_of_the_runs_does_not_have() -> None:
     old = settings_of(VALID, FINGERPRINTS)
-    new = old | {"train": old["train"] | {"packing": True}}
-    assert differences(old, new) == ["train.packing: absent -> True"]
+    new = old | {"train": old["train"] | {"invented": True}}
+    assert differences(old, new) == ["train.invented: absent -> True"]
 
 
 def test_equal_runs_have_no_differences() -> None:

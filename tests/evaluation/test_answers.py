@@ -82,6 +82,8 @@ def test_byte_order_mark_blank_lines_and_line_separators_inside_text(tmp_path: P
         (GOOD | {"hit_limit": 1}, "hit_limit is 1"),
         (GOOD | {"prediction_tokens": -1}, "prediction_tokens is -1"),
         (GOOD | {"prediction_tokens": 1.5}, "prediction_tokens is 1.5"),
+        (GOOD | {"prediction_tokens": 2**63}, "prediction_tokens is 9223372036854775808"),
+        (GOOD | {"reference_nll": 10**400, "reference_tokens": 2}, "reference_nll is 1000"),
         (GOOD | {"reference_nll": 1.0}, "reference_tokens"),
         (GOOD | {"reference_nll": True, "reference_tokens": 2}, "reference_nll is True"),
         (GOOD | {"reference_nll": 1.0, "reference_tokens": 0}, "reference_tokens is 0"),

@@ -16,7 +16,8 @@ from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.pairs import Pair
 from medqa_finetune.evaluation import generate
 from medqa_finetune.evaluation.answers import read_answers
-from medqa_finetune.evaluation.generate import Generated, generate_answers, generate_greedily, reference_likelihoods
+from medqa_finetune.evaluation.decode import Ending, decode_greedily
+from medqa_finetune.evaluation.generate import Generated, generate_answers
 from medqa_finetune.evaluation.score import score_answers
 from medqa_finetune.model.load import Device, LoadedModel, load_model
 from medqa_finetune.record.run_dir import RunDir
@@ -87,6 +88,10 @@ def one_by_one(model: Any, encoder: Encoder, question: str, new_tokens: int = NE
     return answer
 
 
+def batched(model: Any, encoder: Encoder, prompts: list[list[int]]) -> list[list[int]]:
+    return decode_greedily(model, prompts, Ending(END, int(encoder.tokenizer.pad_token_id), NEW_TOKENS))
+
+
 def by_hand(model: Any, encoder: Encoder, pair: Pair) -> tuple[float, int]:
     """The likelihood of the answer from the logits of the whole sequence, token by token."""
     item = next(iter(encoder.encode([pair])))
@@ -109,13 +114,13 @@ def test_padded_batches_answer_like_one_question_at_a_time(
     expected = [one_by_one(loaded.model, encoder, question) for question in QUESTIONS]
     answers: list[list[int]] = []
     for begin in range(0, len(prompts), batch_size):
-        answers += generate_greedily(loaded.model, encoder, prompts[begin : begin + batch_size], NEW_TOKENS)
+        answers += batched(loaded.model, encoder, prompts[begin : begin + batch_size])
     assert answers == expected
     assert len({tuple(answer) for answer in answers}) == len(QUESTIONS)
 
 
 def test_answers_end_with_the_end_token_or_at_the_limit(loaded: LoadedModel, encoder: Encoder) -> None:
-    answers = generate_greedily(loaded.model, encoder, encoder.prompts(QUESTIONS), NEW_TOKENS)
+    answers = batched(loaded.model, encoder, encoder.prompts(QUESTIONS))
     ended = [answer for answer in answers if END in answer]
     assert 0 < len(ended) < len(answers)
     assert all(answer.index(END) == len(answer) - 1 for answer in ended)
@@ -157,6 +162,28 @@ def test_longest_questions_are_asked_first(loaded: LoadedModel, encoder: Encoder
     assert lengths == sorted(lengths, reverse=True)
 
 
+def test_batches_have_room_for_so_many_tokens(loaded: LoadedModel, encoder: Encoder, run: RunDir) -> None:
+    lengths = sorted((len(prompt) for prompt in encoder.prompts(QUESTIONS)), reverse=True)
+    # Room for two of the longest, less than three.
+    tokens = 3 * (lengths[0] + NEW_TOKENS) - 1
+    generate_answers(loaded.model, encoder, PAIRS, settings(batch_size=5, batch_tokens=tokens), run)
+    ends = [row["answered"] for row in run.read_answered()]
+    sizes = [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
+    assert sizes[0] == 2
+    assert max(sizes) > 2
+    for begin, size in zip([0, *ends], sizes, strict=False):
+        assert size * (lengths[begin] + NEW_TOKENS) <= tokens
+        # One more question would be too many, or there is none.
+        assert begin + size == len(PAIRS) or size == 5 or (size + 1) * (lengths[begin] + NEW_TOKENS) > tokens
+
+
+def test_a_question_without_room_is_asked_alone(loaded: LoadedModel, encoder: Encoder, run: RunDir) -> None:
+    generate_answers(loaded.model, encoder, PAIRS, settings(batch_tokens=1), run)
+    assert [row["answered"] for row in run.read_answered()] == [1, 2, 3, 4, 5, 6, 7]
+    expected = {pair.id: len(one_by_one(loaded.model, encoder, pair.question)) for pair in PAIRS}
+    assert {answer.id: answer.prediction_tokens for answer in read_answers(run.predictions_path)} == expected
+
+
 def test_batches_change_no_answer(loaded: LoadedModel, encoder: Encoder, tmp_path: Path) -> None:
     rows = []
     for size in (1, 4):
@@ -191,39 +218,13 @@ def test_generation_settings_of_the_folder_cannot_leak_in(
     (copy / "generation_config.json").write_text(json.dumps(leaky | {"suppress_tokens": [END], "num_beams": 2}))
     model: Any = load_model(copy, method, CPU, seed=0).model
     expected = [one_by_one(loaded.model, encoder, question) for question in QUESTIONS]
-    assert generate_greedily(model.eval(), encoder, encoder.prompts(QUESTIONS), NEW_TOKENS) == expected
+    assert batched(model.eval(), encoder, encoder.prompts(QUESTIONS)) == expected
 
 
 def test_dropout_is_off_while_answering(folder: Path, encoder: Encoder, run: RunDir) -> None:
     model = load_model(folder, MethodConfig(name="lora", dropout=0.9), CPU, seed=0).model.train()
     generate_answers(model, encoder, PAIRS[:1], settings(), run)
     assert not model.training
-
-
-@pytest.mark.parametrize(
-    "method",
-    [
-        UNTRAINED,
-        MethodConfig(name="lora"),
-        MethodConfig(name="qlora", quantization="nf4", double_quantization=True),
-    ],
-    ids=["base", "lora", "nf4"],
-)
-@pytest.mark.parametrize("positions", [5, 1024])
-def test_likelihoods_are_those_of_the_whole_logits(
-    folder: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, method: MethodConfig, positions: int
-) -> None:
-    monkeypatch.setattr(generate, "LOGIT_POSITIONS", positions)
-    model: Any = load_model(folder, method, CPU, seed=0).model
-    torch.manual_seed(1)
-    for name, weight in model.named_parameters():
-        if "lora_B" in name:  # zeros at first: the adapter must be seen
-            torch.nn.init.normal_(weight, std=0.1)
-    found = reference_likelihoods(model.eval(), list(encoder.encode(PAIRS)))
-    for (nll, tokens), pair in zip(found, PAIRS, strict=True):
-        expected_nll, expected_tokens = by_hand(model, encoder, pair)
-        assert tokens == expected_tokens
-        assert nll == pytest.approx(expected_nll, rel=1e-4)
 
 
 def test_likelihoods_are_in_the_rows_of_the_answers(loaded: LoadedModel, encoder: Encoder, run: RunDir) -> None:
@@ -245,9 +246,9 @@ def test_interrupted_generation_leaves_whole_batches(
         calls += 1
         if calls == 3:
             raise KeyboardInterrupt
-        return generate_greedily(*arguments)
+        return decode_greedily(*arguments)
 
-    monkeypatch.setattr(generate, "generate_greedily", interrupted)
+    monkeypatch.setattr(generate, "decode_greedily", interrupted)
     with pytest.raises(KeyboardInterrupt):
         generate_answers(loaded.model, encoder, PAIRS, settings(batch_size=2), run)
     answers = read_answers(run.predictions_path)
@@ -324,7 +325,7 @@ def test_generation_that_hangs_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(generate, "generate_greedily", lambda *_: time.sleep(60))
+    monkeypatch.setattr(generate, "decode_greedily", lambda *_: time.sleep(60))
     monkeypatch.setattr(generate, "HANG_SECONDS", 0.05)
     answered(run, loaded, encoder, timeout_seconds=0.05, batch_size=len(PAIRS))
     answers = read_answers(run.predictions_path)

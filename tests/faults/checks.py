@@ -21,7 +21,8 @@ LOST, TORN, DIFFERENT, DISHONEST = "finished work lost", "torn file", "silent di
 MEASURED = (
     "seconds", "samples_per_second", "tokens_per_second", "peak_vram_bytes", "peak_vram_reserved_bytes",
     "peak_rss_bytes", "peak_rss_gib", "vram_allocated_gib", "vram_reserved_gib", "model_flops_utilization",
-    "resumed_from", "started", "finished", "environment", "process", "outputs", "path", "base_model_name_or_path",
+    "matrix_flops_per_second", "resumed_from", "started", "finished", "environment", "process", "outputs", "path",
+    "base_model_name_or_path",
 )  # fmt: skip
 NOT_COMPARED = ("log.txt", "tensorboard", "checkpoints", "config.yaml")
 # Files that grow line by line: a kill may tear the last line, and the next start cuts it off.

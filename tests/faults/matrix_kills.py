@@ -22,7 +22,7 @@ from medqa_finetune.record.run_dir import find_runs
 
 # Columns that say what a run cost on this machine at that hour.
 COSTS = ("peak_vram_gib", "peak_rss_gib", "train_seconds", "train_samples_per_second", "train_tokens_per_second",
-         "eval_samples_per_second")  # fmt: skip
+         "eval_samples_per_second", "model_flops_utilization")  # fmt: skip
 LIMIT_SECONDS = 3600
 
 

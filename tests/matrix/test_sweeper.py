@@ -8,6 +8,7 @@ from typing import Any, cast
 import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
@@ -174,3 +175,39 @@ def test_sweeping_writes_nothing_of_its_own(tmp_path: Path) -> None:
 def test_nothing_private_of_hydra_is_used() -> None:
     sources = sorted((ROOT / "medqa_finetune" / "matrix").rglob("*.py"))
     assert [path.name for path in sources if "_internal" in path.read_text(encoding="utf-8")] == []
+
+
+def test_the_calling_sweeper_calls_the_task_with_the_same_cells() -> None:
+    register_schema()
+    register_matrix()
+    called: list[tuple[Any, Any]] = []
+    with hydra.initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
+        each = sweeper.CallingSweeper(params=cast(Any, OmegaConf.create({"data": "20k,50k"})))
+        each.setup(
+            hydra_context=cast(Any, SimpleNamespace(config_loader=GlobalHydra.instance().config_loader())),
+            task_function=lambda composed: called.append((HydraConfig.get().runtime.choices["data"], composed.seed)),
+            config=hydra.compose(CONFIG_NAME, ["profile=demo"], return_hydra_config=True),
+        )
+        assert each.sweep(["seed=1,2"]) == []
+        assert called == [("20k", 1), ("20k", 2), ("50k", 1), ("50k", 2)]
+        with pytest.raises(ConfigError, match="sed"):
+            each.sweep(["sed=1"])
+
+
+def test_the_calling_sweeper_says_what_its_task_refuses_for_any_cell() -> None:
+    register_schema()
+    register_matrix()
+
+    def refuse(composed: Any) -> None:
+        if composed.seed > 1:
+            raise ConfigError(f"seed={composed.seed} is refused")
+
+    with hydra.initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
+        each = sweeper.CallingSweeper()
+        each.setup(
+            hydra_context=cast(Any, SimpleNamespace(config_loader=GlobalHydra.instance().config_loader())),
+            task_function=refuse,
+            config=hydra.compose(CONFIG_NAME, ["profile=demo"], return_hydra_config=True),
+        )
+        with pytest.raises(ConfigError, match="seed=2 is refused\nseed=3 is refused"):
+            each.sweep(["seed=1,2,3"])

@@ -1,12 +1,18 @@
 """Attention per pair gives what each pair alone would give."""
 
+import inspect
+import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.attention.varlen as torch_varlen
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from medqa_finetune.config.schema import MethodConfig
+from medqa_finetune.errors import ModelError
+from medqa_finetune.model import attention
 from medqa_finetune.model.attention import NAME, attention_per_pair
 from medqa_finetune.model.load import choose_device, load_model
 
@@ -17,6 +23,9 @@ LENGTHS = [5, 1, 9, 3]
 def model(micro_model: Path) -> Any:
     model: Any = load_model(micro_model, MethodConfig(name="lora"), choose_device("fp32"), seed=0).model
     return model.eval()
+
+
+TOLD: dict[str, Any] = {"pair_lengths": LENGTHS, "pair_bounds": torch.tensor([0, 5, 6, 15, 18], dtype=torch.int32)}
 
 
 def row() -> dict[str, torch.Tensor]:
@@ -34,7 +43,7 @@ def one_by_one(model: Any) -> torch.Tensor:
 @torch.no_grad()
 def test_a_pair_in_a_row_gets_the_logits_it_gets_alone(model: Any) -> None:
     with attention_per_pair(model):
-        together = model(**row(), pair_lengths=LENGTHS, use_cache=False).logits
+        together = model(**row(), **TOLD, use_cache=False).logits
     torch.testing.assert_close(together, one_by_one(model), rtol=1e-5, atol=1e-6)
 
 
@@ -43,8 +52,8 @@ def test_no_pair_sees_another(model: Any) -> None:
     changed = row()
     changed["input_ids"][0, : LENGTHS[0]] += 1
     with attention_per_pair(model):
-        before = model(**row(), pair_lengths=LENGTHS, use_cache=False).logits
-        after = model(**changed, pair_lengths=LENGTHS, use_cache=False).logits
+        before = model(**row(), **TOLD, use_cache=False).logits
+        after = model(**changed, **TOLD, use_cache=False).logits
     first = LENGTHS[0]
     assert not torch.equal(before[:, :first], after[:, :first])
     assert torch.equal(before[:, first:], after[:, first:])
@@ -53,7 +62,7 @@ def test_no_pair_sees_another(model: Any) -> None:
 def test_gradients_equal_those_of_pairs_alone(model: Any) -> None:
     adapter = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with attention_per_pair(model):
-        loss = model(**row(), pair_lengths=LENGTHS, use_cache=False).logits.square().sum()
+        loss = model(**row(), **TOLD, use_cache=False).logits.square().sum()
     together = torch.autograd.grad(loss, adapter)
     alone = torch.autograd.grad(one_by_one(model).square().sum(), adapter)
     for got, wanted in zip(together, alone, strict=True):
@@ -73,11 +82,74 @@ def test_the_models_own_attention_is_back_afterwards(model: Any) -> None:
     assert model.config._attn_implementation == before
 
 
-@torch.no_grad()
-def test_an_architecture_that_takes_no_other_attention_keeps_its_own(
-    model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_architecture_that_takes_no_other_attention_is_refused(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(model.get_base_model()), "_can_set_attn_implementation", lambda self: False)
-    with attention_per_pair(model):
-        together = model(**row(), use_cache=False).logits
+    with pytest.raises(ModelError, match=r"train.packing=true: Qwen2ForCausalLM .*Give train.packing=false"):
+        attention_per_pair(model).__enter__()
+
+
+def tiny(kind: str, **settings: Any) -> Any:
+    """A model of another architecture, 200 tokens, two layers, random weights."""
+    torch.manual_seed(0)
+    common = {"vocab_size": 200, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    config = AutoConfig.for_model(kind, **(common | settings))
+    auto: Any = AutoModelForCausalLM
+    return auto.from_config(config).eval()
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("phi", {"num_attention_heads": 4, "partial_rotary_factor": 0.5}),
+        ("llama", {"num_attention_heads": 4, "num_key_value_heads": 2}),
+        ("qwen3", {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}),
+        ("mistral", {"num_attention_heads": 4, "num_key_value_heads": 2, "sliding_window": 9}),
+        ("gpt_neox", {"num_attention_heads": 4}),
+    ],
+)
+@torch.no_grad()
+def test_other_architectures_can_be_packed(kind: str, settings: dict[str, Any]) -> None:
+    other = tiny(kind, **settings)
+    wanted = one_by_one(other)
+    if settings.get("sliding_window"):  # the trial's own pairs are longer
+        with pytest.raises(ModelError, match=r"14 tokens is longer than this model's sliding window of 9"):
+            attention_per_pair(other).__enter__()
+        return
+    with attention_per_pair(other):
+        together = other(**row(), **TOLD, use_cache=False).logits
+    torch.testing.assert_close(together, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_that_carries_something_from_pair_to_pair_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    leaking = tiny("llama", num_attention_heads=4)
+    norm = leaking.model.norm
+    monkeypatch.setattr(norm, "forward", lambda states: states.cumsum(dim=1))  # as a recurrent layer would
+    with pytest.raises(ModelError, match=r"pairs laid end to end come out \d+% otherwise than alone"):
+        attention_per_pair(leaking).__enter__()
+
+
+def test_on_a_gpu_one_kernel_takes_all_pairs(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no GPU here: the call is checked against what torch documents, and answered by a reference."""
+    calls: list[dict[str, Any]] = []
+
+    def reference(
+        q: Any, k: Any, v: Any, bounds: Any, key_bounds: Any, longest: int, key_longest: int, **options: Any
+    ) -> Any:
+        inspect.signature(torch_varlen.varlen_attn).bind(q, k, v, bounds, key_bounds, longest, key_longest, **options)
+        calls.append({"longest": longest, **options})
+        attend: Any = torch.nn.functional.scaled_dot_product_attention
+        parts = [
+            attend(
+                *(states[begin:end].transpose(0, 1)[None] for states in (q, k, v)),
+                is_causal=options["window_size"] == (-1, 0), scale=options["scale"], enable_gqa=options["enable_gqa"],
+            )[0].transpose(0, 1)
+            for begin, end in itertools.pairwise(bounds.tolist())
+        ]  # fmt: skip
+        return torch.cat(parts)
+
+    monkeypatch.setattr(attention, "_can_flash", lambda query: True)
+    monkeypatch.setattr(attention, "varlen_attn", reference)
+    with torch.no_grad(), attention_per_pair(model):
+        together = model(**row(), **TOLD, use_cache=False).logits
     torch.testing.assert_close(together, one_by_one(model), rtol=1e-5, atol=1e-6)
+    assert calls[-1]["longest"] == max(LENGTHS)

@@ -10,11 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from medqa_finetune.config.schema import MethodConfig
+from medqa_finetune.model.attention import attention_per_pair
 from medqa_finetune.model.estimate import (
     CHECKPOINTS_KEPT,
     CONTEXT_BYTES,
+    LOGIT_BYTES_AT_ONCE,
     Machine,
     ModelSize,
+    answering_memory,
     checkpoint_bytes,
     optimizer_bytes_per_weight,
     read_size,
@@ -24,7 +27,8 @@ from medqa_finetune.model.estimate import (
 )
 from medqa_finetune.model.load import Device, load_base, load_tokenizer
 from medqa_finetune.model.methods import apply_method, count_parameters
-from medqa_finetune.training.batches import answer_loss, concatenate
+from medqa_finetune.training.batches import lay_end_to_end
+from medqa_finetune.training.loss import AnswerLoss
 from tests.config.builders import VALID, changed
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -72,7 +76,7 @@ def qwen_3b(tmp_path_factory: pytest.TempPathFactory) -> ModelSize:
             "input_layernorm.weight": (2048,), "post_attention_layernorm.weight": (2048,),
         }.items():  # fmt: skip
             shapes[f"model.layers.{layer}.{name}"] = shape
-    config = {"vocab_size": 151936, "tie_word_embeddings": True}
+    config = {"vocab_size": 151936, "tie_word_embeddings": True, "num_attention_heads": 16}
     return size_of(write_shapes(tmp_path_factory.mktemp("qwen") / "3b", config, shapes))
 
 
@@ -217,9 +221,29 @@ def test_memory_is_the_sum_of_its_parts(qwen_3b: ModelSize) -> None:
 
 def test_longer_rows_take_more_and_checkpointing_takes_less(qwen_3b: ModelSize) -> None:
     usual, twice = memory(qwen_3b), memory(qwen_3b, train__micro_batch=8)
-    assert (twice.activations, twice.logits) == (2 * usual.activations, 2 * usual.logits)
+    assert twice.activations == 2 * usual.activations
+    # However many tokens a pass holds, logits are made a chunk at a time.
+    assert twice.logits == usual.logits == 3 * LOGIT_BYTES_AT_ONCE
+    short = memory(qwen_3b, train__micro_batch=1, train__max_length=64)
+    assert short.logits == 64 * 151936 * 12
     assert (twice.weights, twice.optimizer) == (usual.weights, usual.optimizer)
     assert memory(qwen_3b, train__gradient_checkpointing=False).activations > 10 * usual.activations
+
+
+def test_what_a_pass_holds_may_be_known(qwen_3b: ModelSize) -> None:
+    known = training_memory(qwen_3b, VALID, T4, tokens=1024)
+    assert known == memory(qwen_3b, train__micro_batch=1, train__max_length=1024)
+
+
+def test_answering_takes_weights_and_a_cache(qwen_3b: ModelSize) -> None:
+    config = changed(VALID, evaluate__batch_size=8, evaluate__batch_tokens=4096, evaluate__max_new_tokens=512)
+    found = answering_memory(qwen_3b, config, T4)
+    assert found.weights == memory(qwen_3b).weights
+    # Keys and values of 36 layers, 256 wide, two bytes each (Ainslie et al. 2023, arXiv:2305.13245: two heads of 128).
+    assert found.activations == 4096 * 36 * 2 * 256 * 2
+    few = changed(config, evaluate__batch_size=2)
+    assert answering_memory(qwen_3b, few, T4).activations == 2 * (1024 + 512) * 36 * 2 * 256 * 2
+    assert (found.gradients, found.optimizer) == (0, 0)
 
 
 @pytest.mark.parametrize("checkpointing", [True, False])
@@ -233,7 +257,7 @@ def test_activations_are_reckoned_near_what_torch_keeps(checkpointing: bool, dro
     )  # fmt: skip
     reckoned = training_memory(size_of(micro_model), config, CPU).activations
     # One answer token, so that next to nothing is kept of the logits.
-    batch = concatenate([{"input_ids": [5] * tokens, "labels": [-100] * (tokens - 1) + [5]}])
+    batch = lay_end_to_end([{"input_ids": [5] * tokens, "labels": [-100] * (tokens - 1) + [5]}])
     base = load_base(micro_model, method, Device("cpu", "CPU", "fp32"), load_tokenizer(micro_model))
     if checkpointing:
         # transformers gave it another name.
@@ -258,7 +282,6 @@ def bytes_kept_for_backward(model: Any, batch: dict[str, Any]) -> int:
             kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    batch = {name: value for name, value in batch.items() if name != "pair_lengths"}
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        answer_loss(model, batch)
+    with attention_per_pair(model), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        AnswerLoss(model)(model, batch)
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())

@@ -9,7 +9,7 @@ from huggingface_hub import constants
 from medqa_finetune.config.schema import ModelConfig
 from medqa_finetune.errors import ModelError
 from medqa_finetune.model import locate
-from medqa_finetune.model.locate import fingerprint_model, locate_model
+from medqa_finetune.model.locate import fingerprint_model, has_weights, locate_architecture, locate_model
 
 REPOSITORY_ID = "Qwen/Qwen2.5-3B-Instruct"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -212,3 +212,28 @@ def test_fingerprint_of_a_large_file_sees_other_weights(large: Path, place: int)
     content[max(0, start - 2**18) : start + 1] = b"\1" * (start + 1 - max(0, start - 2**18))
     large.write_bytes(content)
     assert fingerprint_model(large.parent) != before
+
+
+def test_an_architecture_needs_no_weights(tmp_path: Path, micro_model: Path) -> None:
+    folder = Path(shutil.copytree(micro_model, tmp_path / "bare"))
+    model = ModelConfig(name="bare", path=str(folder))
+    assert locate_architecture(model) == folder == locate_model(model)
+    (folder / "model.safetensors").unlink()
+    assert locate_architecture(model) == folder
+    assert not has_weights(folder)
+    with pytest.raises(ModelError):
+        locate_model(model)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match="tokenizer"):
+        locate_architecture(model)
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelError, match="To plan alone"):
+        locate_architecture(model)
+
+
+def test_weights_that_are_there_and_damaged_are_refused_for_a_plan_as_well(tmp_path: Path, micro_model: Path) -> None:
+    folder = Path(shutil.copytree(micro_model, tmp_path / "torn"))
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(ModelError, match=r"model\.safetensors"):
+        locate_architecture(ModelConfig(name="torn", path=str(folder)))

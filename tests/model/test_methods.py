@@ -10,7 +10,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
 from medqa_finetune.model.load import Device, load_base, load_model, load_tokenizer
-from medqa_finetune.model.methods import apply_method, count_parameters, restore_trained
+from medqa_finetune.model.methods import apply_method, count_parameters, for_inference, restore_trained
 
 CPU = Device("cpu", "CPU", "fp32")
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -209,3 +209,47 @@ def test_damaged_trained_weights_are_named(micro_model: Path, tmp_path: Path) ->
     model = load_model(micro_model, TRAINED["adapter"], CPU, 0).model
     with pytest.raises(ModelError, match="the trained weights cannot be read"):
         restore_trained(model, tmp_path, TRAINED["adapter"])
+
+
+def answering(folder: Path, method: MethodConfig, precision: Any = "fp32") -> tuple[Any, torch.Tensor, Any]:
+    """A trained model, what it says, and the form of it that answers."""
+    model: Any = load_model(folder, method, Device("cpu", "CPU", precision), 0).model
+    model.eval()
+    torch.manual_seed(1)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    with torch.no_grad():
+        said = model(input_ids=torch.tensor([[5, 60, 7, 8]])).logits.clone()
+    return model, said, for_inference(model, method)
+
+
+def test_an_adapter_is_merged_for_inference_and_says_the_same(micro_model: Path) -> None:
+    _, said, merged = answering(micro_model, TRAINED["adapter"])
+    assert type(merged) is Qwen2ForCausalLM
+    assert not [name for name, _ in merged.named_modules() if "lora" in name]
+    with torch.no_grad():
+        found = merged(input_ids=torch.tensor([[5, 60, 7, 8]])).logits
+    torch.testing.assert_close(found, said, rtol=1e-4, atol=1e-5)
+    plain = base(micro_model, TRAINED["adapter"])(input_ids=torch.tensor([[5, 60, 7, 8]])).logits
+    assert (plain - said).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("method", "precision"),
+    [
+        (TRAINED["adapter"], "bf16"),
+        (TRAINED["quantized"], "fp32"),
+        (lora(quantization="int8"), "fp32"),
+        (TRAINED["all"], "fp32"),
+        (MethodConfig(name="none", trains="nothing"), "fp32"),
+    ],
+    ids=["half precision", "nf4", "int8", "all", "nothing"],
+)
+def test_nothing_is_merged_where_rounding_would_change_it(
+    micro_model: Path, method: MethodConfig, precision: Any
+) -> None:
+    model, said, same = answering(micro_model, method, precision)
+    assert same is model
+    with torch.no_grad():
+        assert torch.equal(same(input_ids=torch.tensor([[5, 60, 7, 8]])).logits, said)

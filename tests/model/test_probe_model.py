@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,15 @@ import pytest
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
 from medqa_finetune.model import probe
-from medqa_finetune.model.probe import build_skeleton, check_method, check_model
+from medqa_finetune.model.estimate import read_size, trainable_parameters
+from medqa_finetune.model.load import Device, load_model
+from medqa_finetune.model.probe import (
+    architecture_size,
+    build_skeleton,
+    check_method,
+    check_model,
+    write_random_model,
+)
 from tests.config.builders import VALID, changed
 
 SHIPPED = Path(probe.__file__).parent / "tiny"
@@ -107,3 +116,34 @@ def test_an_optimizer_that_is_none_is_refused_with_similar_ones(key: str, micro_
     message = refusal(micro_model, method, of=check_method)
     assert f"method.{key}=adamw_torhc" in message
     assert "adamw_torch" in message.partition("it has")[2]
+
+
+def test_a_size_by_architecture_is_the_size_by_weights(micro_model: Path) -> None:
+    known = read_size(micro_model)
+    found = architecture_size(micro_model)
+    assert known is not None
+    assert found is not None
+    assert replace(found, other_bytes=0) == replace(known, other_bytes=0)
+
+
+def test_the_size_of_qwen_3b_by_its_config_alone(tmp_path: Path) -> None:
+    settings = {
+        "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 2048, "intermediate_size": 11008,
+        "num_hidden_layers": 36, "num_attention_heads": 16, "num_key_value_heads": 2, "vocab_size": 151936,
+        "tie_word_embeddings": True, "max_position_embeddings": 32768,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    size = architecture_size(tmp_path)
+    assert size is not None
+    assert size.parameters == 3_085_938_688
+    assert trainable_parameters(size, MethodConfig(name="lora", rank=16)) == 29_933_568
+    assert (size.layers, size.attention_width, size.key_width) == (36, 2048, 256)
+
+
+def test_random_weights_of_an_architecture_load_as_a_model(micro_model: Path, tmp_path: Path) -> None:
+    bare = Path(shutil.copytree(micro_model, tmp_path / "bare"))
+    (bare / "model.safetensors").unlink()
+    write_random_model(bare, tmp_path / "made", "bf16")
+    loaded = load_model(tmp_path / "made", MethodConfig(name="lora"), Device("cpu", "CPU", "fp32"), seed=0)
+    assert loaded.size == read_size(tmp_path / "made")
+    assert loaded.parameters.total == loaded.size.parameters  # type: ignore[union-attr]

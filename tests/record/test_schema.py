@@ -21,6 +21,9 @@ DESIGN = {
 }
 
 
+UNMEASURED = ("peak_", "samples_per", "tokens_per", "final_", "best_", "flops", "model_flops", "matrix_", "datasheet_")
+
+
 def test_every_field_that_the_design_promises_is_there() -> None:
     for name, wanted in DESIGN.items():
         found = {field.name for field in dataclasses.fields(getattr(schema, name))}
@@ -32,7 +35,7 @@ def test_what_was_not_measured_is_none() -> None:
     assert [empty.failure, empty.train, empty.evaluation, empty.parameters, empty.finished] == [None] * 5
     for kind in (schema.TrainRecord, schema.EvaluationRecord):
         for field in dataclasses.fields(kind):
-            if field.name.startswith(("peak_", "samples_per", "tokens_per", "final_", "best_")):
+            if field.name.startswith(UNMEASURED):
                 assert field.default is None, field.name
 
 

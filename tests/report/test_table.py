@@ -31,6 +31,7 @@ def test_columns_and_values(tmp_path: Path) -> None:
     )  # fmt: skip
     assert row["peak_vram_gib"] == pytest.approx(5.1)
     assert row["peak_rss_gib"] == 3
+    assert row["model_flops_utilization"] == 0.45
     assert row["trainable_parameters"] == 30_000_000
     assert row["test_sha256"] == "1f2e" * 16
     assert signatures(row["signature"])["rougeL"] == ROUGE_SIGNATURE
@@ -55,7 +56,15 @@ def test_order_is_base_then_method_then_size_as_a_number(tmp_path: Path) -> None
 def test_what_was_not_measured_is_blank_never_zero(tmp_path: Path) -> None:
     write(tmp_path, failed("lora", "20k", data_manifest=None), record("none"))
     base, broken = table(tmp_path).iloc[0], table(tmp_path).iloc[1]
-    for column in ("rougeL", "bleu", "peak_vram_gib", "train_seconds", "n_test", "trainable_parameters", "signature"):
+    for column in (
+        "rougeL",
+        "bleu",
+        "peak_vram_gib",
+        "model_flops_utilization",
+        "n_test",
+        "trainable_parameters",
+        "signature",
+    ):
         assert pd.isna(broken[column]), column
     assert broken["train_size"] == 20000
     assert broken["reason"] == "OutOfMemoryError: CUDA out of memory at step 12"

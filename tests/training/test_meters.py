@@ -1,13 +1,22 @@
 import resource
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 
+from medqa_finetune.config.schema import MethodConfig
+from medqa_finetune.model.estimate import ModelSize
+from medqa_finetune.model.flops import training_flops
+from medqa_finetune.model.load import Device, LoadedModel
+from medqa_finetune.model.rates import Rates
+from medqa_finetune.record.schema import Parameters
 from medqa_finetune.training import meters
-from medqa_finetune.training.meters import Meter, MeterState, Reading, peak_rss_bytes
+from medqa_finetune.training.meters import Meter, MeterState, Reading, Work, costs, peak_rss_bytes
 
 
 class Clock:
@@ -24,24 +33,22 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def count(meter: Meter, *lengths: int, answers: int = 1) -> None:
-    """Count a batch of pairs of these lengths end to end, each with `answers` answer tokens at its end."""
-    places = [place for length in lengths for place in range(length)]
-    # Token 0 is a token like any other.
-    labels = [label for length in lengths for label in [-100] * (length - answers) + [0] * answers]
-    meter.count(torch.tensor([places]), torch.tensor([labels]))
+    """Count a step on pairs of these lengths, each with `answers` answer tokens at its end."""
+    squares = sum(length**2 for length in lengths)
+    meter.count(Work(len(lengths), sum(lengths), answers * len(lengths), squares))
 
 
 def test_new_meter_reads_zero(clock: Clock) -> None:
     meter = Meter("cpu")
     clock.now += 5
-    assert meter.read() == Reading(0.0, 0, 0, 0)
+    assert meter.read() == Reading(0.0, Work(0, 0, 0, 0))
 
 
-def test_prompts_are_not_answer_tokens(clock: Clock) -> None:
+def test_work_adds_up(clock: Clock) -> None:
     meter = Meter("cpu")
     count(meter, 7, 3, answers=2)
     count(meter, 5, answers=4)
-    assert meter.read() == Reading(0.0, samples=3, tokens=15, answer_tokens=8)
+    assert meter.read() == Reading(0.0, Work(samples=3, tokens=15, answer_tokens=8, squared_lengths=83))
 
 
 def test_time_runs_only_between_resume_and_pause(clock: Clock) -> None:
@@ -146,7 +153,7 @@ def test_a_meter_goes_on_in_another_process(clock: Clock) -> None:
     count(first, 8)
     first.pause()
     second = Meter("cpu", first.state())
-    assert second.read() == Reading(12.0, samples=2, tokens=13, answer_tokens=2)
+    assert second.read() == Reading(12.0, Work(samples=2, tokens=13, answer_tokens=2, squared_lengths=89))
     assert second.throughput() == (0.5, 4.0)
     second.resume()
     clock.now += 20  # another slow warm-up
@@ -166,3 +173,57 @@ def test_peaks_are_those_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> No
     assert (meter.peak_vram_bytes(), meter.peak_vram_reserved_bytes(), meter.peak_rss_bytes()) == (700, 900, 5000)
     assert Meter("cpu").peak_vram_bytes() is None
     assert Meter("cpu").peak_rss_bytes() == 1000
+
+
+SIZE = ModelSize(  # one layer of one matrix
+    parameters=1100, matrices={"head": (100, 10), "layers.0.down_proj": (10, 10)}, embeddings=frozenset(["head"]),
+    layers=1, attention_width=10, vocabulary=100, hidden=10, other_bytes=0,
+)  # fmt: skip
+FULL = MethodConfig(name="full", trains="all")
+
+
+@pytest.fixture
+def rates(monkeypatch: pytest.MonkeyPatch) -> Rates:
+    rates = Rates(measured=1e6, datasheet=2e6)
+    monkeypatch.setattr(meters, "find_rates", lambda *of: rates)
+    return rates
+
+
+def model_of(size: ModelSize | None) -> LoadedModel:
+    unused: Any = None
+    return LoadedModel(unused, unused, Device("cpu", "CPU", "fp32"), Parameters(1100, 1100), size)
+
+
+def after_two_steps() -> MeterState:
+    """What a meter knows after a warm-up step of 10 s and another of 2 s, both on pairs of 4 and 6 tokens."""
+    work = Work(2, 10, 3, 52)
+    return MeterState(Reading(12.0, work + work), Reading(2.0, work), (None, None, 0))
+
+
+def test_utilization_is_arithmetic_per_second_without_warm_up_over_the_matrix_rate(rates: Rates) -> None:
+    found = costs(Meter("cpu", after_two_steps()), model_of(SIZE), FULL)
+    # Six per weight: 10 tokens through the matrix, 3 through the head; 12 per head width and attended position, of
+    # which pairs of 4 and 6 tokens have 10 and 21.
+    step = 6 * (10 * 100 + 3 * 1000) + 12 * 10 * 31
+    assert Work(2, 10, 3, 52).flops(training_flops(SIZE, FULL)) == step
+    assert found["flops"] == 2 * step
+    assert found["model_flops_utilization"] == pytest.approx(step / 2 / 1e6)
+    assert (found["matrix_flops_per_second"], found["datasheet_flops_per_second"]) == (1e6, 2e6)
+    assert (found["seconds"], found["samples"], found["samples_per_second"]) == (12.0, 4, 1.0)
+
+
+def test_utilization_is_not_known_without_a_size_or_behind_nothing_but_warm_ups(rates: Rates) -> None:
+    unsized = costs(Meter("cpu", after_two_steps()), model_of(None), FULL)
+    assert (unsized["flops"], unsized["model_flops_utilization"]) == (None, None)
+    assert unsized["samples_per_second"] == 1.0
+    work = Work(2, 10, 3, 52)
+    cold = costs(Meter("cpu", MeterState(Reading(9.0, work), Reading(), (None, None, 0))), model_of(SIZE), FULL)
+    assert cold["flops"] == work.flops(training_flops(SIZE, FULL))
+    assert (cold["model_flops_utilization"], cold["samples_per_second"]) == (None, None)
+
+
+def test_what_a_meter_knows_survives_the_disk() -> None:
+    adapter = TypeAdapter(MeterState)
+    state = after_two_steps()
+    assert adapter.validate_json(adapter.dump_json(state)) == state
+    assert Meter("cpu", adapter.validate_python(asdict(state))).state().reading == state.reading

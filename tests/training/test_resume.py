@@ -7,12 +7,9 @@ from typing import Any
 import pytest
 
 from medqa_finetune.config.schema import Config
-from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.stopping import Interrupted, stoppable
-from medqa_finetune.training.checkpoints import Checkpoints
-from medqa_finetune.training.fit import Keeping, fit
 from medqa_finetune.training.trainer import MeteredTrainer
-from tests.training.trial import Trial, load, make_config, train
+from tests.training.trial import Trial, make_config, train
 
 # 48 pairs in batches of 10 give 5 steps an epoch, the last one smaller; steps 6 to 10 are the second epoch. A point of
 # the curves at every third step, so that some checkpoints lie between two of them.
@@ -26,19 +23,17 @@ METHODS: dict[str, dict[str, Any]] = {
 
 def stopped_then_resumed(folder: Path, outputs: Path, config: Config, stops: list[int]) -> Trial:
     """Train until each of the given steps, asked to stop in the middle of it, and then to the end."""
-    run = RunDir(outputs / "run")
-    run.path.mkdir(parents=True, exist_ok=True)
-    for step in [*stops, None]:
-        loaded, sets = load(folder, config)
-        with stoppable() as stop, pytest.MonkeyPatch.context() as patch:
-            if step is not None:
-                patch.setattr(MeteredTrainer, "training_step", _signalling(step))
-            keeping = Keeping(Checkpoints(run.checkpoints_path, "trial"), stop)
-            if step is None:
-                return Trial(fit(loaded, sets, config, run, keeping), run, loaded, sets)
-            with pytest.raises(Interrupted):
-                fit(loaded, sets, config, run, keeping)
-    raise AssertionError
+    for step in stops:
+        stop_at(folder, outputs, config, step)
+    return train(folder, outputs, config)
+
+
+def stop_at(folder: Path, outputs: Path, config: Config, step: int) -> None:
+    """Train until a step, from a checkpoint where there is one, and be stopped in the middle of it."""
+    with stoppable() as stop, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MeteredTrainer, "training_step", _signalling(step))
+        with pytest.raises(Interrupted):
+            train(folder, outputs, config, stop)
 
 
 def _signalling(step: int) -> Any:
@@ -72,3 +67,19 @@ def test_a_resumed_training_is_bit_equal(micro_model: Path, tmp_path: Path, name
     assert resumed.record.best_step == whole.record.best_step
     counted = ("samples", "tokens", "answer_tokens", "steps", "epochs", "final_train_loss", "best_validation_loss")
     assert [getattr(resumed.record, key) for key in counted] == [getattr(whole.record, key) for key in counted]
+
+
+def test_a_checkpoint_without_its_curve_is_not_gone_on_from(
+    micro_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = make_config(METHODS["lora"], **COMMON)
+    whole = train(micro_model, tmp_path / "whole", config)
+    run = tmp_path / "resumed" / "run"
+
+    stop_at(micro_model, tmp_path / "resumed", config, 7)
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[1:]))
+    resumed = train(micro_model, tmp_path / "resumed", config)
+    assert "lacks 1 points before step 7; training begins anew" in caplog.text
+    assert without_times(resumed.rows) == without_times(whole.rows)
+    assert bits(resumed.run.adapter_path) == bits(whole.run.adapter_path)

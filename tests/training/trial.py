@@ -92,10 +92,10 @@ def load(folder: Path, config: Config) -> tuple[LoadedModel, TrainingSets]:
     return loaded, TrainingSets(EncodedSet(encoder.encode(PAIRS)), EncodedSet(encoder.encode(PAIRS[:7])))
 
 
-def train(folder: Path, outputs: Path, config: Config) -> Trial:
-    """Train in the run folder `outputs / "run"`."""
+def train(folder: Path, outputs: Path, config: Config, stop: StopRequest | None = None) -> Trial:
+    """Train in the run folder `outputs / "run"`, from a checkpoint where there is one."""
     run = RunDir(outputs / "run")
     run.path.mkdir(parents=True, exist_ok=True)
     loaded, sets = load(folder, config)
-    keeping = Keeping(Checkpoints(run.checkpoints_path, "trial"), StopRequest())
+    keeping = Keeping(Checkpoints(run.checkpoints_path, "trial"), stop or StopRequest())
     return Trial(fit(loaded, sets, config, run, keeping), run, loaded, sets)

@@ -9,3 +9,7 @@ class LocalLauncher(launcher.LocalLauncher):
 
 class MatrixSweeper(sweeper.MatrixSweeper):
     """`hydra/sweeper=matrix`."""
+
+
+class CallingSweeper(sweeper.CallingSweeper):
+    """`hydra/sweeper=calling`."""

@@ -1,0 +1,136 @@
+"""Forecast cells: survey them all in one process, rehearse each kind in another, and put both together."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from medqa_finetune.config.schema import Config, ModelConfig
+from medqa_finetune.data.prepare import CACHE_NAME, cache_key
+from medqa_finetune.data.sources import corpus_sha256
+from medqa_finetune.data.splits import SplitRules
+from medqa_finetune.errors import EXIT_BAD_INPUT, ConfigError, RunError
+from medqa_finetune.matrix.forecast import Forecast, Measured, Survey, forecast_by_reckoning, forecast_by_rehearsal
+from medqa_finetune.matrix.rehearsal import Rehearsed
+from medqa_finetune.matrix.survey import Asked
+from medqa_finetune.model.locate import has_weights, locate_architecture
+
+T = TypeVar("T")
+
+# What does not change how a cell spends its time; the kinds that are rehearsed are told apart by the rest.
+NOT_KIND = ("run_name", "study", "outputs", "overwrite", "seed", "data", "interpolated")
+WITHOUT_WEIGHTS = "random"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Forecasts, and what they rest on.
+
+    Attributes:
+        forecasts: Of every cell, in order.
+        survey: Of the machine and of all cells.
+        rehearsals: Number of kinds of cells that were rehearsed.
+        weightless: Models that were rehearsed with random weights, since theirs are not here.
+    """
+
+    forecasts: list[Forecast]
+    survey: Survey
+    rehearsals: int
+    weightless: list[str]
+
+
+def make_plan(configs: Sequence[Config], folder: Path, *, probe: bool) -> Plan:
+    """Forecast what cells will take.
+
+    Args:
+        configs: The cells.
+        folder: An empty folder for what is thrown away afterwards.
+        probe: Whether every kind of cell is rehearsed.
+
+    Raises:
+        MedQAError: a cell cannot run at all, or failed in the rehearsal.
+    """
+    cache = folder / CACHE_NAME
+    for config in configs:
+        _use_prepared(config, cache)
+    weightless = {config.model for config in configs if not has_weights(locate_architecture(config.model))}
+    made = (
+        {model: _with_random_weights(model, folder, place) for place, model in enumerate(weightless)} if probe else {}
+    )
+    asked = Asked(list(configs), str(cache), [(model, target.path) for model, target in made.items()])
+    found = _in_fresh_process("survey", asked, Survey)
+    if not probe:
+        pairs = zip(found.facts, configs, strict=True)
+        return Plan([forecast_by_reckoning(facts, found, each.precision) for facts, each in pairs], found, 0, [])
+    forecasts: dict[int, Forecast] = {}
+    kinds = kinds_of(configs)
+    for number, places in enumerate(kinds):
+        largest = max(places, key=lambda place: found.facts[place].train_pairs)
+        model = made.get(configs[largest].model, configs[largest].model)
+        config = dataclasses.replace(configs[largest], model=model, outputs=str(folder / f"kind-{number}"), study="")
+        facts = found.facts[largest]
+        measured = _in_fresh_process(
+            "rehearsal", Rehearsed(config, str(cache), facts.heaviest, facts.forward_share), Measured
+        )
+        forecasts |= {place: forecast_by_rehearsal(found.facts[place], measured) for place in places}
+    in_order = [forecasts[place] for place in range(len(configs))]
+    return Plan(in_order, found, len(kinds), sorted(model.title for model in weightless))
+
+
+def kinds_of(configs: Sequence[Config]) -> list[list[int]]:
+    """Return the places of cells that differ in nothing but their data and seed, one list per kind."""
+    kinds: dict[str, list[int]] = {}
+    for place, config in enumerate(configs):
+        settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in NOT_KIND}
+        if config.method.trains == "nothing":
+            del settings["train"]
+        kinds.setdefault(json.dumps(settings, sort_keys=True), []).append(place)
+    return list(kinds.values())
+
+
+def _use_prepared(config: Config, cache: Path) -> None:
+    """Let a folder of prepared data be found in the cache that is thrown away, where an earlier run has left it."""
+    data = config.data
+    rules = SplitRules(config.test_size, config.validation_size, data.split_seed, data.near_duplicate_threshold)
+    name = f"corpus-{cache_key(config.corpus, rules, corpus_sha256(config.corpus))[:16]}"
+    before = Path(config.outputs) / CACHE_NAME / name
+    cache.mkdir(exist_ok=True)
+    if before.is_dir() and not (cache / name).exists():
+        # Where the file system has no links, the data is prepared once more.
+        with contextlib.suppress(OSError):
+            (cache / name).symlink_to(before.absolute(), target_is_directory=True)
+
+
+def _with_random_weights(model: ModelConfig, folder: Path, place: int) -> ModelConfig:
+    return ModelConfig(model.name, str(folder / f"{WITHOUT_WEIGHTS}-{place}"))
+
+
+def _in_fresh_process(module: str, asked: Any, answer: type[T]) -> T:
+    """Ask a module of this folder, which loads torch, and return its answer.
+
+    Raises:
+        ConfigError: it refused what was asked.
+        RunError: it failed; says with what.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", f"{__package__}.{module}"],
+        input=TypeAdapter(type(asked)).dump_json(asked),
+        capture_output=True,
+        # As a cell of a matrix is started.
+        env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+        check=False,
+    )
+    said = done.stderr.decode("utf-8", errors="replace").strip()
+    if done.returncode == EXIT_BAD_INPUT:
+        raise ConfigError(said.rpartition("error: ")[2])
+    if done.returncode != 0:
+        lines = said.splitlines() or ["it left no message"]
+        raise RunError(f"the {module} ended with exit code {done.returncode}: {lines[-1][:300]}")
+    return TypeAdapter(answer).validate_json(done.stdout.splitlines()[-1])

@@ -1,0 +1,100 @@
+"""How fast a device multiplies matrices: as measured here, and as its maker says."""
+
+import math
+import re
+import time
+from functools import cache
+from typing import NamedTuple
+
+import torch
+
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+# Products are made larger until the next size would not fit into this time; by then the rate has long been flat.
+SECONDS = 0.8
+SIZES = (512, 1024, 2048, 4096, 8192)
+REPETITIONS = 4
+# Larger than any cache.
+COPIED_BYTES = 2**28
+# Dense teraFLOP/s as NVIDIA's data sheets give them, boost clock, without sparsity: (bf16 or fp16 products summed up in
+# fp32, fp32 without TF32), by the whole name that torch has for a card. Two cards of one name may differ in their power
+# limit; a laptop's card or a slice of one (MIG) is another one and not in here.
+DATASHEETS = {
+    "Tesla V100-SXM[23].*": (125.0, 15.7),
+    "Tesla V100-PCIE.*": (112.0, 14.0),
+    "Tesla T4": (65.0, 8.1),
+    "NVIDIA A100[- ](SXM4|PCIE|PG509)[^ ]*": (312.0, 19.5),
+    "NVIDIA A10": (125.0, 31.2),
+    "NVIDIA A10G": (70.0, 35.0),
+    "NVIDIA L4": (121.0, 30.3),
+    "NVIDIA L40S": (362.0, 91.6),
+    "NVIDIA GeForce RTX 3090": (71.0, 35.6),
+    "NVIDIA GeForce RTX 4090": (165.2, 82.6),
+    "NVIDIA H100 PCIe": (756.0, 51.0),
+    "NVIDIA H100 80GB HBM3": (989.0, 67.0),
+    "NVIDIA H200": (989.0, 67.0),
+}
+
+
+class Rates(NamedTuple):
+    """Floating-point operations per second in products of matrices.
+
+    Attributes:
+        measured: On this device, in the precision of the run.
+        datasheet: As its maker says; None for a device that is not in `DATASHEETS`.
+    """
+
+    measured: float
+    datasheet: float | None
+
+
+def find_rates(device: str, name: str, precision: str) -> Rates:
+    """Measure a device (`cpu` or `cuda`, by torch's name for people), and look it up."""
+    return Rates(measure_matrix_rate(device, precision), datasheet_rate(name, precision))
+
+
+def datasheet_rate(name: str, precision: str) -> float | None:
+    """Return what a card should do, in FLOP/s; None where that is not known."""
+    known = [rates for pattern, rates in DATASHEETS.items() if re.fullmatch(pattern, name)]
+    return None if not known else known[0][precision == "fp32"] * 1e12
+
+
+@cache
+def measure_matrix_rate(device: str, precision: str) -> float:
+    """Return the most FLOP/s that products of square matrices reach here; takes about a second, once per process."""
+    end = time.perf_counter() + SECONDS
+    best = 0.0
+    for size in SIZES:
+        left, right = (torch.rand(size, size, device=device).to(PRECISIONS[precision]) for _ in range(2))
+        product = torch.empty_like(left)
+        # The first product of a size also sets kernels up.
+        seconds = [_seconds(left, right, product) for _ in range(REPETITIONS)]
+        best = max(best, 2 * size**3 / min(seconds))
+        if time.perf_counter() + 8 * min(seconds) * REPETITIONS > end:
+            break
+    return best
+
+
+def _seconds(left: torch.Tensor, right: torch.Tensor, product: torch.Tensor) -> float:
+    started = time.perf_counter()
+    torch.mm(left, right, out=product)
+    if product.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+@cache
+def measure_copy_rate(device: str) -> float:
+    """Return the bytes per second that memory is read and written with, both counted: what bounds a model that answers.
+
+    Decoding reads every weight for each token, and computes little with it.
+    """
+    source = torch.ones(COPIED_BYTES, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    best = math.inf
+    for _ in range(REPETITIONS):
+        started = time.perf_counter()
+        target.copy_(source)
+        if source.is_cuda:
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - started)
+    return 2 * COPIED_BYTES / best

@@ -1,0 +1,231 @@
+"""What an experiment or a matrix will cost, before anything runs: `python -m medqa_finetune.plan [-m] key=value …`."""
+
+import dataclasses
+import json
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, wants_help
+from medqa_finetune.errors import EXIT_DONE, ConfigError
+from medqa_finetune.matrix.composing import compose_and_call
+from medqa_finetune.preflight import in_units
+from medqa_finetune.record.files import existing_part
+
+if TYPE_CHECKING:
+    from medqa_finetune.config.schema import Config
+    from medqa_finetune.matrix.forecast import Forecast
+    from medqa_finetune.matrix.planning import Plan
+
+USAGE = """usage: python -m medqa_finetune.plan [-m] [plan.probe=true] [group=choice …] [key=value …]
+
+Predicts hours, peak memory, disk and money of every cell that `python -m medqa_finetune.train` would run with the same
+arguments, and their sum. Nothing is started or kept. The model's config.json and tokenizer are enough, and the corpus.
+
+  python -m medqa_finetune.plan -m profile=demo plan.probe=true
+  python -m medqa_finetune.plan -m method=lora,qlora data=20k,50k,100k plan.price_per_hour=0.5 plan.budget_hours=12
+
+  plan.probe=true|false    measure a few real steps and answers of every model and method here       default false
+                           (else reckoned from the model's arithmetic and this machine's speed)
+  plan.budget_hours=N      exit with 2 where all cells together take longer                          default null
+  plan.price_per_hour=N    money for an hour of this machine                                         default null
+  format=text|json         a table, or one JSON object                                               default text
+"""
+FORMATS = ("text", "json")
+PREFIX = "plan."
+HOUR = 3600.0
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanOptions:
+    """What can be typed after `plan` beside the settings of the experiments.
+
+    Attributes:
+        probe: Whether every model and method is rehearsed here.
+        budget_hours: Hours that all cells together may take; None for any.
+        price_per_hour: Money for an hour of this machine, in any currency; None where it is not known.
+        format: `text` or `json`.
+
+    Raises:
+        ConfigError: an impossible choice.
+    """
+
+    probe: bool = False
+    budget_hours: float | None = None
+    price_per_hour: float | None = None
+    format: str = "text"
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise ConfigError(f"format={self.format}: allowed: {', '.join(FORMATS)}.")
+        for key in ("budget_hours", "price_per_hour"):
+            number = getattr(self, key)
+            if number is not None and not (math.isfinite(number) and number > 0):
+                raise ConfigError(f"{PREFIX}{key}={number}: a number above 0 is wanted, or null.")
+
+
+def main() -> NoReturn:
+    """Print the plan, and end the process: 0 done, 2 bad input, or over the budget or the disk."""
+    run_door(plan)
+
+
+def plan(arguments: list[str]) -> int:
+    """Print what the cells that `arguments` ask for will take; return the exit code.
+
+    Raises:
+        ConfigError: a setting is impossible, or the cells take more time or disk than there is.
+        MedQAError: the corpus or the model is not there.
+    """
+    if wants_help(arguments):
+        print(USAGE, end="")
+        return EXIT_DONE
+    own = [argument for argument in arguments if argument.startswith((PREFIX, "format="))]
+    options = parse_options(PlanOptions, [argument.removeprefix(PREFIX) for argument in own])
+    configs = compose([argument for argument in arguments if argument not in own])
+    # Imported here, so that --help answers at once.
+    from medqa_finetune.matrix.planning import make_plan
+
+    room = existing_part(Path(configs[0].outputs))
+    with tempfile.TemporaryDirectory(prefix=".plan-", dir=room, ignore_cleanup_errors=True) as folder:
+        found = make_plan(configs, Path(folder), probe=options.probe)
+    rows = [row(*pair, options) for pair in zip(configs, found.forecasts, strict=True)]
+    if options.format == "json":
+        print(json.dumps(as_object(rows, found, options), ensure_ascii=False, allow_nan=False))
+    else:
+        print(as_text(rows, found, options))
+    refuse_excess(rows, found, options)
+    return EXIT_DONE
+
+
+def compose(arguments: Sequence[str]) -> list["Config"]:
+    """Return the settings of every cell that `train` would run with these arguments.
+
+    Raises:
+        ConfigError: with the faults of all cells.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    from medqa_finetune.matrix.asked import distinct
+    from medqa_finetune.matrix.cells import Cell, make_cell
+    from medqa_finetune.model.locate import locate_architecture
+
+    cells: list[Cell] = []
+
+    def take(composed: Any) -> None:
+        hydra_config = HydraConfig.get()
+        cells.append(make_cell(composed, hydra_config, tuple(hydra_config.overrides.task), locate_architecture))
+
+    compose_and_call(take, [*arguments, "hydra/sweeper=calling"])
+    return [cell.config for cell in distinct(cells)]
+
+
+def row(config: "Config", forecast: "Forecast", options: PlanOptions) -> dict[str, Any]:
+    """Return what is said of one cell; bytes and seconds as they are, money rounded to cents."""
+    return {
+        "name": config.run_name,
+        "seconds": round(forecast.seconds, 1),
+        "start_seconds": round(forecast.start, 1),
+        "train_seconds": round(forecast.train, 1),
+        "validation_seconds": round(forecast.validate, 1),
+        "evaluation_seconds": round(forecast.answer, 1),
+        "peak_memory_bytes": forecast.memory_bytes,
+        "training_memory_bytes": forecast.training_bytes,
+        "disk_bytes": forecast.disk_bytes,
+        "price": _price(forecast.seconds, options),
+    }
+
+
+def _price(seconds: float, options: PlanOptions) -> float | None:
+    return None if options.price_per_hour is None else round(seconds / HOUR * options.price_per_hour, 2)
+
+
+def as_object(rows: Sequence[dict[str, Any]], found: "Plan", options: PlanOptions) -> dict[str, Any]:
+    """Return everything as one object of JSON."""
+    seconds = sum(each["seconds"] for each in rows)
+    return {
+        "cells": rows,
+        "sum": {
+            "hours": seconds / HOUR,
+            "peak_memory_bytes": max(each["peak_memory_bytes"] for each in rows),
+            "disk_bytes": sum(each["disk_bytes"] for each in rows),
+            "price": _price(seconds, options),
+        },
+        "basis": "probe" if found.rehearsals else "reckoned",
+        "random_weights": found.weightless,
+        "machine": dataclasses.asdict(found.survey.machine),
+        "matrix_flops_per_second": found.survey.matrix_rates,
+        "copied_bytes_per_second": found.survey.copy_rate,
+    }
+
+
+def as_text(rows: Sequence[dict[str, Any]], found: "Plan", options: PlanOptions) -> str:
+    """Return a table, a row per cell and their sum, and below it what the figures rest on."""
+    whole = as_object(rows, found, options)["sum"]
+    header = ["cell", "time", "training", "evaluation", "memory", "disk", "price"]
+    cells = [
+        [
+            each["name"], _time(each["seconds"]), _time(each["train_seconds"]), _time(each["evaluation_seconds"]),
+            in_units(each["peak_memory_bytes"]), in_units(each["disk_bytes"]), _money(each["price"]),
+        ]
+        for each in rows
+    ]  # fmt: skip
+    sums = [
+        "sum", _time(whole["hours"] * HOUR), *(_time(sum(each[key] for each in rows)) for key in
+        ("train_seconds", "evaluation_seconds")), in_units(whole["peak_memory_bytes"]), in_units(whole["disk_bytes"]),
+        _money(whole["price"]),
+    ]  # fmt: skip
+    return "\n".join([aligned_table(header, [*cells, sums], left=["cell"]), "", *_basis(found)])
+
+
+def _basis(found: "Plan") -> list[str]:
+    from medqa_finetune.matrix.forecast import EFFICIENCY
+
+    machine = found.survey.machine
+    speed = ", ".join(f"{rate / 1e12:.3g} TFLOP/s ({name})" for name, rate in found.survey.matrix_rates.items())
+    kind = "GPU memory" if machine.type == "cuda" else "resident memory"
+    lines = [f"{machine.name}: {speed}; memory is the peak of {kind}; disk is the most a cell may take."]
+    if found.rehearsals:
+        lines.append(f"Measured here: a few steps and answers of {found.rehearsals} kind(s) of cells.")
+    else:
+        lines.append(
+            f"Reckoned at {EFFICIENCY:.0%} of that speed, which is right within a factor of two or so; plan.probe=true "
+            "measures."
+        )
+    if found.weightless:
+        lines.append(f"Random weights stood for those of {', '.join(found.weightless)}, which are not here.")
+    return lines
+
+
+def refuse_excess(rows: Sequence[dict[str, Any]], found: "Plan", options: PlanOptions) -> None:
+    """Refuse cells that take more than there is.
+
+    Raises:
+        ConfigError: names the cells and the figures.
+    """
+    faults = list(found.survey.disk_faults)
+    hours = sum(each["seconds"] for each in rows) / HOUR
+    if options.budget_hours is not None and hours > options.budget_hours:
+        dearest = ", ".join(f"{each['name']} {_time(each['seconds'])}" for each in rows)
+        faults.append(
+            f"plan.budget_hours={options.budget_hours:g}: {len(rows)} cell{'s' * (len(rows) > 1)} would take "
+            f"{hours:.3g} hours ({dearest}). Ask for fewer or smaller cells, or a larger budget."
+        )
+    if faults:
+        raise ConfigError("\n".join(faults))
+
+
+def _time(seconds: float) -> str:
+    """Return a time for people: `95s`, `12min`, `3.4h`."""
+    if seconds < 120:
+        return f"{seconds:.0f}s"
+    return f"{seconds / 60:.0f}min" if seconds < 2 * HOUR else f"{seconds / HOUR:.1f}h"
+
+
+def _money(price: float | None) -> str:
+    return "" if price is None else f"{price:.2f}"
+
+
+if __name__ == "__main__":
+    main()

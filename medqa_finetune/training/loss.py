@@ -1,0 +1,81 @@
+"""The loss on answers, without ever holding the logits of a whole batch."""
+
+import logging
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
+
+from medqa_finetune.model.estimate import LOGIT_BYTES_AT_ONCE
+from medqa_finetune.training.batches import Batch
+
+log = logging.getLogger(__name__)
+
+FP32_BYTES = 4
+# How far logits may be from the model's own, as a share of the largest: rounding, by the precision of the products.
+ROUNDING = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}
+
+
+class AnswerLoss:
+    """Computes the loss of a causal language model, with or without adapters.
+
+    Logits are made from the last hidden states, only where an answer token is predicted, and a chunk at a time; chunks
+    are made again in the backward pass. For a vocabulary of 152k tokens, logits at every position of a pack would need
+    more memory than a 3B model. Where a model does more to its logits than its head does (Gemma 2 caps them, Cohere
+    scales them), which the first batch shows, they are the model's own, all those of a batch at once.
+
+    Args:
+        model: Its `forward` takes `logits_to_keep`.
+    """
+
+    def __init__(self, model: Any) -> None:
+        bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._head = bare.get_output_embeddings()
+        self._is_head_all: bool | None = None
+        self._body = getattr(bare, bare.base_model_prefix)
+
+    def __call__(self, model: Any, batch: Batch) -> torch.Tensor:
+        """Return the cross-entropy summed over the answer tokens of a batch, in nats; a scalar in fp32.
+
+        Args:
+            model: The model given at first, or a wrapper around it.
+            batch: From `lay_end_to_end` or `fill_up`.
+        """
+        inputs = {name: value for name, value in batch.items() if name not in ("positions", "targets")}
+        positions, targets = batch["positions"], batch["targets"]
+        if self._is_head_all is False:
+            logits = model(**inputs, use_cache=False).logits
+            return cross_entropy(logits.flatten(0, 1)[positions].float(), targets, reduction="sum")
+        # Through the whole model, whose wrappers (autocast, distributed training) hook into its forward pass; of the
+        # logits it makes itself, as few as it can.
+        outputs: list[Any] = []
+        hook = self._body.register_forward_hook(lambda body, arguments, output: outputs.append(output))
+        try:
+            logits = model(**inputs, use_cache=False, logits_to_keep=1).logits
+        finally:
+            hook.remove()
+        states = outputs[0].last_hidden_state
+        if self._is_head_all is None:
+            self._is_head_all = self._is_like(logits[:, -1], states[:, -1])
+            if not self._is_head_all:
+                log.info("this model does more to its logits than its head: all those of a batch are made at once")
+                return self(model, batch)
+        return self._of_states(states.flatten(0, 1)[positions], targets)
+
+    @torch.no_grad()
+    def _is_like(self, logits: torch.Tensor, states: torch.Tensor) -> bool:
+        found, wanted = self._head(states), logits.float()
+        return bool((found.float() - wanted).abs().max() <= ROUNDING[found.dtype] * wanted.abs().max())
+
+    def _of_states(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the summed loss of hidden states of shape (answer tokens, width)."""
+        rows = max(1, LOGIT_BYTES_AT_ONCE // (FP32_BYTES * self._head.weight.shape[0]))
+        if len(targets) <= rows:
+            return self._of_chunk(states, targets)
+        parts = zip(torch.split(states, rows), torch.split(targets, rows), strict=True)
+        losses = [checkpoint(self._of_chunk, *part, use_reentrant=False) for part in parts]
+        return torch.stack(losses).sum()
+
+    def _of_chunk(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(self._head(states).float(), targets, reduction="sum")

@@ -1,0 +1,107 @@
+"""How cost grows with work: seconds and memory of data preparation and of training set-up, by the number of pairs."""
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from itertools import pairwise
+from math import log
+from pathlib import Path
+from typing import Any
+
+from medqa_finetune.errors import RunError
+from medqa_finetune.record.files import write_bytes
+from scripts.benchmarks.made_pairs import made_pairs, read_rows, write_rows
+from scripts.benchmarks.ours import ROOT
+from scripts.benchmarks.results import heading, keep, markdown
+
+MIB = 2**20
+HEADER = ("stage", "pairs", "seconds", "µs a pair", "grows as n^", "own memory, MiB", "with mapped files, MiB")
+STAGES = {"prepare": "data preparation", "setup": "training set-up"}
+Figures = dict[str, Any]
+
+
+def growth(options: argparse.Namespace) -> int:
+    """Measure every size, each stage in a fresh process; print the table, keep figures and plot."""
+    started, rows = heading("growth"), []
+    source = read_rows(options.pairs)
+    with tempfile.TemporaryDirectory(prefix="benchmark-", dir=options.scratch) as folder:
+        for size in sorted(options.sizes):
+            corpus, cache = Path(folder) / f"{size}.jsonl", Path(folder) / f"cache-{size}"
+            write_rows(corpus, made_pairs(source, size))
+            rows.append(measure("prepare", size, corpus, [str(cache)]))
+            if size <= options.largest_setup:
+                more = ["--pairs", str(rows[-1]["done"]), "--tokenizer", str(options.tokenizer)]
+                rows.append(measure("setup", rows[-1]["done"], corpus, [str(cache), *more]))
+            corpus.unlink()
+    print(table(rows))
+    keep(options.out, {**started, "tokenizer": options.tokenizer.name, "rows": rows})
+    if options.out is not None:
+        write_bytes(options.out.with_suffix(".png"), draw(rows))
+    return 0
+
+
+def measure(stage: str, pairs: int, corpus: Path, arguments: Sequence[str]) -> Figures:
+    """Run a stage in a process of its own and return its figures.
+
+    Raises:
+        RunError: it failed.
+    """
+    print(f"{STAGES[stage]}, {pairs:,} pairs …", file=sys.stderr)
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.benchmarks.growth_stage", stage, str(corpus), *arguments],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        raise RunError(f"{STAGES[stage]} of {pairs:,} pairs failed: {last}")
+    return {"stage": stage, "pairs": pairs, **json.loads(done.stdout.splitlines()[-1])}
+
+
+def exponents(rows: Sequence[Figures]) -> list[float | None]:
+    """Return, for each row of one stage, the slope of the seconds' line from the row before, in a log-log plot."""
+    slopes = [
+        log(after["seconds"] / before["seconds"]) / log(after["pairs"] / before["pairs"])
+        for before, after in pairwise(rows)
+    ]
+    return [None, *slopes]
+
+
+def table(rows: Sequence[Figures]) -> str:
+    """Return the figures of all stages, a size a line."""
+    lines = []
+    for stage, title in STAGES.items():
+        chosen = [row for row in rows if row["stage"] == stage]
+        for row, slope in zip(chosen, exponents(chosen), strict=False):
+            lines.append([
+                title, f"{row['pairs']:,}", f"{row['seconds']:.2f}", f"{row['seconds'] / row['pairs'] * 1e6:.0f}",
+                "" if slope is None else f"{slope:.2f}", f"{row['private_bytes'] / MIB:.0f}",
+                f"{row['resident_bytes'] / MIB:.0f}",
+            ])  # fmt: skip
+    return markdown(HEADER, lines)
+
+
+def draw(rows: Sequence[Figures]) -> bytes:
+    """Return seconds and memory over pairs, both axes logarithmic, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for stage, title in STAGES.items():
+        chosen = [row for row in rows if row["stage"] == stage]
+        pairs = [row["pairs"] for row in chosen]
+        panels[0].loglog(pairs, [row["seconds"] for row in chosen], "o-", label=title)
+        panels[1].loglog(pairs, [row["private_bytes"] / MIB for row in chosen], "o-", label=title)
+    for panel, unit in zip(panels, ("seconds", "own memory, MiB"), strict=True):
+        panel.set(xlabel="pairs", ylabel=unit)
+        panel.grid(visible=True, which="both", alpha=0.3)
+        panel.legend()
+    written = io.BytesIO()
+    figure.savefig(written, format="png", dpi=100)
+    pyplot.close(figure)
+    return written.getvalue()

@@ -1,0 +1,86 @@
+"""One run of our own through the very command line that users type, and its figures from the record it leaves."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from scripts.benchmarks.settings import WARM_UP_STEPS, Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def command(settings: Settings, outputs: Path) -> list[str]:
+    """Return the command line that trains and answers as the settings say."""
+    return [
+        sys.executable, "-m", "medqa_finetune.train", f"method={settings.method}", "data=all", "corpus=jsonl",
+        "model=local", "tracker=none", f"model.path={settings.model}", f"corpus.path={settings.data}/pairs.jsonl",
+        f"outputs={outputs}", f"precision={'bf16' if settings.device == 'cuda' else 'fp32'}",
+        f"data.train_size={settings.rows}", "data.validation_size=1", f"data.test_size={settings.eval_rows}",
+        "data.near_duplicate_threshold=1.0", f"seed={settings.seed}", f"method.rank={settings.rank}",
+        f"method.alpha={settings.alpha}", "method.dropout=0.0", "train.epochs=1.0",
+        f"train.batch_size={settings.batch}", f"train.micro_batch={settings.micro_batch}",
+        f"train.learning_rate={settings.learning_rate}", "train.scheduler=linear", "train.warmup_ratio=0.0",
+        f"train.max_length={settings.max_length}", f"train.logging_steps={settings.logging_steps}",
+        f"train.warmup_steps_unmetered={WARM_UP_STEPS}", "train.validations=1", "train.checkpoint_minutes=600",
+        f"train.gradient_checkpointing={str(settings.gradient_checkpointing).lower()}",
+        f"evaluate.max_new_tokens={settings.max_new_tokens}", "evaluate.metrics=[rouge]",
+        f"evaluate.max_samples={settings.eval_rows if settings.predict else 1}",
+    ]  # fmt: skip
+
+
+def run_ours(settings: Settings, outputs: Path, log: Path, python_path: Path = ROOT) -> dict[str, Any]:
+    """Run it in a fresh process; return the figures, or `{"failed": reason}`.
+
+    Args:
+        settings: What to do.
+        outputs: Empty folder for the run.
+        log: File that takes what the run prints.
+        python_path: Where the package is imported from.
+    """
+    # As for peers: without a GPU visible, all compute on the CPU.
+    hidden = {} if settings.device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}
+    with log.open("w", encoding="utf-8") as out:
+        done = subprocess.run(
+            command(settings, outputs), stdout=out, stderr=subprocess.STDOUT, check=False, stdin=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": str(python_path)} | hidden,
+        )  # fmt: skip
+    if done.returncode != 0:
+        last = (log.read_text(encoding="utf-8").strip().splitlines() or ["it printed nothing"])[-1]
+        return {"failed": f"exit code {done.returncode}: {last[:300]}"}
+    (record,) = outputs.rglob("record.json")
+    return figures(json.loads(record.read_text(encoding="utf-8")), record.with_name("metrics.jsonl"), settings)
+
+
+def figures(record: dict[str, Any], metrics: Path, settings: Settings) -> dict[str, Any]:
+    """Return a record's figures by the names that the peers' programs print them with, and a few of our own."""
+    train, evaluation = record["train"], record["evaluation"]
+    return {
+        "train_samples_per_second": train["samples_per_second"],
+        "mean_loss": mean_loss(metrics),
+        "peak_rss_bytes": train["peak_rss_bytes"],
+        "peak_vram_bytes": train["peak_vram_bytes"],
+        "predict_samples_per_second": evaluation["samples_per_second"] if settings.predict else None,
+        "flops_per_sample": train["flops"] / train["samples"],
+        "matrix_flops_per_second": train["matrix_flops_per_second"],
+        "tokens_per_sample": train["tokens"] / train["samples"],
+        "device": record["environment"]["device"],
+        "versions": record["environment"]["versions"],
+    }
+
+
+def mean_loss(metrics: Path) -> float:
+    """Return the mean loss over all steps, as peers report it; a point of the curve stands for the steps behind it.
+
+    Raises:
+        ValueError: the curve does not reach the last step.
+    """
+    rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    points = [(row["step"], row["loss"]) for row in rows if "loss" in row]
+    if points[-1][0] != rows[-1]["steps"]:
+        raise ValueError(f"{metrics}: the training loss ends at step {points[-1][0]} of {rows[-1]['steps']}")
+    begins = [0, *(step for step, _ in points[:-1])]
+    weighted = (loss * (step - begin) for begin, (step, loss) in zip(begins, points, strict=True))
+    return float(sum(weighted) / points[-1][0])

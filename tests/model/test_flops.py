@@ -1,0 +1,82 @@
+"""Arithmetic reckoned from shapes, against what torch's own counter sees in a forward and a backward pass."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from medqa_finetune.config.schema import MethodConfig
+from medqa_finetune.model.estimate import ModelSize, read_size
+from medqa_finetune.model.flops import Flops, forward_flops, training_flops
+from medqa_finetune.model.methods import apply_method
+
+TOKENS, ANSWER = 24, 7
+FULL = MethodConfig(name="full", trains="all")
+NONE = MethodConfig(name="none", trains="nothing")
+
+
+def lora(*modules: str) -> MethodConfig:
+    return MethodConfig(name="lora", rank=4, dropout=0.0, target_modules=list(modules) or "all_linear")
+
+
+def model_of(folder: Path, method: MethodConfig) -> Any:
+    """Return a model that multiplies matrices for its attention, which the counter sees."""
+    config = AutoConfig.from_pretrained(folder)
+    built: Any = AutoModelForCausalLM
+    return apply_method(built.from_config(copy.deepcopy(config), attn_implementation="eager"), method)
+
+
+def counted(model: Any, *, train: bool) -> int:
+    """Return what torch counts on one sequence, whose last tokens are the answer."""
+    ids = torch.arange(TOKENS).unsqueeze(0)
+    with FlopCounterMode(display=False) as counter:
+        logits = model(input_ids=ids, use_cache=False, logits_to_keep=ANSWER).logits
+        if train:
+            logits.sum().backward()
+    return int(counter.get_total_flops())
+
+
+def reckoned(cost: Flops) -> int:
+    # Eager attention looks at all positions and masks those behind: the square, not its half.
+    return TOKENS * cost.per_token + ANSWER * cost.per_answer_token + TOKENS**2 * cost.per_attended
+
+
+def size_of(folder: Path) -> ModelSize:
+    size = read_size(folder)
+    assert size is not None
+    return size
+
+
+@pytest.mark.parametrize("method", [FULL, lora()], ids=["full", "adapter"])
+def test_training_takes_what_torch_counts(method: MethodConfig, micro_model: Path) -> None:
+    found = counted(model_of(micro_model, method), train=True)
+    assert reckoned(training_flops(size_of(micro_model), method)) == found
+
+
+@pytest.mark.parametrize("method", [NONE, lora()], ids=["base", "adapter"])
+def test_a_forward_pass_takes_what_torch_counts(method: MethodConfig, micro_model: Path) -> None:
+    found = counted(model_of(micro_model, method), train=False)
+    assert reckoned(forward_flops(size_of(micro_model), method)) == found
+
+
+@pytest.mark.parametrize("modules", [["q_proj", "v_proj"], ["o_proj"], ["down_proj"], ["layers.1.self_attn.k_proj"]])
+def test_an_adapter_of_some_layers_is_reckoned_a_little_high(modules: list[str], micro_model: Path) -> None:
+    """In the lowest layer, gradients are reckoned below the adapter as well: one layer of all, at most."""
+    found = counted(model_of(micro_model, lora(*modules)), train=True)
+    cost = reckoned(training_flops(size_of(micro_model), lora(*modules)))
+    one_layer = counted(model_of(micro_model, NONE), train=False) // size_of(micro_model).layers
+    assert found <= cost < found + one_layer
+
+
+def test_nothing_is_trained_by_the_base(micro_model: Path) -> None:
+    assert training_flops(size_of(micro_model), NONE) == forward_flops(size_of(micro_model), NONE)
+
+
+def test_every_position_looks_at_itself_and_those_before() -> None:
+    # Sequences of 3 and 4 tokens: 1 + 2 + 3 and 1 + 2 + 3 + 4 positions.
+    assert Flops(0, 0, 1).of(7, 0, 9 + 16) == 6 + 10
+    assert Flops(100, 10, 1).of(7, 2, 9 + 16) == 700 + 20 + 16

@@ -1,0 +1,156 @@
+"""The door `plan` by its real command line: the same cells as `train`, forecast, and nothing kept."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medqa_finetune.errors import ConfigError
+from medqa_finetune.matrix.forecast import Forecast
+from medqa_finetune.matrix.planning import Plan
+from medqa_finetune.plan import PlanOptions, as_object, as_text, plan, refuse_excess, row
+from tests.commands import TINY, python
+from tests.config.builders import VALID, changed
+from tests.matrix.test_forecast import survey
+
+HOUR = 3600.0
+FORECAST = Forecast(
+    start=600.0,
+    train=5 * HOUR,
+    validate=300.0,
+    answer=900.0,
+    memory_bytes=3 * 2**30,
+    training_bytes=2**31,
+    disk_bytes=2**30,
+)
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return python("-m", "medqa_finetune.plan", *arguments, cwd=cwd)
+
+
+def made(
+    *forecasts: Forecast, rehearsals: int = 0, weightless: tuple[str, ...] = (), faults: tuple[str, ...] = ()
+) -> Plan:
+    return Plan(
+        list(forecasts), dataclasses.replace(survey(1e10), disk_faults=list(faults)), rehearsals, list(weightless)
+    )
+
+
+def rows(found: Plan, options: PlanOptions) -> list[dict[str, Any]]:
+    names = ("lora_20k", "qlora_20k")
+    return [
+        row(changed(VALID, run_name=name), each, options) for name, each in zip(names, found.forecasts, strict=False)
+    ]
+
+
+def test_a_cell_is_said_in_seconds_bytes_and_money() -> None:
+    (found,) = rows(made(FORECAST), PlanOptions(price_per_hour=2.0))
+    assert found == {
+        "name": "lora_20k", "seconds": 19800.0, "start_seconds": 600.0, "train_seconds": 18000.0,
+        "validation_seconds": 300.0, "evaluation_seconds": 900.0, "peak_memory_bytes": 3 * 2**30,
+        "training_memory_bytes": 2**31, "disk_bytes": 2**30, "price": 11.0,
+    }  # fmt: skip
+
+
+def test_cells_add_up_but_for_memory() -> None:
+    found, options = made(FORECAST, FORECAST), PlanOptions(price_per_hour=2.0)
+    assert as_object(rows(found, options), found, options)["sum"] == {
+        "hours": 11.0, "peak_memory_bytes": 3 * 2**30, "disk_bytes": 2**31, "price": 22.0
+    }  # fmt: skip
+
+
+def test_a_price_that_is_not_known_is_null_and_not_zero() -> None:
+    found, options = made(FORECAST), PlanOptions()
+    content = as_object(rows(found, options), found, options)
+    assert content["cells"][0]["price"] is None
+    assert content["sum"]["price"] is None
+
+
+def test_the_table_says_what_it_rests_on() -> None:
+    options = PlanOptions(price_per_hour=2.0)
+    reckoned = as_text(rows(made(FORECAST), options), made(FORECAST), options)
+    assert "lora_20k  5.5h" in reckoned
+    assert "3.0 GiB  1.0 GiB  11.00" in reckoned
+    assert "plan.probe=true measures" in reckoned
+    measured = made(FORECAST, rehearsals=1, weightless=("qwen2.5-3b",))
+    text = as_text(rows(measured, options), measured, options)
+    assert "Measured here" in text
+    assert "Random weights stood for those of qwen2.5-3b" in text
+
+
+def test_more_hours_than_the_budget_are_refused_with_cells_and_figures() -> None:
+    found = made(FORECAST, FORECAST)
+    options = PlanOptions(budget_hours=10.0)
+    with pytest.raises(
+        ConfigError, match=r"budget_hours=10: 2 cells would take 11 hours \(lora_20k 5.5h, qlora_20k 5.5h\)"
+    ):
+        refuse_excess(rows(found, options), found, options)
+    refuse_excess(rows(found, options), found, PlanOptions(budget_hours=11.0))
+    refuse_excess(rows(found, options), found, PlanOptions())
+
+
+def test_a_disk_that_is_too_small_is_refused() -> None:
+    found = made(FORECAST, faults=("outputs=x: 1 run may need 3 GiB",))
+    with pytest.raises(ConfigError, match="may need 3 GiB"):
+        refuse_excess(rows(found, PlanOptions()), found, PlanOptions())
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("plan.budget_hours=0", "plan.budget_hours=0.0: a number above 0"),
+        ("plan.price_per_hour=nan", "plan.price_per_hour=nan: a number above 0"),
+        ("plan.probe=perhaps", "true or false"),
+        ("plan.hours=3", "unknown key"),
+        ("format=xml", "allowed: text, json"),
+    ],
+)
+def test_an_impossible_choice_is_refused_before_anything_is_composed(typed: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        plan(["-m", "profile=demo", typed])
+
+
+def test_help_says_what_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan(["--help"]) == 0
+    assert "plan.budget_hours=N" in capsys.readouterr().out
+
+
+def test_the_demo_is_the_cells_of_the_demo_and_nothing_is_kept(tmp_path: Path, micro_model: Path) -> None:
+    model = f"model.path={micro_model}"
+    done = run("-m", *TINY, model, "format=json", "plan.budget_hours=0.0001", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    content = json.loads(done.stdout)
+    kinds = [cell["name"].partition("__")[0] for cell in content["cells"]]
+    assert kinds == ["none", "lora_20k", "lora_50k", "lora_100k", "qlora_20k", "qlora_50k", "qlora_100k"]
+    assert content["basis"] == "reckoned"
+    assert "plan.budget_hours=0.0001: 7 cells would take" in done.stderr
+    assert all(cell["seconds"] > 0 and cell["peak_memory_bytes"] > 10**8 for cell in content["cells"])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow  # trains a little
+def test_a_model_without_weights_is_rehearsed_with_random_ones(tmp_path: Path, micro_model: Path) -> None:
+    folder = Path(shutil.copytree(micro_model, tmp_path / "bare"))
+    (folder / "model.safetensors").unlink()
+    typed = (*TINY, f"model.path={folder}", "method=lora", "data=20k", "plan.probe=true")
+    done = run(*typed, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Random weights stood for those of bare" in done.stdout
+    assert "lora_20k" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["bare"]
+    # A run still wants them.
+    refused = python("-m", "medqa_finetune.train", *typed[:-1], cwd=tmp_path)
+    assert refused.returncode == 2
+
+
+def test_without_even_a_config_it_is_said_what_to_do(tmp_path: Path) -> None:
+    done = run("corpus=embedded", "model=qwen2.5-3b", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "scripts/download_model.py" in done.stderr
+    assert "config.json and the files of the tokenizer" in done.stderr
+    assert done.stdout == ""

@@ -1,0 +1,93 @@
+"""The loss on answers against whole logits."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from medqa_finetune.config.schema import MethodConfig
+from medqa_finetune.data.encode import IGNORED
+from medqa_finetune.model.attention import attention_per_pair
+from medqa_finetune.model.load import choose_device, load_model
+from medqa_finetune.training import loss as loss_module
+from medqa_finetune.training.batches import fill_up, lay_end_to_end
+from medqa_finetune.training.loss import AnswerLoss
+
+ITEMS = [
+    {"input_ids": [1, 2, 3], "labels": [IGNORED, 2, 3]},
+    {"input_ids": [4, 5, 6, 7, 8], "labels": [IGNORED, IGNORED, IGNORED, 7, 8]},
+    {"input_ids": [60, 61, 62, 63], "labels": [IGNORED, IGNORED, 62, 63]},
+]
+
+
+def reference(model: Any) -> torch.Tensor:
+    """The sum over pairs, each alone, from transformers' own loss."""
+    losses = []
+    for item in ITEMS:
+        ids, labels = torch.tensor([item["input_ids"]]), torch.tensor([item["labels"]])
+        losses.append(model(input_ids=ids, labels=labels).loss * int((labels[0, 1:] != IGNORED).sum()))
+    return torch.stack(losses).sum()
+
+
+@pytest.fixture
+def model(micro_model: Path) -> Any:
+    loaded = load_model(micro_model, MethodConfig(name="full", trains="all"), choose_device("fp32"), seed=0)
+    model: Any = loaded.model
+    return model.eval()
+
+
+def gemma() -> Any:
+    """A model that caps its logits, with weights large enough for that to show."""
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        "gemma2", vocab_size=200, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, final_logit_softcapping=0.5, pad_token_id=0,
+    )  # fmt: skip
+    auto: Any = AutoModelForCausalLM
+    return auto.from_config(config, attn_implementation="eager").eval()
+
+
+def gradient(loss: torch.Tensor, model: Any) -> list[torch.Tensor]:
+    return list(torch.autograd.grad(loss, [weight for weight in model.parameters() if weight.requires_grad]))
+
+
+@pytest.mark.parametrize("chunk_bytes", [2**28, 2 * 4 * 512], ids=["at_once", "in_chunks"])
+@pytest.mark.parametrize("packed", [True, False], ids=["packed", "padded"])
+def test_loss_and_gradients_are_those_of_whole_logits(
+    model: Any, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int, packed: bool
+) -> None:
+    monkeypatch.setattr(loss_module, "LOGIT_BYTES_AT_ONCE", chunk_bytes)
+    wanted = reference(model)
+    answer_loss = AnswerLoss(model)
+    for _ in range(2):  # the first batch is also a trial
+        if packed:
+            with attention_per_pair(model):
+                found = answer_loss(model, lay_end_to_end(ITEMS))
+        else:
+            found = answer_loss(model, fill_up(ITEMS, 0))
+        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=0)
+        for got, exact in zip(gradient(found, model), gradient(reference(model), model), strict=True):
+            torch.testing.assert_close(got, exact, rtol=1e-4, atol=1e-6)
+
+
+def test_chunks_hold_no_more_logits_than_allowed(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    vocabulary = model.config.vocab_size
+    monkeypatch.setattr(loss_module, "LOGIT_BYTES_AT_ONCE", 2 * 4 * vocabulary)
+    rows: list[int] = []
+    model.get_output_embeddings().register_forward_hook(lambda head, inputs, logits: rows.append(logits.shape[-2]))
+    answer_loss = AnswerLoss(model)
+    for _ in range(2):  # the first batch is also a trial
+        rows.clear()
+        gradient(answer_loss(model, fill_up(ITEMS, 0)), model)
+    # 1 of the model's own per row of the batch, three chunks of 2 forwards, and again backwards.
+    assert rows == [1] + [2, 2, 2] * 2
+
+
+def test_a_model_that_caps_its_logits_is_asked_for_them() -> None:
+    model = gemma()
+    answer_loss = AnswerLoss(model)
+    wanted = reference(model)
+    for _ in range(2):
+        torch.testing.assert_close(answer_loss(model, fill_up(ITEMS, 0)), wanted, rtol=1e-5, atol=0)
