@@ -25,7 +25,7 @@ Predicts hours, peak memory, disk and money of every cell that `python -m medqa_
 arguments, and their sum. Nothing is started or kept. The model's config.json and tokenizer are enough, and the corpus.
 
   python -m medqa_finetune.plan -m profile=demo plan.probe=true
-  python -m medqa_finetune.plan -m method=lora,qlora data=20k,50k,100k plan.price_per_hour=0.5 plan.budget_hours=12
+  python -m medqa_finetune.plan -m method=lora,qlora plan.price_per_hour=0.5 plan.budget_hours=12
 
   plan.probe=true|false    measure a few real steps and answers of every model and method here       default false
                            (else reckoned from the model's arithmetic and this machine's speed)

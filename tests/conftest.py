@@ -8,7 +8,7 @@ import pytest
 
 from tests.models import write_micro_model
 
-# As `experiment.py` does: without it, a busy machine makes the tests many times slower.
+# As `preflight.py` does, and more so: a machine that does something else as well makes the tests many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # In the background of a script, or behind nohup, these are ignored, and so they would be in every process started here.

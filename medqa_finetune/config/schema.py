@@ -203,7 +203,7 @@ class EvaluateConfig:
     """
 
     max_samples: int | None = None
-    batch_size: int = 64
+    batch_size: int = 256
     batch_tokens: int = 16384
     max_new_tokens: int = 512
     timeout_seconds: float = 1800.0

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from medqa_finetune.matrix.forecast import Forecast, Measured, Survey, forecast_
 from medqa_finetune.matrix.rehearsal import Rehearsed
 from medqa_finetune.matrix.survey import Asked
 from medqa_finetune.model.locate import has_weights, locate_architecture
+from medqa_finetune.preflight import wait_briefly
 
 T = TypeVar("T")
 
@@ -119,12 +119,11 @@ def _in_fresh_process(module: str, asked: Any, answer: type[T]) -> T:
         ConfigError: it refused what was asked.
         RunError: it failed; says with what.
     """
+    wait_briefly()  # as a cell of a matrix does
     done = subprocess.run(
         [sys.executable, "-m", f"{__package__}.{module}"],
         input=TypeAdapter(type(asked)).dump_json(asked),
         capture_output=True,
-        # As a cell of a matrix is started.
-        env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
         check=False,
     )
     said = done.stderr.decode("utf-8", errors="replace").strip()

@@ -1,6 +1,7 @@
 """Try what a run will need: a device that computes, a quantization that works, a model that can be built."""
 
 import difflib
+import inspect
 import os
 import shutil
 import subprocess
@@ -170,6 +171,8 @@ def check_model(folder: Path) -> PreTrainedTokenizerBase:
             not belong together.
     """
     skeleton = build_skeleton(folder)
+    if "past_key_values" not in inspect.signature(skeleton.forward).parameters:
+        raise ModelError(f"{folder}: {type(skeleton).__name__} keeps no cache of keys and values; answering needs one.")
     tokenizer = load_tokenizer(folder)
     check_vocabulary(folder, skeleton, tokenizer)
     return tokenizer
@@ -225,7 +228,8 @@ def write_random_model(folder: Path, target: Path, precision: str) -> None:
     """Write a model of the same architecture with random weights, and the same tokenizer, to another folder."""
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     shutil.copytree(folder, target, dirs_exist_ok=True)
-    built = cast(Any, AutoModelForCausalLM).from_config(config, dtype=DTYPES[cast(Precision, precision)])
+    dtype = DTYPES[cast(Precision, precision)]
+    built = cast(Any, AutoModelForCausalLM).from_config(config, dtype=dtype, trust_remote_code=False)
     built.save_pretrained(target)
 
 

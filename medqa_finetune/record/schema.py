@@ -99,6 +99,8 @@ class TrainRecord:
         peak_vram_reserved_bytes: Most GPU memory held by the allocator at once; None without CUDA.
         peak_rss_bytes: Most resident memory of the run's own process.
         optimizer: The one used on this device.
+        batch_size: Pairs of an optimizer step, the effective batch; the last step of an epoch may have fewer.
+        batch_tokens: Tokens of an optimizer step, on average.
         best_step: Optimizer step of the weights kept, by validation loss.
         resumed_from: Steps of the checkpoints that training went on from, in order of time; empty without a restart.
     """
@@ -112,6 +114,7 @@ class TrainRecord:
     optimizer: str
     truncated: int = 0
     batch_size: int | None = None
+    batch_tokens: float | None = None
     micro_batch: int | None = None
     gradient_checkpointing: bool | None = None
     samples_per_second: float | None = None

@@ -204,13 +204,15 @@ def _checkpointing(train: TrainConfig) -> dict[str, Any]:
 def _train_record(trainer: MeteredTrainer, loaded: LoadedModel, truncated: int, config: Config) -> TrainRecord:
     rows = trainer.run.read_metrics()
     record = trainer.run.read()
+    measured = costs(trainer.meter, loaded, config.method)
     return TrainRecord(
-        **costs(trainer.meter, loaded, config.method),
+        **measured,
         steps=rows[-1]["step"],
         epochs=round(float(rows[-1]["epoch"]), 4),
         optimizer=str(OptimizerNames(trainer.args.optim).value),
         truncated=truncated,
         batch_size=config.train.batch_size,
+        batch_tokens=measured["tokens"] / rows[-1]["step"],
         micro_batch=config.train.micro_batch,
         gradient_checkpointing=config.train.gradient_checkpointing,
         final_train_loss=[row["loss"] for row in rows if "loss" in row][-1],

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -142,8 +143,10 @@ def test_a_cell_looks_for_configuration_where_the_launcher_did(
     assert command[-1 - len(passed) :] == [*passed, "data=20k"]
 
 
-def test_a_cell_is_run_by_the_program_that_is_running() -> None:
-    assert cell_command(["a=1"])[1:3] == ["-m", "pytest.__main__"]
+def test_a_cell_is_run_by_the_program_that_is_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    started_as_module = SimpleNamespace(name="medqa_finetune.train")
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", started_as_module)
+    assert cell_command(["a=1"]) == [sys.executable, "-m", "medqa_finetune.train", "a=1"]
 
 
 def test_a_script_is_run_again_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,11 @@ def test_a_model_that_transformers_cannot_build_is_refused(settings: dict[str, A
     assert message.startswith(f"{folder}: transformers cannot build")
 
 
+def test_a_model_that_cannot_answer_token_by_token_is_refused(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps({"model_type": "mamba", "vocab_size": 512, "num_hidden_layers": 1}))
+    assert "MambaForCausalLM keeps no cache of keys and values" in refusal(folder, of=check_model)
+
+
 def test_a_tokenizer_that_training_would_refuse_is_refused_now(folder: Path) -> None:
     (folder / "chat_template.jinja").unlink()
     assert "has no chat template" in refusal(folder, of=check_model)

@@ -1,6 +1,7 @@
 """That training learns, keeps the best weights, stops on nonsense, and is the same however memory is saved."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from medqa_finetune.config.schema import TrainConfig
 from medqa_finetune.data.encode import IGNORED, EncodedSet
 from medqa_finetune.errors import RunError
 from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.training import fit as fit_module
+from medqa_finetune.training.batches import Collator, Item
 from medqa_finetune.training.fit import total_steps, validation_steps
 from tests.training.trial import PAIRS, Trial, load, logits, make_config, train
 
@@ -200,6 +203,25 @@ def test_saving_memory_changes_no_loss(
     other = train(micro_model, tmp_path, make_config(epochs=2, **change))
     for name in ("loss", "eval_loss", "grad_norm"):
         assert other.column(name) == pytest.approx(learned.column(name), abs=1e-4)
+
+
+def test_every_method_sees_the_same_packs_in_the_same_order(
+    micro_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[list[int]]] = []
+
+    class Watching(Collator):
+        def __call__(self, items: Sequence[Item]) -> dict[str, Any]:
+            step = super().__call__(items)
+            seen[-1] += [batch["input_ids"][0].tolist() for batch in step["batches"]]
+            return step
+
+    monkeypatch.setattr(fit_module, "Collator", Watching)
+    for name, method in {"lora": {}, "nf4": {"quantization": "nf4"}, "full": {"trains": "all"}}.items():
+        seen.append([])
+        train(micro_model, tmp_path / name, make_config(method, micro_batch=2, max_length=48, max_steps=6))
+    assert seen[0] == seen[1] == seen[2]
+    assert len(seen[0]) > 6 + 1  # several packs to a step, beside those of the validation
 
 
 def test_same_seed_gives_the_same_losses(micro_model: Path, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def test_samples_and_tokens_are_exact(trial: Trial) -> None:
 def test_steps_and_epochs_are_those_asked_for(trial: Trial) -> None:
     assert (trial.record.steps, trial.record.epochs) == (10, 2.0)
     assert (trial.record.batch_size, trial.record.micro_batch) == (10, 5)
+    assert trial.record.batch_tokens == trial.record.tokens / trial.record.steps
 
 
 def test_optimizer_is_the_one_without_cuda(trial: Trial) -> None:
