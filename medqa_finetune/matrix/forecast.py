@@ -4,13 +4,17 @@ from dataclasses import dataclass, field
 
 from medqa_finetune.model.estimate import Machine
 
-# Share of the matrix rate that training reaches, where it is not measured: what model FLOPs utilization of 0.4 to 0.5
-# on GPUs (PaLM, arXiv:2204.02311, table 3: 46 %) and the tiny model's on two CPU cores have in common.
+# The figures below are estimates of ours, for where nothing is measured; `plan.probe=true` measures instead.
+# Share of the matrix rate that training reaches: a little less than the 46 % of PaLM (arXiv:2204.02311, table 3) and
+# the 55 % of a model of 7 million parameters on two CPU cores (benchmarks/cpu.json).
 EFFICIENCY = 0.4
 # What Python and torch take to call the kernels of one layer for one token; it bounds how fast a small model answers.
 SECONDS_PER_LAYER = 5e-4
 # From starting a process to the first step, and from the last answer to its end: imports, plots, scores.
 START_SECONDS = {"cpu": 12.0, "cuda": 25.0}
+# What a cell takes beside what its rehearsal does: its data is looked up, its files are stamped, the launcher notices
+# its end. Measured: the median over the demo's seven cells on two cores, 3 to 5 s each.
+OUTSIDE_SECONDS = 3.0
 # Tokenizing (Qwen2.5, two cores).
 PAIRS_ENCODED_PER_SECOND = 2500.0
 
@@ -151,7 +155,7 @@ def forecast_by_rehearsal(facts: Facts, measured: Measured) -> Forecast:
     trains = facts.train_tokens > 0
     answer_tokens = facts.answer_tokens if trains else round(measured.answer_tokens * facts.questions)
     return Forecast(
-        start=measured.fixed_seconds + measured.encoding_seconds * facts.train_pairs,
+        start=OUTSIDE_SECONDS + measured.fixed_seconds + measured.encoding_seconds * facts.train_pairs,
         train=measured.train_seconds * facts.train_tokens,
         validate=measured.train_seconds * facts.forward_share * facts.validation_tokens,
         answer=measured.prompt_seconds * facts.prompt_tokens

@@ -6,6 +6,7 @@ import pytest
 
 from medqa_finetune.matrix.forecast import (
     EFFICIENCY,
+    OUTSIDE_SECONDS,
     PAIRS_ENCODED_PER_SECOND,
     SECONDS_PER_LAYER,
     START_SECONDS,
@@ -56,7 +57,7 @@ def test_answering_is_bounded_by_calls_where_a_model_is_small_and_by_arithmetic_
 
 def test_a_rehearsal_is_extrapolated_to_all_pairs() -> None:
     found = forecast_by_rehearsal(FACTS, MEASURED)
-    assert found.start == pytest.approx(9.0 + 1.0)
+    assert found.start == pytest.approx(OUTSIDE_SECONDS + 9.0 + 1.0)
     assert found.train == pytest.approx(400.0)
     assert found.validate == pytest.approx(5000 * 0.002 * 0.5)
     assert found.answer == pytest.approx(4.0 + 60.0 + 2.0)
