@@ -89,8 +89,12 @@ def trained_before(run: RunDir, record: Record) -> bool:
 
 def warn_of_damage(run: RunDir, record: Record) -> None:
     """Say which files of a finished run are no longer what the run left; its record still holds its results."""
-    for fault in damages(run.path, record.files):
-        log.warning("%s is done, but %s; overwrite=true runs it again and keeps the old one aside", run.path, fault)
+    faults = damages(run.path, record.files)
+    if faults:
+        log.warning(
+            "%s is done, but %s; overwrite=true runs it again and keeps the old one aside",
+            run.path, "; ".join(faults),
+        )  # fmt: skip
 
 
 def announce(run: RunDir, config: Config, fingerprints: Fingerprints) -> Record:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, wants_help
 from medqa_finetune.errors import EXIT_DONE, ConfigError
 from medqa_finetune.matrix.composing import compose_and_call
-from medqa_finetune.preflight import in_units
+from medqa_finetune.preflight import in_units, noting
 from medqa_finetune.record.files import existing_part
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 USAGE = """usage: python -m medqa_finetune.plan [-m] [plan.probe=true] [group=choice …] [key=value …]
 
 Predicts hours, peak memory, disk and money of every cell that `python -m medqa_finetune.train` would run with the same
-arguments, and their sum. Nothing is started or kept. The model's config.json and tokenizer are enough, and the corpus.
+arguments, and their sum. Nothing is started. The model's config.json and tokenizer are enough; the corpus is fetched
+where it is missing. Finished cells are planned as if they were new.
 
   python -m medqa_finetune.plan -m profile=demo plan.probe=true
   python -m medqa_finetune.plan -m method=lora,qlora plan.price_per_hour=0.5 plan.budget_hours=12
@@ -82,7 +83,7 @@ def plan(arguments: list[str]) -> int:
         print(USAGE, end="")
         return EXIT_DONE
     own = [argument for argument in arguments if argument.startswith((PREFIX, "format="))]
-    options = parse_options(PlanOptions, [argument.removeprefix(PREFIX) for argument in own])
+    options = parse_own(own)
     configs = compose([argument for argument in arguments if argument not in own])
     # Imported here, so that --help answers at once.
     from medqa_finetune.matrix.planning import make_plan
@@ -99,6 +100,24 @@ def plan(arguments: list[str]) -> int:
     return EXIT_DONE
 
 
+def parse_own(arguments: Sequence[str]) -> PlanOptions:
+    """Return what was typed of `plan`'s own options.
+
+    Raises:
+        ConfigError: an unknown or repeated key, or a value of the wrong type; names the key as it is typed.
+    """
+    known = [field.name for field in dataclasses.fields(PlanOptions) if field.name != "format"]
+    for argument in arguments:
+        if argument.startswith(PREFIX) and argument.partition("=")[0].removeprefix(PREFIX) not in known:
+            allowed = ", ".join(PREFIX + name for name in known)
+            raise ConfigError(f"{argument[:80]}: there is no such key; allowed are {allowed}.")
+    try:
+        return parse_options(PlanOptions, [argument.removeprefix(PREFIX) for argument in arguments])
+    except ConfigError as error:
+        is_prefixed = str(error).startswith(tuple(known))
+        raise ConfigError(f"{PREFIX}{error}" if is_prefixed else str(error)) from None
+
+
 def compose(arguments: Sequence[str]) -> list["Config"]:
     """Return the settings of every cell that `train` would run with these arguments.
 
@@ -112,12 +131,17 @@ def compose(arguments: Sequence[str]) -> list["Config"]:
     from medqa_finetune.model.locate import locate_architecture
 
     cells: list[Cell] = []
+    faults: list[str] = []
 
     def take(composed: Any) -> None:
         hydra_config = HydraConfig.get()
-        cells.append(make_cell(composed, hydra_config, tuple(hydra_config.overrides.task), locate_architecture))
+        # An error would pass through Hydra, which adds a line of its own.
+        with noting(faults):
+            cells.append(make_cell(composed, hydra_config, tuple(hydra_config.overrides.task), locate_architecture))
 
     compose_and_call(take, [*arguments, "hydra/sweeper=calling"])
+    if faults:
+        raise ConfigError("\n".join(dict.fromkeys(faults)))
     return [cell.config for cell in distinct(cells)]
 
 
@@ -155,9 +179,15 @@ def as_object(rows: Sequence[dict[str, Any]], found: "Plan", options: PlanOption
         "basis": "probe" if found.rehearsals else "reckoned",
         "random_weights": found.weightless,
         "machine": dataclasses.asdict(found.survey.machine),
-        "matrix_flops_per_second": found.survey.matrix_rates,
+        "matrix_flops_per_second": _matrix_rates(found),
         "copied_bytes_per_second": found.survey.copy_rate,
     }
+
+
+def _matrix_rates(found: "Plan") -> dict[str, float]:
+    """Return FLOP/s by precision, `auto` called what it stands for here."""
+    precision = found.survey.machine.precision
+    return {precision if name == "auto" else name: rate for name, rate in found.survey.matrix_rates.items()}
 
 
 def as_text(rows: Sequence[dict[str, Any]], found: "Plan", options: PlanOptions) -> str:
@@ -183,7 +213,7 @@ def _basis(found: "Plan") -> list[str]:
     from medqa_finetune.matrix.forecast import EFFICIENCY
 
     machine = found.survey.machine
-    speed = ", ".join(f"{rate / 1e12:.3g} TFLOP/s ({name})" for name, rate in found.survey.matrix_rates.items())
+    speed = ", ".join(f"{rate / 1e12:.3g} TFLOP/s ({name})" for name, rate in _matrix_rates(found).items())
     kind = "GPU memory" if machine.type == "cuda" else "resident memory"
     lines = [f"{machine.name}: {speed}; memory is the peak of {kind}; disk is the most a cell may take."]
     if found.rehearsals:

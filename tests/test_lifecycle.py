@@ -193,6 +193,11 @@ def test_damage_to_a_finished_run_is_told(trained: RunDir, caplog: pytest.LogCap
     (trained.adapter_path / "adapter_model.safetensors").write_bytes(b"")
     warn_of_damage(trained, done)
     assert "is done, but adapter/adapter_model.safetensors has 0 bytes instead of 7; overwrite=true" in caplog.text
+    for path in trained.adapter_path.iterdir():
+        path.unlink()
+    caplog.clear()
+    warn_of_damage(trained, done)
+    assert len(caplog.records) == 1  # one warning, however many files
 
 
 def test_secrets_from_the_environment_are_not_written_down(run: RunDir) -> None:

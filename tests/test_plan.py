@@ -81,6 +81,7 @@ def test_the_table_says_what_it_rests_on() -> None:
     text = as_text(rows(measured, options), measured, options)
     assert "Measured here" in text
     assert "Random weights stood for those of qwen2.5-3b" in text
+    assert "TFLOP/s (fp32)" in text  # and not `auto`, which says nothing
 
 
 def test_more_hours_than_the_budget_are_refused_with_cells_and_figures() -> None:
@@ -105,8 +106,9 @@ def test_a_disk_that_is_too_small_is_refused() -> None:
     [
         ("plan.budget_hours=0", "plan.budget_hours=0.0: a number above 0"),
         ("plan.price_per_hour=nan", "plan.price_per_hour=nan: a number above 0"),
-        ("plan.probe=perhaps", "true or false"),
-        ("plan.hours=3", "unknown key"),
+        ("plan.probe=perhaps", "^plan.probe='perhaps': true or false"),
+        ("plan.budget_hours=much", "^plan.budget_hours='much': "),
+        ("plan.hours=3", "no such key; allowed are plan.probe, plan.budget_hours, plan.price_per_hour"),
         ("format=xml", "allowed: text, json"),
     ],
 )
@@ -153,4 +155,5 @@ def test_without_even_a_config_it_is_said_what_to_do(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "scripts/download_model.py" in done.stderr
     assert "config.json and the files of the tokenizer" in done.stderr
+    assert "Error executing job" not in done.stderr
     assert done.stdout == ""
