@@ -74,9 +74,13 @@ def prepare_splits(config: Config, cache: Path) -> Splits:
     Raises:
         DataError: when the corpus cannot be used, or has fewer pairs than asked for.
     """
+    return take_splits(prepare(config.corpus, rules_of(config), cache), config.train_size)
+
+
+def rules_of(config: Config) -> SplitRules:
+    """Return how a configuration wants its corpus split."""
     data = config.data
-    rules = SplitRules(config.test_size, config.validation_size, data.split_seed, data.near_duplicate_threshold)
-    return take_splits(prepare(config.corpus, rules, cache), config.train_size)
+    return SplitRules(config.test_size, config.validation_size, data.split_seed, data.near_duplicate_threshold)
 
 
 def take_splits(prepared: Prepared, train_size: int | None) -> Splits:
@@ -118,7 +122,7 @@ def prepare(corpus: CorpusConfig, rules: SplitRules, cache: Path, progress: Prog
     """
     corpus_hash = corpus_sha256(corpus)
     key = cache_key(corpus, rules, corpus_hash)
-    folder = cache / f"corpus-{key[:16]}"
+    folder = cache / folder_name(key)
     try:
         with locked(cache / f".{folder.name}.lock"):
             sweep(cache, folder.name)
@@ -142,6 +146,11 @@ def cache_key(corpus: CorpusConfig, rules: SplitRules, corpus_hash: str) -> str:
     """Return a hash of all that decides what preparation makes: bytes, columns, split; not the training size."""
     whole = {"pairs": pairs_key(corpus, corpus_hash), "rules": asdict(rules)}
     return sha256_of_text(json.dumps(whole, sort_keys=True))
+
+
+def folder_name(key: str) -> str:
+    """Return what the folder of prepared data with a `cache_key` is called."""
+    return f"corpus-{key[:16]}"
 
 
 def pairs_key(corpus: CorpusConfig, corpus_hash: str) -> str:

@@ -12,9 +12,8 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 
 from medqa_finetune.config.schema import Config, ModelConfig
-from medqa_finetune.data.prepare import CACHE_NAME, cache_key
+from medqa_finetune.data.prepare import CACHE_NAME, cache_key, folder_name, rules_of
 from medqa_finetune.data.sources import corpus_sha256
-from medqa_finetune.data.splits import SplitRules
 from medqa_finetune.errors import EXIT_BAD_INPUT, ConfigError, RunError
 from medqa_finetune.matrix.forecast import Forecast, Measured, Survey, forecast_by_reckoning, forecast_by_rehearsal
 from medqa_finetune.matrix.rehearsal import Rehearsed
@@ -97,9 +96,7 @@ def kinds_of(configs: Sequence[Config]) -> list[list[int]]:
 
 def _use_prepared(config: Config, cache: Path) -> None:
     """Let a folder of prepared data be found in the cache that is thrown away, where an earlier run has left it."""
-    data = config.data
-    rules = SplitRules(config.test_size, config.validation_size, data.split_seed, data.near_duplicate_threshold)
-    name = f"corpus-{cache_key(config.corpus, rules, corpus_sha256(config.corpus))[:16]}"
+    name = folder_name(cache_key(config.corpus, rules_of(config), corpus_sha256(config.corpus)))
     before = Path(config.outputs) / CACHE_NAME / name
     cache.mkdir(exist_ok=True)
     if before.is_dir() and not (cache / name).exists():

@@ -121,22 +121,18 @@ def count(config: Config, cache: Path, machine: Machine) -> Facts:
     set_bytes = training.pop("set_tokens") * TOKEN_BYTES if machine.type == "cpu" else 0
     process = PROCESS_BYTES + set_bytes if machine.type == "cpu" else 0
     held = training_memory(size, config, machine, tokens).total + process if trains else 0
+    answered = answering_memory(size, config, machine)
     return Facts(
         **training,
         **answering,
-        decode_bytes=round(memory_of_weights(size, config, machine)),
+        decode_bytes=answered.weights,  # all are read to add a token
         layers=size.layers,
-        memory_bytes=max(held, answering_memory(size, config, machine).total + process),
+        memory_bytes=max(held, answered.total + process),
         training_bytes=held,
         set_bytes=set_bytes,
         disk_bytes=run_bytes(size, config, cuda=machine.type == "cuda"),
         heaviest=heaviest,
     )
-
-
-def memory_of_weights(size: ModelSize, config: Config, machine: Machine) -> int:
-    """Return the bytes that are read to add a token to an answer: all weights, as they are held."""
-    return answering_memory(size, config, machine).weights
 
 
 def size_of(folder: Path) -> ModelSize:

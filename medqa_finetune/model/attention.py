@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -119,7 +120,7 @@ def _states(model: Any, lengths: list[int], *, packed: bool = False) -> torch.Te
     places = torch.tensor([[place for length in lengths for place in range(length)]], device=model.device)
     # Any tokens will do, as long as a place has the same one in every row.
     ids = places + torch.tensor([[length for length in lengths for _ in range(length)]], device=model.device)
-    bounds = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()], dtype=torch.int32, device=model.device)
+    bounds = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=model.device)
     told = {"pair_lengths": lengths, "pair_bounds": bounds} if packed else {}
     was_training = model.training
     try:

@@ -4,11 +4,12 @@ import math
 import re
 import time
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 
-PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+from medqa_finetune.model.load import DTYPES, Precision
+
 # Products are made larger until the next size would not fit into this time; by then the rate has long been flat.
 SECONDS = 0.8
 SIZES = (512, 1024, 2048, 4096, 8192)
@@ -64,7 +65,7 @@ def measure_matrix_rate(device: str, precision: str) -> float:
     end = time.perf_counter() + SECONDS
     best = 0.0
     for size in SIZES:
-        left, right = (torch.rand(size, size, device=device).to(PRECISIONS[precision]) for _ in range(2))
+        left, right = (torch.rand(size, size, device=device).to(DTYPES[cast(Precision, precision)]) for _ in range(2))
         product = torch.empty_like(left)
         # The first product of a size also sets kernels up.
         seconds = [_seconds(left, right, product) for _ in range(REPETITIONS)]

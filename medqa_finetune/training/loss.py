@@ -7,12 +7,11 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
-from medqa_finetune.model.estimate import LOGIT_BYTES_AT_ONCE
+from medqa_finetune.model.estimate import FP32, LOGIT_BYTES_AT_ONCE
 from medqa_finetune.training.batches import Batch
 
 log = logging.getLogger(__name__)
 
-FP32_BYTES = 4
 # How far logits may be from the model's own, as a share of the largest: rounding, by the precision of the products.
 ROUNDING = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 
@@ -70,7 +69,7 @@ class AnswerLoss:
 
     def _of_states(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the summed loss of hidden states of shape (answer tokens, width)."""
-        rows = max(1, LOGIT_BYTES_AT_ONCE // (FP32_BYTES * self._head.weight.shape[0]))
+        rows = max(1, LOGIT_BYTES_AT_ONCE // (FP32 * self._head.weight.shape[0]))
         if len(targets) <= rows:
             return self._of_chunk(states, targets)
         parts = zip(torch.split(states, rows), torch.split(targets, rows), strict=True)

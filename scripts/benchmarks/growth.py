@@ -3,7 +3,6 @@
 import argparse
 import io
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import Any
 from medqa_finetune.errors import RunError
 from medqa_finetune.record.files import write_bytes
 from scripts.benchmarks.made_pairs import made_pairs, read_rows, write_rows
-from scripts.benchmarks.ours import ROOT
+from scripts.benchmarks.processes import last_line, run_module
 from scripts.benchmarks.results import heading, keep, markdown
 
 MIB = 2**20
@@ -51,13 +50,9 @@ def measure(stage: str, pairs: int, corpus: Path, arguments: Sequence[str]) -> F
         RunError: it failed.
     """
     print(f"{STAGES[stage]}, {pairs:,} pairs …", file=sys.stderr)
-    done = subprocess.run(
-        [sys.executable, "-m", "scripts.benchmarks.growth_stage", stage, str(corpus), *arguments],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = run_module("scripts.benchmarks.growth_stage", [stage, str(corpus), *arguments])
     if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
-        raise RunError(f"{STAGES[stage]} of {pairs:,} pairs failed: {last}")
+        raise RunError(f"{STAGES[stage]} of {pairs:,} pairs failed: {last_line(done.stderr)}")
     return {"stage": stage, "pairs": pairs, **json.loads(done.stdout.splitlines()[-1])}
 
 

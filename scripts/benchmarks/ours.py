@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from scripts.benchmarks.processes import ROOT, last_line
 from scripts.benchmarks.settings import WARM_UP_STEPS, Settings
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def command(settings: Settings, outputs: Path) -> list[str]:
@@ -48,8 +47,7 @@ def run_ours(settings: Settings, outputs: Path, log: Path, python_path: Path = R
             env=os.environ | {"PYTHONPATH": str(python_path)} | hidden,
         )  # fmt: skip
     if done.returncode != 0:
-        last = (log.read_text(encoding="utf-8").strip().splitlines() or ["it printed nothing"])[-1]
-        return {"failed": f"exit code {done.returncode}: {last[:300]}"}
+        return {"failed": f"exit code {done.returncode}: {last_line(log.read_text(encoding='utf-8'))[:300]}"}
     (record,) = outputs.rglob("record.json")
     return figures(json.loads(record.read_text(encoding="utf-8")), record.with_name("metrics.jsonl"), settings)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from medqa_finetune.errors import ConfigError
-from scripts.benchmarks.ours import ROOT, run_ours
+from scripts.benchmarks.ours import run_ours
+from scripts.benchmarks.processes import ROOT, last_line, run_module
 from scripts.benchmarks.results import GIB, heading, keep, markdown, shown, spread
 from scripts.benchmarks.settings import Settings, write_settings
 
@@ -82,12 +83,9 @@ def make_work(jobs: Sequence[Job], options: argparse.Namespace, work: Path) -> N
 
 def _make(what: str, folder: Path, arguments: list[str]) -> None:
     print(f"making {folder.name} …", file=sys.stderr)
-    done = subprocess.run(
-        [sys.executable, "-m", "scripts.benchmarks.make_work", what, str(folder), *arguments],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = run_module("scripts.benchmarks.make_work", [what, str(folder), *arguments])
     if done.returncode != 0:
-        raise ConfigError(f"the work could not be made: {done.stderr.strip().splitlines()[-1]}")
+        raise ConfigError(f"the work could not be made: {last_line(done.stderr)}")
 
 
 def find_peers(pythons: dict[str, Path | None]) -> dict[str, tuple[Path, str]]:
@@ -123,8 +121,7 @@ def run_peer(name: str, python: Path, settings: Settings, work: Path) -> Figures
     )  # fmt: skip
     (work / f"{name}.log").write_text(done.stdout + done.stderr, encoding="utf-8")
     if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
-        return {"failed": f"exit code {done.returncode}: {last[:300]}"}
+        return {"failed": f"exit code {done.returncode}: {last_line(done.stderr)[:300]}"}
     answer: Figures = json.loads(done.stdout.strip().splitlines()[-1])
     return answer
 

@@ -2,8 +2,6 @@
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -11,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from medqa_finetune.errors import RunError
-from scripts.benchmarks.ours import ROOT
+from scripts.benchmarks.processes import last_line, run_module
 from scripts.benchmarks.results import heading, keep, markdown, shown, spread
 
 CELL = ("profile=demo", "method=lora", "data=20k")
@@ -46,10 +44,7 @@ def around(record: dict[str, Any], whole: float) -> float:
 
 def _seconds(*arguments: str) -> float:
     begin = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", "medqa_finetune.train", *arguments],
-        cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    done = run_module("medqa_finetune.train", arguments)
     if done.returncode != 0:
-        raise RunError(f"{' '.join(arguments)}: {(done.stderr.strip().splitlines() or ['nothing printed'])[-1]}")
+        raise RunError(f"{' '.join(arguments)}: {last_line(done.stderr)}")
     return time.perf_counter() - begin

@@ -1,0 +1,21 @@
+"""Programs in processes of their own, and what they said last."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_module(name: str, arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    """Run a Python module from the root of the repository to its end, and return what it printed."""
+    return subprocess.run(
+        [sys.executable, "-m", name, *arguments],
+        cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def last_line(printed: str) -> str:
+    """Return the last line of what a program printed."""
+    return (printed.strip().splitlines() or ["it printed nothing"])[-1]
