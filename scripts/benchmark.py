@@ -4,6 +4,7 @@ python scripts/benchmark.py speed                                        our tra
 python scripts/benchmark.py speed --trl VENV/bin/python --llamafactory VENV/bin/python --out benchmarks/cpu.json
 python scripts/benchmark.py speed --device cuda --model qwen2.5-3b --methods lora qlora --tokens 512 2048 4096 \\
     --rows 2000 --out benchmarks/cuda.json                               random weights, nothing is downloaded
+python scripts/benchmark.py profile                                      where the time of that work goes
 python scripts/benchmark.py growth --out benchmarks/growth.json          seconds and memory by number of pairs
 python scripts/benchmark.py startup                                      --help, and a cell around its work
 
@@ -22,6 +23,7 @@ from medqa_finetune.config.command_line import run_door  # noqa: E402
 from medqa_finetune.errors import ConfigError  # noqa: E402
 from scripts.benchmarks.growth import growth  # noqa: E402
 from scripts.benchmarks.make_work import ARCHITECTURES  # noqa: E402
+from scripts.benchmarks.profile import profile  # noqa: E402
 from scripts.benchmarks.speed import speed  # noqa: E402
 from scripts.benchmarks.startup import startup  # noqa: E402
 
@@ -35,14 +37,20 @@ def main(arguments: list[str]) -> int:
         path = getattr(options, name, None)
         if path is not None and not path.exists():
             raise ConfigError(f"--{name} {path}: no such {'file' if name == 'pairs' else 'folder'}.")
-    benchmark = {"speed": speed, "growth": growth, "startup": startup}[options.run]
+    benchmark = {"speed": speed, "profile": profile, "growth": growth, "startup": startup}[options.run]
     return benchmark(options)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     runs = parser.add_subparsers(dest="run", required=True)
-    _add_speed(runs.add_parser("speed", help="training and answering beside peers"))
+    compares = runs.add_parser("speed", help="training and answering beside peers")
+    profiles = runs.add_parser("profile", help="where the time of training and answering goes")
+    for each in (compares, profiles):
+        _add_work(each)
+    compares.add_argument("--rounds", type=int, default=3)
+    compares.add_argument("--trl", type=Path, metavar="PYTHON", help="of an environment with trl")
+    compares.add_argument("--llamafactory", type=Path, metavar="PYTHON", help="of an environment with llamafactory")
     grows = runs.add_parser("growth", help="cost by number of pairs")
     grows.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000], metavar="PAIRS")
     grows.add_argument("--largest-setup", type=int, default=100_000, help="of training set-up (default: %(default)s)")
@@ -51,14 +59,15 @@ def _parser() -> argparse.ArgumentParser:
     for each in runs.choices.values():
         each.add_argument("--out", type=Path, help="JSON file that keeps machine, date and every figure")
         each.add_argument("--scratch", type=Path, help="folder for what is made meanwhile; the system's by default")
-    for each in (runs.choices["speed"], grows):
+    for each in (compares, profiles, grows):
         each.add_argument("--pairs", type=Path, metavar="FILE.jsonl", help="question, answer; the embedded corpus")
-    runs.choices["speed"].add_argument("--tokenizer", type=Path, help="folder; trained on the pairs by default")
+    for each in (compares, profiles):
+        each.add_argument("--tokenizer", type=Path, help="folder; trained on the pairs by default")
     grows.add_argument("--tokenizer", type=Path, default=TINY_TOKENIZER, help="folder; the shipped one by default")
     return parser
 
 
-def _add_speed(parser: argparse.ArgumentParser) -> None:
+def _add_work(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", choices=ARCHITECTURES, default="tiny", help="architecture; weights are random")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="fp32 on the CPU, bf16 on CUDA")
     parser.add_argument("--methods", nargs="+", choices=("lora", "qlora"), default=["lora"])
@@ -69,9 +78,6 @@ def _add_speed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--micro-batch", type=int, help="of these, in one forward pass; all by default")
     parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--gradient-checkpointing", action="store_true", help="for everybody, to save memory")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--trl", type=Path, metavar="PYTHON", help="of an environment with trl")
-    parser.add_argument("--llamafactory", type=Path, metavar="PYTHON", help="of an environment with llamafactory")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 
 from medqa_finetune.config.compose import to_config
 from medqa_finetune.errors import ConfigError, DataError, RunError
-from scripts.benchmarks import growth, made_pairs, make_work, ours, results, run_llamafactory, speed, startup
+from scripts.benchmarks import growth, made_pairs, make_work, ours, profile, results, run_llamafactory, speed, startup
 from scripts.benchmarks.growth_stage import PeakMemory
 from scripts.benchmarks.settings import Settings, read_settings, write_settings
 from tests.config.builders import compose
@@ -52,6 +52,55 @@ def test_the_whole_on_a_tiny_model(run_script: Callable[..., Any], tmp_path: Pat
     assert kept["machine"]["cores"] >= 1
     assert kept["date"].startswith("20")
     assert sorted(tmp_path.iterdir()) == [tmp_path / "kept"]  # the work is gone
+
+
+@pytest.mark.slow
+def test_a_profile_of_the_whole(run_script: Callable[..., Any], tmp_path: Path) -> None:
+    outcome = run_script(
+        "benchmark", "profile", "--rows", "32", "--eval-rows", "3", "--max-new-tokens", "3",
+        "--scratch", str(tmp_path), "--out", "kept/profile.json",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert "| matrix products |" in outcome.out
+    kept = json.loads(Path("kept/profile.json").read_text("utf-8"))
+    # Four steps of training, each with a product forth and back for every linear layer, adapters not counted.
+    assert kept["measured"]["training"]["operators"]["aten::mm"]["calls"] > 4 * 2 * 6 * 7
+    for part in ("training", "answering"):
+        shares = kept["shares"][part]
+        assert sum(share for share, _ in shares.values()) == pytest.approx(1)
+        assert shares["matrix products"][0] > 0.05
+        assert shares[profile.OUTSIDE][0] > 0
+
+
+@pytest.mark.parametrize(
+    ("operator", "kind"),
+    [
+        ("aten::mm", "matrix products"),
+        ("aten::addmm", "matrix products"),
+        ("aten::_scaled_dot_product_flash_attention_for_cpu_backward", "attention"),
+        ("aten::_log_softmax_backward_data", "loss"),
+        ("aten::mul_", "multiplications"),
+        ("aten::silu_backward", "norms and activations"),
+        ("aten::copy_", "copies and indices"),
+        ("Optimizer.step#AdamW.step", "optimizer"),
+        ("aten::as_strided", "other operators"),
+        ("bitsandbytes::gemv_4bit", "matrix products"),
+    ],
+)
+def test_operators_are_counted_by_kind(operator: str, kind: str) -> None:
+    assert profile.kind_of(operator) == kind
+
+
+def test_shares_are_of_the_wall_time() -> None:
+    operators = {
+        "aten::mm": {"calls": 3, "seconds": 1.0},
+        "aten::bmm": {"calls": 1, "seconds": 0.5},
+        "aten::view": {"calls": 9, "seconds": 0.1},
+    }
+    shares = profile.shares_of({"seconds": 2.0, "operators": operators})
+    assert shares["matrix products"] == (0.75, 4)
+    assert shares[profile.OTHER] == (pytest.approx(0.05), 9)
+    assert shares[profile.OUTSIDE] == (pytest.approx(0.2), 0)
 
 
 def test_a_path_that_is_not_there_is_refused(run_script: Callable[..., Any]) -> None:
