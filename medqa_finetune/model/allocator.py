@@ -12,7 +12,7 @@ TOP_PAD_BYTES = 64 * 2**20
 
 
 def keep_freed_memory() -> None:
-    """Hand back what is free now; then let glibc keep what tensors leave, for the next ones. Other C libraries stay as is.
+    """Hand back what is free now; then let glibc keep what tensors leave, for the next ones. Others stay as they are.
 
     By default blocks of 128 KiB and more go back to the system when they are freed, and every optimizer step asks for
     them anew: a page fault for every 4 KiB, and the page filled with zeros. Set within the process, it holds however
