@@ -44,12 +44,19 @@ NOT_EXAMINED = "It cannot be known whether this machine will do:"
 
 @dataclass(frozen=True)
 class Need:
-    """What one run needs examined; many runs of a matrix share one."""
+    """What one run needs examined; many runs of a matrix share one.
+
+    Attributes:
+        chats: Whether a chat template is needed: running text needs none.
+        beside: What pairs hold beside question and answer, as far as it is known: `system`, `history`.
+    """
 
     folder: str
     method: MethodConfig
     precision: str
     max_length: int
+    chats: bool = True
+    beside: tuple[str, ...] = ()
 
 
 class Findings(NamedTuple):
@@ -69,19 +76,26 @@ def preflight_matrix(configs: Sequence[Config]) -> None:
         _preflight(configs, examine_in_fresh_process)
 
 
-def preflight_run(config: Config) -> None:
+def preflight_run(config: Config, counts: Mapping[str, int]) -> None:
     """Check one run that is about to start, in this process.
+
+    Args:
+        config: The run.
+        counts: What preparing its data counted.
 
     Raises:
         ConfigError: with every fault.
     """
-    _preflight([config], examine)
+    beside = tuple(name for name in ("system", "history") if counts.get(f"pairs_with_{name}"))
+    _preflight([config], examine, beside)
 
 
-def _preflight(configs: Sequence[Config], examiner: Callable[[Sequence[Need]], Findings]) -> None:
+def _preflight(
+    configs: Sequence[Config], examiner: Callable[[Sequence[Need]], Findings], beside: tuple[str, ...] = ()
+) -> None:
     folders = {config.model: locate_model(config.model) for config in configs}
     sizes = {model: read_size(folder) for model, folder in folders.items()}
-    machine, faults = examiner(distinct_needs(configs, folders))
+    machine, faults = examiner(distinct_needs(configs, folders, beside))
     cuda = machine is not None and machine.type == "cuda"
     faults = [*faults, *disk_faults([(config, sizes[config.model]) for config in configs], cuda=cuda)]
     if machine is not None:
@@ -92,10 +106,13 @@ def _preflight(configs: Sequence[Config], examiner: Callable[[Sequence[Need]], F
         warn_about_memory([(config, sizes[config.model]) for config in configs], machine)
 
 
-def distinct_needs(configs: Iterable[Config], folders: Mapping[ModelConfig, Path]) -> list[Need]:
-    """Return what the runs need examined, each once."""
+def distinct_needs(
+    configs: Iterable[Config], folders: Mapping[ModelConfig, Path], beside: tuple[str, ...] = ()
+) -> list[Need]:
+    """Return what the runs need examined, each once; `beside` as in `Need`."""
     needs = [
-        Need(str(folders[config.model]), config.method, config.precision, config.train.max_length) for config in configs
+        Need(str(folders[each.model]), each.method, each.precision, each.train.max_length, each.chats, beside)
+        for each in configs
     ]
     return list({json.dumps(asdict(need)): need for need in needs}.values())
 
@@ -108,19 +125,22 @@ def examine(needs: Sequence[Need]) -> Findings:
     from medqa_finetune.model.probe import check_method, check_model, probe
 
     faults: list[str] = []
-    tokenizers: dict[str, Any] = {}
+    tokenizers: dict[tuple[str, bool], Any] = {}
     machine: Machine | None = None
     with noting(faults):
         machine = probe(
             sorted({need.precision for need in needs}), sorted({need.method.quantization for need in needs})
         )
-    for folder in {need.folder: None for need in needs}:
+    for folder, chats in {(need.folder, need.chats): None for need in needs}:
         with noting(faults):
-            tokenizers[folder] = check_model(Path(folder))
+            tokenizers[folder, chats] = check_model(Path(folder), chat=chats)
     for need in needs:
-        if need.folder in tokenizers:
+        tokenizer = tokenizers.get((need.folder, need.chats))
+        if tokenizer is not None:
             with noting(faults):
-                Encoder(tokenizers[need.folder], need.max_length)
+                if need.chats:
+                    encoder = Encoder(tokenizer, need.max_length)
+                    encoder.check_dialogues(system="system" in need.beside, history="history" in need.beside)
             with noting(faults):
                 check_method(Path(need.folder), need.method)
     return Findings(machine, faults)

@@ -11,7 +11,13 @@ from typing import Any
 from omegaconf import MISSING
 
 from medqa_finetune.config.checks import faults
+from medqa_finetune.config.corpus import CorpusConfig
 from medqa_finetune.errors import ConfigError
+
+__all__ = [
+    "EMBEDDED_PREFIX", "Config", "CorpusConfig", "DataConfig", "EvaluateConfig", "MethodConfig", "ModelConfig",
+    "TrackerConfig", "TrainConfig", "scaled",
+]  # fmt: skip
 
 # `model.path` of a model that ships with the package.
 EMBEDDED_PREFIX = "embedded:"
@@ -69,50 +75,6 @@ class DataConfig:
     test_size: int = 1000
     split_seed: int = 0
     near_duplicate_threshold: float = 0.8
-
-
-@dataclass(frozen=True)
-class CorpusConfig:
-    """Where pairs come from.
-
-    Attributes:
-        name: Short name, used for the run folder.
-        source: `embedded` (ships with the package), `file` (a local file) or `hub` (a public data set).
-        path: File or folder, for `file`; `.gz` and `.zst` are read directly.
-        format: `auto` (by file name), `jsonl`, `json`, `csv` or `parquet`.
-        encoding: Of text files, by name (`utf-8`, `gb18030`, …); a byte-order mark is accepted.
-        question: Column of the question; several are joined with a line break (title and text). Here and in `answer`,
-            `conversations.0.value` goes into lists and objects.
-        answer: Column of the answer.
-        id: Column of the row's id; null numbers the rows.
-        empty_values: Cells that mean "nothing here" in this corpus (`无`).
-        question_prefix: Regular expression removed from the front of a question.
-        question_suffix: Regular expression removed from the end of a question.
-        answer_prefix: Regular expression removed from the front of an answer.
-        repository: `owner/name` on the hub, for `hub`.
-        hub: `huggingface` or `modelscope`, for `hub`.
-        revision: Branch, tag or commit on the hub.
-        files: File names or patterns inside the repository, for `hub`.
-        max_reject_share: Share of rows that may be unusable before the corpus is refused; in [0, 1].
-    """
-
-    name: str = MISSING
-    source: str = MISSING
-    path: str | None = None
-    format: str = "auto"
-    encoding: str = "utf-8"
-    question: Any = "question"
-    answer: str = "answer"
-    id: str | None = None
-    empty_values: list[str] = field(default_factory=list)
-    question_prefix: str | None = None
-    question_suffix: str | None = None
-    answer_prefix: str | None = None
-    repository: str | None = None
-    hub: str = "huggingface"
-    revision: str = "main"
-    files: list[str] = field(default_factory=list)
-    max_reject_share: float = 0.01
 
 
 @dataclass(frozen=True)
@@ -263,6 +225,11 @@ class Config:
     def run_path(self) -> Path:
         """Folder of the run; relative to where the command was typed."""
         return Path(self.outputs) / self.study / self.run_name
+
+    @property
+    def chats(self) -> bool:
+        """Whether questions are answered, for which a chat template is needed; running text needs none."""
+        return self.corpus.task == "qa"
 
     @property
     def train_size(self) -> int | None:

@@ -80,13 +80,15 @@ def set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def load_model(folder: Path, method: MethodConfig, device: Device, seed: int) -> LoadedModel:
+def load_model(folder: Path, method: MethodConfig, device: Device, seed: int, *, chat: bool = True) -> LoadedModel:
     """Load tokenizer and base model, and apply the method; `seed` decides the adapter's first weights.
+
+    Without `chat`, the tokenizer needs no chat template.
 
     Raises:
         ModelError: something is missing, damaged or does not fit; says what.
     """
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, chat=chat)
     base = load_base(folder, method, device, tokenizer)
     total = count_parameters(base)
     set_seed(seed)
@@ -95,16 +97,23 @@ def load_model(folder: Path, method: MethodConfig, device: Device, seed: int) ->
     return LoadedModel(model, tokenizer, device, parameters, read_size(folder))
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path, *, chat: bool = True) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a model folder.
 
+    Args:
+        folder: With the tokenizer's files.
+        chat: Whether questions will be answered, for which a chat template is needed, and a token to pad with that does
+            not end an answer; running text needs neither.
+
     Raises:
-        ModelError: it cannot be loaded, has no chat template, or pads with the token that ends an answer.
+        ModelError: it cannot be loaded, or does not do for chats that are asked for.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # tokenizers raises its own kinds, plain Exception among them
         raise ModelError(f"{folder}: the tokenizer cannot be loaded ({_first_line(error)}).") from None
+    if not chat:
+        return cast(PreTrainedTokenizerBase, _with_padding(folder, tokenizer))
     if not tokenizer.chat_template:
         raise ModelError(f"{folder}: the tokenizer has no chat template; an instruction-tuned (chat) model is wanted.")
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
@@ -113,6 +122,15 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             "tokens, or the model never learns to end; set pad_token in tokenizer_config.json."
         )
     return cast(PreTrainedTokenizerBase, tokenizer)
+
+
+def _with_padding(folder: Path, tokenizer: Any) -> Any:
+    """Let a tokenizer without a token to pad with take the end token: what is padded is masked, and never learnt."""
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise ModelError(f"{folder}: the tokenizer has neither pad_token nor eos_token; one of them is wanted.")
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def load_base(

@@ -163,17 +163,19 @@ def _quantized_and_exact(quantization: str, device: str) -> tuple[torch.Tensor, 
     return exact, found.detach().float().cpu().T
 
 
-def check_model(folder: Path) -> PreTrainedTokenizerBase:
+def check_model(folder: Path, *, chat: bool = True) -> PreTrainedTokenizerBase:
     """Return a model's tokenizer, after all has been tried that needs no weights: refused as `load_model` would.
+
+    Without `chat`, as for running text, neither a chat template nor a cache of keys and values is needed.
 
     Raises:
         ModelError: the tokenizer does not serve, transformers does not know the architecture, or tokenizer and model do
             not belong together.
     """
     skeleton = build_skeleton(folder)
-    if "past_key_values" not in inspect.signature(skeleton.forward).parameters:
+    if chat and "past_key_values" not in inspect.signature(skeleton.forward).parameters:
         raise ModelError(f"{folder}: {type(skeleton).__name__} keeps no cache of keys and values; answering needs one.")
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, chat=chat)
     check_vocabulary(folder, skeleton, tokenizer)
     return tokenizer
 

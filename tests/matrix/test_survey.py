@@ -45,7 +45,7 @@ def test_tokens_of_a_small_set_are_counted_one_by_one(micro_model: Path, cache: 
     assert (facts.steps, facts.train_pairs, facts.train_tokens) == (10, 40, 2 * train.tokens)
     assert facts.validation_tokens == config.train.validations * validation.tokens
     assert facts.questions == 6
-    assert facts.prompt_tokens == sum(map(len, encoder.prompts([pair.question for pair in splits.test])))
+    assert facts.prompt_tokens == sum(map(len, encoder.prompts(splits.test)))
     assert facts.answer_tokens == sum(len(item.input_ids) - item.answer_start for item in encoder.encode(splits.test))
     assert len(facts.heaviest) == 8
 
