@@ -76,17 +76,17 @@ def preflight_matrix(configs: Sequence[Config]) -> None:
         _preflight(configs, examine_in_fresh_process)
 
 
-def preflight_run(config: Config, counts: Mapping[str, int]) -> None:
+def preflight_run(config: Config, counts: Mapping[str, int] | None = None) -> None:
     """Check one run that is about to start, in this process.
 
     Args:
         config: The run.
-        counts: What preparing its data counted.
+        counts: What preparing its data counted, where it has been prepared.
 
     Raises:
         ConfigError: with every fault.
     """
-    beside = tuple(name for name in ("system", "history") if counts.get(f"pairs_with_{name}"))
+    beside = tuple(name for name in ("system", "history") if (counts or {}).get(f"pairs_with_{name}"))
     _preflight([config], examine, beside)
 
 

@@ -17,8 +17,6 @@ from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import EvaluationRecord
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from medqa_finetune.training.fit import TrainingSets
 
 
@@ -45,7 +43,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def encoder(self, tokenizer: "PreTrainedTokenizerBase", config: Config) -> Any:
+    def encoder(self, tokenizer: Any, config: Config) -> Any:
         """Return what turns items of the sets into ids: `encode(items)` yields them as `Encoded`."""
 
     @abstractmethod
@@ -66,7 +64,7 @@ class Answering(Task):
         """Read, clean and divide the pairs."""
         return prepare_splits(config, cache)
 
-    def encoder(self, tokenizer: "PreTrainedTokenizerBase", config: Config) -> Any:
+    def encoder(self, tokenizer: Any, config: Config) -> Any:
         """Return the encoder of pairs."""
         from medqa_finetune.data.encode import Encoder
 
@@ -111,7 +109,7 @@ class Modelling(Task):
 
         return prepare_blocks(config, parts, load_tokenizer(model, chat=False), cache)
 
-    def encoder(self, tokenizer: "PreTrainedTokenizerBase", config: Config) -> Any:
+    def encoder(self, tokenizer: Any, config: Config) -> Any:
         """Return an encoder that has nothing left to do."""
         from medqa_finetune.data.blocks import Ready
 

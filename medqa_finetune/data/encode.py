@@ -153,8 +153,9 @@ class Encoder:
         with_answer = len(parts) % 2 == 0
         sums = [0, *accumulate(map(len, parts))]
         end = len(self.end_ids) if with_answer else 0
-        # At least that much is left without so many turns: the system prompt, part of the first one, stays.
-        left = [sums[-1] + end - sums[2 * turns] for turns in range(len(pair.history) + 1)]
+        # At least that much is left without so many turns. What stands before the first question that is kept is other
+        # than before: the system prompt comes there.
+        left = [sums[-1] + end - (sums[2 * turns + 1] if turns else 0) for turns in range(len(pair.history) + 1)]
         first = next((turns for turns, size in enumerate(left) if size <= limit), len(pair.history))
         shorter = pair
         for turns in range(first, len(pair.history) + 1) if first else ():

@@ -11,6 +11,7 @@ import numpy.typing as npt
 IGNORED = -100  # torch's cross-entropy leaves this label out
 
 Span = tuple[int, int]
+Arrays = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +77,14 @@ class EncodedSet(Sequence[dict[str, list[int]]]):
         fresh.cut = int(arrays["cut"])
         return fresh
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self) -> Arrays:
         """Return what makes up the set.
 
         Returns:
             `ids` of all pairs, where each pair `ends`, `starts` of last answers, and `cut`; with dialogues in it, also
             `earlier`, of shape (3, earlier answers): number of the pair, begin, end.
         """
-        arrays = {"ids": self._ids, "ends": self._ends, "starts": self._starts, "cut": np.asarray(self.cut)}
+        arrays: Arrays = {"ids": self._ids, "ends": self._ends, "starts": self._starts, "cut": np.asarray(self.cut)}
         return arrays | ({"earlier": self._earlier} if self._earlier.size else {})
 
     @property
@@ -113,7 +114,7 @@ class EncodedSet(Sequence[dict[str, list[int]]]):
         """Return the first `n` pairs, without copying; none of them may be cut, or all count as uncut."""
         spans = self._earlier[:, : np.searchsorted(self._earlier[0], n)]
         end = int(self._ends[n - 1]) if n else 0
-        arrays = {"ids": self._ids[:end], "ends": self._ends[:n], "starts": self._starts[:n], "earlier": spans}
+        arrays: Arrays = {"ids": self._ids[:end], "ends": self._ends[:n], "starts": self._starts[:n], "earlier": spans}
         return EncodedSet.of(arrays | {"cut": np.asarray(0)})
 
     def _bounds(self, index: int) -> Span:

@@ -61,8 +61,8 @@ def read_text_parts(config: Config) -> TextParts:
     empty = [part for part in PARTS if not any(row.strip() for row in parts[part])]
     if empty:
         raise DataError(f"{place}: the {empty[0]} part holds no text. Mend it, or give one file, which is divided.")
-    texts = [Text(corpus.separator.join(parts[part])) for part in PARTS]
-    return TextParts(*texts, ledger.counts)
+    train, validation, test = (Text(corpus.separator.join(parts[part])) for part in PARTS)
+    return TextParts(train, validation, test, ledger.counts)
 
 
 def _by_part(files: list[tuple[Path, str]], corpus: CorpusConfig) -> dict[str, list[tuple[Path, str]]]:

@@ -77,7 +77,7 @@ def test_of_many_pairs_a_sample_is_counted(micro_model: Path, cache: Path, monke
 
 def sample(*lengths: int) -> Counts:
     # The places are those in the training set, of which this is every tenth.
-    return Counts(list(lengths), [1] * len(lengths), [10 * place for place in range(len(lengths))])
+    return Counts(list(lengths), [1] * len(lengths), [1] * len(lengths), [10 * place for place in range(len(lengths))])
 
 
 def test_the_heaviest_step_is_the_one_that_fills_a_pack_most(micro_model: Path) -> None:
