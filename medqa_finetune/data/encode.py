@@ -84,7 +84,7 @@ class Encoder:
         """Say how many of `n` pairs were cut, if any were."""
         if cut:
             logger.warning(
-                "%s of %s pairs are longer than train.max_length=%s and are cut: earliest turns first, then the end.",
+                "%s of %s pairs are longer than train.max_length=%s and are cut.",
                 f"{cut:,}", f"{n:,}", self.max_length,
             )  # fmt: skip
 
