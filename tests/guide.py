@@ -13,11 +13,12 @@ def perplexity_of_the_guide(folder: Path, content: str, length: int, adapter: Pa
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).double().eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).double()
     if adapter is not None:
         from peft import PeftModel
 
-        model = PeftModel.from_pretrained(model, str(adapter)).double().eval()
+        model = PeftModel.from_pretrained(model, str(adapter)).double()
+    model.train(False)
     ids = AutoTokenizer.from_pretrained(folder)(content, return_tensors="pt").input_ids
     summed, tokens = torch.tensor(0.0, dtype=torch.float64), 0
     for begin in range(0, ids.size(1), length):

@@ -12,9 +12,9 @@ class CorpusConfig:
 
     Attributes:
         name: Short name, used for the run folder.
-        task: What is learnt: `qa` (to answer questions) or `text` (to go on with running text).
         source: `embedded` (ships with the package), `file` (a local file) or `hub` (a public data set).
         path: File or folder, for `file`; `.gz` and `.zst` are read directly.
+        task: What is learnt: `qa` (to answer questions) or `text` (to go on with running text).
         format: `auto` (by file name), `jsonl`, `json`, `csv` or `parquet`; for running text also `text`.
         encoding: Of text files, by name (`utf-8`, `gb18030`, …); a byte-order mark is accepted.
         question: Column of the question; several are joined with a line break (title and text). Here and in other
@@ -41,9 +41,9 @@ class CorpusConfig:
     """
 
     name: str = MISSING
-    task: str = "qa"
     source: str = MISSING
     path: str | None = None
+    task: str = "qa"
     format: str = "auto"
     encoding: str = "utf-8"
     question: Any = "question"

@@ -31,6 +31,8 @@ def read_pairs(corpus: CorpusConfig, ledger: Ledger) -> Iterator[Pair]:
         DataError: when the corpus is missing, empty, in another encoding, lacks a column, or has more broken rows
             than `corpus.max_reject_share`.
     """
+    if corpus.task != "qa":
+        raise DataError(f"corpus={corpus.name}: running text (corpus.task={corpus.task}) holds no pairs.")
     builder = PairBuilder(corpus, ledger)
     for row in _rows(corpus):
         ledger.count("rows")
@@ -123,7 +125,7 @@ def _local_files(corpus: CorpusConfig) -> list[tuple[Path, str]]:
 
 def _hub_files(corpus: CorpusConfig) -> list[tuple[Path, str]]:
     folder = hub_folder(corpus)
-    if corpus.task == "text" and is_own_folder(corpus, folder):
+    if corpus.task == "text" and is_own_folder(corpus, folder) and _holds_text(folder):
         return _local_files(corpus)
     ensure_files(corpus, folder)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
@@ -131,6 +133,10 @@ def _hub_files(corpus: CorpusConfig) -> list[tuple[Path, str]]:
     # In the order in which the configuration names them.
     ordered = dict.fromkeys(name for pattern in corpus.files for name in names if matches(name, [pattern]))
     return [(folder / name, name) for name in ordered]
+
+
+def _holds_text(path: Path) -> bool:
+    return path.is_file() or any(child.is_file() and text_format_of(child.name) for child in path.iterdir())
 
 
 def where(corpus: CorpusConfig) -> str:

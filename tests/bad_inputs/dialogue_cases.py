@@ -36,7 +36,7 @@ BROKEN = {
 CASES = [
     Case(
         3, "text without a training part", (*LORA, "corpus=text", "corpus.path=."),
-        ("files of all three parts are wanted", "test.txt (test), valid.txt (validation)", "one file, which is divided"),
+        ("files of all three parts are wanted", "test.txt (test), valid.txt (validation)", "one file, which is"),
         folder_without_training_text,
     ),
     Case(

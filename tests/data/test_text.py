@@ -10,7 +10,8 @@ import pytest
 from medqa_finetune.config.options import load_group
 from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig
 from medqa_finetune.data import hub
-from medqa_finetune.data.sources import corpus_files, corpus_sha256
+from medqa_finetune.data.ledger import Ledger
+from medqa_finetune.data.sources import corpus_files, corpus_sha256, read_pairs
 from medqa_finetune.data.text import TextParts, read_text_parts
 from medqa_finetune.errors import DataError
 from tests.config.builders import VALID, changed
@@ -84,9 +85,15 @@ def test_wikitext2_without_files_asks_the_hub(tmp_path: Path, monkeypatch: pytes
     asked: list[Path] = []
     monkeypatch.setattr(hub, "fetch", lambda corpus, folder: asked.append(folder))
     monkeypatch.chdir(tmp_path)
-    config = config_of(None, "wikitext2")
-    corpus_files(config.corpus)
-    assert asked == [Path("data/wikitext2")]
+    Path("empty").mkdir()
+    for path in (None, Path("empty")):
+        corpus_files(config_of(path, "wikitext2").corpus)
+    assert asked == [Path("data/wikitext2"), Path("empty")]
+
+
+def test_text_holds_no_pairs(text: Path) -> None:
+    with pytest.raises(DataError, match=r"corpus=text: running text \(corpus.task=text\) holds no pairs"):
+        list(read_pairs(config_of(text).corpus, Ledger()))
 
 
 def test_the_hash_of_a_corpus_is_over_all_its_files(tmp_path: Path) -> None:
