@@ -1,5 +1,6 @@
 """One experiment, from configuration to record, every stage in order."""
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,8 @@ def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits[
         run.update(status="trained", train=trained, files=run.stamps("adapter"))
 
     questions = splits.test[: config.evaluate.max_samples]
-    evaluation = task.examine(for_inference(loaded.model, config.method), encoder, questions, config, run)
+    cost = task.examine(for_inference(loaded.model, config.method), encoder, questions, config, run)
+    evaluation = dataclasses.replace(task.score(questions, config, run), **cost)
     run.write_results(evaluation)
     run.update(status="evaluated", evaluation=evaluation)
     return run.update(status="done", finished=now(), files=run.stamps())

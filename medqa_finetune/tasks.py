@@ -3,7 +3,6 @@
 An experiment is the same for both; each stage that differs is one method here, chosen by `corpus.task`.
 """
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,8 +50,22 @@ class Task(ABC):
         """Return what is trained and validated on, encoded."""
 
     @abstractmethod
-    def examine(self, model: Any, encoder: Any, items: Sequence[Any], config: Config, run: RunDir) -> EvaluationRecord:
-        """Examine a model in the form for inference on items of the test set; go on where an earlier start stopped."""
+    def examine(self, model: Any, encoder: Any, items: Sequence[Any], config: Config, run: RunDir) -> dict[str, Any]:
+        """Examine a model in the form for inference on items of the test set, into `run.predictions_path`.
+
+        What an earlier start has put there is gone on from.
+
+        Returns:
+            The fields of an evaluation record that speak of cost.
+        """
+
+    @abstractmethod
+    def score(self, items: Sequence[Any], config: Config, run: RunDir) -> EvaluationRecord:
+        """Return the scores of what is in `run.predictions_path`, without costs.
+
+        Raises:
+            RunError: it is not as much as there are items.
+        """
 
 
 class Answering(Task):
@@ -78,18 +91,21 @@ class Answering(Task):
         cache = Path(config.outputs) / CACHE_NAME
         return TrainingSets(*(encode_once(encoder, part, cache) for part in (splits.train, splits.validation)))
 
-    def examine(self, model: Any, encoder: Any, items: Sequence[Any], config: Config, run: RunDir) -> EvaluationRecord:
-        """Let the model answer, and score what it said."""
-        from medqa_finetune.evaluation.answers import read_answers
+    def examine(self, model: Any, encoder: Any, items: Sequence[Any], config: Config, run: RunDir) -> dict[str, Any]:
+        """Let the model answer."""
         from medqa_finetune.evaluation.generate import generate_answers
+
+        return generate_answers(model, encoder, items, config.evaluate, run).speed()
+
+    def score(self, items: Sequence[Any], config: Config, run: RunDir) -> EvaluationRecord:
+        """Compare the answers with their references."""
+        from medqa_finetune.evaluation.answers import read_answers
         from medqa_finetune.evaluation.score import score_answers
 
-        generated = generate_answers(model, encoder, items, config.evaluate, run)
         answers = read_answers(run.predictions_path)
         if sorted(answer.id for answer in answers) != sorted(pair.id for pair in items):
             raise RunError(f"{run.predictions_path}: {len(answers)} answers for {len(items)} questions.")
-        scored, _ = score_answers(answers, config.evaluate.metrics)
-        return dataclasses.replace(scored, **generated.speed())
+        return score_answers(answers, config.evaluate.metrics)[0]
 
 
 class Modelling(Task):
@@ -121,17 +137,21 @@ class Modelling(Task):
 
         return TrainingSets(splits.train.encoded, splits.validation.encoded)
 
-    def examine(self, model: Any, encoder: Any, items: Sequence[Any], config: Config, run: RunDir) -> EvaluationRecord:
+    def examine(self, model: Any, encoder: Any, items: Sequence[Any], config: Config, run: RunDir) -> dict[str, Any]:
         """Measure how likely the blocks are to the model."""
         from medqa_finetune.evaluation.blocks import measure_blocks
+
+        return measure_blocks(model, items, config.evaluate, run)
+
+    def score(self, items: Sequence[Any], config: Config, run: RunDir) -> EvaluationRecord:
+        """Compute the perplexity over all blocks."""
         from medqa_finetune.evaluation.perplexity import score_blocks, text_signature
 
-        measured = measure_blocks(model, items, config.evaluate, run)
         signature = text_signature(config.train.max_length, config.corpus.separator)
         scored, _ = score_blocks(run.read_predictions(), signature, run.predictions_path)
         if scored.n != len(items):
             raise RunError(f"{run.predictions_path}: {scored.n} blocks of {len(items)}.")
-        return dataclasses.replace(scored, **measured)
+        return scored
 
 
 TASKS: dict[str, Task] = {"qa": Answering(), "text": Modelling()}

@@ -133,9 +133,10 @@ def _answer(config: Config, loaded: "LoadedModel", encoder: Any, questions: Sequ
 
     model = for_inference(loaded.model, config.method)
     started = time.perf_counter()
-    found = task_of(config).examine(model, encoder, questions, config, run)
-    seconds, speed = found.seconds or 0.0, found.tokens_per_second or 0.0
-    return Answered(seconds, time.perf_counter() - started - seconds, round(seconds * speed))
+    cost = task_of(config).examine(model, encoder, questions, config, run)
+    around = time.perf_counter() - started - cost["seconds"]
+    task_of(config).score(questions, config, run)
+    return Answered(cost["seconds"], around, round(cost["seconds"] * cost["tokens_per_second"]))
 
 
 def _begin(config: Config, name: str) -> RunDir:
