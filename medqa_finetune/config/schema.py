@@ -59,10 +59,11 @@ class DataConfig:
 
     Attributes:
         name: Short name of the size, used for the run folder (`20k`).
-        train_size: Number of training pairs before `scale`; null takes every pair that is left.
+        train_size: Number of training pairs, or blocks of running text, before `scale`; null takes all that are left.
         scale: Multiplies `train_size`, `validation_size` and `test_size`; in (0, 1].
         validation_size: Number of validation questions, the same for every `train_size`.
-        test_size: Number of test questions, the same for every `train_size`.
+        test_size: Number of test questions, the same for every `train_size`. Of running text that is divided here, both
+            count rows; a corpus with parts of its own keeps them whole.
         split_seed: Order of the questions, hence the split. Not the training seed.
         near_duplicate_threshold: Jaccard similarity of character trigrams, in (0, 1], from which a training question
             counts as a near-duplicate of a held-out one and is left out.
@@ -121,7 +122,8 @@ class TrainConfig:
         scheduler: Name of a transformers learning-rate schedule.
         weight_decay: AdamW weight decay.
         max_gradient_norm: Gradients are clipped to this norm.
-        max_length: Tokens per pair; what is longer is cut at the end and counted.
+        max_length: Tokens per pair; what is longer is cut at the end and counted, dialogues from the front. Blocks of
+            running text have that many.
         gradient_checkpointing: Trade about a third more compute for much less activation memory; `auto` does so where
             too little fits without.
         logging_steps: Steps between two points of the training curves.
@@ -155,7 +157,7 @@ class EvaluateConfig:
     """How it is examined.
 
     Attributes:
-        max_samples: Test questions answered, the first of a fixed order; null answers all.
+        max_samples: Test questions answered, the first of a fixed order, or blocks of running text; null takes all.
         batch_size: Questions answered at once at most.
         batch_tokens: Tokens that a batch has room for, a bound on memory: questions of like length are answered at
             once as long as their number times the longest, `max_new_tokens` added, stays within it; one at least.
