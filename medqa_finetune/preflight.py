@@ -12,13 +12,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medqa_finetune.config.schema import Config, MethodConfig, ModelConfig
+from medqa_finetune.config.schema import Config, MethodConfig
 from medqa_finetune.errors import ConfigError, MedQAError
 from medqa_finetune.model.estimate import (
     Machine,
@@ -31,6 +31,7 @@ from medqa_finetune.model.estimate import (
 )
 from medqa_finetune.model.fitting import resolve_auto
 from medqa_finetune.model.locate import locate_model
+from medqa_finetune.model.needs import Counts, Need, distinct_needs
 from medqa_finetune.record.files import existing_part
 from medqa_finetune.record.run_dir import RunDir
 
@@ -42,23 +43,6 @@ EXAMINE_SECONDS = 600
 NOT_EXAMINED = "It cannot be known whether this machine will do:"
 
 
-@dataclass(frozen=True)
-class Need:
-    """What one run needs examined; many runs of a matrix share one.
-
-    Attributes:
-        chats: Whether a chat template is needed: running text needs none.
-        beside: What pairs hold beside question and answer, as far as it is known: `system`, `history`.
-    """
-
-    folder: str
-    method: MethodConfig
-    precision: str
-    max_length: int
-    chats: bool = True
-    beside: tuple[str, ...] = ()
-
-
 class Findings(NamedTuple):
     """What examining found: the machine, None where it cannot be used, and every fault."""
 
@@ -66,36 +50,35 @@ class Findings(NamedTuple):
     faults: list[str]
 
 
-def preflight_matrix(configs: Sequence[Config]) -> None:
+def preflight_matrix(configs: Sequence[Config], counts: Sequence[Counts] = ()) -> None:
     """Check all runs that a matrix is about to start; torch is loaded in a process that ends before they begin.
+
+    Args:
+        configs: The runs.
+        counts: What preparing the data of each counted; none where that is not known.
 
     Raises:
         ConfigError: with every fault of every run; one that several share is said once.
     """
     if configs:
-        _preflight(configs, examine_in_fresh_process)
+        _preflight(configs, counts or [{}] * len(configs), examine_in_fresh_process)
 
 
-def preflight_run(config: Config, counts: Mapping[str, int] | None = None) -> None:
+def preflight_run(config: Config, counts: Counts | None = None) -> None:
     """Check one run that is about to start, in this process.
-
-    Args:
-        config: The run.
-        counts: What preparing its data counted, where it has been prepared.
 
     Raises:
         ConfigError: with every fault.
     """
-    beside = tuple(name for name in ("system", "history") if (counts or {}).get(f"pairs_with_{name}"))
-    _preflight([config], examine, beside)
+    _preflight([config], [counts or {}], examine)
 
 
 def _preflight(
-    configs: Sequence[Config], examiner: Callable[[Sequence[Need]], Findings], beside: tuple[str, ...] = ()
+    configs: Sequence[Config], counts: Sequence[Counts], examiner: Callable[[Sequence[Need]], Findings]
 ) -> None:
     folders = {config.model: locate_model(config.model) for config in configs}
     sizes = {model: read_size(folder) for model, folder in folders.items()}
-    machine, faults = examiner(distinct_needs(configs, folders, beside))
+    machine, faults = examiner(distinct_needs(configs, counts, folders))
     cuda = machine is not None and machine.type == "cuda"
     faults = [*faults, *disk_faults([(config, sizes[config.model]) for config in configs], cuda=cuda)]
     if machine is not None:
@@ -104,17 +87,6 @@ def _preflight(
         raise ConfigError("\n".join(dict.fromkeys(faults)))
     if machine is not None:
         warn_about_memory([(config, sizes[config.model]) for config in configs], machine)
-
-
-def distinct_needs(
-    configs: Iterable[Config], folders: Mapping[ModelConfig, Path], beside: tuple[str, ...] = ()
-) -> list[Need]:
-    """Return what the runs need examined, each once; `beside` as in `Need`."""
-    needs = [
-        Need(str(folders[each.model]), each.method, each.precision, each.train.max_length, each.chats, beside)
-        for each in configs
-    ]
-    return list({json.dumps(asdict(need)): need for need in needs}.values())
 
 
 def examine(needs: Sequence[Need]) -> Findings:

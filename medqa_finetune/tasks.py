@@ -4,7 +4,7 @@ An experiment is the same for both; each stage that differs is one method here, 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,14 @@ class Task(ABC):
     """
 
     generates: bool
+
+    @abstractmethod
+    def look(self, config: Config) -> Mapping[str, int]:
+        """Look at the corpus without a model, and return what was counted; what can be kept of that is in the cache.
+
+        Raises:
+            DataError: the corpus cannot be used, or has less than is asked for, as far as that shows without a model.
+        """
 
     @abstractmethod
     def prepare(self, config: Config, model: Path, cache: Path) -> Splits[Any]:
@@ -73,6 +81,10 @@ class Answering(Task):
 
     generates = True
 
+    def look(self, config: Config) -> Mapping[str, int]:
+        """Prepare the pairs."""
+        return prepare_splits(config, Path(config.outputs) / CACHE_NAME).manifest.counts
+
     def prepare(self, config: Config, model: Path, cache: Path) -> Splits[Any]:
         """Read, clean and divide the pairs."""
         return prepare_splits(config, cache)
@@ -112,6 +124,12 @@ class Modelling(Task):
     """Running text is gone on with; the perplexity of the test part is measured."""
 
     generates = False
+
+    def look(self, config: Config) -> Mapping[str, int]:
+        """Read the text."""
+        from medqa_finetune.data.text import read_text_parts
+
+        return read_text_parts(config).counts
 
     def prepare(self, config: Config, model: Path, cache: Path) -> Splits[Any]:
         """Read the text and cut it into blocks of tokens, for which the model's tokenizer is needed."""

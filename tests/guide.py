@@ -17,7 +17,7 @@ def perplexity_of_the_guide(folder: Path, content: str, length: int, adapter: Pa
     if adapter is not None:
         from peft import PeftModel
 
-        model = PeftModel.from_pretrained(model, str(adapter)).double()
+        model = PeftModel.from_pretrained(model, str(adapter)).double()  # type: ignore[assignment]
     model.train(False)
     ids = AutoTokenizer.from_pretrained(folder)(content, return_tensors="pt").input_ids
     summed, tokens = torch.tensor(0.0, dtype=torch.float64), 0
