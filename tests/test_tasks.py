@@ -114,7 +114,7 @@ def test_the_perplexity_is_that_of_plain_code_before_and_after_training(
     assert found["none"] == pytest.approx(perplexity_of_the_guide(model, content, LENGTH), rel=1e-6)
     adapter = next((place / "outputs").glob("lora*/adapter"))
     assert found["lora"] == pytest.approx(perplexity_of_the_guide(model, content, LENGTH, adapter), rel=1e-6)
-    assert found["lora"] < 0.5 * found["none"]
+    assert found["lora"] < 0.9 * found["none"]
 
 
 def perplexity(record: Record) -> float:
