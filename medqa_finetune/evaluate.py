@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, wants_help
 from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError
-from medqa_finetune.evaluation.answers import Answer, collect, read_answers
+from medqa_finetune.evaluation.answers import read_answers
 from medqa_finetune.record.files import write_text
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import EvaluationRecord, Record
@@ -108,6 +108,7 @@ def as_text(record: EvaluationRecord, rows: Sequence[dict[str, Any]]) -> str:
         "repeated 4-grams": record.repetition_rate,
     }
     parts.append(", ".join(f"{name} {value:.1%}" for name, value in shares.items() if value is not None))
+    parts = [part for part in parts if part]
     if rows:
         header = list(rows[0])
         cells = [[str(row["id"]), *(f"{row[name]:.2f}" for name in header[1:])] for row in rows]
@@ -131,15 +132,14 @@ def _of_file(options: EvaluateOptions) -> tuple[EvaluationRecord, list[dict[str,
 
 
 def _of_run(options: EvaluateOptions) -> tuple[EvaluationRecord, list[dict[str, Any]]]:
-    from medqa_finetune.evaluation.score import score_answers
+    from medqa_finetune.evaluation.rows import score_rows
 
     run = RunDir(Path(str(options.run)))
     record = run.read()
     if record is None:
         raise DataError(f"run={options.run}: no {run.record_path.name} in there; the folder of a run is wanted.")
     with run.lock():
-        own = _evaluate_setting(record, "metrics") or []
-        fresh, rows = score_answers(_answers_of(run, record), [*own, *options.metrics])
+        fresh, rows = score_rows(_rows_of(run, record), run, record, options.metrics)
         before = record.evaluation
         if before is not None:
             fresh = dataclasses.replace(
@@ -157,7 +157,7 @@ def _of_run(options: EvaluateOptions) -> tuple[EvaluationRecord, list[dict[str, 
     return fresh, rows
 
 
-def _answers_of(run: RunDir, record: Record) -> list[Answer]:
+def _rows_of(run: RunDir, record: Record) -> list[dict[str, Any]]:
     name = run.predictions_path.name
     changed = damages(run.path, {name: record.files[name]} if name in record.files else {})
     if changed:
@@ -169,7 +169,7 @@ def _answers_of(run: RunDir, record: Record) -> list[Answer]:
             f"{run.predictions_path}: {len(rows)} predictions, and the run has {wanted or 'one or more'} test "
             "questions; the same command that trained it goes on with the missing ones."
         )
-    return collect(enumerate(rows, start=1), run.predictions_path)
+    return rows
 
 
 def _wanted(record: Record) -> int | None:

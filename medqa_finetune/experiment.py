@@ -2,28 +2,23 @@
 
 import dataclasses
 import logging
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from medqa_finetune.config.identity import Fingerprints
 from medqa_finetune.config.schema import Config
-from medqa_finetune.data.pairs import Pair
-from medqa_finetune.data.prepare import CACHE_NAME, Splits, prepare_splits
+from medqa_finetune.data.prepare import CACHE_NAME, Splits
 from medqa_finetune.data.sources import corpus_sha256
-from medqa_finetune.errors import ConfigError, RunError
+from medqa_finetune.errors import ConfigError
 from medqa_finetune.lifecycle import begin, check_folder, recording_failure, trained_before, warn_of_damage
 from medqa_finetune.log import log_to
 from medqa_finetune.model.locate import fingerprint_model, locate_model
 from medqa_finetune.preflight import preflight_run
 from medqa_finetune.record.files import write_bytes
 from medqa_finetune.record.run_dir import RunDir, now
-from medqa_finetune.record.schema import EvaluationRecord, Record
+from medqa_finetune.record.schema import Record
 from medqa_finetune.stopping import StopRequest
-
-if TYPE_CHECKING:
-    from medqa_finetune.data.encode import Encoder
-    from medqa_finetune.model.load import LoadedModel
+from medqa_finetune.tasks import task_of
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +41,8 @@ def run_experiment(config: Config) -> Record:
         return earlier
     run.check_free()
     # Before the folder is touched: what cannot be done leaves no failed run behind.
-    splits = prepare_splits(config, Path(config.outputs) / CACHE_NAME)
-    preflight_run(config)
+    splits = task_of(config).prepare(config, model_folder, Path(config.outputs) / CACHE_NAME)
+    preflight_run(config, splits.manifest.counts)
     try:
         with run.lock():
             record = begin(run, config, fingerprints)
@@ -59,17 +54,15 @@ def run_experiment(config: Config) -> Record:
         raise ConfigError(f"outputs={config.outputs}: cannot be written ({error}).") from None
 
 
-def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits, stop: StopRequest) -> Record:
+def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits[Any], stop: StopRequest) -> Record:
     # Imported here, so that bad input is refused before torch is loaded.
-    from medqa_finetune.data.encode import Encoder
-    from medqa_finetune.data.encoded import encode_once
     from medqa_finetune.model.allocator import keep_freed_memory
     from medqa_finetune.model.load import choose_device, load_model, set_threads
-    from medqa_finetune.model.methods import restore_trained
+    from medqa_finetune.model.methods import for_inference, restore_trained
     from medqa_finetune.record.environment import describe_environment
     from medqa_finetune.training.checkpoints import Checkpoints
     from medqa_finetune.training.curves import draw_curves
-    from medqa_finetune.training.fit import Keeping, TrainingSets, fit
+    from medqa_finetune.training.fit import Keeping, fit
     from medqa_finetune.training.fitting import settle
 
     keep_freed_memory()
@@ -77,40 +70,24 @@ def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits,
     device = choose_device(config.precision)
     record = run.update(environment=describe_environment(device.name, device.precision))
 
-    loaded = load_model(model_folder, config.method, device, config.seed, template=config.model.chat_template)
-    encoder = Encoder(loaded.tokenizer, config.train.max_length)
+    task = task_of(config)
+    template = config.model.chat_template
+    loaded = load_model(model_folder, config.method, device, config.seed, chat=config.chats, template=template)
+    encoder = task.encoder(loaded.tokenizer, config)
     run.update(data_manifest=splits.manifest, parameters=loaded.parameters, layers=loaded.layers)
 
     if trained_before(run, record):
         restore_trained(loaded.model, run.adapter_path, config.method)
     elif config.method.trains != "nothing":
         config = settle(config, loaded, run)
-        cache = Path(config.outputs) / CACHE_NAME
-        sets = TrainingSets(*(encode_once(encoder, part, cache) for part in (splits.train, splits.validation)))
+        sets = task.training_sets(encoder, splits, config)
         trained = fit(loaded, sets, config, run, Keeping(Checkpoints(run.checkpoints_path, record.identity), stop))
         write_bytes(run.curves_path, draw_curves(run.read_metrics(), config.run_name))
         run.update(status="trained", train=trained, files=run.stamps("adapter"))
 
-    evaluation = _examine(loaded, encoder, splits.test[: config.evaluate.max_samples], config, run)
+    questions = splits.test[: config.evaluate.max_samples]
+    cost = task.examine(for_inference(loaded.model, config.method), encoder, questions, config, run)
+    evaluation = dataclasses.replace(task.score(questions, config, run), **cost)
+    run.write_results(evaluation)
     run.update(status="evaluated", evaluation=evaluation)
     return run.update(status="done", finished=now(), files=run.stamps())
-
-
-def _examine(
-    loaded: "LoadedModel", encoder: "Encoder", questions: Sequence[Pair], config: Config, run: RunDir
-) -> EvaluationRecord:
-    """Let the model answer, and score what it said."""
-    from medqa_finetune.evaluation.answers import read_answers
-    from medqa_finetune.evaluation.generate import generate_answers
-    from medqa_finetune.evaluation.score import score_answers
-    from medqa_finetune.model.methods import for_inference
-
-    model = for_inference(loaded.model, config.method)
-    generated = generate_answers(model, encoder, questions, config.evaluate, run)
-    answers = read_answers(run.predictions_path)
-    if sorted(answer.id for answer in answers) != sorted(pair.id for pair in questions):
-        raise RunError(f"{run.predictions_path}: {len(answers)} answers for {len(questions)} questions.")
-    scored, _ = score_answers(answers, config.evaluate.metrics)
-    evaluation: EvaluationRecord = dataclasses.replace(scored, **generated.speed())
-    run.write_results(evaluation)
-    return evaluation

@@ -12,13 +12,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medqa_finetune.config.schema import Config, MethodConfig, ModelConfig
+from medqa_finetune.config.schema import Config, MethodConfig
 from medqa_finetune.errors import ConfigError, MedQAError
 from medqa_finetune.model.estimate import (
     Machine,
@@ -31,6 +31,7 @@ from medqa_finetune.model.estimate import (
 )
 from medqa_finetune.model.fitting import resolve_auto
 from medqa_finetune.model.locate import locate_model
+from medqa_finetune.model.needs import Counts, Need, distinct_needs
 from medqa_finetune.record.files import existing_part
 from medqa_finetune.record.run_dir import RunDir
 
@@ -42,17 +43,6 @@ EXAMINE_SECONDS = 600
 NOT_EXAMINED = "It cannot be known whether this machine will do:"
 
 
-@dataclass(frozen=True)
-class Need:
-    """What one run needs examined; many runs of a matrix share one."""
-
-    folder: str
-    method: MethodConfig
-    precision: str
-    max_length: int
-    template: str | None = None
-
-
 class Findings(NamedTuple):
     """What examining found: the machine, None where it cannot be used, and every fault."""
 
@@ -60,29 +50,35 @@ class Findings(NamedTuple):
     faults: list[str]
 
 
-def preflight_matrix(configs: Sequence[Config]) -> None:
+def preflight_matrix(configs: Sequence[Config], counts: Sequence[Counts] = ()) -> None:
     """Check all runs that a matrix is about to start; torch is loaded in a process that ends before they begin.
+
+    Args:
+        configs: The runs.
+        counts: What preparing the data of each counted; none where that is not known.
 
     Raises:
         ConfigError: with every fault of every run; one that several share is said once.
     """
     if configs:
-        _preflight(configs, examine_in_fresh_process)
+        _preflight(configs, counts or [{}] * len(configs), examine_in_fresh_process)
 
 
-def preflight_run(config: Config) -> None:
+def preflight_run(config: Config, counts: Counts | None = None) -> None:
     """Check one run that is about to start, in this process.
 
     Raises:
         ConfigError: with every fault.
     """
-    _preflight([config], examine)
+    _preflight([config], [counts or {}], examine)
 
 
-def _preflight(configs: Sequence[Config], examiner: Callable[[Sequence[Need]], Findings]) -> None:
+def _preflight(
+    configs: Sequence[Config], counts: Sequence[Counts], examiner: Callable[[Sequence[Need]], Findings]
+) -> None:
     folders = {config.model: locate_model(config.model) for config in configs}
     sizes = {model: read_size(folder) for model, folder in folders.items()}
-    machine, faults = examiner(distinct_needs(configs, folders))
+    machine, faults = examiner(distinct_needs(configs, counts, folders))
     cuda = machine is not None and machine.type == "cuda"
     faults = [*faults, *disk_faults([(config, sizes[config.model]) for config in configs], cuda=cuda)]
     if machine is not None:
@@ -93,21 +89,6 @@ def _preflight(configs: Sequence[Config], examiner: Callable[[Sequence[Need]], F
         warn_about_memory([(config, sizes[config.model]) for config in configs], machine)
 
 
-def distinct_needs(configs: Iterable[Config], folders: Mapping[ModelConfig, Path]) -> list[Need]:
-    """Return what the runs need examined, each once."""
-    needs = [
-        Need(
-            str(folders[config.model]),
-            config.method,
-            config.precision,
-            config.train.max_length,
-            config.model.chat_template,
-        )
-        for config in configs
-    ]
-    return list({json.dumps(asdict(need)): need for need in needs}.values())
-
-
 def examine(needs: Sequence[Need]) -> Findings:
     """Load torch, and try in this process what the runs will do: tokenizers, methods, the device."""
     wait_briefly()
@@ -116,19 +97,22 @@ def examine(needs: Sequence[Need]) -> Findings:
     from medqa_finetune.model.probe import check_method, check_model, probe
 
     faults: list[str] = []
-    tokenizers: dict[tuple[str, str | None], Any] = {}
+    tokenizers: dict[tuple[str, bool, str | None], Any] = {}
     machine: Machine | None = None
     with noting(faults):
         machine = probe(
             sorted({need.precision for need in needs}), sorted({need.method.quantization for need in needs})
         )
-    for folder, template in {(need.folder, need.template): None for need in needs}:
+    for folder, chats, template in {(need.folder, need.chats, need.template): None for need in needs}:
         with noting(faults):
-            tokenizers[folder, template] = check_model(Path(folder), template)
+            tokenizers[folder, chats, template] = check_model(Path(folder), template, chat=chats)
     for need in needs:
-        if (need.folder, need.template) in tokenizers:
+        tokenizer = tokenizers.get((need.folder, need.chats, need.template))
+        if tokenizer is not None:
             with noting(faults):
-                Encoder(tokenizers[need.folder, need.template], need.max_length)
+                if need.chats:
+                    encoder = Encoder(tokenizer, need.max_length)
+                    encoder.check_dialogues(system="system" in need.beside, history="history" in need.beside)
             with noting(faults):
                 check_method(Path(need.folder), need.method)
     return Findings(machine, faults)

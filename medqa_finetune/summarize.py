@@ -30,12 +30,14 @@ FIGURES = (
     ("ROUGE-L", "rougeL", 2),
     ("BLEU", "bleu", 2),
     ("ppl", "perplexity", 2),
+    ("text ppl", "text_perplexity", 2),
     ("VRAM GiB", "peak_vram_gib", 2),
     ("RSS GiB", "peak_rss_gib", 2),
     ("train s", "train_seconds", 0),
     ("tokens/s", "train_tokens_per_second", 0),
     ("n", "n_test", 0),
 )
+SCORES_OF_A_TASK = ("text_perplexity",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,8 +88,10 @@ def summarize(arguments: list[str]) -> int:
 def as_text(frame: "pd.DataFrame") -> str:
     """Return the table for a terminal (at most 120 columns wide), why runs are not done below it, and how many."""
     rows = frame.to_dict("records")
-    header = ["run", "status", *(heading for heading, _, _ in FIGURES)]
-    cells = [[_name(row), str(row["status"]), *_figures(row)] for row in rows]
+    # Scores that none of the runs has are of another task.
+    figures = [each for each in FIGURES if each[1] not in SCORES_OF_A_TASK or frame[each[1]].notna().any()]
+    header = ["run", "status", *(heading for heading, _, _ in figures)]
+    cells = [[_name(row), str(row["status"]), *_figures(row, figures)] for row in rows]
     lines = [aligned_table(header, cells, left=["run", "status"]), ""]
     lines += [f"{_place(row)}: {visible(' '.join(str(row['reason']).split()))}" for row in rows if row["reason"]]
     done = sum(row["status"] == "done" for row in rows)
@@ -123,9 +127,9 @@ def _place(row: dict[Any, Any]) -> str:
     return visible(f"{row['study']}/{row['name']}" if row["study"] else str(row["name"]))
 
 
-def _figures(row: dict[Any, Any]) -> list[str]:
+def _figures(row: dict[Any, Any], figures: Sequence[tuple[str, str, int]]) -> list[str]:
     # A value that was not measured is a dash, never 0.
-    return [_figure(row[column], digits) for _, column, digits in FIGURES]
+    return [_figure(row[column], digits) for _, column, digits in figures]
 
 
 def _figure(value: Any, digits: int) -> str:

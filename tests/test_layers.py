@@ -12,10 +12,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "medqa_finetune"
 # Top to bottom. A file imports only from floors below its own, or from its own folder. What is started by a user is a
-# door; `lifecycle` lies below both that tell it of a run, `matrix` and `experiment`; `log` knows nothing of the house.
+# door; `lifecycle` lies below both that tell it of a run, `matrix` and `experiment`; so does `tasks`, the stages that
+# answering questions and modelling text have in different forms; `log` knows nothing of the house.
 FLOORS = (
     ("train", "evaluate", "summarize", "plan", "chat", "export"),
     ("experiment", "matrix"),
+    ("tasks",),
     ("lifecycle", "preflight"),
     ("training", "evaluation"),
     ("report", "model", "data"),
@@ -25,8 +27,8 @@ FLOORS = (
 FLOOR_OF = {room: height for height, rooms in enumerate(reversed(FLOORS)) for room in rooms}
 # Rooms that start in a moment, since they load neither.
 HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
-LIGHT_ROOMS = ("train", "plan", "summarize", "experiment", "lifecycle", "preflight", "matrix", "report", "record",
-               "config", "errors", "log", "stopping")  # fmt: skip
+LIGHT_ROOMS = ("train", "plan", "summarize", "experiment", "tasks", "lifecycle", "preflight", "matrix", "report",
+               "record", "config", "errors", "log", "stopping")  # fmt: skip
 HYDRA_ROOMS = {"train.py", "plan.py", "config/compose.py"}
 LINES_PER_FILE = 300
 LINES_PER_FUNCTION = 40

@@ -14,9 +14,9 @@ from medqa_finetune import preflight
 from medqa_finetune.config.schema import Config, MethodConfig
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.model.estimate import Machine, ModelSize, checkpoint_bytes, read_size, run_bytes
+from medqa_finetune.model.needs import Need
 from medqa_finetune.preflight import (
     Findings,
-    Need,
     disk_faults,
     examine_in_fresh_process,
     precision_faults,

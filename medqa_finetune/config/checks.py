@@ -18,7 +18,9 @@ MODULE_GROUPS = ("all_linear", "attention", "attention_mlp")
 ADAMW = ("adamw_", "paged_adamw_")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 SOURCES = ("embedded", "file", "hub")
+TASKS = ("qa", "text")
 FORMATS = ("auto", "jsonl", "json", "csv", "parquet")
+TEXT_FORMATS = (*FORMATS, "text")
 HUBS = ("huggingface", "modelscope")
 SCHEDULERS = ("cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt")
 FOLDER_NAME = re.compile(r"[^\x00-\x1f/\\:*?\"<>|.][^\x00-\x1f/\\:*?\"<>|]*")
@@ -35,7 +37,7 @@ def faults(config: "Config") -> list[str]:
     """Return every fault of the configuration, one line each; empty when there is none."""
     return [
         *_top_faults(config), *_method_faults(config.method), *data_faults(config.data), *corpus_faults(config.corpus),
-        *_train_faults(config.train), *_evaluate_faults(config),
+        *_train_faults(config.train), *_evaluate_faults(config), *_text_faults(config),
     ]  # fmt: skip
 
 
@@ -126,8 +128,11 @@ def data_faults(data: "DataConfig") -> Iterator[str]:
 
 def corpus_faults(corpus: "CorpusConfig") -> Iterator[str]:
     """Yield what is impossible in where the corpus is and how it is read."""
+    yield from _one_of("corpus.task", corpus.task, TASKS)
     yield from _one_of("corpus.source", corpus.source, SOURCES)
-    yield from _one_of("corpus.format", corpus.format, FORMATS)
+    yield from _one_of("corpus.format", corpus.format, TEXT_FORMATS if corpus.task == "text" else FORMATS)
+    if corpus.task == "text" and corpus.source == "embedded":
+        yield "corpus.source=embedded: these are questions with answers; allowed with corpus.task=text: file, hub."
     yield from _one_of("corpus.hub", corpus.hub, HUBS)
     yield from _between("corpus.max_reject_share", corpus.max_reject_share, 0, 1, closed=True)
     if corpus.source == "file" and not corpus.path:
@@ -168,6 +173,12 @@ def _train_faults(train: "TrainConfig") -> Iterator[str]:
     yield from _between("train.warmup_ratio", train.warmup_ratio, 0, 1)
     yield from _between("train.weight_decay", train.weight_decay, 0, 1)
     yield from _one_of("train.scheduler", train.scheduler, SCHEDULERS)
+
+
+def _text_faults(config: "Config") -> Iterator[str]:
+    # The first token of a block is predicted from nothing, so a block of one has nothing to learn.
+    if config.corpus.task == "text" and config.train.max_length == 1:
+        yield "train.max_length=1: of running text, blocks of at least 2 tokens are wanted."
 
 
 def _evaluate_faults(config: "Config") -> Iterator[str]:

@@ -51,6 +51,8 @@ def load_group(group: str, name: str, schema: type[T], overrides: Sequence[str])
     path = conf_folder() / group / f"{name}.yaml"
     try:
         values = OmegaConf.load(path)
+        if isinstance(values, DictConfig):
+            values.pop("defaults", None)  # what the option says of other groups is Hydra's to read
         merged = OmegaConf.merge(writable_node(schema), values, *(_override(schema, each) for each in overrides))
         result = OmegaConf.to_object(merged)
     except MissingMandatoryValue as error:

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from medqa_finetune.config.checks import faults
+from medqa_finetune.config.corpus import CorpusConfig
 from medqa_finetune.config.method import MethodConfig
 from medqa_finetune.errors import ConfigError
 
@@ -29,10 +30,11 @@ class DataConfig:
 
     Attributes:
         name: Short name of the size, used for the run folder (`20k`).
-        train_size: Number of training pairs before `scale`; null takes every pair that is left.
+        train_size: Number of training pairs, or blocks of running text, before `scale`; null takes all that are left.
         scale: Multiplies `train_size`, `validation_size` and `test_size`; in (0, 1].
         validation_size: Number of validation questions, the same for every `train_size`.
-        test_size: Number of test questions, the same for every `train_size`.
+        test_size: Number of test questions, the same for every `train_size`. Of running text that is divided here, both
+            count rows; a corpus with parts of its own keeps them whole.
         split_seed: Order of the questions, hence the split. Not the training seed.
         near_duplicate_threshold: Jaccard similarity of character trigrams, in (0, 1], from which a training question
             counts as a near-duplicate of a held-out one and is left out.
@@ -45,50 +47,6 @@ class DataConfig:
     test_size: int = 1000
     split_seed: int = 0
     near_duplicate_threshold: float = 0.8
-
-
-@dataclass(frozen=True)
-class CorpusConfig:
-    """Where pairs come from.
-
-    Attributes:
-        name: Short name, used for the run folder.
-        source: `embedded` (ships with the package), `file` (a local file) or `hub` (a public data set).
-        path: File or folder, for `file`; `.gz` and `.zst` are read directly.
-        format: `auto` (by file name), `jsonl`, `json`, `csv` or `parquet`.
-        encoding: Of text files, by name (`utf-8`, `gb18030`, …); a byte-order mark is accepted.
-        question: Column of the question; several are joined with a line break (title and text). Here and in `answer`,
-            `conversations.0.value` goes into lists and objects.
-        answer: Column of the answer.
-        id: Column of the row's id; null numbers the rows.
-        empty_values: Cells that mean "nothing here" in this corpus (`无`).
-        question_prefix: Regular expression removed from the front of a question.
-        question_suffix: Regular expression removed from the end of a question.
-        answer_prefix: Regular expression removed from the front of an answer.
-        repository: `owner/name` on the hub, for `hub`.
-        hub: `huggingface` or `modelscope`, for `hub`.
-        revision: Branch, tag or commit on the hub.
-        files: File names or patterns inside the repository, for `hub`.
-        max_reject_share: Share of rows that may be unusable before the corpus is refused; in [0, 1].
-    """
-
-    name: str = MISSING
-    source: str = MISSING
-    path: str | None = None
-    format: str = "auto"
-    encoding: str = "utf-8"
-    question: Any = "question"
-    answer: str = "answer"
-    id: str | None = None
-    empty_values: list[str] = field(default_factory=list)
-    question_prefix: str | None = None
-    question_suffix: str | None = None
-    answer_prefix: str | None = None
-    repository: str | None = None
-    hub: str = "huggingface"
-    revision: str = "main"
-    files: list[str] = field(default_factory=list)
-    max_reject_share: float = 0.01
 
 
 @dataclass(frozen=True)
@@ -137,7 +95,8 @@ class TrainConfig:
         scheduler: Name of a transformers learning-rate schedule.
         weight_decay: AdamW weight decay.
         max_gradient_norm: Gradients are clipped to this norm.
-        max_length: Tokens per pair; what is longer is cut at the end and counted.
+        max_length: Tokens per pair; what is longer is cut at the end and counted, dialogues from the front. Blocks of
+            running text have that many.
         gradient_checkpointing: Trade about a third more compute for much less activation memory; `auto` does so where
             too little fits without.
         logging_steps: Steps between two points of the training curves.
@@ -171,7 +130,7 @@ class EvaluateConfig:
     """How it is examined.
 
     Attributes:
-        max_samples: Test questions answered, the first of a fixed order; null answers all.
+        max_samples: Test questions answered, the first of a fixed order, or blocks of running text; null takes all.
         batch_size: Questions answered at once at most.
         batch_tokens: Tokens that a batch has room for, a bound on memory: questions of like length are answered at
             once as long as their number times the longest, `max_new_tokens` added, stays within it; one at least.
@@ -241,6 +200,11 @@ class Config:
     def run_path(self) -> Path:
         """Folder of the run; relative to where the command was typed."""
         return Path(self.outputs) / self.study / self.run_name
+
+    @property
+    def chats(self) -> bool:
+        """Whether questions are answered, for which a chat template is needed; running text needs none."""
+        return self.corpus.task == "qa"
 
     @property
     def train_size(self) -> int | None:

@@ -1,4 +1,4 @@
-"""From a raw row to a pair: which cells are the question and the answer, and what odd cells mean."""
+"""From a raw row to a pair: which cells are the question, the answer and what came before, and what odd cells mean."""
 
 import ast
 import re
@@ -8,8 +8,9 @@ from typing import Any
 
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.clean import clean
+from medqa_finetune.data.conversations import Broken, Dialogue, read_history, read_messages
 from medqa_finetune.data.ledger import Ledger, Reject
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.pairs import Pair, Turn
 from medqa_finetune.data.row import Row
 from medqa_finetune.errors import DataError
 
@@ -21,6 +22,8 @@ LIST_TEXT_SEPARATOR = "、"
 MAX_ID_CHARS = 200
 COLUMNS_SHOWN = 20
 COLUMN_CHARS_SHOWN = 40
+# Columns that rows may lack where a group's file names them; any other name has been chosen by somebody.
+OPTIONAL = {"system": "system", "history": "history"}
 
 
 class _NotText(Exception):  # noqa: N818 - never leaves this file
@@ -41,6 +44,8 @@ class PairBuilder:
     def __init__(self, corpus: CorpusConfig, ledger: Ledger) -> None:
         self._question = _columns(corpus.question)
         self._answer = corpus.answer
+        self._before = {key: name for key in OPTIONAL if (name := getattr(corpus, key)) is not None}
+        self._messages = corpus.messages
         self._id = corpus.id
         self._empty = frozenset(corpus.empty_values)
         self._question_prefix = _pattern("question_prefix", corpus.question_prefix, r"\A(?:{})")
@@ -48,8 +53,9 @@ class PairBuilder:
         self._answer_prefix = _pattern("answer_prefix", corpus.answer_prefix, r"\A(?:{})")
         self._ledger = ledger
         self._ids: set[str] = set()
-        self._found_answer = False
-        self._unseen_questions = set(self._question)
+        named = {key: {name} for key, name in self._before.items() if name != OPTIONAL[key]}
+        asked = {"question": set(self._question), "answer": {self._answer}}
+        self._unseen = ({"messages": {self._messages}} if self._messages is not None else asked) | named
         self._columns: dict[str, None] = {}
         self._rows = 0
 
@@ -60,24 +66,17 @@ class PairBuilder:
             DataError: when many rows have been seen and none had the column asked for.
         """
         self._note(row)
-        parts = [part for part in (_cell(row.values, name) for name in self._question) if part is not ABSENT]
-        answer_cell = _cell(row.values, self._answer)
-        if not parts or answer_cell is ABSENT:
-            return Reject(row.place, "missing_column", str(list(row.values)))
-        name = "question"
         try:
-            question = self._joined(parts)
-            name = "answer"
-            answer = self._text(answer_cell)
-        except _NotText:
-            return Reject(row.place, f"{name}_not_text", repr(row.values))
+            dialogue = self._dialogue(row.values)
+        except Broken as fault:
+            missing = fault.reason == "missing_column"
+            return Reject(row.place, fault.reason, str(list(row.values)) if missing else repr(row.values))
+        texts = [text for turn in dialogue.turns for text in turn]
         try:
-            question.encode()
-            answer.encode()
+            "".join([dialogue.system or "", *texts]).encode()
         except UnicodeEncodeError:
-            return Reject(row.place, "lone_surrogate", question + answer)
-        question = self._question_suffix.sub("", self._question_prefix.sub("", question))
-        return self._cleaned(row, question, self._answer_prefix.sub("", answer))
+            return Reject(row.place, "lone_surrogate", "".join(texts))
+        return self._cleaned(row, dialogue.system, [self._unframed(*turn) for turn in dialogue.turns])
 
     def check_columns(self, where: str, *, every: bool = True) -> None:
         """Refuse a corpus of which no row had a column asked for.
@@ -90,37 +89,77 @@ class PairBuilder:
         Raises:
             DataError: naming the key, the column and the columns found.
         """
-        questions = sorted(self._unseen_questions)
-        unseen = {
-            "question": questions if every or len(questions) == len(self._question) else [],
-            "answer": [] if self._found_answer else [self._answer],
-        }
-        for key, names in unseen.items():
-            if self._rows and names:
-                wanted, columns = " or ".join(map(repr, names)), _listed(self._columns)
+        for key, names in self._unseen.items():
+            enough = not every and key == "question" and len(names) < len(self._question)
+            if self._rows and names and not enough:
+                wanted, columns = " or ".join(map(repr, sorted(names))), _listed(self._columns)
                 raise DataError(f"{where}: no column {wanted}; found: {columns}.\nGive corpus.{key}=COLUMN.")
 
     def _note(self, row: Row) -> None:
         self._rows += 1
-        if not self._unseen_questions and self._found_answer:
+        if not any(self._unseen.values()):
             return
         self._columns.update(dict.fromkeys(row.values))
-        self._unseen_questions = {name for name in self._unseen_questions if _cell(row.values, name) is ABSENT}
-        self._found_answer |= _cell(row.values, self._answer) is not ABSENT
+        for key, names in self._unseen.items():
+            self._unseen[key] = {name for name in names if _cell(row.values, name) is ABSENT}
         if self._rows == ROWS_TO_FIND_COLUMNS:
             self.check_columns(row.place, every=False)
 
-    def _cleaned(self, row: Row, question: str, answer: str) -> Pair | Reject:
+    def _dialogue(self, values: dict[str, Any]) -> Dialogue:
+        """Return what is said in a row, not cleaned yet.
+
+        Raises:
+            Broken: it holds no dialogue.
+        """
+        system = self._said("system", _cell(values, self._before["system"])) if "system" in self._before else ""
+        if self._messages is not None:
+            cell = _cell(values, self._messages)
+            if cell is ABSENT:
+                raise Broken("missing_column")
+            found = read_messages(cell)
+            return Dialogue(found.system or system, found.turns)
+        parts = [part for part in (_cell(values, name) for name in self._question) if part is not ABSENT]
+        answer = _cell(values, self._answer)
+        if not parts or answer is ABSENT:
+            raise Broken("missing_column")
+        try:
+            question = self._joined(parts)
+        except _NotText:
+            raise Broken("question_not_text") from None
+        earlier = _cell(values, self._before["history"]) if "history" in self._before else ABSENT
+        history = () if earlier is ABSENT else read_history(earlier)
+        return Dialogue(system, (*history, (question, self._said("answer", answer))))
+
+    def _said(self, name: str, cell: Any) -> str:
+        try:
+            return "" if cell is ABSENT else self._text(cell)
+        except _NotText:
+            raise Broken(f"{name}_not_text") from None
+
+    def _unframed(self, question: str, answer: str) -> Turn:
+        """Return a turn without the prefixes and the suffix that the corpus's configuration names."""
+        question = self._question_suffix.sub("", self._question_prefix.sub("", question))
+        return question, self._answer_prefix.sub("", answer)
+
+    def _cleaned(self, row: Row, system: str | None, turns: list[Turn]) -> Pair | Reject:
         texts = []
+        question, answer = turns[-1]
         for name, raw in (("question", question), ("answer", answer)):
-            text, tokens = clean(raw)
+            text = self._clean(raw)
             if len(text) < 2:
                 reason = f"one_character_{name}" if text else f"empty_{name}"
                 return Reject(row.place, reason, f"{question}\t{answer}")
-            if tokens:
-                self._ledger.count("chat_tokens_neutralised", tokens)
             texts.append(text)
-        return Pair(self._name(row), *texts)
+        history = tuple((self._clean(asked), self._clean(said)) for asked, said in turns[:-1])
+        if not all(text for turn in history for text in turn):
+            return Reject(row.place, "empty_earlier_turn", repr(turns))
+        return Pair(self._name(row), texts[0], texts[1], self._clean(system or "") or None, history)
+
+    def _clean(self, raw: str) -> str:
+        text, tokens = clean(raw)
+        if tokens:
+            self._ledger.count("chat_tokens_neutralised", tokens)
+        return text
 
     def _name(self, row: Row) -> str:
         """Return the row's own id where it has a usable one that is new, else its place."""

@@ -1,115 +1,46 @@
 """From a pair to token ids and labels, through the chat template of the model's own tokenizer.
 
-The loss is taken on the answer and the token that ends it, on nothing else. Training and evaluation both encode here,
-so a model is asked exactly as it was trained.
+The loss is taken on the answers, each with the token that ends it, on nothing else: on one answer as a rule, on that of
+every turn in a dialogue. Training and evaluation both encode here, so a model is asked exactly as it was trained.
 """
 
 import json
 import logging
-from array import array
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from itertools import accumulate, islice
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.encoded_set import IGNORED, Encoded, EncodedSet, Span
+from medqa_finetune.data.pairs import Pair, Turn
+from medqa_finetune.data.template import ChatTemplate
 from medqa_finetune.errors import ModelError
 from medqa_finetune.record.files import sha256_of_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+__all__ = ["IGNORED", "PAIRS_PER_CALL", "QUESTION_SHARE", "Encoded", "EncodedSet", "Encoder"]
+
 logger = logging.getLogger(__name__)
 
-IGNORED = -100  # torch's cross-entropy leaves this label out
 PAIRS_PER_CALL = 1000
 # Raise it with every change that alters the ids of the same pairs.
 ENCODING_VERSION = 1
 # A question may take this share of max_length; the rest is kept for the answer, so that no pair is without labels.
 QUESTION_SHARE = 0.75
 
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """One encoded pair.
-
-    Attributes:
-        input_ids: Prompt, answer and end token; at most max_length.
-        answer_start: Index of the first answer token, at least 1.
-        cut: Whether something was cut to fit max_length.
-    """
-
-    input_ids: list[int]
-    answer_start: int
-    cut: bool
-
-    @property
-    def labels(self) -> list[int]:
-        """The ids where the loss is taken, `IGNORED` elsewhere; as long as `input_ids`."""
-        return [IGNORED] * self.answer_start + self.input_ids[self.answer_start :]
-
-
-class EncodedSet(Sequence[dict[str, list[int]]]):
-    """Encoded pairs in three flat arrays, a few bytes per token however many pairs there are.
-
-    Attributes:
-        cut: Number of pairs cut at max_length.
-        tokens: Number of tokens of all pairs.
-    """
-
-    def __init__(self, encoded: Iterable[Encoded]) -> None:
-        ids, ends, starts, cut = array("i"), array("q"), array("i"), 0
-        for item in encoded:
-            ids.extend(item.input_ids)
-            ends.append(len(ids))
-            starts.append(item.answer_start)
-            cut += item.cut
-        self._fill(np.frombuffer(ids, np.int32), np.frombuffer(ends, np.int64), np.frombuffer(starts, np.int32), cut)
-
-    @classmethod
-    def of(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> "EncodedSet":
-        """Return the set that `arrays()` was taken of."""
-        fresh = cls.__new__(cls)
-        fresh._fill(arrays["ids"], arrays["ends"], arrays["starts"], int(arrays["cut"]))
-        return fresh
-
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Return what makes up the set: `ids` of all pairs, where each pair `ends`, `starts` of answers, and `cut`."""
-        return {"ids": self._ids, "ends": self._ends, "starts": self._starts, "cut": np.asarray(self.cut)}
-
-    def _fill(
-        self, ids: npt.NDArray[np.int32], ends: npt.NDArray[np.int64], starts: npt.NDArray[np.int32], cut: int
-    ) -> None:
-        self._ids, self._ends, self._starts, self.cut = ids, ends, starts, cut
-        self.tokens = len(ids)
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def __getitem__(self, index: Any) -> Any:
-        """Return `{"input_ids", "labels"}` of one pair; -1 is the last one, as in a list."""
-        begin, end = self._bounds(index)
-        ids = self._ids[begin:end].tolist()
-        return {"input_ids": ids, "labels": Encoded(ids, int(self._starts[index]), cut=False).labels}
-
-    def length(self, index: int) -> int:
-        """Return the number of tokens of one pair."""
-        begin, end = self._bounds(index)
-        return end - begin
-
-    def _bounds(self, index: int) -> tuple[int, int]:
-        end = int(self._ends[index])
-        is_first = index in (0, -len(self))
-        return (0 if is_first else int(self._ends[index - 1])), end
+Ids = list[int]
 
 
 class Encoder:
     """Turns questions and pairs into token ids for one tokenizer.
+
+    What is longer than `max_length` loses its earliest turns until it fits. Where the last turn alone does not, its
+    question is cut at the end to a share of the room (the system prompt before it, where that takes half of the share),
+    and the answer at the end of the room.
 
     Args:
         tokenizer: With a chat template; the template's answer must end in a special token.
@@ -122,13 +53,23 @@ class Encoder:
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
+        self._template = ChatTemplate(tokenizer)
         self.end_ids = self._find_end()
-        overhead = len(self._ids([self._prompt("")])[0])
+        overhead = len(self._ids([self._template.prompt("")])[0])
         if overhead + len(self.end_ids) >= max_length * QUESTION_SHARE:
             raise ModelError(
                 f"train.max_length={max_length}: the chat template alone takes {overhead} tokens; "
                 f"at least {int((overhead + 16) / QUESTION_SHARE)} is wanted."
             )
+
+    def check_dialogues(self, *, system: bool, history: bool) -> None:
+        """Refuse a template that cannot be used for what the pairs hold beside question and answer.
+
+        Raises:
+            ModelError: it does not take a system prompt, or not every turn has its place.
+        """
+        trial = Pair("of a trial", "问", "答", "你是医生。" if system else None, (("问", "答"),) * 2 if history else ())
+        self._joined(self._ids(self._template.parts(trial)))
 
     def encode(self, pairs: Iterable[Pair]) -> Iterable[Encoded]:
         """Yield each pair encoded, in order; at the end, say how many were cut."""
@@ -143,7 +84,7 @@ class Encoder:
         """Say how many of `n` pairs were cut, if any were."""
         if cut:
             logger.warning(
-                "%s of %s pairs are longer than train.max_length=%s and are cut at the end.",
+                "%s of %s pairs are longer than train.max_length=%s and are cut.",
                 f"{cut:,}", f"{n:,}", self.max_length,
             )  # fmt: skip
 
@@ -156,61 +97,108 @@ class Encoder:
         parts = [ENCODING_VERSION, version("transformers"), version("tokenizers"), self.max_length]
         return sha256_of_text(json.dumps([*parts, str(self.tokenizer.chat_template), backend.to_str()]))
 
-    def prompts(self, questions: Sequence[str]) -> list[list[int]]:
-        """Return the ids of each question up to where the answer begins, with room left for an answer."""
-        return [self._fitted(question, ids) for question, ids in zip(questions, self._whole(questions), strict=True)]
+    def dialogue(self, system: str | None, history: Sequence[Turn], question: str) -> Ids:
+        """Return the ids of a dialogue up to where the answer to `question` begins, with room left for an answer."""
+        return self.prompts([Pair("", question, "", system, tuple(history))])[0]
+
+    def prompts(self, pairs: Sequence[Pair]) -> list[Ids]:
+        """Return the ids of each pair up to where its last answer begins, with room left for an answer."""
+        texts = [self._template.parts(pair)[:-1] for pair in pairs]
+        return [self._fitted(pair, parts) for pair, parts in zip(pairs, self._ids_of(texts), strict=True)]
 
     def _encode_chunk(self, pairs: Sequence[Pair]) -> Iterable[Encoded]:
-        whole = self._whole([pair.question for pair in pairs])
-        answers = self._ids([pair.answer for pair in pairs])
-        for pair, prompt, answer in zip(pairs, whole, answers, strict=True):
-            target = answer + self.end_ids
-            cut = len(prompt) + len(target) > self.max_length
-            kept = self._fitted(pair.question, prompt) if cut else prompt
-            yield Encoded((kept + target)[: self.max_length], len(kept), cut)
+        texts = [self._template.parts(pair) for pair in pairs]
+        for pair, parts in zip(pairs, self._ids_of(texts), strict=True):
+            whole = self._joined(parts)
+            yield whole if len(whole.input_ids) <= self.max_length else self._cut(pair, parts)
 
-    def _whole(self, questions: Sequence[str]) -> list[list[int]]:
-        return self._ids([self._prompt(question) for question in questions])
+    def _joined(self, parts: Sequence[Ids]) -> Encoded:
+        """Return the parts of a dialogue, each answer with the end behind it, as one item."""
+        ids: Ids = []
+        spans: list[Span] = []
+        for before, answer in zip(parts[::2], parts[1::2], strict=True):
+            if spans and before[: len(self.end_ids)] != self.end_ids:
+                raise ModelError(
+                    "the chat template ends the answer of an earlier turn in another way than the last one, so that "
+                    "it cannot be trained on. Use corpora of single questions, or a model with a plain template."
+                )
+            begin = len(ids) + len(before)
+            ids = ids + before + answer
+            spans.append((begin, len(ids) + len(self.end_ids)))
+        return Encoded(ids + self.end_ids, spans[-1][0], cut=False, earlier=tuple(spans[:-1]))
 
-    def _fitted(self, question: str, prompt: list[int]) -> list[int]:
-        """Return the prompt, its question cut where it takes more than its share of `max_length`."""
+    def _cut(self, pair: Pair, parts: list[Ids]) -> Encoded:
+        pair, parts = self._without_earliest(pair, parts, self.max_length)
+        item = self._joined(parts)
+        if len(item.input_ids) > self.max_length:
+            prompt, target = self._fitted(pair, parts[:-1]), parts[-1] + self.end_ids
+            item = Encoded((prompt + target)[: self.max_length], len(prompt), cut=True)
+        return replace(item, cut=True)
+
+    def _fitted(self, pair: Pair, parts: list[Ids]) -> Ids:
+        """Return the prompt that the parts make up, cut where it takes more than its share of `max_length`."""
         limit = int(self.max_length * QUESTION_SHARE)
-        return prompt if len(prompt) <= limit else self._shortened(question, limit)
+        pair, parts = self._without_earliest(pair, parts, limit)
+        prompt = [token for part in parts for token in part]
+        return prompt if len(prompt) <= limit else self._shortened(pair, limit)
 
-    def _shortened(self, question: str, limit: int) -> list[int]:
+    def _without_earliest(self, pair: Pair, parts: list[Ids], limit: int) -> tuple[Pair, list[Ids]]:
+        """Drop as few of the earliest turns as it takes to stay within `limit` tokens; the last turn stays anyway.
+
+        Args:
+            pair: The dialogue.
+            parts: What it is made of, with or without the last answer.
+            limit: Tokens, the end behind the last answer included.
+        """
+        with_answer = len(parts) % 2 == 0
+        sums = [0, *accumulate(map(len, parts))]
+        end = len(self.end_ids) if with_answer else 0
+        # At least that much is left without so many turns. What stands before the first question that is kept is other
+        # than before: the system prompt comes there.
+        left = [sums[-1] + end - (sums[2 * turns + 1] if turns else 0) for turns in range(len(pair.history) + 1)]
+        first = next((turns for turns, size in enumerate(left) if size <= limit), len(pair.history))
+        shorter = pair
+        for turns in range(first, len(pair.history) + 1) if first else ():
+            shorter = replace(pair, history=pair.history[turns:])
+            parts = self._ids(self._template.parts(shorter)[: None if with_answer else -1])
+            if sum(map(len, parts)) + end <= limit:
+                break
+        return shorter, parts
+
+    def _shortened(self, pair: Pair, limit: int) -> Ids:
         """Encode a question cut at its end, so that the prompt takes at most `limit` tokens."""
-        tokens = self._ids([question])[0]
-        keep = limit - len(self._ids([self._prompt("")])[0])
-        while True:
+        system = pair.system
+        if system is not None:
+            system = self._beginning(system, limit // 2, lambda text: self._template.prompt("", text)) or None
+        question = self._beginning(pair.question, limit, lambda text: self._template.prompt(text, system))
+        return self._ids([self._template.prompt(question, system)])[0]
+
+    def _beginning(self, text: str, limit: int, render: Callable[[str], str]) -> str:
+        """Return as much of a text as can be rendered in `limit` tokens; nothing where that alone takes more."""
+        tokens = self._ids([text])[0]
+        keep = limit - len(self._ids([render("")])[0])
+        while keep > 0:
             # Cutting inside a character and decoding can give more tokens than were kept, hence the loop.
-            prompt = self._ids([self._prompt(str(self.tokenizer.decode(tokens[:keep])).rstrip("\ufffd"))])[0]
-            if len(prompt) <= limit:
-                return prompt
-            keep = max(0, keep - (len(prompt) - limit))
+            shorter = text if keep >= len(tokens) else str(self.tokenizer.decode(tokens[:keep])).rstrip("\ufffd")
+            excess = len(self._ids([render(shorter)])[0]) - limit
+            if excess <= 0:
+                return shorter
+            keep = min(keep, len(tokens)) - excess
+        return ""
 
-    def _prompt(self, question: str) -> str:
-        message = [{"role": "user", "content": question}]
-        return str(self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+    def _ids_of(self, texts: Sequence[Sequence[str]]) -> Iterable[list[Ids]]:
+        """Tokenize lists of texts, all in one call."""
+        ids = iter(self._ids([text for parts in texts for text in parts]))
+        return (list(islice(ids, len(parts))) for parts in texts)
 
-    def _ids(self, texts: list[str]) -> list[list[int]]:
+    def _ids(self, texts: Sequence[str]) -> list[Ids]:
         # Long texts are cut by us and counted; the tokenizer's own warning about them would be noise.
-        encoded = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
+        encoded = self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)
         return list(encoded["input_ids"])
 
-    def _find_end(self) -> list[int]:
+    def _find_end(self) -> Ids:
         """Return the ids that end an answer: what the template puts between the answer and its first special token."""
-        question, answer = "问", "答"
-        messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        try:
-            text = str(self.tokenizer.apply_chat_template(messages, tokenize=False))
-            prompt = self._prompt(question)
-        except Exception as error:  # Jinja's own kinds, and whatever a template raises
-            raise ModelError(f"the chat template fails on a question and an answer ({error}).") from None
-        if not text.startswith(prompt + answer):
-            raise ModelError(
-                "the chat template does not put the answer right behind the generation prompt; it cannot be trained on."
-            )
-        ids = self._ids([text[len(prompt + answer) :]])[0]
+        ids = self._ids([self._template.ending()])[0]
         special = set(self.tokenizer.all_special_ids)
         for position, token in enumerate(ids):
             if token in special:

@@ -5,13 +5,14 @@ import logging
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 
-from medqa_finetune.data.encode import EncodedSet, Encoder
+from medqa_finetune.data.encoded_set import Encoded, EncodedSet
 from medqa_finetune.data.prepare import locked
-from medqa_finetune.data.tables import PairTable
 from medqa_finetune.record.files import replacing, sha256_of_text, sweep
 
 logger = logging.getLogger(__name__)
@@ -21,7 +22,32 @@ UNREADABLE = (OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError, 
               zipfile.BadZipFile, zlib.error, struct.error)  # fmt: skip
 
 
-def encode_once(encoder: Encoder, pairs: PairTable, cache: Path) -> EncodedSet:
+class Hashed(Protocol):
+    """A set of pairs, or a text: known by its content."""
+
+    @property
+    def sha256(self) -> str:
+        """Over all of it."""
+
+
+Content_contra = TypeVar("Content_contra", bound=Hashed, contravariant=True)
+
+
+class SetEncoder(Protocol[Content_contra]):
+    """What turns such a set into token ids."""
+
+    @property
+    def fingerprint(self) -> str | None:
+        """A hash of all that decides the ids; None where there is no such hash."""
+
+    def encode(self, content: Content_contra, /) -> Iterable[Encoded]:
+        """Yield the set's items encoded, in order."""
+
+    def tell_cut(self, cut: int, n: int) -> None:
+        """Say how many of `n` items were cut, if any were."""
+
+
+def encode_once(encoder: SetEncoder[Content_contra], pairs: Content_contra, cache: Path) -> EncodedSet:
     """Return pairs encoded: from the cache where that has been done before, else to it.
 
     Two processes that want the same set tokenize it once: the second waits for the first.

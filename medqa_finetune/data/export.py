@@ -8,7 +8,7 @@ from typing import Any
 
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.ledger import Ledger
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.pairs import Pair, to_row
 from medqa_finetune.data.prepare import Prepared, Progress, pairs_key, take_splits
 from medqa_finetune.data.sources import corpus_sha256, read_pairs
 from medqa_finetune.errors import DataError
@@ -81,8 +81,7 @@ def write_sets(
 
 
 def _line(pair: Pair) -> bytes:
-    row = {"id": pair.id, "question": pair.question, "answer": pair.answer}
-    return (json.dumps(row, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(to_row(pair), ensure_ascii=False) + "\n").encode()
 
 
 def _write_notes(folder: Path, name: str, files: tuple[str, ...], notes: dict[str, Any]) -> None:

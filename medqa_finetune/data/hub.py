@@ -22,6 +22,12 @@ def hub_folder(corpus: CorpusConfig) -> Path:
     return Path(corpus.path).expanduser() if corpus.path else Path("data") / corpus.name
 
 
+def is_own_folder(corpus: CorpusConfig, folder: Path) -> bool:
+    """Say whether a folder that the user named holds files of the user's, and no download, begun or finished."""
+    marked = (folder / MARKER).exists() or (folder / UNFINISHED).exists()
+    return corpus.path is not None and folder.exists() and not marked and bool(missing_files(corpus, folder))
+
+
 def ensure_files(corpus: CorpusConfig, folder: Path) -> None:
     """Fetch a data set unless its files are there already.
 

@@ -1,5 +1,6 @@
 """Pairs between reading and dividing: the texts on disk, only hashes in memory."""
 
+import json
 from array import array
 from collections.abc import Sequence
 from itertools import pairwise
@@ -9,12 +10,12 @@ from types import TracebackType
 import numpy as np
 import pyarrow as pa
 
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.pairs import Pair, context_of
 from medqa_finetune.data.splits import PairKeys, Rows, key_of, normalised_question
-from medqa_finetune.data.tables import SCHEMA
+from medqa_finetune.data.tables import SCHEMA, SCHEMA_WITH_CONTEXT
 
 WRITE_PAIRS = 16_384
-STORE_SCHEMA = pa.schema([*SCHEMA, pa.field("normalised", pa.large_string())])
+STORE_SCHEMA = SCHEMA_WITH_CONTEXT.append(pa.field("normalised", pa.large_string()))
 
 
 class PairStore:
@@ -28,7 +29,8 @@ class PairStore:
         self._path = path
         self._sink = pa.OSFile(str(path), "wb")
         self._writer = pa.ipc.new_file(self._sink, STORE_SCHEMA)
-        self._waiting: list[tuple[str, str, str, str]] = []
+        self._waiting: list[tuple[str, ...]] = []
+        self._has_context = False
         self._question, self._pair, self._answer = array("Q"), array("Q"), array("Q")
         self._batches: list[pa.RecordBatch] | None = None
 
@@ -42,14 +44,27 @@ class PairStore:
         self._batches = None
 
     def add(self, pair: Pair, seed: int) -> None:
-        """Take a pair; `seed` keys the hash by which questions are ordered."""
-        normalised = normalised_question(pair.question)
+        """Take a pair; `seed` keys the hash by which questions are ordered.
+
+        A dialogue goes by what the user said first: corpora hold one several times, once for each of its later turns,
+        and those must not be divided over training and test set. It is a duplicate only where all of it is the same.
+        """
+        normalised = normalised_question(pair.opening)
+        beside = context_of(pair)
+        context = json.dumps(beside, ensure_ascii=False) if beside else ""
+        self._has_context |= bool(beside)
         self._question.append(key_of(normalised, seed))
-        self._pair.append(key_of(f"{normalised}\0{pair.answer}"))
+        whole = f"{normalised}\0{pair.answer}" + (f"\0{pair.question}\0{context}" if beside else "")
+        self._pair.append(key_of(whole))
         self._answer.append(key_of(pair.answer))
-        self._waiting.append((pair.id, pair.question, pair.answer, normalised))
+        self._waiting.append((pair.id, pair.question, pair.answer, context, normalised))
         if len(self._waiting) == WRITE_PAIRS:
             self._write()
+
+    @property
+    def schema(self) -> pa.Schema:
+        """What `batch` gives: no column for contexts where no pair has one."""
+        return SCHEMA_WITH_CONTEXT if self._has_context else SCHEMA
 
     def finish(self) -> PairKeys:
         """End the writing and return the hashes of all pairs, in the order they came."""
@@ -66,7 +81,7 @@ class PairStore:
 
     def batch(self, rows: Rows) -> pa.RecordBatch:
         """Return the pairs of rows as one record batch."""
-        return self._rows(rows, SCHEMA.names).combine_chunks().to_batches()[0]
+        return self._rows(rows, self.schema.names).combine_chunks().to_batches()[0]
 
     def _rows(self, rows: Rows, columns: list[str]) -> pa.Table:
         if self._batches is None:

@@ -2,11 +2,11 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 from filelock import FileLock, Timeout
@@ -30,6 +30,9 @@ MANIFEST, REJECTS = "manifest.json", "rejects.jsonl"
 FILES = ("pool.arrow", "validation.arrow", "test.arrow", REJECTS)
 # Settings of a corpus that say where it is, and not what its pairs are.
 PLACE_FIELDS = ("name", "source", "path", "repository", "hub", "revision", "files")
+# Those of running text alone, and those that are null for pairs without system prompt and history.
+TEXT_FIELDS = ("task", "text", "separator", "by_line")
+CONTEXT_FIELDS = ("system", "history", "messages")
 
 # Folder below `outputs` that keeps prepared corpora.
 CACHE_NAME = "cache"
@@ -37,13 +40,16 @@ CACHE_NAME = "cache"
 Progress = Callable[[Iterable[Pair]], Iterable[Pair]]
 
 
-@dataclass(frozen=True)
-class Splits:
-    """The three sets of an experiment, and what the record says of them."""
+Set = TypeVar("Set", bound=Sequence[Any])
 
-    train: PairTable
-    validation: PairTable
-    test: PairTable
+
+@dataclass(frozen=True)
+class Splits(Generic[Set]):
+    """The three sets of an experiment, of pairs or of blocks of text, and what the record says of them."""
+
+    train: Set
+    validation: Set
+    test: Set
     manifest: DataManifest
 
 
@@ -64,7 +70,7 @@ class Prepared:
     notes: dict[str, Any]
 
 
-def prepare_splits(config: Config, cache: Path) -> Splits:
+def prepare_splits(config: Config, cache: Path) -> Splits[PairTable]:
     """Return an experiment's training, validation and test set.
 
     Args:
@@ -83,7 +89,7 @@ def rules_of(config: Config) -> SplitRules:
     return SplitRules(config.test_size, config.validation_size, data.split_seed, data.near_duplicate_threshold)
 
 
-def take_splits(prepared: Prepared, train_size: int | None) -> Splits:
+def take_splits(prepared: Prepared, train_size: int | None) -> Splits[PairTable]:
     """Return the sets of a prepared corpus with the first `train_size` training pairs; None takes all, 0 none.
 
     Raises:
@@ -155,7 +161,9 @@ def folder_name(key: str) -> str:
 
 def pairs_key(corpus: CorpusConfig, corpus_hash: str) -> str:
     """Return a hash of all that decides which pairs a corpus gives."""
-    shape = {name: value for name, value in asdict(corpus).items() if name not in PLACE_FIELDS}
+    shape = {name: value for name, value in asdict(corpus).items() if name not in (*PLACE_FIELDS, *TEXT_FIELDS)}
+    # Keys that came later and say nothing here: what was prepared before them is found again.
+    shape = {name: value for name, value in shape.items() if name not in CONTEXT_FIELDS or value is not None}
     whole = {"version": PREPARATION_VERSION, "bytes": corpus_hash, "corpus": shape}
     return sha256_of_text(json.dumps(whole, sort_keys=True))
 
@@ -195,7 +203,7 @@ class _Build:
             keys = store.finish()
             division = divide(keys, store.normalised, self.rules)
             for name in ("test", "validation", "pool"):
-                write_pairs(folder / f"{name}.arrow", _batches(store, getattr(division, name)))
+                write_pairs(folder / f"{name}.arrow", _batches(store, getattr(division, name)), store.schema)
         (folder / "all.arrow").unlink()
         counts = dict(ledger.counts) | dict(division.counts)
         logger.info("%s: %s", self.corpus.name, ", ".join(f"{name} {n:,}" for name, n in counts.items() if n))

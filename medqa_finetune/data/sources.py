@@ -8,11 +8,12 @@ from pathlib import Path
 
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.columns import PairBuilder
-from medqa_finetune.data.hub import ensure_files, hub_folder
+from medqa_finetune.data.hub import ensure_files, hub_folder, is_own_folder
 from medqa_finetune.data.ledger import Ledger, Reject
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.pairs import Pair, context_of
 from medqa_finetune.data.readers import FORMAT_OF_SUFFIX, format_of, matches, read_rows
 from medqa_finetune.data.row import Row
+from medqa_finetune.data.text_files import TEXT_FORMAT_OF_SUFFIX, text_format_of
 from medqa_finetune.errors import DataError
 from medqa_finetune.record.files import sha256_of
 
@@ -30,6 +31,8 @@ def read_pairs(corpus: CorpusConfig, ledger: Ledger) -> Iterator[Pair]:
         DataError: when the corpus is missing, empty, in another encoding, lacks a column, or has more broken rows
             than `corpus.max_reject_share`.
     """
+    if corpus.task != "qa":
+        raise DataError(f"corpus={corpus.name}: running text (corpus.task={corpus.task}) holds no pairs.")
     builder = PairBuilder(corpus, ledger)
     for row in _rows(corpus):
         ledger.count("rows")
@@ -38,15 +41,17 @@ def read_pairs(corpus: CorpusConfig, ledger: Ledger) -> Iterator[Pair]:
             ledger.reject(result)
         else:
             ledger.count("pairs")
+            for beside in context_of(result):
+                ledger.count(f"pairs_with_{beside}")
             yield result
-    where = _where(corpus)
+    place = where(corpus)
     if not ledger.counts["rows"]:
-        raise DataError(f"{where}: no rows in it. Give corpus.path= a file with one pair a row.")
-    builder.check_columns(where)
-    ledger.check_share(where, corpus.max_reject_share)
+        raise DataError(f"{place}: no rows in it. Give corpus.path= a file with one pair a row.")
+    builder.check_columns(place)
+    ledger.check_share(place, corpus.max_reject_share)
     if not ledger.counts["pairs"]:
         raise DataError(
-            f"{where}: none of {ledger.counts['rows']:,} rows gives a pair. Look at corpus.question, corpus.answer."
+            f"{place}: none of {ledger.counts['rows']:,} rows gives a pair. Look at corpus.question, corpus.answer."
         )
 
 
@@ -109,14 +114,19 @@ def _local_files(corpus: CorpusConfig) -> list[tuple[Path, str]]:
     if not path.is_dir():
         what = "not a regular file" if os.path.lexists(path) else "no such file or folder"
         raise DataError(f"corpus.path={corpus.path}: {what} (looked in {Path.cwd()}).")
-    files = sorted(child for child in path.iterdir() if child.is_file() and format_of(child.name))
+    is_text = corpus.task == "text"
+    known = text_format_of if is_text else format_of
+    files = sorted(child for child in path.iterdir() if child.is_file() and known(child.name))
     if not files:
-        raise DataError(f"corpus.path={corpus.path}: the folder holds no {', '.join(FORMAT_OF_SUFFIX)} file.")
+        suffixes = ", ".join(TEXT_FORMAT_OF_SUFFIX if is_text else FORMAT_OF_SUFFIX)
+        raise DataError(f"corpus.path={corpus.path}: the folder holds no {suffixes} file.")
     return [(child, child.name) for child in files]
 
 
 def _hub_files(corpus: CorpusConfig) -> list[tuple[Path, str]]:
     folder = hub_folder(corpus)
+    if corpus.task == "text" and is_own_folder(corpus, folder) and _holds_text(folder):
+        return _local_files(corpus)
     ensure_files(corpus, folder)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     names = [name for name in names if not name.startswith(".")]
@@ -125,7 +135,12 @@ def _hub_files(corpus: CorpusConfig) -> list[tuple[Path, str]]:
     return [(folder / name, name) for name in ordered]
 
 
-def _where(corpus: CorpusConfig) -> str:
+def _holds_text(path: Path) -> bool:
+    return path.is_file() or any(child.is_file() and text_format_of(child.name) for child in path.iterdir())
+
+
+def where(corpus: CorpusConfig) -> str:
+    """Return where a corpus is, for messages."""
     if corpus.source == "embedded":
         return "the embedded corpus"
     return str(hub_folder(corpus)) if corpus.source == "hub" else str(corpus.path)

@@ -9,11 +9,14 @@ from typing import Any, overload
 
 import pyarrow as pa
 
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.pairs import Pair, to_row, with_context
 
 BATCH_PAIRS = 8192
 # 64-bit offsets: a corpus may hold more than 2 GiB of text.
 SCHEMA = pa.schema([("id", pa.large_string()), ("question", pa.large_string()), ("answer", pa.large_string())])
+# For a corpus in which some pair has a system prompt or a history: both as JSON, empty for pairs without.
+CONTEXT = "context"
+SCHEMA_WITH_CONTEXT = SCHEMA.append(pa.field(CONTEXT, pa.large_string()))
 
 
 class PairTable(Sequence[Pair]):
@@ -51,11 +54,10 @@ class PairTable(Sequence[Pair]):
             return self._stretch(places.start, places.stop) if places.step == 1 else [self[i] for i in places]
         place = self._start + range(len(self))[index]
         batch, offset = self._batches[place // BATCH_PAIRS], place % BATCH_PAIRS
-        return Pair(*(batch.column(i)[offset].as_py() for i in range(3)))
+        return _pair(*(column[offset].as_py() for column in batch.columns))
 
     def __iter__(self) -> Iterator[Pair]:
-        for identity, question, answer in self._rows():
-            yield Pair(identity, question, answer)
+        return (_pair(*row) for row in self._rows())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (PairTable, (self._path, self._start, self._stop))
@@ -68,12 +70,12 @@ class PairTable(Sequence[Pair]):
     def sha256(self) -> str:
         """The sha256 over the pairs in order, each as one line of JSON with sorted keys, as hexadecimal text."""
         total = hashlib.sha256()
-        for identity, question, answer in self._rows():
-            row = {"answer": answer, "id": identity, "question": question}
-            total.update((json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n").encode())
+        for pair in self:
+            row = json.dumps(to_row(pair), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+            total.update((row + "\n").encode())
         return total.hexdigest()
 
-    def _rows(self) -> Iterator[tuple[str, str, str]]:
+    def _rows(self) -> Iterator[tuple[str, ...]]:
         first = self._start // BATCH_PAIRS
         for number, batch in enumerate(self._batches[first:], start=first):
             low = max(0, self._start - number * BATCH_PAIRS)
@@ -81,7 +83,7 @@ class PairTable(Sequence[Pair]):
             if high <= low:
                 return
             part = batch.slice(low, high - low)
-            yield from zip(*(part.column(i).to_pylist() for i in range(3)), strict=True)
+            yield from zip(*(column.to_pylist() for column in part.columns), strict=True)
 
     def _stretch(self, start: int, stop: int) -> "PairTable":
         # Not through __init__, which would read the file's footer again.
@@ -91,8 +93,14 @@ class PairTable(Sequence[Pair]):
         return stretch
 
 
-def write_pairs(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
-    """Write record batches of `SCHEMA` as an Arrow file; all but the last hold `BATCH_PAIRS` pairs."""
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+def _pair(identity: str, question: str, answer: str, context: str = "") -> Pair:
+    return (
+        with_context(identity, question, answer, json.loads(context)) if context else Pair(identity, question, answer)
+    )
+
+
+def write_pairs(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema = SCHEMA) -> None:
+    """Write record batches of `SCHEMA`, or of it with a context, as an Arrow file; all but the last are full."""
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         for batch in batches:
             writer.write_batch(batch)

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from medqa_finetune.config.schema import EvaluateConfig
 from medqa_finetune.data.encode import Encoder
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.pairs import Pair, context_of
 from medqa_finetune.evaluation.alarm import TimedOutError, alarm
 from medqa_finetune.evaluation.answers import Answer, to_row
 from medqa_finetune.evaluation.decode import Ending, Model, decode_greedily
@@ -65,13 +65,13 @@ def generate_answers(
         log.info("%d of %d batches were answered before", done, len(batches))
     answered = sum(map(len, batches[:done]))
     for batch in tqdm(batches[done:], desc="answering", unit="batch", disable=None, leave=False):
-        prompts = encoder.prompts([pair.question for pair in batch])
+        prompts = encoder.prompts(batch)
         started = _clock(model)
         outputs = generate_in_time(model, encoder, prompts, settings)
         seconds = _clock(model) - started
         likelihoods = reference_likelihoods(model, list(encoder.encode(batch)), settings.batch_tokens)
         answers = [_answer(encoder, *parts) for parts in zip(batch, outputs, likelihoods, strict=True)]
-        run.append_predictions([to_row(answer) for answer in answers])
+        run.append_predictions([to_row(answer) | context_of(pair) for answer, pair in zip(answers, batch, strict=True)])
         answered += len(batch)
         tokens = sum(len(output.tokens) for output in outputs)
         run.log_answered({"answered": answered, "questions": len(pairs), "seconds": seconds, "tokens": tokens})
@@ -105,7 +105,7 @@ def _batches(encoder: Encoder, pairs: Sequence[Pair], settings: EvaluateConfig) 
     A batch has room for `settings.batch_tokens`, padding and answers at their longest included; but a question that
     needs more is asked, alone.
     """
-    lengths = [len(ids) for ids in encoder.prompts([pair.question for pair in pairs])]
+    lengths = [len(ids) for ids in encoder.prompts(pairs)]
     order = sorted(range(len(pairs)), key=lambda index: (-lengths[index], index))
     begin = 0
     while begin < len(order):

@@ -2,14 +2,13 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeVar
 
-from medqa_finetune.data.prepare import CACHE_NAME, prepare_splits
 from medqa_finetune.errors import ConfigError, MedQAError, RunError
 from medqa_finetune.lifecycle import announce, check_folder, warn_of_damage
 from medqa_finetune.matrix.cells import Cell
 from medqa_finetune.preflight import preflight_matrix
+from medqa_finetune.tasks import task_of
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,9 +29,9 @@ def check_matrix(cells: Sequence[Cell]) -> list[Cell]:
         else:
             open_cells.append(cell)
     # Every corpus is prepared, each once, so that a matrix whose last cell asks for too many pairs never starts.
-    check_all(open_cells, lambda cell: prepare_splits(cell.config, Path(cell.config.outputs) / CACHE_NAME))
+    counts = check_all(open_cells, lambda cell: task_of(cell.config).look(cell.config))
     if open_cells:
-        preflight_matrix([cell.config for cell in open_cells])
+        preflight_matrix([cell.config for cell in open_cells], counts)
     for cell in open_cells:
         _announce(cell)
     return cells

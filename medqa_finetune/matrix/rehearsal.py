@@ -18,8 +18,7 @@ from pydantic import TypeAdapter
 from medqa_finetune.config.command_line import run_door
 from medqa_finetune.config.identity import Fingerprints
 from medqa_finetune.config.schema import Config
-from medqa_finetune.data.pairs import Pair
-from medqa_finetune.data.prepare import Splits, prepare_splits
+from medqa_finetune.data.prepare import Splits
 from medqa_finetune.errors import EXIT_DONE
 from medqa_finetune.lifecycle import begin
 from medqa_finetune.log import log_to_terminal
@@ -29,9 +28,9 @@ from medqa_finetune.preflight import preflight_run
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import TrainRecord
 from medqa_finetune.stopping import StopRequest
+from medqa_finetune.tasks import task_of
 
 if TYPE_CHECKING:
-    from medqa_finetune.data.encode import Encoder
     from medqa_finetune.model.load import LoadedModel
 
 # Optimizer steps on usual pairs: as many as take this long, within these bounds.
@@ -75,7 +74,7 @@ class Trained:
 
 @dataclasses.dataclass(frozen=True)
 class Answered:
-    """What answering came to: seconds of generation, seconds of all else for every question, tokens generated."""
+    """What examining came to: seconds of it alone, seconds of all else for every item, tokens generated or measured."""
 
     seconds: float
     around: float
@@ -90,9 +89,9 @@ def rehearse(asked: Rehearsed) -> Measured:
     """
     began = psutil.Process().create_time()
     config = asked.config
-    splits = prepare_splits(config, Path(asked.cache))
-    preflight_run(config)
-    from medqa_finetune.data.encode import Encoder
+    task, folder = task_of(config), locate_model(config.model)
+    splits = task.prepare(config, folder, Path(asked.cache))
+    preflight_run(config, splits.manifest.counts)
     from medqa_finetune.model.load import choose_device, load_model, set_threads
     from medqa_finetune.record.environment import describe_environment
     from medqa_finetune.training.fitting import settle
@@ -103,42 +102,42 @@ def rehearse(asked: Rehearsed) -> Measured:
     run = _begin(config, "answered")
     run.update(environment=describe_environment(device.name, device.precision))
     folder, template = locate_model(config.model), config.model.chat_template
-    loaded = load_model(folder, config.method, device, config.seed, template=template)
+    loaded = load_model(folder, config.method, device, config.seed, chat=config.chats, template=template)
     if config.method.trains != "nothing":
         asked = dataclasses.replace(asked, config=settle(config, loaded, run))
-    encoder = Encoder(loaded.tokenizer, config.train.max_length)
+    encoder = task.encoder(loaded.tokenizer, config)
     trained = _train(asked, loaded, encoder, splits) if config.method.trains != "nothing" else Trained()
     questions = _spread(splits.test[: config.evaluate.max_samples], config.evaluate.batch_size)
     answered = _answer(config, loaded, encoder, questions, run)
-    prompts = sum(map(len, encoder.prompts([pair.question for pair in questions])))
     reading = trained.per_token * asked.forward_share
+    answering = 0.0
+    if task.generates:
+        prompts = sum(map(len, encoder.prompts(questions)))
+        answering = max(0.0, answered.seconds - reading * prompts) / answered.tokens
+    else:
+        reading = answered.seconds / answered.tokens
     return Measured(
         fixed_seconds=time.time() - began - answered.around - answered.seconds - trained.growing,
         encoding_seconds=trained.encoding,
         train_seconds=trained.per_token,
         prompt_seconds=reading,
-        answer_seconds=max(0.0, answered.seconds - reading * prompts) / answered.tokens,
+        answer_seconds=answering,
         reference_seconds=answered.around / len(questions),
-        answer_tokens=answered.tokens / len(questions),
+        answer_tokens=answered.tokens / len(questions) if task.generates else 0.0,
         memory_bytes=max(peak_bytes(device.type), trained.peak_bytes),
         training_bytes=trained.peak_bytes,
     )
 
 
-def _answer(
-    config: Config, loaded: "LoadedModel", encoder: "Encoder", questions: Sequence[Pair], run: RunDir
-) -> Answered:
-    from medqa_finetune.evaluation.answers import read_answers
-    from medqa_finetune.evaluation.generate import generate_answers
-    from medqa_finetune.evaluation.score import score_answers
+def _answer(config: Config, loaded: "LoadedModel", encoder: Any, questions: Sequence[Any], run: RunDir) -> Answered:
     from medqa_finetune.model.methods import for_inference
 
     model = for_inference(loaded.model, config.method)
     started = time.perf_counter()
-    generated = generate_answers(model, encoder, questions, config.evaluate, run)
-    around = time.perf_counter() - started - generated.seconds
-    score_answers(read_answers(run.predictions_path), config.evaluate.metrics)
-    return Answered(generated.seconds, around, generated.tokens)
+    cost = task_of(config).examine(model, encoder, questions, config, run)
+    around = time.perf_counter() - started - cost["seconds"]
+    task_of(config).score(questions, config, run)
+    return Answered(cost["seconds"], around, round(cost["seconds"] * cost["tokens_per_second"]))
 
 
 def _begin(config: Config, name: str) -> RunDir:
@@ -148,13 +147,13 @@ def _begin(config: Config, name: str) -> RunDir:
     return run
 
 
-def _spread(pairs: Sequence[Pair], number: int) -> list[Pair]:
+def _spread(pairs: Sequence[Any], number: int) -> list[Any]:
     """Return so many pairs, evenly spread."""
     step = max(1, len(pairs) // number)
     return [pairs[place] for place in range(0, len(pairs), step)][:number]
 
 
-def _train(asked: Rehearsed, loaded: "LoadedModel", encoder: "Encoder", splits: Splits) -> Trained:
+def _train(asked: Rehearsed, loaded: "LoadedModel", encoder: Any, splits: Splits[Any]) -> Trained:
     """Train on the heaviest step over and over, which shows the peak, then on usual pairs, which shows the speed."""
     from medqa_finetune.training.curves import draw_curves
     from medqa_finetune.training.meters import peak_bytes
@@ -191,7 +190,7 @@ def _with_steps(config: Config, steps: int, **changes: Any) -> Config:
 
 
 def _fit(
-    run: RunDir, config: Config, loaded: "LoadedModel", encoder: "Encoder", sets: tuple[list[Pair], list[Pair]]
+    run: RunDir, config: Config, loaded: "LoadedModel", encoder: Any, sets: tuple[list[Any], list[Any]]
 ) -> TrainRecord:
     from medqa_finetune.data.encode import EncodedSet
     from medqa_finetune.training.checkpoints import Checkpoints

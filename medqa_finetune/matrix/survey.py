@@ -14,8 +14,6 @@ from pydantic import TypeAdapter
 
 from medqa_finetune.config.command_line import run_door
 from medqa_finetune.config.schema import Config, ModelConfig
-from medqa_finetune.data.pairs import Pair
-from medqa_finetune.data.prepare import prepare_splits
 from medqa_finetune.errors import EXIT_DONE, ModelError
 from medqa_finetune.matrix.forecast import Facts, Survey
 from medqa_finetune.model.estimate import (
@@ -30,9 +28,9 @@ from medqa_finetune.model.estimate import (
 from medqa_finetune.model.fitting import resolve_auto
 from medqa_finetune.model.locate import has_weights, locate_architecture
 from medqa_finetune.preflight import disk_faults
+from medqa_finetune.tasks import task_of
 
 if TYPE_CHECKING:
-    from medqa_finetune.data.encode import Encoder
     from medqa_finetune.training.meters import Work
 
 # Pairs whose tokens are counted; of more, every n-th. Mean lengths are then within about 2 %.
@@ -60,9 +58,10 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """Lengths of a sample of pairs, in tokens: of the whole, and of the answer."""
+    """Lengths of a sample of pairs, in tokens: of the whole, of what the loss is taken on, and of the last answer."""
 
     lengths: list[int]
+    labelled: list[int]
     answers: list[int]
     places: list[int]
 
@@ -72,7 +71,7 @@ class Counts:
 
         times = pairs / max(1, len(self.lengths))
         squares = sum(length * length for length in self.lengths)
-        return Work(pairs, round(sum(self.lengths) * times), round(sum(self.answers) * times), round(squares * times))
+        return Work(pairs, round(sum(self.lengths) * times), round(sum(self.labelled) * times), round(squares * times))
 
 
 def survey(cells: Sequence[Config], cache: Path) -> Survey:
@@ -105,17 +104,20 @@ def count(config: Config, cache: Path, machine: Machine) -> Facts:
     Raises:
         MedQAError: its model or its data cannot be used.
     """
-    from medqa_finetune.data.encode import Encoder
     from medqa_finetune.model.load import load_tokenizer
 
     folder = locate_architecture(config.model)
     size = size_of(folder)
     config = dataclasses.replace(config, train=resolve_auto(config, size, machine))
-    splits = prepare_splits(config, cache)
-    encoder = Encoder(load_tokenizer(folder, config.model.chat_template), config.train.max_length)
+    task = task_of(config)
+    splits = task.prepare(config, folder, cache)
+    encoder = task.encoder(load_tokenizer(folder, config.model.chat_template, chat=config.chats), config)
     training = _training_facts(config, size, [_sample(encoder, part) for part in (splits.train, splits.validation)],
                                [len(splits.train), len(splits.validation)])  # fmt: skip
-    answering = _answering_facts(config, size, encoder, splits.test[: config.evaluate.max_samples])
+    tested = _sample(encoder, splits.test[: config.evaluate.max_samples])
+    questions = min(len(splits.test), config.evaluate.max_samples or len(splits.test))
+    facts_of = _answering_facts if task.generates else _reading_facts
+    answering = facts_of(config, size, tested, questions)
     heaviest, tokens = training.pop("heaviest")
     trains = config.method.trains != "nothing"
     set_bytes = training.pop("set_tokens") * TOKEN_BYTES if machine.type == "cpu" else 0
@@ -149,11 +151,12 @@ def size_of(folder: Path) -> ModelSize:
     return size
 
 
-def _sample(encoder: "Encoder", pairs: Sequence[Pair]) -> Counts:
+def _sample(encoder: Any, pairs: Sequence[Any]) -> Counts:
     places = sorted({round(place) for place in np.linspace(0, len(pairs) - 1, min(SAMPLE, len(pairs)))})
     encoded = list(encoder.encode([pairs[place] for place in places]))
     return Counts(
         [len(item.input_ids) for item in encoded],
+        [item.answer_tokens for item in encoded],
         [len(item.input_ids) - item.answer_start for item in encoded],
         places,
     )
@@ -210,23 +213,39 @@ def heaviest_step(sample: Counts, config: Config, steps: int) -> tuple[list[int]
     return best[1], best[0]
 
 
-def _answering_facts(config: Config, size: ModelSize, encoder: "Encoder", questions: Sequence[Pair]) -> dict[str, Any]:
+def _reading_facts(config: Config, size: ModelSize, sample: Counts, blocks: int) -> dict[str, Any]:
+    """Return what measuring the perplexity of so many blocks takes: one forward pass over each."""
     from medqa_finetune.model.flops import forward_flops
 
-    sample = _sample(encoder, questions)
-    work, limit = sample.work(len(questions)), config.evaluate.max_new_tokens
-    times = len(questions) / len(sample.answers)
+    work = sample.work(blocks)
+    return {
+        "questions": blocks,
+        "prompt_tokens": work.tokens,
+        "answer_tokens": 0,
+        "prompt_flops": float(work.flops(forward_flops(size, config.method))),
+        "decode_steps": 0,
+        "decode_flops": 0.0,
+    }
+
+
+def _answering_facts(config: Config, size: ModelSize, sample: Counts, questions: int) -> dict[str, Any]:
+    """Return what answering so many questions takes, and reading their references."""
+    from medqa_finetune.model.flops import forward_flops
+
+    last = dataclasses.replace(sample, labelled=sample.answers)
+    work, limit = last.work(questions), config.evaluate.max_new_tokens
+    times = questions / len(sample.answers)
     answers = [min(answer, limit) for answer in sample.answers]
     forward = forward_flops(size, config.method)
     prompts = work.tokens - work.answer_tokens
-    room = config.evaluate.batch_tokens // (prompts // len(questions) + limit)
+    room = config.evaluate.batch_tokens // (prompts // questions + limit)
     rows = min(config.evaluate.batch_size, max(1, room))
     # A batch goes on until its longest answer ends.
     longest = [max(answers[begin : begin + rows]) for begin in range(0, len(answers), rows)]
     read = work.flops(forward)
     decoded = round(sum(answers) * times)
     return {
-        "questions": len(questions),
+        "questions": questions,
         "prompt_tokens": prompts,
         "answer_tokens": decoded,
         "prompt_flops": float(read + prompts * forward.per_token),

@@ -95,7 +95,7 @@ def set_threads(threads: int | None) -> None:
 
 
 def load_model(
-    folder: Path, method: MethodConfig, device: Device, seed: int, *, template: str | None = None
+    folder: Path, method: MethodConfig, device: Device, seed: int, *, chat: bool = True, template: str | None = None
 ) -> LoadedModel:
     """Load tokenizer and base model, and apply the method.
 
@@ -104,12 +104,13 @@ def load_model(
         method: What is trained, and how the rest is held.
         device: Where.
         seed: Decides the adapter's first weights.
-        template: As `load_tokenizer` takes it.
+        chat: As `load_tokenizer` takes it, and so `template`.
+        template: For a model that has no chat template.
 
     Raises:
         ModelError: something is missing, damaged or does not fit; says what.
     """
-    tokenizer = load_tokenizer(folder, template)
+    tokenizer = load_tokenizer(folder, template, chat=chat)
     base = load_base(folder, method, device, tokenizer)
     total, layers = count_parameters(base), layer_sizes(base)
     set_seed(seed)
@@ -129,18 +130,20 @@ def _tell(parameters: Parameters, layers: LayerSizes | None) -> None:
         log.info("layer by layer, not as config.json says: %s", layers)
 
 
-def load_tokenizer(folder: Path, template: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path, template: str | None = None, *, chat: bool = True) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a model folder.
 
     Where it has no pad token, and the model's embedding a row that belongs to no token, `PAD` gets that row: it stands
     in no text and ends no answer, and nothing is resized.
 
     Args:
-        folder: Of the model.
+        folder: With the tokenizer's files.
+        chat: Whether questions will be answered, for which a chat template is needed, and a token to pad with that does
+            not end an answer; running text needs neither.
         template: `model.chat_template`, for a model that has none; None for its own.
 
     Raises:
-        ModelError: it cannot be loaded, has no chat template, or pads with the token that ends an answer.
+        ModelError: it cannot be loaded, or does not do for chats that are asked for.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -148,6 +151,8 @@ def load_tokenizer(folder: Path, template: str | None = None) -> PreTrainedToken
         raise ModelError(f"{folder}: the tokenizer cannot be loaded ({_first_line(error)}).") from None
     if template is not None:
         tokenizer.chat_template = read_template(template)
+    if not chat:
+        return cast(PreTrainedTokenizerBase, _with_padding(folder, tokenizer))
     if not tokenizer.chat_template:
         raise ModelError(
             f"{folder}: the tokenizer has no chat template; an instruction-tuned (chat) model is wanted, or "
@@ -166,6 +171,15 @@ def load_tokenizer(folder: Path, template: str | None = None) -> PreTrainedToken
 def _has_spare_row(folder: Path, tokens: int) -> bool:
     rows = read_config(folder).get("vocab_size")
     return isinstance(rows, int) and rows > tokens
+
+
+def _with_padding(folder: Path, tokenizer: Any) -> Any:
+    """Let a tokenizer without a token to pad with take the end token: what is padded is masked, and never learnt."""
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise ModelError(f"{folder}: the tokenizer has neither pad_token nor eos_token; one of them is wanted.")
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def load_base(

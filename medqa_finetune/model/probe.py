@@ -164,11 +164,12 @@ def _quantized_and_exact(quantization: str, device: str) -> tuple[torch.Tensor, 
     return exact, found.detach().float().cpu().T
 
 
-def check_model(folder: Path, template: str | None = None) -> PreTrainedTokenizerBase:
+def check_model(folder: Path, template: str | None = None, *, chat: bool = True) -> PreTrainedTokenizerBase:
     """Return a model's tokenizer, after all has been tried that needs no weights: refused as `load_model` would.
 
     Args:
         folder: Of the model.
+        chat: As `load_tokenizer` takes it; running text also needs no cache of keys and values.
         template: As `load_tokenizer` takes it.
 
     Raises:
@@ -176,9 +177,9 @@ def check_model(folder: Path, template: str | None = None) -> PreTrainedTokenize
             not belong together.
     """
     skeleton = build_skeleton(folder)
-    if "past_key_values" not in inspect.signature(skeleton.forward).parameters:
+    if chat and "past_key_values" not in inspect.signature(skeleton.forward).parameters:
         raise ModelError(f"{folder}: {type(skeleton).__name__} keeps no cache of keys and values; answering needs one.")
-    tokenizer = load_tokenizer(folder, template)
+    tokenizer = load_tokenizer(folder, template, chat=chat)
     check_vocabulary(folder, skeleton, tokenizer)
     return tokenizer
 

@@ -41,7 +41,7 @@ class FileStamp:
 
 @dataclass(frozen=True)
 class SetManifest:
-    """One of the sets a run used: its size and the sha256 over its pairs in order."""
+    """One of the sets a run used: its size and the sha256 over its pairs, or blocks of running text, in order."""
 
     n: int
     sha256: str
@@ -100,7 +100,7 @@ class TrainRecord:
     """What training did and cost.
 
     Attributes:
-        samples: Pairs seen, repeats counted.
+        samples: Pairs, or blocks of running text, seen, repeats counted.
         tokens: Tokens seen, padding not counted.
         answer_tokens: Tokens that the loss was taken on.
         truncated: Pairs of the training set that were cut at `train.max_length`.
@@ -158,12 +158,12 @@ class Score:
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """How the answers scored. `n` questions, every one of them counted in every score.
+    """How the answers, or running text, scored. `n` questions or blocks, every one of them counted in every score.
 
     Attributes:
-        seconds: Of generation alone.
-        samples_per_second: Questions answered a second; None when the answers came from a file.
-        tokens_per_second: Tokens generated a second, padding not counted.
+        seconds: Of generation alone; of running text, of measuring its likelihood.
+        samples_per_second: Questions answered, or blocks measured, a second; None when the answers came from a file.
+        tokens_per_second: Tokens generated, or measured, a second, padding not counted.
         empty_rate: Share of answers without a visible character, in [0, 1].
         truncated_rate: Share of answers that hit `evaluate.max_new_tokens`, in [0, 1]; None when not known.
         timed_out_rate: Share of answers cut off by `evaluate.timeout_seconds`, in [0, 1]; None when not known.

@@ -18,12 +18,12 @@ COLUMNS = (
     "name", "status", "method", "data", "train_size", "model", "seed", *SCORES, "peak_vram_gib", "peak_rss_gib",
     "train_seconds", "train_samples_per_second", "train_tokens_per_second", "eval_samples_per_second",
     "trainable_parameters", "n_test", "signature", "model_flops_utilization", "reason", "study", "corpus", "device",
-    "test_sha256", "identity",
+    "test_sha256", "identity", "text_perplexity",
 )  # fmt: skip
 WHOLE_NUMBERS = ("train_size", "seed", "trainable_parameters", "n_test")
 NUMBERS = (
     *SCORES, "peak_vram_gib", "peak_rss_gib", "train_seconds", "train_samples_per_second", "train_tokens_per_second",
-    "eval_samples_per_second", "model_flops_utilization",
+    "eval_samples_per_second", "model_flops_utilization", "text_perplexity",
 )  # fmt: skip
 UNREADABLE = "unreadable"
 
@@ -37,8 +37,9 @@ SIGNATURE_SEPARATOR = "; "
 def results_table(runs: Iterable[RunDir], root: Path | None = None) -> pd.DataFrame:
     """Return one row per run, with the columns `COLUMNS`; NaN or None where nothing was measured, never 0.
 
-    `train_size` counts pairs, and is 0 for the untuned base; scores are in [0, 100] but for the perplexity, in [1, ∞);
-    memory is in GiB (2**30 bytes); `signature` holds `score=signature` of every score, as `signatures` reads it back.
+    `train_size` counts pairs (or blocks of running text), and is 0 for the untuned base; scores are in [0, 100] but for
+    the perplexity, in [1, ∞), that of running text in a column of its own; memory is in GiB (2**30 bytes); `signature`
+    holds `score=signature` of every score, as `signatures` reads it back.
     A record that cannot be read gives a row with the status `unreadable` and the reason.
 
     Args:
@@ -152,12 +153,19 @@ def _outcome(record: Record) -> dict[str, Any]:
     outcome: dict[str, Any] = {"reason": _reason(record)}
     evaluation = record.evaluation
     if evaluation is not None:
-        outcome |= {name: evaluation.scores[name].value for name in SCORES if name in evaluation.scores}
+        outcome |= {
+            _column(name, score.signature): score.value for name, score in evaluation.scores.items() if name in SCORES
+        }
         outcome["eval_samples_per_second"] = evaluation.samples_per_second
         outcome["n_test"] = evaluation.n
         parts = [f"{name}={score.signature}" for name, score in sorted(evaluation.scores.items())]
         outcome["signature"] = SIGNATURE_SEPARATOR.join(parts) or None
     return outcome
+
+
+def _column(name: str, signature: str) -> str:
+    """Return the column of a score: that of running text is another figure than that of answers, and has its own."""
+    return f"text_{name}" if signature.startswith(f"{name}|text") else name
 
 
 def _reason(record: Record) -> str | None:

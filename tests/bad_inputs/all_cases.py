@@ -1,5 +1,6 @@
 """All cases, in the order of their numbers."""
 
-from tests.bad_inputs import config_cases, data_cases, model_cases, more_data_cases
+from tests.bad_inputs import config_cases, data_cases, dialogue_cases, model_cases, more_data_cases
 
-CASES = [*data_cases.CASES, *more_data_cases.CASES, *config_cases.CASES, *model_cases.CASES]
+_ALL = [data_cases, more_data_cases, dialogue_cases, config_cases, model_cases]
+CASES = sorted((case for room in _ALL for case in room.CASES), key=lambda case: case.number)

@@ -14,6 +14,7 @@ from tests.bad_inputs.all_cases import CASES
 from tests.bad_inputs.case import Case
 from tests.commands import files_below
 
+PREPARED = ("outputs/cache/corpus-", "outputs/cache/encoded-")
 MESSAGES = Path(__file__).with_name("MESSAGES.md")
 
 
@@ -38,7 +39,7 @@ def test_bad_input(case: Case, tmp_path: Path) -> None:
         assert 1 <= len(printed.partition("error: ")[2].splitlines()) <= 2 * case.faults
         after = files_below(tmp_path)
         if case.prepared:
-            after = {path: file for path, file in after.items() if not path.startswith("outputs/cache/corpus-")}
+            after = {path: file for path, file in after.items() if not path.startswith(PREPARED)}
         assert after == before
     else:
         case.check(tmp_path)

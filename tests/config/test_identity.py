@@ -49,6 +49,13 @@ CHANGES_THE_RESULT: dict[str, Any] = {
     "corpus.encoding": "gb18030",
     "corpus.question": ["title", "ask"],
     "corpus.answer": "output",
+    "corpus.system": "system",
+    "corpus.history": "history",
+    "corpus.messages": "messages",
+    "corpus.task": "text",
+    "corpus.text": "content",
+    "corpus.separator": "\n",
+    "corpus.by_line": True,
     "corpus.id": "id",
     "corpus.empty_values": ["无"],
     "corpus.question_prefix": "问：",
@@ -111,7 +118,8 @@ BASELINE = changed(VALID, method__name="none", method__trains="nothing", method_
 
 
 def with_setting(config: Config, key: str, value: Any) -> Config:
-    extra = {"corpus__path": "pairs.jsonl"} if key == "corpus.source" else {}
+    extra = {"corpus__path": "pairs.jsonl"} if key in ("corpus.source", "corpus.task") else {}
+    extra |= {"corpus__source": "file"} if key == "corpus.task" else {}
     if key in ("method.double_quantization", "method.compute_dtype"):
         extra = {"method__quantization": "nf4"}
     return changed(config, **{key.replace(".", "__"): value}, **extra)

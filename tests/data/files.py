@@ -13,6 +13,7 @@ from medqa_finetune.errors import DataError
 from medqa_finetune.log import shown
 
 GOOD = {"question": "感冒了怎么办？", "answer": "多喝水，多休息。"}
+QUESTION, ANSWER = GOOD["question"], GOOD["answer"]
 GOOD_LINE = json.dumps(GOOD, ensure_ascii=False)
 
 
@@ -60,9 +61,18 @@ def check_reading(path: Path, **changes: Any) -> None:
     for pair in pairs:
         for text in (pair.question, pair.answer):
             assert len(text) >= 2
-            assert text == text.strip()
-            assert text.encode()
-            assert not CHAT_TOKEN.search(text)
+            check_text(text)
+        before = [text for turn in pair.history for text in turn] + ([] if pair.system is None else [pair.system])
+        for text in before:
+            assert text
+            check_text(text)
+
+
+def check_text(text: str) -> None:
+    """A text is clean."""
+    assert text == text.strip()
+    assert text.encode()
+    assert not CHAT_TOKEN.search(text)
 
 
 def check_message(error: Exception) -> None:

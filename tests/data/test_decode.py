@@ -8,7 +8,7 @@ import pytest
 from medqa_finetune.data import decode
 from medqa_finetune.data.pairs import Pair
 from medqa_finetune.errors import DataError
-from tests.data.files import GOOD, GOOD_LINE, read, written
+from tests.data.files import ANSWER, GOOD_LINE, QUESTION, read, written
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_character_across_two_chunks(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(decode, "CHUNK_BYTES", 7)
     for encoding in ("utf-8", "gb18030", "utf-16-le"):
         path = written(tmp_path / "a.jsonl", (GOOD_LINE + "\n").encode(encoding))
-        assert read(path, encoding=encoding)[0] == [Pair("a.jsonl:1", *GOOD.values())]
+        assert read(path, encoding=encoding)[0] == [Pair("a.jsonl:1", QUESTION, ANSWER)]
         with pytest.raises(DataError, match="byte"):
             read(
                 written(path, path.read_bytes()[:-4] + b"\xff\xff\xff"),

@@ -81,7 +81,7 @@ def test_prompt_is_the_template_with_its_generation_prompt(tokenizer: Any) -> No
 
 def test_asking_and_training_see_the_same_prompt(tokenizer: Any) -> None:
     item = encode(tokenizer, 512, QUESTION, ANSWER)
-    assert Encoder(tokenizer, 512).prompts([QUESTION]) == [item.input_ids[: item.answer_start]]
+    assert Encoder(tokenizer, 512).prompts([Pair("p", QUESTION, "")]) == [item.input_ids[: item.answer_start]]
 
 
 @settings(max_examples=30, deadline=None)
@@ -123,7 +123,7 @@ def test_short_answer_to_a_long_question_is_kept_whole(tokenizer: Any) -> None:
 
 def test_question_is_never_cut_inside_a_character(tokenizer: Any) -> None:
     for max_length in range(80, 110):
-        prompt = tokenizer.decode(Encoder(tokenizer, max_length).prompts(["😊痛" * 100])[0])
+        prompt = tokenizer.decode(Encoder(tokenizer, max_length).prompts([Pair("p", "😊痛" * 100, "")])[0])
         assert "\ufffd" not in prompt
 
 
@@ -144,7 +144,7 @@ def test_any_pair_fits_keeps_its_header_and_has_labels(
 @settings(max_examples=30, deadline=None)
 @given(question=cleaned, max_length=st.integers(70, 300))
 def test_prompts_leave_a_quarter_for_the_answer(tokenizer: Any, question: str, max_length: int) -> None:
-    prompt = Encoder(tokenizer, max_length).prompts([question])[0]
+    prompt = Encoder(tokenizer, max_length).prompts([Pair("p", question, "")])[0]
     assert len(prompt) <= max_length * QUESTION_SHARE
 
 

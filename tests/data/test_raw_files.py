@@ -9,8 +9,12 @@ from medqa_finetune.config.options import load_group
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.ledger import Ledger
 from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.prepare import prepare
 from medqa_finetune.data.sources import read_pairs
+from medqa_finetune.data.splits import SplitRules
+from medqa_finetune.data.text import read_text_parts
 from medqa_finetune.errors import DataError
+from tests.config.builders import VALID, changed
 
 RAW = Path(__file__).parents[2].parent / "shared" / "data" / "raw"
 pytestmark = pytest.mark.skipif(not RAW.exists(), reason=f"{RAW} is not on this machine")
@@ -61,7 +65,7 @@ def read(group: str, name: str, *overrides: str) -> tuple[list[Pair], dict[str, 
             "alpaca",
             "zhongjing__CMtMedQA_test.json",
             ["question=[instruction,instruct,input]"],
-            {"rows": 1144, "pairs": 1144},
+            {"rows": 1144, "pairs": 1144, "pairs_with_history": 977},
         ),
         ("alpaca", "alpaca_zh_demo.json", [], {"rows": 1000, "pairs": 1000}),
         ("alpaca", "alpaca_en_demo.json", [], {"rows": 999, "pairs": 998, "dropped_one_character_answer": 1}),
@@ -112,3 +116,22 @@ def test_the_longest_answer_is_kept_whole() -> None:
 def test_running_text_is_no_corpus_of_pairs(name: str) -> None:
     with pytest.raises(DataError, match=r"holds no \.jsonl|no known format"):
         read("alpaca", name)
+
+
+def test_dialogues_keep_what_was_said_before_and_are_not_divided(tmp_path: Path) -> None:
+    overrides = [f"path={RAW / 'zhongjing__CMtMedQA_test.json'}", "question=[instruction,instruct,input]"]
+    corpus = load_group("corpus", "alpaca", CorpusConfig, overrides)
+    assert max(len(pair.history) for pair in read_pairs(corpus, Ledger())) > 3
+    prepared = prepare(corpus, SplitRules(100, 100, 0, 0.8), tmp_path)
+    openings = [{pair.opening for pair in part} for part in (prepared.pool, prepared.validation, prepared.test)]
+    assert sum(map(len, openings)) == len(set.union(*openings))
+
+
+def test_wikitext_is_read_as_it_is(tmp_path: Path) -> None:
+    for part, name in (("train", "valid"), ("valid", "valid"), ("test", "test")):
+        (tmp_path / f"wiki.{part}.raw").symlink_to(RAW / "wikitext-2" / f"{name}.txt")
+    corpus = load_group("corpus", "wikitext2", CorpusConfig, [f"path={tmp_path}"])
+    parts = read_text_parts(changed(VALID, corpus=corpus))
+    with (RAW / "wikitext-2" / "test.txt").open(encoding="utf-8", newline="\n") as file:
+        assert parts.test.content == "\n\n".join(line if line.strip() else "" for line in file)
+    assert parts.train == parts.validation

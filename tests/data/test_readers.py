@@ -18,12 +18,12 @@ from medqa_finetune.data.pairs import Pair
 from medqa_finetune.data.readers import format_of
 from medqa_finetune.data.row import Row
 from medqa_finetune.errors import DataError
-from tests.data.files import GOOD, GOOD_LINE, read, rejected, written
+from tests.data.files import ANSWER, GOOD, GOOD_LINE, QUESTION, read, rejected, written
 
 
 def test_json_lines_with_places_as_names(tmp_path: Path) -> None:
     pairs, ledger = read(written(tmp_path / "a.jsonl", f"{GOOD_LINE}\n\n{GOOD_LINE}\n"))
-    assert pairs == [Pair("a.jsonl:1", *GOOD.values()), Pair("a.jsonl:3", *GOOD.values())]
+    assert pairs == [Pair("a.jsonl:1", QUESTION, ANSWER), Pair("a.jsonl:3", QUESTION, ANSWER)]
     assert ledger.counts["rows"] == ledger.counts["pairs"] == 2
 
 
@@ -66,7 +66,7 @@ def test_compressed_files_give_the_same_pairs(tmp_path: Path) -> None:
     for name, content in (("a.jsonl", data), ("a.jsonl.gz", gzip.compress(data)), ("a.jsonl.zst", frames)):
         pairs, _ = read(written(tmp_path / name, content))
         assert len(pairs) == 3000
-        assert pairs[-1] == Pair(f"{name}:3000", *GOOD.values())
+        assert pairs[-1] == Pair(f"{name}:3000", QUESTION, ANSWER)
 
 
 @pytest.mark.parametrize("suffix", ["gz", "zst"])

@@ -75,7 +75,7 @@ def run(tmp_path: Path) -> RunDir:
 
 def one_by_one(model: Any, encoder: Encoder, question: str, new_tokens: int = NEW_TOKENS) -> list[int]:
     """What transformers' own generation answers, without a batch and without padding."""
-    ids = torch.tensor(encoder.prompts([question]))
+    ids = torch.tensor(encoder.prompts([Pair("", question, "")]))
     output = model.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
@@ -109,7 +109,7 @@ def settings(**changes: Any) -> EvaluateConfig:
 def test_padded_batches_answer_like_one_question_at_a_time(
     loaded: LoadedModel, encoder: Encoder, batch_size: int
 ) -> None:
-    prompts = encoder.prompts(QUESTIONS)
+    prompts = encoder.prompts(PAIRS)
     assert len({len(prompt) for prompt in prompts}) > 3
     expected = [one_by_one(loaded.model, encoder, question) for question in QUESTIONS]
     answers: list[list[int]] = []
@@ -120,7 +120,7 @@ def test_padded_batches_answer_like_one_question_at_a_time(
 
 
 def test_answers_end_with_the_end_token_or_at_the_limit(loaded: LoadedModel, encoder: Encoder) -> None:
-    answers = batched(loaded.model, encoder, encoder.prompts(QUESTIONS))
+    answers = batched(loaded.model, encoder, encoder.prompts(PAIRS))
     ended = [answer for answer in answers if END in answer]
     assert 0 < len(ended) < len(answers)
     assert all(answer.index(END) == len(answer) - 1 for answer in ended)
@@ -158,12 +158,14 @@ def test_every_pair_is_answered_once_with_its_own_question_and_reference(
 
 def test_longest_questions_are_asked_first(loaded: LoadedModel, encoder: Encoder, run: RunDir) -> None:
     generate_answers(loaded.model, encoder, PAIRS, settings(), run)
-    lengths = [len(encoder.prompts([answer.question])[0]) for answer in read_answers(run.predictions_path)]
+    lengths = [
+        len(encoder.prompts([Pair("", answer.question, "")])[0]) for answer in read_answers(run.predictions_path)
+    ]
     assert lengths == sorted(lengths, reverse=True)
 
 
 def test_batches_have_room_for_so_many_tokens(loaded: LoadedModel, encoder: Encoder, run: RunDir) -> None:
-    lengths = sorted((len(prompt) for prompt in encoder.prompts(QUESTIONS)), reverse=True)
+    lengths = sorted((len(prompt) for prompt in encoder.prompts(PAIRS)), reverse=True)
     # Room for two of the longest, less than three.
     tokens = 3 * (lengths[0] + NEW_TOKENS) - 1
     generate_answers(loaded.model, encoder, PAIRS, settings(batch_size=5, batch_tokens=tokens), run)
@@ -218,7 +220,7 @@ def test_generation_settings_of_the_folder_cannot_leak_in(
     (copy / "generation_config.json").write_text(json.dumps(leaky | {"suppress_tokens": [END], "num_beams": 2}))
     model: Any = load_model(copy, method, CPU, seed=0).model
     expected = [one_by_one(loaded.model, encoder, question) for question in QUESTIONS]
-    assert batched(model.eval(), encoder, encoder.prompts(QUESTIONS)) == expected
+    assert batched(model.eval(), encoder, encoder.prompts(PAIRS)) == expected
 
 
 def test_dropout_is_off_while_answering(folder: Path, encoder: Encoder, run: RunDir) -> None:

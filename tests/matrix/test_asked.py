@@ -1,10 +1,13 @@
 """A matrix is checked as a whole: same runs once, other runs apart, and nothing written before all is well."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from medqa_finetune import tasks
 from medqa_finetune.config.identity import Fingerprints
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import ConfigError, DataError
@@ -38,12 +41,14 @@ class Checks:
         self.preflighted: list[list[str]] = []
         self.refused = ""
 
-    def prepare(self, config: Config, _: Path) -> None:
+    def prepare(self, config: Config, _: Path) -> Any:
         self.prepared.append(config.run_name)
         if self.refused == "data":
             raise DataError("too few pairs")
+        return SimpleNamespace(manifest=SimpleNamespace(counts={"pairs": 9}))
 
-    def preflight(self, configs: Sequence[Config]) -> None:
+    def preflight(self, configs: Sequence[Config], counts: Sequence[Mapping[str, int]]) -> None:
+        assert list(counts) == [{"pairs": 9}] * len(configs)
         self.preflighted.append([config.run_name for config in configs])
         if self.refused == "preflight":
             raise ConfigError("the disk is too small")
@@ -52,7 +57,7 @@ class Checks:
 @pytest.fixture(autouse=True)
 def checks(monkeypatch: pytest.MonkeyPatch) -> Checks:
     made = Checks()
-    monkeypatch.setattr(asked, "prepare_splits", made.prepare)
+    monkeypatch.setattr(tasks, "prepare_splits", made.prepare)
     monkeypatch.setattr(asked, "preflight_matrix", made.preflight)
     return made
 

@@ -45,7 +45,7 @@ def test_tokens_of_a_small_set_are_counted_one_by_one(micro_model: Path, cache: 
     assert (facts.steps, facts.train_pairs, facts.train_tokens) == (10, 40, 2 * train.tokens)
     assert facts.validation_tokens == config.train.validations * validation.tokens
     assert facts.questions == 6
-    assert facts.prompt_tokens == sum(map(len, encoder.prompts([pair.question for pair in splits.test])))
+    assert facts.prompt_tokens == sum(map(len, encoder.prompts(splits.test)))
     assert facts.answer_tokens == sum(len(item.input_ids) - item.answer_start for item in encoder.encode(splits.test))
     assert len(facts.heaviest) == 8
 
@@ -77,7 +77,7 @@ def test_of_many_pairs_a_sample_is_counted(micro_model: Path, cache: Path, monke
 
 def sample(*lengths: int) -> Counts:
     # The places are those in the training set, of which this is every tenth.
-    return Counts(list(lengths), [1] * len(lengths), [10 * place for place in range(len(lengths))])
+    return Counts(list(lengths), [1] * len(lengths), [1] * len(lengths), [10 * place for place in range(len(lengths))])
 
 
 def test_the_heaviest_step_is_the_one_that_fills_a_pack_most(micro_model: Path) -> None:

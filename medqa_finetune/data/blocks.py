@@ -1,0 +1,123 @@
+"""From running text to blocks of tokens, the loss on all of them but the first, which nothing stands before."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+from medqa_finetune.config.schema import Config
+from medqa_finetune.data.encoded import encode_once
+from medqa_finetune.data.encoded_set import Encoded, EncodedSet
+from medqa_finetune.data.prepare import Splits
+from medqa_finetune.data.sources import corpus_sha256
+from medqa_finetune.data.text import Text, TextParts
+from medqa_finetune.errors import DataError
+from medqa_finetune.record.files import sha256_of_text
+from medqa_finetune.record.schema import DataManifest, SetManifest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Raise it with every change that alters the blocks of the same text.
+BLOCKS_VERSION = 1
+
+
+class Blocks(Sequence[Encoded]):
+    """Blocks of tokens, of one length but for the last."""
+
+    def __init__(self, encoded: EncodedSet) -> None:
+        self.encoded = encoded
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    @overload
+    def __getitem__(self, index: int) -> Encoded: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Encoded]: ...
+    def __getitem__(self, index: int | slice) -> Encoded | Sequence[Encoded]:
+        if isinstance(index, slice):
+            return [self.encoded.item(place) for place in range(len(self))[index]]
+        return self.encoded.item(index)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Over all tokens and where each block ends."""
+        arrays = self.encoded.arrays()
+        return hashlib.sha256(arrays["ids"].tobytes() + arrays["ends"].tobytes()).hexdigest()
+
+
+class BlockEncoder:
+    """Cuts running text into blocks of `max_length` tokens.
+
+    The text is tokenized as a whole, as transformers' guide to perplexity does it, with the special tokens that the
+    tokenizer puts around a text. The last block is shorter; a single token left over is dropped.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> None:
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """A hash of all that decides the blocks of a text; None for a tokenizer that cannot be written as a text."""
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return None
+        parts = ["blocks", BLOCKS_VERSION, version("transformers"), version("tokenizers"), self._max_length]
+        return sha256_of_text(json.dumps([*parts, backend.to_str()]))
+
+    def encode(self, text: Text) -> Iterable[Encoded]:
+        """Yield the blocks of a text, in order."""
+        ids = self._tokenizer(text.content, return_attention_mask=False, verbose=False)["input_ids"]
+        for begin in range(0, len(ids), self._max_length):
+            block = ids[begin : begin + self._max_length]
+            if len(block) > 1:
+                yield Encoded(block, 1, cut=False)
+
+    def tell_cut(self, cut: int, n: int) -> None:
+        """Say nothing: no token of a text is left out."""
+
+
+class Ready:
+    """The encoder of what is encoded already."""
+
+    def encode(self, blocks: Iterable[Encoded]) -> Iterable[Encoded]:
+        """Yield the blocks as they are."""
+        return iter(blocks)
+
+
+def prepare_blocks(
+    config: Config, parts: TextParts, tokenizer: "PreTrainedTokenizerBase", cache: Path
+) -> Splits[Blocks]:
+    """Return an experiment's training, validation and test blocks.
+
+    Args:
+        config: The experiment; `data.train_size` counts blocks, and held-out parts are whole, however large.
+        parts: The text.
+        tokenizer: Of the model.
+        cache: Folder that keeps encoded sets.
+
+    Raises:
+        DataError: when the text makes fewer blocks than asked for, or none.
+    """
+    encoder, size = BlockEncoder(tokenizer, config.train.max_length), config.train_size
+    train = EncodedSet(()) if size == 0 else encode_once(encoder, parts.train, cache)
+    if size is not None and len(train) < size:
+        raise DataError(
+            f"data.train_size={size:,} (scaled): the text makes {len(train):,} training blocks of train.max_length="
+            f"{config.train.max_length} tokens.\nAsk for at most {len(train):,} with data.train_size=, or for all of "
+            "them with data=all."
+        )
+    train = train if size is None else train.prefix(size)
+    validation, test = (encode_once(encoder, part, cache) for part in (parts.validation, parts.test))
+    sets = {"train": Blocks(train), "validation": Blocks(validation), "test": Blocks(test)}
+    for name, blocks in sets.items():
+        if not len(blocks) and (name, size) != ("train", 0):
+            raise DataError(f"corpus={config.corpus.name}: the {name} part is a single token; more text is wanted.")
+    counts = dict(parts.counts) | {f"{name}_tokens": blocks.encoded.tokens for name, blocks in sets.items()}
+    manifests = {name: SetManifest(len(blocks), blocks.sha256) for name, blocks in sets.items()}
+    return Splits(**sets, manifest=DataManifest(corpus_sha256(config.corpus), **manifests, counts=counts))

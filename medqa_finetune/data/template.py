@@ -1,0 +1,75 @@
+"""A chat template: what is put in front of every answer, and what is behind it."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from medqa_finetune.data.pairs import Pair, Turn
+from medqa_finetune.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class ChatTemplate:
+    """Renders dialogues by the template of a model's own tokenizer.
+
+    Where no system prompt is given, none is named: templates that have a default one (Qwen2.5's) then take it.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        self._tokenizer = tokenizer
+
+    def prompt(self, question: str, system: str | None = None, history: Sequence[Turn] = ()) -> str:
+        """Return the text up to where the answer to `question` begins.
+
+        Raises:
+            ModelError: the template does not take a system prompt, or no history.
+        """
+        messages = [] if system is None else [{"role": "system", "content": system}]
+        for asked, said in history:
+            messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
+        messages.append({"role": "user", "content": question})
+        try:
+            return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        except Exception as error:  # Jinja's own kinds, and whatever a template raises
+            beside = [name for name, given in (("a system prompt", system), ("earlier turns", history)) if given]
+            what = f"a question with {' and '.join(beside)}" if beside else "a question and an answer"
+            raise ModelError(f"the chat template fails on {what} ({error}).") from None
+
+    def parts(self, pair: Pair) -> list[str]:
+        """Return what stands before the first answer, that answer, what stands before the next one, and so on.
+
+        Raises:
+            ModelError: the template changes what came before when a turn is added, so that no answer has a place.
+        """
+        parts: list[str] = []
+        done = ""
+        for place, (question, answer) in enumerate(pair.turns):
+            prompt = self.prompt(question, pair.system, pair.history[:place])
+            if not prompt.startswith(done):
+                raise ModelError(
+                    f"pair {pair.id[:60]}: the chat template changes earlier turns when one is added, so that their "
+                    "answers cannot be trained on. Use corpora of single questions, or a model with a plain template."
+                )
+            parts += [prompt[len(done) :], answer]
+            done = prompt + answer
+        return parts
+
+    def ending(self) -> str:
+        """Return what is put behind an answer.
+
+        Raises:
+            ModelError: the template fails on one, or does not put it right behind the generation prompt.
+        """
+        question, answer = "问", "答"
+        messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        prompt = self.prompt(question)
+        try:
+            text = str(self._tokenizer.apply_chat_template(messages, tokenize=False))
+        except Exception as error:  # as above
+            raise ModelError(f"the chat template fails on a question and an answer ({error}).") from None
+        if not text.startswith(prompt + answer):
+            raise ModelError(
+                "the chat template does not put the answer right behind the generation prompt; it cannot be trained on."
+            )
+        return text[len(prompt + answer) :]

@@ -1,0 +1,100 @@
+"""Running text, for language modelling: read as it is, in the corpus's own parts, or divided by document."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from medqa_finetune.config.schema import Config, CorpusConfig
+from medqa_finetune.data.ledger import Ledger
+from medqa_finetune.data.sources import corpus_files, where
+from medqa_finetune.data.splits import key_of
+from medqa_finetune.data.text_files import PARTS, part_of, text_rows
+from medqa_finetune.errors import DataError
+from medqa_finetune.record.files import sha256_of_text
+
+
+@dataclass(frozen=True)
+class Text:
+    """Running text: rows, joined."""
+
+    content: str
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of its UTF-8 bytes."""
+        return sha256_of_text(self.content)
+
+
+@dataclass(frozen=True)
+class TextParts:
+    """The three parts of a text corpus, and counts of what was read."""
+
+    train: Text
+    validation: Text
+    test: Text
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def read_text_parts(config: Config) -> TextParts:
+    """Return an experiment's text in its three parts.
+
+    A folder whose files say by their names which part they are keeps those; any other text is divided by row: rows in
+    the seeded order of their hashes go to the test part, then to the validation part, `data.test_size` and
+    `data.validation_size` of them, and the rest, in its own order, is trained on. Equal rows go to one part.
+
+    Raises:
+        DataError: the corpus is missing, empty or broken, has some of the parts and not all, or too few rows.
+    """
+    corpus, ledger = config.corpus, Ledger()
+    files = corpus_files(corpus)
+    named = {} if len(files) == 1 else _by_part(files, corpus)
+    rows = {
+        part: [row for path, name in chosen for row in text_rows(path, name, corpus, ledger)]
+        for part, chosen in (named or {"": files}).items()
+    }
+    place = where(corpus)
+    if not ledger.counts["rows"]:
+        raise DataError(f"{place}: no rows in it. Give corpus.path= a file of text, or one with a column of it.")
+    ledger.check_share(place, corpus.max_reject_share)
+    parts = rows if named else _divided(rows[""], config, place)
+    empty = [part for part in PARTS if not any(row.strip() for row in parts[part])]
+    if empty:
+        raise DataError(f"{place}: the {empty[0]} part holds no text. Mend it, or give one file, which is divided.")
+    train, validation, test = (Text(corpus.separator.join(parts[part])) for part in PARTS)
+    return TextParts(train, validation, test, ledger.counts)
+
+
+def _by_part(files: list[tuple[Path, str]], corpus: CorpusConfig) -> dict[str, list[tuple[Path, str]]]:
+    """Return the files of each part; nothing where no name says so."""
+    found: dict[str | None, list[tuple[Path, str]]] = {}
+    for path, name in files:
+        found.setdefault(part_of(name), []).append((path, name))
+    if found.keys() == {None}:
+        return {}
+    if found.keys() != set(PARTS):
+        there = ", ".join(f"{name} ({part_of(name) or 'no part'})" for _, name in files[:6])
+        raise DataError(
+            f"{where(corpus)}: files of all three parts are wanted, named train, validation and test, or none of "
+            f"them named so; found: {there}.\nName them so, or give corpus.path= one file, which is divided by rows."
+        )
+    return {part: found[part] for part in PARTS}
+
+
+def _divided(rows: list[str], config: Config, place: str) -> dict[str, list[str]]:
+    keys = [key_of(row.strip(), config.data.split_seed) if row.strip() else None for row in rows]
+    distinct = sorted({key for key in keys if key is not None})
+    wanted = config.test_size + config.validation_size
+    if len(distinct) <= wanted:
+        raise DataError(
+            f"{place}: data.test_size + data.validation_size (scaled) = {config.test_size:,} + "
+            f"{config.validation_size:,} rows, but the text has {len(distinct):,} different ones, and some must be "
+            "left to train on.\nGive smaller data.test_size= and data.validation_size=, or a folder with files named "
+            "train, validation and test."
+        )
+    test, validation = set(distinct[: config.test_size]), set(distinct[config.test_size : wanted])
+    parts: dict[str, list[str]] = {part: [] for part in PARTS}
+    for key, row in zip(keys, rows, strict=True):
+        if key is not None:
+            parts["test" if key in test else "validation" if key in validation else "train"].append(row)
+    return parts

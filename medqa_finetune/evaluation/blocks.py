@@ -1,0 +1,66 @@
+"""How likely the blocks of a running text are to a model, every batch on disk before the next."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from medqa_finetune.config.schema import EvaluateConfig
+from medqa_finetune.data.encoded_set import Encoded
+from medqa_finetune.evaluation.decode import Model
+from medqa_finetune.evaluation.generate import keep_answered
+from medqa_finetune.evaluation.likelihood import reference_likelihoods
+from medqa_finetune.record.run_dir import RunDir
+
+log = logging.getLogger(__name__)
+
+
+def measure_blocks(model: Model, blocks: Sequence[Encoded], settings: EvaluateConfig, run: RunDir) -> dict[str, Any]:
+    """Append to `run.predictions_path`, for every block, its negative log-likelihood (nats) and tokens predicted.
+
+    Batches that an earlier start measured are kept.
+
+    Returns:
+        The fields of an evaluation record that speak of cost, restarts included; samples are blocks.
+    """
+    model.eval()
+    batches = list(_batches(blocks, settings))
+    done = keep_answered(run, [[_id(number) for number in batch] for batch in batches])
+    if done:
+        log.info("%d of %d batches were measured before", done, len(batches))
+    measured = sum(map(len, batches[:done]))
+    for batch in tqdm(batches[done:], desc="measuring", unit="batch", disable=None, leave=False):
+        started = _clock(model)
+        likelihoods = reference_likelihoods(model, [blocks[number] for number in batch], settings.batch_tokens)
+        seconds = _clock(model) - started
+        rows = zip(batch, likelihoods, strict=True)
+        run.append_predictions([{"id": _id(number), "nll": nll, "tokens": tokens} for number, (nll, tokens) in rows])
+        measured += len(batch)
+        tokens = sum(tokens for _, tokens in likelihoods)
+        run.log_answered({"answered": measured, "questions": len(blocks), "seconds": seconds, "tokens": tokens})
+    rows_of_cost = run.read_answered()
+    seconds, tokens = (sum(row[key] for row in rows_of_cost) for key in ("seconds", "tokens"))
+    return {"seconds": seconds, "samples_per_second": len(blocks) / seconds, "tokens_per_second": tokens / seconds}
+
+
+def _batches(blocks: Sequence[Encoded], settings: EvaluateConfig) -> Iterator[list[int]]:
+    """Yield numbers of blocks, as many at once as `settings` have room for in a batch; one at least.
+
+    All but the last are of one length, the first one's.
+    """
+    size = min(settings.batch_size, max(1, settings.batch_tokens // len(blocks[0].input_ids)))
+    for begin in range(0, len(blocks), size):
+        yield list(range(begin, min(begin + size, len(blocks))))
+
+
+def _id(number: int) -> str:
+    return f"block-{number}"
+
+
+def _clock(model: Model) -> float:
+    if model.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()

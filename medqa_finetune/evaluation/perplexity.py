@@ -1,0 +1,53 @@
+"""The perplexity of running text: exp(summed negative log-likelihood / number of tokens predicted).
+
+Jelinek et al. 1977; over blocks that do not overlap, each by itself, as in transformers' guide to perplexity with a
+stride of the block's length. A sliding window would give lower figures, since it lets every token see more.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medqa_finetune.errors import DataError
+from medqa_finetune.record.schema import EvaluationRecord, Score
+
+METRIC = "perplexity"
+
+
+def text_signature(length: int, separator: str) -> str:
+    """Return how the perplexity of blocks of `length` tokens is computed; only equal signatures compare."""
+    return f"perplexity|text:blocks|length:{length}|stride:{length}|joined:{separator!r}|mean:token"
+
+
+def score_blocks(
+    rows: Sequence[dict[str, Any]], signature: str, path: Path
+) -> tuple[EvaluationRecord, list[dict[str, Any]]]:
+    """Return the perplexity over all blocks, and that of each.
+
+    Args:
+        rows: Lines of `predictions.jsonl`.
+        signature: How they were measured.
+        path: Their file, for messages.
+
+    Raises:
+        DataError: there is none, or one of them is not of a block.
+    """
+    for number, row in enumerate(rows, start=1):
+        nll, tokens = row.get("nll"), row.get("tokens")
+        whole = type(tokens) is int and tokens > 0
+        if not (whole and isinstance(nll, int | float) and math.isfinite(nll) and nll >= 0):
+            raise DataError(f"{path}:{number}: a block's nll (a number from 0) and tokens (from 1) are wanted.")
+    if not rows:
+        raise DataError(f"{path}: holds no blocks; one JSON object per line is wanted.")
+    items = [{"id": row["id"], METRIC: _perplexity([row], path)} for row in rows]
+    record = EvaluationRecord(n=len(rows), scores={METRIC: Score(_perplexity(rows, path), signature)})
+    return record, items
+
+
+def _perplexity(rows: Sequence[dict[str, Any]], path: Path) -> float:
+    mean = sum(row["nll"] for row in rows) / sum(row["tokens"] for row in rows)
+    try:
+        return math.exp(mean)
+    except OverflowError:
+        raise DataError(f"{path}: nll is {mean:g} nats a token on average; at most 709 make a number.") from None

@@ -1,0 +1,46 @@
+"""The lines of a run's `predictions.jsonl` to scores: answers, or blocks of running text."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from medqa_finetune.errors import ConfigError
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import EvaluationRecord, Record
+
+Rows = list[dict[str, Any]]
+
+
+def score_rows(rows: Rows, run: RunDir, record: Record, metrics: Sequence[str]) -> tuple[EvaluationRecord, Rows]:
+    """Return the scores of a run's lines, without costs, and those of each line.
+
+    Args:
+        rows: The lines.
+        run: The run.
+        record: Its record; metrics of its configuration are always among those computed.
+        metrics: Names of more of them.
+
+    Raises:
+        DataError: a line lacks something.
+        ConfigError: a metric that there is none of for such lines.
+    """
+    if _setting(record, "corpus", "task") == "text":
+        return _score_blocks(rows, run, record, metrics)
+    from medqa_finetune.evaluation.answers import collect
+    from medqa_finetune.evaluation.score import score_answers
+
+    own = _setting(record, "evaluate", "metrics") or []
+    return score_answers(collect(enumerate(rows, start=1), run.predictions_path), [*own, *metrics])
+
+
+def _score_blocks(rows: Rows, run: RunDir, record: Record, metrics: Sequence[str]) -> tuple[EvaluationRecord, Rows]:
+    from medqa_finetune.evaluation.perplexity import METRIC, score_blocks, text_signature
+
+    if METRIC not in metrics:
+        raise ConfigError(f"metrics={','.join(metrics)}: running text has one score alone; allowed: {METRIC}.")
+    length, separator = _setting(record, "train", "max_length"), _setting(record, "corpus", "separator")
+    return score_blocks(rows, text_signature(length, separator), run.predictions_path)
+
+
+def _setting(record: Record, group: str, key: str) -> Any:
+    settings = record.config.get(group)
+    return settings.get(key) if isinstance(settings, dict) else None

@@ -1,0 +1,59 @@
+"""What runs need examined before they start, each thing once however many runs of a matrix share it."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from medqa_finetune.config.schema import Config, MethodConfig, ModelConfig
+
+# What preparing a corpus counted, by name.
+Counts = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one run needs examined.
+
+    Attributes:
+        chats: Whether a chat template is needed: running text needs none.
+        template: `model.chat_template`, for a model that has none.
+        beside: What pairs hold beside question and answer, as far as it is known: `system`, `history`.
+    """
+
+    folder: str
+    method: MethodConfig
+    precision: str
+    max_length: int
+    chats: bool = True
+    template: str | None = None
+    beside: tuple[str, ...] = ()
+
+
+def distinct_needs(
+    configs: Iterable[Config], counts: Iterable[Counts], folders: Mapping[ModelConfig, Path]
+) -> list[Need]:
+    """Return what the runs need examined, each once.
+
+    Args:
+        configs: The runs.
+        counts: What preparing the data of each counted.
+        folders: Of their models.
+    """
+    needs = [
+        Need(
+            folder=str(folders[each.model]),
+            method=each.method,
+            precision=each.precision,
+            max_length=each.train.max_length,
+            chats=each.chats,
+            template=each.model.chat_template,
+            beside=_beside(counted),
+        )
+        for each, counted in zip(configs, counts, strict=True)
+    ]
+    return list({json.dumps(asdict(need)): need for need in needs}.values())
+
+
+def _beside(counts: Counts) -> tuple[str, ...]:
+    return tuple(name for name in ("system", "history") if counts.get(f"pairs_with_{name}"))

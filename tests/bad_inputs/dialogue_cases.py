@@ -1,0 +1,58 @@
+"""More of bad inputs 3, 10, 13 and 23: dialogues and running text."""
+
+import dataclasses
+from pathlib import Path
+
+from tests.bad_inputs.case import LORA, Case
+from tests.bad_inputs.rows import CORPUS, GOOD_ROWS, accepted, corpus, line, lines, pair
+
+SHAREGPT = ("corpus=sharegpt", f"corpus.path={CORPUS}")
+
+
+def talk(*speakers: str) -> str:
+    """Return a line with a conversation of these speakers."""
+    said = [{"from": speaker, "value": f"这是第{number}句话。"} for number, speaker in enumerate(speakers)]
+    return line({"conversations": said})
+
+
+def good_talks() -> str:
+    """Return conversations unlike each other."""
+    rows = [pair(number) for number in range(GOOD_ROWS)]
+    turns = [[{"from": "human", "value": row["question"]}, {"from": "gpt", "value": row["answer"]}] for row in rows]
+    return "".join(line({"conversations": turn}) for turn in turns)
+
+
+def folder_without_training_text(folder: Path) -> None:
+    """Write the validation and the test part of a text, and no other."""
+    for name in ("valid", "test"):
+        (folder / f"{name}.txt").write_text("感冒要多休息。\n", encoding="utf-8")
+
+
+BROKEN = {
+    "one_speaks_twice_running": talk("human", "human", "gpt"),
+    "user_has_the_last_word": talk("human", "gpt", "human"),
+}
+
+CASES = [
+    Case(
+        3, "text without a training part", (*LORA, "corpus=text", "corpus.path=."),
+        ("files of all three parts are wanted", "test.txt (test), valid.txt (validation)", "one file, which is"),
+        folder_without_training_text,
+    ),
+    Case(
+        10, "no column of messages", (*LORA, "corpus=messages", f"corpus.path={CORPUS}"),
+        ("no column 'messages'", "found: question, answer", "corpus.messages=COLUMN"), corpus(lines()),
+    ),
+    dataclasses.replace(
+        accepted(
+            13, "one speaks twice running, the user has the last word", corpus(good_talks(), *BROKEN.values()),
+            GOOD_ROWS, [(GOOD_ROWS + number, reason) for number, reason in enumerate(BROKEN, 1)],
+        ),
+        arguments=(*SHAREGPT, "--to", "cleaned"),
+    ),
+    Case(
+        23, "fewer blocks of text than asked for", (*LORA, "corpus=text", "corpus.path=book.txt"),
+        ("data.train_size=2 (scaled): the text makes 1 training blocks", "Ask for at most 1", "data=all"),
+        corpus("感冒要多休息。\n\n发烧要量体温。\n\n头痛要看医生。\n", name="book.txt"), prepared=True,
+    ),
+]  # fmt: skip

@@ -1,0 +1,191 @@
+"""Dialogues in ids and labels: every answer's tokens and its end, nothing else; cut from the front."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medqa_finetune.data.encode import IGNORED, QUESTION_SHARE, Encoded, EncodedSet, Encoder
+from medqa_finetune.data.pairs import Pair
+from medqa_finetune.errors import ModelError
+from tests.data.test_encode import cleaned, micro_tokenizer, template, tokenizer, with_template
+
+__all__ = ["micro_tokenizer", "tokenizer"]
+
+SYSTEM = "你是医生。"
+HISTORY = (("头痛怎么办？", "多休息。"), ("还是痛。", "多喝水，多休息。"))
+PAIR = Pair("p", "三天了。", "去看医生。", SYSTEM, HISTORY)
+turns = st.lists(st.tuples(cleaned, cleaned), min_size=1, max_size=4)
+spans = st.lists(st.integers(1, 3), min_size=1, max_size=7)
+
+
+def dialogue(system: str | None, said: list[tuple[str, str]]) -> Pair:
+    return Pair("p", *said[-1], system, tuple(said[:-1]))
+
+
+def encode(tokenizer: Any, pair: Pair, max_length: int = 10_000) -> Encoded:
+    return next(iter(Encoder(tokenizer, max_length).encode([pair])))
+
+
+def messages(pair: Pair) -> list[tuple[str, str]]:
+    system = [] if pair.system is None else [("system", pair.system)]
+    return system + [message for turn in pair.turns for message in zip(("user", "assistant"), turn, strict=True)]
+
+
+def learnt(tokenizer: Any, item: Encoded) -> list[str]:
+    """The stretches of text that have labels."""
+    stretches: list[list[int]] = [[]]
+    for label in item.labels:
+        stretches += [[]] if label == IGNORED and stretches[-1] else []
+        stretches[-1] += [] if label == IGNORED else [label]
+    return [tokenizer.decode(stretch) for stretch in stretches if stretch]
+
+
+@settings(max_examples=40, deadline=None)
+@given(system=st.none() | cleaned, said=turns)
+def test_ids_are_those_of_the_whole_conversation_and_labels_those_of_every_answer(
+    tokenizer: Any, system: str | None, said: list[tuple[str, str]]
+) -> None:
+    pair = dialogue(system, said)
+    item = encode(tokenizer, pair)
+    whole = tokenizer(template(tokenizer, *messages(pair)), add_special_tokens=False)["input_ids"]
+    assert item.input_ids == whole[: len(item.input_ids)]
+    assert tokenizer.decode(whole[len(item.input_ids) :]) == "\n"
+    assert learnt(tokenizer, item) == [f"{answer}<|im_end|>" for _, answer in said]
+    assert item.answer_tokens == sum(label != IGNORED for label in item.labels)
+
+
+def test_without_a_system_prompt_the_template_has_its_own(tokenizer: Any) -> None:
+    default = template(tokenizer, ("user", "问")).partition("<|im_start|>user")[0]
+    assert tokenizer.decode(encode(tokenizer, Pair("p", "问", "答")).input_ids).startswith(default)
+    own = tokenizer.decode(encode(tokenizer, PAIR).input_ids)
+    assert own.startswith(f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{HISTORY[0][0]}")
+
+
+def test_asking_and_training_see_the_same_dialogue(tokenizer: Any) -> None:
+    item, encoder = encode(tokenizer, PAIR, 512), Encoder(tokenizer, 512)
+    assert encoder.prompts([PAIR]) == [item.input_ids[: item.answer_start]]
+    assert encoder.dialogue(SYSTEM, HISTORY, PAIR.question) == item.input_ids[: item.answer_start]
+
+
+@settings(max_examples=80, deadline=None)
+@given(system=st.none() | cleaned, said=turns, max_length=st.integers(75, 400))
+def test_any_dialogue_fits_keeps_its_last_turn_and_has_labels(
+    tokenizer: Any, system: str | None, said: list[tuple[str, str]], max_length: int
+) -> None:
+    pair = dialogue(system, said)
+    item, whole = encode(tokenizer, pair, max_length), encode(tokenizer, pair)
+    assert len(item.input_ids) <= max_length
+    assert 1 <= item.answer_start < len(item.input_ids)
+    assert item.cut == (len(whole.input_ids) > max_length)
+    assert item.cut or item == whole
+    # As many of the last turns as fit, whole.
+    shorter = [encode(tokenizer, dialogue(system, said[n:])) for n in range(len(said))]
+    fitting = [kept for kept in shorter if len(kept.input_ids) <= max_length]
+    if fitting:
+        assert (item.input_ids, item.labels) == (fitting[0].input_ids, fitting[0].labels)
+    else:
+        assert item.earlier == ()
+
+
+@settings(max_examples=40, deadline=None)
+@given(system=st.none() | cleaned, said=turns, max_length=st.integers(75, 300))
+def test_prompts_leave_a_quarter_for_the_answer(
+    tokenizer: Any, system: str | None, said: list[tuple[str, str]], max_length: int
+) -> None:
+    prompt = Encoder(tokenizer, max_length).prompts([dialogue(system, said)])[0]
+    assert len(prompt) <= max_length * QUESTION_SHARE
+    assert tokenizer.decode(prompt).endswith("<|im_start|>assistant\n")
+
+
+def test_a_system_prompt_of_any_length_leaves_room_for_the_question(tokenizer: Any) -> None:
+    item = encode(tokenizer, Pair("p", "头痛怎么办？", "多休息。", "你是医生。" * 200), 128)
+    text = tokenizer.decode(item.input_ids)
+    assert text.startswith("<|im_start|>system\n你是医生。你是")
+    assert "头痛怎么办？" in text
+    assert learnt(tokenizer, item) == ["多休息。<|im_end|>"]
+    assert item.cut
+
+
+def test_a_long_history_is_cut_without_trying_every_length(
+    micro_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder(micro_tokenizer, 128)
+    rendered = 0
+    render = encoder._template.parts
+
+    def counting(pair: Pair) -> list[str]:
+        nonlocal rendered
+        rendered += 1
+        return render(pair)
+
+    monkeypatch.setattr(encoder._template, "parts", counting)
+    pair = Pair("p", "问题", "回答", None, (("头痛怎么办？", "多休息。"),) * 60)
+    (item,) = encoder.encode([pair])
+    assert item.cut
+    assert item.earlier
+    assert rendered <= 3
+
+
+CHATML = "{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n'}}"
+PROMPT = "{% if add_generation_prompt %}{{'<|im_start|>assistant\n'}}{% endif %}"
+CHANGES_EARLIER = (
+    "{% for m in messages %}{% if m['role'] == 'user' and loop.index < messages|length - 1 %}"
+    "{{'<|im_start|>user\n…<|im_end|>\n'}}{% else %}" + CHATML + "{% endif %}{% endfor %}" + PROMPT
+)
+ENDS_OTHERWISE = (
+    "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content']}}"
+    "{{'<|im_end|>\n' if loop.last or m['role'] == 'user' else '<|endoftext|>\n'}}{% endfor %}" + PROMPT
+)
+NO_SYSTEM = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{raise_exception('System role not supported')}}{% endif %}"
+    + CHATML + "{% endfor %}" + PROMPT
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("chat_template", "beside", "message"),
+    [
+        (CHANGES_EARLIER, {"system": False, "history": True}, "changes earlier turns when one is added"),
+        (ENDS_OTHERWISE, {"system": False, "history": True}, "ends the answer of an earlier turn in another way"),
+        (NO_SYSTEM, {"system": True, "history": False}, r"a system prompt \(System role not supported\)"),
+    ],
+    ids=["changes_earlier", "ends_otherwise", "no_system"],
+)
+def test_a_template_that_cannot_be_used_for_dialogues_is_refused_for_them_alone(
+    micro_tokenizer: Any, chat_template: str, beside: dict[str, bool], message: str
+) -> None:
+    encoder = Encoder(with_template(micro_tokenizer, chat_template), 512)
+    assert list(encoder.encode([Pair("p", "问", "答")]))
+    encoder.check_dialogues(system=False, history=False)
+    with pytest.raises(ModelError, match=message):
+        encoder.check_dialogues(**beside)
+    pair = Pair("p", "问题", "回答", "系统" if beside["system"] else None, (("问", "答"),) if beside["history"] else ())
+    with pytest.raises(ModelError, match=message):
+        list(encoder.encode([pair]))
+
+
+def encoded(lengths: list[int], number: int) -> Encoded:
+    """Return an item whose prompts and answers take turns, of these lengths."""
+    ids = [100 * number + place for place in range(sum(lengths) + 2)]
+    ends = [sum(lengths[:place]) for place in range(1, len(lengths) + 1)]
+    earlier = tuple((1 + begin, 1 + end) for begin, end in zip(ends[::2], ends[1::2], strict=False))
+    return Encoded(ids, len(ids) - 1, cut=bool(number % 2), earlier=earlier)
+
+
+@given(st.lists(spans, max_size=6))
+def test_a_set_gives_back_every_span_that_went_in(items: list[list[int]]) -> None:
+    went_in = [encoded(lengths, number) for number, lengths in enumerate(items)]
+    for kept in (EncodedSet(went_in), EncodedSet.of(EncodedSet(went_in).arrays())):
+        assert list(kept) == [{"input_ids": item.input_ids, "labels": item.labels} for item in went_in]
+        assert [kept[place - len(kept)] for place in range(len(kept))] == list(kept)
+        assert [kept.item(place).earlier for place in range(len(kept))] == [item.earlier for item in went_in]
+        assert kept.cut == sum(item.cut for item in went_in)
+        for n in range(len(kept) + 1):
+            assert list(kept.prefix(n)) == list(kept)[:n]
+
+
+def test_pairs_without_history_take_no_more_room_than_they_did() -> None:
+    kept = EncodedSet([Encoded([1, 2, 3], 1, cut=False)])
+    assert sorted(kept.arrays()) == ["cut", "ends", "ids", "starts"]

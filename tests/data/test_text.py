@@ -1,0 +1,147 @@
+"""A text corpus in its three parts: its own, or divided by row."""
+
+import random
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medqa_finetune.config.options import load_group
+from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig
+from medqa_finetune.data import hub
+from medqa_finetune.data.ledger import Ledger
+from medqa_finetune.data.sources import corpus_files, corpus_sha256, read_pairs
+from medqa_finetune.data.text import TextParts, read_text_parts
+from medqa_finetune.errors import DataError
+from tests.config.builders import VALID, changed
+from tests.data.files import written
+
+PARAGRAPHS = [f"Paragraph {number} of the text.\nIts second line." for number in range(40)]
+
+
+def config_of(path: Path | None, name: str = "text", **data: Any) -> Config:
+    corpus = load_group("corpus", name, CorpusConfig, [] if path is None else [f"path={path}"])
+    sizes = {"test_size": 5, "validation_size": 5} | data
+    return changed(VALID, corpus=corpus, data=DataConfig(name="all", train_size=None, **sizes))
+
+
+def parts_of(path: Path, **data: Any) -> TextParts:
+    return read_text_parts(config_of(path, **data))
+
+
+def rows(parts: TextParts) -> list[list[str]]:
+    return [part.content.split("\n\n") for part in (parts.train, parts.validation, parts.test)]
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    return written(tmp_path / "book.txt", "\n\n".join(PARAGRAPHS) + "\n")
+
+
+def test_a_text_is_divided_by_its_paragraphs(text: Path) -> None:
+    train, validation, test = rows(parts_of(text))
+    assert (len(train), len(validation), len(test)) == (30, 5, 5)
+    assert sorted(train + validation + test) == sorted(PARAGRAPHS)
+    assert train == [row for row in PARAGRAPHS if row in train]
+
+
+def test_held_out_parts_do_not_depend_on_the_order_and_do_on_the_seed(text: Path, tmp_path: Path) -> None:
+    shuffled = random.Random(1).sample(PARAGRAPHS, len(PARAGRAPHS))  # noqa: S311
+    other = written(tmp_path / "other.txt", "\n\n".join(shuffled))
+    assert [sorted(part) for part in rows(parts_of(text))] == [sorted(part) for part in rows(parts_of(other))]
+    assert parts_of(text).test != parts_of(text, split_seed=1).test
+
+
+def test_equal_rows_are_in_one_part(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.txt", "\n\n".join(PARAGRAPHS * 3))
+    parts = [set(part) for part in rows(parts_of(path))]
+    assert sum(map(len, parts)) == len(PARAGRAPHS)
+
+
+def three_files(folder: Path, train: str = "Train .\n") -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, content in (("train", train), ("valid", "Valid .\n"), ("test", "Test , \n\n one . \n")):
+        written(folder / f"wiki.{name}.raw", content)
+    return folder
+
+
+def test_a_folder_with_the_three_parts_keeps_them(tmp_path: Path) -> None:
+    parts = parts_of(three_files(tmp_path / "wiki"))
+    assert rows(parts) == [["Train ."], ["Valid ."], ["Test , ", " one . "]]
+    assert parts.counts["rows"] == 4
+
+
+def test_wikitext2_in_files_of_the_users_own_is_not_fetched_and_joined_as_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "fetch", lambda corpus, folder: pytest.fail("asked the hub"))
+    parts = read_text_parts(config_of(three_files(tmp_path / "wiki"), "wikitext2"))
+    # transformers' guide joins the rows of the data set with two line feeds; rows end in one, blank ones are empty.
+    assert parts.test.content == "\n\n".join(["Test , \n", "", " one . \n"])
+
+
+def test_wikitext2_without_files_asks_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr(hub, "fetch", lambda corpus, folder: asked.append(folder))
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    for path in (None, Path("empty")):
+        corpus_files(config_of(path, "wikitext2").corpus)
+    assert asked == [Path("data/wikitext2"), Path("empty")]
+
+
+def test_text_holds_no_pairs(text: Path) -> None:
+    with pytest.raises(DataError, match=r"corpus=text: running text \(corpus.task=text\) holds no pairs"):
+        list(read_pairs(config_of(text).corpus, Ledger()))
+
+
+def test_the_hash_of_a_corpus_is_over_all_its_files(tmp_path: Path) -> None:
+    before = corpus_sha256(config_of(three_files(tmp_path / "wiki")).corpus)
+    assert before == corpus_sha256(config_of(three_files(tmp_path / "wiki")).corpus)
+    assert before != corpus_sha256(config_of(three_files(tmp_path / "wiki", "Other .\n")).corpus)
+
+
+def test_parts_that_are_not_all_there_are_refused(tmp_path: Path) -> None:
+    folder = three_files(tmp_path / "wiki")
+    (folder / "wiki.train.raw").unlink()
+    with pytest.raises(DataError, match=r"all three parts are wanted.* found: wiki.test.raw \(test\), wiki.valid.raw"):
+        parts_of(folder)
+    written(folder / "notes.txt", "Notes .")
+    with pytest.raises(DataError, match=r"notes.txt \(no part\)"):
+        parts_of(folder)
+
+
+def test_several_files_without_parts_are_divided_together(tmp_path: Path) -> None:
+    for number in range(2):
+        written(tmp_path / f"{number}.txt", "\n\n".join(PARAGRAPHS[20 * number : 20 * number + 20]))
+    assert sorted(chain.from_iterable(rows(parts_of(tmp_path)))) == sorted(PARAGRAPHS)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("\n \n\n", "no rows in it"),
+        ("One paragraph.", r"5 \+ 5 rows, but the text has 1 different ones.*\nGive smaller data.test_size="),
+        ("\n\n".join(PARAGRAPHS[:10]), "the text has 10 different ones"),
+    ],
+)
+def test_too_little_text_is_refused(tmp_path: Path, content: str, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        parts_of(written(tmp_path / "a.txt", content))
+
+
+def test_an_empty_part_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the train part holds no text"):
+        parts_of(three_files(tmp_path / "wiki", " \n\n "))
+
+
+def test_many_broken_rows_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", '{"text": "好"}\n{"text": 1}\n')
+    with pytest.raises(DataError, match=r"1 of 2 rows cannot be used \(text_not_text 1\)"):
+        parts_of(path)
+
+
+def test_a_folder_without_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"the folder holds no \.txt, \.raw, \.tokens, \.jsonl"):
+        parts_of(tmp_path)

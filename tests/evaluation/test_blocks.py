@@ -1,0 +1,155 @@
+"""The perplexity of running text, against transformers' own guide to it, and resumed after a stop."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
+from medqa_finetune.data.blocks import BlockEncoder
+from medqa_finetune.data.encoded_set import Encoded
+from medqa_finetune.data.text import Text
+from medqa_finetune.errors import ConfigError, DataError
+from medqa_finetune.evaluation import blocks as room
+from medqa_finetune.evaluation.blocks import measure_blocks
+from medqa_finetune.evaluation.likelihood import reference_likelihoods
+from medqa_finetune.evaluation.perplexity import score_blocks, text_signature
+from medqa_finetune.evaluation.rows import score_rows
+from medqa_finetune.model.load import Device, LoadedModel, load_model
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import Record
+from tests.guide import perplexity_of_the_guide
+
+LENGTH = 16
+CONTENT = "\n\n".join([" = 感冒 = \n", "", " 感冒要多休息，多喝水。\n"] * 9)
+SIGNATURE = text_signature(LENGTH, "\n\n")
+
+
+@pytest.fixture(scope="module")
+def loaded(micro_model: Path) -> LoadedModel:
+    untuned = MethodConfig(name="none", trains="nothing")
+    return load_model(micro_model, untuned, Device("cpu", "CPU", "fp32"), 0, chat=False)
+
+
+@pytest.fixture(scope="module")
+def blocks(loaded: LoadedModel) -> list[Encoded]:
+    return list(BlockEncoder(loaded.tokenizer, LENGTH).encode(Text(CONTENT)))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    return RunDir(tmp_path)
+
+
+def settings(batch_tokens: int = 3 * LENGTH) -> EvaluateConfig:
+    return EvaluateConfig(batch_tokens=batch_tokens)
+
+
+def perplexity(run: RunDir) -> float:
+    return score_blocks(run.read_predictions(), SIGNATURE, run.predictions_path)[0].scores["perplexity"].value
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 3 * LENGTH, 10_000])
+def test_it_is_that_of_transformers_guide(
+    loaded: LoadedModel, blocks: list[Encoded], run: RunDir, micro_model: Path, batch_tokens: int
+) -> None:
+    measure_blocks(loaded.model, blocks, settings(batch_tokens), run)
+    assert perplexity(run) == pytest.approx(perplexity_of_the_guide(micro_model, CONTENT, LENGTH), rel=1e-6)
+
+
+def test_every_block_is_measured_once_and_costs_are_counted(
+    loaded: LoadedModel, blocks: list[Encoded], run: RunDir
+) -> None:
+    cost = measure_blocks(loaded.model, blocks, settings(), run)
+    rows = run.read_predictions()
+    assert [row["id"] for row in rows] == [f"block-{number}" for number in range(len(blocks))]
+    assert [row["tokens"] for row in rows] == [len(block.input_ids) - 1 for block in blocks]
+    tokens = sum(len(block.input_ids) - 1 for block in blocks)
+    assert cost["tokens_per_second"] * cost["seconds"] == pytest.approx(tokens)
+    assert cost["samples_per_second"] * cost["seconds"] == pytest.approx(len(blocks))
+
+
+def test_a_stopped_measurement_goes_on_and_ends_the_same(
+    loaded: LoadedModel, blocks: list[Encoded], run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = RunDir(tmp_path / "undisturbed")
+    undisturbed.path.mkdir()
+    measure_blocks(loaded.model, blocks, settings(), undisturbed)
+    measured: list[int] = []
+    likelihoods = reference_likelihoods
+
+    def stopping(model: Any, batch: list[Encoded], batch_tokens: int) -> Any:
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        measured.append(len(batch))
+        return likelihoods(model, batch, batch_tokens)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "reference_likelihoods", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            measure_blocks(loaded.model, blocks, settings(), run)
+    assert len(run.read_predictions()) == sum(measured) == 6
+    measure_blocks(loaded.model, blocks, settings(), run)
+    assert run.read_predictions() == undisturbed.read_predictions()
+
+
+def test_the_score_is_of_all_tokens_together(run: RunDir) -> None:
+    rows = [{"id": "block-0", "nll": 6.0, "tokens": 3}, {"id": "block-1", "nll": 1.0, "tokens": 1}]
+    record, items = score_blocks(rows, SIGNATURE, run.predictions_path)
+    assert record.n == 2
+    assert record.scores["perplexity"].value == pytest.approx(math.exp(7 / 4))
+    signature = r"perplexity|text:blocks|length:16|stride:16|joined:'\n\n'|mean:token"
+    assert record.scores["perplexity"].signature == signature
+    assert items == [{"id": "block-0", "perplexity": math.exp(2)}, {"id": "block-1", "perplexity": math.exp(1)}]
+    nothing = (record.empty_rate, record.truncated_rate, record.timed_out_rate, record.repetition_rate)
+    assert nothing == (None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    "row", [{}, {"nll": 1.0}, {"nll": 1.0, "tokens": 0}, {"nll": math.nan, "tokens": 1}, {"nll": -1.0, "tokens": 1},
+            {"nll": "1", "tokens": 1}, {"nll": 1.0, "tokens": True}],
+)  # fmt: skip
+def test_a_line_that_is_of_no_block_is_refused(row: dict[str, Any], run: RunDir) -> None:
+    good = {"id": "block-0", "nll": 6.0, "tokens": 3}
+    with pytest.raises(DataError, match=r"predictions\.jsonl:2: a block's nll"):
+        score_blocks([good, {"id": "block-1"} | row], SIGNATURE, run.predictions_path)
+
+
+def test_too_large_a_perplexity_is_no_number(run: RunDir) -> None:
+    with pytest.raises(DataError, match="at most 709"):
+        score_blocks([{"id": "block-0", "nll": 1e5, "tokens": 1}], SIGNATURE, run.predictions_path)
+
+
+def record_of(**config: Any) -> Record:
+    return Record(name="r", identity="", status="done", method="lora", data="all", model="m", seed=0, config=config)
+
+
+def test_lines_are_scored_as_what_the_run_learnt(run: RunDir) -> None:
+    text = record_of(corpus={"task": "text", "separator": "\n\n"}, train={"max_length": LENGTH})
+    rows = [{"id": "block-0", "nll": 6.0, "tokens": 3}]
+    found, _ = score_rows(rows, run, text, ["rouge", "bleu", "perplexity"])
+    assert {name: score.signature for name, score in found.scores.items()} == {"perplexity": SIGNATURE}
+    with pytest.raises(ConfigError, match=r"metrics=rouge: running text has one score alone; allowed: perplexity"):
+        score_rows(rows, run, text, ["rouge"])
+    answers: list[dict[str, Any]] = [{"id": "a", "question": "问", "reference": "答", "prediction": "答"}]
+    for config in ({}, {"corpus": {"task": "qa"}}):
+        found, _ = score_rows(answers, run, record_of(**config), ["rouge"])
+        assert found.scores["rougeL"].value == pytest.approx(100)
+
+
+def test_blocks_of_a_model_that_answers_nothing_need_no_chat_template(micro_model: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = shutil.copytree(micro_model, tmp_path / "plain")
+    (folder / "chat_template.jinja").unlink()
+    settings_path = folder / "tokenizer_config.json"
+    kept = json.loads(settings_path.read_text("utf-8"))
+    kept.pop("pad_token", None)
+    settings_path.write_text(json.dumps(kept), "utf-8")
+    loaded = load_model(folder, MethodConfig(name="lora"), Device("cpu", "CPU", "fp32"), 0, chat=False)
+    assert loaded.tokenizer.chat_template is None
+    assert loaded.tokenizer.pad_token_id is not None
+    assert torch.is_tensor(loaded.model.get_input_embeddings().weight)

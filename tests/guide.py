@@ -1,0 +1,31 @@
+"""The perplexity of a text as transformers' documentation computes it (docs/source/en/perplexity.md, release 5)."""
+
+from pathlib import Path
+
+import torch
+
+
+def perplexity_of_the_guide(folder: Path, content: str, length: int, adapter: Path | None = None) -> float:
+    """Load a saved model with plain transformers (and peft), and go through a text in windows of `length` tokens.
+
+    The guide's loop with a stride of `length`: the loss of each window is the model's own, a mean over the tokens that
+    it predicts; sums are weighted by their number. Doubles, where the guide has single precision.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).double()
+    if adapter is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(adapter)).double()  # type: ignore[assignment]
+    model.train(False)
+    ids = AutoTokenizer.from_pretrained(folder)(content, return_tensors="pt").input_ids
+    summed, tokens = torch.tensor(0.0, dtype=torch.float64), 0
+    for begin in range(0, ids.size(1), length):
+        window = ids[:, begin : begin + length]
+        predicted = window.size(1) - 1  # the model shifts the labels to the left by one
+        if predicted:
+            with torch.no_grad():
+                summed += model(window, labels=window.clone()).loss * predicted
+            tokens += predicted
+    return float(torch.exp(summed / tokens))

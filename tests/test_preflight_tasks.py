@@ -1,0 +1,47 @@
+"""What is found before a run of dialogues or of running text starts."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from medqa_finetune.config.schema import Config
+from medqa_finetune.errors import ConfigError
+from medqa_finetune.preflight import preflight_matrix, preflight_run
+from tests.config.builders import VALID, changed
+from tests.data.test_encode_dialogues import CHANGES_EARLIER, NO_SYSTEM
+
+
+def config_of(folder: Path, outputs: Path, **changes: str) -> Config:
+    return changed(VALID, outputs=str(outputs), run_name="r", model__path=str(folder), model__name="local", **changes)
+
+
+def with_template(folder: Path, target: Path, template: str | None) -> Path:
+    """Copy a model; its chat template is another one, or none."""
+    shutil.copytree(folder, target)
+    (target / "chat_template.jinja").unlink()
+    if template is not None:
+        (target / "chat_template.jinja").write_text(template, "utf-8")
+    return target
+
+
+@pytest.mark.parametrize(
+    ("template", "beside", "says"),
+    [(CHANGES_EARLIER, "history", "changes earlier turns"), (NO_SYSTEM, "system", "a question with a system prompt")],
+)  # fmt: skip
+def test_pairs_that_the_chat_template_cannot_take_are_refused_before_the_start(
+    micro_model: Path, tmp_path: Path, template: str, beside: str, says: str
+) -> None:
+    config = config_of(with_template(micro_model, tmp_path / "model", template), tmp_path / "outputs")
+    preflight_run(config, {"pairs": 9})
+    with pytest.raises(ConfigError, match=says):
+        preflight_run(config, {"pairs": 9, f"pairs_with_{beside}": 1})
+
+
+def test_running_text_needs_no_chat_template(micro_model: Path, tmp_path: Path) -> None:
+    folder = with_template(micro_model, tmp_path / "model", None)
+    text = {"corpus__task": "text", "corpus__source": "file", "corpus__path": "a.txt"}
+    preflight_run(config_of(folder, tmp_path / "outputs", **text))
+    preflight_matrix([config_of(folder, tmp_path / "outputs", **text)])
+    with pytest.raises(ConfigError, match="no chat template"):
+        preflight_matrix([config_of(folder, tmp_path / "outputs")])
