@@ -16,6 +16,8 @@ PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 SOURCES = ("embedded", "file", "hub")
 FORMATS = ("auto", "jsonl", "json", "csv", "parquet")
 HUBS = ("huggingface", "modelscope")
+# Names that transformers' `report_to` knows, and that have been tried here.
+TRACKERS = ("tensorboard", "wandb", "mlflow")
 SCHEDULERS = ("cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt")
 FOLDER_NAME = re.compile(r"[^\x00-\x1f/\\:*?\"<>|.][^\x00-\x1f/\\:*?\"<>|]*")
 FOLDER_NAME_BYTES = 200
@@ -32,6 +34,7 @@ def faults(config: "Config") -> list[str]:
     return [
         *_top_faults(config), *_method_faults(config.method), *data_faults(config.data), *corpus_faults(config.corpus),
         *_train_faults(config.train), *_evaluate_faults(config),
+        *(fault for name in config.tracker.report_to for fault in _one_of("tracker.report_to", name, TRACKERS)),
     ]  # fmt: skip
 
 
@@ -151,6 +154,14 @@ def _evaluate_faults(config: "Config") -> Iterator[str]:
         yield from _one_of("evaluate.metrics", name, metrics)
     if not evaluate.metrics:
         yield f"evaluate.metrics=[]: at least one is wanted; allowed: {', '.join(metrics)}."
+
+
+def manner_faults(temperature: float, top_p: float, max_new_tokens: int) -> Iterator[str]:
+    """Yield what is impossible in how answers are chosen."""
+    yield from _between("temperature", temperature, 0, 100, closed=True)
+    if not 0 < top_p <= 1:
+        yield f"top_p={top_p}: a number above 0 and at most 1 is wanted."
+    yield from _at_least("max_new_tokens", max_new_tokens, 1)
 
 
 def metric_names() -> list[str]:

@@ -26,7 +26,7 @@ from medqa_finetune.training.batches import Collator, PairDataset
 from medqa_finetune.training.checkpoints import Checkpoints
 from medqa_finetune.training.meters import Meter, costs
 from medqa_finetune.training.milestones import Milestones, Plan
-from medqa_finetune.training.trackers import trackers
+from medqa_finetune.training.trackers import Tracked, trackers
 from medqa_finetune.training.trainer import MeteredTrainer, Progress
 
 log = logging.getLogger(__name__)
@@ -79,18 +79,23 @@ def fit(
         train_dataset=PairDataset(sets.train),
         eval_dataset=PairDataset(sets.validation),
         data_collator=collator,
-        callbacks=trackers(config.tracker.report_to, run.tensorboard_path, resumed),
         meter=meter,
         run=run,
         checkpoints=checkpoints,
         progress=progress,
     )
     trainer.remove_callback(PrinterCallback)
-    plan = Plan(validation_steps(steps, config.train), config.train, keeping.stop)
-    trainer.add_callback(Milestones(plan, meter, trainer.publish))
     # A training that was stopped after its last step would take another one.
     if resumed != steps:
-        with attention_per_pair(loaded.model) if train.packing else nullcontext(), keeping.stop.deferred():
+        tracked = Tracked(run, config.run_name, Path(config.outputs), resumed)
+        plan = Plan(validation_steps(steps, train), train, keeping.stop)
+        with (
+            trackers(config.tracker.report_to, tracked) as told,
+            attention_per_pair(loaded.model) if train.packing else nullcontext(),
+            keeping.stop.deferred(),
+        ):
+            for callback in (*told, Milestones(plan, meter, trainer.publish)):
+                trainer.add_callback(callback)
             trainer.train(resume_from_checkpoint=None if resumed is None else str(checkpoints.path(resumed)))
     checkpoints.sweep()
     restore_trained(loaded.model, checkpoints.path(trainer.best_step), config.method)
