@@ -193,9 +193,9 @@ def _score(subject: Any, metrics: Sequence[str]) -> Evaluated:
     if (run := _run_of(subject)) is not None:
         record, _ = score_run(run, metrics)
         return Evaluated(record, tuple(answers_of(run, cast(Record, run.read()))))
-    if isinstance(subject, str | Path):
+    if isinstance(subject, str | Path) and not Path(subject).is_dir():
         answers = read_answers(Path(subject))
-    elif isinstance(subject, Iterable):
+    elif isinstance(subject, Iterable) and not isinstance(subject, str):
         rows = [{"id": str(number), **row} for number, row in enumerate(subject)]
         answers = collect(enumerate(rows, start=1), Path("answers"))
     else:
@@ -205,7 +205,7 @@ def _score(subject: Any, metrics: Sequence[str]) -> Evaluated:
 
 
 def chat(  # noqa: PLR0913 (options by name, as the command has them)
-    subject: Finetuned | Model,
+    subject: "Finetuned | Model",
     *,
     tokenizer: "PreTrainedTokenizerBase | None" = None,
     adapter: str | Path | None = None,
@@ -251,7 +251,7 @@ def chat(  # noqa: PLR0913 (options by name, as the command has them)
 
 
 def _speaker(
-    subject: Finetuned | Model,
+    subject: "Finetuned | Model",
     tokenizer: "PreTrainedTokenizerBase | None",
     adapter: str | Path | None,
     *,

@@ -26,8 +26,8 @@ FLOORS = (
 FLOOR_OF = {room: height for height, rooms in enumerate(reversed(FLOORS)) for room in rooms}
 # Rooms that start in a moment, since they load neither.
 HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
-LIGHT_ROOMS = ("train", "plan", "summarize", "chat", "experiment", "lifecycle", "preflight", "inputs", "matrix",
-               "report", "record", "config", "errors", "log", "stopping")  # fmt: skip
+LIGHT_ROOMS = ("train", "plan", "summarize", "chat", "experiment", "lifecycle", "preflight", "matrix", "report",
+               "record", "config", "errors", "log", "stopping")  # fmt: skip
 HYDRA_ROOMS = {"train.py", "plan.py", "config/compose.py"}
 LINES_PER_FILE = 300
 LINES_PER_FUNCTION = 40

@@ -87,20 +87,25 @@ def fit(
     trainer.remove_callback(PrinterCallback)
     # A training that was stopped after its last step would take another one.
     if resumed != steps:
-        tracked = Tracked(run, config.run_name, Path(config.outputs), resumed)
-        plan = Plan(validation_steps(steps, train), train, keeping.stop)
-        with (
-            trackers(config.tracker.report_to, tracked) as told,
-            attention_per_pair(loaded.model) if train.packing else nullcontext(),
-            keeping.stop.deferred(),
-        ):
-            for callback in (*told, Milestones(plan, meter, trainer.publish)):
-                trainer.add_callback(callback)
-            trainer.train(resume_from_checkpoint=None if resumed is None else str(checkpoints.path(resumed)))
+        _train(trainer, config, Plan(validation_steps(steps, train), train, keeping.stop), resumed)
     checkpoints.sweep()
     restore_trained(loaded.model, checkpoints.path(trainer.best_step), config.method)
     _write_adapter(loaded, run)
     return _train_record(trainer, loaded, sets.train.cut, config)
+
+
+def _train(trainer: MeteredTrainer, config: Config, plan: Plan, resumed: int | None) -> None:
+    """Train on, trackers told of it."""
+    tracked = Tracked(trainer.run, config.run_name, Path(config.outputs), resumed)
+    with (
+        trackers(config.tracker.report_to, tracked) as told,
+        attention_per_pair(trainer.model) if config.train.packing else nullcontext(),
+        plan.stop.deferred(),
+    ):
+        for callback in (*told, Milestones(plan, trainer.meter, trainer.publish)):
+            trainer.add_callback(callback)
+        begin = None if resumed is None else str(trainer.checkpoints.path(resumed))
+        trainer.train(resume_from_checkpoint=begin)
 
 
 def _newest(run: RunDir, checkpoints: Checkpoints) -> tuple[int | None, Progress]:
