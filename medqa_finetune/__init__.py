@@ -19,8 +19,8 @@ class _Package(ModuleType):
     """Keeps the functions `evaluate` and `chat` where a command's module has the same name.
 
     Importing `medqa_finetune.evaluate` makes Python set that module as an attribute of the package, and what
-    `from medqa_finetune import evaluate` gives would depend on what had been imported before. Modules are found by
-    `from medqa_finetune.evaluate import …` all the same, and by `python -m`.
+    `from medqa_finetune import evaluate` gives would depend on what had been imported before. The module is found by
+    `from medqa_finetune.evaluate import …` and `python -m` all the same, but not by `import … as`.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -143,7 +143,7 @@ def _interruptible() -> Iterator[None]:
 
 def evaluate(
     subject: "Finetuned | Model | Iterable[Mapping[str, Any]]",
-    pairs: Pairs | None = None,
+    pairs: "Pairs | None" = None,
     *,
     tokenizer: "PreTrainedTokenizerBase | None" = None,
     adapter: str | Path | None = None,

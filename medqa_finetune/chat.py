@@ -174,7 +174,7 @@ def find_sources(options: ChatOptions) -> list[Source]:
 
 def _run_folders(options: ChatOptions) -> list[Path]:
     if options.runs is not None:
-        fitting = sorted(Path(name) for name in glob.glob(options.runs))  # noqa: PTH207 (a pattern may be absolute)
+        fitting = sorted(Path(name) for name in glob.glob(str(Path(options.runs).expanduser())))  # noqa: PTH207 (a pattern may be absolute)
         runs = [path for path in fitting if (path / RECORD_NAME).is_file()]
         if not runs:
             raise ConfigError(f"runs={options.runs}: no folder of a run fits, of {len(fitting)} that do.")
@@ -185,7 +185,7 @@ def _run_folders(options: ChatOptions) -> list[Path]:
     names = options.run[1:-1].split(",") if is_list else [options.run]
     if not all(name.strip() for name in names):
         raise ConfigError(f"run={options.run}: the folder of a run is wanted, or several: run=[DIR,DIR].")
-    return [Path(name.strip()) for name in names]
+    return [Path(name.strip()).expanduser() for name in names]
 
 
 def _asking(options: ChatOptions) -> "Asking":

@@ -158,7 +158,7 @@ def open_source(source: Source, threads: int | None = None) -> Speaker:
     if source.adapter is not None:
         model = for_inference(attach_adapter(model, source.adapter), source.method)
     encoder = Encoder(tokenizer, source.max_length or room_of(model))
-    return Speaker(source.name, model, encoder, source.max_new_tokens or DEFAULT_NEW_TOKENS)
+    return Speaker(source.name, model, encoder, source.max_new_tokens or usual_length(model))
 
 
 def speaker_of(model: Model, tokenizer: Any) -> Speaker:
@@ -167,7 +167,12 @@ def speaker_of(model: Model, tokenizer: Any) -> Speaker:
     Raises:
         ModelError: its chat template cannot be used.
     """
-    return Speaker(str(model.config.model_type), model, Encoder(tokenizer, room_of(model)), DEFAULT_NEW_TOKENS)
+    return Speaker(str(model.config.model_type), model, Encoder(tokenizer, room_of(model)), usual_length(model))
+
+
+def usual_length(model: Model) -> int:
+    """Return how many tokens an answer may take where nobody has said: half the model's room at most."""
+    return min(DEFAULT_NEW_TOKENS, room_of(model) // 2)
 
 
 def room_of(model: Model) -> int:

@@ -124,6 +124,7 @@ def attach_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{folder}: not an adapter of peft ({str(error).splitlines()[0][:200]}).") from None
     adapter.inference_mode = True
+    adapter.base_model_name_or_path = base.name_or_path  # else peft warns of every base that was moved
     try:
         model = cast(PreTrainedModel, get_peft_model(base, adapter))
     except ValueError as error:

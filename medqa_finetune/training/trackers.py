@@ -88,9 +88,10 @@ def _wandb(tracked: Tracked) -> Iterator[TrainerCallback]:
 
 @contextmanager
 def _mlflow(tracked: Tracked) -> Iterator[TrainerCallback]:
-    # Neither is a thing that anybody asked for: a network call, and a warning for every long setting.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_FLATTEN_PARAMS", "true")
+    # Nobody asked for a network call, a warning for every long setting, or a line for every table that it makes.
+    usual = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_FLATTEN_PARAMS": "true", "MLFLOW_LOGGING_LEVEL": "WARNING"}
+    for name, value in usual.items():
+        os.environ.setdefault(name, value)
     import mlflow
 
     with FileLock(tracked.outputs / ".mlflow.lock"):  # cells that start together would all make the store

@@ -55,7 +55,7 @@ def test_greedy_answers_are_the_predictions_of_the_evaluation(
     speaker = open_source(source_of_run(run.path))
     said = {question: answer(speaker, speaker.prompt("", [], question, 12)) for question in QUESTIONS}
     assert said == predicted
-    assert all(said.values())
+    assert all(said.values()) or method.get("trains") == "nothing"  # a random base ends every answer at once
 
 
 def test_a_question_that_the_evaluation_cuts_is_cut_and_said_so(speaker: Speaker) -> None:

@@ -1,7 +1,6 @@
 """Weights & Biases and MLflow for real, offline, by the real command line; skipped where an extra is not installed."""
 
 import json
-import os
 import re
 import signal
 import socket
@@ -123,18 +122,17 @@ LONG = ("data.scale=0.02", "data.validation_size=200", "data.test_size=200", "tr
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tracker", [pytest.param(name, marks=needs(name)) for name in ("wandb", "mlflow")])
-def test_a_training_that_goes_on_continues_the_same_run(tracker: str, micro_model: Path, tmp_path: Path) -> None:
+def test_a_training_that_goes_on_continues_the_same_run(
+    tracker: str, micro_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
     arguments = [word for word in WITHOUT_TRACKER if word.partition("=")[0] not in {w.partition("=")[0] for w in LONG}]
     arguments += [*LONG, f"model.path={micro_model}", "method=lora", "data=20k", f"tracker={tracker}"]
-    os.environ["WANDB_MODE"] = "offline"
-    try:
-        process = start(*arguments, "train.logging_steps=1", cwd=tmp_path)
-        metrics = wait_for_step(tmp_path, 8)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(120) == 143
-    finally:
-        del os.environ["WANDB_MODE"]
-    done = python("-m", "medqa_finetune.train", *arguments, "train.logging_steps=1", cwd=tmp_path, WANDB_MODE="offline")
+    process = start(*arguments, "train.logging_steps=1", cwd=tmp_path)
+    metrics = wait_for_step(tmp_path, 8)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(120) == 143
+    done = python("-m", "medqa_finetune.train", *arguments, "train.logging_steps=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "stopped (" not in done.stderr
     run = RunDir(metrics.parent)
