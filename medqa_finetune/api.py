@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from medqa_finetune.chatting.sources import Source, source_of_model, source_of_run
-from medqa_finetune.config.checks import manner_faults
+from medqa_finetune.config.checks import evaluate_faults, manner_faults
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
 from medqa_finetune.data.pairs import Pair
 from medqa_finetune.data.prepare import CACHE_NAME
@@ -169,8 +169,7 @@ def evaluate(
     """
     if pairs is None:
         return _score(subject, metrics)
-    from medqa_finetune.evaluation.answers import read_answers
-    from medqa_finetune.experiment import examine
+    from medqa_finetune.evaluation.examine import examine
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -180,9 +179,10 @@ def evaluate(
             asking = EvaluateConfig(**{"max_new_tokens": speaker.max_new_tokens, "metrics": list(metrics), **settings})
         except TypeError as error:
             raise ConfigError(f"evaluate(): {error}.") from None
-        record = examine(speaker.model, speaker.encoder, questions, asking, RunDir(folder))
-        found = {answer.id: answer for answer in read_answers(folder / "predictions.jsonl")}
-    return Evaluated(record, tuple(found[pair.id] for pair in questions))
+        if faults := list(evaluate_faults(asking)):
+            raise ConfigError("\n".join(faults))
+        record, answers = examine(speaker.model, speaker.encoder, questions, asking, RunDir(folder))
+    return Evaluated(record, tuple(answers))
 
 
 def _score(subject: Any, metrics: Sequence[str]) -> Evaluated:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medqa_finetune.config.identity import Fingerprints
-from medqa_finetune.config.schema import Config, EvaluateConfig
+from medqa_finetune.config.schema import Config
 from medqa_finetune.data.pairs import Pair
 from medqa_finetune.data.prepare import CACHE_NAME, Splits, prepare_splits
 from medqa_finetune.data.sources import corpus_sha256
@@ -23,7 +23,6 @@ from medqa_finetune.stopping import StopRequest
 
 if TYPE_CHECKING:
     from medqa_finetune.data.encode import Encoder
-    from medqa_finetune.evaluation.decode import Model
     from medqa_finetune.model.load import LoadedModel
 
 log = logging.getLogger(__name__)
@@ -98,30 +97,18 @@ def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits,
 def _examine(
     loaded: "LoadedModel", encoder: "Encoder", questions: Sequence[Pair], config: Config, run: RunDir
 ) -> EvaluationRecord:
-    """Let the trained model answer, score what it said, and keep the scores."""
-    from medqa_finetune.model.methods import for_inference
-
-    evaluation = examine(for_inference(loaded.model, config.method), encoder, questions, config.evaluate, run)
-    run.write_results(evaluation)
-    return evaluation
-
-
-def examine(
-    model: "Model", encoder: "Encoder", questions: Sequence[Pair], settings: EvaluateConfig, run: RunDir
-) -> EvaluationRecord:
-    """Let a model answer the questions of pairs into `run.predictions_path`, and score what it said.
-
-    Raises:
-        RunError: there are not as many answers as questions.
-    """
+    """Let the model answer, and score what it said."""
     from medqa_finetune.evaluation.answers import read_answers
     from medqa_finetune.evaluation.generate import generate_answers
     from medqa_finetune.evaluation.score import score_answers
+    from medqa_finetune.model.methods import for_inference
 
-    generated = generate_answers(model, encoder, questions, settings, run)
+    model = for_inference(loaded.model, config.method)
+    generated = generate_answers(model, encoder, questions, config.evaluate, run)
     answers = read_answers(run.predictions_path)
     if sorted(answer.id for answer in answers) != sorted(pair.id for pair in questions):
         raise RunError(f"{run.predictions_path}: {len(answers)} answers for {len(questions)} questions.")
-    scored, _ = score_answers(answers, settings.metrics)
+    scored, _ = score_answers(answers, config.evaluate.metrics)
     evaluation: EvaluationRecord = dataclasses.replace(scored, **generated.speed())
+    run.write_results(evaluation)
     return evaluation

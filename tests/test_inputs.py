@@ -73,6 +73,11 @@ def test_pairs_are_cleaned_as_a_corpus_is(tmp_path: Path) -> None:
     assert pair == Pair("0", "头痛 怎么办\n？", "就医。")
 
 
+def test_an_id_that_stands_twice_is_refused_where_answers_need_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the id x is there more than once"):
+        read_given([{"id": "x", "question": text, "answer": "休息。"} for text in ("头痛？", "咳嗽？")], tmp_path)
+
+
 @pytest.mark.parametrize(("n", "size"), [(3, 1), (19, 1), (20, 2), (240, 24), (12_000, 1000)])
 def test_a_tenth_is_held_out_and_a_thousand_at_most(n: int, size: int, tmp_path: Path) -> None:
     _, values = choose_corpus([(f"第{number}个问题？", "休息。") for number in range(n)], tmp_path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, TrainConfig
+    from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, EvaluateConfig, MethodConfig, TrainConfig
 
 TRAINS = ("adapter", "all", "nothing")
 QUANTIZATIONS = ("none", "nf4", "fp4", "int8")
@@ -33,7 +33,7 @@ def faults(config: "Config") -> list[str]:
     """Return every fault of the configuration, one line each; empty when there is none."""
     return [
         *_top_faults(config), *_method_faults(config.method), *data_faults(config.data), *corpus_faults(config.corpus),
-        *_train_faults(config.train), *_evaluate_faults(config),
+        *_train_faults(config.train), *evaluate_faults(config.evaluate),
         *(fault for name in config.tracker.report_to for fault in _one_of("tracker.report_to", name, TRACKERS)),
     ]  # fmt: skip
 
@@ -142,8 +142,8 @@ def _train_faults(train: "TrainConfig") -> Iterator[str]:
     yield from _one_of("train.scheduler", train.scheduler, SCHEDULERS)
 
 
-def _evaluate_faults(config: "Config") -> Iterator[str]:
-    evaluate = config.evaluate
+def evaluate_faults(evaluate: "EvaluateConfig") -> Iterator[str]:
+    """Yield what is impossible in how answers are generated and scored."""
     for key in ("batch_size", "batch_tokens", "max_new_tokens"):
         yield from _at_least(f"evaluate.{key}", getattr(evaluate, key), 1)
     if evaluate.max_samples is not None:
