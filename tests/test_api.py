@@ -49,7 +49,7 @@ IMPORTS = (
 )
 
 
-@pytest.mark.parametrize("order", itertools.permutations(IMPORTS, 2), ids="; ".join)
+@pytest.mark.parametrize("order", list(itertools.permutations(IMPORTS, 2)), ids="; ".join)
 def test_the_functions_are_what_is_imported_whatever_was_imported_before(order: tuple[str, str]) -> None:
     assert_functions("\n".join(order))
 
@@ -282,7 +282,7 @@ def test_a_run_has_its_own_adapter(micro_model: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_is_one_of_pythons_own_and_the_call_goes_on_later(micro_model: Path, tmp_path: Path) -> None:
-    brief = BRIEF | {"train": {**BRIEF["train"], "max_steps": 200, "logging_steps": 1}}
+    brief = BRIEF | {"train": {**BRIEF["train"], "max_steps": 200, "epochs": 100.0, "logging_steps": 1}}
 
     def press() -> None:
         deadline = time.monotonic() + 120

@@ -38,7 +38,7 @@ class Terminal:
         )  # fmt: skip
         os.close(slave)
         self.encoding = variables.get("PYTHONIOENCODING", "utf-8")
-        self._fresh = b""
+        self._raw, self._read = b"", 0
 
     def type(self, *keys: bytes | str) -> None:
         """Press keys."""
@@ -47,17 +47,22 @@ class Terminal:
 
     def read_until(self, text: str, seconds: float = 120) -> str:
         """Return what is shown from the last reading on, up to and with `text`."""
-        wanted, deadline = text.encode(self.encoding), time.monotonic() + seconds
-        while wanted not in self._fresh:
+        deadline = time.monotonic() + seconds
+        while text not in self._unread():
             ready, _, _ = select.select([self._master], [], [], max(0, deadline - time.monotonic()))
-            assert ready, f"waited for {text!r}, saw {self._fresh.decode(self.encoding, 'replace')!r}"
+            assert ready, f"waited for {text!r}, saw {self._unread()!r}"
             try:
-                self._fresh += os.read(self._master, 65536)
+                self._raw += os.read(self._master, 65536)
             except OSError:  # the program has ended
-                raise AssertionError(f"ended before {text!r}: {self._fresh.decode(self.encoding, 'replace')}") from None
-        end = self._fresh.index(wanted) + len(wanted)
-        shown, self._fresh = self._fresh[:end], self._fresh[end:]
-        return ESCAPES.sub("", shown.decode(self.encoding)).replace("\r\n", "\n")
+                raise AssertionError(f"ended before {text!r}: {self._unread()!r}") from None
+        shown, _, _ = self._unread().partition(text)
+        self._read += len(shown + text)
+        return shown + text
+
+    def _unread(self) -> str:
+        """Return what is shown and was not read yet, without what moves the cursor."""
+        text = self._raw.decode(self.encoding, "replace")
+        return ESCAPES.sub("", text).replace("\r", "")[self._read :]
 
     def ask(self, question: str) -> str:
         """Type a question and return what is shown in answer to it, the next prompt left out."""
