@@ -73,9 +73,9 @@ def test_pairs_are_cleaned_as_a_corpus_is(tmp_path: Path) -> None:
     assert pair == Pair("0", "头痛 怎么办\n？", "就医。")
 
 
-def test_an_id_that_stands_twice_is_refused_where_answers_need_it(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the id x is there more than once"):
-        read_given([{"id": "x", "question": text, "answer": "休息。"} for text in ("头痛？", "咳嗽？")], tmp_path)
+def test_an_id_that_stands_twice_names_one_pair(tmp_path: Path) -> None:
+    found = read_given([{"id": "x", "question": text, "answer": "休息。"} for text in ("头痛？", "咳嗽？")], tmp_path)
+    assert [pair.id for pair in found] == ["x", "pairs.jsonl:2"]
 
 
 @pytest.mark.parametrize(("n", "size"), [(3, 1), (19, 1), (20, 2), (240, 24), (12_000, 1000)])

@@ -90,7 +90,8 @@ class Answering:
 
 
 def _message(role: str, content: str) -> dict[str, str]:
-    return {"role": role, "content": content}
+    # Gradio takes a text for HTML, of which it drops what could run: a `<b>` would be obeyed, a `<script>` be missing.
+    return {"role": role, "content": html.escape(content, quote=False)}
 
 
 def page(speakers: Sequence[Speaker], asking: Asking) -> Any:

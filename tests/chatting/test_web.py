@@ -1,5 +1,6 @@
 """The page: what it sends and shows, over HTTP as a browser does; a browser itself where there is one."""
 
+import html
 import json
 import os
 import re
@@ -133,8 +134,8 @@ def test_both_models_answer_over_http(page: str) -> None:
     started = json.loads(fetch(f"{page}/gradio_api/call/ask", {"data": ["头痛", "", 0, 1, 64]}))
     events = fetch(f"{page}/gradio_api/call/ask/{started['event_id']}")
     last = json.loads(events.rpartition("event: complete\ndata: ")[2].splitlines()[0])
-    texts = [message["content"] for chat in last[2:] for message in chat]
-    assert texts == ["头痛", HOSTILE, "头痛", "四五六"]
+    texts = [message["content"][0]["text"] for chat in last[2:] for message in chat]
+    assert texts == ["头痛", html.escape(HOSTILE, quote=False), "头痛", "四五六"]
     assert events.count("event: generating") > 10
 
 
