@@ -112,7 +112,7 @@ def test_mlflow_offline(micro_model: Path, tmp_path: Path) -> None:
     assert calls == []
     (told,) = mlflow_runs(tmp_path / "outputs", tmp_path)
     assert (told["name"], told["status"], told["rank"]) == (run.path.name, "FINISHED", "qwen2")
-    assert told["loss"] == [(row["step"], pytest.approx(row["loss"])) for row in run.read_metrics() if "loss" in row]
+    assert told["loss"] == [[row["step"], pytest.approx(row["loss"])] for row in run.read_metrics() if "loss" in row]
     assert [path.name for path in tmp_path.iterdir() if path.name not in ("outputs", "home", "no-cache")] == []
 
 
