@@ -8,11 +8,11 @@ from typing import Any, NoReturn
 
 from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, wants_help
 from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError
+from medqa_finetune.evaluation.again import score_run
 from medqa_finetune.evaluation.answers import read_answers
 from medqa_finetune.record.files import write_text
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.record.schema import EvaluationRecord, Record
-from medqa_finetune.record.stamps import damages
+from medqa_finetune.record.schema import EvaluationRecord
 
 USAGE = """\
 Score answers again, without a model.
@@ -81,7 +81,9 @@ def evaluate(arguments: list[str]) -> int:
         print(USAGE, end="")
         return EXIT_DONE
     options = parse_options(EvaluateOptions, arguments)
-    record, rows = _of_run(options) if options.run is not None else _of_file(options)
+    record, rows = (
+        score_run(RunDir(Path(options.run)), options.metrics) if options.run is not None else _of_file(options)
+    )
     content: dict[str, Any] = {
         "n": record.n,
         "scores": {name: dataclasses.asdict(score) for name, score in record.scores.items()},
@@ -129,68 +131,6 @@ def _of_file(options: EvaluateOptions) -> tuple[EvaluationRecord, list[dict[str,
         if record.scores.keys().isdisjoint(find_metric(name).names):
             raise DataError(f"{options.predictions}: no answer carries what metrics=[{name}] needs.")
     return record, rows
-
-
-def _of_run(options: EvaluateOptions) -> tuple[EvaluationRecord, list[dict[str, Any]]]:
-    from medqa_finetune.evaluation.rows import score_rows
-
-    run = RunDir(Path(str(options.run)))
-    record = run.read()
-    if record is None:
-        raise DataError(f"run={options.run}: no {run.record_path.name} in there; the folder of a run is wanted.")
-    with run.lock():
-        fresh, rows = score_rows(_rows_of(run, record), run, record, options.metrics)
-        before = record.evaluation
-        if before is not None:
-            fresh = dataclasses.replace(
-                before,
-                scores=fresh.scores,
-                empty_rate=fresh.empty_rate,
-                truncated_rate=fresh.truncated_rate,
-                timed_out_rate=fresh.timed_out_rate,
-                repetition_rate=fresh.repetition_rate,
-            )
-        if not _holds(run.results_path, fresh):
-            run.write_results(fresh)
-        if before != fresh:
-            run.update(evaluation=fresh, files=run.stamps() if record.status == "done" else record.files)
-    return fresh, rows
-
-
-def _rows_of(run: RunDir, record: Record) -> list[dict[str, Any]]:
-    name = run.predictions_path.name
-    changed = damages(run.path, {name: record.files[name]} if name in record.files else {})
-    if changed:
-        raise DataError(f"{run.path}: {changed[0]} since the run was done; score such a file with predictions=FILE.")
-    rows = run.read_predictions()
-    wanted = _wanted(record)
-    if not rows or (wanted is not None and len(rows) != wanted):
-        raise DataError(
-            f"{run.predictions_path}: {len(rows)} predictions, and the run has {wanted or 'one or more'} test "
-            "questions; the same command that trained it goes on with the missing ones."
-        )
-    return rows
-
-
-def _wanted(record: Record) -> int | None:
-    """Return how many questions the run is examined on; None when the record does not say."""
-    if record.evaluation is not None:
-        return record.evaluation.n
-    most = _evaluate_setting(record, "max_samples")
-    n = record.data_manifest.test.n if record.data_manifest is not None else None
-    return min(n, most) if n is not None and most is not None else n or most
-
-
-def _evaluate_setting(record: Record, key: str) -> Any:
-    group = record.config.get("evaluate")
-    return group.get(key) if isinstance(group, dict) else None
-
-
-def _holds(path: Path, results: EvaluationRecord) -> bool:
-    try:
-        return bool(json.loads(path.read_bytes()) == dataclasses.asdict(results))
-    except (OSError, ValueError, RecursionError):
-        return False
 
 
 def _same(one: str, other: str) -> bool:

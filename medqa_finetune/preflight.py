@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,7 +81,11 @@ def _preflight(
     sizes = {model: read_size(folder) for model, folder in folders.items()}
     machine, faults = examiner(distinct_needs(configs, counts, folders))
     cuda = machine is not None and machine.type == "cuda"
-    faults = [*faults, *disk_faults([(config, sizes[config.model]) for config in configs], cuda=cuda)]
+    faults = [
+        *faults,
+        *tracker_faults(configs),
+        *disk_faults([(config, sizes[config.model]) for config in configs], cuda=cuda),
+    ]
     if machine is not None:
         faults += precision_faults(configs, machine)
     if faults:
@@ -182,6 +187,13 @@ def precision_faults(configs: Iterable[Config], machine: Machine) -> Iterator[st
                 f"{machine.precision}, and its figures would be a mixture. Go on where it was begun, or give "
                 "overwrite=true, which moves it aside and starts anew."
             )
+
+
+def tracker_faults(configs: Iterable[Config]) -> Iterator[str]:
+    """Yield a fault for every tracker that is not installed."""
+    for name in dict.fromkeys(name for config in configs for name in config.tracker.report_to):
+        if find_spec(name) is None:
+            yield f"tracker.report_to=[{name}]: {name} is not installed; pip install 'medqa_finetune[{name}]'."
 
 
 def disk_faults(runs: Iterable[tuple[Config, ModelSize | None]], *, cuda: bool) -> Iterator[str]:

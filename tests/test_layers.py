@@ -11,14 +11,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "medqa_finetune"
-# Top to bottom. A file imports only from floors below its own, or from its own folder. What is started by a user is a
-# door; `lifecycle` lies below both that tell it of a run, `matrix` and `experiment`; so does `tasks`, the stages that
-# answering questions and modelling text have in different forms; `log` knows nothing of the house.
+# Top to bottom. A file imports only from floors below its own, or from its own folder. What a user starts, from a
+# terminal or (`api`) from Python, is a door; `tasks` are the stages that answering questions and modelling text have in
+# different forms; `lifecycle` lies below all that tell it of a run, `matrix` and `experiment`; `inputs` turns what a
+# Python program holds into files and choices; `log` knows nothing of the house.
 FLOORS = (
-    ("train", "evaluate", "summarize", "plan", "chat", "export"),
-    ("experiment", "matrix"),
+    ("train", "evaluate", "summarize", "plan", "chat", "export", "api"),
+    ("experiment", "matrix", "chatting"),
     ("tasks",),
-    ("lifecycle", "preflight"),
+    ("lifecycle", "preflight", "inputs"),
     ("training", "evaluation"),
     ("report", "model", "data"),
     ("record", "config"),
@@ -27,8 +28,8 @@ FLOORS = (
 FLOOR_OF = {room: height for height, rooms in enumerate(reversed(FLOORS)) for room in rooms}
 # Rooms that start in a moment, since they load neither.
 HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
-LIGHT_ROOMS = ("train", "plan", "summarize", "experiment", "tasks", "lifecycle", "preflight", "matrix", "report",
-               "record", "config", "errors", "log", "stopping")  # fmt: skip
+LIGHT_ROOMS = ("train", "plan", "summarize", "chat", "experiment", "tasks", "lifecycle", "preflight", "matrix",
+               "report", "record", "config", "errors", "log", "stopping")  # fmt: skip
 HYDRA_ROOMS = {"train.py", "plan.py", "config/compose.py"}
 LINES_PER_FILE = 300
 LINES_PER_FUNCTION = 40
@@ -159,7 +160,8 @@ def test_nothing_builds_objects_that_a_configuration_names(source: Source) -> No
 
 
 @pytest.mark.parametrize(
-    "door", ["train", "plan", "evaluate", "summarize", "experiment", "preflight", "matrix.launcher"]
+    "door",
+    ["train", "plan", "evaluate", "summarize", "chat", "api", "experiment", "preflight", "matrix.launcher"],
 )
 def test_a_door_opens_without_what_is_slow_to_load(door: str) -> None:
     code = f"import sys, {PACKAGE}.{door}; print([m for m in {[*HEAVY, 'pandas']} if m in sys.modules])"

@@ -2,9 +2,11 @@
 
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 
+from tests.commands import python
 from tests.conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -65,3 +67,14 @@ def _product(words: list[str]) -> list[list[str]]:
         choices = [value] if value.startswith("[") else value.split(",")
         lists = [[*known, f"{key}={choice}"] for known in lists for choice in choices]
     return lists
+
+
+@pytest.mark.slow
+def test_the_python_example_runs(tmp_path: Path) -> None:
+    (code,) = re.findall(r"<!-- python -->\n```python\n(.*?)```", README, flags=re.DOTALL)
+    done = python("-W", "error::SyntaxWarning", "-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, *answers = done.stdout.splitlines()
+    assert first.startswith("outputs/lora_all__")
+    assert "trainable=" in first
+    assert len([answer for answer in answers if answer.strip()]) >= 3

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, TrainConfig
+    from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, EvaluateConfig, MethodConfig, TrainConfig
 
 TRAINS = ("adapter", "all", "nothing")
 QUANTIZATIONS = ("none", "nf4", "fp4", "int8")
@@ -22,6 +22,8 @@ TASKS = ("qa", "text")
 FORMATS = ("auto", "jsonl", "json", "csv", "parquet")
 TEXT_FORMATS = (*FORMATS, "text")
 HUBS = ("huggingface", "modelscope")
+# Names that transformers' `report_to` knows, and that have been tried here.
+TRACKERS = ("tensorboard", "wandb", "mlflow")
 SCHEDULERS = ("cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt")
 FOLDER_NAME = re.compile(r"[^\x00-\x1f/\\:*?\"<>|.][^\x00-\x1f/\\:*?\"<>|]*")
 FOLDER_NAME_BYTES = 200
@@ -37,7 +39,8 @@ def faults(config: "Config") -> list[str]:
     """Return every fault of the configuration, one line each; empty when there is none."""
     return [
         *_top_faults(config), *_method_faults(config.method), *data_faults(config.data), *corpus_faults(config.corpus),
-        *_train_faults(config.train), *_evaluate_faults(config), *_text_faults(config),
+        *_train_faults(config.train), *evaluate_faults(config.evaluate), *_text_faults(config),
+        *(fault for name in config.tracker.report_to for fault in _one_of("tracker.report_to", name, TRACKERS)),
     ]  # fmt: skip
 
 
@@ -181,8 +184,8 @@ def _text_faults(config: "Config") -> Iterator[str]:
         yield "train.max_length=1: of running text, blocks of at least 2 tokens are wanted."
 
 
-def _evaluate_faults(config: "Config") -> Iterator[str]:
-    evaluate = config.evaluate
+def evaluate_faults(evaluate: "EvaluateConfig") -> Iterator[str]:
+    """Yield what is impossible in how answers are generated and scored."""
     for key in ("batch_size", "batch_tokens", "max_new_tokens"):
         yield from _at_least(f"evaluate.{key}", getattr(evaluate, key), 1)
     if evaluate.max_samples is not None:
@@ -193,6 +196,14 @@ def _evaluate_faults(config: "Config") -> Iterator[str]:
         yield from _one_of("evaluate.metrics", name, metrics)
     if not evaluate.metrics:
         yield f"evaluate.metrics=[]: at least one is wanted; allowed: {', '.join(metrics)}."
+
+
+def manner_faults(temperature: float, top_p: float, max_new_tokens: int) -> Iterator[str]:
+    """Yield what is impossible in how answers are chosen."""
+    yield from _between("temperature", temperature, 0, 100, closed=True)
+    if not 0 < top_p <= 1:
+        yield f"top_p={top_p}: a number above 0 and at most 1 is wanted."
+    yield from _at_least("max_new_tokens", max_new_tokens, 1)
 
 
 def metric_names() -> list[str]:

@@ -149,7 +149,7 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class TrackerConfig:
-    """Who else is told of the training curves: names that transformers' `report_to` knows."""
+    """Who else is told of the training curves: `tensorboard`, `wandb`, `mlflow`, several or none of them."""
 
     name: str = "tensorboard"
     report_to: list[str] = field(default_factory=lambda: ["tensorboard"])

@@ -8,7 +8,7 @@ leave.
 import inspect
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +61,7 @@ def decode_greedily(model: Model, prompts: Sequence[list[int]], ending: Ending) 
     places = torch.arange(len(prompts), device=model.device)
     latest = batch.ids
     for step in range(ending.max_new_tokens):
-        latest = batch.next_tokens(latest)
+        latest = most_likely(batch.next_logits(latest))
         found[places, step] = latest
         ended |= latest == ending.end_id
         over = int(ended.sum())
@@ -75,6 +75,41 @@ def decode_greedily(model: Model, prompts: Sequence[list[int]], ending: Ending) 
         latest = latest.unsqueeze(1)
     rows: list[list[int]] = found.tolist()
     return [row[: row.index(ending.end_id) + 1] if ending.end_id in row else row for row in rows]
+
+
+def most_likely(logits: torch.Tensor) -> torch.Tensor:
+    """Return the most likely token of each row; `logits` is of shape (rows, vocabulary)."""
+    return logits.argmax(-1)
+
+
+@torch.inference_mode()
+def stream_tokens(
+    model: Model,
+    prompt: Sequence[int],
+    ending: Ending,
+    choose: Callable[[torch.Tensor], torch.Tensor] = most_likely,
+) -> Iterator[int]:
+    """Yield the next tokens of one prompt as they come, up to and with the end token.
+
+    Chosen as the most likely ones, they are those of `decode_greedily`.
+
+    Args:
+        model: In evaluation mode.
+        prompt: Token ids.
+        ending: When the answer ends.
+        choose: Takes logits of shape (1, vocabulary), returns the chosen token, of shape (1,).
+
+    Raises:
+        ModelError: the architecture keeps no cache of keys and values.
+    """
+    batch = _Batch(model, [list(prompt)], ending)
+    latest = batch.ids
+    for _ in range(ending.max_new_tokens):
+        chosen = choose(batch.next_logits(latest))
+        yield int(chosen)
+        if int(chosen) == ending.end_id or time.monotonic() >= ending.deadline:
+            return
+        latest = chosen.unsqueeze(1)
 
 
 class _Batch:
@@ -98,14 +133,14 @@ class _Batch:
         self._filled = 0
         self._takes_positions = "position_ids" in _forward_options(model)
 
-    def next_tokens(self, ids: torch.Tensor) -> torch.Tensor:
-        """Let the model read on, and return the token it expects next.
+    def next_logits(self, ids: torch.Tensor) -> torch.Tensor:
+        """Let the model read on, and return how it rates each token as the next one.
 
         Args:
             ids: Of shape (rows, tokens): what has been added to each row.
 
         Returns:
-            Of shape (rows,).
+            Of shape (rows, vocabulary).
         """
         begin, self._filled = self._filled, self._filled + ids.shape[1]
         options: dict[str, Any] = {}
@@ -116,8 +151,8 @@ class _Batch:
             columns = torch.arange(begin, self._filled, device=ids.device)
             options["position_ids"] = (columns - (self.ids.shape[1] - self._lengths)).clamp(min=0)
         output = self._model(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1, **options)
-        chosen: torch.Tensor = output.logits[:, -1].argmax(-1)
-        return chosen
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
 
     def keep(self, rows: torch.Tensor) -> None:
         """Keep these rows alone, given by number."""

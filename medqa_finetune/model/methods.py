@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import LoraConfig, PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.optimizers import create_loraplus_optimizer
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -162,6 +162,27 @@ def restore_trained(model: PreTrainedModel, folder: Path, method: MethodConfig) 
         set_peft_model_state_dict(model, weights)
     else:
         model.load_state_dict(weights, strict=False)  # without the tied ones, which share theirs
+
+
+def attach_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """Return a base model with an adapter that peft saved in a folder, for answering.
+
+    Raises:
+        ModelError: the adapter is damaged, or of another model: its layers or shapes do not fit.
+    """
+    try:
+        adapter = PeftConfig.from_pretrained(str(folder))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"{folder}: not an adapter of peft ({str(error).splitlines()[0][:200]}).") from None
+    adapter.inference_mode = True
+    adapter.base_model_name_or_path = base.name_or_path  # else peft warns of every base that was moved
+    try:
+        model = cast(PreTrainedModel, get_peft_model(base, adapter))
+    except ValueError as error:
+        reason = str(error).splitlines()[0][:200]
+        raise ModelError(f"{folder}: trained for another base model ({reason}).") from None
+    restore_trained(model, folder, MethodConfig(name="adapter"))
+    return model
 
 
 def for_inference(model: PreTrainedModel, method: MethodConfig) -> PreTrainedModel:

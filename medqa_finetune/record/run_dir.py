@@ -208,13 +208,15 @@ class RunDir:
     def stamps(self, part: str = "") -> dict[str, FileStamp]:
         """Return size and sha256 of every file that a finished run is made of, by path relative to the folder.
 
-        Left out are the record itself, the log, event files and checkpoints, which the results do not need.
+        Left out are the record itself, the log, what trackers keep, and checkpoints, which the results do not need.
 
         Args:
             part: Folder of the run to look at; all of them if empty.
         """
         prefix = f"{part}/" if part else ""
-        found = stamps_below(self.path / part, leave_out=(RECORD_NAME, "log.txt", "tensorboard", "checkpoints"))
+        found = stamps_below(
+            self.path / part, leave_out=(RECORD_NAME, "log.txt", "tensorboard", "wandb", "checkpoints")
+        )
         return {prefix + name: stamp for name, stamp in found.items()}
 
     def move_aside(self) -> Path:

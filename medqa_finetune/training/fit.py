@@ -26,7 +26,7 @@ from medqa_finetune.training.batches import Collator, PairDataset
 from medqa_finetune.training.checkpoints import Checkpoints
 from medqa_finetune.training.meters import Meter, costs
 from medqa_finetune.training.milestones import Milestones, Plan
-from medqa_finetune.training.trackers import trackers
+from medqa_finetune.training.trackers import Tracked, trackers
 from medqa_finetune.training.trainer import MeteredTrainer, Progress
 
 log = logging.getLogger(__name__)
@@ -81,23 +81,33 @@ def fit(
         train_dataset=PairDataset(sets.train),
         eval_dataset=PairDataset(sets.validation),
         data_collator=collator,
-        callbacks=trackers(config.tracker.report_to, run.tensorboard_path, resumed),
         meter=meter,
         run=run,
         checkpoints=checkpoints,
         progress=progress,
     )
     trainer.remove_callback(PrinterCallback)
-    plan = Plan(validation_steps(steps, config.train), config.train, keeping.stop)
-    trainer.add_callback(Milestones(plan, meter, trainer.publish))
     # A training that was stopped after its last step would take another one.
     if resumed != steps:
-        with attention_per_pair(loaded.model) if train.packing else nullcontext(), keeping.stop.deferred():
-            trainer.train(resume_from_checkpoint=None if resumed is None else str(checkpoints.path(resumed)))
+        _train(trainer, config, Plan(validation_steps(steps, train), train, keeping.stop), resumed)
     checkpoints.sweep()
     restore_trained(loaded.model, checkpoints.path(trainer.best_step), config.method)
     _write_adapter(loaded, run)
     return _train_record(trainer, loaded, sets.train.cut, config)
+
+
+def _train(trainer: MeteredTrainer, config: Config, plan: Plan, resumed: int | None) -> None:
+    """Train on, trackers told of it."""
+    tracked = Tracked(trainer.run, config.run_name, Path(config.outputs), resumed)
+    with (
+        trackers(config.tracker.report_to, tracked) as told,
+        attention_per_pair(trainer.model) if config.train.packing else nullcontext(),
+        plan.stop.deferred(),
+    ):
+        for callback in (*told, Milestones(plan, trainer.meter, trainer.publish)):
+            trainer.add_callback(callback)
+        begin = None if resumed is None else str(trainer.checkpoints.path(resumed))
+        trainer.train(resume_from_checkpoint=begin)
 
 
 def _newest(run: RunDir, checkpoints: Checkpoints) -> tuple[int | None, Progress]:

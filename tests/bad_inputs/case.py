@@ -11,6 +11,7 @@ from tests.commands import ROOT, python
 PROGRAMS = {
     "train": ("-m", "medqa_finetune.train"),
     "evaluate": ("-m", "medqa_finetune.evaluate"),
+    "chat": ("-m", "medqa_finetune.chat"),
     "summarize": ("-m", "medqa_finetune.summarize"),
     "preprocess": (str(ROOT / "scripts" / "preprocess_data.py"),),
     "split": (str(ROOT / "scripts" / "prepare_data_splits.py"),),

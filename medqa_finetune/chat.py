@@ -1,0 +1,271 @@
+"""The door to talking: to what runs have trained, or to any model."""
+
+import glob
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from medqa_finetune.chatting.questions import QUESTIONS, read_questions
+from medqa_finetune.chatting.sources import Source, source_of_model, source_of_run
+from medqa_finetune.config.checks import PRECISIONS, manner_faults
+from medqa_finetune.config.command_line import parse_options, run_door, wants_help
+from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError
+from medqa_finetune.log import log_to_terminal
+from medqa_finetune.preflight import wait_briefly
+from medqa_finetune.record.run_dir import RECORD_NAME
+
+if TYPE_CHECKING:
+    from medqa_finetune.chatting.cells import Asking
+
+USAGE = """\
+Talk to what a run has trained, or to any model. Answers are generated, and no medical advice.
+
+  python -m medqa_finetune.chat run=DIR                                  a conversation in the terminal
+  python -m medqa_finetune.chat run=DIR prompt='感冒了怎么办？'          one answer, plain, for scripts
+  python -m medqa_finetune.chat runs='outputs/demo/*' mode=demo          the same questions to several runs
+  python -m medqa_finetune.chat run=[DIR,DIR] mode=web                   two of them side by side in a browser
+  python -m medqa_finetune.chat model=FOLDER adapter=FOLDER load_in_4bit=true
+Who:
+  run=DIR | run=[DIR,DIR]    folders of finished runs
+  runs=PATTERN               every run whose folder fits
+  model=NAME|FOLDER          a model of conf/model or a folder; beside run=, where its base model lies now
+  adapter=FOLDER             an adapter on it, as peft saves it; any_base=true although it names another base
+  load_in_4bit=true          base weights in NF4, load_in_8bit=true in int8         default as they were trained
+  precision=auto|bf16|fp16|fp32   threads=N                                         default as in the run
+How:
+  mode=interactive|demo|text|web        default text where there is a prompt or the input is piped, else interactive
+  prompt=TEXT | prompt=-                one question, or standard input             for mode=text
+  questions=FILE                        one a line, or JSON Lines of {"question"}   for mode=demo; else our own
+  format=text|json                      a table, or a JSON object a line            for mode=demo
+  port=7860                             of 127.0.0.1                                for mode=web
+  system=TEXT                           instructions before the conversation        default none
+  temperature=0 top_p=1 seed=0          0 takes the most likely tokens, as the evaluation does
+  max_new_tokens=N                      tokens of an answer                         default the run's own, or 512
+"""
+MODES = ("interactive", "demo", "text", "web")
+FORMATS = ("text", "json")
+# Models that a mode talks to at most.
+CELLS = {"interactive": 1, "text": 1, "web": 2}
+
+
+@dataclass(frozen=True)
+class ChatOptions:
+    """What can be typed after `chat`; see USAGE.
+
+    Raises:
+        ConfigError: with every fault.
+    """
+
+    run: str | None = None
+    runs: str | None = None
+    model: str | None = None
+    adapter: str | None = None
+    any_base: bool = False
+    load_in_4bit: bool = False
+    load_in_8bit: bool = False
+    mode: str | None = None
+    prompt: str | None = None
+    system: str = ""
+    questions: str | None = None
+    format: str = "text"
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_new_tokens: int | None = None
+    seed: int = 0
+    precision: str | None = None
+    threads: int | None = None
+    port: int = 7860
+
+    def __post_init__(self) -> None:
+        length = 1 if self.max_new_tokens is None else self.max_new_tokens
+        found = [*self._who_faults(), *self._how_faults(), *manner_faults(self.temperature, self.top_p, length)]
+        if found:
+            raise ConfigError("\n".join(found))
+
+    def _who_faults(self) -> Iterator[str]:
+        runs = [value for value in (self.run, self.runs) if value is not None]
+        if not runs and self.model is None:
+            yield "run=DIR, runs=PATTERN or model=FOLDER is wanted; --help says more."
+        if len(runs) > 1:
+            yield "run= and runs= were both given; one of them is wanted."
+        if self.adapter is not None and (runs or self.model is None):
+            yield "adapter=FOLDER wants model=FOLDER and no run, which has its own adapter."
+        if self.load_in_4bit and self.load_in_8bit:
+            yield "load_in_4bit and load_in_8bit were both given; one of them is wanted."
+
+    def _how_faults(self) -> Iterator[str]:
+        if self.mode not in (None, *MODES):
+            yield f"mode={self.mode}: allowed: {', '.join(MODES)}."
+        if self.format not in FORMATS:
+            yield f"format={self.format}: allowed: {', '.join(FORMATS)}."
+        if self.precision not in (None, *PRECISIONS):
+            yield f"precision={self.precision}: allowed: {', '.join(PRECISIONS)}."
+        if self.prompt is not None and self.mode not in (None, "text"):
+            yield f"prompt= is for mode=text, not mode={self.mode}."
+        for key in ("questions", "format"):
+            if getattr(self, key) != getattr(ChatOptions, key) and self.mode != "demo":
+                yield f"{key}= is for mode=demo."
+        if self.seed < 0:
+            yield f"seed={self.seed}: a whole number of at least 0 is wanted."
+        if self.threads is not None and self.threads < 1:
+            yield f"threads={self.threads}: a whole number of at least 1 is wanted."
+        if not 1024 <= self.port <= 65535:
+            yield f"port={self.port}: a number from 1024 to 65535 is wanted."
+
+    @property
+    def quantization(self) -> str | None:
+        """How base weights are to be held; None for as they were trained."""
+        return "nf4" if self.load_in_4bit else "int8" if self.load_in_8bit else None
+
+
+def main() -> NoReturn:
+    """Talk as the command line asks, and end the process."""
+    run_door(chat)
+
+
+def chat(arguments: list[str]) -> int:
+    """Talk to what `arguments` name, and return the exit code.
+
+    Raises:
+        MedQAError: an option is impossible, or a run or model cannot be talked to; found before torch is loaded where
+            that is possible.
+    """
+    if wants_help(arguments):
+        print(USAGE, end="")
+        return EXIT_DONE
+    options = parse_options(ChatOptions, arguments)
+    mode = options.mode or ("interactive" if options.prompt is None and sys.stdin.isatty() else "text")
+    sources = find_sources(options)
+    if len(sources) > CELLS.get(mode, len(sources)):
+        raise ConfigError(
+            f"mode={mode} talks to {CELLS[mode]} at most, and {len(sources)} were named; mode=demo takes any number."
+        )
+    log_to_terminal()
+    wait_briefly()
+    return DOORS[mode](options, sources)
+
+
+def find_sources(options: ChatOptions) -> list[Source]:
+    """Return whom the options name, every one checked.
+
+    Raises:
+        MedQAError: one of them cannot be talked to.
+    """
+    paths = _run_folders(options)
+    if not paths:
+        found = [source_of_model(str(options.model), options.adapter, any_base=options.any_base)]
+    else:
+        found = [source_of_run(path, options.model) for path in paths]
+    names = [source.name for source in found]
+    unique = [
+        source if names.count(source.name) == 1 else replace(source, name=str(path))
+        for source, path in zip(found, paths or names, strict=True)
+    ]
+    precision = options.precision
+    return [
+        (source if precision is None else replace(source, precision=precision)).held_in(options.quantization)
+        for source in unique
+    ]
+
+
+def _run_folders(options: ChatOptions) -> list[Path]:
+    if options.runs is not None:
+        fitting = sorted(Path(name) for name in glob.glob(str(Path(options.runs).expanduser())))  # noqa: PTH207 (a pattern may be absolute)
+        runs = [path for path in fitting if (path / RECORD_NAME).is_file()]
+        if not runs:
+            raise ConfigError(f"runs={options.runs}: no folder of a run fits, of {len(fitting)} that do.")
+        return runs
+    if options.run is None:
+        return []
+    is_list = options.run.startswith("[") and options.run.endswith("]")
+    names = options.run[1:-1].split(",") if is_list else [options.run]
+    if not all(name.strip() for name in names):
+        raise ConfigError(f"run={options.run}: the folder of a run is wanted, or several: run=[DIR,DIR].")
+    return [Path(name.strip()).expanduser() for name in names]
+
+
+def _asking(options: ChatOptions) -> "Asking":
+    from medqa_finetune.chatting.cells import Asking
+
+    return Asking(
+        options.temperature, options.top_p, options.max_new_tokens, options.system, options.seed, options.threads
+    )
+
+
+def _interactive(options: ChatOptions, sources: Sequence[Source]) -> int:
+    from medqa_finetune.chatting.cells import begin
+    from medqa_finetune.chatting.interactive import Session
+
+    return Session(begin(sources[0], _asking(options))).run()
+
+
+def _text(options: ChatOptions, sources: Sequence[Source]) -> int:
+    from medqa_finetune.chatting.cells import begin
+    from medqa_finetune.chatting.screen import harmless
+
+    question = _question(options)
+    answer = begin(sources[0], _asking(options)).ask(question)
+    text = harmless(answer) if sys.stdout.isatty() else answer
+    try:
+        print(text)
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"standard output is {sys.stdout.encoding}, which has no sign for part of the answer; set "
+            "PYTHONIOENCODING=utf-8."
+        ) from None
+    return EXIT_DONE
+
+
+def _question(options: ChatOptions) -> str:
+    if options.prompt not in (None, "-"):
+        return str(options.prompt)
+    if options.prompt is None and sys.stdin.isatty():
+        raise ConfigError("mode=text: prompt=TEXT is wanted, or a question on standard input.")
+    try:
+        question = sys.stdin.buffer.read().decode(sys.stdin.encoding)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"standard input is not {error.encoding} (byte {error.start}); set PYTHONIOENCODING to what it is."
+        ) from None
+    if not question.strip():
+        raise DataError("standard input is empty; a question is wanted there, or prompt=TEXT.")
+    return question
+
+
+def _demo(options: ChatOptions, sources: Sequence[Source]) -> int:
+    questions = list(QUESTIONS) if options.questions is None else read_questions(Path(options.questions))
+    # Imported here, so that a broken file of questions is refused before torch is loaded.
+    from medqa_finetune.chatting.cells import answers_of
+    from medqa_finetune.chatting.conversation import DISCLAIMER
+    from medqa_finetune.chatting.demo import print_table
+
+    answers = {source.name: answers_of(source, questions, _asking(options)) for source in sources}
+    if options.format == "json":
+        for number, question in enumerate(questions):
+            said = {name: given[number] for name, given in answers.items()}
+            print(json.dumps({"question": question, "answers": said}, ensure_ascii=False))
+    else:
+        print_table(questions, answers)
+        print(DISCLAIMER)
+    return EXIT_DONE
+
+
+def _web(options: ChatOptions, sources: Sequence[Source]) -> int:
+    if find_spec("gradio") is None:
+        raise ConfigError("mode=web: Gradio is not installed; pip install 'medqa_finetune[web]'.")
+    from medqa_finetune.chatting.cells import begin
+    from medqa_finetune.chatting.web import serve
+
+    serve([begin(source, _asking(options)).speaker for source in sources], _asking(options), options.port)
+    return EXIT_DONE
+
+
+DOORS = {"interactive": _interactive, "text": _text, "demo": _demo, "web": _web}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""Who is to be talked to, found and checked before torch is loaded: a run, or a model with or without an adapter."""
+
+import json
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from medqa_finetune.config.options import load_group, option_names
+from medqa_finetune.config.schema import MethodConfig, ModelConfig
+from medqa_finetune.errors import ConfigError, DataError, ModelError
+from medqa_finetune.model.files import read_config, read_header
+from medqa_finetune.model.locate import fingerprint_model, locate_model
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import Record
+from medqa_finetune.record.stamps import damages
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+# Holds nothing trained: what is asked of a base model.
+AS_IT_IS = MethodConfig(name="none", trains="nothing")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model to talk to.
+
+    Attributes:
+        name: What it is called beside others.
+        model: Folder of the base model, or of a whole trained one.
+        adapter: Folder of the adapter that belongs onto it; None for none.
+        tokenizer: Folder of the tokenizer, with the chat template that was trained with.
+        method: How the weights are held.
+        precision: As in `config.precision`.
+        max_length: Tokens of a pair in the run's training, by which its evaluation cut questions; None for no run.
+        max_new_tokens: Tokens of an answer in the run's evaluation; None for no run.
+    """
+
+    name: str
+    model: Path
+    adapter: Path | None
+    tokenizer: Path
+    method: MethodConfig
+    precision: str = "auto"
+    max_length: int | None = None
+    max_new_tokens: int | None = None
+
+    def held_in(self, quantization: str | None) -> "Source":
+        """Return the source with its base weights held otherwise (`nf4`, `int8`); None leaves them as they were."""
+        if quantization is None:
+            return self
+        # Nothing is trained here, so that weights which were trained as a whole may be quantized too.
+        trains = "adapter" if self.adapter is not None else "nothing"
+        method = replace(self.method, trains=trains, quantization=quantization)
+        return replace(self, method=replace(method, double_quantization=quantization == "nf4"))
+
+
+def source_of_run(path: Path, base: str | None = None) -> Source:
+    """Return the source of a finished run.
+
+    Args:
+        path: Folder of the run.
+        base: Where the base model lies now, as `find_model` takes it; None for where the run found it.
+
+    Raises:
+        MedQAError: the run is not done, its weights are damaged, or the base model is gone or another one.
+    """
+    run = RunDir(path)
+    record = run.read()
+    if record is None:
+        raise DataError(f"run={path}: no {run.record_path.name} in there; the folder of a run is wanted.")
+    if record.status != "done":
+        raise DataError(f"run={path}: it is {record.status}, not done; the command that started it goes on with it.")
+    trained = f"{run.adapter_path.name}/"
+    damaged = damages(path, {name: stamp for name, stamp in record.files.items() if name.startswith(trained)})
+    if damaged:
+        raise ModelError(
+            f"run={path}: {damaged[0]} since the run was done (another model's weights?). Put it back, or train again "
+            "with overwrite=true."
+        )
+    return _of_record(run, record, base)
+
+
+def _of_record(run: RunDir, record: Record, base: str | None) -> Source:
+    settings = _settings(run, record)
+    model = find_model(base) if base is not None else _fields_of(ModelConfig, settings["model"], run)
+    folder = locate_model(model)
+    if fingerprint_model(folder) != record.config["model"]["fingerprint"]:
+        raise ModelError(
+            f"run={run.path}: trained on another base model than the one in {folder} (its files have another "
+            "fingerprint). Give model=FOLDER with the one it was trained on."
+        )
+    weights = run.adapter_path if run.adapter_path.is_dir() else None
+    adapter = weights if weights is not None and (weights / ADAPTER_CONFIG).is_file() else None
+    return Source(
+        name=run.path.resolve().name,
+        # Without an adapter's configuration, what was trained is a whole model.
+        model=weights if weights is not None and adapter is None else folder,
+        adapter=adapter,
+        tokenizer=weights or folder,
+        method=_fields_of(MethodConfig, settings["method"], run),
+        precision=str(settings["precision"]),
+        max_length=int(settings["max_length"]),
+        max_new_tokens=int(settings["max_new_tokens"]),
+    )
+
+
+def _settings(run: RunDir, record: Record) -> dict[str, Any]:
+    """Return what of a run's settings decides how it answers; texts from the environment are looked up again."""
+    config = record.config
+    try:
+        kept = {
+            "model": {key: value for key, value in config["model"].items() if key != "fingerprint"},
+            "method": config["method"],
+            "precision": config["precision"],
+            "max_length": config["train"]["max_length"],
+            "max_new_tokens": config["evaluate"]["max_new_tokens"],
+        }
+        return dict(OmegaConf.to_container(OmegaConf.create(kept), resolve=True))  # type: ignore[arg-type]
+    except KeyError as error:
+        raise DataError(f"{run.record_path}: config lacks {error}; this version wrote no such record.") from None
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{run.record_path}: a setting cannot be resolved ({reason}). Set what it names.") from None
+
+
+def _fields_of(schema: type[Any], values: dict[str, Any], run: RunDir) -> Any:
+    unknown = sorted(values.keys() - {field.name for field in fields(schema)})
+    if unknown:
+        raise DataError(f"{run.record_path}: config has {unknown[0]}, which this version does not know.")
+    return schema(**values)
+
+
+def find_model(model: str) -> ModelConfig:
+    """Return what `model=` means: a name that `conf/model` knows, or a folder.
+
+    A name comes first; `./tiny` is the folder `tiny`.
+    """
+    if model in option_names("model") and model != "local":
+        return load_group("model", model, ModelConfig, [])
+    return ModelConfig(name="local", path=model)
+
+
+def source_of_model(model: str, adapter: str | None = None, *, any_base: bool = False) -> Source:
+    """Return the source of a model outside a run.
+
+    Args:
+        model: As `find_model` takes it.
+        adapter: Folder of an adapter, as peft saves it; None for none.
+        any_base: Whether an adapter may name another base model than this one; its shapes must fit all the same.
+
+    Raises:
+        MedQAError: something is not there, is damaged, or the adapter belongs to another model.
+    """
+    config = find_model(model)
+    folder = locate_model(config)
+    name = config.name if config.name != "local" else folder.resolve().name
+    if adapter is None:
+        return Source(name, folder, None, folder, AS_IT_IS)
+    path = Path(adapter).expanduser()
+    check_adapter(path, folder, config, any_base=any_base)
+    method = replace(AS_IT_IS, trains="adapter")
+    return Source(f"{name}+{path.resolve().name}", folder, path, folder, method)
+
+
+def check_adapter(adapter: Path, folder: Path, model: ModelConfig, *, any_base: bool) -> None:
+    """Check that an adapter's files are whole and say that it belongs to the model in `folder`.
+
+    Whether its matrices fit is found when they are loaded.
+
+    Raises:
+        ModelError: they are not, or it names another model.
+    """
+    if not (adapter / ADAPTER_CONFIG).is_file():
+        raise ModelError(f"adapter={adapter}: no {ADAPTER_CONFIG} in there; a folder that peft saved is wanted.")
+    if not (adapter / ADAPTER_WEIGHTS).is_file():
+        raise ModelError(f"adapter={adapter}: {ADAPTER_WEIGHTS} is missing; only safetensors weights are loaded.")
+    read_header(adapter / ADAPTER_WEIGHTS)
+    try:
+        base = json.loads((adapter / ADAPTER_CONFIG).read_bytes()).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise ModelError(f"adapter={adapter}: {ADAPTER_CONFIG} cannot be read ({error}).") from None
+    if not any_base and not _is_base(adapter, str(base or ""), folder, model):
+        raise ModelError(
+            f"adapter={adapter}: trained on {base or 'a model it does not name'}, not on {folder}. If these are the "
+            "same weights under another name, give any_base=true."
+        )
+
+
+def _is_base(adapter: Path, base: str, folder: Path, model: ModelConfig) -> bool:
+    """Say whether what an adapter names as its base is the model in `folder`: by content where that can be known."""
+    record = _record_beside(adapter)
+    if record is not None and "fingerprint" in record.config.get("model", {}):
+        return bool(record.config["model"]["fingerprint"] == fingerprint_model(folder))
+    if base and Path(base, "config.json").is_file():
+        return Path(base).samefile(folder) or fingerprint_model(Path(base)) == fingerprint_model(folder)
+    names = {folder.resolve().name, str(read_config(folder).get("_name_or_path", "")), model.repository or ""}
+    return _last_part(base) in {_last_part(name) for name in names if name}
+
+
+def _record_beside(adapter: Path) -> Record | None:
+    """Return the record of the run that an adapter lies in, if it lies in one and that can be read."""
+    try:
+        return RunDir(adapter.absolute().parent).read()
+    except DataError:
+        return None
+
+
+def _last_part(name: str) -> str:
+    return name.replace("\\", "/").rstrip("/").rpartition("/")[2].casefold()

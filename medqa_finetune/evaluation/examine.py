@@ -1,0 +1,29 @@
+"""Questions of a caller's own, answered and scored: the stages of an experiment's evaluation, for a model at hand."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from medqa_finetune.config.schema import EvaluateConfig
+from medqa_finetune.data.encode import Encoder
+from medqa_finetune.data.pairs import Pair
+from medqa_finetune.evaluation.answers import Answer, read_answers
+from medqa_finetune.evaluation.decode import Model
+from medqa_finetune.evaluation.generate import generate_answers
+from medqa_finetune.evaluation.score import score_answers
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import EvaluationRecord
+
+
+def examine(
+    model: Model, encoder: Encoder, pairs: Sequence[Pair], settings: EvaluateConfig, run: RunDir
+) -> tuple[EvaluationRecord, list[Answer]]:
+    """Let a model answer the question of every pair into `run.predictions_path`, and score what it said.
+
+    Returns:
+        The scores, and the answers in the order of the pairs.
+    """
+    generated = generate_answers(model, encoder, pairs, settings, run)
+    found = {answer.id: answer for answer in read_answers(run.predictions_path)}
+    answers = [found[pair.id] for pair in pairs]
+    scored, _ = score_answers(answers, settings.metrics)
+    return dataclasses.replace(scored, **generated.speed()), answers

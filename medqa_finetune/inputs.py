@@ -1,0 +1,157 @@
+"""What a caller of the Python functions holds in its hands, as files and choices that a configuration can name."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medqa_finetune.config.options import load_group, option_names
+from medqa_finetune.config.schema import CorpusConfig, MethodConfig
+from medqa_finetune.data.ledger import Ledger
+from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.readers import format_of
+from medqa_finetune.data.sources import read_pairs
+from medqa_finetune.errors import DataError, ModelError
+from medqa_finetune.model.locate import fingerprint_model
+from medqa_finetune.record.files import sha256_of_text, write_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# A choice of a configuration group, and the values that are set in it.
+Choice = tuple[str, dict[str, Any]]
+# Of the pairs, one in so many is held out for validation and one for the test, and this many at most.
+HELD_OUT_SHARE = 10
+HELD_OUT_MOST = 1000
+
+
+def choose_method(method: str | MethodConfig | Mapping[str, Any]) -> Choice:
+    """Return the choice of `method`: a name in `conf/method`, or settings of one, `{"name": "lora", "rank": 64}`."""
+    if isinstance(method, str):
+        return method, {}
+    values = asdict(method) if isinstance(method, MethodConfig) else dict(method)
+    name = str(values.pop("name", "lora"))
+    if name in option_names("method"):
+        return name, values
+    # A method under a name of its own says all there is to say.
+    return "lora", {"name": name, **values}
+
+
+def choose_model(
+    model: "str | Path | PreTrainedModel", tokenizer: "PreTrainedTokenizerBase | None", cache: Path
+) -> Choice:
+    """Return the choice of `model`: a name in `conf/model`, a folder, or a model in memory, which is saved first.
+
+    Raises:
+        ModelError: a model in memory comes without tokenizer, is quantized, or has adapters.
+    """
+    if isinstance(model, str | Path):
+        if tokenizer is not None:
+            raise ModelError("tokenizer= is for a model in memory; a folder has its own.")
+        is_named = isinstance(model, str) and model in option_names("model") and model != "local"
+        return (str(model), {}) if is_named else ("local", {"path": str(model)})
+    return "local", {"path": str(save_model(model, tokenizer, cache))}
+
+
+def check_in_memory(model: Any, tokenizer: Any) -> None:
+    """Check that a model in memory is one that can be taken as a base.
+
+    Raises:
+        ModelError: it is not.
+    """
+    if not hasattr(model, "save_pretrained") or not hasattr(model, "get_input_embeddings"):
+        raise ModelError(f"model: a name, a folder or a model of transformers is wanted, got {type(model).__name__}.")
+    if tokenizer is None:
+        raise ModelError("tokenizer= is missing: a model in memory wants its tokenizer beside it.")
+    if getattr(model, "peft_config", None):
+        raise ModelError("model: it has adapters; a base model is wanted, or model.merge_and_unload().")
+    if getattr(model, "is_quantized", False):
+        raise ModelError("model: it is quantized; give it unquantized, and method='qlora' quantizes it.")
+
+
+def save_model(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase | None", cache: Path) -> Path:
+    """Save a model in memory in a folder that is called after its content, and return the folder.
+
+    Raises:
+        ModelError: it cannot be taken as a base.
+    """
+    check_in_memory(model, tokenizer)
+    cache.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(dir=cache, prefix=".writing-model-"))
+    try:
+        model.save_pretrained(fresh)
+        tokenizer.save_pretrained(fresh)  # type: ignore[union-attr]
+        folder = cache / f"model-{fingerprint_model(fresh)[:16]}" / str(model.config.model_type)
+        if not folder.is_dir():
+            folder.parent.mkdir(exist_ok=True)
+            fresh.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return folder
+
+
+def choose_corpus(pairs: Any, cache: Path) -> Choice:
+    """Return the choice of `corpus`: a name in `conf/corpus`, a file, or pairs in memory, which are written to one.
+
+    Raises:
+        DataError: something among the pairs is no pair.
+    """
+    if isinstance(pairs, str) and pairs in option_names("corpus") and not Path(pairs).exists():
+        return pairs, {}
+    if isinstance(pairs, str | Path):
+        known = format_of(Path(pairs).name)
+        return known or "jsonl", {"path": str(pairs)} | ({} if known else {"format": "auto"})
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows_of(pairs))
+    path = cache / f"pairs-{sha256_of_text(text)[:16]}" / "pairs.jsonl"
+    if not path.is_file():
+        write_text(path, text)
+    return "jsonl", {"path": str(path)}
+
+
+def rows_of(pairs: Iterable[Any]) -> list[dict[str, Any]]:
+    """Return pairs in memory as the rows of a corpus; those without an id are numbered.
+
+    Raises:
+        DataError: something is no pair, or there are none; says which.
+    """
+    rows = []
+    for number, pair in enumerate(pairs):
+        values: Any = asdict(pair) if isinstance(pair, Pair) else pair
+        if isinstance(values, tuple | list) and len(values) == 2:
+            values = {"question": values[0], "answer": values[1]}
+        texts = [values.get(key) for key in ("question", "answer")] if isinstance(values, Mapping) else []
+        if not texts or not all(isinstance(text, str) for text in texts):
+            raise DataError(
+                f'pairs[{number}]: (question, answer) or {{"question": TEXT, "answer": TEXT}} is wanted, got '
+                f"{repr(pair)[:80]}."
+            )
+        rows.append({"id": str(number), **values})
+    if not rows:
+        raise DataError("pairs: there are none.")
+    return rows
+
+
+def read_given(pairs: Any, cache: Path) -> list[Pair]:
+    """Return pairs, cleaned as a corpus is, from wherever `choose_corpus` takes them.
+
+    Raises:
+        DataError: they cannot be used.
+    """
+    name, values = choose_corpus(pairs, cache)
+    corpus = load_group("corpus", name, CorpusConfig, [f"{key}={value}" for key, value in values.items()])
+    return list(read_pairs(corpus, Ledger()))
+
+
+def held_out(corpus: CorpusConfig) -> int:
+    """Return how many questions of a file are held out for each of validation and test: a tenth, 1,000 at most.
+
+    Raises:
+        DataError: the file cannot be used, or holds too few pairs to hold any out.
+    """
+    n = sum(1 for _ in read_pairs(corpus, Ledger()))
+    if n < 3:
+        raise DataError(f"{corpus.path}: {n} pairs can be used; 3 are wanted at least, to train, validate and test.")
+    return min(HELD_OUT_MOST, max(1, n // HELD_OUT_SHARE))

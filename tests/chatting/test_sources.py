@@ -1,0 +1,176 @@
+"""Who may be talked to: finished runs with their own base model, and adapters on the model that they name."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from medqa_finetune.chatting.sources import find_model, source_of_model, source_of_run
+from medqa_finetune.errors import ConfigError, DataError, MedQAError, ModelError
+from medqa_finetune.record.run_dir import RunDir
+from tests.chatting.runs import another_model, change_record, write_run
+
+
+@pytest.fixture
+def base(micro_model: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(micro_model, tmp_path / "base"))
+
+
+@pytest.fixture
+def run(base: Path, tmp_path: Path) -> RunDir:
+    return write_run(tmp_path / "runs" / "lora_20k", base)
+
+
+def test_a_run_answers_as_it_was_examined(run: RunDir, base: Path) -> None:
+    source = source_of_run(run.path)
+    assert (source.name, source.model, source.adapter) == ("lora_20k", base, run.adapter_path)
+    assert source.tokenizer == run.adapter_path
+    assert (source.max_length, source.max_new_tokens, source.precision) == (128, 12, "auto")
+
+
+def test_a_run_that_trained_every_weight_is_a_model_of_its_own(base: Path, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "full_20k", base, name="full", trains="all")
+    source = source_of_run(run.path)
+    assert (source.model, source.adapter) == (run.adapter_path, None)
+    quantized = source.held_in("nf4")
+    assert (quantized.method.trains, quantized.method.quantization) == ("nothing", "nf4")
+
+
+def test_a_run_that_trained_nothing_is_its_base(base: Path, tmp_path: Path) -> None:
+    source = source_of_run(write_run(tmp_path / "none", base, name="none", trains="nothing").path)
+    assert (source.model, source.adapter, source.tokenizer) == (base, None, base)
+
+
+def test_weights_may_be_held_otherwise_than_they_were_trained_beside(run: RunDir) -> None:
+    source = source_of_run(run.path)
+    assert source.held_in(None) is source
+    for name, double in (("nf4", True), ("int8", False)):
+        method = source.held_in(name).method
+        assert (method.trains, method.quantization, method.double_quantization) == ("adapter", name, double)
+
+
+def test_a_folder_without_a_record_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no record.json in there; the folder of a run is wanted"):
+        source_of_run(tmp_path)
+
+
+@pytest.mark.parametrize("status", ["pending", "running", "trained", "evaluated", "failed", "interrupted"])
+def test_an_unfinished_run_is_refused(run: RunDir, status: str) -> None:
+    change_record(run, status=status)
+    with pytest.raises(DataError, match=f"it is {status}, not done"):
+        source_of_run(run.path)
+
+
+def test_damaged_weights_are_refused(run: RunDir) -> None:
+    path = run.adapter_path / "adapter_model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"adapter_model.safetensors has changed"):
+        source_of_run(run.path)
+
+
+def test_a_base_that_is_gone_is_named(run: RunDir, base: Path) -> None:
+    shutil.rmtree(base)
+    with pytest.raises(ModelError, match="no such folder"):
+        source_of_run(run.path)
+
+
+def test_a_base_of_the_same_shape_but_other_weights_is_refused(
+    run: RunDir, base: Path, micro_model: Path, tmp_path: Path
+) -> None:
+    other = another_model(micro_model, tmp_path / "other")
+    with pytest.raises(ModelError, match="trained on another base model than the one in"):
+        source_of_run(run.path, str(other))
+    shutil.rmtree(base)
+    shutil.copytree(other, base)
+    with pytest.raises(ModelError, match="another fingerprint"):
+        source_of_run(run.path)
+
+
+def test_a_base_that_was_moved_is_found_by_model(run: RunDir, base: Path, tmp_path: Path) -> None:
+    moved = base.rename(tmp_path / "moved")
+    assert source_of_run(run.path, str(moved)).model == moved
+
+
+def test_a_record_of_another_version_is_refused(run: RunDir) -> None:
+    change_record(run, config__train=None)
+    with pytest.raises(DataError, match="config lacks 'train'"):
+        source_of_run(run.path)
+
+
+def test_a_method_that_this_version_does_not_know_is_refused(run: RunDir) -> None:
+    method = json.loads(run.record_path.read_bytes())["config"]["method"]
+    change_record(run, config__method=method | {"sparsity": 0.5})
+    with pytest.raises(DataError, match="config has sparsity, which this version does not know"):
+        source_of_run(run.path)
+
+
+def test_a_path_from_the_environment_is_looked_up_again(
+    run: RunDir, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = json.loads(run.record_path.read_bytes())["config"]["model"]
+    change_record(run, config__model=model | {"path": "${oc.env:MEDQA_BASE}"})
+    with pytest.raises(ConfigError, match="MEDQA_BASE"):
+        source_of_run(run.path)
+    monkeypatch.setenv("MEDQA_BASE", str(base))
+    assert source_of_run(run.path).model == base
+
+
+def test_a_model_is_named_or_a_folder(base: Path) -> None:
+    assert find_model("tiny").path == "embedded:tiny"
+    assert find_model(str(base)).path == str(base)
+    assert source_of_model(str(base)).name == "base"
+    assert source_of_model("tiny").name == "tiny"
+
+
+@pytest.fixture
+def adapter(run: RunDir, tmp_path: Path) -> Path:
+    """An adapter outside a run, as somebody else may send one."""
+    return Path(shutil.copytree(run.adapter_path, tmp_path / "sent"))
+
+
+def names_base(adapter: Path, base: str) -> None:
+    path = adapter / "adapter_config.json"
+    content = json.loads(path.read_bytes())
+    path.write_text(json.dumps(content | {"base_model_name_or_path": base}), encoding="utf-8")
+
+
+def test_an_adapter_goes_onto_the_model_that_it_names(adapter: Path, base: Path, tmp_path: Path) -> None:
+    assert source_of_model(str(base), str(adapter)).adapter == adapter
+    copy = shutil.copytree(base, tmp_path / "a-copy")
+    assert source_of_model(str(copy), str(adapter)).name == "a-copy+sent"
+    names_base(adapter, "Somebody/A-Copy")
+    assert source_of_model(str(copy), str(adapter)).model == copy
+
+
+@pytest.mark.parametrize("by", ["name", "content", "record"])
+def test_an_adapter_of_another_base_is_refused(
+    by: str, run: RunDir, adapter: Path, micro_model: Path, tmp_path: Path
+) -> None:
+    other = another_model(micro_model, tmp_path / "other")
+    if by == "name":
+        names_base(adapter, "Qwen/Qwen2.5-3B-Instruct")
+    chosen = run.adapter_path if by == "record" else adapter
+    with pytest.raises(ModelError, match=r"trained on .*, not on .*other.*any_base=true"):
+        source_of_model(str(other), str(chosen))
+    assert source_of_model(str(other), str(chosen), any_base=True).adapter == chosen
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("adapter_config.json", None, "no adapter_config.json"),
+        ("adapter_config.json", b"{", "cannot be read"),
+        ("adapter_config.json", b"[]", "cannot be read"),
+        ("adapter_model.safetensors", None, "only safetensors"),
+        ("adapter_model.safetensors", b"torn", "not a safetensors file"),
+    ],
+)
+def test_a_broken_adapter_is_refused(file: str, content: bytes | None, says: str, adapter: Path, base: Path) -> None:
+    (adapter / file).unlink()
+    if content is not None:
+        (adapter / file).write_bytes(content)
+    with pytest.raises(MedQAError, match=says):
+        source_of_model(str(base), str(adapter))

@@ -1,0 +1,155 @@
+"""That a chat says what the evaluation writes down, that chance can be repeated, and what happens when room ends."""
+
+import shutil
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from medqa_finetune.chatting.sources import source_of_model, source_of_run
+from medqa_finetune.chatting.speaker import Manner, Prompt, Speaker, Turn, open_source
+from medqa_finetune.config.schema import EvaluateConfig
+from medqa_finetune.data.encode import Encoder
+from medqa_finetune.data.pairs import Pair
+from medqa_finetune.errors import DataError, ModelError
+from medqa_finetune.evaluation.answers import read_answers
+from medqa_finetune.evaluation.generate import generate_answers
+from medqa_finetune.model.methods import for_inference
+from medqa_finetune.record.run_dir import RunDir
+from tests.chatting.runs import another_model, config_of, trained, write_run
+
+QUESTIONS = ["感冒了怎么办？", "头痛", "孩子发烧三天了，" * 30 + "怎么办？"]
+GREEDY = Manner(max_new_tokens=12)
+
+
+def answer(speaker: Speaker, prompt: Prompt, manner: Manner = GREEDY, seed: int = 0) -> str:
+    texts = list(speaker.stream(prompt, manner, torch.Generator().manual_seed(seed)))
+    return texts[-1] if texts else ""
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {},
+        {"name": "full", "trains": "all"},
+        {"name": "none", "trains": "nothing"},
+        {"name": "qlora", "quantization": "nf4", "double_quantization": True},
+    ],
+    ids=lambda method: str(method.get("name", "lora")),
+)
+def test_greedy_answers_are_the_predictions_of_the_evaluation(
+    method: dict[str, Any], micro_model: Path, tmp_path: Path
+) -> None:
+    """One question a batch, for a batch rounds otherwise than a single question does."""
+    run = write_run(tmp_path / "run", micro_model, **method)
+    config = config_of(micro_model, **method)
+    loaded = trained(micro_model, config, seed=0)
+    pairs = [Pair(str(number), question, "休息。") for number, question in enumerate(QUESTIONS)]
+    scratch = RunDir(tmp_path)
+    settings = EvaluateConfig(max_new_tokens=12, batch_size=1)
+    encoder = Encoder(loaded.tokenizer, config.train.max_length)
+    generate_answers(for_inference(loaded.model, config.method), encoder, pairs, settings, scratch)
+    predicted = {answer.question: answer.prediction for answer in read_answers(scratch.predictions_path)}
+    speaker = open_source(source_of_run(run.path))
+    said = {question: answer(speaker, speaker.prompt("", [], question, 12)) for question in QUESTIONS}
+    assert said == predicted
+    assert all(said.values()) or method.get("trains") == "nothing"  # a random base ends every answer at once
+
+
+def test_a_question_that_the_evaluation_cuts_is_cut_and_said_so(speaker: Speaker) -> None:
+    assert speaker.prompt("", [], QUESTIONS[0], 12).note is None
+    assert "cut to" in str(speaker.prompt("", [], QUESTIONS[2], 12).note)
+
+
+def test_a_conversation_is_rendered_by_the_models_own_template(speaker: Speaker) -> None:
+    turns = [Turn("头痛", "休息。"), Turn("还痛", "就医。", stopped=True)]
+    ids = speaker.prompt("简短。", turns, "多久？", 12).ids
+    text = speaker.encoder.tokenizer.decode(ids)
+    assert text == (
+        "<|im_start|>system\n简短。<|im_end|>\n<|im_start|>user\n头痛<|im_end|>\n<|im_start|>assistant\n休息。<|im_end|>\n"
+        "<|im_start|>user\n还痛<|im_end|>\n<|im_start|>assistant\n就医。<|im_end|>\n<|im_start|>user\n多久？<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+
+
+def test_the_tokens_of_a_conversation_are_those_of_transformers(speaker: Speaker) -> None:
+    prompt = speaker.prompt("简短。", [Turn("头痛", "休息。")], "多久？", 12)
+    ids = torch.tensor([prompt.ids])
+    generated = speaker.model.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False,
+        eos_token_id=speaker.encoder.end_ids[-1], pad_token_id=speaker.encoder.tokenizer.pad_token_id,
+    )  # fmt: skip
+    theirs = str(speaker.encoder.tokenizer.decode(generated[0, len(prompt.ids) :], skip_special_tokens=True))
+    assert answer(speaker, prompt) == theirs.strip()
+
+
+def test_an_answer_grows_by_whole_signs(speaker: Speaker) -> None:
+    """The micro model's tokens are bytes, three to a Chinese sign."""
+    texts = list(
+        speaker.stream(speaker.prompt("", [], "头痛", 12), Manner(1.0, 1.0, 64), torch.Generator().manual_seed(3))
+    )
+    assert len(texts) > 3
+    assert not any(text.endswith("\ufffd") for text in texts[:-1])
+    assert all(len(longer) > len(shorter) for shorter, longer in pairwise(texts))
+
+
+def test_chance_can_be_repeated(speaker: Speaker) -> None:
+    prompt = speaker.prompt("", [], "头痛", 12)
+    warm = Manner(temperature=1.0, max_new_tokens=24)
+    drawn = [answer(speaker, prompt, warm, seed) for seed in (0, 0, 1, 2)]
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn)) == 3
+
+
+@pytest.mark.parametrize("manner", [Manner(1e-6, 1.0, 12), Manner(1.0, 1e-6, 12)], ids=["cold", "nothing but the top"])
+def test_without_room_for_chance_the_most_likely_tokens_come(manner: Manner, speaker: Speaker) -> None:
+    prompt = speaker.prompt("", [], "头痛", 12)
+    assert answer(speaker, prompt, manner, 5) == answer(speaker, prompt)
+
+
+def test_the_oldest_turns_go_when_the_room_ends_and_that_is_said(speaker: Speaker) -> None:
+    turns = [Turn(f"第{number}个问题" * 6, "休息。" * 6) for number in range(8)]
+    prompt = speaker.prompt("简短。", turns, "多久？", 12)
+    text = str(speaker.encoder.tokenizer.decode(prompt.ids))
+    assert len(prompt.ids) + 12 <= 512
+    assert text.startswith("<|im_start|>system\n简短。")
+    assert turns[-1].question in text
+    assert turns[0].question not in text
+    assert "of 8 turns no longer fit" in str(prompt.note)
+
+
+def test_a_question_that_no_room_is_left_for_is_refused(speaker: Speaker) -> None:
+    with pytest.raises(DataError, match=r"the question takes \d+ tokens .* the model has room for 512"):
+        speaker.prompt("简短。", [], "头痛" * 200, 12)
+
+
+def test_a_template_that_takes_no_instructions_is_named(speaker: Speaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    monkeypatch.setattr(speaker.encoder.tokenizer, "chat_template", template)
+    with pytest.raises(ModelError, match="no system role"):
+        speaker.prompt("简短。", [], "头痛", 12)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"hidden_size": 32, "num_attention_heads": 2}, {"num_hidden_layers": 1}], ids=["width", "depth"]
+)
+def test_an_adapter_that_does_not_fit_is_refused_when_it_is_loaded(
+    changes: dict[str, Any], adapter_run: RunDir, micro_model: Path, tmp_path: Path
+) -> None:
+    if "num_hidden_layers" in changes:
+        changes = changes | {"layer_types": ["full_attention"]}
+    other = another_model(micro_model, tmp_path / "other", **changes)
+    adapter = Path(shutil.copytree(adapter_run.adapter_path, tmp_path / "sent"))
+    source = source_of_model(str(other), str(adapter), any_base=True)
+    with pytest.raises(ModelError, match="trained for another base model"):
+        open_source(source)
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+def test_a_run_is_held_in_fewer_bits_on_demand(quantization: str, adapter_run: RunDir) -> None:
+    speaker = open_source(source_of_run(adapter_run.path).held_in(quantization))
+    kinds = {type(parameter).__name__ for parameter in speaker.model.parameters()}
+    assert {"nf4": "Params4bit", "int8": "Int8Params"}[quantization] in kinds
+    assert answer(speaker, speaker.prompt("", [], "头痛", 12))

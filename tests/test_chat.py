@@ -1,0 +1,185 @@
+"""The door to talking, by the real command line; the conversation in a terminal is in `test_chat_terminal.py`."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medqa_finetune.chat import USAGE, ChatOptions, chat, find_sources
+from medqa_finetune.errors import ConfigError
+from medqa_finetune.record.run_dir import RunDir, find_runs
+from tests.chatting.runs import change_record, write_run
+from tests.commands import ROOT, TINY, python, train
+
+TEXT = ("-m", "medqa_finetune.chat")
+
+
+@pytest.fixture(scope="module")
+def runs(micro_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[RunDir]:
+    place = tmp_path_factory.mktemp("outputs")
+    return [write_run(place / name, micro_model, seed=seed) for seed, name in enumerate(("lora_20k", "lora_50k"))]
+
+
+def test_help_answers_at_once_and_names_every_key(tmp_path: Path) -> None:
+    started = time.monotonic()
+    done = python(*TEXT, "--help", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, USAGE)
+    assert time.monotonic() - started < 2
+    keys = ChatOptions.__dataclass_fields__
+    assert [key for key in keys if f"{key}=" not in USAGE] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "run=DIR, runs=PATTERN or model=FOLDER is wanted"),
+        (["run=a", "runs=b"], "run= and runs= were both given"),
+        (["run=a", "adapter=b"], "adapter=FOLDER wants model=FOLDER and no run"),
+        (["adapter=b"], "adapter=FOLDER wants model=FOLDER"),
+        (["run=a", "load_in_4bit=true", "load_in_8bit=true"], "load_in_4bit and load_in_8bit were both given"),
+        (["run=a", "mode=talk"], "mode=talk: allowed: interactive, demo, text, web"),
+        (["run=a", "format=xml"], "format=xml: allowed: text, json"),
+        (["run=a", "precision=fp8"], "precision=fp8: allowed: auto, bf16, fp16, fp32"),
+        (["run=a", "mode=demo", "prompt=b"], "prompt= is for mode=text, not mode=demo"),
+        (["run=a", "questions=b"], "questions= is for mode=demo"),
+        (["run=a", "format=json"], "format= is for mode=demo"),
+        (["run=a", "temperature=-0.1"], "temperature=-0.1: a number of at least 0"),
+        (["run=a", "temperature=.nan"], "temperature=nan"),
+        (["run=a", "top_p=0"], "top_p=0.0: a number above 0 and at most 1"),
+        (["run=a", "max_new_tokens=0"], "max_new_tokens=0: a whole number of at least 1"),
+        (["run=a", "seed=-1"], "seed=-1: a whole number of at least 0"),
+        (["run=a", "threads=0"], "threads=0: a whole number of at least 1"),
+        (["run=a", "port=80"], "port=80: a number from 1024 to 65535"),
+        (["run=a", "promt=b"], "did you mean prompt?"),
+        (["run=[a,]"], "the folder of a run is wanted"),
+        (["runs=nowhere/*"], "runs=nowhere/*: no folder of a run fits, of 0 that do"),
+        (["run=nowhere"], "run=nowhere: no record.json in there"),
+        (["model=nowhere"], "model.path=nowhere: no such folder"),
+        (["model=tiny", "adapter=nowhere"], "adapter=nowhere: no adapter_config.json"),
+        (["run=[a,b]", "mode=interactive"], "run=a: no record.json in there"),
+    ],
+)
+def test_what_is_impossible_is_said_and_what_is_allowed(
+    arguments: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Exception, match=says.replace("?", r"\?").replace("*", r"\*").replace("[", r"\[")) as caught:
+        chat(arguments)
+    assert getattr(caught.value, "exit_code", None) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_fault_is_said_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        ChatOptions(run="a", mode="b", format="c", port=1)
+    assert len(str(caught.value).splitlines()) == 4
+
+
+def test_a_conversation_is_with_one(runs: list[RunDir]) -> None:
+    with pytest.raises(ConfigError, match="mode=interactive talks to 1 at most, and 2 were named; mode=demo takes"):
+        chat([f"runs={runs[0].path.parent}/*", "mode=interactive"])
+
+
+def test_runs_are_found_by_pattern_or_list(runs: list[RunDir]) -> None:
+    place = runs[0].path.parent
+    (place / "summary").mkdir(exist_ok=True)
+    by_pattern = find_sources(ChatOptions(runs=f"{place}/*"))
+    by_list = find_sources(ChatOptions(run=f"[{place}/lora_20k, {place}/lora_50k]"))
+    assert [source.name for source in by_pattern] == ["lora_20k", "lora_50k"]
+    assert by_pattern == by_list
+
+
+def test_runs_of_one_name_are_told_apart(runs: list[RunDir]) -> None:
+    path = runs[0].path
+    assert [source.name for source in find_sources(ChatOptions(run=f"[{path},{path}]"))] == [str(path)] * 2
+
+
+def test_an_unfinished_run_among_many_is_refused_by_name(micro_model: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_run(tmp_path / name, micro_model)
+    change_record(RunDir(tmp_path / "two"), status="failed")
+    with pytest.raises(Exception, match=r"two: it is failed, not done"):
+        find_sources(ChatOptions(runs=f"{tmp_path}/*"))
+
+
+def test_a_broken_file_of_questions_is_refused_before_torch_is_loaded(runs: list[RunDir], tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom medqa_finetune.chat import chat\n"
+        "try: chat(sys.argv[1:])\nexcept Exception as error: print(error, 'torch' in sys.modules)"
+    )
+    arguments = (f"run={runs[0].path}", "mode=demo", "questions=none.txt")
+    done = python("-c", code, *arguments, cwd=tmp_path)
+    assert done.stdout == "questions=none.txt: cannot be read (No such file or directory). False\n"
+
+
+def test_without_gradio_the_web_says_what_to_install(runs: list[RunDir], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(ConfigError, match=r"Gradio is not installed; pip install 'medqa_finetune\[web\]'"):
+        chat([f"run={runs[0].path}", "mode=web"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["prompt", "dash", "pipe"])
+def test_one_answer_and_nothing_else_is_on_standard_output(how: str, runs: list[RunDir], tmp_path: Path) -> None:
+    question = "感冒了怎么办？"
+    typed = {"prompt": [f"prompt={question}"], "dash": ["prompt=-"], "pipe": []}[how]
+    done = subprocess.run(
+        [sys.executable, *TEXT, f"run={runs[0].path}", "threads=1", *typed],
+        input=b"" if how == "prompt" else question.encode(), capture_output=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    from medqa_finetune import chat as talk_to
+
+    assert done.stdout.decode() == talk_to(runs[0].path).ask(question) + "\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("piped", "says"), [(b" \n", "standard input is empty"), (b"\xb8\xd0", "is not utf-8")])
+def test_a_pipe_that_holds_no_question_is_refused(piped: bytes, says: str, runs: list[RunDir]) -> None:
+    done = subprocess.run(
+        [sys.executable, *TEXT, f"run={runs[0].path}"], input=piped, capture_output=True, check=False, cwd=ROOT
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert says in done.stderr.decode()
+
+
+@pytest.mark.slow
+def test_an_encoding_that_lacks_a_sign_of_the_answer_is_named(runs: list[RunDir], tmp_path: Path) -> None:
+    done = python(*TEXT, f"run={runs[0].path}", "prompt=头痛", cwd=tmp_path, PYTHONIOENCODING="latin-1")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "set PYTHONIOENCODING=utf-8" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_demo_asks_every_run_the_same(runs: list[RunDir], tmp_path: Path) -> None:
+    (tmp_path / "问题.txt").write_text("头痛\n感冒怎么办？\n", encoding="utf-8")
+    arguments = (*TEXT, f"runs={runs[0].path.parent}/*", "mode=demo", "questions=问题.txt", "threads=1")
+    rows = [json.loads(line) for line in python(*arguments, "format=json", cwd=tmp_path).stdout.splitlines()]
+    assert [row["question"] for row in rows] == ["头痛", "感冒怎么办？"]
+    assert all(list(row["answers"]) == ["lora_20k", "lora_50k"] for row in rows)
+    assert rows[0]["answers"]["lora_20k"] != rows[0]["answers"]["lora_50k"]
+    table = python(*arguments, cwd=tmp_path, COLUMNS="120").stdout
+    assert "不构成医疗建议" in table
+    assert "lora_50k" in table
+
+
+@pytest.mark.slow
+def test_a_chat_repeats_the_predictions_of_a_whole_run(micro_model: Path, tmp_path: Path) -> None:
+    done = train(
+        *TINY, f"model.path={micro_model}", "method=lora", "data=20k", "evaluate.batch_size=1",
+        "train.learning_rate=0.05", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (run,) = find_runs(tmp_path / "outputs")
+    predicted = {row["question"]: row["prediction"] for row in run.read_predictions()}
+    (tmp_path / "questions.jsonl").write_text(
+        "".join(json.dumps({"question": question}) + "\n" for question in predicted), encoding="utf-8"
+    )
+    asked = python(*TEXT, f"run={run.path}", "mode=demo", "format=json", "questions=questions.jsonl", cwd=tmp_path)
+    rows: list[dict[str, Any]] = [json.loads(line) for line in asked.stdout.splitlines()]
+    assert {row["question"]: row["answers"][run.path.name] for row in rows} == predicted
+    assert len(predicted) == 4
