@@ -15,7 +15,7 @@ PACKAGE = "medqa_finetune"
 # door; `lifecycle` lies below both that tell it of a run, `matrix` and `experiment`; `log` knows nothing of the house.
 FLOORS = (
     ("train", "evaluate", "summarize", "plan", "chat", "export"),
-    ("experiment", "matrix"),
+    ("experiment", "matrix", "variants"),
     ("lifecycle", "preflight"),
     ("training", "evaluation"),
     ("report", "model", "data"),
@@ -27,7 +27,7 @@ FLOOR_OF = {room: height for height, rooms in enumerate(reversed(FLOORS)) for ro
 HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
 LIGHT_ROOMS = ("train", "plan", "summarize", "experiment", "lifecycle", "preflight", "matrix", "report", "record",
                "config", "errors", "log", "stopping")  # fmt: skip
-HYDRA_ROOMS = {"train.py", "plan.py", "config/compose.py"}
+HYDRA_ROOMS = {"train.py", "plan.py", "export.py", "config/compose.py"}
 LINES_PER_FILE = 300
 LINES_PER_FUNCTION = 40
 POSITIONAL_ARGUMENTS = 5
@@ -157,7 +157,19 @@ def test_nothing_builds_objects_that_a_configuration_names(source: Source) -> No
 
 
 @pytest.mark.parametrize(
-    "door", ["train", "plan", "evaluate", "summarize", "experiment", "preflight", "matrix.launcher"]
+    "door",
+    [
+        "train",
+        "plan",
+        "export",
+        "evaluate",
+        "summarize",
+        "experiment",
+        "preflight",
+        "matrix.launcher",
+        "variants.order",
+        "variants.making",
+    ],
 )
 def test_a_door_opens_without_what_is_slow_to_load(door: str) -> None:
     code = f"import sys, {PACKAGE}.{door}; print([m for m in {[*HEAVY, 'pandas']} if m in sys.modules])"

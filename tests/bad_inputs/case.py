@@ -12,6 +12,7 @@ PROGRAMS = {
     "train": ("-m", "medqa_finetune.train"),
     "evaluate": ("-m", "medqa_finetune.evaluate"),
     "summarize": ("-m", "medqa_finetune.summarize"),
+    "export": ("-m", "medqa_finetune.export"),
     "preprocess": (str(ROOT / "scripts" / "preprocess_data.py"),),
     "split": (str(ROOT / "scripts" / "prepare_data_splits.py"),),
 }
