@@ -199,18 +199,14 @@ def pipeline_cell(options: ExportOptions, arguments: Sequence[str]) -> "Cell":
             faults.append(f"{mine}={getattr(options, mine)} and {key} say the same; give one of them.")
     if faults:
         raise ConfigError("\n".join(faults))
-    typed = [*arguments, *([f"train.epochs={options.epochs:g}"] if options.epochs is not None else [])]
+    typed = [*arguments, *(["overwrite=true"] if options.overwrite else [])]
+    if options.epochs is not None:
+        typed.append(f"train.epochs={options.epochs:g}")
     if options.samples is not None:
         scale = _compose(typed).config.data.scale
-        # `samples` counts pairs, and profiles scale `data.train_size`.
+        # `samples` counts pairs, and profiles scale `data.train_size`; a scale of 1 at most loses none by rounding.
         typed += [f"data.train_size={round(options.samples / scale)}", f"data.name={options.samples}"]
-    cell = _compose(typed)
-    if options.samples not in (None, cell.config.train_size):
-        raise ConfigError(
-            f"samples={options.samples}: data.scale={cell.config.data.scale} makes {cell.config.train_size} of them; "
-            "give data.scale=1 with sizes of your own, or another number."
-        )
-    return cell
+    return _compose(typed)
 
 
 def _compose(arguments: Sequence[str]) -> "Cell":
@@ -247,12 +243,16 @@ def train_first(cell: "Cell", wishes: "Wishes") -> int:
     record = check_folder(cell.run, cell.config, cell.fingerprints)
     if record is not None and record.status == "done":
         return EXIT_DONE
-    overwrite = ["overwrite=true"] if wishes.overwrite else []
-    command = [sys.executable, "-m", "medqa_finetune.train", *cell.overrides, *overwrite]
+    command = [sys.executable, "-m", "medqa_finetune.train", *cell.overrides]
     # It stops when this process does, however that ends: its standard input is then closed.
     told = {LAUNCHER_VARIABLE: str(os.getpid())}
     with subprocess.Popen(command, env=os.environ | told, stdin=subprocess.PIPE) as process:
-        code = process.wait()
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            # The terminal has told both; training writes a checkpoint first.
+            process.wait()
+            raise
     return code if code >= 0 else EXIT_OFFSET - code
 
 

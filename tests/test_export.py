@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from medqa_finetune.errors import ConfigError, MedQAError
+from medqa_finetune.errors import MedQAError
 from medqa_finetune.export import ExportOptions, export, parse_own, pipeline_cell, split
 from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.train import train
 from tests.commands import TINY, files_below, python
 from tests.conftest import REPOSITORY
 from tests.variants.runs import FULL, LORA, NONE, QLORA, write_micro_phi, write_run
@@ -65,6 +66,11 @@ def test_bad_input_is_refused_with_what_is_allowed(typed: list[str], said: str) 
     assert caught.value.exit_code == 2
 
 
+def test_train_says_who_runs_pipelines() -> None:
+    with pytest.raises(MedQAError, match="pipeline=variants: asked of `python"):
+        train(["pipeline=variants", "samples=200"])
+
+
 def test_own_options_are_told_from_the_settings_of_a_run() -> None:
     own, rest = split(["pipeline=variants", "model=tiny", "samples=5", "export.to=x", "train.epochs=2"])
     assert own == ["pipeline=variants", "samples=5", "export.to=x"]
@@ -79,8 +85,8 @@ def test_samples_count_pairs_whatever_a_profile_scales(tmp_path: Path, monkeypat
     assert cell.config.test_size == 100
     assert cell.run.path == Path("outputs/demo/lora_200__train.epochs=1.0")
     assert "data.train_size=20000" in cell.overrides
-    with pytest.raises(ConfigError, match=r"samples=7: data.scale=0.3 makes"):
-        pipeline_cell(ExportOptions(pipeline="variants", samples=7), ["profile=demo", "data.scale=0.3"])
+    odd = pipeline_cell(ExportOptions(pipeline="variants", samples=7), ["profile=demo", "data.scale=0.3"])
+    assert odd.config.train_size == 7
 
 
 def test_help_answers_in_a_moment(tmp_path: Path) -> None:

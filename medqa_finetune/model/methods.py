@@ -1,6 +1,7 @@
 """From the base model to one that trains as the method says. The only code that knows LoRA."""
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -144,6 +145,8 @@ def merged_weights(base: PreTrainedModel, trained: Path, method: MethodConfig) -
     """
     if method.quantization != "none":
         # Into the type of numbers that the layers themselves dequantize to, so that nothing is rounded twice.
+        # What transformers has to say of that is no news here.
+        logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)
         base = cast(Any, base).dequantize()
     plain = dataclasses.replace(method, quantization="none", dropout=0.0)
     model = apply_method(cast(Any, base).to("cpu", torch.float32), plain)

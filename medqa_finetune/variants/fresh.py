@@ -10,7 +10,15 @@ from typing import Any, NoReturn, TypeVar
 
 from pydantic import TypeAdapter
 
-from medqa_finetune.errors import EXIT_RUN_FAILED, ConfigError, DataError, MedQAError, ModelError, RunError
+from medqa_finetune.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_RUN_FAILED,
+    ConfigError,
+    DataError,
+    MedQAError,
+    ModelError,
+    RunError,
+)
 from medqa_finetune.log import log_to_terminal
 from medqa_finetune.stopping import stop_with_parent
 
@@ -55,6 +63,8 @@ def answer_parent(work: Callable[[Any], Any], asked: type[Any]) -> NoReturn:
         said = {"answer": TypeAdapter(type(found)).dump_python(found, mode="json")}
     except MedQAError as error:
         said = {"fault": str(error), "kind": type(error).__name__}
+    except KeyboardInterrupt:  # the terminal tells both; the other process says so
+        sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
         traceback.print_exc()
         said = {"fault": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", "kind": RunError.__name__}
