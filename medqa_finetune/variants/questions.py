@@ -23,7 +23,7 @@ def read_questions(run: RunDir, limit: int | None) -> list[Pair]:
         DataError: there are none.
     """
     rows = run.read_predictions()
-    if not rows:
+    if not rows or any("question" not in row for row in rows):
         raise DataError(
             f"{run.predictions_path}: holds no questions to measure on; export.measure=false exports alone."
         )
