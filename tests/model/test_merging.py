@@ -37,7 +37,8 @@ def trained(model: Path, method: MethodConfig, folder: Path) -> Any:
 
 def merge(model: Path, method: MethodConfig, folder: Path) -> Any:
     base = load_base(model, method, CPU, load_tokenizer(model))
-    return merged_weights(base, folder, method).eval()
+    merged: Any = merged_weights(base, folder, method)
+    return merged.eval()
 
 
 @torch.no_grad()

@@ -11,7 +11,6 @@ from medqa_finetune.errors import MedQAError
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Environment
 from medqa_finetune.record.stamps import stamps_below
-from medqa_finetune.variants import order
 from medqa_finetune.variants.metadata import Metadata, write_metadata
 from medqa_finetune.variants.order import Order, Wishes, check_order, check_room, expected_sizes
 from tests.commands import files_below
@@ -162,14 +161,14 @@ def test_a_run_that_was_moved_keeps_its_variants(run: RunDir, tmp_path: Path) ->
 
 def test_a_disk_that_is_too_small_is_said_beforehand(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(run.path)
-    monkeypatch.setattr(order.shutil, "disk_usage", lambda _: usage._replace(free=2**20))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2**20))
     with pytest.raises(MedQAError, match=r"base, quantized, .* take 1[67]\.\d MiB, and 1.0 MiB are free. Make room"):
         check_order(run, Wishes())
 
 
 def test_what_is_quantized_after_merging_needs_room_for_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"merged": 100 * 2**20, "lora_quantized": 30 * 2**20}
-    monkeypatch.setattr(order.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 60 * 2**20))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 60 * 2**20))
     with pytest.raises(MedQAError, match=r"lora_quantized take 146\.0 MiB"):
         check_room(tmp_path, ["lora_quantized"], sizes)
     check_room(tmp_path, [], sizes)
