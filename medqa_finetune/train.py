@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from medqa_finetune.config.command_line import run_door, wants_help
 from medqa_finetune.config.options import conf_folder
-from medqa_finetune.errors import EXIT_DONE, MedQAError
+from medqa_finetune.errors import EXIT_DONE, ConfigError, MedQAError
 from medqa_finetune.matrix.composing import compose_and_call
 from medqa_finetune.stopping import LAUNCHER_VARIABLE, stop_with_parent
 
@@ -46,6 +46,8 @@ def train(arguments: list[str]) -> int:
     if wants_help(arguments):
         print(USAGE + describe_groups(_conf_folders(arguments)) + "\n\n" + describe_keys())
         return EXIT_DONE
+    for pipeline in (argument for argument in arguments if argument.startswith("pipeline=")):
+        raise ConfigError(f"{pipeline}: asked of `python -m medqa_finetune.export`, which trains first.")
     if LAUNCHER_VARIABLE in os.environ:
         stop_with_parent()
     errors: list[MedQAError] = []

@@ -247,7 +247,7 @@ def training_memory(size: ModelSize, config: Config, machine: Machine, tokens: i
     inputs = tokens * size.hidden * size.layers * width
     logits = min(tokens * size.vocabulary, LOGIT_BYTES_AT_ONCE // FP32)
     return Memory(
-        weights=_weight_bytes(size, method, width) + (trained * FP32 if method.trains == "adapter" else 0),
+        weights=weight_bytes(size, method, width) + (trained * FP32 if method.trains == "adapter" else 0),
         gradients=trained * FP32,
         optimizer=round(trained * optimizer_bytes_per_weight(optimizer)),
         activations=round(
@@ -267,7 +267,7 @@ def answering_memory(size: ModelSize, config: Config, machine: Machine) -> Memor
     tokens = max(longest, min(evaluate.batch_tokens, evaluate.batch_size * longest))
     adapter = trainable_parameters(size, config.method) * FP32 if config.method.trains == "adapter" else 0
     return Memory(
-        weights=_weight_bytes(size, config.method, width) + adapter,
+        weights=weight_bytes(size, config.method, width) + adapter,
         gradients=0,
         optimizer=0,
         activations=tokens * 2 * sum(size.key_widths) * width,
@@ -281,7 +281,7 @@ def product_bytes(config: Config, machine: Machine) -> int:
     return FP32 if config.precision == "fp32" or (config.precision == "auto" and machine.type == "cpu") else 2
 
 
-def _weight_bytes(size: ModelSize, method: MethodConfig, width: int) -> int:
+def weight_bytes(size: ModelSize, method: MethodConfig, width: int) -> int:
     """Return how many bytes the base takes: linear layers quantized or not, the rest in the run's precision."""
     if method.trains == "all":
         # fp32, and under autocast a copy of every matrix in half precision.

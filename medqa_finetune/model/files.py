@@ -16,6 +16,8 @@ VOCABULARIES = ("tokenizer.json", "*.model", "*.spm", "*.tiktoken", "tekken.json
 VOCABULARY_AND_MERGES = ("vocab.json", "merges.txt")
 # What safetensors itself allows a header to have, so that eight bytes of garbage ask for no gigabytes.
 LONGEST_HEADER = 100_000_000
+# What safetensors calls the precisions that models are stored in.
+STORED = {"F32": "fp32", "BF16": "bf16", "F16": "fp16"}
 # First eight bytes of what Git leaves in place of a large file.
 LFS_POINTER = b"version "
 
@@ -99,6 +101,19 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         ModelError: a file is missing, cut short or no safetensors.
     """
     return {name: tensor for path in weight_files(folder) for name, tensor in read_header(path).items()}
+
+
+def stored_precision(folder: Path) -> str:
+    """Return the precision that most of a model's weights are stored in: `bf16`, `fp16` or `fp32`.
+
+    Raises:
+        ModelError: as `read_tensors` does.
+    """
+    numbers = dict.fromkeys(STORED, 0)
+    for tensor in read_tensors(folder).values():
+        if tensor.dtype in numbers:
+            numbers[tensor.dtype] += tensor.numbers
+    return STORED[max(numbers, key=lambda dtype: numbers[dtype])]
 
 
 def read_header(path: Path) -> dict[str, Tensor]:

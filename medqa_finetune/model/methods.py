@@ -1,5 +1,7 @@
 """From the base model to one that trains as the method says. The only code that knows LoRA."""
 
+import dataclasses
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -196,6 +198,37 @@ def for_inference(model: PreTrainedModel, method: MethodConfig) -> PreTrainedMod
     if method.trains == "adapter" and method.quantization == "none" and full_precision:
         return cast(PreTrainedModel, cast(Any, model).merge_and_unload())
     return model
+
+
+def merged_weights(base: PreTrainedModel, trained: Path, method: MethodConfig) -> PreTrainedModel:
+    """Return a model without adapters, in fp32 on the CPU, whose own weights are what the run's training came to.
+
+    An adapter is added to the weights it was trained beside. Where these were quantized, that is what they stand for,
+    dequantized: their sum quantized again would round most of a small update away (peft#2321, transformers#31293), and
+    the original weights lack the error that the adapter has learned to live with.
+
+    Args:
+        base: As the method loads it, without adapters; used up.
+        trained: Folder of the trained weights, as `restore_trained` takes it.
+        method: The run's.
+
+    Raises:
+        ModelError: as `restore_trained` does, or a merged weight is no number.
+    """
+    if method.quantization != "none":
+        # Into the type of numbers that the layers themselves dequantize to, so that nothing is rounded twice.
+        # What transformers has to say of that is no news here.
+        logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)
+        base = cast(Any, base).dequantize()
+    plain = dataclasses.replace(method, quantization="none", dropout=0.0)
+    model = apply_method(cast(Any, base).to("cpu", torch.float32), plain)
+    restore_trained(model, trained, plain)
+    if method.trains != "adapter":
+        return model
+    try:
+        return cast(PreTrainedModel, cast(Any, model).merge_and_unload(safe_merge=True))
+    except ValueError as error:
+        raise ModelError(f"{trained}: the adapter cannot be merged ({str(error).splitlines()[0][:200]}).") from None
 
 
 def count_parameters(model: torch.nn.Module, *, trainable_only: bool = False) -> int:

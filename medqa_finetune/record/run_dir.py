@@ -18,6 +18,8 @@ from medqa_finetune.record.schema import EvaluationRecord, FileStamp, Process, R
 from medqa_finetune.record.stamps import stamps_below
 
 RECORD_NAME = "record.json"
+EXPORT_NAME = "export"
+NOT_STAMPED = (RECORD_NAME, "log.txt", "tensorboard", "wandb", "checkpoints", EXPORT_NAME, f".{EXPORT_NAME}.lock")
 LOCK_SECONDS = 1.0
 
 
@@ -81,6 +83,11 @@ class RunDir:
     def log_path(self) -> Path:
         """What the run printed."""
         return self.path / "log.txt"
+
+    @property
+    def export_path(self) -> Path:
+        """Where models made of a finished run are put, unless another place is named."""
+        return self.path / EXPORT_NAME
 
     @contextlib.contextmanager
     def lock(self, patience: float = LOCK_SECONDS) -> Iterator[None]:
@@ -208,15 +215,14 @@ class RunDir:
     def stamps(self, part: str = "") -> dict[str, FileStamp]:
         """Return size and sha256 of every file that a finished run is made of, by path relative to the folder.
 
-        Left out are the record itself, the log, what trackers keep, and checkpoints, which the results do not need.
+        Left out are the record itself, the log, what trackers keep, and checkpoints, which the results do not need, and
+        what is made of a finished run.
 
         Args:
             part: Folder of the run to look at; all of them if empty.
         """
         prefix = f"{part}/" if part else ""
-        found = stamps_below(
-            self.path / part, leave_out=(RECORD_NAME, "log.txt", "tensorboard", "wandb", "checkpoints")
-        )
+        found = stamps_below(self.path / part, leave_out=NOT_STAMPED)
         return {prefix + name: stamp for name, stamp in found.items()}
 
     def move_aside(self) -> Path:

@@ -13,6 +13,7 @@ PROGRAMS = {
     "evaluate": ("-m", "medqa_finetune.evaluate"),
     "chat": ("-m", "medqa_finetune.chat"),
     "summarize": ("-m", "medqa_finetune.summarize"),
+    "export": ("-m", "medqa_finetune.export"),
     "preprocess": (str(ROOT / "scripts" / "preprocess_data.py"),),
     "split": (str(ROOT / "scripts" / "prepare_data_splits.py"),),
 }

@@ -121,6 +121,28 @@ def adapter_with(change: Callable[[Any], Any]) -> Callable[[Path], None]:
     return replace
 
 
+def as_run(**changes: Any) -> Callable[[Path], None]:
+    """Return what gives the trained run the folder `run`, with changes to its record."""
+
+    def rename(folder: Path) -> None:
+        (path,) = (path.parent for path in folder.rglob("record.json"))
+        path.rename(folder / "run")
+        edited("record.json", lambda record: record.update(changes))(folder / "run")
+
+    return rename
+
+
+def both(*changes: Callable[[Path], object]) -> Callable[[Path], None]:
+    """Return what makes several changes, one after the other."""
+
+    def change(folder: Path) -> None:
+        for each in changes:
+            each(folder)
+
+    return change
+
+
+EXPORT = ("run=run",)
 def pruned_unevenly(base: Path) -> None:
     """Cut one of the matrices of a layer, and not those that it is multiplied with."""
     from safetensors.numpy import load_file, save_file
@@ -131,6 +153,21 @@ def pruned_unevenly(base: Path) -> None:
 
 
 CASES = [
+    Case(36, "export of a folder that is no run", ("run=.",), ("run=.", "no record.json"), program="export"),
+    Case(
+        36, "export of a run that was stopped", EXPORT, ("run=run", "status is interrupted", "goes on with it"),
+        trained_then(as_run()), program="export", slow=True,
+    ),
+    Case(
+        37, "export when the base model was replaced", EXPORT,
+        ("base is not the base model that the run was trained on", "export.base=DIR"),
+        trained_then(both(as_run(status="done"), another_base)), program="export", slow=True,
+    ),
+    Case(
+        38, "export of a damaged adapter", EXPORT,
+        ("adapter/adapter_model.safetensors has", "since the run was done", "overwrite=true"),
+        trained_then(both(as_run(status="done"), adapter_with(lambda matrix: -matrix))), program="export", slow=True,
+    ),
     Case(36, "model folder missing", (*LORA, "model=local", "model.path=base"), ("model.path=base", "no such folder")),
     Case(
         36, "model not downloaded, no network", (*LORA, "model=qwen2.5-3b"),

@@ -1,0 +1,1 @@
+"""What is made of a finished run: models in several forms, each measured as it will be used."""

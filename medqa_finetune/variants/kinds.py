@@ -1,0 +1,81 @@
+"""The variants that can be made of a run, and of which runs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from medqa_finetune.config.schema import MethodConfig
+from medqa_finetune.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One variant.
+
+    Attributes:
+        what: What it is, for metadata and people.
+        trained: What of the model a run must have trained (`method.trains`) for it to be made.
+        why_not: Why it is refused of other runs.
+        beside_base: Whether it is no model by itself: it is loaded onto the base, held as it was in training.
+    """
+
+    what: str
+    trained: tuple[str, ...]
+    why_not: str = ""
+    beside_base: bool = False
+
+
+NO_ADAPTER = "the run has no adapter"
+NOTHING_TRAINED = "nothing was trained, so there is nothing but base and quantized"
+# In the order of tables.
+KINDS = {
+    "base": Kind("the untuned model", ("adapter", "all", "nothing")),
+    "quantized": Kind("the untuned model, quantized", ("adapter", "all", "nothing")),
+    "lora": Kind("the trained adapter, beside the base as it was trained", ("adapter",), NO_ADAPTER, True),
+    "lora_quantized": Kind("the tuned model (merged), quantized", ("adapter",), NO_ADAPTER),
+    "merged": Kind("the tuned model, in weights of its own", ("adapter", "all"), NOTHING_TRAINED),
+}
+# base -> quantize -> LoRA -> quantize
+PIPELINE = ("base", "quantized", "lora", "lora_quantized")
+# What another is made of comes before it.
+BUILDING_ORDER = ("base", "quantized", "lora", "merged", "lora_quantized")
+
+
+def choose(asked: Sequence[str] | None, method: MethodConfig) -> list[str]:
+    """Return the variants to make, in the order they are built: those asked for, or all that the method allows.
+
+    Merging is measured against the adapter beside its base, so that a merged model brings that variant along where the
+    base was quantized.
+
+    Raises:
+        ConfigError: one is unknown, or makes no sense for the method.
+    """
+    if asked is not None and not asked:
+        raise ConfigError(f"variants=[]: at least one is wanted, of {', '.join(KINDS)}.")
+    unknown = [name for name in asked or () if name not in KINDS]
+    if unknown:
+        raise ConfigError(f"variants=[{','.join(map(str, unknown))}]: allowed are {', '.join(KINDS)}.")
+    possible = [name for name in BUILDING_ORDER if method.trains in KINDS[name].trained]
+    refused = [name for name in asked or () if name not in possible]
+    if refused:
+        raise ConfigError(
+            f"variants=[{','.join(refused)}]: not of method={method.name}: {KINDS[refused[0]].why_not}. "
+            f"Allowed of it: {', '.join(possible)}."
+        )
+    wanted = set(possible if asked is None else asked)
+    if "merged" in wanted and method.quantization != "none":
+        wanted.add("lora")
+    return [name for name in BUILDING_ORDER if name in wanted]
+
+
+def quantization_of(asked: str, method: MethodConfig) -> MethodConfig:
+    """Return how `quantized` and `lora_quantized` are quantized, as the settings of a method that trains nothing.
+
+    Args:
+        asked: `nf4`, `fp4` or `int8`; `auto` is what the run was trained with, NF4 for one that was trained without.
+        method: The run's.
+    """
+    kind = asked if asked != "auto" else method.quantization if method.quantization != "none" else "nf4"
+    own = kind == method.quantization
+    # Double quantization as in conf/method/qlora.yaml, where the run says nothing of it.
+    doubled = method.double_quantization if own else kind != "int8"
+    return MethodConfig(name="quantized", trains="nothing", quantization=kind, double_quantization=doubled)

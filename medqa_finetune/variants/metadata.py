@@ -1,0 +1,131 @@
+"""`metadata.json` of an exported model: what it is, what it was made from, what it weighs, how it did."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from medqa_finetune.errors import DataError
+from medqa_finetune.record.files import write_json
+from medqa_finetune.record.schema import Environment, FileStamp, Score
+
+METADATA_NAME = "metadata.json"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What must be there beside an adapter: the base model in this folder, of this size in bytes.
+
+    Attributes:
+        variant: The variant that is the base as it was held in training; None where none is.
+    """
+
+    variant: str | None
+    folder: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How a variant did, loaded from its folder in a process of its own. What was not measured is None, never 0.
+
+    Attributes:
+        questions_sha256: Over ids, questions and references, in order.
+        max_samples: What `export.max_samples` was.
+        n: Questions, every one of them counted in every score.
+        seconds: Of generation alone.
+        samples_per_second: Questions answered a second, in batches as the run's settings make them.
+        tokens_per_second: Tokens generated a second, padding not counted.
+        peak_vram_bytes: Most GPU memory held by tensors at once; None without CUDA.
+        peak_vram_reserved_bytes: Most GPU memory held by the allocator at once; None without CUDA.
+        peak_rss_bytes: Most resident memory of the process.
+        start_rss_bytes: What of that Python and its libraries took before the model was loaded.
+    """
+
+    questions_sha256: str
+    max_samples: int | None
+    n: int
+    scores: dict[str, Score]
+    seconds: float
+    samples_per_second: float
+    tokens_per_second: float
+    peak_vram_bytes: int | None
+    peak_vram_reserved_bytes: int | None
+    peak_rss_bytes: int
+    start_rss_bytes: int
+    environment: Environment
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """All that is known of an exported model.
+
+    Attributes:
+        variant: Its name.
+        what: The same in words.
+        made_from: The run (name, identity, method, data, model, seed), the base's fingerprint, the trained weights'
+            sha256; and where these lay.
+        settings: What decides the weights beside that: quantization and precision.
+        files: Every file of the folder but this one.
+        size_bytes: Of these files together.
+        needs: What else is needed to load it; None for all but adapters.
+        measured: None until it is.
+        differences: For `base`, and for `lora` (what merging and quantizing cost): each figure less that of the other.
+        environment: Of the process that made it.
+    """
+
+    variant: str
+    what: str
+    made_from: dict[str, Any]
+    settings: dict[str, Any]
+    files: dict[str, FileStamp]
+    size_bytes: int
+    environment: Environment
+    finished: str
+    needs: Needed | None = None
+    measured: Measured | None = None
+    differences: dict[str, dict[str, float]] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def total_bytes(self) -> int:
+        """What must lie on disk to load it."""
+        return self.size_bytes + (self.needs.size_bytes if self.needs is not None else 0)
+
+
+def read_metadata(folder: Path) -> Metadata | None:
+    """Return the metadata of an exported model; None where there is none.
+
+    Raises:
+        DataError: the file is torn, of another schema, or holds a value of the wrong type; says where.
+    """
+    path = folder / METADATA_NAME
+    if not path.is_file():
+        return None
+    try:
+        return TypeAdapter(Metadata).validate_json(path.read_bytes(), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "the file"
+        raise DataError(
+            f"{path}: {key}: {first['msg']}. Move {folder} away, or give overwrite=true, which does that."
+        ) from None
+
+
+def write_metadata(folder: Path, metadata: Metadata) -> None:
+    """Write `metadata.json`, unless it says the same already."""
+    path = folder / METADATA_NAME
+    content = dataclasses.asdict(metadata)
+    if not path.is_file() or json.loads(path.read_bytes()) != json.loads(json.dumps(content)):
+        write_json(path, content)
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return one `key: old -> new` per entry in which two mappings differ."""
+    keys = sorted(old.keys() | new.keys())
+    return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys if old.get(key) != new.get(key)]

@@ -1,0 +1,272 @@
+"""What an export is to do, checked before anything is loaded or written."""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medqa_finetune.config.restore import restore_config
+from medqa_finetune.config.schema import Config, MethodConfig
+from medqa_finetune.errors import ConfigError, DataError, ModelError
+from medqa_finetune.model.estimate import read_size, weight_bytes
+from medqa_finetune.model.files import stored_precision, weight_files
+from medqa_finetune.model.locate import fingerprint_model, locate_model
+from medqa_finetune.preflight import in_units
+from medqa_finetune.record.files import existing_part
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import Record
+from medqa_finetune.record.stamps import damages
+from medqa_finetune.variants.kinds import choose, quantization_of
+from medqa_finetune.variants.metadata import Metadata, changes, read_metadata
+
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+# For what is not reckoned: metadata, answers, pictures.
+SPARE_BYTES = 16 * 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Wishes:
+    """What was asked for beside the run.
+
+    Attributes:
+        variants: Names; None for all that the run's method allows.
+        to: Folder that takes them; None for `export` in the run's own.
+        base: Where the base model lies now, if not where the run found it.
+        max_samples: Questions to measure on; None for all that the run was examined on.
+        quantization: `auto`, `nf4`, `fp4` or `int8`.
+        dtype: `auto`, `fp32`, `bf16` or `fp16`.
+        measure: Whether each variant answers the questions.
+        overwrite: Whether what is there is moved aside and made anew.
+    """
+
+    variants: list[str] | None = None
+    to: str | None = None
+    base: str | None = None
+    max_samples: int | None = None
+    quantization: str = "auto"
+    dtype: str = "auto"
+    measure: bool = True
+    overwrite: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What is to be made of a finished run.
+
+    Attributes:
+        run: Its folder.
+        record: What it says.
+        config: Its settings.
+        base: Folder of its base model.
+        folder: Takes one folder per variant, and the table.
+        variants: In the order they are built.
+        quantization: How the quantized ones are held.
+        dtype: What weights are stored in.
+        wishes: What was asked for.
+        existing: What an earlier export has left of these variants.
+    """
+
+    run: RunDir
+    record: Record
+    config: Config
+    base: Path
+    folder: Path
+    variants: list[str]
+    quantization: MethodConfig
+    dtype: str
+    wishes: Wishes
+    existing: Mapping[str, Metadata] = dataclasses.field(default_factory=dict)
+
+    def settings(self, variant: str) -> dict[str, Any]:
+        """Return what decides a variant's weights, beside the run."""
+        stored = {"dtype": self.dtype} if variant not in ("base", "lora") else {}
+        if variant not in ("quantized", "lora_quantized"):
+            return stored
+        held = self.quantization
+        return stored | {"quantization": held.quantization, "double_quantization": held.double_quantization}
+
+    def made_from(self) -> dict[str, Any]:
+        """Return what the variants are made from."""
+        record = self.record
+        trained = {name: stamp.sha256 for name, stamp in record.files.items() if name.startswith("adapter/")}
+        return {
+            "run": record.name, "identity": record.identity, "method": record.method, "data": record.data,
+            "model": record.model, "seed": record.seed, "base_fingerprint": record.config["model"]["fingerprint"],
+            "trained_sha256": trained, "run_folder": str(self.run.path.absolute()),
+            "base_folder": str(self.base.absolute()),
+        }  # fmt: skip
+
+
+# What of `made_from` may change without another result: where things lie.
+PLACES = ("run_folder", "base_folder")
+
+
+def check_order(run: RunDir, wishes: Wishes) -> Order:
+    """Return what is to be done, after all has been checked that needs no torch.
+
+    Raises:
+        MedQAError: the run is missing, not done or damaged, its base is gone or another one, a variant makes no sense
+            for it, earlier ones were made otherwise, or the disk is too small.
+    """
+    record = _finished(run)
+    config = restore_config(record.config)
+    names = choose(wishes.variants, config.method)
+    _check_files(run, record)
+    base = _base_of(run, record, config, wishes.base)
+    dtype = stored_precision(base) if wishes.dtype == "auto" else wishes.dtype
+    folder = Path(wishes.to) if wishes.to is not None else run.export_path
+    order = Order(
+        run, record, config, base, folder, names, quantization_of(wishes.quantization, config.method), dtype, wishes
+    )
+    _check_place(folder)
+    existing = {} if wishes.overwrite else _existing(order)
+    order = dataclasses.replace(order, existing=existing)
+    check_room(folder, [name for name in names if name not in existing], _sizes(order))
+    return order
+
+
+def check_intended(config: Config, wishes: Wishes) -> None:
+    """Check, before a run is trained, that what is to be made of it afterwards can be.
+
+    Raises:
+        MedQAError: a variant makes no sense for the run's method, or the disk is too small.
+    """
+    names = choose(wishes.variants, config.method)
+    base = locate_model(config.model)
+    folder = Path(wishes.to) if wishes.to is not None else RunDir(config.run_path).export_path
+    _check_place(folder)
+    dtype = stored_precision(base) if wishes.dtype == "auto" else wishes.dtype
+    missing = [name for name in names if not (folder / name).exists() or wishes.overwrite]
+    sizes = expected_sizes(base, quantization_of(wishes.quantization, config.method), dtype)
+    check_room(folder, missing, sizes)
+
+
+def _finished(run: RunDir) -> Record:
+    record = run.read()
+    if record is None:
+        raise DataError(f"run={run.path}: no {run.record_path.name} in there; the folder of a finished run is wanted.")
+    if record.status != "done":
+        raise DataError(
+            f"run={run.path}: its status is {record.status}; only a run that is done can be exported. The same command "
+            "that started it goes on with it."
+        )
+    return record
+
+
+def _check_files(run: RunDir, record: Record) -> None:
+    needed = {name: stamp for name, stamp in record.files.items() if name.startswith(("adapter/", "predictions.jsonl"))}
+    damaged = damages(run.path, needed)
+    if damaged:
+        raise ModelError(
+            f"run={run.path}: {damaged[0]} since the run was done. Put it back, or train again with overwrite=true."
+        )
+
+
+def _base_of(run: RunDir, record: Record, config: Config, moved_to: str | None) -> Path:
+    model = config.model if moved_to is None else dataclasses.replace(config.model, path=moved_to, repository=None)
+    try:
+        folder = locate_model(model)
+    except ModelError as error:
+        if moved_to is not None:
+            raise
+        raise ModelError(
+            f"run={run.path}: its base model is not where the run found it: {str(error).splitlines()[0]} "
+            "If it lies elsewhere now, give export.base=DIR."
+        ) from None
+    trained_on = record.config["model"]["fingerprint"]
+    if fingerprint_model(folder) != trained_on:
+        raise ModelError(
+            f"run={run.path}: {folder} is not the base model that the run was trained on (sha256 "
+            f"{fingerprint_model(folder)[:12]}…, {trained_on[:12]}… is wanted). Give export.base=DIR of that one."
+        )
+    return folder
+
+
+def _check_place(folder: Path) -> None:
+    place = existing_part(folder)
+    if not place.is_dir():
+        raise ConfigError(f"export.to={folder}: {place} is not a folder; a new name or a folder is wanted.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder}: {place} is not writable; export.to=DIR wants a folder that is.")
+
+
+def _existing(order: Order) -> dict[str, Metadata]:
+    """Return the variants that an earlier export has left and that are as they should be.
+
+    Raises:
+        ConfigError: one was made of another run, or with other settings, or is damaged.
+    """
+    found = {}
+    for name in order.variants:
+        folder = order.folder / name
+        metadata = read_metadata(folder)
+        if metadata is None:
+            if folder.exists():
+                raise ConfigError(f"{folder} exists and is no exported variant. Move it away, or give export.to=DIR.")
+            continue
+        faults = _differences(order, name, metadata) + damages(folder, metadata.files)
+        if faults:
+            raise ConfigError(
+                f"{folder} holds another export ({'; '.join(faults)}). overwrite=true moves it aside and makes it "
+                "anew; export.to=DIR keeps both."
+            )
+        found[name] = metadata
+    return found
+
+
+def _differences(order: Order, name: str, metadata: Metadata) -> list[str]:
+    before, now = (
+        {k: v for k, v in each.items() if k not in PLACES} for each in (metadata.made_from, order.made_from())
+    )
+    found = changes(before, now) + changes(metadata.settings, order.settings(name))
+    measured = metadata.measured
+    if order.wishes.measure and measured is not None and measured.max_samples != order.wishes.max_samples:
+        found.append(f"export.max_samples: {measured.max_samples} -> {order.wishes.max_samples}")
+    return found
+
+
+def _sizes(order: Order) -> dict[str, int]:
+    adapter = sum(stamp.size for name, stamp in order.record.files.items() if name.startswith("adapter/"))
+    return expected_sizes(order.base, order.quantization, order.dtype) | {"lora": adapter}
+
+
+def expected_sizes(base: Path, quantization: MethodConfig, dtype: str) -> dict[str, int]:
+    """Return what each variant but the adapter will take on disk, in bytes, as the base's files give it.
+
+    Args:
+        base: Folder of the base model.
+        quantization: Of the quantized variants.
+        dtype: What weights are stored in.
+    """
+    files = sum(path.stat().st_size for path in weight_files(base))
+    size = read_size(base)
+    if size is None:
+        whole = quantized = files * BYTES[dtype] // BYTES["fp16"]
+        other = 0
+    else:
+        other = size.other_bytes
+        whole = size.parameters * BYTES[dtype] + other
+        quantized = weight_bytes(size, quantization, BYTES[dtype]) + other
+    return {"base": files + other, "quantized": quantized, "lora_quantized": quantized, "merged": whole}
+
+
+def check_room(folder: Path, names: Sequence[str], sizes: Mapping[str, int]) -> None:
+    """Check that the disk has room for variants that are still to be made.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    if not names:
+        return
+    # What is quantized after merging is merged on disk first.
+    aside = sizes["merged"] if "lora_quantized" in names and "merged" not in names else 0
+    # Of a run that is still to be trained, the adapter is reckoned with by the run itself.
+    needed = sum(sizes.get(name, 0) for name in names) + aside + SPARE_BYTES
+    free = shutil.disk_usage(existing_part(folder)).free
+    if needed > free:
+        raise ConfigError(
+            f"{folder}: {', '.join(names)} take {in_units(needed)}, and {in_units(free)} are free. Make room, ask for "
+            "fewer variants, or give export.to=DIR on another disk."
+        )

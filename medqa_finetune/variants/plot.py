@@ -1,0 +1,66 @@
+"""One picture of the variants: size, memory, speed and scores as bars."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from medqa_finetune.record.files import write_bytes
+from medqa_finetune.report.panels import GREY, PALETTE, STYLE
+
+PNG_NAME = "variants.png"
+DPI = 160
+MIB = 2**20
+MEMORY = {"peak_vram_bytes": "Peak GPU memory, allocated (MiB)", "peak_rss_bytes": "Peak resident memory (MiB)"}
+COLOURS = ("base", "quantized", "lora", "lora_quantized", "merged")
+
+
+def write_plot(table: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
+    """Draw the rows of the table, and write the picture atomically.
+
+    Args:
+        table: As `variants.table.rows` makes it.
+        title: Of the picture.
+        path: Takes a PNG.
+    """
+    with mpl.rc_context(), sns.axes_style("whitegrid"), mpl.rc_context(STYLE):
+        figure = Figure(figsize=(12.0, 6.4), layout="constrained")
+        for ax, (column, heading, unit) in zip(figure.subplots(2, 3).flat, _panels(table), strict=True):
+            _draw(ax, [(str(row["variant"]), row[column]) for row in table], heading, unit)
+        figure.suptitle(title, fontsize=12, fontweight="bold")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
+    write_bytes(path, buffer.getvalue())
+
+
+def _panels(table: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, float]]:
+    """Return column, heading and unit of each panel; memory is the GPU's where it was measured."""
+    on_gpu = any(row["peak_vram_bytes"] is not None for row in table)
+    memory = "peak_vram_bytes" if on_gpu else "peak_rss_bytes"
+    return [
+        ("disk_bytes", "Size on disk, an adapter's base included (MiB)", MIB),
+        (memory, MEMORY[memory], MIB),
+        ("tokens_per_second", "Generation (tokens/s)", 1),
+        ("rougeL", "ROUGE-L F1 (characters, 0–100)", 1),
+        ("bleu", "Corpus BLEU (sacrebleu zh, 0–100)", 1),
+        ("perplexity", "Perplexity of the reference answers", 1),
+    ]
+
+
+def _draw(ax: Any, values: Sequence[tuple[str, float | None]], heading: str, unit: float) -> None:
+    """Draw one panel; a variant without a value keeps its place, and says that it was not measured."""
+    palette = dict(zip(COLOURS, sns.color_palette(PALETTE), strict=False))
+    ax.set_title(heading)
+    for place, (name, value) in enumerate(values):
+        if value is None:
+            ax.text(place, 0, "not measured", rotation=90, ha="center", va="bottom", color=GREY, fontsize=8)
+            continue
+        bars = ax.bar(place, value / unit, color=palette[name], width=0.7)
+        ax.bar_label(bars, fmt=lambda number: f"{number:,.0f}" if number >= 100 else f"{number:.2f}", fontsize=8)
+    ax.set_xticks(range(len(values)), [name.replace("_", "\n") for name, _ in values])
+    ax.grid(visible=False, axis="x")
+    ax.margins(y=0.12)

@@ -1,0 +1,36 @@
+"""The questions that variants are measured on: the run's own."""
+
+import json
+from collections.abc import Sequence
+
+from medqa_finetune.data.pairs import Pair
+from medqa_finetune.errors import DataError
+from medqa_finetune.record.files import sha256_of_text
+from medqa_finetune.record.run_dir import RunDir
+
+
+def read_questions(run: RunDir, limit: int | None) -> list[Pair]:
+    """Return the test questions that a finished run answered, with their reference answers.
+
+    The corpus is not needed. A run's answers stand in the order of their questions' length, so that a part of them is
+    drawn by a hash of their ids: the same ones for every variant, long and short alike.
+
+    Args:
+        run: Its predictions have been checked against its record.
+        limit: How many; None for all.
+
+    Raises:
+        DataError: there are none.
+    """
+    rows = run.read_predictions()
+    if not rows or any("question" not in row for row in rows):
+        raise DataError(
+            f"{run.predictions_path}: holds no questions to measure on; export.measure=false exports alone."
+        )
+    rows.sort(key=lambda row: sha256_of_text(str(row["id"])))
+    return [Pair(str(row["id"]), str(row["question"]), str(row["reference"])) for row in rows[:limit]]
+
+
+def fingerprint(pairs: Sequence[Pair]) -> str:
+    """Return a sha256 over ids, questions and references, in order."""
+    return sha256_of_text(json.dumps([[pair.id, pair.question, pair.answer] for pair in pairs], ensure_ascii=False))

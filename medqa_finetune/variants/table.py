@@ -1,0 +1,157 @@
+"""What the variants weigh, need and score, and how they differ: as rows, as text, as CSV."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medqa_finetune.config.command_line import aligned_table
+from medqa_finetune.record.files import write_text
+from medqa_finetune.variants.metadata import Metadata
+
+CSV_NAME = "variants.csv"
+MIB = 2**20
+# Every figure is compared with the untuned model, and with the adapter beside its base: what merging and quantizing
+# the tuned model cost.
+REFERENCES = ("base", "lora")
+SCORES = ("rouge1", "rouge2", "rougeL", "bleu", "perplexity")
+FIGURES = (
+    "disk_bytes", "peak_vram_bytes", "peak_vram_reserved_bytes", "peak_rss_bytes", "samples_per_second",
+    "tokens_per_second",
+)  # fmt: skip
+# Heading on the terminal, figure, what one unit of it is, digits behind the point.
+COLUMNS = (
+    ("disk MiB", "disk_bytes", MIB, 1),
+    ("memory MiB", "memory_bytes", MIB, 0),
+    ("tokens/s", "tokens_per_second", 1, 0),
+    ("ROUGE-1", "rouge1", 1, 2),
+    ("ROUGE-2", "rouge2", 1, 2),
+    ("ROUGE-L", "rougeL", 1, 2),
+    ("BLEU", "bleu", 1, 2),
+    ("ppl", "perplexity", 1, 2),
+)
+
+
+def figures(metadata: Metadata) -> dict[str, float]:
+    """Return the figures of one variant that have been measured, by name."""
+    found: dict[str, float | None] = {"disk_bytes": metadata.total_bytes}
+    measured = metadata.measured
+    if measured is not None:
+        found |= {name: getattr(measured, name) for name in FIGURES if name != "disk_bytes"}
+        found |= {name: score.value for name, score in measured.scores.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def compare(variants: Mapping[str, Metadata]) -> dict[str, Metadata]:
+    """Return the variants, with the differences between each and the ones that others are compared with."""
+    compared = {}
+    for name, metadata in variants.items():
+        others = {other: variants[other] for other in REFERENCES if other in variants and other != name}
+        differences = {other: _differences(metadata, reference) for other, reference in others.items()}
+        compared[name] = dataclasses.replace(metadata, differences=differences)
+    return compared
+
+
+def _differences(metadata: Metadata, reference: Metadata) -> dict[str, float]:
+    """Return each figure less that of the reference; scores only where signature and questions are the same."""
+    mine, theirs = figures(metadata), figures(reference)
+    one, other = metadata.measured, reference.measured
+    alike = one is not None and other is not None and one.questions_sha256 == other.questions_sha256
+    scores = {} if one is None else one.scores
+    comparable = {name for name in mine.keys() & theirs.keys() if name == "disk_bytes" or alike}
+    if other is not None:
+        comparable -= {name for name in scores if name in other.scores and scores[name].signature
+                       != other.scores[name].signature}  # fmt: skip
+    return {name: mine[name] - theirs[name] for name in mine if name in comparable}
+
+
+def rows(variants: Mapping[str, Metadata]) -> list[dict[str, Any]]:
+    """Return a row per variant; what was not measured is None, never 0."""
+    found = []
+    for name, metadata in variants.items():
+        own, measured = figures(metadata), metadata.measured
+        row: dict[str, Any] = {
+            "variant": name,
+            "what": metadata.what,
+            "quantization": metadata.settings.get("quantization"),
+            "dtype": metadata.settings.get("dtype"),
+            "size_bytes": metadata.size_bytes,
+            "needed_base_bytes": metadata.needs.size_bytes if metadata.needs is not None else None,
+            "n": measured.n if measured is not None else None,
+        }
+        row |= {key: own.get(key) for key in (*FIGURES, *SCORES)}
+        row["start_rss_bytes"] = measured.start_rss_bytes if measured is not None else None
+        for reference in REFERENCES:
+            against = metadata.differences.get(reference, {})
+            row |= {f"{key}_minus_{reference}": against.get(key) for key in (*FIGURES, *SCORES)}
+        if measured is not None:
+            row |= {"device": measured.environment.device, "precision": measured.environment.precision}
+            row["signature"] = "; ".join(sorted({score.signature for score in measured.scores.values()}))
+        found.append(row)
+    return found
+
+
+def write_csv(table: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write the rows as CSV, atomically; what was not measured is an empty cell."""
+    keys = list(dict.fromkeys(key for row in table for key in row))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, keys, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in table)
+    write_text(path, buffer.getvalue())
+
+
+def as_text(table: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows for a terminal, differences below them, and what the figures are."""
+    header = ["variant", *(heading for heading, _, _, _ in COLUMNS)]
+    parts = [aligned_table(header, [[row["variant"], *_cells(row, "")] for row in table], left=["variant"])]
+    titles = {
+        "base": "less the untuned model",
+        "lora": "less the adapter beside its base: what merging and quantizing cost",
+    }
+    for reference in REFERENCES:
+        compared = [row for row in table if row.get(f"disk_bytes_minus_{reference}") is not None]
+        if reference == "lora":
+            compared = [row for row in compared if row["variant"] in ("merged", "lora_quantized")]
+        if compared:
+            cells = [[row["variant"], *_cells(row, f"_minus_{reference}")] for row in compared]
+            parts.append(f"{titles[reference]}\n{aligned_table(header, cells, left=['variant'])}")
+    return "\n\n".join([*parts, *_notes(table)])
+
+
+def _cells(row: Mapping[str, Any], suffix: str) -> list[str]:
+    return [
+        _cell(_value(row, figure, suffix), unit, digits, signed=bool(suffix)) for _, figure, unit, digits in COLUMNS
+    ]
+
+
+def _value(row: Mapping[str, Any], figure: str, suffix: str) -> Any:
+    """Return a figure of a row; memory is the GPU's where it was measured, else the process's own."""
+    if figure == "memory_bytes":
+        figure = "peak_vram_bytes" if row["peak_vram_bytes"] is not None else "peak_rss_bytes"
+    return row.get(f"{figure}{suffix}")
+
+
+def _cell(value: float | None, unit: float, digits: int, *, signed: bool) -> str:
+    if value is None:
+        return "-"
+    return f"{value / unit:{'+' if signed else ''},.{digits}f}"
+
+
+def _notes(table: Sequence[Mapping[str, Any]]) -> list[str]:
+    measured = [row for row in table if row["n"] is not None]
+    if not measured:
+        return ["Not measured (export.measure=false)."]
+    first = measured[0]
+    lines = [
+        f"{first['n']} questions each, on {first['device']} in {first['precision']}.",
+        "disk: all that must be there to load it, an adapter's base too.",
+    ]
+    if first["peak_vram_bytes"] is not None:
+        lines.append("memory: the most that tensors held on the GPU.")
+    else:
+        start = min(row["start_rss_bytes"] for row in measured) / MIB
+        lines.append(f"memory: the most that the process held, {start:,.0f} MiB of it Python and its libraries.")
+    return ["\n".join(lines)]

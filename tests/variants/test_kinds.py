@@ -1,0 +1,69 @@
+"""Which variants a run allows."""
+
+import pytest
+
+from medqa_finetune.config.schema import MethodConfig
+from medqa_finetune.errors import ConfigError
+from medqa_finetune.variants.kinds import KINDS, choose, quantization_of
+from tests.variants.runs import FULL, LORA, NONE, QLORA
+
+INT8 = MethodConfig(name="qlora_8bit", quantization="int8")
+
+
+@pytest.mark.parametrize(
+    ("method", "names"),
+    [
+        (LORA, {"base", "quantized", "lora", "lora_quantized", "merged"}),
+        (QLORA, {"base", "quantized", "lora", "lora_quantized", "merged"}),
+        (FULL, {"base", "quantized", "merged"}),
+        (NONE, {"base", "quantized"}),
+    ],
+)
+def test_a_run_allows_what_its_method_has_trained(method: MethodConfig, names: set[str]) -> None:
+    assert set(choose(None, method)) == names
+
+
+@pytest.mark.parametrize(
+    ("asked", "method", "said"),
+    [
+        (["lora"], FULL, r"variants=\[lora\]: not of method=full: the run has no adapter. Allowed of it: base"),
+        (["base", "merged"], NONE, r"variants=\[merged\]: not of method=none: nothing was trained"),
+        (["gguf"], LORA, r"variants=\[gguf\]: allowed are base, quantized, lora, lora_quantized, merged"),
+        ([], LORA, "at least one is wanted"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_the_reason(asked: list[str], method: MethodConfig, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        choose(asked, method)
+
+
+def test_what_another_is_made_of_comes_first() -> None:
+    assert choose(["lora_quantized", "merged", "base"], LORA) == ["base", "merged", "lora_quantized"]
+
+
+def test_merging_over_a_quantized_base_is_always_measured_against_the_adapter() -> None:
+    assert choose(["merged"], QLORA) == ["lora", "merged"]
+    assert choose(["merged"], LORA) == ["merged"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "method", "quantization", "doubled"),
+    [
+        ("auto", QLORA, "nf4", True),
+        ("auto", LORA, "nf4", True),
+        ("auto", MethodConfig(name="q", quantization="fp4"), "fp4", False),
+        ("auto", INT8, "int8", False),
+        ("fp4", LORA, "fp4", True),
+        ("nf4", INT8, "nf4", True),
+        ("int8", QLORA, "int8", False),
+    ],
+)
+def test_quantized_as_the_run_was_trained_or_in_nf4(
+    asked: str, method: MethodConfig, quantization: str, doubled: bool
+) -> None:
+    found = quantization_of(asked, method)
+    assert (found.quantization, found.double_quantization, found.trains) == (quantization, doubled, "nothing")
+
+
+def test_every_kind_says_what_it_is() -> None:
+    assert all(kind.what and (kind.why_not or len(kind.trained) == 3) for kind in KINDS.values())

@@ -1,0 +1,190 @@
+"""What an export refuses before anything is loaded or written."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medqa_finetune.errors import MedQAError
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import Environment
+from medqa_finetune.record.stamps import stamps_below
+from medqa_finetune.variants.metadata import Metadata, write_metadata
+from medqa_finetune.variants.order import Order, Wishes, check_order, check_room, expected_sizes
+from tests.commands import files_below
+from tests.variants.runs import LORA, QLORA, write_record, write_run
+
+
+@pytest.fixture
+def base(micro_model: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(micro_model, tmp_path / "base"))
+
+
+@pytest.fixture
+def run(base: Path, tmp_path: Path) -> RunDir:
+    return write_run(tmp_path / "outputs" / "lora_20", base, LORA)
+
+
+def edited(run: RunDir, **changes: Any) -> None:
+    content = json.loads(run.record_path.read_bytes()) | changes
+    run.record_path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def exported(found: Order, name: str) -> Path:
+    """Write what stands for a variant that an earlier export has finished."""
+    folder = found.folder / name
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    metadata = Metadata(
+        name, "", found.made_from(), found.settings(name), stamps_below(folder), 7,
+        Environment({}, "CPU", "fp32", None, []), "now",
+    )  # fmt: skip
+    write_metadata(folder, metadata)
+    return folder
+
+
+def test_a_finished_run_can_be_exported(run: RunDir, base: Path) -> None:
+    found = check_order(run, Wishes())
+    assert found.base == base
+    assert found.folder == run.path / "export"
+    assert found.variants == ["base", "quantized", "lora", "merged", "lora_quantized"]
+    assert (found.quantization.quantization, found.dtype) == ("nf4", "fp32")
+
+
+def no_record(run: RunDir) -> None:
+    run.record_path.unlink()
+
+
+def interrupted(run: RunDir) -> None:
+    edited(run, status="interrupted")
+
+
+def damaged(run: RunDir) -> None:
+    path = run.adapter_path / "adapter_model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def without_adapter(run: RunDir) -> None:
+    shutil.rmtree(run.adapter_path)
+
+
+def base_gone(run: RunDir) -> None:
+    (run.path.parents[1] / "base").rename(run.path.parents[1] / "elsewhere")
+
+
+def base_changed(run: RunDir) -> None:
+    path = run.path.parents[1] / "base" / "config.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("1e-06", "1e-05"), encoding="utf-8")
+
+
+def base_cut(run: RunDir) -> None:
+    path = run.path.parents[1] / "base" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+
+
+def target_is_a_file(run: RunDir) -> None:
+    run.export_path.write_text("no folder", encoding="utf-8")
+
+
+def something_else_there(run: RunDir) -> None:
+    (run.export_path / "base").mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (no_record, "no record.json in there; the folder of a finished run is wanted"),
+        (interrupted, "its status is interrupted; only a run that is done can be exported"),
+        (damaged, "adapter/adapter_model.safetensors has changed .* since the run was done. Put it back, or train"),
+        (without_adapter, "adapter/.* is missing since the run was done"),
+        (base_gone, "its base model is not where the run found it: .*no such folder.* give export.base=DIR"),
+        (base_changed, "is not the base model that the run was trained on"),
+        (base_cut, "model.safetensors: .* bytes, and its header wants"),
+        (target_is_a_file, "is not a folder"),
+        (something_else_there, "export/base exists and is no exported variant"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_and_nothing_written(run: RunDir, change: Any, said: str) -> None:
+    change(run)
+    before = files_below(run.path.parents[1])
+    with pytest.raises(MedQAError, match=said) as caught:
+        check_order(run, Wishes())
+    assert caught.value.exit_code == 2
+    assert len(str(caught.value).splitlines()) <= 2
+    assert files_below(run.path.parents[1]) == before
+
+
+def test_a_base_that_was_moved_is_found_where_it_is_said_to_be(run: RunDir) -> None:
+    base_gone(run)
+    elsewhere = run.path.parents[1] / "elsewhere"
+    assert check_order(run, Wishes(base=str(elsewhere))).base == elsewhere
+
+
+def test_finished_variants_are_known_again(run: RunDir) -> None:
+    exported(check_order(run, Wishes()), "merged")
+    found = check_order(run, Wishes())
+    assert list(found.existing) == ["merged"]
+    assert check_order(run, Wishes(overwrite=True)).existing == {}
+
+
+@pytest.mark.parametrize(
+    ("wishes", "said"), [(Wishes(dtype="bf16"), "dtype: fp32 -> bf16"), (Wishes(quantization="fp4"), "nf4 -> fp4")]
+)
+def test_other_settings_are_refused_with_the_keys(run: RunDir, wishes: Wishes, said: str) -> None:
+    exported(check_order(run, Wishes()), "quantized")
+    with pytest.raises(MedQAError, match=f"quantized holds another export .*{said}.*overwrite=true"):
+        check_order(run, wishes)
+
+
+def test_a_damaged_variant_is_refused_with_the_file(run: RunDir) -> None:
+    (exported(check_order(run, Wishes()), "base") / "model.safetensors").write_bytes(b"wrights")
+    with pytest.raises(MedQAError, match=r"model\.safetensors has changed"):
+        check_order(run, Wishes())
+
+
+def test_a_variant_of_another_run_is_refused(run: RunDir, base: Path, tmp_path: Path) -> None:
+    exported(check_order(run, Wishes(to=str(tmp_path / "models"))), "lora")
+    other = write_run(tmp_path / "outputs" / "qlora_20", base, QLORA)
+    with pytest.raises(MedQAError, match=r"identity: .* -> .*; method: lora -> qlora"):
+        check_order(other, Wishes(to=str(tmp_path / "models")))
+
+
+def test_a_run_that_was_moved_keeps_its_variants(run: RunDir, tmp_path: Path) -> None:
+    exported(check_order(run, Wishes()), "base")
+    moved = RunDir(run.path.rename(tmp_path / "moved"))
+    assert list(check_order(moved, Wishes()).existing) == ["base"]
+
+
+def test_a_disk_that_is_too_small_is_said_beforehand(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(run.path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2**20))
+    with pytest.raises(MedQAError, match=r"base, quantized, .* take 1[67]\.\d MiB, and 1.0 MiB are free. Make room"):
+        check_order(run, Wishes())
+
+
+def test_what_is_quantized_after_merging_needs_room_for_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"merged": 100 * 2**20, "lora_quantized": 30 * 2**20}
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 60 * 2**20))
+    with pytest.raises(MedQAError, match=r"lora_quantized take 146\.0 MiB"):
+        check_room(tmp_path, ["lora_quantized"], sizes)
+    check_room(tmp_path, [], sizes)
+
+
+def test_sizes_are_expected_as_they_come_out(run: RunDir, base: Path) -> None:
+    """What was expected stays above the true size, and within a few percent or the headers of the files."""
+    found = check_order(run, Wishes())
+    sizes = expected_sizes(base, found.quantization, "fp32")
+    true = sum(path.stat().st_size for path in base.iterdir())
+    assert abs(sizes["base"] - true) < 1000
+    assert sizes["quantized"] < sizes["merged"]
+
+
+def test_a_run_without_stamps_of_its_predictions_is_still_exported(run: RunDir) -> None:
+    record = run.read()
+    assert record is not None
+    write_record(run, record.config, LORA)
+    assert check_order(run, Wishes()).variants

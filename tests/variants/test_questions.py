@@ -1,0 +1,37 @@
+"""The questions that variants are measured on."""
+
+from pathlib import Path
+
+import pytest
+
+from medqa_finetune.errors import DataError
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.variants.questions import fingerprint, read_questions
+
+
+def run_with(folder: Path, count: int) -> RunDir:
+    run = RunDir(folder)
+    rows = [{"id": f"q{n}", "question": f"问{n}", "reference": f"答{n}", "prediction": ""} for n in range(count)]
+    if rows:
+        run.append_predictions(rows)
+    return run
+
+
+def test_all_questions_come_with_their_references(tmp_path: Path) -> None:
+    found = read_questions(run_with(tmp_path, 9), None)
+    assert {(pair.id, pair.question, pair.answer) for pair in found} == {
+        (f"q{n}", f"问{n}", f"答{n}") for n in range(9)
+    }
+
+
+def test_a_part_is_the_same_every_time_and_no_beginning_of_the_file(tmp_path: Path) -> None:
+    run = run_with(tmp_path, 40)
+    first = read_questions(run, 10)
+    assert first == read_questions(run, 10) == read_questions(run, 20)[:10]
+    assert {pair.id for pair in first} != {f"q{n}" for n in range(10)}
+    assert fingerprint(first) != fingerprint(read_questions(run, 11))
+
+
+def test_a_run_without_answers_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no questions to measure on; export\.measure=false"):
+        read_questions(run_with(tmp_path, 0), None)
