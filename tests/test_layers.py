@@ -16,16 +16,10 @@ PACKAGE = "medqa_finetune"
 # different forms; `lifecycle` lies below all that tell it of a run, `matrix` and `experiment`; `inputs` turns what a
 # Python program holds into files and choices; `log` knows nothing of the house.
 FLOORS = (
-<<<<<<< HEAD
     ("train", "evaluate", "summarize", "plan", "chat", "export", "api"),
-    ("experiment", "matrix", "chatting"),
+    ("experiment", "matrix", "chatting", "variants"),
     ("tasks",),
     ("lifecycle", "preflight", "inputs"),
-=======
-    ("train", "evaluate", "summarize", "plan", "chat", "export"),
-    ("experiment", "matrix", "variants"),
-    ("lifecycle", "preflight"),
->>>>>>> issue5-b
     ("training", "evaluation"),
     ("report", "model", "data"),
     ("record", "config"),
@@ -34,15 +28,9 @@ FLOORS = (
 FLOOR_OF = {room: height for height, rooms in enumerate(reversed(FLOORS)) for room in rooms}
 # Rooms that start in a moment, since they load neither.
 HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
-<<<<<<< HEAD
 LIGHT_ROOMS = ("train", "plan", "summarize", "chat", "experiment", "tasks", "lifecycle", "preflight", "matrix",
                "report", "record", "config", "errors", "log", "stopping")  # fmt: skip
-HYDRA_ROOMS = {"train.py", "plan.py", "config/compose.py"}
-=======
-LIGHT_ROOMS = ("train", "plan", "summarize", "experiment", "lifecycle", "preflight", "matrix", "report", "record",
-               "config", "errors", "log", "stopping")  # fmt: skip
 HYDRA_ROOMS = {"train.py", "plan.py", "export.py", "config/compose.py"}
->>>>>>> issue5-b
 LINES_PER_FILE = 300
 LINES_PER_FUNCTION = 40
 POSITIONAL_ARGUMENTS = 5
@@ -173,22 +161,20 @@ def test_nothing_builds_objects_that_a_configuration_names(source: Source) -> No
 
 @pytest.mark.parametrize(
     "door",
-<<<<<<< HEAD
-    ["train", "plan", "evaluate", "summarize", "chat", "api", "experiment", "preflight", "matrix.launcher"],
-=======
     [
         "train",
         "plan",
         "export",
         "evaluate",
         "summarize",
+        "chat",
+        "api",
         "experiment",
         "preflight",
         "matrix.launcher",
         "variants.order",
         "variants.making",
     ],
->>>>>>> issue5-b
 )
 def test_a_door_opens_without_what_is_slow_to_load(door: str) -> None:
     code = f"import sys, {PACKAGE}.{door}; print([m for m in {[*HEAVY, 'pandas']} if m in sys.modules])"

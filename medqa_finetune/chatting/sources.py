@@ -36,6 +36,7 @@ class Source:
         precision: As in `config.precision`.
         max_length: Tokens of a pair in the run's training, by which its evaluation cut questions; None for no run.
         max_new_tokens: Tokens of an answer in the run's evaluation; None for no run.
+        template: `model.chat_template`, for a model that has none of its own.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Source:
     precision: str = "auto"
     max_length: int | None = None
     max_new_tokens: int | None = None
+    template: str | None = None
 
     def held_in(self, quantization: str | None) -> "Source":
         """Return the source with its base weights held otherwise (`nf4`, `int8`); None leaves them as they were."""
@@ -104,6 +106,7 @@ def _of_record(run: RunDir, record: Record, base: str | None) -> Source:
         precision=str(settings["precision"]),
         max_length=int(settings["max_length"]),
         max_new_tokens=int(settings["max_new_tokens"]),
+        template=model.chat_template,
     )
 
 
@@ -158,11 +161,11 @@ def source_of_model(model: str, adapter: str | None = None, *, any_base: bool = 
     folder = locate_model(config)
     name = config.name if config.name != "local" else folder.resolve().name
     if adapter is None:
-        return Source(name, folder, None, folder, AS_IT_IS)
+        return Source(name, folder, None, folder, AS_IT_IS, template=config.chat_template)
     path = Path(adapter).expanduser()
     check_adapter(path, folder, config, any_base=any_base)
     method = replace(AS_IT_IS, trains="adapter")
-    return Source(f"{name}+{path.resolve().name}", folder, path, folder, method)
+    return Source(f"{name}+{path.resolve().name}", folder, path, folder, method, template=config.chat_template)
 
 
 def check_adapter(adapter: Path, folder: Path, model: ModelConfig, *, any_base: bool) -> None:

@@ -153,7 +153,7 @@ def open_source(source: Source, threads: int | None = None) -> Speaker:
         ModelError: something does not fit; says what.
     """
     set_threads(threads)
-    tokenizer = load_tokenizer(source.tokenizer)
+    tokenizer = load_tokenizer(source.tokenizer, source.template)
     model = load_base(source.model, source.method, choose_device(source.precision), tokenizer)
     if source.adapter is not None:
         model = for_inference(attach_adapter(model, source.adapter), source.method)

@@ -143,6 +143,8 @@ def both(*changes: Callable[[Path], object]) -> Callable[[Path], None]:
 
 
 EXPORT = ("run=run",)
+
+
 def pruned_unevenly(base: Path) -> None:
     """Cut one of the matrices of a layer, and not those that it is multiplied with."""
     from safetensors.numpy import load_file, save_file
