@@ -35,7 +35,9 @@ def run_experiment(config: Config) -> Record:
         MedQAError: bad input (nothing is written then), or the run failed (the record says why).
     """
     model_folder = locate_model(config.model)
-    fingerprints = Fingerprints(corpus_sha256(config.corpus), fingerprint_model(model_folder))
+    fingerprints = Fingerprints(
+        corpus_sha256(config.corpus), fingerprint_model(model_folder, config.model.chat_template)
+    )
     run = RunDir(config.run_path)
     earlier = check_folder(run, config, fingerprints)
     if earlier is not None and earlier.status == "done":
@@ -75,9 +77,9 @@ def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits,
     device = choose_device(config.precision)
     record = run.update(environment=describe_environment(device.name, device.precision))
 
-    loaded = load_model(model_folder, config.method, device, config.seed)
+    loaded = load_model(model_folder, config.method, device, config.seed, template=config.model.chat_template)
     encoder = Encoder(loaded.tokenizer, config.train.max_length)
-    run.update(data_manifest=splits.manifest, parameters=loaded.parameters)
+    run.update(data_manifest=splits.manifest, parameters=loaded.parameters, layers=loaded.layers)
 
     if trained_before(run, record):
         restore_trained(loaded.model, run.adapter_path, config.method)

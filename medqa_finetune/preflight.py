@@ -50,6 +50,7 @@ class Need:
     method: MethodConfig
     precision: str
     max_length: int
+    template: str | None = None
 
 
 class Findings(NamedTuple):
@@ -95,7 +96,14 @@ def _preflight(configs: Sequence[Config], examiner: Callable[[Sequence[Need]], F
 def distinct_needs(configs: Iterable[Config], folders: Mapping[ModelConfig, Path]) -> list[Need]:
     """Return what the runs need examined, each once."""
     needs = [
-        Need(str(folders[config.model]), config.method, config.precision, config.train.max_length) for config in configs
+        Need(
+            str(folders[config.model]),
+            config.method,
+            config.precision,
+            config.train.max_length,
+            config.model.chat_template,
+        )
+        for config in configs
     ]
     return list({json.dumps(asdict(need)): need for need in needs}.values())
 
@@ -108,19 +116,19 @@ def examine(needs: Sequence[Need]) -> Findings:
     from medqa_finetune.model.probe import check_method, check_model, probe
 
     faults: list[str] = []
-    tokenizers: dict[str, Any] = {}
+    tokenizers: dict[tuple[str, str | None], Any] = {}
     machine: Machine | None = None
     with noting(faults):
         machine = probe(
             sorted({need.precision for need in needs}), sorted({need.method.quantization for need in needs})
         )
-    for folder in {need.folder: None for need in needs}:
+    for folder, template in {(need.folder, need.template): None for need in needs}:
         with noting(faults):
-            tokenizers[folder] = check_model(Path(folder))
+            tokenizers[folder, template] = check_model(Path(folder), template)
     for need in needs:
-        if need.folder in tokenizers:
+        if (need.folder, need.template) in tokenizers:
             with noting(faults):
-                Encoder(tokenizers[need.folder], need.max_length)
+                Encoder(tokenizers[need.folder, need.template], need.max_length)
             with noting(faults):
                 check_method(Path(need.folder), need.method)
     return Findings(machine, faults)

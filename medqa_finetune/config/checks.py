@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
 TRAINS = ("adapter", "all", "nothing")
 QUANTIZATIONS = ("none", "nf4", "fp4", "int8")
+FOUR_BIT = ("nf4", "fp4")
+MODULE_GROUPS = ("all_linear", "attention", "attention_mlp")
+# Beginnings of the names of transformers' optimizers that LoRA+ can give two learning rates.
+ADAMW = ("adamw_", "paged_adamw_")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 SOURCES = ("embedded", "file", "hub")
 FORMATS = ("auto", "jsonl", "json", "csv", "parquet")
@@ -65,6 +69,7 @@ def is_folder_name(name: str) -> bool:
 def _method_faults(method: "MethodConfig") -> Iterator[str]:
     yield from _one_of("method.trains", method.trains, TRAINS)
     yield from _one_of("method.quantization", method.quantization, QUANTIZATIONS)
+    yield from _one_of("method.compute_dtype", method.compute_dtype, PRECISIONS)
     yield from _at_least("method.rank", method.rank, 1)
     yield from _at_least("method.alpha", method.alpha, 1)
     yield from _between("method.dropout", method.dropout, 0, 1)
@@ -73,11 +78,37 @@ def _method_faults(method: "MethodConfig") -> Iterator[str]:
             f"method.quantization={method.quantization}: quantized weights cannot be trained; "
             "allowed with method.trains=all: none."
         )
+    for key in ("double_quantization", "compute_dtype"):
+        value = getattr(method, key)
+        if value not in (False, AUTO) and method.quantization not in FOUR_BIT:
+            yield f"method.{key}={value}: allowed with method.quantization=nf4 or fp4 alone, not {method.quantization}."
+    yield from _adapter_faults(method)
     modules = method.target_modules
     if isinstance(modules, str):
-        yield from _one_of("method.target_modules", modules, ("all_linear", "a list of module names"))
+        yield from _one_of("method.target_modules", modules, (*MODULE_GROUPS, "a list of module names"))
     elif not (isinstance(modules, Sequence) and modules and all(isinstance(name, str) and name for name in modules)):
         yield f"method.target_modules={modules!r}: all_linear or a list of names is wanted, e.g. [q_proj,v_proj]."
+
+
+def _adapter_faults(method: "MethodConfig") -> Iterator[str]:
+    """Yield what is impossible in the variants of an adapter's training."""
+    ratio = method.loraplus_ratio
+    for key in ("rslora", "dora", "loraplus_ratio"):
+        value = getattr(method, key)
+        # Where nothing is trained, no setting of training counts, so that a sweep may have the untuned base in it.
+        if value not in (False, None) and method.trains == "all":
+            yield f"method.{key}={value}: a way to train adapters; allowed with method.trains=adapter, not all."
+    if ratio is None:
+        return
+    if not (math.isfinite(ratio) and ratio >= 1):
+        yield f"method.loraplus_ratio={ratio}: a number of at least 1 is wanted, or null."
+    for key in ("optimizer", "optimizer_without_cuda"):
+        name = getattr(method, key)
+        if not name.startswith(ADAMW):
+            yield (
+                f"method.{key}={name}: LoRA+ (method.loraplus_ratio={ratio:g}) is made for AdamW; a name that begins "
+                f"with {' or '.join(ADAMW)} is wanted."
+            )
 
 
 def data_faults(data: "DataConfig") -> Iterator[str]:

@@ -18,14 +18,14 @@ NOT_IDENTITY = (
     "outputs", "study", "run_name", "overwrite", "threads", "tracker", "method.name", "data.name", "data.scale",
     "data.train_size", "data.validation_size", "data.test_size", "corpus.name", "corpus.path", "corpus.hub",
     "corpus.repository", "corpus.revision", "corpus.files", "corpus.max_reject_share", "model.name", "model.path",
-    "model.repository", "model.revision", "train.logging_steps", "train.warmup_steps_unmetered",
+    "model.repository", "model.revision", "model.chat_template", "train.logging_steps", "train.warmup_steps_unmetered",
     "train.checkpoint_minutes", "train.checkpoint_steps",
 )  # fmt: skip
 
 # Settings that a run which trains nothing does not depend on, and what of them still shapes its answers: how the base
 # is held, and how long a text may be.
 TRAINING_ONLY = ("train", "method", "data.train_size", "data.effective_train_size", "data.near_duplicate_threshold")
-BASELINE = ("method.quantization", "method.double_quantization", "train.max_length")
+BASELINE = ("method.quantization", "method.double_quantization", "method.compute_dtype", "train.max_length")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,40 +11,16 @@ from typing import Any
 from omegaconf import MISSING
 
 from medqa_finetune.config.checks import faults
+from medqa_finetune.config.method import MethodConfig
 from medqa_finetune.errors import ConfigError
+
+__all__ = [
+    "EMBEDDED_PREFIX", "Config", "CorpusConfig", "DataConfig", "EvaluateConfig", "MethodConfig", "ModelConfig",
+    "TrackerConfig", "TrainConfig", "scaled",
+]  # fmt: skip
 
 # `model.path` of a model that ships with the package.
 EMBEDDED_PREFIX = "embedded:"
-
-
-@dataclass(frozen=True)
-class MethodConfig:
-    """What of the base model is trained, and how its weights are held.
-
-    Attributes:
-        name: Short name, used for the run folder and in tables.
-        trains: `adapter` (low-rank), `all` (every weight) or `nothing` (the untuned base, a baseline row).
-        rank: Rank r of the adapter (Hu et al. 2021, arXiv:2106.09685).
-        alpha: Adapter scale; the update is multiplied by alpha / rank.
-        dropout: Dropout on the adapter's input, in [0, 1).
-        target_modules: `all_linear` (every linear layer but the head) or a list of module names.
-        quantization: How frozen weights are held: `none`, `nf4`, `fp4` (4 bits) or `int8`
-            (NF4: Dettmers et al. 2023, arXiv:2305.14314).
-        double_quantization: Quantize the 4-bit scales as well; saves about 0.4 bits a weight.
-        optimizer: Name of a transformers optimizer, used where CUDA is present.
-        optimizer_without_cuda: The one used elsewhere (paged optimizers need CUDA).
-    """
-
-    name: str = MISSING
-    trains: str = "adapter"
-    rank: int = 16
-    alpha: int = 32
-    dropout: float = 0.05
-    target_modules: Any = "all_linear"
-    quantization: str = "none"
-    double_quantization: bool = False
-    optimizer: str = "adamw_torch"
-    optimizer_without_cuda: str = "adamw_torch"
 
 
 @dataclass(frozen=True)
@@ -124,12 +100,14 @@ class ModelConfig:
         path: Folder of a downloaded model, or `embedded:tiny` for the one that ships with the package.
         repository: Where `scripts/download_model.py` gets it, `owner/name`; null for a local model.
         revision: Branch, tag or commit of that repository.
+        chat_template: For a model without a chat template: `instruct`, or a Jinja file; null for the model's own.
     """
 
     name: str = MISSING
     path: str = MISSING
     repository: str | None = None
     revision: str = "main"
+    chat_template: str | None = None
 
     @property
     def title(self) -> str:

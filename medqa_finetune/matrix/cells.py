@@ -61,7 +61,7 @@ def make_cell(
     check_chosen_files(hydra_config)
     config = to_config(composed)
     folder = locate(config.model)
-    fingerprints = Fingerprints(corpus_sha256(config.corpus), fingerprint_model(folder))
+    fingerprints = Fingerprints(corpus_sha256(config.corpus), fingerprint_model(folder, config.model.chat_template))
     choices = hydra_config.runtime.choices
     defaults = compose_defaults(choices, hydra_config.job.config_name)
     # Weights of a named model are that model wherever they lie; any other folder is a model of its own.

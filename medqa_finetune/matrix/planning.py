@@ -106,7 +106,7 @@ def _use_prepared(config: Config, cache: Path) -> None:
 
 
 def _with_random_weights(model: ModelConfig, folder: Path, place: int) -> ModelConfig:
-    return ModelConfig(model.name, str(folder / f"{WITHOUT_WEIGHTS}-{place}"))
+    return ModelConfig(model.name, str(folder / f"{WITHOUT_WEIGHTS}-{place}"), chat_template=model.chat_template)
 
 
 def _in_fresh_process(module: str, asked: Any, answer: type[T]) -> T:

@@ -102,7 +102,8 @@ def rehearse(asked: Rehearsed) -> Measured:
     device = choose_device(config.precision)
     run = _begin(config, "answered")
     run.update(environment=describe_environment(device.name, device.precision))
-    loaded = load_model(locate_model(config.model), config.method, device, config.seed)
+    folder, template = locate_model(config.model), config.model.chat_template
+    loaded = load_model(folder, config.method, device, config.seed, template=template)
     if config.method.trains != "nothing":
         asked = dataclasses.replace(asked, config=settle(config, loaded, run))
     encoder = Encoder(loaded.tokenizer, config.train.max_length)

@@ -112,7 +112,7 @@ def count(config: Config, cache: Path, machine: Machine) -> Facts:
     size = size_of(folder)
     config = dataclasses.replace(config, train=resolve_auto(config, size, machine))
     splits = prepare_splits(config, cache)
-    encoder = Encoder(load_tokenizer(folder), config.train.max_length)
+    encoder = Encoder(load_tokenizer(folder, config.model.chat_template), config.train.max_length)
     training = _training_facts(config, size, [_sample(encoder, part) for part in (splits.train, splits.validation)],
                                [len(splits.train), len(splits.validation)])  # fmt: skip
     answering = _answering_facts(config, size, encoder, splits.test[: config.evaluate.max_samples])

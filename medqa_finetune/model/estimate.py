@@ -5,7 +5,6 @@ Counts of weights are exact for dense decoder models. Memory is reckoned for the
 """
 
 import math
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Literal
 
 from medqa_finetune.config.schema import Config, MethodConfig
 from medqa_finetune.model.files import read_config, read_tensors, weight_files
+from medqa_finetune.model.targets import layer_number, trainable_parameters
 
 FP32 = 4
 # Bits of a quantized weight with its scales. 4 bits and an fp32 scale per 64 weights; with double quantization 8 bits
@@ -74,7 +74,8 @@ class ModelSize:
         matrices: (rows, columns) of every matrix, by the name of its module.
         embeddings: Names of those that are no linear layers of the body: token and position embeddings, and the head.
         layers: Number of transformer layers.
-        attention_width: Width of all heads together: of the queries, and of what attention puts out.
+        attention_width: Width of all heads of a layer together, of the queries and of what attention puts out, where
+            the matrices do not say it.
         vocabulary: Rows of the token embedding.
         hidden: Its columns.
         other_bytes: Size of the files that are no weights, the tokenizer's above all.
@@ -95,10 +96,26 @@ class ModelSize:
         return {name: shape for name, shape in self.matrices.items() if name not in self.embeddings}
 
     @property
-    def key_width(self) -> int:
-        """Width of the keys of all heads together, or of the values: what a cache keeps of a token in each layer."""
-        keys = (rows for name, (rows, _) in self.matrices.items() if name.endswith("k_proj"))
-        return next(keys, self.attention_width)
+    def attention_widths(self) -> list[int]:
+        """Width of all heads together, of the queries and of what attention puts out, layer by layer."""
+        return self._rows_by_layer("q_proj", [self.attention_width] * self.layers)
+
+    @property
+    def key_widths(self) -> list[int]:
+        """Width of the keys of all heads together, or of the values, layer by layer: what a cache keeps of a token."""
+        return self._rows_by_layer("k_proj", self.attention_widths)
+
+    def _rows_by_layer(self, ending: str, otherwise: list[int]) -> list[int]:
+        found = {layer_number(name): rows for name, (rows, _) in self.matrices.items() if name.endswith(ending)}
+        return [found.get(layer, otherwise[layer]) for layer in range(self.layers)]
+
+    @property
+    def largest_layer(self) -> int:
+        """Inputs and outputs of the linear layers of one transformer layer, of the largest one."""
+        widths = [0] * self.layers
+        for name, shape in self.linear.items():
+            widths[layer_number(name) or 0] += sum(shape)
+        return max(widths)
 
     @property
     def linear_weights(self) -> int:
@@ -160,7 +177,7 @@ def size_of_shapes(
     # Some files hold the head although it shares its weights with the embedding.
     is_copy = settings.get("tie_word_embeddings") is True and len(by_token) > 1
     copied = math.prod(matrices[by_token[-1]]) if is_copy else 0
-    numbers = [int(found[1]) for name in matrices if (found := re.search(r"\.(\d+)\.", name))]
+    numbers = [number for name in matrices if (number := layer_number(name)) is not None]
     return ModelSize(
         parameters=sum(map(math.prod, shapes.values())) - copied,
         matrices=matrices,
@@ -183,34 +200,6 @@ def _attention_width(settings: dict[str, object], hidden: int) -> int:
 def _below(settings: dict[str, object], key: str) -> dict[str, object]:
     inner = settings.get(key)
     return inner if isinstance(inner, dict) else {}
-
-
-def trainable_parameters(size: ModelSize, method: MethodConfig) -> int:
-    """Return the number of weights that the method trains.
-
-    An adapter of rank r has r rows and r columns for each matrix that it adapts, r * (rows + columns) weights
-    (Hu et al. 2021, arXiv:2106.09685, section 4.1).
-    """
-    if method.trains == "all":
-        return size.parameters
-    return int(method.rank) * sum(rows + columns for rows, columns in adapted_matrices(size, method).values())
-
-
-def adapted_matrices(size: ModelSize, method: MethodConfig) -> dict[str, tuple[int, int]]:
-    """Return the matrices that an adapter is put beside; none where the method has no adapter.
-
-    A name stands for what peft takes it for: a whole path, or the end of one.
-    """
-    if method.trains != "adapter":
-        return {}
-    modules = method.target_modules
-    if modules == "all_linear":
-        return size.linear
-    return {
-        name: shape
-        for name, shape in size.matrices.items()
-        if any(name == module or name.endswith(f".{module}") for module in modules)
-    }
 
 
 def optimizer_bytes_per_weight(name: str) -> float:
@@ -254,14 +243,18 @@ def training_memory(size: ModelSize, config: Config, machine: Machine, tokens: i
     trained = trainable_parameters(size, method)
     optimizer = method.optimizer if cuda else method.optimizer_without_cuda
     tokens = train.micro_batch * train.max_length if tokens is None else tokens
-    whole = tokens * sum(map(sum, size.linear.values())) * width * KEPT_FOR_BACKWARD[width]
+    kept = tokens * width * KEPT_FOR_BACKWARD[width]
     inputs = tokens * size.hidden * size.layers * width
     logits = min(tokens * size.vocabulary, LOGIT_BYTES_AT_ONCE // FP32)
     return Memory(
         weights=_weight_bytes(size, method, width) + (trained * FP32 if method.trains == "adapter" else 0),
         gradients=trained * FP32,
         optimizer=round(trained * optimizer_bytes_per_weight(optimizer)),
-        activations=round(inputs + whole / size.layers if train.gradient_checkpointing else whole),
+        activations=round(
+            inputs + kept * size.largest_layer
+            if train.gradient_checkpointing
+            else kept * sum(map(sum, size.linear.values()))
+        ),
         logits=logits * LOGIT_BYTES,
         context=CONTEXT_BYTES if cuda else 0,
     )
@@ -277,7 +270,7 @@ def answering_memory(size: ModelSize, config: Config, machine: Machine) -> Memor
         weights=_weight_bytes(size, config.method, width) + adapter,
         gradients=0,
         optimizer=0,
-        activations=tokens * size.layers * 2 * size.key_width * width,
+        activations=tokens * 2 * sum(size.key_widths) * width,
         logits=evaluate.batch_size * size.vocabulary * LOGIT_BYTES,
         context=CONTEXT_BYTES if machine.type == "cuda" else 0,
     )

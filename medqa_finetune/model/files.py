@@ -83,8 +83,12 @@ def weight_files(folder: Path) -> list[Path]:
         return paths
     if not (folder / SINGLE).is_file():
         others = sorted(path.name for pattern in PICKLED for path in folder.glob(pattern))
-        found = f" (found {', '.join(others[:3])}: pickled weights can run code and are not read)" if others else ""
-        raise ModelError(f"{folder}: {SINGLE} is missing{found}; only safetensors weights are loaded.")
+        if others:
+            raise ModelError(
+                f"{folder}: {SINGLE} is missing; {', '.join(others[:3])}: pickled weights can run code and are not "
+                f"read. `python scripts/convert_checkpoint.py {folder} NEW_FOLDER` makes safetensors of them."
+            )
+        raise ModelError(f"{folder}: {SINGLE} is missing; only safetensors weights are loaded.")
     return [folder / SINGLE]
 
 

@@ -1,10 +1,11 @@
 """How much arithmetic a model takes, by its shapes: floating-point operations per token, a multiply-add being two."""
 
-import re
+import dataclasses
 from dataclasses import dataclass
 
 from medqa_finetune.config.schema import MethodConfig
-from medqa_finetune.model.estimate import ModelSize, adapted_matrices
+from medqa_finetune.model.estimate import ModelSize
+from medqa_finetune.model.targets import adapted_matrices, adapter_weights, layer_number
 
 # What reads a layer's input: in the lowest layer that is trained, no gradient is needed below these.
 INPUT_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn")
@@ -35,12 +36,13 @@ def forward_flops(size: ModelSize, method: MethodConfig) -> Flops:
 
     Two per weight of every matrix that a token passes, adapters beside theirs; four times the width of all heads per
     attended position: its score and its share of the output (Kaplan et al. 2020, arXiv:2001.08361, section 2.1, table
-    1). Norms, activations and softmax are left out, as they are there; so is what takes quantized weights apart.
+    1). Norms, activations and softmax are left out, as they are there; so are what takes quantized weights apart, and
+    what DoRA does to the weights themselves: lengths of rows, once a pass and not for every token.
     """
     return Flops(
-        per_token=2 * (size.linear_weights + _adapter_weights(adapted_matrices(size, method), method)),
+        per_token=2 * (size.linear_weights + _products(adapted_matrices(size, method), method)),
         per_answer_token=2 * size.vocabulary * size.hidden,
-        per_attended=4 * size.attention_width * size.layers,
+        per_attended=4 * sum(size.attention_widths),
     )
 
 
@@ -69,21 +71,21 @@ def training_flops(size: ModelSize, method: MethodConfig) -> Flops:
     }
     weights = sum(rows * columns for rows, columns in crossed.values())
     # Both halves of an adapter are trained, and the upper one always hands a gradient to the lower one.
-    trained = _adapter_weights(adapted, method)
+    trained = _products(adapted, method)
     to_lower = method.rank * sum(rows for rows, _ in adapted.values())
     to_input = method.rank * sum(columns for name, (_, columns) in adapted.items() if name in crossed)
     return Flops(
         per_token=forward.per_token + 2 * (weights + trained + to_lower + to_input),
         per_answer_token=2 * forward.per_answer_token,
-        per_attended=forward.per_attended + 2 * 4 * size.attention_width * (size.layers - lowest),
+        per_attended=forward.per_attended + 2 * 4 * sum(size.attention_widths[lowest:]),
     )
 
 
-def _adapter_weights(adapted: dict[str, tuple[int, int]], method: MethodConfig) -> int:
-    return int(method.rank) * sum(rows + columns for rows, columns in adapted.values())
+def _products(adapted: dict[str, tuple[int, int]], method: MethodConfig) -> int:
+    """Return the weights of adapters that a token is multiplied with; DoRA's lengths only scale."""
+    return adapter_weights(adapted, dataclasses.replace(method, dora=False))
 
 
 def _layer(name: str) -> int:
     """Return the number of the layer that a matrix lies in; 0 for one that lies in none."""
-    found = re.search(r"\.(\d+)\.", name)
-    return int(found[1]) if found else 0
+    return layer_number(name) or 0

@@ -1,5 +1,6 @@
 """Load the tokenizer and the base model, in the precision and quantization asked for."""
 
+import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,6 @@ from typing import Any, Literal, cast
 
 import torch
 from transformers import (
-    AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
@@ -16,11 +16,17 @@ from transformers import (
 )
 from transformers.utils.logging import disable_default_handler, disable_progress_bar, enable_propagation
 
+from medqa_finetune.config.checks import AUTO
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
 from medqa_finetune.model.estimate import ModelSize, read_size
-from medqa_finetune.model.methods import apply_method, count_parameters
-from medqa_finetune.record.schema import Parameters
+from medqa_finetune.model.files import read_config
+from medqa_finetune.model.methods import adapted_modules, apply_method, count_parameters
+from medqa_finetune.model.templates import read_template, template_names
+from medqa_finetune.model.uneven import from_pretrained, layer_sizes
+from medqa_finetune.record.schema import LayerSizes, Parameters
+
+log = logging.getLogger(__name__)
 
 # A bar per loaded file is for people who watch; in a log it is noise.
 if not sys.stderr.isatty():
@@ -31,6 +37,8 @@ enable_propagation()
 
 Precision = Literal["bf16", "fp16", "fp32"]
 DTYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+# The token that fills rows, for tokenizers that have none.
+PAD = "<|pad|>"
 
 
 @dataclass(frozen=True)
@@ -44,13 +52,19 @@ class Device:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to train or answer, with what belongs to it; `size` as its files give it, None if they do not."""
+    """A model ready to train or answer, with what belongs to it.
+
+    Attributes:
+        size: As its files give it; None if they do not.
+        layers: Sizes of its layers where they are not those of `config.json`.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     device: Device
     parameters: Parameters
     size: ModelSize | None
+    layers: LayerSizes | None = None
 
 
 def choose_device(precision: str) -> Device:
@@ -80,23 +94,50 @@ def set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def load_model(folder: Path, method: MethodConfig, device: Device, seed: int) -> LoadedModel:
-    """Load tokenizer and base model, and apply the method; `seed` decides the adapter's first weights.
+def load_model(
+    folder: Path, method: MethodConfig, device: Device, seed: int, *, template: str | None = None
+) -> LoadedModel:
+    """Load tokenizer and base model, and apply the method.
+
+    Args:
+        folder: Of the model.
+        method: What is trained, and how the rest is held.
+        device: Where.
+        seed: Decides the adapter's first weights.
+        template: As `load_tokenizer` takes it.
 
     Raises:
         ModelError: something is missing, damaged or does not fit; says what.
     """
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, template)
     base = load_base(folder, method, device, tokenizer)
-    total = count_parameters(base)
+    total, layers = count_parameters(base), layer_sizes(base)
     set_seed(seed)
     model = apply_method(base, method)
-    parameters = Parameters(total, count_parameters(model, trainable_only=True))
-    return LoadedModel(model, tokenizer, device, parameters, read_size(folder))
+    parameters = Parameters(total, count_parameters(model, trainable_only=True), adapted_modules(model))
+    _tell(parameters, layers)
+    return LoadedModel(model, tokenizer, device, parameters, read_size(folder), layers)
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def _tell(parameters: Parameters, layers: LayerSizes | None) -> None:
+    share, beside = parameters.trainable / parameters.total, ", ".join(parameters.adapted)
+    log.info(
+        "%s of %s weights are trained (%.2f %%)%s",
+        f"{parameters.trainable:,}", f"{parameters.total:,}", 100 * share, beside and f", beside {beside}",
+    )  # fmt: skip
+    if layers is not None:
+        log.info("layer by layer, not as config.json says: %s", layers)
+
+
+def load_tokenizer(folder: Path, template: str | None = None) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a model folder.
+
+    Where it has no pad token, and the model's embedding a row that belongs to no token, `PAD` gets that row: it stands
+    in no text and ends no answer, and nothing is resized.
+
+    Args:
+        folder: Of the model.
+        template: `model.chat_template`, for a model that has none; None for its own.
 
     Raises:
         ModelError: it cannot be loaded, has no chat template, or pads with the token that ends an answer.
@@ -105,14 +146,26 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # tokenizers raises its own kinds, plain Exception among them
         raise ModelError(f"{folder}: the tokenizer cannot be loaded ({_first_line(error)}).") from None
+    if template is not None:
+        tokenizer.chat_template = read_template(template)
     if not tokenizer.chat_template:
-        raise ModelError(f"{folder}: the tokenizer has no chat template; an instruction-tuned (chat) model is wanted.")
+        raise ModelError(
+            f"{folder}: the tokenizer has no chat template; an instruction-tuned (chat) model is wanted, or "
+            f"model.chat_template={'|'.join(template_names())}, or a Jinja file."
+        )
+    if tokenizer.pad_token_id is None and _has_spare_row(folder, len(tokenizer)):
+        tokenizer.add_special_tokens({"pad_token": PAD})
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         raise ModelError(
             f"{folder}: pad token {tokenizer.pad_token!r} and end token {tokenizer.eos_token!r} must be two different "
             "tokens, or the model never learns to end; set pad_token in tokenizer_config.json."
         )
     return cast(PreTrainedTokenizerBase, tokenizer)
+
+
+def _has_spare_row(folder: Path, tokens: int) -> bool:
+    rows = read_config(folder).get("vocab_size")
+    return isinstance(rows, int) and rows > tokens
 
 
 def load_base(
@@ -129,9 +182,9 @@ def load_base(
     dtype = torch.float32 if method.trains == "all" else DTYPES[device.precision]
     options: dict[str, Any] = {}
     if method.quantization != "none":
-        options["quantization_config"] = quantization_config(method, DTYPES[device.precision])
+        options["quantization_config"] = quantization_config(method, device.precision)
     try:
-        model, report = cast(Any, AutoModelForCausalLM).from_pretrained(
+        model, report = from_pretrained(
             folder,
             output_loading_info=True,
             dtype=dtype,
@@ -141,6 +194,8 @@ def load_base(
             use_safetensors=True,
             **options,
         )
+    except ModelError:
+        raise
     except Exception as error:  # safetensors and bitsandbytes raise kinds of their own
         raise ModelError(f"{folder}: the model cannot be loaded ({_first_line(error)}).") from None
     # transformers fills what is missing with random weights, and skips the check of shapes where it quantizes.
@@ -190,15 +245,16 @@ def _misshapen_layers(model: torch.nn.Module) -> list[str]:
     ]
 
 
-def quantization_config(method: MethodConfig, compute_dtype: torch.dtype) -> BitsAndBytesConfig:
-    """Return the bitsandbytes settings for `method.quantization` other than `none`."""
+def quantization_config(method: MethodConfig, precision: Precision) -> BitsAndBytesConfig:
+    """Return the bitsandbytes settings for `method.quantization` other than `none`, in a run of this precision."""
     if method.quantization == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
+    chosen = precision if method.compute_dtype == AUTO else cast(Precision, method.compute_dtype)
     return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type=method.quantization,
         bnb_4bit_use_double_quant=method.double_quantization,
-        bnb_4bit_compute_dtype=compute_dtype,
+        bnb_4bit_compute_dtype=DTYPES[chosen],
     )
 
 

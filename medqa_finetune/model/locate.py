@@ -8,6 +8,7 @@ from pathlib import Path
 from medqa_finetune.config.schema import EMBEDDED_PREFIX, ModelConfig
 from medqa_finetune.errors import ModelError
 from medqa_finetune.model.files import check_tokenizer_files, read_config, read_header, weight_files
+from medqa_finetune.model.templates import read_template
 
 WHOLE_FILE_BYTES = 64 * 2**20
 NO_NETWORK = "HF_HUB_OFFLINE"
@@ -21,8 +22,9 @@ def locate_model(model: ModelConfig) -> Path:
 
     Raises:
         ModelError: there is no such folder, or a file in it is missing, damaged or cut short, or its weights are not
-            safetensors.
+            safetensors; or there is no such chat template.
     """
+    read_template(model.chat_template)
     folder = _find(model)
     if not folder.is_dir():
         raise ModelError(_missing(model))
@@ -36,6 +38,7 @@ def locate_architecture(model: ModelConfig) -> Path:
     Raises:
         ModelError: these are not there, or damaged; or the weights are there and damaged.
     """
+    read_template(model.chat_template)
     folder = _find(model)
     if has_weights(folder):
         _check_files(folder)
@@ -97,8 +100,8 @@ def _check_files(folder: Path) -> None:
     check_tokenizer_files(folder)
 
 
-def fingerprint_model(folder: Path) -> str:
-    """Return a sha256 over the model's files.
+def fingerprint_model(folder: Path, template: str | None = None) -> str:
+    """Return a sha256 over the model's files, and over its chat template where that is another than its own.
 
     Small files are hashed whole. Of large weight files the size, the safetensors header (names, shapes, offsets) and
     evenly spaced 64 KiB samples are hashed, so that a model of many gigabytes takes well under a second.
@@ -108,6 +111,8 @@ def fingerprint_model(folder: Path) -> str:
         if path.suffix in (".json", ".safetensors", ".jinja", ".txt", ".model") and path.is_file():
             digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
             _add_content(digest, path)
+    if template is not None:
+        digest.update(f"chat template\0{read_template(template)}".encode())
     return digest.hexdigest()
 
 

@@ -6,12 +6,16 @@ from typing import Any, cast
 
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.optimizers import create_loraplus_optimizer
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import PreTrainedModel
+from torch.optim import Optimizer
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers.pytorch_utils import Conv1D
 
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
+from medqa_finetune.model.targets import choose_linear, fits
 
 
 def apply_method(base: PreTrainedModel, method: MethodConfig) -> PreTrainedModel:
@@ -35,19 +39,17 @@ def _train_all(base: PreTrainedModel, method: MethodConfig) -> PreTrainedModel:
 
 def _train_adapter(base: PreTrainedModel, method: MethodConfig) -> PreTrainedModel:
     # Adapter weights are fp32 (peft's autocast_adapter_dtype) whatever the base is held in.
-    modules = method.target_modules
     adapter = LoraConfig(
         r=method.rank,
         lora_alpha=method.alpha,
         lora_dropout=method.dropout,
-        target_modules="all-linear" if modules == "all_linear" else list(modules),
+        target_modules=_targets(base, method),
+        # GPT-2 keeps its matrices the other way round.
+        fan_in_fan_out=any(isinstance(part, Conv1D) for part in base.modules()),
+        use_rslora=method.rslora,
+        use_dora=method.dora,
         task_type="CAUSAL_LM",
     )
-    names = [name for name, _ in base.named_modules()]
-    # peft passes over a name that fits nothing as long as another one fits, and would train less than was asked for.
-    for module in [] if modules == "all_linear" else modules:
-        if not any(name == module or name.endswith(f".{module}") for name in names):
-            raise _no_such_module(base, method, f"no module is called {module}.")
     try:
         model = cast(PreTrainedModel, get_peft_model(base, adapter))
     except ImportError as error:  # peft imports every quantization library that is installed, needed or not
@@ -62,11 +64,60 @@ def _train_adapter(base: PreTrainedModel, method: MethodConfig) -> PreTrainedMod
     return model
 
 
+def _targets(base: PreTrainedModel, method: MethodConfig) -> list[str]:
+    """Return the modules that peft is to put adapters beside: whole paths, or their ends.
+
+    Raises:
+        ModelError: a name fits nothing, or there is no attention by that name.
+    """
+    modules = method.target_modules
+    if isinstance(modules, str):
+        wanted = choose_linear(_linear_layers(base), modules)
+        if not wanted:
+            raise _no_such_module(base, method, "no linear layer here is recognized as one; give a list of names.")
+        # Two parts of a path tell layers apart that one does not: `c_proj` is in GPT-2's attention and in its MLP.
+        return sorted({".".join(name.split(".")[-2:]) for name in wanted})
+    names = [name for name, _ in base.named_modules()]
+    # peft passes over a name that fits nothing as long as another one fits, and would train less than was asked for.
+    for module in modules:
+        if not any(fits(name, module) for name in names):
+            raise _no_such_module(base, method, f"no module is called {module}.")
+    return list(modules)
+
+
+def _linear_layers(base: PreTrainedModel) -> list[str]:
+    head = base.get_output_embeddings()
+    return [
+        name for name, part in base.named_modules() if isinstance(part, torch.nn.Linear | Conv1D) and part is not head
+    ]
+
+
 def _no_such_module(base: PreTrainedModel, method: MethodConfig, reason: str) -> ModelError:
-    parts = base.named_modules()
-    linear = sorted({name.rpartition(".")[2] for name, part in parts if isinstance(part, torch.nn.Linear)})
+    linear = sorted({name.rpartition(".")[2] for name in _linear_layers(base)})
     key = f"method.target_modules={method.target_modules}"
     return ModelError(f"{key}: {reason} Linear layers here: {', '.join(linear)}.")
+
+
+def adapted_modules(model: PreTrainedModel) -> list[str]:
+    """Return the modules that have an adapter beside them, as peft names them, sorted; none where there is none."""
+    settings = getattr(model, "peft_config", {})
+    return sorted({module for each in settings.values() for module in each.target_modules})
+
+
+def make_optimizer(model: PreTrainedModel, method: MethodConfig, arguments: TrainingArguments) -> Optimizer | None:
+    """Return the optimizer that the method needs; None where the one that transformers makes will do.
+
+    LoRA+ gives the halves of an adapter learning rates of their own (peft's `create_loraplus_optimizer`).
+    """
+    if method.loraplus_ratio is None:
+        return None
+    kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
+    rate = options.pop("lr")
+    optimizer = create_loraplus_optimizer(
+        model, kind, lr=rate, loraplus_lr_ratio=method.loraplus_ratio,
+        loraplus_weight_decay=arguments.weight_decay, **options,
+    )  # fmt: skip
+    return cast(Optimizer, optimizer)
 
 
 METHODS: dict[str, Callable[[PreTrainedModel, MethodConfig], PreTrainedModel]] = {

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import psutil
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
 from transformers.training_args import OptimizerNames
 
 from medqa_finetune.config.schema import MethodConfig
@@ -21,6 +21,7 @@ from medqa_finetune.model.estimate import Machine, ModelSize, size_of_shapes
 from medqa_finetune.model.files import read_config
 from medqa_finetune.model.load import DTYPES, Precision, check_vocabulary, choose_device, load_tokenizer
 from medqa_finetune.model.methods import apply_method
+from medqa_finetune.model.uneven import build_skeleton
 
 # What says that no GPU is wanted, from people and from schedulers.
 NO_DEVICES = ("", "-1", "nodevfiles", "none", "void")
@@ -163,8 +164,12 @@ def _quantized_and_exact(quantization: str, device: str) -> tuple[torch.Tensor, 
     return exact, found.detach().float().cpu().T
 
 
-def check_model(folder: Path) -> PreTrainedTokenizerBase:
+def check_model(folder: Path, template: str | None = None) -> PreTrainedTokenizerBase:
     """Return a model's tokenizer, after all has been tried that needs no weights: refused as `load_model` would.
+
+    Args:
+        folder: Of the model.
+        template: As `load_tokenizer` takes it.
 
     Raises:
         ModelError: the tokenizer does not serve, transformers does not know the architecture, or tokenizer and model do
@@ -173,7 +178,7 @@ def check_model(folder: Path) -> PreTrainedTokenizerBase:
     skeleton = build_skeleton(folder)
     if "past_key_values" not in inspect.signature(skeleton.forward).parameters:
         raise ModelError(f"{folder}: {type(skeleton).__name__} keeps no cache of keys and values; answering needs one.")
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, template)
     check_vocabulary(folder, skeleton, tokenizer)
     return tokenizer
 
@@ -191,26 +196,6 @@ def check_method(folder: Path, method: MethodConfig) -> None:
             close = difflib.get_close_matches(name, known, n=3) or known
             raise ModelError(f"method.{key}={name}: transformers has no such optimizer; it has {', '.join(close)}.")
     apply_method(build_skeleton(folder), method)
-
-
-def build_skeleton(folder: Path) -> PreTrainedModel:
-    """Return the model that `config.json` describes, on the meta device: modules and shapes, no memory for weights.
-
-    Raises:
-        ModelError: transformers has no causal language model of this kind.
-    """
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        with torch.device("meta"):
-            return cast(PreTrainedModel, cast(Any, AutoModelForCausalLM).from_config(config, trust_remote_code=False))
-    except Exception as error:  # whatever a configuration class raises on what it reads
-        settings = read_config(folder)
-        own_code = "auto_map" in settings
-        reason = "code that comes with weights is never run" if own_code else _in_one_line(error).partition(". ")[0]
-        raise ModelError(
-            f"{folder}: transformers cannot build model_type={settings.get('model_type')} by itself ({reason}). "
-            "A causal language model that transformers knows is wanted."
-        ) from None
 
 
 def architecture_size(folder: Path) -> ModelSize | None:

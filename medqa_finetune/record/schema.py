@@ -65,10 +65,26 @@ class DataManifest:
 
 @dataclass(frozen=True)
 class Parameters:
-    """Weights of the model, counted unquantized; trainable ones apart."""
+    """Weights of the model, counted unquantized; trainable ones apart.
+
+    Attributes:
+        total: Of the base model, without adapters.
+        trainable: Of what is trained.
+        adapted: Modules that have an adapter beside them, as peft names them: whole paths, or their ends.
+    """
 
     total: int
     trainable: int
+    adapted: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class LayerSizes:
+    """Sizes of a model's layers, one number for each: heads, heads of keys and values, and the width of the MLP."""
+
+    heads: list[int]
+    key_heads: list[int]
+    intermediate: list[int]
 
 
 @dataclass(frozen=True)
@@ -183,6 +199,7 @@ class Record:
 
     Attributes:
         process: Who works on it, or did last.
+        layers: Sizes of the model's layers where they are not those of its `config.json`, as in a pruned model.
         fitted: What `auto` stands for in this run, at every restart; None where nothing was left to be chosen.
         resumed_from: Steps of the checkpoints that training went on from, in order of time.
         files: What a finished run is made of, by path relative to its folder; written with the status `done`.
@@ -200,6 +217,7 @@ class Record:
     failure: Failure | None = None
     data_manifest: DataManifest | None = None
     parameters: Parameters | None = None
+    layers: LayerSizes | None = None
     fitted: Fitted | None = None
     train: TrainRecord | None = None
     evaluation: EvaluationRecord | None = None

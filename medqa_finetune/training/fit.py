@@ -17,7 +17,7 @@ from medqa_finetune.config.schema import Config, TrainConfig
 from medqa_finetune.data.encode import EncodedSet
 from medqa_finetune.model.attention import attention_per_pair
 from medqa_finetune.model.load import Device, LoadedModel
-from medqa_finetune.model.methods import restore_trained
+from medqa_finetune.model.methods import make_optimizer, restore_trained
 from medqa_finetune.record.files import replace_folder
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import TrainRecord
@@ -73,9 +73,11 @@ def fit(
     meter = Meter(loaded.device.type, progress.meter)
     train = config.train
     collator = Collator(train.micro_batch, train.max_length, train.packing, int(loaded.tokenizer.pad_token_id))
+    arguments = training_arguments(config, checkpoints, steps, loaded.device)
     trainer = MeteredTrainer(
         model=loaded.model,
-        args=training_arguments(config, checkpoints, steps, loaded.device),
+        args=arguments,
+        optimizers=(make_optimizer(loaded.model, config.method, arguments), None),
         train_dataset=PairDataset(sets.train),
         eval_dataset=PairDataset(sets.validation),
         data_collator=collator,

@@ -153,7 +153,7 @@ CASES = [
         39, "more tokens than the embedding has rows", OF_FOLDER, ("base", "3505 tokens", "3504 rows"),
         model(edited("tokenizer.json", one_token_more)), prepared=True,
     ),
-    Case(40, "pickled weights", OF_FOLDER, ("pytorch_model.bin", "pickled weights can run code"), model(pickled_only)),
+    Case(40, "pickled weights", OF_FOLDER, ("pytorch_model.bin", "pickled weights can run code", "python scripts/convert_checkpoint.py"), model(pickled_only)),
     Case(40, "remote code", OF_FOLDER, ("base", "mine"), model(remote_code), prepared=True),
     Case(
         40, "index that names a missing shard", OF_FOLDER,

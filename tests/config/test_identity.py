@@ -28,10 +28,14 @@ CHANGES_THE_RESULT: dict[str, Any] = {
     "method.trains": "all",
     "method.rank": 8,
     "method.alpha": 16,
+    "method.rslora": True,
+    "method.dora": True,
+    "method.loraplus_ratio": 16.0,
     "method.dropout": 0.1,
     "method.target_modules": ["q_proj"],
     "method.quantization": "nf4",
     "method.double_quantization": True,
+    "method.compute_dtype": "fp32",
     "method.optimizer": "adafactor",
     "method.optimizer_without_cuda": "adafactor",
     "data.train_size": 50000,
@@ -89,6 +93,7 @@ CHANGES_NO_RESULT: dict[str, Any] = {
     "model.path": "models/mine",  # likewise
     "model.repository": "somebody/else",
     "model.revision": "v2",
+    "model.chat_template": "instruct",  # likewise
     "train.logging_steps": 1,
     "train.warmup_steps_unmetered": 0,
     "train.checkpoint_minutes": 1.0,
@@ -100,13 +105,15 @@ CHANGES_NO_RESULT: dict[str, Any] = {
 BASELINE_DEPENDS_ON = {
     key for key in CHANGES_THE_RESULT if key.split(".")[0] not in ("train", "method")
 } - {"data.train_size", "data.near_duplicate_threshold"} | {
-    "method.quantization", "method.double_quantization", "train.max_length",
+    "method.quantization", "method.double_quantization", "method.compute_dtype", "train.max_length",
 }  # fmt: skip
 BASELINE = changed(VALID, method__name="none", method__trains="nothing", method__quantization="nf4")
 
 
 def with_setting(config: Config, key: str, value: Any) -> Config:
     extra = {"corpus__path": "pairs.jsonl"} if key == "corpus.source" else {}
+    if key in ("method.double_quantization", "method.compute_dtype"):
+        extra = {"method__quantization": "nf4"}
     return changed(config, **{key.replace(".", "__"): value}, **extra)
 
 

@@ -22,11 +22,11 @@ from medqa_finetune.model.estimate import (
     optimizer_bytes_per_weight,
     read_size,
     run_bytes,
-    trainable_parameters,
     training_memory,
 )
 from medqa_finetune.model.load import Device, load_base, load_tokenizer
 from medqa_finetune.model.methods import apply_method, count_parameters
+from medqa_finetune.model.targets import trainable_parameters
 from medqa_finetune.training.batches import lay_end_to_end
 from medqa_finetune.training.loss import AnswerLoss
 from tests.config.builders import VALID, changed
@@ -247,9 +247,11 @@ def test_answering_takes_weights_and_a_cache(qwen_3b: ModelSize) -> None:
 
 
 @pytest.mark.parametrize("checkpointing", [True, False])
-@pytest.mark.parametrize("dropout", [0.0, 0.05])
-def test_activations_are_reckoned_near_what_torch_keeps(checkpointing: bool, dropout: float, micro_model: Path) -> None:
-    method = MethodConfig(name="lora", rank=2, dropout=dropout)
+@pytest.mark.parametrize(("dropout", "dora"), [(0.0, False), (0.05, False), (0.05, True)])
+def test_activations_are_reckoned_near_what_torch_keeps(
+    checkpointing: bool, dropout: float, dora: bool, micro_model: Path
+) -> None:
+    method = MethodConfig(name="lora", rank=2, dropout=dropout, dora=dora)
     tokens = 256
     config = changed(
         VALID, method=method, train__micro_batch=1, train__batch_size=1, train__max_length=tokens,

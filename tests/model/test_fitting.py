@@ -10,9 +10,9 @@ from medqa_finetune.model.fitting import ENOUGH_TOKENS, SHARE, candidates, fits,
 from tests.config.builders import VALID, changed
 
 GIB = 2**30
-# One wide layer, next to nothing beside it: memory is what activations take.
+# Wide layers, next to nothing beside them: memory is what activations take.
 SIZE = ModelSize(
-    parameters=210_000, matrices={"embed": (100, 100), "layers.0.down_proj": (1000, 200)},
+    parameters=210_000, matrices={"embed": (100, 100)} | {f"layers.{n}.down_proj": (250, 50) for n in range(4)},
     embeddings=frozenset(["embed"]), layers=4, attention_width=100, vocabulary=100, hidden=100, other_bytes=0,
 )  # fmt: skip
 

@@ -115,7 +115,10 @@ def test_missing_config_is_refused(folder: Path) -> None:
 
 def test_pickled_weights_alone_are_refused_by_name(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(ModelError, match=r"model\.safetensors is missing \(found pytorch_model\.bin: pickled"):
+    with pytest.raises(
+        ModelError,
+        match=r"model\.safetensors is missing; pytorch_model\.bin: pickled .* `python scripts/convert_checkpoint\.py .*/model NEW_FOLDER`",
+    ):
         locate_model(at(folder))
 
 

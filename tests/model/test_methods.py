@@ -5,12 +5,18 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import PhiConfig, PhiForCausalLM, Qwen2Config, Qwen2ForCausalLM, TrainingArguments
 
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
 from medqa_finetune.model.load import Device, load_base, load_model, load_tokenizer
-from medqa_finetune.model.methods import apply_method, count_parameters, for_inference, restore_trained
+from medqa_finetune.model.methods import (
+    apply_method,
+    count_parameters,
+    for_inference,
+    make_optimizer,
+    restore_trained,
+)
 
 CPU = Device("cpu", "CPU", "fp32")
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -53,15 +59,40 @@ def test_qwen_3b_has_as_many_weights_as_its_model_card_says() -> None:
     [
         # r * (inputs + outputs): q and o 16*4096, k and v 16*2304, gate, up and down 16*13056; 36 layers.
         ("all_linear", 36 * 16 * (2 * 4096 + 2 * 2304 + 3 * 13056)),
+        ("attention_mlp", 36 * 16 * (2 * 4096 + 2 * 2304 + 3 * 13056)),
+        ("attention", 36 * 16 * (2 * 4096 + 2 * 2304)),
         (ATTENTION, 36 * 16 * (2 * 4096 + 2 * 2304)),
     ],
-    ids=["all_linear", "attention"],
+    ids=["all_linear", "attention_mlp", "attention", "list"],
 )
 def test_adapter_of_qwen_3b_has_the_published_size(modules: Any, trainable: int) -> None:
     assert trainable in (29_933_568, 7_372_800)
     model = apply_method(qwen_3b(), lora(target_modules=modules))
     assert count_parameters(model, trainable_only=True) == trainable
     assert count_parameters(model) == 3_085_938_688 + trainable
+
+
+def phi_2() -> Any:
+    """Phi-2 by its published config.json, without memory for its weights."""
+    with torch.device("meta"):
+        return PhiForCausalLM(
+            PhiConfig(
+                vocab_size=51200,
+                hidden_size=2560,
+                intermediate_size=10240,
+                num_hidden_layers=32,
+                num_attention_heads=32,
+                partial_rotary_factor=0.4,
+            )
+        )
+
+
+def test_adapter_of_phi_2_has_the_published_size() -> None:
+    # r * (inputs + outputs): q, k, v and dense 8*5120 each, fc1 and fc2 8*12800 each; 32 layers.
+    assert 32 * 8 * (4 * 5120 + 2 * 12800) == 11_796_480
+    model = phi_2()
+    assert count_parameters(model) == 2_779_683_840
+    assert count_parameters(apply_method(model, lora(rank=8)), trainable_only=True) == 11_796_480
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "fp4", "int8"])
@@ -134,6 +165,46 @@ def test_rank_scale_and_dropout_are_those_of_the_method(micro_model: Path) -> No
     assert layer.lora_dropout["default"].p == 0.25
 
 
+def test_rslora_scales_by_the_root_of_the_rank(micro_model: Path) -> None:
+    model: Any = apply_method(base(micro_model, lora()), lora(rank=4, alpha=12, rslora=True))
+    assert model.get_base_model().model.layers[0].mlp.up_proj.scaling["default"] == 12 / 4**0.5
+
+
+def test_dora_trains_the_length_of_every_row(micro_model: Path) -> None:
+    model: Any = apply_method(base(micro_model, lora()), lora(rank=4, dora=True))
+    layer = model.get_base_model().model.layers[0].mlp.up_proj
+    length = layer.lora_magnitude_vector["default"].weight
+    assert length.requires_grad
+    # Liu et al. 2024, section 4.1: at first, the norms of the rows of the frozen weight.
+    torch.testing.assert_close(length, layer.base_layer.weight.norm(dim=1))
+
+
+def learning_rates(folder: Path, method: MethodConfig, optim: str) -> Any:
+    model = load_model(folder, method, CPU, 0).model
+    arguments = TrainingArguments("unused", learning_rate=1e-3, weight_decay=0.1, optim=optim, report_to="none")
+    optimizer = make_optimizer(model, method, arguments)
+    assert optimizer is not None
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    rates = {names[id(w)]: (group["lr"], group["weight_decay"]) for group in optimizer.param_groups
+             for w in group["params"]}  # fmt: skip
+    assert rates.keys() == {name for name, weight in model.named_parameters() if weight.requires_grad}
+    return rates
+
+
+@pytest.mark.parametrize("optim", ["adamw_torch", "adamw_8bit", "paged_adamw_8bit"])
+@pytest.mark.parametrize("dora", [False, True])
+def test_loraplus_gives_the_upper_half_a_higher_learning_rate(micro_model: Path, optim: str, dora: bool) -> None:
+    rates = learning_rates(micro_model, lora(loraplus_ratio=16.0, dora=dora), optim)
+    assert {rate for name, rate in rates.items() if "lora_A" in name} == {(1e-3, 0.1)}
+    assert {rate for name, rate in rates.items() if "lora_B" in name} == {(16e-3, 0.1)}
+
+
+def test_without_loraplus_the_optimizer_is_left_to_transformers(micro_model: Path) -> None:
+    arguments = TrainingArguments("unused", report_to="none")
+    for method in (lora(), MethodConfig(name="full", trains="all")):
+        assert make_optimizer(load_model(micro_model, method, CPU, 0).model, method, arguments) is None
+
+
 @pytest.mark.parametrize(
     "modules",
     [["query_key_value"], ["q_proj", "query_key_value"], ["input_layernorm"]],
@@ -153,6 +224,8 @@ TRAINED = {
     "adapter": MethodConfig(name="lora", dropout=0.0),
     "quantized": MethodConfig(name="qlora", quantization="nf4", dropout=0.0),
     "all": MethodConfig(name="full", trains="all"),
+    "dora": MethodConfig(name="lora", dropout=0.0, dora=True, rslora=True),
+    "quantized dora": MethodConfig(name="qlora", quantization="fp4", dropout=0.0, dora=True),
 }
 
 
@@ -224,8 +297,9 @@ def answering(folder: Path, method: MethodConfig, precision: Any = "fp32") -> tu
     return model, said, for_inference(model, method)
 
 
-def test_an_adapter_is_merged_for_inference_and_says_the_same(micro_model: Path) -> None:
-    _, said, merged = answering(micro_model, TRAINED["adapter"])
+@pytest.mark.parametrize("name", ["adapter", "dora"])
+def test_an_adapter_is_merged_for_inference_and_says_the_same(micro_model: Path, name: str) -> None:
+    _, said, merged = answering(micro_model, TRAINED[name])
     assert type(merged) is Qwen2ForCausalLM
     assert not [name for name, _ in merged.named_modules() if "lora" in name]
     with torch.no_grad():

@@ -1,0 +1,203 @@
+"""Models whose layers differ in size, as structured pruning leaves them.
+
+`config.json` has one size for all layers; the weights have each its own. `from_pretrained` here takes what that of
+transformers takes, and gives layers the sizes that the files say; plain transformers refuses such files.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from medqa_finetune.errors import ModelError
+from medqa_finetune.model.files import Tensor, read_config, read_tensors
+from medqa_finetune.record.schema import LayerSizes
+
+# Kinds of models whose layers are known to compute by the sizes of their own matrices.
+KINDS = ("llama", "phi", "qwen2")
+QUERY_KEY_VALUE = ("q_proj", "k_proj", "v_proj")
+
+Sizes = dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a transformer layer: linear layers that read the layer's states, and one that gives them back."""
+
+    inputs: tuple[str, ...]
+    output: str
+
+    @property
+    def is_attention(self) -> bool:
+        """Whether what lies between is heads."""
+        return self.inputs == QUERY_KEY_VALUE
+
+
+BLOCKS = (
+    Block(QUERY_KEY_VALUE, "o_proj"),  # Qwen2, Llama
+    Block(QUERY_KEY_VALUE, "dense"),  # Phi
+    Block(("gate_proj", "up_proj"), "down_proj"),  # Qwen2, Llama
+    Block(("fc1",), "fc2"),  # Phi
+)
+
+
+def from_pretrained(folder: str | Path, **options: Any) -> Any:
+    """Load a causal language model as `AutoModelForCausalLM.from_pretrained` does, with layers of their own sizes.
+
+    Args:
+        folder: With `config.json` and safetensors weights.
+        options: What transformers' own takes.
+
+    Raises:
+        ModelError: the sizes of a layer's matrices do not fit each other, or uneven layers of this kind are not known.
+    """
+    skeleton = build_skeleton(Path(folder))
+    return type(skeleton).from_pretrained(folder, **options)
+
+
+def build_skeleton(folder: Path) -> PreTrainedModel:
+    """Return the model of a folder on the meta device: modules and shapes, no memory for weights.
+
+    Its shapes are those of the weights where these are there, and those of `config.json` elsewhere.
+
+    Raises:
+        ModelError: transformers has no causal language model of this kind, or the weights' sizes do not fit each other.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with torch.device("meta"):
+            model = cast(Any, AutoModelForCausalLM).from_config(config, trust_remote_code=False)
+    except Exception as error:  # whatever a configuration class raises on what it reads
+        settings = read_config(folder)
+        own_code = "auto_map" in settings
+        reason = "code that comes with weights is never run" if own_code else _in_one_line(error).partition(". ")[0]
+        raise ModelError(
+            f"{folder}: transformers cannot build model_type={settings.get('model_type')} by itself ({reason}). "
+            "A causal language model that transformers knows is wanted."
+        ) from None
+    tensors = read_tensors(folder) if any(folder.glob("*.safetensors*")) else {}
+    sizes = _stored_sizes(folder, model, tensors)
+    if not sizes:
+        return cast(PreTrainedModel, model)
+    with torch.device("meta"):
+        return cast(PreTrainedModel, _class_with(type(model), sizes)(model.config))
+
+
+def layer_sizes(model: torch.nn.Module) -> LayerSizes | None:
+    """Return the sizes of a model's layers, one number a layer, where they are not those of its configuration."""
+    bare = cast(Any, model).get_base_model() if hasattr(model, "get_base_model") else model
+    if not getattr(bare, "has_uneven_layers", False):
+        return None
+    found: dict[str, list[int]] = {"heads": [], "key_heads": [], "intermediate": []}
+    for part in bare.modules():
+        for block in BLOCKS:
+            if not _is(part, block):
+                continue
+            widths = [getattr(part, name).out_features for name in block.inputs]
+            if block.is_attention:
+                found["heads"].append(widths[0] // part.head_dim)
+                found["key_heads"].append(widths[1] // part.head_dim)
+            else:
+                found["intermediate"].append(widths[0])
+    return LayerSizes(**found)
+
+
+def _stored_sizes(folder: Path, model: torch.nn.Module, tensors: Mapping[str, Tensor]) -> Sizes:
+    """Return (rows, columns) of the linear layers of all blocks in which any is stored otherwise than configured."""
+    sizes: Sizes = {}
+    for name, part in model.named_modules():
+        for block in BLOCKS:
+            if not _is(part, block):
+                continue
+            configured: Sizes = {
+                each: (getattr(part, each).out_features, getattr(part, each).in_features)
+                for each in (*block.inputs, block.output)
+            }
+            stored = {each: _stored(tensors.get(f"{name}.{each}.weight"), shape) for each, shape in configured.items()}
+            if stored != configured:
+                _check(folder, name, part, stored)
+                sizes |= {f"{name}.{each}": shape for each, shape in stored.items()}
+    kind = read_config(folder).get("model_type")
+    if sizes and kind not in KINDS:
+        raise ModelError(
+            f"{folder}: {next(iter(sizes))} has another size than config.json says; layers of their own sizes are "
+            f"known for {', '.join(KINDS)}, not for model_type={kind}."
+        )
+    return sizes
+
+
+def _is(part: torch.nn.Module, block: Block) -> bool:
+    return all(isinstance(getattr(part, each, None), torch.nn.Linear) for each in (*block.inputs, block.output))
+
+
+def _stored(tensor: Tensor | None, configured: tuple[int, int]) -> tuple[int, int]:
+    # What is missing, or no matrix, is refused when the weights are loaded.
+    return (tensor.shape[0], tensor.shape[1]) if tensor is not None and len(tensor.shape) == 2 else configured
+
+
+def _check(folder: Path, name: str, part: Any, stored: Sizes) -> None:
+    """Refuse a block whose matrices could not be multiplied with each other.
+
+    Raises:
+        ModelError: names the layer and what does not fit.
+    """
+    block = next(block for block in BLOCKS if _is(part, block))
+    width = getattr(part, block.output).out_features
+    rows = [stored[each][0] for each in block.inputs]
+    fault = None
+    if {stored[each][1] for each in block.inputs} != {width} or stored[block.output][0] != width:
+        fault = f"reads or gives back other states than the {width} numbers of config.json's hidden_size"
+    elif stored[block.output][1] != rows[0]:
+        fault = f"{block.inputs[0]} gives {rows[0]} numbers and {block.output} takes {stored[block.output][1]}"
+    elif block.is_attention:
+        fault = _fault_of_heads(rows, part.head_dim)
+    elif len(set(rows)) > 1:
+        fault = f"{' and '.join(block.inputs)} give {' and '.join(map(str, rows))} numbers"
+    if fault:
+        raise ModelError(f"{folder}: {name}: {fault}; its weights do not belong together.")
+
+
+def _fault_of_heads(rows: list[int], head: int) -> str | None:
+    queries, keys, values = rows
+    if keys != values:
+        return f"k_proj has {keys} rows and v_proj {values}"
+    if queries % head or keys % head or not keys:
+        return f"q_proj has {queries} rows and k_proj {keys}, no whole number of heads of {head}"
+    if (queries // head) % (keys // head):
+        return f"{queries // head} heads cannot share {keys // head} heads of keys evenly"
+    return None
+
+
+def _class_with(kind: type[PreTrainedModel], sizes: Sizes) -> type[PreTrainedModel]:
+    """Return the class of a model whose layers have these sizes.
+
+    transformers makes a model of its class, then quantizes and fills it: so everything it can do, it does with these.
+    """
+
+    def __init__(self: Any, config: Any, *arguments: Any, **options: Any) -> None:  # noqa: N807
+        kind.__init__(self, config, *arguments, **options)
+        _resize(self, sizes)
+
+    body = {"__init__": __init__, "__module__": kind.__module__, "__doc__": kind.__doc__, "has_uneven_layers": True}
+    # Under the name of its kind, which `save_pretrained` writes into config.json.
+    return cast(type[PreTrainedModel], type(kind.__name__, (kind,), body))
+
+
+def _resize(model: torch.nn.Module, sizes: Sizes) -> None:
+    for name, (rows, columns) in sizes.items():
+        parent, _, own = name.rpartition(".")
+        block = cast(Any, model.get_submodule(parent))
+        old = getattr(block, own)
+        linear = torch.nn.Linear(
+            columns, rows, bias=old.bias is not None, device=old.weight.device, dtype=old.weight.dtype
+        )
+        setattr(block, own, linear)
+        if own == "k_proj":  # how many heads share one of keys
+            block.num_key_value_groups = sizes[f"{parent}.q_proj"][0] // rows
+
+
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,145 @@
+"""Turn a model with pickled weights (pytorch_model.bin) into one with safetensors, in a new folder.
+
+Example: python scripts/convert_checkpoint.py models/old models/new
+Tensors alone are read (torch.load with weights_only=True); a file that holds anything else can run code when it is
+read, and is refused. Values, types and shapes stay as they are, those of a pruned model too. The old folder is not changed.
+"""
+
+import argparse
+import json
+import pickle
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medqa_finetune.config.command_line import run_door
+from medqa_finetune.errors import EXIT_DONE, ConfigError, ModelError
+from medqa_finetune.model.files import INDEX, SINGLE, read_config, read_tensors
+from medqa_finetune.record.files import replace_folder
+
+if TYPE_CHECKING:
+    import torch
+
+PICKLE = "pytorch_model.bin"
+PICKLE_INDEX = "pytorch_model.bin.index.json"
+# What else belongs to a model: settings, tokenizer, chat template. Code does not.
+COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "*.spm", "*.tiktoken")
+
+
+def main(arguments: list[str]) -> int:
+    """Convert the model asked for, and say what came of it."""
+    options = _parser().parse_args(arguments)
+    source, target = options.source, options.target
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise ConfigError(f"{target}: exists; a new folder is wanted, nothing is overwritten.")
+    read_config(source)
+    files = pickled_files(source)
+    weights = {name: tensor for path in files for name, tensor in read_pickle(path).items()}
+    weights = without_copies(source, weights)
+    replace_folder(target, lambda folder: write(source, folder, weights))
+    numbers = sum(tensor.numbers for tensor in read_tensors(target).values())
+    print(f"{target} is complete: {len(weights)} tensors, {numbers:,} weights.")
+    print(f"Next: python -m medqa_finetune.train model=local model.path={target} method=lora data=20k")
+    return EXIT_DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help=f"folder with {PICKLE} or its shards, config.json and tokenizer")
+    parser.add_argument("target", type=Path, help="folder to make")
+    return parser
+
+
+def pickled_files(folder: Path) -> list[Path]:
+    """Return the pickled weight files of a model: the one, or the shards that its index names.
+
+    Raises:
+        ModelError: one is missing, or there are safetensors already.
+    """
+    if (folder / SINGLE).exists() or (folder / INDEX).exists():
+        raise ModelError(f"{folder}: has safetensors already; there is nothing to convert.")
+    index = folder / PICKLE_INDEX
+    names = [PICKLE]
+    if index.is_file():
+        try:
+            names = sorted({Path(str(name)).name for name in json.loads(index.read_bytes())["weight_map"].values()})
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+            raise ModelError(f"{index}: not an index of shards. Download the model again.") from None
+    lost = [name for name in names if not (folder / name).is_file()]
+    if lost:
+        said = f"named by {PICKLE_INDEX}, " if index.is_file() else ""
+        raise ModelError(f"{folder / lost[0]}: {said}is missing; there is nothing to convert without it.")
+    return [folder / name for name in names]
+
+
+def read_pickle(path: Path) -> "dict[str, torch.Tensor]":
+    """Return the tensors of a pickled file, mapped from disk where its format allows.
+
+    Raises:
+        ModelError: it holds anything but tensors by name, or is damaged.
+    """
+    import torch
+
+    try:
+        # Files from before torch 1.6 are no zip archives, and cannot be mapped.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError:
+        raise ModelError(
+            f"{path}: holds more than tensors, or is damaged; what can run code when it is read is refused. Where the "
+            "model was made, save it with save_pretrained, or its state_dict() alone."
+        ) from None
+    except (RuntimeError, OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        reason = (str(error).strip().splitlines() or ["it ends too early"])[0][:200]
+        raise ModelError(f"{path}: cannot be read ({reason}). Download it again.") from None
+    for name, value in content.items() if isinstance(content, dict) else [("", content)]:
+        if not (isinstance(name, str) and isinstance(value, torch.Tensor) and value.layout == torch.strided):
+            where = f"under {name!r} " if name != "" else ""
+            raise ModelError(f"{path}: {where}holds a {type(value).__name__}; tensors by name alone are wanted.")
+    return dict(content)
+
+
+def without_copies(folder: Path, weights: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+    """Return the weights with each stored once where `config.json` ties some together, and memory of its own for each.
+
+    Raises:
+        ModelError: weights that are tied differ.
+    """
+    import torch
+
+    for tied, kept in tied_names(folder):
+        if tied in weights and kept in weights:
+            if not torch.equal(weights[tied], weights[kept]):
+                raise ModelError(f"{folder}: config.json ties {tied} to {kept}, and their values differ.")
+            del weights[tied]
+    seen: set[int] = set()
+    for name, weight in weights.items():
+        start = weight.untyped_storage().data_ptr()
+        # safetensors writes no tensor that is a part of another's memory.
+        weights[name] = weight.clone() if start in seen else weight.contiguous()
+        seen.add(start)
+    return weights
+
+
+def tied_names(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield the names of weights that are those of another one, and of that other one."""
+    from medqa_finetune.model.uneven import build_skeleton
+
+    model: Any = build_skeleton(folder)
+    yield from model.all_tied_weights_keys.items()
+
+
+def write(source: Path, folder: Path, weights: "dict[str, torch.Tensor]") -> None:
+    """Write weights as safetensors, and copy what else belongs to the model."""
+    from huggingface_hub import save_torch_state_dict
+
+    for pattern in COPIED:
+        for path in source.glob(pattern):
+            if path.is_file() and path.name != PICKLE_INDEX:
+                shutil.copyfile(path, folder / path.name)
+    save_torch_state_dict(weights, folder, metadata={"format": "pt"})
+
+
+if __name__ == "__main__":
+    run_door(main)

@@ -1,0 +1,69 @@
+"""The profiles of cards: what their comments say is what is reckoned, and fits."""
+
+import re
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from medqa_finetune.config.compose import to_config
+from medqa_finetune.config.options import conf_folder
+from medqa_finetune.config.schema import Config
+from medqa_finetune.model.estimate import Machine, ModelSize, answering_memory, size_of_shapes, training_memory
+from medqa_finetune.model.fitting import resolve_auto
+from tests.config.builders import changed, compose
+
+GIB = 2**30
+# GiB that torch sees of such a card: RTX 4060, Tesla T4, RTX 4090 (a little more than an L4), A100 80 GB.
+CARDS = {"8gb": 7.6, "t4": 14.6, "24gb": 22.0, "80gb": 79.2}
+SHAPES = {"3b": (2048, 11008, 36, 16, 2, 151936, True), "7b": (3584, 18944, 28, 28, 4, 152064, False)}
+# Profile, model, what is typed beside the profile, and the figures of its comment: to train, and to answer.
+FIGURES: list[tuple[str, str, tuple[str, ...], float, float | None]] = [
+    ("8gb", "3b", (), 4.9, 3.2), ("8gb", "3b", ("method=qlora_8bit",), 6.1, 4.5),
+    ("t4", "3b", ("method=lora",), 10.4, 7.4), ("t4", "3b", ("method=qlora",), 6.4, 3.5),
+    ("t4", "3b", ("method=qlora_8bit",), 7.6, 4.8), ("t4", "7b", ("method=qlora",), 11.4, None),
+    ("24gb", "3b", ("method=lora",), 13.3, 9.0), ("24gb", "3b", ("method=qlora",), 9.3, 5.2),
+    ("24gb", "7b", ("method=qlora",), 16.0, None), ("24gb", "7b", ("method=lora", "train.micro_batch=8"), 20.7, None),
+    ("80gb", "3b", ("method=lora",), 39.6, 9.0), ("80gb", "3b", ("method=full",), 58.2, 19.8),
+]  # fmt: skip
+
+
+@cache
+def size_of(name: str) -> ModelSize:
+    """Return the size of a Qwen2.5 by its published config.json."""
+    hidden, inner, layers, heads, key_heads, rows, tied = SHAPES[name]
+    config = Qwen2Config(
+        hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers, num_attention_heads=heads,
+        num_key_value_heads=key_heads, vocab_size=rows, tie_word_embeddings=tied,
+    )  # fmt: skip
+    with torch.device("meta"):
+        model: Any = Qwen2ForCausalLM(config)
+    shapes = {key: tuple(weight.shape) for key, weight in model.named_parameters()}
+    size = size_of_shapes(shapes, config.to_dict(), 0)
+    assert size is not None
+    return size
+
+
+def reckoned(config: Config, name: str, card: float) -> tuple[float, float]:
+    machine = Machine("cuda", "card", int(card * GIB))
+    settled = changed(config, train=resolve_auto(config, size_of(name), machine))
+    return tuple(f(size_of(name), settled, machine).total / GIB for f in (training_memory, answering_memory))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(("profile", "model", "typed", "trains", "answers"), FIGURES)
+def test_what_a_profile_says_is_what_is_reckoned(
+    profile: str, model: str, typed: tuple[str, ...], trains: float, answers: float | None
+) -> None:
+    found = reckoned(to_config(compose(f"profile={profile}", *typed)), model, CARDS[profile])
+    assert found[0] == pytest.approx(trains, abs=0.051)
+    assert answers is None or found[1] == pytest.approx(answers, abs=0.051)
+    assert max(found) < 0.95 * CARDS[profile]
+    said = re.findall(r"\d+\.\d", (conf_folder() / "profile" / f"{profile}.yaml").read_text(encoding="utf-8"))
+    assert {f"{figure:.1f}" for figure in (trains, answers) if figure is not None} <= set(said)
+
+
+def test_lora_in_half_precision_is_too_much_for_8_gb() -> None:
+    trains, _ = reckoned(to_config(compose("profile=8gb", "method=lora")), "3b", CARDS["8gb"])
+    assert trains == pytest.approx(8.9, abs=0.051)

@@ -1,0 +1,83 @@
+"""Chat templates for models that have none, and the pad token for those that lack it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from medqa_finetune.config.schema import ModelConfig
+from medqa_finetune.data.encode import Encoder
+from medqa_finetune.data.pairs import Pair
+from medqa_finetune.errors import ModelError
+from medqa_finetune.model.load import PAD, load_tokenizer
+from medqa_finetune.model.locate import fingerprint_model, locate_model
+from medqa_finetune.model.templates import read_template, template_names
+from tests.models import write_micro_model
+
+
+@pytest.fixture(scope="module")
+def phi(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_micro_model(tmp_path_factory.mktemp("phi") / "phi", "phi")
+
+
+@pytest.mark.parametrize("name", template_names())
+def test_every_template_of_ours_trains_an_answer_with_its_end(name: str, phi: Path) -> None:
+    tokenizer = load_tokenizer(phi, name)
+    encoder = Encoder(tokenizer, 256)
+    (item,) = encoder.encode([Pair("1", "发烧怎么办？", "多休息。")])
+    assert encoder.end_ids == [tokenizer.eos_token_id]
+    assert tokenizer.decode(item.input_ids[item.answer_start :]) == "多休息。<|endoftext|>"
+    assert item.input_ids[: item.answer_start] == encoder.prompts(["发烧怎么办？"])[0]
+
+
+def test_instruct_is_the_form_that_phi_2_was_made_with(phi: Path) -> None:
+    """`Instruct: <prompt>\\nOutput:`, as its model card has it; the answer on the next line."""
+    messages = [
+        {"role": "system", "content": "You are brief."}, {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "Why?"},
+    ]  # fmt: skip
+    tokenizer = load_tokenizer(phi, "instruct")
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert text == "You are brief.\nInstruct: Hi\nOutput:\nHello<|endoftext|>\nInstruct: Why?\nOutput:\n"
+
+
+def test_a_file_may_be_given_and_is_kept_with_the_tokenizer(phi: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.jinja").write_text("{% for m in messages %}{{ m['content'] + eos_token }}{% endfor %}")
+    load_tokenizer(phi, str(tmp_path / "mine.jinja")).save_pretrained(tmp_path / "saved")
+    again = load_tokenizer(tmp_path / "saved")
+    assert again.chat_template == (tmp_path / "mine.jinja").read_text()
+
+
+def test_without_a_template_it_is_said_what_may_be_given(phi: Path) -> None:
+    with pytest.raises(ModelError, match=r"no chat template; .* model.chat_template=instruct, or a Jinja file"):
+        load_tokenizer(phi)
+
+
+def test_a_template_that_is_not_there_is_refused_before_anything_is_loaded(phi: Path) -> None:
+    with pytest.raises(ModelError, match=r"chat_template=nix: no such file; allowed are instruct, or a Jinja file"):
+        locate_model(ModelConfig("phi", str(phi), chat_template="nix"))
+
+
+def test_a_template_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t").write_bytes(b"\xff\xfe")
+    with pytest.raises(ModelError, match=r"t: not UTF-8 \(byte 0\)"):
+        read_template(str(tmp_path / "t"))
+    with pytest.raises(ModelError, match="cannot be read"):
+        read_template(str(tmp_path))
+
+
+def test_another_template_is_another_model(phi: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.jinja").write_text(str(read_template("instruct")))
+    plain, ours = fingerprint_model(phi), fingerprint_model(phi, "instruct")
+    assert plain != ours
+    assert fingerprint_model(phi, str(tmp_path / "mine.jinja")) == ours
+
+
+def test_a_spare_row_of_the_embedding_becomes_the_pad_token(phi: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(phi, "instruct")
+    assert (tokenizer.pad_token, tokenizer.pad_token_id) == (PAD, 300)
+    assert tokenizer.pad_token_id != tokenizer.eos_token_id
+    assert PAD in tokenizer.all_special_tokens
+    tokenizer.save_pretrained(tmp_path)
+    shutil.copy(phi / "config.json", tmp_path)
+    assert load_tokenizer(tmp_path).pad_token_id == 300
