@@ -2,7 +2,8 @@
 
 Example: python scripts/convert_checkpoint.py models/old models/new
 Tensors alone are read (torch.load with weights_only=True); a file that holds anything else can run code when it is
-read, and is refused. Values, types and shapes stay as they are, those of a pruned model too. The old folder is not changed.
+read, and is refused. Values, types and shapes stay as they are, those of a pruned model too. The old folder is not
+changed.
 """
 
 import argparse

@@ -86,6 +86,15 @@ CASES = [
     ),
     setting(28, "seed of more than 32 bits", "seed=4294967296", "seed=4294967296", "at most 4294967295"),
     setting(29, "rank 0", "method.rank=0", "method.rank=0", "at least 1"),
+    setting(
+        29, "DoRA without an adapter", "method.trains=all method.dora=true", "method.dora=True",
+        "method.trains=adapter",
+    ),
+    setting(
+        29, "precision of 4-bit products without 4 bits", "method.compute_dtype=fp32", "method.compute_dtype=fp32",
+        "quantization=nf4 or fp4",
+    ),
+    setting(29, "LoRA+ ratio below 1", "method.loraplus_ratio=0.5", "method.loraplus_ratio=0.5", "at least 1", "null"),
     setting(29, "no module to train", "method.target_modules=[]", "method.target_modules=[]", "[q_proj,v_proj]"),
     setting(
         29, "modules the model has not", "method.target_modules=[no_such_layer]", "method.target_modules",

@@ -121,6 +121,15 @@ def adapter_with(change: Callable[[Any], Any]) -> Callable[[Path], None]:
     return replace
 
 
+def pruned_unevenly(base: Path) -> None:
+    """Cut one of the matrices of a layer, and not those that it is multiplied with."""
+    from safetensors.numpy import load_file, save_file
+
+    weights = load_file(base / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    save_file(weights | {name: weights[name][:100].copy()}, base / "model.safetensors", metadata={"format": "pt"})
+
+
 CASES = [
     Case(36, "model folder missing", (*LORA, "model=local", "model.path=base"), ("model.path=base", "no such folder")),
     Case(
@@ -154,6 +163,15 @@ CASES = [
         model(edited("tokenizer.json", one_token_more)), prepared=True,
     ),
     Case(40, "pickled weights", OF_FOLDER, ("pytorch_model.bin", "pickled weights can run code", "python scripts/convert_checkpoint.py"), model(pickled_only)),
+    Case(
+        37, "a pruned matrix that does not fit the others", OF_FOLDER,
+        ("base: model.layers.1.mlp", "gate_proj and up_proj give", "do not belong together"), model(pruned_unevenly),
+        prepared=True,
+    ),
+    Case(
+        39, "a chat template that is not there", (*OF_FOLDER, "model.chat_template=chat"),
+        ("model.chat_template=chat", "no such file", "instruct"), model(lambda base: None),
+    ),
     Case(40, "remote code", OF_FOLDER, ("base", "mine"), model(remote_code), prepared=True),
     Case(
         40, "index that names a missing shard", OF_FOLDER,

@@ -19,6 +19,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "lora": {},
     "nf4": {"quantization": "nf4", "double_quantization": True},
     "full": {"trains": "all"},
+    "dora": {"dora": True, "rslora": True},
 }
 # A budget of three of the longest pairs: every step of 8 takes several packs, gradients are accumulated over them.
 LAYOUTS: dict[str, dict[str, Any]] = {

@@ -18,6 +18,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "lora": {"dropout": 0.1},
     "nf4": {"dropout": 0.1, "quantization": "nf4", "double_quantization": True},
     "full": {"trains": "all"},
+    "dora_loraplus": {"dropout": 0.1, "dora": True, "rslora": True, "loraplus_ratio": 16.0},
 }
 
 
