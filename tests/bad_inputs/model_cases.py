@@ -162,7 +162,11 @@ CASES = [
         39, "more tokens than the embedding has rows", OF_FOLDER, ("base", "3505 tokens", "3504 rows"),
         model(edited("tokenizer.json", one_token_more)), prepared=True,
     ),
-    Case(40, "pickled weights", OF_FOLDER, ("pytorch_model.bin", "pickled weights can run code", "python scripts/convert_checkpoint.py"), model(pickled_only)),
+    Case(
+        40, "pickled weights", OF_FOLDER,
+        ("pytorch_model.bin", "pickled weights can run code", "python scripts/convert_checkpoint.py"),
+        model(pickled_only),
+    ),
     Case(
         37, "a pruned matrix that does not fit the others", OF_FOLDER,
         ("base: model.layers.1.mlp", "gate_proj and up_proj give", "do not belong together"), model(pruned_unevenly),

