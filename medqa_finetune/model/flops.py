@@ -55,7 +55,7 @@ def training_flops(size: ModelSize, method: MethodConfig) -> Flops:
     Gradient checkpointing computes a forward pass anew, which is no progress and is not counted.
 
     Exact where adapters are beside all linear layers; where they are beside some, the lowest layer that has one is
-    reckoned as if all had, a little high.
+    reckoned as if all had, a little high. So is the lowest layer of Phi, whose MLP reads the layer's input, too.
     """
     forward = forward_flops(size, method)
     if method.trains == "nothing":

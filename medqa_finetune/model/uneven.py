@@ -49,13 +49,13 @@ def from_pretrained(folder: str | Path, **options: Any) -> Any:
 
     Args:
         folder: With `config.json` and safetensors weights.
-        options: What transformers' own takes.
+        options: What transformers' own takes; nothing is downloaded, and no pickle read, unless they say so.
 
     Raises:
         ModelError: the sizes of a layer's matrices do not fit each other, or uneven layers of this kind are not known.
     """
     skeleton = build_skeleton(Path(folder))
-    return type(skeleton).from_pretrained(folder, **options)
+    return type(skeleton).from_pretrained(folder, **{"local_files_only": True, "use_safetensors": True} | options)
 
 
 def build_skeleton(folder: Path) -> PreTrainedModel:

@@ -13,6 +13,8 @@ from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.model.estimate import ModelSize, read_size
 from medqa_finetune.model.flops import Flops, forward_flops, training_flops
 from medqa_finetune.model.methods import apply_method
+from medqa_finetune.model.uneven import from_pretrained
+from tests.models import write_micro_model
 
 TOKENS, ANSWER = 24, 7
 FULL = MethodConfig(name="full", trains="all")
@@ -61,6 +63,18 @@ def test_training_takes_what_torch_counts(method: MethodConfig, micro_model: Pat
 def test_a_forward_pass_takes_what_torch_counts(method: MethodConfig, micro_model: Path) -> None:
     found = counted(model_of(micro_model, method), train=False)
     assert reckoned(forward_flops(size_of(micro_model), method)) == found
+
+
+@pytest.mark.parametrize("method", [FULL, NONE, lora()], ids=["full", "base", "adapter"])
+@pytest.mark.parametrize("family", ["llama", "phi", "pruned"])
+def test_other_families_take_what_torch_counts(family: str, method: MethodConfig, tmp_path: Path) -> None:
+    folder = write_micro_model(tmp_path / family, family)
+    trains = method.trains != "nothing"
+    found = counted(apply_method(from_pretrained(folder, attn_implementation="eager"), method), train=trains)
+    cost = reckoned(training_flops(size_of(folder), method))
+    # Of the lowest layer alone, whose MLP reads the layer's input: an eighth of one of the two layers.
+    high = 1.06 if family == "phi" and method.trains == "adapter" else 1
+    assert found <= cost <= high * found
 
 
 @pytest.mark.parametrize("modules", [["q_proj", "v_proj"], ["o_proj"], ["down_proj"], ["layers.1.self_attn.k_proj"]])
