@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 # Width 64, two layers, four heads that share two of keys.
-SIZES = {
+SIZES: dict[str, Any] = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 512,
 }  # fmt: skip
@@ -26,7 +26,11 @@ def write_micro_model(folder: Path, family: str = "qwen2") -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM, PhiConfig, PhiForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
     tokenizer = make_tokenizer(chat=family != "phi")
-    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
+    ids: dict[str, Any] = {
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": None,
+    }
     rows = len(tokenizer) + 8 * (family == "phi")
     torch.manual_seed(0)
     model: Any

@@ -206,7 +206,6 @@ def load_base(
             f"({len(wrong)} in all). Download the model again."
         )
     check_vocabulary(folder, model, tokenizer)
-    _keep_precision(model)
     return cast(PreTrainedModel, model)
 
 
@@ -222,17 +221,6 @@ def check_vocabulary(folder: Path, model: PreTrainedModel, tokenizer: PreTrained
             f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model's embedding {rows} rows; "
             "they do not belong together."
         )
-
-
-def _keep_precision(model: torch.nn.Module) -> None:
-    """Stop 4-bit layers from repacking themselves at the first forward pass in evaluation mode.
-
-    bitsandbytes 0.49 and later does so on CPUs with AVX512-BF16: for good, in bfloat16 whatever was asked for, and
-    without a gradient, so that after the first validation nothing would flow back through these layers.
-    """
-    for part in model.modules():
-        if hasattr(part, "support_avx512bf16_for_cpu"):
-            setattr(part, "support_avx512bf16_for_cpu", False)  # noqa: B010 (mypy takes it for a submodule)
 
 
 def _misshapen_layers(model: torch.nn.Module) -> list[str]:

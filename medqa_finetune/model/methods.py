@@ -86,7 +86,7 @@ def _targets(base: PreTrainedModel, method: MethodConfig) -> list[str]:
 
 
 def _linear_layers(base: PreTrainedModel) -> list[str]:
-    head = base.get_output_embeddings()
+    head = cast(Any, base).get_output_embeddings()
     return [
         name for name, part in base.named_modules() if isinstance(part, torch.nn.Linear | Conv1D) and part is not head
     ]
@@ -113,11 +113,11 @@ def make_optimizer(model: PreTrainedModel, method: MethodConfig, arguments: Trai
         return None
     kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
     rate = options.pop("lr")
-    optimizer = create_loraplus_optimizer(
-        model, kind, lr=rate, loraplus_lr_ratio=method.loraplus_ratio,
+    optimizer: Optimizer = create_loraplus_optimizer(
+        cast(Any, model), kind, lr=rate, loraplus_lr_ratio=method.loraplus_ratio,
         loraplus_weight_decay=arguments.weight_decay, **options,
     )  # fmt: skip
-    return cast(Optimizer, optimizer)
+    return optimizer
 
 
 METHODS: dict[str, Callable[[PreTrainedModel, MethodConfig], PreTrainedModel]] = {

@@ -55,7 +55,21 @@ def from_pretrained(folder: str | Path, **options: Any) -> Any:
         ModelError: the sizes of a layer's matrices do not fit each other, or uneven layers of this kind are not known.
     """
     skeleton = build_skeleton(Path(folder))
-    return type(skeleton).from_pretrained(folder, **{"local_files_only": True, "use_safetensors": True} | options)
+    loaded = type(skeleton).from_pretrained(folder, **{"local_files_only": True, "use_safetensors": True} | options)
+    _keep_precision(loaded[0] if isinstance(loaded, tuple) else loaded)  # with output_loading_info it is a pair
+    return loaded
+
+
+def _keep_precision(model: torch.nn.Module) -> None:
+    """Stop 4-bit layers from repacking themselves at the first forward pass in evaluation mode.
+
+    bitsandbytes 0.49 and later does so on CPUs with AVX512-BF16: for good, in bfloat16 whatever was asked for, and
+    without a gradient, so that after the first validation nothing would flow back through these layers. It also fails on
+    layers whose width is no multiple of 32.
+    """
+    for part in model.modules():
+        if hasattr(part, "support_avx512bf16_for_cpu"):
+            setattr(part, "support_avx512bf16_for_cpu", False)  # noqa: B010 (mypy takes it for a submodule)
 
 
 def build_skeleton(folder: Path) -> PreTrainedModel:
@@ -83,7 +97,7 @@ def build_skeleton(folder: Path) -> PreTrainedModel:
     if not sizes:
         return cast(PreTrainedModel, model)
     with torch.device("meta"):
-        return cast(PreTrainedModel, _class_with(type(model), sizes)(model.config))
+        return _class_with(type(model), sizes)(model.config)
 
 
 def layer_sizes(model: torch.nn.Module) -> LayerSizes | None:

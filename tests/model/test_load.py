@@ -139,7 +139,7 @@ def test_4_bit_weights_are_multiplied_in_the_precision_asked_for(
     asked: str, found: torch.dtype, micro_model: Path
 ) -> None:
     method = MethodConfig(name="x", quantization="nf4", compute_dtype=asked, dropout=0.0)
-    model = load_model(micro_model, method, CPU, seed=0).model
+    model: Any = load_model(micro_model, method, CPU, seed=0).model
     assert model.get_base_model().model.layers[0].mlp.up_proj.base_layer.compute_dtype == found
     loss = model(input_ids=torch.tensor([[5, 6, 7]]), labels=torch.tensor([[5, 6, 7]])).loss
     loss.backward()

@@ -82,7 +82,6 @@ def phi_2() -> Any:
                 intermediate_size=10240,
                 num_hidden_layers=32,
                 num_attention_heads=32,
-                partial_rotary_factor=0.4,
             )
         )
 

@@ -12,7 +12,7 @@ from medqa_finetune.model.estimate import size_of_shapes
 from medqa_finetune.model.methods import adapted_modules, apply_method, count_parameters
 from medqa_finetune.model.targets import choose_linear, in_attention, layer_number, trainable_parameters
 
-SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100}
+SMALL: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100}
 # As many kinds of names as transformers has: self_attn, attn, self_attention, attention; fused or not; mlp or bare.
 KINDS: dict[str, dict[str, Any]] = {
     "Qwen2": SMALL | {"intermediate_size": 96}, "Llama": SMALL | {"intermediate_size": 96},
@@ -31,7 +31,7 @@ def model_of(kind: str) -> Any:
         return getattr(transformers, stem)(getattr(transformers, f"{kind}Config")(**KINDS[kind]))
 
 
-def linear_below(model: Any, wanted: type) -> set[str]:
+def linear_below(model: torch.nn.Module, wanted: type[torch.nn.Module]) -> set[str]:
     """Return the linear layers inside modules of a class."""
     kinds = (torch.nn.Linear, transformers.pytorch_utils.Conv1D)
     return {

@@ -173,7 +173,7 @@ def test_heads_must_be_whole_and_share_evenly(queries: int, keys: int, said: str
 def test_other_kinds_are_refused_rather_than_guessed(tmp_path: Path) -> None:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    settings = {"vocab_size": 300, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1}
+    settings: dict[str, Any] = {"vocab_size": 300, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1}
     Qwen3ForCausalLM(Qwen3Config(**settings, num_attention_heads=4, head_dim=16)).save_pretrained(tmp_path)
     edit(tmp_path, cut("model.layers.0.mlp.up_proj.weight", rows=40))
     edit(tmp_path, cut("model.layers.0.mlp.gate_proj.weight", rows=40))
