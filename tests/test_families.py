@@ -14,7 +14,6 @@ def test_the_code_of_the_readme_needs_transformers_and_peft_alone() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # bitsandbytes and peft have their own
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_a_run_left_says_what_the_run_said(family: str, method: str, tmp_path: Path) -> None:

@@ -64,8 +64,8 @@ def _keep_precision(model: torch.nn.Module) -> None:
     """Stop 4-bit layers from repacking themselves at the first forward pass in evaluation mode.
 
     bitsandbytes 0.49 and later does so on CPUs with AVX512-BF16: for good, in bfloat16 whatever was asked for, and
-    without a gradient, so that after the first validation nothing would flow back through these layers. It also fails on
-    layers whose width is no multiple of 32.
+    without a gradient, so that after the first validation nothing would flow back through these layers. It also fails
+    on layers whose width is no multiple of 32.
     """
     for part in model.modules():
         if hasattr(part, "support_avx512bf16_for_cpu"):

@@ -147,6 +147,11 @@ CASES = [
         trained_then(adapter_with(lambda matrix: matrix[:, :64])), slow=True,
     ),
     Case(
+        37, "a pruned matrix that does not fit the others", OF_FOLDER,
+        ("base: model.layers.1.mlp", "gate_proj and up_proj give", "do not belong together"), model(pruned_unevenly),
+        prepared=True,
+    ),
+    Case(
         38, "adapter of another rank", OF_NAMED, ("adapter/adapter_model.safetensors has", "overwrite=true"),
         trained_then(adapter_with(lambda matrix: matrix[:8] if matrix.shape[0] == 16 else matrix[:, :8])), slow=True,
     ),
@@ -163,18 +168,13 @@ CASES = [
         model(edited("tokenizer.json", one_token_more)), prepared=True,
     ),
     Case(
+        39, "a chat template that is not there", (*OF_FOLDER, "model.chat_template=chat"),
+        ("model.chat_template=chat", "no such file", "instruct"), model(lambda base: None),
+    ),
+    Case(
         40, "pickled weights", OF_FOLDER,
         ("pytorch_model.bin", "pickled weights can run code", "python scripts/convert_checkpoint.py"),
         model(pickled_only),
-    ),
-    Case(
-        37, "a pruned matrix that does not fit the others", OF_FOLDER,
-        ("base: model.layers.1.mlp", "gate_proj and up_proj give", "do not belong together"), model(pruned_unevenly),
-        prepared=True,
-    ),
-    Case(
-        39, "a chat template that is not there", (*OF_FOLDER, "model.chat_template=chat"),
-        ("model.chat_template=chat", "no such file", "instruct"), model(lambda base: None),
     ),
     Case(40, "remote code", OF_FOLDER, ("base", "mine"), model(remote_code), prepared=True),
     Case(
