@@ -4,20 +4,24 @@
 transformers takes, and gives layers the sizes that the files say; plain transformers refuses such files.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from medqa_finetune.errors import ModelError
-from medqa_finetune.model.files import Tensor, read_config, read_tensors
+from medqa_finetune.model.files import Tensor, read_config, read_header, read_tensors, weight_files
 from medqa_finetune.record.schema import LayerSizes
 
 # Kinds of models whose layers are known to compute by the sizes of their own matrices.
 KINDS = ("llama", "phi", "qwen2")
+# What bitsandbytes adds to the name of a 4-bit weight, for what belongs to it.
+PACKED_STATE = ".quant_state.bitsandbytes__"
 QUERY_KEY_VALUE = ("q_proj", "k_proj", "v_proj")
 
 Sizes = dict[str, tuple[int, int]]
@@ -92,7 +96,7 @@ def build_skeleton(folder: Path) -> PreTrainedModel:
             f"{folder}: transformers cannot build model_type={settings.get('model_type')} by itself ({reason}). "
             "A causal language model that transformers knows is wanted."
         ) from None
-    tensors = read_tensors(folder) if any(folder.glob("*.safetensors*")) else {}
+    tensors = read_tensors(folder) | _packed(folder) if any(folder.glob("*.safetensors*")) else {}
     sizes = _stored_sizes(folder, model, tensors)
     if not sizes:
         return cast(PreTrainedModel, model)
@@ -141,6 +145,23 @@ def _stored_sizes(folder: Path, model: torch.nn.Module, tensors: Mapping[str, Te
             f"known for {', '.join(KINDS)}, not for model_type={kind}."
         )
     return sizes
+
+
+def _packed(folder: Path) -> dict[str, Tensor]:
+    """Return 4-bit weights with the shapes that they stand for: stored they are one column of bytes.
+
+    bitsandbytes writes the shape as JSON into a tensor beside (`QuantState.as_dict(packed=True)`).
+    """
+    found = {}
+    for path in weight_files(folder):
+        names = [name for name in read_header(path) if PACKED_STATE in name]
+        if not names:
+            continue
+        with safe_open(path, framework="np") as file:
+            for name in names:
+                state = json.loads(file.get_tensor(name).tobytes())
+                found[name.partition(PACKED_STATE)[0]] = Tensor(str(state["dtype"]), tuple(state["shape"]))
+    return found
 
 
 def _is(part: torch.nn.Module, block: Block) -> bool:

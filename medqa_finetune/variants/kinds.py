@@ -78,4 +78,7 @@ def quantization_of(asked: str, method: MethodConfig) -> MethodConfig:
     own = kind == method.quantization
     # Double quantization as in conf/method/qlora.yaml, where the run says nothing of it.
     doubled = method.double_quantization if own else kind != "int8"
-    return MethodConfig(name="quantized", trains="nothing", quantization=kind, double_quantization=doubled)
+    return MethodConfig(
+        name="quantized", trains="nothing", quantization=kind, double_quantization=doubled,
+        compute_dtype=method.compute_dtype,
+    )  # fmt: skip

@@ -76,6 +76,7 @@ def _fill(order: Order, name: str, fresh: Path) -> None:
         precision=order.config.precision,
         dtype=order.dtype,
         merged=merged if "merged" in order.variants else None,
+        template=order.config.model.chat_template,
     )
     environment = in_fresh_process("build", making, Environment)
     files = stamps_below(fresh)

@@ -176,10 +176,11 @@ def _base_of(run: RunDir, record: Record, config: Config, moved_to: str | None) 
             "If it lies elsewhere now, give export.base=DIR."
         ) from None
     trained_on = record.config["model"]["fingerprint"]
-    if fingerprint_model(folder) != trained_on:
+    found = fingerprint_model(folder, config.model.chat_template)
+    if found != trained_on:
         raise ModelError(
-            f"run={run.path}: {folder} is not the base model that the run was trained on (sha256 "
-            f"{fingerprint_model(folder)[:12]}…, {trained_on[:12]}… is wanted). Give export.base=DIR of that one."
+            f"run={run.path}: {folder} is not the base model that the run was trained on (sha256 {found[:12]}…, "
+            f"{trained_on[:12]}… is wanted). Give export.base=DIR of that one."
         )
     return folder
 
