@@ -26,11 +26,11 @@ def write_run(folder: Path, model: Path, method: MethodConfig, **settings: Any) 
         VALID, model__name="local", model__path=str(model), method=method, run_name=folder.name, threads=1,
         data__name="20", data__train_size=20, train__max_length=64, evaluate__max_new_tokens=4, **settings,
     )  # fmt: skip
-    written = settings_of(config, Fingerprints("c" * 64, fingerprint_model(model)))
+    written = settings_of(config, Fingerprints("c" * 64, fingerprint_model(model, config.model.chat_template)))
     run = RunDir(folder)
     folder.mkdir(parents=True)
     if method.trains != "nothing":
-        _train(run, model, method)
+        _train(run, model, method, config.model.chat_template)
     rows = [{"id": f"q{n}", "question": text, "reference": "多休息。"} for n, text in enumerate(QUESTIONS)]
     run.append_predictions([row | {"prediction": "多喝水。"} for row in rows])
     return write_record(run, json.loads(json.dumps(written)), method)
@@ -47,12 +47,12 @@ def write_record(run: RunDir, written: dict[str, Any], method: MethodConfig, sta
     return run
 
 
-def _train(run: RunDir, model: Path, method: MethodConfig) -> None:
+def _train(run: RunDir, model: Path, method: MethodConfig, template: str | None) -> None:
     import torch
 
     from medqa_finetune.model.load import Device, load_model
 
-    loaded = load_model(model, method, Device("cpu", "CPU", "fp32"), 0)
+    loaded = load_model(model, method, Device("cpu", "CPU", "fp32"), 0, template=template)
     torch.manual_seed(1)
     for name, weight in loaded.model.named_parameters():
         if "lora_B" in name or (method.trains == "all" and "proj" in name):

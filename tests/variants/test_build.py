@@ -14,11 +14,14 @@ from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.variants.build import Making, build
 from medqa_finetune.variants.kinds import choose, quantization_of
 from medqa_finetune.variants.measure import Measuring, load_variant
+from tests.models import write_micro_model
 from tests.variants.runs import FULL, LORA, NONE, QLORA, write_run
 
 CPU = Device("cpu", "CPU", "fp32")
 IDS = torch.tensor([[5, 60, 7, 8, 90, 11]])
 FP4 = MethodConfig(name="fp4", quantization="fp4", dropout=0.0)
+DORA = dataclasses.replace(LORA, name="dora", dora=True)
+RSLORA = dataclasses.replace(LORA, name="rslora", rslora=True)
 METHODS = {method.name: method for method in (LORA, QLORA, FP4, FULL, NONE)}
 
 
@@ -28,11 +31,12 @@ def said(model: Any) -> torch.Tensor:
     return logits
 
 
-def made(run: RunDir, base: Path, method: MethodConfig, variant: str, dtype: str = "fp32") -> Path:
+def made(run: RunDir, base: Path, method: MethodConfig, variant: str, **options: Any) -> Path:
     folder = run.path / "made" / variant
     folder.mkdir(parents=True)
     held = quantization_of("auto", method)
-    build(Making(variant, folder, base, run.adapter_path, method, held, "fp32", dtype))
+    options = {"dtype": "fp32"} | options
+    build(Making(variant, folder, base, run.adapter_path, method, held, "fp32", **options))
     return folder
 
 
@@ -42,14 +46,14 @@ def loaded(folder: Path, base: Path, method: MethodConfig) -> Any:
     return load_variant(asked, CPU, load_tokenizer(folder))
 
 
-def expected(run: RunDir, base: Path, method: MethodConfig, variant: str) -> Any:
+def expected(run: RunDir, base: Path, method: MethodConfig, variant: str, template: str | None = None) -> Any:
     """What the run's own model says, or the untuned one; None where no other model says the same."""
     if variant == "lora_quantized":
         return None
     if variant in ("base", "quantized"):
         method = quantization_of("auto", method) if variant == "quantized" else NONE
-        return said(load_model(base, method, CPU, 0).model)
-    tuned = load_model(base, method, CPU, 0).model
+        return said(load_model(base, method, CPU, 0, template=template).model)
+    tuned = load_model(base, method, CPU, 0, template=template).model
     restore_trained(tuned, run.adapter_path, method)
     return said(tuned)
 
@@ -102,3 +106,19 @@ def test_no_code_and_no_pickles_are_taken_along(micro_model: Path, tmp_path: Pat
     names = {path.name for path in made(run, base, NONE, "base").iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= names
     assert not names & {"modeling.py", "pytorch_model.bin", "notes.txt"}
+
+
+@pytest.mark.filterwarnings("ignore:MatMul8bitLt")
+@pytest.mark.parametrize("family", ["phi", "llama", "pruned"])
+@pytest.mark.parametrize("method", [QLORA, DORA, RSLORA], ids=lambda method: method.name)
+def test_other_families_and_methods(tmp_path: Path, family: str, method: MethodConfig) -> None:
+    base = write_micro_model(tmp_path / "base", family)
+    template = "instruct" if family == "phi" else None
+    run = write_run(tmp_path / "run", base, method, model__chat_template=template)
+    for variant in choose(None, method):
+        folder = made(run, base, method, variant, template=template)
+        wanted = expected(run, base, method, variant, template)
+        heard = said(loaded(folder, base, method))
+        assert load_tokenizer(folder).chat_template
+        if wanted is not None:
+            torch.testing.assert_close(heard, wanted, rtol=0, atol=1e-5)
