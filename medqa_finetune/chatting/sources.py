@@ -89,7 +89,7 @@ def _of_record(run: RunDir, record: Record, base: str | None) -> Source:
     settings = _settings(run, record)
     model = find_model(base) if base is not None else _fields_of(ModelConfig, settings["model"], run)
     folder = locate_model(model)
-    if fingerprint_model(folder) != record.config["model"]["fingerprint"]:
+    if fingerprint_model(folder, model.chat_template) != record.config["model"]["fingerprint"]:
         raise ModelError(
             f"run={run.path}: trained on another base model than the one in {folder} (its files have another "
             "fingerprint). Give model=FOLDER with the one it was trained on."
@@ -196,9 +196,11 @@ def _is_base(adapter: Path, base: str, folder: Path, model: ModelConfig) -> bool
     """Say whether what an adapter names as its base is the model in `folder`: by content where that can be known."""
     record = _record_beside(adapter)
     if record is not None and "fingerprint" in record.config.get("model", {}):
-        return bool(record.config["model"]["fingerprint"] == fingerprint_model(folder))
+        return bool(record.config["model"]["fingerprint"] == fingerprint_model(folder, model.chat_template))
     if base and Path(base, "config.json").is_file():
-        return Path(base).samefile(folder) or fingerprint_model(Path(base)) == fingerprint_model(folder)
+        return Path(base).samefile(folder) or fingerprint_model(Path(base)) == fingerprint_model(
+            folder, model.chat_template
+        )
     names = {folder.resolve().name, str(read_config(folder).get("_name_or_path", "")), model.repository or ""}
     return _last_part(base) in {_last_part(name) for name in names if name}
 

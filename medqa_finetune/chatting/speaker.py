@@ -83,7 +83,7 @@ class Speaker:
             ModelError: the chat template takes no such conversation.
         """
         if not system and not turns:
-            ids = self.encoder.prompts([question])[0]
+            ids = self.encoder.dialogue(None, (), question)
             cut = ids != self._render([{"role": "user", "content": question}])
             if len(ids) + max_new_tokens <= self._room:
                 return Prompt(ids, f"the question is cut to {len(ids)} tokens, as in the evaluation" if cut else None)

@@ -37,6 +37,7 @@ class Making:
         dtype: What weights are stored in, quantized ones apart: `bf16`, `fp16` or `fp32`.
         merged: Folder of the merged variant, for what is made of it; None where there is none.
         template: `model.chat_template` of the run.
+        chat: Whether the run answered questions; running text needs no chat template.
     """
 
     variant: str
@@ -49,6 +50,7 @@ class Making:
     dtype: str
     merged: Path | None = None
     template: str | None = None
+    chat: bool = True
 
     @property
     def tokenizer(self) -> Path:
@@ -75,7 +77,7 @@ def _base(making: Making, device: "Device") -> None:
     for pattern in MODEL_FILES:
         for path in making.base.glob(pattern):
             shutil.copy(path, making.folder)
-    load_tokenizer(making.tokenizer, making.template).save_pretrained(making.folder)
+    load_tokenizer(making.tokenizer, making.template, chat=making.chat).save_pretrained(making.folder)
 
 
 def _quantized(making: Making, device: "Device") -> None:
@@ -111,7 +113,7 @@ BUILDERS: dict[str, Callable[[Making, "Device"], None]] = {
 def _quantize(source: Path, making: Making, device: "Device") -> None:
     from medqa_finetune.model.load import load_base, load_tokenizer
 
-    tokenizer = load_tokenizer(making.tokenizer, making.template)
+    tokenizer = load_tokenizer(making.tokenizer, making.template, chat=making.chat)
     model = load_base(source, making.quantization, device, tokenizer)
     _save(model, tokenizer, making.folder, making.dtype)
 
@@ -120,7 +122,7 @@ def _merge(target: Path, making: Making, device: "Device") -> None:
     from medqa_finetune.model.load import load_base, load_tokenizer
     from medqa_finetune.model.methods import merged_weights
 
-    tokenizer = load_tokenizer(making.tokenizer, making.template)
+    tokenizer = load_tokenizer(making.tokenizer, making.template, chat=making.chat)
     base = load_base(making.base, making.method, device, tokenizer)
     _save(merged_weights(base, making.trained, making.method), tokenizer, target, making.dtype)
 

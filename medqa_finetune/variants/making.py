@@ -77,6 +77,7 @@ def _fill(order: Order, name: str, fresh: Path) -> None:
         dtype=order.dtype,
         merged=merged if "merged" in order.variants else None,
         template=order.config.model.chat_template,
+        chat=order.config.chats,
     )
     environment = in_fresh_process("build", making, Environment)
     files = stamps_below(fresh)

@@ -117,7 +117,7 @@ def _warm_up(model: Any, encoder: Any, pairs: Sequence[Pair]) -> None:
     from medqa_finetune.evaluation.decode import Ending, decode_greedily
 
     ending = Ending(encoder.end_ids[-1], int(encoder.tokenizer.pad_token_id), WARM_UP_TOKENS)
-    decode_greedily(model, encoder.prompts([pairs[0].question]), ending)
+    decode_greedily(model, encoder.prompts(pairs[:1]), ending)
 
 
 def _peaks(device: str) -> dict[str, Any]:

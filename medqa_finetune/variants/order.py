@@ -113,6 +113,7 @@ def check_order(run: RunDir, wishes: Wishes) -> Order:
     record = _finished(run)
     config = restore_config(record.config)
     names = choose(wishes.variants, config.method)
+    _check_measure(config, wishes)
     _check_files(run, record)
     base = _base_of(run, record, config, wishes.base)
     dtype = stored_precision(base) if wishes.dtype == "auto" else wishes.dtype
@@ -134,6 +135,7 @@ def check_intended(config: Config, wishes: Wishes) -> None:
         MedQAError: a variant makes no sense for the run's method, or the disk is too small.
     """
     names = choose(wishes.variants, config.method)
+    _check_measure(config, wishes)
     base = locate_model(config.model)
     folder = Path(wishes.to) if wishes.to is not None else RunDir(config.run_path).export_path
     _check_place(folder)
@@ -141,6 +143,14 @@ def check_intended(config: Config, wishes: Wishes) -> None:
     missing = [name for name in names if not (folder / name).exists() or wishes.overwrite]
     sizes = expected_sizes(base, quantization_of(wishes.quantization, config.method), dtype)
     check_room(folder, missing, sizes)
+
+
+def _check_measure(config: Config, wishes: Wishes) -> None:
+    if wishes.measure and not config.chats:
+        raise ConfigError(
+            f"corpus={config.corpus.name}: running text has no questions to measure variants on; "
+            "export.measure=false exports alone."
+        )
 
 
 def _finished(run: RunDir) -> Record:

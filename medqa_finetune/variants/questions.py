@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.pairs import Pair, context_of, with_context
 from medqa_finetune.errors import DataError
 from medqa_finetune.record.files import sha256_of_text
 from medqa_finetune.record.run_dir import RunDir
@@ -28,9 +28,12 @@ def read_questions(run: RunDir, limit: int | None) -> list[Pair]:
             f"{run.predictions_path}: holds no questions to measure on; export.measure=false exports alone."
         )
     rows.sort(key=lambda row: sha256_of_text(str(row["id"])))
-    return [Pair(str(row["id"]), str(row["question"]), str(row["reference"])) for row in rows[:limit]]
+    return [with_context(str(row["id"]), str(row["question"]), str(row["reference"]), row) for row in rows[:limit]]
 
 
 def fingerprint(pairs: Sequence[Pair]) -> str:
-    """Return a sha256 over ids, questions and references, in order."""
-    return sha256_of_text(json.dumps([[pair.id, pair.question, pair.answer] for pair in pairs], ensure_ascii=False))
+    """Return a sha256 over ids, questions with what was said before, and references, in order."""
+    rows = [
+        [pair.id, pair.question, pair.answer, *([context] if (context := context_of(pair)) else [])] for pair in pairs
+    ]
+    return sha256_of_text(json.dumps(rows, ensure_ascii=False))

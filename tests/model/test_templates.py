@@ -27,7 +27,7 @@ def test_every_template_of_ours_trains_an_answer_with_its_end(name: str, phi: Pa
     (item,) = encoder.encode([Pair("1", "发烧怎么办？", "多休息。")])
     assert encoder.end_ids == [tokenizer.eos_token_id]
     assert tokenizer.decode(item.input_ids[item.answer_start :]) == "多休息。<|endoftext|>"
-    assert item.input_ids[: item.answer_start] == encoder.prompts(["发烧怎么办？"])[0]
+    assert item.input_ids[: item.answer_start] == encoder.dialogue(None, (), "发烧怎么办？")
 
 
 def test_instruct_is_the_form_that_phi_2_was_made_with(phi: Path) -> None:

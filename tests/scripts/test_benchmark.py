@@ -99,8 +99,9 @@ def test_shares_are_of_the_wall_time() -> None:
     }
     shares = profile.shares_of({"seconds": 2.0, "operators": operators})
     assert shares["matrix products"] == (0.75, 4)
-    assert shares[profile.OTHER] == (pytest.approx(0.05), 9)
-    assert shares[profile.OUTSIDE] == (pytest.approx(0.2), 0)
+    assert shares[profile.OTHER][0] == pytest.approx(0.05)
+    assert shares[profile.OTHER][1] == 9
+    assert shares[profile.OUTSIDE][0] == pytest.approx(0.2)
 
 
 def test_a_path_that_is_not_there_is_refused(run_script: Callable[..., Any]) -> None:
