@@ -198,9 +198,7 @@ def _is_base(adapter: Path, base: str, folder: Path, model: ModelConfig) -> bool
     if record is not None and "fingerprint" in record.config.get("model", {}):
         return bool(record.config["model"]["fingerprint"] == fingerprint_model(folder, model.chat_template))
     if base and Path(base, "config.json").is_file():
-        return Path(base).samefile(folder) or fingerprint_model(Path(base)) == fingerprint_model(
-            folder, model.chat_template
-        )
+        return Path(base).samefile(folder) or fingerprint_model(Path(base)) == fingerprint_model(folder)
     names = {folder.resolve().name, str(read_config(folder).get("_name_or_path", "")), model.repository or ""}
     return _last_part(base) in {_last_part(name) for name in names if name}
 
