@@ -39,7 +39,9 @@ def small(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     """Run a command as it stands there, on small data and a small model where it does not choose them itself."""
     if command.startswith("from "):
         return python("-c", f"if __name__ == '__main__':\n    {command}", cwd=folder, timeout=600)
-    words = shlex.split(command)
+    # Small data and a small model stand in the name of what was trained here.
+    trained = [path.parent for path in folder.glob("outputs/lora_20k*/record.json")]
+    words = [word.replace("outputs/lora_20k", str(min(trained, default=""))) for word in shlex.split(command)]
     typed = {word.split("=")[0] for word in words}
     words += [word for word in settings(words[2], typed, folder) if word.split("=")[0] not in typed]
     return python(*words[1:], cwd=folder, timeout=600)
