@@ -8,7 +8,6 @@ changed.
 
 import argparse
 import json
-import pickle
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -86,14 +85,14 @@ def read_pickle(path: Path) -> "dict[str, torch.Tensor]":
     try:
         # Files from before torch 1.6 are no zip archives, and cannot be mapped.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError:
+    except (RuntimeError, OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        reason = (str(error).strip().splitlines() or ["it ends too early"])[0][:200]
+        raise ModelError(f"{path}: cannot be read ({reason}). Download it again.") from None
+    except Exception:  # of pickle's own kinds: what weights_only does not take
         raise ModelError(
             f"{path}: holds more than tensors, or is damaged; what can run code when it is read is refused. Where the "
             "model was made, save it with save_pretrained, or its state_dict() alone."
         ) from None
-    except (RuntimeError, OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        reason = (str(error).strip().splitlines() or ["it ends too early"])[0][:200]
-        raise ModelError(f"{path}: cannot be read ({reason}). Download it again.") from None
     for name, value in content.items() if isinstance(content, dict) else [("", content)]:
         if not (isinstance(name, str) and isinstance(value, torch.Tensor) and value.layout == torch.strided):
             where = f"under {name!r} " if name != "" else ""

@@ -40,7 +40,7 @@ def small(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     if command.startswith("from "):
         return python("-c", f"if __name__ == '__main__':\n    {command}", cwd=folder, timeout=600)
     # Small data and a small model stand in the name of what was trained here.
-    trained = [path.parent for path in folder.glob("outputs/lora_20k*/record.json")]
+    trained = [path.parent for path in folder.glob("outputs/**/lora_20k*/record.json")]
     words = [word.replace("outputs/lora_20k", str(min(trained, default=""))) for word in shlex.split(command)]
     typed = {word.split("=")[0] for word in words}
     words += [word for word in settings(words[2], typed, folder) if word.split("=")[0] not in typed]

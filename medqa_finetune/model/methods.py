@@ -1,13 +1,14 @@
 """From the base model to one that trains as the method says. The only code that knows LoRA."""
 
 import dataclasses
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from peft import LoraConfig, PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.optimizers import create_loraplus_optimizer
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -166,16 +167,28 @@ def restore_trained(model: PreTrainedModel, folder: Path, method: MethodConfig) 
         model.load_state_dict(weights, strict=False)  # without the tied ones, which share theirs
 
 
+def _read_adapter(folder: Path) -> LoraConfig:
+    """Read an adapter's settings; peft's own reader may fetch them from a hub, or a class that they name."""
+    try:
+        settings = json.loads((folder / "adapter_config.json").read_bytes())
+        if settings.get("peft_type") != "LORA":
+            raise ValueError(f"peft_type {settings.get('peft_type')!r}; LORA is wanted")
+        known = {field.name for field in dataclasses.fields(LoraConfig)}
+        unknown = sorted(name for name in settings.keys() - known if settings[name])
+        if unknown:
+            raise ValueError(f"{unknown[0]} is not known to the installed peft")
+        return LoraConfig(**{name: value for name, value in settings.items() if name in known})
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ModelError(f"{folder}: not an adapter of peft ({str(error).splitlines()[0][:200]}).") from None
+
+
 def attach_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """Return a base model with an adapter that peft saved in a folder, for answering.
 
     Raises:
         ModelError: the adapter is damaged, or of another model: its layers or shapes do not fit.
     """
-    try:
-        adapter = PeftConfig.from_pretrained(str(folder))
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"{folder}: not an adapter of peft ({str(error).splitlines()[0][:200]}).") from None
+    adapter = _read_adapter(folder)
     adapter.inference_mode = True
     adapter.base_model_name_or_path = base.name_or_path  # else peft warns of every base that was moved
     try:

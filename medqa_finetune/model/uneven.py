@@ -48,18 +48,25 @@ BLOCKS = (
 )
 
 
+# Options of `from_pretrained` that are not left to the caller.
+SAFE = ("local_files_only", "trust_remote_code", "use_safetensors")
+
+
 def from_pretrained(folder: str | Path, **options: Any) -> Any:
     """Load a causal language model as `AutoModelForCausalLM.from_pretrained` does, with layers of their own sizes.
 
     Args:
         folder: With `config.json` and safetensors weights.
-        options: What transformers' own takes; nothing is downloaded, and no pickle read, unless they say so.
+        options: What transformers' own takes; nothing is downloaded, no code run and no pickle read, whatever they say.
 
     Raises:
         ModelError: the sizes of a layer's matrices do not fit each other, or uneven layers of this kind are not known.
     """
     skeleton = build_skeleton(Path(folder))
-    loaded = type(skeleton).from_pretrained(folder, **{"local_files_only": True, "use_safetensors": True} | options)
+    others = {name: value for name, value in options.items() if name not in SAFE}
+    loaded = type(skeleton).from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, **others
+    )
     _keep_precision(loaded[0] if isinstance(loaded, tuple) else loaded)  # with output_loading_info it is a pair
     return loaded
 
