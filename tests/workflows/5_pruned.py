@@ -17,4 +17,4 @@ subprocess.run([sys.executable, "scripts/convert_checkpoint.py", os.environ["MOD
 run = finetune(converted, os.environ["PAIRS"], "lora", outputs=outputs)
 print({name: score.value for name, score in run.scores.items()})
 print(evaluate(run))
-print(chat(run).ask("感冒了怎么办？"))
+print(chat(run, max_new_tokens=32).ask("感冒了怎么办？"))
