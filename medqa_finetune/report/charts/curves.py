@@ -1,0 +1,112 @@
+"""Learning curves of all cells: losses over steps, and over tokens."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from matplotlib.lines import Line2D
+
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.report.charts.base import INK, Chart, nothing_measured
+from medqa_finetune.report.charts.cells import Cell
+from medqa_finetune.report.groups import compact
+from medqa_finetune.report.words import Text
+
+POINTS_PER_LINE = 150
+LINES = 40
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+# Above this share of what would be drawn, early losses are cut off: they would flatten all that follows.
+LOSSES = {"loss": Text("Training loss", "训练损失"), "eval_loss": Text("Validation loss", "验证损失")}
+OVER = {"step": Text("steps", "步数"), "tokens": Text("tokens", "词元数")}
+AXIS = {"step": "Training step", "tokens": "Training tokens", "loss": "Training loss", "eval_loss": "Validation loss"}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What one run logged: columns `step`, `tokens`, `loss`, `eval_loss`, oldest first."""
+
+    cell: Cell
+    seed: int
+    rows: pd.DataFrame
+
+
+def read_curve(cell: Cell, run: dict[str, Any], folder: RunDir) -> Curve:
+    """Read the losses that a run logged; tokens are steps times the mean tokens of a step of this run.
+
+    Args:
+        run: Row of the table.
+        folder: Of the run; one without a log gives a curve without rows.
+    """
+    rows = pd.DataFrame(folder.read_metrics()).reindex(columns=["step", "loss", "eval_loss"]).astype(float)
+    record = folder.read()
+    tokens = record.train.tokens / record.train.steps if record and record.train and record.train.steps else None
+    rows["tokens"] = rows["step"] * tokens if tokens else float("nan")
+    return Curve(cell, int(run["seed"]), rows)
+
+
+def learning_curves(curves: list[Curve], palette: dict[str, Any], name: str) -> Iterator[Chart]:
+    """Yield training and validation loss, each over steps and over tokens."""
+    shown = curves[:LINES]
+    for loss, title in LOSSES.items():
+        for over, words in OVER.items():
+            yield Chart(
+                name=f"{name}{'training' if loss == 'loss' else 'validation'}_loss_over_{words.en}",
+                title=Text(f"{title.en} over {words.en}", f"{title.zh}随{words.zh}的变化"),
+                caption=_caption(len(curves), over),
+                data=_data(shown, over, loss),
+                draw=lambda axes, over=over, loss=loss: _draw(axes, shown, (over, loss), palette),  # type: ignore[misc]
+                height=3.5,
+            )
+
+
+def _caption(count: int, over: str) -> Text:
+    en, zh = "One line per run: colour is the method, dashes the data size.", "每次运行一条线：颜色为方法，线型为数据量。"
+    if over == "tokens":
+        en += " Tokens are steps times the run's mean tokens a step, padding not counted."
+        zh += "词元数为步数乘以该次运行每步平均词元数，不含填充。"
+    if count > LINES:
+        en += f" The first {LINES} of {count} runs are drawn."
+        zh += f"共 {count} 次运行，仅画前 {LINES} 次。"
+    return Text(en, zh)
+
+
+def _data(curves: list[Curve], over: str, loss: str) -> pd.DataFrame:
+    parts = [
+        _points(curve, over, loss).assign(cell=curve.cell.name, seed=curve.seed)[["cell", "seed", over, loss]]
+        for curve in curves
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["cell", "seed", over, loss])
+
+
+def _points(curve: Curve, over: str, loss: str) -> pd.DataFrame:
+    rows = curve.rows.dropna(subset=[over, loss])
+    stride = max(1, -(-len(rows) // POINTS_PER_LINE))
+    # Counted from the end: the last point is the one that is read off.
+    return rows.iloc[::-1].iloc[::stride].iloc[::-1]
+
+
+def _draw(axes: Any, curves: list[Curve], columns: tuple[str, str], palette: dict[str, Any]) -> None:
+    over, loss = columns
+    sizes = sorted({curve.cell.size for curve in curves})
+    drawn = 0
+    for curve in curves:
+        points = _points(curve, over, loss)
+        drawn += len(points)
+        dashes = DASHES[sizes.index(curve.cell.size) % len(DASHES)]
+        marker = {"marker": "o", "markersize": 3} if loss == "eval_loss" else {}
+        axes.plot(points[over], points[loss], color=palette[curve.cell.entry], linestyle=dashes, linewidth=1.3,
+                  **marker)  # fmt: skip
+    if not drawn:
+        nothing_measured(axes)
+        return
+    axes.set(xlabel=AXIS[over], ylabel=AXIS[loss])
+    axes.xaxis.set_major_formatter(lambda value, _: compact(round(value)))
+    axes.margins(x=0.02)
+    entries = list(dict.fromkeys(curve.cell.entry for curve in curves))
+    handles = [Line2D([], [], color=palette[entry], linewidth=2.5, label=entry) for entry in entries]
+    handles += [
+        Line2D([], [], color=INK, linestyle=DASHES[at % len(DASHES)], linewidth=1.3, label=compact(size))
+        for at, size in enumerate(sizes)
+    ]
+    axes.legend(handles=handles, ncols=2, loc="upper right")
