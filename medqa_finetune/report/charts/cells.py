@@ -17,7 +17,7 @@ class Cell:
     """One method at one data size.
 
     Attributes:
-        name: As the runs are called, without their seed.
+        name: As the runs are called, without their seed, `study/` before it where there is one.
         entry: Method with the settings that set it apart; what the legend says.
         size: Training pairs; 0 where nothing was trained.
         runs: Rows of the done runs, one per seed, by seed.
@@ -51,7 +51,8 @@ def cells_of(group: Group) -> list[Cell]:
         first = runs.iloc[0]
         size = int(first["train_size"])
         entry = str(first["entry"]) if size else baseline_name(str(first["method"]))
-        cells.append(Cell(str(name), entry, size, runs.sort_values("seed")))
+        place = f"{first['study']}/" if first["study"] else ""
+        cells.append(Cell(place + str(name), entry, size, runs.sort_values("seed")))
     return sorted(cells, key=lambda cell: (cell.size > 0, cell.entry, cell.size, cell.name))
 
 

@@ -7,7 +7,9 @@ from typing import Any
 import pandas as pd
 from matplotlib.lines import Line2D
 
+from medqa_finetune.errors import DataError
 from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import Record
 from medqa_finetune.report.charts.base import INK, Chart, nothing_measured
 from medqa_finetune.report.charts.cells import Cell
 from medqa_finetune.report.groups import compact
@@ -16,7 +18,6 @@ from medqa_finetune.report.words import Text
 POINTS_PER_LINE = 150
 LINES = 40
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
-# Above this share of what would be drawn, early losses are cut off: they would flatten all that follows.
 LOSSES = {"loss": Text("Training loss", "训练损失"), "eval_loss": Text("Validation loss", "验证损失")}
 OVER = {"step": Text("steps", "步数"), "tokens": Text("tokens", "词元数")}
 AXIS = {"step": "Training step", "tokens": "Training tokens", "loss": "Training loss", "eval_loss": "Validation loss"}
@@ -31,18 +32,20 @@ class Curve:
     rows: pd.DataFrame
 
 
-def read_curve(cell: Cell, run: dict[str, Any], folder: RunDir) -> Curve:
+def read_curve(cell: Cell, seed: int, folder: RunDir, record: Record) -> Curve:
     """Read the losses that a run logged; tokens are steps times the mean tokens of a step of this run.
 
-    Args:
-        run: Row of the table.
-        folder: Of the run; one without a log gives a curve without rows.
+    A run without a log that can be read gives a curve without rows.
     """
-    rows = pd.DataFrame(folder.read_metrics()).reindex(columns=["step", "loss", "eval_loss"]).astype(float)
-    record = folder.read()
-    tokens = record.train.tokens / record.train.steps if record and record.train and record.train.steps else None
-    rows["tokens"] = rows["step"] * tokens if tokens else float("nan")
-    return Curve(cell, int(run["seed"]), rows)
+    try:
+        logged = folder.read_metrics()
+    except (DataError, OSError):
+        logged = []
+    rows = pd.DataFrame(logged).reindex(columns=["step", "loss", "eval_loss"])
+    rows = rows.apply(pd.to_numeric, errors="coerce").astype(float)
+    train = record.train
+    rows["tokens"] = rows["step"] * (train.tokens / train.steps) if train and train.steps else float("nan")
+    return Curve(cell, seed, rows)
 
 
 def learning_curves(curves: list[Curve], palette: dict[str, Any], name: str) -> Iterator[Chart]:

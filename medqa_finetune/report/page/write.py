@@ -1,0 +1,94 @@
+"""From the table and its analysis to `report.html` and `figures/`."""
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pandas as pd
+
+from medqa_finetune.record.files import write_bytes
+from medqa_finetune.report.analysis import Analysis
+from medqa_finetune.report.charts.base import Chart
+from medqa_finetune.report.charts.cells import Cell, cells_of, entry_colours
+from medqa_finetune.report.charts.collect import Sections, sections_of
+from medqa_finetune.report.charts.curves import LINES, Curve, read_curve
+from medqa_finetune.report.charts.files import Drawn, write_charts
+from medqa_finetune.report.groups import Group, groups_of
+from medqa_finetune.report.page.answers import MOST_BYTES, answers_of
+from medqa_finetune.report.page.render import GroupView, Page, rendered
+from medqa_finetune.report.page.results import results_of
+from medqa_finetune.report.page.sources import Source
+from medqa_finetune.report.words import Text
+
+REPORT, FIGURES = "report.html", "figures"
+# More than these nobody reads, and the page would grow slow: what is left out is said on it.
+MOST_GROUPS, MOST_CELLS = 6, 36
+Sources = Mapping[tuple[str, str], Source]
+
+
+def write_report(frame: pd.DataFrame, analysis: Analysis, sources: Sources, folder: Path) -> list[Path]:
+    """Write `report.html` and every chart below `figures/`, and return the paths of the page and of that folder.
+
+    Args:
+        frame: As `report.table.results_table` makes it.
+        sources: The runs by study and name, as the table has them.
+        folder: Where the summary lies.
+    """
+    found = groups_of(frame)
+    groups = found[:MOST_GROUPS]
+    notes = [*analysis.notes, *_left_out(found)]
+    cells = [cells_of(group)[:MOST_CELLS] for group in groups]
+    sections = [
+        _sections(group, own, (analysis, sources), f"{number}_" if len(groups) > 1 else "")
+        for number, (group, own) in enumerate(zip(groups, cells, strict=True), start=1)
+    ]
+    drawn = {each.chart.name: each for each in write_charts(_all(sections), folder / FIGURES)}
+    views = []
+    for group, own, charts in zip(groups, cells, sections, strict=True):
+        headings, rows = results_of(own, analysis)
+        answers = answers_of(own, sources, MOST_BYTES // len(groups))
+        views.append(GroupView(group.title, group.caption, headings, rows, _by_section(charts, drawn), answers))
+    page = Page(frame, replace(analysis, notes=tuple(notes)), [source.record for source in sources.values()], views)
+    write_bytes(folder / REPORT, rendered(page))
+    return [folder / REPORT, *([folder / FIGURES] if drawn else [])]
+
+
+def _left_out(groups: list[Group]) -> list[Text]:
+    notes = []
+    if len(groups) > MOST_GROUPS:
+        notes.append(Text(
+            f"This page shows the first {MOST_GROUPS} of {len(groups)} groups of runs that compare.",
+            f"共 {len(groups)} 组可比较的运行，本页仅显示前 {MOST_GROUPS} 组。",
+        ))  # fmt: skip
+    for group in groups[:MOST_GROUPS]:
+        count = len(cells_of(group))
+        if count > MOST_CELLS:
+            notes.append(Text(
+                f"{group.title}: this page shows the first {MOST_CELLS} of {count} cells; results_summary.csv has all.",
+                f"{group.title}：共 {count} 个单元，本页仅显示前 {MOST_CELLS} 个，全部见 results_summary.csv。",
+            ))  # fmt: skip
+    return notes
+
+
+def _sections(group: Group, cells: list[Cell], what: tuple[Analysis, Sources], name: str) -> Sections:
+    analysis, sources = what
+    return sections_of(cells, entry_colours(group), analysis, _curves(cells, sources), name)
+
+
+def _curves(cells: list[Cell], sources: Sources) -> list[Curve]:
+    curves = []
+    for cell in cells:
+        for run in cell.runs.to_dict("records") if cell.size else []:
+            source = sources.get((str(run["study"]), str(run["name"])))
+            # One more than is drawn, so that the chart knows that something is left out.
+            if source is not None and len(curves) <= LINES:
+                curves.append(read_curve(cell, int(run["seed"]), source.folder, source.record))
+    return curves
+
+
+def _all(sections: list[Sections]) -> list[Chart]:
+    return [chart for each in sections for field in fields(each) for chart in getattr(each, field.name)]
+
+
+def _by_section(charts: Sections, drawn: dict[str, Drawn]) -> dict[str, list[Drawn]]:
+    return {field.name: [drawn[chart.name] for chart in getattr(charts, field.name)] for field in fields(charts)}
