@@ -1,4 +1,4 @@
-"""What a chart is, and what all charts share: colours that colour-blind readers tell apart, one type size, one paper."""
+"""What a chart is, and what all charts share: colours that colour-blind readers tell apart, and one type."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -37,6 +37,10 @@ class Cell:
         """Return the mean over seeds, NaN where none was measured."""
         return float(self.runs[column].astype(float).mean())
 
+    def measured(self, column: str) -> bool:
+        """Say whether any run has a value in a column."""
+        return bool(self.runs[column].notna().any())
+
     def sd(self, column: str) -> float:
         """Return the standard deviation over seeds (n - 1), NaN for fewer than two."""
         return float(self.runs[column].astype(float).std())

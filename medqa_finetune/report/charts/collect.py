@@ -15,7 +15,6 @@ from medqa_finetune.report.charts.scores import HEADLINE, SCORE_NAMES
 from medqa_finetune.report.charts.significance import significance_matrix
 
 
-
 @dataclass(frozen=True)
 class Sections:
     """The charts of one group, by section of the page."""
@@ -56,10 +55,10 @@ def sections_of(
         significance=[
             significance_matrix(cells, score, analysis.comparisons, name)
             for score in HEADLINE
-            if any({each.first, each.second} <= names for each in analysis.comparisons)
+            if any(each.score == score.column and {each.first, each.second} <= names for each in analysis.comparisons)
         ],
     )
 
 
 def _measured(cells: list[Cell], column: str) -> bool:
-    return any(cell.mean(column) == cell.mean(column) for cell in cells)
+    return any(cell.measured(column) for cell in cells)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from medqa_finetune.record.files import write_bytes
 from medqa_finetune.report.charts.base import HINT, INK, LINE, PAPER, Chart, chart_style, figure_of
-from medqa_finetune.report.table import write_csv
 from medqa_finetune.report.charts.chinese import CHART_WORDS
+from medqa_finetune.report.table import write_csv
 
 DPI = 150
 COLOURS = {INK: "var(--ink)", LINE: "var(--line)", PAPER: "var(--paper)"}

@@ -1,5 +1,6 @@
 """Heat maps of the matrix: method down, data size across, one per score."""
 
+import math
 from typing import Any
 
 from matplotlib import colormaps
@@ -18,14 +19,14 @@ ROW_INCHES = 0.42
 
 def heat_map(cells: list[Cell], score: ScoreName, name: str) -> Chart:
     """Return the heat map of one score; a baseline, which has no data size, has a row of one wide field."""
-    shown = [cell for cell in cells if cell.mean(score.column) == cell.mean(score.column)]
+    shown = [cell for cell in cells if cell.measured(score.column)]
     rows = list(dict.fromkeys(cell.entry for cell in cells))
     return Chart(
         name=f"{name}heat_{score.column}",
-        title=Text(f"{score.title.en} by method and data size", f"各方法与数据量的{score.title.zh}"),
+        title=Text(f"{score.title.en} by method and data size", f"{score.title.zh}：按方法与数据量"),
         caption=Text(
-            f"Mean over seeds; brighter is better ({score.better.en}). An empty field is a cell without this score.",
-            f"各随机种子的均值，越亮越好（{score.better.zh}）。空白格表示该单元没有此得分。",
+            f"Mean over seeds; brighter is better ({score.better.en}). A dash is a cell without this score.",
+            f"各随机种子的均值，越亮越好（{score.better.zh}）。短横表示该单元没有此得分。",
         ),
         data=table_of(shown, [score.column]),
         draw=lambda axes: _draw(axes, cells, rows, score),
@@ -36,7 +37,7 @@ def heat_map(cells: list[Cell], score: ScoreName, name: str) -> Chart:
 def _draw(axes: Any, cells: list[Cell], rows: list[str], score: ScoreName) -> None:
     sizes = sorted({cell.size for cell in cells if cell.size})
     values = {(cell.entry, cell.size): cell.mean(score.column) for cell in cells}
-    known = [value for value in values.values() if value == value]
+    known = [value for value in values.values() if not math.isnan(value)]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     for place, entry in enumerate(rows):
         fields = [(0, 0, len(sizes))] if (entry, 0) in values else [(size, at, 1) for at, size in enumerate(sizes)]
@@ -51,13 +52,15 @@ def _draw(axes: Any, cells: list[Cell], rows: list[str], score: ScoreName) -> No
 
 
 def _share(low: float, high: float, score: ScoreName) -> Any:
-    span = high - low or 1.0
-    return lambda value: (value - low) / span if score.higher else (high - value) / span
+    """Return what turns a value into its place between worst (0) and best (1); perplexities by their logarithm."""
+    if score.higher:
+        return lambda value: (value - low) / ((high - low) or 1.0)
+    return lambda value: math.log(high / value) / (math.log(high / low) or 1.0)
 
 
 def _field(axes: Any, place: tuple[int, int, int], value: float, share: Any) -> None:
     at, row, width = place
-    measured = value == value
+    measured = not math.isnan(value)
     colour = MAP(0.12 + 0.88 * share(value)) if measured else "none"
     box = Rectangle((at + 0.02, row + 0.04), width - 0.04, 0.92, facecolor=colour, edgecolor="none")
     axes.add_patch(box)

@@ -24,10 +24,10 @@ def pareto_chart(front: Front, cells: list[Cell], palette: dict[str, Any], name:
     cost = COSTS[front.cost]
     return Chart(
         name=f"{name}{front.score}_by_{front.cost}",
-        title=Text(f"{score.en} against {cost.en}", f"{score.zh}与{cost.zh}"),
+        title=Text(f"{score.en} against {cost.en}", f"{score.zh} 与{cost.zh}"),
         caption=Text(
-            "Up and to the left is better. The line is the Pareto front: no other cell is better in one and no worse in "
-            "the other. A hollow mark lies behind it.",
+            "Up and to the left is better. The line is the Pareto front: no other cell is better in one and no worse "
+            "in the other. A hollow mark lies behind it.",
             "越靠左上越好。折线为帕累托前沿：没有其他单元在一项上更好而另一项不差。空心点不在前沿上。",
         ) + front.text,
         data=pd.DataFrame(

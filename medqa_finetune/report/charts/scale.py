@@ -17,6 +17,7 @@ from medqa_finetune.report.words import Text
 
 # Methods stand beside each other by this factor, so that their intervals do not lie on each other.
 SHIFT = 1.025
+FITTED = Text("Thin curves are fits, drawn to twice the largest size.", "细曲线为拟合，画到最大数据量的两倍。")
 BASELINE_DASHES: tuple[Any, ...] = ((0, (5, 2)), (0, (1.5, 1.5)))
 Scores = dict[tuple[str, str], CellScore]
 
@@ -36,12 +37,12 @@ def score_against_size(
         en, zh = "No interval: no scores per question", "没有置信区间：缺少逐题得分"
     return Chart(
         name=f"{name}{score.column}_by_data_size",
-        title=Text(f"{score.title.en} by data size", f"{score.title.zh}随数据量的变化"),
+        title=Text(f"{score.title.en} by data size", f"{score.title.zh} 随数据量的变化"),
         caption=Text(
-            f"{en}; each seed is a small dot{'; thin curves are fits, drawn to twice the largest size' if own else ''}. "
-            f"Broken lines are baselines. {score.better.en.capitalize()}.",
-            f"{zh}；小点为各随机种子{'；细曲线为拟合，画到最大数据量的两倍' if own else ''}。虚线为基线。{score.better.zh}。",
-        ),
+            f"{en}; each seed is a small dot. Broken lines are baselines. {score.better.en.capitalize()}.",
+            f"{zh}；小点为各随机种子。虚线为基线。{score.better.zh}。",
+        )
+        + (FITTED if own else Text("", "")),
         data=_data(cells, score, scores),
         draw=lambda axes: _draw(axes, (cells, score, scores), own, palette),
         height=3.6,
@@ -58,7 +59,7 @@ def _data(cells: list[Cell], score: ScoreName, scores: Scores) -> pd.DataFrame:
 
 def _draw(axes: Any, what: tuple[list[Cell], ScoreName, Scores], fits: list[Fit], palette: dict[str, Any]) -> None:
     cells, score, scores = what
-    known = [cell for cell in cells if cell.mean(score.column) == cell.mean(score.column)]
+    known = [cell for cell in cells if cell.measured(score.column)]
     sizes = sorted({cell.size for cell in cells if cell.size})
     if not known or not sizes:
         nothing_measured(axes)

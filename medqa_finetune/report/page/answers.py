@@ -54,9 +54,8 @@ def answers_of(cells: Sequence[Cell], sources: dict[tuple[str, str], Source], bu
         column = {"label": cell.label, "name": str(run["name"]), "seed": int(run["seed"])}
         columns.append((column, rows, source.items()))
     if len(cells) > MOST_CELLS:
-        notes.append(Text(
-            f"The first {MOST_CELLS} of {len(cells)} cells are here.", f"共 {len(cells)} 个单元，此处仅含前 {MOST_CELLS} 个。"
-        ))  # fmt: skip
+        zh = f"共 {len(cells)} 个单元，此处仅含前 {MOST_CELLS} 个。"
+        notes.append(Text(f"The first {MOST_CELLS} of {len(cells)} cells are here.", zh))
     if any(len(cell.runs) > 1 for cell in cells):
         notes.append(Text("Of each cell, the run with the lowest seed.", "每个单元取种子最小的一次运行。"))
     scores = _shared_scores([items for _, _, items in columns])
@@ -64,9 +63,10 @@ def answers_of(cells: Sequence[Cell], sources: dict[tuple[str, str], Source], bu
     kept = _within(items, budget)
     if len(kept) < len(items):
         notes.append(Text(
-            f"{len(kept):,} of {len(items):,} questions are here, drawn by a hash of their ids, to keep this page small. "
-            "All are in each run's predictions.jsonl.",
-            f"为控制页面大小，按题目编号的散列抽取了 {len(items):,} 题中的 {len(kept):,} 题；全部答案见各运行的 predictions.jsonl。",
+            f"{len(kept):,} of {len(items):,} questions are here, drawn by a hash of their ids, to keep this page "
+            "small. All are in each run's predictions.jsonl.",
+            f"为控制页面大小，按题目编号的散列抽取了 {len(items):,} 题中的 {len(kept):,} 题；"
+            "全部答案见各运行的 predictions.jsonl。",
         ))  # fmt: skip
     if cut:
         notes.append(Text(

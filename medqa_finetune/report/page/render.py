@@ -40,7 +40,6 @@ class GroupView:
     """A group of runs that compare, as the templates show it; `charts` by section of the page."""
 
     title: str
-    caption: str
     headings: list[Text]
     rows: list[Row]
     charts: dict[str, list[Drawn]]
@@ -90,9 +89,7 @@ def _content(page: Page) -> dict[str, Any]:
     verdicts = page.analysis.verdicts
     cautions = list(dict.fromkeys(verdict.caution for verdict in verdicts)) or [CAUTION]
     rows = page.frame.to_dict("records")
-    runs = [
-        {"place": _place(row), "status": row["status"], "reason": row["reason"] or ""} for row in rows[:MOST_RUNS]
-    ]
+    runs = [{"place": _place(row), "status": row["status"], "reason": row["reason"] or ""} for row in rows[:MOST_RUNS]]
     commands = commands_of(page.records)
     return {
         "overview": _overview(rows), "verdicts": verdicts, "cautions": cautions, "groups": page.groups,
@@ -125,7 +122,7 @@ def _how_tested(analysis: Analysis) -> Text:
     own = analysis.settings
     return Text(
         f"Paired approximate randomisation over the test questions, {own.trials:,} trials, seed {own.seed}; p values "
-        f"corrected by Holm over all pairs of a score. Intervals: bootstrap, {own.resamples:,} resamples, {own.level:.0%}.",
+        f"corrected by Holm over all pairs of a score. Intervals: {own.level:.0%}, by {own.resamples:,} resamples.",
         f"对测试题做配对近似随机化检验，{own.trials:,} 次，种子 {own.seed}；同一得分的所有配对做 Holm 校正。"
         f"置信区间：自助法 {own.resamples:,} 次重抽样，{own.level:.0%}。",
     )

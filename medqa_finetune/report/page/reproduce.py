@@ -49,7 +49,12 @@ def settings_of(records: Iterable[Record]) -> list[Setting]:
 def commands_of(records: Iterable[Record]) -> list[tuple[str, str]]:
     """Return name and command line of every run that knows its own, ready for a shell."""
     return [
-        (record.name, shlex.join(record.environment.command))
+        (record.name, " ".join(_quoted(part) for part in record.environment.command))
         for record in records
         if record.environment is not None and record.environment.command
     ]
+
+
+def _quoted(part: str) -> str:
+    # What holds single quotes, as Hydra wants for some values, reads better between double ones.
+    return f'"{part}"' if "'" in part and not set(part) & set('"$`\\!\n') else shlex.quote(part)

@@ -1,5 +1,6 @@
 """The table of cells as the page shows it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,31 +40,33 @@ def results_of(cells: Sequence[Cell], analysis: Analysis) -> tuple[list[Text], l
     """Return the headings and one row per cell; columns in which nothing was measured are left out."""
     scores = [score for score in SCORE_NAMES if _measured(cells, score.column)]
     costs = [cost for cost in COSTS if _measured(cells, cost[0])]
-    headings = [Text("cell", "单元"), Text("pairs", "问答对"), Text("seeds", "种子数"), Text("n", "题数")]
-    headings += [score.title for score in scores] + [title for _, title, _ in costs]
+    headings = [Text("cell", "单元"), *(score.title for score in scores), Text("pairs", "问答对")]
+    headings += [*(title for _, title, _ in costs), Text("seeds", "种子数"), Text("n", "题数")]
     intervals = {(each.cell, each.score): each.interval for each in analysis.scores}
     rows = []
     for cell in cells:
-        values = [_value(float(cell.size), 0), _value(float(len(cell.runs)), 0), _value(cell.mean("n_test"), 0)]
+        values = []
         for score in scores:
             interval = intervals.get((cell.name, score.column))
             more = f"[{interval.low:.2f}, {interval.high:.2f}]" if interval else ""
             sd = cell.sd(score.column)
             values.append(_value(cell.mean(score.column), 2, " ".join(filter(None, (_deviation(sd, 2), more)))))
+        values.append(_value(float(cell.size), 0))
         values += [
             _value(cell.mean(column), digits, _deviation(cell.sd(column), digits)) for column, _, digits in costs
         ]
+        values += [_value(float(len(cell.runs)), 0), _value(cell.mean("n_test"), 0)]
         rows.append(Row(cell.label, values))
     return headings, rows
 
 
 def _measured(cells: Sequence[Cell], column: str) -> bool:
-    return any(cell.mean(column) == cell.mean(column) for cell in cells)
+    return any(cell.measured(column) for cell in cells)
 
 
 def _deviation(sd: float, digits: int) -> str:
-    return f"± {sd:,.{digits}f}" if sd == sd else ""
+    return "" if math.isnan(sd) else f"± {sd:,.{digits}f}"
 
 
 def _value(value: float, digits: int, more: str = "") -> Value:
-    return Value(f"{value:,.{digits}f}", more, repr(value)) if value == value else Value("–")
+    return Value("–") if math.isnan(value) else Value(f"{value:,.{digits}f}", more, repr(value))

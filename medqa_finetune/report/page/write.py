@@ -1,6 +1,6 @@
 """From the table and its analysis to `report.html` and `figures/`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.charts.base import Chart
 from medqa_finetune.report.charts.cells import Cell, cells_of, entry_colours
 from medqa_finetune.report.charts.collect import Sections, sections_of
-from medqa_finetune.report.charts.curves import LINES, Curve, read_curve
+from medqa_finetune.report.charts.curves import Curve, curve_of, read_log
 from medqa_finetune.report.charts.files import Drawn, write_charts
 from medqa_finetune.report.groups import Group, groups_of
 from medqa_finetune.report.page.answers import MOST_BYTES, answers_of
@@ -23,6 +23,8 @@ from medqa_finetune.report.words import Text
 REPORT, FIGURES = "report.html", "figures"
 # More than these nobody reads, and the page would grow slow: what is left out is said on it.
 MOST_GROUPS, MOST_CELLS = 6, 36
+# Learning curves are means over so many seeds at most: a thousand logs would take long to read.
+MOST_SEEDS = 10
 Sources = Mapping[tuple[str, str], Source]
 
 
@@ -47,7 +49,7 @@ def write_report(frame: pd.DataFrame, analysis: Analysis, sources: Sources, fold
     for group, own, charts in zip(groups, cells, sections, strict=True):
         headings, rows = results_of(own, analysis)
         answers = answers_of(own, sources, MOST_BYTES // len(groups))
-        views.append(GroupView(group.title, group.caption, headings, rows, _by_section(charts, drawn), answers))
+        views.append(GroupView(group.title, headings, rows, _by_section(charts, drawn), answers))
     page = Page(frame, replace(analysis, notes=tuple(notes)), [source.record for source in sources.values()], views)
     write_bytes(folder / REPORT, rendered(page))
     return [folder / REPORT, *([folder / FIGURES] if drawn else [])]
@@ -76,14 +78,14 @@ def _sections(group: Group, cells: list[Cell], what: tuple[Analysis, Sources], n
 
 
 def _curves(cells: list[Cell], sources: Sources) -> list[Curve]:
-    curves = []
-    for cell in cells:
-        for run in cell.runs.to_dict("records") if cell.size else []:
-            source = sources.get((str(run["study"]), str(run["name"])))
-            # One more than is drawn, so that the chart knows that something is left out.
-            if source is not None and len(curves) <= LINES:
-                curves.append(read_curve(cell, int(run["seed"]), source.folder, source.record))
-    return curves
+    return [curve_of(cell, [*_logs(cell, sources)]) for cell in cells if cell.size]
+
+
+def _logs(cell: Cell, sources: Sources) -> Iterator[pd.DataFrame]:
+    for run in cell.runs.head(MOST_SEEDS).to_dict("records"):
+        source = sources.get((str(run["study"]), str(run["name"])))
+        if source is not None:
+            yield read_log(source.folder, source.record)
 
 
 def _all(sections: list[Sections]) -> list[Chart]:
