@@ -21,7 +21,8 @@ SCRIPT = "</script><script>document.title = 'stolen'; console.error('ran')</scri
 # What a model may answer, to the harm of a page.
 NASTY = (
     SCRIPT, "<img src=x onerror=\"document.title='stolen'\">", "<!-- <script> --> ]]>", "\u202eabc\u202c\u200b零宽",
-    "", "   ", "\ud83d 半个字符", "\x00\x1b[31m", "无" * 30_000, "مرحبا بالعالم", "{{ 7 * 7 }} {% raw %}", "a\u0301" * 90,
+    "", "   ", "\ud83d 半个字符", "\x00\x1b[31m", "无" * 30_000, "مرحبا بالعالم", "{{ 7 * 7 }} {% raw %}",
+    "a\u0301" * 90,
 )  # fmt: skip
 
 
@@ -30,14 +31,14 @@ def predictions(run: str, count: int, length: int = 20) -> list[dict[str, Any]]:
     turn = int(hashlib.sha256(run.encode()).hexdigest(), 16)
     rows = []
     for place in range(count):
-        text = (
-            NASTY[(place + turn) % len(NASTY)]
-            if place < len(NASTY)
-            else f"{run} 建议多喝水，第{place}题。" + "好" * length
-        )
+        usual = f"{run} 建议多喝水，第{place}题。" + "好" * length
         rows.append({
-            "id": f"q{place:05}", "question": f"第 {place} 题：头痛怎么办？", "reference": f"注意休息，不要熬夜（{place}）。",
-            "prediction": text, "hit_limit": place % 7 == 0, "timed_out": False,
+            "id": f"q{place:05}",
+            "question": f"第 {place} 题：头痛怎么办？",
+            "reference": f"注意休息，不要熬夜（{place}）。",
+            "prediction": NASTY[(place + turn) % len(NASTY)] if place < len(NASTY) else usual,
+            "hit_limit": place % 7 == 0,
+            "timed_out": False,
         })  # fmt: skip
     return rows
 

@@ -27,7 +27,7 @@ class Opened:
 
 @contextmanager
 def browser() -> "Iterator[Browser]":
-    """Start a browser: playwright's own if it is installed, else one of the machine's; skip the test if there is none."""
+    """Start a browser: playwright's own if it is there, else the machine's; skip the test if there is none."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as started:
         own = Path(started.chromium.executable_path)

@@ -1,3 +1,5 @@
+import base64
+import hashlib
 import html
 import json
 import re
@@ -104,19 +106,14 @@ def test_model_text_stays_text(tmp_path: Path) -> None:
 
 
 def test_names_from_records_are_escaped_too(tmp_path: Path) -> None:
-    odd = [record("lora", "20k"), record("qlora", "20k", name="<img src=x>", model="<i>m</i>")]
-    page, elements = report(tmp_path, sources(tmp_path, [odd[0]]), NOTHING)
-    odd[1] = odd[1].updated(name="x<img src=x>")
-    page, elements = report(tmp_path, sources(tmp_path / "other", odd), NOTHING)
+    odd = [record("lora", "20k"), record("qlora", "20k", name="x<img src=x>", model="<i>m</i>")]
+    page, _ = report(tmp_path, sources(tmp_path, odd), NOTHING)
     assert "<img" not in page
     assert "<i>m" not in page
 
 
 def test_only_the_pages_own_script_may_run(tmp_path: Path) -> None:
-    import base64
-    import hashlib
-
-    page, elements = report(tmp_path)
+    _, elements = report(tmp_path)
     policy = next(a["content"] or "" for tag, a in elements.found if a.get("http-equiv") == "Content-Security-Policy")
     own = base64.b64encode(hashlib.sha256(elements.scripts[1].encode()).digest()).decode()
     assert policy.startswith("default-src 'none';")
