@@ -114,7 +114,7 @@ def _what(record: Record) -> dict[str, Any]:
         "status": record.status,
         "method": record.method,
         "data": record.data,
-        "train_size": _train_size(record),
+        "train_size": train_size_of(record),
         "model": record.model,
         "seed": record.seed,
         "corpus": _setting(record, "corpus", "name"),
@@ -124,7 +124,8 @@ def _what(record: Record) -> dict[str, Any]:
     }
 
 
-def _train_size(record: Record) -> int | None:
+def train_size_of(record: Record) -> int | None:
+    """Return the number of training pairs; 0 where nothing is trained, None where the record does not say."""
     if _setting(record, "method", "trains") == "nothing":
         return 0
     if record.data_manifest is not None:
