@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, wants_help
 from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError
 from medqa_finetune.evaluation.answers import Answer, collect, read_answers
-from medqa_finetune.record.files import write_text
+from medqa_finetune.record.files import sha256_of, write_text
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import EvaluationRecord, Record
 from medqa_finetune.record.stamps import damages
@@ -117,7 +117,7 @@ def as_text(record: EvaluationRecord, rows: Sequence[dict[str, Any]]) -> str:
 
 def _of_file(options: EvaluateOptions) -> tuple[EvaluationRecord, list[dict[str, Any]]]:
     from medqa_finetune.evaluation.metrics.base import find_metric
-    from medqa_finetune.evaluation.score import score_answers
+    from medqa_finetune.evaluation.score import own_scores, score_answers
 
     answers = read_answers(Path(str(options.predictions)))
     try:
@@ -127,11 +127,11 @@ def _of_file(options: EvaluateOptions) -> tuple[EvaluationRecord, list[dict[str,
     for name in options.metrics if options.metrics != list(DEFAULT_METRICS) else ():
         if record.scores.keys().isdisjoint(find_metric(name).names):
             raise DataError(f"{options.predictions}: no answer carries what metrics=[{name}] needs.")
-    return record, rows
+    return record, [own_scores(row) for row in rows]
 
 
 def _of_run(options: EvaluateOptions) -> tuple[EvaluationRecord, list[dict[str, Any]]]:
-    from medqa_finetune.evaluation.score import score_answers
+    from medqa_finetune.evaluation.score import item_scores, own_scores, score_answers
 
     run = RunDir(Path(str(options.run)))
     record = run.read()
@@ -152,9 +152,10 @@ def _of_run(options: EvaluateOptions) -> tuple[EvaluationRecord, list[dict[str, 
             )
         if not _holds(run.results_path, fresh):
             run.write_results(fresh)
-        if before != fresh:
+        written = run.write_item_scores(item_scores(rows, sha256_of(run.predictions_path)))
+        if before != fresh or written:
             run.update(evaluation=fresh, files=run.stamps() if record.status == "done" else record.files)
-    return fresh, rows
+    return fresh, [own_scores(row) for row in rows]
 
 
 def _answers_of(run: RunDir, record: Record) -> list[Answer]:

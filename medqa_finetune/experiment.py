@@ -16,7 +16,7 @@ from medqa_finetune.lifecycle import begin, check_folder, recording_failure, tra
 from medqa_finetune.log import log_to
 from medqa_finetune.model.locate import fingerprint_model, locate_model
 from medqa_finetune.preflight import preflight_run
-from medqa_finetune.record.files import write_bytes
+from medqa_finetune.record.files import sha256_of, write_bytes
 from medqa_finetune.record.run_dir import RunDir, now
 from medqa_finetune.record.schema import EvaluationRecord, Record
 from medqa_finetune.stopping import StopRequest
@@ -100,7 +100,7 @@ def _examine(
     """Let the model answer, and score what it said."""
     from medqa_finetune.evaluation.answers import read_answers
     from medqa_finetune.evaluation.generate import generate_answers
-    from medqa_finetune.evaluation.score import score_answers
+    from medqa_finetune.evaluation.score import item_scores, score_answers
     from medqa_finetune.model.methods import for_inference
 
     model = for_inference(loaded.model, config.method)
@@ -108,7 +108,8 @@ def _examine(
     answers = read_answers(run.predictions_path)
     if sorted(answer.id for answer in answers) != sorted(pair.id for pair in questions):
         raise RunError(f"{run.predictions_path}: {len(answers)} answers for {len(questions)} questions.")
-    scored, _ = score_answers(answers, config.evaluate.metrics)
+    scored, rows = score_answers(answers, config.evaluate.metrics)
     evaluation: EvaluationRecord = dataclasses.replace(scored, **generated.speed())
     run.write_results(evaluation)
+    run.write_item_scores(item_scores(rows, sha256_of(run.predictions_path)))
     return evaluation
