@@ -21,8 +21,10 @@ BLEU_COLUMNS = (
     *(f"total{order}" for order in range(1, ORDERS + 1)),
 )  # fmt: skip
 PERPLEXITY_COLUMNS = ("nll", "tokens")
-# Weights in memory at once, in numbers of 8 bytes: 32 MiB.
-WEIGHTS_AT_ONCE = 4_000_000
+# Weights, or sums, in memory at once: numbers of 8 bytes, 32 MiB.
+AT_ONCE = 4_000_000
+# Coins drawn at once, a byte each. sacrebleu draws all at once; up to this many, ours are the same.
+COINS_AT_ONCE = 64_000_000
 # A randomised difference that is as large as the observed one but for rounding counts as such.
 ROUNDING = 1e-9
 
@@ -65,8 +67,8 @@ def bleu(sums: Array, n: int) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         precision = np.exp(np.log(matched / total).mean(axis=-1))
         brevity = np.where(system < reference, np.exp(1 - reference / system), 1.0)
-    empty = missing.all(axis=-1) | (total == 0).any(axis=-1)
-    return np.where(empty, 0.0, 100 * brevity * precision)
+        empty = missing.all(axis=-1) | (total == 0).any(axis=-1)
+        return np.where(empty, 0.0, 100 * brevity * precision)
 
 
 def perplexity(sums: Array, n: int) -> Array:
@@ -87,10 +89,9 @@ def bootstrap(samples: Sequence[Sample], resamples: int, seed: int) -> Array:
         resamples: How many.
         seed: Two calls with the same seed and n use the same resamples.
     """
-    n = len(samples[0].columns)
     stacked = np.concatenate([sample.columns for sample in samples], axis=1)
     drawn = np.empty((len(samples), resamples))
-    for start, weights in _weights(n, resamples, seed):
+    for start, weights in _weights(stacked.shape, resamples, seed):
         _fill(drawn[:, start : start + len(weights)], samples, weights @ stacked)
     return drawn
 
@@ -107,14 +108,13 @@ def randomisation(pairs: Sequence[tuple[Sample, Sample]], trials: int, seed: int
         trials: How many.
         seed: Of the coins, which all pairs share.
     """
-    n = len(pairs[0][0].columns)
     moved = np.concatenate([first.columns - second.columns for first, second in pairs], axis=1)
     observed = np.array([abs(first.value - second.value) for first, second in pairs])
     as_large = np.zeros(len(pairs))
     seconds = [second for _, second in pairs]
     sums = [first.columns.sum(axis=0) + second.columns.sum(axis=0) for first, second in pairs]
     base = np.concatenate([second.columns.sum(axis=0) for second in seconds])
-    for coins in _coins(n, trials, seed):
+    for coins in _coins(moved.shape, trials, seed):
         one = coins @ moved + base
         here, there = np.empty((2, len(pairs), len(coins)))
         _fill(here, seconds, one)
@@ -169,20 +169,23 @@ def _fill(scores: Array, samples: Sequence[Sample], sums: Array) -> None:
         start += k
 
 
-def _weights(n: int, resamples: int, seed: int) -> Iterator[tuple[int, Array]]:
+def _weights(shape: tuple[int, int], resamples: int, seed: int) -> Iterator[tuple[int, Array]]:
+    """Yield how often each question was drawn, shape (some, n), and the number of the first of these resamples."""
+    n = shape[0]
     rng = np.random.default_rng(seed)
-    rows = max(1, WEIGHTS_AT_ONCE // n)
+    rows = max(1, AT_ONCE // max(shape))
     for start in range(0, resamples, rows):
         count = min(rows, resamples - start)
         drawn = rng.integers(0, n, size=(count, n)) + n * np.arange(count)[:, None]
         yield start, np.bincount(drawn.ravel(), minlength=count * n).reshape(count, n).astype(np.float64)
 
 
-def _coins(n: int, trials: int, seed: int) -> Iterator[Array]:
+def _coins(shape: tuple[int, int], trials: int, seed: int) -> Iterator[Array]:
+    """Yield a coin per question, 0 or 1, shape (some, n), for all trials together."""
+    n = shape[0]
     rng = np.random.default_rng(seed)
-    # Coins take a byte, so that eight times as many are drawn at once; one draw for all is sacrebleu's.
-    drawn_rows, rows = max(1, 16 * WEIGHTS_AT_ONCE // n), max(1, WEIGHTS_AT_ONCE // n)
-    for start in range(0, trials, drawn_rows):
-        coins = rng.integers(2, size=(min(drawn_rows, trials - start), n), dtype=bool)
+    drawn, rows = max(1, COINS_AT_ONCE // n), max(1, AT_ONCE // max(shape))
+    for start in range(0, trials, drawn):
+        coins = rng.integers(2, size=(min(drawn, trials - start), n), dtype=bool)
         for part in range(0, len(coins), rows):
             yield coins[part : part + rows].astype(np.float64)
