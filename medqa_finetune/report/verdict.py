@@ -18,8 +18,8 @@ class Fit:
         sizes: Training pairs.
         values: Score of each cell.
         model: Which curve was fitted; None where fewer than two sizes exist.
-        parameters: `offset`, `factor`, `exponent` of `offset - factor * pairs ** -exponent`, or `offset`, `per_doubling`
-            of `offset + per_doubling * log2(pairs)`, each with its interval.
+        parameters: `offset`, `factor`, `exponent` of `offset - factor * pairs ** -exponent`, or `offset` and
+            `per_doubling` of `offset + per_doubling * log2(pairs)`, each with its interval.
         curve: Points to draw, from the smallest size to twice the largest: pairs, score, low, high.
         text: What it says, and what it cannot say.
     """
