@@ -17,6 +17,8 @@ from medqa_finetune.report.charts.files import Drawn
 from medqa_finetune.report.page.answers import Answers
 from medqa_finetune.report.page.reproduce import commands_of, settings_of
 from medqa_finetune.report.page.results import Row
+from medqa_finetune.report.recommend import CAUTION
+from medqa_finetune.report.results import how
 from medqa_finetune.report.table import signatures
 from medqa_finetune.report.words import Text
 
@@ -26,13 +28,6 @@ SCRIPTS = ("page.js", "text.js", "browser.js")
 MOST_RUNS = 300
 # What ends a script element, or opens one, is written with escapes that JSON has for it.
 JSON_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-CAUTION = Text(
-    "None of these scores measures medical safety. “可以服用” (may be taken) and “不可以服用” (must not be taken) are "
-    "opposite advice, yet an answer that gives the one where the reference has the other reaches ROUGE-L 96.6 and BLEU "
-    "82.9. No answer here may be given to a patient.",
-    "这些得分都不衡量医疗安全。“可以服用”与“不可以服用”意思相反，但用一个回答另一个，ROUGE-L 仍可达 96.6，BLEU 82.9。"
-    "此处的任何回答都不得给患者使用。",
-)
 
 
 @dataclass(frozen=True)
@@ -93,7 +88,7 @@ def _content(page: Page) -> dict[str, Any]:
     commands = commands_of(page.records)
     return {
         "overview": _overview(rows), "verdicts": verdicts, "cautions": cautions, "groups": page.groups,
-        "notes": [*page.analysis.notes, *_cut(len(rows), len(commands))], "how_tested": _how_tested(page.analysis),
+        "notes": [*page.analysis.notes, *_cut(len(rows), len(commands))], "how_tested": how(page.analysis),
         "signatures": _signatures(rows), "settings": settings_of(page.records), "commands": commands[:MOST_RUNS],
         "runs": runs,
     }  # fmt: skip
@@ -116,16 +111,6 @@ def _cut(runs: int, commands: int) -> list[Text]:
         f"The lists of runs and commands show the first {MOST_RUNS} of {runs}; every run's record.json has its own.",
         f"运行与命令列表仅显示 {runs} 次中的前 {MOST_RUNS} 次，其余见各运行的 record.json。",
     )]  # fmt: skip
-
-
-def _how_tested(analysis: Analysis) -> Text:
-    own = analysis.settings
-    return Text(
-        f"Paired approximate randomisation over the test questions, {own.trials:,} trials, seed {own.seed}; p values "
-        f"corrected by Holm over all pairs of a score. Intervals: {own.level:.0%}, by {own.resamples:,} resamples.",
-        f"对测试题做配对近似随机化检验，{own.trials:,} 次，种子 {own.seed}；同一得分的所有配对做 Holm 校正。"
-        f"置信区间：自助法 {own.resamples:,} 次重抽样，{own.level:.0%}。",
-    )
 
 
 def _signatures(rows: list[dict[Any, Any]]) -> list[tuple[str, str]]:

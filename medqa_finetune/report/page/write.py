@@ -1,6 +1,6 @@
 """From the table and its analysis to `report.html` and `figures/`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -28,8 +28,8 @@ MOST_SEEDS = 10
 Sources = Mapping[tuple[str, str], Source]
 
 
-def write_report(frame: pd.DataFrame, analysis: Analysis, sources: Sources, folder: Path) -> list[Path]:
-    """Write `report.html` and every chart below `figures/`, and return the paths of the page and of that folder.
+def write_report(frame: pd.DataFrame, analysis: Analysis, sources: Sources, folder: Path) -> tuple[Path, list[Chart]]:
+    """Write `report.html` and every chart below `figures/`; return the path of the page, and the charts.
 
     Args:
         frame: As `report.table.results_table` makes it.
@@ -52,7 +52,20 @@ def write_report(frame: pd.DataFrame, analysis: Analysis, sources: Sources, fold
         views.append(GroupView(group.title, headings, rows, _by_section(charts, drawn), answers))
     page = Page(frame, replace(analysis, notes=tuple(notes)), [source.record for source in sources.values()], views)
     write_bytes(folder / REPORT, rendered(page))
-    return [folder / REPORT, *([folder / FIGURES] if drawn else [])]
+    return folder / REPORT, [each.chart for each in drawn.values()]
+
+
+def figures_as_markdown(charts: Sequence[Chart]) -> str:
+    """Return the charts as a section of `report.md`, in both languages, each with a link to its data."""
+    if not charts:
+        return ""
+    lines = ["", "## Figures · 图", ""]
+    for chart in charts:
+        lines += [
+            f"**{chart.title.en} · {chart.title.zh}** ([SVG]({FIGURES}/{chart.name}.svg), "
+            f"[CSV]({FIGURES}/{chart.name}.csv))", "", f"![{chart.title.en}]({FIGURES}/{chart.name}.png)", "",
+        ]  # fmt: skip
+    return "\n".join(lines)
 
 
 def _left_out(groups: list[Group]) -> list[Text]:

@@ -158,9 +158,8 @@ def test_odd_characters_are_shown_by_number_and_stay_in_their_box(page: Opened) 
     page.page.click("#next")
     shown |= set(page.page.locator(".hidden-character").all_inner_texts())
     assert {"U+202E", "U+200B", "U+D83D", "U+0000", "U+001B"} <= shown
-    boxes = page.page.evaluate(
-        "[...document.querySelectorAll('.text')].map((box) => [box.clientWidth, box.scrollWidth])"
-    )
+    measured = "[...document.querySelectorAll('.text')].map((box) => [box.clientWidth, box.scrollWidth])"
+    boxes = page.page.evaluate(measured)
     assert [box for box in boxes if box[1] > box[0] + 1] == []
 
 
