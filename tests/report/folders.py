@@ -83,6 +83,6 @@ def analysis(names: list[str], **changes: Any) -> Analysis:
     step = Step("lora", tuned[0], tuned[-1], "rougeL", 1.5, interval, 0.03, "different", 2.0, None, text)
     verdict = Verdict("study", (fit,), (Front("rougeL", "hours", "GPU-hours", points, text),), (step,),
                       Recommendation(tuned[-1], text), Text("No safety here.", "不衡量安全。"))  # fmt: skip
-    fields: dict[str, Any] = {"settings": Settings(), "scores": tuple(scores), "comparisons": tuple(comparisons),
+    fields: dict[str, Any] = {"settings": Settings(), "scores": tuple(scores), "runs": (), "comparisons": tuple(comparisons),
                               "verdicts": (verdict,), "notes": (text,)}  # fmt: skip
     return Analysis(**fields | changes)

@@ -69,7 +69,7 @@ def learning_curves(curves: list[Curve], palette: dict[str, Any], name: str) -> 
 
 def _caption(over: str) -> Text:
     en = "One line per cell, the mean over its seeds: colour is the method, dashes the data size."
-    zh = "每个单元一条线（各种子的均值）：颜色为方法，线型为数据量。"
+    zh = "每格一条线（各种子的均值）：颜色为方法，线型为数据量。"
     if over == "tokens":
         en += " Tokens are steps times a run's mean tokens a step, padding not counted."
         zh += "词元数为步数乘以该次运行每步平均词元数，不含填充。"

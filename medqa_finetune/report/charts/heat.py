@@ -26,7 +26,7 @@ def heat_map(cells: list[Cell], score: ScoreName, name: str) -> Chart:
         title=Text(f"{score.title.en} by method and data size", f"{score.title.zh}：按方法与数据量"),
         caption=Text(
             f"Mean over seeds; brighter is better ({score.better.en}). A dash is a cell without this score.",
-            f"各随机种子的均值，越亮越好（{score.better.zh}）。短横表示该单元没有此得分。",
+            f"各随机种子的均值，越亮越好（{score.better.zh}）。短横表示该格没有此得分。",
         ),
         data=table_of(shown, [score.column]),
         draw=lambda axes: _draw(axes, cells, rows, score),

@@ -28,7 +28,7 @@ def pareto_chart(front: Front, cells: list[Cell], palette: dict[str, Any], name:
         caption=Text(
             "Up and to the left is better. The line is the Pareto front: no other cell is better in one and no worse "
             "in the other. A hollow mark lies behind it.",
-            "越靠左上越好。折线为帕累托前沿：没有其他单元在一项上更好而另一项不差。空心点不在前沿上。",
+            "越靠左上越好。折线为帕累托前沿：没有其他格在一项上更好而另一项不差。空心点不在前沿上。",
         ) + front.text,
         data=pd.DataFrame(
             [{"cell": point.cell, front.unit: point.cost, front.score: point.value, "on_front": point.on_front,

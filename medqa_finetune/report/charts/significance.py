@@ -28,12 +28,12 @@ def significance_matrix(cells: list[Cell], score: ScoreName, comparisons: Sequen
     if len(cells) > MOST_CELLS:
         en, zh = (
             f" The first {MOST_CELLS} of {len(cells)} cells are shown.",
-            f"共 {len(cells)} 个单元，仅显示前 {MOST_CELLS} 个。",
+            f"共 {len(cells)} 格，仅显示前 {MOST_CELLS} 个。",
         )
     width = 1.6 + INCHES_PER_CELL * max(5, len(shown))
     return Chart(
         name=f"{name}{score.column}_differences",
-        title=Text(f"Which cells differ in {score.title.en}", f"哪些单元的 {score.title.zh} 有差异"),
+        title=Text(f"Which cells differ in {score.title.en}", f"哪些格的 {score.title.zh} 有差异"),
         caption=Text(
             "A field is the score of its row less that of its column. Filled and bold: different after Holm's "
             f"correction. Pale: no difference shown. ×: not comparable.{en}",

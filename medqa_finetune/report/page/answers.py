@@ -54,10 +54,10 @@ def answers_of(cells: Sequence[Cell], sources: dict[tuple[str, str], Source], bu
         column = {"label": cell.label, "name": str(run["name"]), "seed": int(run["seed"])}
         columns.append((column, rows, source.items()))
     if len(cells) > MOST_CELLS:
-        zh = f"共 {len(cells)} 个单元，此处仅含前 {MOST_CELLS} 个。"
+        zh = f"共 {len(cells)} 格，此处仅含前 {MOST_CELLS} 个。"
         notes.append(Text(f"The first {MOST_CELLS} of {len(cells)} cells are here.", zh))
     if any(len(cell.runs) > 1 for cell in cells):
-        notes.append(Text("Of each cell, the run with the lowest seed.", "每个单元取种子最小的一次运行。"))
+        notes.append(Text("Of each cell, the run with the lowest seed.", "每格取种子最小的一次运行。"))
     scores = _shared_scores([items for _, _, items in columns])
     items, cut = _items(columns, scores)
     kept = _within(items, budget)

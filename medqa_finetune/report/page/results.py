@@ -40,7 +40,7 @@ def results_of(cells: Sequence[Cell], analysis: Analysis) -> tuple[list[Text], l
     """Return the headings and one row per cell; columns in which nothing was measured are left out."""
     scores = [score for score in SCORE_NAMES if _measured(cells, score.column)]
     costs = [cost for cost in COSTS if _measured(cells, cost[0])]
-    headings = [Text("cell", "单元"), *(score.title for score in scores), Text("pairs", "问答对")]
+    headings = [Text("cell", "格"), *(score.title for score in scores), Text("pairs", "问答对")]
     headings += [*(title for _, title, _ in costs), Text("seeds", "种子数"), Text("n", "题数")]
     intervals = {(each.cell, each.score): each.interval for each in analysis.scores}
     rows = []

@@ -80,7 +80,7 @@ def _left_out(groups: list[Group]) -> list[Text]:
         if count > MOST_CELLS:
             notes.append(Text(
                 f"{group.title}: this page shows the first {MOST_CELLS} of {count} cells; results_summary.csv has all.",
-                f"{group.title}：共 {count} 个单元，本页仅显示前 {MOST_CELLS} 个，全部见 results_summary.csv。",
+                f"{group.title}：共 {count} 格，本页仅显示前 {MOST_CELLS} 个，全部见 results_summary.csv。",
             ))  # fmt: skip
     return notes
 

@@ -20,7 +20,7 @@ from tests.report.builders import failed, matrix, record
 from tests.report.folders import NASTY, SCRIPT, analysis, sources
 
 NAMES = [each.name for each in matrix()]
-NOTHING = Analysis(Settings(), (), (), (), ())
+NOTHING = Analysis(Settings(), (), (), (), (), ())
 
 
 class Elements(HTMLParser):

@@ -143,7 +143,7 @@ function enterGroup(number) {
   const { cells, scores } = browser.groups[number];
   browser.shown = new Set(cells.keys());
   byId("score").replaceChildren(...scores.map((name) => option(name, name, name)));
-  byId("of").replaceChildren(option("all", "mean of the cells shown", "所示单元的均值"), ...cells.map((cell, at) => option(String(at), cell.label, cell.label)));
+  byId("of").replaceChildren(option("all", "mean of the cells shown", "所示格的均值"), ...cells.map((cell, at) => option(String(at), cell.label, cell.label)));
   byId("cells").replaceChildren(...cells.map(checkbox));
   for (const part of document.querySelectorAll("[data-group]")) part.hidden = Number(part.dataset.group) !== number;
   find();
