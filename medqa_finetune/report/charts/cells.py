@@ -1,12 +1,13 @@
 """The cells of a group: runs that differ in their seed only, with the mean over their seeds."""
 
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
-from medqa_finetune.report.groups import Group, compact
+from medqa_finetune.report.groups import Group, plain
 from medqa_finetune.report.panels import colours
 
 SEED = re.compile(r"(__seed=)[^_]*")
@@ -21,17 +22,14 @@ class Cell:
         entry: Method with the settings that set it apart; what the legend says.
         size: Training pairs; 0 where nothing was trained.
         runs: Rows of the done runs, one per seed, by seed.
+        label: What charts and the page call it: short, and its own within the group.
     """
 
     name: str
     entry: str
     size: int
     runs: pd.DataFrame
-
-    @property
-    def label(self) -> str:
-        """Return the name that charts and the page show."""
-        return f"{self.entry} {compact(self.size)}" if self.size else self.entry
+    label: str
 
     def mean(self, column: str) -> float:
         """Return the mean over seeds, NaN where none was measured."""
@@ -56,7 +54,10 @@ def cells_of(group: Group) -> list[Cell]:
         size = int(first["train_size"])
         entry = str(first["entry"]) if size else baseline_name(str(first["method"]))
         place = f"{first['study']}/" if first["study"] else ""
-        cells.append(Cell(place + str(name), entry, size, runs.sort_values("seed")))
+        label = f"{entry} {first['data']}" if size else entry
+        cells.append(Cell(place + str(name), entry, size, runs.sort_values("seed"), label))
+    labels = Counter(cell.label for cell in cells)
+    cells = [cell if labels[cell.label] == 1 else replace(cell, label=plain(cell.name)) for cell in cells]
     return sorted(cells, key=lambda cell: (cell.size > 0, cell.entry, cell.size, cell.name))
 
 

@@ -16,7 +16,7 @@ from medqa_finetune.report.verdict import Fit
 from medqa_finetune.report.words import Text
 
 # Methods stand beside each other by this factor, so that their intervals do not lie on each other.
-SHIFT = 1.025
+SHIFT = 1.06
 FITTED = Text("Thin curves are fits, drawn to twice the largest size.", "细曲线为拟合，画到最大数据量的两倍。")
 BASELINE_DASHES: tuple[Any, ...] = ((0, (5, 2)), (0, (1.5, 1.5)))
 Scores = dict[tuple[str, str], CellScore]

@@ -21,10 +21,10 @@ COSTS = (
 
 @dataclass(frozen=True)
 class Value:
-    """A figure of the table: its text, what stands small below it, and what it is sorted by (empty if not measured)."""
+    """A figure of the table: its text, lines small below it, and what it is sorted by (empty if not measured)."""
 
     text: str
-    more: str = ""
+    more: tuple[str, ...] = ()
     sort: str = ""
 
 
@@ -50,7 +50,7 @@ def results_of(cells: Sequence[Cell], analysis: Analysis) -> tuple[list[Text], l
             interval = intervals.get((cell.name, score.column))
             more = f"[{interval.low:.2f}, {interval.high:.2f}]" if interval else ""
             sd = cell.sd(score.column)
-            values.append(_value(cell.mean(score.column), 2, " ".join(filter(None, (_deviation(sd, 2), more)))))
+            values.append(_value(cell.mean(score.column), 2, more, _deviation(sd, 2)))
         values.append(_value(float(cell.size), 0))
         values += [
             _value(cell.mean(column), digits, _deviation(cell.sd(column), digits)) for column, _, digits in costs
@@ -68,5 +68,5 @@ def _deviation(sd: float, digits: int) -> str:
     return "" if math.isnan(sd) else f"± {sd:,.{digits}f}"
 
 
-def _value(value: float, digits: int, more: str = "") -> Value:
-    return Value("–") if math.isnan(value) else Value(f"{value:,.{digits}f}", more, repr(value))
+def _value(value: float, digits: int, *more: str) -> Value:
+    return Value("–") if math.isnan(value) else Value(f"{value:,.{digits}f}", tuple(filter(None, more)), repr(value))
