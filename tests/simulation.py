@@ -209,9 +209,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--comparisons", type=int, default=1000, help="per row (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the simulated data (default: %(default)s)")
     options = parser.parse_args(arguments)
-    print(
-        f"{options.comparisons:,} per row, seed {options.seed}; 5 % may be off by {error(0.05, options.comparisons):.1%}"
-    )
+    off = error(0.05, options.comparisons)
+    print(f"{options.comparisons:,} per row, seed {options.seed}; 5 % may be off by {off:.1%}\n")
     print("| score | questions | seeds | called different under the null | interval of a score holds the truth | "
           "of a difference | of a score, were seeds resampled |")  # fmt: skip
     print("|---|---:|---:|---:|---:|---:|---:|")
