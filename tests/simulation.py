@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
@@ -21,7 +22,7 @@ LEVEL = 0.95
 COVERAGE_OFF = 0.015
 BATCH = 40
 # Questions that stand for all there are, where a truth has no formula.
-POPULATION = 2_000_000
+POPULATION = 1_000_000
 Maker = Callable[[np.random.Generator, int, Array], list[Array]]
 
 
@@ -118,7 +119,7 @@ SCENARIOS = (
 def simulate(scenario: Scenario, comparisons: int, seed: int) -> Counted:
     """Return how often cells were called different that are not, and how often intervals held the truth."""
     rng, counted, settings = np.random.default_rng(seed), Counted(), Settings()
-    truths = [_truth(scenario, scenario.gap * place) for place in range(scenario.cells)]
+    truths = [_truth(scenario.make, scenario.aggregate, scenario.gap * place) for place in range(scenario.cells)]
     for start in range(0, comparisons, BATCH):
         sets = [_cells(scenario, rng) for _ in range(min(BATCH, comparisons - start))]
         flat = [sample for cells in sets for cell in cells for sample in cell]
@@ -170,11 +171,12 @@ def _cells(scenario: Scenario, rng: np.random.Generator) -> list[list[Sample]]:
     return [samples[place * scenario.seeds :][: scenario.seeds] for place in range(scenario.cells)]
 
 
-def _truth(scenario: Scenario, effect: float) -> float:
-    if scenario.make is means:
+@cache
+def _truth(make: Maker, aggregate: Callable[[Array, int], Array], effect: float) -> float:
+    if make is means:
         return mean_truth(effect)
-    (columns,) = scenario.make(np.random.default_rng(0), POPULATION, np.array([effect]))
-    return Sample(columns, scenario.aggregate).value
+    (columns,) = make(np.random.default_rng(0), POPULATION, np.array([effect]))
+    return Sample(columns, aggregate).value
 
 
 def error(share: float, count: int) -> float:

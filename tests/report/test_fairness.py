@@ -20,6 +20,16 @@ from tests.report.made import changed as with_facts
         (cell("lora", 20_000), cell("lora", 20_000, model="other"), "model"),
         (cell("none", 20_000), cell("lora", 50_000), "baseline"),
         (cell("lora", 20_000), with_setting(cell("lora", 20_000), "train.learning_rate", 1e-4), "train.learning_rate"),
+        (
+            with_setting(cell("lora", 20_000), "data.near_duplicate_threshold", 0.8),
+            with_setting(cell("lora", 20_000), "data.near_duplicate_threshold", 0.7),
+            "data.near_duplicate_threshold",
+        ),
+        (
+            with_setting(cell("lora", 20_000), "train.micro_batch", 4),
+            with_setting(cell("lora", 20_000), "train.micro_batch", 1),
+            "train.micro_batch",
+        ),
     ],
 )
 def test_what_is_compared(first: Cell, second: Cell, axis: str) -> None:
@@ -72,6 +82,14 @@ def test_another_setting_beside_the_method_is_named(key: str) -> None:
     fault = unfair(cell("lora", 20_000), second, "rougeL")
     assert fault is not None
     assert key.removeprefix("train.") in fault.en
+
+
+def test_two_settings_at_once_are_named() -> None:
+    first = cell("lora", 20_000)
+    second = with_setting(with_setting(first, "train.learning_rate", 1), "train.warmup_ratio", 2)
+    fault = unfair(first, second, "rougeL")
+    assert fault is not None
+    assert "train.learning_rate (0.0002, 1); train.warmup_ratio (unknown, 2)" in fault.en
 
 
 def test_how_a_batch_was_cut_changes_no_score_but_costs() -> None:
