@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
@@ -21,7 +22,7 @@ LEVEL = 0.95
 COVERAGE_OFF = 0.015
 BATCH = 40
 # Questions that stand for all there are, where a truth has no formula.
-POPULATION = 2_000_000
+POPULATION = 1_000_000
 Maker = Callable[[np.random.Generator, int, Array], list[Array]]
 
 
@@ -118,7 +119,7 @@ SCENARIOS = (
 def simulate(scenario: Scenario, comparisons: int, seed: int) -> Counted:
     """Return how often cells were called different that are not, and how often intervals held the truth."""
     rng, counted, settings = np.random.default_rng(seed), Counted(), Settings()
-    truths = [_truth(scenario, scenario.gap * place) for place in range(scenario.cells)]
+    truths = [_truth(scenario.make, scenario.aggregate, scenario.gap * place) for place in range(scenario.cells)]
     for start in range(0, comparisons, BATCH):
         sets = [_cells(scenario, rng) for _ in range(min(BATCH, comparisons - start))]
         flat = [sample for cells in sets for cell in cells for sample in cell]
@@ -170,11 +171,12 @@ def _cells(scenario: Scenario, rng: np.random.Generator) -> list[list[Sample]]:
     return [samples[place * scenario.seeds :][: scenario.seeds] for place in range(scenario.cells)]
 
 
-def _truth(scenario: Scenario, effect: float) -> float:
-    if scenario.make is means:
+@cache
+def _truth(make: Maker, aggregate: Callable[[Array, int], Array], effect: float) -> float:
+    if make is means:
         return mean_truth(effect)
-    (columns,) = scenario.make(np.random.default_rng(0), POPULATION, np.array([effect]))
-    return Sample(columns, scenario.aggregate).value
+    (columns,) = make(np.random.default_rng(0), POPULATION, np.array([effect]))
+    return Sample(columns, aggregate).value
 
 
 def error(share: float, count: int) -> float:
@@ -209,9 +211,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--comparisons", type=int, default=1000, help="per row (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the simulated data (default: %(default)s)")
     options = parser.parse_args(arguments)
-    print(
-        f"{options.comparisons:,} per row, seed {options.seed}; 5 % may be off by {error(0.05, options.comparisons):.1%}"
-    )
+    off = error(0.05, options.comparisons)
+    print(f"{options.comparisons:,} per row, seed {options.seed}; 5 % may be off by {off:.1%}\n")
     print("| score | questions | seeds | called different under the null | interval of a score holds the truth | "
           "of a difference | of a score, were seeds resampled |")  # fmt: skip
     print("|---|---:|---:|---:|---:|---:|---:|")

@@ -146,10 +146,10 @@ def _unpaired(cells: Sequence[CellSamples], score: str) -> Iterator[Text]:
 def _capped(total: int, chosen: Sequence[Cell]) -> Text:
     pairs = len(chosen) * (len(chosen) - 1) // 2
     return Text(
-        f"{total:,} cells: only {len(chosen)} are compared with each other ({pairs} pairs): those that are not trained, "
-        "then the highest in ROUGE-L. Over more than 500 pairs 10,000 trials could show nothing. The others "
+        f"{total:,} cells: only {len(chosen)} are compared with each other ({pairs} pairs): those that are not "
+        "trained, then the highest in ROUGE-L; over more than 500 pairs 10,000 trials could show nothing. The others "
         "have intervals for ROUGE-L and BLEU. Name a folder with fewer runs to compare those.",
-        f"共 {total:,} 格：只两两比较其中 {len(chosen)} 格（{pairs} 对）：未训练的，以及 ROUGE-L 最高的。超过 500 对时，"
+        f"共 {total:,} 格：只两两比较其中 {len(chosen)} 格（{pairs} 对）：未训练的，以及 ROUGE-L 最高的；超过 500 对，"
         "10,000 次试验什么也显示不出。其余各格只有 ROUGE-L 与 BLEU 的区间。要比较它们，请指定运行较少的文件夹。",
     )
 

@@ -26,8 +26,8 @@ from medqa_finetune.report.words import Text
 
 OTHER_QUESTIONS = Text("They answered other questions.", "两者回答的题目不同。")
 ONE_SEED = Text(
-    "One seed each: about these two runs, not about training again.",
-    "每格只有一个随机种子：只说明这两次运行，不说明重新训练会怎样。",
+    "One seed: about these runs, not about training again.",
+    "只有一个随机种子：只说明这几次运行，不说明重新训练会怎样。",
 )
 SOME_SEED = Text(
     "One of them has one seed: what another seed would change there is not known.",
@@ -149,11 +149,15 @@ def _compared(cells: tuple[Cell, Cell], score: str, found: tuple[Measured, float
         p=measured.p,
         p_holm=p_holm,
         verdict="different" if p_holm < 1 - settings.level else "no difference shown",
-        reason=_reason(axis, (len(first.runs), len(second.runs))),
+        reason=_reason(axis, cells),
     )
 
 
-def _reason(axis: str, seeds: tuple[int, int]) -> Text:
+def _reason(axis: str, cells: tuple[Cell, Cell]) -> Text:
+    # To what is not trained a seed is nothing.
+    seeds = [len(cell.runs) for cell in cells if cell.trains]
+    if not seeds:
+        return Text("", "")
     text = ONE_SEED if max(seeds) == 1 else SOME_SEED if min(seeds) == 1 else SEVERAL_SEEDS
     if " + " in axis:
         return text + Text(SEVERAL_AXES.en.format(axes=axis), SEVERAL_AXES.zh.format(axes=axis))

@@ -28,6 +28,7 @@ NO_DIFFERENCE = ("train.micro_batch", "train.gradient_checkpointing", "evaluate.
 NEVER_AN_AXIS = ("train.epochs", "train.max_steps", "train.batch_size", "precision", "evaluate", "corpus",
                  "results_version", "data.split_seed", "data.effective_test_size")  # fmt: skip
 SAID_BY_FACTS = ("train.epochs", "train.max_steps", "train.batch_size", "precision")
+SIZE = "data.effective_train_size"
 BETWEEN_METHODS, BETWEEN_SIZES = 0.01, 0.1
 SHOWN = 4
 ZH = {
@@ -50,8 +51,9 @@ def axis_between(first: Cell, second: Cell) -> str:
     named = [axis for axis in AXES if found.get(axis)]
     if named:
         return " + ".join(named)
-    others = [key for key in keys if not _is_below(key, (*NO_DIFFERENCE, *NEVER_AN_AXIS, "data"))]
-    return others[0] if len(others) == 1 else ""
+    others = [key for key in keys if not _is_below(key, NO_DIFFERENCE)]
+    varied = [key for key in others if not _is_below(key, NEVER_AN_AXIS)]
+    return varied[0] if len(varied) == 1 else "" if others else " + ".join(keys)
 
 
 def unfair(first: Cell, second: Cell, score: str) -> Text | None:
@@ -62,7 +64,7 @@ def unfair(first: Cell, second: Cell, score: str) -> Text | None:
         gaps += _of_training(first, second, axis)
     if score == "perplexity" and "model" in axis.split(" + "):
         gaps.append(_gap("tokenizer", first.first.model, second.first.model))
-    said = (*AXES[1:], *NO_DIFFERENCE, *SAID_BY_FACTS, "data.effective_train_size", axis)
+    said = ("model", "method", *NO_DIFFERENCE, *SAID_BY_FACTS, SIZE, axis)
     gaps += [
         _gap(key, first.settings.get(key), second.settings.get(key))
         for key in _differing(first, second)

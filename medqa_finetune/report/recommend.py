@@ -10,8 +10,8 @@ from medqa_finetune.report.verdict import Recommendation
 from medqa_finetune.report.words import Text, listed, signed, span, title
 
 CAUTION = Text(
-    "None of these scores measures medical safety: 孕妇可以服用利巴韦林治疗感冒 (pregnant women may take ribavirin for a "
-    "cold) where the reference says 孕妇不可以服用… (must not) scores ROUGE-L 96.6 and sentence BLEU 82.9.",
+    "None of these scores measures medical safety: 孕妇可以服用利巴韦林治疗感冒 (pregnant women may take ribavirin for "
+    "a cold) where the reference says 孕妇不可以服用… (must not) scores ROUGE-L 96.6 and sentence BLEU 82.9.",
     "这些分数都不衡量医疗安全：参考答案是“孕妇不可以服用利巴韦林治疗感冒”，若回答成“孕妇可以服用利巴韦林治疗感冒”，"
     "意思完全相反，ROUGE-L 仍有 96.6，句级 BLEU 仍有 82.9。",
 )

@@ -61,7 +61,8 @@ def how(analysis: Analysis) -> Text:
         f"Comparisons: paired approximate randomisation, {s.trials:,} trials, Holm over all pairs of a score, "
         f"{1 - s.level:.2g} to count. Seed of both {s.seed}.",
         f"{s.level:.0%} 区间：对题目做 bootstrap，{s.resamples:,} 次重抽样；对种子用 t 分布。比较：配对近似随机化检验，"
-        f"{s.trials:,} 次，同一分数的所有配对做 Holm 校正，校正后小于 {1 - s.level:.2g} 才算有差异。两者的随机种子 {s.seed}。",
+        f"{s.trials:,} 次，同一分数的所有配对做 Holm 校正，校正后小于 {1 - s.level:.2g} 才算有差异。"
+        f"两者的随机种子 {s.seed}。",
     )
 
 
@@ -176,7 +177,7 @@ def _wrapped(text: str) -> str:
         columns = sum(2 if unicodedata.east_asian_width(letter) in "FW" else 1 for letter in word)
         if width + columns > WIDTH and line:
             lines.append(line.rstrip())
-            line, width, word = "", 0, word.lstrip()
-            columns = columns if word else 0
-        line, width = line + word, width + columns
+            line, width = "", 2
+        if line or not word.isspace():
+            line, width = line + word, width + columns
     return "\n  ".join([*lines, line.rstrip()])

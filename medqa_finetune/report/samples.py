@@ -11,7 +11,6 @@ from medqa_finetune.report.resampling import BLEU_COLUMNS, PERPLEXITY_COLUMNS, S
 
 # Scores that are no mean over questions: what is counted, and what becomes of the sums.
 AGGREGATES = {"bleu": (BLEU_COLUMNS, bleu), "perplexity": (PERPLEXITY_COLUMNS, perplexity)}
-LOWER_IS_BETTER = ("perplexity",)
 # A score from its per-question file and the record's own may differ by rounding.
 TOLERANCE = 1e-6
 
@@ -40,7 +39,7 @@ def samples_of(cell: Cell, scores: tuple[str, ...] | None = None) -> CellSamples
 
     Args:
         cell: Whose.
-        scores: Names of the scores that are wanted; None for all. One that a run lacks is left out.
+        scores: Names of the scores that are wanted; None for all of the record. One that a run lacks is left out.
     """
     found: list[dict[str, Sample]] = []
     ids: npt.NDArray[np.str_] | None = None
@@ -48,11 +47,14 @@ def samples_of(cell: Cell, scores: tuple[str, ...] | None = None) -> CellSamples
         items = run.items()
         if items is None:
             return f"{run.name}: no per-question scores"
+        if len(items.ids) != run.evaluation.n:
+            return f"{run.name}: {len(items.ids):,} per-question scores, {run.evaluation.n:,} questions in the record"
         order = np.argsort(items.ids, kind="stable")
         if ids is not None and not np.array_equal(ids, items.ids[order]):
             return f"{run.name}: other questions than {cell.runs[0].name}"
         ids = items.ids[order]
-        columns = _columns(items, order, scores)
+        recorded = set(run.evaluation.scores)
+        columns = _columns(items, order, recorded if scores is None else recorded & set(scores))
         wrong = [score for score, sample in columns.items() if not _agrees(run, score, sample)]
         if wrong:
             return f"{run.name}: per-question scores do not add up to the record's {wrong[0]}"
@@ -61,20 +63,20 @@ def samples_of(cell: Cell, scores: tuple[str, ...] | None = None) -> CellSamples
     return CellSamples(cell, np.asarray(ids), {score: tuple(columns[score] for columns in found) for score in shared})
 
 
-def _columns(items: ItemScores, order: npt.NDArray[np.intp], scores: tuple[str, ...] | None) -> dict[str, Sample]:
+def _columns(items: ItemScores, order: npt.NDArray[np.intp], scores: set[str]) -> dict[str, Sample]:
     found = {
         score: Sample(values[order].astype(np.float64)[:, None], mean)
         for score, values in items.values.items()
-        if scores is None or score in scores
+        if score in scores
     }
     for score, (names, aggregate) in AGGREGATES.items():
         counts = items.counts.get(score, {})
-        if all(name in counts for name in names) and (scores is None or score in scores):
+        if all(name in counts for name in names) and score in scores:
             stacked = np.stack([counts[name][order] for name in names], axis=1).astype(np.float64)
             found[score] = Sample(stacked, aggregate)
     return found
 
 
 def _agrees(run: ScoredRun, score: str, sample: Sample) -> bool:
-    recorded = run.evaluation.scores.get(score)
-    return recorded is None or abs(recorded.value - sample.value) <= TOLERANCE * max(1.0, abs(recorded.value))
+    recorded = run.evaluation.scores[score].value
+    return abs(recorded - sample.value) <= TOLERANCE * max(1.0, abs(recorded))

@@ -89,8 +89,9 @@ class Comparison:
             where several differ.
         difference: Of the second less the first; None where they do not compare.
         interval: Of the difference, not corrected for the number of comparisons.
-        effect: The difference in standard deviations of the per-question difference (Cohen's d_z).
-        effect_interval: The interval in the same unit.
+        effect: The difference in standard deviations of the per-question difference (Cohen's d_z); for BLEU and
+            perplexity, which no question has alone, that deviation is the standard error times sqrt(n).
+        effect_interval: The interval in the same unit, the deviation taken as known.
         p: Two-sided, of the randomisation test.
         p_holm: After Holm's correction over all pairs of this score.
         verdict: The outcome.

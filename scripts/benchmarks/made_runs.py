@@ -18,6 +18,7 @@ from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import (
     DataManifest,
     Environment,
+    EvaluationRecord,
     Parameters,
     Record,
     SetManifest,
@@ -112,12 +113,12 @@ def write_run(root: Path, run: MadeRun, bank: AnswerBank) -> RunDir:
     folder.append_predictions([to_row(answer) for answer in answers])
     digest = hashlib.sha256(folder.predictions_path.read_bytes()).hexdigest()
     folder.write_item_scores(item_scores(rows, digest))
-    folder.write(_record(run, answers))
+    folder.write(record_of(run, score_answers(answers, METRICS)[0]))
     return folder
 
 
-def _record(run: MadeRun, answers: list[Answer]) -> Record:
-    evaluation = score_answers(answers, METRICS)[0]
+def record_of(run: MadeRun, evaluation: EvaluationRecord) -> Record:
+    """Return the record of a done run."""
     trains, steps = run.method != "none", -(-run.size // BATCH)
     seconds = run.size / (5.0 if run.method == "lora" else 3.2)
     train = TrainRecord(
@@ -139,7 +140,7 @@ def _record(run: MadeRun, answers: list[Answer]) -> Record:
         data=run.data, model="made-up", seed=run.seed, config=settings,
         data_manifest=DataManifest(
             "c" * 64, SetManifest(run.size, f"{run.size:064d}"), SetManifest(1000, "b" * 64),
-            SetManifest(len(answers), "1f2e" * 16),
+            SetManifest(evaluation.n, "1f2e" * 16),
         ),
         parameters=Parameters(3_000_000_000, 30_000_000 if trains else 0), train=train if trains else None,
         evaluation=evaluation, environment=Environment({"python": "3.11"}, "made up", "fp16", None, ["made", "up"]),
