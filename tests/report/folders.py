@@ -65,7 +65,7 @@ def sources(root: Path, records: list[Record], count: int = 40, length: int = 20
     return {("", record.name): fill(RunDir(root / record.name), record, count, length) for record in records}
 
 
-def analysis(names: list[str], **changes: Any) -> Analysis:
+def analysis(names: list[str]) -> Analysis:
     """Statistics of a kind over cells, with markup in every sentence."""
     text = Text("<b>en</b> & said", "<b>中文</b>")
     interval = Interval(20.0, 30.0)
@@ -83,6 +83,4 @@ def analysis(names: list[str], **changes: Any) -> Analysis:
     step = Step("lora", tuned[0], tuned[-1], "rougeL", 1.5, interval, 0.03, "different", 2.0, None, text)
     verdict = Verdict("study", (fit,), (Front("rougeL", "hours", "GPU-hours", points, text),), (step,),
                       Recommendation(tuned[-1], text), Text("No safety here.", "不衡量安全。"))  # fmt: skip
-    fields: dict[str, Any] = {"settings": Settings(), "scores": tuple(scores), "runs": (), "comparisons": tuple(comparisons),
-                              "verdicts": (verdict,), "notes": (text,)}  # fmt: skip
-    return Analysis(**fields | changes)
+    return Analysis(Settings(), tuple(scores), (), tuple(comparisons), (verdict,), (text,))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from medqa_finetune.record.files import write_bytes
+from medqa_finetune.record.files import sweep, write_bytes
 from medqa_finetune.report.charts.base import HINT, INK, LINE, PAPER, Chart, chart_style, figure_of
 from medqa_finetune.report.charts.chinese import CHART_WORDS
 from medqa_finetune.report.table import write_csv
@@ -27,8 +27,10 @@ class Drawn:
 def write_charts(charts: Iterable[Chart], folder: Path) -> list[Drawn]:
     """Write `<name>.png`, `<name>.svg` and `<name>.csv` of every chart into a folder, each atomically.
 
-    Files there of charts that are no longer drawn are removed: they would be of runs that are gone.
+    Files there of charts that are no longer drawn are removed: they would be of runs that are gone. So is what a
+    killed writer left; whoever calls sees to it that nobody else writes there now.
     """
+    sweep(folder)
     drawn = [_write(chart, folder) for chart in charts]
     kept = {f"{each.chart.name}.{ending}" for each in drawn for ending in ("png", "svg", "csv")}
     for path in folder.glob("*.*"):
