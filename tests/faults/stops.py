@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+from pathlib import Path
 
 from tests.faults import checks
 from tests.faults.checks import DISHONEST, LOST, expect
