@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from medqa_finetune.report.charts.base import LINE, Chart, hint
+from medqa_finetune.report.charts.base import LINE, Chart, hint, short
 from medqa_finetune.report.charts.cells import Cell, table_of
 from medqa_finetune.report.words import Text
 
-INCHES_PER_BAR = 0.25
+INCHES_PER_BAR = 0.27
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _draw(axes: Any, cells: list[Cell], cost: Cost, palette: dict[str, Any]) -> 
         end = value if math.isnan(sd) else value + sd
         style = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
         axes.annotate(_short(value), (end, place), **style)
-    axes.set_yticks(range(len(cells)), [cell.label for cell in cells])
+    axes.set_yticks(range(len(cells)), [short(cell.label) for cell in cells])
     axes.set(ylim=(len(cells) - 0.4, -0.6), xlabel=cost.axis)
     axes.margins(x=0.14)
     axes.set_xlim(left=0)

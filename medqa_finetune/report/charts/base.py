@@ -1,5 +1,6 @@
 """What a chart is, and what all charts share: colours that colour-blind readers tell apart, and one type."""
 
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ STYLE: dict[str, Any] = {
 HINT = "hint:"
 # Width of a chart in inches; the page shows it a little larger.
 WIDTH = 5.0
+LABEL_WIDTH = 22
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,24 @@ def chart_style(name: str) -> Iterator[None]:
 def hint(artist: Any, text: str) -> None:
     """Let `text` show under the pointer, in the page and in the SVG file."""
     artist.set_gid(HINT + text)
+
+
+def short(label: str) -> str:
+    """Return a label as an axis or a legend can hold it: two lines at most."""
+    lines = textwrap.wrap(label, LABEL_WIDTH) or [""]
+    return "\n".join([lines[0], lines[1][:-1] + "…"] if len(lines) > 2 else lines)
+
+
+def legend_columns(labels: list[str]) -> int:
+    """Return how many labels stand beside each other below a chart."""
+    longest = max((len(line) for label in labels for line in short(label).split("\n")), default=1)
+    return max(1, min(6, 54 // (longest + 6)))
+
+
+def legend_height(labels: list[str]) -> float:
+    """Return the inches that such a legend takes."""
+    rows = -(-len(labels) // legend_columns(labels))
+    return 0.19 * rows * max((short(label).count("\n") + 1 for label in labels), default=1)
 
 
 def nothing_measured(axes: Any) -> None:

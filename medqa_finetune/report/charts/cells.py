@@ -54,7 +54,7 @@ def cells_of(group: Group) -> list[Cell]:
         size = int(first["train_size"])
         entry = str(first["entry"]) if size else baseline_name(str(first["method"]))
         place = f"{first['study']}/" if first["study"] else ""
-        label = f"{entry} {first['data']}" if size else entry
+        label = f"{entry} {plain(str(first['data']))}" if size else entry
         cells.append(Cell(place + str(name), entry, size, runs.sort_values("seed"), label))
     labels = Counter(cell.label for cell in cells)
     cells = [cell if labels[cell.label] == 1 else replace(cell, label=plain(cell.name)) for cell in cells]

@@ -44,7 +44,7 @@ def sections_of(
         front
         for verdict in analysis.verdicts
         for front in verdict.pareto
-        if front.points and {point.cell for point in front.points} <= names
+        if {point.cell for point in front.points} & names
     ]
     return Sections(
         heat=[heat_map(cells, score, name) for score in SCORE_NAMES if _measured(cells, score.column)],

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from medqa_finetune.errors import DataError
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Record
-from medqa_finetune.report.charts.base import INK, Chart, nothing_measured
+from medqa_finetune.report.charts.base import INK, Chart, legend_columns, legend_height, nothing_measured, short
 from medqa_finetune.report.charts.cells import Cell
 from medqa_finetune.report.groups import compact
 from medqa_finetune.report.words import Text
@@ -63,7 +63,7 @@ def learning_curves(curves: list[Curve], palette: dict[str, Any], name: str) -> 
                 caption=_caption(over),
                 data=_data(curves, over, loss),
                 draw=lambda axes, over=over, loss=loss: _draw(axes, curves, (over, loss), palette),  # type: ignore[misc]
-                height=3.6,
+                height=3.4 + legend_height(_labels(curves)),
             )
 
 
@@ -113,9 +113,14 @@ def _draw(axes: Any, curves: list[Curve], columns: tuple[str, str], palette: dic
     axes.set(xlabel=AXIS[over], ylabel=AXIS[loss])
     axes.xaxis.set_major_formatter(lambda value, _: compact(round(value)))
     axes.margins(x=0.02)
-    handles = [Line2D([], [], color=palette[entry], linewidth=2.5, label=entry) for entry in entries]
+    handles = [Line2D([], [], color=palette[entry], linewidth=2.5, label=short(entry)) for entry in entries]
     handles += [
         Line2D([], [], color=INK, linestyle=DASHES[at % len(DASHES)], linewidth=1.3, label=compact(size))
         for at, size in enumerate(sizes)
     ]
-    axes.figure.legend(handles=handles, ncols=6, loc="outside lower center")
+    axes.figure.legend(handles=handles, ncols=legend_columns(_labels(curves)), loc="outside lower center")
+
+
+def _labels(curves: list[Curve]) -> list[str]:
+    entries = dict.fromkeys(curve.cell.entry for curve in curves)
+    return [*entries, *(compact(size) for size in sorted({curve.cell.size for curve in curves}))]

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib import colormaps
 from matplotlib.patches import Rectangle
 
-from medqa_finetune.report.charts.base import Chart, hint
+from medqa_finetune.report.charts.base import Chart, hint, short
 from medqa_finetune.report.charts.cells import Cell, table_of
 from medqa_finetune.report.charts.scores import ScoreName
 from medqa_finetune.report.groups import compact
@@ -45,7 +45,7 @@ def _draw(axes: Any, cells: list[Cell], rows: list[str], score: ScoreName) -> No
             _field(axes, (at, place, width), values.get((entry, size), float("nan")), _share(low, high, score))
     axes.set(xlim=(0, max(1, len(sizes))), ylim=(len(rows), 0), xlabel="Training pairs")
     axes.set_xticks([at + 0.5 for at in range(len(sizes))], [compact(size) for size in sizes])
-    axes.set_yticks([at + 0.5 for at in range(len(rows))], rows)
+    axes.set_yticks([at + 0.5 for at in range(len(rows))], [short(row) for row in rows])
     axes.grid(visible=False)
     for spine in axes.spines.values():
         spine.set_visible(False)

@@ -4,13 +4,15 @@ from typing import Any
 
 import pandas as pd
 
-from medqa_finetune.report.charts.base import INK, Chart, hint
+from medqa_finetune.report.charts.base import INK, Chart, hint, short
 from medqa_finetune.report.charts.cells import Cell
 from medqa_finetune.report.charts.scores import SCORE_NAMES
 from medqa_finetune.report.plots import MARKERS
 from medqa_finetune.report.verdict import Front
 from medqa_finetune.report.words import Text
 
+# With more points than these, only those on the front are named.
+MOST_LABELS = 24
 COSTS = {
     "hours": Text("training time", "训练时间"),
     "memory": Text("peak memory", "内存峰值"),
@@ -44,7 +46,8 @@ def _draw(axes: Any, front: Front, cells: dict[str, Cell], palette: dict[str, An
     axes.step([point.cost for point in on_front], [point.value for point in on_front], where="post", color=INK,
               linewidth=1, linestyle=(0, (4, 2)))  # fmt: skip
     entries = list(palette)
-    labels: list[tuple[float, float]] = []
+    # Labels stand above and below their marks in turn, so that neighbours do not print into each other.
+    above = False
     for point in front.points:
         cell = cells.get(point.cell)
         label = cell.label if cell else point.cell
@@ -54,15 +57,11 @@ def _draw(axes: Any, front: Front, cells: dict[str, Cell], palette: dict[str, An
                             markerfacecolor=colour if point.on_front else "none")  # fmt: skip
         hint(mark, f"{label}: {point.value:.2f}, {point.cost:,.3g} {front.unit}; on the front in {point.share:.0%} of "
              "resamples")  # fmt: skip
-        labels.append((point.cost, point.value))
-        axes.annotate(label, (point.cost, point.value), xytext=(6, _offset(labels)), textcoords="offset points",
-                      fontsize=8)  # fmt: skip
+        if point.on_front or len(front.points) <= MOST_LABELS:
+            above = not above
+            style = {"xytext": (6, 5 if above else -11), "textcoords": "offset points", "fontsize": 8}
+            axes.annotate(short(label), (point.cost, point.value), **style)
     axes.margins(x=0.18, y=0.12)
     score = next((each.axis for each in SCORE_NAMES if each.column == front.score), front.score)
     axes.set(xlabel=front.unit, ylabel=score)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
-
-
-def _offset(places: list[tuple[float, float]]) -> float:
-    """Return how far above its mark, in points, the last label stands: every other one below."""
-    return 5.0 if len(places) % 2 else -11.0

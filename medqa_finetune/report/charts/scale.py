@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from medqa_finetune.report.charts.base import INK, Chart, nothing_measured
+from medqa_finetune.report.charts.base import INK, Chart, legend_columns, legend_height, nothing_measured, short
 from medqa_finetune.report.charts.cells import Cell, table_of
 from medqa_finetune.report.charts.scores import ScoreName
 from medqa_finetune.report.groups import compact
@@ -45,7 +45,7 @@ def score_against_size(
         + (FITTED if own else Text("", "")),
         data=_data(cells, score, scores),
         draw=lambda axes: _draw(axes, (cells, score, scores), own, palette),
-        height=3.6,
+        height=3.4 + legend_height(sorted({cell.entry for cell in cells})),
     )
 
 
@@ -68,7 +68,7 @@ def _draw(axes: Any, what: tuple[list[Cell], ScoreName, Scores], fits: list[Fit]
     for place, entry in enumerate(entries):
         shift = SHIFT ** (place - (len(entries) - 1) / 2)
         line = [cell for cell in known if cell.entry == entry]
-        style = {"color": palette[entry], "marker": MARKERS[place % len(MARKERS)], "label": entry}
+        style = {"color": palette[entry], "marker": MARKERS[place % len(MARKERS)], "label": short(entry)}
         _draw_line(axes, line, (score.column, shift), scores, style)
         for fit in fits:
             if {cell.name for cell in line} >= set(fit.cells):
@@ -84,7 +84,7 @@ def _draw(axes: Any, what: tuple[list[Cell], ScoreName, Scores], fits: list[Fit]
     axes.xaxis.set_major_locator(FixedLocator([float(size) for size in apart(sizes)]))
     axes.xaxis.set_major_formatter(lambda value, _: compact(round(value)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.figure.legend(loc="outside lower center", ncols=4)
+    axes.figure.legend(loc="outside lower center", ncols=legend_columns(sorted({cell.entry for cell in known})))
 
 
 def _draw_line(axes: Any, line: list[Cell], where: tuple[str, float], scores: Scores, style: dict[str, Any]) -> None:

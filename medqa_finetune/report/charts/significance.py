@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.patches import Rectangle
 
-from medqa_finetune.report.charts.base import LINE, Chart, hint
+from medqa_finetune.report.charts.base import LINE, Chart, hint, short
 from medqa_finetune.report.charts.cells import Cell
 from medqa_finetune.report.charts.scores import ScoreName
 from medqa_finetune.report.statistics import Comparison
@@ -71,7 +71,7 @@ def _draw(axes: Any, cells: list[Cell], comparisons: Sequence[Comparison]) -> No
     for at in range(len(cells)):
         axes.add_patch(Rectangle((at, at), 1, 1, facecolor=LINE, alpha=0.5, edgecolor="none"))
     axes.set(xlim=(0, len(cells)), ylim=(len(cells), 0), ylabel="")
-    names = [cell.label for cell in cells]
+    names = [short(cell.label) for cell in cells]
     axes.set_xticks([at + 0.5 for at in range(len(cells))], names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks([at + 0.5 for at in range(len(cells))], names)
     axes.grid(visible=False)

@@ -49,7 +49,7 @@ def write_report(frame: pd.DataFrame, analysis: Analysis, sources: Sources, fold
     for group, own, charts in zip(groups, cells, sections, strict=True):
         headings, rows = results_of(own, analysis)
         answers = answers_of(own, sources, MOST_BYTES // len(groups))
-        views.append(GroupView(group.title, headings, rows, _by_section(charts, drawn), answers))
+        views.append(GroupView(_title(group), headings, rows, _by_section(charts, drawn), answers))
     page = Page(frame, replace(analysis, notes=tuple(notes)), [source.record for source in sources.values()], views)
     write_bytes(folder / REPORT, rendered(page))
     return folder / REPORT, [each.chart for each in drawn.values()]
@@ -79,10 +79,17 @@ def _left_out(groups: list[Group]) -> list[Text]:
         count = len(cells_of(group))
         if count > MOST_CELLS:
             notes.append(Text(
-                f"{group.title}: this page shows the first {MOST_CELLS} of {count} cells; results_summary.csv has all.",
-                f"{group.title}：共 {count} 格，本页仅显示前 {MOST_CELLS} 个，全部见 results_summary.csv。",
+                f"{_title(group)}: this page shows the first {MOST_CELLS} of {count} cells; results_summary.csv has all.",
+                f"{_title(group)}：共 {count} 格，本页仅显示前 {MOST_CELLS} 个，全部见 results_summary.csv。",
             ))  # fmt: skip
     return notes
+
+
+def _title(group: Group) -> str:
+    """Return what the runs of a group share, in no language."""
+    first = group.tuned.iloc[0]
+    parts = [first["study"], first["model"], first["corpus"], f"n = {first['n_test']:,}"]
+    return " · ".join(str(part) for part in [*parts, f"test set {str(first['test_sha256'])[:8]}"] if part)
 
 
 def _sections(group: Group, cells: list[Cell], what: tuple[Analysis, Sources], name: str) -> Sections:

@@ -164,6 +164,14 @@ def test_groups_that_do_not_compare_are_apart(tmp_path: Path) -> None:
     assert (tmp_path / "summary/figures/2_heat_rougeL.csv").exists()
 
 
+def test_long_and_odd_names_draw_without_warning(tmp_path: Path) -> None:
+    settings = "__".join(f"method.quite_long_name_of_a_key_{n}=0.00{n}" for n in range(6))
+    names = [f"lora_20k__{settings}", "lora_20k__note=$x_1$ & <b>", "qlora_20k__备注=医学"]
+    records = [record("lora", "20k", name=name.replace("/", ""), identity=name) for name in names]
+    page, _ = report(tmp_path, sources(tmp_path, records), NOTHING)
+    assert page.count('<svg role="img"') == len(list((tmp_path / "summary/figures").glob("*.svg")))
+
+
 def test_many_cells_are_cut_and_it_is_said(tmp_path: Path) -> None:
     records = [record("lora", "20k", name=f"lora_20k__rank={n}", identity=str(n)) for n in range(40)]
     page, elements = report(tmp_path, sources(tmp_path, records, count=2), NOTHING)
