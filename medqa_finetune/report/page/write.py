@@ -79,7 +79,7 @@ def _left_out(groups: list[Group]) -> list[Text]:
         count = len(cells_of(group))
         if count > MOST_CELLS:
             notes.append(Text(
-                f"{_title(group)}: this page shows the first {MOST_CELLS} of {count} cells; results_summary.csv has all.",
+                f"{_title(group)}: the first {MOST_CELLS} of {count} cells are here; results_summary.csv has all.",
                 f"{_title(group)}：共 {count} 格，本页仅显示前 {MOST_CELLS} 个，全部见 results_summary.csv。",
             ))  # fmt: skip
     return notes
