@@ -142,9 +142,7 @@ def test_svg_for_the_page_speaks_both_languages_and_takes_its_colours() -> None:
     assert "<g><title>a &lt;b&gt;</title><path" in body
     assert "lora &amp; 20k</text>" in body
     assert "fill: var(--ink)" in body
-    assert not {"metadata", "font-family", "figure_1", "#24292f"} & set(
-        body.replace(":", " ").replace('"', " ").split()
-    )
+    assert not [word for word in ("metadata", "font-family", "figure_1", "#24292f") if word in body]
 
 
 def test_long_labels_take_two_lines() -> None:
