@@ -110,6 +110,7 @@ SCENARIOS = (
     Scenario("ROUGE-L, six cells, 15 pairs", means, mean, 300, cells=6),
     Scenario("ROUGE-L, training again moves it by 0.5", means, mean, 1000, 3, 0.5),
     Scenario("ROUGE-L, training again moves it by 0.5", means, mean, 1000, 5, 0.5),
+    Scenario("ROUGE-L, training again moves it by 1.5", means, mean, 1000, 3, 1.5),
     Scenario("ROUGE-L, training again changes answers only", means, mean, 1000, 3),
     Scenario("ROUGE-L, six cells of three seeds, 15 pairs", means, mean, 300, 3, 0.5, 6),
     Scenario("for contrast: one seed, training again moves it by 0.5", means, mean, 1000, 1, 0.5, promised=False),

@@ -60,13 +60,13 @@ class Cell:
 
     @property
     def train_size(self) -> int:
-        """Training pairs; 0 where nothing is trained."""
+        """Pairs that it learned from; 0 where it has none."""
         return train_size_of(self.first) or 0
 
     @property
     def trains(self) -> bool:
-        """Whether anything was trained."""
-        return self.train_size > 0
+        """Whether a model was trained; not so for the untuned base, nor where answers are looked up."""
+        return any(run.record.train is not None for run in self.runs)
 
     @property
     def study_and_corpus(self) -> tuple[str, str]:

@@ -59,10 +59,11 @@ def how(analysis: Analysis) -> Text:
     return Text(
         f"{s.level:.0%} intervals: bootstrap over questions, {s.resamples:,} resamples, Student's t over seeds. "
         f"Comparisons: paired approximate randomisation, {s.trials:,} trials, Holm over all pairs of a score, "
-        f"{1 - s.level:.2g} to count. Seed of both {s.seed}.",
+        f"{1 - s.level:.2g} to count. Intervals of differences are not corrected for the number of pairs. Seed of both "
+        f"{s.seed}.",
         f"{s.level:.0%} 区间：对题目做 bootstrap，{s.resamples:,} 次重抽样；对种子用 t 分布。比较：配对近似随机化检验，"
         f"{s.trials:,} 次，同一分数的所有配对做 Holm 校正，校正后小于 {1 - s.level:.2g} 才算有差异。"
-        f"两者的随机种子 {s.seed}。",
+        f"差异的区间未按配对数校正。两者的随机种子 {s.seed}。",
     )
 
 

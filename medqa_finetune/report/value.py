@@ -119,9 +119,10 @@ def _step(series: str, cells: tuple[Cell, Cell], comparison: Comparison, setting
         text = Text(f"{sizes}: not comparable.", f"{sizes}：不可比。") + comparison.reason
     else:
         amount = f"{signed(gain)} {title(comparison.score)} {span(interval.low, interval.high)}"
+        price, p = _price(hours, money, machine(first)), f"p = {comparison.p_holm:.4f}"
         text = Text(
-            f"{sizes}: {amount}{_price(hours, money, machine(first)).en}; {comparison.verdict}.",
-            f"{sizes}：{amount}{_price(hours, money, machine(first)).zh}；{VERDICTS_ZH[comparison.verdict]}。",
+            f"{sizes}: {amount}{price.en}; {comparison.verdict} ({p} after Holm).",
+            f"{sizes}：{amount}{price.zh}；{VERDICTS_ZH[comparison.verdict]}（Holm 校正后 {p}）。",
         )
     return Step(
         series=series, first=first.name, second=second.name, score=comparison.score, gain=gain, interval=interval,

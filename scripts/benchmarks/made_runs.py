@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from medqa_finetune.evaluation.answers import Answer, to_row
+from medqa_finetune.evaluation.metrics.base import find_metric
 from medqa_finetune.evaluation.score import item_scores, score_answers
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import (
@@ -88,9 +89,6 @@ class AnswerBank:
                 ]
             )  # fmt: skip
         self.rows = [score_answers(each, METRICS)[1] for each in self.answers]
-        self.scores = {
-            name: score.signature for name, score in score_answers(self.answers[0], METRICS)[0].scores.items()
-        }
 
     def choose(self, run: MadeRun) -> list[int]:
         """Return the place in the bank of each of a run's answers; the same for a run of the same name."""
@@ -113,7 +111,9 @@ def write_run(root: Path, run: MadeRun, bank: AnswerBank) -> RunDir:
     folder.append_predictions([to_row(answer) for answer in answers])
     digest = hashlib.sha256(folder.predictions_path.read_bytes()).hexdigest()
     folder.write_item_scores(item_scores(rows, digest))
-    folder.write(record_of(run, score_answers(answers, METRICS)[0]))
+    # From what was counted once per answer of the bank: scoring a thousand runs anew would take ten minutes.
+    scores = {name: score for metric in METRICS for name, score in find_metric(metric).corpus(answers, rows).items()}
+    folder.write(record_of(run, EvaluationRecord(len(answers), scores)))
     return folder
 
 

@@ -128,6 +128,23 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, bank: AnswerBank) -> None:
     assert (pair.verdict, pair.reason.en) == ("not comparable", "They answered other questions.")
 
 
+def test_scores_of_fewer_questions_or_without_a_number_are_not_taken(tmp_path: Path, bank: AnswerBank) -> None:
+    short, blank = scored(tmp_path, [MadeRun("lora", size * 1000) for size in (20, 50)], bank)
+    items = [run.items() for run in (short, blank)]
+    assert items[0] is not None
+    assert items[1] is not None
+    cut = ItemScores("", items[0].ids[1:], {name: values[1:] for name, values in items[0].values.items()})
+    no_number = ItemScores("", items[1].ids, {"rougeL": np.full(60, np.nan)})
+    runs = [
+        dataclasses.replace(short, items=lambda: cut),
+        dataclasses.replace(blank, items=lambda: no_number),
+    ]
+    found = analyse(runs, SETTINGS)
+    assert (found.scores, found.verdicts) == ((), ())
+    assert "59 per-question scores, 60 questions in the record" in found.notes[0].en
+    assert "do not add up to the record's rougeL" in found.notes[1].en
+
+
 def test_many_cells_are_capped_and_that_is_said(
     tmp_path: Path, bank: AnswerBank, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from tests.report.made import changed as with_facts
         (cell("lora", 20_000), cell("lora", 20_000, rank=8), "method"),
         (cell("lora", 20_000), cell("lora", 20_000, model="other"), "model"),
         (cell("none", 20_000), cell("lora", 50_000), "baseline"),
+        (cell("retrieval", 20_000, train=None), cell("lora", 50_000), "baseline"),
         (cell("lora", 20_000), with_setting(cell("lora", 20_000), "train.learning_rate", 1e-4), "train.learning_rate"),
         (
             with_setting(cell("lora", 20_000), "data.near_duplicate_threshold", 0.8),

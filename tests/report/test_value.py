@@ -77,10 +77,13 @@ def sizes() -> list[Cell]:
 def test_steps_say_what_more_data_buys_and_costs(turned: bool) -> None:
     pair = compared("lora_50k", "lora_20k", -0.8) if turned else compared("lora_20k", "lora_50k", 0.8)
     steps = steps_of(sizes(), [pair, compared("lora_50k", "lora_100k", None, "not comparable")], "rougeL", SETTINGS)
-    assert (
-        steps[0].text.en == "lora 20k → 50k: +0.80 ROUGE-L [0.20, 1.40] for 1.7 GPU-hours more (price 3.33); different."
+    assert steps[0].text.en == (
+        "lora 20k → 50k: +0.80 ROUGE-L [0.20, 1.40] for 1.7 GPU-hours more (price 3.33); "
+        "different (p = 0.0100 after Holm)."
     )
-    assert steps[0].text.zh == "lora 20k → 50k：+0.80 ROUGE-L [0.20, 1.40]，多用 1.7 GPU 小时（费用 3.33）；有差异。"
+    assert steps[0].text.zh == (
+        "lora 20k → 50k：+0.80 ROUGE-L [0.20, 1.40]，多用 1.7 GPU 小时（费用 3.33）；有差异（Holm 校正后 p = 0.0100）。"
+    )
     assert (steps[0].gain, steps[0].interval) == (0.8, Interval(pytest.approx(0.2), pytest.approx(1.4)))  # type: ignore[arg-type]
     assert steps[1].text.en == "lora 50k → 100k: not comparable. They differ in steps."
     assert steps[1].gain is None
@@ -90,4 +93,4 @@ def test_a_step_between_machines_has_no_price() -> None:
     cells = [cell("lora", 20_000), cell("lora", 50_000, micro_batch=1)]
     (step,) = steps_of(cells, [compared("lora_20k", "lora_50k", 0.8)], "rougeL", SETTINGS)
     assert (step.hours, step.money) == (None, None)
-    assert step.text.en == "lora 20k → 50k: +0.80 ROUGE-L [0.20, 1.40]; different."
+    assert step.text.en == "lora 20k → 50k: +0.80 ROUGE-L [0.20, 1.40]; different (p = 0.0100 after Holm)."
