@@ -1,4 +1,4 @@
-"""Five ways in which people worked before, as scripts that a user could keep; each runs, on real text where there is any."""
+"""Five ways in which people worked before, as scripts that a user could keep; on real text where there is any."""
 
 import json
 import os

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from medqa_finetune.report.charts.base import LINE, Chart, hint, short
+from medqa_finetune.report.charts.base import LINE, Chart, hint, nothing_measured, short
 from medqa_finetune.report.charts.cells import Cell, table_of
 from medqa_finetune.report.words import Text
 
@@ -30,7 +30,7 @@ def time_of(seconds: float) -> Cost:
 
 def cost_bars(cells: list[Cell], palette: dict[str, Any], name: str) -> Iterator[Chart]:
     """Yield peak memory (the GPU's where it was measured, else the process's own), training time and throughput."""
-    trained = [cell for cell in cells if cell.size]
+    trained = [cell for cell in cells if cell.size and cell.measured("train_seconds")]
     on_gpu = any(cell.measured("peak_vram_gib") for cell in trained)
     longest = max((cell.mean("train_seconds") for cell in trained), default=0.0)
     costs = (
@@ -67,6 +67,9 @@ def _caption(column: str) -> Text:
 
 
 def _draw(axes: Any, cells: list[Cell], cost: Cost, palette: dict[str, Any]) -> None:
+    if not any(cell.measured(cost.column) for cell in cells):
+        nothing_measured(axes)
+        return
     for place, cell in enumerate(cells):
         value, sd = cell.mean(cost.column) / cost.unit, cell.sd(cost.column) / cost.unit
         if math.isnan(value):

@@ -98,7 +98,8 @@ def _sections(group: Group, cells: list[Cell], what: tuple[Analysis, Sources], n
 
 
 def _curves(cells: list[Cell], sources: Sources) -> list[Curve]:
-    return [curve_of(cell, [*_logs(cell, sources)]) for cell in cells if cell.size]
+    curves = [curve_of(cell, [*_logs(cell, sources)]) for cell in cells if cell.size]
+    return [curve for curve in curves if not curve.rows.empty]
 
 
 def _logs(cell: Cell, sources: Sources) -> Iterator[pd.DataFrame]:
