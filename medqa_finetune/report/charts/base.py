@@ -70,7 +70,8 @@ def figure_of(chart: Chart, *, titled: bool) -> Figure:
 @contextmanager
 def chart_style(name: str) -> Iterator[None]:
     """Hold the charts' style for the block; ids in the SVG come from `name`, so that no two charts share one."""
-    with mpl.rc_context(STYLE | {"font.family": fonts(), "svg.hashsalt": name}):
+    style: Any = STYLE | {"font.family": fonts(), "svg.hashsalt": name}
+    with mpl.rc_context(style):
         yield
 
 

@@ -46,7 +46,7 @@ def read_log(folder: RunDir, record: Record) -> pd.DataFrame:
         logged = folder.read_metrics()
     except (DataError, OSError):
         logged = []
-    rows = pd.DataFrame(logged).reindex(columns=COLUMNS)
+    rows: pd.DataFrame = pd.DataFrame(logged).reindex(columns=COLUMNS)
     rows = rows.apply(pd.to_numeric, errors="coerce").astype(float)
     train = record.train
     rows["tokens"] = rows["step"] * (train.tokens / train.steps) if train and train.steps else float("nan")

@@ -61,7 +61,7 @@ def _share(low: float, high: float, score: ScoreName) -> Any:
 def _field(axes: Any, place: tuple[int, int, int], value: float, share: Any) -> None:
     at, row, width = place
     measured = not math.isnan(value)
-    colour = MAP(0.12 + 0.88 * share(value)) if measured else "none"
+    colour: Any = MAP(0.12 + 0.88 * share(value)) if measured else "none"
     box = Rectangle((at + 0.02, row + 0.04), width - 0.04, 0.92, facecolor=colour, edgecolor="none")
     axes.add_patch(box)
     if measured:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ class Answers:
         return {"cells": self.cells, "scores": self.scores, "items": self.items}
 
 
-def answers_of(cells: Sequence[Cell], sources: dict[tuple[str, str], Source], budget: int = MOST_BYTES) -> Answers:
+def answers_of(cells: Sequence[Cell], sources: Mapping[tuple[str, str], Source], budget: int = MOST_BYTES) -> Answers:
     """Read the answers of one run per cell, the one with the lowest seed, up to `budget` bytes of text."""
     columns: list[tuple[dict[str, Any], list[dict[str, Any]], Any]] = []
     notes = []
