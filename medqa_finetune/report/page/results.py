@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.charts.cells import Cell
+from medqa_finetune.report.charts.chinese import CHART_WORDS
 from medqa_finetune.report.charts.scores import SCORE_NAMES
 from medqa_finetune.report.words import Text
 
@@ -32,7 +33,7 @@ class Value:
 class Row:
     """One cell."""
 
-    label: str
+    label: Text
     values: list[Value]
 
 
@@ -56,7 +57,7 @@ def results_of(cells: Sequence[Cell], analysis: Analysis) -> tuple[list[Text], l
             _value(cell.mean(column), digits, _deviation(cell.sd(column), digits)) for column, _, digits in costs
         ]
         values += [_value(float(len(cell.runs)), 0), _value(cell.mean("n_test"), 0)]
-        rows.append(Row(cell.label, values))
+        rows.append(Row(Text(cell.label, CHART_WORDS.get(cell.label, cell.label)), values))
     return headings, rows
 
 
