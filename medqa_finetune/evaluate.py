@@ -120,7 +120,7 @@ def as_text(record: EvaluationRecord, rows: Sequence[dict[str, Any]]) -> str:
 
 def _of_file(options: EvaluateOptions) -> tuple[EvaluationRecord, list[dict[str, Any]]]:
     from medqa_finetune.evaluation.metrics.base import find_metric
-    from medqa_finetune.evaluation.score import score_answers
+    from medqa_finetune.evaluation.score import own_scores, score_answers
 
     answers = read_answers(Path(str(options.predictions)))
     try:
@@ -130,7 +130,7 @@ def _of_file(options: EvaluateOptions) -> tuple[EvaluationRecord, list[dict[str,
     for name in options.metrics if options.metrics != list(DEFAULT_METRICS) else ():
         if record.scores.keys().isdisjoint(find_metric(name).names):
             raise DataError(f"{options.predictions}: no answer carries what metrics=[{name}] needs.")
-    return record, rows
+    return record, [own_scores(row) for row in rows]
 
 
 def _same(one: str, other: str) -> bool:

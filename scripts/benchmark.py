@@ -7,6 +7,7 @@ python scripts/benchmark.py speed --device cuda --model qwen2.5-3b --methods lor
 python scripts/benchmark.py profile                                      where the time of that work goes
 python scripts/benchmark.py growth --out benchmarks/growth.json          seconds and memory by number of pairs
 python scripts/benchmark.py startup                                      --help, and a cell around its work
+python scripts/benchmark.py summary                                      summarize over six and 1,000 made-up runs
 
 Only ratios and shapes within one run compare; a busy machine gives wide spreads.
 """
@@ -26,6 +27,7 @@ from scripts.benchmarks.make_work import ARCHITECTURES  # noqa: E402
 from scripts.benchmarks.profile import profile  # noqa: E402
 from scripts.benchmarks.speed import speed  # noqa: E402
 from scripts.benchmarks.startup import startup  # noqa: E402
+from scripts.benchmarks.summary import summary  # noqa: E402
 
 TINY_TOKENIZER = ROOT / "medqa_finetune" / "model" / "tiny"
 
@@ -37,8 +39,8 @@ def main(arguments: list[str]) -> int:
         path = getattr(options, name, None)
         if path is not None and not path.exists():
             raise ConfigError(f"--{name} {path}: no such {'file' if name == 'pairs' else 'folder'}.")
-    benchmark = {"speed": speed, "profile": profile, "growth": growth, "startup": startup}[options.run]
-    return benchmark(options)
+    benchmarks = {"speed": speed, "profile": profile, "growth": growth, "startup": startup, "summary": summary}
+    return benchmarks[options.run](options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     grows.add_argument("--largest-setup", type=int, default=100_000, help="of training set-up (default: %(default)s)")
     starts = runs.add_parser("startup", help="time before and around the work")
     starts.add_argument("--rounds", type=int, default=3)
+    sums = runs.add_parser("summary", help="summarize over made-up run folders")
+    sums.add_argument("--runs", type=int, default=1000, help="of the large one (default: %(default)s)")
+    sums.add_argument("--questions", type=int, default=1000, help="predictions of a run (default: %(default)s)")
     for each in runs.choices.values():
         each.add_argument("--out", type=Path, help="JSON file that keeps machine, date and every figure")
         each.add_argument("--scratch", type=Path, help="folder for what is made meanwhile; the system's by default")

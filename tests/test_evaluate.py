@@ -11,6 +11,7 @@ import pytest
 
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import DataManifest, EvaluationRecord, Record, Score, SetManifest
+from medqa_finetune.record.stamps import damages
 from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
 
 ROOT = Path(__file__).parents[1]
@@ -176,6 +177,21 @@ def test_lost_results_are_made_again(run: RunDir) -> None:
     run.results_path.write_bytes(content[:20])
     assert evaluate("run=.", cwd=run.path).returncode == 0
     assert run.results_path.read_bytes() == content
+
+
+def test_what_every_answer_scored_is_kept_and_made_again(run: RunDir) -> None:
+    evaluate(f"run={run.path}")
+    scores = run.read_item_scores()
+    assert scores is not None
+    assert scores.ids.tolist() == ["a", "b", "c"]
+    assert scores.values["rougeL"].mean() == pytest.approx(200 / 3)
+    content = run.item_scores_path.read_bytes()
+    run.item_scores_path.write_bytes(content[:50])
+    evaluate(f"run={run.path}")
+    assert run.item_scores_path.read_bytes() == content
+    record = run.read()
+    assert record is not None
+    assert damages(run.path, {run.item_scores_path.name: record.files[run.item_scores_path.name]}) == []
 
 
 def test_a_run_without_scores_gets_them_once_all_is_answered(run: RunDir) -> None:

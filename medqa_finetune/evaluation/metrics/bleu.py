@@ -13,12 +13,13 @@ from medqa_finetune.evaluation.answers import Answer
 from medqa_finetune.evaluation.metrics.base import Item, Metric, reference_count
 from medqa_finetune.record.schema import Score
 
-# What sacrebleu counts per item, in the order in which it wants the counts back.
+# What sacrebleu counts per item, by its names and in the order in which it wants the counts back: tokens of the
+# prediction and of the nearest reference, n-grams that the two share, n-grams of the prediction.
 COUNTS = (
-    "bleu_prediction_tokens",
-    "bleu_reference_tokens",
-    *(f"bleu_shared_{order}grams" for order in range(1, MAX_NGRAM_ORDER + 1)),
-    *(f"bleu_all_{order}grams" for order in range(1, MAX_NGRAM_ORDER + 1)),
+    "bleu.sys_len",
+    "bleu.ref_len",
+    *(f"bleu.correct{order}" for order in range(1, MAX_NGRAM_ORDER + 1)),
+    *(f"bleu.total{order}" for order in range(1, MAX_NGRAM_ORDER + 1)),
 )
 
 
