@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 USAGE = """\
-Put all runs into one table, one CSV file and two pictures.
+Put all runs into one table, two CSV files (one row per run; mean and spread over seeds) and two pictures.
 
   python -m medqa_finetune.summarize [outputs=DIR]
 
 Options:
   outputs=DIR   folder with runs, at any depth; takes DIR/summary/    default outputs
 """
-CSV = "results_summary.csv"
+CSV, CELLS = "results_summary.csv", "results_by_cell.csv"
 NAME_WIDTH = 30
 # Heading on the terminal, column of the table, digits behind the point.
 FIGURES = (
@@ -78,7 +78,7 @@ def summarize(arguments: list[str]) -> int:
     print(as_text(frame))
     for path in written:
         print(f"wrote {path}")
-    if len(written) == 1:
+    if not any(path.suffix == ".png" for path in written):
         print("no pictures: no run that trained something is done")
     return EXIT_DONE
 
@@ -86,21 +86,20 @@ def summarize(arguments: list[str]) -> int:
 def as_text(frame: "pd.DataFrame") -> str:
     """Return the table for a terminal (at most 120 columns wide), why runs are not done below it, and how many."""
     rows = frame.to_dict("records")
-    header = ["run", "status", *(heading for heading, _, _ in FIGURES)]
-    cells = [[_name(row), str(row["status"]), *_figures(row)] for row in rows]
-    lines = [aligned_table(header, cells, left=["run", "status"]), ""]
+    lines = [line for part in _parts(rows) for line in (_table(part), "")]
     lines += [f"{_place(row)}: {visible(' '.join(str(row['reason']).split()))}" for row in rows if row["reason"]]
     done = sum(row["status"] == "done" for row in rows)
     lines.append(f"{done} of {len(rows)} runs done" + _failed(rows) + ".")
     if not _compare(rows):
-        lines.append("The runs differ in test set, number of questions or signatures: scores compare only where the")
-        lines.append("columns test_sha256, n_test and signature agree; the pictures keep them in panels of their own.")
+        lines.append("The runs differ in test set, number of questions or signatures: scores of different tables above do")
+        lines.append("not compare. The CSV keeps them in columns of their own, the pictures in panels.")
     return "\n".join(lines)
 
 
 def _write(frame: "pd.DataFrame", folder: Path) -> list[Path]:
     from filelock import FileLock
 
+    from medqa_finetune.report.cells import apart, cells_table
     from medqa_finetune.report.plots import write_plots
     from medqa_finetune.report.table import write_csv
 
@@ -108,10 +107,31 @@ def _write(frame: "pd.DataFrame", folder: Path) -> list[Path]:
         # Two summaries at once write one after the other, so that what a killed one left can be swept away.
         with FileLock(folder.parent / ".summary.lock"):
             sweep(folder)
-            write_csv(frame, folder / CSV)
-            return [folder / CSV, *write_plots(frame, folder)]
+            write_csv(apart(frame), folder / CSV)
+            write_csv(cells_table(frame), folder / CELLS)
+            return [folder / CSV, folder / CELLS, *write_plots(frame, folder)]
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror}); a writable folder is wanted.") from None
+
+
+def _parts(rows: Sequence[dict[Any, Any]]) -> list[list[dict[Any, Any]]]:
+    """Return the rows in parts whose scores compare, in order; rows without scores go with the first part."""
+    parts: dict[tuple[Any, ...], list[dict[Any, Any]]] = {}
+    first = next((_basis(row) for row in rows if row["signature"]), ())
+    for row in rows:
+        parts.setdefault(_basis(row) if row["signature"] else first, []).append(row)
+    return list(parts.values())
+
+
+def _basis(row: dict[Any, Any]) -> tuple[Any, ...]:
+    return (row["test_sha256"], row["n_test"], row["signature"])
+
+
+def _table(rows: Sequence[dict[Any, Any]]) -> str:
+    header = ["run", "status", *(heading for heading, _, _ in FIGURES)]
+    return aligned_table(
+        header, [[_name(row), str(row["status"]), *_figures(row)] for row in rows], left=["run", "status"]
+    )
 
 
 def _name(row: dict[Any, Any]) -> str:
@@ -143,8 +163,7 @@ def _failed(rows: Sequence[dict[Any, Any]]) -> str:
 
 
 def _compare(rows: Sequence[dict[Any, Any]]) -> bool:
-    scored = [row for row in rows if row["signature"]]
-    return len({(row["test_sha256"], row["n_test"], row["signature"]) for row in scored}) <= 1
+    return len(_parts(rows)) <= 1
 
 
 if __name__ == "__main__":
