@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, wants_help
+from medqa_finetune.config.schema import DEFAULT_METRICS
 from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError
 from medqa_finetune.evaluation.answers import Answer, collect, read_answers
 from medqa_finetune.record.files import sha256_of, write_text
@@ -23,11 +24,10 @@ Score answers again, without a model.
 Options:
   format=text|json   a table, or one JSON object {"n", "scores": {name: {"value", "signature"}}}    default text
   items=true|false   with the scores of every answer                                                default false
-  metrics=[rouge,…]  files in medqa_finetune/evaluation/metrics       default [rouge,bleu,perplexity]; a run's own
+  metrics=[rouge,…]  files in medqa_finetune/evaluation/metrics       default: all; a run's own
   output=FILE        write the JSON object there as well
 """
 FORMATS = ("text", "json")
-DEFAULT_METRICS = ("rouge", "bleu", "perplexity")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +109,8 @@ def as_text(record: EvaluationRecord, rows: Sequence[dict[str, Any]]) -> str:
     }
     parts.append(", ".join(f"{name} {value:.1%}" for name, value in shares.items() if value is not None))
     if rows:
-        header = list(rows[0])
-        cells = [[str(row["id"]), *(f"{row[name]:.2f}" for name in header[1:])] for row in rows]
+        header = list(dict.fromkeys(name for row in rows for name in row))
+        cells = [[str(row["id"]), *(f"{row[name]:.2f}" if name in row else "-" for name in header[1:])] for row in rows]
         parts.append(aligned_table(header, cells, left=["id"]))
     return "\n\n".join(parts)
 

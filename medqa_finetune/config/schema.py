@@ -13,6 +13,9 @@ from omegaconf import MISSING
 from medqa_finetune.config.checks import faults
 from medqa_finetune.errors import ConfigError
 
+DEFAULT_METRICS = (
+    "rouge", "bleu", "perplexity", "char_bleu", "llamafactory", "length_ratio", "distinct", "special_tokens",
+)  # fmt: skip
 # `model.path` of a model that ships with the package.
 EMBEDDED_PREFIX = "embedded:"
 
@@ -207,7 +210,7 @@ class EvaluateConfig:
     batch_tokens: int = 16384
     max_new_tokens: int = 512
     timeout_seconds: float = 1800.0
-    metrics: list[str] = field(default_factory=lambda: ["rouge", "bleu", "perplexity"])
+    metrics: list[str] = field(default_factory=lambda: list(DEFAULT_METRICS))
 
 
 @dataclass(frozen=True)
