@@ -10,6 +10,9 @@ from tests.models import write_micro_model
 
 # As `preflight.py` does, and more so: a machine that does something else as well makes the tests many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# With `-n` the tests share out the cores, a process to each.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # In the background of a script, or behind nohup, these are ignored, and so they would be in every process started here.
 for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):

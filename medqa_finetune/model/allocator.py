@@ -12,7 +12,7 @@ TOP_PAD_BYTES = 64 * 2**20
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to keep memory that tensors have left, for the next ones; other C libraries are left as they are.
+    """Hand back what is free now; then let glibc keep what tensors leave, for the next ones. Others stay as they are.
 
     By default blocks of 128 KiB and more go back to the system when they are freed, and every optimizer step asks for
     them anew: a page fault for every 4 KiB, and the page filled with zeros. Set within the process, it holds however
@@ -21,9 +21,12 @@ def keep_freed_memory() -> None:
     if not sys.platform.startswith("linux") or any(name.startswith("MALLOC_") for name in os.environ):
         return
     try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # musl, for one, has none
+        library = ctypes.CDLL(None)
+        mallopt, trim = library.mallopt, library.malloc_trim
+    except (OSError, AttributeError):  # musl, for one, has neither
         return
+    # What preparing the data has left lies in pieces too small for tensors.
+    trim(0)
     for parameter, value in (
         (MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD),
         (TRIM_THRESHOLD, LARGEST),
