@@ -1,4 +1,4 @@
-"""The door to the results: a table, CSV files, pictures and a verdict over all runs."""
+"""The door to the results: a table, CSV files, pictures, a page and a verdict over all runs."""
 
 import dataclasses
 import functools
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from medqa_finetune.record.item_scores import ItemScores
     from medqa_finetune.report.analysis import Analysis
     from medqa_finetune.report.cells import ScoredRun
+    from medqa_finetune.report.page.sources import Source
 
 USAGE = """\
-Put all runs into a table, CSV files and pictures, and say what more data and another method bought.
+Put all runs into a table, CSV files, pictures and a page to look at (report.html), and say what more data and
+another method bought.
 
   python -m medqa_finetune.summarize [outputs=DIR] [price_per_hour=N]
 
@@ -97,8 +99,9 @@ def summarize(arguments: list[str]) -> int:
     from medqa_finetune.report.table import results_table
 
     frame = results_table(runs, root)
-    analysis = analyse(_scored(runs, root, frame), Settings(price_per_hour=options.price_per_hour))
-    written = _write(results.with_intervals(frame, analysis), analysis, root / "summary")
+    sources = _sources(runs, root, frame)
+    analysis = analyse(_scored(sources), Settings(price_per_hour=options.price_per_hour))
+    written = _write(results.with_intervals(frame, analysis), analysis, sources, root / "summary")
     print(as_text(frame))
     print("\n" + visible_lines(results.as_text(analysis)) + "\n")
     for path in written:
@@ -123,11 +126,14 @@ def as_text(frame: "pd.DataFrame") -> str:
     return "\n".join(lines)
 
 
-def _write(frame: "pd.DataFrame", analysis: "Analysis", folder: Path) -> list[Path]:
+def _write(
+    frame: "pd.DataFrame", analysis: "Analysis", sources: "dict[tuple[str, str], Source]", folder: Path
+) -> list[Path]:
     from filelock import FileLock
 
     from medqa_finetune.report import results
     from medqa_finetune.report.by_cell import apart, cells_table
+    from medqa_finetune.report.page.write import figures_as_markdown, write_report
     from medqa_finetune.report.plots import write_plots
     from medqa_finetune.report.table import write_csv
 
@@ -143,29 +149,40 @@ def _write(frame: "pd.DataFrame", analysis: "Analysis", folder: Path) -> list[Pa
             sweep(folder)
             for name, table in tables.items():
                 write_csv(table, folder / name)
-            write_text(folder / REPORT, results.as_markdown(analysis))
-            return [*(folder / name for name in (*tables, REPORT)), *write_plots(frame, folder)]
+            page, charts = write_report(frame, analysis, sources, folder)
+            write_text(folder / REPORT, results.as_markdown(analysis) + figures_as_markdown(charts))
+            return [*(folder / name for name in (*tables, REPORT)), *write_plots(frame, folder), page]
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror}); a writable folder is wanted.") from None
 
 
-def _scored(runs: Sequence[RunDir], root: Path, frame: "pd.DataFrame") -> "list[ScoredRun]":
-    """Return the done runs that have scores, in the order of the table."""
-    from medqa_finetune.report.cells import ScoredRun
+def _sources(runs: Sequence[RunDir], root: Path, frame: "pd.DataFrame") -> "dict[tuple[str, str], Source]":
+    """Return the runs whose record can be read by study and name, in the order of the table."""
+    from medqa_finetune.report.page.sources import Source
     from medqa_finetune.report.table import study_of, unicode_name
 
     place = {key: row for row, key in enumerate(zip(frame["study"], frame["name"], strict=True))}
-    found = []
+    found = {}
     for run in runs:
         try:
             record = run.read()
         except MedQAError:
             continue  # the table has a row that says why
-        if record is not None and record.status == "done" and record.evaluation is not None:
-            study = unicode_name(study_of(run.path, root.absolute()))
-            items = functools.partial(_items, run, record)
-            found.append(ScoredRun(unicode_name(record.name), study, record, items))
-    return sorted(found, key=lambda run: place.get((run.study, run.name), len(place)))
+        if record is not None:
+            key = (unicode_name(study_of(run.path, root.absolute())), unicode_name(record.name))
+            found[key] = Source(run, record, functools.partial(_items, run, record))
+    return dict(sorted(found.items(), key=lambda item: place.get(item[0], len(place))))
+
+
+def _scored(sources: "dict[tuple[str, str], Source]") -> "list[ScoredRun]":
+    """Return the done runs that have scores."""
+    from medqa_finetune.report.cells import ScoredRun
+
+    return [
+        ScoredRun(name, study, source.record, source.items)
+        for (study, name), source in sources.items()
+        if source.record.status == "done" and source.record.evaluation is not None
+    ]
 
 
 def _items(run: RunDir, record: Record) -> "ItemScores | None":

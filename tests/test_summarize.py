@@ -35,19 +35,21 @@ def test_the_whole_matrix(tmp_path: Path) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 120
     summary = tmp_path / "outputs" / "summary"
     assert sorted(path.name for path in summary.iterdir()) == [
-        "comparisons.csv", "data_scale_comparison.png", "method_comparison.png", "report.md", "results_by_cell.csv",
+        "comparisons.csv", "data_scale_comparison.png", "figures", "method_comparison.png", "report.html", "report.md",
+        "results_by_cell.csv",
         "results_summary.csv", "scores.csv",
     ]  # fmt: skip
-    assert all(f"wrote outputs/summary/{path.name}" in done.stdout for path in summary.iterdir())
+    assert all(f"wrote outputs/summary/{path.name}" in done.stdout for path in summary.iterdir() if path.is_file())
     assert [row["name"] for row in rows_of(tmp_path / "outputs")][:3] == ["none", "lora_20k", "lora_50k"]
 
 
 def test_a_second_time_gives_the_same_files(tmp_path: Path) -> None:
     write(tmp_path, *matrix())
     summarize(f"outputs={tmp_path}")
-    before = {path.name: path.read_bytes() for path in (tmp_path / "summary").iterdir()}
+    before = {path: path.read_bytes() for path in (tmp_path / "summary").rglob("*") if path.is_file()}
+    assert len(before) > 30
     summarize(f"outputs={tmp_path}")
-    assert {path.name: path.read_bytes() for path in (tmp_path / "summary").iterdir()} == before
+    assert {path: path.read_bytes() for path in (tmp_path / "summary").rglob("*") if path.is_file()} == before
 
 
 def test_failed_torn_and_moved_aside_runs(tmp_path: Path) -> None:
