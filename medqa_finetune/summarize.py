@@ -32,7 +32,7 @@ Options:
   outputs=DIR        folder with runs, at any depth; takes DIR/summary/    default outputs
   price_per_hour=N   money for an hour of the machine                      default null
 """
-CSV, REPORT = "results_summary.csv", "report.md"
+CSV, CELLS, REPORT = "results_summary.csv", "results_by_cell.csv", "report.md"
 DEFAULT_METRICS = ("rouge", "bleu", "perplexity")
 NAME_WIDTH = 30
 # Heading on the terminal, column of the table, digits behind the point.
@@ -118,15 +118,15 @@ def as_text(frame: "pd.DataFrame") -> str:
     rows = frame.to_dict("records")
     # Scores that none of the runs has are of another task.
     figures = [each for each in FIGURES if each[1] not in SCORES_OF_A_TASK or frame[each[1]].notna().any()]
-    header = ["run", "status", *(heading for heading, _, _ in figures)]
-    cells = [[_name(row), str(row["status"]), *_figures(row, figures)] for row in rows]
-    lines = [aligned_table(header, cells, left=["run", "status"]), ""]
+    lines = [line for part in _parts(rows) for line in (_table(part, figures), "")]
     lines += [f"{_place(row)}: {visible(' '.join(str(row['reason']).split()))}" for row in rows if row["reason"]]
     done = sum(row["status"] == "done" for row in rows)
     lines.append(f"{done} of {len(rows)} runs done" + _failed(rows) + ".")
     if not _compare(rows):
-        lines.append("The runs differ in test set, number of questions or signatures: scores compare only where the")
-        lines.append("columns test_sha256, n_test and signature agree; the pictures keep them in panels of their own.")
+        lines.append(
+            "The runs differ in test set, number of questions or signatures: scores of different tables above do"
+        )
+        lines.append("not compare. The CSV keeps them in columns of their own, the pictures in panels.")
     return "\n".join(lines)
 
 
@@ -136,12 +136,14 @@ def _write(
     from filelock import FileLock
 
     from medqa_finetune.report import results
+    from medqa_finetune.report.by_cell import apart, cells_table
     from medqa_finetune.report.page.write import figures_as_markdown, write_report
     from medqa_finetune.report.plots import write_plots
     from medqa_finetune.report.table import write_csv
 
     tables = {
-        CSV: frame,
+        CSV: apart(frame),
+        CELLS: cells_table(frame),
         "scores.csv": results.scores_table(analysis),
         "comparisons.csv": results.comparisons_table(analysis),
     }
@@ -209,6 +211,25 @@ def visible_lines(text: str) -> str:
     return "\n".join(visible(line) for line in text.split("\n"))
 
 
+def _parts(rows: Sequence[dict[Any, Any]]) -> list[list[dict[Any, Any]]]:
+    """Return the rows in parts whose scores compare, in order; rows without scores go with the first part."""
+    parts: dict[tuple[Any, ...], list[dict[Any, Any]]] = {}
+    first = next((_basis(row) for row in rows if row["signature"]), ())
+    for row in rows:
+        parts.setdefault(_basis(row) if row["signature"] else first, []).append(row)
+    return list(parts.values())
+
+
+def _basis(row: dict[Any, Any]) -> tuple[Any, ...]:
+    return (row["test_sha256"], row["n_test"], row["signature"])
+
+
+def _table(rows: Sequence[dict[Any, Any]], figures: Sequence[tuple[str, str, int]]) -> str:
+    header = ["run", "status", *(heading for heading, _, _ in figures)]
+    cells = [[_name(row), str(row["status"]), *_figures(row, figures)] for row in rows]
+    return aligned_table(header, cells, left=["run", "status"])
+
+
 def _name(row: dict[Any, Any]) -> str:
     name = _place(row)
     return name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…"
@@ -238,8 +259,7 @@ def _failed(rows: Sequence[dict[Any, Any]]) -> str:
 
 
 def _compare(rows: Sequence[dict[Any, Any]]) -> bool:
-    scored = [row for row in rows if row["signature"]]
-    return len({(row["test_sha256"], row["n_test"], row["signature"]) for row in scored}) <= 1
+    return len(_parts(rows)) <= 1
 
 
 if __name__ == "__main__":

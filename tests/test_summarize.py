@@ -36,6 +36,7 @@ def test_the_whole_matrix(tmp_path: Path) -> None:
     summary = tmp_path / "outputs" / "summary"
     assert sorted(path.name for path in summary.iterdir()) == [
         "comparisons.csv", "data_scale_comparison.png", "figures", "method_comparison.png", "report.html", "report.md",
+        "results_by_cell.csv",
         "results_summary.csv", "scores.csv",
     ]  # fmt: skip
     assert all(f"wrote outputs/summary/{path.name}" in done.stdout for path in summary.iterdir() if path.is_file())
@@ -83,7 +84,7 @@ def test_other_test_sets_are_pointed_out(tmp_path: Path) -> None:
     other = record("qlora", "20k")
     assert other.evaluation is not None
     write(tmp_path, record(), other.updated(evaluation=other.evaluation.__class__(n=5, scores=other.evaluation.scores)))
-    assert "scores compare only where" in summarize(f"outputs={tmp_path}").stdout
+    assert "scores of different tables above do" in summarize(f"outputs={tmp_path}").stdout
 
 
 @pytest.mark.parametrize(
@@ -139,7 +140,7 @@ def test_statistics_stand_in_table_files_and_on_the_terminal(tmp_path: Path) -> 
             assert float(row[f"{score}_low"]) < float(row[score]) < float(row[f"{score}_high"])
     with (tmp_path / "summary" / "comparisons.csv").open(encoding="utf-8-sig", newline="") as file:
         compared = list(csv.DictReader(file))
-    assert len(compared) == 21 * 5
+    assert len(compared) == 21 * 6
     assert {row["verdict"] for row in compared} <= {"different", "no difference shown"}
     assert "## Scores 分数" in (tmp_path / "summary" / "report.md").read_text(encoding="utf-8")
 

@@ -16,10 +16,13 @@ from medqa_finetune.config.method import MethodConfig
 from medqa_finetune.errors import ConfigError
 
 __all__ = [
-    "EMBEDDED_PREFIX", "Config", "CorpusConfig", "DataConfig", "EvaluateConfig", "MethodConfig", "ModelConfig",
+    "DEFAULT_METRICS", "EMBEDDED_PREFIX", "Config", "CorpusConfig", "DataConfig", "EvaluateConfig", "MethodConfig", "ModelConfig",
     "TrackerConfig", "TrainConfig", "scaled",
 ]  # fmt: skip
 
+DEFAULT_METRICS = (
+    "rouge", "bleu", "perplexity", "char_bleu", "llamafactory", "length_ratio", "distinct", "special_tokens",
+)  # fmt: skip
 # `model.path` of a model that ships with the package.
 EMBEDDED_PREFIX = "embedded:"
 
@@ -144,7 +147,7 @@ class EvaluateConfig:
     batch_tokens: int = 16384
     max_new_tokens: int = 512
     timeout_seconds: float = 1800.0
-    metrics: list[str] = field(default_factory=lambda: ["rouge", "bleu", "perplexity"])
+    metrics: list[str] = field(default_factory=lambda: list(DEFAULT_METRICS))
 
 
 @dataclass(frozen=True)

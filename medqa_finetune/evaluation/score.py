@@ -66,11 +66,13 @@ def item_scores(rows: Sequence[Mapping[str, Any]], predictions_sha256: str) -> I
         predictions_sha256: Of that file.
     """
     counts: dict[str, dict[str, npt.NDArray[Any]]] = {}
-    for name in rows[0]:
+    # A column that some answers lack, for they have several references, is no column of the whole.
+    names = [name for name in rows[0] if all(name in row for row in rows)]
+    for name in names:
         score, _, counted = name.partition(".")
         if counted:
             counts.setdefault(score, {})[counted] = np.array([row[name] for row in rows])
-    means = [name for name in own_scores(rows[0]) if name != "id" and name not in counts]
+    means = [name for name in names if "." not in name and name != "id" and name not in counts]
     return ItemScores(
         predictions_sha256,
         np.array([row["id"] for row in rows], dtype=np.str_),

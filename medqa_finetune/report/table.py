@@ -13,17 +13,23 @@ from medqa_finetune.record.files import write_bytes
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Record
 
-SCORES = ("rouge1", "rouge2", "rougeL", "bleu", "perplexity")
+MAIN_SCORES = ("rouge1", "rouge2", "rougeL", "bleu", "perplexity")
+MORE_SCORES = (
+    "sentence_bleu", "char_bleu1", "char_bleu2", "char_bleu3", "char_bleu4", "lf_rouge1", "lf_rouge2", "lf_rougel",
+    "lf_bleu4", "length_ratio", "distinct2", "leaked_tokens",
+)  # fmt: skip
+SCORES = (*MAIN_SCORES, *MORE_SCORES)
+RATES = ("empty_rate", "truncated_rate", "timed_out_rate", "repetition_rate")
 COLUMNS = (
-    "name", "status", "method", "data", "train_size", "model", "seed", *SCORES, "peak_vram_gib", "peak_rss_gib",
+    "name", "status", "method", "data", "train_size", "model", "seed", *MAIN_SCORES, "peak_vram_gib", "peak_rss_gib",
     "train_seconds", "train_samples_per_second", "train_tokens_per_second", "eval_samples_per_second",
     "trainable_parameters", "n_test", "signature", "model_flops_utilization", "reason", "study", "corpus", "device",
-    "test_sha256", "identity", "text_perplexity",
+    "test_sha256", "identity", "text_perplexity", "eval_tokens_per_second", *MORE_SCORES, *RATES,
 )  # fmt: skip
 WHOLE_NUMBERS = ("train_size", "seed", "trainable_parameters", "n_test")
 NUMBERS = (
     *SCORES, "peak_vram_gib", "peak_rss_gib", "train_seconds", "train_samples_per_second", "train_tokens_per_second",
-    "eval_samples_per_second", "model_flops_utilization", "text_perplexity",
+    "eval_samples_per_second", "model_flops_utilization", "text_perplexity", "eval_tokens_per_second", *RATES,
 )  # fmt: skip
 UNREADABLE = "unreadable"
 
@@ -160,6 +166,8 @@ def _outcome(record: Record) -> dict[str, Any]:
             _column(name, score.signature): score.value for name, score in evaluation.scores.items() if name in SCORES
         }
         outcome["eval_samples_per_second"] = evaluation.samples_per_second
+        outcome["eval_tokens_per_second"] = evaluation.tokens_per_second
+        outcome |= {name: getattr(evaluation, name) for name in RATES}
         outcome["n_test"] = evaluation.n
         parts = [f"{name}={score.signature}" for name, score in sorted(evaluation.scores.items())]
         outcome["signature"] = SIGNATURE_SEPARATOR.join(parts) or None

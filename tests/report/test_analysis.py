@@ -39,8 +39,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory, bank: AnswerBank) -> Analysi
 
 
 def test_every_cell_has_every_score_with_an_interval(whole: Analysis) -> None:
-    assert {score.score for score in whole.scores} == {"rouge1", "rouge2", "rougeL", "bleu", "perplexity"}
-    assert len(whole.scores) == 7 * 5
+    assert {score.score for score in whole.scores} == {
+        "rouge1",
+        "rouge2",
+        "rougeL",
+        "bleu",
+        "sentence_bleu",
+        "perplexity",
+    }
+    assert len(whole.scores) == 7 * 6
     assert all(score.interval.low < score.value < score.interval.high for score in whole.scores)
     assert {(score.n, score.seeds, score.sd) for score in whole.scores} == {(60, 1, None)}
 
@@ -87,7 +94,7 @@ def test_seeds_make_one_cell(tmp_path: Path, bank: AnswerBank) -> None:
     assert len(runs) == 19
     seeded = [each for each in found.comparisons if each.reason.en.startswith("Over several seeds.")]
     # The base among them: to what is not trained a seed is nothing.
-    assert len(seeded) == 21 * 5
+    assert len(seeded) == 21 * 6
     assert all("Cells with one seed" not in verdict.recommendation.text.en for verdict in found.verdicts)
 
 
@@ -100,7 +107,7 @@ def test_studies_are_apart(tmp_path: Path, bank: AnswerBank) -> None:
     runs = scored(tmp_path, six()[:3], bank)
     found = analyse([*runs, *(dataclasses.replace(run, study="other") for run in runs)], SETTINGS)
     assert [verdict.title for verdict in found.verdicts] == ["made-up · made up", "other · made-up · made up"]
-    assert len(found.comparisons) == 2 * 3 * 5
+    assert len(found.comparisons) == 2 * 3 * 6
     assert not [
         each for each in found.comparisons if each.first.startswith("other/") != each.second.startswith("other/")
     ]
