@@ -12,6 +12,7 @@ from medqa_finetune.data.pairs import Pair
 from medqa_finetune.data.prepare import CACHE_NAME, Splits, prepare_splits
 from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.errors import ConfigError, RunError
+from medqa_finetune.evaluation.zero_shot import check_tasks
 from medqa_finetune.lifecycle import begin, check_folder, recording_failure, trained_before, warn_of_damage
 from medqa_finetune.log import log_to
 from medqa_finetune.model.locate import fingerprint_model, locate_model
@@ -46,12 +47,15 @@ def run_experiment(config: Config) -> Record:
     # Before the folder is touched: what cannot be done leaves no failed run behind.
     splits = prepare_splits(config, Path(config.outputs) / CACHE_NAME)
     preflight_run(config)
+    check_tasks(config.evaluate)
     try:
         with run.lock():
             record = begin(run, config, fingerprints)
             if record.status == "done":
                 return record  # another process has finished it meanwhile
             with log_to(run.log_path), recording_failure(run) as stop:
+                if not config.method.loads_model:
+                    return _look_up(run, config, splits)
                 return _run_stages(run, config, model_folder, splits, stop)
     except OSError as error:
         raise ConfigError(f"outputs={config.outputs}: cannot be written ({error}).") from None
@@ -61,9 +65,10 @@ def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits,
     # Imported here, so that bad input is refused before torch is loaded.
     from medqa_finetune.data.encode import Encoder
     from medqa_finetune.data.encoded import encode_once
+    from medqa_finetune.evaluation.zero_shot import zero_shot_scores
     from medqa_finetune.model.allocator import keep_freed_memory
     from medqa_finetune.model.load import choose_device, load_model, set_threads
-    from medqa_finetune.model.methods import restore_trained
+    from medqa_finetune.model.methods import for_inference, restore_trained
     from medqa_finetune.record.environment import describe_environment
     from medqa_finetune.training.checkpoints import Checkpoints
     from medqa_finetune.training.curves import draw_curves
@@ -89,7 +94,26 @@ def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits,
         write_bytes(run.curves_path, draw_curves(run.read_metrics(), config.run_name))
         run.update(status="trained", train=trained, files=run.stamps("adapter"))
 
+    loaded = dataclasses.replace(loaded, model=for_inference(loaded.model, config.method))
     evaluation = _examine(loaded, encoder, splits.test[: config.evaluate.max_samples], config, run)
+    if config.evaluate.zero_shot:
+        run.update(zero_shot=zero_shot_scores(loaded.model, loaded.tokenizer, config.evaluate))
+    return _finish(run, evaluation)
+
+
+def _look_up(run: RunDir, config: Config, splits: Splits) -> Record:
+    """Do all stages of a run that loads no model."""
+    from medqa_finetune.evaluation.lookup import look_up_answers
+    from medqa_finetune.record.environment import describe_environment
+
+    run.update(environment=describe_environment("cpu", None), data_manifest=splits.manifest)
+    questions = splits.test[: config.evaluate.max_samples]
+    seconds = look_up_answers(splits.train, questions, run, config.threads)
+    speed = {"seconds": seconds, "samples_per_second": len(questions) / seconds}
+    return _finish(run, _score(run, questions, config, speed))
+
+
+def _finish(run: RunDir, evaluation: EvaluationRecord) -> Record:
     run.update(status="evaluated", evaluation=evaluation)
     return run.update(status="done", finished=now(), files=run.stamps())
 
@@ -98,18 +122,22 @@ def _examine(
     loaded: "LoadedModel", encoder: "Encoder", questions: Sequence[Pair], config: Config, run: RunDir
 ) -> EvaluationRecord:
     """Let the model answer, and score what it said."""
-    from medqa_finetune.evaluation.answers import read_answers
     from medqa_finetune.evaluation.generate import generate_answers
-    from medqa_finetune.evaluation.score import item_scores, score_answers
-    from medqa_finetune.model.methods import for_inference
 
-    model = for_inference(loaded.model, config.method)
-    generated = generate_answers(model, encoder, questions, config.evaluate, run)
+    generated = generate_answers(loaded.model, encoder, questions, config.evaluate, run)
+    return _score(run, questions, config, generated.speed())
+
+
+def _score(run: RunDir, questions: Sequence[Pair], config: Config, speed: dict[str, float]) -> EvaluationRecord:
+    """Score the answers on disk, of which there is one to every question."""
+    from medqa_finetune.evaluation.answers import read_answers
+    from medqa_finetune.evaluation.score import item_scores, score_answers
+
     answers = read_answers(run.predictions_path)
     if sorted(answer.id for answer in answers) != sorted(pair.id for pair in questions):
         raise RunError(f"{run.predictions_path}: {len(answers)} answers for {len(questions)} questions.")
     scored, rows = score_answers(answers, config.evaluate.metrics)
-    evaluation: EvaluationRecord = dataclasses.replace(scored, **generated.speed())
+    evaluation: EvaluationRecord = dataclasses.replace(scored, **speed)
     run.write_results(evaluation)
     run.write_item_scores(item_scores(rows, sha256_of(run.predictions_path)))
     return evaluation

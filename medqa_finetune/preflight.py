@@ -79,6 +79,10 @@ def preflight_run(config: Config) -> None:
 
 
 def _preflight(configs: Sequence[Config], examiner: Callable[[Sequence[Need]], Findings]) -> None:
+    # What loads no model needs neither torch nor a disk of any size.
+    configs = [config for config in configs if config.method.loads_model]
+    if not configs:
+        return
     folders = {config.model: locate_model(config.model) for config in configs}
     sizes = {model: read_size(folder) for model, folder in folders.items()}
     machine, faults = examiner(distinct_needs(configs, folders))

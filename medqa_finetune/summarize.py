@@ -91,7 +91,9 @@ def as_text(frame: "pd.DataFrame") -> str:
     done = sum(row["status"] == "done" for row in rows)
     lines.append(f"{done} of {len(rows)} runs done" + _failed(rows) + ".")
     if not _compare(rows):
-        lines.append("The runs differ in test set, number of questions or signatures: scores of different tables above do")
+        lines.append(
+            "The runs differ in test set, number of questions or signatures: scores of different tables above do"
+        )
         lines.append("not compare. The CSV keeps them in columns of their own, the pictures in panels.")
     return "\n".join(lines)
 

@@ -26,7 +26,8 @@ class MethodConfig:
 
     Attributes:
         name: Short name, used for the run folder and in tables.
-        trains: `adapter` (low-rank), `all` (every weight) or `nothing` (the untuned base, a baseline row).
+        trains: `adapter` (low-rank), `all` (every weight), `nothing` (the untuned base, a baseline row) or `lookup` (no
+            model; the answer of the most similar training question, another baseline).
         rank: Rank r of the adapter (Hu et al. 2021, arXiv:2106.09685).
         alpha: Adapter scale; the update is multiplied by alpha / rank.
         dropout: Dropout on the adapter's input, in [0, 1).
@@ -48,6 +49,11 @@ class MethodConfig:
     double_quantization: bool = False
     optimizer: str = "adamw_torch"
     optimizer_without_cuda: str = "adamw_torch"
+
+    @property
+    def loads_model(self) -> bool:
+        """Whether a model is loaded at all."""
+        return self.trains != "lookup"
 
 
 @dataclass(frozen=True)
@@ -203,6 +209,8 @@ class EvaluateConfig:
         max_new_tokens: Tokens generated per answer at most.
         timeout_seconds: Seconds that one batch may take; answers not ended by then are cut off, marked and counted.
         metrics: Names of metrics (files in `evaluation/metrics/`).
+        zero_shot: Tasks of lm-evaluation-harness (an extra), such as `ceval-valid` or `cmmlu`; none by default.
+        zero_shot_folder: Folder with tasks of one's own, as YAML files of that harness; null for its own alone.
     """
 
     max_samples: int | None = None
@@ -211,6 +219,8 @@ class EvaluateConfig:
     max_new_tokens: int = 512
     timeout_seconds: float = 1800.0
     metrics: list[str] = field(default_factory=lambda: list(DEFAULT_METRICS))
+    zero_shot: list[str] = field(default_factory=list)
+    zero_shot_folder: str | None = None
 
 
 @dataclass(frozen=True)

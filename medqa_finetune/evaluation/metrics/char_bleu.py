@@ -1,6 +1,7 @@
 """Corpus BLEU-1 to BLEU-4 over characters, without smoothing (Papineni et al. 2002, https://aclanthology.org/P02-1040/).
 
-What nltk's `corpus_bleu` gives for characters, as Chinese papers print it. Published figures seldom say how they were
+What nltk's `corpus_bleu` gives for characters, as Chinese papers print it; like there, an answer too short for an n-gram
+counts as one that is wrong. Published figures seldom say how they were
 tokenized; these are beside them, not the same.
 """
 
@@ -24,7 +25,7 @@ class CharBleu(Metric):
     def signature(self, name: str, answers: Sequence[Answer]) -> str:
         """Return how the score `name` of these answers is computed."""
         references = reference_count(answers) or "var"
-        return f"{name}|nrefs:{references}|tokens:chars|case:mixed|smooth:none|weights:equal|mean:corpus"
+        return f"{name}|nrefs:{references}|tokens:chars|case:mixed|smooth:none|short:one miss|weights:equal|mean:corpus"
 
     def items(self, answers: Sequence[Answer]) -> list[Item]:
         """Return counts per answer: characters of prediction and nearest reference, n-grams shared and in all."""
@@ -71,7 +72,7 @@ def _counted(answer: Answer) -> Item:
     nearest = min((len(reference) for reference in references), key=lambda length: (abs(length - size), length))
     counts: Item = dict(zip(LENGTHS, (size, nearest), strict=True))
     counts |= {f"char_bleu.correct{order}": shared_ngrams(prediction, references, order) for order in ORDERS}
-    return counts | {f"char_bleu.total{order}": max(0, size - order + 1) for order in ORDERS}
+    return counts | {f"char_bleu.total{order}": max(1, size - order + 1) for order in ORDERS}
 
 
 def _mean_precision(shared: Sequence[float], every: Sequence[float]) -> float:
