@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from medqa_finetune.record.run_dir import RunDir
@@ -33,7 +34,7 @@ def test_the_whole_matrix(tmp_path: Path) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 120
     summary = tmp_path / "outputs" / "summary"
     assert sorted(path.name for path in summary.iterdir()) == [
-        "data_scale_comparison.png", "method_comparison.png", "results_summary.csv"
+        "data_scale_comparison.png", "method_comparison.png", "results_by_cell.csv", "results_summary.csv"
     ]  # fmt: skip
     assert all(f"wrote outputs/summary/{path.name}" in done.stdout for path in summary.iterdir())
     assert [row["name"] for row in rows_of(tmp_path / "outputs")][:3] == ["none", "lora_20k", "lora_50k"]
@@ -72,14 +73,23 @@ def test_no_done_run_no_pictures(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "no pictures: no run that trained something is done" in done.stdout
     # Pictures of runs that are gone would mislead.
-    assert [path.name for path in (tmp_path / "summary").iterdir()] == ["results_summary.csv"]
+    left = sorted(path.name for path in (tmp_path / "summary").iterdir())
+    assert left == ["results_by_cell.csv", "results_summary.csv"]
 
 
 def test_other_test_sets_are_pointed_out(tmp_path: Path) -> None:
     other = record("qlora", "20k")
     assert other.evaluation is not None
     write(tmp_path, record(), other.updated(evaluation=other.evaluation.__class__(n=5, scores=other.evaluation.scores)))
-    assert "scores compare only where" in summarize(f"outputs={tmp_path}").stdout
+    lines = summarize(f"outputs={tmp_path}").stdout.splitlines()
+    assert any("scores of different tables above do" in line for line in lines)
+    # Two tables, a run each: the two share no column.
+    assert [line.split()[0] for line in lines if line.startswith(("run", "lora", "qlora"))] == [
+        "run", "lora_20k", "run", "qlora_20k",
+    ]  # fmt: skip
+    rows = pd.read_csv(tmp_path / "summary" / "results_summary.csv").set_index("name")
+    assert rows["rougeL"].notna().to_dict() == {"lora_20k": True, "qlora_20k": False}
+    assert rows["rougeL#2"].notna().to_dict() == {"lora_20k": False, "qlora_20k": True}
 
 
 @pytest.mark.parametrize(
