@@ -4,7 +4,7 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medqa_finetune.config.identity import Fingerprints
 from medqa_finetune.config.schema import Config
@@ -128,7 +128,7 @@ def _examine(
     return _score(run, questions, config, generated.speed())
 
 
-def _score(run: RunDir, questions: Sequence[Pair], config: Config, speed: dict[str, float]) -> EvaluationRecord:
+def _score(run: RunDir, questions: Sequence[Pair], config: Config, speed: dict[str, Any]) -> EvaluationRecord:
     """Score the answers on disk, of which there is one to every question."""
     from medqa_finetune.evaluation.answers import read_answers
     from medqa_finetune.evaluation.score import item_scores, score_answers

@@ -16,7 +16,7 @@ from medqa_finetune.record.run_dir import find_runs
 from tests.commands import TINY, train
 
 needs_harness = pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed")
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"question": f"第{place}题：{text}", "choices": ["休息", "喝水", "吃药"], "answer": place % 3}
     for place, text in enumerate(["感冒", "发烧", "头痛", "咳嗽", "失眠", "腹泻", "牙痛", "过敏"])
 ]
