@@ -101,8 +101,8 @@ def as_text(frame: "pd.DataFrame") -> str:
 def _write(frame: "pd.DataFrame", folder: Path) -> list[Path]:
     from filelock import FileLock
 
-    from medqa_finetune.report.seeds import apart, cells_table
     from medqa_finetune.report.plots import write_plots
+    from medqa_finetune.report.seeds import apart, cells_table
     from medqa_finetune.report.table import write_csv
 
     try:
