@@ -136,9 +136,9 @@ def _write(
     from filelock import FileLock
 
     from medqa_finetune.report import results
-    from medqa_finetune.report.by_cell import apart, cells_table
     from medqa_finetune.report.page.write import figures_as_markdown, write_report
     from medqa_finetune.report.plots import write_plots
+    from medqa_finetune.report.seeds import apart, cells_table
     from medqa_finetune.report.table import write_csv
 
     tables = {
@@ -191,8 +191,8 @@ def _scored(sources: "dict[tuple[str, str], Source]") -> "list[ScoredRun]":
 
 def _items(run: RunDir, record: Record) -> "ItemScores | None":
     """Return what every answer of a run scored: from its file, or scored again where that is missing."""
-    from medqa_finetune.evaluation.answers import read_answers
-    from medqa_finetune.evaluation.score import item_scores, score_answers
+    from medqa_finetune.evaluation.rows import score_rows
+    from medqa_finetune.evaluation.score import item_scores
 
     kept = run.read_item_scores()
     if kept is not None:
@@ -200,7 +200,7 @@ def _items(run: RunDir, record: Record) -> "ItemScores | None":
     group = record.config.get("evaluate")
     metrics = group.get("metrics") if isinstance(group, dict) else None
     try:
-        _, rows = score_answers(read_answers(run.predictions_path), metrics or DEFAULT_METRICS)
+        _, rows = score_rows(run.read_predictions(), run, record, metrics or DEFAULT_METRICS)
         return item_scores(rows, sha256_of(run.predictions_path))
     except MedQAError:
         return None

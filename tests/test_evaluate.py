@@ -91,7 +91,9 @@ def test_text_shows_n_signatures_and_items(predictions: Path) -> None:
     assert lines[1].split() == ["bleu", lines[1].split()[1], "3", lines[1].split()[3]]
     assert "nrefs:var|case:mixed|eff:no|tok:zh" in lines[1]
     assert "empty 33.3%" in done.stdout
-    assert lines[-1].split() == ["c", "0.00", "0.00", "0.00", "0.00"]
+    assert lines[-1].split() == ["c", *["0.00"] * 9]
+    # LLaMA-Factory knows one reference an answer.
+    assert any(line.split()[-4:] == ["-"] * 4 for line in lines[-3:])
 
 
 def test_output_takes_the_same_object(predictions: Path, tmp_path: Path) -> None:
@@ -158,7 +160,7 @@ def test_a_run_is_scored_again_and_keeps_its_timings(run: RunDir) -> None:
     assert record.evaluation.seconds == 12.5
     assert record.evaluation.samples_per_second == 0.24
     # A run's own metrics stay, whatever is asked for beside them.
-    assert set(record.evaluation.scores) == {"rouge1", "rouge2", "rougeL", "bleu"}
+    assert set(record.evaluation.scores) == {"rouge1", "rouge2", "rougeL", "bleu", "sentence_bleu"}
     assert result["scores"]["rougeL"]["value"] == record.evaluation.scores["rougeL"].value == pytest.approx(200 / 3)
     assert json.loads(run.results_path.read_text(encoding="utf-8")) == dataclasses.asdict(record.evaluation)
     assert [item["id"] for item in result["items"]] == ["a", "b", "c"]

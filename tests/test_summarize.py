@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from medqa_finetune.record.run_dir import RunDir
@@ -84,7 +85,15 @@ def test_other_test_sets_are_pointed_out(tmp_path: Path) -> None:
     other = record("qlora", "20k")
     assert other.evaluation is not None
     write(tmp_path, record(), other.updated(evaluation=other.evaluation.__class__(n=5, scores=other.evaluation.scores)))
-    assert "scores of different tables above do" in summarize(f"outputs={tmp_path}").stdout
+    lines = summarize(f"outputs={tmp_path}").stdout.splitlines()
+    assert any("scores of different tables above do" in line for line in lines)
+    # Two tables, a run each: the two share no column.
+    assert [line.split()[0] for line in lines if line.startswith(("run", "lora", "qlora"))] == [
+        "run", "lora_20k", "run", "qlora_20k",
+    ]  # fmt: skip
+    rows = pd.read_csv(tmp_path / "summary" / "results_summary.csv").set_index("name")
+    assert rows["rougeL"].notna().to_dict() == {"lora_20k": True, "qlora_20k": False}
+    assert rows["rougeL#2"].notna().to_dict() == {"lora_20k": False, "qlora_20k": True}
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,11 @@ class Cell:
         return any(run.record.train is not None for run in self.runs)
 
     @property
+    def loads_model(self) -> bool:
+        """Whether a model answers; not so where answers are looked up."""
+        return self.settings.get("method.trains") != "lookup"
+
+    @property
     def study_and_corpus(self) -> tuple[str, str]:
         """What cells must share to be looked at together."""
         return self.runs[0].study, corpus_of(self.first)

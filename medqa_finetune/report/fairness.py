@@ -9,7 +9,7 @@ its key. What an axis changes by itself belongs to it:
   a tenth, as the mean length of pairs does.
 - Another method: trainable parameters, optimizer, memory and time.
 - Another model: tokens per step, for its tokenizer cuts text otherwise; its perplexity is not comparable.
-- A baseline: everything about training.
+- A baseline: everything about training; and where it loads no model, device, precision and library versions.
 
 Steps, pairs and tokens of a step, epochs, precision, device, library versions, test set, number of questions and
 signatures are never an axis. How the batch was cut to fit into memory changes rounding alone, and does not count.
@@ -59,7 +59,9 @@ def axis_between(first: Cell, second: Cell) -> str:
 def unfair(first: Cell, second: Cell, score: str) -> Text | None:
     """Return what two cells differ in beside the axis, in words; None where a winner may be called."""
     axis = axis_between(first, second)
-    gaps = [*_of_tests(first, second, score), *_of_places(first, second)]
+    gaps = [*_of_tests(first, second, score)]
+    if first.loads_model and second.loads_model:
+        gaps += _of_places(first, second)
     if axis != "baseline":
         gaps += _of_training(first, second, axis)
     if score == "perplexity" and "model" in axis.split(" + "):

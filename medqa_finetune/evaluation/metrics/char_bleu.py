@@ -1,12 +1,14 @@
 """Corpus BLEU-1 to BLEU-4 over characters, without smoothing (Papineni et al. 2002, https://aclanthology.org/P02-1040/).
 
-What nltk's `corpus_bleu` gives for characters, as Chinese papers print it. Published figures seldom say how they were
-tokenized; these are beside them, not the same.
+What nltk's `corpus_bleu` gives for characters, as Chinese papers print it; like there, an answer too short for an
+n-gram counts as one that is wrong. Published figures seldom say how they were tokenized; these are beside them, not the
+same.
 """
 
 import math
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 from medqa_finetune.evaluation.answers import Answer
 from medqa_finetune.evaluation.metrics.base import Item, Metric, characters, reference_count
@@ -24,7 +26,7 @@ class CharBleu(Metric):
     def signature(self, name: str, answers: Sequence[Answer]) -> str:
         """Return how the score `name` of these answers is computed."""
         references = reference_count(answers) or "var"
-        return f"{name}|nrefs:{references}|tokens:chars|case:mixed|smooth:none|weights:equal|mean:corpus"
+        return f"{name}|nrefs:{references}|tokens:chars|case:mixed|smooth:none|short:one miss|weights:equal|mean:corpus"
 
     def items(self, answers: Sequence[Answer]) -> list[Item]:
         """Return counts per answer: characters of prediction and nearest reference, n-grams shared and in all."""
@@ -47,8 +49,12 @@ def ngrams(text: str, order: int) -> Counter[str]:
     return Counter([text[start : start + order] for start in range(len(text) - order + 1)])
 
 
-def shared_ngrams(prediction: str, references: Sequence[str], order: int) -> int:
-    """Return how many n-grams of the prediction are in a reference, each counted as often as one reference has it."""
+@lru_cache(maxsize=2**14)
+def shared_ngrams(prediction: str, references: tuple[str, ...], order: int) -> int:
+    """Return how many n-grams of the prediction are in a reference, each counted as often as one reference has it.
+
+    Kept, since two metrics count the same of texts without spaces.
+    """
     found = ngrams(prediction, order)
     most: Counter[str] = Counter()
     for reference in references:
@@ -65,13 +71,13 @@ def brevity_penalty(predicted: float, wanted: float) -> float:
 
 
 def _counted(answer: Answer) -> Item:
-    prediction, references = characters(answer.prediction), [characters(text) for text in answer.references]
+    prediction, references = characters(answer.prediction), tuple(characters(text) for text in answer.references)
     size = len(prediction)
     # The nearest length counts, of two equally near ones the shorter.
     nearest = min((len(reference) for reference in references), key=lambda length: (abs(length - size), length))
     counts: Item = dict(zip(LENGTHS, (size, nearest), strict=True))
     counts |= {f"char_bleu.correct{order}": shared_ngrams(prediction, references, order) for order in ORDERS}
-    return counts | {f"char_bleu.total{order}": max(0, size - order + 1) for order in ORDERS}
+    return counts | {f"char_bleu.total{order}": max(1, size - order + 1) for order in ORDERS}
 
 
 def _mean_precision(shared: Sequence[float], every: Sequence[float]) -> float:

@@ -102,7 +102,7 @@ def _bleu(prediction: str, reference: str) -> float:
         return 0.0
     logs, zeros = [], 0
     for order in ORDERS:
-        shared, every = shared_ngrams(prediction, [reference], order), max(1, len(prediction) - order + 1)
+        shared, every = shared_ngrams(prediction, (reference,), order), max(1, len(prediction) - order + 1)
         if not shared and order == 1:
             return 0.0
         zeros += not shared
@@ -119,11 +119,32 @@ def _jieba() -> Any:
 
         if jieba.__version__ != JIEBA_VERSION:
             raise AssertionError(f"jieba {jieba.__version__} is installed; {JIEBA_VERSION} is wanted")
-        tokenizer = jieba.Tokenizer()
+        tokenizer = _faster(jieba.Tokenizer)()
         with tokenizer.get_dict_file() as file:
             tokenizer.FREQ, tokenizer.total = jieba.Tokenizer.gen_pfdict(file)
     tokenizer.initialized = True
+    total = math.log(tokenizer.total)
+    tokenizer.weights = {word: math.log(count) - total for word, count in tokenizer.FREQ.items() if count}
+    tokenizer.least = math.log(1) - total
     return tokenizer
+
+
+def _faster(base: Any) -> Any:
+    """Return jieba's tokenizer with the logarithms of its dictionary taken once: the same sums, a third less time."""
+
+    class Tokenizer(base):  # type: ignore[misc]
+        def calc(self, sentence: str, dag: dict[int, list[int]], route: dict[int, tuple[float, int]]) -> None:
+            weights, least = self.weights, self.least
+            route[len(sentence)] = (0, 0)
+            for start in range(len(sentence) - 1, -1, -1):
+                best, end = -math.inf, start
+                for last in dag[start]:
+                    value = weights.get(sentence[start : last + 1], least) + route[last + 1][0]
+                    if value >= best:  # of equal ones the longest, as jieba takes it
+                        best, end = value, last
+                route[start] = (best, end)
+
+    return Tokenizer
 
 
 METRIC = LlamaFactory()

@@ -7,7 +7,7 @@ import pytest
 
 from medqa_finetune.record.run_dir import find_runs
 from medqa_finetune.record.schema import DataManifest, Record, Score, SetManifest
-from medqa_finetune.report.by_cell import apart, cell_of, cells_table
+from medqa_finetune.report.seeds import apart, cell_of, cells_table
 from medqa_finetune.report.table import results_table
 from tests.report.builders import failed, record, write
 
