@@ -182,6 +182,8 @@ def _text_faults(config: "Config") -> Iterator[str]:
     # The first token of a block is predicted from nothing, so a block of one has nothing to learn.
     if config.corpus.task == "text" and config.train.max_length == 1:
         yield "train.max_length=1: of running text, blocks of at least 2 tokens are wanted."
+    if config.corpus.task == "text" and not config.method.loads_model:
+        yield "method.trains=lookup: running text has no answers to look up; allowed with it: adapter, all, nothing."
 
 
 def evaluate_faults(evaluate: "EvaluateConfig") -> Iterator[str]:

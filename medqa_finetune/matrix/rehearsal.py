@@ -89,7 +89,7 @@ def rehearse(asked: Rehearsed) -> Measured:
     """
     began = psutil.Process().create_time()
     config = asked.config
-    task, folder = task_of(config), locate_model(config.model)
+    task, folder, template = task_of(config), locate_model(config.model), config.model.chat_template
     splits = task.prepare(config, folder, Path(asked.cache))
     preflight_run(config, splits.manifest.counts)
     from medqa_finetune.model.load import choose_device, load_model, set_threads
@@ -101,7 +101,6 @@ def rehearse(asked: Rehearsed) -> Measured:
     device = choose_device(config.precision)
     run = _begin(config, "answered")
     run.update(environment=describe_environment(device.name, device.precision))
-    folder, template = locate_model(config.model), config.model.chat_template
     loaded = load_model(folder, config.method, device, config.seed, chat=config.chats, template=template)
     if config.method.trains != "nothing":
         asked = dataclasses.replace(asked, config=settle(config, loaded, run))

@@ -12,7 +12,7 @@ from medqa_finetune.record.item_scores import ItemScores
 from medqa_finetune.record.schema import EvaluationRecord, Record
 from medqa_finetune.report.table import BYTES_PER_GIB, train_size_of
 
-SEED_IN_NAME = re.compile(r"__seed=-?\d+")
+SEED_IN_NAME = re.compile(r"__seed=-?\d+(?=__|$)")
 HOUR = 3600.0
 
 

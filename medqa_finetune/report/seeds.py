@@ -1,21 +1,22 @@
 """From runs to cells: the mean over seeds; and from a table to one whose columns hold only figures that compare."""
 
-import re
 from typing import Any
 
 import pandas as pd
 
+from medqa_finetune.report.cells import SEED_IN_NAME
 from medqa_finetune.report.table import SCORES, signatures
 
-SEED = re.compile(r"__seed=\d+(?=__|$)")
+# Of running text; its signature is that of perplexity.
+TEXT_PERPLEXITY = "text_perplexity"
 # What runs of one cell share, beside all that their name says.
 SHARED = ("study", "cell", "method", "data", "train_size", "model", "corpus", "n_test", "test_sha256", "signature")
-AVERAGED = (*SCORES, "train_seconds", "peak_vram_gib", "peak_rss_gib")
+AVERAGED = (*SCORES, TEXT_PERPLEXITY, "train_seconds", "peak_vram_gib", "peak_rss_gib")
 
 
 def cell_of(name: str) -> str:
     """Return the name of a run without its seed."""
-    return SEED.sub("", name)
+    return SEED_IN_NAME.sub("", name)
 
 
 def cells_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -56,7 +57,7 @@ def apart(frame: pd.DataFrame) -> pd.DataFrame:
     column `<score>#2`, `<score>#3`, … behind the last one.
     """
     spread = frame.copy()
-    for score in SCORES:
+    for score in (*SCORES, TEXT_PERPLEXITY):
         keys = pd.Series([_key(row, score) for row in frame.to_dict("records")], index=frame.index, dtype=object)
         kinds = keys.dropna().value_counts(sort=False).sort_values(ascending=False, kind="stable").index
         for number, kind in enumerate(kinds[1:], start=2):
@@ -71,5 +72,6 @@ def apart(frame: pd.DataFrame) -> pd.DataFrame:
 def _key(row: dict[Any, Any], score: str) -> str | None:
     if pd.isna(row[score]):
         return None
-    parts = [row["test_sha256"], row["n_test"], signatures(row["signature"]).get(score, "")]
-    return repr([*map(str, parts), row["model"] if score == "perplexity" else ""])
+    name = "perplexity" if score == TEXT_PERPLEXITY else score
+    parts = [row["test_sha256"], row["n_test"], signatures(row["signature"]).get(name, "")]
+    return repr([*map(str, parts), row["model"] if name == "perplexity" else ""])

@@ -66,6 +66,18 @@ def test_anything_else_that_differs_is_named(facts: dict[str, Any], said: str, z
     assert zh in fault.zh
 
 
+@pytest.mark.parametrize("method", ["none", "lora"])
+def test_what_loads_no_model_has_neither_device_nor_precision(method: str) -> None:
+    facts: dict[str, Any] = {"train": None, "device": "cpu", "precision": None, "versions": {}}
+    found = cell("retrieval", 20_000, **facts)
+    model = cell(method, 50_000)
+    assert unfair(found, model, "rougeL") is not None  # a model on another device
+    found = with_setting(found, "method.trains", "lookup")
+    assert unfair(found, model, "rougeL") is None
+    assert unfair(model, found, "rougeL") is None
+    assert unfair(found, cell(method, 50_000, n=999), "rougeL") is not None
+
+
 def test_another_test_set_is_named() -> None:
     first, second = cell("lora", 20_000), cell("qlora", 20_000)
     manifest = second.first.data_manifest
