@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, wants_help
+from medqa_finetune.config.schema import DEFAULT_METRICS
 from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError
 from medqa_finetune.evaluation.again import score_run
 from medqa_finetune.evaluation.answers import read_answers
@@ -23,11 +24,10 @@ Score answers again, without a model.
 Options:
   format=text|json   a table, or one JSON object {"n", "scores": {name: {"value", "signature"}}}    default text
   items=true|false   with the scores of every answer                                                default false
-  metrics=[rouge,…]  files in medqa_finetune/evaluation/metrics       default [rouge,bleu,perplexity]; a run's own
+  metrics=[rouge,…]  files in medqa_finetune/evaluation/metrics       default: all; a run's own
   output=FILE        write the JSON object there as well
 """
 FORMATS = ("text", "json")
-DEFAULT_METRICS = ("rouge", "bleu", "perplexity")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,15 +112,15 @@ def as_text(record: EvaluationRecord, rows: Sequence[dict[str, Any]]) -> str:
     parts.append(", ".join(f"{name} {value:.1%}" for name, value in shares.items() if value is not None))
     parts = [part for part in parts if part]
     if rows:
-        header = list(rows[0])
-        cells = [[str(row["id"]), *(f"{row[name]:.2f}" for name in header[1:])] for row in rows]
+        header = list(dict.fromkeys(name for row in rows for name in row))
+        cells = [[str(row["id"]), *(f"{row[name]:.2f}" if name in row else "-" for name in header[1:])] for row in rows]
         parts.append(aligned_table(header, cells, left=["id"]))
     return "\n\n".join(parts)
 
 
 def _of_file(options: EvaluateOptions) -> tuple[EvaluationRecord, list[dict[str, Any]]]:
     from medqa_finetune.evaluation.metrics.base import find_metric
-    from medqa_finetune.evaluation.score import score_answers
+    from medqa_finetune.evaluation.score import own_scores, score_answers
 
     answers = read_answers(Path(str(options.predictions)))
     try:
@@ -130,7 +130,7 @@ def _of_file(options: EvaluateOptions) -> tuple[EvaluationRecord, list[dict[str,
     for name in options.metrics if options.metrics != list(DEFAULT_METRICS) else ():
         if record.scores.keys().isdisjoint(find_metric(name).names):
             raise DataError(f"{options.predictions}: no answer carries what metrics=[{name}] needs.")
-    return record, rows
+    return record, [own_scores(row) for row in rows]
 
 
 def _same(one: str, other: str) -> bool:

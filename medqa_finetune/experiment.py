@@ -10,13 +10,14 @@ from medqa_finetune.config.schema import Config
 from medqa_finetune.data.prepare import CACHE_NAME, Splits
 from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.errors import ConfigError
+from medqa_finetune.evaluation.zero_shot import check_tasks
 from medqa_finetune.lifecycle import begin, check_folder, recording_failure, trained_before, warn_of_damage
 from medqa_finetune.log import log_to
 from medqa_finetune.model.locate import fingerprint_model, locate_model
 from medqa_finetune.preflight import preflight_run
 from medqa_finetune.record.files import write_bytes
 from medqa_finetune.record.run_dir import RunDir, now
-from medqa_finetune.record.schema import Record
+from medqa_finetune.record.schema import EvaluationRecord, Record
 from medqa_finetune.stopping import StopRequest
 from medqa_finetune.tasks import task_of
 
@@ -43,12 +44,15 @@ def run_experiment(config: Config) -> Record:
     # Before the folder is touched: what cannot be done leaves no failed run behind.
     splits = task_of(config).prepare(config, model_folder, Path(config.outputs) / CACHE_NAME)
     preflight_run(config, splits.manifest.counts)
+    check_tasks(config.evaluate)
     try:
         with run.lock():
             record = begin(run, config, fingerprints)
             if record.status == "done":
                 return record  # another process has finished it meanwhile
             with log_to(run.log_path), recording_failure(run) as stop:
+                if not config.method.loads_model:
+                    return _look_up(run, config, splits)
                 return _run_stages(run, config, model_folder, splits, stop)
     except OSError as error:
         raise ConfigError(f"outputs={config.outputs}: cannot be written ({error}).") from None
@@ -56,6 +60,7 @@ def run_experiment(config: Config) -> Record:
 
 def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits[Any], stop: StopRequest) -> Record:
     # Imported here, so that bad input is refused before torch is loaded.
+    from medqa_finetune.evaluation.zero_shot import zero_shot_scores
     from medqa_finetune.model.allocator import keep_freed_memory
     from medqa_finetune.model.load import choose_device, load_model, set_threads
     from medqa_finetune.model.methods import for_inference, restore_trained
@@ -85,9 +90,27 @@ def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits[
         write_bytes(run.curves_path, draw_curves(run.read_metrics(), config.run_name))
         run.update(status="trained", train=trained, files=run.stamps("adapter"))
 
+    model = for_inference(loaded.model, config.method)
     questions = splits.test[: config.evaluate.max_samples]
-    cost = task.examine(for_inference(loaded.model, config.method), encoder, questions, config, run)
-    evaluation = dataclasses.replace(task.score(questions, config, run), **cost)
+    cost = task.examine(model, encoder, questions, config, run)
+    if config.evaluate.zero_shot:
+        run.update(zero_shot=zero_shot_scores(model, loaded.tokenizer, config.evaluate))
+    return _finish(run, dataclasses.replace(task.score(questions, config, run), **cost))
+
+
+def _look_up(run: RunDir, config: Config, splits: Splits[Any]) -> Record:
+    """Do all stages of a run that loads no model."""
+    from medqa_finetune.evaluation.lookup import look_up_answers
+    from medqa_finetune.record.environment import describe_environment
+
+    run.update(environment=describe_environment("cpu", None), data_manifest=splits.manifest)
+    questions = splits.test[: config.evaluate.max_samples]
+    seconds = look_up_answers(splits.train, questions, run, config.threads)
+    cost: dict[str, Any] = {"seconds": seconds, "samples_per_second": len(questions) / seconds}
+    return _finish(run, dataclasses.replace(task_of(config).score(questions, config, run), **cost))
+
+
+def _finish(run: RunDir, evaluation: EvaluationRecord) -> Record:
     run.write_results(evaluation)
     run.update(status="evaluated", evaluation=evaluation)
     return run.update(status="done", finished=now(), files=run.stamps())

@@ -84,7 +84,11 @@ def plan(arguments: list[str]) -> int:
         return EXIT_DONE
     own = [argument for argument in arguments if argument.startswith((PREFIX, "format="))]
     options = parse_own(own)
-    configs = compose([argument for argument in arguments if argument not in own])
+    composed = compose([argument for argument in arguments if argument not in own])
+    # What loads no model takes seconds, and nothing here could reckon them.
+    configs = [config for config in composed if config.method.loads_model]
+    if not configs:
+        raise ConfigError("no cell loads a model: there is nothing to plan; what looks answers up takes seconds.")
     # Imported here, so that --help answers at once.
     from medqa_finetune.matrix.planning import make_plan
 

@@ -77,13 +77,21 @@ def preflight_run(config: Config, counts: Counts | None = None) -> None:
 def _preflight(
     configs: Sequence[Config], counts: Sequence[Counts], examiner: Callable[[Sequence[Need]], Findings]
 ) -> None:
+    trackers = tracker_faults(configs)
+    # What loads no model needs neither torch nor a disk of any size.
+    heavy = [(config, count) for config, count in zip(configs, counts, strict=True) if config.method.loads_model]
+    if not heavy:
+        if trackers:
+            raise ConfigError("\n".join(trackers))
+        return
+    configs, counts = zip(*heavy, strict=True)
     folders = {config.model: locate_model(config.model) for config in configs}
     sizes = {model: read_size(folder) for model, folder in folders.items()}
     machine, faults = examiner(distinct_needs(configs, counts, folders))
     cuda = machine is not None and machine.type == "cuda"
     faults = [
         *faults,
-        *tracker_faults(configs),
+        *trackers,
         *disk_faults([(config, sizes[config.model]) for config in configs], cuda=cuda),
     ]
     if machine is not None:

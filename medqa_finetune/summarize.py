@@ -1,28 +1,39 @@
-"""The door to the results: one table, one CSV file and two pictures over all runs."""
+"""The door to the results: a table, CSV files, pictures, a page and a verdict over all runs."""
 
 import dataclasses
+import functools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, wants_help
-from medqa_finetune.errors import EXIT_DONE, DataError
+from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError, MedQAError
 from medqa_finetune.log import visible
-from medqa_finetune.record.files import sweep
-from medqa_finetune.record.run_dir import find_runs
+from medqa_finetune.record.files import sha256_of, sweep, write_text
+from medqa_finetune.record.run_dir import RunDir, find_runs
+from medqa_finetune.record.schema import Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
-USAGE = """\
-Put all runs into one table, one CSV file and two pictures.
+    from medqa_finetune.record.item_scores import ItemScores
+    from medqa_finetune.report.analysis import Analysis
+    from medqa_finetune.report.cells import ScoredRun
+    from medqa_finetune.report.page.sources import Source
 
-  python -m medqa_finetune.summarize [outputs=DIR]
+USAGE = """\
+Put all runs into a table, CSV files, pictures and a page to look at (report.html), and say what more data and
+another method bought.
+
+  python -m medqa_finetune.summarize [outputs=DIR] [price_per_hour=N]
 
 Options:
-  outputs=DIR   folder with runs, at any depth; takes DIR/summary/    default outputs
+  outputs=DIR        folder with runs, at any depth; takes DIR/summary/    default outputs
+  price_per_hour=N   money for an hour of the machine                      default null
 """
-CSV = "results_summary.csv"
+CSV, CELLS, REPORT = "results_summary.csv", "results_by_cell.csv", "report.md"
+DEFAULT_METRICS = ("rouge", "bleu", "perplexity")
 NAME_WIDTH = 30
 # Heading on the terminal, column of the table, digits behind the point.
 FIGURES = (
@@ -46,9 +57,19 @@ class SummarizeOptions:
 
     Attributes:
         outputs: Folder with runs, at any depth.
+        price_per_hour: Money for an hour of the machine, in any currency; None where it is not known.
+
+    Raises:
+        ConfigError: an impossible price.
     """
 
     outputs: str = "outputs"
+    price_per_hour: float | None = None
+
+    def __post_init__(self) -> None:
+        price = self.price_per_hour
+        if price is not None and not (math.isfinite(price) and price >= 0):
+            raise ConfigError(f"price_per_hour={price}: a number from 0 is wanted.")
 
 
 def main() -> NoReturn:
@@ -66,21 +87,28 @@ def summarize(arguments: list[str]) -> int:
     if wants_help(arguments):
         print(USAGE, end="")
         return EXIT_DONE
-    root = Path(parse_options(SummarizeOptions, arguments).outputs)
+    options = parse_options(SummarizeOptions, arguments)
+    root = Path(options.outputs)
     if not root.is_dir():
         raise DataError(f"outputs={root}: no such folder; the one that runs were written to is wanted.")
     runs = list(find_runs(root))
     if not runs:
         raise DataError(f"outputs={root}: no record of a run below it; train one first, or name another folder.")
     # pandas and seaborn take a second to load; bad input and --help need not wait for them.
+    from medqa_finetune.report import results
+    from medqa_finetune.report.analysis import analyse
+    from medqa_finetune.report.statistics import Settings
     from medqa_finetune.report.table import results_table
 
     frame = results_table(runs, root)
-    written = _write(frame, root / "summary")
+    sources = _sources(runs, root, frame)
+    analysis = analyse(_scored(sources), Settings(price_per_hour=options.price_per_hour))
+    written = _write(results.with_intervals(frame, analysis), analysis, sources, root / "summary")
     print(as_text(frame))
+    print("\n" + visible_lines(results.as_text(analysis)) + "\n")
     for path in written:
         print(f"wrote {path}")
-    if len(written) == 1:
+    if not any(path.suffix == ".png" for path in written):
         print("no pictures: no run that trained something is done")
     return EXIT_DONE
 
@@ -90,32 +118,116 @@ def as_text(frame: "pd.DataFrame") -> str:
     rows = frame.to_dict("records")
     # Scores that none of the runs has are of another task.
     figures = [each for each in FIGURES if each[1] not in SCORES_OF_A_TASK or frame[each[1]].notna().any()]
-    header = ["run", "status", *(heading for heading, _, _ in figures)]
-    cells = [[_name(row), str(row["status"]), *_figures(row, figures)] for row in rows]
-    lines = [aligned_table(header, cells, left=["run", "status"]), ""]
+    lines = [line for part in _parts(rows) for line in (_table(part, figures), "")]
     lines += [f"{_place(row)}: {visible(' '.join(str(row['reason']).split()))}" for row in rows if row["reason"]]
     done = sum(row["status"] == "done" for row in rows)
     lines.append(f"{done} of {len(rows)} runs done" + _failed(rows) + ".")
     if not _compare(rows):
-        lines.append("The runs differ in test set, number of questions or signatures: scores compare only where the")
-        lines.append("columns test_sha256, n_test and signature agree; the pictures keep them in panels of their own.")
+        lines.append(
+            "The runs differ in test set, number of questions or signatures: scores of different tables above do"
+        )
+        lines.append("not compare. The CSV keeps them in columns of their own, the pictures in panels.")
     return "\n".join(lines)
 
 
-def _write(frame: "pd.DataFrame", folder: Path) -> list[Path]:
+def _write(
+    frame: "pd.DataFrame", analysis: "Analysis", sources: "dict[tuple[str, str], Source]", folder: Path
+) -> list[Path]:
     from filelock import FileLock
 
+    from medqa_finetune.report import results
+    from medqa_finetune.report.page.write import figures_as_markdown, write_report
     from medqa_finetune.report.plots import write_plots
+    from medqa_finetune.report.seeds import apart, cells_table
     from medqa_finetune.report.table import write_csv
 
+    tables = {
+        CSV: apart(frame),
+        CELLS: cells_table(frame),
+        "scores.csv": results.scores_table(analysis),
+        "comparisons.csv": results.comparisons_table(analysis),
+    }
     try:
         # Two summaries at once write one after the other, so that what a killed one left can be swept away.
         with FileLock(folder.parent / ".summary.lock"):
             sweep(folder)
-            write_csv(frame, folder / CSV)
-            return [folder / CSV, *write_plots(frame, folder)]
+            for name, table in tables.items():
+                write_csv(table, folder / name)
+            page, charts = write_report(frame, analysis, sources, folder)
+            write_text(folder / REPORT, results.as_markdown(analysis) + figures_as_markdown(charts))
+            return [*(folder / name for name in (*tables, REPORT)), *write_plots(frame, folder), page]
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror}); a writable folder is wanted.") from None
+
+
+def _sources(runs: Sequence[RunDir], root: Path, frame: "pd.DataFrame") -> "dict[tuple[str, str], Source]":
+    """Return the runs whose record can be read by study and name, in the order of the table."""
+    from medqa_finetune.report.page.sources import Source
+    from medqa_finetune.report.table import study_of, unicode_name
+
+    place = {key: row for row, key in enumerate(zip(frame["study"], frame["name"], strict=True))}
+    found = {}
+    for run in runs:
+        try:
+            record = run.read()
+        except MedQAError:
+            continue  # the table has a row that says why
+        if record is not None:
+            key = (unicode_name(study_of(run.path, root.absolute())), unicode_name(record.name))
+            found[key] = Source(run, record, functools.partial(_items, run, record))
+    return dict(sorted(found.items(), key=lambda item: place.get(item[0], len(place))))
+
+
+def _scored(sources: "dict[tuple[str, str], Source]") -> "list[ScoredRun]":
+    """Return the done runs that have scores."""
+    from medqa_finetune.report.cells import ScoredRun
+
+    return [
+        ScoredRun(name, study, source.record, source.items)
+        for (study, name), source in sources.items()
+        if source.record.status == "done" and source.record.evaluation is not None
+    ]
+
+
+def _items(run: RunDir, record: Record) -> "ItemScores | None":
+    """Return what every answer of a run scored: from its file, or scored again where that is missing."""
+    from medqa_finetune.evaluation.rows import score_rows
+    from medqa_finetune.evaluation.score import item_scores
+
+    kept = run.read_item_scores()
+    if kept is not None:
+        return kept
+    group = record.config.get("evaluate")
+    metrics = group.get("metrics") if isinstance(group, dict) else None
+    try:
+        _, rows = score_rows(run.read_predictions(), run, record, metrics or DEFAULT_METRICS)
+        return item_scores(rows, sha256_of(run.predictions_path))
+    except MedQAError:
+        return None
+
+
+def visible_lines(text: str) -> str:
+    """Return a text line by line, without what a terminal would obey."""
+    return "\n".join(visible(line) for line in text.split("\n"))
+
+
+def _parts(rows: Sequence[dict[Any, Any]]) -> list[list[dict[Any, Any]]]:
+    """Return the rows in parts whose scores compare, in order; rows without scores go with the first part."""
+    parts: dict[tuple[Any, ...], list[dict[Any, Any]]] = {}
+    first = next((_basis(row) for row in rows if row["signature"]), ())
+    for row in rows:
+        parts.setdefault(_basis(row) if row["signature"] else first, []).append(row)
+    return list(parts.values())
+
+
+def _basis(row: dict[Any, Any]) -> tuple[Any, ...]:
+    return (row["test_sha256"], row["n_test"], row["signature"])
+
+
+def _table(rows: Sequence[dict[Any, Any]], figures: Sequence[tuple[str, str, int]]) -> str:
+    header = ["run", "status", *(heading for heading, _, _ in figures)]
+    cells = [[_name(row), str(row["status"]), *_figures(row, figures)] for row in rows]
+    return aligned_table(header, cells, left=["run", "status"])
 
 
 def _name(row: dict[Any, Any]) -> str:
@@ -147,8 +259,7 @@ def _failed(rows: Sequence[dict[Any, Any]]) -> str:
 
 
 def _compare(rows: Sequence[dict[Any, Any]]) -> bool:
-    scored = [row for row in rows if row["signature"]]
-    return len({(row["test_sha256"], row["n_test"], row["signature"]) for row in scored}) <= 1
+    return len(_parts(rows)) <= 1
 
 
 if __name__ == "__main__":

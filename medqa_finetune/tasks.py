@@ -12,6 +12,7 @@ from medqa_finetune.config.schema import Config
 from medqa_finetune.data.prepare import CACHE_NAME, Splits, prepare_splits
 from medqa_finetune.errors import RunError
 from medqa_finetune.preflight import wait_briefly
+from medqa_finetune.record.files import sha256_of
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import EvaluationRecord
 
@@ -69,7 +70,7 @@ class Task(ABC):
 
     @abstractmethod
     def score(self, items: Sequence[Any], config: Config, run: RunDir) -> EvaluationRecord:
-        """Return the scores of what is in `run.predictions_path`, without costs.
+        """Return the scores of what is in `run.predictions_path`, without costs; those of each item are kept.
 
         Raises:
             RunError: it is not as much as there are items.
@@ -112,12 +113,14 @@ class Answering(Task):
     def score(self, items: Sequence[Any], config: Config, run: RunDir) -> EvaluationRecord:
         """Compare the answers with their references."""
         from medqa_finetune.evaluation.answers import read_answers
-        from medqa_finetune.evaluation.score import score_answers
+        from medqa_finetune.evaluation.score import item_scores, score_answers
 
         answers = read_answers(run.predictions_path)
         if sorted(answer.id for answer in answers) != sorted(pair.id for pair in items):
             raise RunError(f"{run.predictions_path}: {len(answers)} answers for {len(items)} questions.")
-        return score_answers(answers, config.evaluate.metrics)[0]
+        scored, rows = score_answers(answers, config.evaluate.metrics)
+        run.write_item_scores(item_scores(rows, sha256_of(run.predictions_path)))
+        return scored
 
 
 class Modelling(Task):
@@ -164,11 +167,13 @@ class Modelling(Task):
     def score(self, items: Sequence[Any], config: Config, run: RunDir) -> EvaluationRecord:
         """Compute the perplexity over all blocks."""
         from medqa_finetune.evaluation.perplexity import score_blocks, text_signature
+        from medqa_finetune.evaluation.score import item_scores
 
         signature = text_signature(config.train.max_length, config.corpus.separator)
-        scored, _ = score_blocks(run.read_predictions(), signature, run.predictions_path)
+        scored, rows = score_blocks(run.read_predictions(), signature, run.predictions_path)
         if scored.n != len(items):
             raise RunError(f"{run.predictions_path}: {scored.n} blocks of {len(items)}.")
+        run.write_item_scores(item_scores(rows, sha256_of(run.predictions_path)))
         return scored
 
 

@@ -7,6 +7,9 @@ python scripts/benchmark.py speed --device cuda --model qwen2.5-3b --methods lor
 python scripts/benchmark.py profile                                      where the time of that work goes
 python scripts/benchmark.py growth --out benchmarks/growth.json          seconds and memory by number of pairs
 python scripts/benchmark.py startup                                      --help, and a cell around its work
+python scripts/benchmark.py summary                                      summarize over six and 1,000 made-up runs
+python scripts/benchmark.py scores                                       seconds to score 1,000 answers
+python scripts/benchmark.py leaks                                        leaks planted in a corpus, and what is left
 
 Only ratios and shapes within one run compare; a busy machine gives wide spreads.
 """
@@ -22,10 +25,13 @@ sys.path[:0] = [str(ROOT)]
 from medqa_finetune.config.command_line import run_door  # noqa: E402
 from medqa_finetune.errors import ConfigError  # noqa: E402
 from scripts.benchmarks.growth import growth  # noqa: E402
+from scripts.benchmarks.leaks import leaks  # noqa: E402
 from scripts.benchmarks.make_work import ARCHITECTURES  # noqa: E402
 from scripts.benchmarks.profile import profile  # noqa: E402
+from scripts.benchmarks.scores import scores  # noqa: E402
 from scripts.benchmarks.speed import speed  # noqa: E402
 from scripts.benchmarks.startup import startup  # noqa: E402
+from scripts.benchmarks.summary import summary  # noqa: E402
 
 TINY_TOKENIZER = ROOT / "medqa_finetune" / "model" / "tiny"
 
@@ -37,8 +43,11 @@ def main(arguments: list[str]) -> int:
         path = getattr(options, name, None)
         if path is not None and not path.exists():
             raise ConfigError(f"--{name} {path}: no such {'file' if name == 'pairs' else 'folder'}.")
-    benchmark = {"speed": speed, "profile": profile, "growth": growth, "startup": startup}[options.run]
-    return benchmark(options)
+    benchmarks = {
+        "speed": speed, "profile": profile, "growth": growth, "startup": startup, "summary": summary, "scores": scores,
+        "leaks": leaks,
+    }  # fmt: skip
+    return benchmarks[options.run](options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,10 +65,19 @@ def _parser() -> argparse.ArgumentParser:
     grows.add_argument("--largest-setup", type=int, default=100_000, help="of training set-up (default: %(default)s)")
     starts = runs.add_parser("startup", help="time before and around the work")
     starts.add_argument("--rounds", type=int, default=3)
+    sums = runs.add_parser("summary", help="summarize over made-up run folders")
+    sums.add_argument("--runs", type=int, default=1000, help="of the large one (default: %(default)s)")
+    sums.add_argument("--questions", type=int, default=1000, help="predictions of a run (default: %(default)s)")
+    scored = runs.add_parser("scores", help="seconds to score answers")
+    scored.add_argument("--answers", type=int, default=1000)
+    scored.add_argument("--characters", type=int, default=300)
+    leaking = runs.add_parser("leaks", help="plant leaks, and count what of them reaches the training set")
+    leaking.add_argument("--held-out", type=int, default=150, help="test questions, and validation ones")
+    leaking.add_argument("--seed", type=int, default=0, help="of the split")
     for each in runs.choices.values():
         each.add_argument("--out", type=Path, help="JSON file that keeps machine, date and every figure")
         each.add_argument("--scratch", type=Path, help="folder for what is made meanwhile; the system's by default")
-    for each in (compares, profiles, grows):
+    for each in (compares, profiles, grows, scored, leaking):
         each.add_argument("--pairs", type=Path, metavar="FILE.jsonl", help="question, answer; the embedded corpus")
     for each in (compares, profiles):
         each.add_argument("--tokenizer", type=Path, help="folder; trained on the pairs by default")

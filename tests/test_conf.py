@@ -168,6 +168,6 @@ def test_the_demo_needs_nothing_that_does_not_ship() -> None:
     assert config.train_size == 200
 
 
-def test_the_demo_sweeps_the_untuned_base_and_the_six_cells() -> None:
+def test_the_demo_sweeps_both_baselines_and_the_six_cells() -> None:
     params = compose("profile=demo").hydra.sweeper.params
-    assert params == {"method": "none,lora,qlora", "data": "20k,50k,100k"}
+    assert params == {"method": "none,retrieval,lora,qlora", "data": "20k,50k,100k"}

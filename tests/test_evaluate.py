@@ -11,6 +11,7 @@ import pytest
 
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import DataManifest, EvaluationRecord, Record, Score, SetManifest
+from medqa_finetune.record.stamps import damages
 from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
 
 ROOT = Path(__file__).parents[1]
@@ -90,7 +91,9 @@ def test_text_shows_n_signatures_and_items(predictions: Path) -> None:
     assert lines[1].split() == ["bleu", lines[1].split()[1], "3", lines[1].split()[3]]
     assert "nrefs:var|case:mixed|eff:no|tok:zh" in lines[1]
     assert "empty 33.3%" in done.stdout
-    assert lines[-1].split() == ["c", "0.00", "0.00", "0.00", "0.00"]
+    assert lines[-1].split() == ["c", *["0.00"] * 9]
+    # LLaMA-Factory knows one reference an answer.
+    assert any(line.split()[-4:] == ["-"] * 4 for line in lines[-3:])
 
 
 def test_output_takes_the_same_object(predictions: Path, tmp_path: Path) -> None:
@@ -157,7 +160,7 @@ def test_a_run_is_scored_again_and_keeps_its_timings(run: RunDir) -> None:
     assert record.evaluation.seconds == 12.5
     assert record.evaluation.samples_per_second == 0.24
     # A run's own metrics stay, whatever is asked for beside them.
-    assert set(record.evaluation.scores) == {"rouge1", "rouge2", "rougeL", "bleu"}
+    assert set(record.evaluation.scores) == {"rouge1", "rouge2", "rougeL", "bleu", "sentence_bleu"}
     assert result["scores"]["rougeL"]["value"] == record.evaluation.scores["rougeL"].value == pytest.approx(200 / 3)
     assert json.loads(run.results_path.read_text(encoding="utf-8")) == dataclasses.asdict(record.evaluation)
     assert [item["id"] for item in result["items"]] == ["a", "b", "c"]
@@ -176,6 +179,21 @@ def test_lost_results_are_made_again(run: RunDir) -> None:
     run.results_path.write_bytes(content[:20])
     assert evaluate("run=.", cwd=run.path).returncode == 0
     assert run.results_path.read_bytes() == content
+
+
+def test_what_every_answer_scored_is_kept_and_made_again(run: RunDir) -> None:
+    evaluate(f"run={run.path}")
+    scores = run.read_item_scores()
+    assert scores is not None
+    assert scores.ids.tolist() == ["a", "b", "c"]
+    assert scores.values["rougeL"].mean() == pytest.approx(200 / 3)
+    content = run.item_scores_path.read_bytes()
+    run.item_scores_path.write_bytes(content[:50])
+    evaluate(f"run={run.path}")
+    assert run.item_scores_path.read_bytes() == content
+    record = run.read()
+    assert record is not None
+    assert damages(run.path, {run.item_scores_path.name: record.files[run.item_scores_path.name]}) == []
 
 
 def test_a_run_without_scores_gets_them_once_all_is_answered(run: RunDir) -> None:

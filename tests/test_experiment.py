@@ -129,6 +129,15 @@ def test_eval_results_repeat_the_record(record: Record, run: RunDir) -> None:
     assert json.loads(run.results_path.read_bytes()) == content["evaluation"]
 
 
+def test_what_every_answer_scored_is_kept(record: Record, run: RunDir) -> None:
+    scores = run.read_item_scores()
+    assert scores is not None
+    assert record.evaluation is not None
+    assert scores.ids.tolist() == [row["id"] for row in run.read_predictions()]
+    assert scores.values["rougeL"].mean() == pytest.approx(record.evaluation.scores["rougeL"].value)
+    assert "item_scores.npz" in record.files
+
+
 def test_the_record_says_where_it_ran(record: Record) -> None:
     environment = record.environment
     assert environment is not None

@@ -1,13 +1,16 @@
 import csv
+import dataclasses
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from medqa_finetune.record.run_dir import RunDir
+from scripts.benchmarks.made_runs import AnswerBank, MadeRun, six, write_run
 from tests.report.builders import failed, matrix, record, write
 
 ROOT = Path(__file__).parents[1]
@@ -33,18 +36,21 @@ def test_the_whole_matrix(tmp_path: Path) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 120
     summary = tmp_path / "outputs" / "summary"
     assert sorted(path.name for path in summary.iterdir()) == [
-        "data_scale_comparison.png", "method_comparison.png", "results_summary.csv"
+        "comparisons.csv", "data_scale_comparison.png", "figures", "method_comparison.png", "report.html", "report.md",
+        "results_by_cell.csv",
+        "results_summary.csv", "scores.csv",
     ]  # fmt: skip
-    assert all(f"wrote outputs/summary/{path.name}" in done.stdout for path in summary.iterdir())
+    assert all(f"wrote outputs/summary/{path.name}" in done.stdout for path in summary.iterdir() if path.is_file())
     assert [row["name"] for row in rows_of(tmp_path / "outputs")][:3] == ["none", "lora_20k", "lora_50k"]
 
 
 def test_a_second_time_gives_the_same_files(tmp_path: Path) -> None:
     write(tmp_path, *matrix())
     summarize(f"outputs={tmp_path}")
-    before = {path.name: path.read_bytes() for path in (tmp_path / "summary").iterdir()}
+    before = {path: path.read_bytes() for path in (tmp_path / "summary").rglob("*") if path.is_file()}
+    assert len(before) > 30
     summarize(f"outputs={tmp_path}")
-    assert {path.name: path.read_bytes() for path in (tmp_path / "summary").iterdir()} == before
+    assert {path: path.read_bytes() for path in (tmp_path / "summary").rglob("*") if path.is_file()} == before
 
 
 def test_failed_torn_and_moved_aside_runs(tmp_path: Path) -> None:
@@ -72,14 +78,22 @@ def test_no_done_run_no_pictures(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "no pictures: no run that trained something is done" in done.stdout
     # Pictures of runs that are gone would mislead.
-    assert [path.name for path in (tmp_path / "summary").iterdir()] == ["results_summary.csv"]
+    assert not list((tmp_path / "summary").glob("*.png"))
 
 
 def test_other_test_sets_are_pointed_out(tmp_path: Path) -> None:
     other = record("qlora", "20k")
     assert other.evaluation is not None
     write(tmp_path, record(), other.updated(evaluation=other.evaluation.__class__(n=5, scores=other.evaluation.scores)))
-    assert "scores compare only where" in summarize(f"outputs={tmp_path}").stdout
+    lines = summarize(f"outputs={tmp_path}").stdout.splitlines()
+    assert any("scores of different tables above do" in line for line in lines)
+    # Two tables, a run each: the two share no column.
+    assert [line.split()[0] for line in lines if line.startswith(("run", "lora", "qlora"))] == [
+        "run", "lora_20k", "run", "qlora_20k",
+    ]  # fmt: skip
+    rows = pd.read_csv(tmp_path / "summary" / "results_summary.csv").set_index("name")
+    assert rows["rougeL"].notna().to_dict() == {"lora_20k": True, "qlora_20k": False}
+    assert rows["rougeL#2"].notna().to_dict() == {"lora_20k": False, "qlora_20k": True}
 
 
 @pytest.mark.parametrize(
@@ -90,6 +104,8 @@ def test_other_test_sets_are_pointed_out(tmp_path: Path) -> None:
         (["outputs=."], "no record of a run below it"),
         (["output=."], "did you mean outputs"),
         (["."], "key=value is wanted"),
+        (["price_per_hour=-1"], "price_per_hour=-1.0: a number from 0 is wanted"),
+        (["price_per_hour=nan"], "price_per_hour=nan: a number from 0 is wanted"),
     ],
 )
 def test_bad_input(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -113,6 +129,43 @@ def test_names_cannot_steer_a_terminal(tmp_path: Path) -> None:
     done = summarize(f"outputs={tmp_path}")
     assert "\x1b" not in done.stdout
     assert done.returncode == 0
+
+
+def test_statistics_stand_in_table_files_and_on_the_terminal(tmp_path: Path) -> None:
+    bank = AnswerBank(30)
+    folders = [write_run(tmp_path, run, bank) for run in six()]
+    # Of one run they are made again from its predictions.
+    folders[1].item_scores_path.unlink()
+    done = summarize(f"outputs={tmp_path}", "price_per_hour=2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert max(map(len, done.stdout.splitlines())) <= 120
+    assert "Seed of both 12345" in done.stdout
+    assert "GPU-hours more (price" in done.stdout
+    assert "None of these scores measures medical safety" in done.stdout
+    rows = rows_of(tmp_path)
+    assert len(rows) == 7
+    for row in rows:
+        for score in ("rougeL", "bleu"):
+            assert float(row[f"{score}_low"]) < float(row[score]) < float(row[f"{score}_high"])
+    with (tmp_path / "summary" / "comparisons.csv").open(encoding="utf-8-sig", newline="") as file:
+        compared = list(csv.DictReader(file))
+    assert len(compared) == 21 * 6
+    assert {row["verdict"] for row in compared} <= {"different", "no difference shown"}
+    assert "## Scores 分数" in (tmp_path / "summary" / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_winner_is_not_called_where_more_differs(tmp_path: Path) -> None:
+    bank = AnswerBank(30)
+    for run in (MadeRun("lora", 20_000), MadeRun("qlora", 20_000, quality=1.0)):
+        write_run(tmp_path, run, bank)
+    folder = RunDir(tmp_path / "qlora_20k")
+    found = folder.read()
+    assert found is not None
+    assert found.train is not None
+    folder.write(found.updated(train=dataclasses.replace(found.train, steps=99)))
+    text = " ".join(summarize(f"outputs={tmp_path}").stdout.split())
+    assert "No winner is called: qlora_20k has the highest score, but it and lora_20k do not compare." in text
+    assert "steps (99, 1,250)" in text or "steps (1,250, 99)" in text
 
 
 def test_help_is_quick() -> None:

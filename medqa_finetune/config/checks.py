@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, EvaluateConfig, MethodConfig, TrainConfig
 
-TRAINS = ("adapter", "all", "nothing")
+TRAINS = ("adapter", "all", "nothing", "lookup")
 QUANTIZATIONS = ("none", "nf4", "fp4", "int8")
 FOUR_BIT = ("nf4", "fp4")
 MODULE_GROUPS = ("all_linear", "attention", "attention_mlp")
@@ -182,6 +182,8 @@ def _text_faults(config: "Config") -> Iterator[str]:
     # The first token of a block is predicted from nothing, so a block of one has nothing to learn.
     if config.corpus.task == "text" and config.train.max_length == 1:
         yield "train.max_length=1: of running text, blocks of at least 2 tokens are wanted."
+    if config.corpus.task == "text" and not config.method.loads_model:
+        yield "method.trains=lookup: running text has no answers to look up; allowed with it: adapter, all, nothing."
 
 
 def evaluate_faults(evaluate: "EvaluateConfig") -> Iterator[str]:
@@ -194,6 +196,11 @@ def evaluate_faults(evaluate: "EvaluateConfig") -> Iterator[str]:
     metrics = metric_names()
     for name in evaluate.metrics:
         yield from _one_of("evaluate.metrics", name, metrics)
+    if any(not name.strip() for name in evaluate.zero_shot):
+        yield f"evaluate.zero_shot={evaluate.zero_shot}: names of tasks are wanted, e.g. [ceval-valid]."
+    folder = evaluate.zero_shot_folder
+    if folder is not None and not Path(folder).is_dir():
+        yield f"evaluate.zero_shot_folder={folder}: no such folder; one with YAML files of tasks is wanted."
     if not evaluate.metrics:
         yield f"evaluate.metrics=[]: at least one is wanted; allowed: {', '.join(metrics)}."
 

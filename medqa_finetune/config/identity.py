@@ -24,7 +24,20 @@ NOT_IDENTITY = (
 
 # Settings that a run which trains nothing does not depend on, and what of them still shapes its answers: how the base
 # is held, and how long a text may be.
-TRAINING_ONLY = ("train", "method", "data.train_size", "data.effective_train_size", "data.near_duplicate_threshold")
+TRAINING_ONLY = (
+    "seed",
+    "train",
+    "method",
+    "data.train_size",
+    "data.effective_train_size",
+    "data.near_duplicate_threshold",
+)
+# Looking answers up depends on the training pairs, and on nothing that a model needs.
+MODEL_ONLY = (
+    "seed", "train", "method.rank", "method.alpha", "method.dropout", "method.target_modules", "method.quantization",
+    "method.double_quantization", "method.compute_dtype", "method.rslora", "method.dora", "method.loraplus_ratio",
+    "method.optimizer", "method.optimizer_without_cuda",
+)  # fmt: skip
 BASELINE = ("method.quantization", "method.double_quantization", "method.compute_dtype", "train.max_length")
 
 
@@ -68,11 +81,11 @@ def identity_of(settings: Mapping[str, Any]) -> str:
 
 def identity_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that can change the result, as dotted keys with plain values."""
-    trains_nothing = settings["method"]["trains"] == "nothing"
+    trains = settings["method"]["trains"]
     return {
         key: value
         for key, value in flatten(settings).items()
-        if not _is_below(key, NOT_IDENTITY) and not (trains_nothing and _is_training_only(key))
+        if not _is_below(key, NOT_IDENTITY) and not _is_unused(key, trains)
     }
 
 
@@ -98,8 +111,11 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _is_training_only(key: str) -> bool:
-    return _is_below(key, TRAINING_ONLY) and key not in BASELINE
+def _is_unused(key: str, trains: str) -> bool:
+    """Say whether a run that trains so does not depend on a setting."""
+    if trains == "nothing":
+        return _is_below(key, TRAINING_ONLY) and key not in BASELINE
+    return trains == "lookup" and _is_below(key, MODEL_ONLY)
 
 
 def _is_below(key: str, roots: tuple[str, ...]) -> bool:
@@ -127,7 +143,7 @@ def run_name(config: Config, defaults: Mapping[str, Any], labels: Mapping[str, s
     renamed = ("data.train_size",) if config.data.name != defaults.get("data.name", config.data.name) else ()
     settings = as_written(dataclasses.asdict(dataclasses.replace(config, interpolated={})), config)
     for key, value in flatten(settings).items():
-        named = not _is_below(key, (*NOT_NAMED, *renamed)) and not (trains_nothing and _is_training_only(key))
+        named = not _is_below(key, (*NOT_NAMED, *renamed)) and not _is_unused(key, config.method.trains)
         if named and value != defaults.get(key, value):
             parts.append(f"{key}={_plain(_as_text(value))}")
     return _short("__".join(parts))

@@ -12,7 +12,8 @@ class MethodConfig:
 
     Attributes:
         name: Short name, used for the run folder and in tables.
-        trains: `adapter` (low-rank), `all` (every weight) or `nothing` (the untuned base, a baseline row).
+        trains: `adapter` (low-rank), `all` (every weight), `nothing` (the untuned base, a baseline row) or `lookup` (no
+            model; the answer of the most similar training question, another baseline).
         rank: Rank r of the adapter (Hu et al. 2021, arXiv:2106.09685).
         alpha: Adapter scale; the update is multiplied by alpha / rank.
         rslora: Multiply it by alpha / sqrt(rank) instead, so that larger ranks learn as fast (RSLoRA: Kalajdzievski
@@ -48,3 +49,8 @@ class MethodConfig:
     compute_dtype: str = "auto"
     optimizer: str = "adamw_torch"
     optimizer_without_cuda: str = "adamw_torch"
+
+    @property
+    def loads_model(self) -> bool:
+        """Whether a model is loaded at all."""
+        return self.trains != "lookup"

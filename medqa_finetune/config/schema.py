@@ -16,10 +16,13 @@ from medqa_finetune.config.method import MethodConfig
 from medqa_finetune.errors import ConfigError
 
 __all__ = [
-    "EMBEDDED_PREFIX", "Config", "CorpusConfig", "DataConfig", "EvaluateConfig", "MethodConfig", "ModelConfig",
-    "TrackerConfig", "TrainConfig", "scaled",
+    "DEFAULT_METRICS", "EMBEDDED_PREFIX", "Config", "CorpusConfig", "DataConfig", "EvaluateConfig", "MethodConfig",
+    "ModelConfig", "TrackerConfig", "TrainConfig", "scaled",
 ]  # fmt: skip
 
+DEFAULT_METRICS = (
+    "rouge", "bleu", "perplexity", "char_bleu", "llamafactory", "length_ratio", "distinct", "special_tokens",
+)  # fmt: skip
 # `model.path` of a model that ships with the package.
 EMBEDDED_PREFIX = "embedded:"
 
@@ -137,6 +140,8 @@ class EvaluateConfig:
         max_new_tokens: Tokens generated per answer at most.
         timeout_seconds: Seconds that one batch may take; answers not ended by then are cut off, marked and counted.
         metrics: Names of metrics (files in `evaluation/metrics/`).
+        zero_shot: Tasks of lm-evaluation-harness (an extra), such as `ceval-valid` or `cmmlu`; none by default.
+        zero_shot_folder: Folder with tasks of one's own, as YAML files of that harness; null for its own alone.
     """
 
     max_samples: int | None = None
@@ -144,7 +149,9 @@ class EvaluateConfig:
     batch_tokens: int = 16384
     max_new_tokens: int = 512
     timeout_seconds: float = 1800.0
-    metrics: list[str] = field(default_factory=lambda: ["rouge", "bleu", "perplexity"])
+    metrics: list[str] = field(default_factory=lambda: list(DEFAULT_METRICS))
+    zero_shot: list[str] = field(default_factory=list)
+    zero_shot_folder: str | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from typing import Any
 from medqa_finetune.errors import DataError
 from medqa_finetune.evaluation.answers import Answer, collect
 from medqa_finetune.evaluation.rows import score_rows
+from medqa_finetune.evaluation.score import item_scores, own_scores
+from medqa_finetune.record.files import sha256_of
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import EvaluationRecord, Record
 from medqa_finetune.record.stamps import damages
@@ -42,9 +44,10 @@ def score_run(run: RunDir, metrics: Sequence[str]) -> tuple[EvaluationRecord, li
             )
         if not _holds(run.results_path, fresh):
             run.write_results(fresh)
-        if before != fresh:
+        written = run.write_item_scores(item_scores(rows, sha256_of(run.predictions_path)))
+        if before != fresh or written:
             run.update(evaluation=fresh, files=run.stamps() if record.status == "done" else record.files)
-    return fresh, rows
+    return fresh, [own_scores(row) for row in rows]
 
 
 def answers_of(run: RunDir, record: Record) -> list[Answer]:

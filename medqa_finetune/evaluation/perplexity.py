@@ -13,6 +13,8 @@ from medqa_finetune.errors import DataError
 from medqa_finetune.record.schema import EvaluationRecord, Score
 
 METRIC = "perplexity"
+# What of a block the aggregate needs.
+COUNTS = ("nll", "tokens")
 
 
 def text_signature(length: int, separator: str) -> str:
@@ -23,7 +25,7 @@ def text_signature(length: int, separator: str) -> str:
 def score_blocks(
     rows: Sequence[dict[str, Any]], signature: str, path: Path
 ) -> tuple[EvaluationRecord, list[dict[str, Any]]]:
-    """Return the perplexity over all blocks, and that of each.
+    """Return the perplexity over all blocks, and that of each with what it is made of.
 
     Args:
         rows: Lines of `predictions.jsonl`.
@@ -40,7 +42,10 @@ def score_blocks(
             raise DataError(f"{path}:{number}: a block's nll (a number from 0) and tokens (from 1) are wanted.")
     if not rows:
         raise DataError(f"{path}: holds no blocks; one JSON object per line is wanted.")
-    items = [{"id": row["id"], METRIC: _perplexity([row], path)} for row in rows]
+    items = [
+        {"id": row["id"], METRIC: _perplexity([row], path), **{f"{METRIC}.{name}": row[name] for name in COUNTS}}
+        for row in rows
+    ]
     record = EvaluationRecord(n=len(rows), scores={METRIC: Score(_perplexity(rows, path), signature)})
     return record, items
 

@@ -1,11 +1,15 @@
 """From answers to scores."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from medqa_finetune.errors import ConfigError, DataError
 from medqa_finetune.evaluation.answers import Answer
 from medqa_finetune.evaluation.metrics.base import characters, find_metric
+from medqa_finetune.record.item_scores import ItemScores
 from medqa_finetune.record.schema import EvaluationRecord, Score
 
 REPEATED_ORDER = 4
@@ -19,8 +23,8 @@ def score_answers(answers: Sequence[Answer], metrics: Sequence[str]) -> tuple[Ev
         metrics: Names of files in `evaluation/metrics/`; one named twice counts once.
 
     Returns:
-        The record, its timings left None for the caller to fill in, and one row per answer, in order: `id` and the
-        answer's own scores, e.g. `rouge1`, `rouge2`, `rougeL`, `bleu`.
+        The record, its timings left None for the caller to fill in, and one row per answer, in order: `id`, the
+        answer's own scores, e.g. `rouge1`, `rouge2`, `rougeL`, `bleu`, and counts such as `bleu.sys_len`.
 
     Raises:
         DataError: there are no answers, or they do not carry what a metric needs.
@@ -37,7 +41,7 @@ def score_answers(answers: Sequence[Answer], metrics: Sequence[str]) -> tuple[Ev
         items = metric.items(answers)
         scores |= metric.corpus(answers, items)
         for row, item in zip(rows, items, strict=True):
-            row |= {name: item[name] for name in metric.names if name in item}
+            row.update(item)
     record = EvaluationRecord(
         n=len(answers),
         scores=scores,
@@ -47,6 +51,34 @@ def score_answers(answers: Sequence[Answer], metrics: Sequence[str]) -> tuple[Ev
         repetition_rate=_repetition_rate(answers),
     )
     return record, rows
+
+
+def own_scores(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of `score_answers` without the counts."""
+    return {name: value for name, value in row.items() if "." not in name}
+
+
+def item_scores(rows: Sequence[Mapping[str, Any]], predictions_sha256: str) -> ItemScores:
+    """Return the rows of `score_answers` as columns.
+
+    Args:
+        rows: n of them, one at least, in the order of the file of predictions.
+        predictions_sha256: Of that file.
+    """
+    counts: dict[str, dict[str, npt.NDArray[Any]]] = {}
+    # A column that some answers lack, for they have several references, is no column of the whole.
+    names = [name for name in rows[0] if all(name in row for row in rows)]
+    for name in names:
+        score, _, counted = name.partition(".")
+        if counted:
+            counts.setdefault(score, {})[counted] = np.array([row[name] for row in rows])
+    means = [name for name in names if "." not in name and name != "id" and name not in counts]
+    return ItemScores(
+        predictions_sha256,
+        np.array([row["id"] for row in rows], dtype=np.str_),
+        {name: np.array([row[name] for row in rows], dtype=np.float64) for name in means},
+        counts,
+    )
 
 
 def is_empty(text: str) -> bool:

@@ -7,15 +7,25 @@ import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from medqa_finetune.errors import DataError, RunError
-from medqa_finetune.record.files import TEMPORARY_PREFIX, append_lines, keep_lines, write_json, write_text
+from medqa_finetune.record.files import (
+    TEMPORARY_PREFIX,
+    append_lines,
+    keep_lines,
+    sha256_of,
+    write_json,
+    write_text,
+)
 from medqa_finetune.record.reading import read_lines, read_record
 from medqa_finetune.record.schema import EvaluationRecord, FileStamp, Process, Record
 from medqa_finetune.record.stamps import stamps_below
+
+if TYPE_CHECKING:
+    from medqa_finetune.record.item_scores import ItemScores
 
 RECORD_NAME = "record.json"
 EXPORT_NAME = "export"
@@ -63,6 +73,11 @@ class RunDir:
     def results_path(self) -> Path:
         """Scores with signatures; can be made again from the predictions alone."""
         return self.path / "eval_results.json"
+
+    @property
+    def item_scores_path(self) -> Path:
+        """What every answer scored; can be made again from the predictions alone."""
+        return self.path / "item_scores.npz"
 
     @property
     def curves_path(self) -> Path:
@@ -211,6 +226,25 @@ class RunDir:
     def write_results(self, results: EvaluationRecord) -> None:
         """Write `eval_results.json`."""
         write_json(self.results_path, dataclasses.asdict(results))
+
+    def write_item_scores(self, scores: "ItemScores") -> bool:
+        """Write `item_scores.npz` if it does not hold these scores already; say whether it was written."""
+        from medqa_finetune.record import item_scores  # numpy takes a moment to load, and most doors need none
+
+        path = self.item_scores_path
+        if path.is_file() and path.read_bytes() == item_scores.to_bytes(scores):
+            return False
+        item_scores.write_item_scores(path, scores)
+        return True
+
+    def read_item_scores(self) -> "ItemScores | None":
+        """Return what every answer scored; None where that is not on disk, torn, or of other predictions than these."""
+        from medqa_finetune.record import item_scores
+
+        scores = item_scores.read_item_scores(self.item_scores_path)
+        if scores is None or not self.predictions_path.is_file():
+            return None
+        return scores if scores.predictions_sha256 == sha256_of(self.predictions_path) else None
 
     def stamps(self, part: str = "") -> dict[str, FileStamp]:
         """Return size and sha256 of every file that a finished run is made of, by path relative to the folder.

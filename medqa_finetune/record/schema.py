@@ -198,6 +198,7 @@ class Record:
     """The truth about one run, as `record.json` holds it.
 
     Attributes:
+        zero_shot: Scores of `evaluate.zero_shot`, by `<task>/<metric>`; as the harness gives them, mostly in [0, 1].
         process: Who works on it, or did last.
         layers: Sizes of the model's layers where they are not those of its `config.json`, as in a pruned model.
         fitted: What `auto` stands for in this run, at every restart; None where nothing was left to be chosen.
@@ -221,6 +222,7 @@ class Record:
     fitted: Fitted | None = None
     train: TrainRecord | None = None
     evaluation: EvaluationRecord | None = None
+    zero_shot: dict[str, Score] = field(default_factory=dict)
     environment: Environment | None = None
     process: Process | None = None
     resumed_from: list[int] = field(default_factory=list)

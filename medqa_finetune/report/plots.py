@@ -134,13 +134,13 @@ def _has(rows: pd.DataFrame, entry: str, size: int) -> bool:
 def _size_axis(ax: Any, sizes: list[int]) -> None:
     ax.set_xscale("log")
     ax.set_xlim(min(sizes) / 1.25, max(sizes) * 1.25)
-    ax.xaxis.set_major_locator(FixedLocator([float(size) for size in _apart(sizes)]))
+    ax.xaxis.set_major_locator(FixedLocator([float(size) for size in apart(sizes)]))
     ax.xaxis.set_major_formatter(lambda value, _: compact(round(value)))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _apart(sizes: list[int]) -> list[int]:
+def apart(sizes: list[int]) -> list[int]:
     """Return the sizes whose tick labels stand clear of each other, the smallest always among them."""
     gap = (max(sizes) * 1.25**2 / min(sizes)) ** TICK_GAP
     kept: list[int] = []

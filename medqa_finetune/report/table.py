@@ -13,17 +13,23 @@ from medqa_finetune.record.files import write_bytes
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Record
 
-SCORES = ("rouge1", "rouge2", "rougeL", "bleu", "perplexity")
+MAIN_SCORES = ("rouge1", "rouge2", "rougeL", "bleu", "perplexity")
+MORE_SCORES = (
+    "sentence_bleu", "char_bleu1", "char_bleu2", "char_bleu3", "char_bleu4", "lf_rouge1", "lf_rouge2", "lf_rougel",
+    "lf_bleu4", "length_ratio", "distinct2", "leaked_tokens",
+)  # fmt: skip
+SCORES = (*MAIN_SCORES, *MORE_SCORES)
+RATES = ("empty_rate", "truncated_rate", "timed_out_rate", "repetition_rate")
 COLUMNS = (
-    "name", "status", "method", "data", "train_size", "model", "seed", *SCORES, "peak_vram_gib", "peak_rss_gib",
+    "name", "status", "method", "data", "train_size", "model", "seed", *MAIN_SCORES, "peak_vram_gib", "peak_rss_gib",
     "train_seconds", "train_samples_per_second", "train_tokens_per_second", "eval_samples_per_second",
     "trainable_parameters", "n_test", "signature", "model_flops_utilization", "reason", "study", "corpus", "device",
-    "test_sha256", "identity", "text_perplexity",
+    "test_sha256", "identity", "text_perplexity", "eval_tokens_per_second", *MORE_SCORES, *RATES,
 )  # fmt: skip
 WHOLE_NUMBERS = ("train_size", "seed", "trainable_parameters", "n_test")
 NUMBERS = (
     *SCORES, "peak_vram_gib", "peak_rss_gib", "train_seconds", "train_samples_per_second", "train_tokens_per_second",
-    "eval_samples_per_second", "model_flops_utilization", "text_perplexity",
+    "eval_samples_per_second", "model_flops_utilization", "text_perplexity", "eval_tokens_per_second", *RATES,
 )  # fmt: skip
 UNREADABLE = "unreadable"
 
@@ -50,7 +56,7 @@ def results_table(runs: Iterable[RunDir], root: Path | None = None) -> pd.DataFr
     """
     found = list(runs)
     base = root.absolute() if root is not None else _common_parent(found)
-    rows = [{key: _as_unicode(value) for key, value in _row(run, base).items()} for run in found]
+    rows = [{key: unicode_name(value) for key, value in _row(run, base).items()} for run in found]
     rows.sort(key=_order)
     frame = pd.DataFrame({column: pd.Series([row.get(column) for row in rows], dtype=object) for column in COLUMNS})
     for column in NUMBERS:
@@ -83,7 +89,7 @@ def _defused(cell: Any) -> Any:
 
 
 def _row(run: RunDir, root: Path) -> dict[str, Any]:
-    place = {"name": run.path.name, "study": _study(run.path, root)}
+    place = {"name": run.path.name, "study": study_of(run.path, root)}
     try:
         record = run.read()
     except MedQAError as error:
@@ -93,12 +99,14 @@ def _row(run: RunDir, root: Path) -> dict[str, Any]:
     return place | _what(record) | _costs(record) | _outcome(record)
 
 
-def _as_unicode(value: Any) -> Any:
+def unicode_name(value: Any) -> Any:
+    """Return a text as the table shows it; other values as they are."""
     # A file name may hold bytes that are no text, and JSON half a character; neither can be written as UTF-8.
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
-def _study(folder: Path, root: Path) -> str:
+def study_of(folder: Path, root: Path) -> str:
+    """Return the path from the root to a run's parent, empty where that is the root."""
     parent = folder.absolute().parent
     path = parent.relative_to(root) if parent.is_relative_to(root) else Path()
     return "" if path == Path() else path.as_posix()
@@ -115,7 +123,7 @@ def _what(record: Record) -> dict[str, Any]:
         "status": record.status,
         "method": record.method,
         "data": record.data,
-        "train_size": _train_size(record),
+        "train_size": train_size_of(record),
         "model": record.model,
         "seed": record.seed,
         "corpus": _setting(record, "corpus", "name"),
@@ -125,7 +133,8 @@ def _what(record: Record) -> dict[str, Any]:
     }
 
 
-def _train_size(record: Record) -> int | None:
+def train_size_of(record: Record) -> int | None:
+    """Return the number of training pairs; 0 where nothing is trained, None where the record does not say."""
     if _setting(record, "method", "trains") == "nothing":
         return 0
     if record.data_manifest is not None:
@@ -157,6 +166,8 @@ def _outcome(record: Record) -> dict[str, Any]:
             _column(name, score.signature): score.value for name, score in evaluation.scores.items() if name in SCORES
         }
         outcome["eval_samples_per_second"] = evaluation.samples_per_second
+        outcome["eval_tokens_per_second"] = evaluation.tokens_per_second
+        outcome |= {name: getattr(evaluation, name) for name in RATES}
         outcome["n_test"] = evaluation.n
         parts = [f"{name}={score.signature}" for name, score in sorted(evaluation.scores.items())]
         outcome["signature"] = SIGNATURE_SEPARATOR.join(parts) or None

@@ -102,8 +102,10 @@ ONE_FAULT: list[tuple[dict[str, Any], list[str]]] = [
     ({"train__checkpoint_steps": 0}, ["train.checkpoint_steps=0", "at least 1"]),
     ({"evaluate__timeout_seconds": float("nan")}, ["evaluate.timeout_seconds=nan", "above 0"]),
     ({"evaluate__max_new_tokens": 0}, ["evaluate.max_new_tokens=0", "at least 1"]),
-    ({"evaluate__metrics": ["blue"]}, ["evaluate.metrics=blue", "bleu, perplexity, rouge"]),
-    ({"evaluate__metrics": []}, ["evaluate.metrics=[]", "bleu, perplexity, rouge"]),
+    ({"evaluate__metrics": ["blue"]}, ["evaluate.metrics=blue", "bleu, char_bleu, ", "perplexity, rouge"]),
+    ({"evaluate__zero_shot": [" "]}, ["evaluate.zero_shot=", "names of tasks", "[ceval-valid]"]),
+    ({"evaluate__zero_shot_folder": "no/such"}, ["evaluate.zero_shot_folder=no/such", "no such folder"]),
+    ({"evaluate__metrics": []}, ["evaluate.metrics=[]", "bleu, char_bleu, ", "perplexity, rouge"]),
 ]
 
 

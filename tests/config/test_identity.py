@@ -80,6 +80,8 @@ CHANGES_THE_RESULT: dict[str, Any] = {
     "evaluate.max_new_tokens": 64,
     "evaluate.timeout_seconds": 5.0,
     "evaluate.metrics": ["rouge"],
+    "evaluate.zero_shot": ["cmmlu"],
+    "evaluate.zero_shot_folder": ".",
 }
 CHANGES_NO_RESULT: dict[str, Any] = {
     "outputs": "elsewhere",
@@ -111,7 +113,7 @@ CHANGES_NO_RESULT: dict[str, Any] = {
 # What of the above still shapes the answers of an untuned base model.
 BASELINE_DEPENDS_ON = {
     key for key in CHANGES_THE_RESULT if key.split(".")[0] not in ("train", "method")
-} - {"data.train_size", "data.near_duplicate_threshold"} | {
+} - {"seed", "data.train_size", "data.near_duplicate_threshold"} | {
     "method.quantization", "method.double_quantization", "method.compute_dtype", "train.max_length",
 }  # fmt: skip
 BASELINE = changed(VALID, method__name="none", method__trains="nothing", method__quantization="nf4")
@@ -167,6 +169,17 @@ def test_a_run_that_trains_nothing_depends_on_what_shapes_answers_alone(key: str
     assert same is (key not in BASELINE_DEPENDS_ON)
 
 
+LOOKUP = changed(VALID, method__name="retrieval", method__trains="lookup")
+NOT_LOOKED_UP = {key for key in CHANGES_THE_RESULT if key.split(".")[0] in ("seed", "train", "method")}
+
+
+@pytest.mark.parametrize("key", sorted(CHANGES_THE_RESULT.keys() - {"method.trains", "data.scale"}))
+def test_looking_answers_up_depends_on_the_data_and_not_on_what_a_model_needs(key: str) -> None:
+    same = identity(with_setting(LOOKUP, key, CHANGES_THE_RESULT[key])) == identity(LOOKUP)
+    assert same is (key in NOT_LOOKED_UP)
+    assert identity(LOOKUP) != identity(changed(LOOKUP, method__trains="nothing"))
+
+
 def test_an_identity_is_stable_text_that_does_not_depend_on_the_order_of_keys() -> None:
     settings = settings_of(VALID, FINGERPRINTS)
     assert identity_of(dict(reversed(settings.items()))) == identity_of(settings)
@@ -210,6 +223,11 @@ def test_flatten_joins_keys_and_keeps_lists() -> None:
         ({"data__train_size": None}, "lora_20k__data.train_size=None"),
         ({"outputs": "x", "study": "y", "threads": 1, "overwrite": True, "tracker__name": "none"}, "lora_20k"),
         ({"method__name": "none", "method__trains": "nothing", "train__epochs": 9.0}, "none"),
+        ({"method__name": "none", "method__trains": "nothing", "seed": 3}, "none"),
+        ({"method__name": "retrieval", "method__trains": "lookup", "seed": 3, "train__epochs": 9.0},
+         "retrieval_20k__method.trains=lookup"),
+        ({"method__name": "retrieval", "method__trains": "lookup", "data__split_seed": 3},
+         "retrieval_20k__method.trains=lookup__data.split_seed=3"),
         ({"method__trains": "nothing", "method__name": "none", "evaluate__max_samples": 5},
          "none__evaluate.max_samples=5"),
         ({"method__trains": "nothing", "method__name": "none", "method__quantization": "nf4"},

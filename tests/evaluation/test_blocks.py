@@ -103,7 +103,10 @@ def test_the_score_is_of_all_tokens_together(run: RunDir) -> None:
     assert record.scores["perplexity"].value == pytest.approx(math.exp(7 / 4))
     signature = r"perplexity|text:blocks|length:16|stride:16|joined:'\n\n'|mean:token"
     assert record.scores["perplexity"].signature == signature
-    assert items == [{"id": "block-0", "perplexity": math.exp(2)}, {"id": "block-1", "perplexity": math.exp(1)}]
+    assert items == [
+        {"id": "block-0", "perplexity": math.exp(2), "perplexity.nll": 6.0, "perplexity.tokens": 3},
+        {"id": "block-1", "perplexity": math.exp(1), "perplexity.nll": 1.0, "perplexity.tokens": 1},
+    ]
     nothing = (record.empty_rate, record.truncated_rate, record.timed_out_rate, record.repetition_rate)
     assert nothing == (None, None, None, None)
 

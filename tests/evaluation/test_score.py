@@ -4,7 +4,7 @@ import pytest
 
 from medqa_finetune.errors import ConfigError, DataError
 from medqa_finetune.evaluation.answers import Answer, read_answers
-from medqa_finetune.evaluation.score import is_empty, score_answers
+from medqa_finetune.evaluation.score import is_empty, item_scores, own_scores, score_answers
 from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
 
 ALL = ["rouge", "bleu", "perplexity"]
@@ -16,10 +16,17 @@ def answer(name: str, prediction: str, hit_limit: bool | None = None) -> Answer:
 
 def test_rows_have_each_answers_scores() -> None:
     record, rows = score_answers([answer("a", "头痛应多休息"), answer("b", "")], ALL)
-    assert rows[0] == {"id": "a", "rouge1": 100.0, "rouge2": 100.0, "rougeL": 100.0, "bleu": pytest.approx(100.0)}
-    assert rows[1] == {"id": "b", "rouge1": 0.0, "rouge2": 0.0, "rougeL": 0.0, "bleu": 0.0}
+    assert own_scores(rows[0]) == {
+        "id": "a",
+        "rouge1": 100.0,
+        "rouge2": 100.0,
+        "rougeL": 100.0,
+        "bleu": pytest.approx(100.0),
+        "sentence_bleu": pytest.approx(100.0),
+    }
+    assert set(own_scores(rows[1]).values()) == {"b", 0.0}
     assert record.n == 2
-    assert set(record.scores) == {"rouge1", "rouge2", "rougeL", "bleu"}
+    assert set(record.scores) == {"rouge1", "rouge2", "rougeL", "bleu", "sentence_bleu"}
     assert record.scores["rougeL"].value == 50
     assert record.seconds is None
 
@@ -28,7 +35,26 @@ def test_perplexity_is_a_score_and_no_column() -> None:
     measured = dataclasses.replace(answer("a", "头"), reference_nll=0.0, reference_tokens=3)
     record, rows = score_answers([measured], ALL)
     assert record.scores["perplexity"].value == 1
-    assert set(rows[0]) == {"id", "rouge1", "rouge2", "rougeL", "bleu"}
+    assert set(own_scores(rows[0])) == {"id", "rouge1", "rouge2", "rougeL", "bleu", "sentence_bleu"}
+
+
+def test_columns_are_means_or_counts() -> None:
+    answers = [
+        dataclasses.replace(answer(name, "头痛", None), reference_nll=nll, reference_tokens=3)
+        for name, nll in (("乙", 0.5), ("甲", 2.0))
+    ]
+    record, rows = score_answers(answers, ALL)
+    columns = item_scores(rows, "f" * 64)
+    assert columns.ids.tolist() == ["乙", "甲"]
+    assert {name: array.mean() for name, array in columns.values.items()} == pytest.approx(
+        {name: score.value for name, score in record.scores.items() if name not in columns.counts}
+    )
+    assert set(columns.values) == {"rouge1", "rouge2", "rougeL", "sentence_bleu"}
+    assert columns.counts["perplexity"]["nll"].tolist() == [0.5, 2.0]
+    assert columns.counts["perplexity"]["tokens"].tolist() == [3, 3]
+    assert list(columns.counts["bleu"]) == ["sys_len", "ref_len", *(f"{kind}{order}" for kind in ("correct", "total")
+                                            for order in (1, 2, 3, 4))]  # fmt: skip
+    assert columns.counts["bleu"]["sys_len"].dtype == "int64"
 
 
 def test_order_of_answers_changes_no_score() -> None:

@@ -10,7 +10,18 @@ import pytest
 
 from medqa_finetune.config.compose import to_config
 from medqa_finetune.errors import ConfigError, DataError, RunError
-from scripts.benchmarks import growth, made_pairs, make_work, ours, profile, results, run_llamafactory, speed, startup
+from scripts.benchmarks import (
+    growth,
+    made_pairs,
+    made_runs,
+    make_work,
+    ours,
+    profile,
+    results,
+    run_llamafactory,
+    speed,
+    startup,
+)
 from scripts.benchmarks.growth_stage import PeakMemory
 from scripts.benchmarks.settings import Settings, read_settings, write_settings
 from tests.config.builders import compose
@@ -312,3 +323,21 @@ def test_spreads_leave_out_what_was_not_measured() -> None:
     assert results.spread([None, 3.0, 1.0, 2.0]) == {"median": 2.0, "least": 1.0, "most": 3.0}
     assert results.spread([None]) is None
     assert results.shown(results.spread([1.0])) == "1.00"
+
+
+@pytest.mark.slow
+def test_summaries_are_measured(run_script: Callable[..., Any], tmp_path: Path) -> None:
+    outcome = run_script(
+        "benchmark", "summary", "--runs", "40", "--questions", "30", "--scratch", str(tmp_path), "--out", "kept/s.json"
+    )
+    assert outcome.code == 0, outcome.err
+    assert "| 40 | many |" in outcome.out
+    measured = json.loads(Path("kept/s.json").read_text("utf-8"))["measured"]
+    assert [(each["what"], each["runs"]) for each in measured] == [("six", 7), ("six, three seeds", 19), ("many", 40)]
+    assert all(50 * MIB < each["peak_rss_bytes"] < 2000 * MIB for each in measured)
+
+
+def test_made_runs_are_distinct_and_as_many_as_asked_for() -> None:
+    for runs in (made_runs.many(1000), made_runs.six(3)):
+        assert len({run.name for run in runs}) == len(runs)
+    assert len(made_runs.many(1000)) == 1000

@@ -21,7 +21,8 @@ class Metric(ABC):
 
     Attributes:
         names: Names of the scores that it gives. A column of an item that has such a name is that item's own score;
-            other columns are counts that only the aggregate needs.
+            other columns, `<score>.<what>`, are counts that only the aggregate needs. A score without counts is the
+            mean of the items' own.
     """
 
     names: tuple[str, ...]

@@ -22,11 +22,11 @@ class Perplexity(Metric):
         return "perplexity|reference:first|tokens:answer+end|mean:token"
 
     def items(self, answers: Sequence[Answer]) -> list[Item]:
-        """Return the counts `nll` (nats) and `nll_tokens` per answer; no columns for one without them."""
+        """Return the counts `perplexity.nll` (nats) and `perplexity.tokens` per answer; none for one without them."""
         return [
             {}
             if answer.reference_nll is None or answer.reference_tokens is None
-            else {"nll": answer.reference_nll, "nll_tokens": answer.reference_tokens}
+            else {"perplexity.nll": answer.reference_nll, "perplexity.tokens": answer.reference_tokens}
             for answer in answers
         ]
 
@@ -45,7 +45,7 @@ class Perplexity(Metric):
                 f"reference_nll: {len(measured)} of {len(answers)} answers have it (not {first[:60]!r}); "
                 "all or none are wanted, for a perplexity over a part is of another test set."
             )
-        mean = sum(item["nll"] for item in measured) / sum(item["nll_tokens"] for item in measured)
+        mean = sum(item["perplexity.nll"] for item in measured) / sum(item["perplexity.tokens"] for item in measured)
         try:
             value = math.exp(mean)
         except OverflowError:

@@ -1,0 +1,150 @@
+"""The four columns that LLaMA-Factory prints, computed as it does, so that figures from there have a neighbour here.
+
+Formulas from its `src/llamafactory/train/sft/metric.py` (commit ff6d4d1), rouge-chinese 1.0.3 and nltk 3.10: texts are
+cut into words by jieba; ROUGE-1 and ROUGE-2 compare *sets* of n-grams, so a word said ten times counts once; ROUGE-L is
+one longest common subsequence; BLEU is over characters, spaces included, per answer, with nltk's smoothing method 3.
+Every answer's figure is rounded to four digits before the mean, as there. An empty answer scores 0.
+"""
+
+import itertools
+import math
+import re
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from rapidfuzz.distance import LCSseq
+
+from medqa_finetune.evaluation.answers import Answer
+from medqa_finetune.evaluation.metrics.base import Item, Metric
+from medqa_finetune.evaluation.metrics.char_bleu import ORDERS, brevity_penalty, shared_ngrams
+from medqa_finetune.record.schema import Score
+
+JIEBA_VERSION = "0.42.1"
+# rouge-chinese adds this to the sum of precision and recall.
+EPSILON = 1e-8
+# Where rouge-chinese begins a new line, in this order. Lines are joined again, so that all this changes is that a run
+# of more than six dots is cut in two, and that a line of spaces counts as one empty word.
+SENTENCE_ENDS = (
+    (re.compile(r"([。！？?])([^”’])"), r"\1\n\2"),
+    (re.compile(r"(\.{6})([^”’])"), r"\1\n\2"),
+    (re.compile(r"(…{2})([^”’])"), r"\1\n\2"),
+    (re.compile(r"([。！？?][”’])([^，。！？?])"), r"\1\n\2"),
+)
+
+
+class LlamaFactory(Metric):
+    """Four figures in [0, 100]; the mean over answers. For answers with one reference, the only kind known there."""
+
+    names = ("lf_rouge1", "lf_rouge2", "lf_rougel", "lf_bleu4")
+
+    def signature(self, name: str, answers: Sequence[Answer]) -> str:
+        """Return how the score `name` of these answers is computed."""
+        if name == "lf_bleu4":
+            return f"{name}|nrefs:1|tokens:chars+spaces|case:mixed|smooth:nltk3|round:4|mean:items|empty:0"
+        counted = "lcs" if name == "lf_rougel" else "ngram-sets"
+        return f"{name}|nrefs:1|tokens:jieba-{JIEBA_VERSION}|case:mixed|f1|{counted}|round:4|mean:items|empty:0"
+
+    def items(self, answers: Sequence[Answer]) -> list[Item]:
+        """Return the four columns per answer; none for an answer with several references."""
+        return [_scored(answer) if len(answer.references) == 1 else {} for answer in answers]
+
+    def corpus(self, answers: Sequence[Answer], items: Sequence[Item]) -> dict[str, Score]:
+        """Return the means over all answers; nothing where one of them has several references."""
+        if not all(items):
+            return {}
+        return {
+            name: Score(sum(item[name] for item in items) / len(items), self.signature(name, answers))
+            for name in self.names
+        }
+
+
+def _scored(answer: Answer) -> Item:
+    prediction, reference = answer.prediction, answer.references[0]
+    figures = (*_rouge(prediction, reference), _bleu(prediction, reference))
+    return {name: round(100 * figure, 4) for name, figure in zip(LlamaFactory.names, figures, strict=True)}
+
+
+def _rouge(prediction: str, reference: str) -> tuple[float, float, float]:
+    if not prediction.strip() or not reference.strip():
+        return 0.0, 0.0, 0.0
+    said, wanted = _words(prediction), _words(reference)
+    numbers: dict[str, int] = {}
+    sequences = [[numbers.setdefault(word, len(numbers)) for word in words] for words in (said, wanted)]
+    return (
+        _f1(len(set(said) & set(wanted)), len(set(said)), len(set(wanted))),
+        _f1(len(_pairs(said) & _pairs(wanted)), len(_pairs(said)), len(_pairs(wanted))),
+        _f1(LCSseq.similarity(*sequences), len(said), len(wanted)),
+    )
+
+
+def _f1(shared: int, in_prediction: int, in_reference: int) -> float:
+    precision = shared / in_prediction if in_prediction else 0.0
+    recall = shared / in_reference if in_reference else 0.0
+    return 2 * (precision * recall) / (precision + recall + EPSILON)
+
+
+def _pairs(words: Sequence[str]) -> set[tuple[str, str]]:
+    return set(itertools.pairwise(words))
+
+
+def _words(text: str) -> list[str]:
+    lines = " ".join(_jieba().cut(text))
+    for pattern, replacement in SENTENCE_ENDS:
+        lines = pattern.sub(replacement, lines)
+    # A line of spaces gives one empty word, as there.
+    return [word for line in lines.rstrip().split("\n") if line for word in (line.split() or [""])]
+
+
+def _bleu(prediction: str, reference: str) -> float:
+    if not prediction:
+        return 0.0
+    logs, zeros = [], 0
+    for order in ORDERS:
+        shared, every = shared_ngrams(prediction, (reference,), order), max(1, len(prediction) - order + 1)
+        if not shared and order == 1:
+            return 0.0
+        zeros += not shared
+        logs.append(math.log(shared / every if shared else 1 / (2**zeros * every)))
+    return brevity_penalty(len(prediction), len(reference)) * math.exp(math.fsum(log / len(ORDERS) for log in logs))
+
+
+@cache
+def _jieba() -> Any:
+    """Return jieba with its own dictionary: no words that others added, and no cache file in a shared folder."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pkg_resources, and of escapes in its source
+        import jieba
+
+        if jieba.__version__ != JIEBA_VERSION:
+            raise AssertionError(f"jieba {jieba.__version__} is installed; {JIEBA_VERSION} is wanted")
+        tokenizer = _faster(jieba.Tokenizer)()
+        with tokenizer.get_dict_file() as file:
+            tokenizer.FREQ, tokenizer.total = jieba.Tokenizer.gen_pfdict(file)
+    tokenizer.initialized = True
+    total = math.log(tokenizer.total)
+    tokenizer.weights = {word: math.log(count) - total for word, count in tokenizer.FREQ.items() if count}
+    tokenizer.least = math.log(1) - total
+    return tokenizer
+
+
+def _faster(base: Any) -> Any:
+    """Return jieba's tokenizer with the logarithms of its dictionary taken once: the same sums, a third less time."""
+
+    class Tokenizer(base):  # type: ignore[misc]
+        def calc(self, sentence: str, dag: dict[int, list[int]], route: dict[int, tuple[float, int]]) -> None:
+            weights, least = self.weights, self.least
+            route[len(sentence)] = (0, 0)
+            for start in range(len(sentence) - 1, -1, -1):
+                best, end = -math.inf, start
+                for last in dag[start]:
+                    value = weights.get(sentence[start : last + 1], least) + route[last + 1][0]
+                    if value >= best:  # of equal ones the longest, as jieba takes it
+                        best, end = value, last
+                route[start] = (best, end)
+
+    return Tokenizer
+
+
+METRIC = LlamaFactory()

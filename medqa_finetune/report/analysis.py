@@ -1,0 +1,178 @@
+"""From records and per-question scores to intervals, comparisons and a verdict."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from medqa_finetune.report.cells import Cell, ScoredRun, cells_of
+from medqa_finetune.report.comparing import ScoreResults, compare_all, drawn_of
+from medqa_finetune.report.fit import fit_of, series_of
+from medqa_finetune.report.recommend import CAUTION, recommend
+from medqa_finetune.report.samples import CellSamples, samples_of
+from medqa_finetune.report.statistics import CellScore, Comparison, Drawn, Interval, Settings, cell_score, interval_of
+from medqa_finetune.report.value import fronts_of, steps_of
+from medqa_finetune.report.verdict import Verdict
+from medqa_finetune.report.words import Text, listed
+
+# Scores that the verdict is about; the first that cells have chooses.
+HEADLINES = ("rougeL", "bleu")
+# 10,000 trials show no p below 1/10,001; over more than 500 pairs Holm's correction could call nothing different.
+# 32 cells make 496.
+CELLS_COMPARED = 32
+# Cells read and resampled together where they are not compared.
+AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class RunScore:
+    """Interval of one score of one run, over questions alone."""
+
+    study: str
+    name: str
+    score: str
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """All there is to say about a table of runs.
+
+    Attributes:
+        settings: How it was done; the seed is among them.
+        scores: Every cell's scores with intervals.
+        runs: The headline scores of every single run with intervals, over questions alone.
+        comparisons: Every pair of cells that were compared, per score.
+        verdicts: One per study and corpus.
+        notes: What was left out, capped or could not be read, and why.
+    """
+
+    settings: Settings
+    scores: tuple[CellScore, ...]
+    runs: tuple[RunScore, ...]
+    comparisons: tuple[Comparison, ...]
+    verdicts: tuple[Verdict, ...]
+    notes: tuple[Text, ...]
+
+
+def analyse(runs: Sequence[ScoredRun], settings: Settings) -> Analysis:
+    """Return intervals, comparisons and verdicts over done runs, family by family: one study, one corpus."""
+    families: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells_of(runs):
+        families.setdefault(cell.study_and_corpus, []).append(cell)
+    found = [_family(key, cells, settings) for key, cells in families.items()]
+    return Analysis(
+        settings,
+        tuple(score for each in found for score in each.scores),
+        tuple(run for each in found for run in each.runs),
+        tuple(comparison for each in found for comparison in each.comparisons),
+        tuple(verdict for each in found for verdict in each.verdicts),
+        tuple(note for each in found for note in each.notes),
+    )
+
+
+def _family(key: tuple[str, str], cells: Sequence[Cell], settings: Settings) -> Analysis:
+    chosen, rest = chosen_cells(cells)
+    read, notes = _read(chosen, None)
+    results = {score: compare_all(read, score, settings) for score in _scores_of(read)}
+    scores = [each for score in results.values() for each in score.scores]
+    notes += [note for found in results for note in _unpaired(read, found)]
+    runs = [
+        each for score in HEADLINES if score in results for each in _runs(chosen, results[score].drawn, score, settings)
+    ]
+    for start in range(0, len(rest), AT_ONCE):
+        others, more = _read(rest[start : start + AT_ONCE], HEADLINES)
+        notes += more
+        for score in _scores_of(others):
+            drawn = {each.cell: each for each in drawn_of(others, score, settings)}
+            scores += [cell_score(each, score, settings) for each in drawn.values()]
+            runs += _runs(rest[start : start + AT_ONCE], drawn, score, settings)
+    if rest:
+        notes.insert(0, _capped(len(cells), chosen))
+    comparisons = tuple(each for score in results.values() for each in score.comparisons)
+    verdicts = (_verdict(key, [each.cell for each in read], results, settings),) if read else ()
+    return Analysis(settings, tuple(scores), tuple(runs), comparisons, verdicts, tuple(notes))
+
+
+def _runs(cells: Sequence[Cell], drawn: dict[str, Drawn], score: str, settings: Settings) -> Iterator[RunScore]:
+    for cell in cells:
+        if cell.name in drawn:
+            found = drawn[cell.name]
+            for run, draws in zip(cell.runs, found.draws, strict=True):
+                yield RunScore(run.study, run.name, score, interval_of(draws, found.n, settings))
+
+
+def chosen_cells(cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
+    """Return the cells that are compared with each other, and the rest.
+
+    All are compared where there are few. Of many, those that are not trained and then those with the highest first
+    headline score are.
+    """
+    if len(cells) <= CELLS_COMPARED:
+        return list(cells), []
+    ranked = sorted(cells, key=lambda cell: (cell.trains, -_headline(cell)))
+    names = {cell.name for cell in ranked[:CELLS_COMPARED]}
+    return [cell for cell in cells if cell.name in names], [cell for cell in cells if cell.name not in names]
+
+
+def _headline(cell: Cell) -> float:
+    values = [run.evaluation.scores[HEADLINES[0]].value for run in cell.runs if HEADLINES[0] in run.evaluation.scores]
+    return sum(values) / len(values) if values else float("-inf")
+
+
+def _read(cells: Sequence[Cell], scores: tuple[str, ...] | None) -> tuple[list[CellSamples], list[Text]]:
+    read, notes = [], []
+    for cell in cells:
+        found = samples_of(cell, scores)
+        if isinstance(found, str):
+            notes.append(Text(f"No statistics for {cell.name}: {found}.", f"{cell.name} 没有统计：{found}。"))
+        elif len(found.ids) < 2:
+            notes.append(Text(f"No statistics for {cell.name}: one question.", f"{cell.name} 没有统计：只有一题。"))
+        else:
+            read.append(found)
+    return read, notes
+
+
+def _scores_of(cells: Sequence[CellSamples]) -> list[str]:
+    return list(dict.fromkeys(score for each in cells for score in each.samples))
+
+
+def _unpaired(cells: Sequence[CellSamples], score: str) -> Iterator[Text]:
+    lacking = [each.cell.name for each in cells if score not in each.samples]
+    if lacking and score in HEADLINES:
+        names = listed(lacking)
+        yield Text(f"{score}: not measured for {names.en}.", f"{score}：{names.zh} 未测。")
+
+
+def _capped(total: int, chosen: Sequence[Cell]) -> Text:
+    pairs = len(chosen) * (len(chosen) - 1) // 2
+    return Text(
+        f"{total:,} cells: only {len(chosen)} are compared with each other ({pairs} pairs): those that are not "
+        "trained, then the highest in ROUGE-L; over more than 500 pairs 10,000 trials could show nothing. The others "
+        "have intervals for ROUGE-L and BLEU. Name a folder with fewer runs to compare those.",
+        f"共 {total:,} 格：只两两比较其中 {len(chosen)} 格（{pairs} 对）：未训练的，以及 ROUGE-L 最高的；超过 500 对，"
+        "10,000 次试验什么也显示不出。其余各格只有 ROUGE-L 与 BLEU 的区间。要比较它们，请指定运行较少的文件夹。",
+    )
+
+
+def _verdict(
+    key: tuple[str, str], cells: Sequence[Cell], results: dict[str, ScoreResults], settings: Settings
+) -> Verdict:
+    headlines = [score for score in HEADLINES if score in results and results[score].drawn]
+    models = Counter(cell.first.model for cell in cells)
+    title = " · ".join(part for part in (key[0], " + ".join(models), key[1]) if part)
+    fits, fronts, steps = [], [], []
+    for score in headlines:
+        drawn = results[score].drawn
+        fits += [fit_of(name, group, drawn, score, settings) for name, group in series_of(cells).items()]
+        fronts += fronts_of(cells, drawn, score, settings)
+        steps += steps_of(cells, results[score].comparisons, score, settings)
+    first = headlines[0] if headlines else ""
+    found = results[first] if headlines else ScoreResults((), {}, ())
+    return Verdict(
+        title=title,
+        fit=tuple(fits),
+        pareto=tuple(fronts),
+        steps=tuple(steps),
+        recommendation=recommend(cells, found.drawn, found.comparisons, first),
+        caution=CAUTION,
+    )

@@ -1,0 +1,28 @@
+"""What charts say, in Chinese: a chart is drawn once, in English; the page shows the Chinese at a switch."""
+
+CHART_WORDS = {
+    "Training pairs": "训练问答对数",
+    "Training step": "训练步数",
+    "Training tokens": "训练词元数",
+    "Training loss": "训练损失",
+    "Validation loss": "验证损失",
+    "untuned base": "未微调基座",
+    "retrieval": "检索基线",
+    "not measured": "未测量",
+    "ROUGE-L F1 (characters)": "ROUGE-L F1（按字）",
+    "ROUGE-1 F1 (characters)": "ROUGE-1 F1（按字）",
+    "ROUGE-2 F1 (characters)": "ROUGE-2 F1（按字）",
+    "Corpus BLEU (sacrebleu zh)": "语料级 BLEU（sacrebleu zh）",
+    "Perplexity of the reference answers": "参考答案的困惑度",
+    "GPU-hours": "GPU 小时",
+    "CPU-hours": "CPU 小时",
+    "GiB VRAM": "显存 GiB",
+    "GiB RSS": "内存 GiB",
+    "money": "费用",
+    "Hours of training": "训练小时数",
+    "Minutes of training": "训练分钟数",
+    "Seconds of training": "训练秒数",
+    "Peak GPU memory (GiB)": "显存峰值（GiB）",
+    "Peak memory of the process (GiB)": "进程内存峰值（GiB）",
+    "Tokens a second": "每秒词元数",
+}

@@ -1,0 +1,73 @@
+"""Heat maps of the matrix: method down, data size across, one per score."""
+
+import math
+from typing import Any
+
+from matplotlib import colormaps
+from matplotlib.patches import Rectangle
+
+from medqa_finetune.report.charts.base import Chart, hint, short
+from medqa_finetune.report.charts.cells import Cell, table_of
+from medqa_finetune.report.charts.scores import ScoreName
+from medqa_finetune.report.groups import compact
+from medqa_finetune.report.words import Text
+
+# From light to dark in every eye, colour-blind or not.
+MAP = colormaps["cividis"]
+ROW_INCHES = 0.42
+
+
+def heat_map(cells: list[Cell], score: ScoreName, name: str) -> Chart:
+    """Return the heat map of one score; a baseline, which has no data size, has a row of one wide field."""
+    shown = [cell for cell in cells if cell.measured(score.column)]
+    rows = list(dict.fromkeys(cell.entry for cell in cells))
+    return Chart(
+        name=f"{name}heat_{score.column}",
+        title=Text(f"{score.title.en} by method and data size", f"{score.title.zh}：按方法与数据量"),
+        caption=Text(
+            f"Mean over seeds; brighter is better ({score.better.en}). A dash is a cell without this score.",
+            f"各随机种子的均值，越亮越好（{score.better.zh}）。短横表示该格没有此得分。",
+        ),
+        data=table_of(shown, [score.column]),
+        draw=lambda axes: _draw(axes, cells, rows, score),
+        height=0.75 + ROW_INCHES * max(2, len(rows)),
+    )
+
+
+def _draw(axes: Any, cells: list[Cell], rows: list[str], score: ScoreName) -> None:
+    sizes = sorted({cell.size for cell in cells if cell.size})
+    values = {(cell.entry, cell.size): cell.mean(score.column) for cell in cells}
+    known = [value for value in values.values() if not math.isnan(value)]
+    low, high = (min(known), max(known)) if known else (0.0, 1.0)
+    for place, entry in enumerate(rows):
+        fields = [(0, 0, len(sizes))] if (entry, 0) in values else [(size, at, 1) for at, size in enumerate(sizes)]
+        for size, at, width in fields:
+            _field(axes, (at, place, width), values.get((entry, size), float("nan")), _share(low, high, score))
+    axes.set(xlim=(0, max(1, len(sizes))), ylim=(len(rows), 0), xlabel="Training pairs")
+    axes.set_xticks([at + 0.5 for at in range(len(sizes))], [compact(size) for size in sizes])
+    axes.set_yticks([at + 0.5 for at in range(len(rows))], [short(row) for row in rows])
+    axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _share(low: float, high: float, score: ScoreName) -> Any:
+    """Return what turns a value into its place between worst (0) and best (1); perplexities by their logarithm."""
+    if score.higher:
+        return lambda value: (value - low) / ((high - low) or 1.0)
+    return lambda value: math.log(high / value) / (math.log(high / low) or 1.0)
+
+
+def _field(axes: Any, place: tuple[int, int, int], value: float, share: Any) -> None:
+    at, row, width = place
+    measured = not math.isnan(value)
+    colour: Any = MAP(0.12 + 0.88 * share(value)) if measured else "none"
+    box = Rectangle((at + 0.02, row + 0.04), width - 0.04, 0.92, facecolor=colour, edgecolor="none")
+    axes.add_patch(box)
+    if measured:
+        hint(box, f"{value:.3f}")
+        dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 0.5
+        axes.text(at + width / 2, row + 0.5, f"{value:.2f}", ha="center", va="center", fontweight="bold",
+                  color="#ffffff" if dark else "#000000")  # fmt: skip
+    else:
+        axes.text(at + width / 2, row + 0.5, "–", ha="center", va="center")

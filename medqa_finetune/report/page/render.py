@@ -1,0 +1,122 @@
+"""The page itself: templates, styles and scripts put together into one file that fetches nothing."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from medqa_finetune.record.schema import Record
+from medqa_finetune.report.analysis import Analysis
+from medqa_finetune.report.charts.files import Drawn
+from medqa_finetune.report.page.answers import Answers
+from medqa_finetune.report.page.reproduce import commands_of, settings_of
+from medqa_finetune.report.page.results import Row
+from medqa_finetune.report.recommend import CAUTION
+from medqa_finetune.report.results import how
+from medqa_finetune.report.table import signatures
+from medqa_finetune.report.words import Text
+
+ASSETS = "assets"
+STYLES = ("base.css", "content.css", "browser.css")
+SCRIPTS = ("page.js", "text.js", "browser.js")
+MOST_RUNS = 300
+# What ends a script element, or opens one, is written with escapes that JSON has for it.
+JSON_ESCAPES = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"})
+
+
+@dataclass(frozen=True)
+class GroupView:
+    """A group of runs that compare, as the templates show it; `charts` by section of the page."""
+
+    title: str
+    headings: list[Text]
+    rows: list[Row]
+    charts: dict[str, list[Drawn]]
+    answers: Answers
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the page shows."""
+
+    frame: pd.DataFrame
+    analysis: Analysis
+    records: Sequence[Record]
+    groups: Sequence[GroupView]
+
+
+def rendered(page: Page) -> bytes:
+    """Return the page as UTF-8."""
+    environment = Environment(
+        loader=PackageLoader(__package__, ASSETS), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    script = _asset(*SCRIPTS)
+    html = environment.get_template("page.html.j2").render(
+        _content(page), script=script, script_hash=_csp_hash(script), style=_asset(*STYLES),
+        data=embedded_json([group.answers.as_data() for group in page.groups]),
+    )  # fmt: skip
+    # Half a character, which JSON can hold and UTF-8 cannot, stands as its number.
+    return html.encode("utf-8", "backslashreplace")
+
+
+def embedded_json(data: Any) -> str:
+    """Return JSON that can stand in a script element whatever its texts hold."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.translate(JSON_ESCAPES)
+
+
+def _asset(*names: str) -> str:
+    return "\n".join((files(__package__) / ASSETS / name).read_text(encoding="utf-8") for name in names)
+
+
+def _csp_hash(script: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _content(page: Page) -> dict[str, Any]:
+    verdicts = page.analysis.verdicts
+    cautions = list(dict.fromkeys(verdict.caution for verdict in verdicts)) or [CAUTION]
+    rows = page.frame.to_dict("records")
+    runs = [{"place": _place(row), "status": row["status"], "reason": row["reason"] or ""} for row in rows[:MOST_RUNS]]
+    commands = commands_of(page.records)
+    return {
+        "overview": _overview(rows), "verdicts": verdicts, "cautions": cautions, "groups": page.groups,
+        "notes": [*page.analysis.notes, *_cut(len(rows), len(commands))], "how_tested": how(page.analysis),
+        "signatures": _signatures(rows), "settings": settings_of(page.records), "commands": commands[:MOST_RUNS],
+        "runs": runs,
+    }  # fmt: skip
+
+
+def _overview(rows: list[dict[Any, Any]]) -> Text:
+    done = sum(row["status"] == "done" for row in rows)
+    models = ", ".join(dict.fromkeys(str(row["model"]) for row in rows if row["model"]))
+    corpora = ", ".join(dict.fromkeys(str(row["corpus"]) for row in rows if row["corpus"]))
+    return Text(
+        f"{done} of {len(rows)} runs done · model: {models} · corpus: {corpora}",
+        f"{len(rows)} 次运行中完成 {done} 次 · 模型：{models} · 语料：{corpora}",
+    )
+
+
+def _cut(runs: int, commands: int) -> list[Text]:
+    if max(runs, commands) <= MOST_RUNS:
+        return []
+    return [Text(
+        f"The lists of runs and commands show the first {MOST_RUNS} of {runs}; every run's record.json has its own.",
+        f"运行与命令列表仅显示 {runs} 次中的前 {MOST_RUNS} 次，其余见各运行的 record.json。",
+    )]  # fmt: skip
+
+
+def _signatures(rows: list[dict[Any, Any]]) -> list[tuple[str, str]]:
+    pairs = {pair: None for row in rows for pair in signatures(row["signature"]).items()}
+    return sorted(pairs)
+
+
+def _place(row: dict[Any, Any]) -> str:
+    return f"{row['study']}/{row['name']}" if row["study"] else str(row["name"])

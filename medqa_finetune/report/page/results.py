@@ -1,0 +1,73 @@
+"""The table of cells as the page shows it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from medqa_finetune.report.analysis import Analysis
+from medqa_finetune.report.charts.cells import Cell
+from medqa_finetune.report.charts.chinese import CHART_WORDS
+from medqa_finetune.report.charts.scores import SCORE_NAMES
+from medqa_finetune.report.words import Text
+
+# Column of the table, heading, digits behind the point.
+COSTS = (
+    ("peak_vram_gib", Text("VRAM GiB", "显存 GiB"), 2),
+    ("peak_rss_gib", Text("RSS GiB", "内存 GiB"), 2),
+    ("train_seconds", Text("training s", "训练秒数"), 0),
+    ("train_tokens_per_second", Text("tokens/s", "词元/秒"), 0),
+    ("eval_samples_per_second", Text("answers/s", "回答/秒"), 1),
+)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A figure of the table: its text, lines small below it, and what it is sorted by (empty if not measured)."""
+
+    text: str
+    more: tuple[str, ...] = ()
+    sort: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell."""
+
+    label: Text
+    values: list[Value]
+
+
+def results_of(cells: Sequence[Cell], analysis: Analysis) -> tuple[list[Text], list[Row]]:
+    """Return the headings and one row per cell; columns in which nothing was measured are left out."""
+    scores = [score for score in SCORE_NAMES if _measured(cells, score.column)]
+    costs = [cost for cost in COSTS if _measured(cells, cost[0])]
+    headings = [Text("cell", "格"), *(score.title for score in scores), Text("pairs", "问答对")]
+    headings += [*(title for _, title, _ in costs), Text("seeds", "种子数"), Text("n", "题数")]
+    intervals = {(each.cell, each.score): each.interval for each in analysis.scores}
+    rows = []
+    for cell in cells:
+        values = []
+        for score in scores:
+            interval = intervals.get((cell.name, score.column))
+            more = f"[{interval.low:.2f}, {interval.high:.2f}]" if interval else ""
+            sd = cell.sd(score.column)
+            values.append(_value(cell.mean(score.column), 2, more, _deviation(sd, 2)))
+        values.append(_value(float(cell.size), 0))
+        values += [
+            _value(cell.mean(column), digits, _deviation(cell.sd(column), digits)) for column, _, digits in costs
+        ]
+        values += [_value(float(len(cell.runs)), 0), _value(cell.mean("n_test"), 0)]
+        rows.append(Row(Text(cell.label, CHART_WORDS.get(cell.label, cell.label)), values))
+    return headings, rows
+
+
+def _measured(cells: Sequence[Cell], column: str) -> bool:
+    return any(cell.measured(column) for cell in cells)
+
+
+def _deviation(sd: float, digits: int) -> str:
+    return "" if math.isnan(sd) else f"± {sd:,.{digits}f}"
+
+
+def _value(value: float, digits: int, *more: str) -> Value:
+    return Value("–") if math.isnan(value) else Value(f"{value:,.{digits}f}", tuple(filter(None, more)), repr(value))

@@ -1,0 +1,21 @@
+"""Where the report finds what a run left."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import Record
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run: its folder, its record, and how its scores per question are had.
+
+    Attributes:
+        items: Returns an object with `ids` and `values` (by score, one number per prediction), or None.
+    """
+
+    folder: RunDir
+    record: Record
+    items: Callable[[], Any]

@@ -1,0 +1,164 @@
+"""Which cell to take, why, and what no score says."""
+
+from collections.abc import Sequence
+
+from medqa_finetune.report.cells import Cell
+from medqa_finetune.report.fairness import unfair_costs
+from medqa_finetune.report.statistics import Comparison, Drawn, Interval
+from medqa_finetune.report.value import amount_of_hours, machine
+from medqa_finetune.report.verdict import Recommendation
+from medqa_finetune.report.words import Text, listed, signed, span, title
+
+CAUTION = Text(
+    "None of these scores measures medical safety: 孕妇可以服用利巴韦林治疗感冒 (pregnant women may take ribavirin for "
+    "a cold) where the reference says 孕妇不可以服用… (must not) scores ROUGE-L 96.6 and sentence BLEU 82.9.",
+    "这些分数都不衡量医疗安全：参考答案是“孕妇不可以服用利巴韦林治疗感冒”，若回答成“孕妇可以服用利巴韦林治疗感冒”，"
+    "意思完全相反，ROUGE-L 仍有 96.6，句级 BLEU 仍有 82.9。",
+)
+NOTHING_TRAINED = Text("Nothing that was trained is done: no recommendation.", "没有训练完成的运行：无法推荐。")
+ONE_CELL = Text("One trained cell: nothing to choose from.", "只有一个训练过的格：无从选择。")
+ONE_SEED = Text(
+    "Cells with one seed: this is about these runs; train with several seeds before you rely on it.",
+    "有的格只有一个随机种子：结论只针对这些运行，请用多个种子训练后再作依据。",
+)
+NOT_EQUAL = Text("That no difference was shown does not make them equal.", "未显示出差异不等于没有差异。")
+
+
+def recommend(
+    cells: Sequence[Cell], drawn: dict[str, Drawn], comparisons: Sequence[Comparison], score: str
+) -> Recommendation:
+    """Return which cell to take by one score (higher is better), or why none is named.
+
+    The highest trained cell is looked for first. It must beat the baselines; of the trained cells that it was not shown
+    to beat, the one with the fewest hours is taken.
+    """
+    having = [cell for cell in cells if cell.name in drawn]
+    trained = [cell for cell in having if cell.trains]
+    if not trained:
+        return Recommendation(None, NOTHING_TRAINED)
+    best = max(trained, key=lambda cell: drawn[cell.name].value)
+    gaps = _gaps_from(best, comparisons, score)
+    against_base = _against_baselines(best, [cell for cell in having if not cell.trains], gaps, score)
+    if against_base is not None:
+        return against_base
+    others = [cell for cell in trained if cell is not best]
+    unlike = [cell for cell in others if gaps[cell.name].verdict == "not comparable"]
+    if unlike and len(unlike) == len(others):
+        name = unlike[0].name
+        return Recommendation(None, _no_winner(best.name, name) + gaps[name].reason)
+    chosen = _among([best, *(cell for cell in others if cell not in unlike)], gaps, (drawn, score))
+    text = chosen.text
+    if unlike:
+        rest = listed([cell.name for cell in unlike])
+        text += Text(f"Not compared with {rest.en}, which differ in more.", f"未与 {rest.zh} 比较，它们还有别的不同。")
+        text += gaps[unlike[0].name].reason
+    if min(len(drawn[cell.name].values) for cell in trained) == 1:
+        text += ONE_SEED
+    return Recommendation(chosen.cell, text)
+
+
+def _gaps_from(best: Cell, comparisons: Sequence[Comparison], score: str) -> dict[str, Comparison]:
+    pairs = [each for each in comparisons if each.score == score and best.name in (each.first, each.second)]
+    return {each.second if each.first == best.name else each.first: each for each in pairs}
+
+
+def _against_baselines(
+    best: Cell, baselines: Sequence[Cell], gaps: dict[str, Comparison], score: str
+) -> Recommendation | None:
+    """Return why no trained cell is recommended; None where the best beats every baseline that compares."""
+    for base in baselines:
+        gap = gaps[base.name]
+        lead = _lead(best, gap)
+        if lead is None or (gap.verdict == "different" and lead[0] > 0):
+            continue
+        amount = f"{signed(lead[0])} {title(score)} {span(lead[1].low, lead[1].high)}"
+        if gap.verdict == "different":
+            text = Text(
+                f"Do not train like this: {base.name}, which is not trained, scores higher than the best trained cell "
+                f"({best.name}, {amount}).",
+                f"不要这样训练：未训练的 {base.name} 比最好的训练格（{best.name}，{amount}）分数更高。",
+            )
+            return Recommendation(base.name, text)
+        text = Text(
+            f"No difference shown between {base.name}, which is not trained, and the best trained cell "
+            f"({best.name}, {amount}).",
+            f"未显示出差异：未训练的 {base.name} 与最好的训练格（{best.name}，{amount}）。",
+        )
+        return Recommendation(None, text)
+    return None
+
+
+def _among(cells: Sequence[Cell], gaps: dict[str, Comparison], scored: tuple[dict[str, Drawn], str]) -> Recommendation:
+    """Return the choice among cells that compare; the first is the best by score."""
+    best, *others = cells
+    drawn, score = scored
+    if not others:
+        return Recommendation(None, ONE_CELL)
+    level = [cell for cell in others if gaps[cell.name].verdict != "different"]
+    if not level:
+        runner = max(others, key=lambda cell: drawn[cell.name].value)
+        lead = _lead(best, gaps[runner.name])
+        amount = "" if lead is None else f"{signed(lead[0])} {title(score)} {span(lead[1].low, lead[1].high)}"
+        return Recommendation(
+            best.name,
+            Text(
+                f"Take {best.name}: it scores higher than every other, {amount} over {runner.name}, the next.",
+                f"选 {best.name}：高于其余各格，比次高的 {runner.name} {amount}。",
+            ),
+        )
+    cheap = min([best, *level], key=_cost)
+    if len(level) == len(others):
+        return Recommendation(None, _none_shown(best, cheap, score))
+    if cheap is best:
+        names = listed([cell.name for cell in level])
+        text = Text(
+            f"Take {best.name}: the highest score, and none that is level with it ({names.en}) costs less.",
+            f"选 {best.name}：分数最高，与它未显示出差异的（{names.zh}）也不更省。",
+        )
+        return Recommendation(best.name, text + NOT_EQUAL)
+    return Recommendation(cheap.name, _cheaper(best, cheap, gaps[cheap.name], score) + NOT_EQUAL)
+
+
+def _none_shown(best: Cell, cheap: Cell, score: str) -> Text:
+    name = title(score)
+    return Text(
+        f"No difference shown between the trained cells in {name}: more questions or seeds are needed to choose by it. "
+        f"The highest is {best.name}, the least costly {cheap.name}.",
+        f"训练过的各格之间未显示出 {name} 差异：要靠它选择，需要更多题目或种子。最高的是 {best.name}，"
+        f"最省的是 {cheap.name}。",
+    )
+
+
+def _cheaper(best: Cell, cheap: Cell, gap: Comparison, score: str) -> Text:
+    lead = _lead(best, gap)
+    amount = "" if lead is None else f"{signed(lead[0])} {title(score)} {span(lead[1].low, lead[1].high)}"
+    if unfair_costs(best, cheap) or best.hours is None or cheap.hours is None:
+        cost = Text("", "")
+    else:
+        hours = f"{amount_of_hours(cheap.hours)} / {amount_of_hours(best.hours)} {machine(best)}"
+        cost = Text(f", for {hours}-hours", f"，训练用时 {hours} 小时")
+    return Text(
+        f"Take {cheap.name}: no difference shown to the highest, {best.name} ({amount}){cost.en}.",
+        f"选 {cheap.name}：与最高的 {best.name}（{amount}）未显示出差异{cost.zh}。",
+    )
+
+
+def _no_winner(best: str, other: str) -> Text:
+    return Text(
+        f"No winner is called: {best} has the highest score, but it and {other} do not compare.",
+        f"不判胜负：{best} 分数最高，但与 {other} 不可比。",
+    )
+
+
+def _lead(best: Cell, gap: Comparison) -> tuple[float, Interval] | None:
+    """Return by how much the best is ahead, with the interval; None where they do not compare."""
+    if gap.difference is None or gap.interval is None:
+        return None
+    if gap.second == best.name:
+        return gap.difference, gap.interval
+    return -gap.difference, Interval(-gap.interval.high, -gap.interval.low)
+
+
+def _cost(cell: Cell) -> tuple[float, float, int]:
+    hours = cell.hours if cell.hours is not None else float("inf")
+    return hours, cell.vram_gib or cell.rss_gib or 0.0, cell.train_size

@@ -1,0 +1,196 @@
+"""Resampling of test questions, as products of matrices.
+
+Every score is a function of sums over questions: a mean of its own values, corpus BLEU of ten counts, perplexity of
+two. A resample is a row of weights (how often each question was drawn), so that many scores of many runs come from one
+product. The same seed gives every run the same resamples, which is what pairs them; and for one set of questions they
+are the resamples that sacrebleu draws.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+ORDERS = 4
+BLEU_COLUMNS = (
+    "sys_len", "ref_len", *(f"correct{order}" for order in range(1, ORDERS + 1)),
+    *(f"total{order}" for order in range(1, ORDERS + 1)),
+)  # fmt: skip
+PERPLEXITY_COLUMNS = ("nll", "tokens")
+# Weights, or sums, in memory at once: numbers of 8 bytes, 32 MiB.
+AT_ONCE = 4_000_000
+# Coins drawn at once, a byte each. sacrebleu draws all at once; up to this many, ours are the same.
+COINS_AT_ONCE = 64_000_000
+# A randomised difference that is as large as the observed one but for rounding counts as such.
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is summed over the questions of a run for one score.
+
+    Attributes:
+        columns: Shape (n, k): n questions, k things to sum.
+        aggregate: Turns sums, shape (…, k), and n into scores, shape (…).
+    """
+
+    columns: Array
+    aggregate: Callable[[Array, int], Array]
+
+    @property
+    def value(self) -> float:
+        """The score itself."""
+        return float(self.aggregate(self.columns.sum(axis=0), len(self.columns)))
+
+
+def mean(sums: Array, n: int) -> Array:
+    """Return means of one column."""
+    return np.asarray(sums[..., 0] / n)
+
+
+def bleu(sums: Array, n: int) -> Array:
+    """Return corpus BLEU as sacrebleu computes it from its counts (smoothing `exp`), in [0, 100].
+
+    Args:
+        sums: Shape (…, 10), in the order of `BLEU_COLUMNS`.
+        n: Not needed.
+    """
+    system, reference = sums[..., 0], sums[..., 1]
+    # Order by order, since numpy is slow along an axis of four.
+    logs, weight = np.zeros(system.shape), np.ones(system.shape)
+    matched, whole = np.zeros(system.shape, dtype=bool), np.ones(system.shape, dtype=bool)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for order in range(ORDERS):
+            correct, total = sums[..., 2 + order], sums[..., 2 + ORDERS + order]
+            missing = correct == 0
+            # An order without a match counts as half a match, the next such as a quarter, and so on.
+            weight = np.where(missing, weight / 2, weight)
+            logs += np.log(np.where(missing, weight, correct) / total)
+            matched |= ~missing
+            whole &= total > 0
+        brevity = np.where(system < reference, 1 - reference / system, 0.0)
+        return np.where(matched & whole, 100 * np.exp(brevity + logs / ORDERS), 0.0)
+
+
+def perplexity(sums: Array, n: int) -> Array:
+    """Return exp(negative log-likelihood / tokens).
+
+    Args:
+        sums: Shape (…, 2), in the order of `PERPLEXITY_COLUMNS`.
+        n: Not needed.
+    """
+    return np.asarray(np.exp(sums[..., 0] / sums[..., 1]))
+
+
+def bootstrap(samples: Sequence[Sample], resamples: int, seed: int) -> Array:
+    """Return the score of each sample in each resample of the questions, shape (samples, resamples).
+
+    Args:
+        samples: Over the same n questions in the same order.
+        resamples: How many.
+        seed: Two calls with the same seed and n use the same resamples.
+    """
+    stacked = np.concatenate([sample.columns for sample in samples], axis=1)
+    drawn = np.empty((len(samples), resamples))
+    for start, weights in _weights(stacked.shape, resamples, seed):
+        _fill(drawn[:, start : start + len(weights)], samples, weights @ stacked)
+    return drawn
+
+
+def randomisation(pairs: Sequence[tuple[Sample, Sample]], trials: int, seed: int) -> Array:
+    """Return a two-sided p value per pair by paired approximate randomisation (Noreen 1989; Riezler & Maxwell 2005).
+
+    Under the null hypothesis it does not matter which of the two gave which of the two answers to a question; each
+    trial swaps them by a coin per question. p = (1 + trials with a difference at least as large) / (1 + trials), which
+    never is 0 (Phipson & Smyth 2010). sacrebleu counts only larger ones, so that two equal systems get its least p.
+
+    Args:
+        pairs: Samples over the same n questions in the same order.
+        trials: How many.
+        seed: Of the coins, which all pairs share.
+    """
+    moved = np.concatenate([first.columns - second.columns for first, second in pairs], axis=1)
+    observed = np.array([abs(first.value - second.value) for first, second in pairs])
+    as_large = np.zeros(len(pairs))
+    seconds = [second for _, second in pairs]
+    sums = [first.columns.sum(axis=0) + second.columns.sum(axis=0) for first, second in pairs]
+    base = np.concatenate([second.columns.sum(axis=0) for second in seconds])
+    for coins in _coins(moved.shape, trials, seed):
+        one = coins @ moved + base
+        here, there = np.empty((2, len(pairs), len(coins)))
+        _fill(here, seconds, one)
+        _fill(there, seconds, np.concatenate(sums) - one)
+        as_large += (np.abs(here - there) >= observed[:, None] * (1 - ROUNDING) - ROUNDING).sum(axis=1)
+    return np.asarray((1 + as_large) / (1 + trials))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p values corrected for their number (Holm 1979), each in [0, 1], in the order given."""
+    order = np.argsort(p_values, kind="stable")
+    steps = np.arange(len(p_values), 0, -1)
+    adjusted = np.minimum(1.0, np.maximum.accumulate(np.asarray(p_values)[order] * steps))
+    corrected = np.empty(len(p_values))
+    corrected[order] = adjusted
+    return [float(value) for value in corrected]
+
+
+def bounds(draws: Array, n: int, level: float) -> tuple[Array, Array]:
+    """Return the ends of expanded percentile intervals over the last axis.
+
+    Percentiles of a bootstrap are too narrow by a factor of sqrt((n - 1) / n) and take the normal for Student's
+    distribution; Hesterberg (2015, arXiv:1411.5279, section 4.3) takes percentiles further out instead.
+
+    Args:
+        draws: Shape (…, resamples).
+        n: Questions, two at least.
+        level: Share of intervals that should hold the truth, in (0, 1).
+    """
+    tail = NormalDist().cdf(-((n / (n - 1)) ** 0.5) * student(0.5 + level / 2, n - 1))
+    low, high = np.quantile(draws, [tail, 1 - tail], axis=-1)
+    return low, high
+
+
+def student(probability: float, freedom: int) -> float:
+    """Return a quantile of Student's t distribution (Abramowitz & Stegun 1964, 26.7.5; to 0.01 from 4 degrees on)."""
+    z = NormalDist().inv_cdf(probability)
+    return (
+        z
+        + (z**3 + z) / (4 * freedom)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
+    )
+
+
+def _fill(scores: Array, samples: Sequence[Sample], sums: Array) -> None:
+    """Write the scores, shape (samples, rows), of sums, shape (rows, columns of all samples)."""
+    start = 0
+    for place, sample in enumerate(samples):
+        n, k = sample.columns.shape
+        scores[place] = sample.aggregate(sums[:, start : start + k], n)
+        start += k
+
+
+def _weights(shape: tuple[int, int], resamples: int, seed: int) -> Iterator[tuple[int, Array]]:
+    """Yield how often each question was drawn, shape (some, n), and the number of the first of these resamples."""
+    n = shape[0]
+    rng = np.random.default_rng(seed)
+    rows = max(1, AT_ONCE // max(shape))
+    for start in range(0, resamples, rows):
+        count = min(rows, resamples - start)
+        drawn = rng.integers(0, n, size=(count, n)) + n * np.arange(count)[:, None]
+        yield start, np.bincount(drawn.ravel(), minlength=count * n).reshape(count, n).astype(np.float64)
+
+
+def _coins(shape: tuple[int, int], trials: int, seed: int) -> Iterator[Array]:
+    """Yield a coin per question, 0 or 1, shape (some, n), for all trials together."""
+    n = shape[0]
+    rng = np.random.default_rng(seed)
+    drawn, rows = max(1, COINS_AT_ONCE // n), max(1, AT_ONCE // max(shape))
+    for start in range(0, trials, drawn):
+        coins = rng.integers(2, size=(min(drawn, trials - start), n), dtype=bool)
+        for part in range(0, len(coins), rows):
+            yield coins[part : part + rows].astype(np.float64)

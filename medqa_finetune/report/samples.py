@@ -1,0 +1,82 @@
+"""A run's per-question scores as columns to sum, in one order of questions for all runs."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from medqa_finetune.record.item_scores import ItemScores
+from medqa_finetune.report.cells import Cell, ScoredRun
+from medqa_finetune.report.resampling import BLEU_COLUMNS, PERPLEXITY_COLUMNS, Sample, bleu, mean, perplexity
+
+# Scores that are no mean over questions: what is counted, and what becomes of the sums.
+AGGREGATES = {"bleu": (BLEU_COLUMNS, bleu), "perplexity": (PERPLEXITY_COLUMNS, perplexity)}
+# A score from its per-question file and the record's own may differ by rounding.
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class CellSamples:
+    """Per-question scores of a cell.
+
+    Attributes:
+        cell: Whose.
+        ids: Of its questions, sorted; the same for every run of it.
+        samples: By score, one per run, in the order of the cell's runs.
+    """
+
+    cell: Cell
+    ids: npt.NDArray[np.str_]
+    samples: dict[str, tuple[Sample, ...]]
+
+    def same_questions(self, other: "CellSamples") -> bool:
+        """Say whether two cells answered the same questions."""
+        return self.ids is other.ids or np.array_equal(self.ids, other.ids)
+
+
+def samples_of(cell: Cell, scores: tuple[str, ...] | None = None) -> CellSamples | str:
+    """Return the per-question scores of a cell, or why they cannot be had.
+
+    Args:
+        cell: Whose.
+        scores: Names of the scores that are wanted; None for all of the record. One that a run lacks is left out.
+    """
+    found: list[dict[str, Sample]] = []
+    ids: npt.NDArray[np.str_] | None = None
+    for run in cell.runs:
+        items = run.items()
+        if items is None:
+            return f"{run.name}: no per-question scores"
+        if len(items.ids) != run.evaluation.n:
+            return f"{run.name}: {len(items.ids):,} per-question scores, {run.evaluation.n:,} questions in the record"
+        order = np.argsort(items.ids, kind="stable")
+        if ids is not None and not np.array_equal(ids, items.ids[order]):
+            return f"{run.name}: other questions than {cell.runs[0].name}"
+        ids = items.ids[order]
+        recorded = set(run.evaluation.scores)
+        columns = _columns(items, order, recorded if scores is None else recorded & set(scores))
+        wrong = [score for score, sample in columns.items() if not _agrees(run, score, sample)]
+        if wrong:
+            return f"{run.name}: per-question scores do not add up to the record's {wrong[0]}"
+        found.append(columns)
+    shared = [score for score in found[0] if all(score in columns for columns in found)]
+    return CellSamples(cell, np.asarray(ids), {score: tuple(columns[score] for columns in found) for score in shared})
+
+
+def _columns(items: ItemScores, order: npt.NDArray[np.intp], scores: set[str]) -> dict[str, Sample]:
+    found = {
+        score: Sample(values[order].astype(np.float64)[:, None], mean)
+        for score, values in items.values.items()
+        if score in scores
+    }
+    for score, (names, aggregate) in AGGREGATES.items():
+        counts = items.counts.get(score, {})
+        if all(name in counts for name in names) and score in scores:
+            stacked = np.stack([counts[name][order] for name in names], axis=1).astype(np.float64)
+            found[score] = Sample(stacked, aggregate)
+    return found
+
+
+def _agrees(run: ScoredRun, score: str, sample: Sample) -> bool:
+    recorded = run.evaluation.scores[score].value
+    return abs(recorded - sample.value) <= TOLERANCE * max(1.0, abs(recorded))

@@ -1,0 +1,77 @@
+"""From runs to cells: the mean over seeds; and from a table to one whose columns hold only figures that compare."""
+
+from typing import Any
+
+import pandas as pd
+
+from medqa_finetune.report.cells import SEED_IN_NAME
+from medqa_finetune.report.table import SCORES, signatures
+
+# Of running text; its signature is that of perplexity.
+TEXT_PERPLEXITY = "text_perplexity"
+# What runs of one cell share, beside all that their name says.
+SHARED = ("study", "cell", "method", "data", "train_size", "model", "corpus", "n_test", "test_sha256", "signature")
+AVERAGED = (*SCORES, TEXT_PERPLEXITY, "train_seconds", "peak_vram_gib", "peak_rss_gib")
+
+
+def cell_of(name: str) -> str:
+    """Return the name of a run without its seed."""
+    return SEED_IN_NAME.sub("", name)
+
+
+def cells_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per cell, i.e. over all done runs that differ in the seed alone.
+
+    Columns: what the runs share, `seeds` (how many), `seed_list`, and for every figure `<figure>_mean` and
+    `<figure>_sd`, the standard deviation between seeds (n - 1 below the line); blank for one seed, never 0. Runs of
+    another test set or signature are another cell. Of copies of one run the first counts.
+
+    Args:
+        frame: As `report.table.results_table` makes it.
+    """
+    done = frame[frame["status"] == "done"].drop_duplicates(["study", "identity"])
+    done = done.assign(cell=[cell_of(str(name)) for name in done["name"]])
+    rows = []
+    for shared, runs in done.groupby(list(SHARED), sort=False, dropna=False):
+        row: dict[str, Any] = dict(zip(SHARED, shared, strict=True))
+        row["seeds"] = len(runs)
+        row["seed_list"] = " ".join(str(seed) for seed in sorted(runs["seed"]))
+        for figure in AVERAGED:
+            values = runs[figure].astype("Float64")
+            # A mean over some of the seeds would be beside one over all of them.
+            whole = values.notna().all()
+            row[f"{figure}_mean"] = values.mean() if whole else None
+            row[f"{figure}_sd"] = values.std(ddof=1) if whole and len(runs) > 1 else None
+        rows.append(row)
+    figures = [f"{figure}_{kind}" for figure in AVERAGED for kind in ("mean", "sd")]
+    order = [*SHARED[:-2], "seeds", "seed_list", *figures, *SHARED[-2:]]
+    table = pd.DataFrame(rows, columns=order, dtype=object)
+    return table.where(table.notna(), None)
+
+
+def apart(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table in which no column of a score holds figures that do not compare.
+
+    Figures compare if test set, number of questions and the score's signature agree; perplexities, which depend on the
+    tokenizer, if the model does as well. Most runs' figures stay in the score's own column; every other kind gets a
+    column `<score>#2`, `<score>#3`, … behind the last one.
+    """
+    spread = frame.copy()
+    for score in (*SCORES, TEXT_PERPLEXITY):
+        keys = pd.Series([_key(row, score) for row in frame.to_dict("records")], index=frame.index, dtype=object)
+        kinds = keys.dropna().value_counts(sort=False).sort_values(ascending=False, kind="stable").index
+        for number, kind in enumerate(kinds[1:], start=2):
+            here = keys == kind
+            for column in (score, f"{score}_low", f"{score}_high"):
+                if column in frame:
+                    spread[column.replace(score, f"{score}#{number}")] = frame[column].where(here)
+                    spread[column] = spread[column].mask(here)
+    return spread
+
+
+def _key(row: dict[Any, Any], score: str) -> str | None:
+    if pd.isna(row[score]):
+        return None
+    name = "perplexity" if score == TEXT_PERPLEXITY else score
+    parts = [row["test_sha256"], row["n_test"], signatures(row["signature"]).get(name, "")]
+    return repr([*map(str, parts), row["model"] if name == "perplexity" else ""])

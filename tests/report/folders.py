@@ -1,0 +1,86 @@
+"""Whole folders of made-up runs: record, log of training, answers and their scores per question."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medqa_finetune.record.files import sha256_of
+from medqa_finetune.record.item_scores import ItemScores
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import Record
+from medqa_finetune.report.analysis import Analysis
+from medqa_finetune.report.page.sources import Source
+from medqa_finetune.report.statistics import CellScore, Comparison, Interval, Settings
+from medqa_finetune.report.verdict import Fit, Front, ParetoPoint, Recommendation, Step, Verdict
+from medqa_finetune.report.words import Text
+
+SCRIPT = "</script><script>document.title = 'stolen'; console.error('ran')</script>"
+# What a model may answer, to the harm of a page.
+NASTY = (
+    SCRIPT, "<img src=x onerror=\"document.title='stolen'\">", "<!-- <script> --> ]]>", "\u202eabc\u202c\u200b零宽",
+    "", "   ", "\ud83d 半个字符", "\x00\x1b[31m", "无" * 30_000, "مرحبا بالعالم", "{{ 7 * 7 }} {% raw %}",
+    "a\u0301" * 90,
+)  # fmt: skip
+
+
+def predictions(run: str, count: int, length: int = 20) -> list[dict[str, Any]]:
+    """Answers of a made-up run; the first ones are `NASTY`, turned by the run."""
+    turn = int(hashlib.sha256(run.encode()).hexdigest(), 16)
+    rows = []
+    for place in range(count):
+        usual = f"{run} 建议多喝水，第{place}题。" + "好" * length
+        rows.append({
+            "id": f"q{place:05}",
+            "question": f"第 {place} 题：头痛怎么办？",
+            "reference": f"注意休息，不要熬夜（{place}）。",
+            "prediction": NASTY[(place + turn) % len(NASTY)] if place < len(NASTY) else usual,
+            "hit_limit": place % 7 == 0,
+            "timed_out": False,
+        })  # fmt: skip
+    return rows
+
+
+def fill(folder: RunDir, record: Record, count: int, length: int = 20) -> Source:
+    """Write the folder of one run, and return it as the report wants it."""
+    folder.write(record)
+    for step in (10, 20, 30):
+        folder.log_metrics({"step": step, "loss": 5.0 / step, "learning_rate": 1e-3})
+    folder.log_metrics({"step": 30, "eval_loss": 0.4})
+    # As another program might have written them: JSON can hold half a character, which UTF-8 cannot.
+    lines = [json.dumps(row) + "\n" for row in predictions(record.name, count, length)]
+    folder.predictions_path.write_text("".join(lines), encoding="ascii")
+    # Some number per question that differs from run to run; the page takes what stands in the file.
+    seed = int(hashlib.sha256(record.name.encode()).hexdigest()[:8], 16)
+    values = np.random.default_rng(seed).uniform(0, 100, count)
+    ids = np.array([f"q{place:05}" for place in range(count)])
+    folder.write_item_scores(ItemScores(sha256_of(folder.predictions_path), ids, {"rougeL": values}))
+    return Source(folder, record, folder.read_item_scores)
+
+
+def sources(root: Path, records: list[Record], count: int = 40, length: int = 20) -> dict[tuple[str, str], Source]:
+    """Write the folders of many runs directly below `root`."""
+    return {("", record.name): fill(RunDir(root / record.name), record, count, length) for record in records}
+
+
+def analysis(names: list[str]) -> Analysis:
+    """Statistics of a kind over cells, with markup in every sentence."""
+    text = Text("<b>en</b> & said", "<b>中文</b>")
+    interval = Interval(20.0, 30.0)
+    scores = [CellScore(name, "rougeL", 25.0, interval, 40, 1, None) for name in names]
+    comparisons = [
+        Comparison(first, second, "rougeL", "data", 1.5, Interval(0.2, 2.8), 0.1, Interval(0.0, 0.2), 0.01, 0.03,
+                   "different" if place % 2 else "no difference shown", text)
+        for place, (first, second) in enumerate((a, b) for at, a in enumerate(names) for b in names[at + 1 :])
+    ]  # fmt: skip
+    tuned = tuple(name for name in names if name.startswith("lora"))
+    curve = ((20000.0, 24.0, 23.0, 25.0), (200000.0, 29.0, 27.0, 31.0))
+    fit = Fit("lora", "rougeL", tuned, (20000, 50000, 100000)[: len(tuned)], (24.0, 26.0, 28.0)[: len(tuned)],
+              "power law", {}, curve, text)  # fmt: skip
+    points = tuple(ParetoPoint(name, 1.0 + at, 24.0 + at, on_front=at != 1, share=0.8) for at, name in enumerate(tuned))
+    step = Step("lora", tuned[0], tuned[-1], "rougeL", 1.5, interval, 0.03, "different", 2.0, None, text)
+    verdict = Verdict("study", (fit,), (Front("rougeL", "hours", "GPU-hours", points, text),), (step,),
+                      Recommendation(tuned[-1], text), Text("No safety here.", "不衡量安全。"))  # fmt: skip
+    return Analysis(Settings(), tuple(scores), (), tuple(comparisons), (verdict,), (text,))

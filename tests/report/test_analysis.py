@@ -1,0 +1,206 @@
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medqa_finetune.record.item_scores import ItemScores
+from medqa_finetune.record.schema import Score
+from medqa_finetune.report import analysis
+from medqa_finetune.report.analysis import Analysis, analyse
+from medqa_finetune.report.cells import ScoredRun, cells_of
+from medqa_finetune.report.results import as_markdown, as_text, comparisons_table, scores_table
+from medqa_finetune.report.statistics import Interval, Settings
+from scripts.benchmarks.made_runs import AnswerBank, MadeRun, six, write_run
+from tests.report.made import changed
+
+SETTINGS = Settings(resamples=2000, trials=2000)
+
+
+@pytest.fixture(scope="module")
+def bank() -> AnswerBank:
+    return AnswerBank(60)
+
+
+def scored(root: Path, runs: Sequence[MadeRun], bank: AnswerBank) -> list[ScoredRun]:
+    found = []
+    for run in runs:
+        folder = write_run(root, run, bank)
+        record = folder.read()
+        assert record is not None
+        found.append(ScoredRun(run.name, "", record, folder.read_item_scores))
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, bank: AnswerBank) -> Analysis:
+    return analyse(scored(tmp_path_factory.mktemp("six"), six(), bank), SETTINGS)
+
+
+def test_every_cell_has_every_score_with_an_interval(whole: Analysis) -> None:
+    assert {score.score for score in whole.scores} == {
+        "rouge1",
+        "rouge2",
+        "rougeL",
+        "bleu",
+        "sentence_bleu",
+        "perplexity",
+    }
+    assert len(whole.scores) == 7 * 6
+    assert all(score.interval.low < score.value < score.interval.high for score in whole.scores)
+    assert {(score.n, score.seeds, score.sd) for score in whole.scores} == {(60, 1, None)}
+
+
+def test_every_pair_is_compared_once_per_score(whole: Analysis) -> None:
+    rouge = [each for each in whole.comparisons if each.score == "rougeL"]
+    assert len({frozenset((each.first, each.second)) for each in rouge}) == len(rouge) == 21
+    values = {score.cell: score.value for score in whole.scores if score.score == "rougeL"}
+    for each in rouge:
+        assert each.difference == pytest.approx(values[each.second] - values[each.first])
+        assert each.interval is not None
+        assert each.difference is not None
+        assert each.interval.low < each.difference < each.interval.high
+        assert each.p is not None
+        assert each.p_holm is not None
+        assert each.p <= each.p_holm
+        assert each.verdict == ("different" if each.p_holm < 0.05 else "no difference shown")
+
+
+def test_an_effect_is_cohens_d_of_the_differences(whole: Analysis, tmp_path: Path, bank: AnswerBank) -> None:
+    first, second = scored(tmp_path, six()[:2], bank)
+    gaps = [run.items() for run in (first, second)]
+    assert gaps[0] is not None
+    assert gaps[1] is not None
+    found = gaps[1].values["rougeL"] - gaps[0].values["rougeL"]
+    pair = next(c for c in whole.comparisons if (c.first, c.second, c.score) == ("none", "lora_20k", "rougeL"))
+    assert pair.effect == pytest.approx(found.mean() / found.std(), rel=0.05)
+    assert pair.axis == "baseline"
+
+
+def test_it_is_the_same_every_time(tmp_path: Path, bank: AnswerBank) -> None:
+    runs = scored(tmp_path, six()[:3], bank)
+    assert analyse(runs, SETTINGS) == analyse(runs, SETTINGS)
+
+
+def test_seeds_make_one_cell(tmp_path: Path, bank: AnswerBank) -> None:
+    found = analyse(scored(tmp_path, [*six(3)], bank), SETTINGS)
+    rouge = {score.cell: score for score in found.scores if score.score == "rougeL"}
+    assert list(rouge) == ["none", *(f"{method}_{size}k" for method in ("lora", "qlora") for size in (20, 50, 100))]
+    assert rouge["lora_20k"].seeds == 3
+    assert rouge["lora_20k"].sd is not None
+    assert rouge["none"].sd is None
+    runs = {run.name: run.interval for run in found.runs if run.score == "rougeL"}
+    assert len(runs) == 19
+    seeded = [each for each in found.comparisons if each.reason.en.startswith("Over several seeds.")]
+    # The base among them: to what is not trained a seed is nothing.
+    assert len(seeded) == 21 * 6
+    assert all("Cells with one seed" not in verdict.recommendation.text.en for verdict in found.verdicts)
+
+
+def test_copies_count_once(tmp_path: Path, bank: AnswerBank) -> None:
+    (run,) = scored(tmp_path, [MadeRun("lora", 20_000)], bank)
+    assert [len(cell.runs) for cell in cells_of([run, dataclasses.replace(run, name="copy")])] == [1]
+
+
+def test_studies_are_apart(tmp_path: Path, bank: AnswerBank) -> None:
+    runs = scored(tmp_path, six()[:3], bank)
+    found = analyse([*runs, *(dataclasses.replace(run, study="other") for run in runs)], SETTINGS)
+    assert [verdict.title for verdict in found.verdicts] == ["made-up · made up", "other · made-up · made up"]
+    assert len(found.comparisons) == 2 * 3 * 6
+    assert not [
+        each for each in found.comparisons if each.first.startswith("other/") != each.second.startswith("other/")
+    ]
+
+
+def test_what_cannot_be_read_is_said(tmp_path: Path, bank: AnswerBank) -> None:
+    good, missing, wrong, other = scored(tmp_path, [MadeRun("lora", size * 1000) for size in (20, 50, 100, 200)], bank)
+    evaluation = wrong.evaluation
+    scores = evaluation.scores | {"rougeL": Score(99.0, evaluation.scores["rougeL"].signature)}
+    items = other.items()
+    assert items is not None
+    renamed = ItemScores(items.predictions_sha256, np.char.add(items.ids, "x"), items.values, items.counts)
+    runs = [
+        good,
+        dataclasses.replace(missing, items=lambda: None),
+        dataclasses.replace(wrong, record=changed(wrong.record, scores=scores)),
+        dataclasses.replace(other, items=lambda: renamed),
+    ]
+    found = analyse(runs, SETTINGS)
+    assert [note.en for note in found.notes] == [
+        "No statistics for lora_50k: lora_50k: no per-question scores.",
+        "No statistics for lora_100k: lora_100k: per-question scores do not add up to the record's rougeL.",
+    ]
+    (pair,) = [each for each in found.comparisons if each.score == "bleu"]
+    assert (pair.verdict, pair.reason.en) == ("not comparable", "They answered other questions.")
+
+
+def test_scores_of_fewer_questions_or_without_a_number_are_not_taken(tmp_path: Path, bank: AnswerBank) -> None:
+    short, blank = scored(tmp_path, [MadeRun("lora", size * 1000) for size in (20, 50)], bank)
+    items = [run.items() for run in (short, blank)]
+    assert items[0] is not None
+    assert items[1] is not None
+    cut = ItemScores("", items[0].ids[1:], {name: values[1:] for name, values in items[0].values.items()})
+    no_number = ItemScores("", items[1].ids, {"rougeL": np.full(60, np.nan)})
+    runs = [
+        dataclasses.replace(short, items=lambda: cut),
+        dataclasses.replace(blank, items=lambda: no_number),
+    ]
+    found = analyse(runs, SETTINGS)
+    assert (found.scores, found.verdicts) == ((), ())
+    assert "59 per-question scores, 60 questions in the record" in found.notes[0].en
+    assert "do not add up to the record's rougeL" in found.notes[1].en
+
+
+def test_many_cells_are_capped_and_that_is_said(
+    tmp_path: Path, bank: AnswerBank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(analysis, "CELLS_COMPARED", 4)
+    found = analyse(scored(tmp_path, six(), bank), SETTINGS)
+    assert "7 cells: only 4 are compared with each other (6 pairs)" in found.notes[0].en
+    assert "共 7 格：只两两比较其中 4 格（6 对）" in found.notes[0].zh
+    compared = {cell for each in found.comparisons for cell in (each.first, each.second)}
+    rouge = {score.cell: score.value for score in found.scores if score.score == "rougeL"}
+    assert len(rouge) == 7
+    assert compared == {"none", *sorted(rouge, key=lambda cell: -rouge[cell] if cell != "none" else 0)[:3]}
+    assert {score.score for score in found.scores if score.cell not in compared} == {"rougeL", "bleu"}
+    assert len({run.name for run in found.runs}) == 7
+
+
+def test_nothing_done_nothing_said() -> None:
+    empty = analyse([], SETTINGS)
+    assert (empty.scores, empty.comparisons, empty.verdicts, as_text(empty)) == ((), (), (), "")
+    assert list(comparisons_table(empty)) != []
+    assert len(scores_table(empty)) == 0
+
+
+def test_the_text_names_seed_and_numbers_in_both_languages(whole: Analysis) -> None:
+    text = as_text(whole)
+    for part in ("Seed of both 12345", "2,000 resamples", "2,000 trials", "measures medical safety", "不衡量医疗安全",
+                 "for each doubling", "GPU-hours more", "nothing beats"):  # fmt: skip
+        assert part in text
+    assert all(len(line) <= 118 for line in text.splitlines())
+    markdown = as_markdown(whole)
+    assert "随机种子 12345" in markdown
+    assert markdown.count("| lora\\_20k |") >= 2
+    assert "## Comparisons 比较" in markdown
+
+
+def test_markup_in_names_stays_text(tmp_path: Path, bank: AnswerBank) -> None:
+    runs = scored(tmp_path, six()[:2], bank)
+    named = dataclasses.replace(runs[1], name="<script>|x", study="")
+    markdown = as_markdown(analyse([runs[0], named], SETTINGS))
+    assert "<script>" not in markdown
+    assert "\\<script\\>\\|x" in markdown
+
+
+def test_a_seeds_part_is_in_the_interval_of_a_cell_not_of_a_run(tmp_path: Path, bank: AnswerBank) -> None:
+    runs = scored(tmp_path, [MadeRun("lora", 20_000, seed, 0.5 * seed) for seed in range(3)], bank)
+    found = analyse(runs, SETTINGS)
+    cell = next(score.interval for score in found.scores if score.score == "rougeL")
+    each = [run.interval for run in found.runs if run.score == "rougeL"]
+
+    def width(interval: Interval) -> float:
+        return interval.high - interval.low
+
+    assert width(cell) > 1.5 * max(map(width, each))

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from medqa_finetune.report.fit import fit_of, power_law, series_of
+from medqa_finetune.report.statistics import Drawn, Settings
+from tests.report.made import cell
+
+SETTINGS = Settings()
+SIZES = (20_000, 50_000, 100_000)
+
+
+def drawn(name: str, value: float, error: float, seed: int = 0) -> Drawn:
+    draws = value + error * np.random.default_rng([seed, int(value * 1000)]).standard_normal((1, SETTINGS.resamples))
+    return Drawn(name, np.array([value]), draws, 1000)
+
+
+def fit(values: tuple[float, ...], error: float, sizes: tuple[int, ...] = SIZES):  # type: ignore[no-untyped-def]
+    cells = [cell("lora", size) for size in sizes]
+    scores = {each.name: drawn(each.name, value, error) for each, value in zip(cells, values, strict=True)}
+    return fit_of("lora", cells, scores, "rougeL", SETTINGS)
+
+
+def test_a_power_law_is_found_again() -> None:
+    sizes = np.array([1e4, 2e4, 5e4, 1e5, 2e5])
+    found, inside = power_law(sizes, (30 - 400 * sizes**-0.4)[:, None])
+    assert found[:, 0] == pytest.approx([30, 400, 0.4], rel=0.08)
+    assert inside.all()
+
+
+@pytest.mark.parametrize("values", [(20, 22, 21), (20, 19, 18), (20, 21, 23)])
+def test_no_power_law_through_what_does_not_level_off(values: tuple[float, ...]) -> None:
+    _, inside = power_law(np.array(SIZES, dtype=float), np.array(values, dtype=float)[:, None])
+    assert not inside.any()
+
+
+def test_three_sharp_points_bear_a_power_law_and_say_that_they_cannot_test_it() -> None:
+    found = fit((24.0, 26.0, 26.8), error=0.02)
+    assert found.model == "power law"
+    offset, interval = found.parameters["offset"]
+    assert interval.low < offset < interval.high
+    assert found.curve[0][:2] == pytest.approx((20_000, 24.0), abs=0.05)
+    assert found.curve[-1][0] == pytest.approx(200_000)
+    assert "cannot test it" in found.text.en
+    assert "无法检验" in found.text.zh
+
+
+def test_three_blurred_points_do_not_and_that_is_said() -> None:
+    found = fit((24.0, 26.0, 26.8), error=0.6)
+    assert found.model == "log-linear"
+    gain, interval = found.parameters["per_doubling"]
+    assert gain == pytest.approx(np.polyfit(np.log2(SIZES), (24.0, 26.0, 26.8), 1)[0])
+    assert interval.low < gain < interval.high
+    assert "3 sizes cannot support a power law" in found.text.en
+    assert "撑不起" in found.text.zh
+
+
+def test_no_growth_is_said() -> None:
+    assert "no growth shown" in fit((24.0, 24.1, 24.0), error=0.5).text.en
+
+
+def test_two_sizes_give_a_line_one_gives_nothing() -> None:
+    two = fit((24.0, 26.0), 0.1, SIZES[:2])
+    assert two.model == "log-linear"
+    assert two.parameters["per_doubling"][0] == pytest.approx(2 / np.log2(2.5))
+    one = fit((24.0,), 0.1, SIZES[:1])
+    assert (one.model, one.curve) == (None, ())
+    assert "one size" in one.text.en
+
+
+def test_cells_that_do_not_compare_have_no_fit() -> None:
+    cells = [cell("lora", 20_000), cell("lora", 50_000, precision="fp32")]
+    scores = {each.name: drawn(each.name, 24.0 + place, 0.1) for place, each in enumerate(cells)}
+    found = fit_of("lora", cells, scores, "rougeL", SETTINGS)
+    assert found.model is None
+    assert "precision (fp16, fp32)" in found.text.en
+
+
+def test_series_share_all_but_the_size() -> None:
+    cells = [cell("lora", 50_000), cell("lora", 20_000), cell("qlora", 20_000), cell("none", 20_000),
+             cell("lora", 20_000, rank=8)]  # fmt: skip
+    named = {name: [each.train_size for each in group] for name, group in series_of(cells).items()}
+    assert named == {"lora": [20_000, 50_000], "qlora": [20_000], "lora__method.rank=8": [20_000]}
