@@ -12,7 +12,7 @@ SIZES = {"20k": 200, "50k": 500, "100k": 1000}
 def main(outputs: Path) -> None:
     """Fail with a message unless the matrix is whole and its learning curves rise."""
     records = {path.parent.name: json.loads(path.read_text("utf-8")) for path in outputs.glob("*/record.json")}
-    expected = {f"{method}_{size}" for method in ("lora", "qlora") for size in SIZES} | {"none"}
+    expected = {f"{method}_{size}" for method in ("retrieval", "lora", "qlora") for size in SIZES} | {"none"}
     assert set(records) == expected, f"runs: {sorted(records)}"
     assert all(record["status"] == "done" for record in records.values()), "a run is not done"
     assert len({record["data_manifest"]["test"]["sha256"] for record in records.values()}) == 1, "test sets differ"
@@ -30,7 +30,12 @@ def main(outputs: Path) -> None:
     assert {row["name"] for row in rows} == expected, "results_summary.csv misses a run"
     for name in ("data_scale_comparison.png", "method_comparison.png"):
         assert (summary / name).read_bytes().startswith(b"\x89PNG"), name
-    print(f"{len(records)} runs done, {len(rows)} rows, 2 plots")
+    page = (summary / "report.html").read_text(encoding="utf-8")
+    assert page.rstrip().endswith("</html>"), "report.html is torn"
+    assert all(name in page for name in expected - {"none"}), "report.html misses a run"
+    for name in ("report.md", "comparisons.csv"):
+        assert (summary / name).stat().st_size > 0, name
+    print(f"{len(records)} runs done, {len(rows)} rows, 2 plots, {len(page):,} characters of report")
 
 
 if __name__ == "__main__":
