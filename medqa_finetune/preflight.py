@@ -77,7 +77,7 @@ def preflight_run(config: Config, counts: Counts | None = None) -> None:
 def _preflight(
     configs: Sequence[Config], counts: Sequence[Counts], examiner: Callable[[Sequence[Need]], Findings]
 ) -> None:
-    trackers = tracker_faults(configs)
+    trackers = list(tracker_faults(configs))
     # What loads no model needs neither torch nor a disk of any size.
     heavy = [(config, count) for config, count in zip(configs, counts, strict=True) if config.method.loads_model]
     if not heavy:
