@@ -41,7 +41,7 @@ class Facts:
         layers: Layers of the model.
         memory_bytes: Peak, reckoned: of the GPU, or of the process where there is none.
         training_bytes: The same of training alone, which is what a run's record says; 0 where nothing is trained.
-        set_bytes: Part of it that the encoded pairs take.
+        set_bytes: Part of it that the encoded pairs take, and what preparing them has left.
         disk_bytes: In the run folder, at most.
         heaviest: Training pairs of the optimizer step that is likely to hold the most at once, by place.
     """

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 from pydantic import TypeAdapter
 
 from medqa_finetune.config.command_line import run_door
@@ -110,7 +111,10 @@ def count(config: Config, cache: Path, machine: Machine) -> Facts:
     size = size_of(folder)
     config = dataclasses.replace(config, train=resolve_auto(config, size, machine))
     task = task_of(config)
+    before = psutil.Process().memory_info().rss
     splits = task.prepare(config, folder, cache)
+    # The cell that prepares a corpus keeps what that has left, as this process does now; later ones find it prepared.
+    left = max(0, psutil.Process().memory_info().rss - before)
     encoder = task.encoder(load_tokenizer(folder, config.model.chat_template, chat=config.chats), config)
     training = _training_facts(config, size, [_sample(encoder, part) for part in (splits.train, splits.validation)],
                                [len(splits.train), len(splits.validation)])  # fmt: skip
@@ -120,7 +124,7 @@ def count(config: Config, cache: Path, machine: Machine) -> Facts:
     answering = facts_of(config, size, tested, questions)
     heaviest, tokens = training.pop("heaviest")
     trains = config.method.trains != "nothing"
-    set_bytes = training.pop("set_tokens") * TOKEN_BYTES if machine.type == "cpu" else 0
+    set_bytes = training.pop("set_tokens") * TOKEN_BYTES + left if machine.type == "cpu" else 0
     process = PROCESS_BYTES + set_bytes if machine.type == "cpu" else 0
     held = training_memory(size, config, machine, tokens).total + process if trains else 0
     answered = answering_memory(size, config, machine)
