@@ -65,7 +65,7 @@ BAD_INPUT: list[tuple[list[str], list[str]]] = [
     (["corpus=jsonl", "corpus.path=${oc.env:MEDQA_NOT_SET}"], ["corpus.path", "MEDQA_NOT_SET"]),
     (["model.path=nowhere"], ["model.path=nowhere", "no such folder"]),
     (["model.path=."], ["config.json is missing"]),
-    (["evaluate.metrics=[rouge,blue]"], ["evaluate.metrics=blue", "bleu, perplexity, rouge"]),
+    (["evaluate.metrics=[rouge,blue]"], ["evaluate.metrics=blue", "bleu, char_bleu"]),
     (["just_a_word"], ["just_a_word"]),
     (["run_name=mine"], ["run_name=mine", "study=NAME"]),
     (["outputs=file"], ["outputs=file", "is not a folder"]),

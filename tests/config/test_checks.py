@@ -185,3 +185,9 @@ def test_reserved_names_are_not(name: str) -> None:
 def test_metrics_are_found_without_importing_them() -> None:
     assert {"rouge", "bleu", "perplexity"} <= set(metric_names())
     assert not {"base", "__init__"} & set(metric_names())
+
+
+def test_running_text_has_no_answers_to_look_up() -> None:
+    text = {"corpus__task": "text", "corpus__source": "file", "corpus__path": "texts", "method__trains": "lookup"}
+    with pytest.raises(ConfigError, match=r"method\.trains=lookup: running text has no answers to look up"):
+        changed(VALID, **text)
