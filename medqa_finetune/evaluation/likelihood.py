@@ -1,11 +1,13 @@
 """How likely the reference answers are to a model, several at once; the perplexity follows from it."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
 from medqa_finetune.data.encode import IGNORED, Encoded
+from medqa_finetune.errors import RunError
 from medqa_finetune.evaluation.decode import Model
 
 # Logits held at once. In fp32 they take 64 MiB; a CPU makes them in half the time that four times as many at once take.
@@ -30,6 +32,9 @@ def reference_likelihoods(model: Model, encoded: Sequence[Encoded], batch_tokens
         model: In evaluation mode. Its own forward pass is used, since some scale or cap the logits behind the head.
         encoded: The pairs.
         batch_tokens: Tokens in one forward pass at most, padding included; but always one pair.
+
+    Raises:
+        RunError: a likelihood is no number.
     """
     positions = max(LEAST_POSITIONS, LOGITS // int(model.config.get_text_config().vocab_size))
     pieces = [piece for number, item in enumerate(encoded) for piece in _pieces(number, item, positions - 1)]
@@ -37,6 +42,12 @@ def reference_likelihoods(model: Model, encoded: Sequence[Encoded], batch_tokens
     for group in _groups(pieces, batch_tokens, positions):
         for piece, nll in zip(group, _likelihoods(model, group), strict=True):
             sums[piece.pair] += nll
+    wrong = next((total for total in sums if not math.isfinite(total)), None)
+    if wrong is not None:
+        raise RunError(
+            f"the loss became {wrong} on a reference answer: the model's weights or its precision give no numbers. Try "
+            "precision=bf16 or fp32, or train again with a lower train.learning_rate."
+        )
     return [(total, len(item.input_ids) - item.answer_start) for total, item in zip(sums, encoded, strict=True)]
 
 

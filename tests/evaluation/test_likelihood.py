@@ -7,6 +7,7 @@ import torch
 
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.data.encode import Encoded
+from medqa_finetune.errors import RunError
 from medqa_finetune.evaluation import likelihood
 from medqa_finetune.evaluation.likelihood import reference_likelihoods
 from medqa_finetune.model.load import Device, load_model
@@ -88,3 +89,11 @@ def test_a_pass_holds_so_many_tokens_and_as_many_pairs_as_fit() -> None:
     reference_likelihoods(model, encoded(), 120)
     # Longest first: 52 and 37 tokens; 37, 33 and 13; 8 and 2.
     assert shapes == [(2, 52), (3, 37), (2, 8)]
+
+
+def test_a_likelihood_that_is_no_number_ends_the_run() -> None:
+    model = tiny_model("qwen2")
+    with torch.no_grad():
+        model.get_output_embeddings().weight.fill_(float("nan"))
+    with pytest.raises(RunError, match="the loss became nan on a reference answer"):
+        reference_likelihoods(model, [Encoded([3, 4, 5, 6], 2, cut=False)], 64)
