@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from medqa_finetune.model.estimate import FP32, LOGIT_BYTES_AT_ONCE
@@ -45,7 +45,7 @@ class AnswerLoss:
         positions, targets = batch["positions"], batch["targets"]
         if self._is_head_all is False:
             logits = model(**inputs, use_cache=False).logits
-            return cross_entropy(logits.flatten(0, 1)[positions].float(), targets, reduction="sum")
+            return functional.cross_entropy(logits.flatten(0, 1)[positions].float(), targets, reduction="sum")
         # Through the whole model, whose wrappers (autocast, distributed training) hook into its forward pass; of the
         # logits it makes itself, as few as it can.
         outputs: list[Any] = []
@@ -77,4 +77,4 @@ class AnswerLoss:
         return torch.stack(losses).sum()
 
     def _of_chunk(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return cross_entropy(self._head(states).float(), targets, reduction="sum")
+        return functional.cross_entropy(self._head(states).float(), targets, reduction="sum")
