@@ -1,5 +1,6 @@
 """Inside a run that has torch loaded: steps are counted beside files, and losses or answers can be spoilt."""
 
+import dataclasses
 import importlib.metadata
 import itertools
 import os
@@ -56,10 +57,13 @@ def _before(owner: Any, name: str, note: Any) -> None:
 
 
 def _maybe_masked(pairs: Iterator[Any]) -> Iterator[Any]:
-    for batch in pairs:
-        if _masked:
-            batch["labels"].fill_(-100)
-        yield batch
+    for step in pairs:
+        if not _masked:
+            yield step
+            continue
+        nowhere = {name: torch.empty(0, dtype=torch.long) for name in ("positions", "targets")}
+        batches = [batch | nowhere for batch in step["batches"]]
+        yield step | {"batches": batches, "work": dataclasses.replace(step["work"], answer_tokens=0)}
 
 
 def mask_labels(argument: str) -> None:
