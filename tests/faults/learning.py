@@ -17,7 +17,6 @@ import transformers
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.tensorboard import SummaryWriter
-from transformers.generation.utils import GenerationMixin
 
 from medqa_finetune import train
 from medqa_finetune.config import identity
@@ -33,7 +32,7 @@ _masked = False
 def count_steps(recorder: Recorder) -> None:
     """Count micro-batches, optimizer steps, batches of answers and saved tensors of this process."""
     _before(transformers.Trainer, "training_step", lambda *_: recorder.note("step"))
-    _before(GenerationMixin, "generate", lambda *_: recorder.note("generate"))
+    _before(generate, "decode_greedily", lambda *_: recorder.note("generate"))
     _before(torch, "save", lambda _, target, *__: recorder.note("save", str(target)))
     _before(safetensors.torch, "serialize_file", lambda _, target, *__: recorder.note("save", str(target)))
     register_optimizer_step_pre_hook(lambda *_: recorder.note("update"))
