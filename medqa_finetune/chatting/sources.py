@@ -87,6 +87,8 @@ def source_of_run(path: Path, base: str | None = None) -> Source:
 
 def _of_record(run: RunDir, record: Record, base: str | None) -> Source:
     settings = _settings(run, record)
+    if not MethodConfig(**settings["method"]).loads_model:
+        raise ConfigError(f"run={run.path}: its answers are looked up; there is no model in it to talk to.")
     model = find_model(base) if base is not None else _fields_of(ModelConfig, settings["model"], run)
     folder = locate_model(model)
     if fingerprint_model(folder, model.chat_template) != record.config["model"]["fingerprint"]:

@@ -112,6 +112,8 @@ def check_order(run: RunDir, wishes: Wishes) -> Order:
     """
     record = _finished(run)
     config = restore_config(record.config)
+    if not config.method.loads_model:
+        raise ConfigError(f"run={run.path}: its answers are looked up; there is no model in it to export.")
     names = choose(wishes.variants, config.method)
     _check_measure(config, wishes)
     _check_files(run, record)
