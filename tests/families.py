@@ -93,7 +93,7 @@ def run_cell(family: str, method: str, base: Path, outputs: Path) -> Cell:
     answer = generate.generate_answers
 
     def listen(model: Any, encoder: Any, *others: Any) -> Any:
-        said.append(ask(model, encoder.prompts([QUESTION])[0], encoder.end_ids[-1]))
+        said.append(ask(model, encoder.dialogue(None, (), QUESTION), encoder.end_ids[-1]))
         return answer(model, encoder, *others)
 
     with mock.patch.object(generate, "generate_answers", listen):
