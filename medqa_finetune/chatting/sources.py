@@ -87,7 +87,8 @@ def source_of_run(path: Path, base: str | None = None) -> Source:
 
 def _of_record(run: RunDir, record: Record, base: str | None) -> Source:
     settings = _settings(run, record)
-    if not MethodConfig(**settings["method"]).loads_model:
+    method = _fields_of(MethodConfig, settings["method"], run)
+    if not method.loads_model:
         raise ConfigError(f"run={run.path}: its answers are looked up; there is no model in it to talk to.")
     model = find_model(base) if base is not None else _fields_of(ModelConfig, settings["model"], run)
     folder = locate_model(model)
@@ -104,7 +105,7 @@ def _of_record(run: RunDir, record: Record, base: str | None) -> Source:
         model=weights if weights is not None and adapter is None else folder,
         adapter=adapter,
         tokenizer=weights or folder,
-        method=_fields_of(MethodConfig, settings["method"], run),
+        method=method,
         precision=str(settings["precision"]),
         max_length=int(settings["max_length"]),
         max_new_tokens=int(settings["max_new_tokens"]),
