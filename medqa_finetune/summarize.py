@@ -197,8 +197,7 @@ def _items(run: RunDir, record: Record) -> "ItemScores | None":
     kept = run.read_item_scores()
     if kept is not None:
         return kept
-    group = record.config.get("evaluate")
-    metrics = group.get("metrics") if isinstance(group, dict) else None
+    metrics = record.setting("evaluate", "metrics")
     try:
         _, rows = score_rows(run.read_predictions(), run, record, metrics or DEFAULT_METRICS)
         return item_scores(rows, sha256_of(run.predictions_path))

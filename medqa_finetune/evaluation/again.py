@@ -83,14 +83,9 @@ def _wanted(record: Record) -> int | None:
     """Return how many questions the run is examined on; None when the record does not say."""
     if record.evaluation is not None:
         return record.evaluation.n
-    most = _evaluate_setting(record, "max_samples")
+    most = record.setting("evaluate", "max_samples")
     n = record.data_manifest.test.n if record.data_manifest is not None else None
     return min(n, most) if n is not None and most is not None else n or most
-
-
-def _evaluate_setting(record: Record, key: str) -> Any:
-    group = record.config.get("evaluate")
-    return group.get(key) if isinstance(group, dict) else None
 
 
 def _holds(path: Path, results: EvaluationRecord) -> bool:

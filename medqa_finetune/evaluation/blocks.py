@@ -1,17 +1,15 @@
 """How likely the blocks of a running text are to a model, every batch on disk before the next."""
 
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from medqa_finetune.config.schema import EvaluateConfig
 from medqa_finetune.data.encoded_set import Encoded
 from medqa_finetune.evaluation.decode import Model
-from medqa_finetune.evaluation.generate import keep_answered
+from medqa_finetune.evaluation.generate import clock, keep_answered
 from medqa_finetune.evaluation.likelihood import reference_likelihoods
 from medqa_finetune.record.run_dir import RunDir
 
@@ -33,9 +31,9 @@ def measure_blocks(model: Model, blocks: Sequence[Encoded], settings: EvaluateCo
         log.info("%d of %d batches were measured before", done, len(batches))
     measured = sum(map(len, batches[:done]))
     for batch in tqdm(batches[done:], desc="measuring", unit="batch", disable=None, leave=False):
-        started = _clock(model)
+        started = clock(model)
         likelihoods = reference_likelihoods(model, [blocks[number] for number in batch], settings.batch_tokens)
-        seconds = _clock(model) - started
+        seconds = clock(model) - started
         rows = zip(batch, likelihoods, strict=True)
         run.append_predictions([{"id": _id(number), "nll": nll, "tokens": tokens} for number, (nll, tokens) in rows])
         measured += len(batch)
@@ -58,9 +56,3 @@ def _batches(blocks: Sequence[Encoded], settings: EvaluateConfig) -> Iterator[li
 
 def _id(number: int) -> str:
     return f"block-{number}"
-
-
-def _clock(model: Model) -> float:
-    if model.device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()

@@ -66,9 +66,9 @@ def generate_answers(
     answered = sum(map(len, batches[:done]))
     for batch in tqdm(batches[done:], desc="answering", unit="batch", disable=None, leave=False):
         prompts = encoder.prompts(batch)
-        started = _clock(model)
+        started = clock(model)
         outputs = generate_in_time(model, encoder, prompts, settings)
-        seconds = _clock(model) - started
+        seconds = clock(model) - started
         likelihoods = reference_likelihoods(model, list(encoder.encode(batch)), settings.batch_tokens)
         answers = [_answer(encoder, *parts) for parts in zip(batch, outputs, likelihoods, strict=True)]
         run.append_predictions([to_row(answer) | context_of(pair) for answer, pair in zip(answers, batch, strict=True)])
@@ -151,7 +151,8 @@ def generate_in_time(
     return [Output(tokens, end not in tokens and len(tokens) < settings.max_new_tokens) for tokens in texts]
 
 
-def _clock(model: Model) -> float:
+def clock(model: Model) -> float:
+    """Return the time in seconds, once the GPU has done what it was asked for; only differences mean something."""
     if model.device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()

@@ -23,12 +23,12 @@ def score_rows(rows: Rows, run: RunDir, record: Record, metrics: Sequence[str]) 
         DataError: a line lacks something.
         ConfigError: a metric that there is none of for such lines.
     """
-    if _setting(record, "corpus", "task") == "text":
+    if record.setting("corpus", "task") == "text":
         return _score_blocks(rows, run, record, metrics)
     from medqa_finetune.evaluation.answers import collect
     from medqa_finetune.evaluation.score import score_answers
 
-    own = _setting(record, "evaluate", "metrics") or []
+    own = record.setting("evaluate", "metrics") or []
     return score_answers(collect(enumerate(rows, start=1), run.predictions_path), [*own, *metrics])
 
 
@@ -37,10 +37,5 @@ def _score_blocks(rows: Rows, run: RunDir, record: Record, metrics: Sequence[str
 
     if METRIC not in metrics:
         raise ConfigError(f"metrics={','.join(metrics)}: running text has one score alone; allowed: {METRIC}.")
-    length, separator = _setting(record, "train", "max_length"), _setting(record, "corpus", "separator")
+    length, separator = record.setting("train", "max_length"), record.setting("corpus", "separator")
     return score_blocks(rows, text_signature(length, separator), run.predictions_path)
-
-
-def _setting(record: Record, group: str, key: str) -> Any:
-    settings = record.config.get(group)
-    return settings.get(key) if isinstance(settings, dict) else None

@@ -233,3 +233,8 @@ class Record:
     def updated(self, **changes: Any) -> "Record":
         """Return a copy with the given fields replaced."""
         return replace(self, **changes)
+
+    def setting(self, group: str, key: str) -> Any:
+        """Return a setting of the run; None where the record has no such group or key."""
+        settings = self.config.get(group)
+        return settings.get(key) if isinstance(settings, dict) else None

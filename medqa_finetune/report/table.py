@@ -126,7 +126,7 @@ def _what(record: Record) -> dict[str, Any]:
         "train_size": train_size_of(record),
         "model": record.model,
         "seed": record.seed,
-        "corpus": _setting(record, "corpus", "name"),
+        "corpus": record.setting("corpus", "name"),
         "device": environment.device if environment is not None else None,
         "test_sha256": manifest.test.sha256 if manifest is not None else None,
         "identity": record.identity,
@@ -135,11 +135,11 @@ def _what(record: Record) -> dict[str, Any]:
 
 def train_size_of(record: Record) -> int | None:
     """Return the number of training pairs; 0 where nothing is trained, None where the record does not say."""
-    if _setting(record, "method", "trains") == "nothing":
+    if record.setting("method", "trains") == "nothing":
         return 0
     if record.data_manifest is not None:
         return record.data_manifest.train.n
-    size, scale = _setting(record, "data", "train_size"), _setting(record, "data", "scale")
+    size, scale = record.setting("data", "train_size"), record.setting("data", "scale")
     return scaled(size, 1.0 if scale is None else scale) if isinstance(size, int) else None
 
 
@@ -185,11 +185,6 @@ def _reason(record: Record) -> str | None:
     if record.status != "done":
         return f"{record.status}, not done"
     return "done, but without scores" if record.evaluation is None else None
-
-
-def _setting(record: Record, group: str, key: str) -> Any:
-    settings = record.config.get(group)
-    return settings.get(key) if isinstance(settings, dict) else None
 
 
 def _gib(count: int | None) -> float | None:
