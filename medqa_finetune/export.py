@@ -14,10 +14,10 @@ from medqa_finetune.config.command_line import parse_options, run_door, wants_he
 from medqa_finetune.errors import EXIT_DONE, ConfigError, MedQAError
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.stopping import EXIT_OFFSET, LAUNCHER_VARIABLE
+from medqa_finetune.variants.wishes import Wishes
 
 if TYPE_CHECKING:
     from medqa_finetune.matrix.cells import Cell
-    from medqa_finetune.variants.order import Wishes
 
 USAGE = """\
 Make models of a finished run, each in a folder of its own with safetensors, tokenizer and metadata.json, and measure
@@ -56,18 +56,15 @@ BARE = ("run", "pipeline", "variants", "samples", "epochs", "overwrite", "format
 
 
 @dataclasses.dataclass(frozen=True)
-class ExportOptions:
+class ExportOptions(Wishes):
     """What can be typed after `export`; exactly one of `run` and `pipeline` is wanted.
 
     Attributes:
         run: Folder of a finished run.
-        pipeline: `variants`: train first, where that has not been done.
-        variants: Names; None for all that the run's method allows, for the four with a pipeline.
+        pipeline: `variants`: train first, where that has not been done; `variants` then stands for the usual four.
         samples: Training pairs, for a pipeline; None as the configuration has it.
         epochs: Passes over them, for a pipeline.
-        overwrite: Whether what is there is moved aside and made anew.
         format: `text` or `json`.
-        to: As in `variants.order.Wishes`, and so the others.
 
     Raises:
         ConfigError: an impossible choice.
@@ -75,17 +72,9 @@ class ExportOptions:
 
     run: str | None = None
     pipeline: str | None = None
-    variants: list[str] | None = None
     samples: int | None = None
     epochs: float | None = None
-    overwrite: bool = False
     format: str = "text"
-    to: str | None = None
-    base: str | None = None
-    max_samples: int | None = None
-    quantization: str = "auto"
-    dtype: str = "auto"
-    measure: bool = True
 
     def __post_init__(self) -> None:
         faults = list(self._faults())
@@ -113,13 +102,6 @@ class ExportOptions:
             found.append(f"{PREFIX}to={self.to!r}: a folder is wanted.")
         return found
 
-    @property
-    def wishes(self) -> "Wishes":
-        """What of it concerns the variants."""
-        from medqa_finetune.variants.order import Wishes
-
-        return Wishes(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Wishes)})
-
 
 def main() -> NoReturn:
     """Export what the command line names, and end the process."""
@@ -137,12 +119,12 @@ def export(arguments: list[str]) -> int:
         return EXIT_DONE
     own, rest = split(arguments)
     options = parse_own(own)
-    wishes = options.wishes
+    wishes: Wishes = options
     if options.pipeline is not None:
         # Imported here, so that bad options are refused at once.
         from medqa_finetune.variants.kinds import PIPELINE
 
-        wishes = dataclasses.replace(wishes, variants=options.variants or list(PIPELINE))
+        wishes = dataclasses.replace(options, variants=options.variants or list(PIPELINE))
         cell = pipeline_cell(options, rest)
         code = train_first(cell, wishes)
         if code != EXIT_DONE:
@@ -230,7 +212,7 @@ def _compose(arguments: Sequence[str]) -> "Cell":
     return cast("Cell", made[0])
 
 
-def train_first(cell: "Cell", wishes: "Wishes") -> int:
+def train_first(cell: "Cell", wishes: Wishes) -> int:
     """Train a run as `train` does, in a process that takes its memory with it; return its exit code.
 
     Raises:
@@ -256,7 +238,7 @@ def train_first(cell: "Cell", wishes: "Wishes") -> int:
     return code if code >= 0 else EXIT_OFFSET - code
 
 
-def _export(run: RunDir, wishes: "Wishes", form: str) -> int:
+def _export(run: RunDir, wishes: Wishes, form: str) -> int:
     from medqa_finetune.log import log_to_terminal
     from medqa_finetune.variants.making import make_variants
     from medqa_finetune.variants.order import check_order

@@ -20,35 +20,11 @@ from medqa_finetune.record.schema import Record
 from medqa_finetune.record.stamps import damages
 from medqa_finetune.variants.kinds import choose, quantization_of
 from medqa_finetune.variants.metadata import Metadata, changes, read_metadata
+from medqa_finetune.variants.wishes import Wishes
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 # For what is not reckoned: metadata, answers, pictures.
 SPARE_BYTES = 16 * 2**20
-
-
-@dataclasses.dataclass(frozen=True)
-class Wishes:
-    """What was asked for beside the run.
-
-    Attributes:
-        variants: Names; None for all that the run's method allows.
-        to: Folder that takes them; None for `export` in the run's own.
-        base: Where the base model lies now, if not where the run found it.
-        max_samples: Questions to measure on; None for all that the run was examined on.
-        quantization: `auto`, `nf4`, `fp4` or `int8`.
-        dtype: `auto`, `fp32`, `bf16` or `fp16`.
-        measure: Whether each variant answers the questions.
-        overwrite: Whether what is there is moved aside and made anew.
-    """
-
-    variants: list[str] | None = None
-    to: str | None = None
-    base: str | None = None
-    max_samples: int | None = None
-    quantization: str = "auto"
-    dtype: str = "auto"
-    measure: bool = True
-    overwrite: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,8 @@ from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Environment
 from medqa_finetune.record.stamps import stamps_below
 from medqa_finetune.variants.metadata import Metadata, write_metadata
-from medqa_finetune.variants.order import Order, Wishes, check_order, check_room, expected_sizes
+from medqa_finetune.variants.order import Order, check_order, check_room, expected_sizes
+from medqa_finetune.variants.wishes import Wishes
 from tests.commands import files_below
 from tests.variants.runs import LORA, QLORA, write_record, write_run
 
