@@ -21,18 +21,11 @@ from typing import Any, NamedTuple
 
 from medqa_finetune.config.schema import Config, MethodConfig
 from medqa_finetune.errors import ConfigError, MedQAError
-from medqa_finetune.model.estimate import (
-    Machine,
-    Memory,
-    ModelSize,
-    checkpoint_bytes,
-    read_size,
-    run_bytes,
-    training_memory,
-)
+from medqa_finetune.model.estimate import Machine, Memory, checkpoint_bytes, run_bytes, training_memory
 from medqa_finetune.model.fitting import resolve_auto
 from medqa_finetune.model.locate import locate_model
 from medqa_finetune.model.needs import Counts, Need, distinct_needs
+from medqa_finetune.model.size import ModelSize, read_size
 from medqa_finetune.record.files import existing_part
 from medqa_finetune.record.run_dir import RunDir
 

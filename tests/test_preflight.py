@@ -13,8 +13,9 @@ import pytest
 from medqa_finetune import preflight
 from medqa_finetune.config.schema import Config, MethodConfig
 from medqa_finetune.errors import ConfigError
-from medqa_finetune.model.estimate import Machine, ModelSize, checkpoint_bytes, read_size, run_bytes
+from medqa_finetune.model.estimate import Machine, checkpoint_bytes, run_bytes
 from medqa_finetune.model.needs import Need
+from medqa_finetune.model.size import ModelSize, read_size
 from medqa_finetune.preflight import (
     Findings,
     disk_faults,

@@ -17,17 +17,10 @@ from medqa_finetune.config.command_line import run_door
 from medqa_finetune.config.schema import Config, ModelConfig
 from medqa_finetune.errors import EXIT_DONE, ModelError
 from medqa_finetune.matrix.forecast import Facts, Survey
-from medqa_finetune.model.estimate import (
-    PROCESS_BYTES,
-    Machine,
-    ModelSize,
-    answering_memory,
-    read_size,
-    run_bytes,
-    training_memory,
-)
+from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, answering_memory, run_bytes, training_memory
 from medqa_finetune.model.fitting import resolve_auto
 from medqa_finetune.model.locate import has_weights, locate_architecture
+from medqa_finetune.model.size import ModelSize, read_size
 from medqa_finetune.preflight import disk_faults
 from medqa_finetune.tasks import task_of
 

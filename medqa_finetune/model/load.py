@@ -19,9 +19,9 @@ from transformers.utils.logging import disable_default_handler, disable_progress
 from medqa_finetune.config.checks import AUTO
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
-from medqa_finetune.model.estimate import ModelSize, read_size
 from medqa_finetune.model.files import read_config
 from medqa_finetune.model.methods import adapted_modules, apply_method, count_parameters
+from medqa_finetune.model.size import ModelSize, read_size
 from medqa_finetune.model.templates import read_template, template_names
 from medqa_finetune.model.uneven import from_pretrained, layer_sizes
 from medqa_finetune.record.schema import LayerSizes, Parameters

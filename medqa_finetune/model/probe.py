@@ -17,10 +17,11 @@ from transformers.training_args import OptimizerNames
 
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
-from medqa_finetune.model.estimate import Machine, ModelSize, size_of_shapes
+from medqa_finetune.model.estimate import Machine
 from medqa_finetune.model.files import read_config
 from medqa_finetune.model.load import DTYPES, Precision, check_vocabulary, choose_device, load_tokenizer
 from medqa_finetune.model.methods import apply_method
+from medqa_finetune.model.size import ModelSize, size_of_shapes
 from medqa_finetune.model.uneven import build_skeleton
 
 # What says that no GPU is wanted, from people and from schedulers.

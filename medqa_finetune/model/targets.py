@@ -1,12 +1,9 @@
 """Which matrices an adapter is put beside, by the names that they have in the model."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from medqa_finetune.config.schema import MethodConfig
-
-if TYPE_CHECKING:
-    from medqa_finetune.model.estimate import ModelSize
+from medqa_finetune.model.size import ModelSize, layer_number
 
 # What the attention of a transformer layer is called, whatever else its name says: `self_attn`, `attn`, `attention`,
 # `self_attention`. tests/model/test_targets.py compares this with what transformers itself says of its models.
@@ -30,17 +27,12 @@ def in_attention(name: str) -> bool:
     return any(mark in part for part in name.split(".")[:-1] for mark in ATTENTION_MARKS)
 
 
-def layer_number(name: str) -> int | None:
-    """Return the number of the transformer layer that a module lies in; None for one that lies in none."""
-    return next((int(part) for part in name.split(".") if part.isdigit()), None)
-
-
 def fits(name: str, module: str) -> bool:
     """Say whether a name of `method.target_modules` means a module, as peft takes it: a whole path, or its end."""
     return name == module or name.endswith(f".{module}")
 
 
-def adapted_matrices(size: "ModelSize", method: MethodConfig) -> dict[str, tuple[int, int]]:
+def adapted_matrices(size: ModelSize, method: MethodConfig) -> dict[str, tuple[int, int]]:
     """Return the matrices that an adapter is put beside; none where the method has no adapter."""
     if method.trains != "adapter":
         return {}
@@ -60,6 +52,6 @@ def adapter_weights(adapted: Mapping[str, tuple[int, int]], method: MethodConfig
     return int(method.rank) * sum(rows + columns for rows, columns in adapted.values()) + lengths
 
 
-def trainable_parameters(size: "ModelSize", method: MethodConfig) -> int:
+def trainable_parameters(size: ModelSize, method: MethodConfig) -> int:
     """Return the number of weights that the method trains."""
     return size.parameters if method.trains == "all" else adapter_weights(adapted_matrices(size, method), method)

@@ -10,9 +10,10 @@ from typing import Any
 from medqa_finetune.config.restore import restore_config
 from medqa_finetune.config.schema import Config, MethodConfig
 from medqa_finetune.errors import ConfigError, DataError, ModelError
-from medqa_finetune.model.estimate import read_size, weight_bytes
+from medqa_finetune.model.estimate import weight_bytes
 from medqa_finetune.model.files import stored_precision, weight_files
 from medqa_finetune.model.locate import fingerprint_model, locate_model
+from medqa_finetune.model.size import read_size
 from medqa_finetune.preflight import in_units
 from medqa_finetune.record.files import existing_part
 from medqa_finetune.record.run_dir import RunDir

@@ -12,7 +12,6 @@ import pytest
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
 from medqa_finetune.model import probe
-from medqa_finetune.model.estimate import read_size
 from medqa_finetune.model.load import Device, load_model
 from medqa_finetune.model.probe import (
     architecture_size,
@@ -20,6 +19,7 @@ from medqa_finetune.model.probe import (
     check_model,
     write_random_model,
 )
+from medqa_finetune.model.size import read_size
 from medqa_finetune.model.targets import trainable_parameters
 from medqa_finetune.model.uneven import build_skeleton
 from tests.config.builders import VALID, changed

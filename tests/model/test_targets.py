@@ -8,9 +8,9 @@ import transformers
 
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
-from medqa_finetune.model.estimate import size_of_shapes
 from medqa_finetune.model.methods import adapted_modules, apply_method, count_parameters
-from medqa_finetune.model.targets import choose_linear, in_attention, layer_number, trainable_parameters
+from medqa_finetune.model.size import layer_number, size_of_shapes
+from medqa_finetune.model.targets import choose_linear, in_attention, trainable_parameters
 
 SMALL: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100}
 # As many kinds of names as transformers has: self_attn, attn, self_attention, attention; fused or not; mlp or bare.

@@ -10,10 +10,10 @@ import torch
 from pydantic import TypeAdapter
 
 from medqa_finetune.config.schema import MethodConfig
-from medqa_finetune.model.estimate import ModelSize
 from medqa_finetune.model.flops import training_flops
 from medqa_finetune.model.load import Device, LoadedModel
 from medqa_finetune.model.rates import Rates
+from medqa_finetune.model.size import ModelSize
 from medqa_finetune.record.schema import Parameters
 from medqa_finetune.training import meters
 from medqa_finetune.training.meters import Meter, MeterState, Reading, Work, costs, peak_rss_bytes
