@@ -4,11 +4,14 @@ A cell is all runs that differ in nothing but the seed. Its score is the mean ov
 
 **Questions** are resampled, the same resample for every run, for all answered the same ones. **Seeds**: two to five of
 them are too few to be resampled; drawn with replacement they give intervals that hold the truth too seldom
-(`tests/simulation.py` shows it). What training again changes is therefore added as a normal variate with the standard
-error of the seeds' mean, and the sum is spread as Student's t is. Its degrees of freedom are those of the seeds
-(seeds - 1; for a difference Welch's) divided by the seeds' share of the variance: Satterthwaite's formula, with the
-share squared, holds the truth in 92 to 93 of 100 cases where three seeds are most of the variance; a t variate for the
-seeds alone, in 97 to 98 where they are a third of it. What question and seed do together (another seed answers another
+(`tests/simulation.py` shows it). What training again changes is therefore added as a normal variate whose variance is
+itself uncertain. It is drawn from its posterior under the prior that makes intervals right to the second order, i.e.
+those of Welch's series (1947) to its first term (probability matching: Datta & Mukerjee 2004): the product of the
+variances squared lies below the line, their sum with the questions' above it. That posterior is a mixture: with a
+chance equal to its share of the whole variance a cell's seeds have k - 1 degrees of freedom, otherwise k + 1. Where
+seeds are all of the variance this is Student's t, where they are little nearly the normal distribution; Satterthwaite's
+degrees of freedom hold the truth in 92 of 100 cases where three seeds are most of the variance, Student's t for the
+seeds alone in 97 to 98 where they are a third of it. What question and seed do together (another seed answers another
 question well) is in the spread between seeds already, so the questions' part is shrunk to what all seeds share. One
 seed has no such part: its interval is about that run, not about training again.
 
@@ -171,8 +174,7 @@ class Gap:
 def mean_draws(drawn: Drawn, settings: Settings) -> Array:
     """Return what a cell's score might have been, shape (resamples,)."""
     questions = _shrunk(drawn.draws.mean(axis=0) - drawn.value, _shared(drawn.draws))
-    seeds = (drawn.seed_variance, max(1.0, len(drawn.values) - 1))
-    return drawn.value + _with_seeds(questions, seeds, drawn.cell, settings)
+    return drawn.value + _with_seeds(questions, [drawn], drawn.cell, settings)
 
 
 def gap_between(first: Drawn, second: Drawn, settings: Settings) -> Gap:
@@ -180,14 +182,10 @@ def gap_between(first: Drawn, second: Drawn, settings: Settings) -> Gap:
     value = second.value - first.value
     questions = second.draws.mean(axis=0) - first.draws.mean(axis=0) - value
     spread = float(questions.std()) * first.n**0.5
-    parts = [(each.seed_variance, len(each.values) - 1) for each in (first, second) if len(each.values) > 1]
-    variance = sum(part for part, _ in parts)
-    # Welch (1947): this form is right on average, the usual one too small for few seeds (97 of 100 intervals hold).
-    welch = variance**2 / sum(part**2 / (freedom + 2) for part, freedom in parts) - 2 if variance else 1.0
-    if parts:
+    if max(len(first.values), len(second.values)) > 1:
         shared = _shared(first.draws) + _shared(second.draws) - 2 * _across(first.draws, second.draws)
         questions = _shrunk(questions, shared)
-    draws = value + _with_seeds(questions, (variance, welch), f"{first.cell} {second.cell}", settings)
+    draws = value + _with_seeds(questions, [first, second], f"{first.cell} {second.cell}", settings)
     return Gap(value, draws, spread)
 
 
@@ -228,13 +226,17 @@ def _shrunk(deviations: Array, variance: float) -> Array:
     return deviations * min(1.0, max(0.0, variance) / whole) ** 0.5 if whole else deviations
 
 
-def _with_seeds(questions: Array, seeds: tuple[float, float], name: str, settings: Settings) -> Array:
-    """Return the questions' part with that of the seeds, whose variance and degrees of freedom are given."""
-    variance, freedom = seeds
-    if not variance:
+def _with_seeds(questions: Array, cells: Sequence[Drawn], name: str, settings: Settings) -> Array:
+    """Return the questions' part, shape (resamples,), with that of the seeds of one cell or two."""
+    parts = [(each.seed_variance, len(each.values) - 1) for each in cells if each.seed_variance > 0]
+    if not parts:
         return questions
     # Each cell, and each pair, has variates of its own.
     rng = np.random.default_rng([settings.seed, zlib.crc32(name.encode("utf-8", "replace"))])
-    freedom *= (variance + float(questions.var())) / variance
-    both = questions + variance**0.5 * rng.standard_normal(settings.resamples)
-    return np.asarray(both * (freedom / rng.chisquare(freedom, settings.resamples)) ** 0.5)
+    variances = np.array([variance for variance, _ in parts] + [float(questions.var())])
+    # Which of the parts has the fewer degrees of freedom; the last stands for the questions.
+    fewer = rng.choice(len(variances), settings.resamples, p=variances / variances.sum())
+    seeds = np.zeros(settings.resamples)
+    for place, (variance, freedom) in enumerate(parts):
+        seeds += variance * freedom / rng.chisquare(np.where(fewer == place, freedom, freedom + 2))
+    return np.asarray(questions + np.sqrt(seeds) * rng.standard_normal(settings.resamples))
