@@ -86,6 +86,7 @@ def _family(key: tuple[str, str], cells: Sequence[Cell], settings: Settings) -> 
             drawn = {each.cell: each for each in drawn_of(others, score, settings)}
             scores += [cell_score(each, score, settings) for each in drawn.values()]
             runs += _runs(rest[start : start + AT_ONCE], drawn, score, settings)
+    notes += _one_seed([each.cell for each in read])
     if rest:
         notes.insert(0, _capped(len(cells), chosen))
     comparisons = tuple(each for score in results.values() for each in score.comparisons)
@@ -143,14 +144,29 @@ def _unpaired(cells: Sequence[CellSamples], score: str) -> Iterator[Text]:
         yield Text(f"{score}: not measured for {names.en}.", f"{score}：{names.zh} 未测。")
 
 
+def _one_seed(cells: Sequence[Cell]) -> Iterator[Text]:
+    once = [cell.name for cell in cells if cell.trains and len(cell.runs) == 1]
+    if once:
+        names = listed(once)
+        yield Text(
+            f"Trained once: {names.en}. Intervals, p values, steps and fits of these say what other questions would "
+            "change, not what training again would: a difference is one between these runs, not yet between methods "
+            "or sizes.",
+            f"只训练过一次：{names.zh}。它们的区间、p 值、步骤与拟合只反映换一批题目会怎样，不反映重新训练会怎样："
+            "差异属于这几次运行，还不属于方法或数据量。",
+        )
+
+
 def _capped(total: int, chosen: Sequence[Cell]) -> Text:
     pairs = len(chosen) * (len(chosen) - 1) // 2
     return Text(
         f"{total:,} cells: only {len(chosen)} are compared with each other ({pairs} pairs): those that are not "
-        "trained, then the highest in ROUGE-L; over more than 500 pairs 10,000 trials could show nothing. The others "
-        "have intervals for ROUGE-L and BLEU. Name a folder with fewer runs to compare those.",
+        "trained, then the highest in ROUGE-L; over more than 500 pairs 10,000 trials could show nothing. The highest "
+        "of many are so by luck too, and what they are ahead of the untrained is overstated. The others have intervals "
+        "for ROUGE-L and BLEU. Name a folder with fewer runs to compare those.",
         f"共 {total:,} 格：只两两比较其中 {len(chosen)} 格（{pairs} 对）：未训练的，以及 ROUGE-L 最高的；超过 500 对，"
-        "10,000 次试验什么也显示不出。其余各格只有 ROUGE-L 与 BLEU 的区间。要比较它们，请指定运行较少的文件夹。",
+        "10,000 次试验什么也显示不出。从众多格中挑出的最高者也靠运气，它们对未训练者的优势被高估。其余各格只有 ROUGE-L "
+        "与 BLEU 的区间。要比较它们，请指定运行较少的文件夹。",
     )
 
 
