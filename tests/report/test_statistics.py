@@ -1,4 +1,6 @@
-"""Intervals of several seeds. Numbers from elsewhere: scipy 1.17 (`scipy.stats.t.ppf`), Welch (1947), by hand."""
+"""Intervals of several seeds. Numbers from elsewhere: scipy 1.17 (`scipy.stats.t.ppf`), Welch (1947) by hand."""
+
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -29,14 +31,18 @@ def test_seeds_alone_are_students(count: int, quantile: float) -> None:
     assert half_width(mean_draws(cell(values, 0.0), SETTINGS)) == pytest.approx(quantile * error, rel=0.01)
 
 
-def test_seeds_and_questions_are_the_first_term_of_welchs_series() -> None:
-    values = [10 + 0.1 * place for place in range(21)]
-    error = float(np.std(values, ddof=1)) / 21**0.5
-    z, share, freedom = 1.959964, 0.5, 20
-    wanted = z * (error**2 + error**2) ** 0.5 * (1 + (1 + z**2) / 4 * share**2 / freedom)
-    found = half_width(mean_draws(cell(values, error), SETTINGS))
-    # The correction is 1.5 %; without it the interval would be too narrow by that.
-    assert found == pytest.approx(wanted, rel=0.004)
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98])
+def test_three_seeds_hold_the_truth_whatever_their_share(share: float) -> None:
+    """Reckoned without a simulation: over the quantiles of the seeds' variance, chi-square with two degrees."""
+    few = Settings(resamples=40_000)
+    places = (np.arange(150) + 0.5) / 150
+    part = (1 - share) ** 0.5 * np.random.default_rng(1).standard_normal(few.resamples)
+    held = []
+    for number, variance in enumerate(-share * np.log(places)):
+        seeds = (3 * variance) ** 0.5 * np.array([-1.0, 0.0, 1.0])
+        found = interval_of(mean_draws(Drawn(str(number), seeds, seeds[:, None] + part, MANY), few), MANY, few)
+        held.append(NormalDist().cdf(found.high) - NormalDist().cdf(found.low))
+    assert np.mean(held) == pytest.approx(0.95, abs=0.01)
 
 
 def test_one_seed_has_no_part_of_its_own() -> None:
