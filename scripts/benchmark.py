@@ -8,7 +8,7 @@ python scripts/benchmark.py profile                                      where t
 python scripts/benchmark.py growth --out benchmarks/growth.json          seconds and memory by number of pairs
 python scripts/benchmark.py startup                                      --help, and a cell around its work
 python scripts/benchmark.py summary                                      summarize over six and 1,000 made-up runs
-python scripts/benchmark.py scores                                       seconds to score 1,000 answers; rouge-score's values
+python scripts/benchmark.py scores                                       seconds to score 1,000 answers, and rightly
 python scripts/benchmark.py leaks                                        leaks planted in a corpus, and what is left
 
 Only ratios and shapes within one run compare; a busy machine gives wide spreads.
