@@ -19,6 +19,11 @@ HEADLINES = ("rougeL", "bleu")
 # 10,000 trials show no p below 1/10,001; over more than 500 pairs Holm's correction could call nothing different.
 # 32 cells make 496.
 CELLS_COMPARED = 32
+PICKED = Text(
+    "The best of many are so by luck too: by how much they are ahead of the untrained is overstated, and its p value is "
+    "too small.",
+    "从众多格中挑出的最好者也靠运气：它们对未训练者的优势被高估，相应的 p 值偏小。",
+)
 # Cells read and resampled together where they are not compared.
 AT_ONCE = 64
 
@@ -88,7 +93,7 @@ def _family(key: tuple[str, str], cells: Sequence[Cell], settings: Settings) -> 
             runs += _runs(rest[start : start + AT_ONCE], drawn, score, settings)
     notes += _one_seed([each.cell for each in read])
     if rest:
-        notes.insert(0, _capped(len(cells), chosen))
+        notes[:0] = [_capped(len(cells), chosen), PICKED]
     comparisons = tuple(each for score in results.values() for each in score.comparisons)
     verdicts = (_verdict(key, [each.cell for each in read], results, settings),) if read else ()
     return Analysis(settings, tuple(scores), tuple(runs), comparisons, verdicts, tuple(notes))
@@ -161,12 +166,10 @@ def _capped(total: int, chosen: Sequence[Cell]) -> Text:
     pairs = len(chosen) * (len(chosen) - 1) // 2
     return Text(
         f"{total:,} cells: only {len(chosen)} are compared with each other ({pairs} pairs): those that are not "
-        "trained, then the highest in ROUGE-L; over more than 500 pairs 10,000 trials could show nothing. The highest "
-        "of many are so by luck too, and what they are ahead of the untrained is overstated. The others have intervals "
-        "for ROUGE-L and BLEU. Name a folder with fewer runs to compare those.",
+        "trained, then the highest in ROUGE-L; over more than 500 pairs 10,000 trials could show nothing. The others "
+        "have intervals for ROUGE-L and BLEU. Name a folder with fewer runs to compare those.",
         f"共 {total:,} 格：只两两比较其中 {len(chosen)} 格（{pairs} 对）：未训练的，以及 ROUGE-L 最高的；超过 500 对，"
-        "10,000 次试验什么也显示不出。从众多格中挑出的最高者也靠运气，它们对未训练者的优势被高估。其余各格只有 ROUGE-L "
-        "与 BLEU 的区间。要比较它们，请指定运行较少的文件夹。",
+        "10,000 次试验什么也显示不出。其余各格只有 ROUGE-L 与 BLEU 的区间。要比较它们，请指定运行较少的文件夹。",
     )
 
 

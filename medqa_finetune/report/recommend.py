@@ -30,7 +30,7 @@ def recommend(
     """Return which cell to take by one score (higher is better), or why none is named.
 
     The highest trained cell is looked for first. It must beat the baselines; of the trained cells that it was not shown
-    to beat, the one with the fewest hours is taken that beats the baselines too.
+    to beat, the one with the fewest hours is taken.
     """
     having = [cell for cell in cells if cell.name in drawn]
     trained = [cell for cell in having if cell.trains]
@@ -47,6 +47,7 @@ def recommend(
     if unlike and len(unlike) == len(others):
         name = unlike[0].name
         return Recommendation(None, _no_winner(best.name, name) + gaps[name].reason)
+    # A cell may cost little because it learned little: what beats no baseline is not taken for its price.
     idle = [
         cell.name
         for cell in others

@@ -162,6 +162,7 @@ def test_many_cells_are_capped_and_that_is_said(
     found = analyse(scored(tmp_path, six(), bank), SETTINGS)
     assert "7 cells: only 4 are compared with each other (6 pairs)" in found.notes[0].en
     assert "共 7 格：只两两比较其中 4 格（6 对）" in found.notes[0].zh
+    assert "The best of many are so by luck too" in found.notes[1].en
     compared = {cell for each in found.comparisons for cell in (each.first, each.second)}
     rouge = {score.cell: score.value for score in found.scores if score.score == "rougeL"}
     assert len(rouge) == 7
