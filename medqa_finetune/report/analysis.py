@@ -20,8 +20,8 @@ HEADLINES = ("rougeL", "bleu")
 # 32 cells make 496.
 CELLS_COMPARED = 32
 PICKED = Text(
-    "The best of many are so by luck too: by how much they are ahead of the untrained is overstated, and its p value is "
-    "too small.",
+    "The best of many are so by luck too: by how much they are ahead of the untrained is overstated, and its p value "
+    "is too small.",
     "从众多格中挑出的最好者也靠运气：它们对未训练者的优势被高估，相应的 p 值偏小。",
 )
 # Cells read and resampled together where they are not compared.
