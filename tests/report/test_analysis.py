@@ -130,7 +130,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, bank: AnswerBank) -> None:
     assert [note.en for note in found.notes] == [
         "No statistics for lora_50k: lora_50k: no per-question scores.",
         "No statistics for lora_100k: lora_100k: per-question scores do not add up to the record's rougeL.",
-        "Trained once: lora_20k, qlora_20k. Intervals, p values, steps and fits of these say what other questions "
+        "Trained once: lora_20k, lora_200k. Intervals, p values, steps and fits of these say what other questions "
         "would change, not what training again would: a difference is one between these runs, not yet between methods "
         "or sizes.",
     ]
