@@ -4,16 +4,14 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, wants_help
 from medqa_finetune.config.schema import DEFAULT_METRICS
 from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError
-from medqa_finetune.evaluation.again import score_run
-from medqa_finetune.evaluation.answers import read_answers
-from medqa_finetune.record.files import write_text
-from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.record.schema import EvaluationRecord
+
+if TYPE_CHECKING:
+    from medqa_finetune.record.schema import EvaluationRecord
 
 USAGE = """\
 Score answers again, without a model.
@@ -81,9 +79,7 @@ def evaluate(arguments: list[str]) -> int:
         print(USAGE, end="")
         return EXIT_DONE
     options = parse_options(EvaluateOptions, arguments)
-    record, rows = (
-        score_run(RunDir(Path(options.run)), options.metrics) if options.run is not None else _of_file(options)
-    )
+    record, rows = _of_file(options) if options.run is None else _of_run(Path(options.run), options)
     content: dict[str, Any] = {
         "n": record.n,
         "scores": {name: dataclasses.asdict(score) for name, score in record.scores.items()},
@@ -97,7 +93,7 @@ def evaluate(arguments: list[str]) -> int:
     return EXIT_DONE
 
 
-def as_text(record: EvaluationRecord, rows: Sequence[dict[str, Any]]) -> str:
+def as_text(record: "EvaluationRecord", rows: Sequence[dict[str, Any]]) -> str:
     """Return the scores as a table, with shares of odd answers below, then the answers' own scores if there are any."""
     table = [
         [name, f"{score.value:.2f}", str(record.n), score.signature] for name, score in sorted(record.scores.items())
@@ -118,7 +114,15 @@ def as_text(record: EvaluationRecord, rows: Sequence[dict[str, Any]]) -> str:
     return "\n\n".join(parts)
 
 
-def _of_file(options: EvaluateOptions) -> tuple[EvaluationRecord, list[dict[str, Any]]]:
+def _of_run(folder: Path, options: EvaluateOptions) -> "tuple[EvaluationRecord, list[dict[str, Any]]]":
+    from medqa_finetune.evaluation.again import score_run
+    from medqa_finetune.record.run_dir import RunDir
+
+    return score_run(RunDir(folder), options.metrics)
+
+
+def _of_file(options: EvaluateOptions) -> "tuple[EvaluationRecord, list[dict[str, Any]]]":
+    from medqa_finetune.evaluation.answers import read_answers
     from medqa_finetune.evaluation.metrics.base import find_metric
     from medqa_finetune.evaluation.score import own_scores, score_answers
 
@@ -138,6 +142,8 @@ def _same(one: str, other: str) -> bool:
 
 
 def _write(path: Path, text: str) -> None:
+    from medqa_finetune.record.files import write_text
+
     try:
         write_text(path, text)
     except OSError as error:

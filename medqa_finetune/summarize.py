@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, wants_help
 from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError, MedQAError
 from medqa_finetune.log import visible
-from medqa_finetune.record.files import sha256_of, sweep, write_text
-from medqa_finetune.record.run_dir import RunDir, find_runs
-from medqa_finetune.record.schema import Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from medqa_finetune.record.item_scores import ItemScores
+    from medqa_finetune.record.run_dir import RunDir
+    from medqa_finetune.record.schema import Record
     from medqa_finetune.report.analysis import Analysis
     from medqa_finetune.report.cells import ScoredRun
     from medqa_finetune.report.page.sources import Source
@@ -88,6 +87,8 @@ def summarize(arguments: list[str]) -> int:
         print(USAGE, end="")
         return EXIT_DONE
     options = parse_options(SummarizeOptions, arguments)
+    from medqa_finetune.record.run_dir import find_runs
+
     root = Path(options.outputs)
     if not root.is_dir():
         raise DataError(f"outputs={root}: no such folder; the one that runs were written to is wanted.")
@@ -135,6 +136,7 @@ def _write(
 ) -> list[Path]:
     from filelock import FileLock
 
+    from medqa_finetune.record.files import sweep, write_text
     from medqa_finetune.report import results
     from medqa_finetune.report.page.write import figures_as_markdown, write_report
     from medqa_finetune.report.plots import write_plots
@@ -160,7 +162,7 @@ def _write(
         raise DataError(f"{folder}: cannot be written ({error.strerror}); a writable folder is wanted.") from None
 
 
-def _sources(runs: Sequence[RunDir], root: Path, frame: "pd.DataFrame") -> "dict[tuple[str, str], Source]":
+def _sources(runs: "Sequence[RunDir]", root: Path, frame: "pd.DataFrame") -> "dict[tuple[str, str], Source]":
     """Return the runs whose record can be read by study and name, in the order of the table."""
     from medqa_finetune.report.page.sources import Source
     from medqa_finetune.report.table import study_of, unicode_name
@@ -189,10 +191,11 @@ def _scored(sources: "dict[tuple[str, str], Source]") -> "list[ScoredRun]":
     ]
 
 
-def _items(run: RunDir, record: Record) -> "ItemScores | None":
+def _items(run: "RunDir", record: "Record") -> "ItemScores | None":
     """Return what every answer of a run scored: from its file, or scored again where that is missing."""
     from medqa_finetune.evaluation.rows import score_rows
     from medqa_finetune.evaluation.score import item_scores
+    from medqa_finetune.record.files import sha256_of
 
     kept = run.read_item_scores()
     if kept is not None:

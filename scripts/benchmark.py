@@ -8,7 +8,7 @@ python scripts/benchmark.py profile                                      where t
 python scripts/benchmark.py growth --out benchmarks/growth.json          seconds and memory by number of pairs
 python scripts/benchmark.py startup                                      --help, and a cell around its work
 python scripts/benchmark.py summary                                      summarize over six and 1,000 made-up runs
-python scripts/benchmark.py scores                                       seconds to score 1,000 answers
+python scripts/benchmark.py scores                                       seconds to score 1,000 answers, and rightly
 python scripts/benchmark.py leaks                                        leaks planted in a corpus, and what is left
 
 Only ratios and shapes within one run compare; a busy machine gives wide spreads.
@@ -39,10 +39,10 @@ TINY_TOKENIZER = ROOT / "medqa_finetune" / "model" / "tiny"
 def main(arguments: list[str]) -> int:
     """Run the benchmark asked for and return the exit code."""
     options = _parser().parse_args(arguments)
-    for name in ("pairs", "tokenizer"):
+    for name in ("pairs", "tokenizer", "golden"):
         path = getattr(options, name, None)
         if path is not None and not path.exists():
-            raise ConfigError(f"--{name} {path}: no such {'file' if name == 'pairs' else 'folder'}.")
+            raise ConfigError(f"--{name} {path}: no such {'folder' if name == 'tokenizer' else 'file'}.")
     benchmarks = {
         "speed": speed, "profile": profile, "growth": growth, "startup": startup, "summary": summary, "scores": scores,
         "leaks": leaks,
@@ -68,9 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     sums = runs.add_parser("summary", help="summarize over made-up run folders")
     sums.add_argument("--runs", type=int, default=1000, help="of the large one (default: %(default)s)")
     sums.add_argument("--questions", type=int, default=1000, help="predictions of a run (default: %(default)s)")
-    scored = runs.add_parser("scores", help="seconds to score answers")
+    scored = runs.add_parser("scores", help="seconds to score answers; differences from others' values")
     scored.add_argument("--answers", type=int, default=1000)
     scored.add_argument("--characters", type=int, default=300)
+    scored.add_argument("--golden", type=Path, metavar="FILE.jsonl", help="answers with expected scores, to compare")
     leaking = runs.add_parser("leaks", help="plant leaks, and count what of them reaches the training set")
     leaking.add_argument("--held-out", type=int, default=150, help="test questions, and validation ones")
     leaking.add_argument("--seed", type=int, default=0, help="of the split")

@@ -11,10 +11,11 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import combinations, islice
 
 import numpy as np
 
-from medqa_finetune.report.comparing import measure
+from medqa_finetune.report.comparing import Measured, measure
 from medqa_finetune.report.resampling import Array, Sample, bleu, bootstrap, bounds, holm, mean, perplexity
 from medqa_finetune.report.statistics import Drawn, Settings, interval_of, mean_draws
 
@@ -24,6 +25,7 @@ BATCH = 40
 # Questions that stand for all there are, where a truth has no formula.
 POPULATION = 1_000_000
 Maker = Callable[[np.random.Generator, int, Array], list[Array]]
+Cells = list[tuple[Drawn, list[Sample]]]
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Scenario:
         aggregate: Of the columns.
         n: Questions.
         seeds: Runs of a cell.
-        seed_sd: What training again changes, in points of the score, standard deviation.
+        seed_sd: What training again changes, standard deviation, in the maker's unit.
         cells: Compared with each other, all pairs.
         gap: True difference between a cell and the next, in the maker's unit.
         promised: Whether the row must hold; otherwise it shows what happens without.
@@ -106,12 +108,16 @@ SCENARIOS = (
     Scenario("ROUGE-L, truly 0.5 apart", means, mean, 1000, gap=0.5),
     Scenario("BLEU", bleu_counts, bleu, 300),
     Scenario("BLEU", bleu_counts, bleu, 1000),
+    Scenario("BLEU, truly 0.9 apart", bleu_counts, bleu, 1000, gap=0.05),
     Scenario("perplexity", perplexity_counts, perplexity, 300),
+    Scenario("perplexity, truly 0.1 apart", perplexity_counts, perplexity, 300, gap=0.01),
     Scenario("ROUGE-L, six cells, 15 pairs", means, mean, 300, cells=6),
     Scenario("ROUGE-L, training again moves it by 0.5", means, mean, 1000, 3, 0.5),
     Scenario("ROUGE-L, training again moves it by 0.5", means, mean, 1000, 5, 0.5),
     Scenario("ROUGE-L, training again moves it by 1.5", means, mean, 1000, 3, 1.5),
     Scenario("ROUGE-L, training again changes answers only", means, mean, 1000, 3),
+    Scenario("BLEU, training again moves it by 0.5", bleu_counts, bleu, 1000, 3, 0.04),
+    Scenario("perplexity, training again moves it by 0.1", perplexity_counts, perplexity, 300, 3, 0.01),
     Scenario("ROUGE-L, six cells of three seeds, 15 pairs", means, mean, 300, 3, 0.5, 6),
     Scenario("for contrast: one seed, training again moves it by 0.5", means, mean, 1000, 1, 0.5, promised=False),
 )
@@ -120,11 +126,15 @@ SCENARIOS = (
 def simulate(scenario: Scenario, comparisons: int, seed: int) -> Counted:
     """Return how often cells were called different that are not, and how often intervals held the truth."""
     rng, counted, settings = np.random.default_rng(seed), Counted(), Settings()
-    truths = [_truth(scenario.make, scenario.aggregate, scenario.gap * place) for place in range(scenario.cells)]
+    truths = [
+        _truth(scenario.make, scenario.aggregate, scenario.gap * place, scenario.seed_sd)
+        for place in range(scenario.cells)
+    ]
     for start in range(0, comparisons, BATCH):
         sets = [_cells(scenario, rng) for _ in range(min(BATCH, comparisons - start))]
         flat = [sample for cells in sets for cell in cells for sample in cell]
         draws = bootstrap(flat, settings.resamples, settings.seed)
+        whole: list[Cells] = []
         for number, cells in enumerate(sets):
             first = number * scenario.cells * scenario.seeds
             drawn = [
@@ -136,18 +146,26 @@ def simulate(scenario: Scenario, comparisons: int, seed: int) -> Counted:
                 )
                 for place, cell in enumerate(cells)
             ]
-            _count(counted, list(zip(drawn, cells, strict=True)), truths, settings)
+            whole.append(list(zip(drawn, cells, strict=True)))
+        _count(counted, whole, truths, settings)
     return counted
 
 
-def _count(counted: Counted, cells: list[tuple[Drawn, list[Sample]]], truths: list[float], settings: Settings) -> None:
+def _count(counted: Counted, sets: list[Cells], truths: list[float], settings: Settings) -> None:
+    numbers = list(combinations(range(len(truths)), 2))
+    # All sets at once, since drawing the coins takes longest.
+    measured = iter(measure([(cells[one], cells[two]) for cells in sets for one, two in numbers], settings))
+    for cells in sets:
+        for (drawn, _), truth in zip(cells, truths, strict=True):
+            found = interval_of(mean_draws(drawn, settings), drawn.n, settings)
+            counted.holds.append(found.low <= truth <= found.high)
+            counted.resampled_holds.append(_resampled_holds(drawn, truth, settings))
+        _count_pairs(counted, list(islice(measured, len(numbers))), truths, settings)
+
+
+def _count_pairs(counted: Counted, measured: list[Measured], truths: list[float], settings: Settings) -> None:
     counted.sets += 1
-    for (drawn, _), truth in zip(cells, truths, strict=True):
-        found = interval_of(mean_draws(drawn, settings), drawn.n, settings)
-        counted.holds.append(found.low <= truth <= found.high)
-        counted.resampled_holds.append(_resampled_holds(drawn, truth, settings))
-    numbers = [(one, two) for one in range(len(cells)) for two in range(one + 1, len(cells))]
-    measured = measure([(cells[one], cells[two]) for one, two in numbers], settings)
+    numbers = list(combinations(range(len(truths)), 2))
     called = [p < 1 - settings.level for p in holm([each.p for each in measured])]
     counted.false += any(yes for yes, (one, two) in zip(called, numbers, strict=True) if truths[one] == truths[two])
     for each, (one, two) in zip(measured, numbers, strict=True):
@@ -173,11 +191,13 @@ def _cells(scenario: Scenario, rng: np.random.Generator) -> list[list[Sample]]:
 
 
 @cache
-def _truth(make: Maker, aggregate: Callable[[Array, int], Array], effect: float) -> float:
+def _truth(make: Maker, aggregate: Callable[[Array, int], Array], effect: float, seed_sd: float) -> float:
     if make is means:
         return mean_truth(effect)
-    (columns,) = make(np.random.default_rng(0), POPULATION, np.array([effect]))
-    return Sample(columns, aggregate).value
+    # The mean over all seeds there are, by Gauss-Hermite quadrature.
+    places, weights = np.polynomial.hermite_e.hermegauss(5 if seed_sd else 1)
+    runs = make(np.random.default_rng(0), POPULATION, effect + seed_sd * places)
+    return float(np.average([Sample(columns, aggregate).value for columns in runs], weights=weights))
 
 
 def error(share: float, count: int) -> float:

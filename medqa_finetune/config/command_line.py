@@ -11,10 +11,6 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from medqa_finetune.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_RUN_FAILED, ConfigError, MedQAError
 from medqa_finetune.log import shown, visible
 from medqa_finetune.stopping import EXIT_OFFSET, Interrupted
@@ -85,6 +81,10 @@ def parse_options(schema: type[T], arguments: Sequence[str]) -> T:
 
 
 def _filled(schema: type[T], values: dict[str, Any], hints: dict[str, Any]) -> T:
+    # Loaded where they are needed: --help answers sooner without them.
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     # OmegaConf checks types against the dataclass. A frozen dataclass arrives read-only, and so do its children.
     config = OmegaConf.structured(schema)
     for key, value in values.items():
@@ -105,6 +105,8 @@ def _filled(schema: type[T], values: dict[str, Any], hints: dict[str, Any]) -> T
 def _value(argument: str, text: str, hint: Any) -> Any:
     if str in _alternatives(hint):
         return None if text == "null" and type(None) in _alternatives(hint) else text
+    import yaml
+
     try:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError):  # also an int of over 4,300 digits, or lists in lists in …

@@ -19,6 +19,11 @@ HEADLINES = ("rougeL", "bleu")
 # 10,000 trials show no p below 1/10,001; over more than 500 pairs Holm's correction could call nothing different.
 # 32 cells make 496.
 CELLS_COMPARED = 32
+PICKED = Text(
+    "The best of many are so by luck too: by how much they are ahead of the untrained is overstated, and its p value "
+    "is too small.",
+    "从众多格中挑出的最好者也靠运气：它们对未训练者的优势被高估，相应的 p 值偏小。",
+)
 # Cells read and resampled together where they are not compared.
 AT_ONCE = 64
 
@@ -86,8 +91,9 @@ def _family(key: tuple[str, str], cells: Sequence[Cell], settings: Settings) -> 
             drawn = {each.cell: each for each in drawn_of(others, score, settings)}
             scores += [cell_score(each, score, settings) for each in drawn.values()]
             runs += _runs(rest[start : start + AT_ONCE], drawn, score, settings)
+    notes += _one_seed([each.cell for each in read])
     if rest:
-        notes.insert(0, _capped(len(cells), chosen))
+        notes[:0] = [_capped(len(cells), chosen), PICKED]
     comparisons = tuple(each for score in results.values() for each in score.comparisons)
     verdicts = (_verdict(key, [each.cell for each in read], results, settings),) if read else ()
     return Analysis(settings, tuple(scores), tuple(runs), comparisons, verdicts, tuple(notes))
@@ -141,6 +147,19 @@ def _unpaired(cells: Sequence[CellSamples], score: str) -> Iterator[Text]:
     if lacking and score in HEADLINES:
         names = listed(lacking)
         yield Text(f"{score}: not measured for {names.en}.", f"{score}：{names.zh} 未测。")
+
+
+def _one_seed(cells: Sequence[Cell]) -> Iterator[Text]:
+    once = [cell.name for cell in cells if cell.trains and len(cell.runs) == 1]
+    if once:
+        names = listed(once)
+        yield Text(
+            f"Trained once: {names.en}. Intervals, p values, steps and fits of these say what other questions would "
+            "change, not what training again would: a difference is one between these runs, not yet between methods "
+            "or sizes.",
+            f"只训练过一次：{names.zh}。它们的区间、p 值、步骤与拟合只反映换一批题目会怎样，不反映重新训练会怎样："
+            "差异属于这几次运行，还不属于方法或数据量。",
+        )
 
 
 def _capped(total: int, chosen: Sequence[Cell]) -> Text:

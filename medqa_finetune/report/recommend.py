@@ -38,7 +38,8 @@ def recommend(
         return Recommendation(None, NOTHING_TRAINED)
     best = max(trained, key=lambda cell: drawn[cell.name].value)
     gaps = _gaps_from(best, comparisons, score)
-    against_base = _against_baselines(best, [cell for cell in having if not cell.trains], gaps, score)
+    baselines = [cell for cell in having if not cell.trains]
+    against_base = _against_baselines(best, baselines, gaps, score)
     if against_base is not None:
         return against_base
     others = [cell for cell in trained if cell is not best]
@@ -46,7 +47,13 @@ def recommend(
     if unlike and len(unlike) == len(others):
         name = unlike[0].name
         return Recommendation(None, _no_winner(best.name, name) + gaps[name].reason)
-    chosen = _among([best, *(cell for cell in others if cell not in unlike)], gaps, (drawn, score))
+    # A cell may cost little because it learned little: what beats no baseline is not taken for its price.
+    idle = [
+        cell.name
+        for cell in others
+        if _against_baselines(cell, baselines, _gaps_from(cell, comparisons, score), score) is not None
+    ]
+    chosen = _among([best, *(cell for cell in others if cell not in unlike)], gaps, (drawn, score), idle)
     text = chosen.text
     if unlike:
         rest = listed([cell.name for cell in unlike])
@@ -88,8 +95,10 @@ def _against_baselines(
     return None
 
 
-def _among(cells: Sequence[Cell], gaps: dict[str, Comparison], scored: tuple[dict[str, Drawn], str]) -> Recommendation:
-    """Return the choice among cells that compare; the first is the best by score."""
+def _among(
+    cells: Sequence[Cell], gaps: dict[str, Comparison], scored: tuple[dict[str, Drawn], str], idle: Sequence[str]
+) -> Recommendation:
+    """Return the choice among cells that compare; the first is the best by score, the idle beat no baseline."""
     best, *others = cells
     drawn, score = scored
     if not others:
@@ -106,9 +115,11 @@ def _among(cells: Sequence[Cell], gaps: dict[str, Comparison], scored: tuple[dic
                 f"选 {best.name}：高于其余各格，比次高的 {runner.name} {amount}。",
             ),
         )
-    cheap = min([best, *level], key=_cost)
     if len(level) == len(others):
-        return Recommendation(None, _none_shown(best, cheap, score))
+        return Recommendation(None, _none_shown(best, min(cells, key=_cost), score))
+    cheap = min([best, *(cell for cell in level if cell.name not in idle)], key=_cost)
+    if cheap is best and any(cell.name in idle and _cost(cell) < _cost(best) for cell in level):
+        return Recommendation(best.name, _beats_nothing(best, listed([c.name for c in level if c.name in idle])))
     if cheap is best:
         names = listed([cell.name for cell in level])
         text = Text(
@@ -117,6 +128,14 @@ def _among(cells: Sequence[Cell], gaps: dict[str, Comparison], scored: tuple[dic
         )
         return Recommendation(best.name, text + NOT_EQUAL)
     return Recommendation(cheap.name, _cheaper(best, cheap, gaps[cheap.name], score) + NOT_EQUAL)
+
+
+def _beats_nothing(best: Cell, idle: Text) -> Text:
+    return Text(
+        f"Take {best.name}: the best score. No difference shown between it and {idle.en}, but these were not shown to "
+        "be better than what is not trained.",
+        f"选 {best.name}：分数最好。它与 {idle.zh} 未显示出差异，但后者也未显示出优于未训练的。",
+    )
 
 
 def _none_shown(best: Cell, cheap: Cell, score: str) -> Text:

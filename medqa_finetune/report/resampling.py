@@ -8,12 +8,14 @@ are the resamples that sacrebleu draws.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.uint16]
 
 ORDERS = 4
 BLEU_COLUMNS = (
@@ -23,6 +25,8 @@ BLEU_COLUMNS = (
 PERPLEXITY_COLUMNS = ("nll", "tokens")
 # Weights, or sums, in memory at once: numbers of 8 bytes, 32 MiB.
 AT_ONCE = 4_000_000
+# Resamples kept for the next score, numbers of 2 bytes: drawing them takes longer than using them.
+KEPT = 32_000_000
 # Coins drawn at once, a byte each. sacrebleu draws all at once; up to this many, ours are the same.
 COINS_AT_ONCE = 64_000_000
 # A randomised difference that is as large as the observed one but for rounding counts as such.
@@ -176,13 +180,29 @@ def _fill(scores: Array, samples: Sequence[Sample], sums: Array) -> None:
 
 def _weights(shape: tuple[int, int], resamples: int, seed: int) -> Iterator[tuple[int, Array]]:
     """Yield how often each question was drawn, shape (some, n), and the number of the first of these resamples."""
-    n = shape[0]
+    n, rows = shape[0], max(1, AT_ONCE // max(shape))
+    kept = _kept_counts(n, resamples, seed) if n * resamples <= KEPT else _counts(n, resamples, seed)
+    start = 0
+    for block in kept:
+        for first in range(0, len(block), rows):
+            part = block[first : first + rows]
+            yield start, part.astype(np.float64)
+            start += len(part)
+
+
+@lru_cache(maxsize=1)
+def _kept_counts(n: int, resamples: int, seed: int) -> list[Counts]:
+    return list(_counts(n, resamples, seed))
+
+
+def _counts(n: int, resamples: int, seed: int) -> Iterator[Counts]:
+    """Yield how often each question was drawn, shape (some, n)."""
     rng = np.random.default_rng(seed)
-    rows = max(1, AT_ONCE // max(shape))
+    rows = max(1, AT_ONCE // n)
     for start in range(0, resamples, rows):
         count = min(rows, resamples - start)
         drawn = rng.integers(0, n, size=(count, n)) + n * np.arange(count)[:, None]
-        yield start, np.bincount(drawn.ravel(), minlength=count * n).reshape(count, n).astype(np.float64)
+        yield np.bincount(drawn.ravel(), minlength=count * n).reshape(count, n).astype(np.uint16)
 
 
 def _coins(shape: tuple[int, int], trials: int, seed: int) -> Iterator[Array]:

@@ -130,6 +130,9 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, bank: AnswerBank) -> None:
     assert [note.en for note in found.notes] == [
         "No statistics for lora_50k: lora_50k: no per-question scores.",
         "No statistics for lora_100k: lora_100k: per-question scores do not add up to the record's rougeL.",
+        "Trained once: lora_20k, lora_200k. Intervals, p values, steps and fits of these say what other questions "
+        "would change, not what training again would: a difference is one between these runs, not yet between methods "
+        "or sizes.",
     ]
     (pair,) = [each for each in found.comparisons if each.score == "bleu"]
     assert (pair.verdict, pair.reason.en) == ("not comparable", "They answered other questions.")
@@ -159,6 +162,7 @@ def test_many_cells_are_capped_and_that_is_said(
     found = analyse(scored(tmp_path, six(), bank), SETTINGS)
     assert "7 cells: only 4 are compared with each other (6 pairs)" in found.notes[0].en
     assert "共 7 格：只两两比较其中 4 格（6 对）" in found.notes[0].zh
+    assert "The best of many are so by luck too" in found.notes[1].en
     compared = {cell for each in found.comparisons for cell in (each.first, each.second)}
     rouge = {score.cell: score.value for score in found.scores if score.score == "rougeL"}
     assert len(rouge) == 7

@@ -52,7 +52,8 @@ def test_the_best_where_it_beats_all() -> None:
 
 
 def test_the_cheaper_where_no_difference_to_the_best_is_shown() -> None:
-    found = advice([(BASE, 18.0), (SMALL, 25.6), (LARGE, 26.0), (QLORA, 22.0)], pairs((BASE, LARGE), (QLORA, LARGE)))
+    found = advice([(BASE, 18.0), (SMALL, 25.6), (LARGE, 26.0), (QLORA, 22.0)],
+                   pairs((BASE, LARGE), (QLORA, LARGE), (BASE, SMALL)))  # fmt: skip
     assert found.cell == "lora_20k"
     assert (
         "no difference shown to the highest, lora_50k (+0.40 ROUGE-L [-0.10, 0.90]), for 1.1 / 2.8 GPU-hours"
@@ -65,6 +66,12 @@ def test_the_best_where_what_is_level_costs_more() -> None:
     found = advice([(BASE, 18.0), (SMALL, 26.0), (LARGE, 25.8), (QLORA, 22.0)], pairs((BASE, SMALL), (QLORA, SMALL)))
     assert found.cell == "lora_20k"
     assert "none that is level with it (lora_50k) costs less" in found.text.en
+
+
+def test_what_beats_no_baseline_is_not_taken_for_its_price() -> None:
+    found = advice([(BASE, 24.0), (SMALL, 25.6), (LARGE, 26.0), (QLORA, 22.0)], pairs((BASE, LARGE), (LARGE, QLORA)))
+    assert found.cell == "lora_50k"
+    assert "lora_20k, but these were not shown to be better than what is not trained" in found.text.en
 
 
 def test_no_difference_among_trained_cells() -> None:

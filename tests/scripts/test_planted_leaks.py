@@ -1,5 +1,6 @@
 """`scripts/benchmark.py leaks` and `scores`: what is planted is found, and what is printed was done."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,22 @@ def test_no_planted_leak_reaches_the_training_set(run_script: Callable[..., Any]
 def test_scoring_is_timed_metric_by_metric(run_script: Callable[..., Any]) -> None:
     outcome = run_script("benchmark", "scores", "--answers", "5", "--characters", "40")
     assert outcome.code == 0, outcome.err
-    assert [line.split()[1] for line in outcome.out.splitlines() if line.startswith("| ")][2:5] == [
-        "all", "rouge", "bleu",
+    assert [line.split()[1] for line in outcome.out.splitlines() if line.startswith("| ")][2:6] == [
+        "headline", "all", "rouge", "bleu",
     ]  # fmt: skip
+    assert "| rouge-score, 5 of these answers |" in outcome.out
+
+
+def test_scores_beside_expected_ones(run_script: Callable[..., Any], tmp_path: Path) -> None:
+    # Characters 2 of 2, bigrams 1 of 1; BLEU of two tokens with effective order. Then a rouge1 that is wrong.
+    row = {"id": "1", "hyp": "头痛", "refs": ["头痛"], "rouge1": 100.0, "rouge2": 100.0, "rougeL": 100.0}
+    file = tmp_path / "expected.jsonl"
+    for expected, code in ((100.0, 0), (99.0, 1)):
+        file.write_text(json.dumps(row | {"bleu_zh_sent": 100.0, "rouge1": expected}) + "\n", encoding="utf-8")
+        outcome = run_script("benchmark", "scores", "--answers", "2", "--characters", "9", "--golden", str(file))
+        assert outcome.code == code, outcome.err
+    assert "| expected.jsonl, ROUGE and sentence BLEU | 1.0e+00 | 1e-06 |" in outcome.out
+    file.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    outcome = run_script("benchmark", "scores", "--answers", "2", "--characters", "9", "--golden", str(file))
+    assert outcome.code == 2
+    assert "expected.jsonl, line 1: no bleu_zh_sent" in outcome.err

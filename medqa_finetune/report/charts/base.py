@@ -25,6 +25,9 @@ STYLE: dict[str, Any] = {
 }  # fmt: skip
 # An SVG element whose id starts so becomes a hint that shows under the pointer.
 HINT = "hint:"
+# SVG elements that the page goes without: it has the title as text, and a background of its own.
+TITLE, BACKGROUND = "chart-title", "chart-background"
+TITLE_HEIGHT = 0.3
 # Width of a chart in inches; the page shows it a little larger.
 WIDTH = 5.0
 LABEL_WIDTH = 22
@@ -53,17 +56,22 @@ class Chart:
     width: float = WIDTH
 
 
-def figure_of(chart: Chart, *, titled: bool) -> Figure:
-    """Draw a chart; the caller holds `chart_style`.
+def figure_of(chart: Chart) -> Figure:
+    """Draw a chart, its title in a strip of `TITLE_HEIGHT` above; the caller holds `chart_style`.
 
-    Args:
-        titled: Whether the title stands in the picture; the page has it above.
+    The layout is made once and kept: to make it takes as long as to write a file, and it would be made for each.
     """
-    figure = Figure(figsize=(chart.width, chart.height + (0.3 if titled else 0)), layout="constrained")
-    axes = figure.add_subplot()
-    chart.draw(axes)
-    if titled:
-        figure.suptitle(chart.title.en, fontsize=10, fontweight="bold")
+    height = chart.height + TITLE_HEIGHT
+    figure = Figure(figsize=(chart.width, height), layout="constrained")
+    figure.get_layout_engine().set(rect=(0, 0, 1, chart.height / height))
+    chart.draw(figure.add_subplot())
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    figure.patch.set_gid(BACKGROUND)
+    figure.text(
+        0.5, 1 - 0.4 * TITLE_HEIGHT / height, chart.title.en, ha="center", va="center", fontsize=10, fontweight="bold",
+        gid=TITLE,
+    )  # fmt: skip
     return figure
 
 

@@ -7,12 +7,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from medqa_finetune.record.files import sweep, write_bytes
-from medqa_finetune.report.charts.base import HINT, INK, LINE, PAPER, Chart, chart_style, figure_of
+from medqa_finetune.report.charts.base import (
+    BACKGROUND,
+    HINT,
+    INK,
+    LINE,
+    PAPER,
+    TITLE,
+    TITLE_HEIGHT,
+    Chart,
+    chart_style,
+    figure_of,
+)
 from medqa_finetune.report.charts.chinese import CHART_WORDS
 from medqa_finetune.report.table import write_csv
 
 DPI = 150
+POINTS_PER_INCH = 72
 COLOURS = {INK: "var(--ink)", LINE: "var(--line)", PAPER: "var(--paper)"}
 
 
@@ -41,17 +55,27 @@ def write_charts(charts: Iterable[Chart], folder: Path) -> list[Drawn]:
 
 def _write(chart: Chart, folder: Path) -> Drawn:
     with chart_style(chart.name):
-        titled = figure_of(chart, titled=True)
-        for ending in ("png", "svg"):
-            buffer = io.BytesIO()
-            titled.savefig(buffer, format=ending, dpi=DPI, metadata=None if ending == "png" else {"Date": None})
-            content = buffer.getvalue()
-            write_bytes(folder / f"{chart.name}.{ending}", hinted(content.decode()).encode() if ending == "svg"
-                        else content)  # fmt: skip
-        buffer = io.BytesIO()
-        figure_of(chart, titled=False).savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+        figure = figure_of(chart)
+        written = {ending: _as(figure, ending) for ending in ("png", "svg")}
+    svg = hinted(written["svg"].decode())
+    write_bytes(folder / f"{chart.name}.png", written["png"])
+    write_bytes(folder / f"{chart.name}.svg", svg.encode())
     write_csv(chart.data, folder / f"{chart.name}.csv")
-    return Drawn(chart, inline(buffer.getvalue().decode(), chart))
+    return Drawn(chart, inline(untitled(svg), chart))
+
+
+def _as(figure: Figure, ending: str) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=ending, dpi=DPI, metadata=None if ending == "png" else {"Date": None})
+    return buffer.getvalue()
+
+
+def untitled(svg: str) -> str:
+    """Return an SVG without the title, the strip that it stands in, and the background."""
+    body = re.sub(rf'<g id="(?:{TITLE}|{BACKGROUND})">.*?</g>', "", svg, flags=re.DOTALL)
+    strip = TITLE_HEIGHT * POINTS_PER_INCH
+    return re.sub(r'viewBox="0 0 (\S+) ([^"]+)"',
+                  lambda box: f'viewBox="0 {strip:g} {box[1]} {float(box[2]) - strip:g}"', body, count=1)  # fmt: skip
 
 
 def inline(svg: str, chart: Chart) -> str:
