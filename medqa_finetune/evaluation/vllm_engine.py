@@ -26,6 +26,7 @@ from medqa_finetune.stopping import stop_with_parent
 FREE_SHARE = 0.95
 # vLLM's pages of the cache are this many tokens at most.
 PAGE_TOKENS = 128
+READY = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True)
 class Said:
-    """One line of what it prints: that it is ready (`place` is None), or one answer.
+    """One line of what it prints: one answer, or before the first that it is ready (`place` is `READY`).
 
     Attributes:
         place: Of the prompt.
@@ -76,7 +77,7 @@ class Said:
         seconds: Since it was ready.
     """
 
-    place: int | None
+    place: int
     tokens: list[int]
     timed_out: bool
     seconds: float
@@ -89,7 +90,7 @@ def answer(asked: Asked) -> Iterator[Said]:
         ValueError: vLLM cannot serve this.
     """
     engine = start_engine(asked)
-    yield Said(None, [], False, 0.0)
+    yield Said(READY, [], False, 0.0)
     started = time.monotonic()
     for place, tokens, timed_out in generate(engine, asked):
         yield Said(place, tokens, timed_out, time.monotonic() - started)

@@ -1,5 +1,6 @@
 """A trained model as plain folders, for programs that know neither peft's nor bitsandbytes' modules."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -36,6 +37,8 @@ def write_plain(model: PreTrainedModel, folder: Path) -> Plain:
     beside, target = folder / "adapter", folder / "model"
     base, rank = lift_adapter(model, beside)
     if getattr(base, "is_quantized", False):
+        # What transformers has to say of that is no news here.
+        logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)
         base = cast(Any, base).dequantize()
     merges = rank is not None and base.dtype == torch.float32
     if merges:
