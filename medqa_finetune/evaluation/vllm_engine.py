@@ -119,10 +119,15 @@ def start_engine(asked: Asked) -> Any:
     arguments = EngineArgs(
         model=asked.model, dtype=asked.dtype, load_format="dummy" if asked.trial else "safetensors",
         skip_tokenizer_init=True, generation_config="vllm", max_model_len=asked.length, max_num_seqs=asked.at_once,
-        kv_cache_memory_bytes=(max(asked.cache_tokens, asked.length) + PAGE_TOKENS) * asked.token_bytes,
+        kv_cache_memory_bytes=_pages(max(asked.cache_tokens, asked.length)) * PAGE_TOKENS * asked.token_bytes,
         enforce_eager=asked.eager, disable_log_stats=True, use_tqdm_on_load=False, **options,
     )  # fmt: skip
     return LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
+
+
+def _pages(tokens: int) -> int:
+    """Return how many pages it takes to hold so many tokens; vLLM keeps one for itself."""
+    return -(-tokens // PAGE_TOKENS) + 1
 
 
 def generate(engine: Any, asked: Asked) -> Iterator[tuple[int, list[int], bool]]:

@@ -82,7 +82,7 @@ def _lines(process: "subprocess.Popen[bytes]", patience: float) -> Iterator[Said
         if not line:
             break
         if line.startswith(b'{"fault"'):
-            raise RunError(f"vLLM: {TypeAdapter(dict[str, str]).validate_json(line)['fault']}.")
+            raise RunError(f"vLLM: {TypeAdapter(dict[str, str]).validate_json(line)['fault'].rstrip('.')}.")
         yield TypeAdapter(Said).validate_json(line)
         seconds = patience + max(HANG_SECONDS, patience / 2)
     if process.wait() != 0:

@@ -211,7 +211,7 @@ def test_vllm_ends_with_the_run_that_is_killed(folder: Path, tmp_path: Path) -> 
 def _answering_child(parent: psutil.Process, folder: Path) -> psutil.Process:
     """Wait for the process of vLLM that answers, the one whose question lies in a run's folder."""
     until = time.monotonic() + 300
-    while time.monotonic() < until:
+    while parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE and time.monotonic() < until:
         for child in parent.children(recursive=True):
             if any(str(folder / "outputs") in part for part in _command(child)):
                 return child
