@@ -121,7 +121,7 @@ def _asked(plain: Plain, encoder: Encoder, settings: EvaluateConfig, prompts: li
     return Asked(
         model=str(plain.model.resolve()), dtype=plain.dtype, rank=plain.rank, trial=False,
         adapter=None if plain.adapter is None else str(plain.adapter.resolve()),
-        # Compiling takes a minute, a C++ compiler, and on a CPU more than it saves.
+        # On a CPU, compiling would want a C++ compiler.
         eager=not torch.cuda.is_available(),
         cache_tokens=settings.batch_tokens, token_bytes=_token_bytes(plain.model, plain.dtype),
         at_once=settings.batch_size, length=max(map(len, prompts)) + settings.max_new_tokens,
