@@ -10,6 +10,7 @@ from medqa_finetune.config.schema import Config
 from medqa_finetune.data.prepare import CACHE_NAME, Splits
 from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.errors import ConfigError
+from medqa_finetune.evaluation.backends import check_backend, packages_of
 from medqa_finetune.evaluation.zero_shot import check_tasks
 from medqa_finetune.lifecycle import begin, check_folder, recording_failure, trained_before, warn_of_damage
 from medqa_finetune.log import log_to
@@ -41,6 +42,7 @@ def run_experiment(config: Config) -> Record:
         warn_of_damage(run, earlier)
         return earlier
     run.check_free()
+    check_backend(config)
     # Before the folder is touched: what cannot be done leaves no failed run behind.
     splits = task_of(config).prepare(config, model_folder, Path(config.outputs) / CACHE_NAME)
     preflight_run(config, splits.manifest.counts)
@@ -73,7 +75,8 @@ def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits[
     keep_freed_memory()
     set_threads(config.threads)
     device = choose_device(config.precision)
-    record = run.update(environment=describe_environment(device.name, device.precision))
+    besides = packages_of(config.evaluate)
+    record = run.update(environment=describe_environment(device.name, device.precision, besides))
 
     task = task_of(config)
     template = config.model.chat_template
@@ -92,9 +95,10 @@ def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits[
 
     model = for_inference(loaded.model, config.method)
     questions = splits.test[: config.evaluate.max_samples]
-    cost = task.examine(model, encoder, questions, config, run)
-    if config.evaluate.zero_shot:
+    # Before the answers, for which the model may be used up.
+    if config.evaluate.zero_shot and not record.zero_shot:
         run.update(zero_shot=zero_shot_scores(model, loaded.tokenizer, config.evaluate))
+    cost = task.examine(model, encoder, questions, config, run)
     return _finish(run, dataclasses.replace(task.score(questions, config, run), **cost))
 
 

@@ -58,7 +58,7 @@ def _check_resumable(run: RunDir, found: Record) -> None:
     """Refuse to go on with what other library versions began, or with weights that are not those the run wrote."""
     checkpoints = Checkpoints(run.checkpoints_path, found.identity)
     begun = found.environment.versions if found.environment is not None else {}
-    installed = installed_versions()
+    installed = installed_versions(name for name in begun if name != "python")
     changed = [
         f"{name} {begun[name]} -> {installed.get(name, 'absent')}"
         for name in begun

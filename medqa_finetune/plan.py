@@ -94,12 +94,14 @@ def plan(arguments: list[str]) -> int:
 
     room = existing_part(Path(configs[0].outputs))
     with tempfile.TemporaryDirectory(prefix=".plan-", dir=room, ignore_cleanup_errors=True) as folder:
-        found = make_plan(configs, Path(folder), probe=options.probe)
+        found = make_plan([answered_by_transformers(each) for each in configs], Path(folder), probe=options.probe)
     rows = [row(*pair, options) for pair in zip(configs, found.forecasts, strict=True)]
     if options.format == "json":
         print(json.dumps(as_object(rows, found, options), ensure_ascii=False, allow_nan=False))
     else:
         print(as_text(rows, found, options))
+        if any(config.evaluate.backend != "transformers" for config in configs):
+            print("Evaluation is reckoned as evaluate.backend=transformers does it.")
     refuse_excess(rows, found, options)
     return EXIT_DONE
 
@@ -147,6 +149,11 @@ def compose(arguments: Sequence[str]) -> list["Config"]:
     if faults:
         raise ConfigError("\n".join(dict.fromkeys(faults)))
     return [cell.config for cell in distinct(cells)]
+
+
+def answered_by_transformers(config: "Config") -> "Config":
+    """Return a run that answers by our own decoding: how fast another backend is cannot be told from a few answers."""
+    return dataclasses.replace(config, evaluate=dataclasses.replace(config.evaluate, backend="transformers"))
 
 
 def row(config: "Config", forecast: "Forecast", options: PlanOptions) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from medqa_finetune.config.schema import Config, MethodConfig
 from medqa_finetune.errors import ConfigError, MedQAError
-from medqa_finetune.model.estimate import Machine, Memory, checkpoint_bytes, run_bytes, training_memory
+from medqa_finetune.model.estimate import FP32, Machine, Memory, checkpoint_bytes, run_bytes, training_memory
 from medqa_finetune.model.fitting import resolve_auto
 from medqa_finetune.model.locate import locate_model
 from medqa_finetune.model.needs import Counts, Need, distinct_needs
@@ -121,6 +121,11 @@ def examine(needs: Sequence[Need]) -> Findings:
                     encoder.check_dialogues(system="system" in need.beside, history="history" in need.beside)
             with noting(faults):
                 check_method(Path(need.folder), need.method)
+    served = [need for need in needs if need.backend == "vllm"]
+    if served and machine is not None and not faults:
+        from medqa_finetune.evaluation.vllm_backend import serving_faults
+
+        faults += serving_faults(served, machine.precision)
     return Findings(machine, faults)
 
 
@@ -209,6 +214,8 @@ def disk_faults(runs: Iterable[tuple[Config, ModelSize | None]], *, cuda: bool) 
         needed = sum(max(0, run_bytes(size, each, cuda=cuda) - _bytes_there(each)) for each, size in there)
         # One more checkpoint is on disk while it is being written.
         needed += max(checkpoint_bytes(size, each.method, cuda=cuda) for each, size in there)
+        # So are plain weights, while vLLM answers with them.
+        needed += max(size.parameters * FP32 if each.evaluate.backend == "vllm" else 0 for each, size in there)
         if needed > free:
             runs_there = f"{len(there)} run{'s' * (len(there) > 1)}"
             yield (

@@ -62,7 +62,7 @@ class Task(ABC):
     def examine(self, model: Any, encoder: Any, items: Sequence[Any], config: Config, run: RunDir) -> dict[str, Any]:
         """Examine a model in the form for inference on items of the test set, into `run.predictions_path`.
 
-        What an earlier start has put there is gone on from.
+        What an earlier start has put there is gone on from. The model may be used up.
 
         Returns:
             The fields of an evaluation record that speak of cost.
@@ -106,9 +106,10 @@ class Answering(Task):
 
     def examine(self, model: Any, encoder: Any, items: Sequence[Any], config: Config, run: RunDir) -> dict[str, Any]:
         """Let the model answer."""
-        from medqa_finetune.evaluation.generate import generate_answers
+        from medqa_finetune.evaluation.backends import generator_of
 
-        return generate_answers(model, encoder, items, config.evaluate, run).speed()
+        speed: dict[str, Any] = generator_of(config.evaluate)(model, encoder, items, config.evaluate, run).speed()
+        return speed
 
     def score(self, items: Sequence[Any], config: Config, run: RunDir) -> EvaluationRecord:
         """Compare the answers with their references."""

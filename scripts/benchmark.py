@@ -4,6 +4,7 @@ python scripts/benchmark.py speed                                        our tra
 python scripts/benchmark.py speed --trl VENV/bin/python --llamafactory VENV/bin/python --out benchmarks/cpu.json
 python scripts/benchmark.py speed --device cuda --model qwen2.5-3b --methods lora qlora --tokens 512 2048 4096 \\
     --rows 2000 --out benchmarks/cuda.json                               random weights, nothing is downloaded
+python scripts/benchmark.py answering                                    our answering beside vLLM's, same questions
 python scripts/benchmark.py profile                                      where the time of that work goes
 python scripts/benchmark.py growth --out benchmarks/growth.json          seconds and memory by number of pairs
 python scripts/benchmark.py startup                                      --help, and a cell around its work
@@ -24,6 +25,7 @@ sys.path[:0] = [str(ROOT)]
 
 from medqa_finetune.config.command_line import run_door  # noqa: E402
 from medqa_finetune.errors import ConfigError  # noqa: E402
+from scripts.benchmarks.answering import answering  # noqa: E402
 from scripts.benchmarks.growth import growth  # noqa: E402
 from scripts.benchmarks.leaks import leaks  # noqa: E402
 from scripts.benchmarks.make_work import ARCHITECTURES  # noqa: E402
@@ -45,7 +47,7 @@ def main(arguments: list[str]) -> int:
             raise ConfigError(f"--{name} {path}: no such {'folder' if name == 'tokenizer' else 'file'}.")
     benchmarks = {
         "speed": speed, "profile": profile, "growth": growth, "startup": startup, "summary": summary, "scores": scores,
-        "leaks": leaks,
+        "leaks": leaks, "answering": answering,
     }  # fmt: skip
     return benchmarks[options.run](options)
 
@@ -75,10 +77,16 @@ def _parser() -> argparse.ArgumentParser:
     leaking = runs.add_parser("leaks", help="plant leaks, and count what of them reaches the training set")
     leaking.add_argument("--held-out", type=int, default=150, help="test questions, and validation ones")
     leaking.add_argument("--seed", type=int, default=0, help="of the split")
+    answers = runs.add_parser("answering", help="our own decoding beside vLLM")
+    answers.add_argument("--model", choices=ARCHITECTURES, default="tiny", help="architecture; weights are random")
+    answers.add_argument("--methods", nargs="+", choices=("none", "lora"), default=["none", "lora"])
+    answers.add_argument("--eval-rows", type=int, default=200, help="questions (default: %(default)s)")
+    answers.add_argument("--max-new-tokens", type=int, default=64)
+    answers.add_argument("--rounds", type=int, default=3)
     for each in runs.choices.values():
         each.add_argument("--out", type=Path, help="JSON file that keeps machine, date and every figure")
         each.add_argument("--scratch", type=Path, help="folder for what is made meanwhile; the system's by default")
-    for each in (compares, profiles, grows, scored, leaking):
+    for each in (compares, profiles, grows, scored, leaking, answers):
         each.add_argument("--pairs", type=Path, metavar="FILE.jsonl", help="question, answer; the embedded corpus")
     for each in (compares, profiles):
         each.add_argument("--tokenizer", type=Path, help="folder; trained on the pairs by default")

@@ -262,6 +262,7 @@ def test_what_cannot_be_used_raises_and_leaves_no_run(
         (lambda base: evaluate("nowhere.jsonl"), DataError, "no such file"),
         (lambda base: evaluate([{"prediction": "a"}]), DataError, "answers:1"),
         (lambda base: evaluate(base, PAIRS, max_tokens=3), ConfigError, "max_tokens"),
+        (lambda base: evaluate(base, PAIRS, backend="vllm"), ConfigError, "backend=vllm: it answers for runs alone"),
         (lambda base: evaluate(base, PAIRS, max_new_tokens=0), ConfigError, "evaluate.max_new_tokens=0"),
         (lambda base: evaluate(base, PAIRS, metrics=["rogue"]), ConfigError, "evaluate.metrics=rogue"),
         (lambda base: evaluate(object()), DataError, "pairs= is missing"),  # type: ignore[arg-type]

@@ -29,6 +29,7 @@ FOLDER_NAME = re.compile(r"[^\x00-\x1f/\\:*?\"<>|.][^\x00-\x1f/\\:*?\"<>|]*")
 FOLDER_NAME_BYTES = 200
 # Devices of Windows, whatever follows a first dot; endings that Windows drops; folders that no run is looked for in.
 RESERVED_NAME = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?|.*[. ]|summary|cache|.*\.old-.*", re.IGNORECASE)
+BACKENDS = ("transformers", "vllm")
 # What stands for a choice that depends on the machine.
 AUTO = "auto"
 # Seeds of numpy have 32 bits; no other whole number here comes near.
@@ -40,6 +41,7 @@ def faults(config: "Config") -> list[str]:
     return [
         *_top_faults(config), *_method_faults(config.method), *data_faults(config.data), *corpus_faults(config.corpus),
         *_train_faults(config.train), *evaluate_faults(config.evaluate), *_text_faults(config),
+        *_backend_faults(config),
         *(fault for name in config.tracker.report_to for fault in _one_of("tracker.report_to", name, TRACKERS)),
     ]  # fmt: skip
 
@@ -186,6 +188,25 @@ def _text_faults(config: "Config") -> Iterator[str]:
         yield "method.trains=lookup: running text has no answers to look up; allowed with it: adapter, all, nothing."
 
 
+def _backend_faults(config: "Config") -> Iterator[str]:
+    """Yield what vLLM cannot do that is known from the settings alone."""
+    # Where no model is loaded, nobody generates, so that a sweep may have the retrieval baseline in it.
+    if config.evaluate.backend != "vllm" or not config.method.loads_model:
+        return
+    if config.corpus.task == "text":
+        yield "evaluate.backend=vllm: running text is measured, nothing is generated; allowed with it: transformers."
+    if config.method.quantization == "int8":
+        yield (
+            "method.quantization=int8: vLLM does not multiply as bitsandbytes does in 8 bits; allowed with "
+            "evaluate.backend=vllm: none, nf4, fp4. Or give evaluate.backend=transformers."
+        )
+    if config.method.compute_dtype != AUTO:
+        yield (
+            f"method.compute_dtype={config.method.compute_dtype}: vLLM multiplies in the run's own precision; allowed "
+            "with evaluate.backend=vllm: auto. Or give evaluate.backend=transformers."
+        )
+
+
 def evaluate_faults(evaluate: "EvaluateConfig") -> Iterator[str]:
     """Yield what is impossible in how answers are generated and scored."""
     for key in ("batch_size", "batch_tokens", "max_new_tokens"):
@@ -193,6 +214,7 @@ def evaluate_faults(evaluate: "EvaluateConfig") -> Iterator[str]:
     if evaluate.max_samples is not None:
         yield from _at_least("evaluate.max_samples", evaluate.max_samples, 1)
     yield from _above_zero("evaluate.timeout_seconds", evaluate.timeout_seconds)
+    yield from _one_of("evaluate.backend", evaluate.backend, BACKENDS)
     metrics = metric_names()
     for name in evaluate.metrics:
         yield from _one_of("evaluate.metrics", name, metrics)

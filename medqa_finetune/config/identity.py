@@ -36,7 +36,7 @@ TRAINING_ONLY = (
 MODEL_ONLY = (
     "seed", "train", "method.rank", "method.alpha", "method.dropout", "method.target_modules", "method.quantization",
     "method.double_quantization", "method.compute_dtype", "method.rslora", "method.dora", "method.loraplus_ratio",
-    "method.optimizer", "method.optimizer_without_cuda",
+    "method.optimizer", "method.optimizer_without_cuda", "evaluate.backend",
 )  # fmt: skip
 BASELINE = ("method.quantization", "method.double_quantization", "method.compute_dtype", "train.max_length")
 

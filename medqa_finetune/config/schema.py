@@ -140,6 +140,8 @@ class EvaluateConfig:
         max_new_tokens: Tokens generated per answer at most.
         timeout_seconds: Seconds that one batch may take; answers not ended by then are cut off, marked and counted.
         metrics: Names of metrics (files in `evaluation/metrics/`).
+        backend: Who generates the answers: `transformers`, or `vllm` (an extra); the likelihood of references is always
+            taken of the model as it was trained.
         zero_shot: Tasks of lm-evaluation-harness (an extra), such as `ceval-valid` or `cmmlu`; none by default.
         zero_shot_folder: Folder with tasks of one's own, as YAML files of that harness; null for its own alone.
     """
@@ -150,6 +152,7 @@ class EvaluateConfig:
     max_new_tokens: int = 512
     timeout_seconds: float = 1800.0
     metrics: list[str] = field(default_factory=lambda: list(DEFAULT_METRICS))
+    backend: str = "transformers"
     zero_shot: list[str] = field(default_factory=list)
     zero_shot_folder: str | None = None
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from medqa_finetune.config.schema import EvaluateConfig
 from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.pairs import Pair
+from medqa_finetune.errors import ConfigError
 from medqa_finetune.evaluation.answers import Answer, read_answers
 from medqa_finetune.evaluation.decode import Model
 from medqa_finetune.evaluation.generate import generate_answers
@@ -21,7 +22,12 @@ def examine(
 
     Returns:
         The scores, and the answers in the order of the pairs.
+
+    Raises:
+        ConfigError: another backend than transformers, which would use up the caller's model.
     """
+    if settings.backend != "transformers":
+        raise ConfigError(f"backend={settings.backend}: it answers for runs alone; a model at hand takes transformers.")
     generated = generate_answers(model, encoder, pairs, settings, run)
     found = {answer.id: answer for answer in read_answers(run.predictions_path)}
     answers = [found[pair.id] for pair in pairs]

@@ -50,33 +50,63 @@ class Generated:
         }
 
 
-def generate_answers(
-    model: Model, encoder: Encoder, pairs: Sequence[Pair], settings: EvaluateConfig, run: RunDir
-) -> Generated:
-    """Answer the question of every pair and append the answers to `run.predictions_path`, batch by batch.
+class AnswerBook:
+    """The questions of an evaluation, batch by batch, and what of them has been answered, on disk.
 
     Batches that an earlier start answered are kept. Each row also holds how likely the reference answer is to the
     model, from which the perplexity follows.
+
+    Attributes:
+        left: Batches that are still to be answered, in order.
     """
+
+    def __init__(self, encoder: Encoder, pairs: Sequence[Pair], settings: EvaluateConfig, run: RunDir) -> None:
+        self._encoder, self._run, self._questions = encoder, run, len(pairs)
+        batches = list(_batches(encoder, pairs, settings))
+        done = keep_answered(run, [[pair.id for pair in batch] for batch in batches])
+        if done:
+            log.info("%d of %d batches were answered before", done, len(batches))
+        self._answered = sum(map(len, batches[:done]))
+        self.left = batches[done:]
+
+    def write(
+        self,
+        batch: Sequence[Pair],
+        outputs: Sequence[Output],
+        likelihoods: Sequence[tuple[float, int]],
+        seconds: float,
+    ) -> None:
+        """Append the answers to a batch, which took so many seconds."""
+        answers = [_answer(self._encoder, *parts) for parts in zip(batch, outputs, likelihoods, strict=True)]
+        self._run.append_predictions(
+            [to_row(answer) | context_of(pair) for answer, pair in zip(answers, batch, strict=True)]
+        )
+        self._answered += len(batch)
+        tokens = sum(len(output.tokens) for output in outputs)
+        self._run.log_answered(
+            {"answered": self._answered, "questions": self._questions, "seconds": seconds, "tokens": tokens}
+        )
+
+    def generated(self) -> Generated:
+        """Return what answering cost, earlier starts included."""
+        rows = self._run.read_answered()
+        return Generated(sum(row["seconds"] for row in rows), self._questions, sum(row["tokens"] for row in rows))
+
+
+def generate_answers(
+    model: Model, encoder: Encoder, pairs: Sequence[Pair], settings: EvaluateConfig, run: RunDir
+) -> Generated:
+    """Answer the question of every pair and append the answers to `run.predictions_path`, batch by batch."""
     model.eval()
-    batches = list(_batches(encoder, pairs, settings))
-    done = keep_answered(run, [[pair.id for pair in batch] for batch in batches])
-    if done:
-        log.info("%d of %d batches were answered before", done, len(batches))
-    answered = sum(map(len, batches[:done]))
-    for batch in tqdm(batches[done:], desc="answering", unit="batch", disable=None, leave=False):
+    book = AnswerBook(encoder, pairs, settings, run)
+    for batch in tqdm(book.left, desc="answering", unit="batch", disable=None, leave=False):
         prompts = encoder.prompts(batch)
         started = clock(model)
         outputs = generate_in_time(model, encoder, prompts, settings)
         seconds = clock(model) - started
         likelihoods = reference_likelihoods(model, list(encoder.encode(batch)), settings.batch_tokens)
-        answers = [_answer(encoder, *parts) for parts in zip(batch, outputs, likelihoods, strict=True)]
-        run.append_predictions([to_row(answer) | context_of(pair) for answer, pair in zip(answers, batch, strict=True)])
-        answered += len(batch)
-        tokens = sum(len(output.tokens) for output in outputs)
-        run.log_answered({"answered": answered, "questions": len(pairs), "seconds": seconds, "tokens": tokens})
-    rows = run.read_answered()
-    return Generated(sum(row["seconds"] for row in rows), len(pairs), sum(row["tokens"] for row in rows))
+        book.write(batch, outputs, likelihoods, seconds)
+    return book.generated()
 
 
 def keep_answered(run: RunDir, batches: Sequence[Sequence[str]]) -> int:

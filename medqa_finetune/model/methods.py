@@ -20,6 +20,9 @@ from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
 from medqa_finetune.model.targets import choose_linear, fits
 
+# Of torch, for `precision`.
+DTYPE_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
 
 def apply_method(base: PreTrainedModel, method: MethodConfig) -> PreTrainedModel:
     """Return the model to train: adapters added, or weights unfrozen, or everything frozen.
@@ -211,6 +214,35 @@ def for_inference(model: PreTrainedModel, method: MethodConfig) -> PreTrainedMod
     if method.trains == "adapter" and method.quantization == "none" and full_precision:
         return cast(PreTrainedModel, cast(Any, model).merge_and_unload())
     return model
+
+
+def plain_form(method: MethodConfig, precision: str) -> tuple[str, int | None]:
+    """Return `dtype` and `rank` of what `plain.write_plain` will make of a run.
+
+    Raises:
+        ModelError: an adapter that must be merged, and would lose by it.
+    """
+    dtype = "float32" if method.trains == "all" else DTYPE_NAMES[precision]
+    if method.trains != "adapter" or dtype == "float32":
+        return dtype, None
+    if method.dora:
+        raise ModelError(
+            f"method.dora=true: in {precision} the adapter stays beside the weights, and vLLM knows no DoRA there; "
+            "allowed with evaluate.backend=vllm: precision=fp32. Or give evaluate.backend=transformers."
+        )
+    return dtype, method.rank
+
+
+def lift_adapter(model: PreTrainedModel, folder: Path) -> tuple[PreTrainedModel, int | None]:
+    """Write a model's adapter into a folder, and return its base without it, and the adapter's rank; None without one.
+
+    The model is used up.
+    """
+    if not hasattr(model, "peft_config"):
+        return model, None
+    adapted = cast(Any, model)
+    adapted.save_pretrained(folder)
+    return cast(PreTrainedModel, adapted.unload()), max(each.r for each in adapted.peft_config.values())
 
 
 def merged_weights(base: PreTrainedModel, trained: Path, method: MethodConfig) -> PreTrainedModel:

@@ -18,6 +18,8 @@ class Need:
     Attributes:
         chats: Whether a chat template is needed: running text needs none.
         template: `model.chat_template`, for a model that has none.
+        backend: Who generates the answers.
+        max_new_tokens: Tokens of an answer at most, where that backend is another one than transformers.
         beside: What pairs hold beside question and answer, as far as it is known: `system`, `history`.
     """
 
@@ -28,6 +30,8 @@ class Need:
     chats: bool = True
     template: str | None = None
     beside: tuple[str, ...] = ()
+    backend: str = "transformers"
+    max_new_tokens: int = 0
 
 
 def distinct_needs(
@@ -49,6 +53,8 @@ def distinct_needs(
             chats=each.chats,
             template=each.model.chat_template,
             beside=_beside(counted),
+            backend=each.evaluate.backend,
+            max_new_tokens=each.evaluate.max_new_tokens if each.evaluate.backend != "transformers" else 0,
         )
         for each, counted in zip(configs, counts, strict=True)
     ]

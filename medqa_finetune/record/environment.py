@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -13,15 +14,21 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def describe_environment(device: str, precision: str | None) -> Environment:
-    """Return versions, device, precision, commit and command of this process."""
-    return Environment(installed_versions(), device, precision, commit_of_code(), _command())
+def describe_environment(device: str, precision: str | None, besides: Iterable[str] = ()) -> Environment:
+    """Return versions, device, precision, commit and command of this process.
+
+    Args:
+        device: For people.
+        precision: Of its products; None where there are none.
+        besides: Packages that a result depends on beside the usual ones.
+    """
+    return Environment(installed_versions(besides), device, precision, commit_of_code(), _command())
 
 
-def installed_versions() -> dict[str, str]:
-    """Return the versions of Python and of every package that can change a result."""
+def installed_versions(besides: Iterable[str] = ()) -> dict[str, str]:
+    """Return the versions of Python, of every package that can change any result, and of those named."""
     versions = {"python": sys.version.split()[0]}
-    for package in PACKAGES:
+    for package in dict.fromkeys((*PACKAGES, *besides)):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

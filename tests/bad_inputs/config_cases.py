@@ -94,6 +94,14 @@ CASES = [
         29, "precision of 4-bit products without 4 bits", "method.compute_dtype=fp32", "method.compute_dtype=fp32",
         "quantization=nf4 or fp4",
     ),
+    setting(
+        29, "8 bits answered by vLLM", "method.quantization=int8 evaluate.backend=vllm", "method.quantization=int8",
+        "evaluate.backend=vllm: none, nf4, fp4", "evaluate.backend=transformers",
+    ),
+    setting(
+        29, "running text answered by vLLM", "corpus=text corpus.path=book.txt evaluate.backend=vllm",
+        "evaluate.backend=vllm", "nothing is generated", "transformers",
+    ),
     setting(29, "LoRA+ ratio below 1", "method.loraplus_ratio=0.5", "method.loraplus_ratio=0.5", "at least 1", "null"),
     setting(29, "no module to train", "method.target_modules=[]", "method.target_modules=[]", "[q_proj,v_proj]"),
     setting(

@@ -103,6 +103,19 @@ ONE_FAULT: list[tuple[dict[str, Any], list[str]]] = [
     ({"evaluate__timeout_seconds": float("nan")}, ["evaluate.timeout_seconds=nan", "above 0"]),
     ({"evaluate__max_new_tokens": 0}, ["evaluate.max_new_tokens=0", "at least 1"]),
     ({"evaluate__metrics": ["blue"]}, ["evaluate.metrics=blue", "bleu, char_bleu, ", "perplexity, rouge"]),
+    ({"evaluate__backend": "tgi"}, ["evaluate.backend=tgi", "transformers, vllm"]),
+    (
+        {"evaluate__backend": "vllm", "method__quantization": "int8"},
+        ["method.quantization=int8", "evaluate.backend=vllm: none, nf4, fp4", "evaluate.backend=transformers"],
+    ),
+    (
+        {"evaluate__backend": "vllm", "method__quantization": "nf4", "method__compute_dtype": "bf16"},
+        ["method.compute_dtype=bf16", "with evaluate.backend=vllm: auto", "evaluate.backend=transformers"],
+    ),
+    (
+        {"evaluate__backend": "vllm", "corpus__task": "text", "corpus__source": "file", "corpus__path": "texts"},
+        ["evaluate.backend=vllm: running text is measured", "transformers"],
+    ),
     ({"evaluate__zero_shot": [" "]}, ["evaluate.zero_shot=", "names of tasks", "[ceval-valid]"]),
     ({"evaluate__zero_shot_folder": "no/such"}, ["evaluate.zero_shot_folder=no/such", "no such folder"]),
     ({"evaluate__metrics": []}, ["evaluate.metrics=[]", "bleu, char_bleu, ", "perplexity, rouge"]),
@@ -191,3 +204,8 @@ def test_running_text_has_no_answers_to_look_up() -> None:
     text = {"corpus__task": "text", "corpus__source": "file", "corpus__path": "texts", "method__trains": "lookup"}
     with pytest.raises(ConfigError, match=r"method\.trains=lookup: running text has no answers to look up"):
         changed(VALID, **text)
+
+
+def test_what_loads_no_model_takes_any_backend() -> None:
+    retrieval = changed(VALID, method__name="retrieval", method__trains="lookup", evaluate__backend="vllm")
+    assert faults(retrieval) == []

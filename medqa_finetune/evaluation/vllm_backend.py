@@ -1,0 +1,164 @@
+"""Answers by vLLM (`evaluate.backend=vllm`, an extra): the same prompts, the same end, the same lines on disk.
+
+vLLM knows neither bitsandbytes nor what a run holds in memory. It gets plain weights, written for it and thrown away
+afterwards: in fp32 with the adapter merged, in half precision with the adapter beside them. How likely the references
+are is measured first, by the model itself, which then makes room.
+"""
+
+import gc
+import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from medqa_finetune.config.checks import AUTO
+from medqa_finetune.config.schema import EvaluateConfig
+from medqa_finetune.data.encode import Encoder
+from medqa_finetune.data.pairs import Pair
+from medqa_finetune.errors import ModelError, RunError
+from medqa_finetune.evaluation.backends import check_installed
+from medqa_finetune.evaluation.decode import Model
+from medqa_finetune.evaluation.generate import AnswerBook, Generated, Output
+from medqa_finetune.evaluation.likelihood import reference_likelihoods
+from medqa_finetune.evaluation.vllm_engine import Asked, Said
+from medqa_finetune.evaluation.vllm_process import START_SECONDS, ask
+from medqa_finetune.model.estimate import read_size
+from medqa_finetune.model.methods import plain_form
+from medqa_finetune.model.needs import Need
+from medqa_finetune.model.plain import Plain, write_plain
+from medqa_finetune.model.uneven import build_skeleton, layer_sizes
+from medqa_finetune.record.files import TEMPORARY_PREFIX
+from medqa_finetune.record.run_dir import RunDir
+
+ADVICE = "evaluate.backend=transformers answers with it."
+# Bytes of a number.
+WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+def generate_answers(
+    model: Model, encoder: Encoder, pairs: Sequence[Pair], settings: EvaluateConfig, run: RunDir
+) -> Generated:
+    """Do what `generate.generate_answers` does, by vLLM; a batch is what is written at once, not what it computes.
+
+    The model is used up. Its seconds are those of generation, from when vLLM is ready.
+
+    Raises:
+        ConfigError: vLLM is not installed.
+        RunError: it failed.
+    """
+    check_installed(settings)
+    model.eval()
+    book = AnswerBook(encoder, pairs, settings, run)
+    if not book.left:
+        return book.generated()
+    likelihoods = [
+        reference_likelihoods(model, list(encoder.encode(batch)), settings.batch_tokens) for batch in book.left
+    ]
+    prompts = [encoder.prompts(batch) for batch in book.left]
+    # In the run's folder: the system's own for such things is often a small disk in memory.
+    with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY_PREFIX}vllm-", dir=run.path) as folder:
+        plain = write_plain(model, Path(folder))
+        _make_room(model)
+        asked = _asked(plain, encoder, settings, list(chain(*prompts)))
+        with ask(asked, Path(folder), settings.timeout_seconds) as said:
+            outputs = tqdm(
+                _by_batch(said, [len(batch) for batch in prompts]),
+                desc="answering", unit="batch", total=len(prompts), disable=None, leave=False,
+            )  # fmt: skip
+            for batch, found, (answers, seconds) in zip(book.left, likelihoods, outputs, strict=True):
+                book.write(batch, answers, found, seconds)
+    return book.generated()
+
+
+def serving_faults(needs: Sequence[Need], precision: str) -> Iterator[str]:
+    """Yield why vLLM will not serve what runs are to train: it is tried, with random weights and two tokens.
+
+    What vLLM can serve is known to vLLM alone, and after training it would be too late to ask.
+
+    Args:
+        needs: Of runs with this backend.
+        precision: What `auto` stands for.
+    """
+    trials: dict[str, Asked] = {}
+    for need in needs:
+        try:
+            asked = _trial(need, precision if need.precision == AUTO else need.precision)
+            trials[repr(asked)] = asked
+        except ModelError as error:
+            yield str(error)
+    for asked in trials.values():
+        with tempfile.TemporaryDirectory(prefix="vllm-") as folder:
+            try:
+                with ask(asked, Path(folder), START_SECONDS) as said:
+                    list(said)
+            except RunError as error:
+                yield f"evaluate.backend=vllm cannot serve {asked.model} in {asked.dtype}. {error} {ADVICE}"
+
+
+def _trial(need: Need, precision: str) -> Asked:
+    """Return the question that shows whether vLLM serves what will be trained.
+
+    Raises:
+        ModelError: it is known that it does not.
+    """
+    folder = Path(need.folder).resolve()
+    if layer_sizes(build_skeleton(folder)) is not None:
+        raise ModelError(
+            f"evaluate.backend=vllm: {folder} has layers of different sizes, which it cannot load. {ADVICE}"
+        )
+    dtype, rank = plain_form(need.method, precision)
+    return Asked(
+        model=str(folder), dtype=dtype, adapter=None, rank=rank, trial=True, eager=True, cache_tokens=0,
+        token_bytes=_token_bytes(folder, dtype), at_once=1, length=need.max_length + need.max_new_tokens, end_id=0,
+        max_new_tokens=2, timeout_seconds=START_SECONDS, prompts=[[0]],
+    )  # fmt: skip
+
+
+def _asked(plain: Plain, encoder: Encoder, settings: EvaluateConfig, prompts: list[list[int]]) -> Asked:
+    return Asked(
+        model=str(plain.model.resolve()), dtype=plain.dtype, rank=plain.rank, trial=False,
+        adapter=None if plain.adapter is None else str(plain.adapter.resolve()),
+        # On a CPU, compiling would want a C++ compiler.
+        eager=not torch.cuda.is_available(),
+        cache_tokens=settings.batch_tokens, token_bytes=_token_bytes(plain.model, plain.dtype),
+        at_once=settings.batch_size, length=max(map(len, prompts)) + settings.max_new_tokens,
+        end_id=encoder.end_ids[-1], max_new_tokens=settings.max_new_tokens, timeout_seconds=settings.timeout_seconds,
+        prompts=prompts,
+    )  # fmt: skip
+
+
+def _token_bytes(folder: Path, dtype: str) -> int:
+    """Return what a cache keeps of a token: keys and values of all layers."""
+    size = read_size(folder)
+    if size is None:
+        raise ModelError(f"evaluate.backend=vllm: {folder} does not say how large its layers are. {ADVICE}")
+    return 2 * sum(size.key_widths) * WIDTHS[dtype]
+
+
+def _make_room(model: Model) -> None:
+    """Take the model off the GPU, and give the memory back to whoever comes next."""
+    model.to("cpu")
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _by_batch(said: Iterator[Said], sizes: Sequence[int]) -> Iterator[tuple[list[Output], float]]:
+    """Yield the answers of each batch, in order, and the seconds since the batch before it.
+
+    Args:
+        said: Answers, as they end.
+        sizes: Prompts of each batch.
+    """
+    found: dict[int, Output] = {}
+    begin, now, before = 0, 0.0, 0.0
+    for size in sizes:
+        places = range(begin, begin + size)
+        while not all(place in found for place in places):
+            answer = next(said)
+            found[answer.place], now = Output(answer.tokens, answer.timed_out), answer.seconds
+        yield [found.pop(place) for place in places], now - before
+        begin, before = begin + size, now

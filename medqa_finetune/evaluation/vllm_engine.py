@@ -1,0 +1,181 @@
+"""vLLM in a process of its own: asked by a file, it prints each answer as one line of JSON as soon as it has ended.
+
+A process of its own gives its memory back whole, however it ends, and what vLLM does to its surroundings (settings of
+torch, handlers, output) stays there. Within it the engine runs without a process of its own in turn, so that its
+schedule, and with it the batches, are the same each time (vLLM's guide to reproducibility).
+"""
+
+import dataclasses
+import json
+import os
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import TypeAdapter
+
+from medqa_finetune.errors import EXIT_RUN_FAILED
+from medqa_finetune.stopping import stop_with_parent
+
+# Of a card's free memory; the rest is for what torch and the driver take beside it. vLLM wants the share named, and
+# takes what its weights, its largest batch and the cache that we name need.
+FREE_SHARE = 0.95
+# vLLM's pages of the cache are this many tokens at most.
+PAGE_TOKENS = 128
+READY = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What vLLM is to do.
+
+    Attributes:
+        model: Folder of plain weights with a `config.json`.
+        dtype: What they are computed in: `float32`, `float16` or `bfloat16`.
+        adapter: Folder of an adapter of peft that lies beside them; None for none.
+        rank: Its rank, also where there is none yet; None where there will be none.
+        trial: Take random weights in place of those in the folder.
+        eager: Compile nothing.
+        cache_tokens: Tokens that the cache of keys and values has room for.
+        token_bytes: What it keeps of a token, over all layers.
+        at_once: Prompts that are worked on at once at most.
+        length: Tokens of a prompt and its answer together at most.
+        end_id: The token that ends an answer.
+        max_new_tokens: Tokens of an answer at most.
+        timeout_seconds: Seconds from when a prompt is taken up, after which its answer is cut off.
+        prompts: Token ids.
+    """
+
+    model: str
+    dtype: str
+    adapter: str | None
+    rank: int | None
+    trial: bool
+    eager: bool
+    cache_tokens: int
+    token_bytes: int
+    at_once: int
+    length: int
+    end_id: int
+    max_new_tokens: int
+    timeout_seconds: float
+    prompts: list[list[int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Said:
+    """One line of what it prints: one answer, or before the first that it is ready (`place` is `READY`).
+
+    Attributes:
+        place: Of the prompt.
+        tokens: Generated, the end token included.
+        timed_out: Whether it was cut off by `timeout_seconds`.
+        seconds: Since it was ready.
+    """
+
+    place: int
+    tokens: list[int]
+    timed_out: bool
+    seconds: float
+
+
+def answer(asked: Asked) -> Iterator[Said]:
+    """Start the engine, say so, and yield the answers as they end.
+
+    Raises:
+        ValueError: vLLM cannot serve this.
+    """
+    engine = start_engine(asked)
+    yield Said(READY, [], False, 0.0)
+    started = time.monotonic()
+    for place, tokens, timed_out in generate(engine, asked):
+        yield Said(place, tokens, timed_out, time.monotonic() - started)
+
+
+def start_engine(asked: Asked) -> Any:
+    """Return vLLM's engine, ready to answer.
+
+    Raises:
+        ValueError: the rank is larger than any that vLLM serves, or vLLM refuses the model.
+    """
+    import torch
+    from vllm import EngineArgs, LLMEngine
+    from vllm.config.lora import MaxLoRARanks
+    from vllm.usage.usage_lib import UsageContext
+
+    options: dict[str, Any] = {}
+    if asked.rank is not None:
+        ranks = [rank for rank in get_args(MaxLoRARanks) if rank >= asked.rank]
+        if not ranks:
+            raise ValueError(f"rank {asked.rank} of an adapter; {max(get_args(MaxLoRARanks))} is the largest it serves")
+        options |= {"enable_lora": True, "max_lora_rank": ranks[0]}
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        options["gpu_memory_utilization"] = FREE_SHARE * free / total
+    arguments = EngineArgs(
+        model=asked.model, dtype=asked.dtype, load_format="dummy" if asked.trial else "safetensors",
+        skip_tokenizer_init=True, generation_config="vllm", max_model_len=asked.length, max_num_seqs=asked.at_once,
+        kv_cache_memory_bytes=_pages(max(asked.cache_tokens, asked.length)) * PAGE_TOKENS * asked.token_bytes,
+        enforce_eager=asked.eager, disable_log_stats=True, use_tqdm_on_load=False, **options,
+    )  # fmt: skip
+    return LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
+
+
+def _pages(tokens: int) -> int:
+    """Return how many pages it takes to hold so many tokens; vLLM keeps one for itself."""
+    return -(-tokens // PAGE_TOKENS) + 1
+
+
+def generate(engine: Any, asked: Asked) -> Iterator[tuple[int, list[int], bool]]:
+    """Yield place, tokens and whether time ran out, of each answer when it ends."""
+    from vllm import SamplingParams
+    from vllm.lora.request import LoRARequest
+    from vllm.sampling_params import RequestOutputKind
+
+    # Nothing but our own end token ends an answer, whatever the model's files say; logits are not changed.
+    manner = SamplingParams(
+        temperature=0.0, max_tokens=asked.max_new_tokens, stop_token_ids=[asked.end_id], ignore_eos=True,
+        detokenize=False, output_kind=RequestOutputKind.DELTA,
+    )  # fmt: skip
+    adapter = None if asked.adapter is None else LoRARequest("adapter", 1, asked.adapter)
+    waiting, tokens, until = deque(range(len(asked.prompts))), dict[int, list[int]](), dict[int, float]()
+    while waiting or tokens:
+        while waiting and len(tokens) < asked.at_once:
+            place = waiting.popleft()
+            tokens[place], until[place] = [], time.monotonic() + asked.timeout_seconds
+            engine.add_request(
+                str(place), {"prompt_token_ids": asked.prompts[place]}, manner, lora_request=adapter
+            )  # fmt: skip
+        for output in engine.step():
+            place = int(output.request_id)
+            tokens[place] += output.outputs[0].token_ids
+            if output.finished:
+                yield place, tokens.pop(place), False
+        for place in [place for place in tokens if time.monotonic() >= until[place]]:
+            engine.abort_request([str(place)])
+            yield place, tokens.pop(place), True
+
+
+def main(path: Path) -> int:
+    """Answer what a file asks; what cannot be done is said in the last line."""
+    stop_with_parent()
+    # Standard output is for the answers alone; what vLLM prints goes where its messages go.
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
+        os.dup2(2, 1)
+        asked = TypeAdapter(Asked).validate_json(path.read_bytes())
+        try:
+            for said in answer(asked):
+                print(json.dumps(dataclasses.asdict(said)), file=out, flush=True)
+        except Exception as error:
+            traceback.print_exc()
+            print(json.dumps({"fault": f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"}), file=out)
+            return EXIT_RUN_FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

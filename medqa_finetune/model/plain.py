@@ -1,0 +1,48 @@
+"""A trained model as plain folders, for programs that know neither peft's nor bitsandbytes' modules."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import PreTrainedModel
+
+from medqa_finetune.model.methods import attach_adapter, lift_adapter
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Where a model was written.
+
+    Attributes:
+        model: Folder of weights that are not quantized.
+        dtype: Of the weights, by torch's name.
+        adapter: Folder of the adapter that belongs beside them; None where there is none, or it was merged.
+        rank: The adapter's.
+    """
+
+    model: Path
+    dtype: str
+    adapter: Path | None = None
+    rank: int | None = None
+
+
+def write_plain(model: PreTrainedModel, folder: Path) -> Plain:
+    """Write a trained model, as `for_inference` gave it, into new folders below `folder`; the model is used up.
+
+    4-bit weights are written as the numbers that they stand for, which is what they are multiplied as. As in
+    `for_inference`, an adapter is added into weights in fp32, and stays beside those in half precision.
+    """
+    beside, target = folder / "adapter", folder / "model"
+    base, rank = lift_adapter(model, beside)
+    if getattr(base, "is_quantized", False):
+        # What transformers has to say of that is no news here.
+        logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)
+        base = cast(Any, base).dequantize()
+    merges = rank is not None and base.dtype == torch.float32
+    if merges:
+        base = cast(Any, attach_adapter(base, beside)).merge_and_unload()
+    base.save_pretrained(target)
+    dtype = str(base.dtype).removeprefix("torch.")
+    return Plain(target, dtype) if merges or rank is None else Plain(target, dtype, beside, rank)
