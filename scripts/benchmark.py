@@ -4,6 +4,7 @@ python scripts/benchmark.py speed                                        our tra
 python scripts/benchmark.py speed --trl VENV/bin/python --llamafactory VENV/bin/python --out benchmarks/cpu.json
 python scripts/benchmark.py speed --device cuda --model qwen2.5-3b --methods lora qlora --tokens 512 2048 4096 \\
     --rows 2000 --out benchmarks/cuda.json                               random weights, nothing is downloaded
+python scripts/benchmark.py options --methods lora full                 optimizers and kernels, each in turn
 python scripts/benchmark.py profile                                      where the time of that work goes
 python scripts/benchmark.py growth --out benchmarks/growth.json          seconds and memory by number of pairs
 python scripts/benchmark.py startup                                      --help, and a cell around its work
@@ -16,6 +17,7 @@ Only ratios and shapes within one run compare; a busy machine gives wide spreads
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +29,7 @@ from medqa_finetune.errors import ConfigError  # noqa: E402
 from scripts.benchmarks.growth import growth  # noqa: E402
 from scripts.benchmarks.leaks import leaks  # noqa: E402
 from scripts.benchmarks.make_work import ARCHITECTURES  # noqa: E402
+from scripts.benchmarks.options import OPTIONS, options  # noqa: E402
 from scripts.benchmarks.profile import profile  # noqa: E402
 from scripts.benchmarks.scores import scores  # noqa: E402
 from scripts.benchmarks.speed import speed  # noqa: E402
@@ -38,16 +41,16 @@ TINY_TOKENIZER = ROOT / "medqa_finetune" / "model" / "tiny"
 
 def main(arguments: list[str]) -> int:
     """Run the benchmark asked for and return the exit code."""
-    options = _parser().parse_args(arguments)
+    asked = _parser().parse_args(arguments)
     for name in ("pairs", "tokenizer"):
-        path = getattr(options, name, None)
+        path = getattr(asked, name, None)
         if path is not None and not path.exists():
             raise ConfigError(f"--{name} {path}: no such {'file' if name == 'pairs' else 'folder'}.")
     benchmarks = {
         "speed": speed, "profile": profile, "growth": growth, "startup": startup, "summary": summary, "scores": scores,
-        "leaks": leaks,
+        "leaks": leaks, "options": options,
     }  # fmt: skip
-    return benchmarks[options.run](options)
+    return benchmarks[asked.run](asked)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,9 +58,14 @@ def _parser() -> argparse.ArgumentParser:
     runs = parser.add_subparsers(dest="run", required=True)
     compares = runs.add_parser("speed", help="training and answering beside peers")
     profiles = runs.add_parser("profile", help="where the time of training and answering goes")
+    tries = runs.add_parser("options", help="optimizers and kernels of training, one after another")
     for each in (compares, profiles):
-        _add_work(each)
+        _add_work(each, ("lora", "qlora"))
+    _add_work(tries, ("lora", "qlora", "full"))
     compares.add_argument("--rounds", type=int, default=3)
+    tries.add_argument("--rounds", type=int, default=3)
+    tries.add_argument("--try", nargs="+", choices=[*OPTIONS][1:], default=[], dest="tried", metavar="OPTION",
+                       help=f"of {', '.join([*OPTIONS][1:])}; all that the device can by default")  # fmt: skip
     compares.add_argument("--trl", type=Path, metavar="PYTHON", help="of an environment with trl")
     compares.add_argument("--llamafactory", type=Path, metavar="PYTHON", help="of an environment with llamafactory")
     grows = runs.add_parser("growth", help="cost by number of pairs")
@@ -77,18 +85,18 @@ def _parser() -> argparse.ArgumentParser:
     for each in runs.choices.values():
         each.add_argument("--out", type=Path, help="JSON file that keeps machine, date and every figure")
         each.add_argument("--scratch", type=Path, help="folder for what is made meanwhile; the system's by default")
-    for each in (compares, profiles, grows, scored, leaking):
+    for each in (compares, profiles, tries, grows, scored, leaking):
         each.add_argument("--pairs", type=Path, metavar="FILE.jsonl", help="question, answer; the embedded corpus")
-    for each in (compares, profiles):
+    for each in (compares, profiles, tries):
         each.add_argument("--tokenizer", type=Path, help="folder; trained on the pairs by default")
     grows.add_argument("--tokenizer", type=Path, default=TINY_TOKENIZER, help="folder; the shipped one by default")
     return parser
 
 
-def _add_work(parser: argparse.ArgumentParser) -> None:
+def _add_work(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:
     parser.add_argument("--model", choices=ARCHITECTURES, default="tiny", help="architecture; weights are random")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="fp32 on the CPU, bf16 on CUDA")
-    parser.add_argument("--methods", nargs="+", choices=("lora", "qlora"), default=["lora"])
+    parser.add_argument("--methods", nargs="+", choices=methods, default=["lora"])
     parser.add_argument("--tokens", type=int, nargs="*", default=[], help="further work, all pairs of this length")
     parser.add_argument("--rows", type=int, default=400, help="training pairs of real lengths (default: %(default)s)")
     parser.add_argument("--eval-rows", type=int, default=200, help="questions (default: %(default)s)")

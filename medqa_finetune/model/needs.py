@@ -18,6 +18,7 @@ class Need:
     Attributes:
         chats: Whether a chat template is needed: running text needs none.
         template: `model.chat_template`, for a model that has none.
+        kernels: `train.kernels`, where there is a training.
         beside: What pairs hold beside question and answer, as far as it is known: `system`, `history`.
     """
 
@@ -28,6 +29,7 @@ class Need:
     chats: bool = True
     template: str | None = None
     beside: tuple[str, ...] = ()
+    kernels: str = "torch"
 
 
 def distinct_needs(
@@ -49,6 +51,7 @@ def distinct_needs(
             chats=each.chats,
             template=each.model.chat_template,
             beside=_beside(counted),
+            kernels="torch" if each.method.trains == "nothing" else each.train.kernels,
         )
         for each, counted in zip(configs, counts, strict=True)
     ]

@@ -10,6 +10,7 @@ from medqa_finetune.record.schema import Environment
 PACKAGES = (
     "medqa-finetune", "torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "tokenizers",
     "hydra-core", "omegaconf", "sacrebleu", "rouge-score", "rapidfuzz", "rensa",
+    "liger-kernel",
 )  # fmt: skip
 
 
