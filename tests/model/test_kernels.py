@@ -21,7 +21,9 @@ from medqa_finetune.errors import ModelError
 from medqa_finetune.model import kernels as kernels_module
 from medqa_finetune.model.kernels import check_kernels, training_kernels
 from medqa_finetune.model.load import Device, load_model
+from medqa_finetune.model.needs import distinct_needs
 from tests.commands import ROOT
+from tests.config.builders import VALID, changed
 
 needs_liger = pytest.mark.skipif(
     any(find_spec(package) is None for package in ("liger_kernel", "triton")),
@@ -54,6 +56,12 @@ def liger(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_torch_needs_nothing(tmp_path: Path) -> None:
     check_kernels("torch", tmp_path / "nowhere", "cpu")
+
+
+def test_what_is_not_trained_needs_no_kernels(micro_model: Path) -> None:
+    cells = [changed(VALID, train__kernels="liger", method__trains=trains) for trains in ("adapter", "nothing")]
+    needs = distinct_needs(cells, [{}, {}], {VALID.model: micro_model})
+    assert [need.kernels for need in needs] == ["liger", "torch"]
 
 
 def test_without_a_gpu_they_are_refused(micro_model: Path) -> None:
