@@ -10,7 +10,7 @@ from medqa_finetune.config.schema import Config
 from medqa_finetune.data.prepare import CACHE_NAME, Splits
 from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.errors import ConfigError
-from medqa_finetune.evaluation.backends import check_backend, packages_of
+from medqa_finetune.evaluation import backends
 from medqa_finetune.evaluation.zero_shot import check_tasks
 from medqa_finetune.lifecycle import begin, check_folder, recording_failure, trained_before, warn_of_damage
 from medqa_finetune.log import log_to
@@ -42,7 +42,7 @@ def run_experiment(config: Config) -> Record:
         warn_of_damage(run, earlier)
         return earlier
     run.check_free()
-    check_backend(config)
+    backends.check_backend(config)
     # Before the folder is touched: what cannot be done leaves no failed run behind.
     splits = task_of(config).prepare(config, model_folder, Path(config.outputs) / CACHE_NAME)
     preflight_run(config, splits.manifest.counts)
@@ -63,6 +63,7 @@ def run_experiment(config: Config) -> Record:
 def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits[Any], stop: StopRequest) -> Record:
     # Imported here, so that bad input is refused before torch is loaded.
     from medqa_finetune.evaluation.zero_shot import zero_shot_scores
+    from medqa_finetune.model import kernels
     from medqa_finetune.model.allocator import keep_freed_memory
     from medqa_finetune.model.load import choose_device, load_model, set_threads
     from medqa_finetune.model.methods import for_inference, restore_trained
@@ -75,7 +76,7 @@ def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits[
     keep_freed_memory()
     set_threads(config.threads)
     device = choose_device(config.precision)
-    besides = packages_of(config.evaluate)
+    besides = (*backends.packages_of(config.evaluate), *kernels.packages_of(config.train.kernels))
     record = run.update(environment=describe_environment(device.name, device.precision, besides))
 
     task = task_of(config)

@@ -100,6 +100,7 @@ def examine(needs: Sequence[Need]) -> Findings:
     wait_briefly()
     # Imported here, so that a launcher can import this file in a moment.
     from medqa_finetune.data.encode import Encoder
+    from medqa_finetune.model.kernels import check_kernels
     from medqa_finetune.model.probe import check_method, check_model, probe
 
     faults: list[str] = []
@@ -113,6 +114,9 @@ def examine(needs: Sequence[Need]) -> Findings:
         with noting(faults):
             tokenizers[folder, chats, template] = check_model(Path(folder), template, chat=chats)
     for need in needs:
+        if machine is not None:
+            with noting(faults):
+                check_kernels(need.kernels, Path(need.folder), machine.type)
         tokenizer = tokenizers.get((need.folder, need.chats, need.template))
         if tokenizer is not None:
             with noting(faults):

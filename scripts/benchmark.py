@@ -5,6 +5,7 @@ python scripts/benchmark.py speed --trl VENV/bin/python --llamafactory VENV/bin/
 python scripts/benchmark.py speed --device cuda --model qwen2.5-3b --methods lora qlora --tokens 512 2048 4096 \\
     --rows 2000 --out benchmarks/cuda.json                               random weights, nothing is downloaded
 python scripts/benchmark.py answering                                    our answering beside vLLM's, same questions
+python scripts/benchmark.py options --methods lora full                  optimizers and kernels, each in turn
 python scripts/benchmark.py profile                                      where the time of that work goes
 python scripts/benchmark.py growth --out benchmarks/growth.json          seconds and memory by number of pairs
 python scripts/benchmark.py startup                                      --help, and a cell around its work
@@ -17,7 +18,9 @@ Only ratios and shapes within one run compare; a busy machine gives wide spreads
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 # The parts below are one package, in peers' environments too; this folder itself is not the place to look for them.
@@ -29,6 +32,7 @@ from scripts.benchmarks.answering import answering  # noqa: E402
 from scripts.benchmarks.growth import growth  # noqa: E402
 from scripts.benchmarks.leaks import leaks  # noqa: E402
 from scripts.benchmarks.make_work import ARCHITECTURES  # noqa: E402
+from scripts.benchmarks.options import OPTIONS, options  # noqa: E402
 from scripts.benchmarks.profile import profile  # noqa: E402
 from scripts.benchmarks.scores import scores  # noqa: E402
 from scripts.benchmarks.speed import speed  # noqa: E402
@@ -40,31 +44,59 @@ TINY_TOKENIZER = ROOT / "medqa_finetune" / "model" / "tiny"
 
 def main(arguments: list[str]) -> int:
     """Run the benchmark asked for and return the exit code."""
-    options = _parser().parse_args(arguments)
+    asked = _parser().parse_args(arguments)
     for name in ("pairs", "tokenizer", "golden"):
-        path = getattr(options, name, None)
+        path = getattr(asked, name, None)
         if path is not None and not path.exists():
             raise ConfigError(f"--{name} {path}: no such {'folder' if name == 'tokenizer' else 'file'}.")
     benchmarks = {
         "speed": speed, "profile": profile, "growth": growth, "startup": startup, "summary": summary, "scores": scores,
-        "leaks": leaks, "answering": answering,
+        "leaks": leaks, "answering": answering, "options": options,
     }  # fmt: skip
-    return benchmarks[options.run](options)
+    return benchmarks[asked.run](asked)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     runs = parser.add_subparsers(dest="run", required=True)
+    works, others = _add_works(runs), _add_others(runs)
+    for each in runs.choices.values():
+        each.add_argument("--out", type=Path, help="JSON file that keeps machine, date and every figure")
+        each.add_argument("--scratch", type=Path, help="folder for what is made meanwhile; the system's by default")
+    for each in (*works, *others):
+        each.add_argument("--pairs", type=Path, metavar="FILE.jsonl", help="question, answer; the embedded corpus")
+    return parser
+
+
+def _add_works(runs: Any) -> list[argparse.ArgumentParser]:
+    """Add what trains a model; return it."""
     compares = runs.add_parser("speed", help="training and answering beside peers")
     profiles = runs.add_parser("profile", help="where the time of training and answering goes")
+    tries = runs.add_parser("options", help="optimizers and kernels of training, one after another")
     for each in (compares, profiles):
-        _add_work(each)
-    compares.add_argument("--rounds", type=int, default=3)
+        _add_work(each, ("lora", "qlora"))
+    _add_work(tries, ("lora", "qlora", "full"))
+    for each in (compares, tries):
+        each.add_argument("--rounds", type=int, default=3)
+    tries.add_argument("--try", nargs="+", choices=[*OPTIONS][1:], default=[], dest="tried", metavar="OPTION",
+                       help=f"of {', '.join([*OPTIONS][1:])}; all that the device can by default")  # fmt: skip
     compares.add_argument("--trl", type=Path, metavar="PYTHON", help="of an environment with trl")
     compares.add_argument("--llamafactory", type=Path, metavar="PYTHON", help="of an environment with llamafactory")
+    return [compares, profiles, tries]
+
+
+def _add_others(runs: Any) -> list[argparse.ArgumentParser]:
+    """Add the rest; return those that pairs can be given."""
+    answers = runs.add_parser("answering", help="our own decoding beside vLLM")
+    answers.add_argument("--model", choices=ARCHITECTURES, default="tiny", help="architecture; weights are random")
+    answers.add_argument("--methods", nargs="+", choices=("none", "lora"), default=["none", "lora"])
+    answers.add_argument("--eval-rows", type=int, default=200, help="questions (default: %(default)s)")
+    answers.add_argument("--max-new-tokens", type=int, default=64)
+    answers.add_argument("--rounds", type=int, default=3)
     grows = runs.add_parser("growth", help="cost by number of pairs")
     grows.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000], metavar="PAIRS")
     grows.add_argument("--largest-setup", type=int, default=100_000, help="of training set-up (default: %(default)s)")
+    grows.add_argument("--tokenizer", type=Path, default=TINY_TOKENIZER, help="folder; the shipped one by default")
     starts = runs.add_parser("startup", help="time before and around the work")
     starts.add_argument("--rounds", type=int, default=3)
     sums = runs.add_parser("summary", help="summarize over made-up run folders")
@@ -77,27 +109,13 @@ def _parser() -> argparse.ArgumentParser:
     leaking = runs.add_parser("leaks", help="plant leaks, and count what of them reaches the training set")
     leaking.add_argument("--held-out", type=int, default=150, help="test questions, and validation ones")
     leaking.add_argument("--seed", type=int, default=0, help="of the split")
-    answers = runs.add_parser("answering", help="our own decoding beside vLLM")
-    answers.add_argument("--model", choices=ARCHITECTURES, default="tiny", help="architecture; weights are random")
-    answers.add_argument("--methods", nargs="+", choices=("none", "lora"), default=["none", "lora"])
-    answers.add_argument("--eval-rows", type=int, default=200, help="questions (default: %(default)s)")
-    answers.add_argument("--max-new-tokens", type=int, default=64)
-    answers.add_argument("--rounds", type=int, default=3)
-    for each in runs.choices.values():
-        each.add_argument("--out", type=Path, help="JSON file that keeps machine, date and every figure")
-        each.add_argument("--scratch", type=Path, help="folder for what is made meanwhile; the system's by default")
-    for each in (compares, profiles, grows, scored, leaking, answers):
-        each.add_argument("--pairs", type=Path, metavar="FILE.jsonl", help="question, answer; the embedded corpus")
-    for each in (compares, profiles):
-        each.add_argument("--tokenizer", type=Path, help="folder; trained on the pairs by default")
-    grows.add_argument("--tokenizer", type=Path, default=TINY_TOKENIZER, help="folder; the shipped one by default")
-    return parser
+    return [answers, grows, scored, leaking]
 
 
-def _add_work(parser: argparse.ArgumentParser) -> None:
+def _add_work(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:
     parser.add_argument("--model", choices=ARCHITECTURES, default="tiny", help="architecture; weights are random")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="fp32 on the CPU, bf16 on CUDA")
-    parser.add_argument("--methods", nargs="+", choices=("lora", "qlora"), default=["lora"])
+    parser.add_argument("--methods", nargs="+", choices=methods, default=["lora"])
     parser.add_argument("--tokens", type=int, nargs="*", default=[], help="further work, all pairs of this length")
     parser.add_argument("--rows", type=int, default=400, help="training pairs of real lengths (default: %(default)s)")
     parser.add_argument("--eval-rows", type=int, default=200, help="questions (default: %(default)s)")
@@ -105,6 +123,7 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--micro-batch", type=int, help="of these, in one forward pass; all by default")
     parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--gradient-checkpointing", action="store_true", help="for everybody, to save memory")
+    parser.add_argument("--tokenizer", type=Path, help="folder; trained on the pairs by default")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ FOUR_BIT = ("nf4", "fp4")
 MODULE_GROUPS = ("all_linear", "attention", "attention_mlp")
 # Beginnings of the names of transformers' optimizers that LoRA+ can give two learning rates.
 ADAMW = ("adamw_", "paged_adamw_")
+KERNELS = ("torch", "liger")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 SOURCES = ("embedded", "file", "hub")
 TASKS = ("qa", "text")
@@ -178,6 +179,7 @@ def _train_faults(train: "TrainConfig") -> Iterator[str]:
     yield from _between("train.warmup_ratio", train.warmup_ratio, 0, 1)
     yield from _between("train.weight_decay", train.weight_decay, 0, 1)
     yield from _one_of("train.scheduler", train.scheduler, SCHEDULERS)
+    yield from _one_of("train.kernels", train.kernels, KERNELS)
 
 
 def _text_faults(config: "Config") -> Iterator[str]:

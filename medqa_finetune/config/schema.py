@@ -102,6 +102,8 @@ class TrainConfig:
             running text have that many.
         gradient_checkpointing: Trade about a third more compute for much less activation memory; `auto` does so where
             too little fits without.
+        kernels: What computes norms, gated MLPs and rotary embeddings in training: `torch`, or `liger`, the Triton
+            kernels of an extra, on CUDA alone (Hsu et al. 2024, arXiv:2410.10989). The loss is ours with both.
         logging_steps: Steps between two points of the training curves.
         validations: How often the validation loss is measured in a run, evenly spread; the last step is always one.
         warmup_steps_unmetered: First steps left out of the throughput (allocator and kernel warm-up).
@@ -121,6 +123,7 @@ class TrainConfig:
     max_gradient_norm: float = 1.0
     max_length: int = 1024
     gradient_checkpointing: Any = True
+    kernels: str = "torch"
     logging_steps: int = 10
     validations: int = 5
     warmup_steps_unmetered: int = 2

@@ -25,10 +25,10 @@ from medqa_finetune.evaluation.generate import AnswerBook, Generated, Output
 from medqa_finetune.evaluation.likelihood import reference_likelihoods
 from medqa_finetune.evaluation.vllm_engine import Asked, Said
 from medqa_finetune.evaluation.vllm_process import START_SECONDS, ask
-from medqa_finetune.model.estimate import read_size
 from medqa_finetune.model.methods import plain_form
 from medqa_finetune.model.needs import Need
 from medqa_finetune.model.plain import Plain, write_plain
+from medqa_finetune.model.size import read_size
 from medqa_finetune.model.uneven import build_skeleton, layer_sizes
 from medqa_finetune.record.files import TEMPORARY_PREFIX
 from medqa_finetune.record.run_dir import RunDir

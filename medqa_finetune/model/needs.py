@@ -20,6 +20,7 @@ class Need:
         template: `model.chat_template`, for a model that has none.
         backend: Who generates the answers.
         max_new_tokens: Tokens of an answer at most, where that backend is another one than transformers.
+        kernels: `train.kernels`, where there is a training.
         beside: What pairs hold beside question and answer, as far as it is known: `system`, `history`.
     """
 
@@ -32,6 +33,7 @@ class Need:
     beside: tuple[str, ...] = ()
     backend: str = "transformers"
     max_new_tokens: int = 0
+    kernels: str = "torch"
 
 
 def distinct_needs(
@@ -55,6 +57,7 @@ def distinct_needs(
             beside=_beside(counted),
             backend=each.evaluate.backend,
             max_new_tokens=each.evaluate.max_new_tokens if each.evaluate.backend != "transformers" else 0,
+            kernels="torch" if each.method.trains == "nothing" else each.train.kernels,
         )
         for each, counted in zip(configs, counts, strict=True)
     ]

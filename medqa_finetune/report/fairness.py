@@ -83,14 +83,16 @@ def unfair(first: Cell, second: Cell, score: str) -> Text | None:
 
 
 def unfair_costs(first: Cell, second: Cell) -> bool:
-    """Say whether time or memory of two cells cannot be compared: another device, or a batch cut otherwise."""
+    """Say whether time or memory of two cells cannot be compared: other device or kernels, or a batch cut otherwise."""
     return _cost_facts(first) != _cost_facts(second)
 
 
 def _cost_facts(cell: Cell) -> tuple[Any, ...]:
     train, place = cell.first.train, cell.first.environment
     device = place.device if place is not None else None
-    return (device, train.micro_batch, train.gradient_checkpointing) if train is not None else (device, None, None)
+    if train is None:
+        return (device,)
+    return (device, train.micro_batch, train.gradient_checkpointing, cell.settings.get("train.kernels"))
 
 
 def _of_tests(first: Cell, second: Cell, score: str) -> Iterable[Text]:

@@ -16,6 +16,7 @@ from transformers.training_args import OptimizerNames
 from medqa_finetune.config.schema import Config, TrainConfig
 from medqa_finetune.data.encode import EncodedSet
 from medqa_finetune.model.attention import attention_per_pair
+from medqa_finetune.model.kernels import training_kernels
 from medqa_finetune.model.load import Device, LoadedModel
 from medqa_finetune.model.methods import make_optimizer, restore_trained
 from medqa_finetune.record.files import replace_folder
@@ -101,6 +102,7 @@ def _train(trainer: MeteredTrainer, config: Config, plan: Plan, resumed: int | N
     tracked = Tracked(trainer.run, config.run_name, Path(config.outputs), resumed)
     with (
         trackers(config.tracker.report_to, tracked) as told,
+        training_kernels(config.train.kernels, trainer.model),
         attention_per_pair(trainer.model) if config.train.packing else nullcontext(),
         plan.stop.deferred(),
     ):

@@ -4,17 +4,20 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from scripts.benchmarks.processes import ROOT, last_line
 from scripts.benchmarks.settings import WARM_UP_STEPS, Settings
 
+TRAIN = "medqa_finetune.train"
 
-def command(settings: Settings, outputs: Path) -> list[str]:
+
+def command(settings: Settings, outputs: Path, program: str = TRAIN) -> list[str]:
     """Return the command line that trains and answers as the settings say."""
     return [
-        sys.executable, "-m", "medqa_finetune.train", f"method={settings.method}", "data=all", "corpus=jsonl",
+        sys.executable, "-m", program, f"method={settings.method}", "data=all", "corpus=jsonl",
         "model=local", "tracker=none", f"model.path={settings.model}", f"corpus.path={settings.data}/pairs.jsonl",
         f"outputs={outputs}", f"precision={'bf16' if settings.device == 'cuda' else 'fp32'}",
         f"data.train_size={settings.rows}", "data.validation_size=1", f"data.test_size={settings.eval_rows}",
@@ -30,7 +33,15 @@ def command(settings: Settings, outputs: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def run_ours(settings: Settings, outputs: Path, log: Path, python_path: Path = ROOT) -> dict[str, Any]:
+def run_ours(
+    settings: Settings,
+    outputs: Path,
+    log: Path,
+    python_path: Path = ROOT,
+    *,
+    changes: Sequence[str] = (),
+    program: str = TRAIN,
+) -> dict[str, Any]:
     """Run it in a fresh process; return the figures, or `{"failed": reason}`.
 
     Args:
@@ -38,12 +49,15 @@ def run_ours(settings: Settings, outputs: Path, log: Path, python_path: Path = R
         outputs: Empty folder for the run.
         log: File that takes what the run prints.
         python_path: Where the package is imported from.
+        changes: Further settings, as they are typed.
+        program: Module that takes this command line.
     """
     # As for peers: without a GPU visible, all compute on the CPU.
     hidden = {} if settings.device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}
     with log.open("w", encoding="utf-8") as out:
         done = subprocess.run(
-            command(settings, outputs), stdout=out, stderr=subprocess.STDOUT, check=False, stdin=subprocess.DEVNULL,
+            [*command(settings, outputs, program), *changes],
+            stdout=out, stderr=subprocess.STDOUT, check=False, stdin=subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": str(python_path)} | hidden,
         )  # fmt: skip
     if done.returncode != 0:
@@ -57,6 +71,7 @@ def figures(record: dict[str, Any], metrics: Path, settings: Settings) -> dict[s
     train, evaluation = record["train"], record["evaluation"]
     return {
         "train_samples_per_second": train["samples_per_second"],
+        "train_seconds": train["seconds"],
         "mean_loss": mean_loss(metrics),
         "peak_rss_bytes": train["peak_rss_bytes"],
         "peak_vram_bytes": train["peak_vram_bytes"],

@@ -114,6 +114,11 @@ CASES = [
         variables={"PYTHONPATH": f"site{os.pathsep}{ROOT}"},
     ),
     Case(
+        30, "Liger's kernels without a GPU", (*LORA, "train.kernels=liger"),
+        ("train.kernels=liger", "CUDA GPU", "allowed on cpu: torch"), prepared=True,
+        variables={"CUDA_VISIBLE_DEVICES": ""},
+    ),
+    Case(
         31, "evaluation of a run that was not trained", ("run=lora_20k",),
         ("lora_20k/predictions.jsonl", "0 predictions"), pending_run, "evaluate",
     ),

@@ -91,6 +91,7 @@ ONE_FAULT: list[tuple[dict[str, Any], list[str]]] = [
     ({"train__warmup_ratio": 1.0}, ["train.warmup_ratio=1.0", "at least 0 and below 1"]),
     ({"train__weight_decay": -0.1}, ["train.weight_decay=-0.1", "at least 0 and below 1"]),
     ({"train__scheduler": "cosin"}, ["train.scheduler=cosin", "cosine, linear, constant"]),
+    ({"train__kernels": "triton"}, ["train.kernels=triton", "torch, liger"]),
     ({"train__max_length": 0}, ["train.max_length=0", "at least 1"]),
     ({"train__logging_steps": 0}, ["train.logging_steps=0", "at least 1"]),
     ({"train__validations": 0}, ["train.validations=0", "at least 1"]),

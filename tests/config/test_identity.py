@@ -73,6 +73,7 @@ CHANGES_THE_RESULT: dict[str, Any] = {
     "train.max_gradient_norm": 0.5,
     "train.max_length": 512,
     "train.gradient_checkpointing": False,
+    "train.kernels": "liger",
     "train.validations": 2,
     "evaluate.max_samples": 10,
     "evaluate.batch_size": 4,

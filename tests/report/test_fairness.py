@@ -31,6 +31,11 @@ from tests.report.made import changed as with_facts
             with_setting(cell("lora", 20_000), "train.micro_batch", 1),
             "train.micro_batch",
         ),
+        (
+            with_setting(cell("lora", 20_000), "train.kernels", "torch"),
+            with_setting(cell("lora", 20_000), "train.kernels", "liger"),
+            "train.kernels",
+        ),
     ],
 )
 def test_what_is_compared(first: Cell, second: Cell, axis: str) -> None:
@@ -110,6 +115,16 @@ def test_how_a_batch_was_cut_changes_no_score_but_costs() -> None:
     assert unfair(first, with_setting(second, "train.micro_batch", 1), "rougeL") is None
     assert unfair_costs(first, second)
     assert not unfair_costs(first, cell("lora", 50_000))
+
+
+def test_other_kernels_beside_the_method_are_named_and_cost_otherwise() -> None:
+    first = with_setting(cell("lora", 20_000), "train.kernels", "torch")
+    second = with_setting(cell("qlora", 20_000), "train.kernels", "liger")
+    fault = unfair(first, second, "rougeL")
+    assert fault is not None
+    assert "train.kernels (torch, liger)" in fault.en
+    assert unfair_costs(first, second)
+    assert not unfair_costs(first, with_setting(second, "train.kernels", "torch"))
 
 
 def test_more_data_may_mean_more_steps_or_fewer_epochs_not_both() -> None:

@@ -1,7 +1,8 @@
 """That training learns, keeps the best weights, stops on nonsense, and is the same however memory is saved."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +244,22 @@ def test_a_second_training_replaces_the_adapter_without_a_trace(micro_model: Pat
     plain = with_adapter(micro_model, second.run.adapter_path)
     torch.testing.assert_close(logits(plain, IDS), second.logits(IDS))
     assert [path.name for path in second.run.path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_kernels_compute_while_it_trains_and_no_longer(
+    micro_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    @contextmanager
+    def kernels(name: str, model: Any) -> Iterator[None]:
+        hook = model.register_forward_hook(lambda *_: seen.append(name))
+        yield
+        hook.remove()
+
+    monkeypatch.setattr(fit_module, "training_kernels", kernels)
+    trial = train(micro_model, tmp_path, make_config(kernels="liger", max_steps=2, validations=1))
+    # Three passes to try packing, a pack for each of two steps, and one of the validation.
+    assert seen == ["liger"] * 6
+    trial.logits(IDS)
+    assert len(seen) == 6

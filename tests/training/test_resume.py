@@ -17,7 +17,7 @@ COMMON: dict[str, Any] = {"epochs": 2, "batch_size": 10, "micro_batch": 5, "logg
 METHODS: dict[str, dict[str, Any]] = {
     "lora": {"dropout": 0.1},
     "nf4": {"dropout": 0.1, "quantization": "nf4", "double_quantization": True},
-    "full": {"trains": "all"},
+    "full": {"trains": "all", "optimizer_without_cuda": "adamw_torch_fused"},
     "dora_loraplus": {"dropout": 0.1, "dora": True, "rslora": True, "loraplus_ratio": 16.0},
 }
 
