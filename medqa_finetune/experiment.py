@@ -14,6 +14,7 @@ from medqa_finetune.evaluation import backends
 from medqa_finetune.evaluation.zero_shot import check_tasks
 from medqa_finetune.lifecycle import begin, check_folder, recording_failure, trained_before, warn_of_damage
 from medqa_finetune.log import log_to
+from medqa_finetune.model import kernels
 from medqa_finetune.model.locate import fingerprint_model, locate_model
 from medqa_finetune.preflight import preflight_run
 from medqa_finetune.record.files import write_bytes
@@ -63,7 +64,6 @@ def run_experiment(config: Config) -> Record:
 def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits[Any], stop: StopRequest) -> Record:
     # Imported here, so that bad input is refused before torch is loaded.
     from medqa_finetune.evaluation.zero_shot import zero_shot_scores
-    from medqa_finetune.model import kernels
     from medqa_finetune.model.allocator import keep_freed_memory
     from medqa_finetune.model.load import choose_device, load_model, set_threads
     from medqa_finetune.model.methods import for_inference, restore_trained
@@ -76,8 +76,7 @@ def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits[
     keep_freed_memory()
     set_threads(config.threads)
     device = choose_device(config.precision)
-    besides = (*backends.packages_of(config.evaluate), *kernels.packages_of(config.train.kernels))
-    record = run.update(environment=describe_environment(device.name, device.precision, besides))
+    record = run.update(environment=describe_environment(device.name, device.precision, _packages(config)))
 
     task = task_of(config)
     template = config.model.chat_template
@@ -101,6 +100,10 @@ def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits[
         run.update(zero_shot=zero_shot_scores(model, loaded.tokenizer, config.evaluate))
     cost = task.examine(model, encoder, questions, config, run)
     return _finish(run, dataclasses.replace(task.score(questions, config, run), **cost))
+
+
+def _packages(config: Config) -> tuple[str, ...]:
+    return (*backends.packages_of(config.evaluate), *kernels.packages_of(config.train.kernels))
 
 
 def _look_up(run: RunDir, config: Config, splits: Splits[Any]) -> Record:
