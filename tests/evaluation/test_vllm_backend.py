@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -60,7 +60,7 @@ def loaded(folder: Path, method: MethodConfig) -> tuple[Any, Encoder]:
         for name, weight in found.model.named_parameters():
             if "lora_B" in name:
                 weight.normal_(std=0.5)
-    return for_inference(found.model, method).eval(), Encoder(found.tokenizer, 512)
+    return cast(Any, for_inference(found.model, method)).eval(), Encoder(found.tokenizer, 512)
 
 
 def test_answers_are_put_in_the_order_of_the_questions() -> None:
@@ -73,9 +73,8 @@ def test_answers_are_put_in_the_order_of_the_questions() -> None:
     assert [seconds for _, seconds in batches] == [0.5, 4.0]
 
 
-def need(folder: Path, **changes: Any) -> Need:
-    return Need(**({"folder": str(folder), "method": LORA, "precision": "auto", "max_length": 64,
-                    "backend": "vllm", "max_new_tokens": 8} | changes))  # fmt: skip
+def need(folder: Path, method: MethodConfig = LORA) -> Need:
+    return Need(str(folder), method, "auto", max_length=64, backend="vllm", max_new_tokens=8)
 
 
 def test_what_vllm_cannot_serve_is_known_without_it(tmp_path: Path, folder: Path) -> None:
@@ -84,7 +83,7 @@ def test_what_vllm_cannot_serve_is_known_without_it(tmp_path: Path, folder: Path
     (layers,) = serving_faults([need(pruned)], "fp32")
     assert "layers of different sizes" in layers
     assert "evaluate.backend=transformers" in layers
-    (faulty,) = serving_faults([need(folder, method=dora)], "bf16")
+    (faulty,) = serving_faults([need(folder, dora)], "bf16")
     assert "method.dora=true: in bf16" in faulty
 
 

@@ -29,7 +29,7 @@ def saying(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     def start(command: list[str], **options: object) -> "subprocess.Popen[bytes]":
         return original([sys.executable, "-c", code], **options)  # type: ignore[call-overload, no-any-return]
 
-    monkeypatch.setattr(vllm_process.subprocess, "Popen", start)
+    monkeypatch.setattr("medqa_finetune.evaluation.vllm_process.subprocess.Popen", start)
 
 
 @pytest.mark.slow

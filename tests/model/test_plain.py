@@ -31,7 +31,7 @@ def trained(folder: Path, method: MethodConfig, precision: Precision) -> Any:
         for name, weight in model.named_parameters():
             if "lora_B" in name:
                 weight.normal_(std=0.3)
-    return for_inference(model, method).eval()
+    return cast(Any, for_inference(model, method)).eval()
 
 
 def logits(model: Any) -> torch.Tensor:
