@@ -70,7 +70,7 @@ def to_rouge_score(answers: Sequence[Answer]) -> float:
     wanted = [scorer.score_multi(list(answer.references), answer.prediction) for answer in answers]
     _, rows = score_answers(answers, ["rouge"])
     pairs = zip(wanted, rows, strict=True)
-    return max(abs(100 * want[name].fmeasure - row[name]) for want, row in pairs for name in ROUGE)
+    return max(abs(100 * float(want[name].fmeasure) - float(row[name])) for want, row in pairs for name in ROUGE)
 
 
 def to_golden(path: Path) -> float:
@@ -85,7 +85,7 @@ def to_golden(path: Path) -> float:
             raise DataError(f"{path}, line {number}: no {', '.join(sorted(missing))}; the expected scores are wanted.")
     _, rows = score_answers(read_answers(path), HEADLINE)
     pairs = zip(wanted, rows, strict=True)
-    return max(abs(float(want[theirs]) - row[ours]) for want, row in pairs for theirs, ours in GOLDEN.items())
+    return max(abs(float(want[theirs]) - float(row[ours])) for want, row in pairs for theirs, ours in GOLDEN.items())
 
 
 def _measured(answers: list[Answer], names: Sequence[str]) -> dict[str, Any]:

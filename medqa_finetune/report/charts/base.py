@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from medqa_finetune.report.groups import fonts
 from medqa_finetune.report.words import Text
@@ -62,8 +63,8 @@ def figure_of(chart: Chart) -> Figure:
     The layout is made once and kept: to make it takes as long as to write a file, and it would be made for each.
     """
     height = chart.height + TITLE_HEIGHT
-    figure = Figure(figsize=(chart.width, height), layout="constrained")
-    figure.get_layout_engine().set(rect=(0, 0, 1, chart.height / height))
+    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, chart.height / height))
+    figure = Figure(figsize=(chart.width, height), layout=layout)
     chart.draw(figure.add_subplot())
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
