@@ -21,6 +21,8 @@ REFRESH_SECONDS = 1.0
 LINE_SECONDS = 300.0
 # Lines of a terminal that are not rows of the table: heading, caption, what was printed above, the prompt to come.
 OTHER_LINES = 6
+# Scores in the line that says a run is done.
+SHOWN = (("rougeL", "ROUGE-L"), ("bleu", "BLEU"))
 
 
 def outcome(record: Record | None) -> str:
@@ -30,9 +32,10 @@ def outcome(record: Record | None) -> str:
     if record.status != "done":
         return f"{record.status}: {record.failure.message if record.failure else 'no reason recorded'}"
     scores = record.evaluation.scores if record.evaluation is not None else {}
-    shown = [
-        f"{name} {scores[key].value:.2f}" for key, name in (("rougeL", "ROUGE-L"), ("bleu", "BLEU")) if key in scores
-    ]
+    shown = [f"{name} {scores[key].value:.2f}" for key, name in SHOWN if key in scores]
+    # The one score of running text; of answers, what stands in where the other two were not asked for.
+    if not shown and "perplexity" in scores:
+        shown = [f"perplexity {scores['perplexity'].value:.2f}"]
     return "  ".join(["done", *shown])
 
 

@@ -15,7 +15,7 @@ from medqa_finetune.matrix.jobs import Job
 from medqa_finetune.matrix.progress import Progress, draw_table, outcome
 from medqa_finetune.matrix.status import Stage
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.record.schema import Failure
+from medqa_finetune.record.schema import EvaluationRecord, Failure, Score
 from tests.report.builders import record
 
 DONE = Glance("done", "done  ROUGE-L 12.30  in 5 min", so_far=300)
@@ -195,6 +195,11 @@ def test_a_done_run_ends_with_its_scores() -> None:
     scores = done.evaluation.scores
     expected = f"done  ROUGE-L {scores['rougeL'].value:.2f}  BLEU {scores['bleu'].value:.2f}"
     assert outcome(done) == expected
+
+
+def test_a_done_run_over_running_text_ends_with_its_perplexity() -> None:
+    scores = {"perplexity": Score(12.345, "perplexity|text:blocks|length:128")}
+    assert outcome(record("lora", "20k").updated(evaluation=EvaluationRecord(9, scores))) == "done  perplexity 12.35"
 
 
 def test_a_failed_run_ends_with_its_reason() -> None:

@@ -45,6 +45,7 @@ class Chart:
         draw: Draws it on the axes given.
         height: In inches.
         width: In inches.
+        score: Column of the score that it is one of many charts of, by which the page lets choose; else empty.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Chart:
     draw: Callable[[Any], None]
     height: float = 3.3
     width: float = WIDTH
+    score: str = ""
 
 
 def figure_of(chart: Chart) -> Figure:

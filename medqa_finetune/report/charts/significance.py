@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 
 from medqa_finetune.report.charts.base import LINE, Chart, hint, short
 from medqa_finetune.report.charts.cells import Cell
-from medqa_finetune.report.charts.scores import ScoreName
+from medqa_finetune.report.scores import ScoreName
 from medqa_finetune.report.statistics import Comparison
 from medqa_finetune.report.words import Text
 

@@ -19,7 +19,7 @@ from medqa_finetune.report.page.reproduce import commands_of, settings_of
 from medqa_finetune.report.page.results import Row
 from medqa_finetune.report.recommend import CAUTION
 from medqa_finetune.report.results import how
-from medqa_finetune.report.table import signatures
+from medqa_finetune.report.scores import signatures
 from medqa_finetune.report.words import Text
 
 ASSETS = "assets"

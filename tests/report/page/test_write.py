@@ -175,6 +175,7 @@ def test_long_and_odd_names_draw_without_warning(tmp_path: Path) -> None:
 
 def test_many_cells_are_cut_and_it_is_said(tmp_path: Path) -> None:
     records = [record("lora", "20k", name=f"lora_20k__rank={n}", identity=str(n)) for n in range(40)]
+    records = [each.updated(config=each.config | {"train": {"rank": n}}) for n, each in enumerate(records)]
     page, elements = report(tmp_path, sources(tmp_path, records, count=2), NOTHING)
     assert "the first 36 of 40 cells are here" in page
     assert len(data_of(elements)[0]["cells"]) == 12
