@@ -46,16 +46,19 @@ def sections_of(
         for front in verdict.pareto
         if {point.cell for point in front.points} & names
     ]
-    headlines = [score for score in HEADLINES if _measured(cells, score.column)] or HEADLINES[:2]
+    known = [score for score in SCORE_NAMES if _measured(cells, score.column)]
     return Sections(
-        heat=[heat_map(cells, score, name) for score in SCORE_NAMES if _measured(cells, score.column)],
-        size=[score_against_size(cells, score, scores, fits, palette=palette, name=name) for score in headlines],
+        heat=[heat_map(cells, score, name) for score in known],
+        size=[
+            score_against_size(cells, score, scores, fits, palette=palette, name=name)
+            for score in known or HEADLINES[:2]
+        ],
         curves=list(learning_curves(curves, palette, name)),
         pareto=[pareto_chart(front, cells, palette, name) for front in fronts],
         cost=list(cost_bars(cells, palette, name)),
         significance=[
             significance_matrix(cells, score, analysis.comparisons, name)
-            for score in headlines
+            for score in SCORE_NAMES
             if any(each.score == score.column and {each.first, each.second} <= names for each in analysis.comparisons)
         ],
     )

@@ -46,6 +46,7 @@ def score_against_size(
         data=_data(cells, score, scores),
         draw=lambda axes: _draw(axes, (cells, score, scores), own, palette),
         height=3.4 + legend_height(sorted({cell.entry for cell in cells})),
+        score=score.column,
     )
 
 

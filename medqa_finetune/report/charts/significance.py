@@ -43,6 +43,7 @@ def significance_matrix(cells: list[Cell], score: ScoreName, comparisons: Sequen
         draw=lambda axes: _draw(axes, shown, own),
         height=0.9 + 0.75 * INCHES_PER_CELL * max(4, len(shown)),
         width=width,
+        score=score.column,
     )
 
 
