@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, wants_help
+from medqa_finetune.config.short_names import short_names
 from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError, MedQAError
 from medqa_finetune.log import visible
 
@@ -119,6 +120,8 @@ def as_text(frame: "pd.DataFrame") -> str:
     """Return the table for a terminal (at most 120 columns wide), why runs are not done below it, and how many."""
     rows = frame.to_dict("records")
     parts = _parts(rows)
+    for row, name in zip(rows, short_names([_place(row) for row in rows], NAME_WIDTH), strict=True):
+        row["shown"] = name
     lines = [line for part in parts for line in (_table(part, _figures_of(part)), "")]
     lines += [f"{_place(row)}: {visible(' '.join(str(row['reason']).split()))}" for row in rows if row["reason"]]
     done = sum(row["status"] == "done" for row in rows)
@@ -229,18 +232,13 @@ def _parts(rows: Sequence[dict[Any, Any]]) -> list[list[dict[Any, Any]]]:
 
 def _table(rows: Sequence[dict[Any, Any]], figures: Sequence[tuple[str, str, int]]) -> str:
     header = ["run", "status", *(heading for heading, _, _ in figures)]
-    cells = [[_name(row), str(row["status"]), *_figures(row, figures)] for row in rows]
+    cells = [[row["shown"], str(row["status"]), *_figures(row, figures)] for row in rows]
     return aligned_table(header, cells, left=["run", "status"])
 
 
 def _figures_of(rows: Sequence[dict[Any, Any]]) -> list[tuple[str, str, int]]:
     others = ANSWER_SCORES if any(row["task"] == "text" for row in rows) else TEXT_SCORES
     return [each for each in FIGURES if each[1] not in others]
-
-
-def _name(row: dict[Any, Any]) -> str:
-    name = _place(row)
-    return name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…"
 
 
 def _place(row: dict[Any, Any]) -> str:
