@@ -93,9 +93,9 @@ def read_json_array(path: Path, name: str, encoding: str) -> Iterator[Row | Reje
         for line, element in scanner.feed(text):
             if element.strip():
                 index += 1
-                row = parse_row(element, f"{name}[{index}]")
-                # What is not whole is looked for in an editor, by its line.
-                yield Reject(f"{name}:{line}", row.reason, row.excerpt) if isinstance(row, Reject) else row
+                row = parse_row(element, f"{name}:{line}")
+                # A row keeps its name wherever it is written; what is wrong with it is looked for by its line.
+                yield row if isinstance(row, Reject) else Row(f"{name}[{index}]", row.values, row.place)
     if torn := scanner.remainder():
         yield Reject(f"{name}:{scanner.line}", "torn_last_line", torn)
 
