@@ -14,7 +14,7 @@ from medqa_finetune.chatting.sources import Source, source_of_model, source_of_r
 from medqa_finetune.config.checks import PRECISIONS, manner_faults
 from medqa_finetune.config.command_line import parse_options, run_door, wants_help
 from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError, MedQAError
-from medqa_finetune.log import log_to_terminal
+from medqa_finetune.log import log_to_terminal, visible
 from medqa_finetune.preflight import wait_briefly
 from medqa_finetune.record.run_dir import RECORD_NAME
 
@@ -189,8 +189,8 @@ def _sources_of_runs(options: ChatOptions, paths: Sequence[Path]) -> tuple[list[
             faults.append(error)
     if not found:
         raise faults[0] if len(faults) == 1 else ConfigError("\n".join(map(str, faults)))
-    for error in faults:
-        print(f"left out: {error}", file=sys.stderr)
+    for fault in faults:
+        print(f"left out: {visible(str(fault))}", file=sys.stderr)
     return [path for path, _ in found], [source for _, source in found]
 
 

@@ -191,6 +191,16 @@ def test_a_winner_is_not_called_where_more_differs(tmp_path: Path) -> None:
     assert "steps (99, 1,250)" in text or "steps (1,250, 99)" in text
 
 
+def test_long_names_that_differ_at_their_end_look_different(tmp_path: Path) -> None:
+    stem = "lora_20k__corpus=book-56326d__train.learning_rate=0.0001__train.batch_size=64__train.max_length="
+    names = [f"{stem}{number:03}"[:100].ljust(100, "0") for number in range(100, 110)]
+    write(tmp_path, *(record(name=name, identity=name) for name in names))
+    done = summarize(f"outputs={tmp_path}")
+    shown = [line[:30] for line in done.stdout.splitlines() if line.startswith("lora_20k")][: len(names)]
+    assert len(set(shown)) == len(names)
+    assert all(f"max_length={number}" in line for number, line in enumerate(shown, start=100))
+
+
 def test_help_is_quick() -> None:
     start = time.monotonic()
     done = summarize("-h")

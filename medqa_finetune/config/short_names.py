@@ -1,6 +1,5 @@
 """Names for a column of some width: those that are too long are cut so that no two of them look alike."""
 
-import os.path
 from collections.abc import Sequence
 
 CUT = "…"
@@ -20,8 +19,7 @@ def short_names(names: Sequence[str], width: int) -> list[str]:
     """
     shown = {name: _without_middle(name, width) for name in names}
     for alike in _alike(shown):
-        begin = len(os.path.commonprefix(alike))
-        end = len(os.path.commonprefix([name[::-1] for name in alike]))
+        begin, end = _shared(alike), _shared([name[::-1] for name in alike])
         shown |= {name: _around(name, begin, end, width) for name in alike}
     still = sorted(name for alike in _alike(shown) for name in alike)
     for number, name in enumerate(still, start=1):
@@ -36,6 +34,12 @@ def _alike(shown: dict[str, str]) -> list[list[str]]:
     for name, text in shown.items():
         found.setdefault(text, []).append(name)
     return [names for names in found.values() if len(names) > 1]
+
+
+def _shared(names: list[str]) -> int:
+    """Return how many characters names have in common at their beginning."""
+    first, last = min(names), max(names)
+    return next((at for at, pair in enumerate(zip(first, last, strict=False)) if len(set(pair)) > 1), len(first))
 
 
 def _without_middle(name: str, width: int) -> str:
