@@ -13,8 +13,8 @@ from medqa_finetune.chatting.questions import QUESTIONS, read_questions
 from medqa_finetune.chatting.sources import Source, source_of_model, source_of_run
 from medqa_finetune.config.checks import PRECISIONS, manner_faults
 from medqa_finetune.config.command_line import parse_options, run_door, wants_help
-from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError
-from medqa_finetune.log import log_to_terminal
+from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError, MedQAError
+from medqa_finetune.log import log_to_terminal, visible
 from medqa_finetune.preflight import wait_briefly
 from medqa_finetune.record.run_dir import RECORD_NAME
 
@@ -159,7 +159,7 @@ def find_sources(options: ChatOptions) -> list[Source]:
     if not paths:
         found = [source_of_model(str(options.model), options.adapter, any_base=options.any_base)]
     else:
-        found = [source_of_run(path, options.model) for path in paths]
+        paths, found = _sources_of_runs(options, paths)
     names = [source.name for source in found]
     unique = [
         source if names.count(source.name) == 1 else replace(source, name=str(path))
@@ -170,6 +170,28 @@ def find_sources(options: ChatOptions) -> list[Source]:
         (source if precision is None else replace(source, precision=precision)).held_in(options.quantization)
         for source in unique
     ]
+
+
+def _sources_of_runs(options: ChatOptions, paths: Sequence[Path]) -> tuple[list[Path], list[Source]]:
+    """Return the runs that can be talked to; of those that a pattern fits the others are said and left out.
+
+    Raises:
+        MedQAError: a run that was asked for by name cannot be talked to, or none that a pattern fits can.
+    """
+    if options.runs is None:
+        return list(paths), [source_of_run(path, options.model) for path in paths]
+    found: list[tuple[Path, Source]] = []
+    faults = []
+    for path in paths:
+        try:
+            found.append((path, source_of_run(path, options.model)))
+        except MedQAError as error:
+            faults.append(error)
+    if not found:
+        raise faults[0] if len(faults) == 1 else ConfigError("\n".join(map(str, faults)))
+    for fault in faults:
+        print(f"left out: {visible(str(fault))}", file=sys.stderr)
+    return [path for path, _ in found], [source for _, source in found]
 
 
 def _run_folders(options: ChatOptions) -> list[Path]:

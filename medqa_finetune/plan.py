@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, wants_help
+from medqa_finetune.config.short_names import short_names
 from medqa_finetune.errors import EXIT_DONE, ConfigError
 from medqa_finetune.matrix.composing import compose_and_call
 from medqa_finetune.preflight import in_units, noting
@@ -37,6 +38,8 @@ where it is missing. Finished cells are planned as if they were new.
 FORMATS = ("text", "json")
 PREFIX = "plan."
 HOUR = 3600.0
+# What the other columns leave of 80.
+NAME_WIDTH = 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,11 +87,7 @@ def plan(arguments: list[str]) -> int:
         return EXIT_DONE
     own = [argument for argument in arguments if argument.startswith((PREFIX, "format="))]
     options = parse_own(own)
-    composed = compose([argument for argument in arguments if argument not in own])
-    # What loads no model takes seconds, and nothing here could reckon them.
-    configs = [config for config in composed if config.method.loads_model]
-    if not configs:
-        raise ConfigError("no cell loads a model: there is nothing to plan; what looks answers up takes seconds.")
+    configs = compose([argument for argument in arguments if argument not in own])
     # Imported here, so that --help answers at once.
     from medqa_finetune.matrix.planning import make_plan
 
@@ -207,10 +206,10 @@ def as_text(rows: Sequence[dict[str, Any]], found: "Plan", options: PlanOptions)
     header = ["cell", "time", "training", "evaluation", "memory", "disk", "price"]
     cells = [
         [
-            each["name"], _time(each["seconds"]), _time(each["train_seconds"]), _time(each["evaluation_seconds"]),
+            name, _time(each["seconds"]), _time(each["train_seconds"]), _time(each["evaluation_seconds"]),
             in_units(each["peak_memory_bytes"]), in_units(each["disk_bytes"]), _money(each["price"]),
         ]
-        for each in rows
+        for each, name in zip(rows, short_names([each["name"] for each in rows], NAME_WIDTH), strict=True)
     ]  # fmt: skip
     sums = [
         "sum", _time(whole["hours"] * HOUR), *(_time(sum(each[key] for each in rows)) for key in
@@ -226,7 +225,15 @@ def _basis(found: "Plan") -> list[str]:
     machine = found.survey.machine
     speed = ", ".join(f"{rate / 1e12:.3g} TFLOP/s ({name})" for name, rate in _matrix_rates(found).items())
     kind = "GPU memory" if machine.type == "cuda" else "resident memory"
-    lines = [f"{machine.name}: {speed}; memory is the peak of {kind}; disk is the most a cell may take."]
+    lines = [
+        f"{machine.name}{': ' if speed else ''}{speed}; memory is the peak of {kind}; disk is the most a cell may take."
+    ]
+    if found.looked_up:
+        lines.append(
+            f"Not trained, answers are looked up: {', '.join(found.looked_up)}; measured here on a few questions."
+        )
+    if len(found.looked_up) == len(found.forecasts):
+        return lines
     if found.rehearsals:
         lines.append(f"Measured here: a few steps and answers of {found.rehearsals} kind(s) of cells.")
     else:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, wants_help
+from medqa_finetune.config.short_names import short_names
 from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError, MedQAError
 from medqa_finetune.log import visible
 
@@ -47,7 +48,8 @@ FIGURES = (
     ("tokens/s", "train_tokens_per_second", 0),
     ("n", "n_test", 0),
 )
-SCORES_OF_A_TASK = ("text_perplexity",)
+# Of these, a table shows those of its own task.
+ANSWER_SCORES, TEXT_SCORES = ("rougeL", "bleu", "perplexity"), ("text_perplexity",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,13 +119,14 @@ def summarize(arguments: list[str]) -> int:
 def as_text(frame: "pd.DataFrame") -> str:
     """Return the table for a terminal (at most 120 columns wide), why runs are not done below it, and how many."""
     rows = frame.to_dict("records")
-    # Scores that none of the runs has are of another task.
-    figures = [each for each in FIGURES if each[1] not in SCORES_OF_A_TASK or frame[each[1]].notna().any()]
-    lines = [line for part in _parts(rows) for line in (_table(part, figures), "")]
+    parts = _parts(rows)
+    for row, name in zip(rows, short_names([_place(row) for row in rows], NAME_WIDTH), strict=True):
+        row["shown"] = name
+    lines = [line for part in parts for line in (_table(part, _figures_of(part)), "")]
     lines += [f"{_place(row)}: {visible(' '.join(str(row['reason']).split()))}" for row in rows if row["reason"]]
     done = sum(row["status"] == "done" for row in rows)
     lines.append(f"{done} of {len(rows)} runs done" + _failed(rows) + ".")
-    if not _compare(rows):
+    if len(parts) > 1:
         lines.append(
             "The runs differ in test set, number of questions or signatures: scores of different tables above do"
         )
@@ -214,27 +217,28 @@ def visible_lines(text: str) -> str:
 
 
 def _parts(rows: Sequence[dict[Any, Any]]) -> list[list[dict[Any, Any]]]:
-    """Return the rows in parts whose scores compare, in order; rows without scores go with the first part."""
-    parts: dict[tuple[Any, ...], list[dict[Any, Any]]] = {}
-    first = next((_basis(row) for row in rows if row["signature"]), ())
+    """Return the rows in parts whose scores compare, in order; rows without scores go with the first of their task."""
+    from medqa_finetune.report.comparable import basis_of, parts_that_compare
+
+    parts = parts_that_compare([row for row in rows if row["signature"]], basis_of)
+    place = {id(row): number for number, part in enumerate(parts) for row in part}
     for row in rows:
-        parts.setdefault(_basis(row) if row["signature"] else first, []).append(row)
-    return list(parts.values())
-
-
-def _basis(row: dict[Any, Any]) -> tuple[Any, ...]:
-    return (row["test_sha256"], row["n_test"], row["signature"])
+        if id(row) not in place:
+            like = (number for number, part in enumerate(parts) if part[0]["task"] == row["task"])
+            place[id(row)] = next(like, 0)
+    numbers = sorted(set(place.values())) or [0]
+    return [[row for row in rows if place[id(row)] == number] for number in numbers]
 
 
 def _table(rows: Sequence[dict[Any, Any]], figures: Sequence[tuple[str, str, int]]) -> str:
     header = ["run", "status", *(heading for heading, _, _ in figures)]
-    cells = [[_name(row), str(row["status"]), *_figures(row, figures)] for row in rows]
+    cells = [[row["shown"], str(row["status"]), *_figures(row, figures)] for row in rows]
     return aligned_table(header, cells, left=["run", "status"])
 
 
-def _name(row: dict[Any, Any]) -> str:
-    name = _place(row)
-    return name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…"
+def _figures_of(rows: Sequence[dict[Any, Any]]) -> list[tuple[str, str, int]]:
+    others = ANSWER_SCORES if any(row["task"] == "text" for row in rows) else TEXT_SCORES
+    return [each for each in FIGURES if each[1] not in others]
 
 
 def _place(row: dict[Any, Any]) -> str:
@@ -258,10 +262,6 @@ def _failed(rows: Sequence[dict[Any, Any]]) -> str:
         if row["status"] != "done":
             counts[str(row["status"])] = counts.get(str(row["status"]), 0) + 1
     return "".join(f", {count} {status}" for status, count in sorted(counts.items()))
-
-
-def _compare(rows: Sequence[dict[Any, Any]]) -> bool:
-    return len(_parts(rows)) <= 1
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from medqa_finetune.chat import USAGE, ChatOptions, chat, find_sources
-from medqa_finetune.errors import ConfigError
+from medqa_finetune.errors import ConfigError, MedQAError
 from medqa_finetune.record.run_dir import RunDir, find_runs
 from tests.chatting.runs import change_record, write_run
 from tests.commands import ROOT, TINY, python, train
@@ -102,8 +102,26 @@ def test_an_unfinished_run_among_many_is_refused_by_name(micro_model: Path, tmp_
     for name in ("one", "two"):
         write_run(tmp_path / name, micro_model)
     change_record(RunDir(tmp_path / "two"), status="failed")
-    with pytest.raises(Exception, match=r"two: it is failed, not done"):
-        find_sources(ChatOptions(runs=f"{tmp_path}/*"))
+    with pytest.raises(MedQAError, match=r"two: it is failed, not done; the command that started it goes on"):
+        find_sources(ChatOptions(run=f"[{tmp_path}/one,{tmp_path}/two]"))
+
+
+def test_what_a_pattern_fits_and_cannot_be_talked_to_is_said_and_left_out(
+    micro_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "two"):
+        write_run(tmp_path / name, micro_model)
+    failure = {"kind": "RunError", "message": "the loss became nan", "final": True}
+    change_record(RunDir(tmp_path / "two"), status="failed", failure=failure)
+    options = ChatOptions(runs=f"{tmp_path}/*")
+    assert [source.name for source in find_sources(options)] == ["one"]
+    said = capsys.readouterr().err
+    assert said.startswith(f"left out: run={tmp_path}/two: it is failed, not done; mend what it failed of")
+    assert "the loss became nan" in said
+    assert "goes on with it" not in said
+    change_record(RunDir(tmp_path / "one"), status="interrupted")
+    with pytest.raises(MedQAError, match=r"(?s)one: it is interrupted.*two: it is failed"):
+        find_sources(options)
 
 
 def test_a_broken_file_of_questions_is_refused_before_torch_is_loaded(runs: list[RunDir], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import DataManifest, EvaluationRecord, Record, Score, SetManifest
-from medqa_finetune.record.stamps import damages
+from medqa_finetune.record.stamps import damages, stamp_of
 from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
 
 ROOT = Path(__file__).parents[1]
@@ -219,6 +219,15 @@ def test_missing_predictions_are_refused(run: RunDir, evaluated: bool) -> None:
     assert "0 predictions" in evaluate(f"run={run.path}").stderr
     assert run.record_path.read_bytes() == before
     assert not run.results_path.exists()
+
+
+def test_answers_of_a_finished_run_that_are_gone_are_not_to_be_scored_as_a_file(run: RunDir) -> None:
+    run.update(files={"predictions.jsonl": stamp_of(run.predictions_path)})
+    run.predictions_path.unlink()
+    done = evaluate(f"run={run.path}")
+    assert done.returncode == 2
+    assert "predictions.jsonl: the answers are gone. Put the file back, or give" in done.stderr
+    assert "predictions=FILE" not in done.stderr
 
 
 def test_a_run_at_work_is_left_alone(run: RunDir) -> None:

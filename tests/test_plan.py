@@ -122,16 +122,37 @@ def test_help_says_what_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None
     assert "plan.budget_hours=N" in capsys.readouterr().out
 
 
+DEMO = [("none", ""), *((method, size) for method in ("retrieval", "lora", "qlora") for size in ("20k", "50k", "100k"))]
+
+
 def test_the_demo_is_the_cells_of_the_demo_and_nothing_is_kept(tmp_path: Path, micro_model: Path) -> None:
     model = f"model.path={micro_model}"
     done = run("-m", *TINY, model, "format=json", "plan.budget_hours=0.0001", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     content = json.loads(done.stdout)
     kinds = [cell["name"].partition("__")[0] for cell in content["cells"]]
-    assert kinds == ["none", "lora_20k", "lora_50k", "lora_100k", "qlora_20k", "qlora_50k", "qlora_100k"]
+    assert kinds == [f"{method}_{size}" if size else method for method, size in DEMO]
+    looked_up = [cell for cell in content["cells"] if cell["name"].startswith("retrieval")]
+    assert [cell["train_seconds"] for cell in looked_up] == [0.0] * 3
+    # No torch, no model: what it holds is Python, the pairs and their scores.
+    assert all(cell["peak_memory_bytes"] < 10**9 and 0 < cell["seconds"] < 300 for cell in looked_up)
     assert content["basis"] == "reckoned"
-    assert "plan.budget_hours=0.0001: 7 cells would take" in done.stderr
+    assert "plan.budget_hours=0.0001: 10 cells would take" in done.stderr
     assert all(cell["seconds"] > 0 and cell["peak_memory_bytes"] > 10**8 for cell in content["cells"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cells_that_look_answers_up_are_planned_alone_and_said_not_to_train(tmp_path: Path) -> None:
+    done = run("-m", "profile=demo", "method=retrieval", "data=20k,50k", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Not trained, answers are looked up: retrieval_20k, retrieval_50k; measured here" in done.stdout
+    assert "Reckoned at" not in done.stdout
+    assert [line.split()[0] for line in done.stdout.splitlines()[:4]] == [
+        "cell",
+        "retrieval_20k",
+        "retrieval_50k",
+        "sum",
+    ]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import Score
 from scripts.benchmarks.made_runs import AnswerBank, MadeRun, six, write_run
 from tests.report.builders import failed, matrix, record, write
 
@@ -96,6 +97,28 @@ def test_other_test_sets_are_pointed_out(tmp_path: Path) -> None:
     assert rows["rougeL#2"].notna().to_dict() == {"lora_20k": False, "qlora_20k": True}
 
 
+def test_what_a_run_was_not_scored_by_is_no_other_signature(tmp_path: Path) -> None:
+    """Answers that are looked up have no perplexity; all else they are scored by as the others are."""
+    looked_up = record("retrieval", "20k", name="retrieval_20k")
+    assert looked_up.evaluation is not None
+    scores = {name: score for name, score in looked_up.evaluation.scores.items() if name != "perplexity"}
+    looked_up = looked_up.updated(evaluation=dataclasses.replace(looked_up.evaluation, scores=scores), train=None)
+    # A signature that both have and that differs still makes another table, wherever the retrieval stands.
+    words = record("zlora", "20k", name="zlora_20k")
+    assert words.evaluation is not None
+    scores = words.evaluation.scores | {"perplexity": Score(9.0, "perplexity|another way")}
+    words = words.updated(evaluation=dataclasses.replace(words.evaluation, scores=scores))
+    write(tmp_path, *matrix(), looked_up, words)
+    tables = summarize(f"outputs={tmp_path}").stdout.split("9 of 9 runs done.")[0].strip().split("\n\n")
+    assert [len(table.splitlines()) - 1 for table in tables] == [8, 1]
+    (line,) = [line for line in tables[0].splitlines() if line.startswith("retrieval_20k")]
+    assert line.split()[5] == "-"
+    assert tables[1].splitlines()[1].startswith("zlora_20k")
+    rows = {row["name"]: row for row in rows_of(tmp_path)}
+    assert (rows["retrieval_20k"]["perplexity"], rows["retrieval_20k"]["perplexity#2"]) == ("", "")
+    assert (rows["zlora_20k"]["perplexity"], rows["zlora_20k"]["perplexity#2"]) == ("", "9.0")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -166,6 +189,16 @@ def test_a_winner_is_not_called_where_more_differs(tmp_path: Path) -> None:
     text = " ".join(summarize(f"outputs={tmp_path}").stdout.split())
     assert "No winner is called: qlora_20k has the highest score, but it and lora_20k do not compare." in text
     assert "steps (99, 1,250)" in text or "steps (1,250, 99)" in text
+
+
+def test_long_names_that_differ_at_their_end_look_different(tmp_path: Path) -> None:
+    stem = "lora_20k__corpus=book-56326d__train.learning_rate=0.0001__train.batch_size=64__train.max_length="
+    names = [f"{stem}{number:03}"[:100].ljust(100, "0") for number in range(100, 110)]
+    write(tmp_path, *(record(name=name, identity=name) for name in names))
+    done = summarize(f"outputs={tmp_path}")
+    shown = [line[:30] for line in done.stdout.splitlines() if line.startswith("lora_20k")][: len(names)]
+    assert len(set(shown)) == len(names)
+    assert all(f"max_length={number}" in line for number, line in enumerate(shown, start=100))
 
 
 def test_help_is_quick() -> None:

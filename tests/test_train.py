@@ -67,7 +67,7 @@ BAD_INPUT: list[tuple[list[str], list[str]]] = [
     (["model.path=."], ["config.json is missing"]),
     (["evaluate.metrics=[rouge,blue]"], ["evaluate.metrics=blue", "bleu, char_bleu"]),
     (["just_a_word"], ["just_a_word"]),
-    (["run_name=mine"], ["run_name=mine", "study=NAME"]),
+    (["run_name=mine"], ["run_name=mine", "Leave run_name out; study=NAME"]),
     (["outputs=file"], ["outputs=file", "is not a folder"]),
     (["outputs="], ["outputs=''", "folder"]),
     (["-m", "data=20k,30k"], ["data=30k", "20k, 50k"]),

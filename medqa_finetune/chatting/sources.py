@@ -74,7 +74,7 @@ def source_of_run(path: Path, base: str | None = None) -> Source:
     if record is None:
         raise DataError(f"run={path}: no {run.record_path.name} in there; the folder of a run is wanted.")
     if record.status != "done":
-        raise DataError(f"run={path}: it is {record.status}, not done; the command that started it goes on with it.")
+        raise DataError(f"run={path}: it is {record.status}, not done; {_advice(record)}")
     trained = f"{run.adapter_path.name}/"
     damaged = damages(path, {name: stamp for name, stamp in record.files.items() if name.startswith(trained)})
     if damaged:
@@ -83,6 +83,14 @@ def source_of_run(path: Path, base: str | None = None) -> Source:
             "with overwrite=true."
         )
     return _of_record(run, record, base)
+
+
+def _advice(record: Record) -> str:
+    """Return what to do about a run that is not done."""
+    if record.failure is None or not record.failure.final:
+        return "the command that started it goes on with it."
+    # The same command would end the same way.
+    return f"mend what it failed of ({' '.join(record.failure.message.split())[:200]}), then train it again."
 
 
 def _of_record(run: RunDir, record: Record, base: str | None) -> Source:

@@ -89,7 +89,11 @@ def _method_faults(method: "MethodConfig") -> Iterator[str]:
     for key in ("double_quantization", "compute_dtype"):
         value = getattr(method, key)
         if value not in (False, AUTO) and method.quantization not in FOUR_BIT:
-            yield f"method.{key}={value}: allowed with method.quantization=nf4 or fp4 alone, not {method.quantization}."
+            instead = " For 8 bits give method=qlora_8bit." if method.quantization == "int8" else ""
+            yield (
+                f"method.{key}={value}: allowed with method.quantization=nf4 or fp4 alone, not {method.quantization}."
+                f"{instead}"
+            )
     yield from _adapter_faults(method)
     modules = method.target_modules
     if isinstance(modules, str):

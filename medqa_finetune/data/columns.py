@@ -70,12 +70,12 @@ class PairBuilder:
             dialogue = self._dialogue(row.values)
         except Broken as fault:
             missing = fault.reason == "missing_column"
-            return Reject(row.place, fault.reason, str(list(row.values)) if missing else repr(row.values))
+            return Reject(row.where, fault.reason, str(list(row.values)) if missing else repr(row.values))
         texts = [text for turn in dialogue.turns for text in turn]
         try:
             "".join([dialogue.system or "", *texts]).encode()
         except UnicodeEncodeError:
-            return Reject(row.place, "lone_surrogate", "".join(texts))
+            return Reject(row.where, "lone_surrogate", "".join(texts))
         return self._cleaned(row, dialogue.system, [self._unframed(*turn) for turn in dialogue.turns])
 
     def check_columns(self, where: str, *, every: bool = True) -> None:
@@ -103,7 +103,7 @@ class PairBuilder:
         for key, names in self._unseen.items():
             self._unseen[key] = {name for name in names if _cell(row.values, name) is ABSENT}
         if self._rows == ROWS_TO_FIND_COLUMNS:
-            self.check_columns(row.place, every=False)
+            self.check_columns(row.where, every=False)
 
     def _dialogue(self, values: dict[str, Any]) -> Dialogue:
         """Return what is said in a row, not cleaned yet.
@@ -148,11 +148,11 @@ class PairBuilder:
             text = self._clean(raw)
             if len(text) < 2:
                 reason = f"one_character_{name}" if text else f"empty_{name}"
-                return Reject(row.place, reason, f"{question}\t{answer}")
+                return Reject(row.where, reason, f"{question}\t{answer}")
             texts.append(text)
         history = tuple((self._clean(asked), self._clean(said)) for asked, said in turns[:-1])
         if not all(text for turn in history for text in turn):
-            return Reject(row.place, "empty_earlier_turn", repr(turns))
+            return Reject(row.where, "empty_earlier_turn", repr(turns))
         return Pair(self._name(row), texts[0], texts[1], self._clean(system or "") or None, history)
 
     def _clean(self, raw: str) -> str:

@@ -90,12 +90,14 @@ def read_json_array(path: Path, name: str, encoding: str) -> Iterator[Row | Reje
     """
     scanner, index = _ArrayScanner(path), -1
     for text in read_text(path, encoding):
-        for element in scanner.feed(text):
+        for line, element in scanner.feed(text):
             if element.strip():
                 index += 1
-                yield parse_row(element, f"{name}[{index}]")
+                row = parse_row(element, f"{name}:{line}")
+                # A row keeps its name wherever it is written; what is wrong with it is looked for by its line.
+                yield row if isinstance(row, Reject) else Row(f"{name}[{index}]", row.values, row.place)
     if torn := scanner.remainder():
-        yield Reject(f"{name}[{index + 1}]", "torn_last_line", torn)
+        yield Reject(f"{name}:{scanner.line}", "torn_last_line", torn)
 
 
 class _ArrayScanner:
@@ -113,8 +115,16 @@ class _ArrayScanner:
         self._line = 1
         self._longest = 0
 
-    def feed(self, text: str) -> Iterator[str]:
-        """Yield the elements that a further piece of text completes."""
+    @property
+    def line(self) -> int:
+        """Return the line, from 1, in which what has not been yielded yet begins."""
+        return self._line_of(self._buffer)
+
+    def _line_of(self, element: str) -> int:
+        return self._line + element[: len(element) - len(element.lstrip())].count("\n")
+
+    def feed(self, text: str) -> Iterator[tuple[int, str]]:
+        """Yield the elements that a further piece of text completes, each with the line in which it begins."""
         self._buffer += text
         start = 0
         while match := ARRAY_TOKEN.search(self._buffer, self._scanned):
@@ -124,13 +134,15 @@ class _ArrayScanner:
             self._scanned = match.end()
             if self._depth == 0:
                 self._open(mark)
+                self._line += self._buffer[start : match.start()].count("\n")
                 start = match.end()
             elif self._depth == 1 and mark in (",", "]", "}"):
                 element = self._buffer[start : match.start()]
+                line = self._line_of(element)
                 self._line += element.count("\n")
                 self._close(mark)
                 self._longest = max(self._longest, len(element))
-                yield element
+                yield line, element
                 start = match.end()
             self._depth += (mark in ("{", "[")) - (mark in ("}", "]"))
         else:

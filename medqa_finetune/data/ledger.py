@@ -19,7 +19,7 @@ class Reject:
     """A row that gives no pair.
 
     Attributes:
-        place: `file:line` or `file[index]`.
+        place: `file:line`, or `file[index]` in files without lines.
         reason: A short name from a fixed list, e.g. `broken_json`, `empty_answer`.
         excerpt: The row's beginning, or what is wrong with it.
     """

@@ -1,5 +1,6 @@
 """Running text, for language modelling: read as it is, in the corpus's own parts, or divided by document."""
 
+import logging
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +13,8 @@ from medqa_finetune.data.splits import key_of
 from medqa_finetune.data.text_files import PARTS, part_of, text_rows
 from medqa_finetune.errors import DataError
 from medqa_finetune.record.files import sha256_of_text
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ def read_text_parts(config: Config) -> TextParts:
         DataError: the corpus is missing, empty or broken, has some of the parts and not all, or too few rows.
     """
     corpus, ledger = config.corpus, Ledger()
+    _say_scale(config)
     files = corpus_files(corpus)
     named = {} if len(files) == 1 else _by_part(files, corpus)
     rows = {
@@ -63,6 +67,17 @@ def read_text_parts(config: Config) -> TextParts:
         raise DataError(f"{place}: the {empty[0]} part holds no text. Mend it, or give one file, which is divided.")
     train, validation, test = (Text(corpus.separator.join(parts[part])) for part in PARTS)
     return TextParts(train, validation, test, ledger.counts)
+
+
+def _say_scale(config: Config) -> None:
+    """Say which sizes of a text are not those that were typed: a profile may scale what is small already."""
+    if config.data.scale != 1.0:
+        size = "all" if config.train_size is None else f"{config.train_size:,}"
+        log.warning(
+            "data.scale=%g: of this text %s blocks are trained on, and where it has no parts of its own %d rows are "
+            "held out for the test, %d for validation; data.scale=1 takes the sizes as they are",
+            config.data.scale, size, config.test_size, config.validation_size,
+        )  # fmt: skip
 
 
 def _by_part(files: list[tuple[Path, str]], corpus: CorpusConfig) -> dict[str, list[tuple[Path, str]]]:

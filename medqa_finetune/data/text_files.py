@@ -72,10 +72,10 @@ def _paragraphs(lines: Iterator[str]) -> Iterator[str]:
 
 def _cell(row: Row, column: str) -> str | Reject:
     if column not in row.values:
-        return Reject(row.place, "missing_column", str(list(row.values)))
+        return Reject(row.where, "missing_column", str(list(row.values)))
     text = row.values[column]
     if not isinstance(text, str):
-        return Reject(row.place, "text_not_text", repr(row.values))
+        return Reject(row.where, "text_not_text", repr(row.values))
     return _checked(text, row.place)
 
 

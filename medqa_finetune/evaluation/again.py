@@ -67,6 +67,11 @@ def rows_of(run: RunDir, record: Record) -> list[dict[str, Any]]:
     """
     name = run.predictions_path.name
     changed = damages(run.path, {name: record.files[name]} if name in record.files else {})
+    if changed and not run.predictions_path.is_file():
+        raise DataError(
+            f"{run.predictions_path}: the answers are gone. Put the file back, or give the command that trained the "
+            "run overwrite=true, which starts it anew and keeps the old one aside."
+        )
     if changed:
         raise DataError(f"{run.path}: {changed[0]} since the run was done; score such a file with predictions=FILE.")
     rows = run.read_predictions()

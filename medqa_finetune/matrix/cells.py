@@ -1,6 +1,7 @@
 """A cell of the matrix: one experiment that was asked for, checked and named before anything runs."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.model.locate import fingerprint_model, locate_model
 from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.stopping import LAUNCHER_VARIABLE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,9 +75,14 @@ def make_cell(
     }
     name = run_name(config, defaults.settings, {kind: label for kind, label in labels.items() if label})
     if config.run_name not in ("", name):
+        # Only a matrix tells its cells their names.
+        why = (
+            "A file was changed after the first run of the matrix had begun; type the command again."
+            if LAUNCHER_VARIABLE in os.environ
+            else "Leave run_name out; study=NAME keeps runs apart."
+        )
         raise ConfigError(
-            f"run_name={config.run_name}: a run is named after its settings and files, and this one is {name}. In a "
-            "matrix, a file was changed after the first run had begun; else study=NAME keeps runs apart."
+            f"run_name={config.run_name}: a run is named after its settings and files, and this one is {name}. {why}"
         )
     return Cell(dataclasses.replace(config, run_name=name), fingerprints, overrides)
 

@@ -28,6 +28,7 @@ from medqa_finetune.matrix.jobs import Job
 from medqa_finetune.matrix.progress import Progress
 from medqa_finetune.matrix.queue import POLL_SECONDS, Queue
 from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import Record
 from medqa_finetune.stopping import stoppable
 
 PLUGIN_MODULE = "hydra_plugins.medqa_finetune_matrix"
@@ -157,8 +158,14 @@ class LocalLauncher(Launcher):
             overwrites=OmegaConf.select(composed, "overwrite", default=False) is True,
         )
         if job.is_done_by(job.found):
-            job.end(Ending("done"), "done before, untouched")
+            job.end(Ending("done"), "done before, untouched" + _gone(run, job.found))
         return job
+
+
+def _gone(run: RunDir, record: Record | None) -> str:
+    """Say how many files of a finished run are no longer there; which ones, a warning says."""
+    gone = sum(not (run.path / name).is_file() for name in (record.files if record is not None else {}))
+    return f", {gone} of its files gone" if gone else ""
 
 
 def name_briefly(jobs: Sequence[Job]) -> None:

@@ -16,6 +16,7 @@ from medqa_finetune.data.prepare import CACHE_NAME, cache_key, folder_name, rule
 from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.errors import EXIT_BAD_INPUT, ConfigError, RunError
 from medqa_finetune.matrix.forecast import Forecast, Measured, Survey, forecast_by_reckoning, forecast_by_rehearsal
+from medqa_finetune.matrix.lookup_rehearsal import LookedUp
 from medqa_finetune.matrix.rehearsal import Rehearsed
 from medqa_finetune.matrix.survey import Asked
 from medqa_finetune.model.locate import has_weights, locate_architecture
@@ -37,12 +38,14 @@ class Plan:
         survey: Of the machine and of all cells.
         rehearsals: Number of kinds of cells that were rehearsed.
         weightless: Models that were rehearsed with random weights, since theirs are not here.
+        looked_up: Names of the cells that look their answers up, which are always measured.
     """
 
     forecasts: list[Forecast]
     survey: Survey
     rehearsals: int
     weightless: list[str]
+    looked_up: list[str] = dataclasses.field(default_factory=list)
 
 
 def make_plan(configs: Sequence[Config], folder: Path, *, probe: bool) -> Plan:
@@ -51,7 +54,7 @@ def make_plan(configs: Sequence[Config], folder: Path, *, probe: bool) -> Plan:
     Args:
         configs: The cells.
         folder: An empty folder for what is thrown away afterwards.
-        probe: Whether every kind of cell is rehearsed.
+        probe: Whether every kind of cell is rehearsed; those without a model are in any case.
 
     Raises:
         MedQAError: a cell cannot run at all, or failed in the rehearsal.
@@ -59,6 +62,20 @@ def make_plan(configs: Sequence[Config], folder: Path, *, probe: bool) -> Plan:
     cache = folder / CACHE_NAME
     for config in configs:
         _use_prepared(config, cache)
+    modelled = _plan_models([config for config in configs if config.method.loads_model], folder, probe=probe)
+    of_models, forecasts = iter(modelled.forecasts), []
+    for config in configs:
+        if config.method.loads_model:
+            forecasts.append(next(of_models))
+        else:
+            forecasts.append(_in_fresh_process("lookup_rehearsal", LookedUp(config, str(cache)), Forecast))
+    looked_up = [config.run_name for config in configs if not config.method.loads_model]
+    return dataclasses.replace(modelled, forecasts=forecasts, looked_up=looked_up)
+
+
+def _plan_models(configs: Sequence[Config], folder: Path, *, probe: bool) -> Plan:
+    """Forecast what cells with a model will take."""
+    cache = folder / CACHE_NAME
     weightless = {config.model for config in configs if not has_weights(locate_architecture(config.model))}
     made = (
         {model: _with_random_weights(model, folder, place) for place, model in enumerate(weightless)} if probe else {}

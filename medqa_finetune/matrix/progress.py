@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from medqa_finetune.config.short_names import short_names
 from medqa_finetune.log import visible
 from medqa_finetune.matrix.glance import COLUMNS, Glance, Pace, glance_at
 from medqa_finetune.matrix.jobs import Job
@@ -21,6 +22,10 @@ REFRESH_SECONDS = 1.0
 LINE_SECONDS = 300.0
 # Lines of a terminal that are not rows of the table: heading, caption, what was printed above, the prompt to come.
 OTHER_LINES = 6
+# Columns that a cell's label has at least, and that a state or story keeps beside a long one.
+LABEL_WIDTH, STORY_WIDTH = 20, 12
+# Scores in the line that says a run is done.
+SHOWN = (("rougeL", "ROUGE-L"), ("bleu", "BLEU"))
 
 
 def outcome(record: Record | None) -> str:
@@ -30,9 +35,10 @@ def outcome(record: Record | None) -> str:
     if record.status != "done":
         return f"{record.status}: {record.failure.message if record.failure else 'no reason recorded'}"
     scores = record.evaluation.scores if record.evaluation is not None else {}
-    shown = [
-        f"{name} {scores[key].value:.2f}" for key, name in (("rougeL", "ROUGE-L"), ("bleu", "BLEU")) if key in scores
-    ]
+    shown = [f"{name} {scores[key].value:.2f}" for key, name in SHOWN if key in scores]
+    # The one score of running text; of answers, what stands in where the other two were not asked for.
+    if not shown and "perplexity" in scores:
+        shown = [f"perplexity {scores['perplexity'].value:.2f}"]
     return "  ".join(["done", *shown])
 
 
@@ -79,7 +85,7 @@ class Progress:
         with contextlib.suppress(OSError):
             if self._live is not None:
                 cells = [(job.label, glance) for job, glance in zip(self._jobs, self._glances, strict=True)]
-                self._live.update(draw_table(cells, self._live.console.height), refresh=True)
+                self._live.update(draw_table(cells, self._live.console.height, self._live.console.width), refresh=True)
 
     def say(self, text: str) -> None:
         """Print a line for good."""
@@ -97,12 +103,13 @@ def _live_display() -> "Live":
     return Live(console=Console(stderr=True), auto_refresh=False, redirect_stdout=False)
 
 
-def draw_table(cells: Sequence[tuple[str, Glance]], height: int) -> "Table":
+def draw_table(cells: Sequence[tuple[str, Glance]], height: int, width: int = 80) -> "Table":
     """Return a table with a row per cell; if a terminal of this height cannot hold all, what is done gives way first.
 
     Args:
         cells: Label and state of every cell.
         height: Lines of the terminal.
+        width: Its columns; labels that are too long for it are cut so that no two look alike.
     """
     from rich.table import Table
     from rich.text import Text
@@ -110,13 +117,19 @@ def draw_table(cells: Sequence[tuple[str, Glance]], height: int) -> "Table":
     counted = Counter(glance.state for _, glance in cells)
     caption = ", ".join(f"{number} {state}" for state, number in counted.items())
     table = Table(box=None, pad_edge=False, caption=Text(visible(caption)), caption_justify="left")
-    for name in ("cell", "state"):
-        table.add_column(name)
+    table.add_column("cell", no_wrap=True, min_width=LABEL_WIDTH if width >= 2 * LABEL_WIDTH else None)
+    table.add_column("state")
     for name in COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
-    for label, glance in _most_wanted(cells, max(1, height - OTHER_LINES)):
-        story = glance.story if glance.state == "done" else glance.state
-        texts = [visible(text) for text in (label, story, *glance.cells())]
+    kept = _most_wanted(cells, max(1, height - OTHER_LINES))
+    rows = [[glance.story if glance.state == "done" else glance.state, *glance.cells()] for _, glance in kept]
+    # A story may be cut, figures are not, and a column has two blanks behind it.
+    columns = [[name, *(row[at] for row in rows)] for at, name in enumerate(COLUMNS, start=1)]
+    figures = sum(max(map(len, column)) + 2 for column in columns)
+    story = max([5, *(min(len(row[0]), STORY_WIDTH) for row in rows)]) + 2
+    labels = short_names([visible(label) for label, _ in kept], max(LABEL_WIDTH, width - figures - story))
+    for label, row in zip(labels, rows, strict=True):
+        texts = [label, *map(visible, row)]
         table.add_row(*(Text(text, no_wrap=True, overflow="ellipsis") for text in texts))
     return table
 

@@ -4,6 +4,7 @@ Started as a module, it reads the cells' configurations from standard input, so 
 """
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,7 +79,7 @@ def survey(cells: Sequence[Config], cache: Path) -> Survey:
     from medqa_finetune.model.probe import find_machine
     from medqa_finetune.model.rates import measure_copy_rate, measure_matrix_rate
 
-    set_threads(cells[0].threads)
+    set_threads(cells[0].threads if cells else None)
     machine = find_machine()
     precisions = {config.precision: choose_device(config.precision).precision for config in cells}
     facts = [count(config, cache, machine) for config in cells]
@@ -134,8 +135,9 @@ def count(config: Config, cache: Path, machine: Machine) -> Facts:
     )
 
 
+@functools.cache
 def size_of(folder: Path) -> ModelSize:
-    """Return a model's size, from its weights or from `config.json` alone.
+    """Return a model's size, from its weights or from `config.json` alone; the files of a model are read once.
 
     Raises:
         ModelError: it is not known where its token embedding is.

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from medqa_finetune.report.cells import Cell, ScoredRun, cells_of
 from medqa_finetune.report.comparing import ScoreResults, compare_all, drawn_of
 from medqa_finetune.report.fit import fit_of, series_of
-from medqa_finetune.report.recommend import CAUTION, recommend
+from medqa_finetune.report.recommend import CAUTION, TEXT_CAUTION, recommend
 from medqa_finetune.report.samples import CellSamples, samples_of
+from medqa_finetune.report.scores import HEADLINE_COLUMNS, HEADLINES, TEXT_PERPLEXITY, score_name, title
 from medqa_finetune.report.statistics import CellScore, Comparison, Drawn, Interval, Settings, cell_score, interval_of
 from medqa_finetune.report.value import fronts_of, steps_of
 from medqa_finetune.report.verdict import Verdict
 from medqa_finetune.report.words import Text, listed
 
-# Scores that the verdict is about; the first that cells have chooses.
-HEADLINES = ("rougeL", "bleu")
 # 10,000 trials show no p below 1/10,001; over more than 500 pairs Holm's correction could call nothing different.
 # 32 cells make 496.
 CELLS_COMPARED = 32
@@ -60,10 +59,10 @@ class Analysis:
 
 
 def analyse(runs: Sequence[ScoredRun], settings: Settings) -> Analysis:
-    """Return intervals, comparisons and verdicts over done runs, family by family: one study, one corpus."""
-    families: dict[tuple[str, str], list[Cell]] = {}
+    """Return intervals, comparisons and verdicts over done runs, family by family: one study, one corpus, one task."""
+    families: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in cells_of(runs):
-        families.setdefault(cell.study_and_corpus, []).append(cell)
+        families.setdefault(cell.family, []).append(cell)
     found = [_family(key, cells, settings) for key, cells in families.items()]
     return Analysis(
         settings,
@@ -75,17 +74,20 @@ def analyse(runs: Sequence[ScoredRun], settings: Settings) -> Analysis:
     )
 
 
-def _family(key: tuple[str, str], cells: Sequence[Cell], settings: Settings) -> Analysis:
+def _family(key: tuple[str, str, str], cells: Sequence[Cell], settings: Settings) -> Analysis:
     chosen, rest = chosen_cells(cells)
     read, notes = _read(chosen, None)
     results = {score: compare_all(read, score, settings) for score in _scores_of(read)}
     scores = [each for score in results.values() for each in score.scores]
     notes += [note for found in results for note in _unpaired(read, found)]
     runs = [
-        each for score in HEADLINES if score in results for each in _runs(chosen, results[score].drawn, score, settings)
+        each
+        for score in HEADLINE_COLUMNS
+        if score in results
+        for each in _runs(chosen, results[score].drawn, score, settings)
     ]
     for start in range(0, len(rest), AT_ONCE):
-        others, more = _read(rest[start : start + AT_ONCE], HEADLINES)
+        others, more = _read(rest[start : start + AT_ONCE], HEADLINE_COLUMNS)
         notes += more
         for score in _scores_of(others):
             drawn = {each.cell: each for each in drawn_of(others, score, settings)}
@@ -110,7 +112,7 @@ def _runs(cells: Sequence[Cell], drawn: dict[str, Drawn], score: str, settings: 
 def chosen_cells(cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
     """Return the cells that are compared with each other, and the rest.
 
-    All are compared where there are few. Of many, those that are not trained and then those with the highest first
+    All are compared where there are few. Of many, those that are not trained and then those with the best first
     headline score are.
     """
     if len(cells) <= CELLS_COMPARED:
@@ -121,8 +123,12 @@ def chosen_cells(cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
 
 
 def _headline(cell: Cell) -> float:
-    values = [run.evaluation.scores[HEADLINES[0]].value for run in cell.runs if HEADLINES[0] in run.evaluation.scores]
-    return sum(values) / len(values) if values else float("-inf")
+    """Return the first of a cell's headline scores, so that more is better."""
+    for score in HEADLINES:
+        values = [score.sign * run.scores[score.column].value for run in cell.runs if score.column in run.scores]
+        if values:
+            return sum(values) / len(values)
+    return float("-inf")
 
 
 def _read(cells: Sequence[Cell], scores: tuple[str, ...] | None) -> tuple[list[CellSamples], list[Text]]:
@@ -144,7 +150,7 @@ def _scores_of(cells: Sequence[CellSamples]) -> list[str]:
 
 def _unpaired(cells: Sequence[CellSamples], score: str) -> Iterator[Text]:
     lacking = [each.cell.name for each in cells if score not in each.samples]
-    if lacking and score in HEADLINES:
+    if lacking and score in HEADLINE_COLUMNS:
         names = listed(lacking)
         yield Text(f"{score}: not measured for {names.en}.", f"{score}：{names.zh} 未测。")
 
@@ -164,34 +170,41 @@ def _one_seed(cells: Sequence[Cell]) -> Iterator[Text]:
 
 def _capped(total: int, chosen: Sequence[Cell]) -> Text:
     pairs = len(chosen) * (len(chosen) - 1) // 2
+    measured = {score for cell in chosen for run in cell.runs for score in run.scores}
+    names = [title(score) for score in HEADLINE_COLUMNS if score in measured] or [title(HEADLINE_COLUMNS[0])]
     return Text(
         f"{total:,} cells: only {len(chosen)} are compared with each other ({pairs} pairs): those that are not "
-        "trained, then the highest in ROUGE-L; over more than 500 pairs 10,000 trials could show nothing. The others "
-        "have intervals for ROUGE-L and BLEU. Name a folder with fewer runs to compare those.",
-        f"共 {total:,} 格：只两两比较其中 {len(chosen)} 格（{pairs} 对）：未训练的，以及 ROUGE-L 最高的；超过 500 对，"
-        "10,000 次试验什么也显示不出。其余各格只有 ROUGE-L 与 BLEU 的区间。要比较它们，请指定运行较少的文件夹。",
+        f"trained, then the best in {names[0]}; over more than 500 pairs 10,000 trials could show nothing. The others "
+        f"have intervals for {' and '.join(names)}. Name a folder with fewer runs to compare those.",
+        f"共 {total:,} 格：只两两比较其中 {len(chosen)} 格（{pairs} 对）：未训练的，以及 {names[0]} 最好的；"
+        f"超过 500 对，10,000 次试验什么也显示不出。其余各格只有 {'、'.join(names)} 的区间。"
+        "要比较它们，请指定运行较少的文件夹。",
     )
 
 
 def _verdict(
-    key: tuple[str, str], cells: Sequence[Cell], results: dict[str, ScoreResults], settings: Settings
+    key: tuple[str, str, str], cells: Sequence[Cell], results: dict[str, ScoreResults], settings: Settings
 ) -> Verdict:
-    headlines = [score for score in HEADLINES if score in results and results[score].drawn]
+    known = [score for score in results if results[score].drawn]
+    # Where none of the headline scores was asked for, the first that says what is better stands in for them.
+    others = [score for score in known if score_name(score).sign]
+    headlines = [score for score in HEADLINE_COLUMNS if score in known] or others[:1]
     models = Counter(cell.first.model for cell in cells)
-    title = " · ".join(part for part in (key[0], " + ".join(models), key[1]) if part)
+    name = " · ".join(part for part in (key[0], " + ".join(models), key[1]) if part)
     fits, fronts, steps = [], [], []
     for score in headlines:
         drawn = results[score].drawn
-        fits += [fit_of(name, group, drawn, score, settings) for name, group in series_of(cells).items()]
+        fits += [fit_of(series, group, drawn, score, settings) for series, group in series_of(cells).items()]
         fronts += fronts_of(cells, drawn, score, settings)
         steps += steps_of(cells, results[score].comparisons, score, settings)
     first = headlines[0] if headlines else ""
     found = results[first] if headlines else ScoreResults((), {}, ())
     return Verdict(
-        title=title,
+        title=name,
+        score=first,
         fit=tuple(fits),
         pareto=tuple(fronts),
         steps=tuple(steps),
         recommendation=recommend(cells, found.drawn, found.comparisons, first),
-        caution=CAUTION,
+        caution=TEXT_CAUTION if first == TEXT_PERPLEXITY else CAUTION,
     )

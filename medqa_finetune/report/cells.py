@@ -1,18 +1,17 @@
 """Cells: runs that differ in nothing but the seed, and what they cost."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-from medqa_finetune.config.identity import flatten, identity_settings
 from medqa_finetune.record.item_scores import ItemScores
-from medqa_finetune.record.schema import EvaluationRecord, Record
-from medqa_finetune.report.table import BYTES_PER_GIB, train_size_of
+from medqa_finetune.record.schema import EvaluationRecord, Record, Score
+from medqa_finetune.report.cell_names import NamedRun, cell_names, settings_of, train_size_of
+from medqa_finetune.report.scores import scores_of
+from medqa_finetune.report.table import BYTES_PER_GIB
 
-SEED_IN_NAME = re.compile(r"__seed=-?\d+(?=__|$)")
 HOUR = 3600.0
 
 
@@ -39,6 +38,11 @@ class ScoredRun:
         if self.record.evaluation is None:
             raise ValueError(f"{self.name}: no evaluation")
         return self.record.evaluation
+
+    @cached_property
+    def scores(self) -> dict[str, Score]:
+        """Its scores by their column in the table."""
+        return scores_of(self.evaluation)
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,9 @@ class Cell:
         return self.settings.get("method.trains") != "lookup"
 
     @property
-    def study_and_corpus(self) -> tuple[str, str]:
-        """What cells must share to be looked at together."""
-        return self.runs[0].study, corpus_of(self.first)
+    def family(self) -> tuple[str, str, str]:
+        """Study, corpus and task, which cells must share to be looked at together."""
+        return self.runs[0].study, corpus_of(self.first), str(self.first.setting("corpus", "task") or "")
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -110,40 +114,13 @@ class Cell:
 def cells_of(runs: Sequence[ScoredRun]) -> list[Cell]:
     """Return the cells of runs, in the order of their first runs; of copies of one run, the first counts."""
     grouped: dict[str, dict[int, ScoredRun]] = {}
-    for run in runs:
-        seeds = grouped.setdefault(_key(run), {})
-        seeds.setdefault(run.record.seed, run)
-    names: dict[str, int] = {}
-    cells = []
-    for seeds in grouped.values():
-        name = cell_name(seeds[min(seeds)])
-        names[name] = names.get(name, 0) + 1
-        unique = name if names[name] == 1 else f"{name} ({names[name]})"
-        cells.append(Cell(unique, tuple(seeds[seed] for seed in sorted(seeds))))
-    return cells
-
-
-def cell_name(run: ScoredRun) -> str:
-    """Return a run's name without its seed, its study before it."""
-    name = SEED_IN_NAME.sub("", run.name)
-    return f"{run.study}/{name}" if run.study else name
+    names = cell_names([NamedRun(run.study, run.name, run.record) for run in runs])
+    for name, run in zip(names, runs, strict=True):
+        grouped.setdefault(name, {}).setdefault(run.record.seed, run)
+    return [Cell(name, tuple(seeds[seed] for seed in sorted(seeds))) for name, seeds in grouped.items()]
 
 
 def corpus_of(record: Record) -> str:
     """Return the name of the corpus, empty where the record does not say."""
     group = record.config.get("corpus")
     return str(group.get("name", "")) if isinstance(group, dict) else ""
-
-
-def settings_of(record: Record) -> dict[str, Any]:
-    """Return every setting that can change the result, but the seed, as dotted keys."""
-    method = record.config.get("method")
-    whole = isinstance(method, dict) and "trains" in method
-    settings = identity_settings(record.config) if whole else flatten(record.config)
-    return {key: value for key, value in settings.items() if key != "seed"}
-
-
-def _key(run: ScoredRun) -> str:
-    record = run.record
-    shown = (run.study, record.method, record.model, train_size_of(record), sorted(settings_of(record).items()))
-    return repr(shown)

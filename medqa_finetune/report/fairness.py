@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from medqa_finetune.report.cells import Cell
+from medqa_finetune.report.scores import OF_A_TOKENIZER
 from medqa_finetune.report.words import Text
 
 AXES = ("baseline", "model", "method", "data")
@@ -64,7 +65,7 @@ def unfair(first: Cell, second: Cell, score: str) -> Text | None:
         gaps += _of_places(first, second)
     if axis != "baseline":
         gaps += _of_training(first, second, axis)
-    if score == "perplexity" and "model" in axis.split(" + "):
+    if score in OF_A_TOKENIZER and "model" in axis.split(" + "):
         gaps.append(_gap("tokenizer", first.first.model, second.first.model))
     said = ("model", "method", *NO_DIFFERENCE, *SAID_BY_FACTS, SIZE, axis)
     gaps += [
@@ -105,7 +106,7 @@ def _of_tests(first: Cell, second: Cell, score: str) -> Iterable[Text]:
 
 def signatures_of(cell: Cell, score: str) -> set[str]:
     """Return the signatures of a cell's score; one, where its runs agree."""
-    return {run.evaluation.scores[score].signature for run in cell.runs if score in run.evaluation.scores}
+    return {run.scores[score].signature for run in cell.runs if score in run.scores}
 
 
 def _of_places(first: Cell, second: Cell) -> Iterable[Text]:

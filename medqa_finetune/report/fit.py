@@ -15,9 +15,10 @@ import numpy as np
 from medqa_finetune.report.cells import Cell
 from medqa_finetune.report.fairness import unfair
 from medqa_finetune.report.resampling import Array
+from medqa_finetune.report.scores import score_name, title
 from medqa_finetune.report.statistics import Drawn, Interval, Settings, interval_of, mean_draws
 from medqa_finetune.report.verdict import Fit
-from medqa_finetune.report.words import Text, signed, span, title
+from medqa_finetune.report.words import Text, signed, span
 
 # Exponents tried. Beyond the last, twice the data would have nothing left to add; before the first, the curve is a line
 # over the logarithm of the size. A fit at either end is none.
@@ -67,7 +68,8 @@ def fit_of(series: str, cells: Sequence[Cell], drawn: dict[str, Drawn], score: s
     x, n = np.array(sizes, dtype=float), drawn[having[0].name].n
     bears, share = Text("", ""), 0.0
     if len(having) >= SIZES_FOR_POWER_LAW:
-        parameters, inside = power_law(x, points)
+        # A score that falls, the lower the better, is a score that rises, upside down.
+        parameters, inside = power_law(x, score_name(score).sign * points)
         share = float(inside[1:].mean())
         if share >= settings.level and inside[0]:
             return _as_power_law(none, (x, parameters, n), settings)
@@ -100,25 +102,29 @@ def power_law(sizes: Array, points: Array) -> tuple[Array, Array]:
 def _as_power_law(fit: Fit, found: tuple[Array, Array, int], settings: Settings) -> Fit:
     series, score = fit.series, fit.score
     sizes, parameters, n = found
+    sign = score_name(score).sign
+    parameters = np.stack([sign * parameters[0], parameters[1], parameters[2]])
     grid = _grid(sizes)
-    curves = parameters[0] - parameters[1] * grid[:, None] ** -parameters[2]
+    curves = parameters[0] - sign * parameters[1] * grid[:, None] ** -parameters[2]
     named = {
         name: (float(row[0]), interval_of(row[1:], n, settings))
         for name, row in zip(("offset", "factor", "exponent"), parameters, strict=True)
     }
     limit, bound = named["offset"]
     exponent = named["exponent"]
+    mark, items = "-" if sign > 0 else "+", score_name(score).items.en
+    rest = f"{named['factor'][0]:.3g}"
     text = Text(
-        f"{series}: {title(score)} = {limit:.2f} - {named['factor'][0]:.3g} * pairs^-{exponent[0]:.2f} (exponent "
+        f"{series}: {title(score)} = {limit:.2f} {mark} {rest} * {items}^-{exponent[0]:.2f} (exponent "
         f"{span(exponent[1].low, exponent[1].high)}); however much data: {limit:.2f} {span(bound.low, bound.high)}.",
-        f"{series}：{title(score)} = {limit:.2f} - {named['factor'][0]:.3g} × 数据量^-{exponent[0]:.2f}（指数 "
+        f"{series}：{title(score)} = {limit:.2f} {mark} {rest} × 数据量^-{exponent[0]:.2f}（指数 "
         f"{span(exponent[1].low, exponent[1].high)}）；数据再多也只到 {limit:.2f} {span(bound.low, bound.high)}。",
     )
     if len(sizes) == SIZES_FOR_POWER_LAW:
         text += Text("Three sizes fix this curve and cannot test it.", "三个点恰好定出这条曲线，无法检验它。")
     curve = _curve(grid, curves, n, settings)
     return replace(
-        fit, model="power law", parameters=named, curve=curve, text=text + _beyond(grid, curves, n, settings)
+        fit, model="power law", parameters=named, curve=curve, text=text + _beyond(score, (grid, curves), n, settings)
     )
 
 
@@ -130,11 +136,14 @@ def _as_line(fit: Fit, found: tuple[Array, Array, int, Text], settings: Settings
     curves = offset + slope * np.log2(grid)[:, None]
     gain, bound = float(slope[0]), interval_of(slope[1:], n, settings)
     known = bound.low > 0 or bound.high < 0
+    growth = Text(": no growth shown.", "：未显示出增长。")
+    if score_name(score).sign < 0:
+        growth = Text(": no fall shown.", "：未显示出下降。")
     text = Text(
         f"{series}: {signed(gain)} {title(score)} {span(bound.low, bound.high)} for each doubling of the data"
-        + (" (a line over log size)." if known else ": no growth shown."),
+        + (" (a line over log size)." if known else growth.en),
         f"{series}：数据每翻一倍，{title(score)} {signed(gain)} {span(bound.low, bound.high)}"
-        + ("（对数数据量的直线）。" if known else "：未显示出增长。"),
+        + ("（对数数据量的直线）。" if known else growth.zh),
     )
     named = {
         "offset": (float(offset[0]), interval_of(offset[1:], n, settings)),
@@ -142,7 +151,11 @@ def _as_line(fit: Fit, found: tuple[Array, Array, int, Text], settings: Settings
     }
     curve = _curve(grid, curves, n, settings)
     return replace(
-        fit, model="log-linear", parameters=named, curve=curve, text=text + bears + _beyond(grid, curves, n, settings)
+        fit,
+        model="log-linear",
+        parameters=named,
+        curve=curve,
+        text=text + bears + _beyond(score, (grid, curves), n, settings),
     )
 
 
@@ -153,12 +166,13 @@ def _unsupported(sizes: int, share: float) -> Text:
     )
 
 
-def _beyond(grid: Array, curves: Array, n: int, settings: Settings) -> Text:
+def _beyond(score: str, curve: tuple[Array, Array], n: int, settings: Settings) -> Text:
+    (grid, curves), items = curve, score_name(score).items
     value, bound = float(curves[-1][0]), interval_of(curves[-1][1:], n, settings)
-    pairs = f"{round(grid[-1]):,}"
+    size = f"{round(grid[-1]):,}"
     return Text(
-        f"If it went on so, {pairs} pairs would give {value:.2f} {span(bound.low, bound.high)}.",
-        f"若照此延伸，{pairs} 对数据将得到 {value:.2f} {span(bound.low, bound.high)}。",
+        f"If it went on so, {size} {items.en} would give {value:.2f} {span(bound.low, bound.high)}.",
+        f"若照此延伸，{size} {items.zh}数据将得到 {value:.2f} {span(bound.low, bound.high)}。",
     )
 
 

@@ -6,10 +6,10 @@ from functools import cache
 import pandas as pd
 from matplotlib import font_manager
 
-from medqa_finetune.report.table import signatures
+from medqa_finetune.report.comparable import basis_of, parts_that_compare
+from medqa_finetune.report.scores import HEADLINE_COLUMNS, HEADLINES, ScoreName, signatures
 
-PLACE = ["model", "corpus", "study"]
-COMPARED = ["test_sha256", "n_test", "rougeL_signature", "bleu_signature"]
+PLACE = ["task", "model", "corpus", "study"]
 # Parts of a run's name that a picture shows otherwise: as an axis, a dot or a panel.
 SHOWN_OTHERWISE = ("seed=", "model=", "corpus=", "data.train_size=")
 CHINESE_FONTS = ("Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "Microsoft YaHei", "PingFang SC",
@@ -18,7 +18,7 @@ CHINESE_FONTS = ("Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Micro Hei"
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that compare: same model, corpus, study, test set, number of questions and signatures.
+    """Runs that compare: same task, model, corpus, study, test set, number of questions and signatures.
 
     Attributes:
         title: Model, corpus, study and n, in words.
@@ -46,6 +46,16 @@ class Group:
         return sorted({int(size) for size in self.rows["train_size"] if size > 0})
 
     @property
+    def scores(self) -> list[ScoreName]:
+        """Headline scores that runs have; those of answers where there is none."""
+        return [score for score in HEADLINES if self.rows[score.column].notna().any()] or [*HEADLINES[:2]]
+
+    @property
+    def training_items(self) -> str:
+        """What training sets are counted in, as it stands at an axis."""
+        return training_items(self.scores[0])
+
+    @property
     def entries(self) -> list[str]:
         """Names in the legend, one per method or variant that was asked for."""
         return sorted(set(self.rows.loc[self.rows["train_size"] > 0, "entry"]))
@@ -54,12 +64,10 @@ class Group:
 def groups_of(frame: pd.DataFrame) -> list[Group]:
     """Split a table into groups that compare; a group without a done tuned run is left out.
 
-    A run that is not done has no test set yet and goes to the first group of its model, corpus and study. Of records
-    with one identity in one study, copies of each other, the first done one counts.
+    A run that is not done has no test set yet and goes to the first group of its task, model, corpus and study. Of
+    records with one identity in one study, copies of each other, the first done one counts.
     """
     rows = frame[frame["method"].notna() & frame["train_size"].notna()].copy()
-    for score in ("rougeL", "bleu"):
-        rows[f"{score}_signature"] = [signatures(cell).get(score, "") for cell in _texts(rows, "signature")]
     rows[PLACE] = pd.DataFrame({key: _texts(rows, key) for key in PLACE}, index=rows.index)
     rows["test_sha256"] = _texts(rows, "test_sha256")
     rows["n_test"] = rows["n_test"].fillna(0).astype(int)
@@ -70,7 +78,9 @@ def groups_of(frame: pd.DataFrame) -> list[Group]:
 
 def _groups_of_place(placed: pd.DataFrame) -> list[Group]:
     done, waiting = _done(placed), placed[placed["status"] != "done"]
-    parts = [part for _, part in done.groupby(COMPARED, sort=True)]
+    rows_of = done.sort_values(["test_sha256", "n_test"], kind="stable").reset_index(names="row").to_dict("records")
+    found = parts_that_compare(rows_of, lambda row: basis_of(row, HEADLINE_COLUMNS))
+    parts = [done.loc[[row["row"] for row in part]].sort_index() for part in found]
     drawn = [part for part in parts if (part["train_size"] > 0).any()]
     left_out = [name for part in parts if not (part["train_size"] > 0).any() for name in part["name"]]
     groups = []
@@ -104,8 +114,10 @@ def _title(part: pd.DataFrame, several: bool) -> str:
 
 def _caption(rows: pd.DataFrame, left_out: list[str]) -> str:
     first = _done(rows).iloc[0]
-    lines = [f"n = {first['n_test']:,} test questions, the same for every run (set {first['test_sha256'][:8]})."]
-    lines += [f"{first[f'{score}_signature']}." for score in ("rougeL", "bleu") if first[f"{score}_signature"]]
+    items = "blocks" if first["task"] == "text" else "questions"
+    lines = [f"n = {first['n_test']:,} test {items}, the same for every run (set {first['test_sha256'][:8]})."]
+    known = {score: own for cell in _done(rows)["signature"] for score, own in signatures(cell).items()}
+    lines += [f"{known[score]}." for score in HEADLINE_COLUMNS if score in known]
     tuned = _done(rows[rows["train_size"] > 0])
     seeds = tuned.groupby(["entry", "train_size"]).size().max()
     lines.append("Mean over seeds, each seed a dot." if seeds > 1 else "One seed per cell: no error bars.")
@@ -135,6 +147,11 @@ def _done(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _texts(rows: pd.DataFrame, column: str) -> list[str]:
     return [cell if isinstance(cell, str) else "" for cell in rows[column]]
+
+
+def training_items(score: ScoreName) -> str:
+    """Return what training sets of runs with a score are counted in, as it stands at an axis."""
+    return f"Training {score.items.en}"
 
 
 def compact(size: int) -> str:

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from medqa_finetune.report.groups import Group, compact
+from medqa_finetune.report.scores import HEADLINE_COLUMNS
 
 GREY = "0.35"
 # Okabe and Ito's palette as seaborn has it: ten colours that colour-blind readers can tell apart.
@@ -35,7 +36,10 @@ class Panel:
 
 
 def bar_panels(group: Group) -> list[Panel]:
-    """Return the five panels of a group; memory is the GPU's where it was measured, else the process's own."""
+    """Return the panels of a group: its headline scores, memory, time and throughput.
+
+    Memory is the GPU's where it was measured, else the process's own.
+    """
     on_gpu = group.tuned["peak_vram_gib"].notna().any()
     memory = (
         Panel("peak_vram_gib", "Peak GPU memory, allocated (GiB)")
@@ -45,8 +49,7 @@ def bar_panels(group: Group) -> list[Panel]:
     seconds = group.tuned["train_seconds"].max()
     word, unit = ("s", 1.0) if not seconds >= 300 else ("min", 60.0) if seconds < 7200 else ("h", 3600.0)
     return [
-        Panel("rougeL", "ROUGE-L F1 (characters, 0–100)"),
-        Panel("bleu", "Corpus BLEU (sacrebleu zh, 0–100)"),
+        *(Panel(score.column, score.panel) for score in group.scores),
         memory,
         Panel("train_seconds", f"Training time ({word})", unit),
         Panel("train_tokens_per_second", "Training throughput (tokens/s)"),
@@ -91,9 +94,9 @@ def draw_bars(ax: Any, group: Group, panel: Panel, palette: dict[str, Any]) -> N
     if rows.duplicated(["label", "entry"]).any():
         sns.stripplot(**shared, palette=dict.fromkeys(entries, "0.15"), dodge=True, jitter=False, size=3.5)
     base = measured(group.base, panel.column, panel.unit)
-    if len(base) and panel.column in ("rougeL", "bleu"):
+    if len(base) and panel.column in HEADLINE_COLUMNS:
         ax.axhline(base[panel.column].mean(), color=GREY, linestyle="--", linewidth=1.5)
-    ax.set(xlabel="Training pairs", ylabel="")
+    ax.set(xlabel=group.training_items, ylabel="")
     ax.grid(visible=False, axis="x")
     _write_values(ax, bars=len(labels) * len(entries))
     drawn = set(zip(rows["label"], rows["entry"], strict=True))

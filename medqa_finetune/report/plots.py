@@ -29,7 +29,6 @@ from medqa_finetune.report.panels import (
 
 DATA_SCALE = "data_scale_comparison.png"
 METHODS = "method_comparison.png"
-SCORE_PANELS = (("rougeL", "ROUGE-L F1 (characters, 0–100)"), ("bleu", "Corpus BLEU (sacrebleu zh, 0–100)"))
 MARKERS = "osD^vPX*"
 DPI = 180
 # Two ticks closer than this share of a decade would print into each other.
@@ -57,15 +56,15 @@ def write_plots(frame: pd.DataFrame, folder: Path) -> list[Path]:
 
 
 def data_scale_figure(groups: list[Group]) -> Figure:
-    """Draw ROUGE-L and BLEU against the number of training pairs, a row of panels per group."""
+    """Draw the headline scores against the number of training pairs or blocks, a row of panels per group."""
     figure = Figure(figsize=(9.6, 4.7 * len(groups)))
     for group, part in zip(groups, _parts(figure, len(groups)), strict=True):
         part.subplots_adjust(left=0.075, right=0.985, top=0.84, bottom=0.3, wspace=0.2)
-        axes = part.subplots(1, len(SCORE_PANELS))
+        axes = list(part.subplots(1, len(group.scores), squeeze=False).flat)
         palette = colours(group)
-        for ax, (column, title) in zip(axes, SCORE_PANELS, strict=True):
-            _draw_lines(ax, group, column, palette)
-            ax.set(title=title, xlabel="Training pairs", ylabel="Score")
+        for ax, score in zip(axes, group.scores, strict=True):
+            _draw_lines(ax, group, score.column, palette)
+            ax.set(title=score.panel, xlabel=group.training_items, ylabel="Score")
         handles = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
         part.legend(
             handles.values(), handles.keys(), loc="lower center", bbox_to_anchor=(0.5, 0.1), ncols=min(5, len(handles))
@@ -83,7 +82,8 @@ def method_figure(groups: list[Group]) -> Figure:
         palette = colours(group)
         for ax, panel in zip(axes, bar_panels(group), strict=False):
             draw_bars(ax, group, panel, palette)
-        axes[-1].axis("off")
+        for ax in axes[len(bar_panels(group)) :]:
+            ax.axis("off")
         axes[-1].legend(
             handles=list(legend_handles(group, palette)), loc="center", title="Method", fontsize=10, title_fontsize=10
         )

@@ -1,13 +1,18 @@
-"""Which cell to take, why, and what no score says."""
+"""Which cell to take, why, and what no score says.
+
+The sentences are about the best cell: the highest, or by a score that is the better the lower it is, the lowest.
+"""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from medqa_finetune.report.cells import Cell
 from medqa_finetune.report.fairness import unfair_costs
+from medqa_finetune.report.scores import score_name
 from medqa_finetune.report.statistics import Comparison, Drawn, Interval
 from medqa_finetune.report.value import amount_of_hours, machine
 from medqa_finetune.report.verdict import Recommendation
-from medqa_finetune.report.words import Text, listed, signed, span, title
+from medqa_finetune.report.words import Text, listed, signed, span
 
 CAUTION = Text(
     "None of these scores measures medical safety: 孕妇可以服用利巴韦林治疗感冒 (pregnant women may take ribavirin for "
@@ -15,28 +20,48 @@ CAUTION = Text(
     "这些分数都不衡量医疗安全：参考答案是“孕妇不可以服用利巴韦林治疗感冒”，若回答成“孕妇可以服用利巴韦林治疗感冒”，"
     "意思完全相反，ROUGE-L 仍有 96.6，句级 BLEU 仍有 82.9。",
 )
+TEXT_CAUTION = Text(
+    "Lower is better. Perplexity says how well running text is predicted: not whether what a model says is right, or "
+    "safe. It compares within one model and one length of blocks alone.",
+    "越低越好。困惑度只说明对文本的预测有多好，不说明模型说得对不对、安全不安全；只能在同一模型、同一文本块长度之内比较。",
+)
+NO_SCORE = Text("None of these scores says which cell is better: no recommendation.", "这些分数都不分好坏：无法推荐。")
 NOTHING_TRAINED = Text("Nothing that was trained is done: no recommendation.", "没有训练完成的运行：无法推荐。")
 ONE_CELL = Text("One trained cell: nothing to choose from.", "只有一个训练过的格：无从选择。")
 ONE_SEED = Text(
     "Cells with one seed: this is about these runs; train with several seeds before you rely on it.",
     "有的格只有一个随机种子：结论只针对这些运行，请用多个种子训练后再作依据。",
 )
+
+
+class _Words(NamedTuple):
+    """What better is called."""
+
+    more: str
+    most: str
+    beside: str
+    more_zh: str
+
+
+HIGH, LOW = _Words("higher", "highest", "over", "高"), _Words("lower", "lowest", "from", "低")
 NOT_EQUAL = Text("That no difference was shown does not make them equal.", "未显示出差异不等于没有差异。")
 
 
 def recommend(
     cells: Sequence[Cell], drawn: dict[str, Drawn], comparisons: Sequence[Comparison], score: str
 ) -> Recommendation:
-    """Return which cell to take by one score (higher is better), or why none is named.
+    """Return which cell to take by one score, or why none is named.
 
-    The highest trained cell is looked for first. It must beat the baselines; of the trained cells that it was not shown
+    The best trained cell is looked for first. It must beat the baselines; of the trained cells that it was not shown
     to beat, the one with the fewest hours is taken.
     """
+    if not score:
+        return Recommendation(None, NO_SCORE if any(cell.trains for cell in cells) else NOTHING_TRAINED)
     having = [cell for cell in cells if cell.name in drawn]
     trained = [cell for cell in having if cell.trains]
     if not trained:
         return Recommendation(None, NOTHING_TRAINED)
-    best = max(trained, key=lambda cell: drawn[cell.name].value)
+    best = max(trained, key=lambda cell: _rank(cell, drawn, score))
     gaps = _gaps_from(best, comparisons, score)
     baselines = [cell for cell in having if not cell.trains]
     against_base = _against_baselines(best, baselines, gaps, score)
@@ -46,7 +71,7 @@ def recommend(
     unlike = [cell for cell in others if gaps[cell.name].verdict == "not comparable"]
     if unlike and len(unlike) == len(others):
         name = unlike[0].name
-        return Recommendation(None, _no_winner(best.name, name) + gaps[name].reason)
+        return Recommendation(None, _no_winner(best.name, name, score) + gaps[name].reason)
     # A cell may cost little because it learned little: what beats no baseline is not taken for its price.
     idle = [
         cell.name
@@ -76,14 +101,15 @@ def _against_baselines(
     for base in baselines:
         gap = gaps[base.name]
         lead = _lead(best, gap)
-        if lead is None or (gap.verdict == "different" and lead[0] > 0):
+        if lead is None or (gap.verdict == "different" and lead[0] * score_name(score).sign > 0):
             continue
-        amount = f"{signed(lead[0])} {title(score)} {span(lead[1].low, lead[1].high)}"
+        amount = _amount(lead, score)
         if gap.verdict == "different":
             text = Text(
-                f"Do not train like this: {base.name}, which is not trained, scores higher than the best trained cell "
-                f"({best.name}, {amount}).",
-                f"不要这样训练：未训练的 {base.name} 比最好的训练格（{best.name}，{amount}）分数更高。",
+                f"Do not train like this: {base.name}, which is not trained, scores {_words(score).more} than the best "
+                f"trained cell ({best.name}, {amount}).",
+                f"不要这样训练：未训练的 {base.name} 比最好的训练格（{best.name}，{amount}）"
+                f"分数更{_words(score).more_zh}。",
             )
             return Recommendation(base.name, text)
         text = Text(
@@ -105,14 +131,14 @@ def _among(
         return Recommendation(None, ONE_CELL)
     level = [cell for cell in others if gaps[cell.name].verdict != "different"]
     if not level:
-        runner = max(others, key=lambda cell: drawn[cell.name].value)
-        lead = _lead(best, gaps[runner.name])
-        amount = "" if lead is None else f"{signed(lead[0])} {title(score)} {span(lead[1].low, lead[1].high)}"
+        runner = max(others, key=lambda cell: _rank(cell, drawn, score))
+        amount, words = _amount(_lead(best, gaps[runner.name]), score), _words(score)
         return Recommendation(
             best.name,
             Text(
-                f"Take {best.name}: it scores higher than every other, {amount} over {runner.name}, the next.",
-                f"选 {best.name}：高于其余各格，比次高的 {runner.name} {amount}。",
+                f"Take {best.name}: it scores {words.more} than every other, {amount} {words.beside} {runner.name}, "
+                "the next.",
+                f"选 {best.name}：{words.more_zh}于其余各格，比次{words.more_zh}的 {runner.name} {amount}。",
             ),
         )
     if len(level) == len(others):
@@ -123,8 +149,9 @@ def _among(
     if cheap is best:
         names = listed([cell.name for cell in level])
         text = Text(
-            f"Take {best.name}: the highest score, and none that is level with it ({names.en}) costs less.",
-            f"选 {best.name}：分数最高，与它未显示出差异的（{names.zh}）也不更省。",
+            f"Take {best.name}: the {_words(score).most} score, and none that is level with it ({names.en}) costs "
+            "less.",
+            f"选 {best.name}：分数最{_words(score).more_zh}，与它未显示出差异的（{names.zh}）也不更省。",
         )
         return Recommendation(best.name, text + NOT_EQUAL)
     return Recommendation(cheap.name, _cheaper(best, cheap, gaps[cheap.name], score) + NOT_EQUAL)
@@ -139,38 +166,53 @@ def _beats_nothing(best: Cell, idle: Text) -> Text:
 
 
 def _none_shown(best: Cell, cheap: Cell, score: str) -> Text:
-    name = title(score)
+    name, words = score_name(score).inline, _words(score)
     return Text(
         f"No difference shown between the trained cells in {name}: more questions or seeds are needed to choose by it. "
-        f"The highest is {best.name}, the least costly {cheap.name}.",
-        f"训练过的各格之间未显示出 {name} 差异：要靠它选择，需要更多题目或种子。最高的是 {best.name}，"
+        f"The {words.most} is {best.name}, the least costly {cheap.name}.",
+        f"训练过的各格之间未显示出 {name} 差异：要靠它选择，需要更多题目或种子。最{words.more_zh}的是 {best.name}，"
         f"最省的是 {cheap.name}。",
     )
 
 
 def _cheaper(best: Cell, cheap: Cell, gap: Comparison, score: str) -> Text:
-    lead = _lead(best, gap)
-    amount = "" if lead is None else f"{signed(lead[0])} {title(score)} {span(lead[1].low, lead[1].high)}"
+    amount, words = _amount(_lead(best, gap), score), _words(score)
     if unfair_costs(best, cheap) or best.hours is None or cheap.hours is None:
         cost = Text("", "")
     else:
         hours = f"{amount_of_hours(cheap.hours)} / {amount_of_hours(best.hours)} {machine(best)}"
         cost = Text(f", for {hours}-hours", f"，训练用时 {hours} 小时")
     return Text(
-        f"Take {cheap.name}: no difference shown to the highest, {best.name} ({amount}){cost.en}.",
-        f"选 {cheap.name}：与最高的 {best.name}（{amount}）未显示出差异{cost.zh}。",
+        f"Take {cheap.name}: no difference shown to the {words.most}, {best.name} ({amount}){cost.en}.",
+        f"选 {cheap.name}：与最{words.more_zh}的 {best.name}（{amount}）未显示出差异{cost.zh}。",
     )
 
 
-def _no_winner(best: str, other: str) -> Text:
+def _no_winner(best: str, other: str, score: str) -> Text:
+    words = _words(score)
     return Text(
-        f"No winner is called: {best} has the highest score, but it and {other} do not compare.",
-        f"不判胜负：{best} 分数最高，但与 {other} 不可比。",
+        f"No winner is called: {best} has the {words.most} score, but it and {other} do not compare.",
+        f"不判胜负：{best} 分数最{words.more_zh}，但与 {other} 不可比。",
     )
+
+
+def _rank(cell: Cell, drawn: dict[str, Drawn], score: str) -> float:
+    """Return a score so that more is better."""
+    return score_name(score).sign * drawn[cell.name].value
+
+
+def _amount(lead: tuple[float, Interval] | None, score: str) -> str:
+    if lead is None:
+        return ""
+    return f"{signed(lead[0])} {score_name(score).inline} {span(lead[1].low, lead[1].high)}"
+
+
+def _words(score: str) -> "_Words":
+    return HIGH if score_name(score).sign > 0 else LOW
 
 
 def _lead(best: Cell, gap: Comparison) -> tuple[float, Interval] | None:
-    """Return by how much the best is ahead, with the interval; None where they do not compare."""
+    """Return the best's score less the other's, with the interval; None where they do not compare."""
     if gap.difference is None or gap.interval is None:
         return None
     if gap.second == best.name:

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from medqa_finetune.report.analysis import HEADLINES, Analysis
+from medqa_finetune.report.analysis import Analysis
+from medqa_finetune.report.scores import HEADLINE_COLUMNS, title
 from medqa_finetune.report.statistics import Comparison, Interval
 from medqa_finetune.report.value import VERDICTS_ZH
 from medqa_finetune.report.verdict import Verdict
-from medqa_finetune.report.words import Text, span, title
+from medqa_finetune.report.words import Text, span
 
 COMPARISON_COLUMNS = ("first", "second", "score", "axis", "difference", "low", "high", "effect", "effect_low",
                       "effect_high", "p", "p_holm", "verdict", "reason", "reason_zh")  # fmt: skip
@@ -29,7 +30,7 @@ def with_intervals(frame: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:
     known = {(run.study, run.name, run.score): run.interval for run in analysis.runs}
     whole = frame.copy()
     keys = list(zip(frame["study"], frame["name"], strict=True))
-    for score in HEADLINES:
+    for score in HEADLINE_COLUMNS:
         found = [known.get((study, name, score)) for study, name in keys]
         for end in ("low", "high"):
             cells = [None if each is None else getattr(each, end) for each in found]
@@ -57,12 +58,13 @@ def how(analysis: Analysis) -> Text:
     """Return how the statistics were done, the seed among it."""
     s = analysis.settings
     return Text(
-        f"{s.level:.0%} intervals: bootstrap over questions, {s.resamples:,} resamples, Student's t over seeds. "
-        f"Comparisons: paired approximate randomisation, {s.trials:,} trials, Holm over all pairs of a score, "
-        f"{1 - s.level:.2g} to count. Intervals of differences are not corrected for the number of pairs. Seed of both "
-        f"{s.seed}.",
-        f"{s.level:.0%} 区间：对题目做 bootstrap，{s.resamples:,} 次重抽样；对种子用 t 分布。比较：配对近似随机化检验，"
-        f"{s.trials:,} 次，同一分数的所有配对做 Holm 校正，校正后小于 {1 - s.level:.2g} 才算有差异。"
+        f"{s.level:.0%} intervals: bootstrap over questions (or blocks of running text), {s.resamples:,} resamples, "
+        f"Student's t over seeds. Comparisons: paired approximate randomisation, {s.trials:,} trials, Holm over all "
+        f"pairs of a score, {1 - s.level:.2g} to count. Intervals of differences are not corrected for the number of "
+        f"pairs. Seed of both {s.seed}.",
+        f"{s.level:.0%} 区间：对题目（或文本块）做 bootstrap，{s.resamples:,} 次重抽样；对种子用 t 分布。"
+        f"比较：配对近似随机化检验，{s.trials:,} 次，同一分数的所有配对做 Holm 校正，"
+        f"校正后小于 {1 - s.level:.2g} 才算有差异。"
         f"差异的区间未按配对数校正。两者的随机种子 {s.seed}。",
     )
 
@@ -74,8 +76,8 @@ def as_text(analysis: Analysis) -> str:
     blocks = [_wrapped(how(analysis).en)]
     for verdict in analysis.verdicts:
         lines = [f"== {verdict.title}", *(_wrapped(step.text.en) for step in verdict.steps)]
-        lines += [_wrapped(fit.text.en) for fit in verdict.fit if fit.score == HEADLINES[0]]
-        lines += [_wrapped(front.text.en) for front in verdict.pareto if front.score == HEADLINES[0]]
+        lines += [_wrapped(fit.text.en) for fit in verdict.fit if fit.score == verdict.score]
+        lines += [_wrapped(front.text.en) for front in verdict.pareto if front.score == verdict.score]
         lines += [_wrapped(_refusals(analysis, verdict).en)] if _refusals(analysis, verdict).en else []
         answer = verdict.recommendation.text
         lines += ["", _wrapped(answer.en), _wrapped(answer.zh)]
@@ -89,16 +91,21 @@ def as_markdown(analysis: Analysis) -> str:
     """Return the analysis as Markdown, every sentence in both languages."""
     parts = [f"{how(analysis).en}\n\n{how(analysis).zh}"]
     parts += [part for verdict in analysis.verdicts for part in _verdict_markdown(verdict)]
+    shown = _shown(analysis)
     rows = [
         [s.cell, title(s.score), f"{s.value:.2f}", span(s.interval.low, s.interval.high), f"{s.n:,}", str(s.seeds),
          "–" if s.sd is None else f"{s.sd:.2f}"]
-        for s in analysis.scores if s.score in HEADLINES
+        for s in analysis.scores if s.score in shown
     ]  # fmt: skip
     header = ["cell 格", "score 分数", "value 值", "interval 区间", "n", "seeds 种子", "sd"]
     parts += ["## Scores 分数", _table(header, rows), "## Comparisons 比较", _comparisons_markdown(analysis)]
     if analysis.notes:
         parts += ["## Notes 说明", "\n".join(f"- {note.en}\n  {note.zh}" for note in map(_escaped, analysis.notes))]
     return "\n\n".join(parts) + "\n"
+
+
+def _shown(analysis: Analysis) -> set[str]:
+    return {*HEADLINE_COLUMNS, *(verdict.score for verdict in analysis.verdicts)}
 
 
 def _verdict_markdown(verdict: Verdict) -> Iterator[str]:
@@ -120,7 +127,7 @@ def _comparisons_markdown(analysis: Analysis) -> str:
         [c.first, c.second, title(c.score), c.axis, _amount(c), "–" if c.effect is None else f"{c.effect:+.2f}",
          "–" if c.p_holm is None else f"{c.p_holm:.4f}", f"{c.verdict} {VERDICTS_ZH[c.verdict]}",
          c.reason.en if c.verdict == "not comparable" else ""]
-        for c in analysis.comparisons if c.score in HEADLINES
+        for c in analysis.comparisons if c.score in _shown(analysis)
     ]  # fmt: skip
     header = ["first 甲", "second 乙", "score 分数", "axis 轴", "second - first 乙减甲", "d_z", "p (Holm)",
               "verdict 结论", "reason 原因"]  # fmt: skip
@@ -132,7 +139,7 @@ def _refusals(analysis: Analysis, verdict: Verdict) -> Text:
     cells |= {cell for fit in verdict.fit for cell in fit.cells}
     refused = [
         c for c in analysis.comparisons
-        if c.verdict == "not comparable" and c.score == HEADLINES[0] and {c.first, c.second} & cells
+        if c.verdict == "not comparable" and c.score == verdict.score and {c.first, c.second} & cells
     ]  # fmt: skip
     if not refused:
         return Text("", "")

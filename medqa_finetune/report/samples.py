@@ -1,4 +1,4 @@
-"""A run's per-question scores as columns to sum, in one order of questions for all runs."""
+"""A run's scores per question, or block of running text, as columns to sum, in one order for all runs."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,15 @@ import numpy.typing as npt
 from medqa_finetune.record.item_scores import ItemScores
 from medqa_finetune.report.cells import Cell, ScoredRun
 from medqa_finetune.report.resampling import BLEU_COLUMNS, PERPLEXITY_COLUMNS, Sample, bleu, mean, perplexity
+from medqa_finetune.report.scores import TEXT_PERPLEXITY
 
-# Scores that are no mean over questions: what is counted, and what becomes of the sums.
-AGGREGATES = {"bleu": (BLEU_COLUMNS, bleu), "perplexity": (PERPLEXITY_COLUMNS, perplexity)}
+# Scores that are no mean over questions: under which name what is counted, and what becomes of the sums. Perplexities
+# are over tokens, so that a resampled question, or block of running text, weighs as much as it has of them.
+AGGREGATES = {
+    "bleu": ("bleu", BLEU_COLUMNS, bleu),
+    "perplexity": ("perplexity", PERPLEXITY_COLUMNS, perplexity),
+    TEXT_PERPLEXITY: ("perplexity", PERPLEXITY_COLUMNS, perplexity),
+}
 # A score from its per-question file and the record's own may differ by rounding.
 TOLERANCE = 1e-6
 
@@ -53,7 +59,7 @@ def samples_of(cell: Cell, scores: tuple[str, ...] | None = None) -> CellSamples
         if ids is not None and not np.array_equal(ids, items.ids[order]):
             return f"{run.name}: other questions than {cell.runs[0].name}"
         ids = items.ids[order]
-        recorded = set(run.evaluation.scores)
+        recorded = set(run.scores)
         columns = _columns(items, order, recorded if scores is None else recorded & set(scores))
         wrong = [score for score, sample in columns.items() if not _agrees(run, score, sample)]
         if wrong:
@@ -69,8 +75,8 @@ def _columns(items: ItemScores, order: npt.NDArray[np.intp], scores: set[str]) -
         for score, values in items.values.items()
         if score in scores
     }
-    for score, (names, aggregate) in AGGREGATES.items():
-        counts = items.counts.get(score, {})
+    for score, (counted, names, aggregate) in AGGREGATES.items():
+        counts = items.counts.get(counted, {})
         if all(name in counts for name in names) and score in scores:
             stacked = np.stack([counts[name][order] for name in names], axis=1).astype(np.float64)
             found[score] = Sample(stacked, aggregate)
@@ -78,5 +84,5 @@ def _columns(items: ItemScores, order: npt.NDArray[np.intp], scores: set[str]) -
 
 
 def _agrees(run: ScoredRun, score: str, sample: Sample) -> bool:
-    recorded = run.evaluation.scores[score].value
+    recorded = run.scores[score].value
     return abs(recorded - sample.value) <= TOLERANCE * max(1.0, abs(recorded))

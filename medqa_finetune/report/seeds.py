@@ -4,36 +4,29 @@ from typing import Any
 
 import pandas as pd
 
-from medqa_finetune.report.cells import SEED_IN_NAME
-from medqa_finetune.report.table import SCORES, signatures
+from medqa_finetune.report.scores import OF_A_TOKENIZER, SIGNATURE_SEPARATOR, TEXT_PERPLEXITY, signatures
+from medqa_finetune.report.table import SCORES
 
-# Of running text; its signature is that of perplexity.
-TEXT_PERPLEXITY = "text_perplexity"
 # What runs of one cell share, beside all that their name says.
 SHARED = ("study", "cell", "method", "data", "train_size", "model", "corpus", "n_test", "test_sha256", "signature")
 AVERAGED = (*SCORES, TEXT_PERPLEXITY, "train_seconds", "peak_vram_gib", "peak_rss_gib")
 
 
-def cell_of(name: str) -> str:
-    """Return the name of a run without its seed."""
-    return SEED_IN_NAME.sub("", name)
-
-
 def cells_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per cell, i.e. over all done runs that differ in the seed alone.
+    """Return one row per cell (`cell_names`).
 
     Columns: what the runs share, `seeds` (how many), `seed_list`, and for every figure `<figure>_mean` and
-    `<figure>_sd`, the standard deviation between seeds (n - 1 below the line); blank for one seed, never 0. Runs of
-    another test set or signature are another cell. Of copies of one run the first counts.
+    `<figure>_sd`, the standard deviation between seeds (n - 1 below the line); blank for one seed, never 0, and where
+    one of the runs does not have the figure. Of copies of one run the first counts.
 
     Args:
         frame: As `report.table.results_table` makes it.
     """
-    done = frame[frame["status"] == "done"].drop_duplicates(["study", "identity"])
-    done = done.assign(cell=[cell_of(str(name)) for name in done["name"]])
+    done = frame[frame["cell"].notna()].drop_duplicates(["cell", "seed"])
     rows = []
-    for shared, runs in done.groupby(list(SHARED), sort=False, dropna=False):
-        row: dict[str, Any] = dict(zip(SHARED, shared, strict=True))
+    for _, runs in done.groupby("cell", sort=False):
+        row: dict[str, Any] = {column: runs.iloc[0][column] for column in SHARED}
+        row["signature"] = _signatures(runs)
         row["seeds"] = len(runs)
         row["seed_list"] = " ".join(str(seed) for seed in sorted(runs["seed"]))
         for figure in AVERAGED:
@@ -72,6 +65,11 @@ def apart(frame: pd.DataFrame) -> pd.DataFrame:
 def _key(row: dict[Any, Any], score: str) -> str | None:
     if pd.isna(row[score]):
         return None
-    name = "perplexity" if score == TEXT_PERPLEXITY else score
-    parts = [row["test_sha256"], row["n_test"], signatures(row["signature"]).get(name, "")]
-    return repr([*map(str, parts), row["model"] if name == "perplexity" else ""])
+    parts = [row["test_sha256"], row["n_test"], signatures(row["signature"]).get(score, "")]
+    return repr([*map(str, parts), row["model"] if score in OF_A_TOKENIZER else ""])
+
+
+def _signatures(runs: pd.DataFrame) -> str | None:
+    """Return the signatures of all scores that any of the runs has."""
+    every = {score: own for cell in runs["signature"] for score, own in signatures(cell).items()}
+    return SIGNATURE_SEPARATOR.join(f"{score}={own}" for score, own in sorted(every.items())) or None

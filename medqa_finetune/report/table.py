@@ -7,11 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from medqa_finetune.config.schema import scaled
 from medqa_finetune.errors import MedQAError
 from medqa_finetune.record.files import write_bytes
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Record
+from medqa_finetune.report.cell_names import NamedRun, cell_names, train_size_of
+from medqa_finetune.report.scores import SIGNATURE_SEPARATOR, TEXT_PERPLEXITY, scores_of
 
 MAIN_SCORES = ("rouge1", "rouge2", "rougeL", "bleu", "perplexity")
 MORE_SCORES = (
@@ -25,6 +26,7 @@ COLUMNS = (
     "train_seconds", "train_samples_per_second", "train_tokens_per_second", "eval_samples_per_second",
     "trainable_parameters", "n_test", "signature", "model_flops_utilization", "reason", "study", "corpus", "device",
     "test_sha256", "identity", "text_perplexity", "eval_tokens_per_second", *MORE_SCORES, *RATES,
+    "task", "cell",
 )  # fmt: skip
 WHOLE_NUMBERS = ("train_size", "seed", "trainable_parameters", "n_test")
 NUMBERS = (
@@ -32,12 +34,13 @@ NUMBERS = (
     "eval_samples_per_second", "model_flops_utilization", "text_perplexity", "eval_tokens_per_second", *RATES,
 )  # fmt: skip
 UNREADABLE = "unreadable"
+# Of a row that is being made: no column.
+RECORD = "record"
 
 # What a spreadsheet takes for the start of a formula (OWASP "CSV injection", CWE-1236); East Asian versions of Excel
 # take the full-width forms as well.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "＝", "＋", "－", "＠")
 BYTES_PER_GIB = 2**30
-SIGNATURE_SEPARATOR = "; "
 
 
 def results_table(runs: Iterable[RunDir], root: Path | None = None) -> pd.DataFrame:
@@ -45,7 +48,8 @@ def results_table(runs: Iterable[RunDir], root: Path | None = None) -> pd.DataFr
 
     `train_size` counts pairs (or blocks of running text), and is 0 for the untuned base; scores are in [0, 100] but for
     the perplexity, in [1, ∞), that of running text in a column of its own; memory is in GiB (2**30 bytes); `signature`
-    holds `score=signature` of every score, as `signatures` reads it back.
+    holds `score=signature` of every score, as `scores.signatures` reads it back; `task` is `qa` or `text`; `cell` names
+    the cell of a done run (`cell_names`).
     A record that cannot be read gives a row with the status `unreadable` and the reason.
 
     Args:
@@ -58,17 +62,16 @@ def results_table(runs: Iterable[RunDir], root: Path | None = None) -> pd.DataFr
     base = root.absolute() if root is not None else _common_parent(found)
     rows = [{key: unicode_name(value) for key, value in _row(run, base).items()} for run in found]
     rows.sort(key=_order)
+    done = [row for row in rows if row["status"] == "done"]
+    names = cell_names([NamedRun(row["study"], row["name"], row[RECORD]) for row in done])
+    for row, name in zip(done, names, strict=True):
+        row["cell"] = name
     frame = pd.DataFrame({column: pd.Series([row.get(column) for row in rows], dtype=object) for column in COLUMNS})
     for column in NUMBERS:
         frame[column] = frame[column].astype("Float64").astype(float)
     for column in WHOLE_NUMBERS:
         frame[column] = frame[column].astype("Int64")
     return frame.where(frame.notna(), None)
-
-
-def signatures(cell: str | None) -> dict[str, str]:
-    """Return the signature of each score in a cell of the column `signature`."""
-    return dict(part.split("=", 1) for part in cell.split(SIGNATURE_SEPARATOR)) if cell else {}
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
@@ -96,7 +99,7 @@ def _row(run: RunDir, root: Path) -> dict[str, Any]:
         return place | {"status": UNREADABLE, "reason": str(error)}
     if record is None:
         return place | {"status": UNREADABLE, "reason": "the record went away while the table was made"}
-    return place | _what(record) | _costs(record) | _outcome(record)
+    return place | {RECORD: record} | _what(record) | _costs(record) | _outcome(record)
 
 
 def unicode_name(value: Any) -> Any:
@@ -127,20 +130,11 @@ def _what(record: Record) -> dict[str, Any]:
         "model": record.model,
         "seed": record.seed,
         "corpus": record.setting("corpus", "name"),
+        "task": record.setting("corpus", "task"),
         "device": environment.device if environment is not None else None,
         "test_sha256": manifest.test.sha256 if manifest is not None else None,
         "identity": record.identity,
     }
-
-
-def train_size_of(record: Record) -> int | None:
-    """Return the number of training pairs; 0 where nothing is trained, None where the record does not say."""
-    if record.setting("method", "trains") == "nothing":
-        return 0
-    if record.data_manifest is not None:
-        return record.data_manifest.train.n
-    size, scale = record.setting("data", "train_size"), record.setting("data", "scale")
-    return scaled(size, 1.0 if scale is None else scale) if isinstance(size, int) else None
 
 
 def _costs(record: Record) -> dict[str, Any]:
@@ -162,21 +156,15 @@ def _outcome(record: Record) -> dict[str, Any]:
     outcome: dict[str, Any] = {"reason": _reason(record)}
     evaluation = record.evaluation
     if evaluation is not None:
-        outcome |= {
-            _column(name, score.signature): score.value for name, score in evaluation.scores.items() if name in SCORES
-        }
+        scores = scores_of(evaluation)
+        outcome |= {name: score.value for name, score in scores.items() if name in (*SCORES, TEXT_PERPLEXITY)}
         outcome["eval_samples_per_second"] = evaluation.samples_per_second
         outcome["eval_tokens_per_second"] = evaluation.tokens_per_second
         outcome |= {name: getattr(evaluation, name) for name in RATES}
         outcome["n_test"] = evaluation.n
-        parts = [f"{name}={score.signature}" for name, score in sorted(evaluation.scores.items())]
+        parts = [f"{name}={score.signature}" for name, score in sorted(scores.items())]
         outcome["signature"] = SIGNATURE_SEPARATOR.join(parts) or None
     return outcome
-
-
-def _column(name: str, signature: str) -> str:
-    """Return the column of a score: that of running text is another figure than that of answers, and has its own."""
-    return f"text_{name}" if signature.startswith(f"{name}|text") else name
 
 
 def _reason(record: Record) -> str | None:

@@ -8,9 +8,10 @@ import numpy as np
 from medqa_finetune.report.cells import Cell
 from medqa_finetune.report.fairness import signatures_of, unfair_costs
 from medqa_finetune.report.fit import series_of
+from medqa_finetune.report.scores import score_name, title
 from medqa_finetune.report.statistics import Comparison, Drawn, Settings, mean_draws
 from medqa_finetune.report.verdict import Front, ParetoPoint, Step
-from medqa_finetune.report.words import Text, listed, signed, span, title
+from medqa_finetune.report.words import Text, listed, signed, span
 
 
 def fronts_of(cells: Sequence[Cell], drawn: dict[str, Drawn], score: str, settings: Settings) -> list[Front]:
@@ -68,8 +69,9 @@ def _front(
     prices = np.array([costs[name] or 0.0 for name in names])
     values = np.array([drawn[name].value for name in names])
     draws = np.array([mean_draws(drawn[name], settings) for name in names])
-    front = undominated(prices, values[:, None])[:, 0]
-    shares = undominated(prices, draws).mean(axis=1)
+    sign = score_name(score).sign
+    front = undominated(prices, sign * values[:, None])[:, 0]
+    shares = undominated(prices, sign * draws).mean(axis=1)
     points = tuple(
         ParetoPoint(name, float(price), float(value), bool(on), float(share))
         for name, price, value, on, share in zip(names, prices, values, front, shares, strict=True)

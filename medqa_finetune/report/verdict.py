@@ -18,8 +18,8 @@ class Fit:
         sizes: Training pairs.
         values: Score of each cell.
         model: Which curve was fitted; None where fewer than two sizes exist.
-        parameters: `offset`, `factor`, `exponent` of `offset - factor * pairs ** -exponent`, or `offset` and
-            `per_doubling` of `offset + per_doubling * log2(pairs)`, each with its interval.
+        parameters: `offset`, `factor`, `exponent` of `offset - factor * pairs ** -exponent` (`+` where lower is
+            better), or `offset` and `per_doubling` of `offset + per_doubling * log2(pairs)`, each with its interval.
         curve: Points to draw, from the smallest size to twice the largest: pairs, score, low, high.
         text: What it says, and what it cannot say.
     """
@@ -40,7 +40,7 @@ class ParetoPoint:
     """One cell in the plane of cost and score.
 
     Attributes:
-        on_front: Whether no other cell scores at least as much for at most the cost, and is better in one of them.
+        on_front: Whether no other cell scores at least as well for at most the cost, and is better in one of them.
         share: Of the resamples in which it is on the front, in [0, 1].
     """
 
@@ -100,9 +100,15 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer for cells of one study and corpus; `title` names both."""
+    """The answer for cells of one study, corpus and task.
+
+    Attributes:
+        title: Names study, models and corpus.
+        score: By which is recommended.
+    """
 
     title: str
+    score: str
     fit: tuple[Fit, ...]
     pareto: tuple[Front, ...]
     steps: tuple[Step, ...]

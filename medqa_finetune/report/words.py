@@ -14,14 +14,6 @@ class Text:
         return Text(f"{self.en} {other.en}".strip(), self.zh + other.zh)
 
 
-TITLES = {"rougeL": "ROUGE-L", "rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "bleu": "BLEU", "perplexity": "perplexity"}
-
-
-def title(score: str) -> str:
-    """Return how a score is called in a sentence."""
-    return TITLES.get(score, score)
-
-
 def signed(value: float) -> str:
     """Return a difference with its sign."""
     return f"{value:+.2f}"

@@ -40,6 +40,12 @@ CASES = [
         folder_without_training_text,
     ),
     Case(
+        35, "answers of running text looked up",
+        ("method=retrieval", "data=20k", *LORA[: len(LORA) - 2], "corpus=text", "corpus.path=book.txt"),
+        ("method.trains=lookup: running text has no answers to look up", "allowed with it: adapter, all, nothing"),
+        corpus("感冒要多休息。\n\n发烧要量体温。\n\n头痛要看医生。\n", name="book.txt"),
+    ),
+    Case(
         10, "no column of messages", (*LORA, "corpus=messages", f"corpus.path={CORPUS}"),
         ("no column 'messages'", "found: question, answer", "corpus.messages=COLUMN"), corpus(lines()),
     ),

@@ -150,7 +150,7 @@ CASES = [
     Case(
         24, "file changed between two runs of a sweep",
         ("-m", *BRIEF, *JSONL, "method=none", "data=20k", "evaluate.max_new_tokens=2,3"),
-        ("1 of 2 runs are not done", "corpus=pairs-", "a file was changed after the first run had begun"),
+        ("1 of 2 runs are not done", "corpus=pairs-", "A file was changed after the first run of the matrix had begun"),
         corpus(lines()), code=1, check=only_what_was_asked_for,
         meanwhile=change_once_the_first_run_works, slow=True,
     ),

@@ -39,7 +39,7 @@ ONE_FAULT: list[tuple[dict[str, Any], list[str]]] = [
     ({"method__compute_dtype": "bf16"}, ["method.compute_dtype=bf16", "quantization=nf4 or fp4 alone, not none"]),
     (
         {"method__double_quantization": True, "method__quantization": "int8"},
-        ["method.double_quantization=True", "nf4 or fp4 alone, not int8"],
+        ["method.double_quantization=True", "nf4 or fp4 alone, not int8. For 8 bits give method=qlora_8bit."],
     ),
     ({"method__dora": True, "method__trains": "all"}, ["method.dora=True", "method.trains=adapter, not all"]),
     ({"method__rslora": True, "method__trains": "all"}, ["method.rslora=True", "method.trains=adapter, not all"]),

@@ -126,14 +126,41 @@ def test_rejected_row_has_line_and_reason(tmp_path: Path, line: str, reason: str
     path = written(tmp_path / "a.jsonl", f"{GOOD_LINE}\n{line}\n{GOOD_LINE}\n")
     assert rejected(path) == [("a.jsonl:2", reason)]
     array = written(tmp_path / "a.json", f"[{GOOD_LINE},\n{line}\n,{GOOD_LINE}]") if reason != "broken_json" else None
-    assert array is None or rejected(array) == [("a.json[1]", reason)]
+    assert array is None or rejected(array) == [("a.json:2", reason)]
 
 
 def test_torn_last_line(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", f"{GOOD_LINE}\n" * 3 + GOOD_LINE[:-9])
     assert rejected(path) == [("a.jsonl:4", "torn_last_line")]
     path = written(tmp_path / "a.json", "[" + f"{GOOD_LINE},\n" * 3 + GOOD_LINE[:-9])
-    assert rejected(path) == [("a.json[3]", "torn_last_line")]
+    assert rejected(path) == [("a.json:4", "torn_last_line")]
+
+
+def test_rows_of_an_array_are_named_by_number_and_found_by_line(tmp_path: Path) -> None:
+    """Also where rows have several lines, blank ones lie between them, and the array begins late."""
+    pretty = json.dumps(json.loads(GOOD_LINE), ensure_ascii=False, indent=2)
+    lines = [
+        "",
+        "",
+        "[",
+        *pretty.split("\n"),
+        ",",
+        "",
+        '{"question": "broken',
+        '"}',
+        ",",
+        '{"question": "问"}',
+        ",",
+        pretty,
+    ]
+    array = "\n".join(lines)
+    broken, lacking = (1 + lines.index(text) for text in ('{"question": "broken', '{"question": "问"}'))
+    found = rejected(written(tmp_path / "a.json", array + "]"))
+    assert found == [(f"a.json:{broken}", "broken_json"), (f"a.json:{lacking}", "missing_column")]
+    pairs, _ = read(written(tmp_path / "b.json", f"[{GOOD_LINE},\n{GOOD_LINE}]"))
+    assert [pair.id for pair in pairs] == ["b.json[0]", "b.json[1]"]
+    torn = rejected(written(tmp_path / "c.json", array[: -len(pretty) // 2]))
+    assert torn[-1] == (f"c.json:{len(lines)}", "torn_last_line")
 
 
 def test_array_that_cannot_be_divided_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +179,7 @@ def test_array_that_cannot_be_divided_is_refused(tmp_path: Path, monkeypatch: py
 def test_broken_element_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "CHUNK_BYTES", 5)
     path = written(tmp_path / "a.json", f'[{GOOD_LINE},{{"a" "]}}\\"["}}, 7,{GOOD_LINE},]')
-    assert rejected(path) == [("a.json[1]", "broken_json"), ("a.json[2]", "not_an_object")]
+    assert rejected(path) == [("a.json:1", "broken_json"), ("a.json:1", "not_an_object")]
 
 
 def test_csv_rows_that_cannot_be_used(tmp_path: Path) -> None:

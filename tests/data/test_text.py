@@ -145,3 +145,16 @@ def test_many_broken_rows_are_refused(tmp_path: Path) -> None:
 def test_a_folder_without_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"the folder holds no \.txt, \.raw, \.tokens, \.jsonl"):
         parts_of(tmp_path)
+
+
+def test_sizes_that_are_scaled_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "book.txt"
+    path.write_text("\n\n".join(f"paragraph {number}" for number in range(40)), encoding="utf-8")
+    read_text_parts(config_of(path))
+    assert caplog.messages == []
+    read_text_parts(config_of(path, test_size=50, validation_size=100, scale=0.1))
+    (said,) = caplog.messages
+    assert said == (
+        "data.scale=0.1: of this text all blocks are trained on, and where it has no parts of its own 5 rows are held "
+        "out for the test, 10 for validation; data.scale=1 takes the sizes as they are"
+    )

@@ -15,7 +15,7 @@ from medqa_finetune.errors import ConfigError
 from medqa_finetune.matrix.jobs import Job
 from medqa_finetune.matrix.launcher import LocalLauncherConfig, _check, in_quotes, name_briefly
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.record.schema import Record
+from medqa_finetune.record.schema import FileStamp, Record
 from tests.commands import files_below
 from tests.matrix.children import ROOT, gone, wait_for
 
@@ -176,6 +176,17 @@ def test_a_run_that_is_done_is_not_touched_however_often_it_is_asked_for(tmp_pat
         assert done.returncode == 0
         assert done.stderr.count("done before, untouched") == 2
     assert files_below(tmp_path / "out" / "a") | files_below(tmp_path / "out" / "b") == before
+
+
+def test_of_a_finished_run_whose_files_are_gone_the_row_says_so(tmp_path: Path) -> None:
+    assert run("record=true", "name=a,b", cwd=tmp_path).returncode == 0
+    folder = RunDir(tmp_path / "out" / "a")
+    record = folder.read()
+    assert record is not None
+    folder.write(record.updated(files={name: FileStamp(1, "0" * 64) for name in ("adapter/x", "predictions.jsonl")}))
+    done = run("record=true", "name=a,b", cwd=tmp_path)
+    lines = [line for line in done.stderr.splitlines() if "done before, untouched" in line]
+    assert [line.endswith("done before, untouched, 2 of its files gone") for line in lines] == [True, False]
 
 
 def test_two_launches_at_once_share_the_work(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from medqa_finetune.matrix.jobs import Job
 from medqa_finetune.matrix.progress import Progress, draw_table, outcome
 from medqa_finetune.matrix.status import Stage
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.record.schema import Failure
+from medqa_finetune.record.schema import EvaluationRecord, Failure, Score
 from tests.report.builders import record
 
 DONE = Glance("done", "done  ROUGE-L 12.30  in 5 min", so_far=300)
@@ -170,7 +170,7 @@ def rows(cells: list[tuple[str, Glance]], height: int, width: int = 140) -> list
     from rich.console import Console
 
     console = Console(file=io.StringIO(), width=width)
-    console.print(draw_table(cells, height))
+    console.print(draw_table(cells, height, width))
     assert isinstance(console.file, io.StringIO)
     return plain(console.file.getvalue())[1:-1]
 
@@ -189,12 +189,26 @@ def test_in_a_narrow_terminal_names_are_cut_and_figures_are_not() -> None:
     assert line.endswith(" 0")
 
 
+def test_long_names_that_differ_at_their_end_look_different_in_eighty_columns() -> None:
+    stem = "lora_20k__corpus=book-56326d__data.scale=0.005__train.learning_rate=0.0001__train.max_length="
+    cells = [(f"[{number}/12] {stem}{number:07}"[:110], (TRAINING, DONE, FAILED)[number % 3]) for number in range(12)]
+    shown = rows(cells, 50, width=80)
+    assert len({line[:40] for line in shown}) == len(shown) == 12
+    assert all(f"{number:07}" in line for number, line in enumerate(shown))
+    assert max(map(len, shown)) <= 80
+
+
 def test_a_done_run_ends_with_its_scores() -> None:
     done = record("lora", "20k")
     assert done.evaluation is not None
     scores = done.evaluation.scores
     expected = f"done  ROUGE-L {scores['rougeL'].value:.2f}  BLEU {scores['bleu'].value:.2f}"
     assert outcome(done) == expected
+
+
+def test_a_done_run_over_running_text_ends_with_its_perplexity() -> None:
+    scores = {"perplexity": Score(12.345, "perplexity|text:blocks|length:128")}
+    assert outcome(record("lora", "20k").updated(evaluation=EvaluationRecord(9, scores))) == "done  perplexity 12.35"
 
 
 def test_a_failed_run_ends_with_its_reason() -> None:

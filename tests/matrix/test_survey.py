@@ -13,7 +13,7 @@ from medqa_finetune.data.prepare import prepare_splits
 from medqa_finetune.errors import ModelError
 from medqa_finetune.matrix import survey as room
 from medqa_finetune.matrix.survey import Counts, count, heaviest_step, size_of, survey
-from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, training_memory
+from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, read_size, training_memory
 from medqa_finetune.model.load import load_tokenizer
 
 CPU = Machine("cpu", "CPU", 2**34)
@@ -109,6 +109,7 @@ def test_memory_is_that_of_the_heaviest_step(micro_model: Path, cache: Path) -> 
 def test_a_model_without_a_token_embedding_cannot_be_planned(
     micro_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    size_of.cache_clear()
     monkeypatch.setattr(room, "read_size", lambda folder: None)
     with pytest.raises(ModelError, match="vocab_size"):
         size_of(micro_model)
@@ -122,3 +123,18 @@ def test_a_survey_measures_the_machine_in_every_precision(micro_model: Path, cac
     assert found.copy_rate > 1e8
     assert [facts.steps for facts in found.facts] == [10, 0]
     assert found.disk_faults == []
+
+
+def test_a_models_files_are_read_once_however_many_cells_it_has(
+    micro_model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+
+    def counted(folder: Path) -> Any:
+        asked.append(folder)
+        return read_size(folder)
+
+    monkeypatch.setattr(room, "read_size", counted)
+    size_of.cache_clear()
+    survey([cell(micro_model), cell(micro_model, NONE)], cache)
+    assert asked == [micro_model]

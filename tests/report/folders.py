@@ -81,6 +81,6 @@ def analysis(names: list[str]) -> Analysis:
               "power law", {}, curve, text)  # fmt: skip
     points = tuple(ParetoPoint(name, 1.0 + at, 24.0 + at, on_front=at != 1, share=0.8) for at, name in enumerate(tuned))
     step = Step("lora", tuned[0], tuned[-1], "rougeL", 1.5, interval, 0.03, "different", 2.0, None, text)
-    verdict = Verdict("study", (fit,), (Front("rougeL", "hours", "GPU-hours", points, text),), (step,),
+    verdict = Verdict("study", "rougeL", (fit,), (Front("rougeL", "hours", "GPU-hours", points, text),), (step,),
                       Recommendation(tuned[-1], text), Text("No safety here.", "不衡量安全。"))  # fmt: skip
     return Analysis(Settings(), tuple(scores), (), tuple(comparisons), (verdict,), (text,))

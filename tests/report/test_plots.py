@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from medqa_finetune.record.run_dir import find_runs
-from medqa_finetune.record.schema import Record
+from medqa_finetune.record.schema import Record, Score
 from medqa_finetune.report import plots
 from medqa_finetune.report.groups import Group, compact, groups_of, plain
 from medqa_finetune.report.panels import bar_panels
@@ -76,7 +76,7 @@ def test_seeds_are_averaged_and_shown(tmp_path: Path) -> None:
         {"model": "tiny"},
         {"config": record().config | {"corpus": {"name": "other"}}},
         {"data_manifest": dataclasses.replace(record().data_manifest, test=record().data_manifest.train)},  # type: ignore[union-attr,type-var]
-        {"evaluation": dataclasses.replace(evaluation(20, 3), scores={})},
+        {"evaluation": dataclasses.replace(evaluation(20, 3), scores={"rougeL": Score(20.0, "words")})},
     ],
 )
 def test_what_does_not_compare_is_not_in_one_panel(tmp_path: Path, changes: dict[str, Any]) -> None:

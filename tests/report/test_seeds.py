@@ -7,7 +7,7 @@ import pytest
 
 from medqa_finetune.record.run_dir import find_runs
 from medqa_finetune.record.schema import DataManifest, Record, Score, SetManifest
-from medqa_finetune.report.seeds import apart, cell_of, cells_table
+from medqa_finetune.report.seeds import apart, cells_table
 from medqa_finetune.report.table import results_table
 from tests.report.builders import failed, record, write
 
@@ -40,19 +40,6 @@ def test_seeds_of_another_test_set_are_another_cell(tmp_path: Path) -> None:
     frame = table(tmp_path, record(seed=1), record(seed=2, data_manifest=other), resigned(record(seed=3), "other"))
     cells = cells_table(frame)
     assert list(cells["seeds"]) == [1, 1, 1]
-
-
-@pytest.mark.parametrize(
-    ("name", "cell"),
-    [
-        ("lora_20k__seed=2", "lora_20k"),
-        ("lora_20k__seed=2__train.epochs=2", "lora_20k__train.epochs=2"),
-        ("lora_20k__data.split_seed=2", "lora_20k__data.split_seed=2"),
-        ("none", "none"),
-    ],
-)
-def test_cells_are_called_after_the_run_without_its_seed(name: str, cell: str) -> None:
-    assert cell_of(name) == cell
 
 
 def test_figures_of_another_signature_have_a_column_of_their_own(tmp_path: Path) -> None:

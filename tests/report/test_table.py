@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from medqa_finetune.record.run_dir import RunDir, find_runs
-from medqa_finetune.report.table import COLUMNS, results_table, signatures, write_csv
+from medqa_finetune.report.scores import signatures
+from medqa_finetune.report.table import COLUMNS, results_table, write_csv
 from tests.report.builders import BLEU_SIGNATURE, ROUGE_SIGNATURE, failed, matrix, record, write
 
 PROMISED = [

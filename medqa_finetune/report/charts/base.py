@@ -46,6 +46,7 @@ class Chart:
         draw: Draws it on the axes given.
         height: In inches.
         width: In inches.
+        score: Column of the score that it is one of many charts of, by which the page lets choose; else empty.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Chart:
     draw: Callable[[Any], None]
     height: float = 3.3
     width: float = WIDTH
+    score: str = ""
 
 
 def figure_of(chart: Chart) -> Figure:

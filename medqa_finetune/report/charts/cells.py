@@ -1,6 +1,5 @@
 """The cells of a group: runs that differ in their seed only, with the mean over their seeds."""
 
-import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,15 +9,13 @@ import pandas as pd
 from medqa_finetune.report.groups import Group, plain
 from medqa_finetune.report.panels import colours
 
-SEED = re.compile(r"(__seed=)[^_]*")
-
 
 @dataclass(frozen=True)
 class Cell:
     """One method at one data size.
 
     Attributes:
-        name: As the runs are called, without their seed, `study/` before it where there is one.
+        name: As the column `cell` of the table has it.
         entry: Method with the settings that set it apart; what the legend says.
         size: Training pairs; 0 where nothing was trained.
         runs: Rows of the done runs, one per seed, by seed.
@@ -47,15 +44,13 @@ class Cell:
 def cells_of(group: Group) -> list[Cell]:
     """Return the done cells of a group: baselines first, then method by method, each by data size."""
     rows = pd.concat([group.base, group.tuned])
-    names = [SEED.sub("", str(name)) for name in rows["name"]]
     cells = []
-    for name, runs in rows.assign(cell=names).groupby("cell", sort=False):
+    for name, runs in rows.groupby("cell", sort=False):
         first = runs.iloc[0]
         size = int(first["train_size"])
         entry = str(first["entry"]) if size else baseline_name(str(first["method"]))
-        place = f"{first['study']}/" if first["study"] else ""
         label = f"{entry} {plain(str(first['data']))}" if size else entry
-        cells.append(Cell(place + str(name), entry, size, runs.sort_values("seed"), label))
+        cells.append(Cell(str(name), entry, size, runs.sort_values("seed"), label))
     labels = Counter(cell.label for cell in cells)
     cells = [cell if labels[cell.label] == 1 else replace(cell, label=plain(cell.name)) for cell in cells]
     return sorted(cells, key=lambda cell: (cell.size > 0, cell.entry, cell.size, cell.name))

@@ -2,6 +2,7 @@
 
 CHART_WORDS = {
     "Training pairs": "训练问答对数",
+    "Training blocks": "训练文本块数",
     "Training step": "训练步数",
     "Training tokens": "训练词元数",
     "Training loss": "训练损失",
@@ -14,6 +15,7 @@ CHART_WORDS = {
     "ROUGE-2 F1 (characters)": "ROUGE-2 F1（按字）",
     "Corpus BLEU (sacrebleu zh)": "语料级 BLEU（sacrebleu zh）",
     "Perplexity of the reference answers": "参考答案的困惑度",
+    "Perplexity of running text": "文本的困惑度",
     "GPU-hours": "GPU 小时",
     "CPU-hours": "CPU 小时",
     "GiB VRAM": "显存 GiB",

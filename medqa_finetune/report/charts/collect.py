@@ -11,8 +11,8 @@ from medqa_finetune.report.charts.curves import Curve, learning_curves
 from medqa_finetune.report.charts.heat import heat_map
 from medqa_finetune.report.charts.pareto import pareto_chart
 from medqa_finetune.report.charts.scale import score_against_size
-from medqa_finetune.report.charts.scores import HEADLINE, SCORE_NAMES
 from medqa_finetune.report.charts.significance import significance_matrix
+from medqa_finetune.report.scores import HEADLINES, SCORE_NAMES
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,19 @@ def sections_of(
         for front in verdict.pareto
         if {point.cell for point in front.points} & names
     ]
+    known = [score for score in SCORE_NAMES if _measured(cells, score.column)]
     return Sections(
-        heat=[heat_map(cells, score, name) for score in SCORE_NAMES if _measured(cells, score.column)],
-        size=[score_against_size(cells, score, scores, fits, palette=palette, name=name) for score in HEADLINE],
+        heat=[heat_map(cells, score, name) for score in known],
+        size=[
+            score_against_size(cells, score, scores, fits, palette=palette, name=name)
+            for score in known or HEADLINES[:2]
+        ],
         curves=list(learning_curves(curves, palette, name)),
         pareto=[pareto_chart(front, cells, palette, name) for front in fronts],
         cost=list(cost_bars(cells, palette, name)),
         significance=[
             significance_matrix(cells, score, analysis.comparisons, name)
-            for score in HEADLINE
+            for score in SCORE_NAMES
             if any(each.score == score.column and {each.first, each.second} <= names for each in analysis.comparisons)
         ],
     )

@@ -8,8 +8,8 @@ from matplotlib.patches import Rectangle
 
 from medqa_finetune.report.charts.base import Chart, hint, short
 from medqa_finetune.report.charts.cells import Cell, table_of
-from medqa_finetune.report.charts.scores import ScoreName
-from medqa_finetune.report.groups import compact
+from medqa_finetune.report.groups import compact, training_items
+from medqa_finetune.report.scores import OF_A_TOKENIZER, ScoreName
 from medqa_finetune.report.words import Text
 
 # From light to dark in every eye, colour-blind or not.
@@ -25,11 +25,12 @@ def heat_map(cells: list[Cell], score: ScoreName, name: str) -> Chart:
         name=f"{name}heat_{score.column}",
         title=Text(f"{score.title.en} by method and data size", f"{score.title.zh}：按方法与数据量"),
         caption=Text(
-            f"Mean over seeds; brighter is better ({score.better.en}). A dash is a cell without this score.",
-            f"各随机种子的均值，越亮越好（{score.better.zh}）。短横表示该格没有此得分。",
+            f"Mean over seeds; {_brighter(score).en}. A dash is a cell without this score.",
+            f"各随机种子的均值，{_brighter(score).zh}。短横表示该格没有此得分。",
         ),
         data=table_of(shown, [score.column]),
         draw=lambda axes: _draw(axes, cells, rows, score),
+        score=score.column,
         height=0.75 + ROW_INCHES * max(2, len(rows)),
     )
 
@@ -43,7 +44,7 @@ def _draw(axes: Any, cells: list[Cell], rows: list[str], score: ScoreName) -> No
         fields = [(0, 0, len(sizes))] if (entry, 0) in values else [(size, at, 1) for at, size in enumerate(sizes)]
         for size, at, width in fields:
             _field(axes, (at, place, width), values.get((entry, size), float("nan")), _share(low, high, score))
-    axes.set(xlim=(0, max(1, len(sizes))), ylim=(len(rows), 0), xlabel="Training pairs")
+    axes.set(xlim=(0, max(1, len(sizes))), ylim=(len(rows), 0), xlabel=training_items(score))
     axes.set_xticks([at + 0.5 for at in range(len(sizes))], [compact(size) for size in sizes])
     axes.set_yticks([at + 0.5 for at in range(len(rows))], [short(row) for row in rows])
     axes.grid(visible=False)
@@ -53,9 +54,16 @@ def _draw(axes: Any, cells: list[Cell], rows: list[str], score: ScoreName) -> No
 
 def _share(low: float, high: float, score: ScoreName) -> Any:
     """Return what turns a value into its place between worst (0) and best (1); perplexities by their logarithm."""
-    if score.higher:
-        return lambda value: (value - low) / ((high - low) or 1.0)
-    return lambda value: math.log(high / value) / (math.log(high / low) or 1.0)
+    if score.column in OF_A_TOKENIZER:
+        return lambda value: math.log(high / value) / (math.log(high / low) or 1.0)
+    start, way = (high, -1) if score.sign < 0 else (low, 1)
+    return lambda value: way * (value - start) / ((high - low) or 1.0)
+
+
+def _brighter(score: ScoreName) -> Text:
+    if not score.sign:
+        return Text(f"brighter is higher ({score.better.en})", f"越亮越高（{score.better.zh}）")
+    return Text(f"brighter is better ({score.better.en})", f"越亮越好（{score.better.zh}）")
 
 
 def _field(axes: Any, place: tuple[int, int, int], value: float, share: Any) -> None:

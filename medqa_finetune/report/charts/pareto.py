@@ -6,8 +6,8 @@ import pandas as pd
 
 from medqa_finetune.report.charts.base import INK, Chart, hint, short
 from medqa_finetune.report.charts.cells import Cell
-from medqa_finetune.report.charts.scores import SCORE_NAMES
 from medqa_finetune.report.plots import MARKERS
+from medqa_finetune.report.scores import score_name
 from medqa_finetune.report.verdict import Front
 from medqa_finetune.report.words import Text
 
@@ -22,15 +22,16 @@ COSTS = {
 
 def pareto_chart(front: Front, cells: list[Cell], palette: dict[str, Any], name: str) -> Chart:
     """Return the chart of one front; `cells` gives the points their names and colours."""
-    score = next((each.title for each in SCORE_NAMES if each.column == front.score), Text(front.score, front.score))
-    cost = COSTS[front.cost]
+    named, cost = score_name(front.score), COSTS[front.cost]
+    score, lower = named.title, named.sign < 0
     return Chart(
         name=f"{name}{front.score}_by_{front.cost}",
         title=Text(f"{score.en} against {cost.en}", f"{score.zh} 与{cost.zh}"),
         caption=Text(
-            "Up and to the left is better. The line is the Pareto front: no other cell is better in one and no worse "
-            "in the other. A hollow mark lies behind it.",
-            "越靠左上越好。折线为帕累托前沿：没有其他格在一项上更好而另一项不差。空心点不在前沿上。",
+            f"{'Down' if lower else 'Up'} and to the left is better. The line is the Pareto front: no other cell is "
+            "better in one and no worse in the other. A hollow mark lies behind it.",
+            f"越靠左{'下' if lower else '上'}越好。"
+            "折线为帕累托前沿：没有其他格在一项上更好而另一项不差。空心点不在前沿上。",
         ) + front.text,
         data=pd.DataFrame(
             [{"cell": point.cell, front.unit: point.cost, front.score: point.value, "on_front": point.on_front,
@@ -62,6 +63,5 @@ def _draw(axes: Any, front: Front, cells: dict[str, Cell], palette: dict[str, An
             style = {"xytext": (6, 5 if above else -11), "textcoords": "offset points", "fontsize": 8}
             axes.annotate(short(label), (point.cost, point.value), **style)
     axes.margins(x=0.18, y=0.12)
-    score = next((each.axis for each in SCORE_NAMES if each.column == front.score), front.score)
-    axes.set(xlabel=front.unit, ylabel=score)
+    axes.set(xlabel=front.unit, ylabel=score_name(front.score).axis)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")

@@ -8,9 +8,9 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from medqa_finetune.report.charts.base import INK, Chart, legend_columns, legend_height, nothing_measured, short
 from medqa_finetune.report.charts.cells import Cell, table_of
-from medqa_finetune.report.charts.scores import ScoreName
-from medqa_finetune.report.groups import compact
+from medqa_finetune.report.groups import compact, training_items
 from medqa_finetune.report.plots import MARKERS, apart
+from medqa_finetune.report.scores import ScoreName
 from medqa_finetune.report.statistics import CellScore
 from medqa_finetune.report.verdict import Fit
 from medqa_finetune.report.words import Text
@@ -46,6 +46,7 @@ def score_against_size(
         data=_data(cells, score, scores),
         draw=lambda axes: _draw(axes, (cells, score, scores), own, palette),
         height=3.4 + legend_height(sorted({cell.entry for cell in cells})),
+        score=score.column,
     )
 
 
@@ -78,7 +79,7 @@ def _draw(axes: Any, what: tuple[list[Cell], ScoreName, Scores], fits: list[Fit]
     for place, cell in enumerate(cell for cell in known if not cell.size):
         axes.axhline(cell.mean(score.column), color=INK, linewidth=1.1, label=cell.entry,
                      linestyle=BASELINE_DASHES[place % len(BASELINE_DASHES)])  # fmt: skip
-    axes.set(xlabel="Training pairs", ylabel=score.axis)
+    axes.set(xlabel=training_items(score), ylabel=score.axis)
     axes.set_xscale("log")
     axes.set_xlim(min(sizes) / 1.25, max(sizes) * (2.1 if fits else 1.25))
     axes.xaxis.set_major_locator(FixedLocator([float(size) for size in apart(sizes)]))

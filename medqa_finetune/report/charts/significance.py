@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 
 from medqa_finetune.report.charts.base import LINE, Chart, hint, short
 from medqa_finetune.report.charts.cells import Cell
-from medqa_finetune.report.charts.scores import ScoreName
+from medqa_finetune.report.scores import ScoreName
 from medqa_finetune.report.statistics import Comparison
 from medqa_finetune.report.words import Text
 
@@ -43,6 +43,7 @@ def significance_matrix(cells: list[Cell], score: ScoreName, comparisons: Sequen
         draw=lambda axes: _draw(axes, shown, own),
         height=0.9 + 0.75 * INCHES_PER_CELL * max(4, len(shown)),
         width=width,
+        score=score.column,
     )
 
 

@@ -42,6 +42,11 @@ class Answers:
 
 def answers_of(cells: Sequence[Cell], sources: Mapping[tuple[str, str], Source], budget: int = MOST_BYTES) -> Answers:
     """Read the answers of one run per cell, the one with the lowest seed, up to `budget` bytes of text."""
+    if any(cell.runs["task"].eq("text").any() for cell in cells):
+        note = Text(
+            "Running text is measured, not answered: there are no answers.", "文本只测困惑度，不作回答：这里没有回答。"
+        )
+        return Answers([], [], [], [note])
     columns: list[tuple[dict[str, Any], list[dict[str, Any]], Any]] = []
     notes = []
     for cell in cells[:MOST_CELLS]:

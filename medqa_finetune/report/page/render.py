@@ -19,7 +19,7 @@ from medqa_finetune.report.page.reproduce import commands_of, settings_of
 from medqa_finetune.report.page.results import Row
 from medqa_finetune.report.recommend import CAUTION
 from medqa_finetune.report.results import how
-from medqa_finetune.report.table import signatures
+from medqa_finetune.report.scores import HEADLINE_COLUMNS, MAIN_SCORES, score_name, signatures
 from medqa_finetune.report.words import Text
 
 ASSETS = "assets"
@@ -58,6 +58,7 @@ def rendered(page: Page) -> bytes:
         lstrip_blocks=True,
     )  # fmt: skip
     script = _asset(*SCRIPTS)
+    environment.globals["score_name"] = score_name
     html = environment.get_template("page.html.j2").render(
         _content(page), script=script, script_hash=_csp_hash(script), style=_asset(*STYLES),
         data=embedded_json([group.answers.as_data() for group in page.groups]),
@@ -90,7 +91,7 @@ def _content(page: Page) -> dict[str, Any]:
         "overview": _overview(rows), "verdicts": verdicts, "cautions": cautions, "groups": page.groups,
         "notes": [*page.analysis.notes, *_cut(len(rows), len(commands))], "how_tested": how(page.analysis),
         "signatures": _signatures(rows), "settings": settings_of(page.records), "commands": commands[:MOST_RUNS],
-        "runs": runs,
+        "runs": runs, "headlines": HEADLINE_COLUMNS, "main_scores": [score.column for score in MAIN_SCORES],
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.charts.cells import Cell
 from medqa_finetune.report.charts.chinese import CHART_WORDS
-from medqa_finetune.report.charts.scores import SCORE_NAMES
+from medqa_finetune.report.scores import SCORE_NAMES
 from medqa_finetune.report.words import Text
 
 # Column of the table, heading, digits behind the point.
@@ -41,8 +41,10 @@ def results_of(cells: Sequence[Cell], analysis: Analysis) -> tuple[list[Text], l
     """Return the headings and one row per cell; columns in which nothing was measured are left out."""
     scores = [score for score in SCORE_NAMES if _measured(cells, score.column)]
     costs = [cost for cost in COSTS if _measured(cells, cost[0])]
-    headings = [Text("cell", "格"), *(score.title for score in scores), Text("pairs", "问答对")]
-    headings += [*(title for _, title, _ in costs), Text("seeds", "种子数"), Text("n", "题数")]
+    of_text = any(cell.runs["task"].eq("text").any() for cell in cells)
+    items, tested = (Text("blocks", "文本块"), "块数") if of_text else (Text("pairs", "问答对"), "题数")
+    headings = [Text("cell", "格"), *(score.title for score in scores), items]
+    headings += [*(title for _, title, _ in costs), Text("seeds", "种子数"), Text("n", tested)]
     intervals = {(each.cell, each.score): each.interval for each in analysis.scores}
     rows = []
     for cell in cells:

@@ -13,9 +13,9 @@ from medqa_finetune.report.charts.curves import POINTS_PER_LINE, curve_of, learn
 from medqa_finetune.report.charts.files import inline
 from medqa_finetune.report.charts.heat import heat_map
 from medqa_finetune.report.charts.pareto import pareto_chart
-from medqa_finetune.report.charts.scores import SCORE_NAMES, ScoreName
 from medqa_finetune.report.charts.significance import significance_matrix
 from medqa_finetune.report.groups import Group, groups_of
+from medqa_finetune.report.scores import SCORE_NAMES, ScoreName
 from medqa_finetune.report.table import results_table
 from medqa_finetune.report.words import Text
 from tests.report.builders import matrix, record, write
@@ -68,7 +68,7 @@ def test_better_is_brighter_in_a_heat_map(tmp_path: Path, column: str) -> None:
     values = [float(text.get_text()) for text in axes.texts]
     by_value = sorted(zip(values, (lightness(box.get_facecolor()) for box in axes.patches), strict=True))
     brightness = [light for _, light in by_value]
-    assert brightness == sorted(brightness, reverse=not score.higher)
+    assert brightness == sorted(brightness, reverse=score.sign < 0)
     assert len(values) == 7
 
 

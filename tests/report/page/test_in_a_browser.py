@@ -76,7 +76,7 @@ def test_opens_with_everything_and_shows_one_page_of_questions(page: Opened) -> 
     assert page.page.locator("#list .item").count() == 10
     assert page.page.locator("#where").inner_text() == "1 / 100"
     assert page.page.locator("svg[role=img]").count() > 12
-    assert page.page.locator("figure:visible").count() == page.page.locator("figure").count()
+    assert page.page.locator("figure:visible").count() == page.page.locator("figure:not([hidden])").count() > 12
 
 
 def test_the_language_switch(page: Opened) -> None:
@@ -230,3 +230,17 @@ def test_a_thousand_questions_are_found_and_shown_at_once(page: Opened) -> None:
         " document.getElementById('sort').dispatchEvent(new Event('input')); return performance.now() - start; }"
     )
     assert took < 1000
+
+
+def test_a_score_is_chosen_for_the_heat_map_and_the_usual_ones_come_back(page: Opened) -> None:
+    select, figures = page.page.locator("#heat-0"), page.page.locator("#results figure")
+    names = select.locator("option").all_inner_texts()
+    assert names == ["the usual ones", "ROUGE-L", "BLEU", "Perplexity"]
+    assert [figures.nth(place).is_visible() for place in range(3)] == [True, True, True]
+    select.select_option("bleu")
+    assert [figures.nth(place).is_visible() for place in range(3)] == [False, True, False]
+    assert figures.nth(1).locator("h4 .en").inner_text() == "BLEU by method and data size"
+    # The other sections have a choice of their own.
+    assert page.page.locator("#size figure").first.is_visible()
+    select.select_option(label="the usual ones")
+    assert [figures.nth(place).is_visible() for place in range(3)] == [True, True, True]

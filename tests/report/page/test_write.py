@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import hashlib
 import html
 import json
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from medqa_finetune.record.run_dir import find_runs
+from medqa_finetune.record.schema import Score
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.page.write import write_report
 from medqa_finetune.report.statistics import Settings
@@ -175,6 +177,7 @@ def test_long_and_odd_names_draw_without_warning(tmp_path: Path) -> None:
 
 def test_many_cells_are_cut_and_it_is_said(tmp_path: Path) -> None:
     records = [record("lora", "20k", name=f"lora_20k__rank={n}", identity=str(n)) for n in range(40)]
+    records = [each.updated(config=each.config | {"train": {"rank": n}}) for n, each in enumerate(records)]
     page, elements = report(tmp_path, sources(tmp_path, records, count=2), NOTHING)
     assert "the first 36 of 40 cells are here" in page
     assert len(data_of(elements)[0]["cells"]) == 12
@@ -186,3 +189,38 @@ def test_six_cells_of_a_thousand_long_answers_stay_below_eight_megabytes(tmp_pat
     _, elements = report(tmp_path, sources(tmp_path, matrix()[1:], count=1000, length=400), NOTHING)
     assert (tmp_path / "summary/report.html").stat().st_size < 8e6
     assert 500 < len(data_of(elements)[0]["items"]) < 1000
+
+
+def test_every_score_can_be_chosen_and_the_usual_ones_are_shown_first(tmp_path: Path) -> None:
+    more = {"lf_bleu4": 12.0, "char_bleu2": 30.0, "distinct2": 0.4, "leaked_tokens": 0.0}
+    records = []
+    for place, each in enumerate(matrix()):
+        assert each.evaluation is not None
+        scores = each.evaluation.scores | {name: Score(value + place, name) for name, value in more.items()}
+        records.append(each.updated(evaluation=dataclasses.replace(each.evaluation, scores=scores)))
+    page, elements = report(tmp_path, sources(tmp_path, records))
+    figures = [(each["data-score"], "hidden" in each) for tag, each in elements.found if tag == "figure"
+               if "data-score" in each]  # fmt: skip
+    usual = ["rougeL", "bleu", "perplexity"]
+    heat = figures[: len(usual) + len(more)]
+    assert [score for score, hidden in heat if not hidden] == usual
+    assert {score for score, hidden in heat if hidden} == set(more)
+    values = [each["value"] for tag, each in elements.found if tag == "option" and "value" in each]
+    assert {"rougeL bleu perplexity", *usual, *more} <= set(values)
+    assert "泄漏的特殊词元" in page
+    # Of data size and differences, the two headline scores come first.
+    assert ("lf_bleu4", True) in figures[len(heat) :]
+    assert ("rougeL", False) in figures[len(heat) :]
+    assert (tmp_path / "summary" / "figures" / "heat_lf_bleu4.csv").is_file()
+
+
+def test_where_no_usual_score_was_asked_for_the_others_are_shown(tmp_path: Path) -> None:
+    records = []
+    for each in matrix():
+        assert each.evaluation is not None
+        records.append(
+            each.updated(evaluation=dataclasses.replace(each.evaluation, scores={"lf_bleu4": Score(9.0, "lf")}))
+        )
+    _, elements = report(tmp_path, sources(tmp_path, records), NOTHING)
+    shown = [each["data-score"] for tag, each in elements.found if "data-score" in each and "hidden" not in each]
+    assert shown == ["lf_bleu4", "lf_bleu4"]

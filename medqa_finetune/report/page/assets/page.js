@@ -53,6 +53,15 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
+// Charts of one kind, one per score: the usual ones, or the one that was chosen.
+for (const select of document.querySelectorAll("select.by-score")) {
+  select.addEventListener("change", () => {
+    const grid = select.parentElement.nextElementSibling;
+    const chosen = select.value.split(" ");
+    for (const figure of grid.querySelectorAll("figure")) figure.hidden = !chosen.includes(figure.dataset.score);
+  });
+}
+
 for (const button of document.querySelectorAll(".copy")) {
   button.addEventListener("click", async () => {
     const source = button.parentElement.querySelector("pre, code");

@@ -1,0 +1,57 @@
+"""Names for a column of some width: those that are too long are cut so that no two of them look alike."""
+
+from collections.abc import Sequence
+
+CUT = "…"
+# Of a name that is cut, its beginning gets a third: the method and the data size stand there.
+BEGINNING = 3
+
+
+def short_names(names: Sequence[str], width: int) -> list[str]:
+    """Return every name in at most `width` characters, different ones differently, in order.
+
+    A name that is too long loses its middle. Those that would look alike then show the place where they part instead,
+    or, where even that does not tell them apart, end in a number.
+
+    Args:
+        names: Of the rows of a table; equal ones stay equal.
+        width: 8 at least.
+    """
+    shown = {name: _without_middle(name, width) for name in names}
+    for alike in _alike(shown):
+        begin, end = _shared(alike), _shared([name[::-1] for name in alike])
+        shown |= {name: _around(name, begin, end, width) for name in alike}
+    still = sorted(name for alike in _alike(shown) for name in alike)
+    for number, name in enumerate(still, start=1):
+        mark = f"{CUT}#{number}"
+        shown[name] = shown[name][: width - len(mark)] + mark
+    return [shown[name] for name in names]
+
+
+def _alike(shown: dict[str, str]) -> list[list[str]]:
+    """Return the names, two at least each, that are shown as the same."""
+    found: dict[str, list[str]] = {}
+    for name, text in shown.items():
+        found.setdefault(text, []).append(name)
+    return [names for names in found.values() if len(names) > 1]
+
+
+def _shared(names: list[str]) -> int:
+    """Return how many characters names have in common at their beginning."""
+    first, last = min(names), max(names)
+    return next((at for at, pair in enumerate(zip(first, last, strict=False)) if len(set(pair)) > 1), len(first))
+
+
+def _without_middle(name: str, width: int) -> str:
+    if len(name) <= width:
+        return name
+    head = width // BEGINNING
+    return name[:head] + CUT + name[len(name) - (width - head - len(CUT)) :]
+
+
+def _around(name: str, begin: int, end: int, width: int) -> str:
+    """Return the beginning of a name, and from where it parts from others (`begin`) to where they meet (`end`)."""
+    head = min(width // BEGINNING, begin)
+    room = width - head - 2 * len(CUT)
+    part = name[begin : max(begin, len(name) - end)]
+    return name[:head] + CUT + _without_middle(part, room) + CUT

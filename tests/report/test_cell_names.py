@@ -1,0 +1,84 @@
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medqa_finetune.record.run_dir import find_runs
+from medqa_finetune.record.schema import Record, Score
+from medqa_finetune.report.cell_names import NamedRun, cell_names
+from medqa_finetune.report.cells import ScoredRun, cells_of
+from medqa_finetune.report.charts import cells as charts
+from medqa_finetune.report.groups import groups_of
+from medqa_finetune.report.seeds import cells_table
+from medqa_finetune.report.table import results_table
+from tests.report.builders import record, write
+
+
+def named(*records: Record, study: str = "") -> list[str]:
+    return cell_names([NamedRun(study, each.name, each) for each in records])
+
+
+def with_scores(each: Record, **signatures: str | None) -> Record:
+    """Return a record with other signatures of scores, or (None) without a score."""
+    assert each.evaluation is not None
+    scores = dict(each.evaluation.scores)
+    for name, signature in signatures.items():
+        if signature is None:
+            del scores[name]
+        else:
+            scores[name] = Score(scores[name].value, signature)
+    return each.updated(evaluation=dataclasses.replace(each.evaluation, scores=scores))
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("lora_20k__seed=2", "lora_20k"),
+        ("lora_20k__seed=2__train.epochs=2", "lora_20k__train.epochs=2"),
+        ("lora_20k__data.split_seed=2", "lora_20k__data.split_seed=2"),
+        ("none", "none"),
+    ],
+)
+def test_cells_are_called_after_the_run_without_its_seed(name: str, cell: str) -> None:
+    assert named(record(name=name)) == [cell]
+    assert named(record(name=name), study="demo") == [f"demo/{cell}"]
+
+
+def test_seeds_are_one_cell_called_after_the_lowest() -> None:
+    runs = [record(seed=2), record(seed=1, name="first__seed=1"), record(data="50k")]
+    assert named(*runs) == ["first", "first", "lora_50k"]
+
+
+def test_settings_of_one_name_are_two_cells() -> None:
+    other = record(seed=1)
+    config: dict[str, Any] = other.config | {"train": {"epochs": 2.0}}
+    assert named(record(), other.updated(config=config), record(seed=2)) == ["lora_20k", "lora_20k (2)", "lora_20k"]
+
+
+def test_another_signature_is_another_cell_but_a_score_that_lacks_is_not() -> None:
+    runs = [record(), with_scores(record(seed=1), rougeL="words"), with_scores(record(seed=2), perplexity=None)]
+    assert named(*runs) == ["lora_20k", "lora_20k (2)", "lora_20k"]
+
+
+def test_table_statistics_and_charts_have_the_same_cells(tmp_path: Path) -> None:
+    config: dict[str, Any] = record().config | {"train": {"epochs": 2.0}}
+    runs = [
+        *(record("lora", data, seed) for data in ("20k", "50k") for seed in (0, 1, 2)),
+        # Of the same names but for the seed, and of other settings: once the pictures put it with the others.
+        record("lora", "20k", seed=7).updated(config=config),
+        with_scores(record("qlora", "20k"), perplexity=None),
+        record("qlora", "20k", seed=1),
+        record("none"),
+    ]
+    write(tmp_path, *runs)
+    frame = results_table(find_runs(tmp_path), tmp_path)
+    sizes = {"none": 1, "lora_20k": 3, "lora_20k (2)": 1, "lora_50k": 3, "qlora_20k": 2}
+    scored = [ScoredRun(each.name, "", each, lambda: None) for each in sorted(runs, key=lambda each: each.seed)]
+    assert {cell.name: len(cell.runs) for cell in cells_of(scored)} == sizes
+    table = cells_table(frame)
+    assert dict(zip(table["cell"], table["seeds"], strict=True)) == sizes
+    (group,) = groups_of(frame)
+    assert {cell.name: len(cell.runs) for cell in charts.cells_of(group)} == sizes
+    # A mean over some seeds would be beside one over all of them.
+    assert table.set_index("cell")["perplexity_mean"].to_dict()["qlora_20k"] is None

@@ -1,0 +1,184 @@
+"""Runs over running text: the perplexity is ranked, the lower the better."""
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medqa_finetune.record.run_dir import RunDir, find_runs
+from medqa_finetune.report.analysis import Analysis, analyse
+from medqa_finetune.report.cells import ScoredRun
+from medqa_finetune.report.charts.cells import cells_of
+from medqa_finetune.report.charts.collect import sections_of
+from medqa_finetune.report.fit import fit_of
+from medqa_finetune.report.groups import groups_of
+from medqa_finetune.report.panels import bar_panels
+from medqa_finetune.report.plots import data_scale_figure, method_figure
+from medqa_finetune.report.results import as_text
+from medqa_finetune.report.scores import SCORE_NAMES
+from medqa_finetune.report.statistics import Drawn, Settings
+from medqa_finetune.report.table import SCORES, results_table
+from medqa_finetune.summarize import as_text as table_text
+from medqa_finetune.summarize import summarize
+from scripts.benchmarks.made_runs import AnswerBank, MadeRun, six, write_run
+from tests.report.made import cell
+from tests.report.made_text import text_matrix, write_text_run
+
+SETTINGS = Settings(resamples=2000, trials=2000)
+
+
+def scored(folders: list[RunDir], study: str = "") -> list[ScoredRun]:
+    found = []
+    for folder in folders:
+        record = folder.read()
+        assert record is not None
+        found.append(ScoredRun(record.name, study, record, folder.read_item_scores))
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    return analyse(scored(text_matrix(tmp_path_factory.mktemp("text"))), SETTINGS)
+
+
+def test_every_score_of_the_table_has_a_name() -> None:
+    assert {score.column for score in SCORE_NAMES} == {*SCORES, "text_perplexity"}
+
+
+def test_the_interval_is_that_of_the_tokens(tmp_path: Path) -> None:
+    folder = write_text_run(tmp_path, MadeRun("lora", 20_000), 3.0)
+    (run,) = scored([folder])
+    (score,) = analyse([run], Settings()).scores
+    rows: pd.DataFrame = pd.DataFrame(folder.read_predictions())
+    assert (score.score, score.n) == ("text_perplexity", len(rows))
+    assert score.value == pytest.approx(math.exp(rows["nll"].sum() / rows["tokens"].sum()))
+    # By a bootstrap of its own, plain: blocks drawn, sums divided, two percentiles.
+    drawn = np.random.default_rng(5).integers(0, len(rows), (20_000, len(rows)))
+    nll, tokens = (rows[name].to_numpy(dtype=float)[drawn].sum(axis=1) for name in ("nll", "tokens"))
+    low, high = np.quantile(np.exp(nll / tokens), [0.025, 0.975])
+    assert (score.interval.low, score.interval.high) == pytest.approx((low, high), rel=0.01)
+
+
+def test_the_lowest_is_recommended(whole: Analysis) -> None:
+    (verdict,) = whole.verdicts
+    assert (verdict.score, verdict.recommendation.cell) == ("text_perplexity", "lora_100k")
+    text = verdict.recommendation.text
+    assert text.en.startswith("Take lora_100k: it scores lower than every other, -")
+    assert "低于其余各格" in text.zh
+    assert "Lower is better." in verdict.caution.en
+    assert "ribavirin" not in verdict.caution.en
+
+
+def test_an_untuned_base_that_is_lower_is_said(tmp_path: Path) -> None:
+    folders = [write_text_run(tmp_path, MadeRun("none", 20_000), 2.0),
+               write_text_run(tmp_path, MadeRun("lora", 20_000), 3.0)]  # fmt: skip
+    (verdict,) = analyse(scored(folders), SETTINGS).verdicts
+    assert verdict.recommendation.cell == "none"
+    assert "none, which is not trained, scores lower than the best trained cell" in verdict.recommendation.text.en
+
+
+def test_steps_say_what_more_text_buys(whole: Analysis) -> None:
+    steps = {(step.first, step.second): step for step in whole.verdicts[0].steps}
+    step = steps["lora_20k", "lora_50k"]
+    assert step.gain is not None
+    assert step.gain < 0
+    assert (step.verdict, step.score) == ("different", "text_perplexity")
+    assert "text perplexity" in step.text.en
+
+
+def test_the_front_goes_down_with_the_cost(whole: Analysis) -> None:
+    front = next(front for front in whole.verdicts[0].pareto if front.cost == "hours")
+    on_front = [point for point in front.points if point.on_front]
+    assert [point.cell for point in on_front] == ["none", "lora_20k", "lora_50k", "lora_100k"]
+    assert [point.value for point in on_front] == sorted((point.value for point in on_front), reverse=True)
+
+
+def test_a_falling_power_law_levels_off_from_above() -> None:
+    sizes = (20_000, 50_000, 100_000)
+    cells = [cell("lora", size) for size in sizes]
+    values = [5 + 4e4 * size**-1.0 for size in sizes]
+    rng = np.random.default_rng(0)
+    drawn = {
+        each.name: Drawn(each.name, np.array([value]), value + 0.002 * rng.standard_normal((1, 10_000)), 1000)
+        for each, value in zip(cells, values, strict=True)
+    }
+    found = fit_of("lora", cells, drawn, "text_perplexity", Settings())
+    assert found.model == "power law"
+    assert found.parameters["offset"][0] == pytest.approx(5, abs=0.05)
+    assert found.parameters["exponent"][0] == pytest.approx(1, abs=0.05)
+    assert [value for _, value, _, _ in found.curve] == sorted((point[1] for point in found.curve), reverse=True)
+    assert re.search(r"text perplexity = \d\.\d\d \+ \S+ \* blocks\^-", found.text.en)
+    assert "200,000 blocks would give 5." in found.text.en
+
+
+def test_pictures_and_charts_show_the_perplexity(tmp_path: Path, whole: Analysis) -> None:
+    text_matrix(tmp_path)
+    (group,) = groups_of(results_table(find_runs(tmp_path), tmp_path))
+    assert [panel.column for panel in bar_panels(group)][:2] == ["text_perplexity", "peak_vram_gib"]
+    (part,) = data_scale_figure([group]).subfigs
+    (axes,) = part.axes
+    assert (axes.get_title(), axes.get_xlabel()) == ("Perplexity of running text (lower is better)", "Training blocks")
+    assert method_figure([group]).subfigs[0].axes[0].get_title() == axes.get_title()
+    charts = sections_of(cells_of(group), {"lora": "#111111", "qlora": "#222222"}, whole, [], "")
+    assert [chart.name for chart in charts.heat] == ["heat_text_perplexity"]
+    assert [chart.name for chart in charts.size] == ["text_perplexity_by_data_size"]
+    assert [chart.name for chart in charts.significance] == ["text_perplexity_differences"]
+    assert "Down and to the left is better" in charts.pareto[0].caption.en
+
+
+def test_answers_and_running_text_in_one_folder_are_not_mixed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bank = AnswerBank(30)
+    for run in six()[:4]:
+        write_run(tmp_path / "mine", run, bank)
+    # Of the same study and a corpus of the same name: what sets them apart is the task.
+    for folder in text_matrix(tmp_path / "texts", corpus="made up"):
+        folder.path.rename(tmp_path / "mine" / f"text_{folder.path.name}")
+    for path in (tmp_path / "mine").glob("text_*"):
+        record = RunDir(path).read()
+        assert record is not None
+        RunDir(path).write(record.updated(name=path.name))
+    assert summarize([f"outputs={tmp_path}"]) == 0
+    said = capsys.readouterr().out
+    assert "Nothing that was trained is done" not in said
+    tables = [line for line in said.splitlines() if line.startswith("run ")]
+    assert ["ROUGE-L" in line for line in tables] == ["text ppl" not in line for line in tables]
+    assert len(tables) == 2
+    compared = pd.read_csv(tmp_path / "summary" / "comparisons.csv")
+    kinds = compared[["first", "second"]].apply(lambda names: names.str.startswith("mine/text_"))
+    assert (kinds["first"] == kinds["second"]).all()
+    # Six pairs of four cells, in each score of answers; 21 of seven, in the one of running text.
+    assert compared.groupby("score").size().to_dict()["text_perplexity"] == 21
+    assert compared.groupby("score").size().to_dict()["rougeL"] == 6
+    rows = pd.read_csv(tmp_path / "summary" / "results_summary.csv").set_index("name").to_dict("index")
+    text, answers = rows["text_lora_20k"], rows["lora_20k"]
+    assert text["text_perplexity_low"] < text["text_perplexity"] < text["text_perplexity_high"]
+    assert math.isnan(text["rougeL"])
+    assert math.isnan(text["perplexity"])
+    assert math.isnan(answers["text_perplexity"])
+    assert "there are no answers" in (tmp_path / "summary" / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "summary" / "report.html").read_text(encoding="utf-8")
+    assert "Which cells differ in Text perplexity" in page
+    assert "Which cells differ in ROUGE-L" in page
+
+
+def test_a_run_over_text_that_failed_stands_with_those_of_its_task(tmp_path: Path) -> None:
+    bank = AnswerBank(20)
+    write_run(tmp_path, MadeRun("lora", 20_000), bank)
+    for size in (20_000, 50_000):
+        folder = write_text_run(tmp_path / "texts", MadeRun("lora", size), 3.0)
+    record = folder.read()
+    assert record is not None
+    folder.write(record.updated(status="failed", evaluation=None, train=None))
+    tables = table_text(results_table(find_runs(tmp_path), tmp_path)).split("\n\n")[:2]
+    assert ["lora_50k" in table for table in tables] == ["text ppl" in table for table in tables]
+
+
+def test_words_of_the_terminal_are_the_verdicts(whole: Analysis) -> None:
+    text = as_text(whole)
+    for part in ("for each doubling", "text perplexity against GPU-hours", "nothing beats", "Take lora_100k"):
+        assert part in text
