@@ -13,8 +13,9 @@ from medqa_finetune.data.prepare import prepare_splits
 from medqa_finetune.errors import ModelError
 from medqa_finetune.matrix import survey as room
 from medqa_finetune.matrix.survey import Counts, count, heaviest_step, size_of, survey
-from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, read_size, training_memory
+from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, training_memory
 from medqa_finetune.model.load import load_tokenizer
+from medqa_finetune.model.size import read_size
 
 CPU = Machine("cpu", "CPU", 2**34)
 NONE = MethodConfig(name="none", trains="nothing")
