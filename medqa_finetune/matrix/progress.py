@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from medqa_finetune.config.short_names import short_names
 from medqa_finetune.log import visible
 from medqa_finetune.matrix.glance import COLUMNS, Glance, Pace, glance_at
 from medqa_finetune.matrix.jobs import Job
 from medqa_finetune.record.schema import Record
+from medqa_finetune.record.short_names import short_names
 
 if TYPE_CHECKING:
     from rich.live import Live

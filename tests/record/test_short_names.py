@@ -1,6 +1,6 @@
 import pytest
 
-from medqa_finetune.config.short_names import short_names
+from medqa_finetune.record.short_names import short_names
 
 LONG = "outputs/lora_20k__corpus=book-56326d__data.scale=0.005__train.learning_rate=0.0001__train.max_length="
 NAMES = [f"{LONG[:97]}{number:03}" for number in range(40)]

@@ -1,4 +1,4 @@
-"""Names for a column of some width: those that are too long are cut so that no two of them look alike."""
+"""Names of runs for a column of some width: those that are too long are cut so that no two of them look alike."""
 
 from collections.abc import Sequence
 
