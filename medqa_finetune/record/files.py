@@ -13,10 +13,21 @@ from typing import Any, BinaryIO
 TEMPORARY_PREFIX = ".writing-"
 BLOCK = 1 << 16
 
+# These may be links to a file that others write to as well.
+STREAMS = (Path("/dev/stdout"), Path("/dev/stderr"))
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a binary file that takes the place of `path` when the block ends well, and leaves no trace otherwise."""
+    """Open a binary file that takes the place of `path` when the block ends well, and leaves no trace otherwise.
+
+    What a link points to is replaced, not the link; what is no file (`/dev/stdout`, a named pipe) is written to.
+    """
+    if path in STREAMS or (path.exists() and not path.is_file() and not path.is_dir()):
+        with path.open("ab") as file:
+            yield file
+        return
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY_PREFIX}{path.name}-")
     try:

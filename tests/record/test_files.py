@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from medqa_finetune.record.files import (
     sha256_of_text,
     sweep,
     write_json,
+    write_text,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +99,36 @@ def test_lines_appended_after_a_torn_one_stand_alone(tmp_path: Path) -> None:
     path.write_bytes(b'{"a": ')
     append_lines(path, [{"a": 3}])
     assert path.read_bytes() == b'{"a": 3}\n'
+
+
+def test_what_a_link_points_to_is_replaced_and_the_link_stays(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    target, link = tmp_path / "there" / "scores.json", tmp_path / "link.json"
+    link.symlink_to(target)
+    for text in ("new", "newer"):
+        write_text(link, text)
+        assert (link.is_symlink(), target.read_text(encoding="utf-8")) == (True, text)
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_what_is_no_file_is_written_to(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as readers:
+        heard = readers.submit(pipe.read_bytes)
+        write_text(pipe, "scores")
+        assert heard.result(timeout=10) == b"scores"
+    assert pipe.is_fifo()
+
+
+def test_standard_output_is_written_to_where_it_is_a_file(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from medqa_finetune.record.files import write_text; "
+        "print('before', flush=True); write_text(Path('/dev/stdout'), 'scores\\n'); print('behind')"
+    )
+    with (tmp_path / "out").open("ab") as out:
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=out, check=True)
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "before\nscores\nbehind\n"
 
 
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
