@@ -31,6 +31,11 @@ FOLDER_NAME_BYTES = 200
 # Devices of Windows, whatever follows a first dot; endings that Windows drops; folders that no run is looked for in.
 RESERVED_NAME = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?|.*[. ]|summary|cache|.*\.old-.*", re.IGNORECASE)
 BACKENDS = ("transformers", "vllm")
+DEFAULT_METRICS = (
+    "rouge", "bleu", "perplexity", "char_bleu", "llamafactory", "length_ratio", "distinct", "special_tokens",
+)  # fmt: skip
+# Of running text, whatever the list of metrics says.
+TEXT_METRICS = ("perplexity",)
 # What stands for a choice that depends on the machine.
 AUTO = "auto"
 # Seeds of numpy have 32 bits; no other whole number here comes near.
@@ -187,11 +192,20 @@ def _train_faults(train: "TrainConfig") -> Iterator[str]:
 
 
 def _text_faults(config: "Config") -> Iterator[str]:
+    if config.corpus.task != "text":
+        return
     # The first token of a block is predicted from nothing, so a block of one has nothing to learn.
-    if config.corpus.task == "text" and config.train.max_length == 1:
+    if config.train.max_length == 1:
         yield "train.max_length=1: of running text, blocks of at least 2 tokens are wanted."
-    if config.corpus.task == "text" and not config.method.loads_model:
+    if not config.method.loads_model:
         yield "method.trains=lookup: running text has no answers to look up; allowed with it: adapter, all, nothing."
+    # The list that nobody has changed is one for answers, and was not asked for.
+    metrics = tuple(config.evaluate.metrics)
+    if metrics not in (DEFAULT_METRICS, TEXT_METRICS):
+        yield (
+            f"evaluate.metrics=[{','.join(metrics)}]: running text has no answers to compare, and perplexity alone is "
+            "measured; leave it out, or give evaluate.metrics=[perplexity]."
+        )
 
 
 def _backend_faults(config: "Config") -> Iterator[str]:

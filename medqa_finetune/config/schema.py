@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from medqa_finetune.config.checks import faults
+from medqa_finetune.config.checks import DEFAULT_METRICS, faults
 from medqa_finetune.config.corpus import CorpusConfig
 from medqa_finetune.config.method import MethodConfig
 from medqa_finetune.errors import ConfigError
@@ -20,9 +20,6 @@ __all__ = [
     "ModelConfig", "TrackerConfig", "TrainConfig", "scaled",
 ]  # fmt: skip
 
-DEFAULT_METRICS = (
-    "rouge", "bleu", "perplexity", "char_bleu", "llamafactory", "length_ratio", "distinct", "special_tokens",
-)  # fmt: skip
 # `model.path` of a model that ships with the package.
 EMBEDDED_PREFIX = "embedded:"
 

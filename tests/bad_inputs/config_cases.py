@@ -102,6 +102,10 @@ CASES = [
         29, "running text answered by vLLM", "corpus=text corpus.path=book.txt evaluate.backend=vllm",
         "evaluate.backend=vllm", "nothing is generated", "transformers",
     ),
+    setting(
+        29, "running text scored as answers are", "corpus=text corpus.path=book.txt evaluate.metrics=[rouge]",
+        "evaluate.metrics=[rouge]", "no answers to compare", "[perplexity]",
+    ),
     setting(29, "LoRA+ ratio below 1", "method.loraplus_ratio=0.5", "method.loraplus_ratio=0.5", "at least 1", "null"),
     setting(29, "no module to train", "method.target_modules=[]", "method.target_modules=[]", "[q_proj,v_proj]"),
     setting(

@@ -201,6 +201,14 @@ def test_metrics_are_found_without_importing_them() -> None:
     assert not {"base", "__init__"} & set(metric_names())
 
 
+def test_running_text_takes_no_metric_of_answers() -> None:
+    text = {"corpus__task": "text", "corpus__source": "file", "corpus__path": "texts"}
+    changed(VALID, **text)
+    changed(VALID, **text, evaluate__metrics=["perplexity"])
+    with pytest.raises(ConfigError, match=r"evaluate\.metrics=\[rouge\]: running text has no answers to compare"):
+        changed(VALID, **text, evaluate__metrics=["rouge"])
+
+
 def test_running_text_has_no_answers_to_look_up() -> None:
     text = {"corpus__task": "text", "corpus__source": "file", "corpus__path": "texts", "method__trains": "lookup"}
     with pytest.raises(ConfigError, match=r"method\.trains=lookup: running text has no answers to look up"):
