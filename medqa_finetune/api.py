@@ -114,17 +114,17 @@ def finetune(
         KeyboardInterrupt: Ctrl-C; a checkpoint has been written, and the same call goes on from there.
     """
     from medqa_finetune.experiment import run_experiment
-    from medqa_finetune.matrix.calling import compose_cell
+    from medqa_finetune.lifecycle import check_outputs
+    from medqa_finetune.matrix.calling import check_without_pairs, compose_cell
     from medqa_finetune.preflight import wait_briefly
 
     wait_briefly()
     cache = Path(outputs) / CACHE_NAME
-    choices = {
-        "model": choose_model(model, tokenizer, cache),
-        "corpus": choose_corpus(pairs, cache),
-        "method": choose_method(method),
-    }
-    cell = compose_cell(choices, {"outputs": str(outputs), **settings})
+    check_outputs(str(outputs), cache)
+    asked = {"outputs": str(outputs), **settings}
+    choices = {"model": choose_model(model, tokenizer, cache), "method": choose_method(method)}
+    check_without_pairs(choices, asked)
+    cell = compose_cell({**choices, "corpus": choose_corpus(pairs, cache)}, asked)
     with _interruptible():
         record = run_experiment(cell.config)
     return Finetuned(record, cell.config.run_path)

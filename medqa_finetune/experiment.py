@@ -12,6 +12,7 @@ from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.evaluation import backends
 from medqa_finetune.evaluation.zero_shot import check_tasks
+from medqa_finetune.extras import check_extras
 from medqa_finetune.lifecycle import begin, check_folder, recording_failure, trained_before, warn_of_damage
 from medqa_finetune.log import log_to
 from medqa_finetune.model import kernels
@@ -43,7 +44,7 @@ def run_experiment(config: Config) -> Record:
         warn_of_damage(run, earlier)
         return earlier
     run.check_free()
-    backends.check_backend(config)
+    check_extras(config)
     # Before the folder is touched: what cannot be done leaves no failed run behind.
     splits = task_of(config).prepare(config, model_folder, Path(config.outputs) / CACHE_NAME)
     preflight_run(config, splits.manifest.counts)

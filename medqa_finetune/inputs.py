@@ -3,7 +3,8 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from medqa_finetune.data.ledger import Ledger
 from medqa_finetune.data.pairs import Pair
 from medqa_finetune.data.readers import format_of
 from medqa_finetune.data.sources import read_pairs
-from medqa_finetune.errors import DataError, ModelError
+from medqa_finetune.errors import ConfigError, DataError, ModelError
 from medqa_finetune.model.locate import fingerprint_model
 from medqa_finetune.record.files import sha256_of_text, write_text
 
@@ -79,11 +80,16 @@ def save_model(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase | N
         ModelError: it cannot be taken as a base.
     """
     check_in_memory(model, tokenizer)
+    with _written(cache):
+        return _save(model, tokenizer, cache)
+
+
+def _save(model: Any, tokenizer: Any, cache: Path) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(dir=cache, prefix=".writing-model-"))
     try:
         model.save_pretrained(fresh)
-        tokenizer.save_pretrained(fresh)  # type: ignore[union-attr]
+        tokenizer.save_pretrained(fresh)
         folder = cache / f"model-{fingerprint_model(fresh)[:16]}" / str(model.config.model_type)
         if not folder.is_dir():
             folder.parent.mkdir(exist_ok=True)
@@ -91,6 +97,15 @@ def save_model(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase | N
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return folder
+
+
+@contextmanager
+def _written(cache: Path) -> Iterator[None]:
+    """Say of which outputs it is that nothing can be written."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"outputs={cache.parent}: cannot be written ({error}).") from None
 
 
 def choose_corpus(pairs: Any, cache: Path) -> Choice:
@@ -106,8 +121,9 @@ def choose_corpus(pairs: Any, cache: Path) -> Choice:
         return known or "jsonl", {"path": str(pairs)} | ({} if known else {"format": "auto"})
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows_of(pairs))
     path = cache / f"pairs-{sha256_of_text(text)[:16]}" / "pairs.jsonl"
-    if not path.is_file():
-        write_text(path, text)
+    with _written(cache):
+        if not path.is_file():
+            write_text(path, text)
     return "jsonl", {"path": str(path)}
 
 
@@ -117,6 +133,8 @@ def rows_of(pairs: Iterable[Any]) -> list[dict[str, Any]]:
     Raises:
         DataError: something is no pair, or there are none; says which.
     """
+    if not isinstance(pairs, Iterable):
+        raise DataError(f"pairs: a name, a file, or (question, answer) of each is wanted, got {pairs!r:.80}.")
     rows = []
     for number, pair in enumerate(pairs):
         values: Any = asdict(pair) if isinstance(pair, Pair) else pair

@@ -6,6 +6,7 @@ import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from omegaconf import OmegaConf
 
@@ -31,11 +32,7 @@ def check_folder(run: RunDir, config: Config, fingerprints: Fingerprints) -> Rec
             (names the keys that differ).
         DataError: the folder's record cannot be read.
     """
-    place = existing_part(run.path.parent)
-    if not place.is_dir():
-        raise ConfigError(f"outputs={config.outputs}: {place} is not a folder; outputs=DIR wants one, or a new name.")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise ConfigError(f"outputs={config.outputs}: {place} is not writable; outputs=DIR wants a folder that is.")
+    check_outputs(config.outputs, run.path.parent)
     settings = settings_of(config, fingerprints)
     found = None if config.overwrite else run.read()
     if found is not None and found.status == "pending" and found.identity != identity_of(settings):
@@ -52,6 +49,19 @@ def check_folder(run: RunDir, config: Config, fingerprints: Fingerprints) -> Rec
     if found is not None and found.status not in ("pending", "done"):
         _check_resumable(run, found)
     return found
+
+
+def check_outputs(outputs: str, folder: Path) -> None:
+    """Check that a folder below `outputs` is one, or can be made.
+
+    Raises:
+        ConfigError: a file is in its place, or it cannot be written.
+    """
+    place = existing_part(folder)
+    if not place.is_dir():
+        raise ConfigError(f"outputs={outputs}: {place} is not a folder; outputs=DIR wants one, or a new name.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError(f"outputs={outputs}: {place} is not writable; outputs=DIR wants a folder that is.")
 
 
 def _check_resumable(run: RunDir, found: Record) -> None:

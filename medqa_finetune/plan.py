@@ -101,6 +101,8 @@ def plan(arguments: list[str]) -> int:
         print(as_text(rows, found, options))
         if any(config.evaluate.backend != "transformers" for config in configs):
             print("Evaluation is reckoned as evaluate.backend=transformers does it.")
+        if any(config.evaluate.zero_shot for config in configs):
+            print("The time of the tasks of evaluate.zero_shot is not in it.")
     refuse_excess(rows, found, options)
     return EXIT_DONE
 
@@ -131,7 +133,9 @@ def compose(arguments: Sequence[str]) -> list["Config"]:
     """
     from hydra.core.hydra_config import HydraConfig
 
-    from medqa_finetune.matrix.asked import distinct
+    from medqa_finetune.evaluation.zero_shot import check_tasks
+    from medqa_finetune.extras import check_extras
+    from medqa_finetune.matrix.asked import check_all, distinct
     from medqa_finetune.matrix.cells import Cell, make_cell
     from medqa_finetune.model.locate import locate_architecture
 
@@ -147,7 +151,10 @@ def compose(arguments: Sequence[str]) -> list["Config"]:
     compose_and_call(take, [*arguments, "hydra/sweeper=calling"])
     if faults:
         raise ConfigError("\n".join(dict.fromkeys(faults)))
-    return [cell.config for cell in distinct(cells)]
+    configs = [cell.config for cell in distinct(cells)]
+    check_all(configs, check_extras)
+    check_all(configs, lambda config: check_tasks(config.evaluate))
+    return configs
 
 
 def answered_by_transformers(config: "Config") -> "Config":

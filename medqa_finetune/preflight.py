@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,12 +69,9 @@ def preflight_run(config: Config, counts: Counts | None = None) -> None:
 def _preflight(
     configs: Sequence[Config], counts: Sequence[Counts], examiner: Callable[[Sequence[Need]], Findings]
 ) -> None:
-    trackers = list(tracker_faults(configs))
     # What loads no model needs neither torch nor a disk of any size.
     heavy = [(config, count) for config, count in zip(configs, counts, strict=True) if config.method.loads_model]
     if not heavy:
-        if trackers:
-            raise ConfigError("\n".join(trackers))
         return
     configs, counts = zip(*heavy, strict=True)
     folders = {config.model: locate_model(config.model) for config in configs}
@@ -84,7 +80,6 @@ def _preflight(
     cuda = machine is not None and machine.type == "cuda"
     faults = [
         *faults,
-        *trackers,
         *disk_faults([(config, sizes[config.model]) for config in configs], cuda=cuda),
     ]
     if machine is not None:
@@ -197,13 +192,6 @@ def precision_faults(configs: Iterable[Config], machine: Machine) -> Iterator[st
                 f"{machine.precision}, and its figures would be a mixture. Go on where it was begun, or give "
                 "overwrite=true, which moves it aside and starts anew."
             )
-
-
-def tracker_faults(configs: Iterable[Config]) -> Iterator[str]:
-    """Yield a fault for every tracker that is not installed."""
-    for name in dict.fromkeys(name for config in configs for name in config.tracker.report_to):
-        if find_spec(name) is None:
-            yield f"tracker.report_to=[{name}]: {name} is not installed; pip install 'medqa_finetune[{name}]'."
 
 
 def disk_faults(runs: Iterable[tuple[Config, ModelSize | None]], *, cuda: bool) -> Iterator[str]:

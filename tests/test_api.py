@@ -224,6 +224,10 @@ def test_a_corpus_and_a_model_may_be_named(tmp_path: Path) -> None:
     ("options", "error", "says"),
     [
         ({"model": "nowhere"}, ModelError, "model.path=nowhere: no such folder"),
+        ({"model": "nowhere", "pairs": PAIRS[:2]}, ModelError, "model.path=nowhere: no such folder"),
+        ({"pairs": None}, DataError, "got None"),
+        ({"outputs": __file__}, ConfigError, "is not a folder"),
+        ({"outputs": "/proc/none"}, MedQAError, "/proc/none"),
         ({"model": 7}, ModelError, "a name, a folder or a model of transformers is wanted, got int"),
         ({"pairs": "nowhere.jsonl"}, DataError, "corpus.path=nowhere.jsonl: no such file"),
         ({"pairs": []}, DataError, "pairs: there are none"),

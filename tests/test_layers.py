@@ -14,12 +14,13 @@ PACKAGE = "medqa_finetune"
 # Top to bottom. A file imports only from floors below its own, or from its own folder. What a user starts, from a
 # terminal or (`api`) from Python, is a door; `tasks` are the stages that answering questions and modelling text have in
 # different forms; `lifecycle` lies below all that tell it of a run, `matrix` and `experiment`; `inputs` turns what a
-# Python program holds into files and choices; `log` knows nothing of the house.
+# Python program holds into files and choices; `extras` asks the rooms below whether what a run wants is installed;
+# `log` knows nothing of the house.
 FLOORS = (
     ("train", "evaluate", "summarize", "plan", "chat", "export", "api"),
     ("experiment", "matrix", "chatting", "variants"),
     ("tasks",),
-    ("lifecycle", "preflight", "inputs"),
+    ("lifecycle", "preflight", "extras", "inputs"),
     ("training", "evaluation"),
     ("report", "model", "data"),
     ("record", "config"),
@@ -28,8 +29,8 @@ FLOORS = (
 FLOOR_OF = {room: height for height, rooms in enumerate(reversed(FLOORS)) for room in rooms}
 # Rooms that start in a moment, since they load neither.
 HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
-LIGHT_ROOMS = ("train", "plan", "summarize", "chat", "experiment", "tasks", "lifecycle", "preflight", "matrix",
-               "report", "record", "config", "errors", "log", "stopping")  # fmt: skip
+LIGHT_ROOMS = ("train", "plan", "summarize", "chat", "experiment", "tasks", "lifecycle", "preflight", "extras",
+               "matrix", "report", "record", "config", "errors", "log", "stopping")  # fmt: skip
 HYDRA_ROOMS = {"train.py", "plan.py", "export.py", "config/compose.py"}
 LINES_PER_FILE = 300
 LINES_PER_FUNCTION = 40

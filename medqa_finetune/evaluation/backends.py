@@ -4,7 +4,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
-from medqa_finetune.config.schema import Config, EvaluateConfig
+from medqa_finetune.config.schema import EvaluateConfig
 from medqa_finetune.errors import ConfigError
 
 # Packages that a backend is installed as, and what brings them.
@@ -22,16 +22,6 @@ def check_installed(settings: EvaluateConfig) -> None:
             f"evaluate.backend={settings.backend}: {settings.backend} is not installed; "
             f"pip install 'medqa-finetune[{settings.backend}]', or give evaluate.backend=transformers."
         )
-
-
-def check_backend(config: Config) -> None:
-    """Refuse what a run cannot answer with, before torch is loaded; a run that loads no model needs nothing.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    if config.method.loads_model:
-        check_installed(config.evaluate)
 
 
 def packages_of(settings: EvaluateConfig) -> tuple[str, ...]:

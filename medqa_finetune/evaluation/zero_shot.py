@@ -20,6 +20,19 @@ PACKAGE = "lm_eval"
 MANY = 8
 
 
+def check_installed(settings: EvaluateConfig) -> None:
+    """Refuse tasks where there is no harness.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    if settings.zero_shot and importlib.util.find_spec(PACKAGE) is None:
+        raise ConfigError(
+            f"evaluate.zero_shot={_listed(settings.zero_shot)}: wants lm-evaluation-harness, which is not installed; "
+            "pip install 'medqa_finetune[zero_shot]', or leave it out."
+        )
+
+
 def check_tasks(settings: EvaluateConfig) -> None:
     """Refuse tasks that cannot be done, before anything is trained.
 
@@ -28,11 +41,7 @@ def check_tasks(settings: EvaluateConfig) -> None:
     """
     if not settings.zero_shot:
         return
-    if importlib.util.find_spec(PACKAGE) is None:
-        raise ConfigError(
-            f"evaluate.zero_shot={_listed(settings.zero_shot)}: wants lm-evaluation-harness, which is not installed; "
-            "pip install 'medqa_finetune[zero_shot]', or leave it out."
-        )
+    check_installed(settings)
     known = set(_tasks(settings).all_tasks)
     unknown = [name for name in settings.zero_shot if name not in known]
     if unknown:

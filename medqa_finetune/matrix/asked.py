@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from medqa_finetune.errors import ConfigError, MedQAError, RunError
-from medqa_finetune.evaluation.backends import check_backend
 from medqa_finetune.evaluation.zero_shot import check_tasks
+from medqa_finetune.extras import check_extras
 from medqa_finetune.lifecycle import announce, check_folder, warn_of_damage
 from medqa_finetune.matrix.cells import Cell
 from medqa_finetune.preflight import preflight_matrix
@@ -30,7 +30,7 @@ def check_matrix(cells: Sequence[Cell]) -> list[Cell]:
             warn_of_damage(cell.run, record)
         else:
             open_cells.append(cell)
-    check_all(open_cells, lambda cell: check_backend(cell.config))
+    check_all(open_cells, lambda cell: check_extras(cell.config))
     # Every corpus is prepared, each once, so that a matrix whose last cell asks for too many pairs never starts.
     counts = check_all(open_cells, lambda cell: task_of(cell.config).look(cell.config))
     check_all(open_cells, lambda cell: check_tasks(cell.config.evaluate))

@@ -1,7 +1,7 @@
 """From what a Python program asks for to a cell: composed, checked and named as the command line would."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -11,9 +11,13 @@ from medqa_finetune.config.compose import COMPOSITION_ERRORS, CONFIG_NAME, regis
 from medqa_finetune.config.explain import explain
 from medqa_finetune.config.options import conf_folder
 from medqa_finetune.errors import ConfigError
+from medqa_finetune.extras import check_extras
 from medqa_finetune.inputs import Choice, held_out
 from medqa_finetune.matrix.cells import Cell, make_cell
 from medqa_finetune.matrix.launcher import register_matrix
+from medqa_finetune.model.locate import locate_model
+
+T = TypeVar("T")
 
 # Settings that may be a name in `conf/` instead of a dictionary.
 GROUPS = ("data", "train", "evaluate", "tracker", "profile")
@@ -26,6 +30,23 @@ def compose_cell(choices: Mapping[str, Choice], settings: Mapping[str, Any]) -> 
     Raises:
         ConfigError: a setting is unknown, of the wrong type or impossible.
     """
+    return _compose(choices, settings, lambda composed, hydra: make_cell(_holding_out(composed, settings), hydra))
+
+
+def check_without_pairs(choices: Mapping[str, Choice], settings: Mapping[str, Any]) -> None:
+    """Check what can be before the pairs are read, or written to a file, with the embedded ones in their place.
+
+    Raises:
+        MedQAError: the model is not there, a setting is impossible, or what it wants is not installed.
+    """
+    others = {key: value for key, value in settings.items() if key != "corpus"}
+    config = _compose({**choices, "corpus": ("embedded", {})}, others, lambda composed, _: to_config(composed))
+    locate_model(config.model)
+    check_extras(config)
+
+
+def _compose(choices: Mapping[str, Choice], settings: Mapping[str, Any], use: Callable[[Any, Any], T]) -> T:
+    """Return what `use` makes of the composition and of Hydra's own node of it."""
     register_schema()
     register_matrix()
     by_name = {key: value for key, value in settings.items() if key in GROUPS and isinstance(value, str)}
@@ -41,7 +62,7 @@ def compose_cell(choices: Mapping[str, Choice], settings: Mapping[str, Any]) -> 
             composed = compose(CONFIG_NAME, typed, return_hydra_config=True)
             OmegaConf.set_struct(composed, False)
             hydra_config = composed.hydra
-            return make_cell(_holding_out(OmegaConf.merge(composed, values), settings), hydra_config)
+            return use(OmegaConf.merge(composed, values), hydra_config)
     except COMPOSITION_ERRORS as error:
         raise ConfigError(explain(error)) from None
     finally:

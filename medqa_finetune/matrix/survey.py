@@ -99,9 +99,12 @@ def count(config: Config, cache: Path, machine: Machine) -> Facts:
     Raises:
         MedQAError: its model or its data cannot be used.
     """
+    from medqa_finetune.model.kernels import check_kernels
     from medqa_finetune.model.load import load_tokenizer
 
     folder = locate_architecture(config.model)
+    if config.method.trains != "nothing":
+        check_kernels(config.train.kernels, folder, machine.type)
     size = size_of(folder)
     config = dataclasses.replace(config, train=resolve_auto(config, size, machine))
     task = task_of(config)

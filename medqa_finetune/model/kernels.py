@@ -20,6 +20,20 @@ def packages_of(kernels: str) -> tuple[str, ...]:
     return PACKAGES if kernels == LIGER else ()
 
 
+def check_installed(kernels: str) -> None:
+    """Check that what `train.kernels` needs is installed; the device is not looked at, which would load torch.
+
+    Raises:
+        ModelError: a package is missing.
+    """
+    missing = [package for package in MODULES if find_spec(package) is None] if kernels == LIGER else []
+    if missing:
+        raise ModelError(
+            f"train.kernels=liger: {missing[0]} is not installed; where there is a CUDA GPU, pip install "
+            "'medqa_finetune[liger]'; allowed elsewhere: torch."
+        )
+
+
 def check_kernels(kernels: str, folder: Path, device: str) -> None:
     """Check that `train.kernels` can be had here for a model.
 
@@ -35,12 +49,7 @@ def check_kernels(kernels: str, folder: Path, device: str) -> None:
         return
     if device != "cuda":
         raise ModelError(f"train.kernels=liger: these kernels need a CUDA GPU; allowed on {device}: torch.")
-    missing = [package for package in MODULES if find_spec(package) is None]
-    if missing:
-        raise ModelError(
-            f"train.kernels=liger: {missing[0]} is not installed; pip install 'medqa_finetune[liger]', or give "
-            "train.kernels=torch."
-        )
+    check_installed(kernels)
     from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN as KNOWN
 
     kind = read_config(folder).get("model_type")

@@ -1,31 +1,23 @@
-import dataclasses
-
 import pytest
 
 from medqa_finetune.config.schema import EvaluateConfig
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.evaluation import generate
-from medqa_finetune.evaluation.backends import check_backend, generator_of, packages_of
-from tests.config.builders import VALID, changed
+from medqa_finetune.evaluation.backends import check_installed, generator_of, packages_of
 
-VLLM = changed(VALID, evaluate__backend="vllm")
+VLLM = EvaluateConfig(backend="vllm")
 
 
 def test_what_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medqa_finetune.evaluation.backends.find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"evaluate\.backend=vllm: .* pip install 'medqa-finetune\[vllm\]'"):
-        check_backend(VLLM)
-    check_backend(VALID)
-
-
-def test_what_loads_no_model_wants_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medqa_finetune.evaluation.backends.find_spec", lambda _: None)
-    check_backend(dataclasses.replace(VLLM, method=dataclasses.replace(VLLM.method, trains="lookup")))
+        check_installed(VLLM)
+    check_installed(EvaluateConfig())
 
 
 def test_what_is_installed_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medqa_finetune.evaluation.backends.find_spec", lambda name: name == "vllm" or None)
-    check_backend(VLLM)
+    check_installed(VLLM)
 
 
 def test_each_backend_has_its_generator() -> None:

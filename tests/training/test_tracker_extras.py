@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from medqa_finetune.errors import ConfigError
-from medqa_finetune.preflight import tracker_faults
+from medqa_finetune.extras import tracker_faults
 from medqa_finetune.record.run_dir import RunDir, find_runs
 from tests.commands import TINY, python, start
 from tests.config.builders import VALID, changed
@@ -161,7 +161,7 @@ def wait_for_step(folder: Path, step: int) -> Path:
 def test_a_missing_extra_is_said_before_anything_starts(extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, extra, None)
     config = changed(VALID, tracker__report_to=["tensorboard", extra])
-    assert list(tracker_faults([config, config])) == [
+    assert list(tracker_faults(config)) == [
         f"tracker.report_to=[{extra}]: {extra} is not installed; pip install 'medqa_finetune[{extra}]'."
     ]
 

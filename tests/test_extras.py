@@ -1,0 +1,57 @@
+"""What is not installed is refused before data is looked at, by every way to start a run."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from medqa_finetune import finetune
+from medqa_finetune.errors import ConfigError
+from medqa_finetune.extras import check_extras
+from tests.commands import train
+from tests.config.builders import VALID, changed
+
+PAIRS = [(f"第{number}个问题？", "多休息。") for number in range(30)]
+WANTED = {"evaluate__backend": "vllm", "train__kernels": "liger", "evaluate__zero_shot": ["ceval-valid"]}
+without_liger = pytest.mark.skipif(importlib.util.find_spec("liger_kernel") is not None, reason="liger is installed")
+
+
+@pytest.fixture
+def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medqa_finetune.evaluation.backends.find_spec", lambda _: None)
+    monkeypatch.setattr("medqa_finetune.model.kernels.find_spec", lambda _: None)
+    monkeypatch.setattr("medqa_finetune.extras.find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+
+
+@pytest.mark.usefixtures("nothing_installed")
+def test_all_that_is_missing_is_said_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_extras(changed(VALID, **WANTED, tracker__report_to=["mlflow"]))
+    starts = ["evaluate.backend=vllm", "evaluate.zero_shot=[ceval-valid]", "train.kernels=liger", "tracker.report_to"]
+    lines = str(caught.value).splitlines()
+    assert [line.startswith(start) for line, start in zip(lines, starts, strict=True)] == [True] * len(starts)
+
+
+@pytest.mark.usefixtures("nothing_installed")
+def test_what_a_run_does_not_use_may_be_missing() -> None:
+    nothing = changed(VALID, tracker__report_to=[])
+    check_extras(nothing)
+    check_extras(changed(nothing, **WANTED, method__trains="lookup"))
+    check_extras(changed(nothing, train__kernels="liger", method__trains="nothing"))
+
+
+@without_liger
+@pytest.mark.parametrize("sweep", [(), ("-m",)])
+def test_the_command_prepares_no_corpus_first(sweep: tuple[str, ...], tmp_path: Path) -> None:
+    done = train(*sweep, "profile=demo", "method=lora", "data=20k", "train.kernels=liger", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "train.kernels=liger: liger_kernel is not installed" in done.stderr
+    assert not list(tmp_path.rglob("*.*"))
+
+
+@without_liger
+def test_python_writes_no_pairs_first(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"train\.kernels=liger: liger_kernel is not installed"):
+        finetune("tiny", PAIRS, outputs=tmp_path, tracker="none", train={"kernels": "liger"})
+    assert list(tmp_path.iterdir()) == []
