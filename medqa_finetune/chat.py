@@ -199,7 +199,8 @@ def _run_folders(options: ChatOptions) -> list[Path]:
         fitting = sorted(Path(name) for name in glob.glob(str(Path(options.runs).expanduser())))  # noqa: PTH207 (a pattern may be absolute)
         runs = [path for path in fitting if (path / RECORD_NAME).is_file()]
         if not runs:
-            raise ConfigError(f"runs={options.runs}: no folder of a run fits, of {len(fitting)} that do.")
+            what = f"of the {len(fitting)} that fit, none is the folder of a run" if fitting else "nothing fits"
+            raise ConfigError(f"runs={options.runs}: {what}; folders with a {RECORD_NAME} are wanted.")
         return runs
     if options.run is None:
         return []

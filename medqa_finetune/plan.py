@@ -210,19 +210,22 @@ def _matrix_rates(found: "Plan") -> dict[str, float]:
 def as_text(rows: Sequence[dict[str, Any]], found: "Plan", options: PlanOptions) -> str:
     """Return a table, a row per cell and their sum, and below it what the figures rest on."""
     whole = as_object(rows, found, options)["sum"]
-    header = ["cell", "time", "training", "evaluation", "memory", "disk", "price"]
+    header = ["cell", "time", "training", "evaluation", "memory", "disk"]
     cells = [
         [
             name, _time(each["seconds"]), _time(each["train_seconds"]), _time(each["evaluation_seconds"]),
-            in_units(each["peak_memory_bytes"]), in_units(each["disk_bytes"]), _money(each["price"]),
+            in_units(each["peak_memory_bytes"]), in_units(each["disk_bytes"]),
         ]
         for each, name in zip(rows, short_names([each["name"] for each in rows], NAME_WIDTH), strict=True)
     ]  # fmt: skip
     sums = [
         "sum", _time(whole["hours"] * HOUR), *(_time(sum(each[key] for each in rows)) for key in
         ("train_seconds", "evaluation_seconds")), in_units(whole["peak_memory_bytes"]), in_units(whole["disk_bytes"]),
-        _money(whole["price"]),
     ]  # fmt: skip
+    if options.price_per_hour is not None:
+        header.append("price")
+        for line, said in zip([*cells, sums], [*rows, whole], strict=True):
+            line.append(f"{said['price']:.2f}")
     return "\n".join([aligned_table(header, [*cells, sums], left=["cell"]), "", *_basis(found)])
 
 
@@ -276,10 +279,6 @@ def _time(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f}s"
     return f"{seconds / 60:.0f}min" if seconds < 2 * HOUR else f"{seconds / HOUR:.1f}h"
-
-
-def _money(price: float | None) -> str:
-    return "" if price is None else f"{price:.2f}"
 
 
 if __name__ == "__main__":

@@ -93,7 +93,8 @@ def summarize(arguments: list[str]) -> int:
 
     root = Path(options.outputs)
     if not root.is_dir():
-        raise DataError(f"outputs={root}: no such folder; the one that runs were written to is wanted.")
+        kind = "not a folder" if root.exists() else "no such folder"
+        raise DataError(f"outputs={root}: {kind}; the one that runs were written to is wanted.")
     runs = list(find_runs(root))
     if not runs:
         raise DataError(f"outputs={root}: no record of a run below it; train one first, or name another folder.")

@@ -56,7 +56,7 @@ def test_help_answers_at_once_and_names_every_key(tmp_path: Path) -> None:
         (["run=a", "port=80"], "port=80: a number from 1024 to 65535"),
         (["run=a", "promt=b"], "did you mean prompt?"),
         (["run=[a,]"], "the folder of a run is wanted"),
-        (["runs=nowhere/*"], "runs=nowhere/*: no folder of a run fits, of 0 that do"),
+        (["runs=nowhere/*"], "runs=nowhere/*: nothing fits; folders with a record.json are wanted"),
         (["run=nowhere"], "run=nowhere: no record.json in there"),
         (["model=nowhere"], "model.path=nowhere: no such folder"),
         (["model=tiny", "adapter=nowhere"], "adapter=nowhere: no adapter_config.json"),

@@ -69,6 +69,7 @@ def test_a_price_that_is_not_known_is_null_and_not_zero() -> None:
     content = as_object(rows(found, options), found, options)
     assert content["cells"][0]["price"] is None
     assert content["sum"]["price"] is None
+    assert "price" not in as_text(rows(found, options), found, options)
 
 
 def test_the_table_says_what_it_rests_on() -> None:

@@ -60,6 +60,9 @@ def read_text_parts(config: Config) -> TextParts:
     place = where(corpus)
     if not ledger.counts["rows"]:
         raise DataError(f"{place}: no rows in it. Give corpus.path= a file of text, or one with a column of it.")
+    if ledger.counts["rejected_missing_column"] == ledger.counts["rows"]:
+        found = ledger.examples[0].excerpt
+        raise DataError(f"{place}: no column {corpus.text!r}; found: {found}.\nGive corpus.text=COLUMN.")
     ledger.check_share(place, corpus.max_reject_share)
     parts = rows if named else _divided(rows[""], config, place)
     empty = [part for part in PARTS if not any(row.strip() for row in parts[part])]
@@ -72,12 +75,18 @@ def read_text_parts(config: Config) -> TextParts:
 def _say_scale(config: Config) -> None:
     """Say which sizes of a text are not those that were typed: a profile may scale what is small already."""
     if config.data.scale != 1.0:
-        size = "all" if config.train_size is None else f"{config.train_size:,}"
+        trained = "all blocks" if config.train_size is None else _counted(config.train_size, "block")
+        # Of the untuned base there is nothing to say.
+        training = "" if config.method.trains == "nothing" else f"{trained} for training, and "
         log.warning(
-            "data.scale=%g: of this text %s blocks are trained on, and where it has no parts of its own %d rows are "
-            "held out for the test, %d for validation; data.scale=1 takes the sizes as they are",
-            config.data.scale, size, config.test_size, config.validation_size,
+            "data.scale=%g takes of this text %swhere it has no parts of its own %s for the test, %d for validation; "
+            "data.scale=1 takes the sizes as they are",
+            config.data.scale, training, _counted(config.test_size, "row"), config.validation_size,
         )  # fmt: skip
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _by_part(files: list[tuple[Path, str]], corpus: CorpusConfig) -> dict[str, list[tuple[Path, str]]]:
@@ -103,8 +112,9 @@ def _divided(rows: list[str], config: Config, place: str) -> dict[str, list[str]
     if len(distinct) <= wanted:
         raise DataError(
             f"{place}: data.test_size + data.validation_size (scaled) = {config.test_size:,} + "
-            f"{config.validation_size:,} rows, but the text has {len(distinct):,} different ones, and some must be "
-            "left to train on.\nGive smaller data.test_size= and data.validation_size=, or a folder with files named "
+            f"{config.validation_size:,} rows, but the text has {_counted(len(distinct), 'different row')}, and some "
+            "must be left to train on. In plain text a row ends at an empty line; corpus.by_line=true takes every line "
+            "for one.\nGive smaller data.test_size= and data.validation_size=, or a folder with files named "
             "train, validation and test."
         )
     test, validation = set(distinct[: config.test_size]), set(distinct[config.test_size : wanted])

@@ -66,6 +66,7 @@ def distinct(cells: Sequence[Cell]) -> list[Cell]:
         ConfigError: two different runs would share a folder.
     """
     kept: dict[str, Cell] = {}
+    repeated: list[str] = []
     for cell in cells:
         first = kept.setdefault(str(cell.run.path), cell)
         if first is cell:
@@ -73,7 +74,10 @@ def distinct(cells: Sequence[Cell]) -> list[Cell]:
         if first.identity != cell.identity:
             both = f"{' '.join(first.overrides)} and {' '.join(cell.overrides)}"
             raise ConfigError(f"{cell.run.path} would hold two different runs: {both}.")
-        print(f"{' '.join(cell.overrides)} is the same run as {first.config.run_name}: run once", file=sys.stderr)
+        repeated.append(f"{' '.join(cell.overrides)} is the same run as {first.config.run_name}")
+    if repeated:
+        others = f" (and so {len(repeated) - 1} more of the sweep)" if len(repeated) > 1 else ""
+        print(f"{repeated[0]}: run once{others}", file=sys.stderr)
     return list(kept.values())
 
 

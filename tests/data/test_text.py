@@ -122,8 +122,11 @@ def test_several_files_without_parts_are_divided_together(tmp_path: Path) -> Non
     ("content", "says"),
     [
         ("\n \n\n", "no rows in it"),
-        ("One paragraph.", r"5 \+ 5 rows, but the text has 1 different ones.*\nGive smaller data.test_size="),
-        ("\n\n".join(PARAGRAPHS[:10]), "the text has 10 different ones"),
+        (
+            "One paragraph.",
+            r"5 \+ 5 rows, .* has 1 different row, .* ends at an empty line; .*\nGive smaller data.test_size=",
+        ),
+        ("\n\n".join(PARAGRAPHS[:10]), "the text has 10 different rows"),
     ],
 )
 def test_too_little_text_is_refused(tmp_path: Path, content: str, says: str) -> None:
@@ -142,6 +145,13 @@ def test_many_broken_rows_are_refused(tmp_path: Path) -> None:
         parts_of(path)
 
 
+def test_the_column_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", '{"question": "头痛？", "answer": "休息。"}\n' * 3)
+    says = r"no column 'text'; found: \['question', 'answer'\]\.\nGive corpus\.text=COLUMN"
+    with pytest.raises(DataError, match=says):
+        parts_of(path)
+
+
 def test_a_folder_without_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"the folder holds no \.txt, \.raw, \.tokens, \.jsonl"):
         parts_of(tmp_path)
@@ -155,6 +165,6 @@ def test_sizes_that_are_scaled_are_said(tmp_path: Path, caplog: pytest.LogCaptur
     read_text_parts(config_of(path, test_size=50, validation_size=100, scale=0.1))
     (said,) = caplog.messages
     assert said == (
-        "data.scale=0.1: of this text all blocks are trained on, and where it has no parts of its own 5 rows are held "
-        "out for the test, 10 for validation; data.scale=1 takes the sizes as they are"
+        "data.scale=0.1 takes of this text all blocks for training, and where it has no parts of its own 5 rows for "
+        "the test, 10 for validation; data.scale=1 takes the sizes as they are"
     )

@@ -68,6 +68,9 @@ def test_cells_that_are_the_same_run_are_run_once_and_that_is_said(
     cells = [cell("a", tmp_path), cell("b", tmp_path), cell("a", tmp_path, threads=2)]
     assert distinct(cells) == cells[:2]
     assert capsys.readouterr().err == "name=a threads=2 is the same run as a: run once\n"
+    assert distinct([*cells, cell("b", tmp_path, threads=2)]) == cells[:2]
+    said = "name=a threads=2 is the same run as a: run once (and so 1 more of the sweep)\n"
+    assert capsys.readouterr().err == said
 
 
 def test_two_runs_for_one_folder_are_refused(tmp_path: Path) -> None:
