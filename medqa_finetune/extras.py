@@ -1,6 +1,6 @@
 """What settings ask for beside the usual packages: whether it is installed, which is known without torch and data."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
 from medqa_finetune.config.schema import Config
@@ -31,7 +31,7 @@ def _model_faults(config: Config) -> Iterator[str]:
     # What loads no model needs none of these, so that a sweep may have such a baseline in it.
     if not config.method.loads_model:
         return
-    checks = [
+    checks: list[Callable[[], None]] = [
         lambda: backends.check_installed(config.evaluate),
         lambda: zero_shot.check_installed(config.evaluate),
         lambda: kernels.check_installed(config.train.kernels if config.method.trains != "nothing" else "torch"),

@@ -147,7 +147,7 @@ def test_many_broken_rows_are_refused(tmp_path: Path) -> None:
 
 def test_the_column_that_is_not_there_is_named(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", '{"question": "头痛？", "answer": "休息。"}\n' * 3)
-    says = r"no column 'text'; found: \['question', 'answer'\]\.\nGive corpus\.text=COLUMN"
+    says = r"no column 'text'; found: question, answer\.\nGive corpus\.text=COLUMN"
     with pytest.raises(DataError, match=says):
         parts_of(path)
 
