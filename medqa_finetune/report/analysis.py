@@ -11,7 +11,7 @@ from medqa_finetune.report.recommend import CAUTION, TEXT_CAUTION, recommend
 from medqa_finetune.report.samples import CellSamples, samples_of
 from medqa_finetune.report.scores import HEADLINE_COLUMNS, HEADLINES, TEXT_PERPLEXITY, score_name, title
 from medqa_finetune.report.statistics import CellScore, Comparison, Drawn, Interval, Settings, cell_score, interval_of
-from medqa_finetune.report.value import fronts_of, steps_of
+from medqa_finetune.report.value import explained, fronts_of, steps_of, uncorrected
 from medqa_finetune.report.verdict import Verdict
 from medqa_finetune.report.words import Text, listed
 
@@ -199,12 +199,16 @@ def _verdict(
         steps += steps_of(cells, results[score].comparisons, score, settings)
     first = headlines[0] if headlines else ""
     found = results[first] if headlines else ScoreResults((), {}, ())
+    advice = recommend(cells, found.drawn, found.comparisons, first)
+    # Once per answer: what the recommendation says of its interval already, no step repeats.
+    if uncorrected(found.comparisons, first).en not in advice.text.en:
+        steps = explained(steps, [each for score in headlines for each in results[score].comparisons])
     return Verdict(
         title=name,
         score=first,
         fit=tuple(fits),
         pareto=tuple(fronts),
         steps=tuple(steps),
-        recommendation=recommend(cells, found.drawn, found.comparisons, first),
+        recommendation=advice,
         caution=TEXT_CAUTION if first == TEXT_PERPLEXITY else CAUTION,
     )
