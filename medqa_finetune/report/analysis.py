@@ -10,7 +10,15 @@ from medqa_finetune.report.fit import fit_of, series_of
 from medqa_finetune.report.recommend import CAUTION, TEXT_CAUTION, recommend
 from medqa_finetune.report.samples import CellSamples, samples_of
 from medqa_finetune.report.scores import HEADLINE_COLUMNS, HEADLINES, TEXT_PERPLEXITY, score_name, title
-from medqa_finetune.report.statistics import CellScore, Comparison, Drawn, Interval, Settings, cell_score, interval_of
+from medqa_finetune.report.statistics import (
+    CellScore,
+    Comparison,
+    Drawn,
+    Interval,
+    Settings,
+    cell_score,
+    value_interval,
+)
 from medqa_finetune.report.value import explained, fronts_of, steps_of, uncorrected
 from medqa_finetune.report.verdict import Verdict
 from medqa_finetune.report.words import Text, listed
@@ -106,7 +114,7 @@ def _runs(cells: Sequence[Cell], drawn: dict[str, Drawn], score: str, settings: 
         if cell.name in drawn:
             found = drawn[cell.name]
             for run, draws in zip(cell.runs, found.draws, strict=True):
-                yield RunScore(run.study, run.name, score, interval_of(draws, found.n, settings))
+                yield RunScore(run.study, run.name, score, value_interval(draws, found.n, score, settings))
 
 
 def chosen_cells(cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
