@@ -10,8 +10,16 @@ from medqa_finetune.report.fit import fit_of, series_of
 from medqa_finetune.report.recommend import CAUTION, TEXT_CAUTION, recommend
 from medqa_finetune.report.samples import CellSamples, samples_of
 from medqa_finetune.report.scores import HEADLINE_COLUMNS, HEADLINES, TEXT_PERPLEXITY, score_name, title
-from medqa_finetune.report.statistics import CellScore, Comparison, Drawn, Interval, Settings, cell_score, interval_of
-from medqa_finetune.report.value import fronts_of, steps_of
+from medqa_finetune.report.statistics import (
+    CellScore,
+    Comparison,
+    Drawn,
+    Interval,
+    Settings,
+    cell_score,
+    value_interval,
+)
+from medqa_finetune.report.value import explained, fronts_of, steps_of, uncorrected
 from medqa_finetune.report.verdict import Verdict
 from medqa_finetune.report.words import Text, listed
 
@@ -106,7 +114,7 @@ def _runs(cells: Sequence[Cell], drawn: dict[str, Drawn], score: str, settings: 
         if cell.name in drawn:
             found = drawn[cell.name]
             for run, draws in zip(cell.runs, found.draws, strict=True):
-                yield RunScore(run.study, run.name, score, interval_of(draws, found.n, settings))
+                yield RunScore(run.study, run.name, score, value_interval(draws, found.n, score, settings))
 
 
 def chosen_cells(cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
@@ -199,12 +207,16 @@ def _verdict(
         steps += steps_of(cells, results[score].comparisons, score, settings)
     first = headlines[0] if headlines else ""
     found = results[first] if headlines else ScoreResults((), {}, ())
+    advice = recommend(cells, found.drawn, found.comparisons, first)
+    # Once per answer: what the recommendation says of its interval already, no step repeats.
+    if uncorrected(found.comparisons, first).en not in advice.text.en:
+        steps = explained(steps, [each for score in headlines for each in results[score].comparisons])
     return Verdict(
         title=name,
         score=first,
         fit=tuple(fits),
         pareto=tuple(fronts),
         steps=tuple(steps),
-        recommendation=recommend(cells, found.drawn, found.comparisons, first),
+        recommendation=advice,
         caution=TEXT_CAUTION if first == TEXT_PERPLEXITY else CAUTION,
     )

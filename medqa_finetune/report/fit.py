@@ -4,6 +4,9 @@ The power law, `offset - factor * pairs ** -exponent`, is how scores grow with d
 arXiv:1712.00409; Rosenfeld et al. 2020, arXiv:1909.12673). It has three parameters: three sizes fix it exactly and test
 nothing, so it counts as supported only where it exists in nearly every resample, i.e. where each step up is surely
 positive and surely smaller than the one before would make it on a logarithmic scale.
+
+Of a perplexity, which is the exponential of a mean loss, the logarithm is fitted: no curve then leads below 0. What a
+curve says of a score beyond what that score can be is cut there.
 """
 
 from collections.abc import Sequence
@@ -64,7 +67,7 @@ def fit_of(series: str, cells: Sequence[Cell], drawn: dict[str, Drawn], score: s
             )
             return replace(none, text=head + fault)
     draws = np.stack([mean_draws(drawn[cell.name], settings) for cell in having])
-    points = np.concatenate([np.array(values)[:, None], draws], axis=1)
+    points = _to_scale(np.concatenate([np.array(values)[:, None], draws], axis=1), score)
     x, n = np.array(sizes, dtype=float), drawn[having[0].name].n
     bears, share = Text("", ""), 0.0
     if len(having) >= SIZES_FOR_POWER_LAW:
@@ -105,19 +108,21 @@ def _as_power_law(fit: Fit, found: tuple[Array, Array, int], settings: Settings)
     sign = score_name(score).sign
     parameters = np.stack([sign * parameters[0], parameters[1], parameters[2]])
     grid = _grid(sizes)
-    curves = parameters[0] - sign * parameters[1] * grid[:, None] ** -parameters[2]
+    curves = _from_scale(parameters[0] - sign * parameters[1] * grid[:, None] ** -parameters[2], score)
     named = {
         name: (float(row[0]), interval_of(row[1:], n, settings))
         for name, row in zip(("offset", "factor", "exponent"), parameters, strict=True)
     }
-    limit, bound = named["offset"]
-    exponent = named["exponent"]
+    offset, exponent = named["offset"][0], named["exponent"]
+    ends = _from_scale(parameters[0], score)
+    limit, bound = float(ends[0]), interval_of(ends[1:], n, settings)
     mark, items = "-" if sign > 0 else "+", score_name(score).items.en
     rest = f"{named['factor'][0]:.3g}"
+    fitted = f"log {title(score)}" if score_name(score).of_tokens else title(score)
     text = Text(
-        f"{series}: {title(score)} = {limit:.2f} {mark} {rest} * {items}^-{exponent[0]:.2f} (exponent "
+        f"{series}: {fitted} = {offset:.2f} {mark} {rest} * {items}^-{exponent[0]:.2f} (exponent "
         f"{span(exponent[1].low, exponent[1].high)}); however much data: {limit:.2f} {span(bound.low, bound.high)}.",
-        f"{series}：{title(score)} = {limit:.2f} {mark} {rest} × 数据量^-{exponent[0]:.2f}（指数 "
+        f"{series}：{fitted} = {offset:.2f} {mark} {rest} × 数据量^-{exponent[0]:.2f}（指数 "
         f"{span(exponent[1].low, exponent[1].high)}）；数据再多也只到 {limit:.2f} {span(bound.low, bound.high)}。",
     )
     if len(sizes) == SIZES_FOR_POWER_LAW:
@@ -133,17 +138,22 @@ def _as_line(fit: Fit, found: tuple[Array, Array, int, Text], settings: Settings
     sizes, points, n, bears = found
     offset, slope = np.linalg.pinv(np.stack([np.ones_like(sizes), np.log2(sizes)], axis=1)) @ points
     grid = _grid(sizes)
-    curves = offset + slope * np.log2(grid)[:, None]
+    curves = _from_scale(offset + slope * np.log2(grid)[:, None], score)
     gain, bound = float(slope[0]), interval_of(slope[1:], n, settings)
     known = bound.low > 0 or bound.high < 0
     growth = Text(": no growth shown.", "：未显示出增长。")
     if score_name(score).sign < 0:
         growth = Text(": no fall shown.", "：未显示出下降。")
+    ends = (" (a line over log size).", "（对数数据量的直线）。") if known else (growth.en, growth.zh)
+    if score_name(score).of_tokens:
+        ends = (" (a line, log over log size).", "（双对数直线）。") if known else ends
+        times, low, high = np.exp([gain, bound.low, bound.high])
+        change = f"{title(score)} x {times:.2f} {span(low, high)}"
+    else:
+        change = f"{signed(gain)} {title(score)} {span(bound.low, bound.high)}"
     text = Text(
-        f"{series}: {signed(gain)} {title(score)} {span(bound.low, bound.high)} for each doubling of the data"
-        + (" (a line over log size)." if known else growth.en),
-        f"{series}：数据每翻一倍，{title(score)} {signed(gain)} {span(bound.low, bound.high)}"
-        + ("（对数数据量的直线）。" if known else growth.zh),
+        f"{series}: {change} for each doubling of the data{ends[0]}",
+        f"{series}：数据每翻一倍，{change}{ends[1]}",
     )
     named = {
         "offset": (float(offset[0]), interval_of(offset[1:], n, settings)),
@@ -174,6 +184,24 @@ def _beyond(score: str, curve: tuple[Array, Array], n: int, settings: Settings) 
         f"If it went on so, {size} {items.en} would give {value:.2f} {span(bound.low, bound.high)}.",
         f"若照此延伸，{size} {items.zh}数据将得到 {value:.2f} {span(bound.low, bound.high)}。",
     )
+
+
+def _to_scale(points: Array, score: str) -> Array:
+    """Return scores, shape (k, 1 + m), as they are fitted: a perplexity as its logarithm.
+
+    What else it might have been deviates there by the relative deviation (delta method): a draw of a wide interval may
+    be below 0, where no logarithm is.
+    """
+    if not score_name(score).of_tokens:
+        return points
+    values = points[:, :1]
+    return np.asarray(np.log(values) + (points - values) / values)
+
+
+def _from_scale(fitted: Array, score: str) -> Array:
+    # The exponential of a line that leads steeply upwards may be more than a number holds.
+    raw = np.exp(np.minimum(fitted, 700.0)) if score_name(score).of_tokens else fitted
+    return np.asarray(np.clip(raw, *score_name(score).limits))
 
 
 def _grid(sizes: Array) -> Array:

@@ -1,14 +1,21 @@
 """Which runs may stand in one picture, and how they are called there."""
 
+import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 
 import pandas as pd
 from matplotlib import font_manager
 
+from medqa_finetune.config.checks import FOLDER_NAME_BYTES
 from medqa_finetune.report.comparable import basis_of, parts_that_compare
 from medqa_finetune.report.scores import HEADLINE_COLUMNS, HEADLINES, ScoreName, signatures
 
+# Characters of a label that `charts.base.short` shows in two lines, wherever they break.
+SURELY_SHOWN = 21
+# A name that was cut ends in a digest; a character that did not fit whole is left out, four bytes at most.
+DIGEST, CHARACTER_BYTES = re.compile(r"[0-9a-f]{8}"), 4
 PLACE = ["task", "model", "corpus", "study"]
 # Parts of a run's name that a picture shows otherwise: as an axis, a dot or a panel.
 SHOWN_OTHERWISE = ("seed=", "model=", "corpus=", "data.train_size=")
@@ -92,17 +99,38 @@ def _groups_of_place(placed: pd.DataFrame) -> list[Group]:
 
 
 def _entries(rows: pd.DataFrame) -> list[str]:
-    parts = [
-        [part for part in str(name).split("__")[1:] if not part.startswith(SHOWN_OTHERWISE)] for name in rows["name"]
-    ]
-    tuned = [set(own) for own, size in zip(parts, rows["train_size"], strict=True) if size > 0]
-    shared = set.intersection(*tuned) if tuned else set()
-    return [
-        plain(method) + (f" ({', '.join(plain(part) for part in own)})" if own else "")
-        for method, own in zip(
-            rows["method"], ([part for part in own if part not in shared] for own in parts), strict=True
-        )
-    ]
+    parts = [[part for part in _parts(str(name)) if not part.startswith(SHOWN_OTHERWISE)] for name in rows["name"]]
+    tuned = [own for own, size in zip(parts, rows["train_size"], strict=True) if size > 0]
+    common = Counter(part for own in tuned for part in set(own))
+    entries = []
+    for method, own in zip(rows["method"], parts, strict=True):
+        # What few runs have stands first: a legend may have no room for the rest.
+        apart = sorted((part for part in own if common[part] < len(tuned)), key=lambda part: common[part])
+        entries.append(plain(method) + (f" ({', '.join(plain(part) for part in apart)})" if apart else ""))
+    return _told_apart(entries)
+
+
+def _parts(name: str) -> list[str]:
+    """Return the settings in a run's name; of one that was cut, its digest in the place of what was cut through."""
+    # From the right: what was cut through may end in half of a separator.
+    head, _, digest = name.rpartition("__")
+    if len(name.encode("utf-8", "replace")) >= FOLDER_NAME_BYTES - CHARACTER_BYTES and DIGEST.fullmatch(digest):
+        return [*head.split("__")[1:-1], f"#{digest}"]
+    return name.split("__")[1:]
+
+
+def _told_apart(entries: list[str]) -> list[str]:
+    """Number those whose beginning, all that a legend surely shows, is the same."""
+    alike: dict[str, list[str]] = {}
+    for entry in sorted(set(entries)):
+        alike.setdefault(entry[:SURELY_SHOWN], []).append(entry)
+    numbered = {
+        entry: entry.replace(" (", f" {number} (", 1)
+        for group in alike.values()
+        if len(group) > 1
+        for number, entry in enumerate(group, start=1)
+    }
+    return [numbered.get(entry, entry) for entry in entries]
 
 
 def _title(part: pd.DataFrame, several: bool) -> str:

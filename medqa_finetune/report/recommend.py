@@ -10,7 +10,7 @@ from medqa_finetune.report.cells import Cell
 from medqa_finetune.report.fairness import unfair_costs
 from medqa_finetune.report.scores import score_name
 from medqa_finetune.report.statistics import Comparison, Drawn, Interval
-from medqa_finetune.report.value import amount_of_hours, machine
+from medqa_finetune.report.value import amount_of_hours, machine, uncorrected
 from medqa_finetune.report.verdict import Recommendation
 from medqa_finetune.report.words import Text, listed, signed, span
 
@@ -44,6 +44,37 @@ class _Words(NamedTuple):
 
 
 HIGH, LOW = _Words("higher", "highest", "over", "高"), _Words("lower", "lowest", "from", "低")
+
+
+class _Found(NamedTuple):
+    """What is known of the cells by one score."""
+
+    drawn: dict[str, Drawn]
+    comparisons: Sequence[Comparison]
+    score: str
+
+    def rank(self, cell: Cell) -> float:
+        """Return a score so that more is better."""
+        return score_name(self.score).sign * self.drawn[cell.name].value
+
+    def gaps(self, cell: Cell) -> dict[str, Comparison]:
+        """Return the pairs of a cell by the name of the other."""
+        pairs = [each for each in self.comparisons if each.score == self.score]
+        return {
+            each.second if each.first == cell.name else each.first: each
+            for each in pairs
+            if cell.name in (each.first, each.second)
+        }
+
+    def beats(self, cell: Cell, other: Cell) -> bool:
+        """Say whether a cell was shown to be better than another."""
+        return self.gaps(cell)[other.name].verdict == "different" and self.rank(cell) > self.rank(other)
+
+    def alone(self) -> Text:
+        """Return what an interval that leaves out 0 is beside `no difference shown`."""
+        return uncorrected(self.comparisons, self.score)
+
+
 NOT_EQUAL = Text("That no difference was shown does not make them equal.", "未显示出差异不等于没有差异。")
 
 
@@ -52,8 +83,9 @@ def recommend(
 ) -> Recommendation:
     """Return which cell to take by one score, or why none is named.
 
-    The best trained cell is looked for first. It must beat the baselines; of the trained cells that it was not shown
-    to beat, the one with the fewest hours is taken.
+    The best trained cell is looked for first. It must beat the baselines; of the trained cells level with it (no
+    difference shown, and its interval holds 0) and that no other was shown to beat, the one with the fewest hours is
+    taken.
     """
     if not score:
         return Recommendation(None, NO_SCORE if any(cell.trains for cell in cells) else NOTHING_TRAINED)
@@ -61,10 +93,11 @@ def recommend(
     trained = [cell for cell in having if cell.trains]
     if not trained:
         return Recommendation(None, NOTHING_TRAINED)
-    best = max(trained, key=lambda cell: _rank(cell, drawn, score))
-    gaps = _gaps_from(best, comparisons, score)
+    found = _Found(drawn, comparisons, score)
+    best = max(trained, key=found.rank)
+    gaps = found.gaps(best)
     baselines = [cell for cell in having if not cell.trains]
-    against_base = _against_baselines(best, baselines, gaps, score)
+    against_base = _against_baselines(best, baselines, found)
     if against_base is not None:
         return against_base
     others = [cell for cell in trained if cell is not best]
@@ -73,12 +106,8 @@ def recommend(
         name = unlike[0].name
         return Recommendation(None, _no_winner(best.name, name, score) + gaps[name].reason)
     # A cell may cost little because it learned little: what beats no baseline is not taken for its price.
-    idle = [
-        cell.name
-        for cell in others
-        if _against_baselines(cell, baselines, _gaps_from(cell, comparisons, score), score) is not None
-    ]
-    chosen = _among([best, *(cell for cell in others if cell not in unlike)], gaps, (drawn, score), idle)
+    idle = [cell.name for cell in others if _against_baselines(cell, baselines, found) is not None]
+    chosen = _among([best, *(cell for cell in others if cell not in unlike)], trained, found, idle)
     text = chosen.text
     if unlike:
         rest = listed([cell.name for cell in unlike])
@@ -89,80 +118,113 @@ def recommend(
     return Recommendation(chosen.cell, text)
 
 
-def _gaps_from(best: Cell, comparisons: Sequence[Comparison], score: str) -> dict[str, Comparison]:
-    pairs = [each for each in comparisons if each.score == score and best.name in (each.first, each.second)]
-    return {each.second if each.first == best.name else each.first: each for each in pairs}
+def _against_baselines(best: Cell, baselines: Sequence[Cell], found: _Found) -> Recommendation | None:
+    """Return why a trained cell is not recommended; None where it beats every baseline that compares.
 
-
-def _against_baselines(
-    best: Cell, baselines: Sequence[Cell], gaps: dict[str, Comparison], score: str
-) -> Recommendation | None:
-    """Return why no trained cell is recommended; None where the best beats every baseline that compares."""
-    for base in baselines:
-        gap = gaps[base.name]
-        lead = _lead(best, gap)
-        if lead is None or (gap.verdict == "different" and lead[0] * score_name(score).sign > 0):
+    The best baseline that was shown to beat it says most; where there is none, the best of those it was not shown to
+    beat.
+    """
+    gaps, words = found.gaps(best), _words(found.score)
+    equal = [base for base in baselines if gaps[base.name].verdict == "no difference shown"]
+    for base in sorted(baselines, key=found.rank, reverse=True):
+        if not found.beats(base, best):
             continue
-        amount = _amount(lead, score)
-        if gap.verdict == "different":
-            text = Text(
-                f"Do not train like this: {base.name}, which is not trained, scores {_words(score).more} than the best "
-                f"trained cell ({best.name}, {amount}).",
-                f"不要这样训练：未训练的 {base.name} 比最好的训练格（{best.name}，{amount}）"
-                f"分数更{_words(score).more_zh}。",
-            )
-            return Recommendation(base.name, text)
+        amount = _amount(_lead(best, gaps[base.name]), found.score)
         text = Text(
-            f"No difference shown between {base.name}, which is not trained, and the best trained cell "
-            f"({best.name}, {amount}).",
-            f"未显示出差异：未训练的 {base.name} 与最好的训练格（{best.name}，{amount}）。",
+            f"Do not train like this: {base.name}, which is not trained, scores {words.more} than the best "
+            f"trained cell ({best.name}, {amount}).",
+            f"不要这样训练：未训练的 {base.name} 比最好的训练格（{best.name}，{amount}）分数更{words.more_zh}。",
         )
-        return Recommendation(None, text)
-    return None
+        return Recommendation(base.name, text)
+    if not equal:
+        return None
+    base = max(equal, key=found.rank)
+    amount = _amount(_lead(best, gaps[base.name]), found.score)
+    text = Text(
+        f"No difference shown between {base.name}, which is not trained, and the best trained cell "
+        f"({best.name}, {amount}).",
+        f"未显示出差异：未训练的 {base.name} 与最好的训练格（{best.name}，{amount}）。",
+    )
+    return Recommendation(None, text if _holds_0(gaps[base.name]) else text + found.alone())
 
 
-def _among(
-    cells: Sequence[Cell], gaps: dict[str, Comparison], scored: tuple[dict[str, Drawn], str], idle: Sequence[str]
-) -> Recommendation:
+def _among(cells: Sequence[Cell], trained: Sequence[Cell], found: _Found, idle: Sequence[str]) -> Recommendation:
     """Return the choice among cells that compare; the first is the best by score, the idle beat no baseline."""
     best, *others = cells
-    drawn, score = scored
+    gaps = found.gaps(best)
     if not others:
         return Recommendation(None, ONE_CELL)
-    level = [cell for cell in others if gaps[cell.name].verdict != "different"]
+    not_shown = [cell for cell in others if gaps[cell.name].verdict != "different"]
+    if not not_shown:
+        return Recommendation(best.name, _beats_all(best, max(others, key=found.rank), found))
+    beaten = [cell.name for cell in others if any(found.beats(each, cell) for each in trained if each is not cell)]
+    if len(not_shown) == len(others) and not beaten:
+        return Recommendation(None, _none_shown(best, min(cells, key=_cost), found.score))
+    # What no difference is shown to only because many pairs were tested is not level with the best.
+    level = [cell for cell in not_shown if _holds_0(gaps[cell.name])]
     if not level:
-        runner = max(others, key=lambda cell: _rank(cell, drawn, score))
-        amount, words = _amount(_lead(best, gaps[runner.name]), score), _words(score)
-        return Recommendation(
-            best.name,
-            Text(
-                f"Take {best.name}: it scores {words.more} than every other, {amount} {words.beside} {runner.name}, "
-                "the next.",
-                f"选 {best.name}：{words.more_zh}于其余各格，比次{words.more_zh}的 {runner.name} {amount}。",
-            ),
-        )
-    if len(level) == len(others):
-        return Recommendation(None, _none_shown(best, min(cells, key=_cost), score))
-    cheap = min([best, *(cell for cell in level if cell.name not in idle)], key=_cost)
-    if cheap is best and any(cell.name in idle and _cost(cell) < _cost(best) for cell in level):
-        return Recommendation(best.name, _beats_nothing(best, listed([c.name for c in level if c.name in idle])))
-    if cheap is best:
-        names = listed([cell.name for cell in level])
-        text = Text(
-            f"Take {best.name}: the {_words(score).most} score, and none that is level with it ({names.en}) costs "
-            "less.",
-            f"选 {best.name}：分数最{_words(score).more_zh}，与它未显示出差异的（{names.zh}）也不更省。",
-        )
-        return Recommendation(best.name, text + NOT_EQUAL)
-    return Recommendation(cheap.name, _cheaper(best, cheap, gaps[cheap.name], score) + NOT_EQUAL)
+        return Recommendation(best.name, _before_correction(best, not_shown, found))
+    cheap = min([best, *(cell for cell in level if cell.name not in (*idle, *beaten))], key=_cost)
+    if cheap is not best:
+        return Recommendation(cheap.name, _cheaper(best, cheap, gaps[cheap.name], found.score) + NOT_EQUAL)
+    return Recommendation(best.name, _best_of_level(best, level, (beaten, idle), found.score))
 
 
-def _beats_nothing(best: Cell, idle: Text) -> Text:
-    return Text(
-        f"Take {best.name}: the best score. No difference shown between it and {idle.en}, but these were not shown to "
-        "be better than what is not trained.",
-        f"选 {best.name}：分数最好。它与 {idle.zh} 未显示出差异，但后者也未显示出优于未训练的。",
+def _best_of_level(best: Cell, level: Sequence[Cell], spoiled: tuple[Sequence[str], Sequence[str]], score: str) -> Text:
+    """Return why the best is taken and none of those level with it, some of which were beaten, or beat no baseline."""
+    beaten, idle = spoiled
+    names = [cell.name for cell in level]
+    if any(_cost(cell) < _cost(best) for cell in level):
+        worse = [name for name in names if name in beaten]
+        return _not_for_its_price(best, worse, [name for name in names if name in idle and name not in worse])
+    level_names = listed(names)
+    text = Text(
+        f"Take {best.name}: the {_words(score).most} score, and none that is level with it ({level_names.en}) costs "
+        "less.",
+        f"选 {best.name}：分数最{_words(score).more_zh}，与它未显示出差异的（{level_names.zh}）也不更省。",
     )
+    return text + NOT_EQUAL
+
+
+def _beats_all(best: Cell, runner: Cell, found: _Found) -> Text:
+    amount, words = _amount(_lead(best, found.gaps(best)[runner.name]), found.score), _words(found.score)
+    return Text(
+        f"Take {best.name}: it scores {words.more} than every other, {amount} {words.beside} {runner.name}, the next.",
+        f"选 {best.name}：{words.more_zh}于其余各格，比次{words.more_zh}的 {runner.name} {amount}。",
+    )
+
+
+def _before_correction(best: Cell, near: Sequence[Cell], found: _Found) -> Text:
+    runner, names, words = max(near, key=found.rank), listed([cell.name for cell in near]), _words(found.score)
+    amount = _amount(_lead(best, found.gaps(best)[runner.name]), found.score)
+    return (
+        Text(
+            f"Take {best.name}: the {words.most} score, {amount} {words.beside} {runner.name}. No difference shown to "
+            f"{names.en}, but none is level with it.",
+            f"选 {best.name}：分数最{words.more_zh}，比 {runner.name} {amount}。"
+            f"与 {names.zh} 未显示出差异，但不算持平。",
+        )
+        + found.alone()
+    )
+
+
+def _not_for_its_price(best: Cell, beaten: Sequence[str], idle: Sequence[str]) -> Text:
+    text = Text(f"Take {best.name}: the best score.", f"选 {best.name}：分数最好。")
+    if beaten:
+        names = listed(list(beaten))
+        text += Text(
+            f"No difference shown between it and {names.en}, but other trained cells were shown to be better than "
+            "these.",
+            f"它与 {names.zh} 未显示出差异，但另有训练格已显示优于后者。",
+        )
+    if idle:
+        names = listed(list(idle))
+        text += Text(
+            f"No difference shown between it and {names.en}, but these were not shown to be better than what is not "
+            "trained.",
+            f"它与 {names.zh} 未显示出差异，但后者也未显示出优于未训练的。",
+        )
+    return text
 
 
 def _none_shown(best: Cell, cheap: Cell, score: str) -> Text:
@@ -196,9 +258,8 @@ def _no_winner(best: str, other: str, score: str) -> Text:
     )
 
 
-def _rank(cell: Cell, drawn: dict[str, Drawn], score: str) -> float:
-    """Return a score so that more is better."""
-    return score_name(score).sign * drawn[cell.name].value
+def _holds_0(gap: Comparison) -> bool:
+    return gap.interval is not None and gap.interval.low <= 0 <= gap.interval.high
 
 
 def _amount(lead: tuple[float, Interval] | None, score: str) -> str:

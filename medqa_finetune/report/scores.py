@@ -10,6 +10,8 @@ LOWER = Text("lower is better", "越低越好")
 NEITHER = Text("neither high nor low is better by itself", "高低本身不分好坏")
 SIGNATURE_SEPARATOR = "; "
 TEXT_PERPLEXITY = "text_perplexity"
+# Beginnings of the columns of scores that are shares, in percent.
+SHARES = ("rouge", "bleu", "sentence_bleu", "char_bleu", "lf_")
 # Another tokenizer makes another figure of these: they compare within one model.
 OF_A_TOKENIZER = ("perplexity", TEXT_PERPLEXITY)
 
@@ -41,6 +43,20 @@ class ScoreName:
     def inline(self) -> str:
         """Return what it is called within a sentence."""
         return self.in_sentence or self.title.en
+
+    @property
+    def of_tokens(self) -> bool:
+        """Say whether this is a perplexity: it grows and falls by factors, so lines go through its logarithm."""
+        return self.column in OF_A_TOKENIZER
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Return the lowest and the highest figure that this score can be."""
+        if self.of_tokens:
+            return 1.0, float("inf")
+        if self.column.startswith(SHARES):
+            return 0.0, 100.0
+        return (0.0, float("inf")) if self.column in _NAMED else (float("-inf"), float("inf"))
 
     @property
     def items(self) -> Text:

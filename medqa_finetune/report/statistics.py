@@ -28,6 +28,7 @@ from typing import Literal
 import numpy as np
 
 from medqa_finetune.report.resampling import Array, Sample, bounds
+from medqa_finetune.report.scores import score_name
 from medqa_finetune.report.words import Text
 
 Difference = Literal["different", "no difference shown", "not comparable"]
@@ -191,7 +192,7 @@ def gap_between(first: Drawn, second: Drawn, settings: Settings) -> Gap:
 
 def cell_score(drawn: Drawn, score: str, settings: Settings) -> CellScore:
     """Return a cell's score with its interval."""
-    interval = interval_of(mean_draws(drawn, settings), drawn.n, settings)
+    interval = value_interval(mean_draws(drawn, settings), drawn.n, score, settings)
     return CellScore(drawn.cell, score, drawn.value, interval, drawn.n, len(drawn.values), drawn.sd)
 
 
@@ -199,6 +200,12 @@ def interval_of(draws: Array, n: int, settings: Settings) -> Interval:
     """Return the interval of draws, shape (resamples,), over n questions."""
     low, high = bounds(draws, n, settings.level)
     return Interval(float(low), float(high))
+
+
+def value_interval(draws: Array, n: int, score: str, settings: Settings) -> Interval:
+    """Return the interval of a score itself, not of a difference: within what the score can be."""
+    found, (low, high) = interval_of(draws, n, settings), score_name(score).limits
+    return Interval(min(max(found.low, low), high), min(max(found.high, low), high))
 
 
 def pooled(samples: Sequence[Sample]) -> Sample:

@@ -1,6 +1,7 @@
 """What a score costs: the cells that nothing beats for the price, and what each step up in data buys."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -44,6 +45,27 @@ def steps_of(cells: Sequence[Cell], comparisons: Sequence[Comparison], score: st
             if comparison is not None:
                 steps.append(_step(series, (first, second), comparison, settings))
     return steps
+
+
+def uncorrected(comparisons: Sequence[Comparison], score: str) -> Text:
+    """Return what an interval that leaves out 0 is beside the words that no difference was shown."""
+    pairs = sum(each.score == score and each.p_holm is not None for each in comparisons)
+    return Text(
+        "(An interval that leaves out 0 where no difference is shown is of that difference alone, before the "
+        f"correction for all {pairs} pairs.)",
+        f"（未显示出差异而区间不含 0：区间只针对这一差异，未经全部 {pairs} 对的校正。）",
+    )
+
+
+def explained(steps: Sequence[Step], comparisons: Sequence[Comparison]) -> list[Step]:
+    """Return the steps; the first that shows no difference though its interval leaves out 0 says why."""
+    told = list(steps)
+    for place, step in enumerate(told):
+        bound = step.interval
+        if step.verdict == "no difference shown" and bound is not None and not bound.low <= 0 <= bound.high:
+            told[place] = replace(step, text=step.text + uncorrected(comparisons, step.score))
+            break
+    return told
 
 
 def machine(cell: Cell) -> str:

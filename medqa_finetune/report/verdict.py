@@ -19,7 +19,8 @@ class Fit:
         values: Score of each cell.
         model: Which curve was fitted; None where fewer than two sizes exist.
         parameters: `offset`, `factor`, `exponent` of `offset - factor * pairs ** -exponent` (`+` where lower is
-            better), or `offset` and `per_doubling` of `offset + per_doubling * log2(pairs)`, each with its interval.
+            better), or `offset` and `per_doubling` of `offset + per_doubling * log2(pairs)`, each with its interval;
+            those of a perplexity are of its natural logarithm.
         curve: Points to draw, from the smallest size to twice the largest: pairs, score, low, high.
         text: What it says, and what it cannot say.
     """

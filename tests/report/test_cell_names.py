@@ -9,6 +9,7 @@ from medqa_finetune.record.schema import Record, Score
 from medqa_finetune.report.cell_names import NamedRun, cell_names
 from medqa_finetune.report.cells import ScoredRun, cells_of
 from medqa_finetune.report.charts import cells as charts
+from medqa_finetune.report.charts.base import short
 from medqa_finetune.report.groups import groups_of
 from medqa_finetune.report.seeds import cells_table
 from medqa_finetune.report.table import results_table
@@ -82,3 +83,18 @@ def test_table_statistics_and_charts_have_the_same_cells(tmp_path: Path) -> None
     assert {cell.name: len(cell.runs) for cell in charts.cells_of(group)} == sizes
     # A mean over some seeds would be beside one over all of them.
     assert table.set_index("cell")["perplexity_mean"].to_dict()["qlora_20k"] is None
+
+
+def test_labels_of_long_names_differ_where_they_are_cut(tmp_path: Path) -> None:
+    """Names whose first settings agree; the second is cut at 200 bytes and ends in a digest."""
+    shared = "lora_20k__method.rank=4__method.alpha=8"
+    rest = "__data.scale=0.003__train.epochs=1.0__train.warmup_ratio=0.1__train.weight_decay=0.01"
+    cut = f"{shared}__method.rslora=True{rest}__train.max_gradient_norm=0.5__train.learning_rate=0.00012__evaluate.m"
+    cut = f"{cut[:190]}__6f6dc123"
+    names = [f"{shared}{rest}", cut, f"{shared}{rest}__train.max_length=8", f"{shared}{rest}__train.max_length=9"]
+    assert len(cut) == 200
+    write(tmp_path, *(record().updated(name=name, identity=name) for name in names))
+    (group,) = groups_of(results_table(find_runs(tmp_path), tmp_path))
+    assert len(group.entries) == len({short(entry) for entry in group.entries}) == 4
+    assert any("#6f6dc123" in entry for entry in group.entries)
+    assert not any("train.learning" in entry for entry in group.entries)

@@ -3,6 +3,7 @@ import pytest
 
 from medqa_finetune.report.fit import fit_of, power_law, series_of
 from medqa_finetune.report.statistics import Drawn, Settings
+from medqa_finetune.report.verdict import Fit
 from tests.report.made import cell
 
 SETTINGS = Settings()
@@ -14,10 +15,10 @@ def drawn(name: str, value: float, error: float, seed: int = 0) -> Drawn:
     return Drawn(name, np.array([value]), draws, 1000)
 
 
-def fit(values: tuple[float, ...], error: float, sizes: tuple[int, ...] = SIZES):  # type: ignore[no-untyped-def]
+def fit(values: tuple[float, ...], error: float, sizes: tuple[int, ...] = SIZES, score: str = "rougeL") -> Fit:
     cells = [cell("lora", size) for size in sizes]
     scores = {each.name: drawn(each.name, value, error) for each, value in zip(cells, values, strict=True)}
-    return fit_of("lora", cells, scores, "rougeL", SETTINGS)
+    return fit_of("lora", cells, scores, score, SETTINGS)
 
 
 def test_a_power_law_is_found_again() -> None:
@@ -52,6 +53,22 @@ def test_three_blurred_points_do_not_and_that_is_said() -> None:
     assert interval.low < gain < interval.high
     assert "3 sizes cannot support a power law" in found.text.en
     assert "撑不起" in found.text.zh
+
+
+def test_no_forecast_is_of_a_perplexity_that_cannot_be() -> None:
+    """It falls by factors: twice the last doubling of these would be below 0 on a straight line."""
+    found = fit((7000.0, 1850.0, 510.0), 400.0, (30_000, 60_000, 120_000), "text_perplexity")
+    assert found.model == "log-linear"
+    times = np.exp(np.polyfit(np.log2((30_000, 60_000, 120_000)), np.log((7000.0, 1850.0, 510.0)), 1)[0])
+    assert f"text perplexity x {times:.2f} [" in found.text.en
+    assert f"240,000 blocks would give {found.curve[-1][1]:.2f}" in found.text.en
+    assert found.curve[-1][1] == pytest.approx(np.exp(np.log((7000, 1850, 510)).mean()) * times**2)
+    assert all(1 <= low <= value <= high for _, value, low, high in found.curve)
+
+
+def test_no_forecast_is_of_a_share_beyond_100() -> None:
+    found = fit((50.0, 70.0, 95.0), 3.0)
+    assert found.curve[-1][1:] == (100.0, 100.0, 100.0)
 
 
 def test_no_growth_is_said() -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 
 from medqa_finetune.evaluation.answers import Answer
@@ -10,6 +12,7 @@ from medqa_finetune.report.words import Text
 from tests.report.made import cell
 
 BASE, SMALL, LARGE, QLORA = cell("none", 20_000), cell("lora", 20_000), cell("lora", 50_000), cell("qlora", 20_000)
+RETRIEVAL = replace(BASE, name="retrieval_20k")
 REASON = Text("They differ in steps (1, 2).", "步数不同。")
 
 
@@ -66,6 +69,35 @@ def test_the_best_where_what_is_level_costs_more() -> None:
     found = advice([(BASE, 18.0), (SMALL, 26.0), (LARGE, 25.8), (QLORA, 22.0)], pairs((BASE, SMALL), (QLORA, SMALL)))
     assert found.cell == "lora_20k"
     assert "none that is level with it (lora_50k) costs less" in found.text.en
+
+
+def test_what_only_the_correction_keeps_from_being_different_is_not_level() -> None:
+    """Far below the best, cheap, and the p value above 0.05 for there are many pairs: it is not taken for its price."""
+    found = advice([(BASE, 18.0), (SMALL, 22.0), (LARGE, 26.0), (QLORA, 21.0)],
+                   pairs((BASE, LARGE), (BASE, SMALL), (LARGE, QLORA)))  # fmt: skip
+    assert found.cell == "lora_50k"
+    assert "+4.00 ROUGE-L [3.50, 4.50] over lora_20k. No difference shown to lora_20k, but" in found.text.en
+    assert "before the correction for all 6 pairs" in found.text.en
+    assert "未经全部 6 对的校正" in found.text.zh
+
+
+def test_what_another_was_shown_to_beat_is_not_taken() -> None:
+    found = advice([(BASE, 18.0), (SMALL, 25.6), (LARGE, 26.0), (QLORA, 25.9)],
+                   pairs((BASE, LARGE), (BASE, SMALL), (BASE, QLORA), (SMALL, QLORA)))  # fmt: skip
+    assert found.cell == "qlora_20k"
+    found = advice([(BASE, 18.0), (SMALL, 25.6), (LARGE, 26.0), (QLORA, 25.9)],
+                   pairs((BASE, LARGE), (BASE, SMALL), (BASE, QLORA), (SMALL, QLORA), (QLORA, LARGE)))  # fmt: skip
+    assert found.cell == "lora_50k"
+    assert "between it and lora_20k, but other trained cells were shown to be better than these" in found.text.en
+
+
+def test_the_baseline_that_wins_is_told_before_one_that_does_not() -> None:
+    """Of two that are not trained, the one that is shown to be better says more than one that shows nothing."""
+    found = advice([(BASE, 23.8), (RETRIEVAL, 30.0), (SMALL, 24.0)], pairs((RETRIEVAL, SMALL)))
+    assert found.cell == "retrieval_20k"
+    assert found.text.en.startswith("Do not train like this: retrieval_20k")
+    unclear = advice([(BASE, 23.0), (RETRIEVAL, 23.9), (SMALL, 24.0)], set())
+    assert unclear.text.en.startswith("No difference shown between retrieval_20k")
 
 
 def test_what_beats_no_baseline_is_not_taken_for_its_price() -> None:

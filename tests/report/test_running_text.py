@@ -99,7 +99,7 @@ def test_the_front_goes_down_with_the_cost(whole: Analysis) -> None:
 def test_a_falling_power_law_levels_off_from_above() -> None:
     sizes = (20_000, 50_000, 100_000)
     cells = [cell("lora", size) for size in sizes]
-    values = [5 + 4e4 * size**-1.0 for size in sizes]
+    values = [5 * np.exp(4e4 * size**-1.0) for size in sizes]
     rng = np.random.default_rng(0)
     drawn = {
         each.name: Drawn(each.name, np.array([value]), value + 0.002 * rng.standard_normal((1, 10_000)), 1000)
@@ -107,11 +107,11 @@ def test_a_falling_power_law_levels_off_from_above() -> None:
     }
     found = fit_of("lora", cells, drawn, "text_perplexity", Settings())
     assert found.model == "power law"
-    assert found.parameters["offset"][0] == pytest.approx(5, abs=0.05)
+    assert found.parameters["offset"][0] == pytest.approx(np.log(5), abs=0.03)
     assert found.parameters["exponent"][0] == pytest.approx(1, abs=0.05)
     assert [value for _, value, _, _ in found.curve] == sorted((point[1] for point in found.curve), reverse=True)
-    assert re.search(r"text perplexity = \d\.\d\d \+ \S+ \* blocks\^-", found.text.en)
-    assert "200,000 blocks would give 5." in found.text.en
+    assert re.search(r"log text perplexity = \d\.\d\d \+ \S+ \* blocks\^-", found.text.en)
+    assert "200,000 blocks would give 6." in found.text.en
 
 
 def test_pictures_and_charts_show_the_perplexity(tmp_path: Path, whole: Analysis) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ import pytest
 from medqa_finetune.record.run_dir import find_runs
 from medqa_finetune.report.page.write import write_report
 from medqa_finetune.report.table import results_table
+from medqa_finetune.report.verdict import Recommendation
+from medqa_finetune.report.words import Text
 from tests.report.builders import matrix
 from tests.report.folders import SCRIPT, analysis, sources
 from tests.report.page.browser import Opened, browser, opened
@@ -206,6 +209,25 @@ def test_fits_the_screen(chromium: "Browser", report: Path, size: dict[str, int]
     assert (ground == "rgb(13, 17, 23)") is (scheme == "dark")
     assert found.complaints == []
     found.page.close()
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_names_of_130_characters_fit_the_screen(chromium: "Browser", tmp_path: Path, size: dict[str, int]) -> None:
+    settings = "__data.scale=0.003__train.warmup_ratio=0.1__train.weight_decay=0.01__train.max_gradient_norm=0.5"
+    records = [each.updated(name=f"{each.name}{settings}__evaluate.max_new_tokens=48") for each in matrix()]
+    names = [record.name for record in records]
+    assert max(map(len, names)) >= 130
+    found = sources(tmp_path, records, 5)
+    told = Text(f"Trained once: {', '.join(names)}.", f"只训练过一次：{'、'.join(names)}。")
+    whole = analysis(names)
+    verdict = replace(whole.verdicts[0], title=names[1], recommendation=Recommendation(names[1], told))
+    whole = replace(whole, notes=(told,), verdicts=(verdict,))
+    write_report(results_table(find_runs(tmp_path), tmp_path), whole, found, tmp_path / "summary")
+    page = opened(chromium, tmp_path / "summary" / "report.html", viewport=size, locale="en-US")
+    for _ in range(2):
+        assert page.page.evaluate("document.documentElement.scrollWidth") == size["width"]
+        page.page.click("#language")
+    page.page.close()
 
 
 def test_everything_is_reached_by_keyboard(page: Opened) -> None:
