@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, wants_help
 from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError, MedQAError
 from medqa_finetune.log import visible
-from medqa_finetune.record.short_names import short_names
+from medqa_finetune.record.short_names import shared_settings, short_names, without_settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,9 +122,7 @@ def as_text(frame: "pd.DataFrame") -> str:
     """Return the table for a terminal (at most 120 columns wide), why runs are not done below it, and how many."""
     rows = frame.to_dict("records")
     parts = _parts(rows)
-    for row, name in zip(rows, short_names([_place(row) for row in rows], NAME_WIDTH), strict=True):
-        row["shown"] = name
-    lines = [line for part in parts for line in (_table(part, _figures_of(part)), "")]
+    lines = [line for part in parts for line in (*_named(part), _table(part, _figures_of(part)), "")]
     lines += [f"{_place(row)}: {visible(' '.join(str(row['reason']).split()))}" for row in rows if row["reason"]]
     done = sum(row["status"] == "done" for row in rows)
     lines.append(f"{done} of {len(rows)} runs done" + _failed(rows) + ".")
@@ -235,6 +234,17 @@ def _table(rows: Sequence[dict[Any, Any]], figures: Sequence[tuple[str, str, int
     header = ["run", "status", *(heading for heading, _, _ in figures)]
     cells = [[row["shown"], str(row["status"]), *_figures(row, figures)] for row in rows]
     return aligned_table(header, cells, left=["run", "status"])
+
+
+def _named(rows: Sequence[dict[Any, Any]]) -> list[str]:
+    """Put the names to be shown into the rows of a table, and return a line on what all of them lack."""
+    names = [_place(row) for row in rows]
+    trained = [name for name, row in zip(names, rows, strict=True) if row["train_size"] != 0]
+    shared = shared_settings(trained, names) if max(map(len, names), default=0) > NAME_WIDTH else []
+    shown = short_names([without_settings(name, shared) for name in names], NAME_WIDTH)
+    for row, name in zip(rows, shown, strict=True):
+        row["shown"] = name
+    return textwrap.wrap(f"All that train: {', '.join(shared)}", 118) if shared else []
 
 
 def _figures_of(rows: Sequence[dict[Any, Any]]) -> list[tuple[str, str, int]]:

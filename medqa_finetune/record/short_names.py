@@ -1,5 +1,6 @@
 """Names of runs for a column of some width: those that are too long are cut so that no two of them look alike."""
 
+import re
 from collections.abc import Sequence
 
 CUT = "…"
@@ -26,6 +27,28 @@ def short_names(names: Sequence[str], width: int) -> list[str]:
         mark = f"{CUT}#{number}"
         shown[name] = shown[name][: width - len(mark)] + mark
     return [shown[name] for name in names]
+
+
+def shared_settings(trained: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the `key=value` parts that all runs that train have in their names: they tell none from another.
+
+    None is returned where names would be alike without them.
+
+    Args:
+        trained: Names of runs that train something.
+        names: All names that stand beside each other.
+    """
+    parts = [name.split("__")[1:] for name in trained]
+    shared = [part for part in parts[0] if "=" in part and all(part in own for own in parts)] if parts else []
+    told_apart = len({without_settings(name, shared) for name in names}) == len(set(names))
+    return shared if told_apart else []
+
+
+def without_settings(text: str, settings: Sequence[str]) -> str:
+    """Return a text, a name or sentences with names in them, with some `__key=value` left out of every name."""
+    for setting in settings:
+        text = re.sub(f"__{re.escape(setting)}(?=__|[^\\w.+=-]|[.]?$|[.]\\s)", "", text)
+    return text
 
 
 def _alike(shown: dict[str, str]) -> list[list[str]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from medqa_finetune.record.short_names import shared_settings, without_settings
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.scores import HEADLINE_COLUMNS, title
 from medqa_finetune.report.statistics import Comparison, Interval
@@ -75,12 +76,17 @@ def as_text(analysis: Analysis) -> str:
         return "\n".join(_wrapped(note.en) for note in analysis.notes)
     blocks = [_wrapped(how(analysis).en)]
     for verdict in analysis.verdicts:
-        lines = [f"== {verdict.title}", *(_wrapped(step.text.en) for step in verdict.steps)]
-        lines += [_wrapped(fit.text.en) for fit in verdict.fit if fit.score == verdict.score]
-        lines += [_wrapped(front.text.en) for front in verdict.pareto if front.score == verdict.score]
-        lines += [_wrapped(_refusals(analysis, verdict).en)] if _refusals(analysis, verdict).en else []
+        told = [step.text.en for step in verdict.steps]
+        told += [fit.text.en for fit in verdict.fit if fit.score == verdict.score]
+        told += [front.text.en for front in verdict.pareto if front.score == verdict.score]
+        told += [_refusals(analysis, verdict).en] if _refusals(analysis, verdict).en else []
         answer = verdict.recommendation.text
-        lines += ["", _wrapped(answer.en), _wrapped(answer.zh)]
+        told += ["", answer.en, answer.zh]
+        # Settings that all cells share are said once, not in every name.
+        cells = [cell for fit in verdict.fit for cell in fit.cells]
+        shared = shared_settings(cells, [each.cell for each in analysis.scores])
+        lines = [f"== {verdict.title}", *([_wrapped(f"All that train: {', '.join(shared)}")] if shared else [])]
+        lines += [_wrapped(without_settings(text, shared)) for text in told]
         lines += ["", _wrapped(verdict.caution.en), _wrapped(verdict.caution.zh)]
         blocks.append("\n".join(lines))
     blocks += ["\n".join(_wrapped(f"Note: {note.en}") for note in analysis.notes)] if analysis.notes else []
