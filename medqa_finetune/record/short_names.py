@@ -19,9 +19,11 @@ def short_names(names: Sequence[str], width: int) -> list[str]:
         width: 8 at least.
     """
     shown = {name: _without_middle(name, width) for name in names}
-    for alike in _alike(shown):
-        begin, end = _shared(alike), _shared([name[::-1] for name in alike])
-        shown |= {name: _around(name, begin, end, width) for name in alike}
+    # Twice: of many that look alike, some may do so again, and part at another place.
+    for _ in range(2):
+        for alike in _alike(shown):
+            begin, end = _shared(alike), _shared([name[::-1] for name in alike])
+            shown |= {name: _around(name, begin, end, width) for name in alike}
     still = sorted(name for alike in _alike(shown) for name in alike)
     for number, name in enumerate(still, start=1):
         mark = f"{CUT}#{number}"
@@ -76,5 +78,7 @@ def _around(name: str, begin: int, end: int, width: int) -> str:
     """Return the beginning of a name, and from where it parts from others (`begin`) to where they meet (`end`)."""
     head = min(width // BEGINNING, begin)
     room = width - head - 2 * len(CUT)
-    part = name[begin : max(begin, len(name) - end)]
+    stop = max(begin, len(name) - end)
+    # What stands before says what it is that differs: `seed=` before the number.
+    part = name[max(head, begin - max(0, room - (stop - begin))) : stop]
     return name[:head] + CUT + _without_middle(part, room) + CUT
