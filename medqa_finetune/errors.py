@@ -4,6 +4,9 @@ A message says what is wrong, where (file, line, key), the value got, what is al
 (`train`, `evaluate`, `summarize`) print it in one or two lines, without a traceback.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 EXIT_DONE = 0
 EXIT_RUN_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -38,3 +41,12 @@ class RunError(MedQAError):
     """A run started and could not be finished."""
 
     exit_code = EXIT_RUN_FAILED
+
+
+@contextmanager
+def noting(faults: list[str]) -> Iterator[None]:
+    """Note why the block is refused, and go on behind it."""
+    try:
+        yield
+    except MedQAError as error:
+        faults.append(str(error))

@@ -1,10 +1,10 @@
 """What settings ask for beside the usual packages: whether it is installed, which is known without torch and data."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
 
 from medqa_finetune.config.schema import Config
-from medqa_finetune.errors import ConfigError, MedQAError
+from medqa_finetune.errors import ConfigError, noting
 from medqa_finetune.evaluation import backends, zero_shot
 from medqa_finetune.model import kernels
 
@@ -15,7 +15,16 @@ def check_extras(config: Config) -> None:
     Raises:
         ConfigError: with every one of them.
     """
-    faults = [*_model_faults(config), *tracker_faults(config)]
+    faults: list[str] = []
+    # What loads no model needs none of these, so that a sweep may have such a baseline in it.
+    if config.method.loads_model:
+        with noting(faults):
+            backends.check_installed(config.evaluate)
+        with noting(faults):
+            zero_shot.check_installed(config.evaluate)
+        with noting(faults):
+            kernels.check_installed(config.train.kernels if config.method.trains != "nothing" else "torch")
+    faults += tracker_faults(config)
     if faults:
         raise ConfigError("\n".join(faults))
 
@@ -25,19 +34,3 @@ def tracker_faults(config: Config) -> Iterator[str]:
     for name in dict.fromkeys(config.tracker.report_to):
         if find_spec(name) is None:
             yield f"tracker.report_to=[{name}]: {name} is not installed; pip install 'medqa_finetune[{name}]'."
-
-
-def _model_faults(config: Config) -> Iterator[str]:
-    # What loads no model needs none of these, so that a sweep may have such a baseline in it.
-    if not config.method.loads_model:
-        return
-    checks: list[Callable[[], None]] = [
-        lambda: backends.check_installed(config.evaluate),
-        lambda: zero_shot.check_installed(config.evaluate),
-        lambda: kernels.check_installed(config.train.kernels if config.method.trains != "nothing" else "torch"),
-    ]
-    for check in checks:
-        try:
-            check()
-        except MedQAError as error:
-            yield str(error)

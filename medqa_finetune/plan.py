@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, wants_help
-from medqa_finetune.errors import EXIT_DONE, ConfigError
+from medqa_finetune.errors import EXIT_DONE, ConfigError, noting
 from medqa_finetune.matrix.composing import compose_and_call
-from medqa_finetune.preflight import in_units, noting
+from medqa_finetune.preflight import in_units
 from medqa_finetune.record.files import existing_part
 from medqa_finetune.record.short_names import short_names
 

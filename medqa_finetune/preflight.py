@@ -13,13 +13,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from medqa_finetune.config.schema import Config, MethodConfig
-from medqa_finetune.errors import ConfigError, MedQAError
+from medqa_finetune.errors import ConfigError, noting
 from medqa_finetune.model.estimate import FP32, Machine, Memory, checkpoint_bytes, run_bytes, training_memory
 from medqa_finetune.model.fitting import resolve_auto
 from medqa_finetune.model.locate import locate_model
@@ -137,15 +136,6 @@ def wait_briefly() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-
-
-@contextmanager
-def noting(faults: list[str]) -> Iterator[None]:
-    """Note why the block is refused, and go on behind it."""
-    try:
-        yield
-    except MedQAError as error:
-        faults.append(str(error))
 
 
 def examine_in_fresh_process(needs: Sequence[Need]) -> Findings:

@@ -210,20 +210,15 @@ def _before_correction(best: Cell, near: Sequence[Cell], found: _Found) -> Text:
 
 def _not_for_its_price(best: Cell, beaten: Sequence[str], idle: Sequence[str]) -> Text:
     text = Text(f"Take {best.name}: the best score.", f"选 {best.name}：分数最好。")
-    if beaten:
-        names = listed(list(beaten))
-        text += Text(
-            f"No difference shown between it and {names.en}, but other trained cells were shown to be better than "
-            "these.",
-            f"它与 {names.zh} 未显示出差异，但另有训练格已显示优于后者。",
-        )
-    if idle:
-        names = listed(list(idle))
-        text += Text(
-            f"No difference shown between it and {names.en}, but these were not shown to be better than what is not "
-            "trained.",
-            f"它与 {names.zh} 未显示出差异，但后者也未显示出优于未训练的。",
-        )
+    but = Text("other trained cells were shown to be better than these.", "另有训练格已显示优于后者。")
+    nor = Text("these were not shown to be better than what is not trained.", "后者也未显示出优于未训练的。")
+    for cells, reason in ((beaten, but), (idle, nor)):
+        if cells:
+            names = listed(list(cells))
+            text += Text(
+                f"No difference shown between it and {names.en}, but {reason.en}",
+                f"它与 {names.zh} 未显示出差异，但{reason.zh}",
+            )
     return text
 
 
