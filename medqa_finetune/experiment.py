@@ -11,7 +11,7 @@ from medqa_finetune.data.prepare import CACHE_NAME, Splits
 from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.evaluation import backends
-from medqa_finetune.evaluation.zero_shot import check_tasks
+from medqa_finetune.evaluation.exams import check_exams
 from medqa_finetune.extras import check_extras
 from medqa_finetune.lifecycle import begin, check_folder, recording_failure, trained_before, warn_of_damage
 from medqa_finetune.log import log_to
@@ -48,7 +48,8 @@ def run_experiment(config: Config) -> Record:
     # Before the folder is touched: what cannot be done leaves no failed run behind.
     splits = task_of(config).prepare(config, model_folder, Path(config.outputs) / CACHE_NAME)
     preflight_run(config, splits.manifest.counts)
-    check_tasks(config.evaluate)
+    if config.method.loads_model:
+        check_exams(config.evaluate)
     try:
         with run.lock():
             record = begin(run, config, fingerprints)
@@ -64,7 +65,7 @@ def run_experiment(config: Config) -> Record:
 
 def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits[Any], stop: StopRequest) -> Record:
     # Imported here, so that bad input is refused before torch is loaded.
-    from medqa_finetune.evaluation.zero_shot import zero_shot_scores
+    from medqa_finetune.evaluation.exams import hold_exams
     from medqa_finetune.model.allocator import keep_freed_memory
     from medqa_finetune.model.load import choose_device, load_model, set_threads
     from medqa_finetune.model.methods import for_inference, restore_trained
@@ -97,8 +98,7 @@ def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits[
     model = for_inference(loaded.model, config.method)
     questions = splits.test[: config.evaluate.max_samples]
     # Before the answers, for which the model may be used up.
-    if config.evaluate.zero_shot and not record.zero_shot:
-        run.update(zero_shot=zero_shot_scores(model, loaded.tokenizer, config.evaluate))
+    hold_exams(model, loaded.tokenizer, config, run)
     cost = task.examine(model, encoder, questions, config, run)
     return _finish(run, dataclasses.replace(task.score(questions, config, run), **cost))
 

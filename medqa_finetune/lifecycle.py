@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from medqa_finetune.config.identity import Fingerprints, as_written, differences, identity_of, settings_of
+from medqa_finetune.config.identity import Fingerprints, as_written, differences, identity_of, is_same_run, settings_of
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import ConfigError, MedQAError, ModelError, RunError
 from medqa_finetune.record.environment import installed_versions
@@ -35,12 +35,14 @@ def check_folder(run: RunDir, config: Config, fingerprints: Fingerprints) -> Rec
     check_outputs(config.outputs, run.path.parent)
     settings = settings_of(config, fingerprints)
     found = None if config.overwrite else run.read()
-    if found is not None and found.status == "pending" and found.identity != identity_of(settings):
+    is_another = found is not None and not is_same_run(found.config, found.identity, settings)
+    if found is not None and found.status == "pending" and is_another:
         return None  # announced by a matrix that never came to it: there is nothing to lose
-    if found is not None and found.identity != identity_of(settings):
+    if found is not None and is_another:
         changed = (
             "; ".join(differences(found.config, as_written(settings, config)))
-            or "the code that makes results has changed"
+            # Values from the environment are not on disk, only what they make of the identity is.
+            or f"{', '.join(config.interpolated)}: from elsewhere, with another value or of another version"
         )
         raise ConfigError(
             f"{run.path} holds another run ({changed}). Give study=NAME to keep both, or overwrite=true, "

@@ -103,6 +103,8 @@ def plan(arguments: list[str]) -> int:
             print("Evaluation is reckoned as evaluate.backend=transformers does it.")
         if any(config.evaluate.zero_shot for config in configs):
             print("The time of the tasks of evaluate.zero_shot is not in it.")
+        if any(config.evaluate.text is not None for config in configs):
+            print("The time of evaluate.text is not in it.")
     refuse_excess(rows, found, options)
     return EXIT_DONE
 
@@ -133,7 +135,7 @@ def compose(arguments: Sequence[str]) -> list["Config"]:
     """
     from hydra.core.hydra_config import HydraConfig
 
-    from medqa_finetune.evaluation.zero_shot import check_tasks
+    from medqa_finetune.evaluation.exams import check_exams
     from medqa_finetune.extras import check_extras
     from medqa_finetune.matrix.asked import check_all, distinct
     from medqa_finetune.matrix.cells import Cell, make_cell
@@ -153,7 +155,8 @@ def compose(arguments: Sequence[str]) -> list["Config"]:
         raise ConfigError("\n".join(dict.fromkeys(faults)))
     configs = [cell.config for cell in distinct(cells)]
     check_all(configs, check_extras)
-    check_all(configs, lambda config: check_tasks(config.evaluate))
+    examined = [config for config in configs if config.method.loads_model]
+    check_all(examined, lambda config: check_exams(config.evaluate))
     return configs
 
 

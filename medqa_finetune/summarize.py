@@ -102,14 +102,21 @@ def summarize(arguments: list[str]) -> int:
     # pandas and seaborn take a second to load; bad input and --help need not wait for them.
     from medqa_finetune.report import results
     from medqa_finetune.report.analysis import analyse
+    from medqa_finetune.report.exams import exam_columns, exams_as_text
+    from medqa_finetune.report.seeds import apart
     from medqa_finetune.report.statistics import Settings
     from medqa_finetune.report.table import results_table
 
     frame = results_table(runs, root)
+    # Not set apart by test set, as the answers' scores are, so that what does not compare stays apart everywhere.
+    frame = apart(frame, exam_columns(frame.columns))
     sources = _sources(runs, root, frame)
     analysis = analyse(_scored(sources), Settings(price_per_hour=options.price_per_hour))
     written = _write(results.with_intervals(frame, analysis), analysis, sources, root / "summary")
     print(as_text(frame))
+    exams = exams_as_text(frame)
+    if exams:
+        print("\nBeside the answers (mean ± standard deviation over seeds):\n" + exams)
     print("\n" + visible_lines(results.as_text(analysis)) + "\n")
     for path in written:
         print(f"wrote {path}")
@@ -141,14 +148,16 @@ def _write(
 
     from medqa_finetune.record.files import sweep, write_text
     from medqa_finetune.report import results
+    from medqa_finetune.report.exams import exams_table
     from medqa_finetune.report.page.write import figures_as_markdown, write_report
     from medqa_finetune.report.plots import write_plots
     from medqa_finetune.report.seeds import apart, cells_table
     from medqa_finetune.report.table import write_csv
 
+    spread = apart(frame)
     tables = {
-        CSV: apart(frame),
-        CELLS: cells_table(frame),
+        CSV: spread,
+        CELLS: cells_table(spread),
         "scores.csv": results.scores_table(analysis),
         "comparisons.csv": results.comparisons_table(analysis),
     }
@@ -159,7 +168,8 @@ def _write(
             for name, table in tables.items():
                 write_csv(table, folder / name)
             page, charts = write_report(frame, analysis, sources, folder)
-            write_text(folder / REPORT, results.as_markdown(analysis) + figures_as_markdown(charts))
+            exams = results.exams_as_markdown(*exams_table(frame))
+            write_text(folder / REPORT, results.as_markdown(analysis) + exams + figures_as_markdown(charts))
             return [*(folder / name for name in (*tables, REPORT)), *write_plots(frame, folder), page]
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror}); a writable folder is wanted.") from None

@@ -170,7 +170,7 @@ class Modelling(Task):
         from medqa_finetune.evaluation.perplexity import score_blocks, text_signature
         from medqa_finetune.evaluation.score import item_scores
 
-        signature = text_signature(config.train.max_length, config.corpus.separator)
+        signature = text_signature(config.train.max_length, config.evaluate.stride, config.corpus.separator)
         scored, rows = score_blocks(run.read_predictions(), signature, run.predictions_path)
         if scored.n != len(items):
             raise RunError(f"{run.predictions_path}: {scored.n} blocks of {len(items)}.")

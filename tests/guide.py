@@ -5,11 +5,14 @@ from pathlib import Path
 import torch
 
 
-def perplexity_of_the_guide(folder: Path, content: str, length: int, adapter: Path | None = None) -> float:
+def perplexity_of_the_guide(
+    folder: Path, content: str, length: int, adapter: Path | None = None, stride: int | None = None
+) -> float:
     """Load a saved model with plain transformers (and peft), and go through a text in windows of `length` tokens.
 
-    The guide's loop with a stride of `length`: the loss of each window is the model's own, a mean over the tokens that
-    it predicts; sums are weighted by their number. Doubles, where the guide has single precision.
+    The guide's loop, with a stride of `length` if none is given: the loss of each window is the model's own, a mean
+    over the tokens that it predicts; sums are weighted by their number. Doubles, where the guide has single precision.
+    The guide counts one token too few in windows that overlap: there the labels that the model shifts lose none.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -20,12 +23,18 @@ def perplexity_of_the_guide(folder: Path, content: str, length: int, adapter: Pa
         model = PeftModel.from_pretrained(model, str(adapter)).double()  # type: ignore[assignment]
     model.train(False)
     ids = AutoTokenizer.from_pretrained(folder)(content, return_tensors="pt").input_ids
-    summed, tokens = torch.tensor(0.0, dtype=torch.float64), 0
-    for begin in range(0, ids.size(1), length):
-        window = ids[:, begin : begin + length]
-        predicted = window.size(1) - 1  # the model shifts the labels to the left by one
+    summed, tokens, read = torch.tensor(0.0, dtype=torch.float64), 0, 0
+    for begin in range(0, ids.size(1), stride or length):
+        end = min(begin + length, ids.size(1))
+        window = ids[:, begin:end]
+        labels = window.clone()
+        labels[:, : read - end] = -100
+        predicted = int((labels[:, 1:] != -100).sum())  # the model shifts the labels to the left by one
         if predicted:
             with torch.no_grad():
-                summed += model(window, labels=window.clone()).loss * predicted
+                summed += model(window, labels=labels).loss * predicted
             tokens += predicted
+        read = end
+        if end == ids.size(1):
+            break
     return float(torch.exp(summed / tokens))

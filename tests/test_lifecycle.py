@@ -1,5 +1,6 @@
 """A run's status: who may claim a folder, and what is written however a run ends."""
 
+import dataclasses
 import errno
 import os
 import signal
@@ -79,10 +80,26 @@ def test_a_folder_of_another_run_is_refused_with_the_keys_that_differ(claim: Any
     assert content(begun.path) == before
 
 
-def test_a_run_of_other_code_is_refused_too(begun: RunDir) -> None:
-    begun.update(identity="0" * 16)
-    with pytest.raises(ConfigError, match="the code that makes results has changed"):
-        begin(begun, VALID, FINGERPRINTS)
+def test_a_run_that_an_earlier_version_began_goes_on(begun: RunDir) -> None:
+    older = record_of(begun)
+    fewer = {key: value for key, value in older.config["evaluate"].items() if key != "stride"}
+    begun.update(identity="0" * 16, config=older.config | {"evaluate": fewer})
+    record = begin(begun, VALID, FINGERPRINTS)
+    # Its checkpoints are known by this identity.
+    assert record.identity == "0" * 16
+    with pytest.raises(ConfigError, match=r"evaluate\.text: None -> text"):
+        begin(begun, changed(VALID, evaluate__text="text"), FINGERPRINTS)
+
+
+def test_a_run_with_another_value_from_the_environment_is_refused_without_telling_it(run: RunDir) -> None:
+    from_elsewhere = {"train.scheduler": "${oc.env:SCHEDULER}"}
+    begin(run, dataclasses.replace(VALID, interpolated=from_elsewhere), FINGERPRINTS)
+    other = dataclasses.replace(changed(VALID, train__scheduler="linear"), interpolated=from_elsewhere)
+    with pytest.raises(
+        ConfigError, match=r"another run \(train\.scheduler: from elsewhere, with another value"
+    ) as caught:
+        begin(run, other, FINGERPRINTS)
+    assert "linear" not in str(caught.value)
 
 
 def test_a_torn_record_is_refused(begun: RunDir) -> None:

@@ -192,11 +192,9 @@ def _train_faults(train: "TrainConfig") -> Iterator[str]:
 
 
 def _text_faults(config: "Config") -> Iterator[str]:
+    yield from _block_faults(config)
     if config.corpus.task != "text":
         return
-    # The first token of a block is predicted from nothing, so a block of one has nothing to learn.
-    if config.train.max_length == 1:
-        yield "train.max_length=1: of running text, blocks of at least 2 tokens are wanted."
     if not config.method.loads_model:
         yield "method.trains=lookup: running text has no answers to look up; allowed with it: adapter, all, nothing."
     # The list that nobody has changed is one for answers, and was not asked for.
@@ -206,6 +204,23 @@ def _text_faults(config: "Config") -> Iterator[str]:
             f"evaluate.metrics=[{','.join(metrics)}]: running text has no answers to compare, and perplexity alone is "
             "measured; leave it out, or give evaluate.metrics=[perplexity]."
         )
+
+
+def _block_faults(config: "Config") -> Iterator[str]:
+    """Yield what is impossible in the blocks of a running text, of the corpus or beside it."""
+    stride, length = config.evaluate.stride, config.train.max_length
+    if config.corpus.task != "text" and config.evaluate.text is None:
+        if stride is not None:
+            yield (
+                f"evaluate.stride={stride}: for running text alone, which nothing here is; leave it out, or give "
+                "evaluate.text=wikitext2 as well."
+            )
+        return
+    # The first token of a block is predicted from nothing, so a block of one has nothing to learn.
+    if length == 1:
+        yield "train.max_length=1: of running text, blocks of at least 2 tokens are wanted."
+    if stride is not None and stride > length:
+        yield f"evaluate.stride={stride}: at most train.max_length={length} is wanted, or tokens would be left out."
 
 
 def _backend_faults(config: "Config") -> Iterator[str]:
@@ -238,6 +253,10 @@ def evaluate_faults(evaluate: "EvaluateConfig") -> Iterator[str]:
     metrics = metric_names()
     for name in evaluate.metrics:
         yield from _one_of("evaluate.metrics", name, metrics)
+    if evaluate.stride is not None:
+        yield from _at_least("evaluate.stride", evaluate.stride, 1)
+    if evaluate.text_path is not None and evaluate.text is None:
+        yield f"evaluate.text_path={evaluate.text_path}: belongs to a text; give evaluate.text=text as well."
     if any(not name.strip() for name in evaluate.zero_shot):
         yield f"evaluate.zero_shot={evaluate.zero_shot}: names of tasks are wanted, e.g. [ceval-valid]."
     folder = evaluate.zero_shot_folder

@@ -79,10 +79,15 @@ def similar_keys(key: str) -> str:
     known = [*dotted_keys(schema_node()), *SECTIONS, "profile"]
     if key in known:
         return ""
-    close = difflib.get_close_matches(key, known, n=3) or [
-        other for other in known if other.startswith(key.partition(".")[0])
-    ]
+    matches = difflib.get_close_matches(key, known, n=3)
+    # Beside one that is hardly misspelt, what shares its section alone is no help.
+    close = [other for other in matches if _likeness(key, other) > _likeness(key, matches[0]) - 0.1]
+    close = close or [other for other in known if other.startswith(key.partition(".")[0])]
     return f". Did you mean {' or '.join(close[:6])}?" if close else ". See `python -m medqa_finetune.train --help`."
+
+
+def _likeness(key: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, key, other).ratio()
 
 
 def schema_node() -> DictConfig:

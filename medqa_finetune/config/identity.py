@@ -5,7 +5,10 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
+
+from omegaconf import MISSING
 
 from medqa_finetune.config.checks import FOLDER_NAME_BYTES
 from medqa_finetune.config.schema import Config
@@ -36,7 +39,8 @@ TRAINING_ONLY = (
 MODEL_ONLY = (
     "seed", "train", "method.rank", "method.alpha", "method.dropout", "method.target_modules", "method.quantization",
     "method.double_quantization", "method.compute_dtype", "method.rslora", "method.dora", "method.loraplus_ratio",
-    "method.optimizer", "method.optimizer_without_cuda", "evaluate.backend",
+    "method.optimizer", "method.optimizer_without_cuda", "evaluate.backend", "evaluate.zero_shot",
+    "evaluate.zero_shot_folder", "evaluate.text", "evaluate.text_path", "evaluate.stride",
 )  # fmt: skip
 BASELINE = ("method.quantization", "method.double_quantization", "method.compute_dtype", "train.max_length")
 
@@ -80,13 +84,30 @@ def identity_of(settings: Mapping[str, Any]) -> str:
 
 
 def identity_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that can change the result, as dotted keys with plain values."""
+    """Return the settings that can change the result, as dotted keys with plain values.
+
+    A setting that is not there, for it came into being after the run, has the default of the schema: what a new setting
+    does unless it is asked for is what was done before, or `RESULTS_VERSION` is raised.
+    """
     trains = settings["method"]["trains"]
     return {
         key: value
-        for key, value in flatten(settings).items()
+        for key, value in (_schema_defaults() | flatten(settings)).items()
         if not _is_below(key, NOT_IDENTITY) and not _is_unused(key, trains)
     }
+
+
+def is_same_run(record: Mapping[str, Any], identity: str, settings: Mapping[str, Any]) -> bool:
+    """Say whether a run on disk is the one that settings ask for.
+
+    Args:
+        record: Settings of the run on disk.
+        identity: Its identity, as it was when the run began.
+        settings: What is asked for.
+    """
+    wanted = identity_of(settings)
+    # Fewer settings made the identity of a run that an earlier version of this package began.
+    return identity == wanted or identity_of(record) == wanted
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -111,6 +132,17 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+@cache
+def _schema_defaults() -> dict[str, Any]:
+    """Return the default of every setting that has one, as dotted keys."""
+    values = {}
+    for each in dataclasses.fields(Config):
+        factory = each.default_factory
+        made = each.default if factory is dataclasses.MISSING else factory()
+        values[each.name] = dataclasses.asdict(made) if dataclasses.is_dataclass(made) else made  # type: ignore[arg-type]
+    return {key: value for key, value in flatten(values).items() if value != MISSING}
+
+
 def _is_unused(key: str, trains: str) -> bool:
     """Say whether a run that trains so does not depend on a setting."""
     if trains == "nothing":
@@ -122,10 +154,10 @@ def _is_below(key: str, roots: tuple[str, ...]) -> bool:
     return any(key == root or key.startswith(root + ".") for root in roots)
 
 
-# Settings that are left out of a folder's name: the first two parts of the name say them, or they change no result.
+# Settings that are left out of a folder's name: other parts of the name say them, or they change no result.
 NOT_NAMED = ("outputs", "study", "run_name", "overwrite", "threads", "tracker", "corpus.path", "corpus.name",
              "method.name", "data.name", "model.name", "model.path", "train.checkpoint_minutes",
-             "train.checkpoint_steps")  # fmt: skip
+             "train.checkpoint_steps", "evaluate.text_path")  # fmt: skip
 
 
 def run_name(config: Config, defaults: Mapping[str, Any], labels: Mapping[str, str]) -> str:

@@ -144,6 +144,11 @@ class EvaluateConfig:
             taken of the model as it was trained.
         zero_shot: Tasks of lm-evaluation-harness (an extra), such as `ceval-valid` or `cmmlu`; none by default.
         zero_shot_folder: Folder with tasks of one's own, as YAML files of that harness; null for its own alone.
+        text: A corpus of running text (`wikitext2`; file in `conf/corpus/`), on whose test part the perplexity is
+            measured beside all else; null for none.
+        text_path: Where that text lies, as `corpus.path`; null for where the hub's download is.
+        stride: Tokens from one block of running text to the next, in the examination alone, in [1, `max_length`]; null
+            for `train.max_length`, blocks that do not overlap.
     """
 
     max_samples: int | None = None
@@ -155,6 +160,9 @@ class EvaluateConfig:
     backend: str = "transformers"
     zero_shot: list[str] = field(default_factory=list)
     zero_shot_folder: str | None = None
+    text: str | None = None
+    text_path: str | None = None
+    stride: int | None = None
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,15 @@ BLOCKS_VERSION = 1
 
 
 class Blocks(Sequence[Encoded]):
-    """Blocks of tokens, of one length but for the last."""
+    """Blocks of tokens, of one length but for the last.
 
-    def __init__(self, encoded: EncodedSet) -> None:
-        self.encoded = encoded
+    Attributes:
+        encoded: The blocks.
+        stride: Tokens from the beginning of one to that of the next.
+    """
+
+    def __init__(self, encoded: EncodedSet, stride: int) -> None:
+        self.encoded, self.stride = encoded, stride
 
     def __len__(self) -> int:
         return len(self.encoded)
@@ -43,6 +48,11 @@ class Blocks(Sequence[Encoded]):
             return [self.encoded.item(place) for place in range(len(self))[index]]
         return self.encoded.item(index)
 
+    @property
+    def tokens(self) -> int:
+        """Number of tokens of the text, those that several blocks hold counted once."""
+        return (len(self) - 1) * self.stride + self.encoded.length(-1) if len(self) else 0
+
     @cached_property
     def sha256(self) -> str:
         """Over all tokens and where each block ends."""
@@ -51,15 +61,19 @@ class Blocks(Sequence[Encoded]):
 
 
 class BlockEncoder:
-    """Cuts running text into blocks of `max_length` tokens.
+    """Cuts running text into blocks of `max_length` tokens, each beginning `stride` tokens behind the one before.
 
     The text is tokenized as a whole, as transformers' guide to perplexity does it, with the special tokens that the
-    tokenizer puts around a text. The last block is shorter; a single token left over is dropped.
+    tokenizer puts around a text. Where blocks overlap, the loss is taken on what no earlier block holds, so on every
+    token of the text but the first. Where they do not, it is taken on all of a block but its first token, and a single
+    token left over is dropped. The last block is shorter.
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", max_length: int, stride: int | None = None) -> None:
+        """Take a stride in [1, `max_length`]; None is the largest, blocks that do not overlap."""
         self._tokenizer = tokenizer
         self._max_length = max_length
+        self.stride = max_length if stride is None else stride
 
     @cached_property
     def fingerprint(self) -> str | None:
@@ -68,15 +82,20 @@ class BlockEncoder:
         if backend is None:
             return None
         parts = ["blocks", BLOCKS_VERSION, version("transformers"), version("tokenizers"), self._max_length]
+        parts += [self.stride] if self.stride != self._max_length else []
         return sha256_of_text(json.dumps([*parts, backend.to_str()]))
 
     def encode(self, text: Text) -> Iterable[Encoded]:
         """Yield the blocks of a text, in order."""
         ids = self._tokenizer(text.content, return_attention_mask=False, verbose=False)["input_ids"]
-        for begin in range(0, len(ids), self._max_length):
+        read = 0
+        for begin in range(0, len(ids), self.stride):
             block = ids[begin : begin + self._max_length]
             if len(block) > 1:
-                yield Encoded(block, 1, cut=False)
+                yield Encoded(block, max(1, read - begin), cut=False)
+            read = begin + len(block)
+            if read == len(ids):
+                return
 
     def tell_cut(self, cut: int, n: int) -> None:
         """Say nothing: no token of a text is left out."""
@@ -113,11 +132,15 @@ def prepare_blocks(
             "them with data=all."
         )
     train = train if size is None else train.prefix(size)
-    validation, test = (encode_once(encoder, part, cache) for part in (parts.validation, parts.test))
-    sets = {"train": Blocks(train), "validation": Blocks(validation), "test": Blocks(test)}
+    windows = BlockEncoder(tokenizer, config.train.max_length, config.evaluate.stride)
+    sets = {
+        "train": Blocks(train, encoder.stride),
+        "validation": Blocks(encode_once(encoder, parts.validation, cache), encoder.stride),
+        "test": Blocks(encode_once(windows, parts.test, cache), windows.stride),
+    }
     for name, blocks in sets.items():
         if not len(blocks) and (name, size) != ("train", 0):
             raise DataError(f"corpus={config.corpus.name}: the {name} part is a single token; more text is wanted.")
-    counts = dict(parts.counts) | {f"{name}_tokens": blocks.encoded.tokens for name, blocks in sets.items()}
+    counts = dict(parts.counts) | {f"{name}_tokens": blocks.tokens for name, blocks in sets.items()}
     manifests = {name: SetManifest(len(blocks), blocks.sha256) for name, blocks in sets.items()}
     return Splits(**sets, manifest=DataManifest(corpus_sha256(config.corpus), **manifests, counts=counts))

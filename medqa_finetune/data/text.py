@@ -53,9 +53,42 @@ def read_text_parts(config: Config) -> TextParts:
     _say_scale(config)
     files = corpus_files(corpus)
     named = {} if len(files) == 1 else _by_part(files, corpus)
+    rows = _read(named or {"": files}, corpus, ledger)
+    parts = rows if named else _divided(rows[""], config, where(corpus))
+    empty = [part for part in PARTS if not any(row.strip() for row in parts[part])]
+    if empty:
+        raise DataError(
+            f"{where(corpus)}: the {empty[0]} part holds no text. Mend it, or give one file, which is divided."
+        )
+    train, validation, test = (Text(corpus.separator.join(parts[part])) for part in PARTS)
+    return TextParts(train, validation, test, ledger.counts)
+
+
+def read_test_text(corpus: CorpusConfig) -> Text:
+    """Return the test part of a corpus of text that is not trained on.
+
+    That is the files whose names say so; all of it, where none says which part it is, or where it is one file.
+
+    Raises:
+        DataError: the corpus is missing, empty or broken, or has other parts and no test part.
+    """
+    files = corpus_files(corpus)
+    whole = len(files) == 1 or all(part_of(name) is None for _, name in files)
+    chosen = files if whole else [(path, name) for path, name in files if part_of(name) == "test"]
+    if not chosen:
+        there = ", ".join(name for _, name in files[:6])
+        raise DataError(f"{where(corpus)}: no file is named test; found: {there}. Name one so, or give one file.")
+    (rows,) = _read({"test": chosen}, corpus, Ledger()).values()
+    if not any(row.strip() for row in rows):
+        raise DataError(f"{where(corpus)}: the test part holds no text.")
+    return Text(corpus.separator.join(rows))
+
+
+def _read(named: dict[str, list[tuple[Path, str]]], corpus: CorpusConfig, ledger: Ledger) -> dict[str, list[str]]:
+    """Return the rows of each part's files."""
     rows = {
-        part: [row for path, name in chosen for row in text_rows(path, name, corpus, ledger)]
-        for part, chosen in (named or {"": files}).items()
+        part: [row for path, name in files for row in text_rows(path, name, corpus, ledger)]
+        for part, files in named.items()
     }
     place = where(corpus)
     if not ledger.counts["rows"]:
@@ -64,12 +97,7 @@ def read_text_parts(config: Config) -> TextParts:
         found = ledger.examples[0].excerpt
         raise DataError(f"{place}: no column {corpus.text!r}; found: {found}.\nGive corpus.text=COLUMN.")
     ledger.check_share(place, corpus.max_reject_share)
-    parts = rows if named else _divided(rows[""], config, place)
-    empty = [part for part in PARTS if not any(row.strip() for row in parts[part])]
-    if empty:
-        raise DataError(f"{place}: the {empty[0]} part holds no text. Mend it, or give one file, which is divided.")
-    train, validation, test = (Text(corpus.separator.join(parts[part])) for part in PARTS)
-    return TextParts(train, validation, test, ledger.counts)
+    return rows
 
 
 def _say_scale(config: Config) -> None:

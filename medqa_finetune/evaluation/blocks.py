@@ -25,7 +25,7 @@ def measure_blocks(model: Model, blocks: Sequence[Encoded], settings: EvaluateCo
         The fields of an evaluation record that speak of cost, restarts included; samples are blocks.
     """
     model.eval()
-    batches = list(_batches(blocks, settings))
+    batches = list(batches_of(blocks, settings))
     done = keep_answered(run, [[_id(number) for number in batch] for batch in batches])
     if done:
         log.info("%d of %d batches were measured before", done, len(batches))
@@ -44,7 +44,7 @@ def measure_blocks(model: Model, blocks: Sequence[Encoded], settings: EvaluateCo
     return {"seconds": seconds, "samples_per_second": len(blocks) / seconds, "tokens_per_second": tokens / seconds}
 
 
-def _batches(blocks: Sequence[Encoded], settings: EvaluateConfig) -> Iterator[list[int]]:
+def batches_of(blocks: Sequence[Encoded], settings: EvaluateConfig) -> Iterator[list[int]]:
     """Yield numbers of blocks, as many at once as `settings` have room for in a batch; one at least.
 
     All but the last are of one length, the first one's.

@@ -12,8 +12,9 @@ from medqa_finetune.evaluation.decode import Model
 
 # Logits held at once. In fp32 they take 64 MiB; a CPU makes them in half the time that four times as many at once take.
 LOGITS = 2**24
-# But a large vocabulary gets room for a long answer: one taken in two pieces is read twice.
-LEAST_POSITIONS = 512
+# But a large vocabulary gets room for a long answer, or for 512 tokens of a block of text and the position before them:
+# what is taken in two pieces is read twice.
+LEAST_POSITIONS = 513
 
 
 class _Piece(NamedTuple):

@@ -1,7 +1,7 @@
 """The perplexity of running text: exp(summed negative log-likelihood / number of tokens predicted).
 
-Jelinek et al. 1977; over blocks that do not overlap, each by itself, as in transformers' guide to perplexity with a
-stride of the block's length. A sliding window would give lower figures, since it lets every token see more.
+Jelinek et al. 1977; over blocks, each by itself, as in transformers' guide to perplexity. Where a block begins fewer
+tokens behind the one before than it is long (a sliding window), every token sees more, and the figure is lower.
 """
 
 import math
@@ -17,9 +17,16 @@ METRIC = "perplexity"
 COUNTS = ("nll", "tokens")
 
 
-def text_signature(length: int, separator: str) -> str:
-    """Return how the perplexity of blocks of `length` tokens is computed; only equal signatures compare."""
-    return f"perplexity|text:blocks|length:{length}|stride:{length}|joined:{separator!r}|mean:token"
+def text_signature(length: int, stride: int | None, separator: str) -> str:
+    """Return how the perplexity of blocks of `length` tokens is computed; only equal signatures compare.
+
+    Args:
+        length: Tokens of a block.
+        stride: Tokens from the beginning of one block to that of the next; None for `length`.
+        separator: What stands between two rows of the text.
+    """
+    stride = length if stride is None else stride
+    return f"perplexity|text:blocks|length:{length}|stride:{stride}|joined:{separator!r}|mean:token"
 
 
 def score_blocks(

@@ -37,5 +37,6 @@ def _score_blocks(rows: Rows, run: RunDir, record: Record, metrics: Sequence[str
 
     if METRIC not in metrics:
         raise ConfigError(f"metrics={','.join(metrics)}: running text has one score alone; allowed: {METRIC}.")
-    length, separator = record.setting("train", "max_length"), record.setting("corpus", "separator")
-    return score_blocks(rows, text_signature(length, separator), run.predictions_path)
+    length, stride = record.setting("train", "max_length"), record.setting("evaluate", "stride")
+    signature = text_signature(length, stride, record.setting("corpus", "separator"))
+    return score_blocks(rows, signature, run.predictions_path)

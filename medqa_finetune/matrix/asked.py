@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from medqa_finetune.errors import ConfigError, MedQAError, RunError
-from medqa_finetune.evaluation.zero_shot import check_tasks
+from medqa_finetune.evaluation.exams import check_exams
 from medqa_finetune.extras import check_extras
 from medqa_finetune.lifecycle import announce, check_folder, warn_of_damage
 from medqa_finetune.matrix.cells import Cell
@@ -33,7 +33,8 @@ def check_matrix(cells: Sequence[Cell]) -> list[Cell]:
     check_all(open_cells, lambda cell: check_extras(cell.config))
     # Every corpus is prepared, each once, so that a matrix whose last cell asks for too many pairs never starts.
     counts = check_all(open_cells, lambda cell: task_of(cell.config).look(cell.config))
-    check_all(open_cells, lambda cell: check_tasks(cell.config.evaluate))
+    examined = [cell for cell in open_cells if cell.config.method.loads_model]
+    check_all(examined, lambda cell: check_exams(cell.config.evaluate))
     if open_cells:
         preflight_matrix([cell.config for cell in open_cells], counts)
     for cell in open_cells:

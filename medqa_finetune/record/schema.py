@@ -198,7 +198,8 @@ class Record:
     """The truth about one run, as `record.json` holds it.
 
     Attributes:
-        zero_shot: Scores of `evaluate.zero_shot`, by `<task>/<metric>`; as the harness gives them, mostly in [0, 1].
+        zero_shot: Scores of `evaluate.zero_shot`, by `<task>/<metric>`, as the harness gives them, mostly in [0, 1];
+            and of `evaluate.text`, by `<text>/perplexity`, in [1, ∞).
         process: Who works on it, or did last.
         layers: Sizes of the model's layers where they are not those of its `config.json`, as in a pruned model.
         fitted: What `auto` stands for in this run, at every restart; None where nothing was left to be chosen.

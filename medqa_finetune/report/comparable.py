@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from medqa_finetune.record.schema import Record
-from medqa_finetune.report.scores import scores_of, signatures
+from medqa_finetune.report.scores import is_exam, scores_of, signatures
 
 T = TypeVar("T")
 
@@ -34,7 +34,8 @@ class Basis:
 
 def basis_of(row: Mapping[Any, Any], scores: Sequence[str] | None = None) -> Basis:
     """Return what the scores of a row of the table rest on; `scores` names those that matter, None all of them."""
-    found = signatures(row["signature"])
+    # What a model was examined in beside the answers says nothing of the answers' scores.
+    found = {score: own for score, own in signatures(row["signature"]).items() if not is_exam(score)}
     kept = {score: own for score, own in found.items() if scores is None or score in scores}
     return Basis((row["task"] or "", row["test_sha256"] or "", row["n_test"] or 0), kept)
 

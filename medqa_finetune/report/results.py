@@ -140,6 +140,17 @@ def _comparisons_markdown(analysis: Analysis) -> str:
     return _table(header, rows) + "\n\nEvery score: `comparisons.csv`. 全部分数见 `comparisons.csv`。"
 
 
+def exams_as_markdown(header: list[str], rows: list[list[str]]) -> str:
+    """Return a table of exams beside the answers as a section of report.md; empty where there are no rows."""
+    if not rows:
+        return ""
+    said = (
+        "Mean ± standard deviation over seeds; how each was measured stands in `results_summary.csv`. "
+        "各种子均值 ± 标准差；测法见 `results_summary.csv` 的 signature 列。"
+    )
+    return f"\n## Beside the answers 问答之外\n\n{said}\n\n{_table([*map(_cell, header)], rows)}\n"
+
+
 def _refusals(analysis: Analysis, verdict: Verdict) -> Text:
     cells = {point.cell for front in verdict.pareto for point in front.points}
     cells |= {cell for fit in verdict.fit for cell in fit.cells}

@@ -47,7 +47,7 @@ class ScoreName:
     @property
     def of_tokens(self) -> bool:
         """Say whether this is a perplexity: it grows and falls by factors, so lines go through its logarithm."""
-        return self.column in OF_A_TOKENIZER
+        return self.column in OF_A_TOKENIZER or (is_exam(self.column) and "perplexity" in self.column)
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -98,6 +98,11 @@ MAIN_SCORES = (
 )
 SCORE_NAMES = (*MAIN_SCORES, *MORE_SCORES)
 _NAMED = {score.column: score for score in SCORE_NAMES}
+
+
+def is_exam(column: str) -> bool:
+    """Say whether a score is of an exam beside the answers: these are called `<exam>/<metric>`."""
+    return "/" in column
 
 
 def score_name(column: str) -> ScoreName:

@@ -1,10 +1,11 @@
 """From runs to cells: the mean over seeds; and from a table to one whose columns hold only figures that compare."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from medqa_finetune.report.scores import OF_A_TOKENIZER, SIGNATURE_SEPARATOR, TEXT_PERPLEXITY, signatures
+from medqa_finetune.report.scores import SIGNATURE_SEPARATOR, TEXT_PERPLEXITY, is_exam, score_name, signatures
 from medqa_finetune.report.table import SCORES
 
 # What runs of one cell share, beside all that their name says.
@@ -20,8 +21,9 @@ def cells_table(frame: pd.DataFrame) -> pd.DataFrame:
     one of the runs does not have the figure. Of copies of one run the first counts.
 
     Args:
-        frame: As `report.table.results_table` makes it.
+        frame: As `report.table.results_table` makes it, or `apart`.
     """
+    averaged = [*AVERAGED, *(column for column in frame.columns if column not in AVERAGED and _is_score(column))]
     done = frame[frame["cell"].notna()].drop_duplicates(["cell", "seed"])
     rows = []
     for _, runs in done.groupby("cell", sort=False):
@@ -29,28 +31,32 @@ def cells_table(frame: pd.DataFrame) -> pd.DataFrame:
         row["signature"] = _signatures(runs)
         row["seeds"] = len(runs)
         row["seed_list"] = " ".join(str(seed) for seed in sorted(runs["seed"]))
-        for figure in AVERAGED:
+        for figure in averaged:
             values = runs[figure].astype("Float64")
             # A mean over some of the seeds would be beside one over all of them.
             whole = values.notna().all()
             row[f"{figure}_mean"] = values.mean() if whole else None
             row[f"{figure}_sd"] = values.std(ddof=1) if whole and len(runs) > 1 else None
         rows.append(row)
-    figures = [f"{figure}_{kind}" for figure in AVERAGED for kind in ("mean", "sd")]
+    figures = [f"{figure}_{kind}" for figure in averaged for kind in ("mean", "sd")]
     order = [*SHARED[:-2], "seeds", "seed_list", *figures, *SHARED[-2:]]
     table = pd.DataFrame(rows, columns=order, dtype=object)
     return table.where(table.notna(), None)
 
 
-def apart(frame: pd.DataFrame) -> pd.DataFrame:
+def apart(frame: pd.DataFrame, scores: Sequence[str] | None = None) -> pd.DataFrame:
     """Return a table in which no column of a score holds figures that do not compare.
 
     Figures compare if test set, number of questions and the score's signature agree; perplexities, which depend on the
     tokenizer, if the model does as well. Most runs' figures stay in the score's own column; every other kind gets a
-    column `<score>#2`, `<score>#3`, … behind the last one.
+    column `<score>#2`, `<score>#3`, … behind the last one. Figures of an exam compare if its signature agrees.
+
+    Args:
+        frame: As `report.table.results_table` makes it.
+        scores: Those whose columns are looked at; all if None.
     """
     spread = frame.copy()
-    for score in (*SCORES, TEXT_PERPLEXITY):
+    for score in (*SCORES, TEXT_PERPLEXITY, *filter(is_exam, frame.columns)) if scores is None else scores:
         keys = pd.Series([_key(row, score) for row in frame.to_dict("records")], index=frame.index, dtype=object)
         kinds = keys.dropna().value_counts(sort=False).sort_values(ascending=False, kind="stable").index
         for number, kind in enumerate(kinds[1:], start=2):
@@ -65,8 +71,14 @@ def apart(frame: pd.DataFrame) -> pd.DataFrame:
 def _key(row: dict[Any, Any], score: str) -> str | None:
     if pd.isna(row[score]):
         return None
-    parts = [row["test_sha256"], row["n_test"], signatures(row["signature"]).get(score, "")]
-    return repr([*map(str, parts), row["model"] if score in OF_A_TOKENIZER else ""])
+    test = [] if is_exam(score) else [row["test_sha256"], row["n_test"]]
+    parts = [*test, signatures(row["signature"]).get(score, "")]
+    return repr([*map(str, parts), row["model"] if score_name(score).of_tokens else ""])
+
+
+def _is_score(column: str) -> bool:
+    """Say whether a column is of a score beside the usual ones: of an exam, or of figures set apart."""
+    return not column.endswith(("_low", "_high")) and (is_exam(column) or "#" in column)
 
 
 def _signatures(runs: pd.DataFrame) -> str | None:

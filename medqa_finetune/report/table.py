@@ -12,7 +12,7 @@ from medqa_finetune.record.files import write_bytes
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Record
 from medqa_finetune.report.cell_names import NamedRun, cell_names, train_size_of
-from medqa_finetune.report.scores import SIGNATURE_SEPARATOR, TEXT_PERPLEXITY, scores_of
+from medqa_finetune.report.scores import SIGNATURE_SEPARATOR, TEXT_PERPLEXITY, is_exam, scores_of
 
 MAIN_SCORES = ("rouge1", "rouge2", "rougeL", "bleu", "perplexity")
 MORE_SCORES = (
@@ -44,7 +44,9 @@ BYTES_PER_GIB = 2**30
 
 
 def results_table(runs: Iterable[RunDir], root: Path | None = None) -> pd.DataFrame:
-    """Return one row per run, with the columns `COLUMNS`; NaN or None where nothing was measured, never 0.
+    """Return one row per run; NaN or None where nothing was measured, never 0.
+
+    The columns are `COLUMNS`, and one for every score of an exam beside the answers, `<exam>/<metric>`.
 
     `train_size` counts pairs (or blocks of running text), and is 0 for the untuned base; scores are in [0, 100] but for
     the perplexity, in [1, ∞), that of running text in a column of its own; memory is in GiB (2**30 bytes); `signature`
@@ -66,8 +68,10 @@ def results_table(runs: Iterable[RunDir], root: Path | None = None) -> pd.DataFr
     names = cell_names([NamedRun(row["study"], row["name"], row[RECORD]) for row in done])
     for row, name in zip(done, names, strict=True):
         row["cell"] = name
-    frame = pd.DataFrame({column: pd.Series([row.get(column) for row in rows], dtype=object) for column in COLUMNS})
-    for column in NUMBERS:
+    exams = sorted({key for row in rows for key in row if is_exam(key)})
+    columns = (*COLUMNS, *exams)
+    frame = pd.DataFrame({column: pd.Series([row.get(column) for row in rows], dtype=object) for column in columns})
+    for column in (*NUMBERS, *exams):
         frame[column] = frame[column].astype("Float64").astype(float)
     for column in WHOLE_NUMBERS:
         frame[column] = frame[column].astype("Int64")
@@ -158,11 +162,13 @@ def _outcome(record: Record) -> dict[str, Any]:
     if evaluation is not None:
         scores = scores_of(evaluation)
         outcome |= {name: score.value for name, score in scores.items() if name in (*SCORES, TEXT_PERPLEXITY)}
+        outcome |= {name: score.value for name, score in record.zero_shot.items()}
         outcome["eval_samples_per_second"] = evaluation.samples_per_second
         outcome["eval_tokens_per_second"] = evaluation.tokens_per_second
         outcome |= {name: getattr(evaluation, name) for name in RATES}
         outcome["n_test"] = evaluation.n
-        parts = [f"{name}={score.signature}" for name, score in sorted(scores.items())]
+        every = sorted((scores | record.zero_shot).items())
+        parts = [f"{name}={score.signature}" for name, score in every]
         outcome["signature"] = SIGNATURE_SEPARATOR.join(parts) or None
     return outcome
 

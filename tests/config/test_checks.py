@@ -119,6 +119,11 @@ ONE_FAULT: list[tuple[dict[str, Any], list[str]]] = [
     ),
     ({"evaluate__zero_shot": [" "]}, ["evaluate.zero_shot=", "names of tasks", "[ceval-valid]"]),
     ({"evaluate__zero_shot_folder": "no/such"}, ["evaluate.zero_shot_folder=no/such", "no such folder"]),
+    ({"evaluate__text_path": "a.txt"}, ["evaluate.text_path=a.txt", "evaluate.text=text"]),
+    ({"evaluate__text": "text", "evaluate__stride": 0}, ["evaluate.stride=0", "at least 1"]),
+    ({"evaluate__text": "text", "evaluate__stride": 1025}, ["evaluate.stride=1025", "train.max_length=1024"]),
+    ({"evaluate__stride": 8}, ["evaluate.stride=8", "running text alone", "evaluate.text=wikitext2"]),
+    ({"evaluate__text": "text", "train__max_length": 1}, ["train.max_length=1", "at least 2 tokens"]),
     ({"evaluate__metrics": []}, ["evaluate.metrics=[]", "bleu, char_bleu, ", "perplexity, rouge"]),
 ]
 

@@ -51,7 +51,7 @@ def test_composing_leaves_hydra_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("override", "parts"),
     [
-        ("train.epohcs=1", ["train.epohcs", "Did you mean train.epochs"]),
+        ("train.epohcs=1", ["train.epohcs", "Did you mean train.epochs?"]),
         ("trian.epochs=1", ["trian.epochs", "Did you mean train.epochs"]),
         ("mehtod=qlora", ["mehtod", "Did you mean method"]),
         ("nothing_like_it=1", ["nothing_like_it", "--help"]),

@@ -12,6 +12,7 @@ from medqa_finetune.config.identity import (
     flatten,
     identity_of,
     identity_settings,
+    is_same_run,
     run_name,
     settings_of,
 )
@@ -84,6 +85,9 @@ CHANGES_THE_RESULT: dict[str, Any] = {
     "evaluate.backend": "vllm",
     "evaluate.zero_shot": ["cmmlu"],
     "evaluate.zero_shot_folder": ".",
+    "evaluate.text": "wikitext2",
+    "evaluate.text_path": "wikitext-2-raw",
+    "evaluate.stride": 512,
 }
 CHANGES_NO_RESULT: dict[str, Any] = {
     "outputs": "elsewhere",
@@ -124,6 +128,7 @@ BASELINE = changed(VALID, method__name="none", method__trains="nothing", method_
 def with_setting(config: Config, key: str, value: Any) -> Config:
     extra = {"corpus__path": "pairs.jsonl"} if key in ("corpus.source", "corpus.task") else {}
     extra |= {"corpus__source": "file"} if key == "corpus.task" else {}
+    extra |= {"evaluate__text": "text"} if key in ("evaluate.text_path", "evaluate.stride") else {}
     if key in ("method.double_quantization", "method.compute_dtype"):
         extra = {"method__quantization": "nf4"}
     return changed(config, **{key.replace(".", "__"): value}, **extra)
@@ -173,8 +178,9 @@ def test_a_run_that_trains_nothing_depends_on_what_shapes_answers_alone(key: str
 
 LOOKUP = changed(VALID, method__name="retrieval", method__trains="lookup")
 NOT_LOOKED_UP = {key for key in CHANGES_THE_RESULT if key.split(".")[0] in ("seed", "train", "method")} | {
-    "evaluate.backend"
-}
+    "evaluate.backend", "evaluate.zero_shot", "evaluate.zero_shot_folder", "evaluate.text", "evaluate.text_path",
+    "evaluate.stride",
+}  # fmt: skip
 
 
 # Running text has no answers to look up: refused.
@@ -183,6 +189,26 @@ def test_looking_answers_up_depends_on_the_data_and_not_on_what_a_model_needs(ke
     same = identity(with_setting(LOOKUP, key, CHANGES_THE_RESULT[key])) == identity(LOOKUP)
     assert same is (key in NOT_LOOKED_UP)
     assert identity(LOOKUP) != identity(changed(LOOKUP, method__trains="nothing"))
+
+
+def test_a_setting_that_a_run_lacks_has_the_schema_default() -> None:
+    whole = settings_of(VALID, FINGERPRINTS)
+    older = {**whole, "evaluate": {key: value for key, value in whole["evaluate"].items() if key != "stride"}}
+    assert identity_of(older) == identity_of(whole)
+    assert differences(older, whole) == []
+    windows = settings_of(changed(VALID, evaluate__text="text", evaluate__stride=8), FINGERPRINTS)
+    assert differences(older, windows) == ["evaluate.stride: None -> 8", "evaluate.text: None -> text"]
+
+
+def test_a_run_of_an_earlier_version_is_the_same_run() -> None:
+    settings = settings_of(VALID, FINGERPRINTS)
+    assert is_same_run(settings, "of fewer settings", settings)
+    other = settings_of(changed(VALID, seed=1), FINGERPRINTS)
+    assert not is_same_run(other, "of fewer settings", settings)
+    # What is written of a text that came from the environment is not its value.
+    hidden = {**settings, "train": {**settings["train"], "scheduler": "${oc.env:SCHEDULER}"}}
+    assert not is_same_run(hidden, "of fewer settings", settings)
+    assert is_same_run(hidden, identity_of(settings), settings)
 
 
 def test_an_identity_is_stable_text_that_does_not_depend_on_the_order_of_keys() -> None:
@@ -233,6 +259,8 @@ def test_flatten_joins_keys_and_keeps_lists() -> None:
          "retrieval_20k__method.trains=lookup"),
         ({"method__name": "retrieval", "method__trains": "lookup", "data__split_seed": 3},
          "retrieval_20k__method.trains=lookup__data.split_seed=3"),
+        ({"evaluate__text": "wikitext2", "evaluate__text_path": "/data/wiki", "evaluate__stride": 512},
+         "lora_20k__evaluate.text=wikitext2__evaluate.stride=512"),
         ({"method__trains": "nothing", "method__name": "none", "evaluate__max_samples": 5},
          "none__evaluate.max_samples=5"),
         ({"method__trains": "nothing", "method__name": "none", "method__quantization": "nf4"},

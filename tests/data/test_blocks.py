@@ -32,13 +32,43 @@ def test_blocks_are_the_text_in_order(micro_tokenizer: Any, content: str, length
         assert block.labels == [IGNORED, *block.input_ids[1:]]
 
 
+@settings(max_examples=40, deadline=None)
+@given(content=st.text(max_size=80), length=st.integers(2, 20), data=st.data())
+def test_where_blocks_overlap_every_token_but_the_first_is_predicted_once(
+    micro_tokenizer: Any, content: str, length: int, data: st.DataObject
+) -> None:
+    stride = data.draw(st.integers(1, length - 1))
+    found = list(BlockEncoder(micro_tokenizer, length, stride).encode(Text(content)))
+    ids = micro_tokenizer(content)["input_ids"]
+    assert [token for block in found for token in block.labels if token != IGNORED] == ids[1:]
+    for number, block in enumerate(found):
+        begin = number * stride
+        assert block.input_ids == ids[begin : begin + length]
+        # All but the first are as long as they can be, and so is what stands before what they predict.
+        assert number == 0 or block.answer_start == length - stride
+    assert Blocks(EncodedSet(found), stride).tokens == (len(ids) if found else 0)
+
+
+def test_a_stride_is_for_the_test_blocks_alone(text: Path, micro_tokenizer: Any, tmp_path: Path) -> None:
+    config = changed(config_of(text), train__max_length=32)
+    usual = prepare(config, micro_tokenizer, tmp_path / "cache")
+    sliding = prepare(changed(config, evaluate__stride=8), micro_tokenizer, tmp_path / "cache")
+    assert (sliding.manifest.train, sliding.manifest.validation) == (usual.manifest.train, usual.manifest.validation)
+    assert sliding.manifest.test != usual.manifest.test
+    assert len(sliding.test) > 3 * len(usual.test)
+    assert sliding.manifest.counts == usual.manifest.counts
+    explicit = prepare(changed(config, evaluate__stride=32), micro_tokenizer, tmp_path / "cache")
+    assert explicit.manifest == usual.manifest
+
+
 def test_every_block_counts_and_is_as_it_was(micro_tokenizer: Any) -> None:
     made = list(BlockEncoder(micro_tokenizer, 7).encode(Text("发烧怎么办？" * 9)))
-    blocks = Blocks(EncodedSet(made))
+    blocks = Blocks(EncodedSet(made), 7)
     assert list(blocks) == list(blocks[:]) == made
     assert list(blocks[1:3]) == made[1:3]
-    assert blocks.sha256 != Blocks(EncodedSet(made[:-1])).sha256
-    assert blocks.sha256 != Blocks(EncodedSet(BlockEncoder(micro_tokenizer, 8).encode(Text("发烧怎么办？" * 9)))).sha256
+    assert blocks.sha256 != Blocks(EncodedSet(made[:-1]), 7).sha256
+    other = EncodedSet(BlockEncoder(micro_tokenizer, 8).encode(Text("发烧怎么办？" * 9)))
+    assert blocks.sha256 != Blocks(other, 8).sha256
 
 
 def prepare(config: Any, tokenizer: Any, cache: Path) -> Any:

@@ -12,7 +12,7 @@ from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig
 from medqa_finetune.data import hub
 from medqa_finetune.data.ledger import Ledger
 from medqa_finetune.data.sources import corpus_files, corpus_sha256, read_pairs
-from medqa_finetune.data.text import TextParts, read_text_parts
+from medqa_finetune.data.text import TextParts, read_test_text, read_text_parts
 from medqa_finetune.errors import DataError
 from tests.config.builders import VALID, changed
 from tests.data.files import written
@@ -64,6 +64,27 @@ def three_files(folder: Path, train: str = "Train .\n") -> Path:
     for name, content in (("train", train), ("valid", "Valid .\n"), ("test", "Test , \n\n one . \n")):
         written(folder / f"wiki.{name}.raw", content)
     return folder
+
+
+def test_a_text_beside_the_corpus_is_its_test_part(tmp_path: Path) -> None:
+    corpus = config_of(three_files(tmp_path / "wiki")).corpus
+    assert read_test_text(corpus).content == parts_of(tmp_path / "wiki").test.content
+
+
+def test_a_text_beside_the_corpus_is_all_of_one_that_has_no_parts(text: Path, tmp_path: Path) -> None:
+    assert read_test_text(config_of(text).corpus).content == "\n\n".join(PARAGRAPHS)
+    one = written(tmp_path / "train.txt", "One part.")
+    assert read_test_text(config_of(one).corpus).content == "One part."
+
+
+def test_a_text_beside_the_corpus_without_a_test_part_is_refused(tmp_path: Path) -> None:
+    folder = three_files(tmp_path / "wiki")
+    (folder / "wiki.test.raw").unlink()
+    with pytest.raises(DataError, match=r"wiki: no file is named test; found: wiki.train.raw, wiki.valid.raw"):
+        read_test_text(config_of(folder).corpus)
+    written(folder / "wiki.test.raw", " \n\n \n")
+    with pytest.raises(DataError, match="the test part holds no text"):
+        read_test_text(config_of(folder, "wikitext2").corpus)
 
 
 def test_a_folder_with_the_three_parts_keeps_them(tmp_path: Path) -> None:

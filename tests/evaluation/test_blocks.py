@@ -25,7 +25,7 @@ from tests.guide import perplexity_of_the_guide
 
 LENGTH = 16
 CONTENT = "\n\n".join([" = 感冒 = \n", "", " 感冒要多休息，多喝水。\n"] * 9)
-SIGNATURE = text_signature(LENGTH, "\n\n")
+SIGNATURE = text_signature(LENGTH, None, "\n\n")
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,17 @@ def test_it_is_that_of_transformers_guide(
 ) -> None:
     measure_blocks(loaded.model, blocks, settings(batch_tokens), run)
     assert perplexity(run) == pytest.approx(perplexity_of_the_guide(micro_model, CONTENT, LENGTH), rel=1e-6)
+
+
+@pytest.mark.parametrize("stride", [1, 5, 8, 15, 16])
+def test_a_sliding_window_is_that_of_transformers_guide(
+    loaded: LoadedModel, run: RunDir, micro_model: Path, stride: int
+) -> None:
+    measure_blocks(
+        loaded.model, [*BlockEncoder(loaded.tokenizer, LENGTH, stride).encode(Text(CONTENT))], settings(), run
+    )
+    expected = perplexity_of_the_guide(micro_model, CONTENT, LENGTH, stride=stride)
+    assert perplexity(run) == pytest.approx(expected, rel=1e-6)
 
 
 def test_every_block_is_measured_once_and_costs_are_counted(

@@ -11,7 +11,7 @@ from medqa_finetune.record.run_dir import RunDir
 from scripts.benchmarks.made_runs import MadeRun, record_of
 
 BLOCKS, LENGTH = 60, 128
-SIGNATURE = text_signature(LENGTH, "\n\n")
+SIGNATURE = text_signature(LENGTH, None, "\n\n")
 
 
 def write_text_run(root: Path, run: MadeRun, nats: float, corpus: str = "book", signature: str = SIGNATURE) -> RunDir:

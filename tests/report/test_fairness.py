@@ -107,7 +107,7 @@ def test_two_settings_at_once_are_named() -> None:
     second = with_setting(with_setting(first, "train.learning_rate", 1), "train.warmup_ratio", 2)
     fault = unfair(first, second, "rougeL")
     assert fault is not None
-    assert "train.learning_rate (0.0002, 1); train.warmup_ratio (unknown, 2)" in fault.en
+    assert "train.learning_rate (0.0002, 1); train.warmup_ratio (0.03, 2)" in fault.en
 
 
 def test_how_a_batch_was_cut_changes_no_score_but_costs() -> None:

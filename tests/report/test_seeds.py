@@ -53,6 +53,13 @@ def test_figures_of_another_signature_have_a_column_of_their_own(tmp_path: Path)
     assert "bleu#2" not in spread
 
 
+def test_cells_keep_the_columns_that_were_set_apart(tmp_path: Path) -> None:
+    frame = table(tmp_path, record("none"), record("lora"), resigned(record("qlora"), "rougeL|tokens:words"))
+    cells = cells_table(apart(frame)).set_index("cell")
+    assert cells["rougeL_mean"].dropna().index.tolist() == ["none", "lora_20k"]
+    assert cells["rougeL#2_mean"].dropna().to_dict() == {"qlora_20k": 24.0}
+
+
 def test_figures_of_another_test_set_and_perplexities_of_another_model(tmp_path: Path) -> None:
     other = DataManifest("c" * 64, SetManifest(20000, "a" * 64), SetManifest(9, "b" * 64), SetManifest(9, "d" * 64))
     frame = table(tmp_path, record("lora"), record("qlora", data_manifest=other), record("none", model="phi-2"))

@@ -1,0 +1,70 @@
+"""Exams beside the answers in the tables: their own columns, never mixed, and no word in what the answers say."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from medqa_finetune.record.run_dir import find_runs
+from medqa_finetune.record.schema import Record, Score
+from medqa_finetune.report.exams import exam_columns, exams_as_text, exams_table
+from medqa_finetune.report.results import exams_as_markdown
+from medqa_finetune.report.seeds import apart, cells_table
+from medqa_finetune.report.table import COLUMNS, results_table
+from medqa_finetune.summarize import as_text
+from tests.report.builders import failed, record, write
+
+TEXT = "wikitext2/perplexity"
+
+
+def examined(run: Record, accuracy: float, perplexity: float, signature: str = "stride:512") -> Record:
+    return run.updated(zero_shot={"our_exam/acc": Score(accuracy, "lm-eval"), TEXT: Score(perplexity, signature)})
+
+
+def table(root: Path, *records: Record) -> pd.DataFrame:
+    frame = results_table(find_runs(write(root, *records)), root)
+    return apart(frame, exam_columns(frame.columns))
+
+
+def test_without_exams_there_is_no_column_and_no_table(tmp_path: Path) -> None:
+    frame = table(tmp_path, record("lora"), failed("qlora", "20k"))
+    assert list(frame.columns) == list(COLUMNS)
+    assert exams_as_text(frame) == ""
+    assert exams_as_markdown(*exams_table(frame)) == ""
+
+
+def test_cells_have_mean_and_deviation_over_seeds(tmp_path: Path) -> None:
+    seeds = [examined(record("lora", seed=seed), 0.25 + seed / 100, 20.0 + seed) for seed in (1, 2, 3)]
+    frame = table(tmp_path, *seeds, examined(record("none"), 0.2, 10.0), record("qlora"), failed("dora", "20k"))
+    header, rows = exams_table(frame)
+    assert header == ["cell", "our_exam/acc", TEXT]
+    assert rows == [["none", "0.200", "10.00"], ["lora_20k", "0.270 ± 0.010", "22.00 ± 1.00"]]
+    cells = cells_table(frame).set_index("cell")
+    assert cells[f"{TEXT}_sd"]["lora_20k"] == pytest.approx(1.0)
+    assert cells[f"{TEXT}_mean"]["qlora_20k"] is None
+
+
+@pytest.mark.parametrize(("signature", "model"), [("stride:1024", "tiny"), ("stride:512", "phi-2")])
+def test_figures_that_do_not_compare_are_in_columns_of_their_own(tmp_path: Path, signature: str, model: str) -> None:
+    odd = examined(record("qlora").updated(model=model), 0.3, 30.0, signature)
+    frame = table(tmp_path, examined(record("none"), 0.2, 10.0), examined(record("lora"), 0.2, 11.0), odd)
+    header, rows = exams_table(frame)
+    assert header == ["cell", "our_exam/acc", TEXT, f"{TEXT}#2"]
+    assert [row[2:] for row in rows] == [["10.00", "-"], ["11.00", "-"], ["-", "30.00"]]
+    # Nothing is set apart twice.
+    pd.testing.assert_frame_equal(apart(frame, exam_columns(frame.columns)), frame)
+
+
+def test_what_was_asked_beside_does_not_part_the_answers(tmp_path: Path) -> None:
+    frame = table(tmp_path, examined(record("none"), 0.2, 10.0), examined(record("lora"), 0.2, 11.0, "other"))
+    assert "do not compare" not in as_text(frame).replace("\n", " ")
+    spread = apart(frame)
+    assert "rougeL#2" not in spread
+    assert cells_table(spread)["rougeL_mean"].notna().all()
+
+
+def test_the_table_for_report_md_is_escaped(tmp_path: Path) -> None:
+    run = record("lora").updated(zero_shot={"<b>|exam/acc": Score(0.5, "lm-eval")})
+    text = exams_as_markdown(*exams_table(table(tmp_path, run)))
+    assert r"\<b\>\|exam/acc" in text
+    assert "0.500" in text
