@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from medqa_finetune.chatting.sources import Source, source_of_model, source_of_run
-from medqa_finetune.config.checks import evaluate_faults, manner_faults
+from medqa_finetune.config.examination import evaluate_faults, manner_faults
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
 from medqa_finetune.data.pairs import Pair
 from medqa_finetune.data.prepare import CACHE_NAME

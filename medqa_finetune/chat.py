@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from medqa_finetune.chatting.questions import QUESTIONS, read_questions
 from medqa_finetune.chatting.sources import Source, source_of_model, source_of_run
-from medqa_finetune.config.checks import PRECISIONS, manner_faults
+from medqa_finetune.config.checks import PRECISIONS
 from medqa_finetune.config.command_line import parse_options, run_door, wants_help
+from medqa_finetune.config.examination import manner_faults
 from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError, MedQAError
 from medqa_finetune.log import log_to_terminal, visible
 from medqa_finetune.preflight import wait_briefly

@@ -5,13 +5,14 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from medqa_finetune.collector import collector_paused
 from medqa_finetune.config.identity import Fingerprints
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.prepare import CACHE_NAME, Splits
 from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.evaluation import backends
-from medqa_finetune.evaluation.exams import check_exams
+from medqa_finetune.evaluation.exams import check_exams, hold_exams
 from medqa_finetune.extras import check_extras
 from medqa_finetune.lifecycle import begin, check_folder, recording_failure, trained_before, warn_of_damage
 from medqa_finetune.log import log_to
@@ -65,15 +66,15 @@ def run_experiment(config: Config) -> Record:
 
 def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits[Any], stop: StopRequest) -> Record:
     # Imported here, so that bad input is refused before torch is loaded.
-    from medqa_finetune.evaluation.exams import hold_exams
-    from medqa_finetune.model.allocator import keep_freed_memory
-    from medqa_finetune.model.load import choose_device, load_model, set_threads
-    from medqa_finetune.model.methods import for_inference, restore_trained
-    from medqa_finetune.record.environment import describe_environment
-    from medqa_finetune.training.checkpoints import Checkpoints
-    from medqa_finetune.training.curves import draw_curves
-    from medqa_finetune.training.fit import Keeping, fit
-    from medqa_finetune.training.fitting import settle
+    with collector_paused():
+        from medqa_finetune.model.allocator import keep_freed_memory
+        from medqa_finetune.model.load import choose_device, load_model, set_threads
+        from medqa_finetune.model.methods import for_inference, restore_trained
+        from medqa_finetune.record.environment import describe_environment
+        from medqa_finetune.training.checkpoints import Checkpoints
+        from medqa_finetune.training.curves import draw_curves
+        from medqa_finetune.training.fit import Keeping, fit
+        from medqa_finetune.training.fitting import settle
 
     keep_freed_memory()
     set_threads(config.threads)

@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from medqa_finetune.collector import collect_no_more, collector_paused
 from medqa_finetune.config.schema import Config, MethodConfig
 from medqa_finetune.errors import ConfigError, noting
 from medqa_finetune.model.estimate import FP32, Machine, Memory, checkpoint_bytes, run_bytes, training_memory
@@ -93,9 +94,10 @@ def examine(needs: Sequence[Need]) -> Findings:
     """Load torch, and try in this process what the runs will do: tokenizers, methods, the device."""
     wait_briefly()
     # Imported here, so that a launcher can import this file in a moment.
-    from medqa_finetune.data.encode import Encoder
-    from medqa_finetune.model.kernels import check_kernels
-    from medqa_finetune.model.probe import check_method, check_model, probe
+    with collector_paused():
+        from medqa_finetune.data.encode import Encoder
+        from medqa_finetune.model.kernels import check_kernels
+        from medqa_finetune.model.probe import check_method, check_model, probe
 
     faults: list[str] = []
     tokenizers: dict[tuple[str, bool, str | None], Any] = {}
@@ -264,6 +266,7 @@ def main() -> None:
     needs = [Need(**{**each, "method": MethodConfig(**each["method"])}) for each in json.load(sys.stdin)]
     machine, faults = examine(needs)
     print(json.dumps({"machine": machine and asdict(machine), "faults": faults}))
+    collect_no_more()
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def summarize(arguments: list[str]) -> int:
     print(as_text(frame))
     exams = exams_as_text(frame)
     if exams:
-        print("\nBeside the answers (mean ± standard deviation over seeds):\n" + exams)
+        print("\nBeside the answers (mean over seeds; sd: standard deviation between them)\n" + exams)
     print("\n" + visible_lines(results.as_text(analysis)) + "\n")
     for path in written:
         print(f"wrote {path}")
@@ -168,7 +168,7 @@ def _write(
             for name, table in tables.items():
                 write_csv(table, folder / name)
             page, charts = write_report(frame, analysis, sources, folder)
-            exams = results.exams_as_markdown(*exams_table(frame))
+            exams = results.exams_as_markdown(exams_table(frame))
             write_text(folder / REPORT, results.as_markdown(analysis) + exams + figures_as_markdown(charts))
             return [*(folder / name for name in (*tables, REPORT)), *write_plots(frame, folder), page]
     except OSError as error:

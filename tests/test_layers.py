@@ -24,13 +24,13 @@ FLOORS = (
     ("training", "evaluation"),
     ("report", "model", "data"),
     ("record", "config"),
-    ("errors", "log", "stopping"),
+    ("errors", "log", "stopping", "collector"),
 )
 FLOOR_OF = {room: height for height, rooms in enumerate(reversed(FLOORS)) for room in rooms}
 # Rooms that start in a moment, since they load neither.
 HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
 LIGHT_ROOMS = ("train", "plan", "summarize", "chat", "experiment", "tasks", "lifecycle", "preflight", "extras",
-               "matrix", "report", "record", "config", "errors", "log", "stopping")  # fmt: skip
+               "matrix", "report", "record", "config", "errors", "log", "stopping", "collector")  # fmt: skip
 HYDRA_ROOMS = {"train.py", "plan.py", "export.py", "config/compose.py"}
 LINES_PER_FILE = 300
 LINES_PER_FUNCTION = 40

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medqa_finetune.chatting.conversation import DISCLAIMER, Conversation
 from medqa_finetune.chatting.screen import brake, edit_lines, harmless, is_readable, settle_terminal
-from medqa_finetune.config.checks import manner_faults
+from medqa_finetune.config.examination import manner_faults
 from medqa_finetune.errors import EXIT_DONE, MedQAError
 from medqa_finetune.record.files import write_json
 

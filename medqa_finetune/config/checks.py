@@ -4,11 +4,13 @@ import codecs
 import math
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from medqa_finetune.config.examination import backend_faults, evaluate_faults, text_faults
+from medqa_finetune.config.ranges import AUTO, above_zero, at_least, between, one_of
 
 if TYPE_CHECKING:
-    from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, EvaluateConfig, MethodConfig, TrainConfig
+    from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, TrainConfig
 
 TRAINS = ("adapter", "all", "nothing", "lookup")
 QUANTIZATIONS = ("none", "nf4", "fp4", "int8")
@@ -30,33 +32,23 @@ FOLDER_NAME = re.compile(r"[^\x00-\x1f/\\:*?\"<>|.][^\x00-\x1f/\\:*?\"<>|]*")
 FOLDER_NAME_BYTES = 200
 # Devices of Windows, whatever follows a first dot; endings that Windows drops; folders that no run is looked for in.
 RESERVED_NAME = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?|.*[. ]|summary|cache|.*\.old-.*", re.IGNORECASE)
-BACKENDS = ("transformers", "vllm")
-DEFAULT_METRICS = (
-    "rouge", "bleu", "perplexity", "char_bleu", "llamafactory", "length_ratio", "distinct", "special_tokens",
-)  # fmt: skip
-# Of running text, whatever the list of metrics says.
-TEXT_METRICS = ("perplexity",)
-# What stands for a choice that depends on the machine.
-AUTO = "auto"
-# Seeds of numpy have 32 bits; no other whole number here comes near.
-LARGEST = 2**32 - 1
 
 
 def faults(config: "Config") -> list[str]:
     """Return every fault of the configuration, one line each; empty when there is none."""
     return [
         *_top_faults(config), *_method_faults(config.method), *data_faults(config.data), *corpus_faults(config.corpus),
-        *_train_faults(config.train), *evaluate_faults(config.evaluate), *_text_faults(config),
-        *_backend_faults(config),
-        *(fault for name in config.tracker.report_to for fault in _one_of("tracker.report_to", name, TRACKERS)),
+        *_train_faults(config.train), *evaluate_faults(config.evaluate), *text_faults(config),
+        *backend_faults(config),
+        *(fault for name in config.tracker.report_to for fault in one_of("tracker.report_to", name, TRACKERS)),
     ]  # fmt: skip
 
 
 def _top_faults(config: "Config") -> Iterator[str]:
-    yield from _one_of("precision", config.precision, PRECISIONS)
-    yield from _at_least("seed", config.seed, 0)
+    yield from one_of("precision", config.precision, PRECISIONS)
+    yield from at_least("seed", config.seed, 0)
     if config.threads is not None:
-        yield from _at_least("threads", config.threads, 1)
+        yield from at_least("threads", config.threads, 1)
     names = {"method.name": config.method.name, "data.name": config.data.name}
     if config.study:
         names["study"] = config.study
@@ -80,12 +72,12 @@ def is_folder_name(name: str) -> bool:
 
 
 def _method_faults(method: "MethodConfig") -> Iterator[str]:
-    yield from _one_of("method.trains", method.trains, TRAINS)
-    yield from _one_of("method.quantization", method.quantization, QUANTIZATIONS)
-    yield from _one_of("method.compute_dtype", method.compute_dtype, PRECISIONS)
-    yield from _at_least("method.rank", method.rank, 1)
-    yield from _at_least("method.alpha", method.alpha, 1)
-    yield from _between("method.dropout", method.dropout, 0, 1)
+    yield from one_of("method.trains", method.trains, TRAINS)
+    yield from one_of("method.quantization", method.quantization, QUANTIZATIONS)
+    yield from one_of("method.compute_dtype", method.compute_dtype, PRECISIONS)
+    yield from at_least("method.rank", method.rank, 1)
+    yield from at_least("method.alpha", method.alpha, 1)
+    yield from between("method.dropout", method.dropout, 0, 1)
     if method.trains == "all" and method.quantization != "none":
         yield (
             f"method.quantization={method.quantization}: quantized weights cannot be trained; "
@@ -102,7 +94,7 @@ def _method_faults(method: "MethodConfig") -> Iterator[str]:
     yield from _adapter_faults(method)
     modules = method.target_modules
     if isinstance(modules, str):
-        yield from _one_of("method.target_modules", modules, (*MODULE_GROUPS, "a list of module names"))
+        yield from one_of("method.target_modules", modules, (*MODULE_GROUPS, "a list of module names"))
     elif not (isinstance(modules, Sequence) and modules and all(isinstance(name, str) and name for name in modules)):
         yield f"method.target_modules={modules!r}: all_linear or a list of names is wanted, e.g. [q_proj,v_proj]."
 
@@ -133,8 +125,8 @@ def data_faults(data: "DataConfig") -> Iterator[str]:
     for key in ("train_size", "validation_size", "test_size"):
         value = getattr(data, key)
         if value is not None:
-            yield from _at_least(f"data.{key}", value, 1)
-    yield from _at_least("data.split_seed", data.split_seed, 0)
+            yield from at_least(f"data.{key}", value, 1)
+    yield from at_least("data.split_seed", data.split_seed, 0)
     for key in ("scale", "near_duplicate_threshold"):
         value = getattr(data, key)
         if not 0 < value <= 1:
@@ -143,13 +135,13 @@ def data_faults(data: "DataConfig") -> Iterator[str]:
 
 def corpus_faults(corpus: "CorpusConfig") -> Iterator[str]:
     """Yield what is impossible in where the corpus is and how it is read."""
-    yield from _one_of("corpus.task", corpus.task, TASKS)
-    yield from _one_of("corpus.source", corpus.source, SOURCES)
-    yield from _one_of("corpus.format", corpus.format, TEXT_FORMATS if corpus.task == "text" else FORMATS)
+    yield from one_of("corpus.task", corpus.task, TASKS)
+    yield from one_of("corpus.source", corpus.source, SOURCES)
+    yield from one_of("corpus.format", corpus.format, TEXT_FORMATS if corpus.task == "text" else FORMATS)
     if corpus.task == "text" and corpus.source == "embedded":
         yield "corpus.source=embedded: these are questions with answers; allowed with corpus.task=text: file, hub."
-    yield from _one_of("corpus.hub", corpus.hub, HUBS)
-    yield from _between("corpus.max_reject_share", corpus.max_reject_share, 0, 1, closed=True)
+    yield from one_of("corpus.hub", corpus.hub, HUBS)
+    yield from between("corpus.max_reject_share", corpus.max_reject_share, 0, 1, closed=True)
     if corpus.source == "file" and not corpus.path:
         yield "corpus.path is missing: corpus.source=file wants corpus.path=FILE (or a folder)."
     if corpus.source == "hub" and not corpus.repository:
@@ -171,134 +163,21 @@ def corpus_faults(corpus: "CorpusConfig") -> Iterator[str]:
 
 def _train_faults(train: "TrainConfig") -> Iterator[str]:
     for key in ("batch_size", "max_length", "logging_steps", "validations"):
-        yield from _at_least(f"train.{key}", getattr(train, key), 1)
+        yield from at_least(f"train.{key}", getattr(train, key), 1)
     if type(train.micro_batch) is int:  # true is an int to Python
-        yield from _at_least("train.micro_batch", train.micro_batch, 1)
+        yield from at_least("train.micro_batch", train.micro_batch, 1)
     elif train.micro_batch != AUTO:
         yield f"train.micro_batch={train.micro_batch}: auto or a whole number of at least 1 is wanted."
     if type(train.gradient_checkpointing) is not bool and train.gradient_checkpointing != AUTO:
         yield f"train.gradient_checkpointing={train.gradient_checkpointing}: allowed are true, false, auto."
     if train.max_steps is not None:
-        yield from _at_least("train.max_steps", train.max_steps, 1)
-    yield from _at_least("train.warmup_steps_unmetered", train.warmup_steps_unmetered, 0)
+        yield from at_least("train.max_steps", train.max_steps, 1)
+    yield from at_least("train.warmup_steps_unmetered", train.warmup_steps_unmetered, 0)
     if train.checkpoint_steps is not None:
-        yield from _at_least("train.checkpoint_steps", train.checkpoint_steps, 1)
+        yield from at_least("train.checkpoint_steps", train.checkpoint_steps, 1)
     for key in ("epochs", "learning_rate", "max_gradient_norm", "checkpoint_minutes"):
-        yield from _above_zero(f"train.{key}", getattr(train, key))
-    yield from _between("train.warmup_ratio", train.warmup_ratio, 0, 1)
-    yield from _between("train.weight_decay", train.weight_decay, 0, 1)
-    yield from _one_of("train.scheduler", train.scheduler, SCHEDULERS)
-    yield from _one_of("train.kernels", train.kernels, KERNELS)
-
-
-def _text_faults(config: "Config") -> Iterator[str]:
-    yield from _block_faults(config)
-    if config.corpus.task != "text":
-        return
-    if not config.method.loads_model:
-        yield "method.trains=lookup: running text has no answers to look up; allowed with it: adapter, all, nothing."
-    # The list that nobody has changed is one for answers, and was not asked for.
-    metrics = tuple(config.evaluate.metrics)
-    if metrics not in (DEFAULT_METRICS, TEXT_METRICS):
-        yield (
-            f"evaluate.metrics=[{','.join(metrics)}]: running text has no answers to compare, and perplexity alone is "
-            "measured; leave it out, or give evaluate.metrics=[perplexity]."
-        )
-
-
-def _block_faults(config: "Config") -> Iterator[str]:
-    """Yield what is impossible in the blocks of a running text, of the corpus or beside it."""
-    stride, length = config.evaluate.stride, config.train.max_length
-    if config.corpus.task != "text" and config.evaluate.text is None:
-        if stride is not None:
-            yield (
-                f"evaluate.stride={stride}: for running text alone, which nothing here is; leave it out, or give "
-                "evaluate.text=wikitext2 as well."
-            )
-        return
-    # The first token of a block is predicted from nothing, so a block of one has nothing to learn.
-    if length == 1:
-        yield "train.max_length=1: of running text, blocks of at least 2 tokens are wanted."
-    if stride is not None and stride > length:
-        yield f"evaluate.stride={stride}: at most train.max_length={length} is wanted, or tokens would be left out."
-
-
-def _backend_faults(config: "Config") -> Iterator[str]:
-    """Yield what vLLM cannot do that is known from the settings alone."""
-    # Where no model is loaded, nobody generates, so that a sweep may have the retrieval baseline in it.
-    if config.evaluate.backend != "vllm" or not config.method.loads_model:
-        return
-    if config.corpus.task == "text":
-        yield "evaluate.backend=vllm: running text is measured, nothing is generated; allowed with it: transformers."
-    if config.method.quantization == "int8":
-        yield (
-            "method.quantization=int8: vLLM does not multiply as bitsandbytes does in 8 bits; allowed with "
-            "evaluate.backend=vllm: none, nf4, fp4. Or give evaluate.backend=transformers."
-        )
-    if config.method.compute_dtype != AUTO:
-        yield (
-            f"method.compute_dtype={config.method.compute_dtype}: vLLM multiplies in the run's own precision; allowed "
-            "with evaluate.backend=vllm: auto. Or give evaluate.backend=transformers."
-        )
-
-
-def evaluate_faults(evaluate: "EvaluateConfig") -> Iterator[str]:
-    """Yield what is impossible in how answers are generated and scored."""
-    for key in ("batch_size", "batch_tokens", "max_new_tokens"):
-        yield from _at_least(f"evaluate.{key}", getattr(evaluate, key), 1)
-    if evaluate.max_samples is not None:
-        yield from _at_least("evaluate.max_samples", evaluate.max_samples, 1)
-    yield from _above_zero("evaluate.timeout_seconds", evaluate.timeout_seconds)
-    yield from _one_of("evaluate.backend", evaluate.backend, BACKENDS)
-    metrics = metric_names()
-    for name in evaluate.metrics:
-        yield from _one_of("evaluate.metrics", name, metrics)
-    if evaluate.stride is not None:
-        yield from _at_least("evaluate.stride", evaluate.stride, 1)
-    if evaluate.text_path is not None and evaluate.text is None:
-        yield f"evaluate.text_path={evaluate.text_path}: belongs to a text; give evaluate.text=text as well."
-    if any(not name.strip() for name in evaluate.zero_shot):
-        yield f"evaluate.zero_shot={evaluate.zero_shot}: names of tasks are wanted, e.g. [ceval-valid]."
-    folder = evaluate.zero_shot_folder
-    if folder is not None and not Path(folder).is_dir():
-        yield f"evaluate.zero_shot_folder={folder}: no such folder; one with YAML files of tasks is wanted."
-    if not evaluate.metrics:
-        yield f"evaluate.metrics=[]: at least one is wanted; allowed: {', '.join(metrics)}."
-
-
-def manner_faults(temperature: float, top_p: float, max_new_tokens: int) -> Iterator[str]:
-    """Yield what is impossible in how answers are chosen."""
-    yield from _between("temperature", temperature, 0, 100, closed=True)
-    if not 0 < top_p <= 1:
-        yield f"top_p={top_p}: a number above 0 and at most 1 is wanted."
-    yield from _at_least("max_new_tokens", max_new_tokens, 1)
-
-
-def metric_names() -> list[str]:
-    """Return the names of the metrics that exist: the files of `evaluation/metrics/`, looked at without importing."""
-    folder = Path(__file__).parents[1] / "evaluation" / "metrics"
-    return sorted(path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "base"))
-
-
-def _one_of(key: str, value: Any, allowed: Sequence[str]) -> Iterator[str]:
-    if value not in allowed:
-        yield f"{key}={value}: allowed are {', '.join(allowed)}."
-
-
-def _at_least(key: str, value: int, least: int) -> Iterator[str]:
-    if value < least:
-        yield f"{key}={value}: a whole number of at least {least} is wanted."
-    elif value > LARGEST:
-        yield f"{key}={value}: a whole number of at most {LARGEST} is wanted."
-
-
-def _above_zero(key: str, value: float) -> Iterator[str]:
-    if not (math.isfinite(value) and value > 0):
-        yield f"{key}={value}: a number above 0 is wanted."
-
-
-def _between(key: str, value: float, low: float, high: float, *, closed: bool = False) -> Iterator[str]:
-    inside = low <= value <= high if closed else low <= value < high
-    if not inside:
-        bound = "at most" if closed else "below"
-        yield f"{key}={value}: a number of at least {low} and {bound} {high} is wanted."
+        yield from above_zero(f"train.{key}", getattr(train, key))
+    yield from between("train.warmup_ratio", train.warmup_ratio, 0, 1)
+    yield from between("train.weight_decay", train.weight_decay, 0, 1)
+    yield from one_of("train.scheduler", train.scheduler, SCHEDULERS)
+    yield from one_of("train.kernels", train.kernels, KERNELS)

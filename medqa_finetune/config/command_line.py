@@ -11,6 +11,7 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
+from medqa_finetune.collector import collect_no_more
 from medqa_finetune.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_RUN_FAILED, ConfigError, MedQAError
 from medqa_finetune.log import shown, visible
 from medqa_finetune.stopping import EXIT_OFFSET, Interrupted
@@ -174,6 +175,7 @@ def run_door(door: Callable[[list[str]], int], arguments: Sequence[str] | None =
             raise
         _complain(f"error: {str(error.filename)[:SHOWN_CHARS]}: {error.strerror}. Give another path.")
         code = EXIT_BAD_INPUT
+    collect_no_more()
     sys.exit(code)
 
 

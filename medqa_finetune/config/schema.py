@@ -10,8 +10,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from medqa_finetune.config.checks import DEFAULT_METRICS, faults
+from medqa_finetune.config.checks import faults
 from medqa_finetune.config.corpus import CorpusConfig
+from medqa_finetune.config.examination import DEFAULT_METRICS
 from medqa_finetune.config.method import MethodConfig
 from medqa_finetune.errors import ConfigError
 

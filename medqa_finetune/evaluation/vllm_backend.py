@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from medqa_finetune.config.checks import AUTO
+from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import EvaluateConfig
 from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.pairs import Pair

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 
-from medqa_finetune.config.checks import AUTO
+from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import Config, TrainConfig
 from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, training_memory
 from medqa_finetune.model.size import ModelSize

@@ -16,7 +16,7 @@ from transformers import (
 )
 from transformers.utils.logging import disable_default_handler, disable_progress_bar, enable_propagation
 
-from medqa_finetune.config.checks import AUTO
+from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
 from medqa_finetune.model.files import read_config

@@ -1,4 +1,4 @@
-"""Exams beside the answers (`evaluate.zero_shot`, `evaluate.text`), as tables of cells for terminal and report.md."""
+"""Exams beside the answers (`evaluate.zero_shot`, `evaluate.text`): a table of cells for terminal and report.md."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +11,8 @@ from medqa_finetune.record.short_names import short_names
 from medqa_finetune.report.scores import is_exam, score_name
 from medqa_finetune.report.seeds import cells_table
 
-NAME_WIDTH = 40
+HEADER = ["cell 格", "exam 测试", "value 值", "sd", "seeds 种子"]
+NAME_WIDTH = 50
 
 
 def exam_columns(columns: Iterable[str]) -> list[str]:
@@ -19,17 +20,14 @@ def exam_columns(columns: Iterable[str]) -> list[str]:
     return [column for column in columns if is_exam(column)]
 
 
-def exams_as_text(frame: pd.DataFrame) -> str:
-    """Return the exams of each cell for a terminal; empty where there are none.
+def main_exams(columns: Iterable[str]) -> list[str]:
+    """Return the columns of exams but for those of an exam's parts.
 
-    Args:
-        frame: As `report.table.results_table` makes it, exams set apart by `seeds.apart`.
+    A group of tasks comes with dozens of them (`cmmlu/acc`, `cmmlu_anatomy/acc`, …), which the CSV files have.
     """
-    header, rows = exams_table(frame)
-    if not rows:
-        return ""
-    names = short_names([visible(row[0]) for row in rows], NAME_WIDTH)
-    return aligned_table(header, [[name, *row[1:]] for name, row in zip(names, rows, strict=True)], left=["cell"])
+    exams = exam_columns(columns)
+    names = {exam.partition("/")[0] for exam in exams}
+    return [exam for exam in exams if not any(exam.startswith(f"{name}_") for name in names)]
 
 
 def digits_of(column: str) -> int:
@@ -37,21 +35,30 @@ def digits_of(column: str) -> int:
     return 2 if score_name(column).of_tokens else 3
 
 
-def exams_table(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Return header and one row per cell that was examined: mean over its seeds, and standard deviation.
+def exams_table(frame: pd.DataFrame) -> list[list[str]]:
+    """Return one row per cell and exam, with the columns `HEADER`: mean over seeds, standard deviation between them.
 
     Args:
         frame: As `report.table.results_table` makes it, exams set apart by `seeds.apart`.
     """
-    exams = exam_columns(frame.columns)
+    exams = main_exams(frame.columns)
     cells = cells_table(frame).to_dict("records") if exams else []
-    examined = [cell for cell in cells if any(not pd.isna(cell[f"{exam}_mean"]) for exam in exams)]
-    return ["cell", *exams], [[str(cell["cell"]), *(_figure(cell, exam) for exam in exams)] for cell in examined]
+    return [_row(cell, exam) for cell in cells for exam in exams if not pd.isna(cell[f"{exam}_mean"])]
 
 
-def _figure(cell: dict[Any, Any], exam: str) -> str:
-    mean, sd = cell[f"{exam}_mean"], cell[f"{exam}_sd"]
-    if pd.isna(mean):
-        return "-"
+def exams_as_text(frame: pd.DataFrame) -> str:
+    """Return that table for a terminal; empty where nothing was examined."""
+    rows = exams_table(frame)
+    if not rows:
+        return ""
+    header = [name.partition(" ")[0] for name in HEADER]
+    cells, exams = (short_names([visible(row[place]) for row in rows], NAME_WIDTH) for place in (0, 1))
+    shown = [[cell, exam, *row[2:]] for cell, exam, row in zip(cells, exams, rows, strict=True)]
+    return aligned_table(header, shown, left=["cell", "exam"])
+
+
+def _row(cell: dict[Any, Any], exam: str) -> list[str]:
+    mean, sd = (cell[f"{exam}_{kind}"] for kind in ("mean", "sd"))
     digits = digits_of(exam)
-    return f"{mean:,.{digits}f}" + ("" if pd.isna(sd) else f" ± {sd:,.{digits}f}")
+    return [str(cell["cell"]), exam, f"{mean:,.{digits}f}", "–" if pd.isna(sd) else f"{sd:,.{digits}f}",
+            str(cell["seeds"])]  # fmt: skip

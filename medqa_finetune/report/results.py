@@ -8,6 +8,7 @@ import pandas as pd
 
 from medqa_finetune.record.short_names import shared_settings, without_settings
 from medqa_finetune.report.analysis import Analysis
+from medqa_finetune.report.exams import HEADER
 from medqa_finetune.report.scores import HEADLINE_COLUMNS, title
 from medqa_finetune.report.statistics import Comparison, Interval
 from medqa_finetune.report.value import VERDICTS_ZH
@@ -140,15 +141,15 @@ def _comparisons_markdown(analysis: Analysis) -> str:
     return _table(header, rows) + "\n\nEvery score: `comparisons.csv`. 全部分数见 `comparisons.csv`。"
 
 
-def exams_as_markdown(header: list[str], rows: list[list[str]]) -> str:
+def exams_as_markdown(rows: list[list[str]]) -> str:
     """Return a table of exams beside the answers as a section of report.md; empty where there are no rows."""
     if not rows:
         return ""
     said = (
-        "Mean ± standard deviation over seeds; how each was measured stands in `results_summary.csv`. "
-        "各种子均值 ± 标准差；测法见 `results_summary.csv` 的 signature 列。"
+        "Mean over seeds, and standard deviation between them. How each was measured, and parts of exams: "
+        "`results_summary.csv`. 各种子均值与标准差；测法与分项见 `results_summary.csv`。"
     )
-    return f"\n## Beside the answers 问答之外\n\n{said}\n\n{_table([*map(_cell, header)], rows)}\n"
+    return f"\n## Beside the answers 问答之外\n\n{said}\n\n{_table(HEADER, rows)}\n"
 
 
 def _refusals(analysis: Analysis, verdict: Verdict) -> Text:

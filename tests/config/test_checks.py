@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from medqa_finetune.config.checks import FOLDER_NAME_BYTES, faults, is_folder_name, metric_names
+from medqa_finetune.config.checks import FOLDER_NAME_BYTES, faults, is_folder_name
+from medqa_finetune.config.examination import metric_names
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import ConfigError
 from tests.config.builders import VALID, changed

@@ -4,7 +4,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from medqa_finetune.config.checks import metric_names
+from medqa_finetune.config.examination import metric_names
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.evaluation import metrics
 from medqa_finetune.evaluation.answers import Answer

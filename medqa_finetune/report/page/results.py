@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.charts.cells import Cell
 from medqa_finetune.report.charts.chinese import CHART_WORDS
-from medqa_finetune.report.exams import digits_of, exam_columns
+from medqa_finetune.report.exams import digits_of, main_exams
 from medqa_finetune.report.scores import SCORE_NAMES
 from medqa_finetune.report.words import Text
 
@@ -44,7 +44,7 @@ def results_of(cells: Sequence[Cell], analysis: Analysis) -> tuple[list[Text], l
     costs = [cost for cost in COSTS if _measured(cells, cost[0])]
     of_text = any(cell.runs["task"].eq("text").any() for cell in cells)
     items, tested = (Text("blocks", "文本块"), "块数") if of_text else (Text("pairs", "问答对"), "题数")
-    exams = [column for column in exam_columns(cells[0].runs.columns) if _measured(cells, column)] if cells else []
+    exams = [column for column in main_exams(cells[0].runs.columns) if _measured(cells, column)] if cells else []
     headings = [Text("cell", "格"), *(score.title for score in scores), *(Text(exam, exam) for exam in exams), items]
     headings += [*(title for _, title, _ in costs), Text("seeds", "种子数"), Text("n", tested)]
     intervals = {(each.cell, each.score): each.interval for each in analysis.scores}

@@ -3,7 +3,7 @@ import types
 
 import pytest
 
-from medqa_finetune.config.checks import metric_names
+from medqa_finetune.config.examination import metric_names
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.evaluation.answers import Answer
 from medqa_finetune.evaluation.metrics.base import characters, find_metric, reference_count
