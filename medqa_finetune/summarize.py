@@ -248,8 +248,10 @@ def _table(rows: Sequence[dict[Any, Any]], figures: Sequence[tuple[str, str, int
 
 def _named(rows: Sequence[dict[Any, Any]]) -> list[str]:
     """Put the names to be shown into the rows of a table, and return a line on what all of them lack."""
+    from medqa_finetune.report.table import trains
+
     names = [_place(row) for row in rows]
-    trained = [name for name, row in zip(names, rows, strict=True) if row["train_size"] != 0]
+    trained = [name for name, row in zip(names, rows, strict=True) if trains(row)]
     shared = shared_settings(trained, names) if max(map(len, names), default=0) > NAME_WIDTH else []
     shown = short_names([without_settings(name, shared) for name in names], NAME_WIDTH)
     for row, name in zip(rows, shown, strict=True):

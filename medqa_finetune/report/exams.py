@@ -7,7 +7,7 @@ import pandas as pd
 
 from medqa_finetune.config.command_line import aligned_table
 from medqa_finetune.log import visible
-from medqa_finetune.record.short_names import short_names
+from medqa_finetune.record.short_names import shared_settings, short_names, without_settings
 from medqa_finetune.report.scores import is_exam, score_name
 from medqa_finetune.report.seeds import cells_table
 
@@ -52,7 +52,11 @@ def exams_as_text(frame: pd.DataFrame) -> str:
     if not rows:
         return ""
     header = [name.partition(" ")[0] for name in HEADER]
-    cells, exams = (short_names([visible(row[place]) for row in rows], NAME_WIDTH) for place in (0, 1))
+    names = [row[0] for row in rows]
+    # What all of them share, the runs' table above has said.
+    shared = shared_settings(names, names) if max(map(len, names)) > NAME_WIDTH else []
+    cells = short_names([visible(without_settings(name, shared)) for name in names], NAME_WIDTH)
+    exams = short_names([visible(row[1]) for row in rows], NAME_WIDTH)
     shown = [[cell, exam, *row[2:]] for cell, exam, row in zip(cells, exams, rows, strict=True)]
     return aligned_table(header, shown, left=["cell", "exam"])
 

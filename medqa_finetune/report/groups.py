@@ -11,6 +11,7 @@ from matplotlib import font_manager
 from medqa_finetune.config.checks import FOLDER_NAME_BYTES
 from medqa_finetune.report.comparable import basis_of, parts_that_compare
 from medqa_finetune.report.scores import HEADLINE_COLUMNS, HEADLINES, ScoreName, signatures
+from medqa_finetune.report.table import trains
 
 # Characters of a label that `charts.base.short` shows in two lines, wherever they break.
 SURELY_SHOWN = 21
@@ -100,7 +101,7 @@ def _groups_of_place(placed: pd.DataFrame) -> list[Group]:
 
 def _entries(rows: pd.DataFrame) -> list[str]:
     parts = [[part for part in _parts(str(name)) if not part.startswith(SHOWN_OTHERWISE)] for name in rows["name"]]
-    tuned = [own for own, size in zip(parts, rows["train_size"], strict=True) if size > 0]
+    tuned = [own for own, row in zip(parts, rows.to_dict("records"), strict=True) if trains(row)]
     common = Counter(part for own in tuned for part in set(own))
     entries = []
     for method, own in zip(rows["method"], parts, strict=True):

@@ -1,7 +1,7 @@
 """The table of all runs: one row per record, blank where nothing was measured."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,15 @@ def _row(run: RunDir, root: Path) -> dict[str, Any]:
     if record is None:
         return place | {"status": UNREADABLE, "reason": "the record went away while the table was made"}
     return place | {RECORD: record} | _what(record) | _costs(record) | _outcome(record)
+
+
+def trains(row: Mapping[Any, Any]) -> bool:
+    """Say whether the run of a row trains something, as far as the row says.
+
+    Not so for the untuned base, nor for a done run without training, whose answers were looked up.
+    """
+    looked_up = row["status"] == "done" and pd.isna(row["train_seconds"])
+    return row["train_size"] != 0 and not looked_up
 
 
 def unicode_name(value: Any) -> Any:
