@@ -12,7 +12,7 @@ from medqa_finetune.data.prepare import CACHE_NAME, Splits
 from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.evaluation import backends
-from medqa_finetune.evaluation.exams import check_exams, hold_exams
+from medqa_finetune.evaluation.exams import check_exams, hold_exams, text_blocks, text_sha256
 from medqa_finetune.extras import check_extras
 from medqa_finetune.lifecycle import begin, check_folder, recording_failure, trained_before, warn_of_damage
 from medqa_finetune.log import log_to
@@ -35,9 +35,8 @@ def run_experiment(config: Config) -> Record:
         MedQAError: bad input (nothing is written then), or the run failed (the record says why).
     """
     model_folder = locate_model(config.model)
-    fingerprints = Fingerprints(
-        corpus_sha256(config.corpus), fingerprint_model(model_folder, config.model.chat_template)
-    )
+    model_fingerprint = fingerprint_model(model_folder, config.model.chat_template)
+    fingerprints = Fingerprints(corpus_sha256(config.corpus), model_fingerprint, text_sha256(config))
     run = RunDir(config.run_path)
     earlier = check_folder(run, config, fingerprints)
     if earlier is not None and earlier.status == "done":
@@ -85,6 +84,7 @@ def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits[
     template = config.model.chat_template
     loaded = load_model(model_folder, config.method, device, config.seed, chat=config.chats, template=template)
     encoder = task.encoder(loaded.tokenizer, config)
+    text_blocks(loaded.tokenizer, config)  # that there are some is said before training
     run.update(data_manifest=splits.manifest, parameters=loaded.parameters, layers=loaded.layers)
 
     if trained_before(run, record):

@@ -1,16 +1,16 @@
-"""What settings ask for beside the usual: whether it is there, which is known without torch and without any data."""
+"""What settings ask for beside the usual packages: whether it is installed, which is known without torch and data."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
 
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import ConfigError, noting
-from medqa_finetune.evaluation import backends, exams, zero_shot
+from medqa_finetune.evaluation import backends, zero_shot
 from medqa_finetune.model import kernels
 
 
 def check_extras(config: Config) -> None:
-    """Refuse a run that wants a package which is not installed, or a text that is not known.
+    """Refuse a run that wants a package which is not installed.
 
     Raises:
         ConfigError: with every one of them.
@@ -22,9 +22,6 @@ def check_extras(config: Config) -> None:
             backends.check_installed(config.evaluate)
         with noting(faults):
             zero_shot.check_installed(config.evaluate)
-        if config.evaluate.text is not None:
-            with noting(faults):
-                exams.text_corpus(config.evaluate)
         with noting(faults):
             kernels.check_installed(config.train.kernels if config.method.trains != "nothing" else "torch")
     faults += tracker_faults(config)

@@ -42,7 +42,7 @@ def check_folder(run: RunDir, config: Config, fingerprints: Fingerprints) -> Rec
         changed = (
             "; ".join(differences(found.config, as_written(settings, config)))
             # Values from the environment are not on disk, only what they make of the identity is.
-            or f"{', '.join(config.interpolated)}: from elsewhere, with another value or of another version"
+            or f"{', '.join(config.interpolated) or 'made'}: from elsewhere, with another value or of another version"
         )
         raise ConfigError(
             f"{run.path} holds another run ({changed}). Give study=NAME to keep both, or overwrite=true, "

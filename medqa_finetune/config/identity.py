@@ -22,7 +22,7 @@ NOT_IDENTITY = (
     "data.train_size", "data.validation_size", "data.test_size", "corpus.name", "corpus.path", "corpus.hub",
     "corpus.repository", "corpus.revision", "corpus.files", "corpus.max_reject_share", "model.name", "model.path",
     "model.repository", "model.revision", "model.chat_template", "train.logging_steps", "train.warmup_steps_unmetered",
-    "train.checkpoint_minutes", "train.checkpoint_steps",
+    "train.checkpoint_minutes", "train.checkpoint_steps", "evaluate.text_path",
 )  # fmt: skip
 
 # Settings that a run which trains nothing does not depend on, and what of them still shapes its answers: how the base
@@ -40,17 +40,22 @@ MODEL_ONLY = (
     "seed", "train", "method.rank", "method.alpha", "method.dropout", "method.target_modules", "method.quantization",
     "method.double_quantization", "method.compute_dtype", "method.rslora", "method.dora", "method.loraplus_ratio",
     "method.optimizer", "method.optimizer_without_cuda", "evaluate.backend", "evaluate.zero_shot",
-    "evaluate.zero_shot_folder", "evaluate.text", "evaluate.text_path", "evaluate.stride",
+    "evaluate.zero_shot_folder", "evaluate.text", "evaluate.stride",
 )  # fmt: skip
 BASELINE = ("method.quantization", "method.double_quantization", "method.compute_dtype", "train.max_length")
 
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprints:
-    """What the settings point at: sha256 over the corpus bytes, and over the model's files."""
+    """What the settings point at: sha256 over the corpus bytes, over the model's files, and over those of a text.
+
+    Attributes:
+        text: Of `evaluate.text`; None where it is not asked for.
+    """
 
     corpus: str
     model: str
+    text: str | None = None
 
 
 def settings_of(config: Config, fingerprints: Fingerprints) -> dict[str, Any]:
@@ -64,6 +69,8 @@ def settings_of(config: Config, fingerprints: Fingerprints) -> dict[str, Any]:
     }
     settings["corpus"]["sha256"] = fingerprints.corpus
     settings["model"]["fingerprint"] = fingerprints.model
+    if fingerprints.text is not None:
+        settings["evaluate"]["text_sha256"] = fingerprints.text
     settings["results_version"] = RESULTS_VERSION
     return settings
 
@@ -157,7 +164,7 @@ def _is_below(key: str, roots: tuple[str, ...]) -> bool:
 # Settings that are left out of a folder's name: other parts of the name say them, or they change no result.
 NOT_NAMED = ("outputs", "study", "run_name", "overwrite", "threads", "tracker", "corpus.path", "corpus.name",
              "method.name", "data.name", "model.name", "model.path", "train.checkpoint_minutes",
-             "train.checkpoint_steps", "evaluate.text_path")  # fmt: skip
+             "train.checkpoint_steps", "evaluate.text", "evaluate.text_path")  # fmt: skip
 
 
 def run_name(config: Config, defaults: Mapping[str, Any], labels: Mapping[str, str]) -> str:
@@ -166,7 +173,7 @@ def run_name(config: Config, defaults: Mapping[str, Any], labels: Mapping[str, s
     Args:
         config: The run's settings.
         defaults: The values of the same groups without any single setting changed, as dotted keys.
-        labels: `{"model": name}` and `{"corpus": name}` where another than the default one is used.
+        labels: Names of what is used in place of the default `model` and `corpus`, and of a `text` beside the answers.
     """
     trains_nothing = config.method.trains == "nothing"
     parts = [config.method.name if trains_nothing else f"{config.method.name}_{config.data.name}"]

@@ -67,17 +67,20 @@ def read_text_parts(config: Config) -> TextParts:
 def read_test_text(corpus: CorpusConfig) -> Text:
     """Return the test part of a corpus of text that is not trained on.
 
-    That is the files whose names say so; all of it, where none says which part it is, or where it is one file.
+    That is the files whose names say so; all of it, where none says which part it is, or where a file was named.
 
     Raises:
         DataError: the corpus is missing, empty or broken, or has other parts and no test part.
     """
     files = corpus_files(corpus)
-    whole = len(files) == 1 or all(part_of(name) is None for _, name in files)
+    is_file = corpus.path is not None and Path(corpus.path).expanduser().is_file()
+    whole = is_file or all(part_of(name) is None for _, name in files)
     chosen = files if whole else [(path, name) for path, name in files if part_of(name) == "test"]
     if not chosen:
         there = ", ".join(name for _, name in files[:6])
-        raise DataError(f"{where(corpus)}: no file is named test; found: {there}. Name one so, or give one file.")
+        raise DataError(
+            f"{where(corpus)}: no file is named test; found: {there}. Name one so, or give corpus.path= one file."
+        )
     (rows,) = _read({"test": chosen}, corpus, Ledger()).values()
     if not any(row.strip() for row in rows):
         raise DataError(f"{where(corpus)}: the test part holds no text.")

@@ -46,8 +46,8 @@ def reference_likelihoods(model: Model, encoded: Sequence[Encoded], batch_tokens
     wrong = next((total for total in sums if not math.isfinite(total)), None)
     if wrong is not None:
         raise RunError(
-            f"the loss became {wrong} on a reference answer: the model's weights or its precision give no numbers. Try "
-            "precision=bf16 or fp32, or train again with a lower train.learning_rate."
+            f"the loss became {wrong} on a reference answer or a text: the model's weights or its precision give no "
+            "numbers. Try precision=bf16 or fp32, or train again with a lower train.learning_rate."
         )
     return [(total, len(item.input_ids) - item.answer_start) for total, item in zip(sums, encoded, strict=True)]
 

@@ -1,6 +1,6 @@
 """Exams of others, by lm-evaluation-harness: how much a model still knows of what it was not trained on.
 
-The harness is an extra (`pip install 'medqa_finetune[zero_shot]'`). No example is shown; choices are told apart by
+The harness is an extra (`pip install 'medqa_finetune[zero-shot]'`). No example is shown; choices are told apart by
 their likelihood. A score says the task's own version: figures of two versions of a task do not compare.
 """
 
@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import math
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ def check_installed(settings: EvaluateConfig) -> None:
     if settings.zero_shot and importlib.util.find_spec(PACKAGE) is None:
         raise ConfigError(
             f"evaluate.zero_shot={_listed(settings.zero_shot)}: wants lm-evaluation-harness, which is not installed; "
-            "pip install 'medqa_finetune[zero_shot]', or leave it out."
+            "pip install 'medqa_finetune[zero-shot]', or leave it out."
         )
 
 
@@ -85,6 +86,7 @@ def _scores(found: Any) -> Iterator[tuple[str, Score]]:
     version = importlib.metadata.version(PACKAGE)
     for task, results in sorted(found["results"].items()):
         n = found.get("n-samples", {}).get(task, {}).get("effective", "?")
+        ways = Counter(key.partition(",")[0] for key in results)
         for key, value in sorted(results.items()):
             metric, _, way = key.partition(",")
             number = isinstance(value, int | float) and math.isfinite(value)
@@ -93,7 +95,9 @@ def _scores(found: Any) -> Iterator[tuple[str, Score]]:
                     f"lm-eval {version}|task:{task}|version:{found['versions'].get(task)}|metric:{metric}|filter:{way}"
                     f"|shots:0|n:{n}"
                 )
-                yield f"{task}/{metric}", Score(float(value), signature)
+                # Some tasks read an answer in several ways (`strict-match`, `flexible-extract`).
+                name = metric if ways[metric] == 1 else f"{metric},{way}"
+                yield f"{task}/{name}", Score(float(value), signature)
 
 
 def _tasks(settings: EvaluateConfig) -> Any:

@@ -13,6 +13,7 @@ from medqa_finetune.config.identity import Fingerprints, identity_of, run_name, 
 from medqa_finetune.config.schema import Config, ModelConfig
 from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.errors import ConfigError
+from medqa_finetune.evaluation.exams import text_sha256
 from medqa_finetune.model.locate import fingerprint_model, locate_model
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.stopping import LAUNCHER_VARIABLE
@@ -63,7 +64,8 @@ def make_cell(
     check_chosen_files(hydra_config)
     config = to_config(composed)
     folder = locate(config.model)
-    fingerprints = Fingerprints(corpus_sha256(config.corpus), fingerprint_model(folder, config.model.chat_template))
+    model_fingerprint = fingerprint_model(folder, config.model.chat_template)
+    fingerprints = Fingerprints(corpus_sha256(config.corpus), model_fingerprint, text_sha256(config))
     choices = hydra_config.runtime.choices
     defaults = compose_defaults(choices, hydra_config.job.config_name)
     # Weights of a named model are that model wherever they lie; any other folder is a model of its own.
@@ -72,6 +74,7 @@ def make_cell(
     labels = {
         "model": "" if usual else _model_label(config, fingerprints),
         "corpus": "" if choices.corpus == defaults.choices["corpus"] else _corpus_label(config, fingerprints),
+        "text": _text_label(config, fingerprints),
     }
     name = run_name(config, defaults.settings, {kind: label for kind, label in labels.items() if label})
     if config.run_name not in ("", name):
@@ -97,3 +100,12 @@ def _corpus_label(config: Config, fingerprints: Fingerprints) -> str:
     if config.corpus.path is None:
         return config.corpus.name
     return f"{Path(config.corpus.path).name.partition('.')[0]}-{fingerprints.corpus[:6]}"
+
+
+def _text_label(config: Config, fingerprints: Fingerprints) -> str:
+    """Return the name of the text beside the answers; local files with a digest of their content; empty without one."""
+    if fingerprints.text is None:
+        return ""
+    if config.evaluate.text_path is None:
+        return str(config.evaluate.text)
+    return f"{Path(config.evaluate.text_path).name.partition('.')[0]}-{fingerprints.text[:6]}"

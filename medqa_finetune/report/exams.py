@@ -8,7 +8,7 @@ import pandas as pd
 from medqa_finetune.config.command_line import aligned_table
 from medqa_finetune.log import visible
 from medqa_finetune.record.short_names import shared_settings, short_names, without_settings
-from medqa_finetune.report.scores import is_exam, score_name
+from medqa_finetune.report.scores import is_exam
 from medqa_finetune.report.seeds import cells_table
 
 HEADER = ["cell 格", "exam 测试", "value 值", "sd", "seeds 种子"]
@@ -32,7 +32,7 @@ def main_exams(columns: Iterable[str]) -> list[str]:
 
 def digits_of(column: str) -> int:
     """Return how many digits behind the point an exam is shown with: shares go from 0 to 1."""
-    return 2 if score_name(column).of_tokens else 3
+    return 2 if "perplexity" in column else 3
 
 
 def exams_table(frame: pd.DataFrame) -> list[list[str]]:

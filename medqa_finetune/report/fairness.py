@@ -27,7 +27,7 @@ AXES = ("baseline", "model", "method", "data")
 # signatures.
 NO_DIFFERENCE = ("train.micro_batch", "train.gradient_checkpointing", "evaluate.batch_size", "evaluate.batch_tokens",
                  "evaluate.timeout_seconds", "evaluate.metrics", "evaluate.zero_shot", "evaluate.zero_shot_folder",
-                 "evaluate.text", "evaluate.text_path", "evaluate.stride")  # fmt: skip
+                 "evaluate.text", "evaluate.text_sha256", "evaluate.stride")  # fmt: skip
 NEVER_AN_AXIS = ("train.epochs", "train.max_steps", "train.batch_size", "precision", "evaluate", "corpus",
                  "results_version", "data.split_seed", "data.effective_test_size")  # fmt: skip
 SAID_BY_FACTS = ("train.epochs", "train.max_steps", "train.batch_size", "precision")

@@ -77,7 +77,8 @@ def as_text(analysis: Analysis) -> str:
         return "\n".join(_wrapped(note.en) for note in analysis.notes)
     blocks = [_wrapped(how(analysis).en)]
     for verdict in analysis.verdicts:
-        told = [step.text.en for step in verdict.steps]
+        # Of scores that cannot be compared for the same reason, it is said once.
+        told = list(dict.fromkeys(step.text.en for step in verdict.steps))
         told += [fit.text.en for fit in verdict.fit if fit.score == verdict.score]
         told += [front.text.en for front in verdict.pareto if front.score == verdict.score]
         told += [_refusals(analysis, verdict).en] if _refusals(analysis, verdict).en else []

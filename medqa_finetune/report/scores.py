@@ -1,7 +1,9 @@
 """The scores: their columns in the table, what they are called, which way is better, and what is counted in them."""
 
+import re
 from dataclasses import dataclass
 
+from medqa_finetune.log import visible
 from medqa_finetune.record.schema import EvaluationRecord, Score
 from medqa_finetune.report.words import Text
 
@@ -14,6 +16,8 @@ TEXT_PERPLEXITY = "text_perplexity"
 SHARES = ("rouge", "bleu", "sentence_bleu", "char_bleu", "lf_")
 # Another tokenizer makes another figure of these: they compare within one model.
 OF_A_TOKENIZER = ("perplexity", TEXT_PERPLEXITY)
+# The perplexity of a text beside the answers, also where figures that do not compare were set apart.
+OF_A_TEXT = re.compile(r"/perplexity(?:#\d+)?$")
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class ScoreName:
     @property
     def of_tokens(self) -> bool:
         """Say whether this is a perplexity: it grows and falls by factors, so lines go through its logarithm."""
-        return self.column in OF_A_TOKENIZER or (is_exam(self.column) and "perplexity" in self.column)
+        return self.column in OF_A_TOKENIZER or bool(OF_A_TEXT.search(self.column))
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -103,6 +107,11 @@ _NAMED = {score.column: score for score in SCORE_NAMES}
 def is_exam(column: str) -> bool:
     """Say whether a score is of an exam beside the answers: these are called `<exam>/<metric>`."""
     return "/" in column
+
+
+def exam_column(name: str) -> str:
+    """Return the column of an exam: its name, without what would end a signature or be obeyed by a terminal."""
+    return visible(name).replace(";", "_").replace("=", "_").replace("#", "_")
 
 
 def score_name(column: str) -> ScoreName:

@@ -23,7 +23,7 @@ def cells_table(frame: pd.DataFrame) -> pd.DataFrame:
     Args:
         frame: As `report.table.results_table` makes it, or `apart`.
     """
-    averaged = [*AVERAGED, *(column for column in frame.columns if column not in AVERAGED and _is_score(column))]
+    averaged = [*AVERAGED, *_more_scores(list(frame.columns))]
     done = frame[frame["cell"].notna()].drop_duplicates(["cell", "seed"])
     rows = []
     for _, runs in done.groupby("cell", sort=False):
@@ -76,9 +76,11 @@ def _key(row: dict[Any, Any], score: str) -> str | None:
     return repr([*map(str, parts), row["model"] if score_name(score).of_tokens else ""])
 
 
-def _is_score(column: str) -> bool:
-    """Say whether a column is of a score beside the usual ones: of an exam, or of figures set apart."""
-    return not column.endswith(("_low", "_high")) and (is_exam(column) or "#" in column)
+def _more_scores(columns: Sequence[str]) -> list[str]:
+    """Return the columns of scores beside the usual ones: of exams, and of figures set apart, without intervals."""
+    found = [column for column in columns if is_exam(column) or "#" in column]
+    ends = {f"{column}{end}" for column in found for end in ("_low", "_high")}
+    return [column for column in found if is_exam(column) or column not in ends]
 
 
 def _signatures(runs: pd.DataFrame) -> str | None:

@@ -12,7 +12,7 @@ from medqa_finetune.record.files import write_bytes
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Record
 from medqa_finetune.report.cell_names import NamedRun, cell_names, train_size_of
-from medqa_finetune.report.scores import SIGNATURE_SEPARATOR, TEXT_PERPLEXITY, is_exam, scores_of
+from medqa_finetune.report.scores import SIGNATURE_SEPARATOR, TEXT_PERPLEXITY, exam_column, is_exam, scores_of
 
 MAIN_SCORES = ("rouge1", "rouge2", "rougeL", "bleu", "perplexity")
 MORE_SCORES = (
@@ -81,9 +81,10 @@ def results_table(runs: Iterable[RunDir], root: Path | None = None) -> pd.DataFr
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write a table as CSV in UTF-8 with a byte-order mark (for Excel), atomically.
 
-    A text cell that a spreadsheet would run as a formula gets a leading `'`; numbers stay numbers.
+    A text or heading that a spreadsheet would run as a formula gets a leading `'`; numbers stay numbers.
     """
-    safe = pd.DataFrame({name: pd.Series([_defused(cell) for cell in frame[name]], dtype=object) for name in frame})
+    cells = {name: [_defused(cell) for cell in frame[name]] for name in frame}
+    safe = pd.DataFrame({_defused(name): pd.Series(column, dtype=object) for name, column in cells.items()})
     write_bytes(path, safe.to_csv(index=False, lineterminator="\n").encode("utf-8-sig"))
 
 
@@ -171,12 +172,13 @@ def _outcome(record: Record) -> dict[str, Any]:
     if evaluation is not None:
         scores = scores_of(evaluation)
         outcome |= {name: score.value for name, score in scores.items() if name in (*SCORES, TEXT_PERPLEXITY)}
-        outcome |= {name: score.value for name, score in record.zero_shot.items()}
+        exams = {exam_column(name): score for name, score in record.zero_shot.items()}
+        outcome |= {name: score.value for name, score in exams.items()}
         outcome["eval_samples_per_second"] = evaluation.samples_per_second
         outcome["eval_tokens_per_second"] = evaluation.tokens_per_second
         outcome |= {name: getattr(evaluation, name) for name in RATES}
         outcome["n_test"] = evaluation.n
-        every = sorted((scores | record.zero_shot).items())
+        every = sorted((scores | exams).items())
         parts = [f"{name}={score.signature}" for name, score in every]
         outcome["signature"] = SIGNATURE_SEPARATOR.join(parts) or None
     return outcome

@@ -82,6 +82,9 @@ def test_a_text_beside_the_corpus_without_a_test_part_is_refused(tmp_path: Path)
     (folder / "wiki.test.raw").unlink()
     with pytest.raises(DataError, match=r"wiki: no file is named test; found: wiki.train.raw, wiki.valid.raw"):
         read_test_text(config_of(folder).corpus)
+    (folder / "wiki.valid.raw").unlink()
+    with pytest.raises(DataError, match=r"wiki: no file is named test; found: wiki.train.raw\."):
+        read_test_text(config_of(folder).corpus)
     written(folder / "wiki.test.raw", " \n\n \n")
     with pytest.raises(DataError, match="the test part holds no text"):
         read_test_text(config_of(folder, "wikitext2").corpus)

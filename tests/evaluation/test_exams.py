@@ -1,5 +1,6 @@
 """Exams beside the answers: the perplexity of a text, against transformers' own guide, and what is refused."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import ConfigError, DataError
 from medqa_finetune.evaluation import exams
-from medqa_finetune.evaluation.exams import check_exams, hold_exams, text_perplexity
+from medqa_finetune.evaluation.exams import check_exams, hold_exams, text_corpus, text_perplexity, text_sha256
 from medqa_finetune.record.run_dir import RunDir, find_runs
 from medqa_finetune.record.schema import Record, Score
 from tests.commands import TINY, python, train
@@ -99,6 +100,9 @@ def test_what_is_in_the_record_is_not_measured_again(
         ({"text": "huatuo26m_lite"}, ["evaluate.text=huatuo26m_lite", "text, wikitext2", "evaluate.text_path=FILE"]),
         ({"text": "wikitext"}, ["evaluate.text=wikitext", "text, wikitext2"]),
         ({"text_path": None}, ["evaluate.text_path is missing"]),
+        ({"text_path": "none.txt"}, ["evaluate.text_path=none.txt: no such file or folder (looked in "]),
+        # A hub's data set would be fetched into it.
+        ({"text": "wikitext2", "text_path": "none"}, ["evaluate.text_path=none: no such file or folder"]),
     ],
 )
 def test_a_text_that_is_not_known_is_refused(text: Path, values: dict[str, Any], parts: list[str]) -> None:
@@ -107,9 +111,61 @@ def test_a_text_that_is_not_known_is_refused(text: Path, values: dict[str, Any],
     assert all(part in str(caught.value) for part in parts)
 
 
-def test_a_text_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no such file or folder"):
-        check_exams(asking(tmp_path / "none.txt").evaluate)
+def test_what_is_wrong_with_a_text_is_said_by_its_own_keys(tmp_path: Path) -> None:
+    path = tmp_path / "gb.txt"
+    path.write_bytes("感冒要多休息，多喝水。".encode("gb18030"))
+    with pytest.raises(DataError, match=r"^evaluate\.text: .*gb\.txt.*read as UTF-8; convert it \(iconv -f gb18030"):
+        check_exams(asking(path).evaluate)
+    other = written(tmp_path / "rows.jsonl", '{"content": "text"}\n')
+    with pytest.raises(DataError, match=r"found: content\.\nCall the column text, or give plain text"):
+        check_exams(asking(other).evaluate)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"^evaluate\.text: evaluate\.text_path=.*the folder holds no "):
+        check_exams(asking(tmp_path / "empty").evaluate)
+
+
+@pytest.mark.parametrize("name", ['"q".txt', "${oc.env:HOME}.txt", "null", "语料 <script>.txt"])
+def test_a_text_may_have_any_name(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path / name, CONTENT)
+    corpus = text_corpus(asking(path).evaluate)
+    assert corpus.path == str(path)
+    assert text_sha256(asking(path)) is not None
+
+
+def test_a_text_is_known_by_its_content(text: Path, tmp_path: Path) -> None:
+    config = asking(text)
+    first = text_sha256(config)
+    (tmp_path / "moved").mkdir()
+    assert text_sha256(asking(text.rename(tmp_path / "moved" / text.name))) == first
+    assert text_sha256(asking(written(text, CONTENT + "。"))) != first
+    assert text_sha256(VALID) is None
+    # A baseline that loads no model is not examined.
+    assert text_sha256(changed(config, method__name="retrieval", method__trains="lookup")) is None
+
+
+@pytest.mark.slow
+def test_another_text_is_another_run_and_one_of_one_token_is_refused_before_training(
+    tmp_path: Path, micro_model: Path
+) -> None:
+    path = written(tmp_path / "book.txt", CONTENT)
+    asked = [*TINY, f"model.path={micro_model}", "data=20k", "method=lora", "evaluate.text=text"]
+    for content in (CONTENT, CONTENT + "。"):
+        written(path, content)
+        done = train(*asked, "evaluate.text_path=book.txt", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    runs = [record for run in find_runs(tmp_path / "outputs") if (record := run.read())]
+    assert len({run.name for run in runs}) == len({run.identity for run in runs}) == 2
+    assert all(re.search(r"__text=book-[0-9a-f]{6}(?:__|$)", run.name) for run in runs)
+    # The same text elsewhere is the same run.
+    (tmp_path / "other").mkdir()
+    path.rename(tmp_path / "other" / "book.txt")
+    done = train(*asked, "evaluate.text_path=other/book.txt", cwd=tmp_path)
+    assert "done before" in done.stderr
+
+    written(tmp_path / "one.txt", "a")
+    done = train(*asked, "evaluate.text_path=one.txt", cwd=tmp_path)
+    assert (done.returncode, "the test part is a single token" in done.stderr) == (2, True)
+    assert not list((tmp_path / "outputs").glob("**/*text=one*/checkpoints/*"))
 
 
 @pytest.mark.slow

@@ -95,5 +95,5 @@ def test_a_likelihood_that_is_no_number_ends_the_run() -> None:
     model = tiny_model("qwen2")
     with torch.no_grad():
         model.get_output_embeddings().weight.fill_(float("nan"))
-    with pytest.raises(RunError, match="the loss became nan on a reference answer"):
+    with pytest.raises(RunError, match="the loss became nan on a reference answer or a text"):
         reference_likelihoods(model, [Encoded([3, 4, 5, 6], 2, cut=False)], 64)

@@ -101,6 +101,6 @@ def test_an_unknown_task_is_refused_with_those_like_it() -> None:
 
 def test_without_the_harness_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match=r"not installed; pip install 'medqa_finetune\[zero_shot\]'"):
+    with pytest.raises(ConfigError, match=r"not installed; pip install 'medqa_finetune\[zero-shot\]'"):
         check_tasks(EvaluateConfig(zero_shot=["ceval-valid"]))
     check_tasks(EvaluateConfig())

@@ -7,10 +7,16 @@ import pytest
 
 from medqa_finetune.record.run_dir import find_runs
 from medqa_finetune.record.schema import Record, Score
+from medqa_finetune.report.analysis import analyse
+from medqa_finetune.report.charts.cells import cells_of
 from medqa_finetune.report.exams import exam_columns, exams_as_text, exams_table
+from medqa_finetune.report.groups import groups_of
+from medqa_finetune.report.page.results import results_of
 from medqa_finetune.report.results import exams_as_markdown
+from medqa_finetune.report.scores import signatures
 from medqa_finetune.report.seeds import apart, cells_table
-from medqa_finetune.report.table import COLUMNS, results_table
+from medqa_finetune.report.statistics import Settings
+from medqa_finetune.report.table import COLUMNS, results_table, write_csv
 from medqa_finetune.summarize import as_text
 from tests.report.builders import failed, record, write
 
@@ -89,3 +95,31 @@ def test_on_a_terminal_it_is_at_most_120_columns_wide(tmp_path: Path) -> None:
     text = exams_as_text(table(tmp_path, *runs))
     assert len(text.splitlines()) == 19
     assert max(map(len, text.splitlines())) <= 120
+
+
+def test_names_of_exams_cannot_be_taken_for_something_else(tmp_path: Path) -> None:
+    odd = {"a; b=c/acc": Score(0.5, "one"), "\x1b[31mx/acc#2": Score(0.5, "two"), "foo/bar": Score(0.1, "three"),
+           "foo/bar_low": Score(0.2, "four")}  # fmt: skip
+    frame = table(tmp_path, record("lora").updated(zero_shot=odd), record("none").updated(zero_shot=odd))
+    exams = [row[1] for row in exams_table(frame) if row[0] == "none"]
+    assert exams == [r"\x1b[31mx/acc_2", "a_ b_c/acc", "foo/bar", "foo/bar_low"]
+    assert cells_table(apart(frame))["foo/bar_low_mean"].notna().all()
+    write_csv(apart(frame), tmp_path / "table.csv")
+    assert "one" in signatures(frame["signature"][0])["a_ b_c/acc"]
+
+
+def test_the_page_has_no_mean_over_some_of_the_seeds(tmp_path: Path) -> None:
+    runs = [examined(record("lora", seed=1), 0.2, 10.0), examined(record("lora", seed=2), 0.4, 12.0, "other")]
+    frame = table(tmp_path, *runs, record("none"))
+    (group,) = groups_of(frame)
+    headings, rows = results_of(cells_of(group), analyse([], Settings()))
+    places = {heading.en: place for place, heading in enumerate(headings[1:])}
+    lora = next(row for row in rows if row.label.en.startswith("lora"))
+    assert lora.values[places["our_exam/acc"]].text == "0.300"
+    assert lora.values[places[TEXT]].text == "–"
+
+
+def test_a_heading_is_no_formula(tmp_path: Path) -> None:
+    frame = table(tmp_path, record("lora").updated(zero_shot={"+1/acc": Score(0.5, "one")}))
+    write_csv(frame, tmp_path / "table.csv")
+    assert ",'+1/acc" in (tmp_path / "table.csv").read_text("utf-8-sig").splitlines()[0]

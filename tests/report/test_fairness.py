@@ -102,6 +102,13 @@ def test_another_setting_beside_the_method_is_named(key: str) -> None:
     assert key.removeprefix("train.") in fault.en
 
 
+@pytest.mark.parametrize("key", ["evaluate.text", "evaluate.text_sha256", "evaluate.stride", "evaluate.zero_shot"])
+def test_what_was_examined_beside_the_answers_is_no_difference_of_theirs(key: str) -> None:
+    first, second = cell("none", 0, train=None), cell("lora", 20_000)
+    assert unfair(first, with_setting(second, key, 64), "rougeL") is None
+    assert unfair(with_setting(cell("qlora", 20_000), key, 64), second, "rougeL") is None
+
+
 def test_two_settings_at_once_are_named() -> None:
     first = cell("lora", 20_000)
     second = with_setting(with_setting(first, "train.learning_rate", 1), "train.warmup_ratio", 2)

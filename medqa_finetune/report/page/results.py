@@ -58,7 +58,9 @@ def results_of(cells: Sequence[Cell], analysis: Analysis) -> tuple[list[Text], l
             values.append(_value(cell.mean(score.column), 2, more, _deviation(sd, 2)))
         for exam in exams:
             digits = digits_of(exam)
-            values.append(_value(cell.mean(exam), digits, _deviation(cell.sd(exam), digits)))
+            # A mean over some of the seeds would stand in the row of all of them.
+            mean = cell.mean(exam) if cell.runs[exam].notna().all() else math.nan
+            values.append(_value(mean, digits, _deviation(cell.sd(exam), digits)))
         values.append(_value(float(cell.size), 0))
         values += [
             _value(cell.mean(column), digits, _deviation(cell.sd(column), digits)) for column, _, digits in costs
