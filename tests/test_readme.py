@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,15 @@ def test_set_up_commands_are_one_line_each(name: str) -> None:
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
 def test_linked_files_exist(link: str) -> None:
     assert (REPOSITORY / link).exists()
+
+
+@pytest.mark.parametrize("extra", sorted(set(re.findall(r"(?:-e '\.|medqa_finetune)\[([\w-]+)\]", README))))
+def test_named_extras_are_found_by_pip(extra: str) -> None:
+    # Some versions of pip compare names as they stand, others after they were put into this form (PEP 685).
+    assert (
+        extra in tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    )
+    assert extra == re.sub(r"[-_.]+", "-", extra).lower()
 
 
 @pytest.mark.parametrize("script", sorted(set(re.findall(r"scripts/\w+\.py", README))))
