@@ -11,10 +11,10 @@ EFFICIENCY = 0.4
 # What Python and torch take to call the kernels of one layer for one token; it bounds how fast a small model answers.
 SECONDS_PER_LAYER = 5e-4
 # From starting a process to the first step, and from the last answer to its end: imports, plots, scores.
-START_SECONDS = {"cpu": 12.0, "cuda": 25.0}
+START_SECONDS = {"cpu": 10.0, "cuda": 25.0}
 # What a cell takes beside what its rehearsal does: its data is looked up, its files are stamped, the launcher notices
-# its end. Measured: the median over the demo's seven cells on two cores, 3 to 5 s each.
-OUTSIDE_SECONDS = 3.0
+# its end. Measured: the mean over the demo's ten cells on two cores.
+OUTSIDE_SECONDS = 1.6
 # Tokenizing (Qwen2.5, two cores).
 PAIRS_ENCODED_PER_SECOND = 2500.0
 
