@@ -6,18 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from medqa_finetune.collector import collector_paused
-from medqa_finetune.config.identity import Fingerprints
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.prepare import CACHE_NAME, Splits
-from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.evaluation import backends
-from medqa_finetune.evaluation.exams import check_exams, hold_exams, text_blocks, text_sha256
+from medqa_finetune.evaluation.exams import check_exams, hold_exams, prepare_text
 from medqa_finetune.extras import check_extras
-from medqa_finetune.lifecycle import begin, check_folder, recording_failure, trained_before, warn_of_damage
+from medqa_finetune.lifecycle import (
+    begin,
+    check_folder,
+    fingerprints_of,
+    recording_failure,
+    trained_before,
+    warn_of_damage,
+)
 from medqa_finetune.log import log_to
 from medqa_finetune.model import kernels
-from medqa_finetune.model.locate import fingerprint_model, locate_model
+from medqa_finetune.model.locate import locate_model
 from medqa_finetune.preflight import preflight_run
 from medqa_finetune.record.files import write_bytes
 from medqa_finetune.record.run_dir import RunDir, now
@@ -35,8 +40,7 @@ def run_experiment(config: Config) -> Record:
         MedQAError: bad input (nothing is written then), or the run failed (the record says why).
     """
     model_folder = locate_model(config.model)
-    model_fingerprint = fingerprint_model(model_folder, config.model.chat_template)
-    fingerprints = Fingerprints(corpus_sha256(config.corpus), model_fingerprint, text_sha256(config))
+    fingerprints = fingerprints_of(config, model_folder)
     run = RunDir(config.run_path)
     earlier = check_folder(run, config, fingerprints)
     if earlier is not None and earlier.status == "done":
@@ -48,8 +52,7 @@ def run_experiment(config: Config) -> Record:
     # Before the folder is touched: what cannot be done leaves no failed run behind.
     splits = task_of(config).prepare(config, model_folder, Path(config.outputs) / CACHE_NAME)
     preflight_run(config, splits.manifest.counts)
-    if config.method.loads_model:
-        check_exams(config.evaluate)
+    check_exams(config)
     try:
         with run.lock():
             record = begin(run, config, fingerprints)
@@ -84,7 +87,7 @@ def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits[
     template = config.model.chat_template
     loaded = load_model(model_folder, config.method, device, config.seed, chat=config.chats, template=template)
     encoder = task.encoder(loaded.tokenizer, config)
-    text_blocks(loaded.tokenizer, config)  # that there are some is said before training
+    text = prepare_text(loaded.tokenizer, config)
     run.update(data_manifest=splits.manifest, parameters=loaded.parameters, layers=loaded.layers)
 
     if trained_before(run, record):
@@ -99,7 +102,7 @@ def _run_stages(run: RunDir, config: Config, model_folder: Path, splits: Splits[
     model = for_inference(loaded.model, config.method)
     questions = splits.test[: config.evaluate.max_samples]
     # Before the answers, for which the model may be used up.
-    hold_exams(model, loaded.tokenizer, config, run)
+    hold_exams(model, loaded.tokenizer, text, config.evaluate, run)
     cost = task.examine(model, encoder, questions, config, run)
     return _finish(run, dataclasses.replace(task.score(questions, config, run), **cost))
 

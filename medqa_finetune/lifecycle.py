@@ -12,7 +12,10 @@ from omegaconf import OmegaConf
 
 from medqa_finetune.config.identity import Fingerprints, as_written, differences, identity_of, is_same_run, settings_of
 from medqa_finetune.config.schema import Config
+from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.errors import ConfigError, MedQAError, ModelError, RunError
+from medqa_finetune.evaluation.exams import text_sha256
+from medqa_finetune.model.locate import fingerprint_model
 from medqa_finetune.record.environment import installed_versions
 from medqa_finetune.record.files import existing_part, sweep
 from medqa_finetune.record.run_dir import RunDir, now, this_process
@@ -22,6 +25,16 @@ from medqa_finetune.stopping import Interrupted, StopRequest, stoppable
 from medqa_finetune.training.checkpoints import Checkpoints
 
 log = logging.getLogger(__name__)
+
+
+def fingerprints_of(config: Config, model_folder: Path) -> Fingerprints:
+    """Return what a run is known by beside its settings.
+
+    Raises:
+        MedQAError: the corpus, the text beside the answers or the model cannot be read.
+    """
+    model = fingerprint_model(model_folder, config.model.chat_template)
+    return Fingerprints(corpus_sha256(config.corpus), model, text_sha256(config))
 
 
 def check_folder(run: RunDir, config: Config, fingerprints: Fingerprints) -> Record | None:
@@ -42,7 +55,7 @@ def check_folder(run: RunDir, config: Config, fingerprints: Fingerprints) -> Rec
         changed = (
             "; ".join(differences(found.config, as_written(settings, config)))
             # Values from the environment are not on disk, only what they make of the identity is.
-            or f"{', '.join(config.interpolated) or 'made'}: from elsewhere, with another value or of another version"
+            or f"{', '.join(config.interpolated)}: from elsewhere, with another value or of another version"
         )
         raise ConfigError(
             f"{run.path} holds another run ({changed}). Give study=NAME to keep both, or overwrite=true, "

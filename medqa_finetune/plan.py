@@ -155,8 +155,7 @@ def compose(arguments: Sequence[str]) -> list["Config"]:
         raise ConfigError("\n".join(dict.fromkeys(faults)))
     configs = [cell.config for cell in distinct(cells)]
     check_all(configs, check_extras)
-    examined = [config for config in configs if config.method.loads_model]
-    check_all(examined, lambda config: check_exams(config.evaluate))
+    check_all(configs, check_exams)
     return configs
 
 

@@ -81,7 +81,7 @@ def read_test_text(corpus: CorpusConfig) -> Text:
         raise DataError(
             f"{where(corpus)}: no file is named test; found: {there}. Name one so, or give corpus.path= one file."
         )
-    (rows,) = _read({"test": chosen}, corpus, Ledger()).values()
+    rows = _read({"test": chosen}, corpus, Ledger())["test"]
     if not any(row.strip() for row in rows):
         raise DataError(f"{where(corpus)}: the test part holds no text.")
     return Text(corpus.separator.join(rows))

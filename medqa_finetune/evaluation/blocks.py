@@ -32,16 +32,24 @@ def measure_blocks(model: Model, blocks: Sequence[Encoded], settings: EvaluateCo
     measured = sum(map(len, batches[:done]))
     for batch in tqdm(batches[done:], desc="measuring", unit="batch", disable=None, leave=False):
         started = clock(model)
-        likelihoods = reference_likelihoods(model, [blocks[number] for number in batch], settings.batch_tokens)
+        rows = measure_batch(model, blocks, batch, settings)
         seconds = clock(model) - started
-        rows = zip(batch, likelihoods, strict=True)
-        run.append_predictions([{"id": _id(number), "nll": nll, "tokens": tokens} for number, (nll, tokens) in rows])
+        run.append_predictions(rows)
         measured += len(batch)
-        tokens = sum(tokens for _, tokens in likelihoods)
+        tokens = sum(row["tokens"] for row in rows)
         run.log_answered({"answered": measured, "questions": len(blocks), "seconds": seconds, "tokens": tokens})
     rows_of_cost = run.read_answered()
     seconds, tokens = (sum(row[key] for row in rows_of_cost) for key in ("seconds", "tokens"))
     return {"seconds": seconds, "samples_per_second": len(blocks) / seconds, "tokens_per_second": tokens / seconds}
+
+
+def measure_batch(
+    model: Model, blocks: Sequence[Encoded], batch: Sequence[int], settings: EvaluateConfig
+) -> list[dict[str, Any]]:
+    """Return, for the blocks of a batch, the lines of `predictions.jsonl`: negative log-likelihood (nats), tokens."""
+    likelihoods = reference_likelihoods(model, [blocks[number] for number in batch], settings.batch_tokens)
+    rows = zip(batch, likelihoods, strict=True)
+    return [{"id": _id(number), "nll": nll, "tokens": tokens} for number, (nll, tokens) in rows]
 
 
 def batches_of(blocks: Sequence[Encoded], settings: EvaluateConfig) -> Iterator[list[int]]:

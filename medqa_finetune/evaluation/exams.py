@@ -6,10 +6,10 @@ Both tell what training on answers has cost the model elsewhere. Neither is in t
 import dataclasses
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 from tqdm import tqdm
@@ -29,16 +29,26 @@ from medqa_finetune.record.schema import Score
 log = logging.getLogger(__name__)
 
 
-def check_exams(settings: EvaluateConfig) -> None:
-    """Refuse exams that cannot be held, before anything is trained.
+class TextExam(NamedTuple):
+    """A text that a model is examined in: its name, its blocks, and how its perplexity is computed."""
+
+    name: str
+    blocks: Sequence[Encoded]
+    signature: str
+
+
+def check_exams(config: Config) -> None:
+    """Refuse exams that cannot be held, before anything is trained; where no model is loaded, none is held.
 
     Raises:
         ConfigError: a task or text that is not known, or a harness that is not installed.
         DataError: the text is missing, empty or broken.
     """
-    check_tasks(settings)
-    if settings.text is not None:
-        _read_text(settings)
+    if not config.method.loads_model:
+        return
+    check_tasks(config.evaluate)
+    if config.evaluate.text is not None:
+        _read_text(text_corpus(config.evaluate))
 
 
 def text_sha256(config: Config) -> str | None:
@@ -61,11 +71,10 @@ def text_corpus(settings: EvaluateConfig) -> CorpusConfig:
     Raises:
         ConfigError: there is no such corpus, it is none of running text, or its path leads nowhere.
     """
-    name = str(settings.text)
+    name, options = str(settings.text), option_names("corpus")
     # Asked first, since a corpus of pairs may lack what only its own command line gives.
-    files = {each: conf_folder() / "corpus" / f"{each}.yaml" for each in option_names("corpus")}
-    allowed = [each for each, path in files.items() if OmegaConf.select(OmegaConf.load(path), "task") == "text"]
-    if name not in allowed:
+    if name not in options or not _is_text(name):
+        allowed = filter(_is_text, options)
         raise ConfigError(
             f"evaluate.text={name}: allowed are {', '.join(allowed)}. A text of your own: evaluate.text=text "
             "evaluate.text_path=FILE."
@@ -79,13 +88,34 @@ def text_corpus(settings: EvaluateConfig) -> CorpusConfig:
     return dataclasses.replace(corpus, path=path)
 
 
-def hold_exams(model: Any, tokenizer: Any, config: Config, run: RunDir) -> None:
+def prepare_text(tokenizer: Any, config: Config) -> TextExam | None:
+    """Return the test part of `evaluate.text`, in blocks as running text is examined in; None where none is asked for.
+
+    Raises:
+        DataError: the text is a single token.
+    """
+    from medqa_finetune.data.blocks import BlockEncoder
+
+    settings, length = config.evaluate, config.train.max_length
+    if settings.text is None:
+        return None
+    corpus = text_corpus(settings)
+    text = _read_text(corpus)
+    blocks = [*BlockEncoder(tokenizer, length, settings.stride).encode(text)][: settings.max_samples]
+    if not blocks:
+        raise DataError(f"evaluate.text={settings.text}: the test part is a single token; more text is wanted.")
+    signature = text_signature(length, settings.stride, corpus.separator)
+    return TextExam(settings.text, blocks, f"{signature}|text_sha256:{text.sha256[:16]}|n:{len(blocks)}")
+
+
+def hold_exams(model: Any, tokenizer: Any, text: TextExam | None, settings: EvaluateConfig, run: RunDir) -> None:
     """Examine a model in all that is asked for and not in its record yet, and put the scores there.
 
     Args:
         model: As it answers questions: merged, or with its adapter beside it.
         tokenizer: Its own.
-        config: The experiment.
+        text: As `prepare_text` makes it.
+        settings: Name the tasks.
         run: Its folder.
 
     Raises:
@@ -93,61 +123,36 @@ def hold_exams(model: Any, tokenizer: Any, config: Config, run: RunDir) -> None:
     """
     record = run.read()
     held = {} if record is None else record.zero_shot
-    settings, text = config.evaluate, f"{config.evaluate.text}/{METRIC}"
-    if settings.zero_shot and held.keys() <= {text}:
+    of_text = set() if text is None else {f"{text.name}/{METRIC}"}
+    if settings.zero_shot and held.keys() <= of_text:
         held = held | zero_shot_scores(model, tokenizer, settings)
         run.update(zero_shot=held)
-    if settings.text is not None and text not in held:
-        run.update(zero_shot=held | {text: text_perplexity(model, tokenizer, config)})
+    if text is not None and not of_text <= held.keys():
+        run.update(zero_shot=held | {f"{text.name}/{METRIC}": text_perplexity(model, text, settings)})
 
 
-def text_blocks(tokenizer: Any, config: Config) -> list[Encoded]:
-    """Return the blocks of `evaluate.text` that are examined; none where no text is asked for.
-
-    Raises:
-        DataError: the text is a single token.
-    """
-    from medqa_finetune.data.blocks import BlockEncoder
-
-    settings = config.evaluate
-    if settings.text is None:
-        return []
-    encoder = BlockEncoder(tokenizer, config.train.max_length, settings.stride)
-    blocks = [*encoder.encode(_read_text(settings))][: settings.max_samples]
-    if not blocks:
-        raise DataError(f"evaluate.text={settings.text}: the test part is a single token; more text is wanted.")
-    return blocks
-
-
-def text_perplexity(model: Any, tokenizer: Any, config: Config) -> Score:
-    """Return the perplexity of the test part of `evaluate.text`, in blocks as running text is examined in.
+def text_perplexity(model: Any, text: TextExam, settings: EvaluateConfig) -> Score:
+    """Return the perplexity of a text.
 
     Raises:
-        DataError: the text is a single token.
-        RunError: it has no perplexity, for the model gives no numbers.
+        RunError: it has none, for the model gives no numbers.
     """
-    from medqa_finetune.evaluation.blocks import batches_of
-    from medqa_finetune.evaluation.likelihood import reference_likelihoods
+    from medqa_finetune.evaluation.blocks import batches_of, measure_batch
 
-    settings = config.evaluate
-    corpus, blocks = text_corpus(settings), text_blocks(tokenizer, config)
-    log.info("measuring the perplexity of evaluate.text=%s, %d blocks", settings.text, len(blocks))
+    log.info("measuring the perplexity of evaluate.text=%s, %d blocks", text.name, len(text.blocks))
     model.eval()
-    rows: list[dict[str, Any]] = []
-    for batch in tqdm([*batches_of(blocks, settings)], desc=corpus.name, unit="batch", disable=None, leave=False):
-        found = reference_likelihoods(model, [blocks[number] for number in batch], settings.batch_tokens)
-        rows += [
-            {"id": number, "nll": nll, "tokens": tokens} for number, (nll, tokens) in zip(batch, found, strict=True)
-        ]
-    signature = text_signature(config.train.max_length, settings.stride, corpus.separator)
-    signature += f"|text_sha256:{_read_text(settings).sha256[:16]}|n:{len(blocks)}"
-    score = score_blocks(rows, signature, Path(corpus.name))[0].scores[METRIC]
-    log.info("the perplexity of evaluate.text=%s is %.2f", settings.text, score.value)
+    batches = tqdm([*batches_of(text.blocks, settings)], desc=text.name, unit="batch", disable=None, leave=False)
+    rows = [row for batch in batches for row in measure_batch(model, text.blocks, batch, settings)]
+    score = score_blocks(rows, text.signature, Path(text.name))[0].scores[METRIC]
+    log.info("the perplexity of evaluate.text=%s is %.2f", text.name, score.value)
     return score
 
 
-def _read_text(settings: EvaluateConfig) -> Text:
-    corpus = text_corpus(settings)
+def _is_text(corpus: str) -> bool:
+    return bool(OmegaConf.select(OmegaConf.load(conf_folder() / "corpus" / f"{corpus}.yaml"), "task") == "text")
+
+
+def _read_text(corpus: CorpusConfig) -> Text:
     with _in_its_own_words():
         return read_test_text(corpus)
 

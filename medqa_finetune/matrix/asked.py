@@ -33,8 +33,7 @@ def check_matrix(cells: Sequence[Cell]) -> list[Cell]:
     check_all(open_cells, lambda cell: check_extras(cell.config))
     # Every corpus is prepared, each once, so that a matrix whose last cell asks for too many pairs never starts.
     counts = check_all(open_cells, lambda cell: task_of(cell.config).look(cell.config))
-    examined = [cell for cell in open_cells if cell.config.method.loads_model]
-    check_all(examined, lambda cell: check_exams(cell.config.evaluate))
+    check_all(open_cells, lambda cell: check_exams(cell.config))
     if open_cells:
         preflight_matrix([cell.config for cell in open_cells], counts)
     for cell in open_cells:

@@ -11,10 +11,9 @@ from omegaconf import DictConfig
 from medqa_finetune.config.compose import check_chosen_files, compose_defaults, to_config
 from medqa_finetune.config.identity import Fingerprints, identity_of, run_name, settings_of
 from medqa_finetune.config.schema import Config, ModelConfig
-from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.errors import ConfigError
-from medqa_finetune.evaluation.exams import text_sha256
-from medqa_finetune.model.locate import fingerprint_model, locate_model
+from medqa_finetune.lifecycle import fingerprints_of
+from medqa_finetune.model.locate import locate_model
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.stopping import LAUNCHER_VARIABLE
 
@@ -64,19 +63,19 @@ def make_cell(
     check_chosen_files(hydra_config)
     config = to_config(composed)
     folder = locate(config.model)
-    model_fingerprint = fingerprint_model(folder, config.model.chat_template)
-    fingerprints = Fingerprints(corpus_sha256(config.corpus), model_fingerprint, text_sha256(config))
+    fingerprints = fingerprints_of(config, folder)
     choices = hydra_config.runtime.choices
     defaults = compose_defaults(choices, hydra_config.job.config_name)
     # Weights of a named model are that model wherever they lie; any other folder is a model of its own.
     moved = config.model.repository is None and config.model.path != defaults.settings.get("model.path")
-    usual = choices.model == defaults.choices["model"] and not moved
-    labels = {
-        "model": "" if usual else _model_label(config, fingerprints),
-        "corpus": "" if choices.corpus == defaults.choices["corpus"] else _corpus_label(config, fingerprints),
-        "text": _text_label(config, fingerprints),
-    }
-    name = run_name(config, defaults.settings, {kind: label for kind, label in labels.items() if label})
+    labels = {}
+    if moved or choices.model != defaults.choices["model"]:
+        labels["model"] = _model_label(config, fingerprints)
+    if choices.corpus != defaults.choices["corpus"]:
+        labels["corpus"] = _label(config.corpus.name, config.corpus.path, fingerprints.corpus)
+    if fingerprints.text is not None:
+        labels["text"] = _label(str(config.evaluate.text), config.evaluate.text_path, fingerprints.text)
+    name = run_name(config, defaults.settings, labels)
     if config.run_name not in ("", name):
         # Only a matrix tells its cells their names.
         why = (
@@ -95,17 +94,6 @@ def _model_label(config: Config, fingerprints: Fingerprints) -> str:
     return config.model.title if config.model.is_named else f"{config.model.title}-{fingerprints.model[:6]}"
 
 
-def _corpus_label(config: Config, fingerprints: Fingerprints) -> str:
-    """Return the corpus's name; local files with a digest of their content."""
-    if config.corpus.path is None:
-        return config.corpus.name
-    return f"{Path(config.corpus.path).name.partition('.')[0]}-{fingerprints.corpus[:6]}"
-
-
-def _text_label(config: Config, fingerprints: Fingerprints) -> str:
-    """Return the name of the text beside the answers; local files with a digest of their content; empty without one."""
-    if fingerprints.text is None:
-        return ""
-    if config.evaluate.text_path is None:
-        return str(config.evaluate.text)
-    return f"{Path(config.evaluate.text_path).name.partition('.')[0]}-{fingerprints.text[:6]}"
+def _label(name: str, path: str | None, sha256: str) -> str:
+    """Return the name of a corpus, or of a text; local files with a digest of their content."""
+    return name if path is None else f"{Path(path).name.partition('.')[0]}-{sha256[:6]}"

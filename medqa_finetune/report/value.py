@@ -166,9 +166,11 @@ def _price(hours: float | None, money: float | None, machine_name: str) -> Text:
     if hours is None:
         return Text("", "")
     time = amount_of_hours(hours)
-    # Runs of minutes cost less than a cent, which is not nothing.
-    sum_of_money = "" if money is None else f"{money:.2f}" if abs(money) >= 1 else f"{money:.2g}"
-    paid = Text(f" (price {sum_of_money})", f"（费用 {sum_of_money}）") if sum_of_money else Text("", "")
+    paid = Text("", "")
+    if money is not None:
+        # Runs of minutes cost less than a cent, which is not nothing.
+        amount = f"{money:.2f}" if abs(money) >= 1 else f"{money:.2g}"
+        paid = Text(f" (price {amount})", f"（费用 {amount}）")
     return Text(f" for {time} {machine_name}-hours more{paid.en}", f"，多用 {time} {machine_name} 小时{paid.zh}")
 
 

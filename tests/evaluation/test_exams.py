@@ -10,7 +10,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import ConfigError, DataError
 from medqa_finetune.evaluation import exams
-from medqa_finetune.evaluation.exams import check_exams, hold_exams, text_corpus, text_perplexity, text_sha256
+from medqa_finetune.evaluation.exams import (
+    TextExam,
+    check_exams,
+    hold_exams,
+    prepare_text,
+    text_corpus,
+    text_perplexity,
+    text_sha256,
+)
 from medqa_finetune.record.run_dir import RunDir, find_runs
 from medqa_finetune.record.schema import Record, Score
 from tests.commands import TINY, python, train
@@ -37,9 +45,17 @@ def loaded(folder: Path) -> tuple[Any, Any]:
     return AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
 
 
+def examined(folder: Path, config: Config) -> Score:
+    """The score of a text by the model in a folder."""
+    model, tokenizer = loaded(folder)
+    text = prepare_text(tokenizer, config)
+    assert text is not None
+    return text_perplexity(model, text, config.evaluate)
+
+
 @pytest.mark.parametrize("stride", [None, 8])
 def test_it_is_the_perplexity_of_transformers_guide(text: Path, micro_model: Path, stride: int | None) -> None:
-    score = text_perplexity(*loaded(micro_model), asking(text, stride=stride))
+    score = examined(micro_model, asking(text, stride=stride))
     expected = perplexity_of_the_guide(micro_model, CONTENT, LENGTH, stride=stride)
     assert score.value == pytest.approx(expected, rel=1e-6)
     start = rf"perplexity|text:blocks|length:{LENGTH}|stride:{stride or LENGTH}|joined:'\n\n'|mean:token|text_sha256:"
@@ -47,7 +63,7 @@ def test_it_is_the_perplexity_of_transformers_guide(text: Path, micro_model: Pat
 
 
 def test_as_many_blocks_are_read_as_there_are_samples(text: Path, micro_model: Path) -> None:
-    score = text_perplexity(*loaded(micro_model), asking(text, max_samples=2))
+    score = examined(micro_model, asking(text, max_samples=2))
     tokenizer = AutoTokenizer.from_pretrained(micro_model)
     first = str(tokenizer.decode(tokenizer(CONTENT)["input_ids"][: 2 * LENGTH]))
     assert score.value == pytest.approx(perplexity_of_the_guide(micro_model, first, LENGTH), rel=1e-6)
@@ -56,13 +72,13 @@ def test_as_many_blocks_are_read_as_there_are_samples(text: Path, micro_model: P
 
 def test_another_text_has_another_signature(text: Path, micro_model: Path, tmp_path: Path) -> None:
     other = written(tmp_path / "other.txt", CONTENT + "。")
-    signatures = {text_perplexity(*loaded(micro_model), asking(path)).signature for path in (text, other)}
+    signatures = {examined(micro_model, asking(path)).signature for path in (text, other)}
     assert len(signatures) == 2
 
 
 def test_a_text_of_one_token_is_refused(tmp_path: Path, micro_model: Path) -> None:
     with pytest.raises(DataError, match=r"evaluate.text=text: the test part is a single token"):
-        text_perplexity(*loaded(micro_model), asking(written(tmp_path / "a.txt", "a")))
+        examined(micro_model, asking(written(tmp_path / "a.txt", "a")))
 
 
 def test_what_is_in_the_record_is_not_measured_again(
@@ -82,15 +98,16 @@ def test_what_is_in_the_record_is_not_measured_again(
 
     monkeypatch.setattr(exams, "zero_shot_scores", tasks)
     monkeypatch.setattr(exams, "text_perplexity", of_text)
+    exam, settings = TextExam("text", [], "perplexity"), asking(text, zero_shot=["our_exam"]).evaluate
     for _ in range(2):
-        hold_exams(None, None, asking(text, zero_shot=["our_exam"]), run)
+        hold_exams(None, None, exam, settings, run)
     assert asked == ["tasks", "text"]
     record = run.read()
     assert record is not None
     assert record.zero_shot == {"our_exam/acc": task, "text/perplexity": perplexity}
     # Stopped after the text, with the tasks still to come.
     run.update(zero_shot={"text/perplexity": perplexity})
-    hold_exams(None, None, asking(text, zero_shot=["our_exam"]), run)
+    hold_exams(None, None, exam, settings, run)
     assert asked == ["tasks", "text", "tasks"]
 
 
@@ -107,7 +124,7 @@ def test_what_is_in_the_record_is_not_measured_again(
 )
 def test_a_text_that_is_not_known_is_refused(text: Path, values: dict[str, Any], parts: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
-        check_exams(asking(text, **values).evaluate)
+        check_exams(asking(text, **values))
     assert all(part in str(caught.value) for part in parts)
 
 
@@ -115,13 +132,13 @@ def test_what_is_wrong_with_a_text_is_said_by_its_own_keys(tmp_path: Path) -> No
     path = tmp_path / "gb.txt"
     path.write_bytes("感冒要多休息，多喝水。".encode("gb18030"))
     with pytest.raises(DataError, match=r"^evaluate\.text: .*gb\.txt.*read as UTF-8; convert it \(iconv -f gb18030"):
-        check_exams(asking(path).evaluate)
+        check_exams(asking(path))
     other = written(tmp_path / "rows.jsonl", '{"content": "text"}\n')
     with pytest.raises(DataError, match=r"found: content\.\nCall the column text, or give plain text"):
-        check_exams(asking(other).evaluate)
+        check_exams(asking(other))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"^evaluate\.text: evaluate\.text_path=.*the folder holds no "):
-        check_exams(asking(tmp_path / "empty").evaluate)
+        check_exams(asking(tmp_path / "empty"))
 
 
 @pytest.mark.parametrize("name", ['"q".txt', "${oc.env:HOME}.txt", "null", "语料 <script>.txt"])
