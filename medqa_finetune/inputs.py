@@ -63,13 +63,16 @@ def check_in_memory(model: Any, tokenizer: Any) -> None:
     Raises:
         ModelError: it is not.
     """
+    from medqa_finetune.compat.peft import adapters
+    from medqa_finetune.compat.transformers import is_quantized
+
     if not hasattr(model, "save_pretrained") or not hasattr(model, "get_input_embeddings"):
         raise ModelError(f"model: a name, a folder or a model of transformers is wanted, got {type(model).__name__}.")
     if tokenizer is None:
         raise ModelError("tokenizer= is missing: a model in memory wants its tokenizer beside it.")
-    if getattr(model, "peft_config", None):
+    if adapters(model):
         raise ModelError("model: it has adapters; a base model is wanted, or model.merge_and_unload().")
-    if getattr(model, "is_quantized", False):
+    if is_quantized(model):
         raise ModelError("model: it is quantized; give it unquantized, and method='qlora' quantizes it.")
 
 

@@ -1,6 +1,5 @@
 """A run's status, from the first claim on its folder to the last word of its record."""
 
-import errno
 import logging
 import os
 import traceback
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from medqa_finetune.compat.failures import is_disk_full, is_out_of_memory
 from medqa_finetune.config.identity import Fingerprints, as_written, differences, identity_of, is_same_run, settings_of
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.sources import corpus_sha256
@@ -188,13 +188,9 @@ def recording_failure(run: RunDir) -> Iterator[StopRequest]:
     except BaseException as error:  # SystemExit, too: nothing in a run has a reason to end the process
         log.debug("%s", traceback.format_exc())
         message = explain_failure(error)
+        # Another try would run out of memory the same way.
         _note(run, "failed", Failure(type(error).__name__, message, final=is_out_of_memory(error)))
         raise RunError(f"{run.path}: {message} The traceback is in {run.log_path.name} there.") from error
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether memory, of the GPU or the machine, was too small; another try would end the same way."""
-    return isinstance(error, MemoryError) or "out of memory" in str(error).lower()
 
 
 def explain_failure(error: BaseException) -> str:
@@ -202,7 +198,7 @@ def explain_failure(error: BaseException) -> str:
     text = " ".join(str(error).split())[:500]
     if isinstance(error, SystemExit):
         return f"something in the run called sys.exit({error.code}) before it was done."
-    if _is_disk_full(error):
+    if is_disk_full(error):
         return (
             f"the disk is full ({text[:200]}). What was finished is intact: free some space, and the same command goes "
             "on with it."
@@ -213,14 +209,6 @@ def explain_failure(error: BaseException) -> str:
             "or a shorter train.max_length."
         )
     return f"{type(error).__name__}: {text}."
-
-
-def _is_disk_full(error: BaseException) -> bool:
-    # torch and safetensors wrap the system's error into kinds of their own, and torch's say nothing of the disk.
-    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-    signs = ("No space left", "Disk quota", "PytorchStreamWriter", "inline_container.cc", "iostream error",
-             "os error 28")  # fmt: skip
-    return full or any(sign in str(error) for sign in signs)
 
 
 def _note(run: RunDir, status: str, failure: Failure) -> None:

@@ -85,7 +85,7 @@ def _download(source: str, model: ModelConfig, folder: Path) -> None:
 
 def _modelscope_download() -> Any:
     try:
-        from modelscope.hub.snapshot_download import snapshot_download
+        from modelscope import snapshot_download
     except ImportError:
         raise ModelError(
             "--source modelscope: its library is not installed.\nRun `pip install 'medqa-finetune[modelscope]'`."

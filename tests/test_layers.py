@@ -15,7 +15,7 @@ PACKAGE = "medqa_finetune"
 # terminal or (`api`) from Python, is a door; `tasks` are the stages that answering questions and modelling text have in
 # different forms; `lifecycle` lies below all that tell it of a run, `matrix` and `experiment`; `inputs` turns what a
 # Python program holds into files and choices; `extras` asks the rooms below whether what a run wants is installed;
-# `log` knows nothing of the house.
+# `log` knows nothing of the house; `compat` is what dependencies do not promise.
 FLOORS = (
     ("train", "evaluate", "summarize", "plan", "chat", "export", "api"),
     ("experiment", "matrix", "chatting", "variants"),
@@ -24,14 +24,16 @@ FLOORS = (
     ("training", "evaluation"),
     ("report", "model", "data"),
     ("record", "config"),
-    ("errors", "log", "stopping", "collector"),
+    ("compat",),
+    ("errors", "log", "stopping", "collector", "versions"),
 )
 FLOOR_OF = {room: height for height, rooms in enumerate(reversed(FLOORS)) for room in rooms}
 # Rooms that start in a moment, since they load neither.
 HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
 LIGHT_ROOMS = ("train", "plan", "summarize", "chat", "experiment", "tasks", "lifecycle", "preflight", "extras",
-               "matrix", "report", "record", "config", "errors", "log", "stopping", "collector")  # fmt: skip
-HYDRA_ROOMS = {"train.py", "plan.py", "export.py", "config/compose.py"}
+               "matrix", "report", "record", "config", "errors", "log", "stopping", "collector",
+               "versions")  # fmt: skip
+HYDRA_ROOMS = {"train.py", "plan.py", "export.py", "config/compose.py", "compat/hydra.py"}
 LINES_PER_FILE = 300
 LINES_PER_FUNCTION = 40
 POSITIONAL_ARGUMENTS = 5

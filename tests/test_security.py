@@ -104,8 +104,13 @@ def test_nothing_unpickles_or_runs_what_it_reads(path: Path) -> None:
 
 @every_source
 def test_no_adapter_says_which_class_it_is_loaded_with(path: Path) -> None:
-    names = {node.id for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Name)}
-    assert not names & set(ADAPTER_LOADERS)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = list(ast.walk(tree))
+    # To ask whether a model has adapters loads none.
+    asking = [node for node in nodes if isinstance(node, ast.Call) and called(node) == "isinstance"]
+    asked = {id(node) for call in asking for node in ast.walk(call)}
+    names = [node.id for node in nodes if isinstance(node, ast.Name) and id(node) not in asked]
+    assert not set(names) & set(ADAPTER_LOADERS)
     assert not [call for call in calls(path) if called(call) == "load_adapter"]
 
 

@@ -98,6 +98,8 @@ def page(speakers: Sequence[Speaker], asking: Asking) -> Any:
     """Return the page, a Gradio application."""
     # Before Gradio is imported, which would report its use.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    # Browsers would keep what was asked. By a variable: `launch` has an argument for it in newer releases alone.
+    os.environ["GRADIO_RUN_HISTORY"] = "False"
     import gradio as gr
 
     answering = Answering(speakers, asking)
@@ -139,7 +141,7 @@ def serve(speakers: Sequence[Speaker], asking: Asking, port: int) -> None:
     try:
         built.queue().launch(
             server_name=HOST, server_port=port, share=False, inbrowser=False, quiet=True, prevent_thread_lock=True,
-            ssr_mode=False, enable_monitoring=False, mcp_server=False, pwa=False, run_history=False, footer_links=[],
+            ssr_mode=False, enable_monitoring=False, mcp_server=False, pwa=False, footer_links=[],
             theme=Base(font=FONTS, font_mono=["monospace"]),
         )  # fmt: skip
     except OSError:

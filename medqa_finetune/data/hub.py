@@ -139,7 +139,7 @@ def _from_huggingface(corpus: CorpusConfig, folder: Path) -> str | None:
 
 def _from_modelscope(corpus: CorpusConfig, folder: Path) -> str | None:
     try:
-        from modelscope.hub.snapshot_download import dataset_snapshot_download
+        from modelscope import dataset_snapshot_download
     except ImportError:
         raise DataError(
             f"{corpus.repository} is on ModelScope, whose library is not installed.\n"

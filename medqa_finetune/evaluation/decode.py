@@ -5,7 +5,6 @@ keeps rows that have ended until the last one has. Here the cache is as large as
 leave.
 """
 
-import inspect
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
+from medqa_finetune.compat.peft import bare
+from medqa_finetune.compat.transformers import forward_arguments, new_cache
 from medqa_finetune.errors import ModelError
 
 # A model with or without adapters; peft and transformers share no typed base that can generate.
@@ -129,9 +128,12 @@ class _Batch:
         # Without padding a model needs no mask, and can take its fastest attention.
         self._padded = min(map(len, prompts)) < longest
         self._model = model
-        self._cache = _new_cache(model, room)
+        cache = new_cache(bare(model), room)
+        if cache is None:
+            raise no_cache(model)
+        self._cache = cache
         self._filled = 0
-        self._takes_positions = "position_ids" in _forward_options(model)
+        self._takes_positions = "position_ids" in forward_arguments(bare(model))
 
     def next_logits(self, ids: torch.Tensor) -> torch.Tensor:
         """Let the model read on, and return how it rates each token as the next one.
@@ -143,73 +145,25 @@ class _Batch:
             Of shape (rows, vocabulary).
         """
         begin, self._filled = self._filled, self._filled + ids.shape[1]
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = self._cache.as_argument()
         if self._padded:
             options["attention_mask"] = self._seen[:, : self._filled]
         if self._takes_positions:
             # Counted from a row's own first token; those of the padding are never looked at.
             columns = torch.arange(begin, self._filled, device=ids.device)
             options["position_ids"] = (columns - (self.ids.shape[1] - self._lengths)).clamp(min=0)
-        output = self._model(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1, **options)
+        output = self._model(input_ids=ids, use_cache=True, logits_to_keep=1, **options)
+        if self._cache.tokens() != self._filled:
+            raise no_cache(self._model)
         logits: torch.Tensor = output.logits[:, -1]
         return logits
 
     def keep(self, rows: torch.Tensor) -> None:
         """Keep these rows alone, given by number."""
-        self._cache.reorder_cache(rows)  # type: ignore[arg-type]
+        self._cache.keep(rows)
         self._lengths, self._seen = self._lengths[rows], self._seen[rows]
 
 
-class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Keys and values of one layer, in tensors that have room for every token from the start.
-
-    Args:
-        room: Tokens per row that there will be at most.
-    """
-
-    def __init__(self, room: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._room = room
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Make room for keys and values shaped like these, of shape (rows, heads, tokens, width)."""
-        super().lazy_initialization(key_states, value_states)
-        self._all_keys, self._all_values = (
-            states.new_empty((*states.shape[:2], self._room, states.shape[3])) for states in (key_states, value_states)
-        )
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *arguments: Any, **options: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add tokens, and return the keys and values of all there are."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        begin = self.get_seq_length()
-        end = begin + key_states.shape[2]
-        self._all_keys[:, :, begin:end] = key_states
-        self._all_values[:, :, begin:end] = value_states
-        self.keys, self.values = self._all_keys[:, :, :end], self._all_values[:, :, :end]
-        return self.keys, self.values
-
-    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
-        """Take these rows, in this order."""
-        end = self.get_seq_length()
-        self._all_keys, self._all_values = self._all_keys[beam_idx], self._all_values[beam_idx]
-        self.keys, self.values = self._all_keys[:, :, :end], self._all_values[:, :, :end]
-
-
-def _new_cache(model: Model, room: int) -> DynamicCache:
-    """Return an empty cache; layers that keep every token get the room, others (sliding windows) stay as they are."""
-    if "past_key_values" not in _forward_options(model):
-        raise ModelError(f"{type(_bare(model)).__name__} keeps no cache of keys and values; answering needs one.")
-    cache = DynamicCache(config=model.config)
-    cache.layers = [RoomyLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    return cache
-
-
-def _forward_options(model: Model) -> Any:
-    return inspect.signature(_bare(model).forward).parameters
-
-
-def _bare(model: Model) -> Model:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+def no_cache(model: Model) -> ModelError:
+    """Return the error that a model which keeps no keys and values is refused with."""
+    return ModelError(f"{type(bare(model)).__name__} keeps no cache of keys and values; answering needs one.")

@@ -14,10 +14,11 @@ import traceback
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import TypeAdapter
 
+from medqa_finetune.compat.vllm import Engine, lora_ranks
 from medqa_finetune.errors import EXIT_RUN_FAILED
 from medqa_finetune.stopping import stop_with_parent
 
@@ -96,33 +97,31 @@ def answer(asked: Asked) -> Iterator[Said]:
         yield Said(place, tokens, timed_out, time.monotonic() - started)
 
 
-def start_engine(asked: Asked) -> Any:
+def start_engine(asked: Asked) -> Engine:
     """Return vLLM's engine, ready to answer.
 
     Raises:
         ValueError: the rank is larger than any that vLLM serves, or vLLM refuses the model.
     """
     import torch
-    from vllm import EngineArgs, LLMEngine
-    from vllm.config.lora import MaxLoRARanks
-    from vllm.usage.usage_lib import UsageContext
 
     options: dict[str, Any] = {}
     if asked.rank is not None:
-        ranks = [rank for rank in get_args(MaxLoRARanks) if rank >= asked.rank]
+        served = lora_ranks()
+        ranks = [rank for rank in served if rank >= asked.rank]
         if not ranks:
-            raise ValueError(f"rank {asked.rank} of an adapter; {max(get_args(MaxLoRARanks))} is the largest it serves")
+            raise ValueError(f"rank {asked.rank} of an adapter; {served[-1]} is the largest it serves")
         options |= {"enable_lora": True, "max_lora_rank": ranks[0]}
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         options["gpu_memory_utilization"] = FREE_SHARE * free / total
-    arguments = EngineArgs(
+    return Engine(
+        asked.end_id, asked.max_new_tokens, asked.adapter,
         model=asked.model, dtype=asked.dtype, load_format="dummy" if asked.trial else "safetensors",
         skip_tokenizer_init=True, generation_config="vllm", max_model_len=asked.length, max_num_seqs=asked.at_once,
         kv_cache_memory_bytes=_pages(max(asked.cache_tokens, asked.length)) * PAGE_TOKENS * asked.token_bytes,
         enforce_eager=asked.eager, disable_log_stats=True, use_tqdm_on_load=False, **options,
     )  # fmt: skip
-    return LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
 
 
 def _pages(tokens: int) -> int:
@@ -130,33 +129,21 @@ def _pages(tokens: int) -> int:
     return -(-tokens // PAGE_TOKENS) + 1
 
 
-def generate(engine: Any, asked: Asked) -> Iterator[tuple[int, list[int], bool]]:
+def generate(engine: Engine, asked: Asked) -> Iterator[tuple[int, list[int], bool]]:
     """Yield place, tokens and whether time ran out, of each answer when it ends."""
-    from vllm import SamplingParams
-    from vllm.lora.request import LoRARequest
-    from vllm.sampling_params import RequestOutputKind
-
-    # Nothing but our own end token ends an answer, whatever the model's files say; logits are not changed.
-    manner = SamplingParams(
-        temperature=0.0, max_tokens=asked.max_new_tokens, stop_token_ids=[asked.end_id], ignore_eos=True,
-        detokenize=False, output_kind=RequestOutputKind.DELTA,
-    )  # fmt: skip
-    adapter = None if asked.adapter is None else LoRARequest("adapter", 1, asked.adapter)
     waiting, tokens, until = deque(range(len(asked.prompts))), dict[int, list[int]](), dict[int, float]()
     while waiting or tokens:
         while waiting and len(tokens) < asked.at_once:
             place = waiting.popleft()
             tokens[place], until[place] = [], time.monotonic() + asked.timeout_seconds
-            engine.add_request(
-                str(place), {"prompt_token_ids": asked.prompts[place]}, manner, lora_request=adapter
-            )  # fmt: skip
-        for output in engine.step():
-            place = int(output.request_id)
-            tokens[place] += output.outputs[0].token_ids
-            if output.finished:
+            engine.add(str(place), asked.prompts[place])
+        for step in engine.step():
+            place = int(step.name)
+            tokens[place] += step.tokens
+            if step.finished:
                 yield place, tokens.pop(place), False
         for place in [place for place in tokens if time.monotonic() >= until[place]]:
-            engine.abort_request([str(place)])
+            engine.give_up(str(place))
             yield place, tokens.pop(place), True
 
 

@@ -6,13 +6,10 @@ their likelihood. A score says the task's own version: figures of two versions o
 
 import importlib.metadata
 import importlib.util
-import logging
-import math
-import warnings
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from medqa_finetune.compat import lm_eval
 from medqa_finetune.config.schema import EvaluateConfig
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.record.schema import Score
@@ -43,7 +40,7 @@ def check_tasks(settings: EvaluateConfig) -> None:
     if not settings.zero_shot:
         return
     check_installed(settings)
-    known = set(_tasks(settings).all_tasks)
+    known = lm_eval.task_names(settings.zero_shot_folder)
     unknown = [name for name in settings.zero_shot if name not in known]
     if unknown:
         stem = unknown[0][:4].lower()
@@ -63,49 +60,21 @@ def zero_shot_scores(model: Any, tokenizer: Any, settings: EvaluateConfig) -> di
         tokenizer: Its own.
         settings: Name the tasks; of each, the first `max_samples` items are asked where that is not null.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the harness and what it loads; nothing of ours
-        import lm_eval
-        from lm_eval.models.huggingface import HFLM
-
-        logging.getLogger(PACKAGE).setLevel(logging.ERROR)
-        wrapped = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1, backend="causal")
-        found = lm_eval.simple_evaluate(
-            wrapped,
-            tasks=list(settings.zero_shot),
-            num_fewshot=0,
-            limit=settings.max_samples,
-            task_manager=_tasks(settings),
-            bootstrap_iters=0,
-            log_samples=False,
-        )
-    return dict(_scores(found))
+    found = lm_eval.evaluate(model, tokenizer, settings.zero_shot, settings.zero_shot_folder, settings.max_samples)
+    return {f"{result.task}/{_name(result)}": Score(result.value, _signature(result)) for result in found}
 
 
-def _scores(found: Any) -> Iterator[tuple[str, Score]]:
-    version = importlib.metadata.version(PACKAGE)
-    for task, results in sorted(found["results"].items()):
-        n = found.get("n-samples", {}).get(task, {}).get("effective", "?")
-        ways = Counter(key.partition(",")[0] for key in results)
-        for key, value in sorted(results.items()):
-            metric, _, way = key.partition(",")
-            number = isinstance(value, int | float) and math.isfinite(value)
-            if way and number and not metric.endswith("_stderr"):
-                signature = (
-                    f"lm-eval {version}|task:{task}|version:{found['versions'].get(task)}|metric:{metric}|filter:{way}"
-                    f"|shots:0|n:{n}"
-                )
-                # Some tasks read an answer in several ways (`strict-match`, `flexible-extract`).
-                name = metric if ways[metric] == 1 else f"{metric},{way}"
-                yield f"{task}/{name}", Score(float(value), signature)
+def _name(result: lm_eval.Result) -> str:
+    # Some tasks read an answer in several ways.
+    return result.metric if result.readings == 1 else f"{result.metric},{result.reading}"
 
 
-def _tasks(settings: EvaluateConfig) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from lm_eval.tasks import TaskManager
-
-        return TaskManager(include_path=settings.zero_shot_folder)
+def _signature(result: lm_eval.Result) -> str:
+    samples = "?" if result.samples is None else result.samples
+    return (
+        f"lm-eval {importlib.metadata.version(PACKAGE)}|task:{result.task}|version:{result.version}"
+        f"|metric:{result.metric}|filter:{result.reading}|shots:0|n:{samples}"
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,22 +1,22 @@
 """Attention for pairs laid end to end in one row: each by itself, so that cost grows with the pairs' own lengths."""
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any
 
 import torch
-from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from medqa_finetune.compat.peft import bare
+from medqa_finetune.compat.torch import has_variable_length_attention, varlen_attn
+from medqa_finetune.compat.transformers import attention_by, is_eight_bit, takes_attention, torch_attention
 from medqa_finetune.errors import ModelError
 
 NAME = "medqa_per_pair"
 
-# What our one call needs of torch's kernel. That of 2.13 takes it; older ones are left aside.
-HAS_VARLEN = {"window_size", "enable_gqa", "scale"} <= set(inspect.signature(varlen_attn).parameters)
+HAS_VARLEN = has_variable_length_attention()
+ATTEND = torch_attention()
 # Flash attention needs tensor cores of this generation (Ampere), and half precision.
 FLASH_CAPABILITY = (8, 0)
 # Lengths of the pairs on which packing is tried, and how far their states may be apart, as a share of their norm.
@@ -70,10 +70,7 @@ def attend_per_pair(
         )  # fmt: skip
         return together[None], None
     parts = zip(*(torch.split(states, pair_lengths, dim=2) for states in (query, key, value)), strict=True)
-    attended = [
-        sdpa_attention_forward(module, part[0], part[1], part[2], None, dropout, scaling, is_causal=True)[0]
-        for part in parts
-    ]
+    attended = [ATTEND(module, part[0], part[1], part[2], None, dropout, scaling, is_causal=True)[0] for part in parts]
     return torch.cat(attended, dim=1), None
 
 
@@ -102,17 +99,13 @@ def attention_per_pair(model: Any) -> Iterator[None]:
     Raises:
         ModelError: pairs laid end to end come out otherwise than alone.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if not base._can_set_attn_implementation():
+    base = bare(model)
+    if not takes_attention(base):
         raise _cannot_pack(base, "it takes no attention but its own")
     alone = torch.cat([_states(model, [length]) for length in TRIAL_LENGTHS])
-    before = base.config._attn_implementation
-    base.set_attn_implementation(NAME)
-    try:
+    with attention_by(base, NAME):
         _compare(base, alone, _states(model, list(TRIAL_LENGTHS), packed=True))
         yield
-    finally:
-        base.set_attn_implementation(before)
 
 
 @torch.no_grad()
@@ -135,8 +128,7 @@ def _compare(base: Any, alone: torch.Tensor, together: torch.Tensor) -> None:
     apart = ((together.float() - alone.float()).norm() / alone.float().norm()).item()
     # Weights that are no numbers pass: training itself says more about them.
     # 8-bit layers round activations by what else is in a row.
-    rounded = getattr(base, "is_loaded_in_8bit", False)
-    if apart > (EIGHT_BIT_TOLERANCE if rounded else TRIAL_TOLERANCE[together.dtype]):
+    if apart > (EIGHT_BIT_TOLERANCE if is_eight_bit(base) else TRIAL_TOLERANCE[together.dtype]):
         raise _cannot_pack(base, f"pairs laid end to end come out {apart:.0%} otherwise than alone")
 
 

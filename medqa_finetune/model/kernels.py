@@ -1,12 +1,12 @@
 """Kernels of others in the place of torch's own operators, for as long as a model trains."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from medqa_finetune.compat import liger
 from medqa_finetune.errors import ModelError
 from medqa_finetune.model.files import read_config
 
@@ -50,10 +50,8 @@ def check_kernels(kernels: str, folder: Path, device: str) -> None:
     if device != "cuda":
         raise ModelError(f"train.kernels=liger: these kernels need a CUDA GPU; allowed on {device}: torch.")
     check_installed(kernels)
-    from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN as KNOWN
-
     kind = read_config(folder).get("model_type")
-    if kind not in KNOWN:
+    if kind not in liger.families():
         raise _no_kernels(str(kind))
 
 
@@ -74,29 +72,11 @@ def training_kernels(kernels: str, model: Any) -> Iterator[None]:
     if kernels != LIGER:
         yield
         return
-    from liger_kernel.transformers.monkey_patch import _apply_liger_kernel_to_instance
-
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    # Liger binds methods to the parts of this model, and replaces names in the file of its family.
-    holders: list[Any] = [sys.modules[type(base).__module__], *base.modules()]
-    spaces: list[dict[str, Any]] = [holder.__dict__ for holder in holders]
-    before = [dict(space) for space in spaces]
-    _apply_liger_kernel_to_instance(base, cross_entropy=False, fused_linear_cross_entropy=False)
-    changed = [
-        [name for name, value in space.items() if name not in old or value is not old[name]]
-        for space, old in zip(spaces, before, strict=True)
-    ]
-    if not any(changed):
-        raise _no_kernels(str(base.config.model_type))
-    try:
+    with liger.applied(base) as any_kernels:
+        if not any_kernels:
+            raise _no_kernels(str(base.config.model_type))
         yield
-    finally:
-        for space, old, names in zip(spaces, before, changed, strict=True):
-            for name in names:
-                if name in old:
-                    space[name] = old[name]
-                else:
-                    space.pop(name, None)
 
 
 def _no_kernels(kind: str) -> ModelError:

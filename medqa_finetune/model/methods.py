@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -14,8 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.optim import Optimizer
 from transformers import PreTrainedModel, Trainer, TrainingArguments
-from transformers.pytorch_utils import Conv1D
 
+from medqa_finetune.compat.bitsandbytes import stands_for
+from medqa_finetune.compat.peft import adapters, known_settings, sort_targets
+from medqa_finetune.compat.transformers import Conv1D, dequantize, tied_weights
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
 from medqa_finetune.model.targets import choose_linear, fits
@@ -65,8 +66,7 @@ def _train_adapter(base: PreTrainedModel, method: MethodConfig) -> PreTrainedMod
         ) from None
     except ValueError as error:
         raise _no_such_module(base, method, str(error).splitlines()[0][:200]) from None
-    # peft keeps the names in a set and writes them in its order, which is another one in every process.
-    adapter.target_modules = sorted(adapter.target_modules or ())
+    sort_targets(adapter)
     return model
 
 
@@ -106,8 +106,7 @@ def _no_such_module(base: PreTrainedModel, method: MethodConfig, reason: str) ->
 
 def adapted_modules(model: PreTrainedModel) -> list[str]:
     """Return the modules that have an adapter beside them, as peft names them, sorted; none where there is none."""
-    settings = getattr(model, "peft_config", {})
-    return sorted({module for each in settings.values() for module in each.target_modules})
+    return sorted({module for each in adapters(model).values() for module in each.target_modules or ()})
 
 
 def make_optimizer(model: PreTrainedModel, method: MethodConfig, arguments: TrainingArguments) -> Optimizer | None:
@@ -151,7 +150,7 @@ def restore_trained(model: PreTrainedModel, folder: Path, method: MethodConfig) 
             f"{folder}: the trained weights cannot be read ({str(error).splitlines()[0][:200]})."
         ) from None
     expected = get_peft_model_state_dict(model) if is_adapter else model.state_dict()
-    tied = () if is_adapter else getattr(model, "all_tied_weights_keys", {})
+    tied = {} if is_adapter else tied_weights(model)
     faults = [f"{name} is missing" for name in expected if name not in weights and name not in tied]
     faults += [f"{name} is not of this model" for name in weights if name not in expected]
     faults += [
@@ -176,7 +175,7 @@ def _read_adapter(folder: Path) -> LoraConfig:
         settings = json.loads((folder / "adapter_config.json").read_bytes())
         if settings.get("peft_type") != "LORA":
             raise ValueError(f"peft_type {settings.get('peft_type')!r}; LORA is wanted")
-        known = {field.name for field in dataclasses.fields(LoraConfig)}
+        known = known_settings()
         unknown = sorted(name for name in settings.keys() - known if settings[name])
         if unknown:
             raise ValueError(f"{unknown[0]} is not known to the installed peft")
@@ -238,11 +237,12 @@ def lift_adapter(model: PreTrainedModel, folder: Path) -> tuple[PreTrainedModel,
 
     The model is used up.
     """
-    if not hasattr(model, "peft_config"):
+    settings = adapters(model)
+    if not settings:
         return model, None
-    adapted = cast(Any, model)
+    adapted, rank = cast(Any, model), max(each.r for each in settings.values())
     adapted.save_pretrained(folder)
-    return cast(PreTrainedModel, adapted.unload()), max(each.r for each in adapted.peft_config.values())
+    return cast(PreTrainedModel, adapted.unload()), rank
 
 
 def merged_weights(base: PreTrainedModel, trained: Path, method: MethodConfig) -> PreTrainedModel:
@@ -262,9 +262,7 @@ def merged_weights(base: PreTrainedModel, trained: Path, method: MethodConfig) -
     """
     if method.quantization != "none":
         # Into the type of numbers that the layers themselves dequantize to, so that nothing is rounded twice.
-        # What transformers has to say of that is no news here.
-        logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)
-        base = cast(Any, base).dequantize()
+        base = dequantize(base)
     plain = dataclasses.replace(method, quantization="none", dropout=0.0)
     model = apply_method(cast(Any, base).to("cpu", torch.float32), plain)
     restore_trained(model, trained, plain)
@@ -278,10 +276,6 @@ def merged_weights(base: PreTrainedModel, trained: Path, method: MethodConfig) -
 
 def count_parameters(model: torch.nn.Module, *, trainable_only: bool = False) -> int:
     """Return the number of weights; 4-bit ones, stored two to a byte, are counted one by one."""
-    total = 0
-    for parameter in model.parameters():
-        if trainable_only and not parameter.requires_grad:
-            continue
-        packed = type(parameter).__name__ == "Params4bit" and getattr(parameter, "bnb_quantized", False)
-        total += parameter.numel() * 2 * parameter.element_size() if packed else parameter.numel()
-    return total
+    return sum(
+        stands_for(parameter) for parameter in model.parameters() if parameter.requires_grad or not trainable_only
+    )

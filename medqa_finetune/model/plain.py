@@ -1,6 +1,5 @@
 """A trained model as plain folders, for programs that know neither peft's nor bitsandbytes' modules."""
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -8,6 +7,7 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedModel
 
+from medqa_finetune.compat.transformers import dequantize, is_quantized
 from medqa_finetune.model.methods import attach_adapter, lift_adapter
 
 
@@ -36,10 +36,8 @@ def write_plain(model: PreTrainedModel, folder: Path) -> Plain:
     """
     beside, target = folder / "adapter", folder / "model"
     base, rank = lift_adapter(model, beside)
-    if getattr(base, "is_quantized", False):
-        # What transformers has to say of that is no news here.
-        logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)
-        base = cast(Any, base).dequantize()
+    if is_quantized(base):
+        base = dequantize(base)
     merges = rank is not None and base.dtype == torch.float32
     if merges:
         base = cast(Any, attach_adapter(base, beside)).merge_and_unload()

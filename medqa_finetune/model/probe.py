@@ -1,7 +1,6 @@
 """Try what a run will need: a device that computes, a quantization that works, a model that can be built."""
 
 import difflib
-import inspect
 import os
 import shutil
 import subprocess
@@ -13,8 +12,8 @@ from typing import Any, cast
 import psutil
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
-from transformers.training_args import OptimizerNames
 
+from medqa_finetune.compat.transformers import keeps_keys_and_values, optimizer_names
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
 from medqa_finetune.model.estimate import Machine
@@ -178,7 +177,7 @@ def check_model(folder: Path, template: str | None = None, *, chat: bool = True)
             not belong together.
     """
     skeleton = build_skeleton(folder)
-    if chat and "past_key_values" not in inspect.signature(skeleton.forward).parameters:
+    if chat and not keeps_keys_and_values(skeleton):
         raise ModelError(f"{folder}: {type(skeleton).__name__} keeps no cache of keys and values; answering needs one.")
     tokenizer = load_tokenizer(folder, template, chat=chat)
     check_vocabulary(folder, skeleton, tokenizer)
@@ -191,7 +190,7 @@ def check_method(folder: Path, method: MethodConfig) -> None:
     Raises:
         ModelError: the model has not the modules that the method names, or transformers has no such optimizer.
     """
-    known = [str(each.value) for each in OptimizerNames]
+    known = optimizer_names()
     for key in ("optimizer", "optimizer_without_cuda"):
         name = getattr(method, key)
         if name not in known:

@@ -4,24 +4,23 @@
 transformers takes, and gives layers the sizes that the files say; plain transformers refuses such files.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from medqa_finetune.compat.bitsandbytes import keep_precision, packed_weights
+from medqa_finetune.compat.peft import bare
+from medqa_finetune.compat.transformers import head_width, share_keys
 from medqa_finetune.errors import ModelError
 from medqa_finetune.model.files import Tensor, read_config, read_header, read_tensors, weight_files
 from medqa_finetune.record.schema import LayerSizes
 
 # Kinds of models whose layers are known to compute by the sizes of their own matrices.
 KINDS = ("llama", "phi", "qwen2")
-# What bitsandbytes adds to the name of a 4-bit weight, for what belongs to it.
-PACKED_STATE = ".quant_state.bitsandbytes__"
 QUERY_KEY_VALUE = ("q_proj", "k_proj", "v_proj")
 
 Sizes = dict[str, tuple[int, int]]
@@ -67,20 +66,8 @@ def from_pretrained(folder: str | Path, **options: Any) -> Any:
     loaded = type(skeleton).from_pretrained(
         folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, **others
     )
-    _keep_precision(loaded[0] if isinstance(loaded, tuple) else loaded)  # with output_loading_info it is a pair
+    keep_precision(loaded[0] if isinstance(loaded, tuple) else loaded)  # with output_loading_info it is a pair
     return loaded
-
-
-def _keep_precision(model: torch.nn.Module) -> None:
-    """Stop 4-bit layers from repacking themselves at the first forward pass in evaluation mode.
-
-    bitsandbytes 0.49 and later does so on CPUs with AVX512-BF16: for good, in bfloat16 whatever was asked for, and
-    without a gradient, so that after the first validation nothing would flow back through these layers. It also fails
-    on layers whose width is no multiple of 32.
-    """
-    for part in model.modules():
-        if hasattr(part, "support_avx512bf16_for_cpu"):
-            setattr(part, "support_avx512bf16_for_cpu", False)  # noqa: B010 (mypy takes it for a submodule)
 
 
 def build_skeleton(folder: Path) -> PreTrainedModel:
@@ -113,18 +100,18 @@ def build_skeleton(folder: Path) -> PreTrainedModel:
 
 def layer_sizes(model: torch.nn.Module) -> LayerSizes | None:
     """Return the sizes of a model's layers, one number a layer, where they are not those of its configuration."""
-    bare = cast(Any, model).get_base_model() if hasattr(model, "get_base_model") else model
-    if not getattr(bare, "has_uneven_layers", False):
+    own = bare(model)
+    if not getattr(own, "has_uneven_layers", False):
         return None
     found: dict[str, list[int]] = {"heads": [], "key_heads": [], "intermediate": []}
-    for part in bare.modules():
+    for part in own.modules():
         for block in BLOCKS:
             if not _is(part, block):
                 continue
             widths = [getattr(part, name).out_features for name in block.inputs]
             if block.is_attention:
-                found["heads"].append(widths[0] // part.head_dim)
-                found["key_heads"].append(widths[1] // part.head_dim)
+                found["heads"].append(widths[0] // head_width(part))
+                found["key_heads"].append(widths[1] // head_width(part))
             else:
                 found["intermediate"].append(widths[0])
     return LayerSizes(**found)
@@ -155,20 +142,12 @@ def _stored_sizes(folder: Path, model: torch.nn.Module, tensors: Mapping[str, Te
 
 
 def _packed(folder: Path) -> dict[str, Tensor]:
-    """Return 4-bit weights with the shapes that they stand for: stored they are one column of bytes.
-
-    bitsandbytes writes the shape as JSON into a tensor beside (`QuantState.as_dict(packed=True)`).
-    """
-    found = {}
-    for path in weight_files(folder):
-        names = [name for name in read_header(path) if PACKED_STATE in name]
-        if not names:
-            continue
-        with safe_open(path, framework="np") as file:
-            for name in names:
-                state = json.loads(file.get_tensor(name).tobytes())
-                found[name.partition(PACKED_STATE)[0]] = Tensor(str(state["dtype"]), tuple(state["shape"]))
-    return found
+    """Return 4-bit weights with the shapes that they stand for: stored they are one column of bytes."""
+    return {
+        name: Tensor(dtype, shape)
+        for path in weight_files(folder)
+        for name, dtype, shape in packed_weights(path, read_header(path))
+    }
 
 
 def _is(part: torch.nn.Module, block: Block) -> bool:
@@ -195,7 +174,7 @@ def _check(folder: Path, name: str, part: Any, stored: Sizes) -> None:
     elif stored[block.output][1] != rows[0]:
         fault = f"{block.inputs[0]} gives {rows[0]} numbers and {block.output} takes {stored[block.output][1]}"
     elif block.is_attention:
-        fault = _fault_of_heads(rows, part.head_dim)
+        fault = _fault_of_heads(rows, head_width(part))
     elif len(set(rows)) > 1:
         fault = f"{' and '.join(block.inputs)} give {' and '.join(map(str, rows))} numbers"
     if fault:
@@ -238,7 +217,7 @@ def _resize(model: torch.nn.Module, sizes: Sizes) -> None:
         )
         setattr(block, own, linear)
         if own == "k_proj":  # how many heads share one of keys
-            block.num_key_value_groups = sizes[f"{parent}.q_proj"][0] // rows
+            share_keys(block, sizes[f"{parent}.q_proj"][0] // rows)
 
 
 def _in_one_line(error: BaseException) -> str:

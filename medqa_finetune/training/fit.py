@@ -7,12 +7,11 @@ import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter
 from transformers import PrinterCallback, TrainingArguments
-from transformers.training_args import OptimizerNames
 
+from medqa_finetune.compat.transformers import checkpointing_options, optimizer_name, use_one_gpu
 from medqa_finetune.config.schema import Config, TrainConfig
 from medqa_finetune.data.encode import EncodedSet
 from medqa_finetune.model.attention import attention_per_pair
@@ -184,7 +183,7 @@ def training_arguments(config: Config, checkpoints: Checkpoints, steps: int, dev
         weight_decay=train.weight_decay,
         max_grad_norm=train.max_gradient_norm,
         optim=config.method.optimizer if cuda else config.method.optimizer_without_cuda,
-        **_checkpointing(train),
+        **checkpointing_options(train.gradient_checkpointing),
         logging_steps=train.logging_steps,
         logging_nan_inf_filter=False,  # the default hides NaN losses
         eval_strategy="steps",
@@ -203,16 +202,8 @@ def training_arguments(config: Config, checkpoints: Checkpoints, steps: int, dev
         bf16=cuda and device.precision == "bf16",
         fp16=device.precision == "fp16",
     )
-    # A run uses one GPU: with more of them visible, Trainer would spread every batch over all (DataParallel).
-    arguments._n_gpu = min(1, arguments.n_gpu)
+    use_one_gpu(arguments)
     return arguments
-
-
-def _checkpointing(train: TrainConfig) -> dict[str, Any]:
-    """Return the switch for gradient checkpointing, which newer transformers call activation checkpointing."""
-    known = TrainingArguments.__dataclass_fields__
-    name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
-    return {name: train.gradient_checkpointing, f"{name}_kwargs": {"use_reentrant": False}}
 
 
 def _train_record(trainer: MeteredTrainer, loaded: LoadedModel, truncated: int, config: Config) -> TrainRecord:
@@ -223,7 +214,7 @@ def _train_record(trainer: MeteredTrainer, loaded: LoadedModel, truncated: int, 
         **measured,
         steps=rows[-1]["step"],
         epochs=round(float(rows[-1]["epoch"]), 4),
-        optimizer=str(OptimizerNames(trainer.args.optim).value),
+        optimizer=optimizer_name(trainer.args),
         truncated=truncated,
         batch_size=config.train.batch_size,
         batch_tokens=measured["tokens"] / rows[-1]["step"],

@@ -8,6 +8,7 @@ from typing import Any
 import psutil
 import torch
 
+from medqa_finetune.compat.transformers import gradient_checkpointing
 from medqa_finetune.config.schema import Config, TrainConfig
 from medqa_finetune.model.attention import attention_per_pair
 from medqa_finetune.model.estimate import Machine, optimizer_bytes_per_weight
@@ -91,17 +92,12 @@ def _pass(train: TrainConfig, loaded: LoadedModel) -> None:
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(loaded.device.precision)
     was_training = model.training
     model.train()
-    known = hasattr(model, "activation_checkpointing_enable")  # transformers gave it another name
-    switch = "activation_checkpointing" if known else "gradient_checkpointing"
-    if train.gradient_checkpointing:
-        getattr(model, f"{switch}_enable")({"use_reentrant": False})
     try:
         with (
+            gradient_checkpointing(model) if train.gradient_checkpointing else nullcontext(),
             attention_per_pair(model) if train.packing else nullcontext(),
             torch.autocast(loaded.device.type, half) if half is not None else nullcontext(),
         ):
             AnswerLoss(model)(model, moved).backward()  # type: ignore[no-untyped-call]
     finally:
-        if train.gradient_checkpointing:
-            getattr(model, f"{switch}_disable")()
         model.train(was_training)

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from medqa_finetune.compat.peft import bare
 from medqa_finetune.model.estimate import FP32, LOGIT_BYTES_AT_ONCE
 from medqa_finetune.training.batches import Batch
 
@@ -29,10 +30,10 @@ class AnswerLoss:
     """
 
     def __init__(self, model: Any) -> None:
-        bare = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self._head = bare.get_output_embeddings()
+        own = bare(model)
+        self._head = own.get_output_embeddings()
         self._is_head_all: bool | None = None
-        self._body = getattr(bare, bare.base_model_prefix)
+        self._body = own.base_model
 
     def __call__(self, model: Any, batch: Batch) -> torch.Tensor:
         """Return the cross-entropy summed over the answer tokens of a batch, in nats; a scalar in fp32.

@@ -5,7 +5,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ class Meter:
         if self._warm is None:
             return self._earlier.metered
         now, warm = self._here(), self._warm
-        done = [getattr(now.work, name) - getattr(warm.work, name) for name in Work.__dataclass_fields__]
+        done = [getattr(now.work, field.name) - getattr(warm.work, field.name) for field in fields(Work)]
         return self._earlier.metered + Reading(now.seconds - warm.seconds, Work(*done))
 
     def throughput(self) -> tuple[float | None, float | None]:

@@ -14,8 +14,13 @@ from typing import Any
 
 from filelock import FileLock
 from transformers import TrainerCallback
-from transformers.integrations.integration_utils import MLflowCallback, TensorBoardCallback, WandbCallback
+from transformers.integrations import (  # type: ignore[attr-defined]
+    MLflowCallback,
+    TensorBoardCallback,
+    WandbCallback,
+)
 
+from medqa_finetune.compat.wandb import mode as wandb_mode
 from medqa_finetune.record.files import sha256_of_text
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.stopping import Interrupted
@@ -72,7 +77,7 @@ def _wandb(tracked: Tracked) -> Iterator[TrainerCallback]:
     import wandb
 
     # Without a key it would ask for one, and a training that nobody watches would wait for the answer.
-    if wandb.setup().settings.mode in ("online", "shared") and not wandb.login(prompt=False):
+    if wandb_mode() in ("online", "shared") and not wandb.login(prompt=False):
         raise RuntimeError("nobody is logged in: `wandb login`, or WANDB_MODE=offline")
     run = wandb.init(
         project=os.environ.get("WANDB_PROJECT", PROJECT), name=tracked.name, id=tracked.id, resume="allow",

@@ -6,11 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from transformers import Trainer
 
+from medqa_finetune.compat.trainer import AdaptedTrainer
 from medqa_finetune.errors import RunError
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.training.batches import Batch
 from medqa_finetune.training.checkpoints import Checkpoints
 from medqa_finetune.training.loss import AnswerLoss
 from medqa_finetune.training.meters import Meter, MeterState, Reading, Work
@@ -44,7 +43,7 @@ class Progress:
     meter: MeterState = MeterState(Reading(), Reading(), (None, None, 0))  # noqa: RUF009 (frozen)
 
 
-class MeteredTrainer(Trainer):
+class MeteredTrainer(AdaptedTrainer):
     """A Trainer that meters itself, logs to the run folder, and remembers the step of the lowest validation loss."""
 
     def __init__(
@@ -58,17 +57,13 @@ class MeteredTrainer(Trainer):
         self.best_step = progress.best_step
         self._logged_at = progress.logged_at
         self._loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=self.args.device)
-        self._validated = torch.zeros(2)
+        self._validated = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         self._answer_loss = AnswerLoss(self.model)
-        # Tells Trainer that `compute_loss` has divided by the answer tokens of the step.
-        self.model_accepts_loss_kwargs = True
 
-    def training_step(
-        self, model: torch.nn.Module, inputs: dict[str, Any], *arguments: Any, **options: Any
-    ) -> torch.Tensor:
+    def take_step(self, model: torch.nn.Module, item: dict[str, Any]) -> torch.Tensor:
         """Train on the pairs of one optimizer step, batch after batch, and return their mean loss."""
-        work: Work = inputs["work"]
-        losses = [super(MeteredTrainer, self).training_step(model, b, work.answer_tokens) for b in inputs["batches"]]
+        work: Work = item["work"]
+        losses = [self.backward(model, batch, work.answer_tokens) for batch in item["batches"]]
         loss = torch.stack(losses).sum()
         self.meter.count(work)
         self._loss_sum += loss
@@ -84,36 +79,26 @@ class MeteredTrainer(Trainer):
             self.meter.resume()
         return metrics
 
-    def evaluation_loop(self, *arguments: Any, **options: Any) -> Any:
-        """Validate; the loss is the mean over all answer tokens, whatever `train.micro_batch` is.
-
-        transformers' own is a mean over batches, in which the tokens of short answers weigh more.
-        """
-        self._validated = torch.zeros(2, dtype=torch.float64, device=self.args.device)
-        output: Any = super().evaluation_loop(*arguments, **options)
-        summed, tokens = self.accelerator.gather(self._validated).reshape(-1, 2).sum(dim=0).tolist()
-        output.metrics["eval_loss"] = summed / tokens
-        return output
-
-    def compute_loss(
-        self,
-        model: torch.nn.Module,
-        inputs: Batch,
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> torch.Tensor:
+    def loss_of(self, model: torch.nn.Module, batch: dict[str, Any], tokens: int) -> torch.Tensor:
         """Return the summed loss of a batch over the number of answer tokens in its whole optimizer step."""
         with self.accelerator.autocast():
-            loss: torch.Tensor = self._answer_loss(model, inputs) / num_items_in_batch
-        return loss
+            summed: torch.Tensor = self._answer_loss(model, batch)
+        return summed / tokens
 
-    def prediction_step(self, model: torch.nn.Module, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
-        """Add the pairs of one loader's item to what `evaluation_loop` sums up."""
+    def validate_on(self, model: torch.nn.Module, item: dict[str, Any]) -> torch.Tensor:
+        """Add the pairs of one item of the validation loader to what `validated_loss` sums up."""
         with torch.no_grad(), self.accelerator.autocast():
-            losses = [self._answer_loss(model, self._prepare_inputs(batch)) for batch in inputs["batches"]]
-        loss, tokens = torch.stack(losses).sum(), inputs["work"].answer_tokens
+            losses = [self._answer_loss(model, self.on_device(batch)) for batch in item["batches"]]
+        work: Work = item["work"]
+        loss, tokens = torch.stack(losses).sum(), work.answer_tokens
         self._validated += torch.stack([loss.double(), torch.full_like(loss, tokens).double()])
-        return loss / tokens, None, None
+        return loss / tokens
+
+    def validated_loss(self) -> float:
+        """Return the mean over all answer tokens since the last call, whatever `train.micro_batch` is."""
+        summed, tokens = self.accelerator.gather(self._validated).reshape(-1, 2).sum(dim=0).tolist()
+        self._validated.zero_()
+        return float(summed / tokens)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add our figures, write `metrics.jsonl`, and stop on a loss that is not a number."""

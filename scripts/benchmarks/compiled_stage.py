@@ -15,8 +15,8 @@ def main(arguments: list[str]) -> int:
     wait_briefly()  # before torch is loaded, as every run does
     import torch
     from transformers import AttentionInterface
-    from transformers.modeling_layers import GradientCheckpointingLayer
 
+    from medqa_finetune.compat.torch_compile import compiled_layers
     from medqa_finetune.model import attention
     from medqa_finetune.train import train
     from medqa_finetune.training.trainer import MeteredTrainer
@@ -27,14 +27,8 @@ def main(arguments: list[str]) -> int:
     original: Any = MeteredTrainer.train
 
     def compiled(self: Any, *positional: Any, **options: Any) -> Any:
-        layers: list[Any] = [part for part in self.model.modules() if isinstance(part, GradientCheckpointingLayer)]
-        for layer in layers:
-            layer.compile(dynamic=True)  # packs differ in length
-        try:
+        with compiled_layers(self.model, dynamic=True):  # packs differ in length
             return original(self, *positional, **options)
-        finally:
-            for layer in layers:
-                layer._compiled_call_impl = None
 
     setattr(MeteredTrainer, "train", compiled)  # noqa: B010 (mypy takes it for a method of its own)
     return train(arguments)

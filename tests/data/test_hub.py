@@ -169,18 +169,15 @@ def test_repository_is_needed(hub: FakeHub) -> None:
 
 
 def test_modelscope(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("modelscope", "modelscope.hub", "modelscope.hub.snapshot_download"):
-        monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    monkeypatch.setattr(
-        sys.modules["modelscope.hub.snapshot_download"], "dataset_snapshot_download", hub, raising=False
-    )
+    monkeypatch.setitem(sys.modules, "modelscope", ModuleType("modelscope"))
+    monkeypatch.setattr(sys.modules["modelscope"], "dataset_snapshot_download", hub, raising=False)
     fetch(corpus_of(hub="modelscope"), tmp_path)
     assert hub.calls[0]["revision"] == "master"
     assert is_complete(corpus_of(hub="huggingface"), tmp_path)
 
 
 def test_modelscope_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "modelscope.hub.snapshot_download", None)
+    monkeypatch.setitem(sys.modules, "modelscope", None)
     with pytest.raises(DataError, match=r"pip install 'medqa-finetune\[modelscope\]'"):
         fetch(corpus_of(hub="modelscope"), tmp_path)
 

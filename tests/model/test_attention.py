@@ -83,7 +83,7 @@ def test_the_models_own_attention_is_back_afterwards(model: Any) -> None:
 
 
 def test_an_architecture_that_takes_no_other_attention_is_refused(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(model.get_base_model()), "_can_set_attn_implementation", lambda self: False)
+    monkeypatch.setattr("medqa_finetune.model.attention.takes_attention", lambda model: False)
     with pytest.raises(ModelError, match=r"train.packing=true: Qwen2ForCausalLM .*Give train.packing=false"):
         attention_per_pair(model).__enter__()
 

@@ -1,6 +1,6 @@
 """Liger's kernels: refused where they cannot be had, gone behind the block, and the same numbers as torch's operators.
 
-The kernels are Triton's, which needs a GPU; on the CPU its interpreter runs them, line by line (`liger_trial`).
+The kernels are Triton's, which needs a GPU; on the CPU its interpreter runs them (`tests.compat.liger_trial`).
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import integrations
 from transformers.models.qwen2 import modeling_qwen2
 
 from medqa_finetune.config.schema import MethodConfig
@@ -36,7 +37,7 @@ LORA = MethodConfig(name="lora", dropout=0.0)
 def liger(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A package in Liger's place that knows Llama, and does to a model what Liger does: binds, and replaces names."""
 
-    def apply(model: Any, **options: bool) -> None:
+    def apply(model: Any, options: dict[str, bool]) -> None:
         assert options == {"cross_entropy": False, "fused_linear_cross_entropy": False}
         if model.config.model_type == "qwen2":
             monkeypatch.setattr(modeling_qwen2, "apply_rotary_pos_emb", None)
@@ -46,7 +47,7 @@ def liger(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     module: Any = ModuleType("liger_kernel.transformers.monkey_patch")
     module.MODEL_TYPE_TO_APPLY_LIGER_FN = {"llama": None}
-    module._apply_liger_kernel_to_instance = apply
+    monkeypatch.setattr(integrations, "apply_liger_kernel", apply)
     for name in ("liger_kernel", "liger_kernel.transformers"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -117,7 +118,7 @@ def test_behind_the_block_the_model_is_as_before(micro_model: Path) -> None:
 @pytest.mark.parametrize("family", ["qwen2", "llama"])
 def test_losses_and_gradients_on_packs_are_those_of_torch(family: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.model.liger_trial", family],
+        [sys.executable, "-m", "tests.compat.liger_trial", family],
         cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | {"TRITON_INTERPRET": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

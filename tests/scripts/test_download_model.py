@@ -45,9 +45,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> FakeHub:
     fake = FakeHub()
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fake)
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: fake)
-    for name in ("modelscope", "modelscope.hub", "modelscope.hub.snapshot_download"):
-        monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    monkeypatch.setattr(sys.modules["modelscope.hub.snapshot_download"], "snapshot_download", fake, raising=False)
+    monkeypatch.setitem(sys.modules, "modelscope", ModuleType("modelscope"))
+    monkeypatch.setattr(sys.modules["modelscope"], "snapshot_download", fake, raising=False)
     return fake
 
 
@@ -105,7 +104,7 @@ def test_bad_names(run_script: Callable[..., Any], hub: FakeHub, model: str) -> 
 
 
 def test_modelscope_not_installed(run_script: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "modelscope.hub.snapshot_download", None)
+    monkeypatch.setitem(sys.modules, "modelscope", None)
     outcome = run_script("download_model", "--source", "modelscope")
     assert outcome.code == 2
     assert "pip install 'medqa-finetune[modelscope]'" in outcome.err

@@ -2,13 +2,13 @@
 
 import html
 import io
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from medqa_finetune.compat import matplotlib as svgs
 from medqa_finetune.record.files import sweep, write_bytes
 from medqa_finetune.report.charts.base import (
     BACKGROUND,
@@ -72,35 +72,28 @@ def _as(figure: Figure, ending: str) -> bytes:
 
 def untitled(svg: str) -> str:
     """Return an SVG without the title, the strip that it stands in, and the background."""
-    body = re.sub(rf'<g id="(?:{TITLE}|{BACKGROUND})">.*?</g>', "", svg, flags=re.DOTALL)
-    strip = TITLE_HEIGHT * POINTS_PER_INCH
-    return re.sub(r'viewBox="0 0 (\S+) ([^"]+)"',
-                  lambda box: f'viewBox="0 {strip:g} {box[1]} {float(box[2]) - strip:g}"', body, count=1)  # fmt: skip
+    return svgs.without_strip(svgs.without_groups(svg, TITLE, BACKGROUND), TITLE_HEIGHT * POINTS_PER_INCH)
 
 
 def inline(svg: str, chart: Chart) -> str:
     """Return an SVG for the page: its colours and type are the page's, and its words stand in both languages."""
-    body = hinted(svg[svg.index("<svg") :])
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    # The ids that nothing refers to would stand in the page many times; those of clips and markers differ by chart.
-    body = re.sub(r' id="(?![mp][0-9a-f]{10}|C[0-9]_|[A-Za-z]+Collection)[^"]*"', "", body)
-    body = re.sub(r"\s*font-family: [^;\"]*;?", "", body)
+    body = svgs.without_fonts(svgs.without_ids(svgs.element(hinted(svg))))
     for colour, variable in COLOURS.items():
         body = body.replace(colour, variable)
-    body = re.sub(r"(<text[^>]*>)([^<]*)</text>", _in_both_languages, body)
-    name = html.escape(chart.title.en, quote=True)
-    return re.sub(r'<svg([^>]*?) width="[^"]*" height="[^"]*"|<svg([^>]*)', rf'<svg role="img" aria-label="{name}"\1\2',
-                  body, count=1)  # fmt: skip
+    return svgs.as_image(svgs.with_words(body, _in_both_languages), chart.title.en)
 
 
 def hinted(svg: str) -> str:
     """Return an SVG in which marks with a hint have it as their title, which browsers show under the pointer."""
-    return re.sub(rf'<g id="{HINT}([^"]*)">', r"<g><title>\1</title>", svg)
+    return svgs.with_titles(svg, HINT)
 
 
-def _in_both_languages(match: re.Match[str]) -> str:
-    start, words = match.groups()
-    chinese = CHART_WORDS.get(html.unescape(words))
+def _in_both_languages(words: str) -> str | None:
+    chinese = CHART_WORDS.get(words)
     if chinese is None:
-        return match.group()
-    return f'{start}<tspan class="en">{words}</tspan><tspan class="zh">{html.escape(chinese)}</tspan></text>'
+        return None
+    return f'<tspan class="en">{_text(words)}</tspan><tspan class="zh">{_text(chinese)}</tspan>'
+
+
+def _text(words: str) -> str:
+    return html.escape(words, quote=False)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nltk.translate.bleu_score import corpus_bleu
-from sacrebleu.metrics.bleu import BLEU
+from sacrebleu import BLEU
 
 from medqa_finetune.evaluation.answers import Answer, read_answers
 from medqa_finetune.evaluation.metrics.bleu import reference_streams

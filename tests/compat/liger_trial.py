@@ -1,6 +1,6 @@
 """A pack through a model with Liger's kernels and without.
 
-TRITON_INTERPRET=1 python -m tests.model.liger_trial FAMILY
+TRITON_INTERPRET=1 python -m tests.compat.liger_trial FAMILY
 
 Prints one JSON object: for LoRA and full training how far loss and gradients are apart, as shares of the largest; how
 many parts of the model computed with the kernels; and which still do afterwards.

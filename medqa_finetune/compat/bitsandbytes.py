@@ -1,0 +1,55 @@
+"""bitsandbytes: weights stored two to a byte, and what it does to them by itself."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import safe_open
+
+# What is added to the name of a 4-bit weight in a file, for what belongs to it.
+PACKED_STATE = ".quant_state.bitsandbytes__"
+# Set on 4-bit layers since 0.49.
+REPACKING = "support_avx512bf16_for_cpu"
+
+
+def stands_for(parameter: torch.nn.Parameter) -> int:
+    """Return how many weights a parameter holds; 4-bit ones, stored two to a byte, are counted one by one."""
+    # Where nobody has imported it there are none; importing it takes a second.
+    library: Any = sys.modules.get("bitsandbytes")
+    packed = library is not None and isinstance(parameter, library.nn.Params4bit)
+    if packed and cast(Any, parameter).bnb_quantized:
+        return parameter.numel() * 2 * parameter.element_size()
+    return parameter.numel()
+
+
+def keep_precision(model: torch.nn.Module) -> None:
+    """Stop 4-bit layers from repacking themselves at the first forward pass in evaluation mode.
+
+    bitsandbytes 0.49 and later does so on CPUs with AVX512-BF16: for good, in bfloat16 whatever was asked for, and
+    without a gradient, so that after the first validation nothing would flow back through these layers. It also fails
+    on layers whose width is no multiple of 32.
+    """
+    for part in model.modules():
+        if hasattr(part, REPACKING):
+            setattr(part, REPACKING, False)
+
+
+def packed_weights(path: Path, names: Iterable[str]) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+    """Yield name, dtype and shape of the weights that the 4-bit ones in a file stand for; stored they are bytes.
+
+    bitsandbytes writes the shape as JSON into a tensor beside (`QuantState.as_dict(packed=True)`).
+
+    Args:
+        path: A safetensors file.
+        names: Of all tensors in it.
+    """
+    states = [name for name in names if PACKED_STATE in name]
+    if not states:
+        return
+    with safe_open(path, framework="np") as file:
+        for name in states:
+            state = json.loads(file.get_tensor(name).tobytes())
+            yield name.partition(PACKED_STATE)[0], str(state["dtype"]), tuple(state["shape"])

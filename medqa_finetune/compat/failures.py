@@ -1,0 +1,32 @@
+"""Failures that libraries report without a kind of their own: they are told by the wording, where nothing else tells.
+
+A wording that changes makes a message less helpful and nothing else: the error itself is shown as it came. Nothing is
+imported here, since a machine without memory or disk may be unable to.
+"""
+
+import errno
+import sys
+
+# torch's allocators (CPU, CUDA), cuBLAS and cuDNN.
+MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+# torch and safetensors wrap the system's error into kinds of their own, and torch's say nothing of the disk.
+DISK_SIGNS = ("No space left", "Disk quota", "PytorchStreamWriter", "inline_container.cc", "iostream error",
+              "os error 28")  # fmt: skip
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether memory, of the GPU or the machine, was too small."""
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    return _says(error, MEMORY_SIGNS)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Say whether the disk was full, or the user's share of it."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _says(error, DISK_SIGNS)
+
+
+def _says(error: BaseException, signs: tuple[str, ...]) -> bool:
+    said = str(error).lower()
+    return any(sign.lower() in said for sign in signs)

@@ -1,0 +1,249 @@
+"""What Hydra does without promising it: which fields of its errors are set, and its state that has no public setter.
+
+Hydra's example plugins are what its manual shows to authors of plugins. What they use is public and used directly:
+`Launcher`, `Sweeper`, `Plugins`, `JobReturn`, `setup_globals`, `filter_overrides`, `config_loader.load_sweep_config`,
+`OverridesParser`, and the methods of an override that tell what it sweeps over.
+"""
+
+import copy
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+# What `value_at` returns for a key that is not there.
+ABSENT = object()
+# Comment lines at the very beginning of a file, one of which may say where its values belong.
+HEADER_LINE = re.compile(r"\s*#\s*@(\w+)\s+(\S+)")
+
+
+def cause_of(error: Exception) -> OmegaConfBaseException | None:
+    """Return the error of OmegaConf that a composition failed of; None where it failed of something else.
+
+    Hydra raises its own error from the other for an override, and merely while it handles the other for a file.
+    """
+    if isinstance(error, OmegaConfBaseException):
+        return error
+    if not isinstance(error, ConfigCompositionException):
+        return None
+    behind = (error.__cause__, error.__context__)
+    return next((each for each in behind if isinstance(each, OmegaConfBaseException)), None)
+
+
+@dataclass(frozen=True)
+class MissingFile:
+    """A file that was chosen and is not there.
+
+    Attributes:
+        group: The group it was looked for in, such as `method` or `hydra/launcher`; empty for none.
+        choice: Its name there.
+        options: What the group has; empty where Hydra does not say.
+    """
+
+    group: str
+    choice: str
+    options: tuple[str, ...]
+
+
+def missing_file(error: Exception) -> MissingFile | None:
+    """Return the file that a composition failed to find; None where it failed of something else."""
+    name = getattr(error, "missing_cfg_file", None)
+    if not isinstance(error, MissingConfigException) or not name:
+        return None
+    group, _, choice = str(name).rpartition("/")
+    return MissingFile(group, choice, tuple(map(str, getattr(error, "options", None) or ())))
+
+
+def unreadable_argument(error: Exception) -> str | None:
+    """Return the argument that Hydra's grammar cannot read; None where the error is another one."""
+    return getattr(error, "override", None) if isinstance(error, OverrideParseException) else None
+
+
+def is_composition_error(error: Exception) -> bool:
+    """Say whether Hydra refuses what it was to compose; of an argument, it does so without a field that names it."""
+    return isinstance(error, ConfigCompositionException)
+
+
+def words_of(error: Exception) -> str:
+    """Return Hydra's own words, to be shown beside ours, as one line without the lines that point to a page or path."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return " ".join(line for line in lines if line and "://" not in line) or type(error).__name__
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument, as Hydra's grammar reads it.
+
+    Attributes:
+        typed: The argument itself.
+        key: `train.epochs` or `method`, or `method@package`, without what stands before it.
+        value: Its value; None for null, and for none; texts of the values that it sweeps over, where they are listed.
+        prefix: `+`, `++`, `~` or nothing.
+        sweeps: Whether it holds several values to run one after the other.
+    """
+
+    typed: str
+    key: str
+    value: Any
+    prefix: str
+    sweeps: bool
+
+
+def read_arguments(arguments: Iterable[str]) -> list[Argument]:
+    """Return those arguments that Hydra can read, flags left out."""
+    return [argument for typed in arguments if (argument := _read(typed)) is not None]
+
+
+def _read(typed: str) -> Argument | None:
+    if typed.startswith("-"):
+        return None
+    try:
+        (override,) = OverridesParser.create().parse_overrides([typed])
+        element, sweeps = override.get_key_element(), override.is_sweep_override()
+        value = _swept(override) if sweeps else override.value()
+    except (HydraException, ValueError, RecursionError):  # ValueError: a number of thousands of digits
+        return None
+    key = element.lstrip("+~")
+    return Argument(typed, key, value, element.removesuffix(key), sweeps)
+
+
+def _swept(override: Override) -> list[str] | None:
+    if not override.is_choice_sweep():  # a range, which may be long
+        return None
+    try:
+        return list(override.sweep_string_iterator())
+    except HydraException:  # a pattern of names, which takes Hydra's own folders
+        return None
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """A YAML file that a composition may be made of.
+
+    Attributes:
+        name: As it is chosen: `train/mine`.
+        path: The file.
+        package: The dotted key that its values belong to; empty for none.
+        values: What stands in it, interpolations as written; None where it cannot be read.
+        chooses: Names of the files in its own defaults list.
+        error: Why it cannot be read; None where it can.
+    """
+
+    name: str
+    path: Path
+    package: str
+    values: Any
+    chooses: tuple[str, ...]
+    error: Exception | None
+
+    def at(self, key: str) -> Any:
+        """Return what the file sets a dotted key such as `evaluate.metrics[0]` to, ABSENT for nothing."""
+        if self.package and not f"{key}.".startswith(f"{self.package}."):
+            return ABSENT
+        return value_at(self.values, key.removeprefix(self.package))
+
+
+def value_at(values: Any, key: str) -> Any:
+    """Return what stands at a dotted key of plain values, ABSENT for nothing; they themselves for the empty key."""
+    for part in re.findall(r"[^.\[\]]+", key):
+        items = dict(enumerate(values)) if isinstance(values, list) else values
+        inner = {str(name): each for name, each in items.items()} if isinstance(items, dict) else {}
+        values = inner.get(part, ABSENT)
+    return values
+
+
+def config_files(config_name: str, folders: Sequence[Path], arguments: Iterable[Argument]) -> list[ConfigFile]:
+    """Return every file that arguments or defaults lists name, the primary one first.
+
+    Hydra's errors name in no field the file they arose in, so that whoever explains one must look for it. A default
+    that an argument replaces is among the files too.
+    """
+    found: dict[str, ConfigFile | None] = {}
+    waiting = [config_name, *(name for each in arguments for name in chosen_names(each))]
+    while waiting:
+        name = waiting.pop(0)
+        if name not in found:
+            found[name] = file = _read_file(name, folders)
+            waiting += [] if file is None else file.chooses
+    return [file for file in found.values() if file is not None]
+
+
+def chosen_names(argument: Argument) -> list[str]:
+    """Return the files that an argument chooses, as `train/mine`, if its key is a group; none for any other."""
+    group, value = argument.key.partition("@")[0], argument.value
+    names = value if isinstance(value, list) else [value]
+    return [f"{group}/{name}" for name in names if isinstance(name, str) and group and "." not in group]
+
+
+def _read_file(name: str, folders: Sequence[Path]) -> ConfigFile | None:
+    path = next((path for folder in folders if (path := folder / f"{name}.yaml").is_file()), None)
+    if path is None:
+        return None
+    values, error = None, None
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except Exception as raised:  # whatever it is, it is the one to explain
+        error = raised
+        with suppress(OSError, ValueError, RecursionError, yaml.YAMLError):
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    group = name.rpartition("/")[0]
+    return ConfigFile(name, path, _package(path, group), values, tuple(_defaults(values, group)), error)
+
+
+def _package(path: Path, group: str) -> str:
+    lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    found = itertools.takewhile(bool, map(HEADER_LINE.match, lines))
+    header = {line[1]: line[2] for line in found if line}
+    package = header.get("package", "_group_")
+    return group.replace("/", ".") if package == "_group_" else package.removeprefix("_global_").removeprefix(".")
+
+
+def _defaults(values: Any, group: str) -> Iterator[str]:
+    """Yield the files that a defaults list names; `/method` is a group of the root, `method` one inside `group`."""
+    items = values.get("defaults") if isinstance(values, dict) else None
+    for item in items if isinstance(items, list) else ():
+        pairs = item.items() if isinstance(item, dict) else [("", item)]
+        for key, choices in pairs:
+            words = str(key).split()
+            inner = words[-1].partition("@")[0] if words else ""
+            for choice in choices if isinstance(choices, list) else [choices]:
+                name = f"{inner}/{choice}" if inner else str(choice).partition("@")[0]
+                if isinstance(choice, str) and choice != "_self_":
+                    yield name.removeprefix("/") if name.startswith("/") or not group else f"{group}/{name}"
+
+
+def outcome_of(result: JobReturn) -> Any:
+    """Return what a job gave back, or the error it failed of.
+
+    `return_value` itself raises that error, and prints a line before it does.
+    """
+    ended = copy.copy(result)
+    ended.status = JobStatus.COMPLETED
+    return ended.return_value
+
+
+@contextmanager
+def hydra_resolver_of(composed: DictConfig) -> Iterator[None]:
+    """Let `${hydra:…}` look up its values in `composed` within the block.
+
+    `set_config` is public; what was set before can be read and put back by a plain attribute alone.
+    """
+    state = HydraConfig.instance()
+    before = state.cfg
+    state.set_config(composed)
+    try:
+        yield
+    finally:
+        state.cfg = before

@@ -1,0 +1,121 @@
+"""What OmegaConf does without promising it: which fields of its errors are set, and how `load` refuses a file.
+
+The classes of its errors are public. A fault is told by its class and its fields, never by the words of its message.
+"""
+
+import re
+import typing
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    ConfigTypeError,
+    ConfigValueError,
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+    ValidationError,
+)
+
+# Interpolations: of an environment variable without a default, and of another key, from the root.
+VARIABLE = re.compile(r"\$\{\s*oc\.env:\s*['\"]?([^,{}\[\]'\"]+?)['\"]?\s*\}")
+REFERENCE = re.compile(r"\$\{\s*(\w[\w.\[\]-]*)\s*\}")
+
+
+class Kind(Enum):
+    """What is wrong with a setting."""
+
+    UNKNOWN_KEY = "unknown key"
+    WRONG_VALUE = "wrong value"
+    MISSING = "missing"
+    UNRESOLVED = "unresolved"
+    OTHER = "other"
+
+
+# In this order: a value that an interpolation led to and that is of the wrong type is an error of two of these classes.
+KINDS = {
+    MissingMandatoryValue: Kind.MISSING,
+    ValidationError: Kind.WRONG_VALUE,
+    ConfigTypeError: Kind.WRONG_VALUE,
+    ConfigValueError: Kind.WRONG_VALUE,
+    InterpolationResolutionError: Kind.UNRESOLVED,
+    ConfigKeyError: Kind.UNKNOWN_KEY,
+    ConfigAttributeError: Kind.UNKNOWN_KEY,
+}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One setting that OmegaConf refuses.
+
+    Attributes:
+        kind: What is wrong with it.
+        key: Its dotted key, such as `train.epochs` or `evaluate.metrics[0]`; empty where the error names none.
+        value: The value refused; None for null, and where the error holds none.
+        hint: The type that the dataclass around it gives it; None where that is not known.
+        written: The value before interpolation; None where that is not known.
+    """
+
+    kind: Kind
+    key: str
+    value: Any = None
+    hint: Any = None
+    written: Any = None
+
+
+def refusal_of(error: OmegaConfBaseException) -> Refusal:
+    """Return what an error is about; where a release no longer sets a field, it says less, and nothing wrong."""
+    key = getattr(error, "key", None)
+    full_key = getattr(error, "full_key", None) or ("" if key is None else str(key))
+    return Refusal(
+        kind=next((kind for each, kind in KINDS.items() if isinstance(error, each)), Kind.OTHER),
+        key=str(full_key),
+        value=_plain(getattr(error, "value", None)),
+        hint=_hint(getattr(error, "object_type", None), key),
+        written=_written(getattr(error, "parent_node", None), key),
+    )
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=False) if OmegaConf.is_config(value) else value
+
+
+def _hint(owner: Any, key: Any) -> Any:
+    try:
+        return typing.get_type_hints(owner).get(key)
+    except (TypeError, NameError, AttributeError):  # what holds the key is no class, or its annotations cannot be read
+        return None
+
+
+def _written(parent: Any, key: Any) -> Any:
+    if key is None or not OmegaConf.is_config(parent):
+        return None
+    container: Any = OmegaConf.to_container(parent, resolve=False)
+    try:
+        return container[key]
+    except (LookupError, TypeError):
+        return None
+
+
+def words_of(error: OmegaConfBaseException) -> str:
+    """Return OmegaConf's own words, to be shown beside ours: the first line, which fields that it repeats follow."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def variables_of(text: str) -> list[str]:
+    """Return the environment variables that a text asks for without a default, which no error names in a field."""
+    return VARIABLE.findall(text)
+
+
+def references_of(text: str) -> list[str]:
+    """Return the keys that a text refers to, from the root; no error names in a field the one it does not find."""
+    return REFERENCE.findall(text)
+
+
+def is_no_mapping(error: OSError) -> bool:
+    """Say whether `OmegaConf.load` refused a YAML file that holds a number: its OSError is not the system's own."""
+    return error.errno is None

@@ -1,0 +1,72 @@
+"""transformers' Trainer: its methods that ours takes the place of, and what it is told without a public way.
+
+Its documentation invites subclasses to override `training_step`, `compute_loss`, `prediction_step`, `evaluate` and
+`log`, but promises neither their arguments nor when they are called; the rest is its own affair. All but `evaluate` and
+`log` are met here, so that a subclass speaks in its own terms.
+"""
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from transformers import Trainer
+
+
+class AdaptedTrainer(Trainer):
+    """A Trainer whose loader yields optimizer steps, each in batches that fit in memory."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # Tells Trainer that `compute_loss` has divided by the answer tokens of the whole step.
+        self.model_accepts_loss_kwargs = True
+
+    @abstractmethod
+    def take_step(self, model: torch.nn.Module, item: dict[str, Any]) -> torch.Tensor:
+        """Compute the gradients of one item of the training loader by `backward`, and return its loss."""
+
+    @abstractmethod
+    def loss_of(self, model: torch.nn.Module, batch: dict[str, Any], tokens: int) -> torch.Tensor:
+        """Return the summed loss of a batch, divided by the number of answer tokens in its optimizer step."""
+
+    @abstractmethod
+    def validate_on(self, model: torch.nn.Module, item: dict[str, Any]) -> torch.Tensor:
+        """Add one item of the validation loader to the loss that `validated_loss` returns, and return its own."""
+
+    @abstractmethod
+    def validated_loss(self) -> float:
+        """Return the loss of all items since the last call, in nats per answer token."""
+
+    def backward(self, model: torch.nn.Module, batch: dict[str, Any], tokens: int) -> torch.Tensor:
+        """Compute the gradients of `loss_of` a batch, and return the loss."""
+        loss: torch.Tensor = super().training_step(model, batch, tokens)
+        return loss
+
+    def on_device(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Return a batch with its tensors where the model is."""
+        return dict(self._prepare_inputs(batch))
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], *arguments: Any, **options: Any
+    ) -> torch.Tensor:
+        """Take one step, as Trainer's loop asks for."""
+        return self.take_step(model, inputs)
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> torch.Tensor:
+        """Return the loss of a batch; `num_items_in_batch` is what `backward` was given as `tokens`."""
+        return self.loss_of(model, inputs, num_items_in_batch)
+
+    def prediction_step(self, model: torch.nn.Module, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
+        """Validate on one item; logits and labels, which would follow its loss, are kept by nobody."""
+        return self.validate_on(model, inputs), None, None
+
+    def evaluation_loop(self, *arguments: Any, **options: Any) -> Any:
+        """Validate on all items; the loss is over tokens, where Trainer takes a mean over batches of any size."""
+        output: Any = super().evaluation_loop(*arguments, **options)
+        output.metrics["eval_loss"] = self.validated_loss()
+        return output

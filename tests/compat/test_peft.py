@@ -1,0 +1,64 @@
+"""What is used of peft beyond its promises is still there, and does what it is used for."""
+
+from typing import Any
+
+import pytest
+from peft import LoraConfig, get_peft_model
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from medqa_finetune.compat import peft as compat
+
+SIZES: dict[str, Any] = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+                         "num_attention_heads": 2, "num_key_value_heads": 1}  # fmt: skip
+
+
+@pytest.fixture
+def base() -> Any:
+    return Qwen2ForCausalLM(Qwen2Config(**SIZES))
+
+
+@pytest.fixture
+def adapted(base: Any) -> Any:
+    return get_peft_model(base, LoraConfig(r=3, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
+
+
+def test_the_bare_model_is_the_one_below_the_adapters(adapted: Any) -> None:
+    below = compat.bare(adapted)
+    assert type(below) is Qwen2ForCausalLM
+    assert compat.bare(below) is below
+
+
+def test_adapters_are_known_by_their_settings(base: Any, adapted: Any) -> None:
+    assert {name: each.r for name, each in compat.adapters(adapted).items()} == {"default": 3}
+
+
+def test_a_model_without_adapters_has_none(base: Any) -> None:
+    assert compat.adapters(base) == {}
+
+
+def test_an_adapter_of_transformers_own_counts(base: Any) -> None:
+    try:
+        base.add_adapter(LoraConfig(r=2, target_modules=["q_proj"]))
+    except ValueError as error:
+        pytest.skip(f"transformers and peft as installed do not go together here: {error}")
+    assert [each.r for each in compat.adapters(base).values()] == [2]
+
+
+@pytest.mark.parametrize("leaving", ["merge_and_unload", "unload"])
+def test_nothing_of_an_adapter_is_left_on_a_model_it_has_left(adapted: Any, leaving: str) -> None:
+    plain = getattr(adapted, leaving)()
+    assert type(plain) is Qwen2ForCausalLM
+    assert compat.adapters(plain) == {}
+    assert not any("lora" in name for name, _ in plain.named_parameters())
+
+
+def test_settings_of_an_adapter_are_known_by_name() -> None:
+    assert {"r", "lora_alpha", "lora_dropout", "target_modules", "use_dora", "use_rslora"} <= set(
+        compat.known_settings()
+    )
+
+
+def test_target_modules_stay_in_one_order(adapted: Any) -> None:
+    settings: Any = compat.adapters(adapted)["default"]
+    compat.sort_targets(settings)
+    assert settings.to_dict()["target_modules"] == ["q_proj", "v_proj"]
