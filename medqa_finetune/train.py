@@ -4,13 +4,12 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
-from itertools import pairwise
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from medqa_finetune.config.command_line import run_door, wants_help
-from medqa_finetune.config.options import conf_folder
+from medqa_finetune.config.options import conf_folder, conf_folders
 from medqa_finetune.errors import EXIT_DONE, ConfigError, MedQAError
 from medqa_finetune.matrix.composing import compose_and_call
 from medqa_finetune.stopping import LAUNCHER_VARIABLE, stop_with_parent
@@ -44,7 +43,7 @@ def main() -> None:
 def train(arguments: list[str]) -> int:
     """Run what `arguments` ask for; return the exit code."""
     if wants_help(arguments):
-        print(USAGE + describe_groups(_conf_folders(arguments)) + "\n\n" + describe_keys())
+        print(USAGE + describe_groups(conf_folders(arguments)) + "\n\n" + describe_keys())
         return EXIT_DONE
     for pipeline in (argument for argument in arguments if argument.startswith("pipeline=")):
         raise ConfigError(f"{pipeline}: asked of `python -m medqa_finetune.export`, which trains first.")
@@ -75,12 +74,6 @@ def _run_one(composed: "DictConfig", errors: list[MedQAError]) -> None:
         if HydraConfig.get().mode != RunMode.RUN:
             raise  # other launchers report a failed job by its exception
         errors.append(error)
-
-
-def _conf_folders(arguments: Sequence[str]) -> list[Path]:
-    """Return our folder of configuration groups, and the user's own behind `--config-dir`, if there is one."""
-    own = [Path(after) for flag, after in pairwise(arguments) if flag in ("--config-dir", "-cd")]
-    return [conf_folder(), *(folder for folder in own if folder.is_dir())]
 
 
 def describe_keys() -> str:

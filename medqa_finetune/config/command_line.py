@@ -1,7 +1,9 @@
 """How a door reads `key=value` arguments, and how its errors become one line and an exit code."""
 
 import contextlib
+import dataclasses
 import difflib
+import enum
 import errno
 import os
 import re
@@ -15,6 +17,7 @@ from medqa_finetune.collector import collect_no_more
 from medqa_finetune.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_RUN_FAILED, ConfigError, MedQAError
 from medqa_finetune.log import shown, visible
 from medqa_finetune.stopping import EXIT_OFFSET, Interrupted
+from medqa_finetune.versions import warn_of_untested_versions
 
 T = TypeVar("T")
 
@@ -86,6 +89,8 @@ def _filled(schema: type[T], values: dict[str, Any], hints: dict[str, Any]) -> T
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    from medqa_finetune.compat.omegaconf import refusal_of, words_of
+
     # OmegaConf checks types against the dataclass. A frozen dataclass arrives read-only, and so do its children.
     config = OmegaConf.structured(schema)
     for key, value in values.items():
@@ -93,29 +98,31 @@ def _filled(schema: type[T], values: dict[str, Any], hints: dict[str, Any]) -> T
         try:
             OmegaConf.update(config, key, value)
         except OmegaConfBaseException as error:
-            reason = str(error).splitlines()[0]
+            reason = words_of(error)
             raise ConfigError(
-                f"{key}={_brief(value)}: {_type_name(hints[key])} is wanted ({reason[:SHOWN_CHARS]})."
+                f"{key}={_brief(value)}: {type_name(hints[key])} is wanted ({reason[:SHOWN_CHARS]})."
             ) from None
     try:
         return typing.cast("T", OmegaConf.to_object(config))
-    except OmegaConfBaseException as error:
-        raise ConfigError(str(error).splitlines()[0]) from None
+    except OmegaConfBaseException as error:  # text with `${…}` in it
+        key, reason = refusal_of(error).key, words_of(error)
+        setting = f"{key}={_brief(values[key])}" if key in values else key or "an argument"
+        raise ConfigError(f"{setting}: this cannot be resolved ({reason[:SHOWN_CHARS]}).") from None
 
 
 def _value(argument: str, text: str, hint: Any) -> Any:
-    if str in _alternatives(hint):
-        return None if text == "null" and type(None) in _alternatives(hint) else text
+    if str in alternatives(hint):
+        return None if text == "null" and type(None) in alternatives(hint) else text
     import yaml
 
     try:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError):  # also an int of over 4,300 digits, or lists in lists in …
-        raise ConfigError(f"{_brief(argument)}: {_type_name(hint)} is wanted, and this cannot be read.") from None
+        raise ConfigError(f"{_brief(argument)}: {type_name(hint)} is wanted, and this cannot be read.") from None
     if isinstance(value, list) and any(isinstance(part, list | dict) for part in value):
-        raise ConfigError(f"{_brief(argument)}: {_type_name(hint)} is wanted, without lists inside.")
-    if value is None and type(None) not in _alternatives(hint):
-        raise ConfigError(f"{_brief(argument)}: {_type_name(hint)} is wanted, got nothing.")
+        raise ConfigError(f"{_brief(argument)}: {type_name(hint)} is wanted, without lists inside.")
+    if value is None and type(None) not in alternatives(hint):
+        raise ConfigError(f"{_brief(argument)}: {type_name(hint)} is wanted, got nothing.")
     return value
 
 
@@ -124,14 +131,24 @@ def _brief(typed: Any) -> str:
     return repr(typed) if len(repr(typed)) <= SHOWN_CHARS else repr(typed)[:SHOWN_CHARS] + "…"
 
 
-def _alternatives(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+def alternatives(hint: Any) -> tuple[Any, ...]:
+    """Return the types that an annotation allows."""
+    return typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
 
 
-def _type_name(hint: Any) -> str:
+def type_name(hint: Any) -> str:
+    """Return what an annotation allows, as it is said to whoever typed something else: `a whole number or null`."""
+    return " or ".join(map(_name, alternatives(hint)))
+
+
+def _name(hint: Any) -> str:
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "null"}
-    parts = [names.get(part, "a list such as [a,b]") for part in _alternatives(hint)]
-    return " or ".join(parts)
+    if hint in names:
+        return names[hint]
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return " or ".join(hint.__members__)
+    is_mapping = dataclasses.is_dataclass(hint) or dict in (hint, typing.get_origin(hint))
+    return "a mapping of keys to values" if is_mapping else "a list such as [a,b]"
 
 
 def _listed(hints: dict[str, Any]) -> str:
@@ -154,8 +171,11 @@ def run_door(door: Callable[[list[str]], int], arguments: Sequence[str] | None =
         door: Takes the arguments, returns an exit code.
         arguments: What was typed after the command; the process's own if None.
     """
+    typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = door(list(sys.argv[1:] if arguments is None else arguments))
+        if not wants_help(typed):
+            warn_of_untested_versions()
+        code = door(typed)
         sys.stdout.flush()
     except MedQAError as error:
         _complain(f"error: {error}")

@@ -13,13 +13,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from medqa_finetune.config.explain import SECTIONS, dotted_keys, explain, schema_node, similar_keys
+from medqa_finetune.config.explain import PRIMARY_FILE, SECTIONS, dotted_keys, explain, schema_node, similar_keys
 from medqa_finetune.config.identity import flatten
 from medqa_finetune.config.schema import Config
 from medqa_finetune.config.yaml_traps import trapped_values
 from medqa_finetune.errors import ConfigError
 
-CONFIG_NAME = "config"
+CONFIG_NAME = PRIMARY_FILE
 # What Hydra raises at a composition that cannot be: ValueError, for one, where a group is given `null`, RecursionError
 # where a YAML file is nested thousands of levels deep or contains itself.
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError, yaml.YAMLError, RecursionError)
@@ -37,7 +37,8 @@ def to_config(composed: DictConfig) -> Config:
         ConfigError: a value is missing, of the wrong type or impossible; names the key.
     """
     node = schema_node()
-    values = {key: value for key, value in composed.items_ex(resolve=False) if key != "hydra"}
+    written = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=False))
+    values = {key: value for key, value in written.items() if key != "hydra"}
     # Hydra lets `+key=value` and a user's own YAML add keys, which nothing would read.
     known = dotted_keys(node)
     unknown = [key for key in dotted_keys(OmegaConf.create(values)) if key not in known]
@@ -53,7 +54,7 @@ def to_config(composed: DictConfig) -> Config:
             )
         config = cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
-        raise ConfigError(explain(error)) from None
+        raise ConfigError(explain(error, written=flatten(values))) from None
     return dataclasses.replace(config, interpolated=_interpolated_texts(cast(DictConfig, merged)))
 
 
@@ -75,13 +76,19 @@ def check_chosen_files(hydra_config: Any) -> None:
     Raises:
         ConfigError: with file, line and value of each.
     """
-    runtime = hydra_config.runtime
-    sources = [] if OmegaConf.is_missing(runtime, "config_sources") else runtime.config_sources
-    folders = [Path(source.path) for source in sources if source.schema == "file"]
-    names = [hydra_config.job.config_name, *(f"{group}/{choice}" for group, choice in runtime.choices.items())]
+    choices = hydra_config.runtime.choices
+    names = [hydra_config.job.config_name, *(f"{group}/{choice}" for group, choice in choices.items())]
+    folders = source_folders(hydra_config)
     paths = [path for folder in folders for name in names if (path := folder / f"{name}.yaml").is_file()]
     if found := trapped_values(paths):
         raise ConfigError("\n".join(found))
+
+
+def source_folders(hydra_config: Any) -> list[Path]:
+    """Return the folders that a composition looked for its files in, in that order; ours is among them."""
+    runtime = hydra_config.runtime
+    sources = [] if OmegaConf.is_missing(runtime, "config_sources") else runtime.config_sources
+    return [Path(source.path) for source in sources if source.schema == "file"]
 
 
 @dataclasses.dataclass(frozen=True)

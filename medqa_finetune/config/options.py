@@ -1,7 +1,9 @@
 """The groups in `conf/` without Hydra: where they are, and one option of one group as a checked dataclass."""
 
+import dataclasses
 import typing
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -9,6 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
+from medqa_finetune.compat.omegaconf import Kind, refusal_of, words_of
+from medqa_finetune.config.command_line import type_name
 from medqa_finetune.errors import ConfigError
 
 T = TypeVar("T")
@@ -22,6 +26,13 @@ def conf_folder() -> Path:
     package = Path(__file__).parents[1]
     installed = package / "conf"
     return installed if installed.is_dir() else package.parent / "conf"
+
+
+def conf_folders(arguments: Sequence[str]) -> list[Path]:
+    """Return our folder of configuration groups, and the user's own behind `--config-dir`, if there is one."""
+    pairs = [*pairwise(arguments), *((flag, folder) for flag, _, folder in (each.partition("=") for each in arguments))]
+    own = [Path(folder) for flag, folder in pairs if flag in ("--config-dir", "-cd") and folder]
+    return [conf_folder(), *(folder for folder in own if folder.is_dir())]
 
 
 def option_names(group: str) -> list[str]:
@@ -110,12 +121,29 @@ def _make_writable(node: Any) -> None:
     # A frozen dataclass gives read-only nodes, which refuse to be merged into.
     OmegaConf.set_readonly(node, None)
     for key in node if OmegaConf.is_dict(node) else ():
-        if OmegaConf.is_config(child := node._get_node(key)):
+        if not OmegaConf.is_missing(node, key) and OmegaConf.is_config(child := node[key]):
             _make_writable(child)
 
 
-def _fault(group: str, error: Exception, schema: type) -> str:
-    key = getattr(error, "full_key", None) or getattr(error, "key", None)
-    what = (str(getattr(error, "msg", None) or error).splitlines() or [type(error).__name__])[0][:MESSAGE_CHARS]
-    fields = ", ".join(getattr(schema, "__dataclass_fields__", {}))
-    return f"{group}.{key}: {what}. Allowed keys: {fields}." if key else f"{group}: {what}."
+def _fault(group: str, error: Exception, schema: Any) -> str:
+    if not isinstance(error, OmegaConfBaseException):
+        words = next(iter(str(error).splitlines()), "") or type(error).__name__
+        return f"{group}: {words[:MESSAGE_CHARS]}."
+    refusal, words = refusal_of(error), words_of(error)[:MESSAGE_CHARS]
+    if not refusal.key:
+        return f"{group}: {words}."
+    key = f"{group}.{refusal.key}"
+    fields = ", ".join(field.name for field in dataclasses.fields(schema))
+    if refusal.kind is Kind.UNKNOWN_KEY:
+        return f"{key}: there is no such key. Allowed keys: {fields}."
+    hint = typing.get_type_hints(schema).get(refusal.key) or refusal.hint
+    if refusal.kind is Kind.WRONG_VALUE and hint is not None:
+        return f"{key}={as_typed(refusal.value)[:MESSAGE_CHARS]}: {type_name(hint)} is wanted."
+    return f"{key}: {words}."
+
+
+def as_typed(value: Any) -> str:
+    """Return a value as it would be typed."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)

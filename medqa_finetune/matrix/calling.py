@@ -1,5 +1,6 @@
 """From what a Python program asks for to a cell: composed, checked and named as the command line would."""
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -54,19 +55,20 @@ def _compose(choices: Mapping[str, Choice], settings: Mapping[str, Any], use: Ca
     values = {key: value for key, value in settings.items() if key not in by_name}
     for group, (_, chosen) in choices.items():
         values[group] = {**chosen, **values.get(group, {})}
+    typed = [f"{group}={name}" for group, name in named.items()]
     # The caller may be a program of Hydra's own.
-    before, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    before = copy.copy(GlobalHydra.instance())
+    GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-            typed = [f"{group}={name}" for group, name in named.items()]
             composed = compose(CONFIG_NAME, typed, return_hydra_config=True)
             OmegaConf.set_struct(composed, False)
             hydra_config = composed.hydra
             return use(OmegaConf.merge(composed, values), hydra_config)
     except COMPOSITION_ERRORS as error:
-        raise ConfigError(explain(error)) from None
+        raise ConfigError(explain(error, typed)) from None
     finally:
-        GlobalHydra.instance().hydra = before
+        GlobalHydra.set_instance(before)
 
 
 def _holding_out(composed: Any, settings: Mapping[str, Any]) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from medqa_finetune.config.command_line import quoted
-from medqa_finetune.config.options import conf_folder
+from medqa_finetune.config.options import conf_folder, conf_folders
 from medqa_finetune.errors import ConfigError
 
 MULTIRUN = ("-m", "--multirun")
@@ -21,6 +21,7 @@ def compose_and_call(task: Callable[[Any], None], arguments: Sequence[str]) -> N
     # Imported here, so that --help answers at once.
     import hydra
 
+    from medqa_finetune.compat.omegaconf import is_no_mapping
     from medqa_finetune.config.compose import COMPOSITION_ERRORS, CONFIG_NAME, register_schema
     from medqa_finetune.config.explain import explain
     from medqa_finetune.matrix.launcher import register_matrix
@@ -42,9 +43,8 @@ def compose_and_call(task: Callable[[Any], None], arguments: Sequence[str]) -> N
     except COMPOSITION_ERRORS as error:
         if started:
             raise
-        raise ConfigError(explain(error)) from None
+        raise ConfigError(explain(error, arguments, conf_folders(arguments))) from None
     except OSError as error:
-        if started or error.errno is not None:
+        if started or not is_no_mapping(error):
             raise
-        # Hydra's own, of a file that holds a number or a text.
-        raise ConfigError(f"a configuration file is no mapping of keys to values ({error}).") from None
+        raise ConfigError(explain(error, arguments, conf_folders(arguments))) from None

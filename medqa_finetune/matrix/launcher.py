@@ -7,19 +7,19 @@ on the same folders share the work.
 
 import dataclasses
 import math
+import re
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from medqa_finetune.compat.hydra import hydra_resolver_of
 from medqa_finetune.errors import ConfigError, RunError
 from medqa_finetune.log import visible
 from medqa_finetune.matrix.ending import Ending, read_or_none
@@ -196,13 +196,8 @@ def _check(settings: LocalLauncherConfig) -> None:
 
 def _folder_of(composed: DictConfig) -> Path:
     """Return the folder that Hydra has for a cell of a sweep."""
-    hydra_config = HydraConfig.instance()
-    current = hydra_config.cfg
-    hydra_config.set_config(composed)  # `${hydra:…}` is looked up there
-    try:
+    with hydra_resolver_of(composed):
         return Path(str(composed.hydra.sweep.dir)) / str(composed.hydra.sweep.subdir)
-    finally:
-        hydra_config.cfg = current
 
 
 def _passed_on(config: DictConfig) -> list[str]:
@@ -214,19 +209,26 @@ def _passed_on(config: DictConfig) -> list[str]:
 
 
 def in_quotes(text: str) -> str:
-    """Return a text as Hydra's grammar takes it for that very text, whatever is in it."""
-    return QuotedString(text.replace("${", "\\${"), Quote.single).with_quotes()
+    """Return a text as Hydra's grammar takes it for that very text, whatever is in it.
+
+    The grammar's rules: a quote is escaped, and so is every backslash that stands before one, the closing one too.
+    """
+    escaped = re.sub(
+        r"(\\*)('|\Z)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), text.replace("${", "\\${")
+    )
+    return f"'{escaped}'"
 
 
 def _job_return(job: Job) -> JobReturn:
     done = job.ending is not None and job.ending.state == "done"
-    return JobReturn(
+    result = JobReturn(
         overrides=filter_overrides(job.overrides),
         working_dir=str(job.run.path),
         task_name=job.run.path.name,
         status=JobStatus.COMPLETED if done else JobStatus.FAILED,
-        _return_value=None if done or job.ending is None else RunError(_reason(job.ending, job.run)),
     )
+    result.return_value = None if done or job.ending is None else RunError(_reason(job.ending, job.run))
+    return result
 
 
 def _reason(ending: Ending, run: RunDir) -> str:

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,7 +13,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from medqa_finetune.config.compose import COMPOSITION_ERRORS
+from medqa_finetune.compat.hydra import outcome_of
+from medqa_finetune.config.compose import COMPOSITION_ERRORS, source_folders
 from medqa_finetune.config.explain import explain
 from medqa_finetune.errors import ConfigError, MedQAError, RunError
 from medqa_finetune.matrix.asked import check_all, check_matrix
@@ -77,7 +77,7 @@ class MatrixSweeper(Sweeper):
             # What is typed stands in the place of the configuration's own sweep over the same key.
             values = {override.get_key_element(): _alternatives(override) for override in typed}
         except COMPOSITION_ERRORS as error:
-            raise ConfigError(explain(error)) from None
+            raise ConfigError(explain(error, ["--multirun", *arguments])) from None
         return list(itertools.product(*values.values()))
 
     def _compose(self, overrides: tuple[str, ...]) -> Cell:
@@ -85,12 +85,15 @@ class MatrixSweeper(Sweeper):
             composed = self._load(overrides)
             return make_cell(composed, composed.hydra, overrides)
         except COMPOSITION_ERRORS as error:
-            raise ConfigError(explain(error)) from None
+            raise ConfigError(self._explained(error, overrides)) from None
 
     def _load(self, overrides: tuple[str, ...]) -> DictConfig:
         assert self.hydra_context is not None, "setup() comes first"  # noqa: S101
         assert self.config is not None, "setup() comes first"  # noqa: S101
         return self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+
+    def _explained(self, error: Exception, overrides: tuple[str, ...]) -> str:
+        return explain(error, overrides, source_folders(self.config.hydra) if self.config is not None else ())
 
 
 class CallingSweeper(MatrixSweeper):
@@ -117,7 +120,7 @@ class CallingSweeper(MatrixSweeper):
             HydraConfig.instance().set_config(composed)
             self._task(composed)
         except COMPOSITION_ERRORS as error:
-            raise ConfigError(explain(error)) from None
+            raise ConfigError(self._explained(error, overrides)) from None
 
 
 def _alternatives(override: Override) -> list[str]:
@@ -146,7 +149,7 @@ def _told(cell: Cell) -> list[str]:
 
 def _reason(cell: Cell, result: JobReturn) -> str:
     """Return why a cell is not done, empty if it is: its record is asked, whatever the launcher says."""
-    error: Any = result._return_value
+    error = outcome_of(result)
     record = cell.run.read()
     if record is not None and record.status == "done" and result.status == JobStatus.COMPLETED:
         return ""

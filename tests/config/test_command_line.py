@@ -58,7 +58,7 @@ def test_null_is_none_where_allowed() -> None:
         ("names=rouge", ["names='rouge'", "a list such as [a,b]"]),
         ("names=[a", ["'names=[a'", "cannot be read"]),
         ("names=[[a]]", ["'names=[[a]]'", "without lists inside"]),
-        ("folder=${nothing}", ["nothing"]),
+        ("folder=${nothing}", ["folder=", "${nothing}"]),
     ],
 )
 def test_faults_name_key_value_and_what_is_allowed(argument: str, parts: list[str]) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 
 from medqa_finetune.config.compose import to_config
 from medqa_finetune.config.explain import MESSAGE_LENGTH, explain
@@ -20,7 +21,7 @@ def complaint(*overrides: str) -> str:
     except ConfigError as error:
         return str(error)
     except Exception as error:  # Hydra's own kinds, and ValueError
-        return explain(error)
+        return explain(error, overrides)
     pytest.fail(f"{overrides} was accepted")
 
 
@@ -105,10 +106,11 @@ def test_a_key_in_a_users_own_file_is_checked_too(tmp_path: Path) -> None:
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     (folder / "train" / "mine.yaml").write_text("epohcs: 3\n", encoding="utf-8")
-    with pytest.raises(Exception, match="epohcs") as caught:
+    with pytest.raises(HydraException) as caught:
         to_config(compose("train=mine", folder=folder))
-    assert "train/mine.yaml: " in explain(caught.value)
-    assert "Did you mean train.epochs" in explain(caught.value)
+    told = explain(caught.value, ["train=mine"], [folder])
+    assert told.startswith("train/mine.yaml: train.epohcs: ")
+    assert "Did you mean train.epochs" in told
 
 
 def test_texts_from_the_environment_are_kept_as_they_were_written(monkeypatch: pytest.MonkeyPatch) -> None:

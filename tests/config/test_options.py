@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from medqa_finetune.config import options
-from medqa_finetune.config.options import conf_folder, load_group, option_names, split_overrides
+from medqa_finetune.config.options import conf_folder, conf_folders, load_group, option_names, split_overrides
 from medqa_finetune.config.schema import CorpusConfig, DataConfig, ModelConfig
 from medqa_finetune.errors import ConfigError
 
@@ -61,7 +61,7 @@ def test_real_groups() -> None:
         ("goood", [], "corpus=goood: allowed are good"),
         ("../corpus/good", [], "allowed are good"),
         ("good", ["pth=x"], r"corpus\.pth: .*Allowed keys: name, source, path"),
-        ("good", ["max_reject_share=much"], r"corpus\.max_reject_share: .*much"),
+        ("good", ["max_reject_share=much"], r"corpus\.max_reject_share=much: a number"),
         ("good", ["path"], "key=value is wanted"),
         ("good", ["files=x"], r"corpus.*files"),
         ("good", ["question=[a"], "corpus"),
@@ -107,3 +107,20 @@ def test_names_are_sorted(conf: Path) -> None:
     (conf / "corpus" / "a.yaml").write_text("name: a\n", "utf-8")
     assert option_names("corpus") == ["a", "good"]
     assert option_names("none") == []
+
+
+@pytest.mark.parametrize("flags", [["--config-dir", "mine"], ["-cd", "mine"], ["--config-dir=mine"]])
+def test_the_users_own_folder_comes_after_ours(
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert conf_folders(["-m", *flags, "seed=1"]) == [conf_folder()]
+    (tmp_path / "mine").mkdir()
+    assert conf_folders(["-m", *flags, "seed=1"]) == [conf_folder(), Path("mine")]
+
+
+def test_a_wrong_value_is_told_as_it_was_read_with_what_is_wanted(conf: Path) -> None:
+    for override, told in (("max_reject_share=null", "=null: a number"), ("max_reject_share=[1]", "=[1]: a number")):
+        with pytest.raises(ConfigError) as caught:
+            load_group("corpus", "good", CorpusConfig, ["path=x", override])
+        assert f"corpus.max_reject_share{told}" in str(caught.value)

@@ -68,7 +68,7 @@ def test_the_launcher_needs_nothing_of_ours_but_the_record() -> None:
         "print(*sorted({'.'.join(name.split('.')[1:2]) for name in sys.modules if name.startswith('medqa_finetune.')}))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["errors", "log", "matrix", "record", "stopping"]
+    assert done.stdout.split() == ["compat", "errors", "log", "matrix", "record", "stopping"]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,8 @@ def test_settings_at_their_limits_are_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a b", "a'b", 'a"b', "a\\b", "a\\", "中文 [x]=1,2", "a,b", "k=v", "${x}", "$x", "{a}"]
+    "text",
+    ["a b", "a'b", 'a"b', "a\\b", "a\\", "a\\'b", "a\\\\", "'", "", "中文 [x]=1,2", "a,b", "k=v", "${x}", "$x", "{a}"],
 )
 def test_any_text_can_be_quoted(text: str) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
