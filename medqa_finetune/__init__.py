@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from medqa_finetune.api import chat, evaluate, finetune
 
+if sys.platform == "win32":
+    # Stopping in good order, process groups and positional reads are those of POSIX.
+    print("error: medqa_finetune runs on Linux and macOS; on Windows, run it in WSL2 (wsl --install).", file=sys.stderr)
+    raise SystemExit(2)
+
 __version__ = "0.1.0"
 __all__ = ["chat", "evaluate", "finetune"]
 

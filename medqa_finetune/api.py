@@ -22,6 +22,7 @@ from medqa_finetune.inputs import check_in_memory, choose_corpus, choose_method,
 from medqa_finetune.record.run_dir import RECORD_NAME, RunDir
 from medqa_finetune.record.schema import EvaluationRecord, Record, Score
 from medqa_finetune.stopping import Interrupted
+from medqa_finetune.versions import warn_of_untested_versions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -118,6 +119,7 @@ def finetune(
     from medqa_finetune.matrix.calling import check_without_pairs, compose_cell
     from medqa_finetune.preflight import wait_briefly
 
+    warn_of_untested_versions()
     wait_briefly()
     cache = Path(outputs) / CACHE_NAME
     check_outputs(str(outputs), cache)
@@ -167,6 +169,7 @@ def evaluate(
     Raises:
         MedQAError: something cannot be used.
     """
+    warn_of_untested_versions()
     if pairs is None:
         return _score(subject, metrics)
     from medqa_finetune.evaluation.examine import examine
@@ -236,6 +239,7 @@ def chat(  # noqa: PLR0913 (options by name, as the command has them)
     Raises:
         MedQAError: the subject cannot be talked to.
     """
+    warn_of_untested_versions()
     faults = list(manner_faults(temperature, top_p, 1 if max_new_tokens is None else max_new_tokens))
     if load_in_4bit and load_in_8bit:
         faults.append("load_in_4bit and load_in_8bit were both given; one of them is wanted.")

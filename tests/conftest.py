@@ -1,7 +1,9 @@
 """Fixtures shared by all tests."""
 
+import json
 import os
 import signal
+import warnings
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,37 @@ for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
     if signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(_number, _handler)
 
+
+class WarningsFile:
+    """Writes every distinct warning of a test run into a file, as a line of JSON, for `scripts/check_versions.py`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seen: dict[tuple[str, str, str, int], str] = {}
+
+    def pytest_warning_recorded(self, warning_message: warnings.WarningMessage, nodeid: str) -> None:
+        place = (warning_message.filename, warning_message.lineno)
+        self.seen.setdefault((warning_message.category.__name__, str(warning_message.message), *place), nodeid)
+
+    def pytest_sessionfinish(self) -> None:
+        keys = ("category", "message", "filename", "lineno", "test")
+        rows = [dict(zip(keys, (*key, nodeid), strict=True)) for key, nodeid in self.seen.items()]
+        self.path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--warnings-to", type=Path, help="write every distinct warning into a file, as a line of JSON")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    path = config.getoption("--warnings-to")
+    # With `-n` the workers' warnings come to the process that started them.
+    if path is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(WarningsFile(path))
+
+
+# The tests are about what is done, with whatever versions.
+os.environ.setdefault("MEDQA_UNTESTED_VERSIONS", "allow")
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared"
 

@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 import re
 from typing import Any
 
@@ -55,5 +56,6 @@ SECTIONS: list[type[Any]] = [Config, MethodConfig, DataConfig, CorpusConfig, Mod
 def test_every_setting_is_described_in_its_class(section: type[Any]) -> None:
     sections = {field.name for field in dataclasses.fields(Config)} if section is Config else set()
     sections -= {key for key in leaf_keys() if "." not in key} | {"interpolated"}
-    described = re.findall(r"^        (\w+): ", str(section.__doc__), flags=re.MULTILINE)
+    # Python takes the indentation away by itself, from 3.13 on.
+    described = re.findall(r"^    (\w+): ", inspect.cleandoc(str(section.__doc__)), flags=re.MULTILINE)
     assert set(described) - {"ConfigError"} == {field.name for field in dataclasses.fields(section)} - sections

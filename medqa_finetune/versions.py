@@ -1,0 +1,129 @@
+"""Whether what is installed lies within the versions that this release was tested with."""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
+from pathlib import Path
+
+PROJECT = "medqa-finetune"
+# Set to `allow`, it silences the line; a command that has said it sets it for the processes that it starts.
+SILENCE = "MEDQA_UNTESTED_VERSIONS"
+ALLOW = "allow"
+# The tested sets. Where a package is in both, whatever lies between its versions is taken as tested.
+LOCKS = ("constraints.txt", "constraints-vllm.txt")
+# What can change a result, or end a run.
+MATTERS = (
+    "torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "tokenizers", "safetensors",
+    "huggingface-hub", "hydra-core", "omegaconf", "sacrebleu", "rouge-score", "rapidfuzz", "rensa", "numpy", "pyarrow",
+    "pandas", "vllm", "lm-eval", "liger-kernel",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Untested:
+    """A package of a version that was not tested.
+
+    Attributes:
+        package: By its name on PyPI.
+        installed: Its version.
+        lowest: The lowest version tested; None where the project names none.
+        highest: The highest.
+    """
+
+    package: str
+    installed: str
+    lowest: str | None
+    highest: str
+
+
+def lock_path(name: str) -> Path:
+    """Return where a lock file lies: inside the package when installed, else in the repository."""
+    package = Path(__file__).parent
+    installed = package / name
+    return installed if installed.is_file() else package.parent / name
+
+
+def untested_versions() -> list[Untested]:
+    """Return the installed packages that matter and lie outside the tested range; none where no lock file is there."""
+    from packaging.version import InvalidVersion, Version
+
+    highest, lowest = dict(_locked()), dict(_floors())
+    found = []
+    for package in MATTERS:
+        try:
+            installed = Version(version(package))
+        except (PackageNotFoundError, InvalidVersion):
+            continue
+        # Builds of torch for one device say so behind a plus: 2.13.0+cpu is 2.13.0.
+        public = Version(installed.public)
+        if package not in highest:
+            continue
+        low, high = lowest.get(package), highest[package]
+        if public > Version(high) or (low is not None and public < Version(low)):
+            found.append(Untested(package, str(installed), low, high))
+    return found
+
+
+def _locked() -> Iterator[tuple[str, str]]:
+    """Yield package and version of the tested sets, for this Python and platform; the higher of two last."""
+    from packaging.requirements import Requirement
+    from packaging.version import Version
+
+    pinned = []
+    for path in map(lock_path, LOCKS):
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        wanted = (line for line in lines if line.partition("==")[0].strip().lower() in MATTERS)
+        pinned += [Requirement(line.partition(" #")[0]) for line in wanted]
+    here = [
+        (pin.name.lower(), next(iter(pin.specifier)).version)
+        for pin in pinned
+        if pin.marker is None or pin.marker.evaluate()
+    ]
+    yield from sorted(here, key=lambda pair: Version(pair[1]))
+
+
+def _floors() -> Iterator[tuple[str, str]]:
+    """Yield package and lowest version that the project declares."""
+    from packaging.requirements import Requirement
+
+    try:
+        declared = requires(PROJECT) or []
+    except PackageNotFoundError:  # run from a checkout that nobody has installed
+        declared = []
+    for requirement in map(Requirement, declared):
+        for specifier in requirement.specifier:
+            if specifier.operator in (">=", "=="):
+                yield requirement.name.lower(), specifier.version
+
+
+def describe(found: Sequence[Untested]) -> str:
+    """Return what is untested, the command that installs the tested set, and what silences the line; one line."""
+    each = ", ".join(
+        f"{one.package} {one.installed} (tested: {f'{one.lowest} to ' if one.lowest else 'up to '}{one.highest})"
+        for one in found
+    )
+    lock = lock_path(LOCKS[1] if _is_installed("vllm") else LOCKS[0])
+    installer = [sys.executable, "-m", "pip"] if find_spec("pip") else ["uv", "pip"]
+    command = shlex.join([*installer, "install", "-c", str(lock), *(one.package for one in found)])
+    return f"warning: untested versions: {each}. Install the tested ones: {command} ({SILENCE}={ALLOW} silences this.)"
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def warn_of_untested_versions() -> None:
+    """Say on standard error, once for a command and all processes that it starts, which versions are untested."""
+    if os.environ.get(SILENCE) == ALLOW:
+        return
+    os.environ[SILENCE] = ALLOW
+    if found := untested_versions():
+        print(describe(found), file=sys.stderr)
