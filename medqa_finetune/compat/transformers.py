@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, DynamicCache, PreTrainedModel, TrainingArguments
+from transformers import AttentionInterface, Cache, DynamicCache, PreTrainedModel, TrainingArguments
 from transformers.cache_utils import DynamicLayer
 from transformers.pytorch_utils import Conv1D
 from transformers.training_args import OptimizerNames
@@ -66,6 +66,35 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self.keys, self.values = self._all_keys[:, :, :end], self._all_values[:, :, :end]
 
 
+def cache_argument(model: Any) -> str | None:
+    """Return by which argument of `forward` a model takes a cache, None where it takes none.
+
+    Where no known name is among its arguments, the name by which a tiny forward pass gives a cache back is tried: a
+    model takes it by the same, whatever a release calls it.
+    """
+    names = forward_arguments(model)
+    known = next((name for name in CACHE_ARGUMENTS if name in names), None)
+    if known is not None:
+        return known
+    try:
+        given = _tiny_pass(model)
+    except Exception:  # whatever a model raises that is used in no other way before
+        return None
+    return next((name for name, value in given.items() if isinstance(value, Cache) and name in names), None)
+
+
+def _tiny_pass(model: Any, **options: Any) -> Mapping[str, Any]:
+    """Return what a model says of two tokens; it is in the mode afterwards that it was in."""
+    ids = torch.zeros((1, TRIAL_TOKENS), dtype=torch.long, device=model.device)
+    was_training = model.training
+    try:
+        with torch.no_grad():
+            output: Mapping[str, Any] = model.eval()(input_ids=ids, use_cache=True, **options)
+    finally:
+        model.train(was_training)
+    return output
+
+
 @dataclasses.dataclass(frozen=True)
 class KeyValueCache:
     """A cache of keys and values, and how a model is given it.
@@ -102,8 +131,7 @@ def new_cache(model: Any, room: int) -> KeyValueCache | None:
         model: Without adapters.
         room: Tokens per row that there will be at most.
     """
-    names = forward_arguments(model)
-    argument = next((name for name in CACHE_ARGUMENTS if name in names), None)
+    argument = cache_argument(model)
     if argument is None:
         return None
     cache = DynamicCache(config=model.config)
@@ -125,17 +153,12 @@ def keeps_keys_and_values(model: Any) -> bool:
     cache = new_cache(model, TRIAL_TOKENS)
     if cache is None:
         return False
-    ids = torch.zeros((1, TRIAL_TOKENS), dtype=torch.long, device=model.device)
-    was_training = model.training
     try:
-        with torch.no_grad():
-            model.eval()(input_ids=ids, use_cache=True, logits_to_keep=1, **cache.as_argument())
+        _tiny_pass(model, logits_to_keep=1, **cache.as_argument())
     except (RuntimeError, ValueError):  # of operators on the meta device
         return True
     except Exception:  # of a model that cannot use such a cache
         return False
-    finally:
-        model.train(was_training)
     return cache.tokens() == TRIAL_TOKENS
 
 

@@ -21,8 +21,10 @@ from transformers import (
     XLNetConfig,
 )
 from transformers.cache_utils import DynamicLayer
+from transformers.utils import ModelOutput
 
 from medqa_finetune.compat import transformers as compat
+from medqa_finetune.evaluation.decode import Ending, decode_greedily
 from tests.evaluation.tiny import ARCHITECTURES, VOCABULARY, tiny_model
 
 SMALL: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -92,6 +94,29 @@ def test_a_cache_is_given_by_the_name_that_forward_has(argument: str) -> None:
     cache = compat.new_cache(Model(), 4)
     assert cache is not None
     assert list(cache.as_argument()) == [argument]
+
+
+def test_a_cache_under_a_name_that_nobody_knows_yet_is_found_in_what_a_model_gives_back(model: Any) -> None:
+    """As after 5.24, should a release rename it once more."""
+    name = next(name for name in compat.CACHE_ARGUMENTS if name in compat.forward_arguments(model))
+    base: Any = Qwen2ForCausalLM
+    output_class: Any = ModelOutput
+
+    class Renamed(base):  # type: ignore[misc]
+        def forward(self, input_ids: Any = None, kv_store: Any = None, **options: Any) -> Any:
+            output = super().forward(input_ids=input_ids, **{name: kv_store}, **options)
+            return output_class(logits=output.logits, kv_store=output[name])
+
+        __call__ = forward
+
+    renamed: Any = Renamed(model.config)
+    renamed.load_state_dict(model.state_dict())
+    renamed.eval()
+    assert compat.cache_argument(renamed) == "kv_store"
+    assert compat.keeps_keys_and_values(renamed)
+    ending = Ending(end_id=-1, pad_id=0, max_new_tokens=4)
+    prompts = [[1, 2, 3], [4]]
+    assert decode_greedily(renamed, prompts, ending) == decode_greedily(model, prompts, ending)
 
 
 def test_forward_names_its_cache_as_known(model: Any) -> None:
