@@ -21,7 +21,7 @@ from transformers import (
     XLNetConfig,
 )
 from transformers.cache_utils import DynamicLayer
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from medqa_finetune.compat import transformers as compat
 from medqa_finetune.evaluation.decode import Ending, decode_greedily
