@@ -220,7 +220,8 @@ class PairBuilder:
             return text
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", SyntaxWarning)
+                # Of escapes such as \d in the data; a DeprecationWarning until Python 3.11.
+                warnings.simplefilter("ignore")
                 items = ast.literal_eval(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return text

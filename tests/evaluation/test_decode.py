@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import MambaConfig, MambaForCausalLM
 
+from medqa_finetune.compat.peft import bare
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
 from medqa_finetune.evaluation.decode import Ending, decode_greedily
@@ -50,10 +51,10 @@ def rows_per_pass(model: Any) -> list[int]:
     seen: list[int] = []
 
     def note(module: Any, arguments: Any, options: Any) -> None:
-        seen.append(len(options["input_ids"]))
+        seen.append(len(arguments[0] if arguments else options["input_ids"]))
 
-    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
-    bare.register_forward_pre_hook(note, with_kwargs=True)
+    # Below the head: some releases of peft go past what is hooked onto the model that they adapt.
+    bare(model).base_model.register_forward_pre_hook(note, with_kwargs=True)
     return seen
 
 
