@@ -41,8 +41,7 @@ def counted(model: Any, *, train: bool) -> int:
             logits.sum().backward()
     # Some releases of transformers make the angles of positions by a product, which is none of the model's weights.
     angles = [sum(counts.values()) for name, counts in counter.get_flop_counts().items() if name.endswith("rotary_emb")]
-    total: int = counter.get_total_flops()
-    return total - sum(angles)
+    return int(counter.get_total_flops() - sum(angles))
 
 
 def reckoned(cost: Flops) -> int:
