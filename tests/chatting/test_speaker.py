@@ -51,7 +51,7 @@ def test_greedy_answers_are_the_predictions_of_the_evaluation(
     settings = EvaluateConfig(max_new_tokens=12, batch_size=1)
     encoder = Encoder(loaded.tokenizer, config.train.max_length)
     generate_answers(for_inference(loaded.model, config.method), encoder, pairs, settings, scratch)
-    predicted = {answer.question: answer.prediction for answer in read_answers(scratch.predictions_path)}
+    predicted = {each.question: each.prediction for each in read_answers(scratch.predictions_path)}
     speaker = open_source(source_of_run(run.path))
     said = {question: answer(speaker, speaker.prompt("", [], question, 12)) for question in QUESTIONS}
     assert said == predicted
