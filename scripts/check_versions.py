@@ -16,6 +16,7 @@ import argparse
 import dataclasses
 import json
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -31,6 +32,8 @@ from scripts.versions.watching import SETS, Asked, Watched, watch  # noqa: E402
 
 LOCK, PYTHONS = "lock", "pythons"
 FINE, FAILED, BAD_USAGE = 0, 1, 2
+# What a shell has for a program that Ctrl-C or `kill` ended.
+STOPPED = 130
 # What says first that a release does otherwise.
 QUICK_TESTS = ("tests/compat", "tests/test_dependencies.py")
 
@@ -46,6 +49,8 @@ def main(arguments: Sequence[str]) -> int:
     unknown = sorted(set(options.extras) - set(extras()))
     if unknown:
         parser.error(f"--extras {unknown[0]}: pyproject.toml has {', '.join(extras())}.")
+    if options.json and not options.json.parent.is_dir():
+        parser.error(f"--json {options.json}: no such folder.")
     missing = [path for path in options.tests if not (ROOT / path.partition("::")[0]).exists()]
     if missing:
         parser.error(f"--tests {missing[0]}: no such file or folder.")
@@ -109,5 +114,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _stop(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    # As Ctrl-C: what was started ends with it, and the temporary folder goes.
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        code = main(sys.argv[1:])
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        code = STOPPED
+    sys.exit(code)

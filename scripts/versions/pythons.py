@@ -32,6 +32,8 @@ def find_python(version: str | None) -> tuple[str, Path]:
         return ".".join(map(str, sys.version_info[:3])), Path(sys.executable)
     if not re.fullmatch(r"3(\.\d+){1,2}", version):
         raise NoSuchPythonError(f"--python {version}: must be a version such as 3.12.")
+    if not OLDEST <= _numbers(version)[:2] <= NEWEST:
+        raise NoSuchPythonError(f"--python {version}: the lock is made for {_text(OLDEST)} to {_text(NEWEST)}.")
     for path in candidates(version):
         found = version_of(path)
         if found is not None and (found == version or found.startswith(f"{version}.")):
@@ -83,6 +85,10 @@ def _files(folder: Path, pattern: str) -> list[Path]:
         return sorted(path for path in folder.glob(pattern) if re.fullmatch(r"python(3(\.\d+)?)?(\.exe)?", path.name))
     except OSError:
         return []
+
+
+def _text(numbers: tuple[int, ...]) -> str:
+    return ".".join(map(str, numbers))
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -198,7 +198,11 @@ def _must(command: Sequence[str], log: Path) -> None:
 
 def _logged(command: Sequence[str], log: Path, folder: Path, **settings: str) -> tuple[int, str]:
     """Run a command with its output in a file, and return its exit code and that output."""
+    # What is left behind by whatever ends early goes with the folder.
+    temporary = log.parent / "temporary"
+    temporary.mkdir(exist_ok=True)
     surroundings = {key: value for key, value in os.environ.items() if key not in DROPPED}
+    surroundings["TMPDIR"] = str(temporary)
     surroundings |= {"HF_HUB_OFFLINE": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONUTF8": "1", **settings}
     with log.open("w", encoding="utf-8") as file:
         done = subprocess.run(

@@ -28,6 +28,11 @@ def test_trainer_has_the_method_with_these_arguments(method: str) -> None:
     assert names[: len(ARGUMENTS[method])] == ARGUMENTS[method]
 
 
+def test_trainer_knows_whether_a_loss_is_divided_already(tmp_path: Path) -> None:
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
+    assert isinstance(Trainer(model=Line(), args=arguments).model_accepts_loss_kwargs, bool)
+
+
 class Line(torch.nn.Module):
     """A model of one weight."""
 

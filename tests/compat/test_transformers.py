@@ -70,6 +70,16 @@ def test_a_model_that_takes_a_cache_and_leaves_it_empty_keeps_none(model: Any, m
     assert not compat.keeps_keys_and_values(model)
 
 
+def test_a_model_that_refuses_our_kind_of_cache_keeps_none(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As MiniMax does, whose cache is of its own class."""
+
+    def refusing(self: Any, input_ids: Any, cache: Any = None, past_key_values: Any = None, **options: Any) -> Any:
+        raise ValueError("uses a cache of its own")
+
+    monkeypatch.setattr(type(model), "forward", refusing)
+    assert not compat.keeps_keys_and_values(model)
+
+
 def test_experts_chosen_by_values_do_not_hinder_the_judgement() -> None:
     config = AutoConfig.for_model("mixtral", **SMALL, num_local_experts=2, num_experts_per_tok=1)
     assert compat.keeps_keys_and_values(skeleton(config))
@@ -211,7 +221,7 @@ def test_quantized_weights_are_known_and_made_plain(
         plain = compat.dequantize(held[0])
     assert not compat.is_quantized(plain)
     assert {weight.dtype for weight in plain.parameters()} == {torch.float32}
-    assert caplog.messages == []
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("transformers")] == []
 
 
 def test_tied_weights_are_named_with_what_they_are_tied_to(model: Any) -> None:

@@ -119,6 +119,7 @@ ONE_FAULT: list[tuple[dict[str, Any], list[str]]] = [
         ["evaluate.backend=vllm: running text is measured", "transformers"],
     ),
     ({"evaluate__zero_shot": [" "]}, ["evaluate.zero_shot=", "names of tasks", "[ceval-valid]"]),
+    ({"evaluate__zero_shot": [["a"]]}, ["evaluate.zero_shot=", "names of tasks", "[ceval-valid]"]),
     ({"evaluate__zero_shot_folder": "no/such"}, ["evaluate.zero_shot_folder=no/such", "no such folder"]),
     ({"evaluate__text_path": "a.txt"}, ["evaluate.text_path=a.txt", "evaluate.text=text"]),
     ({"evaluate__text": "text", "evaluate__stride": 0}, ["evaluate.stride=0", "at least 1"]),

@@ -79,8 +79,8 @@ def test_a_python_is_found(machine: Path, asked: str, version: str, place: str) 
 @posix_only
 def test_all_pythons_that_start(machine: Path) -> None:
     assert [version for version, _ in pythons.all_pythons()] == ["3.11.7", "3.12.1", "3.12.10", "3.13.1", "3.14.2"]
-    with pytest.raises(pythons.NoSuchPythonError, match=r"--python 3\.15: not found .*; found: 3\.11\.7 .*3\.14\.2"):
-        pythons.find_python("3.15")
+    with pytest.raises(pythons.NoSuchPythonError, match=r"--python 3\.13\.9: not found .*; found: 3\.11\.7 .*3\.14\.2"):
+        pythons.find_python("3.13.9")
 
 
 @pytest.mark.parametrize("asked", ["3", "three", "2.7", "3.12.1.2", "-3.12", ""])
@@ -325,7 +325,8 @@ def test_an_installation_that_fails_is_said(tmp_path: Path, monkeypatch: pytest.
         (["lock", "newest"], "lock and pythons stand alone"),
         (["newest", "--extras", "jax"], "--extras jax: pyproject.toml has modelscope"),
         (["newest", "--tests", "tests/missing"], "--tests tests/missing: no such file or folder"),
-        (["newest", "--python", "3.99"], "--python 3.99: not found"),
+        (["newest", "--python", "3.12.99"], "--python 3.12.99: not found"),
+        (["newest", "--json", "no/such/folder/x.json"], "--json no/such/folder/x.json: no such folder"),
     ],
 )
 def test_bad_arguments_end_with_2(run_script: Callable[..., Any], arguments: list[str], said: str) -> None:
@@ -341,3 +342,8 @@ def test_pythons_are_listed(run_script: Callable[..., Any]) -> None:
     paths = outcome.out.splitlines()
     assert paths == [str(path) for _, path in pythons.all_pythons()]
     assert sys.executable in paths
+
+
+def test_a_python_that_the_lock_is_not_made_for_is_refused() -> None:
+    with pytest.raises(pythons.NoSuchPythonError, match=r"--python 3\.10: .*3\.11 to 3\.14"):
+        pythons.find_python("3.10")
