@@ -144,11 +144,11 @@ def new_cache(model: Any, room: int) -> KeyValueCache | None:
 def keeps_keys_and_values(model: Any) -> bool:
     """Say whether a model keeps the keys and values of each token in a cache that it is given: a tiny pass shows it.
 
-    Without values a pass may be impossible, for example where experts are chosen by them; the kinds of the cache's
-    layers must do then.
+    On the meta device a pass may be impossible, for example where experts are chosen by values that are not there; the
+    kinds of the cache's layers decide then.
 
     Args:
-        model: Without adapters, on the meta device.
+        model: Without adapters, on any device.
     """
     cache = new_cache(model, TRIAL_TOKENS)
     if cache is None:

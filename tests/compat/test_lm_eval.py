@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from medqa_finetune.compat import lm_eval
 from medqa_finetune.compat.lm_eval import Result
+from tests.evaluation.exam import write_exam
 
 needs_harness = pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed")
 
@@ -16,29 +17,8 @@ needs_harness = pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one task of three questions; it is of no group."""
-    folder = tmp_path_factory.mktemp("tasks")
-    rows = (f'{{"question": "感冒怎么办？", "choices": ["休息", "喝水"], "answer": {place}}}\n' for place in (0, 1, 1))
-    (folder / "rows.jsonl").write_text("".join(rows), encoding="utf-8")
-    (folder / "compat_exam.yaml").write_text(
-        f"""\
-task: compat_exam
-dataset_path: json
-dataset_kwargs:
-  data_files:
-    validation: {folder / "rows.jsonl"}
-output_type: multiple_choice
-validation_split: validation
-doc_to_text: "{{{{question}}}}"
-doc_to_choice: "{{{{choices}}}}"
-doc_to_target: answer
-metric_list:
-  - metric: acc
-metadata:
-  version: 3.0
-""",
-        encoding="utf-8",
-    )
-    return folder
+    rows = [{"question": "感冒怎么办？", "choices": ["休息", "喝水"], "answer": place} for place in (0, 1, 1)]
+    return write_exam(tmp_path_factory.mktemp("tasks"), "compat_exam", rows)
 
 
 @needs_harness

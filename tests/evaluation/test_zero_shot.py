@@ -1,7 +1,6 @@
 """The harness on a task of our own: no network, no model but a random one."""
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from medqa_finetune.errors import ConfigError
 from medqa_finetune.evaluation.zero_shot import check_tasks, zero_shot_scores
 from medqa_finetune.record.run_dir import find_runs
 from tests.commands import TINY, train
+from tests.evaluation.exam import write_exam
 
 needs_harness = pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed")
 ROWS: list[dict[str, Any]] = [
@@ -24,30 +24,7 @@ ROWS: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tasks")
-    rows = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
-    (folder / "rows.jsonl").write_text(rows, encoding="utf-8")
-    (folder / "our_exam.yaml").write_text(
-        f"""\
-task: our_exam
-dataset_path: json
-dataset_kwargs:
-  data_files:
-    validation: {folder / "rows.jsonl"}
-output_type: multiple_choice
-validation_split: validation
-doc_to_text: "{{{{question}}}}"
-doc_to_choice: "{{{{choices}}}}"
-doc_to_target: answer
-target_delimiter: ""
-metric_list:
-  - metric: acc
-metadata:
-  version: 3.0
-""",
-        encoding="utf-8",
-    )
-    return folder
+    return write_exam(tmp_path_factory.mktemp("tasks"), "our_exam", ROWS)
 
 
 def accuracy(model: Any, tokenizer: Any) -> float:
