@@ -1,22 +1,163 @@
-"""The four ways a command can fail, and the exit code of each.
+"""What can go wrong, as data; the four ways a command can fail, and the exit code of each.
 
-A message says what is wrong, where (file, line, key), the value got, what is allowed, and what to do. The doors
-(`train`, `evaluate`, `summarize`) print it in one or two lines, without a traceback.
+An error carries its faults. A fault says what is wrong, where (file, line, key), the value got, what is allowed, and
+what to do; `Fault.line` is the only place that makes a sentence of it. Commands print these lines without a traceback,
+`format=json` prints the fields, and a record keeps them. No code reads a line back.
 """
 
-from collections.abc import Iterator
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any, Final
 
 EXIT_DONE = 0
 EXIT_RUN_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
+# Characters of a value in a line.
+SHOWN_CHARACTERS = 100
+
+
+class _NoValue:
+    """Stands for a value that was not given, since None is one."""
+
+    def __repr__(self) -> str:
+        return "NO_VALUE"
+
+    def __reduce__(self) -> str:
+        return "NO_VALUE"
+
+
+NO_VALUE: Final = _NoValue()
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong.
+
+    Attributes:
+        code: Kind of fault in kebab case, `file-missing`; programs and tests rely on it, so it never changes.
+        problem: What is wrong, a clause without a full stop: `must be an integer ≥ 1`, `no such file or folder`.
+        key: Setting, option, column or field, as it is typed or stands in a file.
+        got: The value found; `NO_VALUE` where there is none to show.
+        allowed: The values that are allowed, where they can be listed.
+        hint: What to do about it, in whole sentences; empty where `problem` says it.
+        file: Path of the file or folder that is at fault.
+        line: Line in that file, from 1.
+    """
+
+    code: str
+    problem: str
+    _: dataclasses.KW_ONLY
+    key: str | None = None
+    got: Any = NO_VALUE
+    allowed: tuple[str, ...] = ()
+    hint: str = ""
+    file: str | None = None
+    line_number: int | None = None
+
+    def line(self) -> str:
+        """Return the fault in words: `[file:line: ][key=value: ]problem[; allowed: a, b].[ Hint.]`."""
+        place = self.file if self.line_number is None else f"{self.file}:{self.line_number}"
+        setting = self.key if self.got is NO_VALUE else f"{self.key or 'got'}={brief(self.got)}"
+        head = "".join(f"{part}: " for part in (place, setting) if part)
+        choices = f"; allowed: {', '.join(self.allowed)}" if self.allowed else ""
+        return f"{head}{self.problem}{choices}." + (f" {self.hint}" if self.hint else "")
+
+    def but(self, **changes: Any) -> "Fault":
+        """Return a copy with other fields."""
+        return dataclasses.replace(self, **changes)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values, with `message`, the line.
+
+        A field that says nothing is null; `got` is left out then, since null may be the value got.
+        """
+        got = {} if self.got is NO_VALUE else {"got": _json_value(self.got)}
+        return {
+            "code": self.code,
+            "message": self.line(),
+            "problem": self.problem,
+            "key": self.key,
+            **got,
+            "allowed": list(self.allowed) or None,
+            "hint": self.hint or None,
+            "file": self.file,
+            "line": self.line_number,
+        }
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Fault":
+        """Return the fault of which `as_json` made these fields."""
+        return cls(
+            fields["code"],
+            fields["problem"],
+            key=fields["key"],
+            got=fields.get("got", NO_VALUE),
+            allowed=tuple(fields["allowed"] or ()),
+            hint=fields["hint"] or "",
+            file=fields["file"],
+            line_number=fields["line"],
+        )
+
+
+def brief(value: Any) -> str:
+    """Return a value as a line shows it: one line of at most `SHOWN_CHARACTERS` characters."""
+    if value is None or isinstance(value, bool):
+        text = {None: "null", True: "true", False: "false"}[value]
+    elif isinstance(value, str):
+        text = value if value.isprintable() and value.strip() == value and value else repr(value)
+    elif isinstance(value, list | tuple):
+        text = f"[{','.join(map(brief, value))}]"
+    else:
+        text = str(value)
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+
+
+def _json_value(value: Any) -> Any:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return str(value)
+    return value
+
+
+def distinct(faults: Iterable[Fault]) -> list[Fault]:
+    """Return faults without those that read like an earlier one."""
+    kept: dict[str, Fault] = {}
+    for fault in faults:
+        kept.setdefault(fault.line(), fault)
+    return list(kept.values())
+
 
 class MedQAError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    Attributes:
+        faults: What is wrong; one at least.
+    """
 
     exit_code = EXIT_RUN_FAILED
+
+    def __init__(self, *faults: Fault | str) -> None:
+        super().__init__(*faults)
+        self.faults = tuple(Fault("unspecified", each) if isinstance(each, str) else each for each in faults)
+
+    def __str__(self) -> str:
+        return "\n".join(
+            fault.problem if fault.code == "unspecified" else fault.line() for fault in distinct(self.faults)
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `format=json` prints of it."""
+        faults = [fault.as_json() for fault in distinct(self.faults)]
+        return {"error": type(self).__name__, "exit_code": self.exit_code, "faults": faults}
+
+    def _render_traceback_(self) -> list[str]:
+        # What IPython shows in place of a traceback: where in this package it was noticed helps nobody mend it.
+        return [f"{type(self).__name__}: {self}"]
 
 
 class ConfigError(MedQAError):
@@ -44,9 +185,9 @@ class RunError(MedQAError):
 
 
 @contextmanager
-def noting(faults: list[str]) -> Iterator[None]:
-    """Note why the block is refused, and go on behind it."""
+def noting(faults: list[Fault]) -> Iterator[None]:
+    """Note why the block is refused, and continue after it."""
     try:
         yield
     except MedQAError as error:
-        faults.append(str(error))
+        faults.extend(error.faults)

@@ -34,8 +34,8 @@ LIGHT_ROOMS = ("train", "plan", "summarize", "chat", "experiment", "tasks", "lif
                "matrix", "report", "record", "config", "errors", "log", "stopping", "collector",
                "versions")  # fmt: skip
 HYDRA_ROOMS = {"train.py", "plan.py", "export.py", "config/compose.py", "compat/hydra.py"}
-LINES_PER_FILE = 300
-LINES_PER_FUNCTION = 40
+LINES_PER_FILE = 450
+LINES_PER_FUNCTION = 60
 POSITIONAL_ARGUMENTS = 5
 
 
