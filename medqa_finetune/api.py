@@ -17,8 +17,9 @@ from medqa_finetune.config.examination import evaluate_faults, manner_faults
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
 from medqa_finetune.data.pairs import Pair
 from medqa_finetune.data.prepare import CACHE_NAME
-from medqa_finetune.errors import ConfigError, DataError
+from medqa_finetune.errors import ConfigError, DataError, Fault
 from medqa_finetune.inputs import check_in_memory, choose_corpus, choose_method, choose_model, read_given
+from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RECORD_NAME, RunDir
 from medqa_finetune.record.schema import EvaluationRecord, Record, Score
 from medqa_finetune.stopping import Interrupted
@@ -128,7 +129,7 @@ def finetune(
     check_without_pairs(choices, asked)
     cell = compose_cell({**choices, "corpus": choose_corpus(pairs, cache)}, asked)
     with _interruptible():
-        record = run_experiment(cell.config)
+        record = run_experiment(cell)
     return Finetuned(record, cell.config.run_path)
 
 
@@ -181,10 +182,10 @@ def evaluate(
         try:
             asking = EvaluateConfig(**{"max_new_tokens": speaker.max_new_tokens, "metrics": list(metrics), **settings})
         except TypeError as error:
-            raise ConfigError(f"evaluate(): {error}.") from None
+            raise ConfigError(Fault("unknown-key", str(error))) from None
         if faults := list(evaluate_faults(asking)):
-            raise ConfigError("\n".join(faults))
-        record, answers = examine(speaker.model, speaker.encoder, questions, asking, RunDir(folder))
+            raise ConfigError(*faults)
+        record, answers = examine(speaker.model, speaker.encoder, questions, asking, EvaluationDir(folder))
     return Evaluated(record, tuple(answers))
 
 
@@ -195,14 +196,14 @@ def _score(subject: Any, metrics: Sequence[str]) -> Evaluated:
 
     if (run := _run_of(subject)) is not None:
         record, _ = score_run(run, metrics)
-        return Evaluated(record, tuple(answers_of(run, cast(Record, run.read()))))
+        return Evaluated(record, tuple(answers_of(run)))
     if isinstance(subject, str | Path) and not Path(subject).is_dir():
         answers = read_answers(Path(subject))
     elif isinstance(subject, Iterable) and not isinstance(subject, str):
         rows = [{"id": str(number), **row} for number, row in enumerate(subject)]
         answers = collect(enumerate(rows, start=1), Path("answers"))
     else:
-        raise DataError("pairs= is missing: a model wants questions to answer.")
+        raise DataError(Fault("missing-key", "is missing: a model needs questions to answer", key="pairs"))
     scored, _ = score_answers(answers, list(metrics))
     return Evaluated(scored, tuple(answers))
 
@@ -242,9 +243,9 @@ def chat(  # noqa: PLR0913 (options by name, as the command has them)
     warn_of_untested_versions()
     faults = list(manner_faults(temperature, top_p, 1 if max_new_tokens is None else max_new_tokens))
     if load_in_4bit and load_in_8bit:
-        faults.append("load_in_4bit and load_in_8bit were both given; one of them is wanted.")
+        faults.append(Fault("one-of-two", "load_in_4bit and load_in_8bit exclude each other", hint="Give one of them."))
     if faults:
-        raise ConfigError("\n".join(faults))
+        raise ConfigError(*faults)
     quantization = "nf4" if load_in_4bit else "int8" if load_in_8bit else None
     speaker = _speaker(subject, tokenizer, adapter, precision=precision, quantization=quantization)
     from medqa_finetune.chatting.conversation import Conversation
@@ -268,12 +269,14 @@ def _speaker(
         check_in_memory(subject, tokenizer)
         given = (adapter, precision, quantization)
         if any(each is not None for each in given):
-            raise ConfigError("adapter, precision and load_in_… are for a folder; a model in memory is used as it is.")
+            problem = "adapter, precision and load_in_… are for a folder; a model in memory is used as it is"
+            raise ConfigError(Fault("not-together", problem))
         from medqa_finetune.chatting.speaker import speaker_of
 
         return speaker_of(subject, tokenizer)
     if run is not None and adapter is not None:
-        raise ConfigError(f"adapter={adapter}: a run has its own; give the model's folder beside an adapter.")
+        hint = "Give the model's folder with an adapter."
+        raise ConfigError(Fault("not-together", "a run has its own", key="adapter", got=str(adapter), hint=hint))
     source = (
         source_of_run(run.path) if run else source_of_model(str(subject), None if adapter is None else str(adapter))
     )

@@ -1,44 +1,68 @@
-"""The door to scoring: a run's predictions once more, or any file of predictions."""
+"""Command-line entry point for evaluation: trained weights once more, a run's answers, or any file of predictions."""
 
 import dataclasses
+import glob
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, wants_help
 from medqa_finetune.config.schema import DEFAULT_METRICS
-from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError
+from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError, Fault, RunError, distinct, noting
+from medqa_finetune.stopping import LAUNCHER_VARIABLE, stop_with_parent
 
 if TYPE_CHECKING:
+    from medqa_finetune.cell import Cell
     from medqa_finetune.record.schema import EvaluationRecord
 
-USAGE = """\
-Score answers again, without a model.
+    Rows = list[dict[str, Any]]
 
-  python -m medqa_finetune.evaluate run=DIR           predictions of a run; its record takes the scores
+USAGE = """\
+Evaluate trained weights again, or score answers again without a model.
+
+  python -m medqa_finetune.evaluate run=DIR evaluate.key=value …   another evaluation of a run: nothing is trained, and
+                                                      answers that are there under the same settings are used again
+  python -m medqa_finetune.evaluate run='outputs/*' evaluate.key=value …   the same for every run that matches, one per
+                                                      GPU at a time
+  python -m medqa_finetune.evaluate run=DIR           answers of a run, scored again; its records take the scores
   python -m medqa_finetune.evaluate predictions=FILE  JSON Lines of {"id", "question", "reference" or "references",
                                                       "prediction"}
 Options:
-  format=text|json   a table, or one JSON object {"n", "scores": {name: {"value", "signature"}}}    default text
-  items=true|false   with the scores of every answer                                                default false
-  metrics=[rouge,…]  files in medqa_finetune/evaluation/metrics       default: all; a run's own
-  output=FILE        write the JSON object there as well
+  evaluate.KEY=VALUE    settings of the evaluation, as `train` has them; what is left out is as the run's default
+  model.path=DIR        where the base model lies now            corpus.path=FILE  where the corpus lies now
+  evaluation=NAME       which evaluation to score again          default: all; the run's default one is printed
+  format=text|json      a table, or one JSON object {"n", "scores": {name: {"value", "signature"}}}; of several runs,
+                        one line each, with "run" and "evaluation"                                      default text
+  items=true|false      with the scores of every answer                                                 default false
+  metrics=[rouge,…]     files in medqa_finetune/evaluation/metrics   default: all; an evaluation's own
+  output=FILE           write the JSON there as well
+  max_parallel=N  gpus_per_run=N  retries=N     of several runs that are evaluated again, as hydra.launcher.* of `train`
+  threads=N             CPU threads for torch
 """
 FORMATS = ("text", "json")
+SECTION = "evaluate."
+PLACES = ("model.path", "corpus.path")
+PATTERN = "*?["
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateOptions:
-    """What can be typed after `evaluate`; exactly one of `run` and `predictions` is wanted.
+    """What can be typed after `evaluate`; exactly one of `run` and `predictions` is given.
 
     Attributes:
-        run: Folder of a run.
+        run: Folder of a run, or a pattern of such folders.
         predictions: File of JSON Lines.
+        evaluation: Name of one of the run's evaluations; None for all.
         format: `text` or `json`.
         items: Whether the answers' own scores are printed too.
-        metrics: Names of metrics; a run's own are always among them.
-        output: Where to write the JSON object.
+        metrics: Names of metrics; an evaluation's own are always among them.
+        output: Where to write the JSON.
+        max_parallel: Runs evaluated at the same time at most; None for one per `gpus_per_run` GPUs.
+        gpus_per_run: GPUs that a run sees.
+        retries: How often a run whose evaluation crashed is started again.
+        threads: CPU threads for torch; None for the run's own setting.
 
     Raises:
         ConfigError: an impossible choice.
@@ -46,51 +70,233 @@ class EvaluateOptions:
 
     run: str | None = None
     predictions: str | None = None
+    evaluation: str | None = None
     format: str = "text"
     items: bool = False
     metrics: list[str] = dataclasses.field(default_factory=lambda: list(DEFAULT_METRICS))
     output: str | None = None
+    max_parallel: int | None = None
+    gpus_per_run: int = 1
+    retries: int = 1
+    threads: int | None = None
 
     def __post_init__(self) -> None:
+        faults = []
         if (self.run is None) == (self.predictions is None):
-            raise ConfigError("exactly one of run=DIR and predictions=FILE is wanted; --help says more.")
+            hint = "Give run=DIR, or predictions=FILE."
+            faults.append(Fault("one-of-two", "exactly one of run and predictions must be given", hint=hint))
         if self.format not in FORMATS:
-            raise ConfigError(f"format={self.format}: allowed: {', '.join(FORMATS)}.")
+            faults.append(Fault("not-allowed", "unknown format", key="format", got=self.format, allowed=FORMATS))
         if self.output is not None and (not self.output.strip() or Path(self.output).is_dir()):
-            raise ConfigError(f"output={self.output}: the name of a file is wanted.")
+            faults.append(Fault("not-a-file", "must be the name of a file", key="output", got=self.output))
         if self.output is not None and self.predictions is not None and _same(self.output, self.predictions):
-            raise ConfigError(f"output={self.output}: would overwrite the predictions; another file is wanted.")
+            problem = "would overwrite the predictions"
+            faults.append(Fault("same-file", problem, key="output", got=self.output, hint="Give another file."))
+        for key, least in (("max_parallel", 1), ("gpus_per_run", 0), ("retries", 0), ("threads", 1)):
+            value = getattr(self, key)
+            if value is not None and value < least:
+                faults.append(Fault("out-of-range", f"must be an integer ≥ {least}", key=key, got=value))
+        if faults:
+            raise ConfigError(*faults)
 
 
 def main() -> NoReturn:
-    """Score what the command line names, and end the process."""
+    """Evaluate what the command line names, and end the process."""
     run_door(evaluate)
 
 
 def evaluate(arguments: list[str]) -> int:
-    """Score what `arguments` name, print the result, and return the exit code.
+    """Evaluate what `arguments` name, print the result, and return the exit code.
 
     Raises:
         ConfigError: an option is unknown or impossible.
-        DataError: predictions are missing, too few or broken.
-        RunError: another process is working on the run.
+        DataError: predictions are missing, too few or broken, or a run is not trained.
+        RunError: another process is working on the run, or an evaluation failed.
     """
     if wants_help(arguments):
         print(USAGE, end="")
         return EXIT_DONE
-    options = parse_options(EvaluateOptions, arguments)
-    record, rows = _of_file(options) if options.run is None else _of_run(Path(options.run), options)
-    content: dict[str, Any] = {
-        "n": record.n,
-        "scores": {name: dataclasses.asdict(score) for name, score in record.scores.items()},
-    }
-    if options.items:
-        content["items"] = rows
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False)
-    if options.output is not None:
-        _write(Path(options.output), text + "\n")
-    print(text if options.format == "json" else as_text(record, rows if options.items else []))
+    of_evaluation = [each for each in arguments if each.startswith(SECTION)]
+    places = [each for each in arguments if each.partition("=")[0] in PLACES]
+    options = parse_options(EvaluateOptions, [each for each in arguments if each not in (*of_evaluation, *places)])
+    again = [*of_evaluation, *places]
+    _check_together(options, arguments, again)
+    if options.predictions is not None:
+        found = [Found({}, *_of_file(options))]
+    elif not again:
+        found = [_scored_again(folder, options) for folder in _runs(str(options.run))]
+    else:
+        found = _evaluated_again(options, again)
+    _show(found, options)
     return EXIT_DONE
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What came out for one run or file: what it is called, its scores, and those of every answer."""
+
+    names: "dict[str, str]"
+    record: "EvaluationRecord"
+    rows: "Rows"
+
+    def content(self, *, items: bool) -> dict[str, Any]:
+        """Return it as one JSON object."""
+        scores = {name: dataclasses.asdict(score) for name, score in self.record.scores.items()}
+        content: dict[str, Any] = {**self.names, "n": self.record.n, "scores": scores}
+        return content | {"items": self.rows} if items else content
+
+
+def _check_together(options: EvaluateOptions, arguments: Sequence[str], again: Sequence[str]) -> None:
+    """Refuse options that say nothing together."""
+    faults = []
+    if options.predictions is not None:
+        hint = "Leave it out, or give run=DIR."
+        faults += [_useless(argument, "predictions are scored as they are", hint) for argument in again]
+    if again and any(argument.startswith("metrics=") for argument in arguments):
+        faults.append(_useless(f"metrics={_listed(options.metrics)}", "scores answers that are there",
+                               "Give evaluate.metrics=[…] with a new evaluation."))  # fmt: skip
+    if again and options.evaluation is not None:
+        faults.append(_useless(f"evaluation={options.evaluation}", "names an evaluation that is there",
+                               "A new one is named after its settings."))  # fmt: skip
+    if faults:
+        raise ConfigError(*faults)
+
+
+def _useless(argument: str, problem: str, hint: str) -> Fault:
+    key, _, value = argument.partition("=")
+    return Fault("not-together", problem, key=key, got=value, hint=hint)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"[{','.join(names)}]"
+
+
+def _runs(pattern: str) -> list[Path]:
+    """Return the folders of runs that a folder or pattern names, in order.
+
+    Raises:
+        DataError: a pattern matches no run.
+    """
+    if not any(character in pattern for character in PATTERN) or Path(pattern).exists():
+        return [Path(pattern)]
+    from medqa_finetune.record.run_dir import RECORD_NAME
+
+    # A folder that was moved aside is no run any more.
+    found = [Path(each) for each in sorted(glob.glob(pattern)) if ".old-" not in Path(each).name]
+    runs = [path for path in found if (path / RECORD_NAME).is_file()]
+    if not runs:
+        hint = "Put the pattern in quotes, run='outputs/*'."
+        raise DataError(Fault("no-run", f"no folder with a {RECORD_NAME} matches", key="run", got=pattern, hint=hint))
+    return runs
+
+
+def _scored_again(folder: Path, options: EvaluateOptions) -> Found:
+    from medqa_finetune.evaluation.again import name_of, score_run
+    from medqa_finetune.record.run_dir import RunDir
+
+    record, rows = score_run(RunDir(folder), options.metrics, options.evaluation)
+    return Found({"run": str(folder), "evaluation": name_of(RunDir(folder), options.evaluation)}, record, rows)
+
+
+def _evaluated_again(options: EvaluateOptions, typed: Sequence[str]) -> list[Found]:
+    """Evaluate one run in this process, or several in a process each, and return what came out.
+
+    Raises:
+        RunError: a run is not trained, or its evaluation is not done; the others are evaluated all the same.
+    """
+    from medqa_finetune.cell import Cell, cell_of_run
+    from medqa_finetune.record.run_dir import RunDir
+
+    evaluate = _values(typed)
+    others = {key: value for key, _, value in (each.partition("=") for each in typed) if key in PLACES}
+    more: Mapping[str, Any] = others if options.threads is None else {**others, "threads": options.threads}
+    folders = _runs(str(options.run))
+    if len(folders) == 1:
+        cell = cell_of_run(RunDir(folders[0]), evaluate, more)
+        return [_evaluate_here(cell)]
+    cells: list[Cell] = []
+    faults: list[Fault] = []
+    for folder in folders:
+        with noting(faults):
+            cells.append(cell_of_run(RunDir(folder), evaluate, more))
+    lasting = [fault for fault in faults if fault.code not in ("not-trained", "no-run")]
+    if lasting or not cells:
+        raise ConfigError(*distinct(lasting or faults))
+    faults += _evaluate_in_processes(cells, options, typed)
+    found = [_result_of(cell) for cell in cells if (record := cell.folder.read()) and record.status == "done"]
+    if faults:
+        _show(found, options)
+        raise RunError(*faults)
+    return found
+
+
+def _evaluate_here(cell: "Cell") -> Found:
+    from medqa_finetune.experiment import run_experiment
+    from medqa_finetune.log import log_to_terminal
+
+    if LAUNCHER_VARIABLE in os.environ:
+        stop_with_parent()
+    log_to_terminal()
+    run_experiment(cell)
+    return _result_of(cell)
+
+
+def _result_of(cell: "Cell") -> Found:
+    from medqa_finetune.evaluation.again import score_run
+
+    record, rows = score_run(cell.run, [], cell.config.evaluation_name)
+    return Found({"run": str(cell.run.path), "evaluation": cell.config.evaluation_name}, record, rows)
+
+
+def _evaluate_in_processes(cells: "Sequence[Cell]", options: EvaluateOptions, typed: Sequence[str]) -> list[Fault]:
+    """Evaluate runs as a queue over GPUs; return a fault for each that is not done."""
+    from medqa_finetune.matrix.asked import check_matrix
+    from medqa_finetune.matrix.gpus import make_slots, visible_gpus
+    from medqa_finetune.matrix.jobs import job_of
+    from medqa_finetune.matrix.launcher import run_jobs
+
+    cells = check_matrix(cells)
+    threads = [] if options.threads is None else [f"threads={options.threads}"]
+    jobs = [job_of(cell, [f"run={cell.run.path}", *typed, *threads]) for cell in cells]
+    gpus = visible_gpus() if options.gpus_per_run else []
+    run_jobs(jobs, make_slots(gpus, options.gpus_per_run, options.max_parallel), retries=options.retries)
+    return [
+        Fault("not-evaluated", job.ending.reason, file=str(job.run.path))
+        for job in jobs
+        if job.ending is not None and job.ending.state != "done"
+    ]
+
+
+def _values(typed: Sequence[str]) -> dict[str, Any]:
+    """Return the settings of an evaluation that were typed, keys without their section.
+
+    Raises:
+        ConfigError: an unknown or repeated key, or a value of the wrong type.
+    """
+    from medqa_finetune.config.schema import EvaluateConfig
+
+    own = [argument.removeprefix(SECTION) for argument in typed if argument.startswith(SECTION)]
+    parsed = parse_options(EvaluateConfig, own, prefix=SECTION)
+    return {key: getattr(parsed, key) for key in (argument.partition("=")[0] for argument in own)}
+
+
+def _show(found: Sequence[Found], options: EvaluateOptions) -> None:
+    contents = [each.content(items=options.items) for each in found]
+    if options.predictions is not None or len(found) == 1:
+        # One object, as it always was; which run it is was typed.
+        contents = [
+            {key: value for key, value in each.items() if key not in ("run", "evaluation")} for each in contents
+        ]
+    lines = [json.dumps(each, ensure_ascii=False, allow_nan=False) for each in contents]
+    if options.output is not None:
+        _write(Path(options.output), "".join(f"{line}\n" for line in lines))
+    if options.format == "json":
+        print("\n".join(lines))
+        return
+    for each in found:
+        if len(found) > 1:
+            print(f"{each.names['run']}  [{each.names['evaluation']}]")
+        print(as_text(each.record, each.rows if options.items else []) + ("\n" if len(found) > 1 else ""))
 
 
 def as_text(record: "EvaluationRecord", rows: Sequence[dict[str, Any]]) -> str:
@@ -114,13 +320,6 @@ def as_text(record: "EvaluationRecord", rows: Sequence[dict[str, Any]]) -> str:
     return "\n\n".join(parts)
 
 
-def _of_run(folder: Path, options: EvaluateOptions) -> "tuple[EvaluationRecord, list[dict[str, Any]]]":
-    from medqa_finetune.evaluation.again import score_run
-    from medqa_finetune.record.run_dir import RunDir
-
-    return score_run(RunDir(folder), options.metrics)
-
-
 def _of_file(options: EvaluateOptions) -> "tuple[EvaluationRecord, list[dict[str, Any]]]":
     from medqa_finetune.evaluation.answers import read_answers
     from medqa_finetune.evaluation.metrics.base import find_metric
@@ -130,10 +329,11 @@ def _of_file(options: EvaluateOptions) -> "tuple[EvaluationRecord, list[dict[str
     try:
         record, rows = score_answers(answers, options.metrics)
     except DataError as error:
-        raise DataError(f"{options.predictions}: {error}") from None
+        raise DataError(*(fault.but(file=fault.file or options.predictions) for fault in error.faults)) from None
     for name in options.metrics if options.metrics != list(DEFAULT_METRICS) else ():
         if record.scores.keys().isdisjoint(find_metric(name).names):
-            raise DataError(f"{options.predictions}: no answer carries what metrics=[{name}] needs.")
+            problem = "no answer carries what this metric needs"
+            raise DataError(Fault("answers-lack", problem, key="metrics", got=[name], file=options.predictions))
     return record, [own_scores(row) for row in rows]
 
 
@@ -147,7 +347,8 @@ def _write(path: Path, text: str) -> None:
     try:
         write_text(path, text)
     except OSError as error:
-        raise ConfigError(f"output={path}: cannot be written ({error.strerror}).") from None
+        problem = f"cannot be written ({error.strerror})"
+        raise ConfigError(Fault("not-writable", problem, key="output", got=str(path))) from None
 
 
 if __name__ == "__main__":

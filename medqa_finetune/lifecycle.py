@@ -1,69 +1,79 @@
-"""A run's status, from the first claim on its folder to the last word of its record."""
+"""A cell's status, from the first claim on its folder to the last word of its records."""
 
+import contextlib
 import logging
 import os
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
+from medqa_finetune.cell import Cell
 from medqa_finetune.compat.failures import is_disk_full, is_out_of_memory
-from medqa_finetune.config.identity import Fingerprints, as_written, differences, identity_of, is_same_run, settings_of
-from medqa_finetune.config.schema import Config
-from medqa_finetune.data.sources import corpus_sha256
-from medqa_finetune.errors import ConfigError, MedQAError, ModelError, RunError
-from medqa_finetune.evaluation.exams import text_sha256
-from medqa_finetune.model.locate import fingerprint_model
+from medqa_finetune.config.identity import DEFAULT_EVALUATION, EVALUATE, differences, is_same_training
+from medqa_finetune.errors import ConfigError, Fault, MedQAError, ModelError, RunError
+from medqa_finetune.evaluation.reuse import reuse, set_aside_elsewhere
+from medqa_finetune.log import log_to
 from medqa_finetune.record.environment import installed_versions
+from medqa_finetune.record.evaluations import evaluation_dirs, read_evaluation, upgrade
 from medqa_finetune.record.files import existing_part, sweep
 from medqa_finetune.record.run_dir import RunDir, now, this_process
-from medqa_finetune.record.schema import Failure, Record
+from medqa_finetune.record.schema import (
+    Environment,
+    Evaluation,
+    EvaluationRecord,
+    Failure,
+    FileStamp,
+    Record,
+    TrainRecord,
+)
 from medqa_finetune.record.stamps import damages
 from medqa_finetune.stopping import Interrupted, StopRequest, stoppable
 from medqa_finetune.training.checkpoints import Checkpoints
 
 log = logging.getLogger(__name__)
 
-
-def fingerprints_of(config: Config, model_folder: Path) -> Fingerprints:
-    """Return what a run is known by beside its settings.
-
-    Raises:
-        MedQAError: the corpus, the text beside the answers or the model cannot be read.
-    """
-    model = fingerprint_model(model_folder, config.model.chat_template)
-    return Fingerprints(corpus_sha256(config.corpus), model, text_sha256(config))
+WEIGHTS = "adapter/"
+# How long a process waits for the run's lock to write what it has found; others hold it to write, too.
+WRITE_PATIENCE_SECONDS = 600.0
 
 
-def check_folder(run: RunDir, config: Config, fingerprints: Fingerprints) -> Record | None:
-    """Return the record of an earlier start of this very run, None if the folder is free; nothing is written in it.
+def find_earlier(cell: Cell) -> Record | None:
+    """Return what an earlier start of this very cell left, None if there is nothing; nothing is written.
 
     Raises:
         ConfigError: `outputs` cannot be written, or the folder holds another run and `overwrite` was not asked for
             (names the keys that differ).
         DataError: the folder's record cannot be read.
     """
+    config, run = cell.config, cell.run
     check_outputs(config.outputs, run.path.parent)
-    settings = settings_of(config, fingerprints)
     found = None if config.overwrite else run.read()
-    is_another = found is not None and not is_same_run(found.config, found.identity, settings)
-    if found is not None and found.status == "pending" and is_another:
-        return None  # announced by a matrix that never came to it: there is nothing to lose
-    if found is not None and is_another:
+    if found is None:
+        return None
+    if not is_same_training(found.config, found.identity, cell.settings):
+        if found.status == "pending":
+            return None  # announced by a matrix that never came to it: there is nothing to lose
         changed = (
-            "; ".join(differences(found.config, as_written(settings, config)))
+            "; ".join(differences(found.config, cell.written_settings))
             # Values from the environment are not on disk, only what they make of the identity is.
             or f"{', '.join(config.interpolated)}: from elsewhere, with another value or of another version"
         )
         raise ConfigError(
-            f"{run.path} holds another run ({changed}). Give study=NAME to keep both, or overwrite=true, "
-            "which moves the old one aside."
-        )
-    if found is not None and found.status not in ("pending", "done"):
+            Fault(
+                "another-run", f"holds another run ({changed})", file=str(run.path),
+                hint="Give study=NAME to keep both, or overwrite=true, which moves the old one aside.",
+            )
+        )  # fmt: skip
+    if found.status != "pending" and not found.is_trained:
         _check_resumable(run, found)
-    return found
+    if found.is_trained:
+        _check_weights(run, found)
+    evaluation = read_evaluation(run, found, cell.evaluation)
+    return found.seen_by(evaluation)
 
 
 def check_outputs(outputs: str, folder: Path) -> None:
@@ -74,13 +84,19 @@ def check_outputs(outputs: str, folder: Path) -> None:
     """
     place = existing_part(folder)
     if not place.is_dir():
-        raise ConfigError(f"outputs={outputs}: {place} is not a folder; outputs=DIR wants one, or a new name.")
+        raise ConfigError(
+            Fault("not-a-folder", f"{place} is not a folder", key="outputs", got=outputs,
+                  hint="Give outputs=DIR with a folder, or with a new name.")
+        )  # fmt: skip
     if not os.access(place, os.W_OK | os.X_OK):
-        raise ConfigError(f"outputs={outputs}: {place} is not writable; outputs=DIR wants a folder that is.")
+        raise ConfigError(
+            Fault("not-writable", f"{place} is not writable", key="outputs", got=outputs,
+                  hint="Give outputs=DIR with a folder that is.")
+        )  # fmt: skip
 
 
 def _check_resumable(run: RunDir, found: Record) -> None:
-    """Refuse to go on with what other library versions began, or with weights that are not those the run wrote."""
+    """Refuse to resume a training that other library versions began."""
     checkpoints = Checkpoints(run.checkpoints_path, found.identity)
     begun = found.environment.versions if found.environment is not None else {}
     installed = installed_versions(name for name in begun if name != "python")
@@ -89,131 +105,333 @@ def _check_resumable(run: RunDir, found: Record) -> None:
         for name in begun
         if begun[name] != installed.get(name)
     ]
-    if changed and (checkpoints.steps() or run.predictions_path.exists()):
+    if changed and checkpoints.steps():
         raise ConfigError(
-            f"{run.path} was begun with other versions ({'; '.join(changed)}), and its figures would be a mixture. "
-            "Install those, or give overwrite=true, which moves it aside and starts anew."
-        )
-    damaged = damages(run.path, found.files)
-    if damaged and checkpoints.newest() is None:
-        raise ModelError(
-            f"{run.path}: {damaged[0]} since training wrote it (another model's weights?), and no checkpoint is left "
-            "to make it again. Put it back, or give overwrite=true, which moves the run aside and starts anew."
-        )
-
-
-def trained_before(run: RunDir, record: Record) -> bool:
-    """Say whether an earlier start trained to the end and left its weights as they should be."""
-    if not record.files:
-        return False
-    damaged = damages(run.path, record.files)
-    for fault in damaged:
-        log.warning("%s: %s; it is made again from the checkpoints", run.path, fault)
-    return not damaged
-
-
-def warn_of_damage(run: RunDir, record: Record) -> None:
-    """Say which files of a finished run are no longer what the run left; its record still holds its results."""
-    faults = damages(run.path, record.files)
-    if faults:
-        log.warning(
-            "%s is done, but %s; overwrite=true runs it again and keeps the old one aside",
-            run.path, "; ".join(faults),
+            Fault(
+                "other-versions", f"was started with other package versions ({'; '.join(changed)}); resuming would mix "
+                "results", file=str(run.path),
+                hint="Install those, or give overwrite=true, which moves the run aside and starts anew.",
+            )
         )  # fmt: skip
 
 
-def announce(run: RunDir, config: Config, fingerprints: Fingerprints) -> Record:
-    """Make sure that the run has a record of this very configuration, `pending` if it is new.
+def _check_weights(run: RunDir, found: Record) -> None:
+    """Refuse weights that are not those the run wrote, where no checkpoint is left to make them again."""
+    damaged = damages(run.path, weights_of(found))
+    if damaged and found.status != "done" and Checkpoints(run.checkpoints_path, found.identity).newest() is None:
+        raise _damaged(run, damaged[0])
+
+
+def _damaged(run: RunDir, damage: str) -> ModelError:
+    return ModelError(
+        Fault(
+            "weights-damaged", f"{damage} since training wrote it (another model's weights?), and no checkpoint is left "
+            "to make it again", file=str(run.path),
+            hint="Put it back, or give overwrite=true, which moves the run aside and starts anew.",
+        )
+    )  # fmt: skip
+
+
+def weights_of(record: Record) -> dict[str, FileStamp]:
+    """Return the stamps of the files that hold the trained weights."""
+    return {name: stamp for name, stamp in record.files.items() if name.startswith(WEIGHTS)}
+
+
+def needs_training(run: RunDir, record: Record) -> bool:
+    """Return whether weights are still to be trained, or to be made again from the checkpoints.
 
     Raises:
-        MedQAError: as `check_folder` does.
+        ModelError: weights of a finished training are damaged, and no checkpoint is left.
     """
-    found = check_folder(run, config, fingerprints)
-    return run.write(_pending(config, settings_of(config, fingerprints))) if found is None else found
+    if not record.is_trained:
+        return True
+    damaged = damages(run.path, weights_of(record))
+    if damaged and Checkpoints(run.checkpoints_path, record.identity).newest() is None:
+        raise _damaged(run, damaged[0])
+    for damage in damaged:
+        log.warning("%s: %s; it is made again from the checkpoints", run.path, damage)
+    return bool(damaged)
 
 
-def begin(run: RunDir, config: Config, fingerprints: Fingerprints) -> Record:
-    """Claim the folder for a run that starts or goes on now, and return its record; `done` if nothing is left to do.
+def warn_of_damage(cell: Cell) -> None:
+    """Warn of files of a finished cell that are no longer what it left; its records still hold its results."""
+    record, evaluation = cell.run.read(), None
+    if record is not None:
+        evaluation = read_evaluation(cell.run, record, cell.evaluation)
+    faults = damages(cell.run.path, record.files if record is not None else {})
+    faults += damages(cell.evaluation.path, evaluation.files if evaluation is not None else {})
+    faults = list(dict.fromkeys(faults))
+    if faults:
+        log.warning(
+            "%s is done, but %s; overwrite=true runs it again and keeps the old one aside",
+            cell.run.path, "; ".join(faults),
+        )  # fmt: skip
 
-    With `overwrite`, a folder that holds anything is moved aside first. What killed writers left is swept away.
+
+def check_free(cell: Cell) -> None:
+    """Refuse a cell on which another process works.
 
     Raises:
-        MedQAError: as `check_folder` does.
+        RunError: names the process.
     """
-    # An empty folder is what Hydra's own launchers make for a job before it starts.
-    if config.overwrite and run.path.exists() and any(run.path.iterdir()):
-        log.info("%s: moved aside to %s", run.path, run.move_aside())
-    record = announce(run, config, fingerprints)
-    if record.status == "done":
-        return record
-    sweep(run.path)
-    run.write_config(OmegaConf.to_yaml(OmegaConf.create(record.config)))
-    return run.update(
-        status="running", process=this_process(), started=record.started or now(), finished=None, failure=None
-    )
+    cell.run.check_free()
+    record = cell.run.read() if cell.config.overwrite else None
+    for folder in evaluation_dirs(cell.run, record) if record is not None else [cell.evaluation]:
+        folder.check_free()
 
 
-def _pending(config: Config, settings: dict[str, object]) -> Record:
+def announce(cell: Cell) -> Record:
+    """Make sure that the cell has records of this very configuration, `pending` where they are new.
+
+    Whoever calls holds the run's lock.
+
+    Raises:
+        MedQAError: as `find_earlier` does.
+    """
+    seen = find_earlier(cell)
+    record = cell.run.write(_pending(cell)) if seen is None else upgrade(cell.run, _there(cell.run))
+    evaluation = cell.evaluation.read()
+    if evaluation is None:
+        evaluation = cell.evaluation.write(
+            Evaluation(
+                name=cell.config.evaluation_name or DEFAULT_EVALUATION,
+                identity=cell.evaluation_identity,
+                status="pending",
+                settings=cell.written_settings[EVALUATE],
+            )
+        )
+    return record.seen_by(evaluation)
+
+
+def _there(run: RunDir) -> Record:
+    record = run.read()
+    if record is None:
+        raise RunError(Fault("record-gone", "is gone: the folder was changed just now", file=str(run.record_path)))
+    return record
+
+
+def _pending(cell: Cell) -> Record:
+    config = cell.config
     return Record(
         name=config.run_name,
-        identity=identity_of(settings),
+        identity=cell.identity,
         status="pending",
         method=config.method.name,
         data="none" if config.method.trains == "nothing" else config.data.name,
         model=config.model.title,
         seed=config.seed,
-        config=as_written(settings, config),
+        config=cell.written_settings,
+        evaluation_defaults=dict(cell.evaluation_defaults),
     )
 
 
-@contextmanager
-def recording_failure(run: RunDir) -> Iterator[StopRequest]:
-    """Write into the record how the block failed or was interrupted, and pass the error on.
+@dataclass
+class Claim:
+    """A cell that this process works on.
 
-    Yields what a signal has asked; see `stopping.stoppable`.
+    The run's lock is held while it is trained; afterwards that of the evaluation alone, so that several evaluations of
+    a run may go on at once.
+
+    Attributes:
+        cell: The cell.
+        stop: What a signal has asked for.
+    """
+
+    cell: Cell
+    stop: StopRequest
+    _held: contextlib.ExitStack
+    _training: contextlib.ExitStack
+
+    in_training: bool = True
+
+    @property
+    def record(self) -> Record:
+        """The run's record."""
+        return _there(self.cell.run)
+
+    def seen(self) -> Record:
+        """Return the run's record as the evaluation sees it."""
+        return self.record.seen_by(self.cell.evaluation.read())
+
+    def is_done(self) -> bool:
+        """Return whether nothing is left to do."""
+        return self.seen().status == "done"
+
+    def note(self, **known: Any) -> Record:
+        """Write what is known of the run before it is trained."""
+        return self.cell.run.update(**known)
+
+    def begin_training(self, **known: Any) -> Record:
+        """Say that the run trains from here on."""
+        run, record = self.cell.run, self.record
+        sweep(run.path)
+        run.write_config(OmegaConf.to_yaml(OmegaConf.create(record.config)))
+        return run.update(
+            status="running", process=this_process(), started=record.started or now(), finished=None, failure=None,
+            **known,
+        )  # fmt: skip
+
+    def end_training(self, train: TrainRecord | None, **known: Any) -> Record:
+        """Say that the weights are there, and begin the evaluation."""
+        run, before = self.cell.run, self.record
+        files = run.stamps()
+        same = weights_of(before) and weights_of(before) == weights_of(before.updated(files=files))
+        if weights_of(before) and not same:
+            _set_evaluations_aside(run, before)
+            before = run.update(evaluation=None, evaluation_name=None, zero_shot={}, status="trained")
+        # Weights that were made again bit by bit leave what the record says of their training as it is.
+        status = before.status if before.status == "done" else "trained"
+        run.update(status=status, train=before.train if same else train, files=files, **known)
+        return self.begin_evaluation()
+
+    def begin_evaluation(self) -> Record:
+        """Exchange the run's lock for that of the evaluation, and say that it is worked on from here on."""
+        cell = self.cell
+        self._held.enter_context(cell.evaluation.lock())
+        announce(cell)
+        sweep(cell.evaluation.path)
+        before = cell.evaluation.read()
+        started = None if before is None else before.started
+        cell.evaluation.update(
+            status="running", process=this_process(), started=started or now(), finished=None, failure=None
+        )
+        record = self.record
+        if record.status != "done":
+            cell.run.update(status="trained", process=this_process(), failure=None, finished=None)
+        self.in_training = False
+        self._training.close()
+        return self.record
+
+    def reuse_all(self, ids: Sequence[str]) -> bool:
+        """Take answers and exams from the run's other evaluations if everything is there; return whether it is."""
+        return reuse(self.cell.run, self.cell.evaluation, self.cell.settings, ids, None)
+
+    def place(self, environment: Environment, ids: Sequence[str]) -> None:
+        """Note where the evaluation takes place; take over what other evaluations said in the same environment.
+
+        What this one said in another environment is set aside: its scores would be a mixture.
+        """
+        folder = self.cell.evaluation
+        set_aside_elsewhere(folder, environment)
+        announce(self.cell)
+        reuse(self.cell.run, folder, self.cell.settings, ids, environment)
+        folder.update(environment=environment, status="running", process=this_process())
+
+    def finish(self, result: EvaluationRecord) -> Record:
+        """Write what came out, and return the run's record as this evaluation sees it.
+
+        The run's own record and results are those of the default evaluation, or of the first one until there is such.
+        """
+        cell, run = self.cell, self.cell.run
+        if not cell.evaluation.in_run:
+            cell.evaluation.write_results(result)
+        evaluation = cell.evaluation.update(status="evaluated", result=result)
+        evaluation = cell.evaluation.update(status="done", finished=now(), files=cell.evaluation.stamps())
+        with run.lock(WRITE_PATIENCE_SECONDS):
+            record = upgrade(run, self.record)
+            if record.evaluation_name in (None, evaluation.name) or evaluation.name == DEFAULT_EVALUATION:
+                run.write_results(result)
+                record = run.update(
+                    evaluation=result, evaluation_name=evaluation.name, zero_shot=evaluation.exams, status="done",
+                    failure=None, finished=record.finished or evaluation.finished,
+                )  # fmt: skip
+        return record.seen_by(evaluation)
+
+
+def _set_evaluations_aside(run: RunDir, record: Record) -> None:
+    """Move evaluations of weights that are no longer there out of the way."""
+    for folder in evaluation_dirs(run, record):
+        log.warning("%s: its weights were made again and are not the same; %s is moved aside", run.path, folder.path)
+        folder.move_aside()
+
+
+@contextlib.contextmanager
+def claimed(cell: Cell) -> Iterator[Claim]:
+    """Claim the cell for this process while the block runs; what goes wrong in it is recorded, and passed on.
+
+    With `overwrite`, a folder that holds anything is moved aside first.
 
     Raises:
+        MedQAError: as `find_earlier` does, or another process is at work.
         RunError: in place of an error that this package did not raise itself; its traceback goes to the log.
     """
+    run = cell.run
+    with contextlib.ExitStack() as held, contextlib.ExitStack() as training:
+        try:
+            training.enter_context(run.lock())
+            # An empty folder is what Hydra's own launchers make for a job before it starts.
+            if cell.config.overwrite and run.path.exists() and any(run.path.iterdir()):
+                log.info("%s: moved aside to %s", run.path, run.move_aside())
+            announce(cell)
+            held.enter_context(log_to(run.log_path))
+        except OSError as error:
+            raise ConfigError(
+                Fault("not-writable", f"cannot be written ({error})", key="outputs", got=cell.config.outputs)
+            ) from None
+        with _recording_failure(cell, held, training) as claim:
+            yield claim
+
+
+@contextlib.contextmanager
+def _recording_failure(cell: Cell, held: contextlib.ExitStack, training: contextlib.ExitStack) -> Iterator[Claim]:
+    run = cell.run
+    claim = Claim(cell, StopRequest(), held, training)
     try:
         with stoppable() as stop:
-            yield stop
+            claim.stop = stop
+            yield claim
     except MedQAError as error:
-        _note(run, "failed", Failure(type(error).__name__, str(error), final=True))
+        faults = [fault.as_json() for fault in error.faults]
+        _note(claim, "failed", Failure(type(error).__name__, str(error), final=True, faults=faults))
         raise
     except (Interrupted, KeyboardInterrupt) as error:
         kind = str(error) or type(error).__name__
-        _note(run, "interrupted", Failure(kind, "stopped from outside; the same command goes on with it"))
+        _note(claim, "interrupted", Failure(kind, "stopped from outside; the same command resumes it"))
         raise
     except BaseException as error:  # SystemExit, too: nothing in a run has a reason to end the process
         log.debug("%s", traceback.format_exc())
-        message = explain_failure(error)
+        fault = explain_failure(error).but(file=str(run.path))
         # Another try would run out of memory the same way.
-        _note(run, "failed", Failure(type(error).__name__, message, final=is_out_of_memory(error)))
-        raise RunError(f"{run.path}: {message} The traceback is in {run.log_path.name} there.") from error
+        failure = Failure(
+            type(error).__name__, fault.but(file=None).line(), final=is_out_of_memory(error), faults=[fault.as_json()]
+        )
+        _note(claim, "failed", failure)
+        hint = f"{fault.hint} The traceback is in {run.log_path.name} there.".strip()
+        raise RunError(fault.but(hint=hint)) from error
 
 
-def explain_failure(error: BaseException) -> str:
-    """Say in a line or two what happened and what helps."""
+def explain_failure(error: BaseException) -> Fault:
+    """Return what happened and what helps."""
     text = " ".join(str(error).split())[:500]
     if isinstance(error, SystemExit):
-        return f"something in the run called sys.exit({error.code}) before it was done."
+        return Fault("run-left", f"something in the run called sys.exit({error.code}) before it was done")
     if is_disk_full(error):
-        return (
-            f"the disk is full ({text[:200]}). What was finished is intact: free some space, and the same command goes "
-            "on with it."
-        )
+        return Fault(
+            "disk-full", f"the disk is full ({text[:200]})",
+            hint="What was finished is intact: free some space, and the same command resumes it.",
+        )  # fmt: skip
     if is_out_of_memory(error):
-        return (
-            f"out of memory ({text[:200]}). Try a smaller train.micro_batch (same effective batch), method=qlora, "
-            "or a shorter train.max_length."
-        )
-    return f"{type(error).__name__}: {text}."
+        return Fault(
+            "out-of-memory", f"out of memory ({text[:200]})",
+            hint="Try a smaller train.micro_batch (same effective batch), method=qlora, or a shorter train.max_length; "
+            "in the evaluation, a smaller evaluate.batch_tokens.",
+        )  # fmt: skip
+    return Fault("run-failed", f"{type(error).__name__}: {text}")
 
 
-def _note(run: RunDir, status: str, failure: Failure) -> None:
+def _note(claim: Claim, status: str, failure: Failure) -> None:
+    """Record how this process's work on a cell ended: of the evaluation once the weights are there."""
+    cell = claim.cell
+    ending: dict[str, Any] = {"status": status, "failure": failure, "finished": now()}
     try:
-        run.update(status=status, failure=failure, finished=now())
+        if claim.in_training:
+            cell.run.update(**ending)
+            return
+        cell.evaluation.update(**ending)
+        with cell.run.lock(WRITE_PATIENCE_SECONDS):
+            # A run that has a finished evaluation stays done.
+            if _there(cell.run).status != "done":
+                cell.run.update(**ending)
     except (MedQAError, OSError) as error:
         # The first error is the one to report; this one must not hide it.
-        log.error("%s could not be written: %s", run.record_path, error)
+        log.error("%s could not be written: %s", cell.run.record_path, error)

@@ -176,8 +176,9 @@ def precision_faults(configs: Iterable[Config], machine: Machine) -> Iterator[st
     for config in configs:
         run = RunDir(config.run_path)
         record = None if config.overwrite or config.precision != "auto" else run.read()
-        environment = record.environment if record is not None and record.status != "done" else None
-        kept = run.checkpoints_path.exists() or run.predictions_path.exists()
+        # Weights that are there may be evaluated in another precision: that is another evaluation's environment.
+        environment = record.environment if record is not None and not record.is_trained else None
+        kept = run.checkpoints_path.exists()
         if environment is not None and environment.precision not in (None, machine.precision) and kept:
             yield (
                 f"{run.path} was begun in {environment.precision} on {environment.device}; here precision=auto is "

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, wants_help
-from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError, MedQAError
+from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError, Fault, MedQAError
 from medqa_finetune.log import visible
 from medqa_finetune.record.short_names import shared_settings, short_names, without_settings
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from medqa_finetune.record.item_scores import ItemScores
     from medqa_finetune.record.run_dir import RunDir
-    from medqa_finetune.record.schema import Record
     from medqa_finetune.report.analysis import Analysis
     from medqa_finetune.report.cells import ScoredRun
     from medqa_finetune.report.page.sources import Source
+    from medqa_finetune.report.table import Seen
 
 USAGE = """\
 Put all runs into a table, CSV files, pictures and a page to look at (report.html), and say what more data and
@@ -71,7 +71,7 @@ class SummarizeOptions:
     def __post_init__(self) -> None:
         price = self.price_per_hour
         if price is not None and not (math.isfinite(price) and price >= 0):
-            raise ConfigError(f"price_per_hour={price}: a number from 0 is wanted.")
+            raise ConfigError(Fault("out-of-range", "must be a number ≥ 0", key="price_per_hour", got=price))
 
 
 def main() -> NoReturn:
@@ -94,11 +94,13 @@ def summarize(arguments: list[str]) -> int:
 
     root = Path(options.outputs)
     if not root.is_dir():
-        kind = "not a folder" if root.exists() else "no such folder"
-        raise DataError(f"outputs={root}: {kind}; the one that runs were written to is wanted.")
+        problem = "not a folder" if root.exists() else "no such folder"
+        hint = "Give the folder that runs were written to."
+        raise DataError(Fault("file-missing", problem, key="outputs", got=str(root), hint=hint))
     runs = list(find_runs(root))
     if not runs:
-        raise DataError(f"outputs={root}: no record of a run below it; train one first, or name another folder.")
+        hint = "Train a run first, or give another folder."
+        raise DataError(Fault("no-run", "no record of a run in it", key="outputs", got=str(root), hint=hint))
     # pandas and seaborn take a second to load; bad input and --help need not wait for them.
     from medqa_finetune.report import results
     from medqa_finetune.report.analysis import analyse
@@ -172,24 +174,26 @@ def _write(
             write_text(folder / REPORT, results.as_markdown(analysis) + exams + figures_as_markdown(charts))
             return [*(folder / name for name in (*tables, REPORT)), *write_plots(frame, folder), page]
     except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror}); a writable folder is wanted.") from None
+        problem, hint = f"cannot be written ({error.strerror})", "Give a folder that is writable."
+        raise DataError(Fault("not-writable", problem, file=str(folder), hint=hint)) from None
 
 
 def _sources(runs: "Sequence[RunDir]", root: Path, frame: "pd.DataFrame") -> "dict[tuple[str, str], Source]":
-    """Return the runs whose record can be read by study and name, in the order of the table."""
+    """Return the runs whose records can be read by study and name, in the order of the table."""
     from medqa_finetune.report.page.sources import Source
-    from medqa_finetune.report.table import study_of, unicode_name
+    from medqa_finetune.report.table import seen_runs, study_of, unicode_name
 
     place = {key: row for row, key in enumerate(zip(frame["study"], frame["name"], strict=True))}
     found = {}
     for run in runs:
         try:
-            record = run.read()
+            seen = list(seen_runs(run))
         except MedQAError:
             continue  # the table has a row that says why
-        if record is not None:
-            key = (unicode_name(study_of(run.path, root.absolute())), unicode_name(record.name))
-            found[key] = Source(run, record, functools.partial(_items, run, record))
+        for each in seen:
+            key = (unicode_name(study_of(run.path, root.absolute())), unicode_name(each.name))
+            items = functools.partial(_items, each)
+            found[key] = Source(run, each.folder, each.record, items)
     return dict(sorted(found.items(), key=lambda item: place.get(item[0], len(place))))
 
 
@@ -204,19 +208,20 @@ def _scored(sources: "dict[tuple[str, str], Source]") -> "list[ScoredRun]":
     ]
 
 
-def _items(run: "RunDir", record: "Record") -> "ItemScores | None":
-    """Return what every answer of a run scored: from its file, or scored again where that is missing."""
+def _items(seen: "Seen") -> "ItemScores | None":
+    """Return what every answer of an evaluation scored: from its file, or scored again where that is missing."""
     from medqa_finetune.evaluation.rows import score_rows
     from medqa_finetune.evaluation.score import item_scores
     from medqa_finetune.record.files import sha256_of
 
-    kept = run.read_item_scores()
-    if kept is not None:
+    folder, record = seen.folder, seen.record
+    kept = None if folder is None else folder.read_item_scores()
+    if folder is None or kept is not None:
         return kept
     metrics = record.setting("evaluate", "metrics")
     try:
-        _, rows = score_rows(run.read_predictions(), run, record, metrics or DEFAULT_METRICS)
-        return item_scores(rows, sha256_of(run.predictions_path))
+        _, rows = score_rows(folder.read_predictions(), folder, record, metrics or DEFAULT_METRICS)
+        return item_scores(rows, sha256_of(folder.predictions_path))
     except MedQAError:
         return None
 

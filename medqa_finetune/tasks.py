@@ -1,4 +1,4 @@
-"""What of an experiment depends on what is learnt: to answer questions, or to go on with running text.
+"""Stages that differ between fine-tuning on questions with answers and causal language modelling of running text.
 
 An experiment is the same for both; each stage that differs is one method here, chosen by `corpus.task`.
 """
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.prepare import CACHE_NAME, Splits, prepare_splits
-from medqa_finetune.errors import RunError
+from medqa_finetune.errors import Fault, RunError
 from medqa_finetune.preflight import wait_briefly
+from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.files import sha256_of
-from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import EvaluationRecord
 
 if TYPE_CHECKING:
@@ -51,6 +51,10 @@ class Task(ABC):
         """
 
     @abstractmethod
+    def ids(self, items: Sequence[Any]) -> list[str]:
+        """Return how items of the test set are called in `predictions.jsonl`."""
+
+    @abstractmethod
     def encoder(self, tokenizer: Any, config: Config) -> Any:
         """Return what turns items of the sets into ids: `encode(items)` yields them as `Encoded`."""
 
@@ -59,18 +63,20 @@ class Task(ABC):
         """Return what is trained and validated on, encoded."""
 
     @abstractmethod
-    def examine(self, model: Any, encoder: Any, items: Sequence[Any], config: Config, run: RunDir) -> dict[str, Any]:
-        """Examine a model in the form for inference on items of the test set, into `run.predictions_path`.
+    def examine(
+        self, model: Any, encoder: Any, items: Sequence[Any], config: Config, folder: EvaluationDir
+    ) -> dict[str, Any]:
+        """Examine a model in the form for inference on items of the test set, into `folder.predictions_path`.
 
-        What an earlier start has put there is gone on from. The model may be used up.
+        Resumes from existing predictions; may modify the model in place.
 
         Returns:
             The fields of an evaluation record that speak of cost.
         """
 
     @abstractmethod
-    def score(self, items: Sequence[Any], config: Config, run: RunDir) -> EvaluationRecord:
-        """Return the scores of what is in `run.predictions_path`, without costs; those of each item are kept.
+    def score(self, items: Sequence[Any], config: Config, folder: EvaluationDir) -> EvaluationRecord:
+        """Return the scores of what is in `folder.predictions_path`, without costs; those of each item are kept.
 
         Raises:
             RunError: it is not as much as there are items.
@@ -90,6 +96,10 @@ class Answering(Task):
         """Read, clean and divide the pairs."""
         return prepare_splits(config, cache)
 
+    def ids(self, items: Sequence[Any]) -> list[str]:
+        """Return the pairs' own ids."""
+        return [pair.id for pair in items]
+
     def encoder(self, tokenizer: Any, config: Config) -> Any:
         """Return the encoder of pairs."""
         from medqa_finetune.data.encode import Encoder
@@ -104,23 +114,26 @@ class Answering(Task):
         cache = Path(config.outputs) / CACHE_NAME
         return TrainingSets(*(encode_once(encoder, part, cache) for part in (splits.train, splits.validation)))
 
-    def examine(self, model: Any, encoder: Any, items: Sequence[Any], config: Config, run: RunDir) -> dict[str, Any]:
+    def examine(
+        self, model: Any, encoder: Any, items: Sequence[Any], config: Config, folder: EvaluationDir
+    ) -> dict[str, Any]:
         """Let the model answer."""
         from medqa_finetune.evaluation.backends import generator_of
 
-        speed: dict[str, Any] = generator_of(config.evaluate)(model, encoder, items, config.evaluate, run).speed()
+        speed: dict[str, Any] = generator_of(config.evaluate)(model, encoder, items, config.evaluate, folder).speed()
         return speed
 
-    def score(self, items: Sequence[Any], config: Config, run: RunDir) -> EvaluationRecord:
+    def score(self, items: Sequence[Any], config: Config, folder: EvaluationDir) -> EvaluationRecord:
         """Compare the answers with their references."""
         from medqa_finetune.evaluation.answers import read_answers
         from medqa_finetune.evaluation.score import item_scores, score_answers
 
-        answers = read_answers(run.predictions_path)
+        answers = read_answers(folder.predictions_path)
         if sorted(answer.id for answer in answers) != sorted(pair.id for pair in items):
-            raise RunError(f"{run.predictions_path}: {len(answers)} answers for {len(items)} questions.")
+            problem = f"{len(answers)} answers for {len(items)} questions"
+            raise RunError(Fault("answers-missing", problem, file=str(folder.predictions_path)))
         scored, rows = score_answers(answers, config.evaluate.metrics)
-        run.write_item_scores(item_scores(rows, sha256_of(run.predictions_path)))
+        folder.write_item_scores(item_scores(rows, sha256_of(folder.predictions_path)))
         return scored
 
 
@@ -147,6 +160,10 @@ class Modelling(Task):
 
         return prepare_blocks(config, parts, load_tokenizer(model, chat=False), cache)
 
+    def ids(self, items: Sequence[Any]) -> list[str]:
+        """Return the numbers of the blocks."""
+        return [f"block-{number}" for number in range(len(items))]
+
     def encoder(self, tokenizer: Any, config: Config) -> Any:
         """Return an encoder that has nothing left to do."""
         from medqa_finetune.data.blocks import Ready
@@ -159,22 +176,25 @@ class Modelling(Task):
 
         return TrainingSets(splits.train.encoded, splits.validation.encoded)
 
-    def examine(self, model: Any, encoder: Any, items: Sequence[Any], config: Config, run: RunDir) -> dict[str, Any]:
+    def examine(
+        self, model: Any, encoder: Any, items: Sequence[Any], config: Config, folder: EvaluationDir
+    ) -> dict[str, Any]:
         """Measure how likely the blocks are to the model."""
         from medqa_finetune.evaluation.blocks import measure_blocks
 
-        return measure_blocks(model, items, config.evaluate, run)
+        return measure_blocks(model, items, config.evaluate, folder)
 
-    def score(self, items: Sequence[Any], config: Config, run: RunDir) -> EvaluationRecord:
+    def score(self, items: Sequence[Any], config: Config, folder: EvaluationDir) -> EvaluationRecord:
         """Compute the perplexity over all blocks."""
         from medqa_finetune.evaluation.perplexity import score_blocks, text_signature
         from medqa_finetune.evaluation.score import item_scores
 
         signature = text_signature(config.train.max_length, config.evaluate.stride, config.corpus.separator)
-        scored, rows = score_blocks(run.read_predictions(), signature, run.predictions_path)
+        scored, rows = score_blocks(folder.read_predictions(), signature, folder.predictions_path)
         if scored.n != len(items):
-            raise RunError(f"{run.predictions_path}: {scored.n} blocks of {len(items)}.")
-        run.write_item_scores(item_scores(rows, sha256_of(run.predictions_path)))
+            problem = f"{scored.n} blocks of {len(items)}"
+            raise RunError(Fault("blocks-missing", problem, file=str(folder.predictions_path)))
+        folder.write_item_scores(item_scores(rows, sha256_of(folder.predictions_path)))
         return scored
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from medqa_finetune.config.command_line import run_door, wants_help
 from medqa_finetune.config.options import conf_folder, conf_folders
-from medqa_finetune.errors import EXIT_DONE, ConfigError, MedQAError
+from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, MedQAError
 from medqa_finetune.matrix.composing import compose_and_call
 from medqa_finetune.stopping import LAUNCHER_VARIABLE, stop_with_parent
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 # Fields of the schema that are filled in, and never typed.
-NOT_TYPED = ("run_name", "interpolated")
+NOT_TYPED = ("run_name", "evaluation_name", "interpolated")
 USAGE = """usage: python -m medqa_finetune.train [-m] [group=choice …] [key=value …]
 
 Trains and evaluates one experiment; with -m, one per combination of comma-separated values, each in a process of its
@@ -46,7 +46,8 @@ def train(arguments: list[str]) -> int:
         print(USAGE + describe_groups(conf_folders(arguments)) + "\n\n" + describe_keys())
         return EXIT_DONE
     for pipeline in (argument for argument in arguments if argument.startswith("pipeline=")):
-        raise ConfigError(f"{pipeline}: asked of `python -m medqa_finetune.export`, which trains first.")
+        hint = "Give it to `python -m medqa_finetune.export`, which trains first."
+        raise ConfigError(Fault("unknown-key", "there is no such key", key=pipeline.partition("=")[0], hint=hint))
     if LAUNCHER_VARIABLE in os.environ:
         stop_with_parent()
     errors: list[MedQAError] = []
@@ -61,6 +62,7 @@ def _run_one(composed: "DictConfig", errors: list[MedQAError]) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
+    from medqa_finetune.config.identity import DEFAULT_EVALUATION
     from medqa_finetune.experiment import run_experiment
     from medqa_finetune.log import log_to_terminal
     from medqa_finetune.matrix.cells import make_cell
@@ -69,7 +71,8 @@ def _run_one(composed: "DictConfig", errors: list[MedQAError]) -> None:
     log_to_terminal()
     try:
         cell = make_cell(composed, HydraConfig.get())
-        print(f"{cell.run.path}  {outcome(run_experiment(cell.config))}", file=sys.stderr)
+        named = "" if cell.config.evaluation_name == DEFAULT_EVALUATION else f"  [{cell.config.evaluation_name}]"
+        print(f"{cell.run.path}{named}  {outcome(run_experiment(cell))}", file=sys.stderr)
     except MedQAError as error:
         if HydraConfig.get().mode != RunMode.RUN:
             raise  # other launchers report a failed job by its exception

@@ -1,4 +1,9 @@
-"""What makes two runs the same run, and what a run's folder is called."""
+"""What makes two trainings the same training, two evaluations the same evaluation, and what their folders are called.
+
+A training is what changes the weights: model, corpus, data size and splits, method, training settings, seed. An
+evaluation is what changes the scores of given weights: test questions, generation settings, backend, metrics, exams,
+texts. Each has an identity of its own, so that another evaluation never trains again.
+"""
 
 import copy
 import dataclasses
@@ -6,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cache
+from pathlib import PurePath
 from typing import Any
 
 from omegaconf import MISSING
@@ -13,12 +19,14 @@ from omegaconf import MISSING
 from medqa_finetune.config.checks import FOLDER_NAME_BYTES
 from medqa_finetune.config.schema import Config
 
-# Raised when the code changes so that the same settings give other results.
+# Raised when the code changes so that the same settings give other weights, or other scores of the same weights.
 RESULTS_VERSION = 3
+EVALUATION_VERSION = 1
+DEFAULT_EVALUATION = "default"
 
 # Settings that cannot change the result: where things lie, how they are called, who is told.
 NOT_IDENTITY = (
-    "outputs", "study", "run_name", "overwrite", "threads", "tracker", "method.name", "data.name", "data.scale",
+    "outputs", "study", "run_name", "evaluation_name", "overwrite", "threads", "tracker", "method.name", "data.name", "data.scale",
     "data.train_size", "data.validation_size", "data.test_size", "corpus.name", "corpus.path", "corpus.hub",
     "corpus.repository", "corpus.revision", "corpus.files", "corpus.max_reject_share", "model.name", "model.path",
     "model.repository", "model.revision", "model.chat_template", "train.logging_steps", "train.warmup_steps_unmetered",
@@ -43,6 +51,15 @@ MODEL_ONLY = (
     "evaluate.zero_shot_folder", "evaluate.text", "evaluate.stride",
 )  # fmt: skip
 BASELINE = ("method.quantization", "method.double_quantization", "method.compute_dtype", "train.max_length")
+
+EVALUATE = "evaluate"
+# Settings of an evaluation that change its speed, and scores by rounding alone; and where its text lies.
+NOT_EVALUATION = ("evaluate.batch_size", "evaluate.batch_tokens", "evaluate.text_path")
+# What the likelihood of running text does not depend on.
+ANSWERS_ONLY = ("evaluate.max_new_tokens", "evaluate.backend", "evaluate.metrics", "evaluate.timeout_seconds")
+# Of the settings of an evaluation, those that change an answer, or the likelihood of a block of running text.
+ANSWER_SETTINGS = ("evaluate.max_new_tokens", "evaluate.backend", "evaluate.timeout_seconds")
+BLOCK_SETTINGS = ("evaluate.stride",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,14 +101,60 @@ def as_written(settings: Mapping[str, Any], config: Config) -> dict[str, Any]:
     return kept
 
 
-def identity_of(settings: Mapping[str, Any]) -> str:
-    """Return 16 hexadecimal digits that two runs share exactly when nothing that can change their result differs."""
-    canonical = json.dumps(identity_settings(settings), sort_keys=True, ensure_ascii=False)
-    return _sha256(canonical)[:16]
+def training_identity(settings: Mapping[str, Any]) -> str:
+    """Return 16 hexadecimal digits that two runs share exactly when nothing that can change their weights differs."""
+    return _digest(training_settings(settings))
+
+
+def evaluation_identity(settings: Mapping[str, Any]) -> str:
+    """Return 16 hexadecimal digits of what can change the scores of given weights, the same for every method."""
+    return _digest(evaluation_settings(settings))
+
+
+def first_identity(settings: Mapping[str, Any]) -> str:
+    """Return the identity that records of schema version 1 hold: of training and evaluation as one."""
+    return _digest(identity_settings(settings))
+
+
+def _digest(settings: Mapping[str, Any]) -> str:
+    return _sha256(json.dumps(settings, sort_keys=True, ensure_ascii=False))[:16]
+
+
+def training_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that can change the weights, as dotted keys with plain values."""
+    return {key: value for key, value in identity_settings(settings).items() if not _is_below(key, (EVALUATE,))}
+
+
+def evaluation_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that can change the scores of given weights, as dotted keys with plain values.
+
+    They do not depend on the method, so that baselines and trained runs of one matrix share an evaluation. The order of
+    metrics and of tasks says nothing; a setting that is null is left out, as it is where an earlier version knew none.
+    """
+    whole = _schema_defaults() | flatten(settings)
+    unused = (*NOT_EVALUATION, *(ANSWERS_ONLY if whole.get("corpus.task") == "text" else ()))
+    found = {
+        key: sorted(value) if isinstance(value, list) else value
+        for key, value in whole.items()
+        if _is_below(key, (EVALUATE,)) and not _is_below(key, unused) and value is not None
+    }
+    return found | {"version": EVALUATION_VERSION}
+
+
+def answer_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those settings of an evaluation that change what is said to one question, or measured of one block.
+
+    Looked-up answers depend on none of them.
+    """
+    whole = _schema_defaults() | flatten(settings)
+    if whole.get("method.trains") == "lookup":
+        return {}
+    kept = BLOCK_SETTINGS if whole.get("corpus.task") == "text" else ANSWER_SETTINGS
+    return {key: whole.get(key) for key in kept}
 
 
 def identity_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that can change the result, as dotted keys with plain values.
+    """Return the settings that can change weights or scores, as dotted keys with plain values.
 
     A setting that is not there, for it came into being after the run, has the default of the schema: what a new setting
     does unless it is asked for is what was done before, or `RESULTS_VERSION` is raised.
@@ -104,22 +167,24 @@ def identity_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def is_same_run(record: Mapping[str, Any], identity: str, settings: Mapping[str, Any]) -> bool:
-    """Say whether a run on disk is the one that settings ask for.
+def is_same_training(record: Mapping[str, Any], identity: str, settings: Mapping[str, Any]) -> bool:
+    """Return whether a run on disk has the weights that settings ask for.
 
     Args:
         record: Settings of the run on disk.
         identity: Its identity, as it was when the run began.
         settings: What is asked for.
     """
-    wanted = identity_of(settings)
-    # Fewer settings made the identity of a run that an earlier version of this package began.
-    return identity == wanted or identity_of(record) == wanted
+    wanted = training_identity(settings)
+    # Fewer settings made the identity of a run that an earlier version of this package began; the first ones took
+    # those of its evaluation into it.
+    as_first = {**settings, EVALUATE: record.get(EVALUATE, {})}
+    return identity in (wanted, first_identity(as_first)) or training_identity(record) == wanted
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return one `key: old -> new` per identity setting in which two runs differ."""
-    before, after = identity_settings(old), identity_settings(new)
+    """Return one `key: old -> new` per setting of the training in which two runs differ."""
+    before, after = training_settings(old), training_settings(new)
     keys = sorted(before.keys() | after.keys())
     return [
         f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}"
@@ -137,6 +202,12 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + str(key)] = value
     return flat
+
+
+def default_settings(section: str) -> dict[str, Any]:
+    """Return the default of every setting of a section that has one, keys without the section."""
+    defaults = _schema_defaults()
+    return {key.removeprefix(f"{section}."): value for key, value in defaults.items() if _is_below(key, (section,))}
 
 
 @cache
@@ -161,19 +232,19 @@ def _is_below(key: str, roots: tuple[str, ...]) -> bool:
     return any(key == root or key.startswith(root + ".") for root in roots)
 
 
-# Settings that are left out of a folder's name: other parts of the name say them, or they change no result.
-NOT_NAMED = ("outputs", "study", "run_name", "overwrite", "threads", "tracker", "corpus.path", "corpus.name",
-             "method.name", "data.name", "model.name", "model.path", "train.checkpoint_minutes",
-             "train.checkpoint_steps", "evaluate.text", "evaluate.text_path")  # fmt: skip
+# Settings that are left out of a folder's name: other parts of the name say them, or they change no weights.
+NOT_NAMED = ("outputs", "study", "run_name", "evaluation_name", "overwrite", "threads", "tracker", "corpus.path",
+             "corpus.name", "method.name", "data.name", "model.name", "model.path", "train.checkpoint_minutes",
+             "train.checkpoint_steps", EVALUATE)  # fmt: skip
 
 
 def run_name(config: Config, defaults: Mapping[str, Any], labels: Mapping[str, str]) -> str:
-    """Return the folder name of a run: `<method>_<data>`, then `__key=value` for what differs from the defaults.
+    """Return the folder name of a training: `<method>_<data>`, then `__key=value` for what differs from the defaults.
 
     Args:
         config: The run's settings.
         defaults: The values of the same groups without any single setting changed, as dotted keys.
-        labels: Names of what is used in place of the default `model` and `corpus`, and of a `text` beside the answers.
+        labels: Names of what is used in place of the default `model` and `corpus`.
     """
     trains_nothing = config.method.trains == "nothing"
     parts = [config.method.name if trains_nothing else f"{config.method.name}_{config.data.name}"]
@@ -186,6 +257,43 @@ def run_name(config: Config, defaults: Mapping[str, Any], labels: Mapping[str, s
         if named and value != defaults.get(key, value):
             parts.append(f"{key}={_plain(_as_text(value))}")
     return _short("__".join(parts))
+
+
+def evaluation_name(evaluate: Mapping[str, Any], defaults: Mapping[str, Any], text: str | None = None) -> str:
+    """Return the folder name of an evaluation: `key=value` for what differs from the defaults, joined with `__`.
+
+    Args:
+        evaluate: Settings of the evaluation, keys without their section.
+        defaults: The same settings where nobody has changed one.
+        text: Label of `evaluate.text`; None where no text is asked for.
+    """
+    parts = []
+    for key, value in sorted(evaluate.items()):
+        default = defaults.get(key, value)
+        if f"{EVALUATE}.{key}" in NOT_EVALUATION or key == "text_sha256":
+            continue
+        if key == "text" and text is not None:
+            parts.append(f"text={_plain(text)}")
+        elif _differ(value, default):
+            parts.append(f"{key}={_plain(_as_text(sorted(value) if isinstance(value, list) else value))}")
+    return _short("__".join(parts)) or DEFAULT_EVALUATION
+
+
+def _differ(value: Any, default: Any) -> bool:
+    if isinstance(value, list) and isinstance(default, list):
+        return sorted(value) != sorted(default)
+    return bool(value != default)
+
+
+def file_label(name: str, path: str | None, sha256: str) -> str:
+    """Return what a corpus or text is called in names: files of one's own by their name and a digest of their content.
+
+    Args:
+        name: Of the corpus.
+        path: Where it was said to lie; None for one that the name alone says.
+        sha256: Over its bytes.
+    """
+    return name if path is None else f"{PurePath(path).name.partition('.')[0]}-{sha256[:6]}"
 
 
 def _as_text(value: Any) -> str:

@@ -182,6 +182,7 @@ class Config:
         outputs: Root of all run folders; relative to where the command was typed.
         study: Folder below `outputs` that keeps runs of one kind together; empty for none.
         run_name: Name of the run folder; filled in by `config/identity.py`, not by hand.
+        evaluation_name: Name of the evaluation's folder in it; filled in likewise.
         seed: Data order, adapter initialisation and dropout. Never the split.
         precision: `auto` (bf16 or fp16 by the GPU, fp32 without one), `bf16`, `fp16` or `fp32`.
         overwrite: Move a run folder aside that holds another run, or a finished one, and start anew.
@@ -197,6 +198,7 @@ class Config:
     outputs: str = "outputs"
     study: str = ""
     run_name: str = ""
+    evaluation_name: str = ""
     seed: int = 0
     precision: str = "auto"
     overwrite: bool = False

@@ -2,37 +2,102 @@
 
 import dataclasses
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from medqa_finetune.errors import DataError
+from medqa_finetune.config.identity import DEFAULT_EVALUATION
+from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.evaluation.answers import Answer, collect
-from medqa_finetune.evaluation.rows import score_rows
+from medqa_finetune.evaluation.rows import Rows, score_rows
 from medqa_finetune.evaluation.score import item_scores, own_scores
+from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.evaluations import evaluation_dirs, read_evaluation, upgrade
 from medqa_finetune.record.files import sha256_of
-from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.record.schema import EvaluationRecord, Record
+from medqa_finetune.record.run_dir import RECORD_NAME, RunDir
+from medqa_finetune.record.schema import Evaluation, EvaluationRecord, Record
 from medqa_finetune.record.stamps import damages
 
+log = logging.getLogger(__name__)
 
-def score_run(run: RunDir, metrics: Sequence[str]) -> tuple[EvaluationRecord, list[dict[str, Any]]]:
-    """Score the predictions of a run again, put the scores into its record, and return them with those of each answer.
+
+def score_run(run: RunDir, metrics: Sequence[str], name: str | None = None) -> tuple[EvaluationRecord, Rows]:
+    """Score the answers of a run again, put the scores into its records, and return them with those of each answer.
 
     Args:
         run: The run.
-        metrics: Names of metrics; the run's own are always among them.
+        metrics: Names of metrics; an evaluation's own are always among them.
+        name: Of the evaluation; None scores all of them, and returns the one whose scores the run's record holds.
 
     Raises:
-        DataError: there is no run, or its predictions are missing, too few or changed.
-        RunError: another process is working on the run.
+        DataError: there is no run or evaluation, or its predictions are missing, too few or changed.
+        RunError: another process is working on it.
     """
+    record = _record_of(run)
+    chosen = find_by_name(run, record, name)
+    scored = _score(run, record, chosen, metrics)
+    for folder in evaluation_dirs(run, record) if name is None else ():
+        if folder == chosen:
+            continue
+        if folder.is_locked():
+            log.warning("%s: another process works on it; it is not scored again", folder.path)
+        elif folder.predictions_path.is_file():
+            _score(run, _record_of(run), folder, metrics)
+    return scored
+
+
+def find_by_name(run: RunDir, record: Record, name: str | None = None) -> EvaluationDir:
+    """Return the folder of a run's evaluation; the one whose scores the run's record holds where no name is given.
+
+    Raises:
+        DataError: there is none of that name; says which there are.
+    """
+    named = {}
+    for folder in evaluation_dirs(run, record):
+        evaluation = read_evaluation(run, record, folder)
+        if evaluation is not None:
+            named[evaluation.name] = folder
+    wanted = next(iter(named), None) if name is None else name
+    if wanted in named:
+        return named[wanted]
+    if name is None:
+        raise DataError(
+            Fault("no-evaluation", "has no evaluation yet", key="run", got=str(run.path),
+                  hint="The command that trained it evaluates it.")
+        )  # fmt: skip
+    raise DataError(
+        Fault("not-allowed", f"{run.path} has no evaluation of this name", key="evaluation", got=name,
+              allowed=tuple(named))
+    )  # fmt: skip
+
+
+def name_of(run: RunDir, name: str | None = None) -> str:
+    """Return the name of an evaluation, or of the one whose scores the run's record holds.
+
+    Raises:
+        DataError: as `find_by_name` does.
+    """
+    record = _record_of(run)
+    evaluation = read_evaluation(run, record, find_by_name(run, record, name))
+    return evaluation.name if evaluation is not None else DEFAULT_EVALUATION
+
+
+def _record_of(run: RunDir) -> Record:
     record = run.read()
     if record is None:
-        raise DataError(f"run={run.path}: no {run.record_path.name} in there; the folder of a run is wanted.")
-    with run.lock():
-        fresh, rows = score_rows(rows_of(run, record), run, record, metrics)
-        before = record.evaluation
+        raise DataError(
+            Fault("no-run", f"no {RECORD_NAME} in this folder", key="run", got=str(run.path),
+                  hint="Give the folder of a run.")
+        )  # fmt: skip
+    return record
+
+
+def _score(run: RunDir, record: Record, folder: EvaluationDir, metrics: Sequence[str]) -> tuple[EvaluationRecord, Rows]:
+    with folder.lock():
+        evaluation = read_evaluation(run, record, folder)
+        seen = record.seen_by(evaluation)
+        fresh, rows = score_rows(rows_of(folder, seen, evaluation), folder, seen, metrics)
+        before = seen.evaluation
         if before is not None:
             fresh = dataclasses.replace(
                 before,
@@ -42,50 +107,88 @@ def score_run(run: RunDir, metrics: Sequence[str]) -> tuple[EvaluationRecord, li
                 timed_out_rate=fresh.timed_out_rate,
                 repetition_rate=fresh.repetition_rate,
             )
-        if not _holds(run.results_path, fresh):
-            run.write_results(fresh)
-        written = run.write_item_scores(item_scores(rows, sha256_of(run.predictions_path)))
-        if before != fresh or written:
-            run.update(evaluation=fresh, files=run.stamps() if record.status == "done" else record.files)
+        items = item_scores(rows, sha256_of(folder.predictions_path))
+        _write(run, folder, fresh, folder.write_item_scores(items) or before != fresh)
     return fresh, [own_scores(row) for row in rows]
 
 
-def answers_of(run: RunDir, record: Record) -> list[Answer]:
-    """Return the answers of a run, all of them.
+def _write(run: RunDir, folder: EvaluationDir, fresh: EvaluationRecord, changed: bool) -> None:
+    """Put scores where they belong; what holds them already stays untouched."""
+    record = _record_of(run)
+    evaluation = read_evaluation(run, record, folder)
+    is_default = evaluation is not None and evaluation.name == (record.evaluation_name or evaluation.name)
+    if not folder.in_run and not _holds(folder.results_path, fresh):
+        folder.write_results(fresh)
+        changed = True
+    if is_default and not _holds(run.results_path, fresh):
+        run.write_results(fresh)
+    if not changed:
+        return
+    with run.lock():
+        record = upgrade(run, _record_of(run))
+        evaluation = folder.read()
+        if evaluation is None:
+            return
+        files = folder.stamps() if evaluation.status == "done" else evaluation.files
+        folder.update(result=fresh, files=files)
+        if record.evaluation is not None and is_default:
+            run.update(evaluation=fresh)
+
+
+def answers_of(run: RunDir, name: str | None = None) -> list[Answer]:
+    """Return the answers of a run's evaluation, all of them.
 
     Raises:
-        DataError: they are missing, too few, or changed since the run was done.
+        DataError: they are missing, too few, or changed since the evaluation was done.
     """
-    return collect(enumerate(rows_of(run, record), start=1), run.predictions_path)
+    record = _record_of(run)
+    folder = find_by_name(run, record, name)
+    evaluation = read_evaluation(run, record, folder)
+    rows = rows_of(folder, record.seen_by(evaluation), evaluation)
+    return collect(enumerate(rows, start=1), folder.predictions_path)
 
 
-def rows_of(run: RunDir, record: Record) -> list[dict[str, Any]]:
-    """Return the lines of a run's predictions, all of them.
+def rows_of(folder: EvaluationDir, record: Record, evaluation: Evaluation | None) -> Rows:
+    """Return the lines of an evaluation's predictions, all of them.
+
+    Args:
+        folder: Of the evaluation.
+        record: The run's record as the evaluation sees it.
+        evaluation: What its own record holds.
 
     Raises:
-        DataError: they are missing, too few, or changed since the run was done.
+        DataError: they are missing, too few, or changed since the evaluation was done.
     """
-    name = run.predictions_path.name
-    changed = damages(run.path, {name: record.files[name]} if name in record.files else {})
-    if changed and not run.predictions_path.is_file():
+    path = folder.predictions_path
+    files = {} if evaluation is None else evaluation.files
+    changed = damages(folder.path, {path.name: files[path.name]} if path.name in files else {})
+    if changed and not path.is_file():
         raise DataError(
-            f"{run.predictions_path}: the answers are gone. Put the file back, or give the command that trained the "
-            "run overwrite=true, which starts it anew and keeps the old one aside."
-        )
+            Fault(
+                "answers-gone", "the answers are gone", file=str(path),
+                hint="Put the file back, or remove the evaluation's folder and give the command again: the answers are "
+                "given anew, nothing is trained.",
+            )
+        )  # fmt: skip
     if changed:
-        raise DataError(f"{run.path}: {changed[0]} since the run was done; score such a file with predictions=FILE.")
-    rows = run.read_predictions()
+        raise DataError(
+            Fault("answers-changed", f"{changed[0]} since the evaluation was done", file=str(folder.path),
+                  hint="Score such a file with predictions=FILE.")
+        )  # fmt: skip
+    rows = folder.read_predictions()
     wanted = _wanted(record)
     if not rows or (wanted is not None and len(rows) != wanted):
         raise DataError(
-            f"{run.predictions_path}: {len(rows)} predictions, and the run has {wanted or 'one or more'} test "
-            "questions; the same command that trained it goes on with the missing ones."
-        )
+            Fault(
+                "answers-missing", f"{len(rows)} predictions, and the evaluation has {wanted or 'one or more'} test "
+                "questions", file=str(path), hint="The command that started it answers the missing ones.",
+            )
+        )  # fmt: skip
     return rows
 
 
 def _wanted(record: Record) -> int | None:
-    """Return how many questions the run is examined on; None when the record does not say."""
+    """Return how many questions an evaluation has; None when the record does not say."""
     if record.evaluation is not None:
         return record.evaluation.n
     most = record.setting("evaluate", "max_samples")

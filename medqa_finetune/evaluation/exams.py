@@ -1,11 +1,10 @@
 """What a model is examined in beside its corpus: tasks of lm-evaluation-harness, and how likely a text is to it.
 
-Both tell what training on answers has cost the model elsewhere. Neither is in the record's `evaluation`.
+Both show what training on answers has cost the model elsewhere. Their scores stand apart from those of the answers.
 """
 
 import dataclasses
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,15 +14,17 @@ from omegaconf import OmegaConf
 from tqdm import tqdm
 
 from medqa_finetune.config.corpus import CorpusConfig
+from medqa_finetune.config.identity import file_label
 from medqa_finetune.config.options import conf_folder, load_group, option_names
 from medqa_finetune.config.schema import Config, EvaluateConfig
 from medqa_finetune.data.encoded_set import Encoded
 from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.data.text import Text, read_test_text
-from medqa_finetune.errors import ConfigError, DataError
+from medqa_finetune.errors import ConfigError, DataError, Fault
 from medqa_finetune.evaluation.perplexity import METRIC, score_blocks, text_signature
+from medqa_finetune.evaluation.reuse import missing_exams
 from medqa_finetune.evaluation.zero_shot import check_tasks, zero_shot_scores
-from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.schema import Score
 
 log = logging.getLogger(__name__)
@@ -52,17 +53,24 @@ def check_exams(config: Config) -> None:
 
 
 def text_sha256(config: Config) -> str | None:
-    """Return the sha256 over the files of `evaluate.text`; None where no text is asked for, or no model is loaded.
+    """Return the sha256 over the files of `evaluate.text`; None where no text is asked for.
+
+    Where no model is loaded, none is measured; but all cells of a matrix share one evaluation.
 
     Raises:
         ConfigError: there is no such text.
         DataError: it cannot be read.
     """
-    if config.evaluate.text is None or not config.method.loads_model:
+    if config.evaluate.text is None:
         return None
     corpus = text_corpus(config.evaluate)
     with _in_its_own_words():
         return corpus_sha256(corpus)
+
+
+def text_label(settings: EvaluateConfig, sha256: str | None) -> str:
+    """Return what a text is called in names and tables: files of one's own by their name and a digest."""
+    return file_label(str(settings.text), None if sha256 is None else settings.text_path, sha256 or "")
 
 
 def text_corpus(settings: EvaluateConfig) -> CorpusConfig:
@@ -76,20 +84,34 @@ def text_corpus(settings: EvaluateConfig) -> CorpusConfig:
     if name not in options or not _is_text(name):
         allowed = filter(_is_text, options)
         raise ConfigError(
-            f"evaluate.text={name}: allowed are {', '.join(allowed)}. A text of your own: evaluate.text=text "
-            "evaluate.text_path=FILE."
-        )
+            Fault(
+                "not-allowed", "no such corpus of running text", key="evaluate.text", got=name, allowed=tuple(allowed),
+                hint="For a text of your own, give evaluate.text=text evaluate.text_path=FILE.",
+            )
+        )  # fmt: skip
     path = settings.text_path
     if name == "text" and path is None:
-        raise ConfigError("evaluate.text_path is missing: evaluate.text=text wants evaluate.text_path=FILE.")
+        raise ConfigError(
+            Fault("missing-key", "is missing", key="evaluate.text_path",
+                  hint="With evaluate.text=text, give evaluate.text_path=FILE.")
+        )  # fmt: skip
     if path is not None and not Path(path).expanduser().exists():
-        raise ConfigError(f"evaluate.text_path={path}: no such file or folder (looked in {Path.cwd()}).")
+        raise ConfigError(
+            Fault(
+                "file-missing", f"no such file or folder (looked in {Path.cwd()})", key="evaluate.text_path", got=path
+            )
+        )
     corpus = load_group("corpus", name, CorpusConfig, ["path=."])
     return dataclasses.replace(corpus, path=path)
 
 
-def prepare_text(tokenizer: Any, config: Config) -> TextExam | None:
+def prepare_text(tokenizer: Any, config: Config, sha256: str | None = None) -> TextExam | None:
     """Return the test part of `evaluate.text`, in blocks as running text is examined in; None where none is asked for.
+
+    Args:
+        tokenizer: The model's.
+        config: The settings.
+        sha256: Of the text, as `text_sha256` returns it.
 
     Raises:
         DataError: the text is a single token.
@@ -103,32 +125,37 @@ def prepare_text(tokenizer: Any, config: Config) -> TextExam | None:
     text = _read_text(corpus)
     blocks = [*BlockEncoder(tokenizer, length, settings.stride).encode(text)][: settings.max_samples]
     if not blocks:
-        raise DataError(f"evaluate.text={settings.text}: the test part is a single token; more text is wanted.")
+        raise DataError(
+            Fault("text-too-short", "the test part is a single token", key="evaluate.text", got=settings.text,
+                  hint="Give more text.")
+        )  # fmt: skip
     signature = text_signature(length, settings.stride, corpus.separator)
-    return TextExam(settings.text, blocks, f"{signature}|text_sha256:{text.sha256[:16]}|n:{len(blocks)}")
+    return TextExam(text_label(settings, sha256), blocks, f"{signature}|text_sha256:{text.sha256[:16]}|n:{len(blocks)}")
 
 
-def hold_exams(model: Any, tokenizer: Any, text: TextExam | None, settings: EvaluateConfig, run: RunDir) -> None:
-    """Examine a model in all that is asked for and not in its record yet, and put the scores there.
+def hold_exams(
+    model: Any, tokenizer: Any, text: TextExam | None, settings: EvaluateConfig, folder: EvaluationDir
+) -> None:
+    """Examine a model in all that is asked for and not in the evaluation's record yet, and put the scores there.
 
     Args:
         model: As it answers questions: merged, or with its adapter beside it.
         tokenizer: Its own.
         text: As `prepare_text` makes it.
         settings: Name the tasks.
-        run: Its folder.
+        folder: Of the evaluation.
 
     Raises:
         RunError: the text has no perplexity, for the model gives no numbers.
     """
-    record = run.read()
-    held = {} if record is None else record.zero_shot
-    of_text = set() if text is None else {f"{text.name}/{METRIC}"}
-    if settings.zero_shot and held.keys() <= of_text:
+    evaluation = folder.read()
+    missing = [] if evaluation is None else missing_exams(evaluation)
+    held = {} if evaluation is None else evaluation.exams
+    if "tasks" in missing:
         held = held | zero_shot_scores(model, tokenizer, settings)
-        run.update(zero_shot=held)
-    if text is not None and not of_text <= held.keys():
-        run.update(zero_shot=held | {f"{text.name}/{METRIC}": text_perplexity(model, text, settings)})
+        folder.update(exams=held)
+    if "text" in missing and text is not None:
+        folder.update(exams=held | {f"{text.name}/{METRIC}": text_perplexity(model, text, settings)})
 
 
 def text_perplexity(model: Any, text: TextExam, settings: EvaluateConfig) -> Score:
@@ -163,7 +190,12 @@ def _in_its_own_words() -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        said = str(error).replace("corpus.path", "evaluate.text_path")
-        said = re.sub(r"Try corpus\.encoding=(\S+)", r"It is read as UTF-8; convert it (iconv -f \1 -t utf-8)", said)
-        said = re.sub(r"Give corpus\.text=COLUMN", "Call the column text, or give plain text", said)
-        raise DataError(f"evaluate.text: {said}") from None
+        raise DataError(*map(_of_evaluation, error.faults)) from None
+
+
+def _of_evaluation(fault: Fault) -> Fault:
+    """Return a fault of a corpus as one of the evaluation's text, which is UTF-8 with a column `text`."""
+    hint = {"corpus.encoding": "The text is read as UTF-8; convert it (iconv -t utf-8).",
+            "corpus.text": "Call the column text, or give plain text."}.get(fault.key or "", fault.hint)  # fmt: skip
+    key = "evaluate.text_path" if fault.key is None or fault.key.startswith("corpus.") else fault.key
+    return fault.but(key=key, hint=hint.replace("corpus.path", "evaluate.text_path"))

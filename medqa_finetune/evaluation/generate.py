@@ -16,8 +16,9 @@ from medqa_finetune.evaluation.alarm import TimedOutError, alarm
 from medqa_finetune.evaluation.answers import Answer, to_row
 from medqa_finetune.evaluation.decode import Ending, Model, decode_greedily
 from medqa_finetune.evaluation.likelihood import reference_likelihoods
+from medqa_finetune.evaluation.reuse import reused_rows
+from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.files import keep_lines
-from medqa_finetune.record.run_dir import RunDir
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +36,19 @@ class Output:
 
 @dataclass(frozen=True)
 class Generated:
-    """What answering cost, restarts included: seconds of generation alone, questions answered and tokens generated."""
+    """What answering cost, restarts included: seconds of generation alone, questions answered and tokens generated.
+
+    Answers that another evaluation had given cost nothing here.
+    """
 
     seconds: float
     samples: int
     tokens: int
 
     def speed(self) -> dict[str, Any]:
-        """Return the fields of an evaluation record that speak of cost."""
+        """Return the fields of an evaluation record that speak of cost; None where nothing was generated."""
+        if not self.samples:
+            return {"seconds": None, "samples_per_second": None, "tokens_per_second": None}
         return {
             "seconds": self.seconds,
             "samples_per_second": self.samples / self.seconds,
@@ -53,20 +59,25 @@ class Generated:
 class AnswerBook:
     """The questions of an evaluation, batch by batch, and what of them has been answered, on disk.
 
-    Batches that an earlier start answered are kept. Each row also holds how likely the reference answer is to the
+    Batches that an earlier start answered are kept, and so is what another evaluation has answered. Each row also holds how likely the reference answer is to the
     model, from which the perplexity follows.
 
     Attributes:
         left: Batches that are still to be answered, in order.
     """
 
-    def __init__(self, encoder: Encoder, pairs: Sequence[Pair], settings: EvaluateConfig, run: RunDir) -> None:
-        self._encoder, self._run, self._questions = encoder, run, len(pairs)
-        batches = list(_batches(encoder, pairs, settings))
-        done = keep_answered(run, [[pair.id for pair in batch] for batch in batches])
+    def __init__(
+        self, encoder: Encoder, pairs: Sequence[Pair], settings: EvaluateConfig, folder: EvaluationDir
+    ) -> None:
+        self._encoder, self._folder, self._questions = encoder, folder, len(pairs)
+        reused = {row.get("id") for row in reused_rows(folder)}
+        asked = [pair for pair in pairs if pair.id not in reused]
+        batches = list(_batches(encoder, asked, settings))
+        done = keep_answered(folder, [[pair.id for pair in batch] for batch in batches], len(reused))
         if done:
             log.info("%d of %d batches were answered before", done, len(batches))
-        self._answered = sum(map(len, batches[:done]))
+        self._asked = len(asked)
+        self._answered = len(reused) + sum(map(len, batches[:done]))
         self.left = batches[done:]
 
     def write(
@@ -78,27 +89,27 @@ class AnswerBook:
     ) -> None:
         """Append the answers to a batch, which took so many seconds."""
         answers = [_answer(self._encoder, *parts) for parts in zip(batch, outputs, likelihoods, strict=True)]
-        self._run.append_predictions(
+        self._folder.append_predictions(
             [to_row(answer) | context_of(pair) for answer, pair in zip(answers, batch, strict=True)]
         )
         self._answered += len(batch)
         tokens = sum(len(output.tokens) for output in outputs)
-        self._run.log_answered(
+        self._folder.log_answered(
             {"answered": self._answered, "questions": self._questions, "seconds": seconds, "tokens": tokens}
         )
 
     def generated(self) -> Generated:
         """Return what answering cost, earlier starts included."""
-        rows = self._run.read_answered()
-        return Generated(sum(row["seconds"] for row in rows), self._questions, sum(row["tokens"] for row in rows))
+        rows = self._folder.read_answered()
+        return Generated(sum(row["seconds"] for row in rows), self._asked, sum(row["tokens"] for row in rows))
 
 
 def generate_answers(
-    model: Model, encoder: Encoder, pairs: Sequence[Pair], settings: EvaluateConfig, run: RunDir
+    model: Model, encoder: Encoder, pairs: Sequence[Pair], settings: EvaluateConfig, folder: EvaluationDir
 ) -> Generated:
-    """Answer the question of every pair and append the answers to `run.predictions_path`, batch by batch."""
+    """Answer the question of every pair and append the answers to `folder.predictions_path`, batch by batch."""
     model.eval()
-    book = AnswerBook(encoder, pairs, settings, run)
+    book = AnswerBook(encoder, pairs, settings, folder)
     for batch in tqdm(book.left, desc="answering", unit="batch", disable=None, leave=False):
         prompts = encoder.prompts(batch)
         started = clock(model)
@@ -109,23 +120,24 @@ def generate_answers(
     return book.generated()
 
 
-def keep_answered(run: RunDir, batches: Sequence[Sequence[str]]) -> int:
+def keep_answered(folder: EvaluationDir, batches: Sequence[Sequence[str]], reused: int = 0) -> int:
     """Keep of an earlier start's answers the whole batches, in order, and return their number.
 
     What a kill left of a batch is cut off, and so is a batch whose cost is not on record.
 
     Args:
-        run: The run.
+        folder: Of the evaluation.
         batches: Ids of the questions, as they are asked.
+        reused: Lines before them, taken from another evaluation.
     """
-    answered = [row.get("id") for row in run.read_predictions()]
+    answered = [row.get("id") for row in folder.read_predictions()][reused:]
     done = begin = 0
-    for batch in batches[: len(run.read_answered())]:
+    for batch in batches[: len(folder.read_answered())]:
         if answered[begin : begin + len(batch)] != list(batch):
             break
         done, begin = done + 1, begin + len(batch)
-    keep_lines(run.predictions_path, begin)
-    keep_lines(run.answering_path, done)
+    keep_lines(folder.predictions_path, reused + begin)
+    keep_lines(folder.answering_path, done)
     return done
 
 

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from rapidfuzz import fuzz
@@ -10,10 +11,11 @@ from rapidfuzz.process import cdist
 
 from medqa_finetune.data.pairs import Pair
 from medqa_finetune.data.splits import normalised_question
-from medqa_finetune.errors import DataError
+from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.evaluation.answers import Answer, to_row
+from medqa_finetune.evaluation.reuse import reused_rows
+from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.files import keep_lines
-from medqa_finetune.record.run_dir import RunDir
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +23,10 @@ log = logging.getLogger(__name__)
 BATCH = 32
 
 
-def look_up_answers(train: Sequence[Pair], pairs: Sequence[Pair], run: RunDir, threads: int | None = None) -> float:
-    """Write the answer to every pair's question to `run.predictions_path`; return the seconds it took.
+def look_up(
+    train: Sequence[Pair], pairs: Sequence[Pair], folder: EvaluationDir, threads: int | None = None
+) -> dict[str, Any]:
+    """Write the answer to every pair's question to `folder.predictions_path`; return what that cost.
 
     Likeness is rapidfuzz's `ratio` of the questions, normalised as for finding leaks: 2 · LCS / (length + length),
     i.e. a character ROUGE-L between questions. Of equally similar ones the first counts, which every larger training
@@ -31,29 +35,37 @@ def look_up_answers(train: Sequence[Pair], pairs: Sequence[Pair], run: RunDir, t
     Args:
         train: What is looked through, in order.
         pairs: Whose questions are answered.
-        run: Where the answers go; those of an earlier start are made again.
+        folder: Where the answers go; those of an earlier start are made again, not those of another evaluation.
         threads: At most; None for as many as there are cores.
+
+    Returns:
+        The fields of an evaluation record that speak of cost.
 
     Raises:
         DataError: there is nothing to look through.
     """
     if not len(train):
-        raise DataError("data.train_size=0: the answers of training questions are wanted, and there is none.")
+        raise DataError(
+            Fault("no-training-pairs", "there is no training question whose answer could be taken",
+                  key="data.train_size", got=0)
+        )  # fmt: skip
     known, answers = [], []
     for pair in train:
         known.append(normalised_question(pair.question))
         answers.append(pair.answer)
-    keep_lines(run.predictions_path, 0)
+    reused = {row.get("id") for row in reused_rows(folder)}
+    keep_lines(folder.predictions_path, len(reused))
+    left = [pair for pair in pairs if pair.id not in reused]
     started = time.perf_counter()
-    for begin in range(0, len(pairs), BATCH):
-        batch = pairs[begin : begin + BATCH]
+    for begin in range(0, len(left), BATCH):
+        batch = left[begin : begin + BATCH]
         asked = [normalised_question(pair.question) for pair in batch]
         likeness = cdist(asked, known, scorer=fuzz.ratio, dtype=np.float32, workers=threads or -1)
         nearest = [answers[int(place)] for place in likeness.argmax(axis=1)]
-        run.append_predictions([to_row(_answer(*each)) for each in zip(batch, nearest, strict=True)])
+        folder.append_predictions([to_row(_answer(*each)) for each in zip(batch, nearest, strict=True)])
     seconds = time.perf_counter() - started
-    log.info("%d questions looked up among %d in %.1f s", len(pairs), len(known), seconds)
-    return seconds
+    log.info("%d questions looked up among %d in %.1f s", len(left), len(known), seconds)
+    return {"seconds": seconds, "samples_per_second": len(left) / seconds} if left else {}
 
 
 def _answer(pair: Pair, found: str) -> Answer:

@@ -3,20 +3,22 @@
 from collections.abc import Sequence
 from typing import Any
 
-from medqa_finetune.errors import ConfigError
-from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.errors import ConfigError, Fault
+from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.schema import EvaluationRecord, Record
 
 Rows = list[dict[str, Any]]
 
 
-def score_rows(rows: Rows, run: RunDir, record: Record, metrics: Sequence[str]) -> tuple[EvaluationRecord, Rows]:
-    """Return the scores of a run's lines, without costs, and those of each line.
+def score_rows(
+    rows: Rows, folder: EvaluationDir, record: Record, metrics: Sequence[str]
+) -> tuple[EvaluationRecord, Rows]:
+    """Return the scores of an evaluation's lines, without costs, and those of each line.
 
     Args:
         rows: The lines.
-        run: The run.
-        record: Its record; metrics of its configuration are always among those computed.
+        folder: Of the evaluation.
+        record: The run's record as the evaluation sees it; its own metrics are always among those computed.
         metrics: Names of more of them.
 
     Raises:
@@ -24,19 +26,25 @@ def score_rows(rows: Rows, run: RunDir, record: Record, metrics: Sequence[str]) 
         ConfigError: a metric that there is none of for such lines.
     """
     if record.setting("corpus", "task") == "text":
-        return _score_blocks(rows, run, record, metrics)
+        return _score_blocks(rows, folder, record, metrics)
     from medqa_finetune.evaluation.answers import collect
     from medqa_finetune.evaluation.score import score_answers
 
     own = record.setting("evaluate", "metrics") or []
-    return score_answers(collect(enumerate(rows, start=1), run.predictions_path), [*own, *metrics])
+    return score_answers(collect(enumerate(rows, start=1), folder.predictions_path), [*own, *metrics])
 
 
-def _score_blocks(rows: Rows, run: RunDir, record: Record, metrics: Sequence[str]) -> tuple[EvaluationRecord, Rows]:
+def _score_blocks(
+    rows: Rows, folder: EvaluationDir, record: Record, metrics: Sequence[str]
+) -> tuple[EvaluationRecord, Rows]:
     from medqa_finetune.evaluation.perplexity import METRIC, score_blocks, text_signature
 
     if METRIC not in metrics:
-        raise ConfigError(f"metrics={','.join(metrics)}: running text has one score alone; allowed: {METRIC}.")
+        raise ConfigError(
+            Fault(
+                "not-allowed", "running text has one score alone", key="metrics", got=list(metrics), allowed=(METRIC,)
+            )
+        )
     length, stride = record.setting("train", "max_length"), record.setting("evaluate", "stride")
     signature = text_signature(length, stride, record.setting("corpus", "separator"))
-    return score_blocks(rows, signature, run.predictions_path)
+    return score_blocks(rows, signature, folder.predictions_path)

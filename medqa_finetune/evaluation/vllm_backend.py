@@ -18,7 +18,7 @@ from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import EvaluateConfig
 from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.pairs import Pair
-from medqa_finetune.errors import ModelError, RunError
+from medqa_finetune.errors import Fault, ModelError, RunError
 from medqa_finetune.evaluation.backends import check_installed
 from medqa_finetune.evaluation.decode import Model
 from medqa_finetune.evaluation.generate import AnswerBook, Generated, Output
@@ -30,8 +30,8 @@ from medqa_finetune.model.needs import Need
 from medqa_finetune.model.plain import Plain, write_plain
 from medqa_finetune.model.size import read_size
 from medqa_finetune.model.uneven import build_skeleton, layer_sizes
+from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.files import TEMPORARY_PREFIX
-from medqa_finetune.record.run_dir import RunDir
 
 ADVICE = "evaluate.backend=transformers answers with it."
 # Bytes of a number.
@@ -39,7 +39,7 @@ WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 def generate_answers(
-    model: Model, encoder: Encoder, pairs: Sequence[Pair], settings: EvaluateConfig, run: RunDir
+    model: Model, encoder: Encoder, pairs: Sequence[Pair], settings: EvaluateConfig, folder: EvaluationDir
 ) -> Generated:
     """Do what `generate.generate_answers` does, by vLLM; a batch is what is written at once, not what it computes.
 
@@ -51,19 +51,20 @@ def generate_answers(
     """
     check_installed(settings)
     model.eval()
-    book = AnswerBook(encoder, pairs, settings, run)
+    book = AnswerBook(encoder, pairs, settings, folder)
     if not book.left:
         return book.generated()
     likelihoods = [
         reference_likelihoods(model, list(encoder.encode(batch)), settings.batch_tokens) for batch in book.left
     ]
     prompts = [encoder.prompts(batch) for batch in book.left]
-    # In the run's folder: the system's own for such things is often a small disk in memory.
-    with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY_PREFIX}vllm-", dir=run.path) as folder:
-        plain = write_plain(model, Path(folder))
+    # In the evaluation's folder: the system's own for such things is often a small disk in memory.
+    with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY_PREFIX}vllm-", dir=folder.path) as name:
+        place = Path(name)
+        plain = write_plain(model, place)
         _make_room(model)
         asked = _asked(plain, encoder, settings, list(chain(*prompts)))
-        with ask(asked, Path(folder), settings.timeout_seconds) as said:
+        with ask(asked, place, settings.timeout_seconds) as said:
             outputs = tqdm(
                 _by_batch(said, [len(batch) for batch in prompts]),
                 desc="answering", unit="batch", total=len(prompts), disable=None, leave=False,
@@ -73,7 +74,7 @@ def generate_answers(
     return book.generated()
 
 
-def serving_faults(needs: Sequence[Need], precision: str) -> Iterator[str]:
+def serving_faults(needs: Sequence[Need], precision: str) -> Iterator[Fault]:
     """Yield why vLLM will not serve what runs are to train: it is tried, with random weights and two tokens.
 
     What vLLM can serve is known to vLLM alone, and after training it would be too late to ask.
@@ -88,14 +89,16 @@ def serving_faults(needs: Sequence[Need], precision: str) -> Iterator[str]:
             asked = _trial(need, precision if need.precision == AUTO else need.precision)
             trials[repr(asked)] = asked
         except ModelError as error:
-            yield str(error)
+            yield from error.faults
     for asked in trials.values():
         with tempfile.TemporaryDirectory(prefix="vllm-") as folder:
             try:
                 with ask(asked, Path(folder), START_SECONDS) as said:
                     list(said)
             except RunError as error:
-                yield f"evaluate.backend=vllm cannot serve {asked.model} in {asked.dtype}. {error} {ADVICE}"
+                for fault in error.faults:
+                    problem = f"cannot serve {asked.model} in {asked.dtype}: {fault.problem}"
+                    yield Fault("not-served", problem, key="evaluate.backend", got="vllm", hint=ADVICE)
 
 
 def _trial(need: Need, precision: str) -> Asked:
@@ -106,9 +109,8 @@ def _trial(need: Need, precision: str) -> Asked:
     """
     folder = Path(need.folder).resolve()
     if layer_sizes(build_skeleton(folder)) is not None:
-        raise ModelError(
-            f"evaluate.backend=vllm: {folder} has layers of different sizes, which it cannot load. {ADVICE}"
-        )
+        problem = f"{folder} has layers of different sizes, which it cannot load"
+        raise ModelError(Fault("uneven-layers", problem, key="evaluate.backend", got="vllm", hint=ADVICE))
     dtype, rank = plain_form(need.method, precision)
     return Asked(
         model=str(folder), dtype=dtype, adapter=None, rank=rank, trial=True, eager=True, cache_tokens=0,
@@ -134,7 +136,8 @@ def _token_bytes(folder: Path, dtype: str) -> int:
     """Return what a cache keeps of a token: keys and values of all layers."""
     size = read_size(folder)
     if size is None:
-        raise ModelError(f"evaluate.backend=vllm: {folder} does not say how large its layers are. {ADVICE}")
+        problem = f"{folder} does not say how large its layers are"
+        raise ModelError(Fault("layer-sizes-unknown", problem, key="evaluate.backend", got="vllm", hint=ADVICE))
     return 2 * sum(size.key_widths) * WIDTHS[dtype]
 
 

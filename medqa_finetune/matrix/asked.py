@@ -2,13 +2,15 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
-from medqa_finetune.errors import ConfigError, MedQAError, RunError
+from medqa_finetune.cell import Cell
+from medqa_finetune.errors import ConfigError, Fault, RunError, noting
+from medqa_finetune.errors import distinct as distinct_faults
 from medqa_finetune.evaluation.exams import check_exams
 from medqa_finetune.extras import check_extras
-from medqa_finetune.lifecycle import announce, check_folder, warn_of_damage
-from medqa_finetune.matrix.cells import Cell
+from medqa_finetune.lifecycle import announce, find_earlier, warn_of_damage
 from medqa_finetune.preflight import preflight_matrix
 from medqa_finetune.tasks import task_of
 
@@ -23,11 +25,11 @@ def check_matrix(cells: Sequence[Cell]) -> list[Cell]:
         MedQAError: a cell cannot run at all; no record has been written then.
     """
     cells = distinct(cells)
-    records = check_all(cells, lambda cell: check_folder(cell.run, cell.config, cell.fingerprints))
+    records = check_all(cells, find_earlier)
     open_cells = []
     for cell, record in zip(cells, records, strict=True):
         if record is not None and record.status == "done":
-            warn_of_damage(cell.run, record)
+            warn_of_damage(cell)
         else:
             open_cells.append(cell)
     check_all(open_cells, lambda cell: check_extras(cell.config))
@@ -48,37 +50,43 @@ def check_all(items: Sequence[T], check: Callable[[T], R]) -> list[R]:
         ConfigError: `check` refused at least one item.
     """
     results: list[R] = []
-    faults: dict[str, None] = {}
+    faults: list[Fault] = []
     for item in items:
-        try:
+        with noting(faults):
             results.append(check(item))
-        except MedQAError as error:
-            faults[str(error)] = None
     if faults:
-        raise ConfigError("\n".join(faults))
+        raise ConfigError(*distinct_faults(faults))
     return results
 
 
 def distinct(cells: Sequence[Cell]) -> list[Cell]:
-    """Return the cells without those that would repeat another's run, and say which were left out.
+    """Return the cells without those that would repeat another's training and evaluation, and say which were left out.
 
     Raises:
-        ConfigError: two different runs would share a folder.
+        ConfigError: two different trainings, or evaluations, would share a folder.
     """
-    kept: dict[str, Cell] = {}
+    trainings: dict[Path, Cell] = {}
+    kept: dict[Path, Cell] = {}
     repeated: list[str] = []
     for cell in cells:
-        first = kept.setdefault(str(cell.run.path), cell)
+        first = trainings.setdefault(cell.run.path, cell)
+        if first.identity != cell.identity:
+            raise _two_in_one(cell.run.path, first, cell)
+        first = kept.setdefault(cell.evaluation.path, cell)
         if first is cell:
             continue
-        if first.identity != cell.identity:
-            both = f"{' '.join(first.overrides)} and {' '.join(cell.overrides)}"
-            raise ConfigError(f"{cell.run.path} would hold two different runs: {both}.")
+        if first.evaluation_identity != cell.evaluation_identity:
+            raise _two_in_one(cell.evaluation.path, first, cell)
         repeated.append(f"{' '.join(cell.overrides)} is the same run as {first.config.run_name}")
     if repeated:
         others = f" (and so {len(repeated) - 1} more of the sweep)" if len(repeated) > 1 else ""
         print(f"{repeated[0]}: run once{others}", file=sys.stderr)
     return list(kept.values())
+
+
+def _two_in_one(folder: Path, first: Cell, second: Cell) -> ConfigError:
+    both = f"{' '.join(first.overrides)} and {' '.join(second.overrides)}"
+    return ConfigError(Fault("two-runs-one-folder", f"would hold two different runs: {both}", file=str(folder)))
 
 
 def _announce(cell: Cell) -> None:
@@ -87,7 +95,7 @@ def _announce(cell: Cell) -> None:
         return
     try:
         with cell.run.lock():
-            announce(cell.run, cell.config, cell.fingerprints)
+            announce(cell)
     except RunError:
         if not cell.run.is_locked():
             raise

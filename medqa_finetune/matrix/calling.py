@@ -8,13 +8,14 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from medqa_finetune.cell import Cell
 from medqa_finetune.config.compose import COMPOSITION_ERRORS, CONFIG_NAME, register_schema, to_config
 from medqa_finetune.config.explain import explain
 from medqa_finetune.config.options import conf_folder
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.extras import check_extras
 from medqa_finetune.inputs import Choice, held_out
-from medqa_finetune.matrix.cells import Cell, make_cell
+from medqa_finetune.matrix.cells import make_cell
 from medqa_finetune.matrix.launcher import register_matrix
 from medqa_finetune.model.locate import locate_model
 

@@ -1,4 +1,4 @@
-"""A cell of the matrix: one experiment that was asked for, checked and named before anything runs."""
+"""From what Hydra composed to a checked cell, named before anything runs."""
 
 import dataclasses
 import os
@@ -8,39 +8,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from medqa_finetune.cell import Cell, fingerprints_of, place_cell
 from medqa_finetune.config.compose import check_chosen_files, compose_defaults, to_config
-from medqa_finetune.config.identity import Fingerprints, identity_of, run_name, settings_of
+from medqa_finetune.config.identity import EVALUATE, Fingerprints, file_label, run_name
 from medqa_finetune.config.schema import Config, ModelConfig
-from medqa_finetune.errors import ConfigError
-from medqa_finetune.lifecycle import fingerprints_of
+from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.model.locate import locate_model
-from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.stopping import LAUNCHER_VARIABLE
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """One experiment that was asked for.
-
-    Attributes:
-        config: Its settings, `run_name` filled in.
-        fingerprints: Of the corpus and model it points at.
-        overrides: What was typed for it.
-    """
-
-    config: Config
-    fingerprints: Fingerprints
-    overrides: tuple[str, ...]
-
-    @property
-    def run(self) -> RunDir:
-        """The cell's run folder."""
-        return RunDir(self.config.run_path)
-
-    @property
-    def identity(self) -> str:
-        """What this cell shares with every other that gives the same result."""
-        return identity_of(settings_of(self.config, self.fingerprints))
 
 
 def make_cell(
@@ -72,28 +46,32 @@ def make_cell(
     if moved or choices.model != defaults.choices["model"]:
         labels["model"] = _model_label(config, fingerprints)
     if choices.corpus != defaults.choices["corpus"]:
-        labels["corpus"] = _label(config.corpus.name, config.corpus.path, fingerprints.corpus)
-    if fingerprints.text is not None:
-        labels["text"] = _label(str(config.evaluate.text), config.evaluate.text_path, fingerprints.text)
+        labels["corpus"] = file_label(config.corpus.name, config.corpus.path, fingerprints.corpus)
     name = run_name(config, defaults.settings, labels)
-    if config.run_name not in ("", name):
-        # Only a matrix tells its cells their names.
-        why = (
-            "A file was changed after the first run of the matrix had begun; type the command again."
-            if LAUNCHER_VARIABLE in os.environ
-            else "Leave run_name out; study=NAME keeps runs apart."
-        )
-        raise ConfigError(
-            f"run_name={config.run_name}: a run is named after its settings and files, and this one is {name}. {why}"
-        )
-    return Cell(dataclasses.replace(config, run_name=name), fingerprints, overrides)
+    section = {key.removeprefix(f"{EVALUATE}."): value for key, value in defaults.settings.items()
+               if key.startswith(f"{EVALUATE}.")}  # fmt: skip
+    cell = place_cell(config, folder, fingerprints, name, section)
+    for key in ("run_name", "evaluation_name"):
+        typed, found = getattr(config, key), getattr(cell.config, key)
+        if typed not in ("", found):
+            raise ConfigError(_another_name(key, typed, found))
+    return dataclasses.replace(cell, overrides=overrides)
+
+
+def _another_name(key: str, typed: str, found: str) -> Fault:
+    # Only a matrix gives its cells their names.
+    in_matrix = LAUNCHER_VARIABLE in os.environ
+    return Fault(
+        "name-given",
+        f"runs and evaluations are named after their settings and files, and this one is {found}",
+        key=key,
+        got=typed,
+        hint="A file was changed after the first run of the matrix had begun; type the command again."
+        if in_matrix
+        else f"Leave {key} out; study=NAME keeps runs apart.",
+    )
 
 
 def _model_label(config: Config, fingerprints: Fingerprints) -> str:
     """Return the model's name; local folders, which anybody may call anything, with a digest of their content."""
     return config.model.title if config.model.is_named else f"{config.model.title}-{fingerprints.model[:6]}"
-
-
-def _label(name: str, path: str | None, sha256: str) -> str:
-    """Return the name of a corpus, or of a text; local files with a digest of their content."""
-    return name if path is None else f"{Path(path).name.partition('.')[0]}-{sha256[:6]}"

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from medqa_finetune.errors import EXIT_BAD_INPUT, DataError, MedQAError
-from medqa_finetune.record.run_dir import RunDir, now
+from medqa_finetune.errors import EXIT_BAD_INPUT, DataError, Fault, MedQAError
+from medqa_finetune.record.evaluations import CellDir
+from medqa_finetune.record.run_dir import now
 from medqa_finetune.record.schema import Failure, Process, Record
 from medqa_finetune.stopping import EXIT_OFFSET, SIGNALS
 
@@ -50,13 +51,13 @@ class Start:
         overwrites: Whether a result that was there before is to be made anew.
     """
 
-    run: RunDir
+    run: CellDir
     before: Record | None
     process: Process | None
     overwrites: bool = False
 
 
-def read_or_none(run: RunDir) -> Record | None:
+def read_or_none(run: CellDir) -> Record | None:
     """Return the run's record; None where there is none that can be read."""
     try:
         return run.read()
@@ -64,13 +65,14 @@ def read_or_none(run: RunDir) -> Record | None:
         return None
 
 
-def judge(start: Start, code: int, lines: Sequence[str], stopping: bool) -> Ending:
-    """Say how a start has ended whose process is gone, and see to it that the run's record says so too.
+def judge(start: Start, code: int, lines: Sequence[str], faults: Sequence[Fault], stopping: bool) -> Ending:
+    """Return how a start has ended whose process is gone, and see to it that the run's record says so too.
 
     Args:
         start: What was started.
         code: The process's exit code, minus the signal's number if one killed it.
         lines: The last lines it printed.
+        faults: Why it was refused, as the process left them; none where it left none.
         stopping: Whether the launcher asked it to stop.
     """
     run, record = start.run, read_or_none(start.run)
@@ -81,9 +83,14 @@ def judge(start: Start, code: int, lines: Sequence[str], stopping: bool) -> Endi
     if foreign or _is_held(run):
         return TAKEN
     if record is None:
-        return _judge_by_code(start, code, lines, stopping)
+        return _judge_by_code(start, code, lines, faults, stopping)
     if not (changed and record.status in ("failed", "interrupted")):
-        failure = Failure(_kind(code), _explain(code, lines, stopping), final=code == EXIT_BAD_INPUT)
+        failure = Failure(
+            _kind(code),
+            _explain(code, lines, faults, stopping),
+            final=code == EXIT_BAD_INPUT,
+            faults=[fault.as_json() for fault in faults],
+        )
         ended = record.updated(
             status="interrupted" if stopping or code in STOPPED else "failed", failure=failure, finished=now()
         )
@@ -100,25 +107,26 @@ def _is_by_another(record: Record | None, process: Process | None) -> bool:
     return record is not None and None not in (record.process, process) and record.process != process
 
 
-def _judge_by_code(start: Start, code: int, lines: Sequence[str], stopping: bool) -> Ending:
+def _judge_by_code(start: Start, code: int, lines: Sequence[str], faults: Sequence[Fault], stopping: bool) -> Ending:
     """Judge a start that left no record."""
+    reason = _explain(code, lines, faults, stopping)
     if start.before is not None:
-        reason = f"its record {start.run.record_path} is gone or torn: the folder was changed while it ran"
-        return Ending("failed", reason, lines)
+        gone = f"its record {start.run.record_path} is gone or torn: the folder was changed while it ran"
+        return Ending("failed", gone, lines)
     if code == 0:
         return Ending("done")
     if stopping or code in STOPPED:
-        return Ending("interrupted", _explain(code, lines, stopping), lines)
-    return Ending("failed", _explain(code, lines, stopping), lines, again=code != EXIT_BAD_INPUT)
+        return Ending("interrupted", reason, lines)
+    return Ending("failed", reason, lines, again=code != EXIT_BAD_INPUT)
 
 
-def _put(run: RunDir, seen: Record, ended: Record, lines: Sequence[str]) -> bool:
+def _put(run: CellDir, seen: Record, ended: Record, lines: Sequence[str]) -> bool:
     """Write how the run ended, unless another process has taken it over since `seen`; say whether it is still ours."""
     try:
         with run.lock():
             if read_or_none(run) != seen:
                 return False
-            run.write(ended)
+            run.write_ending(ended)
             with run.log_path.open("a", encoding="utf-8") as log:
                 log.write("\n".join([ended.failure.message if ended.failure else "", *lines, ""]))
     except (MedQAError, OSError):
@@ -127,7 +135,7 @@ def _put(run: RunDir, seen: Record, ended: Record, lines: Sequence[str]) -> bool
     return True
 
 
-def _is_held(run: RunDir) -> bool:
+def _is_held(run: CellDir) -> bool:
     """Say whether another process holds the run; one that the cell itself left behind is just being killed."""
     for _ in range(10):
         if not run.is_locked():
@@ -144,9 +152,11 @@ def _kind(code: int) -> str:
     return f"signal {-code}"
 
 
-def _explain(code: int, lines: Sequence[str], stopping: bool) -> str:
+def _explain(code: int, lines: Sequence[str], faults: Sequence[Fault], stopping: bool) -> str:
+    if faults:
+        return "\n".join(fault.line() for fault in faults)
     if code == EXIT_BAD_INPUT and lines:
-        return lines[-1].removeprefix("error: ")
+        return lines[-1]
     message = f"the process ended with {_kind(code)} before the run was done"
     if stopping and code == -signal.SIGKILL:
         message = "it was asked to stop, did not in time, and was killed"

@@ -4,11 +4,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medqa_finetune.matrix.ending import Ending, Start
+from medqa_finetune.cell import Cell
+from medqa_finetune.matrix.ending import Ending, Start, read_or_none
 from medqa_finetune.matrix.gpus import Slot
 from medqa_finetune.matrix.process import CellProcess
 from medqa_finetune.matrix.status import Marks
-from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.evaluations import CellDir, evaluation_parts
 from medqa_finetune.record.schema import Record
 
 
@@ -22,6 +23,17 @@ class Running:
     marks: Marks
 
 
+def job_of(cell: Cell, overrides: Sequence[str]) -> "Job":
+    """Return the job of a checked cell.
+
+    Args:
+        cell: The cell.
+        overrides: What its process is started with.
+    """
+    name = (*cell.config.run_name.split("__"), *evaluation_parts(cell.config.evaluation_name))
+    return Job(name, list(overrides), cell.folder, read_or_none(cell.folder))
+
+
 @dataclass
 class Job:
     """A cell that the launcher was asked to run.
@@ -29,7 +41,7 @@ class Job:
     Attributes:
         name: The parts of its name.
         overrides: What it is started with.
-        run: Its folder.
+        run: The folder of its run, as its evaluation sees it.
         found: Its record as the launch found it; None for a program that keeps none.
         overwrites: Whether a result that the launch found is to be made anew.
         starts: How often it was started by this launch.
@@ -46,7 +58,7 @@ class Job:
 
     name: Sequence[str]
     overrides: Sequence[str]
-    run: RunDir
+    run: CellDir
     found: Record | None
     overwrites: bool = False
     starts: int = 0

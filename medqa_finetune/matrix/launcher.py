@@ -27,6 +27,8 @@ from medqa_finetune.matrix.gpus import Slot, make_slots, visible_gpus
 from medqa_finetune.matrix.jobs import Job
 from medqa_finetune.matrix.progress import Progress
 from medqa_finetune.matrix.queue import POLL_SECONDS, Queue
+from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.evaluations import CellDir, evaluation_parts, find_evaluation_named
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Record
 from medqa_finetune.stopping import stoppable
@@ -124,17 +126,7 @@ class LocalLauncher(Launcher):
         """
         setup_globals()
         jobs = [self._job(number, list(overrides)) for number, overrides in enumerate(job_overrides, initial_job_idx)]
-        name_briefly(jobs)
-        with stoppable() as stop, Progress(jobs) as progress, stop.deferred():
-            queue = Queue(jobs, self._slots, retries=self._settings.retries, progress=progress)
-            try:
-                while queue.is_open() and stop.number is None:
-                    queue.start_what_fits()
-                    queue.collect()
-                    progress.show()
-                    time.sleep(POLL_SECONDS)
-            finally:
-                queue.stop(self._settings.grace_seconds)
+        run_jobs(jobs, self._slots, retries=self._settings.retries, grace_seconds=self._settings.grace_seconds)
         return [_job_return(job) for job in jobs]
 
     def _job(self, number: int, overrides: list[str]) -> Job:
@@ -145,21 +137,58 @@ class LocalLauncher(Launcher):
             composed.hydra.job.id = str(number)
             composed.hydra.job.num = number
         folder = _folder_of(composed)
-        run = RunDir(folder)
+        evaluation = str(OmegaConf.select(composed, "evaluation_name", default=""))
+        run = CellDir(RunDir(folder), _evaluation_of(RunDir(folder), evaluation))
         own = [override for override in overrides if not override.startswith("hydra.sweep.")]
         # A sweeper that names a folder for every cell works for a program that makes its own, and finds it by itself.
         finds_its_folder = len(own) < len(overrides)
         told = [] if finds_its_folder else [f"hydra.run.dir={in_quotes(str(folder))}", f"hydra.job.num={number}"]
-        job = Job(
-            name=tuple(folder.name.split("__") if finds_its_folder else ["", *own]),
+        return Job(
+            name=tuple([*folder.name.split("__"), *evaluation_parts(evaluation)] if finds_its_folder else ["", *own]),
             overrides=[*_passed_on(self._config), *own, *told],
             run=run,
             found=read_or_none(run),
             overwrites=OmegaConf.select(composed, "overwrite", default=False) is True,
         )
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    slots: Sequence[Slot],
+    *,
+    retries: int,
+    grace_seconds: float = LocalLauncherConfig.grace_seconds,
+) -> None:
+    """Run every job that is not done yet in a process of its own, and show how they come on.
+
+    Args:
+        jobs: In the order they are to be started in.
+        slots: Where they run; as many at the same time as there are.
+        retries: How often one that crashed is started again.
+        grace_seconds: How long one that is asked to stop may take before it is killed.
+
+    Raises:
+        Interrupted: a signal came; every job has been stopped by then.
+    """
+    for job in jobs:
         if job.is_done_by(job.found):
-            job.end(Ending("done"), "done before, untouched" + _gone(run, job.found))
-        return job
+            job.end(Ending("done"), "done before, untouched" + _gone(job.run.run, job.found))
+    name_briefly(jobs)
+    with stoppable() as stop, Progress(jobs) as progress, stop.deferred():
+        queue = Queue(jobs, slots, retries=retries, progress=progress)
+        try:
+            while queue.is_open() and stop.number is None:
+                queue.start_what_fits()
+                queue.collect()
+                progress.show()
+                time.sleep(POLL_SECONDS)
+        finally:
+            queue.stop(grace_seconds)
+
+
+def _evaluation_of(run: RunDir, name: str) -> EvaluationDir | None:
+    """Return the folder of the evaluation that a cell was given the name of; None for a program that knows none."""
+    return find_evaluation_named(run, name) if name else None
 
 
 def _gone(run: RunDir, record: Record | None) -> str:
@@ -231,7 +260,7 @@ def _job_return(job: Job) -> JobReturn:
     return result
 
 
-def _reason(ending: Ending, run: RunDir) -> str:
+def _reason(ending: Ending, run: CellDir) -> str:
     """Return why a run is not done, where its log is, and what it printed last, without what repeats the reason."""
     log = f" (log: {run.log_path})" if run.log_path.is_file() else ""
     lines = [line for line in ending.lines if ending.reason not in line and line.strip() not in ending.reason]

@@ -16,9 +16,9 @@ from pydantic import TypeAdapter
 from medqa_finetune.config.command_line import run_door
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import EXIT_DONE
-from medqa_finetune.evaluation.lookup import BATCH, look_up_answers
+from medqa_finetune.evaluation.lookup import BATCH, look_up
 from medqa_finetune.matrix.forecast import OUTSIDE_SECONDS, Forecast
-from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.tasks import task_of
 
 # Log, record, scores.
@@ -46,8 +46,8 @@ def rehearse(asked: LookedUp) -> Forecast:
     questions = splits.test[: config.evaluate.max_samples]
     probed = questions[:BATCH]
     with tempfile.TemporaryDirectory(prefix=".lookup-", dir=asked.cache) as folder:
-        run = RunDir(Path(folder))
-        looking = look_up_answers(splits.train, probed, run, config.threads)
+        run = EvaluationDir(Path(folder))
+        looking = look_up(splits.train, probed, run, config.threads)["seconds"]
         task.score(probed, config, run)  # dictionaries are loaded but once
         started = time.perf_counter()
         task.score(probed, config, run)

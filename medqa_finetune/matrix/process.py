@@ -1,6 +1,7 @@
 """A process that runs one cell, and the command line that starts it."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -9,10 +10,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from medqa_finetune.errors import Fault
 from medqa_finetune.record.run_dir import this_process
 from medqa_finetune.record.schema import Process
 from medqa_finetune.stopping import LAUNCHER_VARIABLE
 
+# Names the file in which a command leaves the faults of its error, as `format=json` prints them.
+FAULTS_VARIABLE = "MEDQA_FAULTS_FILE"
 TAIL_LINES = 60
 TAIL_BYTES = 1 << 14
 # Flags of Hydra that decide where configuration is found; a cell must look in the same places.
@@ -41,19 +45,25 @@ class CellProcess:
 
     What it prints goes into a file without a name, not through a pipe: a cell outlives a killed launcher for as long as
     it takes to write a checkpoint, and would die at its next line if nobody read it.
+
+    Attributes:
+        faults: Why it refused what it was asked for; known once it has ended.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `end`)
         self._ended: tuple[int, list[str]] | None = None
-        told = {LAUNCHER_VARIABLE: str(os.getpid()), "PYTHONFAULTHANDLER": "1", **environment}
+        self.faults: list[Fault] = []
+        self._refusal = tempfile.NamedTemporaryFile(prefix="medqa-faults-")  # noqa: SIM115 (closed in `end`)
+        told = {LAUNCHER_VARIABLE: str(os.getpid()), "PYTHONFAULTHANDLER": "1", FAULTS_VARIABLE: self._refusal.name}
         try:
             self._process = subprocess.Popen(
-                command, env=os.environ | told, stdin=subprocess.PIPE, stdout=self._output, stderr=subprocess.STDOUT,
+                command, env={**os.environ, **told, **environment}, stdin=subprocess.PIPE, stdout=self._output, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
         except OSError:
             self._output.close()
+            self._refusal.close()
             raise
 
     @property
@@ -79,9 +89,18 @@ class CellProcess:
         """Return the exit code and the last lines printed; the cell is killed if it still runs."""
         if self._ended is None:
             self.kill()
-            with self._process, self._output:
+            with self._process, self._output, self._refusal:
                 self._ended = self._process.wait(), self._last_lines()
+                self.faults = self._read_faults()
         return self._ended
+
+    def _read_faults(self) -> list[Fault]:
+        """Return why the process refused what it was asked for, as its command has written it."""
+        try:
+            content = json.loads(Path(self._refusal.name).read_bytes())
+            return [Fault.from_json(fields) for fields in content["faults"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
 
     def _last_lines(self) -> list[str]:
         handle = self._output.fileno()

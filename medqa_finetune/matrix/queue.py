@@ -10,6 +10,7 @@ from medqa_finetune.matrix.jobs import Job, Running
 from medqa_finetune.matrix.process import CellProcess, cell_command
 from medqa_finetune.matrix.progress import Progress, outcome
 from medqa_finetune.matrix.status import read_marks
+from medqa_finetune.record.schema import Record
 
 POLL_SECONDS = 0.2
 LOOK_AGAIN_SECONDS = 1.0
@@ -43,12 +44,21 @@ class Queue:
             if not job.is_due():
                 continue
             record = read_or_none(job.run)
+            if self._waits_for_training(job, record):
+                continue
             if job.is_done_by(record):
                 job.end(Ending("done", by_another=True), "done by another process")
             elif job.run.is_locked():
                 job.look_again_at = time.monotonic() + LOOK_AGAIN_SECONDS
             else:
                 self._start(job)
+
+    def _waits_for_training(self, job: Job, record: Record | None) -> bool:
+        """Return whether another cell of this launch is at work on the training that a cell is an evaluation of."""
+        others = [
+            other for other in self._jobs if other is not job and other.running and other.run.path == job.run.path
+        ]
+        return bool(others) and (record is None or not record.is_trained)
 
     def _start(self, job: Job) -> None:
         before, marks = read_or_none(job.run), read_marks(job.run)
@@ -72,7 +82,7 @@ class Queue:
 
     def _settle(self, job: Job, running: Running, *, stopping: bool) -> None:
         code, lines = running.process.end()
-        ending = judge(running.start, code, lines, stopping)
+        ending = judge(running.start, code, lines, running.process.faults, stopping)
         job.running = None
         self._free.append(running.slot)
         if ending.state == "taken":

@@ -16,17 +16,16 @@ import psutil
 from pydantic import TypeAdapter
 
 from medqa_finetune.config.command_line import run_door
-from medqa_finetune.config.identity import Fingerprints
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.prepare import Splits
 from medqa_finetune.errors import EXIT_DONE
-from medqa_finetune.lifecycle import begin
 from medqa_finetune.log import log_to_terminal
 from medqa_finetune.matrix.forecast import Measured
 from medqa_finetune.model.locate import locate_model
 from medqa_finetune.preflight import preflight_run
+from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.record.schema import TrainRecord
+from medqa_finetune.record.schema import Record, TrainRecord
 from medqa_finetune.stopping import StopRequest
 from medqa_finetune.tasks import task_of
 
@@ -133,16 +132,18 @@ def _answer(config: Config, loaded: "LoadedModel", encoder: Any, questions: Sequ
 
     model = for_inference(loaded.model, config.method)
     started = time.perf_counter()
-    cost = task_of(config).examine(model, encoder, questions, config, run)
+    folder = EvaluationDir(run.path, in_run=True)
+    cost = task_of(config).examine(model, encoder, questions, config, folder)
     around = time.perf_counter() - started - cost["seconds"]
-    task_of(config).score(questions, config, run)
+    task_of(config).score(questions, config, folder)
     return Answered(cost["seconds"], around, round(cost["seconds"] * cost["tokens_per_second"]))
 
 
 def _begin(config: Config, name: str) -> RunDir:
     run = RunDir(Path(config.outputs) / name)
     run.path.mkdir(parents=True)
-    begin(run, dataclasses.replace(config, run_name=name), Fingerprints("", ""))
+    method, data, model = config.method.name, config.data.name, config.model.title
+    run.write(Record(name, "rehearsal", "running", method, data, model, config.seed, config={}))
     return run
 
 

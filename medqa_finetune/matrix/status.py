@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medqa_finetune.matrix.ending import read_or_none
-from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.evaluations import CellDir
 
 TAIL_BYTES = 4096
 Row = Mapping[str, Any]  # numbers
@@ -40,12 +40,13 @@ class Stage:
     vram_gib: float | None = None
 
 
-def read_marks(run: RunDir) -> Marks:
+def read_marks(run: CellDir) -> Marks:
     """Return how far the run has come by its files."""
-    return Marks(_last_row(run.metrics_path), _last_row(run.answering_path))
+    answering = {} if run.evaluation is None else _last_row(run.evaluation.answering_path)
+    return Marks(_last_row(run.run.metrics_path), answering)
 
 
-def read_stage(run: RunDir, before: Marks) -> Stage:
+def read_stage(run: CellDir, before: Marks) -> Stage:
     """Return what a cell is at whose run had come as far as `before` when it was started."""
     record = read_or_none(run)
     if record is None:

@@ -13,12 +13,13 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from medqa_finetune.cell import Cell
 from medqa_finetune.compat.hydra import outcome_of
 from medqa_finetune.config.compose import COMPOSITION_ERRORS, source_folders
 from medqa_finetune.config.explain import explain
 from medqa_finetune.errors import ConfigError, MedQAError, RunError
 from medqa_finetune.matrix.asked import check_all, check_matrix
-from medqa_finetune.matrix.cells import Cell, make_cell
+from medqa_finetune.matrix.cells import make_cell
 from medqa_finetune.matrix.launcher import in_quotes
 
 
@@ -142,7 +143,8 @@ def _told(cell: Cell) -> list[str]:
     """
     path = cell.run.path
     return [
-        *cell.overrides, f"run_name={in_quotes(path.name)}", f"hydra.sweep.dir={in_quotes(str(path.parent))}",
+        *cell.overrides, f"run_name={in_quotes(path.name)}",
+        f"evaluation_name={in_quotes(cell.config.evaluation_name)}", f"hydra.sweep.dir={in_quotes(str(path.parent))}",
         f"hydra.sweep.subdir={in_quotes(path.name)}",
     ]  # fmt: skip
 
@@ -150,7 +152,7 @@ def _told(cell: Cell) -> list[str]:
 def _reason(cell: Cell, result: JobReturn) -> str:
     """Return why a cell is not done, empty if it is: its record is asked, whatever the launcher says."""
     error = outcome_of(result)
-    record = cell.run.read()
+    record = cell.folder.read()
     if record is not None and record.status == "done" and result.status == JobStatus.COMPLETED:
         return ""
     if isinstance(error, BaseException):

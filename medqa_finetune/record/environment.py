@@ -36,6 +36,15 @@ def installed_versions(besides: Iterable[str] = ()) -> dict[str, str]:
     return versions
 
 
+def same_place(one: Environment | None, other: Environment | None) -> bool:
+    """Return whether answers of two environments may be put together: the same package versions and precision."""
+    if one is None or other is None:
+        return False
+    # A package that only one of them names is one that only one of them depends on.
+    both = one.versions.keys() & other.versions.keys()
+    return one.precision == other.precision and all(one.versions[name] == other.versions[name] for name in both)
+
+
 def _command() -> list[str]:
     """Return the command line of this process, in the form that runs again anywhere."""
     spec = sys.modules["__main__"].__spec__

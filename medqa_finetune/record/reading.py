@@ -4,45 +4,70 @@ import json
 import math
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from medqa_finetune.errors import DataError
-from medqa_finetune.record.schema import SCHEMA_VERSION, Record
+from medqa_finetune.errors import DataError, Fault
+from medqa_finetune.record.schema import READABLE_VERSIONS, SCHEMA_VERSION, Evaluation, Record
+
+T = TypeVar("T")
 
 
 @cache
-def _record_adapter() -> TypeAdapter[Record]:
-    return TypeAdapter(Record)
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def read_record(path: Path) -> Record:
-    """Read a `record.json`.
+    """Read a `record.json`; one of version 1 has the defaults of what came into being later.
 
     Raises:
         DataError: the file is torn, of another schema, or holds a value of the wrong type or size; says where.
     """
+    return _read(path, Record, READABLE_VERSIONS)
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """Read an `evaluation.json`.
+
+    Raises:
+        DataError: the file is torn, of another schema, or holds a value of the wrong type or size; says where.
+    """
+    return _read(path, Evaluation, (SCHEMA_VERSION,))
+
+
+def _read(path: Path, kind: type[T], versions: tuple[int, ...]) -> T:
     try:
         text = path.read_bytes()
         content = json.loads(text, parse_constant=_no_constant, parse_int=_int64, parse_float=_finite)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
+        raise DataError(Fault("not-readable", f"cannot be read ({error.strerror})", file=str(path))) from None
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{path}: not a whole JSON file ({error}). Move the folder away and run the cell again."
-        ) from None
+            Fault(
+                "not-json", f"not a whole JSON file ({error})", file=str(path),
+                hint="Move the folder away and run the cell again.",
+            )
+        ) from None  # fmt: skip
     version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
-        raise DataError(f"{path}: schema_version is {repr(version)[:60]}, this version reads {SCHEMA_VERSION}.")
+    if type(version) is not int or version not in versions:
+        raise DataError(
+            Fault(
+                "schema-version", "this version of the package does not read it", file=str(path), key="schema_version",
+                got=version, allowed=tuple(map(str, versions)),
+            )
+        )  # fmt: skip
     try:
         # Strict: "0" is no number. From the text, since a dataclass is not strictly a dictionary.
-        return _record_adapter().validate_json(text, strict=True)
+        found: T = _adapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        got = "missing" if first["type"] == "missing" else f"{repr(first['input'])[:60]}: {first['msg']}"
-        raise DataError(f"{path}: {key} is {got}.") from None
+        if first["type"] == "missing":
+            raise DataError(Fault("missing-key", "is missing", file=str(path), key=key)) from None
+        raise DataError(Fault("wrong-type", first["msg"], file=str(path), key=key, got=first["input"])) from None
+    return found
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -77,8 +102,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}:{number}: not JSON ({error}).") from None
+            raise DataError(Fault("not-json", f"not JSON ({error})", file=str(path), line_number=number)) from None
         if not isinstance(row, dict):
-            raise DataError(f"{path}:{number}: a JSON object is wanted, got {line[:40]!r}.")
+            raise DataError(Fault("wrong-type", "must be a JSON object", got=row, file=str(path), line_number=number))
         rows.append(row)
     return rows

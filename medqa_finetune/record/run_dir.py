@@ -5,32 +5,29 @@ import dataclasses
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from filelock import FileLock, Timeout
-
-from medqa_finetune.errors import DataError, RunError
-from medqa_finetune.record.files import (
-    TEMPORARY_PREFIX,
-    append_lines,
-    keep_lines,
-    sha256_of,
-    write_json,
-    write_text,
-)
+from medqa_finetune.errors import DataError, Fault, RunError
+from medqa_finetune.record.evaluation_dir import ANSWERING, ITEM_SCORES, PREDICTIONS, RESULTS, move_aside
+from medqa_finetune.record.evaluation_dir import RECORD_NAME as EVALUATION_RECORD_NAME
+from medqa_finetune.record.files import TEMPORARY_PREFIX, append_lines, keep_lines, write_json, write_text
+from medqa_finetune.record.locks import LOCK_SECONDS, FolderLock
 from medqa_finetune.record.reading import read_lines, read_record
 from medqa_finetune.record.schema import EvaluationRecord, FileStamp, Process, Record
 from medqa_finetune.record.stamps import stamps_below
 
-if TYPE_CHECKING:
-    from medqa_finetune.record.item_scores import ItemScores
-
 RECORD_NAME = "record.json"
 EXPORT_NAME = "export"
-NOT_STAMPED = (RECORD_NAME, "log.txt", "tensorboard", "wandb", "checkpoints", EXPORT_NAME, f".{EXPORT_NAME}.lock")
-LOCK_SECONDS = 1.0
+EVALUATIONS_NAME = "evaluations"
+# What an evaluation of version 1 has left in the run's own folder.
+OF_AN_EVALUATION = (PREDICTIONS, ANSWERING, RESULTS, ITEM_SCORES, EVALUATION_RECORD_NAME, ".evaluation.lock")
+NOT_STAMPED = (
+    RECORD_NAME, "log.txt", "tensorboard", "wandb", "checkpoints", EVALUATIONS_NAME, EXPORT_NAME,
+    f".{EXPORT_NAME}.lock", *OF_AN_EVALUATION,
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,24 +57,14 @@ class RunDir:
         return self.path / "checkpoints"
 
     @property
-    def predictions_path(self) -> Path:
-        """One line per answered question."""
-        return self.path / "predictions.jsonl"
-
-    @property
-    def answering_path(self) -> Path:
-        """One line per answered batch: how far answering has come, and what it cost."""
-        return self.path / "answering.jsonl"
-
-    @property
     def results_path(self) -> Path:
-        """Scores with signatures; can be made again from the predictions alone."""
-        return self.path / "eval_results.json"
+        """Scores of the default evaluation, a copy of its own file, where scripts expect them."""
+        return self.path / RESULTS
 
     @property
-    def item_scores_path(self) -> Path:
-        """What every answer scored; can be made again from the predictions alone."""
-        return self.path / "item_scores.npz"
+    def evaluations_path(self) -> Path:
+        """Takes one folder per evaluation."""
+        return self.path / EVALUATIONS_NAME
 
     @property
     def curves_path(self) -> Path:
@@ -104,12 +91,14 @@ class RunDir:
         """Where models made of a finished run are put, unless another place is named."""
         return self.path / EXPORT_NAME
 
-    @contextlib.contextmanager
-    def lock(self, patience: float = LOCK_SECONDS) -> Iterator[None]:
-        """Hold the run for this process while the block runs.
+    @property
+    def _lock(self) -> FolderLock:
+        # Absolute, for the folder may be given as `.`, which has no name to call the lock after.
+        path = self.path.absolute()
+        return FolderLock(self.path, path.parent / f".{path.name}.lock")
 
-        The lock lies beside the folder, so that the folder can be moved aside while it is held, and is freed by the
-        operating system when the process ends, however it ends.
+    def lock(self, patience: float = LOCK_SECONDS) -> AbstractContextManager[None]:
+        """Hold the run for this process while the block runs: for its training, or to change its record.
 
         Args:
             patience: Seconds to wait for it; `is_locked` of another process holds it for a moment.
@@ -117,51 +106,20 @@ class RunDir:
         Raises:
             RunError: another process holds it, or the place is not writable.
         """
-        path = self._lock_path()
-        lock = FileLock(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=patience)
-        except Timeout:
-            raise self._busy() from None
-        except OSError as error:
-            raise RunError(f"{self.path}: cannot be locked ({error.strerror}); a writable folder is wanted.") from None
-        try:
-            yield
-        finally:
-            lock.release()
+        return self._lock.hold(self._owner(), patience)
 
     def is_locked(self) -> bool:
-        """Say whether a process works on the run just now; nothing is written, not even the folder.
-
-        A lock that cannot be opened is nobody's: who starts the run is told what is wrong with it.
-        """
-        if not self._lock_path().is_file():
-            return False
-        try:
-            with FileLock(self._lock_path()).acquire(timeout=0):
-                return False
-        except Timeout:
-            return True
-        except OSError:
-            return False
+        """Return whether a process works on the run now; nothing is written, not even the folder."""
+        return self._lock.is_held()
 
     def check_free(self) -> None:
-        """Refuse a run that a process works on just now.
+        """Refuse a run on which a process works now.
 
         Raises:
             RunError: names the process.
         """
         if self.is_locked():
-            raise self._busy()
-
-    def _busy(self) -> RunError:
-        return RunError(f"{self.path}: {self._owner()} is working on this run. Wait for it, or stop it.")
-
-    def _lock_path(self) -> Path:
-        # Absolute, for the folder may be given as `.`, which has no name to call the lock after.
-        path = self.path.absolute()
-        return path.parent / f".{path.name}.lock"
+            raise self._lock.busy(self._owner())
 
     def _owner(self) -> str:
         with contextlib.suppress(DataError):
@@ -187,7 +145,10 @@ class RunDir:
         """Change fields of the record that is there, write it, and return it."""
         record = self.read()
         if record is None:
-            raise RunError(f"{self.record_path} is gone: the run folder was changed while the run was going on.")
+            raise RunError(
+                Fault("record-gone", "is gone: the folder was changed while the run was going on",
+                      file=str(self.record_path))
+            )  # fmt: skip
         return self.write(record.updated(**changes))
 
     def write_config(self, text: str) -> None:
@@ -207,65 +168,25 @@ class RunDir:
         rows = self.read_metrics()
         keep_lines(self.metrics_path, sum(row["step"] <= step for row in rows))
 
-    def read_predictions(self) -> list[dict[str, Any]]:
-        """Return the lines of `predictions.jsonl`, oldest first; a torn last line is left out."""
-        return read_lines(self.predictions_path) if self.predictions_path.is_file() else []
-
-    def append_predictions(self, rows: list[dict[str, Any]]) -> None:
-        """Append answered questions to `predictions.jsonl`; they survive a crash from here on."""
-        append_lines(self.predictions_path, rows)
-
-    def log_answered(self, row: dict[str, Any]) -> None:
-        """Append one line to `answering.jsonl`."""
-        append_lines(self.answering_path, [row])
-
-    def read_answered(self) -> list[dict[str, Any]]:
-        """Return the lines of `answering.jsonl`, oldest first; a torn last line is left out."""
-        return read_lines(self.answering_path) if self.answering_path.is_file() else []
-
     def write_results(self, results: EvaluationRecord) -> None:
         """Write `eval_results.json`."""
         write_json(self.results_path, dataclasses.asdict(results))
 
-    def write_item_scores(self, scores: "ItemScores") -> bool:
-        """Write `item_scores.npz` if it does not hold these scores already; say whether it was written."""
-        from medqa_finetune.record import item_scores  # numpy takes a moment to load, and most doors need none
+    def stamps(self) -> dict[str, FileStamp]:
+        """Return size and sha256 of every file that a finished training is made of, by path relative to the folder.
 
-        path = self.item_scores_path
-        if path.is_file() and path.read_bytes() == item_scores.to_bytes(scores):
-            return False
-        item_scores.write_item_scores(path, scores)
-        return True
-
-    def read_item_scores(self) -> "ItemScores | None":
-        """Return what every answer scored; None where that is not on disk, torn, or of other predictions than these."""
-        from medqa_finetune.record import item_scores
-
-        scores = item_scores.read_item_scores(self.item_scores_path)
-        if scores is None or not self.predictions_path.is_file():
-            return None
-        return scores if scores.predictions_sha256 == sha256_of(self.predictions_path) else None
-
-    def stamps(self, part: str = "") -> dict[str, FileStamp]:
-        """Return size and sha256 of every file that a finished run is made of, by path relative to the folder.
-
-        Left out are the record itself, the log, what trackers keep, and checkpoints, which the results do not need, and
-        what is made of a finished run.
-
-        Args:
-            part: Folder of the run to look at; all of them if empty.
+        Left out are the record itself, the log, what trackers keep, checkpoints, which the results do not need,
+        evaluations, which stamp their own files, and what is made of a finished run.
         """
-        prefix = f"{part}/" if part else ""
-        found = stamps_below(self.path / part, leave_out=NOT_STAMPED)
-        return {prefix + name: stamp for name, stamp in found.items()}
+        return {
+            name: stamp
+            for name, stamp in stamps_below(self.path, leave_out=NOT_STAMPED).items()
+            if ".old-" not in name.partition("/")[0]
+        }
 
     def move_aside(self) -> Path:
         """Rename the folder to the first free `<name>.old-N`, and return the new path. Nothing is deleted."""
-        path = self.path.absolute()
-        number = 1
-        while (target := path.with_name(f"{path.name}.old-{number}")).exists():
-            number += 1
-        return self.path.rename(target)
+        return move_aside(self.path)
 
 
 def this_process() -> Process:

@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-SCHEMA_VERSION = 1
+# Version 1 held one evaluation, in the record and its folder; version 2 holds any number of them below the folder.
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = (1, SCHEMA_VERSION)
 
 Status = Literal["pending", "running", "trained", "evaluated", "done", "failed", "interrupted"]
 
@@ -16,11 +18,13 @@ class Failure:
         kind: An error's class or a signal's name.
         message: One or two lines.
         final: Whether another try would end the same way: bad input, a loss that is no number, too little memory.
+        faults: The fields of every fault (`errors.Fault.as_json`); empty where the error was not raised on purpose.
     """
 
     kind: str
     message: str
     final: bool = False
+    faults: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,8 @@ class EvaluationRecord:
     """How the answers, or running text, scored. `n` questions or blocks, every one of them counted in every score.
 
     Attributes:
-        seconds: Of generation alone; of running text, of measuring its likelihood.
+        seconds: Of generation alone; of running text, of measuring its likelihood. Answers that another evaluation of
+            the same run had given are not in it, nor in the rates; None where all of them are such.
         samples_per_second: Questions answered, or blocks measured, a second; None when the answers came from a file.
         tokens_per_second: Tokens generated, or measured, a second, padding not counted.
         empty_rate: Share of answers without a visible character, in [0, 1].
@@ -194,17 +199,71 @@ class Environment:
 
 
 @dataclass(frozen=True)
-class Record:
-    """The truth about one run, as `record.json` holds it.
+class Reused:
+    """Answers, or blocks of running text, that an evaluation took from another one of the same run.
 
     Attributes:
-        zero_shot: Scores of `evaluate.zero_shot`, by `<task>/<metric>`, as the harness gives them, mostly in [0, 1];
-            and of `evaluate.text`, by `<text>/perplexity`, in [1, ∞).
+        evaluation: The other one's name.
+        answers: How many, the first lines of `predictions.jsonl`.
+    """
+
+    evaluation: str
+    answers: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation of a run's weights, as its `evaluation.json` holds it.
+
+    Attributes:
+        name: Of its folder: what differs from the default settings, or `default`.
+        identity: What it shares with every evaluation, of any run, whose scores compare.
+        settings: The section `evaluate`, and `text_sha256` where a text is measured.
+        reused: Where answers came from that were there before; None for none.
+        result: Scores and what they cost.
+        exams: Scores of `evaluate.zero_shot`, by `<task>/<metric>`, as the harness gives them, mostly in [0, 1]; and of
+            `evaluate.text`, by `<text>/perplexity`, in [1, ∞).
+        environment: Where the answers were given; None until the first.
+        files: What it is made of, by path relative to its folder; written with the status `done`.
+    """
+
+    name: str
+    identity: str
+    status: Status
+    settings: dict[str, Any]
+    schema_version: int = SCHEMA_VERSION
+    failure: Failure | None = None
+    reused: Reused | None = None
+    result: EvaluationRecord | None = None
+    exams: dict[str, Score] = field(default_factory=dict)
+    environment: Environment | None = None
+    process: Process | None = None
+    files: dict[str, FileStamp] = field(default_factory=dict)
+    started: str | None = None
+    finished: str | None = None
+
+    def updated(self, **changes: Any) -> "Evaluation":
+        """Return a copy with the given fields replaced."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Record:
+    """The truth about one run, its training above all, as `record.json` holds it.
+
+    Attributes:
+        status: `trained` once its weights are there; from then on that of its first evaluation, until one is `done`.
+        evaluation_name: Which of the run's evaluations `evaluation` and `zero_shot` are of: the one with the default
+            settings, or the first one while there is none such.
+        evaluation_defaults: The section `evaluate` as it is where nobody changes a setting; evaluations are named
+            against it. None in a record of version 1.
+        zero_shot: `exams` of that evaluation.
         process: Who works on it, or did last.
         layers: Sizes of the model's layers where they are not those of its `config.json`, as in a pruned model.
         fitted: What `auto` stands for in this run, at every restart; None where nothing was left to be chosen.
         resumed_from: Steps of the checkpoints that training went on from, in order of time.
-        files: What a finished run is made of, by path relative to its folder; written with the status `done`.
+        files: What the training left, by path relative to the folder; written with the status `trained`. In version 1
+            those of the evaluation too, written with `done`.
     """
 
     name: str
@@ -223,6 +282,8 @@ class Record:
     fitted: Fitted | None = None
     train: TrainRecord | None = None
     evaluation: EvaluationRecord | None = None
+    evaluation_name: str | None = None
+    evaluation_defaults: dict[str, Any] | None = None
     zero_shot: dict[str, Score] = field(default_factory=dict)
     environment: Environment | None = None
     process: Process | None = None
@@ -234,6 +295,36 @@ class Record:
     def updated(self, **changes: Any) -> "Record":
         """Return a copy with the given fields replaced."""
         return replace(self, **changes)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the weights are there: nothing of the training is left to do."""
+        return self.status in ("trained", "evaluated", "done") or bool(self.files)
+
+    def seen_by(self, evaluation: Evaluation | None) -> "Record":
+        """Return the record as it is for whoever asks about one of the run's evaluations.
+
+        Until the weights are there, it is the training's; then status, failure, process, scores and files are the
+        evaluation's.
+
+        Args:
+            evaluation: Which one; None for one that has not begun.
+        """
+        if not self.is_trained or (evaluation is None and self.status != "done"):
+            return self.updated(evaluation=None, zero_shot={})
+        if evaluation is None:
+            return self.updated(status="trained", failure=None, evaluation=None, zero_shot={}, finished=None)
+        settings = {**self.config, "evaluate": evaluation.settings}
+        return self.updated(
+            status="trained" if evaluation.status == "pending" else evaluation.status,
+            failure=evaluation.failure,
+            config=settings,
+            evaluation=evaluation.result,
+            evaluation_name=evaluation.name,
+            zero_shot=evaluation.exams,
+            process=evaluation.process or self.process,
+            finished=evaluation.finished,
+        )
 
     def setting(self, group: str, key: str) -> Any:
         """Return a setting of the run; None where the record has no such group or key."""

@@ -9,6 +9,7 @@ from typing import Any
 from medqa_finetune.record.item_scores import ItemScores
 from medqa_finetune.record.schema import EvaluationRecord, Record, Score
 from medqa_finetune.report.cell_names import NamedRun, cell_names, settings_of, train_size_of
+from medqa_finetune.report.comparable import evaluation_identity_of
 from medqa_finetune.report.scores import scores_of
 from medqa_finetune.report.table import BYTES_PER_GIB
 
@@ -38,6 +39,11 @@ class ScoredRun:
         if self.record.evaluation is None:
             raise ValueError(f"{self.name}: no evaluation")
         return self.record.evaluation
+
+    @property
+    def evaluation_identity(self) -> str:
+        """What it shares with every run whose scores compare."""
+        return evaluation_identity_of(self.record)
 
     @cached_property
     def scores(self) -> dict[str, Score]:
@@ -78,9 +84,10 @@ class Cell:
         return self.settings.get("method.trains") != "lookup"
 
     @property
-    def family(self) -> tuple[str, str, str]:
-        """Study, corpus and task, which cells must share to be looked at together."""
-        return self.runs[0].study, corpus_of(self.first), str(self.first.setting("corpus", "task") or "")
+    def family(self) -> tuple[str, str, str, str]:
+        """Study, corpus, task and identity of the evaluation, which cells must share to be compared."""
+        task = self.first.setting("corpus", "task")
+        return self.runs[0].study, corpus_of(self.first), str(task or ""), self.runs[0].evaluation_identity
 
     @cached_property
     def settings(self) -> dict[str, Any]:

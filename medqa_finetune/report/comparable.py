@@ -1,9 +1,10 @@
-"""Which runs' scores may stand in one column: the same questions, and the same signature of every score both have."""
+"""Which runs' scores may stand in one column: the same evaluation, and the same signature of every score both have."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from medqa_finetune.config.identity import evaluation_identity
 from medqa_finetune.record.schema import Record
 from medqa_finetune.report.scores import is_exam, scores_of, signatures
 
@@ -15,7 +16,7 @@ class Basis:
     """What scores rest on.
 
     Attributes:
-        test: Task, test set and number of questions.
+        test: Task, test set, number of questions and identity of the evaluation.
         signatures: By score; one that was not measured is not there, and speaks against nothing.
     """
 
@@ -37,16 +38,25 @@ def basis_of(row: Mapping[Any, Any], scores: Sequence[str] | None = None) -> Bas
     # What a model was examined in beside the answers says nothing of the answers' scores.
     found = {score: own for score, own in signatures(row["signature"]).items() if not is_exam(score)}
     kept = {score: own for score, own in found.items() if scores is None or score in scores}
-    return Basis((row["task"] or "", row["test_sha256"] or "", row["n_test"] or 0), kept)
+    evaluation = row["evaluation_identity"] or ""
+    return Basis((row["task"] or "", row["test_sha256"] or "", row["n_test"] or 0, evaluation), kept)
 
 
 def basis_of_record(record: Record) -> Basis:
     """Return what the scores of a done run rest on."""
     manifest, evaluation = record.data_manifest, record.evaluation
     test = (record.setting("corpus", "task") or "", manifest.test.sha256 if manifest is not None else "")
+    identity = evaluation_identity_of(record)
     if evaluation is None:
-        return Basis((*test, 0), {})
-    return Basis((*test, evaluation.n), {name: score.signature for name, score in scores_of(evaluation).items()})
+        return Basis((*test, 0, identity), {})
+    return Basis(
+        (*test, evaluation.n, identity), {name: score.signature for name, score in scores_of(evaluation).items()}
+    )
+
+
+def evaluation_identity_of(record: Record) -> str:
+    """Return the identity of the evaluation that a record is seen by; empty where the record does not say."""
+    return evaluation_identity(record.config) if isinstance(record.config.get("evaluate"), dict) else ""
 
 
 def parts_that_compare(items: Sequence[T], basis: Callable[[T], Basis]) -> list[list[T]]:

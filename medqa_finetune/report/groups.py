@@ -26,7 +26,7 @@ CHINESE_FONTS = ("Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Micro Hei"
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that compare: same task, model, corpus, study, test set, number of questions and signatures.
+    """Runs that compare: same task, model, corpus, study, test set, evaluation and signatures.
 
     Attributes:
         title: Model, corpus, study and n, in words.
@@ -80,7 +80,8 @@ def groups_of(frame: pd.DataFrame) -> list[Group]:
     rows["test_sha256"] = _texts(rows, "test_sha256")
     rows["n_test"] = rows["n_test"].fillna(0).astype(int)
     rows = rows.sort_values("status", key=lambda status: status != "done", kind="stable")
-    rows = rows.drop_duplicates(["study", "identity"]).sort_index()
+    rows["evaluation_identity"] = _texts(rows, "evaluation_identity")
+    rows = rows.drop_duplicates(["study", "identity", "evaluation_identity"]).sort_index()
     return [group for _, placed in rows.groupby(PLACE, sort=True) for group in _groups_of_place(placed)]
 
 

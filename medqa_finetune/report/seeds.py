@@ -9,7 +9,8 @@ from medqa_finetune.report.scores import SIGNATURE_SEPARATOR, TEXT_PERPLEXITY, i
 from medqa_finetune.report.table import SCORES
 
 # What runs of one cell share, beside all that their name says.
-SHARED = ("study", "cell", "method", "data", "train_size", "model", "corpus", "n_test", "test_sha256", "signature")
+SHARED = ("study", "cell", "method", "data", "train_size", "model", "corpus", "evaluation", "n_test", "test_sha256",
+          "signature")  # fmt: skip
 AVERAGED = (*SCORES, TEXT_PERPLEXITY, "train_seconds", "peak_vram_gib", "peak_rss_gib")
 
 
@@ -49,7 +50,8 @@ def apart(frame: pd.DataFrame, scores: Sequence[str] | None = None) -> pd.DataFr
 
     Figures compare if test set, number of questions and the score's signature agree; perplexities, which depend on the
     tokenizer, if the model does as well. Most runs' figures stay in the score's own column; every other kind gets a
-    column `<score>#2`, `<score>#3`, … behind the last one. Figures of an exam compare if its signature agrees.
+    column `<score>#2`, `<score>#3`, … behind the last one. Figures of an exam compare if its signature agrees. Rows of
+    different evaluations share columns: `evaluation` says which is which.
 
     Args:
         frame: As `report.table.results_table` makes it.
@@ -57,15 +59,31 @@ def apart(frame: pd.DataFrame, scores: Sequence[str] | None = None) -> pd.DataFr
     """
     spread = frame.copy()
     for score in (*SCORES, TEXT_PERPLEXITY, *filter(is_exam, frame.columns)) if scores is None else scores:
-        keys = pd.Series([_key(row, score) for row in frame.to_dict("records")], index=frame.index, dtype=object)
-        kinds = keys.dropna().value_counts(sort=False).sort_values(ascending=False, kind="stable").index
-        for number, kind in enumerate(kinds[1:], start=2):
-            here = keys == kind
+        kinds = pd.Series(_kinds(frame, score), index=frame.index, dtype=object)
+        for number in range(2, max(kinds.dropna(), default=1) + 1):
+            here = kinds == number
             for column in (score, f"{score}_low", f"{score}_high"):
                 if column in frame:
                     spread[column.replace(score, f"{score}#{number}")] = frame[column].where(here)
                     spread[column] = spread[column].mask(here)
     return spread
+
+
+def _kinds(frame: pd.DataFrame, score: str) -> list[int | None]:
+    """Return, for every row, the number of the kind of its figure among those of its evaluation, from 1; or None."""
+    rows = frame.to_dict("records")
+    keys = [_key(row, score) for row in rows]
+    counted: dict[str, dict[str, int]] = {}
+    for row, key in zip(rows, keys, strict=True):
+        if key is not None:
+            of_evaluation = counted.setdefault(str(row["evaluation_identity"]), {})
+            of_evaluation[key] = of_evaluation.get(key, 0) + 1
+    # The sort is stable: of kinds that are equally frequent, the first stays first.
+    order = {name: sorted(kinds, key=kinds.__getitem__, reverse=True) for name, kinds in counted.items()}
+    return [
+        None if key is None else order[str(row["evaluation_identity"])].index(key) + 1
+        for row, key in zip(rows, keys, strict=True)
+    ]
 
 
 def _key(row: dict[Any, Any], score: str) -> str | None:

@@ -1,16 +1,19 @@
-"""The table of all runs: one row per record, blank where nothing was measured."""
+"""The table of all runs: one row per training and evaluation, blank where nothing was measured."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from medqa_finetune.errors import MedQAError
+from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.evaluations import evaluation_dirs, read_evaluation, row_name
 from medqa_finetune.record.files import write_bytes
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.record.schema import Record
+from medqa_finetune.record.schema import Evaluation, Record
 from medqa_finetune.report.cell_names import NamedRun, cell_names, train_size_of
 from medqa_finetune.report.scores import SIGNATURE_SEPARATOR, TEXT_PERPLEXITY, exam_column, is_exam, scores_of
 
@@ -26,7 +29,7 @@ COLUMNS = (
     "train_seconds", "train_samples_per_second", "train_tokens_per_second", "eval_samples_per_second",
     "trainable_parameters", "n_test", "signature", "model_flops_utilization", "reason", "study", "corpus", "device",
     "test_sha256", "identity", "text_perplexity", "eval_tokens_per_second", *MORE_SCORES, *RATES,
-    "task", "cell",
+    "task", "cell", "evaluation", "evaluation_identity",
 )  # fmt: skip
 WHOLE_NUMBERS = ("train_size", "seed", "trainable_parameters", "n_test")
 NUMBERS = (
@@ -44,7 +47,10 @@ BYTES_PER_GIB = 2**30
 
 
 def results_table(runs: Iterable[RunDir], root: Path | None = None) -> pd.DataFrame:
-    """Return one row per run; NaN or None where nothing was measured, never 0.
+    """Return one row per evaluation of every run; NaN or None where nothing was measured, never 0.
+
+    The row of a run's default evaluation has the run's name; others have `__evaluate.key=value` behind it, for what
+    differs from the default (`record.evaluations.row_name`). A run that no evaluation has begun for has one row.
 
     The columns are `COLUMNS`, and one for every score of an exam beside the answers, `<exam>/<metric>`.
 
@@ -62,7 +68,7 @@ def results_table(runs: Iterable[RunDir], root: Path | None = None) -> pd.DataFr
     """
     found = list(runs)
     base = root.absolute() if root is not None else _common_parent(found)
-    rows = [{key: unicode_name(value) for key, value in _row(run, base).items()} for run in found]
+    rows = [{key: unicode_name(value) for key, value in row.items()} for run in found for row in _rows(run, base)]
     rows.sort(key=_order)
     done = [row for row in rows if row["status"] == "done"]
     names = cell_names([NamedRun(row["study"], row["name"], row[RECORD]) for row in done])
@@ -96,15 +102,55 @@ def _defused(cell: Any) -> Any:
     return "'" + whole if cell.startswith(FORMULA_STARTS) else whole
 
 
-def _row(run: RunDir, root: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Seen:
+    """One row's run: its record as an evaluation of it sees it.
+
+    Attributes:
+        name: As the table calls it.
+        record: The run's record as the evaluation sees it.
+        folder: Of the evaluation; None where none has begun.
+        evaluation: What its own record holds.
+    """
+
+    name: str
+    record: Record
+    folder: EvaluationDir | None = None
+    evaluation: Evaluation | None = None
+
+
+def seen_runs(run: RunDir) -> Iterator[Seen]:
+    """Yield a run once per evaluation of it, the default one first; once where none has begun.
+
+    Raises:
+        MedQAError: a record cannot be read.
+    """
+    record = run.read()
+    if record is None:
+        return
+    found = [(folder, read_evaluation(run, record, folder)) for folder in evaluation_dirs(run, record)]
+    begun = [(folder, each) for folder, each in found if each is not None]
+    for folder, evaluation in begun:
+        yield Seen(row_name(record.name, evaluation), record.seen_by(evaluation), folder, evaluation)
+    if not begun:
+        yield Seen(record.name, record)
+
+
+def _rows(run: RunDir, root: Path) -> Iterator[dict[str, Any]]:
     place = {"name": run.path.name, "study": study_of(run.path, root)}
     try:
-        record = run.read()
+        seen = list(seen_runs(run))
     except MedQAError as error:
-        return place | {"status": UNREADABLE, "reason": str(error)}
-    if record is None:
-        return place | {"status": UNREADABLE, "reason": "the record went away while the table was made"}
-    return place | {RECORD: record} | _what(record) | _costs(record) | _outcome(record)
+        yield place | {"status": UNREADABLE, "reason": str(error)}
+        return
+    if not seen:
+        yield place | {"status": UNREADABLE, "reason": "the record went away while the table was made"}
+    for each in seen:
+        record, evaluation = each.record, each.evaluation
+        what = _what(record) | {"name": each.name}
+        if evaluation is not None:
+            what |= {"evaluation": evaluation.name, "evaluation_identity": evaluation.identity}
+        yield place | {RECORD: record} | what | _costs(record) | _outcome(record)
 
 
 def trains(row: Mapping[Any, Any]) -> bool:

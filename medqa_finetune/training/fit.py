@@ -131,8 +131,6 @@ def _newest(run: RunDir, checkpoints: Checkpoints) -> tuple[int | None, Progress
 
 def _prepare_folder(run: RunDir, checkpoints: Checkpoints, resumed: int | None) -> None:
     """Leave in the run folder what belongs to the steps that are kept; note in the record where training goes on."""
-    run.predictions_path.unlink(missing_ok=True)
-    run.answering_path.unlink(missing_ok=True)
     if resumed is None:
         checkpoints.clear()
         run.metrics_path.unlink(missing_ok=True)

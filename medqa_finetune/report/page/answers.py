@@ -83,7 +83,7 @@ def answers_of(cells: Sequence[Cell], sources: Mapping[tuple[str, str], Source],
 
 def _predictions(source: Source) -> list[dict[str, Any]]:
     try:
-        return source.folder.read_predictions()
+        return [] if source.evaluation is None else source.evaluation.read_predictions()
     except (DataError, OSError):
         return []
 

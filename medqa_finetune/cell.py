@@ -1,0 +1,238 @@
+"""A cell: one training and one evaluation of it, named and found on disk; what an experiment starts from."""
+
+import dataclasses
+import glob
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from medqa_finetune.config.identity import (
+    EVALUATE,
+    Fingerprints,
+    as_written,
+    differences,
+    evaluation_identity,
+    evaluation_name,
+    first_identity,
+    is_same_training,
+    settings_of,
+    training_identity,
+)
+from medqa_finetune.config.restore import restore_config
+from medqa_finetune.config.schema import Config, EvaluateConfig
+from medqa_finetune.data.sources import corpus_sha256
+from medqa_finetune.errors import ConfigError, DataError, Fault
+from medqa_finetune.evaluation.exams import text_label, text_sha256
+from medqa_finetune.model.locate import fingerprint_model, locate_model
+from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.evaluations import CellDir, find_evaluation, first_defaults
+from medqa_finetune.record.run_dir import RECORD_NAME, RunDir
+from medqa_finetune.record.schema import Record
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One training and one evaluation of it that were asked for: checked, named, its files located and fingerprinted.
+
+    Attributes:
+        config: Its settings, `run_name` and `evaluation_name` filled in.
+        model: Folder of the base model's files.
+        fingerprints: Of corpus, model and text.
+        evaluation_defaults: The section `evaluate` where nobody changes a setting.
+        evaluation: Folder of the evaluation.
+        overrides: What was typed for it.
+    """
+
+    config: Config
+    model: Path
+    fingerprints: Fingerprints
+    evaluation_defaults: Mapping[str, Any]
+    evaluation: EvaluationDir
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def run(self) -> RunDir:
+        """The run's folder."""
+        return RunDir(self.config.run_path)
+
+    @property
+    def folder(self) -> CellDir:
+        """The run's folder as this evaluation sees it."""
+        return CellDir(self.run, self.evaluation)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """All settings as nested plain values, with effective sizes and fingerprints."""
+        return settings_of(self.config, self.fingerprints)
+
+    @property
+    def written_settings(self) -> dict[str, Any]:
+        """The same for the disk."""
+        return as_written(self.settings, self.config)
+
+    @property
+    def identity(self) -> str:
+        """What its training shares with every other that gives the same weights."""
+        return training_identity(self.settings)
+
+    @property
+    def evaluation_identity(self) -> str:
+        """What its evaluation shares with every other whose scores compare."""
+        return evaluation_identity(self.settings)
+
+
+def fingerprints_of(config: Config, model: Path) -> Fingerprints:
+    """Return what a cell is known by in addition to its settings.
+
+    Raises:
+        MedQAError: the corpus, the text of the evaluation or the model cannot be read.
+    """
+    return Fingerprints(
+        corpus_sha256(config.corpus), fingerprint_model(model, config.model.chat_template), text_sha256(config)
+    )
+
+
+def place_cell(
+    config: Config,
+    model: Path,
+    fingerprints: Fingerprints,
+    run_name: str,
+    defaults: Mapping[str, Any],
+) -> Cell:
+    """Return the cell of checked settings: where its training lies or will lie, and its evaluation there.
+
+    Args:
+        config: The settings.
+        model: Folder of the base model's files.
+        fingerprints: Of the files that the settings point at.
+        run_name: Name of the run's folder.
+        defaults: The section `evaluate` where nobody changes a setting, keys without the section.
+    """
+    settings = settings_of(config, fingerprints)
+    run_name = _folder_before(config, run_name, settings) or run_name
+    written = as_written(settings, config)[EVALUATE]
+    text = None if config.evaluate.text is None else text_label(config.evaluate, fingerprints.text)
+    name = evaluation_name(written, defaults, text)
+    run = RunDir(Path(config.outputs) / config.study / run_name)
+    folder = find_evaluation(run, None if config.overwrite else _readable(run), evaluation_identity(settings), name)
+    named = dataclasses.replace(config, run_name=run_name, evaluation_name=name)
+    return Cell(named, model, fingerprints, dict(defaults), folder)
+
+
+def _readable(run: RunDir) -> Record | None:
+    """Return the run's record where there is one that can be read; whoever starts the run is told what is wrong."""
+    try:
+        return run.read()
+    except DataError:
+        return None
+
+
+def _folder_before(config: Config, name: str, settings: Mapping[str, Any]) -> str | None:
+    """Return the folder in which version 1 put this training: its name told of its evaluation, too.
+
+    Of several, for it trained once per evaluation, a finished one counts first, then the one with these settings.
+    """
+    parent = Path(config.outputs) / config.study
+    if (parent / name / RECORD_NAME).is_file():
+        return None
+    found = [record for record in _first_records(parent, name.split("__", maxsplit=1)[0]) if _is_same(record, settings)]
+    wanted = first_identity(settings)
+    found.sort(key=lambda record: (record.status != "done", record.identity != wanted, record.name))
+    return found[0].name if found else None
+
+
+def _first_records(parent: Path, beginning: str) -> Iterator[Record]:
+    for path in sorted(parent.glob(f"{glob.escape(beginning)}__*/{RECORD_NAME}")):
+        if ".old-" in path.parent.name:
+            continue
+        record = _readable(RunDir(path.parent))
+        # The name counts that the folder has now.
+        if record is not None and (record.schema_version == 1 or _says_evaluation(path.parent.name)):
+            yield record.updated(name=path.parent.name)
+
+
+def _says_evaluation(name: str) -> bool:
+    return any(part.startswith((f"{EVALUATE}.", "text=")) for part in name.split("__")[1:])
+
+
+def _is_same(record: Record, settings: Mapping[str, Any]) -> bool:
+    try:
+        return is_same_training(record.config, record.identity, settings)
+    except (KeyError, TypeError, AttributeError):  # an incomplete record of long ago
+        return False
+
+
+def cell_of_run(run: RunDir, evaluate: Mapping[str, Any], others: Mapping[str, Any] | None = None) -> Cell:
+    """Return the cell of a trained run and another evaluation of it.
+
+    Args:
+        run: Its folder.
+        evaluate: Settings of the evaluation that differ from the run's default ones, keys without their section.
+        others: Where model and corpus lie now: `model.path`, `corpus.path`; and `threads`.
+
+    Raises:
+        ConfigError: a setting is impossible, or corpus or model are not those of the run.
+        DataError: there is no run in the folder, or it is not trained.
+    """
+    record = run.read()
+    if record is None:
+        raise DataError(
+            Fault("no-run", f"no {RECORD_NAME} in this folder", key="run", got=str(run.path),
+                  hint="Give the folder of a run.")
+        )  # fmt: skip
+    if not record.is_trained:
+        raise DataError(
+            Fault("not-trained", f"the run is {record.status}, not trained", key="run", got=str(run.path),
+                  hint="The command that started it resumes it.")
+        )  # fmt: skip
+    defaults = first_defaults(record)
+    config = _of_record(run, record, {**defaults, **evaluate}, others or {})
+    model = locate_model(config.model)
+    fingerprints = fingerprints_of(config, model)
+    settings = settings_of(config, fingerprints)
+    if not is_same_training(record.config, record.identity, settings):
+        changed = "; ".join(differences(record.config, as_written(settings, config))) or "settings from elsewhere"
+        raise ConfigError(
+            Fault("another-training", f"its corpus or model is no longer the one it was trained with ({changed})",
+                  key="run", got=str(run.path), hint="Give corpus.path=FILE or model.path=DIR with those.")
+        )  # fmt: skip
+    return place_cell(config, model, fingerprints, config.run_name, defaults)
+
+
+def _of_record(run: RunDir, record: Record, evaluate: Mapping[str, Any], others: Mapping[str, Any]) -> Config:
+    """Return the settings of a run with another evaluation, as they are where the run lies now."""
+    path = run.path.absolute()
+    written = {**record.config, EVALUATE: dict(evaluate)}
+    config = restore_config(written)
+    study = Path(config.study)
+    inside = bool(config.study) and path.parent.parts[-len(study.parts) :] == study.parts
+    outputs = path.parents[len(study.parts)] if inside else path.parent
+    changed = {key: dataclasses.replace(getattr(config, key), path=str(others[f"{key}.path"]))
+               for key in ("model", "corpus") if f"{key}.path" in others}  # fmt: skip
+    return dataclasses.replace(
+        config,
+        outputs=str(outputs),
+        study=config.study if inside else "",
+        run_name=path.name,
+        evaluation_name="",
+        overwrite=False,
+        threads=others.get("threads", config.threads),
+        **changed,
+    )
+
+
+def evaluate_values(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return settings of an evaluation, keys without their section, after a look at the keys.
+
+    Raises:
+        ConfigError: there is no such key.
+    """
+    known = [field.name for field in dataclasses.fields(EvaluateConfig)]
+    unknown = [key for key in values if key not in known]
+    if unknown:
+        raise ConfigError(
+            *(Fault("unknown-key", "there is no such key", key=f"{EVALUATE}.{key}",
+                    allowed=tuple(f"{EVALUATE}.{name}" for name in known)) for key in unknown)
+        )  # fmt: skip
+    return values

@@ -1,0 +1,155 @@
+"""What one evaluation of a run takes from the others: answers to the same questions under the same settings, exams.
+
+Answers of several environments are never put together. Where another evaluation has said everything that is needed, it
+is taken as it is, with its environment, and no model is loaded.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from medqa_finetune.config.identity import answer_settings
+from medqa_finetune.record.environment import same_place
+from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.evaluations import evaluation_dirs, read_evaluation
+from medqa_finetune.record.files import write_text
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import Environment, Evaluation, Record, Reused
+from medqa_finetune.record.stamps import damages
+
+log = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+Settings = Mapping[str, Any]
+# Settings that an exam's score depends on, beside the weights.
+OF_THE_TEXT = ("text", "text_sha256", "stride", "max_samples")
+OF_THE_TASKS = ("zero_shot", "zero_shot_folder", "max_samples")
+
+
+class Source(NamedTuple):
+    """Another evaluation of the same run, and its answers to questions of this one, in its own order."""
+
+    evaluation: Evaluation
+    rows: list[Row]
+
+
+def reuse(
+    run: RunDir, folder: EvaluationDir, settings: Settings, ids: Sequence[str], environment: Environment | None
+) -> bool:
+    """Take over what other evaluations of a run have said already; return whether nothing is left for a model to do.
+
+    Args:
+        run: The run; the evaluation is this process's.
+        folder: Of the evaluation; answers of its own that are there stay as they are.
+        settings: Of the cell.
+        ids: Of all questions, or blocks of running text, of the evaluation.
+        environment: Where this evaluation takes place; None where that is not known yet, and only an evaluation that
+            has said everything is taken.
+    """
+    record, own = run.read(), folder.read()
+    if record is None or own is None:
+        return False
+    sources = list(_sources(run, record, folder, settings, set(ids)))
+    if own.reused is None or len(folder.read_predictions()) < own.reused.answers:
+        own = _reuse_answers(folder, own, sources, ids, environment)
+    place = own.environment if environment is None else environment
+    if place is not None:
+        own = _reuse_exams(folder, own, sources, place)
+    answered = {row.get("id") for row in folder.read_predictions()}
+    return answered >= set(ids) and not missing_exams(own)
+
+
+def _reuse_answers(
+    folder: EvaluationDir,
+    own: Evaluation,
+    sources: Sequence[Source],
+    ids: Sequence[str],
+    environment: Environment | None,
+) -> Evaluation:
+    """Write the answers of the source that has most of them, unless this evaluation has begun."""
+    if folder.read_predictions():
+        return own
+    if environment is not None:
+        sources = [source for source in sources if same_place(source.evaluation.environment, environment)]
+    best = max(sources, key=lambda source: len(source.rows), default=None)
+    if best is None or not best.rows or (environment is None and len(best.rows) < len(set(ids))):
+        return own
+    # Marked first: answers without the mark would be taken for this evaluation's own.
+    own = folder.update(
+        reused=Reused(best.evaluation.name, len(best.rows)), environment=environment or best.evaluation.environment
+    )
+    write_text(folder.predictions_path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in best.rows))
+    log.info("%d of %d answers are those of evaluation %s", len(best.rows), len(ids), best.evaluation.name)
+    return own
+
+
+def _reuse_exams(folder: EvaluationDir, own: Evaluation, sources: Sequence[Source], place: Environment) -> Evaluation:
+    """Take over the scores of exams that were held under the same settings in the same environment."""
+    for missing in missing_exams(own):
+        keys = OF_THE_TEXT if missing == "text" else OF_THE_TASKS
+        for source in sources:
+            other = source.evaluation
+            held = {
+                name: score for name, score in other.exams.items() if is_of_text(name, other) == (missing == "text")
+            }
+            alike = all(_plain(own.settings.get(key)) == _plain(other.settings.get(key)) for key in keys)
+            if held and alike and same_place(other.environment, place):
+                log.info("the scores of %s are those of evaluation %s", ", ".join(sorted(held)), other.name)
+                own = folder.update(exams=own.exams | held)
+                break
+    return own
+
+
+def missing_exams(evaluation: Evaluation) -> list[str]:
+    """Return which kinds of exams, `tasks` and `text`, are asked for and not held yet."""
+    of_text = [is_of_text(name, evaluation) for name in evaluation.exams]
+    asked = {"tasks": bool(evaluation.settings.get("zero_shot")), "text": evaluation.settings.get("text") is not None}
+    return [kind for kind, is_asked in asked.items() if is_asked and (kind == "text") not in of_text]
+
+
+def is_of_text(name: str, evaluation: Evaluation) -> bool:
+    """Return whether a score among the exams is the perplexity of the evaluation's text."""
+    signature = evaluation.exams[name].signature
+    return name.endswith("/perplexity") and "text_sha256:" in signature
+
+
+def _sources(run: RunDir, record: Record, folder: EvaluationDir, settings: Settings, ids: set[str]) -> Iterator[Source]:
+    wanted = answer_settings(settings)
+    for other in evaluation_dirs(run, record):
+        evaluation = None if other == folder else read_evaluation(run, record, other)
+        if evaluation is None:
+            continue
+        stamp = {name: stamp for name, stamp in evaluation.files.items() if name == other.predictions_path.name}
+        if damage := damages(other.path, stamp):
+            log.warning("evaluation %s: %s; nothing is taken from it", evaluation.name, damage[0])
+            continue
+        alike = answer_settings({**settings, "evaluate": evaluation.settings}) == wanted
+        rows = {row.get("id"): row for row in other.read_predictions()} if alike else {}
+        yield Source(evaluation, [row for key, row in rows.items() if key in ids])
+
+
+def set_aside_elsewhere(folder: EvaluationDir, environment: Environment) -> None:
+    """Move an evaluation aside that was begun in another environment: with other package versions or precision."""
+    own = folder.read()
+    begun = own is not None and (bool(own.exams) or folder.predictions_path.is_file())
+    if own is None or not begun or own.environment is None or same_place(own.environment, environment):
+        return
+    log.warning(
+        "evaluation %s was started with other package versions or in another precision; it is moved aside and starts "
+        "anew, for its scores would be a mixture", own.name,
+    )  # fmt: skip
+    folder.move_aside()
+
+
+def reused_rows(folder: EvaluationDir) -> list[Row]:
+    """Return the lines of `predictions.jsonl` that were taken from another evaluation."""
+    own = folder.read()
+    if own is None or own.reused is None:
+        return []
+    rows = folder.read_predictions()
+    return rows[: own.reused.answers] if len(rows) >= own.reused.answers else []
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, list) else value

@@ -1,0 +1,191 @@
+"""The only reader and writer of the folder of one evaluation."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medqa_finetune.errors import DataError, Fault, RunError
+from medqa_finetune.record.files import append_lines, sha256_of, write_json
+from medqa_finetune.record.locks import LOCK_SECONDS, FolderLock
+from medqa_finetune.record.reading import read_evaluation, read_lines
+from medqa_finetune.record.schema import Evaluation, EvaluationRecord, FileStamp
+from medqa_finetune.record.stamps import stamp_of
+
+if TYPE_CHECKING:
+    from medqa_finetune.record.item_scores import ItemScores
+
+RECORD_NAME = "evaluation.json"
+PREDICTIONS, ANSWERING, RESULTS, ITEM_SCORES = (
+    "predictions.jsonl", "answering.jsonl", "eval_results.json", "item_scores.npz",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationDir:
+    """The folder of one evaluation of a run: where each file lies, and how they are read and written.
+
+    Attributes:
+        path: The folder.
+        in_run: Whether it is the folder of the run itself, where version 1 put the only evaluation of a run.
+    """
+
+    path: Path
+    in_run: bool = False
+
+    @property
+    def record_path(self) -> Path:
+        """The truth about the evaluation."""
+        return self.path / RECORD_NAME
+
+    @property
+    def predictions_path(self) -> Path:
+        """One line per answered question, or measured block of running text."""
+        return self.path / PREDICTIONS
+
+    @property
+    def answering_path(self) -> Path:
+        """One line per answered batch: how far answering has come, and what it cost."""
+        return self.path / ANSWERING
+
+    @property
+    def results_path(self) -> Path:
+        """Scores with signatures; can be made again from the predictions alone."""
+        return self.path / RESULTS
+
+    @property
+    def item_scores_path(self) -> Path:
+        """What every answer scored; can be made again from the predictions alone."""
+        return self.path / ITEM_SCORES
+
+    @property
+    def _lock(self) -> FolderLock:
+        # Absolute, for the folder may be given as `.`, which has no name to call the lock after.
+        path = self.path.absolute()
+        return FolderLock(self.path, path / ".evaluation.lock" if self.in_run else path.parent / f".{path.name}.lock")
+
+    def lock(self, patience: float = LOCK_SECONDS) -> AbstractContextManager[None]:
+        """Hold the evaluation for this process while the block runs.
+
+        Raises:
+            RunError: another process holds it, or the place is not writable.
+        """
+        return self._lock.hold(self._owner(), patience)
+
+    def is_locked(self) -> bool:
+        """Return whether a process works on the evaluation now."""
+        return self._lock.is_held()
+
+    def check_free(self) -> None:
+        """Refuse an evaluation on which a process works now.
+
+        Raises:
+            RunError: names the process.
+        """
+        if self.is_locked():
+            raise self._lock.busy(self._owner())
+
+    def _owner(self) -> str:
+        with contextlib.suppress(DataError):
+            evaluation = self.read()
+            if evaluation is not None and evaluation.process is not None:
+                return f"process {evaluation.process.pid} on {evaluation.process.host}"
+        return "another process"
+
+    def read(self) -> Evaluation | None:
+        """Return what `evaluation.json` holds, or None where there is none.
+
+        Raises:
+            DataError: the file is torn, of another schema, or holds a value of the wrong type; says where.
+        """
+        return read_evaluation(self.record_path) if self.record_path.is_file() else None
+
+    def write(self, evaluation: Evaluation) -> Evaluation:
+        """Write `evaluation.json` atomically, and return what it holds."""
+        write_json(self.record_path, dataclasses.asdict(evaluation))
+        return evaluation
+
+    def update(self, **changes: Any) -> Evaluation:
+        """Change fields of what is there, write it, and return it.
+
+        Raises:
+            RunError: it is gone.
+        """
+        evaluation = self.read()
+        if evaluation is None:
+            raise RunError(
+                Fault("record-gone", "is gone: the folder was changed while the run was going on",
+                      file=str(self.record_path))
+            )  # fmt: skip
+        return self.write(evaluation.updated(**changes))
+
+    def read_predictions(self) -> list[dict[str, Any]]:
+        """Return the lines of `predictions.jsonl`, oldest first; a torn last line is left out."""
+        return read_lines(self.predictions_path) if self.predictions_path.is_file() else []
+
+    def append_predictions(self, rows: list[dict[str, Any]]) -> None:
+        """Append answered questions to `predictions.jsonl`; they survive a crash from here on."""
+        append_lines(self.predictions_path, rows)
+
+    def log_answered(self, row: dict[str, Any]) -> None:
+        """Append one line to `answering.jsonl`."""
+        append_lines(self.answering_path, [row])
+
+    def read_answered(self) -> list[dict[str, Any]]:
+        """Return the lines of `answering.jsonl`, oldest first; a torn last line is left out."""
+        return read_lines(self.answering_path) if self.answering_path.is_file() else []
+
+    def write_results(self, results: EvaluationRecord) -> None:
+        """Write `eval_results.json`."""
+        write_json(self.results_path, dataclasses.asdict(results))
+
+    def write_item_scores(self, scores: "ItemScores") -> bool:
+        """Write `item_scores.npz` if it does not hold these scores already; return whether it was written."""
+        from medqa_finetune.record import item_scores  # numpy takes a moment to load, and most commands need none
+
+        path = self.item_scores_path
+        if path.is_file() and path.read_bytes() == item_scores.to_bytes(scores):
+            return False
+        item_scores.write_item_scores(path, scores)
+        return True
+
+    def read_item_scores(self) -> "ItemScores | None":
+        """Return what every answer scored; None where that is not on disk, torn, or of other predictions than these."""
+        from medqa_finetune.record import item_scores
+
+        scores = item_scores.read_item_scores(self.item_scores_path)
+        if scores is None or not self.predictions_path.is_file():
+            return None
+        return scores if scores.predictions_sha256 == sha256_of(self.predictions_path) else None
+
+    def stamps(self) -> dict[str, FileStamp]:
+        """Return size and sha256 of every file that a finished evaluation is made of, by its name."""
+        # In the run's folder, the results are those of whichever evaluation is the run's default one.
+        names = (PREDICTIONS, ANSWERING, ITEM_SCORES, *(() if self.in_run else (RESULTS,)))
+        return {name: stamp_of(self.path / name) for name in names if (self.path / name).is_file()}
+
+    def move_aside(self) -> None:
+        """Rename what the evaluation has left to the first free `<name>.old-N`. Nothing is deleted."""
+        if not self.in_run:
+            move_aside(self.path)
+            return
+        for name in (PREDICTIONS, ANSWERING, ITEM_SCORES, RECORD_NAME):
+            if (self.path / name).exists():
+                move_aside(self.path / name)
+
+
+def move_aside(path: Path) -> Path:
+    """Rename a file or folder to the first free `<name>.old-N`, and return the new path."""
+    path, number = path.absolute(), 1
+    while (target := path.with_name(f"{path.name}.old-{number}")).exists():
+        number += 1
+    return path.rename(target)
+
+
+def evaluations_below(folder: Path) -> Iterator[EvaluationDir]:
+    """Yield every evaluation in a run's folder `evaluations`, by name; not those that were moved aside."""
+    for path in sorted(folder.glob(f"*/{RECORD_NAME}")):
+        if ".old-" not in path.parent.name:
+            yield EvaluationDir(path.parent)
