@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 
 from medqa_finetune.config import compose as composing
 from medqa_finetune.config.compose import to_config
-from medqa_finetune.config.explain import MESSAGE_LENGTH, dotted_keys, explain, hint_of, schema_node
+from medqa_finetune.config.explain import dotted_keys, explain, hint_of, schema_node
 from medqa_finetune.config.options import conf_folder, option_names
 from medqa_finetune.errors import ConfigError
 from tests.config.builders import VALID, compose, leaf_keys
