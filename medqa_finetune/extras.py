@@ -1,21 +1,21 @@
-"""What settings ask for beside the usual packages: whether it is installed, which is known without torch and data."""
+"""What settings ask for in addition to the usual packages: whether it is installed, known without torch and data."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
 
 from medqa_finetune.config.schema import Config
-from medqa_finetune.errors import ConfigError, noting
+from medqa_finetune.errors import ConfigError, Fault, noting
 from medqa_finetune.evaluation import backends, zero_shot
 from medqa_finetune.model import kernels
 
 
 def check_extras(config: Config) -> None:
-    """Refuse a run that wants a package which is not installed.
+    """Refuse a run that needs a package which is not installed.
 
     Raises:
         ConfigError: with every one of them.
     """
-    faults: list[str] = []
+    faults: list[Fault] = []
     # What loads no model needs none of these, so that a sweep may have such a baseline in it.
     if config.method.loads_model:
         with noting(faults):
@@ -26,11 +26,12 @@ def check_extras(config: Config) -> None:
             kernels.check_installed(config.train.kernels if config.method.trains != "nothing" else "torch")
     faults += tracker_faults(config)
     if faults:
-        raise ConfigError("\n".join(faults))
+        raise ConfigError(*faults)
 
 
-def tracker_faults(config: Config) -> Iterator[str]:
+def tracker_faults(config: Config) -> Iterator[Fault]:
     """Yield a fault for every tracker that is not installed."""
     for name in dict.fromkeys(config.tracker.report_to):
         if find_spec(name) is None:
-            yield f"tracker.report_to=[{name}]: {name} is not installed; pip install 'medqa_finetune[{name}]'."
+            hint = f"Run `pip install 'medqa_finetune[{name}]'`."
+            yield Fault("not-installed", f"{name} is not installed", key="tracker.report_to", got=[name], hint=hint)

@@ -15,7 +15,7 @@ from medqa_finetune.data.ledger import Ledger
 from medqa_finetune.data.pairs import Pair
 from medqa_finetune.data.readers import format_of
 from medqa_finetune.data.sources import read_pairs
-from medqa_finetune.errors import ConfigError, DataError, ModelError
+from medqa_finetune.errors import ConfigError, DataError, Fault, ModelError
 from medqa_finetune.model.locate import fingerprint_model
 from medqa_finetune.record.files import sha256_of_text, write_text
 
@@ -51,7 +51,7 @@ def choose_model(
     """
     if isinstance(model, str | Path):
         if tokenizer is not None:
-            raise ModelError("tokenizer= is for a model in memory; a folder has its own.")
+            raise ModelError(Fault("conflict", "is for a model in memory; a folder has its own", key="tokenizer"))
         is_named = isinstance(model, str) and model in option_names("model") and model != "local"
         return (str(model), {}) if is_named else ("local", {"path": str(model)})
     return "local", {"path": str(save_model(model, tokenizer, cache))}
@@ -67,13 +67,17 @@ def check_in_memory(model: Any, tokenizer: Any) -> None:
     from medqa_finetune.compat.transformers import is_quantized
 
     if not hasattr(model, "save_pretrained") or not hasattr(model, "get_input_embeddings"):
-        raise ModelError(f"model: a name, a folder or a model of transformers is wanted, got {type(model).__name__}.")
+        problem = "must be a name, a folder or a model of transformers"
+        raise ModelError(Fault("wrong-type", problem, key="model", got=type(model).__name__))
     if tokenizer is None:
-        raise ModelError("tokenizer= is missing: a model in memory wants its tokenizer beside it.")
+        hint = "A model in memory needs its tokenizer: give tokenizer=."
+        raise ModelError(Fault("missing-key", "is missing", key="tokenizer", hint=hint))
     if adapters(model):
-        raise ModelError("model: it has adapters; a base model is wanted, or model.merge_and_unload().")
+        hint = "Give a base model, or model.merge_and_unload()."
+        raise ModelError(Fault("has-adapters", "must have no adapters", key="model", hint=hint))
     if is_quantized(model):
-        raise ModelError("model: it is quantized; give it unquantized, and method='qlora' quantizes it.")
+        hint = "Give it unquantized; method='qlora' quantizes it."
+        raise ModelError(Fault("quantized", "must not be quantized", key="model", hint=hint))
 
 
 def save_model(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase | None", cache: Path) -> Path:
@@ -108,7 +112,9 @@ def _written(cache: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ConfigError(f"outputs={cache.parent}: cannot be written ({error}).") from None
+        problem = f"cannot be written ({error})"
+        hint = "Give another folder as outputs."
+        raise ConfigError(Fault("not-writable", problem, key="outputs", got=str(cache.parent), hint=hint)) from None
 
 
 def choose_corpus(pairs: Any, cache: Path) -> Choice:
@@ -137,7 +143,9 @@ def rows_of(pairs: Iterable[Any]) -> list[dict[str, Any]]:
         DataError: something is no pair, or there are none; says which.
     """
     if not isinstance(pairs, Iterable):
-        raise DataError(f"pairs: a name, a file, or (question, answer) of each is wanted, got {pairs!r:.80}.")
+        raise DataError(
+            Fault("wrong-type", "must be a name, a file, or (question, answer) pairs", key="pairs", got=pairs)
+        )
     rows = []
     for number, pair in enumerate(pairs):
         values: Any = asdict(pair) if isinstance(pair, Pair) else pair
@@ -145,13 +153,11 @@ def rows_of(pairs: Iterable[Any]) -> list[dict[str, Any]]:
             values = {"question": values[0], "answer": values[1]}
         texts = [values.get(key) for key in ("question", "answer")] if isinstance(values, Mapping) else []
         if not texts or not all(isinstance(text, str) for text in texts):
-            raise DataError(
-                f'pairs[{number}]: (question, answer) or {{"question": TEXT, "answer": TEXT}} is wanted, got '
-                f"{repr(pair)[:80]}."
-            )
+            problem = 'must be (question, answer) or {"question": TEXT, "answer": TEXT}'
+            raise DataError(Fault("not-a-pair", problem, key=f"pairs[{number}]", got=pair))
         rows.append({"id": str(number), **values})
     if not rows:
-        raise DataError("pairs: there are none.")
+        raise DataError(Fault("empty", "must have at least one", key="pairs"))
     return rows
 
 
@@ -174,5 +180,6 @@ def held_out(corpus: CorpusConfig) -> int:
     """
     n = sum(1 for _ in read_pairs(corpus, Ledger()))
     if n < 3:
-        raise DataError(f"{corpus.path}: {n} pairs can be used; 3 are wanted at least, to train, validate and test.")
+        problem = f"only {n} pairs can be used; at least 3 are needed, to train, validate and test"
+        raise DataError(Fault("too-few", problem, key="pairs", file=corpus.path))
     return min(HELD_OUT_MOST, max(1, n // HELD_OUT_SHARE))

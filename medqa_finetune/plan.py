@@ -2,14 +2,14 @@
 
 import dataclasses
 import json
-import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, wants_help
-from medqa_finetune.errors import EXIT_DONE, ConfigError, noting
+from medqa_finetune.config.ranges import above_zero, one_of
+from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, noting
 from medqa_finetune.matrix.composing import compose_and_call
 from medqa_finetune.preflight import in_units
 from medqa_finetune.record.files import existing_part
@@ -30,7 +30,7 @@ where it is missing. Finished cells are planned as if they were new.
   python -m medqa_finetune.plan -m method=lora,qlora plan.price_per_hour=0.5 plan.budget_hours=12
 
   plan.probe=true|false    measure a few real steps and answers of every model and method here       default false
-                           (else reckoned from the model's arithmetic and this machine's speed)
+                           (else computed from the model's arithmetic and this machine's speed)
   plan.budget_hours=N      exit with 2 where all cells together take longer                          default null
   plan.price_per_hour=N    money for an hour of this machine                                         default null
   format=text|json         a table, or one JSON object                                               default text
@@ -44,7 +44,7 @@ NAME_WIDTH = 24
 
 @dataclasses.dataclass(frozen=True)
 class PlanOptions:
-    """What can be typed after `plan` beside the settings of the experiments.
+    """What can be typed after `plan` in addition to the settings of the experiments.
 
     Attributes:
         probe: Whether every model and method is rehearsed here.
@@ -62,12 +62,28 @@ class PlanOptions:
     format: str = "text"
 
     def __post_init__(self) -> None:
-        if self.format not in FORMATS:
-            raise ConfigError(f"format={self.format}: allowed: {', '.join(FORMATS)}.")
+        faults = [*one_of("format", self.format, FORMATS)]
         for key in ("budget_hours", "price_per_hour"):
             number = getattr(self, key)
-            if number is not None and not (math.isfinite(number) and number > 0):
-                raise ConfigError(f"{PREFIX}{key}={number}: a number above 0 is wanted, or null.")
+            faults += [] if number is None else above_zero(PREFIX + key, number)
+        if faults:
+            raise ConfigError(*faults)
+
+
+class ExcessError(ConfigError):
+    """The cells take more time or disk than there is.
+
+    Attributes:
+        content: The plan, which its JSON has as well, so that `format=json` prints one object.
+    """
+
+    def __init__(self, content: dict[str, Any], *faults: Fault) -> None:
+        super().__init__(*faults)
+        self.content = content
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the plan with what is wrong with it."""
+        return self.content | super().as_json() | {"error": ConfigError.__name__}
 
 
 def main() -> NoReturn:
@@ -79,14 +95,15 @@ def plan(arguments: list[str]) -> int:
     """Print what the cells that `arguments` ask for will take; return the exit code.
 
     Raises:
-        ConfigError: a setting is impossible, or the cells take more time or disk than there is.
+        ConfigError: a setting is impossible.
+        ExcessError: the cells take more time or disk than there is.
         MedQAError: the corpus or the model is not there.
     """
     if wants_help(arguments):
         print(USAGE, end="")
         return EXIT_DONE
     own = [argument for argument in arguments if argument.startswith((PREFIX, "format="))]
-    options = parse_own(own)
+    options = parse_options(PlanOptions, own, prefix=PREFIX, bare=["format"])
     configs = compose([argument for argument in arguments if argument not in own])
     # Imported here, so that --help answers at once.
     from medqa_finetune.matrix.planning import make_plan
@@ -95,36 +112,23 @@ def plan(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix=".plan-", dir=room, ignore_cleanup_errors=True) as folder:
         found = make_plan([answered_by_transformers(each) for each in configs], Path(folder), probe=options.probe)
     rows = [row(*pair, options) for pair in zip(configs, found.forecasts, strict=True)]
+    content = as_object(rows, found, options)
+    excess = excess_faults(rows, found, options)
     if options.format == "json":
-        print(json.dumps(as_object(rows, found, options), ensure_ascii=False, allow_nan=False))
+        if excess:
+            raise ExcessError(content, *excess)
+        print(json.dumps(content, ensure_ascii=False, allow_nan=False))
     else:
         print(as_text(rows, found, options))
         if any(config.evaluate.backend != "transformers" for config in configs):
-            print("Evaluation is reckoned as evaluate.backend=transformers does it.")
+            print("Evaluation is computed as evaluate.backend=transformers does it.")
         if any(config.evaluate.zero_shot for config in configs):
             print("The time of the tasks of evaluate.zero_shot is not in it.")
         if any(config.evaluate.text is not None for config in configs):
             print("The time of evaluate.text is not in it.")
-    refuse_excess(rows, found, options)
+    if excess:
+        raise ExcessError(content, *excess)
     return EXIT_DONE
-
-
-def parse_own(arguments: Sequence[str]) -> PlanOptions:
-    """Return what was typed of `plan`'s own options.
-
-    Raises:
-        ConfigError: an unknown or repeated key, or a value of the wrong type; names the key as it is typed.
-    """
-    known = [field.name for field in dataclasses.fields(PlanOptions) if field.name != "format"]
-    for argument in arguments:
-        if argument.startswith(PREFIX) and argument.partition("=")[0].removeprefix(PREFIX) not in known:
-            allowed = ", ".join(PREFIX + name for name in known)
-            raise ConfigError(f"{argument[:80]}: there is no such key; allowed are {allowed}.")
-    try:
-        return parse_options(PlanOptions, [argument.removeprefix(PREFIX) for argument in arguments])
-    except ConfigError as error:
-        is_prefixed = str(error).startswith(tuple(known))
-        raise ConfigError(f"{PREFIX}{error}" if is_prefixed else str(error)) from None
 
 
 def compose(arguments: Sequence[str]) -> list["Config"]:
@@ -142,7 +146,7 @@ def compose(arguments: Sequence[str]) -> list["Config"]:
     from medqa_finetune.model.locate import locate_architecture
 
     cells: list[Cell] = []
-    faults: list[str] = []
+    faults: list[Fault] = []
 
     def take(composed: Any) -> None:
         hydra_config = HydraConfig.get()
@@ -152,7 +156,7 @@ def compose(arguments: Sequence[str]) -> list["Config"]:
 
     compose_and_call(take, [*arguments, "hydra/sweeper=calling"])
     if faults:
-        raise ConfigError("\n".join(dict.fromkeys(faults)))
+        raise ConfigError(*faults)
     configs = [cell.config for cell in distinct(cells)]
     check_all(configs, check_extras)
     check_all(configs, check_exams)
@@ -250,7 +254,7 @@ def _basis(found: "Plan") -> list[str]:
         lines.append(f"Measured here: a few steps and answers of {found.rehearsals} kind(s) of cells.")
     else:
         lines.append(
-            f"Reckoned at {EFFICIENCY:.0%} of that speed, which is right within a factor of two or so; plan.probe=true "
+            f"Computed at {EFFICIENCY:.0%} of that speed, which is right within a factor of two or so; plan.probe=true "
             "measures."
         )
     if found.weightless:
@@ -258,22 +262,16 @@ def _basis(found: "Plan") -> list[str]:
     return lines
 
 
-def refuse_excess(rows: Sequence[dict[str, Any]], found: "Plan", options: PlanOptions) -> None:
-    """Refuse cells that take more than there is.
-
-    Raises:
-        ConfigError: names the cells and the figures.
-    """
+def excess_faults(rows: Sequence[dict[str, Any]], found: "Plan", options: PlanOptions) -> list[Fault]:
+    """Return why cells take more than there is, with the figures; empty where they do not."""
     faults = list(found.survey.disk_faults)
     hours = sum(each["seconds"] for each in rows) / HOUR
     if options.budget_hours is not None and hours > options.budget_hours:
         dearest = ", ".join(f"{each['name']} {_time(each['seconds'])}" for each in rows)
-        faults.append(
-            f"plan.budget_hours={options.budget_hours:g}: {len(rows)} cell{'s' * (len(rows) > 1)} would take "
-            f"{hours:.3g} hours ({dearest}). Ask for fewer or smaller cells, or a larger budget."
-        )
-    if faults:
-        raise ConfigError("\n".join(faults))
+        problem = f"{len(rows)} cell{'s' * (len(rows) > 1)} would take {hours:.3g} hours ({dearest})"
+        hint = "Ask for fewer or smaller cells, or a larger budget."
+        faults.append(Fault("over-budget", problem, key=f"{PREFIX}budget_hours", got=options.budget_hours, hint=hint))
+    return faults
 
 
 def _time(seconds: float) -> str:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from medqa_finetune.collector import collect_no_more, collector_paused
 from medqa_finetune.config.schema import Config, MethodConfig
-from medqa_finetune.errors import ConfigError, noting
+from medqa_finetune.errors import ConfigError, Fault, noting
 from medqa_finetune.model.estimate import FP32, Machine, Memory, checkpoint_bytes, run_bytes, training_memory
 from medqa_finetune.model.fitting import resolve_auto
 from medqa_finetune.model.locate import locate_model
@@ -33,14 +33,13 @@ log = logging.getLogger(__name__)
 GIB = 2**30
 # Loading torch from a slow network disk takes minutes.
 EXAMINE_SECONDS = 600
-NOT_EXAMINED = "It cannot be known whether this machine will do:"
 
 
 class Findings(NamedTuple):
     """What examining found: the machine, None where it cannot be used, and every fault."""
 
     machine: Machine | None
-    faults: list[str]
+    faults: list[Fault]
 
 
 def preflight_matrix(configs: Sequence[Config], counts: Sequence[Counts] = ()) -> None:
@@ -51,7 +50,7 @@ def preflight_matrix(configs: Sequence[Config], counts: Sequence[Counts] = ()) -
         counts: What preparing the data of each counted; none where that is not known.
 
     Raises:
-        ConfigError: with every fault of every run; one that several share is said once.
+        ConfigError: with every fault of every run; one that several share is printed once.
     """
     if configs:
         _preflight(configs, counts or [{}] * len(configs), examine_in_fresh_process)
@@ -85,7 +84,7 @@ def _preflight(
     if machine is not None:
         faults += precision_faults(configs, machine)
     if faults:
-        raise ConfigError("\n".join(dict.fromkeys(faults)))
+        raise ConfigError(*faults)
     if machine is not None:
         warn_about_memory([(config, sizes[config.model]) for config in configs], machine)
 
@@ -99,7 +98,7 @@ def examine(needs: Sequence[Need]) -> Findings:
         from medqa_finetune.model.kernels import check_kernels
         from medqa_finetune.model.probe import check_method, check_model, probe
 
-    faults: list[str] = []
+    faults: list[Fault] = []
     tokenizers: dict[tuple[str, bool, str | None], Any] = {}
     machine: Machine | None = None
     with noting(faults):
@@ -149,10 +148,11 @@ def examine_in_fresh_process(needs: Sequence[Need]) -> Findings:
             capture_output=True, encoding="utf-8", errors="replace", timeout=EXAMINE_SECONDS, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return Findings(None, [f"{NOT_EXAMINED} it took more than {EXAMINE_SECONDS // 60} minutes; does a GPU hang?"])
+        problem = f"this machine cannot be checked: that takes more than {EXAMINE_SECONDS // 60} minutes"
+        return Findings(None, [Fault("not-checked", problem, hint="A GPU may hang; nvidia-smi shows it.")])
     last = (done.stderr.strip().splitlines() or ["it left no message"])[-1][:300]
-    dead = f"{NOT_EXAMINED} the process that tries it {_ending(done.returncode)} ({last})."
-    return _answer(done.stdout) or Findings(None, [dead])
+    problem = f"this machine cannot be checked: the process that tries it {_ending(done.returncode)} ({last})"
+    return _answer(done.stdout) or Findings(None, [Fault("not-checked", problem)])
 
 
 def _answer(printed: str) -> Findings | None:
@@ -161,7 +161,7 @@ def _answer(printed: str) -> Findings | None:
         found = json.loads(printed.splitlines()[-1])
     except (IndexError, ValueError):
         return None
-    return Findings(found["machine"] and Machine(**found["machine"]), found["faults"])
+    return Findings(found["machine"] and Machine(**found["machine"]), [*map(Fault.from_json, found["faults"])])
 
 
 def _ending(code: int) -> str:
@@ -171,8 +171,8 @@ def _ending(code: int) -> str:
     return f"was killed by {names.get(-code, f'signal {-code}')}"
 
 
-def precision_faults(configs: Iterable[Config], machine: Machine) -> Iterator[str]:
-    """Yield a fault for every run that was begun in another precision than this machine would go on in."""
+def precision_faults(configs: Iterable[Config], machine: Machine) -> Iterator[Fault]:
+    """Yield a fault for every run that was begun in another precision than this machine would resume it in."""
     for config in configs:
         run = RunDir(config.run_path)
         record = None if config.overwrite or config.precision != "auto" else run.read()
@@ -180,14 +180,15 @@ def precision_faults(configs: Iterable[Config], machine: Machine) -> Iterator[st
         environment = record.environment if record is not None and not record.is_trained else None
         kept = run.checkpoints_path.exists()
         if environment is not None and environment.precision not in (None, machine.precision) and kept:
-            yield (
-                f"{run.path} was begun in {environment.precision} on {environment.device}; here precision=auto is "
-                f"{machine.precision}, and its figures would be a mixture. Go on where it was begun, or give "
-                "overwrite=true, which moves it aside and starts anew."
+            problem = (
+                f"is {machine.precision} here, but the run was begun in {environment.precision} on "
+                f"{environment.device}, and its figures would be a mixture"
             )
+            hint = "Resume it where it was begun, or give overwrite=true, which moves it aside and starts anew."
+            yield Fault("precision-changed", problem, key="precision", got="auto", hint=hint, file=str(run.path))
 
 
-def disk_faults(runs: Iterable[tuple[Config, ModelSize | None]], *, cuda: bool) -> Iterator[str]:
+def disk_faults(runs: Iterable[tuple[Config, ModelSize | None]], *, cuda: bool) -> Iterator[Fault]:
     """Yield a fault for every disk on which the runs will not fit."""
     by_disk: dict[int, list[tuple[Config, ModelSize]]] = {}
     for config, size in runs:
@@ -203,10 +204,9 @@ def disk_faults(runs: Iterable[tuple[Config, ModelSize | None]], *, cuda: bool) 
         needed += max(size.parameters * FP32 if each.evaluate.backend == "vllm" else 0 for each, size in there)
         if needed > free:
             runs_there = f"{len(there)} run{'s' * (len(there) > 1)}"
-            yield (
-                f"outputs={config.outputs}: {runs_there} may need {in_units(needed)} there, for checkpoints above all, "
-                f"and {in_units(free)} are free. Make room, or give outputs=DIR on another disk."
-            )
+            problem = f"{runs_there} may need {in_units(needed)}, mostly for checkpoints; {in_units(free)} are free"
+            hint = "Make room, or give outputs=DIR on another disk."
+            yield Fault("disk-full", problem, key="outputs", got=config.outputs, hint=hint)
 
 
 def disk_of(path: Path) -> int:
@@ -266,7 +266,7 @@ def main() -> None:
     """Examine the needs on standard input, and print what was found as one line of JSON."""
     needs = [Need(**{**each, "method": MethodConfig(**each["method"])}) for each in json.load(sys.stdin)]
     machine, faults = examine(needs)
-    print(json.dumps({"machine": machine and asdict(machine), "faults": faults}))
+    print(json.dumps({"machine": machine and asdict(machine), "faults": [fault.as_json() for fault in faults]}))
     collect_no_more()
 
 

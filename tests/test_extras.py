@@ -1,6 +1,7 @@
 """What is not installed is refused before data is looked at, by every way to start a run."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from medqa_finetune.errors import ConfigError
 from medqa_finetune.extras import check_extras
 from tests.commands import train
 from tests.config.builders import VALID, changed
+from tests.faulty import only_fault
 
 PAIRS = [(f"第{number}个问题？", "多休息。") for number in range(30)]
 WANTED = {"evaluate__backend": "vllm", "train__kernels": "liger", "evaluate__zero_shot": ["ceval-valid"]}
@@ -28,9 +30,11 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_that_is_missing_is_said_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         check_extras(changed(VALID, **WANTED, tracker__report_to=["mlflow"]))
-    starts = ["evaluate.backend=vllm", "evaluate.zero_shot=[ceval-valid]", "train.kernels=liger", "tracker.report_to"]
-    lines = str(caught.value).splitlines()
-    assert [line.startswith(start) for line, start in zip(lines, starts, strict=True)] == [True] * len(starts)
+    found = [(fault.code, fault.key) for fault in caught.value.faults]
+    keys = ["evaluate.backend", "evaluate.zero_shot", "train.kernels", "tracker.report_to"]
+    assert found == [("not-installed", key) for key in keys]
+    assert all("pip install" in fault.hint for fault in caught.value.faults)
+    assert caught.value.faults[-1].got == ["mlflow"]
 
 
 @pytest.mark.usefixtures("nothing_installed")
@@ -43,15 +47,22 @@ def test_what_a_run_does_not_use_may_be_missing() -> None:
 
 @without_liger
 @pytest.mark.parametrize("sweep", [(), ("-m",)])
-def test_the_command_prepares_no_corpus_first(sweep: tuple[str, ...], tmp_path: Path) -> None:
-    done = train(*sweep, "profile=demo", "method=lora", "data=20k", "train.kernels=liger", cwd=tmp_path)
+def test_the_command_prepares_no_corpus_first(
+    sweep: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, said = tmp_path / "here", tmp_path / "faults.json"
+    folder.mkdir()
+    monkeypatch.setenv("MEDQA_FAULTS_FILE", str(said))
+    done = train(*sweep, "profile=demo", "method=lora", "data=20k", "train.kernels=liger", cwd=folder)
     assert done.returncode == 2
-    assert "train.kernels=liger: liger_kernel is not installed" in done.stderr
-    assert not list(tmp_path.rglob("*.*"))
+    (fault,) = json.loads(said.read_text(encoding="utf-8"))["faults"]
+    assert (fault["code"], fault["key"]) == ("not-installed", "train.kernels")
+    assert not list(folder.rglob("*.*"))
 
 
 @without_liger
 def test_python_writes_no_pairs_first(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"train\.kernels=liger: liger_kernel is not installed"):
+    with pytest.raises(ConfigError) as caught:
         finetune("tiny", PAIRS, outputs=tmp_path, tracker="none", train={"kernels": "liger"})
+    assert (only_fault(caught).code, only_fault(caught).key) == ("not-installed", "train.kernels")
     assert list(tmp_path.iterdir()) == []

@@ -8,9 +8,10 @@ import pytest
 
 from medqa_finetune.config.schema import CorpusConfig, MethodConfig
 from medqa_finetune.data.pairs import Pair
-from medqa_finetune.errors import DataError, ModelError
+from medqa_finetune.errors import NO_VALUE, ConfigError, DataError, ModelError
 from medqa_finetune.inputs import choose_corpus, choose_method, choose_model, held_out, read_given, save_model
 from medqa_finetune.model.locate import fingerprint_model
+from tests.faulty import only_fault
 
 PAIRS = [
     ("感冒怎么办？", "休息。"),
@@ -53,19 +54,30 @@ def test_a_corpus_is_a_name_or_a_file(given: Any, choice: Any, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("pairs", "says"),
+    ("pairs", "code", "key", "got"),
     [
-        ([], "pairs: there are none"),
-        ([("感冒？", "休息。"), ("头痛？",)], r"pairs\[1\]: \(question, answer\) or .* is wanted, got \('头痛？',\)"),
-        ([{"question": "头痛？"}], r"pairs\[0\]: "),
-        ([{"question": "头痛？", "answer": None}], r"pairs\[0\]: "),
-        (["头痛？"], r"pairs\[0\]: "),
-        ([7], r"pairs\[0\]: "),
+        (7, "wrong-type", "pairs", 7),
+        ([], "empty", "pairs", NO_VALUE),
+        ([("感冒？", "休息。"), ("头痛？",)], "not-a-pair", "pairs[1]", ("头痛？",)),
+        ([{"question": "头痛？"}], "not-a-pair", "pairs[0]", {"question": "头痛？"}),
+        ([{"question": "头痛？", "answer": None}], "not-a-pair", "pairs[0]", {"question": "头痛？", "answer": None}),
+        (["头痛？"], "not-a-pair", "pairs[0]", "头痛？"),
+        ([7], "not-a-pair", "pairs[0]", 7),
     ],
 )
-def test_what_is_no_pair_is_named(pairs: Any, says: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=says):
+def test_what_is_no_pair_is_named(pairs: Any, code: str, key: str, got: Any, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
         choose_corpus(pairs, tmp_path)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == (code, key, got)
+
+
+def test_outputs_that_cannot_be_written_are_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError) as caught:
+        choose_corpus(PAIRS, tmp_path / "file" / "cache")
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("not-writable", "outputs", str(tmp_path / "file"))
 
 
 def test_pairs_are_cleaned_as_a_corpus_is(tmp_path: Path) -> None:
@@ -86,8 +98,9 @@ def test_a_tenth_is_held_out_and_a_thousand_at_most(n: int, size: int, tmp_path:
 
 def test_two_pairs_are_too_few(tmp_path: Path) -> None:
     _, values = choose_corpus(PAIRS[:2], tmp_path)
-    with pytest.raises(DataError, match="2 pairs can be used; 3 are wanted at least"):
+    with pytest.raises(DataError) as caught:
         held_out(CorpusConfig(name="jsonl", source="file", id="id", **values))
+    assert (only_fault(caught).code, only_fault(caught).file) == ("too-few", values["path"])
 
 
 def load(folder: Path) -> tuple[Any, Any]:
@@ -100,8 +113,9 @@ def test_a_model_is_a_name_or_a_folder(tmp_path: Path) -> None:
     assert choose_model("tiny", None, tmp_path) == ("tiny", {})
     assert choose_model("./tiny", None, tmp_path) == ("local", {"path": "./tiny"})
     assert choose_model(Path("models/a"), None, tmp_path) == ("local", {"path": "models/a"})
-    with pytest.raises(ModelError, match="tokenizer= is for a model in memory"):
+    with pytest.raises(ModelError) as caught:
         choose_model("tiny", load(Path("medqa_finetune/model/tiny"))[1], tmp_path)
+    assert (only_fault(caught).code, only_fault(caught).key) == ("conflict", "tokenizer")
 
 
 def test_a_model_in_memory_is_saved_once_under_its_content(micro_model: Path, tmp_path: Path) -> None:
@@ -119,16 +133,28 @@ def test_a_model_in_memory_is_saved_once_under_its_content(micro_model: Path, tm
     assert save_model(model, tokenizer, tmp_path) != folder
 
 
-@pytest.mark.parametrize("kind", ["no tokenizer", "adapters", "quantized", "no model"])
-def test_a_model_that_is_no_base_is_refused(kind: str, micro_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "code", "key", "hint"),
+    [
+        ("no tokenizer", "missing-key", "tokenizer", "tokenizer="),
+        ("adapters", "has-adapters", "model", "merge_and_unload()"),
+        ("quantized", "quantized", "model", "method='qlora'"),
+        ("no model", "wrong-type", "model", ""),
+    ],
+)
+def test_a_model_that_is_no_base_is_refused(
+    kind: str, code: str, key: str, hint: str, micro_model: Path, tmp_path: Path
+) -> None:
     from peft import LoraConfig, get_peft_model
 
     model, tokenizer = load(micro_model)
-    says = {"no tokenizer": "tokenizer= is missing", "adapters": "merge_and_unload", "quantized": "quantizes it",
-            "no model": "got dict"}[kind]  # fmt: skip
     if kind == "adapters":
         model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"]))
     model.is_quantized = kind == "quantized"
-    with pytest.raises(ModelError, match=says):
+    with pytest.raises(ModelError) as caught:
         save_model({} if kind == "no model" else model, None if kind == "no tokenizer" else tokenizer, tmp_path)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key) == (code, key)
+    assert hint in fault.hint
+    assert fault.got == ("dict" if kind == "no model" else NO_VALUE)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The door `plan` by its real command line: the same cells as `train`, forecast, and nothing kept."""
+"""The command `plan` by its real command line: the same cells as `train`, forecast, and nothing kept."""
 
 import dataclasses
 import json
@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 
-from medqa_finetune.errors import ConfigError
+from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.matrix.forecast import Forecast
 from medqa_finetune.matrix.planning import Plan
-from medqa_finetune.plan import PlanOptions, as_object, as_text, plan, refuse_excess, row
+from medqa_finetune.plan import PlanOptions, as_object, as_text, excess_faults, plan, row
 from tests.commands import TINY, python
 from tests.config.builders import VALID, changed
+from tests.faulty import only_fault
 from tests.matrix.test_forecast import survey
 
 HOUR = 3600.0
+KEYS = ("plan.probe", "plan.budget_hours", "plan.price_per_hour", "format")
 FORECAST = Forecast(
     start=600.0,
     train=5 * HOUR,
@@ -34,7 +36,7 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def made(
-    *forecasts: Forecast, rehearsals: int = 0, weightless: tuple[str, ...] = (), faults: tuple[str, ...] = ()
+    *forecasts: Forecast, rehearsals: int = 0, weightless: tuple[str, ...] = (), faults: tuple[Fault, ...] = ()
 ) -> Plan:
     return Plan(
         list(forecasts), dataclasses.replace(survey(1e10), disk_faults=list(faults)), rehearsals, list(weightless)
@@ -88,34 +90,40 @@ def test_the_table_says_what_it_rests_on() -> None:
 def test_more_hours_than_the_budget_are_refused_with_cells_and_figures() -> None:
     found = made(FORECAST, FORECAST)
     options = PlanOptions(budget_hours=10.0)
-    with pytest.raises(
-        ConfigError, match=r"budget_hours=10: 2 cells would take 11 hours \(lora_20k 5.5h, qlora_20k 5.5h\)"
-    ):
-        refuse_excess(rows(found, options), found, options)
-    refuse_excess(rows(found, options), found, PlanOptions(budget_hours=11.0))
-    refuse_excess(rows(found, options), found, PlanOptions())
+    (fault,) = excess_faults(rows(found, options), found, options)
+    assert (fault.code, fault.key, fault.got) == ("over-budget", "plan.budget_hours", 10.0)
+    for figure in ("11 hours", "lora_20k 5.5h", "qlora_20k 5.5h"):
+        assert figure in fault.problem
+    assert excess_faults(rows(found, options), found, PlanOptions(budget_hours=11.0)) == []
+    assert excess_faults(rows(found, options), found, PlanOptions()) == []
 
 
 def test_a_disk_that_is_too_small_is_refused() -> None:
-    found = made(FORECAST, faults=("outputs=x: 1 run may need 3 GiB",))
-    with pytest.raises(ConfigError, match="may need 3 GiB"):
-        refuse_excess(rows(found, PlanOptions()), found, PlanOptions())
+    fault = Fault("disk-full", "1 run may need 3 GiB", key="outputs", got="x")
+    found = made(FORECAST, faults=(fault,))
+    assert excess_faults(rows(found, PlanOptions()), found, PlanOptions()) == [fault]
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "code", "key", "got", "allowed"),
     [
-        ("plan.budget_hours=0", "plan.budget_hours=0.0: a number above 0"),
-        ("plan.price_per_hour=nan", "plan.price_per_hour=nan: a number above 0"),
-        ("plan.probe=perhaps", "^plan.probe='perhaps': true or false"),
-        ("plan.budget_hours=much", "^plan.budget_hours='much': "),
-        ("plan.hours=3", "no such key; allowed are plan.probe, plan.budget_hours, plan.price_per_hour"),
-        ("format=xml", "allowed: text, json"),
+        ("plan.budget_hours=0", "out-of-range", "plan.budget_hours", 0.0, ()),
+        ("plan.price_per_hour=.inf", "out-of-range", "plan.price_per_hour", float("inf"), ()),
+        ("plan.probe=perhaps", "wrong-type", "plan.probe", "perhaps", ()),
+        ("plan.budget_hours=much", "wrong-type", "plan.budget_hours", "much", ()),
+        ("plan.hours=3", "unknown-key", "plan.hours", "3", KEYS),
+        ("plan.format=json", "unknown-key", "plan.format", "json", KEYS),
+        ("plan.probe", "not-key-value", None, "plan.probe", KEYS),
+        ("format=xml", "not-allowed", "format", "xml", ("text", "json")),
     ],
 )
-def test_an_impossible_choice_is_refused_before_anything_is_composed(typed: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_an_impossible_choice_is_refused_before_anything_is_composed(
+    typed: str, code: str, key: str | None, got: Any, allowed: tuple[str, ...]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
         plan(["-m", "profile=demo", typed])
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got, fault.allowed) == (code, key, got, allowed)
 
 
 def test_help_says_what_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,7 +146,9 @@ def test_the_demo_is_the_cells_of_the_demo_and_nothing_is_kept(tmp_path: Path, m
     # No torch, no model: what it holds is Python, the pairs and their scores.
     assert all(cell["peak_memory_bytes"] < 10**9 and 0 < cell["seconds"] < 300 for cell in looked_up)
     assert content["basis"] == "reckoned"
-    assert "plan.budget_hours=0.0001: 10 cells would take" in done.stderr
+    (fault,) = content["faults"]
+    assert (content["error"], content["exit_code"], fault["code"]) == ("ConfigError", 2, "over-budget")
+    assert f"error: {fault['message']}" in done.stderr
     assert all(cell["seconds"] > 0 and cell["peak_memory_bytes"] > 10**8 for cell in content["cells"])
     assert list(tmp_path.iterdir()) == []
 
@@ -147,7 +157,7 @@ def test_cells_that_look_answers_up_are_planned_alone_and_said_not_to_train(tmp_
     done = run("-m", "profile=demo", "method=retrieval", "data=20k,50k", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Not trained, answers are looked up: retrieval_20k, retrieval_50k; measured here" in done.stdout
-    assert "Reckoned at" not in done.stdout
+    assert "plan.probe=true measures" not in done.stdout
     assert [line.split()[0] for line in done.stdout.splitlines()[:4]] == [
         "cell",
         "retrieval_20k",
@@ -167,15 +177,15 @@ def test_a_model_without_weights_is_rehearsed_with_random_ones(tmp_path: Path, m
     assert "Random weights stood for those of bare" in done.stdout
     assert "lora_20k" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["bare"]
-    # A run still wants them.
+    # A run still needs them.
     refused = python("-m", "medqa_finetune.train", *typed[:-1], cwd=tmp_path)
     assert refused.returncode == 2
 
 
 def test_without_even_a_config_it_is_said_what_to_do(tmp_path: Path) -> None:
-    done = run("corpus=embedded", "model=qwen2.5-3b", cwd=tmp_path)
+    done = run("corpus=embedded", "model=qwen2.5-3b", "format=json", cwd=tmp_path)
     assert done.returncode == 2
-    assert "scripts/download_model.py" in done.stderr
-    assert "config.json and the files of the tokenizer" in done.stderr
+    (fault,) = json.loads(done.stdout)["faults"]
+    assert "scripts/download_model.py" in fault["hint"]
     assert "Error executing job" not in done.stderr
-    assert done.stdout == ""
+    assert run("corpus=embedded", "model=qwen2.5-3b", cwd=tmp_path).stdout == ""

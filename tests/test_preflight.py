@@ -12,7 +12,7 @@ import pytest
 
 from medqa_finetune import preflight
 from medqa_finetune.config.schema import Config, MethodConfig
-from medqa_finetune.errors import ConfigError
+from medqa_finetune.errors import ConfigError, Fault, distinct
 from medqa_finetune.model.estimate import Machine, checkpoint_bytes, run_bytes
 from medqa_finetune.model.needs import Need
 from medqa_finetune.model.size import ModelSize, read_size
@@ -29,6 +29,7 @@ from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Environment
 from tests.commands import ROOT, TINY, files_below, train
 from tests.config.builders import VALID, changed
+from tests.faulty import only_fault
 from tests.report.builders import record
 
 CPU = Machine("cpu", "CPU", 2**40)
@@ -63,7 +64,7 @@ def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return pretend
 
 
-def faults(*runs: tuple[Config, ModelSize | None]) -> list[str]:
+def faults(*runs: tuple[Config, ModelSize | None]) -> list[Fault]:
     return list(disk_faults(runs, cuda=False))
 
 
@@ -111,9 +112,9 @@ def test_all_faults_are_said_at_once_and_each_once(
     free(0)
     with pytest.raises(ConfigError) as caught:
         check(BAD)
-    lines = str(caught.value).splitlines()
-    parts = ["precision=fp16", "train.max_length=16", "method.optimizer=adamw_torhc", "outputs=outputs"]
-    assert [part in line for part, line in zip(parts, lines, strict=True)] == [True] * len(parts)
+    assert [(fault.key, fault.got) for fault in distinct(caught.value.faults)] == [
+        ("precision", "fp16"), ("train.max_length", 16), ("method.optimizer", "adamw_torhc"), ("outputs", "outputs"),
+    ]  # fmt: skip
 
 
 def test_runs_that_need_the_same_are_examined_once(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +134,8 @@ def test_a_model_of_which_one_method_does_not_fit_says_so_for_that_method(config
     wrong = changed(config, method__target_modules=["qproj"])
     with pytest.raises(ConfigError) as caught:
         preflight_run(wrong)
-    assert str(caught.value).startswith("method.target_modules=['qproj']: no module is called qproj.")
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("no-such-module", "method.target_modules", ["qproj"])
 
 
 def stand_in(folder: Path, lines: str) -> str:
@@ -147,16 +149,13 @@ def stand_in(folder: Path, lines: str) -> str:
 @pytest.mark.parametrize(
     ("lines", "part"),
     [
-        ("kill -SEGV $$", "was killed by SIGSEGV (it left no message)"),
-        ("kill -KILL $$", "was killed by SIGKILL"),
-        (
-            "echo first >&2; echo 'ImportError: libtorch.so' >&2; exit 1",
-            "ended with exit code 1 (ImportError: libtorch.so)",
-        ),
-        ("printf '\\377\\n' >&2; exit 3", "ended with exit code 3"),
-        ("exit 0", "ended with exit code 0"),
-        ("echo not json", "ended with exit code 0"),
-        ("exec sleep 30", "it took more than"),
+        ("kill -SEGV $$", "SIGSEGV"),
+        ("kill -KILL $$", "SIGKILL"),
+        ("echo first >&2; echo 'ImportError: libtorch.so' >&2; exit 1", "code 1 (ImportError: libtorch.so)"),
+        ("printf '\\377\\n' >&2; exit 3", "code 3"),
+        ("exit 0", "code 0"),
+        ("echo not json", "code 0"),
+        ("exec sleep 30", ""),
     ],
     ids=lambda text: text[:30],
 )
@@ -168,14 +167,29 @@ def test_an_examination_that_dies_is_a_fault_with_its_last_words(
     machine, found = examine_in_fresh_process([Need("model", VALID.method, "auto", 512)])
     assert machine is None
     (fault,) = found
-    assert fault.startswith("It cannot be known whether this machine will do: ")
-    assert part in fault
+    assert fault.code == "not-checked"
+    assert part in fault.problem
+    assert ("nvidia-smi" in fault.hint) is ("sleep" in lines)
 
 
 def test_what_libraries_print_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = json.dumps({"machine": {"type": "cuda", "name": "卡", "memory_bytes": 5}, "faults": ["a", "b"]})
-    monkeypatch.setattr(sys, "executable", stand_in(tmp_path, f"echo noise; echo '{answer}'"))
-    assert examine_in_fresh_process([]) == Findings(Machine("cuda", "卡", 5), ["a", "b"])
+    found = [Fault("a", "is odd", key="b", got=None), Fault("c", "is odd", file="药", line_number=3)]
+    said = {"machine": {"type": "cuda", "name": "卡", "memory_bytes": 5}, "faults": [each.as_json() for each in found]}
+    monkeypatch.setattr(sys, "executable", stand_in(tmp_path, f"echo noise; cat {written(tmp_path, said)}"))
+    assert examine_in_fresh_process([]) == Findings(Machine("cuda", "卡", 5), found)
+
+
+def written(folder: Path, content: Any) -> Path:
+    path = folder / "said.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def test_faults_come_as_they_are_out_of_the_process_that_finds_them(tmp_path: Path) -> None:
+    machine, (fault,) = examine_in_fresh_process([Need(str(tmp_path / "none"), VALID.method, "auto", 512)])
+    assert machine is not None
+    assert fault.code != "unspecified"
+    assert str(tmp_path / "none") in str(fault.file)
 
 
 def test_a_disk_that_is_too_small_is_refused_with_figures(
@@ -184,9 +198,10 @@ def test_a_disk_that_is_too_small_is_refused_with_figures(
     free(5 * 2**20)
     (fault,) = faults((changed(config, data__test_size=1, data__scale=1.0), size))
     # 8 MiB of logs, four checkpoints of 0.4 MiB: 32,768 adapter weights of 12 bytes.
-    assert fault.startswith(f"outputs={config.outputs}: 1 run may need 9.6 MiB there")
-    assert "5.0 MiB are free" in fault
-    assert "outputs=DIR" in fault
+    assert (fault.code, fault.key, fault.got) == ("disk-full", "outputs", config.outputs)
+    assert "1 run may need 9.6 MiB" in fault.problem
+    assert "5.0 MiB are free" in fault.problem
+    assert "outputs=DIR" in fault.hint
 
 
 def test_a_disk_just_large_enough_is_taken(config: Config, size: ModelSize, free: Callable[[int], None]) -> None:
@@ -204,7 +219,7 @@ def test_what_runs_need_on_one_disk_is_summed(
     one = run_bytes(size, config, cuda=False)
     free(3 * one + checkpoint_bytes(size, config.method, cuda=False) - 1)
     (fault,) = faults(*runs)
-    assert "3 runs may need" in fault
+    assert "3 runs may need" in fault.problem
     assert faults(*runs[:2]) == []
 
 
@@ -214,7 +229,7 @@ def test_each_disk_is_looked_at_by_itself(
     monkeypatch.setattr(preflight, "disk_of", lambda path: len(path.parent.name))
     free(0)
     found = faults(*((changed(config, outputs=name), size) for name in ("aa", "b", "cc")))
-    assert [fault.partition(" may")[0] for fault in found] == ["outputs=aa: 2 runs", "outputs=b: 1 run"]
+    assert [(fault.got, fault.problem.partition(" may")[0]) for fault in found] == [("aa", "2 runs"), ("b", "1 run")]
 
 
 def test_what_an_earlier_attempt_left_is_not_needed_again(
@@ -276,33 +291,41 @@ def test_what_trains_nothing_or_is_of_unknown_size_is_not_warned_of(
     assert warnings_of(caplog, 0, (changed(config, method=NONE), size), (config, None)) == []
 
 
-REFUSED: list[tuple[list[str], str]] = [
-    (["precision=fp16"], "precision=fp16 needs a GPU"),
-    (["method.target_modules=[q_proj,vproj]"], "no module is called vproj"),
-    (["-m", "method=none,lora", "train.max_length=16"], "train.max_length=16: the chat template alone takes"),
+REFUSED: list[tuple[list[str], str, Any]] = [
+    (["precision=fp16"], "precision", "fp16"),
+    (["method.target_modules=[q_proj,vproj]"], "method.target_modules", ["q_proj", "vproj"]),
+    (["-m", "method=none,lora", "train.max_length=16"], "train.max_length", 16),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "part"), REFUSED, ids=[" ".join(arguments) for arguments, _ in REFUSED])
+@pytest.mark.parametrize(("arguments", "key", "got"), REFUSED, ids=[" ".join(arguments) for arguments, *_ in REFUSED])
 def test_the_command_line_refuses_and_leaves_every_run_as_it_was(
-    arguments: list[str], part: str, tmp_path: Path, micro_model: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], key: str, got: Any, tmp_path: Path, micro_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    folder, said = tmp_path / "here", tmp_path / "faults.json"
+    folder.mkdir()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    done = train(*TINY, f"model.path={micro_model}", "method=lora", "data=20k", *arguments, cwd=tmp_path)
+    monkeypatch.setenv("MEDQA_FAULTS_FILE", str(said))
+    done = train(*TINY, f"model.path={micro_model}", "method=lora", "data=20k", *arguments, cwd=folder)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines()[-1].startswith("error: ")
-    assert part in done.stderr
+    (fault,) = json.loads(said.read_text(encoding="utf-8"))["faults"]
+    assert (fault["key"], fault["got"]) == (key, got)
+    assert done.stderr.splitlines()[-1] == f"error: {fault['message']}"
     assert "Traceback" not in done.stderr
-    assert [name for name in files_below(tmp_path) if "cache" not in name] == []
+    assert [name for name in files_below(folder) if "cache" not in name] == []
 
 
-def test_a_model_that_cannot_be_used_is_refused_before_its_folder_is_made(tmp_path: Path, micro_model: Path) -> None:
+def test_a_model_that_cannot_be_used_is_refused_before_its_folder_is_made(
+    tmp_path: Path, micro_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDQA_FAULTS_FILE", str(tmp_path / "faults.json"))
     model = Path(shutil.copytree(micro_model, tmp_path / "model"))
     (model / "chat_template.jinja").unlink()
     before = files_below(model)
     done = train(*TINY, f"model.path={model}", "method=lora", "data=20k", cwd=tmp_path)
     assert done.returncode == 2
-    assert "has no chat template" in done.stderr
+    (fault,) = json.loads((tmp_path / "faults.json").read_text(encoding="utf-8"))["faults"]
+    assert fault["code"] == "no-chat-template"
     assert files_below(model) == before
     assert not list(tmp_path.rglob("record.json"))
 
@@ -317,7 +340,7 @@ def test_a_model_that_cannot_be_used_is_refused_before_its_folder_is_made(tmp_pa
         ("fp16", {"overwrite": True}, False),
     ],
 )
-def test_a_run_goes_on_in_the_precision_it_was_begun_in(
+def test_a_run_is_resumed_in_the_precision_it_was_begun_in(
     config: Config, begun: str | None, changes: dict[str, Any], refused: bool
 ) -> None:
     run = RunDir(config.run_path)
@@ -326,6 +349,11 @@ def test_a_run_goes_on_in_the_precision_it_was_begun_in(
     found = list(precision_faults([changed(config, **changes)], CPU))
     assert bool(found) is refused
     if refused:
-        assert "was begun in fp16 on NVIDIA T4; here precision=auto is fp32" in found[0]
+        (fault,) = found
+        assert (fault.code, fault.key, fault.got) == ("precision-changed", "precision", "auto")
+        assert fault.file == str(run.path)
+        assert "overwrite=true" in fault.hint
+        for figure in ("fp16", "NVIDIA T4", "fp32"):
+            assert figure in fault.problem
     run.checkpoints_path.rmdir()
     assert not list(precision_faults([config], CPU))  # nothing was kept

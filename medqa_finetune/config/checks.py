@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from medqa_finetune.config.examination import backend_faults, evaluate_faults, text_faults
-from medqa_finetune.config.ranges import AUTO, above_zero, at_least, between, one_of
+from medqa_finetune.config.ranges import AUTO, above_zero, at_least, between, one_of, share
+from medqa_finetune.errors import Fault
 
 if TYPE_CHECKING:
     from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, TrainConfig
@@ -34,8 +35,8 @@ FOLDER_NAME_BYTES = 200
 RESERVED_NAME = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?|.*[. ]|summary|cache|.*\.old-.*", re.IGNORECASE)
 
 
-def faults(config: "Config") -> list[str]:
-    """Return every fault of the configuration, one line each; empty when there is none."""
+def faults(config: "Config") -> list[Fault]:
+    """Return every fault of the configuration; empty when there is none."""
     return [
         *_top_faults(config), *_method_faults(config.method), *data_faults(config.data), *corpus_faults(config.corpus),
         *_train_faults(config.train), *evaluate_faults(config.evaluate), *text_faults(config),
@@ -44,7 +45,7 @@ def faults(config: "Config") -> list[str]:
     ]  # fmt: skip
 
 
-def _top_faults(config: "Config") -> Iterator[str]:
+def _top_faults(config: "Config") -> Iterator[Fault]:
     yield from one_of("precision", config.precision, PRECISIONS)
     yield from at_least("seed", config.seed, 0)
     if config.threads is not None:
@@ -54,12 +55,11 @@ def _top_faults(config: "Config") -> Iterator[str]:
         names["study"] = config.study
     for key, name in names.items():
         if not is_folder_name(name):
-            yield (
-                f"{key}={name[:60]!r}: a folder name is wanted, without / \\ : or a leading dot, "
-                f"{FOLDER_NAME_BYTES} bytes at most; con, summary, cache and the like are reserved."
-            )
+            problem = f"must be a folder name of at most {FOLDER_NAME_BYTES} bytes, without / \\ : or a leading dot"
+            reserved = "Names such as con, summary and cache are reserved."
+            yield Fault("bad-name", problem, key=key, got=name, hint=reserved)
     if not config.outputs.strip() or "\0" in config.outputs:
-        yield f"outputs={config.outputs!r}: a folder is wanted."
+        yield Fault("bad-path", "must be the path of a folder", key="outputs", got=config.outputs)
 
 
 def is_folder_name(name: str) -> bool:
@@ -71,7 +71,7 @@ def is_folder_name(name: str) -> bool:
     return bool(FOLDER_NAME.fullmatch(name)) and not RESERVED_NAME.fullmatch(name) and size <= FOLDER_NAME_BYTES
 
 
-def _method_faults(method: "MethodConfig") -> Iterator[str]:
+def _method_faults(method: "MethodConfig") -> Iterator[Fault]:
     yield from one_of("method.trains", method.trains, TRAINS)
     yield from one_of("method.quantization", method.quantization, QUANTIZATIONS)
     yield from one_of("method.compute_dtype", method.compute_dtype, PRECISIONS)
@@ -79,48 +79,44 @@ def _method_faults(method: "MethodConfig") -> Iterator[str]:
     yield from at_least("method.alpha", method.alpha, 1)
     yield from between("method.dropout", method.dropout, 0, 1)
     if method.trains == "all" and method.quantization != "none":
-        yield (
-            f"method.quantization={method.quantization}: quantized weights cannot be trained; "
-            "allowed with method.trains=all: none."
-        )
-    for key in ("double_quantization", "compute_dtype"):
+        problem = "quantized weights cannot be trained, which method.trains=all asks for"
+        yield Fault("conflict", problem, key="method.quantization", got=method.quantization, allowed=("none",))
+    for key, usual in (("double_quantization", "false"), ("compute_dtype", AUTO)):
         value = getattr(method, key)
         if value not in (False, AUTO) and method.quantization not in FOUR_BIT:
-            instead = " For 8 bits give method=qlora_8bit." if method.quantization == "int8" else ""
-            yield (
-                f"method.{key}={value}: allowed with method.quantization=nf4 or fp4 alone, not {method.quantization}."
-                f"{instead}"
-            )
+            problem = f"needs method.quantization={' or '.join(FOUR_BIT)}, not {method.quantization}"
+            instead = "For 8 bits, give method=qlora_8bit." if method.quantization == "int8" else ""
+            yield Fault("conflict", problem, key=f"method.{key}", got=value, allowed=(usual,), hint=instead)
     yield from _adapter_faults(method)
     modules = method.target_modules
     if isinstance(modules, str):
         yield from one_of("method.target_modules", modules, (*MODULE_GROUPS, "a list of module names"))
     elif not (isinstance(modules, Sequence) and modules and all(isinstance(name, str) and name for name in modules)):
-        yield f"method.target_modules={modules!r}: all_linear or a list of names is wanted, e.g. [q_proj,v_proj]."
+        example = "For example, give method.target_modules=[q_proj,v_proj]."
+        problem = f"must be {', '.join(MODULE_GROUPS)} or a list of module names"
+        yield Fault("wrong-type", problem, key="method.target_modules", got=modules, hint=example)
 
 
-def _adapter_faults(method: "MethodConfig") -> Iterator[str]:
+def _adapter_faults(method: "MethodConfig") -> Iterator[Fault]:
     """Yield what is impossible in the variants of an adapter's training."""
     ratio = method.loraplus_ratio
     for key in ("rslora", "dora", "loraplus_ratio"):
         value = getattr(method, key)
         # Where nothing is trained, no setting of training counts, so that a sweep may have the untuned base in it.
         if value not in (False, None) and method.trains == "all":
-            yield f"method.{key}={value}: a way to train adapters; allowed with method.trains=adapter, not all."
+            yield Fault("conflict", "needs method.trains=adapter, not all", key=f"method.{key}", got=value)
     if ratio is None:
         return
     if not (math.isfinite(ratio) and ratio >= 1):
-        yield f"method.loraplus_ratio={ratio}: a number of at least 1 is wanted, or null."
+        yield Fault("out-of-range", "must be a finite number ≥ 1, or null", key="method.loraplus_ratio", got=ratio)
     for key in ("optimizer", "optimizer_without_cuda"):
         name = getattr(method, key)
         if not name.startswith(ADAMW):
-            yield (
-                f"method.{key}={name}: LoRA+ (method.loraplus_ratio={ratio:g}) is made for AdamW; a name that begins "
-                f"with {' or '.join(ADAMW)} is wanted."
-            )
+            problem = f"must begin with {' or '.join(ADAMW)}: LoRA+ (method.loraplus_ratio={ratio:g}) needs AdamW"
+            yield Fault("conflict", problem, key=f"method.{key}", got=name)
 
 
-def data_faults(data: "DataConfig") -> Iterator[str]:
+def data_faults(data: "DataConfig") -> Iterator[Fault]:
     """Yield what is impossible in the sizes of the sets and how they are cut."""
     for key in ("train_size", "validation_size", "test_size"):
         value = getattr(data, key)
@@ -128,48 +124,57 @@ def data_faults(data: "DataConfig") -> Iterator[str]:
             yield from at_least(f"data.{key}", value, 1)
     yield from at_least("data.split_seed", data.split_seed, 0)
     for key in ("scale", "near_duplicate_threshold"):
-        value = getattr(data, key)
-        if not 0 < value <= 1:
-            yield f"data.{key}={value}: a number above 0 and at most 1 is wanted."
+        yield from share(f"data.{key}", getattr(data, key))
 
 
-def corpus_faults(corpus: "CorpusConfig") -> Iterator[str]:
+def corpus_faults(corpus: "CorpusConfig") -> Iterator[Fault]:
     """Yield what is impossible in where the corpus is and how it is read."""
     yield from one_of("corpus.task", corpus.task, TASKS)
     yield from one_of("corpus.source", corpus.source, SOURCES)
     yield from one_of("corpus.format", corpus.format, TEXT_FORMATS if corpus.task == "text" else FORMATS)
     if corpus.task == "text" and corpus.source == "embedded":
-        yield "corpus.source=embedded: these are questions with answers; allowed with corpus.task=text: file, hub."
+        problem = "is questions with answers, not the running text that corpus.task=text asks for"
+        yield Fault("conflict", problem, key="corpus.source", got="embedded", allowed=("file", "hub"))
     yield from one_of("corpus.hub", corpus.hub, HUBS)
     yield from between("corpus.max_reject_share", corpus.max_reject_share, 0, 1, closed=True)
     if corpus.source == "file" and not corpus.path:
-        yield "corpus.path is missing: corpus.source=file wants corpus.path=FILE (or a folder)."
+        yield _missing("corpus.path", "corpus.source=file", "Give corpus.path=FILE, or a folder.")
     if corpus.source == "hub" and not corpus.repository:
-        yield "corpus.repository is missing: corpus.source=hub wants corpus.repository=owner/name."
+        yield _missing("corpus.repository", "corpus.source=hub", "Give corpus.repository=owner/name.")
     try:
         codecs.lookup(corpus.encoding)
     except (LookupError, ValueError):
-        yield f"corpus.encoding={corpus.encoding!r}: not an encoding that Python knows; try utf-8, gb18030 or utf-16."
+        problem, hint = "is not an encoding that Python knows", "Try utf-8, gb18030 or utf-16."
+        yield Fault("unknown-encoding", problem, key="corpus.encoding", got=corpus.encoding, hint=hint)
     for key in ("question_prefix", "question_suffix", "answer_prefix"):
         pattern = getattr(corpus, key)
         try:
             re.compile(pattern or "")
         except re.error as error:
-            yield f"corpus.{key}={pattern!r}: not a regular expression ({error})."
+            yield Fault("not-a-pattern", f"is not a regular expression ({error})", key=f"corpus.{key}", got=pattern)
     columns = [corpus.question] if isinstance(corpus.question, str) else corpus.question
     if not (isinstance(columns, Sequence) and columns and all(isinstance(name, str) and name for name in columns)):
-        yield f"corpus.question={corpus.question!r}: a column name or a list of them is wanted."
+        problem = "must be a column name or a list of column names"
+        yield Fault("wrong-type", problem, key="corpus.question", got=corpus.question)
 
 
-def _train_faults(train: "TrainConfig") -> Iterator[str]:
+def _missing(key: str, asking: str, hint: str) -> Fault:
+    return Fault("missing-key", f"is missing, and {asking} needs it", key=key, hint=hint)
+
+
+def _train_faults(train: "TrainConfig") -> Iterator[Fault]:
     for key in ("batch_size", "max_length", "logging_steps", "validations"):
         yield from at_least(f"train.{key}", getattr(train, key), 1)
     if type(train.micro_batch) is int:  # true is an int to Python
         yield from at_least("train.micro_batch", train.micro_batch, 1)
     elif train.micro_batch != AUTO:
-        yield f"train.micro_batch={train.micro_batch}: auto or a whole number of at least 1 is wanted."
-    if type(train.gradient_checkpointing) is not bool and train.gradient_checkpointing != AUTO:
-        yield f"train.gradient_checkpointing={train.gradient_checkpointing}: allowed are true, false, auto."
+        yield Fault("wrong-type", "must be auto or an integer ≥ 1", key="train.micro_batch", got=train.micro_batch)
+    checkpointing = train.gradient_checkpointing
+    if type(checkpointing) is not bool and checkpointing != AUTO:
+        allowed = ("true", "false", AUTO)
+        yield Fault(
+            "not-allowed", "unknown value", key="train.gradient_checkpointing", got=checkpointing, allowed=allowed
+        )
     if train.max_steps is not None:
         yield from at_least("train.max_steps", train.max_steps, 1)
     yield from at_least("train.warmup_steps_unmetered", train.warmup_steps_unmetered, 0)

@@ -13,7 +13,15 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from medqa_finetune.config.explain import PRIMARY_FILE, SECTIONS, dotted_keys, explain, schema_node, similar_keys
+from medqa_finetune.config.explain import (
+    PRIMARY_FILE,
+    SECTIONS,
+    dotted_keys,
+    explain,
+    missing_setting,
+    schema_node,
+    unknown_setting,
+)
 from medqa_finetune.config.identity import flatten
 from medqa_finetune.config.schema import Config
 from medqa_finetune.config.yaml_traps import trapped_values
@@ -43,18 +51,16 @@ def to_config(composed: DictConfig) -> Config:
     known = dotted_keys(node)
     unknown = [key for key in dotted_keys(OmegaConf.create(values)) if key not in known]
     if unknown:
-        raise ConfigError("\n".join(f"{key}: there is no such key{similar_keys(key)}" for key in unknown))
+        raise ConfigError(*map(unknown_setting, unknown))
     try:
         merged = OmegaConf.merge(node, values)
         # Merging takes the schema's default for a `???`, which asks for a value to be given.
         missing = sorted(OmegaConf.missing_keys(merged) | OmegaConf.missing_keys(OmegaConf.create(values)))
         if missing:
-            raise ConfigError(
-                "\n".join(f"{key} is missing: give it on the command line, {key}=VALUE." for key in missing)
-            )
+            raise ConfigError(*map(missing_setting, missing))
         config = cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
-        raise ConfigError(explain(error, written=flatten(values))) from None
+        raise ConfigError(*explain(error, written=flatten(values))) from None
     return dataclasses.replace(config, interpolated=_interpolated_texts(cast(DictConfig, merged)))
 
 
@@ -81,7 +87,7 @@ def check_chosen_files(hydra_config: Any) -> None:
     folders = source_folders(hydra_config)
     paths = [path for folder in folders for name in names if (path := folder / f"{name}.yaml").is_file()]
     if found := trapped_values(paths):
-        raise ConfigError("\n".join(found))
+        raise ConfigError(*found)
 
 
 def source_folders(hydra_config: Any) -> list[Path]:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medqa_finetune.config.ranges import AUTO, above_zero, at_least, between, one_of
+from medqa_finetune.config.ranges import AUTO, above_zero, at_least, between, one_of, share
+from medqa_finetune.errors import Fault
 
 if TYPE_CHECKING:
     from medqa_finetune.config.schema import Config, EvaluateConfig
@@ -15,61 +16,61 @@ DEFAULT_METRICS = (
 )  # fmt: skip
 # Of running text, whatever the list of metrics says.
 TEXT_METRICS = ("perplexity",)
+OTHER_BACKEND = "Or give evaluate.backend=transformers."
 
 
-def text_faults(config: "Config") -> Iterator[str]:
+def text_faults(config: "Config") -> Iterator[Fault]:
     """Yield what is impossible with running text, of the corpus or beside it."""
     yield from _block_faults(config)
     if config.corpus.task != "text":
         return
     if not config.method.loads_model:
-        yield "method.trains=lookup: running text has no answers to look up; allowed with it: adapter, all, nothing."
+        allowed = ("adapter", "all", "nothing")
+        problem = "running text has no answers to look up"
+        yield Fault("conflict", problem, key="method.trains", got=config.method.trains, allowed=allowed)
     # The list that nobody has changed is one for answers, and was not asked for.
     metrics = tuple(config.evaluate.metrics)
     if metrics not in (DEFAULT_METRICS, TEXT_METRICS):
-        yield (
-            f"evaluate.metrics=[{','.join(metrics)}]: running text has no answers to compare, and perplexity alone is "
-            "measured; leave it out, or give evaluate.metrics=[perplexity]."
-        )
+        problem = "running text has no answers to compare, and only perplexity is measured"
+        hint = "Leave it out, or give evaluate.metrics=[perplexity]."
+        yield Fault("conflict", problem, key="evaluate.metrics", got=list(metrics), allowed=TEXT_METRICS, hint=hint)
 
 
-def _block_faults(config: "Config") -> Iterator[str]:
+def _block_faults(config: "Config") -> Iterator[Fault]:
     """Yield what is impossible in the blocks of a running text, of the corpus or beside it."""
     stride, length = config.evaluate.stride, config.train.max_length
     if config.corpus.task != "text" and config.evaluate.text is None:
         if stride is not None:
-            yield (
-                f"evaluate.stride={stride}: for running text alone, which nothing here is; leave it out, or give "
-                "evaluate.text=wikitext2 as well."
-            )
+            problem = "applies to running text only, and there is none here"
+            hint = "Leave it out, or give evaluate.text=wikitext2 as well."
+            yield Fault("conflict", problem, key="evaluate.stride", got=stride, hint=hint)
         return
     # The first token of a block is predicted from nothing, so a block of one has nothing to learn.
     if length == 1:
-        yield "train.max_length=1: of running text, blocks of at least 2 tokens are wanted."
+        yield Fault("out-of-range", "must be ≥ 2 for running text", key="train.max_length", got=length)
     if stride is not None and stride > length:
-        yield f"evaluate.stride={stride}: at most train.max_length={length} is wanted, or tokens would be left out."
+        problem = f"must be ≤ train.max_length={length}, or tokens are left out"
+        yield Fault("out-of-range", problem, key="evaluate.stride", got=stride)
 
 
-def backend_faults(config: "Config") -> Iterator[str]:
+def backend_faults(config: "Config") -> Iterator[Fault]:
     """Yield what vLLM cannot do that is known from the settings alone."""
     # Where no model is loaded, nobody generates, so that a sweep may have the retrieval baseline in it.
     if config.evaluate.backend != "vllm" or not config.method.loads_model:
         return
     if config.corpus.task == "text":
-        yield "evaluate.backend=vllm: running text is measured, nothing is generated; allowed with it: transformers."
+        problem = "does not measure running text, for which nothing is generated"
+        yield Fault("conflict", problem, key="evaluate.backend", got="vllm", allowed=("transformers",))
     if config.method.quantization == "int8":
-        yield (
-            "method.quantization=int8: vLLM does not multiply as bitsandbytes does in 8 bits; allowed with "
-            "evaluate.backend=vllm: none, nf4, fp4. Or give evaluate.backend=transformers."
-        )
+        problem = "vLLM (evaluate.backend=vllm) does not multiply as bitsandbytes does in 8 bits"
+        allowed = ("none", "nf4", "fp4")
+        yield Fault("conflict", problem, key="method.quantization", got="int8", allowed=allowed, hint=OTHER_BACKEND)
     if config.method.compute_dtype != AUTO:
-        yield (
-            f"method.compute_dtype={config.method.compute_dtype}: vLLM multiplies in the run's own precision; allowed "
-            "with evaluate.backend=vllm: auto. Or give evaluate.backend=transformers."
-        )
+        problem, got = "vLLM (evaluate.backend=vllm) multiplies in the run's own precision", config.method.compute_dtype
+        yield Fault("conflict", problem, key="method.compute_dtype", got=got, allowed=(AUTO,), hint=OTHER_BACKEND)
 
 
-def evaluate_faults(evaluate: "EvaluateConfig") -> Iterator[str]:
+def evaluate_faults(evaluate: "EvaluateConfig") -> Iterator[Fault]:
     """Yield what is impossible in how answers are generated and scored."""
     for key in ("batch_size", "batch_tokens", "max_new_tokens"):
         yield from at_least(f"evaluate.{key}", getattr(evaluate, key), 1)
@@ -83,22 +84,24 @@ def evaluate_faults(evaluate: "EvaluateConfig") -> Iterator[str]:
     if evaluate.stride is not None:
         yield from at_least("evaluate.stride", evaluate.stride, 1)
     if evaluate.text_path is not None and evaluate.text is None:
-        yield f"evaluate.text_path={evaluate.text_path}: belongs to a text; give evaluate.text=text as well."
+        problem, hint = "needs evaluate.text", "Give evaluate.text=text as well."
+        yield Fault("conflict", problem, key="evaluate.text_path", got=evaluate.text_path, hint=hint)
     # A list in the list comes as it is: OmegaConf looks at the types of the outer one alone.
     if any(not isinstance(name, str) or not name.strip() for name in evaluate.zero_shot):
-        yield f"evaluate.zero_shot={evaluate.zero_shot}: names of tasks are wanted, e.g. [ceval-valid]."
+        problem, hint = "must be a list of task names", "For example, give evaluate.zero_shot=[ceval-valid]."
+        yield Fault("wrong-type", problem, key="evaluate.zero_shot", got=evaluate.zero_shot, hint=hint)
     folder = evaluate.zero_shot_folder
     if folder is not None and not Path(folder).is_dir():
-        yield f"evaluate.zero_shot_folder={folder}: no such folder; one with YAML files of tasks is wanted."
+        hint = "Give a folder with YAML files of tasks."
+        yield Fault("file-missing", "no such folder", key="evaluate.zero_shot_folder", got=folder, hint=hint)
     if not evaluate.metrics:
-        yield f"evaluate.metrics=[]: at least one is wanted; allowed: {', '.join(metrics)}."
+        yield Fault("empty", "must name at least one", key="evaluate.metrics", got=[], allowed=tuple(metrics))
 
 
-def manner_faults(temperature: float, top_p: float, max_new_tokens: int) -> Iterator[str]:
+def manner_faults(temperature: float, top_p: float, max_new_tokens: int) -> Iterator[Fault]:
     """Yield what is impossible in how answers are chosen."""
     yield from between("temperature", temperature, 0, 100, closed=True)
-    if not 0 < top_p <= 1:
-        yield f"top_p={top_p}: a number above 0 and at most 1 is wanted."
+    yield from share("top_p", top_p)
     yield from at_least("max_new_tokens", max_new_tokens, 1)
 
 

@@ -1,7 +1,7 @@
-"""What Hydra, OmegaConf and YAML complain of, said so that whoever typed the command can act on it.
+"""What Hydra, OmegaConf and YAML refuse, as faults that whoever typed the command can act on.
 
 A fault is known by the class and the fields of an error, by our own schema, and by what was typed or stands in the YAML
-files that were chosen. The libraries' own words are shown beside ours, or where nothing else is known; nothing is read
+files that were chosen. The libraries' own words are shown next to ours, or where nothing else is known; nothing is read
 from them.
 """
 
@@ -23,15 +23,16 @@ from medqa_finetune.compat import hydra as hydra_compat
 from medqa_finetune.compat import omegaconf as omegaconf_compat
 from medqa_finetune.compat.hydra import ABSENT, Argument, ConfigFile, MissingFile, chosen_names, value_at
 from medqa_finetune.compat.omegaconf import Kind, Refusal, references_of, variables_of
-from medqa_finetune.config.command_line import alternatives, type_name
-from medqa_finetune.config.options import as_typed, conf_folder, writable_node
+from medqa_finetune.config.command_line import alternatives, type_fault
+from medqa_finetune.config.options import clause, conf_folder, writable_node, yaml_fault
 from medqa_finetune.config.schema import Config
+from medqa_finetune.errors import NO_VALUE, Fault, brief
 
 SECTIONS = ("method", "data", "corpus", "model", "train", "evaluate", "tracker")
 # The file that every composition begins with, `config.yaml`.
 PRIMARY_FILE = "config"
-MESSAGE_LENGTH = 600
-# Of a library's own words, beside ours.
+# Of a library's own words: alone, and next to ours.
+ALONE_LENGTH = 600
 WORDS_LENGTH = 200
 
 
@@ -40,8 +41,8 @@ def explain(
     typed: Sequence[str] = (),
     folders: Sequence[Path] = (),
     written: Mapping[str, Any] | None = None,
-) -> str:
-    """Return what of a Hydra, OmegaConf or YAML error a user can act on, as one line.
+) -> list[Fault]:
+    """Return what of a Hydra, OmegaConf or YAML error a user can act on, one fault at least.
 
     Args:
         error: What was raised while a configuration was composed or resolved.
@@ -49,13 +50,24 @@ def explain(
         folders: Where configuration files were looked for; our own folder if empty.
         written: Every value before interpolation, by dotted key.
     """
-    text = _explained(error, _Asked(tuple(typed), tuple(folders) or (conf_folder(),)), written or {})
-    return " ".join(text.split())[:MESSAGE_LENGTH]
+    fault = _explained(error, _Asked(tuple(typed), tuple(folders) or (conf_folder(),)), written or {})
+    # What was typed may be of any length.
+    return [fault.but(key=None if fault.key is None else brief(fault.key))]
 
 
-def _explained(error: Exception, asked: "_Asked", written: Mapping[str, Any]) -> str:
-    if (text := _of_file(error, asked)) is not None:
-        return text
+def unknown_setting(key: str) -> Fault:
+    """Return the fault of a key that the schema does not have."""
+    return Fault("unknown-key", "there is no such key", key=key, hint=similar_keys(key))
+
+
+def missing_setting(key: str) -> Fault:
+    """Return the fault of a key that has no value."""
+    return Fault("missing-key", "is missing", key=key, hint=f"Give it on the command line: {key}=VALUE.")
+
+
+def _explained(error: Exception, asked: "_Asked", written: Mapping[str, Any]) -> Fault:
+    if (fault := _of_file(error, asked)) is not None:
+        return fault
     if (missing := hydra_compat.missing_file(error)) is not None:
         return _missing(missing, asked)
     if (argument := hydra_compat.unreadable_argument(error)) is not None:
@@ -63,7 +75,12 @@ def _explained(error: Exception, asked: "_Asked", written: Mapping[str, Any]) ->
     if (cause := hydra_compat.cause_of(error)) is not None:
         return _refused(cause, asked, written)
     argued = _argued_fault(asked) if hydra_compat.is_composition_error(error) else None
-    return _choice_fault(asked) or argued or hydra_compat.words_of(error)
+    return _choice_fault(asked) or argued or _in_words(hydra_compat.words_of(error))
+
+
+def _in_words(words: str, key: str = "", **place: Any) -> Fault:
+    """Return a fault of which nothing is known but a library's own words, and the key where that is known."""
+    return Fault("refused", clause(words, ALONE_LENGTH), key=key or None, **place)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,74 +112,77 @@ class _Asked:
         return next((file for file in self.files if type(file.error) is type(error)), None)
 
 
-def _of_file(error: Exception, asked: _Asked) -> str | None:
+def _of_file(error: Exception, asked: _Asked) -> Fault | None:
     """Return what is wrong with a YAML file as such; None where the error is another one."""
     if isinstance(error, yaml.YAMLError):
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-        if mark is None:
-            return f"a configuration file is not YAML: {error}"
-        return f"{mark.name}, line {mark.line + 1}: this is not YAML ({problem})."
-    if isinstance(error, RecursionError):
-        return "a configuration file is nested too deeply, or an alias in it contains itself."
-    file = asked.unreadable(error)
-    name = f"{file.name}.yaml" if file else "a configuration file"
-    if isinstance(error, UnicodeDecodeError):
-        return f"{name} is not UTF-8 (byte {error.start}); save it as UTF-8."
-    if type(error) is OSError and omegaconf_compat.is_no_mapping(error):
-        return f"{name} is no mapping of keys to values{f', got {as_typed(file.values)}' if file else ''}."
-    return None
+        fault = yaml_fault(error)
+    elif isinstance(error, RecursionError):
+        fault = Fault("too-deep", "is nested too deeply, or an alias in it contains itself")
+    else:
+        file = asked.unreadable(error)
+        path, got = (str(file.path), file.values) if file else (None, NO_VALUE)
+        if isinstance(error, UnicodeDecodeError):
+            hint = "Save it as UTF-8."
+            fault = Fault("not-utf8", f"is not UTF-8 (byte {error.start})", file=path, hint=hint)
+        elif type(error) is OSError and omegaconf_compat.is_no_mapping(error):
+            fault = Fault("not-a-mapping", "must be a mapping of keys to values", got=got, file=path)
+        else:
+            return None
+    return fault if fault.file is not None else fault.but(problem=f"a configuration file {fault.problem}")
 
 
-def _missing(missing: MissingFile, asked: _Asked) -> str:
+def _missing(missing: MissingFile, asked: _Asked) -> Fault:
     group, name = missing.group, f"{missing.group}/{missing.choice}".lstrip("/")
     typed = [name in chosen_names(argument) for argument in asked.arguments]
     file = None if any(typed) else next((file for file in asked.files if name in file.chooses), None)
-    place = "" if file is None or file.name == PRIMARY_FILE else f"{file.name}.yaml: "
-    options = missing.options or asked.options(group)
+    place = None if file is None or file.name == PRIMARY_FILE else str(file.path)
+    options = missing.options or tuple(asked.options(group))
     if not group or not options:
-        return f"{place}{name}.yaml: there is no such configuration file."
-    return f"{place}{group}={missing.choice}: allowed are {', '.join(options)}."
+        return Fault("file-missing", "no such configuration file", got=f"{name}.yaml", file=place)
+    return Fault("not-allowed", "unknown value", key=group, got=missing.choice, allowed=options, file=place)
 
 
-def _unreadable(argument: str, words: str) -> str:
+def _unreadable(argument: str, words: str) -> Fault:
     if "=" not in argument.strip("=") and not argument.startswith("~"):
-        return f"'{argument}': key=value is wanted."
-    how = "a value with brackets, quotes or = goes in quotes, key='value'"
-    return f"'{argument}': this cannot be read; {how} ({words[:WORDS_LENGTH]})."
+        return _no_pair(argument)
+    hint = "Put a value with brackets, quotes or = in quotes: key='value'."
+    return Fault("not-readable", f"cannot be read ({clause(words, WORDS_LENGTH)})", got=argument, hint=hint)
 
 
-def _refused(error: OmegaConfBaseException, asked: _Asked, written: Mapping[str, Any]) -> str:
+def _no_pair(argument: str) -> Fault:
+    return Fault("not-key-value", "must be key=value", got=argument)
+
+
+def _refused(error: OmegaConfBaseException, asked: _Asked, written: Mapping[str, Any]) -> Fault:
     refusal, words = omegaconf_compat.refusal_of(error), omegaconf_compat.words_of(error)
     key = refusal.key
     if (file := asked.unreadable(error)) is not None:
-        return f"{file.name}.yaml: {key}{': ' if key else ''}{words}"
+        return _in_words(words, key, file=str(file.path))
     if refusal.kind is Kind.WRONG_VALUE:
-        return _wrong_value(refusal, words, asked) if key else _misfit(asked) or words
+        return _wrong_value(refusal, words, asked) if key else _misfit(asked) or _in_words(words)
     if refusal.kind is Kind.UNKNOWN_KEY and key:
         return _unknown_key(key, asked)
     if refusal.kind is Kind.MISSING and key:
-        return f"{key} is missing: give it on the command line, {key}=VALUE."
+        return missing_setting(key)
     if refusal.kind is Kind.UNRESOLVED:
         return _unresolved(refusal, words, written)
-    return f"{key}: {words}" if key else words
+    return _in_words(words, key)
 
 
-def _wrong_value(refusal: Refusal, words: str, asked: _Asked) -> str:
-    key = refusal.key
+def _wrong_value(refusal: Refusal, words: str, asked: _Asked) -> Fault:
+    key, place = refusal.key, None
     hint = hint_of(key) or refusal.hint
-    place, setting, value = "", key, refusal.value
+    got = NO_VALUE if refusal.value is None else refusal.value
     if (held := asked.holder(key, partial(_is_refused, refusal))) is not None:
-        place, value = f"{held[0].name}.yaml: ", held[1]
-        setting = f"{key}={as_typed(value)}"
+        place, got = str(held[0].path), held[1]
     elif (argument := next((each for each in asked.arguments if _is_at_fault(refusal, each)), None)) is not None:
-        setting, value = argument.typed, value if value is not None else argument.value
-    elif value is not None:
-        setting = f"{key}={as_typed(value)}"
+        if argument.key.startswith(f"{key}."):
+            key, got = argument.key, argument.value
+        else:
+            got = value_at(argument.value, key.removeprefix(argument.key))
     if hint is None:
-        return f"{place}{setting}: {words}"
-    if value is None and setting != key and type(None) not in alternatives(hint):
-        return f"{place}{setting}: null is not allowed, {type_name(hint)} is wanted."
-    return f"{place}{setting}: {type_name(hint)} is wanted."
+        return _in_words(words, key, got=got, file=place)
+    return type_fault(hint, key, got).but(file=place)
 
 
 def _is_refused(refusal: Refusal, value: Any) -> bool:
@@ -190,34 +210,36 @@ def _misfits(key: str, value: Any) -> bool:
     return False
 
 
-def _misfit(asked: _Asked) -> str | None:
+def _misfit(asked: _Asked) -> Fault | None:
     """Return which file gives which key or section a value that is none for it; None where none does."""
     for key in (*SECTIONS, *dotted_keys(schema_node())):
         if (held := asked.holder(key, partial(_misfits, key))) is not None:
-            return f"{held[0].name}.yaml: {key}={as_typed(held[1])}: {type_name(hint_of(key))} is wanted."
+            return type_fault(hint_of(key), key, held[1]).but(file=str(held[0].path))
     return None
 
 
-def _unknown_key(key: str, asked: _Asked) -> str:
+def _unknown_key(key: str, asked: _Asked) -> Fault:
     if (held := asked.holder(key, lambda _: True)) is not None:
-        return f"{held[0].name}.yaml: {key}: there is no such key{similar_keys(key)}"
+        return unknown_setting(key).but(got=held[1], file=str(held[0].path))
     # Of `trian.epochs` it is `trian` that is refused.
     whole = next((each.key for each in asked.arguments if each.key.startswith(f"{key}.")), key)
-    return f"{whole}: there is no such key{similar_keys(whole)}"
+    return unknown_setting(whole)
 
 
-def _unresolved(refusal: Refusal, words: str, written: Mapping[str, Any]) -> str:
+def _unresolved(refusal: Refusal, words: str, written: Mapping[str, Any]) -> Fault:
     text = refusal.written if isinstance(refusal.written, str) else ""
-    setting = f"{refusal.key}={text}" if text else refusal.key
+    fault = Fault("unresolved", f"this interpolation cannot be resolved ({clause(words, WORDS_LENGTH)})",
+                  key=refusal.key or None, got=text or NO_VALUE)  # fmt: skip
     texts = list(_followed(text, written))
     unset = [name for each in texts for name in variables_of(each) if name not in os.environ]
     if unset:
-        return f"{setting}: the environment variable {unset[0]} is not set."
+        problem, hint = f"the environment variable {unset[0]} is not set", f"Set it: export {unset[0]}=VALUE."
+        return fault.but(code="variable-not-set", problem=problem, hint=hint)
     known = {*written, *dotted_keys(schema_node()), *SECTIONS}
     unknown = [name for each in texts for name in references_of(each) if name.partition("[")[0] not in known]
     if unknown:
-        return f"{setting}: the key {unknown[0]} is not found{similar_keys(unknown[0])}"
-    return f"{setting}: this interpolation cannot be resolved ({words[:WORDS_LENGTH]})."
+        return fault.but(problem=f"there is no key {unknown[0]}", hint=similar_keys(unknown[0]))
+    return fault
 
 
 def _followed(text: str, written: Mapping[str, Any]) -> Iterator[str]:
@@ -230,30 +252,32 @@ def _followed(text: str, written: Mapping[str, Any]) -> Iterator[str]:
         waiting += sorted(others)
 
 
-def _choice_fault(asked: _Asked) -> str | None:
+def _choice_fault(asked: _Asked) -> Fault | None:
     """Return which argument chooses what is no name, for which Hydra raises a bare ValueError; None for none."""
     for argument in asked.arguments:
         options = asked.options(argument.key) if argument.key else []
         if not argument.key:
-            return f"'{argument.typed}': key=value is wanted."
+            return _no_pair(argument.typed)
         if options and not argument.prefix and not argument.sweeps and not isinstance(argument.value, str | list):
-            return f"{argument.typed}: allowed are {', '.join(options)}."
+            return Fault("not-allowed", "unknown value", key=argument.key, got=argument.value, allowed=tuple(options))
     return None
 
 
-def _argued_fault(asked: _Asked) -> str | None:
+def _argued_fault(asked: _Asked) -> Fault | None:
     """Return which argument Hydra refuses with an error that has no fields, and why; None for none."""
     known = {*dotted_keys(schema_node()), *SECTIONS}
     sweeps = {"-m", "--multirun"} & {*asked.typed} or any(each.key == "hydra.mode" for each in asked.arguments)
     for argument in asked.arguments:
-        key = argument.key
+        key, typed = argument.key, argument.prefix + argument.key
         if argument.sweeps and not sweeps:
-            return f"{argument.typed}: several values are run with -m (--multirun); a list is written [a,b]."
+            hint = "Run one experiment per value with -m (--multirun), or write a list as [a,b]."
+            text = argument.typed.partition("=")[2]
+            return Fault("several-values", "must be one value", key=typed, got=text, hint=hint)
         if argument.prefix == "+" and key in known - {*SECTIONS} and not isinstance(argument.value, dict | list):
-            return f"{argument.typed}: the key exists; type it without the +."
+            return Fault("key-exists", "the key exists", key=typed, got=argument.value, hint="Type it without the +.")
         is_ours = not key.startswith(("hydra.", "hydra/")) and not asked.options(key)
         if is_ours and argument.prefix in ("", "~") and key not in known:
-            return f"{argument.typed if argument.prefix else key}: there is no such key{similar_keys(key)}"
+            return unknown_setting(key).but(key=typed)
     return None
 
 
@@ -270,16 +294,16 @@ def hint_of(key: str) -> Any:
 
 
 def similar_keys(key: str) -> str:
-    """Return a hint at the keys that exist, where `key` does not."""
+    """Return the hint of a fault: which key may be meant by one that does not exist; empty where it does."""
     known = [*dotted_keys(schema_node()), *SECTIONS, "profile"]
     if key in known:
         return ""
     matches = difflib.get_close_matches(key, known, n=3)
-    # Beside one that is hardly misspelt, what shares its section alone is no help.
+    # Next to one that is hardly misspelt, what shares its section alone is no help.
     likeness = {other: difflib.SequenceMatcher(None, key, other).ratio() for other in matches}
     close = [other for other in matches if likeness[other] > likeness[matches[0]] - 0.1]
     close = close or [other for other in known if other.startswith(key.partition(".")[0])]
-    return f". Did you mean {' or '.join(close[:6])}?" if close else ". See `python -m medqa_finetune.train --help`."
+    return f"Did you mean {' or '.join(close[:6])}?" if close else "See `python -m medqa_finetune.train --help`."
 
 
 def schema_node() -> DictConfig:

@@ -7,18 +7,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from medqa_finetune.compat.omegaconf import Kind, refusal_of, words_of
-from medqa_finetune.config.command_line import type_name
-from medqa_finetune.errors import ConfigError
+from medqa_finetune.config.command_line import type_fault
+from medqa_finetune.errors import ConfigError, Fault, brief
 
 T = TypeVar("T")
 
-# Of a complaint, which may repeat what was typed.
-MESSAGE_CHARS = 300
+# Of a library's own words, which may repeat what was typed.
+WORDS_CHARS = 300
 
 
 def conf_folder() -> Path:
@@ -50,29 +50,48 @@ def load_group(group: str, name: str, schema: type[T], overrides: Sequence[str])
         overrides: `key=value`, the key without the group's name.
 
     Raises:
-        ConfigError: when there is no such option, an unknown key, a wrong type or a missing value; with what is
-            allowed.
+        ConfigError: there is no such option, or an override has an unknown key or a value of the wrong type, or a
+            value is missing; its fault says what is allowed.
     """
     names = option_names(group)
     if name not in names:
-        raise ConfigError(f"{group}={name}: allowed are {', '.join(names) or 'none (no conf/' + group + ')'}.")
+        problem = "unknown value" if names else f"conf/{group} has no files"
+        raise ConfigError(Fault("not-allowed", problem, key=group, got=name, allowed=tuple(names)))
     for override in overrides:
         if "=" not in override.strip("="):
-            raise ConfigError(f"{group}.{override}: key=value is wanted.")
+            raise ConfigError(Fault("not-key-value", "must be key=value", got=f"{group}.{override}"))
     path = conf_folder() / group / f"{name}.yaml"
+    values = _read(path, group)
+    if isinstance(values, DictConfig):
+        values.pop("defaults", None)  # what the option says of other groups is Hydra's to read
     try:
-        values = OmegaConf.load(path)
-        if isinstance(values, DictConfig):
-            values.pop("defaults", None)  # what the option says of other groups is Hydra's to read
         merged = OmegaConf.merge(writable_node(schema), values, *(_override(schema, each) for each in overrides))
         result = OmegaConf.to_object(merged)
     except MissingMandatoryValue as error:
-        raise ConfigError(f"{group}.{error.full_key} is missing: give {group}.{error.full_key}=VALUE.") from None
-    except (OmegaConfBaseException, YAMLError, OSError, ValueError, TypeError, RecursionError) as error:
+        key = f"{group}.{error.full_key}"
+        raise ConfigError(Fault("missing-key", "is missing", key=key, hint=f"Give {key}=VALUE.")) from None
+    except (OmegaConfBaseException, YAMLError, ValueError, TypeError, RecursionError) as error:
         raise ConfigError(_fault(group, error, schema)) from None
     if not isinstance(result, schema):
-        raise ConfigError(f"{path}: a mapping of keys to values is wanted, got {type(result).__name__}.")
+        raise ConfigError(Fault("not-a-mapping", "must be a mapping of keys to values", got=result, file=str(path)))
     return result
+
+
+def _read(path: Path, group: str) -> DictConfig | ListConfig:
+    try:
+        return OmegaConf.load(path)
+    except YAMLError as error:
+        raise ConfigError(yaml_fault(error).but(key=group, file=str(path))) from None
+    except (OmegaConfBaseException, OSError, ValueError, RecursionError) as error:
+        words = clause(str(error) or type(error).__name__, WORDS_CHARS)
+        raise ConfigError(Fault("not-readable", words, key=group, file=str(path))) from None
+
+
+def yaml_fault(error: YAMLError) -> Fault:
+    """Return why a text is not YAML, with file and line where the error has them."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
+    words = f"is not YAML ({clause(str(problem), WORDS_CHARS)})"
+    return Fault("not-yaml", words, file=mark and mark.name, line_number=mark and mark.line + 1)
 
 
 def _override(schema: type, override: str) -> DictConfig:
@@ -102,7 +121,8 @@ def split_overrides(arguments: Sequence[str], defaults: dict[str, str]) -> dict[
         key, equals, value = argument.partition("=")
         group, dot, rest = key.partition(".")
         if group not in defaults or not equals or (dot and not rest):
-            raise ConfigError(f"{argument}: allowed are {', '.join(f'{g}=NAME and {g}.KEY=VALUE' for g in defaults)}.")
+            allowed = tuple(form for each in defaults for form in (f"{each}=NAME", f"{each}.KEY=VALUE"))
+            raise ConfigError(Fault("unknown-key", "must have one of the allowed forms", got=argument, allowed=allowed))
         if dot:
             overrides[group].append(f"{rest}={value}")
         else:
@@ -125,25 +145,25 @@ def _make_writable(node: Any) -> None:
             _make_writable(child)
 
 
-def _fault(group: str, error: Exception, schema: Any) -> str:
+def _fault(group: str, error: Exception, schema: Any) -> Fault:
+    if isinstance(error, YAMLError):
+        return yaml_fault(error).but(key=group, file=None, line_number=None)
     if not isinstance(error, OmegaConfBaseException):
         words = next(iter(str(error).splitlines()), "") or type(error).__name__
-        return f"{group}: {words[:MESSAGE_CHARS]}."
-    refusal, words = refusal_of(error), words_of(error)[:MESSAGE_CHARS]
+        return Fault("not-readable", clause(words, WORDS_CHARS), key=group)
+    refusal, words = refusal_of(error), clause(words_of(error), WORDS_CHARS)
     if not refusal.key:
-        return f"{group}: {words}."
-    key = f"{group}.{refusal.key}"
-    fields = ", ".join(field.name for field in dataclasses.fields(schema))
+        return Fault("refused", words, key=group)
+    key = f"{group}.{brief(refusal.key)}"
     if refusal.kind is Kind.UNKNOWN_KEY:
-        return f"{key}: there is no such key. Allowed keys: {fields}."
+        fields = tuple(field.name for field in dataclasses.fields(schema))
+        return Fault("unknown-key", "there is no such key", key=key, allowed=fields)
     hint = typing.get_type_hints(schema).get(refusal.key) or refusal.hint
     if refusal.kind is Kind.WRONG_VALUE and hint is not None:
-        return f"{key}={as_typed(refusal.value)[:MESSAGE_CHARS]}: {type_name(hint)} is wanted."
-    return f"{key}: {words}."
+        return type_fault(hint, key, refusal.value)
+    return Fault("refused", words, key=key)
 
 
-def as_typed(value: Any) -> str:
-    """Return a value as it would be typed."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def clause(words: str, length: int) -> str:
+    """Return a library's own words as the problem of a fault: one line of so many characters, no full stop."""
+    return " ".join(words.split())[:length].rstrip(".")

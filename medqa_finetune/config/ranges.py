@@ -4,35 +4,41 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from medqa_finetune.errors import Fault
+
 # What stands for a choice that depends on the machine.
 AUTO = "auto"
-# Seeds of numpy have 32 bits; no other whole number here comes near.
+# Seeds of numpy have 32 bits; no other integer here comes near.
 LARGEST = 2**32 - 1
 
 
-def one_of(key: str, value: Any, allowed: Sequence[str]) -> Iterator[str]:
+def one_of(key: str, value: Any, allowed: Sequence[str]) -> Iterator[Fault]:
     """Yield a fault where a value is none of those allowed."""
     if value not in allowed:
-        yield f"{key}={value}: allowed are {', '.join(allowed)}."
+        yield Fault("not-allowed", "unknown value", key=key, got=value, allowed=tuple(allowed))
 
 
-def at_least(key: str, value: int, least: int) -> Iterator[str]:
-    """Yield a fault where a whole number is below `least`, or larger than any that is meant."""
-    if value < least:
-        yield f"{key}={value}: a whole number of at least {least} is wanted."
-    elif value > LARGEST:
-        yield f"{key}={value}: a whole number of at most {LARGEST} is wanted."
+def at_least(key: str, value: int, least: int) -> Iterator[Fault]:
+    """Yield a fault where an integer is below `least`, or larger than any that is meant."""
+    if not least <= value <= LARGEST:
+        bound = f"≥ {least}" if value < least else f"≤ {LARGEST}"
+        yield Fault("out-of-range", f"must be an integer {bound}", key=key, got=value)
 
 
-def above_zero(key: str, value: float) -> Iterator[str]:
+def above_zero(key: str, value: float) -> Iterator[Fault]:
     """Yield a fault where a number is not above 0 and finite."""
     if not (math.isfinite(value) and value > 0):
-        yield f"{key}={value}: a number above 0 is wanted."
+        yield Fault("out-of-range", "must be a finite number > 0", key=key, got=value)
 
 
-def between(key: str, value: float, low: float, high: float, *, closed: bool = False) -> Iterator[str]:
+def between(key: str, value: float, low: float, high: float, *, closed: bool = False) -> Iterator[Fault]:
     """Yield a fault where a number is not in [low, high), or, `closed`, not in [low, high]."""
     inside = low <= value <= high if closed else low <= value < high
     if not inside:
-        bound = "at most" if closed else "below"
-        yield f"{key}={value}: a number of at least {low} and {bound} {high} is wanted."
+        yield Fault("out-of-range", f"must be a number ≥ {low} and {'≤' if closed else '<'} {high}", key=key, got=value)
+
+
+def share(key: str, value: float) -> Iterator[Fault]:
+    """Yield a fault where a number is not in (0, 1]."""
+    if not 0 < value <= 1:
+        yield Fault("out-of-range", "must be a number > 0 and ≤ 1", key=key, got=value)

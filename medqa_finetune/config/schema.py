@@ -215,7 +215,7 @@ class Config:
     def __post_init__(self) -> None:
         found = faults(self)
         if found:
-            raise ConfigError("\n".join(found))
+            raise ConfigError(*found)
 
     @property
     def run_path(self) -> Path:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import yaml
 
+from medqa_finetune.errors import Fault, brief
+
 # What YAML reads as true or false beside `true` and `false` themselves.
 WORD_FOR_BOOLEAN = re.compile(r"yes|no|on|off", re.IGNORECASE)
 # A leading zero means base 8, colons mean base 60.
@@ -14,12 +16,12 @@ TRAPS = {"tag:yaml.org,2002:bool": WORD_FOR_BOOLEAN, "tag:yaml.org,2002:int": OT
          "tag:yaml.org,2002:float": OTHER_BASE}  # fmt: skip
 
 
-def trapped_values(paths: Iterable[Path]) -> list[str]:
-    """Return one line for every value in YAML files that YAML reads otherwise than it looks, with file and line."""
+def trapped_values(paths: Iterable[Path]) -> list[Fault]:
+    """Return a fault for every value in YAML files that YAML reads otherwise than it looks, with file and line."""
     return [fault for path in paths for fault in _trapped(path)]
 
 
-def _trapped(path: Path) -> Iterator[str]:
+def _trapped(path: Path) -> Iterator[Fault]:
     waiting = [yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)]
     seen: set[int] = set()
     while waiting:
@@ -33,10 +35,9 @@ def _trapped(path: Path) -> Iterator[str]:
             waiting += reversed(node.value)
         elif isinstance(node, yaml.ScalarNode) and _is_trap(node):
             got = str(yaml.safe_load(node.value)).lower()
-            yield (
-                f"{path}:{node.start_mark.line + 1}: YAML reads {node.value} as {got}. Write {got} if that is meant, "
-                f"'{node.value}' for the text."
-            )
+            hint = f"Write {brief(got)} if that is meant, '{brief(node.value)}' for the text."
+            problem, line_number = f"YAML reads this as {brief(got)}", node.start_mark.line + 1
+            yield Fault("yaml-trap", problem, got=node.value, hint=hint, file=str(path), line_number=line_number)
 
 
 def _is_trap(node: yaml.ScalarNode) -> bool:

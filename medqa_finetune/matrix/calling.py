@@ -67,7 +67,7 @@ def _compose(choices: Mapping[str, Choice], settings: Mapping[str, Any], use: Ca
             hydra_config = composed.hydra
             return use(OmegaConf.merge(composed, values), hydra_config)
     except COMPOSITION_ERRORS as error:
-        raise ConfigError(explain(error, typed)) from None
+        raise ConfigError(*explain(error, typed)) from None
     finally:
         GlobalHydra.set_instance(before)
 

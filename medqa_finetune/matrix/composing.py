@@ -43,8 +43,8 @@ def compose_and_call(task: Callable[[Any], None], arguments: Sequence[str]) -> N
     except COMPOSITION_ERRORS as error:
         if started:
             raise
-        raise ConfigError(explain(error, arguments, conf_folders(arguments))) from None
+        raise ConfigError(*explain(error, arguments, conf_folders(arguments))) from None
     except OSError as error:
         if started or not is_no_mapping(error):
             raise
-        raise ConfigError(explain(error, arguments, conf_folders(arguments))) from None
+        raise ConfigError(*explain(error, arguments, conf_folders(arguments))) from None

@@ -17,7 +17,7 @@ from medqa_finetune.cell import Cell
 from medqa_finetune.compat.hydra import outcome_of
 from medqa_finetune.config.compose import COMPOSITION_ERRORS, source_folders
 from medqa_finetune.config.explain import explain
-from medqa_finetune.errors import ConfigError, MedQAError, RunError
+from medqa_finetune.errors import ConfigError, Fault, MedQAError, RunError
 from medqa_finetune.matrix.asked import check_all, check_matrix
 from medqa_finetune.matrix.cells import make_cell
 from medqa_finetune.matrix.launcher import in_quotes
@@ -78,7 +78,7 @@ class MatrixSweeper(Sweeper):
             # What is typed stands in the place of the configuration's own sweep over the same key.
             values = {override.get_key_element(): _alternatives(override) for override in typed}
         except COMPOSITION_ERRORS as error:
-            raise ConfigError(explain(error, ["--multirun", *arguments])) from None
+            raise ConfigError(*explain(error, ["--multirun", *arguments])) from None
         return list(itertools.product(*values.values()))
 
     def _compose(self, overrides: tuple[str, ...]) -> Cell:
@@ -86,14 +86,14 @@ class MatrixSweeper(Sweeper):
             composed = self._load(overrides)
             return make_cell(composed, composed.hydra, overrides)
         except COMPOSITION_ERRORS as error:
-            raise ConfigError(self._explained(error, overrides)) from None
+            raise ConfigError(*self._explained(error, overrides)) from None
 
     def _load(self, overrides: tuple[str, ...]) -> DictConfig:
         assert self.hydra_context is not None, "setup() comes first"  # noqa: S101
         assert self.config is not None, "setup() comes first"  # noqa: S101
         return self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
 
-    def _explained(self, error: Exception, overrides: tuple[str, ...]) -> str:
+    def _explained(self, error: Exception, overrides: tuple[str, ...]) -> list[Fault]:
         return explain(error, overrides, source_folders(self.config.hydra) if self.config is not None else ())
 
 
@@ -121,7 +121,7 @@ class CallingSweeper(MatrixSweeper):
             HydraConfig.instance().set_config(composed)
             self._task(composed)
         except COMPOSITION_ERRORS as error:
-            raise ConfigError(self._explained(error, overrides)) from None
+            raise ConfigError(*self._explained(error, overrides)) from None
 
 
 def _alternatives(override: Override) -> list[str]:

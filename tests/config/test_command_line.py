@@ -1,15 +1,24 @@
+import enum
 import io
+import json
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from medqa_finetune.config.command_line import aligned_table, parse_options, quoted, run_door, wants_help
-from medqa_finetune.errors import ConfigError, RunError
+from medqa_finetune.errors import ConfigError, Fault, RunError, brief
+from medqa_finetune.log import shown
+from tests.faulty import only_fault
 
 ROOT = Path(__file__).parents[2]
+
+
+class Kind(enum.Enum):
+    SMALL = 1
 
 
 @dataclass(frozen=True)
@@ -19,7 +28,11 @@ class Options:
     count: int = 1
     share: float = 0.5
     items: bool = False
+    kind: Kind = Kind.SMALL
     names: list[str] = field(default_factory=lambda: ["a"])
+
+
+KEYS = tuple(each.name for each in fields(Options))
 
 
 def test_nothing_typed_gives_the_defaults() -> None:
@@ -28,7 +41,7 @@ def test_nothing_typed_gives_the_defaults() -> None:
 
 def test_values_take_the_type_of_their_field() -> None:
     got = parse_options(Options, ["folder=a=b c", "file=x", "count=3", "share=2", "items=true", "names=[rouge,bleu]"])
-    assert got == Options("a=b c", "x", 3, 2.0, True, ["rouge", "bleu"])
+    assert got == Options("a=b c", "x", 3, 2.0, True, names=["rouge", "bleu"])
     assert isinstance(got.share, float)
 
 
@@ -42,35 +55,64 @@ def test_null_is_none_where_allowed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("argument", "parts"),
+    ("argument", "code", "key", "got"),
     [
-        ("run", ["'run'", "key=value", "folder, file, count"]),
-        ("foldr=x", ["'foldr=x'", "'foldr'", "did you mean folder", "folder, file, count"]),
-        ("+folder=x", ["'+folder'", "did you mean folder"]),
-        ("~folder", ["key=value"]),
-        ("--folder=x", ["unknown key '--folder'"]),
-        ("count=fast", ["count='fast'", "a whole number"]),
-        ("count=1.5", ["count=1.5", "a whole number"]),
-        ("count=", ["a whole number", "got nothing"]),
-        ("count=null", ["a whole number", "got nothing"]),
-        ("share=fast", ["share='fast'", "a number"]),
-        ("items=maybe", ["items='maybe'", "true or false"]),
-        ("names=rouge", ["names='rouge'", "a list such as [a,b]"]),
-        ("names=[a", ["'names=[a'", "cannot be read"]),
-        ("names=[[a]]", ["'names=[[a]]'", "without lists inside"]),
-        ("folder=${nothing}", ["folder=", "${nothing}"]),
+        ("run", "not-key-value", None, "run"),
+        ("~folder", "not-key-value", None, "~folder"),
+        ("foldr=x", "unknown-key", "foldr", "x"),
+        ("+folder=x", "unknown-key", "+folder", "x"),
+        ("--folder=x", "unknown-key", "--folder", "x"),
+        ("count=fast", "wrong-type", "count", "fast"),
+        ("count=1.5", "wrong-type", "count", 1.5),
+        ("count=", "wrong-type", "count", ""),
+        ("count=null", "wrong-type", "count", None),
+        ("share=fast", "wrong-type", "share", "fast"),
+        ("items=maybe", "wrong-type", "items", "maybe"),
+        ("names=rouge", "wrong-type", "names", "rouge"),
+        ("names=[a", "not-yaml", "names", "[a"),
+        ("names=[[a]]", "wrong-type", "names", [["a"]]),
+        ("kind=LARGE", "not-allowed", "kind", "LARGE"),
+        ("folder=${nothing}", "unresolved", "folder", "${nothing}"),
     ],
 )
-def test_faults_name_key_value_and_what_is_allowed(argument: str, parts: list[str]) -> None:
+def test_a_fault_has_key_and_value(argument: str, code: str, key: str | None, got: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_options(Options, [argument])
-    for part in parts:
-        assert part in str(caught.value)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == (code, key, got)
+    assert fault.allowed == {"not-key-value": KEYS, "unknown-key": KEYS, "not-allowed": ("SMALL",)}.get(code, ())
+    assert ("folder?" in fault.hint) is (code == "unknown-key")
 
 
 def test_a_key_given_twice_is_refused() -> None:
-    with pytest.raises(ConfigError, match="count is given twice"):
+    with pytest.raises(ConfigError) as caught:
         parse_options(Options, ["count=1", "count=2"])
+    assert (only_fault(caught).code, only_fault(caught).key, only_fault(caught).got) == ("given-twice", "count", "2")
+
+
+def test_keys_may_have_a_prefix_but_for_some() -> None:
+    got = parse_options(Options, ["own.count=3", "folder=x"], prefix="own.", bare=["folder"])
+    assert (got.count, got.folder) == (3, "x")
+
+
+@pytest.mark.parametrize(
+    ("argument", "code", "key", "got"),
+    [
+        ("own.count=fast", "wrong-type", "own.count", "fast"),
+        ("own.names=[a", "not-yaml", "own.names", "[a"),
+        ("own.file=${nothing}", "unresolved", "own.file", "${nothing}"),
+        ("own.cuont=1", "unknown-key", "own.cuont", "1"),
+        ("own.folder=x", "unknown-key", "own.folder", "x"),
+        ("count=1", "unknown-key", "count", "1"),
+    ],
+)
+def test_a_fault_has_the_key_with_its_prefix(argument: str, code: str, key: str, got: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_options(Options, [argument], prefix="own.", bare=["folder"])
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == (code, key, got)
+    allowed = tuple(name if name == "folder" else f"own.{name}" for name in KEYS)
+    assert fault.allowed == (allowed if code == "unknown-key" else ())
 
 
 def test_help_is_seen_anywhere() -> None:
@@ -79,16 +121,21 @@ def test_help_is_seen_anywhere() -> None:
     assert not wants_help(["a=--help"])
 
 
+STOPPED = Fault("stopped", "the run stopped")
+WRONG = Fault("wrong-type", "must be text", key="key", got=1)
+TOO = Fault("file-missing", "no such file", file="药\ud83d.csv")
+
+
 def interrupted(_: list[str]) -> int:
     raise KeyboardInterrupt
 
 
 def failing(_: list[str]) -> int:
-    raise RunError("the run stopped")
+    raise RunError(STOPPED)
 
 
 def misused(_: list[str]) -> int:
-    raise ConfigError("key=1: a text is wanted")
+    raise ConfigError(WRONG, TOO)
 
 
 @pytest.mark.parametrize(
@@ -96,8 +143,8 @@ def misused(_: list[str]) -> int:
     [
         (lambda _: 0, 0, ""),
         (lambda _: 1, 1, ""),
-        (failing, 1, "error: the run stopped\n"),
-        (misused, 2, "error: key=1: a text is wanted\n"),
+        (failing, 1, f"error: {STOPPED.line()}\n"),
+        (misused, 2, f"error: {WRONG.line()}\n{TOO.line()}\n"),
         (interrupted, 130, "interrupted\n"),
     ],
 )
@@ -105,7 +152,44 @@ def test_doors_end_with_their_code(door: object, code: int, message: str, capsys
     with pytest.raises(SystemExit) as caught:
         run_door(door, [])  # type: ignore[arg-type]
     assert caught.value.code == code
-    assert capsys.readouterr() == ("", message)
+    assert capsys.readouterr() == ("", shown(message))
+
+
+def test_a_refusal_is_one_json_object_where_json_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run_door(misused, ["corpus.format=json"])
+    assert capsys.readouterr().out == ""
+    with pytest.raises(SystemExit):
+        run_door(misused, ["a=b", "format=json"])
+    printed = capsys.readouterr().out
+    assert printed.encode()
+    assert "药" in printed
+    assert json.loads(printed) == ConfigError(WRONG, TOO).as_json()
+
+
+def test_a_refusal_is_kept_where_a_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "faults.json"
+    monkeypatch.setenv("MEDQA_FAULTS_FILE", str(path))
+    with pytest.raises(SystemExit):
+        run_door(failing, [])
+    assert json.loads(path.read_text(encoding="utf-8")) == RunError(STOPPED).as_json()
+    with pytest.raises(SystemExit):
+        run_door(misused, [])
+    assert json.loads(path.read_text(encoding="utf-8")) == ConfigError(WRONG, TOO).as_json()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("path", ["no/such/folder", ".", "/"])
+def test_a_file_of_faults_that_cannot_be_written_changes_nothing(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MEDQA_FAULTS_FILE", path)
+    with pytest.raises(SystemExit) as caught:
+        run_door(failing, [])
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == f"error: {STOPPED.line()}\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("path", ["x" * 5000, "file/inside"])
@@ -119,18 +203,19 @@ def test_a_path_that_the_system_does_not_take_is_said(
         return len(list(Path(path).iterdir()))
 
     with pytest.raises(SystemExit) as caught:
-        run_door(listing, [])
+        run_door(listing, ["format=json"])
     assert caught.value.code == 2
-    assert capsys.readouterr().err.startswith(f"error: {path[:100]}: ")
+    (fault,) = json.loads(capsys.readouterr().out)["faults"]
+    assert (fault["code"], fault["file"]) == ("bad-path", brief(path))
 
 
 def test_an_error_cannot_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     def refusing(_: list[str]) -> int:
-        raise ConfigError("\x1b[31m药\ud83d: first line\nsecond line")
+        raise ConfigError(Fault("odd", "one", file="\x1b[31m药\ud83d"), Fault("odd", "two"))
 
     with pytest.raises(SystemExit):
         run_door(refusing, [])
-    assert capsys.readouterr().err == "error: \\x1b[31m药\\ud83d: first line\nsecond line\n"
+    assert capsys.readouterr().err == "error: \\x1b[31m药\\ud83d: one.\ntwo.\n"
 
 
 def test_defects_keep_their_traceback() -> None:
@@ -183,7 +268,7 @@ def test_values_are_quoted_where_hydra_wants_it(typed: str, read: str) -> None:
 
 def test_an_exit_code_survives_a_closed_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: list[str]) -> int:
-        raise ConfigError("nobody reads this")
+        raise ConfigError(WRONG)
 
     def write(_: str) -> int:
         raise OSError(5, "Input/output error")

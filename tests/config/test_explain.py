@@ -1,4 +1,4 @@
-"""What is said of a fault comes from classes, fields, the schema, what was typed and the files; never from words."""
+"""What a fault says comes from classes, fields, the schema, what was typed and the files; never from words."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -11,9 +11,9 @@ from hydra.errors import HydraException
 
 from medqa_finetune.config import compose as composing
 from medqa_finetune.config.compose import to_config
-from medqa_finetune.config.explain import MESSAGE_LENGTH, dotted_keys, explain, hint_of, schema_node
+from medqa_finetune.config.explain import dotted_keys, explain, hint_of, schema_node
 from medqa_finetune.config.options import conf_folder, option_names
-from medqa_finetune.errors import ConfigError
+from medqa_finetune.errors import NO_VALUE, ConfigError, Fault
 from tests.config.builders import VALID, compose, leaf_keys
 
 OTHER_WORDS = "Ganz andere Worte.\n  and: more"
@@ -36,106 +36,115 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def told(
+def fault_of(
     overrides: Sequence[str], monkeypatch: pytest.MonkeyPatch, folder: Path | None = None, *, other_words: bool
-) -> str:
-    """Return what a user is told of a composition, whether Hydra or `to_config` refuses it."""
+) -> Fault:
+    """Return the fault of a composition, whether Hydra or `to_config` refuses it."""
 
-    def explained(error: Exception, **known: Any) -> str:
+    def explained(error: Exception, **known: Any) -> list[Fault]:
         return explain(reworded(error) if other_words else error, **known)  # type: ignore[arg-type]
 
     monkeypatch.setattr(composing, "explain", explained)
     try:
         to_config(compose(*overrides, folder=folder))
     except ConfigError as error:
-        return str(error)
+        (fault,) = error.faults
     except Exception as error:  # Hydra's own kinds, ValueError, OSError
-        return explained(error, typed=overrides, folders=[folder or conf_folder()])
-    pytest.fail(f"{overrides} was accepted")
+        (fault,) = explained(error, typed=overrides, folders=[folder or conf_folder()])
+    else:
+        pytest.fail(f"{overrides} was accepted")
+    assert "\n" not in fault.line()
+    return fault
 
 
-TYPED = [
-    (["train.epohcs=1"], ["train.epohcs", "train.epochs?"]),
-    (["trian.epochs=1"], ["trian.epochs", "train.epochs"]),
-    (["mehtod=qlora"], ["mehtod", "method?"]),
-    (["+train.epohcs=1"], ["train.epohcs", "train.epochs"]),
-    (["train={epohcs:1}"], ["train.epohcs", "train.epochs?"]),
-    (["method@foo=lora"], ["method@foo", "method"]),
-    (["nogroup/x=1"], ["nogroup/x"]),
-    (["~train.epohcs"], ["~train.epohcs", "train.epochs?"]),
-    (["+train.epochs=3"], ["+train.epochs=3", "without the +"]),
-    (["train.epochs=fast"], ["train.epochs=fast", "a number"]),
-    (["train.epochs=fast", "train.epochs=1"], ["train.epochs=fast", "a number"]),
-    (["train.epochs.x=1"], ["train.epochs.x=1", "a number"]),
-    (["train={epochs:fast}"], ["train={epochs:fast}", "a number"]),
-    (["train.max_steps=1.5"], ["train.max_steps=1.5", "a whole number or null"]),
-    (["evaluate.max_samples=1e3"], ["evaluate.max_samples=1e3", "a whole number"]),
-    (["seed=true"], ["seed=true", "a whole number"]),
-    (["overwrite=maybe"], ["overwrite=maybe", "true or false"]),
-    (["method.rank=null"], ["method.rank=null", "null is not allowed", "a whole number"]),
-    (["data.scale=[1]"], ["data.scale=[1]", "a number"]),
-    (["train.scheduler=[a]"], ["train.scheduler=[a]", "text"]),
-    (["evaluate.metrics=rouge"], ["evaluate.metrics=rouge", "[a,b]"]),
-    (["evaluate.metrics={a:1}"], ["evaluate.metrics={a:1}", "[a,b]"]),
-    (["method=qlor"], ["method=qlor", *option_names("method")]),
-    (["method=[lora,qlor]"], ["method=qlor", *option_names("method")]),
-    (["method=null"], ["method=null", *option_names("method")]),
-    (["hydra/launcher=nonsense"], ["hydra/launcher=nonsense", "basic", "local"]),
-    (["hydra.launcher.retries=many"], ["hydra.launcher.retries=many", "a whole number"]),
-    (["hydra.launcher.patience=1"], ["hydra.launcher.patience", "no such key"]),
-    (["hydra.mode=foo"], ["hydra.mode=foo", "RUN", "MULTIRUN"]),
-    (["outputs=${oc.env:MEDQA_NOT_SET}"], ["outputs=${oc.env:", "variable MEDQA_NOT_SET"]),
-    (["outputs=${study}", "study=${oc.env:MEDQA_NOT_SET}"], ["variable MEDQA_NOT_SET"]),
-    (["outputs=${train.epohcs}"], ["outputs=${train.epohcs}", "train.epochs?"]),
-    (["train.epochs=${study}", "study=x"], ["train.epochs=x", "a number"]),
-    (["outputs=${outputs}"], ["outputs=${outputs}"]),
-    (["just_a_word"], ["'just_a_word'", "key=value"]),
-    (["=3"], ["'=3'", "key=value"]),
-    (["seed=["], ["'seed=['"]),
-    (["method=lora,qlora"], ["method=lora,qlora", "--multirun"]),
-    (["seed=range(1,3)"], ["seed=range(1,3)", "--multirun"]),
+METHODS, LAUNCHERS = option_names("method"), ["basic", "local"]
+# What is typed; code, key and value of the fault; what is allowed; part of the remedy.
+TYPED: list[tuple[list[str], tuple[str, str | None, Any], list[str], str]] = [
+    (["train.epohcs=1"], ("unknown-key", "train.epohcs", NO_VALUE), [], "train.epochs?"),
+    (["trian.epochs=1"], ("unknown-key", "trian.epochs", NO_VALUE), [], "train.epochs"),
+    (["mehtod=qlora"], ("unknown-key", "mehtod", NO_VALUE), [], "method?"),
+    (["+train.epohcs=1"], ("unknown-key", "train.epohcs", NO_VALUE), [], "train.epochs"),
+    (["train={epohcs:1}"], ("unknown-key", "train.epohcs", NO_VALUE), [], "train.epochs?"),
+    (["method@foo=lora"], ("unknown-key", "method@foo", NO_VALUE), [], "method"),
+    (["nogroup/x=1"], ("unknown-key", "nogroup/x", NO_VALUE), [], "--help"),
+    (["~train.epohcs"], ("unknown-key", "~train.epohcs", NO_VALUE), [], "train.epochs?"),
+    (["+train.epochs=3"], ("key-exists", "+train.epochs", 3), [], "without the +"),
+    (["train.epochs=fast"], ("wrong-type", "train.epochs", "fast"), [], ""),
+    (["train.epochs=fast", "train.epochs=1"], ("wrong-type", "train.epochs", "fast"), [], ""),
+    (["train.epochs.x=1"], ("wrong-type", "train.epochs.x", 1), [], ""),
+    (["train={epochs:fast}"], ("wrong-type", "train.epochs", "fast"), [], ""),
+    (["train.max_steps=1.5"], ("wrong-type", "train.max_steps", 1.5), [], ""),
+    (["evaluate.max_samples=1e3"], ("wrong-type", "evaluate.max_samples", 1000.0), [], ""),
+    (["seed=true"], ("wrong-type", "seed", True), [], ""),
+    (["overwrite=maybe"], ("wrong-type", "overwrite", "maybe"), [], ""),
+    (["method.rank=null"], ("wrong-type", "method.rank", None), [], ""),
+    (["data.scale=[1]"], ("wrong-type", "data.scale", [1]), [], ""),
+    (["train.scheduler=[a]"], ("wrong-type", "train.scheduler", ["a"]), [], ""),
+    (["evaluate.metrics=rouge"], ("wrong-type", "evaluate.metrics", "rouge"), [], ""),
+    (["evaluate.metrics={a:1}"], ("wrong-type", "evaluate.metrics", {"a": 1}), [], ""),
+    (["method=qlor"], ("not-allowed", "method", "qlor"), METHODS, ""),
+    (["method=[lora,qlor]"], ("not-allowed", "method", "qlor"), METHODS, ""),
+    (["method=null"], ("not-allowed", "method", None), METHODS, ""),
+    (["hydra/launcher=nonsense"], ("not-allowed", "hydra/launcher", "nonsense"), LAUNCHERS, ""),
+    (["hydra.launcher.retries=many"], ("wrong-type", "hydra.launcher.retries", "many"), [], ""),
+    (["hydra.launcher.patience=1"], ("unknown-key", "hydra.launcher.patience", NO_VALUE), [], ""),
+    (["hydra.mode=foo"], ("not-allowed", "hydra.mode", "foo"), ["RUN", "MULTIRUN"], ""),
+    (["outputs=${oc.env:MEDQA_NOT_SET}"], ("variable-not-set", "outputs", "${oc.env:MEDQA_NOT_SET}"), [],
+     "export MEDQA_NOT_SET="),
+    (["outputs=${study}", "study=${oc.env:MEDQA_NOT_SET}"], ("variable-not-set", "outputs", "${study}"), [],
+     "export MEDQA_NOT_SET="),
+    (["outputs=${train.epohcs}"], ("unresolved", "outputs", "${train.epohcs}"), [], "train.epochs?"),
+    (["train.epochs=${study}", "study=x"], ("wrong-type", "train.epochs", "x"), [], ""),
+    (["outputs=${outputs}"], ("unresolved", "outputs", "${outputs}"), [], ""),
+    (["just_a_word"], ("not-key-value", None, "just_a_word"), [], ""),
+    (["=3"], ("not-key-value", None, "=3"), [], ""),
+    (["seed=["], ("not-readable", None, "seed=["), [], "key='value'"),
+    (["method=lora,qlora"], ("several-values", "method", "lora,qlora"), [], "--multirun"),
+    (["seed=range(1,3)"], ("several-values", "seed", "range(1,3)"), [], "--multirun"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("other_words", [False, True])
-@pytest.mark.parametrize(("overrides", "parts"), TYPED, ids=[" ".join(overrides) for overrides, _ in TYPED])
-def test_a_typed_fault_is_told_whatever_words_the_libraries_use(
-    overrides: list[str], parts: list[str], other_words: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = told(overrides, monkeypatch, other_words=other_words)
-    assert [part for part in parts if part not in text] == [], text
-    assert "\n" not in text
-    assert len(text) <= MESSAGE_LENGTH
+@pytest.mark.parametrize(
+    ("overrides", "expected", "allowed", "hint"), TYPED, ids=[" ".join(overrides) for overrides, *_ in TYPED]
+)
+def test_a_typed_fault_is_known_whatever_words_the_libraries_use(
+    overrides: list[str], expected: tuple[str, str | None, Any], allowed: list[str], hint: str, other_words: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    fault = fault_of(overrides, monkeypatch, other_words=other_words)
+    assert (fault.code, fault.key, fault.got) == expected
+    assert list(fault.allowed) == allowed
+    assert hint in fault.hint
+    assert fault.file is None
 
 
-WRITTEN = [
-    ("epohcs: 3\n", ["train/mine.yaml: train.epohcs", "train.epochs?"]),
-    ("epochs: fast\n", ["train/mine.yaml: train.epochs=fast", "a number"]),
-    ("epochs: null\n", ["train/mine.yaml: train.epochs=null", "a number"]),
-    ("epochs: [1]\n", ["train/mine.yaml: train.epochs=[1]", "a number"]),
-    ("epochs: {a: 1}\n", ["train/mine.yaml: train.epochs={'a': 1}", "a number"]),
-    ("# @package evaluate\nmetrics: {a: 1}\n", ["train/mine.yaml: evaluate.metrics={'a': 1}", "[a,b]"]),
-    ("packing: maybe\n", ["train/mine.yaml: train.packing=maybe", "true or false"]),
-    ("max_steps: 1e3\n", ["train/mine.yaml: train.max_steps=1000.0", "a whole number"]),
-    ("# @package _global_\ntrain:\n  epohcs: 2\n", ["train/mine.yaml: train.epohcs", "train.epochs?"]),
-    ("# @package train\n# mine\nscheduler: [a]\n", ["train/mine.yaml: train.scheduler=['a']", "text"]),
-    ("# @package _global_\ntrain: 3\n", ["train/mine.yaml: train=3", "a mapping"]),
-    ("- a\n", ["train/mine.yaml: train=['a']", "a mapping"]),
-    ("42\n", ["train/mine.yaml", "mapping of keys to values", "42"]),
-    ("1: 2\n", ["train/mine.yaml: train.1", "no such key"]),
-    ("null: 2\n", ["train/mine.yaml: "]),
-    ("epochs: ${\n", ["train/mine.yaml: epochs: "]),
-    ("epochs: [1\n", ["train/mine.yaml, line 2", "not YAML"]),
-    ("epochs: 1\nepochs: 2\n", ["train/mine.yaml, line 2", "not YAML"]),
-    ("defaults: [nosuch]\n", ["train/mine.yaml: train=nosuch", "default, mine"]),
-    ("defaults:\n  - /method: nosuch\n", ["train/mine.yaml: method=nosuch", *option_names("method")]),
-    ("# @package _global_\nhydra: {mode: 3}\n", ["train/mine.yaml: hydra.mode=3", "RUN or MULTIRUN"]),
-    (
-        "# @package _global_\nhydra: {launcher: {retries: many}}\n",
-        ["mine.yaml: hydra.launcher.retries=many", "a whole"],
-    ),
-    ("defaults: [other]\n", ["train/other.yaml: train.seed", "no such key"]),
-    ("defaults: [/train/other@_here_]\n", ["train/other.yaml: train.seed", "no such key"]),
+# What stands in the file; code, key and value of the fault.
+WRITTEN: list[tuple[str, tuple[str, str | None, Any]]] = [
+    ("epohcs: 3\n", ("unknown-key", "train.epohcs", 3)),
+    ("epochs: fast\n", ("wrong-type", "train.epochs", "fast")),
+    ("epochs: null\n", ("wrong-type", "train.epochs", None)),
+    ("epochs: [1]\n", ("wrong-type", "train.epochs", [1])),
+    ("epochs: {a: 1}\n", ("wrong-type", "train.epochs", {"a": 1})),
+    ("# @package evaluate\nmetrics: {a: 1}\n", ("wrong-type", "evaluate.metrics", {"a": 1})),
+    ("packing: maybe\n", ("wrong-type", "train.packing", "maybe")),
+    ("max_steps: 1e3\n", ("wrong-type", "train.max_steps", 1000.0)),
+    ("# @package _global_\ntrain:\n  epohcs: 2\n", ("unknown-key", "train.epohcs", 2)),
+    ("# @package train\n# mine\nscheduler: [a]\n", ("wrong-type", "train.scheduler", ["a"])),
+    ("# @package _global_\ntrain: 3\n", ("wrong-type", "train", 3)),
+    ("- a\n", ("wrong-type", "train", ["a"])),
+    ("42\n", ("not-a-mapping", None, 42)),
+    ("1: 2\n", ("unknown-key", "train.1", 2)),
+    ("null: 2\n", ("refused", None, NO_VALUE)),
+    ("epochs: ${\n", ("refused", "epochs", NO_VALUE)),
+    ("epochs: [1\n", ("not-yaml", None, NO_VALUE)),
+    ("epochs: 1\nepochs: 2\n", ("not-yaml", None, NO_VALUE)),
+    ("defaults: [nosuch]\n", ("not-allowed", "train", "nosuch")),
+    ("defaults:\n  - /method: nosuch\n", ("not-allowed", "method", "nosuch")),
+    ("# @package _global_\nhydra: {mode: 3}\n", ("not-allowed", "hydra.mode", 3)),
+    ("# @package _global_\nhydra: {launcher: {retries: many}}\n", ("wrong-type", "hydra.launcher.retries", "many")),
+    ("defaults: [other]\n", ("unknown-key", "train.seed", 1)),
+    ("defaults: [/train/other@_here_]\n", ("unknown-key", "train.seed", 1)),
 ]
 
 
@@ -146,27 +155,36 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("other_words", [False, True])
-@pytest.mark.parametrize(("text", "parts"), WRITTEN, ids=[text for text, _ in WRITTEN])
-def test_a_fault_in_a_file_is_told_with_the_file_whatever_words_the_libraries_use(
-    text: str, parts: list[str], other_words: bool, monkeypatch: pytest.MonkeyPatch, folder: Path
+@pytest.mark.parametrize(("text", "expected"), WRITTEN, ids=[text for text, _ in WRITTEN])
+def test_a_fault_in_a_file_is_known_with_the_file_whatever_words_the_libraries_use(
+    text: str, expected: tuple[str, str | None, Any], other_words: bool, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
     (folder / "train" / "mine.yaml").write_text(text, encoding="utf-8")
     (folder / "train" / "other.yaml").write_text("seed: 1\n", encoding="utf-8")
-    said = told(["train=mine"], monkeypatch, folder, other_words=other_words)
-    assert [part for part in parts if part not in said] == [], said
-    assert "\n" not in said
+    fault = fault_of(["train=mine"], monkeypatch, folder, other_words=other_words)
+    assert (fault.code, fault.key, fault.got) == expected
+    assert fault.file == str(folder / "train" / ("other.yaml" if expected[1] == "train.seed" else "mine.yaml"))
+    assert fault.line_number == (2 if fault.code == "not-yaml" else None)
+    choices = {"train": ["default", "mine", "other"], "method": METHODS, "hydra.mode": ["RUN", "MULTIRUN"]}
+    assert list(fault.allowed) == (choices[str(fault.key)] if fault.code == "not-allowed" else [])
+    assert ("train." in fault.hint) is (fault.code == "unknown-key" and fault.key != "train.1")
 
 
 def test_a_file_that_is_not_utf_8_is_named(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    (folder / "train" / "mine.yaml").write_bytes(b"epochs: \xff\n")
-    said = told(["train=mine"], monkeypatch, folder, other_words=True)
-    assert said.startswith("train/mine.yaml is not UTF-8 (byte 8)")
+    path = folder / "train" / "mine.yaml"
+    path.write_bytes(b"epochs: \xff\n")
+    fault = fault_of(["train=mine"], monkeypatch, folder, other_words=True)
+    assert (fault.code, fault.file) == ("not-utf8", str(path))
 
 
 def test_a_good_file_is_not_blamed_for_what_was_typed(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     (folder / "train" / "mine.yaml").write_text("epochs: 2\nmax_steps: null\n", encoding="utf-8")
-    for typed in ("train.epochs=fast", "train.max_steps={a:1}"):
-        assert told(["train=mine", typed], monkeypatch, folder, other_words=True).startswith(f"{typed}: ")
+    for typed, key in (("train.epochs=fast", "train.epochs"), ("train.max_steps={a:1}", "train.max_steps")):
+        fault = fault_of(["train=mine", typed], monkeypatch, folder, other_words=True)
+        assert (fault.code, fault.key, fault.file) == ("wrong-type", key, None)
+
+
+EPOCHS = Fault("wrong-type", "must be a number", key="train.epochs", got="fast")
 
 
 def test_good_arguments_are_not_blamed_for_a_file_that_is_not_found(folder: Path) -> None:
@@ -174,22 +192,30 @@ def test_good_arguments_are_not_blamed_for_a_file_that_is_not_found(folder: Path
     typed = ["train=mine", "train.epochs=3", "train={seed:1}"]
     with pytest.raises(HydraException) as caught:
         compose("train=mine", "train.epochs=3", folder=folder)
-    assert explain(caught.value, typed) == "train.epochs=fast: a number is wanted."
+    (fault,) = explain(caught.value, typed)
+    assert fault.but(problem=EPOCHS.problem) == EPOCHS
 
 
 def test_without_what_was_typed_the_fields_of_the_error_are_said() -> None:
     with pytest.raises(HydraException) as caught:
         compose("train.epochs=fast")
-    assert explain(caught.value) == "train.epochs=fast: a number is wanted."
+    (fault,) = explain(caught.value)
+    assert fault.but(problem=EPOCHS.problem) == EPOCHS
     with pytest.raises(HydraException) as caught:
         compose("data=30k")
-    assert explain(caught.value).startswith("data=30k: allowed are ")
+    (fault,) = explain(caught.value)
+    assert (fault.code, fault.key, fault.got) == ("not-allowed", "data", "30k")
+    assert list(fault.allowed) == option_names("data")
 
 
 def test_what_nothing_is_known_of_is_told_in_the_librarys_words() -> None:
-    assert explain(ValueError("broken:\n  see https://example.org\n  here")) == "broken: here"
-    assert explain(ValueError()) == "ValueError"
-    assert explain(yaml.YAMLError("odd")) == "a configuration file is not YAML: odd"
+    for error, words in (
+        (ValueError("broken:\n  see https://example.org\n  here."), "broken: here"), (ValueError(), "ValueError"),
+    ):  # fmt: skip
+        assert explain(error) == [Fault("refused", words)]
+    (fault,) = explain(yaml.YAMLError("odd"))
+    assert (fault.code, fault.file) == ("not-yaml", None)
+    assert "odd" in fault.problem
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,10 @@ def written(path: Path, text: str) -> Path:
 )  # fmt: skip
 def test_a_trap_is_told_with_file_line_and_both_readings(tmp_path: Path, value: str, read: str) -> None:
     path = written(tmp_path / "a.yaml", f"# mine\na: 1\nb:\n  - {{c: {value}}}\n")
-    assert trapped_values([path]) == [
-        f"{path}:4: YAML reads {value} as {read}. Write {read} if that is meant, '{value}' for the text."
-    ]
+    (fault,) = trapped_values([path])
+    assert (fault.code, fault.file, fault.line_number, fault.got) == ("yaml-trap", str(path), 4, value)
+    assert f"Write {read}" in fault.hint
+    assert f"'{value}'" in fault.hint
 
 
 @pytest.mark.parametrize(
@@ -38,8 +39,9 @@ def test_what_reads_as_it_looks_is_no_trap(tmp_path: Path, text: str) -> None:
 
 def test_several_are_told_in_their_order(tmp_path: Path) -> None:
     first = written(tmp_path / "a.yaml", "x: NO\ny: 010\n")
-    found = trapped_values([first, written(tmp_path / "b.yaml", "- on\n")])
-    assert [line.partition(": ")[0] for line in found] == [f"{first}:1", f"{first}:2", f"{tmp_path / 'b.yaml'}:1"]
+    second = written(tmp_path / "b.yaml", "- on\n")
+    found = [(fault.file, fault.line_number) for fault in trapped_values([first, second])]
+    assert found == [(str(first), 1), (str(first), 2), (str(second), 1)]
 
 
 def test_none_of_ours_is_one() -> None:
