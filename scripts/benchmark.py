@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
 from medqa_finetune.config.command_line import run_door  # noqa: E402
-from medqa_finetune.errors import ConfigError  # noqa: E402
+from medqa_finetune.errors import ConfigError, Fault  # noqa: E402
 from scripts.benchmarks.answering import answering  # noqa: E402
 from scripts.benchmarks.growth import growth  # noqa: E402
 from scripts.benchmarks.leaks import leaks  # noqa: E402
@@ -48,7 +48,8 @@ def main(arguments: list[str]) -> int:
     for name in ("pairs", "tokenizer", "golden"):
         path = getattr(asked, name, None)
         if path is not None and not path.exists():
-            raise ConfigError(f"--{name} {path}: no such {'folder' if name == 'tokenizer' else 'file'}.")
+            problem = f"no such {'folder' if name == 'tokenizer' else 'file'}"
+            raise ConfigError(Fault("file-missing", problem, key=f"--{name}", got=str(path)))
     benchmarks = {
         "speed": speed, "profile": profile, "growth": growth, "startup": startup, "summary": summary, "scores": scores,
         "leaks": leaks, "answering": answering, "options": options,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medqa_finetune.config.command_line import run_door
-from medqa_finetune.errors import EXIT_DONE, ConfigError, ModelError
+from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, ModelError, brief
 from medqa_finetune.model.files import INDEX, SINGLE, read_config, read_tensors
 from medqa_finetune.record.files import replace_folder
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PICKLE = "pytorch_model.bin"
 PICKLE_INDEX = "pytorch_model.bin.index.json"
 # What else belongs to a model: settings, tokenizer, chat template. Code does not.
+AGAIN = "Download it again."
 COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "*.spm", "*.tiktoken")
 
 
@@ -33,7 +34,8 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     source, target = options.source, options.target
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise ConfigError(f"{target}: exists; a new folder is wanted, nothing is overwritten.")
+        hint = "Give a new folder; nothing is overwritten."
+        raise ConfigError(Fault("already-exists", "exists already", key="target", file=str(target), hint=hint))
     read_config(source)
     files = pickled_files(source)
     weights = {name: tensor for path in files for name, tensor in read_pickle(path).items()}
@@ -59,18 +61,20 @@ def pickled_files(folder: Path) -> list[Path]:
         ModelError: one is missing, or there are safetensors already.
     """
     if (folder / SINGLE).exists() or (folder / INDEX).exists():
-        raise ModelError(f"{folder}: has safetensors already; there is nothing to convert.")
+        problem = "has safetensors already; there is nothing to convert"
+        raise ModelError(Fault("nothing-to-do", problem, file=str(folder)))
     index = folder / PICKLE_INDEX
     names = [PICKLE]
     if index.is_file():
         try:
             names = sorted({Path(str(name)).name for name in json.loads(index.read_bytes())["weight_map"].values()})
         except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
-            raise ModelError(f"{index}: not an index of shards. Download the model again.") from None
+            raise ModelError(Fault("not-an-index", "not an index of shards", file=str(index), hint=AGAIN)) from None
     lost = [name for name in names if not (folder / name).is_file()]
     if lost:
-        said = f"named by {PICKLE_INDEX}, " if index.is_file() else ""
-        raise ModelError(f"{folder / lost[0]}: {said}is missing; there is nothing to convert without it.")
+        named = f" (named by {PICKLE_INDEX})" if index.is_file() else ""
+        problem = f"the file{named} is missing; there is nothing to convert without it"
+        raise ModelError(Fault("file-missing", problem, file=str(folder / lost[0])))
     return [folder / name for name in names]
 
 
@@ -87,16 +91,18 @@ def read_pickle(path: Path) -> "dict[str, torch.Tensor]":
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (RuntimeError, OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         reason = (str(error).strip().splitlines() or ["it ends too early"])[0][:200]
-        raise ModelError(f"{path}: cannot be read ({reason}). Download it again.") from None
+        raise ModelError(Fault("not-readable", f"cannot be read: {reason}", file=str(path), hint=AGAIN)) from None
     except Exception:  # of pickle's own kinds: what weights_only does not take
-        raise ModelError(
-            f"{path}: holds more than tensors, or is damaged; what can run code when it is read is refused. Where the "
-            "model was made, save it with save_pretrained, or its state_dict() alone."
-        ) from None
+        raise ModelError(Fault(
+            "not-only-tensors",
+            "holds more than tensors, or is damaged; what can run code when it is read is refused", file=str(path),
+            hint="Where the model was made, save it with save_pretrained, or its state_dict() alone.",
+        )) from None  # fmt: skip
     for name, value in content.items() if isinstance(content, dict) else [("", content)]:
         if not (isinstance(name, str) and isinstance(value, torch.Tensor) and value.layout == torch.strided):
-            where = f"under {name!r} " if name != "" else ""
-            raise ModelError(f"{path}: {where}holds a {type(value).__name__}; tensors by name alone are wanted.")
+            problem = f"holds a {type(value).__name__}; it must hold tensors by name, and nothing else"
+            key = brief(name) if name != "" else None
+            raise ModelError(Fault("not-only-tensors", problem, key=key, file=str(path)))
     return dict(content)
 
 
@@ -111,7 +117,8 @@ def without_copies(folder: Path, weights: "dict[str, torch.Tensor]") -> "dict[st
     for tied, kept in tied_names(folder):
         if tied in weights and kept in weights:
             if not torch.equal(weights[tied], weights[kept]):
-                raise ModelError(f"{folder}: config.json ties {tied} to {kept}, and their values differ.")
+                problem = f"config.json ties {tied} to {kept}, and their values differ"
+                raise ModelError(Fault("tied-weights-differ", problem, key=tied, file=str(folder)))
             del weights[tied]
     seen: set[int] = set()
     for name, weight in weights.items():

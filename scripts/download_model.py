@@ -1,7 +1,7 @@
 """Download a base model's safetensors weights, tokenizer and configuration into `models/<name>`.
 
 Example: python scripts/download_model.py --source modelscope --model qwen2.5-3b
-An interrupted download goes on where it stopped. No pickled weights and no code are ever fetched.
+An interrupted download continues where it stopped. No pickled weights and no code are ever fetched.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from medqa_finetune.config.command_line import run_door
 from medqa_finetune.config.options import load_group, option_names
 from medqa_finetune.config.schema import ModelConfig
 from medqa_finetune.data.hub import huggingface_revision, modelscope_revision
-from medqa_finetune.errors import EXIT_DONE, ConfigError, ModelError
+from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, ModelError
 from medqa_finetune.log import log_to_terminal
 from medqa_finetune.model.locate import locate_model
 
@@ -53,11 +53,13 @@ def _model(name: str, revision: str | None) -> ModelConfig:
     """Return what to fetch, from `conf/model/<name>.yaml` or an `owner/name`."""
     if "/" in name:
         if name.count("/") != 1 or not all(name.split("/")) or ".." in name:
-            raise ConfigError(f"--model {name}: owner/name is wanted, e.g. Qwen/Qwen2.5-3B-Instruct.")
+            hint = "Give owner/name, e.g. --model Qwen/Qwen2.5-3B-Instruct."
+            raise ConfigError(Fault("not-a-repository", "must be owner/name", key="--model", got=name, hint=hint))
         return ModelConfig(name, "", name, revision or "main")
     model = load_group("model", name, ModelConfig, [f"revision={revision}"] if revision else [])
     if not model.repository:
-        raise ConfigError(f"--model {name}: nothing to download, the model is at {model.path}.")
+        problem = f"there is nothing to download: the model is at {model.path}"
+        raise ConfigError(Fault("nothing-to-do", problem, key="--model", got=name))
     return model
 
 
@@ -77,19 +79,21 @@ def _download(source: str, model: ModelConfig, folder: Path) -> None:
     except Exception as error:  # the hubs' libraries raise whatever their network layer does
         lines = str(error).strip().splitlines() or ["no more is known"]
         other = "huggingface" if source == "modelscope" else "modelscope"
-        raise ModelError(
-            f"{model.repository} could not be fetched from {source}: {type(error).__name__}: {lines[0][:300]}\n"
-            f"The same command goes on where it stopped; --source {other} tries the other hub."
-        ) from error
+        raise ModelError(Fault(
+            "fetch-failed", f"cannot be fetched from {source}: {type(error).__name__}: {lines[0][:300]}",
+            key="--model", got=model.repository, file=str(folder),
+            hint=f"The same command continues where it stopped; --source {other} tries the other hub.",
+        )) from error  # fmt: skip
 
 
 def _modelscope_download() -> Any:
     try:
         from modelscope import snapshot_download
     except ImportError:
-        raise ModelError(
-            "--source modelscope: its library is not installed.\nRun `pip install 'medqa-finetune[modelscope]'`."
-        ) from None
+        raise ModelError(Fault(
+            "not-installed", "its library is not installed", key="--source", got="modelscope",
+            hint="Run `pip install 'medqa-finetune[modelscope]'`.",
+        )) from None  # fmt: skip
     return snapshot_download
 
 

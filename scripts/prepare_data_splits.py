@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
     data = {name: load_group("data", name, DataConfig, asked["data"][1]) for name in options.sizes}
     faults = [*corpus_faults(corpus), *(fault for each in data.values() for fault in data_faults(each))]
     if faults:
-        raise ConfigError("\n".join(dict.fromkeys(faults)))
+        raise ConfigError(*faults)
     rules = _rules(next(iter(data.values())))
     sizes = {name: d.train_size and scaled(d.train_size, d.scale) for name, d in data.items()}
     prepared = prepare(

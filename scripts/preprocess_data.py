@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     name, overrides = split_overrides(options.overrides, {"corpus": "jsonl"})["corpus"]
     corpus = load_group("corpus", name, CorpusConfig, overrides)
     if faults := list(corpus_faults(corpus)):
-        raise ConfigError("\n".join(faults))
+        raise ConfigError(*faults)
     folder = options.to or Path("data") / "cleaned" / name
     counts = write_cleaned(corpus, folder, lambda pairs: tqdm(pairs, desc=name, unit=" pairs", disable=None))
     for what, n in counts.items():

@@ -14,7 +14,7 @@ from medqa_finetune.data.encoded_set import Encoded, EncodedSet
 from medqa_finetune.data.prepare import Splits
 from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.data.text import Text, TextParts
-from medqa_finetune.errors import DataError
+from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.record.files import sha256_of_text
 from medqa_finetune.record.schema import DataManifest, SetManifest
 
@@ -126,11 +126,13 @@ def prepare_blocks(
     encoder, size = BlockEncoder(tokenizer, config.train.max_length), config.train_size
     train = EncodedSet(()) if size == 0 else encode_once(encoder, parts.train, cache)
     if size is not None and len(train) < size:
-        raise DataError(
-            f"data.train_size={size:,} (scaled): the text makes {len(train):,} training blocks of train.max_length="
-            f"{config.train.max_length} tokens.\nAsk for at most {len(train):,} with data.train_size=, or for all of "
-            "them with data=all."
-        )
+        raise DataError(Fault(
+            "corpus-too-small",
+            f"scaled, it is more than the {len(train):,} training blocks of train.max_length="
+            f"{config.train.max_length} tokens that the text makes",
+            key="data.train_size", got=size,
+            hint=f"Give data.train_size={len(train)} or less, or data=all for all of them.",
+        ))  # fmt: skip
     train = train if size is None else train.prefix(size)
     windows = BlockEncoder(tokenizer, config.train.max_length, config.evaluate.stride)
     sets = {
@@ -140,7 +142,9 @@ def prepare_blocks(
     }
     for name, blocks in sets.items():
         if not len(blocks) and (name, size) != ("train", 0):
-            raise DataError(f"corpus={config.corpus.name}: the {name} part is a single token; more text is wanted.")
+            problem = f"the {name} part is a single token"
+            hint = "Give a corpus with more text."
+            raise DataError(Fault("corpus-too-small", problem, key="corpus", got=config.corpus.name, hint=hint))
     counts = dict(parts.counts) | {f"{name}_tokens": blocks.tokens for name, blocks in sets.items()}
     manifests = {name: SetManifest(len(blocks), blocks.sha256) for name, blocks in sets.items()}
     return Splits(**sets, manifest=DataManifest(corpus_sha256(config.corpus), **manifests, counts=counts))

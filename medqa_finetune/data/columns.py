@@ -12,7 +12,7 @@ from medqa_finetune.data.conversations import Broken, Dialogue, read_history, re
 from medqa_finetune.data.ledger import Ledger, Reject
 from medqa_finetune.data.pairs import Pair, Turn
 from medqa_finetune.data.row import Row
-from medqa_finetune.errors import DataError
+from medqa_finetune.errors import DataError, Fault
 
 ABSENT = object()
 # Rows looked at before a column that none of them has is called missing.
@@ -36,12 +36,14 @@ class PairBuilder:
     Args:
         corpus: Which columns, prefixes and empty values.
         ledger: Takes counts of what was done to the cells.
+        file: Where the corpus is, for faults; None for the embedded one.
 
     Raises:
         DataError: when a setting cannot be used.
     """
 
-    def __init__(self, corpus: CorpusConfig, ledger: Ledger) -> None:
+    def __init__(self, corpus: CorpusConfig, ledger: Ledger, file: str | None = None) -> None:
+        self._file = file
         self._question = _columns(corpus.question)
         self._answer = corpus.answer
         self._before = {key: name for key in OPTIONAL if (name := getattr(corpus, key)) is not None}
@@ -78,11 +80,10 @@ class PairBuilder:
             return Reject(row.where, "lone_surrogate", "".join(texts))
         return self._cleaned(row, dialogue.system, [self._unframed(*turn) for turn in dialogue.turns])
 
-    def check_columns(self, where: str, *, every: bool = True) -> None:
+    def check_columns(self, *, every: bool = True) -> None:
         """Refuse a corpus of which no row had a column asked for.
 
         Args:
-            where: Place for the message.
             every: Whether all rows have been seen; before that, one of several question columns is enough, since the
                 others may be rare.
 
@@ -92,8 +93,9 @@ class PairBuilder:
         for key, names in self._unseen.items():
             enough = not every and key == "question" and len(names) < len(self._question)
             if self._rows and names and not enough:
-                wanted, columns = " or ".join(map(repr, sorted(names))), _listed(self._columns)
-                raise DataError(f"{where}: no column {wanted}; found: {columns}.\nGive corpus.{key}=COLUMN.")
+                missing = sorted(names)
+                got = missing[0] if len(missing) == 1 else missing
+                raise DataError(column_missing(f"corpus.{key}", got, self._columns, self._file))
 
     def _note(self, row: Row) -> None:
         self._rows += 1
@@ -103,7 +105,7 @@ class PairBuilder:
         for key, names in self._unseen.items():
             self._unseen[key] = {name for name in names if _cell(row.values, name) is ABSENT}
         if self._rows == ROWS_TO_FIND_COLUMNS:
-            self.check_columns(row.where, every=False)
+            self.check_columns(every=False)
 
     def _dialogue(self, values: dict[str, Any]) -> Dialogue:
         """Return what is said in a row, not cleaned yet.
@@ -234,15 +236,28 @@ class PairBuilder:
 def _columns(question: Any) -> list[str]:
     names = [question] if isinstance(question, str) else list(question or [])
     if not names or not all(isinstance(name, str) and name for name in names):
-        raise DataError(f"corpus.question={question!r}: a column name or a list of them is wanted.")
+        raise DataError(
+            Fault("wrong-type", "must be a column name or a list of them", key="corpus.question", got=question)
+        )
     return names
 
 
-def _listed(columns: Iterable[str]) -> str:
-    """Return column names for a message: a damaged file may have very many, very long or unprintable ones."""
+def column_missing(key: str, got: str | list[str], columns: Iterable[str], file: str | None) -> Fault:
+    """Return that no row has the columns that a key names.
+
+    Args:
+        key: `corpus.question` or the like.
+        got: The names.
+        columns: Those that there are; a damaged file may have very many, very long or unprintable ones.
+        file: Where the corpus is; None for the embedded one.
+    """
     names = [ascii(name)[1:-1] if not name.isprintable() else name for name in columns]
-    shown = ", ".join(name[:COLUMN_CHARS_SHOWN] for name in names[:COLUMNS_SHOWN]) or "none"
-    return f"{shown}, … ({len(names):,} in all)" if len(names) > COLUMNS_SHOWN else shown
+    of_many = f" (the first {COLUMNS_SHOWN} of {len(names):,} columns follow)" if len(names) > COLUMNS_SHOWN else ""
+    return Fault(
+        "column-missing", f"no row has such a column{of_many}" if names else "no row has any column",
+        key=key, got=got, allowed=tuple(name[:COLUMN_CHARS_SHOWN] for name in names[:COLUMNS_SHOWN]), file=file,
+        hint=f"Give {key}=COLUMN.",
+    )  # fmt: skip
 
 
 def _pattern(key: str, pattern: str | None, frame: str) -> re.Pattern[str]:
@@ -250,7 +265,9 @@ def _pattern(key: str, pattern: str | None, frame: str) -> re.Pattern[str]:
         # Without a pattern, one that matches nothing.
         return re.compile(frame.format(pattern)) if pattern else re.compile(r"(?!)")
     except re.error as error:
-        raise DataError(f"corpus.{key}={pattern!r}: not a regular expression ({error}).") from None
+        raise DataError(
+            Fault("not-a-regex", f"not a regular expression ({error})", key=f"corpus.{key}", got=pattern)
+        ) from None
 
 
 def _cell(values: dict[str, Any], name: str) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import zstandard
 
-from medqa_finetune.errors import DataError
+from medqa_finetune.errors import DataError, Fault
 
 CHUNK_BYTES = 1 << 20
 # One zstd block unpacks to at most 128 KiB from as few as 4 bytes, so the piece fed at once bounds the memory used.
@@ -39,7 +39,10 @@ def read_lines(path: Path, encoding: str) -> Iterator[str]:
         parts.append(head)
         length += len(head)
         if length > MAX_ROW_CHARS:
-            raise DataError(f"{path}:{lines + 1}: over {MAX_ROW_CHARS:,} characters without a line end; is it text?")
+            raise DataError(Fault(
+                "row-too-long", f"over {MAX_ROW_CHARS:,} characters without a line end",
+                file=str(path), line_number=lines + 1, hint="Check that it is a text file.",
+            ))  # fmt: skip
     if length:
         yield "".join(parts)
 
@@ -85,7 +88,7 @@ def read_chunks(path: Path) -> Iterator[bytes]:
             else:
                 yield from iter(lambda: file.read(CHUNK_BYTES), b"")
     except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
-        raise DataError(f"{path}: cannot be read: {error}. Fetch or copy the file again.") from error
+        raise DataError(_unreadable(path, f"cannot be read: {getattr(error, 'strerror', None) or error}")) from error
 
 
 def _zstd_chunks(path: Path, pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -101,7 +104,11 @@ def _zstd_chunks(path: Path, pieces: Iterator[bytes]) -> Iterator[bytes]:
             if out:
                 yield out
     if begun and not unpacker.eof:
-        raise DataError(f"{path}: the compressed data is cut short. Fetch or copy the file again.")
+        raise DataError(_unreadable(path, "the compressed data is cut short"))
+
+
+def _unreadable(path: Path, problem: str) -> Fault:
+    return Fault("not-readable", problem, key="corpus.path", file=str(path), hint="Fetch or copy the file again.")
 
 
 def guess_encoding(sample: bytes) -> str | None:
@@ -133,9 +140,10 @@ def _decoder(path: Path, encoding: str) -> codecs.IncrementalDecoder:
         "".encode(encoding)
         return codecs.getincrementaldecoder(encoding)()
     except (LookupError, UnicodeError, ValueError):
-        raise DataError(
-            f"{path}: corpus.encoding={encoding!r} is no text encoding that Python knows; try utf-8, gb18030 or utf-16."
-        ) from None
+        raise DataError(Fault(
+            "unknown-encoding", "not a text encoding that Python knows", key="corpus.encoding", got=encoding,
+            file=str(path), hint="Give corpus.encoding=utf-8, gb18030 or utf-16.",
+        )) from None  # fmt: skip
 
 
 def _refuse_other_encoding(path: Path, encoding: str, sample: bytes) -> None:
@@ -147,7 +155,17 @@ def _refuse_other_encoding(path: Path, encoding: str, sample: bytes) -> None:
         guess = "utf-8"
     else:
         guess = guess_encoding(sample) or "utf-16"
-    raise DataError(f"{path}: byte 0 (line 1): not {encoding} but, by its bytes, {guess}. Try corpus.encoding={guess}")
+    problem = f"the text is not {encoding} but, by its bytes, {guess}"
+    raise DataError(_wrong_encoding(path, 1, encoding, problem, guess))
+
+
+def _wrong_encoding(path: Path, line: int | None, encoding: str, problem: str, guess: str | None) -> Fault:
+    """Return that a file is in another encoding; `allowed` is the one that its bytes fit, where there is one."""
+    return Fault(
+        "wrong-encoding", problem, key="corpus.encoding", got=encoding, file=str(path), line_number=line,
+        allowed=(guess,) if guess else (),
+        hint=f"Give corpus.encoding={guess}." if guess else "Check that it is a text file.",
+    )  # fmt: skip
 
 
 def _surely_utf8(sample: bytes) -> bool:
@@ -158,17 +176,20 @@ def _surely_utf8(sample: bytes) -> bool:
     return sum(character > "\x7f" for character in text[:CHUNK_BYTES]) >= SURELY_UTF8_CHARS
 
 
-def _decoding_fault(path: Path, encoding: str, error: UnicodeError, state: tuple[int, int, bytes, bytes]) -> str:
+def _decoding_fault(path: Path, encoding: str, error: UnicodeError, state: tuple[int, int, bytes, bytes]) -> Fault:
     """Say where decoding failed. `state`: bytes and line feeds before the chunk, the chunk, the file's first chunk."""
     offset, newlines, chunk, first = state
     if not isinstance(error, UnicodeDecodeError):
-        return f"{path}: not {encoding}: {error}."
+        return _wrong_encoding(path, None, encoding, f"the text is not {encoding}: {error}", None)
     # The decoder puts bytes that it kept from the chunk before in front.
     position = offset + len(chunk) - len(error.object) + error.start
     line = newlines + error.object[: error.start].count(b"\n") + 1
-    where = f"{path}: byte {position:,} (line {line:,}): not {encoding}"
+    problem = f"byte {position:,} is not {encoding}"
     before = first if offset > 0 else error.object[: error.start]
     if codecs.lookup(encoding).name == "utf-8" and _surely_utf8(before):
-        return f"{where}, though the text before it is. The file is damaged or mixed there; mend that line."
+        return Fault(
+            "damaged-text", f"{problem}, though the text before it is: the file is damaged or mixed there",
+            key="corpus.encoding", got=encoding, file=str(path), line_number=line, hint="Repair that line.",
+        )  # fmt: skip
     guess = guess_encoding(first if offset == 0 else chunk)
-    return f"{where}. Try corpus.encoding={guess}" if guess and guess != encoding else f"{where}. Is it a text file?"
+    return _wrong_encoding(path, line, encoding, problem, guess if guess != encoding else None)

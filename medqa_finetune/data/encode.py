@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from medqa_finetune.data.encoded_set import IGNORED, Encoded, EncodedSet, Span
 from medqa_finetune.data.pairs import Pair, Turn
-from medqa_finetune.data.template import ChatTemplate
-from medqa_finetune.errors import ModelError
+from medqa_finetune.data.template import PLAIN_TEMPLATE, ChatTemplate
+from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.record.files import sha256_of_text
 
 if TYPE_CHECKING:
@@ -57,10 +57,11 @@ class Encoder:
         self.end_ids = self._find_end()
         overhead = len(self._ids([self._template.prompt("")])[0])
         if overhead + len(self.end_ids) >= max_length * QUESTION_SHARE:
-            raise ModelError(
-                f"train.max_length={max_length}: the chat template alone takes {overhead} tokens; "
-                f"at least {int((overhead + 16) / QUESTION_SHARE)} is wanted."
-            )
+            least = int((overhead + 16) / QUESTION_SHARE)
+            raise ModelError(Fault(
+                "out-of-range", f"must be an integer ≥ {least}: the chat template alone takes {overhead} tokens",
+                key="train.max_length", got=max_length, hint=f"Give train.max_length={least} or more.",
+            ))  # fmt: skip
 
     def check_dialogues(self, *, system: bool, history: bool) -> None:
         """Refuse a template that cannot be used for what the pairs hold beside question and answer.
@@ -118,10 +119,12 @@ class Encoder:
         spans: list[Span] = []
         for before, answer in zip(parts[::2], parts[1::2], strict=True):
             if spans and before[: len(self.end_ids)] != self.end_ids:
-                raise ModelError(
-                    "the chat template ends the answer of an earlier turn in another way than the last one, so that "
-                    "it cannot be trained on. Use corpora of single questions, or a model with a plain template."
-                )
+                raise ModelError(Fault(
+                    "template-unfit",
+                    "the chat template ends the answer of an earlier turn in another way than the last one, so that it "
+                    "cannot be trained on",
+                    hint=PLAIN_TEMPLATE,
+                ))  # fmt: skip
             begin = len(ids) + len(before)
             ids = ids + before + answer
             spans.append((begin, len(ids) + len(self.end_ids)))
@@ -203,6 +206,8 @@ class Encoder:
         for position, token in enumerate(ids):
             if token in special:
                 return ids[: position + 1]
-        raise ModelError(
-            "the chat template ends an answer without a special token, so the model could not learn to stop."
-        )
+        raise ModelError(Fault(
+            "template-unfit",
+            "the chat template ends an answer without a special token, so the model could not learn to stop",
+            hint="Use a model with another template.",
+        ))  # fmt: skip

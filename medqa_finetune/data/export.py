@@ -11,7 +11,7 @@ from medqa_finetune.data.ledger import Ledger
 from medqa_finetune.data.pairs import Pair, to_row
 from medqa_finetune.data.prepare import Prepared, Progress, pairs_key, take_splits
 from medqa_finetune.data.sources import corpus_sha256, read_pairs
-from medqa_finetune.errors import DataError
+from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.record.files import replacing, sha256_of, write_json
 
 PAIRS, REJECTS, COUNTS, MANIFEST = "pairs.jsonl", "rejects.jsonl", "counts.json", "manifest.json"
@@ -38,7 +38,7 @@ def write_cleaned(corpus: CorpusConfig, folder: Path, progress: Progress = iter)
                 pairs.write(_line(pair))
         _write_notes(folder, COUNTS, (PAIRS, REJECTS), {"key": key, "counts": dict(ledger.counts)})
     except OSError as error:
-        raise DataError(f"{folder}: cannot be written: {error.strerror or error}.") from error
+        raise DataError(_unwritable(folder, error)) from error
     return dict(ledger.counts)
 
 
@@ -76,8 +76,13 @@ def write_sets(
         manifests = {name: asdict(found.manifest) for name, found in splits.items()}
         _write_notes(folder, MANIFEST, tuple(files), {"key": key, "sizes": manifests})
     except OSError as error:
-        raise DataError(f"{folder}: cannot be written: {error.strerror or error}.") from error
+        raise DataError(_unwritable(folder, error)) from error
     return list(files)
+
+
+def _unwritable(folder: Path, error: OSError) -> Fault:
+    problem = f"cannot be written: {error.strerror or error}"
+    return Fault("not-writable", problem, file=str(folder), hint="Give another folder.")
 
 
 def _line(pair: Pair) -> bytes:

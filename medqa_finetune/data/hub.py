@@ -8,7 +8,7 @@ from typing import Any
 
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.readers import FORMAT_OF_SUFFIX, format_of, matches
-from medqa_finetune.errors import DataError
+from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.record.files import write_json, write_text
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,10 @@ def fetch(corpus: CorpusConfig, folder: Path) -> None:
     script = f"python scripts/download_data.py corpus={corpus.name}"
     download = _downloads().get(corpus.hub)
     if download is None:
-        raise DataError(f"corpus.hub={corpus.hub}: allowed are {', '.join(_downloads())}.")
+        allowed = tuple(_downloads())
+        raise DataError(
+            Fault("not-allowed", "must be one of the hubs", key="corpus.hub", got=corpus.hub, allowed=allowed)
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / UNFINISHED, f"{corpus.repository}\n")
@@ -62,16 +65,19 @@ def fetch(corpus: CorpusConfig, folder: Path) -> None:
     except DataError:
         raise
     except Exception as error:  # the hubs' libraries raise whatever their network layer does
-        raise DataError(
-            f"{corpus.repository} could not be fetched from {corpus.hub} into {folder}: {_first_line(error)}\n"
-            f"Run `{script}` where there is a network (it goes on where it stopped), or put the files there by hand."
-        ) from error
+        raise DataError(Fault(
+            "fetch-failed", f"cannot be fetched from {corpus.hub}: {_first_line(error)}",
+            key="corpus.repository", got=corpus.repository, file=str(folder),
+            hint=f"Run `{script}` where there is a network (it continues where it stopped), or put the files there by "
+            "hand.",
+        )) from error  # fmt: skip
     missing = missing_files(corpus, folder)
     if missing:
-        raise DataError(
-            f"{corpus.repository} at revision {corpus.revision} holds no {', '.join(missing)}.\n"
-            f"Look at the data set's files and give corpus.files=[…], then run `{script}`."
-        )
+        raise DataError(Fault(
+            "file-missing", f"{corpus.repository} at revision {corpus.revision} has no such file",
+            key="corpus.files", got=missing,
+            hint=f"Look at the data set's files and give corpus.files=[…], then run `{script}`.",
+        ))  # fmt: skip
     write_json(folder / MARKER, _marker(corpus, folder, commit))
     (folder / UNFINISHED).unlink(missing_ok=True)
 
@@ -104,13 +110,22 @@ def check_patterns(corpus: CorpusConfig) -> None:
         DataError: when no repository or no files are named, or one is of another kind: no scripts, no pickles.
     """
     if not corpus.repository:
-        raise DataError("corpus.repository is missing: corpus.source=hub wants corpus.repository=owner/name.")
-    known = ", ".join(FORMAT_OF_SUFFIX)
+        raise DataError(Fault(
+            "missing-key", "is missing; corpus.source=hub needs it", key="corpus.repository",
+            hint="Give corpus.repository=owner/name.",
+        ))  # fmt: skip
+    known = tuple(FORMAT_OF_SUFFIX)
     if not corpus.files:
-        raise DataError(f"corpus.files is empty: name the files of {corpus.repository} to read ({known}).")
+        raise DataError(Fault(
+            "missing-key", "is empty", key="corpus.files",
+            hint=f"Name the files of {corpus.repository} to read ({', '.join(known)}).",
+        ))  # fmt: skip
     for pattern in corpus.files:
         if not format_of(pattern) or ".." in Path(pattern).parts or Path(pattern).is_absolute():
-            raise DataError(f"corpus.files: {pattern}: only data files are read, never scripts or pickles: {known}.")
+            raise DataError(Fault(
+                "not-allowed", "only data files are read, never scripts or pickles", key="corpus.files", got=pattern,
+                allowed=known,
+            ))  # fmt: skip
 
 
 def _downloads() -> dict[str, Callable[[CorpusConfig, Path], str | None]]:
@@ -141,10 +156,10 @@ def _from_modelscope(corpus: CorpusConfig, folder: Path) -> str | None:
     try:
         from modelscope import dataset_snapshot_download
     except ImportError:
-        raise DataError(
-            f"{corpus.repository} is on ModelScope, whose library is not installed.\n"
-            "Run `pip install 'medqa-finetune[modelscope]'`."
-        ) from None
+        raise DataError(Fault(
+            "not-installed", f"the library that fetches {corpus.repository} is not installed",
+            key="corpus.hub", got=corpus.hub, hint="Run `pip install 'medqa-finetune[modelscope]'`.",
+        )) from None  # fmt: skip
     dataset_snapshot_download(
         corpus.repository,
         revision=modelscope_revision(corpus.revision),

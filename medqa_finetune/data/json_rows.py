@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from medqa_finetune.data.decode import MAX_ROW_CHARS, read_lines, read_text
 from medqa_finetune.data.ledger import Reject
 from medqa_finetune.data.row import Row
-from medqa_finetune.errors import DataError
+from medqa_finetune.errors import DataError, Fault
 
 # A whole string, a bracket, a comma, or the quote of a string whose end has not been read yet.
 ARRAY_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}\[\],"]', re.DOTALL)
@@ -18,19 +18,19 @@ TORN_ROWS = 10
 TORN_CHARS = 10_000
 
 
-class _Fault(ValueError):  # noqa: N818 - it names a reason, and never leaves this file
+class _Refused(ValueError):  # noqa: N818 - it names a reason, and never leaves this file
     """A row that JSON's grammar allows and we do not, by the reason's name."""
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise _Fault("nan_constant")
+    raise _Refused("nan_constant")
 
 
 def _unique_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(items)
     if len(values) != len(items):
         # The json module would keep the last of them without a word.
-        raise _Fault("duplicate_key")
+        raise _Refused("duplicate_key")
     return values
 
 
@@ -41,8 +41,8 @@ def parse_row(text: str, place: str) -> Row | Reject:
     """Return the object that a text holds, or why it cannot be used."""
     try:
         values = _DECODER.decode(text)
-    except _Fault as fault:
-        return Reject(place, str(fault), text)
+    except _Refused as reason:
+        return Reject(place, str(reason), text)
     except json.JSONDecodeError:
         return Reject(place, "broken_json", text)
     except RecursionError:
@@ -75,7 +75,10 @@ def read_json_lines(path: Path, name: str, encoding: str) -> Iterator[Row | Reje
         if not line.strip(" \t\r\n"):
             continue
         if number == 1 and line.strip() == "{":
-            raise DataError(f"{path}: one JSON object over several lines; wanted: JSON Lines, or an array of objects.")
+            raise DataError(Fault(
+                "not-json-lines", "one JSON object over several lines", file=str(path), line_number=number,
+                hint="Write the file as JSON Lines, or as an array of objects.",
+            ))  # fmt: skip
         row = parse_row(line, f"{name}:{number}")
         if isinstance(row, Reject) and row.reason == "broken_json" and not line.endswith("\n"):
             row = Reject(row.place, "torn_last_line", row.excerpt)
@@ -150,25 +153,27 @@ class _ArrayScanner:
         self._buffer = self._buffer[start:]
         self._scanned -= start
         if len(self._buffer) > MAX_ROW_CHARS:
-            raise self._fault(f"a row of over {MAX_ROW_CHARS:,} characters; a quote or bracket may be missing")
+            problem = f"a row of over {MAX_ROW_CHARS:,} characters; a quote or bracket may be missing"
+            raise self._broken(problem, "row-too-long")
 
     def remainder(self) -> str:
         """Return what the file ends inside of; empty when it ended well."""
         rest = self._buffer.strip()
         if self._closed and rest:
-            raise self._fault(f"{rest[:20]!r} after the array's end; wanted: one array of objects")
+            raise self._broken(f"{rest[:20]!r} after the array's end; the file must be one array of objects")
         if len(rest) > max(TORN_CHARS, TORN_ROWS * self._longest):
-            raise self._fault("a quote or bracket that opens here is never closed; the rows after it would be lost")
+            raise self._broken("a quote or bracket that opens here is never closed; the rows after it would be lost")
         return rest
 
     def _open(self, mark: str) -> None:
         if mark != "[" or self._closed:
-            raise self._fault(f"{mark[:20]!r} outside the array; wanted: one array of objects")
+            raise self._broken(f"{mark[:20]!r} outside the array; the file must be one array of objects")
 
     def _close(self, mark: str) -> None:
         if mark == "}":
-            raise self._fault("a } without its {")
+            raise self._broken("a } without its {")
         self._closed = mark == "]"
 
-    def _fault(self, what: str) -> DataError:
-        return DataError(f"{self._path}:{self._line:,}: {what}. Mend the file there, or write it as JSON Lines.")
+    def _broken(self, problem: str, code: str = "not-json") -> DataError:
+        hint = "Repair the file there, or write it as JSON Lines."
+        return DataError(Fault(code, problem, file=str(self._path), line_number=self._line, hint=hint))

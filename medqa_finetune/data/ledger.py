@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from medqa_finetune.errors import DataError
+from medqa_finetune.errors import DataError, Fault
 
 EXCERPT_CHARS = 200
 EXAMPLES_IN_MESSAGE = 2
@@ -22,11 +22,13 @@ class Reject:
         place: `file:line`, or `file[index]` in files without lines.
         reason: A short name from a fixed list, e.g. `broken_json`, `empty_answer`.
         excerpt: The row's beginning, or what is wrong with it.
+        columns: Those that the row has, where the one asked for is missing.
     """
 
     place: str
     reason: str
     excerpt: str
+    columns: tuple[str, ...] = ()
 
 
 class Ledger:
@@ -62,8 +64,12 @@ class Ledger:
         """Rows that could not be used, cleaning drops not counted."""
         return sum(n for name, n in self.counts.items() if name.startswith("rejected_"))
 
-    def check_share(self, where: str, max_share: float) -> None:
+    def check_share(self, file: str | None, max_share: float) -> None:
         """Refuse a corpus of which too much is broken.
+
+        Args:
+            file: Where the corpus is; None for the embedded one.
+            max_share: In [0, 1]: `corpus.max_reject_share`.
 
         Raises:
             DataError: when more than `max_share` of the rows read were rejected; with the counts per reason.
@@ -76,10 +82,13 @@ class Ledger:
         ]
         listed = ", ".join(f"{name} {n:,}" for n, name in sorted(reasons, reverse=True))
         examples = "; ".join(f"{e.place} {e.reason}: {excerpt_of(e.excerpt)[:60]!r}" for e in self.examples)
-        raise DataError(
-            f"{where}: {broken:,} of {rows:,} rows cannot be used ({listed}); corpus.max_reject_share={max_share:g} "
-            f"allows {int(max_share * rows):,}.\nFirst: {examples}. Mend the file, or raise corpus.max_reject_share."
-        )
+        raise DataError(Fault(
+            "too-many-rejects",
+            f"{broken:,} of {rows:,} rows cannot be used ({listed}), and {int(max_share * rows):,} may be; "
+            f"first: {examples}",
+            key="corpus.max_reject_share", got=max_share, file=file,
+            hint="Repair the file, or raise corpus.max_reject_share.",
+        ))  # fmt: skip
 
 
 def excerpt_of(value: Any) -> str:

@@ -18,7 +18,7 @@ from medqa_finetune.data.pairs import Pair
 from medqa_finetune.data.sources import corpus_sha256, read_pairs
 from medqa_finetune.data.splits import Division, Rows, SplitRules, divide
 from medqa_finetune.data.tables import BATCH_PAIRS, PairTable, write_pairs
-from medqa_finetune.errors import DataError
+from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.record.files import replace_folder, sha256_of, sha256_of_text, sweep, write_json
 from medqa_finetune.record.schema import DataManifest, SetManifest
 
@@ -133,19 +133,19 @@ def prepare(corpus: CorpusConfig, rules: SplitRules, cache: Path, progress: Prog
         with locked(cache / f".{folder.name}.lock"):
             sweep(cache, folder.name)
             fault = cache_fault(folder, key)
-            if fault and folder.exists():
-                logger.warning("The prepared data in %s is damaged (%s); preparing it again.", folder, fault)
-            if fault:
+            if fault is not None and folder.exists():
+                logger.warning("%s It is prepared again.", fault.line())
+            if fault is not None:
                 logger.info("Preparing %s", corpus.name)
                 build = _Build(corpus, rules, progress, {"key": key, "corpus_sha256": corpus_hash})
                 replace_folder(folder, build.fill)
                 _tell_rejects(folder)
             return _open(folder)
     except OSError as error:
-        raise DataError(
-            f"{cache}: prepared data cannot be kept here: {error.strerror or error}. "
-            "Name another folder (outputs=DIR; --cache in scripts)."
-        ) from error
+        raise DataError(Fault(
+            "not-writable", f"prepared data cannot be kept here: {error.strerror or error}", file=str(cache),
+            hint="Give another folder with outputs=DIR (--cache in scripts).",
+        )) from error  # fmt: skip
 
 
 def cache_key(corpus: CorpusConfig, rules: SplitRules, corpus_hash: str) -> str:
@@ -168,21 +168,25 @@ def pairs_key(corpus: CorpusConfig, corpus_hash: str) -> str:
     return sha256_of_text(json.dumps(whole, sort_keys=True))
 
 
-def cache_fault(folder: Path, key: str) -> str | None:
+def cache_fault(folder: Path, key: str) -> Fault | None:
     """Return what is wrong with a prepared folder, or None when every byte is as it was written."""
     try:
         notes = json.loads((folder / MANIFEST).read_text("utf-8"))
         if notes["key"] != key:
-            return "of another configuration"
+            return _damaged(folder, f"{MANIFEST} is of another configuration")
         for name in FILES:
             path, expected = folder / name, notes["files"][name]
             if path.stat().st_size != expected["size"] or sha256_of(path) != expected["sha256"]:
-                return f"{name} has changed"
+                return _damaged(folder, f"{name} has changed")
     except FileNotFoundError as error:
-        return f"{Path(str(error.filename)).name} is missing"
+        return _damaged(folder, f"{Path(str(error.filename)).name} is missing")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        return f"{MANIFEST}: {type(error).__name__}"
+        return _damaged(folder, f"{MANIFEST} cannot be read ({type(error).__name__})")
     return None
+
+
+def _damaged(folder: Path, what: str) -> Fault:
+    return Fault("damaged", f"the prepared data is damaged: {what}", file=str(folder))
 
 
 @dataclass(frozen=True)
@@ -266,14 +270,16 @@ def locked(path: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _shortage(counts: dict[str, int], train_size: int | None, available: int) -> str:
+def _shortage(counts: dict[str, int], train_size: int | None, available: int) -> Fault:
     left_out = [
         f"{name.replace('_', ' ')} {n:,}"
         for name, n in counts.items()
         if n and name.startswith(("rejected_", "dropped_", "exact_", "other_", "training_pairs_", "held_out_"))
     ]
-    return (
-        f"data.train_size={train_size or 1:,} (scaled): the corpus leaves {available:,} training pairs "
-        f"(of {counts['rows']:,} rows; left out: {', '.join(left_out) or 'nothing'}).\n"
-        f"Ask for at most {available:,} with data.train_size=, a smaller data=20k, data.scale=, or another corpus."
-    )
+    return Fault(
+        "corpus-too-small",
+        f"scaled, it is more than the {available:,} training pairs that the corpus leaves "
+        f"(of {counts['rows']:,} rows; left out: {', '.join(left_out) or 'nothing'})",
+        key="data.train_size", got=train_size or 1,
+        hint=f"Give data.train_size={available} or less, a smaller data=20k or data.scale=, or another corpus.",
+    )  # fmt: skip

@@ -13,7 +13,7 @@ from medqa_finetune.data.decode import MAX_ROW_CHARS, read_lines
 from medqa_finetune.data.json_rows import is_array, read_json_array, read_json_lines
 from medqa_finetune.data.ledger import Reject
 from medqa_finetune.data.row import Row
-from medqa_finetune.errors import DataError
+from medqa_finetune.errors import DataError, Fault
 
 logger = logging.getLogger(__name__)
 
@@ -58,10 +58,12 @@ def read_rows(path: Path, name: str, file_format: str, encoding: str) -> Iterato
     if chosen == "parquet":
         return _read_parquet(path, name)
     if chosen not in ("json", "jsonl"):
-        raise DataError(
-            f"{path}: no known format; by name: {', '.join(FORMAT_OF_SUFFIX)} (.gz or .zst after it). "
-            "Otherwise give corpus.format=jsonl, json, csv or parquet."
-        )
+        suffixes = f"{', '.join(FORMAT_OF_SUFFIX)} (.gz or .zst after it)"
+        raise DataError(Fault(
+            "unknown-format", f"not a known format; by name, a file must end in {suffixes}",
+            key="corpus.format", got=file_format, file=str(path), allowed=("jsonl", "json", "csv", "parquet"),
+            hint="Give corpus.format=FORMAT.",
+        ))  # fmt: skip
     if is_array(path, encoding, expected=chosen == "json"):
         if chosen == "jsonl":
             logger.warning("%s is a JSON array, not JSON Lines; read as an array.", path)
@@ -84,7 +86,10 @@ def _read_csv(path: Path, name: str, encoding: str) -> Iterator[Row | Reject]:
             return
         except csv.Error as error:
             if reader.line_num - line > SWALLOWED_LINES:
-                raise DataError(f"{path}:{line}: {error}: a quote that opens here is never closed. Mend it.") from None
+                problem = f"{error}: a quote that opens here is never closed"
+                raise DataError(
+                    Fault("not-csv", problem, file=str(path), line_number=line, hint="Close that quote.")
+                ) from None
             yield Reject(f"{name}:{line}", "broken_csv", str(error))
             continue
         if not cells:
@@ -102,7 +107,10 @@ def _header(path: Path, cells: list[str]) -> list[str]:
     names = [cell.strip() for cell in cells]
     twice = sorted({column for column in names if column and names.count(column) > 1})
     if twice:
-        raise DataError(f"{path}:1: column named twice: {', '.join(twice)}. Name each column once.")
+        raise DataError(Fault(
+            "column-repeated", "the header names a column twice", got=twice, file=str(path), line_number=1,
+            hint="Name each column once.",
+        ))  # fmt: skip
     return names
 
 
@@ -115,4 +123,8 @@ def _read_parquet(path: Path, name: str) -> Iterator[Row | Reject]:
                     yield Row(f"{name}[{index}]", values)
                     index += 1
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise DataError(f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}.") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise DataError(
+            Fault("not-parquet", f"cannot be read as Parquet: {reason}", file=str(path),
+                  hint="Fetch or export the file again.")
+        ) from error  # fmt: skip

@@ -14,7 +14,7 @@ from medqa_finetune.data.pairs import Pair, context_of
 from medqa_finetune.data.readers import FORMAT_OF_SUFFIX, format_of, matches, read_rows
 from medqa_finetune.data.row import Row
 from medqa_finetune.data.text_files import TEXT_FORMAT_OF_SUFFIX, text_format_of
-from medqa_finetune.errors import DataError
+from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.record.files import sha256_of
 
 _hashes: dict[tuple[Path, int, int], str] = {}
@@ -32,8 +32,12 @@ def read_pairs(corpus: CorpusConfig, ledger: Ledger) -> Iterator[Pair]:
             than `corpus.max_reject_share`.
     """
     if corpus.task != "qa":
-        raise DataError(f"corpus={corpus.name}: running text (corpus.task={corpus.task}) holds no pairs.")
-    builder = PairBuilder(corpus, ledger)
+        raise DataError(Fault(
+            "wrong-task", f"corpus={corpus.name} is running text and holds no pairs",
+            key="corpus.task", got=corpus.task, allowed=("qa",), hint="Give another corpus.",
+        ))  # fmt: skip
+    place = where(corpus)
+    builder = PairBuilder(corpus, ledger, place)
     for row in _rows(corpus):
         ledger.count("rows")
         result = builder.build(row) if isinstance(row, Row) else row
@@ -44,15 +48,16 @@ def read_pairs(corpus: CorpusConfig, ledger: Ledger) -> Iterator[Pair]:
             for beside in context_of(result):
                 ledger.count(f"pairs_with_{beside}")
             yield result
-    place = where(corpus)
     if not ledger.counts["rows"]:
-        raise DataError(f"{place}: no rows in it. Give corpus.path= a file with one pair a row.")
-    builder.check_columns(place)
+        hint = "Give corpus.path= a file with one pair a row."
+        raise DataError(Fault("no-rows", "there are no rows in it", key="corpus.path", file=place, hint=hint))
+    builder.check_columns()
     ledger.check_share(place, corpus.max_reject_share)
     if not ledger.counts["pairs"]:
-        raise DataError(
-            f"{place}: none of {ledger.counts['rows']:,} rows gives a pair. Look at corpus.question, corpus.answer."
-        )
+        raise DataError(Fault(
+            "no-pairs", f"none of {ledger.counts['rows']:,} rows gives a pair", key="corpus.question",
+            got=corpus.question, file=place, hint="Check corpus.question and corpus.answer.",
+        ))  # fmt: skip
 
 
 def corpus_sha256(corpus: CorpusConfig) -> str:
@@ -84,15 +89,24 @@ def corpus_files(corpus: CorpusConfig) -> list[tuple[Path, str]]:
     elif corpus.source == "file":
         found = _local_files(corpus)
     else:
-        raise DataError(f"corpus.source={corpus.source}: allowed are embedded, file, hub.")
+        raise DataError(Fault(
+            "not-allowed", "must be one of the sources", key="corpus.source", got=corpus.source,
+            allowed=("embedded", "file", "hub"),
+        ))  # fmt: skip
     for path, _ in found:
         try:
             empty = path.stat().st_size == 0
         except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}.") from error
+            raise DataError(_unreadable(path, error)) from error
         if empty:
-            raise DataError(f"{path}: the file is empty. Fetch or export it again.")
+            hint = "Fetch or export it again."
+            raise DataError(Fault("file-empty", "the file is empty", key="corpus.path", file=str(path), hint=hint))
     return found
+
+
+def _unreadable(path: Path, error: OSError) -> Fault:
+    problem = f"cannot be read: {error.strerror or error}"
+    return Fault("not-readable", problem, key="corpus.path", file=str(path), hint="Fetch or copy the file again.")
 
 
 def _rows(corpus: CorpusConfig) -> Iterator[Row | Reject]:
@@ -107,19 +121,26 @@ def _rows(corpus: CorpusConfig) -> Iterator[Row | Reject]:
 
 def _local_files(corpus: CorpusConfig) -> list[tuple[Path, str]]:
     if not corpus.path:
-        raise DataError("corpus.path is missing: corpus.source=file wants corpus.path=FILE (or a folder).")
+        raise DataError(Fault(
+            "missing-key", "is missing; corpus.source=file needs it", key="corpus.path",
+            hint="Give corpus.path=FILE, or a folder.",
+        ))  # fmt: skip
     path = Path(corpus.path).expanduser()
     if path.is_file():
         return [(path, path.name)]
     if not path.is_dir():
-        what = "not a regular file" if os.path.lexists(path) else "no such file or folder"
-        raise DataError(f"corpus.path={corpus.path}: {what} (looked in {Path.cwd()}).")
+        code, problem = "file-missing", "no such file or folder"
+        if os.path.lexists(path):
+            code, problem = "not-a-file", "not a regular file"
+        raise DataError(Fault(code, f"{problem} (working folder: {Path.cwd()})", key="corpus.path", got=corpus.path))
     is_text = corpus.task == "text"
     known = text_format_of if is_text else format_of
     files = sorted(child for child in path.iterdir() if child.is_file() and known(child.name))
     if not files:
         suffixes = ", ".join(TEXT_FORMAT_OF_SUFFIX if is_text else FORMAT_OF_SUFFIX)
-        raise DataError(f"corpus.path={corpus.path}: the folder holds no {suffixes} file.")
+        raise DataError(Fault(
+            "folder-without-data", f"the folder holds no {suffixes} file", key="corpus.path", got=corpus.path,
+        ))  # fmt: skip
     return [(child, child.name) for child in files]
 
 
@@ -139,10 +160,10 @@ def _holds_text(path: Path) -> bool:
     return path.is_file() or any(child.is_file() and text_format_of(child.name) for child in path.iterdir())
 
 
-def where(corpus: CorpusConfig) -> str:
-    """Return where a corpus is, for messages."""
+def where(corpus: CorpusConfig) -> str | None:
+    """Return the file or folder of a corpus, for faults; None for the embedded one."""
     if corpus.source == "embedded":
-        return "the embedded corpus"
+        return None
     return str(hub_folder(corpus)) if corpus.source == "hub" else str(corpus.path)
 
 
@@ -153,5 +174,5 @@ def _sha256_once(path: Path) -> str:
         try:
             _hashes[key] = sha256_of(path)
         except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}.") from error
+            raise DataError(_unreadable(path, error)) from error
     return _hashes[key]

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medqa_finetune.data.leakage import HeldOutIndex
-from medqa_finetune.errors import DataError
+from medqa_finetune.errors import DataError, Fault
 
 NOT_WORD = re.compile(r"[\W_]+")
 WHITESPACE = re.compile(r"\s+")
@@ -175,11 +175,13 @@ def divide(keys: PairKeys, texts: Callable[[Rows], Sequence[str]], rules: SplitR
 def _check_enough(n_questions: int, rules: SplitRules) -> None:
     wanted = rules.test_size + rules.validation_size
     if n_questions <= wanted:
-        raise DataError(
-            f"data.test_size + data.validation_size (scaled) = {rules.test_size:,} + {rules.validation_size:,}, but "
-            f"the corpus has {n_questions:,} distinct questions, and some must be left to train on.\n"
-            "Give smaller data.test_size= and data.validation_size=, a smaller data.scale=, or another corpus."
-        )
+        raise DataError(Fault(
+            "corpus-too-small",
+            f"with data.validation_size={rules.validation_size} (both scaled) {wanted:,} questions are held out, but "
+            f"the corpus has {n_questions:,} distinct questions, and some must be left to train on",
+            key="data.test_size", got=rules.test_size,
+            hint="Give smaller data.test_size= and data.validation_size=, a smaller data.scale=, or another corpus.",
+        ))  # fmt: skip
 
 
 def _choose_validation(questions: _Questions, near_test: HeldOutIndex, rules: SplitRules) -> tuple[Rows, int]:
@@ -189,12 +191,13 @@ def _choose_validation(questions: _Questions, near_test: HeldOutIndex, rules: Sp
     while len(chosen) < rules.validation_size:
         block: Rows = np.arange(position, min(position + rules.validation_size - len(chosen), len(questions)))
         if not len(block):
-            raise DataError(
-                f"data.validation_size={rules.validation_size:,} (scaled): only {len(chosen):,} questions are no "
-                "near-duplicates of a test question "
-                f"(data.near_duplicate_threshold={rules.near_duplicate_threshold:g}).\n"
-                "Give a smaller data.validation_size= or data.test_size=, or another corpus."
-            )
+            raise DataError(Fault(
+                "corpus-too-small",
+                f"scaled, it is more than the {len(chosen):,} questions that are no near-duplicates of a test question "
+                f"(data.near_duplicate_threshold={rules.near_duplicate_threshold:g})",
+                key="data.validation_size", got=rules.validation_size,
+                hint="Give a smaller data.validation_size= or data.test_size=, or another corpus.",
+            ))  # fmt: skip
         chosen.extend(block[~questions.near(block, near_test)])
         position += len(block)
     return np.array(chosen, np.int64), position

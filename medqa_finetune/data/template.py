@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from medqa_finetune.data.pairs import Pair, Turn
-from medqa_finetune.errors import ModelError
+from medqa_finetune.errors import Fault, ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+PAIR = "a question and an answer"
+PLAIN_TEMPLATE = "Use corpora of single questions, or a model with a plain template."
 
 
 class ChatTemplate:
@@ -33,8 +36,8 @@ class ChatTemplate:
             return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
         except Exception as error:  # Jinja's own kinds, and whatever a template raises
             beside = [name for name, given in (("a system prompt", system), ("earlier turns", history)) if given]
-            what = f"a question with {' and '.join(beside)}" if beside else "a question and an answer"
-            raise ModelError(f"the chat template fails on {what} ({error}).") from None
+            what = f"a question with {' and '.join(beside)}" if beside else PAIR
+            raise ModelError(_failing(what, error)) from None
 
     def parts(self, pair: Pair) -> list[str]:
         """Return what stands before the first answer, that answer, what stands before the next one, and so on.
@@ -47,10 +50,12 @@ class ChatTemplate:
         for place, (question, answer) in enumerate(pair.turns):
             prompt = self.prompt(question, pair.system, pair.history[:place])
             if not prompt.startswith(done):
-                raise ModelError(
-                    f"pair {pair.id[:60]}: the chat template changes earlier turns when one is added, so that their "
-                    "answers cannot be trained on. Use corpora of single questions, or a model with a plain template."
-                )
+                raise ModelError(Fault(
+                    "template-unfit",
+                    f"the chat template changes earlier turns of pair {pair.id[:60]} when one is added, so that their "
+                    "answers cannot be trained on",
+                    hint=PLAIN_TEMPLATE,
+                ))  # fmt: skip
             parts += [prompt[len(done) :], answer]
             done = prompt + answer
         return parts
@@ -67,9 +72,16 @@ class ChatTemplate:
         try:
             text = str(self._tokenizer.apply_chat_template(messages, tokenize=False))
         except Exception as error:  # as above
-            raise ModelError(f"the chat template fails on a question and an answer ({error}).") from None
+            raise ModelError(_failing(PAIR, error)) from None
         if not text.startswith(prompt + answer):
-            raise ModelError(
-                "the chat template does not put the answer right behind the generation prompt; it cannot be trained on."
-            )
+            raise ModelError(Fault(
+                "template-unfit",
+                "the chat template does not put the answer right behind the generation prompt: it cannot be trained on",
+                hint="Use a model with another template.",
+            ))  # fmt: skip
         return text[len(prompt + answer) :]
+
+
+def _failing(what: str, error: Exception) -> Fault:
+    hint = "Use a model with another template." if what == PAIR else PLAIN_TEMPLATE
+    return Fault("template-fails", f"the chat template fails on {what} ({error})", hint=hint)

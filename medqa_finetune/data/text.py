@@ -7,11 +7,12 @@ from functools import cached_property
 from pathlib import Path
 
 from medqa_finetune.config.schema import Config, CorpusConfig
+from medqa_finetune.data.columns import column_missing
 from medqa_finetune.data.ledger import Ledger
 from medqa_finetune.data.sources import corpus_files, where
 from medqa_finetune.data.splits import key_of
 from medqa_finetune.data.text_files import PARTS, part_of, text_rows
-from medqa_finetune.errors import DataError
+from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.record.files import sha256_of_text
 
 log = logging.getLogger(__name__)
@@ -54,12 +55,11 @@ def read_text_parts(config: Config) -> TextParts:
     files = corpus_files(corpus)
     named = {} if len(files) == 1 else _by_part(files, corpus)
     rows = _read(named or {"": files}, corpus, ledger)
-    parts = rows if named else _divided(rows[""], config, where(corpus))
+    parts = rows if named else _divided(rows[""], config)
     empty = [part for part in PARTS if not any(row.strip() for row in parts[part])]
     if empty:
-        raise DataError(
-            f"{where(corpus)}: the {empty[0]} part holds no text. Mend it, or give one file, which is divided."
-        )
+        hint = "Repair it, or give corpus.path= one file, which is divided by rows."
+        raise DataError(_of_path("part-empty", f"the {empty[0]} part holds no text", corpus, hint))
     train, validation, test = (Text(corpus.separator.join(parts[part])) for part in PARTS)
     return TextParts(train, validation, test, ledger.counts)
 
@@ -78,12 +78,11 @@ def read_test_text(corpus: CorpusConfig) -> Text:
     chosen = files if whole else [(path, name) for path, name in files if part_of(name) == "test"]
     if not chosen:
         there = ", ".join(name for _, name in files[:6])
-        raise DataError(
-            f"{where(corpus)}: no file is named test; found: {there}. Name one so, or give corpus.path= one file."
-        )
+        hint = "Name one so, or give corpus.path= one file."
+        raise DataError(_of_path("part-missing", f"no file is named test; found: {there}", corpus, hint))
     rows = _read({"test": chosen}, corpus, Ledger())["test"]
     if not any(row.strip() for row in rows):
-        raise DataError(f"{where(corpus)}: the test part holds no text.")
+        raise DataError(_of_path("part-empty", "the test part holds no text", corpus))
     return Text(corpus.separator.join(rows))
 
 
@@ -93,14 +92,17 @@ def _read(named: dict[str, list[tuple[Path, str]]], corpus: CorpusConfig, ledger
         part: [row for path, name in files for row in text_rows(path, name, corpus, ledger)]
         for part, files in named.items()
     }
-    place = where(corpus)
     if not ledger.counts["rows"]:
-        raise DataError(f"{place}: no rows in it. Give corpus.path= a file of text, or one with a column of it.")
+        hint = "Give corpus.path= a file of text, or one with a column of it."
+        raise DataError(_of_path("no-rows", "there are no rows in it", corpus, hint))
     if ledger.counts["rejected_missing_column"] == ledger.counts["rows"]:
-        found = ledger.examples[0].excerpt
-        raise DataError(f"{place}: no column {corpus.text!r}; found: {found}.\nGive corpus.text=COLUMN.")
-    ledger.check_share(place, corpus.max_reject_share)
+        raise DataError(column_missing("corpus.text", corpus.text, ledger.examples[0].columns, where(corpus)))
+    ledger.check_share(where(corpus), corpus.max_reject_share)
     return rows
+
+
+def _of_path(code: str, problem: str, corpus: CorpusConfig, hint: str = "") -> Fault:
+    return Fault(code, problem, key="corpus.path", file=where(corpus), hint=hint)
 
 
 def _say_scale(config: Config) -> None:
@@ -129,25 +131,26 @@ def _by_part(files: list[tuple[Path, str]], corpus: CorpusConfig) -> dict[str, l
         return {}
     if found.keys() != set(PARTS):
         there = ", ".join(f"{name} ({part_of(name) or 'no part'})" for _, name in files[:6])
-        raise DataError(
-            f"{where(corpus)}: files of all three parts are wanted, named train, validation and test, or none of "
-            f"them named so; found: {there}.\nName them so, or give corpus.path= one file, which is divided by rows."
-        )
+        problem = f"the files must be named train, validation and test, all three, or none of them so; found: {there}"
+        hint = "Name them so, or give corpus.path= one file, which is divided by rows."
+        raise DataError(_of_path("part-missing", problem, corpus, hint))
     return {part: found[part] for part in PARTS}
 
 
-def _divided(rows: list[str], config: Config, place: str) -> dict[str, list[str]]:
+def _divided(rows: list[str], config: Config) -> dict[str, list[str]]:
     keys = [key_of(row.strip(), config.data.split_seed) if row.strip() else None for row in rows]
     distinct = sorted({key for key in keys if key is not None})
     wanted = config.test_size + config.validation_size
     if len(distinct) <= wanted:
-        raise DataError(
-            f"{place}: data.test_size + data.validation_size (scaled) = {config.test_size:,} + "
-            f"{config.validation_size:,} rows, but the text has {_counted(len(distinct), 'different row')}, and some "
-            "must be left to train on. In plain text a row ends at an empty line; corpus.by_line=true takes every line "
-            "for one.\nGive smaller data.test_size= and data.validation_size=, or a folder with files named "
-            "train, validation and test."
-        )
+        raise DataError(Fault(
+            "corpus-too-small",
+            f"with data.validation_size={config.validation_size} (both scaled) {wanted:,} rows are held out, but the "
+            f"text has {_counted(len(distinct), 'different row')}, and some must be left to train on",
+            key="data.test_size", got=config.test_size, file=where(config.corpus),
+            hint="In plain text a row ends at an empty line; corpus.by_line=true takes every line for one. "
+            "Give smaller data.test_size= and data.validation_size=, or a folder with files named train, validation "
+            "and test.",
+        ))  # fmt: skip
     test, validation = set(distinct[: config.test_size]), set(distinct[config.test_size : wanted])
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
     for key, row in zip(keys, rows, strict=True):

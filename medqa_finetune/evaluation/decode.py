@@ -15,7 +15,7 @@ import torch
 
 from medqa_finetune.compat.peft import bare
 from medqa_finetune.compat.transformers import forward_arguments, new_cache
-from medqa_finetune.errors import ModelError
+from medqa_finetune.errors import Fault, ModelError
 
 # A model with or without adapters; peft and transformers share no typed base that can generate.
 Model = Any
@@ -166,4 +166,5 @@ class _Batch:
 
 def no_cache(model: Model) -> ModelError:
     """Return the error that a model which keeps no keys and values is refused with."""
-    return ModelError(f"{type(bare(model)).__name__} keeps no cache of keys and values; answering needs one.")
+    problem = f"{type(bare(model)).__name__} keeps no cache of keys and values, and answering needs one"
+    return ModelError(Fault("no-cache", problem, key="model", hint="Use another model."))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from medqa_finetune.data.encode import IGNORED, Encoded
-from medqa_finetune.errors import RunError
+from medqa_finetune.errors import Fault, RunError
 from medqa_finetune.evaluation.decode import Model
 
 # Logits held at once. In fp32 they take 64 MiB; a CPU makes them in half the time that four times as many at once take.
@@ -45,10 +45,12 @@ def reference_likelihoods(model: Model, encoded: Sequence[Encoded], batch_tokens
             sums[piece.pair] += nll
     wrong = next((total for total in sums if not math.isfinite(total)), None)
     if wrong is not None:
-        raise RunError(
-            f"the loss became {wrong} on a reference answer or a text: the model's weights or its precision give no "
-            "numbers. Try precision=bf16 or fp32, or train again with a lower train.learning_rate."
-        )
+        raise RunError(Fault(
+            "not-finite",
+            "on a reference answer or a text it is no finite number, because of the model's weights or its precision",
+            key="loss", got=wrong,
+            hint="Give precision=bf16 or fp32, or train again with a lower train.learning_rate.",
+        ))  # fmt: skip
     return [(total, len(item.input_ids) - item.answer_start) for total, item in zip(sums, encoded, strict=True)]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medqa_finetune.errors import DataError
+from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.record.schema import EvaluationRecord, Score
 
 METRIC = "perplexity"
@@ -46,9 +46,14 @@ def score_blocks(
         nll, tokens = row.get("nll"), row.get("tokens")
         whole = type(tokens) is int and tokens > 0
         if not (whole and isinstance(nll, int | float) and math.isfinite(nll) and nll >= 0):
-            raise DataError(f"{path}:{number}: a block's nll (a number from 0) and tokens (from 1) are wanted.")
+            key, least = ("nll", "a number ≥ 0") if whole else ("tokens", "an integer ≥ 1")
+            raise DataError(Fault(
+                "out-of-range", f"must be {least} in the line of a block", key=key, got=row.get(key), file=str(path),
+                line_number=number,
+            ))  # fmt: skip
     if not rows:
-        raise DataError(f"{path}: holds no blocks; one JSON object per line is wanted.")
+        hint = "Write one JSON object per line."
+        raise DataError(Fault("no-rows", "there are no blocks in it", file=str(path), hint=hint))
     items = [
         {"id": row["id"], METRIC: _perplexity([row], path), **{f"{METRIC}.{name}": row[name] for name in COUNTS}}
         for row in rows
@@ -62,4 +67,5 @@ def _perplexity(rows: Sequence[dict[str, Any]], path: Path) -> float:
     try:
         return math.exp(mean)
     except OverflowError:
-        raise DataError(f"{path}: nll is {mean:g} nats a token on average; at most 709 make a number.") from None
+        problem = "nats a token on average; the perplexity of more than 709 is too large for a number"
+        raise DataError(Fault("out-of-range", problem, key="nll", got=mean, file=str(path))) from None

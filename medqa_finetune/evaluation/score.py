@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medqa_finetune.errors import ConfigError, DataError
+from medqa_finetune.config.examination import metric_names
+from medqa_finetune.errors import ConfigError, DataError, Fault
 from medqa_finetune.evaluation.answers import Answer
 from medqa_finetune.evaluation.metrics.base import characters, find_metric
 from medqa_finetune.record.item_scores import ItemScores
@@ -31,9 +32,10 @@ def score_answers(answers: Sequence[Answer], metrics: Sequence[str]) -> tuple[Ev
         ConfigError: no metric is named, or one that does not exist.
     """
     if not answers:
-        raise DataError("no answers to score; one at least is wanted.")
+        raise DataError(Fault("no-answers", "there are no answers to score"))
     if not metrics:
-        raise ConfigError("metrics: none is named; one at least is wanted.")
+        allowed = tuple(metric_names())
+        raise ConfigError(Fault("missing-key", "must name at least one metric", key="metrics", got=[], allowed=allowed))
     chosen = [find_metric(name) for name in dict.fromkeys(metrics)]
     rows: list[dict[str, Any]] = [{"id": answer.id} for answer in answers]
     scores: dict[str, Score] = {}

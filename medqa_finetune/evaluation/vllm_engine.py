@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from medqa_finetune.compat.vllm import Engine, lora_ranks
-from medqa_finetune.errors import EXIT_RUN_FAILED
+from medqa_finetune.errors import EXIT_RUN_FAILED, Fault, MedQAError, ModelError
 from medqa_finetune.stopping import stop_with_parent
 
 # Of a card's free memory; the rest is for what torch and the driver take beside it. vLLM wants the share named, and
@@ -88,7 +88,8 @@ def answer(asked: Asked) -> Iterator[Said]:
     """Start the engine, say so, and yield the answers as they end.
 
     Raises:
-        ValueError: vLLM cannot serve this.
+        ModelError: the rank is larger than any that vLLM serves.
+        ValueError: vLLM refuses the model.
     """
     engine = start_engine(asked)
     yield Said(READY, [], False, 0.0)
@@ -101,7 +102,8 @@ def start_engine(asked: Asked) -> Engine:
     """Return vLLM's engine, ready to answer.
 
     Raises:
-        ValueError: the rank is larger than any that vLLM serves, or vLLM refuses the model.
+        ModelError: the rank is larger than any that vLLM serves.
+        ValueError: vLLM refuses the model.
     """
     import torch
 
@@ -110,7 +112,10 @@ def start_engine(asked: Asked) -> Engine:
         served = lora_ranks()
         ranks = [rank for rank in served if rank >= asked.rank]
         if not ranks:
-            raise ValueError(f"rank {asked.rank} of an adapter; {served[-1]} is the largest it serves")
+            raise ModelError(Fault(
+                "out-of-range", f"must be ≤ {served[-1]}, the largest rank of an adapter that vLLM serves",
+                key="method.rank", got=asked.rank, hint="Give evaluate.backend=transformers, or a smaller rank.",
+            ))  # fmt: skip
         options |= {"enable_lora": True, "max_lora_rank": ranks[0]}
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
@@ -147,6 +152,20 @@ def generate(engine: Engine, asked: Asked) -> Iterator[tuple[int, list[int], boo
             yield place, tokens.pop(place), True
 
 
+def faults_of(error: Exception) -> tuple[Fault, ...]:
+    """Return why vLLM cannot answer, of what it or we raised."""
+    if isinstance(error, MedQAError):
+        return error.faults
+    reason = " ".join(str(error).split())[:400].rstrip(".")
+    return (engine_fault("engine-failed", f"vLLM failed: {type(error).__name__}: {reason}"),)
+
+
+def engine_fault(code: str, problem: str) -> Fault:
+    """Return a fault of vLLM as such."""
+    hint = "If this persists, give evaluate.backend=transformers."
+    return Fault(code, problem, key="evaluate.backend", got="vllm", hint=hint)
+
+
 def main(path: Path) -> int:
     """Answer what a file asks; what cannot be done is said in the last line."""
     stop_with_parent()
@@ -159,7 +178,7 @@ def main(path: Path) -> int:
                 print(json.dumps(dataclasses.asdict(said)), file=out, flush=True)
         except Exception as error:
             traceback.print_exc()
-            print(json.dumps({"fault": f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"}), file=out)
+            print(json.dumps({"faults": [fault.as_json() for fault in faults_of(error)]}), file=out)
             return EXIT_RUN_FAILED
     return 0
 

@@ -1,5 +1,6 @@
 """The other end of `vllm_engine`: start it, hear what it says, and see to it that it ends."""
 
+import json
 import logging
 import os
 import subprocess
@@ -11,10 +12,10 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter
 
-from medqa_finetune.errors import RunError
+from medqa_finetune.errors import Fault, RunError
 from medqa_finetune.evaluation.alarm import TimedOutError, alarm
 from medqa_finetune.evaluation.generate import HANG_SECONDS
-from medqa_finetune.evaluation.vllm_engine import Asked, Said
+from medqa_finetune.evaluation.vllm_engine import Asked, Said, engine_fault
 
 log = logging.getLogger(__name__)
 
@@ -78,15 +79,17 @@ def _lines(process: "subprocess.Popen[bytes]", patience: float) -> Iterator[Said
             with alarm(seconds):
                 line = process.stdout.readline()
         except TimedOutError:
-            raise RunError(f"vLLM said nothing for {seconds:g} seconds.") from None
+            raise RunError(engine_fault("timed-out", f"vLLM said nothing for {seconds:g} seconds")) from None
         if not line:
             break
-        if line.startswith(b'{"fault"'):
-            raise RunError(f"vLLM: {TypeAdapter(dict[str, str]).validate_json(line)['fault'].rstrip('.')}.")
-        yield TypeAdapter(Said).validate_json(line)
+        said = json.loads(line)
+        if "faults" in said:
+            raise RunError(*map(Fault.from_json, said["faults"]))
+        yield TypeAdapter(Said).validate_python(said)
         seconds = patience + max(HANG_SECONDS, patience / 2)
     if process.wait() != 0:
-        raise RunError(f"vLLM ended with exit code {process.returncode} before it had answered (out of memory?).")
+        problem = f"vLLM ended with exit code {process.returncode} before it had answered (out of memory?)"
+        raise RunError(engine_fault("process-ended", problem))
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

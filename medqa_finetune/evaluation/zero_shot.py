@@ -6,12 +6,11 @@ their likelihood. A score says the task's own version: figures of two versions o
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Sequence
 from typing import Any
 
 from medqa_finetune.compat import lm_eval
 from medqa_finetune.config.schema import EvaluateConfig
-from medqa_finetune.errors import ConfigError
+from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.record.schema import Score
 
 PACKAGE = "lm_eval"
@@ -25,10 +24,10 @@ def check_installed(settings: EvaluateConfig) -> None:
         ConfigError: it is not installed.
     """
     if settings.zero_shot and importlib.util.find_spec(PACKAGE) is None:
-        raise ConfigError(
-            f"evaluate.zero_shot={_listed(settings.zero_shot)}: wants lm-evaluation-harness, which is not installed; "
-            "pip install 'medqa_finetune[zero-shot]', or leave it out."
-        )
+        raise ConfigError(Fault(
+            "not-installed", "lm-evaluation-harness is not installed", key="evaluate.zero_shot",
+            got=list(settings.zero_shot), hint="Run `pip install 'medqa_finetune[zero-shot]'`, or leave it out.",
+        ))  # fmt: skip
 
 
 def check_tasks(settings: EvaluateConfig) -> None:
@@ -46,10 +45,9 @@ def check_tasks(settings: EvaluateConfig) -> None:
         stem = unknown[0][:4].lower()
         like = sorted(name for name in known if name.lower().startswith(stem))[:MANY]
         where = f" nor in evaluate.zero_shot_folder={settings.zero_shot_folder}" if settings.zero_shot_folder else ""
-        raise ConfigError(
-            f"evaluate.zero_shot={_listed(unknown)}: no task of lm-evaluation-harness{where}; "
-            f"it has {', '.join(like) or 'none of a like name'}."
-        )
+        hint = f"Tasks with a similar name: {', '.join(like)}." if like else "It has none with a similar name."
+        problem = f"no such task in lm-evaluation-harness{where}"
+        raise ConfigError(Fault("unknown-task", problem, key="evaluate.zero_shot", got=unknown, hint=hint))
 
 
 def zero_shot_scores(model: Any, tokenizer: Any, settings: EvaluateConfig) -> dict[str, Score]:
@@ -75,7 +73,3 @@ def _signature(result: lm_eval.Result) -> str:
         f"lm-eval {importlib.metadata.version(PACKAGE)}|task:{result.task}|version:{result.version}"
         f"|metric:{result.metric}|filter:{result.reading}|shots:0|n:{samples}"
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return f"[{','.join(names)}]"

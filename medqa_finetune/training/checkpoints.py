@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from medqa_finetune.errors import DataError
+from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.record.files import TEMPORARY_PREFIX, sweep, sync, write_json
 from medqa_finetune.record.schema import FileStamp
 from medqa_finetune.record.stamps import damages, stamps_below
@@ -88,29 +88,36 @@ class Checkpoints:
             fault = self.fault(step)
             if fault is None:
                 return step
-            log.warning("%s is passed over: %s", self.path(step), fault)
+            log.warning("%s is passed over: %s", self.path(step), self._brief(fault).line())
         return None
 
-    def fault(self, step: int) -> str | None:
-        """Return what is wrong with a checkpoint, or None if training can go on from it."""
+    def fault(self, step: int) -> Fault | None:
+        """Return what is wrong with a checkpoint, or None if training can resume from it."""
         try:
             manifest = self._verified(step)
             if manifest.best_step not in (0, step):
                 self._verified(manifest.best_step)
         except DataError as error:
-            return str(error)
+            return error.faults[0]
         return None
+
+    def _brief(self, fault: Fault) -> Fault:
+        """Return a fault of a checkpoint with its place as it is called among the checkpoints of the run."""
+        return fault.but(file=Path(str(fault.file)).relative_to(self.folder).as_posix())
 
     def _verified(self, step: int) -> Manifest:
         folder = self.path(step)
         manifest = read_manifest(folder / MANIFEST)
         if manifest.identity != self.identity:
-            raise DataError(f"{folder.name} belongs to another run ({manifest.identity})")
+            problem = "the checkpoint belongs to another run"
+            raise DataError(Fault("other-run", problem, key="identity", got=manifest.identity, file=str(folder)))
         if manifest.step != step:
-            raise DataError(f"{folder.name} is the checkpoint of step {manifest.step}")
+            problem = f"the checkpoint is not of step {step}"
+            raise DataError(Fault("other-step", problem, key="step", got=manifest.step, file=str(folder)))
         found = damages(folder, manifest.files)
         if found:
-            raise DataError(f"{folder.name}: {found[0]}" + (f" ({len(found)} files)" if len(found) > 1 else ""))
+            problem = found[0] + (f" ({len(found)} files)" if len(found) > 1 else "")
+            raise DataError(Fault("damaged", problem, file=str(folder)))
         return manifest
 
     def publish(self, step: int, best_step: int, progress: Mapping[str, Any]) -> None:
@@ -138,7 +145,8 @@ class Checkpoints:
         sync(self.folder)
         fault = self.fault(step)
         if fault is not None:
-            raise DataError(f"{self.path(step)} does not read back as it was written: {fault}. Is the disk healthy?")
+            problem = f"the checkpoint does not read back as it was written: {fault.problem}"
+            raise DataError(fault.but(problem=problem, hint="Check that the disk is healthy."))
         self._let_go(best_step)
 
     def read_progress(self, step: int) -> dict[str, Any]:
@@ -190,8 +198,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         return MANIFESTS.validate_json(path.read_bytes(), strict=True)
     except OSError as error:
-        raise DataError(f"{path.parent.name}/{path.name} cannot be read ({error.strerror})") from None
+        raise DataError(Fault("not-readable", f"cannot be read: {error.strerror}", file=str(path))) from None
     except ValidationError as error:
-        raise DataError(
-            f"{path.parent.name}/{path.name} is not a manifest ({error.errors()[0]['msg']}); never finished, or damaged"
-        ) from None
+        problem = f"not a manifest ({error.errors()[0]['msg']}): the checkpoint was never finished, or is damaged"
+        raise DataError(Fault("not-a-manifest", problem, file=str(path))) from None

@@ -206,5 +206,5 @@ def _closing(name: str, opened: AbstractContextManager[TrainerCallback]) -> Call
 def warn(name: str, error: Exception) -> None:
     """Say once that a tracker is out; everything it would have shown stands in `metrics.jsonl` too."""
     reason = " ".join(str(error).split())[:200]
-    log.warning("tracker %s stopped (%s: %s); training goes on, and metrics.jsonl has its figures",
+    log.warning("tracker %s stopped (%s: %s); training continues, and metrics.jsonl has its figures",
                 name, type(error).__name__, reason)  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from medqa_finetune.compat.trainer import AdaptedTrainer
-from medqa_finetune.errors import RunError
+from medqa_finetune.errors import Fault, RunError
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.training.checkpoints import Checkpoints
 from medqa_finetune.training.loss import AnswerLoss
@@ -115,7 +115,7 @@ class MeteredTrainer(AdaptedTrainer):
             return
         for name in ("loss", "eval_loss"):
             if name in logs and not math.isfinite(logs[name]):
-                self._stop("validation loss" if name == "eval_loss" else "training loss", logs[name])
+                self._stop(name, "validation loss" if name == "eval_loss" else "training loss", logs[name])
         super().log(logs, start_time)
         # The gradient norm may be infinite in fp16, where the scaler then skips the step; JSON has no infinity.
         finite = {name: value if math.isfinite(value) else None for name, value in logs.items()}
@@ -130,26 +130,27 @@ class MeteredTrainer(AdaptedTrainer):
         """
         loss_sum = self._loss_sum.item()
         if not math.isfinite(loss_sum):
-            self._stop("training loss", loss_sum)
+            self._stop("loss", "training loss", loss_sum)
         for parameter in self.accelerator.unwrap_model(self.model).parameters():
             if parameter.requires_grad and not bool(torch.isfinite(parameter).all()):
-                self._stop("weights", math.nan)
+                self._stop("weights", "weights", math.nan)
         best_loss = None if math.isinf(self.best_loss) else self.best_loss
         points = len(self.run.read_metrics())
         progress = Progress(best_loss, self.best_step, loss_sum, self._logged_at, points, self.meter.state())
         self.checkpoints.publish(step, self.best_step, asdict(progress))
 
-    def _stop(self, what: str, value: float) -> None:
+    def _stop(self, key: str, what: str, value: float) -> None:
         kept = self.checkpoints.newest()
         left = (
             "no weights were kept"
             if kept is None
             else f"the weights of step {kept} are in {self.checkpoints.path(kept)}"
         )
-        raise RunError(
-            f"the {what} became {value} at step {self.state.global_step}; {left}. "
-            f"Try a lower train.learning_rate (now {self.args.learning_rate:g}), or precision=bf16 or fp32."
-        )
+        rate = f"train.learning_rate (now {self.args.learning_rate:g})"
+        raise RunError(Fault(
+            "not-finite", f"the {what} became {value} at step {self.state.global_step}; {left}", key=key, got=value,
+            hint=f"Give a lower {rate}, or precision=bf16 or fp32.",
+        ))  # fmt: skip
 
 
 def _as_text(logs: dict[str, float]) -> str:

@@ -11,7 +11,7 @@ from math import log
 from pathlib import Path
 from typing import Any
 
-from medqa_finetune.errors import RunError
+from medqa_finetune.errors import Fault, RunError
 from medqa_finetune.record.files import write_bytes
 from scripts.benchmarks.made_pairs import made_pairs, read_rows, write_rows
 from scripts.benchmarks.processes import last_line, run_module
@@ -52,7 +52,8 @@ def measure(stage: str, pairs: int, corpus: Path, arguments: Sequence[str]) -> F
     print(f"{STAGES[stage]}, {pairs:,} pairs …", file=sys.stderr)
     done = run_module("scripts.benchmarks.growth_stage", [stage, str(corpus), *arguments])
     if done.returncode != 0:
-        raise RunError(f"{STAGES[stage]} of {pairs:,} pairs failed: {last_line(done.stderr)}")
+        problem = f"{STAGES[stage]} of {pairs:,} pairs failed: {last_line(done.stderr)}"
+        raise RunError(Fault("process-failed", problem, file=str(corpus)))
     return {"stage": stage, "pairs": pairs, **json.loads(done.stdout.splitlines()[-1])}
 
 

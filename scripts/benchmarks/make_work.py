@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.prepare import prepare, take_splits
 from medqa_finetune.data.splits import SplitRules
-from medqa_finetune.errors import DataError
+from medqa_finetune.errors import DataError, Fault
 from scripts.benchmarks.made_pairs import Row, TextMaker, read_rows, write_rows
 
 if TYPE_CHECKING:
@@ -137,7 +137,8 @@ def choose_rows(rows: Sequence[Row], n: int) -> list[Row]:
     """
     short = [row for row in rows if sum(map(len, row.values())) <= LONGEST_PAIR]
     if len(short) < n:
-        raise DataError(f"--pairs: {len(short)} pairs of at most {LONGEST_PAIR} characters; {n} are wanted.")
+        problem = f"{len(short)} pairs of at most {LONGEST_PAIR} characters, and {n} are needed"
+        raise DataError(Fault("corpus-too-small", problem, key="--pairs", hint="Give more pairs, or fewer --rows."))
     return random.Random(SEED).sample(short, n)  # noqa: S311 - reproducible, nothing secret
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from medqa_finetune.errors import ConfigError
+from medqa_finetune.errors import ConfigError, Fault
 from scripts.benchmarks.ours import TRAIN, run_ours
 from scripts.benchmarks.results import GIB, heading, keep, markdown, shown, spread
 from scripts.benchmarks.speed import Job, make_work, plan_jobs, settings_of
@@ -59,7 +59,7 @@ def names_for(asked: Sequence[str], device: str) -> list[str]:
     able = [name for name in OPTIONS if device in OPTIONS[name].devices and name != PLAIN]
     unable = [name for name in asked if name not in able]
     if unable:
-        raise ConfigError(f"--try {unable[0]}: not on {device}; there are {', '.join(able)}.")
+        raise ConfigError(Fault("not-allowed", f"not on {device}", key="--try", got=unable[0], allowed=tuple(able)))
     return [PLAIN, *(asked or able)]
 
 

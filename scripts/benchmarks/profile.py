@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medqa_finetune.errors import RunError
+from medqa_finetune.errors import Fault, RunError
 from scripts.benchmarks.processes import last_line, run_module
 from scripts.benchmarks.results import heading, keep, markdown
 from scripts.benchmarks.settings import write_settings
@@ -41,7 +41,7 @@ def profile(options: argparse.Namespace) -> int:
         write_settings(work / "settings.json", settings_of(job, options, work))
         done = run_module("scripts.benchmarks.profile_stage", [str(work / "settings.json"), str(work / "outputs")])
     if done.returncode != 0:
-        raise RunError(f"the run under the profiler failed: {last_line(done.stderr)}")
+        raise RunError(Fault("process-failed", f"the run under the profiler failed: {last_line(done.stderr)}"))
     measured: dict[str, Any] = json.loads(last_line(done.stdout))
     shares = {part: shares_of(found) for part, found in measured.items()}
     rows = [

@@ -11,7 +11,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import Tokenizer
 
 from medqa_finetune.config.schema import DEFAULT_METRICS
-from medqa_finetune.errors import DataError
+from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.evaluation.answers import Answer, read_answers
 from medqa_finetune.evaluation.metrics.char_bleu import shared_ngrams
 from medqa_finetune.evaluation.score import score_answers
@@ -82,7 +82,8 @@ def to_golden(path: Path) -> float:
     wanted = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     for number, row in enumerate(wanted, start=1):
         if missing := GOLDEN.keys() - row.keys():
-            raise DataError(f"{path}, line {number}: no {', '.join(sorted(missing))}; the expected scores are wanted.")
+            problem = f"the expected scores must be there; missing: {', '.join(sorted(missing))}"
+            raise DataError(Fault("missing-key", problem, key=min(missing), file=str(path), line_number=number))
     _, rows = score_answers(read_answers(path), HEADLINE)
     pairs = zip(wanted, rows, strict=True)
     return max(abs(float(want[theirs]) - float(row[ours])) for want, row in pairs for theirs, ours in GOLDEN.items())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medqa_finetune.errors import ConfigError
+from medqa_finetune.errors import ConfigError, Fault
 from scripts.benchmarks.ours import run_ours
 from scripts.benchmarks.processes import ROOT, last_line, run_module
 from scripts.benchmarks.results import GIB, heading, keep, markdown, shown, spread
@@ -85,7 +85,7 @@ def _make(what: str, folder: Path, arguments: list[str]) -> None:
     print(f"making {folder.name} …", file=sys.stderr)
     done = run_module("scripts.benchmarks.make_work", [what, str(folder), *arguments])
     if done.returncode != 0:
-        raise ConfigError(f"the work could not be made: {last_line(done.stderr)}")
+        raise ConfigError(Fault("process-failed", f"the work could not be made: {last_line(done.stderr)}"))
 
 
 def find_peers(pythons: dict[str, Path | None]) -> dict[str, tuple[Path, str]]:

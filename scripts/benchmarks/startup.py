@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from medqa_finetune.errors import RunError
+from medqa_finetune.errors import Fault, RunError
 from scripts.benchmarks.processes import last_line, run_module
 from scripts.benchmarks.results import heading, keep, markdown, shown, spread
 
@@ -46,5 +46,5 @@ def _seconds(*arguments: str) -> float:
     begin = time.perf_counter()
     done = run_module("medqa_finetune.train", arguments)
     if done.returncode != 0:
-        raise RunError(f"{' '.join(arguments)}: {last_line(done.stderr)}")
+        raise RunError(Fault("process-failed", f"`{' '.join(arguments)}` failed: {last_line(done.stderr)}"))
     return time.perf_counter() - begin

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from medqa_finetune.errors import RunError
+from medqa_finetune.errors import Fault, RunError
 from scripts.benchmarks.made_runs import AnswerBank, MadeRun, many, six, write_run
+from scripts.benchmarks.processes import last_line
 from scripts.benchmarks.results import heading, keep, markdown
 
 # Resident memory of the largest child, in bytes, printed by a process that starts `summarize` and waits for it.
@@ -48,5 +49,6 @@ def measure(root: Path, runs: list[MadeRun], bank: AnswerBank) -> dict[str, floa
     begin = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", METER, f"outputs={root}"], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise RunError(f"summarize outputs={root}: {done.stderr.strip().splitlines()[-1:]}")
+        problem = f"`summarize outputs={root}` failed: {last_line(done.stderr)}"
+        raise RunError(Fault("process-failed", problem))
     return {"seconds": time.perf_counter() - begin, "peak_rss_bytes": float(done.stdout)}

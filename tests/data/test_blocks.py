@@ -15,6 +15,7 @@ from medqa_finetune.errors import DataError
 from tests.config.builders import changed
 from tests.data.test_encode import micro_tokenizer
 from tests.data.test_text import config_of, text, three_files
+from tests.faulty import only_fault
 
 __all__ = ["micro_tokenizer", "text"]
 
@@ -108,14 +109,17 @@ def test_more_blocks_than_there_are_is_refused(text: Path, micro_tokenizer: Any,
     n = len(prepare(changed(config, data__train_size=None), micro_tokenizer, tmp_path).train)
     with pytest.raises(DataError) as caught:
         prepare(config, micro_tokenizer, tmp_path)
-    first, second = str(caught.value).splitlines()
-    assert first.startswith(f"data.train_size=20,000 (scaled): the text makes {n} training blocks of train.max_length")
-    assert f"at most {n} with data.train_size=" in second
-    assert "data=all" in second
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("corpus-too-small", "data.train_size", 20_000)
+    assert f"data.train_size={n}" in fault.hint
+    assert "data=all" in fault.hint
 
 
 def test_a_part_of_one_token_is_refused(micro_tokenizer: Any, tmp_path: Path) -> None:
     folder = three_files(tmp_path / "wiki")
     (folder / "wiki.valid.raw").write_text("a", "utf-8")
-    with pytest.raises(DataError, match="the validation part is a single token"):
+    with pytest.raises(DataError) as caught:
         prepare(config_of(folder), micro_tokenizer, tmp_path)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key) == ("corpus-too-small", "corpus")
+    assert "validation" in fault.problem

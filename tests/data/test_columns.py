@@ -8,6 +8,7 @@ import pytest
 
 from medqa_finetune.errors import DataError
 from tests.data.files import GOOD, GOOD_LINE, read, rejected, written
+from tests.faulty import only_fault
 
 
 @pytest.mark.parametrize(
@@ -72,5 +73,26 @@ def test_ids_are_unique(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["question_prefix", "question_suffix", "answer_prefix"])
 def test_not_a_regular_expression(tmp_path: Path, key: str) -> None:
-    with pytest.raises(DataError, match=rf"corpus\.{key}='\(': not a regular expression"):
+    with pytest.raises(DataError) as caught:
         read(written(tmp_path / "a.jsonl", GOOD_LINE), **{key: "("})
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("not-a-regex", f"corpus.{key}", "(")
+
+
+@pytest.mark.parametrize("question", [None, [], [1], ""])
+def test_not_the_name_of_a_column(tmp_path: Path, question: Any) -> None:
+    with pytest.raises(DataError) as caught:
+        read(written(tmp_path / "a.jsonl", GOOD_LINE), question=question)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("wrong-type", "corpus.question", question)
+
+
+def test_very_many_very_long_columns_are_not_all_listed(tmp_path: Path) -> None:
+    row = {"\ud83d": "问题", **{f"{n}" * 100: "问题" for n in range(30)}}
+    with pytest.raises(DataError) as caught:
+        read(written(tmp_path / "a.jsonl", json.dumps(row) + "\n"))
+    fault = caught.value.faults[0]
+    assert (fault.code, len(fault.allowed)) == ("column-missing", 20)
+    assert "31" in fault.problem
+    assert fault.allowed[0].encode()
+    assert max(map(len, fault.allowed)) == 40

@@ -17,6 +17,7 @@ from medqa_finetune.data.sources import read_pairs
 from medqa_finetune.errors import DataError
 from tests.data.files import GOOD, check_reading, corpus_of, read, rejected, written
 from tests.data.test_any_bytes import modestly, values
+from tests.faulty import only_fault
 
 ASKED, SAID = {"from": "human", "value": "头痛怎么办？"}, {"from": "gpt", "value": "多休息。"}
 AGAIN, SAID_AGAIN = {"role": "user", "content": "还是痛。"}, {"role": "assistant", "content": "去看医生。"}
@@ -181,10 +182,13 @@ def test_a_column_of_the_users_own_name_must_be_there(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", lines(GOOD | {"sys": "你是医生。"}))
     assert read(path, system="sys")[0][0].system == "你是医生。"
     assert read(path, system="system", history="history")[0][0].system is None
-    with pytest.raises(DataError, match=r"no column 'sytem'; found: question, answer, sys.\nGive corpus.system=COLUMN"):
-        read(path, system="sytem")
-    with pytest.raises(DataError, match=r"no column 'messages'; found: question, answer, sys.\nGive corpus.messages="):
-        read(path, messages="messages")
+    for key, name in (("system", "sytem"), ("messages", "messages")):
+        with pytest.raises(DataError) as caught:
+            read(path, **{key: name})
+        fault = only_fault(caught)
+        assert (fault.code, fault.key, fault.got) == ("column-missing", f"corpus.{key}", name)
+        assert fault.allowed == ("question", "answer", "sys")
+        assert f"corpus.{key}=COLUMN" in fault.hint
 
 
 @pytest.mark.parametrize("beside", [{"system": "\ud83d"}, {"history": [["\ud83d", "答"]]}])

@@ -1,4 +1,5 @@
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from medqa_finetune.data.encode import IGNORED, PAIRS_PER_CALL, QUESTION_SHARE, 
 from medqa_finetune.data.pairs import Pair
 from medqa_finetune.errors import ModelError
 from tests.conftest import REPOSITORY
+from tests.faulty import only_fault
 
 QUESTION, ANSWER = "感冒了，怎么办？", "多休息，多喝水；38.5℃ 以上用 Ibuprofen。"
 LONG_QUESTION, LONG_ANSWER = "我头痛三天了。" * 80, "多休息。" * 200
@@ -202,31 +204,42 @@ def test_everything_up_to_the_first_special_token_ends_an_answer(micro_tokenizer
 
 
 @pytest.mark.parametrize(
-    ("chat_template", "message"),
+    ("chat_template", "code", "part"),
     [
         (
             "{% for m in messages %}{{m['role'] + ': ' + m['content'] + '\n'}}{% endfor %}"
             "{% if add_generation_prompt %}{{'assistant: '}}{% endif %}",
-            "without a special token",
+            "template-unfit",
+            "special token",
         ),
         (
             "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>'}}{% endfor %}"
             "{% if add_generation_prompt %}{{'<|im_start|>assistant\n<think>'}}{% endif %}",
-            "does not put the answer right behind",
+            "template-unfit",
+            "generation prompt",
         ),
-        ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
+        ("{{ raise_exception('roles must alternate') }}", "template-fails", "roles must alternate"),
     ],
     ids=["no_end", "answer_elsewhere", "raises"],
 )
-def test_template_that_cannot_be_trained_on_is_refused(micro_tokenizer: Any, chat_template: str, message: str) -> None:
-    with pytest.raises(ModelError, match=message):
+def test_template_that_cannot_be_trained_on_is_refused(
+    micro_tokenizer: Any, chat_template: str, code: str, part: str
+) -> None:
+    with pytest.raises(ModelError) as caught:
         Encoder(with_template(micro_tokenizer, chat_template), 512)
+    fault = only_fault(caught)
+    assert (fault.code, part in fault.problem) == (code, True)
+    assert fault.hint
 
 
 def test_max_length_too_small_for_the_template_names_one_that_works(tokenizer: Any) -> None:
-    with pytest.raises(ModelError, match=r"train\.max_length=12: .* at least (\d+) is wanted") as caught:
+    with pytest.raises(ModelError) as caught:
         Encoder(tokenizer, 12)
-    wanted = int(str(caught.value).rpartition("at least ")[2].split()[0])
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("out-of-range", "train.max_length", 12)
+    remedy = re.search(r"train\.max_length=(\d+)", fault.hint)
+    assert remedy is not None
+    wanted = int(remedy[1])
     item = encode(tokenizer, wanted, LONG_QUESTION, LONG_ANSWER)
     assert len(item.input_ids) == wanted
     assert item.answer_start < wanted

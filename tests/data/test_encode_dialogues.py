@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from medqa_finetune.data.encode import IGNORED, QUESTION_SHARE, Encoded, EncodedSet, Encoder
 from medqa_finetune.data.pairs import Pair
-from medqa_finetune.errors import ModelError
+from medqa_finetune.errors import Fault, ModelError
 from tests.data.test_encode import cleaned, micro_tokenizer, template, tokenizer, with_template
+from tests.faulty import only_fault
 
 __all__ = ["micro_tokenizer", "tokenizer"]
 
@@ -145,25 +146,30 @@ NO_SYSTEM = (
 
 
 @pytest.mark.parametrize(
-    ("chat_template", "beside", "message"),
+    ("chat_template", "beside", "code", "part"),
     [
-        (CHANGES_EARLIER, {"system": False, "history": True}, "changes earlier turns when one is added"),
-        (ENDS_OTHERWISE, {"system": False, "history": True}, "ends the answer of an earlier turn in another way"),
-        (NO_SYSTEM, {"system": True, "history": False}, r"a system prompt \(System role not supported\)"),
+        (CHANGES_EARLIER, {"system": False, "history": True}, "template-unfit", "changes earlier turns"),
+        (ENDS_OTHERWISE, {"system": False, "history": True}, "template-unfit", "the answer of an earlier turn"),
+        (NO_SYSTEM, {"system": True, "history": False}, "template-fails", "System role not supported"),
     ],
     ids=["changes_earlier", "ends_otherwise", "no_system"],
 )
 def test_a_template_that_cannot_be_used_for_dialogues_is_refused_for_them_alone(
-    micro_tokenizer: Any, chat_template: str, beside: dict[str, bool], message: str
+    micro_tokenizer: Any, chat_template: str, beside: dict[str, bool], code: str, part: str
 ) -> None:
+    def check(fault: Fault) -> None:
+        assert (fault.code, part in fault.problem, bool(fault.hint)) == (code, True, True)
+
     encoder = Encoder(with_template(micro_tokenizer, chat_template), 512)
     assert list(encoder.encode([Pair("p", "问", "答")]))
     encoder.check_dialogues(system=False, history=False)
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(ModelError) as caught:
         encoder.check_dialogues(**beside)
+    check(only_fault(caught))
     pair = Pair("p", "问题", "回答", "系统" if beside["system"] else None, (("问", "答"),) if beside["history"] else ())
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(ModelError) as caught:
         list(encoder.encode([pair]))
+    check(only_fault(caught))
 
 
 def encoded(lengths: list[int], number: int) -> Encoded:

@@ -17,6 +17,7 @@ from medqa_finetune.data.ledger import Ledger
 from medqa_finetune.data.readers import format_of
 from medqa_finetune.data.sources import corpus_sha256, read_pairs
 from medqa_finetune.errors import DataError
+from tests.faulty import only_fault
 
 ROW = '{"question": "感冒怎么办", "answer": "多喝水"}\n'
 
@@ -76,14 +77,16 @@ def test_fetched_once_then_used_without_the_hub(hub: FakeHub, tmp_path: Path) ->
     assert len(hub.calls) == 1
 
 
-def test_failure_names_the_script_in_two_lines_and_the_next_try_goes_on(hub: FakeHub, tmp_path: Path) -> None:
+def test_failure_names_the_script_and_the_next_try_continues(hub: FakeHub, tmp_path: Path) -> None:
     hub.fails_after = 1
     with pytest.raises(DataError) as error:
         list(read_pairs(corpus_of(), Ledger()))
-    message = str(error.value)
-    assert len(message.splitlines()) == 2
-    assert "python scripts/download_data.py corpus=t" in message
-    assert "the network is gone" in message
+    fault = only_fault(error)
+    assert (fault.code, fault.key, fault.got) == ("fetch-failed", "corpus.repository", "owner/name")
+    assert fault.file == str(Path("data/t"))
+    assert "`python scripts/download_data.py corpus=t`" in fault.hint
+    assert "the network is gone" in fault.problem
+    assert "more lines" not in fault.problem
     folder = tmp_path / "data" / "t"
     assert (folder / "a.jsonl").exists()  # what was fetched stays
     assert (folder / UNFINISHED).exists()
@@ -104,8 +107,12 @@ def test_a_half_download_is_not_taken_for_a_whole_one(hub: FakeHub, tmp_path: Pa
 
 def test_a_file_that_silently_does_not_arrive(hub: FakeHub, tmp_path: Path) -> None:
     hub.listed = ["a.jsonl", "more/b.jsonl", "more/c.jsonl"]
-    with pytest.raises(DataError, match=r"more/c\.jsonl did not arrive \(1 of 3 files\)"):
+    with pytest.raises(DataError) as caught:
         fetch(corpus_of(), tmp_path)
+    fault = only_fault(caught)
+    assert fault.code == "fetch-failed"
+    assert "more/c.jsonl" in fault.problem
+    assert "1 of 3 files" in fault.problem
     assert not (tmp_path / MARKER).exists()
 
 
@@ -151,21 +158,39 @@ def test_another_revision_is_another_download(hub: FakeHub, tmp_path: Path) -> N
 
 
 def test_files_that_the_data_set_does_not_have(hub: FakeHub, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"owner/name at revision main holds no c\.jsonl"):
+    with pytest.raises(DataError) as caught:
         fetch(corpus_of(files=["a.jsonl", "c.jsonl"]), tmp_path)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("file-missing", "corpus.files", ["c.jsonl"])
+    assert "owner/name" in fault.problem
+    assert "`python scripts/download_data.py corpus=t`" in fault.hint
     assert not (tmp_path / MARKER).exists()
 
 
 @pytest.mark.parametrize("files", [[], ["a.py"], ["*.pkl"], ["model.bin"], ["*"], ["../a.jsonl"], ["/etc/a.json"]])
 def test_only_data_files_are_fetched(hub: FakeHub, tmp_path: Path, files: list[str]) -> None:
-    with pytest.raises(DataError, match=r"corpus\.files"):
+    with pytest.raises(DataError) as caught:
         fetch(corpus_of(files=files), tmp_path)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key) == ("not-allowed" if files else "missing-key", "corpus.files")
+    assert not files or (fault.got, ".parquet" in fault.allowed) == (files[0], True)
     assert hub.calls == []
 
 
 def test_repository_is_needed(hub: FakeHub) -> None:
-    with pytest.raises(DataError, match=r"corpus\.repository is missing"):
+    with pytest.raises(DataError) as caught:
         list(read_pairs(corpus_of(repository=None), Ledger()))
+    fault = only_fault(caught)
+    assert (fault.code, fault.key) == ("missing-key", "corpus.repository")
+    assert "corpus.repository=owner/name" in fault.hint
+
+
+def test_unknown_hub(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        fetch(corpus_of(hub="elsewhere"), tmp_path)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("not-allowed", "corpus.hub", "elsewhere")
+    assert fault.allowed == ("huggingface", "modelscope")
 
 
 def test_modelscope(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,16 +203,20 @@ def test_modelscope(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_modelscope_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "modelscope", None)
-    with pytest.raises(DataError, match=r"pip install 'medqa-finetune\[modelscope\]'"):
+    with pytest.raises(DataError) as caught:
         fetch(corpus_of(hub="modelscope"), tmp_path)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("not-installed", "corpus.hub", "modelscope")
+    assert "`pip install 'medqa-finetune[modelscope]'`" in fault.hint
 
 
 def test_offline_is_said_honestly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="could not be fetched from huggingface") as error:
+    with pytest.raises(DataError) as caught:
         list(read_pairs(corpus_of(), Ledger()))
-    assert len(str(error.value).splitlines()) == 2
+    assert only_fault(caught).code == "fetch-failed"
+    assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", option_names("corpus"))

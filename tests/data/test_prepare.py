@@ -21,6 +21,7 @@ from medqa_finetune.data.prepare import cache_fault, cache_key, prepare, prepare
 from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.data.splits import SplitRules
 from medqa_finetune.errors import DataError
+from tests.faulty import only_fault
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 RULES = SplitRules(test_size=10, validation_size=10, split_seed=0, near_duplicate_threshold=0.8)
@@ -102,12 +103,12 @@ def test_too_few_pairs_is_an_error_and_never_a_smaller_set(tmp_path: Path) -> No
     (tmp_path / "a.jsonl").write_text(lines + lines[: lines.index("\n") + 1], "utf-8")
     with pytest.raises(DataError) as error:
         prepare_splits(config_of(corpus, train_size=281), tmp_path / "cache")
-    message = str(error.value)
-    assert "data.train_size=281" in message
-    assert "leaves 280 training pairs" in message
-    assert "exact duplicates 1" in message
-    for way_out in ("data.train_size=", "data=20k", "data.scale=", "another corpus"):
-        assert way_out in message
+    fault = only_fault(error)
+    assert (fault.code, fault.key, fault.got) == ("corpus-too-small", "data.train_size", 281)
+    assert "280 training pairs" in fault.problem
+    assert "exact duplicates 1" in fault.problem
+    for way_out in ("data.train_size=280", "data=20k", "data.scale=", "another corpus"):
+        assert way_out in fault.hint
     assert len(prepare_splits(config_of(corpus, train_size=280), tmp_path / "cache").train) == 280
 
 
@@ -185,15 +186,17 @@ def test_changed_file_is_another_cache(tmp_path: Path) -> None:
 
 def test_failure_leaves_no_trace(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "a.jsonl", 15)
-    with pytest.raises(DataError, match="distinct questions"):
+    with pytest.raises(DataError) as caught:
         prepare(corpus, RULES, tmp_path / "cache")
+    assert only_fault(caught).code == "corpus-too-small"
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
 
 def test_failure_keeps_what_others_prepared(tmp_path: Path) -> None:
     kept = prepare(write_corpus(tmp_path / "a.jsonl"), RULES, tmp_path / "cache").folder
-    with pytest.raises(DataError, match="distinct questions"):
+    with pytest.raises(DataError) as caught:
         prepare(write_corpus(tmp_path / "b.jsonl", 15), RULES, tmp_path / "cache")
+    assert only_fault(caught).code == "corpus-too-small"
     assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [f".{kept.name}.lock", kept.name]
 
 
@@ -220,8 +223,11 @@ def test_interruption_leaves_no_trace(tmp_path: Path) -> None:
 
 def test_cache_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(DataError, match="prepared data cannot be kept here"):
+    with pytest.raises(DataError) as caught:
         prepare(write_corpus(tmp_path / "a.jsonl"), RULES, tmp_path / "cache")
+    fault = only_fault(caught)
+    assert (fault.code, fault.file) == ("not-writable", str(tmp_path / "cache"))
+    assert "outputs=DIR" in fault.hint
 
 
 PREPARE_AND_NOTE = """

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from medqa_finetune.data.leakage import HeldOutIndex, bands_for, jaccard, trigrams
 from medqa_finetune.data.splits import Division, PairKeys, Rows, SplitRules, divide, key_of, normalised_question
 from medqa_finetune.errors import DataError
+from tests.faulty import only_fault
 
 QA = tuple[str, str]
 
@@ -162,12 +163,21 @@ def test_test_answers_seen_in_training() -> None:
 
 
 def test_too_few_questions() -> None:
-    with pytest.raises(DataError, match=r"5 \+ 5, but the corpus has 10 distinct questions"):
+    with pytest.raises(DataError) as caught:
         split(corpus(10))
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("corpus-too-small", "data.test_size", 5)
+    assert "data.validation_size=5" in fault.problem
+    assert "10 distinct questions" in fault.problem
+    for way_out in ("data.test_size=", "data.validation_size=", "data.scale="):
+        assert way_out in fault.hint
     assert len(split(corpus(11)).pool) == 1
     alike = [(question[:-1] + ending, answer) for question, answer in corpus(5) for ending in "吗呢吧啊呀嘛"]
-    with pytest.raises(DataError, match=r"near-duplicates of a test question"):
+    with pytest.raises(DataError) as caught:
         split(alike, 20, 5)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("corpus-too-small", "data.validation_size", 5)
+    assert "data.near_duplicate_threshold=" in fault.problem
 
 
 # ---------------------------------------------------------------- near-duplicates

@@ -16,6 +16,7 @@ from medqa_finetune.data.text import TextParts, read_test_text, read_text_parts
 from medqa_finetune.errors import DataError
 from tests.config.builders import VALID, changed
 from tests.data.files import written
+from tests.faulty import only_fault
 
 PARAGRAPHS = [f"Paragraph {number} of the text.\nIts second line." for number in range(40)]
 
@@ -80,14 +81,23 @@ def test_a_text_beside_the_corpus_is_all_of_one_that_has_no_parts(text: Path, tm
 def test_a_text_beside_the_corpus_without_a_test_part_is_refused(tmp_path: Path) -> None:
     folder = three_files(tmp_path / "wiki")
     (folder / "wiki.test.raw").unlink()
-    with pytest.raises(DataError, match=r"wiki: no file is named test; found: wiki.train.raw, wiki.valid.raw"):
+    with pytest.raises(DataError) as caught:
         read_test_text(config_of(folder).corpus)
+    check_part(caught, "part-missing", folder, "wiki.train.raw, wiki.valid.raw")
     (folder / "wiki.valid.raw").unlink()
-    with pytest.raises(DataError, match=r"wiki: no file is named test; found: wiki.train.raw\."):
+    with pytest.raises(DataError) as caught:
         read_test_text(config_of(folder).corpus)
+    check_part(caught, "part-missing", folder, "wiki.train.raw")
     written(folder / "wiki.test.raw", " \n\n \n")
-    with pytest.raises(DataError, match="the test part holds no text"):
+    with pytest.raises(DataError) as caught:
         read_test_text(config_of(folder, "wikitext2").corpus)
+    check_part(caught, "part-empty", folder, "test")
+
+
+def check_part(caught: "pytest.ExceptionInfo[DataError]", code: str, folder: Path, part: str) -> None:
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.file) == (code, "corpus.path", str(folder))
+    assert part in fault.problem
 
 
 def test_a_folder_with_the_three_parts_keeps_them(tmp_path: Path) -> None:
@@ -116,8 +126,10 @@ def test_wikitext2_without_files_asks_the_hub(tmp_path: Path, monkeypatch: pytes
 
 
 def test_text_holds_no_pairs(text: Path) -> None:
-    with pytest.raises(DataError, match=r"corpus=text: running text \(corpus.task=text\) holds no pairs"):
+    with pytest.raises(DataError) as caught:
         list(read_pairs(config_of(text).corpus, Ledger()))
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got, fault.allowed) == ("wrong-task", "corpus.task", "text", ("qa",))
 
 
 def test_the_hash_of_a_corpus_is_over_all_its_files(tmp_path: Path) -> None:
@@ -129,11 +141,13 @@ def test_the_hash_of_a_corpus_is_over_all_its_files(tmp_path: Path) -> None:
 def test_parts_that_are_not_all_there_are_refused(tmp_path: Path) -> None:
     folder = three_files(tmp_path / "wiki")
     (folder / "wiki.train.raw").unlink()
-    with pytest.raises(DataError, match=r"all three parts are wanted.* found: wiki.test.raw \(test\), wiki.valid.raw"):
+    with pytest.raises(DataError) as caught:
         parts_of(folder)
+    check_part(caught, "part-missing", folder, "wiki.test.raw (test), wiki.valid.raw")
     written(folder / "notes.txt", "Notes .")
-    with pytest.raises(DataError, match=r"notes.txt \(no part\)"):
+    with pytest.raises(DataError) as caught:
         parts_of(folder)
+    check_part(caught, "part-missing", folder, "notes.txt (no part)")
 
 
 def test_several_files_without_parts_are_divided_together(tmp_path: Path) -> None:
@@ -143,42 +157,60 @@ def test_several_files_without_parts_are_divided_together(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        ("\n \n\n", "no rows in it"),
-        (
-            "One paragraph.",
-            r"5 \+ 5 rows, .* has 1 different row, .* ends at an empty line; .*\nGive smaller data.test_size=",
-        ),
-        ("\n\n".join(PARAGRAPHS[:10]), "the text has 10 different rows"),
-    ],
+    ("content", "rows"), [("One paragraph.", "1 different row,"), ("\n\n".join(PARAGRAPHS[:10]), "10 different rows,")]
 )
-def test_too_little_text_is_refused(tmp_path: Path, content: str, says: str) -> None:
-    with pytest.raises(DataError, match=says):
-        parts_of(written(tmp_path / "a.txt", content))
+def test_too_little_text_is_refused(tmp_path: Path, content: str, rows: str) -> None:
+    path = written(tmp_path / "a.txt", content)
+    with pytest.raises(DataError) as caught:
+        parts_of(path)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("corpus-too-small", "data.test_size", 5)
+    assert fault.file == str(path)
+    assert "data.validation_size=5" in fault.problem
+    assert rows in fault.problem
+    for way_out in ("data.test_size=", "data.validation_size=", "corpus.by_line=true"):
+        assert way_out in fault.hint
+
+
+def test_text_without_rows_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.txt", "\n \n\n")
+    with pytest.raises(DataError) as caught:
+        parts_of(path)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.file) == ("no-rows", "corpus.path", str(path))
 
 
 def test_an_empty_part_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the train part holds no text"):
+    with pytest.raises(DataError) as caught:
         parts_of(three_files(tmp_path / "wiki", " \n\n "))
+    check_part(caught, "part-empty", tmp_path / "wiki", "train")
 
 
 def test_many_broken_rows_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", '{"text": "好"}\n{"text": 1}\n')
-    with pytest.raises(DataError, match=r"1 of 2 rows cannot be used \(text_not_text 1\)"):
+    with pytest.raises(DataError) as caught:
         parts_of(path)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key) == ("too-many-rejects", "corpus.max_reject_share")
+    assert "text_not_text 1" in fault.problem
 
 
 def test_the_column_that_is_not_there_is_named(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", '{"question": "头痛？", "answer": "休息。"}\n' * 3)
-    says = r"no column 'text'; found: question, answer\.\nGive corpus\.text=COLUMN"
-    with pytest.raises(DataError, match=says):
+    with pytest.raises(DataError) as caught:
         parts_of(path)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("column-missing", "corpus.text", "text")
+    assert fault.allowed == ("question", "answer")
+    assert "corpus.text=COLUMN" in fault.hint
 
 
 def test_a_folder_without_text_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"the folder holds no \.txt, \.raw, \.tokens, \.jsonl"):
+    with pytest.raises(DataError) as caught:
         parts_of(tmp_path)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("folder-without-data", "corpus.path", str(tmp_path))
+    assert ".txt, .raw, .tokens, .jsonl" in fault.problem
 
 
 def test_sizes_that_are_scaled_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,6 +17,7 @@ from medqa_finetune.data.text_files import part_of, text_format_of, text_rows
 from medqa_finetune.errors import DataError
 from tests.data.files import check_message, written
 from tests.data.test_any_bytes import ENCODINGS, modestly
+from tests.faulty import only_fault
 
 CONTENT = " = Title = \n\n First line , \n second line . \n \n\nThird ."
 
@@ -87,8 +88,11 @@ def test_the_format_by_its_name(name: str, kind: str | None) -> None:
 
 def test_a_file_of_no_known_format_is_refused_unless_it_is_said_to_be_text(tmp_path: Path) -> None:
     path = written(tmp_path / "a.log", "一\n")
-    with pytest.raises(DataError, match=r"no known format"):
+    with pytest.raises(DataError) as caught:
         rows(path)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got, fault.file) == ("unknown-format", "corpus.format", "auto", str(path))
+    assert "jsonl" in fault.allowed
     assert rows(path, format="text")[0] == ["一"]
 
 

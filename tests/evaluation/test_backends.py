@@ -4,14 +4,19 @@ from medqa_finetune.config.schema import EvaluateConfig
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.evaluation import generate
 from medqa_finetune.evaluation.backends import check_installed, generator_of, packages_of
+from tests.faulty import only_fault
 
 VLLM = EvaluateConfig(backend="vllm")
 
 
 def test_what_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medqa_finetune.evaluation.backends.find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match=r"evaluate\.backend=vllm: .* pip install 'medqa-finetune\[vllm\]'"):
+    with pytest.raises(ConfigError) as caught:
         check_installed(VLLM)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("not-installed", "evaluate.backend", "vllm")
+    assert "`pip install 'medqa-finetune[vllm]'`" in fault.hint
+    assert "evaluate.backend=transformers" in fault.hint
     check_installed(EvaluateConfig())
 
 

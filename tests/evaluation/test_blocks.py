@@ -21,6 +21,7 @@ from medqa_finetune.evaluation.rows import score_rows
 from medqa_finetune.model.load import Device, LoadedModel, load_model
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Record
+from tests.faulty import only_fault
 from tests.guide import perplexity_of_the_guide
 
 LENGTH = 16
@@ -128,13 +129,18 @@ def test_the_score_is_of_all_tokens_together(run: RunDir) -> None:
 )  # fmt: skip
 def test_a_line_that_is_of_no_block_is_refused(row: dict[str, Any], run: RunDir) -> None:
     good = {"id": "block-0", "nll": 6.0, "tokens": 3}
-    with pytest.raises(DataError, match=r"predictions\.jsonl:2: a block's nll"):
+    with pytest.raises(DataError) as caught:
         score_blocks([good, {"id": "block-1"} | row], SIGNATURE, run.predictions_path)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key in ("nll", "tokens")) == ("out-of-range", True)
+    assert (fault.file, fault.line_number) == (str(run.predictions_path), 2)
 
 
 def test_too_large_a_perplexity_is_no_number(run: RunDir) -> None:
-    with pytest.raises(DataError, match="at most 709"):
+    with pytest.raises(DataError) as caught:
         score_blocks([{"id": "block-0", "nll": 1e5, "tokens": 1}], SIGNATURE, run.predictions_path)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("out-of-range", "nll", 1e5)
 
 
 def record_of(**config: Any) -> Record:

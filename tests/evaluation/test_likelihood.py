@@ -12,6 +12,7 @@ from medqa_finetune.evaluation import likelihood
 from medqa_finetune.evaluation.likelihood import reference_likelihoods
 from medqa_finetune.model.load import Device, load_model
 from tests.evaluation.tiny import ARCHITECTURES, VOCABULARY, tiny_model
+from tests.faulty import only_fault
 
 SIZES = ((4, 9), (30, 3), (1, 1), (12, 25), (12, 25), (7, 1), (2, 50))
 
@@ -95,5 +96,8 @@ def test_a_likelihood_that_is_no_number_ends_the_run() -> None:
     model = tiny_model("qwen2")
     with torch.no_grad():
         model.get_output_embeddings().weight.fill_(float("nan"))
-    with pytest.raises(RunError, match="the loss became nan on a reference answer or a text"):
+    with pytest.raises(RunError) as caught:
         reference_likelihoods(model, [Encoded([3, 4, 5, 6], 2, cut=False)], 64)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, math.isnan(fault.got)) == ("not-finite", "loss", True)
+    assert "precision=bf16" in fault.hint

@@ -6,6 +6,7 @@ from medqa_finetune.errors import ConfigError, DataError
 from medqa_finetune.evaluation.answers import Answer, read_answers
 from medqa_finetune.evaluation.score import is_empty, item_scores, own_scores, score_answers
 from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
+from tests.faulty import only_fault
 
 ALL = ["rouge", "bleu", "perplexity"]
 
@@ -95,12 +96,17 @@ def test_what_is_not_known_is_none() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(DataError, match="no answers"):
+    with pytest.raises(DataError) as no_answers:
         score_answers([], ALL)
-    with pytest.raises(ConfigError, match="none is named"):
+    assert only_fault(no_answers).code == "no-answers"
+    with pytest.raises(ConfigError) as caught:
         score_answers([answer("a", "")], [])
-    with pytest.raises(ConfigError, match="'blue' is unknown"):
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, "rouge" in fault.allowed) == ("missing-key", "metrics", True)
+    with pytest.raises(ConfigError) as caught:
         score_answers([answer("a", "")], ["rouge", "blue"])
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("not-allowed", "metrics", "blue")
 
 
 @needs_golden

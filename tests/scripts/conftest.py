@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from medqa_finetune.config.command_line import run_door
+from medqa_finetune.errors import Fault, MedQAError
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -19,6 +20,7 @@ class Outcome(NamedTuple):
     code: int
     out: str
     err: str
+    faults: tuple[Fault, ...] = ()
 
 
 @pytest.fixture
@@ -35,12 +37,22 @@ def run_script(
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
+        faults: list[Fault] = []
+
+        def noted(arguments: list[str]) -> int:
+            try:
+                code: int = module.main(arguments)
+            except MedQAError as error:
+                faults.extend(error.faults)
+                raise
+            return code
+
         with pytest.raises(SystemExit) as ended:
-            run_door(module.main, list(arguments))
+            run_door(noted, list(arguments))
         captured = capsys.readouterr()
         code = ended.value.code
         assert isinstance(code, int)
-        return Outcome(code, captured.out, captured.err)
+        return Outcome(code, captured.out, captured.err, tuple(faults))
 
     yield run
     logging.captureWarnings(False)

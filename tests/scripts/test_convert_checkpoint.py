@@ -89,7 +89,9 @@ def test_shards_are_read_by_their_index(micro_model: Path, tmp_path: Path, run_s
     (old / "pytorch_model-00002-of-00002.bin").unlink()
     outcome = run_script("convert_checkpoint", "old", "newer")
     assert outcome.code == 2
-    assert "old/pytorch_model-00002-of-00002.bin: named by pytorch_model.bin.index.json, is missing" in outcome.err
+    (fault,) = outcome.faults
+    assert (fault.code, fault.file) == ("file-missing", "old/pytorch_model-00002-of-00002.bin")
+    assert "pytorch_model.bin.index.json" in fault.problem
 
 
 def test_an_untied_head_that_shares_memory_stays(tmp_path: Path, run_script: Run) -> None:
@@ -108,22 +110,27 @@ def test_code_is_refused_and_never_run(micro_model: Path, tmp_path: Path, run_sc
     torch.save({"weight": Touch(tmp_path / "RAN")}, tmp_path / "old" / "pytorch_model.bin")
     outcome = run_script("convert_checkpoint", "old", "new")
     assert outcome.code == 2
-    assert "old/pytorch_model.bin: holds more than tensors" in outcome.err
+    (fault,) = outcome.faults
+    assert (fault.code, fault.file) == ("not-only-tensors", "old/pytorch_model.bin")
+    assert "save_pretrained" in fault.hint
     assert not (tmp_path / "RAN").exists()
     assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
-    [({"state_dict": {}}, "under 'state_dict' holds a dict"), ([torch.ones(1)], "holds a list"), ({"n": 3}, "a int")],
+    ("content", "key", "kind"),
+    [({"state_dict": {}}, "state_dict", "dict"), ([torch.ones(1)], None, "list"), ({"n": 3}, "n", "int")],
 )
 def test_anything_but_tensors_by_name_is_refused(
-    content: Any, said: str, micro_model: Path, tmp_path: Path, run_script: Run
+    content: Any, key: str | None, kind: str, micro_model: Path, tmp_path: Path, run_script: Run
 ) -> None:
     pickled(tmp_path / "old", micro_model)
     torch.save(content, tmp_path / "old" / "pytorch_model.bin")
     outcome = run_script("convert_checkpoint", "old", "new")
-    assert (outcome.code, said in outcome.err) == (2, True), outcome.err
+    assert outcome.code == 2
+    (fault,) = outcome.faults
+    assert (fault.code, fault.key, fault.file) == ("not-only-tensors", key, "old/pytorch_model.bin")
+    assert f" {kind};" in fault.problem
 
 
 def test_weights_that_should_be_one_and_differ_are_refused(micro_model: Path, tmp_path: Path, run_script: Run) -> None:
@@ -131,7 +138,9 @@ def test_weights_that_should_be_one_and_differ_are_refused(micro_model: Path, tm
     torch.save(weights | {"lm_head.weight": torch.ones(300, 64)}, tmp_path / "old" / "pytorch_model.bin")
     outcome = run_script("convert_checkpoint", "old", "new")
     assert outcome.code == 2
-    assert "ties lm_head.weight to model.embed_tokens.weight, and their values differ" in outcome.err
+    (fault,) = outcome.faults
+    assert (fault.code, fault.key, fault.file) == ("tied-weights-differ", "lm_head.weight", "old")
+    assert "model.embed_tokens.weight" in fault.problem
 
 
 @pytest.mark.parametrize("bytes_kept", [0, 3000])
@@ -141,7 +150,9 @@ def test_a_file_cut_short_is_refused(bytes_kept: int, micro_model: Path, tmp_pat
     path.write_bytes(path.read_bytes()[:bytes_kept])
     outcome = run_script("convert_checkpoint", "old", "new")
     assert outcome.code == 2
-    assert "old/pytorch_model.bin: " in outcome.err
+    (fault,) = outcome.faults
+    assert (fault.code in ("not-readable", "not-only-tensors"), fault.file) == (True, "old/pytorch_model.bin")
+    assert fault.hint
 
 
 def test_nothing_is_overwritten(micro_model: Path, tmp_path: Path, run_script: Run) -> None:
@@ -149,10 +160,12 @@ def test_nothing_is_overwritten(micro_model: Path, tmp_path: Path, run_script: R
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "mine.txt").write_text("mine")
     outcome = run_script("convert_checkpoint", "old", "new")
-    assert (outcome.code, "new: exists" in outcome.err) == (2, True)
+    assert outcome.code == 2
+    assert [(fault.code, fault.key, fault.file) for fault in outcome.faults] == [("already-exists", "target", "new")]
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["mine.txt"]
 
 
 def test_safetensors_need_no_conversion(micro_model: Path, run_script: Run) -> None:
     outcome = run_script("convert_checkpoint", str(micro_model), "new")
-    assert (outcome.code, "has safetensors already" in outcome.err) == (2, True)
+    assert outcome.code == 2
+    assert [(fault.code, fault.file) for fault in outcome.faults] == [("nothing-to-do", str(micro_model))]

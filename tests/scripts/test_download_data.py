@@ -46,7 +46,10 @@ def test_no_network(run_script: Callable[..., Any], monkeypatch: pytest.MonkeyPa
     fake_hub(monkeypatch, ConnectionError("no route"))
     outcome = run_script("download_data", "corpus=huatuo26m_lite")
     assert outcome.code == 2
-    assert "error: FreedomIntelligence/Huatuo26M-Lite could not be fetched" in outcome.err
+    (fault,) = outcome.faults
+    assert (fault.code, fault.key, fault.got) == (
+        "fetch-failed", "corpus.repository", "FreedomIntelligence/Huatuo26M-Lite",
+    )  # fmt: skip
     assert "Traceback" not in outcome.err
     fake_hub(monkeypatch)
     assert run_script("download_data", "corpus=huatuo26m_lite").code == 0

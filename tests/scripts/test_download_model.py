@@ -76,9 +76,11 @@ def test_failure_then_resume(run_script: Callable[..., Any], hub: FakeHub) -> No
     hub.files, hub.error = 4, ConnectionError("reset by peer\nmore")
     outcome = run_script("download_model")
     assert outcome.code == 2
-    assert "reset by peer" in outcome.err
-    assert "--source modelscope" in outcome.err
-    assert outcome.err.count("\n") == 2
+    (fault,) = outcome.faults
+    assert (fault.code, fault.key, fault.got) == ("fetch-failed", "--model", "Qwen/Qwen2.5-3B-Instruct")
+    assert "reset by peer" in fault.problem
+    assert "--source modelscope" in fault.hint
+    assert outcome.err.count("\n") == 1
     hub.files, hub.error = 99, None
     assert run_script("download_model").code == 0
 
@@ -95,11 +97,18 @@ def test_interrupted(run_script: Callable[..., Any], hub: FakeHub) -> None:
     assert run_script("download_model").code == 130
 
 
-@pytest.mark.parametrize("model", ["nope", "a/b/c", "/b", "../b", "tiny", "local"])
-def test_bad_names(run_script: Callable[..., Any], hub: FakeHub, model: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "code"),
+    [("nope", None), ("local", None), ("a/b/c", "not-a-repository"), ("/b", "not-a-repository"),
+     ("../b", "not-a-repository"), ("tiny", "nothing-to-do")],
+)  # fmt: skip
+def test_bad_names(run_script: Callable[..., Any], hub: FakeHub, model: str, code: str | None) -> None:
     outcome = run_script("download_model", "--model", model)
     assert outcome.code == 2
     assert outcome.err.startswith("error: ")
+    (fault,) = outcome.faults
+    if code is not None:  # names that are in no group are refused where groups are read
+        assert (fault.code, fault.key, fault.got) == (code, "--model", model)
     assert hub.calls == []
 
 
@@ -107,7 +116,9 @@ def test_modelscope_not_installed(run_script: Callable[..., Any], monkeypatch: p
     monkeypatch.setitem(sys.modules, "modelscope", None)
     outcome = run_script("download_model", "--source", "modelscope")
     assert outcome.code == 2
-    assert "pip install 'medqa-finetune[modelscope]'" in outcome.err
+    (fault,) = outcome.faults
+    assert (fault.code, fault.key, fault.got) == ("not-installed", "--source", "modelscope")
+    assert "`pip install 'medqa-finetune[modelscope]'`" in fault.hint
 
 
 def test_help(run_script: Callable[..., Any]) -> None:

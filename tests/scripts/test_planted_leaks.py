@@ -54,4 +54,6 @@ def test_scores_beside_expected_ones(run_script: Callable[..., Any], tmp_path: P
     file.write_text(json.dumps(row) + "\n", encoding="utf-8")
     outcome = run_script("benchmark", "scores", "--answers", "2", "--characters", "9", "--golden", str(file))
     assert outcome.code == 2
-    assert "expected.jsonl, line 1: no bleu_zh_sent" in outcome.err
+    (fault,) = outcome.faults
+    assert (fault.code, fault.key) == ("missing-key", "bleu_zh_sent")
+    assert (fault.file, fault.line_number) == (str(file), 1)

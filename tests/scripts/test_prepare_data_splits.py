@@ -51,7 +51,9 @@ def test_cache_only(run_script: Callable[..., Any]) -> None:
 def test_a_corpus_too_small_is_refused_before_anything_is_written(run_script: Callable[..., Any]) -> None:
     outcome = run_script(*ARGUMENTS)
     assert outcome.code == 2
-    assert "data.train_size=1,000 (scaled): the corpus leaves 580 training pairs" in outcome.err
+    (fault,) = outcome.faults
+    assert (fault.code, fault.key, fault.got) == ("corpus-too-small", "data.train_size", 1000)
+    assert "data.train_size=580" in fault.hint
     assert not Path("out").exists()
 
 

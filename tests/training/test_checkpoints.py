@@ -11,6 +11,7 @@ import pytest
 
 from medqa_finetune.errors import DataError
 from medqa_finetune.training.checkpoints import Checkpoints, read_manifest
+from tests.faulty import only_fault
 
 
 @pytest.fixture
@@ -112,7 +113,12 @@ def test_one_of_another_run_is_passed_over(checkpoints: Checkpoints, caplog: pyt
     publish(checkpoints, 5)
     other = Checkpoints(checkpoints.folder, "another-run")
     assert other.newest() is None
-    assert "belongs to another run (this-run)" in caplog.text
+    fault = other.fault(5)
+    assert fault is not None
+    assert (fault.code, fault.key, fault.got) == ("other-run", "identity", "this-run")
+    assert fault.file == str(checkpoints.path(5))
+    assert "step-5 is passed over" in caplog.text
+    assert "this-run" in caplog.text
 
 
 def test_one_under_a_wrong_name_is_passed_over(checkpoints: Checkpoints, caplog: pytest.LogCaptureFixture) -> None:
@@ -120,7 +126,10 @@ def test_one_under_a_wrong_name_is_passed_over(checkpoints: Checkpoints, caplog:
     shutil.copytree(checkpoints.path(5), checkpoints.path(500))
     (checkpoints.folder / "step-9999").mkdir()
     assert checkpoints.newest() == 5
-    assert "is the checkpoint of step 5" in caplog.text
+    fault = checkpoints.fault(500)
+    assert fault is not None
+    assert (fault.code, fault.key, fault.got) == ("other-step", "step", 5)
+    assert "step-500 is passed over" in caplog.text
 
 
 def test_one_whose_best_weights_are_damaged_is_passed_over(checkpoints: Checkpoints) -> None:
@@ -168,8 +177,12 @@ def test_what_does_not_read_back_is_an_error_and_costs_no_older_one(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", damaging)
-    with pytest.raises(DataError, match=r"step-15 does not read back"):
+    with pytest.raises(DataError) as caught:
         publish(checkpoints, 15)
+    fault = only_fault(caught)
+    assert (fault.code, fault.file) == ("damaged", str(checkpoints.path(15)))
+    assert "optimizer.pt" in fault.problem
+    assert "disk" in fault.hint
     assert checkpoints.newest() == 10
     assert {"step-5", "step-10"} <= set(names(checkpoints))
 
@@ -196,5 +209,6 @@ def test_a_manifest_of_wrong_types_is_refused(checkpoints: Checkpoints, change: 
     publish(checkpoints, 5)
     path = checkpoints.path(5) / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_bytes()) | change))
-    with pytest.raises(DataError, match=r"step-5/manifest\.json is not a manifest"):
+    with pytest.raises(DataError) as caught:
         read_manifest(path)
+    assert (only_fault(caught).code, only_fault(caught).file) == ("not-a-manifest", str(path))

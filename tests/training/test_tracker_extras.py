@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from medqa_finetune.config.checks import TRACKERS
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.extras import tracker_faults
 from medqa_finetune.record.run_dir import RunDir, find_runs
@@ -161,9 +162,8 @@ def wait_for_step(folder: Path, step: int) -> Path:
 def test_a_missing_extra_is_said_before_anything_starts(extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, extra, None)
     config = changed(VALID, tracker__report_to=["tensorboard", extra])
-    assert list(tracker_faults(config)) == [
-        f"tracker.report_to=[{extra}]: {extra} is not installed; pip install 'medqa_finetune[{extra}]'."
-    ]
+    (fault,) = tracker_faults(config)
+    assert f"pip install 'medqa_finetune[{extra}]'" in str(fault)
 
 
 @pytest.mark.parametrize("extra", ["wandb", "mlflow"])
@@ -179,5 +179,7 @@ def test_without_the_extra_the_command_refuses(extra: str, micro_model: Path, tm
 
 
 def test_an_unknown_tracker_is_refused() -> None:
-    with pytest.raises(ConfigError, match="carrier-pigeon: allowed are tensorboard, wandb, mlflow"):
+    with pytest.raises(ConfigError) as caught:
         changed(VALID, tracker__report_to=["carrier-pigeon"])
+    for name in ("carrier-pigeon", *TRACKERS):
+        assert name in str(caught.value)

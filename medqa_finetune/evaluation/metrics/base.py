@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from medqa_finetune.config.examination import metric_names
-from medqa_finetune.errors import ConfigError
+from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.evaluation import metrics
 from medqa_finetune.evaluation.answers import Answer
 from medqa_finetune.record.schema import Score
@@ -52,11 +52,13 @@ def find_metric(name: str) -> Metric:
         ConfigError: there is no such metric; lists those that exist.
     """
     if name not in metric_names():
-        raise ConfigError(f"metrics: {name!r} is unknown; allowed: {', '.join(metric_names())}.")
+        allowed = tuple(metric_names())
+        raise ConfigError(Fault("not-allowed", "no such metric", key="metrics", got=name, allowed=allowed))
     module = importlib.import_module(f"{metrics.__name__}.{name}")
     metric = getattr(module, "METRIC", None)
     if not isinstance(metric, Metric):
-        raise ConfigError(f"metrics: {module.__name__} has no METRIC that is a Metric.")
+        problem = f"{module.__name__} has no METRIC that is a Metric"
+        raise ConfigError(Fault("not-a-metric", problem, key="metrics", got=name))
     return metric
 
 

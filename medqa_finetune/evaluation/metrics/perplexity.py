@@ -6,7 +6,7 @@ Jelinek et al. 1977. It depends on the tokenizer, so models with different token
 import math
 from collections.abc import Sequence
 
-from medqa_finetune.errors import DataError
+from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.evaluation.answers import Answer
 from medqa_finetune.evaluation.metrics.base import Item, Metric
 from medqa_finetune.record.schema import Score
@@ -41,15 +41,18 @@ class Perplexity(Metric):
             return {}
         if len(measured) != len(answers):
             first = next(answer.id for answer, item in zip(answers, items, strict=True) if not item)
-            raise DataError(
-                f"reference_nll: {len(measured)} of {len(answers)} answers have it (not {first[:60]!r}); "
-                "all or none are wanted, for a perplexity over a part is of another test set."
-            )
+            raise DataError(Fault(
+                "missing-key",
+                f"{len(measured)} of {len(answers)} answers have it (not {first[:60]!r}), and a perplexity over a part "
+                "is of another test set",
+                key="reference_nll", hint="Give it for all answers, or for none.",
+            ))  # fmt: skip
         mean = sum(item["perplexity.nll"] for item in measured) / sum(item["perplexity.tokens"] for item in measured)
         try:
             value = math.exp(mean)
         except OverflowError:
-            raise DataError(f"reference_nll: {mean:g} nats a token on average; at most 709 make a number.") from None
+            problem = "nats a token on average; the perplexity of more than 709 is too large for a number"
+            raise DataError(Fault("out-of-range", problem, key="reference_nll", got=mean)) from None
         return {"perplexity": Score(value, self.signature("perplexity", answers))}
 
 

@@ -6,6 +6,7 @@ from medqa_finetune.errors import DataError
 from medqa_finetune.evaluation.answers import Answer
 from medqa_finetune.evaluation.metrics.perplexity import METRIC
 from medqa_finetune.record.schema import Score
+from tests.faulty import only_fault
 
 
 def answer(name: str, nll: float | None = None, tokens: int | None = None) -> Answer:
@@ -28,10 +29,16 @@ def test_no_likelihoods_no_score() -> None:
 
 
 def test_some_likelihoods_are_refused() -> None:
-    with pytest.raises(DataError, match=r"1 of 2 answers.*'b'"):
+    with pytest.raises(DataError) as caught:
         scores(answer("a", 1.0, 1), answer("b"))
+    fault = only_fault(caught)
+    assert (fault.code, fault.key) == ("missing-key", "reference_nll")
+    assert "1 of 2 answers" in fault.problem
+    assert "'b'" in fault.problem
 
 
 def test_a_figure_beyond_numbers_is_refused() -> None:
-    with pytest.raises(DataError, match="1000 nats"):
+    with pytest.raises(DataError) as caught:
         scores(answer("a", 1000.0, 1))
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("out-of-range", "reference_nll", 1000.0)
