@@ -14,7 +14,7 @@ from medqa_finetune.chatting.sources import Source, source_of_model, source_of_r
 from medqa_finetune.config.checks import PRECISIONS
 from medqa_finetune.config.command_line import parse_options, run_door, wants_help
 from medqa_finetune.config.examination import manner_faults
-from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError, MedQAError
+from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError, Fault, MedQAError
 from medqa_finetune.log import log_to_terminal, visible
 from medqa_finetune.preflight import wait_briefly
 from medqa_finetune.record.run_dir import RECORD_NAME
@@ -83,39 +83,42 @@ class ChatOptions:
 
     def __post_init__(self) -> None:
         length = 1 if self.max_new_tokens is None else self.max_new_tokens
-        found = [*self._who_faults(), *self._how_faults(), *manner_faults(self.temperature, self.top_p, length)]
-        if found:
-            raise ConfigError("\n".join(found))
+        manner = manner_faults(self.temperature, self.top_p, length)
+        faults: list[Fault] = [*self._who_faults(), *self._how_faults(), *manner]
+        if faults:
+            raise ConfigError(*faults)
 
-    def _who_faults(self) -> Iterator[str]:
+    def _who_faults(self) -> Iterator[Fault]:
         runs = [value for value in (self.run, self.runs) if value is not None]
         if not runs and self.model is None:
-            yield "run=DIR, runs=PATTERN or model=FOLDER is wanted; --help says more."
+            hint = "Give run=DIR, runs=PATTERN or model=FOLDER; --help says more."
+            yield Fault("missing-key", "nothing says which model to talk to", hint=hint)
         if len(runs) > 1:
-            yield "run= and runs= were both given; one of them is wanted."
+            yield self._conflict("runs", "run= is given as well", "Give one of them.")
         if self.adapter is not None and (runs or self.model is None):
-            yield "adapter=FOLDER wants model=FOLDER and no run, which has its own adapter."
+            yield self._conflict("adapter", "needs model=FOLDER and no run, which has its own adapter")
         if self.load_in_4bit and self.load_in_8bit:
-            yield "load_in_4bit and load_in_8bit were both given; one of them is wanted."
+            yield self._conflict("load_in_8bit", "load_in_4bit=true is given as well", "Give one of them.")
 
-    def _how_faults(self) -> Iterator[str]:
-        if self.mode not in (None, *MODES):
-            yield f"mode={self.mode}: allowed: {', '.join(MODES)}."
-        if self.format not in FORMATS:
-            yield f"format={self.format}: allowed: {', '.join(FORMATS)}."
-        if self.precision not in (None, *PRECISIONS):
-            yield f"precision={self.precision}: allowed: {', '.join(PRECISIONS)}."
+    def _how_faults(self) -> Iterator[Fault]:
+        for key, allowed in (("mode", MODES), ("format", FORMATS), ("precision", PRECISIONS)):
+            value = getattr(self, key)
+            if value not in allowed and value != getattr(ChatOptions, key):
+                yield Fault("not-allowed", f"no such {key}", key=key, got=value, allowed=tuple(allowed))
         if self.prompt is not None and self.mode not in (None, "text"):
-            yield f"prompt= is for mode=text, not mode={self.mode}."
+            yield self._conflict("prompt", f"is for mode=text, not mode={self.mode}")
         for key in ("questions", "format"):
             if getattr(self, key) != getattr(ChatOptions, key) and self.mode != "demo":
-                yield f"{key}= is for mode=demo."
+                yield self._conflict(key, "is for mode=demo alone")
         if self.seed < 0:
-            yield f"seed={self.seed}: a whole number of at least 0 is wanted."
+            yield Fault("out-of-range", "must be an integer ≥ 0", key="seed", got=self.seed)
         if self.threads is not None and self.threads < 1:
-            yield f"threads={self.threads}: a whole number of at least 1 is wanted."
+            yield Fault("out-of-range", "must be an integer ≥ 1", key="threads", got=self.threads)
         if not 1024 <= self.port <= 65535:
-            yield f"port={self.port}: a number from 1024 to 65535 is wanted."
+            yield Fault("out-of-range", "must be an integer from 1024 to 65535", key="port", got=self.port)
+
+    def _conflict(self, key: str, problem: str, hint: str = "") -> Fault:
+        return Fault("conflict", problem, key=key, got=getattr(self, key), hint=hint)
 
     @property
     def quantization(self) -> str | None:
@@ -142,9 +145,8 @@ def chat(arguments: list[str]) -> int:
     mode = options.mode or ("interactive" if options.prompt is None and sys.stdin.isatty() else "text")
     sources = find_sources(options)
     if len(sources) > CELLS.get(mode, len(sources)):
-        raise ConfigError(
-            f"mode={mode} talks to {CELLS[mode]} at most, and {len(sources)} were named; mode=demo takes any number."
-        )
+        problem = f"talks to at most {CELLS[mode]} of them, and {len(sources)} models are named"
+        raise ConfigError(Fault("too-many", problem, key="mode", got=mode, hint="mode=demo takes any number."))
     log_to_terminal()
     wait_briefly()
     return DOORS[mode](options, sources)
@@ -182,16 +184,16 @@ def _sources_of_runs(options: ChatOptions, paths: Sequence[Path]) -> tuple[list[
     if options.runs is None:
         return list(paths), [source_of_run(path, options.model) for path in paths]
     found: list[tuple[Path, Source]] = []
-    faults = []
+    errors = []
     for path in paths:
         try:
             found.append((path, source_of_run(path, options.model)))
         except MedQAError as error:
-            faults.append(error)
+            errors.append(error)
     if not found:
-        raise faults[0] if len(faults) == 1 else ConfigError("\n".join(map(str, faults)))
-    for fault in faults:
-        print(f"left out: {visible(str(fault))}", file=sys.stderr)
+        raise errors[0] if len(errors) == 1 else ConfigError(*(fault for each in errors for fault in each.faults))
+    for each in errors:
+        print(f"left out: {visible(str(each))}", file=sys.stderr)
     return [path for path, _ in found], [source for _, source in found]
 
 
@@ -200,15 +202,17 @@ def _run_folders(options: ChatOptions) -> list[Path]:
         fitting = sorted(Path(name) for name in glob.glob(str(Path(options.runs).expanduser())))  # noqa: PTH207 (a pattern may be absolute)
         runs = [path for path in fitting if (path / RECORD_NAME).is_file()]
         if not runs:
-            what = f"of the {len(fitting)} that fit, none is the folder of a run" if fitting else "nothing fits"
-            raise ConfigError(f"runs={options.runs}: {what}; folders with a {RECORD_NAME} are wanted.")
+            problem = f"none of the {len(fitting)} matches is the folder of a run" if fitting else "nothing matches"
+            hint = f"Give a pattern of folders with a {RECORD_NAME}."
+            raise ConfigError(Fault("no-match", problem, key="runs", got=options.runs, hint=hint))
         return runs
     if options.run is None:
         return []
     is_list = options.run.startswith("[") and options.run.endswith("]")
     names = options.run[1:-1].split(",") if is_list else [options.run]
     if not all(name.strip() for name in names):
-        raise ConfigError(f"run={options.run}: the folder of a run is wanted, or several: run=[DIR,DIR].")
+        problem = "must be the folder of a run, or several: run=[DIR,DIR]"
+        raise ConfigError(Fault("wrong-type", problem, key="run", got=options.run))
     return [Path(name.strip()).expanduser() for name in names]
 
 
@@ -237,10 +241,8 @@ def _text(options: ChatOptions, sources: Sequence[Source]) -> int:
     try:
         print(text)
     except UnicodeEncodeError:
-        raise ConfigError(
-            f"standard output is {sys.stdout.encoding}, which has no sign for part of the answer; set "
-            "PYTHONIOENCODING=utf-8."
-        ) from None
+        problem = f"the encoding of standard output ({sys.stdout.encoding}) lacks characters of the answer"
+        raise ConfigError(Fault("wrong-encoding", problem, hint="Set PYTHONIOENCODING=utf-8.")) from None
     return EXIT_DONE
 
 
@@ -248,15 +250,16 @@ def _question(options: ChatOptions) -> str:
     if options.prompt not in (None, "-"):
         return str(options.prompt)
     if options.prompt is None and sys.stdin.isatty():
-        raise ConfigError("mode=text: prompt=TEXT is wanted, or a question on standard input.")
+        hint = "Give prompt=TEXT, or a question on standard input."
+        raise ConfigError(Fault("missing-key", "is missing", key="prompt", hint=hint))
     try:
         question = sys.stdin.buffer.read().decode(sys.stdin.encoding)
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"standard input is not {error.encoding} (byte {error.start}); set PYTHONIOENCODING to what it is."
-        ) from None
+        problem = f"standard input is not {error.encoding} (byte {error.start})"
+        raise DataError(Fault("wrong-encoding", problem, hint="Set PYTHONIOENCODING to what it is.")) from None
     if not question.strip():
-        raise DataError("standard input is empty; a question is wanted there, or prompt=TEXT.")
+        hint = "Give a question there, or prompt=TEXT."
+        raise DataError(Fault("empty", "standard input is empty", hint=hint))
     return question
 
 
@@ -280,7 +283,8 @@ def _demo(options: ChatOptions, sources: Sequence[Source]) -> int:
 
 def _web(options: ChatOptions, sources: Sequence[Source]) -> int:
     if find_spec("gradio") is None:
-        raise ConfigError("mode=web: Gradio is not installed; pip install 'medqa_finetune[web]'.")
+        hint = "Run pip install 'medqa_finetune[web]'."
+        raise ConfigError(Fault("not-installed", "Gradio is not installed", key="mode", got="web", hint=hint))
     from medqa_finetune.chatting.cells import begin
     from medqa_finetune.chatting.web import serve
 

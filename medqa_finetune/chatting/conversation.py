@@ -8,7 +8,7 @@ import torch
 
 from medqa_finetune.chatting.speaker import Manner, Speaker, Turn
 from medqa_finetune.data.clean import clean
-from medqa_finetune.errors import DataError
+from medqa_finetune.errors import DataError, Fault
 
 # Said wherever people read answers.
 DISCLAIMER = "Generated text, not medical advice. 内容由模型生成，不构成医疗建议。"
@@ -60,7 +60,7 @@ class Conversation:
         """
         question = clean(question)[0]
         if not question:
-            raise DataError("the question is empty.")
+            raise DataError(Fault("empty", "the question is empty"))
         prompt = self.speaker.prompt(self.system, self.turns, question, self.manner.max_new_tokens)
         self.note = prompt.note
         turn = Turn(question, "", stopped=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from medqa_finetune.chatting.conversation import DISCLAIMER, Conversation
 from medqa_finetune.chatting.screen import brake, edit_lines, harmless, is_readable, settle_terminal
 from medqa_finetune.config.examination import manner_faults
-from medqa_finetune.errors import EXIT_DONE, MedQAError
+from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, MedQAError
 from medqa_finetune.record.files import write_json
 
 PROMPT = "> "
@@ -116,17 +116,17 @@ class Session:
     def _save(self, name: str) -> None:
         path = Path(name).expanduser()
         if not name:
-            print("/save FILE: the name of a file is wanted.")
-        elif path.exists() and path.resolve() not in self._saved:
-            print(f"{harmless(name)} exists already; nothing was written. Give another name.")
-        else:
-            try:
-                write_json(path, self.conversation.transcript())
-            except OSError as error:
-                print(f"{harmless(name)}: cannot be written ({error.strerror}).")
-                return
-            self._saved.add(path.resolve())
-            print(f"Saved {len(self.conversation.turns)} turns in {harmless(name)}.")
+            raise ConfigError(Fault("missing-value", "needs the name of a file", key="/save"))
+        if path.exists() and path.resolve() not in self._saved:
+            problem = "exists already, so nothing was written"
+            raise ConfigError(Fault("file-exists", problem, file=name, hint="Give another name."))
+        try:
+            write_json(path, self.conversation.transcript())
+        except OSError as error:
+            problem = f"cannot be written ({error.strerror})"
+            raise ConfigError(Fault("not-writable", problem, file=name)) from None
+        self._saved.add(path.resolve())
+        print(f"Saved {len(self.conversation.turns)} turns in {harmless(name)}.")
 
     def _setter(self, name: str) -> Callable[[str], None]:
         field = SETTINGS[name]
@@ -137,12 +137,13 @@ class Session:
             try:
                 value = kind(text)
             except ValueError:
-                print(f"{name} {harmless(text)}: {'a whole number' if kind is int else 'a number'} is wanted.")
-                return
+                problem = f"must be {'an integer' if kind is int else 'a number'}"
+                raise ConfigError(Fault("wrong-type", problem, key=name, got=text)) from None
             changed = dataclasses.replace(manner, **{field: value})
             faults = list(manner_faults(changed.temperature, changed.top_p, changed.max_new_tokens))
-            if not faults:
-                self.conversation.manner = changed
-            print("\n".join(faults) or f"{name[1:]} is {value}.")
+            if faults:
+                raise ConfigError(*faults)
+            self.conversation.manner = changed
+            print(f"{name[1:]} is {value}.")
 
         return change

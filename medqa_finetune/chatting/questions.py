@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from medqa_finetune.errors import DataError
+from medqa_finetune.errors import DataError, Fault
 
 # Common complaints, in the words of patients; written for this package.
 QUESTIONS = (
@@ -26,23 +26,28 @@ def read_questions(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8").removeprefix(BYTE_ORDER_MARK)
     except OSError as error:
-        raise DataError(f"questions={path}: cannot be read ({error.strerror}).") from None
+        raise _unusable(path, "not-readable", f"cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"questions={path}: not UTF-8 (byte {error.start}); save it as UTF-8.") from None
+        raise _unusable(path, "not-utf8", f"is not UTF-8 (byte {error.start})", "Save it as UTF-8.") from None
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if not lines:
-        raise DataError(f"questions={path}: no question in there; one a line is wanted.")
+        raise _unusable(path, "empty", "holds no question", "Write one question a line.")
     if path.suffix in (".jsonl", ".ndjson"):
         return [_question(path, number, line) for number, line in lines]
     return [line for _, line in lines]
+
+
+def _unusable(path: Path, code: str, problem: str, hint: str = "") -> DataError:
+    return DataError(Fault(code, problem, key="questions", got=str(path), hint=hint))
 
 
 def _question(path: Path, number: int, line: str) -> str:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"questions={path}:{number}: not JSON ({error}).") from None
+        raise DataError(Fault("not-json", f"is not JSON ({error})", file=str(path), line_number=number)) from None
     question = row.get("question") if isinstance(row, dict) else None
     if not isinstance(question, str) or not question.strip():
-        raise DataError(f'questions={path}:{number}: {{"question": TEXT}} is wanted, got {line[:60]}.')
+        problem = 'must be an object {"question": TEXT}'
+        raise DataError(Fault("wrong-type", problem, got=row, file=str(path), line_number=number))
     return question.strip()

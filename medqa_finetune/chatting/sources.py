@@ -1,6 +1,5 @@
 """Who is to be talked to, found and checked before torch is loaded: a run, or a model with or without an adapter."""
 
-import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,11 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from medqa_finetune.compat.omegaconf import refusal_of, words_of
 from medqa_finetune.config.options import load_group, option_names
 from medqa_finetune.config.schema import MethodConfig, ModelConfig
-from medqa_finetune.errors import ConfigError, DataError, ModelError
-from medqa_finetune.model.files import read_config, read_header
+from medqa_finetune.errors import ConfigError, DataError, Fault, ModelError
+from medqa_finetune.model.files import read_config, read_header, read_object
 from medqa_finetune.model.locate import fingerprint_model, locate_model
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Record
@@ -72,39 +72,41 @@ def source_of_run(path: Path, base: str | None = None) -> Source:
     run = RunDir(path)
     record = run.read()
     if record is None:
-        raise DataError(f"run={path}: no {run.record_path.name} in there; the folder of a run is wanted.")
+        hint = "Give the folder of a run."
+        raise DataError(_fault_of(run, "not-a-run", f"has no {run.record_path.name}", hint))
     if record.status != "done":
-        raise DataError(f"run={path}: it is {record.status}, not done; {_advice(record)}")
+        raise DataError(_fault_of(run, "run-not-done", f"its status is {record.status}, not done", _advice(record)))
     trained = f"{run.adapter_path.name}/"
     damaged = damages(path, {name: stamp for name, stamp in record.files.items() if name.startswith(trained)})
     if damaged:
-        raise ModelError(
-            f"run={path}: {damaged[0]} since the run was done (another model's weights?). Put it back, or train again "
-            "with overwrite=true."
-        )
+        problem = f"{damaged[0]} since the run was done (another model's weights?)"
+        raise ModelError(_fault_of(run, "changed-file", problem, "Put it back, or train again with overwrite=true."))
     return _of_record(run, record, base)
+
+
+def _fault_of(run: RunDir, code: str, problem: str, hint: str = "") -> Fault:
+    return Fault(code, problem, key="run", got=str(run.path), hint=hint)
 
 
 def _advice(record: Record) -> str:
     """Return what to do about a run that is not done."""
     if record.failure is None or not record.failure.final:
-        return "the command that started it goes on with it."
+        return "The command that started it resumes it."
     # The same command would end the same way.
-    return f"mend what it failed of ({' '.join(record.failure.message.split())[:200]}), then train it again."
+    return f"Correct what it failed on ({' '.join(record.failure.message.split())[:200]}), then train it again."
 
 
 def _of_record(run: RunDir, record: Record, base: str | None) -> Source:
     settings = _settings(run, record)
-    method = _fields_of(MethodConfig, settings["method"], run)
+    method = _group(MethodConfig, "method", settings, run)
     if not method.loads_model:
-        raise ConfigError(f"run={run.path}: its answers are looked up; there is no model in it to talk to.")
-    model = find_model(base) if base is not None else _fields_of(ModelConfig, settings["model"], run)
+        raise ConfigError(_fault_of(run, "no-model", "its answers are looked up, so there is no model to talk to"))
+    model = find_model(base) if base is not None else _group(ModelConfig, "model", settings, run)
     folder = locate_model(model)
     if fingerprint_model(folder, model.chat_template) != record.config["model"]["fingerprint"]:
-        raise ModelError(
-            f"run={run.path}: trained on another base model than the one in {folder} (its files have another "
-            "fingerprint). Give model=FOLDER with the one it was trained on."
-        )
+        problem = f"was trained on another base model than the one in {folder} (its files have another fingerprint)"
+        hint = "Give model=FOLDER with the one it was trained on."
+        raise ModelError(_fault_of(run, "other-base-model", problem, hint))
     weights = run.adapter_path if run.adapter_path.is_dir() else None
     adapter = weights if weights is not None and (weights / ADAPTER_CONFIG).is_file() else None
     return Source(
@@ -134,16 +136,22 @@ def _settings(run: RunDir, record: Record) -> dict[str, Any]:
         }
         return dict(OmegaConf.to_container(OmegaConf.create(kept), resolve=True))  # type: ignore[arg-type]
     except KeyError as error:
-        raise DataError(f"{run.record_path}: config lacks {error}; this version wrote no such record.") from None
+        problem = "is missing from the run's config, and this version wrote no such record"
+        key, file = str(error.args[0]), str(run.record_path)
+        raise DataError(Fault("missing-key", problem, key=key, file=file)) from None
     except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{run.record_path}: a setting cannot be resolved ({reason}). Set what it names.") from None
+        problem, hint = f"cannot be resolved ({words_of(error)})", "Set what it names."
+        setting, file = refusal_of(error).key or None, str(run.record_path)
+        raise ConfigError(Fault("not-resolvable", problem, key=setting, file=file, hint=hint)) from None
 
 
-def _fields_of(schema: type[Any], values: dict[str, Any], run: RunDir) -> Any:
+def _group(schema: type[Any], name: str, settings: dict[str, Any], run: RunDir) -> Any:
+    """Return one group of a run's settings, `method` or `model`."""
+    values = settings[name]
     unknown = sorted(values.keys() - {field.name for field in fields(schema)})
     if unknown:
-        raise DataError(f"{run.record_path}: config has {unknown[0]}, which this version does not know.")
+        key, problem = f"config.{name}.{unknown[0]}", "this version does not know this key"
+        raise DataError(Fault("unknown-key", problem, key=key, got=values[unknown[0]], file=str(run.record_path)))
     return schema(**values)
 
 
@@ -188,19 +196,19 @@ def check_adapter(adapter: Path, folder: Path, model: ModelConfig, *, any_base: 
         ModelError: they are not, or it names another model.
     """
     if not (adapter / ADAPTER_CONFIG).is_file():
-        raise ModelError(f"adapter={adapter}: no {ADAPTER_CONFIG} in there; a folder that peft saved is wanted.")
+        raise _no_adapter(adapter, "file-missing", f"has no {ADAPTER_CONFIG}", "Give a folder that peft saved.")
     if not (adapter / ADAPTER_WEIGHTS).is_file():
-        raise ModelError(f"adapter={adapter}: {ADAPTER_WEIGHTS} is missing; only safetensors weights are loaded.")
+        raise _no_adapter(adapter, "file-missing", f"has no {ADAPTER_WEIGHTS}", "Only safetensors weights are loaded.")
     read_header(adapter / ADAPTER_WEIGHTS)
-    try:
-        base = json.loads((adapter / ADAPTER_CONFIG).read_bytes()).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise ModelError(f"adapter={adapter}: {ADAPTER_CONFIG} cannot be read ({error}).") from None
+    base = read_object(adapter / ADAPTER_CONFIG, "Give a folder that peft saved.").get("base_model_name_or_path")
     if not any_base and not _is_base(adapter, str(base or ""), folder, model):
-        raise ModelError(
-            f"adapter={adapter}: trained on {base or 'a model it does not name'}, not on {folder}. If these are the "
-            "same weights under another name, give any_base=true."
-        )
+        problem = f"was trained on {base or 'a model it does not name'}, not on {folder}"
+        hint = "If these are the same weights under another name, give any_base=true."
+        raise _no_adapter(adapter, "other-base-model", problem, hint)
+
+
+def _no_adapter(adapter: Path, code: str, problem: str, hint: str) -> ModelError:
+    return ModelError(Fault(code, problem, key="adapter", got=str(adapter), hint=hint))
 
 
 def _is_base(adapter: Path, base: str, folder: Path, model: ModelConfig) -> bool:

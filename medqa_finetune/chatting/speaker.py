@@ -11,10 +11,11 @@ from medqa_finetune.chatting.sources import Source
 from medqa_finetune.compat.peft import bare
 from medqa_finetune.compat.transformers import keeps_keys_and_values
 from medqa_finetune.data.encode import Encoder
-from medqa_finetune.errors import DataError, ModelError
+from medqa_finetune.errors import DataError, Fault, ModelError
 from medqa_finetune.evaluation.decode import Ending, Model, most_likely, no_cache, stream_tokens
 from medqa_finetune.model.load import choose_device, load_base, load_tokenizer, set_threads
 from medqa_finetune.model.methods import attach_adapter, for_inference
+from medqa_finetune.model.words import words_of
 
 DEFAULT_NEW_TOKENS = 512
 # Tokens that a model is taken to look back on if its configuration does not say.
@@ -93,10 +94,11 @@ class Speaker:
             ids = self._render(_messages(system, turns[skipped:], question))
             if len(ids) + max_new_tokens <= self._room:
                 return Prompt(ids, f"the oldest {skipped} of {len(turns)} turns no longer fit" if skipped else None)
-        raise DataError(
-            f"the question takes {len(ids)} tokens and its answer may take {max_new_tokens}; the model has room for "
-            f"{self._room}. Shorten the question, or lower max_new_tokens."
+        problem = (
+            f"the question takes {len(ids)} tokens and its answer may take {max_new_tokens}, and the model has room "
+            f"for {self._room}"
         )
+        raise DataError(Fault("too-long", problem, hint="Shorten the question, or lower max_new_tokens."))
 
     def stream(self, prompt: Prompt, manner: Manner, chance: torch.Generator) -> Generator[str, None, None]:
         """Yield the answer to a prompt as it grows: each time the whole text so far.
@@ -121,7 +123,8 @@ class Speaker:
         try:
             text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
         except Exception as error:  # Jinja's own kinds, and whatever a template raises
-            raise ModelError(f"{self.name}: the chat template takes no such conversation ({error}).") from None
+            problem = f"the chat template of {self.name} does not accept this conversation ({words_of(error)})"
+            raise ModelError(Fault("template-refuses", problem)) from None
         return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 

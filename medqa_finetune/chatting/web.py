@@ -11,7 +11,7 @@ from typing import Any
 from medqa_finetune.chatting.cells import Asking
 from medqa_finetune.chatting.conversation import DISCLAIMER, Conversation
 from medqa_finetune.chatting.speaker import Manner, Speaker
-from medqa_finetune.errors import ConfigError, MedQAError
+from medqa_finetune.errors import ConfigError, Fault, MedQAError
 
 # Of this machine, and of no network that it is in.
 HOST = "127.0.0.1"
@@ -145,7 +145,8 @@ def serve(speakers: Sequence[Speaker], asking: Asking, port: int) -> None:
             theme=Base(font=FONTS, font_mono=["monospace"]),
         )  # fmt: skip
     except OSError:
-        raise ConfigError(f"port={port}: another program has it; give another one.") from None
+        problem, hint = "another program uses this port", "Give another one."
+        raise ConfigError(Fault("port-taken", problem, key="port", got=port, hint=hint)) from None
     print(f"http://{HOST}:{port}  {DISCLAIMER}  Ctrl-C ends it.", flush=True)
     with suppress(KeyboardInterrupt):
         while True:

@@ -11,7 +11,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from medqa_finetune.compat.peft import bare
 from medqa_finetune.compat.torch import has_variable_length_attention, varlen_attn
 from medqa_finetune.compat.transformers import attention_by, is_eight_bit, takes_attention, torch_attention
-from medqa_finetune.errors import ModelError
+from medqa_finetune.errors import Fault, ModelError
 
 NAME = "medqa_per_pair"
 
@@ -57,10 +57,10 @@ def attend_per_pair(
     """
     sliding_window, dropout = options.get("sliding_window"), options.get("dropout", 0.0)
     if sliding_window is not None and max(pair_lengths) > sliding_window:
-        raise ModelError(
-            f"train.packing=true: a pair of {max(pair_lengths)} tokens is longer than this model's sliding window of "
-            f"{sliding_window}. Give train.max_length={sliding_window}, or train.packing=false."
-        )
+        length, window = max(pair_lengths), int(sliding_window)
+        problem = f"a pair of {length} tokens is longer than this model's sliding window of {window}"
+        hint = f"Give train.max_length={window}, or train.packing=false."
+        raise ModelError(Fault("too-long", problem, key="train.packing", got=True, hint=hint))
     if dropout == 0 and _can_flash(query):
         rows = [states[0].transpose(0, 1) for states in (query, key, value)]
         longest = max(pair_lengths)
@@ -101,7 +101,7 @@ def attention_per_pair(model: Any) -> Iterator[None]:
     """
     base = bare(model)
     if not takes_attention(base):
-        raise _cannot_pack(base, "it takes no attention but its own")
+        raise _cannot_pack(base, "it supports no attention but its own")
     alone = torch.cat([_states(model, [length]) for length in TRIAL_LENGTHS])
     with attention_by(base, NAME):
         _compare(base, alone, _states(model, list(TRIAL_LENGTHS), packed=True))
@@ -129,11 +129,10 @@ def _compare(base: Any, alone: torch.Tensor, together: torch.Tensor) -> None:
     # Weights that are no numbers pass: training itself says more about them.
     # 8-bit layers round activations by what else is in a row.
     if apart > (EIGHT_BIT_TOLERANCE if is_eight_bit(base) else TRIAL_TOLERANCE[together.dtype]):
-        raise _cannot_pack(base, f"pairs laid end to end come out {apart:.0%} otherwise than alone")
+        raise _cannot_pack(base, f"packed pairs come out {apart:.0%} different from single ones")
 
 
 def _cannot_pack(base: Any, reason: str) -> ModelError:
-    return ModelError(
-        f"train.packing=true: {type(base).__name__} cannot be trained on packs ({reason}). Give train.packing=false, "
-        "which pads pairs of like length instead."
-    )
+    problem = f"{type(base).__name__} cannot be trained on packed pairs ({reason})"
+    hint = "Give train.packing=false, which pads pairs of similar length instead."
+    return ModelError(Fault("not-supported", problem, key="train.packing", got=True, hint=hint))

@@ -6,7 +6,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from medqa_finetune.errors import ModelError
+from medqa_finetune.errors import Fault, ModelError
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -20,6 +20,8 @@ LONGEST_HEADER = 100_000_000
 STORED = {"F32": "fp32", "BF16": "bf16", "F16": "fp16"}
 # First eight bytes of what Git leaves in place of a large file.
 LFS_POINTER = b"version "
+AGAIN = "Download the model again."
+FILE_AGAIN = "Download it again."
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,30 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: it is missing, or not a JSON object.
     """
-    path = folder / "config.json"
+    return read_object(folder / "config.json", "Give a folder that save_pretrained wrote, or download the model again.")
+
+
+def read_object(path: Path, hint: str = "") -> dict[str, Any]:
+    """Return the JSON object that a file holds.
+
+    Args:
+        path: Of the file.
+        hint: What to do about a file that holds none.
+
+    Raises:
+        ModelError: it is missing, cannot be read, or is not a JSON object.
+    """
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise ModelError(f"{folder}: config.json is missing; a folder saved with save_pretrained is wanted.") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: cannot be read as JSON ({error}). Download the model again.") from None
+        raise ModelError(Fault("file-missing", "is missing", file=str(path), hint=hint)) from None
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})"
+        raise ModelError(Fault("not-readable", problem, file=str(path), hint=hint)) from None
+    except (ValueError, RecursionError) as error:
+        raise ModelError(Fault("not-json", f"is not JSON ({error})", file=str(path), hint=hint)) from None
     if not isinstance(content, dict):
-        raise ModelError(f"{path}: a JSON object is wanted, not {str(content)[:40]}. Download the model again.")
+        raise ModelError(Fault("wrong-type", "must be a JSON object", got=content, file=str(path), hint=hint))
     return content
 
 
@@ -61,7 +78,8 @@ def check_tokenizer_files(folder: Path) -> None:
     """
     whole = any(path.stat().st_size for pattern in VOCABULARIES for path in folder.glob(pattern))
     if not whole and not all((folder / name).is_file() for name in VOCABULARY_AND_MERGES):
-        raise ModelError(f"{folder}: there is no tokenizer; tokenizer.json is wanted (or vocab.json with merges.txt).")
+        hint = "Add its tokenizer.json, or vocab.json with merges.txt."
+        raise ModelError(Fault("tokenizer-missing", "there is no tokenizer", file=str(folder), hint=hint))
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -77,20 +95,26 @@ def weight_files(folder: Path) -> list[Path]:
             paths = [folder / shard for shard in shards]
             lost = [path.name for path in paths if not path.is_file()]
         except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
-            raise ModelError(f"{index}: not a safetensors index. Download the model again.") from None
+            raise ModelError(_damaged(index, "is not a safetensors index", AGAIN)) from None
         if lost:
+            problem = f"this file is missing ({len(lost)} of {len(shards)})"
             raise ModelError(
-                f"{index} names {lost[0][:100]}, which is missing ({len(lost)} of {len(shards)}). Download it again."
+                Fault("file-missing", problem, key="weight_map", got=lost[0], file=str(index), hint=FILE_AGAIN)
             )
         return paths
     if not (folder / SINGLE).is_file():
         others = sorted(path.name for pattern in PICKLED for path in folder.glob(pattern))
         if others:
             raise ModelError(
-                f"{folder}: {SINGLE} is missing; {', '.join(others[:3])}: pickled weights can run code and are not "
-                f"read. `python scripts/convert_checkpoint.py {folder} NEW_FOLDER` makes safetensors of them."
+                Fault(
+                    "pickled-weights",
+                    f"{SINGLE} is missing, and pickled weights ({', '.join(others[:3])}) can run code and are not read",
+                    file=str(folder),
+                    hint=f"`python scripts/convert_checkpoint.py {folder} NEW_FOLDER` makes safetensors of them.",
+                )
             )
-        raise ModelError(f"{folder}: {SINGLE} is missing; only safetensors weights are loaded.")
+        problem = "is missing, and only safetensors weights are loaded"
+        raise ModelError(Fault("file-missing", problem, file=str(folder / SINGLE)))
     return [folder / SINGLE]
 
 
@@ -132,20 +156,26 @@ def read_header(path: Path) -> dict[str, Tensor]:
             length = int.from_bytes(start, "little")
             header = file.read(min(length, LONGEST_HEADER))
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}).") from None
+        raise ModelError(Fault("not-readable", f"cannot be read ({error.strerror})", file=str(path))) from None
     if start == LFS_POINTER:
-        raise ModelError(f"{path}: a Git LFS pointer, not the weights. Run `git lfs pull` in its folder.")
+        hint = "Run `git lfs pull` in its folder."
+        raise ModelError(Fault("lfs-pointer", "is a Git LFS pointer, not the weights", file=str(path), hint=hint))
     if len(start) < 8 or length > LONGEST_HEADER:
-        raise ModelError(f"{path}: not a safetensors file ({size:,} bytes). Download it again.")
+        raise ModelError(_damaged(path, f"is not a safetensors file ({size:,} bytes)"))
     try:
         entries = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
         tensors = {
             name: Tensor(str(entry["dtype"]), tuple(map(int, entry["shape"]))) for name, entry in entries.items()
         }
-        wanted = 8 + length + max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
+        expected = 8 + length + max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
     except (ValueError, OverflowError, KeyError, IndexError, AttributeError, TypeError, RecursionError):
-        cut = f"cut short within its header of {length:,} bytes" if len(header) < length else "its header is damaged"
-        raise ModelError(f"{path}: {cut}. Download it again.") from None
-    if size != wanted:
-        raise ModelError(f"{path}: {size:,} bytes, and its header wants {wanted:,}. Download it again.")
+        is_cut = len(header) < length
+        cut = f"is cut short within its header of {length:,} bytes" if is_cut else "its header is damaged"
+        raise ModelError(_damaged(path, cut)) from None
+    if size != expected:
+        raise ModelError(_damaged(path, f"has {size:,} bytes, and by its header it must have {expected:,}"))
     return tensors
+
+
+def _damaged(path: Path, problem: str, hint: str = FILE_AGAIN) -> Fault:
+    return Fault("damaged-file", problem, file=str(path), hint=hint)

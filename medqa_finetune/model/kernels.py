@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medqa_finetune.compat import liger
-from medqa_finetune.errors import ModelError
+from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.model.files import read_config
 
 LIGER = "liger"
@@ -28,10 +28,8 @@ def check_installed(kernels: str) -> None:
     """
     missing = [package for package in MODULES if find_spec(package) is None] if kernels == LIGER else []
     if missing:
-        raise ModelError(
-            f"train.kernels=liger: {missing[0]} is not installed; where there is a CUDA GPU, pip install "
-            "'medqa_finetune[liger]'; allowed elsewhere: torch."
-        )
+        hint = "Where there is a CUDA GPU, run pip install 'medqa_finetune[liger]'."
+        raise _refused("not-installed", f"{missing[0]} is not installed", hint)
 
 
 def check_kernels(kernels: str, folder: Path, device: str) -> None:
@@ -48,7 +46,7 @@ def check_kernels(kernels: str, folder: Path, device: str) -> None:
     if kernels != LIGER:
         return
     if device != "cuda":
-        raise ModelError(f"train.kernels=liger: these kernels need a CUDA GPU; allowed on {device}: torch.")
+        raise _refused("needs-gpu", f"needs a CUDA GPU, and this run would compute on {device}")
     check_installed(kernels)
     kind = read_config(folder).get("model_type")
     if kind not in liger.families():
@@ -82,4 +80,8 @@ def training_kernels(kernels: str, model: Any) -> Iterator[None]:
 
 
 def _no_kernels(kind: str) -> ModelError:
-    return ModelError(f"train.kernels=liger: Liger has none for models of the kind {kind}; give train.kernels=torch.")
+    return _refused("not-supported", f"Liger has no kernels for models of type {kind}", "Give train.kernels=torch.")
+
+
+def _refused(code: str, problem: str, hint: str = "") -> ModelError:
+    return ModelError(Fault(code, problem, key="train.kernels", got=LIGER, allowed=("torch",), hint=hint))

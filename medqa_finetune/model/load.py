@@ -18,12 +18,13 @@ from transformers.utils.logging import disable_default_handler, disable_progress
 
 from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import MethodConfig
-from medqa_finetune.errors import ModelError
-from medqa_finetune.model.files import read_config
+from medqa_finetune.errors import Fault, ModelError
+from medqa_finetune.model.files import AGAIN, read_config
 from medqa_finetune.model.methods import adapted_modules, apply_method, count_parameters
 from medqa_finetune.model.size import ModelSize, read_size
-from medqa_finetune.model.templates import read_template, template_names
+from medqa_finetune.model.templates import TEMPLATE_KEY, allowed_templates, read_template
 from medqa_finetune.model.uneven import from_pretrained, layer_sizes
+from medqa_finetune.model.words import words_of
 from medqa_finetune.record.schema import LayerSizes, Parameters
 
 log = logging.getLogger(__name__)
@@ -75,15 +76,15 @@ def choose_device(precision: str) -> Device:
     """
     if not torch.cuda.is_available():
         if precision == "fp16":
-            raise ModelError("precision=fp16 needs a GPU, and none is visible; allowed here: auto, fp32, bf16.")
+            problem, allowed = "needs a GPU, and none is visible", ("auto", "fp32", "bf16")
+            raise ModelError(Fault("needs-gpu", problem, key="precision", got=precision, allowed=allowed))
         chosen = "fp32" if precision == "auto" else precision
         return Device("cpu", f"CPU, {torch.get_num_threads()} threads", cast(Precision, chosen))
     # Turing (T4) emulates bf16 at a fraction of its fp16 speed, and torch calls that supported.
     has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     if precision == "bf16" and not has_bf16:
-        raise ModelError(
-            f"precision=bf16: {torch.cuda.get_device_name()} has none in hardware; allowed here: auto, fp16, fp32."
-        )
+        problem, allowed = f"{torch.cuda.get_device_name()} has no bf16 in hardware", ("auto", "fp16", "fp32")
+        raise ModelError(Fault("not-supported", problem, key="precision", got=precision, allowed=allowed))
     chosen = ("bf16" if has_bf16 else "fp16") if precision == "auto" else precision
     return Device("cuda", torch.cuda.get_device_name(), cast(Precision, chosen))
 
@@ -148,23 +149,29 @@ def load_tokenizer(folder: Path, template: str | None = None, *, chat: bool = Tr
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # tokenizers raises its own kinds, plain Exception among them
-        raise ModelError(f"{folder}: the tokenizer cannot be loaded ({_first_line(error)}).") from None
+        problem = f"the tokenizer cannot be loaded ({words_of(error)})"
+        raise ModelError(Fault("not-loadable", problem, file=str(folder))) from None
     if template is not None:
         tokenizer.chat_template = read_template(template)
     if not chat:
         return cast(PreTrainedTokenizerBase, _with_padding(folder, tokenizer))
     if not tokenizer.chat_template:
         raise ModelError(
-            f"{folder}: the tokenizer has no chat template; an instruction-tuned (chat) model is wanted, or "
-            f"model.chat_template={'|'.join(template_names())}, or a Jinja file."
+            Fault(
+                "template-missing",
+                "the tokenizer has no chat template",
+                key=TEMPLATE_KEY,
+                got=template,
+                allowed=allowed_templates(),
+                hint="Use an instruction-tuned (chat) model, or give model.chat_template.",
+                file=str(folder),
+            )
         )
     if tokenizer.pad_token_id is None and _has_spare_row(folder, len(tokenizer)):
         tokenizer.add_special_tokens({"pad_token": PAD})
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        raise ModelError(
-            f"{folder}: pad token {tokenizer.pad_token!r} and end token {tokenizer.eos_token!r} must be two different "
-            "tokens, or the model never learns to end; set pad_token in tokenizer_config.json."
-        )
+        end = tokenizer.eos_token
+        raise _bad_pad(folder, tokenizer, f"must be another token than the end token {end}, or no answer learns to end")
     return cast(PreTrainedTokenizerBase, tokenizer)
 
 
@@ -177,9 +184,14 @@ def _with_padding(folder: Path, tokenizer: Any) -> Any:
     """Let a tokenizer without a token to pad with take the end token: what is padded is masked, and never learnt."""
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
-            raise ModelError(f"{folder}: the tokenizer has neither pad_token nor eos_token; one of them is wanted.")
+            raise _bad_pad(folder, tokenizer, "is not set, and neither is eos_token")
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _bad_pad(folder: Path, tokenizer: Any, problem: str) -> ModelError:
+    file, hint = str(folder / "tokenizer_config.json"), "Set pad_token in tokenizer_config.json."
+    return ModelError(Fault("pad-token", problem, key="pad_token", got=tokenizer.pad_token, file=file, hint=hint))
 
 
 def load_base(
@@ -211,14 +223,13 @@ def load_base(
     except ModelError:
         raise
     except Exception as error:  # safetensors and bitsandbytes raise kinds of their own
-        raise ModelError(f"{folder}: the model cannot be loaded ({_first_line(error)}).") from None
+        problem = f"the model cannot be loaded ({words_of(error)})"
+        raise ModelError(Fault("not-loadable", problem, file=str(folder))) from None
     # transformers fills what is missing with random weights, and skips the check of shapes where it quantizes.
     wrong = sorted(report["missing_keys"]) + _misshapen_layers(model)
     if wrong:
-        raise ModelError(
-            f"{folder}: the weights do not fit config.json: {wrong[0]} is missing or of another shape "
-            f"({len(wrong)} in all). Download the model again."
-        )
+        problem = f"is missing, or of another shape than config.json says ({len(wrong)} such weights in all)"
+        raise ModelError(Fault("weights-mismatch", problem, key=wrong[0], file=str(folder), hint=AGAIN))
     check_vocabulary(folder, model, tokenizer)
     return cast(PreTrainedModel, model)
 
@@ -231,10 +242,9 @@ def check_vocabulary(folder: Path, model: PreTrainedModel, tokenizer: PreTrained
     """
     rows = int(cast(Any, model.get_input_embeddings()).weight.shape[0])
     if rows < len(tokenizer):
-        raise ModelError(
-            f"{folder}: the tokenizer has {len(tokenizer)} tokens, the model's embedding {rows} rows; "
-            "they do not belong together."
-        )
+        problem = f"the tokenizer has {len(tokenizer)} tokens, and the model's embedding {rows} rows"
+        hint = "They do not belong together."
+        raise ModelError(Fault("vocabulary-mismatch", problem, file=str(folder), hint=hint))
 
 
 def _misshapen_layers(model: torch.nn.Module) -> list[str]:
@@ -258,7 +268,3 @@ def quantization_config(method: MethodConfig, precision: Precision) -> BitsAndBy
         bnb_4bit_use_double_quant=method.double_quantization,
         bnb_4bit_compute_dtype=DTYPES[chosen],
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

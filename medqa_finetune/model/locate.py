@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from medqa_finetune.config.schema import EMBEDDED_PREFIX, ModelConfig
-from medqa_finetune.errors import ModelError
+from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.model.files import check_tokenizer_files, read_config, read_header, weight_files
 from medqa_finetune.model.templates import read_template
 
@@ -44,9 +44,9 @@ def locate_architecture(model: ModelConfig) -> Path:
         _check_files(folder)
         return folder
     if not (folder / "config.json").is_file():
-        raise ModelError(
-            f"{_missing(model)}\nTo plan alone, config.json and the files of the tokenizer in that folder are enough."
-        )
+        fault = _missing(model)
+        enough = "To plan alone, config.json and the files of the tokenizer in that folder are enough."
+        raise ModelError(fault.but(hint=f"{fault.hint} {enough}"))
     read_config(folder)
     check_tokenizer_files(folder)
     return folder
@@ -68,7 +68,8 @@ def _embedded(path: str) -> Path:
     name = path.removeprefix(EMBEDDED_PREFIX)
     folder = Path(str(files("medqa_finetune.model") / name))
     if not name or not (folder / "config.json").is_file():
-        raise ModelError(f"model.path={path}: no such model ships with the package; allowed: {EMBEDDED_PREFIX}tiny.")
+        problem, allowed = "no such model ships with the package", (f"{EMBEDDED_PREFIX}tiny",)
+        raise ModelError(Fault("not-allowed", problem, key="model.path", got=path, allowed=allowed))
     return folder
 
 
@@ -82,14 +83,21 @@ def _in_hub_cache(model: ModelConfig) -> Path | None:
         return None
 
 
-def _missing(model: ModelConfig) -> str:
-    kind = "is not a folder" if Path(model.path).exists() else "no such folder"
+def _missing(model: ModelConfig) -> Fault:
+    folder = Path(model.path).expanduser()
+    if folder.is_dir():
+        fault = Fault("model-missing", "has no config.json", key="model.path", got=model.path)
+    elif folder.exists():
+        fault = Fault("not-a-folder", "must be a folder", key="model.path", got=model.path)
+    else:
+        nor = f", and {model.repository} is not in the Hugging Face cache" if model.repository else ""
+        fault = Fault("model-missing", f"no such folder{nor}", key="model.path", got=model.path)
     if not model.repository:
-        return f"model.path={model.path}: {kind}; a folder with config.json, safetensors and a tokenizer is wanted."
-    return (
-        f"model.path={model.path}: {kind}, and {model.repository} is not in the Hugging Face cache. Download it with "
-        f"`python scripts/download_model.py --source modelscope --model {model.name}` (or --source huggingface).\n"
-        "Without a GPU or the weights, `python -m medqa_finetune.train -m profile=demo` runs everything on what ships."
+        return fault.but(hint="Give a folder with config.json, safetensors weights and a tokenizer.")
+    return fault.but(
+        hint=f"Download it with `python scripts/download_model.py --source modelscope --model {model.name}` (or "
+        "--source huggingface). Without a GPU or the weights, `python -m medqa_finetune.train -m profile=demo` runs "
+        "everything on what ships with the package."
     )
 
 

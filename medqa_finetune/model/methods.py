@@ -1,7 +1,6 @@
 """From the base model to one that trains as the method says. The only code that knows LoRA."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -18,8 +17,10 @@ from medqa_finetune.compat.bitsandbytes import stands_for
 from medqa_finetune.compat.peft import adapters, known_settings, sort_targets
 from medqa_finetune.compat.transformers import Conv1D, dequantize, tied_weights
 from medqa_finetune.config.schema import MethodConfig
-from medqa_finetune.errors import ModelError
+from medqa_finetune.errors import Fault, ModelError
+from medqa_finetune.model.files import read_object
 from medqa_finetune.model.targets import choose_linear, fits
+from medqa_finetune.model.words import words_of
 
 # Of torch, for `precision`.
 DTYPE_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -60,12 +61,11 @@ def _train_adapter(base: PreTrainedModel, method: MethodConfig) -> PreTrainedMod
     try:
         model = cast(PreTrainedModel, get_peft_model(base, adapter))
     except ImportError as error:  # peft imports every quantization library that is installed, needed or not
-        raise ModelError(
-            "method.trains=adapter: peft cannot import a package that is installed "
-            f"({str(error).splitlines()[0][:200]}). Repair or uninstall it (often bitsandbytes)."
-        ) from None
+        problem = f"peft cannot import a package that is installed ({words_of(error)})"
+        hint = "Repair or uninstall it (often bitsandbytes)."
+        raise ModelError(Fault("not-importable", problem, key="method.trains", got="adapter", hint=hint)) from None
     except ValueError as error:
-        raise _no_such_module(base, method, str(error).splitlines()[0][:200]) from None
+        raise _no_such_module(base, method, words_of(error)) from None
     sort_targets(adapter)
     return model
 
@@ -80,14 +80,15 @@ def _targets(base: PreTrainedModel, method: MethodConfig) -> list[str]:
     if isinstance(modules, str):
         wanted = choose_linear(_linear_layers(base), modules)
         if not wanted:
-            raise _no_such_module(base, method, "no linear layer here is recognized as one; give a list of names.")
+            problem, hint = "no linear layer of this model is recognized as one", "Give a list of names."
+            raise _no_such_module(base, method, problem, hint)
         # Two parts of a path tell layers apart that one does not: `c_proj` is in GPT-2's attention and in its MLP.
         return sorted({".".join(name.split(".")[-2:]) for name in wanted})
     names = [name for name, _ in base.named_modules()]
     # peft passes over a name that fits nothing as long as another one fits, and would train less than was asked for.
     for module in modules:
         if not any(fits(name, module) for name in names):
-            raise _no_such_module(base, method, f"no module is called {module}.")
+            raise _no_such_module(base, method, f"no module is called {module}")
     return list(modules)
 
 
@@ -98,10 +99,11 @@ def _linear_layers(base: PreTrainedModel) -> list[str]:
     ]
 
 
-def _no_such_module(base: PreTrainedModel, method: MethodConfig, reason: str) -> ModelError:
-    linear = sorted({name.rpartition(".")[2] for name in _linear_layers(base)})
-    key = f"method.target_modules={method.target_modules}"
-    return ModelError(f"{key}: {reason} Linear layers here: {', '.join(linear)}.")
+def _no_such_module(base: PreTrainedModel, method: MethodConfig, problem: str, hint: str = "") -> ModelError:
+    """Return the error about `method.target_modules`; what is allowed are the names of the linear layers."""
+    key, linear = "method.target_modules", sorted({name.rpartition(".")[2] for name in _linear_layers(base)})
+    got = method.target_modules if isinstance(method.target_modules, str) else list(method.target_modules)
+    return ModelError(Fault("no-such-module", problem, key=key, got=got, allowed=tuple(linear), hint=hint))
 
 
 def adapted_modules(model: PreTrainedModel) -> list[str]:
@@ -146,42 +148,48 @@ def restore_trained(model: PreTrainedModel, folder: Path, method: MethodConfig) 
     try:
         weights = {name: weight for path in files for name, weight in load_file(path).items()}
     except (SafetensorError, OSError) as error:
-        raise ModelError(
-            f"{folder}: the trained weights cannot be read ({str(error).splitlines()[0][:200]})."
-        ) from None
+        problem = f"the trained weights cannot be read ({words_of(error)})"
+        raise ModelError(Fault("damaged-file", problem, file=str(folder))) from None
     expected = get_peft_model_state_dict(model) if is_adapter else model.state_dict()
     tied = {} if is_adapter else tied_weights(model)
-    faults = [f"{name} is missing" for name in expected if name not in weights and name not in tied]
-    faults += [f"{name} is not of this model" for name in weights if name not in expected]
+    faults = [_misfit(name, "is missing") for name in expected if name not in weights and name not in tied]
+    faults += [_misfit(name, "is not of this model") for name in weights if name not in expected]
     faults += [
-        f"{name} has the shape {list(weight.shape)}, {list(expected[name].shape)} is wanted"
+        _misfit(name, f"must have the shape {list(expected[name].shape)}").but(got=list(weight.shape))
         for name, weight in weights.items()
         if name in expected and weight.shape != expected[name].shape
     ]
     if faults:
-        raise ModelError(
-            f"{folder}: trained for another base model or with other settings: {faults[0]}"
-            + (f" ({len(faults)} faults in all)." if len(faults) > 1 else ".")
-        )
+        count = f" ({len(faults)} faults in all)" if len(faults) > 1 else ""
+        raise ModelError(faults[0].but(problem=f"{faults[0].problem}{count}", file=str(folder)))
     if is_adapter:
         set_peft_model_state_dict(model, weights)
     else:
         model.load_state_dict(weights, strict=False)  # without the tied ones, which share theirs
 
 
+def _misfit(name: str, problem: str) -> Fault:
+    hint = "These weights were trained for another base model or with other settings."
+    return Fault("weights-mismatch", problem, key=name, hint=hint)
+
+
 def _read_adapter(folder: Path) -> LoraConfig:
     """Read an adapter's settings; peft's own reader may fetch them from a hub, or a class that they name."""
+    path = folder / "adapter_config.json"
+    settings, known = read_object(path, "Give a folder that peft saved."), known_settings()
+    kind = settings.get("peft_type")
+    if kind != "LORA":
+        problem, allowed = "no such kind of adapter is loaded", ("LORA",)
+        raise ModelError(Fault("not-allowed", problem, key="peft_type", got=kind, allowed=allowed, file=str(path)))
+    unknown = sorted(name for name in settings.keys() - known if settings[name])
+    if unknown:
+        key, problem = unknown[0], "the installed peft does not know this setting"
+        raise ModelError(Fault("unknown-key", problem, key=key, got=settings[key], file=str(path)))
     try:
-        settings = json.loads((folder / "adapter_config.json").read_bytes())
-        if settings.get("peft_type") != "LORA":
-            raise ValueError(f"peft_type {settings.get('peft_type')!r}; LORA is wanted")
-        known = known_settings()
-        unknown = sorted(name for name in settings.keys() - known if settings[name])
-        if unknown:
-            raise ValueError(f"{unknown[0]} is not known to the installed peft")
         return LoraConfig(**{name: value for name, value in settings.items() if name in known})
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ModelError(f"{folder}: not an adapter of peft ({str(error).splitlines()[0][:200]}).") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        problem = f"holds no settings of an adapter ({words_of(error)})"
+        raise ModelError(Fault("damaged-file", problem, file=str(path))) from None
 
 
 def attach_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
@@ -196,8 +204,9 @@ def attach_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
     try:
         model = cast(PreTrainedModel, get_peft_model(base, adapter))
     except ValueError as error:
-        reason = str(error).splitlines()[0][:200]
-        raise ModelError(f"{folder}: trained for another base model ({reason}).") from None
+        problem = f"the adapter does not fit this base model ({words_of(error)})"
+        hint = "It was trained for another base model."
+        raise ModelError(Fault("weights-mismatch", problem, file=str(folder), hint=hint)) from None
     restore_trained(model, folder, MethodConfig(name="adapter"))
     return model
 
@@ -225,10 +234,9 @@ def plain_form(method: MethodConfig, precision: str) -> tuple[str, int | None]:
     if method.trains != "adapter" or dtype == "float32":
         return dtype, None
     if method.dora:
-        raise ModelError(
-            f"method.dora=true: in {precision} the adapter stays beside the weights, and vLLM knows no DoRA there; "
-            "allowed with evaluate.backend=vllm: precision=fp32. Or give evaluate.backend=transformers."
-        )
+        problem = f"in {precision} the adapter is not merged into the weights, and vLLM does not know DoRA adapters"
+        hint = "Give precision=fp32, or evaluate.backend=transformers."
+        raise ModelError(Fault("not-supported", problem, key="method.dora", got=True, hint=hint))
     return dtype, method.rank
 
 
@@ -271,7 +279,8 @@ def merged_weights(base: PreTrainedModel, trained: Path, method: MethodConfig) -
     try:
         return cast(PreTrainedModel, cast(Any, model).merge_and_unload(safe_merge=True))
     except ValueError as error:
-        raise ModelError(f"{trained}: the adapter cannot be merged ({str(error).splitlines()[0][:200]}).") from None
+        problem = f"the adapter cannot be merged ({words_of(error)})"
+        raise ModelError(Fault("not-mergeable", problem, file=str(trained))) from None
 
 
 def count_parameters(model: torch.nn.Module, *, trainable_only: bool = False) -> int:

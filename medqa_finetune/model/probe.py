@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,13 +15,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBa
 
 from medqa_finetune.compat.transformers import keeps_keys_and_values, optimizer_names
 from medqa_finetune.config.schema import MethodConfig
-from medqa_finetune.errors import ModelError
+from medqa_finetune.errors import Fault, ModelError, noting
 from medqa_finetune.model.estimate import Machine
 from medqa_finetune.model.files import read_config
 from medqa_finetune.model.load import DTYPES, Precision, check_vocabulary, choose_device, load_tokenizer
 from medqa_finetune.model.methods import apply_method
 from medqa_finetune.model.size import ModelSize, size_of_shapes
 from medqa_finetune.model.uneven import build_skeleton
+from medqa_finetune.model.words import words_of
 
 # What says that no GPU is wanted, from people and from schedulers.
 NO_DEVICES = ("", "-1", "nodevfiles", "none", "void")
@@ -31,6 +32,7 @@ DEVICES = Path("/dev")
 TRIAL_WIDTH = 128
 # 4 bits err by a sixth of the largest weight of a block at most, 8 bits by less.
 WORST_SHARE = 0.25
+CPU_ON_PURPOSE = "To compute on the CPU on purpose, set CUDA_VISIBLE_DEVICES= (empty)."
 
 
 def probe(precisions: Collection[str], quantizations: Collection[str]) -> Machine:
@@ -41,22 +43,17 @@ def probe(precisions: Collection[str], quantizations: Collection[str]) -> Machin
             faults at once.
     """
     machine = find_machine()
-    faults = [
-        *(_fault(choose_device, precision) for precision in precisions),
-        *(_fault(try_quantization, name, machine.type) for name in quantizations if name != "none"),
-    ]
-    found = [fault for fault in faults if fault]
-    if found:
-        raise ModelError("\n".join(found))
+    faults: list[Fault] = []
+    for precision in precisions:
+        with noting(faults):
+            choose_device(precision)
+    for name in quantizations:
+        if name != "none":
+            with noting(faults):
+                try_quantization(name, machine.type)
+    if faults:
+        raise ModelError(*faults)
     return machine
-
-
-def _fault(check: Callable[..., object], *arguments: str) -> str | None:
-    try:
-        check(*arguments)
-    except ModelError as error:
-        return str(error)
-    return None
 
 
 def find_machine() -> Machine:
@@ -76,11 +73,13 @@ def find_machine() -> Machine:
         name = torch.cuda.get_device_name()
         ones = torch.ones(TRIAL_WIDTH, TRIAL_WIDTH, device="cuda")
         if (ones @ ones)[0, 0].item() != TRIAL_WIDTH:
-            raise ModelError(f"{name}: it computes wrongly (ones times ones is not {TRIAL_WIDTH}).")
+            problem = f"{name} computes wrongly (ones times ones is not {TRIAL_WIDTH})"
+            raise ModelError(Fault("gpu-unusable", problem, hint=CPU_ON_PURPOSE))
         cards = range(torch.cuda.device_count())
         memory = min(int(torch.cuda.get_device_properties(card).total_memory) for card in cards)
     except RuntimeError as error:
-        raise ModelError(f"{name} cannot be used ({_in_one_line(error)}). {_cpu_on_purpose()}") from None
+        problem = f"{name} cannot be used ({words_of(error)})"
+        raise ModelError(Fault("gpu-unusable", problem, hint=CPU_ON_PURPOSE)) from None
     return Machine("cuda", name, memory, choose_device("auto").precision)
 
 
@@ -93,18 +92,17 @@ def _refuse_unused_gpu(reasons: list[str]) -> None:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and visible.strip().lower() in NO_DEVICES:
         return
-    shown = f"CUDA_VISIBLE_DEVICES={visible} names a GPU" if visible is not None else _shown_by_driver()
+    shown = "names a GPU" if visible is not None else _shown_by_driver()
     if shown is None:
         return
     if torch.version.cuda is None and torch.version.hip is None:
-        reason = f"this torch ({torch.__version__}) is built for the CPU alone; install one that is built for CUDA"
+        reason = f"this torch ({torch.__version__}) is built for the CPU alone"
+        hint = f"Install a torch that is built for CUDA. {CPU_ON_PURPOSE}"
     else:
-        reason = " ".join(" ".join(reasons).split())[:300] or "torch does not say why"
-    raise ModelError(f"{shown}, and torch cannot use it: {reason.rstrip('.')}. {_cpu_on_purpose()}")
-
-
-def _cpu_on_purpose() -> str:
-    return "To compute on the CPU on purpose, set CUDA_VISIBLE_DEVICES= (empty)."
+        reason = " ".join(" ".join(reasons).split())[:300].rstrip(".") or "torch does not say why"
+        hint = CPU_ON_PURPOSE
+    fault = Fault("gpu-unusable", f"{shown}, and torch cannot use it: {reason}", hint=hint)
+    raise ModelError(fault if visible is None else fault.but(key="CUDA_VISIBLE_DEVICES", got=visible))
 
 
 def _shown_by_driver() -> str | None:
@@ -123,7 +121,7 @@ def _shown_by_driver() -> str | None:
     if asked.returncode == 0:
         return f"nvidia-smi shows a GPU ({said.partition('(')[0].strip()})" if "GPU " in said else None
     # The driver works, and has nothing to drive.
-    return None if "no devices" in said.lower() else f"nvidia-smi is installed and fails ({said or 'without a word'})"
+    return None if "no devices" in said.lower() else f"nvidia-smi is installed and fails ({said or 'without output'})"
 
 
 def try_quantization(quantization: str, device: str) -> None:
@@ -135,17 +133,17 @@ def try_quantization(quantization: str, device: str) -> None:
     try:
         exact, found = _quantized_and_exact(quantization, device)
     except Exception as error:  # a missing library shows as ImportError, OSError, RuntimeError, AttributeError, …
-        raise ModelError(
-            f"method.quantization={quantization} does not work on this {device.upper()} "
-            f"({type(error).__name__}: {_in_one_line(error)}). Run `python -m bitsandbytes`, install the bitsandbytes "
-            "that fits this torch, or choose method=lora."
-        ) from None
+        problem = f"does not work on this {device.upper()} ({type(error).__name__}: {words_of(error)})"
+        hint = "Run `python -m bitsandbytes`, install the bitsandbytes that fits this torch, or give method=lora."
+        raise _no_quantization(quantization, problem, hint) from None
     share = ((found - exact).abs().max() / exact.abs().max()).item()
     if not share < WORST_SHARE:
-        raise ModelError(
-            f"method.quantization={quantization} computes wrongly on this {device.upper()} (weights err by {share:.0%} "
-            "of the largest). Install another bitsandbytes, or choose method=lora."
-        )
+        problem = f"computes wrongly on this {device.upper()} (weights err by {share:.0%} of the largest)"
+        raise _no_quantization(quantization, problem, "Install another bitsandbytes, or give method=lora.")
+
+
+def _no_quantization(quantization: str, problem: str, hint: str) -> ModelError:
+    return ModelError(Fault("quantization-unusable", problem, key="method.quantization", got=quantization, hint=hint))
 
 
 def _quantized_and_exact(quantization: str, device: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -178,7 +176,8 @@ def check_model(folder: Path, template: str | None = None, *, chat: bool = True)
     """
     skeleton = build_skeleton(folder)
     if chat and not keeps_keys_and_values(skeleton):
-        raise ModelError(f"{folder}: {type(skeleton).__name__} keeps no cache of keys and values; answering needs one.")
+        problem = f"{type(skeleton).__name__} keeps no cache of keys and values, which answering needs"
+        raise ModelError(Fault("no-cache", problem, file=str(folder)))
     tokenizer = load_tokenizer(folder, template, chat=chat)
     check_vocabulary(folder, skeleton, tokenizer)
     return tokenizer
@@ -194,8 +193,11 @@ def check_method(folder: Path, method: MethodConfig) -> None:
     for key in ("optimizer", "optimizer_without_cuda"):
         name = getattr(method, key)
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=3) or known
-            raise ModelError(f"method.{key}={name}: transformers has no such optimizer; it has {', '.join(close)}.")
+            fault = Fault("not-allowed", "transformers has no such optimizer", key=f"method.{key}", got=name)
+            close = difflib.get_close_matches(name, known, n=3)
+            # All of them are dozens.
+            hint = f"Did you mean {' or '.join(close)}?" if close else ""
+            raise ModelError(fault.but(hint=hint, allowed=() if close else tuple(known)))
     apply_method(build_skeleton(folder), method)
 
 
@@ -217,7 +219,3 @@ def write_random_model(folder: Path, target: Path, precision: str) -> None:
     dtype = DTYPES[cast(Precision, precision)]
     built = cast(Any, AutoModelForCausalLM).from_config(config, dtype=dtype, trust_remote_code=False)
     built.save_pretrained(target)
-
-
-def _in_one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

@@ -15,8 +15,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from medqa_finetune.compat.bitsandbytes import keep_precision, packed_weights
 from medqa_finetune.compat.peft import bare
 from medqa_finetune.compat.transformers import head_width, share_keys
-from medqa_finetune.errors import ModelError
+from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.model.files import Tensor, read_config, read_header, read_tensors, weight_files
+from medqa_finetune.model.words import words_of
 from medqa_finetune.record.schema import LayerSizes
 
 # Kinds of models whose layers are known to compute by the sizes of their own matrices.
@@ -85,10 +86,16 @@ def build_skeleton(folder: Path) -> PreTrainedModel:
     except Exception as error:  # whatever a configuration class raises on what it reads
         settings = read_config(folder)
         own_code = "auto_map" in settings
-        reason = "code that comes with weights is never run" if own_code else _in_one_line(error).partition(". ")[0]
+        reason = "code that comes with weights is never run" if own_code else words_of(error)
         raise ModelError(
-            f"{folder}: transformers cannot build model_type={settings.get('model_type')} by itself ({reason}). "
-            "A causal language model that transformers knows is wanted."
+            Fault(
+                "unknown-architecture",
+                f"transformers cannot build this model by itself ({reason})",
+                key="model_type",
+                got=settings.get("model_type"),
+                hint="Use a causal language model that transformers knows.",
+                file=str(folder / "config.json"),
+            )
         ) from None
     tensors = read_tensors(folder) | _packed(folder) if any(folder.glob("*.safetensors*")) else {}
     sizes = _stored_sizes(folder, model, tensors)
@@ -134,10 +141,9 @@ def _stored_sizes(folder: Path, model: torch.nn.Module, tensors: Mapping[str, Te
                 sizes |= {f"{name}.{each}": shape for each, shape in stored.items()}
     kind = read_config(folder).get("model_type")
     if sizes and kind not in KINDS:
-        raise ModelError(
-            f"{folder}: {next(iter(sizes))} has another size than config.json says; layers of their own sizes are "
-            f"known for {', '.join(KINDS)}, not for model_type={kind}."
-        )
+        problem = f"{next(iter(sizes))} has another size than config.json says, which this kind of model may not have"
+        file = str(folder / "config.json")
+        raise ModelError(Fault("not-supported", problem, key="model_type", got=kind, allowed=KINDS, file=file))
     return sizes
 
 
@@ -168,20 +174,21 @@ def _check(folder: Path, name: str, part: Any, stored: Sizes) -> None:
     block = next(block for block in BLOCKS if _is(part, block))
     width = getattr(part, block.output).out_features
     rows = [stored[each][0] for each in block.inputs]
-    fault = None
+    problem = None
     if {stored[each][1] for each in block.inputs} != {width} or stored[block.output][0] != width:
-        fault = f"reads or gives back other states than the {width} numbers of config.json's hidden_size"
+        problem = f"reads or returns other states than the {width} numbers of config.json's hidden_size"
     elif stored[block.output][1] != rows[0]:
-        fault = f"{block.inputs[0]} gives {rows[0]} numbers and {block.output} takes {stored[block.output][1]}"
+        problem = f"{block.inputs[0]} gives {rows[0]} numbers and {block.output} takes {stored[block.output][1]}"
     elif block.is_attention:
-        fault = _fault_of_heads(rows, head_width(part))
+        problem = _problem_of_heads(rows, head_width(part))
     elif len(set(rows)) > 1:
-        fault = f"{' and '.join(block.inputs)} give {' and '.join(map(str, rows))} numbers"
-    if fault:
-        raise ModelError(f"{folder}: {name}: {fault}; its weights do not belong together.")
+        problem = f"{' and '.join(block.inputs)} give {' and '.join(map(str, rows))} numbers"
+    if problem:
+        hint = "Its weights do not belong together."
+        raise ModelError(Fault("weights-mismatch", problem, key=name, file=str(folder), hint=hint))
 
 
-def _fault_of_heads(rows: list[int], head: int) -> str | None:
+def _problem_of_heads(rows: list[int], head: int) -> str | None:
     queries, keys, values = rows
     if keys != values:
         return f"k_proj has {keys} rows and v_proj {values}"
@@ -218,7 +225,3 @@ def _resize(model: torch.nn.Module, sizes: Sizes) -> None:
         setattr(block, own, linear)
         if own == "k_proj":  # how many heads share one of keys
             share_keys(block, sizes[f"{parent}.q_proj"][0] // rows)
-
-
-def _in_one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

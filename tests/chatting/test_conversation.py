@@ -5,6 +5,7 @@ import pytest
 from medqa_finetune.chatting.conversation import Conversation
 from medqa_finetune.chatting.speaker import Manner, Speaker, Turn
 from medqa_finetune.errors import DataError
+from tests.faulty import only_fault
 
 
 @pytest.fixture
@@ -66,8 +67,9 @@ def test_a_chat_token_in_a_question_ends_no_turn(talk: Conversation) -> None:
 
 @pytest.mark.parametrize("question", ["", "  \n", "\u200b"])
 def test_an_empty_question_is_refused_and_forgotten(talk: Conversation, question: str) -> None:
-    with pytest.raises(DataError, match="the question is empty"):
+    with pytest.raises(DataError) as caught:
         talk.ask(question)
+    assert only_fault(caught).code == "empty"
     assert talk.turns == []
 
 

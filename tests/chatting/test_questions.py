@@ -1,11 +1,13 @@
 """Which questions a demo asks."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from medqa_finetune.chatting.questions import QUESTIONS, read_questions
 from medqa_finetune.errors import DataError
+from tests.faulty import only_fault
 
 
 def written(folder: Path, name: str, content: str | bytes) -> Path:
@@ -30,21 +32,33 @@ def test_json_lines_have_one_in_each(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "says"),
+    ("content", "code"),
+    [(None, "not-readable"), ("", "empty"), (" \n\n", "empty"), ("感冒".encode("gb18030"), "not-utf8")],
+)
+def test_a_file_that_cannot_be_used_is_named(content: str | bytes | None, code: str, tmp_path: Path) -> None:
+    if content is not None:
+        written(tmp_path, "q.txt", content)
+    with pytest.raises(DataError) as caught:
+        read_questions(tmp_path / "q.txt")
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == (code, "questions", str(tmp_path / "q.txt"))
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "line_number"),
     [
-        ("q.txt", None, "q.txt: cannot be read"),
-        ("q.txt", "", "no question in there"),
-        ("q.txt", " \n\n", "no question in there"),
-        ("q.txt", "感冒".encode("gb18030"), r"not UTF-8 \(byte 0\); save it as UTF-8"),
-        ("q.jsonl", '{"question": "a"}\n{"question"', "q.jsonl:2: not JSON"),
-        ("q.jsonl", '{"question": "a"}\n[1]', "q.jsonl:2: .*TEXT.* is wanted, got "),
-        ("q.jsonl", '{"frage": "a"}', "q.jsonl:1: "),
-        ("q.jsonl", '{"question": " "}', "q.jsonl:1: "),
-        ("q.jsonl", '{"question": 7}', "q.jsonl:1: "),
+        ('{"question": "a"}\n{"question"', "not-json", 2),
+        ('{"question": "a"}\n[1]', "wrong-type", 2),
+        ('{"frage": "a"}', "wrong-type", 1),
+        ('{"question": " "}', "wrong-type", 1),
+        ('{"question": 7}', "wrong-type", 1),
     ],
 )
-def test_what_cannot_be_used_is_named(name: str, content: str | bytes | None, says: str, tmp_path: Path) -> None:
-    if content is not None:
-        written(tmp_path, name, content)
-    with pytest.raises(DataError, match=says):
-        read_questions(tmp_path / name)
+def test_a_line_that_cannot_be_used_is_named(content: str, code: str, line_number: int, tmp_path: Path) -> None:
+    path = written(tmp_path, "q.jsonl", content)
+    with pytest.raises(DataError) as caught:
+        read_questions(path)
+    fault = only_fault(caught)
+    assert (fault.code, fault.file, fault.line_number) == (code, str(path), line_number)
+    if code == "wrong-type":
+        assert fault.got == json.loads(content.splitlines()[-1])

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from medqa_finetune.chatting.sources import find_model, source_of_model, source_of_run
-from medqa_finetune.errors import ConfigError, DataError, MedQAError, ModelError
+from medqa_finetune.errors import ConfigError, DataError, ModelError
 from medqa_finetune.record.run_dir import RunDir
 from tests.chatting.runs import another_model, change_record, write_run
+from tests.faulty import only_fault
 
 
 @pytest.fixture
@@ -51,15 +52,20 @@ def test_weights_may_be_held_otherwise_than_they_were_trained_beside(run: RunDir
 
 
 def test_a_folder_without_a_record_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no record.json in there; the folder of a run is wanted"):
+    with pytest.raises(DataError) as caught:
         source_of_run(tmp_path)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("not-a-run", "run", str(tmp_path))
 
 
 @pytest.mark.parametrize("status", ["pending", "running", "trained", "evaluated", "failed", "interrupted"])
 def test_an_unfinished_run_is_refused(run: RunDir, status: str) -> None:
     change_record(run, status=status)
-    with pytest.raises(DataError, match=f"it is {status}, not done"):
+    with pytest.raises(DataError) as caught:
         source_of_run(run.path)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("run-not-done", "run", str(run.path))
+    assert status in fault.problem
 
 
 def test_damaged_weights_are_refused(run: RunDir) -> None:
@@ -67,26 +73,34 @@ def test_damaged_weights_are_refused(run: RunDir) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ModelError, match=r"adapter_model.safetensors has changed"):
+    with pytest.raises(ModelError) as caught:
         source_of_run(run.path)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key) == ("changed-file", "run")
+    assert "adapter_model.safetensors" in fault.problem
+    assert "overwrite=true" in fault.hint
 
 
 def test_a_base_that_is_gone_is_named(run: RunDir, base: Path) -> None:
     shutil.rmtree(base)
-    with pytest.raises(ModelError, match="no such folder"):
+    with pytest.raises(ModelError) as caught:
         source_of_run(run.path)
+    assert (only_fault(caught).code, only_fault(caught).got) == ("model-missing", str(base))
 
 
 def test_a_base_of_the_same_shape_but_other_weights_is_refused(
     run: RunDir, base: Path, micro_model: Path, tmp_path: Path
 ) -> None:
     other = another_model(micro_model, tmp_path / "other")
-    with pytest.raises(ModelError, match="trained on another base model than the one in"):
+    with pytest.raises(ModelError) as caught:
         source_of_run(run.path, str(other))
+    assert (only_fault(caught).code, only_fault(caught).key) == ("other-base-model", "run")
+    assert "model=FOLDER" in only_fault(caught).hint
     shutil.rmtree(base)
     shutil.copytree(other, base)
-    with pytest.raises(ModelError, match="another fingerprint"):
+    with pytest.raises(ModelError) as caught:
         source_of_run(run.path)
+    assert only_fault(caught).code == "other-base-model"
 
 
 def test_a_base_that_was_moved_is_found_by_model(run: RunDir, base: Path, tmp_path: Path) -> None:
@@ -96,15 +110,20 @@ def test_a_base_that_was_moved_is_found_by_model(run: RunDir, base: Path, tmp_pa
 
 def test_a_record_of_another_version_is_refused(run: RunDir) -> None:
     change_record(run, config__train=None)
-    with pytest.raises(DataError, match="config lacks 'train'"):
+    with pytest.raises(DataError) as caught:
         source_of_run(run.path)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.file) == ("missing-key", "train", str(run.record_path))
 
 
 def test_a_method_that_this_version_does_not_know_is_refused(run: RunDir) -> None:
     method = json.loads(run.record_path.read_bytes())["config"]["method"]
     change_record(run, config__method=method | {"sparsity": 0.5})
-    with pytest.raises(DataError, match="config has sparsity, which this version does not know"):
+    with pytest.raises(DataError) as caught:
         source_of_run(run.path)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("unknown-key", "config.method.sparsity", 0.5)
+    assert fault.file == str(run.record_path)
 
 
 def test_a_path_from_the_environment_is_looked_up_again(
@@ -112,8 +131,11 @@ def test_a_path_from_the_environment_is_looked_up_again(
 ) -> None:
     model = json.loads(run.record_path.read_bytes())["config"]["model"]
     change_record(run, config__model=model | {"path": "${oc.env:MEDQA_BASE}"})
-    with pytest.raises(ConfigError, match="MEDQA_BASE"):
+    with pytest.raises(ConfigError) as caught:
         source_of_run(run.path)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.file) == ("not-resolvable", "model.path", str(run.record_path))
+    assert "MEDQA_BASE" in fault.problem
     monkeypatch.setenv("MEDQA_BASE", str(base))
     assert source_of_run(run.path).model == base
 
@@ -153,24 +175,33 @@ def test_an_adapter_of_another_base_is_refused(
     if by == "name":
         names_base(adapter, "Qwen/Qwen2.5-3B-Instruct")
     chosen = run.adapter_path if by == "record" else adapter
-    with pytest.raises(ModelError, match=r"trained on .*, not on .*other.*any_base=true"):
+    with pytest.raises(ModelError) as caught:
         source_of_model(str(other), str(chosen))
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("other-base-model", "adapter", str(chosen))
+    assert "any_base=true" in fault.hint
     assert source_of_model(str(other), str(chosen), any_base=True).adapter == chosen
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "says"),
+    ("file", "content", "code"),
     [
-        ("adapter_config.json", None, "no adapter_config.json"),
-        ("adapter_config.json", b"{", "cannot be read"),
-        ("adapter_config.json", b"[]", "cannot be read"),
-        ("adapter_model.safetensors", None, "only safetensors"),
-        ("adapter_model.safetensors", b"torn", "not a safetensors file"),
+        ("adapter_config.json", None, "file-missing"),
+        ("adapter_config.json", b"{", "not-json"),
+        ("adapter_config.json", b"[]", "wrong-type"),
+        ("adapter_model.safetensors", None, "file-missing"),
+        ("adapter_model.safetensors", b"torn", "damaged-file"),
     ],
 )
-def test_a_broken_adapter_is_refused(file: str, content: bytes | None, says: str, adapter: Path, base: Path) -> None:
+def test_a_broken_adapter_is_refused(file: str, content: bytes | None, code: str, adapter: Path, base: Path) -> None:
     (adapter / file).unlink()
     if content is not None:
         (adapter / file).write_bytes(content)
-    with pytest.raises(MedQAError, match=says):
+    with pytest.raises(ModelError) as caught:
         source_of_model(str(base), str(adapter))
+    fault = only_fault(caught)
+    assert fault.code == code
+    if content is None:
+        assert (fault.key, fault.got) == ("adapter", str(adapter))
+    else:
+        assert fault.file == str(adapter / file)

@@ -19,6 +19,7 @@ from medqa_finetune.evaluation.generate import generate_answers
 from medqa_finetune.model.methods import for_inference
 from medqa_finetune.record.run_dir import RunDir
 from tests.chatting.runs import another_model, config_of, trained, write_run
+from tests.faulty import only_fault
 
 QUESTIONS = ["感冒了怎么办？", "头痛", "孩子发烧三天了，" * 30 + "怎么办？"]
 GREEDY = Manner(max_new_tokens=12)
@@ -121,15 +122,21 @@ def test_the_oldest_turns_go_when_the_room_ends_and_that_is_said(speaker: Speake
 
 
 def test_a_question_that_no_room_is_left_for_is_refused(speaker: Speaker) -> None:
-    with pytest.raises(DataError, match=r"the question takes \d+ tokens .* the model has room for 512"):
+    with pytest.raises(DataError) as caught:
         speaker.prompt("简短。", [], "头痛" * 200, 12)
+    fault = only_fault(caught)
+    assert fault.code == "too-long"
+    assert "512" in fault.problem
+    assert "max_new_tokens" in fault.hint
 
 
 def test_a_template_that_takes_no_instructions_is_named(speaker: Speaker, monkeypatch: pytest.MonkeyPatch) -> None:
     template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
     monkeypatch.setattr(speaker.encoder.tokenizer, "chat_template", template)
-    with pytest.raises(ModelError, match="no system role"):
+    with pytest.raises(ModelError) as caught:
         speaker.prompt("简短。", [], "头痛", 12)
+    assert only_fault(caught).code == "template-refuses"
+    assert "no system role" in only_fault(caught).problem  # the template's own words
 
 
 @pytest.mark.parametrize(
@@ -143,8 +150,10 @@ def test_an_adapter_that_does_not_fit_is_refused_when_it_is_loaded(
     other = another_model(micro_model, tmp_path / "other", **changes)
     adapter = Path(shutil.copytree(adapter_run.adapter_path, tmp_path / "sent"))
     source = source_of_model(str(other), str(adapter), any_base=True)
-    with pytest.raises(ModelError, match="trained for another base model"):
+    with pytest.raises(ModelError) as caught:
         open_source(source)
+    fault = only_fault(caught)
+    assert (fault.code, fault.file) == ("weights-mismatch", str(adapter))
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])

@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from medqa_finetune.errors import ModelError
 from medqa_finetune.model import attention
 from medqa_finetune.model.attention import HAS_VARLEN, NAME, attention_per_pair
 from medqa_finetune.model.load import choose_device, load_model
+from tests.faulty import only_fault
 
 LENGTHS = [5, 1, 9, 3]
 
@@ -84,8 +86,12 @@ def test_the_models_own_attention_is_back_afterwards(model: Any) -> None:
 
 def test_an_architecture_that_takes_no_other_attention_is_refused(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medqa_finetune.model.attention.takes_attention", lambda model: False)
-    with pytest.raises(ModelError, match=r"train.packing=true: Qwen2ForCausalLM .*Give train.packing=false"):
+    with pytest.raises(ModelError) as caught:
         attention_per_pair(model).__enter__()
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("not-supported", "train.packing", True)
+    assert "Qwen2ForCausalLM" in fault.problem
+    assert "train.packing=false" in fault.hint
 
 
 def tiny(kind: str, **settings: Any) -> Any:
@@ -112,8 +118,11 @@ def test_other_architectures_can_be_packed(kind: str, settings: dict[str, Any]) 
     other = tiny(kind, **settings)
     wanted = one_by_one(other)
     if settings.get("sliding_window"):  # the trial's own pairs are longer
-        with pytest.raises(ModelError, match=r"14 tokens is longer than this model's sliding window of 9"):
+        with pytest.raises(ModelError) as caught:
             attention_per_pair(other).__enter__()
+        fault = only_fault(caught)
+        assert (fault.code, fault.key) == ("too-long", "train.packing")
+        assert "train.max_length=9" in fault.hint
         return
     with attention_per_pair(other):
         together = other(**row(), **TOLD, use_cache=False).logits
@@ -124,8 +133,11 @@ def test_a_model_that_carries_something_from_pair_to_pair_is_refused(monkeypatch
     leaking = tiny("llama", num_attention_heads=4)
     norm = leaking.model.norm
     monkeypatch.setattr(norm, "forward", lambda states: states.cumsum(dim=1))  # as a recurrent layer would
-    with pytest.raises(ModelError, match=r"pairs laid end to end come out \d+% otherwise than alone"):
+    with pytest.raises(ModelError) as caught:
         attention_per_pair(leaking).__enter__()
+    fault = only_fault(caught)
+    assert (fault.code, fault.key) == ("not-supported", "train.packing")
+    assert re.search(r"\d+%", fault.problem)
 
 
 @pytest.mark.skipif(not HAS_VARLEN, reason="this torch has no such kernel; pairs are taken one by one")

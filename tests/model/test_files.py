@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from medqa_finetune.config.schema import ModelConfig
-from medqa_finetune.errors import ModelError
+from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.model.files import check_tokenizer_files, read_config, read_header, read_tensors
 from medqa_finetune.model.locate import locate_model
+from tests.faulty import only_fault
 
 WEIGHTS = "model.safetensors"
 
@@ -23,10 +24,10 @@ def folder(tmp_path: Path, micro_model: Path) -> Path:
     return Path(shutil.copytree(micro_model, tmp_path / "model"))
 
 
-def refusal(folder: Path) -> str:
+def refusal(folder: Path) -> Fault:
     with pytest.raises(ModelError) as caught:
         locate_model(ModelConfig(name="m", path=str(folder)))
-    return str(caught.value)
+    return only_fault(caught)
 
 
 def safetensors(header: object, weights: bytes = b"") -> bytes:
@@ -61,9 +62,9 @@ def test_tensors_of_all_shards_are_found(folder: Path) -> None:
 def test_a_download_that_broke_off_is_refused_with_the_files_name(size: int, folder: Path) -> None:
     content = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(content[:size])
-    message = refusal(folder)
-    assert str(folder / WEIGHTS) in message
-    assert "Download it again" in message
+    fault = refusal(folder)
+    assert (fault.code, fault.file) == ("damaged-file", str(folder / WEIGHTS))
+    assert "Download" in fault.hint
 
 
 def test_a_shard_that_broke_off_is_named_with_both_sizes(folder: Path) -> None:
@@ -73,15 +74,16 @@ def test_a_shard_that_broke_off_is_named_with_both_sizes(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(
         json.dumps({"weight_map": {"x": "model-00001-of-00001.safetensors"}}), encoding="utf-8"
     )
-    message = refusal(folder)
-    assert "model-00001-of-00001.safetensors" in message
-    assert f"{len(content) - 10_000:,} bytes, and its header wants {len(content):,}" in message
+    fault = refusal(folder)
+    assert (fault.code, fault.file) == ("damaged-file", str(folder / "model-00001-of-00001.safetensors"))
+    assert f"{len(content) - 10_000:,}" in fault.problem
+    assert f"{len(content):,}" in fault.problem
 
 
 def test_a_file_that_is_too_long_is_refused(folder: Path) -> None:
     with (folder / WEIGHTS).open("ab") as file:
         file.write(b"\0")
-    assert "its header wants" in refusal(folder)
+    assert (refusal(folder).code, refusal(folder).file) == ("damaged-file", str(folder / WEIGHTS))
 
 
 @pytest.mark.parametrize(
@@ -97,13 +99,13 @@ def test_a_file_that_is_too_long_is_refused(folder: Path) -> None:
 )  # fmt: skip
 def test_a_damaged_header_is_refused(header: object, folder: Path) -> None:
     (folder / WEIGHTS).write_bytes(safetensors(header, bytes(4)))
-    assert "its header is damaged" in refusal(folder)
+    assert (refusal(folder).code, refusal(folder).file) == ("damaged-file", str(folder / WEIGHTS))
 
 
 def test_what_git_lfs_left_in_place_of_the_weights_is_named(folder: Path) -> None:
     (folder / WEIGHTS).write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 9\n")
-    assert "Git LFS pointer" in refusal(folder)
-    assert "git lfs pull" in refusal(folder)
+    assert (refusal(folder).code, refusal(folder).file) == ("lfs-pointer", str(folder / WEIGHTS))
+    assert "git lfs pull" in refusal(folder).hint
 
 
 @given(content=st.one_of(st.binary(max_size=200), st.binary(max_size=100).map(safetensors)))
@@ -116,20 +118,29 @@ def test_no_bytes_lead_to_another_error(content: bytes, tmp_path: Path) -> None:
 
 
 def test_a_weight_file_that_is_a_folder_is_refused(folder: Path) -> None:
-    with pytest.raises(ModelError, match="cannot be read"):
+    with pytest.raises(ModelError) as caught:
         read_header(folder)
+    assert (only_fault(caught).code, only_fault(caught).file) == ("not-readable", str(folder))
 
 
 @pytest.mark.parametrize("text", ["", "{", "\udcff", "[" * 100_000])
 def test_a_config_that_is_no_json_is_refused(text: str, folder: Path) -> None:
     (folder / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    assert f"{folder / 'config.json'}: cannot be read as JSON" in refusal(folder)
+    assert (refusal(folder).code, refusal(folder).file) == ("not-json", str(folder / "config.json"))
+    assert "save_pretrained" in refusal(folder).hint
 
 
 @pytest.mark.parametrize("text", ["[]", "null", '"qwen2"', "3"])
 def test_a_config_that_is_no_object_is_refused(text: str, folder: Path) -> None:
     (folder / "config.json").write_text(text)
-    assert "a JSON object is wanted" in refusal(folder)
+    fault = refusal(folder)
+    assert (fault.code, fault.file, fault.got) == ("wrong-type", str(folder / "config.json"), json.loads(text))
+
+
+def test_a_config_that_is_a_folder_is_refused(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    (folder / "config.json").mkdir()
+    assert (refusal(folder).code, refusal(folder).file) == ("not-readable", str(folder / "config.json"))
 
 
 def test_the_config_is_returned_as_it_is(micro_model: Path) -> None:
@@ -143,12 +154,13 @@ def test_a_folder_without_a_vocabulary_is_refused(left: list[str], folder: Path)
     (folder / "tokenizer_config.json").unlink()
     for name in left:
         (folder / name).write_text("{}")
-    assert "there is no tokenizer; tokenizer.json is wanted" in refusal(folder)
+    assert (refusal(folder).code, refusal(folder).file) == ("tokenizer-missing", str(folder))
+    assert "tokenizer.json" in refusal(folder).hint
 
 
 def test_an_empty_vocabulary_is_none(folder: Path) -> None:
     (folder / "tokenizer.json").write_bytes(b"")
-    assert "there is no tokenizer" in refusal(folder)
+    assert refusal(folder).code == "tokenizer-missing"
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from medqa_finetune.model.load import Device, load_model
 from medqa_finetune.model.needs import distinct_needs
 from tests.commands import ROOT
 from tests.config.builders import VALID, changed
+from tests.faulty import only_fault
 
 needs_liger = pytest.mark.skipif(
     any(find_spec(package) is None for package in ("liger_kernel", "triton")),
@@ -66,30 +67,40 @@ def test_what_is_not_trained_needs_no_kernels(micro_model: Path) -> None:
 
 
 def test_without_a_gpu_they_are_refused(micro_model: Path) -> None:
-    with pytest.raises(ModelError, match=r"train\.kernels=liger: .* need a CUDA GPU; allowed on cpu: torch"):
+    with pytest.raises(ModelError) as caught:
         check_kernels("liger", micro_model, "cpu")
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got, fault.allowed) == ("needs-gpu", "train.kernels", "liger", ("torch",))
 
 
 @pytest.mark.parametrize("package", ["liger_kernel", "triton"])
 def test_a_package_that_is_missing_is_named(package: str, micro_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels_module, "find_spec", lambda name: None if name == package else SimpleNamespace())
-    with pytest.raises(
-        ModelError, match=rf"{package} is not installed; .* CUDA GPU, pip install 'medqa_finetune\[liger\]'"
-    ):
+    with pytest.raises(ModelError) as caught:
         check_kernels("liger", micro_model, "cuda")
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.allowed) == ("not-installed", "train.kernels", ("torch",))
+    assert package in fault.problem
+    assert "pip install 'medqa_finetune[liger]'" in fault.hint
 
 
 def test_a_family_without_kernels_is_refused(micro_model: Path, liger: Any) -> None:
-    with pytest.raises(ModelError, match=r"Liger has none for models of the kind qwen2; give train\.kernels=torch"):
+    with pytest.raises(ModelError) as caught:
         check_kernels("liger", micro_model, "cuda")
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.allowed) == ("not-supported", "train.kernels", ("torch",))
+    assert "qwen2" in fault.problem
+    assert "train.kernels=torch" in fault.hint
     liger.MODEL_TYPE_TO_APPLY_LIGER_FN["qwen2"] = None
     check_kernels("liger", micro_model, "cuda")
 
 
 def test_a_model_that_nothing_was_done_to_is_refused(liger: Any) -> None:
     model = SimpleNamespace(config=SimpleNamespace(model_type="other"), modules=list)
-    with pytest.raises(ModelError, match="none for models of the kind other"), training_kernels("liger", model):
+    with pytest.raises(ModelError) as caught, training_kernels("liger", model):
         pass
+    assert only_fault(caught).code == "not-supported"
+    assert "other" in only_fault(caught).problem
 
 
 def state_of(model: Any) -> list[dict[str, Any]]:

@@ -7,9 +7,10 @@ import pytest
 from huggingface_hub import constants
 
 from medqa_finetune.config.schema import ModelConfig
-from medqa_finetune.errors import ModelError
+from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.model import locate
 from medqa_finetune.model.locate import fingerprint_model, has_weights, locate_architecture, locate_model
+from tests.faulty import only_fault
 
 REPOSITORY_ID = "Qwen/Qwen2.5-3B-Instruct"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -29,6 +30,12 @@ def folder(tmp_path: Path, micro_model: Path) -> Path:
 
 def at(path: Path | str, repository: str | None = None) -> ModelConfig:
     return ModelConfig(name="qwen2.5-3b", path=str(path), repository=repository)
+
+
+def refusal(model: ModelConfig) -> Fault:
+    with pytest.raises(ModelError) as caught:
+        locate_model(model)
+    return only_fault(caught)
 
 
 def write_index(folder: Path, *shards: str) -> None:
@@ -73,72 +80,73 @@ def test_folder_comes_before_the_hub_cache(hub_cache: Path, micro_model: Path, f
 def test_revision_that_is_not_in_the_cache_is_missing(hub_cache: Path, micro_model: Path) -> None:
     cache_on_disk(hub_cache, micro_model)
     other = ModelConfig(name="qwen2.5-3b", path="no/such/folder", repository=REPOSITORY_ID, revision="v2")
-    with pytest.raises(ModelError, match="not in the Hugging Face cache"):
-        locate_model(other)
+    assert (refusal(other).code, refusal(other).got) == ("model-missing", "no/such/folder")
+    assert REPOSITORY_ID in refusal(other).problem
 
 
 def test_missing_model_names_the_download_and_the_demo(tmp_path: Path) -> None:
-    with pytest.raises(ModelError) as caught:
-        locate_model(at(tmp_path / "none", REPOSITORY_ID))
-    message = str(caught.value)
-    assert f"model.path={tmp_path / 'none'}: no such folder" in message
-    assert "scripts/download_model.py --source modelscope --model qwen2.5-3b" in message
-    assert "profile=demo" in message
+    fault = refusal(at(tmp_path / "none", REPOSITORY_ID))
+    assert (fault.code, fault.key, fault.got) == ("model-missing", "model.path", str(tmp_path / "none"))
+    assert "scripts/download_model.py --source modelscope --model qwen2.5-3b" in fault.hint
+    assert "profile=demo" in fault.hint
 
 
-def test_missing_local_model_says_what_is_wanted(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"no such folder; a folder with config\.json, safetensors and a tokenizer"):
-        locate_model(at(tmp_path / "none"))
+def test_missing_local_model_says_what_is_needed(tmp_path: Path) -> None:
+    fault = refusal(at(tmp_path / "none"))
+    assert (fault.code, fault.key) == ("model-missing", "model.path")
+    assert "config.json" in fault.hint
+    assert "download_model" not in fault.hint
 
 
-def test_a_file_is_not_a_folder(folder: Path) -> None:
-    with pytest.raises(ModelError, match="is not a folder"):
-        locate_model(at(folder / "config.json"))
+@pytest.mark.parametrize("repository", [None, REPOSITORY_ID])
+def test_a_file_is_not_a_folder(repository: str | None, folder: Path) -> None:
+    fault = refusal(at(folder / "config.json", repository))
+    assert (fault.code, fault.key, fault.got) == ("not-a-folder", "model.path", str(folder / "config.json"))
 
 
 def test_unusable_repository_name_is_missing_not_a_crash(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no such folder"):
-        locate_model(at(tmp_path / "none", "not a repository"))
+    assert refusal(at(tmp_path / "none", "not a repository")).code == "model-missing"
 
 
 @pytest.mark.parametrize("path", ["embedded:nix", "embedded:", "embedded:..", "embedded:../data"])
 def test_unknown_embedded_model_names_the_one_that_ships(path: str) -> None:
-    with pytest.raises(ModelError, match="no such model ships with the package; allowed: embedded:tiny"):
-        locate_model(at(path))
+    fault = refusal(at(path))
+    assert (fault.code, fault.key, fault.got) == ("not-allowed", "model.path", path)
+    assert fault.allowed == ("embedded:tiny",)
 
 
 def test_missing_config_is_refused(folder: Path) -> None:
     (folder / "config.json").unlink()
-    with pytest.raises(ModelError, match=r"config\.json is missing"):
-        locate_model(at(folder))
+    fault = refusal(at(folder))
+    assert (fault.code, fault.file) == ("file-missing", str(folder / "config.json"))
 
 
 def test_pickled_weights_alone_are_refused_by_name(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(
-        ModelError,
-        match=r"is missing; pytorch_model\.bin: pickled .* `python scripts/convert_checkpoint\.py .*NEW_FOLDER`",
-    ):
-        locate_model(at(folder))
+    fault = refusal(at(folder))
+    assert (fault.code, fault.file) == ("pickled-weights", str(folder))
+    assert "pytorch_model.bin" in fault.problem
+    assert f"`python scripts/convert_checkpoint.py {folder} NEW_FOLDER`" in fault.hint
 
 
 def test_missing_weights_are_refused(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"model\.safetensors is missing; only safetensors"):
-        locate_model(at(folder))
+    fault = refusal(at(folder))
+    assert (fault.code, fault.file) == ("file-missing", str(folder / "model.safetensors"))
 
 
 def test_missing_shard_is_named_and_counted(folder: Path) -> None:
     write_index(folder, "model.safetensors", "lost.safetensors", "lost.safetensors")
-    with pytest.raises(ModelError, match=r"names lost\.safetensors, which is missing \(1 of 2\)"):
-        locate_model(at(folder))
+    fault = refusal(at(folder))
+    assert (fault.code, fault.got) == ("file-missing", "lost.safetensors")
+    assert fault.file == str(folder / "model.safetensors.index.json")
+    assert "1 of 2" in fault.problem
 
 
-def test_a_shard_with_an_endless_name_is_told_in_brief(folder: Path) -> None:
+def test_a_shard_with_an_endless_name_is_named_in_brief(folder: Path) -> None:
     write_index(folder, "x\0" * 3000)
-    with pytest.raises(ModelError, match="is missing") as caught:
-        locate_model(at(folder))
-    assert len(str(caught.value)) < 1000
+    assert refusal(at(folder)).code == "file-missing"
+    assert len(refusal(at(folder)).line()) < 1000
 
 
 def test_all_shards_are_enough(folder: Path) -> None:
@@ -150,8 +158,8 @@ def test_all_shards_are_enough(folder: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"weight_map": 1}', '{"weight_map": {"a": [1]}}', "\udcff"])
 def test_broken_index_is_refused(folder: Path, text: str) -> None:
     (folder / "model.safetensors.index.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(ModelError, match="not a safetensors index"):
-        locate_model(at(folder))
+    fault = refusal(at(folder))
+    assert (fault.code, fault.file) == ("damaged-file", str(folder / "model.safetensors.index.json"))
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors", "chat_template.jinja"])
@@ -227,16 +235,20 @@ def test_an_architecture_needs_no_weights(tmp_path: Path, micro_model: Path) -> 
     with pytest.raises(ModelError):
         locate_model(model)
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(ModelError, match="tokenizer"):
+    with pytest.raises(ModelError) as caught:
         locate_architecture(model)
+    assert only_fault(caught).code == "tokenizer-missing"
     (folder / "config.json").unlink()
-    with pytest.raises(ModelError, match="To plan alone"):
+    with pytest.raises(ModelError) as caught:
         locate_architecture(model)
+    assert (only_fault(caught).code, only_fault(caught).key) == ("model-missing", "model.path")
+    assert "To plan alone, config.json" in only_fault(caught).hint
 
 
 def test_weights_that_are_there_and_damaged_are_refused_for_a_plan_as_well(tmp_path: Path, micro_model: Path) -> None:
     folder = Path(shutil.copytree(micro_model, tmp_path / "torn"))
     with (folder / "model.safetensors").open("r+b") as file:
         file.truncate(1000)
-    with pytest.raises(ModelError, match=r"model\.safetensors"):
+    with pytest.raises(ModelError) as caught:
         locate_architecture(ModelConfig(name="torn", path=str(folder)))
+    assert only_fault(caught).file == str(folder / "model.safetensors")

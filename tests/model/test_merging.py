@@ -12,6 +12,7 @@ from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
 from medqa_finetune.model.load import Device, load_base, load_model, load_tokenizer
 from medqa_finetune.model.methods import merged_weights
+from tests.faulty import only_fault
 
 CPU = Device("cpu", "CPU", "fp32")
 IDS = torch.tensor([[5, 60, 7, 8, 90, 11]])
@@ -95,11 +96,13 @@ def test_an_adapter_that_holds_no_numbers_is_refused(micro_model: Path, tmp_path
     model = trained(micro_model, LORA, tmp_path)
     next(weight for name, weight in model.named_parameters() if "lora_B" in name).data.fill_(float("nan"))
     model.save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="the adapter cannot be merged"):
+    with pytest.raises(ModelError) as caught:
         merge(micro_model, LORA, tmp_path)
+    assert (only_fault(caught).code, only_fault(caught).file) == ("not-mergeable", str(tmp_path))
 
 
 def test_an_adapter_of_another_rank_is_refused(micro_model: Path, tmp_path: Path) -> None:
     trained(micro_model, dataclasses.replace(LORA, rank=8), tmp_path)
-    with pytest.raises(ModelError, match="trained for another base model or with other settings"):
+    with pytest.raises(ModelError) as caught:
         merge(micro_model, LORA, tmp_path)
+    assert (only_fault(caught).code, only_fault(caught).file) == ("weights-mismatch", str(tmp_path))

@@ -13,6 +13,7 @@ from medqa_finetune.errors import ModelError
 from medqa_finetune.model.load import Device, Precision, load_model
 from medqa_finetune.model.methods import for_inference, plain_form
 from medqa_finetune.model.plain import Plain, write_plain
+from tests.faulty import only_fault
 
 IDS = torch.tensor([[5, 17, 42, 99, 7, 3]])
 NONE, FULL = MethodConfig(name="none", trains="nothing"), MethodConfig(name="full", trains="all")
@@ -69,6 +70,9 @@ def test_what_is_written_answers_alike(
 
 
 def test_an_adapter_that_would_stay_beside_half_precision_must_be_plain() -> None:
-    with pytest.raises(ModelError, match=r"method\.dora=true: in bf16 .* precision=fp32"):
+    with pytest.raises(ModelError) as caught:
         plain_form(DORA, "bf16")
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("not-supported", "method.dora", True)
+    assert "precision=fp32" in fault.hint
     assert plain_form(DORA, "fp32") == ("float32", None)

@@ -12,9 +12,10 @@ import psutil
 import pytest
 import torch
 
-from medqa_finetune.errors import ModelError
+from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.model import probe as probe_module
 from medqa_finetune.model.probe import probe
+from tests.faulty import only_fault
 
 LINEAR_4BIT: Any = bitsandbytes.nn.Linear4bit  # type: ignore[attr-defined]
 
@@ -62,10 +63,10 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return pretend
 
 
-def refusal(precisions: Sequence[str] = ("auto",), quantizations: Sequence[str] = ()) -> str:
+def refusal(precisions: Sequence[str] = ("auto",), quantizations: Sequence[str] = ()) -> Fault:
     with pytest.raises(ModelError) as caught:
         probe(precisions, quantizations)
-    return str(caught.value)
+    return only_fault(caught)
 
 
 def test_a_machine_without_a_gpu_is_a_cpu() -> None:
@@ -85,14 +86,16 @@ def test_all_that_the_device_cannot_do_is_said_at_once(
 ) -> None:
     gpus(2**34)
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    lines = refusal(["bf16", "auto"], ["nf4", "none"]).splitlines()
-    assert len(lines) == 2
-    assert "precision=bf16: Tesla T4 has none in hardware" in lines[0]
-    assert "method.quantization=nf4 does not work on this CUDA" in lines[1]
+    with pytest.raises(ModelError) as caught:
+        probe(["bf16", "auto"], ["nf4", "none"])
+    assert [(fault.code, fault.key, fault.got) for fault in caught.value.faults] == [
+        ("not-supported", "precision", "bf16"),
+        ("quantization-unusable", "method.quantization", "nf4"),
+    ]
 
 
 def test_fp16_without_a_gpu_is_refused() -> None:
-    assert "precision=fp16 needs a GPU" in refusal(["fp16"], [])
+    assert (refusal(["fp16"]).code, refusal(["fp16"]).got) == ("needs-gpu", "fp16")
 
 
 def test_a_gpu_that_fails_at_the_first_product_is_refused_by_name(gpus: Callable[..., None]) -> None:
@@ -100,22 +103,25 @@ def test_a_gpu_that_fails_at_the_first_product_is_refused_by_name(gpus: Callable
         raise RuntimeError("CUDA error: no kernel image is available\nfor execution on the device")
 
     gpus(2**34, ones=fail)
-    message = refusal()
-    assert "Tesla T4 cannot be used (CUDA error: no kernel image is available for execution on the device)" in message
-    assert "set CUDA_VISIBLE_DEVICES= (empty)" in message
+    fault = refusal()
+    assert fault.code == "gpu-unusable"
+    assert "Tesla T4" in fault.problem
+    assert "(CUDA error: no kernel image is available for execution on the device)" in fault.problem
+    assert "set CUDA_VISIBLE_DEVICES= (empty)" in fault.hint
 
 
 def test_a_gpu_that_computes_wrongly_is_refused(gpus: Callable[..., None]) -> None:
     gpus(2**34, ones=lambda *shape, device: torch.full(shape, 2.0))
-    assert "Tesla T4: it computes wrongly" in refusal()
+    assert refusal().code == "gpu-unusable"
+    assert "Tesla T4" in refusal().problem
 
 
 GPU_LISTED = "echo 'GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1234)'"
 BROKEN_DRIVERS = [
-    (GPU_LISTED, "nvidia-smi shows a GPU (GPU 0: NVIDIA H100 80GB HBM3)"),
+    (GPU_LISTED, "(GPU 0: NVIDIA H100 80GB HBM3)"),
     ("echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18", "Driver/library version mismatch"),
     ('echo "couldn\'t communicate with the NVIDIA driver" >&2; exit 9', "couldn't communicate with the NVIDIA driver"),
-    ("exit 1", "nvidia-smi is installed and fails (without a word)"),
+    ("exit 1", "nvidia-smi is installed and fails (without output)"),
     ("printf '\\377'; exit 1", "nvidia-smi is installed and fails"),
 ]
 
@@ -125,10 +131,10 @@ def test_a_gpu_that_torch_cannot_use_is_not_passed_over_in_silence(
     line: str, part: str, nvidia_smi: Callable[[str], None]
 ) -> None:
     nvidia_smi(line)
-    message = refusal()
-    assert part in message
-    assert "torch cannot use it" in message
-    assert "set CUDA_VISIBLE_DEVICES= (empty)" in message
+    fault = refusal()
+    assert fault.code == "gpu-unusable"
+    assert part in fault.problem
+    assert "set CUDA_VISIBLE_DEVICES= (empty)" in fault.hint
 
 
 @pytest.mark.parametrize("line", ["echo 'No devices were found'", "echo 'No devices found.'; exit 6", "exit 0"])
@@ -140,13 +146,15 @@ def test_a_driver_without_a_gpu_is_a_cpu(line: str, nvidia_smi: Callable[[str], 
 def test_a_driver_that_hangs_is_refused(nvidia_smi: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe_module, "SMI_SECONDS", 0.2)
     nvidia_smi("exec /bin/sleep 30")
-    assert "nvidia-smi is installed and does not answer (TimeoutExpired)" in refusal()
+    assert "nvidia-smi" in refusal().problem
+    assert "TimeoutExpired" in refusal().problem
 
 
 def test_a_driver_tool_that_cannot_be_started_is_refused(nvidia_smi: Callable[[str], None], tmp_path: Path) -> None:
     nvidia_smi("")
     (tmp_path / "bin" / "nvidia-smi").write_bytes(b"\x7fELF")
-    assert "nvidia-smi is installed and does not answer (OSError)" in refusal()
+    assert refusal().code == "gpu-unusable"
+    assert "OSError" in refusal().problem
 
 
 def test_a_device_file_shows_a_gpu(tmp_path: Path) -> None:
@@ -154,7 +162,7 @@ def test_a_device_file_shows_a_gpu(tmp_path: Path) -> None:
     (tmp_path / "dev" / "nvidiactl").touch()
     assert probe(["auto"], []).type == "cpu"
     (tmp_path / "dev" / "nvidia0").touch()
-    assert refusal().startswith("there is an NVIDIA GPU, and torch cannot use it")
+    assert refusal().code == "gpu-unusable"
 
 
 @pytest.mark.parametrize("visible", ["", "-1", " ", "NoDevFiles"])
@@ -169,15 +177,15 @@ def test_a_gpu_that_was_hidden_on_purpose_is_not_missed(
 @pytest.mark.parametrize("visible", ["0", "1,2", "GPU-8932f937", "MIG-GPU-8932f937"])
 def test_a_gpu_that_was_asked_for_by_name_is_missed(visible: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert refusal().startswith(f"CUDA_VISIBLE_DEVICES={visible} names a GPU, and torch cannot use it: ")
+    fault = refusal()
+    assert (fault.code, fault.key, fault.got) == ("gpu-unusable", "CUDA_VISIBLE_DEVICES", visible)
 
 
 def test_a_torch_for_cpus_is_named_as_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr(torch.version, "cuda", None)
-    assert (
-        f"this torch ({torch.__version__}) is built for the CPU alone; install one that is built for CUDA" in refusal()
-    )
+    assert torch.__version__ in refusal().problem
+    assert "Install a torch that is built for CUDA" in refusal().hint
 
 
 def test_what_torch_warned_of_is_named_as_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +196,7 @@ def test_what_torch_warned_of_is_named_as_the_reason(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "is_available", warn)
-    assert "CUDA initialization: The NVIDIA driver on your system is too old. To compute on the CPU" in refusal()
+    assert "CUDA initialization: The NVIDIA driver on your system is too old" in refusal().problem
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "fp4", "int8"])
@@ -215,20 +223,22 @@ def test_a_native_library_that_fails_is_refused_in_one_line(
         raise error
 
     monkeypatch.setattr(LINEAR_4BIT, "forward", fail)
-    message = refusal(["fp32"], ["nf4"])
-    assert message.startswith("method.quantization=nf4 does not work on this CPU (")
-    assert part in message
-    assert "\n" not in message
-    assert "choose method=lora" in message
+    fault = refusal(["fp32"], ["nf4"])
+    assert (fault.code, fault.key, fault.got) == ("quantization-unusable", "method.quantization", "nf4")
+    assert part in fault.problem
+    assert "\n" not in fault.line()
+    assert "method=lora" in fault.hint
 
 
 def test_a_missing_bitsandbytes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    assert "method.quantization=int8 does not work on this CPU (ModuleNotFoundError" in refusal(["fp32"], ["int8"])
+    fault = refusal(["fp32"], ["int8"])
+    assert (fault.code, fault.got) == ("quantization-unusable", "int8")
+    assert "ModuleNotFoundError" in fault.problem
 
 
 @pytest.mark.parametrize("factor", [0.0, 2.0, float("nan")])
 def test_a_quantization_that_computes_wrongly_is_refused(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
     forward = LINEAR_4BIT.forward
     monkeypatch.setattr(LINEAR_4BIT, "forward", lambda layer, rows: factor * forward(layer, rows))
-    assert "method.quantization=nf4 computes wrongly on this CPU" in refusal(["fp32"], ["nf4"])
+    assert (refusal(["fp32"], ["nf4"]).code, refusal(["fp32"], ["nf4"]).got) == ("quantization-unusable", "nf4")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from medqa_finetune.config.schema import MethodConfig
-from medqa_finetune.errors import ModelError
+from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.model import probe
 from medqa_finetune.model.load import Device, load_model
 from medqa_finetune.model.probe import (
@@ -23,14 +23,15 @@ from medqa_finetune.model.size import read_size
 from medqa_finetune.model.targets import trainable_parameters
 from medqa_finetune.model.uneven import build_skeleton
 from tests.config.builders import VALID, changed
+from tests.faulty import only_fault
 
 SHIPPED = Path(probe.__file__).parent / "tiny"
 
 
-def refusal(*arguments: Any, of: Callable[..., object]) -> str:
+def refusal(*arguments: Any, of: Callable[..., object]) -> Fault:
     with pytest.raises(ModelError) as caught:
         of(*arguments)
-    return str(caught.value)
+    return only_fault(caught)
 
 
 @pytest.fixture
@@ -68,60 +69,69 @@ def test_code_that_comes_with_a_model_is_never_run(map_in: str, folder: Path) ->
     kinds = ("AutoConfig", "AutoModelForCausalLM") if map_in == "config.json" else ("AutoTokenizer",)
     set_json(folder / map_in, auto_map=dict.fromkeys(kinds, "theirs.Theirs"))
     set_json(folder / "config.json", model_type="theirs")
-    message = refusal(folder, of=check_model)
-    assert "model_type=theirs" in message
-    assert "trust_remote_code" not in message
+    fault = refusal(folder, of=check_model)
+    assert (fault.key, fault.got) == ("model_type", "theirs")
+    assert "trust_remote_code" not in fault.line()
     assert not ran.exists()
 
 
 def test_remote_code_is_given_as_the_reason(folder: Path) -> None:
     set_json(folder / "config.json", auto_map={"AutoConfig": "theirs.Theirs"}, model_type="theirs")
-    assert "code that comes with weights is never run" in refusal(folder, of=check_model)
+    fault = refusal(folder, of=check_model)
+    assert fault.code == "unknown-architecture"
+    assert "code" in fault.problem
 
 
 @pytest.mark.parametrize(
-    ("settings", "part"),
+    ("settings", "reason"),
     [
-        ({"model_type": "theirs"}, "model_type=theirs by itself"),
+        ({"model_type": "theirs"}, "theirs"),
         ({"model_type": "t5"}, "AutoModelForCausalLM"),
         ({"hidden_size": "wide"}, "hidden_size"),
         ({"num_attention_heads": 0}, "zero"),
     ],
     ids=str,
 )
-def test_a_model_that_transformers_cannot_build_is_refused(settings: dict[str, Any], part: str, folder: Path) -> None:
+def test_a_model_that_transformers_cannot_build_is_refused(settings: dict[str, Any], reason: str, folder: Path) -> None:
     set_json(folder / "config.json", **settings)
-    message = refusal(folder, of=check_model)
-    assert part in message
-    assert message.startswith(f"{folder}: transformers cannot build")
+    fault = refusal(folder, of=check_model)
+    assert (fault.code, fault.file) == ("unknown-architecture", str(folder / "config.json"))
+    assert fault.got == settings.get("model_type", "qwen2")
+    assert reason in fault.problem  # in transformers' words
 
 
 def test_a_model_that_cannot_answer_token_by_token_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"model_type": "mamba", "vocab_size": 512, "num_hidden_layers": 1}))
-    assert "MambaForCausalLM keeps no cache of keys and values" in refusal(folder, of=check_model)
+    fault = refusal(folder, of=check_model)
+    assert (fault.code, fault.file) == ("no-cache", str(folder))
+    assert "MambaForCausalLM" in fault.problem
 
 
 def test_a_tokenizer_that_training_would_refuse_is_refused_now(folder: Path) -> None:
     (folder / "chat_template.jinja").unlink()
-    assert "has no chat template" in refusal(folder, of=check_model)
+    assert refusal(folder, of=check_model).code == "template-missing"
 
 
 def test_a_tokenizer_of_another_model_is_refused(folder: Path) -> None:
     set_json(folder / "config.json", vocab_size=299)
-    assert "the tokenizer has 300 tokens, the model's embedding 299 rows" in refusal(folder, of=check_model)
+    assert refusal(folder, of=check_model).code == "vocabulary-mismatch"
 
 
 def test_modules_that_the_model_has_not_are_refused(micro_model: Path) -> None:
     method = MethodConfig(name="lora", target_modules=["q_proj", "vproj"])
-    assert "no module is called vproj" in refusal(micro_model, method, of=check_method)
+    fault = refusal(micro_model, method, of=check_method)
+    assert (fault.code, fault.got) == ("no-such-module", ["q_proj", "vproj"])
+    assert "vproj" in fault.problem
 
 
 @pytest.mark.parametrize("key", ["optimizer", "optimizer_without_cuda"])
 def test_an_optimizer_that_is_none_is_refused_with_similar_ones(key: str, micro_model: Path) -> None:
     method = changed(VALID, **{f"method__{key}": "adamw_torhc"}).method
-    message = refusal(micro_model, method, of=check_method)
-    assert f"method.{key}=adamw_torhc" in message
-    assert "adamw_torch" in message.partition("it has")[2]
+    fault = refusal(micro_model, method, of=check_method)
+    assert (fault.code, fault.key, fault.got) == ("not-allowed", f"method.{key}", "adamw_torhc")
+    assert "adamw_torch" in fault.hint
+    other = changed(VALID, **{f"method__{key}": "?"}).method
+    assert "adamw_torch" in refusal(micro_model, other, of=check_method).allowed
 
 
 def test_a_size_by_architecture_is_the_size_by_weights(micro_model: Path) -> None:

@@ -11,6 +11,7 @@ from medqa_finetune.errors import ModelError
 from medqa_finetune.model.methods import adapted_modules, apply_method, count_parameters
 from medqa_finetune.model.size import layer_number, size_of_shapes
 from medqa_finetune.model.targets import choose_linear, in_attention, trainable_parameters
+from tests.faulty import only_fault
 
 SMALL: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100}
 # As many kinds of names as transformers has: self_attn, attn, self_attention, attention; fused or not; mlp or bare.
@@ -90,8 +91,11 @@ def test_names_are_recorded_by_two_parts() -> None:
 def test_a_model_without_attention_is_refused() -> None:
     with torch.device("meta"):
         model = transformers.MambaForCausalLM(transformers.MambaConfig(**(SMALL | {"num_hidden_layers": 1})))
-    with pytest.raises(ModelError, match=r"method.target_modules=attention: .*give a list.*in_proj"):
+    with pytest.raises(ModelError) as caught:
         apply_method(model, MethodConfig(name="lora", target_modules="attention"))
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("no-such-module", "method.target_modules", "attention")
+    assert "in_proj" in fault.allowed
 
 
 def test_the_rule_itself() -> None:

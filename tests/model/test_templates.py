@@ -12,6 +12,7 @@ from medqa_finetune.errors import ModelError
 from medqa_finetune.model.load import PAD, load_tokenizer
 from medqa_finetune.model.locate import fingerprint_model, locate_model
 from medqa_finetune.model.templates import read_template, template_names
+from tests.faulty import only_fault
 from tests.models import write_micro_model
 
 
@@ -49,21 +50,27 @@ def test_a_file_may_be_given_and_is_kept_with_the_tokenizer(phi: Path, tmp_path:
 
 
 def test_without_a_template_it_is_said_what_may_be_given(phi: Path) -> None:
-    with pytest.raises(ModelError, match=r"no chat template; .* model.chat_template=instruct, or a Jinja file"):
+    with pytest.raises(ModelError) as caught:
         load_tokenizer(phi)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.file) == ("template-missing", "model.chat_template", str(phi))
+    assert "instruct" in fault.allowed
 
 
 def test_a_template_that_is_not_there_is_refused_before_anything_is_loaded(phi: Path) -> None:
-    with pytest.raises(ModelError, match=r"chat_template=nix: no such file; allowed are instruct, or a Jinja file"):
+    with pytest.raises(ModelError) as caught:
         locate_model(ModelConfig("phi", str(phi), chat_template="nix"))
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("file-missing", "model.chat_template", "nix")
+    assert "instruct" in fault.allowed
 
 
 def test_a_template_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t").write_bytes(b"\xff\xfe")
-    with pytest.raises(ModelError, match=r"t: not UTF-8 \(byte 0\)"):
-        read_template(str(tmp_path / "t"))
-    with pytest.raises(ModelError, match="cannot be read"):
-        read_template(str(tmp_path))
+    for path, code in ((tmp_path / "t", "not-utf8"), (tmp_path, "not-readable")):
+        with pytest.raises(ModelError) as caught:
+            read_template(str(path))
+        assert (only_fault(caught).code, only_fault(caught).got) == (code, str(path))
 
 
 def test_another_template_is_another_model(phi: Path, tmp_path: Path) -> None:

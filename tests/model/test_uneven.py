@@ -1,6 +1,7 @@
 """Models whose layers differ in size: loaded as they are, refused where their matrices do not fit each other."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from medqa_finetune.model.size import read_size
 from medqa_finetune.model.targets import trainable_parameters
 from medqa_finetune.model.uneven import build_skeleton, from_pretrained, layer_sizes
 from medqa_finetune.record.schema import LayerSizes
+from tests.faulty import only_fault
 from tests.model.test_flops import counted, reckoned
 from tests.models import HEADS, INTERMEDIATE, KEY_HEADS, prune, write_micro_model
 
@@ -139,18 +141,18 @@ def test_other_families_are_kept_too(family: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "rows", "columns", "said"),
+    ("part", "rows", "columns", "numbers"),
     [
-        ("self_attn.q_proj", 48, None, "q_proj gives 48 numbers and o_proj takes 64"),
-        ("self_attn.k_proj", 16, None, "k_proj has 16 rows and v_proj 32"),
-        ("self_attn.o_proj", 48, None, "the 64 numbers of config.json's hidden_size"),
-        ("mlp.gate_proj", 100, None, "gate_proj gives 100 numbers and down_proj takes 72"),
-        ("mlp.up_proj", 70, None, "gate_proj and up_proj give 72 and 70 numbers"),
-        ("mlp.up_proj", None, 60, "the 64 numbers of config.json's hidden_size"),
+        ("self_attn.q_proj", 48, None, ["48", "64"]),
+        ("self_attn.k_proj", 16, None, ["16", "32"]),
+        ("self_attn.o_proj", 48, None, ["64"]),
+        ("mlp.gate_proj", 100, None, ["100", "72"]),
+        ("mlp.up_proj", 70, None, ["72", "70"]),
+        ("mlp.up_proj", None, 60, ["64"]),
     ],
 )
 def test_matrices_that_do_not_fit_each_other_are_refused_by_name(
-    part: str, rows: int | None, columns: int | None, said: str, pruned: Path
+    part: str, rows: int | None, columns: int | None, numbers: list[str], pruned: Path
 ) -> None:
     if part == "mlp.gate_proj":  # down_proj is what is left of it
         edit(pruned, lambda weights: weights.update({f"model.layers.1.{part}.weight": torch.zeros(rows or 0, 64)}))
@@ -158,19 +160,23 @@ def test_matrices_that_do_not_fit_each_other_are_refused_by_name(
         edit(pruned, cut(f"model.layers.1.{part}.weight", rows, columns))
     with pytest.raises(ModelError) as caught:
         build_skeleton(pruned)
-    message = str(caught.value)
-    assert f"model.layers.1.{part.split('.', maxsplit=1)[0]}: " in message
-    assert said in message
+    fault = only_fault(caught)
+    assert (fault.code, fault.file) == ("weights-mismatch", str(pruned))
+    assert fault.key == f"model.layers.1.{part.split('.', maxsplit=1)[0]}"
+    assert re.findall(r"\b\d+\b", fault.problem) == numbers
 
 
-@pytest.mark.parametrize(("queries", "keys", "said"), [(40, 32, "no whole number of heads of 16"), (48, 32, "evenly")])
-def test_heads_must_be_whole_and_share_evenly(queries: int, keys: int, said: str, pruned: Path) -> None:
+@pytest.mark.parametrize(("queries", "numbers"), [(40, ["40", "32", "16"]), (48, ["3", "2"])])
+def test_heads_must_be_whole_and_share_evenly(queries: int, numbers: list[str], pruned: Path) -> None:
     def change(weights: dict[str, torch.Tensor]) -> None:
         weights[f"{ATTENTION}.q_proj.weight"] = torch.zeros(queries, 64)
         weights[f"{ATTENTION}.o_proj.weight"] = torch.zeros(64, queries)
 
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(ModelError) as caught:
         build_skeleton(edit(pruned, change))
+    fault = only_fault(caught)
+    assert (fault.code, fault.key) == ("weights-mismatch", ATTENTION)
+    assert re.findall(r"\b\d+\b", fault.problem) == numbers
 
 
 def test_other_kinds_are_refused_rather_than_guessed(tmp_path: Path) -> None:
@@ -181,11 +187,15 @@ def test_other_kinds_are_refused_rather_than_guessed(tmp_path: Path) -> None:
     edit(tmp_path, cut("model.layers.0.mlp.up_proj.weight", rows=40))
     edit(tmp_path, cut("model.layers.0.mlp.gate_proj.weight", rows=40))
     edit(tmp_path, cut("model.layers.0.mlp.down_proj.weight", columns=40))
-    with pytest.raises(ModelError, match="known for llama, phi, qwen2, not for model_type=qwen3"):
+    with pytest.raises(ModelError) as caught:
         build_skeleton(tmp_path)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("not-supported", "model_type", "qwen3")
+    assert fault.allowed == ("llama", "phi", "qwen2")
 
 
 def test_an_embedding_of_another_size_is_still_refused(pruned: Path) -> None:
     edit(pruned, cut("model.embed_tokens.weight", rows=200))
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with pytest.raises(ModelError) as caught:
         load_model(pruned, NONE, CPU, 0)
+    assert (only_fault(caught).code, only_fault(caught).file) == ("not-loadable", str(pruned))

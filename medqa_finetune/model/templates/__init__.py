@@ -2,14 +2,20 @@
 
 from pathlib import Path
 
-from medqa_finetune.errors import ModelError
+from medqa_finetune.errors import Fault, ModelError
 
+TEMPLATE_KEY = "model.chat_template"
 SUFFIX = ".jinja"
 
 
 def template_names() -> list[str]:
     """Return the names of the templates that ship with the package."""
     return sorted(path.stem for path in Path(__file__).parent.glob(f"*{SUFFIX}"))
+
+
+def allowed_templates() -> tuple[str, ...]:
+    """Return what `model.chat_template` may be, for a fault."""
+    return (*template_names(), "a Jinja file")
 
 
 def read_template(name: str | None) -> str | None:
@@ -24,10 +30,12 @@ def read_template(name: str | None) -> str | None:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ModelError(
-            f"model.chat_template={name}: no such file; allowed are {', '.join(template_names())}, or a Jinja file."
-        ) from None
+        raise _unusable("file-missing", "no such file", name, allowed_templates()) from None
     except OSError as error:
-        raise ModelError(f"model.chat_template={name}: cannot be read ({error.strerror}).") from None
+        raise _unusable("not-readable", f"cannot be read ({error.strerror})", name) from None
     except UnicodeDecodeError as error:
-        raise ModelError(f"model.chat_template={name}: not UTF-8 (byte {error.start}).") from None
+        raise _unusable("not-utf8", f"is not UTF-8 (byte {error.start})", name) from None
+
+
+def _unusable(code: str, problem: str, name: str, allowed: tuple[str, ...] = ()) -> ModelError:
+    return ModelError(Fault(code, problem, key=TEMPLATE_KEY, got=name, allowed=allowed))
