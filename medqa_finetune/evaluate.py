@@ -139,10 +139,10 @@ class Found:
     record: "EvaluationRecord"
     rows: "Rows"
 
-    def content(self, *, items: bool) -> dict[str, Any]:
-        """Return it as one JSON object."""
+    def content(self, *, items: bool, named: bool) -> dict[str, Any]:
+        """Return it as one JSON object, with the names where it is one of several."""
         scores = {name: dataclasses.asdict(score) for name, score in self.record.scores.items()}
-        content: dict[str, Any] = {**self.names, "n": self.record.n, "scores": scores}
+        content: dict[str, Any] = {**(self.names if named else {}), "n": self.record.n, "scores": scores}
         return content | {"items": self.rows} if items else content
 
 
@@ -182,7 +182,7 @@ def _runs(pattern: str) -> list[Path]:
     from medqa_finetune.record.run_dir import RECORD_NAME
 
     # A folder that was moved aside is no run any more.
-    found = [Path(each) for each in sorted(glob.glob(pattern)) if ".old-" not in Path(each).name]
+    found = [Path(each) for each in sorted(glob.glob(pattern)) if ".old-" not in Path(each).name]  # noqa: PTH207
     runs = [path for path in found if (path / RECORD_NAME).is_file()]
     if not runs:
         hint = "Put the pattern in quotes, run='outputs/*'."
@@ -281,12 +281,7 @@ def _values(typed: Sequence[str]) -> dict[str, Any]:
 
 
 def _show(found: Sequence[Found], options: EvaluateOptions) -> None:
-    contents = [each.content(items=options.items) for each in found]
-    if options.predictions is not None or len(found) == 1:
-        # One object, as it always was; which run it is was typed.
-        contents = [
-            {key: value for key, value in each.items() if key not in ("run", "evaluation")} for each in contents
-        ]
+    contents = [each.content(items=options.items, named=len(found) > 1) for each in found]
     lines = [json.dumps(each, ensure_ascii=False, allow_nan=False) for each in contents]
     if options.output is not None:
         _write(Path(options.output), "".join(f"{line}\n" for line in lines))

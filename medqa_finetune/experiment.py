@@ -22,7 +22,7 @@ from medqa_finetune.tasks import task_of
 log = logging.getLogger(__name__)
 
 
-def run_experiment(cell: Cell) -> Record:
+def run_experiment(cell: Cell) -> Record:  # noqa: PLR0915 (every stage, top to bottom)
     """Train and evaluate one cell, or return its record where that has been done before.
 
     A training that is there is never done again: only what is missing of the evaluation is.

@@ -17,7 +17,7 @@ from medqa_finetune.stopping import EXIT_OFFSET, LAUNCHER_VARIABLE
 from medqa_finetune.variants.wishes import Wishes
 
 if TYPE_CHECKING:
-    from medqa_finetune.matrix.cells import Cell
+    from medqa_finetune.cell import Cell
 
 USAGE = """\
 Make models of a finished run, each in a folder of its own with safetensors, tokenizer and metadata.json, and measure
@@ -218,11 +218,11 @@ def train_first(cell: "Cell", wishes: Wishes) -> int:
     Raises:
         MedQAError: what is to be exported afterwards cannot be, or the run cannot start.
     """
-    from medqa_finetune.lifecycle import check_folder
+    from medqa_finetune.lifecycle import find_earlier
     from medqa_finetune.variants.order import check_intended
 
     check_intended(cell.config, wishes)
-    record = check_folder(cell.run, cell.config, cell.fingerprints)
+    record = find_earlier(cell)
     if record is not None and record.status == "done":
         return EXIT_DONE
     command = [sys.executable, "-m", "medqa_finetune.train", *cell.overrides]

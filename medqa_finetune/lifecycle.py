@@ -125,8 +125,8 @@ def _check_weights(run: RunDir, found: Record) -> None:
 def _damaged(run: RunDir, damage: str) -> ModelError:
     return ModelError(
         Fault(
-            "weights-damaged", f"{damage} since training wrote it (another model's weights?), and no checkpoint is left "
-            "to make it again", file=str(run.path),
+            "weights-damaged", f"{damage} since training wrote it (another model's weights?), and no checkpoint is "
+            "left to make it again", file=str(run.path),
             hint="Put it back, or give overwrite=true, which moves the run aside and starts anew.",
         )
     )  # fmt: skip

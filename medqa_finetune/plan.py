@@ -139,10 +139,11 @@ def compose(arguments: Sequence[str]) -> list["Config"]:
     """
     from hydra.core.hydra_config import HydraConfig
 
+    from medqa_finetune.cell import Cell
     from medqa_finetune.evaluation.exams import check_exams
     from medqa_finetune.extras import check_extras
     from medqa_finetune.matrix.asked import check_all, distinct
-    from medqa_finetune.matrix.cells import Cell, make_cell
+    from medqa_finetune.matrix.cells import make_cell
     from medqa_finetune.model.locate import locate_architecture
 
     cells: list[Cell] = []
@@ -264,7 +265,7 @@ def _basis(found: "Plan") -> list[str]:
 
 def excess_faults(rows: Sequence[dict[str, Any]], found: "Plan", options: PlanOptions) -> list[Fault]:
     """Return why cells take more than there is, with the figures; empty where they do not."""
-    faults = list(found.survey.disk_faults)
+    faults = list(map(Fault.from_json, found.survey.disk_faults))
     hours = sum(each["seconds"] for each in rows) / HOUR
     if options.budget_hours is not None and hours > options.budget_hours:
         dearest = ", ".join(f"{each['name']} {_time(each['seconds'])}" for each in rows)

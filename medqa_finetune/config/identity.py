@@ -26,11 +26,11 @@ DEFAULT_EVALUATION = "default"
 
 # Settings that cannot change the result: where things lie, how they are called, who is told.
 NOT_IDENTITY = (
-    "outputs", "study", "run_name", "evaluation_name", "overwrite", "threads", "tracker", "method.name", "data.name", "data.scale",
-    "data.train_size", "data.validation_size", "data.test_size", "corpus.name", "corpus.path", "corpus.hub",
-    "corpus.repository", "corpus.revision", "corpus.files", "corpus.max_reject_share", "model.name", "model.path",
-    "model.repository", "model.revision", "model.chat_template", "train.logging_steps", "train.warmup_steps_unmetered",
-    "train.checkpoint_minutes", "train.checkpoint_steps", "evaluate.text_path",
+    "outputs", "study", "run_name", "evaluation_name", "overwrite", "threads", "tracker", "method.name", "data.name",
+    "data.scale", "data.train_size", "data.validation_size", "data.test_size", "corpus.name", "corpus.path",
+    "corpus.hub", "corpus.repository", "corpus.revision", "corpus.files", "corpus.max_reject_share", "model.name",
+    "model.path", "model.repository", "model.revision", "model.chat_template", "train.logging_steps",
+    "train.warmup_steps_unmetered", "train.checkpoint_minutes", "train.checkpoint_steps", "evaluate.text_path",
 )  # fmt: skip
 
 # Settings that a run which trains nothing does not depend on, and what of them still shapes its answers: how the base

@@ -34,7 +34,7 @@ def score_run(run: RunDir, metrics: Sequence[str], name: str | None = None) -> t
         RunError: another process is working on it.
     """
     record = _record_of(run)
-    chosen = find_by_name(run, record, name)
+    chosen = find_by_name(run, name)
     scored = _score(run, record, chosen, metrics)
     for folder in evaluation_dirs(run, record) if name is None else ():
         if folder == chosen:
@@ -46,13 +46,13 @@ def score_run(run: RunDir, metrics: Sequence[str], name: str | None = None) -> t
     return scored
 
 
-def find_by_name(run: RunDir, record: Record, name: str | None = None) -> EvaluationDir:
+def find_by_name(run: RunDir, name: str | None = None) -> EvaluationDir:
     """Return the folder of a run's evaluation; the one whose scores the run's record holds where no name is given.
 
     Raises:
         DataError: there is none of that name; says which there are.
     """
-    named = {}
+    record, named = _record_of(run), {}
     for folder in evaluation_dirs(run, record):
         evaluation = read_evaluation(run, record, folder)
         if evaluation is not None:
@@ -78,7 +78,7 @@ def name_of(run: RunDir, name: str | None = None) -> str:
         DataError: as `find_by_name` does.
     """
     record = _record_of(run)
-    evaluation = read_evaluation(run, record, find_by_name(run, record, name))
+    evaluation = read_evaluation(run, record, find_by_name(run, name))
     return evaluation.name if evaluation is not None else DEFAULT_EVALUATION
 
 
@@ -142,7 +142,7 @@ def answers_of(run: RunDir, name: str | None = None) -> list[Answer]:
         DataError: they are missing, too few, or changed since the evaluation was done.
     """
     record = _record_of(run)
-    folder = find_by_name(run, record, name)
+    folder = find_by_name(run, name)
     evaluation = read_evaluation(run, record, folder)
     rows = rows_of(folder, record.seen_by(evaluation), evaluation)
     return collect(enumerate(rows, start=1), folder.predictions_path)

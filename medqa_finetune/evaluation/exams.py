@@ -20,7 +20,7 @@ from medqa_finetune.config.schema import Config, EvaluateConfig
 from medqa_finetune.data.encoded_set import Encoded
 from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.data.text import Text, read_test_text
-from medqa_finetune.errors import ConfigError, DataError, Fault
+from medqa_finetune.errors import NO_VALUE, ConfigError, DataError, Fault
 from medqa_finetune.evaluation.perplexity import METRIC, score_blocks, text_signature
 from medqa_finetune.evaluation.reuse import missing_exams
 from medqa_finetune.evaluation.zero_shot import check_tasks, zero_shot_scores
@@ -194,8 +194,12 @@ def _in_its_own_words() -> Iterator[None]:
 
 
 def _of_evaluation(fault: Fault) -> Fault:
-    """Return a fault of a corpus as one of the evaluation's text, which is UTF-8 with a column `text`."""
-    hint = {"corpus.encoding": "The text is read as UTF-8; convert it (iconv -t utf-8).",
-            "corpus.text": "Call the column text, or give plain text."}.get(fault.key or "", fault.hint)  # fmt: skip
-    key = "evaluate.text_path" if fault.key is None or fault.key.startswith("corpus.") else fault.key
-    return fault.but(key=key, hint=hint.replace("corpus.path", "evaluate.text_path"))
+    """Return a fault of a corpus as one of the evaluation's text, of which a path alone is given."""
+    if fault.code == "wrong-encoding" and fault.allowed:
+        hint = f"The text is read as UTF-8; convert it (iconv -f {fault.allowed[0]} -t utf-8)."
+        return fault.but(key="evaluate.text_path", got=NO_VALUE, allowed=(), hint=hint)
+    if fault.code == "column-missing":
+        return fault.but(key="evaluate.text_path", hint="Call the column text, or give plain text.")
+    if fault.key is None or fault.key in ("corpus.path", "corpus.encoding"):
+        return fault.but(key="evaluate.text_path", hint=fault.hint.replace("corpus.path", "evaluate.text_path"))
+    return fault

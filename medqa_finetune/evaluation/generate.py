@@ -59,8 +59,8 @@ class Generated:
 class AnswerBook:
     """The questions of an evaluation, batch by batch, and what of them has been answered, on disk.
 
-    Batches that an earlier start answered are kept, and so is what another evaluation has answered. Each row also holds how likely the reference answer is to the
-    model, from which the perplexity follows.
+    Batches that an earlier start answered are kept, and so is what another evaluation has answered. Each row also holds
+    how likely the reference answer is to the model, from which the perplexity follows.
 
     Attributes:
         left: Batches that are still to be answered, in order.

@@ -58,8 +58,8 @@ class CellProcess:
         told = {LAUNCHER_VARIABLE: str(os.getpid()), "PYTHONFAULTHANDLER": "1", FAULTS_VARIABLE: self._refusal.name}
         try:
             self._process = subprocess.Popen(
-                command, env={**os.environ, **told, **environment}, stdin=subprocess.PIPE, stdout=self._output, stderr=subprocess.STDOUT,
-                start_new_session=True,
+                command, env={**os.environ, **told, **environment}, stdin=subprocess.PIPE, stdout=self._output,
+                stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         except OSError:
             self._output.close()

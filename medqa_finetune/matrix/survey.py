@@ -89,7 +89,7 @@ def survey(cells: Sequence[Config], cache: Path) -> Survey:
         {asked: measure_matrix_rate(machine.type, precision) for asked, precision in precisions.items()},
         measure_copy_rate(machine.type),
         facts,
-        list(disk_faults(sizes, cuda=machine.type == "cuda")),
+        [fault.as_json() for fault in disk_faults(sizes, cuda=machine.type == "cuda")],
     )
 
 

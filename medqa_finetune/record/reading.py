@@ -4,7 +4,7 @@ import json
 import math
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -60,7 +60,7 @@ def _read(path: Path, kind: type[T], versions: tuple[int, ...]) -> T:
         )  # fmt: skip
     try:
         # Strict: "0" is no number. From the text, since a dataclass is not strictly a dictionary.
-        found: T = _adapter(kind).validate_json(text, strict=True)
+        found: T = _adapter(cast("Any", kind)).validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
 from medqa_finetune.data.pairs import Pair
 from medqa_finetune.record.environment import describe_environment
+from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.variants.fresh import answer_parent
 from medqa_finetune.variants.metadata import Measured
@@ -80,9 +81,9 @@ def measure(asked: Measuring) -> Measured:
     _warm_up(model, encoder, pairs)
     shutil.rmtree(asked.answers, ignore_errors=True)
     asked.answers.mkdir(parents=True)
-    run = RunDir(asked.answers)
-    generated = generate_answers(model, encoder, pairs, asked.evaluate, run)
-    scored, _ = score_answers(read_answers(run.predictions_path), asked.evaluate.metrics)
+    answers = EvaluationDir(asked.answers)
+    generated = generate_answers(model, encoder, pairs, asked.evaluate, answers)
+    scored, _ = score_answers(read_answers(answers.predictions_path), asked.evaluate.metrics)
     return Measured(
         questions_sha256=fingerprint(pairs),
         max_samples=asked.max_samples,
