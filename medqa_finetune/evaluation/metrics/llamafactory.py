@@ -118,7 +118,7 @@ def _jieba() -> Any:
         import jieba
 
         if jieba.__version__ != JIEBA_VERSION:
-            raise AssertionError(f"jieba {jieba.__version__} is installed; {JIEBA_VERSION} is wanted")
+            raise AssertionError(f"jieba {jieba.__version__} is installed; it must be {JIEBA_VERSION}")
         tokenizer = _faster(jieba.Tokenizer)()
         with tokenizer.get_dict_file() as file:
             tokenizer.FREQ, tokenizer.total = jieba.Tokenizer.gen_pfdict(file)
