@@ -325,7 +325,7 @@ def test_a_model_that_cannot_be_used_is_refused_before_its_folder_is_made(
     done = train(*TINY, f"model.path={model}", "method=lora", "data=20k", cwd=tmp_path)
     assert done.returncode == 2
     (fault,) = json.loads((tmp_path / "faults.json").read_text(encoding="utf-8"))["faults"]
-    assert fault["code"] == "no-chat-template"
+    assert fault["code"] == "template-missing"
     assert files_below(model) == before
     assert not list(tmp_path.rglob("record.json"))
 

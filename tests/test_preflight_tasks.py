@@ -27,16 +27,17 @@ def with_template(folder: Path, target: Path, template: str | None) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("template", "beside"), [(CHANGES_EARLIER, "history"), (NO_SYSTEM, "system")],
-)  # fmt: skip
+    ("template", "beside", "code"),
+    [(CHANGES_EARLIER, "history", "template-unfit"), (NO_SYSTEM, "system", "template-fails")],
+)
 def test_pairs_that_the_chat_template_cannot_take_are_refused_before_the_start(
-    micro_model: Path, tmp_path: Path, template: str, beside: str
+    micro_model: Path, tmp_path: Path, template: str, beside: str, code: str
 ) -> None:
     config = config_of(with_template(micro_model, tmp_path / "model", template), tmp_path / "outputs")
     preflight_run(config, {"pairs": 9})
     with pytest.raises(ConfigError) as caught:
         preflight_run(config, {"pairs": 9, f"pairs_with_{beside}": 1})
-    assert only_fault(caught).code == "template-unfit"
+    assert only_fault(caught).code == code
 
 
 def test_running_text_needs_no_chat_template(micro_model: Path, tmp_path: Path) -> None:
@@ -46,4 +47,4 @@ def test_running_text_needs_no_chat_template(micro_model: Path, tmp_path: Path) 
     preflight_matrix([config_of(folder, tmp_path / "outputs", **text)])
     with pytest.raises(ConfigError) as caught:
         preflight_matrix([config_of(folder, tmp_path / "outputs")])
-    assert only_fault(caught).code == "no-chat-template"
+    assert only_fault(caught).code == "template-missing"
