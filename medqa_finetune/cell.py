@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medqa_finetune.config.identity import (
+    DEFAULT_EVALUATION,
     EVALUATE,
     Fingerprints,
     as_written,
@@ -114,6 +115,8 @@ def place_cell(
     written = as_written(settings, config)[EVALUATE]
     text = None if config.evaluate.text is None else text_label(config.evaluate, fingerprints.text)
     name = evaluation_name(written, defaults, text)
+    if evaluation_identity(settings) == evaluation_identity({**settings, EVALUATE: dict(defaults)}):
+        name = DEFAULT_EVALUATION
     run = RunDir(Path(config.outputs) / config.study / run_name)
     folder = find_evaluation(run, None if config.overwrite else _readable(run), evaluation_identity(settings), name)
     named = dataclasses.replace(config, run_name=run_name, evaluation_name=name)

@@ -275,9 +275,10 @@ def _values(typed: Sequence[str]) -> dict[str, Any]:
     """
     from medqa_finetune.config.schema import EvaluateConfig
 
-    own = [argument.removeprefix(SECTION) for argument in typed if argument.startswith(SECTION)]
+    own = [argument for argument in typed if argument.startswith(SECTION)]
     parsed = parse_options(EvaluateConfig, own, prefix=SECTION)
-    return {key: getattr(parsed, key) for key in (argument.partition("=")[0] for argument in own)}
+    keys = [argument.partition("=")[0].removeprefix(SECTION) for argument in own]
+    return {key: getattr(parsed, key) for key in keys}
 
 
 def _show(found: Sequence[Found], options: EvaluateOptions) -> None:

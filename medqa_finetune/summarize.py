@@ -137,9 +137,9 @@ def as_text(frame: "pd.DataFrame") -> str:
     lines.append(f"{done} of {len(rows)} runs done" + _failed(rows) + ".")
     if len(parts) > 1:
         lines.append(
-            "The runs differ in test set, number of questions or signatures: scores of different tables above do"
+            "Rows differ in evaluation, test set or signatures: scores of different tables do not compare. In the CSV"
         )
-        lines.append("not compare. The CSV keeps them in columns of their own, the pictures in panels.")
+        lines.append("the column evaluation tells evaluations apart, other differences have columns of their own.")
     return "\n".join(lines)
 
 

@@ -129,14 +129,21 @@ def evaluation_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that can change the scores of given weights, as dotted keys with plain values.
 
     They do not depend on the method, so that baselines and trained runs of one matrix share an evaluation. The order of
-    metrics and of tasks says nothing; a setting that is null is left out, as it is where an earlier version knew none.
+    metrics and of tasks says nothing, nor does a limit that all questions are within; a setting that is null is left
+    out, as it is where an earlier version knew none.
     """
     whole = _schema_defaults() | flatten(settings)
-    unused = (*NOT_EVALUATION, *(ANSWERS_ONLY if whole.get("corpus.task") == "text" else ()))
+    of_text = whole.get("corpus.task") == "text"
+    unused = [*NOT_EVALUATION, *(ANSWERS_ONLY if of_text else ())]
+    # It limits exams as well, whose number of items is not known here.
+    exams = of_text or whole.get("evaluate.text") is not None or bool(whole.get("evaluate.zero_shot"))
+    most, questions = whole.get("evaluate.max_samples"), whole.get("data.effective_test_size")
+    if not exams and isinstance(most, int) and isinstance(questions, int) and most >= questions:
+        unused.append("evaluate.max_samples")
     found = {
         key: sorted(value) if isinstance(value, list) else value
         for key, value in whole.items()
-        if _is_below(key, (EVALUATE,)) and not _is_below(key, unused) and value is not None
+        if _is_below(key, (EVALUATE,)) and not _is_below(key, tuple(unused)) and value is not None
     }
     return found | {"version": EVALUATION_VERSION}
 

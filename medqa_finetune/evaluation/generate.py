@@ -147,6 +147,8 @@ def _batches(encoder: Encoder, pairs: Sequence[Pair], settings: EvaluateConfig) 
     A batch has room for `settings.batch_tokens`, padding and answers at their longest included; but a question that
     needs more is asked, alone.
     """
+    if not pairs:
+        return
     lengths = [len(ids) for ids in encoder.prompts(pairs)]
     order = sorted(range(len(pairs)), key=lambda index: (-lengths[index], index))
     begin = 0
