@@ -71,7 +71,9 @@ def load_group(group: str, name: str, schema: type[T], overrides: Sequence[str])
         key = f"{group}.{error.full_key}"
         raise ConfigError(Fault("missing-key", "is missing", key=key, hint=f"Give {key}=VALUE.")) from None
     except (OmegaConfBaseException, YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise ConfigError(_fault(group, error, schema)) from None
+        fault = _fault(group, error, schema)
+        typed = {group, *(f"{group}.{override.partition('=')[0]}" for override in overrides)}
+        raise ConfigError(fault if fault.key in typed else fault.but(file=str(path))) from None
     if not isinstance(result, schema):
         raise ConfigError(Fault("not-a-mapping", "must be a mapping of keys to values", got=result, file=str(path)))
     return result

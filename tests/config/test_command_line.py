@@ -240,6 +240,21 @@ def test_a_reader_that_went_away_is_no_error() -> None:
     assert done.returncode == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_an_output_that_takes_no_json_leaves_the_exit_code() -> None:
+    code = (
+        "from medqa_finetune.config.command_line import run_door\n"
+        "from medqa_finetune.errors import ConfigError, Fault\n"
+        "def refuse(_): raise ConfigError(Fault('odd', 'is odd'))\n"
+        "run_door(refuse, ['format=json'])"
+    )
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (2, "error: is odd.\n")
+
+
 def test_table_is_aligned_and_shows_escape_codes() -> None:
     table = aligned_table(["name", "n"], [["a\x1b[31m", "1"], ["b", "20"]], left=["name"])
     assert "\x1b" not in table

@@ -83,6 +83,7 @@ def test_faults(
         load_group("corpus", name, CorpusConfig, overrides)
     fault = only_fault(caught)
     assert (fault.code, fault.key, fault.got, fault.allowed) == (code, key, got, allowed)
+    assert fault.file is None
 
 
 @pytest.mark.parametrize(
@@ -103,19 +104,22 @@ def test_files_that_cannot_be_read(conf: Path, text: str, code: str, line: int |
 
 
 @pytest.mark.parametrize(
-    ("text", "code", "key"),
+    ("text", "code", "key", "is_named"),
     [
-        ("- a\n- b\n", "refused", "corpus"),
-        ("name: bad\nunknown: 1\n", "unknown-key", "corpus.unknown"),
-        ("source: file\n", "missing-key", "corpus.name"),
-        ("name: ${oc.env:NO_SUCH_VARIABLE}\nsource: x\n", "refused", "corpus.name"),
+        ("- a\n- b\n", "refused", "corpus", False),
+        ("name: bad\nunknown: 1\n", "unknown-key", "corpus.unknown", True),
+        ("name: bad\nmax_reject_share: much\n", "wrong-type", "corpus.max_reject_share", True),
+        ("source: file\n", "missing-key", "corpus.name", False),
+        ("name: ${oc.env:NO_SUCH_VARIABLE}\nsource: x\n", "refused", "corpus.name", True),
     ],
 )
-def test_files_with_faulty_values(conf: Path, text: str, code: str, key: str) -> None:
-    (conf / "corpus" / "bad.yaml").write_text(text, "utf-8")
+def test_files_with_faulty_values(conf: Path, text: str, code: str, key: str, is_named: bool) -> None:
+    path = conf / "corpus" / "bad.yaml"
+    path.write_text(text, "utf-8")
     with pytest.raises(ConfigError) as caught:
-        load_group("corpus", "bad", CorpusConfig, [])
-    assert (only_fault(caught).code, only_fault(caught).key) == (code, key)
+        load_group("corpus", "bad", CorpusConfig, ["answer=a"])
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.file) == (code, key, str(path) if is_named else None)
 
 
 def test_split_overrides() -> None:
