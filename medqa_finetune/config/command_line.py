@@ -56,18 +56,26 @@ def _quoted_element(found: re.Match[str]) -> str:
     return text if HYDRA_CAN_READ.fullmatch(text) else f"'{text}'"
 
 
-def parse_options(schema: type[T], arguments: Sequence[str]) -> T:
+def parse_options(schema: type[T], arguments: Sequence[str], prefix: str = "") -> T:
     """Return `schema` filled from `key=value` arguments.
 
     Args:
         schema: A dataclass, flat, each field of it with a default. Text fields take the value as typed (`run=010` is
             the folder `010`), `null` being None; others are read as YAML.
         arguments: What was typed after the command.
+        prefix: What stood before each key, and is named in faults.
 
     Raises:
         ConfigError: an argument without `=`, an unknown or repeated key, or a value of the wrong type; names the key,
             the value and the allowed keys.
     """
+    try:
+        return _parsed(schema, arguments)
+    except ConfigError as error:
+        raise ConfigError(*(prefix + fault.problem.lstrip("'") for fault in error.faults)) from None
+
+
+def _parsed(schema: type[T], arguments: Sequence[str]) -> T:
     hints = typing.get_type_hints(schema)
     values: dict[str, Any] = {}
     for argument in arguments:
