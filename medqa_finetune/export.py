@@ -6,12 +6,12 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from medqa_finetune.config.command_line import parse_options, run_door, wants_help
-from medqa_finetune.errors import EXIT_DONE, ConfigError, MedQAError
+from medqa_finetune.errors import EXIT_DONE, NO_VALUE, ConfigError, Fault, MedQAError, brief
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.stopping import EXIT_OFFSET, LAUNCHER_VARIABLE
 from medqa_finetune.variants.wishes import Wishes
@@ -48,16 +48,19 @@ With pipeline=variants:
   and every group and key that `python -m medqa_finetune.train --help` lists
 """
 PREFIX = "export."
-FORMATS = ("text", "json")
-PIPELINES = ("variants",)
-CHOICES = {"quantization": ("auto", "nf4", "fp4", "int8"), "dtype": ("auto", "fp32", "bf16", "fp16")}
+CHOICES = {
+    "pipeline": ("variants",),
+    "format": ("text", "json"),
+    "quantization": ("auto", "nf4", "fp4", "int8"),
+    "dtype": ("auto", "fp32", "bf16", "fp16"),
+}
 MANY = ("-m", "--multirun")
 BARE = ("run", "pipeline", "variants", "samples", "epochs", "overwrite", "format")
 
 
 @dataclasses.dataclass(frozen=True)
 class ExportOptions(Wishes):
-    """What can be typed after `export`; exactly one of `run` and `pipeline` is wanted.
+    """What can be typed after `export`; exactly one of `run` and `pipeline` must be.
 
     Attributes:
         run: Folder of a finished run.
@@ -79,28 +82,33 @@ class ExportOptions(Wishes):
     def __post_init__(self) -> None:
         faults = list(self._faults())
         if faults:
-            raise ConfigError("\n".join(faults))
+            raise ConfigError(*faults)
 
-    def _faults(self) -> list[str]:
-        found = []
-        if (self.run is None) == (self.pipeline is None):
-            found.append("exactly one of run=DIR and pipeline=variants is wanted; --help says more.")
-        if self.pipeline not in (None, *PIPELINES):
-            found.append(f"pipeline={self.pipeline}: allowed is {', '.join(PIPELINES)}.")
-        if self.format not in FORMATS:
-            found.append(f"format={self.format}: allowed: {', '.join(FORMATS)}.")
-        for key, allowed in CHOICES.items():
-            if getattr(self, key) not in allowed:
-                found.append(f"{PREFIX}{key}={getattr(self, key)}: allowed are {', '.join(allowed)}.")
-        numbers = {"samples": self.samples, "epochs": self.epochs, f"{PREFIX}max_samples": self.max_samples}
-        for key, number in numbers.items():
-            if number is not None and not (math.isfinite(number) and number > 0):
-                found.append(f"{key}={number}: a number above 0 is wanted.")
-        if self.run is not None and (self.samples is not None or self.epochs is not None):
-            found.append("samples and epochs belong to pipeline=variants: what run=DIR was trained on is settled.")
+    def _faults(self) -> Iterator[Fault]:
+        hint = "Give one of run=DIR and pipeline=variants; --help says more."
+        if self.run is None and self.pipeline is None:
+            yield Fault("missing-key", "nothing says what to export", hint=hint)
+        if self.run is not None and self.pipeline is not None:
+            yield Fault("conflict", f"run={self.run} is given as well", key="pipeline", got=self.pipeline, hint=hint)
+        yield from self._choice_faults()
+        whole = {"samples": self.samples, f"{PREFIX}max_samples": self.max_samples}
+        for key, number in whole.items():
+            if number is not None and number < 1:
+                yield Fault("out-of-range", "must be an integer ≥ 1", key=key, got=number)
+        if self.epochs is not None and not (math.isfinite(self.epochs) and self.epochs > 0):
+            yield Fault("out-of-range", "must be a number above 0", key="epochs", got=self.epochs)
+        for key in ("samples", "epochs"):
+            if self.run is not None and getattr(self, key) is not None:
+                problem = "is for pipeline=variants, since what run=DIR was trained on is settled"
+                yield Fault("conflict", problem, key=key, got=getattr(self, key))
         if self.to is not None and not self.to.strip():
-            found.append(f"{PREFIX}to={self.to!r}: a folder is wanted.")
-        return found
+            yield Fault("empty", "must be a folder", key=f"{PREFIX}to", got=self.to)
+
+    def _choice_faults(self) -> Iterator[Fault]:
+        for name, allowed in CHOICES.items():
+            value, key = getattr(self, name), name if name in BARE else PREFIX + name
+            if value not in allowed and not (value is None and name == "pipeline"):
+                yield Fault("not-allowed", f"no such {name}", key=key, got=value, allowed=allowed)
 
 
 def main() -> NoReturn:
@@ -131,8 +139,11 @@ def export(arguments: list[str]) -> int:
             return code
         run = cell.run
     elif rest:
-        known = ", ".join([*BARE, *(PREFIX + name for name in _prefixed())])
-        raise ConfigError(f"{rest[0][:80]}: with run=DIR, key=value is wanted; the keys are {known}.")
+        key, equals, value = rest[0].partition("=")
+        names = [field.name for field in dataclasses.fields(ExportOptions)]
+        allowed = (*BARE, *(PREFIX + name for name in names if name not in BARE))
+        got = value if equals else NO_VALUE
+        raise ConfigError(Fault("unknown-key", "no such key with run=DIR", key=brief(key), got=got, allowed=allowed))
     else:
         run = RunDir(Path(str(options.run)))
     return _export(run, wishes, options.format)
@@ -150,21 +161,22 @@ def parse_own(arguments: Sequence[str]) -> ExportOptions:
     Raises:
         ConfigError: an unknown or repeated key, or a value of the wrong type; names the key as it is typed.
     """
-    known = _prefixed()
-    for argument in arguments:
-        key = argument.partition("=")[0]
-        if key.startswith(PREFIX) and key.removeprefix(PREFIX) not in known:
-            allowed = ", ".join(PREFIX + name for name in known)
-            raise ConfigError(f"{argument[:80]}: there is no such key; allowed are {allowed}.")
-    try:
-        return parse_options(ExportOptions, [argument.removeprefix(PREFIX) for argument in arguments])
-    except ConfigError as error:
-        is_prefixed = str(error).lstrip("'").startswith(tuple(known))
-        raise ConfigError(f"{PREFIX}{error}" if is_prefixed else str(error)) from None
+    prefixed = [argument.removeprefix(PREFIX) for argument in arguments if argument.startswith(PREFIX)]
+    bare = [argument for argument in arguments if not argument.startswith(PREFIX)]
+    typed = vars(parse_options(_options(bare=False), prefixed, prefix=PREFIX)) | vars(
+        parse_options(_options(bare=True), bare)
+    )
+    return ExportOptions(**typed)
 
 
-def _prefixed() -> list[str]:
-    return [field.name for field in dataclasses.fields(ExportOptions) if field.name not in BARE]
+def _options(*, bare: bool) -> type[Any]:
+    """Return a dataclass of the options that are typed without the prefix, or of those with it.
+
+    A key of the one kind is none of the other: `export.run` and `dtype` are unknown.
+    """
+    chosen = [field for field in dataclasses.fields(ExportOptions) if (field.name in BARE) is bare]
+    fields: Any = [(field.name, field.type, dataclasses.field(default=field.default)) for field in chosen]
+    return dataclasses.make_dataclass("Options", fields, frozen=True)
 
 
 def pipeline_cell(options: ExportOptions, arguments: Sequence[str]) -> "Cell":
@@ -173,14 +185,18 @@ def pipeline_cell(options: ExportOptions, arguments: Sequence[str]) -> "Cell":
     Raises:
         MedQAError: a setting is impossible, or the corpus or model is not there.
     """
-    faults = [f"{flag}: one pipeline at a time; start another for another model." for flag in arguments if flag in MANY]
+    hint = "Start another one for another model."
+    faults = [
+        Fault("not-supported", "one pipeline at a time", key=flag, hint=hint) for flag in arguments if flag in MANY
+    ]
     keys = {argument.partition("=")[0] for argument in arguments}
     for key, mine in (("data", "samples"), ("data.train_size", "samples"), ("data.name", "samples"),
                       ("train.epochs", "epochs")):  # fmt: skip
         if key in keys and getattr(options, mine) is not None:
-            faults.append(f"{mine}={getattr(options, mine)} and {key} say the same; give one of them.")
+            got, problem = getattr(options, mine), f"{key} is given as well and says the same"
+            faults.append(Fault("conflict", problem, key=mine, got=got, hint="Give one of them."))
     if faults:
-        raise ConfigError("\n".join(faults))
+        raise ConfigError(*faults)
     typed = [*arguments, *(["overwrite=true"] if options.overwrite else [])]
     if options.epochs is not None:
         typed.append(f"train.epochs={options.epochs:g}")

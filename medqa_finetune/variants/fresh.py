@@ -15,11 +15,13 @@ from medqa_finetune.errors import (
     EXIT_RUN_FAILED,
     ConfigError,
     DataError,
+    Fault,
     MedQAError,
     ModelError,
     RunError,
 )
 from medqa_finetune.log import log_to_terminal
+from medqa_finetune.model.words import words_of
 from medqa_finetune.stopping import stop_with_parent
 
 T = TypeVar("T")
@@ -48,9 +50,11 @@ def in_fresh_process(module: str, asked: Any, answer: type[T]) -> T:
             raise
     said = _last_object(printed)
     if said is None:
-        raise RunError(f"{_task(asked)}: the process {_ending(code)}; what it said stands above.")
-    if "fault" in said:
-        raise ERRORS.get(said["kind"], RunError)(said["fault"])
+        folder = getattr(asked, "folder", None)
+        file, hint = None if folder is None else str(folder), "Its own messages are above."
+        raise RunError(Fault("process-ended", f"the process {_ending(code)}", file=file, hint=hint))
+    if "faults" in said:
+        raise ERRORS.get(said["error"], RunError)(*map(Fault.from_json, said["faults"]))
     return TypeAdapter(answer).validate_python(said["answer"])
 
 
@@ -62,14 +66,14 @@ def answer_parent(work: Callable[[Any], Any], asked: type[Any]) -> NoReturn:
         found = work(TypeAdapter(asked).validate_json(sys.argv[1]))
         said = {"answer": TypeAdapter(type(found)).dump_python(found, mode="json")}
     except MedQAError as error:
-        said = {"fault": str(error), "kind": type(error).__name__}
+        said = error.as_json()
     except KeyboardInterrupt:  # the terminal tells both; the other process says so
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
         traceback.print_exc()
-        said = {"fault": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", "kind": RunError.__name__}
+        said = RunError(Fault("unexpected", f"{type(error).__name__}: {words_of(error)}")).as_json()
     print(json.dumps(said), flush=True)
-    sys.exit(EXIT_RUN_FAILED if "fault" in said else 0)
+    sys.exit(EXIT_RUN_FAILED if "faults" in said else 0)
 
 
 def _last_object(printed: bytes) -> dict[str, Any] | None:
@@ -79,10 +83,6 @@ def _last_object(printed: bytes) -> dict[str, Any] | None:
     except (IndexError, ValueError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def _task(asked: Any) -> str:
-    return str(getattr(asked, "folder", type(asked).__name__))
 
 
 def _ending(code: int) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medqa_finetune.config.schema import MethodConfig
-from medqa_finetune.errors import ConfigError
+from medqa_finetune.errors import ConfigError, Fault
 
 
 @dataclass(frozen=True)
@@ -50,17 +50,16 @@ def choose(asked: Sequence[str] | None, method: MethodConfig) -> list[str]:
         ConfigError: one is unknown, or makes no sense for the method.
     """
     if asked is not None and not asked:
-        raise ConfigError(f"variants=[]: at least one is wanted, of {', '.join(KINDS)}.")
+        raise ConfigError(Fault("empty", "must name at least one", key="variants", got=[], allowed=tuple(KINDS)))
     unknown = [name for name in asked or () if name not in KINDS]
     if unknown:
-        raise ConfigError(f"variants=[{','.join(map(str, unknown))}]: allowed are {', '.join(KINDS)}.")
+        problem = "there are no such variants" if len(unknown) > 1 else "there is no such variant"
+        raise ConfigError(Fault("not-allowed", problem, key="variants", got=unknown, allowed=tuple(KINDS)))
     possible = [name for name in BUILDING_ORDER if method.trains in KINDS[name].trained]
     refused = [name for name in asked or () if name not in possible]
     if refused:
-        raise ConfigError(
-            f"variants=[{','.join(refused)}]: not of method={method.name}: {KINDS[refused[0]].why_not}. "
-            f"Allowed of it: {', '.join(possible)}."
-        )
+        problem = f"not possible with method={method.name}: {KINDS[refused[0]].why_not}"
+        raise ConfigError(Fault("not-supported", problem, key="variants", got=refused, allowed=tuple(possible)))
     wanted = set(possible if asked is None else asked)
     if "merged" in wanted and method.quantization != "none":
         wanted.add("lora")

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from medqa_finetune.errors import ConfigError
+from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.preflight import in_units
 from medqa_finetune.record.files import replace_folder, sweep
 from medqa_finetune.record.run_dir import RunDir, now
@@ -37,9 +37,8 @@ def make_variants(order: Order) -> dict[str, Metadata]:
                 _make(order, name)
             return _compared(order.folder)
     except OSError as error:
-        raise ConfigError(
-            f"{order.folder}: cannot be written ({error}). What was finished is whole; the same command goes on."
-        ) from None
+        problem, hint = f"cannot be written ({error})", "What is finished is whole; the same command continues."
+        raise ConfigError(Fault("not-writable", problem, file=str(order.folder), hint=hint)) from None
 
 
 def _make(order: Order, name: str) -> None:
@@ -54,7 +53,8 @@ def _make(order: Order, name: str) -> None:
         replace_folder(folder, lambda fresh: _fill(order, name, fresh))
         metadata = read_metadata(folder)
     if metadata is None:
-        raise ConfigError(f"{folder}: {METADATA_NAME} is gone: the folder was changed meanwhile.")
+        problem = "is gone, because the folder was changed meanwhile"
+        raise ConfigError(Fault("file-missing", problem, file=str(folder / METADATA_NAME)))
     done = not order.wishes.measure or metadata.measured is not None
     log.info("%s: %s, %s%s", folder, metadata.what, in_units(metadata.size_bytes), "" if done else "; it answers now")
     if done:

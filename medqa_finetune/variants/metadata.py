@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from medqa_finetune.errors import DataError
+from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.record.files import write_json
 from medqa_finetune.record.schema import Environment, FileStamp, Score
 
@@ -111,10 +111,10 @@ def read_metadata(folder: Path) -> Metadata | None:
         return TypeAdapter(Metadata).validate_json(path.read_bytes(), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the file"
-        raise DataError(
-            f"{path}: {key}: {first['msg']}. Move {folder} away, or give overwrite=true, which does that."
-        ) from None
+        key = ".".join(map(str, first["loc"])) or None
+        code = {"json_invalid": "not-json", "missing": "missing-key"}.get(first["type"], "wrong-type")
+        hint = f"Move {folder} away, or give overwrite=true, which does that."
+        raise DataError(Fault(code, first["msg"].rstrip("."), key=key, file=str(path), hint=hint)) from None
 
 
 def write_metadata(folder: Path, metadata: Metadata) -> None:

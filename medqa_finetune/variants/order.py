@@ -9,7 +9,7 @@ from typing import Any
 
 from medqa_finetune.config.restore import restore_config
 from medqa_finetune.config.schema import Config, MethodConfig
-from medqa_finetune.errors import ConfigError, DataError, ModelError
+from medqa_finetune.errors import ConfigError, DataError, Fault, ModelError
 from medqa_finetune.model.estimate import weight_bytes
 from medqa_finetune.model.files import stored_precision, weight_files
 from medqa_finetune.model.locate import fingerprint_model, locate_model
@@ -90,7 +90,8 @@ def check_order(run: RunDir, wishes: Wishes) -> Order:
     record = _finished(run)
     config = restore_config(record.config)
     if not config.method.loads_model:
-        raise ConfigError(f"run={run.path}: its answers are looked up; there is no model in it to export.")
+        problem = "its answers are looked up, so there is no model to export"
+        raise ConfigError(_fault_of(run, "no-model", problem))
     names = choose(wishes.variants, config.method)
     _check_measure(config, wishes)
     _check_files(run, record)
@@ -105,6 +106,10 @@ def check_order(run: RunDir, wishes: Wishes) -> Order:
     order = dataclasses.replace(order, existing=existing)
     check_room(folder, [name for name in names if name not in existing], _sizes(order))
     return order
+
+
+def _fault_of(run: RunDir, code: str, problem: str, hint: str = "") -> Fault:
+    return Fault(code, problem, key="run", got=str(run.path), hint=hint)
 
 
 def check_intended(config: Config, wishes: Wishes) -> None:
@@ -126,21 +131,19 @@ def check_intended(config: Config, wishes: Wishes) -> None:
 
 def _check_measure(config: Config, wishes: Wishes) -> None:
     if wishes.measure and not config.chats:
-        raise ConfigError(
-            f"corpus={config.corpus.name}: running text has no questions to measure variants on; "
-            "export.measure=false exports alone."
-        )
+        problem = "running text has no questions to measure variants on"
+        hint = "Give export.measure=false to export alone."
+        raise ConfigError(Fault("no-questions", problem, key="corpus", got=config.corpus.name, hint=hint))
 
 
 def _finished(run: RunDir) -> Record:
     record = run.read()
     if record is None:
-        raise DataError(f"run={run.path}: no {run.record_path.name} in there; the folder of a finished run is wanted.")
+        hint = "Give the folder of a finished run."
+        raise DataError(_fault_of(run, "not-a-run", f"has no {run.record_path.name}", hint))
     if record.status != "done":
-        raise DataError(
-            f"run={run.path}: its status is {record.status}; only a run that is done can be exported. The same command "
-            "that started it goes on with it."
-        )
+        problem = f"its status is {record.status}, and only a run that is done can be exported"
+        raise DataError(_fault_of(run, "run-not-done", problem, "The command that started it resumes it."))
     return record
 
 
@@ -148,9 +151,8 @@ def _check_files(run: RunDir, record: Record) -> None:
     needed = {name: stamp for name, stamp in record.files.items() if name.startswith(("adapter/", "predictions.jsonl"))}
     damaged = damages(run.path, needed)
     if damaged:
-        raise ModelError(
-            f"run={run.path}: {damaged[0]} since the run was done. Put it back, or train again with overwrite=true."
-        )
+        hint = "Put it back, or train again with overwrite=true."
+        raise ModelError(_fault_of(run, "changed-file", f"{damaged[0]} since the run was done", hint))
 
 
 def _base_of(run: RunDir, record: Record, config: Config, moved_to: str | None) -> Path:
@@ -160,26 +162,28 @@ def _base_of(run: RunDir, record: Record, config: Config, moved_to: str | None) 
     except ModelError as error:
         if moved_to is not None:
             raise
-        raise ModelError(
-            f"run={run.path}: its base model is not where the run found it: {str(error).splitlines()[0]} "
-            "If it lies elsewhere now, give export.base=DIR."
-        ) from None
+        hint = f"This is the base model of run={run.path}; if it lies elsewhere now, give export.base=DIR."
+        raise ModelError(*(fault.but(hint=f"{fault.hint} {hint}".strip()) for fault in error.faults)) from None
     trained_on = record.config["model"]["fingerprint"]
     found = fingerprint_model(folder, config.model.chat_template)
     if found != trained_on:
-        raise ModelError(
-            f"run={run.path}: {folder} is not the base model that the run was trained on (sha256 {found[:12]}…, "
-            f"{trained_on[:12]}… is wanted). Give export.base=DIR of that one."
+        problem = (
+            f"was trained on another base model than the one in {folder} (sha256 {trained_on[:12]}…, not {found[:12]}…)"
         )
+        raise ModelError(_fault_of(run, "other-base-model", problem, "Give export.base=DIR of that one."))
     return folder
 
 
 def _check_place(folder: Path) -> None:
     place = existing_part(folder)
     if not place.is_dir():
-        raise ConfigError(f"export.to={folder}: {place} is not a folder; a new name or a folder is wanted.")
+        raise ConfigError(_no_place(folder, "not-a-folder", f"{place} is not a folder", "Give a new name or a folder."))
     if not os.access(place, os.W_OK | os.X_OK):
-        raise ConfigError(f"{folder}: {place} is not writable; export.to=DIR wants a folder that is.")
+        raise ConfigError(_no_place(folder, "not-writable", f"{place} is not writable", "Give a folder that is."))
+
+
+def _no_place(folder: Path, code: str, problem: str, hint: str) -> Fault:
+    return Fault(code, problem, key="export.to", got=str(folder), hint=hint)
 
 
 def _existing(order: Order) -> dict[str, Metadata]:
@@ -194,14 +198,14 @@ def _existing(order: Order) -> dict[str, Metadata]:
         metadata = read_metadata(folder)
         if metadata is None:
             if folder.exists():
-                raise ConfigError(f"{folder} exists and is no exported variant. Move it away, or give export.to=DIR.")
+                problem, hint = "exists and is no exported variant", "Move it away, or give export.to=DIR."
+                raise ConfigError(Fault("not-an-export", problem, file=str(folder), hint=hint))
             continue
-        faults = _differences(order, name, metadata) + damages(folder, metadata.files)
-        if faults:
-            raise ConfigError(
-                f"{folder} holds another export ({'; '.join(faults)}). overwrite=true moves it aside and makes it "
-                "anew; export.to=DIR keeps both."
-            )
+        differences = _differences(order, name, metadata) + damages(folder, metadata.files)
+        if differences:
+            problem = f"holds another export ({'; '.join(differences)})"
+            hint = "overwrite=true moves it aside and makes it anew; export.to=DIR keeps both."
+            raise ConfigError(Fault("other-export", problem, file=str(folder), hint=hint))
         found[name] = metadata
     return found
 
@@ -256,7 +260,6 @@ def check_room(folder: Path, names: Sequence[str], sizes: Mapping[str, int]) -> 
     needed = sum(sizes.get(name, 0) for name in names) + aside + SPARE_BYTES
     free = shutil.disk_usage(existing_part(folder)).free
     if needed > free:
-        raise ConfigError(
-            f"{folder}: {', '.join(names)} take {in_units(needed)}, and {in_units(free)} are free. Make room, ask for "
-            "fewer variants, or give export.to=DIR on another disk."
-        )
+        problem = f"{', '.join(names)} take {in_units(needed)}, and {in_units(free)} are free"
+        hint = "Make room, ask for fewer variants, or give export.to=DIR on another disk."
+        raise ConfigError(Fault("disk-full", problem, file=str(folder), hint=hint))

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from medqa_finetune.data.pairs import Pair, context_of, with_context
-from medqa_finetune.errors import DataError
+from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.evaluation.again import find_by_name
 from medqa_finetune.record.files import sha256_of_text
 from medqa_finetune.record.run_dir import RunDir
@@ -25,7 +25,9 @@ def read_questions(run: RunDir, limit: int | None) -> list[Pair]:
     """
     rows = find_by_name(run).read_predictions()
     if not rows or any("question" not in row for row in rows):
-        raise DataError(f"{run.path}: holds no questions to measure on; export.measure=false exports alone.")
+        hint = "Give export.measure=false to export alone."
+        file = str(run.path)
+        raise DataError(Fault("no-questions", "holds no questions to measure on", file=file, hint=hint))
     rows.sort(key=lambda row: sha256_of_text(str(row["id"])))
     return [with_context(str(row["id"]), str(row["question"]), str(row["reference"]), row) for row in rows[:limit]]
 

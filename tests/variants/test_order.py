@@ -1,6 +1,7 @@
 """What an export refuses before anything is loaded or written."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from medqa_finetune.variants.metadata import Metadata, write_metadata
 from medqa_finetune.variants.order import Order, check_order, check_room, expected_sizes
 from medqa_finetune.variants.wishes import Wishes
 from tests.commands import files_below
+from tests.faulty import only_fault
 from tests.variants.runs import LORA, QLORA, write_record, write_run
 
 
@@ -96,27 +98,56 @@ def something_else_there(run: RunDir) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "code", "place", "remedy"),
     [
-        (no_record, "no record.json in there; the folder of a finished run is wanted"),
-        (interrupted, "its status is interrupted; only a run that is done can be exported"),
-        (damaged, "adapter/adapter_model.safetensors has changed .* since the run was done. Put it back, or train"),
-        (without_adapter, "adapter/.* is missing since the run was done"),
-        (base_gone, "its base model is not where the run found it: .*no such folder.* give export.base=DIR"),
-        (base_changed, "is not the base model that the run was trained on"),
-        (base_cut, "model.safetensors: .* bytes, and its header wants"),
-        (target_is_a_file, "is not a folder"),
-        (something_else_there, "export/base exists and is no exported variant"),
+        (no_record, "not-a-run", "outputs/lora_20", ""),
+        (interrupted, "run-not-done", "outputs/lora_20", "The command that started it"),
+        (damaged, "changed-file", "outputs/lora_20", "overwrite=true"),
+        (without_adapter, "changed-file", "outputs/lora_20", "overwrite=true"),
+        (base_gone, "model-missing", "base", "give export.base=DIR"),
+        (base_changed, "other-base-model", "outputs/lora_20", "export.base=DIR"),
+        (base_cut, "damaged-file", "base/model.safetensors", "give export.base=DIR"),
+        (target_is_a_file, "not-a-folder", "outputs/lora_20/export", ""),
+        (something_else_there, "not-an-export", "outputs/lora_20/export/base", "export.to=DIR"),
     ],
 )
-def test_what_cannot_be_exported_is_refused_and_nothing_written(run: RunDir, change: Any, said: str) -> None:
+def test_what_cannot_be_exported_is_refused_and_nothing_written(
+    run: RunDir, change: Any, code: str, place: str, remedy: str
+) -> None:
     change(run)
     before = files_below(run.path.parents[1])
-    with pytest.raises(MedQAError, match=said) as caught:
+    with pytest.raises(MedQAError) as caught:
         check_order(run, Wishes())
+    fault = only_fault(caught)
+    assert (fault.code, fault.file or fault.got) == (code, str(run.path.parents[1] / place))
+    assert remedy in fault.hint
     assert caught.value.exit_code == 2
     assert len(str(caught.value).splitlines()) <= 2
     assert files_below(run.path.parents[1]) == before
+
+
+def test_a_base_that_was_said_to_be_elsewhere_and_is_not_is_named_alone(run: RunDir, tmp_path: Path) -> None:
+    with pytest.raises(MedQAError) as caught:
+        check_order(run, Wishes(base=str(tmp_path / "nowhere")))
+    assert (only_fault(caught).code, only_fault(caught).got) == ("model-missing", str(tmp_path / "nowhere"))
+    assert "export.base" not in only_fault(caught).hint
+
+
+def test_a_torn_metadata_file_is_named(run: RunDir) -> None:
+    path = exported(check_order(run, Wishes()), "base") / "metadata.json"
+    content = json.loads(path.read_bytes())
+    wrong = {
+        "not-json": "{", "wrong-type": json.dumps(content | {"size_bytes": "7"}),
+        "missing-key": json.dumps({key: value for key, value in content.items() if key != "size_bytes"}),
+    }  # fmt: skip
+    for code, text in wrong.items():
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(MedQAError) as caught:
+            check_order(run, Wishes())
+        fault = only_fault(caught)
+        assert (fault.code, fault.file) == (code, str(path))
+        assert fault.key == (None if code == "not-json" else "size_bytes")
+        assert "overwrite=true" in fault.hint
 
 
 def test_a_base_that_was_moved_is_found_where_it_is_said_to_be(run: RunDir) -> None:
@@ -133,25 +164,34 @@ def test_finished_variants_are_known_again(run: RunDir) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wishes", "said"), [(Wishes(dtype="bf16"), "dtype: fp32 -> bf16"), (Wishes(quantization="fp4"), "nf4 -> fp4")]
+    ("wishes", "change"), [(Wishes(dtype="bf16"), "dtype: fp32 -> bf16"), (Wishes(quantization="fp4"), "nf4 -> fp4")]
 )
-def test_other_settings_are_refused_with_the_keys(run: RunDir, wishes: Wishes, said: str) -> None:
-    exported(check_order(run, Wishes()), "quantized")
-    with pytest.raises(MedQAError, match=f"quantized holds another export .*{said}.*overwrite=true"):
+def test_other_settings_are_refused_with_the_keys(run: RunDir, wishes: Wishes, change: str) -> None:
+    folder = exported(check_order(run, Wishes()), "quantized")
+    with pytest.raises(MedQAError) as caught:
         check_order(run, wishes)
+    fault = only_fault(caught)
+    assert (fault.code, fault.file) == ("other-export", str(folder))
+    assert change in fault.problem
+    assert "overwrite=true" in fault.hint
 
 
 def test_a_damaged_variant_is_refused_with_the_file(run: RunDir) -> None:
     (exported(check_order(run, Wishes()), "base") / "model.safetensors").write_bytes(b"wrights")
-    with pytest.raises(MedQAError, match=r"model\.safetensors has changed"):
+    with pytest.raises(MedQAError) as caught:
         check_order(run, Wishes())
+    assert only_fault(caught).code == "other-export"
+    assert "model.safetensors" in only_fault(caught).problem
 
 
 def test_a_variant_of_another_run_is_refused(run: RunDir, base: Path, tmp_path: Path) -> None:
     exported(check_order(run, Wishes(to=str(tmp_path / "models"))), "lora")
     other = write_run(tmp_path / "outputs" / "qlora_20", base, QLORA)
-    with pytest.raises(MedQAError, match=r"identity: .* -> .*; method: lora -> qlora"):
+    with pytest.raises(MedQAError) as caught:
         check_order(other, Wishes(to=str(tmp_path / "models")))
+    assert only_fault(caught).code == "other-export"
+    assert "identity: " in only_fault(caught).problem
+    assert "method: lora -> qlora" in only_fault(caught).problem
 
 
 def test_a_run_that_was_moved_keeps_its_variants(run: RunDir, tmp_path: Path) -> None:
@@ -163,15 +203,21 @@ def test_a_run_that_was_moved_keeps_its_variants(run: RunDir, tmp_path: Path) ->
 def test_a_disk_that_is_too_small_is_said_beforehand(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(run.path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2**20))
-    with pytest.raises(MedQAError, match=r"base, quantized, .* take 1[67]\.\d MiB, and 1.0 MiB are free. Make room"):
+    with pytest.raises(MedQAError) as caught:
         check_order(run, Wishes())
+    fault = only_fault(caught)
+    assert (fault.code, fault.file) == ("disk-full", str(run.export_path))
+    assert re.findall(r"1[67]\.\d MiB|1\.0 MiB", fault.problem)[1:] == ["1.0 MiB"]
+    assert "export.to=DIR" in fault.hint
 
 
 def test_what_is_quantized_after_merging_needs_room_for_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"merged": 100 * 2**20, "lora_quantized": 30 * 2**20}
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 60 * 2**20))
-    with pytest.raises(MedQAError, match=r"lora_quantized take 146\.0 MiB"):
+    with pytest.raises(MedQAError) as caught:
         check_room(tmp_path, ["lora_quantized"], sizes)
+    assert only_fault(caught).code == "disk-full"
+    assert "146.0 MiB" in only_fault(caught).problem
     check_room(tmp_path, [], sizes)
 
 

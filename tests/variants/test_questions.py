@@ -7,6 +7,7 @@ import pytest
 from medqa_finetune.errors import DataError
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.variants.questions import fingerprint, read_questions
+from tests.faulty import only_fault
 
 
 def run_with(folder: Path, count: int) -> RunDir:
@@ -33,5 +34,9 @@ def test_a_part_is_the_same_every_time_and_no_beginning_of_the_file(tmp_path: Pa
 
 
 def test_a_run_without_answers_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no questions to measure on; export\.measure=false"):
-        read_questions(run_with(tmp_path, 0), None)
+    run = run_with(tmp_path, 0)
+    with pytest.raises(DataError) as caught:
+        read_questions(run, None)
+    fault = only_fault(caught)
+    assert (fault.code, fault.file) == ("no-questions", str(run.predictions_path))
+    assert "export.measure=false" in fault.hint
