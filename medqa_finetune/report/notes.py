@@ -7,10 +7,13 @@ from enum import StrEnum
 class FlawKind(StrEnum):
     """Why the scores per question of a cell cannot be used."""
 
-    NO_SCORES = "no per-question scores"
-    OTHER_NUMBER = "another number of per-question scores than questions"
-    OTHER_QUESTIONS = "other questions than another run of the cell"
-    OTHER_SUM = "per-question scores that do not add up to the record's"
+    NO_SCORES = "no scores"
+    # Not as many as the record has questions.
+    OTHER_NUMBER = "other number"
+    # Not those of the cell's first run.
+    OTHER_QUESTIONS = "other questions"
+    # They do not add up to the record's score.
+    OTHER_SUM = "other sum"
     ONE_QUESTION = "one question"
 
 

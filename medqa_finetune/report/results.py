@@ -44,7 +44,7 @@ def comparisons_table(analysis: Analysis) -> pd.DataFrame:
     """Return one row per pair of cells and score, with the columns `COMPARISON_COLUMNS`."""
     said = [reason(each) for each in analysis.comparisons]
     rows = [
-        (c.first, c.second, c.score, axis_of(c), c.difference, *_ends(c.interval), c.effect, *_ends(c.effect_interval),
+        (c.first, c.second, c.score, c.axis, c.difference, *_ends(c.interval), c.effect, *_ends(c.effect_interval),
          c.p, c.p_holm, c.verdict, why.en, why.zh)
         for c, why in zip(analysis.comparisons, said, strict=True)
     ]  # fmt: skip
@@ -55,11 +55,6 @@ def scores_table(analysis: Analysis) -> pd.DataFrame:
     """Return one row per cell and score, with the columns `SCORE_COLUMNS`."""
     rows = [(s.cell, s.score, s.value, *_ends(s.interval), s.n, s.seeds, s.sd) for s in analysis.scores]
     return pd.DataFrame(rows, columns=list(SCORE_COLUMNS), dtype=object)
-
-
-def axis_of(comparison: Comparison) -> str:
-    """Return what two cells are compared for, as the CSV files have it."""
-    return " + ".join(comparison.axes)
 
 
 def as_text(analysis: Analysis) -> str:
@@ -144,7 +139,7 @@ def _verdict_markdown(verdict: Verdict) -> Iterator[str]:
 
 def _comparisons_markdown(analysis: Analysis) -> str:
     rows = [
-        [c.first, c.second, score_title(c.score).en, axis_of(c), _amount(c),
+        [c.first, c.second, score_title(c.score).en, c.axis, _amount(c),
          "–" if c.effect is None else f"{c.effect:+.2f}", "–" if c.p_holm is None else f"{c.p_holm:.4f}",
          _both(label(c.verdict)), reason(c).en if c.verdict is Finding.NOT_COMPARABLE else ""]
         for c in analysis.comparisons if c.score in _shown(analysis)

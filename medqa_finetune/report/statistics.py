@@ -134,6 +134,11 @@ class Comparison:
     seeds: SeedBasis | None = None
 
     @property
+    def axis(self) -> str:
+        """What is compared, as the CSV files have it: the axes joined with ` + `."""
+        return " + ".join(self.axes)
+
+    @property
     def leaves_out_0(self) -> bool:
         """Say whether the interval, which is not corrected for the number of pairs, leaves out 0."""
         return self.interval is not None and not self.interval.low <= 0 <= self.interval.high

@@ -64,21 +64,30 @@ class Caution(StrEnum):
 class AdviceKind(StrEnum):
     """Which cell to take, or why none is named.
 
-    `BEST_*` and `CHEAPER` name a trained cell, `BASELINE_WINS` one that is not trained; the others name none.
+    `BEST_…` and `CHEAPER` name a trained cell, `BASELINE_WINS` one that is not trained; the others name none.
     """
 
-    NO_SCORE = "no score says which cell is better"
-    NOTHING_TRAINED = "nothing trained is done"
-    ONE_CELL = "one trained cell"
-    BASELINE_WINS = "a baseline scores better than the best trained cell"
-    NO_DIFFERENCE_TO_BASELINE = "no difference shown to a baseline"
-    NOT_COMPARABLE = "the best compares with no other"
-    NONE_SHOWN = "no difference shown between trained cells"
-    BEST_OF_ALL = "the best beats every other"
-    BEST_BEFORE_CORRECTION = "the best is ahead of every other, of some before the correction alone"
-    BEST_OF_LEVEL = "none that is level with the best costs less"
-    BEST_OF_SPOILED = "what is level and costs less was beaten, or beats no baseline"
-    CHEAPER = "level with the best for a lower cost"
+    # No score says which cell is better.
+    NO_SCORE = "no score"
+    NOTHING_TRAINED = "nothing trained"
+    ONE_CELL = "one cell"
+    # An untrained cell scores better than the best trained one.
+    BASELINE_WINS = "baseline wins"
+    NO_DIFFERENCE_TO_BASELINE = "no difference to baseline"
+    # The best compares with no other trained cell.
+    NOT_COMPARABLE = "not comparable"
+    # No difference is shown between any two trained cells.
+    NONE_SHOWN = "none shown"
+    # The best was shown to beat every other.
+    BEST_OF_ALL = "best of all"
+    # The interval of every difference leaves out 0, that of some before the correction alone.
+    BEST_BEFORE_CORRECTION = "best before correction"
+    # None that is level with the best costs less.
+    BEST_OF_LEVEL = "best of level"
+    # What is level with the best and costs less was beaten by another cell, or beats no baseline.
+    BEST_OF_SPOILED = "best of spoiled"
+    # Level with the best for a lower cost.
+    CHEAPER = "cheaper"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from medqa_finetune.report.scores import ScoreName
 from medqa_finetune.report.statistics import CellScore
 from medqa_finetune.report.verdict import Fit
 
-# Methods stand beside each other by this factor, so that their intervals do not lie on each other.
+# Methods stand apart by this factor, so that their intervals do not lie on each other.
 SHIFT = 1.06
 BASELINE_DASHES: tuple[Any, ...] = ((0, (5, 2)), (0, (1.5, 1.5)))
 Scores = dict[tuple[str, str], CellScore]

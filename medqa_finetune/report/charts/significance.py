@@ -43,7 +43,7 @@ def significance_matrix(cells: list[Cell], score: ScoreName, comparisons: Sequen
 def _data(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     return pd.DataFrame(
         [
-            {"first": each.first, "second": each.second, "compared": " + ".join(each.axes),
+            {"first": each.first, "second": each.second, "compared": each.axis,
              "difference": each.difference,
              "low": each.interval.low if each.interval else None, "high": each.interval.high if each.interval else None,
              "effect": each.effect, "p": each.p, "p_holm": each.p_holm, "verdict": each.verdict,

@@ -2,7 +2,8 @@
 
 `en` and `zh` hold nothing but words: `SENTENCES` with named places for what is put in, `SCORES`, and how sentences and
 names are joined. Which sentences an outcome has, and in which order, is the same in every language and stands in
-`sentences`. The words of an enum member have the key `<enum>.<MEMBER>`. A third language is one more such file.
+`sentences`. The words of an enum member have the key `<enum>.<MEMBER>`. A third language is one more such file, with a
+line in `LANGUAGES`.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,11 +17,17 @@ from medqa_finetune.report.statistics import Comparison
 from medqa_finetune.report.words import Text
 
 LANGUAGES: Mapping[str, Language] = {
-    module.__name__.rpartition(".")[2]: Language(
-        module.SENTENCES, module.SCORES, module.BETWEEN_SENTENCES, module.BETWEEN_NAMES, module.BETWEEN_DIFFERENCES
+    code: Language(
+        code,
+        module.SENTENCES,
+        module.SCORES,
+        module.BETWEEN_SENTENCES,
+        module.BETWEEN_NAMES,
+        module.BETWEEN_DIFFERENCES,
     )
-    for module in (en, zh)
+    for code, module in (("en", en), ("zh", zh))
 }
+_DRAWN = {english.axis: zh.SCORES[column].axis for column, english in en.SCORES.items()} | zh.DRAWN
 
 
 def text(outcome: Outcome) -> Text:
@@ -35,15 +42,14 @@ def reason(comparison: Comparison) -> Text:
 
 def label(key: str | StrEnum, **values: object) -> Text:
     """Return words by their key, or of an enum member; of a value that is a `Text`, each language takes its own."""
-    return Text(
-        *(
-            language(
-                key,
-                **{name: getattr(value, code) if isinstance(value, Text) else value for name, value in values.items()},
-            )
-            for code, language in LANGUAGES.items()
-        )
-    )
+
+    def words(language: Language) -> str:
+        own = {
+            name: getattr(value, language.code) if isinstance(value, Text) else value for name, value in values.items()
+        }
+        return language(key, **own)
+
+    return _pair(words)
 
 
 def labels_below(prefix: str) -> dict[str, dict[str, str]]:
@@ -66,18 +72,15 @@ def score_axis(column: str) -> Text:
 
 def panel_title(column: str) -> str:
     """Return what stands above a panel of the two pictures, which are in English."""
-    score = score_name(column)
+    score, axis = score_name(column), score_axis(column).en
     if score.limits == (0, 100):
-        return f"{score_axis(column).en}, 0–100"
-    return (
-        f"{score_axis(column).en}, {label(score.better).en}" if score.better is Better.LOWER else score_axis(column).en
-    )
+        return f"{axis}, 0–100"
+    return f"{axis}, {label(score.better).en}" if score.better is Better.LOWER else axis
 
 
 def drawn(words: str) -> Text | None:
     """Return words that a chart draws, in English, in both languages; None where there is no Chinese for them."""
-    chinese = {score_axis(column).en: score_axis(column).zh for column in en.SCORES} | zh.DRAWN
-    return Text(words, chinese[words]) if words in chinese else None
+    return Text(words, _DRAWN[words]) if words in _DRAWN else None
 
 
 def _pair(words: Callable[[Language], str]) -> Text:

@@ -112,8 +112,8 @@ SENTENCES = {
     # What more data buys, and what it costs.
     "NoFit.ONE_SIZE": "{series}: one size, nothing to fit.",
     "NoFit.NOT_COMPARABLE": "{series}: no fit, {first} and {second} do not compare.",
-    "Curve.POWER_LAW": "{series}: {fitted} = {offset} {mark} {factor} * {items}^-{exponent} (exponent {span}); however "
-    "much data: {limit}.",
+    "Curve.POWER_LAW": "{series}: {fitted} = {offset} {mark} {factor} * {items}^-{exponent} (exponent {span}); limit "
+    "for unlimited data: {limit}.",
     "Curve.LOG_LINEAR": "{series}: {change} for each doubling of the data{end}",
     "Fit.logarithm": "log {score}",
     "Fit.times": "{score} x {times}",
@@ -130,13 +130,13 @@ SENTENCES = {
     "Step.hours": " for {hours} {machine}-hours more{money}",
     "Step.money": " (price {money})",
     "Front": "{score} against {unit}: nothing beats {cells} (share of resamples in which that is so).",
-    "Front.left_out": "Left out, because test set, signature, device or batch differ: {cells}.",
+    "Front.left_out": "Left out, because test set, signature, device or batch differs: {cells}.",
     "Refusals": "No winner is called for {count} pairs, the first {first} and {second}.",
     "Refusals.one": "No winner is called for {first} and {second}.",
     "Refusals.others": "The others are in comparisons.csv.",
     "Settings": "{level} intervals: bootstrap over questions (or blocks of running text), {resamples} resamples, "
     "Student's t over seeds. Comparisons: paired approximate randomisation, {trials} trials, Holm over all pairs of a "
-    "score, {counts} to count. Intervals of differences are not corrected for the number of pairs. Seed of both "
+    "score, p < {counts} counts. Intervals of differences are not corrected for the number of pairs. Seed of both "
     "{seed}.",
     # What was left out, capped or could not be read.
     "FlawKind.NO_SCORES": "No statistics for {cell}: {run} has no per-question scores.",
@@ -152,8 +152,8 @@ SENTENCES = {
     "Capped": "{cells} cells: only {compared} are compared with each other ({pairs} pairs): those that are not "
     "trained, then the best in {score}; over more than 500 pairs 10,000 trials could show nothing. The others have "
     "intervals for {scores}. Name a folder with fewer runs to compare those.",
-    "PickedOfMany": "The best of many are so by luck too: by how much they are ahead of the untrained is overstated, "
-    "and its p value is too small.",
+    "PickedOfMany": "The best of many cells owe their place to chance as well: their lead over the untrained is "
+    "overstated, and its p value is too small.",
     "Overview": "{done} of {count} runs done · model: {models} · corpus: {corpora}",
     "GroupName.n": "n = {n}",
     "GroupName.test": "test set {test}",
@@ -161,9 +161,9 @@ SENTENCES = {
     "CellsCut": "{group}: the first {shown} of {count} cells are here; results_summary.csv has all.",
     "RunsCut": "The lists of runs and commands show the first {shown} of {count}; every run's record.json has its own.",
     "NoAnswers": "Running text is measured, not answered: there are no answers.",
-    "NoPredictions": "{label}: no predictions to be read.",
+    "NoPredictions": "{label}: its predictions cannot be read.",
     "AnswersOfCells": "The first {shown} of {count} cells are here.",
-    "LowestSeed": "Of each cell, the run with the lowest seed.",
+    "LowestSeed": "Each cell has the answers of its run with the lowest seed.",
     "QuestionsDrawn": "{shown} of {count} questions are here, drawn by a hash of their ids, to keep this page small. "
     "All are in each run's predictions.jsonl.",
     "TextsCut": "{count} texts are cut at {length} characters; a sign at their end says how many follow.",
@@ -253,7 +253,7 @@ SENTENCES = {
     "page.answer.more": "Other scores, and what more data would give",
     "page.answer.none": "No verdict: nothing here can be compared yet.",
     "page.caution": "Not a measure of medical safety",
-    "page.notes": "Left out, or to be known",
+    "page.notes": "What is left out, and what to know",
     "page.results": "Results",
     "page.results.caption": "One row per cell: runs that differ in their seed only. Brackets: confidence interval; ±: "
     "standard deviation over seeds.",

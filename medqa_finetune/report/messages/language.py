@@ -26,6 +26,7 @@ class Language:
     """The words of one language.
 
     Attributes:
+        code: As it is called in the page and in `Text`, e.g. `en`.
         sentences: Words by key, with `{names}` for what is put in.
         scores: What scores are called, by column.
         between_sentences: What stands between two sentences.
@@ -33,6 +34,7 @@ class Language:
         between_differences: What stands between two things that cells differ in.
     """
 
+    code: str
     sentences: Mapping[str, str]
     scores: Mapping[str, ScoreWords]
     between_sentences: str

@@ -72,8 +72,8 @@ def rendered(page: Page) -> bytes:
 
 def embedded_json(data: Any) -> str:
     """Return JSON that can stand in a script element whatever its texts hold."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.translate(JSON_ESCAPES)
+    written = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return written.translate(JSON_ESCAPES)
 
 
 def _asset(*names: str) -> str:

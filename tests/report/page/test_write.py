@@ -66,7 +66,7 @@ def test_nothing_is_fetched(tmp_path: Path) -> None:
         assert tag not in ("iframe", "object", "embed", "base"), tag
         for name in ("src", "href", "xlink:href", "data"):
             link = attributes.get(name) or ""
-            # In the page, or, as a link to click, a file beside it.
+            # In the page, or, as a link to click, a file next to it.
             assert link.startswith(("#", "data:,")) or not link or (tag == "a" and link.startswith("figures/")), link
     assert "url(" not in re.sub(r"url\(#[^)]*\)", "", page)
     assert "@import" not in page
