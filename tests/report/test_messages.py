@@ -262,6 +262,18 @@ def test_numbers_and_names_of_an_outcome_are_in_its_sentences() -> None:
             assert part in words.zh
 
 
+@pytest.mark.parametrize(("score", "way", "mark"), [("rougeL", "HIGHER", "-"), ("text_perplexity", "LOWER", "+")])
+def test_which_way_is_better_is_that_of_the_score(score: str, way: str, mark: str) -> None:
+    """What rises to its limit lies below it, what falls above; a perplexity is fitted by its logarithm."""
+    advised = text(Advice(AdviceKind.BEST_OF_ALL, "α1", score, "α1", "α2", LEAD))
+    fit = text(next(fit for fit in fits() if fit.score == score and fit.model is Curve.POWER_LAW))
+    fitted = label("Fit.logarithm", score="").en if way == "LOWER" else ""
+    for language in LANGUAGES:
+        assert getattr(label(f"more.{way}"), language) in getattr(advised, language)
+        assert f"1.25 {mark} 1.25" in getattr(fit, language)
+        assert f"{fitted}{LANGUAGES[language].score(score).inline} = 1.25" in getattr(fit, language)
+
+
 def test_lists_of_names_are_cut() -> None:
-    assert text(TrainedOnce(NAMES)).en.startswith("Trained once: α1, α2, α3, α4, α5, α6 and 2 more.")
+    assert "α1, α2, α3, α4, α5, α6 and 2 more." in text(TrainedOnce(NAMES)).en
     assert "α1、α2、α3、α4、α5、α6 等 8 个" in text(TrainedOnce(NAMES)).zh
