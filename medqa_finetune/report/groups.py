@@ -181,7 +181,7 @@ def _texts(rows: pd.DataFrame, column: str) -> list[str]:
 
 def training_items(score: ScoreName) -> str:
     """Return what training sets of runs with a score are counted in, as it stands at an axis."""
-    return f"Training {score.items.en}"
+    return f"Training {score.items}"
 
 
 def compact(size: int) -> str:
