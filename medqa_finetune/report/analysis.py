@@ -71,8 +71,8 @@ class Analysis:
 
 
 def analyse(runs: Sequence[ScoredRun], settings: Settings) -> Analysis:
-    """Return intervals, comparisons and verdicts over done runs, family by family: one study, one corpus, one task."""
-    families: dict[tuple[str, str, str], list[Cell]] = {}
+    """Return intervals, comparisons and verdicts over done runs, family by family: one study, corpus, task and evaluation."""
+    families: dict[tuple[str, str, str, str], list[Cell]] = {}
     for cell in cells_of(runs):
         families.setdefault(cell.family, []).append(cell)
     found = [_family(key, cells, settings) for key, cells in families.items()]
@@ -86,7 +86,7 @@ def analyse(runs: Sequence[ScoredRun], settings: Settings) -> Analysis:
     )
 
 
-def _family(key: tuple[str, str, str], cells: Sequence[Cell], settings: Settings) -> Analysis:
+def _family(key: tuple[str, str, str, str], cells: Sequence[Cell], settings: Settings) -> Analysis:
     chosen, rest = chosen_cells(cells)
     read, notes = _read(chosen, None)
     results = {score: compare_all(read, score, settings) for score in _scores_of(read)}
@@ -180,14 +180,15 @@ def _capped(total: int, chosen: Sequence[Cell]) -> Capped:
 
 
 def _verdict(
-    key: tuple[str, str, str], cells: Sequence[Cell], results: dict[str, ScoreResults], settings: Settings
+    key: tuple[str, str, str, str], cells: Sequence[Cell], results: dict[str, ScoreResults], settings: Settings
 ) -> Verdict:
     known = [score for score in results if results[score].drawn]
     # Where none of the headline scores was asked for, the first that says what is better stands in for them.
     others = [score for score in known if score_name(score).sign]
     headlines = [score for score in HEADLINE_COLUMNS if score in known] or others[:1]
     models = Counter(cell.first.model for cell in cells)
-    name = " · ".join(part for part in (key[0], " + ".join(models), key[1]) if part)
+    evaluation = evaluation_shown(cells[0].first.evaluation_name)
+    name = " · ".join(part for part in (key[0], " + ".join(models), key[1], evaluation) if part)
     fits, fronts, steps = [], [], []
     for score in headlines:
         drawn = results[score].drawn

@@ -88,13 +88,19 @@ class PickedOfMany:
 
 @dataclass(frozen=True)
 class GroupName:
-    """What the runs of a group share; `test` is the beginning of the test set's hash."""
+    """What the runs of a group share.
+
+    Attributes:
+        test: Beginning of the test set's hash.
+        evaluation: What differs from the default evaluation, as it is typed; empty where nothing does.
+    """
 
     study: str
     model: str
     corpus: str
     n: int
     test: str
+    evaluation: str = ""
 
 
 @dataclass(frozen=True)

@@ -235,7 +235,7 @@ def _(overview: Overview, words: Language) -> str:
 @say.register
 def _(group: GroupName, words: Language) -> str:
     parts = [group.study, group.model, group.corpus, words("GroupName.n", n=f"{group.n:,}"),
-             words("GroupName.test", test=group.test) if group.test else ""]  # fmt: skip
+             words("GroupName.test", test=group.test) if group.test else "", group.evaluation]  # fmt: skip
     return " · ".join(filter(None, parts))
 
 

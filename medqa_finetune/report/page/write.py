@@ -13,6 +13,7 @@ from medqa_finetune.report.charts.cells import Cell, cells_of, entry_colours
 from medqa_finetune.report.charts.collect import Sections, sections_of
 from medqa_finetune.report.charts.curves import Curve, curve_of, read_log
 from medqa_finetune.report.charts.files import Drawn, write_charts
+from medqa_finetune.report.comparable import evaluation_shown
 from medqa_finetune.report.groups import Group, groups_of
 from medqa_finetune.report.messages import label
 from medqa_finetune.report.notes import CellsCut, GroupName, GroupsCut, Note
@@ -82,7 +83,8 @@ def _left_out(groups: list[Group]) -> list[Note]:
 def _name(group: Group) -> GroupName:
     first = group.tuned.iloc[0]
     study, model, corpus = (str(first[column] or "") for column in ("study", "model", "corpus"))
-    return GroupName(study, model, corpus, int(first["n_test"]), str(first["test_sha256"])[:8])
+    evaluation = evaluation_shown(first["evaluation"])
+    return GroupName(study, model, corpus, int(first["n_test"]), str(first["test_sha256"])[:8], evaluation)
 
 
 def _sections(group: Group, cells: list[Cell], what: tuple[Analysis, Sources], name: str) -> Sections:
