@@ -142,7 +142,7 @@ def _settings(run: RunDir, record: Record) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         problem, hint = f"cannot be resolved ({words_of(error)})", "Set what it names."
         setting, file = refusal_of(error).key or None, str(run.record_path)
-        raise ConfigError(Fault("not-resolvable", problem, key=setting, file=file, hint=hint)) from None
+        raise ConfigError(Fault("unresolved", problem, key=setting, file=file, hint=hint)) from None
 
 
 def _group(schema: type[Any], name: str, settings: dict[str, Any], run: RunDir) -> Any:

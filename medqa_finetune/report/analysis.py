@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from medqa_finetune.report.cells import Cell, ScoredRun, cells_of
+from medqa_finetune.report.comparable import evaluation_shown
 from medqa_finetune.report.comparing import ScoreResults, compare_all, drawn_of
 from medqa_finetune.report.fit import fit_of, series_of
 from medqa_finetune.report.notes import (
@@ -71,7 +72,10 @@ class Analysis:
 
 
 def analyse(runs: Sequence[ScoredRun], settings: Settings) -> Analysis:
-    """Return intervals, comparisons and verdicts over done runs, family by family: one study, corpus, task and evaluation."""
+    """Return intervals, comparisons and verdicts over done runs.
+
+    They are made family by family: one study, corpus, task and evaluation.
+    """
     families: dict[tuple[str, str, str, str], list[Cell]] = {}
     for cell in cells_of(runs):
         families.setdefault(cell.family, []).append(cell)

@@ -144,7 +144,7 @@ def test_a_path_from_the_environment_is_looked_up_again(
     with pytest.raises(ConfigError) as caught:
         source_of_run(run.path)
     fault = only_fault(caught)
-    assert (fault.code, fault.key, fault.file) == ("not-resolvable", "model.path", str(run.record_path))
+    assert (fault.code, fault.key, fault.file) == ("unresolved", "model.path", str(run.record_path))
     assert "MEDQA_BASE" in fault.problem
     monkeypatch.setenv("MEDQA_BASE", str(base))
     assert source_of_run(run.path).model == base
