@@ -1,5 +1,6 @@
 """A cell: one training and one evaluation of it, named and found on disk; what an experiment starts from."""
 
+import contextlib
 import dataclasses
 import glob
 from collections.abc import Iterator, Mapping
@@ -8,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from medqa_finetune.config.identity import (
-    DEFAULT_EVALUATION,
     EVALUATE,
     Fingerprints,
     as_written,
@@ -23,11 +23,11 @@ from medqa_finetune.config.identity import (
 from medqa_finetune.config.restore import restore_config
 from medqa_finetune.config.schema import Config, EvaluateConfig
 from medqa_finetune.data.sources import corpus_sha256
-from medqa_finetune.errors import ConfigError, DataError, Fault
+from medqa_finetune.errors import ConfigError, DataError, Fault, MedQAError
 from medqa_finetune.evaluation.exams import text_label, text_sha256
 from medqa_finetune.model.locate import fingerprint_model, locate_model
 from medqa_finetune.record.evaluation_dir import EvaluationDir
-from medqa_finetune.record.evaluations import CellDir, find_evaluation, first_defaults
+from medqa_finetune.record.evaluations import CellDir, find_evaluation, first_defaults, read_evaluation
 from medqa_finetune.record.run_dir import RECORD_NAME, RunDir
 from medqa_finetune.record.schema import Record
 
@@ -112,15 +112,22 @@ def place_cell(
     """
     settings = settings_of(config, fingerprints)
     run_name = _folder_before(config, run_name, settings) or run_name
-    written = as_written(settings, config)[EVALUATE]
     text = None if config.evaluate.text is None else text_label(config.evaluate, fingerprints.text)
-    name = evaluation_name(written, defaults, text)
-    if evaluation_identity(settings) == evaluation_identity({**settings, EVALUATE: dict(defaults)}):
-        name = DEFAULT_EVALUATION
+    name = evaluation_name(settings, defaults, text, as_written(settings, config)[EVALUATE])
     run = RunDir(Path(config.outputs) / config.study / run_name)
-    folder = find_evaluation(run, None if config.overwrite else _readable(run), evaluation_identity(settings), name)
-    named = dataclasses.replace(config, run_name=run_name, evaluation_name=name)
+    record = None if config.overwrite else _readable(run)
+    folder = find_evaluation(run, record, evaluation_identity(settings), name)
+    named = dataclasses.replace(config, run_name=run_name, evaluation_name=_name_of(run, record, folder))
     return Cell(named, model, fingerprints, dict(defaults), folder)
+
+
+def _name_of(run: RunDir, record: Record | None, folder: EvaluationDir) -> str:
+    """Return what an evaluation is called: it keeps the name that it began with, whatever the defaults are now."""
+    with contextlib.suppress(MedQAError):
+        evaluation = None if record is None else read_evaluation(run, record, folder)
+        if evaluation is not None:
+            return evaluation.name
+    return folder.path.name
 
 
 def _readable(run: RunDir) -> Record | None:

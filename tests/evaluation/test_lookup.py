@@ -7,9 +7,12 @@ import pytest
 from medqa_finetune.data.pairs import Pair
 from medqa_finetune.errors import DataError
 from medqa_finetune.evaluation.answers import read_answers
-from medqa_finetune.evaluation.lookup import look_up_answers
-from medqa_finetune.record.run_dir import RunDir, find_runs
+from medqa_finetune.evaluation.lookup import look_up
+from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.evaluations import evaluation_dirs
+from medqa_finetune.record.run_dir import find_runs
 from tests.commands import ROOT, TINY, train
+from tests.faulty import only_fault
 
 TRAIN = [
     Pair("1", "高血压患者能喝酒吗？", "不建议饮酒。"),
@@ -19,11 +22,11 @@ TRAIN = [
 
 
 def answers(tmp_path: Path, *questions: str, pairs: list[Pair] = TRAIN) -> list[str]:
-    run = RunDir(tmp_path)
+    evaluation = EvaluationDir(tmp_path)
     asked = [Pair(f"q{place}", question, "参考") for place, question in enumerate(questions)]
-    seconds = look_up_answers(pairs, asked, run, threads=1)
-    assert seconds > 0
-    found = read_answers(run.predictions_path)
+    cost = look_up(pairs, asked, evaluation, threads=1)
+    assert cost["samples_per_second"] * cost["seconds"] == pytest.approx(len(asked))
+    found = read_answers(evaluation.predictions_path)
     assert [answer.id for answer in found] == [pair.id for pair in asked]
     assert {answer.references for answer in found} == {("参考",)}
     return [answer.prediction for answer in found]
@@ -46,8 +49,10 @@ def test_a_second_start_begins_anew_and_many_questions_are_all_answered(tmp_path
 
 
 def test_without_training_questions_there_is_nothing_to_look_up(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is none"):
+    with pytest.raises(DataError) as caught:
         answers(tmp_path, "感冒怎么办", pairs=[])
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("no-training-pairs", "data.train_size", 0)
 
 
 @pytest.mark.slow
@@ -67,7 +72,8 @@ def test_a_cell_of_the_matrix_without_torch(tmp_path: Path, micro_model: Path) -
     assert (record.evaluation.n, record.data_manifest.train.n) == (4, 20)
     assert {"rougeL", "bleu", "lf_bleu4"} <= record.evaluation.scores.keys()
     assert "perplexity" not in record.evaluation.scores
-    assert run.read_item_scores() is not None
+    (evaluation,) = evaluation_dirs(run, record)
+    assert evaluation.read_item_scores() is not None
     # Neither a seed nor what concerns training makes it another run.
     again = train(*arguments, "seed=7", "train.learning_rate=1e-5", cwd=tmp_path)
     assert (again.returncode, "done" in again.stderr) == (0, True)
