@@ -64,7 +64,9 @@ class Fault:
         setting = self.key if self.got is NO_VALUE else f"{self.key or 'got'}={brief(self.got)}"
         head = "".join(f"{part}: " for part in (place, setting) if part)
         choices = f"; allowed: {', '.join(self.allowed)}" if self.allowed else ""
-        return f"{head}{self.problem}{choices}." + (f" {self.hint}" if self.hint else "")
+        said = f"{head}{self.problem}{choices}"
+        # What another program said may end in a full stop already.
+        return said + ("" if said.endswith(".") else ".") + (f" {self.hint}" if self.hint else "")
 
     def but(self, **changes: Any) -> "Fault":
         """Return a copy with other fields."""

@@ -161,22 +161,7 @@ def parse_own(arguments: Sequence[str]) -> ExportOptions:
     Raises:
         ConfigError: an unknown or repeated key, or a value of the wrong type; names the key as it is typed.
     """
-    prefixed = [argument.removeprefix(PREFIX) for argument in arguments if argument.startswith(PREFIX)]
-    bare = [argument for argument in arguments if not argument.startswith(PREFIX)]
-    typed = vars(parse_options(_options(bare=False), prefixed, prefix=PREFIX)) | vars(
-        parse_options(_options(bare=True), bare)
-    )
-    return ExportOptions(**typed)
-
-
-def _options(*, bare: bool) -> type[Any]:
-    """Return a dataclass of the options that are typed without the prefix, or of those with it.
-
-    A key of the one kind is none of the other: `export.run` and `dtype` are unknown.
-    """
-    chosen = [field for field in dataclasses.fields(ExportOptions) if (field.name in BARE) is bare]
-    fields: Any = [(field.name, field.type, dataclasses.field(default=field.default)) for field in chosen]
-    return dataclasses.make_dataclass("Options", fields, frozen=True)
+    return parse_options(ExportOptions, arguments, prefix=PREFIX, bare=BARE)
 
 
 def pipeline_cell(options: ExportOptions, arguments: Sequence[str]) -> "Cell":

@@ -53,7 +53,7 @@ def test_help_answers_at_once_and_names_every_key(tmp_path: Path) -> None:
         (["run=[a,]"], "wrong-type", "run", "[a,]"),
         (["runs=nowhere/*"], "no-match", "runs", "nowhere/*"),
         (["run=nowhere"], "not-a-run", "run", "nowhere"),
-        (["model=nowhere"], "model-missing", "model.path", "nowhere"),
+        (["model=nowhere"], "model-missing", "model", "nowhere"),
         (["model=tiny", "adapter=nowhere"], "file-missing", "adapter", "nowhere"),
         (["run=[a,b]", "mode=interactive"], "not-a-run", "run", "a"),
     ],

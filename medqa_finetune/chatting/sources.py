@@ -102,7 +102,7 @@ def _of_record(run: RunDir, record: Record, base: str | None) -> Source:
     if not method.loads_model:
         raise ConfigError(_fault_of(run, "no-model", "its answers are looked up, so there is no model to talk to"))
     model = find_model(base) if base is not None else _group(ModelConfig, "model", settings, run)
-    folder = locate_model(model)
+    folder = locate_model(model) if base is None else _locate_typed(model)
     if fingerprint_model(folder, model.chat_template) != record.config["model"]["fingerprint"]:
         problem = f"was trained on another base model than the one in {folder} (its files have another fingerprint)"
         hint = "Give model=FOLDER with the one it was trained on."
@@ -142,7 +142,7 @@ def _settings(run: RunDir, record: Record) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         problem, hint = f"cannot be resolved ({words_of(error)})", "Set what it names."
         setting, file = refusal_of(error).key or None, str(run.record_path)
-        raise ConfigError(Fault("not-resolvable", problem, key=setting, file=file, hint=hint)) from None
+        raise ConfigError(Fault("unresolved", problem, key=setting, file=file, hint=hint)) from None
 
 
 def _group(schema: type[Any], name: str, settings: dict[str, Any], run: RunDir) -> Any:
@@ -165,6 +165,17 @@ def find_model(model: str) -> ModelConfig:
     return ModelConfig(name="local", path=model)
 
 
+def _locate_typed(model: ModelConfig) -> Path:
+    """Return the folder of what `find_model` found; a fault names the key as it is typed here, `model`."""
+    try:
+        return locate_model(model)
+    except ModelError as error:
+        if model.name != "local":
+            raise
+        faults = (each.but(key="model") if each.key == "model.path" else each for each in error.faults)
+        raise ModelError(*faults) from None
+
+
 def source_of_model(model: str, adapter: str | None = None, *, any_base: bool = False) -> Source:
     """Return the source of a model outside a run.
 
@@ -177,7 +188,7 @@ def source_of_model(model: str, adapter: str | None = None, *, any_base: bool = 
         MedQAError: something is not there, is damaged, or the adapter belongs to another model.
     """
     config = find_model(model)
-    folder = locate_model(config)
+    folder = _locate_typed(config)
     name = config.name if config.name != "local" else folder.resolve().name
     if adapter is None:
         return Source(name, folder, None, folder, AS_IT_IS, template=config.chat_template)

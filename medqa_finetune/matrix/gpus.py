@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medqa_finetune.errors import ConfigError
+from medqa_finetune.errors import ConfigError, Fault
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 # What CUDA takes for the end of the list.
@@ -85,10 +85,10 @@ def make_slots(gpus: Sequence[Gpu], gpus_per_cell: int, max_parallel: int | None
     if gpus_per_cell == 0 or not gpus:
         return [Slot(() if gpus_per_cell == 0 else None)] * (max_parallel or 1)
     if gpus_per_cell > len(gpus):
-        raise ConfigError(
-            f"hydra.launcher.gpus_per_cell={gpus_per_cell}: {len(gpus)} visible "
-            f"({', '.join(gpu.label for gpu in gpus)}). Give at most {len(gpus)}, or 0 to run on the CPU."
-        )
+        problem = f"must be at most {len(gpus)}: visible are {', '.join(gpu.label for gpu in gpus)}"
+        hint = "Give 0 to run on the CPU."
+        key = "hydra.launcher.gpus_per_cell"
+        raise ConfigError(Fault("out-of-range", problem, key=key, got=gpus_per_cell, hint=hint))
     shares = [tuple(gpus[first : first + gpus_per_cell]) for first in range(0, len(gpus), gpus_per_cell)]
     return [Slot(share) for share in shares if len(share) == gpus_per_cell][:max_parallel]
 

@@ -20,7 +20,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from medqa_finetune.compat.hydra import hydra_resolver_of
-from medqa_finetune.errors import ConfigError, RunError
+from medqa_finetune.errors import ConfigError, Fault, RunError
 from medqa_finetune.log import visible
 from medqa_finetune.matrix.ending import Ending, read_or_none
 from medqa_finetune.matrix.gpus import Slot, make_slots, visible_gpus
@@ -209,18 +209,18 @@ def name_briefly(jobs: Sequence[Job]) -> None:
 def _check(settings: LocalLauncherConfig) -> None:
     """Refuse settings that no launch can have."""
     wanted = {
-        "max_parallel": (settings.max_parallel is None or settings.max_parallel >= 1, "at least 1, or null"),
-        "gpus_per_cell": (settings.gpus_per_cell >= 0, "at least 0"),
-        "retries": (settings.retries >= 0, "at least 0"),
-        "grace_seconds": (0 <= settings.grace_seconds < math.inf, "seconds, at least 0"),
+        "max_parallel": (settings.max_parallel is None or settings.max_parallel >= 1, "an integer ≥ 1, or null"),
+        "gpus_per_cell": (settings.gpus_per_cell >= 0, "an integer ≥ 0"),
+        "retries": (settings.retries >= 0, "an integer ≥ 0"),
+        "grace_seconds": (0 <= settings.grace_seconds < math.inf, "a number of seconds ≥ 0"),
     }
     faults = [
-        f"hydra.launcher.{key}={getattr(settings, key)}: {allowed}."
+        Fault("out-of-range", f"must be {allowed}", key=f"hydra.launcher.{key}", got=getattr(settings, key))
         for key, (fine, allowed) in wanted.items()
         if not fine
     ]
     if faults:
-        raise ConfigError("\n".join(faults))
+        raise ConfigError(*faults)
 
 
 def _folder_of(composed: DictConfig) -> Path:
@@ -256,12 +256,13 @@ def _job_return(job: Job) -> JobReturn:
         task_name=job.run.path.name,
         status=JobStatus.COMPLETED if done else JobStatus.FAILED,
     )
-    result.return_value = None if done or job.ending is None else RunError(_reason(job.ending, job.run))
+    result.return_value = None if done or job.ending is None else RunError(_fault_of(job.ending, job.run))
     return result
 
 
-def _reason(ending: Ending, run: CellDir) -> str:
+def _fault_of(ending: Ending, run: CellDir) -> Fault:
     """Return why a run is not done, where its log is, and what it printed last, without what repeats the reason."""
     log = f" (log: {run.log_path})" if run.log_path.is_file() else ""
     lines = [line for line in ending.lines if ending.reason not in line and line.strip() not in ending.reason]
-    return "\n    ".join(map(visible, [f"{ending.state}: {ending.reason}{log}", *lines[-SHOWN_LINES:]]))
+    said = [f"{ending.state}: {ending.reason}{log}", *lines[-SHOWN_LINES:]]
+    return Fault(f"run-{ending.state}", "\n    ".join(map(visible, said)))

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,12 +12,14 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
+from medqa_finetune.config.command_line import FAULTS_VARIABLE
 from medqa_finetune.config.schema import Config, ModelConfig
 from medqa_finetune.data.prepare import CACHE_NAME, cache_key, folder_name, rules_of
 from medqa_finetune.data.sources import corpus_sha256
-from medqa_finetune.errors import EXIT_BAD_INPUT, ConfigError, RunError
+from medqa_finetune.errors import EXIT_BAD_INPUT, ConfigError, Fault, RunError
 from medqa_finetune.matrix.forecast import Forecast, Measured, Survey, forecast_by_reckoning, forecast_by_rehearsal
 from medqa_finetune.matrix.lookup_rehearsal import LookedUp
+from medqa_finetune.matrix.process import faults_file, read_faults
 from medqa_finetune.matrix.rehearsal import Rehearsed
 from medqa_finetune.matrix.survey import Asked
 from medqa_finetune.model.locate import has_weights, locate_architecture
@@ -134,16 +137,19 @@ def _in_fresh_process(module: str, asked: Any, answer: type[T]) -> T:
         RunError: it failed; says with what.
     """
     wait_briefly()  # as a cell of a matrix does
-    done = subprocess.run(
-        [sys.executable, "-m", f"{__package__}.{module}"],
-        input=TypeAdapter(type(asked)).dump_json(asked),
-        capture_output=True,
-        check=False,
-    )
-    said = done.stderr.decode("utf-8", errors="replace").strip()
-    if done.returncode == EXIT_BAD_INPUT:
-        raise ConfigError(said.rpartition("error: ")[2])
+    with faults_file() as refusal:
+        done = subprocess.run(
+            [sys.executable, "-m", f"{__package__}.{module}"],
+            input=TypeAdapter(type(asked)).dump_json(asked),
+            env={**os.environ, FAULTS_VARIABLE: str(refusal)},
+            capture_output=True,
+            check=False,
+        )
+        faults = read_faults(refusal)
+    if done.returncode == EXIT_BAD_INPUT and faults:
+        raise ConfigError(*faults)
     if done.returncode != 0:
-        lines = said.splitlines() or ["it left no message"]
-        raise RunError(f"the {module} ended with exit code {done.returncode}: {lines[-1][:300]}")
+        lines = done.stderr.decode("utf-8", errors="replace").strip().splitlines() or ["it left no message"]
+        problem = f"the {module} ended with exit code {done.returncode}: {lines[-1][:300]}"
+        raise RunError(*(faults or [Fault("process-ended", problem)]))
     return TypeAdapter(answer).validate_json(done.stdout.splitlines()[-1])

@@ -7,16 +7,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from medqa_finetune.config.command_line import FAULTS_VARIABLE
 from medqa_finetune.errors import Fault
 from medqa_finetune.record.run_dir import this_process
 from medqa_finetune.record.schema import Process
 from medqa_finetune.stopping import LAUNCHER_VARIABLE
 
-# Names the file in which a command leaves the faults of its error, as `format=json` prints them.
-FAULTS_VARIABLE = "MEDQA_FAULTS_FILE"
 TAIL_LINES = 60
 TAIL_BYTES = 1 << 14
 # Flags of Hydra that decide where configuration is found; a cell must look in the same places.
@@ -40,6 +39,21 @@ def _search_flags(arguments: Sequence[str]) -> list[str]:
     return flags
 
 
+@contextlib.contextmanager
+def faults_file() -> Iterator[Path]:
+    """Give a command a place for the faults of its error, named by `FAULTS_VARIABLE` in its environment."""
+    with tempfile.TemporaryDirectory(prefix="medqa-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder) / "faults.json"
+
+
+def read_faults(path: Path) -> list[Fault]:
+    """Return the faults that a command has left; none where it left none."""
+    try:
+        return [Fault.from_json(fields) for fields in json.loads(path.read_bytes())["faults"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
 class CellProcess:
     """One start of a cell: a process in a session of its own, so that Ctrl-C reaches the launcher alone.
 
@@ -54,8 +68,11 @@ class CellProcess:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `end`)
         self._ended: tuple[int, list[str]] | None = None
         self.faults: list[Fault] = []
-        self._refusal = tempfile.NamedTemporaryFile(prefix="medqa-faults-")  # noqa: SIM115 (closed in `end`)
-        told = {LAUNCHER_VARIABLE: str(os.getpid()), "PYTHONFAULTHANDLER": "1", FAULTS_VARIABLE: self._refusal.name}
+        self._refusal = contextlib.ExitStack()
+        self._refusal_path = self._refusal.enter_context(faults_file())
+        told = {
+            LAUNCHER_VARIABLE: str(os.getpid()), "PYTHONFAULTHANDLER": "1", FAULTS_VARIABLE: str(self._refusal_path),
+        }  # fmt: skip
         try:
             self._process = subprocess.Popen(
                 command, env={**os.environ, **told, **environment}, stdin=subprocess.PIPE, stdout=self._output,
@@ -91,16 +108,8 @@ class CellProcess:
             self.kill()
             with self._process, self._output, self._refusal:
                 self._ended = self._process.wait(), self._last_lines()
-                self.faults = self._read_faults()
+                self.faults = read_faults(self._refusal_path)
         return self._ended
-
-    def _read_faults(self) -> list[Fault]:
-        """Return why the process refused what it was asked for, as its command has written it."""
-        try:
-            content = json.loads(Path(self._refusal.name).read_bytes())
-            return [Fault.from_json(fields) for fields in content["faults"]]
-        except (OSError, ValueError, KeyError, TypeError):
-            return []
 
     def _last_lines(self) -> list[str]:
         handle = self._output.fileno()

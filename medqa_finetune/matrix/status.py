@@ -58,8 +58,10 @@ def read_stage(run: CellDir, before: Marks) -> Stage:
         seconds, tokens = answering.get("seconds"), answering.get("tokens")
         speed = tokens / seconds if seconds and tokens else None
         return Stage("answering", answering.get("answered"), answering.get("questions"), None, speed, vram)
-    if record.status in ("trained", "evaluated"):
-        return Stage("answering" if record.status == "trained" else "scoring")
+    if record.status == "evaluated":
+        return Stage("scoring")
+    if record.is_trained:
+        return Stage("answering" if training != before.training else "preparing")
     if training != before.training:
         return Stage(
             "training", training.get("step"), training.get("steps"), training.get("loss"),

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from medqa_finetune.config.command_line import run_door
 from medqa_finetune.config.schema import Config, ModelConfig
-from medqa_finetune.errors import EXIT_DONE, ModelError
+from medqa_finetune.errors import EXIT_DONE, Fault, ModelError
 from medqa_finetune.matrix.forecast import Facts, Survey
 from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, answering_memory, run_bytes, training_memory
 from medqa_finetune.model.fitting import resolve_auto
@@ -149,7 +149,8 @@ def size_of(folder: Path) -> ModelSize:
 
     size = read_size(folder) if has_weights(folder) else architecture_size(folder)
     if size is None:
-        raise ModelError(f"{folder}: no weight of config.json's vocab_size rows is found; its cost cannot be planned.")
+        problem = "no weight of config.json's vocab_size rows is found; its cost cannot be planned"
+        raise ModelError(Fault("layer-sizes-unknown", problem, file=str(folder)))
     return size
 
 

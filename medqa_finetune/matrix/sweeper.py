@@ -21,6 +21,7 @@ from medqa_finetune.errors import ConfigError, Fault, MedQAError, RunError
 from medqa_finetune.matrix.asked import check_all, check_matrix
 from medqa_finetune.matrix.cells import make_cell
 from medqa_finetune.matrix.launcher import in_quotes
+from medqa_finetune.record.evaluations import SEPARATOR, evaluation_parts
 
 
 class MatrixSweeper(Sweeper):
@@ -53,10 +54,10 @@ class MatrixSweeper(Sweeper):
         """
         cells = check_matrix(check_all(self._asked_for(arguments), self._compose))
         results = self._launch(cells)
-        reasons = [_reason(cell, result) for cell, result in zip(cells, results, strict=True)]
-        missing = [f"  {cell.config.run_name}: {reason}" for cell, reason in zip(cells, reasons, strict=True) if reason]
+        pairs = zip(cells, results, strict=True)
+        missing = [fault for cell, result in pairs if (fault := _fault_of(cell, result)) is not None]
         if missing:
-            raise RunError("\n".join([f"{len(missing)} of {len(cells)} runs are not done:", *missing]))
+            raise RunError(Fault("runs-not-done", f"{len(missing)} of {len(cells)} runs are not done"), *missing)
         return results
 
     def _launch(self, cells: Sequence[Cell]) -> Sequence[JobReturn]:
@@ -66,7 +67,8 @@ class MatrixSweeper(Sweeper):
         except MedQAError:
             raise
         except Exception as error:  # other launchers say in kinds of their own that a job died
-            raise RunError(f"{type(self.launcher).__name__} gave up: {type(error).__name__}: {error}") from error
+            problem = f"{type(self.launcher).__name__} gave up: {type(error).__name__}: {error}"
+            raise RunError(Fault("launcher-failed", problem)) from error
         return results
 
     def _asked_for(self, arguments: Sequence[str]) -> list[tuple[str, ...]]:
@@ -130,9 +132,9 @@ def _alternatives(override: Override) -> list[str]:
     if not override.is_sweep_override():
         return [f"{key}={override.get_value_element_as_str()}"]
     if not override.is_discrete_sweep():
-        raise ConfigError(
-            f"{override.input_line}: a matrix needs single values, such as {key}=1,2 or {key}=range(1,4)."
-        )
+        hint = f"Give single values, such as {key}=1,2 or {key}=range(1,4)."
+        got = str(override.input_line).partition("=")[2]
+        raise ConfigError(Fault("not-discrete", "a matrix needs single values", key=key, got=got, hint=hint))
     return [f"{key}={value}" for value in override.sweep_string_iterator()]
 
 
@@ -149,12 +151,20 @@ def _told(cell: Cell) -> list[str]:
     ]  # fmt: skip
 
 
-def _reason(cell: Cell, result: JobReturn) -> str:
-    """Return why a cell is not done, empty if it is: its record is asked, whatever the launcher says."""
+def _name_of(cell: Cell) -> str:
+    return SEPARATOR.join([cell.config.run_name, *evaluation_parts(cell.config.evaluation_name)])
+
+
+def _fault_of(cell: Cell, result: JobReturn) -> Fault | None:
+    """Return why a cell is not done, None if it is: its record is asked, whatever the launcher says."""
     error = outcome_of(result)
     record = cell.folder.read()
     if record is not None and record.status == "done" and result.status == JobStatus.COMPLETED:
-        return ""
+        return None
+    name = f"  {_name_of(cell)}"
+    if isinstance(error, MedQAError):
+        return error.faults[0].but(file=name)
     if isinstance(error, BaseException):
-        return str(error)
-    return f"{record.status}: the launcher says no more" if record is not None else "it left no record"
+        return Fault("run-failed", str(error), file=name)
+    unknown = "it left no record" if record is None else f"{record.status}: the launcher says no more"
+    return Fault("run-not-done", unknown, file=name)

@@ -5,11 +5,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from medqa_finetune.report.cells import Cell, ScoredRun, cells_of
+from medqa_finetune.report.comparable import evaluation_shown
 from medqa_finetune.report.comparing import ScoreResults, compare_all, drawn_of
 from medqa_finetune.report.fit import fit_of, series_of
-from medqa_finetune.report.recommend import CAUTION, TEXT_CAUTION, recommend
+from medqa_finetune.report.notes import (
+    Capped,
+    Flaw,
+    FlawKind,
+    NoStatistics,
+    Note,
+    NotMeasured,
+    PickedOfMany,
+    TrainedOnce,
+)
+from medqa_finetune.report.recommend import recommend
 from medqa_finetune.report.samples import CellSamples, samples_of
-from medqa_finetune.report.scores import HEADLINE_COLUMNS, HEADLINES, TEXT_PERPLEXITY, score_name, title
+from medqa_finetune.report.scores import HEADLINE_COLUMNS, HEADLINES, TEXT_PERPLEXITY, score_name
 from medqa_finetune.report.statistics import (
     CellScore,
     Comparison,
@@ -19,18 +30,12 @@ from medqa_finetune.report.statistics import (
     cell_score,
     value_interval,
 )
-from medqa_finetune.report.value import explained, fronts_of, steps_of, uncorrected
-from medqa_finetune.report.verdict import Verdict
-from medqa_finetune.report.words import Text, listed
+from medqa_finetune.report.value import explained, fronts_of, steps_of
+from medqa_finetune.report.verdict import Caution, Verdict
 
 # 10,000 trials show no p below 1/10,001; over more than 500 pairs Holm's correction could call nothing different.
 # 32 cells make 496.
 CELLS_COMPARED = 32
-PICKED = Text(
-    "The best of many are so by luck too: by how much they are ahead of the untrained is overstated, and its p value "
-    "is too small.",
-    "从众多格中挑出的最好者也靠运气：它们对未训练者的优势被高估，相应的 p 值偏小。",
-)
 # Cells read and resampled together where they are not compared.
 AT_ONCE = 64
 
@@ -63,12 +68,15 @@ class Analysis:
     runs: tuple[RunScore, ...]
     comparisons: tuple[Comparison, ...]
     verdicts: tuple[Verdict, ...]
-    notes: tuple[Text, ...]
+    notes: tuple[Note, ...]
 
 
 def analyse(runs: Sequence[ScoredRun], settings: Settings) -> Analysis:
-    """Return intervals, comparisons and verdicts over done runs, family by family: one study, one corpus, one task."""
-    families: dict[tuple[str, str, str], list[Cell]] = {}
+    """Return intervals, comparisons and verdicts over done runs.
+
+    They are made family by family: one study, corpus, task and evaluation.
+    """
+    families: dict[tuple[str, str, str, str], list[Cell]] = {}
     for cell in cells_of(runs):
         families.setdefault(cell.family, []).append(cell)
     found = [_family(key, cells, settings) for key, cells in families.items()]
@@ -82,12 +90,12 @@ def analyse(runs: Sequence[ScoredRun], settings: Settings) -> Analysis:
     )
 
 
-def _family(key: tuple[str, str, str], cells: Sequence[Cell], settings: Settings) -> Analysis:
+def _family(key: tuple[str, str, str, str], cells: Sequence[Cell], settings: Settings) -> Analysis:
     chosen, rest = chosen_cells(cells)
     read, notes = _read(chosen, None)
     results = {score: compare_all(read, score, settings) for score in _scores_of(read)}
     scores = [each for score in results.values() for each in score.scores]
-    notes += [note for found in results for note in _unpaired(read, found)]
+    notes += [note for score in results for note in _unpaired(read, score)]
     runs = [
         each
         for score in HEADLINE_COLUMNS
@@ -103,7 +111,7 @@ def _family(key: tuple[str, str, str], cells: Sequence[Cell], settings: Settings
             runs += _runs(rest[start : start + AT_ONCE], drawn, score, settings)
     notes += _one_seed([each.cell for each in read])
     if rest:
-        notes[:0] = [_capped(len(cells), chosen), PICKED]
+        notes[:0] = [_capped(len(cells), chosen), PickedOfMany()]
     comparisons = tuple(each for score in results.values() for each in score.comparisons)
     verdicts = (_verdict(key, [each.cell for each in read], results, settings),) if read else ()
     return Analysis(settings, tuple(scores), tuple(runs), comparisons, verdicts, tuple(notes))
@@ -139,14 +147,15 @@ def _headline(cell: Cell) -> float:
     return float("-inf")
 
 
-def _read(cells: Sequence[Cell], scores: tuple[str, ...] | None) -> tuple[list[CellSamples], list[Text]]:
-    read, notes = [], []
+def _read(cells: Sequence[Cell], scores: tuple[str, ...] | None) -> tuple[list[CellSamples], list[Note]]:
+    read: list[CellSamples] = []
+    notes: list[Note] = []
     for cell in cells:
         found = samples_of(cell, scores)
-        if isinstance(found, str):
-            notes.append(Text(f"No statistics for {cell.name}: {found}.", f"{cell.name} 没有统计：{found}。"))
+        if isinstance(found, Flaw):
+            notes.append(NoStatistics(cell.name, found))
         elif len(found.ids) < 2:
-            notes.append(Text(f"No statistics for {cell.name}: one question.", f"{cell.name} 没有统计：只有一题。"))
+            notes.append(NoStatistics(cell.name, Flaw(FlawKind.ONE_QUESTION)))
         else:
             read.append(found)
     return read, notes
@@ -156,49 +165,34 @@ def _scores_of(cells: Sequence[CellSamples]) -> list[str]:
     return list(dict.fromkeys(score for each in cells for score in each.samples))
 
 
-def _unpaired(cells: Sequence[CellSamples], score: str) -> Iterator[Text]:
-    lacking = [each.cell.name for each in cells if score not in each.samples]
+def _unpaired(cells: Sequence[CellSamples], score: str) -> Iterator[Note]:
+    lacking = tuple(each.cell.name for each in cells if score not in each.samples)
     if lacking and score in HEADLINE_COLUMNS:
-        names = listed(lacking)
-        yield Text(f"{score}: not measured for {names.en}.", f"{score}：{names.zh} 未测。")
+        yield NotMeasured(score, lacking)
 
 
-def _one_seed(cells: Sequence[Cell]) -> Iterator[Text]:
-    once = [cell.name for cell in cells if cell.trains and len(cell.runs) == 1]
+def _one_seed(cells: Sequence[Cell]) -> Iterator[Note]:
+    once = tuple(cell.name for cell in cells if cell.trains and len(cell.runs) == 1)
     if once:
-        names = listed(once)
-        yield Text(
-            f"Trained once: {names.en}. Intervals, p values, steps and fits of these say what other questions would "
-            "change, not what training again would: a difference is one between these runs, not yet between methods "
-            "or sizes.",
-            f"只训练过一次：{names.zh}。它们的区间、p 值、步骤与拟合只反映换一批题目会怎样，不反映重新训练会怎样："
-            "差异属于这几次运行，还不属于方法或数据量。",
-        )
+        yield TrainedOnce(once)
 
 
-def _capped(total: int, chosen: Sequence[Cell]) -> Text:
-    pairs = len(chosen) * (len(chosen) - 1) // 2
+def _capped(total: int, chosen: Sequence[Cell]) -> Capped:
     measured = {score for cell in chosen for run in cell.runs for score in run.scores}
-    names = [title(score) for score in HEADLINE_COLUMNS if score in measured] or [title(HEADLINE_COLUMNS[0])]
-    return Text(
-        f"{total:,} cells: only {len(chosen)} are compared with each other ({pairs} pairs): those that are not "
-        f"trained, then the best in {names[0]}; over more than 500 pairs 10,000 trials could show nothing. The others "
-        f"have intervals for {' and '.join(names)}. Name a folder with fewer runs to compare those.",
-        f"共 {total:,} 格：只两两比较其中 {len(chosen)} 格（{pairs} 对）：未训练的，以及 {names[0]} 最好的；"
-        f"超过 500 对，10,000 次试验什么也显示不出。其余各格只有 {'、'.join(names)} 的区间。"
-        "要比较它们，请指定运行较少的文件夹。",
-    )
+    scores = tuple(score for score in HEADLINE_COLUMNS if score in measured)
+    return Capped(total, len(chosen), scores or HEADLINE_COLUMNS[:1])
 
 
 def _verdict(
-    key: tuple[str, str, str], cells: Sequence[Cell], results: dict[str, ScoreResults], settings: Settings
+    key: tuple[str, str, str, str], cells: Sequence[Cell], results: dict[str, ScoreResults], settings: Settings
 ) -> Verdict:
     known = [score for score in results if results[score].drawn]
     # Where none of the headline scores was asked for, the first that says what is better stands in for them.
     others = [score for score in known if score_name(score).sign]
     headlines = [score for score in HEADLINE_COLUMNS if score in known] or others[:1]
     models = Counter(cell.first.model for cell in cells)
-    name = " · ".join(part for part in (key[0], " + ".join(models), key[1]) if part)
+    evaluation = evaluation_shown(cells[0].first.evaluation_name)
+    name = " · ".join(part for part in (key[0], " + ".join(models), key[1], evaluation) if part)
     fits, fronts, steps = [], [], []
     for score in headlines:
         drawn = results[score].drawn
@@ -208,8 +202,8 @@ def _verdict(
     first = headlines[0] if headlines else ""
     found = results[first] if headlines else ScoreResults((), {}, ())
     advice = recommend(cells, found.drawn, found.comparisons, first)
-    # Once per answer: what the recommendation says of its interval already, no step repeats.
-    if uncorrected(found.comparisons, first).en not in advice.text.en:
+    # Once per answer: what the advice says of its interval already, no step repeats.
+    if advice.uncorrected is None:
         steps = explained(steps, [each for score in headlines for each in results[score].comparisons])
     return Verdict(
         title=name,
@@ -217,6 +211,6 @@ def _verdict(
         fit=tuple(fits),
         pareto=tuple(fronts),
         steps=tuple(steps),
-        recommendation=advice,
-        caution=TEXT_CAUTION if first == TEXT_PERPLEXITY else CAUTION,
+        advice=advice,
+        caution=Caution.RUNNING_TEXT if first == TEXT_PERPLEXITY else Caution.SAFETY,
     )

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from medqa_finetune.config.identity import evaluation_identity
+from medqa_finetune.config.identity import DEFAULT_EVALUATION, evaluation_identity
+from medqa_finetune.record.evaluations import evaluation_parts
 from medqa_finetune.record.schema import Record
 from medqa_finetune.report.scores import is_exam, scores_of, signatures
 
@@ -57,6 +58,11 @@ def basis_of_record(record: Record) -> Basis:
 def evaluation_identity_of(record: Record) -> str:
     """Return the identity of the evaluation that a record is seen by; empty where the record does not say."""
     return evaluation_identity(record.config) if isinstance(record.config.get("evaluate"), dict) else ""
+
+
+def evaluation_shown(name: str | None) -> str:
+    """Return an evaluation's name as titles show it: what differs from the default settings; empty for those."""
+    return "" if name in (None, "", DEFAULT_EVALUATION) else ", ".join(evaluation_parts(str(name)))
 
 
 def parts_that_compare(items: Sequence[T], basis: Callable[[T], Basis]) -> list[list[T]]:

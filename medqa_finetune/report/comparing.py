@@ -7,38 +7,23 @@ from itertools import combinations, groupby
 import numpy as np
 
 from medqa_finetune.report.cells import Cell
-from medqa_finetune.report.fairness import axis_between, unfair
+from medqa_finetune.report.fairness import Difference, Fact, axes_between, unfair
 from medqa_finetune.report.resampling import Sample, bootstrap, holm, randomisation
 from medqa_finetune.report.samples import CellSamples
 from medqa_finetune.report.statistics import (
     CellScore,
     Comparison,
     Drawn,
+    Finding,
     Gap,
     Interval,
+    SeedBasis,
     Settings,
     cell_score,
     gap_between,
     interval_of,
     pooled,
 )
-from medqa_finetune.report.words import Text
-
-OTHER_QUESTIONS = Text("They answered other questions.", "两者回答的题目不同。")
-ONE_SEED = Text(
-    "One seed: about these runs, not about training again.",
-    "只有一个随机种子：只说明这几次运行，不说明重新训练会怎样。",
-)
-SOME_SEED = Text(
-    "One of them has one seed: what another seed would change there is not known.",
-    "其中一格只有一个随机种子：换种子会有多大变化不得而知。",
-)
-SEVERAL_SEEDS = Text("Over several seeds.", "基于多个随机种子。")
-SEVERAL_AXES = Text(
-    "More than one thing differs ({axes}): the difference is of all of them together.",
-    "不止一项不同（{axes}）：差异来自它们的总和。",
-)
-
 
 Samples = Sequence[Sample]
 
@@ -72,14 +57,14 @@ def compare_all(cells: Sequence[CellSamples], score: str, settings: Settings) ->
     having = [each for each in cells if score in each.samples]
     drawn = {each.cell: each for each in drawn_of(having, score, settings)}
     pairs = list(combinations(having, 2))
-    faults = [_fault(first, second, score) for first, second in pairs]
-    fair = [pair for pair, fault in zip(pairs, faults, strict=True) if fault is None]
+    faults = [_differences(first, second, score) for first, second in pairs]
+    fair = [pair for pair, fault in zip(pairs, faults, strict=True) if not fault]
     tested = {
         (first.cell.name, second.cell.name): found
         for (first, second), found in zip(fair, _tested(fair, score, drawn, settings), strict=True)
     }
     comparisons = tuple(
-        tested[first.cell.name, second.cell.name] if fault is None else _refused(first.cell, second.cell, score, fault)
+        tested[first.cell.name, second.cell.name] if not fault else _refused(first.cell, second.cell, score, fault)
         for (first, second), fault in zip(pairs, faults, strict=True)
     )
     return ScoreResults(tuple(cell_score(each, score, settings) for each in drawn.values()), drawn, comparisons)
@@ -101,9 +86,9 @@ def drawn_of(cells: Sequence[CellSamples], score: str, settings: Settings) -> li
     return found
 
 
-def _fault(first: CellSamples, second: CellSamples, score: str) -> Text | None:
-    fault = unfair(first.cell, second.cell, score)
-    return fault if fault is not None or first.same_questions(second) else OTHER_QUESTIONS
+def _differences(first: CellSamples, second: CellSamples, score: str) -> tuple[Difference, ...]:
+    found = unfair(first.cell, second.cell, score)
+    return found if found or first.same_questions(second) else (Difference(Fact.ANSWERED),)
 
 
 def measure(pairs: Sequence[tuple[tuple[Drawn, Samples], tuple[Drawn, Samples]]], settings: Settings) -> list[Measured]:
@@ -136,36 +121,43 @@ def _tested(
 
 def _compared(cells: tuple[Cell, Cell], score: str, found: tuple[Measured, float], settings: Settings) -> Comparison:
     (first, second), (measured, p_holm) = cells, found
-    axis, scale, interval = axis_between(first, second), measured.gap.spread, measured.interval
+    scale, interval = measured.gap.spread, measured.interval
     return Comparison(
         first=first.name,
         second=second.name,
         score=score,
-        axis=axis,
+        axes=axes_between(first, second),
         difference=measured.gap.value,
         interval=interval,
         effect=measured.gap.value / scale if scale else None,
         effect_interval=Interval(interval.low / scale, interval.high / scale) if scale else None,
         p=measured.p,
         p_holm=p_holm,
-        verdict="different" if p_holm < 1 - settings.level else "no difference shown",
-        reason=_reason(axis, cells),
+        verdict=Finding.DIFFERENT if p_holm < 1 - settings.level else Finding.NONE_SHOWN,
+        seeds=_seeds_of(cells),
     )
 
 
-def _reason(axis: str, cells: tuple[Cell, Cell]) -> Text:
+def _seeds_of(cells: tuple[Cell, Cell]) -> SeedBasis | None:
     # To what is not trained a seed is nothing.
     seeds = [len(cell.runs) for cell in cells if cell.trains]
     if not seeds:
-        return Text("", "")
-    text = ONE_SEED if max(seeds) == 1 else SOME_SEED if min(seeds) == 1 else SEVERAL_SEEDS
-    if " + " in axis:
-        return text + Text(SEVERAL_AXES.en.format(axes=axis), SEVERAL_AXES.zh.format(axes=axis))
-    return text
+        return None
+    return SeedBasis.ONE if max(seeds) == 1 else SeedBasis.SOME if min(seeds) == 1 else SeedBasis.SEVERAL
 
 
-def _refused(first: Cell, second: Cell, score: str, fault: Text) -> Comparison:
+def _refused(first: Cell, second: Cell, score: str, differences: tuple[Difference, ...]) -> Comparison:
     return Comparison(
-        first=first.name, second=second.name, score=score, axis=axis_between(first, second), difference=None,
-        interval=None, effect=None, effect_interval=None, p=None, p_holm=None, verdict="not comparable", reason=fault,
-    )  # fmt: skip
+        first=first.name,
+        second=second.name,
+        score=score,
+        axes=axes_between(first, second),
+        difference=None,
+        interval=None,
+        effect=None,
+        effect_interval=None,
+        p=None,
+        p_holm=None,
+        verdict=Finding.NOT_COMPARABLE,
+        differences=differences,
+    )

@@ -16,15 +16,58 @@ signatures are never an axis. How the batch was cut to fit into memory changes r
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
+from medqa_finetune.record.schema import Environment
 from medqa_finetune.report.cells import Cell
 from medqa_finetune.report.scores import OF_A_TOKENIZER
-from medqa_finetune.report.words import Text
 
-AXES = ("baseline", "model", "method", "data")
-# Settings that change rounding, not results; of exams beside the answers; and those that the facts below say better, or
-# signatures.
+
+class Axis(StrEnum):
+    """What two cells are compared for, where it is not a single setting."""
+
+    BASELINE = "baseline"
+    MODEL = "model"
+    METHOD = "method"
+    DATA = "data"
+
+
+class Fact(StrEnum):
+    """What two cells may differ in, where it is neither a setting nor the version of a package."""
+
+    TEST_SET = "test set"
+    QUESTIONS = "questions"
+    ANSWERED = "questions answered"
+    SIGNATURE = "signature"
+    PRECISION = "precision"
+    DEVICE = "device"
+    STEPS = "steps"
+    EPOCHS = "epochs"
+    PAIRS_PER_STEP = "pairs per step"
+    TOKENS_PER_STEP = "tokens per step"
+    TOKENIZER = "tokenizer"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that two cells differ in.
+
+    Attributes:
+        what: A fact, or the key of a setting, or the name of a package whose version differs.
+        first: Values of the first cell, one where its runs agree; None stands for an unknown one. Empty where the fact
+            has no value to show, as `Fact.ANSWERED`.
+        second: Those of the second.
+    """
+
+    what: Fact | str
+    first: tuple[Any, ...] = ()
+    second: tuple[Any, ...] = ()
+
+
+# Settings that change rounding, not results; those of exams, which do not change the answers; and those that the facts
+# or signatures say better.
 NO_DIFFERENCE = ("train.micro_batch", "train.gradient_checkpointing", "evaluate.batch_size", "evaluate.batch_tokens",
                  "evaluate.timeout_seconds", "evaluate.metrics", "evaluate.zero_shot", "evaluate.zero_shot_folder",
                  "evaluate.text", "evaluate.text_sha256", "evaluate.stride")  # fmt: skip
@@ -33,56 +76,51 @@ NEVER_AN_AXIS = ("train.epochs", "train.max_steps", "train.batch_size", "precisi
 SAID_BY_FACTS = ("train.epochs", "train.max_steps", "train.batch_size", "precision")
 SIZE = "data.effective_train_size"
 BETWEEN_METHODS, BETWEEN_SIZES = 0.01, 0.1
-SHOWN = 4
-ZH = {
-    "test set": "测试集", "questions": "题数", "precision": "精度", "device": "设备", "steps": "训练步数",
-    "epochs": "训练轮数", "pairs per step": "每步样本数", "tokens per step": "每步 token 数", "signature": "评分签名",
-    "tokenizer": "分词器",
-}  # fmt: skip
 
 
-def axis_between(first: Cell, second: Cell) -> str:
-    """Return what two cells are compared for: one or several of `AXES` joined with ` + `, or the key of a setting."""
+def axes_between(first: Cell, second: Cell) -> tuple[str, ...]:
+    """Return what two cells are compared for: one or several of `Axis`, or the key of a setting.
+
+    Empty where they differ in settings that are never an axis. Where nothing but rounding may differ, the keys of the
+    settings that do.
+    """
     if not (first.trains and second.trains):
-        return "baseline"
+        return (Axis.BASELINE,)
     keys = _differing(first, second)
     found = {
-        "model": first.first.model != second.first.model or _any_below(keys, "model"),
-        "method": first.first.method != second.first.method or _any_below(keys, "method"),
-        "data": first.train_size != second.train_size,
+        Axis.MODEL: first.first.model != second.first.model or _any_below(keys, "model"),
+        Axis.METHOD: first.first.method != second.first.method or _any_below(keys, "method"),
+        Axis.DATA: first.train_size != second.train_size,
     }
-    named = [axis for axis in AXES if found.get(axis)]
+    named = tuple(axis for axis, differs in found.items() if differs)
     if named:
-        return " + ".join(named)
+        return named
     others = [key for key in keys if not _is_below(key, NO_DIFFERENCE)]
     varied = [key for key in others if not _is_below(key, NEVER_AN_AXIS)]
-    return varied[0] if len(varied) == 1 else "" if others else " + ".join(keys)
+    if len(varied) == 1:
+        return (varied[0],)
+    return () if others else tuple(keys)
 
 
-def unfair(first: Cell, second: Cell, score: str) -> Text | None:
-    """Return what two cells differ in beside the axis, in words; None where a winner may be called."""
-    axis = axis_between(first, second)
+def unfair(first: Cell, second: Cell, score: str) -> tuple[Difference, ...]:
+    """Return what two cells differ in apart from the axis; empty where a winner may be called."""
+    axes = axes_between(first, second)
     gaps = [*_of_tests(first, second, score)]
     if first.loads_model and second.loads_model:
         gaps += _of_places(first, second)
-    if axis != "baseline":
-        gaps += _of_training(first, second, axis)
-    if score in OF_A_TOKENIZER and "model" in axis.split(" + "):
-        gaps.append(_gap("tokenizer", first.first.model, second.first.model))
-    said = ("model", "method", *NO_DIFFERENCE, *SAID_BY_FACTS, SIZE, axis)
+    if Axis.BASELINE not in axes:
+        gaps += _of_training(first, second, axes)
+    if score in OF_A_TOKENIZER and Axis.MODEL in axes:
+        gaps.append(Difference(Fact.TOKENIZER, (first.first.model,), (second.first.model,)))
+    # A single axis covers every setting below it. Of several at once only those do that a name of a cell says.
+    own = axes if len(axes) == 1 else ()
+    said = ("model", "method", *NO_DIFFERENCE, *SAID_BY_FACTS, SIZE, *own)
     gaps += [
-        _gap(key, first.settings.get(key), second.settings.get(key))
+        Difference(key, (first.settings.get(key),), (second.settings.get(key),))
         for key in _differing(first, second)
-        if not _is_below(key, said) and not (axis == "baseline" and _is_below(key, ("train", "data")))
+        if not _is_below(key, said) and not (Axis.BASELINE in axes and _is_below(key, ("train", "data")))
     ]
-    if not gaps:
-        return None
-    more = len(gaps) - SHOWN
-    tail = Text(f"and {more} more", f"等共 {len(gaps)} 项") if more > 0 else Text("", "")
-    return Text(
-        "They differ in " + "; ".join(gap.en for gap in gaps[:SHOWN]) + (f"; {tail.en}" if more > 0 else "") + ".",
-        "两者还有别的不同：" + "；".join(gap.zh for gap in gaps[:SHOWN]) + (tail.zh if more > 0 else "") + "。",
-    )
+    return tuple(gaps)
 
 
 def unfair_costs(first: Cell, second: Cell) -> bool:
@@ -98,12 +136,12 @@ def _cost_facts(cell: Cell) -> tuple[Any, ...]:
     return (device, train.micro_batch, train.gradient_checkpointing, cell.settings.get("train.kernels"))
 
 
-def _of_tests(first: Cell, second: Cell, score: str) -> Iterable[Text]:
+def _of_tests(first: Cell, second: Cell, score: str) -> Iterable[Difference]:
     manifests = [[run.record.data_manifest for run in cell.runs] for cell in (first, second)]
     hashes = [{m.test.sha256[:8] if m is not None else None for m in each} for each in manifests]
-    yield from _unequal("test set", *hashes)
-    yield from _unequal("questions", *({run.evaluation.n for run in cell.runs} for cell in (first, second)))
-    yield from _unequal("signature", *(signatures_of(cell, score) for cell in (first, second)))
+    yield from _unequal(Fact.TEST_SET, *hashes)
+    yield from _unequal(Fact.QUESTIONS, *({run.evaluation.n for run in cell.runs} for cell in (first, second)))
+    yield from _unequal(Fact.SIGNATURE, *(signatures_of(cell, score) for cell in (first, second)))
 
 
 def signatures_of(cell: Cell, score: str) -> set[str]:
@@ -111,46 +149,43 @@ def signatures_of(cell: Cell, score: str) -> set[str]:
     return {run.scores[score].signature for run in cell.runs if score in run.scores}
 
 
-def _of_places(first: Cell, second: Cell) -> Iterable[Text]:
-    places = [[run.record.environment for run in cell.runs] for cell in (first, second)]
-    for name in ("precision", "device"):
-        yield from _unequal(name, *({getattr(place, name, None) for place in each} for each in places))
+def _of_places(first: Cell, second: Cell) -> list[Difference]:
+    """Return what differs in where cells were trained, and in where they were evaluated; each difference once."""
+    cells = (first, second)
+    trained = _of_environments([[run.record.environment for run in cell.runs] for cell in cells])
+    answered = _of_environments([[run.answered_in or run.record.environment for run in cell.runs] for cell in cells])
+    return list(dict.fromkeys((*trained, *answered)))
+
+
+def _of_environments(places: list[list[Environment | None]]) -> Iterable[Difference]:
+    for fact in (Fact.PRECISION, Fact.DEVICE):
+        yield from _unequal(fact, *({getattr(place, fact, None) for place in each} for each in places))
     versions = [[place.versions if place is not None else {} for place in each] for each in places]
     for package in sorted({package for each in versions for found in each for package in found}):
         yield from _unequal(package, *({found.get(package) for found in each} for each in versions))
 
 
-def _of_training(first: Cell, second: Cell, axis: str) -> Iterable[Text]:
+def _of_training(first: Cell, second: Cell, axes: tuple[str, ...]) -> Iterable[Difference]:
     trained = [[run.record.train for run in cell.runs if run.record.train is not None] for cell in (first, second)]
-    steps, epochs = ([{getattr(t, name) for t in each} for each in trained] for name in ("steps", "epochs"))
-    epochs = [{round(value, 2) for value in each} for each in epochs]
-    gaps = {"steps": list(_unequal("steps", *steps)), "epochs": list(_unequal("epochs", *epochs))}
-    if "data" not in axis.split(" + ") or all(gaps.values()):
-        yield from (*gaps["steps"], *gaps["epochs"])
-    yield from _unequal("pairs per step", *({t.batch_size for t in each} for each in trained))
-    if "model" not in axis.split(" + "):
-        share = BETWEEN_SIZES if "data" in axis.split(" + ") else BETWEEN_METHODS
+    steps = [*_unequal(Fact.STEPS, *({t.steps for t in each} for each in trained))]
+    epochs = [*_unequal(Fact.EPOCHS, *({round(t.epochs, 2) for t in each} for each in trained))]
+    if Axis.DATA not in axes or (steps and epochs):
+        yield from (*steps, *epochs)
+    yield from _unequal(Fact.PAIRS_PER_STEP, *({t.batch_size for t in each} for each in trained))
+    if Axis.MODEL not in axes:
+        share = BETWEEN_SIZES if Axis.DATA in axes else BETWEEN_METHODS
         tokens = [[t.batch_tokens for t in each if t.batch_tokens is not None] for each in trained]
         every = [value for each in tokens for value in each]
         if every and max(every) > min(every) * (1 + share):
-            yield _gap("tokens per step", *(round(sum(each) / len(each)) if each else None for each in tokens))
+            means = [(round(sum(each) / len(each)) if each else None,) for each in tokens]
+            yield Difference(Fact.TOKENS_PER_STEP, *means)
 
 
-def _unequal(name: str, first: set[Any], second: set[Any]) -> Iterable[Text]:
+def _unequal(what: Fact | str, first: set[Any], second: set[Any]) -> Iterable[Difference]:
     # Seeds of one cell that differ among themselves are a difference too.
     if len(first | second) > 1:
-        yield _gap(name, *(" / ".join(sorted(map(_shown, values))) or "unknown" for values in (first, second)))
-
-
-def _gap(name: str, first: Any, second: Any) -> Text:
-    one, other = _shown(first), _shown(second)
-    return Text(f"{name} ({one}, {other})", f"{ZH.get(name, name)}（{one}，{other}）")
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return "unknown" if value is None else str(value)[:100]
+        one, other = (tuple(sorted(values, key=str)) or (None,) for values in (first, second))
+        yield Difference(what, one, other)
 
 
 def _differing(first: Cell, second: Cell) -> list[str]:

@@ -10,7 +10,7 @@ curve says of a score beyond what that score can be is cut there.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -18,16 +18,50 @@ import numpy as np
 from medqa_finetune.report.cells import Cell
 from medqa_finetune.report.fairness import unfair
 from medqa_finetune.report.resampling import Array
-from medqa_finetune.report.scores import score_name, title
-from medqa_finetune.report.statistics import Drawn, Interval, Settings, interval_of, mean_draws
-from medqa_finetune.report.verdict import Fit
-from medqa_finetune.report.words import Text, signed, span
+from medqa_finetune.report.scores import score_name
+from medqa_finetune.report.statistics import Drawn, Settings, interval_of, mean_draws
+from medqa_finetune.report.verdict import Curve, Estimate, Fit, NoFit
 
 # Exponents tried. Beyond the last, twice the data would have nothing left to add; before the first, the curve is a line
 # over the logarithm of the size. A fit at either end is none.
 EXPONENTS = np.geomspace(0.02, 5.0, 120)
 SIZES_FOR_POWER_LAW = 3
 CURVE_POINTS = 33
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """What a curve goes through, and how its intervals are made.
+
+    Attributes:
+        score: Whose values these are.
+        sizes: Training pairs, shape (k,).
+        points: On the scale of the fit, shape (k, 1 + resamples): the scores, then what else they might be.
+        n: Test questions.
+        settings: Of the intervals.
+    """
+
+    score: str
+    sizes: Array
+    points: Array
+    n: int
+    settings: Settings
+
+    @property
+    def grid(self) -> Array:
+        """Sizes to draw, shape (CURVE_POINTS,)."""
+        return np.geomspace(self.sizes[0], 2 * self.sizes[-1], CURVE_POINTS)
+
+    def estimate(self, values: Array) -> Estimate:
+        """Return the first of shape (1 + resamples,) with the interval of the others."""
+        return Estimate(float(values[0]), interval_of(values[1:], self.n, self.settings))
+
+    def curve(self, values: Array) -> tuple[tuple[float, float, float, float], ...]:
+        """Return size, score, low and high along the grid; `values`, on the scale of the fit, have its rows."""
+        rows = [self.estimate(row) for row in _from_scale(values, self.score)]
+        return tuple(
+            (float(size), value, bound.low, bound.high) for size, (value, bound) in zip(self.grid, rows, strict=True)
+        )
 
 
 def series_of(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
@@ -53,31 +87,25 @@ def fit_of(series: str, cells: Sequence[Cell], drawn: dict[str, Drawn], score: s
     having = [cell for cell in cells if cell.name in drawn]
     sizes = tuple(cell.train_size for cell in having)
     values = tuple(drawn[cell.name].value for cell in having)
-
-    none = Fit(series, score, tuple(cell.name for cell in having), sizes, values, None, {}, (), Text("", ""))
+    none = Fit(series, score, tuple(cell.name for cell in having), sizes, values)
     if len(having) < 2:
-        text = Text(f"{series}: one size, nothing to fit.", f"{series}：只有一种数据量，无从拟合。")
-        return replace(none, text=text)
+        return replace(none, no_fit=NoFit.ONE_SIZE)
     for first, second in pairwise(having):
-        fault = unfair(first, second, score)
-        if fault is not None:
-            head = Text(
-                f"{series}: no fit, {first.name} and {second.name} do not compare.",
-                f"{series}：不作拟合，{first.name} 与 {second.name} 不可比。",
-            )
-            return replace(none, text=head + fault)
+        differences = unfair(first, second, score)
+        if differences:
+            unlike = (first.name, second.name)
+            return replace(none, no_fit=NoFit.NOT_COMPARABLE, unlike=unlike, differences=differences)
     draws = np.stack([mean_draws(drawn[cell.name], settings) for cell in having])
     points = _to_scale(np.concatenate([np.array(values)[:, None], draws], axis=1), score)
-    x, n = np.array(sizes, dtype=float), drawn[having[0].name].n
-    bears, share = Text("", ""), 0.0
-    if len(having) >= SIZES_FOR_POWER_LAW:
-        # A score that falls, the lower the better, is a score that rises, upside down.
-        parameters, inside = power_law(x, score_name(score).sign * points)
-        share = float(inside[1:].mean())
-        if share >= settings.level and inside[0]:
-            return _as_power_law(none, (x, parameters, n), settings)
-        bears = _unsupported(len(having), 1 - share)
-    return _as_line(none, (x, points, n, bears), settings)
+    fitted = _Fitted(score, np.array(sizes, dtype=float), points, drawn[having[0].name].n, settings)
+    if len(having) < SIZES_FOR_POWER_LAW:
+        return _as_line(none, fitted)
+    # A score that falls, the lower the better, is a score that rises, upside down.
+    parameters, inside = power_law(fitted.sizes, score_name(score).sign * points)
+    share = float(inside[1:].mean())
+    if share >= settings.level and inside[0]:
+        return _as_power_law(none, fitted, parameters)
+    return replace(_as_line(none, fitted), without_power_law=1 - share)
 
 
 def power_law(sizes: Array, points: Array) -> tuple[Array, Array]:
@@ -102,87 +130,29 @@ def power_law(sizes: Array, points: Array) -> tuple[Array, Array]:
     return found, inside
 
 
-def _as_power_law(fit: Fit, found: tuple[Array, Array, int], settings: Settings) -> Fit:
-    series, score = fit.series, fit.score
-    sizes, parameters, n = found
-    sign = score_name(score).sign
-    parameters = np.stack([sign * parameters[0], parameters[1], parameters[2]])
-    grid = _grid(sizes)
-    curves = _from_scale(parameters[0] - sign * parameters[1] * grid[:, None] ** -parameters[2], score)
-    named = {
-        name: (float(row[0]), interval_of(row[1:], n, settings))
-        for name, row in zip(("offset", "factor", "exponent"), parameters, strict=True)
-    }
-    offset, exponent = named["offset"][0], named["exponent"]
-    ends = _from_scale(parameters[0], score)
-    limit, bound = float(ends[0]), interval_of(ends[1:], n, settings)
-    mark, items = "-" if sign > 0 else "+", score_name(score).items.en
-    rest = f"{named['factor'][0]:.3g}"
-    fitted = f"log {title(score)}" if score_name(score).of_tokens else title(score)
-    text = Text(
-        f"{series}: {fitted} = {offset:.2f} {mark} {rest} * {items}^-{exponent[0]:.2f} (exponent "
-        f"{span(exponent[1].low, exponent[1].high)}); however much data: {limit:.2f} {span(bound.low, bound.high)}.",
-        f"{series}：{fitted} = {offset:.2f} {mark} {rest} × 数据量^-{exponent[0]:.2f}（指数 "
-        f"{span(exponent[1].low, exponent[1].high)}）；数据再多也只到 {limit:.2f} {span(bound.low, bound.high)}。",
-    )
-    if len(sizes) == SIZES_FOR_POWER_LAW:
-        text += Text("Three sizes fix this curve and cannot test it.", "三个点恰好定出这条曲线，无法检验它。")
-    curve = _curve(grid, curves, n, settings)
-    return replace(
-        fit, model="power law", parameters=named, curve=curve, text=text + _beyond(score, (grid, curves), n, settings)
-    )
-
-
-def _as_line(fit: Fit, found: tuple[Array, Array, int, Text], settings: Settings) -> Fit:
-    series, score = fit.series, fit.score
-    sizes, points, n, bears = found
-    offset, slope = np.linalg.pinv(np.stack([np.ones_like(sizes), np.log2(sizes)], axis=1)) @ points
-    grid = _grid(sizes)
-    curves = _from_scale(offset + slope * np.log2(grid)[:, None], score)
-    gain, bound = float(slope[0]), interval_of(slope[1:], n, settings)
-    known = bound.low > 0 or bound.high < 0
-    growth = Text(": no growth shown.", "：未显示出增长。")
-    if score_name(score).sign < 0:
-        growth = Text(": no fall shown.", "：未显示出下降。")
-    ends = (" (a line over log size).", "（对数数据量的直线）。") if known else (growth.en, growth.zh)
-    if score_name(score).of_tokens:
-        ends = (" (a line, log over log size).", "（双对数直线）。") if known else ends
-        times, low, high = np.exp([gain, bound.low, bound.high])
-        change = f"{title(score)} x {times:.2f} {span(low, high)}"
-    else:
-        change = f"{signed(gain)} {title(score)} {span(bound.low, bound.high)}"
-    text = Text(
-        f"{series}: {change} for each doubling of the data{ends[0]}",
-        f"{series}：数据每翻一倍，{change}{ends[1]}",
-    )
-    named = {
-        "offset": (float(offset[0]), interval_of(offset[1:], n, settings)),
-        "per_doubling": (gain, bound),
-    }
-    curve = _curve(grid, curves, n, settings)
+def _as_power_law(fit: Fit, fitted: _Fitted, upright: Array) -> Fit:
+    """Return the fit with offset, factor and exponent, shape (3, 1 + resamples), of a score that rises."""
+    sign = score_name(fit.score).sign
+    offset, factor, exponent = sign * upright[0], upright[1], upright[2]
+    named = {"offset": offset, "factor": factor, "exponent": exponent}
     return replace(
         fit,
-        model="log-linear",
-        parameters=named,
-        curve=curve,
-        text=text + bears + _beyond(score, (grid, curves), n, settings),
+        model=Curve.POWER_LAW,
+        parameters={name: fitted.estimate(row) for name, row in named.items()},
+        curve=fitted.curve(offset - sign * factor * fitted.grid[:, None] ** -exponent),
+        limit=fitted.estimate(_from_scale(offset, fit.score)),
+        tested=len(fit.sizes) > SIZES_FOR_POWER_LAW,
     )
 
 
-def _unsupported(sizes: int, share: float) -> Text:
-    return Text(
-        f"{sizes} sizes cannot support a power law with an offset here: in {share:.0%} of the resamples there is none.",
-        f"这里 {sizes} 个数据量撑不起带截距的幂律：{share:.0%} 的重抽样中拟合不出。",
-    )
-
-
-def _beyond(score: str, curve: tuple[Array, Array], n: int, settings: Settings) -> Text:
-    (grid, curves), items = curve, score_name(score).items
-    value, bound = float(curves[-1][0]), interval_of(curves[-1][1:], n, settings)
-    size = f"{round(grid[-1]):,}"
-    return Text(
-        f"If it went on so, {size} {items.en} would give {value:.2f} {span(bound.low, bound.high)}.",
-        f"若照此延伸，{size} {items.zh}数据将得到 {value:.2f} {span(bound.low, bound.high)}。",
+def _as_line(fit: Fit, fitted: _Fitted) -> Fit:
+    sizes = np.stack([np.ones_like(fitted.sizes), np.log2(fitted.sizes)], axis=1)
+    offset, slope = np.linalg.pinv(sizes) @ fitted.points
+    return replace(
+        fit,
+        model=Curve.LOG_LINEAR,
+        parameters={"offset": fitted.estimate(offset), "per_doubling": fitted.estimate(slope)},
+        curve=fitted.curve(offset + slope * np.log2(fitted.grid)[:, None]),
     )
 
 
@@ -202,15 +172,3 @@ def _from_scale(fitted: Array, score: str) -> Array:
     # The exponential of a line that leads steeply upwards may be more than a number holds.
     raw = np.exp(np.minimum(fitted, 700.0)) if score_name(score).of_tokens else fitted
     return np.asarray(np.clip(raw, *score_name(score).limits))
-
-
-def _grid(sizes: Array) -> Array:
-    return np.geomspace(sizes[0], 2 * sizes[-1], CURVE_POINTS)
-
-
-def _curve(grid: Array, curves: Array, n: int, settings: Settings) -> tuple[tuple[float, float, float, float], ...]:
-    bounds: list[Interval] = [interval_of(row[1:], n, settings) for row in curves]
-    return tuple(
-        (float(size), float(row[0]), bound.low, bound.high)
-        for size, row, bound in zip(grid, curves, bounds, strict=True)
-    )

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib import font_manager
 
 from medqa_finetune.config.checks import FOLDER_NAME_BYTES
-from medqa_finetune.report.comparable import basis_of, parts_that_compare
+from medqa_finetune.report.comparable import basis_of, evaluation_shown, parts_that_compare
 from medqa_finetune.report.scores import HEADLINE_COLUMNS, HEADLINES, ScoreName, signatures
 from medqa_finetune.report.table import trains
 
@@ -72,8 +72,9 @@ class Group:
 def groups_of(frame: pd.DataFrame) -> list[Group]:
     """Split a table into groups that compare; a group without a done tuned run is left out.
 
-    A run that is not done has no test set yet and goes to the first group of its task, model, corpus and study. Of
-    records with one identity in one study, copies of each other, the first done one counts.
+    A run that is not done has no test set yet and goes to the first group of its task, model, corpus, study and
+    evaluation, or of the first evaluation where none has begun. Of records with one identity and evaluation in one
+    study, copies of each other, the first done one counts.
     """
     rows = frame[frame["method"].notna() & frame["train_size"].notna()].copy()
     rows[PLACE] = pd.DataFrame({key: _texts(rows, key) for key in PLACE}, index=rows.index)
@@ -81,8 +82,24 @@ def groups_of(frame: pd.DataFrame) -> list[Group]:
     rows["n_test"] = rows["n_test"].fillna(0).astype(int)
     rows = rows.sort_values("status", key=lambda status: status != "done", kind="stable")
     rows["evaluation_identity"] = _texts(rows, "evaluation_identity")
+    rows["evaluated"] = _evaluated(rows)
     rows = rows.drop_duplicates(["study", "identity", "evaluation_identity"]).sort_index()
-    return [group for _, placed in rows.groupby(PLACE, sort=True) for group in _groups_of_place(placed)]
+    places = rows.groupby([*PLACE, "evaluated"], sort=True)
+    return [group for _, placed in places for group in _groups_of_place(placed)]
+
+
+def _evaluated(rows: pd.DataFrame) -> list[str]:
+    """Return by what rows are grouped: their evaluation, the default one first; those without take that of others."""
+    keys = [
+        f"{evaluation_shown(name)}\0{identity}" if identity else None
+        for name, identity in zip(_texts(rows, "evaluation"), rows["evaluation_identity"], strict=True)
+    ]
+    first: dict[tuple[str, ...], str] = {}
+    places = list(rows[PLACE].itertuples(index=False, name=None))
+    for place, key in sorted(zip(places, keys, strict=True), key=lambda pair: pair[1] or ""):
+        if key is not None:
+            first.setdefault(place, key)
+    return [key if key is not None else first.get(place, "") for place, key in zip(places, keys, strict=True)]
 
 
 def _groups_of_place(placed: pd.DataFrame) -> list[Group]:
@@ -139,6 +156,8 @@ def _title(part: pd.DataFrame, several: bool) -> str:
     first = part.iloc[0]
     study = f", study {plain(first['study'])}" if first["study"] else ""
     test_set = f", test set {first['test_sha256'][:8] or 'unknown'}" if several else ""
+    shown = evaluation_shown(first["evaluation"])
+    test_set += f", {plain(shown)}" if shown else ""
     return f"{plain(first['model'])} on {plain(first['corpus'])}{study}{test_set} (n = {first['n_test']:,})"
 
 
@@ -181,7 +200,7 @@ def _texts(rows: pd.DataFrame, column: str) -> list[str]:
 
 def training_items(score: ScoreName) -> str:
     """Return what training sets of runs with a score are counted in, as it stands at an axis."""
-    return f"Training {score.items.en}"
+    return f"Training {score.items}"
 
 
 def compact(size: int) -> str:

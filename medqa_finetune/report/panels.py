@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from medqa_finetune.report.groups import Group, compact
+from medqa_finetune.report.messages import panel_title
 from medqa_finetune.report.scores import HEADLINE_COLUMNS
 
 GREY = "0.35"
@@ -49,7 +50,7 @@ def bar_panels(group: Group) -> list[Panel]:
     seconds = group.tuned["train_seconds"].max()
     word, unit = ("s", 1.0) if not seconds >= 300 else ("min", 60.0) if seconds < 7200 else ("h", 3600.0)
     return [
-        *(Panel(score.column, score.panel) for score in group.scores),
+        *(Panel(score.column, panel_title(score.column)) for score in group.scores),
         memory,
         Panel("train_seconds", f"Training time ({word})", unit),
         Panel("train_tokens_per_second", "Training throughput (tokens/s)"),

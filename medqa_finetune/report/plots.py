@@ -16,6 +16,7 @@ from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
 from medqa_finetune.record.files import write_bytes
 from medqa_finetune.report.groups import Group, compact, fonts, groups_of
+from medqa_finetune.report.messages import panel_title
 from medqa_finetune.report.panels import (
     GREY,
     STYLE,
@@ -64,7 +65,7 @@ def data_scale_figure(groups: list[Group]) -> Figure:
         palette = colours(group)
         for ax, score in zip(axes, group.scores, strict=True):
             _draw_lines(ax, group, score.column, palette)
-            ax.set(title=score.panel, xlabel=group.training_items, ylabel="Score")
+            ax.set(title=panel_title(score.column), xlabel=group.training_items, ylabel="Score")
         handles = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
         part.legend(
             handles.values(), handles.keys(), loc="lower center", bbox_to_anchor=(0.5, 0.1), ncols=min(5, len(handles))

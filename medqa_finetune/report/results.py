@@ -2,17 +2,17 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
 from medqa_finetune.record.short_names import shared_settings, without_settings
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.exams import HEADER
-from medqa_finetune.report.scores import HEADLINE_COLUMNS, title
-from medqa_finetune.report.statistics import Comparison, Interval
-from medqa_finetune.report.value import VERDICTS_ZH
-from medqa_finetune.report.verdict import Verdict
+from medqa_finetune.report.messages import label, reason, score_title, text
+from medqa_finetune.report.scores import HEADLINE_COLUMNS
+from medqa_finetune.report.statistics import Comparison, Finding, Interval
+from medqa_finetune.report.verdict import Refusals, Verdict
 from medqa_finetune.report.words import Text, span
 
 COMPARISON_COLUMNS = ("first", "second", "score", "axis", "difference", "low", "high", "effect", "effect_low",
@@ -25,7 +25,7 @@ PAIRS_SHOWN = 20
 
 
 def with_intervals(frame: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:
-    """Return the table with `<score>_low` and `<score>_high` of each run's headline scores, beside `identity`.
+    """Return the table with `<score>_low` and `<score>_high` of each run's headline scores as further columns.
 
     They are over questions alone, for the row is one run; a cell's interval over several seeds is in `analysis.scores`.
     """
@@ -42,10 +42,11 @@ def with_intervals(frame: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:
 
 def comparisons_table(analysis: Analysis) -> pd.DataFrame:
     """Return one row per pair of cells and score, with the columns `COMPARISON_COLUMNS`."""
+    said = [reason(each) for each in analysis.comparisons]
     rows = [
         (c.first, c.second, c.score, c.axis, c.difference, *_ends(c.interval), c.effect, *_ends(c.effect_interval),
-         c.p, c.p_holm, c.verdict, c.reason.en, c.reason.zh)
-        for c in analysis.comparisons
+         c.p, c.p_holm, c.verdict, why.en, why.zh)
+        for c, why in zip(analysis.comparisons, said, strict=True)
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS), dtype=object)
 
@@ -56,60 +57,70 @@ def scores_table(analysis: Analysis) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(SCORE_COLUMNS), dtype=object)
 
 
-def how(analysis: Analysis) -> Text:
-    """Return how the statistics were done, the seed among it."""
-    s = analysis.settings
-    return Text(
-        f"{s.level:.0%} intervals: bootstrap over questions (or blocks of running text), {s.resamples:,} resamples, "
-        f"Student's t over seeds. Comparisons: paired approximate randomisation, {s.trials:,} trials, Holm over all "
-        f"pairs of a score, {1 - s.level:.2g} to count. Intervals of differences are not corrected for the number of "
-        f"pairs. Seed of both {s.seed}.",
-        f"{s.level:.0%} 区间：对题目（或文本块）做 bootstrap，{s.resamples:,} 次重抽样；对种子用 t 分布。"
-        f"比较：配对近似随机化检验，{s.trials:,} 次，同一分数的所有配对做 Holm 校正，"
-        f"校正后小于 {1 - s.level:.2g} 才算有差异。"
-        f"差异的区间未按配对数校正。两者的随机种子 {s.seed}。",
-    )
-
-
 def as_text(analysis: Analysis) -> str:
     """Return the verdict for a terminal, at most 118 columns wide: English, and the answer in Chinese as well."""
+    notes = [text(note).en for note in analysis.notes]
     if not analysis.scores:
-        return "\n".join(_wrapped(note.en) for note in analysis.notes)
-    blocks = [_wrapped(how(analysis).en)]
-    for verdict in analysis.verdicts:
-        # Of scores that cannot be compared for the same reason, it is said once.
-        told = list(dict.fromkeys(step.text.en for step in verdict.steps))
-        told += [fit.text.en for fit in verdict.fit if fit.score == verdict.score]
-        told += [front.text.en for front in verdict.pareto if front.score == verdict.score]
-        told += [_refusals(analysis, verdict).en] if _refusals(analysis, verdict).en else []
-        answer = verdict.recommendation.text
-        told += ["", answer.en, answer.zh]
-        # Settings that all cells share are said once, not in every name.
-        cells = [cell for fit in verdict.fit for cell in fit.cells]
-        shared = shared_settings(cells, [each.cell for each in analysis.scores])
-        lines = [f"== {verdict.title}", *([_wrapped(f"All that train: {', '.join(shared)}")] if shared else [])]
-        lines += [_wrapped(without_settings(text, shared)) for text in told]
-        lines += ["", _wrapped(verdict.caution.en), _wrapped(verdict.caution.zh)]
-        blocks.append("\n".join(lines))
-    blocks += ["\n".join(_wrapped(f"Note: {note.en}") for note in analysis.notes)] if analysis.notes else []
+        return "\n".join(map(_wrapped, notes))
+    blocks = [_wrapped(text(analysis.settings).en)]
+    blocks += ["\n".join(_verdict_lines(analysis, verdict)) for verdict in analysis.verdicts]
+    if notes:
+        blocks.append("\n".join(_wrapped(label("terminal.note", note=note).en) for note in notes))
     return "\n\n".join(blocks)
+
+
+def _verdict_lines(analysis: Analysis, verdict: Verdict) -> Iterator[str]:
+    # Of scores that cannot be compared for the same reason, it is said once.
+    outcomes = [text(step).en for step in verdict.steps]
+    outcomes = list(dict.fromkeys(outcomes))
+    outcomes += [text(fit).en for fit in verdict.fit if fit.score == verdict.score]
+    outcomes += [text(front).en for front in verdict.pareto if front.score == verdict.score]
+    refusals = _refusals(analysis, verdict)
+    outcomes += [text(refusals).en] if refusals is not None else []
+    answer, caution = text(verdict.advice), text(verdict.caution)
+    # Settings that all cells share are said once, not in every name.
+    cells = [cell for fit in verdict.fit for cell in fit.cells]
+    shared = shared_settings(cells, [each.cell for each in analysis.scores])
+    yield f"== {verdict.title}"
+    if shared:
+        yield _wrapped(label("terminal.shared", settings=", ".join(shared)).en)
+    for said in (*outcomes, "", answer.en, answer.zh):
+        yield _wrapped(without_settings(said, shared))
+    yield from ("", _wrapped(caution.en), _wrapped(caution.zh))
 
 
 def as_markdown(analysis: Analysis) -> str:
     """Return the analysis as Markdown, every sentence in both languages."""
-    parts = [f"{how(analysis).en}\n\n{how(analysis).zh}"]
+    how = text(analysis.settings)
+    parts = [f"{how.en}\n\n{how.zh}"]
     parts += [part for verdict in analysis.verdicts for part in _verdict_markdown(verdict)]
     shown = _shown(analysis)
     rows = [
-        [s.cell, title(s.score), f"{s.value:.2f}", span(s.interval.low, s.interval.high), f"{s.n:,}", str(s.seeds),
-         "–" if s.sd is None else f"{s.sd:.2f}"]
+        [s.cell, score_title(s.score).en, f"{s.value:.2f}", span(s.interval.low, s.interval.high), f"{s.n:,}",
+         str(s.seeds), "–" if s.sd is None else f"{s.sd:.2f}"]
         for s in analysis.scores if s.score in shown
     ]  # fmt: skip
-    header = ["cell 格", "score 分数", "value 值", "interval 区间", "n", "seeds 种子", "sd"]
-    parts += ["## Scores 分数", _table(header, rows), "## Comparisons 比较", _comparisons_markdown(analysis)]
+    header = [*map(_heading, ("cell", "score", "value", "interval")), "n", _heading("seeds"), "sd"]
+    parts += [_section("scores"), _table(header, rows), _section("comparisons"), _comparisons_markdown(analysis)]
     if analysis.notes:
-        parts += ["## Notes 说明", "\n".join(f"- {note.en}\n  {note.zh}" for note in map(_escaped, analysis.notes))]
+        parts += [_section("notes"), _bullets(map(text, analysis.notes))]
     return "\n\n".join(parts) + "\n"
+
+
+def _section(name: str) -> str:
+    return f"## {_both(label(f'report.{name}'))}"
+
+
+def _heading(column: str) -> str:
+    return _both(label(f"column.{column}"))
+
+
+def _both(words: Text) -> str:
+    return f"{words.en} {words.zh}"
+
+
+def _bullets(texts: Iterable[Text]) -> str:
+    return "\n".join(f"- {each.en}\n  {each.zh}" for each in map(_escaped, texts))
 
 
 def _shown(analysis: Analysis) -> set[str]:
@@ -118,57 +129,42 @@ def _shown(analysis: Analysis) -> set[str]:
 
 def _verdict_markdown(verdict: Verdict) -> Iterator[str]:
     yield f"## {_cell(verdict.title)}"
-    for text in (verdict.recommendation.text, verdict.caution):
-        yield f"**{_escaped(text).en}**\n\n**{_escaped(text).zh}**"
-    for heading, texts in (
-        ("What more data buys 更多数据的收益", [step.text for step in verdict.steps]),
-        ("Score against data size 分数与数据量", [fit.text for fit in verdict.fit]),
-        ("Score against cost 分数与成本", [front.text for front in verdict.pareto]),
-    ):
-        if texts:
-            yield f"### {heading}"
-            yield "\n".join(f"- {text.en}\n  {text.zh}" for text in map(_escaped, texts))
+    for said in map(_escaped, (text(verdict.advice), text(verdict.caution))):
+        yield f"**{said.en}**\n\n**{said.zh}**"
+    for name, outcomes in (("steps", verdict.steps), ("fits", verdict.fit), ("fronts", verdict.pareto)):
+        if outcomes:
+            yield f"#{_section(name)}"
+            yield _bullets(map(text, outcomes))
 
 
 def _comparisons_markdown(analysis: Analysis) -> str:
     rows = [
-        [c.first, c.second, title(c.score), c.axis, _amount(c), "–" if c.effect is None else f"{c.effect:+.2f}",
-         "–" if c.p_holm is None else f"{c.p_holm:.4f}", f"{c.verdict} {VERDICTS_ZH[c.verdict]}",
-         c.reason.en if c.verdict == "not comparable" else ""]
+        [c.first, c.second, score_title(c.score).en, c.axis, _amount(c),
+         "–" if c.effect is None else f"{c.effect:+.2f}", "–" if c.p_holm is None else f"{c.p_holm:.4f}",
+         _both(label(c.verdict)), reason(c).en if c.verdict is Finding.NOT_COMPARABLE else ""]
         for c in analysis.comparisons if c.score in _shown(analysis)
     ]  # fmt: skip
-    header = ["first 甲", "second 乙", "score 分数", "axis 轴", "second - first 乙减甲", "d_z", "p (Holm)",
-              "verdict 结论", "reason 原因"]  # fmt: skip
-    return _table(header, rows) + "\n\nEvery score: `comparisons.csv`. 全部分数见 `comparisons.csv`。"
+    header = [*map(_heading, ("first", "second", "score", "axis", "difference")), "d_z", "p (Holm)",
+              *map(_heading, ("verdict", "reason"))]  # fmt: skip
+    return f"{_table(header, rows)}\n\n{_both(label('report.every_score'))}"
 
 
 def exams_as_markdown(rows: list[list[str]]) -> str:
-    """Return a table of exams beside the answers as a section of report.md; empty where there are no rows."""
+    """Return a table of exams as a section of report.md; empty where there are no rows."""
     if not rows:
         return ""
-    said = (
-        "Mean over seeds, and standard deviation between them. How each was measured, and parts of exams: "
-        "`results_summary.csv`. 各种子均值与标准差；测法与分项见 `results_summary.csv`。"
-    )
-    return f"\n## Beside the answers 问答之外\n\n{said}\n\n{_table(HEADER, rows)}\n"
+    return f"\n{_section('exams')}\n\n{_both(label('report.exams_how'))}\n\n{_table(HEADER, rows)}\n"
 
 
-def _refusals(analysis: Analysis, verdict: Verdict) -> Text:
+def _refusals(analysis: Analysis, verdict: Verdict) -> Refusals | None:
     cells = {point.cell for front in verdict.pareto for point in front.points}
     cells |= {cell for fit in verdict.fit for cell in fit.cells}
     refused = [
-        c for c in analysis.comparisons
-        if c.verdict == "not comparable" and c.score == verdict.score and {c.first, c.second} & cells
-    ]  # fmt: skip
-    if not refused:
-        return Text("", "")
-    first = refused[0]
-    return Text(
-        f"No winner is called for {len(refused)} pairs, the first {first.first} and {first.second}: {first.reason.en} "
-        "The others are in comparisons.csv.",
-        f"有 {len(refused)} 对不判胜负，第一对是 {first.first} 与 {first.second}：{first.reason.zh}"
-        "其余见 comparisons.csv。",
-    )
+        each
+        for each in analysis.comparisons
+        if each.verdict is Finding.NOT_COMPARABLE and each.score == verdict.score and {each.first, each.second} & cells
+    ]
+    return Refusals(len(refused), refused[0]) if refused else None
 
 
 def _amount(comparison: Comparison) -> str:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from medqa_finetune.record.item_scores import ItemScores
 from medqa_finetune.report.cells import Cell, ScoredRun
+from medqa_finetune.report.notes import Flaw, FlawKind
 from medqa_finetune.report.resampling import BLEU_COLUMNS, PERPLEXITY_COLUMNS, Sample, bleu, mean, perplexity
 from medqa_finetune.report.scores import TEXT_PERPLEXITY
 
@@ -40,7 +41,7 @@ class CellSamples:
         return self.ids is other.ids or np.array_equal(self.ids, other.ids)
 
 
-def samples_of(cell: Cell, scores: tuple[str, ...] | None = None) -> CellSamples | str:
+def samples_of(cell: Cell, scores: tuple[str, ...] | None = None) -> CellSamples | Flaw:
     """Return the per-question scores of a cell, or why they cannot be had.
 
     Args:
@@ -52,18 +53,18 @@ def samples_of(cell: Cell, scores: tuple[str, ...] | None = None) -> CellSamples
     for run in cell.runs:
         items = run.items()
         if items is None:
-            return f"{run.name}: no per-question scores"
+            return Flaw(FlawKind.NO_SCORES, run.name)
         if len(items.ids) != run.evaluation.n:
-            return f"{run.name}: {len(items.ids):,} per-question scores, {run.evaluation.n:,} questions in the record"
+            return Flaw(FlawKind.OTHER_NUMBER, run.name, found=len(items.ids), expected=run.evaluation.n)
         order = np.argsort(items.ids, kind="stable")
         if ids is not None and not np.array_equal(ids, items.ids[order]):
-            return f"{run.name}: other questions than {cell.runs[0].name}"
+            return Flaw(FlawKind.OTHER_QUESTIONS, run.name, other=cell.runs[0].name)
         ids = items.ids[order]
         recorded = set(run.scores)
         columns = _columns(items, order, recorded if scores is None else recorded & set(scores))
         wrong = [score for score, sample in columns.items() if not _agrees(run, score, sample)]
         if wrong:
-            return f"{run.name}: per-question scores do not add up to the record's {wrong[0]}"
+            return Flaw(FlawKind.OTHER_SUM, run.name, score=wrong[0])
         found.append(columns)
     shared = [score for score in found[0] if all(score in columns for columns in found)]
     return CellSamples(cell, np.asarray(ids), {score: tuple(columns[score] for columns in found) for score in shared})

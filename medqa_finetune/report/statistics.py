@@ -23,15 +23,29 @@ order; the p value is then the larger of the test's and the one at which the int
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from enum import StrEnum
 
 import numpy as np
 
+from medqa_finetune.report.fairness import Difference
 from medqa_finetune.report.resampling import Array, Sample, bounds
 from medqa_finetune.report.scores import score_name
-from medqa_finetune.report.words import Text
 
-Difference = Literal["different", "no difference shown", "not comparable"]
+
+class Finding(StrEnum):
+    """What was found for a pair of cells."""
+
+    DIFFERENT = "different"
+    NONE_SHOWN = "no difference shown"
+    NOT_COMPARABLE = "not comparable"
+
+
+class SeedBasis(StrEnum):
+    """How many seeds the trained cells of a comparison have: one each, one in one of them, several in all."""
+
+    ONE = "one"
+    SOME = "some"
+    SEVERAL = "several"
 
 
 @dataclass(frozen=True)
@@ -92,8 +106,7 @@ class Comparison:
         first: Cell.
         second: Cell.
         score: Name of the score.
-        axis: What is compared: `method`, `data`, `model`, `baseline` (one of the two is not trained), joined with ` + `
-            where several differ.
+        axes: What is compared (`fairness.axes_between`); several where several things differ.
         difference: Of the second less the first; None where they do not compare.
         interval: Of the difference, not corrected for the number of comparisons.
         effect: The difference in standard deviations of the per-question difference (Cohen's d_z); for BLEU and
@@ -101,22 +114,34 @@ class Comparison:
         effect_interval: The interval in the same unit, the deviation taken as known.
         p: Two-sided, of the randomisation test.
         p_holm: After Holm's correction over all pairs of this score.
-        verdict: The outcome.
-        reason: Why they do not compare, or what the outcome is about.
+        verdict: What was found.
+        differences: Why they do not compare.
+        seeds: What the finding rests on; None where nothing was trained, or the two do not compare.
     """
 
     first: str
     second: str
     score: str
-    axis: str
+    axes: tuple[str, ...]
     difference: float | None
     interval: Interval | None
     effect: float | None
     effect_interval: Interval | None
     p: float | None
     p_holm: float | None
-    verdict: Difference
-    reason: Text
+    verdict: Finding
+    differences: tuple[Difference, ...] = ()
+    seeds: SeedBasis | None = None
+
+    @property
+    def axis(self) -> str:
+        """What is compared, as the CSV files have it: the axes joined with ` + `."""
+        return " + ".join(self.axes)
+
+    @property
+    def leaves_out_0(self) -> bool:
+        """Say whether the interval, which is not corrected for the number of pairs, leaves out 0."""
+        return self.interval is not None and not self.interval.low <= 0 <= self.interval.high
 
 
 @dataclass(frozen=True)

@@ -9,30 +9,38 @@ import numpy as np
 from medqa_finetune.report.cells import Cell
 from medqa_finetune.report.fairness import signatures_of, unfair_costs
 from medqa_finetune.report.fit import series_of
-from medqa_finetune.report.scores import score_name, title
-from medqa_finetune.report.statistics import Comparison, Drawn, Settings, mean_draws
-from medqa_finetune.report.verdict import Front, ParetoPoint, Step
-from medqa_finetune.report.words import Text, listed, signed, span
+from medqa_finetune.report.scores import score_name
+from medqa_finetune.report.statistics import Comparison, Drawn, Finding, Interval, Settings, mean_draws
+from medqa_finetune.report.verdict import Cost, Front, Machine, ParetoPoint, Step, Unit
 
 
 def fronts_of(cells: Sequence[Cell], drawn: dict[str, Drawn], score: str, settings: Settings) -> list[Front]:
-    """Return the fronts of one score against hours, memory and, with a price, money; none where nothing was trained."""
+    """Return the fronts of one score against hours, memory and, with a price, money.
+
+    There is none where nothing was trained, nor against a cost that no cell has measured.
+    """
     having = [cell for cell in cells if cell.name in drawn]
     trained = [cell for cell in having if cell.trains]
     if not trained:
         return []
     like = trained[0]
     alike = [cell for cell in having if _comparable(like, cell, score)]
-    left_out = [cell.name for cell in having if cell not in alike]
-    hours, memory = f"{machine(like)}-hours", "GiB VRAM" if like.vram_gib is not None else "GiB RSS"
-    costs: list[tuple[str, str, dict[str, float | None]]] = [
-        ("hours", hours, {cell.name: cell.hours for cell in alike}),
-        ("memory", memory, {c.name: c.vram_gib if like.vram_gib is not None else c.rss_gib for c in alike if c.trains}),
+    left_out = tuple(cell.name for cell in having if cell not in alike)
+    price, on_gpu = settings.price_per_hour, like.vram_gib is not None
+    hours = {cell.name: cell.hours for cell in alike}
+    memory = {cell.name: cell.vram_gib if on_gpu else cell.rss_gib for cell in alike if cell.trains}
+    costs = [
+        (Cost.HOURS, Unit.GPU_HOURS if on_gpu else Unit.CPU_HOURS, hours),
+        (Cost.MEMORY, Unit.VRAM if on_gpu else Unit.RSS, memory),
     ]
-    price = settings.price_per_hour
     if price is not None:
-        costs.append(("money", "money", {c.name: None if c.hours is None else c.hours * price for c in alike}))
-    return [_front((score, cost, unit), known, drawn, left_out, settings) for cost, unit, known in costs]
+        money = {name: None if each is None else each * price for name, each in hours.items()}
+        costs.append((Cost.MONEY, Unit.MONEY, money))
+    return [
+        Front(score, cost, unit, _points(score, known, drawn, settings), left_out)
+        for cost, unit, known in costs
+        if any(value is not None for value in known.values())
+    ]
 
 
 def steps_of(cells: Sequence[Cell], comparisons: Sequence[Comparison], score: str, settings: Settings) -> list[Step]:
@@ -47,30 +55,25 @@ def steps_of(cells: Sequence[Cell], comparisons: Sequence[Comparison], score: st
     return steps
 
 
-def uncorrected(comparisons: Sequence[Comparison], score: str) -> Text:
-    """Return what an interval that leaves out 0 is beside the words that no difference was shown."""
-    pairs = sum(each.score == score and each.p_holm is not None for each in comparisons)
-    return Text(
-        "(An interval that leaves out 0 where no difference is shown is of that difference alone, before the "
-        f"correction for all {pairs} pairs.)",
-        f"（未显示出差异而区间不含 0：区间只针对这一差异，未经全部 {pairs} 对的校正。）",
-    )
+def pairs_tested(comparisons: Sequence[Comparison], score: str) -> int:
+    """Return the number of pairs of a score, over which its p values are corrected."""
+    return sum(each.score == score and each.p_holm is not None for each in comparisons)
 
 
 def explained(steps: Sequence[Step], comparisons: Sequence[Comparison]) -> list[Step]:
     """Return the steps; the first that shows no difference though its interval leaves out 0 says why."""
-    told = list(steps)
-    for place, step in enumerate(told):
+    found = list(steps)
+    for place, step in enumerate(found):
         bound = step.interval
-        if step.verdict == "no difference shown" and bound is not None and not bound.low <= 0 <= bound.high:
-            told[place] = replace(step, text=step.text + uncorrected(comparisons, step.score))
+        if step.verdict is Finding.NONE_SHOWN and bound is not None and not bound.low <= 0 <= bound.high:
+            found[place] = replace(step, uncorrected=pairs_tested(comparisons, step.score))
             break
-    return told
+    return found
 
 
-def machine(cell: Cell) -> str:
+def machine_of(cell: Cell) -> Machine:
     """Return what an hour of a cell's training is an hour of."""
-    return "GPU" if cell.vram_gib is not None else "CPU"
+    return Machine.GPU if cell.vram_gib is not None else Machine.CPU
 
 
 def _comparable(like: Cell, cell: Cell, score: str) -> bool:
@@ -79,37 +82,21 @@ def _comparable(like: Cell, cell: Cell, score: str) -> bool:
     return same and not (cell.trains and unfair_costs(like, cell))
 
 
-def _front(
-    what: tuple[str, str, str],
-    costs: dict[str, float | None],
-    drawn: dict[str, Drawn],
-    left_out: Sequence[str],
-    settings: Settings,
-) -> Front:
-    score, cost, unit = what
-    names = [name for name, value in sorted(costs.items(), key=lambda item: item[1] or 0.0) if value is not None]
-    prices = np.array([costs[name] or 0.0 for name in names])
-    values = np.array([drawn[name].value for name in names])
-    draws = np.array([mean_draws(drawn[name], settings) for name in names])
+def _points(
+    score: str, costs: dict[str, float | None], drawn: dict[str, Drawn], settings: Settings
+) -> tuple[ParetoPoint, ...]:
+    """Return the cells whose cost is known, by rising cost."""
+    known = sorted(((cost, name) for name, cost in costs.items() if cost is not None), key=lambda item: item[0])
+    prices = np.array([cost for cost, _ in known])
+    values = np.array([drawn[name].value for _, name in known])
+    draws = np.array([mean_draws(drawn[name], settings) for _, name in known])
     sign = score_name(score).sign
     front = undominated(prices, sign * values[:, None])[:, 0]
     shares = undominated(prices, sign * draws).mean(axis=1)
-    points = tuple(
-        ParetoPoint(name, float(price), float(value), bool(on), float(share))
-        for name, price, value, on, share in zip(names, prices, values, front, shares, strict=True)
+    return tuple(
+        ParetoPoint(name, float(cost), float(value), bool(on), float(share))
+        for (cost, name), value, on, share in zip(known, values, front, shares, strict=True)
     )
-    best = listed([f"{p.cell} ({p.share:.0%})" for p in points if p.on_front])
-    text = Text(
-        f"{title(score)} against {unit}: nothing beats {best.en or '-'} (share of resamples in which that is so).",
-        f"{title(score)} 对 {_unit_zh(unit)}：不被别格超过的是 {best.zh or '-'}（括号内：成立的重抽样比例）。",
-    )
-    if left_out:
-        rest = listed(list(left_out))
-        text += Text(
-            f"Left out, for test set, signature, device or batch differ: {rest.en}.",
-            f"未计入（测试集、评分签名、设备或批次不同）：{rest.zh}。",
-        )
-    return Front(score, cost, unit, points, text)  # type: ignore[arg-type]
 
 
 def undominated(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -132,52 +119,23 @@ def undominated(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
 def _step(series: str, cells: tuple[Cell, Cell], comparison: Comparison, settings: Settings) -> Step:
     first, second = cells
     sign = 1 if comparison.first == first.name else -1
-    known = not unfair_costs(first, second) and first.hours is not None and second.hours is not None
-    hours = (second.hours or 0.0) - (first.hours or 0.0) if known else None
-    money = hours * settings.price_per_hour if hours is not None and settings.price_per_hour is not None else None
+    hours = money = None
+    if not unfair_costs(first, second) and first.hours is not None and second.hours is not None:
+        hours = second.hours - first.hours
+        money = None if settings.price_per_hour is None else hours * settings.price_per_hour
     gain, bound = comparison.difference, comparison.interval
-    interval = bound if bound is None or sign == 1 else type(bound)(-bound.high, -bound.low)
-    gain = None if gain is None else sign * gain
-    sizes = f"{series} {first.first.data} → {second.first.data}"
-    if gain is None or interval is None:
-        text = Text(f"{sizes}: not comparable.", f"{sizes}：不可比。") + comparison.reason
-    else:
-        amount = f"{signed(gain)} {title(comparison.score)} {span(interval.low, interval.high)}"
-        price, p = _price(hours, money, machine(first)), f"p = {comparison.p_holm:.4f}"
-        text = Text(
-            f"{sizes}: {amount}{price.en}; {comparison.verdict} ({p} after Holm).",
-            f"{sizes}：{amount}{price.zh}；{VERDICTS_ZH[comparison.verdict]}（Holm 校正后 {p}）。",
-        )
     return Step(
-        series=series, first=first.name, second=second.name, score=comparison.score, gain=gain, interval=interval,
-        p_holm=comparison.p_holm, verdict=comparison.verdict, hours=hours, money=money, text=text,
-    )  # fmt: skip
-
-
-VERDICTS_ZH = {"different": "有差异", "no difference shown": "未显示出差异", "not comparable": "不可比"}
-
-
-def amount_of_hours(hours: float) -> str:
-    """Return hours with two significant digits."""
-    return f"{hours:.1f}" if abs(hours) >= 1 else f"{hours:.2g}"
-
-
-def _price(hours: float | None, money: float | None, machine_name: str) -> Text:
-    if hours is None:
-        return Text("", "")
-    time = amount_of_hours(hours)
-    paid = Text("", "")
-    if money is not None:
-        # Runs of minutes cost less than a cent, which is not nothing.
-        amount = f"{money:.2f}" if abs(money) >= 1 else f"{money:.2g}"
-        paid = Text(f" (price {amount})", f"（费用 {amount}）")
-    return Text(f" for {time} {machine_name}-hours more{paid.en}", f"，多用 {time} {machine_name} 小时{paid.zh}")
-
-
-def _unit_zh(unit: str) -> str:
-    return (
-        unit.replace("-hours", " 小时")
-        .replace("money", "费用")
-        .replace("GiB VRAM", "显存 (GiB)")
-        .replace("GiB RSS", "内存 (GiB)")
+        series=series,
+        first=first.name,
+        second=second.name,
+        sizes=(first.first.data, second.first.data),
+        score=comparison.score,
+        gain=None if gain is None else sign * gain,
+        interval=bound if bound is None or sign == 1 else Interval(-bound.high, -bound.low),
+        p_holm=comparison.p_holm,
+        verdict=comparison.verdict,
+        machine=machine_of(first),
+        hours=hours,
+        money=money,
+        differences=comparison.differences,
     )

@@ -1,4 +1,4 @@
-"""A sentence in both languages of the report."""
+"""A sentence in both languages of the report, and numbers as both write them."""
 
 from dataclasses import dataclass
 
@@ -24,8 +24,11 @@ def span(low: float, high: float) -> str:
     return f"[{low:.2f}, {high:.2f}]"
 
 
-def listed(names: list[str], most: int = 6) -> Text:
-    """Return names one after the other, the first of them where there are many."""
-    more = len(names) - most
-    en, zh = ", ".join(names[:most]), "、".join(names[:most])
-    return Text(f"{en} and {more} more", f"{zh} 等 {len(names)} 个") if more > 0 else Text(en, zh)
+def amount_of_hours(hours: float) -> str:
+    """Return hours with two significant digits."""
+    return f"{hours:.1f}" if abs(hours) >= 1 else f"{hours:.2g}"
+
+
+def amount_of_money(money: float) -> str:
+    """Return money; runs of minutes cost less than a cent, which is not nothing."""
+    return f"{money:.2f}" if abs(money) >= 1 else f"{money:.2g}"

@@ -161,7 +161,8 @@ def _base_of(run: RunDir, record: Record, config: Config, moved_to: str | None) 
         folder = locate_model(model)
     except ModelError as error:
         if moved_to is not None:
-            raise
+            faults = (each.but(key="export.base") if each.key == "model.path" else each for each in error.faults)
+            raise ModelError(*faults) from None
         hint = f"This is the base model of run={run.path}; if it lies elsewhere now, give export.base=DIR."
         raise ModelError(*(fault.but(hint=f"{fault.hint} {hint}".strip()) for fault in error.faults)) from None
     trained_on = record.config["model"]["fingerprint"]

@@ -103,6 +103,16 @@ def test_a_base_of_the_same_shape_but_other_weights_is_refused(
     assert only_fault(caught).code == "other-base-model"
 
 
+@pytest.mark.parametrize(("model", "key"), [(None, "model.path"), ("nowhere", "model")])
+def test_a_base_that_is_nowhere_is_named_by_the_key_that_says_where(
+    model: str | None, key: str, run: RunDir, base: Path
+) -> None:
+    shutil.rmtree(base)
+    with pytest.raises(ModelError) as caught:
+        source_of_run(run.path, model)
+    assert (only_fault(caught).code, only_fault(caught).key) == ("model-missing", key)
+
+
 def test_a_base_that_was_moved_is_found_by_model(run: RunDir, base: Path, tmp_path: Path) -> None:
     moved = base.rename(tmp_path / "moved")
     assert source_of_run(run.path, str(moved)).model == moved
@@ -134,7 +144,7 @@ def test_a_path_from_the_environment_is_looked_up_again(
     with pytest.raises(ConfigError) as caught:
         source_of_run(run.path)
     fault = only_fault(caught)
-    assert (fault.code, fault.key, fault.file) == ("not-resolvable", "model.path", str(run.record_path))
+    assert (fault.code, fault.key, fault.file) == ("unresolved", "model.path", str(run.record_path))
     assert "MEDQA_BASE" in fault.problem
     monkeypatch.setenv("MEDQA_BASE", str(base))
     assert source_of_run(run.path).model == base

@@ -75,7 +75,7 @@ def test_an_answer_that_is_stopped_stays_marked() -> None:
 @needs_gradio
 def test_an_empty_question_is_said_and_asked_of_nobody() -> None:
     answering = Answering([Parrot()], Asking())  # type: ignore[list-item]
-    with pytest.warns(UserWarning):  # outside of a page, Gradio's pop-up is a warning
+    with pytest.warns(UserWarning, match=r"\S"):  # outside of a page, Gradio's pop-up is a warning
         ((question, talks, shown),) = ask(answering, " ")
     assert (question, talks[0].turns, shown) == ("", [], [])
 

@@ -12,10 +12,25 @@ from medqa_finetune.record.item_scores import ItemScores
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Record
 from medqa_finetune.report.analysis import Analysis
+from medqa_finetune.report.fairness import Axis
+from medqa_finetune.report.notes import TrainedOnce
 from medqa_finetune.report.page.sources import Source
-from medqa_finetune.report.statistics import CellScore, Comparison, Interval, Settings
-from medqa_finetune.report.verdict import Fit, Front, ParetoPoint, Recommendation, Step, Verdict
-from medqa_finetune.report.words import Text
+from medqa_finetune.report.statistics import CellScore, Comparison, Finding, Interval, SeedBasis, Settings
+from medqa_finetune.report.verdict import (
+    Advice,
+    AdviceKind,
+    Caution,
+    Cost,
+    Curve,
+    Estimate,
+    Fit,
+    Front,
+    Machine,
+    ParetoPoint,
+    Step,
+    Unit,
+    Verdict,
+)
 
 SCRIPT = "</script><script>document.title = 'stolen'; console.error('ran')</script>"
 # What a model may answer, to the harm of a page.
@@ -65,22 +80,27 @@ def sources(root: Path, records: list[Record], count: int = 40, length: int = 20
     return {("", record.name): fill(RunDir(root / record.name), record, count, length) for record in records}
 
 
+MARKUP = "<b>中文</b> & name"
+
+
 def analysis(names: list[str]) -> Analysis:
-    """Statistics of a kind over cells, with markup in every sentence."""
-    text = Text("<b>en</b> & said", "<b>中文</b>")
+    """Statistics of a kind over cells, with markup in the names that sentences hold."""
     interval = Interval(20.0, 30.0)
     scores = [CellScore(name, "rougeL", 25.0, interval, 40, 1, None) for name in names]
     comparisons = [
-        Comparison(first, second, "rougeL", "data", 1.5, Interval(0.2, 2.8), 0.1, Interval(0.0, 0.2), 0.01, 0.03,
-                   "different" if place % 2 else "no difference shown", text)
+        Comparison(first, second, "rougeL", (Axis.DATA,), 1.5, Interval(0.2, 2.8), 0.1, Interval(0.0, 0.2), 0.01, 0.03,
+                   Finding.DIFFERENT if place % 2 else Finding.NONE_SHOWN, seeds=SeedBasis.ONE)
         for place, (first, second) in enumerate((a, b) for at, a in enumerate(names) for b in names[at + 1 :])
     ]  # fmt: skip
     tuned = tuple(name for name in names if name.startswith("lora"))
     curve = ((20000.0, 24.0, 23.0, 25.0), (200000.0, 29.0, 27.0, 31.0))
-    fit = Fit("lora", "rougeL", tuned, (20000, 50000, 100000)[: len(tuned)], (24.0, 26.0, 28.0)[: len(tuned)],
-              "power law", {}, curve, text)  # fmt: skip
+    slope = {"offset": Estimate(20.0, interval), "per_doubling": Estimate(1.5, interval)}
+    fit = Fit(MARKUP, "rougeL", tuned, (20000, 50000, 100000)[: len(tuned)], (24.0, 26.0, 28.0)[: len(tuned)],
+              Curve.LOG_LINEAR, slope, curve)  # fmt: skip
     points = tuple(ParetoPoint(name, 1.0 + at, 24.0 + at, on_front=at != 1, share=0.8) for at, name in enumerate(tuned))
-    step = Step("lora", tuned[0], tuned[-1], "rougeL", 1.5, interval, 0.03, "different", 2.0, None, text)
-    verdict = Verdict("study", "rougeL", (fit,), (Front("rougeL", "hours", "GPU-hours", points, text),), (step,),
-                      Recommendation(tuned[-1], text), Text("No safety here.", "不衡量安全。"))  # fmt: skip
-    return Analysis(Settings(), tuple(scores), (), tuple(comparisons), (verdict,), (text,))
+    step = Step(MARKUP, tuned[0], tuned[-1], ("20k", "100k"), "rougeL", 1.5, interval, 0.03, Finding.DIFFERENT,
+                Machine.GPU, 2.0, None)  # fmt: skip
+    advice = Advice(AdviceKind.BEST_OF_ALL, tuned[-1], "rougeL", tuned[-1], MARKUP, Estimate(1.5, interval))
+    front = Front("rougeL", Cost.HOURS, Unit.GPU_HOURS, points, (MARKUP,))
+    verdict = Verdict("study", "rougeL", (fit,), (front,), (step,), advice, Caution.SAFETY)
+    return Analysis(Settings(), tuple(scores), (), tuple(comparisons), (verdict,), (TrainedOnce((MARKUP,)),))

@@ -10,8 +10,13 @@ from medqa_finetune.record.schema import Score
 from medqa_finetune.report import analysis
 from medqa_finetune.report.analysis import Analysis, analyse
 from medqa_finetune.report.cells import ScoredRun, cells_of
+from medqa_finetune.report.fairness import Axis, Difference, Fact
+from medqa_finetune.report.messages import Outcome
+from medqa_finetune.report.messages import text as said
+from medqa_finetune.report.notes import Capped, Flaw, FlawKind, NoStatistics, NotMeasured, PickedOfMany, TrainedOnce
 from medqa_finetune.report.results import as_markdown, as_text, comparisons_table, scores_table
-from medqa_finetune.report.statistics import Interval, Settings
+from medqa_finetune.report.statistics import Finding, Interval, SeedBasis, Settings
+from medqa_finetune.report.verdict import Caution
 from scripts.benchmarks.made_runs import AnswerBank, MadeRun, six, write_run
 from tests.report.made import changed
 
@@ -64,7 +69,7 @@ def test_every_pair_is_compared_once_per_score(whole: Analysis) -> None:
         assert each.p is not None
         assert each.p_holm is not None
         assert each.p <= each.p_holm
-        assert each.verdict == ("different" if each.p_holm < 0.05 else "no difference shown")
+        assert each.verdict is (Finding.DIFFERENT if each.p_holm < 0.05 else Finding.NONE_SHOWN)
 
 
 def test_an_effect_is_cohens_d_of_the_differences(whole: Analysis, tmp_path: Path, bank: AnswerBank) -> None:
@@ -75,7 +80,7 @@ def test_an_effect_is_cohens_d_of_the_differences(whole: Analysis, tmp_path: Pat
     found = gaps[1].values["rougeL"] - gaps[0].values["rougeL"]
     pair = next(c for c in whole.comparisons if (c.first, c.second, c.score) == ("none", "lora_20k", "rougeL"))
     assert pair.effect == pytest.approx(found.mean() / found.std(), rel=0.05)
-    assert pair.axis == "baseline"
+    assert (pair.axes, pair.seeds) == ((Axis.BASELINE,), SeedBasis.ONE)
 
 
 def test_it_is_the_same_every_time(tmp_path: Path, bank: AnswerBank) -> None:
@@ -92,10 +97,11 @@ def test_seeds_make_one_cell(tmp_path: Path, bank: AnswerBank) -> None:
     assert rouge["none"].sd is None
     runs = {run.name: run.interval for run in found.runs if run.score == "rougeL"}
     assert len(runs) == 19
-    seeded = [each for each in found.comparisons if each.reason.en.startswith("Over several seeds.")]
+    seeded = [each for each in found.comparisons if each.seeds is SeedBasis.SEVERAL]
     # The base among them: to what is not trained a seed is nothing.
     assert len(seeded) == 21 * 6
-    assert all("Cells with one seed" not in verdict.recommendation.text.en for verdict in found.verdicts)
+    assert [verdict.advice.one_seed for verdict in found.verdicts] == [False]
+    assert found.notes == ()
 
 
 def test_copies_count_once(tmp_path: Path, bank: AnswerBank) -> None:
@@ -113,7 +119,7 @@ def test_studies_are_apart(tmp_path: Path, bank: AnswerBank) -> None:
     ]
 
 
-def test_what_cannot_be_read_is_said(tmp_path: Path, bank: AnswerBank) -> None:
+def test_what_cannot_be_read_is_noted(tmp_path: Path, bank: AnswerBank) -> None:
     good, missing, wrong, other = scored(tmp_path, [MadeRun("lora", size * 1000) for size in (20, 50, 100, 200)], bank)
     evaluation = wrong.evaluation
     scores = evaluation.scores | {"rougeL": Score(99.0, evaluation.scores["rougeL"].signature)}
@@ -127,15 +133,25 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, bank: AnswerBank) -> None:
         dataclasses.replace(other, items=lambda: renamed),
     ]
     found = analyse(runs, SETTINGS)
-    assert [note.en for note in found.notes] == [
-        "No statistics for lora_50k: lora_50k: no per-question scores.",
-        "No statistics for lora_100k: lora_100k: per-question scores do not add up to the record's rougeL.",
-        "Trained once: lora_20k, lora_200k. Intervals, p values, steps and fits of these say what other questions "
-        "would change, not what training again would: a difference is one between these runs, not yet between methods "
-        "or sizes.",
-    ]
+    assert found.notes == (
+        NoStatistics("lora_50k", Flaw(FlawKind.NO_SCORES, "lora_50k")),
+        NoStatistics("lora_100k", Flaw(FlawKind.OTHER_SUM, "lora_100k", score="rougeL")),
+        TrainedOnce(("lora_20k", "lora_200k")),
+    )
     (pair,) = [each for each in found.comparisons if each.score == "bleu"]
-    assert (pair.verdict, pair.reason.en) == ("not comparable", "They answered other questions.")
+    assert (pair.verdict, pair.differences) == (Finding.NOT_COMPARABLE, (Difference(Fact.ANSWERED),))
+
+
+def test_a_headline_score_that_some_cells_lack_is_noted(tmp_path: Path, bank: AnswerBank) -> None:
+    first, second = scored(tmp_path, six()[:2], bank)
+    scores = {name: score for name, score in second.evaluation.scores.items() if name not in ("bleu", "rouge1")}
+    found = analyse([first, dataclasses.replace(second, record=changed(second.record, scores=scores))], SETTINGS)
+    assert NotMeasured("bleu", ("lora_20k",)) in found.notes
+    assert not [note for note in found.notes if isinstance(note, NotMeasured) and note.score != "bleu"]
+
+
+def test_the_caution_is_that_of_the_task(whole: Analysis) -> None:
+    assert [verdict.caution for verdict in whole.verdicts] == [Caution.SAFETY]
 
 
 def test_scores_of_fewer_questions_or_without_a_number_are_not_taken(tmp_path: Path, bank: AnswerBank) -> None:
@@ -151,18 +167,19 @@ def test_scores_of_fewer_questions_or_without_a_number_are_not_taken(tmp_path: P
     ]
     found = analyse(runs, SETTINGS)
     assert (found.scores, found.verdicts) == ((), ())
-    assert "59 per-question scores, 60 questions in the record" in found.notes[0].en
-    assert "do not add up to the record's rougeL" in found.notes[1].en
+    assert found.notes == (
+        NoStatistics("lora_20k", Flaw(FlawKind.OTHER_NUMBER, "lora_20k", found=59, expected=60)),
+        NoStatistics("lora_50k", Flaw(FlawKind.OTHER_SUM, "lora_50k", score="rougeL")),
+    )
 
 
-def test_many_cells_are_capped_and_that_is_said(
+def test_many_cells_are_capped_and_that_is_noted(
     tmp_path: Path, bank: AnswerBank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(analysis, "CELLS_COMPARED", 4)
     found = analyse(scored(tmp_path, six(), bank), SETTINGS)
-    assert "7 cells: only 4 are compared with each other (6 pairs)" in found.notes[0].en
-    assert "共 7 格：只两两比较其中 4 格（6 对）" in found.notes[0].zh
-    assert "The best of many are so by luck too" in found.notes[1].en
+    assert found.notes[:2] == (Capped(7, 4, ("rougeL", "bleu")), PickedOfMany())
+    assert Capped(7, 4, ("rougeL",)).pairs == 6
     compared = {cell for each in found.comparisons for cell in (each.first, each.second)}
     rouge = {score.cell: score.value for score in found.scores if score.score == "rougeL"}
     assert len(rouge) == 7
@@ -178,14 +195,20 @@ def test_nothing_done_nothing_said() -> None:
     assert len(scores_table(empty)) == 0
 
 
-def test_the_text_names_seed_and_numbers_in_both_languages(whole: Analysis) -> None:
+def test_terminal_and_markdown_say_every_outcome(whole: Analysis) -> None:
     text = as_text(whole)
-    for part in ("Seed of both 12345", "2,000 resamples", "2,000 trials", "measures medical safety", "不衡量医疗安全",
-                 "for each doubling", "GPU-hours more", "nothing beats"):  # fmt: skip
-        assert part in text
+    squeezed = "".join(text.split())
+    (verdict,) = whole.verdicts
+    english: list[Outcome] = [whole.settings, verdict.advice, verdict.caution, *verdict.steps, *whole.notes]
+    english += [fit for fit in verdict.fit if fit.score == verdict.score]
+    english += [front for front in verdict.pareto if front.score == verdict.score]
+    for outcome in english:
+        assert "".join(said(outcome).en.split()) in squeezed
+    assert "".join(said(verdict.advice).zh.split()) in squeezed
     assert all(len(line) <= 118 for line in text.splitlines())
     markdown = as_markdown(whole)
-    assert "随机种子 12345" in markdown
+    assert str(whole.settings.seed) in said(whole.settings).zh
+    assert f"\n\n{said(whole.settings).zh}\n" in markdown
     assert markdown.count("| lora\\_20k |") >= 2
     assert "## Comparisons 比较" in markdown
 

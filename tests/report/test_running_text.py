@@ -1,7 +1,6 @@
 """Runs over running text: the perplexity is ranked, the lower the better."""
 
 import math
-import re
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,13 @@ from medqa_finetune.report.charts.cells import cells_of
 from medqa_finetune.report.charts.collect import sections_of
 from medqa_finetune.report.fit import fit_of
 from medqa_finetune.report.groups import groups_of
+from medqa_finetune.report.messages import label
 from medqa_finetune.report.panels import bar_panels
 from medqa_finetune.report.plots import data_scale_figure, method_figure
-from medqa_finetune.report.results import as_text
 from medqa_finetune.report.scores import SCORE_NAMES
-from medqa_finetune.report.statistics import Drawn, Settings
+from medqa_finetune.report.statistics import Drawn, Finding, Settings
 from medqa_finetune.report.table import SCORES, results_table
+from medqa_finetune.report.verdict import AdviceKind, Caution, Cost, Curve
 from medqa_finetune.summarize import as_text as table_text
 from medqa_finetune.summarize import summarize
 from scripts.benchmarks.made_runs import AnswerBank, MadeRun, six, write_run
@@ -64,20 +64,18 @@ def test_the_interval_is_that_of_the_tokens(tmp_path: Path) -> None:
 
 def test_the_lowest_is_recommended(whole: Analysis) -> None:
     (verdict,) = whole.verdicts
-    assert (verdict.score, verdict.recommendation.cell) == ("text_perplexity", "lora_100k")
-    text = verdict.recommendation.text
-    assert text.en.startswith("Take lora_100k: it scores lower than every other, -")
-    assert "低于其余各格" in text.zh
-    assert "Lower is better." in verdict.caution.en
-    assert "ribavirin" not in verdict.caution.en
+    assert (verdict.score, verdict.advice.cell) == ("text_perplexity", "lora_100k")
+    assert verdict.advice.kind is AdviceKind.BEST_OF_ALL
+    assert verdict.advice.lead is not None
+    assert verdict.advice.lead.value < 0
+    assert verdict.caution is Caution.RUNNING_TEXT
 
 
-def test_an_untuned_base_that_is_lower_is_said(tmp_path: Path) -> None:
+def test_an_untuned_base_that_is_lower_wins(tmp_path: Path) -> None:
     folders = [write_text_run(tmp_path, MadeRun("none", 20_000), 2.0),
                write_text_run(tmp_path, MadeRun("lora", 20_000), 3.0)]  # fmt: skip
     (verdict,) = analyse(scored(folders), SETTINGS).verdicts
-    assert verdict.recommendation.cell == "none"
-    assert "none, which is not trained, scores lower than the best trained cell" in verdict.recommendation.text.en
+    assert (verdict.advice.kind, verdict.advice.cell) == (AdviceKind.BASELINE_WINS, "none")
 
 
 def test_steps_say_what_more_text_buys(whole: Analysis) -> None:
@@ -85,12 +83,11 @@ def test_steps_say_what_more_text_buys(whole: Analysis) -> None:
     step = steps["lora_20k", "lora_50k"]
     assert step.gain is not None
     assert step.gain < 0
-    assert (step.verdict, step.score) == ("different", "text_perplexity")
-    assert "text perplexity" in step.text.en
+    assert (step.verdict, step.score) == (Finding.DIFFERENT, "text_perplexity")
 
 
 def test_the_front_goes_down_with_the_cost(whole: Analysis) -> None:
-    front = next(front for front in whole.verdicts[0].pareto if front.cost == "hours")
+    front = next(front for front in whole.verdicts[0].pareto if front.cost is Cost.HOURS)
     on_front = [point for point in front.points if point.on_front]
     assert [point.cell for point in on_front] == ["none", "lora_20k", "lora_50k", "lora_100k"]
     assert [point.value for point in on_front] == sorted((point.value for point in on_front), reverse=True)
@@ -106,12 +103,12 @@ def test_a_falling_power_law_levels_off_from_above() -> None:
         for each, value in zip(cells, values, strict=True)
     }
     found = fit_of("lora", cells, drawn, "text_perplexity", Settings())
-    assert found.model == "power law"
+    assert found.model is Curve.POWER_LAW
     assert found.parameters["offset"][0] == pytest.approx(np.log(5), abs=0.03)
     assert found.parameters["exponent"][0] == pytest.approx(1, abs=0.05)
     assert [value for _, value, _, _ in found.curve] == sorted((point[1] for point in found.curve), reverse=True)
-    assert re.search(r"log text perplexity = \d\.\d\d \+ \S+ \* blocks\^-", found.text.en)
-    assert "200,000 blocks would give 6." in found.text.en
+    assert found.forecast[0] == 200_000
+    assert 6 < found.forecast[1].value < 7
 
 
 def test_pictures_and_charts_show_the_perplexity(tmp_path: Path, whole: Analysis) -> None:
@@ -120,13 +117,13 @@ def test_pictures_and_charts_show_the_perplexity(tmp_path: Path, whole: Analysis
     assert [panel.column for panel in bar_panels(group)][:2] == ["text_perplexity", "peak_vram_gib"]
     (part,) = data_scale_figure([group]).subfigs
     (axes,) = part.axes
-    assert (axes.get_title(), axes.get_xlabel()) == ("Perplexity of running text (lower is better)", "Training blocks")
+    assert (axes.get_title(), axes.get_xlabel()) == ("Perplexity of running text, lower is better", "Training blocks")
     assert method_figure([group]).subfigs[0].axes[0].get_title() == axes.get_title()
     charts = sections_of(cells_of(group), {"lora": "#111111", "qlora": "#222222"}, whole, [], "")
     assert [chart.name for chart in charts.heat] == ["heat_text_perplexity"]
     assert [chart.name for chart in charts.size] == ["text_perplexity_by_data_size"]
     assert [chart.name for chart in charts.significance] == ["text_perplexity_differences"]
-    assert "Down and to the left is better" in charts.pareto[0].caption.en
+    assert charts.pareto[0].caption.en.startswith(label("chart.pareto.down").en)
 
 
 def test_answers_and_running_text_in_one_folder_are_not_mixed(
@@ -176,9 +173,3 @@ def test_a_run_over_text_that_failed_stands_with_those_of_its_task(tmp_path: Pat
     folder.write(record.updated(status="failed", evaluation=None, train=None))
     tables = table_text(results_table(find_runs(tmp_path), tmp_path)).split("\n\n")[:2]
     assert ["lora_50k" in table for table in tables] == ["text ppl" in table for table in tables]
-
-
-def test_words_of_the_terminal_are_the_verdicts(whole: Analysis) -> None:
-    text = as_text(whole)
-    for part in ("for each doubling", "text perplexity against GPU-hours", "nothing beats", "Take lora_100k"):
-        assert part in text

@@ -33,7 +33,7 @@ def test_seeds_alone_are_students(count: int, quantile: float) -> None:
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98])
 def test_three_seeds_hold_the_truth_whatever_their_share(share: float) -> None:
-    """Reckoned without a simulation: over the quantiles of the seeds' variance, chi-square with two degrees."""
+    """Computed without a simulation: over the quantiles of the seeds' variance, chi-square with two degrees."""
     few = Settings(resamples=40_000)
     places = (np.arange(150) + 0.5) / 150
     part = (1 - share) ** 0.5 * np.random.default_rng(1).standard_normal(few.resamples)

@@ -1,16 +1,17 @@
 import itertools
-from typing import Any
 
 import numpy as np
 import pytest
 
 from medqa_finetune.report.cells import Cell
-from medqa_finetune.report.statistics import Comparison, Drawn, Interval, Settings
-from medqa_finetune.report.value import fronts_of, steps_of, undominated
-from medqa_finetune.report.words import Text
+from medqa_finetune.report.fairness import Axis, Difference, Fact
+from medqa_finetune.report.statistics import Comparison, Drawn, Finding, Interval, Settings
+from medqa_finetune.report.value import explained, fronts_of, pairs_tested, steps_of, undominated
+from medqa_finetune.report.verdict import Cost, Machine, Unit
 from tests.report.made import cell
 
 SETTINGS = Settings(price_per_hour=2.0)
+STEPS = (Difference(Fact.STEPS, (1,), (2,)),)
 
 
 def drawn(name: str, value: float, error: float = 0.2) -> Drawn:
@@ -18,11 +19,15 @@ def drawn(name: str, value: float, error: float = 0.2) -> Drawn:
     return Drawn(name, np.array([value]), draws, 1000)
 
 
-def compared(first: str, second: str, difference: float | None, verdict: Any = "different") -> Comparison:
-    interval = None if difference is None else Interval(difference - 0.6, difference + 0.6)
-    p = None if difference is None else 0.01
-    reason = Text("They differ in steps.", "步数不同。")
-    return Comparison(first, second, "rougeL", "data", difference, interval, None, None, p, p, verdict, reason)
+def compared(
+    first: str, second: str, difference: float | None, verdict: Finding = Finding.DIFFERENT, p: float = 0.01
+) -> Comparison:
+    if difference is None:
+        return Comparison(
+            first, second, "rougeL", (Axis.DATA,), None, None, None, None, None, None, Finding.NOT_COMPARABLE, STEPS
+        )
+    interval = Interval(difference - 0.6, difference + 0.6)
+    return Comparison(first, second, "rougeL", (Axis.DATA,), difference, interval, None, None, p, p, verdict)
 
 
 def test_undominated_is_what_a_look_at_every_pair_says() -> None:
@@ -45,7 +50,10 @@ def test_fronts() -> None:
     assert [(p.cell, p.on_front) for p in hours.points] == [
         ("none", True), ("lora_20k", True), ("lora_50k", True), ("qlora_50k", False)
     ]  # fmt: skip
-    assert hours.unit == "GPU-hours"
+    assert [(front.cost, front.unit, front.left_out) for front in (hours, memory, money)] == [
+        (Cost.HOURS, Unit.GPU_HOURS, ()), (Cost.MEMORY, Unit.VRAM, ()), (Cost.MONEY, Unit.MONEY, ())
+    ]  # fmt: skip
+    assert hours.points[0].share == 1
     assert [point.cost for point in hours.points] == pytest.approx([0, 4000 / 3600, 10000 / 3600, 15625 / 3600])
     # P(qlora above lora_50k), 0.5 apart with 0.2 each: 1 - Phi(1.77).
     assert hours.points[3].share == pytest.approx(0.039, abs=0.01)
@@ -53,7 +61,6 @@ def test_fronts() -> None:
         ("qlora_50k", True), ("lora_20k", False), ("lora_50k", True)
     ]  # fmt: skip
     assert [point.cost for point in money.points] == pytest.approx([2 * point.cost for point in hours.points])
-    assert "nothing beats none (100%)" in hours.text.en
 
 
 def test_what_cannot_be_compared_is_left_out_and_named() -> None:
@@ -61,7 +68,15 @@ def test_what_cannot_be_compared_is_left_out_and_named() -> None:
     scores = {each.name: drawn(each.name, 20.0 + place) for place, each in enumerate(cells)}
     front = fronts_of(cells, scores, "rougeL", Settings())[0]
     assert [point.cell for point in front.points] == ["lora_20k"]
-    assert "lora_50k, qlora_20k" in front.text.en
+    assert front.left_out == ("lora_50k", "qlora_20k")
+
+
+def test_no_front_against_a_cost_that_nobody_measured() -> None:
+    each = cell("lora", 20_000, peak_vram_bytes=None, peak_rss_bytes=None)
+    fronts = fronts_of([each], {each.name: drawn(each.name, 18.0)}, "rougeL", SETTINGS)
+    assert [(front.cost, front.unit) for front in fronts] == [
+        (Cost.HOURS, Unit.CPU_HOURS), (Cost.MONEY, Unit.MONEY)
+    ]  # fmt: skip
 
 
 def test_no_cost_without_training() -> None:
@@ -74,23 +89,31 @@ def sizes() -> list[Cell]:
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_steps_say_what_more_data_buys_and_costs(turned: bool) -> None:
+def test_steps_have_what_more_data_buys_and_costs(turned: bool) -> None:
     pair = compared("lora_50k", "lora_20k", -0.8) if turned else compared("lora_20k", "lora_50k", 0.8)
-    steps = steps_of(sizes(), [pair, compared("lora_50k", "lora_100k", None, "not comparable")], "rougeL", SETTINGS)
-    assert steps[0].text.en == (
-        "lora 20k → 50k: +0.80 ROUGE-L [0.20, 1.40] for 1.7 GPU-hours more (price 3.33); "
-        "different (p = 0.0100 after Holm)."
-    )
-    assert steps[0].text.zh == (
-        "lora 20k → 50k：+0.80 ROUGE-L [0.20, 1.40]，多用 1.7 GPU 小时（费用 3.33）；有差异（Holm 校正后 p = 0.0100）。"
-    )
-    assert (steps[0].gain, steps[0].interval) == (0.8, Interval(pytest.approx(0.2), pytest.approx(1.4)))  # type: ignore[arg-type]
-    assert steps[1].text.en == "lora 50k → 100k: not comparable. They differ in steps."
-    assert steps[1].gain is None
+    one, other = steps_of(sizes(), [pair, compared("lora_50k", "lora_100k", None)], "rougeL", SETTINGS)
+    assert (one.series, one.first, one.second, one.sizes) == ("lora", "lora_20k", "lora_50k", ("20k", "50k"))
+    assert (one.gain, one.interval) == (0.8, Interval(pytest.approx(0.2), pytest.approx(1.4)))  # type: ignore[arg-type]
+    assert (one.verdict, one.p_holm, one.machine) == (Finding.DIFFERENT, 0.01, Machine.GPU)
+    assert one.hours == pytest.approx(6000 / 3600)
+    assert one.money == pytest.approx(12_000 / 3600)
+    assert (other.gain, other.verdict, other.differences) == (None, Finding.NOT_COMPARABLE, STEPS)
 
 
 def test_a_step_between_machines_has_no_price() -> None:
     cells = [cell("lora", 20_000), cell("lora", 50_000, micro_batch=1)]
     (step,) = steps_of(cells, [compared("lora_20k", "lora_50k", 0.8)], "rougeL", SETTINGS)
-    assert (step.hours, step.money) == (None, None)
-    assert step.text.en == "lora 20k → 50k: +0.80 ROUGE-L [0.20, 1.40]; different (p = 0.0100 after Holm)."
+    assert (step.hours, step.money, step.gain) == (None, None, 0.8)
+
+
+def test_the_first_step_that_the_correction_alone_keeps_from_being_different_says_so() -> None:
+    comparisons = [
+        compared("lora_20k", "lora_50k", 0.1, Finding.NONE_SHOWN),
+        compared("lora_50k", "lora_100k", 0.8, Finding.NONE_SHOWN),
+        compared("lora_20k", "lora_100k", None),
+    ]
+    steps = steps_of(sizes(), comparisons, "rougeL", SETTINGS)
+    assert [step.uncorrected for step in explained(steps, comparisons)] == [None, 2]
+    assert pairs_tested(comparisons, "rougeL") == 2
+    twice = explained([*steps, steps[1]], comparisons)
+    assert [step.uncorrected for step in twice] == [None, 2, None]

@@ -129,8 +129,9 @@ def test_what_cannot_be_exported_is_refused_and_nothing_written(
 def test_a_base_that_was_said_to_be_elsewhere_and_is_not_is_named_alone(run: RunDir, tmp_path: Path) -> None:
     with pytest.raises(MedQAError) as caught:
         check_order(run, Wishes(base=str(tmp_path / "nowhere")))
-    assert (only_fault(caught).code, only_fault(caught).got) == ("model-missing", str(tmp_path / "nowhere"))
-    assert "export.base" not in only_fault(caught).hint
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("model-missing", "export.base", str(tmp_path / "nowhere"))
+    assert "export.base" not in fault.hint
 
 
 def test_a_torn_metadata_file_is_named(run: RunDir) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from medqa_finetune.report.charts.base import LINE, Chart, hint, nothing_measured, short
 from medqa_finetune.report.charts.cells import Cell, table_of
+from medqa_finetune.report.messages import label
 from medqa_finetune.report.words import Text
 
 INCHES_PER_BAR = 0.27
@@ -17,7 +18,6 @@ class Cost:
     """What a chart of bars shows: a column of the table, divided by `unit`."""
 
     column: str
-    title: Text
     axis: str
     unit: float = 1.0
 
@@ -25,7 +25,7 @@ class Cost:
 def time_of(seconds: float) -> Cost:
     """Return training time in the unit in which the longest one, of `seconds`, reads well."""
     word, unit = ("Seconds", 1.0) if not seconds >= 300 else ("Minutes", 60.0) if seconds < 7200 else ("Hours", 3600.0)
-    return Cost("train_seconds", Text("Training time", "训练时间"), f"{word} of training", unit)
+    return Cost("train_seconds", f"{word} of training", unit)
 
 
 def cost_bars(cells: list[Cell], palette: dict[str, Any], name: str) -> Iterator[Chart]:
@@ -34,18 +34,16 @@ def cost_bars(cells: list[Cell], palette: dict[str, Any], name: str) -> Iterator
     on_gpu = any(cell.measured("peak_vram_gib") for cell in trained)
     longest = max((cell.mean("train_seconds") for cell in trained), default=0.0)
     costs = (
-        Cost("peak_vram_gib", Text("Peak GPU memory", "显存峰值"), "Peak GPU memory (GiB)")
+        Cost("peak_vram_gib", "Peak GPU memory (GiB)")
         if on_gpu
-        else Cost(
-            "peak_rss_gib", Text("Peak memory of the process", "进程内存峰值"), "Peak memory of the process (GiB)"
-        ),
+        else Cost("peak_rss_gib", "Peak memory of the process (GiB)"),
         time_of(longest),
-        Cost("train_tokens_per_second", Text("Training throughput", "训练吞吐量"), "Tokens a second"),
+        Cost("train_tokens_per_second", "Tokens a second"),
     )
     for cost in costs:
         yield Chart(
             name=f"{name}{cost.column}",
-            title=cost.title,
+            title=label(f"chart.{cost.column}"),
             caption=_caption(cost.column),
             data=table_of(trained, [cost.column]),
             draw=lambda axes, cost=cost: _draw(axes, trained, cost, palette),  # type: ignore[misc]
@@ -54,16 +52,7 @@ def cost_bars(cells: list[Cell], palette: dict[str, Any], name: str) -> Iterator
 
 
 def _caption(column: str) -> Text:
-    mean = Text("Mean over seeds; a thin line is one standard deviation.", "各随机种子的均值；细线为一个标准差。")
-    more = {
-        "peak_vram_gib": Text(
-            "Held by tensors (allocated), in the run's own process.", "张量占用（allocated），按运行自身进程计。"
-        ),
-        "peak_rss_gib": Text("No GPU memory was measured: resident memory instead.", "未测到显存，改为显示常驻内存。"),
-        "train_seconds": Text("Of the training loop: no loading, no validation.", "仅训练循环，不含加载与验证。"),
-        "train_tokens_per_second": Text("Padding not counted.", "不含填充。"),
-    }[column]
-    return Text(f"{more.en} {mean.en}", more.zh + mean.zh)
+    return label(f"chart.{column}.caption") + label("chart.bars.caption")
 
 
 def _draw(axes: Any, cells: list[Cell], cost: Cost, palette: dict[str, Any]) -> None:

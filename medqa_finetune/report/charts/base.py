@@ -98,7 +98,7 @@ def short(label: str) -> str:
 
 
 def legend_columns(labels: list[str]) -> int:
-    """Return how many labels stand beside each other below a chart."""
+    """Return how many labels stand in one row below a chart."""
     longest = max((len(line) for label in labels for line in short(label).split("\n")), default=1)
     return max(1, min(6, 54 // (longest + 4)))
 

@@ -13,13 +13,14 @@ from medqa_finetune.record.schema import Record
 from medqa_finetune.report.charts.base import INK, Chart, legend_columns, legend_height, nothing_measured, short
 from medqa_finetune.report.charts.cells import Cell
 from medqa_finetune.report.groups import compact
+from medqa_finetune.report.messages import label
 from medqa_finetune.report.words import Text
 
 POINTS_PER_LINE = 150
 COLUMNS = ["step", "tokens", "loss", "eval_loss"]
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
-LOSSES = {"loss": Text("Training loss", "训练损失"), "eval_loss": Text("Validation loss", "验证损失")}
-OVER = {"step": Text("steps", "步数"), "tokens": Text("tokens", "词元数")}
+LOSSES = {"loss": "training", "eval_loss": "validation"}
+OVER = {"step": "steps", "tokens": "tokens"}
 AXIS = {"step": "Training step", "tokens": "Training tokens", "loss": "Training loss", "eval_loss": "Validation loss"}
 
 
@@ -55,11 +56,11 @@ def read_log(folder: RunDir, record: Record) -> pd.DataFrame:
 
 def learning_curves(curves: list[Curve], palette: dict[str, Any], name: str) -> Iterator[Chart]:
     """Yield training and validation loss, each over steps and over tokens."""
-    for loss, title in LOSSES.items():
+    for loss, what in LOSSES.items():
         for over, words in OVER.items():
             yield Chart(
-                name=f"{name}{'training' if loss == 'loss' else 'validation'}_loss_over_{words.en}",
-                title=Text(f"{title.en} over {words.en}", f"{title.zh}随{words.zh}的变化"),
+                name=f"{name}{what}_loss_over_{words}",
+                title=label(f"chart.{loss}" if over == "step" else f"chart.{loss}.tokens"),
                 caption=_caption(over),
                 data=_data(curves, over, loss),
                 draw=lambda axes, over=over, loss=loss: _draw(axes, curves, (over, loss), palette),  # type: ignore[misc]
@@ -68,12 +69,8 @@ def learning_curves(curves: list[Curve], palette: dict[str, Any], name: str) -> 
 
 
 def _caption(over: str) -> Text:
-    en = "One line per cell, the mean over its seeds: colour is the method, dashes the data size."
-    zh = "每格一条线（各种子的均值）：颜色为方法，线型为数据量。"
-    if over == "tokens":
-        en += " Tokens are steps times a run's mean tokens a step, padding not counted."
-        zh += "词元数为步数乘以该次运行每步平均词元数，不含填充。"
-    return Text(en, zh)
+    caption = label("chart.loss.caption")
+    return caption + label("chart.loss.caption.tokens") if over == "tokens" else caption
 
 
 def _data(curves: list[Curve], over: str, loss: str) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from medqa_finetune.report.charts.base import (
     chart_style,
     figure_of,
 )
-from medqa_finetune.report.charts.chinese import CHART_WORDS
+from medqa_finetune.report.messages import drawn as drawn_words
 from medqa_finetune.report.table import write_csv
 
 DPI = 150
@@ -89,10 +89,10 @@ def hinted(svg: str) -> str:
 
 
 def _in_both_languages(words: str) -> str | None:
-    chinese = CHART_WORDS.get(words)
-    if chinese is None:
+    both = drawn_words(words)
+    if both is None:
         return None
-    return f'<tspan class="en">{_text(words)}</tspan><tspan class="zh">{_text(chinese)}</tspan>'
+    return f'<tspan class="en">{_text(both.en)}</tspan><tspan class="zh">{_text(both.zh)}</tspan>'
 
 
 def _text(words: str) -> str:

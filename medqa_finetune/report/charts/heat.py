@@ -9,8 +9,8 @@ from matplotlib.patches import Rectangle
 from medqa_finetune.report.charts.base import Chart, hint, short
 from medqa_finetune.report.charts.cells import Cell, table_of
 from medqa_finetune.report.groups import compact, training_items
+from medqa_finetune.report.messages import label, score_title
 from medqa_finetune.report.scores import OF_A_TOKENIZER, ScoreName
-from medqa_finetune.report.words import Text
 
 # From light to dark in every eye, colour-blind or not.
 MAP = colormaps["cividis"]
@@ -23,10 +23,11 @@ def heat_map(cells: list[Cell], score: ScoreName, name: str) -> Chart:
     rows = list(dict.fromkeys(cell.entry for cell in cells))
     return Chart(
         name=f"{name}heat_{score.column}",
-        title=Text(f"{score.title.en} by method and data size", f"{score.title.zh}：按方法与数据量"),
-        caption=Text(
-            f"Mean over seeds; {_brighter(score).en}. A dash is a cell without this score.",
-            f"各随机种子的均值，{_brighter(score).zh}。短横表示该格没有此得分。",
+        title=label("chart.heat", score=score_title(score.column)),
+        caption=label(
+            "chart.heat.caption",
+            colour=label("chart.heat.better" if score.sign else "chart.heat.higher"),
+            better=label(score.better),
         ),
         data=table_of(shown, [score.column]),
         draw=lambda axes: _draw(axes, cells, rows, score),
@@ -58,12 +59,6 @@ def _share(low: float, high: float, score: ScoreName) -> Any:
         return lambda value: math.log(high / value) / (math.log(high / low) or 1.0)
     start, way = (high, -1) if score.sign < 0 else (low, 1)
     return lambda value: way * (value - start) / ((high - low) or 1.0)
-
-
-def _brighter(score: ScoreName) -> Text:
-    if not score.sign:
-        return Text(f"brighter is higher ({score.better.en})", f"越亮越高（{score.better.zh}）")
-    return Text(f"brighter is better ({score.better.en})", f"越亮越好（{score.better.zh}）")
 
 
 def _field(axes: Any, place: tuple[int, int, int], value: float, share: Any) -> None:

@@ -6,33 +6,23 @@ import pandas as pd
 
 from medqa_finetune.report.charts.base import INK, Chart, hint, short
 from medqa_finetune.report.charts.cells import Cell
+from medqa_finetune.report.messages import label, score_axis, score_title, text
 from medqa_finetune.report.plots import MARKERS
-from medqa_finetune.report.scores import score_name
+from medqa_finetune.report.scores import Better, score_name
 from medqa_finetune.report.verdict import Front
-from medqa_finetune.report.words import Text
 
 # With more points than these, only those on the front are named.
 MOST_LABELS = 24
-COSTS = {
-    "hours": Text("training time", "训练时间"),
-    "memory": Text("peak memory", "内存峰值"),
-    "money": Text("money", "费用"),
-}
 
 
 def pareto_chart(front: Front, cells: list[Cell], palette: dict[str, Any], name: str) -> Chart:
     """Return the chart of one front; `cells` gives the points their names and colours."""
-    named, cost = score_name(front.score), COSTS[front.cost]
-    score, lower = named.title, named.sign < 0
+    lower = score_name(front.score).better is Better.LOWER
     return Chart(
         name=f"{name}{front.score}_by_{front.cost}",
-        title=Text(f"{score.en} against {cost.en}", f"{score.zh} 与{cost.zh}"),
-        caption=Text(
-            f"{'Down' if lower else 'Up'} and to the left is better. The line is the Pareto front: no other cell is "
-            "better in one and no worse in the other. A hollow mark lies behind it.",
-            f"越靠左{'下' if lower else '上'}越好。"
-            "折线为帕累托前沿：没有其他格在一项上更好而另一项不差。空心点不在前沿上。",
-        ) + front.text,
+        title=label("chart.pareto", score=score_title(front.score), cost=label(front.cost)),
+        caption=label("chart.pareto.down" if lower else "chart.pareto.up") + label("chart.pareto.caption")
+        + text(front),
         data=pd.DataFrame(
             [{"cell": point.cell, front.unit: point.cost, front.score: point.value, "on_front": point.on_front,
               "share_of_resamples_on_front": point.share} for point in front.points]
@@ -51,17 +41,17 @@ def _draw(axes: Any, front: Front, cells: dict[str, Cell], palette: dict[str, An
     above = False
     for point in front.points:
         cell = cells.get(point.cell)
-        label = cell.label if cell else point.cell
+        called = cell.label if cell else point.cell
         colour = palette.get(cell.entry, INK) if cell else INK
         marker = MARKERS[entries.index(cell.entry) % len(MARKERS)] if cell and cell.entry in palette else "d"
         (mark,) = axes.plot(point.cost, point.value, marker, color=colour, markersize=8, markeredgewidth=1.6,
                             markerfacecolor=colour if point.on_front else "none")  # fmt: skip
-        hint(mark, f"{label}: {point.value:.2f}, {point.cost:,.3g} {front.unit}; on the front in {point.share:.0%} of "
+        hint(mark, f"{called}: {point.value:.2f}, {point.cost:,.3g} {front.unit}; on the front in {point.share:.0%} of "
              "resamples")  # fmt: skip
         if point.on_front or len(front.points) <= MOST_LABELS:
             above = not above
             style = {"xytext": (6, 5 if above else -11), "textcoords": "offset points", "fontsize": 8}
-            axes.annotate(short(label), (point.cost, point.value), **style)
+            axes.annotate(short(called), (point.cost, point.value), **style)
     axes.margins(x=0.18, y=0.12)
-    axes.set(xlabel=front.unit, ylabel=score_name(front.score).axis)
+    axes.set(xlabel=front.unit, ylabel=score_axis(front.score).en)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")

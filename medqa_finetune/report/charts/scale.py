@@ -9,15 +9,14 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from medqa_finetune.report.charts.base import INK, Chart, legend_columns, legend_height, nothing_measured, short
 from medqa_finetune.report.charts.cells import Cell, table_of
 from medqa_finetune.report.groups import compact, training_items
+from medqa_finetune.report.messages import label, score_axis, score_title
 from medqa_finetune.report.plots import MARKERS, apart
 from medqa_finetune.report.scores import ScoreName
 from medqa_finetune.report.statistics import CellScore
 from medqa_finetune.report.verdict import Fit
-from medqa_finetune.report.words import Text
 
-# Methods stand beside each other by this factor, so that their intervals do not lie on each other.
+# Methods stand apart by this factor, so that their intervals do not lie on each other.
 SHIFT = 1.06
-FITTED = Text("Thin curves are fits, drawn to twice the largest size.", "细曲线为拟合，画到最大数据量的两倍。")
 BASELINE_DASHES: tuple[Any, ...] = ((0, (5, 2)), (0, (1.5, 1.5)))
 Scores = dict[tuple[str, str], CellScore]
 
@@ -32,17 +31,13 @@ def score_against_size(
         fits: Curves through cells of this group, for any score.
     """
     own = [fit for fit in fits if fit.score == score.column and fit.curve]
-    en, zh = "A bar is the confidence interval", "误差线为置信区间"
-    if not any((cell.name, score.column) in scores for cell in cells):
-        en, zh = "No interval: no scores per question", "没有置信区间：缺少逐题得分"
+    measured = any((cell.name, score.column) in scores for cell in cells)
+    intervals = label("chart.size.intervals" if measured else "chart.size.no_intervals")
+    caption = label("chart.size.caption", intervals=intervals, better=label(score.better))
     return Chart(
         name=f"{name}{score.column}_by_data_size",
-        title=Text(f"{score.title.en} by data size", f"{score.title.zh} 随数据量的变化"),
-        caption=Text(
-            f"{en}; each seed is a small dot. Broken lines are baselines. {score.better.en.capitalize()}.",
-            f"{zh}；小点为各随机种子。虚线为基线。{score.better.zh}。",
-        )
-        + (FITTED if own else Text("", "")),
+        title=label("chart.size", score=score_title(score.column)),
+        caption=caption + label("chart.size.fitted") if own else caption,
         data=_data(cells, score, scores),
         draw=lambda axes: _draw(axes, (cells, score, scores), own, palette),
         height=3.4 + legend_height(sorted({cell.entry for cell in cells})),
@@ -79,7 +74,7 @@ def _draw(axes: Any, what: tuple[list[Cell], ScoreName, Scores], fits: list[Fit]
     for place, cell in enumerate(cell for cell in known if not cell.size):
         axes.axhline(cell.mean(score.column), color=INK, linewidth=1.1, label=cell.entry,
                      linestyle=BASELINE_DASHES[place % len(BASELINE_DASHES)])  # fmt: skip
-    axes.set(xlabel=training_items(score), ylabel=score.axis)
+    axes.set(xlabel=training_items(score), ylabel=score_axis(score.column).en)
     axes.set_xscale("log")
     axes.set_xlim(min(sizes) / 1.25, max(sizes) * (2.1 if fits else 1.25))
     axes.xaxis.set_major_locator(FixedLocator([float(size) for size in apart(sizes)]))

@@ -9,11 +9,11 @@ from matplotlib.patches import Rectangle
 
 from medqa_finetune.report.charts.base import LINE, Chart, hint, short
 from medqa_finetune.report.charts.cells import Cell
+from medqa_finetune.report.messages import label, reason, score_title
 from medqa_finetune.report.scores import ScoreName
-from medqa_finetune.report.statistics import Comparison
-from medqa_finetune.report.words import Text
+from medqa_finetune.report.statistics import Comparison, Finding
 
-# Blue to orange-red through grey: told apart by colour-blind readers, and by lightness.
+# Blue to orange-red through grey: colour-blind readers tell them apart, and so does lightness.
 MAP = colormaps["PuOr_r"]
 MOST_CELLS = 24
 INCHES_PER_CELL = 0.5
@@ -24,21 +24,14 @@ def significance_matrix(cells: list[Cell], score: ScoreName, comparisons: Sequen
     shown = cells[:MOST_CELLS]
     names = {cell.name for cell in shown}
     own = [each for each in comparisons if each.score == score.column and {each.first, each.second} <= names]
-    en, zh = "", ""
+    caption = label("chart.differences.caption")
     if len(cells) > MOST_CELLS:
-        en, zh = (
-            f" The first {MOST_CELLS} of {len(cells)} cells are shown.",
-            f"共 {len(cells)} 格，仅显示前 {MOST_CELLS} 个。",
-        )
+        caption += label("chart.differences.cut", shown=MOST_CELLS, count=len(cells))
     width = 1.6 + INCHES_PER_CELL * max(5, len(shown))
     return Chart(
         name=f"{name}{score.column}_differences",
-        title=Text(f"Which cells differ in {score.title.en}", f"哪些格的 {score.title.zh} 有差异"),
-        caption=Text(
-            "A field is the score of its row less that of its column. Filled and bold: different after Holm's "
-            f"correction. Pale: no difference shown. ×: not comparable.{en}",
-            f"每格为行得分减列得分。实色粗体：经 Holm 校正后有差异；浅色：未显示差异；×：不可比。{zh}",
-        ),
+        title=label("chart.differences", score=score_title(score.column)),
+        caption=caption,
         data=_data(own),
         draw=lambda axes: _draw(axes, shown, own),
         height=0.9 + 0.75 * INCHES_PER_CELL * max(4, len(shown)),
@@ -50,10 +43,11 @@ def significance_matrix(cells: list[Cell], score: ScoreName, comparisons: Sequen
 def _data(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     return pd.DataFrame(
         [
-            {"first": each.first, "second": each.second, "compared": each.axis, "difference": each.difference,
+            {"first": each.first, "second": each.second, "compared": each.axis,
+             "difference": each.difference,
              "low": each.interval.low if each.interval else None, "high": each.interval.high if each.interval else None,
              "effect": each.effect, "p": each.p, "p_holm": each.p_holm, "verdict": each.verdict,
-             "reason": each.reason.en}
+             "reason": reason(each).en}
             for each in comparisons
         ],
         columns=["first", "second", "compared", "difference", "low", "high", "effect", "p", "p_holm", "verdict",
@@ -87,13 +81,13 @@ def _field(axes: Any, place: tuple[int, int], each: Comparison, largest: float, 
         axes.text(*middle, "×", ha="center", va="center")
         return
     value = sign * each.difference
-    told = each.verdict == "different"
+    shown = each.verdict is Finding.DIFFERENT
     colour = MAP(0.5 + 0.5 * value / largest)
-    box = Rectangle((column + 0.03, row + 0.03), 0.94, 0.94, facecolor=colour if told else "none",
+    box = Rectangle((column + 0.03, row + 0.03), 0.94, 0.94, facecolor=colour if shown else "none",
                     edgecolor=LINE, linewidth=0.8)  # fmt: skip
     axes.add_patch(box)
     p = f", p (Holm) = {each.p_holm:.3g}" if each.p_holm is not None else ""
     hint(box, f"{what} = {value:+.2f}{p}: {each.verdict}")
     dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 0.5
-    style = {"fontweight": "bold", "color": "#ffffff" if dark else "#000000"} if told else {}
+    style = {"fontweight": "bold", "color": "#ffffff" if dark else "#000000"} if shown else {}
     axes.text(*middle, f"{value:+.2f}", ha="center", va="center", fontsize=8, **style)

@@ -8,8 +8,16 @@ from typing import Any
 
 from medqa_finetune.errors import DataError
 from medqa_finetune.report.charts.cells import Cell
+from medqa_finetune.report.notes import (
+    AnswersOfCells,
+    LowestSeed,
+    NoAnswers,
+    NoPredictions,
+    Note,
+    QuestionsDrawn,
+    TextsCut,
+)
 from medqa_finetune.report.page.sources import Source
-from medqa_finetune.report.words import Text
 
 # One run per cell, so many cells, and so many bytes of text: what a browser opens at once on a phone.
 MOST_CELLS = 12
@@ -33,7 +41,7 @@ class Answers:
     cells: list[dict[str, Any]]
     scores: list[str]
     items: list[list[Any]]
-    notes: list[Text]
+    notes: list[Note]
 
     def as_data(self) -> dict[str, Any]:
         """Return what is embedded."""
@@ -43,41 +51,29 @@ class Answers:
 def answers_of(cells: Sequence[Cell], sources: Mapping[tuple[str, str], Source], budget: int = MOST_BYTES) -> Answers:
     """Read the answers of one run per cell, the one with the lowest seed, up to `budget` bytes of text."""
     if any(cell.runs["task"].eq("text").any() for cell in cells):
-        note = Text(
-            "Running text is measured, not answered: there are no answers.", "文本只测困惑度，不作回答：这里没有回答。"
-        )
-        return Answers([], [], [], [note])
+        return Answers([], [], [], [NoAnswers()])
     columns: list[tuple[dict[str, Any], list[dict[str, Any]], Any]] = []
-    notes = []
+    notes: list[Note] = []
     for cell in cells[:MOST_CELLS]:
         run = cell.runs.iloc[0]
         source = sources.get((str(run["study"]), str(run["name"])))
         rows = _predictions(source) if source else []
         if not rows or source is None:
-            notes.append(Text(f"{cell.label}: no predictions to be read.", f"{cell.label}：没有可读的预测。"))
+            notes.append(NoPredictions(cell.label))
             continue
         column = {"label": cell.label, "name": str(run["name"]), "seed": int(run["seed"])}
         columns.append((column, rows, source.items()))
     if len(cells) > MOST_CELLS:
-        zh = f"共 {len(cells)} 格，此处仅含前 {MOST_CELLS} 个。"
-        notes.append(Text(f"The first {MOST_CELLS} of {len(cells)} cells are here.", zh))
+        notes.append(AnswersOfCells(MOST_CELLS, len(cells)))
     if any(len(cell.runs) > 1 for cell in cells):
-        notes.append(Text("Of each cell, the run with the lowest seed.", "每格取种子最小的一次运行。"))
+        notes.append(LowestSeed())
     scores = _shared_scores([items for _, _, items in columns])
     items, cut = _items(columns, scores)
     kept = _within(items, budget)
     if len(kept) < len(items):
-        notes.append(Text(
-            f"{len(kept):,} of {len(items):,} questions are here, drawn by a hash of their ids, to keep this page "
-            "small. All are in each run's predictions.jsonl.",
-            f"为控制页面大小，按题目编号的散列抽取了 {len(items):,} 题中的 {len(kept):,} 题；"
-            "全部答案见各运行的 predictions.jsonl。",
-        ))  # fmt: skip
+        notes.append(QuestionsDrawn(len(kept), len(items)))
     if cut:
-        notes.append(Text(
-            f"{cut:,} texts are cut at {LONGEST_TEXT:,} characters; a sign at their end says how many follow.",
-            f"{cut:,} 段文本在 {LONGEST_TEXT:,} 字处截断，末尾标出其余字数。",
-        ))  # fmt: skip
+        notes.append(TextsCut(cut, LONGEST_TEXT))
     return Answers([column for column, _, _ in columns], scores, kept, notes)
 
 

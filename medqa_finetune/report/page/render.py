@@ -14,12 +14,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from medqa_finetune.record.schema import Record
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.charts.files import Drawn
+from medqa_finetune.report.messages import label, labels_below, score_title, text
+from medqa_finetune.report.messages.sentences import Overview
+from medqa_finetune.report.notes import GroupName, Note, RunsCut
 from medqa_finetune.report.page.answers import Answers
 from medqa_finetune.report.page.reproduce import commands_of, settings_of
 from medqa_finetune.report.page.results import Row
-from medqa_finetune.report.recommend import CAUTION
-from medqa_finetune.report.results import how
-from medqa_finetune.report.scores import HEADLINE_COLUMNS, MAIN_SCORES, score_name, signatures
+from medqa_finetune.report.scores import HEADLINE_COLUMNS, MAIN_SCORES, signatures
+from medqa_finetune.report.verdict import Caution
 from medqa_finetune.report.words import Text
 
 ASSETS = "assets"
@@ -34,7 +36,7 @@ JSON_ESCAPES = str.maketrans({character: f"\\u{ord(character):04x}" for characte
 class GroupView:
     """A group of runs that compare, as the templates show it; `charts` by section of the page."""
 
-    title: str
+    name: GroupName
     headings: list[Text]
     rows: list[Row]
     charts: dict[str, list[Drawn]]
@@ -58,10 +60,11 @@ def rendered(page: Page) -> bytes:
         lstrip_blocks=True,
     )  # fmt: skip
     script = _asset(*SCRIPTS)
-    environment.globals["score_name"] = score_name
+    environment.globals |= {"label": label, "said": text, "score_title": score_title}
     html = environment.get_template("page.html.j2").render(
         _content(page), script=script, script_hash=_csp_hash(script), style=_asset(*STYLES),
         data=embedded_json([group.answers.as_data() for group in page.groups]),
+        script_words=json.dumps(labels_below("script."), ensure_ascii=False),
     )  # fmt: skip
     # Half a character, which JSON can hold and UTF-8 cannot, stands as its number.
     return html.encode("utf-8", "backslashreplace")
@@ -69,8 +72,8 @@ def rendered(page: Page) -> bytes:
 
 def embedded_json(data: Any) -> str:
     """Return JSON that can stand in a script element whatever its texts hold."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.translate(JSON_ESCAPES)
+    written = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return written.translate(JSON_ESCAPES)
 
 
 def _asset(*names: str) -> str:
@@ -83,35 +86,27 @@ def _csp_hash(script: str) -> str:
 
 def _content(page: Page) -> dict[str, Any]:
     verdicts = page.analysis.verdicts
-    cautions = list(dict.fromkeys(verdict.caution for verdict in verdicts)) or [CAUTION]
+    cautions = list(dict.fromkeys(verdict.caution for verdict in verdicts)) or [Caution.SAFETY]
     rows = page.frame.to_dict("records")
     runs = [{"place": _place(row), "status": row["status"], "reason": row["reason"] or ""} for row in rows[:MOST_RUNS]]
     commands = commands_of(page.records)
     return {
         "overview": _overview(rows), "verdicts": verdicts, "cautions": cautions, "groups": page.groups,
-        "notes": [*page.analysis.notes, *_cut(len(rows), len(commands))], "how_tested": how(page.analysis),
+        "notes": [*page.analysis.notes, *_cut(len(rows), len(commands))], "settings_of_tests": page.analysis.settings,
         "signatures": _signatures(rows), "settings": settings_of(page.records), "commands": commands[:MOST_RUNS],
         "runs": runs, "headlines": HEADLINE_COLUMNS, "main_scores": [score.column for score in MAIN_SCORES],
     }  # fmt: skip
 
 
-def _overview(rows: list[dict[Any, Any]]) -> Text:
-    done = sum(row["status"] == "done" for row in rows)
-    models = ", ".join(dict.fromkeys(str(row["model"]) for row in rows if row["model"]))
-    corpora = ", ".join(dict.fromkeys(str(row["corpus"]) for row in rows if row["corpus"]))
-    return Text(
-        f"{done} of {len(rows)} runs done · model: {models} · corpus: {corpora}",
-        f"{len(rows)} 次运行中完成 {done} 次 · 模型：{models} · 语料：{corpora}",
+def _overview(rows: list[dict[Any, Any]]) -> Overview:
+    models, corpora = (
+        tuple(dict.fromkeys(str(row[column]) for row in rows if row[column])) for column in ("model", "corpus")
     )
+    return Overview(sum(row["status"] == "done" for row in rows), len(rows), models, corpora)
 
 
-def _cut(runs: int, commands: int) -> list[Text]:
-    if max(runs, commands) <= MOST_RUNS:
-        return []
-    return [Text(
-        f"The lists of runs and commands show the first {MOST_RUNS} of {runs}; every run's record.json has its own.",
-        f"运行与命令列表仅显示 {runs} 次中的前 {MOST_RUNS} 次，其余见各运行的 record.json。",
-    )]  # fmt: skip
+def _cut(runs: int, commands: int) -> list[Note]:
+    return [RunsCut(MOST_RUNS, runs)] if max(runs, commands) > MOST_RUNS else []
 
 
 def _signatures(rows: list[dict[Any, Any]]) -> list[tuple[str, str]]:

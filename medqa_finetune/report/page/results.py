@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.charts.cells import Cell
-from medqa_finetune.report.charts.chinese import CHART_WORDS
 from medqa_finetune.report.exams import digits_of, main_exams
+from medqa_finetune.report.messages import drawn, label, score_title
 from medqa_finetune.report.scores import SCORE_NAMES
 from medqa_finetune.report.words import Text
 
-# Column of the table, heading, digits behind the point.
+# Column of the table, what its heading is called in `messages`, digits behind the point.
 COSTS = (
-    ("peak_vram_gib", Text("VRAM GiB", "显存 GiB"), 2),
-    ("peak_rss_gib", Text("RSS GiB", "内存 GiB"), 2),
-    ("train_seconds", Text("training s", "训练秒数"), 0),
-    ("train_tokens_per_second", Text("tokens/s", "词元/秒"), 0),
-    ("eval_samples_per_second", Text("answers/s", "回答/秒"), 1),
+    ("peak_vram_gib", "vram", 2),
+    ("peak_rss_gib", "rss", 2),
+    ("train_seconds", "seconds", 0),
+    ("train_tokens_per_second", "tokens", 0),
+    ("eval_samples_per_second", "answers", 1),
 )
 
 
@@ -43,10 +43,11 @@ def results_of(cells: Sequence[Cell], analysis: Analysis) -> tuple[list[Text], l
     scores = [score for score in SCORE_NAMES if _measured(cells, score.column)]
     costs = [cost for cost in COSTS if _measured(cells, cost[0])]
     of_text = any(cell.runs["task"].eq("text").any() for cell in cells)
-    items, tested = (Text("blocks", "文本块"), "块数") if of_text else (Text("pairs", "问答对"), "题数")
     exams = [column for column in main_exams(cells[0].runs.columns) if _measured(cells, column)] if cells else []
-    headings = [Text("cell", "格"), *(score.title for score in scores), *(Text(exam, exam) for exam in exams), items]
-    headings += [*(title for _, title, _ in costs), Text("seeds", "种子数"), Text("n", tested)]
+    headings = [_heading("cell"), *(score_title(score.column) for score in scores)]
+    headings += [*(Text(exam, exam) for exam in exams), _heading("blocks" if of_text else "pairs")]
+    headings += [*(_heading(name) for _, name, _ in costs), _heading("seeds")]
+    headings.append(_heading("tested_blocks" if of_text else "tested_questions"))
     intervals = {(each.cell, each.score): each.interval for each in analysis.scores}
     rows = []
     for cell in cells:
@@ -66,8 +67,12 @@ def results_of(cells: Sequence[Cell], analysis: Analysis) -> tuple[list[Text], l
             _value(cell.mean(column), digits, _deviation(cell.sd(column), digits)) for column, _, digits in costs
         ]
         values += [_value(float(len(cell.runs)), 0), _value(cell.mean("n_test"), 0)]
-        rows.append(Row(Text(cell.label, CHART_WORDS.get(cell.label, cell.label)), values))
+        rows.append(Row(drawn(cell.label) or Text(cell.label, cell.label), values))
     return headings, rows
+
+
+def _heading(name: str) -> Text:
+    return label(f"column.{name}")
 
 
 def _measured(cells: Sequence[Cell], column: str) -> bool:

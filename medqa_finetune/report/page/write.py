@@ -13,12 +13,14 @@ from medqa_finetune.report.charts.cells import Cell, cells_of, entry_colours
 from medqa_finetune.report.charts.collect import Sections, sections_of
 from medqa_finetune.report.charts.curves import Curve, curve_of, read_log
 from medqa_finetune.report.charts.files import Drawn, write_charts
+from medqa_finetune.report.comparable import evaluation_shown
 from medqa_finetune.report.groups import Group, groups_of
+from medqa_finetune.report.messages import label
+from medqa_finetune.report.notes import CellsCut, GroupName, GroupsCut, Note
 from medqa_finetune.report.page.answers import MOST_BYTES, answers_of
 from medqa_finetune.report.page.render import GroupView, Page, rendered
 from medqa_finetune.report.page.results import results_of
 from medqa_finetune.report.page.sources import Source
-from medqa_finetune.report.words import Text
 
 REPORT, FIGURES = "report.html", "figures"
 # More than these nobody reads, and the page would grow slow: what is left out is said on it.
@@ -49,7 +51,7 @@ def write_report(frame: pd.DataFrame, analysis: Analysis, sources: Sources, fold
     for group, own, charts in zip(groups, cells, sections, strict=True):
         headings, rows = results_of(own, analysis)
         answers = answers_of(own, sources, MOST_BYTES // len(groups))
-        views.append(GroupView(_title(group), headings, rows, _by_section(charts, drawn), answers))
+        views.append(GroupView(_name(group), headings, rows, _by_section(charts, drawn), answers))
     page = Page(frame, replace(analysis, notes=tuple(notes)), [source.record for source in sources.values()], views)
     write_bytes(folder / REPORT, rendered(page))
     return folder / REPORT, [each.chart for each in drawn.values()]
@@ -59,7 +61,8 @@ def figures_as_markdown(charts: Sequence[Chart]) -> str:
     """Return the charts as a section of `report.md`, in both languages, each with a link to its data."""
     if not charts:
         return ""
-    lines = ["", "## Figures · 图", ""]
+    heading = label("report.figures")
+    lines = ["", f"## {heading.en} · {heading.zh}", ""]
     for chart in charts:
         lines += [
             f"**{chart.title.en} · {chart.title.zh}** ([SVG]({FIGURES}/{chart.name}.svg), "
@@ -68,28 +71,20 @@ def figures_as_markdown(charts: Sequence[Chart]) -> str:
     return "\n".join(lines)
 
 
-def _left_out(groups: list[Group]) -> list[Text]:
-    notes = []
-    if len(groups) > MOST_GROUPS:
-        notes.append(Text(
-            f"This page shows the first {MOST_GROUPS} of {len(groups)} groups of runs that compare.",
-            f"共 {len(groups)} 组可比较的运行，本页仅显示前 {MOST_GROUPS} 组。",
-        ))  # fmt: skip
+def _left_out(groups: list[Group]) -> list[Note]:
+    notes: list[Note] = [GroupsCut(MOST_GROUPS, len(groups))] if len(groups) > MOST_GROUPS else []
     for group in groups[:MOST_GROUPS]:
         count = len(cells_of(group))
         if count > MOST_CELLS:
-            notes.append(Text(
-                f"{_title(group)}: the first {MOST_CELLS} of {count} cells are here; results_summary.csv has all.",
-                f"{_title(group)}：共 {count} 格，本页仅显示前 {MOST_CELLS} 个，全部见 results_summary.csv。",
-            ))  # fmt: skip
+            notes.append(CellsCut(_name(group), MOST_CELLS, count))
     return notes
 
 
-def _title(group: Group) -> str:
-    """Return what the runs of a group share, in no language."""
+def _name(group: Group) -> GroupName:
     first = group.tuned.iloc[0]
-    parts = [first["study"], first["model"], first["corpus"], f"n = {first['n_test']:,}"]
-    return " · ".join(str(part) for part in [*parts, f"test set {str(first['test_sha256'])[:8]}"] if part)
+    study, model, corpus = (str(first[column] or "") for column in ("study", "model", "corpus"))
+    evaluation = evaluation_shown(first["evaluation"])
+    return GroupName(study, model, corpus, int(first["n_test"]), str(first["test_sha256"])[:8], evaluation)
 
 
 def _sections(group: Group, cells: list[Cell], what: tuple[Analysis, Sources], name: str) -> Sections:

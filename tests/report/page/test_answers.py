@@ -3,6 +3,7 @@ from pathlib import Path
 from medqa_finetune.record.run_dir import find_runs
 from medqa_finetune.report.charts.cells import cells_of
 from medqa_finetune.report.groups import groups_of
+from medqa_finetune.report.notes import LowestSeed, QuestionsDrawn, TextsCut
 from medqa_finetune.report.page.answers import EMPTY, HIT_LIMIT, Answers, answers_of
 from medqa_finetune.report.table import results_table
 from tests.report.builders import record
@@ -26,7 +27,7 @@ def test_one_run_per_cell_side_by_side(tmp_path: Path) -> None:
     assert flags == [HIT_LIMIT, HIT_LIMIT]
     assert found.scores == ["rougeL"]
     assert [len(values) for values in scores] == [1, 1]
-    assert any("lowest seed" in note.en for note in found.notes)
+    assert found.notes == [LowestSeed(), TextsCut(2, 4000)]
 
 
 def test_scores_are_those_of_the_question(tmp_path: Path) -> None:
@@ -39,7 +40,7 @@ def test_long_texts_are_cut_and_empty_ones_flagged(tmp_path: Path) -> None:
     found = answers(tmp_path, 0)
     cut = [text for item in found.items for text in item[3] if text.endswith("… [+26,000]")]
     assert len(cut) == 2
-    assert any("2 texts are cut at 4,000 characters" in note.en for note in found.notes)
+    assert TextsCut(2, 4000) in found.notes
     empty = [flags for item in found.items for text, flags in zip(item[3], item[5], strict=True) if not text.strip()]
     assert len(empty) == 2 * sum(not text.strip() for text in NASTY)
     assert all(flags & EMPTY for flags in empty)
@@ -50,7 +51,7 @@ def test_a_budget_draws_the_same_questions_every_time(tmp_path: Path) -> None:
     assert 0 < len(found.items) < 400
     assert [item[0] for item in found.items] == sorted(item[0] for item in found.items)
     assert found.items == answers(tmp_path / "again", 0, count=400, budget=60_000).items
-    assert any("of 400 questions are here" in note.en for note in found.notes)
+    assert QuestionsDrawn(len(found.items), 400) in found.notes
 
 
 def test_a_question_that_a_run_lacks(tmp_path: Path) -> None:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from medqa_finetune.record.run_dir import find_runs
+from medqa_finetune.report.notes import TrainedOnce
 from medqa_finetune.report.page.write import write_report
 from medqa_finetune.report.table import results_table
-from medqa_finetune.report.verdict import Recommendation
-from medqa_finetune.report.words import Text
 from tests.report.builders import matrix
 from tests.report.folders import SCRIPT, analysis, sources
 from tests.report.page.browser import Opened, browser, opened
@@ -218,10 +217,10 @@ def test_names_of_130_characters_fit_the_screen(chromium: "Browser", tmp_path: P
     names = [record.name for record in records]
     assert max(map(len, names)) >= 130
     found = sources(tmp_path, records, 5)
-    told = Text(f"Trained once: {', '.join(names)}.", f"只训练过一次：{'、'.join(names)}。")
     whole = analysis(names)
-    verdict = replace(whole.verdicts[0], title=names[1], recommendation=Recommendation(names[1], told))
-    whole = replace(whole, notes=(told,), verdicts=(verdict,))
+    verdict = whole.verdicts[0]
+    verdict = replace(verdict, title=names[1], advice=replace(verdict.advice, unlike=tuple(names)))
+    whole = replace(whole, notes=(TrainedOnce(tuple(names)),), verdicts=(verdict,))
     write_report(results_table(find_runs(tmp_path), tmp_path), whole, found, tmp_path / "summary")
     page = opened(chromium, tmp_path / "summary" / "report.html", viewport=size, locale="en-US")
     for _ in range(2):

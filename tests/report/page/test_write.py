@@ -10,16 +10,19 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from markupsafe import escape
 from PIL import Image
 
 from medqa_finetune.record.run_dir import find_runs
 from medqa_finetune.record.schema import Score
 from medqa_finetune.report.analysis import Analysis
+from medqa_finetune.report.messages import text
+from medqa_finetune.report.notes import AnswersOfCells, CellsCut, GroupName, NoPredictions
 from medqa_finetune.report.page.write import write_report
 from medqa_finetune.report.statistics import Settings
 from medqa_finetune.report.table import results_table
 from tests.report.builders import failed, matrix, record
-from tests.report.folders import NASTY, SCRIPT, analysis, sources
+from tests.report.folders import MARKUP, NASTY, SCRIPT, analysis, sources
 
 NAMES = [each.name for each in matrix()]
 NOTHING = Analysis(Settings(), (), (), (), (), ())
@@ -63,7 +66,7 @@ def test_nothing_is_fetched(tmp_path: Path) -> None:
         assert tag not in ("iframe", "object", "embed", "base"), tag
         for name in ("src", "href", "xlink:href", "data"):
             link = attributes.get(name) or ""
-            # In the page, or, as a link to click, a file beside it.
+            # In the page, or, as a link to click, a file next to it.
             assert link.startswith(("#", "data:,")) or not link or (tag == "a" and link.startswith("figures/")), link
     assert "url(" not in re.sub(r"url\(#[^)]*\)", "", page)
     assert "@import" not in page
@@ -104,8 +107,8 @@ def test_model_text_stays_text(tmp_path: Path) -> None:
     assert not [tag for tag, attributes in elements.found if any(name.startswith("on") for name in attributes)]
     answers = {answer for item in data_of(elements)[0]["items"] for answer in item[3]}
     assert {text for text in NASTY if len(text) < 1000} <= answers
-    assert "<b>en</b>" not in page
-    assert html.escape("<b>中文</b>") in page
+    assert MARKUP not in page
+    assert page.count(html.escape(MARKUP)) >= 8
 
 
 def test_names_from_records_are_escaped_too(tmp_path: Path) -> None:
@@ -127,7 +130,12 @@ def test_everything_is_said_in_both_languages(tmp_path: Path) -> None:
     page, _ = report(tmp_path)
     assert page.count('class="en"') == page.count('class="zh"')
     assert "训练问答对数" in page
-    assert "不衡量安全。" in page
+    # The answer, a step, a fit, a caption and a note: all that the made-up analysis found.
+    whole = analysis(NAMES)
+    (verdict,) = whole.verdicts
+    for outcome in (verdict.advice, verdict.caution, *verdict.steps, *verdict.fit, *verdict.pareto, *whole.notes):
+        for words in (text(outcome).en, text(outcome).zh):
+            assert str(escape(words)) in page
 
 
 def test_a_second_time_gives_the_same_files(tmp_path: Path) -> None:
@@ -155,7 +163,7 @@ def test_runs_without_predictions_or_log(tmp_path: Path) -> None:
         path.unlink()
     page, elements = report(tmp_path, found, NOTHING)
     assert data_of(elements) == [{"cells": [], "scores": [], "items": []}]
-    assert "no predictions to be read" in page
+    assert text(NoPredictions("lora 20k")).en in page
 
 
 def test_groups_that_do_not_compare_are_apart(tmp_path: Path) -> None:
@@ -179,9 +187,9 @@ def test_many_cells_are_cut_and_it_is_said(tmp_path: Path) -> None:
     records = [record("lora", "20k", name=f"lora_20k__rank={n}", identity=str(n)) for n in range(40)]
     records = [each.updated(config=each.config | {"train": {"rank": n}}) for n, each in enumerate(records)]
     page, elements = report(tmp_path, sources(tmp_path, records, count=2), NOTHING)
-    assert "the first 36 of 40 cells are here" in page
+    assert text(CellsCut(GroupName("", "qwen2.5-3b", "huatuo26m_lite", 1000, "1f2e1f2e"), 36, 40)).en in page
     assert len(data_of(elements)[0]["cells"]) == 12
-    assert "The first 12 of 36 cells are here." in page
+    assert text(AnswersOfCells(12, 36)).en in page
 
 
 @pytest.mark.slow

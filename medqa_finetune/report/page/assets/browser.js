@@ -1,6 +1,6 @@
 // The browser of predictions: finds, sorts and shows a page of questions with every cell's answer.
 const PAGE = 10;
-const FLAGS = [[1, "length limit", "达到长度上限"], [2, "timed out", "超时"]];
+const FLAGS = [[1, "limit"], [2, "timed_out"]];
 const NEGATIONS = /[不勿禁忌未无别没非]/gu;
 const browser = byId("list") && {
   groups: JSON.parse(byId("data").textContent), group: 0, page: 0, shown: new Set(), found: [],
@@ -83,7 +83,7 @@ function scoreLine(item, cell, place, name) {
 function answerRow(item, cell, place, name) {
   const row = element("div", "row");
   const label = element("div", "cell", browser.groups[browser.group].cells[cell].label);
-  for (const [flag, en, zh] of FLAGS) if (item[5][cell] & flag) label.append(element("br"), element("span", "flag", words(en, zh)));
+  for (const [flag, key] of FLAGS) if (item[5][cell] & flag) label.append(element("br"), element("span", "flag", words(key)));
   const marked = byId("marks").checked ? item[2] : null;
   row.append(label, scoreLine(item, cell, place, name), textBox(item[3][cell] ?? null, marked));
   return row;
@@ -95,12 +95,12 @@ function card({ item, spread: own }, { data, shown, place }) {
   const header = element("header");
   const id = element("div", "id");
   id.append(element("bdi", "", item[0]));
-  if (own) id.append(element("span", "", words(`mean ${own.mean.toFixed(1)} · range ${own.range.toFixed(1)}`, `均值 ${own.mean.toFixed(1)} · 极差 ${own.range.toFixed(1)}`)));
+  if (own) id.append(element("span", "", words("spread", { mean: own.mean.toFixed(1), range: own.range.toFixed(1) })));
   const question = textBox(item[1]);
   question.classList.add("question");
   header.append(id, question);
   const reference = element("div", "row reference");
-  reference.append(element("div", "cell", words("Reference", "参考答案")), element("div", "values"), textBox(item[2]));
+  reference.append(element("div", "cell", words("reference")), element("div", "values"), textBox(item[2]));
   made.append(header, reference, ...shown.map((cell) => answerRow(item, cell, place, name)));
   return made;
 }
@@ -111,17 +111,23 @@ function show() {
   browser.page = Math.max(0, Math.min(browser.page, pages - 1));
   const part = browser.found.slice(browser.page * PAGE, (browser.page + 1) * PAGE);
   byId("list").replaceChildren(...part.map((each) => card(each, now)));
-  byId("count").textContent = words(`${browser.found.length.toLocaleString("en")} of ${now.data.items.length.toLocaleString("en")} questions`,
-    `${now.data.items.length.toLocaleString("en")} 题中的 ${browser.found.length.toLocaleString("en")} 题`);
+  byId("count").textContent = words("count", {
+    found: browser.found.length.toLocaleString("en"), count: now.data.items.length.toLocaleString("en"),
+  });
   byId("where").textContent = `${browser.page + 1} / ${pages}`;
   byId("previous").disabled = browser.page === 0;
   byId("next").disabled = browser.page === pages - 1;
 }
 
-function option(value, en, zh) {
-  const made = element("option", "", words(en, zh));
+// A name, or words by their key, in all languages.
+function inAll(name, key) {
+  return Object.fromEntries(Object.entries(WORDS).map(([lang, all]) => [lang, key ? all[key] : name]));
+}
+
+function option(value, names) {
+  const made = element("option", "", names[root.dataset.lang]);
   made.value = value;
-  Object.assign(made.dataset, { en, zh });
+  Object.assign(made.dataset, names);
   return made;
 }
 
@@ -142,8 +148,8 @@ function enterGroup(number) {
   browser.group = number;
   const { cells, scores } = browser.groups[number];
   browser.shown = new Set(cells.keys());
-  byId("score").replaceChildren(...scores.map((name) => option(name, name, name)));
-  byId("of").replaceChildren(option("all", "mean of the cells shown", "所示格的均值"), ...cells.map((cell, at) => option(String(at), cell.label, cell.label)));
+  byId("score").replaceChildren(...scores.map((name) => option(name, inAll(name))));
+  byId("of").replaceChildren(option("all", inAll("", "all_cells")), ...cells.map((cell, at) => option(String(at), inAll(cell.label))));
   byId("cells").replaceChildren(...cells.map(checkbox));
   for (const part of document.querySelectorAll("[data-group]")) part.hidden = Number(part.dataset.group) !== number;
   find();

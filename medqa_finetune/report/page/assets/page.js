@@ -5,7 +5,9 @@ const root = document.documentElement;
 const byId = (id) => document.getElementById(id);
 const remembered = (key) => { try { return localStorage.getItem(`medqa-report-${key}`); } catch { return null; } };
 const remember = (key, value) => { try { localStorage.setItem(`medqa-report-${key}`, value); } catch { /* private mode */ } };
-const words = (en, zh) => (root.dataset.lang === "zh" ? zh : en);
+// What the script writes, by language and key, with `{names}` for what is put in.
+const WORDS = JSON.parse(byId("main").dataset.words);
+const words = (key, values = {}) => WORDS[root.dataset.lang][key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
 const onLanguage = [];
 
 function setLanguage(lang) {

@@ -48,7 +48,7 @@ function textBox(text, reference) {
   const box = element("div", "text");
   box.dir = "auto";
   if (text === null || text.trim() === "") {
-    box.append(element("span", "nothing", text === null ? words("no answer", "无答案") : words("empty", "空")));
+    box.append(element("span", "nothing", words(text === null ? "no_answer" : "empty")));
     return box;
   }
   const counted = reference ? countedIn(text, reference) : null;

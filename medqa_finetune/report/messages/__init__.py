@@ -1,0 +1,91 @@
+"""What the report says: outcomes in words, one file per language.
+
+`en` and `zh` hold nothing but words: `SENTENCES` with named places for what is put in, `SCORES`, and how sentences and
+names are joined. Which sentences an outcome has, and in which order, is the same in every language and stands in
+`sentences`. The words of an enum member have the key `<enum>.<MEMBER>`. A third language is one more such file, with a
+line in `LANGUAGES`.
+"""
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+
+from medqa_finetune.report.messages import en, zh
+from medqa_finetune.report.messages.language import Language, key_of
+from medqa_finetune.report.messages.sentences import Outcome, compared_text, say
+from medqa_finetune.report.scores import Better, score_name
+from medqa_finetune.report.statistics import Comparison
+from medqa_finetune.report.words import Text
+
+LANGUAGES: Mapping[str, Language] = {
+    code: Language(
+        code,
+        module.SENTENCES,
+        module.SCORES,
+        module.BETWEEN_SENTENCES,
+        module.BETWEEN_NAMES,
+        module.BETWEEN_DIFFERENCES,
+    )
+    for code, module in (("en", en), ("zh", zh))
+}
+_DRAWN = {english.axis: zh.SCORES[column].axis for column, english in en.SCORES.items()} | zh.DRAWN
+
+
+def text(outcome: Outcome) -> Text:
+    """Return what an outcome says."""
+    return _pair(lambda language: say(outcome, language))
+
+
+def reason(comparison: Comparison) -> Text:
+    """Return why two cells do not compare, or what the finding rests on; empty where nothing was trained."""
+    return _pair(lambda language: compared_text(comparison, language))
+
+
+def label(key: str | StrEnum, **values: object) -> Text:
+    """Return words by their key, or of an enum member; of a value that is a `Text`, each language takes its own."""
+
+    def words(language: Language) -> str:
+        own = {
+            name: getattr(value, language.code) if isinstance(value, Text) else value for name, value in values.items()
+        }
+        return language(key, **own)
+
+    return _pair(words)
+
+
+def labels_below(prefix: str) -> dict[str, dict[str, str]]:
+    """Return the words whose keys start with a prefix, by language and by what follows it, places not filled in."""
+    return {
+        code: {key.removeprefix(prefix): words for key, words in language.sentences.items() if key.startswith(prefix)}
+        for code, language in LANGUAGES.items()
+    }
+
+
+def score_title(column: str) -> Text:
+    """Return what a score is called in a heading; its column where it has no name."""
+    return _pair(lambda language: language.score(column).title)
+
+
+def score_axis(column: str) -> Text:
+    """Return what stands at an axis of a chart of a score."""
+    return _pair(lambda language: language.score(column).axis)
+
+
+def panel_title(column: str) -> str:
+    """Return what stands above a panel of the two pictures, which are in English."""
+    score, axis = score_name(column), score_axis(column).en
+    if score.limits == (0, 100):
+        return f"{axis}, 0–100"
+    return f"{axis}, {label(score.better).en}" if score.better is Better.LOWER else axis
+
+
+def drawn(words: str) -> Text | None:
+    """Return words that a chart draws, in English, in both languages; None where there is no Chinese for them."""
+    return Text(words, _DRAWN[words]) if words in _DRAWN else None
+
+
+def _pair(words: Callable[[Language], str]) -> Text:
+    return Text(words(LANGUAGES["en"]), words(LANGUAGES["zh"]))
+
+
+__all__ = ["LANGUAGES", "Outcome", "drawn", "key_of", "label", "labels_below", "panel_title", "reason", "score_axis",
+           "score_title", "text"]  # fmt: skip

@@ -1,0 +1,335 @@
+"""Which sentences an outcome has, in any language: what is said, in which order, and with which numbers."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any
+
+from medqa_finetune.report.fairness import Axis, Difference, Fact
+from medqa_finetune.report.messages.language import Language
+from medqa_finetune.report.notes import (
+    AnswersOfCells,
+    Capped,
+    CellsCut,
+    GroupName,
+    GroupsCut,
+    LowestSeed,
+    NoAnswers,
+    NoPredictions,
+    NoStatistics,
+    Note,
+    NotMeasured,
+    PickedOfMany,
+    QuestionsDrawn,
+    RunsCut,
+    TextsCut,
+    TrainedOnce,
+)
+from medqa_finetune.report.recommend import NEGATION
+from medqa_finetune.report.scores import Better, score_name
+from medqa_finetune.report.statistics import Comparison, Finding, Interval, Settings
+from medqa_finetune.report.verdict import (
+    Advice,
+    AdviceKind,
+    Caution,
+    Curve,
+    Estimate,
+    Fit,
+    Front,
+    NoFit,
+    Refusals,
+    Step,
+)
+from medqa_finetune.report.words import amount_of_hours, amount_of_money, signed, span
+
+DIFFERENCES_SHOWN = 4
+LONGEST_VALUE = 100
+# Nothing larger has an exponential that a number holds.
+LARGEST_EXPONENT = 700.0
+
+
+@dataclass(frozen=True)
+class Overview:
+    """How many of the runs are done, and what they are of."""
+
+    done: int
+    count: int
+    models: tuple[str, ...]
+    corpora: tuple[str, ...]
+
+
+Outcome = Advice | Fit | Front | Step | Refusals | Settings | Caution | Overview | GroupName | Note
+
+
+@singledispatch
+def say(outcome: object, words: Language) -> str:
+    """Return what an outcome says in one language.
+
+    Raises:
+        TypeError: it is not an `Outcome`.
+    """
+    raise TypeError(f"no sentence for {type(outcome).__name__}")
+
+
+@say.register
+def _(advice: Advice, words: Language) -> str:
+    better = score_name(advice.score).better
+    hours = ""
+    if advice.hours is not None:
+        taken, best = map(amount_of_hours, advice.hours)
+        hours = words("Advice.hours", taken=taken, best=best, machine=words(advice.machine))
+    parts = [
+        words(
+            advice.kind,
+            cell=advice.cell,
+            best=advice.best,
+            other=advice.other,
+            lead=_amount(advice.lead, advice.score, words),
+            level=words.listed(advice.level),
+            score=words.score(advice.score).inline,
+            hours=hours,
+            **{degree: words(f"{degree}.{better.name}") for degree in ("more", "most", "over")},
+        )
+    ]
+    if advice.kind in (AdviceKind.CHEAPER, AdviceKind.BEST_OF_LEVEL):
+        parts.append(words("Advice.not_equal"))
+    if advice.beaten:
+        parts.append(words("Advice.beaten", cells=words.listed(advice.beaten)))
+    if advice.idle:
+        parts.append(words("Advice.idle", cells=words.listed(advice.idle)))
+    if advice.uncorrected is not None:
+        parts.append(words("uncorrected", pairs=advice.uncorrected))
+    if advice.unlike:
+        parts.append(words("Advice.unlike", cells=words.listed(advice.unlike)))
+    parts.append(_differences(advice.differences, words))
+    if advice.one_seed:
+        parts.append(words("Advice.one_seed"))
+    return words.joined(parts)
+
+
+@say.register
+def _(fit: Fit, words: Language) -> str:
+    if fit.no_fit is NoFit.ONE_SIZE:
+        return words(fit.no_fit, series=fit.series)
+    if fit.no_fit is NoFit.NOT_COMPARABLE:
+        first, second = fit.unlike or ("", "")
+        head = words(fit.no_fit, series=fit.series, first=first, second=second)
+        return words.joined([head, _differences(fit.differences, words)])
+    items = words(score_name(fit.score).items)
+    if fit.model is Curve.POWER_LAW:
+        parts = [_power_law(fit, words, items), "" if fit.tested else words("Fit.not_tested")]
+    else:
+        parts = [_line(fit, words)]
+        if fit.without_power_law is not None:
+            parts.append(words("Fit.no_power_law", sizes=len(fit.sizes), share=f"{fit.without_power_law:.0%}"))
+    size, forecast = fit.forecast
+    parts.append(words("Fit.forecast", size=f"{size:,}", items=items, value=_with_span(forecast)))
+    return words.joined(parts)
+
+
+def _power_law(fit: Fit, words: Language, items: str) -> str:
+    name = score_name(fit.score)
+    score, bound = words.score(fit.score).inline, fit.parameters["exponent"].interval
+    return words(
+        Curve.POWER_LAW,
+        series=fit.series,
+        fitted=words("Fit.logarithm", score=score) if name.of_tokens else score,
+        offset=f"{fit.parameters['offset'].value:.2f}",
+        mark="-" if name.sign > 0 else "+",
+        factor=f"{fit.parameters['factor'].value:.3g}",
+        items=items,
+        exponent=f"{fit.parameters['exponent'].value:.2f}",
+        span=span(bound.low, bound.high),
+        limit=_with_span(fit.limit) if fit.limit is not None else "",
+    )
+
+
+def _line(fit: Fit, words: Language) -> str:
+    name, slope = score_name(fit.score), fit.parameters["per_doubling"]
+    if name.of_tokens:
+        ends = (slope.value, slope.interval.low, slope.interval.high)
+        times, low, high = (math.exp(min(end, LARGEST_EXPONENT)) for end in ends)
+        change = words("Fit.times", score=words.score(fit.score).inline, times=f"{times:.2f} {span(low, high)}")
+    else:
+        change = _amount(slope, fit.score, words)
+    if fit.change_shown:
+        end = words("Fit.line_of_logarithms" if name.of_tokens else "Fit.line")
+    else:
+        end = words("Fit.no_fall" if name.better is Better.LOWER else "Fit.no_growth")
+    return words(Curve.LOG_LINEAR, series=fit.series, change=change, end=end)
+
+
+@say.register
+def _(front: Front, words: Language) -> str:
+    best = words.listed([f"{point.cell} ({point.share:.0%})" for point in front.points if point.on_front])
+    parts = [words("Front", score=words.score(front.score).inline, unit=words(front.unit), cells=best)]
+    if front.left_out:
+        parts.append(words("Front.left_out", cells=words.listed(front.left_out)))
+    return words.joined(parts)
+
+
+@say.register
+def _(step: Step, words: Language) -> str:
+    sizes = f"{step.series} {step.sizes[0]} → {step.sizes[1]}"
+    if step.gain is None or step.interval is None or step.p_holm is None:
+        return words.joined([words("Step.not_comparable", sizes=sizes), _differences(step.differences, words)])
+    price = ""
+    if step.hours is not None:
+        paid = "" if step.money is None else words("Step.money", money=amount_of_money(step.money))
+        price = words("Step.hours", hours=amount_of_hours(step.hours), machine=words(step.machine), money=paid)
+    said = words(
+        "Step",
+        sizes=sizes,
+        amount=_amount(Estimate(step.gain, step.interval), step.score, words),
+        price=price,
+        finding=words(step.verdict),
+        p=f"{step.p_holm:.4f}",
+    )
+    return words.joined([said, "" if step.uncorrected is None else words("uncorrected", pairs=step.uncorrected)])
+
+
+@say.register
+def _(refusals: Refusals, words: Language) -> str:
+    first = refusals.first
+    return words.joined(
+        [
+            words(
+                "Refusals" if refusals.count > 1 else "Refusals.one",
+                count=refusals.count,
+                first=first.first,
+                second=first.second,
+            ),
+            compared_text(first, words),
+            words("Refusals.others") if refusals.count > 1 else "",
+        ]
+    )
+
+
+@say.register
+def _(settings: Settings, words: Language) -> str:
+    return words(
+        "Settings",
+        level=f"{settings.level:.0%}",
+        resamples=f"{settings.resamples:,}",
+        trials=f"{settings.trials:,}",
+        counts=f"{1 - settings.level:.2g}",
+        seed=settings.seed,
+    )
+
+
+@say.register
+def _(caution: Caution, words: Language) -> str:
+    return words(
+        caution, answer=NEGATION.answer, reference=NEGATION.reference, rouge=f"{NEGATION.rouge:.1f}",
+        bleu=f"{NEGATION.bleu:.1f}",
+    )  # fmt: skip
+
+
+@say.register
+def _(overview: Overview, words: Language) -> str:
+    names = {"models": words.between_names.join(overview.models), "corpora": words.between_names.join(overview.corpora)}
+    return words("Overview", done=overview.done, count=overview.count, **names)
+
+
+@say.register
+def _(group: GroupName, words: Language) -> str:
+    parts = [group.study, group.model, group.corpus, words("GroupName.n", n=f"{group.n:,}"),
+             words("GroupName.test", test=group.test) if group.test else "", group.evaluation]  # fmt: skip
+    return " · ".join(filter(None, parts))
+
+
+@say.register
+def _(note: NoStatistics, words: Language) -> str:
+    flaw = note.flaw
+    return words(
+        flaw.kind, cell=note.cell, run=flaw.run, found=f"{flaw.found:,}", expected=f"{flaw.expected:,}",
+        other=flaw.other, score=words.score(flaw.score).inline,
+    )  # fmt: skip
+
+
+@say.register
+def _(note: NotMeasured, words: Language) -> str:
+    return words("NotMeasured", score=words.score(note.score).title, cells=words.listed(note.cells))
+
+
+@say.register
+def _(note: TrainedOnce, words: Language) -> str:
+    return words("TrainedOnce", cells=words.listed(note.cells))
+
+
+@say.register
+def _(note: Capped, words: Language) -> str:
+    names = [words.score(score).inline for score in note.scores]
+    return words(
+        "Capped", cells=f"{note.cells:,}", compared=note.compared, pairs=note.pairs, score=names[0],
+        scores=words.between_names.join(names),
+    )  # fmt: skip
+
+
+@say.register
+def _(note: CellsCut, words: Language) -> str:
+    return words("CellsCut", group=say(note.group, words), shown=note.shown, count=note.count)
+
+
+@say.register
+def _(
+    note: PickedOfMany | GroupsCut | RunsCut | NoAnswers | NoPredictions | AnswersOfCells | LowestSeed | QuestionsDrawn
+    | TextsCut,
+    words: Language,
+) -> str:  # fmt: skip
+    """These say their values as they are."""
+    values = {name: f"{value:,}" if isinstance(value, int) else value for name, value in vars(note).items()}
+    return words(type(note).__name__, **values)
+
+
+def compared_text(comparison: Comparison, words: Language) -> str:
+    """Return why two cells do not compare, or what the finding rests on; empty where nothing was trained."""
+    if comparison.verdict is Finding.NOT_COMPARABLE:
+        return _differences(comparison.differences, words)
+    if comparison.seeds is None:
+        return ""
+    axes = [words(axis) if isinstance(axis, Axis) else axis for axis in comparison.axes]
+    several = words("axes.several", axes=" + ".join(axes)) if len(axes) > 1 else ""
+    return words.joined([words(comparison.seeds), several])
+
+
+def _differences(differences: Sequence[Difference], words: Language) -> str:
+    """Return what two cells differ in; empty where they differ in nothing."""
+    if not differences:
+        return ""
+    shown = words.between_differences.join(_difference(each, words) for each in differences[:DIFFERENCES_SHOWN])
+    count, more = len(differences), len(differences) - DIFFERENCES_SHOWN
+    if more > 0:
+        return words("differences.more", differences=shown, more=more, count=count)
+    return words("differences", differences=shown)
+
+
+def _difference(difference: Difference, words: Language) -> str:
+    name = words(difference.what) if isinstance(difference.what, Fact) else difference.what
+    if not difference.first and not difference.second:
+        return name
+    first, second = (
+        " / ".join(_value(value, words) for value in each) for each in (difference.first, difference.second)
+    )
+    return words("difference", name=name, first=first, second=second)
+
+
+def _value(value: Any, words: Language) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return words("unknown") if value is None else str(value)[:LONGEST_VALUE]
+
+
+def _amount(estimate: Estimate | None, score: str, words: Language) -> str:
+    if estimate is None:
+        return ""
+    return f"{signed(estimate.value)} {words.score(score).inline} {_span(estimate.interval)}"
+
+
+def _with_span(estimate: Estimate) -> str:
+    return f"{estimate.value:.2f} {_span(estimate.interval)}"
+
+
+def _span(interval: Interval) -> str:
+    return span(interval.low, interval.high)
