@@ -304,7 +304,7 @@ def _show(found: Sequence[Found], options: EvaluateOptions) -> None:
 def as_text(
     record: "EvaluationRecord", rows: Sequence[dict[str, Any]], exams: "Mapping[str, Score] | None" = None
 ) -> str:
-    """Return the scores as a table, shares of odd answers, scores of exams, and the answers' own, where there are any."""
+    """Return the scores as a table, then shares of odd answers, scores of exams and of single answers, if any."""
     table = [
         [name, f"{score.value:.2f}", str(record.n), score.signature] for name, score in sorted(record.scores.items())
     ]

@@ -45,8 +45,26 @@ def find_earlier(cell: Cell) -> Record | None:
     """Return what an earlier start of this very cell left, None if there is nothing; nothing is written.
 
     Raises:
-        ConfigError: `outputs` cannot be written, or the folder holds another run and `overwrite` was not asked for
-            (names the keys that differ).
+        ConfigError: `outputs` cannot be written, the folder holds another run and `overwrite` was not asked for (names
+            the keys that differ), or the training was started with other package versions.
+        DataError: the folder's record cannot be read.
+        ModelError: the trained weights are damaged, and no checkpoint is left.
+    """
+    found = _record_of(cell)
+    if found is None:
+        return None
+    if found.is_trained:
+        _check_weights(cell.run, found)
+    elif found.status != "pending":
+        _check_resumable(cell.run, found)
+    return found.seen_by(read_evaluation(cell.run, found, cell.evaluation))
+
+
+def _record_of(cell: Cell) -> Record | None:
+    """Return the record of the cell's run where there is one, after a look whether it is that run.
+
+    Raises:
+        ConfigError: `outputs` cannot be written, or the folder holds another run.
         DataError: the folder's record cannot be read.
     """
     config, run = cell.config, cell.run
@@ -68,12 +86,7 @@ def find_earlier(cell: Cell) -> Record | None:
                 hint="Give study=NAME to keep both, or overwrite=true, which moves the old one aside.",
             )
         )  # fmt: skip
-    if found.status != "pending" and not found.is_trained:
-        _check_resumable(run, found)
-    if found.is_trained:
-        _check_weights(run, found)
-    evaluation = read_evaluation(run, found, cell.evaluation)
-    return found.seen_by(evaluation)
+    return found
 
 
 def check_outputs(outputs: str, folder: Path) -> None:
@@ -117,8 +130,9 @@ def _check_resumable(run: RunDir, found: Record) -> None:
 
 def _check_weights(run: RunDir, found: Record) -> None:
     """Refuse weights that are not those the run wrote, where no checkpoint is left to make them again."""
-    damaged = damages(run.path, weights_of(found))
-    if damaged and found.status != "done" and Checkpoints(run.checkpoints_path, found.identity).newest() is None:
+    # Of a finished run this is looked at when its weights are needed: they may be many gigabytes.
+    damaged = [] if found.status == "done" else damages(run.path, weights_of(found))
+    if damaged and Checkpoints(run.checkpoints_path, found.identity).newest() is None:
         raise _damaged(run, damaged[0])
 
 
@@ -186,10 +200,10 @@ def announce(cell: Cell) -> Record:
     Whoever calls holds the run's lock.
 
     Raises:
-        MedQAError: as `find_earlier` does.
+        MedQAError: the folder holds another run, or a record in it cannot be read.
     """
-    seen = find_earlier(cell)
-    record = cell.run.write(_pending(cell)) if seen is None else upgrade(cell.run, _there(cell.run))
+    found = _record_of(cell)
+    record = cell.run.write(_pending(cell)) if found is None else upgrade(cell.run, found)
     evaluation = cell.evaluation.read()
     if evaluation is None:
         evaluation = cell.evaluation.write(

@@ -12,6 +12,7 @@ import pytest
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Score
 from scripts.benchmarks.made_runs import AnswerBank, MadeRun, six, write_run
+from tests.evaluations import default_of
 from tests.report.builders import failed, matrix, record, write
 
 ROOT = Path(__file__).parents[1]
@@ -159,7 +160,7 @@ def test_statistics_stand_in_table_files_and_on_the_terminal(tmp_path: Path) -> 
     bank = AnswerBank(30)
     folders = [write_run(tmp_path, run, bank) for run in six()]
     # Of one run they are made again from its predictions.
-    folders[1].item_scores_path.unlink()
+    default_of(folders[1]).item_scores_path.unlink()
     done = summarize(f"outputs={tmp_path}", "price_per_hour=2")
     assert (done.returncode, done.stderr) == (0, "")
     assert max(map(len, done.stdout.splitlines())) <= 120

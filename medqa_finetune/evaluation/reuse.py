@@ -60,6 +60,19 @@ def reuse(
     return answered >= set(ids) and not missing_exams(own)
 
 
+def needs_model(run: RunDir, folder: EvaluationDir, settings: Settings, ids: Sequence[str]) -> bool:
+    """Return whether a model is needed for an evaluation; not so where others of the run have said everything.
+
+    Nothing is written. Exams are taken for missing, since they may have been held in another environment.
+    """
+    record = run.read()
+    exams = settings["evaluate"]["text"] is not None or bool(settings["evaluate"]["zero_shot"])
+    if record is None or not record.is_trained or exams:
+        return True
+    sources = _sources(run, record, folder, settings, set(ids))
+    return not any(len(source.rows) >= len(set(ids)) for source in sources)
+
+
 def _reuse_answers(
     folder: EvaluationDir,
     own: Evaluation,

@@ -14,6 +14,7 @@ import pytest
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.matrix.jobs import Job
 from medqa_finetune.matrix.launcher import LocalLauncherConfig, _check, in_quotes, name_briefly
+from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import FileStamp, Record
 from tests.commands import files_below
@@ -110,7 +111,7 @@ def test_any_text_can_be_quoted(text: str) -> None:
     ],
 )
 def test_names_are_shown_without_what_all_cells_share(names: list[str], labels: list[str]) -> None:
-    jobs = [Job(name.split("__"), [], RunDir(Path(name)), None) for name in names]
+    jobs = [Job(name.split("__"), [], CellDir(RunDir(Path(name))), None) for name in names]
     name_briefly(jobs)
     assert [job.label for job in jobs] == [f"[{n}/{len(names)}] {label}" for n, label in enumerate(labels, start=1)]
 

@@ -13,6 +13,7 @@ from medqa_finetune.matrix.gpus import Gpu, Slot
 from medqa_finetune.matrix.jobs import Job
 from medqa_finetune.matrix.progress import Progress
 from medqa_finetune.matrix.queue import Queue
+from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Process, Record
 from tests.matrix.children import BEGIN, DONE, IMPORTS, PENDING, RUNNING
@@ -37,9 +38,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def job(folder: Path, code: str, *, overwrites: bool = False) -> Job:
     """A cell that runs `code`, with a record if the code uses one."""
-    run = RunDir(folder)
+    run = CellDir(RunDir(folder))
     if IMPORTS in code and run.read() is None:
-        run.write(PENDING)
+        run.run.write(PENDING)
     return Job([folder.name], [code, str(folder)], run, run.read(), overwrites, label=folder.name)
 
 
@@ -100,7 +101,7 @@ def test_as_many_cells_as_slots_run_at_the_same_time_each_on_its_own_gpu(tmp_pat
         "while not other.exists(): time.sleep(0.02)\n"
     )
     jobs = [
-        Job([name], [meet, str(tmp_path / name), str(tmp_path / other)], RunDir(tmp_path / f"run-{name}"), None)
+        Job([name], [meet, str(tmp_path / name), str(tmp_path / other)], CellDir(RunDir(tmp_path / f"run-{name}")), None)
         for name, other in ("ab", "ba", "cd", "dc")
     ]
     run_all(jobs, [Slot((Gpu("0", "0"),)), Slot((Gpu("MIG-x", "x"),))])
@@ -178,12 +179,12 @@ def test_a_run_that_another_process_works_on_lets_others_go_first_and_is_done_wi
     jobs = [job(tmp_path / name, BEGIN + COUNT + NOTE + DONE) for name in "abc"]
     with Progress(jobs) as progress:
         each = Queue(jobs, [CPU], retries=0, progress=progress)
-        with another_at_work(jobs[0].run):
+        with another_at_work(jobs[0].run.run):
             while states(jobs)[1:] != ["done", "done"]:
                 each.start_what_fits()
                 each.collect()
             assert states(jobs) == ["open", "done", "done"]
-            jobs[0].run.update(status="done")
+            jobs[0].run.run.update(status="done")
         while each.is_open():
             each.start_what_fits()
     assert jobs[0].note == "done by another process"
@@ -194,7 +195,7 @@ def test_a_run_that_another_process_left_unfinished_is_taken_over(tmp_path: Path
     jobs = [job(tmp_path / "cell", BEGIN + COUNT + DONE)]
     with Progress(jobs) as progress:
         each = Queue(jobs, [CPU], retries=0, progress=progress)
-        with another_at_work(jobs[0].run):
+        with another_at_work(jobs[0].run.run):
             each.start_what_fits()
             assert jobs[0].running is None
         while each.is_open():
