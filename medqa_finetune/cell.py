@@ -188,12 +188,12 @@ def cell_of_run(run: RunDir, evaluate: Mapping[str, Any], others: Mapping[str, A
     record = run.read()
     if record is None:
         raise DataError(
-            Fault("no-run", f"no {RECORD_NAME} in this folder", key="run", got=str(run.path),
+            Fault("not-a-run", f"has no {RECORD_NAME}", key="run", got=str(run.path),
                   hint="Give the folder of a run.")
         )  # fmt: skip
     if not record.is_trained:
         raise DataError(
-            Fault("not-trained", f"the run is {record.status}, not trained", key="run", got=str(run.path),
+            Fault("not-trained", f"its status is {record.status}, and it is not trained", key="run", got=str(run.path),
                   hint="The command that started it resumes it.")
         )  # fmt: skip
     defaults = first_defaults(record)

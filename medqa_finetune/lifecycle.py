@@ -98,14 +98,19 @@ def check_outputs(outputs: str, folder: Path) -> None:
     place = existing_part(folder)
     if not place.is_dir():
         raise ConfigError(
-            Fault("not-a-folder", f"{place} is not a folder", key="outputs", got=outputs,
+            Fault("not-a-folder", f"{_named(place, outputs)}is not a folder", key="outputs", got=outputs,
                   hint="Give outputs=DIR with a folder, or with a new name.")
         )  # fmt: skip
     if not os.access(place, os.W_OK | os.X_OK):
         raise ConfigError(
-            Fault("not-writable", f"{place} is not writable", key="outputs", got=outputs,
+            Fault("not-writable", f"{_named(place, outputs)}is not writable", key="outputs", got=outputs,
                   hint="Give outputs=DIR with a folder that is.")
         )  # fmt: skip
+
+
+def _named(place: Path, typed: str) -> str:
+    """Return how a sentence on a place begins: without its name where that stands in front of it."""
+    return "" if place == Path(typed) else f"{place} "
 
 
 def _check_resumable(run: RunDir, found: Record) -> None:
@@ -139,7 +144,7 @@ def _check_weights(run: RunDir, found: Record) -> None:
 def _damaged(run: RunDir, damage: str) -> ModelError:
     return ModelError(
         Fault(
-            "weights-damaged", f"{damage} since training wrote it (another model's weights?), and no checkpoint is "
+            "changed-file", f"{damage} since training wrote it (another model's weights?), and no checkpoint is "
             "left to make it again", file=str(run.path),
             hint="Put it back, or give overwrite=true, which moves the run aside and starts anew.",
         )
@@ -220,7 +225,9 @@ def announce(cell: Cell) -> Record:
 def _there(run: RunDir) -> Record:
     record = run.read()
     if record is None:
-        raise RunError(Fault("record-gone", "is gone: the folder was changed just now", file=str(run.record_path)))
+        raise RunError(
+            Fault("record-gone", "no longer exists: the folder was changed just now", file=str(run.record_path))
+        )
     return record
 
 

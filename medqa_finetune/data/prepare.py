@@ -278,8 +278,8 @@ def _shortage(counts: dict[str, int], train_size: int | None, available: int) ->
     ]
     return Fault(
         "corpus-too-small",
-        f"scaled, it is more than the {available:,} training pairs that the corpus leaves "
+        f"must be ≤ {available:,} after scaling, the training pairs that the corpus leaves "
         f"(of {counts['rows']:,} rows; left out: {', '.join(left_out) or 'nothing'})",
         key="data.train_size", got=train_size or 1,
-        hint=f"Give data.train_size={available} or less, a smaller data=20k or data.scale=, or another corpus.",
+        hint="Give a smaller data.train_size= or data.scale=, data=all for all that there are, or another corpus.",
     )  # fmt: skip

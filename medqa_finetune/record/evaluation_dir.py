@@ -116,7 +116,7 @@ class EvaluationDir:
         evaluation = self.read()
         if evaluation is None:
             raise RunError(
-                Fault("record-gone", "is gone: the folder was changed while the run was going on",
+                Fault("record-gone", "no longer exists: the folder was changed while the run was at work",
                       file=str(self.record_path))
             )  # fmt: skip
         return self.write(evaluation.updated(**changes))

@@ -146,7 +146,7 @@ class RunDir:
         record = self.read()
         if record is None:
             raise RunError(
-                Fault("record-gone", "is gone: the folder was changed while the run was going on",
+                Fault("record-gone", "no longer exists: the folder was changed while the run was at work",
                       file=str(self.record_path))
             )  # fmt: skip
         return self.write(record.updated(**changes))
