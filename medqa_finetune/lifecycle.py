@@ -264,6 +264,7 @@ class Claim:
     _training: contextlib.ExitStack
 
     in_training: bool = True
+    is_in_charge: bool = True
 
     @property
     def record(self) -> Record:
@@ -300,15 +301,18 @@ class Claim:
         if weights_of(before) and not same:
             _set_evaluations_aside(run, before)
             before = run.update(evaluation=None, evaluation_name=None, zero_shot={}, status="trained")
-        # Weights that were made again bit by bit leave what the record says of their training as it is.
-        status = before.status if before.status == "done" else "trained"
-        run.update(status=status, train=before.train if same else train, files=files, **known)
+        # Weights that were made again bit by bit leave what the record says of their training, and the evaluations.
+        known |= {"status": "trained"} if before.evaluation is None else {"status": "done", "finished": now()}
+        run.update(train=before.train if same else train, files=files, **known)
         return self.begin_evaluation()
 
     def begin_evaluation(self) -> Record:
         """Exchange the run's lock for that of the evaluation, and say that it is worked on from here on."""
         cell = self.cell
+        # Another process may have come to the evaluation since it was looked at; it says itself how that ends.
+        self.is_in_charge = False
         self._held.enter_context(cell.evaluation.lock())
+        self.is_in_charge = True
         announce(cell)
         sweep(cell.evaluation.path)
         before = cell.evaluation.read()
@@ -347,15 +351,17 @@ class Claim:
         if not cell.evaluation.in_run:
             cell.evaluation.write_results(result)
         evaluation = cell.evaluation.update(status="evaluated", result=result)
-        evaluation = cell.evaluation.update(status="done", finished=now(), files=cell.evaluation.stamps())
+        finished = now()
+        # Before the evaluation is done, so that after a kill between the two the next start finishes it.
         with run.lock(WRITE_PATIENCE_SECONDS):
             record = upgrade(run, self.record)
             if record.evaluation_name in (None, evaluation.name) or evaluation.name == DEFAULT_EVALUATION:
                 run.write_results(result)
                 record = run.update(
                     evaluation=result, evaluation_name=evaluation.name, zero_shot=evaluation.exams, status="done",
-                    failure=None, finished=record.finished or evaluation.finished,
+                    failure=None, finished=record.finished or finished,
                 )  # fmt: skip
+        evaluation = cell.evaluation.update(status="done", finished=finished, files=cell.evaluation.stamps())
         return record.seen_by(evaluation)
 
 
@@ -444,13 +450,13 @@ def _note(claim: Claim, status: str, failure: Failure) -> None:
     """Record how this process's work on a cell ended: of the evaluation once the weights are there."""
     cell = claim.cell
     ending: dict[str, Any] = {"status": status, "failure": failure, "finished": now()}
+    if not claim.is_in_charge:
+        return
     try:
-        if claim.in_training:
-            cell.run.update(**ending)
-            return
-        cell.evaluation.update(**ending)
-        with cell.run.lock(WRITE_PATIENCE_SECONDS):
-            # A run that has a finished evaluation stays done.
+        if not claim.in_training:
+            cell.evaluation.update(**ending)
+        with contextlib.nullcontext() if claim.in_training else cell.run.lock(WRITE_PATIENCE_SECONDS):
+            # A run that has a finished evaluation stays done, unless it is being trained again.
             if _there(cell.run).status != "done":
                 cell.run.update(**ending)
     except (MedQAError, OSError) as error:

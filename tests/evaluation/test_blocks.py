@@ -20,7 +20,7 @@ from medqa_finetune.evaluation.perplexity import score_blocks, text_signature
 from medqa_finetune.evaluation.rows import score_rows
 from medqa_finetune.model.load import Device, LoadedModel, load_model
 from medqa_finetune.record.evaluation_dir import EvaluationDir
-from medqa_finetune.record.schema import Record
+from medqa_finetune.record.schema import Evaluation, Record, Reused
 from tests.faulty import only_fault
 from tests.guide import perplexity_of_the_guide
 
@@ -116,6 +116,24 @@ def test_a_stopped_measurement_goes_on_and_ends_the_same(
     assert evaluation.read_predictions() == undisturbed.read_predictions()
 
 
+def test_only_what_no_other_evaluation_has_measured_is_measured(
+    loaded: LoadedModel, blocks: list[Encoded], evaluation: EvaluationDir, tmp_path: Path
+) -> None:
+    other = EvaluationDir(tmp_path / "other")
+    other.path.mkdir()
+    measure_blocks(loaded.model, blocks, settings(), other)
+    rows = other.read_predictions()
+    evaluation.write(Evaluation("default", "i", "running", {}, reused=Reused("other", 4)))
+    evaluation.append_predictions(rows[:4])
+    cost = measure_blocks(loaded.model, blocks, settings(), evaluation)
+    assert [row["id"] for row in evaluation.read_predictions()] == [row["id"] for row in rows]
+    assert perplexity(evaluation) == pytest.approx(perplexity(other), rel=1e-6)
+    assert cost["samples_per_second"] * cost["seconds"] == pytest.approx(len(rows) - 4)
+    content = evaluation.predictions_path.read_bytes()
+    measure_blocks(loaded.model, blocks, settings(), evaluation)
+    assert evaluation.predictions_path.read_bytes() == content
+
+
 def test_the_score_is_of_all_tokens_together(evaluation: EvaluationDir) -> None:
     rows = [{"id": "block-0", "nll": 6.0, "tokens": 3}, {"id": "block-1", "nll": 1.0, "tokens": 1}]
     record, items = score_blocks(rows, SIGNATURE, evaluation.predictions_path)
@@ -160,6 +178,8 @@ def test_lines_are_scored_as_what_the_run_learnt(evaluation: EvaluationDir) -> N
     rows = [{"id": "block-0", "nll": 6.0, "tokens": 3}]
     found, _ = score_rows(rows, evaluation, text, ["rouge", "bleu", "perplexity"])
     assert {name: score.signature for name, score in found.scores.items()} == {"perplexity": SIGNATURE}
+    # Without a name, its own.
+    assert score_rows(rows, evaluation, text, [])[0] == found
     with pytest.raises(ConfigError) as caught:
         score_rows(rows, evaluation, text, ["rouge"])
     fault = only_fault(caught)

@@ -21,6 +21,7 @@ from medqa_finetune.evaluation.generate import Generated, generate_answers
 from medqa_finetune.evaluation.score import score_answers
 from medqa_finetune.model.load import Device, LoadedModel, load_model
 from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.schema import Evaluation, Reused
 
 CPU = Device("cpu", "CPU", "fp32")
 UNTRAINED = MethodConfig(name="none", trains="nothing")
@@ -325,6 +326,45 @@ def test_answers_to_other_questions_are_not_kept(
     evaluation.predictions_path.write_text("".join(rows[::-1]), encoding="utf-8")
     answered(evaluation, loaded, encoder)
     assert evaluation.predictions_path.read_bytes() == content
+
+
+@pytest.mark.parametrize("lines", [3, 5, 6])
+def test_only_what_no_other_evaluation_has_answered_is_asked(
+    loaded: LoadedModel, encoder: Encoder, tmp_path: Path, lines: int
+) -> None:
+    whole, partly = EvaluationDir(tmp_path / "whole"), EvaluationDir(tmp_path / "partly")
+    for evaluation in (whole, partly):
+        evaluation.write(Evaluation("default", "i", "running", {}, reused=Reused("other", 3)))
+    whole.update(reused=None)
+    answered(whole, loaded, encoder)
+    rows = whole.read_predictions()
+    # The middle of a batch, in an order of its own.
+    partly.append_predictions([rows[6], rows[1], rows[3]])
+    cost = answered(partly, loaded, encoder, batch_size=2)
+    assert partly.read_predictions()[:3] == [rows[6], rows[1], rows[3]]
+    assert sorted(map(str, partly.read_predictions())) == sorted(map(str, rows))
+    assert [(row["answered"], row["questions"]) for row in partly.read_answered()] == [(5, 7), (7, 7)]
+    assert cost.samples == 4
+    assert cost.tokens == sum(row["prediction_tokens"] for row in partly.read_predictions()[3:])
+    # Stopped after so many lines, it goes on behind the last whole batch.
+    content = partly.predictions_path.read_bytes()
+    partly.predictions_path.write_bytes(b"".join(content.splitlines(keepends=True)[:lines]))
+    again = answered(partly, loaded, encoder, batch_size=2)
+    assert partly.predictions_path.read_bytes() == content
+    assert again.samples == 4
+
+
+def test_where_others_have_answered_everything_nothing_is_asked(
+    loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered(evaluation, loaded, encoder)
+    content = evaluation.predictions_path.read_bytes()
+    evaluation.answering_path.unlink()
+    evaluation.write(Evaluation("default", "i", "running", {}, reused=Reused("other", len(PAIRS))))
+    monkeypatch.setattr(generate, "generate_in_time", None)
+    cost = answered(evaluation, loaded, encoder)
+    assert evaluation.predictions_path.read_bytes() == content
+    assert cost == Generated(seconds=0, samples=0, tokens=0)
 
 
 def test_answers_that_take_too_long_are_cut_off_and_marked(

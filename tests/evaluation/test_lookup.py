@@ -11,6 +11,7 @@ from medqa_finetune.evaluation.lookup import look_up
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import evaluation_dirs
 from medqa_finetune.record.run_dir import find_runs
+from medqa_finetune.record.schema import Evaluation, Reused
 from tests.commands import ROOT, TINY, train
 from tests.faulty import only_fault
 
@@ -46,6 +47,26 @@ def test_of_equally_similar_ones_the_first_counts(tmp_path: Path) -> None:
 def test_a_second_start_begins_anew_and_many_questions_are_all_answered(tmp_path: Path) -> None:
     answers(tmp_path, *["感冒怎么办"] * 3)
     assert len(answers(tmp_path, *["感冒怎么办"] * 70)) == 70
+
+
+def test_answers_of_another_evaluation_stay_and_only_the_rest_is_looked_up(tmp_path: Path) -> None:
+    evaluation = EvaluationDir(tmp_path)
+    asked = [Pair(f"q{place}", "感冒发烧怎么办", "参考") for place in range(3)]
+    evaluation.write(Evaluation("default", "i", "running", {}, reused=Reused("other", 2)))
+    taken = [
+        {"id": f"q{place}", "question": "感冒发烧怎么办", "reference": "参考", "prediction": "旧"} for place in (2, 0)
+    ]
+    for _ in range(2):  # a second start looks the same ones up
+        if not evaluation.read_predictions():
+            evaluation.append_predictions(taken)
+        cost = look_up(TRAIN, asked, evaluation, threads=1)
+        assert cost["samples_per_second"] * cost["seconds"] == pytest.approx(1)
+        assert evaluation.read_predictions()[:2] == taken
+        assert [(row["id"], row["prediction"]) for row in evaluation.read_predictions()[2:]] == [
+            ("q1", "多休息，多喝水。")
+        ]
+    evaluation.update(reused=Reused("other", 3))
+    assert look_up(TRAIN, asked, evaluation, threads=1) == {}
 
 
 def test_without_training_questions_there_is_nothing_to_look_up(tmp_path: Path) -> None:
