@@ -16,7 +16,7 @@ from medqa_finetune.matrix.queue import Queue
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.record.schema import Evaluation, Process, Record
+from medqa_finetune.record.schema import Process, Record
 from tests.matrix.children import BEGIN, DONE, IMPORTS, PENDING, RUNNING
 
 CPU = Slot(None)

@@ -12,11 +12,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
+from medqa_finetune.cell import Cell
 from medqa_finetune.config.compose import CONFIG_NAME, register_schema
 from medqa_finetune.config.options import conf_folder
 from medqa_finetune.errors import ConfigError, Fault, RunError
 from medqa_finetune.matrix import sweeper
-from medqa_finetune.matrix.cells import Cell
 from medqa_finetune.matrix.launcher import register_matrix
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir
