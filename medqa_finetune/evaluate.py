@@ -87,7 +87,7 @@ class EvaluateOptions:
             faults.append(Fault("conflict", "exactly one of run and predictions must be given", hint=hint))
         if self.format not in FORMATS:
             faults.append(Fault("not-allowed", "unknown format", key="format", got=self.format, allowed=FORMATS))
-        if self.output is not None and (not self.output.strip() or Path(self.output).is_dir()):
+        if self.output is not None and (not self.output.strip() or _is_folder(self.output)):
             faults.append(Fault("not-a-file", "must be the name of a file", key="output", got=self.output))
         if self.output is not None and self.predictions is not None and _same(self.output, self.predictions):
             problem = "would overwrite the predictions"
@@ -342,6 +342,10 @@ def _of_file(options: EvaluateOptions) -> "tuple[EvaluationRecord, list[dict[str
             problem = "no answer carries what this metric needs"
             raise DataError(Fault("answers-lack", problem, key="metrics", got=[name], file=options.predictions))
     return record, [own_scores(row) for row in rows]
+
+
+def _is_folder(name: str) -> bool:
+    return os.path.isdir(name)  # noqa: PTH112 (a name that is too long is none, and no error)
 
 
 def _same(one: str, other: str) -> bool:

@@ -110,7 +110,7 @@ def check_outputs(outputs: str, folder: Path) -> None:
 
 def _named(place: Path, typed: str) -> str:
     """Return how a sentence on a place begins: without its name where that stands in front of it."""
-    return "" if place == Path(typed) else f"{place} "
+    return "" if place == Path(typed).absolute() else f"{place} "
 
 
 def _check_resumable(run: RunDir, found: Record) -> None:
