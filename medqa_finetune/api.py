@@ -116,7 +116,7 @@ def finetune(
         KeyboardInterrupt: Ctrl-C; a checkpoint has been written, and the same call goes on from there.
     """
     from medqa_finetune.experiment import run_experiment
-    from medqa_finetune.lifecycle import check_outputs
+    from medqa_finetune.lifecycle.earlier import check_outputs
     from medqa_finetune.matrix.calling import check_without_pairs, compose_cell
     from medqa_finetune.preflight import wait_briefly
 
