@@ -116,7 +116,7 @@ def finetune(
         KeyboardInterrupt: Ctrl-C; a checkpoint has been written, and the same call goes on from there.
     """
     from medqa_finetune.experiment import run_experiment
-    from medqa_finetune.lifecycle import check_outputs
+    from medqa_finetune.lifecycle.earlier import check_outputs
     from medqa_finetune.matrix.calling import check_without_pairs, compose_cell
     from medqa_finetune.preflight import wait_briefly
 
@@ -243,7 +243,7 @@ def chat(  # noqa: PLR0913 (options by name, as the command has them)
     warn_of_untested_versions()
     faults = list(manner_faults(temperature, top_p, 1 if max_new_tokens is None else max_new_tokens))
     if load_in_4bit and load_in_8bit:
-        faults.append(Fault("one-of-two", "load_in_4bit and load_in_8bit exclude each other", hint="Give one of them."))
+        faults.append(Fault("conflict", "load_in_4bit and load_in_8bit exclude each other", hint="Give one of them."))
     if faults:
         raise ConfigError(*faults)
     quantization = "nf4" if load_in_4bit else "int8" if load_in_8bit else None
@@ -270,13 +270,13 @@ def _speaker(
         given = (adapter, precision, quantization)
         if any(each is not None for each in given):
             problem = "adapter, precision and load_in_… are for a folder; a model in memory is used as it is"
-            raise ConfigError(Fault("not-together", problem))
+            raise ConfigError(Fault("conflict", problem))
         from medqa_finetune.chatting.speaker import speaker_of
 
         return speaker_of(subject, tokenizer)
     if run is not None and adapter is not None:
         hint = "Give the model's folder with an adapter."
-        raise ConfigError(Fault("not-together", "a run has its own", key="adapter", got=str(adapter), hint=hint))
+        raise ConfigError(Fault("conflict", "a run has its own", key="adapter", got=str(adapter), hint=hint))
     source = (
         source_of_run(run.path) if run else source_of_model(str(subject), None if adapter is None else str(adapter))
     )

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from medqa_finetune.config.checks import FOLDER_NAME_BYTES
 from medqa_finetune.config.identity import (
     EVALUATE,
     Fingerprints,
@@ -30,6 +31,9 @@ from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import CellDir, find_evaluation, first_defaults, read_evaluation
 from medqa_finetune.record.run_dir import RECORD_NAME, RunDir
 from medqa_finetune.record.schema import Record
+
+# Of a name that is cut, a character that did not fit whole is left out.
+LONGEST_CHARACTER = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,16 +158,18 @@ def _folder_before(config: Config, name: str, settings: Mapping[str, Any]) -> st
 
 def _first_records(parent: Path, beginning: str) -> Iterator[Record]:
     for path in sorted(parent.glob(f"{glob.escape(beginning)}__*/{RECORD_NAME}")):
-        if ".old-" in path.parent.name:
-            continue
-        record = _readable(RunDir(path.parent))
-        # The name counts that the folder has now.
-        if record is not None and (record.schema_version == 1 or _says_evaluation(path.parent.name)):
-            yield record.updated(name=path.parent.name)
+        name = path.parent.name
+        # Other folders are called as they are now: a study of a thousand runs need not be read for it.
+        if _says_evaluation(name) and (record := _readable(RunDir(path.parent))) is not None:
+            # The name counts that the folder has now.
+            yield record.updated(name=name)
 
 
 def _says_evaluation(name: str) -> bool:
-    return any(part.startswith((f"{EVALUATE}.", "text=")) for part in name.split("__")[1:])
+    """Return whether a folder's name says a setting of the evaluation, or was cut and may have said one."""
+    parts = name.split("__")[1:]
+    was_cut = len(name.encode("utf-8", "replace")) >= FOLDER_NAME_BYTES - LONGEST_CHARACTER
+    return ".old-" not in name and (was_cut or any(part.startswith((f"{EVALUATE}.", "text=")) for part in parts))
 
 
 def _is_same(record: Record, settings: Mapping[str, Any]) -> bool:
@@ -188,12 +194,12 @@ def cell_of_run(run: RunDir, evaluate: Mapping[str, Any], others: Mapping[str, A
     record = run.read()
     if record is None:
         raise DataError(
-            Fault("no-run", f"no {RECORD_NAME} in this folder", key="run", got=str(run.path),
+            Fault("not-a-run", f"has no {RECORD_NAME}", key="run", got=str(run.path),
                   hint="Give the folder of a run.")
         )  # fmt: skip
     if not record.is_trained:
         raise DataError(
-            Fault("not-trained", f"the run is {record.status}, not trained", key="run", got=str(run.path),
+            Fault("not-trained", f"its status is {record.status}, and it is not trained", key="run", got=str(run.path),
                   hint="The command that started it resumes it.")
         )  # fmt: skip
     defaults = first_defaults(record)

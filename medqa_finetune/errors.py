@@ -59,12 +59,14 @@ class Fault:
     line_number: int | None = None
 
     def line(self) -> str:
-        """Return the fault in words: `[file:line: ][key=value: ]problem[; allowed: a, b].[ Hint.]`."""
+        """Return the fault in words: `[file:line: ][key[=value]: ]problem[ (got value)][; allowed: a, b].[ Hint.]`."""
         place = self.file if self.line_number is None else f"{self.file}:{self.line_number}"
-        setting = self.key if self.got is NO_VALUE else f"{self.key or 'got'}={brief(self.got)}"
+        got = "" if self.got is NO_VALUE else brief(self.got)
+        setting = f"{self.key}={got}" if self.key and got else self.key
         head = "".join(f"{part}: " for part in (place, setting) if part)
+        bare = f" (got {got})" if got and not self.key else ""
         choices = f"; allowed: {', '.join(self.allowed)}" if self.allowed else ""
-        said = f"{head}{self.problem}{choices}"
+        said = f"{head}{self.problem}{bare}{choices}"
         # What another program said may end in a full stop already.
         return said + ("" if said.endswith(".") else ".") + (f" {self.hint}" if self.hint else "")
 

@@ -84,10 +84,10 @@ class EvaluateOptions:
         faults = []
         if (self.run is None) == (self.predictions is None):
             hint = "Give run=DIR, or predictions=FILE."
-            faults.append(Fault("one-of-two", "exactly one of run and predictions must be given", hint=hint))
+            faults.append(Fault("conflict", "exactly one of run and predictions must be given", hint=hint))
         if self.format not in FORMATS:
             faults.append(Fault("not-allowed", "unknown format", key="format", got=self.format, allowed=FORMATS))
-        if self.output is not None and (not self.output.strip() or Path(self.output).is_dir()):
+        if self.output is not None and (not self.output.strip() or _is_folder(self.output)):
             faults.append(Fault("not-a-file", "must be the name of a file", key="output", got=self.output))
         if self.output is not None and self.predictions is not None and _same(self.output, self.predictions):
             problem = "would overwrite the predictions"
@@ -167,7 +167,7 @@ def _check_together(options: EvaluateOptions, arguments: Sequence[str], again: S
 
 def _useless(argument: str, problem: str, hint: str) -> Fault:
     key, _, value = argument.partition("=")
-    return Fault("not-together", problem, key=key, got=value, hint=hint)
+    return Fault("conflict", problem, key=key, got=value, hint=hint)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -189,7 +189,7 @@ def _runs(pattern: str) -> list[Path]:
     runs = [path for path in found if (path / RECORD_NAME).is_file()]
     if not runs:
         hint = "Put the pattern in quotes, run='outputs/*'."
-        raise DataError(Fault("no-run", f"no folder with a {RECORD_NAME} matches", key="run", got=pattern, hint=hint))
+        raise DataError(Fault("no-match", f"no folder with a {RECORD_NAME} matches", key="run", got=pattern, hint=hint))
     return runs
 
 
@@ -224,7 +224,7 @@ def _evaluated_again(options: EvaluateOptions, typed: Sequence[str]) -> list[Fou
     for folder in folders:
         with noting(faults):
             cells.append(cell_of_run(RunDir(folder), evaluate, more))
-    lasting = [fault for fault in faults if fault.code not in ("not-trained", "no-run")]
+    lasting = [fault for fault in faults if fault.code not in ("not-trained", "not-a-run")]
     if lasting or not cells:
         raise ConfigError(*distinct(lasting or faults))
     faults += _evaluate_in_processes(cells, options, typed)
@@ -344,6 +344,10 @@ def _of_file(options: EvaluateOptions) -> "tuple[EvaluationRecord, list[dict[str
     return record, [own_scores(row) for row in rows]
 
 
+def _is_folder(name: str) -> bool:
+    return os.path.isdir(name)  # noqa: PTH112 (a name that is too long is none, and no error)
+
+
 def _same(one: str, other: str) -> bool:
     return Path(one).resolve() == Path(other).resolve()
 
@@ -355,7 +359,9 @@ def _write(path: Path, text: str) -> None:
         write_text(path, text)
     except OSError as error:
         problem = f"cannot be written ({error.strerror})"
-        raise ConfigError(Fault("not-writable", problem, key="output", got=str(path))) from None
+        raise ConfigError(
+            Fault("not-writable", problem, key="output", got=str(path), hint="Give another file.")
+        ) from None
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from medqa_finetune.evaluation import backends
 from medqa_finetune.evaluation.exams import check_exams
 from medqa_finetune.evaluation.reuse import needs_model
 from medqa_finetune.extras import check_extras
-from medqa_finetune.lifecycle import check_free, claimed, find_earlier, needs_training, warn_of_damage
+from medqa_finetune.lifecycle.claim import claimed
+from medqa_finetune.lifecycle.earlier import check_free, find_earlier, needs_training, warn_of_damage
 from medqa_finetune.model import kernels
 from medqa_finetune.preflight import preflight_run
 from medqa_finetune.record.environment import describe_environment

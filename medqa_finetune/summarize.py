@@ -100,7 +100,7 @@ def summarize(arguments: list[str]) -> int:
     runs = list(find_runs(root))
     if not runs:
         hint = "Train a run first, or give another folder."
-        raise DataError(Fault("no-run", "no record of a run in it", key="outputs", got=str(root), hint=hint))
+        raise DataError(Fault("no-match", "no record of a run in it", key="outputs", got=str(root), hint=hint))
     # pandas and seaborn take a second to load; bad input and --help need not wait for them.
     from medqa_finetune.report import results
     from medqa_finetune.report.analysis import analyse

@@ -11,7 +11,7 @@ from medqa_finetune.config.compose import CONFIG_NAME, register_schema
 from medqa_finetune.config.identity import Fingerprints
 from medqa_finetune.config.options import conf_folder
 from medqa_finetune.config.schema import Config
-from medqa_finetune.lifecycle import Claim, claimed
+from medqa_finetune.lifecycle.claim import Claim, claimed
 from medqa_finetune.matrix.cells import make_cell
 from medqa_finetune.matrix.launcher import register_matrix
 from medqa_finetune.record.environment import describe_environment

@@ -20,7 +20,7 @@ CHOICE = Fault(
         (CHOICE, "mine.yaml:3: format=xml: unknown format; allowed: csv, json. Give format=csv."),
         (Fault("gone", "no such file", file="a.csv"), "a.csv: no such file."),
         (Fault("row", "must be a JSON object", got=[1, None], file="a", line_number=2),
-         "a:2: got=[1,null]: must be a JSON object."),
+         "a:2: must be a JSON object (got [1,null])."),
         (Fault("empty", "must be text", key="name", got=""), "name='': must be text."),
         (Fault("null", "must be text", key="name", got=None), "name=null: must be text."),
         (Fault("escape", "must be text", key="name", got="a\x1b[31m"), "name='a\\x1b[31m': must be text."),

@@ -14,16 +14,9 @@ import pytest
 
 from medqa_finetune.cell import Cell
 from medqa_finetune.errors import ConfigError, DataError, Fault, MedQAError, ModelError, RunError
-from medqa_finetune.lifecycle import (
-    Claim,
-    announce,
-    check_free,
-    claimed,
-    explain_failure,
-    find_earlier,
-    needs_training,
-    warn_of_damage,
-)
+from medqa_finetune.lifecycle.claim import Claim, announce, claimed
+from medqa_finetune.lifecycle.earlier import check_free, find_earlier, needs_training, warn_of_damage
+from medqa_finetune.lifecycle.failure import explain_failure
 from medqa_finetune.record.environment import installed_versions
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir, this_process
@@ -315,7 +308,7 @@ def test_weights_of_nobody_knows_whom_are_refused(trained: Cell, run: RunDir, da
     for look in (find_earlier, lambda cell: needs_training(cell.run, record_of(cell.run))):
         with pytest.raises(ModelError) as caught:
             look(trained)
-        assert fault_of(caught) == ("weights-damaged", str(run.path))
+        assert fault_of(caught) == ("changed-file", str(run.path))
     assert content(run.path) == before
 
 
@@ -326,7 +319,7 @@ def test_a_done_run_with_damaged_weights_takes_no_other_evaluation_and_stays_don
     before = run.record_path.read_bytes()
     with pytest.raises(ModelError) as caught, claimed(cell_in(outputs, evaluate__max_samples=9)) as claim:
         needs_training(run, claim.record)
-    assert fault_of(caught) == ("weights-damaged", str(run.path))
+    assert fault_of(caught) == ("changed-file", str(run.path))
     assert run.record_path.read_bytes() == before
     found = find_earlier(done)
     assert found is not None

@@ -119,7 +119,7 @@ class Session:
             raise ConfigError(Fault("missing-value", "needs the name of a file", key="/save"))
         if path.exists() and path.resolve() not in self._saved:
             problem = "exists already, so nothing was written"
-            raise ConfigError(Fault("file-exists", problem, file=name, hint="Give another name."))
+            raise ConfigError(Fault("already-exists", problem, file=name, hint="Give another name."))
         try:
             write_json(path, self.conversation.transcript())
         except OSError as error:

@@ -11,7 +11,7 @@ from medqa_finetune.chatting.sources import Source
 from medqa_finetune.compat.peft import bare
 from medqa_finetune.compat.transformers import keeps_keys_and_values
 from medqa_finetune.data.encode import Encoder
-from medqa_finetune.errors import DataError, Fault, ModelError
+from medqa_finetune.errors import NO_VALUE, DataError, Fault, ModelError
 from medqa_finetune.evaluation.decode import Ending, Model, most_likely, no_cache, stream_tokens
 from medqa_finetune.model.load import choose_device, load_base, load_tokenizer, set_threads
 from medqa_finetune.model.methods import attach_adapter, for_inference
@@ -158,13 +158,23 @@ def open_source(source: Source, threads: int | None = None) -> Speaker:
         ModelError: something does not fit; says what.
     """
     set_threads(threads)
-    tokenizer = load_tokenizer(source.tokenizer, source.template)
+    try:
+        tokenizer = load_tokenizer(source.tokenizer, source.template)
+    except ModelError as error:
+        raise ModelError(*map(_in_a_chat, error.faults)) from None
     model = load_base(source.model, source.method, choose_device(source.precision), tokenizer)
     if source.adapter is not None:
         model = for_inference(attach_adapter(model, source.adapter), source.method)
     _check_cache(model)
     encoder = Encoder(tokenizer, source.max_length or room_of(model))
     return Speaker(source.name, model, encoder, source.max_new_tokens or usual_length(model))
+
+
+def _in_a_chat(fault: Fault) -> Fault:
+    """Return a fault of a tokenizer without the remedy that a training alone has: `model.chat_template`."""
+    if fault.code != "template-missing":
+        return fault
+    return fault.but(key=None, got=NO_VALUE, allowed=(), hint="Give an instruction-tuned (chat) model.")
 
 
 def speaker_of(model: Model, tokenizer: Any) -> Speaker:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -22,22 +23,27 @@ def trapped_values(paths: Iterable[Path]) -> list[Fault]:
 
 
 def _trapped(path: Path) -> Iterator[Fault]:
-    waiting = [yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)]
+    """Yield the fault of every trap, in the order of the file, with the key that it is the value of."""
+    waiting: list[tuple[Any, str]] = [(yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader), "")]
     seen: set[int] = set()
     while waiting:
-        node = waiting.pop()
+        node, key = waiting.pop()
         if id(node) in seen:  # an alias may lead back to where it stands
             continue
         seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
-            waiting += [part for pair in reversed(node.value) for part in reversed(pair)]
+            for name, value in reversed(node.value):
+                own = name.value if isinstance(name, yaml.ScalarNode) else ""
+                waiting += [(value, ".".join(filter(None, (key, own)))), (name, key)]
         elif isinstance(node, yaml.SequenceNode):
-            waiting += reversed(node.value)
+            waiting += [(part, key) for part in reversed(node.value)]
         elif isinstance(node, yaml.ScalarNode) and _is_trap(node):
             got = str(yaml.safe_load(node.value)).lower()
             hint = f"Write {brief(got)} if that is meant, '{brief(node.value)}' for the text."
-            problem, line_number = f"YAML reads this as {brief(got)}", node.start_mark.line + 1
-            yield Fault("yaml-trap", problem, got=node.value, hint=hint, file=str(path), line_number=line_number)
+            yield Fault(
+                "yaml-trap", f"YAML reads this as {brief(got)}", key=brief(key) if key else None, got=node.value,
+                hint=hint, file=str(path), line_number=node.start_mark.line + 1,
+            )  # fmt: skip
 
 
 def _is_trap(node: yaml.ScalarNode) -> bool:

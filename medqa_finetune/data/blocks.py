@@ -128,10 +128,10 @@ def prepare_blocks(
     if size is not None and len(train) < size:
         raise DataError(Fault(
             "corpus-too-small",
-            f"scaled, it is more than the {len(train):,} training blocks of train.max_length="
-            f"{config.train.max_length} tokens that the text makes",
+            f"is more, after scaling, than the {len(train):,} training block{'s' * (len(train) != 1)} of "
+            f"train.max_length={config.train.max_length} tokens that the text makes",
             key="data.train_size", got=size,
-            hint=f"Give data.train_size={len(train)} or less, or data=all for all of them.",
+            hint=f"Ask for {len(train):,} or less by data.train_size= or data.scale=, or for all with data=all.",
         ))  # fmt: skip
     train = train if size is None else train.prefix(size)
     windows = BlockEncoder(tokenizer, config.train.max_length, config.evaluate.stride)

@@ -266,7 +266,7 @@ def _pattern(key: str, pattern: str | None, frame: str) -> re.Pattern[str]:
         return re.compile(frame.format(pattern)) if pattern else re.compile(r"(?!)")
     except re.error as error:
         raise DataError(
-            Fault("not-a-regex", f"not a regular expression ({error})", key=f"corpus.{key}", got=pattern)
+            Fault("not-a-pattern", f"is not a regular expression ({error})", key=f"corpus.{key}", got=pattern)
         ) from None
 
 

@@ -84,8 +84,8 @@ class Ledger:
         examples = "; ".join(f"{e.place} {e.reason}: {excerpt_of(e.excerpt)[:60]!r}" for e in self.examples)
         raise DataError(Fault(
             "too-many-rejects",
-            f"{broken:,} of {rows:,} rows cannot be used ({listed}), and {int(max_share * rows):,} may be; "
-            f"first: {examples}",
+            f"allows {int(max_share * rows):,} unusable rows, and {broken:,} of {rows:,} rows cannot be used "
+            f"({listed}); first: {examples}",
             key="corpus.max_reject_share", got=max_share, file=file,
             hint="Repair the file, or raise corpus.max_reject_share.",
         ))  # fmt: skip

@@ -278,8 +278,9 @@ def _shortage(counts: dict[str, int], train_size: int | None, available: int) ->
     ]
     return Fault(
         "corpus-too-small",
-        f"scaled, it is more than the {available:,} training pairs that the corpus leaves "
+        f"is more, after scaling, than the {available:,} training pairs that the corpus leaves "
         f"(of {counts['rows']:,} rows; left out: {', '.join(left_out) or 'nothing'})",
         key="data.train_size", got=train_size or 1,
-        hint=f"Give data.train_size={available} or less, a smaller data=20k or data.scale=, or another corpus.",
+        hint=f"Ask for {available:,} or less with a smaller data.train_size=, data=20k or data.scale=, for all of them "
+        "with data=all, or give another corpus.",
     )  # fmt: skip

@@ -49,7 +49,7 @@ def read_pairs(corpus: CorpusConfig, ledger: Ledger) -> Iterator[Pair]:
                 ledger.count(f"pairs_with_{beside}")
             yield result
     if not ledger.counts["rows"]:
-        hint = "Give corpus.path= a file with one pair a row."
+        hint = "Give a file with one pair a row."
         raise DataError(Fault("no-rows", "there are no rows in it", key="corpus.path", file=place, hint=hint))
     builder.check_columns()
     ledger.check_share(place, corpus.max_reject_share)
@@ -140,6 +140,7 @@ def _local_files(corpus: CorpusConfig) -> list[tuple[Path, str]]:
         suffixes = ", ".join(TEXT_FORMAT_OF_SUFFIX if is_text else FORMAT_OF_SUFFIX)
         raise DataError(Fault(
             "folder-without-data", f"the folder holds no {suffixes} file", key="corpus.path", got=corpus.path,
+            hint="Give a file, or a folder that holds such a file.",
         ))  # fmt: skip
     return [(child, child.name) for child in files]
 

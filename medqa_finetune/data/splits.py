@@ -193,7 +193,7 @@ def _choose_validation(questions: _Questions, near_test: HeldOutIndex, rules: Sp
         if not len(block):
             raise DataError(Fault(
                 "corpus-too-small",
-                f"scaled, it is more than the {len(chosen):,} questions that are no near-duplicates of a test question "
+                f"is more, after scaling, than the {len(chosen):,} questions that are near no test question "
                 f"(data.near_duplicate_threshold={rules.near_duplicate_threshold:g})",
                 key="data.validation_size", got=rules.validation_size,
                 hint="Give a smaller data.validation_size= or data.test_size=, or another corpus.",

@@ -93,7 +93,7 @@ def _read(named: dict[str, list[tuple[Path, str]]], corpus: CorpusConfig, ledger
         for part, files in named.items()
     }
     if not ledger.counts["rows"]:
-        hint = "Give corpus.path= a file of text, or one with a column of it."
+        hint = "Give a file of text, or one with a column of it."
         raise DataError(_of_path("no-rows", "there are no rows in it", corpus, hint))
     if ledger.counts["rejected_missing_column"] == ledger.counts["rows"]:
         raise DataError(column_missing("corpus.text", corpus.text, ledger.examples[0].columns, where(corpus)))
@@ -132,7 +132,7 @@ def _by_part(files: list[tuple[Path, str]], corpus: CorpusConfig) -> dict[str, l
     if found.keys() != set(PARTS):
         there = ", ".join(f"{name} ({part_of(name) or 'no part'})" for _, name in files[:6])
         problem = f"the files must be named train, validation and test, all three, or none of them so; found: {there}"
-        hint = "Name them so, or give corpus.path= one file, which is divided by rows."
+        hint = "Name them so, or give a single file, which is divided by rows."
         raise DataError(_of_path("part-missing", problem, corpus, hint))
     return {part: found[part] for part in PARTS}
 

@@ -61,8 +61,8 @@ def find_by_name(run: RunDir, name: str | None = None) -> EvaluationDir:
         return named[wanted]
     if name is None:
         raise DataError(
-            Fault("no-evaluation", "has no evaluation yet", key="run", got=str(run.path),
-                  hint="The command that trained it evaluates it.")
+            Fault("no-evaluation", f"its status is {record.status}, and it has no evaluation yet", key="run",
+                  got=str(run.path), hint="The command that started it resumes it.")
         )  # fmt: skip
     raise DataError(
         Fault("not-allowed", f"{run.path} has no evaluation of this name", key="evaluation", got=name,
@@ -88,7 +88,7 @@ def _record_of(run: RunDir) -> Record:
     record = run.read()
     if record is None:
         raise DataError(
-            Fault("no-run", f"no {RECORD_NAME} in this folder", key="run", got=str(run.path),
+            Fault("not-a-run", f"has no {RECORD_NAME}", key="run", got=str(run.path),
                   hint="Give the folder of a run.")
         )  # fmt: skip
     return record
@@ -167,9 +167,9 @@ def rows_of(folder: EvaluationDir, record: Record, evaluation: Evaluation | None
     if changed and not path.is_file():
         raise DataError(
             Fault(
-                "answers-gone", "the answers are gone", file=str(path),
-                hint="Put the file back, or remove the evaluation's folder and give the command again: the answers are "
-                "given anew, nothing is trained.",
+                "answers-missing", "the answers no longer exist", file=str(path),
+                hint="Put the file back, or remove the evaluation's folder and give the command again: the "
+                "questions are answered again, and nothing is trained.",
             )
         )  # fmt: skip
     if changed:

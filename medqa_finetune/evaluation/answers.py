@@ -168,8 +168,8 @@ def _only_key(row: dict[str, Any], keys: tuple[str, ...], place: Place) -> str:
     if len(found) != 1:
         named = ", ".join(map(brief, list(row)[:KEYS_SHOWN]))
         raise DataError(Fault(
-            "conflicting-keys" if found else "missing-key",
-            f"exactly one of {', '.join(keys)} must be given; the row has {named[:200] or 'no key'}",
+            "conflict" if found else "missing-key",
+            f"exactly one of {' and '.join(keys)} must be given; the row has {named[:200] or 'no key'}",
             key=keys[0], file=place[0], line_number=place[1],
         ))  # fmt: skip
     return found[0]

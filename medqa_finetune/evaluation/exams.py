@@ -98,7 +98,10 @@ def text_corpus(settings: EvaluateConfig) -> CorpusConfig:
     if path is not None and not Path(path).expanduser().exists():
         raise ConfigError(
             Fault(
-                "file-missing", f"no such file or folder (looked in {Path.cwd()})", key="evaluate.text_path", got=path
+                "file-missing",
+                f"no such file or folder (working folder: {Path.cwd()})",
+                key="evaluate.text_path",
+                got=path,
             )
         )
     corpus = load_group("corpus", name, CorpusConfig, ["path=."])
@@ -201,5 +204,5 @@ def _of_evaluation(fault: Fault) -> Fault:
     if fault.code == "column-missing":
         return fault.but(key="evaluate.text_path", hint="Call the column text, or give plain text.")
     if fault.key is None or fault.key in ("corpus.path", "corpus.encoding"):
-        return fault.but(key="evaluate.text_path", hint=fault.hint.replace("corpus.path", "evaluate.text_path"))
+        return fault.but(key="evaluate.text_path")
     return fault

@@ -161,7 +161,7 @@ def _fault_of(cell: Cell, result: JobReturn) -> Fault | None:
     record = cell.folder.read()
     if record is not None and record.status == "done" and result.status == JobStatus.COMPLETED:
         return None
-    name = f"  {_name_of(cell)}"
+    name = _name_of(cell)
     if isinstance(error, MedQAError):
         return error.faults[0].but(file=name)
     if isinstance(error, BaseException):

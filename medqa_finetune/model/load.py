@@ -243,7 +243,7 @@ def check_vocabulary(folder: Path, model: PreTrainedModel, tokenizer: PreTrained
     rows = int(cast(Any, model.get_input_embeddings()).weight.shape[0])
     if rows < len(tokenizer):
         problem = f"the tokenizer has {len(tokenizer)} tokens, and the model's embedding {rows} rows"
-        hint = "They do not belong together."
+        hint = "They do not belong together: fetch both from the same place."
         raise ModelError(Fault("vocabulary-mismatch", problem, file=str(folder), hint=hint))
 
 

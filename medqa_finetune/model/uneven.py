@@ -184,7 +184,7 @@ def _check(folder: Path, name: str, part: Any, stored: Sizes) -> None:
     elif len(set(rows)) > 1:
         problem = f"{' and '.join(block.inputs)} give {' and '.join(map(str, rows))} numbers"
     if problem:
-        hint = "Its weights do not belong together."
+        hint = "Its weights do not belong together: make or fetch the model again."
         raise ModelError(Fault("weights-mismatch", problem, key=name, file=str(folder), hint=hint))
 
 

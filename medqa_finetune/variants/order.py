@@ -171,7 +171,8 @@ def _base_of(run: RunDir, record: Record, config: Config, moved_to: str | None) 
         problem = (
             f"was trained on another base model than the one in {folder} (sha256 {trained_on[:12]}…, not {found[:12]}…)"
         )
-        raise ModelError(_fault_of(run, "other-base-model", problem, "Give export.base=DIR of that one."))
+        hint = "Give export.base=DIR with the model that it was trained on."
+        raise ModelError(_fault_of(run, "other-base-model", problem, hint))
     return folder
 
 

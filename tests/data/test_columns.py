@@ -76,7 +76,7 @@ def test_not_a_regular_expression(tmp_path: Path, key: str) -> None:
     with pytest.raises(DataError) as caught:
         read(written(tmp_path / "a.jsonl", GOOD_LINE), **{key: "("})
     fault = only_fault(caught)
-    assert (fault.code, fault.key, fault.got) == ("not-a-regex", f"corpus.{key}", "(")
+    assert (fault.code, fault.key, fault.got) == ("not-a-pattern", f"corpus.{key}", "(")
 
 
 @pytest.mark.parametrize("question", [None, [], [1], ""])

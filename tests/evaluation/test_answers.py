@@ -71,7 +71,7 @@ def test_byte_order_mark_blank_lines_and_line_separators_inside_text(tmp_path: P
         (GOOD | {"prediction": 3}, "wrong-type", "prediction", 3),
         (GOOD | {"prediction": "\ud83d"}, "lone-surrogate", "prediction", "\ud83d"),
         ({"id": "a", "reference": "r"}, "missing-key", "prediction", NO_VALUE),
-        (GOOD | {"hyp": "x"}, "conflicting-keys", "prediction", NO_VALUE),
+        (GOOD | {"hyp": "x"}, "conflict", "prediction", NO_VALUE),
         ({"id": "a", "prediction": "p"}, "missing-key", "reference", NO_VALUE),
         (GOOD | {"reference": None}, "wrong-type", "reference", None),
         (GOOD | {"reference": ["r"]}, "wrong-type", "reference", ["r"]),

@@ -15,7 +15,7 @@ from medqa_finetune.evaluation.reuse import (
     reused_rows,
     set_aside_elsewhere,
 )
-from medqa_finetune.lifecycle import announce, claimed
+from medqa_finetune.lifecycle.claim import announce, claimed
 from medqa_finetune.record.schema import Environment, Evaluation, Reused, Score
 from tests.cells import HERE, answer, cell_in, evaluate, result, train
 
