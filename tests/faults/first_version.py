@@ -1,4 +1,4 @@
-"""Run folders of schema version 1, whose one evaluation lies in the run's own folder: upgraded, and killed meanwhile."""
+"""Run folders of schema version 1, with their only evaluation in the run folder itself: upgraded, and killed meanwhile."""
 
 import json
 import shutil
