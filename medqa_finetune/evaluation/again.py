@@ -95,6 +95,8 @@ def _record_of(run: RunDir) -> Record:
 
 
 def _score(run: RunDir, record: Record, folder: EvaluationDir, metrics: Sequence[str]) -> tuple[EvaluationRecord, Rows]:
+    # Scores of a run that is being trained are left alone, and this is known before one of its files is written.
+    run.check_free()
     with folder.lock():
         evaluation = read_evaluation(run, record, folder)
         seen = record.seen_by(evaluation)
