@@ -4,6 +4,7 @@ They go the way of the commands: the same configuration, the same core, the same
 an error of `medqa_finetune.errors`, whose text says what to do.
 """
 
+import dataclasses
 import signal
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from medqa_finetune.chatting.sources import Source, source_of_model, source_of_run
+from medqa_finetune.config.command_line import unknown_key
 from medqa_finetune.config.examination import evaluate_faults, manner_faults
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
 from medqa_finetune.data.pairs import Pair
@@ -179,10 +181,10 @@ def evaluate(
         folder = Path(name)
         questions = read_given(pairs, folder)
         speaker = _speaker(cast("Finetuned | Model", subject), tokenizer, adapter, precision=precision)
-        try:
-            asking = EvaluateConfig(**{"max_new_tokens": speaker.max_new_tokens, "metrics": list(metrics), **settings})
-        except TypeError as error:
-            raise ConfigError(Fault("unknown-key", str(error))) from None
+        known = [field.name for field in dataclasses.fields(EvaluateConfig)]
+        if faults := [unknown_key(key, value, known) for key, value in settings.items() if key not in known]:
+            raise ConfigError(*faults)
+        asking = EvaluateConfig(**{"max_new_tokens": speaker.max_new_tokens, "metrics": list(metrics), **settings})
         if faults := list(evaluate_faults(asking)):
             raise ConfigError(*faults)
         record, answers = examine(speaker.model, speaker.encoder, questions, asking, EvaluationDir(folder))

@@ -131,7 +131,8 @@ def prepare_blocks(
             f"is more, after scaling, than the {len(train):,} training block{'s' * (len(train) != 1)} of "
             f"train.max_length={config.train.max_length} tokens that the text makes",
             key="data.train_size", got=size,
-            hint=f"Ask for {len(train):,} or less by data.train_size= or data.scale=, or for all with data=all.",
+            hint=f"Ask for {len(train):,} or less with a smaller data.train_size= or data.scale=, or for all of them "
+            "with data=all.",
         ))  # fmt: skip
     train = train if size is None else train.prefix(size)
     windows = BlockEncoder(tokenizer, config.train.max_length, config.evaluate.stride)

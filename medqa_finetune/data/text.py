@@ -58,7 +58,7 @@ def read_text_parts(config: Config) -> TextParts:
     parts = rows if named else _divided(rows[""], config)
     empty = [part for part in PARTS if not any(row.strip() for row in parts[part])]
     if empty:
-        hint = "Repair it, or give corpus.path= one file, which is divided by rows."
+        hint = "Repair it, or give a single file, which is divided by rows."
         raise DataError(_of_path("part-empty", f"the {empty[0]} part holds no text", corpus, hint))
     train, validation, test = (Text(corpus.separator.join(parts[part])) for part in PARTS)
     return TextParts(train, validation, test, ledger.counts)
@@ -78,7 +78,7 @@ def read_test_text(corpus: CorpusConfig) -> Text:
     chosen = files if whole else [(path, name) for path, name in files if part_of(name) == "test"]
     if not chosen:
         there = ", ".join(name for _, name in files[:6])
-        hint = "Name one so, or give corpus.path= one file."
+        hint = "Name one so, or give a single file."
         raise DataError(_of_path("part-missing", f"no file is named test; found: {there}", corpus, hint))
     rows = _read({"test": chosen}, corpus, Ledger())["test"]
     if not any(row.strip() for row in rows):

@@ -67,5 +67,5 @@ def _perplexity(rows: Sequence[dict[str, Any]], path: Path) -> float:
     try:
         return math.exp(mean)
     except OverflowError:
-        problem = "nats a token on average; the perplexity of more than 709 is too large for a number"
+        problem = "must be at most 709 nats a token on average, or the perplexity is too large for a number"
         raise DataError(Fault("out-of-range", problem, key="nll", got=mean, file=str(path))) from None

@@ -8,6 +8,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from medqa_finetune.compat.pydantic import fault_of
 from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.record.schema import READABLE_VERSIONS, SCHEMA_VERSION, Evaluation, Record
 
@@ -62,11 +63,7 @@ def _read(path: Path, kind: type[T], versions: tuple[int, ...]) -> T:
         # Strict: "0" is no number. From the text, since a dataclass is not strictly a dictionary.
         found: T = _adapter(cast("Any", kind)).validate_json(text, strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "missing":
-            raise DataError(Fault("missing-key", "is missing", file=str(path), key=key)) from None
-        raise DataError(Fault("wrong-type", first["msg"], file=str(path), key=key, got=first["input"])) from None
+        raise DataError(fault_of(error).but(file=str(path))) from None
     return found
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from medqa_finetune.compat.pydantic import fault_of
 from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.record.files import TEMPORARY_PREFIX, sweep, sync, write_json
 from medqa_finetune.record.schema import FileStamp
@@ -200,5 +201,6 @@ def read_manifest(path: Path) -> Manifest:
     except OSError as error:
         raise DataError(Fault("not-readable", f"cannot be read: {error.strerror}", file=str(path))) from None
     except ValidationError as error:
-        problem = f"not a manifest ({error.errors()[0]['msg']}): the checkpoint was never finished, or is damaged"
-        raise DataError(Fault("not-a-manifest", problem, file=str(path))) from None
+        refused = fault_of(error)
+        problem = f"{refused.problem}; the checkpoint was never finished, or is damaged"
+        raise DataError(refused.but(code="not-a-manifest", problem=problem, file=str(path))) from None

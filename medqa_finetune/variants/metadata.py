@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from medqa_finetune.errors import DataError, Fault
+from medqa_finetune.compat.pydantic import fault_of
+from medqa_finetune.errors import DataError
 from medqa_finetune.record.files import write_json
 from medqa_finetune.record.schema import Environment, FileStamp, Score
 
@@ -110,11 +111,8 @@ def read_metadata(folder: Path) -> Metadata | None:
     try:
         return TypeAdapter(Metadata).validate_json(path.read_bytes(), strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or None
-        code = {"json_invalid": "not-json", "missing": "missing-key"}.get(first["type"], "wrong-type")
         hint = f"Move {folder} away, or give overwrite=true, which does that."
-        raise DataError(Fault(code, first["msg"].rstrip("."), key=key, file=str(path), hint=hint)) from None
+        raise DataError(fault_of(error).but(file=str(path), hint=hint)) from None
 
 
 def write_metadata(folder: Path, metadata: Metadata) -> None:

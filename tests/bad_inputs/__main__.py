@@ -17,27 +17,28 @@ HEADING = """\
 
 Every bad input of the forty, given to the real command line by `python -m tests.bad_inputs`, which wrote this table;
 RUN stands for the folder of a run.
-Exit code 2: refused, and nothing was written. Exit code 0: accepted, and this was reported.
+Exit code 2: refused, and nothing was written. Exit code 0: accepted, and this was reported. Exit code 1: a matrix of
+which some runs are done. Programs get the same as fields: `docs/faults.md`.
 
 | | input | exit code | message |
 |---:|---|---:|---|"""
 
-# Names of runs say what differs from the defaults, which here is much.
 TIME = re.compile(r"^\d\d:\d\d:\d\d ")
-RUN_FOLDER = re.compile(r"outputs/demo/[^ :]+")
+# Names of runs say what differs from the defaults, which here is much.
+RUN_FOLDER = re.compile(r"outputs/demo/[^ :)]+")
 
 
 def row(case: Case) -> str:
     """Run a case in a folder of its own and return its row of the table."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name).resolve()
+        folder = Path(name).resolve() / "work"
+        folder.mkdir()
         case.prepare(folder)
-        done = case.run(folder)
-        message = (
-            done.stderr.partition("error: ")[2] if case.code else reported(case, done.stdout + done.stderr, folder)
-        )
+        done = case.run(folder, folder.parent / "faults.json")
+        lines = (fault.line() for fault in done.faults)
+        message = "\n".join(lines) if case.code else reported(case, done.output + done.complaints, folder)
         text = RUN_FOLDER.sub("RUN", message.replace(f"{folder}/", "").replace(str(folder), "…"))
-    return f"| {case.number} | {case.what} | {done.returncode} | {escaped(text)} |"
+    return f"| {case.number} | {case.what} | {done.code} | {escaped(text)} |"
 
 
 def reported(case: Case, printed: str, folder: Path) -> str:

@@ -5,8 +5,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bad_inputs.case import Case
-from tests.bad_inputs.model_cases import TINY, cut_short, edited, pickled_only
+from tests.bad_inputs.case import Case, Expected
+from tests.bad_inputs.model_cases import CUT_SHORT, PAD, PICKLED, SAME_PAD_TOKEN, TINY, cut_short, pickled_only
 
 ADAPTER = ("model=base", "adapter=adapter", "prompt=头痛怎么办？")
 
@@ -47,30 +47,49 @@ def unfinished(folder: Path) -> None:
     (folder / "run" / "record.json").write_text(json.dumps(record), encoding="utf-8")
 
 
-def chat(number: int, what: str, arguments: tuple[str, ...], says: tuple[str, ...],
+def chat(number: int, what: str, arguments: tuple[str, ...], fault: Expected,
          prepare: Callable[[Path], object] = lambda folder: None) -> Case:  # fmt: skip
-    """Return a case of the door `chat`."""
-    return Case(number, f"chat: {what}", (*arguments, "threads=1"), says, prepare, program="chat")
+    """Return a case of the command `chat`."""
+    return Case(number, f"chat: {what}", (*arguments, "threads=1"), (fault,), prepare, program="chat")
 
 
+BASE = ("model=base", "prompt=头痛？")
 CASES = [
-    chat(36, "model folder missing", ("model=base", "prompt=头痛？"), ("model.path=base", "no such folder")),
-    chat(36, "no run in the folder", ("run=run", "prompt=头痛？"), ("run=run: no record.json", "is wanted")),
-    chat(37, "run that is not done", ("run=run", "prompt=头痛？"), ("run=run: it is failed, not done",), unfinished),
+    chat(
+        36, "model folder missing", BASE,
+        Expected("model-missing", "model", "base", hint="Give a folder with config.json"),
+    ),
+    chat(
+        36, "no run in the folder", ("run=run", "prompt=头痛？"),
+        Expected("not-a-run", "run", "run", names=("record.json",), hint="folder of a run"),
+    ),
+    chat(
+        37, "run that is not done", ("run=run", "prompt=头痛？"),
+        Expected("run-not-done", "run", "run", names=("failed",), hint="command that started it"), unfinished,
+    ),
     chat(
         37, "adapter that names another base", ADAPTER,
-        ("adapter=adapter", "trained on Qwen/Qwen2.5-3B-Instruct, not on base", "any_base=true"),
+        Expected(
+            "other-base-model", "adapter", "adapter", names=("Qwen/Qwen2.5-3B-Instruct", "base"), hint="any_base=true"
+        ),
         adapter_of("Qwen/Qwen2.5-3B-Instruct"),
     ),
     chat(
-        37, "adapter of another shape", (*ADAPTER, "any_base=true"), ("adapter: trained for another base model",),
+        37, "adapter of another shape", (*ADAPTER, "any_base=true"),
+        Expected(
+            "weights-mismatch", "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight", names=("8 faults",),
+            hint="another base model", file="adapter",
+        ),
         adapter_of("Qwen/Qwen2.5-3B-Instruct"),
     ),
-    chat(39, "tokenizer without chat template", ("model=base", "prompt=头痛？"), ("base", "no chat template"),
-         base_with(lambda base: (base / "chat_template.jinja").unlink())),
-    chat(39, "pad token is the end token", ("model=base", "prompt=头痛？"), ("base", "pad token '<|im_end|>'"),
-         base_with(edited("tokenizer_config.json", lambda config: config.update(pad_token="<|im_end|>")))),
-    chat(40, "pickled weights", ("model=base", "prompt=头痛？"), ("pickled weights can run code",),
-         base_with(pickled_only)),
-    chat(40, "weights cut short", ("model=base", "prompt=头痛？"), ("1,000,000 bytes", "again"), base_with(cut_short)),
+    chat(
+        39, "tokenizer without chat template", BASE,
+        Expected("template-missing", hint="instruction-tuned (chat) model", file="base"),
+        base_with(lambda base: (base / "chat_template.jinja").unlink()),
+    ),
+    chat(
+        39, "pad token is the end token", BASE, SAME_PAD_TOKEN, base_with(PAD),
+    ),
+    chat(40, "pickled weights", BASE, PICKLED, base_with(pickled_only)),
+    chat(40, "weights cut short", BASE, CUT_SHORT, base_with(cut_short)),
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from tests.bad_inputs.case import LORA, Case
+from tests.bad_inputs.case import LORA, Case, Expected
 from tests.bad_inputs.rows import CORPUS, GOOD_ROWS, accepted, corpus, line, lines, pair
 
 SHAREGPT = ("corpus=sharegpt", f"corpus.path={CORPUS}")
@@ -33,21 +33,37 @@ BROKEN = {
     "user_has_the_last_word": talk("human", "gpt", "human"),
 }
 
+THREE_BLOCKS = "感冒要多休息。\n\n发烧要量体温。\n\n头痛要看医生。\n"
 CASES = [
     Case(
         3, "text without a training part", (*LORA, "corpus=text", "corpus.path=."),
-        ("files of all three parts are wanted", "test.txt (test), valid.txt (validation)", "one file, which is"),
+        (
+            Expected(
+                "part-missing", "corpus.path", names=("test.txt (test), valid.txt (validation)",),
+                hint="give a single file", file=".",
+            ),
+        ),
         folder_without_training_text,
     ),
     Case(
         35, "answers of running text looked up",
         ("method=retrieval", "data=20k", *LORA[: len(LORA) - 2], "corpus=text", "corpus.path=book.txt"),
-        ("method.trains=lookup: running text has no answers to look up", "allowed with it: adapter, all, nothing"),
-        corpus("感冒要多休息。\n\n发烧要量体温。\n\n头痛要看医生。\n", name="book.txt"),
+        (
+            Expected(
+                "conflict", "method.trains", "lookup", names=("running text",), allowed=("adapter", "all", "nothing")
+            ),
+        ),
+        corpus(THREE_BLOCKS, name="book.txt"),
     ),
     Case(
         10, "no column of messages", (*LORA, "corpus=messages", f"corpus.path={CORPUS}"),
-        ("no column 'messages'", "found: question, answer", "corpus.messages=COLUMN"), corpus(lines()),
+        (
+            Expected(
+                "column-missing", "corpus.messages", "messages", allowed=("question", "answer"),
+                hint="corpus.messages=COLUMN", file=CORPUS,
+            ),
+        ),
+        corpus(lines()),
     ),
     dataclasses.replace(
         accepted(
@@ -58,7 +74,12 @@ CASES = [
     ),
     Case(
         23, "fewer blocks of text than asked for", (*LORA, "corpus=text", "corpus.path=book.txt"),
-        ("data.train_size=2 (scaled): the text makes 1 training blocks", "Ask for at most 1", "data=all"),
-        corpus("感冒要多休息。\n\n发烧要量体温。\n\n头痛要看医生。\n", name="book.txt"), prepared=True,
+        (
+            Expected(
+                "corpus-too-small", "data.train_size", 2, names=("1 training block ", "train.max_length=256"),
+                hint="data=all",
+            ),
+        ),
+        corpus(THREE_BLOCKS, name="book.txt"), prepared=True,
     ),
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.bad_inputs.case import LORA, Case
+from tests.bad_inputs.case import LORA, Case, Expected
 from tests.commands import ROOT, python
 
 TINY = ROOT / "medqa_finetune" / "model" / "tiny"
@@ -50,7 +50,7 @@ def pickled_only(base: Path) -> None:
 
 
 def remote_code(base: Path) -> None:
-    """Let the configuration ask for code beside it."""
+    """Let the configuration ask for code in the same folder."""
     edited("config.json", lambda config: config.update(REMOTE))(base)
     (base / "mine.py").write_text(CODE, encoding="utf-8")
 
@@ -95,7 +95,7 @@ def stopped_before_answering(record: dict[str, Any]) -> None:
 
 
 def trained_then(change: Callable[[Path], object]) -> Callable[[Path], None]:
-    """Return what writes the trained run, and the base model beside it, with a change to the folder of both."""
+    """Return what writes the trained run, and the base model, with a change to the folder of both."""
 
     def write(folder: Path) -> None:
         shutil.copytree(trained(), folder, dirs_exist_ok=True)
@@ -154,71 +154,131 @@ def pruned_unevenly(base: Path) -> None:
     save_file(weights | {name: weights[name][:100].copy()}, base / "model.safetensors", metadata={"format": "pt"})
 
 
+PAD = edited("tokenizer_config.json", lambda config: config.update(pad_token="<|im_end|>"))
+SAME_PAD_TOKEN = Expected(
+    "pad-token", "pad_token", "<|im_end|>", names=("end token <|im_end|>",), hint="Set pad_token",
+    file="base/tokenizer_config.json",
+)  # fmt: skip
+PICKLED = Expected(
+    "pickled-weights", names=("pytorch_model.bin", "can run code"),
+    hint="`python scripts/convert_checkpoint.py base NEW_FOLDER`", file="base",
+)  # fmt: skip
+CUT_SHORT = Expected(
+    "damaged-file", names=("1,000,000 bytes", "4,896,272"), hint="Download it again", file="base/model.safetensors"
+)
+
+
+def changed_adapter(nbytes: str) -> Expected:
+    """Return the fault of a trained run whose adapter is no longer what training wrote."""
+    names = (f"adapter/adapter_model.safetensors has {nbytes} bytes instead of 941,048", "another model's weights")
+    return Expected("changed-file", names=names, hint="overwrite=true", file="train.max_steps=1")
+
+
 CASES = [
-    Case(36, "export of a folder that is no run", ("run=.",), ("run=.", "no record.json"), program="export"),
     Case(
-        36, "export of a run that was stopped", EXPORT, ("run=run", "status is interrupted", "goes on with it"),
+        36, "export of a folder that is no run", ("run=.",),
+        (Expected("not-a-run", "run", ".", names=("record.json",), hint="folder of a finished run"),), program="export",
+    ),
+    Case(
+        36, "export of a run that was stopped", EXPORT,
+        (Expected("run-not-done", "run", "run", names=("interrupted",), hint="command that started it"),),
         trained_then(as_run()), program="export", slow=True,
     ),
     Case(
         37, "export when the base model was replaced", EXPORT,
-        ("base is not the base model that the run was trained on", "export.base=DIR"),
+        (Expected("other-base-model", "run", "run", names=("base", "sha256 "), hint="export.base=DIR"),),
         trained_then(both(as_run(status="done"), another_base)), program="export", slow=True,
     ),
     Case(
         38, "export of a damaged adapter", EXPORT,
-        ("adapter/adapter_model.safetensors has", "since the run was done", "overwrite=true"),
+        (
+            Expected(
+                "changed-file", "run", "run", names=("adapter/adapter_model.safetensors has", "since the run was done"),
+                hint="overwrite=true",
+            ),
+        ),
         trained_then(both(as_run(status="done"), adapter_with(lambda matrix: -matrix))), program="export", slow=True,
     ),
-    Case(36, "model folder missing", (*LORA, "model=local", "model.path=base"), ("model.path=base", "no such folder")),
+    Case(
+        36, "model folder missing", (*LORA, "model=local", "model.path=base"),
+        (Expected("model-missing", "model.path", "base", hint="Give a folder with config.json"),),
+    ),
     Case(
         36, "model not downloaded, no network", (*LORA, "model=qwen2.5-3b"),
-        ("is not in the Hugging Face cache", "python scripts/download_model.py", "--model qwen2.5-3b"),
+        (
+            Expected(
+                "model-missing", "model.path", "models/Qwen2.5-3B-Instruct", names=("Qwen/Qwen2.5-3B-Instruct",),
+                hint="`python scripts/download_model.py --source modelscope --model qwen2.5-3b`",
+            ),
+        ),
     ),
     Case(
         37, "base model replaced after training", OF_NAMED,
-        ("lora_20k", "holds another run", "model.fingerprint: ", "overwrite=true"), trained_then(another_base),
-        slow=True,
+        (
+            Expected(
+                "another-run", names=("model.fingerprint: ", " -> "), hint="overwrite=true", file="train.max_steps=1"
+            ),
+        ),
+        trained_then(another_base), slow=True,
     ),
     Case(
-        37, "adapter of another base model", OF_NAMED,
-        ("adapter/adapter_model.safetensors has", "another model's weights?"),
+        37, "adapter of another base model", OF_NAMED, (changed_adapter("613,304"),),
         trained_then(adapter_with(lambda matrix: matrix[:, :64])), slow=True,
     ),
     Case(
         37, "a pruned matrix that does not fit the others", OF_FOLDER,
-        ("base: model.layers.1.mlp", "gate_proj and up_proj give", "do not belong together"), model(pruned_unevenly),
-        prepared=True,
+        (
+            Expected(
+                "weights-mismatch", "model.layers.1.mlp", names=("gate_proj and up_proj", "576 and 100"),
+                hint="do not belong together", file="base",
+            ),
+        ),
+        model(pruned_unevenly), prepared=True,
     ),
     Case(
-        38, "adapter of another rank", OF_NAMED, ("adapter/adapter_model.safetensors has", "overwrite=true"),
+        38, "adapter of another rank", OF_NAMED, (changed_adapter("474,000"),),
         trained_then(adapter_with(lambda matrix: matrix[:8] if matrix.shape[0] == 16 else matrix[:, :8])), slow=True,
     ),
     Case(
-        39, "tokenizer without chat template", OF_FOLDER, ("base", "no chat template"),
+        39, "tokenizer without chat template", OF_FOLDER,
+        (
+            Expected(
+                "template-missing", "model.chat_template", None, allowed=("instruct",), hint="model.chat_template",
+                file="base",
+            ),
+        ),
         model(lambda base: (base / "chat_template.jinja").unlink()), prepared=True,
     ),
+    Case(39, "pad token is the end token", OF_FOLDER, (SAME_PAD_TOKEN,), model(PAD), prepared=True),
     Case(
-        39, "pad token is the end token", OF_FOLDER, ("base", "pad token '<|im_end|>'", "set pad_token"),
-        model(edited("tokenizer_config.json", lambda config: config.update(pad_token="<|im_end|>"))), prepared=True,
-    ),
-    Case(
-        39, "more tokens than the embedding has rows", OF_FOLDER, ("base", "3505 tokens", "3504 rows"),
+        39, "more tokens than the embedding has rows", OF_FOLDER,
+        (Expected("vocabulary-mismatch", names=("3505 tokens", "3504 rows"), hint="from the same place", file="base"),),
         model(edited("tokenizer.json", one_token_more)), prepared=True,
     ),
     Case(
         39, "a chat template that is not there", (*OF_FOLDER, "model.chat_template=chat"),
-        ("model.chat_template=chat", "no such file", "instruct"), model(lambda base: None),
+        (Expected("file-missing", "model.chat_template", "chat", allowed=("instruct",)),), model(lambda base: None),
     ),
+    Case(40, "pickled weights", OF_FOLDER, (PICKLED,), model(pickled_only)),
     Case(
-        40, "pickled weights", OF_FOLDER,
-        ("pytorch_model.bin", "pickled weights can run code", "python scripts/convert_checkpoint.py"),
-        model(pickled_only),
+        40, "remote code", OF_FOLDER,
+        (
+            Expected(
+                "unknown-architecture", "model_type", "mine", names=("never run",), hint="transformers knows",
+                file="base/config.json",
+            ),
+        ),
+        model(remote_code), prepared=True,
     ),
-    Case(40, "remote code", OF_FOLDER, ("base", "mine"), model(remote_code), prepared=True),
     Case(
         40, "index that names a missing shard", OF_FOLDER,
-        ("model.safetensors.index.json", "model-00002-of-00002.safetensors", "missing", "again"), model(sharded),
+        (
+            Expected(
+                "file-missing", "weight_map", "model-00002-of-00002.safetensors", names=("1 of 2",),
+                hint="Download it again", file="base/model.safetensors.index.json",
+            ),
+        ),
+        model(sharded),
     ),
-    Case(40, "weights cut short", OF_FOLDER, ("base/model.safetensors", "1,000,000 bytes", "again"), model(cut_short)),
+    Case(40, "weights cut short", OF_FOLDER, (CUT_SHORT,), model(cut_short)),
 ]  # fmt: skip

@@ -2,10 +2,11 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.bad_inputs.case import BRIEF, LORA, Case
+from tests.bad_inputs.case import BRIEF, LORA, Case, Expected
 from tests.bad_inputs.rows import (
     CORPUS,
     GOOD_ROWS,
@@ -23,6 +24,7 @@ from tests.bad_inputs.rows import (
 ON_CORPUS = (*LORA, *JSONL)
 SETS = (*JSONL, "data.scale=0.0001", "--sizes", "20k", "--to", "sets", "--cache", "cache")
 LONG = 10**6
+BOTH_CUT = "2 of 2 pairs are longer than train.max_length=128"
 
 
 def training_cut(folder: Path) -> None:
@@ -51,7 +53,7 @@ def no_question_twice(folder: Path) -> None:
     assert sum(map(len, sets)) == len(set.union(*sets))
 
 
-def told_apart(folder: Path) -> None:
+def neutralised(folder: Path) -> None:
     """No chat token is left that a tokenizer would obey."""
     assert "<|im_end|>" not in (folder / "cleaned" / "pairs.jsonl").read_text(encoding="utf-8")
 
@@ -70,8 +72,30 @@ def change_once_the_first_run_works(folder: Path) -> None:
 
 def only_what_was_asked_for(folder: Path) -> None:
     """The changed corpus was not trained on, and the first run is whole."""
-    states = [json.loads(path.read_bytes())["status"] for path in folder.glob("outputs/demo/*/record.json")]
-    assert sorted(states) == ["done", "failed"], states
+    assert states(folder, "*/record.json") == ["done", "failed"]
+
+
+def only_one_evaluation(folder: Path) -> None:
+    """The model was not asked about the changed corpus, and the first evaluation is whole."""
+    assert states(folder, "*/record.json") == ["done"]
+    assert states(folder, "*/evaluations/*/evaluation.json") == ["done", "failed"]
+
+
+def states(folder: Path, pattern: str) -> list[str]:
+    """Return the states in the records of a matrix, sorted."""
+    return sorted(json.loads(path.read_bytes())["status"] for path in folder.glob(f"outputs/demo/{pattern}"))
+
+
+def changed_in_a_sweep(what: str, swept: str, second: str, check: Callable[[Path], None]) -> Case:
+    """Return the case of a corpus that changes once the first cell of two works with it."""
+    return Case(
+        24, f"file changed between two {what} of a sweep", ("-m", *BRIEF, *JSONL, "method=none", "data=20k", swept),
+        (
+            Expected("runs-not-done", names=("1 of 2 runs",)),
+            Expected("run-failed", names=("run_name=none__corpus=pairs-", "log.txt"), file=second),
+        ),
+        corpus(lines()), code=1, check=check, meanwhile=change_once_the_first_run_works, slow=True,
+    )  # fmt: skip
 
 
 def similar_questions() -> str:
@@ -90,6 +114,12 @@ def similar_questions() -> str:
         for topic in topics
         for number, variant in enumerate(variants)
     )
+
+
+def too_small(asked: int, left: int, of: str) -> Expected:
+    """Return the fault of a corpus that leaves fewer training pairs than asked for."""
+    names = (f"{left} training pairs", of, "held out questions")
+    return Expected("corpus-too-small", "data.train_size", asked, names, hint=f"Ask for {left} or less")
 
 
 CASES = [
@@ -111,47 +141,37 @@ CASES = [
         + '{"a": ' + "9" * 5000 + "}\n", "too_deep", "number_too_long",
     ),
     Case(
-        18, "answer of 1 MB", (*ON_CORPUS, "train.max_length=128"),
-        ("2 of 2 pairs are longer than train.max_length=128",),
+        18, "answer of 1 MB", (*ON_CORPUS, "train.max_length=128"), (),
         corpus(*(line(pair(n) | {"answer": "多喝水。" * (LONG // 12)}) for n in range(4))), code=0, check=training_cut,
-        slow=True,
+        says=(BOTH_CUT,), slow=True,
     ),
     Case(
-        19, "question longer than train.max_length", (*ON_CORPUS, "train.max_length=128"),
-        ("2 of 2 pairs are longer than train.max_length=128",),
+        19, "question longer than train.max_length", (*ON_CORPUS, "train.max_length=128"), (),
         corpus(*(line({"question": f"第{n}天头痛" * 500, "answer": "多休息，多喝水。"}) for n in range(4))), code=0,
-        check=training_cut, slow=True,
+        check=training_cut, says=(BOTH_CUT,), slow=True,
     ),
     Case(
-        20, "chat tokens in the data", (*JSONL, "--to", "cleaned"), ("2  chat_tokens_neutralised",),
+        20, "chat tokens in the data", (*JSONL, "--to", "cleaned"), (),
         after_good(line({"question": "头痛<|im_end|>怎么办", "answer": "休息。<|im_end|>"})), "preprocess", 0,
-        told_apart,
+        neutralised, ("2  chat_tokens_neutralised",),
     ),
     Case(
-        21, "rows twice", (*SETS, "data.near_duplicate_threshold=1.0"), ("200  exact_duplicates",),
-        corpus(lines(), lines()), "split", 0,
+        21, "rows twice", (*SETS, "data.near_duplicate_threshold=1.0"), (), corpus(lines(), lines()), "split", 0,
+        says=("200  exact_duplicates",),
     ),
     Case(
-        22, "the same questions in training and test", SETS,
-        ("2  other_answers_to_held_out_questions", "2  training_pairs_near_duplicates_of_test"),
-        corpus(similar_questions()), "split", 0, no_question_twice,
+        22, "the same questions in training and test", SETS, (), corpus(similar_questions()), "split", 0,
+        no_question_twice, ("2  other_answers_to_held_out_questions", "2  training_pairs_near_duplicates_of_test"),
     ),
     Case(
         23, "fewer rows than asked for", (*ON_CORPUS, "data=100k", "data.scale=0.001"),
-        ("data.train_size=100 ", "leaves 80 training pairs", "of 100 rows", "Ask for at most 80"), corpus(lines(100)),
-        prepared=True,
+        (too_small(100, 80, "100 rows"),), corpus(lines(100)), prepared=True,
     ),
     Case(
         23, "fewer rows than the matrix asks for",
         ("-m", *BRIEF, *JSONL, "method=lora", "data=20k,50k,100k", "data.scale=0.0009"),
-        ("data.train_size=45 ", "data.train_size=90 ", "leaves 42 training pairs"), corpus(lines(60)), faults=2,
-        prepared=True,
+        (too_small(45, 42, "60 rows"), too_small(90, 42, "60 rows")), corpus(lines(60)), prepared=True,
     ),
-    Case(
-        24, "file changed between two runs of a sweep",
-        ("-m", *BRIEF, *JSONL, "method=none", "data=20k", "evaluate.max_new_tokens=2,3"),
-        ("1 of 2 runs are not done", "corpus=pairs-", "A file was changed after the first run of the matrix had begun"),
-        corpus(lines()), code=1, check=only_what_was_asked_for,
-        meanwhile=change_once_the_first_run_works, slow=True,
-    ),
+    changed_in_a_sweep("runs", "train.max_length=128,192", "192__evaluate.max_new_tokens=2", only_what_was_asked_for),
+    changed_in_a_sweep("evaluations", "evaluate.max_new_tokens=2,3", "evaluate.max_new_tokens=3", only_one_evaluation),
 ]  # fmt: skip

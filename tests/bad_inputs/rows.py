@@ -64,8 +64,8 @@ def accepted(
         counts[f"rejected_{reason}"] += 1
     reported = tuple(f"{n}  {name}" for name, n in ({"pairs": pairs} | counts).items())
     return Case(
-        number, what, (*JSONL, "--to", "cleaned"), reported + says, prepare, "preprocess", 0,
-        lambda folder: _check_cleaned(folder / "cleaned", pairs, wanted),
+        number, what, (*JSONL, "--to", "cleaned"), (), prepare, "preprocess", 0,
+        lambda folder: _check_cleaned(folder / "cleaned", pairs, wanted), reported + says,
     )  # fmt: skip
 
 

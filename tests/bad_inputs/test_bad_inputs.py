@@ -1,9 +1,9 @@
 """Every one of the forty bad inputs of `reliability.md`, given to the real command line.
 
-What is refused ends with exit code 2 and a line or two that say what is wrong, where, what was got, what is allowed and
-what to do, and leaves every file as it was and no new one: no run folder, and no cache but that of a corpus which is
-good in itself. (Lock files, which are empty, and empty folders are not looked at.) What is accepted is used as it
-should be, and what was left out of it is reported.
+What is refused ends with exit code 2 and a fault that holds what is wrong, where, what was got, what is allowed and
+what to do, as data and in a line or two. It leaves every file as it was and no new one: no run folder, and no cache but
+that of a corpus which is good in itself. (Lock files, which are empty, and empty folders are not looked at.) What is
+accepted is used as it should be, and what was left out of it is reported.
 """
 
 from pathlib import Path
@@ -15,6 +15,8 @@ from tests.bad_inputs.case import Case
 from tests.commands import files_below
 
 PREPARED = ("outputs/cache/corpus-", "outputs/cache/encoded-")
+# Characters of a fault in print, of which a folder's name may be many: two lines of a wide terminal, and half a one.
+LONGEST = 500
 MESSAGES = Path(__file__).with_name("MESSAGES.md")
 
 
@@ -26,23 +28,34 @@ MESSAGES = Path(__file__).with_name("MESSAGES.md")
     ],
 )
 def test_bad_input(case: Case, tmp_path: Path) -> None:
-    case.prepare(tmp_path)
-    before = files_below(tmp_path)
-    done = case.run(tmp_path)
-    printed = done.stderr if case.code == 2 else done.stdout + done.stderr
-    assert done.returncode == case.code, printed
+    folder = tmp_path / "work"
+    folder.mkdir()
+    case.prepare(folder)
+    before = files_below(folder)
+    done = case.run(folder, tmp_path / "faults.json")
+    printed = done.output + done.complaints
+    assert done.code == case.code, printed
     assert "Traceback" not in printed
     for text in case.says:
         assert text in printed
-    if case.code == 2:
-        assert done.stdout == ""
-        assert 1 <= len(printed.partition("error: ")[2].splitlines()) <= 2 * case.faults
-        after = files_below(tmp_path)
-        if case.prepared:
-            after = {path: file for path, file in after.items() if not path.startswith(PREPARED)}
-        assert after == before
-    else:
-        case.check(tmp_path)
+    assert [fault.code for fault in done.faults] == [expected.code for expected in case.faults]
+    for fault, expected in zip(done.faults, case.faults, strict=True):
+        expected.check(fault)
+    if case.code != 2:
+        case.check(folder)
+        return
+    # What a person reads is what a program gets, and nothing else.
+    assert done.output == ""
+    assert done.complaints.endswith("error: " + "".join(f"{fault.line()}\n" for fault in done.faults))
+    assert all(len(fault.line()) <= LONGEST and fault.line().count("\n") == 0 for fault in done.faults)
+    after = files_below(folder)
+    if case.prepared:
+        after = {path: file for path, file in after.items() if not path.startswith(PREPARED)}
+    assert after == before
+
+
+def test_a_refusal_expects_faults_and_nothing_else_does() -> None:
+    assert all(bool(case.faults) == (case.code != 0) for case in CASES)
 
 
 def test_all_forty_are_there() -> None:

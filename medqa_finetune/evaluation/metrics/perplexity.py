@@ -51,7 +51,7 @@ class Perplexity(Metric):
         try:
             value = math.exp(mean)
         except OverflowError:
-            problem = "nats a token on average; the perplexity of more than 709 is too large for a number"
+            problem = "must be at most 709 nats a token on average, or the perplexity is too large for a number"
             raise DataError(Fault("out-of-range", problem, key="reference_nll", got=mean)) from None
         return {"perplexity": Score(value, self.signature("perplexity", answers))}
 

@@ -1,0 +1,20 @@
+"""What pydantic says of a file that it refuses, as a fault."""
+
+from pydantic import ValidationError
+
+from medqa_finetune.errors import NO_VALUE, Fault
+
+# How its sentences on a value begin: "Input should be a valid integer".
+ITS_BEGINNING, OURS = "Input should be", "must be"
+
+
+def fault_of(error: ValidationError) -> Fault:
+    """Return the first thing that pydantic refuses: code, key and value got, without the file."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(map(str, first["loc"])) or None
+    if first["type"] == "missing":
+        return Fault("missing-key", "is missing", key=key)
+    if first["type"] == "json_invalid":
+        return Fault("not-json", f"is not JSON ({first['ctx']['error']})")
+    problem = first["msg"].replace(ITS_BEGINNING, OURS, 1).rstrip(".")
+    return Fault("wrong-type", problem, key=key, got=NO_VALUE if key is None else first["input"])
