@@ -124,11 +124,14 @@ def _write(run: RunDir, folder: EvaluationDir, fresh: EvaluationRecord, changed:
     if not folder.in_run and not _holds(folder.results_path, fresh):
         folder.write_results(fresh)
         changed = True
-    if is_default and not _holds(run.results_path, fresh):
-        run.write_results(fresh)
-    if not changed:
+    is_stale = is_default and not _holds(run.results_path, fresh)
+    if not changed and not is_stale:
         return
     with run.lock():
+        if is_stale:
+            run.write_results(fresh)
+        if not changed:
+            return
         record = upgrade(run, _record_of(run))
         evaluation = folder.read()
         if evaluation is None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.faults import changes, disks, files, stops, surroundings, sweeps
+from tests.faults import again, changes, disks, files, stops, surroundings, sweeps
 from tests.faults.trial import Trial
 
 
@@ -50,4 +50,7 @@ FAULTS: dict[str, Fault] = {
     "F20": Fault(
         "a finished sweep ten times again, in another order, in part, or one run of it", sweeps.rerun_finished
     ),
+    "F21": Fault("kill -9 or SIGTERM at a random moment of a run's second evaluation", again.kill_second),
+    "F22": Fault("two evaluations of one run at once, of other settings or the same", again.evaluate_at_once),
+    "F23": Fault("an evaluation asked for while the run trains or answers", again.ask_while_training),
 }
