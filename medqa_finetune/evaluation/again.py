@@ -95,6 +95,8 @@ def _record_of(run: RunDir) -> Record:
 
 
 def _score(run: RunDir, record: Record, folder: EvaluationDir, metrics: Sequence[str]) -> tuple[EvaluationRecord, Rows]:
+    # Scores of a run that is being trained are left alone, and this is known before one of its files is written.
+    run.check_free()
     with folder.lock():
         evaluation = read_evaluation(run, record, folder)
         seen = record.seen_by(evaluation)
@@ -181,18 +183,18 @@ def rows_of(folder: EvaluationDir, record: Record, evaluation: Evaluation | None
                   hint="Score such a file with predictions=FILE.")
         )  # fmt: skip
     rows = folder.read_predictions()
-    wanted = _wanted(record)
-    if not rows or (wanted is not None and len(rows) != wanted):
+    questions = _questions_of(record)
+    if not rows or (questions is not None and len(rows) != questions):
         raise DataError(
             Fault(
-                "answers-missing", f"{len(rows)} predictions, and the evaluation has {wanted or 'one or more'} test "
+                "answers-missing", f"{len(rows)} predictions, and the evaluation has {questions or 'one or more'} test "
                 "questions", file=str(path), hint="The command that started it answers the missing ones.",
             )
         )  # fmt: skip
     return rows
 
 
-def _wanted(record: Record) -> int | None:
+def _questions_of(record: Record) -> int | None:
     """Return how many questions an evaluation has; None when the record does not say."""
     if record.evaluation is not None:
         return record.evaluation.n
