@@ -7,6 +7,7 @@ from pathlib import Path
 
 from medqa_finetune.data.embedded import embedded_rows
 from medqa_finetune.record.environment import installed_versions
+from medqa_finetune.record.evaluation_dir import ANSWERING, PREDICTIONS
 from medqa_finetune.record.files import write_text
 from medqa_finetune.record.run_dir import RunDir, find_runs
 from tests.faults import checks
@@ -55,15 +56,15 @@ def answer_elsewhere(trial: Trial, setting: Setting, reference: Reference, strik
     assert folder is not None
     evaluation = checks.read_evaluation(run, folder)
     assert evaluation is not None
-    before = checks.contents(folder.path)
+    before = said(folder.path)
     ended = trial.train(setting, strike)
     expect(ended.code == 0 and not ended.count("update"), LOST, f"{ended.code}: {ended.errors[-600:]}")
-    done, begun = evaluation.status == "done", "predictions.jsonl" in before
+    done, begun = evaluation.status == "done", PREDICTIONS in before
     answered, wanted = ended.count("generate"), 0 if done else -(-TESTED // setting.answers)
     expect(answered == wanted, DIFFERENT, f"{answered} batches were answered in the new place instead of {wanted}")
     aside = [path for path in run.evaluations_path.iterdir() if ".old-" in path.name]
     if begun and not done:
-        expect(len(aside) == 1 and checks.contents(aside[0]) == before, LOST, f"what was said before is not in {aside}")
+        expect(len(aside) == 1 and said(aside[0]) == before, LOST, f"what was said before is not in {aside}")
         shutil.rmtree(aside[0])
         package, _, version = strike.argument.partition(" ")
         place = getattr(checks.read_evaluation(run, folder), "environment", None)
@@ -74,6 +75,11 @@ def answer_elsewhere(trial: Trial, setting: Setting, reference: Reference, strik
     after = checks.contents(run.path)
     again = trial.train(setting)
     expect(again.code == 0 and checks.contents(run.path) == after, LOST, f"done, and then: {again.errors[-600:]}")
+
+
+def said(folder: Path) -> dict[str, bytes]:
+    """Return the files of an evaluation that grow while questions are answered."""
+    return {name: (folder / name).read_bytes() for name in (PREDICTIONS, ANSWERING) if (folder / name).is_file()}
 
 
 def change(trial: Trial, way: str, setting: Setting) -> tuple[Strike, str]:
