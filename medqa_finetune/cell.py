@@ -22,7 +22,7 @@ from medqa_finetune.config.identity import (
     training_identity,
 )
 from medqa_finetune.config.restore import restore_config
-from medqa_finetune.config.schema import Config, EvaluateConfig
+from medqa_finetune.config.schema import Config
 from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.errors import ConfigError, DataError, Fault, MedQAError
 from medqa_finetune.evaluation.exams import text_label, text_sha256
@@ -238,19 +238,3 @@ def _of_record(run: RunDir, record: Record, evaluate: Mapping[str, Any], others:
         threads=others.get("threads", config.threads),
         **changed,
     )
-
-
-def evaluate_values(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return settings of an evaluation, keys without their section, after a look at the keys.
-
-    Raises:
-        ConfigError: there is no such key.
-    """
-    known = [field.name for field in dataclasses.fields(EvaluateConfig)]
-    unknown = [key for key in values if key not in known]
-    if unknown:
-        raise ConfigError(
-            *(Fault("unknown-key", "there is no such key", key=f"{EVALUATE}.{key}",
-                    allowed=tuple(f"{EVALUATE}.{name}" for name in known)) for key in unknown)
-        )  # fmt: skip
-    return values
