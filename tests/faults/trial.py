@@ -110,12 +110,12 @@ class Trial:
         expect(ended.code != -signal.SIGABRT, DISHONEST, f"hangs: {ended.errors[-3000:]}")
         return ended
 
-    def launch(self, arguments: Sequence[str], *strikes: Strike, cold: bool = False) -> Child:
-        """Start the door `train` with `-m`; the cells are struck, not the launcher."""
+    def launch(self, arguments: Sequence[str], *strikes: Strike, cold: bool = False, module: str = TRAIN) -> Child:
+        """Start the door `train` with `-m`, or `evaluate` for several runs; the cells are struck, not the launcher."""
         self.started += 1
         self.cells.mkdir(parents=True)
         self.notes += [f"{self.started}: {strike}" for strike in strikes]
-        body = door(TRAIN, ["-m", *arguments])
+        body = door(module, ["-m", *arguments] if module == TRAIN else arguments)
         inside = launching(body, self.folder, self.cells, list(strikes), cold)
         return Child(inside, self.folder, self.journals / f"launcher-{self.started}")
 
@@ -136,6 +136,18 @@ class Trial:
             shutil.copytree(first.place / "outputs", place / "outputs", ignore=shutil.ignore_patterns("*.lock"))
 
         return self._undisturbed(module, words, [first.place.name, module, *words], copy)
+
+    def reference_changed(self, first: Reference, label: str, change: Callable[[RunDir], object]) -> Reference:
+        """Return an undisturbed run whose folder is changed, as a label says, made once for all trials."""
+        place = first.place.with_name(f"{first.place.name}-{label}")
+        place.mkdir(exist_ok=True)
+        with FileLock(place / ".made.lock"):
+            if not (place / "seconds").is_file():
+                shutil.rmtree(place / "outputs", ignore_errors=True)
+                shutil.copytree(first.place / "outputs", place / "outputs", ignore=shutil.ignore_patterns("*.lock"))
+                change(Reference(place, first.seconds).run)
+                (place / "seconds").write_text(str(first.seconds), encoding="utf-8")
+        return Reference(place, first.seconds)
 
     def _undisturbed(
         self, module: str, words: Sequence[str], known_by: Sequence[str], prepare: Callable[[Path], None]
