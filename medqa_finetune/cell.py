@@ -1,5 +1,6 @@
 """A cell: one training and one evaluation of it, named and found on disk; what an experiment starts from."""
 
+import contextlib
 import dataclasses
 import glob
 from collections.abc import Iterator, Mapping
@@ -7,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from medqa_finetune.config.checks import FOLDER_NAME_BYTES
 from medqa_finetune.config.identity import (
-    DEFAULT_EVALUATION,
     EVALUATE,
     Fingerprints,
     as_written,
@@ -21,15 +22,18 @@ from medqa_finetune.config.identity import (
     training_identity,
 )
 from medqa_finetune.config.restore import restore_config
-from medqa_finetune.config.schema import Config, EvaluateConfig
+from medqa_finetune.config.schema import Config
 from medqa_finetune.data.sources import corpus_sha256
-from medqa_finetune.errors import ConfigError, DataError, Fault
+from medqa_finetune.errors import ConfigError, DataError, Fault, MedQAError
 from medqa_finetune.evaluation.exams import text_label, text_sha256
 from medqa_finetune.model.locate import fingerprint_model, locate_model
 from medqa_finetune.record.evaluation_dir import EvaluationDir
-from medqa_finetune.record.evaluations import CellDir, find_evaluation, first_defaults
+from medqa_finetune.record.evaluations import CellDir, find_evaluation, first_defaults, read_evaluation
 from medqa_finetune.record.run_dir import RECORD_NAME, RunDir
 from medqa_finetune.record.schema import Record
+
+# Of a name that is cut, a character that did not fit whole is left out.
+LONGEST_CHARACTER = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,15 +116,22 @@ def place_cell(
     """
     settings = settings_of(config, fingerprints)
     run_name = _folder_before(config, run_name, settings) or run_name
-    written = as_written(settings, config)[EVALUATE]
     text = None if config.evaluate.text is None else text_label(config.evaluate, fingerprints.text)
-    name = evaluation_name(written, defaults, text)
-    if evaluation_identity(settings) == evaluation_identity({**settings, EVALUATE: dict(defaults)}):
-        name = DEFAULT_EVALUATION
+    name = evaluation_name(settings, defaults, text, as_written(settings, config)[EVALUATE])
     run = RunDir(Path(config.outputs) / config.study / run_name)
-    folder = find_evaluation(run, None if config.overwrite else _readable(run), evaluation_identity(settings), name)
-    named = dataclasses.replace(config, run_name=run_name, evaluation_name=name)
+    record = None if config.overwrite else _readable(run)
+    folder = find_evaluation(run, record, evaluation_identity(settings), name)
+    named = dataclasses.replace(config, run_name=run_name, evaluation_name=_name_of(run, record, folder))
     return Cell(named, model, fingerprints, dict(defaults), folder)
+
+
+def _name_of(run: RunDir, record: Record | None, folder: EvaluationDir) -> str:
+    """Return what an evaluation is called: it keeps the name that it began with, whatever the defaults are now."""
+    with contextlib.suppress(MedQAError):
+        evaluation = None if record is None else read_evaluation(run, record, folder)
+        if evaluation is not None:
+            return evaluation.name
+    return folder.path.name
 
 
 def _readable(run: RunDir) -> Record | None:
@@ -147,16 +158,18 @@ def _folder_before(config: Config, name: str, settings: Mapping[str, Any]) -> st
 
 def _first_records(parent: Path, beginning: str) -> Iterator[Record]:
     for path in sorted(parent.glob(f"{glob.escape(beginning)}__*/{RECORD_NAME}")):
-        if ".old-" in path.parent.name:
-            continue
-        record = _readable(RunDir(path.parent))
-        # The name counts that the folder has now.
-        if record is not None and (record.schema_version == 1 or _says_evaluation(path.parent.name)):
-            yield record.updated(name=path.parent.name)
+        name = path.parent.name
+        # Other folders are called as they are now: a study of a thousand runs need not be read for it.
+        if _says_evaluation(name) and (record := _readable(RunDir(path.parent))) is not None:
+            # The name counts that the folder has now.
+            yield record.updated(name=name)
 
 
 def _says_evaluation(name: str) -> bool:
-    return any(part.startswith((f"{EVALUATE}.", "text=")) for part in name.split("__")[1:])
+    """Return whether a folder's name says a setting of the evaluation, or was cut and may have said one."""
+    parts = name.split("__")[1:]
+    was_cut = len(name.encode("utf-8", "replace")) >= FOLDER_NAME_BYTES - LONGEST_CHARACTER
+    return ".old-" not in name and (was_cut or any(part.startswith((f"{EVALUATE}.", "text=")) for part in parts))
 
 
 def _is_same(record: Record, settings: Mapping[str, Any]) -> bool:
@@ -177,6 +190,7 @@ def cell_of_run(run: RunDir, evaluate: Mapping[str, Any], others: Mapping[str, A
     Raises:
         ConfigError: a setting is impossible, or corpus or model are not those of the run.
         DataError: there is no run in the folder, or it is not trained.
+        RunError: another process trains it now.
     """
     record = run.read()
     if record is None:
@@ -185,6 +199,7 @@ def cell_of_run(run: RunDir, evaluate: Mapping[str, Any], others: Mapping[str, A
                   hint="Give the folder of a run.")
         )  # fmt: skip
     if not record.is_trained:
+        run.check_free()  # one that trains now is not bad input
         raise DataError(
             Fault("not-trained", f"its status is {record.status}, and it is not trained", key="run", got=str(run.path),
                   hint="The command that started it resumes it.")
@@ -223,19 +238,3 @@ def _of_record(run: RunDir, record: Record, evaluate: Mapping[str, Any], others:
         threads=others.get("threads", config.threads),
         **changed,
     )
-
-
-def evaluate_values(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return settings of an evaluation, keys without their section, after a look at the keys.
-
-    Raises:
-        ConfigError: there is no such key.
-    """
-    known = [field.name for field in dataclasses.fields(EvaluateConfig)]
-    unknown = [key for key in values if key not in known]
-    if unknown:
-        raise ConfigError(
-            *(Fault("unknown-key", "there is no such key", key=f"{EVALUATE}.{key}",
-                    allowed=tuple(f"{EVALUATE}.{name}" for name in known)) for key in unknown)
-        )  # fmt: skip
-    return values

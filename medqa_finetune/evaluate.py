@@ -15,7 +15,7 @@ from medqa_finetune.stopping import LAUNCHER_VARIABLE, stop_with_parent
 
 if TYPE_CHECKING:
     from medqa_finetune.cell import Cell
-    from medqa_finetune.record.schema import EvaluationRecord
+    from medqa_finetune.record.schema import EvaluationRecord, Score
 
     Rows = list[dict[str, Any]]
 
@@ -133,16 +133,19 @@ def evaluate(arguments: list[str]) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What came out for one run or file: what it is called, its scores, and those of every answer."""
+    """What came out for one run or file: what it is called, its scores, those of every answer, and of exams."""
 
     names: "dict[str, str]"
     record: "EvaluationRecord"
     rows: "Rows"
+    exams: "Mapping[str, Score]" = dataclasses.field(default_factory=dict)
 
     def content(self, *, items: bool, named: bool) -> dict[str, Any]:
         """Return it as one JSON object, with the names where it is one of several."""
         scores = {name: dataclasses.asdict(score) for name, score in self.record.scores.items()}
         content: dict[str, Any] = {**(self.names if named else {}), "n": self.record.n, "scores": scores}
+        if self.exams:
+            content["exams"] = {name: dataclasses.asdict(score) for name, score in self.exams.items()}
         return content | {"items": self.rows} if items else content
 
 
@@ -191,11 +194,13 @@ def _runs(pattern: str) -> list[Path]:
 
 
 def _scored_again(folder: Path, options: EvaluateOptions) -> Found:
-    from medqa_finetune.evaluation.again import name_of, score_run
+    from medqa_finetune.evaluation.again import read_by_name, score_run
     from medqa_finetune.record.run_dir import RunDir
 
-    record, rows = score_run(RunDir(folder), options.metrics, options.evaluation)
-    return Found({"run": str(folder), "evaluation": name_of(RunDir(folder), options.evaluation)}, record, rows)
+    run = RunDir(folder)
+    record, rows = score_run(run, options.metrics, options.evaluation)
+    evaluation = read_by_name(run, options.evaluation)
+    return Found({"run": str(folder), "evaluation": evaluation.name}, record, rows, evaluation.exams)
 
 
 def _evaluated_again(options: EvaluateOptions, typed: Sequence[str]) -> list[Found]:
@@ -219,9 +224,11 @@ def _evaluated_again(options: EvaluateOptions, typed: Sequence[str]) -> list[Fou
     for folder in folders:
         with noting(faults):
             cells.append(cell_of_run(RunDir(folder), evaluate, more))
-    lasting = [fault for fault in faults if fault.code not in ("not-trained", "not-a-run")]
-    if lasting or not cells:
-        raise ConfigError(*distinct(lasting or faults))
+    lasting = [fault for fault in faults if fault.code not in ("not-trained", "not-a-run", "busy")]
+    if lasting:
+        raise ConfigError(*distinct(lasting))
+    if not cells:
+        raise (RunError if any(fault.code == "busy" for fault in faults) else ConfigError)(*distinct(faults))
     faults += _evaluate_in_processes(cells, options, typed)
     found = [_result_of(cell) for cell in cells if (record := cell.folder.read()) and record.status == "done"]
     if faults:
@@ -242,10 +249,11 @@ def _evaluate_here(cell: "Cell") -> Found:
 
 
 def _result_of(cell: "Cell") -> Found:
-    from medqa_finetune.evaluation.again import score_run
+    from medqa_finetune.evaluation.again import read_by_name, score_run
 
-    record, rows = score_run(cell.run, [], cell.config.evaluation_name)
-    return Found({"run": str(cell.run.path), "evaluation": cell.config.evaluation_name}, record, rows)
+    name = cell.config.evaluation_name
+    record, rows = score_run(cell.run, [], name)
+    return Found({"run": str(cell.run.path), "evaluation": name}, record, rows, read_by_name(cell.run, name).exams)
 
 
 def _evaluate_in_processes(cells: "Sequence[Cell]", options: EvaluateOptions, typed: Sequence[str]) -> list[Fault]:
@@ -292,11 +300,13 @@ def _show(found: Sequence[Found], options: EvaluateOptions) -> None:
     for each in found:
         if len(found) > 1:
             print(f"{each.names['run']}  [{each.names['evaluation']}]")
-        print(as_text(each.record, each.rows if options.items else []) + ("\n" if len(found) > 1 else ""))
+        print(as_text(each.record, each.rows if options.items else [], each.exams) + ("\n" if len(found) > 1 else ""))
 
 
-def as_text(record: "EvaluationRecord", rows: Sequence[dict[str, Any]]) -> str:
-    """Return the scores as a table, with shares of odd answers below, then the answers' own scores if there are any."""
+def as_text(
+    record: "EvaluationRecord", rows: Sequence[dict[str, Any]], exams: "Mapping[str, Score] | None" = None
+) -> str:
+    """Return the scores as a table, then shares of odd answers, scores of exams and of single answers, if any."""
     table = [
         [name, f"{score.value:.2f}", str(record.n), score.signature] for name, score in sorted(record.scores.items())
     ]
@@ -308,6 +318,9 @@ def as_text(record: "EvaluationRecord", rows: Sequence[dict[str, Any]]) -> str:
         "repeated 4-grams": record.repetition_rate,
     }
     parts.append(", ".join(f"{name} {value:.1%}" for name, value in shares.items() if value is not None))
+    if exams:
+        table = [[name, f"{score.value:.4g}", score.signature] for name, score in sorted(exams.items())]
+        parts.append(aligned_table(["exam", "value", "signature"], table, left=["exam", "signature"]))
     parts = [part for part in parts if part]
     if rows:
         header = list(dict.fromkeys(name for row in rows for name in row))

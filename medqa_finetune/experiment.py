@@ -10,8 +10,10 @@ from medqa_finetune.config.schema import Config
 from medqa_finetune.data.prepare import CACHE_NAME
 from medqa_finetune.evaluation import backends
 from medqa_finetune.evaluation.exams import check_exams
+from medqa_finetune.evaluation.reuse import needs_model
 from medqa_finetune.extras import check_extras
-from medqa_finetune.lifecycle import check_free, claimed, find_earlier, needs_training, warn_of_damage
+from medqa_finetune.lifecycle.claim import claimed
+from medqa_finetune.lifecycle.earlier import check_free, find_earlier, needs_training, warn_of_damage
 from medqa_finetune.model import kernels
 from medqa_finetune.preflight import preflight_run
 from medqa_finetune.record.environment import describe_environment
@@ -22,7 +24,7 @@ from medqa_finetune.tasks import task_of
 log = logging.getLogger(__name__)
 
 
-def run_experiment(cell: Cell) -> Record:  # noqa: PLR0915 (every stage, top to bottom)
+def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, top to bottom)
     """Train and evaluate one cell, or return its record where that has been done before.
 
     A training that is there is never done again: only what is missing of the evaluation is.
@@ -43,10 +45,11 @@ def run_experiment(cell: Cell) -> Record:  # noqa: PLR0915 (every stage, top to 
     # What cannot be done is refused before the folder is touched, and before torch is loaded.
     check_extras(config)
     splits = task.prepare(config, cell.model, Path(config.outputs) / CACHE_NAME)
-    preflight_run(config, splits.manifest.counts)
-    check_exams(config)
-
     questions = splits.test[: config.evaluate.max_samples]
+    if needs_model(run, evaluation, cell.settings, task.ids(questions)) or config.overwrite:
+        preflight_run(config, splits.manifest.counts)
+        check_exams(config)
+
     with claimed(cell) as claim:
         if claim.is_done():
             return claim.seen()  # another process has finished it meanwhile

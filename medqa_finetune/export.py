@@ -219,7 +219,7 @@ def train_first(cell: "Cell", wishes: Wishes) -> int:
     Raises:
         MedQAError: what is to be exported afterwards cannot be, or the run cannot start.
     """
-    from medqa_finetune.lifecycle import find_earlier
+    from medqa_finetune.lifecycle.earlier import find_earlier
     from medqa_finetune.variants.order import check_intended
 
     check_intended(cell.config, wishes)

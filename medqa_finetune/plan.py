@@ -112,6 +112,8 @@ def plan(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix=".plan-", dir=room, ignore_cleanup_errors=True) as folder:
         found = make_plan([answered_by_transformers(each) for each in configs], Path(folder), probe=options.probe)
     rows = [row(*pair, options) for pair in zip(configs, found.forecasts, strict=True)]
+    for place, earlier in found.trained_by.items():
+        rows[place]["trained_by"] = rows[earlier]["name"]
     content = as_object(rows, found, options)
     excess = excess_faults(rows, found, options)
     if options.format == "json":
@@ -170,9 +172,14 @@ def answered_by_transformers(config: "Config") -> "Config":
 
 
 def row(config: "Config", forecast: "Forecast", options: PlanOptions) -> dict[str, Any]:
-    """Return what is said of one cell; bytes and seconds as they are, money rounded to cents."""
+    """Return what is said of one cell; bytes and seconds as they are, money rounded to cents.
+
+    `trained_by` names the cell whose training it evaluates, where that is not its own.
+    """
+    from medqa_finetune.matrix.planning import name_of
+
     return {
-        "name": config.run_name,
+        "name": name_of(config),
         "seconds": round(forecast.seconds, 1),
         "start_seconds": round(forecast.start, 1),
         "train_seconds": round(forecast.train, 1),
@@ -182,6 +189,7 @@ def row(config: "Config", forecast: "Forecast", options: PlanOptions) -> dict[st
         "training_memory_bytes": forecast.training_bytes,
         "disk_bytes": forecast.disk_bytes,
         "price": _price(forecast.seconds, options),
+        "trained_by": None,
     }
 
 
@@ -233,7 +241,10 @@ def as_text(rows: Sequence[dict[str, Any]], found: "Plan", options: PlanOptions)
         header.append("price")
         for line, said in zip([*cells, sums], [*rows, whole], strict=True):
             line.append(f"{said['price']:.2f}")
-    return "\n".join([aligned_table(header, [*cells, sums], left=["cell"]), "", *_basis(found)])
+    shared = sum(each["trained_by"] is not None for each in rows)
+    verb = "cells evaluate" if shared > 1 else "cell evaluates"
+    once = [f"{shared} {verb} what an earlier one trains; the training is counted there."] if shared else []
+    return "\n".join([aligned_table(header, [*cells, sums], left=["cell"]), "", *_basis(found), *once])
 
 
 def _basis(found: "Plan") -> list[str]:

@@ -77,16 +77,26 @@ def _preflight(
     sizes = {model: read_size(folder) for model, folder in folders.items()}
     machine, faults = examiner(distinct_needs(configs, counts, folders))
     cuda = machine is not None and machine.type == "cuda"
-    faults = [
-        *faults,
-        *disk_faults([(config, sizes[config.model]) for config in configs], cuda=cuda),
-    ]
+    trainings = [(config, sizes[config.model]) for config in _trainings(configs)]
+    faults = [*faults, *disk_faults(trainings, cuda=cuda)]
     if machine is not None:
         faults += precision_faults(configs, machine)
     if faults:
         raise ConfigError(*faults)
     if machine is not None:
-        warn_about_memory([(config, sizes[config.model]) for config in configs], machine)
+        warn_about_memory([pair for pair in trainings if not _is_trained(pair[0])], machine)
+
+
+def _trainings(configs: Sequence[Config]) -> list[Config]:
+    """Return one of the settings for every training: cells may be several evaluations of one."""
+    named = {config.run_path: config for config in configs if config.run_name}
+    return [*named.values(), *(config for config in configs if not config.run_name)]
+
+
+def _is_trained(config: Config) -> bool:
+    """Return whether the weights are there, so that nothing is left to train."""
+    record = None if config.overwrite else RunDir(config.run_path).read()
+    return record is not None and record.is_trained
 
 
 def examine(needs: Sequence[Need]) -> Findings:

@@ -193,7 +193,8 @@ def _sources(runs: "Sequence[RunDir]", root: Path, frame: "pd.DataFrame") -> "di
         for each in seen:
             key = (unicode_name(study_of(run.path, root.absolute())), unicode_name(each.name))
             items = functools.partial(_items, each)
-            found[key] = Source(run, each.folder, each.record, items)
+            answered_in = None if each.evaluation is None else each.evaluation.environment
+            found[key] = Source(run, each.folder, each.record, items, answered_in)
     return dict(sorted(found.items(), key=lambda item: place.get(item[0], len(place))))
 
 
@@ -202,7 +203,7 @@ def _scored(sources: "dict[tuple[str, str], Source]") -> "list[ScoredRun]":
     from medqa_finetune.report.cells import ScoredRun
 
     return [
-        ScoredRun(name, study, source.record, source.items)
+        ScoredRun(name, study, source.record, source.items, source.answered_in)
         for (study, name), source in sources.items()
         if source.record.status == "done" and source.record.evaluation is not None
     ]

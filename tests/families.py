@@ -6,7 +6,6 @@ Each cell is a whole experiment on a random model of 100,000 parameters. What it
 README, in plain transformers and peft, and asked the same question as the model that answered in the run.
 """
 
-import dataclasses
 import re
 import sys
 import tempfile
@@ -17,15 +16,14 @@ from unittest import mock
 
 import torch
 
-from medqa_finetune.config.compose import to_config
 from medqa_finetune.config.schema import Config
 from medqa_finetune.evaluation import generate
 from medqa_finetune.evaluation.decode import Ending, decode_greedily
 from medqa_finetune.experiment import run_experiment
 from medqa_finetune.model.uneven import from_pretrained
 from medqa_finetune.record.schema import Record
+from tests.cells import composed_cell
 from tests.commands import ROOT
-from tests.config.builders import compose
 from tests.models import FAMILIES, write_micro_model
 
 METHODS = {
@@ -87,8 +85,7 @@ def ask(model: Any, ids: list[int], end: int) -> Said:
 def run_cell(family: str, method: str, base: Path, outputs: Path) -> Cell:
     """Run one experiment in this process, then load what it left."""
     template = ["model.chat_template=instruct"] if family == "phi" else []
-    config = to_config(compose(*BRIEF, *METHODS[method], *template, f"model.path={base}"))
-    config = dataclasses.replace(config, outputs=str(outputs), run_name=f"{family}-{method}")
+    cell = composed_cell(*BRIEF, *METHODS[method], *template, f"model.path={base}", f"outputs={outputs}")
     said: list[Said] = []
     answer = generate.generate_answers
 
@@ -97,8 +94,8 @@ def run_cell(family: str, method: str, base: Path, outputs: Path) -> Cell:
         return answer(model, encoder, *others)
 
     with mock.patch.object(generate, "generate_answers", listen):
-        record = run_experiment(config)
-    return Cell(record, said[0], load_again(config, uneven=record.layers is not None))
+        record = run_experiment(cell)
+    return Cell(record, said[0], load_again(cell.config, uneven=record.layers is not None))
 
 
 def load_again(config: Config, *, uneven: bool) -> Said:

@@ -11,6 +11,7 @@ import pytest
 
 from medqa_finetune.chat import USAGE, ChatOptions, chat, find_sources
 from medqa_finetune.errors import NO_VALUE, ConfigError, MedQAError
+from medqa_finetune.evaluation.again import find_by_name
 from medqa_finetune.record.run_dir import RunDir, find_runs
 from tests.chatting.runs import change_record, write_run
 from tests.commands import ROOT, TINY, python, train
@@ -235,7 +236,7 @@ def test_a_chat_repeats_the_predictions_of_a_whole_run(micro_model: Path, tmp_pa
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (run,) = find_runs(tmp_path / "outputs")
-    predicted = {row["question"]: row["prediction"] for row in run.read_predictions()}
+    predicted = {row["question"]: row["prediction"] for row in find_by_name(run).read_predictions()}
     (tmp_path / "questions.jsonl").write_text(
         "".join(json.dumps({"question": question}) + "\n" for question in predicted), encoding="utf-8"
     )

@@ -10,12 +10,15 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.evaluations import evaluation_dirs
 from medqa_finetune.record.files import sha256_of
 from medqa_finetune.record.run_dir import RunDir, find_runs
-from medqa_finetune.record.schema import Record
+from medqa_finetune.record.schema import Evaluation, Record
 from tests.commands import TINY, files_below, start, train
 
 pytestmark = pytest.mark.slow
+NAME = "max_new_tokens=8"  # what of TINY is not the demo's default
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +47,19 @@ def record(run: RunDir) -> Record:
     return record
 
 
+@pytest.fixture(scope="module")
+def folder(run: RunDir, record: Record) -> EvaluationDir:
+    (found,) = evaluation_dirs(run, record)
+    return found
+
+
+@pytest.fixture(scope="module")
+def evaluated(folder: EvaluationDir) -> Evaluation:
+    found = folder.read()
+    assert found is not None
+    return found
+
+
 def test_a_finished_run_says_so(record: Record, run: RunDir) -> None:
     assert (record.status, record.failure) == ("done", None)
     assert record.started is not None
@@ -52,24 +68,41 @@ def test_a_finished_run_says_so(record: Record, run: RunDir) -> None:
     assert record.name == run.path.name
 
 
+def test_its_evaluation_says_so_too(record: Record, evaluated: Evaluation, folder: EvaluationDir, run: RunDir) -> None:
+    assert (evaluated.status, evaluated.failure, evaluated.reused) == ("done", None, None)
+    assert evaluated.name == record.evaluation_name == NAME
+    assert folder.path == run.evaluations_path / NAME
+    assert record.evaluation_defaults is not None
+    assert (record.evaluation_defaults["max_new_tokens"], evaluated.settings["max_new_tokens"]) == (128, 8)
+    assert record.started is not None
+    assert evaluated.started is not None
+    assert record.started <= evaluated.started
+    assert evaluated.environment == record.environment
+    assert evaluated.result == record.evaluation
+
+
 def test_the_folder_lies_in_the_demo_study_and_is_named_after_what_differs(run: RunDir, place: Path) -> None:
     assert run.path.parent == place / "outputs" / "demo"
     assert run.path.name.startswith("lora_20k__model=micro-")
     assert "train.max_steps=3" in run.path.name
+    assert "max_new_tokens" not in run.path.name  # it changes no weight
 
 
 def test_the_folder_holds_what_the_design_lists(run: RunDir) -> None:
     names = {path.name for path in run.path.iterdir()}
     assert {
-        "record.json", "config.yaml", "adapter", "predictions.jsonl", "eval_results.json", "training_curves.png",
-        "log.txt", "metrics.jsonl",
+        "record.json", "config.yaml", "adapter", "evaluations", "eval_results.json", "training_curves.png", "log.txt",
+        "metrics.jsonl",
     } <= names  # fmt: skip
     assert not [name for name in names if name.startswith(".")]
+    assert sorted(path.name for path in (run.path / "evaluations" / NAME).iterdir()) == [
+        "answering.jsonl", "eval_results.json", "evaluation.json", "item_scores.npz", "predictions.jsonl",
+    ]  # fmt: skip
 
 
 def test_the_record_says_what_was_run(record: Record) -> None:
     assert (record.method, record.data, record.model, record.seed) == ("lora", "20k", "micro", 0)
-    assert record.schema_version == 1
+    assert record.schema_version == 2
     assert len(record.identity) == 16
 
 
@@ -113,10 +146,10 @@ def test_what_was_not_measured_is_null_and_not_zero(run: RunDir) -> None:
     assert content["evaluation"]["peak_vram_bytes"] is None
 
 
-def test_the_record_says_how_the_answers_scored(record: Record, run: RunDir) -> None:
+def test_the_record_says_how_the_answers_scored(record: Record, folder: EvaluationDir) -> None:
     evaluation = record.evaluation
     assert evaluation is not None
-    assert evaluation.n == len(run.read_predictions()) == 4
+    assert evaluation.n == len(folder.read_predictions()) == 4
     assert {"rouge1", "rouge2", "rougeL", "bleu", "perplexity"} <= evaluation.scores.keys()
     assert all(score.signature for score in evaluation.scores.values())
     assert evaluation.seconds is not None
@@ -124,18 +157,20 @@ def test_the_record_says_how_the_answers_scored(record: Record, run: RunDir) -> 
     assert evaluation.empty_rate is not None
 
 
-def test_eval_results_repeat_the_record(record: Record, run: RunDir) -> None:
+def test_eval_results_repeat_the_record(run: RunDir, folder: EvaluationDir) -> None:
     content = json.loads(run.record_path.read_bytes())
     assert json.loads(run.results_path.read_bytes()) == content["evaluation"]
+    assert run.results_path.read_bytes() == folder.results_path.read_bytes()
 
 
-def test_what_every_answer_scored_is_kept(record: Record, run: RunDir) -> None:
-    scores = run.read_item_scores()
+def test_what_every_answer_scored_is_kept(record: Record, evaluated: Evaluation, folder: EvaluationDir) -> None:
+    scores = folder.read_item_scores()
     assert scores is not None
     assert record.evaluation is not None
-    assert scores.ids.tolist() == [row["id"] for row in run.read_predictions()]
+    assert scores.ids.tolist() == [row["id"] for row in folder.read_predictions()]
     assert scores.values["rougeL"].mean() == pytest.approx(record.evaluation.scores["rougeL"].value)
-    assert "item_scores.npz" in record.files
+    assert sorted(evaluated.files) == ["answering.jsonl", "eval_results.json", "item_scores.npz", "predictions.jsonl"]
+    assert not [name for name in record.files if name.startswith("evaluation") or name in evaluated.files]
 
 
 def test_the_record_says_where_it_ran(record: Record) -> None:
@@ -152,8 +187,8 @@ def test_config_yaml_holds_every_setting_resolved(record: Record, run: RunDir) -
     assert "${" not in run.config_path.read_text(encoding="utf-8")
 
 
-def test_predictions_hold_question_reference_and_answer(run: RunDir) -> None:
-    for row in run.read_predictions():
+def test_predictions_hold_question_reference_and_answer(folder: EvaluationDir) -> None:
+    for row in folder.read_predictions():
         assert {"id", "question", "prediction"} <= row.keys()
         assert "reference" in row or "references" in row
 
@@ -186,19 +221,19 @@ def test_a_second_start_changes_no_file(run: RunDir, command: list[str], place: 
 
 
 def test_a_folder_of_other_settings_is_refused_with_the_key(run: RunDir, command: list[str], place: Path) -> None:
-    other = run.path.with_name(run.path.name.replace("max_new_tokens=8", "max_new_tokens=9"))
+    other = run.path.with_name(run.path.name.replace("max_steps=3", "max_steps=2"))
     shutil.copytree(run.path, other)
     before = files_below(place)
-    done = train(*command, "evaluate.max_new_tokens=9", cwd=place)
+    done = train(*command, "train.max_steps=2", cwd=place)
     assert done.returncode == 2
-    assert "evaluate.max_new_tokens: 8 -> 9" in done.stderr
+    assert "train.max_steps: 3 -> 2" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert files_below(place) == before
     shutil.rmtree(other)
 
 
 def test_the_untuned_base_trains_nothing_and_answers_the_same_questions(
-    run: RunDir, record: Record, command: list[str], place: Path
+    folder: EvaluationDir, record: Record, command: list[str], place: Path
 ) -> None:
     done = train(*command, "method=none", "data=50k", cwd=place)
     assert done.returncode == 0, done.stderr
@@ -213,7 +248,9 @@ def test_the_untuned_base_trains_nothing_and_answers_the_same_questions(
     assert baseline.data_manifest.test == record.data_manifest.test
     assert baseline.data_manifest.train.n == 0
     assert not (path / "adapter").exists()
-    assert [row["id"] for row in RunDir(path).read_predictions()] == [row["id"] for row in run.read_predictions()]
+    (answered,) = evaluation_dirs(RunDir(path), baseline)
+    assert [row["id"] for row in answered.read_predictions()] == [row["id"] for row in folder.read_predictions()]
+    assert answered.path.name == NAME
 
 
 def test_overwriting_keeps_the_old_run_whole_and_gives_the_same_weights(
@@ -248,7 +285,7 @@ def test_a_failure_in_the_middle_is_recorded_and_the_next_start_tries_again(comm
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
-@pytest.mark.parametrize("moment", ["checkpoints/step-1", "answering.jsonl"])
+@pytest.mark.parametrize("moment", ["checkpoints/step-1", f"evaluations/{NAME}/answering.jsonl"])
 def test_a_stopped_run_goes_on_and_ends_like_one_that_was_not(
     run: RunDir, command: list[str], tmp_path: Path, moment: str, number: signal.Signals
 ) -> None:
@@ -266,10 +303,10 @@ def test_a_stopped_run_goes_on_and_ends_like_one_that_was_not(
     done = train(*often, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     again = RunDir(folder)
-    for name in ("adapter/adapter_model.safetensors", "predictions.jsonl"):
+    for name in ("adapter/adapter_model.safetensors", f"evaluations/{NAME}/predictions.jsonl"):
         assert (again.path / name).read_bytes() == (run.path / name).read_bytes()
     assert [row["step"] for row in again.read_metrics()] == [row["step"] for row in run.read_metrics()]
-    assert not [path for path in again.path.rglob(".*") if path.name != "."]
+    assert not [path for path in again.path.rglob(".*") if path.suffix != ".lock"]
 
 
 def test_a_second_start_of_the_same_run_names_the_first(command: list[str], tmp_path: Path) -> None:

@@ -13,17 +13,20 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "medqa_finetune"
 # Top to bottom. A file imports only from floors below its own, or from its own folder. What a user starts, from a
 # terminal or (`api`) from Python, is a door; `tasks` are the stages that answering questions and modelling text have in
-# different forms; `lifecycle` lies below all that tell it of a run, `matrix` and `experiment`; `inputs` turns what a
-# Python program holds into files and choices; `extras` asks the rooms below whether what a run wants is installed;
-# `log` knows nothing of the house; `compat` is what dependencies do not promise.
+# different forms; `lifecycle` lies below all that have a run in hand, `matrix` and `experiment`; `inputs` turns what a
+# Python program holds into files and choices; `extras` asks the rooms below whether what a run needs is installed;
+# `cell` is one training and one evaluation of it, checked and found on disk; `record` names evaluations as `config`
+# does; `log` knows nothing of the house; `compat` is what dependencies do not promise.
 FLOORS = (
     ("train", "evaluate", "summarize", "plan", "chat", "export", "api"),
     ("experiment", "matrix", "chatting", "variants"),
     ("tasks",),
     ("lifecycle", "preflight", "extras", "inputs"),
+    ("cell",),
     ("training", "evaluation"),
     ("report", "model", "data"),
-    ("record", "config"),
+    ("record",),
+    ("config",),
     ("compat",),
     ("errors", "log", "stopping", "collector", "versions"),
 )
@@ -31,11 +34,13 @@ FLOOR_OF = {room: height for height, rooms in enumerate(reversed(FLOORS)) for ro
 # Rooms that start in a moment, since they load neither.
 HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
 LIGHT_ROOMS = ("train", "plan", "summarize", "chat", "experiment", "tasks", "lifecycle", "preflight", "extras",
-               "matrix", "report", "record", "config", "errors", "log", "stopping", "collector",
+               "cell", "matrix", "report", "record", "config", "errors", "log", "stopping", "collector",
                "versions")  # fmt: skip
 HYDRA_ROOMS = {"train.py", "plan.py", "export.py", "config/compose.py", "compat/hydra.py"}
 LINES_PER_FILE = 450
 LINES_PER_FUNCTION = 60
+# The one function in which a reader sees a whole experiment, every stage of it in order.
+LONGER = {("experiment.py", "run_experiment"): 85}
 POSITIONAL_ARGUMENTS = 5
 
 
@@ -117,7 +122,8 @@ def test_the_reader_sees_imports_in_functions_and_under_type_checking() -> None:
     ("importer", "imported", "allowed"),
     [
         ("data", "data", True), ("data", "record", True), ("matrix", "lifecycle", True), ("train", "errors", True),
-        ("data", "model", False), ("training", "evaluation", False), ("record", "config", False),
+        ("data", "model", False), ("training", "evaluation", False), ("config", "record", False),
+        ("record", "config", True), ("evaluation", "cell", False), ("lifecycle", "cell", True),
         ("experiment", "matrix", False), ("config", "data", False), ("evaluate", "train", False),
     ],
 )  # fmt: skip
@@ -203,7 +209,12 @@ def lines_without_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) ->
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
 def test_a_function_fits_on_a_screen(source: Source) -> None:
-    assert [f.name for f in functions(source) if lines_without_docstring(f) > LINES_PER_FUNCTION] == []
+    long = [
+        f.name
+        for f in functions(source)
+        if lines_without_docstring(f) > LONGER.get((source.name, f.name), LINES_PER_FUNCTION)
+    ]
+    assert long == []
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)

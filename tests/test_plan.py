@@ -39,7 +39,10 @@ def made(
     *forecasts: Forecast, rehearsals: int = 0, weightless: tuple[str, ...] = (), faults: tuple[Fault, ...] = ()
 ) -> Plan:
     return Plan(
-        list(forecasts), dataclasses.replace(survey(1e10), disk_faults=list(faults)), rehearsals, list(weightless)
+        list(forecasts),
+        dataclasses.replace(survey(1e10), disk_faults=[fault.as_json() for fault in faults]),
+        rehearsals,
+        list(weightless),
     )
 
 
@@ -55,7 +58,7 @@ def test_a_cell_is_said_in_seconds_bytes_and_money() -> None:
     assert found == {
         "name": "lora_20k", "seconds": 19800.0, "start_seconds": 600.0, "train_seconds": 18000.0,
         "validation_seconds": 300.0, "evaluation_seconds": 900.0, "peak_memory_bytes": 3 * 2**30,
-        "training_memory_bytes": 2**31, "disk_bytes": 2**30, "price": 11.0,
+        "training_memory_bytes": 2**31, "disk_bytes": 2**30, "price": 11.0, "trained_by": None,
     }  # fmt: skip
 
 
@@ -64,6 +67,20 @@ def test_cells_add_up_but_for_memory() -> None:
     assert as_object(rows(found, options), found, options)["sum"] == {
         "hours": 11.0, "peak_memory_bytes": 3 * 2**30, "disk_bytes": 2**31, "price": 22.0
     }  # fmt: skip
+
+
+def test_a_cell_is_named_after_its_run_and_its_evaluation() -> None:
+    cell = changed(VALID, run_name="lora_20k", evaluation_name="max_samples=2")
+    assert row(cell, FORECAST, PlanOptions())["name"] == "lora_20k__evaluate.max_samples=2"
+    assert row(changed(cell, evaluation_name="default"), FORECAST, PlanOptions())["name"] == "lora_20k"
+
+
+def test_the_table_says_which_hours_are_counted_with_another_cell() -> None:
+    found, options = made(FORECAST, FORECAST), PlanOptions()
+    shared = rows(found, options)
+    alone = as_text(shared, found, options).splitlines()
+    shared[1]["trained_by"] = shared[0]["name"]
+    assert len(as_text(shared, found, options).splitlines()) == len(alone) + 1
 
 
 def test_a_price_that_is_not_known_is_null_and_not_zero() -> None:
@@ -150,6 +167,26 @@ def test_the_demo_is_the_cells_of_the_demo_and_nothing_is_kept(tmp_path: Path, m
     assert (content["error"], content["exit_code"], fault["code"]) == ("ConfigError", 2, "over-budget")
     assert f"error: {fault['message']}" in done.stderr
     assert all(cell["seconds"] > 0 and cell["peak_memory_bytes"] > 10**8 for cell in content["cells"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cells_that_share_a_training_count_its_hours_once(tmp_path: Path, micro_model: Path) -> None:
+    typed = (*TINY, f"model.path={micro_model}", "method=lora", "data=20k", "train.epochs=200", "train.max_steps=null")
+    one, two = (
+        json.loads(run("-m", *typed, f"evaluate.max_samples={most}", "format=json", cwd=tmp_path).stdout)
+        for most in ("null", "null,2")
+    )
+    (alone,), (first, second) = one["cells"], two["cells"]
+    assert (first["name"], second["name"]) == (alone["name"], f"{alone['name']}__evaluate.max_samples=2")
+    assert (first["trained_by"], second["trained_by"]) == (None, first["name"])
+    assert first["train_seconds"] > 0
+    assert {key: second[key] for key in second if key.startswith(("train", "validation", "disk"))} == {
+        "trained_by": first["name"], "train_seconds": 0, "validation_seconds": 0, "training_memory_bytes": 0,
+        "disk_bytes": 0,
+    }  # fmt: skip
+    assert second["seconds"] == pytest.approx(second["start_seconds"] + second["evaluation_seconds"], abs=0.2)
+    assert two["sum"]["disk_bytes"] == one["sum"]["disk_bytes"]
+    assert two["sum"]["hours"] == pytest.approx((first["seconds"] + second["seconds"]) / HOUR)
     assert list(tmp_path.iterdir()) == []
 
 

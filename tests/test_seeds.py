@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
+from medqa_finetune.record.evaluations import evaluation_dirs
 from medqa_finetune.record.run_dir import RunDir, find_runs
 from medqa_finetune.record.schema import Record
 from tests.commands import TINY, python, train
@@ -45,7 +46,8 @@ def test_seeds_never_change_the_data(outputs: Path) -> None:
     assert sorted(runs) == [1, 2, 3]
     manifests = [record.data_manifest for _, record in runs.values()]
     assert all(manifest == manifests[0] for manifest in manifests)
-    asked = [sorted(row["id"] for row in run.read_predictions()) for run, _ in runs.values()]
+    answered = [folder for run, record in runs.values() for folder in evaluation_dirs(run, record)]
+    asked = [sorted(row["id"] for row in folder.read_predictions()) for folder in answered]
     assert asked[0] == asked[1] == asked[2]
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import dataclasses
 import os
@@ -9,9 +10,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from medqa_finetune.errors import MedQAError
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Score
+from medqa_finetune.summarize import summarize as command
 from scripts.benchmarks.made_runs import AnswerBank, MadeRun, six, write_run
+from tests.evaluations import default_of
+from tests.faulty import only_fault
 from tests.report.builders import failed, matrix, record, write
 
 ROOT = Path(__file__).parents[1]
@@ -88,7 +93,7 @@ def test_other_test_sets_are_pointed_out(tmp_path: Path) -> None:
     assert other.evaluation is not None
     write(tmp_path, record(), other.updated(evaluation=other.evaluation.__class__(n=5, scores=other.evaluation.scores)))
     lines = summarize(f"outputs={tmp_path}").stdout.splitlines()
-    assert any("scores of different tables above do" in line for line in lines)
+    assert any("do not compare" in line for line in lines)
     # Two tables, a run each: the two share no column.
     assert [line.split()[0] for line in lines if line.startswith(("run", "lora", "qlora"))] == [
         "run", "lora_20k", "run", "qlora_20k",
@@ -121,23 +126,24 @@ def test_what_a_run_was_not_scored_by_is_no_other_signature(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "code", "key", "got"),
     [
-        (["outputs=nowhere"], "outputs=nowhere: no such folder"),
-        ([], "outputs=outputs: no such folder"),
-        (["outputs=."], "no record of a run below it"),
-        (["output=."], "did you mean outputs"),
-        (["."], "key=value is wanted"),
-        (["price_per_hour=-1"], "price_per_hour=-1.0: a number from 0 is wanted"),
-        (["price_per_hour=nan"], "price_per_hour=nan: a number from 0 is wanted"),
+        (["outputs=nowhere"], "file-missing", "outputs", "nowhere"),
+        ([], "file-missing", "outputs", "outputs"),
+        (["outputs=."], "no-match", "outputs", "."),
+        (["output=."], "unknown-key", "output", "."),
+        (["."], "not-key-value", None, "."),
+        (["price_per_hour=-1"], "out-of-range", "price_per_hour", -1.0),
     ],
 )
-def test_bad_input(arguments: list[str], message: str, tmp_path: Path) -> None:
+def test_bad_input(arguments: list[str], code: str, key: str | None, got: object, tmp_path: Path) -> None:
     done = summarize(*arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stdout == ""
+    assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
-    assert message in done.stderr
+    with contextlib.chdir(tmp_path), pytest.raises(MedQAError) as caught:
+        command(arguments)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == (code, key, got)
 
 
 def test_unwritable_summary(tmp_path: Path) -> None:
@@ -159,7 +165,7 @@ def test_statistics_stand_in_table_files_and_on_the_terminal(tmp_path: Path) -> 
     bank = AnswerBank(30)
     folders = [write_run(tmp_path, run, bank) for run in six()]
     # Of one run they are made again from its predictions.
-    folders[1].item_scores_path.unlink()
+    default_of(folders[1]).item_scores_path.unlink()
     done = summarize(f"outputs={tmp_path}", "price_per_hour=2")
     assert (done.returncode, done.stderr) == (0, "")
     assert max(map(len, done.stdout.splitlines())) <= 120

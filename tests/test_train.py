@@ -6,11 +6,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
 from medqa_finetune.config.options import conf_folder, option_names
-from tests.commands import ROOT, TINY, train
+from medqa_finetune.errors import NO_VALUE, Fault
+from medqa_finetune.matrix.process import faults_file, read_faults
+from tests.commands import ROOT, TINY, python, train
 
 GROUPS = sorted(path.name for path in conf_folder().iterdir() if path.is_dir())
 
@@ -48,51 +51,79 @@ def test_help_is_given_wherever_it_is_asked_for(arguments: list[str], help_text:
     assert train(*arguments, cwd=tmp_path).stdout == help_text
 
 
-BAD_INPUT: list[tuple[list[str], list[str]]] = [
-    (["train.epohcs=1"], ["train.epohcs", "Did you mean train.epochs"]),
-    (["+train.foo=1"], ["train.foo", "no such key"]),
-    (["train.learning_rate=fast"], ["train.learning_rate=fast", "a number"]),
-    (["train.learning_rate=nan"], ["train.learning_rate=nan", "above 0"]),
-    (["train.max_steps=0", "method.rank=0"], ["train.max_steps=0", "method.rank=0"]),
-    (["seed=-1"], ["seed=-1", "at least 0"]),
-    (["method=qlor"], ["method=qlor", "full, lora, none, qlora, qlora_8bit"]),
-    (["train=null"], ["train=null", "allowed are default"]),
-    (["method=lora,qlora"], ["method=lora,qlora", "--multirun"]),
-    (["study=../elsewhere"], ["study='../elsewhere'", "folder name"]),
-    (["method.name=a/b"], ["method.name='a/b'", "folder name"]),
-    (["corpus=jsonl"], ["corpus.path is missing"]),
-    (["corpus=jsonl", "corpus.path=nowhere.jsonl"], ["corpus.path=nowhere.jsonl", "no such file"]),
-    (["corpus=jsonl", "corpus.path=${oc.env:MEDQA_NOT_SET}"], ["corpus.path", "MEDQA_NOT_SET"]),
-    (["model.path=nowhere"], ["model.path=nowhere", "no such folder"]),
-    (["model.path=."], ["config.json is missing"]),
-    (["evaluate.metrics=[rouge,blue]"], ["evaluate.metrics=blue", "bleu, char_bleu"]),
-    (["just_a_word"], ["just_a_word"]),
-    (["run_name=mine"], ["run_name=mine", "Leave run_name out; study=NAME"]),
-    (["outputs=file"], ["outputs=file", "is not a folder"]),
-    (["outputs="], ["outputs=''", "folder"]),
-    (["-m", "data=20k,30k"], ["data=30k", "20k, 50k"]),
-    (["-m", "train.epochs=1,-1"], ["train.epochs=-1.0"]),
-    (["-m", "seed=0,1", "+foo=1"], ["foo", "no such key"]),
-    (["-m", "method=null,lora"], ["method=null", "full, lora, none, qlora, qlora_8bit"]),
-    (["-m", "outputs=file", "seed=0,1"], ["outputs=file", "is not a folder"]),
-    (["-m", "corpus=jsonl", "corpus.path=nowhere.jsonl"], ["corpus.path=nowhere.jsonl", "no such file"]),
-    (["-m", "method.rank=0,-1"], ["method.rank=0", "method.rank=-1"]),
-]
+class Refused(NamedTuple):
+    """A fault: its code, its key, the value got, and what is allowed or advised."""
+
+    code: str
+    key: str | None
+    got: Any = NO_VALUE
+    says: str = ""
 
 
-@pytest.mark.parametrize(("arguments", "parts"), BAD_INPUT, ids=[" ".join(arguments) for arguments, _ in BAD_INPUT])
+def train_with_faults(*arguments: str, cwd: Path) -> "tuple[subprocess.CompletedProcess[str], list[Fault]]":
+    """Run the command, and return how it ended with the faults that it left for whoever started it."""
+    with faults_file() as left:
+        done = python("-m", "medqa_finetune.train", *arguments, cwd=cwd, MEDQA_FAULTS_FILE=str(left))
+        return done, read_faults(left)
+
+
+METHODS = "full lora none qlora qlora_8bit"
+BAD_INPUT: list[tuple[list[str], list[Refused]]] = [
+    (["train.epohcs=1"], [Refused("unknown-key", "train.epohcs", says="train.epochs")]),
+    (["+train.foo=1"], [Refused("unknown-key", "train.foo")]),
+    (["train.learning_rate=fast"], [Refused("wrong-type", "train.learning_rate", "fast")]),
+    (["train.learning_rate=nan"], [Refused("out-of-range", "train.learning_rate", "nan")]),
+    (["train.max_steps=0", "method.rank=0"],
+     [Refused("out-of-range", "method.rank", 0), Refused("out-of-range", "train.max_steps", 0)]),
+    (["seed=-1"], [Refused("out-of-range", "seed", -1)]),
+    (["method=qlor"], [Refused("not-allowed", "method", "qlor", METHODS)]),
+    (["train=null"], [Refused("not-allowed", "train", None, "default")]),
+    (["method=lora,qlora"], [Refused("several-values", "method", "lora,qlora", "--multirun")]),
+    (["study=../elsewhere"], [Refused("bad-name", "study", "../elsewhere")]),
+    (["method.name=a/b"], [Refused("bad-name", "method.name", "a/b")]),
+    (["corpus=jsonl"], [Refused("missing-key", "corpus.path")]),
+    (["corpus=jsonl", "corpus.path=nowhere.jsonl"], [Refused("file-missing", "corpus.path", "nowhere.jsonl")]),
+    (["corpus=jsonl", "corpus.path=${oc.env:MEDQA_NOT_SET}"],
+     [Refused("variable-not-set", "corpus.path", "${oc.env:MEDQA_NOT_SET}", "MEDQA_NOT_SET")]),
+    (["model.path=nowhere"], [Refused("model-missing", "model.path", "nowhere")]),
+    (["model.path=."], [Refused("file-missing", None)]),
+    (["evaluate.metrics=[rouge,blue]"], [Refused("not-allowed", "evaluate.metrics", "blue", "bleu char_bleu")]),
+    (["evaluate.max_samples=0"], [Refused("out-of-range", "evaluate.max_samples", 0)]),
+    (["just_a_word"], [Refused("not-key-value", None, "just_a_word")]),
+    (["run_name=mine"], [Refused("name-given", "run_name", "mine", "study=NAME")]),
+    (["evaluation_name=mine"], [Refused("name-given", "evaluation_name", "mine")]),
+    (["outputs=file"], [Refused("not-a-folder", "outputs", "file")]),
+    (["outputs="], [Refused("bad-path", "outputs", "")]),
+    (["-m", "data=20k,30k"], [Refused("not-allowed", "data", "30k", "20k 50k")]),
+    (["-m", "train.epochs=1,-1"], [Refused("out-of-range", "train.epochs", -1.0)]),
+    (["-m", "evaluate.max_samples=1,0"], [Refused("out-of-range", "evaluate.max_samples", 0)]),
+    (["-m", "seed=0,1", "+foo=1"], [Refused("unknown-key", "foo")]),
+    (["-m", "method=null,lora"], [Refused("not-allowed", "method", None, METHODS)]),
+    (["-m", "outputs=file", "seed=0,1"], [Refused("not-a-folder", "outputs", "file")]),
+    (["-m", "corpus=jsonl", "corpus.path=nowhere.jsonl"],
+     [Refused("file-missing", "corpus.path", "nowhere.jsonl")]),
+    (["-m", "method.rank=0,-1"],
+     [Refused("out-of-range", "method.rank", 0), Refused("out-of-range", "method.rank", -1)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "refused"), BAD_INPUT, ids=[" ".join(arguments) for arguments, _ in BAD_INPUT])
 def test_bad_input_is_refused_in_a_few_lines_and_nothing_is_written(
-    arguments: list[str], parts: list[str], tmp_path: Path, micro_model: Path
-) -> None:
+    arguments: list[str], refused: list[Refused], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory,
+    micro_model: Path,
+) -> None:  # fmt: skip
     (tmp_path / "file").touch()
-    done = train(*TINY, f"model.path={micro_model}", "method=lora", "data=20k", *arguments, cwd=tmp_path)
+    typed = (*TINY, f"model.path={micro_model}", "method=lora", "data=20k", *arguments)
+    done, faults = train_with_faults(*typed, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) <= 3
     assert "Traceback" not in done.stderr
-    for part in parts:
-        assert part in done.stderr
+    assert [(each.code, each.key, each.got) for each in faults] == [(each.code, each.key, each.got) for each in refused]
+    for fault, each in zip(faults, refused, strict=True):
+        assert fault.line() in done.stderr
+        assert all(word in fault.allowed or word in fault.hint for word in each.says.split())
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -124,25 +155,30 @@ def test_chinese_paths_columns_and_outputs_need_no_quotes(tmp_path: Path, micro_
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "输出").rglob("record.json"))) == 1
+    assert len(list((tmp_path / "输出").rglob("evaluation.json"))) == 1
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "code", "line"),
     [
-        (b"name: 'unclosed\n", "bad.yaml"),
-        (b"- 1\n", "data/bad.yaml: "),
-        (b"42\n", "no mapping of keys to values"),
-        (b"name: \xff\n", "not UTF-8"),
-        (b"[" * 5000, "nested too deeply"),
-        (b"name: &a [*a]\n", "contains itself"),
+        (b"name: 'unclosed\n", "not-yaml", 2),
+        (b"- 1\n", "wrong-type", None),
+        (b"42\n", "not-a-mapping", None),
+        (b"name: \xff\n", "not-utf8", None),
+        (b"[" * 5000, "too-deep", None),
+        (b"name: &a [*a]\n", "too-deep", None),
     ],
 )
-def test_a_broken_yaml_of_the_user_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
-    (tmp_path / "mine" / "data").mkdir(parents=True)
-    (tmp_path / "mine" / "data" / "bad.yaml").write_bytes(content)
-    done = train("--config-dir", "mine", "profile=demo", "data=bad", cwd=tmp_path)
+def test_a_broken_yaml_of_the_user_is_refused(content: bytes, code: str, line: int | None, tmp_path: Path) -> None:
+    path = tmp_path / "mine" / "data" / "bad.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    done, faults = train_with_faults("--config-dir", "mine", "profile=demo", "data=bad", cwd=tmp_path)
     assert done.returncode == 2
-    assert message in done.stderr
+    (fault,) = faults
+    assert (fault.code, fault.line_number) == (code, line)
+    # Which of several files is too deep, the reader does not say.
+    assert code == "too-deep" or (tmp_path / str(fault.file)).samefile(path)
     assert "Traceback" not in done.stderr
     assert train("--config-dir", "mine", "--help", cwd=tmp_path).returncode == 0
 
@@ -156,10 +192,10 @@ def test_help_lists_the_users_own_groups_and_every_key(tmp_path: Path) -> None:
 
 
 def test_a_matrix_whose_last_cell_asks_for_too_many_pairs_never_starts(tmp_path: Path, micro_model: Path) -> None:
-    done = train(
+    done, faults = train_with_faults(
         "-m", *TINY, f"model.path={micro_model}", "method=lora", "data=20k", "data.train_size=20000,90000000",
         cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "90,000" in done.stderr
+    assert [(fault.key, fault.got) for fault in faults] == [("data.train_size", 90_000)]
     assert not list(tmp_path.rglob("record.json"))

@@ -141,7 +141,7 @@ def evaluation_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     if not exams and isinstance(most, int) and isinstance(questions, int) and most >= questions:
         unused.append("evaluate.max_samples")
     found = {
-        key: sorted(value) if isinstance(value, list) else value
+        key: _in_order(value)
         for key, value in whole.items()
         if _is_below(key, (EVALUATE,)) and not _is_below(key, tuple(unused)) and value is not None
     }
@@ -266,30 +266,38 @@ def run_name(config: Config, defaults: Mapping[str, Any], labels: Mapping[str, s
     return _short("__".join(parts))
 
 
-def evaluation_name(evaluate: Mapping[str, Any], defaults: Mapping[str, Any], text: str | None = None) -> str:
+def evaluation_name(
+    settings: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    text: str | None = None,
+    written: Mapping[str, Any] | None = None,
+) -> str:
     """Return the folder name of an evaluation: `key=value` for what differs from the defaults, joined with `__`.
 
+    What does not make it another evaluation is not named, so that one evaluation has one name.
+
     Args:
-        evaluate: Settings of the evaluation, keys without their section.
-        defaults: The same settings where nobody has changed one.
+        settings: All settings.
+        defaults: The section `evaluate` where nobody has changed a setting, keys without the section.
         text: Label of `evaluate.text`; None where no text is asked for.
+        written: The section `evaluate` as it is on disk, where that differs.
     """
+    own = settings[EVALUATE]
+    usual = evaluation_settings({**settings, EVALUATE: {"text_sha256": own.get("text_sha256"), **defaults}})
+    asked = evaluation_settings(settings)
     parts = []
-    for key, value in sorted(evaluate.items()):
-        default = defaults.get(key, value)
-        if f"{EVALUATE}.{key}" in NOT_EVALUATION or key == "text_sha256":
+    for key in sorted(asked.keys() | usual.keys()):
+        name = key.removeprefix(f"{EVALUATE}.")
+        if name == "text_sha256" or asked.get(key) == usual.get(key):
             continue
-        if key == "text" and text is not None:
-            parts.append(f"text={_plain(text)}")
-        elif _differ(value, default):
-            parts.append(f"{key}={_plain(_as_text(sorted(value) if isinstance(value, list) else value))}")
+        value = text if name == "text" and text is not None else (own if written is None else written).get(name)
+        parts.append(f"{name}={_plain(_as_text(_in_order(value)))}")
     return _short("__".join(parts)) or DEFAULT_EVALUATION
 
 
-def _differ(value: Any, default: Any) -> bool:
-    if isinstance(value, list) and isinstance(default, list):
-        return sorted(value) != sorted(default)
-    return bool(value != default)
+def _in_order(value: Any) -> Any:
+    """Return a list in an order of its own; any other value as it is."""
+    return sorted(value, key=str) if isinstance(value, list) else value
 
 
 def file_label(name: str, path: str | None, sha256: str) -> str:

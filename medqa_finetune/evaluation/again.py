@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from medqa_finetune.config.identity import DEFAULT_EVALUATION
 from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.evaluation.answers import Answer, collect
 from medqa_finetune.evaluation.rows import Rows, score_rows
@@ -71,15 +70,18 @@ def find_by_name(run: RunDir, name: str | None = None) -> EvaluationDir:
     )  # fmt: skip
 
 
-def name_of(run: RunDir, name: str | None = None) -> str:
-    """Return the name of an evaluation, or of the one whose scores the run's record holds.
+def read_by_name(run: RunDir, name: str | None = None) -> Evaluation:
+    """Return what is known of a run's evaluation; of the one whose scores the run's record holds without a name.
 
     Raises:
         DataError: as `find_by_name` does.
     """
     record = _record_of(run)
-    evaluation = read_evaluation(run, record, find_by_name(run, name))
-    return evaluation.name if evaluation is not None else DEFAULT_EVALUATION
+    folder = find_by_name(run, name)
+    evaluation = read_evaluation(run, record, folder)
+    if evaluation is None:
+        raise DataError(Fault("record-gone", "is gone: the folder was changed just now", file=str(folder.record_path)))
+    return evaluation
 
 
 def _record_of(run: RunDir) -> Record:
@@ -93,6 +95,8 @@ def _record_of(run: RunDir) -> Record:
 
 
 def _score(run: RunDir, record: Record, folder: EvaluationDir, metrics: Sequence[str]) -> tuple[EvaluationRecord, Rows]:
+    # Scores of a run that is being trained are left alone, and this is known before one of its files is written.
+    run.check_free()
     with folder.lock():
         evaluation = read_evaluation(run, record, folder)
         seen = record.seen_by(evaluation)
@@ -120,11 +124,14 @@ def _write(run: RunDir, folder: EvaluationDir, fresh: EvaluationRecord, changed:
     if not folder.in_run and not _holds(folder.results_path, fresh):
         folder.write_results(fresh)
         changed = True
-    if is_default and not _holds(run.results_path, fresh):
-        run.write_results(fresh)
-    if not changed:
+    is_stale = is_default and not _holds(run.results_path, fresh)
+    if not changed and not is_stale:
         return
     with run.lock():
+        if is_stale:
+            run.write_results(fresh)
+        if not changed:
+            return
         record = upgrade(run, _record_of(run))
         evaluation = folder.read()
         if evaluation is None:

@@ -37,7 +37,7 @@ class Source(NamedTuple):
 def reuse(
     run: RunDir, folder: EvaluationDir, settings: Settings, ids: Sequence[str], environment: Environment | None
 ) -> bool:
-    """Take over what other evaluations of a run have said already; return whether nothing is left for a model to do.
+    """Take over what other evaluations of a run have said already; return whether that is everything.
 
     Args:
         run: The run; the evaluation is this process's.
@@ -56,8 +56,22 @@ def reuse(
     place = own.environment if environment is None else environment
     if place is not None:
         own = _reuse_exams(folder, own, sources, place)
-    answered = {row.get("id") for row in folder.read_predictions()}
-    return answered >= set(ids) and not missing_exams(own)
+    # Answers of its own do not count: whoever gives the last of them adds up what they cost.
+    taken = {row.get("id") for row in reused_rows(folder)}
+    return taken >= set(ids) and not missing_exams(own)
+
+
+def needs_model(run: RunDir, folder: EvaluationDir, settings: Settings, ids: Sequence[str]) -> bool:
+    """Return whether a model is needed for an evaluation; not so where others of the run have said everything.
+
+    Nothing is written. Exams are taken for missing, since they may have been held in another environment.
+    """
+    record = run.read()
+    exams = settings["evaluate"]["text"] is not None or bool(settings["evaluate"]["zero_shot"])
+    if record is None or not record.is_trained or exams:
+        return True
+    sources = _sources(run, record, folder, settings, set(ids))
+    return not any(len(source.rows) >= len(set(ids)) for source in sources)
 
 
 def _reuse_answers(

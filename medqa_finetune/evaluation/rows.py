@@ -39,7 +39,7 @@ def _score_blocks(
 ) -> tuple[EvaluationRecord, Rows]:
     from medqa_finetune.evaluation.perplexity import METRIC, score_blocks, text_signature
 
-    if METRIC not in metrics:
+    if metrics and METRIC not in metrics:
         raise ConfigError(
             Fault(
                 "not-allowed", "running text has one score alone", key="metrics", got=list(metrics), allowed=(METRIC,)

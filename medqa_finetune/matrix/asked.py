@@ -10,7 +10,8 @@ from medqa_finetune.errors import ConfigError, Fault, RunError, noting
 from medqa_finetune.errors import distinct as distinct_faults
 from medqa_finetune.evaluation.exams import check_exams
 from medqa_finetune.extras import check_extras
-from medqa_finetune.lifecycle import announce, find_earlier, warn_of_damage
+from medqa_finetune.lifecycle.claim import announce
+from medqa_finetune.lifecycle.earlier import find_earlier, warn_of_damage
 from medqa_finetune.preflight import preflight_matrix
 from medqa_finetune.tasks import task_of
 

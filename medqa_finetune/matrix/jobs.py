@@ -3,14 +3,18 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from medqa_finetune.cell import Cell
 from medqa_finetune.matrix.ending import Ending, Start, read_or_none
 from medqa_finetune.matrix.gpus import Slot
 from medqa_finetune.matrix.process import CellProcess
 from medqa_finetune.matrix.status import Marks
 from medqa_finetune.record.evaluations import CellDir, evaluation_parts
 from medqa_finetune.record.schema import Record
+
+if TYPE_CHECKING:
+    # The launcher serves programs that know nothing of experiments.
+    from medqa_finetune.cell import Cell
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Running:
     marks: Marks
 
 
-def job_of(cell: Cell, overrides: Sequence[str]) -> "Job":
+def job_of(cell: "Cell", overrides: Sequence[str]) -> "Job":
     """Return the job of a checked cell.
 
     Args:

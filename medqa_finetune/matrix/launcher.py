@@ -140,7 +140,8 @@ class LocalLauncher(Launcher):
             composed.hydra.job.num = number
         folder = _folder_of(composed)
         evaluation = str(OmegaConf.select(composed, "evaluation_name", default=""))
-        run = CellDir(RunDir(folder), _evaluation_of(RunDir(folder), evaluation))
+        overwrites = OmegaConf.select(composed, "overwrite", default=False) is True
+        run = CellDir(RunDir(folder), _evaluation_of(RunDir(folder), evaluation, anew=overwrites))
         own = [override for override in overrides if not override.startswith("hydra.sweep.")]
         # A sweeper that names a folder for every cell works for a program that makes its own, and finds it by itself.
         finds_its_folder = len(own) < len(overrides)
@@ -150,7 +151,7 @@ class LocalLauncher(Launcher):
             overrides=[*_passed_on(self._config), *own, *told],
             run=run,
             found=read_or_none(run),
-            overwrites=OmegaConf.select(composed, "overwrite", default=False) is True,
+            overwrites=overwrites,
         )
 
 
@@ -188,9 +189,17 @@ def run_jobs(
             queue.stop(grace_seconds)
 
 
-def _evaluation_of(run: RunDir, name: str) -> EvaluationDir | None:
-    """Return the folder of the evaluation that a cell was given the name of; None for a program that knows none."""
-    return find_evaluation_named(run, name) if name else None
+def _evaluation_of(run: RunDir, name: str, *, anew: bool) -> EvaluationDir | None:
+    """Return the folder of the evaluation that a cell was given the name of; None for a program that knows none.
+
+    Args:
+        run: The cell's run.
+        name: Of the evaluation; empty for a program that knows none.
+        anew: Whether the run is made anew, so that it does not matter where the evaluation of that name lies now.
+    """
+    if not name:
+        return None
+    return EvaluationDir(run.evaluations_path / name) if anew else find_evaluation_named(run, name)
 
 
 def _gone(run: RunDir, record: Record | None) -> str:

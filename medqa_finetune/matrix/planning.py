@@ -24,6 +24,7 @@ from medqa_finetune.matrix.rehearsal import Rehearsed
 from medqa_finetune.matrix.survey import Asked
 from medqa_finetune.model.locate import has_weights, locate_architecture
 from medqa_finetune.preflight import wait_briefly
+from medqa_finetune.record.evaluations import SEPARATOR, evaluation_parts
 
 T = TypeVar("T")
 
@@ -42,6 +43,7 @@ class Plan:
         rehearsals: Number of kinds of cells that were rehearsed.
         weightless: Models that were rehearsed with random weights, since theirs are not here.
         looked_up: Names of the cells that look their answers up, which are always measured.
+        trained_by: Of every cell that is a later evaluation of the training of an earlier one, that one's place.
     """
 
     forecasts: list[Forecast]
@@ -49,10 +51,11 @@ class Plan:
     rehearsals: int
     weightless: list[str]
     looked_up: list[str] = dataclasses.field(default_factory=list)
+    trained_by: dict[int, int] = dataclasses.field(default_factory=dict)
 
 
 def make_plan(configs: Sequence[Config], folder: Path, *, probe: bool) -> Plan:
-    """Forecast what cells will take.
+    """Forecast what cells will take; a training that several of them evaluate is counted with the first one.
 
     Args:
         configs: The cells.
@@ -72,8 +75,33 @@ def make_plan(configs: Sequence[Config], folder: Path, *, probe: bool) -> Plan:
             forecasts.append(next(of_models))
         else:
             forecasts.append(_in_fresh_process("lookup_rehearsal", LookedUp(config, str(cache)), Forecast))
-    looked_up = [config.run_name for config in configs if not config.method.loads_model]
-    return dataclasses.replace(modelled, forecasts=forecasts, looked_up=looked_up)
+    looked_up = [name_of(config) for config in configs if not config.method.loads_model]
+    shared = shared_trainings(configs)
+    forecasts = [_evaluated_alone(each) if place in shared else each for place, each in enumerate(forecasts)]
+    return dataclasses.replace(modelled, forecasts=forecasts, looked_up=looked_up, trained_by=shared)
+
+
+def name_of(config: Config) -> str:
+    """Return what a plan calls a cell: its run, and what differs from the default settings of an evaluation."""
+    return SEPARATOR.join([config.run_name, *evaluation_parts(config.evaluation_name)])
+
+
+def shared_trainings(configs: Sequence[Config]) -> dict[int, int]:
+    """Return the places of cells whose training an earlier cell does, each with the place of that one."""
+    first: dict[Path, int] = {}
+    for place, config in enumerate(configs):
+        if config.run_name and config.method.trains not in ("nothing", "lookup"):
+            first.setdefault(config.run_path, place)
+    places = ((place, first.get(config.run_path, place)) for place, config in enumerate(configs))
+    return {place: earlier for place, earlier in places if earlier != place}
+
+
+def _evaluated_alone(forecast: Forecast) -> Forecast:
+    """Return what a cell takes that finds its training done; its files are those of the run, which are counted there.
+
+    Its peak of memory stays an upper bound, that of training.
+    """
+    return dataclasses.replace(forecast, train=0.0, validate=0.0, training_bytes=0, disk_bytes=0)
 
 
 def _plan_models(configs: Sequence[Config], folder: Path, *, probe: bool) -> Plan:

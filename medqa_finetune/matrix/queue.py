@@ -55,10 +55,10 @@ class Queue:
 
     def _waits_for_training(self, job: Job, record: Record | None) -> bool:
         """Return whether another cell of this launch is at work on the training that a cell is an evaluation of."""
-        others = [
-            other for other in self._jobs if other is not job and other.running and other.run.path == job.run.path
-        ]
-        return bool(others) and (record is None or not record.is_trained)
+        at_work = any(other.running and other.run.path == job.run.path for other in self._jobs if other is not job)
+        # A result to be made anew is made once for all its evaluations.
+        is_old = job.overwrites and record == job.found
+        return at_work and (is_old or record is None or not record.is_trained)
 
     def _start(self, job: Job) -> None:
         before, marks = read_or_none(job.run), read_marks(job.run)

@@ -83,7 +83,9 @@ def survey(cells: Sequence[Config], cache: Path) -> Survey:
     machine = find_machine()
     precisions = {config.precision: choose_device(config.precision).precision for config in cells}
     facts = [count(config, cache, machine) for config in cells]
-    sizes = [(config, size_of(locate_architecture(config.model))) for config in cells]
+    # The files of a run are there once, however many of the cells are evaluations of it.
+    runs = {config.run_path if config.run_name else place: config for place, config in enumerate(cells)}
+    sizes = [(config, size_of(locate_architecture(config.model))) for config in runs.values()]
     return Survey(
         machine,
         {asked: measure_matrix_rate(machine.type, precision) for asked, precision in precisions.items()},

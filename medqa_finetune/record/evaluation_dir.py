@@ -1,16 +1,13 @@
 """The only reader and writer of the folder of one evaluation."""
 
-import contextlib
 import dataclasses
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medqa_finetune.errors import DataError, Fault, RunError
 from medqa_finetune.record.files import append_lines, sha256_of, write_json
-from medqa_finetune.record.locks import LOCK_SECONDS, FolderLock
 from medqa_finetune.record.reading import read_evaluation, read_lines
+from medqa_finetune.record.record_folder import RecordFolder
 from medqa_finetune.record.schema import Evaluation, EvaluationRecord, FileStamp
 from medqa_finetune.record.stamps import stamp_of
 
@@ -24,7 +21,7 @@ PREDICTIONS, ANSWERING, RESULTS, ITEM_SCORES = (
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluationDir:
+class EvaluationDir(RecordFolder[Evaluation]):
     """The folder of one evaluation of a run: where each file lies, and how they are read and written.
 
     Attributes:
@@ -32,7 +29,6 @@ class EvaluationDir:
         in_run: Whether it is the folder of the run itself, where version 1 put the only evaluation of a run.
     """
 
-    path: Path
     in_run: bool = False
 
     @property
@@ -61,38 +57,9 @@ class EvaluationDir:
         return self.path / ITEM_SCORES
 
     @property
-    def _lock(self) -> FolderLock:
-        # Absolute, for the folder may be given as `.`, which has no name to call the lock after.
-        path = self.path.absolute()
-        return FolderLock(self.path, path / ".evaluation.lock" if self.in_run else path.parent / f".{path.name}.lock")
-
-    def lock(self, patience: float = LOCK_SECONDS) -> AbstractContextManager[None]:
-        """Hold the evaluation for this process while the block runs.
-
-        Raises:
-            RunError: another process holds it, or the place is not writable.
-        """
-        return self._lock.hold(self._owner(), patience)
-
-    def is_locked(self) -> bool:
-        """Return whether a process works on the evaluation now."""
-        return self._lock.is_held()
-
-    def check_free(self) -> None:
-        """Refuse an evaluation on which a process works now.
-
-        Raises:
-            RunError: names the process.
-        """
-        if self.is_locked():
-            raise self._lock.busy(self._owner())
-
-    def _owner(self) -> str:
-        with contextlib.suppress(DataError):
-            evaluation = self.read()
-            if evaluation is not None and evaluation.process is not None:
-                return f"process {evaluation.process.pid} on {evaluation.process.host}"
-        return "another process"
+    def lock_path(self) -> Path:
+        """The file that is locked; that of the run's own folder is the run's."""
+        return self.path.absolute() / ".evaluation.lock" if self.in_run else super().lock_path
 
     def read(self) -> Evaluation | None:
         """Return what `evaluation.json` holds, or None where there is none.
@@ -101,25 +68,6 @@ class EvaluationDir:
             DataError: the file is torn, of another schema, or holds a value of the wrong type; says where.
         """
         return read_evaluation(self.record_path) if self.record_path.is_file() else None
-
-    def write(self, evaluation: Evaluation) -> Evaluation:
-        """Write `evaluation.json` atomically, and return what it holds."""
-        write_json(self.record_path, dataclasses.asdict(evaluation))
-        return evaluation
-
-    def update(self, **changes: Any) -> Evaluation:
-        """Change fields of what is there, write it, and return it.
-
-        Raises:
-            RunError: it is gone.
-        """
-        evaluation = self.read()
-        if evaluation is None:
-            raise RunError(
-                Fault("record-gone", "no longer exists: the folder was changed while the run was at work",
-                      file=str(self.record_path))
-            )  # fmt: skip
-        return self.write(evaluation.updated(**changes))
 
     def read_predictions(self) -> list[dict[str, Any]]:
         """Return the lines of `predictions.jsonl`, oldest first; a torn last line is left out."""

@@ -16,6 +16,7 @@ from medqa_finetune.config.identity import (
     default_settings,
     evaluation_identity,
     evaluation_name,
+    file_label,
 )
 from medqa_finetune.errors import MedQAError
 from medqa_finetune.record.evaluation_dir import EvaluationDir, evaluations_below
@@ -94,8 +95,10 @@ def _first_evaluation(run: RunDir, record: Record) -> Evaluation | None:
     begun = record.evaluation is not None or bool(record.zero_shot) or own.predictions_path.is_file()
     if not begun or not isinstance(settings, dict):
         return None
+    text, path, sha256 = (settings.get(key) for key in ("text", "text_path", "text_sha256"))
+    label = None if text is None else file_label(str(text), str(path) if path and sha256 else None, str(sha256))
     return Evaluation(
-        name=evaluation_name(settings, first_defaults(record), settings.get("text")),
+        name=evaluation_name(record.config, first_defaults(record), label),
         identity=evaluation_identity(record.config),
         status=record.status,
         settings=settings,

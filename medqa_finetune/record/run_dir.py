@@ -1,21 +1,18 @@
 """The only reader and writer of a run folder."""
 
-import contextlib
 import dataclasses
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from medqa_finetune.errors import DataError, Fault, RunError
 from medqa_finetune.record.evaluation_dir import ANSWERING, ITEM_SCORES, PREDICTIONS, RESULTS, move_aside
 from medqa_finetune.record.evaluation_dir import RECORD_NAME as EVALUATION_RECORD_NAME
 from medqa_finetune.record.files import TEMPORARY_PREFIX, append_lines, keep_lines, write_json, write_text
-from medqa_finetune.record.locks import LOCK_SECONDS, FolderLock
 from medqa_finetune.record.reading import read_lines, read_record
+from medqa_finetune.record.record_folder import RecordFolder
 from medqa_finetune.record.schema import EvaluationRecord, FileStamp, Process, Record
 from medqa_finetune.record.stamps import stamps_below
 
@@ -31,10 +28,11 @@ NOT_STAMPED = (
 
 
 @dataclasses.dataclass(frozen=True)
-class RunDir:
-    """The folder of one run: where each file lies, and how the record in it is read and written."""
+class RunDir(RecordFolder[Record]):
+    """The folder of one run: where each file lies, and how the record in it is read and written.
 
-    path: Path
+    Its lock is held for the training, and to change the record.
+    """
 
     @property
     def record_path(self) -> Path:
@@ -91,43 +89,6 @@ class RunDir:
         """Where models made of a finished run are put, unless another place is named."""
         return self.path / EXPORT_NAME
 
-    @property
-    def _lock(self) -> FolderLock:
-        # Absolute, for the folder may be given as `.`, which has no name to call the lock after.
-        path = self.path.absolute()
-        return FolderLock(self.path, path.parent / f".{path.name}.lock")
-
-    def lock(self, patience: float = LOCK_SECONDS) -> AbstractContextManager[None]:
-        """Hold the run for this process while the block runs: for its training, or to change its record.
-
-        Args:
-            patience: Seconds to wait for it; `is_locked` of another process holds it for a moment.
-
-        Raises:
-            RunError: another process holds it, or the place is not writable.
-        """
-        return self._lock.hold(self._owner(), patience)
-
-    def is_locked(self) -> bool:
-        """Return whether a process works on the run now; nothing is written, not even the folder."""
-        return self._lock.is_held()
-
-    def check_free(self) -> None:
-        """Refuse a run on which a process works now.
-
-        Raises:
-            RunError: names the process.
-        """
-        if self.is_locked():
-            raise self._lock.busy(self._owner())
-
-    def _owner(self) -> str:
-        with contextlib.suppress(DataError):
-            record = self.read()
-            if record is not None and record.process is not None:
-                return f"process {record.process.pid} on {record.process.host}"
-        return "another process"
-
     def read(self) -> Record | None:
         """Return the record, or None where there is none.
 
@@ -135,21 +96,6 @@ class RunDir:
             DataError: the file is torn, of another schema, or holds a value of the wrong type; says where.
         """
         return read_record(self.record_path) if self.record_path.is_file() else None
-
-    def write(self, record: Record) -> Record:
-        """Write the record atomically, and return it."""
-        write_json(self.record_path, dataclasses.asdict(record))
-        return record
-
-    def update(self, **changes: Any) -> Record:
-        """Change fields of the record that is there, write it, and return it."""
-        record = self.read()
-        if record is None:
-            raise RunError(
-                Fault("record-gone", "no longer exists: the folder was changed while the run was at work",
-                      file=str(self.record_path))
-            )  # fmt: skip
-        return self.write(record.updated(**changes))
 
     def write_config(self, text: str) -> None:
         """Write `config.yaml`."""

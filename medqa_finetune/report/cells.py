@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from medqa_finetune.record.item_scores import ItemScores
-from medqa_finetune.record.schema import EvaluationRecord, Record, Score
+from medqa_finetune.record.schema import Environment, EvaluationRecord, Record, Score
 from medqa_finetune.report.cell_names import NamedRun, cell_names, settings_of, train_size_of
 from medqa_finetune.report.comparable import evaluation_identity_of
 from medqa_finetune.report.scores import scores_of
@@ -24,6 +24,7 @@ class ScoredRun:
         name: As in the table.
         study: As in the table.
         record: As its folder holds it; with an evaluation.
+        answered_in: Where the evaluation took place; None where only the run's own environment is known.
         items: Reads the per-question scores; None where there are none. Called late and perhaps twice, so that a
             thousand runs need not be in memory together.
     """
@@ -32,6 +33,7 @@ class ScoredRun:
     study: str
     record: Record
     items: Callable[[], ItemScores | None]
+    answered_in: Environment | None = None
 
     @property
     def evaluation(self) -> EvaluationRecord:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from medqa_finetune.record.schema import Environment
 from medqa_finetune.report.cells import Cell
 from medqa_finetune.report.scores import OF_A_TOKENIZER
 
@@ -148,8 +149,15 @@ def signatures_of(cell: Cell, score: str) -> set[str]:
     return {run.scores[score].signature for run in cell.runs if score in run.scores}
 
 
-def _of_places(first: Cell, second: Cell) -> Iterable[Difference]:
-    places = [[run.record.environment for run in cell.runs] for cell in (first, second)]
+def _of_places(first: Cell, second: Cell) -> list[Difference]:
+    """Return what differs in where cells were trained, and in where they were evaluated; each difference once."""
+    cells = (first, second)
+    trained = _of_environments([[run.record.environment for run in cell.runs] for cell in cells])
+    answered = _of_environments([[run.answered_in or run.record.environment for run in cell.runs] for cell in cells])
+    return list(dict.fromkeys((*trained, *answered)))
+
+
+def _of_environments(places: list[list[Environment | None]]) -> Iterable[Difference]:
     for fact in (Fact.PRECISION, Fact.DEVICE):
         yield from _unequal(fact, *({getattr(place, fact, None) for place in each} for each in places))
     versions = [[place.versions if place is not None else {} for place in each] for each in places]

@@ -196,7 +196,11 @@ def _escaped(text: Text) -> Text:
 def _wrapped(text: str) -> str:
     """Return a text in lines of at most `WIDTH` columns, of which a Chinese character takes two."""
     lines, line, width = [], "", 0
-    for word in WORD.findall(text):
+    # A name longer than a line is broken before one of the settings in it.
+    words = [
+        part for word in WORD.findall(text) for part in (re.split("(?=__)", word) if len(word) > WIDTH else [word])
+    ]
+    for word in words:
         columns = sum(2 if unicodedata.east_asian_width(letter) in "FW" else 1 for letter in word)
         if width + columns > WIDTH and line:
             lines.append(line.rstrip())

@@ -9,7 +9,7 @@ from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
 from medqa_finetune.data.pairs import Pair
 from medqa_finetune.evaluation.backends import check_installed, generator_of
 from medqa_finetune.record.environment import installed_versions
-from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.evaluation_dir import EvaluationDir
 from scripts.benchmarks.made_pairs import read_rows
 from scripts.benchmarks.make_work import choose_rows, make_model
 from scripts.benchmarks.results import heading, keep, markdown, shown, spread
@@ -65,9 +65,9 @@ def _answer(work: Path, method: str, backend: str, pairs: list[Pair], options: a
                 weight.normal_(std=ADAPTER_STD)
     model = for_inference(loaded.model, METHODS[method])
     with tempfile.TemporaryDirectory(dir=work) as folder:
-        run = RunDir(Path(folder))
-        speed = generator_of(settings)(model, Encoder(loaded.tokenizer, 1024), pairs, settings, run).speed()
-        answers = {row["id"]: (row["prediction"], row["prediction_tokens"]) for row in run.read_predictions()}
+        answered = EvaluationDir(Path(folder))
+        speed = generator_of(settings)(model, Encoder(loaded.tokenizer, 1024), pairs, settings, answered).speed()
+        answers = {row["id"]: (row["prediction"], row["prediction_tokens"]) for row in answered.read_predictions()}
     return {**speed, "answers": answers, "device": loaded.device.name, "precision": loaded.device.precision}
 
 

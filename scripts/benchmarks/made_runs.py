@@ -12,13 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from medqa_finetune.config.identity import DEFAULT_EVALUATION, evaluation_identity
 from medqa_finetune.evaluation.answers import Answer, to_row
 from medqa_finetune.evaluation.metrics.base import find_metric
 from medqa_finetune.evaluation.score import item_scores, score_answers
+from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import (
     DataManifest,
     Environment,
+    Evaluation,
     EvaluationRecord,
     Parameters,
     Record,
@@ -108,12 +111,17 @@ def write_run(root: Path, run: MadeRun, bank: AnswerBank) -> RunDir:
     chosen = bank.choose(run)
     answers = [bank.answers[place][number] for number, place in enumerate(chosen)]
     rows = [bank.rows[place][number] for number, place in enumerate(chosen)]
-    folder.append_predictions([to_row(answer) for answer in answers])
-    digest = hashlib.sha256(folder.predictions_path.read_bytes()).hexdigest()
-    folder.write_item_scores(item_scores(rows, digest))
+    evaluation = EvaluationDir(folder.evaluations_path / DEFAULT_EVALUATION)
+    evaluation.path.mkdir(parents=True, exist_ok=True)
+    evaluation.append_predictions([to_row(answer) for answer in answers])
+    digest = hashlib.sha256(evaluation.predictions_path.read_bytes()).hexdigest()
+    evaluation.write_item_scores(item_scores(rows, digest))
     # From what was counted once per answer of the bank: scoring a thousand runs anew would take ten minutes.
     scores = {name: score for metric in METRICS for name, score in find_metric(metric).corpus(answers, rows).items()}
-    folder.write(record_of(run, EvaluationRecord(len(answers), scores)))
+    record = folder.write(record_of(run, EvaluationRecord(len(answers), scores)))
+    identity = evaluation_identity(record.config)
+    settings = record.config["evaluate"]
+    evaluation.write(Evaluation(DEFAULT_EVALUATION, identity, "done", settings, result=record.evaluation))
     return folder
 
 

@@ -39,7 +39,7 @@ def write_run(folder: Path, base: Path, *, status: Any = "done", seed: int = 0, 
     run.write(
         Record(
             name=folder.name, identity="0" * 16, status=status, method=config.method.name, data="20k", model="micro",
-            seed=seed, config=settings, files=run.stamps("adapter") if run.adapter_path.exists() else {},
+            seed=seed, config=settings, files=run.stamps(),
         )
     )  # fmt: skip
     return run

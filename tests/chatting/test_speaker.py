@@ -17,6 +17,7 @@ from medqa_finetune.errors import DataError, ModelError
 from medqa_finetune.evaluation.answers import read_answers
 from medqa_finetune.evaluation.generate import generate_answers
 from medqa_finetune.model.methods import for_inference
+from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir
 from tests.chatting.runs import another_model, config_of, trained, write_run
 from tests.faulty import only_fault
@@ -48,7 +49,7 @@ def test_greedy_answers_are_the_predictions_of_the_evaluation(
     config = config_of(micro_model, **method)
     loaded = trained(micro_model, config, seed=0)
     pairs = [Pair(str(number), question, "休息。") for number, question in enumerate(QUESTIONS)]
-    scratch = RunDir(tmp_path)
+    scratch = EvaluationDir(tmp_path)
     settings = EvaluateConfig(max_new_tokens=12, batch_size=1)
     encoder = Encoder(loaded.tokenizer, config.train.max_length)
     generate_answers(for_inference(loaded.model, config.method), encoder, pairs, settings, scratch)

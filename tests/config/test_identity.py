@@ -7,23 +7,28 @@ from hypothesis import strategies as st
 
 from medqa_finetune.config.checks import FOLDER_NAME_BYTES, is_folder_name
 from medqa_finetune.config.identity import (
+    DEFAULT_EVALUATION,
     Fingerprints,
+    answer_settings,
     differences,
+    evaluation_identity,
+    evaluation_name,
+    first_identity,
     flatten,
-    identity_of,
-    identity_settings,
-    is_same_run,
+    is_same_training,
     run_name,
     settings_of,
+    training_identity,
+    training_settings,
 )
 from medqa_finetune.config.schema import Config
 from tests.config.builders import VALID, changed, leaf_keys
 
 FINGERPRINTS = Fingerprints(corpus="c" * 64, model="m" * 64)
 
-# Every setting stands in exactly one of these two, each with a value other than the default: whoever adds a setting
-# decides here whether it can change a result.
-CHANGES_THE_RESULT: dict[str, Any] = {
+# Every setting stands in exactly one of these three, each with a value other than the default: whoever adds a setting
+# decides here whether it can change the weights, or the scores of given weights.
+CHANGES_THE_WEIGHTS: dict[str, Any] = {
     "seed": 1,
     "precision": "bf16",
     "method.trains": "all",
@@ -76,9 +81,9 @@ CHANGES_THE_RESULT: dict[str, Any] = {
     "train.gradient_checkpointing": False,
     "train.kernels": "liger",
     "train.validations": 2,
+}
+CHANGES_THE_SCORES: dict[str, Any] = {
     "evaluate.max_samples": 10,
-    "evaluate.batch_size": 4,
-    "evaluate.batch_tokens": 512,
     "evaluate.max_new_tokens": 64,
     "evaluate.timeout_seconds": 5.0,
     "evaluate.metrics": ["rouge"],
@@ -92,6 +97,7 @@ CHANGES_NO_RESULT: dict[str, Any] = {
     "outputs": "elsewhere",
     "study": "mine",
     "run_name": "x",
+    "evaluation_name": "x",
     "overwrite": True,
     "threads": 1,
     "method.name": "my_lora",
@@ -112,13 +118,15 @@ CHANGES_NO_RESULT: dict[str, Any] = {
     "train.warmup_steps_unmetered": 0,
     "train.checkpoint_minutes": 1.0,
     "train.checkpoint_steps": 7,
-    "evaluate.text_path": "wikitext-2-raw",  # likewise
+    "evaluate.batch_size": 4,  # these two change scores by rounding alone
+    "evaluate.batch_tokens": 512,
+    "evaluate.text_path": "wikitext-2-raw",  # its bytes count
     "tracker.name": "none",
     "tracker.report_to": [],
 }
-# What of the above still shapes the answers of an untuned base model.
+# What of the settings of a training still shapes the answers of an untuned base model.
 BASELINE_DEPENDS_ON = {
-    key for key in CHANGES_THE_RESULT if key.split(".")[0] not in ("train", "method")
+    key for key in CHANGES_THE_WEIGHTS if key.split(".")[0] not in ("train", "method")
 } - {"seed", "data.train_size", "data.near_duplicate_threshold"} | {
     "method.quantization", "method.double_quantization", "method.compute_dtype", "train.max_length",
 }  # fmt: skip
@@ -134,87 +142,195 @@ def with_setting(config: Config, key: str, value: Any) -> Config:
     return changed(config, **{key.replace(".", "__"): value}, **extra)
 
 
-def identity(config: Config, fingerprints: Fingerprints = FINGERPRINTS) -> str:
-    return identity_of(settings_of(config, fingerprints))
+def training(config: Config, fingerprints: Fingerprints = FINGERPRINTS) -> str:
+    return training_identity(settings_of(config, fingerprints))
+
+
+def evaluation(config: Config, fingerprints: Fingerprints = FINGERPRINTS) -> str:
+    return evaluation_identity(settings_of(config, fingerprints))
 
 
 def name_of(config: Config, defaults: Config = VALID, **labels: str) -> str:
     return run_name(config, flatten(dataclasses.asdict(defaults)), labels)
 
 
+def evaluation_name_of(config: Config, defaults: Config = VALID, text: str | None = None) -> str:
+    return evaluation_name(settings_of(config, FINGERPRINTS), dataclasses.asdict(defaults.evaluate), text)
+
+
 def test_every_setting_is_classified() -> None:
-    assert sorted([*CHANGES_THE_RESULT, *CHANGES_NO_RESULT]) == sorted(leaf_keys())
+    assert sorted([*CHANGES_THE_WEIGHTS, *CHANGES_THE_SCORES, *CHANGES_NO_RESULT]) == sorted(leaf_keys())
 
 
-@pytest.mark.parametrize("key", CHANGES_THE_RESULT)
-def test_a_setting_that_can_change_the_result_changes_the_identity(key: str) -> None:
-    assert identity(with_setting(VALID, key, CHANGES_THE_RESULT[key])) != identity(VALID)
+@pytest.mark.parametrize("key", CHANGES_THE_WEIGHTS)
+def test_a_setting_that_can_change_the_weights_makes_another_training_and_no_other_evaluation(key: str) -> None:
+    other = with_setting(VALID, key, CHANGES_THE_WEIGHTS[key])
+    assert training(other) != training(VALID)
+    # Of running text, no answer is generated.
+    assert (evaluation(other) == evaluation(VALID)) is (key != "corpus.task")
+
+
+@pytest.mark.parametrize("key", CHANGES_THE_SCORES)
+def test_a_setting_that_can_change_scores_alone_makes_another_evaluation_of_the_same_training(key: str) -> None:
+    other = with_setting(VALID, key, CHANGES_THE_SCORES[key])
+    assert evaluation(other) != evaluation(VALID)
+    assert training(other) == training(VALID)
+    assert name_of(other) == name_of(VALID)
 
 
 @pytest.mark.parametrize("key", CHANGES_NO_RESULT)
-def test_a_setting_that_cannot_change_the_result_leaves_the_identity(key: str) -> None:
+def test_a_setting_that_cannot_change_the_result_leaves_both_identities(key: str) -> None:
     other = with_setting(VALID, key, CHANGES_NO_RESULT[key])
     same = changed(VALID, evaluate__text="text") if key == "evaluate.text_path" else VALID
     assert other != same
-    assert identity(other) == identity(same)
+    assert (training(other), evaluation(other)) == (training(same), evaluation(same))
+    assert evaluation_name_of(other, same, "a") == evaluation_name_of(same, same, "a") == DEFAULT_EVALUATION
 
 
-@pytest.mark.parametrize("marks", [("d" * 64, "m" * 64), ("c" * 64, "n" * 64), ("c" * 64, "m" * 64, "t" * 64)])
-def test_other_corpus_bytes_another_model_or_text_are_another_run(marks: tuple[str, ...]) -> None:
-    assert identity(VALID, Fingerprints(*marks)) != identity(VALID)
+@pytest.mark.parametrize("marks", [("d" * 64, "m" * 64), ("c" * 64, "n" * 64)])
+def test_other_corpus_bytes_or_another_model_are_another_training(marks: tuple[str, str]) -> None:
+    assert training(VALID, Fingerprints(*marks)) != training(VALID)
+    assert evaluation(VALID, Fingerprints(*marks)) == evaluation(VALID)
 
 
-def test_equal_sizes_after_scaling_are_the_same_run() -> None:
+def test_another_text_is_another_evaluation() -> None:
+    asking = changed(VALID, evaluate__text="text", evaluate__text_path="a.txt")
+    first, second = (Fingerprints("c" * 64, "m" * 64, digit * 64) for digit in "01")
+    assert evaluation(asking, first) != evaluation(asking, second)
+    assert training(asking, first) == training(asking, second)
+    # What is there when no text is asked for says nothing.
+    assert training(asking, first) == training(VALID)
+
+
+def test_equal_sizes_after_scaling_are_the_same_training() -> None:
     half = changed(VALID, data__scale=0.5, data__train_size=20000, data__validation_size=100, data__test_size=60)
     plain = changed(VALID, data__scale=1.0, data__train_size=10000, data__validation_size=50, data__test_size=30)
-    assert identity(half) == identity(plain)
+    assert training(half) == training(plain)
 
 
-@pytest.mark.parametrize("key", sorted(CHANGES_THE_RESULT.keys() - {"method.trains", "data.scale"}))
+@pytest.mark.parametrize("key", sorted(CHANGES_THE_WEIGHTS.keys() - {"method.trains", "data.scale"}))
 def test_a_run_that_trains_nothing_depends_on_what_shapes_answers_alone(key: str) -> None:
-    value = "fp4" if key == "method.quantization" else CHANGES_THE_RESULT[key]
-    same = identity(with_setting(BASELINE, key, value)) == identity(BASELINE)
+    value = "fp4" if key == "method.quantization" else CHANGES_THE_WEIGHTS[key]
+    same = training(with_setting(BASELINE, key, value)) == training(BASELINE)
     assert same is (key not in BASELINE_DEPENDS_ON)
 
 
 LOOKUP = changed(VALID, method__name="retrieval", method__trains="lookup")
-NOT_LOOKED_UP = {key for key in CHANGES_THE_RESULT if key.split(".")[0] in ("seed", "train", "method")} | {
-    "evaluate.backend", "evaluate.zero_shot", "evaluate.zero_shot_folder", "evaluate.text", "evaluate.stride",
-}  # fmt: skip
+NOT_LOOKED_UP = {key for key in CHANGES_THE_WEIGHTS if key.split(".")[0] in ("seed", "train", "method")}
 
 
 # Running text has no answers to look up: refused.
-@pytest.mark.parametrize("key", sorted(CHANGES_THE_RESULT.keys() - {"method.trains", "data.scale", "corpus.task"}))
+@pytest.mark.parametrize("key", sorted(CHANGES_THE_WEIGHTS.keys() - {"method.trains", "data.scale", "corpus.task"}))
 def test_looking_answers_up_depends_on_the_data_and_not_on_what_a_model_needs(key: str) -> None:
-    same = identity(with_setting(LOOKUP, key, CHANGES_THE_RESULT[key])) == identity(LOOKUP)
+    same = training(with_setting(LOOKUP, key, CHANGES_THE_WEIGHTS[key])) == training(LOOKUP)
     assert same is (key in NOT_LOOKED_UP)
-    assert identity(LOOKUP) != identity(changed(LOOKUP, method__trains="nothing"))
+    assert training(LOOKUP) != training(changed(LOOKUP, method__trains="nothing"))
+
+
+@pytest.mark.parametrize("values", [{}, {"evaluate__backend": "vllm", "evaluate__zero_shot": ["cmmlu"]}])
+def test_the_cells_of_a_matrix_share_their_evaluation_whatever_the_method(values: dict[str, Any]) -> None:
+    cells = [changed(config, **values) for config in (VALID, BASELINE, LOOKUP)]
+    assert len({evaluation(config) for config in cells}) == 1
+    assert len({training(config) for config in cells}) == 3
+
+
+@pytest.mark.parametrize(("key", "values"), [("metrics", ["rouge", "bleu"]), ("zero_shot", ["cmmlu", "ceval-valid"])])
+def test_the_order_of_metrics_and_tasks_says_nothing(key: str, values: list[str]) -> None:
+    one, other = (changed(VALID, **{f"evaluate__{key}": order}) for order in (values, values[::-1]))
+    assert evaluation(one) == evaluation(other)
+    assert evaluation_name_of(one) == evaluation_name_of(other) == f"{key}={'+'.join(sorted(values))}"
+    assert evaluation_name_of(one, other) == DEFAULT_EVALUATION
+
+
+def test_a_limit_that_all_questions_are_within_says_nothing() -> None:
+    few = changed(VALID, data__test_size=30)
+    for most, same in ((29, False), (30, True), (31, True)):
+        limited = changed(few, evaluate__max_samples=most)
+        assert (evaluation(limited) == evaluation(few)) is same
+        assert (evaluation_name_of(limited, few) == DEFAULT_EVALUATION) is same
+    # Of a scaled test set as of any other.
+    scaled = changed(VALID, data__test_size=60, data__scale=0.5, evaluate__max_samples=30)
+    assert evaluation(scaled) == evaluation(few)
+
+
+@pytest.mark.parametrize("exam", [{"evaluate__text": "wikitext2"}, {"evaluate__zero_shot": ["cmmlu"]}], ids=str)
+def test_a_limit_counts_where_exams_are_held_for_it_limits_them_as_well(exam: dict[str, Any]) -> None:
+    examined = changed(VALID, data__test_size=30, **exam)
+    assert evaluation(changed(examined, evaluate__max_samples=30)) != evaluation(examined)
+
+
+TEXT = changed(VALID, corpus__task="text", corpus__source="file", corpus__path="a.txt")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "counts"),
+    [("max_new_tokens", 9, False), ("timeout_seconds", 9.0, False), ("metrics", ["perplexity"], False),
+     ("stride", 8, True), ("max_samples", 9, True)],
+)  # fmt: skip
+def test_of_running_text_only_blocks_count(key: str, value: Any, counts: bool) -> None:
+    other = changed(TEXT, **{f"evaluate__{key}": value})
+    assert (evaluation(other) != evaluation(TEXT)) is counts
+    assert evaluation_name_of(other, TEXT) == (f"{key}={value}" if counts else DEFAULT_EVALUATION)
+
+
+def test_only_what_changes_an_answer_keeps_it_from_being_used_again() -> None:
+    def answers(config: Config) -> dict[str, Any]:
+        return answer_settings(settings_of(config, FINGERPRINTS))
+
+    changing = {"evaluate.max_new_tokens", "evaluate.backend", "evaluate.timeout_seconds"}
+    for key, value in CHANGES_THE_SCORES.items():
+        assert (answers(with_setting(VALID, key, value)) != answers(VALID)) is (key in changing), key
+    assert answers(changed(LOOKUP, evaluate__max_new_tokens=9)) == answers(LOOKUP) == {}
+    assert answers(changed(TEXT, evaluate__max_new_tokens=9)) == answers(TEXT)
+    assert answers(changed(TEXT, evaluate__stride=9)) != answers(TEXT)
 
 
 def test_a_setting_that_a_run_lacks_has_the_schema_default() -> None:
     whole = settings_of(VALID, FINGERPRINTS)
-    older = {**whole, "evaluate": {key: value for key, value in whole["evaluate"].items() if key != "stride"}}
-    assert identity_of(older) == identity_of(whole)
+    older = {
+        **whole,
+        "evaluate": {key: value for key, value in whole["evaluate"].items() if key != "stride"},
+        "method": {key: value for key, value in whole["method"].items() if key != "dora"},
+    }
+    assert evaluation_identity(older) == evaluation_identity(whole)
+    assert training_identity(older) == training_identity(whole)
     assert differences(older, whole) == []
-    windows = settings_of(changed(VALID, evaluate__text="text", evaluate__stride=8), FINGERPRINTS)
-    assert differences(older, windows) == ["evaluate.stride: None -> 8", "evaluate.text: None -> text"]
+    assert differences(older, settings_of(changed(VALID, method__dora=True), FINGERPRINTS)) == [
+        "method.dora: False -> True"
+    ]
 
 
-def test_a_run_of_an_earlier_version_is_the_same_run() -> None:
+def test_a_training_of_an_earlier_version_is_the_same_training() -> None:
     settings = settings_of(VALID, FINGERPRINTS)
-    assert is_same_run(settings, "of fewer settings", settings)
+    assert is_same_training(settings, "of fewer settings", settings)
     other = settings_of(changed(VALID, seed=1), FINGERPRINTS)
-    assert not is_same_run(other, "of fewer settings", settings)
+    assert not is_same_training(other, "of fewer settings", settings)
     # What is written of a text that came from the environment is not its value.
     hidden = {**settings, "train": {**settings["train"], "scheduler": "${oc.env:SCHEDULER}"}}
-    assert not is_same_run(hidden, "of fewer settings", settings)
-    assert is_same_run(hidden, identity_of(settings), settings)
+    assert not is_same_training(hidden, "of fewer settings", settings)
+    assert is_same_training(hidden, training_identity(settings), settings)
+
+
+@pytest.mark.parametrize("config", [VALID, BASELINE, LOOKUP], ids=["lora", "none", "retrieval"])
+def test_the_identity_of_version_1_is_known_by_whatever_evaluation_is_asked_for_now(config: Config) -> None:
+    """It was of training and evaluation as one."""
+    before = settings_of(changed(config, evaluate__max_samples=10, evaluate__batch_size=4), FINGERPRINTS)
+    now = settings_of(changed(config, evaluate__max_new_tokens=64), FINGERPRINTS)
+    identity = first_identity(before)
+    assert identity not in (training_identity(before), training_identity(now))
+    assert is_same_training(before, identity, now)
+    # With a value from the environment, of which the disk has the name alone, the identity decides.
+    hidden = {**before, "corpus": {**before["corpus"], "answer_prefix": "${oc.env:PREFIX}"}}
+    assert is_same_training(hidden, identity, now)
+    other = settings_of(changed(config, corpus__answer_prefix="答："), FINGERPRINTS)
+    assert not is_same_training(hidden, identity, other)
 
 
 def test_an_identity_is_stable_text_that_does_not_depend_on_the_order_of_keys() -> None:
     settings = settings_of(VALID, FINGERPRINTS)
-    assert identity_of(dict(reversed(settings.items()))) == identity_of(settings)
-    assert len(identity_of(settings)) == 16
+    for identity in (training_identity, evaluation_identity, first_identity):
+        assert identity(dict(reversed(settings.items()))) == identity(settings)
+        assert len(identity(settings)) == 16
 
 
 def test_differences_list_the_settings_that_count_with_both_values() -> None:
@@ -229,13 +345,14 @@ def test_differences_name_a_setting_that_one_of_the_runs_does_not_have() -> None
     assert differences(old, new) == ["train.invented: absent -> True"]
 
 
-def test_equal_runs_have_no_differences() -> None:
-    old, new = (settings_of(config, FINGERPRINTS) for config in (VALID, changed(VALID, threads=3)))
+def test_equal_trainings_have_no_differences() -> None:
+    other = changed(VALID, threads=3, evaluate__max_samples=9)
+    old, new = (settings_of(config, FINGERPRINTS) for config in (VALID, other))
     assert differences(old, new) == []
 
 
-def test_identity_settings_hold_sizes_after_scaling() -> None:
-    kept = identity_settings(settings_of(changed(VALID, data__scale=0.01), FINGERPRINTS))
+def test_training_settings_hold_sizes_after_scaling() -> None:
+    kept = training_settings(settings_of(changed(VALID, data__scale=0.01), FINGERPRINTS))
     assert kept["data.effective_train_size"] == 200
     assert "data.scale" not in kept
 
@@ -259,10 +376,8 @@ def test_flatten_joins_keys_and_keeps_lists() -> None:
          "retrieval_20k__method.trains=lookup"),
         ({"method__name": "retrieval", "method__trains": "lookup", "data__split_seed": 3},
          "retrieval_20k__method.trains=lookup__data.split_seed=3"),
-        ({"evaluate__text": "wikitext2", "evaluate__text_path": "/data/wiki", "evaluate__stride": 512},
-         "lora_20k__evaluate.stride=512"),
-        ({"method__trains": "nothing", "method__name": "none", "evaluate__max_samples": 5},
-         "none__evaluate.max_samples=5"),
+        ({"evaluate__text": "wikitext2", "evaluate__text_path": "/data/wiki", "evaluate__stride": 512}, "lora_20k"),
+        ({"method__trains": "nothing", "method__name": "none", "evaluate__max_samples": 5}, "none"),
         ({"method__trains": "nothing", "method__name": "none", "method__quantization": "nf4"},
          "none__method.quantization=nf4"),
     ],
@@ -278,7 +393,7 @@ def test_another_model_or_corpus_follows_the_two_first_parts() -> None:
 
 def grid() -> list[Config]:
     base = [VALID, changed(VALID, method__name="qlora", method__quantization="nf4"), BASELINE]
-    settings = {**CHANGES_THE_RESULT, "method.quantization": "fp4", "corpus.encoding": "gbk", "data.scale": 0.25}
+    settings = {**CHANGES_THE_WEIGHTS, "method.quantization": "fp4", "corpus.encoding": "gbk", "data.scale": 0.25}
     singles = [
         with_setting(config, key, value)
         for config in base
@@ -289,15 +404,70 @@ def grid() -> list[Config]:
     return [*base, *singles, *twice]
 
 
-def test_no_two_different_runs_of_a_grid_share_a_name() -> None:
+def test_no_two_different_trainings_of_a_grid_share_a_name() -> None:
     references = {"lora": VALID, "qlora": grid()[1], "none": BASELINE}
     seen: dict[str, str] = {}
     for config in grid():
-        # As `matrix/cells.py` calls a text of a hub.
-        labels = {"text": config.evaluate.text} if config.evaluate.text is not None else {}
-        name = name_of(config, references[config.method.name], **labels)
-        assert seen.setdefault(name, identity(config)) == identity(config), name
-    assert len(seen) > len(CHANGES_THE_RESULT) * 4
+        name = name_of(config, references[config.method.name])
+        assert seen.setdefault(name, training(config)) == training(config), name
+    assert len(seen) > len(CHANGES_THE_WEIGHTS) * 4
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({}, "default"),
+        ({"max_samples": 10, "max_new_tokens": 64}, "max_new_tokens=64__max_samples=10"),
+        ({"max_new_tokens": 64, "max_samples": 10}, "max_new_tokens=64__max_samples=10"),
+        ({"backend": "vllm", "batch_size": 9, "batch_tokens": 9}, "backend=vllm"),
+        ({"metrics": ["rouge", "bleu"]}, "metrics=bleu+rouge"),
+        ({"text": "wikitext2", "stride": 8}, "stride=8__text=wikitext2"),
+        ({"timeout_seconds": 5.0}, "timeout_seconds=5.0"),
+    ],
+)
+def test_an_evaluation_is_named_after_what_differs_from_the_default(values: dict[str, Any], name: str) -> None:
+    config = changed(VALID, **{f"evaluate__{key}": value for key, value in values.items()})
+    assert evaluation_name_of(config, text=values.get("text")) == name
+    # The other way around, the default has nothing to say of itself, but this has.
+    assert (evaluation_name_of(VALID, config) == DEFAULT_EVALUATION) is (name == DEFAULT_EVALUATION)
+    assert evaluation_name_of(config, config, values.get("text")) == DEFAULT_EVALUATION
+
+
+def test_a_setting_that_is_no_longer_asked_for_is_named_too() -> None:
+    assert evaluation_name_of(VALID, changed(VALID, evaluate__max_samples=100)) == "max_samples=None"
+    assert evaluation_name_of(VALID, changed(VALID, evaluate__text="wikitext2")) == "text=None"
+
+
+def test_a_text_of_ones_own_is_named_by_its_label() -> None:
+    asking = changed(VALID, evaluate__text="text", evaluate__text_path="book.txt")
+    assert evaluation_name_of(asking, text="book-0a1b2c") == "text=book-0a1b2c"
+
+
+def test_a_value_from_the_environment_is_named_as_it_was_written() -> None:
+    settings = settings_of(changed(VALID, evaluate__zero_shot=["s3cret"]), FINGERPRINTS)
+    defaults, written = dataclasses.asdict(VALID.evaluate), settings["evaluate"] | {"zero_shot": "${oc.env:TASK}"}
+    assert "s3cret" in evaluation_name(settings, defaults)
+    name = evaluation_name(settings, defaults, written=written)
+    assert "s3cret" not in name
+    assert name.startswith("zero_shot=")
+
+
+def test_no_two_different_evaluations_of_a_grid_share_a_name() -> None:
+    singles = [with_setting(VALID, key, value) for key, value in CHANGES_THE_SCORES.items()]
+    pairs = [with_setting(config, key, value) for config in singles for key, value in CHANGES_THE_SCORES.items()]
+    seen: dict[str, str] = {}
+    for config in (VALID, *singles, *pairs):
+        name = evaluation_name_of(config, text=config.evaluate.text)
+        assert seen.setdefault(name, evaluation(config)) == evaluation(config), name
+    # As many evaluations as names: one has one name.
+    assert len(set(seen.values())) == len(seen) > 30
+
+
+@given(folder=st.text(min_size=1), text=st.text(min_size=1))
+def test_whatever_is_typed_an_evaluations_name_is_one_folder_name(folder: str, text: str) -> None:
+    settings = settings_of(changed(VALID, evaluate__text="text"), FINGERPRINTS)
+    settings["evaluate"]["zero_shot_folder"] = folder
+    assert is_folder_name(evaluation_name(settings, dataclasses.asdict(VALID.evaluate), text))
 
 
 @given(text=st.text(), label=st.text(min_size=1))

@@ -19,12 +19,15 @@ from medqa_finetune.evaluation.exams import (
     text_perplexity,
     text_sha256,
 )
-from medqa_finetune.record.run_dir import RunDir, find_runs
-from medqa_finetune.record.schema import Record, Score
-from tests.commands import TINY, python, train
+from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.evaluations import evaluation_dirs
+from medqa_finetune.record.run_dir import find_runs
+from medqa_finetune.record.schema import Evaluation, Score
+from tests.commands import TINY, files_below, python, train
 from tests.config.builders import VALID, changed
 from tests.data.files import written
 from tests.data.test_text import three_files
+from tests.faulty import only_fault
 from tests.guide import perplexity_of_the_guide
 
 LENGTH = 16
@@ -77,16 +80,18 @@ def test_another_text_has_another_signature(text: Path, micro_model: Path, tmp_p
 
 
 def test_a_text_of_one_token_is_refused(tmp_path: Path, micro_model: Path) -> None:
-    with pytest.raises(DataError, match=r"evaluate.text=text: the test part is a single token"):
+    with pytest.raises(DataError) as caught:
         examined(micro_model, asking(written(tmp_path / "a.txt", "a")))
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("text-too-short", "evaluate.text", "text")
 
 
 def test_what_is_in_the_record_is_not_measured_again(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, asked = RunDir(tmp_path / "run"), list[str]()
-    run.write(Record("lora_20k", "1", "running", "lora", "20k", "tiny", 0, {}))
-    task, perplexity = Score(0.5, "lm-eval"), Score(9.0, "perplexity")
+    folder, asked = EvaluationDir(tmp_path / "default"), list[str]()
+    folder.write(Evaluation("default", "1", "running", {"zero_shot": ["our_exam"], "text": "text"}))
+    task, perplexity = Score(0.5, "lm-eval"), Score(9.0, "perplexity|text_sha256:0|n:1")
 
     def tasks(*_: Any) -> dict[str, Score]:
         asked.append("tasks")
@@ -100,45 +105,57 @@ def test_what_is_in_the_record_is_not_measured_again(
     monkeypatch.setattr(exams, "text_perplexity", of_text)
     exam, settings = TextExam("text", [], "perplexity"), asking(text, zero_shot=["our_exam"]).evaluate
     for _ in range(2):
-        hold_exams(None, None, exam, settings, run)
+        hold_exams(None, None, exam, settings, folder)
     assert asked == ["tasks", "text"]
-    record = run.read()
-    assert record is not None
-    assert record.zero_shot == {"our_exam/acc": task, "text/perplexity": perplexity}
+    evaluation = folder.read()
+    assert evaluation is not None
+    assert evaluation.exams == {"our_exam/acc": task, "text/perplexity": perplexity}
     # Stopped after the text, with the tasks still to come.
-    run.update(zero_shot={"text/perplexity": perplexity})
-    hold_exams(None, None, exam, settings, run)
+    folder.update(exams={"text/perplexity": perplexity})
+    hold_exams(None, None, exam, settings, folder)
     assert asked == ["tasks", "text", "tasks"]
 
 
 @pytest.mark.parametrize(
-    ("values", "parts"),
+    ("values", "code", "key"),
     [
-        ({"text": "huatuo26m_lite"}, ["evaluate.text=huatuo26m_lite", "text, wikitext2", "evaluate.text_path=FILE"]),
-        ({"text": "wikitext"}, ["evaluate.text=wikitext", "text, wikitext2"]),
-        ({"text_path": None}, ["evaluate.text_path is missing"]),
-        ({"text_path": "none.txt"}, ["evaluate.text_path=none.txt: no such file or folder (looked in "]),
+        ({"text": "huatuo26m_lite"}, "not-allowed", "evaluate.text"),
+        ({"text": "wikitext"}, "not-allowed", "evaluate.text"),
+        ({"text_path": None}, "missing-key", "evaluate.text_path"),
+        ({"text_path": "none.txt"}, "file-missing", "evaluate.text_path"),
         # A hub's data set would be fetched into it.
-        ({"text": "wikitext2", "text_path": "none"}, ["evaluate.text_path=none: no such file or folder"]),
+        ({"text": "wikitext2", "text_path": "none"}, "file-missing", "evaluate.text_path"),
     ],
 )
-def test_a_text_that_is_not_known_is_refused(text: Path, values: dict[str, Any], parts: list[str]) -> None:
+def test_a_text_that_is_not_known_is_refused(text: Path, values: dict[str, Any], code: str, key: str) -> None:
     with pytest.raises(ConfigError) as caught:
         check_exams(asking(text, **values))
-    assert all(part in str(caught.value) for part in parts)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key) == (code, key)
+    if code == "not-allowed":
+        assert (fault.got, fault.allowed) == (values["text"], ("text", "wikitext2"))
+        assert "evaluate.text_path=FILE" in fault.hint
+    elif code == "file-missing":
+        assert fault.got == values["text_path"]
 
 
 def test_what_is_wrong_with_a_text_is_said_by_its_own_keys(tmp_path: Path) -> None:
     path = tmp_path / "gb.txt"
     path.write_bytes("感冒要多休息，多喝水。".encode("gb18030"))
-    with pytest.raises(DataError, match=r"^evaluate\.text: .*gb\.txt.*read as UTF-8; convert it \(iconv -f gb18030"):
+    with pytest.raises(DataError) as caught:
         check_exams(asking(path))
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.file) == ("wrong-encoding", "evaluate.text_path", str(path))
+    assert "iconv -f gb18030" in fault.hint
     other = written(tmp_path / "rows.jsonl", '{"content": "text"}\n')
-    with pytest.raises(DataError, match=r"found: content\.\nCall the column text, or give plain text"):
+    with pytest.raises(DataError) as caught:
         check_exams(asking(other))
+    fault = only_fault(caught)
+    assert (fault.code, fault.key) == ("column-missing", "evaluate.text_path")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"^evaluate\.text: evaluate\.text_path=.*the folder holds no "):
+    with pytest.raises(DataError) as caught:
         check_exams(asking(tmp_path / "empty"))
+    assert only_fault(caught).key == "evaluate.text_path"
 
 
 @pytest.mark.parametrize("name", ['"q".txt', "${oc.env:HOME}.txt", "null", "语料 <script>.txt"])
@@ -156,33 +173,41 @@ def test_a_text_is_known_by_its_content(text: Path, tmp_path: Path) -> None:
     assert text_sha256(asking(text.rename(tmp_path / "moved" / text.name))) == first
     assert text_sha256(asking(written(text, CONTENT + "。"))) != first
     assert text_sha256(VALID) is None
-    # A baseline that loads no model is not examined.
-    assert text_sha256(changed(config, method__name="retrieval", method__trains="lookup")) is None
+    # A baseline that loads no model is not examined, and shares the evaluation of its matrix all the same.
+    lookup = changed(asking(text), method__name="retrieval", method__trains="lookup")
+    assert text_sha256(lookup) == text_sha256(asking(text))
+    check_exams(lookup)
 
 
 @pytest.mark.slow
-def test_another_text_is_another_run_and_one_of_one_token_is_refused_before_training(
-    tmp_path: Path, micro_model: Path
-) -> None:
+def test_another_text_is_another_evaluation_and_one_of_one_token_is_refused(tmp_path: Path, micro_model: Path) -> None:
     path = written(tmp_path / "book.txt", CONTENT)
     asked = [*TINY, f"model.path={micro_model}", "data=20k", "method=lora", "evaluate.text=text"]
     for content in (CONTENT, CONTENT + "。"):
         written(path, content)
         done = train(*asked, "evaluate.text_path=book.txt", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-    runs = [record for run in find_runs(tmp_path / "outputs") if (record := run.read())]
-    assert len({run.name for run in runs}) == len({run.identity for run in runs}) == 2
-    assert all(re.search(r"__text=book-[0-9a-f]{6}(?:__|$)", run.name) for run in runs)
-    # The same text elsewhere is the same run.
+    (run,) = find_runs(tmp_path / "outputs")
+    assert "book" not in run.path.name
+    record = run.read()
+    assert record is not None
+    found = [evaluation for folder in evaluation_dirs(run, record) if (evaluation := folder.read())]
+    assert len({each.name for each in found}) == len({each.identity for each in found}) == 2
+    assert all(re.search(r"(?:^|__)text=book-[0-9a-f]{6}(?:__|$)", each.name) for each in found)
+    scores = [(name, score) for each in found for name, score in each.exams.items()]
+    assert len(set(scores)) == 2
+    # The same text elsewhere is the same evaluation.
     (tmp_path / "other").mkdir()
     path.rename(tmp_path / "other" / "book.txt")
     done = train(*asked, "evaluate.text_path=other/book.txt", cwd=tmp_path)
     assert "done before" in done.stderr
 
+    before = files_below(tmp_path / "outputs")
     written(tmp_path / "one.txt", "a")
     done = train(*asked, "evaluate.text_path=one.txt", cwd=tmp_path)
-    assert (done.returncode, "the test part is a single token" in done.stderr) == (2, True)
-    assert not list((tmp_path / "outputs").glob("**/*text=one*/checkpoints/*"))
+    assert (done.returncode, "evaluate.text" in done.stderr) == (2, True)
+    assert not list((tmp_path / "outputs").glob("**/*text=one*/predictions.jsonl"))
+    assert {name for name in before if "adapter" in name} <= files_below(tmp_path / "outputs").keys()
 
 
 @pytest.mark.slow
@@ -214,5 +239,5 @@ def test_a_matrix_is_examined_and_its_summary_shows_it(tmp_path: Path, micro_mod
 def test_a_text_that_is_not_known_is_refused_before_data_is_looked_at(sweep: tuple[str, ...], tmp_path: Path) -> None:
     done = train(*sweep, "profile=demo", "method=lora", "data=20k", "evaluate.text=wikitext", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: evaluate.text=wikitext: allowed are text, wikitext2.")
+    assert done.stderr.startswith("error: evaluate.text=wikitext: ")
     assert not list(tmp_path.rglob("*.*"))

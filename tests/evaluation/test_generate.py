@@ -20,7 +20,8 @@ from medqa_finetune.evaluation.decode import Ending, decode_greedily
 from medqa_finetune.evaluation.generate import Generated, generate_answers
 from medqa_finetune.evaluation.score import score_answers
 from medqa_finetune.model.load import Device, LoadedModel, load_model
-from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.schema import Evaluation, Reused
 
 CPU = Device("cpu", "CPU", "fp32")
 UNTRAINED = MethodConfig(name="none", trains="nothing")
@@ -69,8 +70,8 @@ def encoder(loaded: LoadedModel) -> Encoder:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunDir:
-    return RunDir(tmp_path)
+def evaluation(tmp_path: Path) -> EvaluationDir:
+    return EvaluationDir(tmp_path)
 
 
 def one_by_one(model: Any, encoder: Encoder, question: str, new_tokens: int = NEW_TOKENS) -> list[int]:
@@ -127,10 +128,12 @@ def test_answers_end_with_the_end_token_or_at_the_limit(loaded: LoadedModel, enc
     assert all(len(answer) == NEW_TOKENS for answer in answers if END not in answer)
 
 
-def test_only_answers_without_an_end_token_hit_the_limit(loaded: LoadedModel, encoder: Encoder, run: RunDir) -> None:
-    generate_answers(loaded.model, encoder, PAIRS, settings(), run)
+def test_only_answers_without_an_end_token_hit_the_limit(
+    loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir
+) -> None:
+    generate_answers(loaded.model, encoder, PAIRS, settings(), evaluation)
     expected = {pair.id: one_by_one(loaded.model, encoder, pair.question) for pair in PAIRS}
-    for answer in read_answers(run.predictions_path):
+    for answer in read_answers(evaluation.predictions_path):
         assert answer.hit_limit == (END not in expected[answer.id])
         assert answer.prediction_tokens == len(expected[answer.id])
     # One answer ends exactly at the limit, which is not hitting it.
@@ -138,38 +141,38 @@ def test_only_answers_without_an_end_token_hit_the_limit(loaded: LoadedModel, en
 
 
 def test_predictions_are_the_decoded_answers_without_special_tokens(
-    loaded: LoadedModel, encoder: Encoder, run: RunDir
+    loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir
 ) -> None:
-    generate_answers(loaded.model, encoder, PAIRS, settings(), run)
-    for answer in read_answers(run.predictions_path):
+    generate_answers(loaded.model, encoder, PAIRS, settings(), evaluation)
+    for answer in read_answers(evaluation.predictions_path):
         tokens = [token for token in one_by_one(loaded.model, encoder, answer.question) if token > END]
         assert answer.prediction == str(loaded.tokenizer.decode(tokens)).strip()
 
 
 def test_every_pair_is_answered_once_with_its_own_question_and_reference(
-    loaded: LoadedModel, encoder: Encoder, run: RunDir
+    loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir
 ) -> None:
-    generate_answers(loaded.model, encoder, PAIRS, settings(), run)
-    answers = read_answers(run.predictions_path)
+    generate_answers(loaded.model, encoder, PAIRS, settings(), evaluation)
+    answers = read_answers(evaluation.predictions_path)
     assert Counter((answer.id, answer.question, answer.references) for answer in answers) == Counter(
         (pair.id, pair.question, (pair.answer,)) for pair in PAIRS
     )
 
 
-def test_longest_questions_are_asked_first(loaded: LoadedModel, encoder: Encoder, run: RunDir) -> None:
-    generate_answers(loaded.model, encoder, PAIRS, settings(), run)
+def test_longest_questions_are_asked_first(loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir) -> None:
+    generate_answers(loaded.model, encoder, PAIRS, settings(), evaluation)
     lengths = [
-        len(encoder.prompts([Pair("", answer.question, "")])[0]) for answer in read_answers(run.predictions_path)
+        len(encoder.prompts([Pair("", answer.question, "")])[0]) for answer in read_answers(evaluation.predictions_path)
     ]
     assert lengths == sorted(lengths, reverse=True)
 
 
-def test_batches_have_room_for_so_many_tokens(loaded: LoadedModel, encoder: Encoder, run: RunDir) -> None:
+def test_batches_have_room_for_so_many_tokens(loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir) -> None:
     lengths = sorted((len(prompt) for prompt in encoder.prompts(PAIRS)), reverse=True)
     # Room for two of the longest, less than three.
     tokens = 3 * (lengths[0] + NEW_TOKENS) - 1
-    generate_answers(loaded.model, encoder, PAIRS, settings(batch_size=5, batch_tokens=tokens), run)
-    ends = [row["answered"] for row in run.read_answered()]
+    generate_answers(loaded.model, encoder, PAIRS, settings(batch_size=5, batch_tokens=tokens), evaluation)
+    ends = [row["answered"] for row in evaluation.read_answered()]
     sizes = [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
     assert sizes[0] == 2
     assert max(sizes) > 2
@@ -179,25 +182,27 @@ def test_batches_have_room_for_so_many_tokens(loaded: LoadedModel, encoder: Enco
         assert begin + size == len(PAIRS) or size == 5 or (size + 1) * (lengths[begin] + NEW_TOKENS) > tokens
 
 
-def test_a_question_without_room_is_asked_alone(loaded: LoadedModel, encoder: Encoder, run: RunDir) -> None:
-    generate_answers(loaded.model, encoder, PAIRS, settings(batch_tokens=1), run)
-    assert [row["answered"] for row in run.read_answered()] == [1, 2, 3, 4, 5, 6, 7]
+def test_a_question_without_room_is_asked_alone(
+    loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir
+) -> None:
+    generate_answers(loaded.model, encoder, PAIRS, settings(batch_tokens=1), evaluation)
+    assert [row["answered"] for row in evaluation.read_answered()] == [1, 2, 3, 4, 5, 6, 7]
     expected = {pair.id: len(one_by_one(loaded.model, encoder, pair.question)) for pair in PAIRS}
-    assert {answer.id: answer.prediction_tokens for answer in read_answers(run.predictions_path)} == expected
+    assert {answer.id: answer.prediction_tokens for answer in read_answers(evaluation.predictions_path)} == expected
 
 
 def test_batches_change_no_answer(loaded: LoadedModel, encoder: Encoder, tmp_path: Path) -> None:
     rows = []
     for size in (1, 4):
-        run = RunDir(tmp_path / str(size))
-        run.path.mkdir()
-        generate_answers(loaded.model, encoder, PAIRS, settings(batch_size=size), run)
-        rows.append(sorted(read_answers(run.predictions_path), key=lambda answer: answer.id))
+        evaluation = EvaluationDir(tmp_path / str(size))
+        evaluation.path.mkdir()
+        generate_answers(loaded.model, encoder, PAIRS, settings(batch_size=size), evaluation)
+        rows.append(sorted(read_answers(evaluation.predictions_path), key=lambda answer: answer.id))
     assert [answer.prediction for answer in rows[0]] == [answer.prediction for answer in rows[1]]
 
 
-def test_cost_counts_every_generated_token(loaded: LoadedModel, encoder: Encoder, run: RunDir) -> None:
-    cost = generate_answers(loaded.model, encoder, PAIRS, settings(), run)
+def test_cost_counts_every_generated_token(loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir) -> None:
+    cost = generate_answers(loaded.model, encoder, PAIRS, settings(), evaluation)
     assert cost.samples == len(PAIRS)
     assert cost.tokens == sum(len(one_by_one(loaded.model, encoder, question)) for question in QUESTIONS)
     assert cost.seconds > 0
@@ -208,6 +213,14 @@ def test_speed_is_per_second() -> None:
         "seconds": 4.0,
         "samples_per_second": 0.5,
         "tokens_per_second": 2.5,
+    }
+
+
+def test_where_nothing_was_generated_there_is_no_speed() -> None:
+    assert Generated(seconds=0.0, samples=0, tokens=0).speed() == {
+        "seconds": None,
+        "samples_per_second": None,
+        "tokens_per_second": None,
     }
 
 
@@ -223,15 +236,17 @@ def test_generation_settings_of_the_folder_cannot_leak_in(
     assert batched(model.eval(), encoder, encoder.prompts(PAIRS)) == expected
 
 
-def test_dropout_is_off_while_answering(folder: Path, encoder: Encoder, run: RunDir) -> None:
+def test_dropout_is_off_while_answering(folder: Path, encoder: Encoder, evaluation: EvaluationDir) -> None:
     model = load_model(folder, MethodConfig(name="lora", dropout=0.9), CPU, seed=0).model.train()
-    generate_answers(model, encoder, PAIRS[:1], settings(), run)
+    generate_answers(model, encoder, PAIRS[:1], settings(), evaluation)
     assert not model.training
 
 
-def test_likelihoods_are_in_the_rows_of_the_answers(loaded: LoadedModel, encoder: Encoder, run: RunDir) -> None:
-    generate_answers(loaded.model, encoder, PAIRS, settings(), run)
-    by_id = {answer.id: answer for answer in read_answers(run.predictions_path)}
+def test_likelihoods_are_in_the_rows_of_the_answers(
+    loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir
+) -> None:
+    generate_answers(loaded.model, encoder, PAIRS, settings(), evaluation)
+    by_id = {answer.id: answer for answer in read_answers(evaluation.predictions_path)}
     for pair in PAIRS:
         nll, tokens = by_hand(loaded.model, encoder, pair)
         assert by_id[pair.id].reference_tokens == tokens
@@ -239,7 +254,7 @@ def test_likelihoods_are_in_the_rows_of_the_answers(loaded: LoadedModel, encoder
 
 
 def test_interrupted_generation_leaves_whole_batches(
-    loaded: LoadedModel, encoder: Encoder, run: RunDir, monkeypatch: pytest.MonkeyPatch
+    loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = 0
 
@@ -252,14 +267,14 @@ def test_interrupted_generation_leaves_whole_batches(
 
     monkeypatch.setattr(generate, "decode_greedily", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        generate_answers(loaded.model, encoder, PAIRS, settings(batch_size=2), run)
-    answers = read_answers(run.predictions_path)
+        generate_answers(loaded.model, encoder, PAIRS, settings(batch_size=2), evaluation)
+    answers = read_answers(evaluation.predictions_path)
     assert len(answers) == 4
     assert len({answer.id for answer in answers}) == 4
 
 
-def answered(run: RunDir, loaded: LoadedModel, encoder: Encoder, **changes: Any) -> Generated:
-    return generate_answers(loaded.model, encoder, PAIRS, settings(**changes), run)
+def answered(evaluation: EvaluationDir, loaded: LoadedModel, encoder: Encoder, **changes: Any) -> Generated:
+    return generate_answers(loaded.model, encoder, PAIRS, settings(**changes), evaluation)
 
 
 @pytest.mark.parametrize("lines", [0, 1, 2, 3, 4, 6, 7])
@@ -267,10 +282,10 @@ def answered(run: RunDir, loaded: LoadedModel, encoder: Encoder, **changes: Any)
 def test_answering_goes_on_behind_the_last_whole_batch(
     loaded: LoadedModel, encoder: Encoder, tmp_path: Path, lines: int, torn: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, stopped = RunDir(tmp_path / "whole"), RunDir(tmp_path / "stopped")
-    for run in (whole, stopped):
-        run.path.mkdir()
-        answered(run, loaded, encoder)
+    whole, stopped = EvaluationDir(tmp_path / "whole"), EvaluationDir(tmp_path / "stopped")
+    for evaluation in (whole, stopped):
+        evaluation.path.mkdir()
+        answered(evaluation, loaded, encoder)
     content = whole.predictions_path.read_bytes()
     stopped.predictions_path.write_bytes(b"".join(content.splitlines(keepends=True)[:lines]) + torn)
     asked: list[int] = []
@@ -291,27 +306,72 @@ def test_answering_goes_on_behind_the_last_whole_batch(
     assert cost.samples == 7
 
 
-def test_a_batch_whose_cost_is_unknown_is_asked_again(loaded: LoadedModel, encoder: Encoder, run: RunDir) -> None:
-    answered(run, loaded, encoder)
-    content = run.predictions_path.read_bytes()
-    run.answering_path.write_bytes(run.answering_path.read_bytes().splitlines(keepends=True)[0])
-    answered(run, loaded, encoder)
-    assert run.predictions_path.read_bytes() == content
-    assert len(run.read_answered()) == 3
+def test_a_batch_whose_cost_is_unknown_is_asked_again(
+    loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir
+) -> None:
+    answered(evaluation, loaded, encoder)
+    content = evaluation.predictions_path.read_bytes()
+    evaluation.answering_path.write_bytes(evaluation.answering_path.read_bytes().splitlines(keepends=True)[0])
+    answered(evaluation, loaded, encoder)
+    assert evaluation.predictions_path.read_bytes() == content
+    assert len(evaluation.read_answered()) == 3
 
 
-def test_answers_to_other_questions_are_not_kept(loaded: LoadedModel, encoder: Encoder, run: RunDir) -> None:
-    answered(run, loaded, encoder)
-    content = run.predictions_path.read_bytes()
-    rows = run.predictions_path.read_text(encoding="utf-8").splitlines(keepends=True)
-    run.predictions_path.write_text("".join(rows[::-1]), encoding="utf-8")
-    answered(run, loaded, encoder)
-    assert run.predictions_path.read_bytes() == content
+def test_answers_to_other_questions_are_not_kept(
+    loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir
+) -> None:
+    answered(evaluation, loaded, encoder)
+    content = evaluation.predictions_path.read_bytes()
+    rows = evaluation.predictions_path.read_text(encoding="utf-8").splitlines(keepends=True)
+    evaluation.predictions_path.write_text("".join(rows[::-1]), encoding="utf-8")
+    answered(evaluation, loaded, encoder)
+    assert evaluation.predictions_path.read_bytes() == content
 
 
-def test_answers_that_take_too_long_are_cut_off_and_marked(loaded: LoadedModel, encoder: Encoder, run: RunDir) -> None:
-    answered(run, loaded, encoder, timeout_seconds=1e-9)
-    answers = read_answers(run.predictions_path)
+@pytest.mark.parametrize("lines", [3, 5, 6])
+def test_only_what_no_other_evaluation_has_answered_is_asked(
+    loaded: LoadedModel, encoder: Encoder, tmp_path: Path, lines: int
+) -> None:
+    whole, partly = EvaluationDir(tmp_path / "whole"), EvaluationDir(tmp_path / "partly")
+    for evaluation in (whole, partly):
+        evaluation.write(Evaluation("default", "i", "running", {}, reused=Reused("other", 3)))
+    whole.update(reused=None)
+    answered(whole, loaded, encoder)
+    rows = whole.read_predictions()
+    # The middle of a batch, in an order of its own.
+    partly.append_predictions([rows[6], rows[1], rows[3]])
+    cost = answered(partly, loaded, encoder, batch_size=2)
+    assert partly.read_predictions()[:3] == [rows[6], rows[1], rows[3]]
+    assert sorted(map(str, partly.read_predictions())) == sorted(map(str, rows))
+    assert [(row["answered"], row["questions"]) for row in partly.read_answered()] == [(5, 7), (7, 7)]
+    assert cost.samples == 4
+    assert cost.tokens == sum(row["prediction_tokens"] for row in partly.read_predictions()[3:])
+    # Stopped after so many lines, it goes on behind the last whole batch.
+    content = partly.predictions_path.read_bytes()
+    partly.predictions_path.write_bytes(b"".join(content.splitlines(keepends=True)[:lines]))
+    again = answered(partly, loaded, encoder, batch_size=2)
+    assert partly.predictions_path.read_bytes() == content
+    assert again.samples == 4
+
+
+def test_where_others_have_answered_everything_nothing_is_asked(
+    loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered(evaluation, loaded, encoder)
+    content = evaluation.predictions_path.read_bytes()
+    evaluation.answering_path.unlink()
+    evaluation.write(Evaluation("default", "i", "running", {}, reused=Reused("other", len(PAIRS))))
+    monkeypatch.setattr(generate, "generate_in_time", None)
+    cost = answered(evaluation, loaded, encoder)
+    assert evaluation.predictions_path.read_bytes() == content
+    assert cost == Generated(seconds=0, samples=0, tokens=0)
+
+
+def test_answers_that_take_too_long_are_cut_off_and_marked(
+    loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir
+) -> None:
+    answered(evaluation, loaded, encoder, timeout_seconds=1e-9)
+    answers = read_answers(evaluation.predictions_path)
     assert len(answers) == len(PAIRS)
     assert all(answer.prediction_tokens == 1 for answer in answers)
     assert {answer.timed_out for answer in answers if answer.prediction_tokens == 1} == {True}
@@ -323,18 +383,18 @@ def test_answers_that_take_too_long_are_cut_off_and_marked(loaded: LoadedModel, 
 def test_generation_that_hangs_is_given_up(
     loaded: LoadedModel,
     encoder: Encoder,
-    run: RunDir,
+    evaluation: EvaluationDir,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(generate, "decode_greedily", lambda *_: time.sleep(60))
     monkeypatch.setattr(generate, "HANG_SECONDS", 0.05)
-    answered(run, loaded, encoder, timeout_seconds=0.05, batch_size=len(PAIRS))
-    answers = read_answers(run.predictions_path)
+    answered(evaluation, loaded, encoder, timeout_seconds=0.05, batch_size=len(PAIRS))
+    answers = read_answers(evaluation.predictions_path)
     assert [(answer.prediction, answer.timed_out) for answer in answers] == [("", True)] * len(PAIRS)
     assert "took longer than evaluate.timeout_seconds=0.05" in caplog.text
 
 
-def test_in_time_nothing_is_marked(loaded: LoadedModel, encoder: Encoder, run: RunDir) -> None:
-    answered(run, loaded, encoder)
-    assert not any(answer.timed_out for answer in read_answers(run.predictions_path))
+def test_in_time_nothing_is_marked(loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir) -> None:
+    answered(evaluation, loaded, encoder)
+    assert not any(answer.timed_out for answer in read_answers(evaluation.predictions_path))

@@ -7,9 +7,13 @@ import pytest
 from medqa_finetune.data.pairs import Pair
 from medqa_finetune.errors import DataError
 from medqa_finetune.evaluation.answers import read_answers
-from medqa_finetune.evaluation.lookup import look_up_answers
-from medqa_finetune.record.run_dir import RunDir, find_runs
+from medqa_finetune.evaluation.lookup import look_up
+from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.evaluations import evaluation_dirs
+from medqa_finetune.record.run_dir import find_runs
+from medqa_finetune.record.schema import Evaluation, Reused
 from tests.commands import ROOT, TINY, train
+from tests.faulty import only_fault
 
 TRAIN = [
     Pair("1", "高血压患者能喝酒吗？", "不建议饮酒。"),
@@ -19,11 +23,11 @@ TRAIN = [
 
 
 def answers(tmp_path: Path, *questions: str, pairs: list[Pair] = TRAIN) -> list[str]:
-    run = RunDir(tmp_path)
+    evaluation = EvaluationDir(tmp_path)
     asked = [Pair(f"q{place}", question, "参考") for place, question in enumerate(questions)]
-    seconds = look_up_answers(pairs, asked, run, threads=1)
-    assert seconds > 0
-    found = read_answers(run.predictions_path)
+    cost = look_up(pairs, asked, evaluation, threads=1)
+    assert cost["samples_per_second"] * cost["seconds"] == pytest.approx(len(asked))
+    found = read_answers(evaluation.predictions_path)
     assert [answer.id for answer in found] == [pair.id for pair in asked]
     assert {answer.references for answer in found} == {("参考",)}
     return [answer.prediction for answer in found]
@@ -45,9 +49,31 @@ def test_a_second_start_begins_anew_and_many_questions_are_all_answered(tmp_path
     assert len(answers(tmp_path, *["感冒怎么办"] * 70)) == 70
 
 
+def test_answers_of_another_evaluation_stay_and_only_the_rest_is_looked_up(tmp_path: Path) -> None:
+    evaluation = EvaluationDir(tmp_path)
+    asked = [Pair(f"q{place}", "感冒发烧怎么办", "参考") for place in range(3)]
+    evaluation.write(Evaluation("default", "i", "running", {}, reused=Reused("other", 2)))
+    taken = [
+        {"id": f"q{place}", "question": "感冒发烧怎么办", "reference": "参考", "prediction": "旧"} for place in (2, 0)
+    ]
+    for _ in range(2):  # a second start looks the same ones up
+        if not evaluation.read_predictions():
+            evaluation.append_predictions(taken)
+        cost = look_up(TRAIN, asked, evaluation, threads=1)
+        assert cost["samples_per_second"] * cost["seconds"] == pytest.approx(1)
+        assert evaluation.read_predictions()[:2] == taken
+        assert [(row["id"], row["prediction"]) for row in evaluation.read_predictions()[2:]] == [
+            ("q1", "多休息，多喝水。")
+        ]
+    evaluation.update(reused=Reused("other", 3))
+    assert look_up(TRAIN, asked, evaluation, threads=1) == {}
+
+
 def test_without_training_questions_there_is_nothing_to_look_up(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is none"):
+    with pytest.raises(DataError) as caught:
         answers(tmp_path, "感冒怎么办", pairs=[])
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("no-training-pairs", "data.train_size", 0)
 
 
 @pytest.mark.slow
@@ -67,7 +93,8 @@ def test_a_cell_of_the_matrix_without_torch(tmp_path: Path, micro_model: Path) -
     assert (record.evaluation.n, record.data_manifest.train.n) == (4, 20)
     assert {"rougeL", "bleu", "lf_bleu4"} <= record.evaluation.scores.keys()
     assert "perplexity" not in record.evaluation.scores
-    assert run.read_item_scores() is not None
+    (evaluation,) = evaluation_dirs(run, record)
+    assert evaluation.read_item_scores() is not None
     # Neither a seed nor what concerns training makes it another run.
     again = train(*arguments, "seed=7", "train.learning_rate=1e-5", cwd=tmp_path)
     assert (again.returncode, "done" in again.stderr) == (0, True)

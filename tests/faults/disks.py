@@ -23,6 +23,7 @@ PLACES = {
     "checkpoint": "/checkpoints/",
     "answers": "(predictions|answering|eval_results)[.]json",
     "record": "record[.]json",
+    "evaluation": "evaluation[.]json",
     "anything": "",
 }
 FULL_WAYS = (*PLACES, "summary", "one checkpoint", "one record", "limit", "TensorBoard", "one anything", "too small")

@@ -13,9 +13,8 @@ from tests.faults.reference import TESTED, Reference
 from tests.faults.settings import Setting, configuration
 from tests.faults.stops import copy_runs
 from tests.faults.trial import Trial
-from tests.faults.warm import TRAIN, Ended, door
+from tests.faults.warm import EVALUATE, TRAIN, Ended, door
 
-EVALUATE = "medqa_finetune.evaluate"
 LOSSES = ("nan", "inf", "masked", "-inf")
 TRACKER_WAYS = ("a file", "forbidden", "point", "writer", "gone")
 NETWORK_WAYS = ("train", "no such model", "train", "summarize", "train", "evaluate", "no such data")
@@ -152,7 +151,10 @@ def hang_answers(trial: Trial) -> None:
 
 def check_timed_out(reference: Reference, run: RunDir, setting: Setting, late: range, *, empty: bool) -> None:
     """Check that the answers of late batches are marked and counted, and all others what they always are."""
-    rows, expected = run.read_predictions(), reference.run.read_predictions()
+    folder, known = checks.the_evaluation(run), checks.the_evaluation(reference.run)
+    assert folder is not None
+    assert known is not None
+    rows, expected = folder.read_predictions(), known.read_predictions()
     expect(len(rows) == TESTED, LOST, f"{len(rows)} answers to {TESTED} questions")
     for number, (row, usual) in enumerate(zip(rows, expected, strict=True)):
         if number // setting.answers in late and (

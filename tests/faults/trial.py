@@ -12,6 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir
 from tests.faults import checks
 from tests.faults.checks import DIFFERENT, DISHONEST, LOST, TORN, expect
@@ -109,12 +110,12 @@ class Trial:
         expect(ended.code != -signal.SIGABRT, DISHONEST, f"hangs: {ended.errors[-3000:]}")
         return ended
 
-    def launch(self, arguments: Sequence[str], *strikes: Strike, cold: bool = False) -> Child:
-        """Start the door `train` with `-m`; the cells are struck, not the launcher."""
+    def launch(self, arguments: Sequence[str], *strikes: Strike, cold: bool = False, module: str = TRAIN) -> Child:
+        """Start the door `train` with `-m`, or `evaluate` for several runs; the cells are struck, not the launcher."""
         self.started += 1
         self.cells.mkdir(parents=True)
         self.notes += [f"{self.started}: {strike}" for strike in strikes]
-        body = door(TRAIN, ["-m", *arguments])
+        body = door(module, ["-m", *arguments] if module == TRAIN else arguments)
         inside = launching(body, self.folder, self.cells, list(strikes), cold)
         return Child(inside, self.folder, self.journals / f"launcher-{self.started}")
 
@@ -126,15 +127,48 @@ class Trial:
     def reference(self, setting: Setting) -> Reference:
         """Return the undisturbed run of a setting, made once for all trials."""
         words = setting.arguments(self.model)
-        digest = hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
-        place = self.shared / "undisturbed" / digest
+        return self._undisturbed(TRAIN, words, words, lambda place: None)
+
+    def reference_after(self, first: Reference, module: str, words: Sequence[str]) -> Reference:
+        """Return what comes of a command that is given where an undisturbed run lies, made once for all trials."""
+
+        def copy(place: Path) -> None:
+            shutil.copytree(first.place / "outputs", place / "outputs", ignore=shutil.ignore_patterns("*.lock"))
+
+        return self._undisturbed(module, words, [first.place.name, module, *words], copy)
+
+    def reference_changed(self, first: Reference, label: str, change: Callable[[RunDir], object]) -> Reference:
+        """Return an undisturbed run whose folder is changed, as a label says, made once for all trials."""
+        place = first.place.with_name(f"{first.place.name}-{label}")
+        place.mkdir(exist_ok=True)
+        with FileLock(place / ".made.lock"):
+            if not (place / "seconds").is_file():
+                shutil.rmtree(place / "outputs", ignore_errors=True)
+                shutil.copytree(first.place / "outputs", place / "outputs", ignore=shutil.ignore_patterns("*.lock"))
+                change(Reference(place, first.seconds).run)
+                (place / "seconds").write_text(str(first.seconds), encoding="utf-8")
+        return Reference(place, first.seconds)
+
+    def _undisturbed(
+        self, module: str, words: Sequence[str], known_by: Sequence[str], prepare: Callable[[Path], None]
+    ) -> Reference:
+        """Return what comes of a command, undisturbed.
+
+        Args:
+            module: The command.
+            words: What is typed after it.
+            known_by: What the result depends on.
+            prepare: Puts into a folder what is there before.
+        """
+        place = self.shared / "undisturbed" / hashlib.sha256(json.dumps(known_by).encode()).hexdigest()[:16]
         place.mkdir(parents=True, exist_ok=True)
         with FileLock(place / ".made.lock"):
             if not (place / "seconds").is_file():
+                shutil.rmtree(place / "outputs", ignore_errors=True)
+                prepare(place)
                 journal = place / "1.journal"
-                ended = Child(struck(door(TRAIN, words), place, journal, []), place, journal).end()
-                if ended.code != 0:
-                    shutil.rmtree(place / "outputs", ignore_errors=True)
+                journal.unlink(missing_ok=True)
+                ended = Child(struck(door(module, words), place, journal, []), place, journal).end()
                 expect(ended.code == 0, DISHONEST, f"undisturbed, it ended with {ended.code}: {ended.errors[-800:]}")
                 (place / "seconds").write_text(str(ended.seconds), encoding="utf-8")
         return Reference(place, float((place / "seconds").read_text(encoding="utf-8")))
@@ -144,13 +178,14 @@ class Trial:
         return self.chance.choice(reference.moments(event, after=after, before=before))
 
     def standing(self, run: RunDir | None) -> Standing:
-        """Return how far an interrupted run has come."""
+        """Return how far an interrupted run with one evaluation has come."""
         if run is None:
             return Standing("none", [], 0)
-        files = (run.predictions_path, run.answering_path)
-        answered, logged = (path.read_bytes().count(b"\n") if path.is_file() else 0 for path in files)
-        record = checks.read_record(run)
-        return Standing(record.status, checks.whole_checkpoints(run), answered, logged, bool(record.files))
+        record, folder = checks.read_record(run), checks.the_evaluation(run)
+        seen = record.seen_by(None if folder is None else checks.read_evaluation(run, folder))
+        return Standing(
+            seen.status, checks.whole_checkpoints(run), *checks.answered(folder), trained=bool(record.files)
+        )
 
     def check_stopped(self, reference: Reference, outputs: Path | None = None) -> RunDir | None:
         """Check what must hold right after a fault: whole files, and nothing there that an undisturbed run lacks."""
@@ -158,18 +193,36 @@ class Trial:
         run = checks.the_run(outputs or self.outputs)
         if run is None:
             return None
-        status = checks.read_record(run).status
+        record = checks.read_record(run)
         expected, found = reference.results, checks.results(run)
-        for name in ("predictions.jsonl", "metrics.jsonl"):
-            checks.check_beginning(reference.run.path / name, run.path / name)
-        adapter = [name for name in expected if name.startswith("adapter/")]
-        if status in ("trained", "evaluated", "done"):
+        checks.check_beginning(reference.run.metrics_path, run.metrics_path)
+        if record.is_trained:
+            adapter = [name for name in expected if name.startswith("adapter/")]
             missing = [name for name in adapter if found.get(name) != expected[name]]
-            expect(not missing, LOST, f"status {status}, and {missing} is not what training ends with")
-        if status in ("evaluated", "done"):
-            same = found.get("predictions.jsonl") == expected["predictions.jsonl"]
-            expect(same, LOST, f"status {status}, and the answers are not all there")
+            expect(not missing, LOST, f"status {record.status}, and {missing} is not what training ends with")
+        if record.status == "done":
+            # Of the evaluation that was the default one before or is now: this file is written before the record.
+            known_ones = [content for name, content in expected.items() if name.endswith("eval_results.json")]
+            expect(found.get("eval_results.json") in known_ones, LOST, "status done, and the results are not all there")
+        known = checks.evaluations(reference.run)
+        for name, folder in checks.evaluations(run).items():
+            expect(name in known, DIFFERENT, f"an evaluation {name}, which the undisturbed run lacks")
+            self.check_evaluation(run, folder, reference, known[name])
         return run
+
+    def check_evaluation(self, run: RunDir, folder: EvaluationDir, reference: Reference, known: EvaluationDir) -> None:
+        """Check what must hold of an evaluation right after a fault, by the undisturbed one."""
+        checks.check_beginning(known.predictions_path, folder.predictions_path)
+        evaluation = checks.read_evaluation(run, folder)
+        assert evaluation is not None
+        if evaluation.status in ("evaluated", "done"):
+            same = folder.read_predictions() == known.read_predictions()
+            expect(same, LOST, f"{evaluation.name}: {evaluation.status}, and the answers are not all there")
+        if evaluation.status == "done" and not folder.in_run and not known.in_run:
+            name = folder.path.name
+            expected = checks.of_evaluation(reference.results, name)
+            found = checks.differences(expected, checks.of_evaluation(checks.results(run), name))
+            expect(not found, DIFFERENT, f"{evaluation.name}: done, and {'; '.join(found[:4])}")
 
     def check_kept(self, ended: Ended, run: RunDir | None) -> None:
         """Check that the newest two checkpoints that a process made are still there; the last may be half made."""
@@ -212,6 +265,8 @@ class Trial:
         found = checks.differences(reference.results, checks.results(run))
         expect(not found, DIFFERENT, "; ".join(found[:6]))
         expect(not run.is_locked(), DISHONEST, "the run is still locked")
+        held = [name for name, folder in checks.evaluations(run).items() if folder.is_locked()]
+        expect(not held, DISHONEST, f"{held} are still locked")
         left = checks.leftovers(outputs or self.outputs)
         expect(not left, TORN, f"left over: {left[:5]}")
         return run

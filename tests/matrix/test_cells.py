@@ -7,11 +7,13 @@ from pathlib import Path
 import hydra
 import pytest
 
+from medqa_finetune.cell import Cell
 from medqa_finetune.config.compose import CONFIG_NAME, register_schema
 from medqa_finetune.config.options import conf_folder, option_names
 from medqa_finetune.errors import ConfigError, DataError, ModelError
-from medqa_finetune.matrix.cells import Cell, make_cell
+from medqa_finetune.matrix.cells import make_cell
 from medqa_finetune.matrix.launcher import register_matrix
+from tests.faulty import only_fault
 
 
 @pytest.fixture
@@ -106,6 +108,43 @@ def test_values_of_a_profile_are_not_spelt_out(model: Path) -> None:
 
 def test_a_changed_value_of_a_profile_is(model: Path) -> None:
     assert name("profile=demo", f"model.path={model}", "train.epochs=1").endswith("__train.epochs=1.0")
+
+
+EVALUATION = ("evaluate.max_samples=2", "evaluate.max_new_tokens=8")
+
+
+def test_a_run_is_named_after_its_training_alone_and_an_evaluation_after_what_differs(model: Path) -> None:
+    plain, other = cell(f"model.path={model}"), cell(f"model.path={model}", *EVALUATION)
+    assert plain.config.run_name == other.config.run_name
+    assert plain.config.evaluation_name == "default"
+    assert other.config.evaluation_name == "max_new_tokens=8__max_samples=2"
+    assert plain.identity == other.identity
+    assert plain.evaluation_identity != other.evaluation_identity
+    assert other.evaluation.path == other.run.path / "evaluations" / other.config.evaluation_name
+
+
+@pytest.mark.parametrize(
+    ("typed", "evaluation"),
+    [
+        (EVALUATION[::-1], "max_new_tokens=8__max_samples=2"),
+        (("evaluate.max_samples=null",), "default"),
+        (("evaluate.batch_size=3", "evaluate.batch_tokens=4096"), "default"),
+        (("evaluate.metrics=[char_bleu,bleu]",), "metrics=bleu+char_bleu"),
+        (("evaluate.metrics=[bleu,char_bleu]",), "metrics=bleu+char_bleu"),
+    ],
+)
+def test_the_same_settings_in_another_order_or_at_their_default_make_no_other_name(
+    typed: tuple[str, ...], evaluation: str, model: Path
+) -> None:
+    assert cell(f"model.path={model}", *typed).config.evaluation_name == evaluation
+
+
+@pytest.mark.parametrize("key", ["run_name", "evaluation_name"])
+def test_a_name_that_is_not_this_cells_is_refused(key: str, model: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        cell(f"model.path={model}", f"{key}=mine")
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("name-given", key, "mine")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from medqa_finetune.matrix.ending import Ending
 from medqa_finetune.matrix.glance import COLUMNS, UNITS, Glance, Pace, duration, glance_at
 from medqa_finetune.matrix.jobs import Job
 from medqa_finetune.matrix.status import Stage
+from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.run_dir import RunDir
 
 TRAINING = Stage("training", 3, 9, 1.23456, 12345.6, 7.26)
@@ -47,7 +48,7 @@ def test_a_cell_that_ended_has_its_story() -> None:
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
-    return Job(["a"], [], RunDir(tmp_path), None)
+    return Job(["a"], [], CellDir(RunDir(tmp_path)), None)
 
 
 def test_a_cell_waits_for_its_turn_or_for_another_process(job: Job) -> None:

@@ -1,6 +1,7 @@
 """How forecasts come about: which cells are rehearsed, in which process, and on which data."""
 
 import dataclasses
+import json
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,15 +9,17 @@ from typing import Any
 
 import pytest
 
+from medqa_finetune.config.command_line import FAULTS_VARIABLE
 from medqa_finetune.config.schema import Config, MethodConfig
 from medqa_finetune.data.prepare import prepare_splits
-from medqa_finetune.errors import ConfigError, RunError
+from medqa_finetune.errors import ConfigError, Fault, MedQAError, RunError
 from medqa_finetune.matrix import planning
 from medqa_finetune.matrix.forecast import Measured, Survey
-from medqa_finetune.matrix.planning import kinds_of, make_plan
+from medqa_finetune.matrix.planning import kinds_of, make_plan, shared_trainings
 from medqa_finetune.matrix.rehearsal import Rehearsed
 from medqa_finetune.matrix.survey import Asked
 from tests.config.builders import VALID, changed
+from tests.faulty import only_fault
 from tests.matrix.test_forecast import FACTS, MEASURED, survey
 
 QLORA = MethodConfig(name="qlora", quantization="nf4")
@@ -88,18 +91,58 @@ def test_data_that_was_prepared_before_is_used(asked: list[Any], tmp_path: Path)
     assert (link / "pool.arrow").stat().st_mtime_ns == stamp
 
 
+def test_a_training_that_several_cells_evaluate_is_counted_with_the_first_one(asked: list[Any], tmp_path: Path) -> None:
+    names = [("a", 1), ("a", 2), ("b", 1), ("a", 3)]
+    cells = [small(outputs=str(tmp_path), run_name=name, evaluate__max_samples=most) for name, most in names]
+    found = make_plan(cells, tmp_path, probe=False)
+    assert found.trained_by == {1: 0, 3: 0}
+    for place, each in enumerate(found.forecasts):
+        trains = place not in found.trained_by
+        figures = (each.train, each.validate, each.training_bytes, each.disk_bytes)
+        assert all(figures) if trains else not any(figures)
+        assert each.start > 0
+        assert each.answer > 0
+
+
+def test_cells_without_a_training_or_a_name_share_none(tmp_path: Path) -> None:
+    of_the_base = changed(VALID, method=NONE, run_name="none", outputs=str(tmp_path))
+    assert shared_trainings([of_the_base, changed(of_the_base, evaluate__max_samples=2)]) == {}
+    assert shared_trainings([VALID, changed(VALID, evaluate__max_samples=2)]) == {}
+
+
+MISSING = Fault("folder-missing", "no such folder", key="model.path", got="x")
+
+
 @pytest.mark.parametrize(
-    ("code", "said", "kind", "message"),
+    ("code", "said", "left", "kind", "faults"),
     [
-        (2, b"a warning\nerror: model.path=x: no\nsuch folder", ConfigError, "model.path=x: no\nsuch folder"),
-        (1, b"Traceback\nOutOfMemoryError: CUDA out of memory", RunError, "the survey ended .* out of memory"),
-        (-9, b"", RunError, "exit code -9: it left no message"),
+        (2, b"error: in words", [MISSING], ConfigError, [MISSING]),
+        (1, b"error: in words", [MISSING], RunError, [MISSING]),
+        (1, b"Traceback\nOutOfMemoryError: CUDA out of memory", [], RunError, None),
+        (-9, b"", [], RunError, None),
     ],
 )
 def test_a_process_that_fails_says_why(
-    code: int, said: bytes, kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    code: int,
+    said: bytes,
+    left: list[Fault],
+    kind: type[MedQAError],
+    faults: list[Fault] | None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    ended = SimpleNamespace(returncode=code, stderr=said, stdout=b"")
-    monkeypatch.setattr(subprocess, "run", lambda *of, **how: ended)
-    with pytest.raises(kind, match=message):
+    def ended(*_: Any, env: dict[str, str], **__: Any) -> SimpleNamespace:
+        if left:
+            Path(env[FAULTS_VARIABLE]).write_text(json.dumps(kind(*left).as_json()), encoding="utf-8")
+        return SimpleNamespace(returncode=code, stderr=said, stdout=b"")
+
+    monkeypatch.setattr(subprocess, "run", ended)
+    with pytest.raises(kind) as caught:
         planning._in_fresh_process("survey", Asked([VALID], str(tmp_path)), Survey)
+    if faults is not None:
+        assert list(caught.value.faults) == faults
+        return
+    fault = only_fault(caught)
+    assert fault.code == "process-ended"
+    assert str(code) in fault.problem
+    assert said.decode().rpartition("\n")[2] in fault.problem

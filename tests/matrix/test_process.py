@@ -1,5 +1,6 @@
 """A cell's process: what it is given, what is kept of what it prints, and that nothing of it is left."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from medqa_finetune.matrix.process import CellProcess, cell_command
+from medqa_finetune.config.command_line import FAULTS_VARIABLE
+from medqa_finetune.errors import ConfigError, Fault, RunError
+from medqa_finetune.matrix.process import CellProcess, cell_command, faults_file, read_faults
 from medqa_finetune.stopping import LAUNCHER_VARIABLE
 from tests.matrix.children import ROOT, gone, wait_for
 
@@ -55,6 +58,68 @@ def test_a_cell_is_told_of_its_launcher_and_its_gpus() -> None:
     _, lines = run(f"print(os.environ['{LAUNCHER_VARIABLE}'], os.environ['CUDA_VISIBLE_DEVICES'])",
                    CUDA_VISIBLE_DEVICES="GPU-1,GPU-2")  # fmt: skip
     assert lines == [f"{os.getpid()} GPU-1,GPU-2"]
+
+
+FAULTS = [
+    Fault("out-of-range", "must be an integer ≥ 1", key="train.max_steps", got=0, hint="Give more."),
+    Fault("not-json", "not JSON", file="问答.jsonl", line_number=3),
+]
+# What every command of ours ends with whose door raises an error.
+REFUSED = f"""
+sys.path.insert(0, {str(ROOT)!r})
+from medqa_finetune.config.command_line import run_door
+from medqa_finetune.errors import *
+def door(arguments):
+    raise ERROR
+run_door(door, [])
+"""
+
+
+def ended(code: str) -> CellProcess:
+    """Run a child to its end."""
+    process = CellProcess([sys.executable, "-c", f"import os, signal, sys\n{code}"], {})
+    while process.exit_code() is None:
+        time.sleep(0.02)
+    process.end()
+    return process
+
+
+@pytest.mark.parametrize("error", [ConfigError(*FAULTS), RunError(*FAULTS)], ids=["bad input", "failed"])
+def test_why_a_cell_was_refused_is_read_from_the_file_that_it_was_given(error: ConfigError | RunError) -> None:
+    said = REFUSED.replace("ERROR", f"{type(error).__name__}(*{FAULTS!r})")
+    process = ended(said)
+    assert process.end()[0] == error.exit_code
+    assert process.faults == FAULTS
+
+
+def test_every_start_of_a_cell_has_a_file_of_its_own_which_is_gone_afterwards() -> None:
+    paths = [ended(f"print(os.environ[{FAULTS_VARIABLE!r}])").end()[1][0] for _ in range(2)]
+    assert len(set(paths)) == 2
+    assert not any(Path(path).parent.exists() for path in paths)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", "{", "[]", "null", '{"faults": 1}', '{"faults": [{}]}', '{"faults": [{"code": "x"}]}',
+        '{"faults": [{"code": "x", "problem": "y", "key": null, "allowed": 3, "hint": 1, "file": null, "line": 1}]}',
+    ],
+)  # fmt: skip
+def test_a_file_that_holds_no_faults_is_no_error(content: str) -> None:
+    process = ended(f"open(os.environ[{FAULTS_VARIABLE!r}], 'w').write({content!r})")
+    assert process.faults == []
+
+
+def test_a_cell_that_ends_well_has_no_faults() -> None:
+    assert ended("").faults == []
+
+
+def test_a_command_that_was_given_a_place_for_its_faults_is_read_from_there() -> None:
+    with faults_file() as path:
+        assert read_faults(path) == []
+        path.write_text(json.dumps(ConfigError(*FAULTS).as_json()), encoding="utf-8")
+        assert read_faults(path) == FAULTS
+    assert not path.parent.exists()
 
 
 def test_asked_to_stop_a_cell_can_do_so_in_its_own_way(tmp_path: Path) -> None:

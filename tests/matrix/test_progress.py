@@ -14,6 +14,7 @@ from medqa_finetune.matrix.glance import Glance, Pace
 from medqa_finetune.matrix.jobs import Job
 from medqa_finetune.matrix.progress import Progress, draw_table, outcome
 from medqa_finetune.matrix.status import Stage
+from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import EvaluationRecord, Failure, Score
 from tests.report.builders import record
@@ -50,7 +51,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, Glance]:
 
 
 def jobs(*labels: str) -> list[Job]:
-    return [Job([label], [], RunDir(Path("nowhere")), None, label=label) for label in labels]
+    return [Job([label], [], CellDir(RunDir(Path("nowhere"))), None, label=label) for label in labels]
 
 
 def test_outside_a_terminal_every_change_of_state_is_a_line(

@@ -13,6 +13,8 @@ from medqa_finetune.matrix.gpus import Gpu, Slot
 from medqa_finetune.matrix.jobs import Job
 from medqa_finetune.matrix.progress import Progress
 from medqa_finetune.matrix.queue import Queue
+from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Process, Record
 from tests.matrix.children import BEGIN, DONE, IMPORTS, PENDING, RUNNING
@@ -37,9 +39,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def job(folder: Path, code: str, *, overwrites: bool = False) -> Job:
     """A cell that runs `code`, with a record if the code uses one."""
-    run = RunDir(folder)
+    run = CellDir(RunDir(folder))
     if IMPORTS in code and run.read() is None:
-        run.write(PENDING)
+        run.run.write(PENDING)
     return Job([folder.name], [code, str(folder)], run, run.read(), overwrites, label=folder.name)
 
 
@@ -100,7 +102,9 @@ def test_as_many_cells_as_slots_run_at_the_same_time_each_on_its_own_gpu(tmp_pat
         "while not other.exists(): time.sleep(0.02)\n"
     )
     jobs = [
-        Job([name], [meet, str(tmp_path / name), str(tmp_path / other)], RunDir(tmp_path / f"run-{name}"), None)
+        Job(
+            [name], [meet, str(tmp_path / name), str(tmp_path / other)], CellDir(RunDir(tmp_path / f"run-{name}")), None
+        )
         for name, other in ("ab", "ba", "cd", "dc")
     ]
     run_all(jobs, [Slot((Gpu("0", "0"),)), Slot((Gpu("MIG-x", "x"),))])
@@ -178,12 +182,12 @@ def test_a_run_that_another_process_works_on_lets_others_go_first_and_is_done_wi
     jobs = [job(tmp_path / name, BEGIN + COUNT + NOTE + DONE) for name in "abc"]
     with Progress(jobs) as progress:
         each = Queue(jobs, [CPU], retries=0, progress=progress)
-        with another_at_work(jobs[0].run):
+        with another_at_work(jobs[0].run.run):
             while states(jobs)[1:] != ["done", "done"]:
                 each.start_what_fits()
                 each.collect()
             assert states(jobs) == ["open", "done", "done"]
-            jobs[0].run.update(status="done")
+            jobs[0].run.run.update(status="done")
         while each.is_open():
             each.start_what_fits()
     assert jobs[0].note == "done by another process"
@@ -194,7 +198,7 @@ def test_a_run_that_another_process_left_unfinished_is_taken_over(tmp_path: Path
     jobs = [job(tmp_path / "cell", BEGIN + COUNT + DONE)]
     with Progress(jobs) as progress:
         each = Queue(jobs, [CPU], retries=0, progress=progress)
-        with another_at_work(jobs[0].run):
+        with another_at_work(jobs[0].run.run):
             each.start_what_fits()
             assert jobs[0].running is None
         while each.is_open():
@@ -292,3 +296,103 @@ def test_nothing_is_said_when_nothing_runs(tmp_path: Path, capsys: pytest.Captur
     with Progress(jobs) as progress:
         Queue(jobs, [CPU], retries=0, progress=progress).stop(10)
     assert capsys.readouterr().err == ""
+
+
+# A cell as an experiment is one: the run is locked while it trains, then the evaluation alone.
+LIFE = (
+    IMPORTS + "import contextlib\n"
+    "from medqa_finetune.record.evaluation_dir import EvaluationDir\n"
+    "from medqa_finetune.record.evaluations import CellDir\n"
+    "evaluation = EvaluationDir(run.evaluations_path / sys.argv[2])\n"
+    "def note(what):\n    run.path.parent.joinpath('order').open('a').write(f'{what} {sys.argv[2]}\\n')\n"
+    "with contextlib.ExitStack() as held, contextlib.ExitStack() as training:\n"
+    "    training.enter_context(run.lock())\n"
+    "    if 'overwrite=false' not in sys.argv and 'overwrite=true' in sys.argv:\n"
+    "        old = run.read()\n        run.move_aside()\n"
+    "        run.write(old.updated(status='pending', evaluation_name=None, seed=old.seed + 1))\n"
+    "    if not run.read().is_trained:\n"
+    "        run.update(status='running', process=this_process())\n"
+    "        note('trains'); time.sleep(float(sys.argv[3]))\n"
+    "        if sys.argv[4] == 'crash' and not run.path.joinpath('crashed').exists():\n"
+    "            run.path.joinpath('crashed').touch(); os._exit(1)\n"
+    "    held.enter_context(evaluation.lock())\n"
+    "    begun = evaluation.read() or Evaluation(sys.argv[2], sys.argv[2], 'pending', {})\n"
+    "    evaluation.write(begun.updated(status='running', process=this_process()))\n"
+    "    if run.read().status != 'done': run.update(status='trained', process=this_process())\n"
+    "    training.close()\n"
+    "    note('evaluates'); time.sleep(float(sys.argv[3]))\n"
+    "    evaluation.update(status='done')\n"
+    "    with run.lock(60):\n"
+    "        if run.read().status != 'done': run.update(status='done', evaluation_name=sys.argv[2])\n"
+    "    note('done')\n"
+).replace("import Failure", "import Evaluation, Failure")
+
+
+def cells_of_one_run(
+    folder: Path, names: Sequence[str], *, seconds: float = 0.5, how: str = "well", overwrites: bool = False
+) -> list[Job]:
+    """Return cells that are evaluations of one training."""
+    run = RunDir(folder)
+    if run.read() is None:
+        run.write(PENDING)
+    jobs = []
+    for name in names:
+        cell = CellDir(run, EvaluationDir(run.evaluations_path / name))
+        typed = [LIFE, str(folder), name, str(seconds), how, *(["overwrite=true"] if overwrites else [])]
+        jobs.append(Job([folder.name, name], typed, cell, cell.read(), overwrites, label=name))
+    return jobs
+
+
+def order(folder: Path) -> list[str]:
+    return (folder.parent / "order").read_text(encoding="utf-8").splitlines()
+
+
+def test_a_cell_waits_while_another_trains_what_it_is_an_evaluation_of(tmp_path: Path) -> None:
+    jobs = cells_of_one_run(tmp_path / "run", ["default", "few"])
+    run_all(jobs, [CPU, CPU])
+    assert states(jobs) == ["done", "done"]
+    assert [each.starts for each in jobs] == [1, 1]
+    # Trained once, and both evaluations at the same time.
+    assert order(tmp_path / "run")[:3] == ["trains default", "evaluates default", "evaluates few"]
+    assert [record_of(each).evaluation_name for each in jobs] == ["default", "few"]
+    first = RunDir(tmp_path / "run").read()
+    assert first is not None
+    assert first.status == "done"
+
+
+def test_other_runs_are_started_while_a_cell_waits_for_its_training(tmp_path: Path) -> None:
+    jobs = [
+        *cells_of_one_run(tmp_path / "run", ["default", "few"], seconds=2),
+        job(tmp_path / "b", BEGIN + NOTE + DONE),
+    ]
+    run_all(jobs, [CPU, CPU])
+    assert states(jobs) == ["done"] * 3
+    text = (tmp_path / "order").read_text(encoding="utf-8")
+    assert "b" in text.partition("evaluates few")[0]
+
+
+def test_where_the_training_crashed_it_is_tried_again_before_another_cell_of_the_run_begins(tmp_path: Path) -> None:
+    jobs = cells_of_one_run(tmp_path / "run", ["default", "few"], how="crash")
+    run_all(jobs, [CPU, CPU], retries=1)
+    assert states(jobs) == ["done", "done"]
+    assert [each.starts for each in jobs] == [2, 1]
+    assert order(tmp_path / "run")[:2] == ["trains default"] * 2
+
+
+def test_one_cell_of_a_run_after_the_other_where_there_is_one_slot(tmp_path: Path) -> None:
+    jobs = cells_of_one_run(tmp_path / "run", ["default", "few"], seconds=0.1)
+    run_all(jobs)
+    assert states(jobs) == ["done", "done"]
+    assert order(tmp_path / "run") == [
+        "trains default", "evaluates default", "done default", "evaluates few", "done few",
+    ]  # fmt: skip
+
+
+def test_what_one_cell_makes_anew_is_not_made_anew_by_the_next_one_of_the_run(tmp_path: Path) -> None:
+    run_all(cells_of_one_run(tmp_path / "run", ["default", "few"], seconds=0.1))
+    (tmp_path / "order").unlink()
+    jobs = cells_of_one_run(tmp_path / "run", ["default", "few"], overwrites=True)
+    run_all(jobs, [CPU, CPU])
+    assert states(jobs) == ["done", "done"]
+    assert [line for line in order(tmp_path / "run") if line.startswith("trains")] == ["trains default"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["run", "run.old-1"]

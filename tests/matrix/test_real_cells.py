@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from medqa_finetune.errors import Fault
+from medqa_finetune.matrix.process import faults_file, read_faults
+from medqa_finetune.record.evaluations import evaluation_dirs
 from medqa_finetune.record.run_dir import RunDir, find_runs
 from medqa_finetune.record.schema import Record
-from tests.commands import ROOT, TINY, files_below, train
+from tests.commands import ROOT, TINY, files_below, python, train
 
 
 def record_of(run: RunDir) -> Record:
@@ -29,11 +32,12 @@ RUN = {"good": "learning_rate=0.001", "bad": "learning_rate=1e"}
 
 @dataclasses.dataclass(frozen=True)
 class Matrix:
-    """A matrix that was run, where, and how the command ended."""
+    """A matrix that was run, where, how the command ended, and the faults that it left."""
 
     outputs: Path
     command: tuple[str, ...]
     done: "subprocess.CompletedProcess[str]"
+    faults: list[Fault]
 
     def run(self, kind: str) -> RunDir:
         (found,) = (run for run in find_runs(self.outputs) if RUN[kind] in run.path.name)
@@ -45,7 +49,9 @@ def matrix(micro_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Matri
     # A folder as people call theirs: each cell gets it through another command line.
     outputs = tmp_path_factory.mktemp("matrix") / "结果 一,二"
     command = (*TINY, f"model.path={micro_model}", f"outputs='{outputs}'", *CELLS)
-    return Matrix(outputs, command, train(*command, cwd=outputs.parent))
+    with faults_file() as left:
+        done = python("-m", "medqa_finetune.train", *command, cwd=outputs.parent, MEDQA_FAULTS_FILE=str(left))
+        return Matrix(outputs, command, done, read_faults(left))
 
 
 @pytest.mark.slow
@@ -57,11 +63,16 @@ def test_a_cell_that_fails_does_not_stop_the_other(matrix: Matrix) -> None:
 @pytest.mark.slow
 def test_the_command_fails_and_lists_what_failed_and_why(matrix: Matrix) -> None:
     assert matrix.done.returncode == 1
+    whole, missing = matrix.faults
+    assert [whole.code, missing.code] == ["runs-not-done", "run-failed"]
+    assert matrix.run("bad").path.name in str(missing.file)
+    assert str(matrix.run("bad").log_path) in missing.problem
+    failure = record_of(matrix.run("bad")).failure
+    assert failure is not None
+    assert failure.message in missing.problem
     summary = matrix.done.stderr.partition("error: ")[2]
-    assert summary.startswith("1 of 2 runs are not done:\n")
-    assert f"  {matrix.run('bad').path.name}: failed: " in summary
+    assert matrix.run("bad").path.name in summary
     assert matrix.run("good").path.name not in summary
-    assert f"(log: {matrix.run('bad').log_path})" in summary
     assert "Traceback" not in matrix.done.stderr
 
 
@@ -169,21 +180,48 @@ def test_hydras_own_launcher_runs_the_same_matrix(micro_model: Path, tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
 
 
+@pytest.mark.slow
+def test_two_evaluations_of_one_training_are_one_run_that_is_trained_once(micro_model: Path, tmp_path: Path) -> None:
+    command = (*TINY, f"model.path={micro_model}", "-m", "method=lora", "data=20k", "evaluate.max_samples=2,3",
+               "hydra.launcher.max_parallel=2")  # fmt: skip
+    done = train(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (run,) = find_runs(tmp_path / "outputs")
+    record = record_of(run)
+    assert record.status == "done"
+    found = {folder.path.name: folder.read() for folder in evaluation_dirs(run, record)}
+    assert {name: each.status for name, each in found.items() if each} == {
+        "max_new_tokens=8__max_samples=2": "done", "max_new_tokens=8__max_samples=3": "done",
+    }  # fmt: skip
+    assert {name: each.result.n for name, each in found.items() if each and each.result} == {
+        "max_new_tokens=8__max_samples=2": 2, "max_new_tokens=8__max_samples=3": 3,
+    }  # fmt: skip
+    steps = [row["step"] for row in run.read_metrics() if "loss" in row]
+    assert len(steps) == len(set(steps))
+    before = files_below(tmp_path / "outputs")
+    assert train(*command, cwd=tmp_path).returncode == 0
+    assert files_below(tmp_path / "outputs") == before
+
+
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "code", "key"),
     [
-        ("hydra.launcher.max_parallel=0", "hydra.launcher.max_parallel=0: at least 1"),
-        ("hydra.launcher.retries=many", "retries"),
-        ("hydra.launcher.patience=1", "patience"),
-        ("hydra.launcher.gpus_per_cell=9", "9: 1 visible (0)"),
-        ("hydra/launcher=nonsense", "allowed are basic, local"),
+        ("hydra.launcher.max_parallel=0", "out-of-range", "hydra.launcher.max_parallel"),
+        ("hydra.launcher.retries=many", "wrong-type", "hydra.launcher.retries"),
+        ("hydra.launcher.patience=1", "unknown-key", "hydra.launcher.patience"),
+        ("hydra.launcher.gpus_per_cell=9", "out-of-range", "hydra.launcher.gpus_per_cell"),
+        ("hydra/launcher=nonsense", "not-allowed", "hydra/launcher"),
     ],
 )
-def test_a_launcher_that_cannot_be_is_refused(setting: str, said: str, micro_model: Path, tmp_path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CUDA_VISIBLE_DEVICES", "0")
-        done = train("-m", *TINY, f"model.path={micro_model}", "method=lora", "data=20k", setting, cwd=tmp_path)
+def test_a_launcher_that_cannot_be_is_refused(
+    setting: str, code: str, key: str, micro_model: Path, tmp_path: Path
+) -> None:
+    typed = ("-m", *TINY, f"model.path={micro_model}", "method=lora", "data=20k", setting)
+    with faults_file() as left:
+        done = python("-m", "medqa_finetune.train", *typed, cwd=tmp_path, CUDA_VISIBLE_DEVICES="0",
+                      MEDQA_FAULTS_FILE=str(left))  # fmt: skip
+        faults = read_faults(left)
     assert done.returncode == 2, done.stderr
-    assert said in done.stderr
+    assert [(fault.code, fault.key) for fault in faults] == [(code, key)]
     assert len(done.stderr.splitlines()) <= 3
     assert list(tmp_path.iterdir()) == []

@@ -1,11 +1,15 @@
 """Checks that whatever a run's files hold is either used or refused, and never trips what comes after."""
 
+import dataclasses
+import json
 import math
 from pathlib import Path
 
 from medqa_finetune.errors import DataError
 from medqa_finetune.matrix.glance import Glance
 from medqa_finetune.matrix.status import Marks, read_stage
+from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.reading import read_lines
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.report.table import NUMBERS, results_table, write_csv
@@ -24,7 +28,7 @@ def check_record(folder: Path, content: bytes, *, refused_too: bool = True) -> N
         refused_too: Whether one that is refused is put there as well, which takes its time.
     """
     run = RunDir(folder / "run")
-    run.path.mkdir(exist_ok=True)
+    run.path.mkdir(parents=True, exist_ok=True)
     run.record_path.write_bytes(content)
     try:
         run.read()
@@ -39,7 +43,20 @@ def check_record(folder: Path, content: bytes, *, refused_too: bool = True) -> N
     assert text.encode()
     assert all(character.isprintable() or character == "\n" for character in text)
     write_csv(frame, folder / "table.csv")
-    read_stage(run, Marks({}, {}))
+    read_stage(CellDir(run), Marks({}, {}))
+
+
+def check_evaluation(folder: Path, content: bytes) -> None:
+    """Read an evaluation's record, and put its run into the table of all runs: one row, as `check_record` has it."""
+    run = RunDir(folder / "run")
+    evaluation = EvaluationDir(run.evaluations_path / "default")
+    evaluation.path.mkdir(parents=True, exist_ok=True)
+    evaluation.record_path.write_bytes(content)
+    try:
+        evaluation.read()
+    except DataError as error:
+        check_message(error)
+    check_record(folder, json.dumps(dataclasses.asdict(record())).encode())
 
 
 def check_lines(folder: Path, content: bytes) -> None:
@@ -47,13 +64,15 @@ def check_lines(folder: Path, content: bytes) -> None:
     run = RunDir(folder / "run")
     run.path.mkdir(exist_ok=True)
     run.write(record(status="running"))
-    for path in (run.metrics_path, run.answering_path):
+    evaluation = EvaluationDir(run.evaluations_path / "default")
+    evaluation.path.mkdir(parents=True, exist_ok=True)
+    for path in (run.metrics_path, evaluation.answering_path):
         path.write_bytes(content)
         try:
             assert all(isinstance(row, dict) for row in read_lines(path))
         except DataError as error:
             check_message(error)
-    assert Glance("running", "running", read_stage(run, Marks({}, {}))).line().encode()
+    assert Glance("running", "running", read_stage(CellDir(run, evaluation), Marks({}, {}))).line().encode()
 
 
 def check_manifest(folder: Path, content: bytes) -> None:

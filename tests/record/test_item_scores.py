@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.files import sha256_of
 from medqa_finetune.record.item_scores import ItemScores, read_item_scores, to_bytes, write_item_scores
-from medqa_finetune.record.run_dir import RunDir
 
 
 def scores(sha256: str = "0" * 64) -> ItemScores:
@@ -56,12 +56,12 @@ def test_columns_of_another_length_are_refused() -> None:
         ItemScores("", np.array(["a"]), {"rougeL": np.array([1.0, 2.0])})
 
 
-def test_a_run_has_them_only_for_its_own_predictions(tmp_path: Path) -> None:
-    run = RunDir(tmp_path)
-    assert run.read_item_scores() is None
-    run.append_predictions([{"id": "a"}])
-    assert run.write_item_scores(scores(sha256_of(run.predictions_path)))
-    assert not run.write_item_scores(scores(sha256_of(run.predictions_path)))
-    assert run.read_item_scores() is not None
-    run.append_predictions([{"id": "b"}])
-    assert run.read_item_scores() is None
+def test_an_evaluation_has_them_only_for_its_own_predictions(tmp_path: Path) -> None:
+    evaluation = EvaluationDir(tmp_path)
+    assert evaluation.read_item_scores() is None
+    evaluation.append_predictions([{"id": "a"}])
+    assert evaluation.write_item_scores(scores(sha256_of(evaluation.predictions_path)))
+    assert not evaluation.write_item_scores(scores(sha256_of(evaluation.predictions_path)))
+    assert evaluation.read_item_scores() is not None
+    evaluation.append_predictions([{"id": "b"}])
+    assert evaluation.read_item_scores() is None

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from medqa_finetune.errors import DataError, RunError
+from medqa_finetune.errors import NO_VALUE, DataError, RunError
 from medqa_finetune.record.reading import read_lines
 from medqa_finetune.record.run_dir import RunDir, find_runs, now
 from medqa_finetune.record.schema import EvaluationRecord, Failure, Process, Record, Score
+from tests.faulty import only_fault
 from tests.report.builders import record
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +42,6 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_no_record_is_none(tmp_path: Path) -> None:
     assert RunDir(tmp_path).read() is None
     assert RunDir(tmp_path).read_metrics() == []
-    assert RunDir(tmp_path).read_predictions() == []
 
 
 def test_update_changes_fields_and_writes(tmp_path: Path) -> None:
@@ -53,30 +53,37 @@ def test_update_changes_fields_and_writes(tmp_path: Path) -> None:
 
 
 def test_update_of_a_run_that_is_gone_says_so(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="is gone"):
+    with pytest.raises(RunError) as caught:
         RunDir(tmp_path).update(status="done")
+    assert (only_fault(caught).code, only_fault(caught).file) == ("record-gone", str(tmp_path / "record.json"))
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "code", "key", "got"),
     [
-        ({"status": "finished"}, "status is 'finished'"),
-        ({"seed": "one"}, "seed is 'one'"),
-        ({"config": []}, "config is []"),
-        ({"evaluation": {"n": 3}}, "evaluation.scores is"),
-        ({"evaluation": {"n": 3, "scores": {"bleu": 1.0}}}, "evaluation.scores.bleu is 1.0"),
-        ({"schema_version": 0}, "schema_version is 0, this version reads 1"),
-        ({"schema_version": None}, "schema_version is None"),
+        ({"status": "finished"}, "wrong-type", "status", "finished"),
+        ({"seed": "one"}, "wrong-type", "seed", "one"),
+        ({"config": []}, "wrong-type", "config", []),
+        ({"evaluation": {"n": 3}}, "missing-key", "evaluation.scores", NO_VALUE),
+        ({"evaluation": {"n": 3, "scores": {"bleu": 1.0}}}, "wrong-type", "evaluation.scores.bleu", 1.0),
+        ({"schema_version": 0}, "schema-version", "schema_version", 0),
+        ({"schema_version": 3}, "schema-version", "schema_version", 3),
+        ({"schema_version": None}, "schema-version", "schema_version", None),
+        ({"schema_version": True}, "schema-version", "schema_version", True),
     ],
 )
-def test_a_wrong_value_is_refused_with_its_key(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_a_wrong_value_is_refused_with_its_key(
+    tmp_path: Path, change: dict[str, Any], code: str, key: str, got: Any
+) -> None:
     run = run_in(tmp_path)
     content = json.loads(run.record_path.read_text(encoding="utf-8")) | change
     run.record_path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(DataError) as caught:
         run.read()
-    assert str(run.record_path) in str(caught.value)
-    assert message in str(caught.value)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got, fault.file) == (code, key, got, str(run.record_path))
+    if code == "schema-version":
+        assert fault.allowed == ("1", "2")
 
 
 @pytest.mark.parametrize(
@@ -86,8 +93,9 @@ def test_a_wrong_value_is_refused_with_its_key(tmp_path: Path, change: dict[str,
 def test_a_torn_record_is_refused(tmp_path: Path, content: bytes) -> None:
     run = run_in(tmp_path)
     run.record_path.write_bytes(content)
-    with pytest.raises(DataError, match=r"record\.json"):
+    with pytest.raises(DataError) as caught:
         run.read()
+    assert only_fault(caught).file == str(run.record_path)
 
 
 @pytest.mark.parametrize("size", [1, 10, 100, 1000])
@@ -97,8 +105,9 @@ def test_a_cut_record_is_refused(tmp_path: Path, size: int) -> None:
     if size == 1:
         assert run.read() is not None
     else:
-        with pytest.raises(DataError, match="not a whole JSON file"):
+        with pytest.raises(DataError) as caught:
             run.read()
+        assert only_fault(caught).code == "not-json"
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
@@ -106,8 +115,9 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
     content = json.loads(run.record_path.read_text(encoding="utf-8"))
     del content["identity"]
     run.record_path.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(DataError, match="identity"):
+    with pytest.raises(DataError) as caught:
         run.read()
+    assert (only_fault(caught).code, only_fault(caught).key) == ("missing-key", "identity")
 
 
 def test_a_score_that_is_no_number_is_not_written(tmp_path: Path) -> None:
@@ -125,8 +135,9 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"locked\n"
-        with pytest.raises(RunError, match="another process"), run.lock():
+        with pytest.raises(RunError) as caught, run.lock():
             pass
+        assert (only_fault(caught).code, only_fault(caught).file) == ("busy", str(run.path))
         holder.send_signal(signal.SIGKILL)
     # The lock of a killed process is free, its file notwithstanding.
     with run.lock():
@@ -145,8 +156,9 @@ def test_a_folder_can_be_moved_while_locked_and_dot_means_the_same_lock(
 
 def test_a_place_that_cannot_be_locked_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(RunError, match="cannot be locked"), RunDir(tmp_path / "file" / "run").lock():
+    with pytest.raises(RunError) as caught, RunDir(tmp_path / "file" / "run").lock():
         pass
+    assert only_fault(caught).code == "not-writable"
 
 
 def test_move_aside_takes_the_first_free_name(tmp_path: Path) -> None:
@@ -160,29 +172,19 @@ def test_move_aside_takes_the_first_free_name(tmp_path: Path) -> None:
 
 def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     run = run_in(tmp_path)
-    run.append_predictions([{"id": "a"}, {"id": "b\u2028"}])
     run.log_metrics({"step": 1})
-    with run.predictions_path.open("ab") as file:
-        file.write(b'{"id": "c"}')
-    assert run.read_predictions() == [{"id": "a"}, {"id": "b\u2028"}]
+    with run.metrics_path.open("ab") as file:
+        file.write(b'{"step": 2}')
     assert run.read_metrics() == [{"step": 1}]
-
-
-def test_predictions_go_on_after_a_torn_line(tmp_path: Path) -> None:
-    run = run_in(tmp_path)
-    run.append_predictions([{"id": "a"}])
-    with run.predictions_path.open("ab") as file:
-        file.write('{"id": "b", "prediction": "头'.encode()[:-1])
-    run.append_predictions([{"id": "b"}, {"id": "c"}])
-    assert run.read_predictions() == [{"id": "a"}, {"id": "b"}, {"id": "c"}]
 
 
 @pytest.mark.parametrize("line", [b"{", b"[]", b"42", b"\xff", b"[" * 200_000])
 def test_a_broken_line_in_the_middle_is_refused(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"a": 1}\n' + line + b'\n{"a": 2}\n')
-    with pytest.raises(DataError, match=r"a\.jsonl:2:"):
+    with pytest.raises(DataError) as caught:
         read_lines(path)
+    assert (only_fault(caught).file, only_fault(caught).line_number) == (str(path), 2)
 
 
 def test_runs_are_found_at_any_depth_and_others_are_not(tmp_path: Path) -> None:
@@ -224,8 +226,11 @@ def test_who_works_on_a_run_is_known_without_disturbing_them(tmp_path: Path) -> 
     run.write(record(process=Process(4711, "far-away")))
     with run.lock():
         assert run.is_locked()
-        with pytest.raises(RunError, match="lora_20k: process 4711 on far-away is working on this run"):
+        with pytest.raises(RunError) as caught:
             run.check_free()
+        fault = only_fault(caught)
+        assert (fault.code, fault.file) == ("busy", str(run.path))
+        assert "process 4711 on far-away" in fault.problem  # where to look for it
     assert not run.is_locked()
 
 
@@ -239,16 +244,12 @@ def test_metrics_behind_a_step_are_forgotten(tmp_path: Path) -> None:
 
 def test_stamps_cover_what_results_are_made_of(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
-    for name in ("adapter/a", "predictions.jsonl", "record.json", "log.txt", "tensorboard/e", "checkpoints/step-1/w"):
+    of_an_evaluation = ("predictions.jsonl", "answering.jsonl", "eval_results.json", "item_scores.npz")
+    others = (
+        "record.json", "log.txt", "tensorboard/e", "checkpoints/step-1/w", "evaluations/default/predictions.jsonl",
+        "evaluation.json", "export/m", "predictions.jsonl.old-1",
+    )  # fmt: skip
+    for name in ("adapter/a", "metrics.jsonl", *of_an_evaluation, *others):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
-    assert sorted(run.stamps()) == ["adapter/a", "predictions.jsonl"]
-    assert run.stamps("adapter") == {"adapter/a": run.stamps()["adapter/a"]}
-
-
-def test_what_answering_cost_is_kept_batch_by_batch(tmp_path: Path) -> None:
-    run = RunDir(tmp_path)
-    assert run.read_answered() == []
-    run.log_answered({"answered": 4})
-    run.log_answered({"answered": 8})
-    assert run.read_answered() == [{"answered": 4}, {"answered": 8}]
+    assert sorted(run.stamps()) == ["adapter/a", "metrics.jsonl"]

@@ -6,12 +6,15 @@ from medqa_finetune.record.schema import Record, Status
 
 DESIGN = {
     "Record": "schema_version name identity status failure config method data model seed data_manifest parameters "
-    "train evaluation environment started finished",
+    "train evaluation evaluation_name evaluation_defaults environment started finished",
     "TrainRecord": "samples tokens answer_tokens steps epochs seconds samples_per_second tokens_per_second "
     "model_flops_utilization peak_vram_bytes peak_vram_reserved_bytes peak_rss_bytes final_train_loss "
     "best_validation_loss resumed_from",
     "EvaluationRecord": "n scores seconds samples_per_second tokens_per_second empty_rate truncated_rate "
     "repetition_rate",
+    "Evaluation": "schema_version name identity status failure settings reused result exams environment files started "
+    "finished",
+    "Reused": "evaluation answers",
     "Environment": "versions device precision commit command",
     "Parameters": "total trainable",
     "DataManifest": "corpus_sha256 train validation test",

@@ -31,6 +31,7 @@ from medqa_finetune.report.verdict import (
     Unit,
     Verdict,
 )
+from tests.evaluations import default_of, write_default
 
 SCRIPT = "</script><script>document.title = 'stolen'; console.error('ran')</script>"
 # What a model may answer, to the harm of a page.
@@ -66,13 +67,15 @@ def fill(folder: RunDir, record: Record, count: int, length: int = 20) -> Source
     folder.log_metrics({"step": 30, "eval_loss": 0.4})
     # As another program might have written them: JSON can hold half a character, which UTF-8 cannot.
     lines = [json.dumps(row) + "\n" for row in predictions(record.name, count, length)]
-    folder.predictions_path.write_text("".join(lines), encoding="ascii")
+    evaluation = default_of(folder)
+    evaluation.predictions_path.write_text("".join(lines), encoding="ascii")
     # Some number per question that differs from run to run; the page takes what stands in the file.
     seed = int(hashlib.sha256(record.name.encode()).hexdigest()[:8], 16)
     values = np.random.default_rng(seed).uniform(0, 100, count)
     ids = np.array([f"q{place:05}" for place in range(count)])
-    folder.write_item_scores(ItemScores(sha256_of(folder.predictions_path), ids, {"rougeL": values}))
-    return Source(folder, record, folder.read_item_scores)
+    evaluation.write_item_scores(ItemScores(sha256_of(evaluation.predictions_path), ids, {"rougeL": values}))
+    write_default(folder, record)
+    return Source(folder, evaluation, record, evaluation.read_item_scores)
 
 
 def sources(root: Path, records: list[Record], count: int = 40, length: int = 20) -> dict[tuple[str, str], Source]:

@@ -9,6 +9,7 @@ from medqa_finetune.evaluation.perplexity import score_blocks, text_signature
 from medqa_finetune.evaluation.score import item_scores
 from medqa_finetune.record.run_dir import RunDir
 from scripts.benchmarks.made_runs import MadeRun, record_of
+from tests.evaluations import default_of, write_default
 
 BLOCKS, LENGTH = 60, 128
 SIGNATURE = text_signature(LENGTH, None, "\n\n")
@@ -25,13 +26,16 @@ def write_text_run(root: Path, run: MadeRun, nats: float, corpus: str = "book", 
         {"id": f"block-{at}", "nll": float(tokens[at] * (nats + hard[at] + own[at])), "tokens": tokens[at]}
         for at in range(BLOCKS)
     ]
-    folder.append_predictions(rows)
-    scored, items = score_blocks(rows, signature, folder.predictions_path)
-    folder.write_item_scores(item_scores(items, hashlib.sha256(folder.predictions_path.read_bytes()).hexdigest()))
+    evaluation = default_of(folder)
+    evaluation.append_predictions(rows)
+    path = evaluation.predictions_path
+    scored, items = score_blocks(rows, signature, path)
+    evaluation.write_item_scores(item_scores(items, hashlib.sha256(path.read_bytes()).hexdigest()))
     record = record_of(run, scored)
     corpus_settings = {"name": corpus, "task": "text", "sha256": "d" * 64, "separator": "\n\n"}
     train = record.config["train"] | {"max_length": LENGTH}
-    folder.write(record.updated(config=record.config | {"corpus": corpus_settings, "train": train}))
+    settings = record.config | {"corpus": corpus_settings, "train": train}
+    write_default(folder, folder.write(record.updated(config=settings)))
     return folder
 
 

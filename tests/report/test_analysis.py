@@ -18,6 +18,7 @@ from medqa_finetune.report.results import as_markdown, as_text, comparisons_tabl
 from medqa_finetune.report.statistics import Finding, Interval, SeedBasis, Settings
 from medqa_finetune.report.verdict import Caution
 from scripts.benchmarks.made_runs import AnswerBank, MadeRun, six, write_run
+from tests.evaluations import default_of
 from tests.report.made import changed
 
 SETTINGS = Settings(resamples=2000, trials=2000)
@@ -34,7 +35,7 @@ def scored(root: Path, runs: Sequence[MadeRun], bank: AnswerBank) -> list[Scored
         folder = write_run(root, run, bank)
         record = folder.read()
         assert record is not None
-        found.append(ScoredRun(run.name, "", record, folder.read_item_scores))
+        found.append(ScoredRun(run.name, "", record, default_of(folder).read_item_scores))
     return found
 
 

@@ -24,6 +24,7 @@ from medqa_finetune.report.verdict import AdviceKind, Caution, Cost, Curve
 from medqa_finetune.summarize import as_text as table_text
 from medqa_finetune.summarize import summarize
 from scripts.benchmarks.made_runs import AnswerBank, MadeRun, six, write_run
+from tests.evaluations import default_of
 from tests.report.made import cell
 from tests.report.made_text import text_matrix, write_text_run
 
@@ -35,7 +36,7 @@ def scored(folders: list[RunDir], study: str = "") -> list[ScoredRun]:
     for folder in folders:
         record = folder.read()
         assert record is not None
-        found.append(ScoredRun(record.name, study, record, folder.read_item_scores))
+        found.append(ScoredRun(record.name, study, record, default_of(folder).read_item_scores))
     return found
 
 
@@ -52,7 +53,7 @@ def test_the_interval_is_that_of_the_tokens(tmp_path: Path) -> None:
     folder = write_text_run(tmp_path, MadeRun("lora", 20_000), 3.0)
     (run,) = scored([folder])
     (score,) = analyse([run], Settings()).scores
-    rows: pd.DataFrame = pd.DataFrame(folder.read_predictions())
+    rows: pd.DataFrame = pd.DataFrame(default_of(folder).read_predictions())
     assert (score.score, score.n) == ("text_perplexity", len(rows))
     assert score.value == pytest.approx(math.exp(rows["nll"].sum() / rows["tokens"].sum()))
     # By a bootstrap of its own, plain: blocks drawn, sums divided, two percentiles.

@@ -53,7 +53,7 @@ def test_a_corpus_too_small_is_refused_before_anything_is_written(run_script: Ca
     assert outcome.code == 2
     (fault,) = outcome.faults
     assert (fault.code, fault.key, fault.got) == ("corpus-too-small", "data.train_size", 1000)
-    assert "data.train_size=580" in fault.hint
+    assert "580" in fault.problem
     assert not Path("out").exists()
 
 

@@ -7,12 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from medqa_finetune.config.identity import Fingerprints
 from medqa_finetune.config.schema import Config
-from medqa_finetune.lifecycle import begin
 from medqa_finetune.model.load import Device, LoadedModel
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.record.schema import Fitted
+from medqa_finetune.record.schema import Fitted, Record
 from medqa_finetune.training import fitting
 from medqa_finetune.training.fitting import choose, runs, settle, usable_bytes
 from tests.training.trial import load, make_config
@@ -22,7 +20,7 @@ AUTO: dict[str, Any] = {"micro_batch": "auto", "gradient_checkpointing": "auto",
 
 def begun(folder: Path, config: Config) -> RunDir:
     run = RunDir(folder / "run")
-    begin(run, config, Fingerprints("", ""))
+    run.write(Record("run", "0", "running", config.method.name, config.data.name, "micro", config.seed, config={}))
     return run
 
 

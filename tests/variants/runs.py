@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from medqa_finetune.config.identity import Fingerprints, identity_of, settings_of
+from medqa_finetune.config.identity import Fingerprints, settings_of, training_identity
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.model.locate import fingerprint_model
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Record
 from tests.config.builders import VALID, changed
+from tests.evaluations import default_of, write_default
 
 LORA = MethodConfig(name="lora", dropout=0.0)
 QLORA = MethodConfig(name="qlora", quantization="nf4", double_quantization=True, dropout=0.0)
@@ -32,18 +33,19 @@ def write_run(folder: Path, model: Path, method: MethodConfig, **settings: Any) 
     if method.trains != "nothing":
         _train(run, model, method, config.model.chat_template)
     rows = [{"id": f"q{n}", "question": text, "reference": "多休息。"} for n, text in enumerate(QUESTIONS)]
-    run.append_predictions([row | {"prediction": "多喝水。"} for row in rows])
+    default_of(run).append_predictions([row | {"prediction": "多喝水。"} for row in rows])
     return write_record(run, json.loads(json.dumps(written)), method)
 
 
 def write_record(run: RunDir, written: dict[str, Any], method: MethodConfig, status: Any = "done") -> RunDir:
     """Write the record of a run, with stamps of the files that are there."""
-    run.write(
+    record = run.write(
         Record(
-            name=run.path.name, identity=identity_of(written), status=status, method=method.name, data="20",
+            name=run.path.name, identity=training_identity(written), status=status, method=method.name, data="20",
             model="micro", seed=0, config=written, files=run.stamps(),
         )
     )  # fmt: skip
+    write_default(run, record)
     return run
 
 

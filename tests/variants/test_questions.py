@@ -6,15 +6,20 @@ import pytest
 
 from medqa_finetune.errors import DataError
 from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import Record
 from medqa_finetune.variants.questions import fingerprint, read_questions
+from tests.evaluations import default_of, write_default
 from tests.faulty import only_fault
 
 
 def run_with(folder: Path, count: int) -> RunDir:
     run = RunDir(folder)
     rows = [{"id": f"q{n}", "question": f"问{n}", "reference": f"答{n}", "prediction": ""} for n in range(count)]
+    settings = {"evaluate": {"metrics": ["rouge"]}}
+    record = run.write(Record("run", "0", "done", "lora", "20k", "micro", 0, config=settings))
     if rows:
-        run.append_predictions(rows)
+        default_of(run).append_predictions(rows)
+    write_default(run, record)
     return run
 
 
@@ -38,5 +43,5 @@ def test_a_run_without_answers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_questions(run, None)
     fault = only_fault(caught)
-    assert (fault.code, fault.file) == ("no-questions", str(run.predictions_path))
+    assert (fault.code, fault.file) == ("no-questions", str(run.path))
     assert "export.measure=false" in fault.hint

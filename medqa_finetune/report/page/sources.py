@@ -6,7 +6,7 @@ from typing import Any
 
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.record.schema import Record
+from medqa_finetune.record.schema import Environment, Record
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,7 @@ class Source:
 
     Attributes:
         evaluation: Folder of the evaluation; None where none has begun.
+        answered_in: Where the evaluation took place.
         items: Returns an object with `ids` and `values` (by score, one number per prediction), or None.
     """
 
@@ -22,3 +23,4 @@ class Source:
     evaluation: EvaluationDir | None
     record: Record
     items: Callable[[], Any]
+    answered_in: Environment | None = None

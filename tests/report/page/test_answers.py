@@ -6,6 +6,7 @@ from medqa_finetune.report.groups import groups_of
 from medqa_finetune.report.notes import LowestSeed, QuestionsDrawn, TextsCut
 from medqa_finetune.report.page.answers import EMPTY, HIT_LIMIT, Answers, answers_of
 from medqa_finetune.report.table import results_table
+from tests.evaluations import default_of
 from tests.report.builders import record
 from tests.report.folders import NASTY, sources
 
@@ -57,7 +58,7 @@ def test_a_budget_draws_the_same_questions_every_time(tmp_path: Path) -> None:
 def test_a_question_that_a_run_lacks(tmp_path: Path) -> None:
     records = [record("lora", "20k"), record("lora", "50k")]
     found = sources(tmp_path, records)
-    path = found[("", "lora_50k")].folder.predictions_path
+    path = default_of(found[("", "lora_50k")].folder).predictions_path
     path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
     (group,) = groups_of(results_table(find_runs(tmp_path), tmp_path))
     last = answers_of(cells_of(group), found).items[-1]

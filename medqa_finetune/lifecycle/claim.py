@@ -1,188 +1,33 @@
-"""A cell's status, from the first claim on its folder to the last word of its records."""
+"""The claim of a process on a cell: locks, statuses, and how its work ended."""
 
 import contextlib
 import logging
-import os
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from medqa_finetune.cell import Cell
-from medqa_finetune.compat.failures import is_disk_full, is_out_of_memory
-from medqa_finetune.config.identity import DEFAULT_EVALUATION, EVALUATE, differences, is_same_training
-from medqa_finetune.errors import ConfigError, Fault, MedQAError, ModelError, RunError
+from medqa_finetune.compat.failures import is_out_of_memory
+from medqa_finetune.config.identity import DEFAULT_EVALUATION, EVALUATE
+from medqa_finetune.errors import ConfigError, Fault, MedQAError, RunError
 from medqa_finetune.evaluation.reuse import reuse, set_aside_elsewhere
+from medqa_finetune.lifecycle.earlier import checked_record, record_there, weights_of
+from medqa_finetune.lifecycle.failure import explain_failure
 from medqa_finetune.log import log_to
-from medqa_finetune.record.environment import installed_versions
-from medqa_finetune.record.evaluations import evaluation_dirs, read_evaluation, upgrade
-from medqa_finetune.record.files import existing_part, sweep
+from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.evaluations import evaluation_dirs, upgrade
+from medqa_finetune.record.files import sweep
 from medqa_finetune.record.run_dir import RunDir, now, this_process
-from medqa_finetune.record.schema import (
-    Environment,
-    Evaluation,
-    EvaluationRecord,
-    Failure,
-    FileStamp,
-    Record,
-    TrainRecord,
-)
-from medqa_finetune.record.stamps import damages
+from medqa_finetune.record.schema import Environment, Evaluation, EvaluationRecord, Failure, Record, TrainRecord
 from medqa_finetune.stopping import Interrupted, StopRequest, stoppable
-from medqa_finetune.training.checkpoints import Checkpoints
 
 log = logging.getLogger(__name__)
 
-WEIGHTS = "adapter/"
 # How long a process waits for the run's lock to write what it has found; others hold it to write, too.
 WRITE_PATIENCE_SECONDS = 600.0
-
-
-def find_earlier(cell: Cell) -> Record | None:
-    """Return what an earlier start of this very cell left, None if there is nothing; nothing is written.
-
-    Raises:
-        ConfigError: `outputs` cannot be written, or the folder holds another run and `overwrite` was not asked for
-            (names the keys that differ).
-        DataError: the folder's record cannot be read.
-    """
-    config, run = cell.config, cell.run
-    check_outputs(config.outputs, run.path.parent)
-    found = None if config.overwrite else run.read()
-    if found is None:
-        return None
-    if not is_same_training(found.config, found.identity, cell.settings):
-        if found.status == "pending":
-            return None  # announced by a matrix that never came to it: there is nothing to lose
-        changed = (
-            "; ".join(differences(found.config, cell.written_settings))
-            # Values from the environment are not on disk, only what they make of the identity is.
-            or f"{', '.join(config.interpolated)}: from elsewhere, with another value or of another version"
-        )
-        raise ConfigError(
-            Fault(
-                "another-run", f"holds another run ({changed})", file=str(run.path),
-                hint="Give study=NAME to keep both, or overwrite=true, which moves the old one aside.",
-            )
-        )  # fmt: skip
-    if found.status != "pending" and not found.is_trained:
-        _check_resumable(run, found)
-    if found.is_trained:
-        _check_weights(run, found)
-    evaluation = read_evaluation(run, found, cell.evaluation)
-    return found.seen_by(evaluation)
-
-
-def check_outputs(outputs: str, folder: Path) -> None:
-    """Check that a folder below `outputs` is one, or can be made.
-
-    Raises:
-        ConfigError: a file is in its place, or it cannot be written.
-    """
-    place = existing_part(folder)
-    if not place.is_dir():
-        raise ConfigError(
-            Fault("not-a-folder", f"{_named(place, outputs)}is not a folder", key="outputs", got=outputs,
-                  hint="Give outputs=DIR with a folder, or with a new name.")
-        )  # fmt: skip
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise ConfigError(
-            Fault("not-writable", f"{_named(place, outputs)}is not writable", key="outputs", got=outputs,
-                  hint="Give outputs=DIR with a folder that is.")
-        )  # fmt: skip
-
-
-def _named(place: Path, typed: str) -> str:
-    """Return how a sentence on a place begins: without its name where that stands in front of it."""
-    return "" if place == Path(typed).absolute() else f"{place} "
-
-
-def _check_resumable(run: RunDir, found: Record) -> None:
-    """Refuse to resume a training that other library versions began."""
-    checkpoints = Checkpoints(run.checkpoints_path, found.identity)
-    begun = found.environment.versions if found.environment is not None else {}
-    installed = installed_versions(name for name in begun if name != "python")
-    changed = [
-        f"{name} {begun[name]} -> {installed.get(name, 'absent')}"
-        for name in begun
-        if begun[name] != installed.get(name)
-    ]
-    if changed and checkpoints.steps():
-        raise ConfigError(
-            Fault(
-                "other-versions", f"was started with other package versions ({'; '.join(changed)}); resuming would mix "
-                "results", file=str(run.path),
-                hint="Install those, or give overwrite=true, which moves the run aside and starts anew.",
-            )
-        )  # fmt: skip
-
-
-def _check_weights(run: RunDir, found: Record) -> None:
-    """Refuse weights that are not those the run wrote, where no checkpoint is left to make them again."""
-    damaged = damages(run.path, weights_of(found))
-    if damaged and found.status != "done" and Checkpoints(run.checkpoints_path, found.identity).newest() is None:
-        raise _damaged(run, damaged[0])
-
-
-def _damaged(run: RunDir, damage: str) -> ModelError:
-    return ModelError(
-        Fault(
-            "changed-file", f"{damage} since training wrote it (another model's weights?), and no checkpoint is "
-            "left to make it again", file=str(run.path),
-            hint="Put it back, or give overwrite=true, which moves the run aside and starts anew.",
-        )
-    )  # fmt: skip
-
-
-def weights_of(record: Record) -> dict[str, FileStamp]:
-    """Return the stamps of the files that hold the trained weights."""
-    return {name: stamp for name, stamp in record.files.items() if name.startswith(WEIGHTS)}
-
-
-def needs_training(run: RunDir, record: Record) -> bool:
-    """Return whether weights are still to be trained, or to be made again from the checkpoints.
-
-    Raises:
-        ModelError: weights of a finished training are damaged, and no checkpoint is left.
-    """
-    if not record.is_trained:
-        return True
-    damaged = damages(run.path, weights_of(record))
-    if damaged and Checkpoints(run.checkpoints_path, record.identity).newest() is None:
-        raise _damaged(run, damaged[0])
-    for damage in damaged:
-        log.warning("%s: %s; it is made again from the checkpoints", run.path, damage)
-    return bool(damaged)
-
-
-def warn_of_damage(cell: Cell) -> None:
-    """Warn of files of a finished cell that are no longer what it left; its records still hold its results."""
-    record, evaluation = cell.run.read(), None
-    if record is not None:
-        evaluation = read_evaluation(cell.run, record, cell.evaluation)
-    faults = damages(cell.run.path, record.files if record is not None else {})
-    faults += damages(cell.evaluation.path, evaluation.files if evaluation is not None else {})
-    faults = list(dict.fromkeys(faults))
-    if faults:
-        log.warning(
-            "%s is done, but %s; overwrite=true runs it again and keeps the old one aside",
-            cell.run.path, "; ".join(faults),
-        )  # fmt: skip
-
-
-def check_free(cell: Cell) -> None:
-    """Refuse a cell on which another process works.
-
-    Raises:
-        RunError: names the process.
-    """
-    cell.run.check_free()
-    record = cell.run.read() if cell.config.overwrite else None
-    for folder in evaluation_dirs(cell.run, record) if record is not None else [cell.evaluation]:
-        folder.check_free()
 
 
 def announce(cell: Cell) -> Record:
@@ -191,10 +36,10 @@ def announce(cell: Cell) -> Record:
     Whoever calls holds the run's lock.
 
     Raises:
-        MedQAError: as `find_earlier` does.
+        MedQAError: the folder holds another run, or a record in it cannot be read.
     """
-    seen = find_earlier(cell)
-    record = cell.run.write(_pending(cell)) if seen is None else upgrade(cell.run, _there(cell.run))
+    found = checked_record(cell)
+    record = cell.run.write(_pending(cell)) if found is None else upgrade(cell.run, found)
     evaluation = cell.evaluation.read()
     if evaluation is None:
         evaluation = cell.evaluation.write(
@@ -206,15 +51,6 @@ def announce(cell: Cell) -> Record:
             )
         )
     return record.seen_by(evaluation)
-
-
-def _there(run: RunDir) -> Record:
-    record = run.read()
-    if record is None:
-        raise RunError(
-            Fault("record-gone", "no longer exists: the folder was changed just now", file=str(run.record_path))
-        )
-    return record
 
 
 def _pending(cell: Cell) -> Record:
@@ -250,11 +86,12 @@ class Claim:
     _training: contextlib.ExitStack
 
     in_training: bool = True
+    is_in_charge: bool = True
 
     @property
     def record(self) -> Record:
         """The run's record."""
-        return _there(self.cell.run)
+        return record_there(self.cell.run)
 
     def seen(self) -> Record:
         """Return the run's record as the evaluation sees it."""
@@ -271,6 +108,9 @@ class Claim:
     def begin_training(self, **known: Any) -> Record:
         """Say that the run trains from here on."""
         run, record = self.cell.run, self.record
+        # Weights are made again where they were damaged; whoever evaluates them must not lose them meanwhile.
+        for folder in evaluation_dirs(run, record):
+            folder.check_free()
         sweep(run.path)
         run.write_config(OmegaConf.to_yaml(OmegaConf.create(record.config)))
         return run.update(
@@ -286,17 +126,21 @@ class Claim:
         if weights_of(before) and not same:
             _set_evaluations_aside(run, before)
             before = run.update(evaluation=None, evaluation_name=None, zero_shot={}, status="trained")
-        # Weights that were made again bit by bit leave what the record says of their training as it is.
-        status = before.status if before.status == "done" else "trained"
-        run.update(status=status, train=before.train if same else train, files=files, **known)
+        # Weights that were made again bit by bit leave what the record says of their training, and the evaluations.
+        known |= {"status": "trained"} if before.evaluation is None else {"status": "done", "finished": now()}
+        run.update(train=before.train if same else train, files=files, **known)
         return self.begin_evaluation()
 
     def begin_evaluation(self) -> Record:
         """Exchange the run's lock for that of the evaluation, and say that it is worked on from here on."""
         cell = self.cell
+        # Another process may have come to the evaluation since it was looked at; it says itself how that ends.
+        self.is_in_charge = False
         self._held.enter_context(cell.evaluation.lock())
+        self.is_in_charge = True
         announce(cell)
         sweep(cell.evaluation.path)
+        _sweep_after_training(cell.run)
         before = cell.evaluation.read()
         started = None if before is None else before.started
         cell.evaluation.update(
@@ -333,16 +177,29 @@ class Claim:
         if not cell.evaluation.in_run:
             cell.evaluation.write_results(result)
         evaluation = cell.evaluation.update(status="evaluated", result=result)
-        evaluation = cell.evaluation.update(status="done", finished=now(), files=cell.evaluation.stamps())
+        finished = now()
+        # Before the evaluation is done, so that after a kill between the two the next start finishes it.
         with run.lock(WRITE_PATIENCE_SECONDS):
             record = upgrade(run, self.record)
             if record.evaluation_name in (None, evaluation.name) or evaluation.name == DEFAULT_EVALUATION:
                 run.write_results(result)
                 record = run.update(
                     evaluation=result, evaluation_name=evaluation.name, zero_shot=evaluation.exams, status="done",
-                    failure=None, finished=record.finished or evaluation.finished,
+                    failure=None, finished=record.finished or finished,
                 )  # fmt: skip
+        evaluation = cell.evaluation.update(status="done", finished=finished, files=cell.evaluation.stamps())
         return record.seen_by(evaluation)
+
+
+def _sweep_after_training(run: RunDir) -> None:
+    """Remove what a kill left half-written of what is written into a run's folder once it is trained.
+
+    Whoever calls holds the run's lock, without which none of it is written; but for the record of the evaluation that
+    version 1 put there, which is that evaluation's own, too.
+    """
+    first = EvaluationDir(run.path, in_run=True)
+    for path in (run.record_path, run.results_path, *(() if first.is_locked() else (first.record_path,))):
+        sweep(run.path, path.name)
 
 
 def _set_evaluations_aside(run: RunDir, record: Record) -> None:
@@ -407,37 +264,18 @@ def _recording_failure(cell: Cell, held: contextlib.ExitStack, training: context
         raise RunError(fault.but(hint=hint)) from error
 
 
-def explain_failure(error: BaseException) -> Fault:
-    """Return what happened and what helps."""
-    text = " ".join(str(error).split())[:500]
-    if isinstance(error, SystemExit):
-        return Fault("run-left", f"something in the run called sys.exit({error.code}) before it was done")
-    if is_disk_full(error):
-        return Fault(
-            "disk-full", f"the disk is full ({text[:200]})",
-            hint="What was finished is intact: free some space, and the same command resumes it.",
-        )  # fmt: skip
-    if is_out_of_memory(error):
-        return Fault(
-            "out-of-memory", f"out of memory ({text[:200]})",
-            hint="Try a smaller train.micro_batch (same effective batch), method=qlora, or a shorter train.max_length; "
-            "in the evaluation, a smaller evaluate.batch_tokens.",
-        )  # fmt: skip
-    return Fault("run-failed", f"{type(error).__name__}: {text}")
-
-
 def _note(claim: Claim, status: str, failure: Failure) -> None:
     """Record how this process's work on a cell ended: of the evaluation once the weights are there."""
     cell = claim.cell
     ending: dict[str, Any] = {"status": status, "failure": failure, "finished": now()}
+    if not claim.is_in_charge:
+        return
     try:
-        if claim.in_training:
-            cell.run.update(**ending)
-            return
-        cell.evaluation.update(**ending)
-        with cell.run.lock(WRITE_PATIENCE_SECONDS):
-            # A run that has a finished evaluation stays done.
-            if _there(cell.run).status != "done":
+        if not claim.in_training:
+            cell.evaluation.update(**ending)
+        with contextlib.nullcontext() if claim.in_training else cell.run.lock(WRITE_PATIENCE_SECONDS):
+            # A run that has a finished evaluation stays done, unless it is being trained again.
+            if record_there(cell.run).status != "done":
                 cell.run.update(**ending)
     except (MedQAError, OSError) as error:
         # The first error is the one to report; this one must not hide it.

@@ -1,0 +1,95 @@
+"""A folder with a record in it, and a lock that says which process works there: of a run, or of an evaluation."""
+
+import contextlib
+import dataclasses
+import os
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from medqa_finetune.errors import DataError, Fault, RunError
+from medqa_finetune.record.files import write_json
+from medqa_finetune.record.locks import LOCK_SECONDS, FolderLock
+from medqa_finetune.record.schema import Evaluation, Record
+
+R = TypeVar("R", Record, Evaluation)
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordFolder(ABC, Generic[R]):
+    """A folder with a record in it.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    @abstractmethod
+    def record_path(self) -> Path:
+        """The truth about what is in the folder."""
+
+    @property
+    def lock_path(self) -> Path:
+        """The file that is locked, next to the folder, so that the folder can be moved while it is held."""
+        # Absolute, for the folder may be given as `.`, which has no name to call the lock after.
+        path = self.path.absolute()
+        return path.parent / f".{path.name}.lock"
+
+    def lock(self, patience: float = LOCK_SECONDS) -> AbstractContextManager[None]:
+        """Hold the folder for this process while the block runs.
+
+        Args:
+            patience: Seconds to wait for it; `is_locked` of another process holds it for a moment.
+
+        Raises:
+            RunError: another process holds it, or the place is not writable.
+        """
+        return FolderLock(self.path, self.lock_path).hold(self._owner(), patience)
+
+    def is_locked(self) -> bool:
+        """Return whether a process works in the folder now; nothing is written, not even the folder."""
+        return FolderLock(self.path, self.lock_path).is_held()
+
+    def check_free(self) -> None:
+        """Refuse a folder in which a process works now.
+
+        Raises:
+            RunError: names the process.
+        """
+        if self.is_locked():
+            raise FolderLock(self.path, self.lock_path).busy(self._owner())
+
+    def _owner(self) -> str:
+        with contextlib.suppress(DataError):
+            record = self.read()
+            if record is not None and record.process is not None:
+                return f"process {record.process.pid} on {record.process.host}"
+        return "another process"
+
+    @abstractmethod
+    def read(self) -> R | None:
+        """Return the record, or None where there is none.
+
+        Raises:
+            DataError: the file is torn, of another schema, or holds a value of the wrong type; says where.
+        """
+
+    def write(self, record: R) -> R:
+        """Write the record atomically, and return it."""
+        write_json(self.record_path, dataclasses.asdict(record))
+        return record
+
+    def update(self, **changes: Any) -> R:
+        """Change fields of the record that is there, write it, and return it.
+
+        Raises:
+            RunError: it is gone.
+        """
+        record = self.read()
+        if record is None:
+            problem = "no longer exists: the folder was changed while the run was going on"
+            raise RunError(Fault("record-gone", problem, file=os.fspath(self.record_path)))
+        return self.write(record.updated(**changes))

@@ -1,0 +1,70 @@
+"""Cells for tests: without Hydra, a model or a corpus, to see what becomes of their folders; and real ones."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import hydra
+
+from medqa_finetune.cell import Cell, place_cell
+from medqa_finetune.config.compose import CONFIG_NAME, register_schema
+from medqa_finetune.config.identity import Fingerprints
+from medqa_finetune.config.options import conf_folder
+from medqa_finetune.config.schema import Config
+from medqa_finetune.lifecycle.claim import Claim, claimed
+from medqa_finetune.matrix.cells import make_cell
+from medqa_finetune.matrix.launcher import register_matrix
+from medqa_finetune.record.environment import describe_environment
+from medqa_finetune.record.schema import EvaluationRecord, Score, TrainRecord
+from tests.config.builders import VALID, changed
+
+FINGERPRINTS = Fingerprints("c" * 64, "m" * 64)
+HERE = describe_environment("CPU", "fp32")
+TRAIN = TrainRecord(samples=20, tokens=200, answer_tokens=99, steps=3, epochs=1.0, seconds=1.0, optimizer="adamw_torch")
+
+
+def cell_in(outputs: Path, config: Config = VALID, **values: Any) -> Cell:
+    """Return a cell whose run is `outputs/lora_20k`; `evaluate__max_samples=9` sets `evaluate.max_samples`."""
+    config = changed(config, outputs=str(outputs), **values)
+    return place_cell(config, Path("model"), FINGERPRINTS, "lora_20k", dataclasses.asdict(VALID.evaluate))
+
+
+def composed_cell(*overrides: str) -> Cell:
+    """Return the cell that the command line makes of these words."""
+    register_schema()
+    register_matrix()
+    with hydra.initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
+        composed = hydra.compose(CONFIG_NAME, list(overrides), return_hydra_config=True)
+        return make_cell(composed, composed.hydra, overrides)
+
+
+def result(bleu: float = 5.0, n: int = 3) -> EvaluationRecord:
+    """Return what an evaluation of three questions may have come to."""
+    return EvaluationRecord(n=n, scores={"bleu": Score(bleu, "s")}, seconds=1.0)
+
+
+def train(claim: Claim, weights: bytes = b"weights") -> None:
+    """Do what a training does to the run's folder."""
+    claim.begin_training()
+    claim.cell.run.adapter_path.mkdir(exist_ok=True)
+    (claim.cell.run.adapter_path / "adapter_model.safetensors").write_bytes(weights)
+    claim.end_training(TRAIN, environment=HERE)
+
+
+def answer(claim: Claim, ids: str = "abc") -> None:
+    """Answer every question that no answer was taken over for."""
+    claim.place(HERE, list(ids))
+    folder = claim.cell.evaluation
+    known = {row["id"] for row in folder.read_predictions()}
+    folder.append_predictions([{"id": each, "prediction": "多休息。"} for each in ids if each not in known])
+
+
+def evaluate(cell: Cell, ids: str = "abc", bleu: float = 5.0) -> None:
+    """Do all that an experiment does; only what is not there yet is trained."""
+    with claimed(cell) as claim:
+        if claim.record.is_trained:
+            claim.begin_evaluation()
+        else:
+            train(claim)
+        answer(claim, ids)
+        claim.finish(result(bleu, len(ids)))

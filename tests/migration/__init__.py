@@ -1,0 +1,1 @@
+"""Run folders that version 1 of the record wrote."""

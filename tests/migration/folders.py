@@ -1,0 +1,59 @@
+"""Run folders as commit 0e93203 left them, the last one before schema version 2; `runs_of_version_1.tar.xz`.
+
+They were made from a clone of that commit by the real command, in this order; the last two were killed (`kill -9`) in
+training, after step 10, and in answering, after the third question:
+
+    S="profile=demo data.scale=0.001 data.validation_size=4000 method.rank=1 method.target_modules=[q_proj]
+       train.checkpoint_steps=2 tracker=none threads=1"
+    python -m medqa_finetune.train $S data.test_size=4000 train.max_steps=6 evaluate.max_new_tokens=8
+    … method=none
+    … method=retrieval
+    python -m medqa_finetune.train $S data.test_size=4000 seed=2 train.epochs=60 evaluate.max_new_tokens=8
+    python -m medqa_finetune.train $S data.test_size=8000 seed=3 train.max_steps=6 evaluate.max_new_tokens=128
+       evaluate.batch_size=1 evaluate.max_samples=6
+
+Left out of the archive: checkpoints of finished trainings, and the plot of the last one.
+"""
+
+import json
+import tarfile
+from pathlib import Path
+
+from medqa_finetune.record.environment import installed_versions
+from medqa_finetune.record.run_dir import RunDir
+
+ARCHIVE = Path(__file__).with_name("runs_of_version_1.tar.xz")
+COMMON = (
+    "profile=demo", "data.scale=0.001", "data.validation_size=4000", "method.rank=1",
+    "method.target_modules=[q_proj]", "train.checkpoint_steps=2", "tracker=none", "threads=1",
+)  # fmt: skip
+DONE = (*COMMON, "data.test_size=4000", "train.max_steps=6", "evaluate.max_new_tokens=8")
+IN_TRAINING = (*COMMON, "data.test_size=4000", "seed=2", "train.epochs=60", "evaluate.max_new_tokens=8")
+IN_ANSWERING = (
+    *COMMON, "data.test_size=8000", "seed=3", "train.max_steps=6", "evaluate.max_new_tokens=128",
+    "evaluate.batch_size=1", "evaluate.max_samples=6",
+)  # fmt: skip
+
+
+def unpack(folder: Path) -> Path:
+    """Write the run folders to `folder/outputs/demo`, and return that."""
+    demo = folder / "outputs" / "demo"
+    demo.mkdir(parents=True)
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(demo, filter="data")
+    for run in demo.iterdir():
+        _with_versions_of_here(run / "record.json")
+    return demo
+
+
+def _with_versions_of_here(path: Path) -> None:
+    """Let the run have been started with the packages that are installed here: others would be refused, rightly."""
+    record = json.loads(path.read_bytes())
+    record["environment"]["versions"] = installed_versions()
+    path.write_text(json.dumps(record), encoding="utf-8")
+
+
+def run_of(demo: Path, beginning: str) -> RunDir:
+    """Return the run whose folder's name begins so."""
+    (found,) = (path for path in demo.iterdir() if path.is_dir() and path.name.startswith(beginning))
+    return RunDir(found)
