@@ -190,6 +190,7 @@ def cell_of_run(run: RunDir, evaluate: Mapping[str, Any], others: Mapping[str, A
     Raises:
         ConfigError: a setting is impossible, or corpus or model are not those of the run.
         DataError: there is no run in the folder, or it is not trained.
+        RunError: another process trains it now.
     """
     record = run.read()
     if record is None:
@@ -198,6 +199,7 @@ def cell_of_run(run: RunDir, evaluate: Mapping[str, Any], others: Mapping[str, A
                   hint="Give the folder of a run.")
         )  # fmt: skip
     if not record.is_trained:
+        run.check_free()  # one that trains now is not bad input
         raise DataError(
             Fault("not-trained", f"its status is {record.status}, and it is not trained", key="run", got=str(run.path),
                   hint="The command that started it resumes it.")

@@ -145,14 +145,12 @@ class MedQAError(Exception):
 
     exit_code = EXIT_RUN_FAILED
 
-    def __init__(self, *faults: Fault | str) -> None:
+    def __init__(self, *faults: Fault) -> None:
         super().__init__(*faults)
-        self.faults = tuple(Fault("unspecified", each) if isinstance(each, str) else each for each in faults)
+        self.faults = faults
 
     def __str__(self) -> str:
-        return "\n".join(
-            fault.problem if fault.code == "unspecified" else fault.line() for fault in distinct(self.faults)
-        )
+        return "\n".join(fault.line() for fault in distinct(self.faults))
 
     def as_json(self) -> dict[str, Any]:
         """Return what `format=json` prints of it."""

@@ -224,9 +224,11 @@ def _evaluated_again(options: EvaluateOptions, typed: Sequence[str]) -> list[Fou
     for folder in folders:
         with noting(faults):
             cells.append(cell_of_run(RunDir(folder), evaluate, more))
-    lasting = [fault for fault in faults if fault.code not in ("not-trained", "not-a-run")]
-    if lasting or not cells:
-        raise ConfigError(*distinct(lasting or faults))
+    lasting = [fault for fault in faults if fault.code not in ("not-trained", "not-a-run", "busy")]
+    if lasting:
+        raise ConfigError(*distinct(lasting))
+    if not cells:
+        raise (RunError if any(fault.code == "busy" for fault in faults) else ConfigError)(*distinct(faults))
     faults += _evaluate_in_processes(cells, options, typed)
     found = [_result_of(cell) for cell in cells if (record := cell.folder.read()) and record.status == "done"]
     if faults:

@@ -143,7 +143,7 @@ def wait_briefly() -> None:
 
     By default they spin 300,000 times before they sleep, which on a machine that does something else as well makes
     training many times slower; asleep at once, it is 1.5 times slower on a quiet one. Nothing is changed where the user
-    has said what is wanted.
+    has set it.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")

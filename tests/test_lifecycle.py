@@ -540,7 +540,7 @@ def test_an_error_in_an_evaluation_is_its_own_and_the_runs_while_none_is_done(tr
 
 def test_an_error_in_a_second_evaluation_leaves_a_done_run_done(done: Cell, run: RunDir, outputs: Path) -> None:
     before, other = run.record_path.read_bytes(), cell_in(outputs, evaluate__max_samples=2)
-    for error in (RunError("a"), KeyboardInterrupt(), ZeroDivisionError()):
+    for error in (RunError(Fault("a", "a")), KeyboardInterrupt(), ZeroDivisionError()):
         with pytest.raises((RunError, KeyboardInterrupt)), evaluating(other):
             raise error
         assert evaluation_of(other).status == ("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
@@ -638,7 +638,7 @@ def test_a_record_that_cannot_be_written_does_not_hide_the_first_error(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     path = (trained.run if stage is training else trained.evaluation).record_path
-    error = ModelError("the first error")
+    error = ModelError(Fault("first", "the first error"))
     with pytest.raises(ModelError) as caught, stage(trained):  # noqa: PT012
         if damage == "gone":
             path.unlink()

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from medqa_finetune.config.command_line import FAULTS_VARIABLE
 from medqa_finetune.config.options import conf_folder, option_names
 from medqa_finetune.errors import NO_VALUE, Fault
 from medqa_finetune.matrix.process import faults_file, read_faults
@@ -64,7 +63,7 @@ class Refused(NamedTuple):
 def train_with_faults(*arguments: str, cwd: Path) -> "tuple[subprocess.CompletedProcess[str], list[Fault]]":
     """Run the command, and return how it ended with the faults that it left for whoever started it."""
     with faults_file() as left:
-        done = python("-m", "medqa_finetune.train", *arguments, cwd=cwd, **{FAULTS_VARIABLE: str(left)})
+        done = python("-m", "medqa_finetune.train", *arguments, cwd=cwd, MEDQA_FAULTS_FILE=str(left))
         return done, read_faults(left)
 
 

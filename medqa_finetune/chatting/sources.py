@@ -93,7 +93,8 @@ def _advice(record: Record) -> str:
     if record.failure is None or not record.failure.final:
         return "The command that started it resumes it."
     # The same command would end the same way.
-    return f"Correct what it failed on ({' '.join(record.failure.message.split())[:200]}), then train it again."
+    reasons = [Fault.from_json(fields).line() for fields in record.failure.faults] or [record.failure.message]
+    return f"It failed for this: {reasons[0]} Correct it, then train it again."
 
 
 def _of_record(run: RunDir, record: Record, base: str | None) -> Source:

@@ -173,11 +173,11 @@ def divide(keys: PairKeys, texts: Callable[[Rows], Sequence[str]], rules: SplitR
 
 
 def _check_enough(n_questions: int, rules: SplitRules) -> None:
-    wanted = rules.test_size + rules.validation_size
-    if n_questions <= wanted:
+    held_out = rules.test_size + rules.validation_size
+    if n_questions <= held_out:
         raise DataError(Fault(
             "corpus-too-small",
-            f"with data.validation_size={rules.validation_size} (both scaled) {wanted:,} questions are held out, but "
+            f"with data.validation_size={rules.validation_size} (both scaled) {held_out:,} questions are held out, but "
             f"the corpus has {n_questions:,} distinct questions, and some must be left to train on",
             key="data.test_size", got=rules.test_size,
             hint="Give smaller data.test_size= and data.validation_size=, a smaller data.scale=, or another corpus.",

@@ -140,18 +140,18 @@ def _by_part(files: list[tuple[Path, str]], corpus: CorpusConfig) -> dict[str, l
 def _divided(rows: list[str], config: Config) -> dict[str, list[str]]:
     keys = [key_of(row.strip(), config.data.split_seed) if row.strip() else None for row in rows]
     distinct = sorted({key for key in keys if key is not None})
-    wanted = config.test_size + config.validation_size
-    if len(distinct) <= wanted:
+    held_out = config.test_size + config.validation_size
+    if len(distinct) <= held_out:
         raise DataError(Fault(
             "corpus-too-small",
-            f"with data.validation_size={config.validation_size} (both scaled) {wanted:,} rows are held out, but the "
+            f"with data.validation_size={config.validation_size} (both scaled) {held_out:,} rows are held out, but the "
             f"text has {_counted(len(distinct), 'different row')}, and some must be left to train on",
             key="data.test_size", got=config.test_size, file=where(config.corpus),
             hint="In plain text a row ends at an empty line; corpus.by_line=true takes every line for one. "
             "Give smaller data.test_size= and data.validation_size=, or a folder with files named train, validation "
             "and test.",
         ))  # fmt: skip
-    test, validation = set(distinct[: config.test_size]), set(distinct[config.test_size : wanted])
+    test, validation = set(distinct[: config.test_size]), set(distinct[config.test_size : held_out])
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
     for key, row in zip(keys, rows, strict=True):
         if key is not None:

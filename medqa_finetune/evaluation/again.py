@@ -124,11 +124,14 @@ def _write(run: RunDir, folder: EvaluationDir, fresh: EvaluationRecord, changed:
     if not folder.in_run and not _holds(folder.results_path, fresh):
         folder.write_results(fresh)
         changed = True
-    if is_default and not _holds(run.results_path, fresh):
-        run.write_results(fresh)
-    if not changed:
+    is_stale = is_default and not _holds(run.results_path, fresh)
+    if not changed and not is_stale:
         return
     with run.lock():
+        if is_stale:
+            run.write_results(fresh)
+        if not changed:
+            return
         record = upgrade(run, _record_of(run))
         evaluation = folder.read()
         if evaluation is None:
@@ -180,18 +183,18 @@ def rows_of(folder: EvaluationDir, record: Record, evaluation: Evaluation | None
                   hint="Score such a file with predictions=FILE.")
         )  # fmt: skip
     rows = folder.read_predictions()
-    wanted = _wanted(record)
-    if not rows or (wanted is not None and len(rows) != wanted):
+    questions = _questions_of(record)
+    if not rows or (questions is not None and len(rows) != questions):
         raise DataError(
             Fault(
-                "answers-missing", f"{len(rows)} predictions, and the evaluation has {wanted or 'one or more'} test "
+                "answers-missing", f"{len(rows)} predictions, and the evaluation has {questions or 'one or more'} test "
                 "questions", file=str(path), hint="The command that started it answers the missing ones.",
             )
         )  # fmt: skip
     return rows
 
 
-def _wanted(record: Record) -> int | None:
+def _questions_of(record: Record) -> int | None:
     """Return how many questions an evaluation has; None when the record does not say."""
     if record.evaluation is not None:
         return record.evaluation.n

@@ -17,6 +17,7 @@ from medqa_finetune.evaluation.reuse import reuse, set_aside_elsewhere
 from medqa_finetune.lifecycle.earlier import checked_record, record_there, weights_of
 from medqa_finetune.lifecycle.failure import explain_failure
 from medqa_finetune.log import log_to
+from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import evaluation_dirs, upgrade
 from medqa_finetune.record.files import sweep
 from medqa_finetune.record.run_dir import RunDir, now, this_process
@@ -139,6 +140,7 @@ class Claim:
         self.is_in_charge = True
         announce(cell)
         sweep(cell.evaluation.path)
+        _sweep_after_training(cell.run)
         before = cell.evaluation.read()
         started = None if before is None else before.started
         cell.evaluation.update(
@@ -187,6 +189,17 @@ class Claim:
                 )  # fmt: skip
         evaluation = cell.evaluation.update(status="done", finished=finished, files=cell.evaluation.stamps())
         return record.seen_by(evaluation)
+
+
+def _sweep_after_training(run: RunDir) -> None:
+    """Remove what a kill left half-written of what is written into a run's folder once it is trained.
+
+    Whoever calls holds the run's lock, without which none of it is written; but for the record of the evaluation that
+    version 1 put there, which is that evaluation's own, too.
+    """
+    first = EvaluationDir(run.path, in_run=True)
+    for path in (run.record_path, run.results_path, *(() if first.is_locked() else (first.record_path,))):
+        sweep(run.path, path.name)
 
 
 def _set_evaluations_aside(run: RunDir, record: Record) -> None:

@@ -37,6 +37,8 @@ PLUGIN_MODULE = "hydra_plugins.medqa_finetune_matrix"
 # What of the launching command's own Hydra settings must not reach a cell, which runs by itself.
 NOT_FOR_CELLS = ("hydra.mode", "hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.sweep.")
 SHOWN_LINES = 5
+# Of a run that is not done, by how it ended.
+CODES = {"failed": "run-failed", "interrupted": "run-interrupted", "taken": "run-taken"}
 
 
 @dataclasses.dataclass
@@ -274,4 +276,4 @@ def _fault_of(ending: Ending, run: CellDir) -> Fault:
     log = f" (log: {run.log_path})" if run.log_path.is_file() else ""
     lines = [line for line in ending.lines if ending.reason not in line and line.strip() not in ending.reason]
     said = [f"{ending.state}: {ending.reason}{log}", *lines[-SHOWN_LINES:]]
-    return Fault(f"run-{ending.state}", "\n    ".join(map(visible, said)))
+    return Fault(CODES[ending.state], "\n    ".join(map(visible, said)))

@@ -24,7 +24,7 @@ from medqa_finetune.model.size import ModelSize, size_of_shapes
 from medqa_finetune.model.uneven import build_skeleton
 from medqa_finetune.model.words import words_of
 
-# What says that no GPU is wanted, from people and from schedulers.
+# What says to leave every GPU alone, from people and from schedulers.
 NO_DEVICES = ("", "-1", "nodevfiles", "none", "void")
 SMI_SECONDS = 60.0
 DEVICES = Path("/dev")

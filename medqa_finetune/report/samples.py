@@ -46,7 +46,7 @@ def samples_of(cell: Cell, scores: tuple[str, ...] | None = None) -> CellSamples
 
     Args:
         cell: Whose.
-        scores: Names of the scores that are wanted; None for all of the record. One that a run lacks is left out.
+        scores: Names of the scores to show; None for all of the record. One that a run lacks is left out.
     """
     found: list[dict[str, Sample]] = []
     ids: npt.NDArray[np.str_] | None = None

@@ -227,7 +227,7 @@ class Reader:
             case ast.BinOp(left=ast.Constant(value=str(ending)), op=ast.Mult()):
                 yield f"({ending})"
             case ast.Tuple(elts=parts) | ast.List(elts=parts):
-                yield ", ".join(" / ".join(self.texts(part, scope)) for part in parts)
+                yield ", ".join(" / ".join(filter(None, self.texts(part, scope))) for part in parts)
             case ast.Name(id=name):
                 yield from self._of_name(node, name, scope)
             case _:

@@ -18,6 +18,7 @@ from tests.faults.inject import Strike, plan_from_variable, watch
 MIB = 1 << 20
 # Linux capabilities by which root may ignore the permissions of files: numbers 1 to 3.
 IGNORE_PERMISSIONS = 0b1110
+HELD_SECONDS = 120
 CAPABILITY_VERSION = 0x20080522
 
 
@@ -171,6 +172,13 @@ def wait(seconds: str) -> None:
     time.sleep(float(seconds))
 
 
+def hold(place: str) -> None:
+    """Do nothing until a file is there."""
+    until = time.monotonic() + HELD_SECONDS
+    while not Path(place).exists() and time.monotonic() < until:
+        time.sleep(0.02)
+
+
 ACTIONS: dict[str, Callable[[str], None]] = {
     "signal": send,
     "signal parent": send_to_parent,
@@ -190,4 +198,5 @@ ACTIONS: dict[str, Callable[[str], None]] = {
     "age": age,
     "obey": lambda _: obey_permissions(),
     "wait": wait,
+    "hold": hold,
 }

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.faults import changes, disks, files, stops, surroundings, sweeps
+from tests.faults import again, changes, disks, files, first_version, patterns, stops, surroundings, sweeps
 from tests.faults.trial import Trial
 
 
@@ -17,6 +17,10 @@ class Fault:
 
 def _every_third(usual: Callable[[Trial], None], third: Callable[[Trial], None]) -> Callable[[Trial], None]:
     return lambda trial: (third if trial.number % 3 == 2 else usual)(trial)
+
+
+def _every_other(usual: Callable[[Trial], None], other: Callable[[Trial], None]) -> Callable[[Trial], None]:
+    return lambda trial: (other if trial.number % 2 else usual)(trial)
 
 
 FAULTS: dict[str, Fault] = {
@@ -50,4 +54,15 @@ FAULTS: dict[str, Fault] = {
     "F20": Fault(
         "a finished sweep ten times again, in another order, in part, or one run of it", sweeps.rerun_finished
     ),
+    "F21": Fault("kill -9 or SIGTERM at a random moment of a run's second evaluation", again.kill_second),
+    "F22": Fault("two evaluations of one run at once, of other settings or the same", again.evaluate_at_once),
+    "F23": Fault(
+        "an evaluation asked for while the run trains or answers; two evaluations of one training in a matrix",
+        _every_other(again.ask_while_training, patterns.evaluations_in_a_matrix),
+    ),
+    "F24": Fault(
+        "a folder of schema version 1, killed while it is upgraded, evaluated again or gone on with",
+        first_version.upgrade_first,
+    ),
+    "F25": Fault("`evaluate run=PATTERN` for several runs, its launcher or a cell killed", patterns.evaluate_pattern),
 }

@@ -13,9 +13,8 @@ from tests.faults.reference import TESTED, Reference
 from tests.faults.settings import Setting, configuration
 from tests.faults.stops import copy_runs
 from tests.faults.trial import Trial
-from tests.faults.warm import TRAIN, Ended, door
+from tests.faults.warm import EVALUATE, TRAIN, Ended, door
 
-EVALUATE = "medqa_finetune.evaluate"
 LOSSES = ("nan", "inf", "masked", "-inf")
 TRACKER_WAYS = ("a file", "forbidden", "point", "writer", "gone")
 NETWORK_WAYS = ("train", "no such model", "train", "summarize", "train", "evaluate", "no such data")

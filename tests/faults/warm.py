@@ -26,6 +26,7 @@ from tests.faults.inject import VARIABLE, Event, Strike, plan_from_variable, rea
 TRAIN = "medqa_finetune.train"
 PREFLIGHT = "medqa_finetune.preflight"
 SUMMARIZE = "medqa_finetune.summarize"
+EVALUATE = "medqa_finetune.evaluate"
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE",
     "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "BITSANDBYTES_NOWELCOME": "1",
@@ -64,12 +65,14 @@ class Ended:
         code: Exit code; minus the number of the signal that killed it.
         errors: What it printed on standard error, and on standard output.
         journal: What it did, in order.
+        pid: Its number; 0 for none.
     """
 
     code: int
     errors: str
     journal: list[Event] = field(default_factory=list)
     seconds: float = 0.0
+    pid: int = 0
 
     def count(self, kind: str) -> int:
         """Return how many events of a kind there were."""
@@ -126,7 +129,7 @@ class Child:
         os.close(self._pipe)
         assert self._status is not None
         code, text = os.waitstatus_to_exitcode(self._status), self._output.decode("utf-8", "replace")
-        return Ended(code, text, read_journal(self._journal), time.monotonic() - self._started)
+        return Ended(code, text, read_journal(self._journal), time.monotonic() - self._started, self.pid)
 
     def _read(self, seconds: float) -> None:
         ready, _, _ = select.select([self._pipe], [], [], seconds)
@@ -202,11 +205,11 @@ def launching(body: Callable[[], object], root: Path, journals: Path, strikes: l
 
 
 class WarmPopen(subprocess.Popen):  # type: ignore[type-arg]
-    """Starts `python -m medqa_finetune.train …` by a fork alone; pipes, session and signals are any process's."""
+    """Starts `python -m medqa_finetune.train …` or the like by a fork alone; all else is as any process has it."""
 
     def __init__(self, args: Any, **options: Any) -> None:
         words = list(map(str, args)) if isinstance(args, list | tuple) else []
-        module = next((name for name in (TRAIN, PREFLIGHT) if name in words), None)
+        module = next((name for name in (TRAIN, EVALUATE, PREFLIGHT) if name in words), None)
         if module is not None:
             variables = dict(options.get("env") or os.environ)
             options["preexec_fn"] = lambda: _become(module, words[words.index(module) + 1 :], variables)
@@ -227,5 +230,5 @@ def _become(module: str, arguments: list[str], variables: dict[str, str]) -> Non
 
     GlobalHydra.instance().clear()
     body = door(module, arguments)
-    plan = plan_from_variable(arguments) if module == TRAIN else None
+    plan = plan_from_variable(arguments) if module != PREFLIGHT else None
     end_with(struck(body, *plan) if plan else body)

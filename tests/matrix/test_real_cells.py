@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from medqa_finetune.config.command_line import FAULTS_VARIABLE
+from medqa_finetune.errors import Fault
 from medqa_finetune.matrix.process import faults_file, read_faults
 from medqa_finetune.record.evaluations import evaluation_dirs
 from medqa_finetune.record.run_dir import RunDir, find_runs
@@ -32,11 +32,12 @@ RUN = {"good": "learning_rate=0.001", "bad": "learning_rate=1e"}
 
 @dataclasses.dataclass(frozen=True)
 class Matrix:
-    """A matrix that was run, where, and how the command ended."""
+    """A matrix that was run, where, how the command ended, and the faults that it left."""
 
     outputs: Path
     command: tuple[str, ...]
     done: "subprocess.CompletedProcess[str]"
+    faults: list[Fault]
 
     def run(self, kind: str) -> RunDir:
         (found,) = (run for run in find_runs(self.outputs) if RUN[kind] in run.path.name)
@@ -48,7 +49,9 @@ def matrix(micro_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Matri
     # A folder as people call theirs: each cell gets it through another command line.
     outputs = tmp_path_factory.mktemp("matrix") / "结果 一,二"
     command = (*TINY, f"model.path={micro_model}", f"outputs='{outputs}'", *CELLS)
-    return Matrix(outputs, command, train(*command, cwd=outputs.parent))
+    with faults_file() as left:
+        done = python("-m", "medqa_finetune.train", *command, cwd=outputs.parent, MEDQA_FAULTS_FILE=str(left))
+        return Matrix(outputs, command, done, read_faults(left))
 
 
 @pytest.mark.slow
@@ -60,11 +63,16 @@ def test_a_cell_that_fails_does_not_stop_the_other(matrix: Matrix) -> None:
 @pytest.mark.slow
 def test_the_command_fails_and_lists_what_failed_and_why(matrix: Matrix) -> None:
     assert matrix.done.returncode == 1
+    whole, missing = matrix.faults
+    assert [whole.code, missing.code] == ["runs-not-done", "run-failed"]
+    assert matrix.run("bad").path.name in str(missing.file)
+    assert str(matrix.run("bad").log_path) in missing.problem
+    failure = record_of(matrix.run("bad")).failure
+    assert failure is not None
+    assert failure.message in missing.problem
     summary = matrix.done.stderr.partition("error: ")[2]
-    assert summary.startswith("1 of 2 runs are not done:\n")
-    assert f"  {matrix.run('bad').path.name}: failed: " in summary
+    assert matrix.run("bad").path.name in summary
     assert matrix.run("good").path.name not in summary
-    assert f"(log: {matrix.run('bad').log_path})" in summary
     assert "Traceback" not in matrix.done.stderr
 
 
@@ -183,10 +191,10 @@ def test_two_evaluations_of_one_training_are_one_run_that_is_trained_once(micro_
     assert record.status == "done"
     found = {folder.path.name: folder.read() for folder in evaluation_dirs(run, record)}
     assert {name: each.status for name, each in found.items() if each} == {
-        "max_samples=2": "done", "max_samples=3": "done",
+        "max_new_tokens=8__max_samples=2": "done", "max_new_tokens=8__max_samples=3": "done",
     }  # fmt: skip
     assert {name: each.result.n for name, each in found.items() if each and each.result} == {
-        "max_samples=2": 2, "max_samples=3": 3,
+        "max_new_tokens=8__max_samples=2": 2, "max_new_tokens=8__max_samples=3": 3,
     }  # fmt: skip
     steps = [row["step"] for row in run.read_metrics() if "loss" in row]
     assert len(steps) == len(set(steps))
@@ -211,7 +219,7 @@ def test_a_launcher_that_cannot_be_is_refused(
     typed = ("-m", *TINY, f"model.path={micro_model}", "method=lora", "data=20k", setting)
     with faults_file() as left:
         done = python("-m", "medqa_finetune.train", *typed, cwd=tmp_path, CUDA_VISIBLE_DEVICES="0",
-                      **{FAULTS_VARIABLE: str(left)})  # fmt: skip
+                      MEDQA_FAULTS_FILE=str(left))  # fmt: skip
         faults = read_faults(left)
     assert done.returncode == 2, done.stderr
     assert [(fault.code, fault.key) for fault in faults] == [(code, key)]

@@ -206,7 +206,7 @@ def test_a_launcher_that_gives_up_is_named() -> None:
 
 def test_sweeping_writes_nothing_of_its_own(tmp_path: Path) -> None:
     launcher = Recorder()
-    launcher.error = RunError("nothing was started")
+    launcher.error = RunError(Fault("not-started", "nothing was started"))
     with pytest.raises(RunError):
         sweep("seed=1,2", launcher=launcher)
     assert list(tmp_path.iterdir()) == []
