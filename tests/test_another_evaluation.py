@@ -119,7 +119,7 @@ def test_a_metric_is_added_without_a_model(run: RunDir, trained: object, command
     assert evaluation.reused is not None
     assert (evaluation.reused.answers, evaluation.result.seconds) == (8, None)
     assert rows_of(run, name) == rows_of(run, ALL)
-    assert len(list(run.evaluations_path.glob("*length_ratio*"))) == 1
+    assert len(list(run.evaluations_path.glob("max*length_ratio*"))) == 1
     assert training_of(run) == trained
 
 
@@ -224,7 +224,7 @@ def test_damaged_weights_are_refused_and_not_trained_again(run: RunDir, command:
     weights.write_bytes(content)
     before = {name: file for name, file in files_below(other.path).items() if name != "log.txt"}
     code, (fault,) = refusal(f"run={other.path}", "evaluate.max_new_tokens=5", cwd=tmp_path)
-    assert (code, fault["code"], fault["file"]) == (2, "weights-damaged", str(other.path))
+    assert (code, fault["code"], fault["file"]) == (2, "changed-file", str(other.path))
     done = train(*command, "evaluate.max_new_tokens=5", cwd=tmp_path)
     assert done.returncode == 2
     after = {name: file for name, file in files_below(other.path).items() if name != "log.txt"}
