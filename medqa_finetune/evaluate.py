@@ -218,26 +218,29 @@ def _evaluated_again(options: EvaluateOptions, typed: Sequence[str]) -> list[Fou
     folders = _runs(str(options.run))
     if len(folders) == 1:
         cell = cell_of_run(RunDir(folders[0]), evaluate, more)
-        return [_evaluate_here(cell)]
+        return [_evaluate_here(cell, folders[0])]
     cells: list[Cell] = []
     faults: list[Fault] = []
+    named: dict[Path, Path] = {}
     for folder in folders:
         with noting(faults):
             cells.append(cell_of_run(RunDir(folder), evaluate, more))
+            named[cells[-1].run.path] = folder
     lasting = [fault for fault in faults if fault.code not in ("not-trained", "not-a-run", "busy")]
     if lasting:
         raise ConfigError(*distinct(lasting))
     if not cells:
         raise (RunError if any(fault.code == "busy" for fault in faults) else ConfigError)(*distinct(faults))
     faults += _evaluate_in_processes(cells, options, typed)
-    found = [_result_of(cell) for cell in cells if (record := cell.folder.read()) and record.status == "done"]
+    done = [cell for cell in cells if (record := cell.folder.read()) and record.status == "done"]
+    found = [_result_of(cell, named[cell.run.path]) for cell in done]
     if faults:
         _show(found, options)
         raise RunError(*faults)
     return found
 
 
-def _evaluate_here(cell: "Cell") -> Found:
+def _evaluate_here(cell: "Cell", folder: Path) -> Found:
     from medqa_finetune.experiment import run_experiment
     from medqa_finetune.log import log_to_terminal
 
@@ -245,15 +248,16 @@ def _evaluate_here(cell: "Cell") -> Found:
         stop_with_parent()
     log_to_terminal()
     run_experiment(cell)
-    return _result_of(cell)
+    return _result_of(cell, folder)
 
 
-def _result_of(cell: "Cell") -> Found:
+def _result_of(cell: "Cell", folder: Path) -> Found:
+    """Return what came out for a run whose folder was typed so."""
     from medqa_finetune.evaluation.again import read_by_name, score_run
 
     name = cell.config.evaluation_name
     record, rows = score_run(cell.run, [], name)
-    return Found({"run": str(cell.run.path), "evaluation": name}, record, rows, read_by_name(cell.run, name).exams)
+    return Found({"run": str(folder), "evaluation": name}, record, rows, read_by_name(cell.run, name).exams)
 
 
 def _evaluate_in_processes(cells: "Sequence[Cell]", options: EvaluateOptions, typed: Sequence[str]) -> list[Fault]:

@@ -13,11 +13,15 @@ from medqa_finetune.evaluation.score import item_scores, own_scores
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import evaluation_dirs, read_evaluation, upgrade
 from medqa_finetune.record.files import sha256_of
+from medqa_finetune.record.locks import LOCK_SECONDS
 from medqa_finetune.record.run_dir import RECORD_NAME, RunDir
 from medqa_finetune.record.schema import Evaluation, EvaluationRecord, Record
 from medqa_finetune.record.stamps import damages
 
 log = logging.getLogger(__name__)
+
+# How long to wait for the lock of a run that is not being trained; other evaluations of it hold it to write.
+WRITE_SECONDS = 60.0
 
 
 def score_run(run: RunDir, metrics: Sequence[str], name: str | None = None) -> tuple[EvaluationRecord, Rows]:
@@ -95,8 +99,9 @@ def _record_of(run: RunDir) -> Record:
 
 
 def _score(run: RunDir, record: Record, folder: EvaluationDir, metrics: Sequence[str]) -> tuple[EvaluationRecord, Rows]:
-    # Scores of a run that is being trained are left alone, and this is known before one of its files is written.
-    run.check_free()
+    # Whether the run is being trained is known before one of its files is written; others hold it for a moment.
+    with run.lock(LOCK_SECONDS if record.status == "running" else WRITE_SECONDS):
+        pass
     with folder.lock():
         evaluation = read_evaluation(run, record, folder)
         seen = record.seen_by(evaluation)
@@ -127,7 +132,7 @@ def _write(run: RunDir, folder: EvaluationDir, fresh: EvaluationRecord, changed:
     is_stale = is_default and not _holds(run.results_path, fresh)
     if not changed and not is_stale:
         return
-    with run.lock():
+    with run.lock(WRITE_SECONDS):
         if is_stale:
             run.write_results(fresh)
         if not changed:
