@@ -65,7 +65,12 @@ def commit_of_code() -> str | None:
 
 
 def _git(root: Path, *arguments: str) -> str:
+    # Without a lock on the index, which a kill would leave behind, so that nobody could commit any more.
     result = subprocess.run(
-        ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ["git", "--no-optional-locks", "-C", str(root), *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
     )
     return result.stdout.strip()

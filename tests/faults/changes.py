@@ -10,8 +10,9 @@ from medqa_finetune.record.environment import installed_versions
 from medqa_finetune.record.files import write_text
 from medqa_finetune.record.run_dir import RunDir, find_runs
 from tests.faults import checks
-from tests.faults.checks import DISHONEST, LOST, expect
+from tests.faults.checks import DIFFERENT, DISHONEST, LOST, expect
 from tests.faults.inject import Strike
+from tests.faults.reference import TESTED, Reference
 from tests.faults.settings import Setting
 from tests.faults.trial import Trial
 from tests.faults.warm import ROOT, Ended
@@ -29,14 +30,50 @@ def change_between(trial: Trial) -> None:
         return
     strike, named = change(trial, way, setting)
     reference = trial.reference(setting)
-    trial.train(setting, Strike("signal", trial.moment(reference, after="generate"), "", "SIGKILL"))
+    moment = trial.moment(reference, after="generate ")
+    if way == "version":
+        if trial.chance.random() < 0.5:
+            answer_elsewhere(trial, setting, reference, strike, moment)
+            return
+        moment = trial.moment(reference, after="/checkpoints/step-", before="update ") + 1
+    trial.train(setting, Strike("signal", moment, "", "SIGKILL"))
     run = trial.check_stopped(reference)
     assert run is not None
     before = checks.contents(run.path)
-    if checks.read_record(run).status != "done" or way != "version":  # a finished run is what it is
+    if not checks.read_record(run).is_trained or way != "version":  # trained weights are what they are
         check_refused(trial.train(setting, strike), named)
     expect(checks.contents(run.path) == before, LOST, f"{way}: refused, and the folder has changed")
     trial.go_on(setting, reference)
+
+
+def answer_elsewhere(trial: Trial, setting: Setting, reference: Reference, strike: Strike, moment: int) -> None:
+    """A version changes while questions are answered: what was said before is moved aside, and all is said anew."""
+    trial.train(setting, Strike("signal", moment, "", "SIGKILL"))
+    run = trial.check_stopped(reference)
+    assert run is not None
+    folder = checks.the_evaluation(run)
+    assert folder is not None
+    evaluation = checks.read_evaluation(run, folder)
+    assert evaluation is not None
+    before = checks.contents(folder.path)
+    ended = trial.train(setting, strike)
+    expect(ended.code == 0 and not ended.count("update"), LOST, f"{ended.code}: {ended.errors[-600:]}")
+    done, begun = evaluation.status == "done", "predictions.jsonl" in before
+    answered, wanted = ended.count("generate"), 0 if done else -(-TESTED // setting.answers)
+    expect(answered == wanted, DIFFERENT, f"{answered} batches were answered in the new place instead of {wanted}")
+    aside = [path for path in run.evaluations_path.iterdir() if ".old-" in path.name]
+    if begun and not done:
+        expect(len(aside) == 1 and checks.contents(aside[0]) == before, LOST, f"what was said before is not in {aside}")
+        shutil.rmtree(aside[0])
+        package, _, version = strike.argument.partition(" ")
+        place = getattr(checks.read_evaluation(run, folder), "environment", None)
+        expect(place is not None and place.versions[package] == version, DISHONEST, f"answered in {place}")
+    else:
+        expect(not aside, DISHONEST, f"moved aside: {aside}")
+    trial.check_same(reference)
+    after = checks.contents(run.path)
+    again = trial.train(setting)
+    expect(again.code == 0 and checks.contents(run.path) == after, LOST, f"done, and then: {again.errors[-600:]}")
 
 
 def change(trial: Trial, way: str, setting: Setting) -> tuple[Strike, str]:

@@ -21,8 +21,8 @@ from medqa_finetune.record.stamps import damages
 from medqa_finetune.training.checkpoints import MANIFEST, NAME, read_manifest
 
 LOST, TORN, DIFFERENT, DISHONEST = "finished work lost", "torn file", "silent difference", "dishonest"
-# Times and memory differ from run to run, as does what says that there was an interruption, or where things lie. Of
-# these, it is compared whether there is a value.
+# Times and memory differ from run to run, as does what says that there was an interruption, or where things lie. In a
+# file of JSON, it is compared whether there is a value; rows of steps after a restart have fewer of them.
 MEASURED = (
     "seconds", "samples_per_second", "tokens_per_second", "peak_vram_bytes", "peak_vram_reserved_bytes",
     "peak_rss_bytes", "peak_rss_gib", "vram_allocated_gib", "vram_reserved_gib", "model_flops_utilization",
@@ -159,7 +159,7 @@ def results(run: RunDir) -> dict[str, Any]:
         # Files of the run itself, and those of its evaluations, are read; all others are compared byte by byte.
         own = path.parent == run.path or path.parent.parent == run.evaluations_path
         if path.suffix == ".json" and (own or path.name == "adapter_config.json"):
-            found[name] = _without_measured(json.loads(path.read_bytes()))
+            found[name] = _without_measured(json.loads(path.read_bytes()), presence=True)
         elif own and path.suffix == GROWING and path.name != "predictions.jsonl":
             found[name] = [_without_measured(json.loads(line)) for line in path.read_bytes().split(b"\n")[:-1]]
         else:
@@ -186,10 +186,14 @@ def is_of_one(name: str) -> bool:
     return name.startswith(f"{EVALUATIONS_NAME}/")
 
 
-def _without_measured(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: part is None if key in MEASURED else _without_measured(part) for key, part in value.items()}
-    return [_without_measured(part) for part in value] if isinstance(value, list) else value
+def _without_measured(value: Any, *, presence: bool = False) -> Any:
+    """Return plain values without measured figures; where asked for, with whether there is one in its place."""
+    if isinstance(value, list):
+        return [_without_measured(part, presence=presence) for part in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {key: _without_measured(part, presence=presence) for key, part in value.items() if key not in MEASURED}
+    return kept | {key: part is not None for key, part in value.items() if presence and key in MEASURED}
 
 
 def differences(reference: Any, found: Any, place: str = "") -> list[str]:

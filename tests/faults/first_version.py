@@ -1,4 +1,4 @@
-"""Run folders of schema version 1, their only evaluation in the run folder itself: upgraded, killed meanwhile."""
+"""Run folders of schema version 1, their only evaluation in the folder itself: upgraded, and killed meanwhile."""
 
 import json
 import shutil
