@@ -206,8 +206,12 @@ def cell_of_run(run: RunDir, evaluate: Mapping[str, Any], others: Mapping[str, A
         )  # fmt: skip
     defaults = first_defaults(record)
     config = _of_record(run, record, {**defaults, **evaluate}, others or {})
-    model = locate_model(config.model)
-    fingerprints = fingerprints_of(config, model)
+    try:
+        model = locate_model(config.model)
+        fingerprints = fingerprints_of(config, model)
+    except MedQAError as error:
+        places = "Give model.path=DIR or corpus.path=FILE if it lies elsewhere now than when the run was trained."
+        raise type(error)(*(fault.but(hint=f"{fault.hint} {places}".strip()) for fault in error.faults)) from None
     settings = settings_of(config, fingerprints)
     if not is_same_training(record.config, record.identity, settings):
         changed = "; ".join(differences(record.config, as_written(settings, config))) or "settings from elsewhere"
@@ -226,6 +230,9 @@ def _of_record(run: RunDir, record: Record, evaluate: Mapping[str, Any], others:
     study = Path(config.study)
     inside = bool(config.study) and path.parent.parts[-len(study.parts) :] == study.parts
     outputs = path.parents[len(study.parts)] if inside else path.parent
+    if "corpus.path" in others and config.corpus.source == "embedded":
+        problem = "the run's corpus ships with the package and has no path"
+        raise ConfigError(Fault("conflict", problem, key="corpus.path", got=str(others["corpus.path"])))
     changed = {key: dataclasses.replace(getattr(config, key), path=str(others[f"{key}.path"]))
                for key in ("model", "corpus") if f"{key}.path" in others}  # fmt: skip
     return dataclasses.replace(

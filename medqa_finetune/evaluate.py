@@ -92,6 +92,9 @@ class EvaluateOptions:
         if self.output is not None and self.predictions is not None and _same(self.output, self.predictions):
             problem = "would overwrite the predictions"
             faults.append(Fault("same-file", problem, key="output", got=self.output, hint="Give another file."))
+        if not self.metrics:
+            hint = "Leave it out for all of them."
+            faults.append(Fault("empty", "must name a metric", key="metrics", got=self.metrics, hint=hint))
         for key, least in (("max_parallel", 1), ("gpus_per_run", 0), ("retries", 0), ("threads", 1)):
             value = getattr(self, key)
             if value is not None and value < least:
@@ -118,7 +121,9 @@ def evaluate(arguments: list[str]) -> int:
         return EXIT_DONE
     of_evaluation = [each for each in arguments if each.startswith(SECTION)]
     places = [each for each in arguments if each.partition("=")[0] in PLACES]
-    options = parse_options(EvaluateOptions, [each for each in arguments if each not in (*of_evaluation, *places)])
+    own = [each for each in arguments if each not in (*of_evaluation, *places)]
+    _check_sections(own)
+    options = parse_options(EvaluateOptions, own)
     again = [*of_evaluation, *places]
     _check_together(options, arguments, again)
     if options.predictions is not None:
@@ -129,6 +134,15 @@ def evaluate(arguments: list[str]) -> int:
         found = _evaluated_again(options, again)
     _show(found, options)
     return EXIT_DONE
+
+
+def _check_sections(arguments: Sequence[str]) -> None:
+    """Refuse settings of the training, which an evaluation cannot change."""
+    keys = [argument.partition("=")[0] for argument in arguments]
+    hint = "Give evaluate.KEY=VALUE, model.path=DIR or corpus.path=FILE; other weights are another training."
+    problem = "an evaluation cannot change this"
+    if faults := [Fault("unknown-key", problem, key=key, hint=hint) for key in keys if "." in key.strip("+~")]:
+        raise ConfigError(*faults)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,11 +170,12 @@ def _check_together(options: EvaluateOptions, arguments: Sequence[str], again: S
         hint = "Leave it out, or give run=DIR."
         faults += [_useless(argument, "predictions are scored as they are", hint) for argument in again]
     if again and any(argument.startswith("metrics=") for argument in arguments):
-        faults.append(_useless(f"metrics={_listed(options.metrics)}", "scores answers that are there",
-                               "Give evaluate.metrics=[…] with a new evaluation."))  # fmt: skip
+        faults.append(_useless(f"metrics={_listed(options.metrics)}", "scores answers that are there, and the rest asks for others",
+                               "Leave it out, or give evaluate.metrics=[…]."))  # fmt: skip
     if again and options.evaluation is not None:
-        faults.append(_useless(f"evaluation={options.evaluation}", "names an evaluation that is there",
-                               "A new one is named after its settings."))  # fmt: skip
+        problem = "chooses one to score again, and the rest asks for another one"
+        faults.append(_useless(f"evaluation={options.evaluation}", problem,
+                               "Leave it out: a new evaluation is named after its settings."))  # fmt: skip
     if faults:
         raise ConfigError(*faults)
 

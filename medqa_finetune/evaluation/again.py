@@ -44,8 +44,15 @@ def score_run(run: RunDir, metrics: Sequence[str], name: str | None = None) -> t
             continue
         if folder.is_locked():
             log.warning("%s: another process works on it; it is not scored again", folder.path)
-        elif folder.predictions_path.is_file():
-            _score(run, _record_of(run), folder, metrics)
+            continue
+        try:
+            evaluation = read_evaluation(run, record, folder)
+            if evaluation is not None and evaluation.status == "done":
+                _score(run, _record_of(run), folder, metrics)
+            elif evaluation is not None:
+                log.warning("evaluation %s is %s; it is not scored again", evaluation.name, evaluation.status)
+        except DataError as error:
+            log.warning("%s It is not scored again.", error)
     return scored
 
 
@@ -55,9 +62,15 @@ def find_by_name(run: RunDir, name: str | None = None) -> EvaluationDir:
     Raises:
         DataError: there is none of that name; says which there are.
     """
-    record, named = _record_of(run), {}
+    record = _record_of(run)
+    named: dict[str, EvaluationDir] = {}
     for folder in evaluation_dirs(run, record):
-        evaluation = read_evaluation(run, record, folder)
+        try:
+            evaluation = read_evaluation(run, record, folder)
+        except DataError:
+            if name in (None, folder.path.name) and not named:
+                raise
+            continue
         if evaluation is not None:
             named[evaluation.name] = folder
     wanted = next(iter(named), None) if name is None else name
