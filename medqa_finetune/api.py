@@ -4,12 +4,11 @@ They go the way of the commands: the same configuration, the same core, the same
 an error of `medqa_finetune.errors`, whose text says what to do.
 """
 
-import dataclasses
 import signal
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -19,9 +18,11 @@ from medqa_finetune.config.examination import evaluate_faults, manner_faults
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
 from medqa_finetune.data.pairs import Pair
 from medqa_finetune.data.prepare import CACHE_NAME
-from medqa_finetune.errors import ConfigError, DataError, Fault
+from medqa_finetune.errors import ConfigError, DataError, Fault, MedQAError, RunError
 from medqa_finetune.inputs import check_in_memory, choose_corpus, choose_method, choose_model, read_given
 from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.evaluations import evaluation_dirs, read_evaluation
+from medqa_finetune.record.on_screen import as_html, exam_scores, in_lines, main_scores
 from medqa_finetune.record.run_dir import RECORD_NAME, RunDir
 from medqa_finetune.record.schema import EvaluationRecord, Record, Score
 from medqa_finetune.stopping import Interrupted
@@ -40,14 +41,16 @@ Model: TypeAlias = "str | Path | PreTrainedModel"
 Pairs: TypeAlias = "str | Path | Iterable[Pair | Mapping[str, Any] | tuple[str, str]]"
 Method: TypeAlias = str | MethodConfig | Mapping[str, Any]
 
+METRICS = ("rouge", "bleu", "perplexity")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Finetuned:
     """A finished run.
 
     Attributes:
-        record: The truth about it, as `record.json` holds it.
-        path: Its folder; the trained weights lie in `adapter/` there.
+        record: The truth about it, as `record.json` holds it, seen by the evaluation that was asked for.
+        path: Its folder; the trained weights lie in `adapter/` there, and its evaluations in `evaluations/`.
     """
 
     record: Record
@@ -57,6 +60,35 @@ class Finetuned:
     def scores(self) -> dict[str, Score]:
         """The scores on the held-out test questions, by name, each with its signature."""
         return {} if self.record.evaluation is None else self.record.evaluation.scores
+
+    @property
+    def evaluations(self) -> tuple[str, ...]:
+        """The names of its evaluations; the one whose scores are the run's first.
+
+        Raises:
+            DataError: the record of one of them cannot be read.
+        """
+        run = RunDir(self.path)
+        record = run.read()
+        if record is None:
+            return ()
+        found = (read_evaluation(run, record, folder) for folder in evaluation_dirs(run, record))
+        return tuple(evaluation.name for evaluation in found if evaluation is not None)
+
+    def __repr__(self) -> str:
+        names: tuple[str, ...] = ()
+        with suppress(MedQAError, OSError):  # the folder may be gone
+            names = self.evaluations
+        return in_lines(
+            f"Finetuned [{self.record.status}] {self.record.name}",
+            main_scores(self.record.evaluation),
+            exam_scores(self.record.zero_shot),
+            f"evaluations: {', '.join(names)}" if names else "",
+            f"folder: {self.path}",
+        )
+
+    def _repr_html_(self) -> str:
+        return as_html(f"{self.record.name} [{self.record.status}]", self.record.evaluation, self.record.zero_shot)
 
     def chat(self, **options: Any) -> "Conversation":
         """Begin a conversation with it; the same as `chat(run, …)`."""
@@ -68,22 +100,30 @@ class Finetuned:
         return cast("PreTrainedModel", speaker.model), speaker.encoder.tokenizer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluated:
     """Answers and how they scored.
 
     Attributes:
         record: Scores with signatures, and shares of odd answers.
-        answers: In the order they were given or found.
+        answers: In the order they were given or found; none where running text was measured.
+        exams: Scores of exams beside the answers, by `<task>/<metric>` and `<text>/perplexity`.
     """
 
     record: EvaluationRecord
     answers: "tuple[Answer, ...]"
+    exams: Mapping[str, Score] = field(default_factory=dict)
 
     @property
     def scores(self) -> dict[str, Score]:
         """The scores by name, each with its signature."""
         return self.record.scores
+
+    def __repr__(self) -> str:
+        return in_lines(f"Evaluated  {main_scores(self.record)}", exam_scores(self.exams))
+
+    def _repr_html_(self) -> str:
+        return as_html(f"n {self.record.n}", self.record, self.exams)
 
 
 def finetune(
@@ -152,27 +192,40 @@ def evaluate(
     *,
     tokenizer: "PreTrainedTokenizerBase | None" = None,
     adapter: str | Path | None = None,
-    metrics: Sequence[str] = ("rouge", "bleu", "perplexity"),
+    metrics: Sequence[str] | None = None,
     precision: str | None = None,
     **settings: Any,
 ) -> Evaluated:
-    """Score answers, or let a model answer the questions of pairs first.
+    """Score answers, or let a model answer questions first: those of a run's test set, or those of pairs.
+
+    `evaluate(run)` scores the answers of a run again. `evaluate(run, max_samples=100)` is another evaluation of the
+    run, as `python -m medqa_finetune.evaluate run=DIR evaluate.max_samples=100` makes it: nothing is trained, and
+    answers that are there under the same settings are used again.
 
     Args:
-        subject: Without `pairs`: a run, whose record takes the scores; a file of JSON Lines, or dictionaries, of
+        subject: Without `pairs`: a run, whose records take the scores; a file of JSON Lines, or dictionaries, of
             `question`, `reference` or `references`, and `prediction`. With `pairs`: a run, or a model as `finetune`
             takes it.
         pairs: What is asked, with the reference answers, as `finetune` takes them; every one is asked.
         tokenizer: Of a model in memory.
         adapter: Folder of an adapter that belongs onto the model.
-        metrics: Names of files in `evaluation/metrics`; a run's own are always among them.
+        metrics: Names of files in `evaluation/metrics`; `METRICS` if None. Where answers of a run are scored again, its
+            own are always among them; another evaluation of a run has those named alone, or the run's own if None.
         precision: `auto`, `bf16`, `fp16` or `fp32`; a run's own if None.
-        settings: Any other of `EvaluateConfig`, such as `max_new_tokens`.
+        settings: Any other of `EvaluateConfig`, such as `max_new_tokens`. What is left out is as the run's default.
 
     Raises:
-        MedQAError: something cannot be used.
+        MedQAError: something cannot be used, or the evaluation failed (its record says why).
+        KeyboardInterrupt: Ctrl-C; what was answered is kept, and the same call resumes from there.
     """
     warn_of_untested_versions()
+    known = [each.name for each in fields(EvaluateConfig)]
+    if faults := [unknown_key(key, value, known) for key, value in settings.items() if key not in known]:
+        raise ConfigError(*faults)
+    if pairs is None and settings:
+        given = {"tokenizer": tokenizer, "adapter": adapter, "precision": precision}
+        return _evaluate_again(subject, settings | ({} if metrics is None else {"metrics": metrics}), given)
+    metrics = METRICS if metrics is None else metrics
     if pairs is None:
         return _score(subject, metrics)
     from medqa_finetune.evaluation.examine import examine
@@ -181,9 +234,6 @@ def evaluate(
         folder = Path(name)
         questions = read_given(pairs, folder)
         speaker = _speaker(cast("Finetuned | Model", subject), tokenizer, adapter, precision=precision)
-        known = [field.name for field in dataclasses.fields(EvaluateConfig)]
-        if faults := [unknown_key(key, value, known) for key, value in settings.items() if key not in known]:
-            raise ConfigError(*faults)
         asking = EvaluateConfig(**{"max_new_tokens": speaker.max_new_tokens, "metrics": list(metrics), **settings})
         if faults := list(evaluate_faults(asking)):
             raise ConfigError(*faults)
@@ -192,22 +242,79 @@ def evaluate(
 
 
 def _score(subject: Any, metrics: Sequence[str]) -> Evaluated:
-    from medqa_finetune.evaluation.again import answers_of, score_run
+    from medqa_finetune.evaluation.again import read_by_name, score_run
     from medqa_finetune.evaluation.answers import collect, read_answers
     from medqa_finetune.evaluation.score import score_answers
 
     if (run := _run_of(subject)) is not None:
         record, _ = score_run(run, metrics)
-        return Evaluated(record, tuple(answers_of(run)))
-    if isinstance(subject, str | Path) and not Path(subject).is_dir():
+        return Evaluated(record, _answers_of(run), read_by_name(run).exams)
+    if not _is_answers(subject):
+        raise DataError(Fault("missing-key", "is missing: a model needs questions to answer", key="pairs"))
+    if isinstance(subject, str | Path):
         answers = read_answers(Path(subject))
-    elif isinstance(subject, Iterable) and not isinstance(subject, str):
+    else:
         rows = [{"id": str(number), **row} for number, row in enumerate(subject)]
         answers = collect(enumerate(rows, start=1), Path("answers"))
-    else:
-        raise DataError(Fault("missing-key", "is missing: a model needs questions to answer", key="pairs"))
     scored, _ = score_answers(answers, list(metrics))
     return Evaluated(scored, tuple(answers))
+
+
+def _is_answers(subject: Any) -> bool:
+    """Return whether a subject is answers: a file of them, or dictionaries."""
+    if isinstance(subject, str | Path):
+        return not Path(subject).is_dir()
+    return isinstance(subject, Iterable)
+
+
+def _evaluate_again(subject: Any, settings: Mapping[str, Any], given: Mapping[str, Any]) -> Evaluated:
+    """Evaluate a run in another way than it was.
+
+    Args:
+        subject: The run.
+        settings: Of the evaluation, where they are not the run's default ones.
+        given: What says nothing of a run, which has its own.
+    """
+    from medqa_finetune.cell import cell_of_run
+    from medqa_finetune.experiment import run_experiment
+    from medqa_finetune.preflight import wait_briefly
+
+    run = _run_of(subject)
+    if run is None and isinstance(subject, str | Path) and not Path(subject).exists():
+        run = RunDir(Path(subject))  # refused below as what it was meant to be
+    if run is None and _is_answers(subject):
+        problem = "answers that are there are scored as they are"
+        others = {key: value for key, value in settings.items() if key != "metrics"}
+        raise ConfigError(*(Fault("conflict", problem, key=key, got=value) for key, value in others.items()))
+    if run is None:
+        raise DataError(Fault("missing-key", "is missing: a model needs questions to answer", key="pairs"))
+    if faults := [_of_the_run(key, value) for key, value in given.items() if value is not None]:
+        raise ConfigError(*faults)
+    wait_briefly()
+    cell = cell_of_run(run, {key: _plain(value) for key, value in settings.items()})
+    with _interruptible():
+        record = run_experiment(cell)
+    if record.evaluation is None:
+        raise RunError(Fault("not-evaluated", f"the evaluation is {record.status}", file=str(run.path)))
+    return Evaluated(record.evaluation, _answers_of(run, cell.config.evaluation_name), record.zero_shot)
+
+
+def _of_the_run(key: str, value: Any) -> Fault:
+    got = value if isinstance(value, str | Path) else type(value).__name__
+    return Fault("conflict", "a run has its own", key=key, got=str(got), hint="Leave it out.")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of Python as a configuration has it."""
+    return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+
+
+def _answers_of(run: RunDir, name: str | None = None) -> "tuple[Answer, ...]":
+    from medqa_finetune.evaluation.again import answers_of
+
+    record = run.read()
+    of_text = record is not None and record.setting("corpus", "task") == "text"
+    return () if of_text else tuple(answers_of(run, name))
 
 
 def chat(  # noqa: PLR0913 (options by name, as the command has them)

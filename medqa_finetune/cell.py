@@ -22,7 +22,7 @@ from medqa_finetune.config.identity import (
     training_identity,
 )
 from medqa_finetune.config.restore import restore_config
-from medqa_finetune.config.schema import Config, EvaluateConfig
+from medqa_finetune.config.schema import Config
 from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.errors import ConfigError, DataError, Fault, MedQAError
 from medqa_finetune.evaluation.exams import text_label, text_sha256
@@ -206,8 +206,12 @@ def cell_of_run(run: RunDir, evaluate: Mapping[str, Any], others: Mapping[str, A
         )  # fmt: skip
     defaults = first_defaults(record)
     config = _of_record(run, record, {**defaults, **evaluate}, others or {})
-    model = locate_model(config.model)
-    fingerprints = fingerprints_of(config, model)
+    try:
+        model = locate_model(config.model)
+        fingerprints = fingerprints_of(config, model)
+    except MedQAError as error:
+        places = "Give model.path=DIR or corpus.path=FILE if it lies elsewhere now than when the run was trained."
+        raise type(error)(*(fault.but(hint=f"{fault.hint} {places}".strip()) for fault in error.faults)) from None
     settings = settings_of(config, fingerprints)
     if not is_same_training(record.config, record.identity, settings):
         changed = "; ".join(differences(record.config, as_written(settings, config))) or "settings from elsewhere"
@@ -226,6 +230,9 @@ def _of_record(run: RunDir, record: Record, evaluate: Mapping[str, Any], others:
     study = Path(config.study)
     inside = bool(config.study) and path.parent.parts[-len(study.parts) :] == study.parts
     outputs = path.parents[len(study.parts)] if inside else path.parent
+    if "corpus.path" in others and config.corpus.source == "embedded":
+        problem = "the run's corpus ships with the package and has no path"
+        raise ConfigError(Fault("conflict", problem, key="corpus.path", got=str(others["corpus.path"])))
     changed = {key: dataclasses.replace(getattr(config, key), path=str(others[f"{key}.path"]))
                for key in ("model", "corpus") if f"{key}.path" in others}  # fmt: skip
     return dataclasses.replace(
@@ -238,19 +245,3 @@ def _of_record(run: RunDir, record: Record, evaluate: Mapping[str, Any], others:
         threads=others.get("threads", config.threads),
         **changed,
     )
-
-
-def evaluate_values(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return settings of an evaluation, keys without their section, after a look at the keys.
-
-    Raises:
-        ConfigError: there is no such key.
-    """
-    known = [field.name for field in dataclasses.fields(EvaluateConfig)]
-    unknown = [key for key in values if key not in known]
-    if unknown:
-        raise ConfigError(
-            *(Fault("unknown-key", "there is no such key", key=f"{EVALUATE}.{key}",
-                    allowed=tuple(f"{EVALUATE}.{name}" for name in known)) for key in unknown)
-        )  # fmt: skip
-    return values

@@ -17,7 +17,7 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
 # Characters of a value in a line.
-SHOWN_CHARACTERS = 100
+SHOWN_CHARACTERS = 240
 
 
 class _NoValue:

@@ -92,6 +92,9 @@ class EvaluateOptions:
         if self.output is not None and self.predictions is not None and _same(self.output, self.predictions):
             problem = "would overwrite the predictions"
             faults.append(Fault("same-file", problem, key="output", got=self.output, hint="Give another file."))
+        if not self.metrics:
+            hint = "Leave it out for all of them."
+            faults.append(Fault("empty", "must name a metric", key="metrics", got=self.metrics, hint=hint))
         for key, least in (("max_parallel", 1), ("gpus_per_run", 0), ("retries", 0), ("threads", 1)):
             value = getattr(self, key)
             if value is not None and value < least:
@@ -118,7 +121,9 @@ def evaluate(arguments: list[str]) -> int:
         return EXIT_DONE
     of_evaluation = [each for each in arguments if each.startswith(SECTION)]
     places = [each for each in arguments if each.partition("=")[0] in PLACES]
-    options = parse_options(EvaluateOptions, [each for each in arguments if each not in (*of_evaluation, *places)])
+    own = [each for each in arguments if each not in (*of_evaluation, *places)]
+    _check_sections(own)
+    options = parse_options(EvaluateOptions, own)
     again = [*of_evaluation, *places]
     _check_together(options, arguments, again)
     if options.predictions is not None:
@@ -129,6 +134,15 @@ def evaluate(arguments: list[str]) -> int:
         found = _evaluated_again(options, again)
     _show(found, options)
     return EXIT_DONE
+
+
+def _check_sections(arguments: Sequence[str]) -> None:
+    """Refuse settings of the training, which an evaluation cannot change."""
+    keys = [argument.partition("=")[0] for argument in arguments]
+    hint = "Give evaluate.KEY=VALUE, model.path=DIR or corpus.path=FILE; other weights are another training."
+    problem = "an evaluation cannot change this"
+    if faults := [Fault("unknown-key", problem, key=key, hint=hint) for key in keys if "." in key.strip("+~")]:
+        raise ConfigError(*faults)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,11 +170,12 @@ def _check_together(options: EvaluateOptions, arguments: Sequence[str], again: S
         hint = "Leave it out, or give run=DIR."
         faults += [_useless(argument, "predictions are scored as they are", hint) for argument in again]
     if again and any(argument.startswith("metrics=") for argument in arguments):
-        faults.append(_useless(f"metrics={_listed(options.metrics)}", "scores answers that are there",
-                               "Give evaluate.metrics=[…] with a new evaluation."))  # fmt: skip
+        faults.append(_useless(f"metrics={_listed(options.metrics)}", "scores answers that are there, and the rest asks for others",
+                               "Leave it out, or give evaluate.metrics=[…]."))  # fmt: skip
     if again and options.evaluation is not None:
-        faults.append(_useless(f"evaluation={options.evaluation}", "names an evaluation that is there",
-                               "A new one is named after its settings."))  # fmt: skip
+        problem = "chooses one to score again, and the rest asks for another one"
+        faults.append(_useless(f"evaluation={options.evaluation}", problem,
+                               "Leave it out: a new evaluation is named after its settings."))  # fmt: skip
     if faults:
         raise ConfigError(*faults)
 
@@ -218,26 +233,29 @@ def _evaluated_again(options: EvaluateOptions, typed: Sequence[str]) -> list[Fou
     folders = _runs(str(options.run))
     if len(folders) == 1:
         cell = cell_of_run(RunDir(folders[0]), evaluate, more)
-        return [_evaluate_here(cell)]
+        return [_evaluate_here(cell, folders[0])]
     cells: list[Cell] = []
     faults: list[Fault] = []
+    named: dict[Path, Path] = {}
     for folder in folders:
         with noting(faults):
             cells.append(cell_of_run(RunDir(folder), evaluate, more))
+            named[cells[-1].run.path] = folder
     lasting = [fault for fault in faults if fault.code not in ("not-trained", "not-a-run", "busy")]
     if lasting:
         raise ConfigError(*distinct(lasting))
     if not cells:
         raise (RunError if any(fault.code == "busy" for fault in faults) else ConfigError)(*distinct(faults))
     faults += _evaluate_in_processes(cells, options, typed)
-    found = [_result_of(cell) for cell in cells if (record := cell.folder.read()) and record.status == "done"]
+    done = [cell for cell in cells if (record := cell.folder.read()) and record.status == "done"]
+    found = [_result_of(cell, named[cell.run.path]) for cell in done]
     if faults:
         _show(found, options)
         raise RunError(*faults)
     return found
 
 
-def _evaluate_here(cell: "Cell") -> Found:
+def _evaluate_here(cell: "Cell", folder: Path) -> Found:
     from medqa_finetune.experiment import run_experiment
     from medqa_finetune.log import log_to_terminal
 
@@ -245,15 +263,16 @@ def _evaluate_here(cell: "Cell") -> Found:
         stop_with_parent()
     log_to_terminal()
     run_experiment(cell)
-    return _result_of(cell)
+    return _result_of(cell, folder)
 
 
-def _result_of(cell: "Cell") -> Found:
+def _result_of(cell: "Cell", folder: Path) -> Found:
+    """Return what came out for a run whose folder was typed so."""
     from medqa_finetune.evaluation.again import read_by_name, score_run
 
     name = cell.config.evaluation_name
     record, rows = score_run(cell.run, [], name)
-    return Found({"run": str(cell.run.path), "evaluation": name}, record, rows, read_by_name(cell.run, name).exams)
+    return Found({"run": str(folder), "evaluation": name}, record, rows, read_by_name(cell.run, name).exams)
 
 
 def _evaluate_in_processes(cells: "Sequence[Cell]", options: EvaluateOptions, typed: Sequence[str]) -> list[Fault]:

@@ -190,7 +190,7 @@ def _sources(runs: "Sequence[RunDir]", root: Path, frame: "pd.DataFrame") -> "di
             seen = list(seen_runs(run))
         except MedQAError:
             continue  # the table has a row that says why
-        for each in seen:
+        for each in (each for each in seen if each.fault is None):
             key = (unicode_name(study_of(run.path, root.absolute())), unicode_name(each.name))
             items = functools.partial(_items, each)
             answered_in = None if each.evaluation is None else each.evaluation.environment

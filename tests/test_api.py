@@ -1,13 +1,16 @@
 """The commands as functions: typed results, the command line's own core and run folders, errors instead of exits."""
 
 import dataclasses
+import importlib.util
 import inspect
 import itertools
 import json
 import os
+import re
 import signal
 import threading
 import time
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +20,12 @@ import medqa_finetune
 from medqa_finetune import chat, evaluate, finetune
 from medqa_finetune.api import Evaluated, Finetuned
 from medqa_finetune.config.schema import MethodConfig
-from medqa_finetune.errors import ConfigError, DataError, MedQAError, ModelError
+from medqa_finetune.errors import NO_VALUE, ConfigError, DataError, Fault, MedQAError, ModelError
 from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import EvaluationRecord, Record, Score
 from tests.chatting.runs import write_run
-from tests.commands import ROOT, python, train
+from tests.commands import ROOT, files_below, python, train
+from tests.faulty import only_fault
 
 PAIRS = [
     (f"{place}{kind}怎么办？", f"{place}要休息，多喝水。")
@@ -39,6 +44,7 @@ BRIEF: dict[str, Any] = {
     "tracker": "none",
     "threads": 1,
 }
+NAME = "max_new_tokens=8"  # of its evaluation
 IMPORTS = (
     "from medqa_finetune import evaluate, chat, finetune",
     "import medqa_finetune.evaluate",
@@ -71,7 +77,7 @@ def assert_functions(code: str) -> None:
         if "door" in namespace:
             assert namespace["door"].__module__ == "medqa_finetune.evaluate"
         if "module" in namespace:
-            assert namespace["module"].USAGE.startswith("Score answers")
+            assert "run=DIR" in namespace["module"].USAGE
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] == "medqa_finetune"]:
             del sys.modules[name]
@@ -134,7 +140,7 @@ def test_the_command_line_finds_the_same_run_done(run: Finetuned, micro_model: P
 
 
 def test_a_run_answers(run: Finetuned) -> None:
-    row = json.loads((run.path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    row = json.loads(predictions(run, NAME).splitlines()[0])
     talk = run.chat(temperature=0.0)
     assert talk.manner.max_new_tokens == 8
     assert talk.ask(row["question"]) == chat(run.path).ask(row["question"])
@@ -144,11 +150,44 @@ def test_a_run_answers(run: Finetuned) -> None:
     assert tokenizer.chat_template
 
 
+def predictions(run: Finetuned, evaluation: str) -> str:
+    return (run.path / "evaluations" / evaluation / "predictions.jsonl").read_text(encoding="utf-8")
+
+
 def test_a_run_is_scored_again(run: Finetuned) -> None:
     for subject in (run, run.path, str(run.path)):
         scored = evaluate(subject)
         assert scored.scores == run.scores
         assert len(scored.answers) == scored.record.n == 2
+
+
+def test_a_run_is_evaluated_again_in_another_way(run: Finetuned) -> None:
+    record = (run.path / "record.json").read_bytes()
+    few = evaluate(run, max_new_tokens=8, max_samples=1)
+    assert (few.record.n, [answer.prediction for answer in few.answers]) == (
+        1, [answer.prediction for answer in evaluate(run).answers if answer.id == few.answers[0].id],
+    )  # fmt: skip
+    long = evaluate(run.path, max_new_tokens=10, metrics=("rouge", "distinct"))
+    assert long.scores.keys() == {"rouge1", "rouge2", "rougeL", "distinct2"}
+    assert len(long.answers) == long.record.n == 2
+    assert all(answer.prediction_tokens == 10 or not answer.hit_limit for answer in long.answers)
+    names = (NAME, "max_new_tokens=10__metrics=distinct+rouge", "max_new_tokens=8__max_samples=1")
+    assert run.evaluations == names
+    # Nothing was trained, and the run's own scores are still those of its first evaluation.
+    assert (run.path / "record.json").read_bytes() == record
+    before = {name: predictions(run, name) for name in names}
+    assert evaluate(run, max_samples=1, max_new_tokens=8) == few
+    assert {name: predictions(run, name) for name in names} == before
+
+
+def test_a_run_is_examined_in_a_text(run: Finetuned, tmp_path: Path) -> None:
+    (tmp_path / "book.txt").write_text("感冒要多休息，多喝水。\n" * 30, encoding="utf-8")
+    result = evaluate(run, text="text", text_path=tmp_path / "book.txt", max_new_tokens=8)
+    ((name, score),) = result.exams.items()
+    assert (name.startswith("book-"), name.endswith("/perplexity"), score.value > 1) == (True, True, True)
+    assert name in repr(result)
+    # The answers are those that were there.
+    assert result.scores == run.scores
 
 
 def test_a_run_answers_other_questions(run: Finetuned) -> None:
@@ -221,68 +260,157 @@ def test_a_corpus_and_a_model_may_be_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "says"),
+    ("options", "error", "key", "got"),
     [
-        ({"model": "nowhere"}, ModelError, "model.path=nowhere: no such folder"),
-        ({"model": "nowhere", "pairs": PAIRS[:2]}, ModelError, "model.path=nowhere: no such folder"),
-        ({"pairs": None}, DataError, "got None"),
-        ({"outputs": __file__}, ConfigError, "is not a folder"),
-        ({"outputs": "/proc/none"}, MedQAError, "/proc/none"),
-        ({"model": 7}, ModelError, "a name, a folder or a model of transformers is wanted, got int"),
-        ({"pairs": "nowhere.jsonl"}, DataError, "corpus.path=nowhere.jsonl: no such file"),
-        ({"pairs": []}, DataError, "pairs: there are none"),
-        ({"pairs": PAIRS[:2]}, DataError, "3 are wanted"),
-        ({"method": "lara"}, ConfigError, "method=lara: allowed are"),
-        ({"method": {"ranks": 8}}, ConfigError, "ranks"),
-        ({"method": {"rank": 0}}, ConfigError, "method.rank=0"),
-        ({"method": {"rank": "eight"}}, ConfigError, "method.rank"),
-        ({"train": {"epoch": 1}}, ConfigError, "train.epoch"),
-        ({"sed": 1}, ConfigError, "sed"),
-        ({"data": "21k"}, ConfigError, "data=21k: allowed are"),
-        ({"precision": "fp8"}, ConfigError, "precision=fp8"),
-        ({"data": {"train_size": 5000}}, DataError, "data.train_size=5,000"),
-        ({"model": "nowhere", "tokenizer": 7}, ModelError, "tokenizer= is for a model in memory"),
+        ({"model": "nowhere"}, ModelError, "model.path", "nowhere"),
+        ({"model": "nowhere", "pairs": PAIRS[:2]}, ModelError, "model.path", "nowhere"),
+        ({"pairs": None}, DataError, "pairs", None),
+        ({"outputs": __file__}, ConfigError, "outputs", __file__),
+        ({"outputs": "/proc/none"}, MedQAError, "outputs", "/proc/none"),
+        ({"model": 7}, ModelError, "model", "int"),
+        ({"pairs": "nowhere.jsonl"}, DataError, "corpus.path", "nowhere.jsonl"),
+        ({"pairs": []}, DataError, "pairs", NO_VALUE),
+        ({"pairs": PAIRS[:2]}, DataError, "pairs", NO_VALUE),
+        ({"method": "lara"}, ConfigError, "method", "lara"),
+        ({"method": {"ranks": 8}}, ConfigError, "method.ranks", NO_VALUE),
+        ({"method": {"rank": 0}}, ConfigError, "method.rank", 0),
+        ({"method": {"rank": "eight"}}, ConfigError, "method.rank", "eight"),
+        ({"train": {"epoch": 1}}, ConfigError, "train.epoch", NO_VALUE),
+        ({"sed": 1}, ConfigError, "sed", NO_VALUE),
+        ({"data": "21k"}, ConfigError, "data", "21k"),
+        ({"precision": "fp8"}, ConfigError, "precision", "fp8"),
+        ({"data": {"train_size": 5000}}, DataError, "data.train_size", 5000),
+        ({"model": "nowhere", "tokenizer": 7}, ModelError, "tokenizer", NO_VALUE),
     ],
 )
 def test_what_cannot_be_used_raises_and_leaves_no_run(
-    options: dict[str, Any], error: type[MedQAError], says: str, micro_model: Path, tmp_path: Path
+    options: dict[str, Any], error: type[MedQAError], key: str, got: Any, micro_model: Path, tmp_path: Path
 ) -> None:
     call: dict[str, Any] = {"model": micro_model, "pairs": PAIRS, "outputs": tmp_path, "tracker": "none"} | options
-    with pytest.raises(error, match=says):
+    with pytest.raises(error) as caught:
         finetune(**call)
+    fault = only_fault(caught)
+    assert (fault.key, fault.got) == (key, got)
     assert not list(tmp_path.rglob("record.json"))
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "says"),
+    ("call", "error", "code", "key"),
     [
-        (lambda base: chat("nowhere"), ModelError, "no such folder"),
-        (lambda base: chat(base, load_in_4bit=True, load_in_8bit=True), ConfigError, "one of them"),
-        (lambda base: chat(base, temperature=-1), ConfigError, "temperature=-1"),
-        (lambda base: chat(base, max_new_tokens=0), ConfigError, "max_new_tokens=0"),
-        (lambda base: chat(base, adapter="nowhere"), ModelError, "adapter=nowhere"),
-        (lambda base: chat(object()), ModelError, "got object"),  # type: ignore[arg-type]
-        (evaluate, DataError, "pairs= is missing: a model wants questions"),
-        (lambda base: evaluate("nowhere.jsonl"), DataError, "no such file"),
-        (lambda base: evaluate([{"prediction": "a"}]), DataError, "answers:1"),
-        (lambda base: evaluate(base, PAIRS, max_tokens=3), ConfigError, "max_tokens"),
-        (lambda base: evaluate(base, PAIRS, backend="vllm"), ConfigError, "backend=vllm: it answers for runs alone"),
-        (lambda base: evaluate(base, PAIRS, max_new_tokens=0), ConfigError, "evaluate.max_new_tokens=0"),
-        (lambda base: evaluate(base, PAIRS, metrics=["rogue"]), ConfigError, "evaluate.metrics=rogue"),
-        (lambda base: evaluate(object()), DataError, "pairs= is missing"),  # type: ignore[arg-type]
+        (lambda base: chat("nowhere"), ModelError, "model-missing", "model"),
+        (lambda base: chat(base, load_in_4bit=True, load_in_8bit=True), ConfigError, "conflict", None),
+        (lambda base: chat(base, temperature=-1), ConfigError, "out-of-range", "temperature"),
+        (lambda base: chat(base, max_new_tokens=0), ConfigError, "out-of-range", "max_new_tokens"),
+        (lambda base: chat(base, adapter="nowhere"), ModelError, "file-missing", "adapter"),
+        (lambda base: chat(object()), ModelError, "wrong-type", "model"),  # type: ignore[arg-type]
+        (evaluate, DataError, "missing-key", "pairs"),
+        (lambda base: evaluate("nowhere.jsonl"), DataError, "file-missing", None),
+        (lambda base: evaluate([{"prediction": "a"}]), DataError, "missing-key", "reference"),
+        (lambda base: evaluate(base, PAIRS, max_tokens=3), ConfigError, "unknown-key", "max_tokens"),
+        (lambda base: evaluate(base, max_tokens=3), ConfigError, "unknown-key", "max_tokens"),
+        (lambda base: evaluate(base, PAIRS, backend="vllm"), ConfigError, "not-allowed", "backend"),
+        (lambda base: evaluate(base, PAIRS, max_new_tokens=0), ConfigError, "out-of-range", "evaluate.max_new_tokens"),
+        (lambda base: evaluate(base, PAIRS, metrics=["rogue"]), ConfigError, "not-allowed", "evaluate.metrics"),
+        (lambda base: evaluate(object()), DataError, "missing-key", "pairs"),  # type: ignore[arg-type]
+        # Settings of an evaluation are those of a run, or of questions.
+        (lambda base: evaluate(base, max_samples=1), DataError, "missing-key", "pairs"),
+        (lambda base: evaluate([{"prediction": "a"}], max_samples=1), ConfigError, "conflict", "max_samples"),
+        (lambda base: evaluate("nowhere", max_samples=1), DataError, "not-a-run", "run"),
     ],
 )
 def test_what_cannot_be_talked_to_or_scored_raises(
-    call: Any, error: type[MedQAError], says: str, micro_model: Path
+    call: Any, error: type[MedQAError], code: str, key: str | None, micro_model: Path
 ) -> None:
-    with pytest.raises(error, match=says):
+    with pytest.raises(error) as caught:
         call(micro_model)
+    assert (only_fault(caught).code, only_fault(caught).key) == (code, key)
 
 
 def test_a_run_has_its_own_adapter(micro_model: Path, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", micro_model)
-    with pytest.raises(ConfigError, match="a run has its own"):
-        chat(run.path, adapter=tmp_path)
+    for call in (lambda: chat(run.path, adapter=tmp_path), lambda: evaluate(run.path, adapter=tmp_path, max_samples=1)):
+        with pytest.raises(ConfigError) as caught:
+            call()
+        assert (only_fault(caught).code, only_fault(caught).key) == ("conflict", "adapter")
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [({"max_samples": 0}, "evaluate.max_samples"), ({"max_samples": "few"}, "evaluate.max_samples"),
+     ({"metrics": ["rogue"]}, "evaluate.metrics"), ({"text": "rogue"}, "evaluate.text"),
+     ({"stride": 8}, "evaluate.stride"), ({"precision": "fp16", "max_samples": 1}, "precision")],
+    ids=str,
+)  # fmt: skip
+def test_an_evaluation_of_a_run_that_cannot_be_is_refused(run: Finetuned, settings: dict[str, Any], key: str) -> None:
+    before = files_below(run.path)
+    with pytest.raises(ConfigError) as caught:
+        evaluate(run, **({"max_new_tokens": 9} | settings))
+    assert only_fault(caught).key == key
+    assert files_below(run.path) == before
+
+
+# What a prompt and a notebook show.
+
+
+def test_a_run_fits_a_screen(run: Finetuned) -> None:
+    lines = repr(run).splitlines()
+    assert (len(lines) <= 10, max(map(len, lines)) <= 100) == (True, True)
+    text = repr(run)
+    for part in ("[done]", "lora_all", f"rougeL {run.scores['rougeL'].value:.2f}", "n 2", NAME, "folder:"):
+        assert part in text
+    evaluated = evaluate(run)
+    assert repr(evaluated).splitlines() == [repr(evaluated)]
+    assert f"bleu {run.scores['bleu'].value:.2f}" in repr(evaluated)
+
+
+def made_up(tmp_path: Path, **changes: Any) -> Finetuned:
+    scores = {"<b>rouge</b>": Score(1.0, "a|\"b\"|'\\n'"), "\x1b[31m": Score(2.0, "<script>")}
+    fields: dict[str, Any] = {
+        "name": "lora_20k__" + "药" * 300, "identity": "i", "status": "done", "method": "lora", "data": "20k",
+        "model": "m", "seed": 0, "config": {}, "evaluation": EvaluationRecord(n=2, scores=scores),
+    }  # fmt: skip
+    return Finetuned(Record(**fields | changes), tmp_path / ("f" * 200))
+
+
+def test_whatever_is_in_a_record_a_run_fits_a_screen_and_is_safe_to_show(tmp_path: Path) -> None:
+    for run in (made_up(tmp_path), made_up(tmp_path, evaluation=None), made_up(tmp_path, status="failed")):
+        lines = repr(run).splitlines()
+        assert (len(lines) <= 10, max(map(len, lines)) <= 100) == (True, True)
+        html = run._repr_html_()
+        for text in (repr(run), html):
+            assert "\x1b" not in text
+        assert "<b>" not in html
+        assert "<script>" not in html
+        assert html.count("<") == html.count(">")
+    assert made_up(tmp_path).evaluations == ()
+
+
+def test_a_notebook_shows_every_score_with_its_signature(run: Finetuned) -> None:
+    for shown in (run, evaluate(run)):
+        html = shown._repr_html_()
+        assert html.startswith("<table>")
+        rows = dict(re.findall(r'<tr title="[^"]*"><td>([^<]*)</td><td>([^<]*)</td></tr>', html))
+        assert rows == {name: f"{score.value:.2f}" for name, score in shown.scores.items()}
+        titles = re.findall(r'<tr title="([^"]*)">', html)
+        assert sorted(map(unescape, titles)) == sorted(score.signature for score in shown.scores.values())
+
+
+def test_an_error_in_a_notebook_is_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    error = ConfigError(Fault("a", "first", key="k", got=1), Fault("b", "second"))
+    assert error._render_traceback_() == ["ConfigError: k=1: first.\nsecond."]
+    if importlib.util.find_spec("IPython") is None:
+        pytest.skip("IPython is not installed")
+    InteractiveShell = importlib.import_module("IPython.core.interactiveshell").InteractiveShell  # noqa: N806
+    shell = InteractiveShell.instance()
+    try:
+        done = shell.run_cell("from medqa_finetune import evaluate; evaluate('nowhere.jsonl')")
+    finally:
+        InteractiveShell.clear_instance()
+    assert isinstance(done.error_in_exec, DataError)
+    shown = capsys.readouterr().out
+    assert "nowhere.jsonl" in shown
+    assert "Traceback" not in shown
+    assert len(shown.splitlines()) <= 3
 
 
 @pytest.mark.slow

@@ -325,6 +325,8 @@ def test_answers_of_a_finished_run_that_changed_are_to_be_scored_as_a_file(run: 
 
 @pytest.mark.parametrize("of_run", [True, False])
 def test_what_another_process_works_on_is_left_alone(run: RunDir, of_run: bool) -> None:
+    if of_run:
+        run.update(status="running")
     before = files_below(run.path)
     with run.lock() if of_run else default_of(run).lock():
         code, (fault,) = refusal(f"run={run.path}")

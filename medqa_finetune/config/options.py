@@ -40,6 +40,16 @@ def option_names(group: str) -> list[str]:
     return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
 
 
+def values_of_profile(name: str | None) -> dict[str, Any]:
+    """Return the values that a profile sets, by section; none where there is no such profile."""
+    path = conf_folder() / "profile" / f"{name}.yaml"
+    if name is None or not path.is_file():
+        return {}
+    import yaml
+
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+
+
 def load_group(group: str, name: str, schema: type[T], overrides: Sequence[str]) -> T:
     """Return one option of a group, e.g. `corpus=csv`, with values changed by overrides.
 

@@ -13,11 +13,15 @@ from medqa_finetune.evaluation.score import item_scores, own_scores
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import evaluation_dirs, read_evaluation, upgrade
 from medqa_finetune.record.files import sha256_of
+from medqa_finetune.record.locks import LOCK_SECONDS
 from medqa_finetune.record.run_dir import RECORD_NAME, RunDir
 from medqa_finetune.record.schema import Evaluation, EvaluationRecord, Record
 from medqa_finetune.record.stamps import damages
 
 log = logging.getLogger(__name__)
+
+# How long to wait for the lock of a run that is not being trained; other evaluations of it hold it to write.
+WRITE_SECONDS = 60.0
 
 
 def score_run(run: RunDir, metrics: Sequence[str], name: str | None = None) -> tuple[EvaluationRecord, Rows]:
@@ -40,8 +44,15 @@ def score_run(run: RunDir, metrics: Sequence[str], name: str | None = None) -> t
             continue
         if folder.is_locked():
             log.warning("%s: another process works on it; it is not scored again", folder.path)
-        elif folder.predictions_path.is_file():
-            _score(run, _record_of(run), folder, metrics)
+            continue
+        try:
+            evaluation = read_evaluation(run, record, folder)
+            if evaluation is not None and evaluation.status == "done":
+                _score(run, _record_of(run), folder, metrics)
+            elif evaluation is not None:
+                log.warning("evaluation %s is %s; it is not scored again", evaluation.name, evaluation.status)
+        except DataError as error:
+            log.warning("%s It is not scored again.", error)
     return scored
 
 
@@ -51,9 +62,15 @@ def find_by_name(run: RunDir, name: str | None = None) -> EvaluationDir:
     Raises:
         DataError: there is none of that name; says which there are.
     """
-    record, named = _record_of(run), {}
+    record = _record_of(run)
+    named: dict[str, EvaluationDir] = {}
     for folder in evaluation_dirs(run, record):
-        evaluation = read_evaluation(run, record, folder)
+        try:
+            evaluation = read_evaluation(run, record, folder)
+        except DataError:
+            if name in (None, folder.path.name) and not named:
+                raise
+            continue
         if evaluation is not None:
             named[evaluation.name] = folder
     wanted = next(iter(named), None) if name is None else name
@@ -95,8 +112,9 @@ def _record_of(run: RunDir) -> Record:
 
 
 def _score(run: RunDir, record: Record, folder: EvaluationDir, metrics: Sequence[str]) -> tuple[EvaluationRecord, Rows]:
-    # Scores of a run that is being trained are left alone, and this is known before one of its files is written.
-    run.check_free()
+    # Whether the run is being trained is known before one of its files is written; others hold it for a moment.
+    with run.lock(LOCK_SECONDS if record.status == "running" else WRITE_SECONDS):
+        pass
     with folder.lock():
         evaluation = read_evaluation(run, record, folder)
         seen = record.seen_by(evaluation)
@@ -127,7 +145,7 @@ def _write(run: RunDir, folder: EvaluationDir, fresh: EvaluationRecord, changed:
     is_stale = is_default and not _holds(run.results_path, fresh)
     if not changed and not is_stale:
         return
-    with run.lock():
+    with run.lock(WRITE_SECONDS):
         if is_stale:
             run.write_results(fresh)
         if not changed:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from medqa_finetune.config.identity import answer_settings
+from medqa_finetune.errors import DataError
 from medqa_finetune.record.environment import same_place
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import evaluation_dirs, read_evaluation
@@ -131,7 +132,11 @@ def is_of_text(name: str, evaluation: Evaluation) -> bool:
 def _sources(run: RunDir, record: Record, folder: EvaluationDir, settings: Settings, ids: set[str]) -> Iterator[Source]:
     wanted = answer_settings(settings)
     for other in evaluation_dirs(run, record):
-        evaluation = None if other == folder else read_evaluation(run, record, other)
+        try:
+            evaluation = None if other == folder else read_evaluation(run, record, other)
+        except DataError as error:
+            log.warning("%s; nothing is taken from it", error)
+            continue
         if evaluation is None:
             continue
         stamp = {name: stamp for name, stamp in evaluation.files.items() if name == other.predictions_path.name}

@@ -39,7 +39,7 @@ def announce(cell: Cell) -> Record:
         MedQAError: the folder holds another run, or a record in it cannot be read.
     """
     found = checked_record(cell)
-    record = cell.run.write(_pending(cell)) if found is None else upgrade(cell.run, found)
+    record = cell.run.write(_pending(cell)) if found is None else upgrade(cell.run, found, cell.evaluation_defaults)
     evaluation = cell.evaluation.read()
     if evaluation is None:
         evaluation = cell.evaluation.write(

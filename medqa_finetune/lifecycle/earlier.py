@@ -170,13 +170,17 @@ def warn_of_damage(cell: Cell) -> None:
     record, evaluation = cell.run.read(), None
     if record is not None:
         evaluation = read_evaluation(cell.run, record, cell.evaluation)
-    faults = damages(cell.run.path, record.files if record is not None else {})
-    faults += damages(cell.evaluation.path, evaluation.files if evaluation is not None else {})
-    faults = list(dict.fromkeys(faults))
-    if faults:
+    of_evaluation = damages(cell.evaluation.path, evaluation.files if evaluation is not None else {})
+    of_training = damages(cell.run.path, record.files if record is not None else {})
+    if of_evaluation:
         log.warning(
-            "%s is done, but %s; overwrite=true runs it again and keeps the old one aside",
-            cell.run.path, "; ".join(faults),
+            "%s is done, but %s; remove that folder and give the command again: the questions are answered again, and "
+            "nothing is trained", cell.evaluation.path, "; ".join(of_evaluation),
+        )  # fmt: skip
+    if of_training := [damage for damage in of_training if damage not in of_evaluation]:
+        log.warning(
+            "%s is done, but %s; train it again with overwrite=true, which keeps the old one aside",
+            cell.run.path, "; ".join(of_training),
         )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from medqa_finetune.config.identity import (
     evaluation_name,
     file_label,
 )
+from medqa_finetune.config.options import values_of_profile
 from medqa_finetune.errors import MedQAError
 from medqa_finetune.record.evaluation_dir import EvaluationDir, evaluations_below
 from medqa_finetune.record.locks import LOCK_SECONDS
@@ -120,20 +121,28 @@ def _first_evaluation(run: RunDir, record: Record) -> Evaluation | None:
 def first_defaults(record: Record) -> dict[str, Any]:
     """Return the default settings of an evaluation for a record that does not hold them.
 
-    In version 1, the run's name says which settings of its evaluation are no defaults.
+    In version 1, the run's name says which settings of its evaluation are no defaults; of these, the profile that was
+    typed gives the default, or the schema.
     """
     if record.evaluation_defaults is not None:
         return record.evaluation_defaults
     settings: Mapping[str, Any] = record.config.get(EVALUATE) or {}
-    usual = default_settings(EVALUATE)
+    command = record.environment.command if record.environment is not None else []
+    profiles = [word.removeprefix("profile=") for word in command if word.startswith("profile=")]
+    usual = default_settings(EVALUATE) | values_of_profile(profiles[-1] if profiles else None).get(EVALUATE, {})
     named = {part.partition("=")[0].removeprefix(f"{EVALUATE}.") for part in record.name.split(SEPARATOR)[1:]}
     return {key: usual.get(key) if key in named else value for key, value in settings.items() if key != "text_sha256"}
 
 
-def upgrade(run: RunDir, record: Record) -> Record:
+def upgrade(run: RunDir, record: Record, defaults: Mapping[str, Any] | None = None) -> Record:
     """Write a record of version 1 as one of this version, and return it; its evaluation gets a record of its own.
 
     Whoever calls holds the run's lock.
+
+    Args:
+        run: The run.
+        record: Its record.
+        defaults: The section `evaluate` where nobody changes a setting; None for what the record says of it.
     """
     if record.schema_version == SCHEMA_VERSION:
         return record
@@ -145,7 +154,7 @@ def upgrade(run: RunDir, record: Record) -> Record:
         record.updated(
             schema_version=SCHEMA_VERSION,
             evaluation_name=evaluation.name if evaluation is not None and evaluation.result is not None else None,
-            evaluation_defaults=first_defaults(record),
+            evaluation_defaults=first_defaults(record) if defaults is None else dict(defaults),
             files={name: stamp for name, stamp in record.files.items() if name not in OF_AN_EVALUATION},
         )
     )

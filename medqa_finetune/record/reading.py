@@ -13,6 +13,11 @@ from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.record.schema import READABLE_VERSIONS, SCHEMA_VERSION, Evaluation, Record
 
 T = TypeVar("T")
+REMEDIES: dict[Any, str] = {
+    Record: "Put the file back, or move the run's folder away and give the command again.",
+    Evaluation: "Put the file back, or remove the folder it lies in and give the command again: answers of other "
+    "evaluations are used again, and nothing is trained.",
+}
 
 
 @cache
@@ -39,18 +44,14 @@ def read_evaluation(path: Path) -> Evaluation:
 
 
 def _read(path: Path, kind: type[T], versions: tuple[int, ...]) -> T:
+    remedy = REMEDIES[kind]
     try:
         text = path.read_bytes()
         content = json.loads(text, parse_constant=_no_constant, parse_int=_int64, parse_float=_finite)
     except OSError as error:
         raise DataError(Fault("not-readable", f"cannot be read ({error.strerror})", file=str(path))) from None
     except (ValueError, RecursionError) as error:
-        raise DataError(
-            Fault(
-                "not-json", f"not a whole JSON file ({error})", file=str(path),
-                hint="Move the folder away and run the cell again.",
-            )
-        ) from None  # fmt: skip
+        raise DataError(Fault("not-json", f"not a whole JSON file ({error})", file=str(path), hint=remedy)) from None
     version = content.get("schema_version") if isinstance(content, dict) else None
     if type(version) is not int or version not in versions:
         raise DataError(
@@ -63,7 +64,7 @@ def _read(path: Path, kind: type[T], versions: tuple[int, ...]) -> T:
         # Strict: "0" is no number. From the text, since a dataclass is not strictly a dictionary.
         found: T = _adapter(cast("Any", kind)).validate_json(text, strict=True)
     except ValidationError as error:
-        raise DataError(fault_of(error).but(file=str(path))) from None
+        raise DataError(fault_of(error).but(file=str(path), hint=remedy)) from None
     return found
 
 

@@ -213,4 +213,5 @@ def _verdict(
         steps=tuple(steps),
         advice=advice,
         caution=Caution.RUNNING_TEXT if first == TEXT_PERPLEXITY else Caution.SAFETY,
+        cells=tuple(cell.name for cell in cells),
     )

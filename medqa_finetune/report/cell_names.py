@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from medqa_finetune.config.identity import flatten, identity_settings
+from medqa_finetune.config.identity import evaluation_settings, flatten, training_settings
 from medqa_finetune.config.schema import scaled
 from medqa_finetune.record.schema import Record
 from medqa_finetune.report.comparable import basis_of_record, parts_that_compare
@@ -55,7 +55,11 @@ def settings_of(record: Record) -> dict[str, Any]:
     """Return every setting that can change the result, but the seed, as dotted keys."""
     method = record.config.get("method")
     whole = isinstance(method, dict) and "trains" in method
-    settings = identity_settings(record.config) if whole else flatten(record.config)
+    if not whole:
+        settings = flatten(record.config)
+    else:
+        # Of an evaluation, what makes it another one: a limit that all questions are within makes none.
+        settings = training_settings(record.config) | evaluation_settings(record.config)
     return {key: value for key, value in settings.items() if key != "seed"}
 
 

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
 
@@ -64,6 +64,9 @@ def as_text(analysis: Analysis) -> str:
         return "\n".join(map(_wrapped, notes))
     blocks = [_wrapped(text(analysis.settings).en)]
     blocks += ["\n".join(_verdict_lines(analysis, verdict)) for verdict in analysis.verdicts]
+    # Once for all answers: there is one per evaluation.
+    for caution in dict.fromkeys(verdict.caution for verdict in analysis.verdicts):
+        blocks.append(f"{_wrapped(text(caution).en)}\n{_wrapped(text(caution).zh)}")
     if notes:
         blocks.append("\n".join(_wrapped(label("terminal.note", note=note).en) for note in notes))
     return "\n\n".join(blocks)
@@ -77,16 +80,17 @@ def _verdict_lines(analysis: Analysis, verdict: Verdict) -> Iterator[str]:
     outcomes += [text(front).en for front in verdict.pareto if front.score == verdict.score]
     refusals = _refusals(analysis, verdict)
     outcomes += [text(refusals).en] if refusals is not None else []
-    answer, caution = text(verdict.advice), text(verdict.caution)
-    # Settings that all cells share are said once, not in every name.
-    cells = [cell for fit in verdict.fit for cell in fit.cells]
-    shared = shared_settings(cells, [each.cell for each in analysis.scores])
+    answer, shared = text(verdict.advice), _shared(verdict)
     yield f"== {verdict.title}"
     if shared:
         yield _wrapped(label("terminal.shared", settings=", ".join(shared)).en)
     for said in (*outcomes, "", answer.en, answer.zh):
         yield _wrapped(without_settings(said, shared))
-    yield from ("", _wrapped(caution.en), _wrapped(caution.zh))
+
+
+def _shared(verdict: Verdict) -> list[str]:
+    """Return the settings in names that all trained cells of an answer share: they are said once, not in every name."""
+    return shared_settings([cell for fit in verdict.fit for cell in fit.cells], verdict.cells)
 
 
 def as_markdown(analysis: Analysis) -> str:
@@ -128,13 +132,22 @@ def _shown(analysis: Analysis) -> set[str]:
 
 
 def _verdict_markdown(verdict: Verdict) -> Iterator[str]:
+    shared = _shared(verdict)
     yield f"## {_cell(verdict.title)}"
-    for said in map(_escaped, (text(verdict.advice), text(verdict.caution))):
+    if shared:
+        yield _both(_escaped(label("terminal.shared", settings=", ".join(shared))))
+    for said in map(_escaped, (_brief(text(verdict.advice), shared), text(verdict.caution))):
         yield f"**{said.en}**\n\n**{said.zh}**"
     for name, outcomes in (("steps", verdict.steps), ("fits", verdict.fit), ("fronts", verdict.pareto)):
-        if outcomes:
+        said_once = dict.fromkeys(_brief(text(outcome), shared) for outcome in outcomes)
+        if said_once:
             yield f"#{_section(name)}"
-            yield _bullets(map(text, outcomes))
+            yield _bullets(said_once)
+
+
+def _brief(words: Text, shared: Sequence[str]) -> Text:
+    """Return sentences with the settings left out of names that all of them share."""
+    return Text(without_settings(words.en, shared), without_settings(words.zh, shared))
 
 
 def _comparisons_markdown(analysis: Analysis) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from medqa_finetune.errors import MedQAError
 from medqa_finetune.record.evaluation_dir import EvaluationDir
-from medqa_finetune.record.evaluations import evaluation_dirs, read_evaluation, row_name
+from medqa_finetune.record.evaluations import SEPARATOR, evaluation_dirs, evaluation_parts, read_evaluation, row_name
 from medqa_finetune.record.files import write_bytes
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Evaluation, Record
@@ -111,12 +111,14 @@ class Seen:
         record: The run's record as the evaluation sees it.
         folder: Of the evaluation; None where none has begun.
         evaluation: What its own record holds.
+        fault: Why that cannot be read; None where it can.
     """
 
     name: str
     record: Record
     folder: EvaluationDir | None = None
     evaluation: Evaluation | None = None
+    fault: MedQAError | None = None
 
 
 def seen_runs(run: RunDir) -> Iterator[Seen]:
@@ -128,10 +130,17 @@ def seen_runs(run: RunDir) -> Iterator[Seen]:
     record = run.read()
     if record is None:
         return
-    found = [(folder, read_evaluation(run, record, folder)) for folder in evaluation_dirs(run, record)]
-    begun = [(folder, each) for folder, each in found if each is not None]
-    for folder, evaluation in begun:
-        yield Seen(row_name(record.name, evaluation), record.seen_by(evaluation), folder, evaluation)
+    begun = False
+    for folder in evaluation_dirs(run, record):
+        try:
+            evaluation = read_evaluation(run, record, folder)
+        except MedQAError as error:
+            begun = True
+            yield Seen(SEPARATOR.join([record.name, *evaluation_parts(folder.path.name)]), record, folder, fault=error)
+            continue
+        if evaluation is not None:
+            begun = True
+            yield Seen(row_name(record.name, evaluation), record.seen_by(evaluation), folder, evaluation)
     if not begun:
         yield Seen(record.name, record)
 
@@ -146,6 +155,9 @@ def _rows(run: RunDir, root: Path) -> Iterator[dict[str, Any]]:
     if not seen:
         yield place | {"status": UNREADABLE, "reason": "the record went away while the table was made"}
     for each in seen:
+        if each.fault is not None:
+            yield place | {"name": each.name, "status": UNREADABLE, "reason": str(each.fault)}
+            continue
         record, evaluation = each.record, each.evaluation
         what = _what(record) | {"name": each.name}
         if evaluation is not None:

@@ -262,6 +262,7 @@ class Verdict:
     Attributes:
         title: Names study, models and corpus.
         score: By which is recommended; empty where none says what is better.
+        cells: Names of the cells that it is about.
     """
 
     title: str
@@ -271,3 +272,4 @@ class Verdict:
     steps: tuple[Step, ...]
     advice: Advice
     caution: Caution
+    cells: tuple[str, ...] = ()

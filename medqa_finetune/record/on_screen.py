@@ -1,0 +1,51 @@
+"""A result as a notebook or a Python prompt shows it: a few lines, or a small table."""
+
+from collections.abc import Mapping
+from html import escape
+
+from medqa_finetune.log import visible
+from medqa_finetune.record.schema import EvaluationRecord, Score
+from medqa_finetune.record.short_names import short_names
+
+LINE = 100
+INDENTED = "  "
+# Those of other metrics are shown where none of these is among the scores.
+SHOWN_SCORES = ("rougeL", "bleu", "perplexity")
+
+
+def in_lines(*lines: str) -> str:
+    """Return the lines that are not empty, none longer than `LINE` characters, indented below the first."""
+    kept = [visible(line) for line in lines if line]
+    shown = [short_names([line], LINE - len(INDENTED))[0] for line in kept]
+    return f"\n{INDENTED}".join(shown)
+
+
+def main_scores(record: EvaluationRecord | None) -> str:
+    """Return the main scores in one line, and of how many answers they are; nothing where there are none."""
+    if record is None:
+        return ""
+    names = [name for name in SHOWN_SCORES if name in record.scores] or [*record.scores][: len(SHOWN_SCORES)]
+    return INDENTED.join([*(f"{name} {record.scores[name].value:.2f}" for name in names), f"n {record.n}"])
+
+
+def exam_scores(exams: Mapping[str, Score]) -> str:
+    """Return the scores of exams in one line; nothing where none was held."""
+    found = ", ".join(f"{name} {score.value:.4g}" for name, score in sorted(exams.items()))
+    return f"exams: {found}" if found else ""
+
+
+def as_html(title: str, record: EvaluationRecord | None, exams: Mapping[str, Score]) -> str:
+    """Return a table of all scores; the signature of each shows where the pointer rests on it."""
+    own = {} if record is None else record.scores
+    scores = [(name, f"{score.value:.2f}", score.signature) for name, score in sorted(own.items())]
+    scores += [(name, f"{score.value:.4g}", score.signature) for name, score in sorted(exams.items())]
+    rows = "".join(
+        f'<tr title="{_text(signature)}"><td>{_text(name)}</td><td>{value}</td></tr>'
+        for name, value, signature in scores
+    )
+    head = "<tr><th>score</th><th>value</th></tr>"
+    return f"<table><caption>{_text(title)}</caption>{head}{rows}</table>"
+
+
+def _text(text: str) -> str:
+    return escape(visible(text))
