@@ -170,7 +170,7 @@ def _check_together(options: EvaluateOptions, arguments: Sequence[str], again: S
         hint = "Leave it out, or give run=DIR."
         faults += [_useless(argument, "predictions are scored as they are", hint) for argument in again]
     if again and any(argument.startswith("metrics=") for argument in arguments):
-        faults.append(_useless(f"metrics={_listed(options.metrics)}", "scores answers that are there, and the rest asks for others",
+        faults.append(_useless(f"metrics={_listed(options.metrics)}", "scores the answers that are there",
                                "Leave it out, or give evaluate.metrics=[…]."))  # fmt: skip
     if again and options.evaluation is not None:
         problem = "chooses one to score again, and the rest asks for another one"

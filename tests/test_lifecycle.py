@@ -369,9 +369,11 @@ def test_damage_to_a_finished_run_is_said(done: Cell, run: RunDir, caplog: pytes
     weights(run).write_bytes(b"")
     done.evaluation.predictions_path.unlink()
     warn_of_damage(done)
-    (warning,) = caplog.records  # one warning, however many files
-    assert "adapter/adapter_model.safetensors has 0 bytes instead of 7" in warning.getMessage()
-    assert "predictions.jsonl is missing" in warning.getMessage()
+    # One warning for the evaluation, which is made again without training, and one for the training.
+    of_evaluation, of_training = (record.getMessage() for record in caplog.records)
+    assert "predictions.jsonl is missing" in of_evaluation
+    assert "overwrite" not in of_evaluation
+    assert "adapter/adapter_model.safetensors has 0 bytes instead of 7" in of_training
 
 
 def test_secrets_from_the_environment_are_not_written_down(outputs: Path) -> None:
