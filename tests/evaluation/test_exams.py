@@ -202,12 +202,26 @@ def test_another_text_is_another_evaluation_and_one_of_one_token_is_refused(tmp_
     done = train(*asked, "evaluate.text_path=other/book.txt", cwd=tmp_path)
     assert "done before" in done.stderr
 
-    before = files_below(tmp_path / "outputs")
+    before = files_below(run.adapter_path)
     written(tmp_path / "one.txt", "a")
     done = train(*asked, "evaluate.text_path=one.txt", cwd=tmp_path)
     assert (done.returncode, "evaluate.text" in done.stderr) == (2, True)
-    assert not list((tmp_path / "outputs").glob("**/*text=one*/predictions.jsonl"))
-    assert {name for name in before if "adapter" in name} <= files_below(tmp_path / "outputs").keys()
+    (refused,) = run.evaluations_path.glob("max*text=one*")
+    evaluation = EvaluationDir(refused).read()
+    assert evaluation is not None
+    assert (evaluation.status, evaluation.exams) == ("failed", {})
+    assert files_below(run.adapter_path) == before
+    assert run.read() == record
+
+
+@pytest.mark.slow
+def test_a_text_of_one_token_is_refused_before_anything_is_trained(tmp_path: Path, micro_model: Path) -> None:
+    written(tmp_path / "one.txt", "a")
+    asked = [*TINY, f"model.path={micro_model}", "data=20k", "method=lora", "evaluate.text=text"]
+    done = train(*asked, "evaluate.text_path=one.txt", cwd=tmp_path)
+    assert (done.returncode, "evaluate.text" in done.stderr) == (2, True)
+    assert not list((tmp_path / "outputs").glob("**/checkpoints/*"))
+    assert not list((tmp_path / "outputs").glob("**/adapter"))
 
 
 @pytest.mark.slow
@@ -221,18 +235,19 @@ def test_a_matrix_is_examined_and_its_summary_shows_it(tmp_path: Path, micro_mod
     # As `datasets` reads it: a line, or nothing where it is blank; joined as in transformers' guide.
     content = "\n\n".join(["Test , \n", "", " one . \n"])
     expected = perplexity_of_the_guide(micro_model, content, 64, stride=32)
-    assert records["none"].zero_shot["wikitext2/perplexity"].value == pytest.approx(expected, rel=1e-6)
+    (exam,) = records["none"].zero_shot
+    assert re.fullmatch(r"wikitext-2-raw-[0-9a-f]{6}/perplexity", exam)  # of files of one's own
+    assert records["none"].zero_shot[exam].value == pytest.approx(expected, rel=1e-6)
     assert records["retrieval"].zero_shot == {}
-    found = {method: record.zero_shot["wikitext2/perplexity"].value for method, record in records.items()
-             if method != "retrieval"}  # fmt: skip
+    found = {method: record.zero_shot[exam].value for method, record in records.items() if method != "retrieval"}
     assert len(set(found.values())) == 3
 
     done = python("-m", "medqa_finetune.summarize", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "wikitext2/perplexity" in done.stdout
+    assert exam in done.stdout
     summary = tmp_path / "outputs" / "summary"
     for name in ("results_summary.csv", "results_by_cell.csv", "report.md", "report.html"):
-        assert "wikitext2/perplexity" in (summary / name).read_text("utf-8-sig"), name
+        assert exam in (summary / name).read_text("utf-8-sig"), name
 
 
 @pytest.mark.parametrize("sweep", [(), ("-m",)])
