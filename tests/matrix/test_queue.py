@@ -348,7 +348,8 @@ def order(folder: Path) -> list[str]:
 
 
 def test_a_cell_waits_while_another_trains_what_it_is_an_evaluation_of(tmp_path: Path) -> None:
-    jobs = cells_of_one_run(tmp_path / "run", ["default", "few"])
+    # Long enough for the second process to start on a busy machine while the first one evaluates.
+    jobs = cells_of_one_run(tmp_path / "run", ["default", "few"], seconds=4)
     run_all(jobs, [CPU, CPU])
     assert states(jobs) == ["done", "done"]
     assert [each.starts for each in jobs] == [1, 1]
