@@ -99,7 +99,7 @@ def test_what_helps_nobody_is_left_out(override: str, noise: str) -> None:
 
 
 def test_what_is_typed_is_cut_where_it_is_long() -> None:
-    (fault,) = faults_of(f"{'x' * 500}=1")
+    (fault,) = faults_of(f"{'x' * 250}=1")
     assert len(fault.line()) < 340
 
 
