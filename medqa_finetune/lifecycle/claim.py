@@ -166,7 +166,10 @@ class Claim:
         set_aside_elsewhere(folder, environment)
         announce(self.cell)
         reuse(self.cell.run, folder, self.cell.settings, ids, environment)
-        folder.update(environment=environment, status="running", process=this_process())
+        # One that starts anew has no beginning yet.
+        before = folder.read()
+        started = None if before is None else before.started
+        folder.update(environment=environment, status="running", process=this_process(), started=started or now())
 
     def finish(self, result: EvaluationRecord) -> Record:
         """Write what came out, and return the run's record as this evaluation sees it.
