@@ -40,7 +40,10 @@ FAULTS: dict[str, Fault] = {
         "another day, a clock that jumps, files of one age or in reverse order, another zone", files.disturb_clocks
     ),
     "F11": Fault("a checkpoint damaged or swapped after a kill, or the trained weights", files.damage_checkpoints),
-    "F12": Fault("a record that is torn, empty, older, of wrong values, or there twice", files.damage_record),
+    "F12": Fault(
+        "a record, of a run or an evaluation, that is torn, empty, older, of wrong values, or there twice",
+        files.damage_record,
+    ),
     "F13": Fault(
         "SIGTERM, SIGINT, SIGINT twice, SIGHUP, SIGUSR2; to a matrix's launcher",
         _every_third(stops.stop_by_signal, sweeps.stop_launcher),
