@@ -148,7 +148,10 @@ class Claim:
         )
         record = self.record
         if record.status != "done":
-            cell.run.update(status="trained", process=this_process(), failure=None, finished=None)
+            # One whose weights were made again, and that was killed meanwhile, has a finished evaluation.
+            is_of_another = record.evaluation is not None and record.evaluation_name != cell.config.evaluation_name
+            known = {"status": "done", "finished": now()} if is_of_another else {"status": "trained", "finished": None}
+            cell.run.update(process=this_process(), failure=None, **known)
         self.in_training = False
         self._training.close()
         return self.record
@@ -201,7 +204,8 @@ def _sweep_after_training(run: RunDir) -> None:
     version 1 put there, which is that evaluation's own, too.
     """
     first = EvaluationDir(run.path, in_run=True)
-    for path in (run.record_path, run.results_path, *(() if first.is_locked() else (first.record_path,))):
+    own = (run.record_path, run.config_path, run.curves_path, run.results_path)
+    for path in (*own, *(() if first.is_locked() else (first.record_path,))):
         sweep(run.path, path.name)
 
 
