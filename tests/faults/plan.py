@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.faults import again, changes, disks, files, first_version, patterns, stops, surroundings, sweeps
+from tests.faults import again, changes, disks, files, first_version, patterns, remade, stops, surroundings, sweeps
 from tests.faults.trial import Trial
 
 
@@ -68,4 +68,5 @@ FAULTS: dict[str, Fault] = {
         first_version.upgrade_first,
     ),
     "F25": Fault("`evaluate run=PATTERN` for several runs, its launcher or a cell killed", patterns.evaluate_pattern),
+    "F26": Fault("trained weights of a finished run damaged before its second evaluation", remade.damage_weights),
 }
