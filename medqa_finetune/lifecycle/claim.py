@@ -148,7 +148,10 @@ class Claim:
         )
         record = self.record
         if record.status != "done":
-            cell.run.update(status="trained", process=this_process(), failure=None, finished=None)
+            # One whose weights were made again, and that was killed meanwhile, has a finished evaluation.
+            is_of_another = record.evaluation is not None and record.evaluation_name != cell.config.evaluation_name
+            known = {"status": "done", "finished": now()} if is_of_another else {"status": "trained", "finished": None}
+            cell.run.update(process=this_process(), failure=None, **known)
         self.in_training = False
         self._training.close()
         return self.record
@@ -166,7 +169,10 @@ class Claim:
         set_aside_elsewhere(folder, environment)
         announce(self.cell)
         reuse(self.cell.run, folder, self.cell.settings, ids, environment)
-        folder.update(environment=environment, status="running", process=this_process())
+        # One that starts anew has no beginning yet.
+        before = folder.read()
+        started = None if before is None else before.started
+        folder.update(environment=environment, status="running", process=this_process(), started=started or now())
 
     def finish(self, result: EvaluationRecord) -> Record:
         """Write what came out, and return the run's record as this evaluation sees it.
@@ -198,7 +204,8 @@ def _sweep_after_training(run: RunDir) -> None:
     version 1 put there, which is that evaluation's own, too.
     """
     first = EvaluationDir(run.path, in_run=True)
-    for path in (run.record_path, run.results_path, *(() if first.is_locked() else (first.record_path,))):
+    own = (run.record_path, run.config_path, run.curves_path, run.results_path)
+    for path in (*own, *(() if first.is_locked() else (first.record_path,))):
         sweep(run.path, path.name)
 
 

@@ -295,7 +295,9 @@ def at_once_alike(trial: Trial, asked: Second) -> None:
     for ended, other in zip(pair, reversed(pair), strict=True):
         check_trained_nothing(ended)
         if ended.code == 1:
-            expect(f"process {other.pid} on" in ended.errors, DISHONEST, f"names no owner: {ended.errors[-500:]}")
+            # In the moment between its lock and its record, nobody knows who holds it.
+            named = any(name in ended.errors for name in (f"process {other.pid} on", "another process"))
+            expect(named, DISHONEST, f"names no owner: {ended.errors[-500:]}")
             expect(not ended.count("generate"), LOST, "the one that was refused has answered")
     answered = sum(ended.count("generate") for ended in pair)
     expect(answered == asked.batches, LOST, f"{answered} batches were answered by the two instead of {asked.batches}")

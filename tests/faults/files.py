@@ -198,72 +198,91 @@ def go_on_from(trial: Trial, setting: Setting, reference: Reference, standing: S
 
 
 RECORD_DAMAGES = ("torn", "empty", "NaN", "a wrong type", "no mapping", "older", "no text", "a copy")
+# The same of the record of an evaluation, which are told apart by this.
+OF_AN_EVALUATION = "evaluation: "
+EVALUATION_DAMAGES = tuple(OF_AN_EVALUATION + way for way in RECORD_DAMAGES if way not in ("a wrong type", "a copy"))
 
 
 def damage_record(trial: Trial) -> None:
     """F12: a record that cannot be read is a row with a reason and no figures; a run with one is refused as it is."""
-    way = RECORD_DAMAGES[trial.number % len(RECORD_DAMAGES)]
+    # Every second trial is of an evaluation, so that a few of them have both.
+    ways = EVALUATION_DAMAGES if trial.number % 2 else RECORD_DAMAGES
+    way = ways[trial.number // 2 % len(ways)]
     trial.say(way)
     names = copy_runs(trial, 3)
     index = trial.chance.randrange(3)
     run = RunDir(trial.outputs / "demo" / names[index])
-    whole = run.record_path.read_bytes()
+    folder = checks.the_evaluation(run)
+    assert folder is not None
+    path = folder.record_path if way.startswith(OF_AN_EVALUATION) else run.record_path
+    whole = path.read_bytes()
     if way == "a copy":
         shutil.copytree(run.path, run.path.with_name("copy of it"))
     else:
-        run.record_path.write_bytes(damaged_record(trial, way, whole))
+        path.write_bytes(damaged_record(trial, way, whole))
     ended = trial.summarize()
     expect(ended.code == 0, LOST, f"the summary ended with {ended.code}: {ended.errors[-800:]}")
     with (trial.outputs / "summary" / "results_summary.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     if way == "a copy":
         expect(len(rows) == 4, LOST, f"{len(rows)} rows for 4 runs")
-        doubles = [row for row in rows if row["name"] == names[index]]
+        doubles = [row for row in rows if row["name"].startswith(names[index])]
         expect(len(doubles) == 2 and all(row["rougeL"] for row in doubles), DIFFERENT, f"{doubles}")
         return
     expect(len(rows) == 3, LOST, f"{len(rows)} rows for 3 runs")
     for row in rows:
         figures = [row[name] for name in (*SCORES, "train_size", "n_test", "train_seconds", "peak_rss_gib")]
-        if row["name"] == names[index]:
+        # Of a run whose evaluation has settings of its own, the row's name says them, too.
+        if row["name"].startswith(names[index]):
             expect(row["status"] == "unreadable" and row["reason"], DISHONEST, f"{row}")
             expect(not any(figures), DISHONEST, f"figures of a record that cannot be read: {figures}")
         else:
             expect(row["status"] == "done" and all(figures) and not row["reason"], LOST, f"{row}")
-    refuse_and_mend(trial, configuration(trial.seed, index), run, whole)
+    setting = configuration(trial.seed, index)
+    if path != run.record_path:
+        evaluate_all_the_same(trial, setting, path)
+    refuse_and_mend(trial, setting, run, path, whole)
 
 
-def refuse_and_mend(trial: Trial, setting: Setting, run: RunDir, whole: bytes) -> None:
-    """A run whose record cannot be read is not started again; with its record back, it is done."""
-    for record, code in ((run.record_path.read_bytes(), 2), (whole, 0)):
-        run.record_path.write_bytes(record)
+def evaluate_all_the_same(trial: Trial, setting: Setting, damaged: Path) -> None:
+    """Another evaluation of a run whose first one has a record that cannot be read takes place, and leaves it alone."""
+    before = damaged.read_bytes()
+    ended = trial.train(setting.but(more=(*setting.more, "evaluate.max_samples=2")))
+    expect(ended.code == 0 and not ended.count("update"), LOST, f"it ended with {ended.code}: {ended.errors[-600:]}")
+    expect(damaged.read_bytes() == before, LOST, "the record that cannot be read was changed")
+
+
+def refuse_and_mend(trial: Trial, setting: Setting, run: RunDir, path: Path, whole: bytes) -> None:
+    """A run or evaluation whose record cannot be read is not started again; with its record back, it is done."""
+    for record, code in ((path.read_bytes(), 2), (whole, 0)):
+        path.write_bytes(record)
         before = checks.contents(run.path)
         ended = trial.train(setting)
         expect(ended.code == code, DISHONEST, f"exit code {ended.code} instead of {code}: {ended.errors[-600:]}")
-        expect(
-            code == 0 or str(run.record_path.name) in ended.errors, DISHONEST, f"no word of it: {ended.errors[-600:]}"
-        )
+        expect(code == 0 or path.name in ended.errors, DISHONEST, f"no word of it: {ended.errors[-600:]}")
         expect(checks.contents(run.path) == before, LOST, f"exit code {code}, and the folder has changed")
         expect(ended.count("generate") == 0, LOST, "answered again")
 
 
 def damaged_record(trial: Trial, way: str, whole: bytes) -> bytes:
     """Return the bytes of a record that cannot be read."""
-    record = json.loads(whole)
+    record, kind = json.loads(whole), way.removeprefix(OF_AN_EVALUATION)
     chance = trial.chance
-    if way == "torn":
+    if kind == "torn":
         return whole[: chance.randrange(1, len(whole) - 2)]
-    if way == "NaN":
-        record["evaluation"]["scores"]["rougeL"]["value"] = chance.choice([float("nan"), float("inf")])
-    elif way == "a wrong type":
+    if kind == "NaN":
+        scores = record["result" if way != kind else "evaluation"]["scores"]
+        scores["rougeL"]["value"] = chance.choice([float("nan"), float("inf")])
+    elif kind == "a wrong type":
         section, key, value = chance.choice([
             ("evaluation", "n", "6"), ("evaluation", "scores", []), ("train", "seconds", "long"),
             ("train", "steps", 2.5), ("environment", "versions", None), ("parameters", "total", "many"),
         ])  # fmt: skip
         record[section][key] = value
-    elif way == "older":
+    elif kind == "older":
         record["schema_version"] = chance.choice([0, None])
     choices = {"empty": b"", "no mapping": b"[1, 2]", "no text": bytes(range(128, 200))}
-    return choices.get(way, json.dumps(record).encode())
+    return choices.get(kind, json.dumps(record).encode())
 
 
 def move_away(trial: Trial) -> None:

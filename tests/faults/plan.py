@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.faults import again, changes, disks, files, first_version, patterns, stops, surroundings, sweeps
+from tests.faults import again, changes, disks, files, first_version, patterns, remade, stops, surroundings, sweeps
 from tests.faults.trial import Trial
 
 
@@ -40,7 +40,10 @@ FAULTS: dict[str, Fault] = {
         "another day, a clock that jumps, files of one age or in reverse order, another zone", files.disturb_clocks
     ),
     "F11": Fault("a checkpoint damaged or swapped after a kill, or the trained weights", files.damage_checkpoints),
-    "F12": Fault("a record that is torn, empty, older, of wrong values, or there twice", files.damage_record),
+    "F12": Fault(
+        "a record, of a run or an evaluation, that is torn, empty, older, of wrong values, or there twice",
+        files.damage_record,
+    ),
     "F13": Fault(
         "SIGTERM, SIGINT, SIGINT twice, SIGHUP, SIGUSR2; to a matrix's launcher",
         _every_third(stops.stop_by_signal, sweeps.stop_launcher),
@@ -65,4 +68,5 @@ FAULTS: dict[str, Fault] = {
         first_version.upgrade_first,
     ),
     "F25": Fault("`evaluate run=PATTERN` for several runs, its launcher or a cell killed", patterns.evaluate_pattern),
+    "F26": Fault("trained weights of a finished run damaged before its second evaluation", remade.damage_weights),
 }
