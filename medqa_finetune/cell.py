@@ -143,7 +143,7 @@ def _readable(run: RunDir) -> Record | None:
 
 
 def _folder_before(config: Config, name: str, settings: Mapping[str, Any]) -> str | None:
-    """Return the folder in which version 1 put this training: its name told of its evaluation, too.
+    """Return the folder in which version 1 put this training; its name also lists settings of the evaluation.
 
     Of several, for it trained once per evaluation, a finished one counts first, then the one with these settings.
     """

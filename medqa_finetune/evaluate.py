@@ -15,6 +15,7 @@ from medqa_finetune.stopping import LAUNCHER_VARIABLE, stop_with_parent
 
 if TYPE_CHECKING:
     from medqa_finetune.cell import Cell
+    from medqa_finetune.record.run_dir import RunDir
     from medqa_finetune.record.schema import EvaluationRecord, Score
 
     Rows = list[dict[str, Any]]
@@ -129,7 +130,10 @@ def evaluate(arguments: list[str]) -> int:
     if options.predictions is not None:
         found = [Found({}, *_of_file(options))]
     elif not again:
-        found = [_scored_again(folder, options) for folder in _runs(str(options.run))]
+        from medqa_finetune.record.run_dir import RunDir
+
+        folders = _runs(str(options.run))
+        found = [_scored(RunDir(folder), folder, options.metrics, options.evaluation) for folder in folders]
     else:
         found = _evaluated_again(options, again)
     _show(found, options)
@@ -208,13 +212,12 @@ def _runs(pattern: str) -> list[Path]:
     return runs
 
 
-def _scored_again(folder: Path, options: EvaluateOptions) -> Found:
+def _scored(run: "RunDir", folder: Path, metrics: Sequence[str], name: str | None) -> Found:
+    """Return what an evaluation of a run scores now; its folder was typed so."""
     from medqa_finetune.evaluation.again import read_by_name, score_run
-    from medqa_finetune.record.run_dir import RunDir
 
-    run = RunDir(folder)
-    record, rows = score_run(run, options.metrics, options.evaluation)
-    evaluation = read_by_name(run, options.evaluation)
+    record, rows = score_run(run, metrics, name)
+    evaluation = read_by_name(run, name)
     return Found({"run": str(folder), "evaluation": evaluation.name}, record, rows, evaluation.exams)
 
 
@@ -248,7 +251,7 @@ def _evaluated_again(options: EvaluateOptions, typed: Sequence[str]) -> list[Fou
         raise (RunError if any(fault.code == "busy" for fault in faults) else ConfigError)(*distinct(faults))
     faults += _evaluate_in_processes(cells, options, typed)
     done = [cell for cell in cells if (record := cell.folder.read()) and record.status == "done"]
-    found = [_result_of(cell, named[cell.run.path]) for cell in done]
+    found = [_scored(cell.run, named[cell.run.path], [], cell.config.evaluation_name) for cell in done]
     if faults:
         _show(found, options)
         raise RunError(*faults)
@@ -263,16 +266,7 @@ def _evaluate_here(cell: "Cell", folder: Path) -> Found:
         stop_with_parent()
     log_to_terminal()
     run_experiment(cell)
-    return _result_of(cell, folder)
-
-
-def _result_of(cell: "Cell", folder: Path) -> Found:
-    """Return what came out for a run whose folder was typed so."""
-    from medqa_finetune.evaluation.again import read_by_name, score_run
-
-    name = cell.config.evaluation_name
-    record, rows = score_run(cell.run, [], name)
-    return Found({"run": str(folder), "evaluation": name}, record, rows, read_by_name(cell.run, name).exams)
+    return _scored(cell.run, folder, [], cell.config.evaluation_name)
 
 
 def _evaluate_in_processes(cells: "Sequence[Cell]", options: EvaluateOptions, typed: Sequence[str]) -> list[Fault]:

@@ -107,7 +107,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
         elif config.method.trains != "nothing":
             restore_trained(loaded.model, run.adapter_path, config.method)
 
-        # Exams come before answers, for which the model may be used up.
+        # Exams come before answers: answering may modify the model in place.
         claim.place(environment, task.ids(questions))
         model = for_inference(loaded.model, config.method)
         hold_exams(model, loaded.tokenizer, text, config.evaluate, evaluation)

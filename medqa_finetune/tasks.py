@@ -138,7 +138,7 @@ class Answering(Task):
 
 
 class Modelling(Task):
-    """Running text is gone on with; the perplexity of the test part is measured."""
+    """Causal language modelling of running text; the perplexity of the test part is measured."""
 
     generates = False
 

@@ -11,7 +11,7 @@ from medqa_finetune.evaluation.answers import Answer, collect
 from medqa_finetune.evaluation.rows import Rows, score_rows
 from medqa_finetune.evaluation.score import item_scores, own_scores
 from medqa_finetune.record.evaluation_dir import EvaluationDir
-from medqa_finetune.record.evaluations import evaluation_dirs, read_evaluation, upgrade
+from medqa_finetune.record.evaluations import evaluations_of, read_evaluation, upgrade
 from medqa_finetune.record.files import sha256_of
 from medqa_finetune.record.locks import LOCK_SECONDS
 from medqa_finetune.record.run_dir import RECORD_NAME, RunDir
@@ -39,20 +39,22 @@ def score_run(run: RunDir, metrics: Sequence[str], name: str | None = None) -> t
     record = _record_of(run)
     chosen = find_by_name(run, name)
     scored = _score(run, record, chosen, metrics)
-    for folder in evaluation_dirs(run, record) if name is None else ():
+    for folder, evaluation, error in evaluations_of(run, record) if name is None else ():
         if folder == chosen:
             continue
         if folder.is_locked():
             log.warning("%s: another process works on it; it is not scored again", folder.path)
             continue
+        if error is not None:
+            log.warning("%s It is not scored again.", error)
+            continue
         try:
-            evaluation = read_evaluation(run, record, folder)
             if evaluation is not None and evaluation.status == "done":
                 _score(run, _record_of(run), folder, metrics)
             elif evaluation is not None:
                 log.warning("evaluation %s is %s; it is not scored again", evaluation.name, evaluation.status)
-        except DataError as error:
-            log.warning("%s It is not scored again.", error)
+        except DataError as unusable:
+            log.warning("%s It is not scored again.", unusable)
     return scored
 
 
@@ -64,13 +66,9 @@ def find_by_name(run: RunDir, name: str | None = None) -> EvaluationDir:
     """
     record = _record_of(run)
     named: dict[str, EvaluationDir] = {}
-    for folder in evaluation_dirs(run, record):
-        try:
-            evaluation = read_evaluation(run, record, folder)
-        except DataError:
-            if name in (None, folder.path.name) and not named:
-                raise
-            continue
+    for folder, evaluation, error in evaluations_of(run, record):
+        if error is not None and name in (None, folder.path.name) and not named:
+            raise error
         if evaluation is not None:
             named[evaluation.name] = folder
     wanted = next(iter(named), None) if name is None else name

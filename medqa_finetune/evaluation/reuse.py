@@ -10,10 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from medqa_finetune.config.identity import answer_settings
-from medqa_finetune.errors import DataError
 from medqa_finetune.record.environment import same_place
 from medqa_finetune.record.evaluation_dir import EvaluationDir
-from medqa_finetune.record.evaluations import evaluation_dirs, read_evaluation
+from medqa_finetune.record.evaluations import evaluations_of
 from medqa_finetune.record.files import write_text
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Environment, Evaluation, Record, Reused
@@ -131,12 +130,11 @@ def is_of_text(name: str, evaluation: Evaluation) -> bool:
 
 def _sources(run: RunDir, record: Record, folder: EvaluationDir, settings: Settings, ids: set[str]) -> Iterator[Source]:
     wanted = answer_settings(settings)
-    for other in evaluation_dirs(run, record):
-        try:
-            evaluation = None if other == folder else read_evaluation(run, record, other)
-        except DataError as error:
-            log.warning("%s; nothing is taken from it", error)
+    for other, evaluation, error in evaluations_of(run, record):
+        if other == folder:
             continue
+        if error is not None:
+            log.warning("%s; nothing is taken from it", error)
         if evaluation is None:
             continue
         stamp = {name: stamp for name, stamp in evaluation.files.items() if name == other.predictions_path.name}

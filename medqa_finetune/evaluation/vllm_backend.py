@@ -43,7 +43,7 @@ def generate_answers(
 ) -> Generated:
     """Do what `generate.generate_answers` does, by vLLM; a batch is what is written at once, not what it computes.
 
-    The model is used up. Its seconds are those of generation, from when vLLM is ready.
+    The model is moved off its device. Its seconds are those of generation, from when vLLM is ready.
 
     Raises:
         ConfigError: vLLM is not installed.

@@ -141,11 +141,7 @@ class Claim:
         announce(cell)
         sweep(cell.evaluation.path)
         _sweep_after_training(cell.run)
-        before = cell.evaluation.read()
-        started = None if before is None else before.started
-        cell.evaluation.update(
-            status="running", process=this_process(), started=started or now(), finished=None, failure=None
-        )
+        self._run_evaluation(finished=None, failure=None)
         record = self.record
         if record.status != "done":
             # One whose weights were made again, and that was killed meanwhile, has a finished evaluation.
@@ -169,10 +165,13 @@ class Claim:
         set_aside_elsewhere(folder, environment)
         announce(self.cell)
         reuse(self.cell.run, folder, self.cell.settings, ids, environment)
-        # One that starts anew has no beginning yet.
-        before = folder.read()
+        self._run_evaluation(environment=environment)
+
+    def _run_evaluation(self, **known: Any) -> None:
+        """Write that the evaluation is at work in this process; it keeps its beginning, if it has one."""
+        before = self.cell.evaluation.read()
         started = None if before is None else before.started
-        folder.update(environment=environment, status="running", process=this_process(), started=started or now())
+        self.cell.evaluation.update(status="running", process=this_process(), started=started or now(), **known)
 
     def finish(self, result: EvaluationRecord) -> Record:
         """Write what came out, and return the run's record as this evaluation sees it.

@@ -93,6 +93,6 @@ class Job:
         return self.ending is None and self.running is None and time.monotonic() >= self.look_again_at
 
     def overrides_now(self, record: Record | None) -> list[str]:
-        """Return what it is started with now; what an earlier start of this launch has made is gone on with."""
+        """Return what it is started with now; what an earlier start of this launch has made is resumed."""
         begun_anew = self.overwrites and record != self.found
         return [*self.overrides, "overwrite=false"] if begun_anew else list(self.overrides)

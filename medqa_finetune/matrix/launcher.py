@@ -162,7 +162,7 @@ def run_jobs(
     retries: int,
     grace_seconds: float = LocalLauncherConfig.grace_seconds,
 ) -> None:
-    """Run every job that is not done yet in a process of its own, and show how they come on.
+    """Run every job that is not done yet in a process of its own, and show the progress.
 
     Args:
         jobs: In the order they are to be started in.

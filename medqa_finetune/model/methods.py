@@ -212,7 +212,7 @@ def attach_adapter(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
 
 
 def for_inference(model: PreTrainedModel, method: MethodConfig) -> PreTrainedModel:
-    """Return a trained model in the form that answers fastest; the one given is used up.
+    """Return a trained model in the form that answers fastest; the one given is modified in place.
 
     An adapter is added into the weights it belongs to, where these are held in fp32: the same to rounding, and one
     product a layer instead of three. Half precision and quantization would round most of a small update away, so
@@ -243,7 +243,7 @@ def plain_form(method: MethodConfig, precision: str) -> tuple[str, int | None]:
 def lift_adapter(model: PreTrainedModel, folder: Path) -> tuple[PreTrainedModel, int | None]:
     """Write a model's adapter into a folder, and return its base without it, and the adapter's rank; None without one.
 
-    The model is used up.
+    The model is modified in place.
     """
     settings = adapters(model)
     if not settings:
@@ -261,7 +261,7 @@ def merged_weights(base: PreTrainedModel, trained: Path, method: MethodConfig) -
     the original weights lack the error that the adapter has learned to live with.
 
     Args:
-        base: As the method loads it, without adapters; used up.
+        base: As the method loads it, without adapters; modified in place.
         trained: Folder of the trained weights, as `restore_trained` takes it.
         method: The run's.
 

@@ -29,7 +29,7 @@ class Plain:
 
 
 def write_plain(model: PreTrainedModel, folder: Path) -> Plain:
-    """Write a trained model, as `for_inference` gave it, into new folders below `folder`; the model is used up.
+    """Write a trained model, as `for_inference` gave it, into new folders below `folder`; it is modified in place.
 
     4-bit weights are written as the numbers that they stand for, which is what they are multiplied as. As in
     `for_inference`, an adapter is added into weights in fp32, and stays beside those in half precision.

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from medqa_finetune.config.identity import (
     DEFAULT_EVALUATION,
@@ -19,8 +19,8 @@ from medqa_finetune.config.identity import (
     file_label,
 )
 from medqa_finetune.config.options import values_of_profile
-from medqa_finetune.errors import MedQAError
-from medqa_finetune.record.evaluation_dir import EvaluationDir, evaluations_below
+from medqa_finetune.errors import DataError, MedQAError
+from medqa_finetune.record.evaluation_dir import RESULTS, EvaluationDir, evaluations_below
 from medqa_finetune.record.locks import LOCK_SECONDS
 from medqa_finetune.record.run_dir import OF_AN_EVALUATION, RunDir
 from medqa_finetune.record.schema import SCHEMA_VERSION, Evaluation, Record
@@ -28,19 +28,38 @@ from medqa_finetune.record.schema import SCHEMA_VERSION, Evaluation, Record
 SEPARATOR = "__"
 
 
-def evaluation_dirs(run: RunDir, record: Record) -> list[EvaluationDir]:
-    """Return the folders of a run's evaluations: the one whose scores the record holds first, then by name."""
+class Held(NamedTuple):
+    """An evaluation that a run holds.
+
+    Attributes:
+        evaluation: What its record says; None where that cannot be read, or went away just now.
+        error: Why it cannot be read; None where it can.
+    """
+
+    folder: EvaluationDir
+    evaluation: Evaluation | None
+    error: DataError | None = None
+
+
+def evaluations_of(run: RunDir, record: Record) -> list[Held]:
+    """Return the evaluations of a run, each read once: the one whose scores the record holds first, then by name."""
     own = EvaluationDir(run.path, in_run=True)
     has_own = _first_evaluation(run, record) is not None if record.schema_version == 1 else own.record_path.is_file()
-    found = [*([own] if has_own else []), *evaluations_below(run.evaluations_path)]
-    return sorted(found, key=lambda folder: _name_of(folder) != record.evaluation_name)
+    folders = [*([own] if has_own else []), *evaluations_below(run.evaluations_path)]
+    found = [_held(run, record, folder) for folder in folders]
+    return sorted(found, key=lambda held: (held.evaluation and held.evaluation.name) != record.evaluation_name)
 
 
-def _name_of(folder: EvaluationDir) -> str | None:
-    with contextlib.suppress(MedQAError):
-        evaluation = folder.read()
-        return evaluation.name if evaluation is not None else None
-    return None
+def _held(run: RunDir, record: Record, folder: EvaluationDir) -> Held:
+    try:
+        return Held(folder, read_evaluation(run, record, folder))
+    except DataError as error:
+        return Held(folder, None, error)
+
+
+def evaluation_dirs(run: RunDir, record: Record) -> list[EvaluationDir]:
+    """Return the folders of a run's evaluations, in the order of `evaluations_of`."""
+    return [held.folder for held in evaluations_of(run, record)]
 
 
 def read_evaluation(run: RunDir, record: Record, folder: EvaluationDir) -> Evaluation | None:
@@ -64,14 +83,10 @@ def find_evaluation(run: RunDir, record: Record | None, identity: str, name: str
         name: What its folder is called where it has none yet.
     """
     taken = False
-    for folder in [] if record is None else evaluation_dirs(run, record):
-        try:
-            evaluation = read_evaluation(run, record, folder) if record is not None else None
-        except MedQAError:
-            # Whoever starts the evaluation of that name is told what is wrong with its record.
-            evaluation = None
-            if folder.path.name == name:
-                return folder
+    for folder, evaluation, error in [] if record is None else evaluations_of(run, record):
+        # Whoever starts the evaluation of that name is told what is wrong with its record.
+        if error is not None and folder.path.name == name:
+            return folder
         if evaluation is not None and evaluation.identity == identity:
             return folder
         taken = taken or (folder.path.name == name and not folder.in_run)
@@ -82,10 +97,9 @@ def find_evaluation_named(run: RunDir, name: str) -> EvaluationDir:
     """Return where the evaluation lies, or will lie, that a cell was given the name of."""
     with contextlib.suppress(MedQAError):
         record = run.read()
-        for folder in [] if record is None else evaluation_dirs(run, record):
-            evaluation = read_evaluation(run, record, folder) if record is not None else None
-            if evaluation is not None and evaluation.name == name:
-                return folder
+        for held in [] if record is None else evaluations_of(run, record):
+            if held.evaluation is not None and held.evaluation.name == name:
+                return held.folder
     return EvaluationDir(run.evaluations_path / name)
 
 
@@ -108,11 +122,7 @@ def _first_evaluation(run: RunDir, record: Record) -> Evaluation | None:
         exams=record.zero_shot,
         environment=record.environment,
         process=record.process,
-        files={
-            name: stamp
-            for name, stamp in record.files.items()
-            if name in OF_AN_EVALUATION and name != "eval_results.json"
-        },
+        files={name: record.files[name] for name in record.files if name in OF_AN_EVALUATION and name != RESULTS},
         started=record.started,
         finished=record.finished,
     )

@@ -10,7 +10,7 @@ import pandas as pd
 
 from medqa_finetune.errors import MedQAError
 from medqa_finetune.record.evaluation_dir import EvaluationDir
-from medqa_finetune.record.evaluations import SEPARATOR, evaluation_dirs, evaluation_parts, read_evaluation, row_name
+from medqa_finetune.record.evaluations import SEPARATOR, evaluation_parts, evaluations_of, row_name
 from medqa_finetune.record.files import write_bytes
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Evaluation, Record
@@ -131,15 +131,11 @@ def seen_runs(run: RunDir) -> Iterator[Seen]:
     if record is None:
         return
     begun = False
-    for folder in evaluation_dirs(run, record):
-        try:
-            evaluation = read_evaluation(run, record, folder)
-        except MedQAError as error:
-            begun = True
+    for folder, evaluation, error in evaluations_of(run, record):
+        begun = begun or evaluation is not None or error is not None
+        if error is not None:
             yield Seen(SEPARATOR.join([record.name, *evaluation_parts(folder.path.name)]), record, folder, fault=error)
-            continue
-        if evaluation is not None:
-            begun = True
+        elif evaluation is not None:
             yield Seen(row_name(record.name, evaluation), record.seen_by(evaluation), folder, evaluation)
     if not begun:
         yield Seen(record.name, record)

@@ -62,7 +62,7 @@ def as_version_1(run: RunDir) -> RunDir:
 
 
 def first_name(record: dict[str, Any]) -> str:
-    """Return what version 1 called a run: its name told of its evaluation, too."""
+    """Return what version 1 called a run; the name also lists settings of the evaluation."""
     defaults = record["evaluation_defaults"]
     asked = {key: value for key, value in record["config"]["evaluate"].items() if value != defaults.get(key, value)}
     parts = [f"evaluate.{key}={identity._plain(identity._as_text(value))}" for key, value in asked.items()]

@@ -64,7 +64,7 @@ FAULTS: dict[str, Fault] = {
         _every_other(again.ask_while_training, patterns.evaluations_in_a_matrix),
     ),
     "F24": Fault(
-        "a folder of schema version 1, killed while it is upgraded, evaluated again or gone on with",
+        "a folder of schema version 1, killed while it is upgraded, evaluated again or resumed",
         first_version.upgrade_first,
     ),
     "F25": Fault("`evaluate run=PATTERN` for several runs, its launcher or a cell killed", patterns.evaluate_pattern),

@@ -26,7 +26,7 @@ from tests.matrix.children import PENDING
 
 ROOT = Path(__file__).parents[2]
 BAD_LUCK = Fault("run-failed", "failed: bad luck")
-# What a launcher is told of a cell: names of run and evaluation, and Hydra's folder in two parts.
+# What a launcher is given for a cell: names of run and evaluation, and Hydra's folder in two parts.
 TOLD = 4
 
 
