@@ -12,17 +12,17 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from medqa_finetune.api_inputs import check_in_memory, choose_corpus, choose_method, choose_model, read_given
 from medqa_finetune.chatting.sources import Source, source_of_model, source_of_run
 from medqa_finetune.config.command_line import unknown_key
-from medqa_finetune.config.examination import evaluate_faults, manner_faults
+from medqa_finetune.config.evaluation_checks import evaluate_faults, manner_faults
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
 from medqa_finetune.data.pairs import Pair
 from medqa_finetune.data.prepare import CACHE_NAME
 from medqa_finetune.errors import ConfigError, DataError, Fault, MedQAError, RunError
-from medqa_finetune.inputs import check_in_memory, choose_corpus, choose_method, choose_model, read_given
+from medqa_finetune.record.display import as_html, exam_scores, in_lines, main_scores
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import evaluation_dirs, read_evaluation
-from medqa_finetune.record.on_screen import as_html, exam_scores, in_lines, main_scores
 from medqa_finetune.record.run_dir import RECORD_NAME, RunDir
 from medqa_finetune.record.schema import EvaluationRecord, Record, Score
 from medqa_finetune.stopping import Interrupted
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from medqa_finetune.chatting.conversation import Conversation
     from medqa_finetune.chatting.speaker import Speaker
-    from medqa_finetune.evaluation.answers import Answer
+    from medqa_finetune.evaluation.predictions import Answer
 
 # A name in conf/model, a folder, or a model of transformers in memory.
 Model: TypeAlias = "str | Path | PreTrainedModel"
@@ -158,9 +158,9 @@ def finetune(
         KeyboardInterrupt: Ctrl-C; a checkpoint has been written, and the same call goes on from there.
     """
     from medqa_finetune.experiment import run_experiment
-    from medqa_finetune.lifecycle.earlier import check_outputs
-    from medqa_finetune.matrix.calling import check_without_pairs, compose_cell
+    from medqa_finetune.launch.compose_call import check_without_pairs, compose_cell
     from medqa_finetune.preflight import wait_briefly
+    from medqa_finetune.run_state.earlier import check_outputs
 
     warn_of_untested_versions()
     wait_briefly()
@@ -228,7 +228,7 @@ def evaluate(
     metrics = METRICS if metrics is None else metrics
     if pairs is None:
         return _score(subject, metrics)
-    from medqa_finetune.evaluation.examine import examine
+    from medqa_finetune.evaluation.evaluate_model import examine
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -242,8 +242,8 @@ def evaluate(
 
 
 def _score(subject: Any, metrics: Sequence[str]) -> Evaluated:
-    from medqa_finetune.evaluation.again import read_by_name, score_run
-    from medqa_finetune.evaluation.answers import collect, read_answers
+    from medqa_finetune.evaluation.predictions import collect, read_answers
+    from medqa_finetune.evaluation.rescore import read_by_name, score_run
     from medqa_finetune.evaluation.score import score_answers
 
     if (run := _run_of(subject)) is not None:
@@ -310,7 +310,7 @@ def _plain(value: Any) -> Any:
 
 
 def _answers_of(run: RunDir, name: str | None = None) -> "tuple[Answer, ...]":
-    from medqa_finetune.evaluation.again import answers_of
+    from medqa_finetune.evaluation.rescore import answers_of
 
     record = run.read()
     of_text = record is not None and record.setting("corpus", "task") == "text"

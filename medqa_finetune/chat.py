@@ -13,14 +13,14 @@ from medqa_finetune.chatting.questions import QUESTIONS, read_questions
 from medqa_finetune.chatting.sources import Source, source_of_model, source_of_run
 from medqa_finetune.config.checks import PRECISIONS
 from medqa_finetune.config.command_line import parse_options, run_door, wants_help
-from medqa_finetune.config.examination import manner_faults
+from medqa_finetune.config.evaluation_checks import manner_faults
 from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError, Fault, MedQAError
 from medqa_finetune.log import log_to_terminal, visible
 from medqa_finetune.preflight import wait_briefly
 from medqa_finetune.record.run_dir import RECORD_NAME
 
 if TYPE_CHECKING:
-    from medqa_finetune.chatting.cells import Asking
+    from medqa_finetune.chatting.session import Asking
 
 USAGE = """\
 Talk to what a run has trained, or to any model. Answers are generated, and no medical advice.
@@ -217,7 +217,7 @@ def _run_folders(options: ChatOptions) -> list[Path]:
 
 
 def _asking(options: ChatOptions) -> "Asking":
-    from medqa_finetune.chatting.cells import Asking
+    from medqa_finetune.chatting.session import Asking
 
     return Asking(
         options.temperature, options.top_p, options.max_new_tokens, options.system, options.seed, options.threads
@@ -225,15 +225,15 @@ def _asking(options: ChatOptions) -> "Asking":
 
 
 def _interactive(options: ChatOptions, sources: Sequence[Source]) -> int:
-    from medqa_finetune.chatting.cells import begin
     from medqa_finetune.chatting.interactive import Session
+    from medqa_finetune.chatting.session import begin
 
     return Session(begin(sources[0], _asking(options))).run()
 
 
 def _text(options: ChatOptions, sources: Sequence[Source]) -> int:
-    from medqa_finetune.chatting.cells import begin
-    from medqa_finetune.chatting.screen import harmless
+    from medqa_finetune.chatting.session import begin
+    from medqa_finetune.chatting.terminal import harmless
 
     question = _question(options)
     answer = begin(sources[0], _asking(options)).ask(question)
@@ -266,9 +266,9 @@ def _question(options: ChatOptions) -> str:
 def _demo(options: ChatOptions, sources: Sequence[Source]) -> int:
     questions = list(QUESTIONS) if options.questions is None else read_questions(Path(options.questions))
     # Imported here, so that a broken file of questions is refused before torch is loaded.
-    from medqa_finetune.chatting.cells import answers_of
     from medqa_finetune.chatting.conversation import DISCLAIMER
-    from medqa_finetune.chatting.demo import print_table
+    from medqa_finetune.chatting.session import answers_of
+    from medqa_finetune.chatting.side_by_side import print_table
 
     answers = {source.name: answers_of(source, questions, _asking(options)) for source in sources}
     if options.format == "json":
@@ -285,7 +285,7 @@ def _web(options: ChatOptions, sources: Sequence[Source]) -> int:
     if find_spec("gradio") is None:
         hint = "Run pip install 'medqa_finetune[web]'."
         raise ConfigError(Fault("not-installed", "Gradio is not installed", key="mode", got="web", hint=hint))
-    from medqa_finetune.chatting.cells import begin
+    from medqa_finetune.chatting.session import begin
     from medqa_finetune.chatting.web import serve
 
     serve([begin(source, _asking(options)).speaker for source in sources], _asking(options), options.port)

@@ -214,7 +214,7 @@ def _runs(pattern: str) -> list[Path]:
 
 def _scored(run: "RunDir", folder: Path, metrics: Sequence[str], name: str | None) -> Found:
     """Return what an evaluation of a run scores now; its folder was typed so."""
-    from medqa_finetune.evaluation.again import read_by_name, score_run
+    from medqa_finetune.evaluation.rescore import read_by_name, score_run
 
     record, rows = score_run(run, metrics, name)
     evaluation = read_by_name(run, name)
@@ -271,10 +271,10 @@ def _evaluate_here(cell: "Cell", folder: Path) -> Found:
 
 def _evaluate_in_processes(cells: "Sequence[Cell]", options: EvaluateOptions, typed: Sequence[str]) -> list[Fault]:
     """Evaluate runs as a queue over GPUs; return a fault for each that is not done."""
-    from medqa_finetune.matrix.asked import check_matrix
-    from medqa_finetune.matrix.gpus import make_slots, visible_gpus
-    from medqa_finetune.matrix.jobs import job_of
-    from medqa_finetune.matrix.launcher import run_jobs
+    from medqa_finetune.launch.gpus import make_slots, visible_gpus
+    from medqa_finetune.launch.job import job_of
+    from medqa_finetune.launch.launcher import run_jobs
+    from medqa_finetune.launch.validate import check_matrix
 
     cells = check_matrix(cells)
     threads = [] if options.threads is None else [f"threads={options.threads}"]
@@ -343,8 +343,8 @@ def as_text(
 
 
 def _of_file(options: EvaluateOptions) -> "tuple[EvaluationRecord, list[dict[str, Any]]]":
-    from medqa_finetune.evaluation.answers import read_answers
     from medqa_finetune.evaluation.metrics.base import find_metric
+    from medqa_finetune.evaluation.predictions import read_answers
     from medqa_finetune.evaluation.score import own_scores, score_answers
 
     answers = read_answers(Path(str(options.predictions)))

@@ -5,21 +5,21 @@ import logging
 from pathlib import Path
 
 from medqa_finetune.cell import Cell
-from medqa_finetune.collector import collector_paused
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.prepare import CACHE_NAME
 from medqa_finetune.evaluation import backends
-from medqa_finetune.evaluation.exams import check_exams
+from medqa_finetune.evaluation.benchmarks import check_exams
 from medqa_finetune.evaluation.reuse import needs_model
 from medqa_finetune.extras import check_extras
-from medqa_finetune.lifecycle.claim import claimed
-from medqa_finetune.lifecycle.earlier import check_free, find_earlier, needs_training, warn_of_damage
 from medqa_finetune.model import kernels
+from medqa_finetune.objectives import task_of
 from medqa_finetune.preflight import preflight_run
 from medqa_finetune.record.environment import describe_environment
 from medqa_finetune.record.files import write_bytes
 from medqa_finetune.record.schema import Record
-from medqa_finetune.tasks import task_of
+from medqa_finetune.run_state.claim import claimed
+from medqa_finetune.run_state.earlier import check_free, find_earlier, needs_training, warn_of_damage
+from medqa_finetune.runtime import collector_paused
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
                 return claim.finish(task.score(questions, config, evaluation))
 
         if not config.method.loads_model:
-            from medqa_finetune.evaluation.lookup import look_up
+            from medqa_finetune.evaluation.retrieval import look_up
 
             environment = describe_environment("cpu", None)
             if training:
@@ -72,14 +72,14 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
             return claim.finish(dataclasses.replace(task.score(questions, config, evaluation), **cost))
 
         with collector_paused():
-            from medqa_finetune.evaluation.exams import hold_exams, prepare_text
-            from medqa_finetune.model.allocator import keep_freed_memory
+            from medqa_finetune.evaluation.benchmarks import hold_exams, prepare_text
             from medqa_finetune.model.load import choose_device, load_model, set_threads
             from medqa_finetune.model.methods import for_inference, restore_trained
+            from medqa_finetune.runtime import keep_freed_memory
+            from medqa_finetune.training.auto_settings import settle
             from medqa_finetune.training.checkpoints import Checkpoints
             from medqa_finetune.training.curves import draw_curves
             from medqa_finetune.training.fit import Keeping, fit
-            from medqa_finetune.training.fitting import settle
 
         # The base model, and how its data is encoded.
         keep_freed_memory()

@@ -14,7 +14,7 @@ from medqa_finetune.config.command_line import parse_options, run_door, wants_he
 from medqa_finetune.errors import EXIT_DONE, NO_VALUE, ConfigError, Fault, MedQAError, brief
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.stopping import EXIT_OFFSET, LAUNCHER_VARIABLE
-from medqa_finetune.variants.wishes import Wishes
+from medqa_finetune.variants.request_options import Wishes
 
 if TYPE_CHECKING:
     from medqa_finetune.cell import Cell
@@ -195,8 +195,8 @@ def pipeline_cell(options: ExportOptions, arguments: Sequence[str]) -> "Cell":
 def _compose(arguments: Sequence[str]) -> "Cell":
     from hydra.core.hydra_config import HydraConfig
 
-    from medqa_finetune.matrix.cells import make_cell
-    from medqa_finetune.matrix.composing import compose_and_call
+    from medqa_finetune.launch.cells import make_cell
+    from medqa_finetune.launch.compose import compose_and_call
 
     made: list[Any] = []
 
@@ -219,8 +219,8 @@ def train_first(cell: "Cell", wishes: Wishes) -> int:
     Raises:
         MedQAError: what is to be exported afterwards cannot be, or the run cannot start.
     """
-    from medqa_finetune.lifecycle.earlier import find_earlier
-    from medqa_finetune.variants.order import check_intended
+    from medqa_finetune.run_state.earlier import find_earlier
+    from medqa_finetune.variants.request import check_intended
 
     check_intended(cell.config, wishes)
     record = find_earlier(cell)
@@ -241,8 +241,8 @@ def train_first(cell: "Cell", wishes: Wishes) -> int:
 
 def _export(run: RunDir, wishes: Wishes, form: str) -> int:
     from medqa_finetune.log import log_to_terminal
-    from medqa_finetune.variants.making import make_variants
-    from medqa_finetune.variants.order import check_order
+    from medqa_finetune.variants.build import make_variants
+    from medqa_finetune.variants.request import check_order
     from medqa_finetune.variants.table import CSV_NAME, as_text, rows, write_csv
 
     log_to_terminal()

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import ConfigError, Fault, noting
-from medqa_finetune.evaluation import backends, zero_shot
+from medqa_finetune.evaluation import backends, lm_eval_tasks
 from medqa_finetune.model import kernels
 
 
@@ -21,7 +21,7 @@ def check_extras(config: Config) -> None:
         with noting(faults):
             backends.check_installed(config.evaluate)
         with noting(faults):
-            zero_shot.check_installed(config.evaluate)
+            lm_eval_tasks.check_installed(config.evaluate)
         with noting(faults):
             kernels.check_installed(config.train.kernels if config.method.trains != "nothing" else "torch")
     faults += tracker_faults(config)

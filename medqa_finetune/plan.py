@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, wants_help
 from medqa_finetune.config.ranges import above_zero, one_of
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, noting
-from medqa_finetune.matrix.composing import compose_and_call
+from medqa_finetune.launch.compose import compose_and_call
 from medqa_finetune.preflight import in_units
 from medqa_finetune.record.files import existing_part
 from medqa_finetune.record.short_names import short_names
 
 if TYPE_CHECKING:
     from medqa_finetune.config.schema import Config
-    from medqa_finetune.matrix.forecast import Forecast
-    from medqa_finetune.matrix.planning import Plan
+    from medqa_finetune.planning.cost_model import Forecast
+    from medqa_finetune.planning.plan_cells import Plan
 
 USAGE = """usage: python -m medqa_finetune.plan [-m] [plan.probe=true] [group=choice …] [key=value …]
 
@@ -106,7 +106,7 @@ def plan(arguments: list[str]) -> int:
     options = parse_options(PlanOptions, own, prefix=PREFIX, bare=["format"])
     configs = compose([argument for argument in arguments if argument not in own])
     # Imported here, so that --help answers at once.
-    from medqa_finetune.matrix.planning import make_plan
+    from medqa_finetune.planning.plan_cells import make_plan
 
     room = existing_part(Path(configs[0].outputs))
     with tempfile.TemporaryDirectory(prefix=".plan-", dir=room, ignore_cleanup_errors=True) as folder:
@@ -142,10 +142,10 @@ def compose(arguments: Sequence[str]) -> list["Config"]:
     from hydra.core.hydra_config import HydraConfig
 
     from medqa_finetune.cell import Cell
-    from medqa_finetune.evaluation.exams import check_exams
+    from medqa_finetune.evaluation.benchmarks import check_exams
     from medqa_finetune.extras import check_extras
-    from medqa_finetune.matrix.asked import check_all, distinct
-    from medqa_finetune.matrix.cells import make_cell
+    from medqa_finetune.launch.cells import make_cell
+    from medqa_finetune.launch.validate import check_all, distinct
     from medqa_finetune.model.locate import locate_architecture
 
     cells: list[Cell] = []
@@ -176,7 +176,7 @@ def row(config: "Config", forecast: "Forecast", options: PlanOptions) -> dict[st
 
     `trained_by` names the cell whose training it evaluates, where that is not its own.
     """
-    from medqa_finetune.matrix.planning import name_of
+    from medqa_finetune.planning.plan_cells import name_of
 
     return {
         "name": name_of(config),
@@ -248,7 +248,7 @@ def as_text(rows: Sequence[dict[str, Any]], found: "Plan", options: PlanOptions)
 
 
 def _basis(found: "Plan") -> list[str]:
-    from medqa_finetune.matrix.forecast import EFFICIENCY
+    from medqa_finetune.planning.cost_model import EFFICIENCY
 
     machine = found.survey.machine
     speed = ", ".join(f"{rate / 1e12:.3g} TFLOP/s ({name})" for name, rate in _matrix_rates(found).items())

@@ -17,16 +17,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medqa_finetune.collector import collect_no_more, collector_paused
 from medqa_finetune.config.schema import Config, MethodConfig
 from medqa_finetune.errors import ConfigError, Fault, noting
+from medqa_finetune.model.auto_batch import resolve_auto
 from medqa_finetune.model.estimate import FP32, Machine, Memory, checkpoint_bytes, run_bytes, training_memory
-from medqa_finetune.model.fitting import resolve_auto
 from medqa_finetune.model.locate import locate_model
-from medqa_finetune.model.needs import Counts, Need, distinct_needs
+from medqa_finetune.model.requirements import Counts, Need, distinct_needs
 from medqa_finetune.model.size import ModelSize, read_size
 from medqa_finetune.record.files import existing_part
 from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.runtime import collect_no_more, collector_paused
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def examine(needs: Sequence[Need]) -> Findings:
     wait_briefly()
     # Imported here, so that a launcher can import this file in a moment.
     with collector_paused():
-        from medqa_finetune.data.encode import Encoder
+        from medqa_finetune.data.tokenize import Encoder
         from medqa_finetune.model.kernels import check_kernels
         from medqa_finetune.model.probe import check_method, check_model, probe
 

@@ -104,7 +104,7 @@ def summarize(arguments: list[str]) -> int:
     # pandas and seaborn take a second to load; bad input and --help need not wait for them.
     from medqa_finetune.report import results
     from medqa_finetune.report.analysis import analyse
-    from medqa_finetune.report.exams import exam_columns, exams_as_text
+    from medqa_finetune.report.benchmarks import exam_columns, exams_as_text
     from medqa_finetune.report.seeds import apart
     from medqa_finetune.report.statistics import Settings
     from medqa_finetune.report.table import results_table
@@ -150,7 +150,7 @@ def _write(
 
     from medqa_finetune.record.files import sweep, write_text
     from medqa_finetune.report import results
-    from medqa_finetune.report.exams import exams_table
+    from medqa_finetune.report.benchmarks import exams_table
     from medqa_finetune.report.page.write import figures_as_markdown, write_report
     from medqa_finetune.report.plots import write_plots
     from medqa_finetune.report.seeds import apart, cells_table
@@ -211,8 +211,8 @@ def _scored(sources: "dict[tuple[str, str], Source]") -> "list[ScoredRun]":
 
 def _items(seen: "Seen") -> "ItemScores | None":
     """Return what every answer of an evaluation scored: from its file, or scored again where that is missing."""
-    from medqa_finetune.evaluation.rows import score_rows
     from medqa_finetune.evaluation.score import item_scores
+    from medqa_finetune.evaluation.score_rows import score_rows
     from medqa_finetune.record.files import sha256_of
 
     folder, record = seen.folder, seen.record

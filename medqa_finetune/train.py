@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from medqa_finetune.config.command_line import run_door, wants_help
 from medqa_finetune.config.options import conf_folder, conf_folders
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, MedQAError
-from medqa_finetune.matrix.composing import compose_and_call
+from medqa_finetune.launch.compose import compose_and_call
 from medqa_finetune.stopping import LAUNCHER_VARIABLE, stop_with_parent
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ def _run_one(composed: "DictConfig", errors: list[MedQAError]) -> None:
 
     from medqa_finetune.config.identity import DEFAULT_EVALUATION
     from medqa_finetune.experiment import run_experiment
+    from medqa_finetune.launch.cells import make_cell
+    from medqa_finetune.launch.progress import outcome
     from medqa_finetune.log import log_to_terminal
-    from medqa_finetune.matrix.cells import make_cell
-    from medqa_finetune.matrix.progress import outcome
 
     log_to_terminal()
     try:

@@ -131,7 +131,7 @@ def without_copies(folder: Path, weights: "dict[str, torch.Tensor]") -> "dict[st
 
 def tied_names(folder: Path) -> Iterator[tuple[str, str]]:
     """Yield the names of weights that are those of another one, and of that other one."""
-    from medqa_finetune.model.uneven import build_skeleton
+    from medqa_finetune.model.pruned import build_skeleton
 
     model: Any = build_skeleton(folder)
     yield from model.all_tied_weights_keys.items()

@@ -11,11 +11,11 @@ from medqa_finetune.config.compose import CONFIG_NAME, register_schema
 from medqa_finetune.config.identity import Fingerprints
 from medqa_finetune.config.options import conf_folder
 from medqa_finetune.config.schema import Config
-from medqa_finetune.lifecycle.claim import Claim, claimed
-from medqa_finetune.matrix.cells import make_cell
-from medqa_finetune.matrix.launcher import register_matrix
+from medqa_finetune.launch.cells import make_cell
+from medqa_finetune.launch.launcher import register_matrix
 from medqa_finetune.record.environment import describe_environment
 from medqa_finetune.record.schema import EvaluationRecord, Score, TrainRecord
+from medqa_finetune.run_state.claim import Claim, claimed
 from tests.config.builders import VALID, changed
 
 FINGERPRINTS = Fingerprints("c" * 64, "m" * 64)

@@ -20,7 +20,7 @@ from medqa_finetune.config.schema import Config
 from medqa_finetune.evaluation import generate
 from medqa_finetune.evaluation.decode import Ending, decode_greedily
 from medqa_finetune.experiment import run_experiment
-from medqa_finetune.model.uneven import from_pretrained
+from medqa_finetune.model.pruned import from_pretrained
 from medqa_finetune.record.schema import Record
 from tests.cells import composed_cell
 from tests.commands import ROOT

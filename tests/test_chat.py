@@ -11,7 +11,7 @@ import pytest
 
 from medqa_finetune.chat import USAGE, ChatOptions, chat, find_sources
 from medqa_finetune.errors import NO_VALUE, ConfigError, MedQAError
-from medqa_finetune.evaluation.again import find_by_name
+from medqa_finetune.evaluation.rescore import find_by_name
 from medqa_finetune.record.run_dir import RunDir, find_runs
 from tests.chatting.runs import change_record, write_run
 from tests.commands import ROOT, TINY, python, train

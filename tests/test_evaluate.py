@@ -12,6 +12,7 @@ import pytest
 
 from medqa_finetune.errors import MedQAError
 from medqa_finetune.evaluate import evaluate as command
+from medqa_finetune.record.checksums import damages, stamp_of
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import (
@@ -23,7 +24,6 @@ from medqa_finetune.record.schema import (
     Score,
     SetManifest,
 )
-from medqa_finetune.record.stamps import damages, stamp_of
 from tests.commands import files_below
 from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
 from tests.faulty import only_fault

@@ -37,7 +37,7 @@ QUOTES_OTHERS = {
     # `Fault.line` itself, which ends a sentence once.
     "medqa_finetune/errors.py": {"line"},
     "medqa_finetune/evaluation/vllm_engine.py": {"faults_of"},
-    "medqa_finetune/lifecycle/failure.py": {"explain_failure"},
+    "medqa_finetune/run_state/failure.py": {"explain_failure"},
     "medqa_finetune/model/words.py": {"words_of"},
     "medqa_finetune/training/trackers.py": {"warn"},
     "scripts/download_model.py": {"_download"},

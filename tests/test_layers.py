@@ -12,29 +12,30 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "medqa_finetune"
 # Top to bottom. A file imports only from floors below its own, or from its own folder. What a user starts, from a
-# terminal or (`api`) from Python, is a door; `tasks` are the stages that answering questions and modelling text have in
-# different forms; `lifecycle` lies below all that have a run in hand, `matrix` and `experiment`; `inputs` turns what a
+# terminal or (`api`) from Python, is a door; `objectives` are the stages that answering questions and modelling text have in
+# different forms; `run_state` lies below all that have a run in hand, `launch` and `experiment`; `api_inputs` turns what a
 # Python program holds into files and choices; `extras` asks the rooms below whether what a run needs is installed;
 # `cell` is one training and one evaluation of it, checked and found on disk; `record` names evaluations as `config`
 # does; `log` knows nothing of the house; `compat` is what dependencies do not promise.
 FLOORS = (
     ("train", "evaluate", "summarize", "plan", "chat", "export", "api"),
-    ("experiment", "matrix", "chatting", "variants"),
-    ("tasks",),
-    ("lifecycle", "preflight", "extras", "inputs"),
+    ("planning",),
+    ("experiment", "launch", "chatting", "variants"),
+    ("objectives",),
+    ("run_state", "preflight", "extras", "api_inputs"),
     ("cell",),
     ("training", "evaluation"),
     ("report", "model", "data"),
     ("record",),
     ("config",),
     ("compat",),
-    ("errors", "log", "stopping", "collector", "versions"),
+    ("errors", "log", "stopping", "runtime", "versions"),
 )
 FLOOR_OF = {room: height for height, rooms in enumerate(reversed(FLOORS)) for room in rooms}
 # Rooms that start in a moment, since they load neither.
 HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
-LIGHT_ROOMS = ("train", "plan", "summarize", "chat", "experiment", "tasks", "lifecycle", "preflight", "extras",
-               "cell", "matrix", "report", "record", "config", "errors", "log", "stopping", "collector",
+LIGHT_ROOMS = ("train", "plan", "summarize", "chat", "experiment", "objectives", "run_state", "preflight", "extras",
+               "cell", "launch", "planning", "report", "record", "config", "errors", "log", "stopping", "runtime",
                "versions")  # fmt: skip
 HYDRA_ROOMS = {"train.py", "plan.py", "export.py", "config/compose.py", "compat/hydra.py"}
 LINES_PER_FILE = 450
@@ -121,10 +122,10 @@ def test_the_reader_sees_imports_in_functions_and_under_type_checking() -> None:
 @pytest.mark.parametrize(
     ("importer", "imported", "allowed"),
     [
-        ("data", "data", True), ("data", "record", True), ("matrix", "lifecycle", True), ("train", "errors", True),
+        ("data", "data", True), ("data", "record", True), ("launch", "run_state", True), ("train", "errors", True),
         ("data", "model", False), ("training", "evaluation", False), ("config", "record", False),
-        ("record", "config", True), ("evaluation", "cell", False), ("lifecycle", "cell", True),
-        ("experiment", "matrix", False), ("config", "data", False), ("evaluate", "train", False),
+        ("record", "config", True), ("evaluation", "cell", False), ("run_state", "cell", True),
+        ("experiment", "launch", False), ("config", "data", False), ("evaluate", "train", False),
     ],
 )  # fmt: skip
 def test_the_rule_itself(importer: str, imported: str, allowed: bool) -> None:
@@ -155,7 +156,7 @@ def test_data_knows_tokenizers_as_a_type_alone(source: Source) -> None:
 
 @every_module
 def test_hydra_stops_at_the_doors_the_matrix_and_composition(source: Source) -> None:
-    if source.name in HYDRA_ROOMS or source.room == "matrix":
+    if source.name in HYDRA_ROOMS or source.room == "launch":
         return
     assert [each.module for each in source.imports() if each.module.split(".")[0] == "hydra"] == []
 
@@ -180,9 +181,9 @@ def test_nothing_builds_objects_that_a_configuration_names(source: Source) -> No
         "api",
         "experiment",
         "preflight",
-        "matrix.launcher",
-        "variants.order",
-        "variants.making",
+        "launch.launcher",
+        "variants.request",
+        "variants.build",
     ],
 )
 def test_a_door_opens_without_what_is_slow_to_load(door: str) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from medqa_finetune.errors import ConfigError, Fault
-from medqa_finetune.matrix.forecast import Forecast
-from medqa_finetune.matrix.planning import Plan
 from medqa_finetune.plan import PlanOptions, as_object, as_text, excess_faults, plan, row
+from medqa_finetune.planning.cost_model import Forecast
+from medqa_finetune.planning.plan_cells import Plan
 from tests.commands import TINY, python
 from tests.config.builders import VALID, changed
 from tests.faulty import only_fault
-from tests.matrix.test_forecast import survey
+from tests.planning.test_cost_model import survey
 
 HOUR = 3600.0
 KEYS = ("plan.probe", "plan.budget_hours", "plan.price_per_hour", "format")

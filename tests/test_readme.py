@@ -52,7 +52,7 @@ def test_training_commands_compose(line: str) -> None:
 
     from medqa_finetune.config.compose import CONFIG_NAME, register_schema
     from medqa_finetune.config.options import conf_folder
-    from medqa_finetune.matrix.launcher import register_matrix
+    from medqa_finetune.launch.launcher import register_matrix
 
     words = shlex.split(line, comments=True)[3:]
     register_schema()

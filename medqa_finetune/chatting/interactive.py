@@ -6,8 +6,8 @@ from contextlib import closing
 from pathlib import Path
 
 from medqa_finetune.chatting.conversation import DISCLAIMER, Conversation
-from medqa_finetune.chatting.screen import brake, edit_lines, harmless, is_readable, settle_terminal
-from medqa_finetune.config.examination import manner_faults
+from medqa_finetune.chatting.terminal import brake, edit_lines, harmless, is_readable, settle_terminal
+from medqa_finetune.config.evaluation_checks import manner_faults
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, MedQAError
 from medqa_finetune.record.files import write_json
 

@@ -13,9 +13,9 @@ from medqa_finetune.config.schema import MethodConfig, ModelConfig
 from medqa_finetune.errors import ConfigError, DataError, Fault, ModelError
 from medqa_finetune.model.files import read_config, read_header, read_object
 from medqa_finetune.model.locate import fingerprint_model, locate_model
+from medqa_finetune.record.checksums import damages
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Record
-from medqa_finetune.record.stamps import damages
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"

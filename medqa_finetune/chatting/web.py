@@ -8,8 +8,8 @@ from contextlib import ExitStack, closing, suppress
 from itertools import zip_longest
 from typing import Any
 
-from medqa_finetune.chatting.cells import Asking
 from medqa_finetune.chatting.conversation import DISCLAIMER, Conversation
+from medqa_finetune.chatting.session import Asking
 from medqa_finetune.chatting.speaker import Manner, Speaker
 from medqa_finetune.errors import ConfigError, Fault, MedQAError
 

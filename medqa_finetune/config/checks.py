@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from medqa_finetune.config.examination import backend_faults, evaluate_faults, text_faults
+from medqa_finetune.config.evaluation_checks import backend_faults, evaluate_faults, text_faults
 from medqa_finetune.config.ranges import AUTO, above_zero, at_least, between, one_of, share
 from medqa_finetune.errors import Fault
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from medqa_finetune.collector import collect_no_more
 from medqa_finetune.errors import EXIT_INTERRUPTED, EXIT_RUN_FAILED, NO_VALUE, ConfigError, Fault, MedQAError, brief
 from medqa_finetune.log import shown, visible
+from medqa_finetune.runtime import collect_no_more
 from medqa_finetune.stopping import EXIT_OFFSET, Interrupted
 from medqa_finetune.versions import warn_of_untested_versions
 

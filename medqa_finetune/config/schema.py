@@ -12,7 +12,7 @@ from omegaconf import MISSING
 
 from medqa_finetune.config.checks import faults
 from medqa_finetune.config.corpus import CorpusConfig
-from medqa_finetune.config.examination import DEFAULT_METRICS
+from medqa_finetune.config.evaluation_checks import DEFAULT_METRICS
 from medqa_finetune.config.method import MethodConfig
 from medqa_finetune.errors import ConfigError
 

@@ -11,7 +11,7 @@ from medqa_finetune.data.clean import clean
 from medqa_finetune.data.conversations import Broken, Dialogue, read_history, read_messages
 from medqa_finetune.data.ledger import Ledger, Reject
 from medqa_finetune.data.pairs import Pair, Turn
-from medqa_finetune.data.row import Row
+from medqa_finetune.data.raw_row import Row
 from medqa_finetune.errors import DataError, Fault
 
 ABSENT = object()

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from medqa_finetune.data.decode import MAX_ROW_CHARS, read_lines, read_text
+from medqa_finetune.data.charset import MAX_ROW_CHARS, read_lines, read_text
 from medqa_finetune.data.ledger import Reject
-from medqa_finetune.data.row import Row
+from medqa_finetune.data.raw_row import Row
 from medqa_finetune.errors import DataError, Fault
 
 # A whole string, a bracket, a comma, or the quote of a string whose end has not been read yet.

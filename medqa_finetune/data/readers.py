@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medqa_finetune.data.decode import MAX_ROW_CHARS, read_lines
+from medqa_finetune.data.charset import MAX_ROW_CHARS, read_lines
 from medqa_finetune.data.json_rows import is_array, read_json_array, read_json_lines
 from medqa_finetune.data.ledger import Reject
-from medqa_finetune.data.row import Row
+from medqa_finetune.data.raw_row import Row
 from medqa_finetune.errors import DataError, Fault
 
 logger = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from medqa_finetune.data.columns import PairBuilder
 from medqa_finetune.data.hub import ensure_files, hub_folder, is_own_folder
 from medqa_finetune.data.ledger import Ledger, Reject
 from medqa_finetune.data.pairs import Pair, context_of
+from medqa_finetune.data.raw_row import Row
 from medqa_finetune.data.readers import FORMAT_OF_SUFFIX, format_of, matches, read_rows
-from medqa_finetune.data.row import Row
 from medqa_finetune.data.text_files import TEXT_FORMAT_OF_SUFFIX, text_format_of
 from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.record.files import sha256_of

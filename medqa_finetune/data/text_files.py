@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medqa_finetune.config.schema import CorpusConfig
-from medqa_finetune.data.decode import read_lines
+from medqa_finetune.data.charset import read_lines
 from medqa_finetune.data.ledger import Ledger, Reject
+from medqa_finetune.data.raw_row import Row
 from medqa_finetune.data.readers import COMPRESSIONS, FORMAT_OF_SUFFIX, format_of, read_rows
-from medqa_finetune.data.row import Row
 
 TEXT = "text"
 TEXT_FORMAT_OF_SUFFIX = {".txt": TEXT, ".raw": TEXT, ".tokens": TEXT} | FORMAT_OF_SUFFIX

@@ -10,13 +10,13 @@ import torch
 from tqdm import tqdm
 
 from medqa_finetune.config.schema import EvaluateConfig
-from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.pairs import Pair, context_of
-from medqa_finetune.evaluation.alarm import TimedOutError, alarm
-from medqa_finetune.evaluation.answers import Answer, to_row
+from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.evaluation.decode import Ending, Model, decode_greedily
-from medqa_finetune.evaluation.likelihood import reference_likelihoods
+from medqa_finetune.evaluation.predictions import Answer, to_row
+from medqa_finetune.evaluation.reference_likelihood import reference_likelihoods
 from medqa_finetune.evaluation.reuse import reused_rows
+from medqa_finetune.evaluation.time_limit import TimedOutError, alarm
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.files import keep_lines
 

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from medqa_finetune.config.identity import answer_settings
+from medqa_finetune.record.checksums import damages
 from medqa_finetune.record.environment import same_place
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import evaluations_of
 from medqa_finetune.record.files import write_text
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Environment, Evaluation, Record, Reused
-from medqa_finetune.record.stamps import damages
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medqa_finetune.config.examination import metric_names
+from medqa_finetune.config.evaluation_checks import metric_names
 from medqa_finetune.errors import ConfigError, DataError, Fault
-from medqa_finetune.evaluation.answers import Answer
 from medqa_finetune.evaluation.metrics.base import characters, find_metric
+from medqa_finetune.evaluation.predictions import Answer
 from medqa_finetune.record.item_scores import ItemScores
 from medqa_finetune.record.schema import EvaluationRecord, Score
 

@@ -16,20 +16,20 @@ from tqdm import tqdm
 
 from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import EvaluateConfig
-from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.errors import Fault, ModelError, RunError
 from medqa_finetune.evaluation.backends import check_installed
 from medqa_finetune.evaluation.decode import Model
 from medqa_finetune.evaluation.generate import AnswerBook, Generated, Output
-from medqa_finetune.evaluation.likelihood import reference_likelihoods
+from medqa_finetune.evaluation.reference_likelihood import reference_likelihoods
 from medqa_finetune.evaluation.vllm_engine import Asked, Said
 from medqa_finetune.evaluation.vllm_process import START_SECONDS, ask
 from medqa_finetune.model.methods import plain_form
-from medqa_finetune.model.needs import Need
-from medqa_finetune.model.plain import Plain, write_plain
+from medqa_finetune.model.plain_export import Plain, write_plain
+from medqa_finetune.model.pruned import build_skeleton, layer_sizes
+from medqa_finetune.model.requirements import Need
 from medqa_finetune.model.size import read_size
-from medqa_finetune.model.uneven import build_skeleton, layer_sizes
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.files import TEMPORARY_PREFIX
 

@@ -13,8 +13,8 @@ import torch
 from pydantic import TypeAdapter
 
 from medqa_finetune.errors import Fault, RunError
-from medqa_finetune.evaluation.alarm import TimedOutError, alarm
 from medqa_finetune.evaluation.generate import HANG_SECONDS
+from medqa_finetune.evaluation.time_limit import TimedOutError, alarm
 from medqa_finetune.evaluation.vllm_engine import Asked, Said, engine_fault
 
 log = logging.getLogger(__name__)

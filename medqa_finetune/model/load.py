@@ -21,9 +21,9 @@ from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.model.files import AGAIN, read_config
 from medqa_finetune.model.methods import adapted_modules, apply_method, count_parameters
+from medqa_finetune.model.pruned import from_pretrained, layer_sizes
 from medqa_finetune.model.size import ModelSize, read_size
 from medqa_finetune.model.templates import TEMPLATE_KEY, allowed_templates, read_template
-from medqa_finetune.model.uneven import from_pretrained, layer_sizes
 from medqa_finetune.model.words import words_of
 from medqa_finetune.record.schema import LayerSizes, Parameters
 

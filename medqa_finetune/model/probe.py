@@ -20,8 +20,8 @@ from medqa_finetune.model.estimate import Machine
 from medqa_finetune.model.files import read_config
 from medqa_finetune.model.load import DTYPES, Precision, check_vocabulary, choose_device, load_tokenizer
 from medqa_finetune.model.methods import apply_method
+from medqa_finetune.model.pruned import build_skeleton
 from medqa_finetune.model.size import ModelSize, size_of_shapes
-from medqa_finetune.model.uneven import build_skeleton
 from medqa_finetune.model.words import words_of
 
 # What says to leave every GPU alone, from people and from schedulers.

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medqa_finetune.record.checksums import stamp_of
 from medqa_finetune.record.files import append_lines, sha256_of, write_json
-from medqa_finetune.record.reading import read_evaluation, read_lines
+from medqa_finetune.record.read import read_evaluation, read_lines
 from medqa_finetune.record.record_folder import RecordFolder
 from medqa_finetune.record.schema import Evaluation, EvaluationRecord, FileStamp
-from medqa_finetune.record.stamps import stamp_of
 
 if TYPE_CHECKING:
     from medqa_finetune.record.item_scores import ItemScores

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from medqa_finetune.record.checksums import stamps_below
 from medqa_finetune.record.evaluation_dir import ANSWERING, ITEM_SCORES, PREDICTIONS, RESULTS, move_aside
 from medqa_finetune.record.evaluation_dir import RECORD_NAME as EVALUATION_RECORD_NAME
 from medqa_finetune.record.files import TEMPORARY_PREFIX, append_lines, keep_lines, write_json, write_text
-from medqa_finetune.record.reading import read_lines, read_record
+from medqa_finetune.record.read import read_lines, read_record
 from medqa_finetune.record.record_folder import RecordFolder
 from medqa_finetune.record.schema import EvaluationRecord, FileStamp, Process, Record
-from medqa_finetune.record.stamps import stamps_below
 
 RECORD_NAME = "record.json"
 EXPORT_NAME = "export"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from medqa_finetune.report.cells import Cell, ScoredRun, cells_of
 from medqa_finetune.report.comparable import evaluation_shown
 from medqa_finetune.report.comparing import ScoreResults, compare_all, drawn_of
-from medqa_finetune.report.fit import fit_of, series_of
 from medqa_finetune.report.notes import (
     Capped,
     Flaw,
@@ -20,6 +19,7 @@ from medqa_finetune.report.notes import (
 )
 from medqa_finetune.report.recommend import recommend
 from medqa_finetune.report.samples import CellSamples, samples_of
+from medqa_finetune.report.scaling import fit_of, series_of
 from medqa_finetune.report.scores import HEADLINE_COLUMNS, HEADLINES, TEXT_PERPLEXITY, score_name
 from medqa_finetune.report.statistics import (
     CellScore,

@@ -8,7 +8,7 @@ import pandas as pd
 
 from medqa_finetune.record.short_names import shared_settings, without_settings
 from medqa_finetune.report.analysis import Analysis
-from medqa_finetune.report.exams import HEADER
+from medqa_finetune.report.benchmarks import HEADER
 from medqa_finetune.report.messages import label, reason, score_title, text
 from medqa_finetune.report.scores import HEADLINE_COLUMNS
 from medqa_finetune.report.statistics import Comparison, Finding, Interval

@@ -8,7 +8,7 @@ import numpy as np
 
 from medqa_finetune.report.cells import Cell
 from medqa_finetune.report.fairness import signatures_of, unfair_costs
-from medqa_finetune.report.fit import series_of
+from medqa_finetune.report.scaling import series_of
 from medqa_finetune.report.scores import score_name
 from medqa_finetune.report.statistics import Comparison, Drawn, Finding, Interval, Settings, mean_draws
 from medqa_finetune.report.verdict import Cost, Front, Machine, ParetoPoint, Step, Unit

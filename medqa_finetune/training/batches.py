@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from medqa_finetune.data.encode import IGNORED, EncodedSet
+from medqa_finetune.data.tokenize import IGNORED, EncodedSet
 from medqa_finetune.training.meters import Work
 from medqa_finetune.training.pack import group_by_length, pack
 

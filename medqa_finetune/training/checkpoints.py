@@ -18,9 +18,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from medqa_finetune.compat.pydantic import fault_of
 from medqa_finetune.errors import DataError, Fault
+from medqa_finetune.record.checksums import damages, stamps_below
 from medqa_finetune.record.files import TEMPORARY_PREFIX, sweep, sync, write_json
 from medqa_finetune.record.schema import FileStamp
-from medqa_finetune.record.stamps import damages, stamps_below
 
 log = logging.getLogger(__name__)
 

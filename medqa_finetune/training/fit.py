@@ -13,7 +13,7 @@ from transformers import PrinterCallback, TrainingArguments
 
 from medqa_finetune.compat.transformers import checkpointing_options, optimizer_name, use_one_gpu
 from medqa_finetune.config.schema import Config, TrainConfig
-from medqa_finetune.data.encode import EncodedSet
+from medqa_finetune.data.tokenize import EncodedSet
 from medqa_finetune.model.attention import attention_per_pair
 from medqa_finetune.model.kernels import training_kernels
 from medqa_finetune.model.load import Device, LoadedModel

@@ -1,144 +1,129 @@
-"""Make the files of one variant. Started as a module, it does so in a process that ends afterwards."""
+"""Make and measure the variants of a run, each in processes of its own; what is finished is left alone."""
 
 import dataclasses
-import shutil
-import tempfile
-from collections.abc import Callable
+import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from medqa_finetune.config.schema import MethodConfig
-from medqa_finetune.record.environment import describe_environment
-from medqa_finetune.record.files import TEMPORARY_PREFIX
+from medqa_finetune.errors import ConfigError, Fault
+from medqa_finetune.preflight import in_units
+from medqa_finetune.record.checksums import stamps_below
+from medqa_finetune.record.files import replace_folder, sweep
+from medqa_finetune.record.run_dir import RunDir, now
 from medqa_finetune.record.schema import Environment
-from medqa_finetune.variants.fresh import answer_parent
+from medqa_finetune.variants.fresh import in_fresh_process
+from medqa_finetune.variants.kinds import KINDS
+from medqa_finetune.variants.measure import Measuring
+from medqa_finetune.variants.metadata import METADATA_NAME, Measured, Metadata, Needed, read_metadata, write_metadata
+from medqa_finetune.variants.request import Order
+from medqa_finetune.variants.table import compare
+from medqa_finetune.variants.write_files import Making
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+log = logging.getLogger(__name__)
 
-    from medqa_finetune.model.load import Device
-
-# What of a model's folder is the model; its tokenizer is written anew, and code is never taken along.
-MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json")
-
-
-@dataclasses.dataclass(frozen=True)
-class Making:
-    """What to make of what.
-
-    Attributes:
-        variant: One of `KINDS`.
-        folder: An empty folder, filled here.
-        base: Folder of the base model.
-        trained: Folder of the trained weights.
-        method: The run's.
-        quantization: How the quantized variants are quantized.
-        precision: What the run computes in.
-        dtype: What weights are stored in, quantized ones apart: `bf16`, `fp16` or `fp32`.
-        merged: Folder of the merged variant, for what is made of it; None where there is none.
-        template: `model.chat_template` of the run.
-        chat: Whether the run answered questions; running text needs no chat template.
-    """
-
-    variant: str
-    folder: Path
-    base: Path
-    trained: Path
-    method: MethodConfig
-    quantization: MethodConfig
-    precision: str
-    dtype: str
-    merged: Path | None = None
-    template: str | None = None
-    chat: bool = True
-
-    @property
-    def tokenizer(self) -> Path:
-        """Folder of the tokenizer: as the run used it, where it kept one."""
-        return self.trained if self.trained.is_dir() else self.base
+ANSWERS_NAME = "answers"
 
 
-def build(making: Making) -> Environment:
-    """Fill the folder, and say where that was done.
+def make_variants(order: Order) -> dict[str, Metadata]:
+    """Make what the order lists and is not there, and return all variants in its folder, in the order of tables.
 
     Raises:
-        ModelError: the base or the trained weights are damaged or do not fit.
+        MedQAError: a variant cannot be made or measured; those before it are whole.
     """
-    from medqa_finetune.model.load import choose_device
-
-    device = choose_device(making.precision)
-    BUILDERS[making.variant](making, device)
-    return describe_environment(device.name, device.precision)
-
-
-def _base(making: Making, device: "Device") -> None:
-    from medqa_finetune.model.load import load_tokenizer
-
-    for pattern in MODEL_FILES:
-        for path in making.base.glob(pattern):
-            shutil.copy(path, making.folder)
-    load_tokenizer(making.tokenizer, making.template, chat=making.chat).save_pretrained(making.folder)
+    try:
+        with RunDir(order.folder).lock():
+            sweep(order.folder)
+            for name in order.variants:
+                _make(order, name)
+            return _compared(order.folder)
+    except OSError as error:
+        problem, hint = f"cannot be written ({error})", "What is finished is whole; the same command continues."
+        raise ConfigError(Fault("not-writable", problem, file=str(order.folder), hint=hint)) from None
 
 
-def _quantized(making: Making, device: "Device") -> None:
-    _quantize(making.base, making, device)
-
-
-def _lora(making: Making, device: "Device") -> None:
-    shutil.copytree(making.trained, making.folder, dirs_exist_ok=True)
-
-
-def _merged(making: Making, device: "Device") -> None:
-    _merge(making.folder, making, device)
-
-
-def _lora_quantized(making: Making, device: "Device") -> None:
-    if making.merged is not None:
-        _quantize(making.merged, making, device)
+def _make(order: Order, name: str) -> None:
+    folder = order.folder / name
+    metadata = order.existing.get(name)
+    if metadata is None:
+        if folder.exists():  # `overwrite` was given, or it would have been refused
+            log.info("%s: moved aside to %s", folder, RunDir(folder).move_aside().name)
+        answers = RunDir(order.folder / ANSWERS_NAME / name)
+        if answers.path.exists():
+            answers.move_aside()
+        replace_folder(folder, lambda fresh: _fill(order, name, fresh))
+        metadata = read_metadata(folder)
+    if metadata is None:
+        problem = "is gone, because the folder was changed meanwhile"
+        raise ConfigError(Fault("file-missing", problem, file=str(folder / METADATA_NAME)))
+    done = not order.wishes.measure or metadata.measured is not None
+    log.info("%s: %s, %s%s", folder, metadata.what, in_units(metadata.size_bytes), "" if done else "; it answers now")
+    if done:
         return
-    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=making.folder.parent) as name:
-        _merge(Path(name), making, device)
-        _quantize(Path(name), making, device)
+    measured = in_fresh_process("measure", _measuring(order, name), Measured)
+    write_metadata(folder, dataclasses.replace(metadata, measured=measured))
 
 
-BUILDERS: dict[str, Callable[[Making, "Device"], None]] = {
-    "base": _base,
-    "quantized": _quantized,
-    "lora": _lora,
-    "lora_quantized": _lora_quantized,
-    "merged": _merged,
-}
+def _fill(order: Order, name: str, fresh: Path) -> None:
+    """Write a variant and its metadata into an empty folder."""
+    merged = order.folder / "merged"
+    making = Making(
+        variant=name,
+        folder=fresh,
+        base=order.base,
+        trained=order.run.adapter_path,
+        method=order.config.method,
+        quantization=order.quantization,
+        precision=order.config.precision,
+        dtype=order.dtype,
+        merged=merged if "merged" in order.variants else None,
+        template=order.config.model.chat_template,
+        chat=order.config.chats,
+    )
+    environment = in_fresh_process("build", making, Environment)
+    files = stamps_below(fresh)
+    metadata = Metadata(
+        variant=name,
+        what=KINDS[name].what,
+        made_from=order.made_from(),
+        settings=order.settings(name),
+        files=files,
+        size_bytes=sum(stamp.size for stamp in files.values()),
+        environment=environment,
+        finished=now(),
+        needs=_needs(order) if KINDS[name].beside_base else None,
+    )
+    write_metadata(fresh, metadata)
 
 
-def _quantize(source: Path, making: Making, device: "Device") -> None:
-    from medqa_finetune.model.load import load_base, load_tokenizer
-
-    tokenizer = load_tokenizer(making.tokenizer, making.template, chat=making.chat)
-    model = load_base(source, making.quantization, device, tokenizer)
-    _save(model, tokenizer, making.folder, making.dtype)
-
-
-def _merge(target: Path, making: Making, device: "Device") -> None:
-    from medqa_finetune.model.load import load_base, load_tokenizer
-    from medqa_finetune.model.methods import merged_weights
-
-    tokenizer = load_tokenizer(making.tokenizer, making.template, chat=making.chat)
-    base = load_base(making.base, making.method, device, tokenizer)
-    _save(merged_weights(base, making.trained, making.method), tokenizer, target, making.dtype)
+def _needs(order: Order) -> Needed:
+    """Return what an adapter must be loaded onto: the base as it was held in training."""
+    held = order.config.method.quantization
+    same = held in ("none", order.quantization.quantization)
+    variant = ("base" if held == "none" else "quantized") if same else None
+    size = sum(path.stat().st_size for path in order.base.iterdir() if path.is_file())
+    return Needed(variant, str(order.base.absolute()), size)
 
 
-def _save(model: "PreTrainedModel", tokenizer: Any, folder: Path, dtype: str) -> None:
-    """Write a model, its weights in this precision; quantized ones stay what they are."""
-    import torch
+def _measuring(order: Order, name: str) -> Measuring:
+    return Measuring(
+        folder=order.folder / name,
+        base=order.base if KINDS[name].beside_base else None,
+        method=order.config.method,
+        run=order.run.path,
+        answers=order.folder / ANSWERS_NAME / name,
+        evaluate=order.config.evaluate,
+        max_samples=order.wishes.max_samples,
+        max_length=order.config.train.max_length,
+        precision=order.config.precision,
+        threads=order.config.threads,
+    )
 
-    from medqa_finetune.model.load import DTYPES
 
-    for tensor in [*model.parameters(), *model.buffers()]:
-        if tensor.dtype in (torch.float32, torch.bfloat16, torch.float16):
-            tensor.data = tensor.data.to(DTYPES[dtype])  # type: ignore[index]
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-if __name__ == "__main__":
-    answer_parent(build, Making)
+def _compared(folder: Path) -> dict[str, Metadata]:
+    """Note in every variant what it differs in from others, and return them all."""
+    found: Mapping[str, Metadata | None] = {name: read_metadata(folder / name) for name in KINDS}
+    there = {name: metadata for name, metadata in found.items() if metadata is not None}
+    compared = compare(there)
+    for name, metadata in compared.items():
+        write_metadata(folder / name, metadata)
+    return compared

@@ -64,12 +64,12 @@ def measure(asked: Measuring) -> Measured:
         DataError: there are no questions.
     """
     pairs = read_questions(RunDir(asked.run), asked.max_samples)
-    from medqa_finetune.data.encode import Encoder
-    from medqa_finetune.evaluation.answers import read_answers
+    from medqa_finetune.data.tokenize import Encoder
     from medqa_finetune.evaluation.generate import generate_answers
+    from medqa_finetune.evaluation.predictions import read_answers
     from medqa_finetune.evaluation.score import score_answers
-    from medqa_finetune.model.allocator import keep_freed_memory
     from medqa_finetune.model.load import choose_device, load_tokenizer, set_threads
+    from medqa_finetune.runtime import keep_freed_memory
 
     keep_freed_memory()
     set_threads(asked.threads)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from medqa_finetune.data.pairs import Pair, context_of, with_context
 from medqa_finetune.errors import DataError, Fault
-from medqa_finetune.evaluation.again import find_by_name
+from medqa_finetune.evaluation.rescore import find_by_name
 from medqa_finetune.record.files import sha256_of_text
 from medqa_finetune.record.run_dir import RunDir
 

@@ -52,7 +52,7 @@ def answering(options: argparse.Namespace) -> int:
 def _answer(work: Path, method: str, backend: str, pairs: list[Pair], options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
-    from medqa_finetune.data.encode import Encoder
+    from medqa_finetune.data.tokenize import Encoder
     from medqa_finetune.model.load import choose_device, load_model
     from medqa_finetune.model.methods import for_inference
 

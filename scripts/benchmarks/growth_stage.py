@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medqa_finetune.config.schema import CorpusConfig
-from medqa_finetune.data.encoded import encode_once
 from medqa_finetune.data.prepare import Prepared, prepare, take_splits
 from medqa_finetune.data.splits import SplitRules
+from medqa_finetune.data.token_cache import encode_once
 
 if TYPE_CHECKING:
-    from medqa_finetune.data.encode import Encoder
+    from medqa_finetune.data.tokenize import Encoder
 
 HELD_OUT = SplitRules(test_size=200, validation_size=200, split_seed=0, near_duplicate_threshold=0.8)
 SAMPLING_SECONDS = 0.02
@@ -75,7 +75,7 @@ def load_encoder(tokenizer: Path) -> "Encoder":
     """Load a tokenizer; this does not depend on the number of pairs, and is not timed."""
     from transformers import AutoTokenizer
 
-    from medqa_finetune.data.encode import Encoder
+    from medqa_finetune.data.tokenize import Encoder
 
     return Encoder(AutoTokenizer.from_pretrained(tokenizer, local_files_only=True), 1024)
 

@@ -12,8 +12,8 @@ from rouge_score.tokenizers import Tokenizer
 
 from medqa_finetune.config.schema import DEFAULT_METRICS
 from medqa_finetune.errors import DataError, Fault
-from medqa_finetune.evaluation.answers import Answer, read_answers
 from medqa_finetune.evaluation.metrics.char_bleu import shared_ngrams
+from medqa_finetune.evaluation.predictions import Answer, read_answers
 from medqa_finetune.evaluation.score import score_answers
 from scripts.benchmarks.made_pairs import TextMaker, read_rows
 from scripts.benchmarks.results import heading, keep, markdown

@@ -11,11 +11,11 @@ import torch
 from medqa_finetune.chatting.sources import source_of_model, source_of_run
 from medqa_finetune.chatting.speaker import Manner, Prompt, Speaker, Turn, open_source
 from medqa_finetune.config.schema import EvaluateConfig
-from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.errors import DataError, ModelError
-from medqa_finetune.evaluation.answers import read_answers
 from medqa_finetune.evaluation.generate import generate_answers
+from medqa_finetune.evaluation.predictions import read_answers
 from medqa_finetune.model.methods import for_inference
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir

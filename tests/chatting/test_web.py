@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from medqa_finetune.chatting.cells import Asking
+from medqa_finetune.chatting.session import Asking
 from medqa_finetune.chatting.speaker import Manner
 from medqa_finetune.chatting.web import Answering
 from tests.chatting.fakes import Parrot
@@ -87,7 +87,7 @@ def test_a_reset_forgets_everything() -> None:
 
 SERVER = """\
 import sys
-from medqa_finetune.chatting.cells import Asking
+from medqa_finetune.chatting.session import Asking
 from medqa_finetune.chatting.web import serve
 from tests.chatting.fakes import Parrot
 one, two = Parrot({hostile!r}), Parrot("四五六")

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from medqa_finetune.config.compose import CONFIG_NAME, register_schema
 from medqa_finetune.config.options import conf_folder
 from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, ModelConfig
-from medqa_finetune.matrix.launcher import register_matrix
+from medqa_finetune.launch.launcher import register_matrix
 
 VALID = Config(
     method=MethodConfig(name="lora"),

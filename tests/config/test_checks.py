@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from medqa_finetune.config.checks import FOLDER_NAME_BYTES, SCHEDULERS, faults, is_folder_name
-from medqa_finetune.config.examination import metric_names
+from medqa_finetune.config.evaluation_checks import metric_names
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import NO_VALUE, ConfigError, Fault
 from tests.config.builders import VALID, changed

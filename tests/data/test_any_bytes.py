@@ -13,7 +13,7 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medqa_finetune.data import decode
+from medqa_finetune.data import charset
 from tests.data.files import GOOD_LINE, check_reading, written
 
 # The folder of a test is the same for all of its examples, and each overwrites the file of the one before.
@@ -58,7 +58,7 @@ def test_any_bytes_packed(tmp_path: Path, content: bytes, name: str, share: floa
 @modestly
 def test_any_text_of_the_kind(tmp_path: Path, text: str, name: str, chunk: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decode, "CHUNK_BYTES", chunk)
+        patch.setattr(charset, "CHUNK_BYTES", chunk)
         check_reading(written(tmp_path / name, text.encode("utf-8", "surrogatepass")), max_reject_share=1.0)
 
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from medqa_finetune.data import blocks as room
 from medqa_finetune.data.blocks import BlockEncoder, Blocks, prepare_blocks
-from medqa_finetune.data.encoded_set import IGNORED, EncodedSet
 from medqa_finetune.data.text import Text, read_text_parts
+from medqa_finetune.data.token_set import IGNORED, EncodedSet
 from medqa_finetune.errors import DataError
 from tests.config.builders import changed
-from tests.data.test_encode import micro_tokenizer
 from tests.data.test_text import config_of, text, three_files
+from tests.data.test_tokenize import micro_tokenizer
 from tests.faulty import only_fault
 
 __all__ = ["micro_tokenizer", "text"]

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medqa_finetune.data.encode import IGNORED, QUESTION_SHARE, Encoded, EncodedSet, Encoder
 from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.tokenize import IGNORED, QUESTION_SHARE, Encoded, EncodedSet, Encoder
 from medqa_finetune.errors import Fault, ModelError
-from tests.data.test_encode import cleaned, micro_tokenizer, template, tokenizer, with_template
+from tests.data.test_tokenize import cleaned, micro_tokenizer, template, tokenizer, with_template
 from tests.faulty import only_fault
 
 __all__ = ["micro_tokenizer", "tokenizer"]

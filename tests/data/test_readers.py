@@ -13,10 +13,10 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medqa_finetune.data import decode, json_rows
+from medqa_finetune.data import charset, json_rows
 from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.raw_row import Row
 from medqa_finetune.data.readers import format_of
-from medqa_finetune.data.row import Row
 from medqa_finetune.errors import DataError
 from tests.data.files import ANSWER, GOOD, GOOD_LINE, QUESTION, read, rejected, written
 from tests.faulty import only_fault
@@ -187,7 +187,7 @@ def test_array_that_cannot_be_divided_is_refused(tmp_path: Path, monkeypatch: py
 
 
 def test_broken_element_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "CHUNK_BYTES", 5)
+    monkeypatch.setattr(charset, "CHUNK_BYTES", 5)
     path = written(tmp_path / "a.json", f'[{GOOD_LINE},{{"a" "]}}\\"["}}, 7,{GOOD_LINE},]')
     assert rejected(path) == [("a.json:1", "broken_json"), ("a.json:1", "not_an_object")]
 
@@ -216,6 +216,6 @@ ROWS = st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=20) | st.i
 def test_array_scanner_agrees_with_json(tmp_path: Path, rows: list[Any], indent: int | None, chunk: int) -> None:
     path = written(tmp_path / "a.json", json.dumps(rows, indent=indent))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decode, "CHUNK_BYTES", chunk)
+        patch.setattr(charset, "CHUNK_BYTES", chunk)
         found = list(json_rows.read_json_array(path, "a", "utf-8"))
     assert [row.values for row in found if isinstance(row, Row)] == rows

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from medqa_finetune.errors import DataError
 from medqa_finetune.evaluate import as_text
-from medqa_finetune.evaluation.answers import read_answers
+from medqa_finetune.evaluation.predictions import read_answers
 from medqa_finetune.evaluation.score import score_answers
 from tests.data.files import check_message
 

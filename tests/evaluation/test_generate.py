@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
-from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.evaluation import generate
-from medqa_finetune.evaluation.answers import read_answers
 from medqa_finetune.evaluation.decode import Ending, decode_greedily
 from medqa_finetune.evaluation.generate import Generated, generate_answers
+from medqa_finetune.evaluation.predictions import read_answers
 from medqa_finetune.evaluation.score import score_answers
 from medqa_finetune.model.load import Device, LoadedModel, load_model
 from medqa_finetune.record.evaluation_dir import EvaluationDir

@@ -15,8 +15,8 @@ from medqa_finetune.evaluation.reuse import (
     reused_rows,
     set_aside_elsewhere,
 )
-from medqa_finetune.lifecycle.claim import announce, claimed
 from medqa_finetune.record.schema import Environment, Evaluation, Reused, Score
+from medqa_finetune.run_state.claim import announce, claimed
 from tests.cells import HERE, answer, cell_in, evaluate, result, train
 
 IDS = list("abcde")

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from medqa_finetune.errors import ConfigError, DataError
-from medqa_finetune.evaluation.answers import Answer, read_answers
+from medqa_finetune.evaluation.predictions import Answer, read_answers
 from medqa_finetune.evaluation.score import is_empty, item_scores, own_scores, score_answers
 from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
 from tests.faulty import only_fault

@@ -13,15 +13,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from medqa_finetune.config.schema import MethodConfig
-from medqa_finetune.data.encode import Encoder
+from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.evaluation import generate, vllm_backend
-from medqa_finetune.evaluation.answers import read_answers
 from medqa_finetune.evaluation.generate import Output
+from medqa_finetune.evaluation.predictions import read_answers
 from medqa_finetune.evaluation.vllm_backend import _by_batch, serving_faults
 from medqa_finetune.evaluation.vllm_engine import Said
 from medqa_finetune.model.load import Device, load_model
 from medqa_finetune.model.methods import for_inference
-from medqa_finetune.model.needs import Need
+from medqa_finetune.model.requirements import Need
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import evaluation_dirs
 from medqa_finetune.record.run_dir import find_runs

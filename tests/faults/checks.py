@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from medqa_finetune.errors import MedQAError
+from medqa_finetune.record.checksums import damages
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import evaluation_dirs
 from medqa_finetune.record.evaluations import read_evaluation as read_one
 from medqa_finetune.record.files import TEMPORARY_PREFIX
 from medqa_finetune.record.run_dir import EVALUATIONS_NAME, RunDir, find_runs
 from medqa_finetune.record.schema import Evaluation, Record
-from medqa_finetune.record.stamps import damages
 from medqa_finetune.training.checkpoints import MANIFEST, NAME, read_manifest
 
 LOST, TORN, DIFFERENT, DISHONEST = "finished work lost", "torn file", "silent difference", "dishonest"

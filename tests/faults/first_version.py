@@ -5,11 +5,11 @@ import shutil
 from typing import Any
 
 from medqa_finetune.config import identity
+from medqa_finetune.record.checksums import stamp_of
 from medqa_finetune.record.evaluation_dir import ANSWERING, ITEM_SCORES, PREDICTIONS, RESULTS
 from medqa_finetune.record.evaluation_dir import RECORD_NAME as EVALUATION_RECORD
 from medqa_finetune.record.files import write_json
 from medqa_finetune.record.run_dir import OF_AN_EVALUATION, RunDir
-from medqa_finetune.record.stamps import stamp_of
 from tests.faults import checks
 from tests.faults.again import (
     DEFAULT,

@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 from medqa_finetune.config import identity
 from medqa_finetune.data import embedded
 from medqa_finetune.evaluation import generate
-from medqa_finetune.matrix import composing
+from medqa_finetune.launch import compose
 from medqa_finetune.record import environment
 from tests.faults.actions import ACTIONS
 from tests.faults.inject import Recorder
@@ -136,7 +136,7 @@ def pretend_version(argument: str) -> None:
 
 def change_defaults(folder: str) -> None:
     """Let the values that ship be those in another folder."""
-    vars(composing)["conf_folder"] = lambda: Path(folder)
+    vars(compose)["conf_folder"] = lambda: Path(folder)
 
 
 def change_corpus(argument: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 # Frees and asks again for 24 MiB, forty times, and prints how many pages the system had to hand out anew.
 TRIAL = """
 import resource, torch
-from medqa_finetune.model.allocator import keep_freed_memory
+from medqa_finetune.runtime import keep_freed_memory
 keep_freed_memory()
 torch.ones(6 * 2**20)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -12,8 +12,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.model.flops import Flops, forward_flops, training_flops
 from medqa_finetune.model.methods import apply_method
+from medqa_finetune.model.pruned import from_pretrained
 from medqa_finetune.model.size import ModelSize, read_size
-from medqa_finetune.model.uneven import from_pretrained
 from tests.models import write_micro_model
 
 TOKENS, ANSWER = 24, 7

@@ -22,7 +22,7 @@ from medqa_finetune.errors import ModelError
 from medqa_finetune.model import kernels as kernels_module
 from medqa_finetune.model.kernels import check_kernels, training_kernels
 from medqa_finetune.model.load import Device, load_model
-from medqa_finetune.model.needs import distinct_needs
+from medqa_finetune.model.requirements import distinct_needs
 from tests.commands import ROOT
 from tests.config.builders import VALID, changed
 from tests.faulty import only_fault

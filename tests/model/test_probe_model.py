@@ -19,9 +19,9 @@ from medqa_finetune.model.probe import (
     check_model,
     write_random_model,
 )
+from medqa_finetune.model.pruned import build_skeleton
 from medqa_finetune.model.size import read_size
 from medqa_finetune.model.targets import trainable_parameters
-from medqa_finetune.model.uneven import build_skeleton
 from tests.config.builders import VALID, changed
 from tests.faulty import only_fault
 

@@ -6,11 +6,11 @@ import math
 from pathlib import Path
 
 from medqa_finetune.errors import DataError
-from medqa_finetune.matrix.glance import Glance
-from medqa_finetune.matrix.status import Marks, read_stage
+from medqa_finetune.launch.display import Glance
+from medqa_finetune.launch.stage import Marks, read_stage
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import CellDir
-from medqa_finetune.record.reading import read_lines
+from medqa_finetune.record.read import read_lines
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.report.table import NUMBERS, results_table, write_csv
 from medqa_finetune.summarize import as_text

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from medqa_finetune.errors import NO_VALUE, DataError, RunError
-from medqa_finetune.record.reading import read_lines
+from medqa_finetune.record.read import read_lines
 from medqa_finetune.record.run_dir import RunDir, find_runs, now
 from medqa_finetune.record.schema import EvaluationRecord, Failure, Process, Record, Score
 from tests.faulty import only_fault

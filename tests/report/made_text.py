@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medqa_finetune.evaluation.perplexity import score_blocks, text_signature
 from medqa_finetune.evaluation.score import item_scores
+from medqa_finetune.evaluation.text_perplexity import score_blocks, text_signature
 from medqa_finetune.record.run_dir import RunDir
 from scripts.benchmarks.made_runs import MadeRun, record_of
 from tests.evaluations import default_of, write_default

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from medqa_finetune.evaluation.answers import Answer
+from medqa_finetune.evaluation.predictions import Answer
 from medqa_finetune.evaluation.score import score_answers
 from medqa_finetune.report.cells import Cell
 from medqa_finetune.report.fairness import Difference, Fact

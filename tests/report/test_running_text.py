@@ -12,11 +12,11 @@ from medqa_finetune.report.analysis import Analysis, analyse
 from medqa_finetune.report.cells import ScoredRun
 from medqa_finetune.report.charts.cells import cells_of
 from medqa_finetune.report.charts.collect import sections_of
-from medqa_finetune.report.fit import fit_of
 from medqa_finetune.report.groups import groups_of
 from medqa_finetune.report.messages import label
 from medqa_finetune.report.panels import bar_panels
 from medqa_finetune.report.plots import data_scale_figure, method_figure
+from medqa_finetune.report.scaling import fit_of
 from medqa_finetune.report.scores import SCORE_NAMES
 from medqa_finetune.report.statistics import Drawn, Finding, Settings
 from medqa_finetune.report.table import SCORES, results_table

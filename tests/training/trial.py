@@ -17,8 +17,8 @@ from medqa_finetune.config.schema import (
     TrackerConfig,
     TrainConfig,
 )
-from medqa_finetune.data.encode import EncodedSet, Encoder
 from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.tokenize import EncodedSet, Encoder
 from medqa_finetune.model.load import Device, LoadedModel, load_model
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import TrainRecord

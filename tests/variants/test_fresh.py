@@ -6,8 +6,8 @@ import pytest
 
 from medqa_finetune.errors import ModelError, RunError
 from medqa_finetune.record.schema import Environment
-from medqa_finetune.variants.build import Making
 from medqa_finetune.variants.fresh import in_fresh_process
+from medqa_finetune.variants.write_files import Making
 from tests.faulty import only_fault
 from tests.variants.runs import LORA
 

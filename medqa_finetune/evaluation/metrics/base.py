@@ -4,10 +4,10 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from medqa_finetune.config.examination import metric_names
+from medqa_finetune.config.evaluation_checks import metric_names
 from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.evaluation import metrics
-from medqa_finetune.evaluation.answers import Answer
+from medqa_finetune.evaluation.predictions import Answer
 from medqa_finetune.record.schema import Score
 
 Item = dict[str, float]

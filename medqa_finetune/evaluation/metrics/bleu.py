@@ -9,8 +9,8 @@ from typing import Any
 
 from sacrebleu import BLEU
 
-from medqa_finetune.evaluation.answers import Answer
 from medqa_finetune.evaluation.metrics.base import Item, Metric
+from medqa_finetune.evaluation.predictions import Answer
 from medqa_finetune.record.schema import Score
 
 # sacrebleu's defaults, named here since the sum of the counts is scored by a call that has others, and since the

@@ -6,8 +6,8 @@ falls as there are more answers, so it compares at equal n only.
 
 from collections.abc import Sequence
 
-from medqa_finetune.evaluation.answers import Answer
 from medqa_finetune.evaluation.metrics.base import Item, Metric, characters
+from medqa_finetune.evaluation.predictions import Answer
 from medqa_finetune.record.schema import Score
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from medqa_finetune.evaluation.answers import Answer
 from medqa_finetune.evaluation.metrics.base import Item, Metric, characters
+from medqa_finetune.evaluation.predictions import Answer
 from medqa_finetune.record.schema import Score
 
 

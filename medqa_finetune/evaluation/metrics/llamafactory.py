@@ -16,9 +16,9 @@ from typing import Any
 
 from rapidfuzz.distance import LCSseq
 
-from medqa_finetune.evaluation.answers import Answer
 from medqa_finetune.evaluation.metrics.base import Item, Metric
 from medqa_finetune.evaluation.metrics.char_bleu import ORDERS, brevity_penalty, shared_ngrams
+from medqa_finetune.evaluation.predictions import Answer
 from medqa_finetune.record.schema import Score
 
 JIEBA_VERSION = "0.42.1"

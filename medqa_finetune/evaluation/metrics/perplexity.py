@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 
 from medqa_finetune.errors import DataError, Fault
-from medqa_finetune.evaluation.answers import Answer
 from medqa_finetune.evaluation.metrics.base import Item, Metric
+from medqa_finetune.evaluation.predictions import Answer
 from medqa_finetune.record.schema import Score
 
 

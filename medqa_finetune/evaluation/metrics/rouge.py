@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from rapidfuzz.distance import LCSseq
 
-from medqa_finetune.evaluation.answers import Answer
 from medqa_finetune.evaluation.metrics.base import Item, Metric, characters, reference_count
+from medqa_finetune.evaluation.predictions import Answer
 from medqa_finetune.record.schema import Score
 
 

@@ -8,8 +8,8 @@ Counted are marks that chat templates and tokenizers use to steer a model and th
 import re
 from collections.abc import Sequence
 
-from medqa_finetune.evaluation.answers import Answer
 from medqa_finetune.evaluation.metrics.base import Item, Metric
+from medqa_finetune.evaluation.predictions import Answer
 from medqa_finetune.record.schema import Score
 
 LIST_VERSION = 1

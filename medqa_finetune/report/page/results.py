@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medqa_finetune.report.analysis import Analysis
+from medqa_finetune.report.benchmarks import digits_of, main_exams
 from medqa_finetune.report.charts.cells import Cell
-from medqa_finetune.report.exams import digits_of, main_exams
 from medqa_finetune.report.messages import drawn, label, score_title
 from medqa_finetune.report.scores import SCORE_NAMES
 from medqa_finetune.report.words import Text

@@ -3,10 +3,10 @@ import types
 
 import pytest
 
-from medqa_finetune.config.examination import metric_names
+from medqa_finetune.config.evaluation_checks import metric_names
 from medqa_finetune.errors import ConfigError
-from medqa_finetune.evaluation.answers import Answer
 from medqa_finetune.evaluation.metrics.base import characters, find_metric, reference_count
+from medqa_finetune.evaluation.predictions import Answer
 from tests.faulty import only_fault
 
 

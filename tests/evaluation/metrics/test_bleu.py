@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from sacrebleu import BLEU
 
 from medqa_finetune.config.schema import DEFAULT_METRICS
-from medqa_finetune.evaluation.answers import Answer, read_answers
 from medqa_finetune.evaluation.metrics.bleu import COUNTS, METRIC, reference_streams
+from medqa_finetune.evaluation.predictions import Answer, read_answers
 from medqa_finetune.evaluation.score import score_answers
 from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
 

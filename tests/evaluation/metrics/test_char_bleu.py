@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from nltk.translate.bleu_score import corpus_bleu
 from sacrebleu import BLEU
 
-from medqa_finetune.evaluation.answers import Answer, read_answers
 from medqa_finetune.evaluation.metrics.bleu import reference_streams
 from medqa_finetune.evaluation.metrics.char_bleu import METRIC
+from medqa_finetune.evaluation.predictions import Answer, read_answers
 from tests.evaluation.golden import GOLDEN, needs_golden
 
 texts = st.text(st.sampled_from("头痛发热药日a1. \n\u3000℃😊，。"), max_size=25)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from medqa_finetune.evaluation.answers import Answer, read_answers
 from medqa_finetune.evaluation.metrics.llamafactory import METRIC
+from medqa_finetune.evaluation.predictions import Answer, read_answers
 from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
 
 texts = st.text(st.sampled_from("头痛发热药物过敏每日一次a1. \n\r\u3000℃😊，。？！”’…-%"), max_size=40)

@@ -3,8 +3,8 @@ import math
 import pytest
 
 from medqa_finetune.errors import DataError
-from medqa_finetune.evaluation.answers import Answer
 from medqa_finetune.evaluation.metrics.perplexity import METRIC
+from medqa_finetune.evaluation.predictions import Answer
 from medqa_finetune.record.schema import Score
 from tests.faulty import only_fault
 

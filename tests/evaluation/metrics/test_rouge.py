@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import Tokenizer
 
-from medqa_finetune.evaluation.answers import Answer, read_answers
 from medqa_finetune.evaluation.metrics.rouge import METRIC
+from medqa_finetune.evaluation.predictions import Answer, read_answers
 from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from medqa_finetune.evaluation.answers import Answer
 from medqa_finetune.evaluation.metrics import distinct, length_ratio, special_tokens
 from medqa_finetune.evaluation.metrics.base import Metric
+from medqa_finetune.evaluation.predictions import Answer
 
 
 def answer(prediction: str, reference: str = "头痛应多休息") -> Answer:

@@ -1,0 +1,208 @@
+"""What a model is examined in beside its corpus: tasks of lm-evaluation-harness, and how likely a text is to it.
+
+Both show what training on answers has cost the model elsewhere. Their scores stand apart from those of the answers.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import OmegaConf
+from tqdm import tqdm
+
+from medqa_finetune.config.corpus import CorpusConfig
+from medqa_finetune.config.identity import file_label
+from medqa_finetune.config.options import conf_folder, load_group, option_names
+from medqa_finetune.config.schema import Config, EvaluateConfig
+from medqa_finetune.data.sources import corpus_sha256
+from medqa_finetune.data.text import Text, read_test_text
+from medqa_finetune.data.token_set import Encoded
+from medqa_finetune.errors import NO_VALUE, ConfigError, DataError, Fault
+from medqa_finetune.evaluation.lm_eval_tasks import check_tasks, zero_shot_scores
+from medqa_finetune.evaluation.reuse import missing_exams
+from medqa_finetune.evaluation.text_perplexity import METRIC, score_blocks, text_signature
+from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.schema import Score
+
+log = logging.getLogger(__name__)
+
+
+class TextExam(NamedTuple):
+    """A text that a model is examined in: its name, its blocks, and how its perplexity is computed."""
+
+    name: str
+    blocks: Sequence[Encoded]
+    signature: str
+
+
+def check_exams(config: Config) -> None:
+    """Refuse exams that cannot be held, before anything is trained; where no model is loaded, none is held.
+
+    Raises:
+        ConfigError: a task or text that is not known, or a harness that is not installed.
+        DataError: the text is missing, empty or broken.
+    """
+    if not config.method.loads_model:
+        return
+    check_tasks(config.evaluate)
+    if config.evaluate.text is not None:
+        _read_text(text_corpus(config.evaluate))
+
+
+def text_sha256(config: Config) -> str | None:
+    """Return the sha256 over the files of `evaluate.text`; None where no text is asked for.
+
+    Where no model is loaded, none is measured; but all cells of a matrix share one evaluation.
+
+    Raises:
+        ConfigError: there is no such text.
+        DataError: it cannot be read.
+    """
+    if config.evaluate.text is None:
+        return None
+    corpus = text_corpus(config.evaluate)
+    with _in_its_own_words():
+        return corpus_sha256(corpus)
+
+
+def text_label(settings: EvaluateConfig, sha256: str | None) -> str:
+    """Return what a text is called in names and tables: files of one's own by their name and a digest."""
+    return file_label(str(settings.text), None if sha256 is None else settings.text_path, sha256 or "")
+
+
+def text_corpus(settings: EvaluateConfig) -> CorpusConfig:
+    """Return where the text of `evaluate.text` is.
+
+    Raises:
+        ConfigError: there is no such corpus, it is none of running text, or its path leads nowhere.
+    """
+    name, options = str(settings.text), option_names("corpus")
+    # Asked first, since a corpus of pairs may lack what only its own command line gives.
+    if name not in options or not _is_text(name):
+        allowed = filter(_is_text, options)
+        raise ConfigError(
+            Fault(
+                "not-allowed", "no such corpus of running text", key="evaluate.text", got=name, allowed=tuple(allowed),
+                hint="For a text of your own, give evaluate.text=text evaluate.text_path=FILE.",
+            )
+        )  # fmt: skip
+    path = settings.text_path
+    if name == "text" and path is None:
+        raise ConfigError(
+            Fault("missing-key", "is missing", key="evaluate.text_path",
+                  hint="With evaluate.text=text, give evaluate.text_path=FILE.")
+        )  # fmt: skip
+    if path is not None and not Path(path).expanduser().exists():
+        raise ConfigError(
+            Fault(
+                "file-missing",
+                f"no such file or folder (working folder: {Path.cwd()})",
+                key="evaluate.text_path",
+                got=path,
+            )
+        )
+    corpus = load_group("corpus", name, CorpusConfig, ["path=."])
+    return dataclasses.replace(corpus, path=path)
+
+
+def prepare_text(tokenizer: Any, config: Config, sha256: str | None = None) -> TextExam | None:
+    """Return the test part of `evaluate.text`, in blocks as running text is examined in; None where none is asked for.
+
+    Args:
+        tokenizer: The model's.
+        config: The settings.
+        sha256: Of the text, as `text_sha256` returns it.
+
+    Raises:
+        DataError: the text is a single token.
+    """
+    from medqa_finetune.data.blocks import BlockEncoder
+
+    settings, length = config.evaluate, config.train.max_length
+    if settings.text is None:
+        return None
+    corpus = text_corpus(settings)
+    text = _read_text(corpus)
+    blocks = [*BlockEncoder(tokenizer, length, settings.stride).encode(text)][: settings.max_samples]
+    if not blocks:
+        raise DataError(
+            Fault("text-too-short", "the test part is a single token", key="evaluate.text", got=settings.text,
+                  hint="Give more text.")
+        )  # fmt: skip
+    signature = text_signature(length, settings.stride, corpus.separator)
+    return TextExam(text_label(settings, sha256), blocks, f"{signature}|text_sha256:{text.sha256[:16]}|n:{len(blocks)}")
+
+
+def hold_exams(
+    model: Any, tokenizer: Any, text: TextExam | None, settings: EvaluateConfig, folder: EvaluationDir
+) -> None:
+    """Examine a model in all that is asked for and not in the evaluation's record yet, and put the scores there.
+
+    Args:
+        model: As it answers questions: merged, or with its adapter beside it.
+        tokenizer: Its own.
+        text: As `prepare_text` makes it.
+        settings: Name the tasks.
+        folder: Of the evaluation.
+
+    Raises:
+        RunError: the text has no perplexity, for the model gives no numbers.
+    """
+    evaluation = folder.read()
+    missing = [] if evaluation is None else missing_exams(evaluation)
+    held = {} if evaluation is None else evaluation.exams
+    if "tasks" in missing:
+        held = held | zero_shot_scores(model, tokenizer, settings)
+        folder.update(exams=held)
+    if "text" in missing and text is not None:
+        folder.update(exams=held | {f"{text.name}/{METRIC}": text_perplexity(model, text, settings)})
+
+
+def text_perplexity(model: Any, text: TextExam, settings: EvaluateConfig) -> Score:
+    """Return the perplexity of a text.
+
+    Raises:
+        RunError: it has none, for the model gives no numbers.
+    """
+    from medqa_finetune.evaluation.text_likelihood import batches_of, measure_batch
+
+    log.info("measuring the perplexity of evaluate.text=%s, %d blocks", text.name, len(text.blocks))
+    model.eval()
+    batches = tqdm([*batches_of(text.blocks, settings)], desc=text.name, unit="batch", disable=None, leave=False)
+    rows = [row for batch in batches for row in measure_batch(model, text.blocks, batch, settings)]
+    score = score_blocks(rows, text.signature, Path(text.name))[0].scores[METRIC]
+    log.info("the perplexity of evaluate.text=%s is %.2f", text.name, score.value)
+    return score
+
+
+def _is_text(corpus: str) -> bool:
+    return bool(OmegaConf.select(OmegaConf.load(conf_folder() / "corpus" / f"{corpus}.yaml"), "task") == "text")
+
+
+def _read_text(corpus: CorpusConfig) -> Text:
+    with _in_its_own_words():
+        return read_test_text(corpus)
+
+
+@contextmanager
+def _in_its_own_words() -> Iterator[None]:
+    """Say what is wrong with a text by the keys that were typed for it, not by those of a corpus."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(*map(_of_evaluation, error.faults)) from None
+
+
+def _of_evaluation(fault: Fault) -> Fault:
+    """Return a fault of a corpus as one of the evaluation's text, of which a path alone is given."""
+    if fault.code == "wrong-encoding" and fault.allowed:
+        hint = f"The text is read as UTF-8; convert it (iconv -f {fault.allowed[0]} -t utf-8)."
+        return fault.but(key="evaluate.text_path", got=NO_VALUE, allowed=(), hint=hint)
+    if fault.code == "column-missing":
+        return fault.but(key="evaluate.text_path", hint="Call the column text, or give plain text.")
+    if fault.key is None or fault.key in ("corpus.path", "corpus.encoding"):
+        return fault.but(key="evaluate.text_path")
+    return fault

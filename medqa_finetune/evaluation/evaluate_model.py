@@ -1,0 +1,38 @@
+"""Questions of a caller's own, answered and scored: the stages of an experiment's evaluation, for a model at hand."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from medqa_finetune.config.schema import EvaluateConfig
+from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.tokenize import Encoder
+from medqa_finetune.errors import ConfigError, Fault
+from medqa_finetune.evaluation.decode import Model
+from medqa_finetune.evaluation.generate import generate_answers
+from medqa_finetune.evaluation.predictions import Answer, read_answers
+from medqa_finetune.evaluation.score import score_answers
+from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.schema import EvaluationRecord
+
+
+def examine(
+    model: Model, encoder: Encoder, pairs: Sequence[Pair], settings: EvaluateConfig, folder: EvaluationDir
+) -> tuple[EvaluationRecord, list[Answer]]:
+    """Let a model answer the question of every pair into `folder.predictions_path`, and score what it said.
+
+    Returns:
+        The scores, and the answers in the order of the pairs.
+
+    Raises:
+        ConfigError: another backend than transformers, which would use up the caller's model.
+    """
+    if settings.backend != "transformers":
+        raise ConfigError(
+            Fault("not-allowed", "answers for runs alone", key="backend", got=settings.backend,
+                  allowed=("transformers",))
+        )  # fmt: skip
+    generated = generate_answers(model, encoder, pairs, settings, folder)
+    found = {answer.id: answer for answer in read_answers(folder.predictions_path)}
+    answers = [found[pair.id] for pair in pairs]
+    scored, _ = score_answers(answers, settings.metrics)
+    return dataclasses.replace(scored, **generated.speed()), answers

@@ -1,0 +1,15 @@
+"""The classes under the one name that Hydra takes plugins from; see `register_matrix`."""
+
+from medqa_finetune.launch import launcher, sweeper
+
+
+class LocalLauncher(launcher.LocalLauncher):
+    """`hydra/launcher=local`."""
+
+
+class MatrixSweeper(sweeper.MatrixSweeper):
+    """`hydra/sweeper=matrix`."""
+
+
+class CallingSweeper(sweeper.CallingSweeper):
+    """`hydra/sweeper=calling`."""

@@ -1,0 +1,279 @@
+"""A Hydra launcher that gives every cell a fresh process, and every process its own GPUs.
+
+It knows nothing of what the cells do, and serves any Hydra program. One that writes a record (`record/`) into its
+folder gains by it: runs that are done are left alone, unfinished ones that crashed are tried again, and two launches
+on the same folders share the work.
+"""
+
+import dataclasses
+import math
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from medqa_finetune.compat.hydra import hydra_resolver_of
+from medqa_finetune.errors import ConfigError, Fault, RunError
+from medqa_finetune.launch.exit_status import Ending, read_or_none
+from medqa_finetune.launch.gpus import Slot, make_slots, visible_gpus
+from medqa_finetune.launch.job import Job
+from medqa_finetune.launch.progress import Progress
+from medqa_finetune.launch.scheduler import POLL_SECONDS, Queue
+from medqa_finetune.log import visible
+from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.evaluations import CellDir, evaluation_parts, find_evaluation_named
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import Record
+from medqa_finetune.stopping import stoppable
+
+PLUGIN_MODULE = "hydra_plugins.medqa_finetune_matrix"
+# What of the launching command's own Hydra settings must not reach a cell, which runs by itself.
+NOT_FOR_CELLS = ("hydra.mode", "hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.sweep.")
+SHOWN_LINES = 5
+# Of a run that is not done, by how it ended.
+CODES = {"failed": "run-failed", "interrupted": "run-interrupted", "taken": "run-taken"}
+
+
+@dataclasses.dataclass
+class LocalLauncherConfig:
+    """`hydra/launcher=local`: a queue over the GPUs of this machine.
+
+    Attributes:
+        max_parallel: Cells at the same time at most; None is one for every `gpus_per_cell` GPUs, and one without GPUs.
+            Cells that share a CPU compete for its cores unless the program is told how many threads to use.
+        gpus_per_cell: GPUs that a cell sees; 0 keeps cells on the CPU.
+        retries: How often a cell that crashed is started again; bad input, and what would fail again, never is.
+        grace_seconds: How long a cell that is asked to stop may take before it is killed.
+    """
+
+    _target_: str = f"{PLUGIN_MODULE}.LocalLauncher"
+    max_parallel: int | None = None
+    gpus_per_cell: int = 1
+    retries: int = 1
+    grace_seconds: float = 60.0
+
+
+@dataclasses.dataclass
+class MatrixSweeperConfig:
+    """`hydra/sweeper=matrix`: the product of all swept values.
+
+    Attributes:
+        params: Values swept when the command line does not say otherwise, as in Hydra's basic sweeper.
+    """
+
+    _target_: str = f"{PLUGIN_MODULE}.MatrixSweeper"
+    params: dict[str, str] | None = None
+
+
+@dataclasses.dataclass
+class CallingSweeperConfig(MatrixSweeperConfig):
+    """`hydra/sweeper=calling`: the same product, composed and nothing more."""
+
+    _target_: str = f"{PLUGIN_MODULE}.CallingSweeper"
+
+
+def register_matrix() -> None:
+    """Make launcher and sweeper known to Hydra; to be called before Hydra starts.
+
+    Hydra takes plugins from its own namespace package only. Ours lies in a folder of this package, since files that a
+    wheel puts into a folder shared with other wheels are easily lost when one of them is removed.
+    """
+    folder = str(Path(__file__).parent / "discovery")
+    if folder not in sys.path:
+        sys.path.append(folder)
+    store = ConfigStore.instance()
+    store.store(group="hydra/launcher", name="local", node=LocalLauncherConfig)
+    store.store(group="hydra/sweeper", name="matrix", node=MatrixSweeperConfig)
+    store.store(group="hydra/sweeper", name="calling", node=CallingSweeperConfig)
+
+
+class LocalLauncher(Launcher):
+    """Runs cells in processes of their own; one that fails does not stop the others.
+
+    What a program's function returns does not come back from its process. A cell's standard input is a pipe that closes
+    when the launcher is gone, killed for example; a cell that wants to stop then watches it
+    (`stopping.stop_with_parent`), and knows by HYDRA_LOCAL_LAUNCHER in its environment that it is one.
+    """
+
+    def __init__(self, max_parallel: int | None, gpus_per_cell: int, retries: int, grace_seconds: float) -> None:
+        self._settings = LocalLauncherConfig("", max_parallel, gpus_per_cell, retries, grace_seconds)
+        self._slots: list[Slot] = []
+        self._context: HydraContext | None = None
+        self._config: DictConfig | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Remember what Hydra composes with, and find the GPUs.
+
+        Raises:
+            ConfigError: a setting of the launcher is impossible.
+        """
+        self._context = hydra_context
+        self._config = config
+        _check(self._settings)
+        gpus = visible_gpus() if self._settings.gpus_per_cell else []
+        self._slots = make_slots(gpus, self._settings.gpus_per_cell, self._settings.max_parallel)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run every cell that is not done yet, and return how each ended, in the order asked for.
+
+        Raises:
+            Interrupted: a signal came; every cell has been stopped by then.
+        """
+        setup_globals()
+        jobs = [self._job(number, list(overrides)) for number, overrides in enumerate(job_overrides, initial_job_idx)]
+        run_jobs(jobs, self._slots, retries=self._settings.retries, grace_seconds=self._settings.grace_seconds)
+        return [_job_return(job) for job in jobs]
+
+    def _job(self, number: int, overrides: list[str]) -> Job:
+        assert self._context is not None, "setup() comes first"  # noqa: S101
+        assert self._config is not None, "setup() comes first"  # noqa: S101
+        composed = self._context.config_loader.load_sweep_config(self._config, overrides)
+        with open_dict(composed):
+            composed.hydra.job.id = str(number)
+            composed.hydra.job.num = number
+        folder = _folder_of(composed)
+        evaluation = str(OmegaConf.select(composed, "evaluation_name", default=""))
+        overwrites = OmegaConf.select(composed, "overwrite", default=False) is True
+        run = CellDir(RunDir(folder), _evaluation_of(RunDir(folder), evaluation, anew=overwrites))
+        own = [override for override in overrides if not override.startswith("hydra.sweep.")]
+        # A sweeper that names a folder for every cell works for a program that makes its own, and finds it by itself.
+        finds_its_folder = len(own) < len(overrides)
+        told = [] if finds_its_folder else [f"hydra.run.dir={in_quotes(str(folder))}", f"hydra.job.num={number}"]
+        return Job(
+            name=tuple([*folder.name.split("__"), *evaluation_parts(evaluation)] if finds_its_folder else ["", *own]),
+            overrides=[*_passed_on(self._config), *own, *told],
+            run=run,
+            found=read_or_none(run),
+            overwrites=overwrites,
+        )
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    slots: Sequence[Slot],
+    *,
+    retries: int,
+    grace_seconds: float = LocalLauncherConfig.grace_seconds,
+) -> None:
+    """Run every job that is not done yet in a process of its own, and show the progress.
+
+    Args:
+        jobs: In the order they are to be started in.
+        slots: Where they run; as many at the same time as there are.
+        retries: How often one that crashed is started again.
+        grace_seconds: How long one that is asked to stop may take before it is killed.
+
+    Raises:
+        Interrupted: a signal came; every job has been stopped by then.
+    """
+    for job in jobs:
+        if job.is_done_by(job.found):
+            job.end(Ending("done"), "done before, untouched" + _gone(job.run.run, job.found))
+    name_briefly(jobs)
+    with stoppable() as stop, Progress(jobs) as progress, stop.deferred():
+        queue = Queue(jobs, slots, retries=retries, progress=progress)
+        try:
+            while queue.is_open() and stop.number is None:
+                queue.start_what_fits()
+                queue.collect()
+                progress.show()
+                time.sleep(POLL_SECONDS)
+        finally:
+            queue.stop(grace_seconds)
+
+
+def _evaluation_of(run: RunDir, name: str, *, anew: bool) -> EvaluationDir | None:
+    """Return the folder of the evaluation that a cell was given the name of; None for a program that knows none.
+
+    Args:
+        run: The cell's run.
+        name: Of the evaluation; empty for a program that knows none.
+        anew: Whether the run is made anew, so that it does not matter where the evaluation of that name lies now.
+    """
+    if not name:
+        return None
+    return EvaluationDir(run.evaluations_path / name) if anew else find_evaluation_named(run, name)
+
+
+def _gone(run: RunDir, record: Record | None) -> str:
+    """Say how many files of a finished run are no longer there; which ones, a warning says."""
+    gone = sum(not (run.path / name).is_file() for name in (record.files if record is not None else {}))
+    return f", {gone} of its files gone" if gone else ""
+
+
+def name_briefly(jobs: Sequence[Job]) -> None:
+    """Label every cell by its place and its name, of which the parts behind the first that all share are left out."""
+    shared = set.intersection(*(set(job.name[1:]) for job in jobs)) if jobs else set()
+    for place, job in enumerate(jobs, start=1):
+        first, *rest = job.name
+        brief = [first, *(part for part in rest if part not in shared)]
+        job.label = f"[{place}/{len(jobs)}] {' '.join(filter(None, brief)) or job.run.path.name}"
+
+
+def _check(settings: LocalLauncherConfig) -> None:
+    """Refuse settings that no launch can have."""
+    wanted = {
+        "max_parallel": (settings.max_parallel is None or settings.max_parallel >= 1, "an integer ≥ 1, or null"),
+        "gpus_per_cell": (settings.gpus_per_cell >= 0, "an integer ≥ 0"),
+        "retries": (settings.retries >= 0, "an integer ≥ 0"),
+        "grace_seconds": (0 <= settings.grace_seconds < math.inf, "a number of seconds ≥ 0"),
+    }
+    faults = [
+        Fault("out-of-range", f"must be {allowed}", key=f"hydra.launcher.{key}", got=getattr(settings, key))
+        for key, (fine, allowed) in wanted.items()
+        if not fine
+    ]
+    if faults:
+        raise ConfigError(*faults)
+
+
+def _folder_of(composed: DictConfig) -> Path:
+    """Return the folder that Hydra has for a cell of a sweep."""
+    with hydra_resolver_of(composed):
+        return Path(str(composed.hydra.sweep.dir)) / str(composed.hydra.sweep.subdir)
+
+
+def _passed_on(config: DictConfig) -> list[str]:
+    """Return the settings of Hydra itself that cells share with the command that launches them."""
+    typed = [str(override) for override in config.hydra.overrides.hydra]
+    kept = [override for override in typed if not override.lstrip("+~").startswith(NOT_FOR_CELLS)]
+    # A configuration may ask for a sweep by itself; a cell must not sweep again.
+    return kept if {"-m", "--multirun"} & set(sys.argv) else ["hydra.mode=RUN", *kept]
+
+
+def in_quotes(text: str) -> str:
+    """Return a text as Hydra's grammar takes it for that very text, whatever is in it.
+
+    The grammar's rules: a quote is escaped, and so is every backslash that stands before one, the closing one too.
+    """
+    escaped = re.sub(
+        r"(\\*)('|\Z)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), text.replace("${", "\\${")
+    )
+    return f"'{escaped}'"
+
+
+def _job_return(job: Job) -> JobReturn:
+    done = job.ending is not None and job.ending.state == "done"
+    result = JobReturn(
+        overrides=filter_overrides(job.overrides),
+        working_dir=str(job.run.path),
+        task_name=job.run.path.name,
+        status=JobStatus.COMPLETED if done else JobStatus.FAILED,
+    )
+    result.return_value = None if done or job.ending is None else RunError(_fault_of(job.ending, job.run))
+    return result
+
+
+def _fault_of(ending: Ending, run: CellDir) -> Fault:
+    """Return why a run is not done, where its log is, and what it printed last, without what repeats the reason."""
+    log = f" (log: {run.log_path})" if run.log_path.is_file() else ""
+    lines = [line for line in ending.lines if ending.reason not in line and line.strip() not in ending.reason]
+    said = [f"{ending.state}: {ending.reason}{log}", *lines[-SHOWN_LINES:]]
+    return Fault(CODES[ending.state], "\n    ".join(map(visible, said)))

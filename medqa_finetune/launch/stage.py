@@ -1,0 +1,86 @@
+"""What a running cell is at, read from the files of its run; a program that keeps none is just running."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medqa_finetune.launch.exit_status import read_or_none
+from medqa_finetune.record.evaluations import CellDir
+
+TAIL_BYTES = 4096
+Row = Mapping[str, Any]  # numbers
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The last rows of a run's `metrics.jsonl` and `answering.jsonl`; empty where there are none."""
+
+    training: Row
+    answering: Row
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a running cell is at.
+
+    Attributes:
+        name: `running` where nothing more is known.
+        at: Steps taken or questions answered.
+        of: Steps or questions in all.
+        vram_gib: GPU memory held by tensors; None on a CPU.
+    """
+
+    name: str
+    at: int | None = None
+    of: int | None = None
+    loss: float | None = None
+    tokens_per_second: float | None = None
+    vram_gib: float | None = None
+
+
+def read_marks(run: CellDir) -> Marks:
+    """Return how far the run has come by its files."""
+    answering = {} if run.evaluation is None else _last_row(run.evaluation.answering_path)
+    return Marks(_last_row(run.run.metrics_path), answering)
+
+
+def read_stage(run: CellDir, before: Marks) -> Stage:
+    """Return what a cell is at whose run had come as far as `before` when it was started."""
+    record = read_or_none(run)
+    if record is None:
+        return Stage("running")
+    marks = read_marks(run)
+    training, answering = marks.training, marks.answering
+    vram = training.get("vram_allocated_gib") or None
+    if answering != before.answering:
+        seconds, tokens = answering.get("seconds"), answering.get("tokens")
+        speed = tokens / seconds if seconds and tokens else None
+        return Stage("answering", answering.get("answered"), answering.get("questions"), None, speed, vram)
+    if record.status == "evaluated":
+        return Stage("scoring")
+    if record.is_trained:
+        return Stage("answering" if training != before.training else "preparing")
+    if training != before.training:
+        return Stage(
+            "training", training.get("step"), training.get("steps"), training.get("loss"),
+            training.get("tokens_per_second"), vram,
+        )  # fmt: skip
+    return Stage("preparing")
+
+
+def _last_row(path: Path) -> Row:
+    """Return the newest number under every key in the last rows of a file of JSON Lines, which is read from its end."""
+    try:
+        with path.open("rb") as file:
+            start = max(0, file.seek(0, 2) - TAIL_BYTES)
+            file.seek(start)
+            lines = file.read().rpartition(b"\n")[0].split(b"\n")
+        newest: dict[str, Any] = {}
+        for line in lines[1 if start else 0 :]:
+            row = json.loads(line)
+            newest |= {key: value for key, value in row.items() if isinstance(value, int | float)}
+        return newest
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return {}

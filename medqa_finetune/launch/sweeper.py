@@ -1,0 +1,170 @@
+"""A Hydra sweeper that composes and checks every cell before the first one starts, whichever launcher runs them."""
+
+import itertools
+from collections.abc import Sequence
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from medqa_finetune.cell import Cell
+from medqa_finetune.compat.hydra import outcome_of
+from medqa_finetune.config.compose import COMPOSITION_ERRORS, source_folders
+from medqa_finetune.config.explain import explain
+from medqa_finetune.errors import ConfigError, Fault, MedQAError, RunError
+from medqa_finetune.launch.cells import make_cell
+from medqa_finetune.launch.launcher import in_quotes
+from medqa_finetune.launch.validate import check_all, check_matrix
+from medqa_finetune.record.evaluations import SEPARATOR, evaluation_parts
+
+
+class MatrixSweeper(Sweeper):
+    """Launches the Cartesian product of all swept values as one batch, each cell with a folder named after it.
+
+    Hydra's basic one makes a folder and a `multirun.yaml` before it checks anything, and two sweeps on the same outputs
+    overwrite each other's.
+    """
+
+    def __init__(self, params: dict[str, str] | None = None) -> None:
+        self.params = params or {}
+        self.hydra_context: HydraContext | None = None
+        self.config: DictConfig | None = None
+        self.launcher: Launcher | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Remember what Hydra composes with, and make the launcher."""
+        self.hydra_context = hydra_context
+        self.config = config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
+        """Compose, check and launch every cell.
+
+        Raises:
+            MedQAError: a cell cannot run at all; none has been started then.
+            RunError: at least one cell is not done; says which and why.
+        """
+        cells = check_matrix(check_all(self._asked_for(arguments), self._compose))
+        results = self._launch(cells)
+        pairs = zip(cells, results, strict=True)
+        missing = [fault for cell, result in pairs if (fault := _fault_of(cell, result)) is not None]
+        if missing:
+            raise RunError(Fault("runs-not-done", f"{len(missing)} of {len(cells)} runs are not done"), *missing)
+        return results
+
+    def _launch(self, cells: Sequence[Cell]) -> Sequence[JobReturn]:
+        assert self.launcher is not None, "setup() comes first"  # noqa: S101
+        try:
+            results: Sequence[JobReturn] = self.launcher.launch([_told(cell) for cell in cells], initial_job_idx=0)
+        except MedQAError:
+            raise
+        except Exception as error:  # other launchers say in kinds of their own that a job died
+            problem = f"{type(self.launcher).__name__} gave up: {type(error).__name__}: {error}"
+            raise RunError(Fault("launcher-failed", problem)) from error
+        return results
+
+    def _asked_for(self, arguments: Sequence[str]) -> list[tuple[str, ...]]:
+        """Return the overrides of every cell: the product of what was typed and of the sweep in the configuration."""
+        assert self.hydra_context is not None, "setup() comes first"  # noqa: S101
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        try:
+            typed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+            # What is typed stands in the place of the configuration's own sweep over the same key.
+            values = {override.get_key_element(): _alternatives(override) for override in typed}
+        except COMPOSITION_ERRORS as error:
+            raise ConfigError(*explain(error, ["--multirun", *arguments])) from None
+        return list(itertools.product(*values.values()))
+
+    def _compose(self, overrides: tuple[str, ...]) -> Cell:
+        try:
+            composed = self._load(overrides)
+            return make_cell(composed, composed.hydra, overrides)
+        except COMPOSITION_ERRORS as error:
+            raise ConfigError(*self._explained(error, overrides)) from None
+
+    def _load(self, overrides: tuple[str, ...]) -> DictConfig:
+        assert self.hydra_context is not None, "setup() comes first"  # noqa: S101
+        assert self.config is not None, "setup() comes first"  # noqa: S101
+        return self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+
+    def _explained(self, error: Exception, overrides: tuple[str, ...]) -> list[Fault]:
+        return explain(error, overrides, source_folders(self.config.hydra) if self.config is not None else ())
+
+
+class CallingSweeper(MatrixSweeper):
+    """Composes every cell of the same product and calls the task with it, in this process; nothing is launched."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Remember what Hydra composes with, and the task."""
+        self.hydra_context = hydra_context
+        self.config = config
+        self._task = task_function
+
+    def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
+        """Call the task with every cell.
+
+        Raises:
+            ConfigError: with the faults of all cells.
+        """
+        check_all(self._asked_for(arguments), self._call)
+        return []
+
+    def _call(self, overrides: tuple[str, ...]) -> None:
+        try:
+            composed = self._load(overrides)
+            HydraConfig.instance().set_config(composed)
+            self._task(composed)
+        except COMPOSITION_ERRORS as error:
+            raise ConfigError(*self._explained(error, overrides)) from None
+
+
+def _alternatives(override: Override) -> list[str]:
+    """Return what an override stands for: one value, or each that it sweeps over."""
+    key = override.get_key_element()
+    if not override.is_sweep_override():
+        return [f"{key}={override.get_value_element_as_str()}"]
+    if not override.is_discrete_sweep():
+        hint = f"Give single values, such as {key}=1,2 or {key}=range(1,4)."
+        got = str(override.input_line).partition("=")[2]
+        raise ConfigError(Fault("not-discrete", "a matrix needs single values", key=key, got=got, hint=hint))
+    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+
+
+def _told(cell: Cell) -> list[str]:
+    """Return the overrides that a launcher is given: those of the cell, its name, and where its folder is.
+
+    Told its name, a cell refuses to work on files that are no longer those the matrix began with.
+    """
+    path = cell.run.path
+    return [
+        *cell.overrides, f"run_name={in_quotes(path.name)}",
+        f"evaluation_name={in_quotes(cell.config.evaluation_name)}", f"hydra.sweep.dir={in_quotes(str(path.parent))}",
+        f"hydra.sweep.subdir={in_quotes(path.name)}",
+    ]  # fmt: skip
+
+
+def _name_of(cell: Cell) -> str:
+    return SEPARATOR.join([cell.config.run_name, *evaluation_parts(cell.config.evaluation_name)])
+
+
+def _fault_of(cell: Cell, result: JobReturn) -> Fault | None:
+    """Return why a cell is not done, None if it is: its record is asked, whatever the launcher says."""
+    error = outcome_of(result)
+    record = cell.folder.read()
+    if record is not None and record.status == "done" and result.status == JobStatus.COMPLETED:
+        return None
+    name = _name_of(cell)
+    if isinstance(error, MedQAError):
+        return error.faults[0].but(file=name)
+    if isinstance(error, BaseException):
+        return Fault("run-failed", str(error), file=name)
+    unknown = "it left no record" if record is None else f"{record.status}: the launcher says no more"
+    return Fault("run-not-done", unknown, file=name)

@@ -1,0 +1,102 @@
+"""What a matrix asks for, checked as a whole before its first cell starts; nothing is written before all is well."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from medqa_finetune.cell import Cell
+from medqa_finetune.errors import ConfigError, Fault, RunError, noting
+from medqa_finetune.errors import distinct as distinct_faults
+from medqa_finetune.evaluation.benchmarks import check_exams
+from medqa_finetune.extras import check_extras
+from medqa_finetune.objectives import task_of
+from medqa_finetune.preflight import preflight_matrix
+from medqa_finetune.run_state.claim import announce
+from medqa_finetune.run_state.earlier import find_earlier, warn_of_damage
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def check_matrix(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells that are to be launched, each with its record; whatever is wrong with any is said first.
+
+    Raises:
+        MedQAError: a cell cannot run at all; no record has been written then.
+    """
+    cells = distinct(cells)
+    records = check_all(cells, find_earlier)
+    open_cells = []
+    for cell, record in zip(cells, records, strict=True):
+        if record is not None and record.status == "done":
+            warn_of_damage(cell)
+        else:
+            open_cells.append(cell)
+    check_all(open_cells, lambda cell: check_extras(cell.config))
+    # Every corpus is prepared, each once, so that a matrix whose last cell asks for too many pairs never starts.
+    counts = check_all(open_cells, lambda cell: task_of(cell.config).look(cell.config))
+    check_all(open_cells, lambda cell: check_exams(cell.config))
+    if open_cells:
+        preflight_matrix([cell.config for cell in open_cells], counts)
+    for cell in open_cells:
+        _announce(cell)
+    return cells
+
+
+def check_all(items: Sequence[T], check: Callable[[T], R]) -> list[R]:
+    """Return what `check` gives for every item, or report all that is wrong at once; a shared fault is said once.
+
+    Raises:
+        ConfigError: `check` refused at least one item.
+    """
+    results: list[R] = []
+    faults: list[Fault] = []
+    for item in items:
+        with noting(faults):
+            results.append(check(item))
+    if faults:
+        raise ConfigError(*distinct_faults(faults))
+    return results
+
+
+def distinct(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells without those that would repeat another's training and evaluation, and say which were left out.
+
+    Raises:
+        ConfigError: two different trainings, or evaluations, would share a folder.
+    """
+    trainings: dict[Path, Cell] = {}
+    kept: dict[Path, Cell] = {}
+    repeated: list[str] = []
+    for cell in cells:
+        first = trainings.setdefault(cell.run.path, cell)
+        if first.identity != cell.identity:
+            raise _two_in_one(cell.run.path, first, cell)
+        first = kept.setdefault(cell.evaluation.path, cell)
+        if first is cell:
+            continue
+        if first.evaluation_identity != cell.evaluation_identity:
+            raise _two_in_one(cell.evaluation.path, first, cell)
+        repeated.append(f"{' '.join(cell.overrides)} is the same run as {first.config.run_name}")
+    if repeated:
+        others = f" (and so {len(repeated) - 1} more of the sweep)" if len(repeated) > 1 else ""
+        print(f"{repeated[0]}: run once{others}", file=sys.stderr)
+    return list(kept.values())
+
+
+def _two_in_one(folder: Path, first: Cell, second: Cell) -> ConfigError:
+    both = f"{' '.join(first.overrides)} and {' '.join(second.overrides)}"
+    return ConfigError(Fault("two-runs-one-folder", f"would hold two different runs: {both}", file=str(folder)))
+
+
+def _announce(cell: Cell) -> None:
+    """Give a cell its record, unless another process is at work on it; overwriting is left to the cell itself."""
+    if cell.config.overwrite:
+        return
+    try:
+        with cell.run.lock():
+            announce(cell)
+    except RunError:
+        if not cell.run.is_locked():
+            raise

@@ -1,0 +1,206 @@
+"""Stages that differ between fine-tuning on questions with answers and causal language modelling of running text.
+
+An experiment is the same for both; each stage that differs is one method here, chosen by `corpus.task`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medqa_finetune.config.schema import Config
+from medqa_finetune.data.prepare import CACHE_NAME, Splits, prepare_splits
+from medqa_finetune.errors import Fault, RunError
+from medqa_finetune.preflight import wait_briefly
+from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.files import sha256_of
+from medqa_finetune.record.schema import EvaluationRecord
+
+if TYPE_CHECKING:
+    from medqa_finetune.training.fit import TrainingSets
+
+
+class Task(ABC):
+    """One thing that can be learnt.
+
+    Attributes:
+        generates: Whether the model is examined by what it writes.
+    """
+
+    generates: bool
+
+    @abstractmethod
+    def look(self, config: Config) -> Mapping[str, int]:
+        """Look at the corpus without a model, and return what was counted; what can be kept of that is in the cache.
+
+        Raises:
+            DataError: the corpus cannot be used, or has less than is asked for, as far as that shows without a model.
+        """
+
+    @abstractmethod
+    def prepare(self, config: Config, model: Path, cache: Path) -> Splits[Any]:
+        """Return the training, validation and test set.
+
+        Args:
+            config: The experiment.
+            model: Folder of the model's files.
+            cache: Folder that keeps prepared data.
+
+        Raises:
+            MedQAError: the corpus cannot be used, or has less than is asked for.
+        """
+
+    @abstractmethod
+    def ids(self, items: Sequence[Any]) -> list[str]:
+        """Return how items of the test set are called in `predictions.jsonl`."""
+
+    @abstractmethod
+    def encoder(self, tokenizer: Any, config: Config) -> Any:
+        """Return what turns items of the sets into ids: `encode(items)` yields them as `Encoded`."""
+
+    @abstractmethod
+    def training_sets(self, encoder: Any, splits: Splits[Any], config: Config) -> "TrainingSets":
+        """Return what is trained and validated on, encoded."""
+
+    @abstractmethod
+    def examine(
+        self, model: Any, encoder: Any, items: Sequence[Any], config: Config, folder: EvaluationDir
+    ) -> dict[str, Any]:
+        """Examine a model in the form for inference on items of the test set, into `folder.predictions_path`.
+
+        Resumes from existing predictions; may modify the model in place.
+
+        Returns:
+            The fields of an evaluation record that speak of cost.
+        """
+
+    @abstractmethod
+    def score(self, items: Sequence[Any], config: Config, folder: EvaluationDir) -> EvaluationRecord:
+        """Return the scores of what is in `folder.predictions_path`, without costs; those of each item are kept.
+
+        Raises:
+            RunError: it is not as much as there are items.
+        """
+
+
+class Answering(Task):
+    """Questions are answered; the answers are compared with references."""
+
+    generates = True
+
+    def look(self, config: Config) -> Mapping[str, int]:
+        """Prepare the pairs."""
+        return prepare_splits(config, Path(config.outputs) / CACHE_NAME).manifest.counts
+
+    def prepare(self, config: Config, model: Path, cache: Path) -> Splits[Any]:
+        """Read, clean and divide the pairs."""
+        return prepare_splits(config, cache)
+
+    def ids(self, items: Sequence[Any]) -> list[str]:
+        """Return the pairs' own ids."""
+        return [pair.id for pair in items]
+
+    def encoder(self, tokenizer: Any, config: Config) -> Any:
+        """Return the encoder of pairs."""
+        from medqa_finetune.data.tokenize import Encoder
+
+        return Encoder(tokenizer, config.train.max_length)
+
+    def training_sets(self, encoder: Any, splits: Splits[Any], config: Config) -> "TrainingSets":
+        """Tokenize the pairs, or take them from the cache."""
+        from medqa_finetune.data.token_cache import encode_once
+        from medqa_finetune.training.fit import TrainingSets
+
+        cache = Path(config.outputs) / CACHE_NAME
+        return TrainingSets(*(encode_once(encoder, part, cache) for part in (splits.train, splits.validation)))
+
+    def examine(
+        self, model: Any, encoder: Any, items: Sequence[Any], config: Config, folder: EvaluationDir
+    ) -> dict[str, Any]:
+        """Let the model answer."""
+        from medqa_finetune.evaluation.backends import generator_of
+
+        speed: dict[str, Any] = generator_of(config.evaluate)(model, encoder, items, config.evaluate, folder).speed()
+        return speed
+
+    def score(self, items: Sequence[Any], config: Config, folder: EvaluationDir) -> EvaluationRecord:
+        """Compare the answers with their references."""
+        from medqa_finetune.evaluation.predictions import read_answers
+        from medqa_finetune.evaluation.score import item_scores, score_answers
+
+        answers = read_answers(folder.predictions_path)
+        if sorted(answer.id for answer in answers) != sorted(pair.id for pair in items):
+            problem = f"{len(answers)} answers for {len(items)} questions"
+            raise RunError(Fault("answers-missing", problem, file=str(folder.predictions_path)))
+        scored, rows = score_answers(answers, config.evaluate.metrics)
+        folder.write_item_scores(item_scores(rows, sha256_of(folder.predictions_path)))
+        return scored
+
+
+class Modelling(Task):
+    """Causal language modelling of running text; the perplexity of the test part is measured."""
+
+    generates = False
+
+    def look(self, config: Config) -> Mapping[str, int]:
+        """Read the text."""
+        from medqa_finetune.data.text import read_text_parts
+
+        return read_text_parts(config).counts
+
+    def prepare(self, config: Config, model: Path, cache: Path) -> Splits[Any]:
+        """Read the text and cut it into blocks of tokens, for which the model's tokenizer is needed."""
+        from medqa_finetune.data.text import read_text_parts
+
+        # What is wrong with the text is said before torch is loaded.
+        parts = read_text_parts(config)
+        wait_briefly()
+        from medqa_finetune.data.blocks import prepare_blocks
+        from medqa_finetune.model.load import load_tokenizer
+
+        return prepare_blocks(config, parts, load_tokenizer(model, chat=False), cache)
+
+    def ids(self, items: Sequence[Any]) -> list[str]:
+        """Return the numbers of the blocks."""
+        return [f"block-{number}" for number in range(len(items))]
+
+    def encoder(self, tokenizer: Any, config: Config) -> Any:
+        """Return an encoder that has nothing left to do."""
+        from medqa_finetune.data.blocks import Ready
+
+        return Ready()
+
+    def training_sets(self, encoder: Any, splits: Splits[Any], config: Config) -> "TrainingSets":
+        """Return the blocks."""
+        from medqa_finetune.training.fit import TrainingSets
+
+        return TrainingSets(splits.train.encoded, splits.validation.encoded)
+
+    def examine(
+        self, model: Any, encoder: Any, items: Sequence[Any], config: Config, folder: EvaluationDir
+    ) -> dict[str, Any]:
+        """Measure how likely the blocks are to the model."""
+        from medqa_finetune.evaluation.text_likelihood import measure_blocks
+
+        return measure_blocks(model, items, config.evaluate, folder)
+
+    def score(self, items: Sequence[Any], config: Config, folder: EvaluationDir) -> EvaluationRecord:
+        """Compute the perplexity over all blocks."""
+        from medqa_finetune.evaluation.score import item_scores
+        from medqa_finetune.evaluation.text_perplexity import score_blocks, text_signature
+
+        signature = text_signature(config.train.max_length, config.evaluate.stride, config.corpus.separator)
+        scored, rows = score_blocks(folder.read_predictions(), signature, folder.predictions_path)
+        if scored.n != len(items):
+            problem = f"{scored.n} blocks of {len(items)}"
+            raise RunError(Fault("blocks-missing", problem, file=str(folder.predictions_path)))
+        folder.write_item_scores(item_scores(rows, sha256_of(folder.predictions_path)))
+        return scored
+
+
+TASKS: dict[str, Task] = {"qa": Answering(), "text": Modelling()}
+
+
+def task_of(config: Config) -> Task:
+    """Return the task of an experiment."""
+    return TASKS[config.corpus.task]

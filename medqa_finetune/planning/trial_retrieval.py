@@ -1,0 +1,76 @@
+"""A few questions of a cell that looks its answers up, in a process of its own: what all of them will take here.
+
+Started as a module, it reads what to rehearse from standard input and prints what was measured; no torch is loaded.
+"""
+
+import dataclasses
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+from pydantic import TypeAdapter
+
+from medqa_finetune.config.command_line import run_door
+from medqa_finetune.config.schema import Config
+from medqa_finetune.errors import EXIT_DONE
+from medqa_finetune.evaluation.retrieval import BATCH, look_up
+from medqa_finetune.objectives import task_of
+from medqa_finetune.planning.cost_model import OUTSIDE_SECONDS, Forecast
+from medqa_finetune.record.evaluation_dir import EvaluationDir
+
+# Log, record, scores.
+SMALL_FILES_BYTES = 2**20
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class LookedUp:
+    """What to rehearse: the cell's settings, and a folder of prepared data."""
+
+    config: Config
+    cache: str
+
+
+def rehearse(asked: LookedUp) -> Forecast:
+    """Look up and score a batch of questions, or all where there are fewer, and reckon what the cell will take.
+
+    Raises:
+        MedQAError: the corpus cannot be used.
+    """
+    began, config = psutil.Process().create_time(), asked.config
+    task = task_of(config)
+    splits = task.prepare(config, Path(), Path(asked.cache))
+    questions = splits.test[: config.evaluate.max_samples]
+    probed = questions[:BATCH]
+    with tempfile.TemporaryDirectory(prefix=".lookup-", dir=asked.cache) as folder:
+        run = EvaluationDir(Path(folder))
+        looking = look_up(splits.train, probed, run, config.threads)["seconds"]
+        task.score(probed, config, run)  # dictionaries are loaded but once
+        started = time.perf_counter()
+        task.score(probed, config, run)
+        scoring = time.perf_counter() - started
+        written = sum(path.stat().st_size for path in (run.predictions_path, run.item_scores_path))
+    share = len(questions) / len(probed)
+    return Forecast(
+        start=OUTSIDE_SECONDS + time.time() - began - looking - 2 * scoring,
+        train=0.0,
+        validate=0.0,
+        answer=(looking + scoring) * share,
+        memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT,
+        training_bytes=0,
+        disk_bytes=round(written * share) + SMALL_FILES_BYTES,
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Rehearse what standard input asks for, and print the forecast as one line of JSON."""
+    asked = TypeAdapter(LookedUp).validate_json(sys.stdin.buffer.read())
+    print(TypeAdapter(Forecast).dump_json(rehearse(asked)).decode())
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    run_door(main)

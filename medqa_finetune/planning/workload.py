@@ -1,0 +1,280 @@
+"""Count what cells have to do, on the data that they will see; nothing is trained, and no weights are needed.
+
+Started as a module, it reads the cells' configurations from standard input, so that whoever plans need not load torch.
+"""
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+from pydantic import TypeAdapter
+
+from medqa_finetune.config.command_line import run_door
+from medqa_finetune.config.schema import Config, ModelConfig
+from medqa_finetune.errors import EXIT_DONE, Fault, ModelError
+from medqa_finetune.model.auto_batch import resolve_auto
+from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, answering_memory, run_bytes, training_memory
+from medqa_finetune.model.locate import has_weights, locate_architecture
+from medqa_finetune.model.size import ModelSize, read_size
+from medqa_finetune.objectives import task_of
+from medqa_finetune.planning.cost_model import Facts, Survey
+from medqa_finetune.preflight import disk_faults
+
+if TYPE_CHECKING:
+    from medqa_finetune.training.meters import Work
+
+# Pairs whose tokens are counted; of more, every n-th. Mean lengths are then within about 2 %.
+SAMPLE = 2000
+# Optimizer steps drawn to find one that holds as much as the largest of all steps is likely to hold.
+STEPS_DRAWN = 1000
+# An encoded token is an int32.
+TOKEN_BYTES = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What to survey.
+
+    Attributes:
+        cells: Their settings.
+        cache: Folder of prepared data to read or fill.
+        random_models: Models without weights, each with a folder to write one of its architecture to.
+    """
+
+    cells: list[Config]
+    cache: str
+    random_models: list[tuple[ModelConfig, str]] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """Lengths of a sample of pairs, in tokens: of the whole, of what the loss is taken on, and of the last answer."""
+
+    lengths: list[int]
+    labelled: list[int]
+    answers: list[int]
+    places: list[int]
+
+    def work(self, pairs: int) -> "Work":
+        """Return the work of so many pairs like those of the sample."""
+        from medqa_finetune.training.meters import Work
+
+        times = pairs / max(1, len(self.lengths))
+        squares = sum(length * length for length in self.lengths)
+        return Work(pairs, round(sum(self.lengths) * times), round(sum(self.labelled) * times), round(squares * times))
+
+
+def survey(cells: Sequence[Config], cache: Path) -> Survey:
+    """Count what cells have to do, and measure the machine's rates.
+
+    Raises:
+        MedQAError: a cell cannot run at all.
+    """
+    from medqa_finetune.model.load import choose_device, set_threads
+    from medqa_finetune.model.probe import find_machine
+    from medqa_finetune.model.rates import measure_copy_rate, measure_matrix_rate
+
+    set_threads(cells[0].threads if cells else None)
+    machine = find_machine()
+    precisions = {config.precision: choose_device(config.precision).precision for config in cells}
+    facts = [count(config, cache, machine) for config in cells]
+    # The files of a run are there once, however many of the cells are evaluations of it.
+    runs = {config.run_path if config.run_name else place: config for place, config in enumerate(cells)}
+    sizes = [(config, size_of(locate_architecture(config.model))) for config in runs.values()]
+    return Survey(
+        machine,
+        {asked: measure_matrix_rate(machine.type, precision) for asked, precision in precisions.items()},
+        measure_copy_rate(machine.type),
+        facts,
+        [fault.as_json() for fault in disk_faults(sizes, cuda=machine.type == "cuda")],
+    )
+
+
+def count(config: Config, cache: Path, machine: Machine) -> Facts:
+    """Count what one cell has to do.
+
+    Raises:
+        MedQAError: its model or its data cannot be used.
+    """
+    from medqa_finetune.model.kernels import check_kernels
+    from medqa_finetune.model.load import load_tokenizer
+
+    folder = locate_architecture(config.model)
+    if config.method.trains != "nothing":
+        check_kernels(config.train.kernels, folder, machine.type)
+    size = size_of(folder)
+    config = dataclasses.replace(config, train=resolve_auto(config, size, machine))
+    task = task_of(config)
+    before = psutil.Process().memory_info().rss
+    splits = task.prepare(config, folder, cache)
+    # The cell that prepares a corpus keeps what that has left, as this process does now; later ones find it prepared.
+    left = max(0, psutil.Process().memory_info().rss - before)
+    encoder = task.encoder(load_tokenizer(folder, config.model.chat_template, chat=config.chats), config)
+    training = _training_facts(config, size, [_sample(encoder, part) for part in (splits.train, splits.validation)],
+                               [len(splits.train), len(splits.validation)])  # fmt: skip
+    tested = _sample(encoder, splits.test[: config.evaluate.max_samples])
+    questions = min(len(splits.test), config.evaluate.max_samples or len(splits.test))
+    facts_of = _answering_facts if task.generates else _reading_facts
+    answering = facts_of(config, size, tested, questions)
+    heaviest, tokens = training.pop("heaviest")
+    trains = config.method.trains != "nothing"
+    set_bytes = training.pop("set_tokens") * TOKEN_BYTES + left if machine.type == "cpu" else 0
+    process = PROCESS_BYTES + set_bytes if machine.type == "cpu" else 0
+    held = training_memory(size, config, machine, tokens).total + process if trains else 0
+    answered = answering_memory(size, config, machine)
+    return Facts(
+        **training,
+        **answering,
+        decode_bytes=answered.weights,  # all are read to add a token
+        layers=size.layers,
+        memory_bytes=max(held, answered.total + process),
+        training_bytes=held,
+        set_bytes=set_bytes,
+        disk_bytes=run_bytes(size, config, cuda=machine.type == "cuda"),
+        heaviest=heaviest,
+    )
+
+
+@functools.cache
+def size_of(folder: Path) -> ModelSize:
+    """Return a model's size, from its weights or from `config.json` alone; the files of a model are read once.
+
+    Raises:
+        ModelError: it is not known where its token embedding is.
+    """
+    from medqa_finetune.model.probe import architecture_size
+
+    size = read_size(folder) if has_weights(folder) else architecture_size(folder)
+    if size is None:
+        problem = "no weight of config.json's vocab_size rows is found; its cost cannot be planned"
+        raise ModelError(Fault("layer-sizes-unknown", problem, file=str(folder)))
+    return size
+
+
+def _sample(encoder: Any, pairs: Sequence[Any]) -> Counts:
+    places = sorted({round(place) for place in np.linspace(0, len(pairs) - 1, min(SAMPLE, len(pairs)))})
+    encoded = list(encoder.encode([pairs[place] for place in places]))
+    return Counts(
+        [len(item.input_ids) for item in encoded],
+        [item.answer_tokens for item in encoded],
+        [len(item.input_ids) - item.answer_start for item in encoded],
+        places,
+    )
+
+
+def _training_facts(config: Config, size: ModelSize, samples: list[Counts], numbers: list[int]) -> dict[str, Any]:
+    from medqa_finetune.model.flops import forward_flops, training_flops
+    from medqa_finetune.training.fit import total_steps, validation_steps
+
+    if config.method.trains == "nothing":
+        names = ("steps", "train_pairs", "train_tokens", "train_flops", "validation_tokens", "validation_flops")
+        return dict.fromkeys(names, 0) | {"forward_share": 1.0, "set_tokens": 0, "heaviest": ([], 0)}
+    train = config.train
+    steps = total_steps(numbers[0], train)
+    seen = min(steps * train.batch_size, round(numbers[0] * train.epochs))
+    work = samples[0].work(seen)
+    validated = samples[1].work(numbers[1] * len(validation_steps(steps, train)))
+    forward, whole = forward_flops(size, config.method), training_flops(size, config.method)
+    again = work.flops(dataclasses.replace(forward, per_answer_token=0)) if train.gradient_checkpointing else 0
+    return {
+        "steps": steps,
+        "train_pairs": numbers[0],
+        "train_tokens": work.tokens,
+        "train_flops": float(work.flops(whole) + again),
+        "validation_tokens": validated.tokens,
+        "validation_flops": float(validated.flops(forward)),
+        "forward_share": work.flops(forward) / (work.flops(whole) + again),
+        "set_tokens": sum(each.work(number).tokens for each, number in zip(samples, numbers, strict=True)),
+        "heaviest": heaviest_step(samples[0], config, steps),
+    }
+
+
+def heaviest_step(sample: Counts, config: Config, steps: int) -> tuple[list[int], int]:
+    """Return the pairs of the step, of as many as there will be, that holds most tokens at once, and their number.
+
+    Steps are drawn from the sample as training draws them: pairs at random.
+    """
+    from medqa_finetune.training.pack import group_by_length, pack
+
+    train = config.train
+    draws = np.random.default_rng(config.seed)
+    pairs = min(train.batch_size, len(sample.lengths))
+    best: tuple[int, list[int]] = (0, [])
+    for _ in range(min(steps, STEPS_DRAWN)):
+        drawn = draws.choice(len(sample.lengths), pairs, replace=False).tolist()
+        lengths = [sample.lengths[place] for place in drawn]
+        if train.packing:
+            held = max(sum(lengths[i] for i in part) for part in pack(lengths, train.micro_batch * train.max_length))
+        else:
+            groups = group_by_length(lengths, train.micro_batch)
+            held = max(len(part) * max(lengths[i] for i in part) for part in groups)
+        if held > best[0]:
+            best = (held, [sample.places[place] for place in drawn])
+    return best[1], best[0]
+
+
+def _reading_facts(config: Config, size: ModelSize, sample: Counts, blocks: int) -> dict[str, Any]:
+    """Return what measuring the perplexity of so many blocks takes: one forward pass over each."""
+    from medqa_finetune.model.flops import forward_flops
+
+    work = sample.work(blocks)
+    return {
+        "questions": blocks,
+        "prompt_tokens": work.tokens,
+        "answer_tokens": 0,
+        "prompt_flops": float(work.flops(forward_flops(size, config.method))),
+        "decode_steps": 0,
+        "decode_flops": 0.0,
+    }
+
+
+def _answering_facts(config: Config, size: ModelSize, sample: Counts, questions: int) -> dict[str, Any]:
+    """Return what answering so many questions takes, and reading their references."""
+    from medqa_finetune.model.flops import forward_flops
+
+    last = dataclasses.replace(sample, labelled=sample.answers)
+    work, limit = last.work(questions), config.evaluate.max_new_tokens
+    times = questions / len(sample.answers)
+    answers = [min(answer, limit) for answer in sample.answers]
+    forward = forward_flops(size, config.method)
+    prompts = work.tokens - work.answer_tokens
+    room = config.evaluate.batch_tokens // (prompts // questions + limit)
+    rows = min(config.evaluate.batch_size, max(1, room))
+    # A batch goes on until its longest answer ends.
+    longest = [max(answers[begin : begin + rows]) for begin in range(0, len(answers), rows)]
+    read = work.flops(forward)
+    decoded = round(sum(answers) * times)
+    return {
+        "questions": questions,
+        "prompt_tokens": prompts,
+        "answer_tokens": decoded,
+        "prompt_flops": float(read + prompts * forward.per_token),
+        "decode_steps": round(sum(longest) * times),
+        "decode_flops": float(decoded * (forward.per_token + forward.per_answer_token)),
+    }
+
+
+def _write_random_models(asked: Asked) -> None:
+    from medqa_finetune.model.load import choose_device
+    from medqa_finetune.model.probe import write_random_model
+
+    for model, target in asked.random_models:
+        precision = next(config.precision for config in asked.cells if config.model == model)
+        write_random_model(locate_architecture(model), Path(target), choose_device(precision).precision)
+
+
+def main(arguments: list[str]) -> int:
+    """Survey the cells on standard input, and print what was found as one line of JSON."""
+    asked = TypeAdapter(Asked).validate_json(sys.stdin.buffer.read())
+    _write_random_models(asked)
+    print(TypeAdapter(Survey).dump_json(survey(asked.cells, Path(asked.cache))).decode())
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    run_door(main)

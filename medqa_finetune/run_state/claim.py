@@ -1,0 +1,288 @@
+"""The claim of a process on a cell: locks, statuses, and how its work ended."""
+
+import contextlib
+import logging
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from medqa_finetune.cell import Cell
+from medqa_finetune.compat.failures import is_out_of_memory
+from medqa_finetune.config.identity import DEFAULT_EVALUATION, EVALUATE
+from medqa_finetune.errors import ConfigError, Fault, MedQAError, RunError
+from medqa_finetune.evaluation.reuse import reuse, set_aside_elsewhere
+from medqa_finetune.log import log_to
+from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.evaluations import evaluation_dirs, upgrade
+from medqa_finetune.record.files import sweep
+from medqa_finetune.record.run_dir import RunDir, now, this_process
+from medqa_finetune.record.schema import Environment, Evaluation, EvaluationRecord, Failure, Record, TrainRecord
+from medqa_finetune.run_state.earlier import checked_record, record_there, weights_of
+from medqa_finetune.run_state.failure import explain_failure
+from medqa_finetune.stopping import Interrupted, StopRequest, stoppable
+
+log = logging.getLogger(__name__)
+
+# How long a process waits for the run's lock to write what it has found; others hold it to write, too.
+WRITE_PATIENCE_SECONDS = 600.0
+
+
+def announce(cell: Cell) -> Record:
+    """Make sure that the cell has records of this very configuration, `pending` where they are new.
+
+    Whoever calls holds the run's lock.
+
+    Raises:
+        MedQAError: the folder holds another run, or a record in it cannot be read.
+    """
+    found = checked_record(cell)
+    record = cell.run.write(_pending(cell)) if found is None else upgrade(cell.run, found, cell.evaluation_defaults)
+    evaluation = cell.evaluation.read()
+    if evaluation is None:
+        evaluation = cell.evaluation.write(
+            Evaluation(
+                name=cell.config.evaluation_name or DEFAULT_EVALUATION,
+                identity=cell.evaluation_identity,
+                status="pending",
+                settings=cell.written_settings[EVALUATE],
+            )
+        )
+    return record.seen_by(evaluation)
+
+
+def _pending(cell: Cell) -> Record:
+    config = cell.config
+    return Record(
+        name=config.run_name,
+        identity=cell.identity,
+        status="pending",
+        method=config.method.name,
+        data="none" if config.method.trains == "nothing" else config.data.name,
+        model=config.model.title,
+        seed=config.seed,
+        config=cell.written_settings,
+        evaluation_defaults=dict(cell.evaluation_defaults),
+    )
+
+
+@dataclass
+class Claim:
+    """A cell that this process works on.
+
+    The run's lock is held while it is trained; afterwards that of the evaluation alone, so that several evaluations of
+    a run may go on at once.
+
+    Attributes:
+        cell: The cell.
+        stop: What a signal has asked for.
+    """
+
+    cell: Cell
+    stop: StopRequest
+    _held: contextlib.ExitStack
+    _training: contextlib.ExitStack
+
+    in_training: bool = True
+    is_in_charge: bool = True
+
+    @property
+    def record(self) -> Record:
+        """The run's record."""
+        return record_there(self.cell.run)
+
+    def seen(self) -> Record:
+        """Return the run's record as the evaluation sees it."""
+        return self.record.seen_by(self.cell.evaluation.read())
+
+    def is_done(self) -> bool:
+        """Return whether nothing is left to do."""
+        return self.seen().status == "done"
+
+    def note(self, **known: Any) -> Record:
+        """Write what is known of the run before it is trained."""
+        return self.cell.run.update(**known)
+
+    def begin_training(self, **known: Any) -> Record:
+        """Say that the run trains from here on."""
+        run, record = self.cell.run, self.record
+        # Weights are made again where they were damaged; whoever evaluates them must not lose them meanwhile.
+        for folder in evaluation_dirs(run, record):
+            folder.check_free()
+        sweep(run.path)
+        run.write_config(OmegaConf.to_yaml(OmegaConf.create(record.config)))
+        return run.update(
+            status="running", process=this_process(), started=record.started or now(), finished=None, failure=None,
+            **known,
+        )  # fmt: skip
+
+    def end_training(self, train: TrainRecord | None, **known: Any) -> Record:
+        """Say that the weights are there, and begin the evaluation."""
+        run, before = self.cell.run, self.record
+        files = run.stamps()
+        same = weights_of(before) and weights_of(before) == weights_of(before.updated(files=files))
+        if weights_of(before) and not same:
+            _set_evaluations_aside(run, before)
+            before = run.update(evaluation=None, evaluation_name=None, zero_shot={}, status="trained")
+        # Weights that were made again bit by bit leave what the record says of their training, and the evaluations.
+        known |= {"status": "trained"} if before.evaluation is None else {"status": "done", "finished": now()}
+        run.update(train=before.train if same else train, files=files, **known)
+        return self.begin_evaluation()
+
+    def begin_evaluation(self) -> Record:
+        """Exchange the run's lock for that of the evaluation, and say that it is worked on from here on."""
+        cell = self.cell
+        # Another process may have come to the evaluation since it was looked at; it says itself how that ends.
+        self.is_in_charge = False
+        self._held.enter_context(cell.evaluation.lock())
+        self.is_in_charge = True
+        announce(cell)
+        sweep(cell.evaluation.path)
+        _sweep_after_training(cell.run)
+        self._run_evaluation(finished=None, failure=None)
+        record = self.record
+        if record.status != "done":
+            # One whose weights were made again, and that was killed meanwhile, has a finished evaluation.
+            is_of_another = record.evaluation is not None and record.evaluation_name != cell.config.evaluation_name
+            known = {"status": "done", "finished": now()} if is_of_another else {"status": "trained", "finished": None}
+            cell.run.update(process=this_process(), failure=None, **known)
+        self.in_training = False
+        self._training.close()
+        return self.record
+
+    def reuse_all(self, ids: Sequence[str]) -> bool:
+        """Take answers and exams from the run's other evaluations if everything is there; return whether it is."""
+        return reuse(self.cell.run, self.cell.evaluation, self.cell.settings, ids, None)
+
+    def place(self, environment: Environment, ids: Sequence[str]) -> None:
+        """Note where the evaluation takes place; take over what other evaluations said in the same environment.
+
+        What this one said in another environment is set aside: its scores would be a mixture.
+        """
+        folder = self.cell.evaluation
+        set_aside_elsewhere(folder, environment)
+        announce(self.cell)
+        reuse(self.cell.run, folder, self.cell.settings, ids, environment)
+        self._run_evaluation(environment=environment)
+
+    def _run_evaluation(self, **known: Any) -> None:
+        """Write that the evaluation is at work in this process; it keeps its beginning, if it has one."""
+        before = self.cell.evaluation.read()
+        started = None if before is None else before.started
+        self.cell.evaluation.update(status="running", process=this_process(), started=started or now(), **known)
+
+    def finish(self, result: EvaluationRecord) -> Record:
+        """Write what came out, and return the run's record as this evaluation sees it.
+
+        The run's own record and results are those of the default evaluation, or of the first one until there is such.
+        """
+        cell, run = self.cell, self.cell.run
+        if not cell.evaluation.in_run:
+            cell.evaluation.write_results(result)
+        evaluation = cell.evaluation.update(status="evaluated", result=result)
+        finished = now()
+        # Before the evaluation is done, so that after a kill between the two the next start finishes it.
+        with run.lock(WRITE_PATIENCE_SECONDS):
+            record = upgrade(run, self.record)
+            if record.evaluation_name in (None, evaluation.name) or evaluation.name == DEFAULT_EVALUATION:
+                run.write_results(result)
+                record = run.update(
+                    evaluation=result, evaluation_name=evaluation.name, zero_shot=evaluation.exams, status="done",
+                    failure=None, finished=record.finished or finished,
+                )  # fmt: skip
+        evaluation = cell.evaluation.update(status="done", finished=finished, files=cell.evaluation.stamps())
+        return record.seen_by(evaluation)
+
+
+def _sweep_after_training(run: RunDir) -> None:
+    """Remove what a kill left half-written of what is written into a run's folder once it is trained.
+
+    Whoever calls holds the run's lock, without which none of it is written; but for the record of the evaluation that
+    version 1 put there, which is that evaluation's own, too.
+    """
+    first = EvaluationDir(run.path, in_run=True)
+    own = (run.record_path, run.config_path, run.curves_path, run.results_path)
+    for path in (*own, *(() if first.is_locked() else (first.record_path,))):
+        sweep(run.path, path.name)
+
+
+def _set_evaluations_aside(run: RunDir, record: Record) -> None:
+    """Move evaluations of weights that are no longer there out of the way."""
+    for folder in evaluation_dirs(run, record):
+        log.warning("%s: its weights were made again and are not the same; %s is moved aside", run.path, folder.path)
+        folder.move_aside()
+
+
+@contextlib.contextmanager
+def claimed(cell: Cell) -> Iterator[Claim]:
+    """Claim the cell for this process while the block runs; what goes wrong in it is recorded, and passed on.
+
+    With `overwrite`, a folder that holds anything is moved aside first.
+
+    Raises:
+        MedQAError: as `find_earlier` does, or another process is at work.
+        RunError: in place of an error that this package did not raise itself; its traceback goes to the log.
+    """
+    run = cell.run
+    with contextlib.ExitStack() as held, contextlib.ExitStack() as training:
+        try:
+            training.enter_context(run.lock())
+            # An empty folder is what Hydra's own launchers make for a job before it starts.
+            if cell.config.overwrite and run.path.exists() and any(run.path.iterdir()):
+                log.info("%s: moved aside to %s", run.path, run.move_aside())
+            announce(cell)
+            held.enter_context(log_to(run.log_path))
+        except OSError as error:
+            raise ConfigError(
+                Fault("not-writable", f"cannot be written ({error})", key="outputs", got=cell.config.outputs)
+            ) from None
+        with _recording_failure(cell, held, training) as claim:
+            yield claim
+
+
+@contextlib.contextmanager
+def _recording_failure(cell: Cell, held: contextlib.ExitStack, training: contextlib.ExitStack) -> Iterator[Claim]:
+    run = cell.run
+    claim = Claim(cell, StopRequest(), held, training)
+    try:
+        with stoppable() as stop:
+            claim.stop = stop
+            yield claim
+    except MedQAError as error:
+        faults = [fault.as_json() for fault in error.faults]
+        _note(claim, "failed", Failure(type(error).__name__, str(error), final=True, faults=faults))
+        raise
+    except (Interrupted, KeyboardInterrupt) as error:
+        kind = str(error) or type(error).__name__
+        _note(claim, "interrupted", Failure(kind, "stopped from outside; the same command resumes it"))
+        raise
+    except BaseException as error:  # SystemExit, too: nothing in a run has a reason to end the process
+        log.debug("%s", traceback.format_exc())
+        fault = explain_failure(error).but(file=str(run.path))
+        # Another try would run out of memory the same way.
+        failure = Failure(
+            type(error).__name__, fault.but(file=None).line(), final=is_out_of_memory(error), faults=[fault.as_json()]
+        )
+        _note(claim, "failed", failure)
+        hint = f"{fault.hint} The traceback is in {run.log_path.name} there.".strip()
+        raise RunError(fault.but(hint=hint)) from error
+
+
+def _note(claim: Claim, status: str, failure: Failure) -> None:
+    """Record how this process's work on a cell ended: of the evaluation once the weights are there."""
+    cell = claim.cell
+    ending: dict[str, Any] = {"status": status, "failure": failure, "finished": now()}
+    if not claim.is_in_charge:
+        return
+    try:
+        if not claim.in_training:
+            cell.evaluation.update(**ending)
+        with contextlib.nullcontext() if claim.in_training else cell.run.lock(WRITE_PATIENCE_SECONDS):
+            # A run that has a finished evaluation stays done, unless it is being trained again.
+            if record_there(cell.run).status != "done":
+                cell.run.update(**ending)
+    except (MedQAError, OSError) as error:
+        # The first error is the one to report; this one must not hide it.
+        log.error("%s could not be written: %s", cell.run.record_path, error)

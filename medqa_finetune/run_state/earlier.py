@@ -1,0 +1,196 @@
+"""What earlier starts of a cell left: whether it is this very cell, can be resumed, and is as it was left."""
+
+import logging
+import os
+from pathlib import Path
+
+from medqa_finetune.cell import Cell
+from medqa_finetune.config.identity import differences, is_same_training
+from medqa_finetune.errors import ConfigError, Fault, ModelError, RunError
+from medqa_finetune.record.checksums import damages
+from medqa_finetune.record.environment import installed_versions
+from medqa_finetune.record.evaluations import evaluation_dirs, read_evaluation
+from medqa_finetune.record.files import existing_part
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import FileStamp, Record
+from medqa_finetune.training.checkpoints import Checkpoints
+
+log = logging.getLogger(__name__)
+
+WEIGHTS = "adapter/"
+
+
+def find_earlier(cell: Cell) -> Record | None:
+    """Return what an earlier start of this very cell left, None if there is nothing; nothing is written.
+
+    Raises:
+        ConfigError: `outputs` cannot be written, the folder holds another run and `overwrite` was not asked for (names
+            the keys that differ), or the training was started with other package versions.
+        DataError: the folder's record cannot be read.
+        ModelError: the trained weights are damaged, and no checkpoint is left.
+    """
+    found = checked_record(cell)
+    if found is None:
+        return None
+    if found.is_trained:
+        _check_weights(cell.run, found)
+    elif found.status != "pending":
+        _check_resumable(cell.run, found)
+    return found.seen_by(read_evaluation(cell.run, found, cell.evaluation))
+
+
+def checked_record(cell: Cell) -> Record | None:
+    """Return the record of the cell's run where there is one, after a look whether it is that run.
+
+    Raises:
+        ConfigError: `outputs` cannot be written, or the folder holds another run.
+        DataError: the folder's record cannot be read.
+    """
+    config, run = cell.config, cell.run
+    check_outputs(config.outputs, run.path.parent)
+    found = None if config.overwrite else run.read()
+    if found is None:
+        return None
+    if not is_same_training(found.config, found.identity, cell.settings):
+        if found.status == "pending":
+            return None  # announced by a matrix that never came to it: there is nothing to lose
+        changed = (
+            "; ".join(differences(found.config, cell.written_settings))
+            # Values from the environment are not on disk, only what they make of the identity is.
+            or f"{', '.join(config.interpolated)}: from elsewhere, with another value or of another version"
+        )
+        raise ConfigError(
+            Fault(
+                "another-run", f"holds another run ({changed})", file=str(run.path),
+                hint="Give study=NAME to keep both, or overwrite=true, which moves the old one aside.",
+            )
+        )  # fmt: skip
+    return found
+
+
+def record_there(run: RunDir) -> Record:
+    """Return the record of a run that this process works on.
+
+    Raises:
+        RunError: it is gone.
+    """
+    record = run.read()
+    if record is None:
+        raise RunError(
+            Fault("record-gone", "no longer exists: the folder was changed just now", file=str(run.record_path))
+        )
+    return record
+
+
+def check_outputs(outputs: str, folder: Path) -> None:
+    """Check that a folder below `outputs` is one, or can be made.
+
+    Raises:
+        ConfigError: a file is in its place, or it cannot be written.
+    """
+    place = existing_part(folder)
+    if not place.is_dir():
+        raise ConfigError(
+            Fault("not-a-folder", f"{_named(place, outputs)}is not a folder", key="outputs", got=outputs,
+                  hint="Give outputs=DIR with a folder, or with a new name.")
+        )  # fmt: skip
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError(
+            Fault("not-writable", f"{_named(place, outputs)}is not writable", key="outputs", got=outputs,
+                  hint="Give outputs=DIR with a folder that is.")
+        )  # fmt: skip
+
+
+def _named(place: Path, typed: str) -> str:
+    """Return how a sentence on a place begins: without its name where that stands in front of it."""
+    return "" if place == Path(typed).absolute() else f"{place} "
+
+
+def _check_resumable(run: RunDir, found: Record) -> None:
+    """Refuse to resume a training that other library versions began."""
+    checkpoints = Checkpoints(run.checkpoints_path, found.identity)
+    begun = found.environment.versions if found.environment is not None else {}
+    installed = installed_versions(name for name in begun if name != "python")
+    changed = [
+        f"{name} {begun[name]} -> {installed.get(name, 'absent')}"
+        for name in begun
+        if begun[name] != installed.get(name)
+    ]
+    if changed and checkpoints.steps():
+        raise ConfigError(
+            Fault(
+                "other-versions", f"was started with other package versions ({'; '.join(changed)}); resuming would mix "
+                "results", file=str(run.path),
+                hint="Install those, or give overwrite=true, which moves the run aside and starts anew.",
+            )
+        )  # fmt: skip
+
+
+def _check_weights(run: RunDir, found: Record) -> None:
+    """Refuse weights that are not those the run wrote, where no checkpoint is left to make them again."""
+    # Of a finished run this is looked at when its weights are needed: they may be many gigabytes.
+    damaged = [] if found.status == "done" else damages(run.path, weights_of(found))
+    if damaged and Checkpoints(run.checkpoints_path, found.identity).newest() is None:
+        raise _damaged(run, damaged[0])
+
+
+def _damaged(run: RunDir, damage: str) -> ModelError:
+    return ModelError(
+        Fault(
+            "changed-file", f"{damage} since training wrote it (another model's weights?), and no checkpoint is "
+            "left to make it again", file=str(run.path),
+            hint="Put it back, or give overwrite=true, which moves the run aside and starts anew.",
+        )
+    )  # fmt: skip
+
+
+def weights_of(record: Record) -> dict[str, FileStamp]:
+    """Return the stamps of the files that hold the trained weights."""
+    return {name: stamp for name, stamp in record.files.items() if name.startswith(WEIGHTS)}
+
+
+def needs_training(run: RunDir, record: Record) -> bool:
+    """Return whether weights are still to be trained, or to be made again from the checkpoints.
+
+    Raises:
+        ModelError: weights of a finished training are damaged, and no checkpoint is left.
+    """
+    if not record.is_trained:
+        return True
+    damaged = damages(run.path, weights_of(record))
+    if damaged and Checkpoints(run.checkpoints_path, record.identity).newest() is None:
+        raise _damaged(run, damaged[0])
+    for damage in damaged:
+        log.warning("%s: %s; it is made again from the checkpoints", run.path, damage)
+    return bool(damaged)
+
+
+def warn_of_damage(cell: Cell) -> None:
+    """Warn of files of a finished cell that are no longer what it left; its records still hold its results."""
+    record, evaluation = cell.run.read(), None
+    if record is not None:
+        evaluation = read_evaluation(cell.run, record, cell.evaluation)
+    of_evaluation = damages(cell.evaluation.path, evaluation.files if evaluation is not None else {})
+    of_training = damages(cell.run.path, record.files if record is not None else {})
+    if of_evaluation:
+        log.warning(
+            "%s is done, but %s; remove that folder and give the command again: the questions are answered again, and "
+            "nothing is trained", cell.evaluation.path, "; ".join(of_evaluation),
+        )  # fmt: skip
+    if of_training := [damage for damage in of_training if damage not in of_evaluation]:
+        log.warning(
+            "%s is done, but %s; train it again with overwrite=true, which keeps the old one aside",
+            cell.run.path, "; ".join(of_training),
+        )  # fmt: skip
+
+
+def check_free(cell: Cell) -> None:
+    """Refuse a cell on which another process works.
+
+    Raises:
+        RunError: names the process.
+    """
+    cell.run.check_free()
+    record = cell.run.read() if cell.config.overwrite else None
+    for folder in evaluation_dirs(cell.run, record) if record is not None else [cell.evaluation]:
+        folder.check_free()

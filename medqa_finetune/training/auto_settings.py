@@ -1,0 +1,103 @@
+"""What `auto` stands for in a run: chosen once, tried on a GPU before it is trusted, and kept for every restart."""
+
+import dataclasses
+import logging
+from contextlib import nullcontext
+from typing import Any
+
+import psutil
+import torch
+
+from medqa_finetune.compat.transformers import gradient_checkpointing
+from medqa_finetune.config.schema import Config, TrainConfig
+from medqa_finetune.model.attention import attention_per_pair
+from medqa_finetune.model.auto_batch import candidates, is_auto, resolve_auto
+from medqa_finetune.model.estimate import Machine, optimizer_bytes_per_weight
+from medqa_finetune.model.load import LoadedModel
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import Fitted
+from medqa_finetune.training.batches import fill_up, lay_end_to_end
+from medqa_finetune.training.loss import AnswerLoss
+
+log = logging.getLogger(__name__)
+
+
+def settle(config: Config, loaded: LoadedModel, run: RunDir) -> Config:
+    """Return the configuration with numbers in the place of `auto`: those of the run's record, or chosen now.
+
+    Another choice would give other random numbers to dropout, so that a restart would not be the same run.
+    """
+    if not is_auto(config.train):
+        return config
+    record = run.read()
+    fitted = record.fitted if record is not None else None
+    if fitted is None:
+        chosen = choose(config, loaded)
+        fitted = Fitted(chosen.micro_batch, chosen.gradient_checkpointing)
+        run.update(fitted=fitted)
+        log.info("auto: %s", fitted)
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, **dataclasses.asdict(fitted)))
+
+
+def choose(config: Config, loaded: LoadedModel) -> TrainConfig:
+    """Return what is reckoned to fit beside what else is in memory; on a GPU, the first of it that runs."""
+    device = loaded.device
+    machine = Machine(device.type, device.name, usable_bytes(device.type), device.precision)
+    reckoned = resolve_auto(config, loaded.size, machine)
+    if device.type == "cpu":
+        return reckoned
+    choices = list(candidates(config.train))
+    for choice in choices[choices.index(reckoned) :]:
+        if runs(dataclasses.replace(config, train=choice), loaded):
+            return choice
+    return choices[-1]
+
+
+def usable_bytes(device: str) -> int:
+    """Return the memory that is free, with what this process has of it already."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
+    return psutil.virtual_memory().available + psutil.Process().memory_info().rss
+
+
+def runs(config: Config, loaded: LoadedModel) -> bool:
+    """Say whether the largest forward and backward pass that training may need fits, its optimizer's state included."""
+    model: Any = loaded.model
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    name = config.method.optimizer if loaded.device.type == "cuda" else config.method.optimizer_without_cuda
+    try:
+        size = round(sum(weight.numel() for weight in trained) * optimizer_bytes_per_weight(name))
+        state = torch.empty(size, dtype=torch.uint8, device=model.device)
+        _pass(config.train, loaded)
+        del state
+    except torch.cuda.OutOfMemoryError:
+        log.info("%d pairs of %d tokens do not fit", config.train.micro_batch, config.train.max_length)
+        return False
+    finally:
+        for weight in trained:
+            weight.grad = None
+        if loaded.device.type == "cuda":
+            torch.cuda.empty_cache()
+    return True
+
+
+def _pass(train: TrainConfig, loaded: LoadedModel) -> None:
+    """Compute the gradients of as many pairs of the greatest length as one forward pass may hold."""
+    model: Any = loaded.model
+    token = int(loaded.tokenizer.pad_token_id or 0)
+    ids = [token] * train.max_length
+    pairs = [{"input_ids": ids, "labels": [-100, *ids[1:]]}] * train.micro_batch
+    batch = lay_end_to_end(pairs) if train.packing else fill_up(pairs, token)
+    moved = {key: value.to(model.device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(loaded.device.precision)
+    was_training = model.training
+    model.train()
+    try:
+        with (
+            gradient_checkpointing(model) if train.gradient_checkpointing else nullcontext(),
+            attention_per_pair(model) if train.packing else nullcontext(),
+            torch.autocast(loaded.device.type, half) if half is not None else nullcontext(),
+        ):
+            AnswerLoss(model)(model, moved).backward()  # type: ignore[no-untyped-call]
+    finally:
+        model.train(was_training)

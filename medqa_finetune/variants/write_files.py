@@ -1,0 +1,144 @@
+"""Make the files of one variant. Started as a module, it does so in a process that ends afterwards."""
+
+import dataclasses
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medqa_finetune.config.schema import MethodConfig
+from medqa_finetune.record.environment import describe_environment
+from medqa_finetune.record.files import TEMPORARY_PREFIX
+from medqa_finetune.record.schema import Environment
+from medqa_finetune.variants.fresh import answer_parent
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from medqa_finetune.model.load import Device
+
+# What of a model's folder is the model; its tokenizer is written anew, and code is never taken along.
+MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json")
+
+
+@dataclasses.dataclass(frozen=True)
+class Making:
+    """What to make of what.
+
+    Attributes:
+        variant: One of `KINDS`.
+        folder: An empty folder, filled here.
+        base: Folder of the base model.
+        trained: Folder of the trained weights.
+        method: The run's.
+        quantization: How the quantized variants are quantized.
+        precision: What the run computes in.
+        dtype: What weights are stored in, quantized ones apart: `bf16`, `fp16` or `fp32`.
+        merged: Folder of the merged variant, for what is made of it; None where there is none.
+        template: `model.chat_template` of the run.
+        chat: Whether the run answered questions; running text needs no chat template.
+    """
+
+    variant: str
+    folder: Path
+    base: Path
+    trained: Path
+    method: MethodConfig
+    quantization: MethodConfig
+    precision: str
+    dtype: str
+    merged: Path | None = None
+    template: str | None = None
+    chat: bool = True
+
+    @property
+    def tokenizer(self) -> Path:
+        """Folder of the tokenizer: as the run used it, where it kept one."""
+        return self.trained if self.trained.is_dir() else self.base
+
+
+def build(making: Making) -> Environment:
+    """Fill the folder, and say where that was done.
+
+    Raises:
+        ModelError: the base or the trained weights are damaged or do not fit.
+    """
+    from medqa_finetune.model.load import choose_device
+
+    device = choose_device(making.precision)
+    BUILDERS[making.variant](making, device)
+    return describe_environment(device.name, device.precision)
+
+
+def _base(making: Making, device: "Device") -> None:
+    from medqa_finetune.model.load import load_tokenizer
+
+    for pattern in MODEL_FILES:
+        for path in making.base.glob(pattern):
+            shutil.copy(path, making.folder)
+    load_tokenizer(making.tokenizer, making.template, chat=making.chat).save_pretrained(making.folder)
+
+
+def _quantized(making: Making, device: "Device") -> None:
+    _quantize(making.base, making, device)
+
+
+def _lora(making: Making, device: "Device") -> None:
+    shutil.copytree(making.trained, making.folder, dirs_exist_ok=True)
+
+
+def _merged(making: Making, device: "Device") -> None:
+    _merge(making.folder, making, device)
+
+
+def _lora_quantized(making: Making, device: "Device") -> None:
+    if making.merged is not None:
+        _quantize(making.merged, making, device)
+        return
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=making.folder.parent) as name:
+        _merge(Path(name), making, device)
+        _quantize(Path(name), making, device)
+
+
+BUILDERS: dict[str, Callable[[Making, "Device"], None]] = {
+    "base": _base,
+    "quantized": _quantized,
+    "lora": _lora,
+    "lora_quantized": _lora_quantized,
+    "merged": _merged,
+}
+
+
+def _quantize(source: Path, making: Making, device: "Device") -> None:
+    from medqa_finetune.model.load import load_base, load_tokenizer
+
+    tokenizer = load_tokenizer(making.tokenizer, making.template, chat=making.chat)
+    model = load_base(source, making.quantization, device, tokenizer)
+    _save(model, tokenizer, making.folder, making.dtype)
+
+
+def _merge(target: Path, making: Making, device: "Device") -> None:
+    from medqa_finetune.model.load import load_base, load_tokenizer
+    from medqa_finetune.model.methods import merged_weights
+
+    tokenizer = load_tokenizer(making.tokenizer, making.template, chat=making.chat)
+    base = load_base(making.base, making.method, device, tokenizer)
+    _save(merged_weights(base, making.trained, making.method), tokenizer, target, making.dtype)
+
+
+def _save(model: "PreTrainedModel", tokenizer: Any, folder: Path, dtype: str) -> None:
+    """Write a model, its weights in this precision; quantized ones stay what they are."""
+    import torch
+
+    from medqa_finetune.model.load import DTYPES
+
+    for tensor in [*model.parameters(), *model.buffers()]:
+        if tensor.dtype in (torch.float32, torch.bfloat16, torch.float16):
+            tensor.data = tensor.data.to(DTYPES[dtype])  # type: ignore[index]
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    answer_parent(build, Making)

@@ -1,0 +1,356 @@
+"""What is said of a start that has ended, and what its record says afterwards."""
+
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import pytest
+
+from medqa_finetune.errors import Fault
+from medqa_finetune.launch.exit_status import Ending, Start, _explain, judge
+from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.evaluations import CellDir
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import Evaluation, Failure, FileStamp, Process, Record
+from tests.launch.children import PENDING
+
+MINE, OTHER = Process(7, "here"), Process(8, "here")
+LINES = ["one", "two", "  three", "four"]
+MISSING = Fault("folder-missing", "no such folder", key="model.path", got="nowhere")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    run = RunDir(tmp_path / "cell")
+    run.write(PENDING)
+    return run
+
+
+def start(run: RunDir, *, overwrites: bool = False) -> Start:
+    return Start(CellDir(run), run.read(), MINE, overwrites)
+
+
+def end(
+    started: Start, code: int, lines: Sequence[str] = (), faults: Sequence[Fault] = (), *, stopping: bool = False
+) -> Ending:
+    """Judge a start whose process has ended."""
+    return judge(started, code, lines, faults, stopping)
+
+
+def on_disk(run: RunDir) -> Record:
+    record = run.read()
+    assert record is not None
+    return record
+
+
+def failure(run: RunDir) -> Failure:
+    record = on_disk(run)
+    assert record.status == "failed"
+    assert record.failure is not None
+    return record.failure
+
+
+@pytest.mark.parametrize("code", [0, 1, -11])
+def test_a_cell_that_is_done_is_left_as_it_recorded_itself(run: RunDir, code: int) -> None:
+    started = start(run)
+    done = run.update(status="done", process=MINE)
+    assert end(started, code, LINES) == Ending("done")
+    assert on_disk(run) == done
+
+
+def test_a_failure_that_the_cell_recorded_itself_stands(run: RunDir) -> None:
+    started = start(run)
+    failed = run.update(status="failed", process=MINE, failure=Failure("OSError", "a bad disk"))
+    assert end(started, 1, LINES) == Ending("failed", "a bad disk", LINES, again=True)
+    assert on_disk(run) == failed
+
+
+def test_what_would_fail_again_is_not_to_be_tried_again(run: RunDir) -> None:
+    started = start(run)
+    run.update(status="failed", process=MINE, failure=Failure("RunError", "NaN", final=True))
+    assert end(started, 1).again is False
+
+
+def test_an_interruption_that_the_cell_recorded_itself_stands(run: RunDir) -> None:
+    started = start(run)
+    run.update(status="interrupted", process=MINE, failure=Failure("SIGTERM", "stopped from outside"))
+    assert end(started, 143, LINES, stopping=True) == Ending("interrupted", "stopped from outside", LINES)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(0, "exit code 0"), (3, "exit code 3"), (1, "exit code 1"), (-9, "SIGKILL"), (-11, "SIGSEGV"), (-60, "signal 60")],
+)
+def test_an_end_that_the_cell_could_not_record_is_recorded_for_it(run: RunDir, code: int, kind: str) -> None:
+    started = start(run)
+    run.update(status="running", process=MINE)
+    ending = end(started, code, LINES)
+    assert (ending.state, ending.again, ending.lines) == ("failed", True, LINES)
+    assert ending.reason == failure(run).message
+    assert f"ended with {kind} before the run was done" in ending.reason
+    assert failure(run).kind == kind
+    assert failure(run).final is False
+    assert on_disk(run).finished is not None
+
+
+@pytest.mark.parametrize("code", [-9, 137])
+def test_a_kill_from_outside_is_explained(run: RunDir, code: int) -> None:
+    assert "often the system, out of memory" in end(start(run), code).reason
+
+
+def test_a_kill_by_the_launcher_is_not_blamed_on_memory(run: RunDir) -> None:
+    ending = end(start(run), -9, stopping=True)
+    assert ending == Ending("interrupted", "it was asked to stop, did not in time, and was killed")
+    assert on_disk(run).status == "interrupted"
+
+
+@pytest.mark.parametrize("number", [1, 2, 10, 12, 15])
+@pytest.mark.parametrize("kind", ["exit code", "signal"])
+def test_who_stops_a_cell_from_outside_wants_it_stopped(run: RunDir, number: int, kind: str) -> None:
+    ending = end(start(run), 128 + number if kind == "exit code" else -number)
+    assert (ending.state, ending.again) == ("interrupted", False)
+    assert ending.reason.startswith("it was stopped from outside (")
+    assert on_disk(run).status == "interrupted"
+
+
+def test_bad_input_is_named_by_the_faults_that_the_cell_left_and_final(run: RunDir) -> None:
+    ending = end(start(run), 2, ["noise", "error: in words"], [MISSING])
+    assert (ending.state, ending.reason, ending.again) == ("failed", MISSING.line(), False)
+    assert failure(run).final is True
+    assert [Fault.from_json(fields) for fields in failure(run).faults] == [MISSING]
+
+
+def test_bad_input_of_a_program_that_leaves_no_faults_is_named_by_its_last_line(run: RunDir) -> None:
+    ending = end(start(run), 2, ["noise", "usage: cell.py NAME"])
+    assert (ending.state, ending.reason, ending.again) == ("failed", "usage: cell.py NAME", False)
+    assert failure(run).final is True
+    assert failure(run).faults == []
+
+
+def test_faults_of_a_run_that_could_not_be_finished_do_not_keep_it_from_another_try(run: RunDir) -> None:
+    ending = end(start(run), 1, LINES, [MISSING])
+    assert (ending.reason, ending.again) == (MISSING.line(), True)
+    assert failure(run).final is False
+
+
+def test_the_last_words_are_in_the_message_and_all_in_the_log(run: RunDir) -> None:
+    end(start(run), 3, LINES)
+    assert failure(run).message.endswith("last words: two | three | four")
+    assert run.log_path.read_text(encoding="utf-8").splitlines()[1:] == LINES
+
+
+def test_the_failure_of_an_earlier_start_is_not_taken_for_this_ones(run: RunDir) -> None:
+    run.update(status="failed", process=MINE, failure=Failure("RunError", "the first time"), finished="before")
+    assert "exit code 1" in end(start(run), 1).reason
+
+
+def test_an_old_result_that_was_to_be_made_anew_is_no_success(run: RunDir) -> None:
+    done = run.update(status="done")
+    for code in (0, 1):
+        ending = end(start(run, overwrites=True), code)
+        assert (ending.state, ending.again) == ("failed", True)
+    assert on_disk(run) == done
+
+
+def test_a_run_that_was_found_done_by_the_cell_is_done(run: RunDir) -> None:
+    run.update(status="done")
+    assert end(start(run), 0) == Ending("done")
+
+
+@contextmanager
+def working(run: RunDir) -> Iterator[None]:
+    """Another process at work on the run."""
+    with run.lock():
+        run.update(status="running", process=OTHER)
+        yield
+
+
+@pytest.mark.parametrize("code", [0, 1, -9])
+@pytest.mark.parametrize("record_changed", [True, False])
+def test_a_run_that_another_process_works_on_is_left_to_it(run: RunDir, code: int, record_changed: bool) -> None:
+    run.update(status="running")
+    started = start(run)
+    with working(run) if record_changed else run.lock():
+        before = on_disk(run)
+        assert end(started, code).state == "taken"
+        assert on_disk(run) == before
+
+
+@pytest.mark.parametrize("status", ["failed", "interrupted", "running"])
+def test_what_another_process_left_is_not_taken_for_the_cells(run: RunDir, status: str) -> None:
+    started = start(run)
+    left = run.update(status=status, process=OTHER, failure=Failure("RunError", "of the other", final=True))
+    assert end(started, 1).state == "taken"
+    assert on_disk(run) == left
+
+
+def test_what_another_process_finished_is_done(run: RunDir) -> None:
+    started = start(run)
+    run.update(status="done", process=OTHER)
+    assert end(started, 1) == Ending("done", by_another=True)
+
+
+def test_a_run_taken_over_in_the_very_moment_is_left_to_the_other(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = start(run)
+
+    def lock_taken_and_left(self: RunDir, _: float) -> "nullcontext[None]":
+        self.update(status="interrupted", process=OTHER)
+        return nullcontext()
+
+    monkeypatch.setattr(RunDir, "lock", lock_taken_and_left)
+    assert end(started, -9).state == "taken"
+    assert on_disk(run).process == OTHER
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_a_record_that_vanished_or_was_torn_is_the_end(run: RunDir, content: str | None) -> None:
+    started = start(run)
+    run.record_path.unlink()
+    if content:
+        run.record_path.write_text(content, encoding="utf-8")
+    ending = end(started, 1, LINES)
+    assert (ending.state, ending.again, ending.lines) == ("failed", False, LINES)
+    assert "gone or torn" in ending.reason
+    assert (run.record_path.read_text(encoding="utf-8") if content else None) == content
+
+
+def test_a_folder_that_vanished_is_not_made_again(run: RunDir) -> None:
+    started = start(run)
+    run.record_path.unlink()
+    run.path.rmdir()
+    assert end(started, -9).again is False
+    assert list(run.path.parent.iterdir()) == []
+
+
+def test_what_cannot_be_written_is_said_nevertheless(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RunDir, "write", full)
+    ending = end(start(run), -9)
+    assert (ending.state, ending.again) == ("failed", True)
+    assert on_disk(run) == PENDING
+
+
+@pytest.mark.parametrize(
+    ("code", "stopping", "state", "again"),
+    [
+        (0, False, "done", False),
+        (1, False, "failed", True),
+        (-11, False, "failed", True),
+        (2, False, "failed", False),
+        (143, False, "interrupted", False),
+        (-signal.SIGTERM, False, "interrupted", False),
+        (1, True, "interrupted", False),
+        (0, True, "done", False),
+    ],
+)
+def test_a_program_without_a_record_is_judged_by_its_exit_code(
+    tmp_path: Path, code: int, stopping: bool, state: str, again: bool
+) -> None:
+    ending = end(Start(CellDir(RunDir(tmp_path)), None, MINE), code, stopping=stopping)
+    assert (ending.state, ending.again) == (state, again)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_of_another_make_is_none(tmp_path: Path) -> None:
+    (tmp_path / "record.json").write_text('{"winner": "me"}', encoding="utf-8")
+    assert end(Start(CellDir(RunDir(tmp_path)), None, MINE), 0) == Ending("done")
+
+
+def test_of_a_crash_in_native_code_the_top_is_told() -> None:
+    report = [
+        "step 3/9", "Fatal Python error: Segmentation fault", "", "Current thread 0x00 (most recent call first):",
+        '  File "a.py", line 1 in multiply', '  File "b.py", line 2 in main', "", "Extension modules: numpy, torch",
+    ]  # fmt: skip
+    told = _explain(-11, report, [], stopping=False)
+    assert told.endswith(
+        "last words: Fatal Python error: Segmentation fault | Current thread 0x00 (most recent call first): | "
+        'File "a.py", line 1 in multiply'
+    )
+
+
+@pytest.fixture
+def cell(run: RunDir) -> CellDir:
+    """A second evaluation, at work on the weights of a run whose first one is done."""
+    run.update(
+        status="done", files={"adapter/x": FileStamp(1, "0" * 64)}, evaluation_name="default", evaluation_defaults={}
+    )
+    EvaluationDir(run.evaluations_path / "default").write(Evaluation("default", "d", "done", {}))
+    second = EvaluationDir(run.evaluations_path / "max_samples=2")
+    second.write(Evaluation("max_samples=2", "e", "pending", {"max_samples": 2}))
+    return CellDir(run, second)
+
+
+def evaluation_of(cell: CellDir) -> Evaluation:
+    assert cell.evaluation is not None
+    evaluation = cell.evaluation.read()
+    assert evaluation is not None
+    return evaluation
+
+
+def begun(cell: CellDir, process: Process = MINE) -> Start:
+    """A start of the cell that has come to its evaluation."""
+    started = Start(cell, cell.read(), MINE)
+    assert cell.evaluation is not None
+    cell.evaluation.update(status="running", process=process)
+    return started
+
+
+@pytest.mark.parametrize(
+    ("code", "stopping", "status"),
+    [(-9, False, "failed"), (1, False, "failed"), (-15, False, "interrupted"), (-9, True, "interrupted")],
+)
+def test_how_an_evaluation_ended_is_recorded_for_it_and_the_run_stays_done(
+    cell: CellDir, code: int, stopping: bool, status: str
+) -> None:
+    before = cell.run.record_path.read_bytes()
+    ending = end(begun(cell), code, stopping=stopping)
+    assert (ending.state, ending.again) == (status, status == "failed")
+    evaluation = evaluation_of(cell)
+    assert evaluation.status == status
+    assert evaluation.failure is not None
+    assert evaluation.failure.message == ending.reason
+    assert cell.run.record_path.read_bytes() == before
+
+
+def test_an_evaluation_that_is_done_is_left_as_it_recorded_itself(cell: CellDir) -> None:
+    started = begun(cell)
+    assert cell.evaluation is not None
+    done = cell.evaluation.update(status="done")
+    assert end(started, -9) == Ending("done")
+    assert evaluation_of(cell) == done
+
+
+def test_an_evaluation_that_never_began_is_not_taken_for_done_since_the_run_is(cell: CellDir) -> None:
+    ending = end(Start(cell, cell.read(), MINE), 0)
+    assert (ending.state, ending.again) == ("failed", True)
+    assert evaluation_of(cell).status == "failed"
+
+
+def test_an_evaluation_that_another_process_works_on_is_left_to_it(cell: CellDir) -> None:
+    started = begun(cell, OTHER)
+    assert cell.evaluation is not None
+    with cell.evaluation.lock():
+        assert end(started, -9).state == "taken"
+    assert evaluation_of(cell).status == "running"
+
+
+def test_a_process_at_work_on_another_evaluation_does_not_keep_an_ending_from_being_written(cell: CellDir) -> None:
+    other = EvaluationDir(cell.run.evaluations_path / "max_samples=3")
+    started = begun(cell)
+    with other.lock():
+        assert end(started, -9).state == "failed"
+    assert evaluation_of(cell).status == "failed"
+
+
+def test_the_ending_of_a_training_is_the_runs(run: RunDir) -> None:
+    cell = CellDir(run, EvaluationDir(run.evaluations_path / "default"))
+    assert cell.evaluation is not None
+    cell.evaluation.write(Evaluation("default", "d", "pending", {}))
+    started = Start(cell, cell.read(), MINE)
+    run.update(status="running", process=MINE)
+    assert end(started, -9).state == "failed"
+    assert failure(run).kind == "SIGKILL"
+    assert evaluation_of(cell).status == "pending"

@@ -1,0 +1,148 @@
+"""How forecasts come about: which cells are rehearsed, in which process, and on which data."""
+
+import dataclasses
+import json
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from medqa_finetune.config.command_line import FAULTS_VARIABLE
+from medqa_finetune.config.schema import Config, MethodConfig
+from medqa_finetune.data.prepare import prepare_splits
+from medqa_finetune.errors import ConfigError, Fault, MedQAError, RunError
+from medqa_finetune.planning import plan_cells
+from medqa_finetune.planning.cost_model import Measured, Survey
+from medqa_finetune.planning.plan_cells import kinds_of, make_plan, shared_trainings
+from medqa_finetune.planning.trial_run import Rehearsed
+from medqa_finetune.planning.workload import Asked
+from tests.config.builders import VALID, changed
+from tests.faulty import only_fault
+from tests.planning.test_cost_model import FACTS, MEASURED, survey
+
+QLORA = MethodConfig(name="qlora", quantization="nf4")
+NONE = MethodConfig(name="none", trains="nothing")
+
+
+def small(**changes: Any) -> Config:
+    sizes = {"data__train_size": 30, "data__validation_size": 5, "data__test_size": 5}
+    return changed(VALID, **sizes | changes)
+
+
+def test_cells_that_differ_in_data_and_seed_alone_are_of_one_kind() -> None:
+    cells = [
+        VALID, changed(VALID, data__train_size=50), changed(VALID, method=QLORA), changed(VALID, seed=3, run_name="x"),
+        changed(VALID, train__max_length=64), changed(VALID, method=NONE),
+        changed(VALID, method=NONE, train__epochs=3.0),
+    ]  # fmt: skip
+    assert kinds_of(cells) == [[0, 1, 3], [2], [4], [5, 6]]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What would be asked of other processes; the second and third cell have more pairs than the first."""
+    asked: list[Any] = []
+
+    def answer(module: str, question: Any, kind: type[Any]) -> Any:
+        asked.append(question)
+        if kind is Measured:
+            return MEASURED
+        facts = [
+            dataclasses.replace(FACTS, train_pairs=1000 * n, heaviest=[n]) for n in range(1, 1 + len(question.cells))
+        ]
+        return dataclasses.replace(survey(1e10), facts=facts)
+
+    monkeypatch.setattr(plan_cells, "_in_fresh_process", answer)
+    return asked
+
+
+def test_the_largest_cell_of_a_kind_is_rehearsed_for_all(asked: list[Any], tmp_path: Path) -> None:
+    cells = [small(outputs=str(tmp_path)), small(data__train_size=40, outputs=str(tmp_path))]
+    found = make_plan(cells, tmp_path, probe=True)
+    rehearsed: Rehearsed = asked[1]
+    assert len(asked) == 2
+    assert (rehearsed.config.data.train_size, rehearsed.heaviest) == (40, [2])
+    assert Path(rehearsed.config.outputs).parent == tmp_path
+    assert (found.rehearsals, found.weightless) == (1, [])
+    # The same speed, and each its own number of pairs.
+    assert found.forecasts[1].start - found.forecasts[0].start == pytest.approx(1000 * MEASURED.encoding_seconds)
+
+
+def test_nothing_is_rehearsed_unless_asked_for(asked: list[Any], tmp_path: Path) -> None:
+    found = make_plan([small(outputs=str(tmp_path))], tmp_path, probe=False)
+    assert len(asked) == 1
+    assert (found.rehearsals, asked[0].random_models) == (0, [])
+
+
+def test_data_that_was_prepared_before_is_used(asked: list[Any], tmp_path: Path) -> None:
+    config = small(outputs=str(tmp_path / "outputs"))
+    folder = tmp_path / "plan"
+    folder.mkdir()
+    make_plan([config], folder, probe=False)
+    assert list((folder / "cache").iterdir()) == []
+    before = prepare_splits(config, tmp_path / "outputs" / "cache")
+    make_plan([config], folder, probe=False)
+    (link,) = (folder / "cache").iterdir()
+    assert link.is_symlink()
+    stamp = (link / "pool.arrow").stat().st_mtime_ns
+    assert prepare_splits(config, folder / "cache").manifest == before.manifest
+    assert (link / "pool.arrow").stat().st_mtime_ns == stamp
+
+
+def test_a_training_that_several_cells_evaluate_is_counted_with_the_first_one(asked: list[Any], tmp_path: Path) -> None:
+    names = [("a", 1), ("a", 2), ("b", 1), ("a", 3)]
+    cells = [small(outputs=str(tmp_path), run_name=name, evaluate__max_samples=most) for name, most in names]
+    found = make_plan(cells, tmp_path, probe=False)
+    assert found.trained_by == {1: 0, 3: 0}
+    for place, each in enumerate(found.forecasts):
+        trains = place not in found.trained_by
+        figures = (each.train, each.validate, each.training_bytes, each.disk_bytes)
+        assert all(figures) if trains else not any(figures)
+        assert each.start > 0
+        assert each.answer > 0
+
+
+def test_cells_without_a_training_or_a_name_share_none(tmp_path: Path) -> None:
+    of_the_base = changed(VALID, method=NONE, run_name="none", outputs=str(tmp_path))
+    assert shared_trainings([of_the_base, changed(of_the_base, evaluate__max_samples=2)]) == {}
+    assert shared_trainings([VALID, changed(VALID, evaluate__max_samples=2)]) == {}
+
+
+MISSING = Fault("folder-missing", "no such folder", key="model.path", got="x")
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "left", "kind", "faults"),
+    [
+        (2, b"error: in words", [MISSING], ConfigError, [MISSING]),
+        (1, b"error: in words", [MISSING], RunError, [MISSING]),
+        (1, b"Traceback\nOutOfMemoryError: CUDA out of memory", [], RunError, None),
+        (-9, b"", [], RunError, None),
+    ],
+)
+def test_a_process_that_fails_says_why(
+    code: int,
+    said: bytes,
+    left: list[Fault],
+    kind: type[MedQAError],
+    faults: list[Fault] | None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    def ended(*_: Any, env: dict[str, str], **__: Any) -> SimpleNamespace:
+        if left:
+            Path(env[FAULTS_VARIABLE]).write_text(json.dumps(kind(*left).as_json()), encoding="utf-8")
+        return SimpleNamespace(returncode=code, stderr=said, stdout=b"")
+
+    monkeypatch.setattr(subprocess, "run", ended)
+    with pytest.raises(kind) as caught:
+        plan_cells._in_fresh_process("workload", Asked([VALID], str(tmp_path)), Survey)
+    if faults is not None:
+        assert list(caught.value.faults) == faults
+        return
+    fault = only_fault(caught)
+    assert fault.code == "process-ended"
+    assert str(code) in fault.problem
+    assert said.decode().rpartition("\n")[2] in fault.problem

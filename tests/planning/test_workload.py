@@ -1,0 +1,141 @@
+"""What is counted of a cell's work, against counting all of it."""
+
+import dataclasses
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, ModelConfig, TrainConfig
+from medqa_finetune.data.prepare import prepare_splits
+from medqa_finetune.data.tokenize import EncodedSet, Encoder
+from medqa_finetune.errors import ModelError
+from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, training_memory
+from medqa_finetune.model.load import load_tokenizer
+from medqa_finetune.model.size import read_size
+from medqa_finetune.planning import workload as room
+from medqa_finetune.planning.workload import Counts, count, heaviest_step, size_of, survey
+
+CPU = Machine("cpu", "CPU", 2**34)
+NONE = MethodConfig(name="none", trains="nothing")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def cell(model: Path, method: MethodConfig | None = None, **train: Any) -> Config:
+    settings: dict[str, Any] = {"epochs": 2.0, "max_length": 256, "batch_size": 8, "gradient_checkpointing": False}
+    return Config(
+        method=method or MethodConfig(name="lora"),
+        data=DataConfig(name="20k", train_size=40, validation_size=8, test_size=6),
+        corpus=CorpusConfig(name="embedded", source="embedded"),
+        model=ModelConfig(name="micro", path=str(model)),
+        train=TrainConfig(**settings | train),
+    )
+
+
+def test_tokens_of_a_small_set_are_counted_one_by_one(micro_model: Path, cache: Path) -> None:
+    config = cell(micro_model)
+    facts = count(config, cache, CPU)
+    splits = prepare_splits(config, cache)
+    encoder = Encoder(load_tokenizer(micro_model), 256)
+    train, validation = EncodedSet(encoder.encode(splits.train)), EncodedSet(encoder.encode(splits.validation))
+    assert (facts.steps, facts.train_pairs, facts.train_tokens) == (10, 40, 2 * train.tokens)
+    assert facts.validation_tokens == config.train.validations * validation.tokens
+    assert facts.questions == 6
+    assert facts.prompt_tokens == sum(map(len, encoder.prompts(splits.test)))
+    assert facts.answer_tokens == sum(len(item.input_ids) - item.answer_start for item in encoder.encode(splits.test))
+    assert len(facts.heaviest) == 8
+
+
+def test_steps_are_limited(micro_model: Path, cache: Path) -> None:
+    whole, cut = count(cell(micro_model), cache, CPU), count(cell(micro_model, max_steps=3), cache, CPU)
+    assert cut.steps == 3
+    assert cut.train_tokens == pytest.approx(whole.train_tokens * 24 / 80, abs=1)
+
+
+def test_checkpointing_computes_layers_twice(micro_model: Path, cache: Path) -> None:
+    plain, again = (
+        count(cell(micro_model, gradient_checkpointing=switch), cache, CPU).train_flops for switch in (False, True)
+    )
+    assert 1.2 * plain < again < 1.5 * plain
+
+
+def test_the_base_has_nothing_to_train(micro_model: Path, cache: Path) -> None:
+    facts = count(cell(micro_model, NONE), cache, CPU)
+    assert (facts.steps, facts.train_tokens, facts.train_flops, facts.heaviest) == (0, 0, 0, [])
+    assert facts.prompt_flops > 0
+
+
+def test_of_many_pairs_a_sample_is_counted(micro_model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = count(cell(micro_model), cache, CPU)
+    monkeypatch.setattr(room, "SAMPLE", 20)
+    assert count(cell(micro_model), cache, CPU).train_tokens == pytest.approx(whole.train_tokens, rel=0.3)
+
+
+def sample(*lengths: int) -> Counts:
+    # The places are those in the training set, of which this is every tenth.
+    return Counts(list(lengths), [1] * len(lengths), [1] * len(lengths), [10 * place for place in range(len(lengths))])
+
+
+def test_the_heaviest_step_is_the_one_that_fills_a_pack_most(micro_model: Path) -> None:
+    lengths = random.Random(0).choices(range(5, 60), k=40)  # noqa: S311
+    config = cell(micro_model, batch_size=4, micro_batch=1)
+    places, held = heaviest_step(sample(*lengths), config, steps=200)
+    assert len(places) == 4
+    assert sum(lengths[place // 10] for place in places) == held
+    # Near the heaviest there can be, and never above what a pack may hold.
+    assert 0.8 * sum(sorted(lengths)[-4:]) < held <= 256
+    assert heaviest_step(sample(*[200] * 9), config, steps=5)[1] == 200
+
+
+def test_padding_counts_where_there_is_some(micro_model: Path) -> None:
+    config = cell(micro_model, batch_size=2, micro_batch=2, packing=False)
+    assert heaviest_step(sample(10, 30), config, steps=1) == ([0, 10], 60) or heaviest_step(
+        sample(10, 30), config, steps=1
+    ) == ([10, 0], 60)
+
+
+def test_memory_is_that_of_the_heaviest_step(micro_model: Path, cache: Path) -> None:
+    config = cell(micro_model)
+    facts = count(config, cache, CPU)
+    size = size_of(micro_model)
+    assert facts.training_bytes < PROCESS_BYTES + facts.set_bytes + training_memory(size, config, CPU).total
+    assert PROCESS_BYTES + size.parameters * 4 < facts.training_bytes <= facts.memory_bytes
+
+
+def test_a_model_without_a_token_embedding_cannot_be_planned(
+    micro_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size_of.cache_clear()
+    monkeypatch.setattr(room, "read_size", lambda folder: None)
+    with pytest.raises(ModelError, match="vocab_size"):
+        size_of(micro_model)
+
+
+def test_a_survey_measures_the_machine_in_every_precision(micro_model: Path, cache: Path) -> None:
+    cells = [cell(micro_model), dataclasses.replace(cell(micro_model, NONE), precision="bf16")]
+    found = survey(cells, cache)
+    assert found.matrix_rates.keys() == {"auto", "bf16"}
+    assert min(found.matrix_rates.values()) > 1e8
+    assert found.copy_rate > 1e8
+    assert [facts.steps for facts in found.facts] == [10, 0]
+    assert found.disk_faults == []
+
+
+def test_a_models_files_are_read_once_however_many_cells_it_has(
+    micro_model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+
+    def counted(folder: Path) -> Any:
+        asked.append(folder)
+        return read_size(folder)
+
+    monkeypatch.setattr(room, "read_size", counted)
+    size_of.cache_clear()
+    survey([cell(micro_model), cell(micro_model, NONE)], cache)
+    assert asked == [micro_model]

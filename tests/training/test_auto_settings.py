@@ -1,0 +1,117 @@
+"""A choice is tried before it is trusted, noted, and kept at every restart."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from medqa_finetune.config.schema import Config
+from medqa_finetune.model.load import Device, LoadedModel
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import Fitted, Record
+from medqa_finetune.training import auto_settings
+from medqa_finetune.training.auto_settings import choose, runs, settle, usable_bytes
+from tests.training.trial import load, make_config
+
+AUTO: dict[str, Any] = {"micro_batch": "auto", "gradient_checkpointing": "auto", "max_length": 64}
+
+
+def begun(folder: Path, config: Config) -> RunDir:
+    run = RunDir(folder / "run")
+    run.write(Record("run", "0", "running", config.method.name, config.data.name, "micro", config.seed, config={}))
+    return run
+
+
+def test_a_choice_is_noted_and_kept(micro_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config(**AUTO)
+    loaded, _ = load(micro_model, config)
+    run = begun(tmp_path, config)
+    settled = settle(config, loaded, run)
+    # All of a step at once: the micro model fits anywhere.
+    assert (settled.train.micro_batch, settled.train.gradient_checkpointing) == (8, False)
+    record = run.read()
+    assert record is not None
+    assert record.fitted == Fitted(8, gradient_checkpointing=False)
+    # On another machine, or with less memory, the run goes on as it began.
+    monkeypatch.setattr(auto_settings, "usable_bytes", lambda device: 1)
+    assert settle(config, loaded, run) == settled
+    fresh = begun(tmp_path / "other", config)
+    assert settle(config, loaded, fresh).train.micro_batch == 1
+
+
+def test_nothing_is_noted_where_nothing_is_left_to_be_chosen(micro_model: Path, tmp_path: Path) -> None:
+    config = make_config()
+    loaded, _ = load(micro_model, config)
+    run = begun(tmp_path, config)
+    assert settle(config, loaded, run) is config
+    record = run.read()
+    assert record is not None
+    assert record.fitted is None
+
+
+def on_gpu(loaded: LoadedModel) -> LoadedModel:
+    return dataclasses.replace(loaded, device=Device("cuda", "GPU", "fp32"))
+
+
+def test_on_a_gpu_what_does_not_run_is_stepped_down_from(
+    micro_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(**AUTO)
+    loaded, _ = load(micro_model, config)
+    tried: list[tuple[int, bool]] = []
+
+    def refuse(config: Config, loaded: LoadedModel) -> bool:
+        tried.append((config.train.micro_batch, config.train.gradient_checkpointing))
+        return tried[-1] == (4, True)
+
+    monkeypatch.setattr(auto_settings, "usable_bytes", lambda device: 2**40)
+    monkeypatch.setattr(auto_settings, "runs", refuse)
+    found = choose(config, on_gpu(loaded))
+    assert (found.micro_batch, found.gradient_checkpointing) == (4, True)
+    assert tried == [(8, False), (8, True), (4, True)]
+    monkeypatch.setattr(auto_settings, "runs", lambda config, loaded: False)
+    assert choose(config, on_gpu(loaded)).micro_batch == 1
+
+
+@pytest.mark.parametrize("packing", [True, False])
+@pytest.mark.parametrize("again", [True, False])
+def test_trying_takes_the_longest_pairs_and_leaves_no_trace(packing: bool, again: bool, micro_model: Path) -> None:
+    config = make_config(packing=packing, gradient_checkpointing=again, micro_batch=3, max_length=40)
+    loaded, _ = load(micro_model, config)
+    model: Any = loaded.model
+    model.eval()
+    seen: list[tuple[int, ...]] = []
+    body = model.get_base_model().model
+    handle = body.register_forward_pre_hook(
+        lambda part, arguments, options: seen.append(tuple(options["input_ids"].shape)), with_kwargs=True
+    )
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    assert runs(config, loaded)
+    handle.remove()
+    # Before it, the attention is tried on short rows.
+    assert seen[-1] == ((1, 120) if packing else (3, 40))
+    assert not model.training
+    assert all(weight.grad is None for weight in model.parameters())
+    assert all(torch.equal(before[name], weight) for name, weight in model.named_parameters())
+    assert not any(getattr(part, "gradient_checkpointing", False) for part in model.modules())
+    assert body.config._attn_implementation == "sdpa"
+
+
+def test_out_of_memory_is_an_answer_and_no_failure(micro_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config(micro_batch=2)
+    loaded, _ = load(micro_model, config)
+
+    def fail(*of: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(auto_settings, "_pass", fail)
+    assert not runs(config, loaded)
+
+
+def test_usable_memory_is_what_is_free_and_what_is_held_already() -> None:
+    import psutil
+
+    held = psutil.Process().memory_info().rss
+    assert held < usable_bytes("cpu") <= psutil.virtual_memory().total
