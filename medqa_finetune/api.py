@@ -17,7 +17,7 @@ from medqa_finetune.chatting.sources import Source, source_of_model, source_of_r
 from medqa_finetune.config.command_line import unknown_key
 from medqa_finetune.config.evaluation_checks import evaluate_faults, manner_faults
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.examples import Example
 from medqa_finetune.data.prepare import CACHE_NAME
 from medqa_finetune.errors import ConfigError, DataError, Fault, MedQAError, RunError
 from medqa_finetune.record.display import as_html, exam_scores, in_lines, main_scores
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
     from medqa_finetune.chatting.conversation import Conversation
     from medqa_finetune.chatting.speaker import Speaker
-    from medqa_finetune.evaluation.predictions import Answer
+    from medqa_finetune.evaluation.predictions import Prediction
 
 # A name in conf/model, a folder, or a model of transformers in memory.
 Model: TypeAlias = "str | Path | PreTrainedModel"
 # A name in conf/corpus, a file, or pairs in memory.
-Pairs: TypeAlias = "str | Path | Iterable[Pair | Mapping[str, Any] | tuple[str, str]]"
+Pairs: TypeAlias = "str | Path | Iterable[Example | Mapping[str, Any] | tuple[str, str]]"
 Method: TypeAlias = str | MethodConfig | Mapping[str, Any]
 
 METRICS = ("rouge", "bleu", "perplexity")
@@ -111,7 +111,7 @@ class Evaluated:
     """
 
     record: EvaluationRecord
-    answers: "tuple[Answer, ...]"
+    answers: "tuple[Prediction, ...]"
     exams: Mapping[str, Score] = field(default_factory=dict)
 
     @property
@@ -144,7 +144,7 @@ def finetune(
         model: A name in `conf/model`, a folder, or a model of transformers, which is saved below `outputs/cache` first
             and not changed.
         pairs: A name in `conf/corpus`, a file as `corpus.path` takes it, or pairs: tuples, dictionaries with `question`
-            and `answer`, or `Pair`s.
+            and `answer`, or `Example`s.
         method: A name in `conf/method` (`lora`, `qlora`, `full`, …), a `MethodConfig`, or a dictionary of settings,
             `{"name": "lora", "rank": 64}`.
         tokenizer: Of a model in memory.
@@ -309,7 +309,7 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
 
 
-def _answers_of(run: RunDir, name: str | None = None) -> "tuple[Answer, ...]":
+def _answers_of(run: RunDir, name: str | None = None) -> "tuple[Prediction, ...]":
     from medqa_finetune.evaluation.rescore import answers_of
 
     record = run.read()

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from medqa_finetune.config.options import load_group, option_names
 from medqa_finetune.config.schema import CorpusConfig, MethodConfig
+from medqa_finetune.data.examples import Example
 from medqa_finetune.data.ledger import Ledger
-from medqa_finetune.data.pairs import Pair
 from medqa_finetune.data.readers import format_of
 from medqa_finetune.data.sources import read_pairs
 from medqa_finetune.errors import ConfigError, DataError, Fault, ModelError
@@ -148,7 +148,7 @@ def rows_of(pairs: Iterable[Any]) -> list[dict[str, Any]]:
         )
     rows = []
     for number, pair in enumerate(pairs):
-        values: Any = asdict(pair) if isinstance(pair, Pair) else pair
+        values: Any = asdict(pair) if isinstance(pair, Example) else pair
         if isinstance(values, tuple | list) and len(values) == 2:
             values = {"question": values[0], "answer": values[1]}
         texts = [values.get(key) for key in ("question", "answer")] if isinstance(values, Mapping) else []
@@ -161,7 +161,7 @@ def rows_of(pairs: Iterable[Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def read_given(pairs: Any, cache: Path) -> list[Pair]:
+def read_given(pairs: Any, cache: Path) -> list[Example]:
     """Return pairs, cleaned as a corpus is, from wherever `choose_corpus` takes them.
 
     Raises:

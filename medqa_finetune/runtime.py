@@ -1,7 +1,7 @@
 """Settings of the process itself: Python's garbage collector, and how glibc keeps freed memory.
 
-The collector pauses during heavy imports: loading torch, transformers and peft makes more than a million objects that stay, and the collector goes through them
-again and again meanwhile; and once more, several times, while Python ends.
+The collector pauses during heavy imports: torch, transformers and peft make more than a million objects that stay, and
+it would go through them again and again, and several times more while Python ends.
 """
 
 import ctypes

@@ -8,7 +8,7 @@ import pytest
 
 from medqa_finetune.api_inputs import choose_corpus, choose_method, choose_model, held_out, read_given, save_model
 from medqa_finetune.config.schema import CorpusConfig, MethodConfig
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.examples import Example
 from medqa_finetune.errors import NO_VALUE, ConfigError, DataError, ModelError
 from medqa_finetune.model.locate import fingerprint_model
 from tests.faulty import only_fault
@@ -16,7 +16,7 @@ from tests.faulty import only_fault
 PAIRS = [
     ("感冒怎么办？", "休息。"),
     {"question": "头痛？", "answer": "就医。", "id": "x"},
-    Pair("y", "咳嗽？", "喝水。"),
+    Example("y", "咳嗽？", "喝水。"),
 ]
 
 
@@ -82,7 +82,7 @@ def test_outputs_that_cannot_be_written_are_named(tmp_path: Path) -> None:
 
 def test_pairs_are_cleaned_as_a_corpus_is(tmp_path: Path) -> None:
     (pair,) = read_given([("头痛&nbsp;怎么办<br>？", "就医。")], tmp_path)
-    assert pair == Pair("0", "头痛 怎么办\n？", "就医。")
+    assert pair == Example("0", "头痛 怎么办\n？", "就医。")
 
 
 def test_an_id_that_stands_twice_names_one_pair(tmp_path: Path) -> None:

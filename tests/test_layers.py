@@ -11,12 +11,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "medqa_finetune"
-# Top to bottom. A file imports only from floors below its own, or from its own folder. What a user starts, from a
-# terminal or (`api`) from Python, is a door; `objectives` are the stages that answering questions and modelling text have in
-# different forms; `run_state` lies below all that have a run in hand, `launch` and `experiment`; `api_inputs` turns what a
-# Python program holds into files and choices; `extras` asks the rooms below whether what a run needs is installed;
-# `cell` is one training and one evaluation of it, checked and found on disk; `record` names evaluations as `config`
-# does; `log` knows nothing of the house; `compat` is what dependencies do not promise.
+# Top to bottom. A file imports only from floors below its own, or from its own folder. On top are the commands and
+# the Python API; `objectives` are the stages that differ between QA fine-tuning and causal language modelling;
+# `run_state` decides who may work in a folder, and what is left to do there; `api_inputs` converts arguments of the
+# Python API; `cell` is one training and one evaluation of it, checked and found on disk; `compat` is what dependencies
+# do not promise.
 FLOORS = (
     ("train", "evaluate", "summarize", "plan", "chat", "export", "api"),
     ("planning",),

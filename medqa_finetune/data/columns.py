@@ -9,8 +9,8 @@ from typing import Any
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.clean import clean
 from medqa_finetune.data.conversations import Broken, Dialogue, read_history, read_messages
+from medqa_finetune.data.examples import Example, Turn
 from medqa_finetune.data.ledger import Ledger, Reject
-from medqa_finetune.data.pairs import Pair, Turn
 from medqa_finetune.data.raw_row import Row
 from medqa_finetune.errors import DataError, Fault
 
@@ -61,7 +61,7 @@ class PairBuilder:
         self._columns: dict[str, None] = {}
         self._rows = 0
 
-    def build(self, row: Row) -> Pair | Reject:
+    def build(self, row: Row) -> Example | Reject:
         """Return the row's pair, cleaned, or why there is none.
 
         Raises:
@@ -143,7 +143,7 @@ class PairBuilder:
         question = self._question_suffix.sub("", self._question_prefix.sub("", question))
         return question, self._answer_prefix.sub("", answer)
 
-    def _cleaned(self, row: Row, system: str | None, turns: list[Turn]) -> Pair | Reject:
+    def _cleaned(self, row: Row, system: str | None, turns: list[Turn]) -> Example | Reject:
         texts = []
         question, answer = turns[-1]
         for name, raw in (("question", question), ("answer", answer)):
@@ -155,7 +155,7 @@ class PairBuilder:
         history = tuple((self._clean(asked), self._clean(said)) for asked, said in turns[:-1])
         if not all(text for turn in history for text in turn):
             return Reject(row.where, "empty_earlier_turn", repr(turns))
-        return Pair(self._name(row), texts[0], texts[1], self._clean(system or "") or None, history)
+        return Example(self._name(row), texts[0], texts[1], self._clean(system or "") or None, history)
 
     def _clean(self, raw: str) -> str:
         text, tokens = clean(raw)

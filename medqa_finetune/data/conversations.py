@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from medqa_finetune.data.pairs import Turn
+from medqa_finetune.data.examples import Turn
 
 USER, ASSISTANT, SYSTEM = "user", "assistant", "system"
 # The names of OpenAI's form and of ShareGPT's.

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from medqa_finetune.config.schema import CorpusConfig
+from medqa_finetune.data.examples import Example, to_row
 from medqa_finetune.data.ledger import Ledger
-from medqa_finetune.data.pairs import Pair, to_row
 from medqa_finetune.data.prepare import Prepared, Progress, pairs_key, take_splits
 from medqa_finetune.data.sources import corpus_sha256, read_pairs
 from medqa_finetune.errors import DataError, Fault
@@ -46,7 +46,7 @@ def write_sets(
     prepared: Prepared,
     sizes: dict[str, int | None],
     folder: Path,
-    progress: Callable[[Iterable[Pair], str], Iterable[Pair]] = lambda pairs, name: pairs,
+    progress: Callable[[Iterable[Example], str], Iterable[Example]] = lambda pairs, name: pairs,
 ) -> list[str]:
     """Write `train_<name>.jsonl` for every size, `validation.jsonl`, `test.jsonl` and, last, `manifest.json`.
 
@@ -63,7 +63,7 @@ def write_sets(
         DataError: when the corpus has fewer pairs than a size asks for, or the folder cannot be written.
     """
     splits = {name: take_splits(prepared, size) for name, size in sizes.items()}
-    files: dict[str, Sequence[Pair]] = {f"train_{name}.jsonl": found.train for name, found in splits.items()}
+    files: dict[str, Sequence[Example]] = {f"train_{name}.jsonl": found.train for name, found in splits.items()}
     files |= {"validation.jsonl": prepared.validation, "test.jsonl": prepared.test}
     key = f"{prepared.notes['key']} {sizes}"
     if _notes(folder / MANIFEST, key) is not None:
@@ -85,7 +85,7 @@ def _unwritable(folder: Path, error: OSError) -> Fault:
     return Fault("not-writable", problem, file=str(folder), hint="Give another folder.")
 
 
-def _line(pair: Pair) -> bytes:
+def _line(pair: Example) -> bytes:
     return (json.dumps(to_row(pair), ensure_ascii=False) + "\n").encode()
 
 

@@ -10,7 +10,7 @@ from types import TracebackType
 import numpy as np
 import pyarrow as pa
 
-from medqa_finetune.data.pairs import Pair, context_of
+from medqa_finetune.data.examples import Example, context_of
 from medqa_finetune.data.splits import PairKeys, Rows, key_of, normalised_question
 from medqa_finetune.data.tables import SCHEMA, SCHEMA_WITH_CONTEXT
 
@@ -43,7 +43,7 @@ class PairStore:
         self._close()
         self._batches = None
 
-    def add(self, pair: Pair, seed: int) -> None:
+    def add(self, pair: Example, seed: int) -> None:
         """Take a pair; `seed` keys the hash by which questions are ordered.
 
         A dialogue goes by what the user said first: corpora hold one several times, once for each of its later turns,

@@ -12,9 +12,9 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from medqa_finetune.config.schema import Config, CorpusConfig
+from medqa_finetune.data.examples import Example
 from medqa_finetune.data.intermediate import PairStore
 from medqa_finetune.data.ledger import Ledger
-from medqa_finetune.data.pairs import Pair
 from medqa_finetune.data.sources import corpus_sha256, read_pairs
 from medqa_finetune.data.splits import Division, Rows, SplitRules, divide
 from medqa_finetune.data.tables import BATCH_PAIRS, PairTable, write_pairs
@@ -37,7 +37,7 @@ CONTEXT_FIELDS = ("system", "history", "messages")
 # Folder below `outputs` that keeps prepared corpora.
 CACHE_NAME = "cache"
 
-Progress = Callable[[Iterable[Pair]], Iterable[Pair]]
+Progress = Callable[[Iterable[Example]], Iterable[Example]]
 
 
 Set = TypeVar("Set", bound=Sequence[Any])

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.columns import PairBuilder
+from medqa_finetune.data.examples import Example, context_of
 from medqa_finetune.data.hub import ensure_files, hub_folder, is_own_folder
 from medqa_finetune.data.ledger import Ledger, Reject
-from medqa_finetune.data.pairs import Pair, context_of
 from medqa_finetune.data.raw_row import Row
 from medqa_finetune.data.readers import FORMAT_OF_SUFFIX, format_of, matches, read_rows
 from medqa_finetune.data.text_files import TEXT_FORMAT_OF_SUFFIX, text_format_of
@@ -20,7 +20,7 @@ from medqa_finetune.record.files import sha256_of
 _hashes: dict[tuple[Path, int, int], str] = {}
 
 
-def read_pairs(corpus: CorpusConfig, ledger: Ledger) -> Iterator[Pair]:
+def read_pairs(corpus: CorpusConfig, ledger: Ledger) -> Iterator[Example]:
     """Yield a corpus's pairs, cleaned, in the corpus's order, in bounded memory.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any, overload
 
 import pyarrow as pa
 
-from medqa_finetune.data.pairs import Pair, to_row, with_context
+from medqa_finetune.data.examples import Example, to_row, with_context
 
 BATCH_PAIRS = 8192
 # 64-bit offsets: a corpus may hold more than 2 GiB of text.
@@ -19,7 +19,7 @@ CONTEXT = "context"
 SCHEMA_WITH_CONTEXT = SCHEMA.append(pa.field(CONTEXT, pa.large_string()))
 
 
-class PairTable(Sequence[Pair]):
+class PairTable(Sequence[Example]):
     """Pairs of an Arrow file, or of a stretch of one.
 
     Slices with step 1 share the file and copy nothing. A table sent to another process reopens the file there.
@@ -45,10 +45,10 @@ class PairTable(Sequence[Pair]):
         return max(0, self._stop - self._start)
 
     @overload
-    def __getitem__(self, index: int) -> Pair: ...
+    def __getitem__(self, index: int) -> Example: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Pair]: ...
-    def __getitem__(self, index: int | slice) -> Pair | Sequence[Pair]:
+    def __getitem__(self, index: slice) -> Sequence[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | Sequence[Example]:
         if isinstance(index, slice):
             places = range(len(self))[index]
             return self._stretch(places.start, places.stop) if places.step == 1 else [self[i] for i in places]
@@ -56,7 +56,7 @@ class PairTable(Sequence[Pair]):
         batch, offset = self._batches[place // BATCH_PAIRS], place % BATCH_PAIRS
         return _pair(*(column[offset].as_py() for column in batch.columns))
 
-    def __iter__(self) -> Iterator[Pair]:
+    def __iter__(self) -> Iterator[Example]:
         return (_pair(*row) for row in self._rows())
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -93,9 +93,11 @@ class PairTable(Sequence[Pair]):
         return stretch
 
 
-def _pair(identity: str, question: str, answer: str, context: str = "") -> Pair:
+def _pair(identity: str, question: str, answer: str, context: str = "") -> Example:
     return (
-        with_context(identity, question, answer, json.loads(context)) if context else Pair(identity, question, answer)
+        with_context(identity, question, answer, json.loads(context))
+        if context
+        else Example(identity, question, answer)
     )
 
 

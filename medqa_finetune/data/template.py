@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from medqa_finetune.data.pairs import Pair, Turn
+from medqa_finetune.data.examples import Example, Turn
 from medqa_finetune.errors import Fault, ModelError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class ChatTemplate:
             what = f"a question with {' and '.join(beside)}" if beside else PAIR
             raise ModelError(_failing(what, error)) from None
 
-    def parts(self, pair: Pair) -> list[str]:
+    def parts(self, pair: Example) -> list[str]:
         """Return what stands before the first answer, that answer, what stands before the next one, and so on.
 
         Raises:

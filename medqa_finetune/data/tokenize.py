@@ -13,7 +13,7 @@ from importlib.metadata import version
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING
 
-from medqa_finetune.data.pairs import Pair, Turn
+from medqa_finetune.data.examples import Example, Turn
 from medqa_finetune.data.template import PLAIN_TEMPLATE, ChatTemplate
 from medqa_finetune.data.token_set import IGNORED, Encoded, EncodedSet, Span
 from medqa_finetune.errors import Fault, ModelError
@@ -69,10 +69,12 @@ class Encoder:
         Raises:
             ModelError: it does not take a system prompt, or not every turn has its place.
         """
-        trial = Pair("of a trial", "问", "答", "你是医生。" if system else None, (("问", "答"),) * 2 if history else ())
+        trial = Example(
+            "of a trial", "问", "答", "你是医生。" if system else None, (("问", "答"),) * 2 if history else ()
+        )
         self._joined(self._ids(self._template.parts(trial)))
 
-    def encode(self, pairs: Iterable[Pair]) -> Iterable[Encoded]:
+    def encode(self, pairs: Iterable[Example]) -> Iterable[Encoded]:
         """Yield each pair encoded, in order; at the end, say how many were cut."""
         pairs, n, cut = iter(pairs), 0, 0
         while chunk := list(islice(pairs, PAIRS_PER_CALL)):
@@ -100,14 +102,14 @@ class Encoder:
 
     def dialogue(self, system: str | None, history: Sequence[Turn], question: str) -> Ids:
         """Return the ids of a dialogue up to where the answer to `question` begins, with room left for an answer."""
-        return self.prompts([Pair("", question, "", system, tuple(history))])[0]
+        return self.prompts([Example("", question, "", system, tuple(history))])[0]
 
-    def prompts(self, pairs: Sequence[Pair]) -> list[Ids]:
+    def prompts(self, pairs: Sequence[Example]) -> list[Ids]:
         """Return the ids of each pair up to where its last answer begins, with room left for an answer."""
         texts = [self._template.parts(pair)[:-1] for pair in pairs]
         return [self._fitted(pair, parts) for pair, parts in zip(pairs, self._ids_of(texts), strict=True)]
 
-    def _encode_chunk(self, pairs: Sequence[Pair]) -> Iterable[Encoded]:
+    def _encode_chunk(self, pairs: Sequence[Example]) -> Iterable[Encoded]:
         texts = [self._template.parts(pair) for pair in pairs]
         for pair, parts in zip(pairs, self._ids_of(texts), strict=True):
             whole = self._joined(parts)
@@ -130,7 +132,7 @@ class Encoder:
             spans.append((begin, len(ids) + len(self.end_ids)))
         return Encoded(ids + self.end_ids, spans[-1][0], cut=False, earlier=tuple(spans[:-1]))
 
-    def _cut(self, pair: Pair, parts: list[Ids]) -> Encoded:
+    def _cut(self, pair: Example, parts: list[Ids]) -> Encoded:
         pair, parts = self._without_earliest(pair, parts, self.max_length)
         item = self._joined(parts)
         if len(item.input_ids) > self.max_length:
@@ -138,14 +140,14 @@ class Encoder:
             item = Encoded((prompt + target)[: self.max_length], len(prompt), cut=True)
         return replace(item, cut=True)
 
-    def _fitted(self, pair: Pair, parts: list[Ids]) -> Ids:
+    def _fitted(self, pair: Example, parts: list[Ids]) -> Ids:
         """Return the prompt that the parts make up, cut where it takes more than its share of `max_length`."""
         limit = int(self.max_length * QUESTION_SHARE)
         pair, parts = self._without_earliest(pair, parts, limit)
         prompt = [token for part in parts for token in part]
         return prompt if len(prompt) <= limit else self._shortened(pair, limit)
 
-    def _without_earliest(self, pair: Pair, parts: list[Ids], limit: int) -> tuple[Pair, list[Ids]]:
+    def _without_earliest(self, pair: Example, parts: list[Ids], limit: int) -> tuple[Example, list[Ids]]:
         """Drop as few of the earliest turns as it takes to stay within `limit` tokens; the last turn stays anyway.
 
         Args:
@@ -168,7 +170,7 @@ class Encoder:
                 break
         return shorter, parts
 
-    def _shortened(self, pair: Pair, limit: int) -> Ids:
+    def _shortened(self, pair: Example, limit: int) -> Ids:
         """Encode a question cut at its end, so that the prompt takes at most `limit` tokens."""
         system = pair.system
         if system is not None:

@@ -4,20 +4,20 @@ import dataclasses
 from collections.abc import Sequence
 
 from medqa_finetune.config.schema import EvaluateConfig
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.examples import Example
 from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.evaluation.decode import Model
 from medqa_finetune.evaluation.generate import generate_answers
-from medqa_finetune.evaluation.predictions import Answer, read_answers
+from medqa_finetune.evaluation.predictions import Prediction, read_answers
 from medqa_finetune.evaluation.score import score_answers
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.schema import EvaluationRecord
 
 
 def examine(
-    model: Model, encoder: Encoder, pairs: Sequence[Pair], settings: EvaluateConfig, folder: EvaluationDir
-) -> tuple[EvaluationRecord, list[Answer]]:
+    model: Model, encoder: Encoder, pairs: Sequence[Example], settings: EvaluateConfig, folder: EvaluationDir
+) -> tuple[EvaluationRecord, list[Prediction]]:
     """Let a model answer the question of every pair into `folder.predictions_path`, and score what it said.
 
     Returns:

@@ -10,10 +10,10 @@ import torch
 from tqdm import tqdm
 
 from medqa_finetune.config.schema import EvaluateConfig
-from medqa_finetune.data.pairs import Pair, context_of
+from medqa_finetune.data.examples import Example, context_of
 from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.evaluation.decode import Ending, Model, decode_greedily
-from medqa_finetune.evaluation.predictions import Answer, to_row
+from medqa_finetune.evaluation.predictions import Prediction, to_row
 from medqa_finetune.evaluation.reference_likelihood import reference_likelihoods
 from medqa_finetune.evaluation.reuse import reused_rows
 from medqa_finetune.evaluation.time_limit import TimedOutError, alarm
@@ -67,7 +67,7 @@ class AnswerBook:
     """
 
     def __init__(
-        self, encoder: Encoder, pairs: Sequence[Pair], settings: EvaluateConfig, folder: EvaluationDir
+        self, encoder: Encoder, pairs: Sequence[Example], settings: EvaluateConfig, folder: EvaluationDir
     ) -> None:
         self._encoder, self._folder, self._questions = encoder, folder, len(pairs)
         reused = {row.get("id") for row in reused_rows(folder)}
@@ -82,7 +82,7 @@ class AnswerBook:
 
     def write(
         self,
-        batch: Sequence[Pair],
+        batch: Sequence[Example],
         outputs: Sequence[Output],
         likelihoods: Sequence[tuple[float, int]],
         seconds: float,
@@ -105,7 +105,7 @@ class AnswerBook:
 
 
 def generate_answers(
-    model: Model, encoder: Encoder, pairs: Sequence[Pair], settings: EvaluateConfig, folder: EvaluationDir
+    model: Model, encoder: Encoder, pairs: Sequence[Example], settings: EvaluateConfig, folder: EvaluationDir
 ) -> Generated:
     """Answer the question of every pair and append the answers to `folder.predictions_path`, batch by batch."""
     model.eval()
@@ -141,7 +141,7 @@ def keep_answered(folder: EvaluationDir, batches: Sequence[Sequence[str]], reuse
     return done
 
 
-def _batches(encoder: Encoder, pairs: Sequence[Pair], settings: EvaluateConfig) -> Iterator[list[Pair]]:
+def _batches(encoder: Encoder, pairs: Sequence[Example], settings: EvaluateConfig) -> Iterator[list[Example]]:
     """Yield batches of questions of like length, the longest first, so that running out of memory shows at once.
 
     A batch has room for `settings.batch_tokens`, padding and answers at their longest included; but a question that
@@ -159,8 +159,8 @@ def _batches(encoder: Encoder, pairs: Sequence[Pair], settings: EvaluateConfig) 
         begin += size
 
 
-def _answer(encoder: Encoder, pair: Pair, output: Output, likelihood: tuple[float, int]) -> Answer:
-    return Answer(
+def _answer(encoder: Encoder, pair: Example, output: Output, likelihood: tuple[float, int]) -> Prediction:
+    return Prediction(
         id=pair.id,
         question=pair.question,
         references=(pair.answer,),

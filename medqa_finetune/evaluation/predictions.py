@@ -22,7 +22,7 @@ Place = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Prediction:
     """What a model said to one question.
 
     Attributes:
@@ -48,7 +48,7 @@ class Answer:
     reference_tokens: int | None = None
 
 
-def to_row(answer: Answer) -> dict[str, Any]:
+def to_row(answer: Prediction) -> dict[str, Any]:
     """Return the line of `predictions.jsonl` for an answer: one reference as `reference`, more as `references`."""
     one = len(answer.references) == 1
     row: dict[str, Any] = {"id": answer.id, "question": answer.question}
@@ -59,7 +59,7 @@ def to_row(answer: Answer) -> dict[str, Any]:
     return row
 
 
-def from_row(row: dict[str, Any], place: Place) -> Answer:
+def from_row(row: dict[str, Any], place: Place) -> Prediction:
     """Return the answer in a row; keys that are not an answer's are ignored.
 
     Args:
@@ -77,7 +77,7 @@ def from_row(row: dict[str, Any], place: Place) -> Answer:
         )
     if tokens == 0:
         _refuse(place, "reference_tokens", tokens, "must be an integer ≥ 1", "out-of-range")
-    return Answer(
+    return Prediction(
         id=_id(row, place),
         question=_text(row["question"], "question", place) if row.get("question") is not None else "",
         references=_references(row, place),
@@ -90,7 +90,7 @@ def from_row(row: dict[str, Any], place: Place) -> Answer:
     )
 
 
-def read_answers(path: Path) -> list[Answer]:
+def read_answers(path: Path) -> list[Prediction]:
     """Read answers from JSON Lines in UTF-8 (a byte-order mark and blank lines are accepted).
 
     Raises:
@@ -106,13 +106,13 @@ def read_answers(path: Path) -> list[Answer]:
     return collect(_rows(path, content), path)
 
 
-def collect(numbered_rows: Iterable[tuple[int, dict[str, Any]]], path: Path) -> list[Answer]:
+def collect(numbered_rows: Iterable[tuple[int, dict[str, Any]]], path: Path) -> list[Prediction]:
     """Turn rows, each with its line number, into answers.
 
     Raises:
         DataError: there is no row, a row is not an answer, or two have one id.
     """
-    answers: list[Answer] = []
+    answers: list[Prediction] = []
     lines: dict[str, int] = {}
     for number, row in numbered_rows:
         answer = from_row(row, (str(path), number))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medqa_finetune.errors import DataError, Fault
-from medqa_finetune.evaluation.predictions import Answer, collect
+from medqa_finetune.evaluation.predictions import Prediction, collect
 from medqa_finetune.evaluation.score import item_scores, own_scores
 from medqa_finetune.evaluation.score_rows import Rows, score_rows
 from medqa_finetune.record.checksums import damages
@@ -158,7 +158,7 @@ def _write(run: RunDir, folder: EvaluationDir, fresh: EvaluationRecord, changed:
             run.update(evaluation=fresh)
 
 
-def answers_of(run: RunDir, name: str | None = None) -> list[Answer]:
+def answers_of(run: RunDir, name: str | None = None) -> list[Prediction]:
     """Return the answers of a run's evaluation, all of them.
 
     Raises:

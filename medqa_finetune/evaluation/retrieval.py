@@ -9,10 +9,10 @@ import numpy as np
 from rapidfuzz import fuzz
 from rapidfuzz.process import cdist
 
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.examples import Example
 from medqa_finetune.data.splits import normalised_question
 from medqa_finetune.errors import DataError, Fault
-from medqa_finetune.evaluation.predictions import Answer, to_row
+from medqa_finetune.evaluation.predictions import Prediction, to_row
 from medqa_finetune.evaluation.reuse import reused_rows
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.files import keep_lines
@@ -24,7 +24,7 @@ BATCH = 32
 
 
 def look_up(
-    train: Sequence[Pair], pairs: Sequence[Pair], folder: EvaluationDir, threads: int | None = None
+    train: Sequence[Example], pairs: Sequence[Example], folder: EvaluationDir, threads: int | None = None
 ) -> dict[str, Any]:
     """Write the answer to every pair's question to `folder.predictions_path`; return what that cost.
 
@@ -68,8 +68,8 @@ def look_up(
     return {"seconds": seconds, "samples_per_second": len(left) / seconds} if left else {}
 
 
-def _answer(pair: Pair, found: str) -> Answer:
-    return Answer(
+def _answer(pair: Example, found: str) -> Prediction:
+    return Prediction(
         id=pair.id,
         question=pair.question,
         references=(pair.answer,),

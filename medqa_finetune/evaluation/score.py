@@ -9,14 +9,16 @@ import numpy.typing as npt
 from medqa_finetune.config.evaluation_checks import metric_names
 from medqa_finetune.errors import ConfigError, DataError, Fault
 from medqa_finetune.evaluation.metrics.base import characters, find_metric
-from medqa_finetune.evaluation.predictions import Answer
+from medqa_finetune.evaluation.predictions import Prediction
 from medqa_finetune.record.item_scores import ItemScores
 from medqa_finetune.record.schema import EvaluationRecord, Score
 
 REPEATED_ORDER = 4
 
 
-def score_answers(answers: Sequence[Answer], metrics: Sequence[str]) -> tuple[EvaluationRecord, list[dict[str, Any]]]:
+def score_answers(
+    answers: Sequence[Prediction], metrics: Sequence[str]
+) -> tuple[EvaluationRecord, list[dict[str, Any]]]:
     """Score answers; every one of them counts in every score.
 
     Args:
@@ -93,7 +95,7 @@ def _share(marks: Sequence[bool | None]) -> float | None:
     return sum(known) / len(marks) if len(known) == len(marks) else None
 
 
-def _repetition_rate(answers: Sequence[Answer]) -> float | None:
+def _repetition_rate(answers: Sequence[Prediction]) -> float | None:
     every = distinct = 0
     for answer in answers:
         text = characters(answer.prediction)

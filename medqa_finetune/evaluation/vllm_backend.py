@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import EvaluateConfig
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.examples import Example
 from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.errors import Fault, ModelError, RunError
 from medqa_finetune.evaluation.backends import check_installed
@@ -39,7 +39,7 @@ WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 def generate_answers(
-    model: Model, encoder: Encoder, pairs: Sequence[Pair], settings: EvaluateConfig, folder: EvaluationDir
+    model: Model, encoder: Encoder, pairs: Sequence[Example], settings: EvaluateConfig, folder: EvaluationDir
 ) -> Generated:
     """Do what `generate.generate_answers` does, by vLLM; a batch is what is written at once, not what it computes.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.examples import Example
 from medqa_finetune.record.environment import describe_environment
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir
@@ -114,7 +114,7 @@ def load_variant(asked: Measuring, device: "Device", tokenizer: "PreTrainedToken
     return cast(Any, model).eval()
 
 
-def _warm_up(model: Any, encoder: Any, pairs: Sequence[Pair]) -> None:
+def _warm_up(model: Any, encoder: Any, pairs: Sequence[Example]) -> None:
     from medqa_finetune.evaluation.decode import Ending, decode_greedily
 
     ending = Ending(encoder.end_ids[-1], int(encoder.tokenizer.pad_token_id), WARM_UP_TOKENS)

@@ -3,14 +3,14 @@
 import json
 from collections.abc import Sequence
 
-from medqa_finetune.data.pairs import Pair, context_of, with_context
+from medqa_finetune.data.examples import Example, context_of, with_context
 from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.evaluation.rescore import find_by_name
 from medqa_finetune.record.files import sha256_of_text
 from medqa_finetune.record.run_dir import RunDir
 
 
-def read_questions(run: RunDir, limit: int | None) -> list[Pair]:
+def read_questions(run: RunDir, limit: int | None) -> list[Example]:
     """Return the test questions that a finished run answered, with their reference answers.
 
     The corpus is not needed. A run's answers stand in the order of their questions' length, so that a part of them is
@@ -32,7 +32,7 @@ def read_questions(run: RunDir, limit: int | None) -> list[Pair]:
     return [with_context(str(row["id"]), str(row["question"]), str(row["reference"]), row) for row in rows[:limit]]
 
 
-def fingerprint(pairs: Sequence[Pair]) -> str:
+def fingerprint(pairs: Sequence[Example]) -> str:
     """Return a sha256 over ids, questions with what was said before, and references, in order."""
     rows = [
         [pair.id, pair.question, pair.answer, *([context] if (context := context_of(pair)) else [])] for pair in pairs

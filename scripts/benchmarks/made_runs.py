@@ -14,7 +14,7 @@ import numpy as np
 
 from medqa_finetune.config.identity import DEFAULT_EVALUATION, evaluation_identity
 from medqa_finetune.evaluation.metrics.base import find_metric
-from medqa_finetune.evaluation.predictions import Answer, to_row
+from medqa_finetune.evaluation.predictions import Prediction, to_row
 from medqa_finetune.evaluation.score import item_scores, score_answers
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir
@@ -77,14 +77,14 @@ class AnswerBank:
         rng = np.random.default_rng(seed)
         letters = np.array(list(CHARACTERS))
         right = rng.choice(letters, (n, LENGTH))
-        self.answers: list[list[Answer]] = []
+        self.answers: list[list[Prediction]] = []
         for wrong in WRONG:
             said = np.where(rng.random(right.shape) < wrong, rng.choice(letters, right.shape), right)
             nll = rng.gamma(4, 25 * (1 + wrong), n)
             texts = [("".join(reference), "".join(answer)) for reference, answer in zip(right, said, strict=True)]
             self.answers.append(
                 [
-                    Answer(
+                    Prediction(
                         f"q{number:06d}", f"第 {number} 问", (reference,), answer, False, False, LENGTH,
                         reference_nll=float(nll[number]), reference_tokens=LENGTH,
                     )

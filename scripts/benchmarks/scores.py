@@ -13,7 +13,7 @@ from rouge_score.tokenizers import Tokenizer
 from medqa_finetune.config.schema import DEFAULT_METRICS
 from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.evaluation.metrics.char_bleu import shared_ngrams
-from medqa_finetune.evaluation.predictions import Answer, read_answers
+from medqa_finetune.evaluation.predictions import Prediction, read_answers
 from medqa_finetune.evaluation.score import score_answers
 from scripts.benchmarks.made_pairs import TextMaker, read_rows
 from scripts.benchmarks.results import heading, keep, markdown
@@ -41,7 +41,7 @@ def scores(options: argparse.Namespace) -> int:
     started = heading("scores")
     maker = TextMaker(read_rows(options.pairs))
     answers = [
-        Answer(str(place), "", (maker.text(options.characters),), maker.text(options.characters))
+        Prediction(str(place), "", (maker.text(options.characters),), maker.text(options.characters))
         for place in range(options.answers)
     ]
     rows = [{"metric": "headline (rouge, bleu)", **_measured(answers, HEADLINE)}]
@@ -64,7 +64,7 @@ def scores(options: argparse.Namespace) -> int:
     return int(any(most > limit for _, most, limit in found) or (usual and rows[0]["seconds"] > SECONDS))
 
 
-def to_rouge_score(answers: Sequence[Answer]) -> float:
+def to_rouge_score(answers: Sequence[Prediction]) -> float:
     """Return the largest difference of an answer's ROUGE from that of the package rouge-score, in points."""
     scorer = RougeScorer(list(ROUGE), tokenizer=CodePoints())
     wanted = [scorer.score_multi(list(answer.references), answer.prediction) for answer in answers]
@@ -89,7 +89,7 @@ def to_golden(path: Path) -> float:
     return max(abs(float(want[theirs]) - float(row[ours])) for want, row in pairs for theirs, ours in GOLDEN.items())
 
 
-def _measured(answers: list[Answer], names: Sequence[str]) -> dict[str, Any]:
+def _measured(answers: list[Prediction], names: Sequence[str]) -> dict[str, Any]:
     shared_ngrams.cache_clear()
     began = time.process_time()
     score_answers(answers, list(names))

@@ -11,7 +11,7 @@ import torch
 from medqa_finetune.chatting.sources import source_of_model, source_of_run
 from medqa_finetune.chatting.speaker import Manner, Prompt, Speaker, Turn, open_source
 from medqa_finetune.config.schema import EvaluateConfig
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.examples import Example
 from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.errors import DataError, ModelError
 from medqa_finetune.evaluation.generate import generate_answers
@@ -48,7 +48,7 @@ def test_greedy_answers_are_the_predictions_of_the_evaluation(
     run = write_run(tmp_path / "run", micro_model, **method)
     config = config_of(micro_model, **method)
     loaded = trained(micro_model, config, seed=0)
-    pairs = [Pair(str(number), question, "休息。") for number, question in enumerate(QUESTIONS)]
+    pairs = [Example(str(number), question, "休息。") for number, question in enumerate(QUESTIONS)]
     scratch = EvaluationDir(tmp_path)
     settings = EvaluateConfig(max_new_tokens=12, batch_size=1)
     encoder = Encoder(loaded.tokenizer, config.train.max_length)

@@ -6,8 +6,8 @@ from typing import Any
 
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.clean import CHAT_TOKEN
+from medqa_finetune.data.examples import Example
 from medqa_finetune.data.ledger import Ledger
-from medqa_finetune.data.pairs import Pair
 from medqa_finetune.data.sources import read_pairs
 from medqa_finetune.errors import DataError
 from medqa_finetune.log import shown
@@ -21,7 +21,7 @@ def corpus_of(path: Path, **changes: Any) -> CorpusConfig:
     return CorpusConfig(**({"name": "t", "source": "file", "path": str(path)} | changes))
 
 
-def read(path: Path, **changes: Any) -> tuple[list[Pair], Ledger]:
+def read(path: Path, **changes: Any) -> tuple[list[Example], Ledger]:
     ledger = Ledger()
     return list(read_pairs(corpus_of(path, **changes), ledger)), ledger
 
@@ -47,7 +47,7 @@ def check_reading(path: Path, **changes: Any) -> None:
         Exception: anything else that escapes a reader.
     """
     rejects = path.parent / "r.out"
-    pairs: list[Pair] = []
+    pairs: list[Example] = []
     with rejects.open("wb") as file:
         ledger = Ledger(file)
         try:

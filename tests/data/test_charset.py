@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medqa_finetune.data import charset
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.examples import Example
 from medqa_finetune.errors import DataError
 from tests.data.files import ANSWER, GOOD_LINE, QUESTION, read, written
 from tests.faulty import only_fault
@@ -72,7 +72,7 @@ def test_a_character_across_two_chunks(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(charset, "CHUNK_BYTES", 7)
     for encoding in ("utf-8", "gb18030", "utf-16-le"):
         path = written(tmp_path / "a.jsonl", (GOOD_LINE + "\n").encode(encoding))
-        assert read(path, encoding=encoding)[0] == [Pair("a.jsonl:1", QUESTION, ANSWER)]
+        assert read(path, encoding=encoding)[0] == [Example("a.jsonl:1", QUESTION, ANSWER)]
         with pytest.raises(DataError) as caught:
             read(
                 written(path, path.read_bytes()[:-4] + b"\xff\xff\xff"),

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from medqa_finetune.config.options import load_group
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.conversations import SPEAKERS, Broken, read_history, read_messages
+from medqa_finetune.data.examples import Example
 from medqa_finetune.data.ledger import Ledger
-from medqa_finetune.data.pairs import Pair
 from medqa_finetune.data.sources import read_pairs
 from medqa_finetune.errors import DataError
 from tests.data.files import GOOD, check_reading, corpus_of, read, rejected, written
@@ -28,7 +28,7 @@ def lines(*rows: Any) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def group(name: str, path: Path, *overrides: str) -> list[Pair]:
+def group(name: str, path: Path, *overrides: str) -> list[Example]:
     corpus = load_group("corpus", name, CorpusConfig, [f"path={path}", *overrides])
     return list(read_pairs(corpus, Ledger()))
 
@@ -127,14 +127,14 @@ def test_sharegpt_keeps_every_turn_and_the_system_prompt(tmp_path: Path) -> None
         {"conversations": [ASKED, SAID]},
     ]
     first, second, third = group("sharegpt", written(tmp_path / "a.jsonl", lines(*rows)))
-    assert first == Pair("a.jsonl:1", "还是痛。", "去看医生。", "在外面", (("头痛怎么办？", "多休息。"),))
-    assert second == Pair("a.jsonl:2", "头痛怎么办？", "多休息。", "在里面")
-    assert third == Pair("a.jsonl:3", "头痛怎么办？", "多休息。")
+    assert first == Example("a.jsonl:1", "还是痛。", "去看医生。", "在外面", (("头痛怎么办？", "多休息。"),))
+    assert second == Example("a.jsonl:2", "头痛怎么办？", "多休息。", "在里面")
+    assert third == Example("a.jsonl:3", "头痛怎么办？", "多休息。")
 
 
 def test_openai_messages(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", lines({"messages": [RULE, AGAIN, SAID_AGAIN]}))
-    assert group("messages", path) == [Pair("a.jsonl:1", "还是痛。", "去看医生。", "你是医生。")]
+    assert group("messages", path) == [Example("a.jsonl:1", "还是痛。", "去看医生。", "你是医生。")]
 
 
 def test_alpaca_joins_instruction_and_input_and_keeps_what_was_said_before(tmp_path: Path) -> None:
@@ -150,9 +150,9 @@ def test_alpaca_joins_instruction_and_input_and_keeps_what_was_said_before(tmp_p
         {"instruction": "发烧怎么办？", "output": "多喝水。"},
     ]
     first, second, third = group("alpaca", written(tmp_path / "a.json", json.dumps(rows)))
-    assert first == Pair("a.json[0]", "翻译\n头痛", "headache", "用英文", (("你好", "Hi"),))
-    assert second == Pair("a.json[1]", "头痛怎么办？", "多休息。")
-    assert third == Pair("a.json[2]", "发烧怎么办？", "多喝水。")
+    assert first == Example("a.json[0]", "翻译\n头痛", "headache", "用英文", (("你好", "Hi"),))
+    assert second == Example("a.json[1]", "头痛怎么办？", "多休息。")
+    assert third == Example("a.json[2]", "发烧怎么办？", "多喝水。")
 
 
 def test_broken_conversations_go_to_the_rejects_with_line_and_reason(tmp_path: Path) -> None:

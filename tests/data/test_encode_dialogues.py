@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.examples import Example
 from medqa_finetune.data.tokenize import IGNORED, QUESTION_SHARE, Encoded, EncodedSet, Encoder
 from medqa_finetune.errors import Fault, ModelError
 from tests.data.test_tokenize import cleaned, micro_tokenizer, template, tokenizer, with_template
@@ -16,20 +16,20 @@ __all__ = ["micro_tokenizer", "tokenizer"]
 
 SYSTEM = "你是医生。"
 HISTORY = (("头痛怎么办？", "多休息。"), ("还是痛。", "多喝水，多休息。"))
-PAIR = Pair("p", "三天了。", "去看医生。", SYSTEM, HISTORY)
+PAIR = Example("p", "三天了。", "去看医生。", SYSTEM, HISTORY)
 turns = st.lists(st.tuples(cleaned, cleaned), min_size=1, max_size=4)
 spans = st.lists(st.integers(1, 3), min_size=1, max_size=7)
 
 
-def dialogue(system: str | None, said: list[tuple[str, str]]) -> Pair:
-    return Pair("p", *said[-1], system, tuple(said[:-1]))
+def dialogue(system: str | None, said: list[tuple[str, str]]) -> Example:
+    return Example("p", *said[-1], system, tuple(said[:-1]))
 
 
-def encode(tokenizer: Any, pair: Pair, max_length: int = 10_000) -> Encoded:
+def encode(tokenizer: Any, pair: Example, max_length: int = 10_000) -> Encoded:
     return next(iter(Encoder(tokenizer, max_length).encode([pair])))
 
 
-def messages(pair: Pair) -> list[tuple[str, str]]:
+def messages(pair: Example) -> list[tuple[str, str]]:
     system = [] if pair.system is None else [("system", pair.system)]
     return system + [message for turn in pair.turns for message in zip(("user", "assistant"), turn, strict=True)]
 
@@ -59,7 +59,7 @@ def test_ids_are_those_of_the_whole_conversation_and_labels_those_of_every_answe
 
 def test_without_a_system_prompt_the_template_has_its_own(tokenizer: Any) -> None:
     default = template(tokenizer, ("user", "问")).partition("<|im_start|>user")[0]
-    assert tokenizer.decode(encode(tokenizer, Pair("p", "问", "答")).input_ids).startswith(default)
+    assert tokenizer.decode(encode(tokenizer, Example("p", "问", "答")).input_ids).startswith(default)
     own = tokenizer.decode(encode(tokenizer, PAIR).input_ids)
     assert own.startswith(f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{HISTORY[0][0]}")
 
@@ -101,7 +101,7 @@ def test_prompts_leave_a_quarter_for_the_answer(
 
 
 def test_a_system_prompt_of_any_length_leaves_room_for_the_question(tokenizer: Any) -> None:
-    item = encode(tokenizer, Pair("p", "头痛怎么办？", "多休息。", "你是医生。" * 200), 128)
+    item = encode(tokenizer, Example("p", "头痛怎么办？", "多休息。", "你是医生。" * 200), 128)
     text = tokenizer.decode(item.input_ids)
     assert text.startswith("<|im_start|>system\n你是医生。你是")
     assert "头痛怎么办？" in text
@@ -116,13 +116,13 @@ def test_a_long_history_is_cut_without_trying_every_length(
     rendered = 0
     render = encoder._template.parts
 
-    def counting(pair: Pair) -> list[str]:
+    def counting(pair: Example) -> list[str]:
         nonlocal rendered
         rendered += 1
         return render(pair)
 
     monkeypatch.setattr(encoder._template, "parts", counting)
-    pair = Pair("p", "问题", "回答", None, (("头痛怎么办？", "多休息。"),) * 60)
+    pair = Example("p", "问题", "回答", None, (("头痛怎么办？", "多休息。"),) * 60)
     (item,) = encoder.encode([pair])
     assert item.cut
     assert item.earlier
@@ -161,12 +161,14 @@ def test_a_template_that_cannot_be_used_for_dialogues_is_refused_for_them_alone(
         assert (fault.code, part in fault.problem, bool(fault.hint)) == (code, True, True)
 
     encoder = Encoder(with_template(micro_tokenizer, chat_template), 512)
-    assert list(encoder.encode([Pair("p", "问", "答")]))
+    assert list(encoder.encode([Example("p", "问", "答")]))
     encoder.check_dialogues(system=False, history=False)
     with pytest.raises(ModelError) as caught:
         encoder.check_dialogues(**beside)
     check(only_fault(caught))
-    pair = Pair("p", "问题", "回答", "系统" if beside["system"] else None, (("问", "答"),) if beside["history"] else ())
+    pair = Example(
+        "p", "问题", "回答", "系统" if beside["system"] else None, (("问", "答"),) if beside["history"] else ()
+    )
     with pytest.raises(ModelError) as caught:
         list(encoder.encode([pair]))
     check(only_fault(caught))

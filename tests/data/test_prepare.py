@@ -16,7 +16,7 @@ import pytest
 
 from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, ModelConfig
 from medqa_finetune.data import prepare as preparation
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.examples import Example
 from medqa_finetune.data.prepare import cache_fault, cache_key, prepare, prepare_splits, take_splits
 from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.data.splits import SplitRules
@@ -210,7 +210,7 @@ def test_rows_left_out_are_told_with_the_place_of_their_list(tmp_path: Path, cap
 
 
 def test_interruption_leaves_no_trace(tmp_path: Path) -> None:
-    def interrupted(pairs: Iterable[Pair]) -> Iterator[Pair]:
+    def interrupted(pairs: Iterable[Example]) -> Iterator[Example]:
         yield next(iter(pairs))
         raise KeyboardInterrupt
 

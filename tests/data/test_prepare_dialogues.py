@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from medqa_finetune.config.schema import CorpusConfig
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.examples import Example
 from medqa_finetune.data.prepare import Prepared, Splits, cache_key, pairs_key, prepare, prepare_splits
 from medqa_finetune.data.splits import SplitRules
 from medqa_finetune.data.tables import SCHEMA, PairTable
@@ -37,7 +37,7 @@ def unrolled(folder: Path, dialogues: int = 100, turns: int = 4) -> CorpusConfig
     return CorpusConfig(name="t", source="file", path=str(path), history="history", system="system")
 
 
-def sets(prepared: Prepared | Splits[PairTable]) -> list[list[Pair]]:
+def sets(prepared: Prepared | Splits[PairTable]) -> list[list[Example]]:
     pool = prepared.pool if isinstance(prepared, Prepared) else prepared.train
     return [list(pool), list(prepared.validation), list(prepared.test)]
 

@@ -7,8 +7,8 @@ import pytest
 
 from medqa_finetune.config.options import load_group
 from medqa_finetune.config.schema import CorpusConfig
+from medqa_finetune.data.examples import Example
 from medqa_finetune.data.ledger import Ledger
-from medqa_finetune.data.pairs import Pair
 from medqa_finetune.data.prepare import prepare
 from medqa_finetune.data.sources import read_pairs
 from medqa_finetune.data.splits import SplitRules
@@ -21,7 +21,7 @@ RAW = Path(__file__).parents[2].parent / "shared" / "data" / "raw"
 pytestmark = pytest.mark.skipif(not RAW.exists(), reason=f"{RAW} is not on this machine")
 
 
-def read(group: str, name: str, *overrides: str) -> tuple[list[Pair], dict[str, int]]:
+def read(group: str, name: str, *overrides: str) -> tuple[list[Example], dict[str, int]]:
     corpus = load_group("corpus", group, CorpusConfig, [f"path={RAW / name}", *overrides])
     ledger = Ledger()
     return list(read_pairs(corpus, ledger)), dict(ledger.counts)

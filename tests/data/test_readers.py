@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medqa_finetune.data import charset, json_rows
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.examples import Example
 from medqa_finetune.data.raw_row import Row
 from medqa_finetune.data.readers import format_of
 from medqa_finetune.errors import DataError
@@ -24,7 +24,7 @@ from tests.faulty import only_fault
 
 def test_json_lines_with_places_as_names(tmp_path: Path) -> None:
     pairs, ledger = read(written(tmp_path / "a.jsonl", f"{GOOD_LINE}\n\n{GOOD_LINE}\n"))
-    assert pairs == [Pair("a.jsonl:1", QUESTION, ANSWER), Pair("a.jsonl:3", QUESTION, ANSWER)]
+    assert pairs == [Example("a.jsonl:1", QUESTION, ANSWER), Example("a.jsonl:3", QUESTION, ANSWER)]
     assert ledger.counts["rows"] == ledger.counts["pairs"] == 2
 
 
@@ -47,12 +47,12 @@ def test_json_lines_called_json(tmp_path: Path, caplog: pytest.LogCaptureFixture
 def test_csv_with_line_breaks_in_quotes_keeps_line_numbers(tmp_path: Path) -> None:
     text = 'question,answer\r\n"头痛\n怎么办","休息\r\n多喝水"\r\n\r\n感冒怎么办,多喝水\r\n'
     pairs, _ = read(written(tmp_path / "a.csv", text))
-    assert pairs == [Pair("a.csv:2", "头痛\n怎么办", "休息\n多喝水"), Pair("a.csv:6", "感冒怎么办", "多喝水")]
+    assert pairs == [Example("a.csv:2", "头痛\n怎么办", "休息\n多喝水"), Example("a.csv:6", "感冒怎么办", "多喝水")]
 
 
 def test_parquet(tmp_path: Path) -> None:
     pq.write_table(pa.table({"question": ["问题一", None], "answer": ["答案一", "答案二"]}), tmp_path / "a.parquet")
-    assert read(tmp_path / "a.parquet", max_reject_share=0.5)[0] == [Pair("a.parquet[0]", "问题一", "答案一")]
+    assert read(tmp_path / "a.parquet", max_reject_share=0.5)[0] == [Example("a.parquet[0]", "问题一", "答案一")]
     assert rejected(tmp_path / "a.parquet") == [("a.parquet[1]", "empty_question")]
 
 
@@ -69,7 +69,7 @@ def test_compressed_files_give_the_same_pairs(tmp_path: Path) -> None:
     for name, content in (("a.jsonl", data), ("a.jsonl.gz", gzip.compress(data)), ("a.jsonl.zst", frames)):
         pairs, _ = read(written(tmp_path / name, content))
         assert len(pairs) == 3000
-        assert pairs[-1] == Pair(f"{name}:3000", QUESTION, ANSWER)
+        assert pairs[-1] == Example(f"{name}:3000", QUESTION, ANSWER)
 
 
 @pytest.mark.parametrize("suffix", ["gz", "zst"])

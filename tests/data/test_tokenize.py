@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.examples import Example
 from medqa_finetune.data.tokenize import IGNORED, PAIRS_PER_CALL, QUESTION_SHARE, Encoded, EncodedSet, Encoder
 from medqa_finetune.errors import ModelError
 from tests.conftest import REPOSITORY
@@ -52,7 +52,7 @@ def micro_tokenizer(micro_model: Any) -> Any:
 
 
 def encode(tokenizer: Any, max_length: int, question: str, answer: str) -> Encoded:
-    return next(iter(Encoder(tokenizer, max_length).encode([Pair("p", question, answer)])))
+    return next(iter(Encoder(tokenizer, max_length).encode([Example("p", question, answer)])))
 
 
 def template(tokenizer: Any, *messages: tuple[str, str], **options: Any) -> str:
@@ -83,7 +83,7 @@ def test_prompt_is_the_template_with_its_generation_prompt(tokenizer: Any) -> No
 
 def test_asking_and_training_see_the_same_prompt(tokenizer: Any) -> None:
     item = encode(tokenizer, 512, QUESTION, ANSWER)
-    assert Encoder(tokenizer, 512).prompts([Pair("p", QUESTION, "")]) == [item.input_ids[: item.answer_start]]
+    assert Encoder(tokenizer, 512).prompts([Example("p", QUESTION, "")]) == [item.input_ids[: item.answer_start]]
 
 
 @settings(max_examples=30, deadline=None)
@@ -125,7 +125,7 @@ def test_short_answer_to_a_long_question_is_kept_whole(tokenizer: Any) -> None:
 
 def test_question_is_never_cut_inside_a_character(tokenizer: Any) -> None:
     for max_length in range(80, 110):
-        prompt = tokenizer.decode(Encoder(tokenizer, max_length).prompts([Pair("p", "😊痛" * 100, "")])[0])
+        prompt = tokenizer.decode(Encoder(tokenizer, max_length).prompts([Example("p", "😊痛" * 100, "")])[0])
         assert "\ufffd" not in prompt
 
 
@@ -146,19 +146,19 @@ def test_any_pair_fits_keeps_its_header_and_has_labels(
 @settings(max_examples=30, deadline=None)
 @given(question=cleaned, max_length=st.integers(70, 300))
 def test_prompts_leave_a_quarter_for_the_answer(tokenizer: Any, question: str, max_length: int) -> None:
-    prompt = Encoder(tokenizer, max_length).prompts([Pair("p", question, "")])[0]
+    prompt = Encoder(tokenizer, max_length).prompts([Example("p", question, "")])[0]
     assert len(prompt) <= max_length * QUESTION_SHARE
 
 
 def test_pairs_keep_their_order_across_chunks(micro_tokenizer: Any) -> None:
-    pairs = [Pair(str(number), "问", f"答{number}") for number in range(PAIRS_PER_CALL + 2)]
+    pairs = [Example(str(number), "问", f"答{number}") for number in range(PAIRS_PER_CALL + 2)]
     items = list(Encoder(micro_tokenizer, 64).encode(pairs))
     decoded = [micro_tokenizer.decode(item.input_ids[item.answer_start :]) for item in items]
     assert decoded == [f"{pair.answer}<|im_end|>" for pair in pairs]
 
 
 def test_cut_pairs_are_counted(micro_tokenizer: Any, caplog: pytest.LogCaptureFixture) -> None:
-    pairs = [Pair("a", QUESTION, "好"), Pair("b", QUESTION, LONG_ANSWER), Pair("c", LONG_QUESTION, "好")]
+    pairs = [Example("a", QUESTION, "好"), Example("b", QUESTION, LONG_ANSWER), Example("c", LONG_QUESTION, "好")]
     encoded = EncodedSet(Encoder(micro_tokenizer, 100).encode(pairs))
     assert (len(encoded), encoded.cut) == (3, 2)
     assert "2 of 3 pairs are longer than train.max_length=" in caplog.text

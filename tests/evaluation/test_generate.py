@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.examples import Example
 from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.evaluation import generate
 from medqa_finetune.evaluation.decode import Ending, decode_greedily
@@ -36,7 +36,7 @@ QUESTIONS = [
     "好",
     "睡不着怎么办",
 ]
-PAIRS = [Pair(f"p{number}", question, "多休息。" * (1 + number % 3)) for number, question in enumerate(QUESTIONS)]
+PAIRS = [Example(f"p{number}", question, "多休息。" * (1 + number % 3)) for number, question in enumerate(QUESTIONS)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -76,7 +76,7 @@ def evaluation(tmp_path: Path) -> EvaluationDir:
 
 def one_by_one(model: Any, encoder: Encoder, question: str, new_tokens: int = NEW_TOKENS) -> list[int]:
     """What transformers' own generation answers, without a batch and without padding."""
-    ids = torch.tensor(encoder.prompts([Pair("", question, "")]))
+    ids = torch.tensor(encoder.prompts([Example("", question, "")]))
     output = model.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
@@ -93,7 +93,7 @@ def batched(model: Any, encoder: Encoder, prompts: list[list[int]]) -> list[list
     return decode_greedily(model, prompts, Ending(END, int(encoder.tokenizer.pad_token_id), NEW_TOKENS))
 
 
-def by_hand(model: Any, encoder: Encoder, pair: Pair) -> tuple[float, int]:
+def by_hand(model: Any, encoder: Encoder, pair: Example) -> tuple[float, int]:
     """The likelihood of the answer from the logits of the whole sequence, token by token."""
     item = next(iter(encoder.encode([pair])))
     with torch.no_grad():
@@ -162,7 +162,8 @@ def test_every_pair_is_answered_once_with_its_own_question_and_reference(
 def test_longest_questions_are_asked_first(loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir) -> None:
     generate_answers(loaded.model, encoder, PAIRS, settings(), evaluation)
     lengths = [
-        len(encoder.prompts([Pair("", answer.question, "")])[0]) for answer in read_answers(evaluation.predictions_path)
+        len(encoder.prompts([Example("", answer.question, "")])[0])
+        for answer in read_answers(evaluation.predictions_path)
     ]
     assert lengths == sorted(lengths, reverse=True)
 

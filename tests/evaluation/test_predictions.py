@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medqa_finetune.errors import NO_VALUE, DataError
-from medqa_finetune.evaluation.predictions import Answer, from_row, read_answers, to_row
+from medqa_finetune.evaluation.predictions import Prediction, from_row, read_answers, to_row
 from tests.faulty import only_fault
 
 GOOD = {"id": "a", "question": "头痛怎么办？", "reference": "多休息。", "prediction": "休息。"}
@@ -20,7 +20,7 @@ def write(path: Path, *rows: object) -> Path:
 
 @given(
     st.builds(
-        Answer,
+        Prediction,
         id=text,
         question=text,
         references=st.lists(text, min_size=1, max_size=3).map(tuple),
@@ -31,19 +31,19 @@ def write(path: Path, *rows: object) -> Path:
         reference_tokens=st.integers(1, 100),
     )
 )
-def test_a_row_gives_back_its_answer(answer: Answer) -> None:
+def test_a_row_gives_back_its_answer(answer: Prediction) -> None:
     row = json.loads(json.dumps(to_row(answer)))
     assert from_row(row, ("file", 1)) == answer
 
 
 def test_one_reference_and_several_have_their_own_key() -> None:
-    assert to_row(Answer("a", "q", ("r",), "p"))["reference"] == "r"
-    assert to_row(Answer("a", "q", ("r", "s"), "p"))["references"] == ["r", "s"]
+    assert to_row(Prediction("a", "q", ("r",), "p"))["reference"] == "r"
+    assert to_row(Prediction("a", "q", ("r", "s"), "p"))["references"] == ["r", "s"]
 
 
 def test_golden_names_are_taken() -> None:
     row = {"id": "g", "hyp": "甲", "refs": ["乙", "丙"]}
-    assert from_row(row, ("f", 1)) == Answer("g", "", ("乙", "丙"), "甲")
+    assert from_row(row, ("f", 1)) == Prediction("g", "", ("乙", "丙"), "甲")
 
 
 def test_missing_id_is_the_line_and_numbers_become_text(tmp_path: Path) -> None:

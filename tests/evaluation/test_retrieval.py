@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.examples import Example
 from medqa_finetune.errors import DataError
 from medqa_finetune.evaluation.predictions import read_answers
 from medqa_finetune.evaluation.retrieval import look_up
@@ -16,15 +16,15 @@ from tests.commands import ROOT, TINY, train
 from tests.faulty import only_fault
 
 TRAIN = [
-    Pair("1", "高血压患者能喝酒吗？", "不建议饮酒。"),
-    Pair("2", "感冒发烧怎么办？", "多休息，多喝水。"),
-    Pair("3", "发烧感冒怎么办？", "第二个答案。"),
+    Example("1", "高血压患者能喝酒吗？", "不建议饮酒。"),
+    Example("2", "感冒发烧怎么办？", "多休息，多喝水。"),
+    Example("3", "发烧感冒怎么办？", "第二个答案。"),
 ]
 
 
-def answers(tmp_path: Path, *questions: str, pairs: list[Pair] = TRAIN) -> list[str]:
+def answers(tmp_path: Path, *questions: str, pairs: list[Example] = TRAIN) -> list[str]:
     evaluation = EvaluationDir(tmp_path)
-    asked = [Pair(f"q{place}", question, "参考") for place, question in enumerate(questions)]
+    asked = [Example(f"q{place}", question, "参考") for place, question in enumerate(questions)]
     cost = look_up(pairs, asked, evaluation, threads=1)
     assert cost["samples_per_second"] * cost["seconds"] == pytest.approx(len(asked))
     found = read_answers(evaluation.predictions_path)
@@ -51,7 +51,7 @@ def test_a_second_start_begins_anew_and_many_questions_are_all_answered(tmp_path
 
 def test_answers_of_another_evaluation_stay_and_only_the_rest_is_looked_up(tmp_path: Path) -> None:
     evaluation = EvaluationDir(tmp_path)
-    asked = [Pair(f"q{place}", "感冒发烧怎么办", "参考") for place in range(3)]
+    asked = [Example(f"q{place}", "感冒发烧怎么办", "参考") for place in range(3)]
     evaluation.write(Evaluation("default", "i", "running", {}, reused=Reused("other", 2)))
     taken = [
         {"id": f"q{place}", "question": "感冒发烧怎么办", "reference": "参考", "prediction": "旧"} for place in (2, 0)

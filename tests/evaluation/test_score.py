@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from medqa_finetune.errors import ConfigError, DataError
-from medqa_finetune.evaluation.predictions import Answer, read_answers
+from medqa_finetune.evaluation.predictions import Prediction, read_answers
 from medqa_finetune.evaluation.score import is_empty, item_scores, own_scores, score_answers
 from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
 from tests.faulty import only_fault
@@ -11,8 +11,8 @@ from tests.faulty import only_fault
 ALL = ["rouge", "bleu", "perplexity"]
 
 
-def answer(name: str, prediction: str, hit_limit: bool | None = None) -> Answer:
-    return Answer(name, "", ("头痛应多休息",), prediction, hit_limit=hit_limit)
+def answer(name: str, prediction: str, hit_limit: bool | None = None) -> Prediction:
+    return Prediction(name, "", ("头痛应多休息",), prediction, hit_limit=hit_limit)
 
 
 def test_rows_have_each_answers_scores() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medqa_finetune.config.schema import ModelConfig
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.examples import Example
 from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.errors import ModelError
 from medqa_finetune.model.load import PAD, load_tokenizer
@@ -25,7 +25,7 @@ def phi(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_template_of_ours_trains_an_answer_with_its_end(name: str, phi: Path) -> None:
     tokenizer = load_tokenizer(phi, name)
     encoder = Encoder(tokenizer, 256)
-    (item,) = encoder.encode([Pair("1", "发烧怎么办？", "多休息。")])
+    (item,) = encoder.encode([Example("1", "发烧怎么办？", "多休息。")])
     assert encoder.end_ids == [tokenizer.eos_token_id]
     assert tokenizer.decode(item.input_ids[item.answer_start :]) == "多休息。<|endoftext|>"
     assert item.input_ids[: item.answer_start] == encoder.dialogue(None, (), "发烧怎么办？")

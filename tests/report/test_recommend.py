@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from medqa_finetune.evaluation.predictions import Answer
+from medqa_finetune.evaluation.predictions import Prediction
 from medqa_finetune.evaluation.score import score_answers
 from medqa_finetune.report.cells import Cell
 from medqa_finetune.report.fairness import Difference, Fact
@@ -160,7 +160,7 @@ def test_nothing_trained_one_cell_and_no_score() -> None:
 
 
 def test_the_negation_scores_as_the_caution_says() -> None:
-    answer = Answer("1", "", (NEGATION.reference,), NEGATION.answer)
+    answer = Prediction("1", "", (NEGATION.reference,), NEGATION.answer)
     _, (row,) = score_answers([answer], ["rouge", "bleu"])
     own = next(value for name, value in row.items() if name in ("bleu", "sentence_bleu"))
     assert (NEGATION.rouge, NEGATION.bleu) == (round(row["rougeL"], 1), round(own, 1))

@@ -5,15 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.examples import Example
 from scripts.benchmarks.leaks import plant, through
 
-HELD_OUT = [Pair("1", "高血压患者平时可以喝酒吗？", "不建议。"), Pair("2", "感冒发烧到三十九度怎么办？", "就医。")]
+HELD_OUT = [
+    Example("1", "高血压患者平时可以喝酒吗？", "不建议。"),
+    Example("2", "感冒发烧到三十九度怎么办？", "就医。"),
+]
 
 
 def test_what_is_planted_is_a_leak_of_its_kind() -> None:
     for kind, rows in plant(HELD_OUT).items():
-        train = [Pair(str(place), row["question"], row["answer"]) for place, row in enumerate(rows)]
+        train = [Example(str(place), row["question"], row["answer"]) for place, row in enumerate(rows)]
         assert len(rows) >= len(HELD_OUT)
         assert through(train, HELD_OUT) == dict.fromkeys(("exact", "other answer", "near-duplicate"), 0) | {
             kind: len(rows)

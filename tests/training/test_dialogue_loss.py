@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medqa_finetune.config.schema import MethodConfig
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.examples import Example
 from medqa_finetune.data.tokenize import EncodedSet, Encoder
 from medqa_finetune.model.attention import attention_per_pair
 from medqa_finetune.model.load import Device, load_model
@@ -16,13 +16,15 @@ from medqa_finetune.training.loss import AnswerLoss
 from tests.training.trial import make_config, train
 
 PAIRS = [
-    Pair("a", "三天了。", "去看医生。", "你是医生。", (("头痛怎么办？", "多休息。"), ("还是痛。", "多喝水，多休息。"))),
-    Pair("b", "发烧怎么办？", "量体温。"),
-    Pair("c", "咳嗽呢？", "多喝水。", None, (("感冒了。", "多休息，多喝水。"),)),
+    Example(
+        "a", "三天了。", "去看医生。", "你是医生。", (("头痛怎么办？", "多休息。"), ("还是痛。", "多喝水，多休息。"))
+    ),
+    Example("b", "发烧怎么办？", "量体温。"),
+    Example("c", "咳嗽呢？", "多喝水。", None, (("感冒了。", "多休息，多喝水。"),)),
 ]
 
 
-def by_hand(tokenizer: Any, pair: Pair) -> tuple[list[int], list[int]]:
+def by_hand(tokenizer: Any, pair: Example) -> tuple[list[int], list[int]]:
     """Ids and labels of ChatML, turn by turn, without our encoder."""
     ids: list[int] = []
     labels: list[int] = []

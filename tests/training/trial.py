@@ -17,7 +17,7 @@ from medqa_finetune.config.schema import (
     TrackerConfig,
     TrainConfig,
 )
-from medqa_finetune.data.pairs import Pair
+from medqa_finetune.data.examples import Example
 from medqa_finetune.data.tokenize import EncodedSet, Encoder
 from medqa_finetune.model.load import Device, LoadedModel, load_model
 from medqa_finetune.record.run_dir import RunDir
@@ -29,7 +29,7 @@ from medqa_finetune.training.fit import Keeping, TrainingSets, fit
 CPU = Device("cpu", "CPU", "fp32")
 QUESTIONS = [f"{place}{kind}怎么办？" for place in "头腹胸腰腿背" for kind in "痛痒麻酸胀肿凉热"]
 PAIRS = [
-    Pair(str(number), question, f"{question[:2]}要多休息，多喝水。" * (1 + number % 3))
+    Example(str(number), question, f"{question[:2]}要多休息，多喝水。" * (1 + number % 3))
     for number, question in enumerate(QUESTIONS)
 ]
 

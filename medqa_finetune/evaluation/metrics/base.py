@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from medqa_finetune.config.evaluation_checks import metric_names
 from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.evaluation import metrics
-from medqa_finetune.evaluation.predictions import Answer
+from medqa_finetune.evaluation.predictions import Prediction
 from medqa_finetune.record.schema import Score
 
 Item = dict[str, float]
@@ -28,15 +28,15 @@ class Metric(ABC):
     names: tuple[str, ...]
 
     @abstractmethod
-    def signature(self, name: str, answers: Sequence[Answer]) -> str:
+    def signature(self, name: str, answers: Sequence[Prediction]) -> str:
         """Return how the score `name` of these answers is computed; only equal signatures compare."""
 
     @abstractmethod
-    def items(self, answers: Sequence[Answer]) -> list[Item]:
+    def items(self, answers: Sequence[Prediction]) -> list[Item]:
         """Return one dict of columns per answer, in order."""
 
     @abstractmethod
-    def corpus(self, answers: Sequence[Answer], items: Sequence[Item]) -> dict[str, Score]:
+    def corpus(self, answers: Sequence[Prediction], items: Sequence[Item]) -> dict[str, Score]:
         """Return the scores of all answers from their items; a score that cannot be had is absent, never 0.
 
         Args:
@@ -67,7 +67,7 @@ def characters(text: str) -> str:
     return "".join(text.split())
 
 
-def reference_count(answers: Sequence[Answer]) -> int | None:
+def reference_count(answers: Sequence[Prediction]) -> int | None:
     """Return how many references each answer has; None where that varies."""
     counts = {len(answer.references) for answer in answers}
     return counts.pop() if len(counts) == 1 else None

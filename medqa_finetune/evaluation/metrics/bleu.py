@@ -10,7 +10,7 @@ from typing import Any
 from sacrebleu import BLEU
 
 from medqa_finetune.evaluation.metrics.base import Item, Metric
-from medqa_finetune.evaluation.predictions import Answer
+from medqa_finetune.evaluation.predictions import Prediction
 from medqa_finetune.record.schema import Score
 
 # sacrebleu's defaults, named here since the sum of the counts is scored by a call that has others, and since the
@@ -31,7 +31,7 @@ class Bleu(Metric):
 
     names = ("bleu", "sentence_bleu")
 
-    def signature(self, name: str, answers: Sequence[Answer]) -> str:
+    def signature(self, name: str, answers: Sequence[Prediction]) -> str:
         """Return sacrebleu's signature, its version included."""
         bleu = _sacrebleu(effective_order=name == "sentence_bleu")
         # sacrebleu counts the references of what it scores; empty texts in their place cost nothing.
@@ -39,7 +39,7 @@ class Bleu(Metric):
         bleu.corpus_score([""] * len(answers), streams)
         return f"{bleu.get_signature()}" + ("|mean:items" if name == "sentence_bleu" else "")
 
-    def items(self, answers: Sequence[Answer]) -> list[Item]:
+    def items(self, answers: Sequence[Prediction]) -> list[Item]:
         """Return the columns `bleu` and `sentence_bleu` (both sentence BLEU) and sacrebleu's counts per answer.
 
         One call gives both, so that the texts are cut into tokens and n-grams once.
@@ -55,7 +55,7 @@ class Bleu(Metric):
             for score in scored
         ]
 
-    def corpus(self, answers: Sequence[Answer], items: Sequence[Item]) -> dict[str, Score]:
+    def corpus(self, answers: Sequence[Prediction], items: Sequence[Item]) -> dict[str, Score]:
         """Return corpus BLEU from the summed counts, and the mean of the answers' sentence BLEU."""
         sys_len, ref_len, *ngrams = [int(sum(item[name] for item in items)) for name in COUNTS]
         corpus = BLEU.compute_bleu(
@@ -68,7 +68,7 @@ class Bleu(Metric):
         }
 
 
-def reference_streams(answers: Sequence[Answer]) -> Any:
+def reference_streams(answers: Sequence[Prediction]) -> Any:
     """Return the references as sacrebleu's corpus calls take them: k lists of n, k the most that an answer has.
 
     None fills the places of an answer that has fewer (sacrebleu's README, "Variable Number of References").

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from medqa_finetune.evaluation.metrics.base import Item, Metric, characters, reference_count
-from medqa_finetune.evaluation.predictions import Answer
+from medqa_finetune.evaluation.predictions import Prediction
 from medqa_finetune.record.schema import Score
 
 ORDERS = (1, 2, 3, 4)
@@ -23,16 +23,16 @@ class CharBleu(Metric):
 
     names = tuple(f"char_bleu{order}" for order in ORDERS)
 
-    def signature(self, name: str, answers: Sequence[Answer]) -> str:
+    def signature(self, name: str, answers: Sequence[Prediction]) -> str:
         """Return how the score `name` of these answers is computed."""
         references = reference_count(answers) or "var"
         return f"{name}|nrefs:{references}|tokens:chars|case:mixed|smooth:none|short:one miss|weights:equal|mean:corpus"
 
-    def items(self, answers: Sequence[Answer]) -> list[Item]:
+    def items(self, answers: Sequence[Prediction]) -> list[Item]:
         """Return counts per answer: characters of prediction and nearest reference, n-grams shared and in all."""
         return [_counted(answer) for answer in answers]
 
-    def corpus(self, answers: Sequence[Answer], items: Sequence[Item]) -> dict[str, Score]:
+    def corpus(self, answers: Sequence[Prediction], items: Sequence[Item]) -> dict[str, Score]:
         """Return the four scores from the summed counts."""
         totals = {name: sum(item[name] for item in items) for name in items[0]}
         shared = [totals[f"char_bleu.correct{order}"] for order in ORDERS]
@@ -70,7 +70,7 @@ def brevity_penalty(predicted: float, wanted: float) -> float:
     return math.exp(1 - wanted / predicted) if predicted else 0.0
 
 
-def _counted(answer: Answer) -> Item:
+def _counted(answer: Prediction) -> Item:
     prediction, references = characters(answer.prediction), tuple(characters(text) for text in answer.references)
     size = len(prediction)
     # The nearest length counts, of two equally near ones the shorter.

@@ -7,7 +7,7 @@ falls as there are more answers, so it compares at equal n only.
 from collections.abc import Sequence
 
 from medqa_finetune.evaluation.metrics.base import Item, Metric, characters
-from medqa_finetune.evaluation.predictions import Answer
+from medqa_finetune.evaluation.predictions import Prediction
 from medqa_finetune.record.schema import Score
 
 
@@ -16,15 +16,15 @@ class Distinct(Metric):
 
     names = ("distinct2",)
 
-    def signature(self, name: str, answers: Sequence[Answer]) -> str:
+    def signature(self, name: str, answers: Sequence[Prediction]) -> str:
         """Return what is counted, and over how many answers."""
         return f"distinct2|tokens:chars|over:all answers|answers:{len(answers)}"
 
-    def items(self, answers: Sequence[Answer]) -> list[Item]:
+    def items(self, answers: Sequence[Prediction]) -> list[Item]:
         """Return nothing per answer: what is distinct among all answers is no sum over them."""
         return [{} for _ in answers]
 
-    def corpus(self, answers: Sequence[Answer], items: Sequence[Item]) -> dict[str, Score]:
+    def corpus(self, answers: Sequence[Prediction], items: Sequence[Item]) -> dict[str, Score]:
         """Return the share over all answers together."""
         every, different = 0, set[str]()
         for answer in answers:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from medqa_finetune.evaluation.metrics.base import Item, Metric, characters
-from medqa_finetune.evaluation.predictions import Answer
+from medqa_finetune.evaluation.predictions import Prediction
 from medqa_finetune.record.schema import Score
 
 
@@ -12,11 +12,11 @@ class LengthRatio(Metric):
 
     names = ("length_ratio",)
 
-    def signature(self, name: str, answers: Sequence[Answer]) -> str:
+    def signature(self, name: str, answers: Sequence[Prediction]) -> str:
         """Return what is counted, and over what the ratio is."""
         return "length_ratio|reference:first|tokens:chars|ratio:corpus"
 
-    def items(self, answers: Sequence[Answer]) -> list[Item]:
+    def items(self, answers: Sequence[Prediction]) -> list[Item]:
         """Return the characters of the prediction and of the first reference, white space not counted, per answer."""
         return [
             {
@@ -26,7 +26,7 @@ class LengthRatio(Metric):
             for answer in answers
         ]
 
-    def corpus(self, answers: Sequence[Answer], items: Sequence[Item]) -> dict[str, Score]:
+    def corpus(self, answers: Sequence[Prediction], items: Sequence[Item]) -> dict[str, Score]:
         """Return the ratio of the sums."""
         wanted = sum(item["length_ratio.reference"] for item in items)
         if not wanted:

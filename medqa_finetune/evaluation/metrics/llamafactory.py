@@ -18,7 +18,7 @@ from rapidfuzz.distance import LCSseq
 
 from medqa_finetune.evaluation.metrics.base import Item, Metric
 from medqa_finetune.evaluation.metrics.char_bleu import ORDERS, brevity_penalty, shared_ngrams
-from medqa_finetune.evaluation.predictions import Answer
+from medqa_finetune.evaluation.predictions import Prediction
 from medqa_finetune.record.schema import Score
 
 JIEBA_VERSION = "0.42.1"
@@ -39,18 +39,18 @@ class LlamaFactory(Metric):
 
     names = ("lf_rouge1", "lf_rouge2", "lf_rougel", "lf_bleu4")
 
-    def signature(self, name: str, answers: Sequence[Answer]) -> str:
+    def signature(self, name: str, answers: Sequence[Prediction]) -> str:
         """Return how the score `name` of these answers is computed."""
         if name == "lf_bleu4":
             return f"{name}|nrefs:1|tokens:chars+spaces|case:mixed|smooth:nltk3|round:4|mean:items|empty:0"
         counted = "lcs" if name == "lf_rougel" else "ngram-sets"
         return f"{name}|nrefs:1|tokens:jieba-{JIEBA_VERSION}|case:mixed|f1|{counted}|round:4|mean:items|empty:0"
 
-    def items(self, answers: Sequence[Answer]) -> list[Item]:
+    def items(self, answers: Sequence[Prediction]) -> list[Item]:
         """Return the four columns per answer; none for an answer with several references."""
         return [_scored(answer) if len(answer.references) == 1 else {} for answer in answers]
 
-    def corpus(self, answers: Sequence[Answer], items: Sequence[Item]) -> dict[str, Score]:
+    def corpus(self, answers: Sequence[Prediction], items: Sequence[Item]) -> dict[str, Score]:
         """Return the means over all answers; nothing where one of them has several references."""
         if not all(items):
             return {}
@@ -60,7 +60,7 @@ class LlamaFactory(Metric):
         }
 
 
-def _scored(answer: Answer) -> Item:
+def _scored(answer: Prediction) -> Item:
     prediction, reference = answer.prediction, answer.references[0]
     figures = (*_rouge(prediction, reference), _bleu(prediction, reference))
     return {name: round(100 * figure, 4) for name, figure in zip(LlamaFactory.names, figures, strict=True)}

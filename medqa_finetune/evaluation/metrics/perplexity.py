@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.evaluation.metrics.base import Item, Metric
-from medqa_finetune.evaluation.predictions import Answer
+from medqa_finetune.evaluation.predictions import Prediction
 from medqa_finetune.record.schema import Score
 
 
@@ -17,11 +17,11 @@ class Perplexity(Metric):
 
     names = ("perplexity",)
 
-    def signature(self, name: str, answers: Sequence[Answer]) -> str:
+    def signature(self, name: str, answers: Sequence[Prediction]) -> str:
         """Return what the likelihood is of, and that the mean is over tokens."""
         return "perplexity|reference:first|tokens:answer+end|mean:token"
 
-    def items(self, answers: Sequence[Answer]) -> list[Item]:
+    def items(self, answers: Sequence[Prediction]) -> list[Item]:
         """Return the counts `perplexity.nll` (nats) and `perplexity.tokens` per answer; none for one without them."""
         return [
             {}
@@ -30,7 +30,7 @@ class Perplexity(Metric):
             for answer in answers
         ]
 
-    def corpus(self, answers: Sequence[Answer], items: Sequence[Item]) -> dict[str, Score]:
+    def corpus(self, answers: Sequence[Prediction], items: Sequence[Item]) -> dict[str, Score]:
         """Return the perplexity, or nothing where no answer has a likelihood.
 
         Raises:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from rapidfuzz.distance import LCSseq
 
 from medqa_finetune.evaluation.metrics.base import Item, Metric, characters, reference_count
-from medqa_finetune.evaluation.predictions import Answer
+from medqa_finetune.evaluation.predictions import Prediction
 from medqa_finetune.record.schema import Score
 
 
@@ -20,16 +20,16 @@ class Rouge(Metric):
 
     names = ("rouge1", "rouge2", "rougeL")
 
-    def signature(self, name: str, answers: Sequence[Answer]) -> str:
+    def signature(self, name: str, answers: Sequence[Prediction]) -> str:
         """Return how the score `name` of these answers is computed."""
         references = reference_count(answers) or "var"
         return f"{name}|nrefs:{references}|tokens:chars|case:mixed|f1|mean:items|refs:best|empty:0"
 
-    def items(self, answers: Sequence[Answer]) -> list[Item]:
+    def items(self, answers: Sequence[Prediction]) -> list[Item]:
         """Return the columns `rouge1`, `rouge2` and `rougeL`, each in [0, 100], per answer."""
         return [_best(answer) for answer in answers]
 
-    def corpus(self, answers: Sequence[Answer], items: Sequence[Item]) -> dict[str, Score]:
+    def corpus(self, answers: Sequence[Prediction], items: Sequence[Item]) -> dict[str, Score]:
         """Return the means over all answers, the empty ones among them."""
         return {
             name: Score(sum(item[name] for item in items) / len(items), self.signature(name, answers))
@@ -37,7 +37,7 @@ class Rouge(Metric):
         }
 
 
-def _best(answer: Answer) -> Item:
+def _best(answer: Prediction) -> Item:
     prediction = characters(answer.prediction)
     scored = [_compared(prediction, characters(reference)) for reference in answer.references]
     return {name: max(item[name] for item in scored) for name in Rouge.names}

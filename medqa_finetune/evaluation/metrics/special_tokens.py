@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 from medqa_finetune.evaluation.metrics.base import Item, Metric
-from medqa_finetune.evaluation.predictions import Answer
+from medqa_finetune.evaluation.predictions import Prediction
 from medqa_finetune.record.schema import Score
 
 LIST_VERSION = 1
@@ -24,15 +24,15 @@ class SpecialTokens(Metric):
 
     names = ("leaked_tokens",)
 
-    def signature(self, name: str, answers: Sequence[Answer]) -> str:
+    def signature(self, name: str, answers: Sequence[Prediction]) -> str:
         """Return which list of tokens is counted, and over how many answers."""
         return f"leaked_tokens|list:{LIST_VERSION}|sum:answers|answers:{len(answers)}"
 
-    def items(self, answers: Sequence[Answer]) -> list[Item]:
+    def items(self, answers: Sequence[Prediction]) -> list[Item]:
         """Return the count `leaked_tokens.tokens` per answer."""
         return [{"leaked_tokens.tokens": len(SPECIAL_TOKEN.findall(answer.prediction))} for answer in answers]
 
-    def corpus(self, answers: Sequence[Answer], items: Sequence[Item]) -> dict[str, Score]:
+    def corpus(self, answers: Sequence[Prediction], items: Sequence[Item]) -> dict[str, Score]:
         """Return the sum."""
         value = sum(item["leaked_tokens.tokens"] for item in items)
         return {"leaked_tokens": Score(float(value), self.signature("leaked_tokens", answers))}

@@ -6,7 +6,7 @@ import pytest
 from medqa_finetune.config.evaluation_checks import metric_names
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.evaluation.metrics.base import characters, find_metric, reference_count
-from medqa_finetune.evaluation.predictions import Answer
+from medqa_finetune.evaluation.predictions import Prediction
 from tests.faulty import only_fault
 
 
@@ -38,6 +38,6 @@ def test_characters_are_code_points_but_white_space() -> None:
 
 
 def test_reference_count() -> None:
-    one, two = Answer("a", "", ("r",), ""), Answer("b", "", ("r", "s"), "")
+    one, two = Prediction("a", "", ("r",), ""), Prediction("b", "", ("r", "s"), "")
     assert reference_count([one, one]) == 1
     assert reference_count([one, two]) is None

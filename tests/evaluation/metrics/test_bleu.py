@@ -9,14 +9,14 @@ from sacrebleu import BLEU
 
 from medqa_finetune.config.schema import DEFAULT_METRICS
 from medqa_finetune.evaluation.metrics.bleu import COUNTS, METRIC, reference_streams
-from medqa_finetune.evaluation.predictions import Answer, read_answers
+from medqa_finetune.evaluation.predictions import Prediction, read_answers
 from medqa_finetune.evaluation.score import score_answers
 from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
 
 texts = st.text(st.sampled_from("头痛发热药日a1. \n\u3000℃“𬌗😊，。"), max_size=25)
 answers_lists = st.lists(
     st.builds(
-        Answer,
+        Prediction,
         id=st.just("a"),
         question=st.just(""),
         references=st.lists(texts, min_size=1, max_size=3).map(tuple),
@@ -33,7 +33,7 @@ answers_lists = st.lists(
 
 @given(answers_lists)
 @settings(deadline=None)
-def test_equals_the_public_calls_of_sacrebleu(answers: list[Answer]) -> None:
+def test_equals_the_public_calls_of_sacrebleu(answers: list[Prediction]) -> None:
     public = BLEU(tokenize="zh")
     wanted = public.corpus_score([answer.prediction for answer in answers], reference_streams(answers))
     items = METRIC.items(answers)
@@ -57,7 +57,7 @@ def test_golden_pairs() -> None:
 
 def test_pinned_by_hand() -> None:
     # 恶心呕吐腹泻 / 腹泻呕吐恶心: precisions 6/6, 3/5, 0/4, 0/3; exp smoothing makes the zeros 1/8 and 1/12.
-    item = METRIC.items([Answer("a", "", ("腹泻呕吐恶心",), "恶心呕吐腹泻")])[0]
+    item = METRIC.items([Prediction("a", "", ("腹泻呕吐恶心",), "恶心呕吐腹泻")])[0]
     assert item["bleu"] == pytest.approx(100 * (1 * 0.6 * (1 / 8) * (1 / 12)) ** 0.25)
     # Stored items have these columns.
     assert [(name.removeprefix("bleu."), item[name]) for name in COUNTS] == [
@@ -67,12 +67,12 @@ def test_pinned_by_hand() -> None:
 
 
 def test_edges_score_nothing_and_stay() -> None:
-    answers = [Answer("a", "", ("头痛",), ""), Answer("b", "", ("",), "头痛"), Answer("c", "", ("",), "")]
+    answers = [Prediction("a", "", ("头痛",), ""), Prediction("b", "", ("",), "头痛"), Prediction("c", "", ("",), "")]
     assert [item["bleu"] for item in METRIC.items(answers)] == [0, 0, 0]
 
 
 def test_references_become_streams() -> None:
-    answers = [Answer("a", "", ("r",), ""), Answer("b", "", ("s", "t"), "")]
+    answers = [Prediction("a", "", ("r",), ""), Prediction("b", "", ("s", "t"), "")]
     assert reference_streams(answers) == [["r", "s"], [None, "t"]]
     assert METRIC.signature("bleu", answers).startswith("nrefs:var|case:mixed|eff:no|tok:zh|smooth:exp|version:")
     assert METRIC.signature("bleu", answers[1:]).startswith("nrefs:2|")
@@ -85,7 +85,7 @@ def test_a_thousand_answers_take_seconds() -> None:
     def some(_: Any = None) -> str:
         return "".join(generator.choices(alphabet, k=300))
 
-    answers = [Answer(str(place), "", (some(),), some()) for place in range(1000)]
+    answers = [Prediction(str(place), "", (some(),), some()) for place in range(1000)]
     start = time.process_time()
     # Cutting random characters into words takes far longer than cutting sentences: `scripts/benchmark.py scores`.
     score_answers(answers, [name for name in DEFAULT_METRICS if name != "llamafactory"])

@@ -8,13 +8,13 @@ from sacrebleu import BLEU
 
 from medqa_finetune.evaluation.metrics.bleu import reference_streams
 from medqa_finetune.evaluation.metrics.char_bleu import METRIC
-from medqa_finetune.evaluation.predictions import Answer, read_answers
+from medqa_finetune.evaluation.predictions import Prediction, read_answers
 from tests.evaluation.golden import GOLDEN, needs_golden
 
 texts = st.text(st.sampled_from("头痛发热药日a1. \n\u3000℃😊，。"), max_size=25)
 answers_lists = st.lists(
     st.builds(
-        Answer,
+        Prediction,
         id=st.just("a"),
         question=st.just(""),
         references=st.lists(texts, min_size=1, max_size=3).map(tuple),
@@ -25,13 +25,13 @@ answers_lists = st.lists(
 )
 
 
-def values(answers: list[Answer]) -> dict[str, float]:
+def values(answers: list[Prediction]) -> dict[str, float]:
     return {name: score.value for name, score in METRIC.corpus(answers, METRIC.items(answers)).items()}
 
 
 @given(answers_lists)
 @settings(deadline=None)
-def test_equals_nltk(answers: list[Answer]) -> None:
+def test_equals_nltk(answers: list[Prediction]) -> None:
     references = [[list("".join(text.split())) for text in answer.references] for answer in answers]
     predictions = [list("".join(answer.prediction.split())) for answer in answers]
     got = values(answers)
@@ -44,7 +44,7 @@ def test_equals_nltk(answers: list[Answer]) -> None:
 
 @given(answers_lists.filter(lambda answers: all(len("".join(a.prediction.split())) >= 4 for a in answers)))
 @settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
-def test_equals_sacrebleu_where_no_answer_is_too_short(answers: list[Answer]) -> None:
+def test_equals_sacrebleu_where_no_answer_is_too_short(answers: list[Prediction]) -> None:
     got = values(answers)
     for order in (1, 2, 3, 4):
         tool = BLEU(tokenize="char", smooth_method="none", max_ngram_order=order, force=True)
@@ -62,12 +62,14 @@ def test_golden_pairs_as_a_corpus() -> None:
 
 def test_pinned_by_hand() -> None:
     # 恶心呕吐腹泻 / 腹泻呕吐恶心: 6 of 6, 3 of 5, 0 of 4; and half as long: e^(1 - 2).
-    assert values([Answer("a", "", ("腹泻呕吐恶心",), "恶心呕吐腹泻")]) == pytest.approx(
+    assert values([Prediction("a", "", ("腹泻呕吐恶心",), "恶心呕吐腹泻")]) == pytest.approx(
         {"char_bleu1": 100, "char_bleu2": 100 * 0.6**0.5, "char_bleu3": 0, "char_bleu4": 0}
     )
-    assert values([Answer("a", "", ("头痛发热",), "头痛")])["char_bleu1"] == pytest.approx(36.787944117)
+    assert values([Prediction("a", "", ("头痛发热",), "头痛")])["char_bleu1"] == pytest.approx(36.787944117)
 
 
 def test_empty_answers_count() -> None:
-    assert set(values([Answer("a", "", ("头痛",), ""), Answer("b", "", ("",), "")]).values()) == {0.0}
-    assert METRIC.signature("char_bleu2", [Answer("a", "", ("r",), "")]).startswith("char_bleu2|nrefs:1|tokens:chars|")
+    assert set(values([Prediction("a", "", ("头痛",), ""), Prediction("b", "", ("",), "")]).values()) == {0.0}
+    assert METRIC.signature("char_bleu2", [Prediction("a", "", ("r",), "")]).startswith(
+        "char_bleu2|nrefs:1|tokens:chars|"
+    )

@@ -5,7 +5,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from medqa_finetune.evaluation.metrics.llamafactory import METRIC
-from medqa_finetune.evaluation.predictions import Answer, read_answers
+from medqa_finetune.evaluation.predictions import Prediction, read_answers
 from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
 
 texts = st.text(st.sampled_from("头痛发热药物过敏每日一次a1. \n\r\u3000℃😊，。？！”’…-%"), max_size=40)
@@ -30,7 +30,7 @@ def peers(prediction: str, reference: str) -> list[float]:
 
 
 def score(prediction: str, reference: str) -> list[float]:
-    item = METRIC.items([Answer("a", "", (reference,), prediction)])[0]
+    item = METRIC.items([Prediction("a", "", (reference,), prediction)])[0]
     return [item[name] for name in METRIC.names]
 
 
@@ -61,14 +61,14 @@ def test_pinned_without_the_libraries() -> None:
 
 
 def test_empty_answers_stay_in_the_mean() -> None:
-    answers = [Answer("a", "", ("是",), "是"), Answer("b", "", ("是",), ""), Answer("c", "", ("",), "是")]
+    answers = [Prediction("a", "", ("是",), "是"), Prediction("b", "", ("是",), ""), Prediction("c", "", ("",), "是")]
     scores = METRIC.corpus(answers, METRIC.items(answers))
     assert scores["lf_rouge1"].value == pytest.approx(100 / 3)
     assert "jieba-0.42.1" in scores["lf_rougel"].signature
 
 
 def test_an_answer_with_several_references_has_no_such_score() -> None:
-    answers = [Answer("a", "", ("是",), "是"), Answer("b", "", ("是", "否"), "是")]
+    answers = [Prediction("a", "", ("是",), "是"), Prediction("b", "", ("是", "否"), "是")]
     items = METRIC.items(answers)
     assert items[1] == {}
     assert METRIC.corpus(answers, items) == {}

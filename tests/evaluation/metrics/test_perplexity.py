@@ -4,16 +4,16 @@ import pytest
 
 from medqa_finetune.errors import DataError
 from medqa_finetune.evaluation.metrics.perplexity import METRIC
-from medqa_finetune.evaluation.predictions import Answer
+from medqa_finetune.evaluation.predictions import Prediction
 from medqa_finetune.record.schema import Score
 from tests.faulty import only_fault
 
 
-def answer(name: str, nll: float | None = None, tokens: int | None = None) -> Answer:
-    return Answer(name, "", ("r",), "p", reference_nll=nll, reference_tokens=tokens)
+def answer(name: str, nll: float | None = None, tokens: int | None = None) -> Prediction:
+    return Prediction(name, "", ("r",), "p", reference_nll=nll, reference_tokens=tokens)
 
 
-def scores(*answers: Answer) -> dict[str, Score]:
+def scores(*answers: Prediction) -> dict[str, Score]:
     return METRIC.corpus(answers, METRIC.items(answers))
 
 

@@ -7,7 +7,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import Tokenizer
 
 from medqa_finetune.evaluation.metrics.rouge import METRIC
-from medqa_finetune.evaluation.predictions import Answer, read_answers
+from medqa_finetune.evaluation.predictions import Prediction, read_answers
 from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
 
 
@@ -26,7 +26,7 @@ texts = st.text(st.sampled_from("头痛发热药日a1 \n\u3000\u200b\u200d𬌗�
 
 
 def score(prediction: str, references: Sequence[str]) -> dict[str, float]:
-    return METRIC.items([Answer("a", "", tuple(references), prediction)])[0]
+    return METRIC.items([Prediction("a", "", tuple(references), prediction)])[0]
 
 
 @given(texts, st.lists(texts, min_size=1, max_size=4))
@@ -54,13 +54,17 @@ def test_pinned_by_hand() -> None:
 
 
 def test_mean_counts_empty_answers() -> None:
-    answers = [Answer("a", "", ("头痛",), "头痛"), Answer("b", "", ("头痛",), " \n"), Answer("c", "", ("",), "头痛")]
+    answers = [
+        Prediction("a", "", ("头痛",), "头痛"),
+        Prediction("b", "", ("头痛",), " \n"),
+        Prediction("c", "", ("",), "头痛"),
+    ]
     scores = METRIC.corpus(answers, METRIC.items(answers))
     assert scores["rougeL"].value == pytest.approx(100 / 3)
     assert scores["rougeL"].signature.startswith("rougeL|nrefs:1|tokens:chars|")
 
 
 def test_signatures_of_one_and_of_varying_references_differ() -> None:
-    one, two = Answer("a", "", ("r",), ""), Answer("b", "", ("r", "s"), "")
+    one, two = Prediction("a", "", ("r",), ""), Prediction("b", "", ("r", "s"), "")
     found = {METRIC.signature(name, answers) for name in METRIC.names for answers in ([one], [two], [one, two])}
     assert len(found) == 9

@@ -4,14 +4,14 @@ import pytest
 
 from medqa_finetune.evaluation.metrics import distinct, length_ratio, special_tokens
 from medqa_finetune.evaluation.metrics.base import Metric
-from medqa_finetune.evaluation.predictions import Answer
+from medqa_finetune.evaluation.predictions import Prediction
 
 
-def answer(prediction: str, reference: str = "头痛应多休息") -> Answer:
-    return Answer("a", "", (reference,), prediction)
+def answer(prediction: str, reference: str = "头痛应多休息") -> Prediction:
+    return Prediction("a", "", (reference,), prediction)
 
 
-def value(metric: Metric, *answers: Answer) -> float | None:
+def value(metric: Metric, *answers: Prediction) -> float | None:
     score = metric.corpus(answers, metric.items(answers)).get(metric.names[0])
     return score.value if score is not None else None
 

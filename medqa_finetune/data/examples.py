@@ -7,7 +7,7 @@ Turn = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class Example:
     """One question with its answer; the last turn of a dialogue where there is a history.
 
     Attributes:
@@ -36,19 +36,19 @@ class Pair:
         return (*self.history, (self.question, self.answer))
 
 
-def to_row(pair: Pair) -> dict[str, Any]:
+def to_row(pair: Example) -> dict[str, Any]:
     """Return a pair as one object of JSON; system prompt and history stand in it only where there are any."""
     row: dict[str, Any] = {"id": pair.id, "question": pair.question, "answer": pair.answer}
     return row | context_of(pair)
 
 
-def context_of(pair: Pair) -> dict[str, Any]:
+def context_of(pair: Example) -> dict[str, Any]:
     """Return what a pair holds beside question and answer: nothing, as a rule."""
     context: dict[str, Any] = {} if pair.system is None else {"system": pair.system}
     return context | ({"history": [list(turn) for turn in pair.history]} if pair.history else {})
 
 
-def with_context(identity: str, question: str, answer: str, context: dict[str, Any]) -> Pair:
+def with_context(identity: str, question: str, answer: str, context: dict[str, Any]) -> Example:
     """Return the pair that `context_of` was taken of."""
     history = tuple((str(asked), str(said)) for asked, said in context.get("history", ()))
-    return Pair(identity, question, answer, context.get("system"), history)
+    return Example(identity, question, answer, context.get("system"), history)
