@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from medqa_finetune.config.schema import CorpusConfig
-from medqa_finetune.data.ledger import Ledger
-from medqa_finetune.data.sources import corpus_sha256, read_pairs
+from medqa_finetune.data.corpus import corpus_sha256, read_examples
+from medqa_finetune.data.rows import Ledger
 from medqa_finetune.errors import DataError
 from tests.data.files import GOOD_LINE, corpus_of, read, written
 from tests.faulty import only_fault
@@ -44,7 +44,7 @@ def test_a_path_of_another_kind(tmp_path: Path) -> None:
 
 def test_no_path() -> None:
     with pytest.raises(DataError) as caught:
-        list(read_pairs(CorpusConfig(name="t", source="file"), Ledger()))
+        list(read_examples(CorpusConfig(name="t", source="file"), Ledger()))
     fault = only_fault(caught)
     assert (fault.code, fault.key) == ("missing-key", "corpus.path")
     assert "corpus.path=FILE" in fault.hint
@@ -69,7 +69,7 @@ def test_a_big_file_without_the_column_is_refused_early(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", '{"q": "问题", "answer": "答案"}\n' * 5000)
     ledger = Ledger()
     with pytest.raises(DataError) as caught:
-        list(read_pairs(corpus_of(path), ledger))
+        list(read_examples(corpus_of(path), ledger))
     assert (only_fault(caught).code, only_fault(caught).key) == ("column-missing", "corpus.question")
     assert ledger.counts["rows"] == 1000
 
@@ -106,7 +106,7 @@ def test_nothing_left(tmp_path: Path) -> None:
 
 def test_unknown_source() -> None:
     with pytest.raises(DataError) as caught:
-        list(read_pairs(CorpusConfig(name="t", source="cloud"), Ledger()))
+        list(read_examples(CorpusConfig(name="t", source="cloud"), Ledger()))
     fault = only_fault(caught)
     assert (fault.code, fault.key, fault.got) == ("not-allowed", "corpus.source", "cloud")
     assert fault.allowed == ("embedded", "file", "hub")
@@ -116,7 +116,7 @@ def test_embedded_corpus() -> None:
     pytest.importorskip("medqa_finetune.data.embedded")
     corpus = CorpusConfig(name="embedded", source="embedded")
     ledger = Ledger()
-    pairs = list(read_pairs(corpus, ledger))
+    pairs = list(read_examples(corpus, ledger))
     assert len(pairs) > 100
     assert ledger.broken == 0
     assert corpus_sha256(corpus) == corpus_sha256(corpus)

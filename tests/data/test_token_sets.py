@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from medqa_finetune.data.tables import SCHEMA, PairTable, write_pairs
-from medqa_finetune.data.token_cache import encode_once, read_encoded
-from medqa_finetune.data.tokenize import Encoded, EncodedSet, Encoder
+from medqa_finetune.data.tables import SCHEMA, ExampleTable, write_examples
+from medqa_finetune.data.token_sets import Encoded, EncodedSet, encode_once, read_encoded
+from medqa_finetune.data.tokenize import Encoder
 
 ROWS = [("a", "感冒怎么办？", "多喝水。"), ("b", "头痛", "多休息。" * 60), ("c", "发烧怎么办？", "量体温。")]
 
@@ -24,11 +24,11 @@ def tokenizer(micro_model: Path) -> Any:
     return AutoTokenizer.from_pretrained(micro_model, local_files_only=True)
 
 
-def table(folder: Path, rows: Sequence[tuple[str, str, str]] = ROWS) -> PairTable:
+def table(folder: Path, rows: Sequence[tuple[str, str, str]] = ROWS) -> ExampleTable:
     columns = [pa.array(column, pa.large_string()) for column in zip(*rows, strict=True)]
     path = folder / f"{len(list(folder.iterdir()))}.arrow"
-    write_pairs(path, [pa.record_batch(columns, schema=SCHEMA)])
-    return PairTable(path)
+    write_examples(path, [pa.record_batch(columns, schema=SCHEMA)])
+    return ExampleTable(path)
 
 
 def content(encoded: EncodedSet) -> tuple[Any, ...]:

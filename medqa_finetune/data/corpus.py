@@ -7,20 +7,25 @@ from itertools import chain
 from pathlib import Path
 
 from medqa_finetune.config.schema import CorpusConfig
-from medqa_finetune.data.columns import PairBuilder
+from medqa_finetune.data.columns import ExampleBuilder
 from medqa_finetune.data.examples import Example, context_of
 from medqa_finetune.data.hub import ensure_files, hub_folder, is_own_folder
-from medqa_finetune.data.ledger import Ledger, Reject
-from medqa_finetune.data.raw_row import Row
-from medqa_finetune.data.readers import FORMAT_OF_SUFFIX, format_of, matches, read_rows
-from medqa_finetune.data.text_files import TEXT_FORMAT_OF_SUFFIX, text_format_of
+from medqa_finetune.data.readers import (
+    FORMAT_OF_SUFFIX,
+    TEXT_FORMAT_OF_SUFFIX,
+    format_of,
+    matches,
+    read_rows,
+    text_format_of,
+)
+from medqa_finetune.data.rows import Ledger, Reject, Row
 from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.record.files import sha256_of
 
 _hashes: dict[tuple[Path, int, int], str] = {}
 
 
-def read_pairs(corpus: CorpusConfig, ledger: Ledger) -> Iterator[Example]:
+def read_examples(corpus: CorpusConfig, ledger: Ledger) -> Iterator[Example]:
     """Yield a corpus's pairs, cleaned, in the corpus's order, in bounded memory.
 
     Args:
@@ -37,7 +42,7 @@ def read_pairs(corpus: CorpusConfig, ledger: Ledger) -> Iterator[Example]:
             key="corpus.task", got=corpus.task, allowed=("qa",), hint="Give another corpus.",
         ))  # fmt: skip
     place = where(corpus)
-    builder = PairBuilder(corpus, ledger, place)
+    builder = ExampleBuilder(corpus, ledger, place)
     for row in _rows(corpus):
         ledger.count("rows")
         result = builder.build(row) if isinstance(row, Row) else row

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from medqa_finetune.config.schema import CorpusConfig
+from medqa_finetune.data.corpus import corpus_sha256, read_examples
 from medqa_finetune.data.examples import Example, to_row
-from medqa_finetune.data.ledger import Ledger
-from medqa_finetune.data.prepare import Prepared, Progress, pairs_key, take_splits
-from medqa_finetune.data.sources import corpus_sha256, read_pairs
+from medqa_finetune.data.prepare import Prepared, Progress, examples_key, take_splits
+from medqa_finetune.data.rows import Ledger
 from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.record.files import replacing, sha256_of, write_json
 
@@ -26,7 +26,7 @@ def write_cleaned(corpus: CorpusConfig, folder: Path, progress: Progress = iter)
     Raises:
         DataError: when the corpus cannot be used, or the folder not be written.
     """
-    key = pairs_key(corpus, corpus_sha256(corpus))
+    key = examples_key(corpus, corpus_sha256(corpus))
     done = _notes(folder / COUNTS, key)
     if done is not None:
         counts: dict[str, int] = done["counts"]
@@ -34,7 +34,7 @@ def write_cleaned(corpus: CorpusConfig, folder: Path, progress: Progress = iter)
     try:
         with replacing(folder / REJECTS) as rejects, replacing(folder / PAIRS) as pairs:
             ledger = Ledger(rejects)
-            for pair in progress(read_pairs(corpus, ledger)):
+            for pair in progress(read_examples(corpus, ledger)):
                 pairs.write(_line(pair))
         _write_notes(folder, COUNTS, (PAIRS, REJECTS), {"key": key, "counts": dict(ledger.counts)})
     except OSError as error:
