@@ -14,7 +14,6 @@ from medqa_finetune.data.examples import Example
 from medqa_finetune.record.environment import describe_environment
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.variants.fresh import answer_parent
 from medqa_finetune.variants.metadata import Measured
 from medqa_finetune.variants.questions import fingerprint, read_questions
 
@@ -139,7 +138,3 @@ def resident_bytes() -> int:
     import psutil
 
     return int(psutil.Process().memory_info().rss)
-
-
-if __name__ == "__main__":
-    answer_parent(measure, Measuring)
