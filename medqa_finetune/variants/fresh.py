@@ -19,9 +19,9 @@ from medqa_finetune.errors import (
     MedQAError,
     ModelError,
     RunError,
+    words_of,
 )
 from medqa_finetune.log import log_to_terminal
-from medqa_finetune.model.words import words_of
 from medqa_finetune.stopping import stop_with_parent
 
 T = TypeVar("T")
