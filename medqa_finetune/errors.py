@@ -18,8 +18,6 @@ EXIT_INTERRUPTED = 130
 
 # Characters of a value in a line.
 SHOWN_CHARACTERS = 240
-# Characters of what another package's error says.
-FOREIGN_CHARACTERS = 300
 
 
 class _NoValue:
@@ -186,15 +184,6 @@ class RunError(MedQAError):
     """A run started and could not be finished."""
 
     exit_code = EXIT_RUN_FAILED
-
-
-def words_of(error: BaseException) -> str:
-    """Return the message of another package's error as a part of a sentence: one line without a full stop.
-
-    An error without a message gives the name of its class.
-    """
-    words = " ".join(str(error).split())[:FOREIGN_CHARACTERS]
-    return words.rstrip(" .:") or type(error).__name__
 
 
 @contextmanager

@@ -28,7 +28,7 @@ FLOORS = (
     ("record",),
     ("config",),
     ("architecture", "compat"),
-    ("errors", "log", "stopping", "runtime", "versions", "memory"),
+    ("errors", "log", "stopping", "runtime", "versions", "memory", "precision"),
 )
 FLOOR_OF = {room: height for height, rooms in enumerate(reversed(FLOORS)) for room in rooms}
 # Rooms that start in a moment, since they load neither.

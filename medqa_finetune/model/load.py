@@ -18,9 +18,10 @@ from transformers.utils.logging import disable_default_handler, disable_progress
 
 from medqa_finetune.architecture.files import AGAIN, read_config
 from medqa_finetune.architecture.size import ModelSize, read_size
+from medqa_finetune.compat.failures import words_of
 from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import MethodConfig
-from medqa_finetune.errors import Fault, ModelError, words_of
+from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.model.methods import adapted_modules, apply_method, count_parameters
 from medqa_finetune.model.pruned import from_pretrained, layer_sizes
 from medqa_finetune.model.templates import TEMPLATE_KEY, allowed_templates, read_template

@@ -15,10 +15,11 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from medqa_finetune.architecture.files import read_object
 from medqa_finetune.compat.bitsandbytes import stands_for
+from medqa_finetune.compat.failures import words_of
 from medqa_finetune.compat.peft import adapters, known_settings, sort_targets
 from medqa_finetune.compat.transformers import Conv1D, dequantize, tied_weights
 from medqa_finetune.config.schema import MethodConfig
-from medqa_finetune.errors import Fault, ModelError, words_of
+from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.model.targets import choose_linear, fits
 from medqa_finetune.precision import DTYPE_NAMES, Precision
 
