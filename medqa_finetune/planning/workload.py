@@ -199,7 +199,7 @@ def heaviest_step(sample: Counts, config: Config, steps: int) -> tuple[list[int]
 
     Steps are drawn from the sample as training draws them: pairs at random.
     """
-    from medqa_finetune.training.pack import group_by_length, pack
+    from medqa_finetune.training.batches import group_by_length, pack
 
     train = config.train
     draws = np.random.default_rng(config.seed)

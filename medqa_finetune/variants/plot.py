@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from medqa_finetune.memory import MIB
 from medqa_finetune.record.files import write_bytes
-from medqa_finetune.report.panels import GREY, PALETTE, STYLE
+from medqa_finetune.report.figures.panels import GREY, PALETTE, STYLE
 
 PNG_NAME = "variants.png"
 DPI = 160
