@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast, get_args, get_origin, get_type_hints
 
+from medqa_finetune.compat.failures import words_of
 from medqa_finetune.errors import (
     EXIT_INTERRUPTED,
     EXIT_RUN_FAILED,
@@ -243,8 +244,8 @@ def main() -> NoReturn:
             code = EXIT_INTERRUPTED
         except Exception as error:
             traceback.print_exc()
-            words = " ".join(str(error).split())[:300].rstrip(" .:")
-            _write_line(replies, RunError(Fault("unexpected", f"{type(error).__name__}: {words}")).as_json())
+            defect = Fault("unexpected", f"{type(error).__name__}: {words_of(error)}")
+            _write_line(replies, RunError(defect).as_json())
             code = EXIT_RUN_FAILED
     collect_no_more()
     sys.exit(code)

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from medqa_finetune.child_process import NoReplyError, call
 from medqa_finetune.config.schema import Config, ModelConfig
+from medqa_finetune.data.corpus import corpus_sha256
 from medqa_finetune.data.prepare import CACHE_NAME, cache_key, folder_name, rules_of
-from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.errors import Fault, RunError
 from medqa_finetune.model.locate import has_weights, locate_architecture
 from medqa_finetune.planning import trial_retrieval, trial_run, workload

@@ -4,8 +4,6 @@ No torch is loaded.
 """
 
 import dataclasses
-import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -14,13 +12,13 @@ import psutil
 
 from medqa_finetune.config.schema import Config
 from medqa_finetune.evaluation.retrieval import BATCH, look_up
+from medqa_finetune.memory import peak_resident_bytes
 from medqa_finetune.objectives import task_of
 from medqa_finetune.planning.cost_model import OUTSIDE_SECONDS, Forecast
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 
 # Log, record, scores.
 SMALL_FILES_BYTES = 2**20
-RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +54,7 @@ def rehearse(asked: LookedUp) -> Forecast:
         train=0.0,
         validate=0.0,
         answer=(looking + scoring) * share,
-        memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT,
+        memory_bytes=peak_resident_bytes(),
         training_bytes=0,
         disk_bytes=round(written * share) + SMALL_FILES_BYTES,
     )

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from medqa_finetune.child_process import NoReplyError, call
 from medqa_finetune.errors import ConfigError, Fault, RunError
-from medqa_finetune.preflight import in_units
+from medqa_finetune.memory import in_units
 from medqa_finetune.record.checksums import stamps_below
 from medqa_finetune.record.files import replace_folder, sweep
 from medqa_finetune.record.run_dir import RunDir, now
