@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medqa_finetune.model.files import read_config, read_tensors, weight_files
+from medqa_finetune.architecture.files import read_config, read_tensors, weight_files
 
 # Position embeddings, in the models that learn them.
 POSITIONS = ("wpe", "embed_positions", "position_embeddings")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medqa_finetune.errors import Fault, ModelError
+from medqa_finetune.precision import Precision
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -17,7 +18,7 @@ VOCABULARY_AND_MERGES = ("vocab.json", "merges.txt")
 # What safetensors itself allows a header to have, so that eight bytes of garbage ask for no gigabytes.
 LONGEST_HEADER = 100_000_000
 # What safetensors calls the precisions that models are stored in.
-STORED = {"F32": "fp32", "BF16": "bf16", "F16": "fp16"}
+STORED: dict[str, Precision] = {"F32": "fp32", "BF16": "bf16", "F16": "fp16"}
 # First eight bytes of what Git leaves in place of a large file.
 LFS_POINTER = b"version "
 AGAIN = "Download the model again."
@@ -127,7 +128,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     return {name: tensor for path in weight_files(folder) for name, tensor in read_header(path).items()}
 
 
-def stored_precision(folder: Path) -> str:
+def stored_precision(folder: Path) -> Precision:
     """Return the precision that most of a model's weights are stored in: `bf16`, `fp16` or `fp32`.
 
     Raises:

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from medqa_finetune.architecture.files import check_tokenizer_files, read_config, read_header, read_tensors
 from medqa_finetune.config.schema import ModelConfig
 from medqa_finetune.errors import Fault, ModelError
-from medqa_finetune.model.files import check_tokenizer_files, read_config, read_header, read_tensors
 from medqa_finetune.model.locate import locate_model
 from tests.faulty import only_fault
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from medqa_finetune.architecture.size import ModelSize, read_size
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.model.load import Device, load_base, load_tokenizer
 from medqa_finetune.model.methods import apply_method, count_parameters
-from medqa_finetune.model.size import ModelSize, read_size
 from medqa_finetune.model.targets import trainable_parameters
 from tests.model.sizes import size_of, write_shapes
 
