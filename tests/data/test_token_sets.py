@@ -192,7 +192,7 @@ class FixedEncoder:
 def write_former(cache: Path, text: Text, **changes: Any) -> Path:
     key = sha256_of_text(json.dumps([text.sha256, "f"]))
     path = cache / f"encoded-{key[:16]}.npz"
-    np.savez(path, **({"key": np.asarray(key), **FORMER, "earlier": FORMER_SPANS} | changes))  # type: ignore[arg-type]
+    np.savez(path, **({"key": np.asarray(key), **FORMER, "earlier": FORMER_SPANS} | changes))
     return path
 
 
