@@ -15,7 +15,8 @@ from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.ledger import Ledger
 from medqa_finetune.data.text_files import part_of, text_format_of, text_rows
 from medqa_finetune.errors import DataError
-from tests.data.files import check_message, written
+from scripts.reader_checks import check_message
+from tests.data.files import written
 from tests.data.test_any_bytes import ENCODINGS, modestly
 from tests.faulty import only_fault
 

@@ -14,7 +14,7 @@ from medqa_finetune.model.flops import Flops, forward_flops, training_flops
 from medqa_finetune.model.methods import apply_method
 from medqa_finetune.model.pruned import from_pretrained
 from medqa_finetune.model.size import ModelSize, read_size
-from tests.models import write_micro_model
+from scripts.small_models import write_micro_model
 
 TOKENS, ANSWER = 24, 7
 FULL = MethodConfig(name="full", trains="all")

@@ -21,9 +21,9 @@ from medqa_finetune.model.pruned import build_skeleton, from_pretrained, layer_s
 from medqa_finetune.model.size import read_size
 from medqa_finetune.model.targets import trainable_parameters
 from medqa_finetune.record.schema import LayerSizes
+from scripts.small_models import HEADS, INTERMEDIATE, KEY_HEADS, prune, write_micro_model
 from tests.faulty import only_fault
 from tests.model.test_flops import counted, reckoned
-from tests.models import HEADS, INTERMEDIATE, KEY_HEADS, prune, write_micro_model
 
 CPU = Device("cpu", "CPU", "fp32")
 FULL = MethodConfig(name="full", trains="all")
