@@ -29,12 +29,12 @@ import zstandard
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
+from medqa_finetune.architecture.files import INDEX, SINGLE, read_config, read_tensors  # noqa: E402
 from medqa_finetune.config.command_line import BAD_PATH, parse_options, quoted  # noqa: E402
 from medqa_finetune.data.prepare import cache_fault  # noqa: E402
 from medqa_finetune.errors import MedQAError  # noqa: E402
 from medqa_finetune.evaluate import EvaluateOptions  # noqa: E402
 from medqa_finetune.log import log_to_terminal, shown  # noqa: E402
-from medqa_finetune.model.files import INDEX, SINGLE, read_config, read_tensors  # noqa: E402
 from medqa_finetune.record.schema import FileStamp  # noqa: E402
 from medqa_finetune.training.checkpoints import Manifest  # noqa: E402
 from scripts.reader_checks import (  # noqa: E402

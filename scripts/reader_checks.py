@@ -12,9 +12,9 @@ from typing import Any
 
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.clean import CHAT_TOKEN
+from medqa_finetune.data.corpus import read_examples
 from medqa_finetune.data.examples import Example
-from medqa_finetune.data.ledger import Ledger
-from medqa_finetune.data.sources import read_pairs
+from medqa_finetune.data.rows import Ledger
 from medqa_finetune.errors import DataError
 from medqa_finetune.evaluate import as_text as scores_as_text
 from medqa_finetune.evaluation.predictions import read_answers
@@ -55,7 +55,7 @@ def check_reading(path: Path, **changes: Any) -> None:
         ledger = Ledger(file)
         try:
             pairs.extend(
-                read_pairs(CorpusConfig(**({"name": "t", "source": "file", "path": str(path)} | changes)), ledger)
+                read_examples(CorpusConfig(**({"name": "t", "source": "file", "path": str(path)} | changes)), ledger)
             )
         except DataError as error:
             check_message(error)

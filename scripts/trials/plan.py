@@ -32,9 +32,13 @@ FAULTS: dict[str, Injection] = {
     "F3": Injection("kill -9 while questions are answered", stops.kill_in_evaluation),
     "F4": Injection("kill -9 while the summary is written", stops.kill_in_summary),
     "F5": Injection("a full disk (a small one that fills up, single errors, a limit of file sizes)", disks.fill_up),
-    "F6": Injection("outputs read-only at the start; read-only, over quota or gone while a run goes on", disks.take_away),
+    "F6": Injection(
+        "outputs read-only at the start; read-only, over quota or gone while a run goes on", disks.take_away
+    ),
     "F7": Injection("a cell runs out of memory, crashes or leaves, once or in every start", sweeps.crash_cell),
-    "F8": Injection("kill -9 of a cell, once or in every start, as when the machine is out of memory", sweeps.kill_cell),
+    "F8": Injection(
+        "kill -9 of a cell, once or in every start, as when the machine is out of memory", sweeps.kill_cell
+    ),
     "F9": Injection("a sweep twice at once; a run twice at once; summaries while a matrix trains", sweeps.work_at_once),
     "F10": Injection(
         "another day, a clock that jumps, files of one age or in reverse order, another zone", files.disturb_clocks
@@ -48,10 +52,14 @@ FAULTS: dict[str, Injection] = {
         "SIGTERM, SIGINT, SIGINT twice, SIGHUP, SIGUSR2; to a matrix's launcher",
         _every_third(stops.stop_by_signal, sweeps.stop_launcher),
     ),
-    "F14": Injection("a loss that is NaN or infinite, or no answer token left to learn from", surroundings.spoil_losses),
+    "F14": Injection(
+        "a loss that is NaN or infinite, or no answer token left to learn from", surroundings.spoil_losses
+    ),
     "F15": Injection("outputs moved or copied elsewhere after a kill, alone or with the model", files.move_away),
     "F16": Injection("defaults, data, code, a library or a file changed after a kill", changes.change_between),
-    "F17": Injection("TensorBoard's folder is a file, unwritable or gone; its writer fails", surroundings.break_tracker),
+    "F17": Injection(
+        "TensorBoard's folder is a file, unwritable or gone; its writer fails", surroundings.break_tracker
+    ),
     "F18": Injection("no network", surroundings.cut_off),
     "F19": Injection("a batch of answers hangs, or all are slow from some batch on", surroundings.hang_answers),
     "F20": Injection(
@@ -67,6 +75,8 @@ FAULTS: dict[str, Injection] = {
         "a folder of schema version 1, killed while it is upgraded, evaluated again or resumed",
         first_version.upgrade_first,
     ),
-    "F25": Injection("`evaluate run=PATTERN` for several runs, its launcher or a cell killed", patterns.evaluate_pattern),
+    "F25": Injection(
+        "`evaluate run=PATTERN` for several runs, its launcher or a cell killed", patterns.evaluate_pattern
+    ),
     "F26": Injection("trained weights of a finished run damaged before its second evaluation", remade.damage_weights),
 }
