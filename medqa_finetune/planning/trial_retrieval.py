@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 from pydantic import TypeAdapter
 
-from medqa_finetune.config.command_line import run_door
+from medqa_finetune.config.command_line import run_command
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import EXIT_DONE
 from medqa_finetune.evaluation.retrieval import BATCH, look_up
@@ -73,4 +73,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from pydantic import TypeAdapter
 
-from medqa_finetune.config.command_line import run_door
+from medqa_finetune.config.command_line import run_command
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.prepare import Splits
 from medqa_finetune.errors import EXIT_DONE
@@ -209,4 +209,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

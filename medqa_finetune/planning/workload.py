@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 from pydantic import TypeAdapter
 
-from medqa_finetune.config.command_line import run_door
+from medqa_finetune.config.command_line import run_command
 from medqa_finetune.config.schema import Config, ModelConfig
 from medqa_finetune.errors import EXIT_DONE, Fault, ModelError
 from medqa_finetune.model.auto_batch import resolve_auto
@@ -277,4 +277,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)
