@@ -108,7 +108,7 @@ class Answering(Task):
 
     def training_sets(self, encoder: Any, splits: Splits[Any], config: Config) -> "TrainingSets":
         """Tokenize the pairs, or take them from the cache."""
-        from medqa_finetune.data.token_cache import encode_once
+        from medqa_finetune.data.token_sets import encode_once
         from medqa_finetune.training.fit import TrainingSets
 
         cache = Path(config.outputs) / CACHE_NAME

@@ -12,7 +12,7 @@ from medqa_finetune.config.command_options import Options, describe, option, par
 from medqa_finetune.config.ranges import above_zero
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, noting
 from medqa_finetune.launch.compose import compose_and_call
-from medqa_finetune.preflight import in_units
+from medqa_finetune.memory import in_units
 from medqa_finetune.record.files import existing_part
 from medqa_finetune.record.short_names import short_names
 

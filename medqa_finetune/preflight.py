@@ -17,20 +17,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from medqa_finetune.architecture.size import ModelSize, read_size
 from medqa_finetune.config.schema import Config, MethodConfig
 from medqa_finetune.errors import ConfigError, Fault, noting
+from medqa_finetune.memory import GIB, in_units
 from medqa_finetune.model.auto_batch import resolve_auto
 from medqa_finetune.model.estimate import FP32, Machine, Memory, checkpoint_bytes, run_bytes, training_memory
 from medqa_finetune.model.locate import locate_model
 from medqa_finetune.model.requirements import Counts, Need, distinct_needs
-from medqa_finetune.model.size import ModelSize, read_size
 from medqa_finetune.record.files import existing_part
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.runtime import collect_no_more, collector_paused
 
 log = logging.getLogger(__name__)
 
-GIB = 2**30
 # Loading torch from a slow network disk takes minutes.
 EXAMINE_SECONDS = 600
 
@@ -222,11 +222,6 @@ def disk_faults(runs: Iterable[tuple[Config, ModelSize | None]], *, cuda: bool) 
 def disk_of(path: Path) -> int:
     """Return the number of the disk on which a path lies, or will lie once it is made."""
     return existing_part(path).stat().st_dev
-
-
-def in_units(count: int) -> str:
-    """Return a number of bytes for people."""
-    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / 2**20:.1f} MiB"
 
 
 def _bytes_there(config: Config) -> int:

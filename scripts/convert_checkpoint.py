@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medqa_finetune.architecture.files import INDEX, SINGLE, read_config, read_tensors
 from medqa_finetune.config.command_line import run_command, wants_help
 from medqa_finetune.config.command_options import Options, describe, from_flags, option, parse_options
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, ModelError, brief
-from medqa_finetune.model.files import INDEX, SINGLE, read_config, read_tensors
 from medqa_finetune.record.files import replace_folder
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from itertools import combinations, islice
 
 import numpy as np
 
-from medqa_finetune.report.comparing import Measured, measure
-from medqa_finetune.report.resampling import Array, Sample, bleu, bootstrap, bounds, holm, mean, perplexity
-from medqa_finetune.report.statistics import Drawn, Settings, interval_of, mean_draws
+from medqa_finetune.report.stats.bootstrap import Array, Sample, bleu, bootstrap, bounds, holm, mean, perplexity
+from medqa_finetune.report.stats.compare import Measured, measure
+from medqa_finetune.report.stats.intervals import Drawn, Settings, interval_of, mean_draws
 
 LEVEL = 0.95
 COVERAGE_OFF = 0.015

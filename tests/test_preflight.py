@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from medqa_finetune import preflight
+from medqa_finetune.architecture.size import ModelSize, read_size
 from medqa_finetune.config.schema import Config, MethodConfig
 from medqa_finetune.errors import ConfigError, Fault, distinct
 from medqa_finetune.model.estimate import Machine, checkpoint_bytes, run_bytes
 from medqa_finetune.model.requirements import Need
-from medqa_finetune.model.size import ModelSize, read_size
 from medqa_finetune.preflight import (
     Findings,
     disk_faults,

@@ -14,8 +14,8 @@ from pydantic import TypeAdapter
 
 from medqa_finetune.config.command_line import FAULTS_VARIABLE
 from medqa_finetune.config.schema import Config, ModelConfig
+from medqa_finetune.data.corpus import corpus_sha256
 from medqa_finetune.data.prepare import CACHE_NAME, cache_key, folder_name, rules_of
-from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.errors import EXIT_BAD_INPUT, ConfigError, Fault, RunError
 from medqa_finetune.launch.worker import faults_file, read_faults
 from medqa_finetune.model.locate import has_weights, locate_architecture

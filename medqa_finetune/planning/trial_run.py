@@ -192,7 +192,7 @@ def _with_steps(config: Config, steps: int, **changes: Any) -> Config:
 def _fit(
     run: RunDir, config: Config, loaded: "LoadedModel", encoder: Any, sets: tuple[list[Any], list[Any]]
 ) -> TrainRecord:
-    from medqa_finetune.data.tokenize import EncodedSet
+    from medqa_finetune.data.token_sets import EncodedSet
     from medqa_finetune.training.checkpoints import Checkpoints
     from medqa_finetune.training.fit import Keeping, TrainingSets, fit
 

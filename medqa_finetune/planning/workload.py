@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 from pydantic import TypeAdapter
 
+from medqa_finetune.architecture.size import ModelSize, read_size
 from medqa_finetune.config.command_line import run_command
 from medqa_finetune.config.schema import Config, ModelConfig
 from medqa_finetune.errors import EXIT_DONE, Fault, ModelError
+from medqa_finetune.memory import resident_bytes
 from medqa_finetune.model.auto_batch import resolve_auto
 from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, answering_memory, run_bytes, training_memory
 from medqa_finetune.model.locate import has_weights, locate_architecture
-from medqa_finetune.model.size import ModelSize, read_size
 from medqa_finetune.objectives import task_of
 from medqa_finetune.planning.cost_model import Facts, Survey
 from medqa_finetune.preflight import disk_faults
@@ -110,10 +110,10 @@ def count(config: Config, cache: Path, machine: Machine) -> Facts:
     size = size_of(folder)
     config = dataclasses.replace(config, train=resolve_auto(config, size, machine))
     task = task_of(config)
-    before = psutil.Process().memory_info().rss
+    before = resident_bytes()
     splits = task.prepare(config, folder, cache)
     # The cell that prepares a corpus keeps what that has left, as this process does now; later ones find it prepared.
-    left = max(0, psutil.Process().memory_info().rss - before)
+    left = max(0, resident_bytes() - before)
     encoder = task.encoder(load_tokenizer(folder, config.model.chat_template, chat=config.chats), config)
     training = _training_facts(config, size, [_sample(encoder, part) for part in (splits.train, splits.validation)],
                                [len(splits.train), len(splits.validation)])  # fmt: skip
@@ -199,7 +199,7 @@ def heaviest_step(sample: Counts, config: Config, steps: int) -> tuple[list[int]
 
     Steps are drawn from the sample as training draws them: pairs at random.
     """
-    from medqa_finetune.training.pack import group_by_length, pack
+    from medqa_finetune.training.batches import group_by_length, pack
 
     train = config.train
     draws = np.random.default_rng(config.seed)

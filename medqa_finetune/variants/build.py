@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from medqa_finetune.errors import ConfigError, Fault
-from medqa_finetune.preflight import in_units
+from medqa_finetune.memory import in_units
 from medqa_finetune.record.checksums import stamps_below
 from medqa_finetune.record.files import replace_folder, sweep
 from medqa_finetune.record.run_dir import RunDir, now

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 
 from pydantic import TypeAdapter
 
+from medqa_finetune.compat.failures import words_of
 from medqa_finetune.errors import (
     EXIT_INTERRUPTED,
     EXIT_RUN_FAILED,
@@ -21,7 +22,6 @@ from medqa_finetune.errors import (
     RunError,
 )
 from medqa_finetune.log import log_to_terminal
-from medqa_finetune.model.words import words_of
 from medqa_finetune.stopping import stop_with_parent
 
 T = TypeVar("T")
