@@ -18,8 +18,8 @@ from medqa_finetune.config.command_options import Options, describe, option, par
 from medqa_finetune.config.ranges import at_least, check_temperature, integer_between, share
 from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError, Fault, MedQAError
 from medqa_finetune.log import log_to_terminal, visible
-from medqa_finetune.preflight import wait_briefly
 from medqa_finetune.record.run_dir import RECORD_NAME
+from medqa_finetune.runtime import limit_spinning
 
 if TYPE_CHECKING:
     from medqa_finetune.chatting.session import Asking
@@ -133,7 +133,7 @@ def chat(arguments: list[str]) -> int:
         problem = f"talks to at most {CELLS[mode]} of them, and {len(sources)} models are named"
         raise ConfigError(Fault("too-many", problem, key="mode", got=mode, hint="mode=demo takes any number."))
     log_to_terminal()
-    wait_briefly()
+    limit_spinning()
     return DOORS[mode](options, sources)
 
 

@@ -264,7 +264,7 @@ def _basis(found: "Plan") -> list[str]:
 
 def excess_faults(rows: Sequence[dict[str, Any]], found: "Plan", options: PlanOptions) -> list[Fault]:
     """Return why cells take more than there is, with the figures; empty where they do not."""
-    faults = list(map(Fault.from_json, found.survey.disk_faults))
+    faults = [*found.survey.disk_faults]
     hours = sum(each["seconds"] for each in rows) / HOUR
     if options.budget_hours is not None and hours > options.budget_hours:
         dearest = ", ".join(f"{each['name']} {_time(each['seconds'])}" for each in rows)

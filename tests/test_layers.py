@@ -27,6 +27,7 @@ FLOORS = (
     ("report", "model", "data"),
     ("record",),
     ("config",),
+    ("child_process",),
     ("architecture", "compat"),
     ("errors", "log", "stopping", "runtime", "versions", "memory", "precision"),
 )
@@ -35,7 +36,7 @@ FLOOR_OF = {room: height for height, rooms in enumerate(reversed(FLOORS)) for ro
 HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
 LIGHT_ROOMS = ("train", "plan", "summarize", "chat", "experiment", "objectives", "run_state", "preflight", "extras",
                "cell", "launch", "planning", "report", "record", "config", "architecture", "errors", "log", "stopping",
-               "runtime", "versions", "memory")  # fmt: skip
+               "runtime", "versions", "memory", "child_process")  # fmt: skip
 HYDRA_ROOMS = {"train.py", "plan.py", "export.py", "config/compose.py", "compat/hydra.py"}
 LINES_PER_FILE = 450
 LINES_PER_FUNCTION = 60

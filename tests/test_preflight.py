@@ -172,19 +172,6 @@ def test_an_examination_that_dies_is_a_fault_with_its_last_words(
     assert ("nvidia-smi" in fault.hint) is ("sleep" in lines)
 
 
-def test_what_libraries_print_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [Fault("a", "is odd", key="b", got=None), Fault("c", "is odd", file="药", line_number=3)]
-    said = {"machine": {"type": "cuda", "name": "卡", "memory_bytes": 5}, "faults": [each.as_json() for each in found]}
-    monkeypatch.setattr(sys, "executable", stand_in(tmp_path, f"echo noise; cat {written(tmp_path, said)}"))
-    assert examine_in_fresh_process([]) == Findings(Machine("cuda", "卡", 5), found)
-
-
-def written(folder: Path, content: Any) -> Path:
-    path = folder / "said.json"
-    path.write_text(json.dumps(content), encoding="utf-8")
-    return path
-
-
 def test_faults_come_as_they_are_out_of_the_process_that_finds_them(tmp_path: Path) -> None:
     machine, (fault,) = examine_in_fresh_process([Need(str(tmp_path / "none"), VALID.method, "auto", 512)])
     assert machine is not None

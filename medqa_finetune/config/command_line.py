@@ -7,9 +7,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NoReturn
 
+from medqa_finetune.child_process import leave_faults
 from medqa_finetune.errors import EXIT_INTERRUPTED, EXIT_RUN_FAILED, ConfigError, Fault, MedQAError, brief
 from medqa_finetune.log import shown, visible
 from medqa_finetune.runtime import collect_no_more
@@ -19,8 +19,6 @@ from medqa_finetune.versions import warn_of_untested_versions
 HELP = ("--help", "-h")
 # Typed, it asks for one JSON object on standard output, also of what a command is refused for.
 JSON_FORMAT = "format=json"
-# Names a file that takes the faults of a command that is refused, as JSON, for whoever started it.
-FAULTS_VARIABLE = "MEDQA_FAULTS_FILE"
 # What looking at a path ends in that is too long, goes through a file or round in a circle, or may not be looked at.
 BAD_PATH = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
 # What Hydra's grammar takes as a value without quotes.
@@ -102,17 +100,8 @@ def _refuse(error: MedQAError, typed: Sequence[str]) -> int:
             print(fields, flush=True)
         except OSError:  # a reader that went away, or a disk that is full; the exit code still counts
             _close_output()
-    if path := os.environ.get(FAULTS_VARIABLE):
-        with contextlib.suppress(OSError, ValueError):  # ValueError: a path without a name
-            _write(Path(path), f"{fields}\n")
+    leave_faults(fields)
     return error.exit_code
-
-
-def _write(path: Path, text: str) -> None:
-    # Whoever waits for the file reads it whole or not at all.
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
 
 
 def _close_output() -> None:

@@ -64,7 +64,7 @@ def generate_answers(
         plain = write_plain(model, place)
         _make_room(model)
         asked = _asked(plain, encoder, settings, list(chain(*prompts)))
-        with ask(asked, place, settings.timeout_seconds) as said:
+        with ask(asked, settings.timeout_seconds) as said:
             outputs = tqdm(
                 _by_batch(said, [len(batch) for batch in prompts]),
                 desc="answering", unit="batch", total=len(prompts), disable=None, leave=False,
@@ -91,14 +91,13 @@ def serving_faults(needs: Sequence[Need], precision: Precision) -> Iterator[Faul
         except ModelError as error:
             yield from error.faults
     for asked in trials.values():
-        with tempfile.TemporaryDirectory(prefix="vllm-") as folder:
-            try:
-                with ask(asked, Path(folder), START_SECONDS) as said:
-                    list(said)
-            except RunError as error:
-                for fault in error.faults:
-                    problem = f"cannot serve {asked.model} in {asked.dtype}: {fault.problem}"
-                    yield Fault("not-served", problem, key="evaluate.backend", got="vllm", hint=ADVICE)
+        try:
+            with ask(asked, START_SECONDS) as said:
+                list(said)
+        except RunError as error:
+            for fault in error.faults:
+                problem = f"cannot serve {asked.model} in {asked.dtype}: {fault.problem}"
+                yield Fault("not-served", problem, key="evaluate.backend", got="vllm", hint=ADVICE)
 
 
 def _trial(need: Need, precision: Precision) -> Asked:

@@ -1,20 +1,16 @@
 """A few questions of a cell that looks its answers up, in a process of its own: what all of them will take here.
 
-Started as a module, it reads what to rehearse from standard input and prints what was measured; no torch is loaded.
+No torch is loaded.
 """
 
 import dataclasses
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import psutil
-from pydantic import TypeAdapter
 
-from medqa_finetune.config.command_line import run_command
 from medqa_finetune.config.schema import Config
-from medqa_finetune.errors import EXIT_DONE
 from medqa_finetune.evaluation.retrieval import BATCH, look_up
 from medqa_finetune.memory import peak_resident_bytes
 from medqa_finetune.objectives import task_of
@@ -62,14 +58,3 @@ def rehearse(asked: LookedUp) -> Forecast:
         training_bytes=0,
         disk_bytes=round(written * share) + SMALL_FILES_BYTES,
     )
-
-
-def main(arguments: list[str]) -> int:
-    """Rehearse what standard input asks for, and print the forecast as one line of JSON."""
-    asked = TypeAdapter(LookedUp).validate_json(sys.stdin.buffer.read())
-    print(TypeAdapter(Forecast).dump_json(rehearse(asked)).decode())
-    return EXIT_DONE
-
-
-if __name__ == "__main__":
-    run_command(main)

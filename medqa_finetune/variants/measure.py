@@ -15,7 +15,6 @@ from medqa_finetune.memory import peak_resident_bytes, resident_bytes
 from medqa_finetune.record.environment import describe_environment
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.variants.fresh import answer_parent
 from medqa_finetune.variants.metadata import Measured
 from medqa_finetune.variants.questions import fingerprint, read_questions
 
@@ -131,7 +130,3 @@ def _peaks(device: str) -> dict[str, Any]:
         "peak_vram_reserved_bytes": torch.cuda.max_memory_reserved() if cuda else None,
         "peak_rss_bytes": peak_resident_bytes(),
     }
-
-
-if __name__ == "__main__":
-    answer_parent(measure, Measuring)

@@ -1,4 +1,4 @@
-"""Make the files of one variant. Started as a module, it does so in a process that ends afterwards."""
+"""Make the files of one variant; called in a process of its own, since memory is measured by process."""
 
 import dataclasses
 import shutil
@@ -12,7 +12,6 @@ from medqa_finetune.precision import Precision, dtype_of
 from medqa_finetune.record.environment import describe_environment
 from medqa_finetune.record.files import TEMPORARY_PREFIX
 from medqa_finetune.record.schema import Environment
-from medqa_finetune.variants.fresh import answer_parent
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -137,7 +136,3 @@ def _save(model: "PreTrainedModel", tokenizer: Any, folder: Path, dtype: Precisi
             tensor.data = tensor.data.to(dtype_of(dtype))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-if __name__ == "__main__":
-    answer_parent(build, Making)
