@@ -30,7 +30,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
 from medqa_finetune.architecture.files import INDEX, SINGLE, read_config, read_tensors  # noqa: E402
-from medqa_finetune.config.command_line import BAD_PATH, parse_options, quoted  # noqa: E402
+from medqa_finetune.config.command_line import BAD_PATH, quoted  # noqa: E402
+from medqa_finetune.config.command_options import parse_options  # noqa: E402
 from medqa_finetune.data.prepare import cache_fault  # noqa: E402
 from medqa_finetune.errors import MedQAError  # noqa: E402
 from medqa_finetune.evaluate import EvaluateOptions  # noqa: E402
@@ -159,7 +160,7 @@ def check_typed(folder: Path, path: Path) -> None:
     except MedQAError:
         return  # a message may repeat what was typed, at any length
     except OSError as error:
-        if error.errno not in BAD_PATH:  # which `run_door` explains
+        if error.errno not in BAD_PATH:  # which `run_command` explains
             raise
 
 
