@@ -165,11 +165,11 @@ def finetune(
     """
     from medqa_finetune.experiment import run_experiment
     from medqa_finetune.launch.compose_call import check_without_pairs, compose_cell
-    from medqa_finetune.preflight import wait_briefly
     from medqa_finetune.run_state.earlier import check_outputs
+    from medqa_finetune.runtime import limit_spinning
 
     warn_of_untested_versions()
-    wait_briefly()
+    limit_spinning()
     cache = Path(outputs) / CACHE_NAME
     check_outputs(str(outputs), cache)
     asked = {"outputs": str(outputs), **settings}
@@ -283,7 +283,7 @@ def _evaluate_again(subject: Any, settings: Mapping[str, Any], given: Mapping[st
     """
     from medqa_finetune.cell import cell_of_run
     from medqa_finetune.experiment import run_experiment
-    from medqa_finetune.preflight import wait_briefly
+    from medqa_finetune.runtime import limit_spinning
 
     run = _run_of(subject)
     if run is None and isinstance(subject, str | Path) and not Path(subject).exists():
@@ -296,7 +296,7 @@ def _evaluate_again(subject: Any, settings: Mapping[str, Any], given: Mapping[st
         raise DataError(Fault("missing-key", "is missing: a model needs questions to answer", key="pairs"))
     if faults := [_of_the_run(key, value) for key, value in given.items() if value is not None]:
         raise ConfigError(*faults)
-    wait_briefly()
+    limit_spinning()
     cell = cell_of_run(run, {key: _plain(value) for key, value in settings.items()})
     with _interruptible():
         record = run_experiment(cell)
@@ -409,7 +409,7 @@ def _run_of(subject: Any) -> RunDir | None:
 
 def _open(source: Source) -> "Speaker":
     from medqa_finetune.chatting.speaker import open_source
-    from medqa_finetune.preflight import wait_briefly
+    from medqa_finetune.runtime import limit_spinning
 
-    wait_briefly()
+    limit_spinning()
     return open_source(source)

@@ -23,7 +23,7 @@ from medqa_finetune.config.identity import (
 )
 from medqa_finetune.config.restore import restore_config
 from medqa_finetune.config.schema import Config
-from medqa_finetune.data.sources import corpus_sha256
+from medqa_finetune.data.corpus import corpus_sha256
 from medqa_finetune.errors import ConfigError, DataError, Fault, MedQAError
 from medqa_finetune.evaluation.benchmarks import text_label, text_sha256
 from medqa_finetune.model.locate import fingerprint_model, locate_model

@@ -16,8 +16,8 @@ from medqa_finetune.config.command_line import parse_options, run_door, wants_he
 from medqa_finetune.config.evaluation_checks import manner_faults
 from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError, Fault, MedQAError
 from medqa_finetune.log import log_to_terminal, visible
-from medqa_finetune.preflight import wait_briefly
 from medqa_finetune.record.run_dir import RECORD_NAME
+from medqa_finetune.runtime import limit_spinning
 
 if TYPE_CHECKING:
     from medqa_finetune.chatting.session import Asking
@@ -148,7 +148,7 @@ def chat(arguments: list[str]) -> int:
         problem = f"talks to at most {CELLS[mode]} of them, and {len(sources)} models are named"
         raise ConfigError(Fault("too-many", problem, key="mode", got=mode, hint="mode=demo takes any number."))
     log_to_terminal()
-    wait_briefly()
+    limit_spinning()
     return DOORS[mode](options, sources)
 
 

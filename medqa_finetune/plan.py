@@ -11,7 +11,7 @@ from medqa_finetune.config.command_line import aligned_table, parse_options, run
 from medqa_finetune.config.ranges import above_zero, one_of
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, noting
 from medqa_finetune.launch.compose import compose_and_call
-from medqa_finetune.preflight import in_units
+from medqa_finetune.memory import in_units
 from medqa_finetune.record.files import existing_part
 from medqa_finetune.record.short_names import short_names
 
@@ -276,7 +276,7 @@ def _basis(found: "Plan") -> list[str]:
 
 def excess_faults(rows: Sequence[dict[str, Any]], found: "Plan", options: PlanOptions) -> list[Fault]:
     """Return why cells take more than there is, with the figures; empty where they do not."""
-    faults = list(map(Fault.from_json, found.survey.disk_faults))
+    faults = [*found.survey.disk_faults]
     hours = sum(each["seconds"] for each in rows) / HOUR
     if options.budget_hours is not None and hours > options.budget_hours:
         dearest = ", ".join(f"{each['name']} {_time(each['seconds'])}" for each in rows)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from medqa_finetune.record.run_dir import RunDir
     from medqa_finetune.report.analysis import Analysis
     from medqa_finetune.report.cells import ScoredRun
-    from medqa_finetune.report.page.sources import Source
+    from medqa_finetune.report.html.sources import Source
     from medqa_finetune.report.table import Seen
 
 USAGE = """\
@@ -102,11 +102,11 @@ def summarize(arguments: list[str]) -> int:
         hint = "Train a run first, or give another folder."
         raise DataError(Fault("no-match", "no record of a run in it", key="outputs", got=str(root), hint=hint))
     # pandas and seaborn take a second to load; bad input and --help need not wait for them.
-    from medqa_finetune.report import results
     from medqa_finetune.report.analysis import analyse
-    from medqa_finetune.report.benchmarks import exam_columns, exams_as_text
+    from medqa_finetune.report.outputs import results
+    from medqa_finetune.report.outputs.benchmarks import exam_columns, exams_as_text
     from medqa_finetune.report.seeds import apart
-    from medqa_finetune.report.statistics import Settings
+    from medqa_finetune.report.stats.intervals import Settings
     from medqa_finetune.report.table import results_table
 
     frame = results_table(runs, root)
@@ -149,10 +149,10 @@ def _write(
     from filelock import FileLock
 
     from medqa_finetune.record.files import sweep, write_text
-    from medqa_finetune.report import results
-    from medqa_finetune.report.benchmarks import exams_table
-    from medqa_finetune.report.page.write import figures_as_markdown, write_report
-    from medqa_finetune.report.plots import write_plots
+    from medqa_finetune.report.figures.overview import write_plots
+    from medqa_finetune.report.html.write import figures_as_markdown, write_report
+    from medqa_finetune.report.outputs import results
+    from medqa_finetune.report.outputs.benchmarks import exams_table
     from medqa_finetune.report.seeds import apart, cells_table
     from medqa_finetune.report.table import write_csv
 
@@ -180,7 +180,7 @@ def _write(
 
 def _sources(runs: "Sequence[RunDir]", root: Path, frame: "pd.DataFrame") -> "dict[tuple[str, str], Source]":
     """Return the runs whose records can be read by study and name, in the order of the table."""
-    from medqa_finetune.report.page.sources import Source
+    from medqa_finetune.report.html.sources import Source
     from medqa_finetune.report.table import seen_runs, study_of, unicode_name
 
     place = {key: row for row, key in enumerate(zip(frame["study"], frame["name"], strict=True))}

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medqa_finetune.architecture.files import INDEX, SINGLE, read_config, read_tensors
 from medqa_finetune.config.command_line import run_door
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, ModelError, brief
-from medqa_finetune.model.files import INDEX, SINGLE, read_config, read_tensors
 from medqa_finetune.record.files import replace_folder
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from medqa_finetune.config.checks import corpus_faults, data_faults
 from medqa_finetune.config.command_line import run_door
 from medqa_finetune.config.options import load_group, option_names, split_overrides
 from medqa_finetune.config.schema import CorpusConfig, DataConfig, scaled
-from medqa_finetune.data.export import write_sets
 from medqa_finetune.data.prepare import prepare, take_splits
 from medqa_finetune.data.splits import SplitRules
+from medqa_finetune.data.write_jsonl import write_sets
 from medqa_finetune.errors import EXIT_DONE, ConfigError
 from medqa_finetune.log import log_to_terminal
 

@@ -13,7 +13,7 @@ from medqa_finetune.config.checks import corpus_faults
 from medqa_finetune.config.command_line import run_door
 from medqa_finetune.config.options import load_group, option_names, split_overrides
 from medqa_finetune.config.schema import CorpusConfig
-from medqa_finetune.data.export import PAIRS, write_cleaned
+from medqa_finetune.data.write_jsonl import PAIRS, write_cleaned
 from medqa_finetune.errors import EXIT_DONE, ConfigError
 from medqa_finetune.log import log_to_terminal
 

@@ -26,12 +26,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
+from medqa_finetune.architecture.files import INDEX, SINGLE, read_config, read_tensors
 from medqa_finetune.config.command_line import BAD_PATH, parse_options, quoted
 from medqa_finetune.data.prepare import cache_fault
 from medqa_finetune.errors import MedQAError
 from medqa_finetune.evaluate import EvaluateOptions
 from medqa_finetune.log import log_to_terminal, shown
-from medqa_finetune.model.files import INDEX, SINGLE, read_config, read_tensors
 from medqa_finetune.record.schema import FileStamp
 from medqa_finetune.training.checkpoints import Manifest
 from tests.commands import ROOT

@@ -17,9 +17,9 @@ import numpy as np
 
 from medqa_finetune.evaluation.metrics.bleu import corpus_bleu
 from medqa_finetune.evaluation.metrics.perplexity import perplexity
-from medqa_finetune.report.comparing import Measured, measure
-from medqa_finetune.report.resampling import Array, Sample, bootstrap, bounds, holm, mean
-from medqa_finetune.report.statistics import Drawn, Settings, interval_of, mean_draws
+from medqa_finetune.report.stats.bootstrap import Array, Sample, bootstrap, bounds, holm, mean
+from medqa_finetune.report.stats.compare import Measured, measure
+from medqa_finetune.report.stats.intervals import Drawn, Settings, interval_of, mean_draws
 
 LEVEL = 0.95
 COVERAGE_OFF = 0.015

@@ -30,7 +30,7 @@ SEARCHES = {
 WORDS = {"message", "problem"}
 # Functions that look into or shorten what another package's error says; one of ours does not come to them.
 QUOTES_OTHERS = {
-    "medqa_finetune/compat/failures.py": {"_says"},
+    "medqa_finetune/compat/failures.py": {"_says", "words_of"},
     "medqa_finetune/compat/hydra.py": {"words_of"},
     "medqa_finetune/config/options.py": {"_fault"},
     "medqa_finetune/data/hub.py": {"_first_line"},
@@ -38,7 +38,6 @@ QUOTES_OTHERS = {
     "medqa_finetune/errors.py": {"line"},
     "medqa_finetune/evaluation/vllm_engine.py": {"faults_of"},
     "medqa_finetune/run_state/failure.py": {"explain_failure"},
-    "medqa_finetune/model/words.py": {"words_of"},
     "medqa_finetune/training/trackers.py": {"warn"},
     "scripts/download_model.py": {"_download"},
 }

@@ -14,8 +14,8 @@ PACKAGE = "medqa_finetune"
 # Top to bottom. A file imports only from floors below its own, or from its own folder. On top are the commands and
 # the Python API; `objectives` are the stages that differ between QA fine-tuning and causal language modelling;
 # `run_state` decides who may work in a folder, and what is left to do there; `api_inputs` converts arguments of the
-# Python API; `cell` is one training and one evaluation of it, checked and found on disk; `compat` is what dependencies
-# do not promise.
+# Python API; `cell` is one training and one evaluation of it, checked and found on disk; `architecture` is a model as
+# its files describe it; `compat` is what dependencies do not promise.
 FLOORS = (
     ("train", "evaluate", "summarize", "plan", "chat", "export", "api"),
     ("planning",),
@@ -28,15 +28,16 @@ FLOORS = (
     ("model", "data"),
     ("record",),
     ("config",),
-    ("compat",),
-    ("errors", "log", "stopping", "runtime", "versions"),
+    ("child_process",),
+    ("architecture", "compat"),
+    ("errors", "log", "stopping", "runtime", "versions", "memory", "precision"),
 )
 FLOOR_OF = {room: height for height, rooms in enumerate(reversed(FLOORS)) for room in rooms}
 # Rooms that start in a moment, since they load neither.
 HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
 LIGHT_ROOMS = ("train", "plan", "summarize", "chat", "experiment", "objectives", "run_state", "preflight", "extras",
-               "cell", "launch", "planning", "report", "record", "config", "errors", "log", "stopping", "runtime",
-               "versions")  # fmt: skip
+               "cell", "launch", "planning", "report", "record", "config", "architecture", "errors", "log", "stopping",
+               "runtime", "versions", "memory", "child_process")  # fmt: skip
 HYDRA_ROOMS = {"train.py", "plan.py", "export.py", "config/compose.py", "compat/hydra.py"}
 LINES_PER_FILE = 450
 LINES_PER_FUNCTION = 60

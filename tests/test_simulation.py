@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medqa_finetune.report.resampling import mean
+from medqa_finetune.report.stats.bootstrap import mean
 from tests import simulation
 from tests.simulation import SCENARIOS, Counted, Scenario, broken, error, means, row, simulate
 

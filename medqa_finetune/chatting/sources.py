@@ -7,11 +7,11 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from medqa_finetune.architecture.files import read_config, read_header, read_object
 from medqa_finetune.compat.omegaconf import refusal_of, words_of
 from medqa_finetune.config.options import load_group, option_names
 from medqa_finetune.config.schema import MethodConfig, ModelConfig
 from medqa_finetune.errors import ConfigError, DataError, Fault, ModelError
-from medqa_finetune.model.files import read_config, read_header, read_object
 from medqa_finetune.model.locate import fingerprint_model, locate_model
 from medqa_finetune.record.checksums import damages
 from medqa_finetune.record.run_dir import RunDir

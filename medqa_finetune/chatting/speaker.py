@@ -8,6 +8,7 @@ import torch
 from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 
 from medqa_finetune.chatting.sources import Source
+from medqa_finetune.compat.failures import words_of
 from medqa_finetune.compat.peft import bare
 from medqa_finetune.compat.transformers import keeps_keys_and_values
 from medqa_finetune.data.tokenize import Encoder
@@ -15,7 +16,6 @@ from medqa_finetune.errors import NO_VALUE, DataError, Fault, ModelError
 from medqa_finetune.evaluation.decode import Ending, Model, most_likely, no_cache, stream_tokens
 from medqa_finetune.model.load import choose_device, load_base, load_tokenizer, set_threads
 from medqa_finetune.model.methods import attach_adapter, for_inference
-from medqa_finetune.model.words import words_of
 
 DEFAULT_NEW_TOKENS = 512
 # Tokens that a model is taken to look back on if its configuration does not say.

@@ -12,9 +12,9 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from medqa_finetune.child_process import leave_faults
 from medqa_finetune.errors import EXIT_INTERRUPTED, EXIT_RUN_FAILED, NO_VALUE, ConfigError, Fault, MedQAError, brief
 from medqa_finetune.log import shown, visible
 from medqa_finetune.runtime import collect_no_more
@@ -26,8 +26,6 @@ T = TypeVar("T")
 HELP = ("--help", "-h")
 # Typed, it asks for one JSON object on standard output, also of what a command is refused for.
 JSON_FORMAT = "format=json"
-# Names a file that takes the faults of a command that is refused, as JSON, for whoever started it.
-FAULTS_VARIABLE = "MEDQA_FAULTS_FILE"
 # Of a library's own words, in a message.
 WORDS_CHARS = 100
 # What looking at a path ends in that is too long, goes through a file or round in a circle, or may not be looked at.
@@ -221,17 +219,8 @@ def _refuse(error: MedQAError, typed: Sequence[str]) -> int:
             print(fields, flush=True)
         except OSError:  # a reader that went away, or a disk that is full; the exit code still counts
             _close_output()
-    if path := os.environ.get(FAULTS_VARIABLE):
-        with contextlib.suppress(OSError, ValueError):  # ValueError: a path without a name
-            _write(Path(path), f"{fields}\n")
+    leave_faults(fields)
     return error.exit_code
-
-
-def _write(path: Path, text: str) -> None:
-    # Whoever waits for the file reads it whole or not at all.
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
 
 
 def _close_output() -> None:

@@ -17,9 +17,9 @@ from medqa_finetune.config.corpus import CorpusConfig
 from medqa_finetune.config.identity import file_label
 from medqa_finetune.config.options import conf_folder, load_group, option_names
 from medqa_finetune.config.schema import Config, EvaluateConfig
-from medqa_finetune.data.sources import corpus_sha256
+from medqa_finetune.data.corpus import corpus_sha256
 from medqa_finetune.data.text import Text, read_test_text
-from medqa_finetune.data.token_set import Encoded
+from medqa_finetune.data.token_sets import Encoded
 from medqa_finetune.errors import NO_VALUE, ConfigError, DataError, Fault
 from medqa_finetune.evaluation.lm_eval_tasks import check_tasks, zero_shot_scores
 from medqa_finetune.evaluation.reuse import missing_exams

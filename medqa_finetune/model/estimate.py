@@ -7,9 +7,10 @@ Memory is reckoned for the worst case: a forward pass holds
 from dataclasses import astuple, dataclass
 from typing import Literal
 
+from medqa_finetune.architecture.size import ModelSize
 from medqa_finetune.config.schema import Config, MethodConfig
-from medqa_finetune.model.size import ModelSize
 from medqa_finetune.model.targets import trainable_parameters
+from medqa_finetune.precision import Precision
 
 FP32 = 4
 # Bits of a quantized weight with its scales. 4 bits and an fp32 scale per 64 weights; with double quantization 8 bits
@@ -56,7 +57,7 @@ class Machine:
     type: Literal["cuda", "cpu"]
     name: str
     memory_bytes: int
-    precision: str = "fp32"
+    precision: Precision = "fp32"
 
 
 @dataclass(frozen=True)

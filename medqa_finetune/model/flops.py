@@ -3,8 +3,8 @@
 import dataclasses
 from dataclasses import dataclass
 
+from medqa_finetune.architecture.size import ModelSize, layer_number
 from medqa_finetune.config.schema import MethodConfig
-from medqa_finetune.model.size import ModelSize, layer_number
 from medqa_finetune.model.targets import adapted_matrices, adapter_weights
 
 # What reads a layer's input: in the lowest layer that is trained, no gradient is needed below these.

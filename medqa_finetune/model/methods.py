@@ -13,17 +13,15 @@ from safetensors.torch import load_file
 from torch.optim import Optimizer
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
+from medqa_finetune.architecture.files import read_object
 from medqa_finetune.compat.bitsandbytes import stands_for
+from medqa_finetune.compat.failures import words_of
 from medqa_finetune.compat.peft import adapters, known_settings, sort_targets
 from medqa_finetune.compat.transformers import Conv1D, dequantize, tied_weights
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import Fault, ModelError
-from medqa_finetune.model.files import read_object
 from medqa_finetune.model.targets import choose_linear, fits
-from medqa_finetune.model.words import words_of
-
-# Of torch, for `precision`.
-DTYPE_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+from medqa_finetune.precision import DTYPE_NAMES, Precision
 
 
 def apply_method(base: PreTrainedModel, method: MethodConfig) -> PreTrainedModel:
@@ -224,7 +222,7 @@ def for_inference(model: PreTrainedModel, method: MethodConfig) -> PreTrainedMod
     return model
 
 
-def plain_form(method: MethodConfig, precision: str) -> tuple[str, int | None]:
+def plain_form(method: MethodConfig, precision: Precision) -> tuple[str, int | None]:
     """Return `dtype` and `rank` of what `plain.write_plain` will make of a run.
 
     Raises:

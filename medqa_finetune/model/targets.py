@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+from medqa_finetune.architecture.size import ModelSize, layer_number
 from medqa_finetune.config.schema import MethodConfig
-from medqa_finetune.model.size import ModelSize, layer_number
 
 # What the attention of a transformer layer is called, whatever else its name says: `self_attn`, `attn`, `attention`,
 # `self_attention`. tests/model/test_targets.py compares this with what transformers itself says of its models.

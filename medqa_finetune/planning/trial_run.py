@@ -1,25 +1,16 @@
-"""A short run of one kind of cell, through every stage of a real one, in a process of its own: what it costs here.
-
-Started as a module, it reads what to rehearse from standard input and prints what was measured.
-"""
+"""A short run of one kind of cell, through every stage of a real one, in a process of its own: what it costs here."""
 
 import dataclasses
 import gc
-import json
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from pydantic import TypeAdapter
 
-from medqa_finetune.config.command_line import run_door
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.prepare import Splits
-from medqa_finetune.errors import EXIT_DONE
-from medqa_finetune.log import log_to_terminal
 from medqa_finetune.model.locate import locate_model
 from medqa_finetune.objectives import task_of
 from medqa_finetune.planning.cost_model import Measured
@@ -192,21 +183,9 @@ def _with_steps(config: Config, steps: int, **changes: Any) -> Config:
 def _fit(
     run: RunDir, config: Config, loaded: "LoadedModel", encoder: Any, sets: tuple[list[Any], list[Any]]
 ) -> TrainRecord:
-    from medqa_finetune.data.tokenize import EncodedSet
+    from medqa_finetune.data.token_sets import EncodedSet
     from medqa_finetune.training.checkpoints import Checkpoints
     from medqa_finetune.training.fit import Keeping, TrainingSets, fit
 
     keeping = Keeping(Checkpoints(run.checkpoints_path, "rehearsal"), StopRequest())
     return fit(loaded, TrainingSets(*(EncodedSet(encoder.encode(part)) for part in sets)), config, run, keeping)
-
-
-def main(arguments: list[str]) -> int:
-    """Rehearse what standard input asks for, and print what was measured as one line of JSON."""
-    log_to_terminal()
-    measured = rehearse(TypeAdapter(Rehearsed).validate_json(sys.stdin.buffer.read()))
-    print(json.dumps(dataclasses.asdict(measured)))
-    return EXIT_DONE
-
-
-if __name__ == "__main__":
-    run_door(main)

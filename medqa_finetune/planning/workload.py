@@ -1,29 +1,24 @@
-"""Count what cells have to do, on the data that they will see; nothing is trained, and no weights are needed.
-
-Started as a module, it reads the cells' configurations from standard input, so that whoever plans need not load torch.
-"""
+"""Count what cells have to do, on the data that they will see; nothing is trained, and no weights are needed."""
 
 import dataclasses
 import functools
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
-from pydantic import TypeAdapter
 
-from medqa_finetune.config.command_line import run_door
+from medqa_finetune.architecture.size import ModelSize, read_size
 from medqa_finetune.config.schema import Config, ModelConfig
-from medqa_finetune.errors import EXIT_DONE, Fault, ModelError
+from medqa_finetune.errors import Fault, ModelError
+from medqa_finetune.memory import resident_bytes
 from medqa_finetune.model.auto_batch import resolve_auto
 from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, answering_memory, run_bytes, training_memory
 from medqa_finetune.model.locate import has_weights, locate_architecture
-from medqa_finetune.model.size import ModelSize, read_size
 from medqa_finetune.objectives import task_of
 from medqa_finetune.planning.cost_model import Facts, Survey
 from medqa_finetune.preflight import disk_faults
+from medqa_finetune.runtime import limit_spinning
 
 if TYPE_CHECKING:
     from medqa_finetune.training.meters import Work
@@ -69,6 +64,17 @@ class Counts:
         return Work(pairs, round(sum(self.lengths) * times), round(sum(self.labelled) * times), round(squares * times))
 
 
+def survey_cells(asked: Asked) -> Survey:
+    """Write the models without weights that are asked for, and survey the cells.
+
+    Raises:
+        MedQAError: a cell cannot run at all.
+    """
+    limit_spinning()
+    _write_random_models(asked)
+    return survey(asked.cells, Path(asked.cache))
+
+
 def survey(cells: Sequence[Config], cache: Path) -> Survey:
     """Count what cells have to do, and measure the machine's rates.
 
@@ -91,7 +97,7 @@ def survey(cells: Sequence[Config], cache: Path) -> Survey:
         {asked: measure_matrix_rate(machine.type, precision) for asked, precision in precisions.items()},
         measure_copy_rate(machine.type),
         facts,
-        [fault.as_json() for fault in disk_faults(sizes, cuda=machine.type == "cuda")],
+        list(disk_faults(sizes, cuda=machine.type == "cuda")),
     )
 
 
@@ -110,10 +116,10 @@ def count(config: Config, cache: Path, machine: Machine) -> Facts:
     size = size_of(folder)
     config = dataclasses.replace(config, train=resolve_auto(config, size, machine))
     task = task_of(config)
-    before = psutil.Process().memory_info().rss
+    before = resident_bytes()
     splits = task.prepare(config, folder, cache)
     # The cell that prepares a corpus keeps what that has left, as this process does now; later ones find it prepared.
-    left = max(0, psutil.Process().memory_info().rss - before)
+    left = max(0, resident_bytes() - before)
     encoder = task.encoder(load_tokenizer(folder, config.model.chat_template, chat=config.chats), config)
     training = _training_facts(config, size, [_sample(encoder, part) for part in (splits.train, splits.validation)],
                                [len(splits.train), len(splits.validation)])  # fmt: skip
@@ -199,7 +205,7 @@ def heaviest_step(sample: Counts, config: Config, steps: int) -> tuple[list[int]
 
     Steps are drawn from the sample as training draws them: pairs at random.
     """
-    from medqa_finetune.training.pack import group_by_length, pack
+    from medqa_finetune.training.batches import group_by_length, pack
 
     train = config.train
     draws = np.random.default_rng(config.seed)
@@ -266,15 +272,3 @@ def _write_random_models(asked: Asked) -> None:
     for model, target in asked.random_models:
         precision = next(config.precision for config in asked.cells if config.model == model)
         write_random_model(locate_architecture(model), Path(target), choose_device(precision).precision)
-
-
-def main(arguments: list[str]) -> int:
-    """Survey the cells on standard input, and print what was found as one line of JSON."""
-    asked = TypeAdapter(Asked).validate_json(sys.stdin.buffer.read())
-    _write_random_models(asked)
-    print(TypeAdapter(Survey).dump_json(survey(asked.cells, Path(asked.cache))).decode())
-    return EXIT_DONE
-
-
-if __name__ == "__main__":
-    run_door(main)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from medqa_finetune.evaluation.metric_registry import headlines
 from medqa_finetune.report.cells import Cell, ScoredRun, cells_of
 from medqa_finetune.report.comparable import evaluation_shown
-from medqa_finetune.report.comparing import ScoreResults, compare_all, drawn_of
 from medqa_finetune.report.notes import (
     Capped,
     Flaw,
@@ -19,10 +18,9 @@ from medqa_finetune.report.notes import (
     TrainedOnce,
 )
 from medqa_finetune.report.recommend import recommend
-from medqa_finetune.report.samples import CellSamples, samples_of
-from medqa_finetune.report.scaling import fit_of, series_of
 from medqa_finetune.report.scores import headline_columns, score_info
-from medqa_finetune.report.statistics import (
+from medqa_finetune.report.stats.compare import ScoreResults, compare_all, drawn_of
+from medqa_finetune.report.stats.intervals import (
     CellScore,
     Comparison,
     Drawn,
@@ -31,7 +29,9 @@ from medqa_finetune.report.statistics import (
     cell_score,
     value_interval,
 )
-from medqa_finetune.report.value import explained, fronts_of, steps_of
+from medqa_finetune.report.stats.pareto import explained, fronts_of, steps_of
+from medqa_finetune.report.stats.samples import CellSamples, samples_of
+from medqa_finetune.report.stats.scaling import fit_of, series_of
 from medqa_finetune.report.verdict import Caution, Verdict
 
 # 10,000 trials show no p below 1/10,001; over more than 500 pairs Holm's correction could call nothing different.

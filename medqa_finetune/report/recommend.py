@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from medqa_finetune.report.cells import Cell
-from medqa_finetune.report.fairness import unfair_costs
+from medqa_finetune.report.comparability import unfair_costs
 from medqa_finetune.report.scores import score_info
-from medqa_finetune.report.statistics import Comparison, Drawn, Finding, Interval
-from medqa_finetune.report.value import machine_of, pairs_tested
+from medqa_finetune.report.stats.intervals import Comparison, Drawn, Finding, Interval
+from medqa_finetune.report.stats.pareto import machine_of, pairs_tested
 from medqa_finetune.report.verdict import Advice, AdviceKind, Estimate
 
 

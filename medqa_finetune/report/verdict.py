@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from medqa_finetune.report.fairness import Difference
-from medqa_finetune.report.statistics import Comparison, Finding, Interval
+from medqa_finetune.report.comparability import Difference
+from medqa_finetune.report.stats.intervals import Comparison, Finding, Interval
 
 
 class Estimate(NamedTuple):

@@ -13,7 +13,7 @@ from transformers import PrinterCallback, TrainingArguments
 
 from medqa_finetune.compat.transformers import checkpointing_options, optimizer_name, use_one_gpu
 from medqa_finetune.config.schema import Config, TrainConfig
-from medqa_finetune.data.tokenize import EncodedSet
+from medqa_finetune.data.token_sets import EncodedSet
 from medqa_finetune.model.attention import attention_per_pair
 from medqa_finetune.model.kernels import training_kernels
 from medqa_finetune.model.load import Device, LoadedModel
@@ -22,12 +22,11 @@ from medqa_finetune.record.files import replace_folder
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import TrainRecord
 from medqa_finetune.stopping import StopRequest
-from medqa_finetune.training.batches import Collator, PairDataset
+from medqa_finetune.training.batches import Collator, EncodedDataset
 from medqa_finetune.training.checkpoints import Checkpoints
 from medqa_finetune.training.meters import Meter, costs
-from medqa_finetune.training.milestones import Milestones, Plan
 from medqa_finetune.training.trackers import Tracked, trackers
-from medqa_finetune.training.trainer import MeteredTrainer, Progress
+from medqa_finetune.training.trainer import MeteredTrainer, Milestones, Plan, Progress
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +77,8 @@ def fit(
         model=loaded.model,
         args=arguments,
         optimizers=(make_optimizer(loaded.model, config.method, arguments), None),
-        train_dataset=PairDataset(sets.train),
-        eval_dataset=PairDataset(sets.validation),
+        train_dataset=EncodedDataset(sets.train),
+        eval_dataset=EncodedDataset(sets.validation),
         data_collator=collator,
         meter=meter,
         run=run,

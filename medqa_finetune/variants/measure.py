@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
 from medqa_finetune.data.examples import Example
+from medqa_finetune.memory import peak_resident_bytes, resident_bytes
 from medqa_finetune.record.environment import describe_environment
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.variants.fresh import answer_parent
 from medqa_finetune.variants.metadata import Measured
 from medqa_finetune.variants.questions import fingerprint, read_questions
 
@@ -124,22 +124,9 @@ def _warm_up(model: Any, encoder: Any, pairs: Sequence[Example]) -> None:
 def _peaks(device: str) -> dict[str, Any]:
     import torch
 
-    from medqa_finetune.training.meters import peak_rss_bytes
-
     cuda = device == "cuda"
     return {
         "peak_vram_bytes": torch.cuda.max_memory_allocated() if cuda else None,
         "peak_vram_reserved_bytes": torch.cuda.max_memory_reserved() if cuda else None,
-        "peak_rss_bytes": peak_rss_bytes(),
+        "peak_rss_bytes": peak_resident_bytes(),
     }
-
-
-def resident_bytes() -> int:
-    """Return the resident memory of this process now, in bytes."""
-    import psutil
-
-    return int(psutil.Process().memory_info().rss)
-
-
-if __name__ == "__main__":
-    answer_parent(measure, Measuring)

@@ -10,13 +10,13 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from medqa_finetune.evaluation.metric_registry import headlines
+from medqa_finetune.memory import MIB
 from medqa_finetune.record.files import write_bytes
+from medqa_finetune.report.figures.panels import GREY, PALETTE, STYLE
 from medqa_finetune.report.messages import panel_title
-from medqa_finetune.report.panels import GREY, PALETTE, STYLE
 
 PNG_NAME = "variants.png"
 DPI = 160
-MIB = 2**20
 MEMORY = {"peak_vram_bytes": "Peak GPU memory, allocated (MiB)", "peak_rss_bytes": "Peak resident memory (MiB)"}
 COLOURS = ("base", "quantized", "lora", "lora_quantized", "merged")
 

@@ -10,11 +10,11 @@ from typing import Any
 from medqa_finetune.config.command_line import aligned_table
 from medqa_finetune.evaluation.metric_registry import describe, shipped_scores
 from medqa_finetune.evaluation.metrics.base import Prominence, ScoreInfo
+from medqa_finetune.memory import MIB
 from medqa_finetune.record.files import write_text
 from medqa_finetune.variants.metadata import Metadata
 
 CSV_NAME = "variants.csv"
-MIB = 2**20
 # Every figure is compared with the untuned model, and with the adapter beside its base: what merging and quantizing
 # the tuned model cost.
 REFERENCES = ("base", "lora")

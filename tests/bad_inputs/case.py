@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medqa_finetune.config.command_line import FAULTS_VARIABLE
+from medqa_finetune.child_process import FAULTS_VARIABLE
 from medqa_finetune.errors import NO_VALUE, Fault
 from tests.commands import ROOT, python
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.clean import CHAT_TOKEN
+from medqa_finetune.data.corpus import read_examples
 from medqa_finetune.data.examples import Example
-from medqa_finetune.data.ledger import Ledger
-from medqa_finetune.data.sources import read_pairs
+from medqa_finetune.data.rows import Ledger
 from medqa_finetune.errors import DataError
 from medqa_finetune.log import shown
 
@@ -23,7 +23,7 @@ def corpus_of(path: Path, **changes: Any) -> CorpusConfig:
 
 def read(path: Path, **changes: Any) -> tuple[list[Example], Ledger]:
     ledger = Ledger()
-    return list(read_pairs(corpus_of(path, **changes), ledger)), ledger
+    return list(read_examples(corpus_of(path, **changes), ledger)), ledger
 
 
 def written(path: Path, content: str | bytes) -> Path:
@@ -35,7 +35,7 @@ def rejected(path: Path, **changes: Any) -> list[tuple[str, str]]:
     """Return place and reason of every reject of a file in which anything may be wrong."""
     rejects = path.parent / "r.out"
     with rejects.open("wb") as file:
-        list(read_pairs(corpus_of(path, **({"max_reject_share": 1.0} | changes)), Ledger(file)))
+        list(read_examples(corpus_of(path, **({"max_reject_share": 1.0} | changes)), Ledger(file)))
     return [(r["place"], r["reason"]) for r in map(json.loads, rejects.read_text("utf-8").split("\n")[:-1])]
 
 
@@ -51,7 +51,7 @@ def check_reading(path: Path, **changes: Any) -> None:
     with rejects.open("wb") as file:
         ledger = Ledger(file)
         try:
-            pairs.extend(read_pairs(corpus_of(path, **changes), ledger))
+            pairs.extend(read_examples(corpus_of(path, **changes), ledger))
         except DataError as error:
             check_message(error)
     listed = [json.loads(line) for line in rejects.read_bytes().split(b"\n")[:-1]]

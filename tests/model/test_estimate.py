@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from medqa_finetune.architecture.size import ModelSize
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.model.attention import attention_per_pair
 from medqa_finetune.model.estimate import (
@@ -21,7 +22,6 @@ from medqa_finetune.model.estimate import (
 )
 from medqa_finetune.model.load import Device, load_base, load_tokenizer
 from medqa_finetune.model.methods import apply_method
-from medqa_finetune.model.size import ModelSize
 from medqa_finetune.model.targets import trainable_parameters
 from medqa_finetune.training.batches import lay_end_to_end
 from medqa_finetune.training.loss import AnswerLoss

@@ -9,11 +9,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from medqa_finetune.architecture.size import ModelSize, read_size
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.model.flops import Flops, forward_flops, training_flops
 from medqa_finetune.model.methods import apply_method
 from medqa_finetune.model.pruned import from_pretrained
-from medqa_finetune.model.size import ModelSize, read_size
 from tests.models import write_micro_model
 
 TOKENS, ANSWER = 24, 7

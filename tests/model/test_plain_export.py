@@ -10,9 +10,10 @@ from transformers import AutoModelForCausalLM
 
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
-from medqa_finetune.model.load import Device, Precision, load_model
+from medqa_finetune.model.load import Device, load_model
 from medqa_finetune.model.methods import for_inference, plain_form
 from medqa_finetune.model.plain_export import Plain, write_plain
+from medqa_finetune.precision import Precision
 from tests.faulty import only_fault
 
 IDS = torch.tensor([[5, 17, 42, 99, 7, 3]])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from medqa_finetune.architecture.size import read_size
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.model import probe
@@ -20,7 +21,6 @@ from medqa_finetune.model.probe import (
     write_random_model,
 )
 from medqa_finetune.model.pruned import build_skeleton
-from medqa_finetune.model.size import read_size
 from medqa_finetune.model.targets import trainable_parameters
 from tests.config.builders import VALID, changed
 from tests.faulty import only_fault

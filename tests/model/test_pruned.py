@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from medqa_finetune.architecture.size import read_size
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
 from medqa_finetune.model.flops import forward_flops
 from medqa_finetune.model.load import Device, load_model
 from medqa_finetune.model.methods import apply_method, count_parameters, restore_trained
 from medqa_finetune.model.pruned import build_skeleton, from_pretrained, layer_sizes
-from medqa_finetune.model.size import read_size
 from medqa_finetune.model.targets import trainable_parameters
 from medqa_finetune.record.schema import LayerSizes
 from tests.faulty import only_fault

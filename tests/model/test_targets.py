@@ -6,10 +6,10 @@ import pytest
 import torch
 import transformers
 
+from medqa_finetune.architecture.size import layer_number, size_of_shapes
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
 from medqa_finetune.model.methods import adapted_modules, apply_method, count_parameters
-from medqa_finetune.model.size import layer_number, size_of_shapes
 from medqa_finetune.model.targets import choose_linear, in_attention, trainable_parameters
 from tests.faulty import only_fault
 

@@ -12,10 +12,10 @@ from medqa_finetune.record.item_scores import ItemScores
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Record
 from medqa_finetune.report.analysis import Analysis
-from medqa_finetune.report.fairness import Axis
+from medqa_finetune.report.comparability import Axis
+from medqa_finetune.report.html.sources import Source
 from medqa_finetune.report.notes import TrainedOnce
-from medqa_finetune.report.page.sources import Source
-from medqa_finetune.report.statistics import CellScore, Comparison, Finding, Interval, SeedBasis, Settings
+from medqa_finetune.report.stats.intervals import CellScore, Comparison, Finding, Interval, SeedBasis, Settings
 from medqa_finetune.report.verdict import (
     Advice,
     AdviceKind,

@@ -10,12 +10,12 @@ from medqa_finetune.record.schema import Score
 from medqa_finetune.report import analysis
 from medqa_finetune.report.analysis import Analysis, analyse
 from medqa_finetune.report.cells import ScoredRun, cells_of
-from medqa_finetune.report.fairness import Axis, Difference, Fact
+from medqa_finetune.report.comparability import Axis, Difference, Fact
 from medqa_finetune.report.messages import Outcome
 from medqa_finetune.report.messages import text as said
 from medqa_finetune.report.notes import Capped, Flaw, FlawKind, NoStatistics, NotMeasured, PickedOfMany, TrainedOnce
-from medqa_finetune.report.results import as_markdown, as_text, comparisons_table, scores_table
-from medqa_finetune.report.statistics import Finding, Interval, SeedBasis, Settings
+from medqa_finetune.report.outputs.results import as_markdown, as_text, comparisons_table, scores_table
+from medqa_finetune.report.stats.intervals import Finding, Interval, SeedBasis, Settings
 from medqa_finetune.report.verdict import Caution
 from scripts.benchmarks.made_runs import AnswerBank, MadeRun, six, write_run
 from tests.evaluations import default_of

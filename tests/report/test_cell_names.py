@@ -8,8 +8,8 @@ from medqa_finetune.record.run_dir import find_runs
 from medqa_finetune.record.schema import Record, Score
 from medqa_finetune.report.cell_names import NamedRun, cell_names
 from medqa_finetune.report.cells import ScoredRun, cells_of
-from medqa_finetune.report.charts import cells as charts
-from medqa_finetune.report.charts.base import short
+from medqa_finetune.report.figures import cells as charts
+from medqa_finetune.report.figures.base import short
 from medqa_finetune.report.groups import groups_of
 from medqa_finetune.report.seeds import cells_table
 from medqa_finetune.report.table import results_table

@@ -15,8 +15,8 @@ from typing import get_args
 import pytest
 
 from medqa_finetune.evaluation.metric_registry import shipped_scores
-from medqa_finetune.report import fairness, messages, notes, scores, statistics, verdict
-from medqa_finetune.report.fairness import Axis, Difference, Fact
+from medqa_finetune.report import comparability, messages, notes, scores, verdict
+from medqa_finetune.report.comparability import Axis, Difference, Fact
 from medqa_finetune.report.messages import (
     LANGUAGES,
     Outcome,
@@ -50,7 +50,8 @@ from medqa_finetune.report.notes import (
     TrainedOnce,
 )
 from medqa_finetune.report.recommend import NEGATION
-from medqa_finetune.report.statistics import Comparison, Finding, Interval, SeedBasis, Settings
+from medqa_finetune.report.stats import intervals
+from medqa_finetune.report.stats.intervals import Comparison, Finding, Interval, SeedBasis, Settings
 from medqa_finetune.report.verdict import (
     Advice,
     AdviceKind,
@@ -189,7 +190,7 @@ def test_the_outcomes_above_are_all_there_are() -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_member_of_an_enum_has_words(language: str) -> None:
-    members = [member for each in enums(fairness, notes, scores, statistics, verdict) for member in each]
+    members = [member for each in enums(comparability, notes, scores, intervals, verdict) for member in each]
     assert {*AdviceKind, *Fact, *FlawKind} <= set(members)
     unspoken = {key_of(member) for member in members} - LANGUAGES[language].sentences.keys()
     assert unspoken == set()

@@ -10,14 +10,14 @@ import pytest
 from medqa_finetune.record.run_dir import RunDir, find_runs
 from medqa_finetune.report.analysis import Analysis, analyse
 from medqa_finetune.report.cells import ScoredRun
-from medqa_finetune.report.charts.cells import cells_of
-from medqa_finetune.report.charts.collect import sections_of
+from medqa_finetune.report.figures.cells import cells_of
+from medqa_finetune.report.figures.collect import sections_of
+from medqa_finetune.report.figures.overview import data_scale_figure, method_figure
+from medqa_finetune.report.figures.panels import bar_panels
 from medqa_finetune.report.groups import groups_of
 from medqa_finetune.report.messages import label
-from medqa_finetune.report.panels import bar_panels
-from medqa_finetune.report.plots import data_scale_figure, method_figure
-from medqa_finetune.report.scaling import fit_of
-from medqa_finetune.report.statistics import Drawn, Finding, Settings
+from medqa_finetune.report.stats.intervals import Drawn, Finding, Settings
+from medqa_finetune.report.stats.scaling import fit_of
 from medqa_finetune.report.table import results_table
 from medqa_finetune.report.verdict import AdviceKind, Caution, Cost, Curve
 from medqa_finetune.summarize import as_text as table_text

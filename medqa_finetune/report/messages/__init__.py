@@ -15,7 +15,7 @@ from medqa_finetune.report.messages import en, zh
 from medqa_finetune.report.messages.language import Language, key_of
 from medqa_finetune.report.messages.sentences import Outcome, compared_text, say
 from medqa_finetune.report.scores import score_info
-from medqa_finetune.report.statistics import Comparison
+from medqa_finetune.report.stats.intervals import Comparison
 from medqa_finetune.report.words import Text
 
 LANGUAGES: Mapping[str, Language] = {

@@ -7,7 +7,7 @@ from functools import singledispatch
 from typing import Any
 
 from medqa_finetune.evaluation.metrics.base import Better
-from medqa_finetune.report.fairness import Axis, Difference, Fact
+from medqa_finetune.report.comparability import Axis, Difference, Fact
 from medqa_finetune.report.messages.language import Language
 from medqa_finetune.report.notes import (
     AnswersOfCells,
@@ -29,7 +29,7 @@ from medqa_finetune.report.notes import (
 )
 from medqa_finetune.report.recommend import NEGATION
 from medqa_finetune.report.scores import score_info, training_items_of
-from medqa_finetune.report.statistics import Comparison, Finding, Interval, Settings
+from medqa_finetune.report.stats.intervals import Comparison, Finding, Interval, Settings
 from medqa_finetune.report.verdict import (
     Advice,
     AdviceKind,

@@ -1,0 +1,93 @@
+"""Which cells differ: every pair, with the difference and what the test says of it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.patches import Rectangle
+
+from medqa_finetune.evaluation.metrics.base import ScoreInfo
+from medqa_finetune.report.figures.base import LINE, Chart, hint, short
+from medqa_finetune.report.figures.cells import Cell
+from medqa_finetune.report.messages import label, reason, score_title
+from medqa_finetune.report.stats.intervals import Comparison, Finding
+
+# Blue to orange-red through grey: colour-blind readers tell them apart, and so does lightness.
+MAP = colormaps["PuOr_r"]
+MOST_CELLS = 24
+INCHES_PER_CELL = 0.5
+
+
+def significance_matrix(cells: list[Cell], score: ScoreInfo, comparisons: Sequence[Comparison], name: str) -> Chart:
+    """Return the matrix of one score: in a field, the row's score less the column's."""
+    shown = cells[:MOST_CELLS]
+    names = {cell.name for cell in shown}
+    own = [each for each in comparisons if each.score == score.name and {each.first, each.second} <= names]
+    caption = label("chart.differences.caption")
+    if len(cells) > MOST_CELLS:
+        caption += label("chart.differences.cut", shown=MOST_CELLS, count=len(cells))
+    width = 1.6 + INCHES_PER_CELL * max(5, len(shown))
+    return Chart(
+        name=f"{name}{score.name}_differences",
+        title=label("chart.differences", score=score_title(score.name)),
+        caption=caption,
+        data=_data(own),
+        draw=lambda axes: _draw(axes, shown, own),
+        height=0.9 + 0.75 * INCHES_PER_CELL * max(4, len(shown)),
+        width=width,
+        score=score.name,
+    )
+
+
+def _data(comparisons: Sequence[Comparison]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {"first": each.first, "second": each.second, "compared": each.axis,
+             "difference": each.difference,
+             "low": each.interval.low if each.interval else None, "high": each.interval.high if each.interval else None,
+             "effect": each.effect, "p": each.p, "p_holm": each.p_holm, "verdict": each.verdict,
+             "reason": reason(each).en}
+            for each in comparisons
+        ],
+        columns=["first", "second", "compared", "difference", "low", "high", "effect", "p", "p_holm", "verdict",
+                 "reason"],
+    )  # fmt: skip
+
+
+def _draw(axes: Any, cells: list[Cell], comparisons: Sequence[Comparison]) -> None:
+    places = {cell.name: at for at, cell in enumerate(cells)}
+    labels = {cell.name: cell.label for cell in cells}
+    largest = max((abs(each.difference) for each in comparisons if each.difference is not None), default=1.0) or 1.0
+    for each in comparisons:
+        first, second = places[each.first], places[each.second]
+        _field(axes, (first, second), each, largest, f"{labels[each.first]} − {labels[each.second]}", sign=-1)
+        _field(axes, (second, first), each, largest, f"{labels[each.second]} − {labels[each.first]}", sign=1)
+    for at in range(len(cells)):
+        axes.add_patch(Rectangle((at, at), 1, 1, facecolor=LINE, alpha=0.5, edgecolor="none"))
+    axes.set(xlim=(0, len(cells)), ylim=(len(cells), 0), ylabel="")
+    names = [short(cell.label) for cell in cells]
+    axes.set_xticks([at + 0.5 for at in range(len(cells))], names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks([at + 0.5 for at in range(len(cells))], names)
+    axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _field(axes: Any, place: tuple[int, int], each: Comparison, largest: float, what: str, *, sign: int) -> None:
+    row, column = place
+    middle = (column + 0.5, row + 0.5)
+    if each.difference is None:
+        axes.text(*middle, "×", ha="center", va="center")
+        return
+    value = sign * each.difference
+    shown = each.verdict is Finding.DIFFERENT
+    colour = MAP(0.5 + 0.5 * value / largest)
+    box = Rectangle((column + 0.03, row + 0.03), 0.94, 0.94, facecolor=colour if shown else "none",
+                    edgecolor=LINE, linewidth=0.8)  # fmt: skip
+    axes.add_patch(box)
+    p = f", p (Holm) = {each.p_holm:.3g}" if each.p_holm is not None else ""
+    hint(box, f"{what} = {value:+.2f}{p}: {each.verdict}")
+    dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 0.5
+    style = {"fontweight": "bold", "color": "#ffffff" if dark else "#000000"} if shown else {}
+    axes.text(*middle, f"{value:+.2f}", ha="center", va="center", fontsize=8, **style)

@@ -1,0 +1,1 @@
+"""Intervals, comparisons and fits: numbers from scores per question."""

@@ -1,0 +1,163 @@
+"""Every pair of cells for one score: fair or not, how large the difference, and whether it counts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations, groupby
+
+import numpy as np
+
+from medqa_finetune.report.cells import Cell
+from medqa_finetune.report.comparability import Difference, Fact, axes_between, unfair
+from medqa_finetune.report.stats.bootstrap import Sample, bootstrap, holm, randomisation
+from medqa_finetune.report.stats.intervals import (
+    CellScore,
+    Comparison,
+    Drawn,
+    Finding,
+    Gap,
+    Interval,
+    SeedBasis,
+    Settings,
+    cell_score,
+    gap_between,
+    interval_of,
+    pooled,
+)
+from medqa_finetune.report.stats.samples import CellSamples
+
+Samples = Sequence[Sample]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found for a pair of cells; `p` is not corrected."""
+
+    gap: Gap
+    interval: Interval
+    p: float
+
+
+@dataclass(frozen=True)
+class ScoreResults:
+    """One score over cells.
+
+    Attributes:
+        scores: One per cell that has it.
+        drawn: The same, with every resample, by cell.
+        comparisons: Every pair.
+    """
+
+    scores: tuple[CellScore, ...]
+    drawn: dict[str, Drawn]
+    comparisons: tuple[Comparison, ...]
+
+
+def compare_all(cells: Sequence[CellSamples], score: str, settings: Settings) -> ScoreResults:
+    """Return one score of all cells, and all pairs; Holm's correction is over those that compare."""
+    having = [each for each in cells if score in each.samples]
+    drawn = {each.cell: each for each in drawn_of(having, score, settings)}
+    pairs = list(combinations(having, 2))
+    faults = [_differences(first, second, score) for first, second in pairs]
+    fair = [pair for pair, fault in zip(pairs, faults, strict=True) if not fault]
+    tested = {
+        (first.cell.name, second.cell.name): found
+        for (first, second), found in zip(fair, _tested(fair, score, drawn, settings), strict=True)
+    }
+    comparisons = tuple(
+        tested[first.cell.name, second.cell.name] if not fault else _refused(first.cell, second.cell, score, fault)
+        for (first, second), fault in zip(pairs, faults, strict=True)
+    )
+    return ScoreResults(tuple(cell_score(each, score, settings) for each in drawn.values()), drawn, comparisons)
+
+
+def drawn_of(cells: Sequence[CellSamples], score: str, settings: Settings) -> list[Drawn]:
+    """Return one score of every cell that has it, in every resample."""
+    found = []
+    for n, group in groupby((each for each in cells if score in each.samples), key=lambda each: len(each.ids)):
+        block = list(group)
+        samples = [sample for each in block for sample in each.samples[score]]
+        draws = bootstrap(samples, settings.resamples, settings.seed)
+        start = 0
+        for each in block:
+            runs = each.samples[score]
+            values = np.array([sample.value for sample in runs])
+            found.append(Drawn(each.cell.name, values, draws[start : start + len(runs)], n))
+            start += len(runs)
+    return found
+
+
+def _differences(first: CellSamples, second: CellSamples, score: str) -> tuple[Difference, ...]:
+    found = unfair(first.cell, second.cell, score)
+    return found if found or first.same_questions(second) else (Difference(Fact.ANSWERED),)
+
+
+def measure(pairs: Sequence[tuple[tuple[Drawn, Samples], tuple[Drawn, Samples]]], settings: Settings) -> list[Measured]:
+    """Return difference, interval and p value of pairs of cells that answered the same questions, in order."""
+    found: list[Measured] = []
+    for n, group in groupby(pairs, key=lambda pair: pair[0][0].n):
+        block = list(group)
+        swapped = [(pooled(first), pooled(second)) for (_, first), (_, second) in block]
+        p_values = randomisation(swapped, settings.trials, settings.seed)
+        for ((first, _), (second, _)), p in zip(block, map(float, p_values), strict=True):
+            gap = gap_between(first, second, settings)
+            several = max(len(first.values), len(second.values)) > 1
+            found.append(Measured(gap, interval_of(gap.draws, n, settings), max(p, gap.p) if several else p))
+    return found
+
+
+def _tested(
+    pairs: Sequence[tuple[CellSamples, CellSamples]], score: str, drawn: dict[str, Drawn], settings: Settings
+) -> list[Comparison]:
+    measured = measure(
+        [tuple((drawn[each.cell.name], each.samples[score]) for each in pair) for pair in pairs],  # type: ignore[misc]
+        settings,
+    )
+    corrected = holm([each.p for each in measured])
+    return [
+        _compared((first.cell, second.cell), score, (found, p), settings)
+        for (first, second), found, p in zip(pairs, measured, corrected, strict=True)
+    ]
+
+
+def _compared(cells: tuple[Cell, Cell], score: str, found: tuple[Measured, float], settings: Settings) -> Comparison:
+    (first, second), (measured, p_holm) = cells, found
+    scale, interval = measured.gap.spread, measured.interval
+    return Comparison(
+        first=first.name,
+        second=second.name,
+        score=score,
+        axes=axes_between(first, second),
+        difference=measured.gap.value,
+        interval=interval,
+        effect=measured.gap.value / scale if scale else None,
+        effect_interval=Interval(interval.low / scale, interval.high / scale) if scale else None,
+        p=measured.p,
+        p_holm=p_holm,
+        verdict=Finding.DIFFERENT if p_holm < 1 - settings.level else Finding.NONE_SHOWN,
+        seeds=_seeds_of(cells),
+    )
+
+
+def _seeds_of(cells: tuple[Cell, Cell]) -> SeedBasis | None:
+    # To what is not trained a seed is nothing.
+    seeds = [len(cell.runs) for cell in cells if cell.trains]
+    if not seeds:
+        return None
+    return SeedBasis.ONE if max(seeds) == 1 else SeedBasis.SOME if min(seeds) == 1 else SeedBasis.SEVERAL
+
+
+def _refused(first: Cell, second: Cell, score: str, differences: tuple[Difference, ...]) -> Comparison:
+    return Comparison(
+        first=first.name,
+        second=second.name,
+        score=score,
+        axes=axes_between(first, second),
+        difference=None,
+        interval=None,
+        effect=None,
+        effect_interval=None,
+        p=None,
+        p_holm=None,
+        verdict=Finding.NOT_COMPARABLE,
+        differences=differences,
+    )

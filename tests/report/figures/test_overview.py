@@ -1,0 +1,172 @@
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pytest
+from PIL import Image
+
+from medqa_finetune.record.run_dir import find_runs
+from medqa_finetune.record.schema import Record, Score
+from medqa_finetune.report.figures import overview
+from medqa_finetune.report.figures.overview import data_scale_figure, method_figure, write_plots
+from medqa_finetune.report.figures.panels import bar_panels
+from medqa_finetune.report.groups import Group, compact, groups_of, plain
+from medqa_finetune.report.table import results_table
+from tests.report.builders import SIZES, evaluation, failed, matrix, record, train, write
+
+
+def groups(root: Path, *records: Record) -> list[Group]:
+    return groups_of(results_table(find_runs(write(root, *records)), root))
+
+
+def drawn_axes(figure: Any) -> list[Any]:
+    return [ax for part in figure.subfigs for ax in part.axes]
+
+
+def test_both_pictures_are_written_whole_and_sharp(tmp_path: Path) -> None:
+    frame = results_table(find_runs(write(tmp_path, *matrix())), tmp_path)
+    before = dict(mpl.rcParams)
+    paths = write_plots(frame, tmp_path / "summary")
+    assert dict(mpl.rcParams) == before
+    assert sorted(path.name for path in (tmp_path / "summary").iterdir()) == sorted(path.name for path in paths)
+    for path in paths:
+        with Image.open(path) as image:
+            image.load()
+            assert round(image.info["dpi"][0]) >= 150
+            assert image.width > 1500
+
+
+def test_lines_per_method_with_the_base_across(tmp_path: Path) -> None:
+    rouge, bleu = drawn_axes(data_scale_figure(groups(tmp_path, *matrix())))
+    lines = {line.get_label(): line for line in rouge.get_lines()}
+    assert set(lines) == {"lora", "qlora", "untuned base"}
+    assert list(lines["lora"].get_xdata()) == list(SIZES.values())
+    assert list(lines["lora"].get_ydata()) == pytest.approx([24.35, 25.95, 27.55])
+    assert set(lines["untuned base"].get_ydata()) == {18.1}
+    assert (rouge.get_xscale(), bleu.get_xscale()) == ("log", "log")
+    assert list(rouge.get_xticks()) == list(SIZES.values())
+
+
+def test_missing_cells_are_marked_and_named(tmp_path: Path) -> None:
+    records = [*matrix()[:5], failed("qlora", "50k")]
+    (group,) = groups(tmp_path, *records)
+    assert "qlora_50k (failed)" in group.caption
+    crosses = [line for line in drawn_axes(data_scale_figure([group]))[0].get_lines() if line.get_marker() == "x"]
+    # The cell that failed, and the one that nobody started.
+    assert sorted(line.get_xdata()[0] for line in crosses) == [50000, 100000]
+    bars = drawn_axes(method_figure([group]))[0]
+    assert len([line for line in bars.get_lines() if line.get_marker() == "x"]) == 2
+    assert sum(len(container) for container in bars.containers) == 4
+
+
+def test_seeds_are_averaged_and_shown(tmp_path: Path) -> None:
+    (group,) = groups(tmp_path, *[record("lora", data, seed) for data in SIZES for seed in (0, 1, 2)])
+    assert group.entries == ["lora"]
+    assert "Mean over seeds" in group.caption
+    line = drawn_axes(data_scale_figure([group]))[0].get_lines()[0]
+    assert list(line.get_ydata()) == pytest.approx([24.5, 26.1, 27.7])
+    assert drawn_axes(method_figure([group]))[0].collections
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"evaluation": evaluation(20, 3, n=999)},
+        {"model": "tiny"},
+        {"config": record().config | {"corpus": {"name": "other"}}},
+        {"data_manifest": dataclasses.replace(record().data_manifest, test=record().data_manifest.train)},  # type: ignore[union-attr,type-var]
+        {"evaluation": dataclasses.replace(evaluation(20, 3), scores={"rougeL": Score(20.0, "words")})},
+    ],
+)
+def test_what_does_not_compare_is_not_in_one_panel(tmp_path: Path, changes: dict[str, Any]) -> None:
+    found = groups(tmp_path, record("lora", "20k"), record("qlora", "20k", **changes))
+    assert [group.entries for group in found] in ([["lora"], ["qlora"]], [["qlora"], ["lora"]])
+    assert len({group.title for group in found}) == 2 or changes.get("evaluation")
+    assert len(data_scale_figure(found).subfigs) == 2
+
+
+def test_studies_are_apart(tmp_path: Path) -> None:
+    write(tmp_path / "demo", *matrix())
+    assert [group.title for group in groups(tmp_path, *matrix())] == [
+        "qwen2.5-3b on huatuo26m_lite (n = 1,000)",
+        "qwen2.5-3b on huatuo26m_lite, study demo (n = 1,000)",
+    ]
+
+
+def test_variants_have_their_own_entry_and_shared_settings_none(tmp_path: Path) -> None:
+    names = ["lora_20k__train.epochs=3", "lora_50k__train.epochs=3__seed=1", "lora_20k__method.rank=8__train.epochs=3"]
+    records = [
+        record("lora", name[5:8], name=name, identity=str(place), seed=place) for place, name in enumerate(names)
+    ]
+    (group,) = groups(tmp_path, *records)
+    assert group.entries == ["lora", "lora (method.rank=8)"]
+
+
+def test_copies_of_a_run_count_once(tmp_path: Path) -> None:
+    (group,) = groups(tmp_path, record(), record(name="copy", evaluation=evaluation(90, 90)))
+    assert len(group.tuned) == 1
+
+
+def test_a_base_of_another_test_set_is_left_out_and_named(tmp_path: Path) -> None:
+    (group,) = groups(tmp_path, record(), record("none", evaluation=evaluation(50, 50, n=5)))
+    assert group.base.empty
+    assert "Not shown, for test set or signature differ: none." in group.caption
+
+
+def test_memory_is_the_gpus_where_measured(tmp_path: Path) -> None:
+    (group,) = groups(tmp_path / "gpu", *matrix())
+    assert "GPU" in bar_panels(group)[2].title
+    (group,) = groups(tmp_path / "cpu", record(train=train(100.0, vram=None)))
+    assert "resident" in bar_panels(group)[2].title
+
+
+def test_nothing_measured_is_said(tmp_path: Path) -> None:
+    found = groups(tmp_path, record(train=None, evaluation=evaluation(20, 3)))
+    texts = [text.get_text() for ax in drawn_axes(method_figure(found)) for text in ax.texts]
+    assert texts.count("not measured") == 3
+
+
+def test_no_tuned_run_done_no_pictures(tmp_path: Path) -> None:
+    frame = results_table(find_runs(write(tmp_path, record("none"), failed("lora", "20k"))), tmp_path)
+    (tmp_path / overview.METHODS).write_bytes(b"old")
+    assert write_plots(frame, tmp_path) == []
+    assert not (tmp_path / overview.METHODS).exists()
+
+
+def test_odd_names_and_sizes_draw_without_warning(tmp_path: Path) -> None:
+    sizes = (1, 2, 199, 200, 1_500_000)
+    manifest = record().data_manifest
+    assert manifest is not None
+    records = [
+        record(
+            name=f"lora_{size}__note=$x_1$",
+            identity=str(size),
+            model="$\\alpha$ 医学",
+            data_manifest=dataclasses.replace(manifest, train=dataclasses.replace(manifest.train, n=size)),
+        )
+        for size in sizes
+    ]
+    frame = results_table(find_runs(write(tmp_path, *records)), tmp_path)
+    assert len(write_plots(frame, tmp_path / "summary")) == 2
+    (group,) = groups_of(frame)
+    assert list(drawn_axes(data_scale_figure([group]))[0].get_xticks()) == [1, 199, 1_500_000]
+
+
+def test_many_methods(tmp_path: Path) -> None:
+    records = [
+        dataclasses.replace(record("lora", data), method=name, name=f"{name}_{data}", identity=name + data)
+        for name in ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k")
+        for data in SIZES
+    ]
+    frame = results_table(find_runs(write(tmp_path, *records)), tmp_path)
+    assert len(write_plots(frame, tmp_path / "summary")) == 2
+
+
+@pytest.mark.parametrize(("size", "label"), [(1, "1"), (999, "999"), (1500, "1.5k"), (20000, "20k"), (2_000_000, "2M")])
+def test_compact(size: int, label: str) -> None:
+    assert compact(size) == label
+
+
+def test_plain_hides_formulas() -> None:
+    assert plain("a$b$") == r"a\$b\$"
