@@ -8,8 +8,8 @@ import hydra
 
 from medqa_finetune.cell import Cell, place_cell
 from medqa_finetune.config.compose import CONFIG_NAME, register_schema
+from medqa_finetune.config.groups import conf_folder
 from medqa_finetune.config.identity import Fingerprints
-from medqa_finetune.config.options import conf_folder
 from medqa_finetune.config.schema import Config
 from medqa_finetune.launch.cells import make_cell
 from medqa_finetune.launch.launcher import register_matrix

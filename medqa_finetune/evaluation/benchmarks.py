@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from medqa_finetune.config.corpus import CorpusConfig
+from medqa_finetune.config.groups import conf_folder, load_group, option_names
 from medqa_finetune.config.identity import file_label
-from medqa_finetune.config.options import conf_folder, load_group, option_names
-from medqa_finetune.config.schema import Config, EvaluateConfig
+from medqa_finetune.config.schema import Config, CorpusConfig, EvaluateConfig
 from medqa_finetune.data.corpus import corpus_sha256
 from medqa_finetune.data.text import Text, read_test_text
 from medqa_finetune.data.token_sets import Encoded
