@@ -13,8 +13,9 @@ from omegaconf import MISSING
 from medqa_finetune.config.checks import faults
 from medqa_finetune.config.corpus import CorpusConfig
 from medqa_finetune.config.evaluation_checks import DEFAULT_METRICS
-from medqa_finetune.config.method import MethodConfig
 from medqa_finetune.errors import ConfigError
+from medqa_finetune.methods.registry import method_of
+from medqa_finetune.methods.settings import MethodConfig
 
 __all__ = [
     "DEFAULT_METRICS", "EMBEDDED_PREFIX", "Config", "CorpusConfig", "DataConfig", "EvaluateConfig", "MethodConfig",
@@ -230,7 +231,7 @@ class Config:
     @property
     def train_size(self) -> int | None:
         """Training pairs after scaling; None for every pair that is left, 0 where nothing is trained."""
-        if self.method.trains == "nothing":
+        if not method_of(self.method).uses_training_data:
             return 0
         return None if self.data.train_size is None else scaled(self.data.train_size, self.data.scale)
 
