@@ -27,7 +27,8 @@ import pyarrow.parquet as pq
 import zstandard
 
 from medqa_finetune.architecture.files import INDEX, SINGLE, read_config, read_tensors
-from medqa_finetune.config.command_line import BAD_PATH, parse_options, quoted
+from medqa_finetune.config.command_line import BAD_PATH, quoted
+from medqa_finetune.config.command_options import parse_options
 from medqa_finetune.data.prepare import cache_fault
 from medqa_finetune.errors import MedQAError
 from medqa_finetune.evaluate import EvaluateOptions
@@ -151,7 +152,7 @@ def check_typed(folder: Path, path: Path) -> None:
     except MedQAError:
         return  # a message may repeat what was typed, at any length
     except OSError as error:
-        if error.errno not in BAD_PATH:  # which `run_door` explains
+        if error.errno not in BAD_PATH:  # which `run_command` explains
             raise
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medqa_finetune.config.ranges import AUTO, above_zero, at_least, between, one_of, share
+from medqa_finetune.config.ranges import AUTO, above_zero, at_least, one_of
 from medqa_finetune.errors import Fault
 from medqa_finetune.methods.registry import described, own_methods
 
@@ -97,13 +97,6 @@ def evaluate_faults(evaluate: "EvaluateConfig") -> Iterator[Fault]:
         yield Fault("file-missing", "no such folder", key="evaluate.zero_shot_folder", got=folder, hint=hint)
     if not evaluate.metrics:
         yield Fault("empty", "must name at least one", key="evaluate.metrics", got=[], allowed=tuple(metrics))
-
-
-def manner_faults(temperature: float, top_p: float, max_new_tokens: int) -> Iterator[Fault]:
-    """Yield what is impossible in how answers are chosen."""
-    yield from between("temperature", temperature, 0, 100, closed=True)
-    yield from share("top_p", top_p)
-    yield from at_least("max_new_tokens", max_new_tokens, 1)
 
 
 def metric_names() -> list[str]:

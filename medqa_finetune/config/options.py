@@ -12,7 +12,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from medqa_finetune.compat.omegaconf import Kind, refusal_of, words_of
-from medqa_finetune.config.command_line import type_fault
+from medqa_finetune.config.schema_faults import type_fault
 from medqa_finetune.errors import ConfigError, Fault, brief
 
 T = TypeVar("T")

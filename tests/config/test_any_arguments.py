@@ -9,7 +9,8 @@ from hydra.errors import OverrideParseException
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from medqa_finetune.config.command_line import parse_options, quoted
+from medqa_finetune.config.command_line import quoted
+from medqa_finetune.config.command_options import parse_options
 from medqa_finetune.config.options import load_group
 from medqa_finetune.config.schema import CorpusConfig, DataConfig
 from medqa_finetune.config.yaml_traps import trapped_values
