@@ -1,7 +1,6 @@
 """Finds methods: every file of this folder, and entry points of other packages."""
 
 import importlib
-import inspect
 import pkgutil
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -29,8 +28,9 @@ def own_methods() -> dict[str, type[AnyMethod]]:
     found = [
         each
         for module in modules
-        for _, each in inspect.getmembers(module, inspect.isclass)
-        if each.__module__ == module.__name__ and issubclass(each, AnyMethod) and hasattr(each, "kind")
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, AnyMethod) and each.__module__ == module.__name__
+        if hasattr(each, "kind")
     ]
     return {each.kind: each for each in sorted(found, key=lambda each: each.kind)}
 
@@ -102,7 +102,7 @@ def _load(entry: EntryPoint) -> type[AnyMethod]:
     except Exception as error:  # whatever another package raises when it is imported
         problem = f"{entry.value}, which a package adds, cannot be imported ({words_of(error)})"
         raise ConfigError(Fault("not-importable", problem, key=KEY, got=entry.name)) from None
-    is_method = inspect.isclass(found) and issubclass(found, AnyMethod)
+    is_method = isinstance(found, type) and issubclass(found, AnyMethod)
     if not is_method or getattr(found, "kind", None) != entry.name:
         problem = f"{entry.value}, which a package adds, is no method of this kind"
         hint = "It must be a subclass of ModelMethod or MethodWithoutModel whose `kind` is the entry point's name."
