@@ -15,7 +15,9 @@ from itertools import combinations, islice
 
 import numpy as np
 
-from medqa_finetune.report.stats.bootstrap import Array, Sample, bleu, bootstrap, bounds, holm, mean, perplexity
+from medqa_finetune.evaluation.metrics.bleu import corpus_bleu
+from medqa_finetune.evaluation.metrics.perplexity import perplexity
+from medqa_finetune.report.stats.bootstrap import Array, Sample, bootstrap, bounds, holm, mean
 from medqa_finetune.report.stats.compare import Measured, measure
 from medqa_finetune.report.stats.intervals import Drawn, Settings, interval_of, mean_draws
 
@@ -106,9 +108,9 @@ SCENARIOS = (
     Scenario("ROUGE-L", means, mean, 300),
     Scenario("ROUGE-L", means, mean, 1000),
     Scenario("ROUGE-L, truly 0.5 apart", means, mean, 1000, gap=0.5),
-    Scenario("BLEU", bleu_counts, bleu, 300),
-    Scenario("BLEU", bleu_counts, bleu, 1000),
-    Scenario("BLEU, truly 0.9 apart", bleu_counts, bleu, 1000, gap=0.05),
+    Scenario("BLEU", bleu_counts, corpus_bleu, 300),
+    Scenario("BLEU", bleu_counts, corpus_bleu, 1000),
+    Scenario("BLEU, truly 0.9 apart", bleu_counts, corpus_bleu, 1000, gap=0.05),
     Scenario("perplexity", perplexity_counts, perplexity, 300),
     Scenario("perplexity, truly 0.1 apart", perplexity_counts, perplexity, 300, gap=0.01),
     Scenario("ROUGE-L, six cells, 15 pairs", means, mean, 300, cells=6),
@@ -116,7 +118,7 @@ SCENARIOS = (
     Scenario("ROUGE-L, training again moves it by 0.5", means, mean, 1000, 5, 0.5),
     Scenario("ROUGE-L, training again moves it by 1.5", means, mean, 1000, 3, 1.5),
     Scenario("ROUGE-L, training again changes answers only", means, mean, 1000, 3),
-    Scenario("BLEU, training again moves it by 0.5", bleu_counts, bleu, 1000, 3, 0.04),
+    Scenario("BLEU, training again moves it by 0.5", bleu_counts, corpus_bleu, 1000, 3, 0.04),
     Scenario("perplexity, training again moves it by 0.1", perplexity_counts, perplexity, 300, 3, 0.01),
     Scenario("ROUGE-L, six cells of three seeds, 15 pairs", means, mean, 300, 3, 0.5, 6),
     Scenario("for contrast: one seed, training again moves it by 0.5", means, mean, 1000, 1, 0.5, promised=False),

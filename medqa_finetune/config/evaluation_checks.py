@@ -1,6 +1,7 @@
 """Checks of how a model is examined: generation, metrics, exams beside the answers, running text."""
 
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ BACKENDS = ("transformers", "vllm")
 DEFAULT_METRICS = (
     "rouge", "bleu", "perplexity", "char_bleu", "llamafactory", "length_ratio", "distinct", "special_tokens",
 )  # fmt: skip
+# Entry points of this group name metrics of other packages.
+METRIC_GROUP = "medqa_finetune.metrics"
 # Of running text, whatever the list of metrics says.
 TEXT_METRICS = ("perplexity",)
 OTHER_BACKEND = "Or give evaluate.backend=transformers."
@@ -100,6 +103,16 @@ def evaluate_faults(evaluate: "EvaluateConfig") -> Iterator[Fault]:
 
 
 def metric_names() -> list[str]:
-    """Return the names of the metrics that exist: the files of `evaluation/metrics/`, looked at without importing."""
+    """Return the names of the metrics that exist, shipped and of installed packages; none of them is imported."""
+    return sorted({*shipped_metrics(), *entry_points_of_metrics()})
+
+
+def shipped_metrics() -> list[str]:
+    """Return the names of the files of `evaluation/metrics/`."""
     folder = Path(__file__).parents[1] / "evaluation" / "metrics"
     return sorted(path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "base"))
+
+
+def entry_points_of_metrics() -> dict[str, EntryPoint]:
+    """Return the metrics that installed packages offer by entry point, by name."""
+    return {point.name: point for point in entry_points(group=METRIC_GROUP)}

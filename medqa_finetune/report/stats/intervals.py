@@ -28,7 +28,7 @@ from enum import StrEnum
 import numpy as np
 
 from medqa_finetune.report.comparability import Difference
-from medqa_finetune.report.scores import score_name
+from medqa_finetune.report.scores import score_info
 from medqa_finetune.report.stats.bootstrap import Array, Sample, bounds
 
 
@@ -229,7 +229,7 @@ def interval_of(draws: Array, n: int, settings: Settings) -> Interval:
 
 def value_interval(draws: Array, n: int, score: str, settings: Settings) -> Interval:
     """Return the interval of a score itself, not of a difference: within what the score can be."""
-    found, (low, high) = interval_of(draws, n, settings), score_name(score).limits
+    found, (low, high) = interval_of(draws, n, settings), score_info(score).limits
     return Interval(min(max(found.low, low), high), min(max(found.high, low), high))
 
 
