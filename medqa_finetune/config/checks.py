@@ -9,13 +9,11 @@ from medqa_finetune.config.evaluation_checks import backend_faults, evaluate_fau
 from medqa_finetune.config.ranges import AUTO, above_zero, at_least, between, one_of, share
 from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, TrainConfig
 from medqa_finetune.errors import ConfigError, Fault
+from medqa_finetune.methods.registry import method_faults
 
-TRAINS = ("adapter", "all", "nothing", "lookup")
 QUANTIZATIONS = ("none", "nf4", "fp4", "int8")
 FOUR_BIT = ("nf4", "fp4")
 MODULE_GROUPS = ("all_linear", "attention", "attention_mlp")
-# Beginnings of the names of transformers' optimizers that LoRA+ can give two learning rates.
-ADAMW = ("adamw_", "paged_adamw_")
 KERNELS = ("torch", "liger")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 SOURCES = ("embedded", "file", "hub")
@@ -85,22 +83,21 @@ def is_folder_name(name: str) -> bool:
 
 
 def _method_faults(method: MethodConfig) -> Iterator[Fault]:
-    yield from one_of("method.trains", method.trains, TRAINS)
     yield from one_of("method.quantization", method.quantization, QUANTIZATIONS)
     yield from one_of("method.compute_dtype", method.compute_dtype, PRECISIONS)
     yield from at_least("method.rank", method.rank, 1)
     yield from at_least("method.alpha", method.alpha, 1)
     yield from between("method.dropout", method.dropout, 0, 1)
-    if method.trains == "all" and method.quantization != "none":
-        problem = "quantized weights cannot be trained, which method.trains=all asks for"
-        yield Fault("conflict", problem, key="method.quantization", got=method.quantization, allowed=("none",))
     for key, usual in (("double_quantization", "false"), ("compute_dtype", AUTO)):
         value = getattr(method, key)
         if value not in (False, AUTO) and method.quantization not in FOUR_BIT:
             problem = f"needs method.quantization={' or '.join(FOUR_BIT)}, not {method.quantization}"
             instead = "For 8 bits, give method=qlora_8bit." if method.quantization == "int8" else ""
             yield Fault("conflict", problem, key=f"method.{key}", got=value, allowed=(usual,), hint=instead)
-    yield from _adapter_faults(method)
+    ratio = method.loraplus_ratio
+    if ratio is not None and not (math.isfinite(ratio) and ratio >= 1):
+        yield Fault("out-of-range", "must be a finite number ≥ 1, or null", key="method.loraplus_ratio", got=ratio)
+    yield from method_faults(method)
     modules = method.target_modules
     if isinstance(modules, str):
         yield from one_of("method.target_modules", modules, (*MODULE_GROUPS, "a list of module names"))
@@ -108,25 +105,6 @@ def _method_faults(method: MethodConfig) -> Iterator[Fault]:
         example = "For example, give method.target_modules=[q_proj,v_proj]."
         problem = f"must be {', '.join(MODULE_GROUPS)} or a list of module names"
         yield Fault("wrong-type", problem, key="method.target_modules", got=modules, hint=example)
-
-
-def _adapter_faults(method: MethodConfig) -> Iterator[Fault]:
-    """Yield what is impossible in the variants of an adapter's training."""
-    ratio = method.loraplus_ratio
-    for key in ("rslora", "dora", "loraplus_ratio"):
-        value = getattr(method, key)
-        # Where nothing is trained, no setting of training counts, so that a sweep may have the untuned base in it.
-        if value not in (False, None) and method.trains == "all":
-            yield Fault("conflict", "needs method.trains=adapter, not all", key=f"method.{key}", got=value)
-    if ratio is None:
-        return
-    if not (math.isfinite(ratio) and ratio >= 1):
-        yield Fault("out-of-range", "must be a finite number ≥ 1, or null", key="method.loraplus_ratio", got=ratio)
-    for key in ("optimizer", "optimizer_without_cuda"):
-        name = getattr(method, key)
-        if not name.startswith(ADAMW):
-            problem = f"must begin with {' or '.join(ADAMW)}: LoRA+ (method.loraplus_ratio={ratio:g}) needs AdamW"
-            yield Fault("conflict", problem, key=f"method.{key}", got=name)
 
 
 def data_faults(data: DataConfig) -> Iterator[Fault]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from medqa_finetune.config.ranges import AUTO, above_zero, at_least, one_of
 from medqa_finetune.config.schema import DEFAULT_METRICS, Config, EvaluateConfig
 from medqa_finetune.errors import Fault
+from medqa_finetune.methods.registry import described, own_methods
 
 BACKENDS = ("transformers", "vllm")
 # Entry points of this group name metrics of other packages.
@@ -21,8 +22,8 @@ def text_faults(config: Config) -> Iterator[Fault]:
     yield from _block_faults(config)
     if config.corpus.task != "text":
         return
-    if not config.method.loads_model:
-        allowed = ("adapter", "all", "nothing")
+    if "text" not in described(config.method.trains).tasks:
+        allowed = tuple(kind for kind, each in own_methods().items() if "text" in each.tasks)
         problem = "running text has no answers to look up"
         yield Fault("conflict", problem, key="method.trains", got=config.method.trains, allowed=allowed)
     # The list that nobody has changed is one for answers, and was not asked for.
@@ -53,7 +54,7 @@ def _block_faults(config: Config) -> Iterator[Fault]:
 def backend_faults(config: Config) -> Iterator[Fault]:
     """Yield what vLLM cannot do that is known from the settings alone."""
     # Where no model is loaded, nobody generates, so that a sweep may have the retrieval baseline in it.
-    if config.evaluate.backend != "vllm" or not config.method.loads_model:
+    if config.evaluate.backend != "vllm" or not described(config.method.trains).loads_model:
         return
     if config.corpus.task == "text":
         problem = "does not measure running text, for which nothing is generated"

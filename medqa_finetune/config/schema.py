@@ -10,7 +10,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from medqa_finetune.config.method import MethodConfig
+from medqa_finetune.methods.registry import method_of
+from medqa_finetune.methods.settings import MethodConfig
 
 __all__ = [
     "DEFAULT_METRICS",
@@ -298,7 +299,7 @@ class Config:
     @property
     def train_size(self) -> int | None:
         """Training pairs after scaling; None for every pair that is left, 0 where nothing is trained."""
-        if self.method.trains == "nothing":
+        if not method_of(self.method).uses_training_data:
             return 0
         return None if self.data.train_size is None else scaled(self.data.train_size, self.data.scale)
 

@@ -15,6 +15,7 @@ from medqa_finetune.config.identity import DEFAULT_EVALUATION, EVALUATE
 from medqa_finetune.errors import ConfigError, Fault, MedQAError, RunError
 from medqa_finetune.evaluation.reuse import reuse, set_aside_elsewhere
 from medqa_finetune.log import log_to
+from medqa_finetune.methods.registry import method_of
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import evaluation_dirs
 from medqa_finetune.record.files import sweep
@@ -61,7 +62,7 @@ def _pending(cell: Cell) -> Record:
         identity=cell.identity,
         status="pending",
         method=config.method.name,
-        data="none" if config.method.trains == "nothing" else config.data.name,
+        data=config.data.name if method_of(config.method).uses_training_data else "none",
         model=config.model.title,
         seed=config.seed,
         config=cell.written_settings,

@@ -13,7 +13,7 @@ from medqa_finetune.config.compose import restore_config
 from medqa_finetune.config.schema import Config, MethodConfig
 from medqa_finetune.errors import ConfigError, DataError, Fault, ModelError
 from medqa_finetune.memory import in_units
-from medqa_finetune.model.estimate import weight_bytes
+from medqa_finetune.methods.registry import method_of, model_method
 from medqa_finetune.model.locate import fingerprint_model, locate_model
 from medqa_finetune.precision import WIDTH, Precision
 from medqa_finetune.record.checksums import damages
@@ -89,7 +89,7 @@ def check_order(run: RunDir, wishes: Wishes) -> Order:
     """
     record = _finished(run)
     config = restore_config(record.config)
-    if not config.method.loads_model:
+    if not method_of(config.method).loads_model:
         problem = "its answers are looked up, so there is no model to export"
         raise ConfigError(_fault_of(run, "no-model", problem))
     names = choose(wishes.variants, config.method)
@@ -244,7 +244,7 @@ def expected_sizes(base: Path, quantization: MethodConfig, dtype: Precision) -> 
     else:
         other = size.other_bytes
         whole = size.parameters * WIDTH[dtype] + other
-        quantized = weight_bytes(size, quantization, WIDTH[dtype]) + other
+        quantized = model_method(quantization).weight_bytes(size, WIDTH[dtype]) + other
     return {"base": files + other, "quantized": quantized, "lora_quantized": quantized, "merged": whole}
 
 
