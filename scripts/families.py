@@ -22,7 +22,7 @@ sys.path[:0] = [str(ROOT)]
 
 from medqa_finetune.cell import Cell  # noqa: E402
 from medqa_finetune.config.compose import CONFIG_NAME, register_schema  # noqa: E402
-from medqa_finetune.config.options import conf_folder  # noqa: E402
+from medqa_finetune.config.groups import conf_folder  # noqa: E402
 from medqa_finetune.config.schema import Config  # noqa: E402
 from medqa_finetune.evaluation import generate  # noqa: E402
 from medqa_finetune.evaluation.decode import Ending, decode_greedily  # noqa: E402

@@ -34,7 +34,7 @@ WORDS = {"message", "problem"}
 QUOTES_OTHERS = {
     "medqa_finetune/compat/failures.py": {"_says", "words_of"},
     "medqa_finetune/compat/hydra.py": {"words_of"},
-    "medqa_finetune/config/options.py": {"_fault"},
+    "medqa_finetune/config/groups.py": {"_fault"},
     "medqa_finetune/data/hub.py": {"_first_line"},
     # `Fault.line` itself, which ends a sentence once.
     "medqa_finetune/errors.py": {"line"},

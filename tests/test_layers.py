@@ -15,8 +15,9 @@ from tests.sources import IN_PACKAGE, IN_SCRIPTS, PACKAGE, ROOT, Source, offence
 # Top to bottom. A file imports only from floors below its own, or from its own folder. On top are the commands and
 # the Python API; `objectives` are the stages that differ between QA fine-tuning and causal language modelling;
 # `run_state` decides who may work in a folder, and what is left to do there; `api_inputs` converts arguments of the
-# Python API; `cell` is one training and one evaluation of it, checked and found on disk; `architecture` is a model as
-# its files describe it; `compat` is what dependencies do not promise.
+# Python API; `cell` is one training and one evaluation of it, checked and found on disk; `methods` are what
+# can be done with a base model; `architecture` is a model as its files describe it; `compat` is what dependencies do
+# not promise.
 FLOORS = (
     ("train", "evaluate", "summarize", "plan", "chat", "export", "api"),
     ("planning",),
@@ -30,6 +31,7 @@ FLOORS = (
     ("record",),
     ("config",),
     ("child_process",),
+    ("methods",),
     ("architecture", "compat"),
     ("errors", "log", "stopping", "runtime", "versions", "memory", "precision"),
 )

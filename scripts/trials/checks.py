@@ -136,7 +136,7 @@ def file_fault(path: Path) -> str | None:
 def checkpoint_faults(folder: Path) -> list[str]:
     """Return what is wrong with a checkpoint folder."""
     try:
-        return damages(folder, read_manifest(folder / MANIFEST).files)
+        return list(map(str, damages(folder, read_manifest(folder / MANIFEST).files)))
     except MedQAError as error:
         return [str(error)]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medqa_finetune.config.options import load_group
+from medqa_finetune.config.groups import load_group
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.columns import SPEAKERS, Broken, read_history, read_messages
 from medqa_finetune.data.corpus import read_examples

@@ -9,10 +9,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from medqa_finetune.architecture.flops import Flops
 from medqa_finetune.architecture.size import ModelSize, read_size
 from medqa_finetune.config.schema import MethodConfig
-from medqa_finetune.model.flops import Flops, forward_flops, training_flops
-from medqa_finetune.model.methods import apply_method
+from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.pruned import from_pretrained
 from scripts.small_models import write_micro_model
 
@@ -29,7 +29,7 @@ def model_of(folder: Path, method: MethodConfig) -> Any:
     """Return a model that multiplies matrices for its attention, which the counter sees."""
     config = AutoConfig.from_pretrained(folder)
     built: Any = AutoModelForCausalLM
-    return apply_method(built.from_config(copy.deepcopy(config), attn_implementation="eager"), method)
+    return model_method(method).apply(built.from_config(copy.deepcopy(config), attn_implementation="eager"))
 
 
 def counted(model: Any, *, train: bool) -> int:
@@ -58,13 +58,13 @@ def size_of(folder: Path) -> ModelSize:
 @pytest.mark.parametrize("method", [FULL, lora()], ids=["full", "adapter"])
 def test_training_takes_what_torch_counts(method: MethodConfig, micro_model: Path) -> None:
     found = counted(model_of(micro_model, method), train=True)
-    assert reckoned(training_flops(size_of(micro_model), method)) == found
+    assert reckoned(model_method(method).training_flops(size_of(micro_model))) == found
 
 
 @pytest.mark.parametrize("method", [NONE, lora()], ids=["base", "adapter"])
 def test_a_forward_pass_takes_what_torch_counts(method: MethodConfig, micro_model: Path) -> None:
     found = counted(model_of(micro_model, method), train=False)
-    assert reckoned(forward_flops(size_of(micro_model), method)) == found
+    assert reckoned(model_method(method).forward_flops(size_of(micro_model))) == found
 
 
 @pytest.mark.parametrize("method", [FULL, NONE, lora()], ids=["full", "base", "adapter"])
@@ -72,8 +72,8 @@ def test_a_forward_pass_takes_what_torch_counts(method: MethodConfig, micro_mode
 def test_other_families_take_what_torch_counts(family: str, method: MethodConfig, tmp_path: Path) -> None:
     folder = write_micro_model(tmp_path / family, family)
     trains = method.trains != "nothing"
-    found = counted(apply_method(from_pretrained(folder, attn_implementation="eager"), method), train=trains)
-    cost = reckoned(training_flops(size_of(folder), method))
+    found = counted(model_method(method).apply(from_pretrained(folder, attn_implementation="eager")), train=trains)
+    cost = reckoned(model_method(method).training_flops(size_of(folder)))
     # Of the lowest layer alone, whose MLP reads the layer's input: an eighth of one of the two layers.
     high = 1.06 if family == "phi" and method.trains == "adapter" else 1
     assert found <= cost <= high * found
@@ -83,13 +83,15 @@ def test_other_families_take_what_torch_counts(family: str, method: MethodConfig
 def test_an_adapter_of_some_layers_is_reckoned_a_little_high(modules: list[str], micro_model: Path) -> None:
     """In the lowest layer, gradients are reckoned below the adapter as well: one layer of all, at most."""
     found = counted(model_of(micro_model, lora(*modules)), train=True)
-    cost = reckoned(training_flops(size_of(micro_model), lora(*modules)))
+    cost = reckoned(model_method(lora(*modules)).training_flops(size_of(micro_model)))
     one_layer = counted(model_of(micro_model, NONE), train=False) // size_of(micro_model).layers
     assert found <= cost < found + one_layer
 
 
 def test_nothing_is_trained_by_the_base(micro_model: Path) -> None:
-    assert training_flops(size_of(micro_model), NONE) == forward_flops(size_of(micro_model), NONE)
+    assert model_method(NONE).training_flops(size_of(micro_model)) == model_method(NONE).forward_flops(
+        size_of(micro_model)
+    )
 
 
 def test_every_position_looks_at_itself_and_those_before() -> None:

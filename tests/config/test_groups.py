@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from medqa_finetune.config import options
-from medqa_finetune.config.options import conf_folder, conf_folders, load_group, option_names, split_overrides
+from medqa_finetune.config import groups
+from medqa_finetune.config.groups import conf_folder, conf_folders, load_group, option_names, split_overrides
 from medqa_finetune.config.schema import CorpusConfig, DataConfig, ModelConfig
 from medqa_finetune.errors import NO_VALUE, ConfigError
 from tests.faulty import only_fault
@@ -20,7 +20,7 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "corpus").mkdir()
     (tmp_path / "model").mkdir()
     (tmp_path / "corpus" / "good.yaml").write_text("# one\nname: good\nsource: file\npath: ???\n", "utf-8")
-    monkeypatch.setattr(options, "conf_folder", lambda: tmp_path)
+    monkeypatch.setattr(groups, "conf_folder", lambda: tmp_path)
     return tmp_path
 
 

@@ -10,15 +10,10 @@ from transformers import PhiConfig, PhiForCausalLM, Qwen2Config, Qwen2ForCausalL
 
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import NO_VALUE, ModelError
+from medqa_finetune.methods.registry import model_method
+from medqa_finetune.methods.shared.adapters import attach_saved
 from medqa_finetune.model.load import Device, load_base, load_model, load_tokenizer
-from medqa_finetune.model.methods import (
-    apply_method,
-    attach_adapter,
-    count_parameters,
-    for_inference,
-    make_optimizer,
-    restore_trained,
-)
+from medqa_finetune.model.parameters import count_parameters
 from tests.faulty import only_fault
 
 CPU = Device("cpu", "CPU", "fp32")
@@ -70,7 +65,7 @@ def test_qwen_3b_has_as_many_weights_as_its_model_card_says() -> None:
 )
 def test_adapter_of_qwen_3b_has_the_published_size(modules: Any, trainable: int) -> None:
     assert trainable in (29_933_568, 7_372_800)
-    model = apply_method(qwen_3b(), lora(target_modules=modules))
+    model = model_method(lora(target_modules=modules)).apply(qwen_3b())
     assert count_parameters(model, trainable_only=True) == trainable
     assert count_parameters(model) == 3_085_938_688 + trainable
 
@@ -94,19 +89,19 @@ def test_adapter_of_phi_2_has_the_published_size() -> None:
     assert 32 * 8 * (4 * 5120 + 2 * 12800) == 11_796_480
     model = phi_2()
     assert count_parameters(model) == 2_779_683_840
-    assert count_parameters(apply_method(model, lora(rank=8)), trainable_only=True) == 11_796_480
+    assert count_parameters(model_method(lora(rank=8)).apply(model), trainable_only=True) == 11_796_480
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "fp4", "int8"])
 def test_quantized_weights_are_counted_one_by_one(micro_model: Path, quantization: str) -> None:
     plain, packed = base(micro_model, lora()), base(micro_model, lora(quantization=quantization))
     assert count_parameters(packed) == count_parameters(plain)
-    counts = [count_parameters(apply_method(model, lora()), trainable_only=True) for model in (plain, packed)]
+    counts = [count_parameters(model_method(lora()).apply(model), trainable_only=True) for model in (plain, packed)]
     assert counts[0] == counts[1] > 0
 
 
 def test_adapter_trains_low_rank_weights_alone(micro_model: Path) -> None:
-    model = apply_method(base(micro_model, lora()), lora())
+    model = model_method(lora()).apply(base(micro_model, lora()))
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
     assert trained == {name for name, _ in model.named_parameters() if ".lora_A." in name or ".lora_B." in name}
     assert trained
@@ -114,18 +109,18 @@ def test_adapter_trains_low_rank_weights_alone(micro_model: Path) -> None:
 
 def test_all_trains_every_weight(micro_model: Path) -> None:
     method = MethodConfig(name="full", trains="all")
-    model = apply_method(base(micro_model, method), method)
+    model = model_method(method).apply(base(micro_model, method))
     assert count_parameters(model, trainable_only=True) == count_parameters(model)
 
 
 def test_nothing_trains_no_weight(micro_model: Path) -> None:
     method = MethodConfig(name="none", trains="nothing")
-    assert count_parameters(apply_method(base(micro_model, method), method), trainable_only=True) == 0
+    assert count_parameters(model_method(method).apply(base(micro_model, method)), trainable_only=True) == 0
 
 
 @pytest.mark.parametrize("quantization", ["none", "nf4", "int8"])
 def test_adapters_sit_on_every_linear_layer_but_the_head(micro_model: Path, quantization: str) -> None:
-    model: Any = apply_method(base(micro_model, lora(quantization=quantization)), lora())
+    model: Any = model_method(lora()).apply(base(micro_model, lora(quantization=quantization)))
     adapted = {name.rpartition(".")[0] for name, _ in model.named_modules() if name.endswith(".lora_A")}
     mlp = ["gate_proj", "up_proj", "down_proj"]
     parts = [f"self_attn.{name}" for name in ATTENTION] + [f"mlp.{name}" for name in mlp]
@@ -137,14 +132,14 @@ def test_adapters_sit_on_every_linear_layer_but_the_head(micro_model: Path, quan
 def test_adapter_weights_are_fp32_whatever_the_base_is(micro_model: Path, quantization: str, precision: Any) -> None:
     method = lora(quantization=quantization)
     device = Device("cpu", "CPU", precision)
-    model = apply_method(load_base(micro_model, method, device, load_tokenizer(micro_model)), method)
+    model = model_method(method).apply(load_base(micro_model, method, device, load_tokenizer(micro_model)))
     assert {weight.dtype for weight in model.parameters() if weight.requires_grad} == {torch.float32}
 
 
 @pytest.mark.parametrize("modules", ["all_linear", ATTENTION], ids=["all_linear", "attention"])
 def test_adapted_modules_are_written_in_one_order(micro_model: Path, modules: Any) -> None:
     method = lora(target_modules=modules)
-    model: Any = apply_method(base(micro_model, method), method)
+    model: Any = model_method(method).apply(base(micro_model, method))
     written = model.peft_config["default"].to_dict()["target_modules"]
     assert isinstance(written, list)
     assert written == sorted(written)
@@ -155,12 +150,12 @@ def test_new_adapter_changes_nothing_yet(micro_model: Path) -> None:
     model = base(micro_model, lora())
     ids = torch.tensor([[5, 6, 7]])
     before = model(ids).logits
-    adapted: Any = apply_method(model, lora())
+    adapted: Any = model_method(lora()).apply(model)
     torch.testing.assert_close(adapted.eval()(ids).logits, before)
 
 
 def test_rank_scale_and_dropout_are_those_of_the_method(micro_model: Path) -> None:
-    model: Any = apply_method(base(micro_model, lora()), lora(rank=4, alpha=12, dropout=0.25))
+    model: Any = model_method(lora(rank=4, alpha=12, dropout=0.25)).apply(base(micro_model, lora()))
     layer = model.get_base_model().model.layers[0].mlp.up_proj
     assert layer.lora_A["default"].weight.shape == (4, 64)
     assert layer.scaling["default"] == 12 / 4
@@ -168,12 +163,12 @@ def test_rank_scale_and_dropout_are_those_of_the_method(micro_model: Path) -> No
 
 
 def test_rslora_scales_by_the_root_of_the_rank(micro_model: Path) -> None:
-    model: Any = apply_method(base(micro_model, lora()), lora(rank=4, alpha=12, rslora=True))
+    model: Any = model_method(lora(rank=4, alpha=12, rslora=True)).apply(base(micro_model, lora()))
     assert model.get_base_model().model.layers[0].mlp.up_proj.scaling["default"] == 12 / 4**0.5
 
 
 def test_dora_trains_the_length_of_every_row(micro_model: Path) -> None:
-    model: Any = apply_method(base(micro_model, lora()), lora(rank=4, dora=True))
+    model: Any = model_method(lora(rank=4, dora=True)).apply(base(micro_model, lora()))
     layer = model.get_base_model().model.layers[0].mlp.up_proj
     length = layer.lora_magnitude_vector["default"].weight
     assert length.requires_grad
@@ -184,7 +179,7 @@ def test_dora_trains_the_length_of_every_row(micro_model: Path) -> None:
 def learning_rates(folder: Path, method: MethodConfig, optim: str) -> Any:
     model = load_model(folder, method, CPU, 0).model
     arguments = TrainingArguments("unused", learning_rate=1e-3, weight_decay=0.1, optim=optim, report_to="none")
-    optimizer = make_optimizer(model, method, arguments)
+    optimizer = model_method(method).optimizer(model, arguments)
     assert optimizer is not None
     names = {id(weight): name for name, weight in model.named_parameters()}
     rates = {names[id(w)]: (group["lr"], group["weight_decay"]) for group in optimizer.param_groups
@@ -204,7 +199,7 @@ def test_loraplus_gives_the_upper_half_a_higher_learning_rate(micro_model: Path,
 def test_without_loraplus_the_optimizer_is_left_to_transformers(micro_model: Path) -> None:
     arguments = TrainingArguments("unused", report_to="none")
     for method in (lora(), MethodConfig(name="full", trains="all")):
-        assert make_optimizer(load_model(micro_model, method, CPU, 0).model, method, arguments) is None
+        assert model_method(method).optimizer(load_model(micro_model, method, CPU, 0).model, arguments) is None
 
 
 @pytest.mark.parametrize(
@@ -214,7 +209,7 @@ def test_without_loraplus_the_optimizer_is_left_to_transformers(micro_model: Pat
 )
 def test_unknown_module_names_the_linear_layers_there_are(modules: list[str], micro_model: Path) -> None:
     with pytest.raises(ModelError) as caught:
-        apply_method(base(micro_model, lora()), lora(target_modules=modules))
+        model_method(lora(target_modules=modules)).apply(base(micro_model, lora()))
     fault = only_fault(caught)
     assert (fault.code, fault.key, fault.got) == ("no-such-module", "method.target_modules", modules)
     assert sorted(fault.allowed) == sorted([*ATTENTION, "gate_proj", "up_proj", "down_proj"])
@@ -245,7 +240,7 @@ def test_trained_weights_come_back_bit_by_bit(micro_model: Path, tmp_path: Path,
     trained = disturbed(micro_model, TRAINED[name])
     trained.save_pretrained(tmp_path)
     fresh: Any = load_model(micro_model, TRAINED[name], CPU, 7).model
-    restore_trained(fresh, tmp_path, TRAINED[name])
+    model_method(TRAINED[name]).restore(fresh, tmp_path)
     ids = torch.tensor([[5, 60, 7, 8]])
     with torch.no_grad():
         assert torch.equal(fresh.eval()(input_ids=ids).logits, trained.eval()(input_ids=ids).logits)
@@ -253,7 +248,7 @@ def test_trained_weights_come_back_bit_by_bit(micro_model: Path, tmp_path: Path,
 
 def test_nothing_is_restored_where_nothing_was_trained(micro_model: Path, tmp_path: Path) -> None:
     method = MethodConfig(name="none", trains="nothing")
-    restore_trained(load_model(micro_model, method, CPU, 0).model, tmp_path / "no such folder", method)
+    model_method(method).restore(load_model(micro_model, method, CPU, 0).model, tmp_path / "no such folder")
 
 
 @pytest.mark.parametrize(
@@ -273,7 +268,7 @@ def test_an_adapter_of_other_settings_is_refused_whole(
     model = load_model(micro_model, method, CPU, 0).model
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     with pytest.raises(ModelError) as caught:
-        restore_trained(model, tmp_path, method)
+        model_method(method).restore(model, tmp_path)
     fault = only_fault(caught)
     assert (fault.code, fault.file, fault.got) == ("weights-mismatch", str(tmp_path), got)
     assert str(fault.key).startswith("base_model.model.")
@@ -285,7 +280,7 @@ def test_damaged_trained_weights_are_named(micro_model: Path, tmp_path: Path) ->
     os.truncate(tmp_path / "adapter_model.safetensors", 100)
     model = load_model(micro_model, TRAINED["adapter"], CPU, 0).model
     with pytest.raises(ModelError) as caught:
-        restore_trained(model, tmp_path, TRAINED["adapter"])
+        model_method(TRAINED["adapter"]).restore(model, tmp_path)
     assert (only_fault(caught).code, only_fault(caught).file) == ("damaged-file", str(tmp_path))
 
 
@@ -304,7 +299,7 @@ def test_settings_of_an_adapter_that_peft_does_not_take_are_named(
     path = tmp_path / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_bytes()) | changes), encoding="utf-8")
     with pytest.raises(ModelError) as caught:
-        attach_adapter(base(micro_model, TRAINED["adapter"]), tmp_path)
+        attach_saved(base(micro_model, TRAINED["adapter"]), tmp_path)
     fault = only_fault(caught)
     assert (fault.code, fault.key, fault.file) == (code, key, str(path))
 
@@ -319,7 +314,7 @@ def answering(folder: Path, method: MethodConfig, precision: Any = "fp32") -> tu
             torch.nn.init.normal_(weight, std=0.1)
     with torch.no_grad():
         said = model(input_ids=torch.tensor([[5, 60, 7, 8]])).logits.clone()
-    return model, said, for_inference(model, method)
+    return model, said, model_method(method).for_inference(model)
 
 
 @pytest.mark.parametrize("name", ["adapter", "dora"])

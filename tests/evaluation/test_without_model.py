@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.data.examples import Example
 from medqa_finetune.errors import DataError
 from medqa_finetune.evaluation.predictions import read_answers
-from medqa_finetune.evaluation.retrieval import look_up
+from medqa_finetune.evaluation.without_model import predict_without_model
+from medqa_finetune.methods.retrieval import Retrieval
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import evaluation_dirs
 from medqa_finetune.record.run_dir import find_runs
@@ -15,6 +17,7 @@ from medqa_finetune.record.schema import Evaluation, Reused
 from tests.commands import ROOT, TINY, train
 from tests.faulty import only_fault
 
+RETRIEVAL = Retrieval(MethodConfig(name="retrieval", trains="lookup"))
 TRAIN = [
     Example("1", "高血压患者能喝酒吗？", "不建议饮酒。"),
     Example("2", "感冒发烧怎么办？", "多休息，多喝水。"),
@@ -25,7 +28,7 @@ TRAIN = [
 def answers(tmp_path: Path, *questions: str, pairs: list[Example] = TRAIN) -> list[str]:
     evaluation = EvaluationDir(tmp_path)
     asked = [Example(f"q{place}", question, "参考") for place, question in enumerate(questions)]
-    cost = look_up(pairs, asked, evaluation, threads=1)
+    cost = predict_without_model(RETRIEVAL, pairs, asked, evaluation, threads=1)
     assert cost["samples_per_second"] * cost["seconds"] == pytest.approx(len(asked))
     found = read_answers(evaluation.predictions_path)
     assert [answer.id for answer in found] == [pair.id for pair in asked]
@@ -59,17 +62,17 @@ def test_answers_of_another_evaluation_stay_and_only_the_rest_is_looked_up(tmp_p
     for _ in range(2):  # a second start looks the same ones up
         if not evaluation.read_predictions():
             evaluation.append_predictions(taken)
-        cost = look_up(TRAIN, asked, evaluation, threads=1)
+        cost = predict_without_model(RETRIEVAL, TRAIN, asked, evaluation, threads=1)
         assert cost["samples_per_second"] * cost["seconds"] == pytest.approx(1)
         assert evaluation.read_predictions()[:2] == taken
         assert [(row["id"], row["prediction"]) for row in evaluation.read_predictions()[2:]] == [
             ("q1", "多休息，多喝水。")
         ]
     evaluation.update(reused=Reused("other", 3))
-    assert look_up(TRAIN, asked, evaluation, threads=1) == {}
+    assert predict_without_model(RETRIEVAL, TRAIN, asked, evaluation, threads=1) == {}
 
 
-def test_without_training_questions_there_is_nothing_to_look_up(tmp_path: Path) -> None:
+def test_without_training_questions_there_is_nothing_to_predict_from(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         answers(tmp_path, "感冒怎么办", pairs=[])
     fault = only_fault(caught)

@@ -14,6 +14,7 @@ from yaml import YAMLError
 from medqa_finetune.compat.omegaconf import Kind, refusal_of, words_of
 from medqa_finetune.config.schema_faults import type_fault
 from medqa_finetune.errors import ConfigError, Fault, brief
+from medqa_finetune.versions import shipped_path
 
 T = TypeVar("T")
 
@@ -22,10 +23,8 @@ WORDS_CHARS = 300
 
 
 def conf_folder() -> Path:
-    """Return the folder of the YAML values: inside the package when installed, else `conf/` of the repository."""
-    package = Path(__file__).parents[1]
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parent / "conf"
+    """Return the folder of the YAML values, `conf/`."""
+    return shipped_path("conf")
 
 
 def conf_folders(arguments: Sequence[str]) -> list[Path]:

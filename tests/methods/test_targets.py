@@ -9,8 +9,9 @@ import transformers
 from medqa_finetune.architecture.size import layer_number, size_of_shapes
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
-from medqa_finetune.model.methods import adapted_modules, apply_method, count_parameters
-from medqa_finetune.model.targets import choose_linear, in_attention, trainable_parameters
+from medqa_finetune.methods.registry import model_method
+from medqa_finetune.methods.shared.targets import choose_linear, in_attention
+from medqa_finetune.model.parameters import adapted_modules, count_parameters
 from tests.faulty import only_fault
 
 SMALL: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100}
@@ -51,7 +52,7 @@ def test_attention_is_what_transformers_calls_so(kind: str) -> None:
         each for name, each in vars(module).items()
         if isinstance(each, type) and name == f"{kind}Attention" and issubclass(each, torch.nn.Module)
     )  # fmt: skip
-    adapted = apply_method(model, MethodConfig(name="lora", target_modules="attention"))
+    adapted = model_method(MethodConfig(name="lora", target_modules="attention")).apply(model)
     found = {name.removesuffix(".lora_A") for name, _ in adapted.named_modules() if name.endswith(".lora_A")}
     assert found == {f"base_model.model.{name}" for name in linear_below(model_of(kind), attention)}
     assert found
@@ -60,7 +61,7 @@ def test_attention_is_what_transformers_calls_so(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_layers_are_everything_between_embedding_and_head(kind: str) -> None:
     def adapted(group: str) -> set[str]:
-        model = apply_method(model_of(kind), MethodConfig(name="lora", target_modules=group))
+        model = model_method(MethodConfig(name="lora", target_modules=group)).apply(model_of(kind))
         return {name for name, _ in model.named_modules() if name.endswith(".lora_A")}
 
     beyond = adapted("all_linear") - adapted("attention_mlp")
@@ -78,13 +79,13 @@ def test_weights_are_counted_by_name_as_peft_counts_them(group: str, dora: bool,
     size = size_of_shapes(shapes, model.config.to_dict(), 0)
     assert size is not None
     method = MethodConfig(name="lora", rank=3, target_modules=group, dora=dora)
-    model = apply_method(model, method)
-    assert trainable_parameters(size, method) == count_parameters(model, trainable_only=True)
+    model = model_method(method).apply(model)
+    assert model_method(method).trainable_parameters(size) == count_parameters(model, trainable_only=True)
     assert adapted_modules(model) == sorted(adapted_modules(model))
 
 
 def test_names_are_recorded_by_two_parts() -> None:
-    model = apply_method(model_of("GPT2"), MethodConfig(name="lora", target_modules="attention"))
+    model = model_method(MethodConfig(name="lora", target_modules="attention")).apply(model_of("GPT2"))
     assert adapted_modules(model) == ["attn.c_attn", "attn.c_proj"]
 
 
@@ -92,7 +93,7 @@ def test_a_model_without_attention_is_refused() -> None:
     with torch.device("meta"):
         model = transformers.MambaForCausalLM(transformers.MambaConfig(**(SMALL | {"num_hidden_layers": 1})))
     with pytest.raises(ModelError) as caught:
-        apply_method(model, MethodConfig(name="lora", target_modules="attention"))
+        model_method(MethodConfig(name="lora", target_modules="attention")).apply(model)
     fault = only_fault(caught)
     assert (fault.code, fault.key, fault.got) == ("no-such-module", "method.target_modules", "attention")
     assert "in_proj" in fault.allowed

@@ -10,8 +10,8 @@ import torch
 
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
+from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.load import Device, load_base, load_model, load_tokenizer
-from medqa_finetune.model.methods import merged_weights
 from tests.faulty import only_fault
 
 CPU = Device("cpu", "CPU", "fp32")
@@ -38,7 +38,7 @@ def trained(model: Path, method: MethodConfig, folder: Path) -> Any:
 
 def merge(model: Path, method: MethodConfig, folder: Path) -> Any:
     base = load_base(model, method, CPU, load_tokenizer(model))
-    merged: Any = merged_weights(base, folder, method)
+    merged: Any = model_method(method).merge(base, folder)
     return merged.eval()
 
 
