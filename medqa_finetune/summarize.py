@@ -1,15 +1,16 @@
-"""The door to the results: a table, CSV files, pictures, a page and a verdict over all runs."""
+"""Command-line entry point for the report: tables, CSV files, charts, a page and recommendations over all runs."""
 
 import dataclasses
 import functools
-import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, wants_help
-from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError, Fault, MedQAError
+from medqa_finetune.config.command_line import aligned_table, run_command, wants_help
+from medqa_finetune.config.command_options import Options, describe, option, parse_options
+from medqa_finetune.config.ranges import not_negative
+from medqa_finetune.errors import EXIT_DONE, DataError, Fault, MedQAError
 from medqa_finetune.log import visible
 from medqa_finetune.record.short_names import shared_settings, short_names, without_settings
 
@@ -23,16 +24,6 @@ if TYPE_CHECKING:
     from medqa_finetune.report.html.sources import Source
     from medqa_finetune.report.table import Seen
 
-USAGE = """\
-Put all runs into a table, CSV files, pictures and a page to look at (report.html), and say what more data and
-another method bought.
-
-  python -m medqa_finetune.summarize [outputs=DIR] [price_per_hour=N]
-
-Options:
-  outputs=DIR        folder with runs, at any depth; takes DIR/summary/    default outputs
-  price_per_hour=N   money for an hour of the machine                      default null
-"""
 CSV, CELLS, REPORT = "results_summary.csv", "results_by_cell.csv", "report.md"
 DEFAULT_METRICS = ("rouge", "bleu", "perplexity")
 NAME_WIDTH = 30
@@ -54,29 +45,31 @@ ANSWER_SCORES, TEXT_SCORES = ("rougeL", "bleu", "perplexity"), ("text_perplexity
 
 
 @dataclasses.dataclass(frozen=True)
-class SummarizeOptions:
-    """What can be typed after `summarize`.
+class SummarizeOptions(Options):
+    """What can be typed after `summarize`."""
 
-    Attributes:
-        outputs: Folder with runs, at any depth.
-        price_per_hour: Money for an hour of the machine, in any currency; None where it is not known.
+    outputs: str = option("outputs", "folder with runs, at any depth; takes DIR/summary/", value="DIR")
+    price_per_hour: float | None = option(
+        None, "price of an hour of the machine, in any currency; without it no costs are computed", check=not_negative
+    )
 
-    Raises:
-        ConfigError: an impossible price.
-    """
 
-    outputs: str = "outputs"
-    price_per_hour: float | None = None
+USAGE = f"""\
+usage: python -m medqa_finetune.summarize [key=value …]
 
-    def __post_init__(self) -> None:
-        price = self.price_per_hour
-        if price is not None and not (math.isfinite(price) and price >= 0):
-            raise ConfigError(Fault("out-of-range", "must be a number ≥ 0", key="price_per_hour", got=price))
+Writes tables (CSV), charts and a page (report.html) over all runs below a folder, and reports what more data and
+another method gain.
+
+  python -m medqa_finetune.summarize
+  python -m medqa_finetune.summarize outputs=outputs/demo price_per_hour=2.5
+
+options:
+{describe(SummarizeOptions)}"""
 
 
 def main() -> NoReturn:
     """Summarize what the command line names, and end the process."""
-    run_door(summarize)
+    run_command(summarize)
 
 
 def summarize(arguments: list[str]) -> int:

@@ -66,11 +66,11 @@ FAULTS = [
 # What every command of ours ends with whose door raises an error.
 REFUSED = f"""
 sys.path.insert(0, {str(ROOT)!r})
-from medqa_finetune.config.command_line import run_door
+from medqa_finetune.config.command_line import run_command
 from medqa_finetune.errors import *
 def door(arguments):
     raise ERROR
-run_door(door, [])
+run_command(door, [])
 """
 
 
