@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
-from medqa_finetune.config.command_line import run_door  # noqa: E402
+from medqa_finetune.config.command_line import run_command  # noqa: E402
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, RunError  # noqa: E402
 
 NOT_COPIED = shutil.ignore_patterns(
@@ -225,4 +225,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)
