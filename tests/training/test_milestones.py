@@ -10,7 +10,7 @@ from medqa_finetune.training.checkpoints import Checkpoints
 from medqa_finetune.training.trainer import MeteredTrainer
 from tests.training.trial import PAIRS, make_config, train
 
-STEPS = 6  # 48 pairs in batches of 8
+STEPS = 6  # 48 examples in batches of 8
 assert len(PAIRS) == 8 * STEPS
 
 
