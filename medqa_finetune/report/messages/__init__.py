@@ -10,11 +10,10 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 
 from medqa_finetune.report.messages import en, zh
-from medqa_finetune.report.messages.language import Language, key_of
+from medqa_finetune.report.messages.language import Language, Text, key_of
 from medqa_finetune.report.messages.sentences import Outcome, compared_text, say
 from medqa_finetune.report.scores import Better, score_name
 from medqa_finetune.report.stats.intervals import Comparison
-from medqa_finetune.report.words import Text
 
 LANGUAGES: Mapping[str, Language] = {
     code: Language(

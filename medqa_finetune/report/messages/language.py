@@ -1,4 +1,4 @@
-"""The words of one language, and how they are put together."""
+"""The words of one language, how they are put together, and how numbers are written in both."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,17 @@ from enum import StrEnum
 from typing import NamedTuple
 
 NAMES_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Text:
+    """The same words in English and in Chinese: plain text, to be escaped where it is shown."""
+
+    en: str
+    zh: str
+
+    def __add__(self, other: "Text") -> "Text":
+        return Text(f"{self.en} {other.en}".strip(), self.zh + other.zh)
 
 
 class ScoreWords(NamedTuple):
@@ -66,3 +77,23 @@ class Language:
 def key_of(key: str | StrEnum) -> str:
     """Return the key of words: `<enum>.<MEMBER>` of an enum member, else the key itself."""
     return f"{type(key).__name__}.{key.name}" if isinstance(key, StrEnum) else key
+
+
+def signed(value: float) -> str:
+    """Return a difference with its sign."""
+    return f"{value:+.2f}"
+
+
+def span(low: float, high: float) -> str:
+    """Return an interval."""
+    return f"[{low:.2f}, {high:.2f}]"
+
+
+def amount_of_hours(hours: float) -> str:
+    """Return hours with two significant digits."""
+    return f"{hours:.1f}" if abs(hours) >= 1 else f"{hours:.2g}"
+
+
+def amount_of_money(money: float) -> str:
+    """Return money; runs of minutes cost less than a cent, which is not nothing."""
+    return f"{money:.2f}" if abs(money) >= 1 else f"{money:.2g}"
