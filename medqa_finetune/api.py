@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from medqa_finetune.api_inputs import check_in_memory, choose_corpus, choose_method, choose_model, read_given
 from medqa_finetune.chatting.sources import Source, source_of_model, source_of_run
-from medqa_finetune.config.command_line import unknown_key
-from medqa_finetune.config.evaluation_checks import evaluate_faults, manner_faults
+from medqa_finetune.config.evaluation_checks import evaluate_faults
+from medqa_finetune.config.ranges import sampling_faults
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
+from medqa_finetune.config.schema_faults import unknown_key
 from medqa_finetune.data.examples import Example
 from medqa_finetune.data.prepare import CACHE_NAME
 from medqa_finetune.errors import ConfigError, DataError, Fault, MedQAError, RunError
@@ -81,7 +82,7 @@ class Finetuned:
             names = self.evaluations
         return in_lines(
             f"Finetuned [{self.record.status}] {self.record.name}",
-            main_scores(self.record.evaluation),
+            main_scores(self.record.evaluation, _headlines()),
             exam_scores(self.record.zero_shot),
             f"evaluations: {', '.join(names)}" if names else "",
             f"folder: {self.path}",
@@ -98,6 +99,12 @@ class Finetuned:
         """Return the trained model and its tokenizer, ready to answer."""
         speaker = _open(source_of_run(self.path))
         return cast("PreTrainedModel", speaker.model), speaker.encoder.tokenizer
+
+
+def _headlines() -> list[str]:
+    from medqa_finetune.evaluation.metric_registry import headlines
+
+    return list(dict.fromkeys(score.key for score in headlines()))
 
 
 @dataclass(frozen=True, repr=False)
@@ -120,7 +127,7 @@ class Evaluated:
         return self.record.scores
 
     def __repr__(self) -> str:
-        return in_lines(f"Evaluated  {main_scores(self.record)}", exam_scores(self.exams))
+        return in_lines(f"Evaluated  {main_scores(self.record, _headlines())}", exam_scores(self.exams))
 
     def _repr_html_(self) -> str:
         return as_html(f"n {self.record.n}", self.record, self.exams)
@@ -159,11 +166,11 @@ def finetune(
     """
     from medqa_finetune.experiment import run_experiment
     from medqa_finetune.launch.compose_call import check_without_pairs, compose_cell
-    from medqa_finetune.preflight import wait_briefly
     from medqa_finetune.run_state.earlier import check_outputs
+    from medqa_finetune.runtime import limit_spinning
 
     warn_of_untested_versions()
-    wait_briefly()
+    limit_spinning()
     cache = Path(outputs) / CACHE_NAME
     check_outputs(str(outputs), cache)
     asked = {"outputs": str(outputs), **settings}
@@ -277,7 +284,7 @@ def _evaluate_again(subject: Any, settings: Mapping[str, Any], given: Mapping[st
     """
     from medqa_finetune.cell import cell_of_run
     from medqa_finetune.experiment import run_experiment
-    from medqa_finetune.preflight import wait_briefly
+    from medqa_finetune.runtime import limit_spinning
 
     run = _run_of(subject)
     if run is None and isinstance(subject, str | Path) and not Path(subject).exists():
@@ -290,7 +297,7 @@ def _evaluate_again(subject: Any, settings: Mapping[str, Any], given: Mapping[st
         raise DataError(Fault("missing-key", "is missing: a model needs questions to answer", key="pairs"))
     if faults := [_of_the_run(key, value) for key, value in given.items() if value is not None]:
         raise ConfigError(*faults)
-    wait_briefly()
+    limit_spinning()
     cell = cell_of_run(run, {key: _plain(value) for key, value in settings.items()})
     with _interruptible():
         record = run_experiment(cell)
@@ -350,7 +357,7 @@ def chat(  # noqa: PLR0913 (options by name, as the command has them)
         MedQAError: the subject cannot be talked to.
     """
     warn_of_untested_versions()
-    faults = list(manner_faults(temperature, top_p, 1 if max_new_tokens is None else max_new_tokens))
+    faults = list(sampling_faults(temperature, top_p, 1 if max_new_tokens is None else max_new_tokens))
     if load_in_4bit and load_in_8bit:
         faults.append(Fault("conflict", "load_in_4bit and load_in_8bit exclude each other", hint="Give one of them."))
     if faults:
@@ -403,7 +410,7 @@ def _run_of(subject: Any) -> RunDir | None:
 
 def _open(source: Source) -> "Speaker":
     from medqa_finetune.chatting.speaker import open_source
-    from medqa_finetune.preflight import wait_briefly
+    from medqa_finetune.runtime import limit_spinning
 
-    wait_briefly()
+    limit_spinning()
     return open_source(source)

@@ -9,12 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medqa_finetune.config.options import load_group, option_names
+from medqa_finetune.config.groups import load_group, option_names
 from medqa_finetune.config.schema import CorpusConfig, MethodConfig
+from medqa_finetune.data.corpus import read_examples
 from medqa_finetune.data.examples import Example
-from medqa_finetune.data.ledger import Ledger
 from medqa_finetune.data.readers import format_of
-from medqa_finetune.data.sources import read_pairs
+from medqa_finetune.data.rows import Ledger
 from medqa_finetune.errors import ConfigError, DataError, Fault, ModelError
 from medqa_finetune.model.locate import fingerprint_model
 from medqa_finetune.record.files import sha256_of_text, write_text
@@ -169,7 +169,7 @@ def read_given(pairs: Any, cache: Path) -> list[Example]:
     """
     name, values = choose_corpus(pairs, cache)
     corpus = load_group("corpus", name, CorpusConfig, [f"{key}={value}" for key, value in values.items()])
-    return list(read_pairs(corpus, Ledger()))
+    return list(read_examples(corpus, Ledger()))
 
 
 def held_out(corpus: CorpusConfig) -> int:
@@ -178,7 +178,7 @@ def held_out(corpus: CorpusConfig) -> int:
     Raises:
         DataError: the file cannot be used, or holds too few pairs to hold any out.
     """
-    n = sum(1 for _ in read_pairs(corpus, Ledger()))
+    n = sum(1 for _ in read_examples(corpus, Ledger()))
     if n < 3:
         problem = f"only {n} pairs can be used; at least 3 are needed, to train, validate and test"
         raise DataError(Fault("too-few", problem, key="pairs", file=corpus.path))

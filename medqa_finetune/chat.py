@@ -1,10 +1,11 @@
-"""The door to talking: to what runs have trained, or to any model."""
+"""Command-line entry point for chat: with models that runs have trained, or with any model."""
 
 import glob
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -12,123 +13,107 @@ from typing import TYPE_CHECKING, NoReturn
 from medqa_finetune.chatting.questions import QUESTIONS, read_questions
 from medqa_finetune.chatting.sources import Source, source_of_model, source_of_run
 from medqa_finetune.config.checks import PRECISIONS
-from medqa_finetune.config.command_line import parse_options, run_door, wants_help
-from medqa_finetune.config.evaluation_checks import manner_faults
+from medqa_finetune.config.command_line import run_command, wants_help
+from medqa_finetune.config.command_options import Options, describe, option, parse_options
+from medqa_finetune.config.ranges import at_least, check_temperature, integer_between, share
 from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError, Fault, MedQAError
 from medqa_finetune.log import log_to_terminal, visible
-from medqa_finetune.preflight import wait_briefly
 from medqa_finetune.record.run_dir import RECORD_NAME
+from medqa_finetune.runtime import limit_spinning
 
 if TYPE_CHECKING:
     from medqa_finetune.chatting.session import Asking
 
-USAGE = """\
-Talk to what a run has trained, or to any model. Answers are generated, and no medical advice.
-
-  python -m medqa_finetune.chat run=DIR                                  a conversation in the terminal
-  python -m medqa_finetune.chat run=DIR prompt='感冒了怎么办？'          one answer, plain, for scripts
-  python -m medqa_finetune.chat runs='outputs/demo/*' mode=demo          the same questions to several runs
-  python -m medqa_finetune.chat run=[DIR,DIR] mode=web                   two of them side by side in a browser
-  python -m medqa_finetune.chat model=FOLDER adapter=FOLDER load_in_4bit=true
-Who:
-  run=DIR | run=[DIR,DIR]    folders of finished runs
-  runs=PATTERN               every run whose folder fits
-  model=NAME|FOLDER          a model of conf/model or a folder; beside run=, where its base model lies now
-  adapter=FOLDER             an adapter on it, as peft saves it; any_base=true although it names another base
-  load_in_4bit=true          base weights in NF4, load_in_8bit=true in int8         default as they were trained
-  precision=auto|bf16|fp16|fp32   threads=N                                         default as in the run
-How:
-  mode=interactive|demo|text|web        default text where there is a prompt or the input is piped, else interactive
-  prompt=TEXT | prompt=-                one question, or standard input             for mode=text
-  questions=FILE                        one a line, or JSON Lines of {"question"}   for mode=demo; else our own
-  format=text|json                      a table, or a JSON object a line            for mode=demo
-  port=7860                             of 127.0.0.1                                for mode=web
-  system=TEXT                           instructions before the conversation        default none
-  temperature=0 top_p=1 seed=0          0 takes the most likely tokens, as the evaluation does
-  max_new_tokens=N                      tokens of an answer                         default the run's own, or 512
-"""
-MODES = ("interactive", "demo", "text", "web")
-FORMATS = ("text", "json")
 # Models that a mode talks to at most.
 CELLS = {"interactive": 1, "text": 1, "web": 2}
 
 
 @dataclass(frozen=True)
-class ChatOptions:
-    """What can be typed after `chat`; see USAGE.
+class ChatOptions(Options):
+    """What can be typed after `chat`."""
 
-    Raises:
-        ConfigError: with every fault.
-    """
+    run: str | None = option(None, "folder of a finished run, or several", value="DIR|[DIR,DIR]", heading="models")
+    runs: str | None = option(None, "every run whose folder matches, such as 'outputs/demo/*'", value="PATTERN")
+    model: str | None = option(
+        None, "a name of conf/model or a folder; with run=, where its base model lies now", value="NAME|DIR"
+    )
+    adapter: str | None = option(None, "adapter for model=, as peft saves it", value="DIR")
+    any_base: bool = option(False, "accept an adapter that names another base model")
+    load_in_4bit: bool = option(False, "base weights in NF4; otherwise as they were trained")
+    load_in_8bit: bool = option(False, "base weights in int8")
+    precision: str | None = option(None, "as in the run if left out", allowed=PRECISIONS)
+    threads: int | None = option(
+        None, "CPU threads for torch; as in the run if left out", check=partial(at_least, least=1)
+    )
+    mode: str | None = option(
+        None,
+        "a conversation; the same questions to all models; one answer; a page in the browser. Text if there is a "
+        "prompt or the input is piped, else interactive",
+        allowed=("interactive", "demo", "text", "web"),
+        heading="conversation",
+    )
+    prompt: str | None = option(None, "mode=text: one question; - reads standard input", value="TEXT|-")
+    questions: str | None = option(
+        None, 'mode=demo: one question a line, or JSON Lines of {"question"}; ours if left out', value="FILE"
+    )
+    format: str = option("text", "mode=demo: a table, or one JSON object a line", allowed=("text", "json"))
+    port: int = option(7860, "mode=web: port on 127.0.0.1", check=partial(integer_between, low=1024, high=65535))
+    system: str = option("", "instructions before the conversation")
+    temperature: float = option(
+        0.0, "0 takes the most likely token, as the evaluation does", check=check_temperature, heading="sampling"
+    )
+    top_p: float = option(1.0, "sample from the most likely tokens that add up to this share", check=share)
+    seed: int = option(0, "seed of the sampling", check=partial(at_least, least=0))
+    max_new_tokens: int | None = option(
+        None, "most tokens of an answer; the run's own setting, or 512, if left out", check=partial(at_least, least=1)
+    )
 
-    run: str | None = None
-    runs: str | None = None
-    model: str | None = None
-    adapter: str | None = None
-    any_base: bool = False
-    load_in_4bit: bool = False
-    load_in_8bit: bool = False
-    mode: str | None = None
-    prompt: str | None = None
-    system: str = ""
-    questions: str | None = None
-    format: str = "text"
-    temperature: float = 0.0
-    top_p: float = 1.0
-    max_new_tokens: int | None = None
-    seed: int = 0
-    precision: str | None = None
-    threads: int | None = None
-    port: int = 7860
-
-    def __post_init__(self) -> None:
-        length = 1 if self.max_new_tokens is None else self.max_new_tokens
-        manner = manner_faults(self.temperature, self.top_p, length)
-        faults: list[Fault] = [*self._who_faults(), *self._how_faults(), *manner]
-        if faults:
-            raise ConfigError(*faults)
-
-    def _who_faults(self) -> Iterator[Fault]:
+    def conflicts(self) -> Iterator[Fault]:
+        """Yield what does not go together, and the fault of naming no model."""
         runs = [value for value in (self.run, self.runs) if value is not None]
         if not runs and self.model is None:
-            hint = "Give run=DIR, runs=PATTERN or model=FOLDER; --help says more."
-            yield Fault("missing-key", "nothing says which model to talk to", hint=hint)
+            hint = "Give run=DIR, runs=PATTERN or model=FOLDER; see --help."
+            yield Fault("missing-key", "no model is given", hint=hint)
         if len(runs) > 1:
             yield self._conflict("runs", "run= is given as well", "Give one of them.")
         if self.adapter is not None and (runs or self.model is None):
             yield self._conflict("adapter", "needs model=FOLDER and no run, which has its own adapter")
         if self.load_in_4bit and self.load_in_8bit:
             yield self._conflict("load_in_8bit", "load_in_4bit=true is given as well", "Give one of them.")
-
-    def _how_faults(self) -> Iterator[Fault]:
-        for key, allowed in (("mode", MODES), ("format", FORMATS), ("precision", PRECISIONS)):
-            value = getattr(self, key)
-            if value not in allowed and value != getattr(ChatOptions, key):
-                yield Fault("not-allowed", f"no such {key}", key=key, got=value, allowed=tuple(allowed))
         if self.prompt is not None and self.mode not in (None, "text"):
             yield self._conflict("prompt", f"is for mode=text, not mode={self.mode}")
-        for key in ("questions", "format"):
-            if getattr(self, key) != getattr(ChatOptions, key) and self.mode != "demo":
-                yield self._conflict(key, "is for mode=demo alone")
-        if self.seed < 0:
-            yield Fault("out-of-range", "must be an integer ≥ 0", key="seed", got=self.seed)
-        if self.threads is not None and self.threads < 1:
-            yield Fault("out-of-range", "must be an integer ≥ 1", key="threads", got=self.threads)
-        if not 1024 <= self.port <= 65535:
-            yield Fault("out-of-range", "must be an integer from 1024 to 65535", key="port", got=self.port)
+        if self.questions is not None and self.mode != "demo":
+            yield self._conflict("questions", "is for mode=demo only")
+        if self.format == "json" and self.mode != "demo":
+            yield self._conflict("format", "is for mode=demo only")
 
     def _conflict(self, key: str, problem: str, hint: str = "") -> Fault:
         return Fault("conflict", problem, key=key, got=getattr(self, key), hint=hint)
 
     @property
     def quantization(self) -> str | None:
-        """How base weights are to be held; None for as they were trained."""
+        """Quantization of the base weights; None for the one that they were trained with."""
         return "nf4" if self.load_in_4bit else "int8" if self.load_in_8bit else None
+
+
+USAGE = f"""\
+usage: python -m medqa_finetune.chat key=value …
+
+Talks to models that runs have trained, or to any model. Answers are generated and are no medical advice.
+
+  python -m medqa_finetune.chat run=DIR                                a conversation in the terminal
+  python -m medqa_finetune.chat run=DIR prompt='感冒了怎么办？'        one answer, plain, for scripts
+  python -m medqa_finetune.chat runs='outputs/demo/*' mode=demo        the same questions to several runs
+  python -m medqa_finetune.chat run=[DIR,DIR] mode=web                 two runs side by side in a browser
+  python -m medqa_finetune.chat model=DIR adapter=DIR load_in_4bit=true
+
+options:
+{describe(ChatOptions)}"""
 
 
 def main() -> NoReturn:
     """Talk as the command line asks, and end the process."""
-    run_door(chat)
+    run_command(chat)
 
 
 def chat(arguments: list[str]) -> int:
@@ -148,7 +133,7 @@ def chat(arguments: list[str]) -> int:
         problem = f"talks to at most {CELLS[mode]} of them, and {len(sources)} models are named"
         raise ConfigError(Fault("too-many", problem, key="mode", got=mode, hint="mode=demo takes any number."))
     log_to_terminal()
-    wait_briefly()
+    limit_spinning()
     return DOORS[mode](options, sources)
 
 

@@ -9,7 +9,10 @@ import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from pydantic_core import CoreSchema
 
 EXIT_DONE = 0
 EXIT_RUN_FAILED = 1
@@ -91,6 +94,14 @@ class Fault:
             "file": self.file,
             "line": self.line_number,
         }
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> "CoreSchema":
+        """Return how pydantic reads and writes a fault in JSON: by `from_json` and `as_json`."""
+        from pydantic_core import core_schema
+
+        write = core_schema.plain_serializer_function_ser_schema(cls.as_json)
+        return core_schema.no_info_plain_validator_function(cls.from_json, serialization=write)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Fault":

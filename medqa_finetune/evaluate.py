@@ -4,11 +4,14 @@ import dataclasses
 import glob
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, wants_help
+from medqa_finetune.config.command_line import aligned_table, run_command, wants_help
+from medqa_finetune.config.command_options import Options, describe, option, parse_options
+from medqa_finetune.config.ranges import at_least
 from medqa_finetune.config.schema import DEFAULT_METRICS
 from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError, Fault, RunError, distinct, noting
 from medqa_finetune.stopping import LAUNCHER_VARIABLE, stop_with_parent
@@ -20,93 +23,87 @@ if TYPE_CHECKING:
 
     Rows = list[dict[str, Any]]
 
-USAGE = """\
-Evaluate trained weights again, or score answers again without a model.
-
-  python -m medqa_finetune.evaluate run=DIR evaluate.key=value …   another evaluation of a run: nothing is trained, and
-                                                      answers that are there under the same settings are used again
-  python -m medqa_finetune.evaluate run='outputs/*' evaluate.key=value …   the same for every run that matches, one per
-                                                      GPU at a time
-  python -m medqa_finetune.evaluate run=DIR           answers of a run, scored again; its records take the scores
-  python -m medqa_finetune.evaluate predictions=FILE  JSON Lines of {"id", "question", "reference" or "references",
-                                                      "prediction"}
-Options:
-  evaluate.KEY=VALUE    settings of the evaluation, as `train` has them; what is left out is as the run's default
-  model.path=DIR        where the base model lies now            corpus.path=FILE  where the corpus lies now
-  evaluation=NAME       which evaluation to score again          default: all; the run's default one is printed
-  format=text|json      a table, or one JSON object {"n", "scores": {name: {"value", "signature"}}}; of several runs,
-                        one line each, with "run" and "evaluation"                                      default text
-  items=true|false      with the scores of every answer                                                 default false
-  metrics=[rouge,…]     files in medqa_finetune/evaluation/metrics   default: all; an evaluation's own
-  output=FILE           write the JSON there as well
-  max_parallel=N  gpus_per_run=N  retries=N     of several runs that are evaluated again, as hydra.launcher.* of `train`
-  threads=N             CPU threads for torch
-"""
-FORMATS = ("text", "json")
 SECTION = "evaluate."
 PLACES = ("model.path", "corpus.path")
 PATTERN = "*?["
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluateOptions:
-    """What can be typed after `evaluate`; exactly one of `run` and `predictions` is given.
+class EvaluateOptions(Options):
+    """What can be typed after `evaluate`; exactly one of `run` and `predictions` is given."""
 
-    Attributes:
-        run: Folder of a run, or a pattern of such folders.
-        predictions: File of JSON Lines.
-        evaluation: Name of one of the run's evaluations; None for all.
-        format: `text` or `json`.
-        items: Whether the answers' own scores are printed too.
-        metrics: Names of metrics; an evaluation's own are always among them.
-        output: Where to write the JSON.
-        max_parallel: Runs evaluated at the same time at most; None for one per `gpus_per_run` GPUs.
-        gpus_per_run: GPUs that a run sees.
-        retries: How often a run whose evaluation crashed is started again.
-        threads: CPU threads for torch; None for the run's own setting.
+    run: str | None = option(None, "folder of a run, or a pattern of such folders in quotes", value="DIR|PATTERN")
+    predictions: str | None = option(
+        None,
+        'score a file of JSON Lines: {"id", "question", "reference" or "references", "prediction"}',
+        value="FILE",
+    )
+    evaluation: str | None = option(
+        None, "the evaluation to score again; all if left out, and the run's default one is printed", value="NAME"
+    )
+    metrics: list[str] = option(
+        list(DEFAULT_METRICS), "names of metrics; those of an evaluation are always included", value="[rouge,…]"
+    )
+    format: str = option(
+        "text",
+        'a table, or one JSON object {"n", "scores": {name: {"value", "signature"}}}; with several runs one line each, '
+        'with "run" and "evaluation"',
+        allowed=("text", "json"),
+    )
+    items: bool = option(False, "print the scores of every prediction as well")
+    output: str | None = option(None, "write the JSON to this file as well", value="FILE")
+    max_parallel: int | None = option(
+        None,
+        "runs evaluated at the same time at most; one per gpus_per_run GPUs if left out",
+        check=partial(at_least, least=1),
+    )
+    gpus_per_run: int = option(1, "GPUs that each of several runs gets", check=partial(at_least, least=0))
+    retries: int = option(
+        1, "how often a crashed evaluation of a run is started again", check=partial(at_least, least=0)
+    )
+    threads: int | None = option(
+        None, "CPU threads for torch; the run's own setting if left out", check=partial(at_least, least=1)
+    )
 
-    Raises:
-        ConfigError: an impossible choice.
-    """
-
-    run: str | None = None
-    predictions: str | None = None
-    evaluation: str | None = None
-    format: str = "text"
-    items: bool = False
-    metrics: list[str] = dataclasses.field(default_factory=lambda: list(DEFAULT_METRICS))
-    output: str | None = None
-    max_parallel: int | None = None
-    gpus_per_run: int = 1
-    retries: int = 1
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        faults = []
+    def conflicts(self) -> Iterator[Fault]:
+        """Yield what does not go together, and an output that cannot be written."""
         if (self.run is None) == (self.predictions is None):
             hint = "Give run=DIR, or predictions=FILE."
-            faults.append(Fault("conflict", "exactly one of run and predictions must be given", hint=hint))
-        if self.format not in FORMATS:
-            faults.append(Fault("not-allowed", "unknown format", key="format", got=self.format, allowed=FORMATS))
+            yield Fault("conflict", "exactly one of run and predictions must be given", hint=hint)
         if self.output is not None and (not self.output.strip() or _is_folder(self.output)):
-            faults.append(Fault("not-a-file", "must be the name of a file", key="output", got=self.output))
+            yield Fault("not-a-file", "must be the name of a file", key="output", got=self.output)
         if self.output is not None and self.predictions is not None and _same(self.output, self.predictions):
             problem = "would overwrite the predictions"
-            faults.append(Fault("same-file", problem, key="output", got=self.output, hint="Give another file."))
+            yield Fault("same-file", problem, key="output", got=self.output, hint="Give another file.")
         if not self.metrics:
-            hint = "Leave it out for all of them."
-            faults.append(Fault("empty", "must name a metric", key="metrics", got=self.metrics, hint=hint))
-        for key, least in (("max_parallel", 1), ("gpus_per_run", 0), ("retries", 0), ("threads", 1)):
-            value = getattr(self, key)
-            if value is not None and value < least:
-                faults.append(Fault("out-of-range", f"must be an integer ≥ {least}", key=key, got=value))
-        if faults:
-            raise ConfigError(*faults)
+            yield Fault("empty", "must name a metric", key="metrics", got=[], hint="Leave it out for all of them.")
+
+
+USAGE = f"""\
+usage: python -m medqa_finetune.evaluate key=value …
+
+Evaluates trained weights again, or scores predictions again without a model.
+
+  python -m medqa_finetune.evaluate run=DIR evaluate.KEY=VALUE …
+      another evaluation of a run: nothing is trained, and predictions made under the same settings are used again
+  python -m medqa_finetune.evaluate run='outputs/*' evaluate.KEY=VALUE …
+      the same for every run that matches, one per GPU at a time
+  python -m medqa_finetune.evaluate run=DIR
+      scores the predictions of a run again and writes the scores to its records
+  python -m medqa_finetune.evaluate predictions=FILE
+
+options:
+{describe(EvaluateOptions)}\
+for another evaluation:
+  evaluate.KEY=VALUE        settings as `train` has them; what is left out is as in the run's default evaluation
+  model.path=DIR            where the base model lies now
+  corpus.path=FILE          where the corpus lies now
+"""
 
 
 def main() -> NoReturn:
     """Evaluate what the command line names, and end the process."""
-    run_door(evaluate)
+    run_command(evaluate)
 
 
 def evaluate(arguments: list[str]) -> int:
@@ -343,7 +340,7 @@ def as_text(
 
 
 def _of_file(options: EvaluateOptions) -> "tuple[EvaluationRecord, list[dict[str, Any]]]":
-    from medqa_finetune.evaluation.metrics.base import find_metric
+    from medqa_finetune.evaluation.metric_registry import find_metric
     from medqa_finetune.evaluation.predictions import read_answers
     from medqa_finetune.evaluation.score import own_scores, score_answers
 

@@ -1,16 +1,19 @@
-"""The door to models: what a finished run came to, in several forms, each of them measured."""
+"""Command-line entry point for export: makes models of a finished run in several variants and measures each."""
 
 import dataclasses
 import json
-import math
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from medqa_finetune.config.command_line import parse_options, run_door, wants_help
+from medqa_finetune.config.command_line import run_command, wants_help
+from medqa_finetune.config.command_options import describe, option, option_keys, parse_options, split_options
+from medqa_finetune.config.ranges import above_zero, at_least
+from medqa_finetune.config.schema_faults import unknown_key
 from medqa_finetune.errors import EXIT_DONE, NO_VALUE, ConfigError, Fault, MedQAError, brief
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.stopping import EXIT_OFFSET, LAUNCHER_VARIABLE
@@ -19,101 +22,67 @@ from medqa_finetune.variants.request_options import Wishes
 if TYPE_CHECKING:
     from medqa_finetune.cell import Cell
 
-USAGE = """\
-Make models of a finished run, each in a folder of its own with safetensors, tokenizer and metadata.json, and measure
-them: size, memory, speed, scores on the run's own test questions. Run again, it leaves finished ones alone.
-
-  python -m medqa_finetune.export run=DIR                            all that the run's method allows
-  python -m medqa_finetune.export run=DIR variants=[merged]
-  python -m medqa_finetune.export pipeline=variants model=phi-2 samples=200 epochs=1
-                                                                     train, then base, quantized, lora, lora_quantized
-Variants:
-  base            the untuned model
-  quantized       the same, quantized (4 bits, or as the run was trained)
-  lora            the adapter alone, as it was trained
-  lora_quantized  the tuned model: adapter merged, then quantized
-  merged          the tuned model, adapter merged into the (dequantized) base
-Options:
-  overwrite=true|false        move aside what is there, and make it anew                    default false
-  format=text|json            a table, or one JSON object                                   default text
-  export.to=DIR               takes a folder per variant, variants.csv, variants.png        default <run>/export
-  export.base=DIR             where the base model lies now                               default where the run found it
-  export.max_samples=N        questions to measure on                                       default all of the run's
-  export.measure=true|false   let each variant answer the questions, in a process of its own    default true
-  export.quantization=auto|nf4|fp4|int8   auto: as the run was trained, nf4 else            default auto
-  export.dtype=auto|fp32|bf16|fp16        of weights that are not quantized; auto: as the base's files   default auto
-With pipeline=variants:
-  samples=N                   training pairs (data.train_size)
-  epochs=N                    passes over them (train.epochs)
-  and every group and key that `python -m medqa_finetune.train --help` lists
-"""
-PREFIX = "export."
-CHOICES = {
-    "pipeline": ("variants",),
-    "format": ("text", "json"),
-    "quantization": ("auto", "nf4", "fp4", "int8"),
-    "dtype": ("auto", "fp32", "bf16", "fp16"),
-}
 MANY = ("-m", "--multirun")
-BARE = ("run", "pipeline", "variants", "samples", "epochs", "overwrite", "format")
 
 
 @dataclasses.dataclass(frozen=True)
 class ExportOptions(Wishes):
-    """What can be typed after `export`; exactly one of `run` and `pipeline` must be.
+    """What can be typed after `export`; exactly one of `run` and `pipeline` is given."""
 
-    Attributes:
-        run: Folder of a finished run.
-        pipeline: `variants`: train first, where that has not been done; `variants` then stands for the usual four.
-        samples: Training pairs, for a pipeline; None as the configuration has it.
-        epochs: Passes over them, for a pipeline.
-        format: `text` or `json`.
+    run: str | None = option(None, "folder of a finished run", value="DIR", bare=True)
+    pipeline: str | None = option(
+        None,
+        "train first if that is not done; variants is then [base,quantized,lora,lora_quantized] if left out",
+        allowed=("variants",),
+        bare=True,
+    )
+    samples: int | None = option(
+        None, "pipeline: training examples (data.train_size)", check=partial(at_least, least=1), bare=True
+    )
+    epochs: float | None = option(None, "pipeline: passes over them (train.epochs)", check=above_zero, bare=True)
+    format: str = option("text", "a table, or one JSON object", allowed=("text", "json"), bare=True)
 
-    Raises:
-        ConfigError: an impossible choice.
-    """
-
-    run: str | None = None
-    pipeline: str | None = None
-    samples: int | None = None
-    epochs: float | None = None
-    format: str = "text"
-
-    def __post_init__(self) -> None:
-        faults = list(self._faults())
-        if faults:
-            raise ConfigError(*faults)
-
-    def _faults(self) -> Iterator[Fault]:
-        hint = "Give one of run=DIR and pipeline=variants; --help says more."
+    def conflicts(self) -> Iterator[Fault]:
+        """Yield what does not go together, and the fault of naming nothing to export."""
+        hint = "Give one of run=DIR and pipeline=variants; see --help."
         if self.run is None and self.pipeline is None:
-            yield Fault("missing-key", "nothing says what to export", hint=hint)
+            yield Fault("missing-key", "neither a run nor a pipeline is given", hint=hint)
         if self.run is not None and self.pipeline is not None:
             yield Fault("conflict", f"run={self.run} is given as well", key="pipeline", got=self.pipeline, hint=hint)
-        yield from self._choice_faults()
-        whole = {"samples": self.samples, f"{PREFIX}max_samples": self.max_samples}
-        for key, number in whole.items():
-            if number is not None and number < 1:
-                yield Fault("out-of-range", "must be an integer ≥ 1", key=key, got=number)
-        if self.epochs is not None and not (math.isfinite(self.epochs) and self.epochs > 0):
-            yield Fault("out-of-range", "must be a number above 0", key="epochs", got=self.epochs)
         for key in ("samples", "epochs"):
             if self.run is not None and getattr(self, key) is not None:
-                problem = "is for pipeline=variants, since what run=DIR was trained on is settled"
+                problem = "is for pipeline=variants; run=DIR is trained already"
                 yield Fault("conflict", problem, key=key, got=getattr(self, key))
         if self.to is not None and not self.to.strip():
-            yield Fault("empty", "must be a folder", key=f"{PREFIX}to", got=self.to)
+            yield Fault("empty", "must be a folder", key=f"{self.PREFIX}to", got=self.to)
 
-    def _choice_faults(self) -> Iterator[Fault]:
-        for name, allowed in CHOICES.items():
-            value, key = getattr(self, name), name if name in BARE else PREFIX + name
-            if value not in allowed and not (value is None and name == "pipeline"):
-                yield Fault("not-allowed", f"no such {name}", key=key, got=value, allowed=allowed)
+
+USAGE = f"""\
+usage: python -m medqa_finetune.export key=value …
+
+Makes models of a finished run, each in a folder of its own with safetensors, tokenizer and metadata.json, and measures
+them: size, memory, speed, scores on the run's own test questions. Finished ones are left as they are.
+
+  python -m medqa_finetune.export run=DIR                                   all variants that the run's method allows
+  python -m medqa_finetune.export run=DIR variants=[merged]
+  python -m medqa_finetune.export pipeline=variants model=phi-2 samples=200 epochs=1
+
+variants:
+  base                      the untuned model
+  quantized                 the untuned model, quantized (4 bits, or as the run was trained)
+  lora                      the adapter alone, as it was trained
+  lora_quantized            the tuned model: adapter merged, then quantized
+  merged                    the tuned model: adapter merged into the (dequantized) base
+
+options:
+{describe(ExportOptions)}\
+with pipeline=variants also every group and key that `python -m medqa_finetune.train --help` lists
+"""
 
 
 def main() -> NoReturn:
     """Export what the command line names, and end the process."""
-    run_door(export)
+    run_command(export)
 
 
 def export(arguments: list[str]) -> int:
@@ -125,8 +94,8 @@ def export(arguments: list[str]) -> int:
     if wants_help(arguments):
         print(USAGE, end="")
         return EXIT_DONE
-    own, rest = split(arguments)
-    options = parse_own(own)
+    own, rest = split_options(ExportOptions, arguments)
+    options = parse_options(ExportOptions, own)
     wishes: Wishes = options
     if options.pipeline is not None:
         # Imported here, so that bad options are refused at once.
@@ -140,28 +109,11 @@ def export(arguments: list[str]) -> int:
         run = cell.run
     elif rest:
         key, equals, value = rest[0].partition("=")
-        names = [field.name for field in dataclasses.fields(ExportOptions)]
-        allowed = (*BARE, *(PREFIX + name for name in names if name not in BARE))
-        got = value if equals else NO_VALUE
-        raise ConfigError(Fault("unknown-key", "no such key with run=DIR", key=brief(key), got=got, allowed=allowed))
+        fault = unknown_key(brief(key), value if equals else NO_VALUE, option_keys(ExportOptions))
+        raise ConfigError(fault.but(problem="there is no such key with run=DIR"))
     else:
         run = RunDir(Path(str(options.run)))
     return _export(run, wishes, options.format)
-
-
-def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return what was typed of this command's own options, and the rest, which is a run's configuration."""
-    own = [each for each in arguments if each.startswith(PREFIX) or each.partition("=")[0] in BARE]
-    return own, [argument for argument in arguments if argument not in own]
-
-
-def parse_own(arguments: Sequence[str]) -> ExportOptions:
-    """Return the command's own options.
-
-    Raises:
-        ConfigError: an unknown or repeated key, or a value of the wrong type; names the key as it is typed.
-    """
-    return parse_options(ExportOptions, arguments, prefix=PREFIX, bare=BARE)
 
 
 def pipeline_cell(options: ExportOptions, arguments: Sequence[str]) -> "Cell":

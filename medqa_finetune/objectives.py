@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.prepare import CACHE_NAME, Splits, prepare_splits
 from medqa_finetune.errors import Fault, RunError
-from medqa_finetune.preflight import wait_briefly
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.files import sha256_of
 from medqa_finetune.record.schema import EvaluationRecord
+from medqa_finetune.runtime import limit_spinning
 
 if TYPE_CHECKING:
     from medqa_finetune.training.fit import TrainingSets
@@ -108,7 +108,7 @@ class Answering(Task):
 
     def training_sets(self, encoder: Any, splits: Splits[Any], config: Config) -> "TrainingSets":
         """Tokenize the pairs, or take them from the cache."""
-        from medqa_finetune.data.token_cache import encode_once
+        from medqa_finetune.data.token_sets import encode_once
         from medqa_finetune.training.fit import TrainingSets
 
         cache = Path(config.outputs) / CACHE_NAME
@@ -154,7 +154,7 @@ class Modelling(Task):
 
         # What is wrong with the text is said before torch is loaded.
         parts = read_text_parts(config)
-        wait_briefly()
+        limit_spinning()
         from medqa_finetune.data.blocks import prepare_blocks
         from medqa_finetune.model.load import load_tokenizer
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from medqa_finetune.config.command_line import aligned_table, parse_options, run_door, wants_help
-from medqa_finetune.config.ranges import above_zero, one_of
+from medqa_finetune.config.command_line import aligned_table, run_command, wants_help
+from medqa_finetune.config.command_options import Options, describe, option, parse_options, split_options
+from medqa_finetune.config.ranges import above_zero
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, noting
 from medqa_finetune.launch.compose import compose_and_call
-from medqa_finetune.preflight import in_units
+from medqa_finetune.memory import in_units
 from medqa_finetune.record.files import existing_part
 from medqa_finetune.record.short_names import short_names
 
@@ -20,7 +21,29 @@ if TYPE_CHECKING:
     from medqa_finetune.planning.cost_model import Forecast
     from medqa_finetune.planning.plan_cells import Plan
 
-USAGE = """usage: python -m medqa_finetune.plan [-m] [plan.probe=true] [group=choice …] [key=value …]
+HOUR = 3600.0
+# What the other columns leave of 80.
+NAME_WIDTH = 24
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanOptions(Options):
+    """What can be typed after `plan` in addition to the settings of the experiments."""
+
+    PREFIX = "plan."
+
+    probe: bool = option(
+        False,
+        "measure a few real steps and answers of every model and method here; otherwise times are computed from the "
+        "model's arithmetic and this machine's speed",
+    )
+    budget_hours: float | None = option(None, "exit with 2 if all cells together take longer", check=above_zero)
+    price_per_hour: float | None = option(None, "price of an hour of this machine, in any currency", check=above_zero)
+    format: str = option("text", "a table, or one JSON object", allowed=("text", "json"), bare=True)
+
+
+USAGE = f"""\
+usage: python -m medqa_finetune.plan [-m] [key=value …] [group=choice …]
 
 Predicts hours, peak memory, disk and money of every cell that `python -m medqa_finetune.train` would run with the same
 arguments, and their sum. Nothing is started. The model's config.json and tokenizer are enough; the corpus is fetched
@@ -29,45 +52,10 @@ where it is missing. Finished cells are planned as if they were new.
   python -m medqa_finetune.plan -m profile=demo plan.probe=true
   python -m medqa_finetune.plan -m method=lora,qlora plan.price_per_hour=0.5 plan.budget_hours=12
 
-  plan.probe=true|false    measure a few real steps and answers of every model and method here       default false
-                           (else computed from the model's arithmetic and this machine's speed)
-  plan.budget_hours=N      exit with 2 where all cells together take longer                          default null
-  plan.price_per_hour=N    money for an hour of this machine                                         default null
-  format=text|json         a table, or one JSON object                                               default text
+options:
+{describe(PlanOptions)}\
+and every group and key that `python -m medqa_finetune.train --help` lists
 """
-FORMATS = ("text", "json")
-PREFIX = "plan."
-HOUR = 3600.0
-# What the other columns leave of 80.
-NAME_WIDTH = 24
-
-
-@dataclasses.dataclass(frozen=True)
-class PlanOptions:
-    """What can be typed after `plan` in addition to the settings of the experiments.
-
-    Attributes:
-        probe: Whether every model and method is rehearsed here.
-        budget_hours: Hours that all cells together may take; None for any.
-        price_per_hour: Money for an hour of this machine, in any currency; None where it is not known.
-        format: `text` or `json`.
-
-    Raises:
-        ConfigError: an impossible choice.
-    """
-
-    probe: bool = False
-    budget_hours: float | None = None
-    price_per_hour: float | None = None
-    format: str = "text"
-
-    def __post_init__(self) -> None:
-        faults = [*one_of("format", self.format, FORMATS)]
-        for key in ("budget_hours", "price_per_hour"):
-            number = getattr(self, key)
-            faults += [] if number is None else above_zero(PREFIX + key, number)
-        if faults:
-            raise ConfigError(*faults)
 
 
 class ExcessError(ConfigError):
@@ -88,7 +76,7 @@ class ExcessError(ConfigError):
 
 def main() -> NoReturn:
     """Print the plan, and end the process: 0 done, 2 bad input, or over the budget or the disk."""
-    run_door(plan)
+    run_command(plan)
 
 
 def plan(arguments: list[str]) -> int:
@@ -102,9 +90,9 @@ def plan(arguments: list[str]) -> int:
     if wants_help(arguments):
         print(USAGE, end="")
         return EXIT_DONE
-    own = [argument for argument in arguments if argument.startswith((PREFIX, "format="))]
-    options = parse_options(PlanOptions, own, prefix=PREFIX, bare=["format"])
-    configs = compose([argument for argument in arguments if argument not in own])
+    own, rest = split_options(PlanOptions, arguments)
+    options = parse_options(PlanOptions, own)
+    configs = compose(rest)
     # Imported here, so that --help answers at once.
     from medqa_finetune.planning.plan_cells import make_plan
 
@@ -276,13 +264,15 @@ def _basis(found: "Plan") -> list[str]:
 
 def excess_faults(rows: Sequence[dict[str, Any]], found: "Plan", options: PlanOptions) -> list[Fault]:
     """Return why cells take more than there is, with the figures; empty where they do not."""
-    faults = list(map(Fault.from_json, found.survey.disk_faults))
+    faults = [*found.survey.disk_faults]
     hours = sum(each["seconds"] for each in rows) / HOUR
     if options.budget_hours is not None and hours > options.budget_hours:
         dearest = ", ".join(f"{each['name']} {_time(each['seconds'])}" for each in rows)
         problem = f"{len(rows)} cell{'s' * (len(rows) > 1)} would take {hours:.3g} hours ({dearest})"
         hint = "Ask for fewer or smaller cells, or a larger budget."
-        faults.append(Fault("over-budget", problem, key=f"{PREFIX}budget_hours", got=options.budget_hours, hint=hint))
+        faults.append(
+            Fault("over-budget", problem, key=f"{PlanOptions.PREFIX}budget_hours", got=options.budget_hours, hint=hint)
+        )
     return faults
 
 

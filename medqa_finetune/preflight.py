@@ -1,36 +1,33 @@
 """What can be known before a run starts: that its model, its machine and its disk will do. Nothing is written here.
 
-Started as a module, it examines what it reads from standard input, so that a launcher need not load torch itself.
+A launcher examines them in a process of its own, so that it need not load torch itself.
 """
 
 import contextlib
 import dataclasses
-import json
 import logging
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medqa_finetune.config.schema import Config, MethodConfig
-from medqa_finetune.errors import ConfigError, Fault, noting
+from medqa_finetune.architecture.size import ModelSize, read_size
+from medqa_finetune.child_process import NoReplyError, call
+from medqa_finetune.config.schema import Config
+from medqa_finetune.errors import ConfigError, Fault, RunError, noting
+from medqa_finetune.memory import GIB, in_units
+from medqa_finetune.methods.registry import method_of
 from medqa_finetune.model.auto_batch import resolve_auto
 from medqa_finetune.model.estimate import FP32, Machine, Memory, checkpoint_bytes, run_bytes, training_memory
 from medqa_finetune.model.locate import locate_model
 from medqa_finetune.model.requirements import Counts, Need, distinct_needs
-from medqa_finetune.model.size import ModelSize, read_size
 from medqa_finetune.record.files import existing_part
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.runtime import collect_no_more, collector_paused
+from medqa_finetune.runtime import collector_paused, limit_spinning
 
 log = logging.getLogger(__name__)
 
-GIB = 2**30
 # Loading torch from a slow network disk takes minutes.
 EXAMINE_SECONDS = 600
 
@@ -69,7 +66,9 @@ def _preflight(
     configs: Sequence[Config], counts: Sequence[Counts], examiner: Callable[[Sequence[Need]], Findings]
 ) -> None:
     # What loads no model needs neither torch nor a disk of any size.
-    heavy = [(config, count) for config, count in zip(configs, counts, strict=True) if config.method.loads_model]
+    heavy = [
+        (config, count) for config, count in zip(configs, counts, strict=True) if method_of(config.method).loads_model
+    ]
     if not heavy:
         return
     configs, counts = zip(*heavy, strict=True)
@@ -101,7 +100,7 @@ def _is_trained(config: Config) -> bool:
 
 def examine(needs: Sequence[Need]) -> Findings:
     """Load torch, and try in this process what the runs will do: tokenizers, methods, the device."""
-    wait_briefly()
+    limit_spinning()
     # Imported here, so that a launcher can import this file in a moment.
     with collector_paused():
         from medqa_finetune.data.tokenize import Encoder
@@ -138,47 +137,17 @@ def examine(needs: Sequence[Need]) -> Findings:
     return Findings(machine, faults)
 
 
-def wait_briefly() -> None:
-    """Bound how long torch's CPU threads spin while they wait for each other; said before torch is loaded.
-
-    By default they spin 300,000 times before they sleep, which on a machine that does something else as well makes
-    training many times slower; asleep at once, it is 1.5 times slower on a quiet one. Nothing is changed where the user
-    has set it.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-
-
 def examine_in_fresh_process(needs: Sequence[Need]) -> Findings:
     """Do the same in a process that ends afterwards: it takes its memory and its hold on the GPU with it."""
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "medqa_finetune.preflight"],
-            input=json.dumps([asdict(need) for need in needs]),
-            capture_output=True, encoding="utf-8", errors="replace", timeout=EXAMINE_SECONDS, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        problem = f"this machine cannot be checked: that takes more than {EXAMINE_SECONDS // 60} minutes"
-        return Findings(None, [Fault("not-checked", problem, hint="A GPU may hang; nvidia-smi shows it.")])
-    last = (done.stderr.strip().splitlines() or ["it left no message"])[-1][:300]
-    problem = f"this machine cannot be checked: the process that tries it {_ending(done.returncode)} ({last})"
-    return _answer(done.stdout) or Findings(None, [Fault("not-checked", problem)])
-
-
-def _answer(printed: str) -> Findings | None:
-    """Return the findings in the last line that a process printed; None if it did not come so far."""
-    try:
-        found = json.loads(printed.splitlines()[-1])
-    except (IndexError, ValueError):
-        return None
-    return Findings(found["machine"] and Machine(**found["machine"]), [*map(Fault.from_json, found["faults"])])
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code}"
-    names = {each.value: each.name for each in signal.Signals}
-    return f"was killed by {names.get(-code, f'signal {-code}')}"
+        return call(examine, needs, timeout=EXAMINE_SECONDS, quiet=True)
+    except RunError as error:
+        problem, hint = f"this machine cannot be checked: {error.faults[0].problem}", ""
+    except NoReplyError as error:
+        said = error.last_line[:300] or "it printed nothing"
+        problem = f"this machine cannot be checked: the process that tries it {error.problem} ({said})"
+        hint = "A GPU may hang; nvidia-smi shows it." if error.timed_out else ""
+    return Findings(None, [Fault("not-checked", problem, hint=hint)])
 
 
 def precision_faults(configs: Iterable[Config], machine: Machine) -> Iterator[Fault]:
@@ -224,11 +193,6 @@ def disk_of(path: Path) -> int:
     return existing_part(path).stat().st_dev
 
 
-def in_units(count: int) -> str:
-    """Return a number of bytes for people."""
-    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / 2**20:.1f} MiB"
-
-
 def _bytes_there(config: Config) -> int:
     """Return what an earlier attempt at the run has on disk already; what is moved aside stays there, so it is none."""
     if config.overwrite:
@@ -244,7 +208,7 @@ def warn_about_memory(runs: Iterable[tuple[Config, ModelSize | None]], machine: 
     """Warn, once for every method and model, where training may need more memory than there is."""
     dearest: dict[tuple[str, str], tuple[Config, Memory]] = {}
     for config, size in runs:
-        if size is not None and config.method.trains != "nothing":
+        if size is not None and method_of(config.method).trains_weights:
             config = dataclasses.replace(config, train=resolve_auto(config, size, machine))  # noqa: PLW2901
             memory = training_memory(size, config, machine)
             key = (config.method.name, config.model.title)
@@ -270,15 +234,3 @@ def memory_warning(config: Config, memory: Memory, machine: Machine) -> str:
         f"has {machine.memory_bytes / GIB:.1f}. Less is needed with "
         f"{' or '.join(remedy for remedy, helps in remedies.items() if helps)}."
     )
-
-
-def main() -> None:
-    """Examine the needs on standard input, and print what was found as one line of JSON."""
-    needs = [Need(**{**each, "method": MethodConfig(**each["method"])}) for each in json.load(sys.stdin)]
-    machine, faults = examine(needs)
-    print(json.dumps({"machine": machine and asdict(machine), "faults": [fault.as_json() for fault in faults]}))
-    collect_no_more()
-
-
-if __name__ == "__main__":
-    main()

@@ -57,3 +57,14 @@ def keep_freed_memory() -> None:
         (TOP_PAD, TOP_PAD_BYTES),
     ):
         mallopt(parameter, value)
+
+
+def limit_spinning() -> None:
+    """Limit how long torch's CPU threads spin while they wait for each other; call it before torch is loaded.
+
+    By default they spin 300,000 times before they sleep, which makes training many times slower on a machine that does
+    something else as well; without any spinning it is 1.5 times slower on a quiet one. Nothing changes where the user
+    has set `OMP_WAIT_POLICY` or `GOMP_SPINCOUNT`.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")

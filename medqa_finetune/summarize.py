@@ -1,65 +1,54 @@
-"""Command-line entry point for results: a table, CSV files, pictures, a page and a verdict over all runs.
+"""Command-line entry point for the report: tables, CSV files, charts, a page and recommendations over all runs.
 
 pandas and matplotlib take a second to load, so everything that loads them is imported after the options are checked.
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from medqa_finetune.config.command_line import parse_options, run_door, wants_help
-from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError, Fault, MedQAError
+from medqa_finetune.config.command_line import run_command, wants_help
+from medqa_finetune.config.command_options import Options, describe, option, parse_options
+from medqa_finetune.config.ranges import not_negative
+from medqa_finetune.errors import EXIT_DONE, DataError, Fault
 from medqa_finetune.log import visible
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from medqa_finetune.record.evaluation_dir import EvaluationDir
-    from medqa_finetune.record.item_scores import ItemScores
-    from medqa_finetune.record.schema import Record
     from medqa_finetune.report.analysis import Analysis
     from medqa_finetune.report.runs import Run
 
-USAGE = """\
-Put all runs into a table, CSV files, pictures and a page to look at (report.html), and say what more data and
-another method bought.
-
-  python -m medqa_finetune.summarize [outputs=DIR] [price_per_hour=N]
-
-Options:
-  outputs=DIR        folder with runs, at any depth; takes DIR/summary/    default outputs
-  price_per_hour=N   money for an hour of the machine                      default null
-"""
 RUNS, CELLS, REPORT = "results_summary.csv", "results_by_cell.csv", "report.md"
-DEFAULT_METRICS = ("rouge", "bleu", "perplexity")
 
 
 @dataclasses.dataclass(frozen=True)
-class SummarizeOptions:
-    """The options of `summarize`.
+class SummarizeOptions(Options):
+    """What can be typed after `summarize`."""
 
-    Attributes:
-        outputs: Folder with runs, at any depth.
-        price_per_hour: Money for an hour of the machine, in any currency; None where it is not known.
+    outputs: str = option("outputs", "folder with runs, at any depth; takes DIR/summary/", value="DIR")
+    price_per_hour: float | None = option(
+        None, "price of an hour of the machine, in any currency; without it no costs are computed", check=not_negative
+    )
 
-    Raises:
-        ConfigError: an impossible price.
-    """
 
-    outputs: str = "outputs"
-    price_per_hour: float | None = None
+USAGE = f"""\
+usage: python -m medqa_finetune.summarize [key=value …]
 
-    def __post_init__(self) -> None:
-        price = self.price_per_hour
-        if price is not None and not (math.isfinite(price) and price >= 0):
-            raise ConfigError(Fault("out-of-range", "must be a number ≥ 0", key="price_per_hour", got=price))
+Writes tables (CSV), charts and a page (report.html) over all runs below a folder, and reports what more data and
+another method gain.
+
+  python -m medqa_finetune.summarize
+  python -m medqa_finetune.summarize outputs=outputs/demo price_per_hour=2.5
+
+options:
+{describe(SummarizeOptions)}"""
 
 
 def main() -> NoReturn:
     """Summarize what the command line names, and end the process."""
-    run_door(summarize)
+    run_command(summarize)
 
 
 def summarize(arguments: list[str]) -> int:
@@ -90,7 +79,7 @@ def summarize(arguments: list[str]) -> int:
     from medqa_finetune.report.stats.intervals import Settings
     from medqa_finetune.report.table import results_table
 
-    runs = load_runs(folders, root, _items)
+    runs = load_runs(folders, root)
     table = results_table(runs)
     analysis = analyse(runs, Settings(price_per_hour=options.price_per_hour))
     written = _write(runs, table, analysis, root / "summary")
@@ -138,23 +127,6 @@ def _write(runs: "Sequence[Run]", table: "pd.DataFrame", analysis: "Analysis", f
     except OSError as error:
         problem, hint = f"cannot be written ({error.strerror})", "Give a folder that is writable."
         raise DataError(Fault("not-writable", problem, file=str(folder), hint=hint)) from None
-
-
-def _items(folder: "EvaluationDir", record: "Record") -> "ItemScores | None":
-    """Return the scores per question of an evaluation: from its file, or scored again where that is missing."""
-    from medqa_finetune.evaluation.score import item_scores
-    from medqa_finetune.evaluation.score_rows import score_rows
-    from medqa_finetune.record.files import sha256_of
-
-    stored = folder.read_item_scores()
-    if stored is not None:
-        return stored
-    metrics = record.setting("evaluate", "metrics")
-    try:
-        _, rows = score_rows(folder.read_predictions(), folder, record, metrics or DEFAULT_METRICS)
-        return item_scores(rows, sha256_of(folder.predictions_path))
-    except MedQAError:
-        return None
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from medqa_finetune.config.command_line import run_door, wants_help
-from medqa_finetune.config.options import conf_folder, conf_folders
+from medqa_finetune.config.command_line import run_command, wants_help
+from medqa_finetune.config.groups import conf_folder, conf_folders
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, MedQAError
 from medqa_finetune.launch.compose import compose_and_call
 from medqa_finetune.stopping import LAUNCHER_VARIABLE, stop_with_parent
@@ -37,7 +37,7 @@ groups and their choices (* is the default):
 
 def main() -> None:
     """Run the door and exit: 0 done, 1 a run failed, 2 bad input, 130 or 143 interrupted."""
-    run_door(train)
+    run_command(train)
 
 
 def train(arguments: list[str]) -> int:

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # The parts below are one package, in peers' environments too; this folder itself is not the place to look for them.
 sys.path[:0] = [str(ROOT)]
 
-from medqa_finetune.config.command_line import run_door  # noqa: E402
+from medqa_finetune.config.command_line import run_command  # noqa: E402
 from medqa_finetune.errors import ConfigError, Fault  # noqa: E402
 from scripts.benchmarks.answering import answering  # noqa: E402
 from scripts.benchmarks.growth import growth  # noqa: E402
@@ -128,4 +128,4 @@ def _add_work(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

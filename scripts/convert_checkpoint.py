@@ -6,17 +6,18 @@ read, and is refused. Values, types and shapes stay as they are, those of a prun
 changed.
 """
 
-import argparse
 import json
 import shutil
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medqa_finetune.config.command_line import run_door
+from medqa_finetune.architecture.files import INDEX, SINGLE, read_config, read_tensors
+from medqa_finetune.config.command_line import run_command, wants_help
+from medqa_finetune.config.command_options import Options, describe, from_flags, option, parse_options
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, ModelError, brief
-from medqa_finetune.model.files import INDEX, SINGLE, read_config, read_tensors
 from medqa_finetune.record.files import replace_folder
 
 if TYPE_CHECKING:
@@ -29,10 +30,40 @@ AGAIN = "Download it again."
 COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "*.spm", "*.tiktoken")
 
 
+@dataclass(frozen=True)
+class ConvertOptions(Options):
+    """What can be typed."""
+
+    source: str = option(
+        "", f"folder with {PICKLE} or its shards, config.json and tokenizer", value="DIR", positional=True
+    )
+    target: str = option("", "folder to make", value="DIR", positional=True)
+
+    def conflicts(self) -> Iterator[Fault]:
+        """Yield the folders that are not given."""
+        for key in ("source", "target"):
+            if not getattr(self, key):
+                yield Fault("missing-key", "is missing", key=key, hint=f"Give {key}=DIR.")
+
+
+USAGE = f"""\
+usage: python scripts/convert_checkpoint.py source=DIR target=DIR
+
+Turns a model with pickled weights into one with safetensors, in a new folder; nothing but tensors is read.
+
+  python scripts/convert_checkpoint.py models/old models/new
+
+options:
+{describe(ConvertOptions)}"""
+
+
 def main(arguments: list[str]) -> int:
     """Convert the model asked for, and say what came of it."""
-    options = _parser().parse_args(arguments)
-    source, target = options.source, options.target
+    if wants_help(arguments):
+        print(USAGE, end="")
+        return EXIT_DONE
+    options = parse_options(ConvertOptions, from_flags(ConvertOptions, arguments))
+    source, target = Path(options.source), Path(options.target)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         hint = "Give a new folder; nothing is overwritten."
         raise ConfigError(Fault("already-exists", "exists already", key="target", file=str(target), hint=hint))
@@ -45,13 +76,6 @@ def main(arguments: list[str]) -> int:
     print(f"{target} is complete: {len(weights)} tensors, {numbers:,} weights.")
     print(f"Next: python -m medqa_finetune.train model=local model.path={target} method=lora data=20k")
     return EXIT_DONE
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help=f"folder with {PICKLE} or its shards, config.json and tokenizer")
-    parser.add_argument("target", type=Path, help="folder to make")
-    return parser
 
 
 def pickled_files(folder: Path) -> list[Path]:
@@ -149,4 +173,4 @@ def write(source: Path, folder: Path, weights: "dict[str, torch.Tensor]") -> Non
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

@@ -1,29 +1,56 @@
 """Fetch a public data set that `conf/corpus/` names, e.g. `python scripts/download_data.py corpus=huatuo26m_lite`."""
 
-import argparse
+from dataclasses import dataclass
 
-from medqa_finetune.config.command_line import run_door
-from medqa_finetune.config.options import load_group, option_names, split_overrides
+from medqa_finetune.config.checks import HUBS
+from medqa_finetune.config.command_line import run_command, wants_help
+from medqa_finetune.config.command_options import (
+    Options,
+    describe,
+    from_flags,
+    help_line,
+    option,
+    parse_options,
+    split_options,
+)
+from medqa_finetune.config.groups import load_group, option_names, split_overrides
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.hub import fetch, hub_folder, is_complete
 from medqa_finetune.errors import EXIT_DONE
 from medqa_finetune.log import log_to_terminal
 
 
+@dataclass(frozen=True)
+class DownloadOptions(Options):
+    """What can be typed in addition to the corpus."""
+
+    source: str | None = option(None, "fetch from this hub, not from the configured one", allowed=HUBS)
+
+
+USAGE = f"""\
+usage: python scripts/download_data.py [corpus=NAME] [key=value …]
+
+Fetches a public data set that conf/corpus names, unless it is there already.
+
+  python scripts/download_data.py corpus=huatuo26m_lite
+  python scripts/download_data.py corpus=huatuo26m_lite source=modelscope
+
+options:
+{describe(DownloadOptions)}\
+{help_line("corpus=NAME", f"one of {', '.join(option_names('corpus'))}")}
+  corpus.KEY=VALUE          changes a setting of the corpus
+"""
+
+
 def main(arguments: list[str]) -> int:
     """Fetch the data set asked for, unless it is there already."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        default=[],
-        metavar="corpus=NAME",
-        help=f"which data set, and corpus.KEY=VALUE to change it. Names: {', '.join(option_names('corpus'))}",
-    )
-    parser.add_argument("--source", choices=("huggingface", "modelscope"), help="fetch from here instead")
-    options = parser.parse_args(arguments)
+    if wants_help(arguments):
+        print(USAGE, end="")
+        return EXIT_DONE
+    own, rest = split_options(DownloadOptions, from_flags(DownloadOptions, arguments))
+    options = parse_options(DownloadOptions, own)
     log_to_terminal()
-    name, overrides = split_overrides(options.overrides, {"corpus": "huatuo26m_lite"})["corpus"]
+    name, overrides = split_overrides(rest, {"corpus": "huatuo26m_lite"})["corpus"]
     if options.source:
         overrides = [*overrides, f"hub={options.source}"]
     corpus = load_group("corpus", name, CorpusConfig, overrides)
@@ -41,4 +68,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

@@ -1,15 +1,17 @@
 """Download a base model's safetensors weights, tokenizer and configuration into `models/<name>`.
 
-Example: python scripts/download_model.py --source modelscope --model qwen2.5-3b
+Example: python scripts/download_model.py source=modelscope model=qwen2.5-3b
 An interrupted download continues where it stopped. No pickled weights and no code are ever fetched.
 """
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medqa_finetune.config.command_line import run_door
-from medqa_finetune.config.options import load_group, option_names
+from medqa_finetune.config.checks import HUBS
+from medqa_finetune.config.command_line import run_command, wants_help
+from medqa_finetune.config.command_options import Options, describe, from_flags, option, parse_options
+from medqa_finetune.config.groups import load_group, option_names
 from medqa_finetune.config.schema import ModelConfig
 from medqa_finetune.data.hub import huggingface_revision, modelscope_revision
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, ModelError
@@ -19,12 +21,39 @@ from medqa_finetune.model.locate import locate_model
 PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja"]
 
 
+@dataclass(frozen=True)
+class DownloadOptions(Options):
+    """What can be typed."""
+
+    model: str = option(
+        "qwen2.5-3b", f"owner/name, or one of {', '.join(option_names('model'))}", value="NAME|OWNER/NAME"
+    )
+    source: str = option("huggingface", "hub to fetch it from", allowed=HUBS)
+    revision: str | None = option(None, "branch, tag or commit; the configured one if left out")
+    to: str | None = option(None, "folder to write to; models/<last part of the name> if left out", value="DIR")
+
+
+USAGE = f"""\
+usage: python scripts/download_model.py [key=value …]
+
+Downloads a base model's safetensors weights, tokenizer and configuration. An interrupted download continues where it
+stopped. No pickled weights and no code are fetched.
+
+  python scripts/download_model.py source=modelscope model=qwen2.5-3b
+
+options:
+{describe(DownloadOptions)}"""
+
+
 def main(arguments: list[str]) -> int:
     """Download the model asked for and check that it is whole."""
-    options = _parser().parse_args(arguments)
+    if wants_help(arguments):
+        print(USAGE, end="")
+        return EXIT_DONE
+    options = parse_options(DownloadOptions, from_flags(DownloadOptions, arguments))
     log_to_terminal()
     model = _model(options.model, options.revision)
-    folder = options.to or Path("models") / str(model.repository).rpartition("/")[2]
+    folder = Path(options.to) if options.to else Path("models") / str(model.repository).rpartition("/")[2]
     located = ModelConfig(model.name, str(folder), None, model.revision)
     _download(options.source, model, folder)
     locate_model(located)
@@ -36,30 +65,17 @@ def main(arguments: list[str]) -> int:
     return EXIT_DONE
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", choices=("huggingface", "modelscope"), default="huggingface", help="%(default)s")
-    parser.add_argument(
-        "--model",
-        default="qwen2.5-3b",
-        help=f"a name of conf/model ({', '.join(option_names('model'))}) or owner/name; %(default)s",
-    )
-    parser.add_argument("--revision", help="branch, tag or commit, instead of the configured one")
-    parser.add_argument("--to", type=Path, help="folder to write to; models/<last part of the name> by default")
-    return parser
-
-
 def _model(name: str, revision: str | None) -> ModelConfig:
     """Return what to fetch, from `conf/model/<name>.yaml` or an `owner/name`."""
     if "/" in name:
         if name.count("/") != 1 or not all(name.split("/")) or ".." in name:
-            hint = "Give owner/name, e.g. --model Qwen/Qwen2.5-3B-Instruct."
-            raise ConfigError(Fault("not-a-repository", "must be owner/name", key="--model", got=name, hint=hint))
+            hint = "Give owner/name, e.g. model=Qwen/Qwen2.5-3B-Instruct."
+            raise ConfigError(Fault("not-a-repository", "must be owner/name", key="model", got=name, hint=hint))
         return ModelConfig(name, "", name, revision or "main")
     model = load_group("model", name, ModelConfig, [f"revision={revision}"] if revision else [])
     if not model.repository:
         problem = f"there is nothing to download: the model is at {model.path}"
-        raise ConfigError(Fault("nothing-to-do", problem, key="--model", got=name))
+        raise ConfigError(Fault("nothing-to-do", problem, key="model", got=name))
     return model
 
 
@@ -81,8 +97,8 @@ def _download(source: str, model: ModelConfig, folder: Path) -> None:
         other = "huggingface" if source == "modelscope" else "modelscope"
         raise ModelError(Fault(
             "fetch-failed", f"cannot be fetched from {source}: {type(error).__name__}: {lines[0][:300]}",
-            key="--model", got=model.repository, file=str(folder),
-            hint=f"The same command continues where it stopped; --source {other} tries the other hub.",
+            key="model", got=model.repository, file=str(folder),
+            hint=f"The same command continues where it stopped; source={other} tries the other hub.",
         )) from error  # fmt: skip
 
 
@@ -91,11 +107,11 @@ def _modelscope_download() -> Any:
         from modelscope import snapshot_download
     except ImportError:
         raise ModelError(Fault(
-            "not-installed", "its library is not installed", key="--source", got="modelscope",
+            "not-installed", "its library is not installed", key="source", got="modelscope",
             hint="Run `pip install 'medqa-finetune[modelscope]'`.",
         )) from None  # fmt: skip
     return snapshot_download
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

@@ -1,33 +1,77 @@
 """Divide a corpus into nested training sets, a validation and a test set, as JSON Lines files with a manifest.
 
-Example: python scripts/prepare_data_splits.py corpus=huatuo26m_lite --sizes 20k 50k 100k
-Training divides by itself, in the same way, and uses the same cache: --cache-only fills just that.
+Example: python scripts/prepare_data_splits.py corpus=huatuo26m_lite sizes=[20k,50k,100k]
+Training divides by itself, in the same way, and uses the same cache: cache_only=true fills just that.
 """
 
-import argparse
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from medqa_finetune.config.checks import corpus_faults, data_faults
-from medqa_finetune.config.command_line import run_door
-from medqa_finetune.config.options import load_group, option_names, split_overrides
+from medqa_finetune.config.command_line import run_command, wants_help
+from medqa_finetune.config.command_options import (
+    Options,
+    describe,
+    from_flags,
+    help_line,
+    option,
+    parse_options,
+    split_options,
+)
+from medqa_finetune.config.groups import load_group, option_names, split_overrides
 from medqa_finetune.config.schema import CorpusConfig, DataConfig, scaled
-from medqa_finetune.data.export import write_sets
 from medqa_finetune.data.prepare import prepare, take_splits
 from medqa_finetune.data.splits import SplitRules
+from medqa_finetune.data.write_jsonl import write_sets
 from medqa_finetune.errors import EXIT_DONE, ConfigError
 from medqa_finetune.log import log_to_terminal
 
 SIZES = ("20k", "50k", "100k")
 
 
+@dataclass(frozen=True)
+class SplitOptions(Options):
+    """What can be typed in addition to corpus and data."""
+
+    sizes: list[str] = option(
+        list(SIZES),
+        f"training sets to write: {', '.join(option_names('data'))}",
+        value="[NAME,…]",
+        allowed=option_names("data"),
+    )
+    to: str | None = option(None, "folder to write to; data/splits/NAME if left out", value="DIR")
+    cache: str = option("outputs/cache", "folder of the prepared corpora that training uses", value="DIR")
+    cache_only: bool = option(False, "only fill that cache")
+
+
+USAGE = f"""\
+usage: python scripts/prepare_data_splits.py [corpus=NAME] [key=value …]
+
+Divides a corpus into nested training sets, a validation and a test set, as JSON Lines files with a manifest. Training
+divides by itself, in the same way, and uses the same cache.
+
+  python scripts/prepare_data_splits.py corpus=huatuo26m_lite sizes=[20k,50k,100k]
+
+options:
+{describe(SplitOptions)}\
+{help_line("corpus=NAME", f"one of {', '.join(option_names('corpus'))}")}
+  corpus.KEY=VALUE          changes a setting of the corpus
+  data.KEY=VALUE            changes test_size, validation_size, split_seed, scale or near_duplicate_threshold
+"""
+
+
 def main(arguments: list[str]) -> int:
     """Write, or only cache, the sets of the corpus asked for."""
-    options = _parser().parse_intermixed_args(arguments)
+    if wants_help(arguments):
+        print(USAGE, end="")
+        return EXIT_DONE
+    own, overrides = split_options(SplitOptions, from_flags(SplitOptions, arguments))
+    options = parse_options(SplitOptions, own)
     log_to_terminal()
-    asked = split_overrides(options.overrides, {"corpus": "huatuo26m_lite", "data": SIZES[0]})
+    asked = split_overrides(overrides, {"corpus": "huatuo26m_lite", "data": SIZES[0]})
     corpus_name, changes = asked["corpus"]
     corpus = load_group("corpus", corpus_name, CorpusConfig, changes)
     data = {name: load_group("data", name, DataConfig, asked["data"][1]) for name in options.sizes}
@@ -37,7 +81,7 @@ def main(arguments: list[str]) -> int:
     rules = _rules(next(iter(data.values())))
     sizes = {name: d.train_size and scaled(d.train_size, d.scale) for name, d in data.items()}
     prepared = prepare(
-        corpus, rules, options.cache, lambda pairs: tqdm(pairs, desc=corpus_name, unit=" pairs", disable=None)
+        corpus, rules, Path(options.cache), lambda pairs: tqdm(pairs, desc=corpus_name, unit=" pairs", disable=None)
     )
     for name, n in prepared.notes["counts"].items():
         print(f"{n:>10,}  {name}")
@@ -46,31 +90,12 @@ def main(arguments: list[str]) -> int:
             take_splits(prepared, size)  # refuses what the corpus is too small for
         print(f"Kept in {prepared.folder}")
         return EXIT_DONE
-    folder = options.to or Path("data") / "splits" / corpus_name
+    folder = Path(options.to) if options.to else Path("data") / "splits" / corpus_name
     names = write_sets(prepared, sizes, folder, lambda pairs, name: tqdm(pairs, desc=name, unit=" pairs", disable=None))
     print(f"In {folder}: {', '.join(names)}, manifest.json")
-    same = shlex.join(options.overrides or [f"corpus={corpus_name}"])
+    same = shlex.join(overrides or [f"corpus={corpus_name}"])
     print(f"Next: python -m medqa_finetune.train -m {same} data={','.join(sizes)} method=lora,qlora")
     return EXIT_DONE
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        default=[],
-        metavar="KEY=VALUE",
-        help="corpus=NAME, corpus.KEY=VALUE, data.KEY=VALUE (test_size, validation_size, split_seed, scale, …). "
-        f"Corpora: {', '.join(option_names('corpus'))}",
-    )
-    parser.add_argument(
-        "--sizes", nargs="+", default=SIZES, choices=option_names("data"), help="training sets to write"
-    )
-    parser.add_argument("--to", type=Path, help="folder to write to; data/splits/NAME by default")
-    parser.add_argument("--cache", type=Path, default=Path("outputs") / "cache", help="prepared corpora; %(default)s")
-    parser.add_argument("--cache-only", action="store_true", help="only fill the cache that training uses")
-    return parser
 
 
 def _rules(data: DataConfig) -> SplitRules:
@@ -83,4 +108,4 @@ def _rules(data: DataConfig) -> SplitRules:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

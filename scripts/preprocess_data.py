@@ -1,41 +1,67 @@
 """Turn raw files into cleaned pairs: `pairs.jsonl`, `rejects.jsonl` (each with place and reason) and `counts.json`.
 
-Example: python scripts/preprocess_data.py corpus=csv corpus.path=raw.csv corpus.encoding=gb18030 --to data/cleaned/mine
+Example: python scripts/preprocess_data.py corpus=csv corpus.path=raw.csv corpus.encoding=gb18030 to=data/cleaned/mine
 Training cleans by itself; this is for looking at what cleaning does, or for use elsewhere.
 """
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from medqa_finetune.config.checks import corpus_faults
-from medqa_finetune.config.command_line import run_door
-from medqa_finetune.config.options import load_group, option_names, split_overrides
+from medqa_finetune.config.command_line import run_command, wants_help
+from medqa_finetune.config.command_options import (
+    Options,
+    describe,
+    from_flags,
+    help_line,
+    option,
+    parse_options,
+    split_options,
+)
+from medqa_finetune.config.groups import load_group, option_names, split_overrides
 from medqa_finetune.config.schema import CorpusConfig
-from medqa_finetune.data.export import PAIRS, write_cleaned
+from medqa_finetune.data.write_jsonl import PAIRS, write_cleaned
 from medqa_finetune.errors import EXIT_DONE, ConfigError
 from medqa_finetune.log import log_to_terminal
 
 
+@dataclass(frozen=True)
+class CleanOptions(Options):
+    """What can be typed in addition to the corpus."""
+
+    to: str | None = option(None, "folder to write to; data/cleaned/NAME if left out", value="DIR")
+
+
+USAGE = f"""\
+usage: python scripts/preprocess_data.py [corpus=NAME] [key=value …]
+
+Cleans raw files into pairs.jsonl, rejects.jsonl (each with place and reason) and counts.json. Training cleans by
+itself; this shows what cleaning does, or prepares files for use elsewhere.
+
+  python scripts/preprocess_data.py corpus=csv corpus.path=raw.csv corpus.encoding=gb18030 to=data/cleaned/mine
+
+options:
+{describe(CleanOptions)}\
+{help_line("corpus=NAME", f"one of {', '.join(option_names('corpus'))}")}
+  corpus.KEY=VALUE          changes a setting of the corpus
+"""
+
+
 def main(arguments: list[str]) -> int:
     """Write the cleaned pairs of the corpus asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        default=[],
-        metavar="corpus=NAME",
-        help=f"which corpus, and corpus.KEY=VALUE to change it. Names: {', '.join(option_names('corpus'))}",
-    )
-    parser.add_argument("--to", type=Path, help="folder to write to; data/cleaned/NAME by default")
-    options = parser.parse_intermixed_args(arguments)
+    if wants_help(arguments):
+        print(USAGE, end="")
+        return EXIT_DONE
+    own, rest = split_options(CleanOptions, from_flags(CleanOptions, arguments))
+    options = parse_options(CleanOptions, own)
     log_to_terminal()
-    name, overrides = split_overrides(options.overrides, {"corpus": "jsonl"})["corpus"]
+    name, overrides = split_overrides(rest, {"corpus": "jsonl"})["corpus"]
     corpus = load_group("corpus", name, CorpusConfig, overrides)
     if faults := list(corpus_faults(corpus)):
         raise ConfigError(*faults)
-    folder = options.to or Path("data") / "cleaned" / name
+    folder = Path(options.to) if options.to else Path("data") / "cleaned" / name
     counts = write_cleaned(corpus, folder, lambda pairs: tqdm(pairs, desc=name, unit=" pairs", disable=None))
     for what, n in counts.items():
         print(f"{n:>10,}  {what}")
@@ -44,4 +70,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    run_door(main)
+    run_command(main)

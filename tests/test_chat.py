@@ -105,7 +105,7 @@ def test_every_fault_is_said_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         ChatOptions(run="a", mode="b", format="c", port=1)
     assert [(fault.code, fault.key) for fault in caught.value.faults] == [
-        ("not-allowed", "mode"), ("not-allowed", "format"), ("conflict", "format"), ("out-of-range", "port"),
+        ("not-allowed", "mode"), ("not-allowed", "format"), ("out-of-range", "port"),
     ]  # fmt: skip
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from medqa_finetune.config.command_options import parse_options, split_options
 from medqa_finetune.errors import NO_VALUE, MedQAError
-from medqa_finetune.export import ExportOptions, export, parse_own, pipeline_cell, split
+from medqa_finetune.export import ExportOptions, export, pipeline_cell
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.train import train
 from tests.commands import TINY, files_below, python
@@ -95,9 +96,12 @@ def test_what_is_allowed_is_listed_and_every_fault_comes_at_once() -> None:
     with pytest.raises(MedQAError) as caught:
         ExportOptions(run="x", format="xml", dtype="int4", samples=0)
     faults = caught.value.faults
-    assert [fault.code for fault in faults] == ["not-allowed", "not-allowed", "out-of-range", "conflict"]
-    assert faults[0].allowed == ("text", "json")
-    assert faults[1].allowed == ("auto", "fp32", "bf16", "fp16")
+    assert [(fault.code, fault.key, fault.allowed) for fault in faults] == [
+        ("out-of-range", "samples", ()),
+        ("not-allowed", "format", ("text", "json")),
+        ("not-allowed", "export.dtype", ("auto", "fp32", "bf16", "fp16")),
+        ("conflict", "samples", ()),
+    ]
     with pytest.raises(MedQAError) as caught:
         export(["run=x", "to=models"])
     assert {"run", "variants", "export.to"} <= set(only_fault(caught).allowed)
@@ -117,10 +121,12 @@ def test_train_says_who_runs_pipelines() -> None:
 
 
 def test_own_options_are_told_from_the_settings_of_a_run() -> None:
-    own, rest = split(["pipeline=variants", "model=tiny", "samples=5", "export.to=x", "train.epochs=2"])
+    own, rest = split_options(
+        ExportOptions, ["pipeline=variants", "model=tiny", "samples=5", "export.to=x", "train.epochs=2"]
+    )
     assert own == ["pipeline=variants", "samples=5", "export.to=x"]
     assert rest == ["model=tiny", "train.epochs=2"]
-    assert parse_own(own) == ExportOptions(pipeline="variants", samples=5, to="x")
+    assert parse_options(ExportOptions, own) == ExportOptions(pipeline="variants", samples=5, to="x")
 
 
 def test_samples_count_pairs_whatever_a_profile_scales(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def made(
 ) -> Plan:
     return Plan(
         list(forecasts),
-        dataclasses.replace(survey(1e10), disk_faults=[fault.as_json() for fault in faults]),
+        dataclasses.replace(survey(1e10), disk_faults=list(faults)),
         rehearsals,
         list(weightless),
     )

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from medqa_finetune import preflight
+from medqa_finetune.architecture.size import ModelSize, read_size
 from medqa_finetune.config.schema import Config, MethodConfig
 from medqa_finetune.errors import ConfigError, Fault, distinct
 from medqa_finetune.model.estimate import Machine, checkpoint_bytes, run_bytes
 from medqa_finetune.model.requirements import Need
-from medqa_finetune.model.size import ModelSize, read_size
 from medqa_finetune.preflight import (
     Findings,
     disk_faults,
@@ -170,19 +170,6 @@ def test_an_examination_that_dies_is_a_fault_with_its_last_words(
     assert fault.code == "not-checked"
     assert part in fault.problem
     assert ("nvidia-smi" in fault.hint) is ("sleep" in lines)
-
-
-def test_what_libraries_print_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [Fault("a", "is odd", key="b", got=None), Fault("c", "is odd", file="药", line_number=3)]
-    said = {"machine": {"type": "cuda", "name": "卡", "memory_bytes": 5}, "faults": [each.as_json() for each in found]}
-    monkeypatch.setattr(sys, "executable", stand_in(tmp_path, f"echo noise; cat {written(tmp_path, said)}"))
-    assert examine_in_fresh_process([]) == Findings(Machine("cuda", "卡", 5), found)
-
-
-def written(folder: Path, content: Any) -> Path:
-    path = folder / "said.json"
-    path.write_text(json.dumps(content), encoding="utf-8")
-    return path
 
 
 def test_faults_come_as_they_are_out_of_the_process_that_finds_them(tmp_path: Path) -> None:

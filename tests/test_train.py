@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from medqa_finetune.config.options import conf_folder, option_names
+from medqa_finetune.child_process import faults_file, read_faults
+from medqa_finetune.config.groups import conf_folder, option_names
 from medqa_finetune.errors import NO_VALUE, Fault
-from medqa_finetune.launch.worker import faults_file, read_faults
 from tests.commands import ROOT, TINY, python, train
 
 GROUPS = sorted(path.name for path in conf_folder().iterdir() if path.is_dir())

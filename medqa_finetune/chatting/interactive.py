@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medqa_finetune.chatting.conversation import DISCLAIMER, Conversation
 from medqa_finetune.chatting.terminal import brake, edit_lines, harmless, is_readable, settle_terminal
-from medqa_finetune.config.evaluation_checks import manner_faults
+from medqa_finetune.config.ranges import sampling_faults
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, MedQAError
 from medqa_finetune.record.files import write_json
 
@@ -140,7 +140,7 @@ class Session:
                 problem = f"must be {'an integer' if kind is int else 'a number'}"
                 raise ConfigError(Fault("wrong-type", problem, key=name, got=text)) from None
             changed = dataclasses.replace(manner, **{field: value})
-            faults = list(manner_faults(changed.temperature, changed.top_p, changed.max_new_tokens))
+            faults = list(sampling_faults(changed.temperature, changed.top_p, changed.max_new_tokens))
             if faults:
                 raise ConfigError(*faults)
             self.conversation.manner = changed

@@ -1,4 +1,4 @@
-"""Failures that libraries report without a kind of their own: they are told by the wording, where nothing else tells.
+"""Errors of other packages: what they say, and what they mean where only the wording tells.
 
 A wording that changes makes a message less helpful and nothing else: the error itself is shown as it came. Nothing is
 imported here, since a machine without memory or disk may be unable to.
@@ -12,6 +12,16 @@ MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "
 # torch and safetensors wrap the system's error into kinds of their own, and torch's say nothing of the disk.
 DISK_SIGNS = ("No space left", "Disk quota", "PytorchStreamWriter", "inline_container.cc", "iostream error",
               "os error 28")  # fmt: skip
+SHOWN_CHARACTERS = 300
+
+
+def words_of(error: BaseException) -> str:
+    """Return the message of another package's error as a part of a sentence: one line without a full stop.
+
+    An error without a message gives the name of its class.
+    """
+    words = " ".join(str(error).split())[:SHOWN_CHARACTERS]
+    return words.rstrip(" .:") or type(error).__name__
 
 
 def is_out_of_memory(error: BaseException) -> bool:

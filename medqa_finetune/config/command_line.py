@@ -1,35 +1,24 @@
-"""How a command reads `key=value` arguments, and how its errors become lines, JSON and an exit code."""
+"""How a command runs: its errors become lines, JSON and an exit code; its tables and overrides become text."""
 
 import contextlib
-import dataclasses
-import difflib
-import enum
 import errno
 import json
 import os
 import re
 import sys
-import types
-import typing
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
-from medqa_finetune.errors import EXIT_INTERRUPTED, EXIT_RUN_FAILED, NO_VALUE, ConfigError, Fault, MedQAError, brief
+from medqa_finetune.child_process import leave_faults
+from medqa_finetune.errors import EXIT_INTERRUPTED, EXIT_RUN_FAILED, ConfigError, Fault, MedQAError, brief
 from medqa_finetune.log import shown, visible
 from medqa_finetune.runtime import collect_no_more
 from medqa_finetune.stopping import EXIT_OFFSET, Interrupted
 from medqa_finetune.versions import warn_of_untested_versions
 
-T = TypeVar("T")
-
 HELP = ("--help", "-h")
 # Typed, it asks for one JSON object on standard output, also of what a command is refused for.
 JSON_FORMAT = "format=json"
-# Names a file that takes the faults of a command that is refused, as JSON, for whoever started it.
-FAULTS_VARIABLE = "MEDQA_FAULTS_FILE"
-# Of a library's own words, in a message.
-WORDS_CHARS = 100
 # What looking at a path ends in that is too long, goes through a file or round in a circle, or may not be looked at.
 BAD_PATH = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
 # What Hydra's grammar takes as a value without quotes.
@@ -62,117 +51,7 @@ def _quoted_element(found: re.Match[str]) -> str:
     return text if HYDRA_CAN_READ.fullmatch(text) else f"'{text}'"
 
 
-def parse_options(schema: type[T], arguments: Sequence[str], *, prefix: str = "", bare: Collection[str] = ()) -> T:
-    """Return `schema` filled from `key=value` arguments.
-
-    Args:
-        schema: A dataclass, flat, each field of it with a default. Text fields take the value as typed (`run=010` is
-            the folder `010`), `null` being None; others are read as YAML.
-        arguments: What was typed after the command.
-        prefix: Stands before the keys as they are typed, `plan.` for instance.
-        bare: Fields that are typed without it.
-
-    Raises:
-        ConfigError: an argument without `=`, an unknown or repeated key, or a value of the wrong type; its fault names
-            the key as it is typed, the value, and where the key is unknown, the keys that are allowed.
-    """
-    hints = typing.get_type_hints(schema)
-    fields = {name if name in bare else prefix + name: name for name in hints}
-    values: dict[str, Any] = {}
-    for argument in arguments:
-        key, equals, text = argument.partition("=")
-        if not equals:
-            problem = "must be key=value with a known key"
-            raise ConfigError(Fault("not-key-value", problem, got=argument, allowed=tuple(fields)))
-        if key not in fields:
-            raise ConfigError(unknown_key(brief(key), text, fields))
-        if key in values:
-            raise ConfigError(Fault("given-twice", "is given twice", key=key, got=text))
-        values[key] = _value(key, text, hints[fields[key]])
-    return _filled(schema, values, fields)
-
-
-def unknown_key(key: str, got: Any, allowed: Collection[str]) -> Fault:
-    """Return the fault of a key that does not exist, with the one that may be meant."""
-    close = difflib.get_close_matches(key.lstrip("+~-"), allowed, n=1)
-    hint = f"Did you mean {close[0]}?" if close else ""
-    return Fault("unknown-key", "there is no such key", key=key, got=got, allowed=tuple(allowed), hint=hint)
-
-
-def _filled(schema: type[T], values: Mapping[str, Any], fields: Mapping[str, str]) -> T:
-    # Loaded where they are needed: --help answers sooner without them.
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    from medqa_finetune.compat.omegaconf import refusal_of, words_of
-
-    # OmegaConf checks types against the dataclass. A frozen dataclass arrives read-only, and so do its children.
-    config, hints = OmegaConf.structured(schema), typing.get_type_hints(schema)
-    for key, value in values.items():
-        OmegaConf.set_readonly(config, False)
-        try:
-            OmegaConf.update(config, fields[key], value)
-        except OmegaConfBaseException:
-            raise ConfigError(type_fault(hints[fields[key]], key, value)) from None
-    try:
-        return typing.cast("T", OmegaConf.to_object(config))
-    except OmegaConfBaseException as error:  # text with `${…}` in it
-        refused, words = refusal_of(error).key, words_of(error)[:WORDS_CHARS]
-        key = next((key for key in values if fields[key] == refused), refused)
-        problem = f"cannot be resolved ({words})"
-        raise ConfigError(Fault("unresolved", problem, key=key or None, got=values.get(key, NO_VALUE))) from None
-
-
-def _value(key: str, text: str, hint: Any) -> Any:
-    if str in alternatives(hint):
-        return None if text == "null" and type(None) in alternatives(hint) else text
-    import yaml
-
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):  # also an int of over 4,300 digits, or lists in lists in …
-        problem = f"must be {type_name(hint)}, and cannot be read as YAML"
-        raise ConfigError(Fault("not-yaml", problem, key=key, got=text)) from None
-    if isinstance(value, list) and any(isinstance(part, list | dict) for part in value):
-        raise ConfigError(Fault("wrong-type", f"must be {type_name(hint)}, without lists inside", key=key, got=value))
-    if value is None and type(None) not in alternatives(hint):
-        raise ConfigError(type_fault(hint, key, value if text.strip() else text))
-    return value
-
-
-def type_fault(hint: Any, key: str | None, got: Any) -> Fault:
-    """Return the fault of a value that is none of the types of an annotation."""
-    members = tuple(_members(hint))
-    if members:
-        return Fault("not-allowed", "unknown value", key=key, got=got, allowed=members)
-    return Fault("wrong-type", f"must be {type_name(hint)}", key=key, got=got)
-
-
-def _members(hint: Any) -> Iterator[str]:
-    for each in alternatives(hint):
-        if isinstance(each, type) and issubclass(each, enum.Enum):
-            yield from each.__members__
-
-
-def alternatives(hint: Any) -> tuple[Any, ...]:
-    """Return the types that an annotation allows."""
-    return typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
-
-
-def type_name(hint: Any) -> str:
-    """Return what an annotation allows, for whoever typed something else: `an integer or null`."""
-    return " or ".join(map(_name, alternatives(hint)))
-
-
-def _name(hint: Any) -> str:
-    names = {bool: "true or false", int: "an integer", float: "a number", str: "text", type(None): "null"}
-    if hint in names:
-        return names[hint]
-    is_mapping = dataclasses.is_dataclass(hint) or dict in (hint, typing.get_origin(hint))
-    return "a mapping of keys to values" if is_mapping else "a list such as [a,b]"
-
-
-def run_door(door: Callable[[list[str]], int], arguments: Sequence[str] | None = None) -> NoReturn:
+def run_command(command: Callable[[list[str]], int], arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and end the process with its exit code.
 
     An error that the package raised on purpose is printed as `error: …` on standard error, without a traceback, and so
@@ -182,14 +61,14 @@ def run_door(door: Callable[[list[str]], int], arguments: Sequence[str] | None =
     process quietly.
 
     Args:
-        door: The command: takes the arguments, returns an exit code.
+        command: Takes the arguments, returns an exit code.
         arguments: What was typed after the command; the process's own if None.
     """
     typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if not wants_help(typed):
             warn_of_untested_versions()
-        code = door(typed)
+        code = command(typed)
         sys.stdout.flush()
     except MedQAError as error:
         code = _refuse(error, typed)
@@ -221,17 +100,8 @@ def _refuse(error: MedQAError, typed: Sequence[str]) -> int:
             print(fields, flush=True)
         except OSError:  # a reader that went away, or a disk that is full; the exit code still counts
             _close_output()
-    if path := os.environ.get(FAULTS_VARIABLE):
-        with contextlib.suppress(OSError, ValueError):  # ValueError: a path without a name
-            _write(Path(path), f"{fields}\n")
+    leave_faults(fields)
     return error.exit_code
-
-
-def _write(path: Path, text: str) -> None:
-    # Whoever waits for the file reads it whole or not at all.
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
 
 
 def _close_output() -> None:

@@ -31,6 +31,18 @@ def above_zero(key: str, value: float) -> Iterator[Fault]:
         yield Fault("out-of-range", "must be a finite number > 0", key=key, got=value)
 
 
+def not_negative(key: str, value: float) -> Iterator[Fault]:
+    """Yield a fault where a number is not finite or below 0."""
+    if not (math.isfinite(value) and value >= 0):
+        yield Fault("out-of-range", "must be a finite number ≥ 0", key=key, got=value)
+
+
+def integer_between(key: str, value: int, low: int, high: int) -> Iterator[Fault]:
+    """Yield a fault where an integer is not in [low, high]."""
+    if not low <= value <= high:
+        yield Fault("out-of-range", f"must be an integer from {low} to {high}", key=key, got=value)
+
+
 def between(key: str, value: float, low: float, high: float, *, closed: bool = False) -> Iterator[Fault]:
     """Yield a fault where a number is not in [low, high), or, `closed`, not in [low, high]."""
     inside = low <= value <= high if closed else low <= value < high
@@ -42,3 +54,15 @@ def share(key: str, value: float) -> Iterator[Fault]:
     """Yield a fault where a number is not in (0, 1]."""
     if not 0 < value <= 1:
         yield Fault("out-of-range", "must be a number > 0 and ≤ 1", key=key, got=value)
+
+
+def check_temperature(key: str, value: float) -> Iterator[Fault]:
+    """Yield a fault where a sampling temperature is not in [0, 100]."""
+    yield from between(key, value, 0, 100, closed=True)
+
+
+def sampling_faults(temperature: float, top_p: float, max_new_tokens: int) -> Iterator[Fault]:
+    """Yield what is impossible in how the tokens of an answer are chosen."""
+    yield from check_temperature("temperature", temperature)
+    yield from share("top_p", top_p)
+    yield from at_least("max_new_tokens", max_new_tokens, 1)

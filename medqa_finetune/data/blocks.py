@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 from medqa_finetune.config.schema import Config
+from medqa_finetune.data.corpus import corpus_sha256
 from medqa_finetune.data.prepare import Splits
-from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.data.text import Text, TextParts
-from medqa_finetune.data.token_cache import encode_once
-from medqa_finetune.data.token_set import Encoded, EncodedSet
+from medqa_finetune.data.token_sets import Encoded, EncodedSet, encode_once
 from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.record.files import sha256_of_text
 from medqa_finetune.record.schema import DataManifest, SetManifest

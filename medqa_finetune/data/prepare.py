@@ -12,12 +12,11 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from medqa_finetune.config.schema import Config, CorpusConfig
+from medqa_finetune.data.corpus import corpus_sha256, read_examples
 from medqa_finetune.data.examples import Example
-from medqa_finetune.data.intermediate import PairStore
-from medqa_finetune.data.ledger import Ledger
-from medqa_finetune.data.sources import corpus_sha256, read_pairs
+from medqa_finetune.data.rows import Ledger
 from medqa_finetune.data.splits import Division, Rows, SplitRules, divide
-from medqa_finetune.data.tables import BATCH_PAIRS, PairTable, write_pairs
+from medqa_finetune.data.tables import BATCH_ROWS, ExampleStore, ExampleTable, write_examples
 from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.record.files import replace_folder, sha256_of, sha256_of_text, sweep, write_json
 from medqa_finetune.record.schema import DataManifest, SetManifest
@@ -64,13 +63,13 @@ class Prepared:
     """
 
     folder: Path
-    pool: PairTable
-    validation: PairTable
-    test: PairTable
+    pool: ExampleTable
+    validation: ExampleTable
+    test: ExampleTable
     notes: dict[str, Any]
 
 
-def prepare_splits(config: Config, cache: Path) -> Splits[PairTable]:
+def prepare_splits(config: Config, cache: Path) -> Splits[ExampleTable]:
     """Return an experiment's training, validation and test set.
 
     Args:
@@ -89,7 +88,7 @@ def rules_of(config: Config) -> SplitRules:
     return SplitRules(config.test_size, config.validation_size, data.split_seed, data.near_duplicate_threshold)
 
 
-def take_splits(prepared: Prepared, train_size: int | None) -> Splits[PairTable]:
+def take_splits(prepared: Prepared, train_size: int | None) -> Splits[ExampleTable]:
     """Return the sets of a prepared corpus with the first `train_size` training pairs; None takes all, 0 none.
 
     Raises:
@@ -150,7 +149,7 @@ def prepare(corpus: CorpusConfig, rules: SplitRules, cache: Path, progress: Prog
 
 def cache_key(corpus: CorpusConfig, rules: SplitRules, corpus_hash: str) -> str:
     """Return a hash of all that decides what preparation makes: bytes, columns, split; not the training size."""
-    whole = {"pairs": pairs_key(corpus, corpus_hash), "rules": asdict(rules)}
+    whole = {"pairs": examples_key(corpus, corpus_hash), "rules": asdict(rules)}
     return sha256_of_text(json.dumps(whole, sort_keys=True))
 
 
@@ -159,7 +158,7 @@ def folder_name(key: str) -> str:
     return f"corpus-{key[:16]}"
 
 
-def pairs_key(corpus: CorpusConfig, corpus_hash: str) -> str:
+def examples_key(corpus: CorpusConfig, corpus_hash: str) -> str:
     """Return a hash of all that decides which pairs a corpus gives."""
     shape = {name: value for name, value in asdict(corpus).items() if name not in (*PLACE_FIELDS, *TEXT_FIELDS)}
     # Keys that came later and say nothing here: what was prepared before them is found again.
@@ -200,14 +199,14 @@ class _Build:
 
     def fill(self, folder: Path) -> None:
         """Write the sets, the rejects, and last the manifest."""
-        with (folder / REJECTS).open("wb") as rejects, PairStore(folder / "all.arrow") as store:
+        with (folder / REJECTS).open("wb") as rejects, ExampleStore(folder / "all.arrow") as store:
             ledger = Ledger(rejects)
-            for pair in self.progress(read_pairs(self.corpus, ledger)):
+            for pair in self.progress(read_examples(self.corpus, ledger)):
                 store.add(pair, self.rules.split_seed)
             keys = store.finish()
             division = divide(keys, store.normalised, self.rules)
             for name in ("test", "validation", "pool"):
-                write_pairs(folder / f"{name}.arrow", _batches(store, getattr(division, name)), store.schema)
+                write_examples(folder / f"{name}.arrow", _batches(store, getattr(division, name)), store.schema)
         (folder / "all.arrow").unlink()
         counts = dict(ledger.counts) | dict(division.counts)
         logger.info("%s: %s", self.corpus.name, ", ".join(f"{name} {n:,}" for name, n in counts.items() if n))
@@ -219,19 +218,19 @@ class _Build:
             **self.notes,
             "version": PREPARATION_VERSION,
             "counts": counts,
-            "sets": {name: PairTable(folder / f"{name}.arrow").sha256 for name in ("validation", "test")},
+            "sets": {name: ExampleTable(folder / f"{name}.arrow").sha256 for name in ("validation", "test")},
             "test_answers_first_seen": division.test_answers_first_seen,
             "files": {name: {"size": p.stat().st_size, "sha256": sha256_of(p)} for name, p in files.items()},
         }
 
 
-def _batches(store: PairStore, rows: Rows) -> Iterator[pa.RecordBatch]:
-    for start in range(0, len(rows), BATCH_PAIRS):
-        yield store.batch(rows[start : start + BATCH_PAIRS])
+def _batches(store: ExampleStore, rows: Rows) -> Iterator[pa.RecordBatch]:
+    for start in range(0, len(rows), BATCH_ROWS):
+        yield store.batch(rows[start : start + BATCH_ROWS])
 
 
 def _open(folder: Path) -> Prepared:
-    pool, validation, test = (PairTable(folder / name) for name in FILES[:3])
+    pool, validation, test = (ExampleTable(folder / name) for name in FILES[:3])
     return Prepared(folder, pool, validation, test, json.loads((folder / MANIFEST).read_text("utf-8")))
 
 

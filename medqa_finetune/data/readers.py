@@ -1,24 +1,27 @@
 """One file to raw rows: which format a file has, and the reader of each."""
 
 import csv
+import json
 import logging
+import re
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medqa_finetune.data.charset import MAX_ROW_CHARS, read_lines
-from medqa_finetune.data.json_rows import is_array, read_json_array, read_json_lines
-from medqa_finetune.data.ledger import Reject
-from medqa_finetune.data.raw_row import Row
+from medqa_finetune.data.charset import MAX_ROW_CHARS, read_lines, read_text
+from medqa_finetune.data.rows import Reject, Row
 from medqa_finetune.errors import DataError, Fault
 
 logger = logging.getLogger(__name__)
 
 # Formats that hold data and nothing that runs: no pickle, no loading script.
 FORMAT_OF_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+TEXT = "text"
+TEXT_FORMAT_OF_SUFFIX = {".txt": TEXT, ".raw": TEXT, ".tokens": TEXT} | FORMAT_OF_SUFFIX
 COMPRESSIONS = (".gz", ".zst")
 PARQUET_BATCH_ROWS = 1024
 # An unclosed quote makes one record of everything after it.
@@ -33,6 +36,13 @@ def format_of(name: str) -> str | None:
         if path.suffix == ".parquet":
             return None
     return FORMAT_OF_SUFFIX.get(path.suffix)
+
+
+def text_format_of(name: str) -> str | None:
+    """Return the format that the name of a file of running text promises (`a.txt.gz` is text), or None."""
+    path = Path(name.lower())
+    bare = path.with_suffix("") if path.suffix in COMPRESSIONS else path
+    return TEXT if TEXT_FORMAT_OF_SUFFIX.get(bare.suffix) == TEXT else format_of(name)
 
 
 def matches(name: str, patterns: list[str]) -> bool:
@@ -128,3 +138,171 @@ def _read_parquet(path: Path, name: str) -> Iterator[Row | Reject]:
             Fault("not-parquet", f"cannot be read as Parquet: {reason}", file=str(path),
                   hint="Fetch or export the file again.")
         ) from error  # fmt: skip
+
+
+# A whole string, a bracket, a comma, or the quote of a string whose end has not been read yet.
+ARRAY_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}\[\],"]', re.DOTALL)
+# A torn last row is lost alone. What is left open over many rows' length has swallowed rows, and is refused.
+TORN_ROWS = 10
+TORN_CHARS = 10_000
+
+
+class _Refused(ValueError):  # noqa: N818 - it names a reason, and never leaves this file
+    """A row that JSON's grammar allows and we do not, by the reason's name."""
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise _Refused("nan_constant")
+
+
+def _unique_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(items)
+    if len(values) != len(items):
+        # The json module would keep the last of them without a word.
+        raise _Refused("duplicate_key")
+    return values
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+
+
+def parse_row(text: str, place: str) -> Row | Reject:
+    """Return the object that a text holds, or why it cannot be used."""
+    try:
+        values = _DECODER.decode(text)
+    except _Refused as reason:
+        return Reject(place, str(reason), text)
+    except json.JSONDecodeError:
+        return Reject(place, "broken_json", text)
+    except RecursionError:
+        return Reject(place, "too_deep", text)
+    except ValueError:
+        # Python turns at most 4,300 digits into an int: more would take quadratic time.
+        return Reject(place, "number_too_long", text)
+    return Row(place, values) if isinstance(values, dict) else Reject(place, "not_an_object", text)
+
+
+def is_array(path: Path, encoding: str, *, expected: bool) -> bool:
+    """Say whether a file is one JSON array; `expected` decides for an array that does not begin with an object."""
+    beginning = ""
+    for text in read_text(path, encoding):
+        beginning = (beginning + text).lstrip()
+        if not beginning.startswith("[") or beginning[1:].strip():
+            break
+    if not beginning.startswith("["):
+        return False
+    return expected or beginning[1:].lstrip().startswith(("{", "]"))
+
+
+def read_json_lines(path: Path, name: str, encoding: str) -> Iterator[Row | Reject]:
+    """Yield the rows of a JSON Lines file; blank lines are skipped.
+
+    Raises:
+        DataError: when the file is one indented object, which is not a row a line.
+    """
+    for number, line in enumerate(read_lines(path, encoding), start=1):
+        if not line.strip(" \t\r\n"):
+            continue
+        if number == 1 and line.strip() == "{":
+            raise DataError(Fault(
+                "not-json-lines", "one JSON object over several lines", file=str(path), line_number=number,
+                hint="Write the file as JSON Lines, or as an array of objects.",
+            ))  # fmt: skip
+        row = parse_row(line, f"{name}:{number}")
+        if isinstance(row, Reject) and row.reason == "broken_json" and not line.endswith("\n"):
+            row = Reject(row.place, "torn_last_line", row.excerpt)
+        yield row
+
+
+def read_json_array(path: Path, name: str, encoding: str) -> Iterator[Row | Reject]:
+    """Yield the elements of a file that is one JSON array, without holding more than a few of them.
+
+    Raises:
+        DataError: when the brackets do not match, so that the rest cannot be divided into rows.
+    """
+    scanner, index = _ArrayScanner(path), -1
+    for text in read_text(path, encoding):
+        for line, element in scanner.feed(text):
+            if element.strip():
+                index += 1
+                row = parse_row(element, f"{name}:{line}")
+                # A row keeps its name wherever it is written; what is wrong with it is looked for by its line.
+                yield row if isinstance(row, Reject) else Row(f"{name}[{index}]", row.values, row.place)
+    if torn := scanner.remainder():
+        yield Reject(f"{name}:{scanner.line}", "torn_last_line", torn)
+
+
+class _ArrayScanner:
+    """Cuts the text of a JSON array into its elements by looking at quotes, brackets and commas alone.
+
+    So an element that is broken inside costs itself and not the rows after it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._buffer = ""
+        self._scanned = 0  # characters of the buffer that need not be looked at again
+        self._depth = 0
+        self._closed = False
+        self._line = 1
+        self._longest = 0
+
+    @property
+    def line(self) -> int:
+        """Return the line, from 1, in which what has not been yielded yet begins."""
+        return self._line_of(self._buffer)
+
+    def _line_of(self, element: str) -> int:
+        return self._line + element[: len(element) - len(element.lstrip())].count("\n")
+
+    def feed(self, text: str) -> Iterator[tuple[int, str]]:
+        """Yield the elements that a further piece of text completes, each with the line in which it begins."""
+        self._buffer += text
+        start = 0
+        while match := ARRAY_TOKEN.search(self._buffer, self._scanned):
+            mark = match.group()
+            if mark == '"':
+                break  # the end of this string has not been read yet
+            self._scanned = match.end()
+            if self._depth == 0:
+                self._open(mark)
+                self._line += self._buffer[start : match.start()].count("\n")
+                start = match.end()
+            elif self._depth == 1 and mark in (",", "]", "}"):
+                element = self._buffer[start : match.start()]
+                line = self._line_of(element)
+                self._line += element.count("\n")
+                self._close(mark)
+                self._longest = max(self._longest, len(element))
+                yield line, element
+                start = match.end()
+            self._depth += (mark in ("{", "[")) - (mark in ("}", "]"))
+        else:
+            self._scanned = len(self._buffer)
+        self._buffer = self._buffer[start:]
+        self._scanned -= start
+        if len(self._buffer) > MAX_ROW_CHARS:
+            problem = f"a row of over {MAX_ROW_CHARS:,} characters; a quote or bracket may be missing"
+            raise self._broken(problem, "row-too-long")
+
+    def remainder(self) -> str:
+        """Return what the file ends inside of; empty when it ended well."""
+        rest = self._buffer.strip()
+        if self._closed and rest:
+            raise self._broken(f"{rest[:20]!r} after the array's end; the file must be one array of objects")
+        if len(rest) > max(TORN_CHARS, TORN_ROWS * self._longest):
+            raise self._broken("a quote or bracket that opens here is never closed; the rows after it would be lost")
+        return rest
+
+    def _open(self, mark: str) -> None:
+        if mark != "[" or self._closed:
+            raise self._broken(f"{mark[:20]!r} outside the array; the file must be one array of objects")
+
+    def _close(self, mark: str) -> None:
+        if mark == "}":
+            raise self._broken("a } without its {")
+        self._closed = mark == "]"
+
+    def _broken(self, problem: str, code: str = "not-json") -> DataError:
+        hint = "Repair the file there, or write it as JSON Lines."
+        return DataError(Fault(code, problem, file=str(self._path), line_number=self._line, hint=hint))

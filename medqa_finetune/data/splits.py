@@ -14,14 +14,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import rensa
 
-from medqa_finetune.data.leakage import HeldOutIndex
 from medqa_finetune.errors import DataError, Fault
 
 NOT_WORD = re.compile(r"[\W_]+")
 WHITESPACE = re.compile(r"\s+")
 KEY_BYTES = 8
 BLOCK_QUESTIONS = 4096
+
+PERMUTATIONS = 128
+# Least chance that a pair just at the threshold becomes a candidate.
+RECALL = 0.99
+HASH_SEED = 1
+GRAM = 3
 
 Rows = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
@@ -45,7 +51,7 @@ class SplitRules:
 
 
 @dataclass(frozen=True)
-class PairKeys:
+class ExampleKeys:
     """Three 64-bit hashes of every pair, in the corpus's order.
 
     A chance collision among a million questions has a probability of 3e-8 (n^2 / 2^65).
@@ -86,10 +92,63 @@ def key_of(text: str, seed: int = 0) -> int:
     return int.from_bytes(digest, "big")
 
 
+def trigrams(text: str) -> set[str]:
+    """Return the set of a text's character trigrams; a text shorter than three characters is its own only one."""
+    return {text[i : i + GRAM] for i in range(len(text) - GRAM + 1)} or {text}
+
+
+def jaccard(a: set[str], b: set[str]) -> float:
+    """Return the Jaccard similarity |a and b| / |a or b| of two sets that are not both empty, in [0, 1]."""
+    shared = len(a & b)
+    return shared / (len(a) + len(b) - shared)
+
+
+def bands_for(threshold: float) -> int:
+    """Return into how many bands the 128 MinHash values are cut.
+
+    Two texts of similarity t agree in one band of r values with chance t^r, hence become candidates with chance
+    1 - (1 - t^r)^b (Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, 3.4.2). The fewest bands, thus the fewest
+    false candidates, that reach `RECALL` at the threshold are taken: 32 at 0.8, where the chance is 0.9999999.
+    """
+    bands = 1
+    while bands < PERMUTATIONS and 1 - (1 - threshold ** (PERMUTATIONS / bands)) ** bands < RECALL:
+        bands *= 2
+    return bands
+
+
+class HeldOutIndex:
+    """Answers which questions are near-duplicates of a held-out one.
+
+    Args:
+        questions: Held-out questions, normalised.
+        threshold: Jaccard similarity of character trigrams from which two questions count as the same, in (0, 1].
+    """
+
+    def __init__(self, questions: Sequence[str], threshold: float) -> None:
+        self._threshold = threshold
+        self._grams = [trigrams(question) for question in questions]
+        self._index = rensa.RMinHashLSH(threshold, PERMUTATIONS, bands_for(threshold))
+        self._index.insert_many(self._sketches(self._grams))
+
+    def near(self, questions: Sequence[str]) -> list[bool]:
+        """Say of each question, normalised, whether it is a near-duplicate of a held-out one."""
+        grams = [trigrams(question) for question in questions]
+        candidates: list[list[int]] = self._index.query_all(self._sketches(grams))
+        return [
+            any(jaccard(mine, self._grams[held_out]) >= self._threshold for held_out in found)
+            for mine, found in zip(grams, candidates, strict=True)
+        ]
+
+    @staticmethod
+    def _sketches(grams: list[set[str]]) -> list[rensa.RMinHash]:
+        sketches: list[rensa.RMinHash] = rensa.RMinHash.from_token_sets(grams, PERMUTATIONS, HASH_SEED)
+        return sketches
+
+
 class _Questions:
     """The distinct questions in seeded order, each with its rows."""
 
-    def __init__(self, keys: PairKeys, texts: Callable[[Rows], Sequence[str]]) -> None:
+    def __init__(self, keys: ExampleKeys, texts: Callable[[Rows], Sequence[str]]) -> None:
         kept = np.sort(np.unique(keys.pair, return_index=True)[1])
         self.duplicates = len(keys.pair) - len(kept)
         ordered = keys.question[kept]
@@ -132,7 +191,7 @@ class _Questions:
         return HeldOutIndex(self._texts(self.first_rows(questions)), threshold)
 
 
-def divide(keys: PairKeys, texts: Callable[[Rows], Sequence[str]], rules: SplitRules) -> Division:
+def divide(keys: ExampleKeys, texts: Callable[[Rows], Sequence[str]], rules: SplitRules) -> Division:
     """Divide a corpus into test set, validation set and training pool.
 
     Args:

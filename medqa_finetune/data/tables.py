@@ -2,16 +2,21 @@
 
 import hashlib
 import json
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
+from types import TracebackType
 from typing import Any, overload
 
+import numpy as np
 import pyarrow as pa
 
-from medqa_finetune.data.examples import Example, to_row, with_context
+from medqa_finetune.data.examples import Example, context_of, to_row, with_context
+from medqa_finetune.data.splits import ExampleKeys, Rows, key_of, normalised_question
 
-BATCH_PAIRS = 8192
+BATCH_ROWS = 8192
 # 64-bit offsets: a corpus may hold more than 2 GiB of text.
 SCHEMA = pa.schema([("id", pa.large_string()), ("question", pa.large_string()), ("answer", pa.large_string())])
 # For a corpus in which some pair has a system prompt or a history: both as JSON, empty for pairs without.
@@ -19,13 +24,13 @@ CONTEXT = "context"
 SCHEMA_WITH_CONTEXT = SCHEMA.append(pa.field(CONTEXT, pa.large_string()))
 
 
-class PairTable(Sequence[Example]):
+class ExampleTable(Sequence[Example]):
     """Pairs of an Arrow file, or of a stretch of one.
 
     Slices with step 1 share the file and copy nothing. A table sent to another process reopens the file there.
 
     Args:
-        path: File written by `write_pairs`.
+        path: File written by `write_examples`.
         start: First pair of the stretch.
         stop: The pair after the last one; None for all.
 
@@ -53,16 +58,16 @@ class PairTable(Sequence[Example]):
             places = range(len(self))[index]
             return self._stretch(places.start, places.stop) if places.step == 1 else [self[i] for i in places]
         place = self._start + range(len(self))[index]
-        batch, offset = self._batches[place // BATCH_PAIRS], place % BATCH_PAIRS
+        batch, offset = self._batches[place // BATCH_ROWS], place % BATCH_ROWS
         return _pair(*(column[offset].as_py() for column in batch.columns))
 
     def __iter__(self) -> Iterator[Example]:
         return (_pair(*row) for row in self._rows())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (PairTable, (self._path, self._start, self._stop))
+        return (ExampleTable, (self._path, self._start, self._stop))
 
-    def prefix(self, n: int) -> "PairTable":
+    def prefix(self, n: int) -> "ExampleTable":
         """Return the first `n` pairs, without copying."""
         return self._stretch(0, min(n, len(self)))
 
@@ -76,18 +81,18 @@ class PairTable(Sequence[Example]):
         return total.hexdigest()
 
     def _rows(self) -> Iterator[tuple[str, ...]]:
-        first = self._start // BATCH_PAIRS
+        first = self._start // BATCH_ROWS
         for number, batch in enumerate(self._batches[first:], start=first):
-            low = max(0, self._start - number * BATCH_PAIRS)
-            high = min(batch.num_rows, self._stop - number * BATCH_PAIRS)
+            low = max(0, self._start - number * BATCH_ROWS)
+            high = min(batch.num_rows, self._stop - number * BATCH_ROWS)
             if high <= low:
                 return
             part = batch.slice(low, high - low)
             yield from zip(*(column.to_pylist() for column in part.columns), strict=True)
 
-    def _stretch(self, start: int, stop: int) -> "PairTable":
+    def _stretch(self, start: int, stop: int) -> "ExampleTable":
         # Not through __init__, which would read the file's footer again.
-        stretch = PairTable.__new__(PairTable)
+        stretch = ExampleTable.__new__(ExampleTable)
         stretch._path, stretch._batches = self._path, self._batches
         stretch._start, stretch._stop = self._start + start, self._start + max(start, stop)
         return stretch
@@ -101,8 +106,104 @@ def _pair(identity: str, question: str, answer: str, context: str = "") -> Examp
     )
 
 
-def write_pairs(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema = SCHEMA) -> None:
+def write_examples(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema = SCHEMA) -> None:
     """Write record batches of `SCHEMA`, or of it with a context, as an Arrow file; all but the last are full."""
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
+
+
+STORE_BATCH_ROWS = 16_384
+STORE_SCHEMA = SCHEMA_WITH_CONTEXT.append(pa.field("normalised", pa.large_string()))
+
+
+class ExampleStore:
+    """Takes a stream of pairs, then gives hashes of all and texts of any.
+
+    Args:
+        path: File that the texts go to; removed by the caller.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._sink = pa.OSFile(str(path), "wb")
+        self._writer = pa.ipc.new_file(self._sink, STORE_SCHEMA)
+        self._waiting: list[tuple[str, ...]] = []
+        self._has_context = False
+        self._question, self._pair, self._answer = array("Q"), array("Q"), array("Q")
+        self._batches: list[pa.RecordBatch] | None = None
+
+    def __enter__(self) -> "ExampleStore":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+        self._batches = None
+
+    def add(self, pair: Example, seed: int) -> None:
+        """Take a pair; `seed` keys the hash by which questions are ordered.
+
+        A dialogue goes by what the user said first: corpora hold one several times, once for each of its later turns,
+        and those must not be divided over training and test set. It is a duplicate only where all of it is the same.
+        """
+        normalised = normalised_question(pair.opening)
+        beside = context_of(pair)
+        context = json.dumps(beside, ensure_ascii=False) if beside else ""
+        self._has_context |= bool(beside)
+        self._question.append(key_of(normalised, seed))
+        whole = f"{normalised}\0{pair.answer}" + (f"\0{pair.question}\0{context}" if beside else "")
+        self._pair.append(key_of(whole))
+        self._answer.append(key_of(pair.answer))
+        self._waiting.append((pair.id, pair.question, pair.answer, context, normalised))
+        if len(self._waiting) == STORE_BATCH_ROWS:
+            self._write()
+
+    @property
+    def schema(self) -> pa.Schema:
+        """What `batch` gives: no column for contexts where no pair has one."""
+        return SCHEMA_WITH_CONTEXT if self._has_context else SCHEMA
+
+    def finish(self) -> ExampleKeys:
+        """End the writing and return the hashes of all pairs, in the order they came."""
+        self._write()
+        self._close()
+        reader = pa.ipc.open_file(pa.memory_map(str(self._path)))
+        self._batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+        return ExampleKeys(*(np.frombuffer(keys, np.uint64) for keys in (self._question, self._pair, self._answer)))
+
+    def normalised(self, rows: Rows) -> Sequence[str]:
+        """Return the normalised questions of rows."""
+        texts: list[str] = self._rows(rows, ["normalised"]).column(0).to_pylist()
+        return texts
+
+    def batch(self, rows: Rows) -> pa.RecordBatch:
+        """Return the pairs of rows as one record batch."""
+        return self._rows(rows, self.schema.names).combine_chunks().to_batches()[0]
+
+    def _rows(self, rows: Rows, columns: list[str]) -> pa.Table:
+        if self._batches is None:
+            raise RuntimeError("ExampleStore.finish() comes before its texts are asked for")
+        # From each batch what it has of them, then into the order asked for: Arrow's own `take` from several batches
+        # would join all of them in memory first.
+        order = np.argsort(rows, kind="stable")
+        bounds = np.searchsorted(rows[order], np.arange(len(self._batches) + 1) * STORE_BATCH_ROWS)
+        parts = [
+            batch.select(columns).take(pa.array(rows[order[low:high]] - number * STORE_BATCH_ROWS))
+            for number, (batch, (low, high)) in enumerate(zip(self._batches, pairwise(bounds), strict=True))
+            if low < high
+        ]
+        fields = [STORE_SCHEMA.field(column) for column in columns]
+        return pa.Table.from_batches(parts, pa.schema(fields)).combine_chunks().take(pa.array(np.argsort(order)))
+
+    def _write(self) -> None:
+        if self._waiting:
+            columns = [pa.array(column, pa.large_string()) for column in zip(*self._waiting, strict=True)]
+            self._writer.write_batch(pa.record_batch(columns, schema=STORE_SCHEMA))
+            self._waiting.clear()
+
+    def _close(self) -> None:
+        if not self._sink.closed:
+            self._writer.close()
+            self._sink.close()

@@ -1,18 +1,22 @@
 """Running text, for language modelling: read as it is, in the corpus's own parts, or divided by document."""
 
 import logging
+import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from medqa_finetune.config.schema import Config, CorpusConfig
+from medqa_finetune.data.charset import read_lines
 from medqa_finetune.data.columns import column_missing
-from medqa_finetune.data.ledger import Ledger
-from medqa_finetune.data.sources import corpus_files, where
+from medqa_finetune.data.corpus import corpus_files, where
+from medqa_finetune.data.readers import TEXT, read_rows, text_format_of
+from medqa_finetune.data.rows import Ledger, Reject, Row
 from medqa_finetune.data.splits import key_of
-from medqa_finetune.data.text_files import PARTS, part_of, text_rows
 from medqa_finetune.errors import DataError, Fault
+from medqa_finetune.methods.registry import method_of
 from medqa_finetune.record.files import sha256_of_text
 
 log = logging.getLogger(__name__)
@@ -110,7 +114,7 @@ def _say_scale(config: Config) -> None:
     if config.data.scale != 1.0:
         trained = "all blocks" if config.train_size is None else _counted(config.train_size, "block")
         # Of the untuned base there is nothing to say.
-        training = "" if config.method.trains == "nothing" else f"{trained} for training, and "
+        training = f"{trained} for training, and " if method_of(config.method).uses_training_data else ""
         log.warning(
             "data.scale=%g takes of this text %swhere it has no parts of its own %s for the test, %d for validation; "
             "data.scale=1 takes the sizes as they are",
@@ -157,3 +161,71 @@ def _divided(rows: list[str], config: Config) -> dict[str, list[str]]:
         if key is not None:
             parts["test" if key in test else "validation" if key in validation else "train"].append(row)
     return parts
+
+
+PARTS = ("train", "validation", "test")
+# Words in a file's name that say which part it is: `wiki.valid.raw`, `test-00000-of-00001.parquet`.
+PART_OF_WORD = {"train": "train", "training": "train", "valid": "validation", "validation": "validation",
+                "val": "validation", "dev": "validation", "test": "test"}  # fmt: skip
+
+
+def part_of(name: str) -> str | None:
+    """Return which part of a corpus a file is by its name, one of `PARTS`, or None."""
+    words = re.split("[^a-z]+", Path(name).name.lower())
+    found = {PART_OF_WORD[word] for word in words if word in PART_OF_WORD}
+    return found.pop() if len(found) == 1 else None
+
+
+def text_rows(path: Path, name: str, corpus: CorpusConfig, ledger: Ledger) -> Iterator[str]:
+    """Yield the rows of a file of running text as they are, not cleaned; what is broken goes to the ledger.
+
+    Raises:
+        DataError: when the file as a whole cannot be used.
+    """
+    for result in _rows(path, name, corpus):
+        ledger.count("rows")
+        if isinstance(result, Reject):
+            ledger.reject(result)
+        else:
+            yield result
+
+
+def _rows(path: Path, name: str, corpus: CorpusConfig) -> Iterator[str | Reject]:
+    chosen = text_format_of(path.name) if corpus.format == "auto" else corpus.format
+    if chosen == TEXT:
+        lines = read_lines(path, corpus.encoding)
+        texts = (line if line.strip() else "" for line in lines) if corpus.by_line else _paragraphs(lines)
+        yield from (_checked(text, f"{name}[{number}]") for number, text in enumerate(texts))
+        return
+    for row in read_rows(path, name, chosen or corpus.format, corpus.encoding):
+        yield _cell(row, corpus.text) if isinstance(row, Row) else row
+
+
+def _paragraphs(lines: Iterator[str]) -> Iterator[str]:
+    """Yield what blank lines separate, line breaks inside kept."""
+    waiting: list[str] = []
+    for line in lines:
+        if line.strip():
+            waiting.append(line.rstrip("\r\n"))
+        elif waiting:
+            yield "\n".join(waiting)
+            waiting = []
+    if waiting:
+        yield "\n".join(waiting)
+
+
+def _cell(row: Row, column: str) -> str | Reject:
+    if column not in row.values:
+        return Reject(row.where, "missing_column", ", ".join(row.values), tuple(row.values))
+    text = row.values[column]
+    if not isinstance(text, str):
+        return Reject(row.where, "text_not_text", repr(row.values))
+    return _checked(text, row.place)
+
+
+def _checked(text: str, place: str) -> str | Reject:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return Reject(place, "lone_surrogate", text)
+    return text

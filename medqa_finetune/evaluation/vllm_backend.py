@@ -10,10 +10,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import cast
 
 import torch
 from tqdm import tqdm
 
+from medqa_finetune.architecture.size import read_size
 from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import EvaluateConfig
 from medqa_finetune.data.examples import Example
@@ -25,17 +27,15 @@ from medqa_finetune.evaluation.generate import AnswerBook, Generated, Output
 from medqa_finetune.evaluation.reference_likelihood import reference_likelihoods
 from medqa_finetune.evaluation.vllm_engine import Asked, Said
 from medqa_finetune.evaluation.vllm_process import START_SECONDS, ask
-from medqa_finetune.model.methods import plain_form
+from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.plain_export import Plain, write_plain
 from medqa_finetune.model.pruned import build_skeleton, layer_sizes
 from medqa_finetune.model.requirements import Need
-from medqa_finetune.model.size import read_size
+from medqa_finetune.precision import DTYPE_WIDTH, Precision
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.files import TEMPORARY_PREFIX
 
 ADVICE = "evaluate.backend=transformers answers with it."
-# Bytes of a number.
-WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 def generate_answers(
@@ -64,7 +64,7 @@ def generate_answers(
         plain = write_plain(model, place)
         _make_room(model)
         asked = _asked(plain, encoder, settings, list(chain(*prompts)))
-        with ask(asked, place, settings.timeout_seconds) as said:
+        with ask(asked, settings.timeout_seconds) as said:
             outputs = tqdm(
                 _by_batch(said, [len(batch) for batch in prompts]),
                 desc="answering", unit="batch", total=len(prompts), disable=None, leave=False,
@@ -74,7 +74,7 @@ def generate_answers(
     return book.generated()
 
 
-def serving_faults(needs: Sequence[Need], precision: str) -> Iterator[Fault]:
+def serving_faults(needs: Sequence[Need], precision: Precision) -> Iterator[Fault]:
     """Yield why vLLM will not serve what runs are to train: it is tried, with random weights and two tokens.
 
     What vLLM can serve is known to vLLM alone, and after training it would be too late to ask.
@@ -86,22 +86,21 @@ def serving_faults(needs: Sequence[Need], precision: str) -> Iterator[Fault]:
     trials: dict[str, Asked] = {}
     for need in needs:
         try:
-            asked = _trial(need, precision if need.precision == AUTO else need.precision)
+            asked = _trial(need, precision if need.precision == AUTO else cast(Precision, need.precision))
             trials[repr(asked)] = asked
         except ModelError as error:
             yield from error.faults
     for asked in trials.values():
-        with tempfile.TemporaryDirectory(prefix="vllm-") as folder:
-            try:
-                with ask(asked, Path(folder), START_SECONDS) as said:
-                    list(said)
-            except RunError as error:
-                for fault in error.faults:
-                    problem = f"cannot serve {asked.model} in {asked.dtype}: {fault.problem}"
-                    yield Fault("not-served", problem, key="evaluate.backend", got="vllm", hint=ADVICE)
+        try:
+            with ask(asked, START_SECONDS) as said:
+                list(said)
+        except RunError as error:
+            for fault in error.faults:
+                problem = f"cannot serve {asked.model} in {asked.dtype}: {fault.problem}"
+                yield Fault("not-served", problem, key="evaluate.backend", got="vllm", hint=ADVICE)
 
 
-def _trial(need: Need, precision: str) -> Asked:
+def _trial(need: Need, precision: Precision) -> Asked:
     """Return the question that shows whether vLLM serves what will be trained.
 
     Raises:
@@ -111,7 +110,7 @@ def _trial(need: Need, precision: str) -> Asked:
     if layer_sizes(build_skeleton(folder)) is not None:
         problem = f"{folder} has layers of different sizes, which it cannot load"
         raise ModelError(Fault("uneven-layers", problem, key="evaluate.backend", got="vllm", hint=ADVICE))
-    dtype, rank = plain_form(need.method, precision)
+    dtype, rank = model_method(need.method).plain_form(precision)
     return Asked(
         model=str(folder), dtype=dtype, adapter=None, rank=rank, trial=True, eager=True, cache_tokens=0,
         token_bytes=_token_bytes(folder, dtype), at_once=1, length=need.max_length + need.max_new_tokens, end_id=0,
@@ -138,7 +137,7 @@ def _token_bytes(folder: Path, dtype: str) -> int:
     if size is None:
         problem = f"{folder} does not say how large its layers are"
         raise ModelError(Fault("layer-sizes-unknown", problem, key="evaluate.backend", got="vllm", hint=ADVICE))
-    return 2 * sum(size.key_widths) * WIDTHS[dtype]
+    return 2 * sum(size.key_widths) * DTYPE_WIDTH[dtype]
 
 
 def _make_room(model: Model) -> None:

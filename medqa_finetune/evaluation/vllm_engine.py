@@ -1,4 +1,4 @@
-"""vLLM in a process of its own: asked by a file, it prints each answer as one line of JSON as soon as it has ended.
+"""vLLM in a process of its own, which yields each answer as soon as it has ended.
 
 A process of its own gives its memory back whole, however it ends, and what vLLM does to its surroundings (settings of
 torch, handlers, output) stays there. Within it the engine runs without a process of its own in turn, so that its
@@ -6,21 +6,14 @@ schedule, and with it the batches, are the same each time (vLLM's guide to repro
 """
 
 import dataclasses
-import json
-import os
-import sys
 import time
 import traceback
 from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from medqa_finetune.compat.vllm import Engine, lora_ranks
-from medqa_finetune.errors import EXIT_RUN_FAILED, Fault, MedQAError, ModelError
-from medqa_finetune.stopping import stop_with_parent
+from medqa_finetune.errors import Fault, MedQAError, ModelError, RunError
 
 # Of a card's free memory; the rest is for what torch and the driver take beside it. vLLM wants the share named, and
 # takes what its weights, its largest batch and the cache that we name need.
@@ -69,7 +62,7 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True)
 class Said:
-    """One line of what it prints: one answer, or before the first that it is ready (`place` is `READY`).
+    """One answer, or before the first that it is ready (`place` is `READY`).
 
     Attributes:
         place: Of the prompt.
@@ -88,14 +81,17 @@ def answer(asked: Asked) -> Iterator[Said]:
     """Start the engine, say so, and yield the answers as they end.
 
     Raises:
-        ModelError: the rank is larger than any that vLLM serves.
-        ValueError: vLLM refuses the model.
+        RunError: vLLM cannot answer; says why.
     """
-    engine = start_engine(asked)
-    yield Said(READY, [], False, 0.0)
-    started = time.monotonic()
-    for place, tokens, timed_out in generate(engine, asked):
-        yield Said(place, tokens, timed_out, time.monotonic() - started)
+    try:
+        engine = start_engine(asked)
+        yield Said(READY, [], False, 0.0)
+        started = time.monotonic()
+        for place, tokens, timed_out in generate(engine, asked):
+            yield Said(place, tokens, timed_out, time.monotonic() - started)
+    except Exception as error:
+        traceback.print_exc()
+        raise RunError(*faults_of(error)) from error
 
 
 def start_engine(asked: Asked) -> Engine:
@@ -164,24 +160,3 @@ def engine_fault(code: str, problem: str) -> Fault:
     """Return a fault of vLLM as such."""
     hint = "If this persists, give evaluate.backend=transformers."
     return Fault(code, problem, key="evaluate.backend", got="vllm", hint=hint)
-
-
-def main(path: Path) -> int:
-    """Answer what a file asks; what cannot be done is said in the last line."""
-    stop_with_parent()
-    # Standard output is for the answers alone; what vLLM prints goes where its messages go.
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
-        os.dup2(2, 1)
-        asked = TypeAdapter(Asked).validate_json(path.read_bytes())
-        try:
-            for said in answer(asked):
-                print(json.dumps(dataclasses.asdict(said)), file=out, flush=True)
-        except Exception as error:
-            traceback.print_exc()
-            print(json.dumps({"faults": [fault.as_json() for fault in faults_of(error)]}), file=out)
-            return EXIT_RUN_FAILED
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))

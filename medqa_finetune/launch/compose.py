@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from medqa_finetune.config.command_line import quoted
-from medqa_finetune.config.options import conf_folder, conf_folders
+from medqa_finetune.config.groups import conf_folder, conf_folders
 from medqa_finetune.errors import ConfigError
 
 MULTIRUN = ("-m", "--multirun")

@@ -12,7 +12,7 @@ from medqa_finetune.api_inputs import Choice, held_out
 from medqa_finetune.cell import Cell
 from medqa_finetune.config.compose import COMPOSITION_ERRORS, CONFIG_NAME, register_schema, to_config
 from medqa_finetune.config.explain import explain
-from medqa_finetune.config.options import conf_folder
+from medqa_finetune.config.groups import conf_folder
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.extras import check_extras
 from medqa_finetune.launch.cells import make_cell

@@ -1,12 +1,12 @@
 """How a start of a cell ended: what its record says, or what is put there when the cell could not say it itself."""
 
-import contextlib
 import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from medqa_finetune.child_process import exit_name
 from medqa_finetune.errors import EXIT_BAD_INPUT, DataError, Fault, MedQAError
 from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.run_dir import now
@@ -86,7 +86,7 @@ def judge(start: Start, code: int, lines: Sequence[str], faults: Sequence[Fault]
         return _judge_by_code(start, code, lines, faults, stopping)
     if not (changed and record.status in ("failed", "interrupted")):
         failure = Failure(
-            _kind(code),
+            exit_name(code),
             _explain(code, lines, faults, stopping),
             final=code == EXIT_BAD_INPUT,
             faults=[fault.as_json() for fault in faults],
@@ -144,24 +144,16 @@ def _is_held(run: CellDir) -> bool:
     return True
 
 
-def _kind(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    with contextlib.suppress(ValueError):
-        return signal.Signals(-code).name
-    return f"signal {-code}"
-
-
 def _explain(code: int, lines: Sequence[str], faults: Sequence[Fault], stopping: bool) -> str:
     if faults:
         return "\n".join(fault.line() for fault in faults)
     if code == EXIT_BAD_INPUT and lines:
         return lines[-1]
-    message = f"the process ended with {_kind(code)} before the run was done"
+    message = f"the process ended with {exit_name(code)} before the run was done"
     if stopping and code == -signal.SIGKILL:
         message = "it was asked to stop, did not in time, and was killed"
     elif code in STOPPED:
-        message = f"it was stopped from outside ({_kind(code)}) before it could say so itself"
+        message = f"it was stopped from outside ({exit_name(code)}) before it could say so itself"
     elif code in KILLED:
         message += " (killed from outside: often the system, out of memory)"
     words = " | ".join(line.strip() for line in _last_words(lines))[:500]

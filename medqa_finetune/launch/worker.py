@@ -1,23 +1,20 @@
 """A process that runs one cell, and the command line that starts it."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from medqa_finetune.config.command_line import FAULTS_VARIABLE
+from medqa_finetune.child_process import FAULTS_VARIABLE, faults_file, last_lines, read_faults
 from medqa_finetune.errors import Fault
 from medqa_finetune.record.run_dir import this_process
 from medqa_finetune.record.schema import Process
 from medqa_finetune.stopping import LAUNCHER_VARIABLE
 
-TAIL_LINES = 60
-TAIL_BYTES = 1 << 14
 # Flags of Hydra that decide where configuration is found; a cell must look in the same places.
 SEARCH_FLAGS = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp")
 
@@ -37,21 +34,6 @@ def _search_flags(arguments: Sequence[str]) -> list[str]:
         if flag in SEARCH_FLAGS:
             flags += [argument] if equals else list(arguments[position : position + 2])
     return flags
-
-
-@contextlib.contextmanager
-def faults_file() -> Iterator[Path]:
-    """Give a command a place for the faults of its error, named by `FAULTS_VARIABLE` in its environment."""
-    with tempfile.TemporaryDirectory(prefix="medqa-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder) / "faults.json"
-
-
-def read_faults(path: Path) -> list[Fault]:
-    """Return the faults that a command has left; none where it left none."""
-    try:
-        return [Fault.from_json(fields) for fields in json.loads(path.read_bytes())["faults"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
 
 
 class CellProcess:
@@ -107,13 +89,6 @@ class CellProcess:
         if self._ended is None:
             self.kill()
             with self._process, self._output, self._refusal:
-                self._ended = self._process.wait(), self._last_lines()
+                self._ended = self._process.wait(), last_lines(self._output)
                 self.faults = read_faults(self._refusal_path)
         return self._ended
-
-    def _last_lines(self) -> list[str]:
-        handle = self._output.fileno()
-        # Where to read is given with the reading: cell and launcher share the place where the cell writes next.
-        tail = os.pread(handle, TAIL_BYTES, max(0, os.fstat(handle).st_size - TAIL_BYTES))
-        lines = tail.decode("utf-8", errors="replace").splitlines()
-        return [line.rstrip() for line in lines if line.strip()][-TAIL_LINES:]

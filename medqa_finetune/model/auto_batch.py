@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Iterator
 
+from medqa_finetune.architecture.size import ModelSize
 from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import Config, TrainConfig
 from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, training_memory
-from medqa_finetune.model.size import ModelSize
 
 # Left free for what is not reckoned: fragments of the allocator, and whoever else uses the device.
 SHARE = 0.9

@@ -6,9 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from medqa_finetune.architecture.files import read_config
 from medqa_finetune.compat import liger
 from medqa_finetune.errors import Fault, ModelError
-from medqa_finetune.model.files import read_config
 
 LIGER = "liger"
 MODULES = ("liger_kernel", "triton")

@@ -16,15 +16,17 @@ from transformers import (
 )
 from transformers.utils.logging import disable_default_handler, disable_progress_bar, enable_propagation
 
+from medqa_finetune.architecture.files import AGAIN, read_config
+from medqa_finetune.architecture.size import ModelSize, read_size
+from medqa_finetune.compat.failures import words_of
 from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import Fault, ModelError
-from medqa_finetune.model.files import AGAIN, read_config
-from medqa_finetune.model.methods import adapted_modules, apply_method, count_parameters
+from medqa_finetune.methods.registry import model_method
+from medqa_finetune.model.parameters import adapted_modules, count_parameters
 from medqa_finetune.model.pruned import from_pretrained, layer_sizes
-from medqa_finetune.model.size import ModelSize, read_size
 from medqa_finetune.model.templates import TEMPLATE_KEY, allowed_templates, read_template
-from medqa_finetune.model.words import words_of
+from medqa_finetune.precision import Precision, dtype_of
 from medqa_finetune.record.schema import LayerSizes, Parameters
 
 log = logging.getLogger(__name__)
@@ -36,8 +38,6 @@ if not sys.stderr.isatty():
 disable_default_handler()
 enable_propagation()
 
-Precision = Literal["bf16", "fp16", "fp32"]
-DTYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 # The token that fills rows, for tokenizers that have none.
 PAD = "<|pad|>"
 
@@ -115,7 +115,7 @@ def load_model(
     base = load_base(folder, method, device, tokenizer)
     total, layers = count_parameters(base), layer_sizes(base)
     set_seed(seed)
-    model = apply_method(base, method)
+    model = model_method(method).apply(base)
     parameters = Parameters(total, count_parameters(model, trainable_only=True), adapted_modules(model))
     _tell(parameters, layers)
     return LoadedModel(model, tokenizer, device, parameters, read_size(folder), layers)
@@ -205,7 +205,7 @@ def load_base(
         ModelError: files are damaged, weights are missing or of another shape, or the embedding has fewer rows than the
             tokenizer has tokens.
     """
-    dtype = torch.float32 if method.trains == "all" else DTYPES[device.precision]
+    dtype = dtype_of(model_method(method).base_precision(device.precision))
     options: dict[str, Any] = {}
     if method.quantization != "none":
         options["quantization_config"] = quantization_config(method, device.precision)
@@ -266,5 +266,5 @@ def quantization_config(method: MethodConfig, precision: Precision) -> BitsAndBy
         load_in_4bit=True,
         bnb_4bit_quant_type=method.quantization,
         bnb_4bit_use_double_quant=method.double_quantization,
-        bnb_4bit_compute_dtype=DTYPES[chosen],
+        bnb_4bit_compute_dtype=dtype_of(chosen),
     )

@@ -5,9 +5,9 @@ import os
 from importlib.resources import files
 from pathlib import Path
 
+from medqa_finetune.architecture.files import check_tokenizer_files, read_config, read_header, weight_files
 from medqa_finetune.config.schema import EMBEDDED_PREFIX, ModelConfig
 from medqa_finetune.errors import Fault, ModelError
-from medqa_finetune.model.files import check_tokenizer_files, read_config, read_header, weight_files
 from medqa_finetune.model.templates import read_template
 
 WHOLE_FILE_BYTES = 64 * 2**20

@@ -13,16 +13,17 @@ import psutil
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
 
+from medqa_finetune.architecture.files import read_config
+from medqa_finetune.architecture.size import ModelSize, size_of_shapes
+from medqa_finetune.compat.failures import words_of
 from medqa_finetune.compat.transformers import keeps_keys_and_values, optimizer_names
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import Fault, ModelError, noting
+from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.estimate import Machine
-from medqa_finetune.model.files import read_config
-from medqa_finetune.model.load import DTYPES, Precision, check_vocabulary, choose_device, load_tokenizer
-from medqa_finetune.model.methods import apply_method
+from medqa_finetune.model.load import check_vocabulary, choose_device, load_tokenizer
 from medqa_finetune.model.pruned import build_skeleton
-from medqa_finetune.model.size import ModelSize, size_of_shapes
-from medqa_finetune.model.words import words_of
+from medqa_finetune.precision import Precision, dtype_of
 
 # What says to leave every GPU alone, from people and from schedulers.
 NO_DEVICES = ("", "-1", "nodevfiles", "none", "void")
@@ -198,7 +199,7 @@ def check_method(folder: Path, method: MethodConfig) -> None:
             # All of them are dozens.
             hint = f"Did you mean {' or '.join(close)}?" if close else ""
             raise ModelError(fault.but(hint=hint, allowed=() if close else tuple(known)))
-    apply_method(build_skeleton(folder), method)
+    model_method(method).apply(build_skeleton(folder))
 
 
 def architecture_size(folder: Path) -> ModelSize | None:
@@ -216,6 +217,6 @@ def write_random_model(folder: Path, target: Path, precision: str) -> None:
     """Write a model of the same architecture with random weights, and the same tokenizer, to another folder."""
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     shutil.copytree(folder, target, dirs_exist_ok=True)
-    dtype = DTYPES[cast(Precision, precision)]
+    dtype = dtype_of(cast(Precision, precision))
     built = cast(Any, AutoModelForCausalLM).from_config(config, dtype=dtype, trust_remote_code=False)
     built.save_pretrained(target)

@@ -12,12 +12,12 @@ from typing import Any, cast
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from medqa_finetune.architecture.files import Tensor, read_config, read_header, read_tensors, weight_files
 from medqa_finetune.compat.bitsandbytes import keep_precision, packed_weights
+from medqa_finetune.compat.failures import words_of
 from medqa_finetune.compat.peft import bare
 from medqa_finetune.compat.transformers import head_width, share_keys
 from medqa_finetune.errors import Fault, ModelError
-from medqa_finetune.model.files import Tensor, read_config, read_header, read_tensors, weight_files
-from medqa_finetune.model.words import words_of
 from medqa_finetune.record.schema import LayerSizes
 
 # Kinds of models whose layers are known to compute by the sizes of their own matrices.

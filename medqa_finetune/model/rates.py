@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 
 import torch
 
-from medqa_finetune.model.load import DTYPES, Precision
+from medqa_finetune.precision import Precision, dtype_of
 
 # Products are made larger until the next size would not fit into this time; by then the rate has long been flat.
 SECONDS = 0.8
@@ -65,7 +65,7 @@ def measure_matrix_rate(device: str, precision: str) -> float:
     end = time.perf_counter() + SECONDS
     best = 0.0
     for size in SIZES:
-        left, right = (torch.rand(size, size, device=device).to(DTYPES[cast(Precision, precision)]) for _ in range(2))
+        left, right = (torch.rand(size, size, device=device).to(dtype_of(cast(Precision, precision))) for _ in range(2))
         product = torch.empty_like(left)
         # The first product of a size also sets kernels up.
         seconds = [_seconds(left, right, product) for _ in range(REPETITIONS)]

@@ -1,8 +1,8 @@
 """What cells will take: hours, memory, disk and money, from what they have to do and how fast this machine is."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
+from medqa_finetune.errors import Fault
 from medqa_finetune.model.estimate import Machine
 
 # The figures below are estimates of ours, for where nothing is measured; `plan.probe=true` measures instead.
@@ -78,14 +78,14 @@ class Survey:
         matrix_rates: FLOP/s of products of matrices, by precision setting.
         copy_rate: Bytes per second that memory is read and written with.
         facts: Of every cell, in order.
-        disk_faults: Disks on which the cells will not fit, as fields of faults.
+        disk_faults: Disks on which the cells will not fit.
     """
 
     machine: Machine
     matrix_rates: dict[str, float]
     copy_rate: float
     facts: list[Facts]
-    disk_faults: list[dict[str, Any]]
+    disk_faults: list[Fault]
 
 
 @dataclass(frozen=True)

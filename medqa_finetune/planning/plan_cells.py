@@ -3,30 +3,27 @@
 import contextlib
 import dataclasses
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from pydantic import TypeAdapter
-
-from medqa_finetune.config.command_line import FAULTS_VARIABLE
+from medqa_finetune.child_process import NoReplyError, call
+from medqa_finetune.config.identity import SEPARATOR
 from medqa_finetune.config.schema import Config, ModelConfig
+from medqa_finetune.data.corpus import corpus_sha256
 from medqa_finetune.data.prepare import CACHE_NAME, cache_key, folder_name, rules_of
-from medqa_finetune.data.sources import corpus_sha256
-from medqa_finetune.errors import EXIT_BAD_INPUT, ConfigError, Fault, RunError
-from medqa_finetune.launch.worker import faults_file, read_faults
+from medqa_finetune.errors import Fault, RunError
+from medqa_finetune.methods.registry import method_of
 from medqa_finetune.model.locate import has_weights, locate_architecture
-from medqa_finetune.planning.cost_model import Forecast, Measured, Survey, forecast_by_reckoning, forecast_by_rehearsal
+from medqa_finetune.planning import trial_retrieval, trial_run, workload
+from medqa_finetune.planning.cost_model import Forecast, Survey, forecast_by_reckoning, forecast_by_rehearsal
 from medqa_finetune.planning.trial_retrieval import LookedUp
 from medqa_finetune.planning.trial_run import Rehearsed
 from medqa_finetune.planning.workload import Asked
-from medqa_finetune.preflight import wait_briefly
-from medqa_finetune.record.evaluations import SEPARATOR, evaluation_parts
+from medqa_finetune.record.evaluations import evaluation_parts
 
-T = TypeVar("T")
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
 
 # What does not change how a cell spends its time; the kinds that are rehearsed are told apart by the rest.
 NOT_KIND = ("run_name", "study", "outputs", "overwrite", "seed", "data", "interpolated")
@@ -68,14 +65,14 @@ def make_plan(configs: Sequence[Config], folder: Path, *, probe: bool) -> Plan:
     cache = folder / CACHE_NAME
     for config in configs:
         _use_prepared(config, cache)
-    modelled = _plan_models([config for config in configs if config.method.loads_model], folder, probe=probe)
+    modelled = _plan_models([config for config in configs if method_of(config.method).loads_model], folder, probe=probe)
     of_models, forecasts = iter(modelled.forecasts), []
     for config in configs:
-        if config.method.loads_model:
+        if method_of(config.method).loads_model:
             forecasts.append(next(of_models))
         else:
-            forecasts.append(_in_fresh_process("trial_retrieval", LookedUp(config, str(cache)), Forecast))
-    looked_up = [name_of(config) for config in configs if not config.method.loads_model]
+            forecasts.append(_call(trial_retrieval.rehearse, LookedUp(config, str(cache))))
+    looked_up = [name_of(config) for config in configs if not method_of(config.method).loads_model]
     shared = shared_trainings(configs)
     forecasts = [_evaluated_alone(each) if place in shared else each for place, each in enumerate(forecasts)]
     return dataclasses.replace(modelled, forecasts=forecasts, looked_up=looked_up, trained_by=shared)
@@ -90,7 +87,7 @@ def shared_trainings(configs: Sequence[Config]) -> dict[int, int]:
     """Return the places of cells whose training an earlier cell does, each with the place of that one."""
     first: dict[Path, int] = {}
     for place, config in enumerate(configs):
-        if config.run_name and config.method.trains not in ("nothing", "lookup"):
+        if config.run_name and method_of(config.method).trains_weights:
             first.setdefault(config.run_path, place)
     places = ((place, first.get(config.run_path, place)) for place, config in enumerate(configs))
     return {place: earlier for place, earlier in places if earlier != place}
@@ -112,7 +109,7 @@ def _plan_models(configs: Sequence[Config], folder: Path, *, probe: bool) -> Pla
         {model: _with_random_weights(model, folder, place) for place, model in enumerate(weightless)} if probe else {}
     )
     asked = Asked(list(configs), str(cache), [(model, target.path) for model, target in made.items()])
-    found = _in_fresh_process("workload", asked, Survey)
+    found = _call(workload.survey_cells, asked)
     if not probe:
         pairs = zip(found.facts, configs, strict=True)
         return Plan([forecast_by_reckoning(facts, found, each.precision) for facts, each in pairs], found, 0, [])
@@ -123,9 +120,7 @@ def _plan_models(configs: Sequence[Config], folder: Path, *, probe: bool) -> Pla
         model = made.get(configs[largest].model, configs[largest].model)
         config = dataclasses.replace(configs[largest], model=model, outputs=str(folder / f"kind-{number}"), study="")
         facts = found.facts[largest]
-        measured = _in_fresh_process(
-            "trial_run", Rehearsed(config, str(cache), facts.heaviest, facts.forward_share), Measured
-        )
+        measured = _call(trial_run.rehearse, Rehearsed(config, str(cache), facts.heaviest, facts.forward_share))
         forecasts |= {place: forecast_by_rehearsal(found.facts[place], measured) for place in places}
     in_order = [forecasts[place] for place in range(len(configs))]
     return Plan(in_order, found, len(kinds), sorted(model.title for model in weightless))
@@ -136,7 +131,7 @@ def kinds_of(configs: Sequence[Config]) -> list[list[int]]:
     kinds: dict[str, list[int]] = {}
     for place, config in enumerate(configs):
         settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in NOT_KIND}
-        if config.method.trains == "nothing":
+        if not method_of(config.method).trains_weights:
             del settings["train"]
         kinds.setdefault(json.dumps(settings, sort_keys=True), []).append(place)
     return list(kinds.values())
@@ -157,27 +152,16 @@ def _with_random_weights(model: ModelConfig, folder: Path, place: int) -> ModelC
     return ModelConfig(model.name, str(folder / f"{WITHOUT_WEIGHTS}-{place}"), chat_template=model.chat_template)
 
 
-def _in_fresh_process(module: str, asked: Any, answer: type[T]) -> T:
-    """Ask a module of this folder, which loads torch, and return its answer.
+def _call(function: Callable[[Request], Reply], request: Request) -> Reply:
+    """Call a function that loads torch in a fresh process.
 
     Raises:
-        ConfigError: it refused what was asked.
-        RunError: it failed; says with what.
+        MedQAError: the function raised it.
+        RunError: the process failed; says how.
     """
-    wait_briefly()  # as a cell of a matrix does
-    with faults_file() as refusal:
-        done = subprocess.run(
-            [sys.executable, "-m", f"{__package__}.{module}"],
-            input=TypeAdapter(type(asked)).dump_json(asked),
-            env={**os.environ, FAULTS_VARIABLE: str(refusal)},
-            capture_output=True,
-            check=False,
-        )
-        faults = read_faults(refusal)
-    if done.returncode == EXIT_BAD_INPUT and faults:
-        raise ConfigError(*faults)
-    if done.returncode != 0:
-        lines = done.stderr.decode("utf-8", errors="replace").strip().splitlines() or ["it left no message"]
-        problem = f"the {module} ended with exit code {done.returncode}: {lines[-1][:300]}"
-        raise RunError(*(faults or [Fault("process-ended", problem)]))
-    return TypeAdapter(answer).validate_json(done.stdout.splitlines()[-1])
+    try:
+        return call(function, request, quiet=True)
+    except NoReplyError as error:
+        name = function.__module__.rpartition(".")[2]
+        said = error.last_line[:300] or "it printed nothing"
+        raise RunError(Fault("process-ended", f"the {name} {error.problem}: {said}")) from None

@@ -1,29 +1,26 @@
 """A few questions of a cell that looks its answers up, in a process of its own: what all of them will take here.
 
-Started as a module, it reads what to rehearse from standard input and prints what was measured; no torch is loaded.
+No torch is loaded.
 """
 
 import dataclasses
-import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import psutil
-from pydantic import TypeAdapter
 
-from medqa_finetune.config.command_line import run_door
 from medqa_finetune.config.schema import Config
-from medqa_finetune.errors import EXIT_DONE
-from medqa_finetune.evaluation.retrieval import BATCH, look_up
+from medqa_finetune.evaluation.without_model import BATCH, predict_without_model
+from medqa_finetune.memory import peak_resident_bytes
+from medqa_finetune.methods.base import ModelMethod
+from medqa_finetune.methods.registry import method_of
 from medqa_finetune.objectives import task_of
 from medqa_finetune.planning.cost_model import OUTSIDE_SECONDS, Forecast
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 
 # Log, record, scores.
 SMALL_FILES_BYTES = 2**20
-RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +38,15 @@ def rehearse(asked: LookedUp) -> Forecast:
         MedQAError: the corpus cannot be used.
     """
     began, config = psutil.Process().create_time(), asked.config
-    task = task_of(config)
+    task, method = task_of(config), method_of(config.method)
+    if isinstance(method, ModelMethod):
+        raise TypeError(f"{config.method.name} loads a model")
     splits = task.prepare(config, Path(), Path(asked.cache))
     questions = splits.test[: config.evaluate.max_samples]
     probed = questions[:BATCH]
     with tempfile.TemporaryDirectory(prefix=".lookup-", dir=asked.cache) as folder:
         run = EvaluationDir(Path(folder))
-        looking = look_up(splits.train, probed, run, config.threads)["seconds"]
+        looking = predict_without_model(method, splits.train, probed, run, config.threads)["seconds"]
         task.score(probed, config, run)  # dictionaries are loaded but once
         started = time.perf_counter()
         task.score(probed, config, run)
@@ -59,18 +58,7 @@ def rehearse(asked: LookedUp) -> Forecast:
         train=0.0,
         validate=0.0,
         answer=(looking + scoring) * share,
-        memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT,
+        memory_bytes=peak_resident_bytes(),
         training_bytes=0,
         disk_bytes=round(written * share) + SMALL_FILES_BYTES,
     )
-
-
-def main(arguments: list[str]) -> int:
-    """Rehearse what standard input asks for, and print the forecast as one line of JSON."""
-    asked = TypeAdapter(LookedUp).validate_json(sys.stdin.buffer.read())
-    print(TypeAdapter(Forecast).dump_json(rehearse(asked)).decode())
-    return EXIT_DONE
-
-
-if __name__ == "__main__":
-    run_door(main)

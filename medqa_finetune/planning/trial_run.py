@@ -1,25 +1,17 @@
-"""A short run of one kind of cell, through every stage of a real one, in a process of its own: what it costs here.
-
-Started as a module, it reads what to rehearse from standard input and prints what was measured.
-"""
+"""A short run of one kind of cell, through every stage of a real one, in a process of its own: what it costs here."""
 
 import dataclasses
 import gc
-import json
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from pydantic import TypeAdapter
 
-from medqa_finetune.config.command_line import run_door
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.prepare import Splits
-from medqa_finetune.errors import EXIT_DONE
-from medqa_finetune.log import log_to_terminal
+from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.locate import locate_model
 from medqa_finetune.objectives import task_of
 from medqa_finetune.planning.cost_model import Measured
@@ -101,10 +93,11 @@ def rehearse(asked: Rehearsed) -> Measured:
     run = _begin(config, "answered")
     run.update(environment=describe_environment(device.name, device.precision))
     loaded = load_model(folder, config.method, device, config.seed, chat=config.chats, template=template)
-    if config.method.trains != "nothing":
+    method = model_method(config.method)
+    if method.trains_weights:
         asked = dataclasses.replace(asked, config=settle(config, loaded, run))
     encoder = task.encoder(loaded.tokenizer, config)
-    trained = _train(asked, loaded, encoder, splits) if config.method.trains != "nothing" else Trained()
+    trained = _train(asked, loaded, encoder, splits) if method.trains_weights else Trained()
     questions = _spread(splits.test[: config.evaluate.max_samples], config.evaluate.batch_size)
     answered = _answer(config, loaded, encoder, questions, run)
     reading = trained.per_token * asked.forward_share
@@ -128,9 +121,7 @@ def rehearse(asked: Rehearsed) -> Measured:
 
 
 def _answer(config: Config, loaded: "LoadedModel", encoder: Any, questions: Sequence[Any], run: RunDir) -> Answered:
-    from medqa_finetune.model.methods import for_inference
-
-    model = for_inference(loaded.model, config.method)
+    model = model_method(config.method).for_inference(loaded.model)
     started = time.perf_counter()
     folder = EvaluationDir(run.path, in_run=True)
     cost = task_of(config).examine(model, encoder, questions, config, folder)
@@ -192,21 +183,9 @@ def _with_steps(config: Config, steps: int, **changes: Any) -> Config:
 def _fit(
     run: RunDir, config: Config, loaded: "LoadedModel", encoder: Any, sets: tuple[list[Any], list[Any]]
 ) -> TrainRecord:
-    from medqa_finetune.data.tokenize import EncodedSet
+    from medqa_finetune.data.token_sets import EncodedSet
     from medqa_finetune.training.checkpoints import Checkpoints
     from medqa_finetune.training.fit import Keeping, TrainingSets, fit
 
     keeping = Keeping(Checkpoints(run.checkpoints_path, "rehearsal"), StopRequest())
     return fit(loaded, TrainingSets(*(EncodedSet(encoder.encode(part)) for part in sets)), config, run, keeping)
-
-
-def main(arguments: list[str]) -> int:
-    """Rehearse what standard input asks for, and print what was measured as one line of JSON."""
-    log_to_terminal()
-    measured = rehearse(TypeAdapter(Rehearsed).validate_json(sys.stdin.buffer.read()))
-    print(json.dumps(dataclasses.asdict(measured)))
-    return EXIT_DONE
-
-
-if __name__ == "__main__":
-    run_door(main)

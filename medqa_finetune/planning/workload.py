@@ -1,29 +1,25 @@
-"""Count what cells have to do, on the data that they will see; nothing is trained, and no weights are needed.
-
-Started as a module, it reads the cells' configurations from standard input, so that whoever plans need not load torch.
-"""
+"""Count what cells have to do, on the data that they will see; nothing is trained, and no weights are needed."""
 
 import dataclasses
 import functools
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
-from pydantic import TypeAdapter
 
-from medqa_finetune.config.command_line import run_door
+from medqa_finetune.architecture.size import ModelSize, read_size
 from medqa_finetune.config.schema import Config, ModelConfig
-from medqa_finetune.errors import EXIT_DONE, Fault, ModelError
+from medqa_finetune.errors import Fault, ModelError
+from medqa_finetune.memory import resident_bytes
+from medqa_finetune.methods.registry import method_of, model_method
 from medqa_finetune.model.auto_batch import resolve_auto
 from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, answering_memory, run_bytes, training_memory
 from medqa_finetune.model.locate import has_weights, locate_architecture
-from medqa_finetune.model.size import ModelSize, read_size
 from medqa_finetune.objectives import task_of
 from medqa_finetune.planning.cost_model import Facts, Survey
 from medqa_finetune.preflight import disk_faults
+from medqa_finetune.runtime import limit_spinning
 
 if TYPE_CHECKING:
     from medqa_finetune.training.meters import Work
@@ -69,6 +65,17 @@ class Counts:
         return Work(pairs, round(sum(self.lengths) * times), round(sum(self.labelled) * times), round(squares * times))
 
 
+def survey_cells(asked: Asked) -> Survey:
+    """Write the models without weights that are asked for, and survey the cells.
+
+    Raises:
+        MedQAError: a cell cannot run at all.
+    """
+    limit_spinning()
+    _write_random_models(asked)
+    return survey(asked.cells, Path(asked.cache))
+
+
 def survey(cells: Sequence[Config], cache: Path) -> Survey:
     """Count what cells have to do, and measure the machine's rates.
 
@@ -91,7 +98,7 @@ def survey(cells: Sequence[Config], cache: Path) -> Survey:
         {asked: measure_matrix_rate(machine.type, precision) for asked, precision in precisions.items()},
         measure_copy_rate(machine.type),
         facts,
-        [fault.as_json() for fault in disk_faults(sizes, cuda=machine.type == "cuda")],
+        list(disk_faults(sizes, cuda=machine.type == "cuda")),
     )
 
 
@@ -105,15 +112,16 @@ def count(config: Config, cache: Path, machine: Machine) -> Facts:
     from medqa_finetune.model.load import load_tokenizer
 
     folder = locate_architecture(config.model)
-    if config.method.trains != "nothing":
+    trains = method_of(config.method).trains_weights
+    if trains:
         check_kernels(config.train.kernels, folder, machine.type)
     size = size_of(folder)
     config = dataclasses.replace(config, train=resolve_auto(config, size, machine))
     task = task_of(config)
-    before = psutil.Process().memory_info().rss
+    before = resident_bytes()
     splits = task.prepare(config, folder, cache)
     # The cell that prepares a corpus keeps what that has left, as this process does now; later ones find it prepared.
-    left = max(0, psutil.Process().memory_info().rss - before)
+    left = max(0, resident_bytes() - before)
     encoder = task.encoder(load_tokenizer(folder, config.model.chat_template, chat=config.chats), config)
     training = _training_facts(config, size, [_sample(encoder, part) for part in (splits.train, splits.validation)],
                                [len(splits.train), len(splits.validation)])  # fmt: skip
@@ -122,7 +130,6 @@ def count(config: Config, cache: Path, machine: Machine) -> Facts:
     facts_of = _answering_facts if task.generates else _reading_facts
     answering = facts_of(config, size, tested, questions)
     heaviest, tokens = training.pop("heaviest")
-    trains = config.method.trains != "nothing"
     set_bytes = training.pop("set_tokens") * TOKEN_BYTES + left if machine.type == "cpu" else 0
     process = PROCESS_BYTES + set_bytes if machine.type == "cpu" else 0
     held = training_memory(size, config, machine, tokens).total + process if trains else 0
@@ -168,10 +175,10 @@ def _sample(encoder: Any, pairs: Sequence[Any]) -> Counts:
 
 
 def _training_facts(config: Config, size: ModelSize, samples: list[Counts], numbers: list[int]) -> dict[str, Any]:
-    from medqa_finetune.model.flops import forward_flops, training_flops
     from medqa_finetune.training.fit import total_steps, validation_steps
 
-    if config.method.trains == "nothing":
+    method = model_method(config.method)
+    if not method.trains_weights:
         names = ("steps", "train_pairs", "train_tokens", "train_flops", "validation_tokens", "validation_flops")
         return dict.fromkeys(names, 0) | {"forward_share": 1.0, "set_tokens": 0, "heaviest": ([], 0)}
     train = config.train
@@ -179,7 +186,7 @@ def _training_facts(config: Config, size: ModelSize, samples: list[Counts], numb
     seen = min(steps * train.batch_size, round(numbers[0] * train.epochs))
     work = samples[0].work(seen)
     validated = samples[1].work(numbers[1] * len(validation_steps(steps, train)))
-    forward, whole = forward_flops(size, config.method), training_flops(size, config.method)
+    forward, whole = method.forward_flops(size), method.training_flops(size)
     again = work.flops(dataclasses.replace(forward, per_answer_token=0)) if train.gradient_checkpointing else 0
     return {
         "steps": steps,
@@ -199,7 +206,7 @@ def heaviest_step(sample: Counts, config: Config, steps: int) -> tuple[list[int]
 
     Steps are drawn from the sample as training draws them: pairs at random.
     """
-    from medqa_finetune.training.pack import group_by_length, pack
+    from medqa_finetune.training.batches import group_by_length, pack
 
     train = config.train
     draws = np.random.default_rng(config.seed)
@@ -220,14 +227,12 @@ def heaviest_step(sample: Counts, config: Config, steps: int) -> tuple[list[int]
 
 def _reading_facts(config: Config, size: ModelSize, sample: Counts, blocks: int) -> dict[str, Any]:
     """Return what measuring the perplexity of so many blocks takes: one forward pass over each."""
-    from medqa_finetune.model.flops import forward_flops
-
     work = sample.work(blocks)
     return {
         "questions": blocks,
         "prompt_tokens": work.tokens,
         "answer_tokens": 0,
-        "prompt_flops": float(work.flops(forward_flops(size, config.method))),
+        "prompt_flops": float(work.flops(model_method(config.method).forward_flops(size))),
         "decode_steps": 0,
         "decode_flops": 0.0,
     }
@@ -235,13 +240,11 @@ def _reading_facts(config: Config, size: ModelSize, sample: Counts, blocks: int)
 
 def _answering_facts(config: Config, size: ModelSize, sample: Counts, questions: int) -> dict[str, Any]:
     """Return what answering so many questions takes, and reading their references."""
-    from medqa_finetune.model.flops import forward_flops
-
     last = dataclasses.replace(sample, labelled=sample.answers)
     work, limit = last.work(questions), config.evaluate.max_new_tokens
     times = questions / len(sample.answers)
     answers = [min(answer, limit) for answer in sample.answers]
-    forward = forward_flops(size, config.method)
+    forward = model_method(config.method).forward_flops(size)
     prompts = work.tokens - work.answer_tokens
     room = config.evaluate.batch_tokens // (prompts // questions + limit)
     rows = min(config.evaluate.batch_size, max(1, room))
@@ -266,15 +269,3 @@ def _write_random_models(asked: Asked) -> None:
     for model, target in asked.random_models:
         precision = next(config.precision for config in asked.cells if config.model == model)
         write_random_model(locate_architecture(model), Path(target), choose_device(precision).precision)
-
-
-def main(arguments: list[str]) -> int:
-    """Survey the cells on standard input, and print what was found as one line of JSON."""
-    asked = TypeAdapter(Asked).validate_json(sys.stdin.buffer.read())
-    _write_random_models(asked)
-    print(TypeAdapter(Survey).dump_json(survey(asked.cells, Path(asked.cache))).decode())
-    return EXIT_DONE
-
-
-if __name__ == "__main__":
-    run_door(main)

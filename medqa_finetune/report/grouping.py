@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from medqa_finetune.evaluation.metric_registry import headlines
+from medqa_finetune.evaluation.metrics.base import ScoreInfo
 from medqa_finetune.report.names import (
     GroupNames,
     baseline_name,
@@ -28,7 +30,7 @@ from medqa_finetune.report.names import (
     training_items,
 )
 from medqa_finetune.report.runs import Cell, Run, corpus_of, settings_of, train_size_of
-from medqa_finetune.report.scores import HEADLINE_COLUMNS, HEADLINES, ScoreName, is_exam, score_name, signatures
+from medqa_finetune.report.scores import headline_columns, is_benchmark, score_info, signatures
 
 T = TypeVar("T")
 SEED_IN_NAME = re.compile(r"__seed=-?\d+(?=__|$)")
@@ -186,10 +188,11 @@ class Group:
         return sorted({each.entry for each in self.asked})
 
     @cached_property
-    def scores(self) -> list[ScoreName]:
+    def scores(self) -> list[ScoreInfo]:
         """Headline scores that runs have; those of predictions where there is none."""
         measured = {column for each in self.members for column, value in each.run.values.items() if value is not None}
-        return [score for score in HEADLINES if score.column in measured] or [*HEADLINES[:2]]
+        found = [score for score in headlines() if score.name in measured]
+        return found or [score for score in headlines() if not score.running_text][:2]
 
     @cached_property
     def training_items(self) -> str:
@@ -280,7 +283,7 @@ def _groups_of_place(placed: Sequence[Run]) -> list[Group]:
     by_test = sorted(done, key=lambda run: (_text(run, "test_sha256"), run.values.get("n_test") or 0))
     parts = [
         sorted(part, key=lambda run: order[id(run)])
-        for part in parts_that_compare(by_test, lambda run: basis_of(run, HEADLINE_COLUMNS))
+        for part in parts_that_compare(by_test, lambda run: basis_of(run, headline_columns()))
     ]
     trained = [any(run.values["train_size"] > 0 for run in part) for part in parts]
     drawn = [part for part, trains in zip(parts, trained, strict=True) if trains]
@@ -329,6 +332,6 @@ def kinds_of(rows: Sequence[Mapping[Any, Any]], score: str) -> list[int | None]:
 def _kind(row: Mapping[Any, Any], score: str) -> str | None:
     if pd.isna(row.get(score)):
         return None
-    test = [] if is_exam(score) else [row["test_sha256"], row["n_test"]]
+    test = [] if is_benchmark(score) else [row["test_sha256"], row["n_test"]]
     signature = signatures(row["signature"]).get(score, "")
-    return repr([*map(str, (*test, signature)), row["model"] if score_name(score).of_tokens else ""])
+    return repr([*map(str, (*test, signature)), row["model"] if score_info(score).per_tokenizer else ""])

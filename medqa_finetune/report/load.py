@@ -4,31 +4,30 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from medqa_finetune.config.identity import SEPARATOR
+from medqa_finetune.config.schema import DEFAULT_METRICS
 from medqa_finetune.errors import MedQAError
+from medqa_finetune.evaluation.score import item_scores
+from medqa_finetune.evaluation.score_rows import score_rows
 from medqa_finetune.record.evaluation_dir import EvaluationDir
-from medqa_finetune.record.evaluations import SEPARATOR, evaluation_parts, evaluations_of, row_name
+from medqa_finetune.record.evaluations import evaluation_parts, evaluations_of, row_name
+from medqa_finetune.record.files import sha256_of
 from medqa_finetune.record.item_scores import ItemScores
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Evaluation, Record
 from medqa_finetune.report.grouping import cell_names, kinds_of
 from medqa_finetune.report.runs import Run
-from medqa_finetune.report.scores import is_exam
+from medqa_finetune.report.scores import is_benchmark
 from medqa_finetune.report.table import row_of
 
 UNREADABLE = "unreadable"
-ReadItems = Callable[[EvaluationDir, Record], ItemScores | None]
 
 
-def stored_items(folder: EvaluationDir, record: Record) -> ItemScores | None:
-    """Return the scores per question as the evaluation stored them; None where it has none."""
-    return folder.read_item_scores()
-
-
-def load_runs(folders: Iterable[RunDir], root: Path | None = None, read_items: ReadItems = stored_items) -> list[Run]:
+def load_runs(folders: Iterable[RunDir], root: Path | None = None) -> list[Run]:
     """Read runs, one `Run` per evaluation of each: the untuned base first, then method by method.
 
     The `Run` of the default evaluation has the run's name; others have `__evaluate.key=value` behind it, for what
@@ -39,11 +38,10 @@ def load_runs(folders: Iterable[RunDir], root: Path | None = None, read_items: R
         folders: In any order. Runs of a method are sorted by training size, seed, study and name.
         root: Folder that `study`, the path to a run's parent, is relative to; the deepest one that holds all runs if
             None.
-        read_items: Reads the scores per question of an evaluation; called when they are needed.
     """
     found = list(folders)
     base = root.absolute() if root is not None else _common_parent(found)
-    runs = sorted((run for folder in found for run in _read(folder, _study(folder.path, base), read_items)), key=_order)
+    runs = sorted((run for folder in found for run in _read(folder, _study(folder.path, base))), key=_order)
     done = [place for place, run in enumerate(runs) if run.done]
     cells = dict(zip(done, cell_names([runs[place] for place in done]), strict=True))
     rows = [dict(run.values) | {"cell": cells.get(place)} for place, run in enumerate(runs)]
@@ -51,7 +49,7 @@ def load_runs(folders: Iterable[RunDir], root: Path | None = None, read_items: R
     return [dataclasses.replace(run, values=row) for run, row in zip(runs, rows, strict=True)]
 
 
-def _read(folder: RunDir, study: str, read_items: ReadItems) -> Iterator[Run]:
+def _read(folder: RunDir, study: str) -> Iterator[Run]:
     try:
         record = folder.read()
         evaluations = [] if record is None else evaluations_of(folder, record)
@@ -69,7 +67,7 @@ def _read(folder: RunDir, study: str, read_items: ReadItems) -> Iterator[Run]:
             yield _unreadable(name, study, str(fault))
         elif evaluation is not None:
             run = _run(folder, study, record, evaluation)
-            items = functools.partial(read_items, evaluation_dir, run.known)
+            items = functools.partial(_items, evaluation_dir, run.known)
             yield dataclasses.replace(
                 run, evaluation_dir=evaluation_dir, evaluated_in=evaluation.environment, items=items
             )
@@ -82,6 +80,19 @@ def _run(folder: RunDir, study: str, record: Record, evaluation: Evaluation | No
     seen = record if evaluation is None else record.seen_by(evaluation)
     row = {"name": name, "study": study} | {key: _measured(value) for key, value in row_of(seen, evaluation).items()}
     return Run(name, study, seen, row, folder)
+
+
+def _items(folder: EvaluationDir, record: Record) -> ItemScores | None:
+    """Return the scores per question of an evaluation: from its file, or scored again where that is missing."""
+    stored = folder.read_item_scores()
+    if stored is not None:
+        return stored
+    metrics = record.setting("evaluate", "metrics")
+    try:
+        _, rows = score_rows(folder.read_predictions(), folder, record, metrics or DEFAULT_METRICS)
+        return item_scores(rows, sha256_of(folder.predictions_path))
+    except MedQAError:
+        return None
 
 
 def _unreadable(name: str, study: str, reason: str) -> Run:
@@ -117,7 +128,7 @@ def _set_benchmarks_apart(rows: list[dict[str, Any]]) -> None:
     Those of the predictions share a column here: groups and tables keep apart what does not compare, and so do the CSV
     files (`outputs.csv.apart`).
     """
-    for column in sorted({column for row in rows for column in row if is_exam(column)}):
+    for column in sorted({column for row in rows for column in row if is_benchmark(column)}):
         for row, kind in zip(rows, kinds_of(rows, column), strict=True):
             if kind is not None and kind > 1:
                 row[f"{column}#{kind}"] = row.pop(column)

@@ -11,9 +11,10 @@ from matplotlib import font_manager
 
 from medqa_finetune.config.checks import FOLDER_NAME_BYTES
 from medqa_finetune.config.identity import DEFAULT_EVALUATION
+from medqa_finetune.evaluation.metrics.base import ScoreInfo
 from medqa_finetune.record.evaluations import evaluation_parts
 from medqa_finetune.report.runs import Run
-from medqa_finetune.report.scores import HEADLINE_COLUMNS, ScoreName, signatures
+from medqa_finetune.report.scores import headline_columns, signatures, training_items_of
 
 LABEL_WIDTH = 22
 # Characters of a label that `two_lines` shows, wherever lines break.
@@ -70,7 +71,7 @@ class GroupNames:
         n, test = first.get("n_test") or 0, (first["test_sha256"] or "")[:8]
         lines = [f"n = {n:,} test {items}, the same for every run (set {test})."]
         known = {score: own for run in self._done for score, own in signatures(run.values.get("signature")).items()}
-        lines += [f"{known[score]}." for score in HEADLINE_COLUMNS if score in known]
+        lines += [f"{known[score]}." for score in headline_columns() if score in known]
         lines.append("Mean over seeds, each seed a dot." if self.seeds > 1 else "One seed per cell.")
         waiting = [f"{run.name} ({run.values['status']})" for run in self.runs if not run.done]
         if self.incomplete:
@@ -136,9 +137,9 @@ def evaluation_shown(name: str | None) -> str:
     return "" if name in (None, "", DEFAULT_EVALUATION) else ", ".join(evaluation_parts(str(name)))
 
 
-def training_items(score: ScoreName) -> str:
+def training_items(score: ScoreInfo) -> str:
     """Return what training sets of runs with a score are counted in, as it stands at an axis."""
-    return f"Training {score.items}"
+    return f"Training {training_items_of(score)}"
 
 
 def two_lines(label: str) -> str:

@@ -10,6 +10,8 @@ import pandas as pd
 
 from medqa_finetune.config.identity import evaluation_identity, evaluation_settings, flatten, training_settings
 from medqa_finetune.config.schema import scaled
+from medqa_finetune.memory import GIB
+from medqa_finetune.methods.registry import described
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.item_scores import ItemScores
 from medqa_finetune.record.run_dir import RunDir
@@ -17,7 +19,6 @@ from medqa_finetune.record.schema import Environment, EvaluationRecord, Record, 
 from medqa_finetune.report.scores import scores_of
 
 HOUR = 3600.0
-BYTES_PER_GIB = 2**30
 
 
 def _no_items() -> ItemScores | None:
@@ -150,8 +151,8 @@ class Cell:
 
     @property
     def loads_model(self) -> bool:
-        """Whether a model answers; not so where answers are looked up."""
-        return self.settings.get("method.trains") != "lookup"
+        """Whether a model generates the predictions; not so where they are retrieved."""
+        return described(self.settings.get("method.trains")).loads_model
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -179,7 +180,7 @@ class Cell:
     def _memory(self, name: str) -> float | None:
         measured = [getattr(run.known.train, name, None) for run in self.runs]
         known = [value for value in measured if value is not None]
-        return fmean(known) / BYTES_PER_GIB if known else None
+        return fmean(known) / GIB if known else None
 
     def column(self, name: str) -> "pd.Series[float]":
         """Return a column of the table for its runs, NaN where not measured."""
@@ -210,7 +211,7 @@ def corpus_of(record: Record) -> str:
 
 def train_size_of(record: Record) -> int | None:
     """Return the number of training examples; 0 where nothing is trained, None where the record does not say."""
-    if record.setting("method", "trains") == "nothing":
+    if not described(record.setting("method", "trains")).uses_training_data:
         return 0
     if record.data_manifest is not None:
         return record.data_manifest.train.n

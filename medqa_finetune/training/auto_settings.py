@@ -10,10 +10,12 @@ import torch
 
 from medqa_finetune.compat.transformers import gradient_checkpointing
 from medqa_finetune.config.schema import Config, TrainConfig
+from medqa_finetune.memory import resident_bytes
 from medqa_finetune.model.attention import attention_per_pair
 from medqa_finetune.model.auto_batch import candidates, is_auto, resolve_auto
 from medqa_finetune.model.estimate import Machine, optimizer_bytes_per_weight
 from medqa_finetune.model.load import LoadedModel
+from medqa_finetune.precision import dtype_of
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Fitted
 from medqa_finetune.training.batches import fill_up, lay_end_to_end
@@ -57,7 +59,7 @@ def usable_bytes(device: str) -> int:
     """Return the memory that is free, with what this process has of it already."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
-    return psutil.virtual_memory().available + psutil.Process().memory_info().rss
+    return psutil.virtual_memory().available + resident_bytes()
 
 
 def runs(config: Config, loaded: LoadedModel) -> bool:
@@ -89,7 +91,7 @@ def _pass(train: TrainConfig, loaded: LoadedModel) -> None:
     pairs = [{"input_ids": ids, "labels": [-100, *ids[1:]]}] * train.micro_batch
     batch = lay_end_to_end(pairs) if train.packing else fill_up(pairs, token)
     moved = {key: value.to(model.device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
-    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(loaded.device.precision)
+    half = None if loaded.device.precision == "fp32" else dtype_of(loaded.device.precision)
     was_training = model.training
     model.train()
     try:

@@ -1,22 +1,18 @@
 """What training costs: time, tokens, arithmetic and memory, measured in the run's own process."""
 
-import re
-import resource
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from medqa_finetune.architecture.flops import Flops
 from medqa_finetune.config.schema import MethodConfig
-from medqa_finetune.model.flops import Flops, training_flops
+from medqa_finetune.memory import GIB, peak_resident_bytes
+from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.load import LoadedModel
 from medqa_finetune.model.rates import find_rates
-
-GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -149,7 +145,7 @@ class Meter:
 
     def peak_rss_bytes(self) -> int:
         """Return the most resident memory that a process of this run held at once, in bytes."""
-        return max(peak_rss_bytes(), self._earlier.peaks[2])
+        return max(peak_resident_bytes(), self._earlier.peaks[2])
 
     def _peak(self, place: int, here: Callable[[], int]) -> int | None:
         before = self._earlier.peaks[place]
@@ -163,7 +159,7 @@ class Meter:
         return {
             "vram_allocated_gib": torch.cuda.memory_allocated() / GIB,
             "vram_reserved_gib": torch.cuda.memory_reserved() / GIB,
-            "peak_rss_gib": peak_rss_bytes() / GIB,
+            "peak_rss_gib": peak_resident_bytes() / GIB,
         }
 
     def _clock(self) -> float:
@@ -181,7 +177,7 @@ def costs(meter: Meter, loaded: LoadedModel, method: MethodConfig) -> dict[str, 
     reading, metered = meter.read(), meter.metered()
     samples_per_second, tokens_per_second = meter.throughput()
     peaks = (meter.peak_vram_bytes(), meter.peak_vram_reserved_bytes(), meter.peak_rss_bytes())
-    cost = None if loaded.size is None else training_flops(loaded.size, method)
+    cost = None if loaded.size is None else model_method(method).training_flops(loaded.size)
     # After the peaks, since measuring takes memory of its own.
     rates = find_rates(loaded.device.type, loaded.device.name, loaded.device.precision)
     share = None
@@ -206,16 +202,4 @@ def costs(meter: Meter, loaded: LoadedModel, method: MethodConfig) -> dict[str, 
 
 def peak_bytes(device: str) -> int:
     """Return the most memory that tensors held on the GPU since it was last reset, or this process without a GPU."""
-    return torch.cuda.max_memory_allocated() if device == "cuda" else peak_rss_bytes()
-
-
-def peak_rss_bytes() -> int:
-    """Return the most resident memory of this process so far, in bytes."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        # getrusage would also count what the process that started this one held when it did.
-        found = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(encoding="ascii", errors="replace"), re.MULTILINE)
-        if found:
-            return int(found[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
+    return torch.cuda.max_memory_allocated() if device == "cuda" else peak_resident_bytes()

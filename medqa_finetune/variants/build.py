@@ -2,26 +2,29 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
-from medqa_finetune.errors import ConfigError, Fault
-from medqa_finetune.preflight import in_units
+from medqa_finetune.child_process import NoReplyError, call
+from medqa_finetune.errors import ConfigError, Fault, RunError
+from medqa_finetune.memory import in_units
 from medqa_finetune.record.checksums import stamps_below
 from medqa_finetune.record.files import replace_folder, sweep
 from medqa_finetune.record.run_dir import RunDir, now
-from medqa_finetune.record.schema import Environment
-from medqa_finetune.variants.fresh import in_fresh_process
 from medqa_finetune.variants.kinds import KINDS
-from medqa_finetune.variants.measure import Measuring
-from medqa_finetune.variants.metadata import METADATA_NAME, Measured, Metadata, Needed, read_metadata, write_metadata
+from medqa_finetune.variants.measure import Measuring, measure
+from medqa_finetune.variants.metadata import METADATA_NAME, Metadata, Needed, read_metadata, write_metadata
 from medqa_finetune.variants.request import Order
 from medqa_finetune.variants.table import compare
-from medqa_finetune.variants.write_files import Making
+from medqa_finetune.variants.write_files import Making, build
 
 log = logging.getLogger(__name__)
 
 ANSWERS_NAME = "answers"
+
+Request = TypeVar("Request", Making, Measuring)
+Reply = TypeVar("Reply")
 
 
 def make_variants(order: Order) -> dict[str, Metadata]:
@@ -59,7 +62,7 @@ def _make(order: Order, name: str) -> None:
     log.info("%s: %s, %s%s", folder, metadata.what, in_units(metadata.size_bytes), "" if done else "; it answers now")
     if done:
         return
-    measured = in_fresh_process("measure", _measuring(order, name), Measured)
+    measured = _call(measure, _measuring(order, name))
     write_metadata(folder, dataclasses.replace(metadata, measured=measured))
 
 
@@ -79,7 +82,7 @@ def _fill(order: Order, name: str, fresh: Path) -> None:
         template=order.config.model.chat_template,
         chat=order.config.chats,
     )
-    environment = in_fresh_process("build", making, Environment)
+    environment = _call(build, making)
     files = stamps_below(fresh)
     metadata = Metadata(
         variant=name,
@@ -93,6 +96,19 @@ def _fill(order: Order, name: str, fresh: Path) -> None:
         needs=_needs(order) if KINDS[name].beside_base else None,
     )
     write_metadata(fresh, metadata)
+
+
+def _call(function: Callable[[Request], Reply], request: Request) -> Reply:
+    """Call a function in a fresh process: memory is measured by process, and given back whole.
+
+    Raises:
+        MedQAError: the function raised it; RunError where the process ended without a reply.
+    """
+    try:
+        return call(function, request)
+    except NoReplyError as error:
+        hint = "Its own messages are above."
+        raise RunError(Fault("process-ended", str(error), file=str(request.folder), hint=hint)) from None
 
 
 def _needs(order: Order) -> Needed:

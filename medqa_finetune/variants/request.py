@@ -5,16 +5,17 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from medqa_finetune.config.restore import restore_config
+from medqa_finetune.architecture.files import stored_precision, weight_files
+from medqa_finetune.architecture.size import read_size
+from medqa_finetune.config.compose import restore_config
 from medqa_finetune.config.schema import Config, MethodConfig
 from medqa_finetune.errors import ConfigError, DataError, Fault, ModelError
-from medqa_finetune.model.estimate import weight_bytes
-from medqa_finetune.model.files import stored_precision, weight_files
+from medqa_finetune.memory import in_units
+from medqa_finetune.methods.registry import method_of, model_method
 from medqa_finetune.model.locate import fingerprint_model, locate_model
-from medqa_finetune.model.size import read_size
-from medqa_finetune.preflight import in_units
+from medqa_finetune.precision import WIDTH, Precision
 from medqa_finetune.record.checksums import damages
 from medqa_finetune.record.files import existing_part
 from medqa_finetune.record.run_dir import RunDir
@@ -23,7 +24,6 @@ from medqa_finetune.variants.kinds import choose, quantization_of
 from medqa_finetune.variants.metadata import Metadata, changes, read_metadata
 from medqa_finetune.variants.request_options import Wishes
 
-BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 # For what is not reckoned: metadata, answers, pictures.
 SPARE_BYTES = 16 * 2**20
 
@@ -52,7 +52,7 @@ class Order:
     folder: Path
     variants: list[str]
     quantization: MethodConfig
-    dtype: str
+    dtype: Precision
     wishes: Wishes
     existing: Mapping[str, Metadata] = dataclasses.field(default_factory=dict)
 
@@ -89,14 +89,14 @@ def check_order(run: RunDir, wishes: Wishes) -> Order:
     """
     record = _finished(run)
     config = restore_config(record.config)
-    if not config.method.loads_model:
+    if not method_of(config.method).loads_model:
         problem = "its answers are looked up, so there is no model to export"
         raise ConfigError(_fault_of(run, "no-model", problem))
     names = choose(wishes.variants, config.method)
     _check_measure(config, wishes)
     _check_files(run, record)
     base = _base_of(run, record, config, wishes.base)
-    dtype = stored_precision(base) if wishes.dtype == "auto" else wishes.dtype
+    dtype = stored_precision(base) if wishes.dtype == "auto" else cast(Precision, wishes.dtype)
     folder = Path(wishes.to) if wishes.to is not None else run.export_path
     order = Order(
         run, record, config, base, folder, names, quantization_of(wishes.quantization, config.method), dtype, wishes
@@ -123,7 +123,7 @@ def check_intended(config: Config, wishes: Wishes) -> None:
     base = locate_model(config.model)
     folder = Path(wishes.to) if wishes.to is not None else RunDir(config.run_path).export_path
     _check_place(folder)
-    dtype = stored_precision(base) if wishes.dtype == "auto" else wishes.dtype
+    dtype = stored_precision(base) if wishes.dtype == "auto" else cast(Precision, wishes.dtype)
     missing = [name for name in names if not (folder / name).exists() or wishes.overwrite]
     sizes = expected_sizes(base, quantization_of(wishes.quantization, config.method), dtype)
     check_room(folder, missing, sizes)
@@ -203,7 +203,7 @@ def _existing(order: Order) -> dict[str, Metadata]:
                 problem, hint = "exists and is no exported variant", "Move it away, or give export.to=DIR."
                 raise ConfigError(Fault("not-an-export", problem, file=str(folder), hint=hint))
             continue
-        differences = _differences(order, name, metadata) + damages(folder, metadata.files)
+        differences = [*_differences(order, name, metadata), *map(str, damages(folder, metadata.files))]
         if differences:
             problem = f"holds another export ({'; '.join(differences)})"
             hint = "overwrite=true moves it aside and makes it anew; export.to=DIR keeps both."
@@ -228,7 +228,7 @@ def _sizes(order: Order) -> dict[str, int]:
     return expected_sizes(order.base, order.quantization, order.dtype) | {"lora": adapter}
 
 
-def expected_sizes(base: Path, quantization: MethodConfig, dtype: str) -> dict[str, int]:
+def expected_sizes(base: Path, quantization: MethodConfig, dtype: Precision) -> dict[str, int]:
     """Return what each variant but the adapter will take on disk, in bytes, as the base's files give it.
 
     Args:
@@ -239,12 +239,12 @@ def expected_sizes(base: Path, quantization: MethodConfig, dtype: str) -> dict[s
     files = sum(path.stat().st_size for path in weight_files(base))
     size = read_size(base)
     if size is None:
-        whole = quantized = files * BYTES[dtype] // BYTES["fp16"]
+        whole = quantized = files * WIDTH[dtype] // WIDTH["fp16"]
         other = 0
     else:
         other = size.other_bytes
-        whole = size.parameters * BYTES[dtype] + other
-        quantized = weight_bytes(size, quantization, BYTES[dtype]) + other
+        whole = size.parameters * WIDTH[dtype] + other
+        quantized = model_method(quantization).weight_bytes(size, WIDTH[dtype]) + other
     return {"base": files + other, "quantized": quantized, "lora_quantized": quantized, "merged": whole}
 
 

@@ -1,28 +1,34 @@
-"""What can be asked of an export, beside the run; a file of its own, so that the command line loads no more."""
+"""What is asked of an export besides the run; without the checks, so that the command line starts quickly."""
 
-import dataclasses
+from dataclasses import dataclass
+from functools import partial
+
+from medqa_finetune.config.command_options import Options, option
+from medqa_finetune.config.ranges import at_least
 
 
-@dataclasses.dataclass(frozen=True)
-class Wishes:
-    """What was asked for beside the run.
+@dataclass(frozen=True)
+class Wishes(Options):
+    """What is asked of an export besides the run; None in `variants` stands for all that the run's method allows."""
 
-    Attributes:
-        variants: Names; None for all that the run's method allows.
-        to: Folder that takes them; None for `export` in the run's own.
-        base: Where the base model lies now, if not where the run found it.
-        max_samples: Questions to measure on; None for all that the run was examined on.
-        quantization: `auto`, `nf4`, `fp4` or `int8`.
-        dtype: `auto`, `fp32`, `bf16` or `fp16`.
-        measure: Whether each variant answers the questions.
-        overwrite: Whether what is there is moved aside and made anew.
-    """
+    PREFIX = "export."
 
-    variants: list[str] | None = None
-    to: str | None = None
-    base: str | None = None
-    max_samples: int | None = None
-    quantization: str = "auto"
-    dtype: str = "auto"
-    measure: bool = True
-    overwrite: bool = False
+    variants: list[str] | None = option(
+        None,
+        "which to make; all that the run's method allows if left out",
+        value="[merged,…]",
+        bare=True,
+    )
+    to: str | None = option(
+        None, "takes a folder per variant, variants.csv and variants.png; <run>/export if left out", value="DIR"
+    )
+    base: str | None = option(None, "where the base model lies now; where the run found it if left out", value="DIR")
+    max_samples: int | None = option(
+        None, "questions to measure on; those of the run's evaluation if left out", check=partial(at_least, least=1)
+    )
+    quantization: str = option("auto", "auto: as the run was trained, else nf4", allowed=("auto", "nf4", "fp4", "int8"))
+    dtype: str = option(
+        "auto", "of weights that are not quantized; auto: as the base's files", allowed=("auto", "fp32", "bf16", "fp16")
+    )
+    measure: bool = option(True, "let each variant answer the questions, in a process of its own")
+    overwrite: bool = option(False, "move existing variants aside and make them again", bare=True)

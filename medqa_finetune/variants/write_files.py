@@ -1,4 +1,4 @@
-"""Make the files of one variant. Started as a module, it does so in a process that ends afterwards."""
+"""Make the files of one variant; called in a process of its own, since memory is measured by process."""
 
 import dataclasses
 import shutil
@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medqa_finetune.config.schema import MethodConfig
+from medqa_finetune.methods.registry import model_method
+from medqa_finetune.precision import Precision, dtype_of
 from medqa_finetune.record.environment import describe_environment
 from medqa_finetune.record.files import TEMPORARY_PREFIX
 from medqa_finetune.record.schema import Environment
-from medqa_finetune.variants.fresh import answer_parent
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -47,7 +48,7 @@ class Making:
     method: MethodConfig
     quantization: MethodConfig
     precision: str
-    dtype: str
+    dtype: Precision
     merged: Path | None = None
     template: str | None = None
     chat: bool = True
@@ -120,25 +121,18 @@ def _quantize(source: Path, making: Making, device: "Device") -> None:
 
 def _merge(target: Path, making: Making, device: "Device") -> None:
     from medqa_finetune.model.load import load_base, load_tokenizer
-    from medqa_finetune.model.methods import merged_weights
 
     tokenizer = load_tokenizer(making.tokenizer, making.template, chat=making.chat)
     base = load_base(making.base, making.method, device, tokenizer)
-    _save(merged_weights(base, making.trained, making.method), tokenizer, target, making.dtype)
+    _save(model_method(making.method).merge(base, making.trained), tokenizer, target, making.dtype)
 
 
-def _save(model: "PreTrainedModel", tokenizer: Any, folder: Path, dtype: str) -> None:
+def _save(model: "PreTrainedModel", tokenizer: Any, folder: Path, dtype: Precision) -> None:
     """Write a model, its weights in this precision; quantized ones stay what they are."""
     import torch
 
-    from medqa_finetune.model.load import DTYPES
-
     for tensor in [*model.parameters(), *model.buffers()]:
         if tensor.dtype in (torch.float32, torch.bfloat16, torch.float16):
-            tensor.data = tensor.data.to(DTYPES[dtype])  # type: ignore[index]
+            tensor.data = tensor.data.to(dtype_of(dtype))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-if __name__ == "__main__":
-    answer_parent(build, Making)

@@ -7,12 +7,12 @@ measured elsewhere.
 import sys
 from typing import Any
 
-from medqa_finetune.preflight import wait_briefly
+from medqa_finetune.runtime import limit_spinning
 
 
 def main(arguments: list[str]) -> int:
     """Train and answer as the command line says; return the exit code."""
-    wait_briefly()  # before torch is loaded, as every run does
+    limit_spinning()  # before torch is loaded, as every run does
     import torch
     from transformers import AttentionInterface
 

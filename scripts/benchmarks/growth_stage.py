@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.prepare import Prepared, prepare, take_splits
 from medqa_finetune.data.splits import SplitRules
-from medqa_finetune.data.token_cache import encode_once
+from medqa_finetune.data.token_sets import encode_once
 
 if TYPE_CHECKING:
     from medqa_finetune.data.tokenize import Encoder

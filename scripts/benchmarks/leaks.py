@@ -12,9 +12,8 @@ from typing import Any
 
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.examples import Example
-from medqa_finetune.data.leakage import jaccard, trigrams
 from medqa_finetune.data.prepare import Prepared, prepare
-from medqa_finetune.data.splits import SplitRules, normalised_question
+from medqa_finetune.data.splits import SplitRules, jaccard, normalised_question, trigrams
 from medqa_finetune.errors import EXIT_DONE, EXIT_RUN_FAILED
 from scripts.benchmarks.made_pairs import Row, read_rows, write_rows
 from scripts.benchmarks.results import heading, keep, markdown

@@ -1,118 +1,16 @@
-import enum
 import io
 import json
 import subprocess
 import sys
-from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from medqa_finetune.config.command_line import aligned_table, parse_options, quoted, run_door, wants_help
+from medqa_finetune.config.command_line import aligned_table, quoted, run_command, wants_help
 from medqa_finetune.errors import ConfigError, Fault, RunError, brief
 from medqa_finetune.log import shown
-from tests.faulty import only_fault
 
 ROOT = Path(__file__).parents[2]
-
-
-class Kind(enum.Enum):
-    SMALL = 1
-
-
-@dataclass(frozen=True)
-class Options:
-    folder: str = "outputs"
-    file: str | None = None
-    count: int = 1
-    share: float = 0.5
-    items: bool = False
-    kind: Kind = Kind.SMALL
-    names: list[str] = field(default_factory=lambda: ["a"])
-
-
-KEYS = tuple(each.name for each in fields(Options))
-
-
-def test_nothing_typed_gives_the_defaults() -> None:
-    assert parse_options(Options, []) == Options()
-
-
-def test_values_take_the_type_of_their_field() -> None:
-    got = parse_options(Options, ["folder=a=b c", "file=x", "count=3", "share=2", "items=true", "names=[rouge,bleu]"])
-    assert got == Options("a=b c", "x", 3, 2.0, True, names=["rouge", "bleu"])
-    assert isinstance(got.share, float)
-
-
-@pytest.mark.parametrize("text", ["010", "NO", "12:30:00", "1e3", "[x]", "头痛", "a: b", ""])
-def test_text_is_taken_as_typed(text: str) -> None:
-    assert parse_options(Options, [f"folder={text}", f"file={text}"]).folder == text
-
-
-def test_null_is_none_where_allowed() -> None:
-    assert parse_options(Options, ["file=null", "folder=null"]) == Options(folder="null", file=None)
-
-
-@pytest.mark.parametrize(
-    ("argument", "code", "key", "got"),
-    [
-        ("run", "not-key-value", None, "run"),
-        ("~folder", "not-key-value", None, "~folder"),
-        ("foldr=x", "unknown-key", "foldr", "x"),
-        ("+folder=x", "unknown-key", "+folder", "x"),
-        ("--folder=x", "unknown-key", "--folder", "x"),
-        ("count=fast", "wrong-type", "count", "fast"),
-        ("count=1.5", "wrong-type", "count", 1.5),
-        ("count=", "wrong-type", "count", ""),
-        ("count=null", "wrong-type", "count", None),
-        ("share=fast", "wrong-type", "share", "fast"),
-        ("items=maybe", "wrong-type", "items", "maybe"),
-        ("names=rouge", "wrong-type", "names", "rouge"),
-        ("names=[a", "not-yaml", "names", "[a"),
-        ("names=[[a]]", "wrong-type", "names", [["a"]]),
-        ("kind=LARGE", "not-allowed", "kind", "LARGE"),
-        ("folder=${nothing}", "unresolved", "folder", "${nothing}"),
-    ],
-)
-def test_a_fault_has_key_and_value(argument: str, code: str, key: str | None, got: Any) -> None:
-    with pytest.raises(ConfigError) as caught:
-        parse_options(Options, [argument])
-    fault = only_fault(caught)
-    assert (fault.code, fault.key, fault.got) == (code, key, got)
-    assert fault.allowed == {"not-key-value": KEYS, "unknown-key": KEYS, "not-allowed": ("SMALL",)}.get(code, ())
-    assert ("folder?" in fault.hint) is (code == "unknown-key")
-
-
-def test_a_key_given_twice_is_refused() -> None:
-    with pytest.raises(ConfigError) as caught:
-        parse_options(Options, ["count=1", "count=2"])
-    assert (only_fault(caught).code, only_fault(caught).key, only_fault(caught).got) == ("given-twice", "count", "2")
-
-
-def test_keys_may_have_a_prefix_but_for_some() -> None:
-    got = parse_options(Options, ["own.count=3", "folder=x"], prefix="own.", bare=["folder"])
-    assert (got.count, got.folder) == (3, "x")
-
-
-@pytest.mark.parametrize(
-    ("argument", "code", "key", "got"),
-    [
-        ("own.count=fast", "wrong-type", "own.count", "fast"),
-        ("own.names=[a", "not-yaml", "own.names", "[a"),
-        ("own.file=${nothing}", "unresolved", "own.file", "${nothing}"),
-        ("own.cuont=1", "unknown-key", "own.cuont", "1"),
-        ("own.folder=x", "unknown-key", "own.folder", "x"),
-        ("count=1", "unknown-key", "count", "1"),
-    ],
-)
-def test_a_fault_has_the_key_with_its_prefix(argument: str, code: str, key: str, got: Any) -> None:
-    with pytest.raises(ConfigError) as caught:
-        parse_options(Options, [argument], prefix="own.", bare=["folder"])
-    fault = only_fault(caught)
-    assert (fault.code, fault.key, fault.got) == (code, key, got)
-    allowed = tuple(name if name == "folder" else f"own.{name}" for name in KEYS)
-    assert fault.allowed == (allowed if code == "unknown-key" else ())
 
 
 def test_help_is_seen_anywhere() -> None:
@@ -150,17 +48,17 @@ def misused(_: list[str]) -> int:
 )
 def test_doors_end_with_their_code(door: object, code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        run_door(door, [])  # type: ignore[arg-type]
+        run_command(door, [])  # type: ignore[arg-type]
     assert caught.value.code == code
     assert capsys.readouterr() == ("", shown(message))
 
 
 def test_a_refusal_is_one_json_object_where_json_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        run_door(misused, ["corpus.format=json"])
+        run_command(misused, ["corpus.format=json"])
     assert capsys.readouterr().out == ""
     with pytest.raises(SystemExit):
-        run_door(misused, ["a=b", "format=json"])
+        run_command(misused, ["a=b", "format=json"])
     printed = capsys.readouterr().out
     assert printed.encode()
     assert "药" in printed
@@ -171,10 +69,10 @@ def test_a_refusal_is_kept_where_a_file_is_named(tmp_path: Path, monkeypatch: py
     path = tmp_path / "faults.json"
     monkeypatch.setenv("MEDQA_FAULTS_FILE", str(path))
     with pytest.raises(SystemExit):
-        run_door(failing, [])
+        run_command(failing, [])
     assert json.loads(path.read_text(encoding="utf-8")) == RunError(STOPPED).as_json()
     with pytest.raises(SystemExit):
-        run_door(misused, [])
+        run_command(misused, [])
     assert json.loads(path.read_text(encoding="utf-8")) == ConfigError(WRONG, TOO).as_json()
     assert list(tmp_path.iterdir()) == [path]
 
@@ -186,7 +84,7 @@ def test_a_file_of_faults_that_cannot_be_written_changes_nothing(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MEDQA_FAULTS_FILE", path)
     with pytest.raises(SystemExit) as caught:
-        run_door(failing, [])
+        run_command(failing, [])
     assert caught.value.code == 1
     assert capsys.readouterr().err == f"error: {STOPPED.line()}\n"
     assert list(tmp_path.iterdir()) == []
@@ -203,7 +101,7 @@ def test_a_path_that_the_system_does_not_take_is_said(
         return len(list(Path(path).iterdir()))
 
     with pytest.raises(SystemExit) as caught:
-        run_door(listing, ["format=json"])
+        run_command(listing, ["format=json"])
     assert caught.value.code == 2
     (fault,) = json.loads(capsys.readouterr().out)["faults"]
     assert (fault["code"], fault["file"]) == ("bad-path", brief(path))
@@ -214,7 +112,7 @@ def test_an_error_cannot_steer_a_terminal(capsys: pytest.CaptureFixture[str]) ->
         raise ConfigError(Fault("odd", "one", file="\x1b[31m药\ud83d"), Fault("odd", "two"))
 
     with pytest.raises(SystemExit):
-        run_door(refusing, [])
+        run_command(refusing, [])
     assert capsys.readouterr().err == "error: \\x1b[31m药\\ud83d: one.\ntwo.\n"
 
 
@@ -223,13 +121,13 @@ def test_defects_keep_their_traceback() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run_door(broken, [])
+        run_command(broken, [])
 
 
 def test_a_reader_that_went_away_is_no_error() -> None:
     code = (
-        "from medqa_finetune.config.command_line import run_door\n"
-        "run_door(lambda _: [print('x' * 100) for _ in range(100000)] and 0, [])"
+        "from medqa_finetune.config.command_line import run_command\n"
+        "run_command(lambda _: [print('x' * 100) for _ in range(100000)] and 0, [])"
     )
     done = subprocess.run(
         ["bash", "-c", f'"{sys.executable}" -c "$0" | head -1; exit ${{PIPESTATUS[0]}}', code],
@@ -243,10 +141,10 @@ def test_a_reader_that_went_away_is_no_error() -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_an_output_that_takes_no_json_leaves_the_exit_code() -> None:
     code = (
-        "from medqa_finetune.config.command_line import run_door\n"
+        "from medqa_finetune.config.command_line import run_command\n"
         "from medqa_finetune.errors import ConfigError, Fault\n"
         "def refuse(_): raise ConfigError(Fault('odd', 'is odd'))\n"
-        "run_door(refuse, ['format=json'])"
+        "run_command(refuse, ['format=json'])"
     )
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         done = subprocess.run(
@@ -292,5 +190,5 @@ def test_an_exit_code_survives_a_closed_terminal(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(closed, "write", write)
     monkeypatch.setattr(sys, "stderr", closed)
     with pytest.raises(SystemExit) as ended:
-        run_door(fail, [])
+        run_command(fail, [])
     assert ended.value.code == 2

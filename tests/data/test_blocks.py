@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from medqa_finetune.data import blocks as room
 from medqa_finetune.data.blocks import BlockEncoder, Blocks, prepare_blocks
 from medqa_finetune.data.text import Text, read_text_parts
-from medqa_finetune.data.token_set import IGNORED, EncodedSet
+from medqa_finetune.data.token_sets import IGNORED, EncodedSet
 from medqa_finetune.errors import DataError
 from tests.config.builders import changed
 from tests.data.test_text import config_of, text, three_files

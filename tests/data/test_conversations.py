@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medqa_finetune.config.options import load_group
+from medqa_finetune.config.groups import load_group
 from medqa_finetune.config.schema import CorpusConfig
-from medqa_finetune.data.conversations import SPEAKERS, Broken, read_history, read_messages
+from medqa_finetune.data.columns import SPEAKERS, Broken, read_history, read_messages
+from medqa_finetune.data.corpus import read_examples
 from medqa_finetune.data.examples import Example
-from medqa_finetune.data.ledger import Ledger
-from medqa_finetune.data.sources import read_pairs
+from medqa_finetune.data.rows import Ledger
 from medqa_finetune.errors import DataError
-from tests.data.files import GOOD, check_reading, corpus_of, read, rejected, written
+from scripts.reader_checks import check_reading
+from tests.data.files import GOOD, corpus_of, read, rejected, written
 from tests.data.test_any_bytes import modestly, values
 from tests.faulty import only_fault
 
@@ -30,7 +31,7 @@ def lines(*rows: Any) -> str:
 
 def group(name: str, path: Path, *overrides: str) -> list[Example]:
     corpus = load_group("corpus", name, CorpusConfig, [f"path={path}", *overrides])
-    return list(read_pairs(corpus, Ledger()))
+    return list(read_examples(corpus, Ledger()))
 
 
 def test_a_conversation_is_its_last_turn_with_those_before_it() -> None:
@@ -198,7 +199,7 @@ def test_half_a_character_anywhere_is_refused(tmp_path: Path, beside: dict[str, 
 
 
 def test_what_preprocessing_writes_is_read_again_as_it_was(tmp_path: Path) -> None:
-    from medqa_finetune.data.export import write_cleaned
+    from medqa_finetune.data.write_jsonl import write_cleaned
 
     rows = [{"conversations": [RULE, ASKED, SAID, AGAIN, SAID_AGAIN]}, {"conversations": [ASKED, SAID]}]
     source = written(tmp_path / "a.jsonl", lines(*rows))

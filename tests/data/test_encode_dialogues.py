@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medqa_finetune.data.examples import Example
-from medqa_finetune.data.tokenize import IGNORED, QUESTION_SHARE, Encoded, EncodedSet, Encoder
+from medqa_finetune.data.token_sets import IGNORED, Encoded, EncodedSet
+from medqa_finetune.data.tokenize import QUESTION_SHARE, Encoder
 from medqa_finetune.errors import Fault, ModelError
 from tests.data.test_tokenize import cleaned, micro_tokenizer, template, tokenizer, with_template
 from tests.faulty import only_fault

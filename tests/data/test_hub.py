@@ -10,12 +10,12 @@ from typing import Any
 import huggingface_hub
 import pytest
 
-from medqa_finetune.config.options import load_group, option_names
+from medqa_finetune.config.groups import load_group, option_names
 from medqa_finetune.config.schema import CorpusConfig
+from medqa_finetune.data.corpus import corpus_sha256, read_examples
 from medqa_finetune.data.hub import MARKER, UNFINISHED, ensure_files, fetch, is_complete
-from medqa_finetune.data.ledger import Ledger
 from medqa_finetune.data.readers import format_of
-from medqa_finetune.data.sources import corpus_sha256, read_pairs
+from medqa_finetune.data.rows import Ledger
 from medqa_finetune.errors import DataError
 from tests.faulty import only_fault
 
@@ -63,7 +63,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeHub:
 
 
 def test_fetched_once_then_used_without_the_hub(hub: FakeHub, tmp_path: Path) -> None:
-    pairs = list(read_pairs(corpus_of(), Ledger()))
+    pairs = list(read_examples(corpus_of(), Ledger()))
     assert [pair.id for pair in pairs] == ["a.jsonl:1", "more/b.jsonl:1", "more/b.jsonl:2"]
     assert hub.calls == [{
         "repository": "owner/name", "repo_type": "dataset", "revision": "commit-of-main",
@@ -72,7 +72,7 @@ def test_fetched_once_then_used_without_the_hub(hub: FakeHub, tmp_path: Path) ->
     marker = json.loads((tmp_path / "data" / "t" / MARKER).read_text())
     assert marker["files"] == {"a.jsonl": len(ROW.encode()), "more/b.jsonl": 2 * len(ROW.encode())}
     assert marker["resolved_revision"] == "commit-of-main"
-    assert len(list(read_pairs(corpus_of(), Ledger()))) == 3
+    assert len(list(read_examples(corpus_of(), Ledger()))) == 3
     assert corpus_sha256(corpus_of()) == corpus_sha256(corpus_of())
     assert len(hub.calls) == 1
 
@@ -80,7 +80,7 @@ def test_fetched_once_then_used_without_the_hub(hub: FakeHub, tmp_path: Path) ->
 def test_failure_names_the_script_and_the_next_try_continues(hub: FakeHub, tmp_path: Path) -> None:
     hub.fails_after = 1
     with pytest.raises(DataError) as error:
-        list(read_pairs(corpus_of(), Ledger()))
+        list(read_examples(corpus_of(), Ledger()))
     fault = only_fault(error)
     assert (fault.code, fault.key, fault.got) == ("fetch-failed", "corpus.repository", "owner/name")
     assert fault.file == str(Path("data/t"))
@@ -92,7 +92,7 @@ def test_failure_names_the_script_and_the_next_try_continues(hub: FakeHub, tmp_p
     assert (folder / UNFINISHED).exists()
     assert not (folder / MARKER).exists()
     hub.fails_after = None
-    assert len(list(read_pairs(corpus_of(), Ledger()))) == 3
+    assert len(list(read_examples(corpus_of(), Ledger()))) == 3
     assert not (folder / UNFINISHED).exists()
 
 
@@ -122,15 +122,15 @@ def test_interruption_is_not_an_error_of_the_data(hub: FakeHub, monkeypatch: pyt
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        list(read_pairs(corpus_of(), Ledger()))
+        list(read_examples(corpus_of(), Ledger()))
 
 
 def test_files_put_there_by_hand_are_used(hub: FakeHub, tmp_path: Path) -> None:
     folder = tmp_path / "data" / "t"
     folder.mkdir(parents=True)
     (folder / "a.jsonl").write_text(ROW, "utf-8")
-    assert len(list(read_pairs(corpus_of(files=["a.jsonl"]), Ledger()))) == 1
-    assert len(list(read_pairs(corpus_of(files=["a.jsonl"], path=str(folder), name="u"), Ledger()))) == 1
+    assert len(list(read_examples(corpus_of(files=["a.jsonl"]), Ledger()))) == 1
+    assert len(list(read_examples(corpus_of(files=["a.jsonl"], path=str(folder), name="u"), Ledger()))) == 1
     assert hub.calls == []
 
 
@@ -179,7 +179,7 @@ def test_only_data_files_are_fetched(hub: FakeHub, tmp_path: Path, files: list[s
 
 def test_repository_is_needed(hub: FakeHub) -> None:
     with pytest.raises(DataError) as caught:
-        list(read_pairs(corpus_of(repository=None), Ledger()))
+        list(read_examples(corpus_of(repository=None), Ledger()))
     fault = only_fault(caught)
     assert (fault.code, fault.key) == ("missing-key", "corpus.repository")
     assert "corpus.repository=owner/name" in fault.hint
@@ -214,7 +214,7 @@ def test_offline_is_said_honestly(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError) as caught:
-        list(read_pairs(corpus_of(), Ledger()))
+        list(read_examples(corpus_of(), Ledger()))
     assert only_fault(caught).code == "fetch-failed"
     assert len(str(caught.value).splitlines()) == 1
 

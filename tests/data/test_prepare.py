@@ -16,9 +16,9 @@ import pytest
 
 from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, ModelConfig
 from medqa_finetune.data import prepare as preparation
+from medqa_finetune.data.corpus import corpus_sha256
 from medqa_finetune.data.examples import Example
 from medqa_finetune.data.prepare import cache_fault, cache_key, prepare, prepare_splits, take_splits
-from medqa_finetune.data.sources import corpus_sha256
 from medqa_finetune.data.splits import SplitRules
 from medqa_finetune.errors import DataError
 from tests.faulty import only_fault
@@ -119,7 +119,7 @@ def test_second_use_reads_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     corpus = write_corpus(tmp_path / "a.jsonl")
     first = prepare(corpus, RULES, tmp_path / "cache")
     before = snapshot(first.folder)
-    monkeypatch.setattr(preparation, "read_pairs", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(preparation, "read_examples", lambda *_: pytest.fail("read again"))
     second = prepare(replace(corpus, name="other name"), RULES, tmp_path / "cache")
     assert snapshot(second.folder) == before
     assert list(second.pool) == list(first.pool)
@@ -235,7 +235,7 @@ import sys, time
 from pathlib import Path
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.prepare import prepare
-from medqa_finetune.data.sources import corpus_sha256
+from medqa_finetune.data.corpus import corpus_sha256
 from medqa_finetune.data.splits import SplitRules
 
 def noted(pairs):

@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.examples import Example
-from medqa_finetune.data.prepare import Prepared, Splits, cache_key, pairs_key, prepare, prepare_splits
+from medqa_finetune.data.prepare import Prepared, Splits, cache_key, examples_key, prepare, prepare_splits
 from medqa_finetune.data.splits import SplitRules
-from medqa_finetune.data.tables import SCHEMA, PairTable
+from medqa_finetune.data.tables import SCHEMA, ExampleTable
 from tests.data.test_prepare import config_of, write_corpus
 
 RULES = SplitRules(test_size=20, validation_size=20, split_seed=0, near_duplicate_threshold=0.8)
@@ -37,7 +37,7 @@ def unrolled(folder: Path, dialogues: int = 100, turns: int = 4) -> CorpusConfig
     return CorpusConfig(name="t", source="file", path=str(path), history="history", system="system")
 
 
-def sets(prepared: Prepared | Splits[PairTable]) -> list[list[Example]]:
+def sets(prepared: Prepared | Splits[ExampleTable]) -> list[list[Example]]:
     pool = prepared.pool if isinstance(prepared, Prepared) else prepared.train
     return [list(pool), list(prepared.validation), list(prepared.test)]
 
@@ -87,7 +87,7 @@ def test_a_corpus_of_single_questions_is_prepared_as_it_was_before_there_were_di
         with pa.memory_map(str(prepared.folder / f"{name}.arrow")) as file:
             assert pa.ipc.open_file(file).schema == SCHEMA
     # From commit b760601, before dialogues came: the keys of caches, and the hash of a set.
-    assert pairs_key(CorpusConfig(name="t", source="file", path="a"), "0" * 64) == PAIRS_KEY
+    assert examples_key(CorpusConfig(name="t", source="file", path="a"), "0" * 64) == PAIRS_KEY
     assert cache_key(CorpusConfig(name="t", source="file", path="a"), RULES, "0" * 64) == CACHE_KEY
     assert prepared.test.sha256 == TEST_SHA256
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from medqa_finetune.config.options import load_group
+from medqa_finetune.config.groups import load_group
 from medqa_finetune.config.schema import CorpusConfig
+from medqa_finetune.data.corpus import read_examples
 from medqa_finetune.data.examples import Example
-from medqa_finetune.data.ledger import Ledger
 from medqa_finetune.data.prepare import prepare
-from medqa_finetune.data.sources import read_pairs
+from medqa_finetune.data.rows import Ledger
 from medqa_finetune.data.splits import SplitRules
 from medqa_finetune.data.text import read_text_parts
 from medqa_finetune.errors import DataError
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not RAW.exists(), reason=f"{RAW} is not on this 
 def read(group: str, name: str, *overrides: str) -> tuple[list[Example], dict[str, int]]:
     corpus = load_group("corpus", group, CorpusConfig, [f"path={RAW / name}", *overrides])
     ledger = Ledger()
-    return list(read_pairs(corpus, ledger)), dict(ledger.counts)
+    return list(read_examples(corpus, ledger)), dict(ledger.counts)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_running_text_is_no_corpus_of_pairs(name: str) -> None:
 def test_dialogues_keep_what_was_said_before_and_are_not_divided(tmp_path: Path) -> None:
     overrides = [f"path={RAW / 'zhongjing__CMtMedQA_test.json'}", "question=[instruction,instruct,input]"]
     corpus = load_group("corpus", "alpaca", CorpusConfig, overrides)
-    assert max(len(pair.history) for pair in read_pairs(corpus, Ledger())) > 3
+    assert max(len(pair.history) for pair in read_examples(corpus, Ledger())) > 3
     prepared = prepare(corpus, SplitRules(100, 100, 0, 0.8), tmp_path)
     openings = [{pair.opening for pair in part} for part in (prepared.pool, prepared.validation, prepared.test)]
     assert sum(map(len, openings)) == len(set.union(*openings))

@@ -13,10 +13,10 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medqa_finetune.data import charset, json_rows
+from medqa_finetune.data import charset, readers
 from medqa_finetune.data.examples import Example
-from medqa_finetune.data.raw_row import Row
-from medqa_finetune.data.readers import format_of
+from medqa_finetune.data.readers import format_of, read_json_array
+from medqa_finetune.data.rows import Row
 from medqa_finetune.errors import DataError
 from tests.data.files import ANSWER, GOOD, GOOD_LINE, QUESTION, read, rejected, written
 from tests.faulty import only_fault
@@ -170,7 +170,7 @@ def test_rows_of_an_array_are_named_by_number_and_found_by_line(tmp_path: Path) 
 
 
 def test_array_that_cannot_be_divided_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_rows, "TORN_CHARS", 100)
+    monkeypatch.setattr(readers, "TORN_CHARS", 100)
     lost_quote = "[" + GOOD_LINE.replace('。"', "。") + f",{GOOD_LINE}" * 50
     for text, line, part in (
         (lost_quote + "]", 1, "quote"),
@@ -217,5 +217,5 @@ def test_array_scanner_agrees_with_json(tmp_path: Path, rows: list[Any], indent:
     path = written(tmp_path / "a.json", json.dumps(rows, indent=indent))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(charset, "CHUNK_BYTES", chunk)
-        found = list(json_rows.read_json_array(path, "a", "utf-8"))
+        found = list(read_json_array(path, "a", "utf-8"))
     assert [row.values for row in found if isinstance(row, Row)] == rows

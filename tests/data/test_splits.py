@@ -8,8 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medqa_finetune.data.leakage import HeldOutIndex, bands_for, jaccard, trigrams
-from medqa_finetune.data.splits import Division, PairKeys, Rows, SplitRules, divide, key_of, normalised_question
+from medqa_finetune.data.splits import (
+    Division,
+    ExampleKeys,
+    HeldOutIndex,
+    Rows,
+    SplitRules,
+    bands_for,
+    divide,
+    jaccard,
+    key_of,
+    normalised_question,
+    trigrams,
+)
 from medqa_finetune.errors import DataError
 from tests.faulty import only_fault
 
@@ -18,7 +29,7 @@ QA = tuple[str, str]
 
 def split(pairs: Sequence[QA], test: int = 5, validation: int = 5, seed: int = 0, threshold: float = 0.8) -> Division:
     normal = [normalised_question(question) for question, _ in pairs]
-    keys = PairKeys(
+    keys = ExampleKeys(
         np.array([key_of(n, seed) for n in normal], np.uint64),
         np.array([key_of(f"{n}\0{answer}") for n, (_, answer) in zip(normal, pairs, strict=True)], np.uint64),
         np.array([key_of(answer) for _, answer in pairs], np.uint64),

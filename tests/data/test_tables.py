@@ -9,31 +9,31 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from medqa_finetune.data.tables import BATCH_PAIRS, SCHEMA, PairTable, write_pairs
+from medqa_finetune.data.tables import BATCH_ROWS, SCHEMA, ExampleTable, write_examples
 
 
-def table_of(path: Path, n: int) -> PairTable:
+def table_of(path: Path, n: int) -> ExampleTable:
     rng = random.Random(0)  # noqa: S311
     columns = [[f"{name}{i} {rng.random()}" for i in range(n)] for name in SCHEMA.names]
-    cuts = range(0, n, BATCH_PAIRS)
-    write_pairs(
-        path, (pa.record_batch([column[c : c + BATCH_PAIRS] for column in columns], schema=SCHEMA) for c in cuts)
+    cuts = range(0, n, BATCH_ROWS)
+    write_examples(
+        path, (pa.record_batch([column[c : c + BATCH_ROWS] for column in columns], schema=SCHEMA) for c in cuts)
     )
-    return PairTable(path)
+    return ExampleTable(path)
 
 
 def test_table_is_a_sequence(tmp_path: Path) -> None:
-    n = BATCH_PAIRS + 100
+    n = BATCH_ROWS + 100
     pool = table_of(tmp_path / "a.arrow", n)
     pairs = list(pool)
     assert len(pool) == len(pairs) == n
     assert pool[0] == pairs[0]
     assert pool[-1] == pairs[-1]
-    assert pool[BATCH_PAIRS] == pairs[BATCH_PAIRS]
+    assert pool[BATCH_ROWS] == pairs[BATCH_ROWS]
     for cut in (
         slice(5),
         slice(3, 9),
-        slice(BATCH_PAIRS - 2, BATCH_PAIRS + 2),
+        slice(BATCH_ROWS - 2, BATCH_ROWS + 2),
         slice(-3, None),
         slice(9, 3),
         slice(n, n + 9),
@@ -66,5 +66,5 @@ def test_sha256_is_over_the_pairs_in_order(tmp_path: Path) -> None:
     lines = [json.dumps({"answer": p.answer, "id": p.id, "question": p.question}, ensure_ascii=False,
                         separators=(",", ":")) + "\n" for p in list(pool)[:50]]  # fmt: skip
     assert pool.prefix(50).sha256 == hashlib.sha256("".join(lines).encode()).hexdigest()
-    assert isinstance(pool[:50], PairTable)
+    assert isinstance(pool[:50], ExampleTable)
     assert pool.prefix(1000).sha256 == pool.sha256

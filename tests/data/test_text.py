@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from medqa_finetune.config.options import load_group
+from medqa_finetune.config.groups import load_group
 from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig
 from medqa_finetune.data import hub
-from medqa_finetune.data.ledger import Ledger
-from medqa_finetune.data.sources import corpus_files, corpus_sha256, read_pairs
+from medqa_finetune.data.corpus import corpus_files, corpus_sha256, read_examples
+from medqa_finetune.data.rows import Ledger
 from medqa_finetune.data.text import TextParts, read_test_text, read_text_parts
 from medqa_finetune.errors import DataError
 from tests.config.builders import VALID, changed
@@ -127,7 +127,7 @@ def test_wikitext2_without_files_asks_the_hub(tmp_path: Path, monkeypatch: pytes
 
 def test_text_holds_no_pairs(text: Path) -> None:
     with pytest.raises(DataError) as caught:
-        list(read_pairs(config_of(text).corpus, Ledger()))
+        list(read_examples(config_of(text).corpus, Ledger()))
     fault = only_fault(caught)
     assert (fault.code, fault.key, fault.got, fault.allowed) == ("wrong-task", "corpus.task", "text", ("qa",))
 

@@ -7,7 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from medqa_finetune.data.examples import Example
-from medqa_finetune.data.tokenize import IGNORED, PAIRS_PER_CALL, QUESTION_SHARE, Encoded, EncodedSet, Encoder
+from medqa_finetune.data.token_sets import IGNORED, Encoded, EncodedSet
+from medqa_finetune.data.tokenize import EXAMPLES_PER_CALL, QUESTION_SHARE, Encoder
 from medqa_finetune.errors import ModelError
 from tests.conftest import REPOSITORY
 from tests.faulty import only_fault
@@ -151,7 +152,7 @@ def test_prompts_leave_a_quarter_for_the_answer(tokenizer: Any, question: str, m
 
 
 def test_pairs_keep_their_order_across_chunks(micro_tokenizer: Any) -> None:
-    pairs = [Example(str(number), "问", f"答{number}") for number in range(PAIRS_PER_CALL + 2)]
+    pairs = [Example(str(number), "问", f"答{number}") for number in range(EXAMPLES_PER_CALL + 2)]
     items = list(Encoder(micro_tokenizer, 64).encode(pairs))
     decoded = [micro_tokenizer.decode(item.input_ids[item.answer_start :]) for item in items]
     assert decoded == [f"{pair.answer}<|im_end|>" for pair in pairs]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from medqa_finetune.child_process import faults_file, read_faults
 from medqa_finetune.errors import Fault
-from medqa_finetune.launch.worker import faults_file, read_faults
 from medqa_finetune.record.evaluations import evaluation_dirs
 from medqa_finetune.record.run_dir import RunDir, find_runs
 from medqa_finetune.record.schema import Record

@@ -1,6 +1,5 @@
 """A cell's process: what it is given, what is kept of what it prints, and that nothing of it is left."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from medqa_finetune.config.command_line import FAULTS_VARIABLE
+from medqa_finetune.child_process import FAULTS_VARIABLE
 from medqa_finetune.errors import ConfigError, Fault, RunError
-from medqa_finetune.launch.worker import CellProcess, cell_command, faults_file, read_faults
+from medqa_finetune.launch.worker import CellProcess, cell_command
 from medqa_finetune.stopping import LAUNCHER_VARIABLE
 from tests.launch.children import ROOT, gone, wait_for
 
@@ -67,11 +66,11 @@ FAULTS = [
 # What every command of ours ends with whose door raises an error.
 REFUSED = f"""
 sys.path.insert(0, {str(ROOT)!r})
-from medqa_finetune.config.command_line import run_door
+from medqa_finetune.config.command_line import run_command
 from medqa_finetune.errors import *
 def door(arguments):
     raise ERROR
-run_door(door, [])
+run_command(door, [])
 """
 
 
@@ -112,14 +111,6 @@ def test_a_file_that_holds_no_faults_is_no_error(content: str) -> None:
 
 def test_a_cell_that_ends_well_has_no_faults() -> None:
     assert ended("").faults == []
-
-
-def test_a_command_that_was_given_a_place_for_its_faults_is_read_from_there() -> None:
-    with faults_file() as path:
-        assert read_faults(path) == []
-        path.write_text(json.dumps(ConfigError(*FAULTS).as_json()), encoding="utf-8")
-        assert read_faults(path) == FAULTS
-    assert not path.parent.exists()
 
 
 def test_asked_to_stop_a_cell_can_do_so_in_its_own_way(tmp_path: Path) -> None:

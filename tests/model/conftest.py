@@ -2,7 +2,7 @@
 
 import pytest
 
-from medqa_finetune.model.size import ModelSize
+from medqa_finetune.architecture.size import ModelSize
 from tests.model.sizes import size_of, write_shapes
 
 

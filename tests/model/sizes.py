@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from medqa_finetune.model.size import ModelSize, read_size
+from medqa_finetune.architecture.size import ModelSize, read_size
 
 
 def size_of(folder: Path) -> ModelSize:

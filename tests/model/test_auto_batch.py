@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from medqa_finetune.architecture.size import ModelSize
 from medqa_finetune.config.schema import Config
 from medqa_finetune.model.auto_batch import ENOUGH_TOKENS, SHARE, candidates, fits, is_auto, resolve_auto
 from medqa_finetune.model.estimate import Machine, training_memory
-from medqa_finetune.model.size import ModelSize
 from tests.config.builders import VALID, changed
 
 GIB = 2**30

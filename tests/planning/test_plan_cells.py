@@ -1,23 +1,20 @@
 """How forecasts come about: which cells are rehearsed, in which process, and on which data."""
 
 import dataclasses
-import json
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from medqa_finetune.config.command_line import FAULTS_VARIABLE
+from medqa_finetune.child_process import NoReplyError, describe_exit
 from medqa_finetune.config.schema import Config, MethodConfig
 from medqa_finetune.data.prepare import prepare_splits
-from medqa_finetune.errors import ConfigError, Fault, MedQAError, RunError
-from medqa_finetune.planning import plan_cells
-from medqa_finetune.planning.cost_model import Measured, Survey
+from medqa_finetune.errors import RunError
+from medqa_finetune.planning import plan_cells, trial_run
 from medqa_finetune.planning.plan_cells import kinds_of, make_plan, shared_trainings
 from medqa_finetune.planning.trial_run import Rehearsed
-from medqa_finetune.planning.workload import Asked
+from medqa_finetune.planning.workload import Asked, survey_cells
 from tests.config.builders import VALID, changed
 from tests.faulty import only_fault
 from tests.planning.test_cost_model import FACTS, MEASURED, survey
@@ -45,16 +42,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What would be asked of other processes; the second and third cell have more pairs than the first."""
     asked: list[Any] = []
 
-    def answer(module: str, question: Any, kind: type[Any]) -> Any:
+    def reply(function: Callable[[Any], Any], question: Any) -> Any:
         asked.append(question)
-        if kind is Measured:
+        if function is trial_run.rehearse:
             return MEASURED
         facts = [
             dataclasses.replace(FACTS, train_pairs=1000 * n, heaviest=[n]) for n in range(1, 1 + len(question.cells))
         ]
         return dataclasses.replace(survey(1e10), facts=facts)
 
-    monkeypatch.setattr(plan_cells, "_in_fresh_process", answer)
+    monkeypatch.setattr(plan_cells, "_call", reply)
     return asked
 
 
@@ -110,39 +107,14 @@ def test_cells_without_a_training_or_a_name_share_none(tmp_path: Path) -> None:
     assert shared_trainings([VALID, changed(VALID, evaluate__max_samples=2)]) == {}
 
 
-MISSING = Fault("folder-missing", "no such folder", key="model.path", got="x")
+def test_process_that_ends_without_a_reply_is_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def call(*_: object, **__: object) -> Any:
+        raise NoReplyError(describe_exit(-9), "CUDA out of memory")
 
-
-@pytest.mark.parametrize(
-    ("code", "said", "left", "kind", "faults"),
-    [
-        (2, b"error: in words", [MISSING], ConfigError, [MISSING]),
-        (1, b"error: in words", [MISSING], RunError, [MISSING]),
-        (1, b"Traceback\nOutOfMemoryError: CUDA out of memory", [], RunError, None),
-        (-9, b"", [], RunError, None),
-    ],
-)
-def test_a_process_that_fails_says_why(
-    code: int,
-    said: bytes,
-    left: list[Fault],
-    kind: type[MedQAError],
-    faults: list[Fault] | None,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    def ended(*_: Any, env: dict[str, str], **__: Any) -> SimpleNamespace:
-        if left:
-            Path(env[FAULTS_VARIABLE]).write_text(json.dumps(kind(*left).as_json()), encoding="utf-8")
-        return SimpleNamespace(returncode=code, stderr=said, stdout=b"")
-
-    monkeypatch.setattr(subprocess, "run", ended)
-    with pytest.raises(kind) as caught:
-        plan_cells._in_fresh_process("workload", Asked([VALID], str(tmp_path)), Survey)
-    if faults is not None:
-        assert list(caught.value.faults) == faults
-        return
+    monkeypatch.setattr(plan_cells, "call", call)
+    with pytest.raises(RunError) as caught:
+        plan_cells._call(survey_cells, Asked([VALID], str(tmp_path)))
     fault = only_fault(caught)
     assert fault.code == "process-ended"
-    assert str(code) in fault.problem
-    assert said.decode().rpartition("\n")[2] in fault.problem
+    assert "SIGKILL" in fault.problem
+    assert "CUDA out of memory" in fault.problem

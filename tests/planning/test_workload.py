@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from medqa_finetune.architecture.size import read_size
 from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, ModelConfig, TrainConfig
 from medqa_finetune.data.prepare import prepare_splits
-from medqa_finetune.data.tokenize import EncodedSet, Encoder
+from medqa_finetune.data.token_sets import EncodedSet
+from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.errors import ModelError
 from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, training_memory
 from medqa_finetune.model.load import load_tokenizer
-from medqa_finetune.model.size import read_size
 from medqa_finetune.planning import workload as room
 from medqa_finetune.planning.workload import Counts, count, heaviest_step, size_of, survey
 

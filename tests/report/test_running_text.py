@@ -18,10 +18,8 @@ from medqa_finetune.report.load import load_runs
 from medqa_finetune.report.messages import label
 from medqa_finetune.report.outputs.terminal import runs_as_text
 from medqa_finetune.report.runs import Run
-from medqa_finetune.report.scores import SCORE_NAMES
 from medqa_finetune.report.stats.intervals import Drawn, Finding, Settings
 from medqa_finetune.report.stats.scaling import fit_of
-from medqa_finetune.report.table import SCORES
 from medqa_finetune.report.verdict import AdviceKind, Caution, Cost, Curve
 from medqa_finetune.summarize import summarize
 from scripts.benchmarks.made_runs import AnswerBank, MadeRun, six, write_run
@@ -44,10 +42,6 @@ def scored(folders: list[RunDir], study: str = "") -> list[Run]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
     return analyse(scored(text_matrix(tmp_path_factory.mktemp("text"))), SETTINGS)
-
-
-def test_every_score_of_the_table_has_a_name() -> None:
-    assert {score.column for score in SCORE_NAMES} == {*SCORES, "text_perplexity"}
 
 
 def test_the_interval_is_that_of_the_tokens(tmp_path: Path) -> None:

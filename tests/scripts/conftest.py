@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from medqa_finetune.config.command_line import run_door
+from medqa_finetune.config.command_line import run_command
 from medqa_finetune.errors import Fault, MedQAError
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -48,7 +48,7 @@ def run_script(
             return code
 
         with pytest.raises(SystemExit) as ended:
-            run_door(noted, list(arguments))
+            run_command(noted, list(arguments))
         captured = capsys.readouterr()
         code = ended.value.code
         assert isinstance(code, int)

@@ -77,9 +77,9 @@ def test_failure_then_resume(run_script: Callable[..., Any], hub: FakeHub) -> No
     outcome = run_script("download_model")
     assert outcome.code == 2
     (fault,) = outcome.faults
-    assert (fault.code, fault.key, fault.got) == ("fetch-failed", "--model", "Qwen/Qwen2.5-3B-Instruct")
+    assert (fault.code, fault.key, fault.got) == ("fetch-failed", "model", "Qwen/Qwen2.5-3B-Instruct")
     assert "reset by peer" in fault.problem
-    assert "--source modelscope" in fault.hint
+    assert "source=modelscope" in fault.hint
     assert outcome.err.count("\n") == 1
     hub.files, hub.error = 99, None
     assert run_script("download_model").code == 0
@@ -108,7 +108,7 @@ def test_bad_names(run_script: Callable[..., Any], hub: FakeHub, model: str, cod
     assert outcome.err.startswith("error: ")
     (fault,) = outcome.faults
     if code is not None:  # names that are in no group are refused where groups are read
-        assert (fault.code, fault.key, fault.got) == (code, "--model", model)
+        assert (fault.code, fault.key, fault.got) == (code, "model", model)
     assert hub.calls == []
 
 
@@ -117,7 +117,7 @@ def test_modelscope_not_installed(run_script: Callable[..., Any], monkeypatch: p
     outcome = run_script("download_model", "--source", "modelscope")
     assert outcome.code == 2
     (fault,) = outcome.faults
-    assert (fault.code, fault.key, fault.got) == ("not-installed", "--source", "modelscope")
+    assert (fault.code, fault.key, fault.got) == ("not-installed", "source", "modelscope")
     assert "`pip install 'medqa-finetune[modelscope]'`" in fault.hint
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from medqa_finetune.data.tokenize import IGNORED
+from medqa_finetune.data.token_sets import IGNORED
 from medqa_finetune.training import fit as fit_module
 from medqa_finetune.training.batches import Collator, Item
 from medqa_finetune.training.trainer import MeteredTrainer

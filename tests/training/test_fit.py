@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from medqa_finetune.config.schema import TrainConfig
-from medqa_finetune.data.tokenize import IGNORED, EncodedSet
+from medqa_finetune.data.token_sets import IGNORED, EncodedSet
 from medqa_finetune.errors import RunError
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.training import fit as fit_module

@@ -1,22 +1,19 @@
-import resource
-import subprocess
-import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from pydantic import TypeAdapter
 
+from medqa_finetune.architecture.size import ModelSize
 from medqa_finetune.config.schema import MethodConfig
-from medqa_finetune.model.flops import training_flops
+from medqa_finetune.memory import peak_resident_bytes
+from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.load import Device, LoadedModel
 from medqa_finetune.model.rates import Rates
-from medqa_finetune.model.size import ModelSize
 from medqa_finetune.record.schema import Parameters
 from medqa_finetune.training import meters
-from medqa_finetune.training.meters import Meter, MeterState, Reading, Work, costs, peak_rss_bytes
+from medqa_finetune.training.meters import Meter, MeterState, Reading, Work, costs
 
 
 class Clock:
@@ -116,31 +113,7 @@ def test_without_cuda_there_is_no_gpu_peak() -> None:
 def test_without_cuda_no_gpu_memory_is_held() -> None:
     gauges = Meter("cpu").gauges()
     assert (gauges["vram_allocated_gib"], gauges["vram_reserved_gib"]) == (0, 0)
-    assert gauges["peak_rss_gib"] == pytest.approx(peak_rss_bytes() / 2**30, rel=0.05)
-
-
-@pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
-def test_peak_memory_is_in_bytes_where_there_is_no_proc(
-    monkeypatch: pytest.MonkeyPatch, platform: str, unit: int
-) -> None:
-    monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setattr(meters, "Path", lambda name: Path("/no/such/file"))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    assert before <= peak_rss_bytes() <= 1.1 * before
-
-
-@pytest.mark.slow  # starts a second torch
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux hands the peak of a parent on")
-def test_peak_memory_is_of_this_process_and_not_of_the_one_that_started_it() -> None:
-    script = (
-        "from medqa_finetune.training.meters import peak_rss_bytes\n"
-        "held = bytearray(b'x' * 200 * 2**20); del held\n"
-        "print(peak_rss_bytes())"
-    )
-    here = bytearray(b"x" * 2**30)
-    output = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
-    # Torch and the 200 MiB, but not the GiB held here.
-    assert 200 * 2**20 < int(output) < len(here)
+    assert gauges["peak_rss_gib"] == pytest.approx(peak_resident_bytes() / 2**30, rel=0.05)
 
 
 def test_a_meter_goes_on_in_another_process(clock: Clock) -> None:
@@ -205,7 +178,7 @@ def test_utilization_is_arithmetic_per_second_without_warm_up_over_the_matrix_ra
     # Six per weight: 10 tokens through the matrix, 3 through the head; 12 per head width and attended position, of
     # which pairs of 4 and 6 tokens have 10 and 21.
     step = 6 * (10 * 100 + 3 * 1000) + 12 * 10 * 31
-    assert Work(2, 10, 3, 52).flops(training_flops(SIZE, FULL)) == step
+    assert Work(2, 10, 3, 52).flops(model_method(FULL).training_flops(SIZE)) == step
     assert found["flops"] == 2 * step
     assert found["model_flops_utilization"] == pytest.approx(step / 2 / 1e6)
     assert (found["matrix_flops_per_second"], found["datasheet_flops_per_second"]) == (1e6, 2e6)
@@ -218,7 +191,7 @@ def test_utilization_is_not_known_without_a_size_or_behind_nothing_but_warm_ups(
     assert unsized["samples_per_second"] == 1.0
     work = Work(2, 10, 3, 52)
     cold = costs(Meter("cpu", MeterState(Reading(9.0, work), Reading(), (None, None, 0))), model_of(SIZE), FULL)
-    assert cold["flops"] == work.flops(training_flops(SIZE, FULL))
+    assert cold["flops"] == work.flops(model_method(FULL).training_flops(SIZE))
     assert (cold["model_flops_utilization"], cold["samples_per_second"]) == (None, None)
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medqa_finetune.training.pack import group_by_length, pack
+from medqa_finetune.training.batches import group_by_length, pack
 
 Lengths = st.lists(st.integers(1, 100), max_size=60)
 

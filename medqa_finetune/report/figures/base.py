@@ -18,12 +18,13 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from medqa_finetune.evaluation.metrics.base import ScoreInfo
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.grouping import Group
 from medqa_finetune.report.messages.language import Text
 from medqa_finetune.report.names import fonts, two_lines
 from medqa_finetune.report.runs import Cell
-from medqa_finetune.report.scores import SCORE_NAMES, ScoreName
+from medqa_finetune.report.scores import in_order, score_columns
 from medqa_finetune.report.stats.intervals import CellScore, Comparison
 from medqa_finetune.report.verdict import Fit, Front
 
@@ -111,9 +112,14 @@ class ChartInput:
     prefix: str = ""
 
     @property
-    def measured_scores(self) -> list[ScoreName]:
-        """Scores that one of the cells has, in the order of `scores.SCORE_NAMES`."""
-        return [score for score in SCORE_NAMES if any(cell.measured(score.column) for cell in self.cells)]
+    def shown_scores(self) -> list[ScoreInfo]:
+        """Scores that a report shows of these cells, in its order; some may not be measured."""
+        return in_order(score_columns(run.values.get("signature") for cell in self.cells for run in cell.runs))
+
+    @property
+    def measured_scores(self) -> list[ScoreInfo]:
+        """Of these, those that one of the cells has."""
+        return [score for score in self.shown_scores if any(cell.measured(score.name) for cell in self.cells)]
 
 
 def chart_input(group: Group, cells: Sequence[Cell], analysis: Analysis, prefix: str = "") -> ChartInput:

@@ -7,11 +7,11 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from medqa_finetune.evaluation.metrics.base import ScoreInfo
 from medqa_finetune.report.figures.base import Chart, ChartInput, Style, hint, table_of, text_colour
 from medqa_finetune.report.messages import label, score_title
 from medqa_finetune.report.names import compact, training_items, two_lines
 from medqa_finetune.report.runs import Cell
-from medqa_finetune.report.scores import OF_A_TOKENIZER, ScoreName
 
 # From light to dark in every eye, colour-blind or not.
 MAP = colormaps["cividis"]
@@ -24,29 +24,29 @@ def charts(given: ChartInput) -> Iterator[Chart]:
         yield heat_map(given.cells, score, given.prefix)
 
 
-def heat_map(cells: Sequence[Cell], score: ScoreName, prefix: str = "") -> Chart:
+def heat_map(cells: Sequence[Cell], score: ScoreInfo, prefix: str = "") -> Chart:
     """Return the heat map of one score; a baseline, which has no data size, has a row of one wide field."""
-    shown = [cell for cell in cells if cell.measured(score.column)]
+    shown = [cell for cell in cells if cell.measured(score.name)]
     rows = list(dict.fromkeys(cell.entry for cell in cells))
     return Chart(
-        name=f"{prefix}heat_{score.column}",
+        name=f"{prefix}heat_{score.name}",
         section="heat",
-        title=label("chart.heat", score=score_title(score.column)),
+        title=label("chart.heat", score=score_title(score.name)),
         caption=label(
             "chart.heat.caption",
             colour=label("chart.heat.better" if score.sign else "chart.heat.higher"),
             better=label(score.better),
         ),
-        data=table_of(shown, [score.column]),
+        data=table_of(shown, [score.name]),
         draw=lambda axes: _draw(axes, cells, rows, score),
-        score=score.column,
+        score=score.name,
         height=0.75 + ROW_INCHES * max(2, len(rows)),
     )
 
 
-def _draw(axes: Axes, cells: Sequence[Cell], rows: list[str], score: ScoreName) -> None:
+def _draw(axes: Axes, cells: Sequence[Cell], rows: list[str], score: ScoreInfo) -> None:
     sizes = sorted({cell.train_size for cell in cells if cell.train_size})
-    values = {(cell.entry, cell.train_size): cell.mean(score.column) for cell in cells}
+    values = {(cell.entry, cell.train_size): cell.mean(score.name) for cell in cells}
     known = [value for value in values.values() if not math.isnan(value)]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     for place, entry in enumerate(rows):
@@ -61,9 +61,9 @@ def _draw(axes: Axes, cells: Sequence[Cell], rows: list[str], score: ScoreName) 
         spine.set_visible(False)
 
 
-def _share(low: float, high: float, score: ScoreName) -> Callable[[float], float]:
+def _share(low: float, high: float, score: ScoreInfo) -> Callable[[float], float]:
     """Return what turns a value into its place between worst (0) and best (1); perplexities by their logarithm."""
-    if score.column in OF_A_TOKENIZER:
+    if score.per_tokenizer:
         return lambda value: math.log(high / value) / (math.log(high / low) or 1.0)
     start, way = (high, -1) if score.sign < 0 else (low, 1)
     return lambda value: way * (value - start) / ((high - low) or 1.0)

@@ -29,7 +29,7 @@ from medqa_finetune.report.grouping import Group
 from medqa_finetune.report.messages import label, panel_title
 from medqa_finetune.report.names import compact, fonts, two_lines
 from medqa_finetune.report.runs import Cell
-from medqa_finetune.report.scores import HEADLINE_COLUMNS
+from medqa_finetune.report.scores import headline_columns
 
 DATA_SCALE = "data_scale_comparison.png"
 METHODS = "method_comparison.png"
@@ -72,8 +72,8 @@ def data_scale_figure(groups: Sequence[GroupInput]) -> Figure:
         axes = list(part.subplots(1, len(group.scores), squeeze=False).flat)
         for ax, score in zip(axes, group.scores, strict=True):
             score_against_size(given, score).draw(ax)
-            ax.set(title=panel_title(score.column), ylabel="Score")
-            _mark_missing(ax, group, given, score.column)
+            ax.set(title=panel_title(score.name), ylabel="Score")
+            _mark_missing(ax, group, given, score.name)
         handles = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
         part.legend(
             handles.values(), handles.keys(), loc="lower center", bbox_to_anchor=(0.5, 0.1), ncols=min(5, len(handles))
@@ -84,7 +84,7 @@ def data_scale_figure(groups: Sequence[GroupInput]) -> Figure:
 
 def _bands(given: ChartInput) -> str:
     """Return what bars and thin curves stand for."""
-    headlines = [score for score in given.scores if score[1] in HEADLINE_COLUMNS]
+    headlines = [score for score in given.scores if score[1] in headline_columns()]
     curves = any(fit.curve for fit in given.fits)
     intervals = label("chart.size.intervals" if headlines else "chart.size.no_intervals").en + "."
     return f"{intervals} {label('chart.size.fitted').en}" if curves else intervals
@@ -123,13 +123,13 @@ def method_figure(groups: Sequence[GroupInput]) -> Figure:
         part.subplots_adjust(left=left, right=0.985, top=top, bottom=bottom, wspace=wspace, hspace=0.42)
         axes = list(part.subplots(2, 3).flat)
         trained = [bar.cell for bar in own if bar.cell is not None]
-        panels = [(Measure(score.column, "Score"), panel_title(score.column)) for score in group.scores]
+        panels = [(Measure(score.name, "Score"), panel_title(score.name)) for score in group.scores]
         panels += [(each, label(f"chart.{each.column}").en) for each in measures_of(trained)]
         for ax, (measure, title) in zip(axes, panels, strict=False):
             draw_bars(ax, own, measure)
             ax.set_title(title)
             _add_seeds(ax, own, measure)
-            if measure.column in HEADLINE_COLUMNS:
+            if measure.column in headline_columns():
                 _add_baseline(ax, given.cells, measure)
         for ax in axes[len(panels) :]:
             ax.axis("off")

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
+from medqa_finetune.evaluation.metrics.base import Better
 from medqa_finetune.report.figures.base import INK, MARKERS, Chart, ChartInput, Palette, Style, hint
 from medqa_finetune.report.messages import label, score_axis, score_title, text
 from medqa_finetune.report.names import two_lines
 from medqa_finetune.report.runs import Cell
-from medqa_finetune.report.scores import Better, score_name
+from medqa_finetune.report.scores import score_info
 from medqa_finetune.report.verdict import Front
 
 # With more points than these, only those on the front are named.
@@ -24,7 +25,7 @@ def charts(given: ChartInput) -> Iterator[Chart]:
 
 def pareto_chart(front: Front, cells: Sequence[Cell], palette: Palette, prefix: str = "") -> Chart:
     """Return the chart of one front; `cells` gives the points their names and colours."""
-    lower = score_name(front.score).better is Better.LOWER
+    lower = score_info(front.score).better is Better.LOWER
     data = {
         "cell": [point.cell for point in front.points],
         front.unit: [point.cost for point in front.points],

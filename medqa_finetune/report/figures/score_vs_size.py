@@ -6,11 +6,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from medqa_finetune.evaluation.metric_registry import headlines
+from medqa_finetune.evaluation.metrics.base import ScoreInfo
 from medqa_finetune.report.figures.base import INK, MARKERS, Chart, ChartInput, Style, nothing_measured, table_of
 from medqa_finetune.report.messages import label, score_axis, score_title
 from medqa_finetune.report.names import compact, training_items, two_lines
 from medqa_finetune.report.runs import Cell
-from medqa_finetune.report.scores import HEADLINES, ScoreName
 from medqa_finetune.report.verdict import Fit
 
 # Methods stand apart by this factor, so that their intervals do not lie on each other.
@@ -22,40 +23,40 @@ BASELINE_DASHES = ((0, (5, 2)), (0, (1.5, 1.5)))
 
 def charts(given: ChartInput) -> Iterator[Chart]:
     """Yield the chart of every score that was measured; where none was, of the usual ones."""
-    for score in given.measured_scores or HEADLINES[:2]:
+    for score in given.measured_scores or headlines()[:2]:
         yield score_against_size(given, score)
 
 
-def score_against_size(given: ChartInput, score: ScoreName) -> Chart:
+def score_against_size(given: ChartInput, score: ScoreInfo) -> Chart:
     """Return the chart of one score; a cell without an interval is drawn without."""
-    fits = [fit for fit in given.fits if fit.score == score.column and fit.curve]
-    measured = any((cell.name, score.column) in given.scores for cell in given.cells)
+    fits = [fit for fit in given.fits if fit.score == score.name and fit.curve]
+    measured = any((cell.name, score.name) in given.scores for cell in given.cells)
     intervals = label("chart.size.intervals" if measured else "chart.size.no_intervals")
     caption = label("chart.size.caption", intervals=intervals, better=label(score.better))
     return Chart(
-        name=f"{given.prefix}{score.column}_by_data_size",
+        name=f"{given.prefix}{score.name}_by_data_size",
         section="size",
-        title=label("chart.size", score=score_title(score.column)),
+        title=label("chart.size", score=score_title(score.name)),
         caption=caption + label("chart.size.fitted") if fits else caption,
         data=_data(given, score),
         draw=lambda axes: _draw(axes, given, score, fits),
         legend=sorted({cell.entry for cell in given.cells}),
         height=3.4,
-        score=score.column,
+        score=score.name,
     )
 
 
-def _data(given: ChartInput, score: ScoreName) -> pd.DataFrame:
-    table = table_of(given.cells, [score.column])
-    found = [given.scores.get((cell.name, score.column)) for cell in given.cells]
+def _data(given: ChartInput, score: ScoreInfo) -> pd.DataFrame:
+    table = table_of(given.cells, [score.name])
+    found = [given.scores.get((cell.name, score.name)) for cell in given.cells]
     table["low"] = [each.interval.low if each else float("nan") for each in found]
     table["high"] = [each.interval.high if each else float("nan") for each in found]
     return table
 
 
-def _draw(axes: Axes, given: ChartInput, score: ScoreName, fits: Sequence[Fit]) -> None:
+def _draw(axes: Axes, given: ChartInput, score: ScoreInfo, fits: Sequence[Fit]) -> None:
     palette = given.palette
-    known = [cell for cell in given.cells if cell.measured(score.column)]
+    known = [cell for cell in given.cells if cell.measured(score.name)]
     sizes = sorted({cell.train_size for cell in given.cells if cell.train_size})
     if not known or not sizes:
         nothing_measured(axes)
@@ -65,7 +66,7 @@ def _draw(axes: Axes, given: ChartInput, score: ScoreName, fits: Sequence[Fit]) 
         shift = SHIFT ** (place - (len(entries) - 1) / 2)
         line = [cell for cell in known if cell.entry == entry]
         style: Style = {"color": palette[entry], "marker": MARKERS[place % len(MARKERS)], "label": two_lines(entry)}
-        _draw_line(axes, line, (score.column, shift), given, style)
+        _draw_line(axes, line, (score.name, shift), given, style)
         for fit in fits:
             if {cell.name for cell in line} >= set(fit.cells):
                 at, values, low, high = zip(*fit.curve, strict=True)
@@ -73,8 +74,8 @@ def _draw(axes: Axes, given: ChartInput, score: ScoreName, fits: Sequence[Fit]) 
                 axes.fill_between(at, low, high, color=palette[entry], alpha=0.1, linewidth=0)
     for place, cell in enumerate(cell for cell in known if not cell.train_size):
         style = {"color": INK, "linewidth": 1.1, "linestyle": BASELINE_DASHES[place % len(BASELINE_DASHES)]}
-        axes.axhline(cell.mean(score.column), label=cell.entry, **style)
-    axes.set(xlabel=training_items(score), ylabel=score_axis(score.column).en)
+        axes.axhline(cell.mean(score.name), label=cell.entry, **style)
+    axes.set(xlabel=training_items(score), ylabel=score_axis(score.name).en)
     axes.set_xscale("log")
     axes.set_xlim(min(sizes) / 1.25, max(sizes) * (2.1 if fits else 1.25))
     axes.xaxis.set_major_locator(FixedLocator([float(size) for size in ticks_of(sizes)]))

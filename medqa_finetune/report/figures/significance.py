@@ -7,11 +7,11 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from medqa_finetune.evaluation.metrics.base import ScoreInfo
 from medqa_finetune.report.figures.base import LINE, Chart, ChartInput, Style, hint, text_colour
 from medqa_finetune.report.messages import label, reason, score_title
 from medqa_finetune.report.names import two_lines
 from medqa_finetune.report.runs import Cell
-from medqa_finetune.report.scores import SCORE_NAMES, ScoreName
 from medqa_finetune.report.stats.intervals import Comparison, Finding
 
 # Blue to orange-red through grey: colour-blind readers tell them apart, and so does lightness.
@@ -23,32 +23,32 @@ INCHES_PER_CELL = 0.5
 def charts(given: ChartInput) -> Iterator[Chart]:
     """Yield the matrix of every score that pairs of the cells were compared in."""
     compared = {each.score for each in given.comparisons}
-    for score in SCORE_NAMES:
-        if score.column in compared:
+    for score in given.shown_scores:
+        if score.name in compared:
             yield significance_matrix(given.cells, score, given.comparisons, given.prefix)
 
 
 def significance_matrix(
-    cells: Sequence[Cell], score: ScoreName, comparisons: Sequence[Comparison], prefix: str = ""
+    cells: Sequence[Cell], score: ScoreInfo, comparisons: Sequence[Comparison], prefix: str = ""
 ) -> Chart:
     """Return the matrix of one score: in a field, the row's score less the column's."""
     shown = cells[:MOST_CELLS]
     names = {cell.name for cell in shown}
-    own = [each for each in comparisons if each.score == score.column and {each.first, each.second} <= names]
+    own = [each for each in comparisons if each.score == score.name and {each.first, each.second} <= names]
     caption = label("chart.differences.caption")
     if len(cells) > MOST_CELLS:
         caption += label("chart.differences.cut", shown=MOST_CELLS, count=len(cells))
     width = 1.6 + INCHES_PER_CELL * max(5, len(shown))
     return Chart(
-        name=f"{prefix}{score.column}_differences",
+        name=f"{prefix}{score.name}_differences",
         section="significance",
-        title=label("chart.differences", score=score_title(score.column)),
+        title=label("chart.differences", score=score_title(score.name)),
         caption=caption,
         data=_data(own),
         draw=lambda axes: _draw(axes, shown, own),
         height=0.9 + 0.75 * INCHES_PER_CELL * max(4, len(shown)),
         width=width,
-        score=score.column,
+        score=score.name,
     )
 
 

@@ -9,6 +9,7 @@ from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from medqa_finetune.evaluation.metrics.base import Prominence
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.figures.write import Drawn
 from medqa_finetune.report.html.answers import Answers
@@ -19,7 +20,7 @@ from medqa_finetune.report.messages.language import Text
 from medqa_finetune.report.messages.sentences import Overview
 from medqa_finetune.report.notes import GroupName, Note, RunsCut
 from medqa_finetune.report.runs import Run
-from medqa_finetune.report.scores import HEADLINE_COLUMNS, MAIN_SCORES, signatures
+from medqa_finetune.report.scores import headline_columns, in_order, score_columns, signatures
 from medqa_finetune.report.verdict import Caution
 
 ASSETS = "assets"
@@ -93,6 +94,7 @@ def _content(page: Page) -> dict[str, object]:
     # By place: of copies of one run in a study, the last.
     records = {run.place: run.record for run in page.runs if run.record is not None}.values()
     commands = commands_of(records)
+    shown = in_order(score_columns(run.values.get("signature") for run in page.runs))
     return {
         "overview": _overview(page.runs),
         "verdicts": verdicts,
@@ -104,8 +106,8 @@ def _content(page: Page) -> dict[str, object]:
         "settings": settings_of(records),
         "commands": commands[:MOST_RUNS],
         "runs": rows,
-        "headlines": HEADLINE_COLUMNS,
-        "main_scores": [score.column for score in MAIN_SCORES],
+        "headlines": headline_columns(),
+        "main_scores": [score.name for score in shown if score.prominence is not Prominence.DETAIL],
     }
 
 

@@ -9,7 +9,7 @@ from medqa_finetune.report.messages import drawn, label, score_title
 from medqa_finetune.report.messages.language import Text
 from medqa_finetune.report.outputs.benchmarks import digits_of, main_benchmarks
 from medqa_finetune.report.runs import Cell
-from medqa_finetune.report.scores import SCORE_NAMES
+from medqa_finetune.report.scores import in_order, score_columns
 
 # Column of the table, what its heading is called in `messages`, digits behind the point.
 COSTS = (
@@ -40,12 +40,13 @@ class Row:
 
 def results_of(cells: Sequence[Cell], analysis: Analysis) -> tuple[list[Text], list[Row]]:
     """Return the headings and one row per cell; columns in which nothing was measured are left out."""
-    scores = [score for score in SCORE_NAMES if _measured(cells, score.column)]
+    signed = [run.values.get("signature") for cell in cells for run in cell.runs]
+    scores = [score for score in in_order(score_columns(signed)) if _measured(cells, score.name)]
     costs = [cost for cost in COSTS if _measured(cells, cost[0])]
     of_text = any(cell.value("task") == "text" for cell in cells)
     columns = sorted({column for cell in cells for run in cell.runs for column in run.values})
     benchmarks = [column for column in main_benchmarks(columns) if _measured(cells, column)]
-    headings = [_heading("cell"), *(score_title(score.column) for score in scores)]
+    headings = [_heading("cell"), *(score_title(score.name) for score in scores)]
     headings += [*(Text(name, name) for name in benchmarks), _heading("blocks" if of_text else "pairs")]
     headings += [*(_heading(name) for _, name, _ in costs), _heading("seeds")]
     headings.append(_heading("tested_blocks" if of_text else "tested_questions"))
@@ -54,10 +55,9 @@ def results_of(cells: Sequence[Cell], analysis: Analysis) -> tuple[list[Text], l
     for cell in cells:
         values = []
         for score in scores:
-            interval = intervals.get((cell.name, score.column))
-            more = f"[{interval.low:.2f}, {interval.high:.2f}]" if interval else ""
-            sd = cell.sd(score.column)
-            values.append(_value(cell.mean(score.column), 2, more, _deviation(sd, 2)))
+            interval, digits = intervals.get((cell.name, score.name)), score.digits
+            more = f"[{interval.low:.{digits}f}, {interval.high:.{digits}f}]" if interval else ""
+            values.append(_value(cell.mean(score.name), digits, more, _deviation(cell.sd(score.name), digits)))
         for name in benchmarks:
             digits = digits_of(name)
             # Cells compare only where the mean is over all of their seeds.

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from medqa_finetune.report.outputs.csv import cells_table
-from medqa_finetune.report.scores import is_exam
+from medqa_finetune.report.scores import is_benchmark
 
 HEADER = ["cell 格", "benchmark 基准测试", "value 值", "sd", "seeds 种子"]
 
@@ -16,7 +16,7 @@ def main_benchmarks(columns: Iterable[str]) -> list[str]:
 
     A group of tasks comes with dozens of them (`cmmlu/acc`, `cmmlu_anatomy/acc`, …), which the CSV files have.
     """
-    found = [column for column in columns if is_exam(column)]
+    found = [column for column in columns if is_benchmark(column)]
     names = {column.partition("/")[0] for column in found}
     return [column for column in found if not any(column.startswith(f"{name}_") for name in names)]
 

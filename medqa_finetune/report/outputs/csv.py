@@ -10,9 +10,8 @@ from medqa_finetune.record.files import write_bytes
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.grouping import kinds_of
 from medqa_finetune.report.messages import reason
-from medqa_finetune.report.scores import HEADLINE_COLUMNS, SIGNATURE_SEPARATOR, TEXT_PERPLEXITY, is_exam, signatures
+from medqa_finetune.report.scores import SIGNATURE_SEPARATOR, headline_columns, is_benchmark, score_columns, signatures
 from medqa_finetune.report.stats.intervals import Interval
-from medqa_finetune.report.table import SCORES
 
 # What a spreadsheet takes for the start of a formula (OWASP "CSV injection", CWE-1236); East Asian versions of Excel
 # take the full-width forms as well.
@@ -27,7 +26,7 @@ SHARED = (
     "study", "cell", "method", "data", "train_size", "model", "corpus", "evaluation", "n_test", "test_sha256",
     "signature",
 )  # fmt: skip
-AVERAGED = (*SCORES, TEXT_PERPLEXITY, "train_seconds", "peak_vram_gib", "peak_rss_gib")
+COSTS = ("train_seconds", "peak_vram_gib", "peak_rss_gib")
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
@@ -56,7 +55,7 @@ def with_intervals(frame: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:
     known = {(run.study, run.name, run.score): run.interval for run in analysis.runs}
     whole = frame.copy()
     keys = list(zip(frame["study"], frame["name"], strict=True))
-    for score in HEADLINE_COLUMNS:
+    for score in headline_columns():
         found = [known.get((study, name, score)) for study, name in keys]
         for end in ("low", "high"):
             cells = [None if each is None else getattr(each, end) for each in found]
@@ -91,7 +90,7 @@ def cells_table(frame: pd.DataFrame) -> pd.DataFrame:
     Args:
         frame: As `report.table.results_table` makes it, or `apart`.
     """
-    averaged = [*AVERAGED, *_more_scores(list(frame.columns))]
+    averaged = [*score_columns(frame["signature"]), *COSTS, *_more_scores(list(frame.columns))]
     done = frame[frame["cell"].notna()].drop_duplicates(["cell", "seed"])
     rows = []
     for _, runs in done.groupby("cell", sort=False):
@@ -123,7 +122,7 @@ def apart(frame: pd.DataFrame) -> pd.DataFrame:
     """
     spread = frame.copy()
     rows = frame.to_dict("records")
-    for score in (*SCORES, TEXT_PERPLEXITY, *filter(is_exam, frame.columns)):
+    for score in (*score_columns(frame["signature"]), *filter(is_benchmark, frame.columns)):
         kinds = pd.Series(kinds_of(rows, score), index=frame.index, dtype=object)
         for number in range(2, max(kinds.dropna(), default=1) + 1):
             here = kinds == number
@@ -136,9 +135,9 @@ def apart(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _more_scores(columns: Sequence[str]) -> list[str]:
     """Return the columns of further scores: of benchmarks, and of figures set apart, without intervals."""
-    found = [column for column in columns if is_exam(column) or "#" in column]
+    found = [column for column in columns if is_benchmark(column) or "#" in column]
     ends = {f"{column}{end}" for column in found for end in ("_low", "_high")}
-    return [column for column in found if is_exam(column) or column not in ends]
+    return [column for column in found if is_benchmark(column) or column not in ends]
 
 
 def _signatures(runs: pd.DataFrame) -> str | None:

@@ -8,7 +8,7 @@ from medqa_finetune.report.figures.base import FIGURES, Chart
 from medqa_finetune.report.messages import label, reason, score_title, text
 from medqa_finetune.report.messages.language import Text, span
 from medqa_finetune.report.outputs.benchmarks import HEADER
-from medqa_finetune.report.scores import HEADLINE_COLUMNS
+from medqa_finetune.report.scores import headline_columns
 from medqa_finetune.report.stats.intervals import Comparison, Finding
 from medqa_finetune.report.verdict import Verdict
 
@@ -76,7 +76,7 @@ def _bullets(texts: Iterable[Text]) -> str:
 
 
 def _shown(analysis: Analysis) -> set[str]:
-    return {*HEADLINE_COLUMNS, *(verdict.score for verdict in analysis.verdicts)}
+    return {*headline_columns(), *(verdict.score for verdict in analysis.verdicts)}
 
 
 def _verdict_markdown(verdict: Verdict) -> Iterator[str]:

@@ -19,11 +19,9 @@ from medqa_finetune.report.figures.write import inline
 from medqa_finetune.report.messages.language import Text
 from medqa_finetune.report.names import two_lines
 from medqa_finetune.report.runs import Cell
-from medqa_finetune.report.scores import SCORE_NAMES, ScoreName
+from medqa_finetune.report.scores import score_info
 from tests.report.builders import group_of, matrix, record, runs_of
 from tests.report.folders import analysis
-
-SCORES = {score.column: score for score in SCORE_NAMES}
 
 
 def drawn(chart: Chart) -> Axes:
@@ -63,7 +61,7 @@ def test_studies_stand_in_the_name_of_a_cell(tmp_path: Path) -> None:
 def test_better_is_brighter_in_a_heat_map(tmp_path: Path, column: str) -> None:
     cells = group_of(tmp_path, *matrix()).cells
     cells = [with_value(cell, "perplexity", 100.0 - cell.mean("rougeL")) for cell in cells]
-    score: ScoreName = SCORES[column]
+    score = score_info(column)
     axes = drawn(heat_map(cells, score))
     values = [float(text.get_text()) for text in axes.texts]
     by_value = sorted(zip(values, (lightness(box.get_facecolor()) for box in axes.patches), strict=True))
@@ -75,7 +73,7 @@ def test_better_is_brighter_in_a_heat_map(tmp_path: Path, column: str) -> None:
 def test_the_matrix_says_row_less_column(tmp_path: Path) -> None:
     cells = group_of(tmp_path, *matrix()[:3]).cells
     found = analysis([cell.name for cell in cells]).comparisons
-    chart = significance_matrix(cells, SCORES["rougeL"], found)
+    chart = significance_matrix(cells, score_info("rougeL"), found)
     axes = drawn(chart)
     # The made-up difference is the second cell less the first: above the diagonal, the first is the row.
     shown = {(math.floor(t.get_position()[1]), math.floor(t.get_position()[0])): t for t in axes.texts}

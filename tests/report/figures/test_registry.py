@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.report.figures import registry
@@ -23,7 +24,11 @@ def my_charts(given: ChartInput) -> Iterator[Chart]:
     data = pd.DataFrame(
         {"cell": [cell.name for cell in given.cells], "seeds": [len(cell.runs) for cell in given.cells]}
     )
-    yield Chart(f"{given.prefix}{NAME}", SECTION, title, Text("", ""), data, lambda axes: axes.set_title("mine"))
+    yield Chart(f"{given.prefix}{NAME}", SECTION, title, Text("", ""), data, _draw)
+
+
+def _draw(axes: Axes) -> None:
+    axes.set_title("mine")
 
 
 @pytest.fixture

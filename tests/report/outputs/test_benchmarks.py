@@ -54,7 +54,7 @@ def test_figures_that_do_not_compare_are_in_columns_of_their_own(tmp_path: Path,
     found = [(cell, exam, value) for cell, exam, value, *_ in benchmarks_table(frame) if exam != "our_exam/acc"]
     assert found == [("none", TEXT, "10.00"), ("lora_20k", TEXT, "11.00"), ("qlora_20k", f"{TEXT}#2", "30.00")]
     # Nothing is set apart twice.
-    benchmarks = [column for column in frame if "/" in column]
+    benchmarks = [column for column in frame.columns if "/" in str(column)]
     pd.testing.assert_frame_equal(apart(frame)[benchmarks], frame[benchmarks])
 
 

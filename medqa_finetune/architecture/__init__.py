@@ -1,0 +1,1 @@
+"""A model as its files describe it, before torch is loaded: `config.json`, safetensors headers, shapes of layers."""

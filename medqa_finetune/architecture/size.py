@@ -1,0 +1,141 @@
+"""How large a model is, layer by layer, as its files say it, before anything is loaded.
+
+Counts of weights are exact for dense decoder models.
+"""
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medqa_finetune.architecture.files import read_config, read_tensors, weight_files
+
+# Position embeddings, in the models that learn them.
+POSITIONS = ("wpe", "embed_positions", "position_embeddings")
+WEIGHT = ".weight"
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """What of a model's size matters here.
+
+    Attributes:
+        parameters: Weights, shared ones counted once.
+        matrices: (rows, columns) of every matrix, by the name of its module.
+        embeddings: Names of those that are no linear layers of the body: token and position embeddings, and the head.
+        layers: Number of transformer layers.
+        attention_width: Width of all heads of a layer together, of the queries and of what attention puts out, where
+            the matrices do not say it.
+        vocabulary: Rows of the token embedding.
+        hidden: Its columns.
+        other_bytes: Size of the files that are no weights, the tokenizer's above all.
+    """
+
+    parameters: int
+    matrices: dict[str, tuple[int, int]]
+    embeddings: frozenset[str]
+    layers: int
+    attention_width: int
+    vocabulary: int
+    hidden: int
+    other_bytes: int
+
+    @property
+    def linear(self) -> dict[str, tuple[int, int]]:
+        """The linear layers of the body: what is quantized, and what `all_linear` adapts."""
+        return {name: shape for name, shape in self.matrices.items() if name not in self.embeddings}
+
+    @property
+    def attention_widths(self) -> list[int]:
+        """Width of all heads together, of the queries and of what attention puts out, layer by layer."""
+        return self._rows_by_layer("q_proj", [self.attention_width] * self.layers)
+
+    @property
+    def key_widths(self) -> list[int]:
+        """Width of the keys of all heads together, or of the values, layer by layer: what a cache keeps of a token."""
+        return self._rows_by_layer("k_proj", self.attention_widths)
+
+    def _rows_by_layer(self, ending: str, otherwise: list[int]) -> list[int]:
+        found = {layer_number(name): rows for name, (rows, _) in self.matrices.items() if name.endswith(ending)}
+        return [found.get(layer, otherwise[layer]) for layer in range(self.layers)]
+
+    @property
+    def largest_layer(self) -> int:
+        """Inputs and outputs of the linear layers of one transformer layer, of the largest one."""
+        widths = [0] * self.layers
+        for name, shape in self.linear.items():
+            widths[layer_number(name) or 0] += sum(shape)
+        return max(widths)
+
+    @property
+    def linear_weights(self) -> int:
+        """Weights of the linear layers, biases left out."""
+        return sum(rows * columns for rows, columns in self.linear.values())
+
+
+def layer_number(name: str) -> int | None:
+    """Return the number of the transformer layer that a module lies in; None for one that lies in none."""
+    return next((int(part) for part in name.split(".") if part.isdigit()), None)
+
+
+def read_size(folder: Path) -> ModelSize | None:
+    """Return a model's size as its files give it; None where they do not say it (no token embedding is found).
+
+    Raises:
+        ModelError: a file is missing or damaged.
+    """
+    shapes = {name: tensor.shape for name, tensor in read_tensors(folder).items()}
+    weights = {path.name for path in weight_files(folder)}
+    return size_of_shapes(shapes, read_config(folder), _bytes_below(folder, weights))
+
+
+def _bytes_below(folder: Path, left_out: Collection[str] = ()) -> int:
+    return sum(p.stat().st_size for p in folder.iterdir() if p.is_file() and p.name not in left_out)
+
+
+def size_of_shapes(
+    shapes: Mapping[str, tuple[int, ...]], settings: dict[str, Any], other_bytes: int
+) -> ModelSize | None:
+    """Return the size of a model with weights of these shapes; None where there is no token embedding among them.
+
+    Args:
+        shapes: Of every weight, by name.
+        settings: The content of `config.json`.
+        other_bytes: Size of the files that are no weights.
+    """
+    vocabulary = settings.get("vocab_size", _below(settings, "text_config").get("vocab_size"))
+    matrices = {
+        name.removesuffix(WEIGHT): (shape[0], shape[1])
+        for name, shape in shapes.items()
+        if name.endswith(WEIGHT) and len(shape) == 2
+    }
+    by_token = [name for name, (rows, _) in matrices.items() if rows == vocabulary]
+    if not by_token:
+        return None
+    # Some files hold the head although it shares its weights with the embedding.
+    is_copy = settings.get("tie_word_embeddings") is True and len(by_token) > 1
+    copied = math.prod(matrices[by_token[-1]]) if is_copy else 0
+    numbers = [number for name in matrices if (number := layer_number(name)) is not None]
+    return ModelSize(
+        parameters=sum(map(math.prod, shapes.values())) - copied,
+        matrices=matrices,
+        embeddings=frozenset([*by_token, *(name for name in matrices if name.split(".")[-1] in POSITIONS)]),
+        layers=max(numbers, default=0) + 1,
+        attention_width=_attention_width(settings, matrices[by_token[0]][1]),
+        vocabulary=int(vocabulary),
+        hidden=matrices[by_token[0]][1],
+        other_bytes=other_bytes,
+    )
+
+
+def _attention_width(settings: dict[str, object], hidden: int) -> int:
+    """Return heads times their width, where a configuration says that it is not the width of the model."""
+    inner = _below(settings, "text_config") or settings
+    heads, width = inner.get("num_attention_heads"), inner.get("head_dim")
+    return heads * width if isinstance(heads, int) and isinstance(width, int) else hidden
+
+
+def _below(settings: dict[str, object], key: str) -> dict[str, object]:
+    inner = settings.get(key)
+    return inner if isinstance(inner, dict) else {}

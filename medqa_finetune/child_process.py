@@ -1,0 +1,322 @@
+"""Child processes: call a function of this package in a fresh Python process, and get its result back as data.
+
+A process of its own gives its memory and its hold on a GPU back whole, and what libraries do to a process stays there.
+`call` returns a function's result, `stream` the items of a generator as they come; faults arrive with their fields.
+The child stops when its parent ends, however that happens: its standard input is a pipe that closes then. It replies in
+lines of JSON on what was its standard output; everything that is printed goes to its standard error.
+
+A command that is started as a process leaves the faults it is refused for in a file (`faults_file`, `read_faults`).
+"""
+
+import contextlib
+import importlib
+import json
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast, get_args, get_origin, get_type_hints
+
+from medqa_finetune.compat.failures import words_of
+from medqa_finetune.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_RUN_FAILED,
+    ConfigError,
+    DataError,
+    Fault,
+    MedQAError,
+    ModelError,
+    RunError,
+)
+from medqa_finetune.log import log_to_terminal
+from medqa_finetune.runtime import collect_no_more
+from medqa_finetune.stopping import stop_with_parent
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
+
+log = logging.getLogger(__name__)
+
+# Names a file that takes the faults of a command that is refused, as JSON, for whoever started it.
+FAULTS_VARIABLE = "MEDQA_FAULTS_FILE"
+ERRORS: dict[str, type[MedQAError]] = {kind.__name__: kind for kind in (ConfigError, DataError, ModelError, RunError)}
+# How long a child may take to end once it is asked to.
+STOP_SECONDS = 30.0
+# Of what a child printed, the part that is kept.
+TAIL_LINES = 60
+TAIL_BYTES = 1 << 14
+
+
+class NoReplyError(Exception):
+    """A child ended, or was silent for too long, and did not reply; whoever called it says what that means.
+
+    Attributes:
+        problem: A clause whose subject is the process: `ended with exit code 3`, `was killed by SIGKILL`.
+        last_line: The last line it printed; empty where that went to our own standard error.
+        timed_out: Whether it was silent for too long.
+    """
+
+    def __init__(self, problem: str, last_line: str = "", *, timed_out: bool = False) -> None:
+        super().__init__(f"the process {problem}")
+        self.problem = problem
+        self.last_line = last_line
+        self.timed_out = timed_out
+
+
+def call(
+    function: Callable[[Request], Reply], request: Request, *, timeout: float | None = None, quiet: bool = False
+) -> Reply:
+    """Call a function in a fresh process and return its result.
+
+    Args:
+        function: Of a module that can be imported; its annotations say how request and result are written as JSON.
+        request: Its one argument.
+        timeout: Seconds that it may take.
+        quiet: Whether what it prints is left out; otherwise it appears on our standard error as it comes.
+
+    Raises:
+        MedQAError: the function raised it; RunError with the code `unexpected` for an error that is a defect.
+        NoReplyError: the process ended without a reply, or took too long.
+    """
+    result = get_type_hints(function)["return"]
+    with _started(function, request, result, quiet=quiet) as child:
+        for reply in child.replies(timeout):
+            return cast("Reply", reply)
+        raise NoReplyError(describe_exit(0), child.last_line())
+
+
+@contextlib.contextmanager
+def stream(
+    function: Callable[[Request], Iterator[Reply]],
+    request: Request,
+    *,
+    quiet: bool = False,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator["Child[Reply]"]:
+    """Call a generator function in a fresh process, and yield the child; it is ended when the block is left.
+
+    Args:
+        function: As for `call`, but annotated to return an Iterator.
+        request: Its one argument.
+        quiet: As for `call`.
+        environment: Variables added to those of this process.
+    """
+    (item,) = get_args(get_type_hints(function)["return"])
+    with _started(function, request, item, quiet=quiet, environment=environment) as child:
+        yield child
+
+
+class Child(Generic[Reply]):
+    """A process that works on a request, seen by the one that asked."""
+
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", adapter: "TypeAdapter[Reply]", messages: IO[bytes] | None
+    ) -> None:
+        self._process = process
+        self._adapter = adapter
+        self._messages = messages
+        # Read by a thread, so that waiting can have a limit in any thread.
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        threading.Thread(target=self._read, name="child-replies", daemon=True).start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None  # noqa: S101 (asked for in `_started`)
+        with contextlib.suppress(ValueError):  # closed, since nobody waits any more
+            for line in self._process.stdout:
+                self._lines.put(line)
+        self._lines.put(b"")
+
+    def replies(self, timeout: float | None = None) -> Iterator[Reply]:
+        """Yield what the child replies, until it ends.
+
+        Args:
+            timeout: Seconds to wait for each reply; None for any.
+
+        Raises:
+            MedQAError: the child's function raised it.
+            NoReplyError: the child failed without saying why, or was silent for too long.
+        """
+        while True:
+            try:
+                line = self._lines.get(timeout=timeout)
+            except queue.Empty:
+                problem = f"gave no reply within {timeout:g} seconds"
+                raise NoReplyError(problem, self.last_line(), timed_out=True) from None
+            if not line.endswith(b"\n"):  # the end, or what a kill left of a line
+                break
+            said = _read_object(line)
+            if "faults" in said:
+                raise ERRORS.get(said["error"], RunError)(*map(Fault.from_json, said["faults"]))
+            if "reply" in said:
+                yield self._adapter.validate_python(said["reply"])
+        if (code := self._process.wait()) != 0:
+            raise NoReplyError(describe_exit(code), self.last_line())
+
+    def last_line(self) -> str:
+        """Return the last line the child printed; empty where it printed on our own standard error."""
+        lines = [] if self._messages is None else last_lines(self._messages)
+        log.debug("%s", "\n".join(lines))
+        return lines[-1].strip() if lines else ""
+
+
+def _read_object(line: bytes) -> dict[str, Any]:
+    """Return the object in a line; an empty one for what Python's start-up files print before `main` begins."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+@contextlib.contextmanager
+def _started(
+    function: Callable[[Request], object],
+    request: Request,
+    reply: Any,  # a type, as an annotation has it
+    *,
+    quiet: bool,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Child[Any]]:
+    # Loaded late: commands that start no child answer sooner without it.
+    from pydantic import TypeAdapter
+
+    name = f"{function.__module__}:{function.__qualname__}"
+    with contextlib.ExitStack() as files:
+        # A file without a name is gone with the last process that has it open.
+        written = files.enter_context(tempfile.TemporaryFile())
+        # Escaped, since pydantic's own JSON takes no names of files that are not UTF-8.
+        values = TypeAdapter(_request_type(function)).dump_python(request, mode="json")
+        written.write(json.dumps(values).encode())
+        written.flush()
+        written.seek(0)
+        messages = files.enter_context(tempfile.TemporaryFile()) if quiet else None
+        process = files.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-m", __name__, name, str(written.fileno())],
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=messages,
+                pass_fds=[written.fileno()],
+            )
+        )
+        try:
+            yield Child(process, TypeAdapter(reply), messages)
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _request_type(function: Callable[..., object]) -> Any:
+    return next(kind for name, kind in get_type_hints(function).items() if name != "return")
+
+
+def main() -> NoReturn:
+    """Work in this process on what another one asks by `call` or `stream`: `MODULE:FUNCTION DESCRIPTOR`."""
+    stop_with_parent()
+    log_to_terminal()
+    name, descriptor = sys.argv[1:]
+    with os.fdopen(int(descriptor), "rb") as file:
+        request = file.read()
+    code = 0
+    with os.fdopen(os.dup(1), "wb") as replies:
+        os.dup2(2, 1)
+        try:
+            for reply in _work(name, request):
+                _write_line(replies, {"reply": reply})
+        except MedQAError as error:
+            _write_line(replies, error.as_json())
+            code = EXIT_RUN_FAILED
+        except KeyboardInterrupt:  # the terminal tells both processes; the other one says so
+            code = EXIT_INTERRUPTED
+        except Exception as error:
+            traceback.print_exc()
+            defect = Fault("unexpected", f"{type(error).__name__}: {words_of(error)}")
+            _write_line(replies, RunError(defect).as_json())
+            code = EXIT_RUN_FAILED
+    collect_no_more()
+    sys.exit(code)
+
+
+def _work(name: str, request: bytes) -> Iterator[object]:
+    """Yield what a function returns, or the items of a generator, as JSON values."""
+    from pydantic import TypeAdapter
+
+    module, _, attribute = name.partition(":")
+    function = getattr(importlib.import_module(module), attribute)
+    result = function(TypeAdapter(_request_type(function)).validate_python(json.loads(request)))
+    kind = get_type_hints(function)["return"]
+    is_stream = get_origin(kind) is Iterator
+    adapter: TypeAdapter[Any] = TypeAdapter(get_args(kind)[0] if is_stream else kind)
+    for reply in result if is_stream else [result]:
+        yield adapter.dump_python(reply, mode="json")
+
+
+def _write_line(file: IO[bytes], said: Mapping[str, object]) -> None:
+    file.write(json.dumps(said).encode() + b"\n")
+    file.flush()
+
+
+def exit_name(code: int) -> str:
+    """Return what an exit code of `subprocess` is called: `exit code 3`, `SIGKILL`."""
+    if code >= 0:
+        return f"exit code {code}"
+    names = {each.value: each.name for each in signal.Signals}
+    return names.get(-code, f"signal {-code}")
+
+
+def describe_exit(code: int) -> str:
+    """Return how a process ended: `ended with exit code 3`, `was killed by SIGKILL (out of memory?)`."""
+    guess = " (out of memory?)" if code == -signal.SIGKILL else ""
+    return f"ended with {exit_name(code)}" if code >= 0 else f"was killed by {exit_name(code)}{guess}"
+
+
+def last_lines(file: IO[bytes]) -> list[str]:
+    """Return the last lines of what processes print into a file, at most `TAIL_LINES`, without the empty ones."""
+    handle = file.fileno()
+    # Reads at a place of its own: the processes share the position at which they write next.
+    tail = os.pread(handle, TAIL_BYTES, max(0, os.fstat(handle).st_size - TAIL_BYTES))
+    lines = tail.decode("utf-8", errors="replace").splitlines()
+    return [line.rstrip() for line in lines if line.strip()][-TAIL_LINES:]
+
+
+@contextlib.contextmanager
+def faults_file() -> Iterator[Path]:
+    """Yield a path for the faults of a command; its environment names it by `FAULTS_VARIABLE`."""
+    with tempfile.TemporaryDirectory(prefix="medqa-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder) / "faults.json"
+
+
+def leave_faults(fields: str) -> None:
+    """Write the JSON of an error where `FAULTS_VARIABLE` asks for it; what cannot be written is left out."""
+    if path := os.environ.get(FAULTS_VARIABLE):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: a path without a name
+            # Whoever waits for the file reads it whole or not at all.
+            fresh = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
+            fresh.write_text(f"{fields}\n", encoding="utf-8")
+            fresh.replace(path)
+
+
+def read_faults(path: Path) -> list[Fault]:
+    """Return the faults that a command has left; none where it left none."""
+    try:
+        return [Fault.from_json(fields) for fields in json.loads(path.read_bytes())["faults"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""A corpus, wherever it comes from, to cleaned pairs; what cannot be used goes to the ledger."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+from medqa_finetune.config.schema import CorpusConfig
+from medqa_finetune.data.columns import ExampleBuilder
+from medqa_finetune.data.examples import Example, context_of
+from medqa_finetune.data.hub import ensure_files, hub_folder, is_own_folder
+from medqa_finetune.data.readers import (
+    FORMAT_OF_SUFFIX,
+    TEXT_FORMAT_OF_SUFFIX,
+    format_of,
+    matches,
+    read_rows,
+    text_format_of,
+)
+from medqa_finetune.data.rows import Ledger, Reject, Row
+from medqa_finetune.errors import DataError, Fault
+from medqa_finetune.record.files import sha256_of
+
+_hashes: dict[tuple[Path, int, int], str] = {}
+
+
+def read_examples(corpus: CorpusConfig, ledger: Ledger) -> Iterator[Example]:
+    """Yield a corpus's pairs, cleaned, in the corpus's order, in bounded memory.
+
+    Args:
+        corpus: Where the rows are and what of them is the pair.
+        ledger: Takes counts (`rows`, `pairs`, `rejected_…`, `dropped_…`) and rejects.
+
+    Raises:
+        DataError: when the corpus is missing, empty, in another encoding, lacks a column, or has more broken rows
+            than `corpus.max_reject_share`.
+    """
+    if corpus.task != "qa":
+        raise DataError(Fault(
+            "wrong-task", f"corpus={corpus.name} is running text and holds no pairs",
+            key="corpus.task", got=corpus.task, allowed=("qa",), hint="Give another corpus.",
+        ))  # fmt: skip
+    place = where(corpus)
+    builder = ExampleBuilder(corpus, ledger, place)
+    for row in _rows(corpus):
+        ledger.count("rows")
+        result = builder.build(row) if isinstance(row, Row) else row
+        if isinstance(result, Reject):
+            ledger.reject(result)
+        else:
+            ledger.count("pairs")
+            for beside in context_of(result):
+                ledger.count(f"pairs_with_{beside}")
+            yield result
+    if not ledger.counts["rows"]:
+        hint = "Give a file with one pair a row."
+        raise DataError(Fault("no-rows", "there are no rows in it", key="corpus.path", file=place, hint=hint))
+    builder.check_columns()
+    ledger.check_share(place, corpus.max_reject_share)
+    if not ledger.counts["pairs"]:
+        raise DataError(Fault(
+            "no-pairs", f"none of {ledger.counts['rows']:,} rows gives a pair", key="corpus.question",
+            got=corpus.question, file=place, hint="Check corpus.question and corpus.answer.",
+        ))  # fmt: skip
+
+
+def corpus_sha256(corpus: CorpusConfig) -> str:
+    """Return the sha256 over the bytes of a corpus's files, in order, and their names.
+
+    Within one process a file is read again only when its size or time of change differs.
+
+    Raises:
+        DataError: when the corpus is missing.
+    """
+    if corpus.source == "embedded":
+        from medqa_finetune.data.embedded import embedded_sha256
+
+        return embedded_sha256()
+    total = hashlib.sha256()
+    for path, name in corpus_files(corpus):
+        total.update(f"{name}\0{_sha256_once(path)}\n".encode("utf-8", "surrogateescape"))
+    return total.hexdigest()
+
+
+def corpus_files(corpus: CorpusConfig) -> list[tuple[Path, str]]:
+    """Return a corpus's files in order, each with the name its rows are called by; a hub's are fetched if missing.
+
+    Raises:
+        DataError: when there is none, or one is empty.
+    """
+    if corpus.source == "hub":
+        found = _hub_files(corpus)
+    elif corpus.source == "file":
+        found = _local_files(corpus)
+    else:
+        raise DataError(Fault(
+            "not-allowed", "must be one of the sources", key="corpus.source", got=corpus.source,
+            allowed=("embedded", "file", "hub"),
+        ))  # fmt: skip
+    for path, _ in found:
+        try:
+            empty = path.stat().st_size == 0
+        except OSError as error:
+            raise DataError(_unreadable(path, error)) from error
+        if empty:
+            hint = "Fetch or export it again."
+            raise DataError(Fault("file-empty", "the file is empty", key="corpus.path", file=str(path), hint=hint))
+    return found
+
+
+def _unreadable(path: Path, error: OSError) -> Fault:
+    problem = f"cannot be read: {error.strerror or error}"
+    return Fault("not-readable", problem, key="corpus.path", file=str(path), hint="Fetch or copy the file again.")
+
+
+def _rows(corpus: CorpusConfig) -> Iterator[Row | Reject]:
+    if corpus.source == "embedded":
+        from medqa_finetune.data.embedded import embedded_rows
+
+        return (Row(f"embedded[{index}]", values) for index, values in enumerate(embedded_rows()))
+    return chain.from_iterable(
+        read_rows(path, name, corpus.format, corpus.encoding) for path, name in corpus_files(corpus)
+    )
+
+
+def _local_files(corpus: CorpusConfig) -> list[tuple[Path, str]]:
+    if not corpus.path:
+        raise DataError(Fault(
+            "missing-key", "is missing; corpus.source=file needs it", key="corpus.path",
+            hint="Give corpus.path=FILE, or a folder.",
+        ))  # fmt: skip
+    path = Path(corpus.path).expanduser()
+    if path.is_file():
+        return [(path, path.name)]
+    if not path.is_dir():
+        code, problem = "file-missing", "no such file or folder"
+        if os.path.lexists(path):
+            code, problem = "not-a-file", "not a regular file"
+        raise DataError(Fault(code, f"{problem} (working folder: {Path.cwd()})", key="corpus.path", got=corpus.path))
+    is_text = corpus.task == "text"
+    known = text_format_of if is_text else format_of
+    files = sorted(child for child in path.iterdir() if child.is_file() and known(child.name))
+    if not files:
+        suffixes = ", ".join(TEXT_FORMAT_OF_SUFFIX if is_text else FORMAT_OF_SUFFIX)
+        raise DataError(Fault(
+            "folder-without-data", f"the folder holds no {suffixes} file", key="corpus.path", got=corpus.path,
+            hint="Give a file, or a folder that holds such a file.",
+        ))  # fmt: skip
+    return [(child, child.name) for child in files]
+
+
+def _hub_files(corpus: CorpusConfig) -> list[tuple[Path, str]]:
+    folder = hub_folder(corpus)
+    if corpus.task == "text" and is_own_folder(corpus, folder) and _holds_text(folder):
+        return _local_files(corpus)
+    ensure_files(corpus, folder)
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    names = [name for name in names if not name.startswith(".")]
+    # In the order in which the configuration names them.
+    ordered = dict.fromkeys(name for pattern in corpus.files for name in names if matches(name, [pattern]))
+    return [(folder / name, name) for name in ordered]
+
+
+def _holds_text(path: Path) -> bool:
+    return path.is_file() or any(child.is_file() and text_format_of(child.name) for child in path.iterdir())
+
+
+def where(corpus: CorpusConfig) -> str | None:
+    """Return the file or folder of a corpus, for faults; None for the embedded one."""
+    if corpus.source == "embedded":
+        return None
+    return str(hub_folder(corpus)) if corpus.source == "hub" else str(corpus.path)
+
+
+def _sha256_once(path: Path) -> str:
+    status = path.stat()
+    key = (path.resolve(), status.st_size, status.st_mtime_ns)
+    if key not in _hashes:
+        try:
+            _hashes[key] = sha256_of(path)
+        except OSError as error:
+            raise DataError(_unreadable(path, error)) from error
+    return _hashes[key]
