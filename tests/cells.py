@@ -11,8 +11,8 @@ from medqa_finetune.config.compose import CONFIG_NAME, register_schema
 from medqa_finetune.config.identity import Fingerprints
 from medqa_finetune.config.options import conf_folder
 from medqa_finetune.config.schema import Config
-from medqa_finetune.launch.cells import make_cell
-from medqa_finetune.launch.launcher import register_matrix
+from medqa_finetune.launch.compose import make_cell
+from medqa_finetune.launch.launcher import register_plugins
 from medqa_finetune.record.environment import describe_environment
 from medqa_finetune.record.schema import EvaluationRecord, Score, TrainRecord
 from medqa_finetune.run_state.claim import Claim, claimed
@@ -32,7 +32,7 @@ def cell_in(outputs: Path, config: Config = VALID, **values: Any) -> Cell:
 def composed_cell(*overrides: str) -> Cell:
     """Return the cell that the command line makes of these words."""
     register_schema()
-    register_matrix()
+    register_plugins()
     with hydra.initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
         composed = hydra.compose(CONFIG_NAME, list(overrides), return_hydra_config=True)
         return make_cell(composed, composed.hydra, overrides)
