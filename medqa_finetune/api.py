@@ -82,7 +82,7 @@ class Finetuned:
             names = self.evaluations
         return in_lines(
             f"Finetuned [{self.record.status}] {self.record.name}",
-            main_scores(self.record.evaluation),
+            main_scores(self.record.evaluation, _headlines()),
             exam_scores(self.record.zero_shot),
             f"evaluations: {', '.join(names)}" if names else "",
             f"folder: {self.path}",
@@ -99,6 +99,12 @@ class Finetuned:
         """Return the trained model and its tokenizer, ready to answer."""
         speaker = _open(source_of_run(self.path))
         return cast("PreTrainedModel", speaker.model), speaker.encoder.tokenizer
+
+
+def _headlines() -> list[str]:
+    from medqa_finetune.evaluation.metric_registry import headlines
+
+    return list(dict.fromkeys(score.key for score in headlines()))
 
 
 @dataclass(frozen=True, repr=False)
@@ -121,7 +127,7 @@ class Evaluated:
         return self.record.scores
 
     def __repr__(self) -> str:
-        return in_lines(f"Evaluated  {main_scores(self.record)}", exam_scores(self.exams))
+        return in_lines(f"Evaluated  {main_scores(self.record, _headlines())}", exam_scores(self.exams))
 
     def _repr_html_(self) -> str:
         return as_html(f"n {self.record.n}", self.record, self.exams)

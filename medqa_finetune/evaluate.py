@@ -340,7 +340,7 @@ def as_text(
 
 
 def _of_file(options: EvaluateOptions) -> "tuple[EvaluationRecord, list[dict[str, Any]]]":
-    from medqa_finetune.evaluation.metrics.base import find_metric
+    from medqa_finetune.evaluation.metric_registry import find_metric
     from medqa_finetune.evaluation.predictions import read_answers
     from medqa_finetune.evaluation.score import own_scores, score_answers
 

@@ -9,7 +9,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from medqa_finetune.config.command_line import run_command, wants_help
-from medqa_finetune.config.options import conf_folder, conf_folders
+from medqa_finetune.config.groups import conf_folder, conf_folders
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault
 from medqa_finetune.stopping import LAUNCHER_VARIABLE, stop_with_parent
 

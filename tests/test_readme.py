@@ -51,7 +51,7 @@ def test_training_commands_compose(line: str) -> None:
     from hydra.core.global_hydra import GlobalHydra
 
     from medqa_finetune.config.compose import CONFIG_NAME, register_schema
-    from medqa_finetune.config.options import conf_folder
+    from medqa_finetune.config.groups import conf_folder
     from medqa_finetune.launch.launcher import register_plugins
 
     words = shlex.split(line, comments=True)[3:]

@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from medqa_finetune.config.evaluation_checks import metric_names
 from medqa_finetune.errors import ConfigError, DataError, Fault
-from medqa_finetune.evaluation.metrics.base import characters, find_metric
+from medqa_finetune.evaluation.metric_registry import find_metric
+from medqa_finetune.evaluation.metrics.base import Metric, characters
 from medqa_finetune.evaluation.predictions import Prediction
 from medqa_finetune.record.item_scores import ItemScores
 from medqa_finetune.record.schema import EvaluationRecord, Score
@@ -42,8 +43,14 @@ def score_answers(
     rows: list[dict[str, Any]] = [{"id": answer.id} for answer in answers]
     scores: dict[str, Score] = {}
     for metric in chosen:
+        if not _has_what_it_needs(metric, answers):
+            continue
         items = metric.items(answers)
-        scores |= metric.corpus(answers, items)
+        found = metric.corpus(answers, items)
+        if twice := sorted(scores.keys() & found.keys()):
+            problem = "two metrics have a score of this name"
+            raise ConfigError(Fault("repeated", problem, key="metrics", got=twice[0]))
+        scores |= found
         for row, item in zip(rows, items, strict=True):
             row.update(item)
     record = EvaluationRecord(
@@ -55,6 +62,23 @@ def score_answers(
         repetition_rate=_repetition_rate(answers),
     )
     return record, rows
+
+
+def _has_what_it_needs(metric: Metric, answers: Sequence[Prediction]) -> bool:
+    """Say whether the predictions have the fields that a metric needs.
+
+    Raises:
+        DataError: some have them and some have not.
+    """
+    lacking = [any(getattr(answer, field) is None for field in metric.needs) for answer in answers]
+    if any(lacking) and not all(lacking):
+        first, key = answers[lacking.index(True)].id, metric.needs[0]
+        problem = (
+            f"{lacking.count(False)} of {len(answers)} answers have it (not {first[:60]!r}), and a score over a part "
+            "is of another test set"
+        )
+        raise DataError(Fault("missing-key", problem, key=key, hint="Give it for all answers, or for none."))
+    return not any(lacking)
 
 
 def own_scores(row: Mapping[str, Any]) -> dict[str, Any]:

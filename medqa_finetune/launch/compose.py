@@ -31,8 +31,8 @@ from medqa_finetune.config.compose import (
     to_config,
 )
 from medqa_finetune.config.explain import explain
+from medqa_finetune.config.groups import conf_folder, conf_folders
 from medqa_finetune.config.identity import EVALUATE, Fingerprints, file_label, run_name
-from medqa_finetune.config.options import conf_folder, conf_folders
 from medqa_finetune.config.schema import Config, ModelConfig
 from medqa_finetune.errors import ConfigError, Fault, MedQAError
 from medqa_finetune.extras import check_extras

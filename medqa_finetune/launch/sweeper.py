@@ -17,11 +17,12 @@ from medqa_finetune.cell import Cell
 from medqa_finetune.compat.hydra import outcome_of
 from medqa_finetune.config.compose import COMPOSITION_ERRORS, source_folders
 from medqa_finetune.config.explain import explain
+from medqa_finetune.config.identity import SEPARATOR
 from medqa_finetune.errors import ConfigError, Fault, MedQAError, RunError
 from medqa_finetune.launch.compose import make_cell
 from medqa_finetune.launch.launcher import quote_override
 from medqa_finetune.launch.validate import check_all, check_matrix
-from medqa_finetune.record.evaluations import SEPARATOR, evaluation_parts
+from medqa_finetune.record.evaluations import evaluation_parts
 
 
 class MatrixSweeper(Sweeper):

@@ -1,6 +1,6 @@
 """A result as a notebook or a Python prompt shows it: a few lines, or a small table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from medqa_finetune.log import visible
@@ -9,8 +9,7 @@ from medqa_finetune.record.short_names import short_names
 
 LINE = 100
 INDENTED = "  "
-# Those of other metrics are shown where none of these is among the scores.
-SHOWN_SCORES = ("rougeL", "bleu", "perplexity")
+SCORES_SHOWN = 3
 
 
 def in_lines(*lines: str) -> str:
@@ -20,11 +19,16 @@ def in_lines(*lines: str) -> str:
     return f"\n{INDENTED}".join(shown)
 
 
-def main_scores(record: EvaluationRecord | None) -> str:
-    """Return the main scores in one line, and of how many answers they are; nothing where there are none."""
+def main_scores(record: EvaluationRecord | None, main: Sequence[str]) -> str:
+    """Return scores in one line, and of how many predictions they are; nothing where there are none.
+
+    Args:
+        record: With all scores.
+        main: Names of those that are shown; the first of all where the record has none of them.
+    """
     if record is None:
         return ""
-    names = [name for name in SHOWN_SCORES if name in record.scores] or [*record.scores][: len(SHOWN_SCORES)]
+    names = ([name for name in main if name in record.scores] or [*record.scores])[:SCORES_SHOWN]
     return INDENTED.join([*(f"{name} {record.scores[name].value:.2f}" for name in names), f"n {record.n}"])
 
 

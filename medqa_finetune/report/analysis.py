@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from medqa_finetune.evaluation.metric_registry import headlines
 from medqa_finetune.report.cells import Cell, ScoredRun, cells_of
 from medqa_finetune.report.comparable import evaluation_shown
 from medqa_finetune.report.notes import (
@@ -17,7 +18,7 @@ from medqa_finetune.report.notes import (
     TrainedOnce,
 )
 from medqa_finetune.report.recommend import recommend
-from medqa_finetune.report.scores import HEADLINE_COLUMNS, HEADLINES, TEXT_PERPLEXITY, score_name
+from medqa_finetune.report.scores import headline_columns, score_info
 from medqa_finetune.report.stats.compare import ScoreResults, compare_all, drawn_of
 from medqa_finetune.report.stats.intervals import (
     CellScore,
@@ -98,12 +99,12 @@ def _family(key: tuple[str, str, str, str], cells: Sequence[Cell], settings: Set
     notes += [note for score in results for note in _unpaired(read, score)]
     runs = [
         each
-        for score in HEADLINE_COLUMNS
+        for score in headline_columns()
         if score in results
         for each in _runs(chosen, results[score].drawn, score, settings)
     ]
     for start in range(0, len(rest), AT_ONCE):
-        others, more = _read(rest[start : start + AT_ONCE], HEADLINE_COLUMNS)
+        others, more = _read(rest[start : start + AT_ONCE], headline_columns())
         notes += more
         for score in _scores_of(others):
             drawn = {each.cell: each for each in drawn_of(others, score, settings)}
@@ -140,8 +141,8 @@ def chosen_cells(cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
 
 def _headline(cell: Cell) -> float:
     """Return the first of a cell's headline scores, so that more is better."""
-    for score in HEADLINES:
-        values = [score.sign * run.scores[score.column].value for run in cell.runs if score.column in run.scores]
+    for score in headlines():
+        values = [score.sign * run.scores[score.name].value for run in cell.runs if score.name in run.scores]
         if values:
             return sum(values) / len(values)
     return float("-inf")
@@ -167,7 +168,7 @@ def _scores_of(cells: Sequence[CellSamples]) -> list[str]:
 
 def _unpaired(cells: Sequence[CellSamples], score: str) -> Iterator[Note]:
     lacking = tuple(each.cell.name for each in cells if score not in each.samples)
-    if lacking and score in HEADLINE_COLUMNS:
+    if lacking and score in headline_columns():
         yield NotMeasured(score, lacking)
 
 
@@ -179,8 +180,8 @@ def _one_seed(cells: Sequence[Cell]) -> Iterator[Note]:
 
 def _capped(total: int, chosen: Sequence[Cell]) -> Capped:
     measured = {score for cell in chosen for run in cell.runs for score in run.scores}
-    scores = tuple(score for score in HEADLINE_COLUMNS if score in measured)
-    return Capped(total, len(chosen), scores or HEADLINE_COLUMNS[:1])
+    scores = tuple(score for score in headline_columns() if score in measured)
+    return Capped(total, len(chosen), scores or headline_columns()[:1])
 
 
 def _verdict(
@@ -188,23 +189,23 @@ def _verdict(
 ) -> Verdict:
     known = [score for score in results if results[score].drawn]
     # Where none of the headline scores was asked for, the first that says what is better stands in for them.
-    others = [score for score in known if score_name(score).sign]
-    headlines = [score for score in HEADLINE_COLUMNS if score in known] or others[:1]
+    others = [score for score in known if score_info(score).sign]
+    leading = [score for score in headline_columns() if score in known] or others[:1]
     models = Counter(cell.first.model for cell in cells)
     evaluation = evaluation_shown(cells[0].first.evaluation_name)
     name = " · ".join(part for part in (key[0], " + ".join(models), key[1], evaluation) if part)
     fits, fronts, steps = [], [], []
-    for score in headlines:
+    for score in leading:
         drawn = results[score].drawn
         fits += [fit_of(series, group, drawn, score, settings) for series, group in series_of(cells).items()]
         fronts += fronts_of(cells, drawn, score, settings)
         steps += steps_of(cells, results[score].comparisons, score, settings)
-    first = headlines[0] if headlines else ""
-    found = results[first] if headlines else ScoreResults((), {}, ())
+    first = leading[0] if leading else ""
+    found = results[first] if leading else ScoreResults((), {}, ())
     advice = recommend(cells, found.drawn, found.comparisons, first)
     # Once per answer: what the advice says of its interval already, no step repeats.
     if advice.uncorrected is None:
-        steps = explained(steps, [each for score in headlines for each in results[score].comparisons])
+        steps = explained(steps, [each for score in leading for each in results[score].comparisons])
     return Verdict(
         title=name,
         score=first,
@@ -212,6 +213,6 @@ def _verdict(
         pareto=tuple(fronts),
         steps=tuple(steps),
         advice=advice,
-        caution=Caution.RUNNING_TEXT if first == TEXT_PERPLEXITY else Caution.SAFETY,
+        caution=Caution.RUNNING_TEXT if score_info(first).running_text else Caution.SAFETY,
         cells=tuple(cell.name for cell in cells),
     )

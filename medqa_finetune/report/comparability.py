@@ -22,7 +22,7 @@ from typing import Any
 
 from medqa_finetune.record.schema import Environment
 from medqa_finetune.report.cells import Cell
-from medqa_finetune.report.scores import OF_A_TOKENIZER
+from medqa_finetune.report.scores import score_info
 
 
 class Axis(StrEnum):
@@ -110,7 +110,7 @@ def unfair(first: Cell, second: Cell, score: str) -> tuple[Difference, ...]:
         gaps += _of_places(first, second)
     if Axis.BASELINE not in axes:
         gaps += _of_training(first, second, axes)
-    if score in OF_A_TOKENIZER and Axis.MODEL in axes:
+    if score_info(score).per_tokenizer and Axis.MODEL in axes:
         gaps.append(Difference(Fact.TOKENIZER, (first.first.model,), (second.first.model,)))
     # A single axis covers every setting below it. Of several at once only those do that a name of a cell says.
     own = axes if len(axes) == 1 else ()

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from medqa_finetune.config.identity import DEFAULT_EVALUATION, evaluation_identity
 from medqa_finetune.record.evaluations import evaluation_parts
 from medqa_finetune.record.schema import Record
-from medqa_finetune.report.scores import is_exam, scores_of, signatures
+from medqa_finetune.report.scores import is_benchmark, scores_of, signatures
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class Basis:
 def basis_of(row: Mapping[Any, Any], scores: Sequence[str] | None = None) -> Basis:
     """Return what the scores of a row of the table rest on; `scores` names those that matter, None all of them."""
     # What a model was examined in beside the answers says nothing of the answers' scores.
-    found = {score: own for score, own in signatures(row["signature"]).items() if not is_exam(score)}
+    found = {score: own for score, own in signatures(row["signature"]).items() if not is_benchmark(score)}
     kept = {score: own for score, own in found.items() if scores is None or score in scores}
     evaluation = row["evaluation_identity"] or ""
     return Basis((row["task"] or "", row["test_sha256"] or "", row["n_test"] or 0, evaluation), kept)

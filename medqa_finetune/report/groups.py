@@ -9,8 +9,10 @@ import pandas as pd
 from matplotlib import font_manager
 
 from medqa_finetune.config.checks import FOLDER_NAME_BYTES
+from medqa_finetune.evaluation.metric_registry import headlines
+from medqa_finetune.evaluation.metrics.base import ScoreInfo
 from medqa_finetune.report.comparable import basis_of, evaluation_shown, parts_that_compare
-from medqa_finetune.report.scores import HEADLINE_COLUMNS, HEADLINES, ScoreName, signatures
+from medqa_finetune.report.scores import headline_columns, signatures, training_items_of
 from medqa_finetune.report.table import trains
 
 # Characters of a label that `charts.base.short` shows in two lines, wherever they break.
@@ -54,9 +56,10 @@ class Group:
         return sorted({int(size) for size in self.rows["train_size"] if size > 0})
 
     @property
-    def scores(self) -> list[ScoreName]:
+    def scores(self) -> list[ScoreInfo]:
         """Headline scores that runs have; those of answers where there is none."""
-        return [score for score in HEADLINES if self.rows[score.column].notna().any()] or [*HEADLINES[:2]]
+        found = [score for score in headlines() if score.name in self.rows and self.rows[score.name].notna().any()]
+        return found or [score for score in headlines() if not score.running_text][:2]
 
     @property
     def training_items(self) -> str:
@@ -105,7 +108,7 @@ def _evaluated(rows: pd.DataFrame) -> list[str]:
 def _groups_of_place(placed: pd.DataFrame) -> list[Group]:
     done, waiting = _done(placed), placed[placed["status"] != "done"]
     rows_of = done.sort_values(["test_sha256", "n_test"], kind="stable").reset_index(names="row").to_dict("records")
-    found = parts_that_compare(rows_of, lambda row: basis_of(row, HEADLINE_COLUMNS))
+    found = parts_that_compare(rows_of, lambda row: basis_of(row, headline_columns()))
     parts = [done.loc[[row["row"] for row in part]].sort_index() for part in found]
     drawn = [part for part in parts if (part["train_size"] > 0).any()]
     left_out = [name for part in parts if not (part["train_size"] > 0).any() for name in part["name"]]
@@ -166,7 +169,7 @@ def _caption(rows: pd.DataFrame, left_out: list[str]) -> str:
     items = "blocks" if first["task"] == "text" else "questions"
     lines = [f"n = {first['n_test']:,} test {items}, the same for every run (set {first['test_sha256'][:8]})."]
     known = {score: own for cell in _done(rows)["signature"] for score, own in signatures(cell).items()}
-    lines += [f"{known[score]}." for score in HEADLINE_COLUMNS if score in known]
+    lines += [f"{known[score]}." for score in headline_columns() if score in known]
     tuned = _done(rows[rows["train_size"] > 0])
     seeds = tuned.groupby(["entry", "train_size"]).size().max()
     lines.append("Mean over seeds, each seed a dot." if seeds > 1 else "One seed per cell: no error bars.")
@@ -198,9 +201,9 @@ def _texts(rows: pd.DataFrame, column: str) -> list[str]:
     return [cell if isinstance(cell, str) else "" for cell in rows[column]]
 
 
-def training_items(score: ScoreName) -> str:
+def training_items(score: ScoreInfo) -> str:
     """Return what training sets of runs with a score are counted in, as it stands at an axis."""
-    return f"Training {score.items}"
+    return f"Training {training_items_of(score)}"
 
 
 def compact(size: int) -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from medqa_finetune.report.cells import Cell
 from medqa_finetune.report.comparability import unfair_costs
-from medqa_finetune.report.scores import score_name
+from medqa_finetune.report.scores import score_info
 from medqa_finetune.report.stats.intervals import Comparison, Drawn, Finding, Interval
 from medqa_finetune.report.stats.pareto import machine_of, pairs_tested
 from medqa_finetune.report.verdict import Advice, AdviceKind, Estimate
@@ -43,7 +43,7 @@ class _Found(NamedTuple):
 
     def rank(self, cell: Cell) -> float:
         """Return a score so that more is better."""
-        return score_name(self.score).sign * self.drawn[cell.name].value
+        return score_info(self.score).sign * self.drawn[cell.name].value
 
     def gaps(self, cell: Cell) -> dict[str, Comparison]:
         """Return the pairs of a cell by the name of the other."""

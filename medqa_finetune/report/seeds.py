@@ -5,13 +5,12 @@ from typing import Any
 
 import pandas as pd
 
-from medqa_finetune.report.scores import SIGNATURE_SEPARATOR, TEXT_PERPLEXITY, is_exam, score_name, signatures
-from medqa_finetune.report.table import SCORES
+from medqa_finetune.report.scores import SIGNATURE_SEPARATOR, is_benchmark, score_columns, score_info, signatures
 
 # What runs of one cell share, beside all that their name says.
 SHARED = ("study", "cell", "method", "data", "train_size", "model", "corpus", "evaluation", "n_test", "test_sha256",
           "signature")  # fmt: skip
-AVERAGED = (*SCORES, TEXT_PERPLEXITY, "train_seconds", "peak_vram_gib", "peak_rss_gib")
+COSTS = ("train_seconds", "peak_vram_gib", "peak_rss_gib")
 
 
 def cells_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -24,7 +23,7 @@ def cells_table(frame: pd.DataFrame) -> pd.DataFrame:
     Args:
         frame: As `report.table.results_table` makes it, or `apart`.
     """
-    averaged = [*AVERAGED, *_more_scores(list(frame.columns))]
+    averaged = [*score_columns(frame["signature"]), *COSTS, *_more_scores(list(frame.columns))]
     done = frame[frame["cell"].notna()].drop_duplicates(["cell", "seed"])
     rows = []
     for _, runs in done.groupby("cell", sort=False):
@@ -58,7 +57,8 @@ def apart(frame: pd.DataFrame, scores: Sequence[str] | None = None) -> pd.DataFr
         scores: Those whose columns are looked at; all if None.
     """
     spread = frame.copy()
-    for score in (*SCORES, TEXT_PERPLEXITY, *filter(is_exam, frame.columns)) if scores is None else scores:
+    every = [*score_columns(frame["signature"]), *filter(is_benchmark, frame.columns)]
+    for score in every if scores is None else scores:
         kinds = pd.Series(_kinds(frame, score), index=frame.index, dtype=object)
         for number in range(2, max(kinds.dropna(), default=1) + 1):
             here = kinds == number
@@ -89,16 +89,16 @@ def _kinds(frame: pd.DataFrame, score: str) -> list[int | None]:
 def _key(row: dict[Any, Any], score: str) -> str | None:
     if pd.isna(row[score]):
         return None
-    test = [] if is_exam(score) else [row["test_sha256"], row["n_test"]]
+    test = [] if is_benchmark(score) else [row["test_sha256"], row["n_test"]]
     parts = [*test, signatures(row["signature"]).get(score, "")]
-    return repr([*map(str, parts), row["model"] if score_name(score).of_tokens else ""])
+    return repr([*map(str, parts), row["model"] if score_info(score).per_tokenizer else ""])
 
 
 def _more_scores(columns: Sequence[str]) -> list[str]:
-    """Return the columns of scores beside the usual ones: of exams, and of figures set apart, without intervals."""
-    found = [column for column in columns if is_exam(column) or "#" in column]
+    """Return the columns of further scores: of benchmarks, and of figures set apart, without intervals."""
+    found = [column for column in columns if is_benchmark(column) or "#" in column]
     ends = {f"{column}{end}" for column in found for end in ("_low", "_high")}
-    return [column for column in found if is_exam(column) or column not in ends]
+    return [column for column in found if is_benchmark(column) or column not in ends]
 
 
 def _signatures(runs: pd.DataFrame) -> str | None:

@@ -8,33 +8,40 @@ from typing import Any
 
 import pandas as pd
 
+from medqa_finetune.config.identity import SEPARATOR
 from medqa_finetune.errors import MedQAError
+from medqa_finetune.evaluation.metric_registry import shipped_scores
+from medqa_finetune.evaluation.metrics.base import Prominence
 from medqa_finetune.record.evaluation_dir import EvaluationDir
-from medqa_finetune.record.evaluations import SEPARATOR, evaluation_parts, evaluations_of, row_name
+from medqa_finetune.record.evaluations import evaluation_parts, evaluations_of, row_name
 from medqa_finetune.record.files import write_bytes
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Evaluation, Record
 from medqa_finetune.report.cell_names import NamedRun, cell_names, train_size_of
-from medqa_finetune.report.scores import SIGNATURE_SEPARATOR, TEXT_PERPLEXITY, exam_column, is_exam, scores_of
+from medqa_finetune.report.scores import (
+    SIGNATURE_SEPARATOR,
+    benchmark_column,
+    is_benchmark,
+    score_columns,
+    scores_of,
+)
 
-MAIN_SCORES = ("rouge1", "rouge2", "rougeL", "bleu", "perplexity")
-MORE_SCORES = (
-    "sentence_bleu", "char_bleu1", "char_bleu2", "char_bleu3", "char_bleu4", "lf_rouge1", "lf_rouge2", "lf_rougel",
-    "lf_bleu4", "length_ratio", "distinct2", "leaked_tokens",
-)  # fmt: skip
-SCORES = (*MAIN_SCORES, *MORE_SCORES)
+OF_TEXT = tuple(score.name for score in shipped_scores() if score.running_text)
+DETAILS = tuple(score.name for score in shipped_scores() if score.prominence is Prominence.DETAIL)
+SCORES = tuple(score_columns([]))
 RATES = ("empty_rate", "truncated_rate", "timed_out_rate", "repetition_rate")
 COLUMNS = (
-    "name", "status", "method", "data", "train_size", "model", "seed", *MAIN_SCORES, "peak_vram_gib", "peak_rss_gib",
+    "name", "status", "method", "data", "train_size", "model", "seed",
+    *(score for score in SCORES if score not in (*DETAILS, *OF_TEXT)), "peak_vram_gib", "peak_rss_gib",
     "train_seconds", "train_samples_per_second", "train_tokens_per_second", "eval_samples_per_second",
     "trainable_parameters", "n_test", "signature", "model_flops_utilization", "reason", "study", "corpus", "device",
-    "test_sha256", "identity", "text_perplexity", "eval_tokens_per_second", *MORE_SCORES, *RATES,
+    "test_sha256", "identity", *OF_TEXT, "eval_tokens_per_second", *DETAILS, *RATES,
     "task", "cell", "evaluation", "evaluation_identity",
 )  # fmt: skip
 WHOLE_NUMBERS = ("train_size", "seed", "trainable_parameters", "n_test")
 NUMBERS = (
     *SCORES, "peak_vram_gib", "peak_rss_gib", "train_seconds", "train_samples_per_second", "train_tokens_per_second",
-    "eval_samples_per_second", "model_flops_utilization", "text_perplexity", "eval_tokens_per_second", *RATES,
+    "eval_samples_per_second", "model_flops_utilization", "eval_tokens_per_second", *RATES,
 )  # fmt: skip
 UNREADABLE = "unreadable"
 # Of a row that is being made: no column.
@@ -52,10 +59,11 @@ def results_table(runs: Iterable[RunDir], root: Path | None = None) -> pd.DataFr
     The row of a run's default evaluation has the run's name; others have `__evaluate.key=value` behind it, for what
     differs from the default (`record.evaluations.row_name`). A run that no evaluation has begun for has one row.
 
-    The columns are `COLUMNS`, and one for every score of an exam beside the answers, `<exam>/<metric>`.
+    The columns are `COLUMNS`, one for every other score that a run has, and one for every score of a benchmark,
+    `<name>/<metric>`.
 
-    `train_size` counts pairs (or blocks of running text), and is 0 for the untuned base; scores are in [0, 100] but for
-    the perplexity, in [1, ∞), that of running text in a column of its own; memory is in GiB (2**30 bytes); `signature`
+    `train_size` counts pairs (or blocks of running text), and is 0 for the untuned base; scores are as their metrics
+    describe them, the perplexity of running text in a column of its own; memory is in GiB (2**30 bytes); `signature`
     holds `score=signature` of every score, as `scores.signatures` reads it back; `task` is `qa` or `text`; `cell` names
     the cell of a done run (`cell_names`).
     A record that cannot be read gives a row with the status `unreadable` and the reason.
@@ -74,10 +82,11 @@ def results_table(runs: Iterable[RunDir], root: Path | None = None) -> pd.DataFr
     names = cell_names([NamedRun(row["study"], row["name"], row[RECORD]) for row in done])
     for row, name in zip(done, names, strict=True):
         row["cell"] = name
-    exams = sorted({key for row in rows for key in row if is_exam(key)})
-    columns = (*COLUMNS, *exams)
+    others = [score for score in score_columns(row.get("signature") for row in rows) if score not in SCORES]
+    benchmarks = sorted({key for row in rows for key in row if is_benchmark(key)})
+    columns = (*COLUMNS, *others, *benchmarks)
     frame = pd.DataFrame({column: pd.Series([row.get(column) for row in rows], dtype=object) for column in columns})
-    for column in (*NUMBERS, *exams):
+    for column in (*NUMBERS, *others, *benchmarks):
         frame[column] = frame[column].astype("Float64").astype(float)
     for column in WHOLE_NUMBERS:
         frame[column] = frame[column].astype("Int64")
@@ -225,14 +234,13 @@ def _outcome(record: Record) -> dict[str, Any]:
     evaluation = record.evaluation
     if evaluation is not None:
         scores = scores_of(evaluation)
-        outcome |= {name: score.value for name, score in scores.items() if name in (*SCORES, TEXT_PERPLEXITY)}
-        exams = {exam_column(name): score for name, score in record.zero_shot.items()}
-        outcome |= {name: score.value for name, score in exams.items()}
+        benchmarks = {benchmark_column(name): score for name, score in record.zero_shot.items()}
+        outcome |= {name: score.value for name, score in (scores | benchmarks).items()}
         outcome["eval_samples_per_second"] = evaluation.samples_per_second
         outcome["eval_tokens_per_second"] = evaluation.tokens_per_second
         outcome |= {name: getattr(evaluation, name) for name in RATES}
         outcome["n_test"] = evaluation.n
-        every = sorted((scores | exams).items())
+        every = sorted((scores | benchmarks).items())
         parts = [f"{name}={score.signature}" for name, score in every]
         outcome["signature"] = SIGNATURE_SEPARATOR.join(parts) or None
     return outcome

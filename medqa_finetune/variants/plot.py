@@ -9,9 +9,11 @@ import matplotlib as mpl
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from medqa_finetune.evaluation.metric_registry import headlines
 from medqa_finetune.memory import MIB
 from medqa_finetune.record.files import write_bytes
 from medqa_finetune.report.figures.panels import GREY, PALETTE, STYLE
+from medqa_finetune.report.messages import panel_title
 
 PNG_NAME = "variants.png"
 DPI = 160
@@ -45,9 +47,7 @@ def _panels(table: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, float]]:
         ("disk_bytes", "Size on disk, an adapter's base included (MiB)", MIB),
         (memory, MEMORY[memory], MIB),
         ("tokens_per_second", "Generation (tokens/s)", 1),
-        ("rougeL", "ROUGE-L F1 (characters, 0–100)", 1),
-        ("bleu", "Corpus BLEU (sacrebleu zh, 0–100)", 1),
-        ("perplexity", "Perplexity of the reference answers", 1),
+        *((name, panel_title(name), 1) for name in list(dict.fromkeys(score.key for score in headlines()))[:3]),
     ]
 
 

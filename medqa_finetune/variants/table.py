@@ -3,11 +3,13 @@
 import csv
 import dataclasses
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medqa_finetune.config.command_line import aligned_table
+from medqa_finetune.evaluation.metric_registry import describe, shipped_scores
+from medqa_finetune.evaluation.metrics.base import Prominence, ScoreInfo
 from medqa_finetune.memory import MIB
 from medqa_finetune.record.files import write_text
 from medqa_finetune.variants.metadata import Metadata
@@ -16,22 +18,28 @@ CSV_NAME = "variants.csv"
 # Every figure is compared with the untuned model, and with the adapter beside its base: what merging and quantizing
 # the tuned model cost.
 REFERENCES = ("base", "lora")
-SCORES = ("rouge1", "rouge2", "rougeL", "bleu", "perplexity")
 FIGURES = (
     "disk_bytes", "peak_vram_bytes", "peak_vram_reserved_bytes", "peak_rss_bytes", "samples_per_second",
     "tokens_per_second",
 )  # fmt: skip
-# Heading on the terminal, figure, what one unit of it is, digits behind the point.
-COLUMNS = (
+# Heading on the terminal, figure, what one unit of it is, digits behind the point; scores stand behind them.
+Column = tuple[str, str, int, int]
+COSTS: tuple[Column, ...] = (
     ("disk MiB", "disk_bytes", MIB, 1),
     ("memory MiB", "memory_bytes", MIB, 0),
     ("tokens/s", "tokens_per_second", 1, 0),
-    ("ROUGE-1", "rouge1", 1, 2),
-    ("ROUGE-2", "rouge2", 1, 2),
-    ("ROUGE-L", "rougeL", 1, 2),
-    ("BLEU", "bleu", 1, 2),
-    ("ppl", "perplexity", 1, 2),
 )
+
+
+def shown_scores(names: Iterable[str]) -> list[ScoreInfo]:
+    """Return the scores that variants are compared by: main scores of predictions, and unknown ones that were measured.
+
+    Args:
+        names: Of the scores measured, in any order.
+    """
+    shipped = [score for score in shipped_scores() if not score.running_text]
+    others = sorted(set(names) - {score.name for score in shipped})
+    return [score for score in (*shipped, *map(describe, others)) if score.prominence is not Prominence.DETAIL]
 
 
 def figures(metadata: Metadata) -> dict[str, float]:
@@ -70,6 +78,8 @@ def _differences(metadata: Metadata, reference: Metadata) -> dict[str, float]:
 def rows(variants: Mapping[str, Metadata]) -> list[dict[str, Any]]:
     """Return a row per variant; what was not measured is None, never 0."""
     found = []
+    measured_scores = (name for each in variants.values() if each.measured for name in each.measured.scores)
+    compared = (*FIGURES, *(score.name for score in shown_scores(measured_scores)))
     for name, metadata in variants.items():
         own, measured = figures(metadata), metadata.measured
         row: dict[str, Any] = {
@@ -81,11 +91,11 @@ def rows(variants: Mapping[str, Metadata]) -> list[dict[str, Any]]:
             "needed_base_bytes": metadata.needs.size_bytes if metadata.needs is not None else None,
             "n": measured.n if measured is not None else None,
         }
-        row |= {key: own.get(key) for key in (*FIGURES, *SCORES)}
+        row |= {key: own.get(key) for key in compared}
         row["start_rss_bytes"] = measured.start_rss_bytes if measured is not None else None
         for reference in REFERENCES:
             against = metadata.differences.get(reference, {})
-            row |= {f"{key}_minus_{reference}": against.get(key) for key in (*FIGURES, *SCORES)}
+            row |= {f"{key}_minus_{reference}": against.get(key) for key in compared}
         if measured is not None:
             row |= {"device": measured.environment.device, "precision": measured.environment.precision}
             row["signature"] = "; ".join(sorted({score.signature for score in measured.scores.values()}))
@@ -105,8 +115,9 @@ def write_csv(table: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def as_text(table: Sequence[Mapping[str, Any]]) -> str:
     """Return the rows for a terminal, differences below them, and what the figures are."""
-    header = ["variant", *(heading for heading, _, _, _ in COLUMNS)]
-    parts = [aligned_table(header, [[row["variant"], *_cells(row, "")] for row in table], left=["variant"])]
+    columns = _columns(table)
+    header = ["variant", *(heading for heading, _, _, _ in columns)]
+    parts = [aligned_table(header, [[row["variant"], *_cells(row, columns, "")] for row in table], left=["variant"])]
     titles = {
         "base": "less the untuned model",
         "lora": "less the adapter beside its base: what merging and quantizing cost",
@@ -116,14 +127,21 @@ def as_text(table: Sequence[Mapping[str, Any]]) -> str:
         if reference == "lora":
             compared = [row for row in compared if row["variant"] in ("merged", "lora_quantized")]
         if compared:
-            cells = [[row["variant"], *_cells(row, f"_minus_{reference}")] for row in compared]
+            cells = [[row["variant"], *_cells(row, columns, f"_minus_{reference}")] for row in compared]
             parts.append(f"{titles[reference]}\n{aligned_table(header, cells, left=['variant'])}")
     return "\n\n".join([*parts, *_notes(table)])
 
 
-def _cells(row: Mapping[str, Any], suffix: str) -> list[str]:
+def _columns(table: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """Return the columns of the text: costs, then scores, which have a difference and are no cost."""
+    suffix = f"_minus_{REFERENCES[0]}"
+    scores = {key.removesuffix(suffix) for row in table for key in row if key.endswith(suffix)} - {*FIGURES}
+    return [*COSTS, *((score.words_in("en").title, score.name, 1, score.digits) for score in shown_scores(scores))]
+
+
+def _cells(row: Mapping[str, Any], columns: Sequence[Column], suffix: str) -> list[str]:
     return [
-        _cell(_value(row, figure, suffix), unit, digits, signed=bool(suffix)) for _, figure, unit, digits in COLUMNS
+        _cell(_value(row, figure, suffix), unit, digits, signed=bool(suffix)) for _, figure, unit, digits in columns
     ]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from medqa_finetune.config.identity import DEFAULT_EVALUATION, evaluation_identity
-from medqa_finetune.evaluation.metrics.base import find_metric
+from medqa_finetune.evaluation.metric_registry import find_metric
 from medqa_finetune.evaluation.predictions import Prediction, to_row
 from medqa_finetune.evaluation.score import item_scores, score_answers
 from medqa_finetune.record.evaluation_dir import EvaluationDir

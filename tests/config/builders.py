@@ -7,8 +7,9 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
+from medqa_finetune.config.checks import checked
 from medqa_finetune.config.compose import CONFIG_NAME, register_schema
-from medqa_finetune.config.options import conf_folder
+from medqa_finetune.config.groups import conf_folder
 from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, ModelConfig
 from medqa_finetune.launch.launcher import register_plugins
 
@@ -21,7 +22,7 @@ VALID = Config(
 
 
 def changed(config: Config, **values: Any) -> Config:
-    """Return the configuration with settings replaced; `train__epochs=2` sets `train.epochs`."""
+    """Return the configuration with settings replaced, and checked; `train__epochs=2` sets `train.epochs`."""
     sections: dict[str, dict[str, Any]] = {}
     top: dict[str, Any] = {}
     for name, value in values.items():
@@ -32,7 +33,7 @@ def changed(config: Config, **values: Any) -> Config:
             top[name] = value
     for section, inner in sections.items():
         top[section] = dataclasses.replace(getattr(config, section), **inner)
-    return dataclasses.replace(config, **top)
+    return checked(dataclasses.replace(config, **top))
 
 
 def leaf_keys(instance: Any = VALID, prefix: str = "") -> list[str]:

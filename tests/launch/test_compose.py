@@ -9,7 +9,7 @@ import pytest
 
 from medqa_finetune.cell import Cell
 from medqa_finetune.config.compose import CONFIG_NAME, register_schema
-from medqa_finetune.config.options import conf_folder, option_names
+from medqa_finetune.config.groups import conf_folder, option_names
 from medqa_finetune.errors import ConfigError, DataError, ModelError
 from medqa_finetune.launch.compose import make_cell
 from medqa_finetune.launch.launcher import register_plugins

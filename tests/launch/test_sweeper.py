@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from medqa_finetune.cell import Cell
 from medqa_finetune.config.compose import CONFIG_NAME, register_schema
-from medqa_finetune.config.options import conf_folder
+from medqa_finetune.config.groups import conf_folder
 from medqa_finetune.errors import ConfigError, Fault, RunError
 from medqa_finetune.launch import sweeper
 from medqa_finetune.launch.launcher import register_plugins

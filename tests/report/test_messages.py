@@ -14,6 +14,7 @@ from typing import get_args
 
 import pytest
 
+from medqa_finetune.evaluation.metric_registry import shipped_scores
 from medqa_finetune.report import comparability, messages, notes, scores, verdict
 from medqa_finetune.report.comparability import Axis, Difference, Fact
 from medqa_finetune.report.messages import (
@@ -49,7 +50,6 @@ from medqa_finetune.report.notes import (
     TrainedOnce,
 )
 from medqa_finetune.report.recommend import NEGATION
-from medqa_finetune.report.scores import SCORE_NAMES
 from medqa_finetune.report.stats import intervals
 from medqa_finetune.report.stats.intervals import Comparison, Finding, Interval, SeedBasis, Settings
 from medqa_finetune.report.verdict import (
@@ -201,8 +201,8 @@ def test_words_are_of_their_language(language: str) -> None:
     for key, words in LANGUAGES[language].sentences.items():
         assert words, key
         assert foreign(language, re.sub(r"{\w+}", "", words)) == [], key
-    for score in LANGUAGES[language].scores.values():
-        assert foreign(language, "".join(score)) == []
+    for score in shipped_scores():
+        assert foreign(language, "".join(score.words_in(language))) == []
 
 
 def test_languages_have_the_same_words_with_the_same_places() -> None:
@@ -212,8 +212,7 @@ def test_languages_have_the_same_words_with_the_same_places() -> None:
     other = {"names.more", "differences.more", "Curve.POWER_LAW", "AdviceKind.BEST_OF_ALL",
              "AdviceKind.BEST_BEFORE_CORRECTION"}  # fmt: skip
     assert {key for key in english if _places(english[key]) != _places(chinese[key])} == other
-    for language in LANGUAGES.values():
-        assert language.scores.keys() == {score.column for score in SCORE_NAMES}
+    assert all(score.words.keys() == LANGUAGES.keys() for score in shipped_scores())
 
 
 def _places(words: str) -> set[str]:
@@ -272,7 +271,7 @@ def test_which_way_is_better_is_that_of_the_score(score: str, way: str, mark: st
     for language in LANGUAGES:
         assert getattr(label(f"more.{way}"), language) in getattr(advised, language)
         assert f"1.25 {mark} 1.25" in getattr(fit, language)
-        assert f"{fitted}{LANGUAGES[language].score(score).inline} = 1.25" in getattr(fit, language)
+        assert f"{fitted}{LANGUAGES[language].score(score).in_sentence} = 1.25" in getattr(fit, language)
 
 
 def test_lists_of_names_are_cut() -> None:

@@ -16,10 +16,9 @@ from medqa_finetune.report.figures.overview import data_scale_figure, method_fig
 from medqa_finetune.report.figures.panels import bar_panels
 from medqa_finetune.report.groups import groups_of
 from medqa_finetune.report.messages import label
-from medqa_finetune.report.scores import SCORE_NAMES
 from medqa_finetune.report.stats.intervals import Drawn, Finding, Settings
 from medqa_finetune.report.stats.scaling import fit_of
-from medqa_finetune.report.table import SCORES, results_table
+from medqa_finetune.report.table import results_table
 from medqa_finetune.report.verdict import AdviceKind, Caution, Cost, Curve
 from medqa_finetune.summarize import as_text as table_text
 from medqa_finetune.summarize import summarize
@@ -43,10 +42,6 @@ def scored(folders: list[RunDir], study: str = "") -> list[ScoredRun]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
     return analyse(scored(text_matrix(tmp_path_factory.mktemp("text"))), SETTINGS)
-
-
-def test_every_score_of_the_table_has_a_name() -> None:
-    assert {score.column for score in SCORE_NAMES} == {*SCORES, "text_perplexity"}
 
 
 def test_the_interval_is_that_of_the_tokens(tmp_path: Path) -> None:

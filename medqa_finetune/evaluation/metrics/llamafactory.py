@@ -1,9 +1,9 @@
-"""The four columns that LLaMA-Factory prints, computed as it does, so that figures from there have a neighbour here.
+"""The four scores that LLaMA-Factory prints, computed as it does, so that its figures can be compared with ours.
 
 Formulas from its `src/llamafactory/train/sft/metric.py` (commit ff6d4d1), rouge-chinese 1.0.3 and nltk 3.10: texts are
 cut into words by jieba; ROUGE-1 and ROUGE-2 compare *sets* of n-grams, so a word said ten times counts once; ROUGE-L is
-one longest common subsequence; BLEU is over characters, spaces included, per answer, with nltk's smoothing method 3.
-Every answer's figure is rounded to four digits before the mean, as there. An empty answer scores 0.
+one longest common subsequence; BLEU is over the characters of each prediction, spaces included, with nltk's smoothing
+method 3. Every prediction's figure is rounded to four digits before the mean, as there. An empty prediction scores 0.
 """
 
 import itertools
@@ -16,10 +16,9 @@ from typing import Any
 
 from rapidfuzz.distance import LCSseq
 
-from medqa_finetune.evaluation.metrics.base import Item, Metric
+from medqa_finetune.evaluation.metrics.base import Item, Metric, Prominence, ScoreInfo, ScoreWords
 from medqa_finetune.evaluation.metrics.char_bleu import ORDERS, brevity_penalty, shared_ngrams
 from medqa_finetune.evaluation.predictions import Prediction
-from medqa_finetune.record.schema import Score
 
 JIEBA_VERSION = "0.42.1"
 # rouge-chinese adds this to the sum of precision and recall.
@@ -35,35 +34,37 @@ SENTENCE_ENDS = (
 
 
 class LlamaFactory(Metric):
-    """Four figures in [0, 100]; the mean over answers. For answers with one reference, the only kind known there."""
+    """Four figures in [0, 100]; the mean over predictions; absent where one has several references."""
 
-    names = ("lf_rouge1", "lf_rouge2", "lf_rougel", "lf_bleu4")
+    scores = tuple(
+        ScoreInfo(
+            f"lf_{name.replace('-', '')}",
+            high=100.0,
+            words={
+                "en": ScoreWords(f"LLaMA-Factory {name}", f"{name} as LLaMA-Factory computes it"),
+                "zh": ScoreWords(f"LLaMA-Factory {name}", f"{name}（LLaMA-Factory 算法）"),
+            },
+            prominence=Prominence.DETAIL,
+        )
+        for name in ("rouge-1", "rouge-2", "rouge-l", "bleu-4")
+    )
 
-    def signature(self, name: str, answers: Sequence[Prediction]) -> str:
-        """Return how the score `name` of these answers is computed."""
+    def signature(self, name: str, predictions: Sequence[Prediction]) -> str:
+        """Return how the score `name` of these predictions is computed."""
         if name == "lf_bleu4":
             return f"{name}|nrefs:1|tokens:chars+spaces|case:mixed|smooth:nltk3|round:4|mean:items|empty:0"
         counted = "lcs" if name == "lf_rougel" else "ngram-sets"
         return f"{name}|nrefs:1|tokens:jieba-{JIEBA_VERSION}|case:mixed|f1|{counted}|round:4|mean:items|empty:0"
 
-    def items(self, answers: Sequence[Prediction]) -> list[Item]:
-        """Return the four columns per answer; none for an answer with several references."""
-        return [_scored(answer) if len(answer.references) == 1 else {} for answer in answers]
-
-    def corpus(self, answers: Sequence[Prediction], items: Sequence[Item]) -> dict[str, Score]:
-        """Return the means over all answers; nothing where one of them has several references."""
-        if not all(items):
-            return {}
-        return {
-            name: Score(sum(item[name] for item in items) / len(items), self.signature(name, answers))
-            for name in self.names
-        }
+    def items(self, predictions: Sequence[Prediction]) -> list[Item]:
+        """Return the four columns per prediction; none for one with several references."""
+        return [_scored(prediction) if len(prediction.references) == 1 else {} for prediction in predictions]
 
 
-def _scored(answer: Prediction) -> Item:
-    prediction, reference = answer.prediction, answer.references[0]
-    figures = (*_rouge(prediction, reference), _bleu(prediction, reference))
-    return {name: round(100 * figure, 4) for name, figure in zip(LlamaFactory.names, figures, strict=True)}
+def _scored(prediction: Prediction) -> Item:
+    said, reference = prediction.prediction, prediction.references[0]
+    figures = (*_rouge(said, reference), _bleu(said, reference))
+    return {name: round(100 * figure, 4) for name, figure in zip(METRIC.names, figures, strict=True)}
 
 
 def _rouge(prediction: str, reference: str) -> tuple[float, float, float]:

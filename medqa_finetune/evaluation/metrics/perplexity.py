@@ -6,54 +6,91 @@ Jelinek et al. 1977. It depends on the tokenizer, so models with different token
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from medqa_finetune.errors import DataError, Fault
-from medqa_finetune.evaluation.metrics.base import Item, Metric
+from medqa_finetune.evaluation.metrics.base import (
+    Aggregate,
+    Array,
+    Better,
+    Item,
+    Metric,
+    Prominence,
+    ScoreInfo,
+    ScoreWords,
+)
 from medqa_finetune.evaluation.predictions import Prediction
 from medqa_finetune.record.schema import Score
 
+COUNTS = ("nll", "tokens")
+
+
+def perplexity(sums: Array, n: int) -> Array:
+    """Return exp(negative log-likelihood / tokens), so that a resampled item weighs as much as it has tokens.
+
+    Args:
+        sums: Shape (…, 2), in the order of `COUNTS`.
+        n: Not needed.
+    """
+    return np.asarray(np.exp(sums[..., 0] / sums[..., 1]))
+
 
 class Perplexity(Metric):
-    """Perplexity in [1, ∞) over the tokens of all first references together; absent where none was measured."""
+    """Perplexity in [1, ∞) over the tokens of all first references together; that of running text is described too."""
 
-    names = ("perplexity",)
+    scores = (
+        ScoreInfo(
+            "perplexity",
+            Better.LOWER,
+            low=1.0,
+            words={
+                "en": ScoreWords("Perplexity", "Perplexity of the reference answers", "perplexity"),
+                "zh": ScoreWords("困惑度", "参考答案的困惑度"),
+            },
+            aggregate=Aggregate(COUNTS, perplexity),
+            per_tokenizer=True,
+        ),
+        ScoreInfo(
+            "text_perplexity",
+            Better.LOWER,
+            low=1.0,
+            words={
+                "en": ScoreWords("Text perplexity", "Perplexity of running text", "text perplexity"),
+                "zh": ScoreWords("文本困惑度", "文本的困惑度"),
+            },
+            prominence=Prominence.HEADLINE,
+            aggregate=Aggregate(COUNTS, perplexity),
+            per_tokenizer=True,
+            running_text=True,
+            recorded_as="perplexity",
+        ),
+    )
+    needs = ("reference_nll", "reference_tokens")
 
-    def signature(self, name: str, answers: Sequence[Prediction]) -> str:
+    def signature(self, name: str, predictions: Sequence[Prediction]) -> str:
         """Return what the likelihood is of, and that the mean is over tokens."""
         return "perplexity|reference:first|tokens:answer+end|mean:token"
 
-    def items(self, answers: Sequence[Prediction]) -> list[Item]:
-        """Return the counts `perplexity.nll` (nats) and `perplexity.tokens` per answer; none for one without them."""
+    def items(self, predictions: Sequence[Prediction]) -> list[Item]:
+        """Return the counts `perplexity.nll` (nats) and `perplexity.tokens` per prediction."""
         return [
-            {}
-            if answer.reference_nll is None or answer.reference_tokens is None
-            else {"perplexity.nll": answer.reference_nll, "perplexity.tokens": answer.reference_tokens}
-            for answer in answers
+            {"perplexity.nll": prediction.reference_nll or 0.0, "perplexity.tokens": prediction.reference_tokens or 0}
+            for prediction in predictions
         ]
 
-    def corpus(self, answers: Sequence[Prediction], items: Sequence[Item]) -> dict[str, Score]:
-        """Return the perplexity, or nothing where no answer has a likelihood.
+    def corpus(self, predictions: Sequence[Prediction], items: Sequence[Item]) -> dict[str, Score]:
+        """Return the perplexity.
 
         Raises:
-            DataError: some answers have one and some have not, or the perplexity is too large for a number.
+            DataError: it is too large for a number.
         """
-        measured = [item for item in items if item]
-        if not measured:
-            return {}
-        if len(measured) != len(answers):
-            first = next(answer.id for answer, item in zip(answers, items, strict=True) if not item)
-            raise DataError(Fault(
-                "missing-key",
-                f"{len(measured)} of {len(answers)} answers have it (not {first[:60]!r}), and a perplexity over a part "
-                "is of another test set",
-                key="reference_nll", hint="Give it for all answers, or for none.",
-            ))  # fmt: skip
-        mean = sum(item["perplexity.nll"] for item in measured) / sum(item["perplexity.tokens"] for item in measured)
+        mean = sum(item["perplexity.nll"] for item in items) / sum(item["perplexity.tokens"] for item in items)
         try:
             value = math.exp(mean)
         except OverflowError:
             problem = "must be at most 709 nats a token on average, or the perplexity is too large for a number"
             raise DataError(Fault("out-of-range", problem, key="reference_nll", got=mean)) from None
-        return {"perplexity": Score(value, self.signature("perplexity", answers))}
+        return {"perplexity": Score(value, self.signature("perplexity", predictions))}
 
 
 METRIC = Perplexity()

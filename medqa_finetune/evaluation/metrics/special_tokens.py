@@ -1,4 +1,4 @@
-"""Special tokens left in the answers: a sign that answers were cut, or prompts built, in the wrong place.
+"""Special tokens left in predictions: a sign that these were cut, or prompts built, in the wrong place.
 
 Counted are marks that chat templates and tokenizers use to steer a model and that no reader should see:
 `<|im_end|>` and its like (also full-width), `<s>`, `</s>`, `<unk>`, `<pad>`, `<bos>`, `<eos>`, `<mask>`, `[PAD]`,
@@ -8,7 +8,7 @@ Counted are marks that chat templates and tokenizers use to steer a model and th
 import re
 from collections.abc import Sequence
 
-from medqa_finetune.evaluation.metrics.base import Item, Metric
+from medqa_finetune.evaluation.metrics.base import Better, Item, Metric, Prominence, ScoreInfo, ScoreWords
 from medqa_finetune.evaluation.predictions import Prediction
 from medqa_finetune.record.schema import Score
 
@@ -20,22 +20,34 @@ SPECIAL_TOKEN = re.compile(
 
 
 class SpecialTokens(Metric):
-    """Number of special tokens in all answers together, a whole number from 0."""
+    """Number of special tokens in all predictions together, an integer ≥ 0."""
 
-    names = ("leaked_tokens",)
+    scores = (
+        ScoreInfo(
+            "leaked_tokens",
+            Better.LOWER,
+            words={
+                "en": ScoreWords("Leaked special tokens", "Special tokens in answers", "leaked special tokens"),
+                "zh": ScoreWords("泄漏的特殊词元", "回答中的特殊词元数"),
+            },
+            prominence=Prominence.DETAIL,
+        ),
+    )
 
-    def signature(self, name: str, answers: Sequence[Prediction]) -> str:
-        """Return which list of tokens is counted, and over how many answers."""
-        return f"leaked_tokens|list:{LIST_VERSION}|sum:answers|answers:{len(answers)}"
+    def signature(self, name: str, predictions: Sequence[Prediction]) -> str:
+        """Return which list of tokens is counted, and over how many predictions."""
+        return f"leaked_tokens|list:{LIST_VERSION}|sum:answers|answers:{len(predictions)}"
 
-    def items(self, answers: Sequence[Prediction]) -> list[Item]:
-        """Return the count `leaked_tokens.tokens` per answer."""
-        return [{"leaked_tokens.tokens": len(SPECIAL_TOKEN.findall(answer.prediction))} for answer in answers]
+    def items(self, predictions: Sequence[Prediction]) -> list[Item]:
+        """Return the count `leaked_tokens.tokens` per prediction."""
+        return [
+            {"leaked_tokens.tokens": len(SPECIAL_TOKEN.findall(prediction.prediction))} for prediction in predictions
+        ]
 
-    def corpus(self, answers: Sequence[Prediction], items: Sequence[Item]) -> dict[str, Score]:
+    def corpus(self, predictions: Sequence[Prediction], items: Sequence[Item]) -> dict[str, Score]:
         """Return the sum."""
         value = sum(item["leaked_tokens.tokens"] for item in items)
-        return {"leaked_tokens": Score(float(value), self.signature("leaked_tokens", answers))}
+        return {"leaked_tokens": Score(float(value), self.signature("leaked_tokens", predictions))}
 
 
 METRIC = SpecialTokens()

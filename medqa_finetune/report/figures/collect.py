@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from medqa_finetune.evaluation.metric_registry import headlines
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.figures.base import Chart
 from medqa_finetune.report.figures.cells import Cell
@@ -12,7 +13,7 @@ from medqa_finetune.report.figures.heatmap import heat_map
 from medqa_finetune.report.figures.pareto import pareto_chart
 from medqa_finetune.report.figures.score_vs_size import score_against_size
 from medqa_finetune.report.figures.significance import significance_matrix
-from medqa_finetune.report.scores import HEADLINES, SCORE_NAMES
+from medqa_finetune.report.scores import in_order, score_columns
 
 
 @dataclass(frozen=True)
@@ -46,20 +47,22 @@ def sections_of(
         for front in verdict.pareto
         if {point.cell for point in front.points} & names
     ]
-    known = [score for score in SCORE_NAMES if _measured(cells, score.column)]
+    signed = [signature for cell in cells for signature in cell.runs["signature"]]
+    shown = in_order(score_columns(signed))
+    known = [score for score in shown if _measured(cells, score.name)]
     return Sections(
         heat=[heat_map(cells, score, name) for score in known],
         size=[
             score_against_size(cells, score, scores, fits, palette=palette, name=name)
-            for score in known or HEADLINES[:2]
+            for score in known or headlines()[:2]
         ],
         curves=list(learning_curves(curves, palette, name)),
         pareto=[pareto_chart(front, cells, palette, name) for front in fronts],
         cost=list(cost_bars(cells, palette, name)),
         significance=[
             significance_matrix(cells, score, analysis.comparisons, name)
-            for score in SCORE_NAMES
-            if any(each.score == score.column and {each.first, each.second} <= names for each in analysis.comparisons)
+            for score in shown
+            if any(each.score == score.name and {each.first, each.second} <= names for each in analysis.comparisons)
         ],
     )
 

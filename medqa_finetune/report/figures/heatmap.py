@@ -6,39 +6,39 @@ from typing import Any
 from matplotlib import colormaps
 from matplotlib.patches import Rectangle
 
+from medqa_finetune.evaluation.metrics.base import ScoreInfo
 from medqa_finetune.report.figures.base import Chart, hint, short
 from medqa_finetune.report.figures.cells import Cell, table_of
 from medqa_finetune.report.groups import compact, training_items
 from medqa_finetune.report.messages import label, score_title
-from medqa_finetune.report.scores import OF_A_TOKENIZER, ScoreName
 
 # From light to dark in every eye, colour-blind or not.
 MAP = colormaps["cividis"]
 ROW_INCHES = 0.42
 
 
-def heat_map(cells: list[Cell], score: ScoreName, name: str) -> Chart:
+def heat_map(cells: list[Cell], score: ScoreInfo, name: str) -> Chart:
     """Return the heat map of one score; a baseline, which has no data size, has a row of one wide field."""
-    shown = [cell for cell in cells if cell.measured(score.column)]
+    shown = [cell for cell in cells if cell.measured(score.name)]
     rows = list(dict.fromkeys(cell.entry for cell in cells))
     return Chart(
-        name=f"{name}heat_{score.column}",
-        title=label("chart.heat", score=score_title(score.column)),
+        name=f"{name}heat_{score.name}",
+        title=label("chart.heat", score=score_title(score.name)),
         caption=label(
             "chart.heat.caption",
             colour=label("chart.heat.better" if score.sign else "chart.heat.higher"),
             better=label(score.better),
         ),
-        data=table_of(shown, [score.column]),
+        data=table_of(shown, [score.name]),
         draw=lambda axes: _draw(axes, cells, rows, score),
-        score=score.column,
+        score=score.name,
         height=0.75 + ROW_INCHES * max(2, len(rows)),
     )
 
 
-def _draw(axes: Any, cells: list[Cell], rows: list[str], score: ScoreName) -> None:
+def _draw(axes: Any, cells: list[Cell], rows: list[str], score: ScoreInfo) -> None:
     sizes = sorted({cell.size for cell in cells if cell.size})
-    values = {(cell.entry, cell.size): cell.mean(score.column) for cell in cells}
+    values = {(cell.entry, cell.size): cell.mean(score.name) for cell in cells}
     known = [value for value in values.values() if not math.isnan(value)]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     for place, entry in enumerate(rows):
@@ -53,9 +53,9 @@ def _draw(axes: Any, cells: list[Cell], rows: list[str], score: ScoreName) -> No
         spine.set_visible(False)
 
 
-def _share(low: float, high: float, score: ScoreName) -> Any:
+def _share(low: float, high: float, score: ScoreInfo) -> Any:
     """Return what turns a value into its place between worst (0) and best (1); perplexities by their logarithm."""
-    if score.column in OF_A_TOKENIZER:
+    if score.per_tokenizer:
         return lambda value: math.log(high / value) / (math.log(high / low) or 1.0)
     start, way = (high, -1) if score.sign < 0 else (low, 1)
     return lambda value: way * (value - start) / ((high - low) or 1.0)

@@ -64,8 +64,8 @@ def data_scale_figure(groups: list[Group]) -> Figure:
         axes = list(part.subplots(1, len(group.scores), squeeze=False).flat)
         palette = colours(group)
         for ax, score in zip(axes, group.scores, strict=True):
-            _draw_lines(ax, group, score.column, palette)
-            ax.set(title=panel_title(score.column), xlabel=group.training_items, ylabel="Score")
+            _draw_lines(ax, group, score.name, palette)
+            ax.set(title=panel_title(score.name), xlabel=group.training_items, ylabel="Score")
         handles = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
         part.legend(
             handles.values(), handles.keys(), loc="lower center", bbox_to_anchor=(0.5, 0.1), ncols=min(5, len(handles))

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from medqa_finetune.report.groups import Group, compact
 from medqa_finetune.report.messages import panel_title
-from medqa_finetune.report.scores import HEADLINE_COLUMNS
+from medqa_finetune.report.scores import headline_columns
 
 GREY = "0.35"
 # Okabe and Ito's palette as seaborn has it: ten colours that colour-blind readers can tell apart.
@@ -50,7 +50,7 @@ def bar_panels(group: Group) -> list[Panel]:
     seconds = group.tuned["train_seconds"].max()
     word, unit = ("s", 1.0) if not seconds >= 300 else ("min", 60.0) if seconds < 7200 else ("h", 3600.0)
     return [
-        *(Panel(score.column, panel_title(score.column)) for score in group.scores),
+        *(Panel(score.name, panel_title(score.name)) for score in group.scores),
         memory,
         Panel("train_seconds", f"Training time ({word})", unit),
         Panel("train_tokens_per_second", "Training throughput (tokens/s)"),
@@ -95,7 +95,7 @@ def draw_bars(ax: Any, group: Group, panel: Panel, palette: dict[str, Any]) -> N
     if rows.duplicated(["label", "entry"]).any():
         sns.stripplot(**shared, palette=dict.fromkeys(entries, "0.15"), dodge=True, jitter=False, size=3.5)
     base = measured(group.base, panel.column, panel.unit)
-    if len(base) and panel.column in HEADLINE_COLUMNS:
+    if len(base) and panel.column in headline_columns():
         ax.axhline(base[panel.column].mean(), color=GREY, linestyle="--", linewidth=1.5)
     ax.set(xlabel=group.training_items, ylabel="")
     ax.grid(visible=False, axis="x")

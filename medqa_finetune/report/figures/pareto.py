@@ -4,11 +4,12 @@ from typing import Any
 
 import pandas as pd
 
+from medqa_finetune.evaluation.metrics.base import Better
 from medqa_finetune.report.figures.base import INK, Chart, hint, short
 from medqa_finetune.report.figures.cells import Cell
 from medqa_finetune.report.figures.overview import MARKERS
 from medqa_finetune.report.messages import label, score_axis, score_title, text
-from medqa_finetune.report.scores import Better, score_name
+from medqa_finetune.report.scores import score_info
 from medqa_finetune.report.verdict import Front
 
 # With more points than these, only those on the front are named.
@@ -17,7 +18,7 @@ MOST_LABELS = 24
 
 def pareto_chart(front: Front, cells: list[Cell], palette: dict[str, Any], name: str) -> Chart:
     """Return the chart of one front; `cells` gives the points their names and colours."""
-    lower = score_name(front.score).better is Better.LOWER
+    lower = score_info(front.score).better is Better.LOWER
     return Chart(
         name=f"{name}{front.score}_by_{front.cost}",
         title=label("chart.pareto", score=score_title(front.score), cost=label(front.cost)),

@@ -7,10 +7,10 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.patches import Rectangle
 
+from medqa_finetune.evaluation.metrics.base import ScoreInfo
 from medqa_finetune.report.figures.base import LINE, Chart, hint, short
 from medqa_finetune.report.figures.cells import Cell
 from medqa_finetune.report.messages import label, reason, score_title
-from medqa_finetune.report.scores import ScoreName
 from medqa_finetune.report.stats.intervals import Comparison, Finding
 
 # Blue to orange-red through grey: colour-blind readers tell them apart, and so does lightness.
@@ -19,24 +19,24 @@ MOST_CELLS = 24
 INCHES_PER_CELL = 0.5
 
 
-def significance_matrix(cells: list[Cell], score: ScoreName, comparisons: Sequence[Comparison], name: str) -> Chart:
+def significance_matrix(cells: list[Cell], score: ScoreInfo, comparisons: Sequence[Comparison], name: str) -> Chart:
     """Return the matrix of one score: in a field, the row's score less the column's."""
     shown = cells[:MOST_CELLS]
     names = {cell.name for cell in shown}
-    own = [each for each in comparisons if each.score == score.column and {each.first, each.second} <= names]
+    own = [each for each in comparisons if each.score == score.name and {each.first, each.second} <= names]
     caption = label("chart.differences.caption")
     if len(cells) > MOST_CELLS:
         caption += label("chart.differences.cut", shown=MOST_CELLS, count=len(cells))
     width = 1.6 + INCHES_PER_CELL * max(5, len(shown))
     return Chart(
-        name=f"{name}{score.column}_differences",
-        title=label("chart.differences", score=score_title(score.column)),
+        name=f"{name}{score.name}_differences",
+        title=label("chart.differences", score=score_title(score.name)),
         caption=caption,
         data=_data(own),
         draw=lambda axes: _draw(axes, shown, own),
         height=0.9 + 0.75 * INCHES_PER_CELL * max(4, len(shown)),
         width=width,
-        score=score.column,
+        score=score.name,
     )
 
 

@@ -18,6 +18,7 @@ from medqa_finetune.report.notes import (
     QuestionsDrawn,
     TextsCut,
 )
+from medqa_finetune.report.scores import in_order
 
 # One run per cell, so many cells, and so many bytes of text: what a browser opens at once on a phone.
 MOST_CELLS = 12
@@ -86,9 +87,8 @@ def _predictions(source: Source) -> list[dict[str, Any]]:
 
 def _shared_scores(items: Sequence[Any]) -> list[str]:
     known = [set(each.values) for each in items if each is not None]
-    order = ["rougeL", "rouge1", "rouge2"]
     shared = set.intersection(*known) if known else set()
-    return sorted(shared, key=lambda name: (order.index(name) if name in order else len(order), name))
+    return [score.name for score in in_order(shared)]
 
 
 def _items(columns: Sequence[tuple[dict[str, Any], list[dict[str, Any]], Any]], scores: list[str]) -> Any:

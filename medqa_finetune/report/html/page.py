@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from medqa_finetune.evaluation.metrics.base import Prominence
 from medqa_finetune.record.schema import Record
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.figures.write import Drawn
@@ -20,7 +21,7 @@ from medqa_finetune.report.html.table import Row
 from medqa_finetune.report.messages import label, labels_below, score_title, text
 from medqa_finetune.report.messages.sentences import Overview
 from medqa_finetune.report.notes import GroupName, Note, RunsCut
-from medqa_finetune.report.scores import HEADLINE_COLUMNS, MAIN_SCORES, signatures
+from medqa_finetune.report.scores import headline_columns, in_order, score_columns, signatures
 from medqa_finetune.report.verdict import Caution
 from medqa_finetune.report.words import Text
 
@@ -90,11 +91,13 @@ def _content(page: Page) -> dict[str, Any]:
     rows = page.frame.to_dict("records")
     runs = [{"place": _place(row), "status": row["status"], "reason": row["reason"] or ""} for row in rows[:MOST_RUNS]]
     commands = commands_of(page.records)
+    shown = in_order(score_columns(page.frame["signature"]))
+    main_scores = [score.name for score in shown if score.prominence is not Prominence.DETAIL]
     return {
         "overview": _overview(rows), "verdicts": verdicts, "cautions": cautions, "groups": page.groups,
         "notes": [*page.analysis.notes, *_cut(len(rows), len(commands))], "settings_of_tests": page.analysis.settings,
         "signatures": _signatures(rows), "settings": settings_of(page.records), "commands": commands[:MOST_RUNS],
-        "runs": runs, "headlines": HEADLINE_COLUMNS, "main_scores": [score.column for score in MAIN_SCORES],
+        "runs": runs, "headlines": headline_columns(), "main_scores": main_scores,
     }  # fmt: skip
 
 

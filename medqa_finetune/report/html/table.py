@@ -8,7 +8,7 @@ from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.figures.cells import Cell
 from medqa_finetune.report.messages import drawn, label, score_title
 from medqa_finetune.report.outputs.benchmarks import digits_of, main_exams
-from medqa_finetune.report.scores import SCORE_NAMES
+from medqa_finetune.report.scores import in_order, score_columns
 from medqa_finetune.report.words import Text
 
 # Column of the table, what its heading is called in `messages`, digits behind the point.
@@ -40,11 +40,12 @@ class Row:
 
 def results_of(cells: Sequence[Cell], analysis: Analysis) -> tuple[list[Text], list[Row]]:
     """Return the headings and one row per cell; columns in which nothing was measured are left out."""
-    scores = [score for score in SCORE_NAMES if _measured(cells, score.column)]
+    signed = [signature for cell in cells for signature in cell.runs["signature"]]
+    scores = [score for score in in_order(score_columns(signed)) if _measured(cells, score.name)]
     costs = [cost for cost in COSTS if _measured(cells, cost[0])]
     of_text = any(cell.runs["task"].eq("text").any() for cell in cells)
     exams = [column for column in main_exams(cells[0].runs.columns) if _measured(cells, column)] if cells else []
-    headings = [_heading("cell"), *(score_title(score.column) for score in scores)]
+    headings = [_heading("cell"), *(score_title(score.name) for score in scores)]
     headings += [*(Text(exam, exam) for exam in exams), _heading("blocks" if of_text else "pairs")]
     headings += [*(_heading(name) for _, name, _ in costs), _heading("seeds")]
     headings.append(_heading("tested_blocks" if of_text else "tested_questions"))
@@ -53,10 +54,10 @@ def results_of(cells: Sequence[Cell], analysis: Analysis) -> tuple[list[Text], l
     for cell in cells:
         values = []
         for score in scores:
-            interval = intervals.get((cell.name, score.column))
-            more = f"[{interval.low:.2f}, {interval.high:.2f}]" if interval else ""
-            sd = cell.sd(score.column)
-            values.append(_value(cell.mean(score.column), 2, more, _deviation(sd, 2)))
+            interval = intervals.get((cell.name, score.name))
+            more = f"[{interval.low:.{score.digits}f}, {interval.high:.{score.digits}f}]" if interval else ""
+            deviation = _deviation(cell.sd(score.name), score.digits)
+            values.append(_value(cell.mean(score.name), score.digits, more, deviation))
         for exam in exams:
             digits = digits_of(exam)
             # A mean over some of the seeds would stand in the row of all of them.

@@ -1,18 +1,20 @@
 """What the report says: outcomes in words, one file per language.
 
-`en` and `zh` hold nothing but words: `SENTENCES` with named places for what is put in, `SCORES`, and how sentences and
-names are joined. Which sentences an outcome has, and in which order, is the same in every language and stands in
-`sentences`. The words of an enum member have the key `<enum>.<MEMBER>`. A third language is one more such file, with a
-line in `LANGUAGES`.
+`en` and `zh` hold nothing but words: `SENTENCES` with named places for what is put in, and how sentences and names are
+joined; what a score is called, its metric says. Which sentences an outcome has, and in which order, is the same in
+every language and stands in `sentences`. The words of an enum member have the key `<enum>.<MEMBER>`. A
+third language is one more such file, with a line in `LANGUAGES`.
 """
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 
+from medqa_finetune.evaluation.metric_registry import all_scores
+from medqa_finetune.evaluation.metrics.base import Better
 from medqa_finetune.report.messages import en, zh
 from medqa_finetune.report.messages.language import Language, key_of
 from medqa_finetune.report.messages.sentences import Outcome, compared_text, say
-from medqa_finetune.report.scores import Better, score_name
+from medqa_finetune.report.scores import score_info
 from medqa_finetune.report.stats.intervals import Comparison
 from medqa_finetune.report.words import Text
 
@@ -20,14 +22,12 @@ LANGUAGES: Mapping[str, Language] = {
     code: Language(
         code,
         module.SENTENCES,
-        module.SCORES,
         module.BETWEEN_SENTENCES,
         module.BETWEEN_NAMES,
         module.BETWEEN_DIFFERENCES,
     )
     for code, module in (("en", en), ("zh", zh))
 }
-_DRAWN = {english.axis: zh.SCORES[column].axis for column, english in en.SCORES.items()} | zh.DRAWN
 
 
 def text(outcome: Outcome) -> Text:
@@ -72,7 +72,7 @@ def score_axis(column: str) -> Text:
 
 def panel_title(column: str) -> str:
     """Return what stands above a panel of the two pictures, which are in English."""
-    score, axis = score_name(column), score_axis(column).en
+    score, axis = score_info(column), score_axis(column).en
     if score.limits == (0, 100):
         return f"{axis}, 0–100"
     return f"{axis}, {label(score.better).en}" if score.better is Better.LOWER else axis
@@ -80,7 +80,9 @@ def panel_title(column: str) -> str:
 
 def drawn(words: str) -> Text | None:
     """Return words that a chart draws, in English, in both languages; None where there is no Chinese for them."""
-    return Text(words, _DRAWN[words]) if words in _DRAWN else None
+    axes = {score.words_in("en").axis: score.words_in("zh").axis for score in all_scores().values()}
+    known = axes | zh.DRAWN
+    return Text(words, known[words]) if words in known else None
 
 
 def _pair(words: Callable[[Language], str]) -> Text:

@@ -1,29 +1,6 @@
 """The words of the report in English."""
 
-from medqa_finetune.report.messages.language import ScoreWords
-
 BETWEEN_SENTENCES, BETWEEN_NAMES, BETWEEN_DIFFERENCES = " ", ", ", "; "
-
-SCORES = {
-    "rougeL": ScoreWords("ROUGE-L", "ROUGE-L F1 (characters)"),
-    "bleu": ScoreWords("BLEU", "Corpus BLEU (sacrebleu zh)"),
-    "text_perplexity": ScoreWords("Text perplexity", "Perplexity of running text", "text perplexity"),
-    "rouge1": ScoreWords("ROUGE-1", "ROUGE-1 F1 (characters)"),
-    "rouge2": ScoreWords("ROUGE-2", "ROUGE-2 F1 (characters)"),
-    "perplexity": ScoreWords("Perplexity", "Perplexity of the reference answers", "perplexity"),
-    "sentence_bleu": ScoreWords("Sentence BLEU", "Mean sentence BLEU (sacrebleu zh)", "sentence BLEU"),
-    "char_bleu1": ScoreWords("Char BLEU-1", "Char BLEU-1", "char BLEU-1"),
-    "char_bleu2": ScoreWords("Char BLEU-2", "Char BLEU-2", "char BLEU-2"),
-    "char_bleu3": ScoreWords("Char BLEU-3", "Char BLEU-3", "char BLEU-3"),
-    "char_bleu4": ScoreWords("Char BLEU-4", "Char BLEU-4", "char BLEU-4"),
-    "lf_rouge1": ScoreWords("LLaMA-Factory rouge-1", "rouge-1 as LLaMA-Factory computes it"),
-    "lf_rouge2": ScoreWords("LLaMA-Factory rouge-2", "rouge-2 as LLaMA-Factory computes it"),
-    "lf_rougel": ScoreWords("LLaMA-Factory rouge-l", "rouge-l as LLaMA-Factory computes it"),
-    "lf_bleu4": ScoreWords("LLaMA-Factory bleu-4", "bleu-4 as LLaMA-Factory computes it"),
-    "length_ratio": ScoreWords("Length ratio", "Length relative to the references", "length ratio"),
-    "distinct2": ScoreWords("Distinct-2", "Share of distinct bigrams", "distinct-2"),
-    "leaked_tokens": ScoreWords("Leaked special tokens", "Special tokens in answers", "leaked special tokens"),
-}
 
 SENTENCES = {
     # Single words.

@@ -3,22 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+
+from medqa_finetune.evaluation.metrics.base import ScoreWords
+from medqa_finetune.report.scores import score_info
 
 NAMES_SHOWN = 6
-
-
-class ScoreWords(NamedTuple):
-    """What a score is called: in a heading, at an axis of a chart, and within a sentence."""
-
-    title: str
-    axis: str
-    in_sentence: str = ""
-
-    @property
-    def inline(self) -> str:
-        """What it is called within a sentence; its title where that is the same."""
-        return self.in_sentence or self.title
 
 
 @dataclass(frozen=True)
@@ -28,7 +17,6 @@ class Language:
     Attributes:
         code: As it is called in the page and in `Text`, e.g. `en`.
         sentences: Words by key, with `{names}` for what is put in.
-        scores: What scores are called, by column.
         between_sentences: What stands between two sentences.
         between_names: What stands between two names.
         between_differences: What stands between two things that cells differ in.
@@ -36,7 +24,6 @@ class Language:
 
     code: str
     sentences: Mapping[str, str]
-    scores: Mapping[str, ScoreWords]
     between_sentences: str
     between_names: str
     between_differences: str
@@ -51,7 +38,7 @@ class Language:
 
     def score(self, column: str) -> ScoreWords:
         """Return what a score is called; its column where it has no name."""
-        return self.scores.get(column) or ScoreWords(column, column)
+        return score_info(column).words_in(self.code)
 
     def joined(self, sentences: Iterable[str]) -> str:
         """Return sentences one after the other, without the empty ones."""

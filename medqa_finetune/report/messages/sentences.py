@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
 
+from medqa_finetune.evaluation.metrics.base import Better
 from medqa_finetune.report.comparability import Axis, Difference, Fact
 from medqa_finetune.report.messages.language import Language
 from medqa_finetune.report.notes import (
@@ -27,7 +28,7 @@ from medqa_finetune.report.notes import (
     TrainedOnce,
 )
 from medqa_finetune.report.recommend import NEGATION
-from medqa_finetune.report.scores import Better, score_name
+from medqa_finetune.report.scores import score_info, training_items_of
 from medqa_finetune.report.stats.intervals import Comparison, Finding, Interval, Settings
 from medqa_finetune.report.verdict import (
     Advice,
@@ -74,7 +75,7 @@ def say(outcome: object, words: Language) -> str:
 
 @say.register
 def _(advice: Advice, words: Language) -> str:
-    better = score_name(advice.score).better
+    better = score_info(advice.score).better
     hours = ""
     if advice.hours is not None:
         taken, best = map(amount_of_hours, advice.hours)
@@ -87,7 +88,7 @@ def _(advice: Advice, words: Language) -> str:
             other=advice.other,
             lead=_amount(advice.lead, advice.score, words),
             level=words.listed(advice.level),
-            score=words.score(advice.score).inline,
+            score=words.score(advice.score).in_sentence,
             hours=hours,
             **{degree: words(f"{degree}.{better.name}") for degree in ("more", "most", "over")},
         )
@@ -116,7 +117,7 @@ def _(fit: Fit, words: Language) -> str:
         first, second = fit.unlike or ("", "")
         head = words(fit.no_fit, series=fit.series, first=first, second=second)
         return words.joined([head, _differences(fit.differences, words)])
-    items = words(score_name(fit.score).items)
+    items = words(training_items_of(score_info(fit.score)))
     if fit.model is Curve.POWER_LAW:
         parts = [_power_law(fit, words, items), "" if fit.tested else words("Fit.not_tested")]
     else:
@@ -129,12 +130,12 @@ def _(fit: Fit, words: Language) -> str:
 
 
 def _power_law(fit: Fit, words: Language, items: str) -> str:
-    name = score_name(fit.score)
-    score, bound = words.score(fit.score).inline, fit.parameters["exponent"].interval
+    name = score_info(fit.score)
+    score, bound = words.score(fit.score).in_sentence, fit.parameters["exponent"].interval
     return words(
         Curve.POWER_LAW,
         series=fit.series,
-        fitted=words("Fit.logarithm", score=score) if name.of_tokens else score,
+        fitted=words("Fit.logarithm", score=score) if name.per_tokenizer else score,
         offset=f"{fit.parameters['offset'].value:.2f}",
         mark="-" if name.sign > 0 else "+",
         factor=f"{fit.parameters['factor'].value:.3g}",
@@ -146,15 +147,15 @@ def _power_law(fit: Fit, words: Language, items: str) -> str:
 
 
 def _line(fit: Fit, words: Language) -> str:
-    name, slope = score_name(fit.score), fit.parameters["per_doubling"]
-    if name.of_tokens:
+    name, slope = score_info(fit.score), fit.parameters["per_doubling"]
+    if name.per_tokenizer:
         ends = (slope.value, slope.interval.low, slope.interval.high)
         times, low, high = (math.exp(min(end, LARGEST_EXPONENT)) for end in ends)
-        change = words("Fit.times", score=words.score(fit.score).inline, times=f"{times:.2f} {span(low, high)}")
+        change = words("Fit.times", score=words.score(fit.score).in_sentence, times=f"{times:.2f} {span(low, high)}")
     else:
         change = _amount(slope, fit.score, words)
     if fit.change_shown:
-        end = words("Fit.line_of_logarithms" if name.of_tokens else "Fit.line")
+        end = words("Fit.line_of_logarithms" if name.per_tokenizer else "Fit.line")
     else:
         end = words("Fit.no_fall" if name.better is Better.LOWER else "Fit.no_growth")
     return words(Curve.LOG_LINEAR, series=fit.series, change=change, end=end)
@@ -163,7 +164,7 @@ def _line(fit: Fit, words: Language) -> str:
 @say.register
 def _(front: Front, words: Language) -> str:
     best = words.listed([f"{point.cell} ({point.share:.0%})" for point in front.points if point.on_front])
-    parts = [words("Front", score=words.score(front.score).inline, unit=words(front.unit), cells=best)]
+    parts = [words("Front", score=words.score(front.score).in_sentence, unit=words(front.unit), cells=best)]
     if front.left_out:
         parts.append(words("Front.left_out", cells=words.listed(front.left_out)))
     return words.joined(parts)
@@ -244,7 +245,7 @@ def _(note: NoStatistics, words: Language) -> str:
     flaw = note.flaw
     return words(
         flaw.kind, cell=note.cell, run=flaw.run, found=f"{flaw.found:,}", expected=f"{flaw.expected:,}",
-        other=flaw.other, score=words.score(flaw.score).inline,
+        other=flaw.other, score=words.score(flaw.score).in_sentence,
     )  # fmt: skip
 
 
@@ -260,7 +261,7 @@ def _(note: TrainedOnce, words: Language) -> str:
 
 @say.register
 def _(note: Capped, words: Language) -> str:
-    names = [words.score(score).inline for score in note.scores]
+    names = [words.score(score).in_sentence for score in note.scores]
     return words(
         "Capped", cells=f"{note.cells:,}", compared=note.compared, pairs=note.pairs, score=names[0],
         scores=words.between_names.join(names),
@@ -324,7 +325,7 @@ def _value(value: Any, words: Language) -> str:
 def _amount(estimate: Estimate | None, score: str, words: Language) -> str:
     if estimate is None:
         return ""
-    return f"{signed(estimate.value)} {words.score(score).inline} {_span(estimate.interval)}"
+    return f"{signed(estimate.value)} {words.score(score).in_sentence} {_span(estimate.interval)}"
 
 
 def _with_span(estimate: Estimate) -> str:

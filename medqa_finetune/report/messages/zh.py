@@ -1,29 +1,6 @@
 """The words of the report in Chinese."""
 
-from medqa_finetune.report.messages.language import ScoreWords
-
 BETWEEN_SENTENCES, BETWEEN_NAMES, BETWEEN_DIFFERENCES = "", "、", "；"
-
-SCORES = {
-    "rougeL": ScoreWords("ROUGE-L", "ROUGE-L F1（按字）"),
-    "bleu": ScoreWords("BLEU", "语料级 BLEU（sacrebleu zh）"),
-    "text_perplexity": ScoreWords("文本困惑度", "文本的困惑度"),
-    "rouge1": ScoreWords("ROUGE-1", "ROUGE-1 F1（按字）"),
-    "rouge2": ScoreWords("ROUGE-2", "ROUGE-2 F1（按字）"),
-    "perplexity": ScoreWords("困惑度", "参考答案的困惑度"),
-    "sentence_bleu": ScoreWords("句级 BLEU", "句级 BLEU 均值（sacrebleu zh）"),
-    "char_bleu1": ScoreWords("字 BLEU-1", "字 BLEU-1"),
-    "char_bleu2": ScoreWords("字 BLEU-2", "字 BLEU-2"),
-    "char_bleu3": ScoreWords("字 BLEU-3", "字 BLEU-3"),
-    "char_bleu4": ScoreWords("字 BLEU-4", "字 BLEU-4"),
-    "lf_rouge1": ScoreWords("LLaMA-Factory rouge-1", "rouge-1（LLaMA-Factory 算法）"),
-    "lf_rouge2": ScoreWords("LLaMA-Factory rouge-2", "rouge-2（LLaMA-Factory 算法）"),
-    "lf_rougel": ScoreWords("LLaMA-Factory rouge-l", "rouge-l（LLaMA-Factory 算法）"),
-    "lf_bleu4": ScoreWords("LLaMA-Factory bleu-4", "bleu-4（LLaMA-Factory 算法）"),
-    "length_ratio": ScoreWords("长度比", "与参考答案的长度比"),
-    "distinct2": ScoreWords("Distinct-2", "不重复二元组的占比"),
-    "leaked_tokens": ScoreWords("泄漏的特殊词元", "回答中的特殊词元数"),
-}
 
 # What a chart draws: it is drawn once, in English, and the page shows the Chinese instead at a switch.
 DRAWN = {

@@ -8,7 +8,7 @@ import pandas as pd
 from medqa_finetune.config.command_line import aligned_table
 from medqa_finetune.log import visible
 from medqa_finetune.record.short_names import shared_settings, short_names, without_settings
-from medqa_finetune.report.scores import is_exam
+from medqa_finetune.report.scores import is_benchmark
 from medqa_finetune.report.seeds import cells_table
 
 HEADER = ["cell 格", "exam 测试", "value 值", "sd", "seeds 种子"]
@@ -17,7 +17,7 @@ NAME_WIDTH = 50
 
 def exam_columns(columns: Iterable[str]) -> list[str]:
     """Return the columns of a table that are of exams, in order."""
-    return [column for column in columns if is_exam(column)]
+    return [column for column in columns if is_benchmark(column)]
 
 
 def main_exams(columns: Iterable[str]) -> list[str]:

@@ -10,7 +10,7 @@ from medqa_finetune.record.short_names import shared_settings, without_settings
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.messages import label, reason, score_title, text
 from medqa_finetune.report.outputs.benchmarks import HEADER
-from medqa_finetune.report.scores import HEADLINE_COLUMNS
+from medqa_finetune.report.scores import headline_columns
 from medqa_finetune.report.stats.intervals import Comparison, Finding, Interval
 from medqa_finetune.report.verdict import Refusals, Verdict
 from medqa_finetune.report.words import Text, span
@@ -32,7 +32,7 @@ def with_intervals(frame: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:
     known = {(run.study, run.name, run.score): run.interval for run in analysis.runs}
     whole = frame.copy()
     keys = list(zip(frame["study"], frame["name"], strict=True))
-    for score in HEADLINE_COLUMNS:
+    for score in headline_columns():
         found = [known.get((study, name, score)) for study, name in keys]
         for end in ("low", "high"):
             cells = [None if each is None else getattr(each, end) for each in found]
@@ -128,7 +128,7 @@ def _bullets(texts: Iterable[Text]) -> str:
 
 
 def _shown(analysis: Analysis) -> set[str]:
-    return {*HEADLINE_COLUMNS, *(verdict.score for verdict in analysis.verdicts)}
+    return {*headline_columns(), *(verdict.score for verdict in analysis.verdicts)}
 
 
 def _verdict_markdown(verdict: Verdict) -> Iterator[str]:

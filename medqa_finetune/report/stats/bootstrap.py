@@ -17,12 +17,6 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.uint16]
 
-ORDERS = 4
-BLEU_COLUMNS = (
-    "sys_len", "ref_len", *(f"correct{order}" for order in range(1, ORDERS + 1)),
-    *(f"total{order}" for order in range(1, ORDERS + 1)),
-)  # fmt: skip
-PERPLEXITY_COLUMNS = ("nll", "tokens")
 # Weights, or sums, in memory at once: numbers of 8 bytes, 32 MiB.
 AT_ONCE = 4_000_000
 # Resamples kept for the next score, numbers of 2 bytes: drawing them takes longer than using them.
@@ -54,40 +48,6 @@ class Sample:
 def mean(sums: Array, n: int) -> Array:
     """Return means of one column."""
     return np.asarray(sums[..., 0] / n)
-
-
-def bleu(sums: Array, n: int) -> Array:
-    """Return corpus BLEU as sacrebleu computes it from its counts (smoothing `exp`), in [0, 100].
-
-    Args:
-        sums: Shape (…, 10), in the order of `BLEU_COLUMNS`.
-        n: Not needed.
-    """
-    system, reference = sums[..., 0], sums[..., 1]
-    # Order by order, since numpy is slow along an axis of four.
-    logs, weight = np.zeros(system.shape), np.ones(system.shape)
-    matched, whole = np.zeros(system.shape, dtype=bool), np.ones(system.shape, dtype=bool)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for order in range(ORDERS):
-            correct, total = sums[..., 2 + order], sums[..., 2 + ORDERS + order]
-            missing = correct == 0
-            # An order without a match counts as half a match, the next such as a quarter, and so on.
-            weight = np.where(missing, weight / 2, weight)
-            logs += np.log(np.where(missing, weight, correct) / total)
-            matched |= ~missing
-            whole &= total > 0
-        brevity = np.where(system < reference, 1 - reference / system, 0.0)
-        return np.where(matched & whole, 100 * np.exp(brevity + logs / ORDERS), 0.0)
-
-
-def perplexity(sums: Array, n: int) -> Array:
-    """Return exp(negative log-likelihood / tokens).
-
-    Args:
-        sums: Shape (…, 2), in the order of `PERPLEXITY_COLUMNS`.
-        n: Not needed.
-    """
-    return np.asarray(np.exp(sums[..., 0] / sums[..., 1]))
 
 
 def bootstrap(samples: Sequence[Sample], resamples: int, seed: int) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 
 from medqa_finetune.report.cells import Cell
 from medqa_finetune.report.comparability import signatures_of, unfair_costs
-from medqa_finetune.report.scores import score_name
+from medqa_finetune.report.scores import score_info
 from medqa_finetune.report.stats.intervals import Comparison, Drawn, Finding, Interval, Settings, mean_draws
 from medqa_finetune.report.stats.scaling import series_of
 from medqa_finetune.report.verdict import Cost, Front, Machine, ParetoPoint, Step, Unit
@@ -90,7 +90,7 @@ def _points(
     prices = np.array([cost for cost, _ in known])
     values = np.array([drawn[name].value for _, name in known])
     draws = np.array([mean_draws(drawn[name], settings) for _, name in known])
-    sign = score_name(score).sign
+    sign = score_info(score).sign
     front = undominated(prices, sign * values[:, None])[:, 0]
     shares = undominated(prices, sign * draws).mean(axis=1)
     return tuple(

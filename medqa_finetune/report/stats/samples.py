@@ -8,16 +8,9 @@ import numpy.typing as npt
 from medqa_finetune.record.item_scores import ItemScores
 from medqa_finetune.report.cells import Cell, ScoredRun
 from medqa_finetune.report.notes import Flaw, FlawKind
-from medqa_finetune.report.scores import TEXT_PERPLEXITY
-from medqa_finetune.report.stats.bootstrap import BLEU_COLUMNS, PERPLEXITY_COLUMNS, Sample, bleu, mean, perplexity
+from medqa_finetune.report.scores import in_order
+from medqa_finetune.report.stats.bootstrap import Sample, mean
 
-# Scores that are no mean over questions: under which name what is counted, and what becomes of the sums. Perplexities
-# are over tokens, so that a resampled question, or block of running text, weighs as much as it has of them.
-AGGREGATES = {
-    "bleu": ("bleu", BLEU_COLUMNS, bleu),
-    "perplexity": ("perplexity", PERPLEXITY_COLUMNS, perplexity),
-    TEXT_PERPLEXITY: ("perplexity", PERPLEXITY_COLUMNS, perplexity),
-}
 # A score from its per-question file and the record's own may differ by rounding.
 TOLERANCE = 1e-6
 
@@ -76,11 +69,13 @@ def _columns(items: ItemScores, order: npt.NDArray[np.intp], scores: set[str]) -
         for score, values in items.values.items()
         if score in scores
     }
-    for score, (counted, names, aggregate) in AGGREGATES.items():
-        counts = items.counts.get(counted, {})
-        if all(name in counts for name in names) and score in scores:
-            stacked = np.stack([counts[name][order] for name in names], axis=1).astype(np.float64)
-            found[score] = Sample(stacked, aggregate)
+    for score in in_order(scores):
+        if score.aggregate is None:
+            continue
+        counts = items.counts.get(score.key, {})
+        if all(name in counts for name in score.aggregate.counts):
+            stacked = np.stack([counts[name][order] for name in score.aggregate.counts], axis=1).astype(np.float64)
+            found[score.name] = Sample(stacked, score.aggregate.formula)
     return found
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from medqa_finetune.report.cells import Cell
 from medqa_finetune.report.comparability import unfair
-from medqa_finetune.report.scores import score_name
+from medqa_finetune.report.scores import score_info
 from medqa_finetune.report.stats.bootstrap import Array
 from medqa_finetune.report.stats.intervals import Drawn, Settings, interval_of, mean_draws
 from medqa_finetune.report.verdict import Curve, Estimate, Fit, NoFit
@@ -101,7 +101,7 @@ def fit_of(series: str, cells: Sequence[Cell], drawn: dict[str, Drawn], score: s
     if len(having) < SIZES_FOR_POWER_LAW:
         return _as_line(none, fitted)
     # A score that falls, the lower the better, is a score that rises, upside down.
-    parameters, inside = power_law(fitted.sizes, score_name(score).sign * points)
+    parameters, inside = power_law(fitted.sizes, score_info(score).sign * points)
     share = float(inside[1:].mean())
     if share >= settings.level and inside[0]:
         return _as_power_law(none, fitted, parameters)
@@ -132,7 +132,7 @@ def power_law(sizes: Array, points: Array) -> tuple[Array, Array]:
 
 def _as_power_law(fit: Fit, fitted: _Fitted, upright: Array) -> Fit:
     """Return the fit with offset, factor and exponent, shape (3, 1 + resamples), of a score that rises."""
-    sign = score_name(fit.score).sign
+    sign = score_info(fit.score).sign
     offset, factor, exponent = sign * upright[0], upright[1], upright[2]
     named = {"offset": offset, "factor": factor, "exponent": exponent}
     return replace(
@@ -162,7 +162,7 @@ def _to_scale(points: Array, score: str) -> Array:
     What else it might have been deviates there by the relative deviation (delta method): a draw of a wide interval may
     be below 0, where no logarithm is.
     """
-    if not score_name(score).of_tokens:
+    if not score_info(score).per_tokenizer:
         return points
     values = points[:, :1]
     return np.asarray(np.log(values) + (points - values) / values)
@@ -170,5 +170,5 @@ def _to_scale(points: Array, score: str) -> Array:
 
 def _from_scale(fitted: Array, score: str) -> Array:
     # The exponential of a line that leads steeply upwards may be more than a number holds.
-    raw = np.exp(np.minimum(fitted, 700.0)) if score_name(score).of_tokens else fitted
-    return np.asarray(np.clip(raw, *score_name(score).limits))
+    raw = np.exp(np.minimum(fitted, 700.0)) if score_info(score).per_tokenizer else fitted
+    return np.asarray(np.clip(raw, *score_info(score).limits))

@@ -5,7 +5,8 @@ import pytest
 
 from medqa_finetune.config.evaluation_checks import metric_names
 from medqa_finetune.errors import ConfigError
-from medqa_finetune.evaluation.metrics.base import characters, find_metric, reference_count
+from medqa_finetune.evaluation.metric_registry import find_metric
+from medqa_finetune.evaluation.metrics.base import characters, reference_count
 from medqa_finetune.evaluation.predictions import Prediction
 from tests.faulty import only_fault
 

@@ -3,8 +3,8 @@ import math
 import pytest
 
 from medqa_finetune.errors import DataError
-from medqa_finetune.evaluation.metrics.perplexity import METRIC
 from medqa_finetune.evaluation.predictions import Prediction
+from medqa_finetune.evaluation.score import score_answers
 from medqa_finetune.record.schema import Score
 from tests.faulty import only_fault
 
@@ -13,8 +13,8 @@ def answer(name: str, nll: float | None = None, tokens: int | None = None) -> Pr
     return Prediction(name, "", ("r",), "p", reference_nll=nll, reference_tokens=tokens)
 
 
-def scores(*answers: Prediction) -> dict[str, Score]:
-    return METRIC.corpus(answers, METRIC.items(answers))
+def scores(*predictions: Prediction) -> dict[str, Score]:
+    return score_answers(predictions, ["perplexity"])[0].scores
 
 
 def test_mean_is_over_tokens_not_over_answers() -> None:

@@ -15,13 +15,11 @@ from medqa_finetune.report.figures.pareto import pareto_chart
 from medqa_finetune.report.figures.significance import significance_matrix
 from medqa_finetune.report.figures.write import inline
 from medqa_finetune.report.groups import Group, groups_of
-from medqa_finetune.report.scores import SCORE_NAMES, ScoreName
+from medqa_finetune.report.scores import score_info
 from medqa_finetune.report.table import results_table
 from medqa_finetune.report.words import Text
 from tests.report.builders import matrix, record, write
 from tests.report.folders import analysis
-
-SCORES = {score.column: score for score in SCORE_NAMES}
 
 
 def group_of(root: Path, *records: Any) -> Group:
@@ -63,7 +61,7 @@ def test_better_is_brighter_in_a_heat_map(tmp_path: Path, column: str) -> None:
     cells = cells_of(group_of(tmp_path, *matrix()))
     runs = [cell.runs.assign(perplexity=100.0 - cell.mean("rougeL")) for cell in cells]
     cells = [Cell(cell.name, cell.entry, cell.size, rows, cell.label) for cell, rows in zip(cells, runs, strict=True)]
-    score: ScoreName = SCORES[column]
+    score = score_info(column)
     axes = drawn(heat_map(cells, score, ""))
     values = [float(text.get_text()) for text in axes.texts]
     by_value = sorted(zip(values, (lightness(box.get_facecolor()) for box in axes.patches), strict=True))
@@ -75,7 +73,7 @@ def test_better_is_brighter_in_a_heat_map(tmp_path: Path, column: str) -> None:
 def test_the_matrix_says_row_less_column(tmp_path: Path) -> None:
     cells = cells_of(group_of(tmp_path, *matrix()[:3]))
     found = analysis([cell.name for cell in cells]).comparisons
-    chart = significance_matrix(cells, SCORES["rougeL"], found, "")
+    chart = significance_matrix(cells, score_info("rougeL"), found, "")
     axes = drawn(chart)
     # The made-up difference is the second cell less the first: above the diagonal, the first is the row.
     shown = {(math.floor(t.get_position()[1]), math.floor(t.get_position()[0])): t for t in axes.texts}

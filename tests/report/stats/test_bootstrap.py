@@ -8,14 +8,14 @@ import pytest
 from sacrebleu import BLEU
 from sacrebleu.significance import PairedTest
 
+from medqa_finetune.evaluation.metrics.bleu import corpus_bleu
+from medqa_finetune.evaluation.metrics.perplexity import perplexity
 from medqa_finetune.report.stats.bootstrap import (
     Sample,
-    bleu,
     bootstrap,
     bounds,
     holm,
     mean,
-    perplexity,
     randomisation,
     student,
 )
@@ -35,7 +35,7 @@ def texts(count: int, wrong: tuple[float, ...]) -> tuple[list[str], list[list[st
 def sample(answers: list[str], references: list[str]) -> Sample:
     scored = [SACREBLEU.sentence_score(*pair) for pair in zip(answers, ([text] for text in references), strict=True)]
     counts = [(score.sys_len, score.ref_len, *score.counts, *score.totals) for score in scored]
-    return Sample(np.array(counts, dtype=float), bleu)
+    return Sample(np.array(counts, dtype=float), corpus_bleu)
 
 
 def paired_test(kind: str, references: list[str], systems: list[list[str]], trials: int) -> list[Any]:
@@ -51,7 +51,7 @@ def test_bleu_is_sacrebleus() -> None:
     wanted = [
         BLEU.compute_bleu(row[2:6], row[6:], row[0], row[1], smooth_method="exp").score for row in counts.tolist()
     ]
-    assert bleu(counts.astype(float), 1) == pytest.approx(wanted, abs=1e-9)
+    assert corpus_bleu(counts.astype(float), 1) == pytest.approx(wanted, abs=1e-9)
 
 
 def test_the_randomisation_test_is_sacrebleus() -> None:

@@ -1,0 +1,85 @@
+"""Finds metrics, in `evaluation/metrics/` and by entry point, and the descriptions of their scores."""
+
+import importlib
+import logging
+from collections.abc import Mapping
+from functools import cache
+
+from medqa_finetune.config.evaluation_checks import entry_points_of_metrics, metric_names, shipped_metrics
+from medqa_finetune.config.schema import DEFAULT_METRICS
+from medqa_finetune.errors import ConfigError, Fault
+from medqa_finetune.evaluation import metrics
+from medqa_finetune.evaluation.metrics.base import Better, Metric, Prominence, ScoreInfo
+
+log = logging.getLogger(__name__)
+
+# What would end a signature, or is the sign of a count, of a benchmark, or of figures that do not compare.
+RESERVED = (".", "/", "=", ";", "#")
+
+
+def find_metric(name: str) -> Metric:
+    """Return the metric of a name: `METRIC` of `evaluation/metrics/<name>.py`, or what an entry point names.
+
+    Raises:
+        ConfigError: there is no such metric (lists those that exist), or what is there is none.
+    """
+    if name not in metric_names():
+        allowed = tuple(metric_names())
+        raise ConfigError(Fault("not-allowed", "no such metric", key="metrics", got=name, allowed=allowed))
+    if name in shipped_metrics():
+        place = f"{metrics.__name__}.{name}"
+        found: object = getattr(importlib.import_module(place), "METRIC", None)
+    else:
+        point = entry_points_of_metrics()[name]
+        place = point.value
+        try:
+            found = point.load()
+        except Exception as error:
+            problem = f"{place} cannot be loaded: {type(error).__name__}: {error}"
+            raise ConfigError(Fault("not-a-metric", problem, key="metrics", got=name)) from error
+    if not isinstance(found, Metric):
+        raise ConfigError(Fault("not-a-metric", f"{place} has no METRIC that is a Metric", key="metrics", got=name))
+    if wrong := [info.name for info in found.scores if not info.name or any(sign in info.name for sign in RESERVED)]:
+        problem = f"{place} has a score {wrong[0]!r}; names must not be empty or contain {' '.join(RESERVED)}"
+        raise ConfigError(Fault("not-a-metric", problem, key="metrics", got=name))
+    return found
+
+
+@cache
+def shipped_scores() -> tuple[ScoreInfo, ...]:
+    """Return the descriptions of the scores of `evaluation/metrics/`, those of `DEFAULT_METRICS` first."""
+    return tuple(info for name in _in_order(shipped_metrics()) for info in find_metric(name).scores)
+
+
+@cache
+def all_scores() -> Mapping[str, ScoreInfo]:
+    """Return the descriptions of the scores of every metric that is installed, by name; shipped ones first.
+
+    A metric of the user's that cannot be loaded is left out with a warning: its scores are shown by their names.
+    """
+    found = {info.name: info for info in shipped_scores()}
+    for name in sorted(set(entry_points_of_metrics()) - set(shipped_metrics())):
+        try:
+            metric = find_metric(name)
+        except ConfigError as error:
+            log.warning("%s", error)
+            continue
+        for info in metric.scores:
+            if found.setdefault(info.name, info) is not info:
+                log.warning("the score %s of the metric %s has the name of another score", info.name, name)
+    return found
+
+
+def describe(name: str) -> ScoreInfo:
+    """Return the description of a score; of a metric that is not installed nothing but the name is known."""
+    return all_scores().get(name) or ScoreInfo(name, Better.NEITHER, low=float("-inf"))
+
+
+def headlines() -> tuple[ScoreInfo, ...]:
+    """Return the scores that verdicts are about; the first that runs have chooses."""
+    return tuple(info for info in all_scores().values() if info.prominence is Prominence.HEADLINE)
+
+
+def _in_order(names: list[str]) -> list[str]:
+    place = {name: place for place, name in enumerate(DEFAULT_METRICS)}
+    return sorted(names, key=lambda name: (place.get(name, len(place)), name))
