@@ -19,8 +19,8 @@ from medqa_finetune.errors import DataError
 from medqa_finetune.evaluate import as_text as scores_as_text
 from medqa_finetune.evaluation.predictions import read_answers
 from medqa_finetune.evaluation.score import score_answers
-from medqa_finetune.launch.display import Glance
-from medqa_finetune.launch.stage import Marks, read_stage
+from medqa_finetune.launch.display import CellView
+from medqa_finetune.launch.stage import ProgressRows, read_stage
 from medqa_finetune.log import shown
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import CellDir
@@ -114,7 +114,7 @@ def check_record(folder: Path, content: bytes, *, refused_too: bool = True) -> N
     assert text.encode()
     assert all(character.isprintable() or character == "\n" for character in text)
     write_csv(frame, folder / "table.csv")
-    read_stage(CellDir(run), Marks({}, {}))
+    read_stage(CellDir(run), ProgressRows({}, {}))
 
 
 def check_evaluation(folder: Path, content: bytes) -> None:
@@ -143,7 +143,7 @@ def check_lines(folder: Path, content: bytes) -> None:
             assert all(isinstance(row, dict) for row in read_lines(path))
         except DataError as error:
             check_message(error)
-    assert Glance("running", "running", read_stage(CellDir(run, evaluation), Marks({}, {}))).line().encode()
+    assert CellView("running", "running", read_stage(CellDir(run, evaluation), ProgressRows({}, {}))).line().encode()
 
 
 def check_manifest(folder: Path, content: bytes) -> None:
