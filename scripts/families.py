@@ -27,8 +27,8 @@ from medqa_finetune.config.schema import Config  # noqa: E402
 from medqa_finetune.evaluation import generate  # noqa: E402
 from medqa_finetune.evaluation.decode import Ending, decode_greedily  # noqa: E402
 from medqa_finetune.experiment import run_experiment  # noqa: E402
-from medqa_finetune.launch.cells import make_cell  # noqa: E402
-from medqa_finetune.launch.launcher import register_matrix  # noqa: E402
+from medqa_finetune.launch.compose import make_cell  # noqa: E402
+from medqa_finetune.launch.launcher import register_plugins  # noqa: E402
 from medqa_finetune.model.pruned import from_pretrained  # noqa: E402
 from medqa_finetune.record.schema import Record  # noqa: E402
 from scripts.small_models import FAMILIES, write_micro_model  # noqa: E402
@@ -92,7 +92,7 @@ def ask(model: Any, ids: list[int], end: int) -> Said:
 def composed_cell(*overrides: str) -> Cell:
     """Return the cell that the command line makes of these words."""
     register_schema()
-    register_matrix()
+    register_plugins()
     with hydra.initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
         composed = hydra.compose(CONFIG_NAME, list(overrides), return_hydra_config=True)
         return make_cell(composed, composed.hydra, overrides)
