@@ -33,7 +33,7 @@ class Needed:
 
 @dataclass(frozen=True)
 class Measured:
-    """Measurements of a variant, loaded from its folder in a process of its own. What was not measured is None, never 0.
+    """Measurements of a variant, loaded in a process of its own. What was not measured is None, never 0.
 
     Attributes:
         questions_sha256: Over ids, questions and references, in order.

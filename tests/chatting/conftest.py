@@ -16,5 +16,5 @@ def adapter_run(micro_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def speaker(adapter_run: RunDir) -> ChatModel:
+def chat_model(adapter_run: RunDir) -> ChatModel:
     return load_source(source_of_run(adapter_run.path), threads=1)

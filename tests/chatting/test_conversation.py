@@ -9,8 +9,8 @@ from tests.faulty import only_fault
 
 
 @pytest.fixture
-def talk(speaker: ChatModel) -> Conversation:
-    return Conversation(speaker)
+def talk(chat_model: ChatModel) -> Conversation:
+    return Conversation(chat_model)
 
 
 def test_what_was_said_before_is_part_of_the_next_question(talk: Conversation) -> None:

@@ -165,13 +165,13 @@ def test_finished_variants_are_known_again(run: RunDir) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request", "change"),
+    ("asked", "change"),
     [(ExportRequest(dtype="bf16"), "dtype: fp32 -> bf16"), (ExportRequest(quantization="fp4"), "nf4 -> fp4")],
 )
-def test_other_settings_are_refused_with_the_keys(run: RunDir, request: ExportRequest, change: str) -> None:
+def test_other_settings_are_refused_with_the_keys(run: RunDir, asked: ExportRequest, change: str) -> None:
     folder = exported(check_request(run, ExportRequest()), "quantized")
     with pytest.raises(MedQAError) as caught:
-        check_request(run, request)
+        check_request(run, asked)
     fault = only_fault(caught)
     assert (fault.code, fault.file) == ("other-export", str(folder))
     assert change in fault.problem
