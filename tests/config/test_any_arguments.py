@@ -16,7 +16,7 @@ from medqa_finetune.config.schema import CorpusConfig, DataConfig
 from medqa_finetune.config.yaml_traps import trapped_values
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.evaluate import EvaluateOptions
-from tests.data.files import check_message
+from scripts.reader_checks import check_message
 
 PIECES = [
     *"[]{}'\"\\,:=$#!&*|>%@~ \t\n",

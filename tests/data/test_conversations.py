@@ -15,7 +15,8 @@ from medqa_finetune.data.corpus import read_examples
 from medqa_finetune.data.examples import Example
 from medqa_finetune.data.rows import Ledger
 from medqa_finetune.errors import DataError
-from tests.data.files import GOOD, check_reading, corpus_of, read, rejected, written
+from scripts.reader_checks import check_reading
+from tests.data.files import GOOD, corpus_of, read, rejected, written
 from tests.data.test_any_bytes import modestly, values
 from tests.faulty import only_fault
 
