@@ -4,15 +4,12 @@ import codecs
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from medqa_finetune.config.evaluation_checks import backend_faults, evaluate_faults, text_faults
 from medqa_finetune.config.ranges import AUTO, above_zero, at_least, between, one_of, share
-from medqa_finetune.errors import Fault
+from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, TrainConfig
+from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.methods.registry import method_faults
-
-if TYPE_CHECKING:
-    from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, TrainConfig
 
 QUANTIZATIONS = ("none", "nf4", "fp4", "int8")
 FOUR_BIT = ("nf4", "fp4")
@@ -33,17 +30,33 @@ FOLDER_NAME_BYTES = 200
 RESERVED_NAME = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?|.*[. ]|summary|cache|.*\.old-.*", re.IGNORECASE)
 
 
-def faults(config: "Config") -> list[Fault]:
+def checked(config: Config) -> Config:
+    """Return the configuration, after every check.
+
+    Raises:
+        ConfigError: with every fault found, each with its key, the value got and what is allowed.
+    """
+    if found := faults(config):
+        raise ConfigError(*found)
+    return config
+
+
+def faults(config: Config) -> list[Fault]:
     """Return every fault of the configuration; empty when there is none."""
     return [
-        *_top_faults(config), *_method_faults(config.method), *data_faults(config.data), *corpus_faults(config.corpus),
-        *_train_faults(config.train), *evaluate_faults(config.evaluate), *text_faults(config),
+        *_top_faults(config),
+        *_method_faults(config.method),
+        *data_faults(config.data),
+        *corpus_faults(config.corpus),
+        *_train_faults(config.train),
+        *evaluate_faults(config.evaluate),
+        *text_faults(config),
         *backend_faults(config),
         *(fault for name in config.tracker.report_to for fault in one_of("tracker.report_to", name, TRACKERS)),
-    ]  # fmt: skip
+    ]
 
 
-def _top_faults(config: "Config") -> Iterator[Fault]:
+def _top_faults(config: Config) -> Iterator[Fault]:
     yield from one_of("precision", config.precision, PRECISIONS)
     yield from at_least("seed", config.seed, 0)
     if config.threads is not None:
@@ -69,7 +82,7 @@ def is_folder_name(name: str) -> bool:
     return bool(FOLDER_NAME.fullmatch(name)) and not RESERVED_NAME.fullmatch(name) and size <= FOLDER_NAME_BYTES
 
 
-def _method_faults(method: "MethodConfig") -> Iterator[Fault]:
+def _method_faults(method: MethodConfig) -> Iterator[Fault]:
     yield from one_of("method.quantization", method.quantization, QUANTIZATIONS)
     yield from one_of("method.compute_dtype", method.compute_dtype, PRECISIONS)
     yield from at_least("method.rank", method.rank, 1)
@@ -94,7 +107,7 @@ def _method_faults(method: "MethodConfig") -> Iterator[Fault]:
         yield Fault("wrong-type", problem, key="method.target_modules", got=modules, hint=example)
 
 
-def data_faults(data: "DataConfig") -> Iterator[Fault]:
+def data_faults(data: DataConfig) -> Iterator[Fault]:
     """Yield what is impossible in the sizes of the sets and how they are cut."""
     for key in ("train_size", "validation_size", "test_size"):
         value = getattr(data, key)
@@ -105,7 +118,7 @@ def data_faults(data: "DataConfig") -> Iterator[Fault]:
         yield from share(f"data.{key}", getattr(data, key))
 
 
-def corpus_faults(corpus: "CorpusConfig") -> Iterator[Fault]:
+def corpus_faults(corpus: CorpusConfig) -> Iterator[Fault]:
     """Yield what is impossible in where the corpus is and how it is read."""
     yield from one_of("corpus.task", corpus.task, TASKS)
     yield from one_of("corpus.source", corpus.source, SOURCES)
@@ -140,7 +153,7 @@ def _missing(key: str, asking: str, hint: str) -> Fault:
     return Fault("missing-key", f"is missing, and {asking} needs it", key=key, hint=hint)
 
 
-def _train_faults(train: "TrainConfig") -> Iterator[Fault]:
+def _train_faults(train: TrainConfig) -> Iterator[Fault]:
     for key in ("batch_size", "max_length", "logging_steps", "validations"):
         yield from at_least(f"train.{key}", getattr(train, key), 1)
     if type(train.micro_batch) is int:  # true is an int to Python

@@ -3,19 +3,13 @@
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from medqa_finetune.config.ranges import AUTO, above_zero, at_least, one_of
+from medqa_finetune.config.schema import DEFAULT_METRICS, Config, EvaluateConfig
 from medqa_finetune.errors import Fault
 from medqa_finetune.methods.registry import described, own_methods
 
-if TYPE_CHECKING:
-    from medqa_finetune.config.schema import Config, EvaluateConfig
-
 BACKENDS = ("transformers", "vllm")
-DEFAULT_METRICS = (
-    "rouge", "bleu", "perplexity", "char_bleu", "llamafactory", "length_ratio", "distinct", "special_tokens",
-)  # fmt: skip
 # Entry points of this group name metrics of other packages.
 METRIC_GROUP = "medqa_finetune.metrics"
 # Of running text, whatever the list of metrics says.
@@ -23,7 +17,7 @@ TEXT_METRICS = ("perplexity",)
 OTHER_BACKEND = "Or give evaluate.backend=transformers."
 
 
-def text_faults(config: "Config") -> Iterator[Fault]:
+def text_faults(config: Config) -> Iterator[Fault]:
     """Yield what is impossible with running text, of the corpus or beside it."""
     yield from _block_faults(config)
     if config.corpus.task != "text":
@@ -41,7 +35,7 @@ def text_faults(config: "Config") -> Iterator[Fault]:
         yield Fault("conflict", problem, key="evaluate.metrics", got=list(metrics), allowed=TEXT_METRICS, hint=hint)
 
 
-def _block_faults(config: "Config") -> Iterator[Fault]:
+def _block_faults(config: Config) -> Iterator[Fault]:
     """Yield what is impossible in the blocks of a running text, of the corpus or beside it."""
     stride, length = config.evaluate.stride, config.train.max_length
     if config.corpus.task != "text" and config.evaluate.text is None:
@@ -58,7 +52,7 @@ def _block_faults(config: "Config") -> Iterator[Fault]:
         yield Fault("out-of-range", problem, key="evaluate.stride", got=stride)
 
 
-def backend_faults(config: "Config") -> Iterator[Fault]:
+def backend_faults(config: Config) -> Iterator[Fault]:
     """Yield what vLLM cannot do that is known from the settings alone."""
     # Where no model is loaded, nobody generates, so that a sweep may have the retrieval baseline in it.
     if config.evaluate.backend != "vllm" or not described(config.method.trains).loads_model:
@@ -75,7 +69,7 @@ def backend_faults(config: "Config") -> Iterator[Fault]:
         yield Fault("conflict", problem, key="method.compute_dtype", got=got, allowed=(AUTO,), hint=OTHER_BACKEND)
 
 
-def evaluate_faults(evaluate: "EvaluateConfig") -> Iterator[Fault]:
+def evaluate_faults(evaluate: EvaluateConfig) -> Iterator[Fault]:
     """Yield what is impossible in how answers are generated and scored."""
     for key in ("batch_size", "batch_tokens", "max_new_tokens"):
         yield from at_least(f"evaluate.{key}", getattr(evaluate, key), 1)

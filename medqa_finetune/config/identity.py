@@ -24,6 +24,8 @@ from medqa_finetune.methods.registry import described, method_of
 RESULTS_VERSION = 3
 EVALUATION_VERSION = 1
 DEFAULT_EVALUATION = "default"
+# Between the settings in the name of a run or an evaluation.
+SEPARATOR = "__"
 
 # Settings that cannot change the result: where things lie, how they are called, who is told.
 NOT_IDENTITY = (
@@ -238,7 +240,7 @@ def run_name(config: Config, defaults: Mapping[str, Any], labels: Mapping[str, s
         named = not _is_below(key, (*NOT_NAMED, *renamed)) and method.uses(key)
         if named and value != defaults.get(key, value):
             parts.append(f"{key}={_plain(_as_text(value))}")
-    return _short("__".join(parts))
+    return _short(SEPARATOR.join(parts))
 
 
 def evaluation_name(
@@ -267,7 +269,7 @@ def evaluation_name(
             continue
         value = text if name == "text" and text is not None else (own if written is None else written).get(name)
         parts.append(f"{name}={_plain(_as_text(_in_order(value)))}")
-    return _short("__".join(parts)) or DEFAULT_EVALUATION
+    return _short(SEPARATOR.join(parts)) or DEFAULT_EVALUATION
 
 
 def _in_order(value: Any) -> Any:

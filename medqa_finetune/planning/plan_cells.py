@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from medqa_finetune.child_process import NoReplyError, call
+from medqa_finetune.config.identity import SEPARATOR
 from medqa_finetune.config.schema import Config, ModelConfig
 from medqa_finetune.data.corpus import corpus_sha256
 from medqa_finetune.data.prepare import CACHE_NAME, cache_key, folder_name, rules_of
@@ -19,7 +20,7 @@ from medqa_finetune.planning.cost_model import Forecast, Survey, forecast_by_rec
 from medqa_finetune.planning.trial_retrieval import LookedUp
 from medqa_finetune.planning.trial_run import Rehearsed
 from medqa_finetune.planning.workload import Asked
-from medqa_finetune.record.evaluations import SEPARATOR, evaluation_parts
+from medqa_finetune.record.evaluations import evaluation_parts
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")

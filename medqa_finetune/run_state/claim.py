@@ -17,10 +17,11 @@ from medqa_finetune.evaluation.reuse import reuse, set_aside_elsewhere
 from medqa_finetune.log import log_to
 from medqa_finetune.methods.registry import method_of
 from medqa_finetune.record.evaluation_dir import EvaluationDir
-from medqa_finetune.record.evaluations import evaluation_dirs, upgrade
+from medqa_finetune.record.evaluations import evaluation_dirs
 from medqa_finetune.record.files import sweep
 from medqa_finetune.record.run_dir import RunDir, now, this_process
 from medqa_finetune.record.schema import Environment, Evaluation, EvaluationRecord, Failure, Record, TrainRecord
+from medqa_finetune.record.version_1 import upgrade
 from medqa_finetune.run_state.earlier import checked_record, record_there, weights_of
 from medqa_finetune.run_state.failure import explain_failure
 from medqa_finetune.stopping import Interrupted, StopRequest, stoppable

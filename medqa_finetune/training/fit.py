@@ -23,7 +23,7 @@ from medqa_finetune.record.files import replace_folder
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import TrainRecord
 from medqa_finetune.stopping import StopRequest
-from medqa_finetune.training.batches import Collator, EncodedDataset
+from medqa_finetune.training.batches import Collator
 from medqa_finetune.training.checkpoints import Checkpoints
 from medqa_finetune.training.meters import Meter, costs
 from medqa_finetune.training.trackers import Tracked, trackers
@@ -79,8 +79,8 @@ def fit(
         model=loaded.model,
         args=arguments,
         optimizers=(method.optimizer(loaded.model, arguments), None),
-        train_dataset=EncodedDataset(sets.train),
-        eval_dataset=EncodedDataset(sets.validation),
+        train_dataset=sets.train,
+        eval_dataset=sets.validation,
         data_collator=collator,
         meter=meter,
         run=run,

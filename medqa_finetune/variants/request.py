@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from medqa_finetune.architecture.files import stored_precision, weight_files
 from medqa_finetune.architecture.size import read_size
-from medqa_finetune.config.restore import restore_config
+from medqa_finetune.config.compose import restore_config
 from medqa_finetune.config.schema import Config, MethodConfig
 from medqa_finetune.errors import ConfigError, DataError, Fault, ModelError
 from medqa_finetune.memory import in_units
@@ -203,7 +203,7 @@ def _existing(order: Order) -> dict[str, Metadata]:
                 problem, hint = "exists and is no exported variant", "Move it away, or give export.to=DIR."
                 raise ConfigError(Fault("not-an-export", problem, file=str(folder), hint=hint))
             continue
-        differences = _differences(order, name, metadata) + damages(folder, metadata.files)
+        differences = [*_differences(order, name, metadata), *map(str, damages(folder, metadata.files))]
         if differences:
             problem = f"holds another export ({'; '.join(differences)})"
             hint = "overwrite=true moves it aside and makes it anew; export.to=DIR keeps both."

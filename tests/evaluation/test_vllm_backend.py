@@ -25,9 +25,9 @@ from medqa_finetune.model.requirements import Need
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import evaluation_dirs
 from medqa_finetune.record.run_dir import find_runs
+from scripts.small_models import SIZES, write_micro_model
 from tests.commands import TINY, start, train
 from tests.evaluation.test_generate import END, PAIRS, one_by_one, settings
-from tests.models import SIZES, write_micro_model
 
 needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed")
 CPU = Device("cpu", "CPU", "fp32")

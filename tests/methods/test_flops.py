@@ -14,7 +14,7 @@ from medqa_finetune.architecture.size import ModelSize, read_size
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.pruned import from_pretrained
-from tests.models import write_micro_model
+from scripts.small_models import write_micro_model
 
 TOKENS, ANSWER = 24, 7
 FULL = MethodConfig(name="full", trains="all")

@@ -20,9 +20,9 @@ from medqa_finetune.model.load import Device, load_model
 from medqa_finetune.model.parameters import count_parameters
 from medqa_finetune.model.pruned import build_skeleton, from_pretrained, layer_sizes
 from medqa_finetune.record.schema import LayerSizes
+from scripts.small_models import HEADS, INTERMEDIATE, KEY_HEADS, prune, write_micro_model
 from tests.faulty import only_fault
 from tests.methods.test_flops import counted, reckoned
-from tests.models import HEADS, INTERMEDIATE, KEY_HEADS, prune, write_micro_model
 
 CPU = Device("cpu", "CPU", "fp32")
 FULL = MethodConfig(name="full", trains="all")

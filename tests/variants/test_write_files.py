@@ -14,7 +14,7 @@ from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.variants.kinds import choose, quantization_of
 from medqa_finetune.variants.measure import Measuring, load_variant
 from medqa_finetune.variants.write_files import Making, build
-from tests.models import write_micro_model
+from scripts.small_models import write_micro_model
 from tests.variants.runs import FULL, LORA, NONE, QLORA, write_run
 
 CPU = Device("cpu", "CPU", "fp32")
