@@ -20,12 +20,7 @@ from tests.conftest import REPOSITORY
 from tests.faulty import only_fault
 
 PACKAGE = REPOSITORY / "medqa_finetune"
-OUTSIDE = [
-    path
-    for folder in (PACKAGE, REPOSITORY / "scripts")
-    for path in sorted(folder.rglob("*.py"))
-    if PACKAGE / "methods" not in path.parents
-]
+OUTSIDE = [path for path in sorted(PACKAGE.rglob("*.py")) if PACKAGE / "methods" not in path.parents]
 
 
 def asks(tree: ast.Module) -> Iterator[int]:
