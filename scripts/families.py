@@ -29,7 +29,7 @@ from medqa_finetune.evaluation.decode import Ending, decode_greedily  # noqa: E4
 from medqa_finetune.experiment import run_experiment  # noqa: E402
 from medqa_finetune.launch.compose import make_cell  # noqa: E402
 from medqa_finetune.launch.launcher import register_plugins  # noqa: E402
-from medqa_finetune.methods.registry import method_of
+from medqa_finetune.methods.registry import method_of  # noqa: E402
 from medqa_finetune.model.pruned import from_pretrained  # noqa: E402
 from medqa_finetune.record.schema import Record  # noqa: E402
 from scripts.small_models import FAMILIES, write_micro_model  # noqa: E402
