@@ -27,8 +27,9 @@ from medqa_finetune.config.schema import Config  # noqa: E402
 from medqa_finetune.evaluation import generate  # noqa: E402
 from medqa_finetune.evaluation.decode import Ending, decode_greedily  # noqa: E402
 from medqa_finetune.experiment import run_experiment  # noqa: E402
-from medqa_finetune.launch.cells import make_cell  # noqa: E402
-from medqa_finetune.launch.launcher import register_matrix  # noqa: E402
+from medqa_finetune.launch.compose import make_cell  # noqa: E402
+from medqa_finetune.launch.launcher import register_plugins  # noqa: E402
+from medqa_finetune.methods.registry import method_of  # noqa: E402
 from medqa_finetune.model.pruned import from_pretrained  # noqa: E402
 from medqa_finetune.record.schema import Record  # noqa: E402
 from scripts.small_models import FAMILIES, write_micro_model  # noqa: E402
@@ -92,7 +93,7 @@ def ask(model: Any, ids: list[int], end: int) -> Said:
 def composed_cell(*overrides: str) -> Cell:
     """Return the cell that the command line makes of these words."""
     register_schema()
-    register_matrix()
+    register_plugins()
     with hydra.initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
         composed = hydra.compose(CONFIG_NAME, list(overrides), return_hydra_config=True)
         return make_cell(composed, composed.hydra, overrides)
@@ -120,7 +121,7 @@ def load_again(config: Config, *, uneven: bool) -> Said:
     exec(readme_code(), code)  # noqa: S102 (it is the README's)
     method = config.method
     options: dict[str, Any] = {"dtype": torch.float32}
-    if method.trains == "adapter":
+    if "lora" in method_of(method).variants:
         options |= {
             "base": config.model.path,
             "quantization": {"none": None}.get(method.quantization, method.quantization),

@@ -142,7 +142,7 @@ def test_the_command_line_finds_the_same_run_done(run: Finetuned, micro_model: P
 def test_a_run_answers(run: Finetuned) -> None:
     row = json.loads(predictions(run, NAME).splitlines()[0])
     talk = run.chat(temperature=0.0)
-    assert talk.manner.max_new_tokens == 8
+    assert talk.sampling.max_new_tokens == 8
     assert talk.ask(row["question"]) == chat(run.path).ask(row["question"])
     assert len(talk.turns) == 1
     model, tokenizer = run.load()
@@ -245,7 +245,7 @@ def test_a_model_in_memory_is_talked_to_and_examined_as_it_is(micro_model: Path)
 
 def test_a_corpus_and_a_model_may_be_named(tmp_path: Path) -> None:
     from medqa_finetune.api_inputs import choose_corpus, choose_method, choose_model
-    from medqa_finetune.launch.compose_call import compose_cell
+    from medqa_finetune.launch.compose import compose_cell
 
     choices = {
         "model": choose_model("tiny", None, tmp_path),

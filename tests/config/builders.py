@@ -11,7 +11,7 @@ from medqa_finetune.config.checks import checked
 from medqa_finetune.config.compose import CONFIG_NAME, register_schema
 from medqa_finetune.config.groups import conf_folder
 from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, ModelConfig
-from medqa_finetune.launch.launcher import register_matrix
+from medqa_finetune.launch.launcher import register_plugins
 
 VALID = Config(
     method=MethodConfig(name="lora"),
@@ -51,6 +51,6 @@ def leaf_keys(instance: Any = VALID, prefix: str = "") -> list[str]:
 def compose(*overrides: str, folder: Path | None = None) -> DictConfig:
     """Compose as the door does; Hydra's own node is part of the result."""
     register_schema()
-    register_matrix()
+    register_plugins()
     with hydra.initialize_config_dir(config_dir=str(folder or conf_folder()), version_base="1.3"):
         return hydra.compose(CONFIG_NAME, list(overrides), return_hydra_config=True)

@@ -11,8 +11,8 @@ from medqa_finetune.cell import Cell
 from medqa_finetune.config.compose import CONFIG_NAME, register_schema
 from medqa_finetune.config.groups import conf_folder, option_names
 from medqa_finetune.errors import ConfigError, DataError, ModelError
-from medqa_finetune.launch.cells import make_cell
-from medqa_finetune.launch.launcher import register_matrix
+from medqa_finetune.launch.compose import make_cell
+from medqa_finetune.launch.launcher import register_plugins
 from tests.faulty import only_fault
 
 
@@ -34,7 +34,7 @@ def fake_model(folder: Path, weights: bytes) -> Path:
 @pytest.fixture(autouse=True)
 def hydra_is_on() -> Iterator[None]:
     register_schema()
-    register_matrix()
+    register_plugins()
     with hydra.initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
         yield
 
