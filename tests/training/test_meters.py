@@ -139,7 +139,7 @@ def test_a_meter_goes_on_in_another_process(clock: Clock) -> None:
 
 
 def test_peaks_are_those_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meters, "peak_rss_bytes", lambda: 1000)
+    monkeypatch.setattr(meters, "peak_resident_bytes", lambda: 1000)
     before = MeterState(Reading(), Reading(), (700, 900, 5000))
     meter = Meter("cpu", before)
     # A run that began on a GPU and ends without one held what it held.
