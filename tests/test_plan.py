@@ -100,7 +100,7 @@ def test_the_table_says_what_it_rests_on() -> None:
     measured = made(FORECAST, trials=1, without_weights=("qwen2.5-3b",))
     text = as_text(rows(measured, options), measured, options)
     assert "Measured here" in text
-    assert "Random weights stood for those of qwen2.5-3b" in text
+    assert "Random weights replace those of qwen2.5-3b" in text
     assert "TFLOP/s (fp32)" in text  # and not `auto`, which says nothing
 
 
@@ -211,7 +211,7 @@ def test_a_model_without_weights_is_rehearsed_with_random_ones(tmp_path: Path, m
     typed = (*TINY, f"model.path={folder}", "method=lora", "data=20k", "plan.probe=true")
     done = run(*typed, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "Random weights stood for those of bare" in done.stdout
+    assert "Random weights replace those of bare" in done.stdout
     assert "lora_20k" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["bare"]
     # A run still needs them.
