@@ -132,10 +132,10 @@ def compose(arguments: Sequence[str]) -> list["Config"]:
 
     from medqa_finetune.cell import Cell
     from medqa_finetune.evaluation.benchmarks import check_exams
-    from medqa_finetune.extras import check_extras
     from medqa_finetune.launch.compose import compose_and_call, make_cell
     from medqa_finetune.launch.validate import check_all, distinct_cells
     from medqa_finetune.model.locate import locate_architecture
+    from medqa_finetune.preflight import check_packages
 
     cells: list[Cell] = []
     faults: list[Fault] = []
@@ -149,7 +149,7 @@ def compose(arguments: Sequence[str]) -> list["Config"]:
     if faults:
         raise ConfigError(*faults)
     configs = [cell.config for cell in distinct_cells(cells)]
-    check_all(configs, check_extras)
+    check_all(configs, check_packages)
     check_all(configs, check_exams)
     return configs
 
