@@ -97,21 +97,21 @@ def summarize(arguments: list[str]) -> int:
     # pandas and seaborn take a second to load; bad input and --help need not wait for them.
     from medqa_finetune.report.analysis import analyse
     from medqa_finetune.report.outputs import results
-    from medqa_finetune.report.outputs.benchmarks import exam_columns, exams_as_text
+    from medqa_finetune.report.outputs.benchmarks import benchmark_columns, benchmarks_as_text
     from medqa_finetune.report.seeds import apart
     from medqa_finetune.report.stats.intervals import Settings
     from medqa_finetune.report.table import results_table
 
     frame = results_table(runs, root)
     # Not set apart by test set, as the answers' scores are, so that what does not compare stays apart everywhere.
-    frame = apart(frame, exam_columns(frame.columns))
+    frame = apart(frame, benchmark_columns(frame.columns))
     sources = _sources(runs, root, frame)
     analysis = analyse(_scored(sources), Settings(price_per_hour=options.price_per_hour))
     written = _write(results.with_intervals(frame, analysis), analysis, sources, root / "summary")
     print(as_text(frame))
-    exams = exams_as_text(frame)
-    if exams:
-        print("\nBeside the answers (mean over seeds; sd: standard deviation between them)\n" + exams)
+    benchmarks = benchmarks_as_text(frame)
+    if benchmarks:
+        print("\nBenchmarks (mean over seeds; sd: standard deviation between them)\n" + benchmarks)
     print("\n" + visible_lines(results.as_text(analysis)) + "\n")
     for path in written:
         print(f"wrote {path}")
@@ -145,7 +145,7 @@ def _write(
     from medqa_finetune.report.figures.overview import write_plots
     from medqa_finetune.report.html.write import figures_as_markdown, write_report
     from medqa_finetune.report.outputs import results
-    from medqa_finetune.report.outputs.benchmarks import exams_table
+    from medqa_finetune.report.outputs.benchmarks import benchmarks_table
     from medqa_finetune.report.seeds import apart, cells_table
     from medqa_finetune.report.table import write_csv
 
@@ -163,8 +163,8 @@ def _write(
             for name, table in tables.items():
                 write_csv(table, folder / name)
             page, charts = write_report(frame, analysis, sources, folder)
-            exams = results.exams_as_markdown(exams_table(frame))
-            write_text(folder / REPORT, results.as_markdown(analysis) + exams + figures_as_markdown(charts))
+            benchmarks = results.benchmarks_as_markdown(benchmarks_table(frame))
+            write_text(folder / REPORT, results.as_markdown(analysis) + benchmarks + figures_as_markdown(charts))
             return [*(folder / name for name in (*tables, REPORT)), *write_plots(frame, folder), page]
     except OSError as error:
         problem, hint = f"cannot be written ({error.strerror})", "Give a folder that is writable."

@@ -36,7 +36,7 @@ class Basis:
 
 def basis_of(row: Mapping[Any, Any], scores: Sequence[str] | None = None) -> Basis:
     """Return what the scores of a row of the table rest on; `scores` names those that matter, None all of them."""
-    # What a model was examined in beside the answers says nothing of the answers' scores.
+    # A benchmark says nothing of the predictions' scores.
     found = {score: own for score, own in signatures(row["signature"]).items() if not is_benchmark(score)}
     kept = {score: own for score, own in found.items() if scores is None or score in scores}
     evaluation = row["evaluation_identity"] or ""

@@ -49,8 +49,8 @@ def apart(frame: pd.DataFrame, scores: Sequence[str] | None = None) -> pd.DataFr
 
     Figures compare if test set, number of questions and the score's signature agree; perplexities, which depend on the
     tokenizer, if the model does as well. Most runs' figures stay in the score's own column; every other kind gets a
-    column `<score>#2`, `<score>#3`, … behind the last one. Figures of an exam compare if its signature agrees. Rows of
-    different evaluations share columns: `evaluation` says which is which.
+    column `<score>#2`, `<score>#3`, … behind the last one. Figures of a benchmark compare if its signature agrees. Rows
+    of different evaluations share columns: `evaluation` says which is which.
 
     Args:
         frame: As `report.table.results_table` makes it.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.figures.cells import Cell
 from medqa_finetune.report.messages import drawn, label, score_title
-from medqa_finetune.report.outputs.benchmarks import digits_of, main_exams
+from medqa_finetune.report.outputs.benchmarks import digits_of, main_benchmarks
 from medqa_finetune.report.scores import in_order, score_columns
 from medqa_finetune.report.words import Text
 
@@ -44,9 +44,11 @@ def results_of(cells: Sequence[Cell], analysis: Analysis) -> tuple[list[Text], l
     scores = [score for score in in_order(score_columns(signed)) if _measured(cells, score.name)]
     costs = [cost for cost in COSTS if _measured(cells, cost[0])]
     of_text = any(cell.runs["task"].eq("text").any() for cell in cells)
-    exams = [column for column in main_exams(cells[0].runs.columns) if _measured(cells, column)] if cells else []
+    benchmarks = (
+        [column for column in main_benchmarks(cells[0].runs.columns) if _measured(cells, column)] if cells else []
+    )
     headings = [_heading("cell"), *(score_title(score.name) for score in scores)]
-    headings += [*(Text(exam, exam) for exam in exams), _heading("blocks" if of_text else "pairs")]
+    headings += [*(Text(benchmark, benchmark) for benchmark in benchmarks), _heading("blocks" if of_text else "pairs")]
     headings += [*(_heading(name) for _, name, _ in costs), _heading("seeds")]
     headings.append(_heading("tested_blocks" if of_text else "tested_questions"))
     intervals = {(each.cell, each.score): each.interval for each in analysis.scores}
@@ -58,11 +60,11 @@ def results_of(cells: Sequence[Cell], analysis: Analysis) -> tuple[list[Text], l
             more = f"[{interval.low:.{score.digits}f}, {interval.high:.{score.digits}f}]" if interval else ""
             deviation = _deviation(cell.sd(score.name), score.digits)
             values.append(_value(cell.mean(score.name), score.digits, more, deviation))
-        for exam in exams:
-            digits = digits_of(exam)
+        for benchmark in benchmarks:
+            digits = digits_of(benchmark)
             # A mean over some of the seeds would stand in the row of all of them.
-            mean = cell.mean(exam) if cell.runs[exam].notna().all() else math.nan
-            values.append(_value(mean, digits, _deviation(cell.sd(exam), digits)))
+            mean = cell.mean(benchmark) if cell.runs[benchmark].notna().all() else math.nan
+            values.append(_value(mean, digits, _deviation(cell.sd(benchmark), digits)))
         values.append(_value(float(cell.size), 0))
         values += [
             _value(cell.mean(column), digits, _deviation(cell.sd(column), digits)) for column, _, digits in costs

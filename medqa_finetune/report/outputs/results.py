@@ -162,11 +162,11 @@ def _comparisons_markdown(analysis: Analysis) -> str:
     return f"{_table(header, rows)}\n\n{_both(label('report.every_score'))}"
 
 
-def exams_as_markdown(rows: list[list[str]]) -> str:
-    """Return a table of exams as a section of report.md; empty where there are no rows."""
+def benchmarks_as_markdown(rows: list[list[str]]) -> str:
+    """Return a table of benchmarks as a section of report.md; empty where there are no rows."""
     if not rows:
         return ""
-    return f"\n{_section('exams')}\n\n{_both(label('report.exams_how'))}\n\n{_table(HEADER, rows)}\n"
+    return f"\n{_section('benchmarks')}\n\n{_both(label('report.benchmarks_how'))}\n\n{_table(HEADER, rows)}\n"
 
 
 def _refusals(analysis: Analysis, verdict: Verdict) -> Refusals | None:
