@@ -201,7 +201,7 @@ def benchmarked(outputs: Path, **values: Any) -> Cell:
 
 
 @pytest.mark.parametrize(
-    ("values", "exams"),
+    ("values", "kind"),
     [
         ({"zero_shot": ["cmmlu", "our_task"], "text": "wikitext2", "metrics": ["rouge"]}, "both"),
         ({"zero_shot": ["cmmlu", "our_task"], "max_new_tokens": 9}, "tasks"),
