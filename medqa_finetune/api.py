@@ -165,7 +165,7 @@ def finetune(
         KeyboardInterrupt: Ctrl-C; a checkpoint has been written, and the same call goes on from there.
     """
     from medqa_finetune.experiment import run_experiment
-    from medqa_finetune.launch.compose_call import check_without_pairs, compose_cell
+    from medqa_finetune.launch.compose import check_without_pairs, compose_cell
     from medqa_finetune.run_state.earlier import check_outputs
     from medqa_finetune.runtime import limit_spinning
 

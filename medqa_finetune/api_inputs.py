@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medqa_finetune.config.options import load_group, option_names
+from medqa_finetune.config.groups import load_group, option_names
 from medqa_finetune.config.schema import CorpusConfig, MethodConfig
 from medqa_finetune.data.corpus import read_examples
 from medqa_finetune.data.examples import Example

@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from medqa_finetune.config.checks import FOLDER_NAME_BYTES
+from medqa_finetune.config.checks import FOLDER_NAME_BYTES, checked
+from medqa_finetune.config.compose import restore_config
 from medqa_finetune.config.identity import (
     EVALUATE,
     Fingerprints,
@@ -21,16 +22,16 @@ from medqa_finetune.config.identity import (
     settings_of,
     training_identity,
 )
-from medqa_finetune.config.restore import restore_config
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.corpus import corpus_sha256
 from medqa_finetune.errors import ConfigError, DataError, Fault, MedQAError
 from medqa_finetune.evaluation.benchmarks import text_label, text_sha256
 from medqa_finetune.model.locate import fingerprint_model, locate_model
 from medqa_finetune.record.evaluation_dir import EvaluationDir
-from medqa_finetune.record.evaluations import CellDir, find_evaluation, first_defaults, read_evaluation
+from medqa_finetune.record.evaluations import CellDir, find_evaluation, read_evaluation
 from medqa_finetune.record.run_dir import RECORD_NAME, RunDir
 from medqa_finetune.record.schema import Record
+from medqa_finetune.record.version_1 import first_defaults
 
 # Of a name that is cut, a character that did not fit whole is left out.
 LONGEST_CHARACTER = 4
@@ -235,13 +236,15 @@ def _of_record(run: RunDir, record: Record, evaluate: Mapping[str, Any], others:
         raise ConfigError(Fault("conflict", problem, key="corpus.path", got=str(others["corpus.path"])))
     changed = {key: dataclasses.replace(getattr(config, key), path=str(others[f"{key}.path"]))
                for key in ("model", "corpus") if f"{key}.path" in others}  # fmt: skip
-    return dataclasses.replace(
-        config,
-        outputs=str(outputs),
-        study=config.study if inside else "",
-        run_name=path.name,
-        evaluation_name="",
-        overwrite=False,
-        threads=others.get("threads", config.threads),
-        **changed,
+    return checked(
+        dataclasses.replace(
+            config,
+            outputs=str(outputs),
+            study=config.study if inside else "",
+            run_name=path.name,
+            evaluation_name="",
+            overwrite=False,
+            threads=others.get("threads", config.threads),
+            **changed,
+        )
     )

@@ -269,8 +269,8 @@ def _evaluate_here(cell: "Cell", folder: Path) -> Found:
 def _evaluate_in_processes(cells: "Sequence[Cell]", options: EvaluateOptions, typed: Sequence[str]) -> list[Fault]:
     """Evaluate runs as a queue over GPUs; return a fault for each that is not done."""
     from medqa_finetune.launch.gpus import make_slots, visible_gpus
-    from medqa_finetune.launch.job import job_of
     from medqa_finetune.launch.launcher import run_jobs
+    from medqa_finetune.launch.scheduler import job_of
     from medqa_finetune.launch.validate import check_matrix
 
     cells = check_matrix(cells)
@@ -279,9 +279,9 @@ def _evaluate_in_processes(cells: "Sequence[Cell]", options: EvaluateOptions, ty
     gpus = visible_gpus() if options.gpus_per_run else []
     run_jobs(jobs, make_slots(gpus, options.gpus_per_run, options.max_parallel), retries=options.retries)
     return [
-        Fault("not-evaluated", job.ending.reason, file=str(job.run.path))
+        Fault("not-evaluated", job.exit_status.reason, file=str(job.run.path))
         for job in jobs
-        if job.ending is not None and job.ending.state != "done"
+        if job.exit_status is not None and job.exit_status.state != "done"
     ]
 
 

@@ -10,7 +10,10 @@ from medqa_finetune.data.prepare import CACHE_NAME
 from medqa_finetune.evaluation import backends
 from medqa_finetune.evaluation.benchmarks import check_benchmarks
 from medqa_finetune.evaluation.reuse import needs_model
+from medqa_finetune.evaluation.without_model import predict_without_model
 from medqa_finetune.extras import check_extras
+from medqa_finetune.methods.base import MethodWithoutModel
+from medqa_finetune.methods.registry import method_of
 from medqa_finetune.model import kernels
 from medqa_finetune.objectives import task_of
 from medqa_finetune.preflight import preflight_run
@@ -32,7 +35,8 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
     Raises:
         MedQAError: bad input (nothing is written then), or the run failed (its records say why).
     """
-    config, run, evaluation, task = cell.config, cell.run, cell.evaluation, task_of(cell.config)
+    config, run, evaluation = cell.config, cell.run, cell.evaluation
+    task, method = task_of(config), method_of(config.method)
 
     # What earlier starts left.
     found = find_earlier(cell)
@@ -61,20 +65,17 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
             if claim.reuse_all(task.ids(questions)):
                 return claim.finish(task.score(questions, config, evaluation))
 
-        if not config.method.loads_model:
-            from medqa_finetune.evaluation.retrieval import look_up
-
+        if isinstance(method, MethodWithoutModel):
             environment = describe_environment("cpu", None)
             if training:
                 claim.end_training(None, environment=environment, data_manifest=splits.manifest)
             claim.place(environment, task.ids(questions))
-            cost = look_up(splits.train, questions, evaluation, config.threads)
+            cost = predict_without_model(method, splits.train, questions, evaluation, config.threads)
             return claim.finish(dataclasses.replace(task.score(questions, config, evaluation), **cost))
 
         with collector_paused():
             from medqa_finetune.evaluation.benchmarks import prepare_text, run_benchmarks
             from medqa_finetune.model.load import choose_device, load_model, set_threads
-            from medqa_finetune.model.methods import for_inference, restore_trained
             from medqa_finetune.runtime import keep_freed_memory
             from medqa_finetune.training.auto_settings import settle
             from medqa_finetune.training.checkpoints import Checkpoints
@@ -96,7 +97,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
             known = {"environment": environment, "data_manifest": splits.manifest, "layers": loaded.layers}
             record = claim.note(parameters=loaded.parameters, **known)
             trained = record.train
-            if config.method.trains != "nothing":
+            if method.trains_weights:
                 config = settle(config, loaded, run)
                 sets = task.training_sets(encoder, splits, config)
                 trained = fit(
@@ -104,12 +105,12 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
                 )
                 write_bytes(run.curves_path, draw_curves(run.read_metrics(), config.run_name))
             claim.end_training(trained)
-        elif config.method.trains != "nothing":
-            restore_trained(loaded.model, run.adapter_path, config.method)
+        elif method.trains_weights:
+            method.restore(loaded.model, run.adapter_path)
 
         # Benchmarks come before predictions: predicting may modify the model in place.
         claim.place(environment, task.ids(questions))
-        model = for_inference(loaded.model, config.method)
+        model = method.for_inference(loaded.model)
         run_benchmarks(model, loaded.tokenizer, text, config.evaluate, evaluation)
         cost = task.predict(model, encoder, questions, config, evaluation)
         return claim.finish(dataclasses.replace(task.score(questions, config, evaluation), **cost))

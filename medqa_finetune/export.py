@@ -8,13 +8,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, NoReturn
 
 from medqa_finetune.config.command_line import run_command, wants_help
 from medqa_finetune.config.command_options import describe, option, option_keys, parse_options, split_options
 from medqa_finetune.config.ranges import above_zero, at_least
 from medqa_finetune.config.schema_faults import unknown_key
-from medqa_finetune.errors import EXIT_DONE, NO_VALUE, ConfigError, Fault, MedQAError, brief
+from medqa_finetune.errors import EXIT_DONE, NO_VALUE, ConfigError, Fault, brief
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.stopping import EXIT_OFFSET, LAUNCHER_VARIABLE
 from medqa_finetune.variants.request_options import Wishes
@@ -147,22 +147,11 @@ def pipeline_cell(options: ExportOptions, arguments: Sequence[str]) -> "Cell":
 def _compose(arguments: Sequence[str]) -> "Cell":
     from hydra.core.hydra_config import HydraConfig
 
-    from medqa_finetune.launch.cells import make_cell
-    from medqa_finetune.launch.compose import compose_and_call
+    from medqa_finetune.launch.compose import compose_and_call, make_cell
 
-    made: list[Any] = []
-
-    def take(composed: Any) -> None:
-        # An error would pass through Hydra, which adds lines of its own.
-        try:
-            made.append(make_cell(composed, HydraConfig.get(), tuple(arguments)))
-        except MedQAError as error:
-            made.append(error)
-
-    compose_and_call(take, arguments)
-    if isinstance(made[0], MedQAError):
-        raise made[0]
-    return cast("Cell", made[0])
+    cells: list[Cell] = []
+    compose_and_call(lambda composed: cells.append(make_cell(composed, HydraConfig.get(), tuple(arguments))), arguments)
+    return cells[0]
 
 
 def train_first(cell: "Cell", wishes: Wishes) -> int:

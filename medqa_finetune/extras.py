@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import ConfigError, Fault, noting
 from medqa_finetune.evaluation import backends, lm_eval_tasks
+from medqa_finetune.methods.registry import method_of
 from medqa_finetune.model import kernels
 
 
@@ -17,13 +18,14 @@ def check_extras(config: Config) -> None:
     """
     faults: list[Fault] = []
     # What loads no model needs none of these, so that a sweep may have such a baseline in it.
-    if config.method.loads_model:
+    method = method_of(config.method)
+    if method.loads_model:
         with noting(faults):
             backends.check_installed(config.evaluate)
         with noting(faults):
             lm_eval_tasks.check_installed(config.evaluate)
         with noting(faults):
-            kernels.check_installed(config.train.kernels if config.method.trains != "nothing" else "torch")
+            kernels.check_installed(config.train.kernels if method.trains_weights else "torch")
     faults += tracker_faults(config)
     if faults:
         raise ConfigError(*faults)

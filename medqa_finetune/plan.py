@@ -11,12 +11,13 @@ from medqa_finetune.config.command_line import aligned_table, run_command, wants
 from medqa_finetune.config.command_options import Options, describe, option, parse_options, split_options
 from medqa_finetune.config.ranges import above_zero
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, noting
-from medqa_finetune.launch.compose import compose_and_call
 from medqa_finetune.memory import in_units
 from medqa_finetune.record.files import existing_part
 from medqa_finetune.record.short_names import short_names
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from medqa_finetune.config.schema import Config
     from medqa_finetune.planning.cost_model import Forecast
     from medqa_finetune.planning.plan_cells import Plan
@@ -132,23 +133,22 @@ def compose(arguments: Sequence[str]) -> list["Config"]:
     from medqa_finetune.cell import Cell
     from medqa_finetune.evaluation.benchmarks import check_benchmarks
     from medqa_finetune.extras import check_extras
-    from medqa_finetune.launch.cells import make_cell
-    from medqa_finetune.launch.validate import check_all, distinct
+    from medqa_finetune.launch.compose import compose_and_call, make_cell
+    from medqa_finetune.launch.validate import check_all, distinct_cells
     from medqa_finetune.model.locate import locate_architecture
 
     cells: list[Cell] = []
     faults: list[Fault] = []
 
-    def take(composed: Any) -> None:
+    def take(composed: "DictConfig") -> None:
         hydra_config = HydraConfig.get()
-        # An error would pass through Hydra, which adds a line of its own.
         with noting(faults):
             cells.append(make_cell(composed, hydra_config, tuple(hydra_config.overrides.task), locate_architecture))
 
     compose_and_call(take, [*arguments, "hydra/sweeper=calling"])
     if faults:
         raise ConfigError(*faults)
-    configs = [cell.config for cell in distinct(cells)]
+    configs = [cell.config for cell in distinct_cells(cells)]
     check_all(configs, check_extras)
     check_all(configs, check_benchmarks)
     return configs

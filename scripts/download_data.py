@@ -13,7 +13,7 @@ from medqa_finetune.config.command_options import (
     parse_options,
     split_options,
 )
-from medqa_finetune.config.options import load_group, option_names, split_overrides
+from medqa_finetune.config.groups import load_group, option_names, split_overrides
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.hub import fetch, hub_folder, is_complete
 from medqa_finetune.errors import EXIT_DONE

@@ -11,7 +11,7 @@ from typing import Any
 from medqa_finetune.config.checks import HUBS
 from medqa_finetune.config.command_line import run_command, wants_help
 from medqa_finetune.config.command_options import Options, describe, from_flags, option, parse_options
-from medqa_finetune.config.options import load_group, option_names
+from medqa_finetune.config.groups import load_group, option_names
 from medqa_finetune.config.schema import ModelConfig
 from medqa_finetune.data.hub import huggingface_revision, modelscope_revision
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, ModelError

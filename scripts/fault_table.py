@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
-from scripts.faults.rows import Row, fault_rows  # noqa: E402
+from scripts.fault_sources.rows import Row, fault_rows  # noqa: E402
 
 PAGE = ROOT / "docs" / "faults.md"
 HEAD = """\

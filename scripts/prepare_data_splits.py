@@ -21,7 +21,7 @@ from medqa_finetune.config.command_options import (
     parse_options,
     split_options,
 )
-from medqa_finetune.config.options import load_group, option_names, split_overrides
+from medqa_finetune.config.groups import load_group, option_names, split_overrides
 from medqa_finetune.config.schema import CorpusConfig, DataConfig, scaled
 from medqa_finetune.data.prepare import prepare, take_splits
 from medqa_finetune.data.splits import SplitRules

@@ -20,7 +20,7 @@ from medqa_finetune.config.command_options import (
     parse_options,
     split_options,
 )
-from medqa_finetune.config.options import load_group, option_names, split_overrides
+from medqa_finetune.config.groups import load_group, option_names, split_overrides
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.write_jsonl import PAIRS, write_cleaned
 from medqa_finetune.errors import EXIT_DONE, ConfigError

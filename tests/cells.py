@@ -1,18 +1,12 @@
-"""Cells for tests: without Hydra, a model or a corpus, to see what becomes of their folders; and real ones."""
+"""Cells for tests, without Hydra, a model or a corpus, to see what becomes of their folders."""
 
 import dataclasses
 from pathlib import Path
 from typing import Any
 
-import hydra
-
 from medqa_finetune.cell import Cell, place_cell
-from medqa_finetune.config.compose import CONFIG_NAME, register_schema
 from medqa_finetune.config.identity import Fingerprints
-from medqa_finetune.config.options import conf_folder
 from medqa_finetune.config.schema import Config
-from medqa_finetune.launch.cells import make_cell
-from medqa_finetune.launch.launcher import register_matrix
 from medqa_finetune.record.environment import describe_environment
 from medqa_finetune.record.schema import EvaluationRecord, Score, TrainRecord
 from medqa_finetune.run_state.claim import Claim, claimed
@@ -27,15 +21,6 @@ def cell_in(outputs: Path, config: Config = VALID, **values: Any) -> Cell:
     """Return a cell whose run is `outputs/lora_20k`; `evaluate__max_samples=9` sets `evaluate.max_samples`."""
     config = changed(config, outputs=str(outputs), **values)
     return place_cell(config, Path("model"), FINGERPRINTS, "lora_20k", dataclasses.asdict(VALID.evaluate))
-
-
-def composed_cell(*overrides: str) -> Cell:
-    """Return the cell that the command line makes of these words."""
-    register_schema()
-    register_matrix()
-    with hydra.initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
-        composed = hydra.compose(CONFIG_NAME, list(overrides), return_hydra_config=True)
-        return make_cell(composed, composed.hydra, overrides)
 
 
 def result(bleu: float = 5.0, n: int = 3) -> EvaluationRecord:

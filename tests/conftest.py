@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.models import write_micro_model
+from scripts.small_models import write_micro_model
 
 # As `preflight.py` does, and more so: a machine that does something else as well makes the tests many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

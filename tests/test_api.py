@@ -245,7 +245,7 @@ def test_a_model_in_memory_is_talked_to_and_evaluated_as_it_is(micro_model: Path
 
 def test_a_corpus_and_a_model_may_be_named(tmp_path: Path) -> None:
     from medqa_finetune.api_inputs import choose_corpus, choose_method, choose_model
-    from medqa_finetune.launch.compose_call import compose_cell
+    from medqa_finetune.launch.compose import compose_cell
 
     choices = {
         "model": choose_model("tiny", None, tmp_path),

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from medqa_finetune.config.compose import to_config
 from medqa_finetune.config.explain import SECTIONS
-from medqa_finetune.config.options import conf_folder, option_names
+from medqa_finetune.config.groups import conf_folder, option_names
 from medqa_finetune.config.schema import Config
 from medqa_finetune.train import describe_groups
 from tests.config.builders import compose

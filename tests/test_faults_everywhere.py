@@ -3,18 +3,20 @@
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from scripts.faults.rows import fault_rows
-from scripts.faults.sources import Function, called, last_name
-from tests.conftest import REPOSITORY
+from scripts.fault_sources.rows import Row, fault_rows
+from scripts.fault_sources.sources import Function, called, last_name
+from tests.sources import ORDERLY, ROOT, offences
 
 FOLDERS = ("medqa_finetune", "scripts")
-SOURCES = [path for folder in FOLDERS for path in sorted((REPOSITORY / folder).rglob("*.py"))]
-every_source = pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
-ROWS = fault_rows(REPOSITORY)
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Row]:
+    return list(fault_rows(ROOT))
+
 
 OURS = {"MedQAError", "ConfigError", "DataError", "ModelError", "RunError"}
 # What catches or takes an error of ours among others.
@@ -32,7 +34,7 @@ WORDS = {"message", "problem"}
 QUOTES_OTHERS = {
     "medqa_finetune/compat/failures.py": {"_says", "words_of"},
     "medqa_finetune/compat/hydra.py": {"words_of"},
-    "medqa_finetune/config/options.py": {"_fault"},
+    "medqa_finetune/config/groups.py": {"_fault"},
     "medqa_finetune/data/hub.py": {"_first_line"},
     # `Fault.line` itself, which ends a sentence once.
     "medqa_finetune/errors.py": {"line"},
@@ -75,9 +77,8 @@ def test_the_reader_sees_errors_made_of_strings(code: str, lines: list[int]) -> 
     assert list(made_of_text(ast.parse(code))) == lines
 
 
-@every_source
-def test_errors_are_made_of_faults(path: Path) -> None:
-    assert list(made_of_text(tree_of(path))) == []
+def test_errors_are_made_of_faults() -> None:
+    assert offences(ORDERLY, lambda source: made_of_text(source.tree)) == []
 
 
 # ---------------------------------------------------------------- who reads words back
@@ -193,37 +194,27 @@ def all_readers(tree: ast.Module) -> Iterator[tuple[str, int]]:
         yield from ((name, node.lineno) for node in reads_words(function))
 
 
-@every_source
-def test_nothing_reads_the_words_of_a_fault(path: Path) -> None:
-    allowed = QUOTES_OTHERS.get(path.relative_to(REPOSITORY).as_posix(), set())
-    assert [(name, line) for name, line in all_readers(tree_of(path)) if name not in allowed] == []
-
-
-def test_every_exception_is_one() -> None:
-    found = {name: {function for function, _ in all_readers(tree_of(REPOSITORY / name))} for name in QUOTES_OTHERS}
-    assert found == QUOTES_OTHERS
+def test_only_named_functions_read_words_of_errors() -> None:
+    found = {source.name: {function for function, _ in all_readers(source.tree)} for source in ORDERLY}
+    assert {name: functions for name, functions in found.items() if functions} == QUOTES_OTHERS
 
 
 # ---------------------------------------------------------------- codes and words
 
 
-def test_codes_are_kebab_case() -> None:
-    assert [row for row in ROWS if not KEBAB_CASE.fullmatch(row.code)] == []
+def test_codes_are_kebab_case(rows: list[Row]) -> None:
+    assert [row for row in rows if not KEBAB_CASE.fullmatch(row.code)] == []
 
 
-def test_words_are_plain() -> None:
-    assert [row for row in ROWS if BANNED.search(f"{row.problem} {row.hint}")] == []
+def test_words_are_plain(rows: list[Row]) -> None:
+    assert [row for row in rows if BANNED.search(f"{row.problem} {row.hint}")] == []
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_nothing_says_what_is_wanted(folder: str) -> None:
+def test_nothing_says_what_is_wanted() -> None:
     texts = {
         path: path.read_text(encoding="utf-8", errors="replace")
-        for path in (REPOSITORY / folder).rglob("*")
+        for folder in FOLDERS
+        for path in (ROOT / folder).rglob("*")
         if path.suffix in (".py", ".js", ".css", ".html", ".j2", ".yaml", ".md")
     }
     assert [path for path, text in texts.items() if re.search(r"\b(is|are) wanted", text)] == []
-
-
-def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))

@@ -1,21 +1,23 @@
 """Who may import whom, and how large a file and a function may be; read from the sources, by `ast`."""
 
 import ast
+import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-PACKAGE = "medqa_finetune"
+from tests.sources import IN_PACKAGE, IN_SCRIPTS, PACKAGE, ROOT, Source, offences
+
 # Top to bottom. A file imports only from floors below its own, or from its own folder. On top are the commands and
 # the Python API; `objectives` are the stages that differ between QA fine-tuning and causal language modelling;
 # `run_state` decides who may work in a folder, and what is left to do there; `api_inputs` converts arguments of the
-# Python API; `cell` is one training and one evaluation of it, checked and found on disk; `architecture` is a model as
-# its files describe it; `compat` is what dependencies do not promise.
+# Python API; `cell` is one training and one evaluation of it, checked and found on disk; `methods` are what
+# can be done with a base model; `architecture` is a model as its files describe it; `compat` is what dependencies do
+# not promise.
 FLOORS = (
     ("train", "evaluate", "summarize", "plan", "chat", "export", "api"),
     ("planning",),
@@ -29,6 +31,7 @@ FLOORS = (
     ("record",),
     ("config",),
     ("child_process",),
+    ("methods",),
     ("architecture", "compat"),
     ("errors", "log", "stopping", "runtime", "versions", "memory", "precision"),
 )
@@ -39,6 +42,21 @@ LIGHT_ROOMS = ("train", "plan", "summarize", "chat", "experiment", "objectives",
                "cell", "launch", "planning", "report", "record", "config", "architecture", "errors", "log", "stopping",
                "runtime", "versions", "memory", "child_process")  # fmt: skip
 HYDRA_ROOMS = {"train.py", "plan.py", "export.py", "config/compose.py", "compat/hydra.py"}
+# Commands, and what they load before they have checked their input.
+QUICK_TO_LOAD = [
+    "train",
+    "plan",
+    "export",
+    "evaluate",
+    "summarize",
+    "chat",
+    "api",
+    "experiment",
+    "preflight",
+    "launch.launcher",
+    "variants.request",
+    "variants.build",
+]
 LINES_PER_FILE = 450
 LINES_PER_FUNCTION = 60
 # The one function in which a reader sees a whole experiment, every stage of it in order.
@@ -54,30 +72,8 @@ class Import:
     typing_only: bool
 
 
-@dataclass(frozen=True)
-class Source:
-    """One module of the package."""
-
-    path: Path
-
-    @property
-    def name(self) -> str:
-        return self.path.relative_to(ROOT / PACKAGE).as_posix()
-
-    @property
-    def room(self) -> str:
-        return self.name.partition("/")[0].removesuffix(".py")
-
-    @property
-    def tree(self) -> ast.Module:
-        return ast.parse(self.path.read_text(encoding="utf-8"))
-
-    def imports(self) -> list[Import]:
-        """Return every import, those in functions and under TYPE_CHECKING too."""
-        return list(_imports(self.tree, typing_only=False))
-
-
-def _imports(node: ast.AST, *, typing_only: bool) -> Iterator[Import]:
+def _imports(node: ast.AST, *, typing_only: bool = False) -> Iterator[Import]:
+    """Yield every import, those in functions and under TYPE_CHECKING too."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import):
             yield from (Import(alias.name, typing_only) for alias in child.names)
@@ -94,7 +90,21 @@ def _imports(node: ast.AST, *, typing_only: bool) -> Iterator[Import]:
             yield from _imports(child, typing_only=typing_only)
 
 
-def room_of(module: str) -> str | None:
+@cache
+def imports_of(source: Source) -> tuple[Import, ...]:
+    return tuple(_imports(source.tree))
+
+
+def place_of(source: Source) -> str:
+    """Return where a file lies in the package."""
+    return source.name.removeprefix(f"{PACKAGE}/")
+
+
+def room_of(source: Source) -> str:
+    return place_of(source).partition("/")[0].removesuffix(".py")
+
+
+def imported_room(module: str) -> str | None:
     """Return the room of this package that a module lies in, or None for other packages and the package itself."""
     parts = module.split(".")
     return parts[1] if parts[0] == PACKAGE and len(parts) > 1 else None
@@ -104,20 +114,20 @@ def may_import(importer: str, imported: str) -> bool:
     return imported == importer or FLOOR_OF[imported] < FLOOR_OF[importer]
 
 
-SOURCES = [Source(path) for path in sorted((ROOT / PACKAGE).rglob("*.py")) if path.parent != ROOT / PACKAGE / "conf"]
-# The door of the package itself imports nothing and is imported by all.
-ROOMS = [source for source in SOURCES if source.room != "__init__"]
-every_module = pytest.mark.parametrize("source", ROOMS, ids=[source.name for source in ROOMS])
+# `__init__.py` of the package itself imports nothing and is imported by all.
+ROOMS = [source for source in IN_PACKAGE if room_of(source) != "__init__"]
 
 
-def test_the_reader_sees_imports_in_functions_and_under_type_checking() -> None:
+def test_imports_in_functions_and_for_types_are_seen() -> None:
     tree = ast.parse(
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch\n"
         "def f():\n    from medqa_finetune import data\n"
     )
-    assert set(_imports(tree, typing_only=False)) == {
-        Import("typing", False), Import("torch", True), Import("medqa_finetune.data", False),
-    }  # fmt: skip
+    assert set(_imports(tree)) == {
+        Import("typing", False),
+        Import("torch", True),
+        Import("medqa_finetune.data", False),
+    }
 
 
 @pytest.mark.parametrize(
@@ -129,77 +139,81 @@ def test_the_reader_sees_imports_in_functions_and_under_type_checking() -> None:
         ("experiment", "launch", False), ("config", "data", False), ("evaluate", "train", False),
     ],
 )  # fmt: skip
-def test_the_rule_itself(importer: str, imported: str, allowed: bool) -> None:
+def test_rooms_import_from_floors_below(importer: str, imported: str, allowed: bool) -> None:
     assert may_import(importer, imported) is allowed
 
 
-@every_module
-def test_every_room_has_its_floor(source: Source) -> None:
-    assert source.room in FLOOR_OF
+def test_every_room_has_its_floor() -> None:
+    assert {room_of(source) for source in ROOMS} == FLOOR_OF.keys()
 
 
-@every_module
-def test_a_file_imports_from_floors_below_or_its_own_folder(source: Source) -> None:
-    rooms = {room for imported in source.imports() if (room := room_of(imported.module))}
-    assert [room for room in sorted(rooms) if not may_import(source.room, room)] == []
+def test_a_file_imports_from_floors_below_or_its_own_folder() -> None:
+    def rule(source: Source) -> list[str]:
+        rooms = {room for each in imports_of(source) if (room := imported_room(each.module))}
+        return [room for room in sorted(rooms) if not may_import(room_of(source), room)]
+
+    assert offences(ROOMS, rule) == []
 
 
-@pytest.mark.parametrize("source", [source for source in ROOMS if source.room in LIGHT_ROOMS], ids=lambda s: s.name)
-def test_light_rooms_import_nothing_heavy(source: Source) -> None:
-    assert [each.module for each in source.imports() if each.module.split(".")[0] in HEAVY] == []
+def test_light_rooms_import_nothing_heavy() -> None:
+    light = [source for source in ROOMS if room_of(source) in LIGHT_ROOMS]
+    assert offences(light, lambda source: modules_of(source, HEAVY)) == []
 
 
-@pytest.mark.parametrize("source", [source for source in ROOMS if source.room == "data"], ids=lambda s: s.name)
-def test_data_knows_tokenizers_as_a_type_alone(source: Source) -> None:
-    heavy = [each for each in source.imports() if each.module.split(".")[0] in ("torch", "transformers", "peft")]
-    assert all(each.typing_only for each in heavy)
+def modules_of(source: Source, packages: Iterable[str]) -> list[str]:
+    """Return what a file imports of these packages."""
+    return [each.module for each in imports_of(source) if each.module.split(".")[0] in packages]
 
 
-@every_module
-def test_hydra_stops_at_the_doors_the_matrix_and_composition(source: Source) -> None:
-    if source.name in HYDRA_ROOMS or source.room == "launch":
-        return
-    assert [each.module for each in source.imports() if each.module.split(".")[0] == "hydra"] == []
+def test_data_knows_tokenizers_as_a_type_alone() -> None:
+    def rule(source: Source) -> list[str]:
+        heavy = modules_of(source, ("torch", "transformers", "peft"))
+        return [each.module for each in imports_of(source) if each.module in heavy and not each.typing_only]
+
+    assert offences([source for source in ROOMS if room_of(source) == "data"], rule) == []
 
 
-@every_module
-def test_nothing_builds_objects_that_a_configuration_names(source: Source) -> None:
-    names = {node.attr for node in ast.walk(source.tree) if isinstance(node, ast.Attribute)}
-    names |= {node.id for node in ast.walk(source.tree) if isinstance(node, ast.Name)}
-    assert not names & {"instantiate", "get_class", "get_method", "get_object"}
-    assert not [each.module for each in source.imports() if each.module.startswith("hydra.utils")]
+def test_hydra_is_known_to_commands_launch_and_composition_alone() -> None:
+    others = [source for source in ROOMS if place_of(source) not in HYDRA_ROOMS and room_of(source) != "launch"]
+    assert offences(others, lambda source: modules_of(source, ("hydra",))) == []
 
 
-@pytest.mark.parametrize(
-    "door",
-    [
-        "train",
-        "plan",
-        "export",
-        "evaluate",
-        "summarize",
-        "chat",
-        "api",
-        "experiment",
-        "preflight",
-        "launch.launcher",
-        "variants.request",
-        "variants.build",
-    ],
-)
-def test_a_door_opens_without_what_is_slow_to_load(door: str) -> None:
-    code = f"import sys, {PACKAGE}.{door}; print([m for m in {[*HEAVY, 'pandas']} if m in sys.modules])"
+def test_nothing_builds_objects_that_a_configuration_names() -> None:
+    def rule(source: Source) -> list[str]:
+        names = {node.attr for node in source.nodes if isinstance(node, ast.Attribute)}
+        names |= {node.id for node in source.nodes if isinstance(node, ast.Name)}
+        builders = names & {"instantiate", "get_class", "get_method", "get_object"}
+        return [*builders, *(each.module for each in imports_of(source) if each.module.startswith("hydra.utils"))]
+
+    assert offences(ROOMS, rule) == []
+
+
+def test_commands_load_nothing_slow_at_start() -> None:
+    # One process for all: each is imported in a fork of it, which begins without the modules of the others.
+    code = (
+        "import importlib, json, os, sys\n"
+        f"slow = {[*HEAVY, 'pandas']}\n"
+        f"for module in {QUICK_TO_LOAD}:\n"
+        "    if os.fork() == 0:\n"
+        f"        importlib.import_module('{PACKAGE}.' + module)\n"
+        "        print(json.dumps([module, [name for name in slow if name in sys.modules]]), flush=True)\n"
+        "        os._exit(0)\n"
+        "    os.wait()\n"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [[module, []] for module in QUICK_TO_LOAD]
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
-def test_a_file_is_read_in_one_sitting(source: Source) -> None:
-    assert len(source.path.read_text(encoding="utf-8").splitlines()) <= LINES_PER_FILE
+def test_a_file_is_read_in_one_sitting() -> None:
+    def rule(source: Source) -> list[int]:
+        lines = len(source.text.splitlines())
+        return [lines] if lines > LINES_PER_FILE else []
+
+    assert offences(IN_PACKAGE, rule) == []
 
 
 def functions(source: Source) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
-    return [node for node in ast.walk(source.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return [node for node in source.nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
 def lines_without_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
@@ -209,20 +223,26 @@ def lines_without_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) ->
     return (function.end_lineno or function.lineno) - function.lineno + 1 - lines
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
-def test_a_function_fits_on_a_screen(source: Source) -> None:
-    long = [
-        f.name
-        for f in functions(source)
-        if lines_without_docstring(f) > LONGER.get((source.name, f.name), LINES_PER_FUNCTION)
-    ]
-    assert long == []
+def test_a_function_fits_on_a_screen() -> None:
+    def rule(source: Source) -> Iterator[str]:
+        for function in functions(source):
+            lines = lines_without_docstring(function)
+            if lines > LONGER.get((place_of(source), function.name), LINES_PER_FUNCTION):
+                yield f"{function.name}, {lines} lines"
+
+    assert offences(IN_PACKAGE, rule) == []
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
-def test_a_function_takes_few_arguments_by_position(source: Source) -> None:
-    counted = {
-        f.name: len([a for a in (*f.args.posonlyargs, *f.args.args) if a.arg not in ("self", "cls")])
-        for f in functions(source)
-    }
-    assert {name: count for name, count in counted.items() if count > POSITIONAL_ARGUMENTS} == {}
+def test_a_function_takes_few_arguments_by_position() -> None:
+    def rule(source: Source) -> Iterator[str]:
+        for function in functions(source):
+            arguments = (*function.args.posonlyargs, *function.args.args)
+            count = len([each for each in arguments if each.arg not in ("self", "cls")])
+            if count > POSITIONAL_ARGUMENTS:
+                yield f"{function.name}, {count} arguments"
+
+    assert offences(IN_PACKAGE, rule) == []
+
+
+def test_scripts_do_not_import_tests() -> None:
+    assert offences(IN_SCRIPTS, lambda source: modules_of(source, ("tests",))) == []

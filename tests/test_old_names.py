@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from medqa_finetune.data.embedded import embedded_rows
+from scripts.small_models import write_micro_model
 from tests.commands import TINY, python
 from tests.conftest import REPOSITORY
-from tests.models import write_micro_model
 
 pytestmark = pytest.mark.slow
 

@@ -51,12 +51,12 @@ def test_training_commands_compose(line: str) -> None:
     from hydra.core.global_hydra import GlobalHydra
 
     from medqa_finetune.config.compose import CONFIG_NAME, register_schema
-    from medqa_finetune.config.options import conf_folder
-    from medqa_finetune.launch.launcher import register_matrix
+    from medqa_finetune.config.groups import conf_folder
+    from medqa_finetune.launch.launcher import register_plugins
 
     words = shlex.split(line, comments=True)[3:]
     register_schema()
-    register_matrix()
+    register_plugins()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         for overrides in _product([word for word in words if word != "-m"]):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from medqa_finetune.child_process import faults_file, read_faults
-from medqa_finetune.config.options import conf_folder, option_names
+from medqa_finetune.config.groups import conf_folder, option_names
 from medqa_finetune.errors import NO_VALUE, Fault
 from tests.commands import ROOT, TINY, python, train
 

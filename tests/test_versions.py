@@ -21,7 +21,7 @@ def tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         encoding="utf-8",
     )
     (tmp_path / "constraints-vllm.txt").write_text("transformers==5.19.0\nvllm==0.32.0\n", encoding="utf-8")
-    monkeypatch.setattr(versions, "lock_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(versions, "shipped_path", lambda name: tmp_path / name)
     declared = ["torch<2.14,>=2.10", "transformers<6,>=5.3", 'vllm>=0.32; extra == "vllm"']
     monkeypatch.setattr(versions, "requires", lambda project: declared)
     return tmp_path
@@ -69,7 +69,7 @@ def test_what_is_not_installed_or_not_locked_is_passed_over(monkeypatch: pytest.
 
 
 def test_without_a_lock_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(versions, "lock_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(versions, "shipped_path", lambda name: tmp_path / name)
     assert untested_versions() == []
 
 

@@ -9,9 +9,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from medqa_finetune.architecture.files import read_config, read_header, read_object
 from medqa_finetune.compat.omegaconf import refusal_of, words_of
-from medqa_finetune.config.options import load_group, option_names
+from medqa_finetune.config.groups import load_group, option_names
 from medqa_finetune.config.schema import MethodConfig, ModelConfig
 from medqa_finetune.errors import ConfigError, DataError, Fault, ModelError
+from medqa_finetune.methods.registry import method_of
+from medqa_finetune.methods.settings import SAVED_ADAPTER, UNTRAINED
 from medqa_finetune.model.locate import fingerprint_model, locate_model
 from medqa_finetune.record.checksums import damages
 from medqa_finetune.record.run_dir import RunDir
@@ -19,8 +21,6 @@ from medqa_finetune.record.schema import Record
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-# Holds nothing trained: what is asked of a base model.
-AS_IT_IS = MethodConfig(name="none", trains="nothing")
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,10 @@ class Source:
         if quantization is None:
             return self
         # Nothing is trained here, so that weights which were trained as a whole may be quantized too.
-        trains = "adapter" if self.adapter is not None else "nothing"
-        method = replace(self.method, trains=trains, quantization=quantization)
-        return replace(self, method=replace(method, double_quantization=quantization == "nf4"))
+        kind = (UNTRAINED if self.adapter is None else SAVED_ADAPTER).trains
+        doubled = quantization == "nf4"
+        method = replace(self.method, trains=kind, quantization=quantization, double_quantization=doubled)
+        return replace(self, method=method)
 
 
 def source_of_run(path: Path, base: str | None = None) -> Source:
@@ -100,7 +101,7 @@ def _advice(record: Record) -> str:
 def _of_record(run: RunDir, record: Record, base: str | None) -> Source:
     settings = _settings(run, record)
     method = _group(MethodConfig, "method", settings, run)
-    if not method.loads_model:
+    if not method_of(method).loads_model:
         raise ConfigError(_fault_of(run, "no-model", "its answers are looked up, so there is no model to talk to"))
     model = find_model(base) if base is not None else _group(ModelConfig, "model", settings, run)
     folder = locate_model(model) if base is None else _locate_typed(model)
@@ -192,11 +193,10 @@ def source_of_model(model: str, adapter: str | None = None, *, any_base: bool = 
     folder = _locate_typed(config)
     name = config.name if config.name != "local" else folder.resolve().name
     if adapter is None:
-        return Source(name, folder, None, folder, AS_IT_IS, template=config.chat_template)
+        return Source(name, folder, None, folder, UNTRAINED, template=config.chat_template)
     path = Path(adapter).expanduser()
     check_adapter(path, folder, config, any_base=any_base)
-    method = replace(AS_IT_IS, trains="adapter")
-    return Source(f"{name}+{path.resolve().name}", folder, path, folder, method, template=config.chat_template)
+    return Source(f"{name}+{path.resolve().name}", folder, path, folder, SAVED_ADAPTER, template=config.chat_template)
 
 
 def check_adapter(adapter: Path, folder: Path, model: ModelConfig, *, any_base: bool) -> None:

@@ -14,8 +14,8 @@ from medqa_finetune.compat.transformers import keeps_keys_and_values
 from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.errors import NO_VALUE, DataError, Fault, ModelError
 from medqa_finetune.evaluation.decode import Ending, Model, most_likely, no_cache, stream_tokens
+from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.load import choose_device, load_base, load_tokenizer, set_threads
-from medqa_finetune.model.methods import attach_adapter, for_inference
 
 DEFAULT_NEW_TOKENS = 512
 # Tokens that a model is taken to look back on if its configuration does not say.
@@ -164,7 +164,8 @@ def open_source(source: Source, threads: int | None = None) -> Speaker:
         raise ModelError(*map(_in_a_chat, error.faults)) from None
     model = load_base(source.model, source.method, choose_device(source.precision), tokenizer)
     if source.adapter is not None:
-        model = for_inference(attach_adapter(model, source.adapter), source.method)
+        method = model_method(source.method)
+        model = method.for_inference(method.attach(model, source.adapter))
     _check_cache(model)
     encoder = Encoder(tokenizer, source.max_length or room_of(model))
     return Speaker(source.name, model, encoder, source.max_new_tokens or usual_length(model))

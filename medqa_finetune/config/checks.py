@@ -4,21 +4,16 @@ import codecs
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from medqa_finetune.config.evaluation_checks import backend_faults, evaluate_faults, text_faults
 from medqa_finetune.config.ranges import AUTO, above_zero, at_least, between, one_of, share
-from medqa_finetune.errors import Fault
+from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, TrainConfig
+from medqa_finetune.errors import ConfigError, Fault
+from medqa_finetune.methods.registry import method_faults
 
-if TYPE_CHECKING:
-    from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, TrainConfig
-
-TRAINS = ("adapter", "all", "nothing", "lookup")
 QUANTIZATIONS = ("none", "nf4", "fp4", "int8")
 FOUR_BIT = ("nf4", "fp4")
 MODULE_GROUPS = ("all_linear", "attention", "attention_mlp")
-# Beginnings of the names of transformers' optimizers that LoRA+ can give two learning rates.
-ADAMW = ("adamw_", "paged_adamw_")
 KERNELS = ("torch", "liger")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 SOURCES = ("embedded", "file", "hub")
@@ -35,17 +30,33 @@ FOLDER_NAME_BYTES = 200
 RESERVED_NAME = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?|.*[. ]|summary|cache|.*\.old-.*", re.IGNORECASE)
 
 
-def faults(config: "Config") -> list[Fault]:
+def checked(config: Config) -> Config:
+    """Return the configuration, after every check.
+
+    Raises:
+        ConfigError: with every fault found, each with its key, the value got and what is allowed.
+    """
+    if found := faults(config):
+        raise ConfigError(*found)
+    return config
+
+
+def faults(config: Config) -> list[Fault]:
     """Return every fault of the configuration; empty when there is none."""
     return [
-        *_top_faults(config), *_method_faults(config.method), *data_faults(config.data), *corpus_faults(config.corpus),
-        *_train_faults(config.train), *evaluate_faults(config.evaluate), *text_faults(config),
+        *_top_faults(config),
+        *_method_faults(config.method),
+        *data_faults(config.data),
+        *corpus_faults(config.corpus),
+        *_train_faults(config.train),
+        *evaluate_faults(config.evaluate),
+        *text_faults(config),
         *backend_faults(config),
         *(fault for name in config.tracker.report_to for fault in one_of("tracker.report_to", name, TRACKERS)),
-    ]  # fmt: skip
+    ]
 
 
-def _top_faults(config: "Config") -> Iterator[Fault]:
+def _top_faults(config: Config) -> Iterator[Fault]:
     yield from one_of("precision", config.precision, PRECISIONS)
     yield from at_least("seed", config.seed, 0)
     if config.threads is not None:
@@ -71,23 +82,22 @@ def is_folder_name(name: str) -> bool:
     return bool(FOLDER_NAME.fullmatch(name)) and not RESERVED_NAME.fullmatch(name) and size <= FOLDER_NAME_BYTES
 
 
-def _method_faults(method: "MethodConfig") -> Iterator[Fault]:
-    yield from one_of("method.trains", method.trains, TRAINS)
+def _method_faults(method: MethodConfig) -> Iterator[Fault]:
     yield from one_of("method.quantization", method.quantization, QUANTIZATIONS)
     yield from one_of("method.compute_dtype", method.compute_dtype, PRECISIONS)
     yield from at_least("method.rank", method.rank, 1)
     yield from at_least("method.alpha", method.alpha, 1)
     yield from between("method.dropout", method.dropout, 0, 1)
-    if method.trains == "all" and method.quantization != "none":
-        problem = "quantized weights cannot be trained, which method.trains=all asks for"
-        yield Fault("conflict", problem, key="method.quantization", got=method.quantization, allowed=("none",))
     for key, usual in (("double_quantization", "false"), ("compute_dtype", AUTO)):
         value = getattr(method, key)
         if value not in (False, AUTO) and method.quantization not in FOUR_BIT:
             problem = f"needs method.quantization={' or '.join(FOUR_BIT)}, not {method.quantization}"
             instead = "For 8 bits, give method=qlora_8bit." if method.quantization == "int8" else ""
             yield Fault("conflict", problem, key=f"method.{key}", got=value, allowed=(usual,), hint=instead)
-    yield from _adapter_faults(method)
+    ratio = method.loraplus_ratio
+    if ratio is not None and not (math.isfinite(ratio) and ratio >= 1):
+        yield Fault("out-of-range", "must be a finite number ≥ 1, or null", key="method.loraplus_ratio", got=ratio)
+    yield from method_faults(method)
     modules = method.target_modules
     if isinstance(modules, str):
         yield from one_of("method.target_modules", modules, (*MODULE_GROUPS, "a list of module names"))
@@ -97,26 +107,7 @@ def _method_faults(method: "MethodConfig") -> Iterator[Fault]:
         yield Fault("wrong-type", problem, key="method.target_modules", got=modules, hint=example)
 
 
-def _adapter_faults(method: "MethodConfig") -> Iterator[Fault]:
-    """Yield what is impossible in the variants of an adapter's training."""
-    ratio = method.loraplus_ratio
-    for key in ("rslora", "dora", "loraplus_ratio"):
-        value = getattr(method, key)
-        # Where nothing is trained, no setting of training counts, so that a sweep may have the untuned base in it.
-        if value not in (False, None) and method.trains == "all":
-            yield Fault("conflict", "needs method.trains=adapter, not all", key=f"method.{key}", got=value)
-    if ratio is None:
-        return
-    if not (math.isfinite(ratio) and ratio >= 1):
-        yield Fault("out-of-range", "must be a finite number ≥ 1, or null", key="method.loraplus_ratio", got=ratio)
-    for key in ("optimizer", "optimizer_without_cuda"):
-        name = getattr(method, key)
-        if not name.startswith(ADAMW):
-            problem = f"must begin with {' or '.join(ADAMW)}: LoRA+ (method.loraplus_ratio={ratio:g}) needs AdamW"
-            yield Fault("conflict", problem, key=f"method.{key}", got=name)
-
-
-def data_faults(data: "DataConfig") -> Iterator[Fault]:
+def data_faults(data: DataConfig) -> Iterator[Fault]:
     """Yield what is impossible in the sizes of the sets and how they are cut."""
     for key in ("train_size", "validation_size", "test_size"):
         value = getattr(data, key)
@@ -127,7 +118,7 @@ def data_faults(data: "DataConfig") -> Iterator[Fault]:
         yield from share(f"data.{key}", getattr(data, key))
 
 
-def corpus_faults(corpus: "CorpusConfig") -> Iterator[Fault]:
+def corpus_faults(corpus: CorpusConfig) -> Iterator[Fault]:
     """Yield what is impossible in where the corpus is and how it is read."""
     yield from one_of("corpus.task", corpus.task, TASKS)
     yield from one_of("corpus.source", corpus.source, SOURCES)
@@ -162,7 +153,7 @@ def _missing(key: str, asking: str, hint: str) -> Fault:
     return Fault("missing-key", f"is missing, and {asking} needs it", key=key, hint=hint)
 
 
-def _train_faults(train: "TrainConfig") -> Iterator[Fault]:
+def _train_faults(train: TrainConfig) -> Iterator[Fault]:
     for key in ("batch_size", "max_length", "logging_steps", "validations"):
         yield from at_least(f"train.{key}", getattr(train, key), 1)
     if type(train.micro_batch) is int:  # true is an int to Python

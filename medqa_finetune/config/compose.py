@@ -1,4 +1,4 @@
-"""Where Hydra ends: from a composed configuration to a checked, frozen `Config`."""
+"""From a configuration that Hydra composed, or that a record holds, to a checked, frozen `Config`."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from medqa_finetune.config.checks import checked
 from medqa_finetune.config.explain import (
     PRIMARY_FILE,
     SECTIONS,
@@ -61,7 +62,24 @@ def to_config(composed: DictConfig) -> Config:
         config = cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise ConfigError(*explain(error, written=flatten(values))) from None
-    return dataclasses.replace(config, interpolated=_interpolated_texts(cast(DictConfig, merged)))
+    return checked(dataclasses.replace(config, interpolated=_interpolated_texts(cast(DictConfig, merged))))
+
+
+def restore_config(written: Mapping[str, Any]) -> Config:
+    """Return the settings of a run; what its record notes beside them (effective sizes, fingerprints) is left out.
+
+    Args:
+        written: `config` of the record. Texts that came from the environment are looked up there again.
+
+    Raises:
+        ConfigError: a setting is missing or impossible.
+    """
+    known = set(dotted_keys(schema_node()))
+    node = OmegaConf.create()
+    for key, value in flatten(written).items():
+        if key in known:
+            OmegaConf.update(node, key, value)
+    return to_config(node)
 
 
 def _interpolated_texts(merged: DictConfig) -> dict[str, Any]:

@@ -3,18 +3,13 @@
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from medqa_finetune.config.ranges import AUTO, above_zero, at_least, one_of
+from medqa_finetune.config.schema import DEFAULT_METRICS, Config, EvaluateConfig
 from medqa_finetune.errors import Fault
-
-if TYPE_CHECKING:
-    from medqa_finetune.config.schema import Config, EvaluateConfig
+from medqa_finetune.methods.registry import described, own_methods
 
 BACKENDS = ("transformers", "vllm")
-DEFAULT_METRICS = (
-    "rouge", "bleu", "perplexity", "char_bleu", "llamafactory", "length_ratio", "distinct", "special_tokens",
-)  # fmt: skip
 # Entry points of this group name metrics of other packages.
 METRIC_GROUP = "medqa_finetune.metrics"
 # Of running text, whatever the list of metrics says.
@@ -22,13 +17,13 @@ TEXT_METRICS = ("perplexity",)
 OTHER_BACKEND = "Or give evaluate.backend=transformers."
 
 
-def text_faults(config: "Config") -> Iterator[Fault]:
+def text_faults(config: Config) -> Iterator[Fault]:
     """Yield what is impossible with running text, of the corpus or beside it."""
     yield from _block_faults(config)
     if config.corpus.task != "text":
         return
-    if not config.method.loads_model:
-        allowed = ("adapter", "all", "nothing")
+    if "text" not in described(config.method.trains).tasks:
+        allowed = tuple(kind for kind, each in own_methods().items() if "text" in each.tasks)
         problem = "running text has no answers to look up"
         yield Fault("conflict", problem, key="method.trains", got=config.method.trains, allowed=allowed)
     # The list that nobody has changed is one for answers, and was not asked for.
@@ -39,7 +34,7 @@ def text_faults(config: "Config") -> Iterator[Fault]:
         yield Fault("conflict", problem, key="evaluate.metrics", got=list(metrics), allowed=TEXT_METRICS, hint=hint)
 
 
-def _block_faults(config: "Config") -> Iterator[Fault]:
+def _block_faults(config: Config) -> Iterator[Fault]:
     """Yield what is impossible in the blocks of a running text, of the corpus or beside it."""
     stride, length = config.evaluate.stride, config.train.max_length
     if config.corpus.task != "text" and config.evaluate.text is None:
@@ -56,10 +51,10 @@ def _block_faults(config: "Config") -> Iterator[Fault]:
         yield Fault("out-of-range", problem, key="evaluate.stride", got=stride)
 
 
-def backend_faults(config: "Config") -> Iterator[Fault]:
+def backend_faults(config: Config) -> Iterator[Fault]:
     """Yield what vLLM cannot do that is known from the settings alone."""
     # Where no model is loaded, nobody generates, so that a sweep may have the retrieval baseline in it.
-    if config.evaluate.backend != "vllm" or not config.method.loads_model:
+    if config.evaluate.backend != "vllm" or not described(config.method.trains).loads_model:
         return
     if config.corpus.task == "text":
         problem = "does not measure running text, for which nothing is generated"
@@ -73,7 +68,7 @@ def backend_faults(config: "Config") -> Iterator[Fault]:
         yield Fault("conflict", problem, key="method.compute_dtype", got=got, allowed=(AUTO,), hint=OTHER_BACKEND)
 
 
-def evaluate_faults(evaluate: "EvaluateConfig") -> Iterator[Fault]:
+def evaluate_faults(evaluate: EvaluateConfig) -> Iterator[Fault]:
     """Yield what is impossible in how answers are generated and scored."""
     for key in ("batch_size", "batch_tokens", "max_new_tokens"):
         yield from at_least(f"evaluate.{key}", getattr(evaluate, key), 1)

@@ -23,7 +23,7 @@ from medqa_finetune.compat import hydra as hydra_compat
 from medqa_finetune.compat import omegaconf as omegaconf_compat
 from medqa_finetune.compat.hydra import ABSENT, Argument, ConfigFile, MissingFile, chosen_names, value_at
 from medqa_finetune.compat.omegaconf import Kind, Refusal, references_of, variables_of
-from medqa_finetune.config.options import clause, conf_folder, writable_node, yaml_fault
+from medqa_finetune.config.groups import clause, conf_folder, writable_node, yaml_fault
 from medqa_finetune.config.schema import Config
 from medqa_finetune.config.schema_faults import alternatives, type_fault
 from medqa_finetune.errors import NO_VALUE, Fault, brief

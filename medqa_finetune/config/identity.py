@@ -18,11 +18,14 @@ from omegaconf import MISSING
 
 from medqa_finetune.config.checks import FOLDER_NAME_BYTES
 from medqa_finetune.config.schema import Config
+from medqa_finetune.methods.registry import described, method_of
 
 # Raised when the code changes so that the same settings give other weights, or other scores of the same weights.
 RESULTS_VERSION = 3
 EVALUATION_VERSION = 1
 DEFAULT_EVALUATION = "default"
+# Between the settings in the name of a run or an evaluation.
+SEPARATOR = "__"
 
 # Settings that cannot change the result: where things lie, how they are called, who is told.
 NOT_IDENTITY = (
@@ -32,25 +35,6 @@ NOT_IDENTITY = (
     "model.path", "model.repository", "model.revision", "model.chat_template", "train.logging_steps",
     "train.warmup_steps_unmetered", "train.checkpoint_minutes", "train.checkpoint_steps", "evaluate.text_path",
 )  # fmt: skip
-
-# Settings that a run which trains nothing does not depend on, and what of them still shapes its answers: how the base
-# is held, and how long a text may be.
-TRAINING_ONLY = (
-    "seed",
-    "train",
-    "method",
-    "data.train_size",
-    "data.effective_train_size",
-    "data.near_duplicate_threshold",
-)
-# Looking answers up depends on the training pairs, and on nothing that a model needs.
-MODEL_ONLY = (
-    "seed", "train", "method.rank", "method.alpha", "method.dropout", "method.target_modules", "method.quantization",
-    "method.double_quantization", "method.compute_dtype", "method.rslora", "method.dora", "method.loraplus_ratio",
-    "method.optimizer", "method.optimizer_without_cuda", "evaluate.backend", "evaluate.zero_shot",
-    "evaluate.zero_shot_folder", "evaluate.text", "evaluate.stride",
-)  # fmt: skip
-BASELINE = ("method.quantization", "method.double_quantization", "method.compute_dtype", "train.max_length")
 
 EVALUATE = "evaluate"
 # Settings of an evaluation that change its speed, and scores by rounding alone; and where its text lies.
@@ -151,10 +135,10 @@ def evaluation_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 def answer_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return those settings of an evaluation that change what is said to one question, or measured of one block.
 
-    Looked-up answers depend on none of them.
+    What is predicted without a model depends on none of them.
     """
     whole = _schema_defaults() | flatten(settings)
-    if whole.get("method.trains") == "lookup":
+    if not described(whole.get("method.trains")).loads_model:
         return {}
     kept = BLOCK_SETTINGS if whole.get("corpus.task") == "text" else ANSWER_SETTINGS
     return {key: whole.get(key) for key in kept}
@@ -166,11 +150,11 @@ def identity_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     A setting that is not there, for it came into being after the run, has the default of the schema: what a new setting
     does unless it is asked for is what was done before, or `RESULTS_VERSION` is raised.
     """
-    trains = settings["method"]["trains"]
+    method = described(settings["method"]["trains"])
     return {
         key: value
         for key, value in (_schema_defaults() | flatten(settings)).items()
-        if not _is_below(key, NOT_IDENTITY) and not _is_unused(key, trains)
+        if not _is_below(key, NOT_IDENTITY) and method.uses(key)
     }
 
 
@@ -228,13 +212,6 @@ def _schema_defaults() -> dict[str, Any]:
     return {key: value for key, value in flatten(values).items() if value != MISSING}
 
 
-def _is_unused(key: str, trains: str) -> bool:
-    """Say whether a run that trains so does not depend on a setting."""
-    if trains == "nothing":
-        return _is_below(key, TRAINING_ONLY) and key not in BASELINE
-    return trains == "lookup" and _is_below(key, MODEL_ONLY)
-
-
 def _is_below(key: str, roots: tuple[str, ...]) -> bool:
     return any(key == root or key.startswith(root + ".") for root in roots)
 
@@ -253,17 +230,17 @@ def run_name(config: Config, defaults: Mapping[str, Any], labels: Mapping[str, s
         defaults: The values of the same groups without any single setting changed, as dotted keys.
         labels: Names of what is used in place of the default `model` and `corpus`.
     """
-    trains_nothing = config.method.trains == "nothing"
-    parts = [config.method.name if trains_nothing else f"{config.method.name}_{config.data.name}"]
+    method = method_of(config.method)
+    parts = [f"{config.method.name}_{config.data.name}" if method.uses_training_data else config.method.name]
     parts += [f"{kind}={_plain(label)}" for kind, label in labels.items()]
     # A size with a name of its own is said by that name.
     renamed = ("data.train_size",) if config.data.name != defaults.get("data.name", config.data.name) else ()
     settings = as_written(dataclasses.asdict(dataclasses.replace(config, interpolated={})), config)
     for key, value in flatten(settings).items():
-        named = not _is_below(key, (*NOT_NAMED, *renamed)) and not _is_unused(key, config.method.trains)
+        named = not _is_below(key, (*NOT_NAMED, *renamed)) and method.uses(key)
         if named and value != defaults.get(key, value):
             parts.append(f"{key}={_plain(_as_text(value))}")
-    return _short("__".join(parts))
+    return _short(SEPARATOR.join(parts))
 
 
 def evaluation_name(
@@ -292,7 +269,7 @@ def evaluation_name(
             continue
         value = text if name == "text" and text is not None else (own if written is None else written).get(name)
         parts.append(f"{name}={_plain(_as_text(_in_order(value)))}")
-    return _short("__".join(parts)) or DEFAULT_EVALUATION
+    return _short(SEPARATOR.join(parts)) or DEFAULT_EVALUATION
 
 
 def _in_order(value: Any) -> Any:

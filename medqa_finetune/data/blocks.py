@@ -1,6 +1,5 @@
 """From running text to blocks of tokens, the loss on all of them but the first, which nothing stands before."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING, overload
 
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.corpus import corpus_sha256
+from medqa_finetune.data.examples import Encoded
 from medqa_finetune.data.prepare import Splits
 from medqa_finetune.data.text import Text, TextParts
-from medqa_finetune.data.token_sets import Encoded, EncodedSet, encode_once
+from medqa_finetune.data.token_sets import EncodedSet, encode_once
 from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.record.files import sha256_of_text
 from medqa_finetune.record.schema import DataManifest, SetManifest
@@ -44,19 +44,18 @@ class Blocks(Sequence[Encoded]):
     def __getitem__(self, index: slice) -> Sequence[Encoded]: ...
     def __getitem__(self, index: int | slice) -> Encoded | Sequence[Encoded]:
         if isinstance(index, slice):
-            return [self.encoded.item(place) for place in range(len(self))[index]]
-        return self.encoded.item(index)
+            return [self.encoded.encoded(place) for place in range(len(self))[index]]
+        return self.encoded.encoded(index)
 
     @property
     def tokens(self) -> int:
         """Number of tokens of the text, those that several blocks hold counted once."""
-        return (len(self) - 1) * self.stride + self.encoded.length(-1) if len(self) else 0
+        return (len(self) - 1) * self.stride + int(self.encoded.lengths[-1]) if len(self) else 0
 
-    @cached_property
+    @property
     def sha256(self) -> str:
         """Over all tokens and where each block ends."""
-        arrays = self.encoded.arrays()
-        return hashlib.sha256(arrays["ids"].tobytes() + arrays["ends"].tobytes()).hexdigest()
+        return self.encoded.sha256
 
 
 class BlockEncoder:

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+IGNORED = -100  # torch's cross-entropy leaves this label out
+
 Turn = tuple[str, str]
+Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +55,33 @@ def with_context(identity: str, question: str, answer: str, context: dict[str, A
     """Return the pair that `context_of` was taken of."""
     history = tuple((str(asked), str(said)) for asked, said in context.get("history", ()))
     return Example(identity, question, answer, context.get("system"), history)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One encoded pair, dialogue, or block of running text.
+
+    Attributes:
+        input_ids: Prompt, answer and end token, earlier turns in front of them; at most max_length.
+        answer_start: Index of the first token of the last answer, at least 1; that answer goes on to the end.
+        cut: Whether something was cut to fit max_length.
+        earlier: Where the answers of earlier turns begin, and where they end behind their end token.
+    """
+
+    input_ids: list[int]
+    answer_start: int
+    cut: bool
+    earlier: tuple[Span, ...] = ()
+
+    @property
+    def labels(self) -> list[int]:
+        """The ids where the loss is taken, `IGNORED` elsewhere; as long as `input_ids`."""
+        labels = [IGNORED] * self.answer_start + self.input_ids[self.answer_start :]
+        for begin, end in self.earlier:
+            labels[begin:end] = self.input_ids[begin:end]
+        return labels
+
+    @property
+    def answer_tokens(self) -> int:
+        """Number of tokens that the loss is taken on."""
+        return len(self.input_ids) - self.answer_start + sum(end - begin for begin, end in self.earlier)

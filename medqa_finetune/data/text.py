@@ -16,6 +16,7 @@ from medqa_finetune.data.readers import TEXT, read_rows, text_format_of
 from medqa_finetune.data.rows import Ledger, Reject, Row
 from medqa_finetune.data.splits import key_of
 from medqa_finetune.errors import DataError, Fault
+from medqa_finetune.methods.registry import method_of
 from medqa_finetune.record.files import sha256_of_text
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ def _say_scale(config: Config) -> None:
     if config.data.scale != 1.0:
         trained = "all blocks" if config.train_size is None else _counted(config.train_size, "block")
         # Of the untuned base there is nothing to say.
-        training = "" if config.method.trains == "nothing" else f"{trained} for training, and "
+        training = f"{trained} for training, and " if method_of(config.method).uses_training_data else ""
         log.warning(
             "data.scale=%g takes of this text %swhere it has no parts of its own %s for the test, %d for validation; "
             "data.scale=1 takes the sizes as they are",

@@ -1,164 +1,187 @@
-"""Token ids with the places where the loss is taken: one item, and many of them in flat arrays."""
+"""Sets of encoded examples: memory-mapped by `datasets`, tokenized once for all runs that train on them alike.
 
+This module imports `datasets`, which takes a second; transformers' Trainer imports it too, so training loses no time.
+"""
+
+import hashlib
 import json
 import logging
-import struct
 import zipfile
 import zlib
-from array import array
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypedDict, TypeVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset
 
+from medqa_finetune.data.examples import Encoded
 from medqa_finetune.data.prepare import locked
-from medqa_finetune.record.files import replacing, sha256_of_text, sweep
-
-IGNORED = -100  # torch's cross-entropy leaves this label out
-
-Span = tuple[int, int]
-Arrays = dict[str, npt.NDArray[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """One encoded pair, dialogue, or block of running text.
-
-    Attributes:
-        input_ids: Prompt, answer and end token, earlier turns in front of them; at most max_length.
-        answer_start: Index of the first token of the last answer, at least 1; that answer goes on to the end.
-        cut: Whether something was cut to fit max_length.
-        earlier: Where the answers of earlier turns begin, and where they end behind their end token.
-    """
-
-    input_ids: list[int]
-    answer_start: int
-    cut: bool
-    earlier: tuple[Span, ...] = ()
-
-    @property
-    def labels(self) -> list[int]:
-        """The ids where the loss is taken, `IGNORED` elsewhere; as long as `input_ids`."""
-        labels = [IGNORED] * self.answer_start + self.input_ids[self.answer_start :]
-        for begin, end in self.earlier:
-            labels[begin:end] = self.input_ids[begin:end]
-        return labels
-
-    @property
-    def answer_tokens(self) -> int:
-        """Number of tokens that the loss is taken on."""
-        return len(self.input_ids) - self.answer_start + sum(end - begin for begin, end in self.earlier)
-
-
-class EncodedSet(Sequence[dict[str, list[int]]]):
-    """Encoded pairs in flat arrays, a few bytes per token however many pairs there are.
-
-    Attributes:
-        cut: Number of pairs cut at max_length.
-        tokens: Number of tokens of all pairs.
-    """
-
-    def __init__(self, encoded: Iterable[Encoded]) -> None:
-        ids, ends, starts, cut = array("i"), array("q"), array("i"), 0
-        earlier = array("i")
-        for number, item in enumerate(encoded):
-            ids.extend(item.input_ids)
-            ends.append(len(ids))
-            starts.append(item.answer_start)
-            cut += item.cut
-            for span in item.earlier:
-                earlier.extend((number, *span))
-        self._ids, self._ends = np.frombuffer(ids, np.int32), np.frombuffer(ends, np.int64)
-        self._starts = np.frombuffer(starts, np.int32)
-        # Rows: the pair, where an earlier answer of it begins, and where it ends. Most corpora have none.
-        self._earlier = np.ascontiguousarray(np.frombuffer(earlier, np.int32).reshape(-1, 3).T)
-        self.cut = cut
-
-    @classmethod
-    def of(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> "EncodedSet":
-        """Return the set that `arrays()` was taken of."""
-        fresh = cls(())
-        fresh._ids, fresh._ends, fresh._starts = arrays["ids"], arrays["ends"], arrays["starts"]
-        fresh._earlier = arrays.get("earlier", fresh._earlier)
-        fresh.cut = int(arrays["cut"])
-        return fresh
-
-    def arrays(self) -> Arrays:
-        """Return what makes up the set.
-
-        Returns:
-            `ids` of all pairs, where each pair `ends`, `starts` of last answers, and `cut`; with dialogues in it, also
-            `earlier`, of shape (3, earlier answers): number of the pair, begin, end.
-        """
-        arrays: Arrays = {"ids": self._ids, "ends": self._ends, "starts": self._starts, "cut": np.asarray(self.cut)}
-        return arrays | ({"earlier": self._earlier} if self._earlier.size else {})
-
-    @property
-    def tokens(self) -> int:
-        """Number of tokens of all pairs."""
-        return len(self._ids)
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def __getitem__(self, index: Any) -> Any:
-        """Return `{"input_ids", "labels"}` of one pair; -1 is the last one, as in a list."""
-        item = self.item(index)
-        return {"input_ids": item.input_ids, "labels": item.labels}
-
-    def item(self, index: int) -> Encoded:
-        """Return one pair as it was put in, but for whether it was cut, which only the set knows."""
-        begin, end = self._bounds(index)
-        return Encoded(self._ids[begin:end].tolist(), int(self._starts[index]), cut=False, earlier=self._spans(index))
-
-    def length(self, index: int) -> int:
-        """Return the number of tokens of one pair."""
-        begin, end = self._bounds(index)
-        return end - begin
-
-    def prefix(self, n: int) -> "EncodedSet":
-        """Return the first `n` pairs, without copying; none of them may be cut, or all count as uncut."""
-        spans = self._earlier[:, : np.searchsorted(self._earlier[0], n)]
-        end = int(self._ends[n - 1]) if n else 0
-        arrays: Arrays = {"ids": self._ids[:end], "ends": self._ends[:n], "starts": self._starts[:n], "earlier": spans}
-        return EncodedSet.of(arrays | {"cut": np.asarray(0)})
-
-    def _bounds(self, index: int) -> Span:
-        end = int(self._ends[index])
-        is_first = index in (0, -len(self))
-        return (0 if is_first else int(self._ends[index - 1])), end
-
-    def _spans(self, index: int) -> tuple[Span, ...]:
-        if not self._earlier.size:
-            return ()
-        place = range(len(self))[index]
-        first, last = np.searchsorted(self._earlier[0], (place, place + 1))
-        return tuple((int(begin), int(end)) for begin, end in self._earlier[1:, first:last].T)
-
+from medqa_finetune.record.checksums import damages, stamp_of
+from medqa_finetune.record.files import replace_folder, sha256_of_text, sweep, write_json
+from medqa_finetune.record.schema import FileStamp
 
 logger = logging.getLogger(__name__)
 
-# What reading a file can raise that is no such set, or is damaged.
-UNREADABLE = (OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError, MemoryError, ArithmeticError,
-              zipfile.BadZipFile, zlib.error, struct.error)  # fmt: skip
+TOKENS, MANIFEST = "tokens.arrow", "manifest.json"
+SCHEMA = pa.schema([
+    ("input_ids", pa.list_(pa.int32())),
+    ("answer_start", pa.int32()),
+    ("cut", pa.bool_()),
+    # Begin and end of each earlier answer, in turns.
+    ("earlier", pa.list_(pa.int32())),
+])  # fmt: skip
+BATCH_ROWS = 1000
+# What reading a damaged or foreign file of the former format (`numpy.savez`) can raise.
+UNREADABLE_ARRAYS = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, RuntimeError, MemoryError,
+                     ArithmeticError, zipfile.BadZipFile, zlib.error)  # fmt: skip
+
+Item = dict[str, list[int]]
+
+
+class _Row(TypedDict):
+    input_ids: list[int]
+    answer_start: int
+    cut: bool
+    earlier: list[int]
+
+
+class EncodedSet(Sequence[Item]):
+    """A sequence of encoded examples, memory-mapped where they come from a file.
+
+    As a map-style dataset of torch: an item is `{"input_ids", "labels"}`, lists of equally many ints.
+
+    Args:
+        encoded: The examples; they are kept in memory, four bytes a token.
+    """
+
+    def __init__(self, encoded: Iterable[Encoded] = ()) -> None:
+        # A fingerprint of its own: `datasets` would hash the whole table.
+        self._rows = Dataset(pa.Table.from_batches(_batches(encoded), SCHEMA), fingerprint="in-memory")
+
+    @classmethod
+    def _of(cls, rows: Dataset) -> "EncodedSet":
+        fresh = cls.__new__(cls)
+        fresh._rows = rows
+        return fresh
+
+    @classmethod
+    def open(cls, path: Path) -> "EncodedSet":
+        """Map the file of a set into memory.
+
+        Raises:
+            OSError: the file cannot be read.
+            pyarrow.ArrowInvalid: it is no such file.
+        """
+        return cls._of(Dataset.from_file(str(path)))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | list[Item]:
+        """Return one item, or those of a slice; -1 is the last one, as in a list."""
+        if isinstance(index, slice):
+            return self.__getitems__(range(len(self))[index])
+        return _item(self.encoded(index))
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Item]:
+        """Return several items: torch's DataLoader asks for those of a batch at once, which is four times faster."""
+        return [_item(_encoded(row)) for row in _rows_of(self._rows[list(indices)])]
+
+    def __iter__(self) -> Iterator[Item]:
+        for batch in self._rows.iter(BATCH_ROWS):
+            yield from (_item(_encoded(row)) for row in _rows_of(batch))
+
+    def encoded(self, index: int) -> Encoded:
+        """Return one example as it was put in.
+
+        Raises:
+            IndexError: there is no such example.
+        """
+        return _encoded(self._rows[index])
+
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Number of tokens of each example, of shape (examples,)."""
+        return cast(
+            "npt.NDArray[np.int64]", pc.list_value_length(self._column("input_ids")).to_numpy().astype(np.int64)
+        )
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens of all examples."""
+        return int(self.lengths.sum())
+
+    @cached_property
+    def cut(self) -> int:
+        """Number of examples cut to fit max_length."""
+        return int(pc.sum(self._column("cut")).as_py() or 0)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Over all tokens (int32), then where each example ends (int64), as hexadecimal text."""
+        total = hashlib.sha256()
+        for chunk in self._column("input_ids").chunks:
+            total.update(chunk.flatten().to_numpy().tobytes())
+        total.update(np.cumsum(self.lengths, dtype=np.int64).tobytes())
+        return total.hexdigest()
+
+    def prefix(self, n: int) -> "EncodedSet":
+        """Return the first `n` examples, or all where there are fewer, without copying."""
+        return self._of(self._rows.select(range(min(n, len(self)))))
+
+    def _column(self, name: str) -> pa.ChunkedArray:
+        return self._rows.with_format("arrow")[:][name]
+
+
+def _batches(encoded: Iterable[Encoded]) -> Iterator[pa.RecordBatch]:
+    waiting = iter(encoded)
+    while batch := list(islice(waiting, BATCH_ROWS)):
+        columns = (
+            [each.input_ids for each in batch],
+            [each.answer_start for each in batch],
+            [each.cut for each in batch],
+            [[place for span in each.earlier for place in span] for each in batch],
+        )
+        yield pa.record_batch([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
+
+
+def _rows_of(batch: dict[str, list[object]]) -> Iterator[_Row]:
+    return (cast("_Row", dict(zip(batch, values, strict=True))) for values in zip(*batch.values(), strict=True))
+
+
+def _encoded(row: _Row) -> Encoded:
+    bounds = row["earlier"]
+    spans = tuple(zip(bounds[::2], bounds[1::2], strict=True))
+    return Encoded(row["input_ids"], row["answer_start"], row["cut"], spans)
+
+
+def _item(encoded: Encoded) -> Item:
+    return {"input_ids": encoded.input_ids, "labels": encoded.labels}
 
 
 class Hashed(Protocol):
-    """A set of pairs, or a text: known by its content."""
+    """A set of examples, or a text: identified by its content."""
 
     @property
     def sha256(self) -> str:
-        """Over all of it."""
+        """Over all of it, as hexadecimal text."""
 
 
 Content_contra = TypeVar("Content_contra", bound=Hashed, contravariant=True)
 
 
 class SetEncoder(Protocol[Content_contra]):
-    """What turns such a set into token ids."""
+    """Turns such a set into token ids."""
 
     @property
     def fingerprint(self) -> str | None:
@@ -168,46 +191,87 @@ class SetEncoder(Protocol[Content_contra]):
         """Yield the set's items encoded, in order."""
 
     def tell_cut(self, cut: int, n: int) -> None:
-        """Say how many of `n` items were cut, if any were."""
+        """Log how many of `n` items were cut, if any were."""
 
 
-def encode_once(encoder: SetEncoder[Content_contra], pairs: Content_contra, cache: Path) -> EncodedSet:
-    """Return pairs encoded: from the cache where that has been done before, else to it.
+def encode_once(encoder: SetEncoder[Content_contra], content: Content_contra, cache: Path) -> EncodedSet:
+    """Return a set encoded: from the cache if it is there and whole, else encoded now and added to it.
 
-    Two processes that want the same set tokenize it once: the second waits for the first.
+    Two processes that need the same set tokenize it once: the second waits for the first.
 
     Args:
-        encoder: Encodes them; a tokenizer without a fingerprint encodes anew each time.
-        pairs: The pairs, known by the sha256 over them.
-        cache: Folder that keeps encoded sets; made if it is missing.
+        encoder: Without a fingerprint, it encodes anew each time, in memory.
+        content: What is encoded.
+        cache: Folder of encoded sets; made if it is missing.
+
+    Raises:
+        OSError: the cache cannot be written.
     """
     if encoder.fingerprint is None:
-        return EncodedSet(encoder.encode(pairs))
-    key = sha256_of_text(json.dumps([pairs.sha256, encoder.fingerprint]))
-    path = cache / f"encoded-{key[:16]}.npz"
-    with locked(cache / f".{path.name}.lock"):
-        sweep(cache, path.name)
-        found = read_encoded(path, key)
+        return EncodedSet(encoder.encode(content))
+    key = sha256_of_text(json.dumps([content.sha256, encoder.fingerprint]))
+    folder = cache / f"encoded-{key[:16]}"
+    with locked(cache / f".{folder.name}.lock"):
+        sweep(cache, folder.name)
+        found = read_encoded(folder, key)
+        if found is None and (former := read_arrays(folder.with_suffix(".npz"), key)) is not None:
+            found = write_encoded(folder, key, former)
         if found is not None:
             encoder.tell_cut(found.cut, len(found))
             return found
-        fresh = EncodedSet(encoder.encode(pairs))
-        with replacing(path) as file:
-            np.savez(file, allow_pickle=False, key=np.asarray(key), **fresh.arrays())
-        return fresh
+        return write_encoded(folder, key, encoder.encode(content))
 
 
-def read_encoded(path: Path, key: str) -> EncodedSet | None:
-    """Return the set in a file; None where there is none, or not this one, or not as it was written (zip's CRC)."""
+def write_encoded(folder: Path, key: str, encoded: Iterable[Encoded]) -> EncodedSet:
+    """Write a set in bounded memory, atomically, and return it memory-mapped."""
+
+    def fill(fresh: Path) -> None:
+        with pa.OSFile(str(fresh / TOKENS), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as writer:
+            for batch in _batches(encoded):
+                writer.write_batch(batch)
+        stamp = stamp_of(fresh / TOKENS)
+        write_json(fresh / MANIFEST, {"key": key, "size": stamp.size, "sha256": stamp.sha256})
+
+    replace_folder(folder, fill)
+    return EncodedSet.open(folder / TOKENS)
+
+
+def read_encoded(folder: Path, key: str) -> EncodedSet | None:
+    """Return the set in a folder, memory-mapped; None if it is missing, of another key, or not as it was written."""
+    if not folder.exists():
+        return None
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        stamp = FileStamp(manifest["size"], manifest["sha256"])
+        faults = ["it is another set"] if manifest["key"] != key else damages(folder, {TOKENS: stamp})
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        faults = [f"{MANIFEST}: {type(error).__name__}"]
+    if not faults:
+        return EncodedSet.open(folder / TOKENS)
+    logger.warning("%s is damaged (%s); it is tokenized again.", folder, faults[0])
+    return None
+
+
+def read_arrays(path: Path, key: str) -> Iterable[Encoded] | None:
+    """Return the set in a file of earlier versions, written by `numpy.savez`; None if it is missing or damaged."""
     if not path.exists():
         return None
     try:
-        # Opened here, since numpy leaves the file open where it is no zip.
+        # Opened here: numpy leaves the file open where it is no zip.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            if str(arrays["key"]) == key:
-                return EncodedSet.of(arrays)
-            fault = "of another set"
-    except UNREADABLE as error:
-        fault = type(error).__name__
-    logger.warning("%s is damaged (%s); its pairs are tokenized again.", path, fault)
-    return None
+            if str(arrays["key"]) != key:
+                return None
+            # All of it now: a zip's checksum is only checked when the end of an array is read.
+            ids, ends, starts = arrays["ids"].tolist(), arrays["ends"].tolist(), arrays["starts"].tolist()
+            earlier = arrays["earlier"].T.tolist() if "earlier" in arrays else []
+            cut = int(arrays["cut"])
+    except UNREADABLE_ARRAYS:
+        return None
+    spans: dict[int, list[tuple[int, int]]] = {}
+    for number, begin, end in earlier:
+        spans.setdefault(number, []).append((begin, end))
+    # That file knows how many were cut, not which.
+    return [
+        Encoded(ids[begin:end], start, number < cut, tuple(spans.get(number, ())))
+        for number, (start, (begin, end)) in enumerate(zip(starts, pairwise([0, *ends]), strict=True))
+    ]

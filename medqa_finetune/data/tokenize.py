@@ -13,8 +13,7 @@ from importlib.metadata import version
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING
 
-from medqa_finetune.data.examples import Example, Turn
-from medqa_finetune.data.token_sets import Encoded, Span
+from medqa_finetune.data.examples import Encoded, Example, Span, Turn
 from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.record.files import sha256_of_text
 

@@ -13,17 +13,17 @@ from typing import Any, NamedTuple
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from medqa_finetune.config.corpus import CorpusConfig
+from medqa_finetune.config.groups import conf_folder, load_group, option_names
 from medqa_finetune.config.identity import file_label
-from medqa_finetune.config.options import conf_folder, load_group, option_names
-from medqa_finetune.config.schema import Config, EvaluateConfig
+from medqa_finetune.config.schema import Config, CorpusConfig, EvaluateConfig
 from medqa_finetune.data.corpus import corpus_sha256
+from medqa_finetune.data.examples import Encoded
 from medqa_finetune.data.text import Text, read_test_text
-from medqa_finetune.data.token_sets import Encoded
 from medqa_finetune.errors import NO_VALUE, ConfigError, DataError, Fault
 from medqa_finetune.evaluation.lm_eval_tasks import check_tasks, zero_shot_scores
 from medqa_finetune.evaluation.reuse import missing_benchmarks
 from medqa_finetune.evaluation.text_perplexity import METRIC, score_blocks, text_signature
+from medqa_finetune.methods.registry import method_of
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.schema import Score
 
@@ -45,7 +45,7 @@ def check_benchmarks(config: Config) -> None:
         ConfigError: a task or text that is not known, or a harness that is not installed.
         DataError: the text is missing, empty or broken.
     """
-    if not config.method.loads_model:
+    if not method_of(config.method).loads_model:
         return
     check_tasks(config.evaluate)
     if config.evaluate.text is not None:

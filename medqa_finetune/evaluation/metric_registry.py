@@ -5,12 +5,8 @@ import logging
 from collections.abc import Mapping
 from functools import cache
 
-from medqa_finetune.config.evaluation_checks import (
-    DEFAULT_METRICS,
-    entry_points_of_metrics,
-    metric_names,
-    shipped_metrics,
-)
+from medqa_finetune.config.evaluation_checks import entry_points_of_metrics, metric_names, shipped_metrics
+from medqa_finetune.config.schema import DEFAULT_METRICS
 from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.evaluation import metrics
 from medqa_finetune.evaluation.metrics.base import Better, Metric, Prominence, ScoreInfo

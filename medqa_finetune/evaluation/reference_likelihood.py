@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from medqa_finetune.data.token_sets import IGNORED, Encoded
+from medqa_finetune.data.examples import IGNORED, Encoded
 from medqa_finetune.errors import Fault, RunError
 from medqa_finetune.evaluation.decode import Model
 

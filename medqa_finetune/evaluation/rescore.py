@@ -12,11 +12,12 @@ from medqa_finetune.evaluation.score import item_scores, own_scores
 from medqa_finetune.evaluation.score_rows import Rows, score_rows
 from medqa_finetune.record.checksums import damages
 from medqa_finetune.record.evaluation_dir import EvaluationDir
-from medqa_finetune.record.evaluations import evaluations_of, read_evaluation, upgrade
+from medqa_finetune.record.evaluations import evaluations_of, read_evaluation
 from medqa_finetune.record.files import sha256_of
-from medqa_finetune.record.locks import LOCK_SECONDS
+from medqa_finetune.record.record_dir import LOCK_SECONDS
 from medqa_finetune.record.run_dir import RECORD_NAME, RunDir
 from medqa_finetune.record.schema import Evaluation, EvaluationRecord, Record
+from medqa_finetune.record.version_1 import upgrade
 
 log = logging.getLogger(__name__)
 

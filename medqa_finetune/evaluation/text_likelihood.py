@@ -7,7 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 from medqa_finetune.config.schema import EvaluateConfig
-from medqa_finetune.data.token_sets import Encoded
+from medqa_finetune.data.examples import Encoded
 from medqa_finetune.evaluation.decode import Model
 from medqa_finetune.evaluation.generate import Generated, clock, keep_answered
 from medqa_finetune.evaluation.reference_likelihood import reference_likelihoods

@@ -27,7 +27,7 @@ from medqa_finetune.evaluation.generate import AnswerBook, Generated, Output
 from medqa_finetune.evaluation.reference_likelihood import reference_likelihoods
 from medqa_finetune.evaluation.vllm_engine import Asked, Said
 from medqa_finetune.evaluation.vllm_process import START_SECONDS, ask
-from medqa_finetune.model.methods import plain_form
+from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.plain_export import Plain, write_plain
 from medqa_finetune.model.pruned import build_skeleton, layer_sizes
 from medqa_finetune.model.requirements import Need
@@ -110,7 +110,7 @@ def _trial(need: Need, precision: Precision) -> Asked:
     if layer_sizes(build_skeleton(folder)) is not None:
         problem = f"{folder} has layers of different sizes, which it cannot load"
         raise ModelError(Fault("uneven-layers", problem, key="evaluate.backend", got="vllm", hint=ADVICE))
-    dtype, rank = plain_form(need.method, precision)
+    dtype, rank = model_method(need.method).plain_form(precision)
     return Asked(
         model=str(folder), dtype=dtype, adapter=None, rank=rank, trial=True, eager=True, cache_tokens=0,
         token_bytes=_token_bytes(folder, dtype), at_once=1, length=need.max_length + need.max_new_tokens, end_id=0,

@@ -1,50 +1,215 @@
-"""Compose what was typed, one experiment or a sweep of them, and hand it to a door's own function."""
+"""From a command line, or from arguments of the Python API, to a checked cell that is named before anything runs.
 
+Loads Hydra: commands import this file after they have answered `--help`.
+"""
+
+import copy
+import dataclasses
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
+import hydra
+from hydra.conf import HydraConf
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from medqa_finetune.api_inputs import Choice, held_out
+from medqa_finetune.cell import Cell, fingerprints_of, place_cell
+from medqa_finetune.compat.omegaconf import is_no_mapping
 from medqa_finetune.config.command_line import quoted
-from medqa_finetune.config.options import conf_folder, conf_folders
-from medqa_finetune.errors import ConfigError
+from medqa_finetune.config.compose import (
+    COMPOSITION_ERRORS,
+    CONFIG_NAME,
+    check_chosen_files,
+    compose_defaults,
+    register_schema,
+    to_config,
+)
+from medqa_finetune.config.explain import explain
+from medqa_finetune.config.groups import conf_folder, conf_folders
+from medqa_finetune.config.identity import EVALUATE, Fingerprints, file_label, run_name
+from medqa_finetune.config.schema import Config, ModelConfig
+from medqa_finetune.errors import ConfigError, Fault, MedQAError
+from medqa_finetune.extras import check_extras
+from medqa_finetune.launch.launcher import register_plugins
+from medqa_finetune.model.locate import locate_model
+from medqa_finetune.stopping import LAUNCHER_VARIABLE
+
+Result = TypeVar("Result")
 
 MULTIRUN = ("-m", "--multirun")
+# Settings of the Python API that may be a name in `conf/` instead of a dictionary.
+GROUPS = ("data", "train", "evaluate", "tracker", "profile")
+HELD_OUT = ("validation_size", "test_size")
 
 
-def compose_and_call(task: Callable[[Any], None], arguments: Sequence[str]) -> None:
+def compose_and_call(task: Callable[[DictConfig], None], arguments: Sequence[str]) -> None:
     """Let Hydra compose what was typed after a command, and call `task` with it.
 
     Raises:
         ConfigError: the composition is impossible.
+        MedQAError: the task raised it.
     """
-    # Imported here, so that --help answers at once.
-    import hydra
+    started = False
+    refused: list[MedQAError] = []
 
-    from medqa_finetune.compat.omegaconf import is_no_mapping
-    from medqa_finetune.config.compose import COMPOSITION_ERRORS, CONFIG_NAME, register_schema
-    from medqa_finetune.config.explain import explain
-    from medqa_finetune.launch.launcher import register_matrix
-
-    started: list[Any] = []
-
-    def run_one(composed: Any) -> None:
-        started.append(composed)
-        task(composed)
+    def run(composed: DictConfig) -> None:
+        nonlocal started
+        started = True
+        try:
+            task(composed)
+        except MedQAError as error:
+            # Launchers of a matrix report a failed job by its exception; for a single run Hydra would print a line.
+            if HydraConfig.get().mode != RunMode.RUN:
+                raise
+            refused.append(error)
 
     # Hydra reads the process's arguments itself, and takes `-m` between two overrides for an error.
     sys.argv[1:] = sorted(map(quoted, arguments), key=lambda argument: argument not in MULTIRUN)
     register_schema()
-    register_matrix()
+    register_plugins()
     # Hydra would print a traceback or its own text and exit with 1; errors are ours to report.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        hydra.main(config_path=str(conf_folder()), config_name=CONFIG_NAME, version_base="1.3")(run_one)()
+        hydra.main(config_path=str(conf_folder()), config_name=CONFIG_NAME, version_base="1.3")(run)()
+    except (*COMPOSITION_ERRORS, OSError) as error:
+        if started or not (isinstance(error, COMPOSITION_ERRORS) or is_no_mapping(error)):
+            raise
+        raise ConfigError(*explain(error, arguments, conf_folders(arguments))) from None
+    if refused:
+        raise refused[0]
+
+
+def compose_cell(choices: Mapping[str, Choice], settings: Mapping[str, Any]) -> Cell:
+    """Return the cell that choices and settings of the Python API make, named as the command line would name it.
+
+    Args:
+        choices: By group, a name in `conf/` and the settings that differ from that file.
+        settings: Settings of `config/schema.py`, those of a section as a mapping or a name in `conf/`.
+
+    Raises:
+        ConfigError: a setting is unknown, of the wrong type or impossible.
+    """
+    return _compose(
+        choices, settings, lambda composed, hydra_config: make_cell(_holding_out(composed, settings), hydra_config)
+    )
+
+
+def check_without_pairs(choices: Mapping[str, Choice], settings: Mapping[str, Any]) -> None:
+    """Check what can be checked before a corpus is read or written to a file; the embedded one stands for it.
+
+    Raises:
+        MedQAError: the model is not there, a setting is impossible, or a package that it needs is not installed.
+    """
+    others = {key: value for key, value in settings.items() if key != "corpus"}
+    config = _compose({**choices, "corpus": ("embedded", {})}, others, lambda composed, _: to_config(composed))
+    locate_model(config.model)
+    check_extras(config)
+
+
+def _compose(
+    choices: Mapping[str, Choice], settings: Mapping[str, Any], use: Callable[[DictConfig, HydraConf], Result]
+) -> Result:
+    """Return what `use` makes of the composition and of Hydra's own node of it."""
+    register_schema()
+    register_plugins()
+    by_name = {key: value for key, value in settings.items() if key in GROUPS and isinstance(value, str)}
+    named = {"data": "all"} | {group: name for group, (name, _) in choices.items()} | by_name
+    values = {key: value for key, value in settings.items() if key not in by_name}
+    for group, (_, chosen) in choices.items():
+        values[group] = {**chosen, **values.get(group, {})}
+    overrides = [f"{group}={name}" for group, name in named.items()]
+    # The caller may be a program of Hydra's own.
+    before = copy.copy(GlobalHydra.instance())
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            composed = hydra.compose(CONFIG_NAME, overrides, return_hydra_config=True)
+            OmegaConf.set_struct(composed, False)
+            hydra_config = composed.hydra
+            merged = OmegaConf.merge(composed, values)
+            assert isinstance(merged, DictConfig)  # noqa: S101 (as its first part is)
+            return use(merged, hydra_config)
     except COMPOSITION_ERRORS as error:
-        if started:
-            raise
-        raise ConfigError(*explain(error, arguments, conf_folders(arguments))) from None
-    except OSError as error:
-        if started or not is_no_mapping(error):
-            raise
-        raise ConfigError(*explain(error, arguments, conf_folders(arguments))) from None
+        raise ConfigError(*explain(error, overrides)) from None
+    finally:
+        GlobalHydra.set_instance(before)
+
+
+def _holding_out(composed: DictConfig, settings: Mapping[str, Any]) -> DictConfig:
+    """Return a composition in which a share of a file is held out where the settings do not say how much."""
+    data = settings.get("data", {})
+    unset = [key for key in HELD_OUT if isinstance(data, str) or key not in data]
+    corpus = to_config(composed).corpus
+    if corpus.source == "file" and "profile" not in settings and unset:
+        size = held_out(corpus)
+        for key in unset:
+            composed.data[key] = size
+    return composed
+
+
+def make_cell(
+    composed: DictConfig,
+    hydra_config: HydraConf,
+    overrides: tuple[str, ...] = (),
+    locate: Callable[[ModelConfig], Path] = locate_model,
+) -> Cell:
+    """Check what Hydra composed and name the run.
+
+    Args:
+        composed: The configuration.
+        hydra_config: Hydra's own node of the same composition.
+        overrides: What was typed for it.
+        locate: Finds the model's folder.
+
+    Raises:
+        MedQAError: a setting is impossible, or the corpus or model is not there.
+    """
+    check_chosen_files(hydra_config)
+    config = to_config(composed)
+    folder = locate(config.model)
+    fingerprints = fingerprints_of(config, folder)
+    choices = hydra_config.runtime.choices
+    defaults = compose_defaults(choices, str(hydra_config.job.config_name))
+    # Weights of a named model are that model wherever they lie; any other folder is a model of its own.
+    moved = config.model.repository is None and config.model.path != defaults.settings.get("model.path")
+    labels = {}
+    if moved or choices["model"] != defaults.choices["model"]:
+        labels["model"] = _model_label(config, fingerprints)
+    if choices["corpus"] != defaults.choices["corpus"]:
+        labels["corpus"] = file_label(config.corpus.name, config.corpus.path, fingerprints.corpus)
+    section = f"{EVALUATE}."
+    evaluation_defaults = {
+        key.removeprefix(section): value for key, value in defaults.settings.items() if key.startswith(section)
+    }
+    name = run_name(config, defaults.settings, labels)
+    cell = place_cell(config, folder, fingerprints, name, evaluation_defaults)
+    for key in ("run_name", "evaluation_name"):
+        given, found = getattr(config, key), getattr(cell.config, key)
+        if given not in ("", found):
+            raise ConfigError(_wrong_name(key, given, found))
+    return dataclasses.replace(cell, overrides=overrides)
+
+
+def _wrong_name(key: str, given: str, found: str) -> Fault:
+    # Only a matrix gives its cells their names.
+    in_matrix = LAUNCHER_VARIABLE in os.environ
+    return Fault(
+        "name-given",
+        f"runs and evaluations are named after their settings and files, and this one is {found}",
+        key=key,
+        got=given,
+        hint="A file was changed after the first run of the matrix had begun; type the command again."
+        if in_matrix
+        else f"Leave {key} out; study=NAME keeps runs apart.",
+    )
+
+
+def _model_label(config: Config, fingerprints: Fingerprints) -> str:
+    """Return the model's name; for a local folder, which may be called anything, with a digest of its content."""
+    return config.model.title if config.model.is_named else f"{config.model.title}-{fingerprints.model[:6]}"

@@ -1,78 +1,99 @@
-"""What is shown of one cell at one moment, as columns of a table or as a line."""
+"""What people see of a launch, on standard error: a live table in a terminal, plain lines elsewhere."""
 
+import contextlib
+import os
+import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medqa_finetune.launch.job import Job
-from medqa_finetune.launch.stage import Stage, read_stage
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
+from medqa_finetune.launch.scheduler import Job
+from medqa_finetune.launch.stage import Stage, read_stage
+from medqa_finetune.log import visible
+from medqa_finetune.record.short_names import short_names
+
+REFRESH_SECONDS = 1.0
+LINE_SECONDS = 300.0
 COLUMNS = ("step", "loss", "tokens/s", "VRAM", "left", "so far", "GPU")
 # The same figures in a line, where no heading says what they are.
 UNITS = ("{}", "loss {}", "{} tokens/s", "{}", "{} left", "{} so far", "GPU {}")
+# Lines of a terminal that are not rows of the table: heading, caption, what was printed above, the prompt to come.
+OTHER_LINES = 6
+# Least widths of a cell's label, and of its state where the label is long.
+LABEL_WIDTH, STATE_WIDTH = 20, 12
 
 
 @dataclass(frozen=True)
-class Glance:
-    """What is shown of one cell.
+class CellView:
+    """What is shown of one cell at one moment.
 
     Attributes:
         state: One or a few words.
-        story: The state, or how it came out.
-        stage: What it is at; None while it does not run.
-        left: Seconds to the end of that stage.
-        so_far: Seconds since the cell was first started.
+        text: The state, or how the cell ended.
+        stage: What it works on; None while it does not run.
+        remaining: Seconds to the end of that stage.
+        elapsed: Seconds since the cell was first started.
     """
 
     state: str
-    story: str
+    text: str
     stage: Stage | None = None
-    left: float | None = None
-    so_far: float | None = None
+    remaining: float | None = None
+    elapsed: float | None = None
     gpus: str = ""
 
-    def cells(self) -> list[str]:
-        """Return what stands in `COLUMNS`; a dash where there is nothing to say."""
+    def figures(self) -> list[str]:
+        """Return the texts below `COLUMNS`, a dash where there is none."""
         stage = self.stage or Stage(self.state)
         return [
             "-" if stage.at is None or stage.of is None else f"{stage.at:.0f}/{stage.of:.0f}",
             "-" if stage.loss is None else f"{stage.loss:.3f}",
             "-" if stage.tokens_per_second is None else f"{stage.tokens_per_second:,.0f}",
             "-" if stage.vram_gib is None else f"{stage.vram_gib:.1f} GiB",
-            "-" if self.left is None else duration(self.left),
-            "-" if self.so_far is None else duration(self.so_far),
+            "-" if self.remaining is None else duration(self.remaining),
+            "-" if self.elapsed is None else duration(self.elapsed),
             self.gpus or "-",
         ]
 
     def line(self) -> str:
         """Return the same as one line."""
         figures = [
-            unit.format(cell) for unit, cell in zip(UNITS, self.cells(), strict=True) if cell not in ("-", "0 s")
+            unit.format(text) for unit, text in zip(UNITS, self.figures(), strict=True) if text not in ("-", "0 s")
         ]
-        return "  ".join([self.story, *(figures if self.stage is not None else ())])
+        return "  ".join([self.text, *(figures if self.stage is not None else ())])
 
 
-def glance_at(job: Job, pace: "Pace") -> Glance:
-    """Return what is to be shown of a cell now."""
-    if job.ending is not None:
-        story = job.note if job.ending.state == "done" else f"{job.ending.state}: {job.ending.reason}"
-        story += "" if job.seconds is None else f"  in {duration(job.seconds)}"
-        return Glance(job.ending.state, story)
+def view_of(job: Job, clock: "StageClock") -> CellView:
+    """Return what is to be shown of a job now."""
+    if job.exit_status is not None:
+        text = job.note if job.exit_status.state == "done" else f"{job.exit_status.state}: {job.exit_status.reason}"
+        text += "" if job.seconds is None else f"  in {duration(job.seconds)}"
+        return CellView(job.exit_status.state, text)
     if job.running is None:
-        state = "waiting for another process" if job.look_again_at else "pending"
-        return Glance(state, state)
-    stage = read_stage(job.run, job.running.marks)
-    state = stage.name + (f", try {job.starts}" if job.starts > 1 else "")
-    return Glance(state, state, stage, pace.left(stage), job.seconds_so_far(), job.running.slot.label)
+        state = "waiting for another process" if job.next_check else "pending"
+        return CellView(state, state)
+    stage = read_stage(job.run, job.running.progress_before)
+    state = stage.name + (f", try {job.attempts}" if job.attempts > 1 else "")
+    return CellView(state, state, stage, clock.remaining(stage), job.elapsed(), job.running.slot.label)
 
 
-class Pace:
-    """How fast a cell comes on in its present stage."""
+class StageClock:
+    """Estimates the time remaining in the stage of one cell from its mean speed since the stage was first seen.
+
+    rich.progress estimates it from three observations at least, and a step may take many minutes.
+    """
 
     def __init__(self) -> None:
         self._first: tuple[str, float, float] | None = None
 
-    def left(self, stage: Stage) -> float | None:
-        """Return the seconds to the end of a stage at the pace since it was first seen; None while that is unknown."""
+    def remaining(self, stage: Stage) -> float | None:
+        """Return the seconds to the end of a stage; None while there is nothing to estimate them from."""
         if stage.at is None or stage.of is None:
             return None
         now = time.monotonic()
@@ -89,3 +110,98 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+class LiveDisplay:
+    """Shows every job while the block runs. What cannot be shown, as in a terminal that was closed, is no error."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._jobs = jobs
+        self._clocks = [StageClock() for _ in jobs]
+        self._views = [CellView("pending", "pending") for _ in jobs]
+        self._printed_at = [0.0 for _ in jobs]
+        self._shown_at = 0.0
+        in_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        console = Console(stderr=True)
+        self._live = Live(console=console, auto_refresh=False, redirect_stdout=False) if in_terminal else None
+
+    def __enter__(self) -> "LiveDisplay":
+        with contextlib.suppress(OSError):
+            if self._live is not None:
+                self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._shown_at = 0.0
+            self.show()
+        finally:  # a signal at this very moment must not leave the terminal without a cursor
+            with contextlib.suppress(OSError):
+                if self._live is not None:
+                    self._live.stop()
+
+    def show(self) -> None:
+        """Show the state of all jobs, about once a second."""
+        now = time.monotonic()
+        if now - self._shown_at < REFRESH_SECONDS:
+            return
+        self._shown_at = now
+        before, self._views = self._views, list(map(view_of, self._jobs, self._clocks))
+        for number, (old, new) in enumerate(zip(before, self._views, strict=True)):
+            changed = new.state not in (old.state, "pending")
+            due = new.stage is not None and now - self._printed_at[number] >= LINE_SECONDS
+            # The table says everything but why a cell failed.
+            if changed and new.state in ("failed", "interrupted") if self._live else changed or due:
+                self.print_line(f"{self._jobs[number].label}  {new.line()}")
+                self._printed_at[number] = now
+        with contextlib.suppress(OSError):
+            if self._live is not None:
+                rows = [(job.label, view) for job, view in zip(self._jobs, self._views, strict=True)]
+                self._live.update(draw_table(rows, self._live.console.height, self._live.console.width), refresh=True)
+
+    def print_line(self, text: str) -> None:
+        """Print a line that stays."""
+        with contextlib.suppress(OSError):
+            if self._live is not None:
+                self._live.console.print(visible(text), markup=False, highlight=False, emoji=False, soft_wrap=True)
+            else:
+                print(visible(text), file=sys.stderr, flush=True)
+
+
+def draw_table(cells: Sequence[tuple[str, CellView]], height: int, width: int = 80) -> Table:
+    """Return a table with a row per cell; where a terminal cannot hold all, cells that are done are left out first.
+
+    Args:
+        cells: Label and view of every cell.
+        height: Lines of the terminal.
+        width: Its columns; labels that are too long for it are cut so that no two look alike.
+    """
+    counted = Counter(view.state for _, view in cells)
+    caption = ", ".join(f"{number} {state}" for state, number in counted.items())
+    table = Table(box=None, pad_edge=False, caption=Text(visible(caption)), caption_justify="left")
+    table.add_column("cell", no_wrap=True, min_width=LABEL_WIDTH if width >= 2 * LABEL_WIDTH else None)
+    table.add_column("state")
+    for name in COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
+    kept = _most_relevant(cells, max(1, height - OTHER_LINES))
+    rows = [[view.text if view.state == "done" else view.state, *view.figures()] for _, view in kept]
+    # A state may be cut, figures are not, and a column has two blanks behind it.
+    columns = [[name, *(row[at] for row in rows)] for at, name in enumerate(COLUMNS, start=1)]
+    figures = sum(max(map(len, column)) + 2 for column in columns)
+    state = max([5, *(min(len(row[0]), STATE_WIDTH) for row in rows)]) + 2
+    labels = short_names([visible(label) for label, _ in kept], max(LABEL_WIDTH, width - figures - state))
+    for label, row in zip(labels, rows, strict=True):
+        texts = [label, *map(visible, row)]
+        table.add_row(*(Text(text, no_wrap=True, overflow="ellipsis") for text in texts))
+    return table
+
+
+def _most_relevant(cells: Sequence[tuple[str, CellView]], rows: int) -> list[tuple[str, CellView]]:
+    """Return as many cells as there are rows, in their order: running ones before all, done ones after all others."""
+
+    def rank(number: int) -> int:
+        view = cells[number][1]
+        return 0 if view.stage is not None else 3 if view.state == "done" else 2 if view.state == "pending" else 1
+
+    kept = sorted(range(len(cells)), key=rank)[:rows]
+    return [cells[number] for number in sorted(kept)]

@@ -1,4 +1,4 @@
-"""How a start of a cell ended: what its record says, or what is put there when the cell could not say it itself."""
+"""Classifies how an attempt at a cell ended, and records failures that the cell could not record itself."""
 
 import signal
 import time
@@ -13,42 +13,44 @@ from medqa_finetune.record.run_dir import now
 from medqa_finetune.record.schema import Failure, Process, Record
 from medqa_finetune.stopping import EXIT_OFFSET, SIGNALS
 
-# Who stops a cell from outside wants it stopped; SIGUSR1 is what some schedulers send.
+# A cell that is stopped from outside is not started again; SIGUSR1 is what some schedulers send.
 STOPPED = {code for number in (*SIGNALS, signal.SIGUSR1) for code in (EXIT_OFFSET + number, -number)}
+# Scores in the line that says a run is done.
+SHOWN_SCORES = (("rougeL", "ROUGE-L"), ("bleu", "BLEU"))
 KILLED = (-signal.SIGKILL, EXIT_OFFSET + signal.SIGKILL)
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How a start of a cell ended.
+class ExitStatus:
+    """How an attempt at a cell ended.
 
     Attributes:
         state: `taken`: another process works on the run, or has worked on it since.
-        reason: Why it is not done, in a line or two.
+        reason: Why it is not done.
         lines: The last lines it printed.
-        again: Whether another start may end otherwise.
-        by_another: The run is done by another process's work.
+        may_retry: Whether another attempt may end differently.
+        by_another: Whether another process has done the run.
     """
 
     state: Literal["done", "failed", "interrupted", "taken"]
     reason: str = ""
     lines: Sequence[str] = ()
-    again: bool = False
+    may_retry: bool = False
     by_another: bool = False
 
 
-TAKEN = Ending("taken", "another process works on this run")
+TAKEN = ExitStatus("taken", "another process works on this run")
 
 
 @dataclass(frozen=True)
-class Start:
-    """What is known of a start of a cell before it ends.
+class Attempt:
+    """One start of a cell, as known before it ends.
 
     Attributes:
         run: The cell's folder.
-        before: The record then; None for a program that keeps none.
-        process: The cell's process; None if whoever wrote the record since is taken for the cell.
-        overwrites: Whether a result that was there before is to be made anew.
+        before: The record when it started; None for a program that keeps none.
+        process: The cell's process; None where whoever has written the record since is taken for the cell.
+        overwrites: Whether a result in `before` is to be made anew.
     """
 
     run: CellDir
@@ -65,25 +67,41 @@ def read_or_none(run: CellDir) -> Record | None:
         return None
 
 
-def judge(start: Start, code: int, lines: Sequence[str], faults: Sequence[Fault], stopping: bool) -> Ending:
-    """Return how a start has ended whose process is gone, and see to it that the run's record says so too.
+def summarize_record(record: Record | None) -> str:
+    """Return in a few words how a run ended; a program without a record has ended, and that is all."""
+    if record is None:
+        return "done"
+    if record.status != "done":
+        return f"{record.status}: {record.failure.message if record.failure else 'no reason recorded'}"
+    scores = record.evaluation.scores if record.evaluation is not None else {}
+    shown = [f"{name} {scores[key].value:.2f}" for key, name in SHOWN_SCORES if key in scores]
+    # The one score of running text; of predictions, what stands in where the other two were not asked for.
+    if not shown and "perplexity" in scores:
+        shown = [f"perplexity {scores['perplexity'].value:.2f}"]
+    return "  ".join(["done", *shown])
+
+
+def classify_exit(
+    attempt: Attempt, code: int, lines: Sequence[str], faults: Sequence[Fault], stopping: bool
+) -> ExitStatus:
+    """Return how an attempt ended whose process has exited, and make the run's record say so too.
 
     Args:
-        start: What was started.
+        attempt: The attempt.
         code: The process's exit code, minus the signal's number if one killed it.
         lines: The last lines it printed.
         faults: Why it was refused, as the process left them; none where it left none.
         stopping: Whether the launcher asked it to stop.
     """
-    run, record = start.run, read_or_none(start.run)
-    changed = record != start.before
-    foreign = changed and _is_by_another(record, start.process)
-    if record is not None and record.status == "done" and (changed or (code == 0 and not start.overwrites)):
-        return Ending("done", by_another=foreign)
+    run, record = attempt.run, read_or_none(attempt.run)
+    changed = record != attempt.before
+    foreign = changed and _is_by_another(record, attempt.process)
+    if record is not None and record.status == "done" and (changed or (code == 0 and not attempt.overwrites)):
+        return ExitStatus("done", by_another=foreign)
     if foreign or _is_held(run):
         return TAKEN
     if record is None:
-        return _judge_by_code(start, code, lines, faults, stopping)
+        return _classify_by_code(attempt, code, lines, faults, stopping)
     if not (changed and record.status in ("failed", "interrupted")):
         failure = Failure(
             exit_name(code),
@@ -94,34 +112,36 @@ def judge(start: Start, code: int, lines: Sequence[str], faults: Sequence[Fault]
         ended = record.updated(
             status="interrupted" if stopping or code in STOPPED else "failed", failure=failure, finished=now()
         )
-        if record.status != "done" and not _put(run, record, ended, lines):
+        if record.status != "done" and not _record_exit(run, record, ended, lines):
             return TAKEN
         record = ended
     failed, final = record.status == "failed", record.failure is not None and record.failure.final
     reason = record.failure.message if record.failure is not None else "no reason recorded"
-    again = failed and not final and code != EXIT_BAD_INPUT and not stopping
-    return Ending("failed" if failed else "interrupted", reason, lines, again)
+    may_retry = failed and not final and code != EXIT_BAD_INPUT and not stopping
+    return ExitStatus("failed" if failed else "interrupted", reason, lines, may_retry)
 
 
 def _is_by_another(record: Record | None, process: Process | None) -> bool:
     return record is not None and None not in (record.process, process) and record.process != process
 
 
-def _judge_by_code(start: Start, code: int, lines: Sequence[str], faults: Sequence[Fault], stopping: bool) -> Ending:
-    """Judge a start that left no record."""
+def _classify_by_code(
+    attempt: Attempt, code: int, lines: Sequence[str], faults: Sequence[Fault], stopping: bool
+) -> ExitStatus:
+    """Classify an attempt that left no record."""
     reason = _explain(code, lines, faults, stopping)
-    if start.before is not None:
-        gone = f"its record {start.run.record_path} is gone or torn: the folder was changed while it ran"
-        return Ending("failed", gone, lines)
+    if attempt.before is not None:
+        gone = f"its record {attempt.run.record_path} is gone or torn: the folder was changed while it ran"
+        return ExitStatus("failed", gone, lines)
     if code == 0:
-        return Ending("done")
+        return ExitStatus("done")
     if stopping or code in STOPPED:
-        return Ending("interrupted", reason, lines)
-    return Ending("failed", reason, lines, again=code != EXIT_BAD_INPUT)
+        return ExitStatus("interrupted", reason, lines)
+    return ExitStatus("failed", reason, lines, may_retry=code != EXIT_BAD_INPUT)
 
 
-def _put(run: CellDir, seen: Record, ended: Record, lines: Sequence[str]) -> bool:
-    """Write how the run ended, unless another process has taken it over since `seen`; say whether it is still ours."""
+def _record_exit(run: CellDir, seen: Record, ended: Record, lines: Sequence[str]) -> bool:
+    """Write how the run ended, unless another process has taken it over since `seen`; return whether it is ours."""
     try:
         with run.lock():
             if read_or_none(run) != seen:
@@ -130,13 +150,13 @@ def _put(run: CellDir, seen: Record, ended: Record, lines: Sequence[str]) -> boo
             with run.log_path.open("a", encoding="utf-8") as log:
                 log.write("\n".join([ended.failure.message if ended.failure else "", *lines, ""]))
     except (MedQAError, OSError):
-        # On a full disk or in a folder that became read-only, the launcher still says what happened.
+        # On a full disk or in a folder that became read-only, the launcher still reports what happened.
         return not _is_held(run)
     return True
 
 
 def _is_held(run: CellDir) -> bool:
-    """Say whether another process holds the run; one that the cell itself left behind is just being killed."""
+    """Return whether another process holds the run; one that the cell itself left behind is just being killed."""
     for _ in range(10):
         if not run.is_locked():
             return False
@@ -161,7 +181,7 @@ def _explain(code: int, lines: Sequence[str], faults: Sequence[Fault], stopping:
 
 
 def _last_words(lines: Sequence[str]) -> Sequence[str]:
-    """Return the three lines that say most: of a crash in native code the top of Python's own report, else the last."""
-    told = [line for line in lines if line.strip() and not line.startswith("Extension modules:")]
-    crash = next((place for place, line in enumerate(told) if line.startswith("Fatal Python error:")), None)
-    return told[-3:] if crash is None else told[crash : crash + 3]
+    """Return three lines: of a crash in native code the top of Python's own report, else the last ones."""
+    printed = [line for line in lines if line.strip() and not line.startswith("Extension modules:")]
+    crash = next((place for place, line in enumerate(printed) if line.startswith("Fatal Python error:")), None)
+    return printed[-3:] if crash is None else printed[crash : crash + 3]

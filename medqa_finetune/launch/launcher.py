@@ -1,8 +1,8 @@
 """A Hydra launcher that gives every cell a fresh process, and every process its own GPUs.
 
-It knows nothing of what the cells do, and serves any Hydra program. One that writes a record (`record/`) into its
-folder gains by it: runs that are done are left alone, unfinished ones that crashed are tried again, and two launches
-on the same folders share the work.
+It knows nothing of what the cells do, and serves any Hydra program. For one that writes a record (`record/`) into its
+folder, runs that are done are left alone, those that crashed are tried again, and two launches on the same folders
+share the work.
 """
 
 import dataclasses
@@ -21,11 +21,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from medqa_finetune.compat.hydra import hydra_resolver_of
 from medqa_finetune.errors import ConfigError, Fault, RunError
-from medqa_finetune.launch.exit_status import Ending, read_or_none
+from medqa_finetune.launch.display import LiveDisplay
+from medqa_finetune.launch.exit_status import ExitStatus, read_or_none
 from medqa_finetune.launch.gpus import Slot, make_slots, visible_gpus
-from medqa_finetune.launch.job import Job
-from medqa_finetune.launch.progress import Progress
-from medqa_finetune.launch.scheduler import POLL_SECONDS, Queue
+from medqa_finetune.launch.scheduler import POLL_SECONDS, Job, Scheduler, label_jobs
 from medqa_finetune.log import visible
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import CellDir, evaluation_parts, find_evaluation_named
@@ -34,10 +33,10 @@ from medqa_finetune.record.schema import Record
 from medqa_finetune.stopping import stoppable
 
 PLUGIN_MODULE = "hydra_plugins.medqa_finetune_matrix"
-# What of the launching command's own Hydra settings must not reach a cell, which runs by itself.
+# Hydra settings of the launching command that a cell, which runs by itself, is not given.
 NOT_FOR_CELLS = ("hydra.mode", "hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.sweep.")
 SHOWN_LINES = 5
-# Of a run that is not done, by how it ended.
+# Codes of the fault of a run that is not done, by how it ended.
 CODES = {"failed": "run-failed", "interrupted": "run-interrupted", "taken": "run-taken"}
 
 
@@ -47,9 +46,9 @@ class LocalLauncherConfig:
 
     Attributes:
         max_parallel: Cells at the same time at most; None is one for every `gpus_per_cell` GPUs, and one without GPUs.
-            Cells that share a CPU compete for its cores unless the program is told how many threads to use.
+            Cells that share a CPU compete for its cores unless the program's number of threads is limited.
         gpus_per_cell: GPUs that a cell sees; 0 keeps cells on the CPU.
-        retries: How often a cell that crashed is started again; bad input, and what would fail again, never is.
+        retries: How often a cell that crashed is started again; one that would fail the same way again never is.
         grace_seconds: How long a cell that is asked to stop may take before it is killed.
     """
 
@@ -74,13 +73,13 @@ class MatrixSweeperConfig:
 
 @dataclasses.dataclass
 class CallingSweeperConfig(MatrixSweeperConfig):
-    """`hydra/sweeper=calling`: the same product, composed and nothing more."""
+    """`hydra/sweeper=calling`: the same product; the task is called with every cell in this process."""
 
     _target_: str = f"{PLUGIN_MODULE}.CallingSweeper"
 
 
-def register_matrix() -> None:
-    """Make launcher and sweeper known to Hydra; to be called before Hydra starts.
+def register_plugins() -> None:
+    """Register launcher and sweepers with Hydra; call it before Hydra starts.
 
     Hydra takes plugins from its own namespace package only. Ours lies in a folder of this package, since files that a
     wheel puts into a folder shared with other wheels are easily lost when one of them is removed.
@@ -97,9 +96,9 @@ def register_matrix() -> None:
 class LocalLauncher(Launcher):
     """Runs cells in processes of their own; one that fails does not stop the others.
 
-    What a program's function returns does not come back from its process. A cell's standard input is a pipe that closes
-    when the launcher is gone, killed for example; a cell that wants to stop then watches it
-    (`stopping.stop_with_parent`), and knows by HYDRA_LOCAL_LAUNCHER in its environment that it is one.
+    What a program's function returns does not come back from its process. HYDRA_LOCAL_LAUNCHER is set in a cell's
+    environment, and its standard input is a pipe that closes when the launcher ends, however that happens; a cell that
+    should stop then watches it (`stopping.stop_with_parent`).
     """
 
     def __init__(self, max_parallel: int | None, gpus_per_cell: int, retries: int, grace_seconds: float) -> None:
@@ -143,14 +142,14 @@ class LocalLauncher(Launcher):
         overwrites = OmegaConf.select(composed, "overwrite", default=False) is True
         run = CellDir(RunDir(folder), _evaluation_of(RunDir(folder), evaluation, anew=overwrites))
         own = [override for override in overrides if not override.startswith("hydra.sweep.")]
-        # A sweeper that names a folder for every cell works for a program that makes its own, and finds it by itself.
-        finds_its_folder = len(own) < len(overrides)
-        told = [] if finds_its_folder else [f"hydra.run.dir={in_quotes(str(folder))}", f"hydra.job.num={number}"]
+        # Given `hydra.sweep.dir`, as by our sweeper, a program makes its folder itself; else it gets Hydra's.
+        makes_folder = len(own) < len(overrides)
+        location = [] if makes_folder else [f"hydra.run.dir={quote_override(str(folder))}", f"hydra.job.num={number}"]
         return Job(
-            name=tuple([*folder.name.split("__"), *evaluation_parts(evaluation)] if finds_its_folder else ["", *own]),
-            overrides=[*_passed_on(self._config), *own, *told],
+            name=tuple([*folder.name.split("__"), *evaluation_parts(evaluation)] if makes_folder else ["", *own]),
+            overrides=[*_shared_overrides(self._config), *own, *location],
             run=run,
-            found=read_or_none(run),
+            earlier=read_or_none(run),
             overwrites=overwrites,
         )
 
@@ -174,27 +173,27 @@ def run_jobs(
         Interrupted: a signal came; every job has been stopped by then.
     """
     for job in jobs:
-        if job.is_done_by(job.found):
-            job.end(Ending("done"), "done before, untouched" + _gone(job.run.run, job.found))
-    name_briefly(jobs)
-    with stoppable() as stop, Progress(jobs) as progress, stop.deferred():
-        queue = Queue(jobs, slots, retries=retries, progress=progress)
+        if job.is_done_by(job.earlier):
+            job.finish(ExitStatus("done"), "done before, untouched" + _missing_files(job.run.run, job.earlier))
+    label_jobs(jobs)
+    with stoppable() as stop, LiveDisplay(jobs) as display, stop.deferred():
+        scheduler = Scheduler(jobs, slots, retries=retries, display=display)
         try:
-            while queue.is_open() and stop.number is None:
-                queue.start_what_fits()
-                queue.collect()
-                progress.show()
+            while scheduler.has_open_jobs() and stop.number is None:
+                scheduler.start_due_jobs()
+                scheduler.collect_exits()
+                display.show()
                 time.sleep(POLL_SECONDS)
         finally:
-            queue.stop(grace_seconds)
+            scheduler.stop(grace_seconds)
 
 
 def _evaluation_of(run: RunDir, name: str, *, anew: bool) -> EvaluationDir | None:
-    """Return the folder of the evaluation that a cell was given the name of; None for a program that knows none.
+    """Return the folder of a cell's evaluation; None for a program without evaluations.
 
     Args:
         run: The cell's run.
-        name: Of the evaluation; empty for a program that knows none.
+        name: Name of the evaluation; empty for a program without.
         anew: Whether the run is made anew, so that it does not matter where the evaluation of that name lies now.
     """
     if not name:
@@ -202,19 +201,10 @@ def _evaluation_of(run: RunDir, name: str, *, anew: bool) -> EvaluationDir | Non
     return EvaluationDir(run.evaluations_path / name) if anew else find_evaluation_named(run, name)
 
 
-def _gone(run: RunDir, record: Record | None) -> str:
-    """Say how many files of a finished run are no longer there; which ones, a warning says."""
-    gone = sum(not (run.path / name).is_file() for name in (record.files if record is not None else {}))
-    return f", {gone} of its files gone" if gone else ""
-
-
-def name_briefly(jobs: Sequence[Job]) -> None:
-    """Label every cell by its place and its name, of which the parts behind the first that all share are left out."""
-    shared = set.intersection(*(set(job.name[1:]) for job in jobs)) if jobs else set()
-    for place, job in enumerate(jobs, start=1):
-        first, *rest = job.name
-        brief = [first, *(part for part in rest if part not in shared)]
-        job.label = f"[{place}/{len(jobs)}] {' '.join(filter(None, brief)) or job.run.path.name}"
+def _missing_files(run: RunDir, record: Record | None) -> str:
+    """Return how many files of a finished run no longer exist, in words; which ones, a warning says."""
+    missing = sum(not (run.path / name).is_file() for name in (record.files if record is not None else {}))
+    return f", {missing} of its files missing" if missing else ""
 
 
 def _check(settings: LocalLauncherConfig) -> None:
@@ -240,18 +230,18 @@ def _folder_of(composed: DictConfig) -> Path:
         return Path(str(composed.hydra.sweep.dir)) / str(composed.hydra.sweep.subdir)
 
 
-def _passed_on(config: DictConfig) -> list[str]:
-    """Return the settings of Hydra itself that cells share with the command that launches them."""
+def _shared_overrides(config: DictConfig) -> list[str]:
+    """Return the overrides of Hydra's own settings that a launching command passes on to its cells."""
     typed = [str(override) for override in config.hydra.overrides.hydra]
     kept = [override for override in typed if not override.lstrip("+~").startswith(NOT_FOR_CELLS)]
-    # A configuration may ask for a sweep by itself; a cell must not sweep again.
+    # A configuration may set hydra.mode=MULTIRUN itself; a cell must not sweep again.
     return kept if {"-m", "--multirun"} & set(sys.argv) else ["hydra.mode=RUN", *kept]
 
 
-def in_quotes(text: str) -> str:
-    """Return a text as Hydra's grammar takes it for that very text, whatever is in it.
+def quote_override(text: str) -> str:
+    """Return a text in quotes, so that Hydra's grammar reads exactly this text.
 
-    The grammar's rules: a quote is escaped, and so is every backslash that stands before one, the closing one too.
+    A quote is escaped, and so is every backslash in front of one, the closing one included.
     """
     escaped = re.sub(
         r"(\\*)('|\Z)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), text.replace("${", "\\${")
@@ -260,20 +250,20 @@ def in_quotes(text: str) -> str:
 
 
 def _job_return(job: Job) -> JobReturn:
-    done = job.ending is not None and job.ending.state == "done"
+    done = job.exit_status is not None and job.exit_status.state == "done"
     result = JobReturn(
         overrides=filter_overrides(job.overrides),
         working_dir=str(job.run.path),
         task_name=job.run.path.name,
         status=JobStatus.COMPLETED if done else JobStatus.FAILED,
     )
-    result.return_value = None if done or job.ending is None else RunError(_fault_of(job.ending, job.run))
+    result.return_value = None if done or job.exit_status is None else RunError(_fault_of(job.exit_status, job.run))
     return result
 
 
-def _fault_of(ending: Ending, run: CellDir) -> Fault:
-    """Return why a run is not done, where its log is, and what it printed last, without what repeats the reason."""
+def _fault_of(status: ExitStatus, run: CellDir) -> Fault:
+    """Return why a run is not done, where its log is, and the last lines it printed that do not repeat the reason."""
     log = f" (log: {run.log_path})" if run.log_path.is_file() else ""
-    lines = [line for line in ending.lines if ending.reason not in line and line.strip() not in ending.reason]
-    said = [f"{ending.state}: {ending.reason}{log}", *lines[-SHOWN_LINES:]]
-    return Fault(CODES[ending.state], "\n    ".join(map(visible, said)))
+    lines = [line for line in status.lines if status.reason not in line and line.strip() not in status.reason]
+    said = [f"{status.state}: {status.reason}{log}", *lines[-SHOWN_LINES:]]
+    return Fault(CODES[status.state], "\n    ".join(map(visible, said)))

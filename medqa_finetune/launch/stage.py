@@ -1,20 +1,19 @@
-"""What a running cell is at, read from the files of its run; a program that keeps none is just running."""
+"""The stage of a running cell, read from the files of its run; a program that keeps none is just running."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medqa_finetune.launch.exit_status import read_or_none
 from medqa_finetune.record.evaluations import CellDir
 
 TAIL_BYTES = 4096
-Row = Mapping[str, Any]  # numbers
+Row = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Marks:
+class ProgressRows:
     """The last rows of a run's `metrics.jsonl` and `answering.jsonl`; empty where there are none."""
 
     training: Row
@@ -23,7 +22,7 @@ class Marks:
 
 @dataclass(frozen=True)
 class Stage:
-    """What a running cell is at.
+    """The stage that a running cell is in.
 
     Attributes:
         name: `running` where nothing more is known.
@@ -33,25 +32,30 @@ class Stage:
     """
 
     name: str
-    at: int | None = None
-    of: int | None = None
+    at: float | None = None
+    of: float | None = None
     loss: float | None = None
     tokens_per_second: float | None = None
     vram_gib: float | None = None
 
 
-def read_marks(run: CellDir) -> Marks:
+def read_progress(run: CellDir) -> ProgressRows:
     """Return how far the run has come by its files."""
     answering = {} if run.evaluation is None else _last_row(run.evaluation.answering_path)
-    return Marks(_last_row(run.run.metrics_path), answering)
+    return ProgressRows(_last_row(run.run.metrics_path), answering)
 
 
-def read_stage(run: CellDir, before: Marks) -> Stage:
-    """Return what a cell is at whose run had come as far as `before` when it was started."""
+def read_stage(run: CellDir, before: ProgressRows) -> Stage:
+    """Return the stage of a running cell.
+
+    Args:
+        run: Its folder.
+        before: How far the run had come when the cell was started.
+    """
     record = read_or_none(run)
     if record is None:
         return Stage("running")
-    marks = read_marks(run)
+    marks = read_progress(run)
     training, answering = marks.training, marks.answering
     vram = training.get("vram_allocated_gib") or None
     if answering != before.answering:
@@ -63,10 +67,8 @@ def read_stage(run: CellDir, before: Marks) -> Stage:
     if record.is_trained:
         return Stage("answering" if training != before.training else "preparing")
     if training != before.training:
-        return Stage(
-            "training", training.get("step"), training.get("steps"), training.get("loss"),
-            training.get("tokens_per_second"), vram,
-        )  # fmt: skip
+        steps, speed = training.get("steps"), training.get("tokens_per_second")
+        return Stage("training", training.get("step"), steps, training.get("loss"), speed, vram)
     return Stage("preparing")
 
 
@@ -77,7 +79,7 @@ def _last_row(path: Path) -> Row:
             start = max(0, file.seek(0, 2) - TAIL_BYTES)
             file.seek(start)
             lines = file.read().rpartition(b"\n")[0].split(b"\n")
-        newest: dict[str, Any] = {}
+        newest: dict[str, float] = {}
         for line in lines[1 if start else 0 :]:
             row = json.loads(line)
             newest |= {key: value for key, value in row.items() if isinstance(value, int | float)}

@@ -17,11 +17,12 @@ from medqa_finetune.cell import Cell
 from medqa_finetune.compat.hydra import outcome_of
 from medqa_finetune.config.compose import COMPOSITION_ERRORS, source_folders
 from medqa_finetune.config.explain import explain
+from medqa_finetune.config.identity import SEPARATOR
 from medqa_finetune.errors import ConfigError, Fault, MedQAError, RunError
-from medqa_finetune.launch.cells import make_cell
-from medqa_finetune.launch.launcher import in_quotes
+from medqa_finetune.launch.compose import make_cell
+from medqa_finetune.launch.launcher import quote_override
 from medqa_finetune.launch.validate import check_all, check_matrix
-from medqa_finetune.record.evaluations import SEPARATOR, evaluation_parts
+from medqa_finetune.record.evaluations import evaluation_parts
 
 
 class MatrixSweeper(Sweeper):
@@ -38,7 +39,7 @@ class MatrixSweeper(Sweeper):
         self.launcher: Launcher | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Remember what Hydra composes with, and make the launcher."""
+        """Keep what Hydra composes with, and make the launcher."""
         self.hydra_context = hydra_context
         self.config = config
         self.launcher = Plugins.instance().instantiate_launcher(
@@ -52,7 +53,7 @@ class MatrixSweeper(Sweeper):
             MedQAError: a cell cannot run at all; none has been started then.
             RunError: at least one cell is not done; says which and why.
         """
-        cells = check_matrix(check_all(self._asked_for(arguments), self._compose))
+        cells = check_matrix(check_all(self._combinations(arguments), self._compose))
         results = self._launch(cells)
         pairs = zip(cells, results, strict=True)
         missing = [fault for cell, result in pairs if (fault := _fault_of(cell, result)) is not None]
@@ -63,7 +64,9 @@ class MatrixSweeper(Sweeper):
     def _launch(self, cells: Sequence[Cell]) -> Sequence[JobReturn]:
         assert self.launcher is not None, "setup() comes first"  # noqa: S101
         try:
-            results: Sequence[JobReturn] = self.launcher.launch([_told(cell) for cell in cells], initial_job_idx=0)
+            results: Sequence[JobReturn] = self.launcher.launch(
+                [_overrides_of(cell) for cell in cells], initial_job_idx=0
+            )
         except MedQAError:
             raise
         except Exception as error:  # other launchers say in kinds of their own that a job died
@@ -71,13 +74,13 @@ class MatrixSweeper(Sweeper):
             raise RunError(Fault("launcher-failed", problem)) from error
         return results
 
-    def _asked_for(self, arguments: Sequence[str]) -> list[tuple[str, ...]]:
-        """Return the overrides of every cell: the product of what was typed and of the sweep in the configuration."""
+    def _combinations(self, arguments: Sequence[str]) -> list[tuple[str, ...]]:
+        """Return the overrides of every cell: the product of the values typed and those in `hydra.sweeper.params`."""
         assert self.hydra_context is not None, "setup() comes first"  # noqa: S101
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         try:
             typed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
-            # What is typed stands in the place of the configuration's own sweep over the same key.
+            # What is typed replaces the configuration's own sweep over the same key.
             values = {override.get_key_element(): _alternatives(override) for override in typed}
         except COMPOSITION_ERRORS as error:
             raise ConfigError(*explain(error, ["--multirun", *arguments])) from None
@@ -103,7 +106,7 @@ class CallingSweeper(MatrixSweeper):
     """Composes every cell of the same product and calls the task with it, in this process; nothing is launched."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Remember what Hydra composes with, and the task."""
+        """Keep what Hydra composes with, and the task."""
         self.hydra_context = hydra_context
         self.config = config
         self._task = task_function
@@ -114,7 +117,7 @@ class CallingSweeper(MatrixSweeper):
         Raises:
             ConfigError: with the faults of all cells.
         """
-        check_all(self._asked_for(arguments), self._call)
+        check_all(self._combinations(arguments), self._call)
         return []
 
     def _call(self, overrides: tuple[str, ...]) -> None:
@@ -138,17 +141,19 @@ def _alternatives(override: Override) -> list[str]:
     return [f"{key}={value}" for value in override.sweep_string_iterator()]
 
 
-def _told(cell: Cell) -> list[str]:
+def _overrides_of(cell: Cell) -> list[str]:
     """Return the overrides that a launcher is given: those of the cell, its name, and where its folder is.
 
-    Told its name, a cell refuses to work on files that are no longer those the matrix began with.
+    A cell that is given its name refuses to work on files that are no longer those the matrix began with.
     """
     path = cell.run.path
-    return [
-        *cell.overrides, f"run_name={in_quotes(path.name)}",
-        f"evaluation_name={in_quotes(cell.config.evaluation_name)}", f"hydra.sweep.dir={in_quotes(str(path.parent))}",
-        f"hydra.sweep.subdir={in_quotes(path.name)}",
-    ]  # fmt: skip
+    given = {
+        "run_name": path.name,
+        "evaluation_name": cell.config.evaluation_name,
+        "hydra.sweep.dir": str(path.parent),
+        "hydra.sweep.subdir": path.name,
+    }
+    return [*cell.overrides, *(f"{key}={quote_override(value)}" for key, value in given.items())]
 
 
 def _name_of(cell: Cell) -> str:
@@ -156,7 +161,7 @@ def _name_of(cell: Cell) -> str:
 
 
 def _fault_of(cell: Cell, result: JobReturn) -> Fault | None:
-    """Return why a cell is not done, None if it is: its record is asked, whatever the launcher says."""
+    """Return why a cell is not done, None if it is; its record counts, whatever the launcher reports."""
     error = outcome_of(result)
     record = cell.folder.read()
     if record is not None and record.status == "done" and result.status == JobStatus.COMPLETED:

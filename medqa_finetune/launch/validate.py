@@ -1,4 +1,4 @@
-"""What a matrix asks for, checked as a whole before its first cell starts; nothing is written before all is well."""
+"""Checks a matrix as a whole before its first cell starts; nothing is written before every check has passed."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from medqa_finetune.cell import Cell
-from medqa_finetune.errors import ConfigError, Fault, RunError, noting
-from medqa_finetune.errors import distinct as distinct_faults
+from medqa_finetune.errors import ConfigError, Fault, RunError, distinct, noting
 from medqa_finetune.evaluation.benchmarks import check_benchmarks
 from medqa_finetune.extras import check_extras
 from medqa_finetune.objectives import task_of
@@ -15,17 +14,17 @@ from medqa_finetune.preflight import preflight_matrix
 from medqa_finetune.run_state.claim import announce
 from medqa_finetune.run_state.earlier import find_earlier, warn_of_damage
 
-T = TypeVar("T")
-R = TypeVar("R")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def check_matrix(cells: Sequence[Cell]) -> list[Cell]:
-    """Return the cells that are to be launched, each with its record; whatever is wrong with any is said first.
+    """Return the cells that are to be launched, each with its record; every fault of any cell is reported first.
 
     Raises:
         MedQAError: a cell cannot run at all; no record has been written then.
     """
-    cells = distinct(cells)
+    cells = distinct_cells(cells)
     records = check_all(cells, find_earlier)
     open_cells = []
     for cell, record in zip(cells, records, strict=True):
@@ -44,24 +43,24 @@ def check_matrix(cells: Sequence[Cell]) -> list[Cell]:
     return cells
 
 
-def check_all(items: Sequence[T], check: Callable[[T], R]) -> list[R]:
-    """Return what `check` gives for every item, or report all that is wrong at once; a shared fault is said once.
+def check_all(items: Sequence[Item], check: Callable[[Item], Result]) -> list[Result]:
+    """Return what `check` returns for every item, or raise all faults at once; a shared fault appears once.
 
     Raises:
         ConfigError: `check` refused at least one item.
     """
-    results: list[R] = []
+    results: list[Result] = []
     faults: list[Fault] = []
     for item in items:
         with noting(faults):
             results.append(check(item))
     if faults:
-        raise ConfigError(*distinct_faults(faults))
+        raise ConfigError(*distinct(faults))
     return results
 
 
-def distinct(cells: Sequence[Cell]) -> list[Cell]:
-    """Return the cells without those that would repeat another's training and evaluation, and say which were left out.
+def distinct_cells(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells without those that repeat another's training and evaluation, and print which were left out.
 
     Raises:
         ConfigError: two different trainings, or evaluations, would share a folder.
@@ -91,7 +90,7 @@ def _two_in_one(folder: Path, first: Cell, second: Cell) -> ConfigError:
 
 
 def _announce(cell: Cell) -> None:
-    """Give a cell its record, unless another process is at work on it; overwriting is left to the cell itself."""
+    """Write a cell's record, unless another process works on it; overwriting is left to the cell itself."""
     if cell.config.overwrite:
         return
     try:

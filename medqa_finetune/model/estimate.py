@@ -9,15 +9,10 @@ from typing import Literal
 
 from medqa_finetune.architecture.size import ModelSize
 from medqa_finetune.config.schema import Config, MethodConfig
-from medqa_finetune.model.targets import trainable_parameters
+from medqa_finetune.methods.registry import model_method
 from medqa_finetune.precision import Precision
 
 FP32 = 4
-# Bits of a quantized weight with its scales. 4 bits and an fp32 scale per 64 weights; with double quantization 8 bits
-# per 64 and an fp32 per 64 * 256 (Dettmers et al. 2023, arXiv:2305.14314, section 3). int8 has one fp32 scale per row,
-# which is next to nothing (Dettmers et al. 2022, arXiv:2208.07339).
-QUANTIZED_BITS = {"nf4": 4 + 32 / 64, "fp4": 4 + 32 / 64, "int8": 8.0}
-DOUBLE_QUANTIZED_BITS = 4 + 8 / 64 + 32 / (64 * 256)
 # Averages that an optimizer keeps per weight; two (Adam) where nothing is said here.
 AVERAGES = {"sgd": 0, "adafactor": 0, "adagrad": 1, "rmsprop": 1, "lion": 1, "ademamix": 3}
 # 8-bit averages have an fp32 scale per 256 (bitsandbytes).
@@ -83,22 +78,23 @@ def optimizer_bytes_per_weight(name: str) -> float:
     return averages * (AVERAGE_BYTES_8BIT if "8bit" in name else AVERAGE_BYTES)
 
 
-def checkpoint_bytes(size: ModelSize, method: MethodConfig, *, cuda: bool) -> int:
-    """Return the size of one checkpoint: the trained weights in fp32, and the optimizer's state."""
-    optimizer = method.optimizer if cuda else method.optimizer_without_cuda
-    return round(trainable_parameters(size, method) * (FP32 + optimizer_bytes_per_weight(optimizer)))
+def checkpoint_bytes(size: ModelSize, settings: MethodConfig, *, cuda: bool) -> int:
+    """Return the size of one checkpoint: the trained weights, and the optimizer's state."""
+    optimizer = settings.optimizer if cuda else settings.optimizer_without_cuda
+    method = model_method(settings)
+    state = method.trainable_parameters(size) * optimizer_bytes_per_weight(optimizer)
+    return round(method.saved_bytes(size) + state)
 
 
 def run_bytes(size: ModelSize, config: Config, *, cuda: bool) -> int:
     """Return what a finished run takes on disk at most, prepared data left out."""
     questions = min(config.test_size, config.evaluate.max_samples or config.test_size)
     predictions = questions * (config.train.max_length + config.evaluate.max_new_tokens) * BYTES_PER_TOKEN
-    if config.method.trains == "nothing":
+    method = model_method(config.method)
+    if not method.trains_weights:
         return predictions + SMALL_FILES_BYTES
-    adapter = trainable_parameters(size, config.method) * FP32 + size.other_bytes
-    return (
-        CHECKPOINTS_KEPT * checkpoint_bytes(size, config.method, cuda=cuda) + adapter + predictions + SMALL_FILES_BYTES
-    )
+    checkpoints = CHECKPOINTS_KEPT * checkpoint_bytes(size, config.method, cuda=cuda)
+    return checkpoints + method.saved_bytes(size) + size.other_bytes + predictions + SMALL_FILES_BYTES
 
 
 def training_memory(size: ModelSize, config: Config, machine: Machine, tokens: int | None = None) -> Memory:
@@ -113,16 +109,16 @@ def training_memory(size: ModelSize, config: Config, machine: Machine, tokens: i
         machine: Where it runs.
         tokens: What the largest forward pass holds; None for as much as it may.
     """
-    cuda, method, train = machine.type == "cuda", config.method, config.train
+    cuda, method, train = machine.type == "cuda", model_method(config.method), config.train
     width = product_bytes(config, machine)
-    trained = trainable_parameters(size, method)
-    optimizer = method.optimizer if cuda else method.optimizer_without_cuda
+    trained = method.trainable_parameters(size)
+    optimizer = config.method.optimizer if cuda else config.method.optimizer_without_cuda
     tokens = train.micro_batch * train.max_length if tokens is None else tokens
     kept = tokens * width * KEPT_FOR_BACKWARD[width]
     inputs = tokens * size.hidden * size.layers * width
     logits = min(tokens * size.vocabulary, LOGIT_BYTES_AT_ONCE // FP32)
     return Memory(
-        weights=weight_bytes(size, method, width) + (trained * FP32 if method.trains == "adapter" else 0),
+        weights=method.weight_bytes(size, width),
         gradients=trained * FP32,
         optimizer=round(trained * optimizer_bytes_per_weight(optimizer)),
         activations=round(
@@ -140,9 +136,8 @@ def answering_memory(size: ModelSize, config: Config, machine: Machine) -> Memor
     width, evaluate = product_bytes(config, machine), config.evaluate
     longest = config.train.max_length + evaluate.max_new_tokens
     tokens = max(longest, min(evaluate.batch_tokens, evaluate.batch_size * longest))
-    adapter = trainable_parameters(size, config.method) * FP32 if config.method.trains == "adapter" else 0
     return Memory(
-        weights=weight_bytes(size, config.method, width) + adapter,
+        weights=model_method(config.method).weight_bytes(size, width),
         gradients=0,
         optimizer=0,
         activations=tokens * 2 * sum(size.key_widths) * width,
@@ -154,15 +149,3 @@ def answering_memory(size: ModelSize, config: Config, machine: Machine) -> Memor
 def product_bytes(config: Config, machine: Machine) -> int:
     """Return the bytes of a number in the precision that a run computes in."""
     return FP32 if config.precision == "fp32" or (config.precision == "auto" and machine.type == "cpu") else 2
-
-
-def weight_bytes(size: ModelSize, method: MethodConfig, width: int) -> int:
-    """Return how many bytes the base takes: linear layers quantized or not, the rest in the run's precision."""
-    if method.trains == "all":
-        # fp32, and under autocast a copy of every matrix in half precision.
-        return size.parameters * FP32 + (size.linear_weights * width if width < FP32 else 0)
-    if method.quantization == "none":
-        return size.parameters * width
-    doubled = method.double_quantization and method.quantization != "int8"
-    bits = DOUBLE_QUANTIZED_BITS if doubled else QUANTIZED_BITS[method.quantization]
-    return round(size.linear_weights * bits / 8) + (size.parameters - size.linear_weights) * width

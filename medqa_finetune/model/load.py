@@ -22,7 +22,8 @@ from medqa_finetune.compat.failures import words_of
 from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import Fault, ModelError
-from medqa_finetune.model.methods import adapted_modules, apply_method, count_parameters
+from medqa_finetune.methods.registry import model_method
+from medqa_finetune.model.parameters import adapted_modules, count_parameters
 from medqa_finetune.model.pruned import from_pretrained, layer_sizes
 from medqa_finetune.model.templates import TEMPLATE_KEY, allowed_templates, read_template
 from medqa_finetune.precision import Precision, dtype_of
@@ -114,7 +115,7 @@ def load_model(
     base = load_base(folder, method, device, tokenizer)
     total, layers = count_parameters(base), layer_sizes(base)
     set_seed(seed)
-    model = apply_method(base, method)
+    model = model_method(method).apply(base)
     parameters = Parameters(total, count_parameters(model, trainable_only=True), adapted_modules(model))
     _tell(parameters, layers)
     return LoadedModel(model, tokenizer, device, parameters, read_size(folder), layers)
@@ -204,7 +205,7 @@ def load_base(
         ModelError: files are damaged, weights are missing or of another shape, or the embedding has fewer rows than the
             tokenizer has tokens.
     """
-    dtype = torch.float32 if method.trains == "all" else dtype_of(device.precision)
+    dtype = dtype_of(model_method(method).base_precision(device.precision))
     options: dict[str, Any] = {}
     if method.quantization != "none":
         options["quantization_config"] = quantization_config(method, device.precision)

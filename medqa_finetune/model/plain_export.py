@@ -7,8 +7,9 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedModel
 
+from medqa_finetune.compat.peft import adapters
 from medqa_finetune.compat.transformers import dequantize, is_quantized
-from medqa_finetune.model.methods import attach_adapter, lift_adapter
+from medqa_finetune.methods.shared.adapters import attach_saved
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,25 @@ def write_plain(model: PreTrainedModel, folder: Path) -> Plain:
     `for_inference`, an adapter is added into weights in fp32, and stays beside those in half precision.
     """
     beside, target = folder / "adapter", folder / "model"
-    base, rank = lift_adapter(model, beside)
+    base, rank = _lift_adapter(model, beside)
     if is_quantized(base):
         base = dequantize(base)
     merges = rank is not None and base.dtype == torch.float32
     if merges:
-        base = cast(Any, attach_adapter(base, beside)).merge_and_unload()
+        base = cast(Any, attach_saved(base, beside)).merge_and_unload()
     base.save_pretrained(target)
     dtype = str(base.dtype).removeprefix("torch.")
     return Plain(target, dtype) if merges or rank is None else Plain(target, dtype, beside, rank)
+
+
+def _lift_adapter(model: PreTrainedModel, folder: Path) -> tuple[PreTrainedModel, int | None]:
+    """Write a model's adapter into a folder, and return its base without it, and the adapter's rank; None without one.
+
+    The model is modified in place.
+    """
+    settings = adapters(model)
+    if not settings:
+        return model, None
+    adapted, rank = cast(Any, model), max(each.r for each in settings.values())
+    adapted.save_pretrained(folder)
+    return cast(PreTrainedModel, adapted.unload()), rank

@@ -19,9 +19,9 @@ from medqa_finetune.compat.failures import words_of
 from medqa_finetune.compat.transformers import keeps_keys_and_values, optimizer_names
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import Fault, ModelError, noting
+from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.estimate import Machine
 from medqa_finetune.model.load import check_vocabulary, choose_device, load_tokenizer
-from medqa_finetune.model.methods import apply_method
 from medqa_finetune.model.pruned import build_skeleton
 from medqa_finetune.precision import Precision, dtype_of
 
@@ -199,7 +199,7 @@ def check_method(folder: Path, method: MethodConfig) -> None:
             # All of them are dozens.
             hint = f"Did you mean {' or '.join(close)}?" if close else ""
             raise ModelError(fault.but(hint=hint, allowed=() if close else tuple(known)))
-    apply_method(build_skeleton(folder), method)
+    model_method(method).apply(build_skeleton(folder))
 
 
 def architecture_size(folder: Path) -> ModelSize | None:

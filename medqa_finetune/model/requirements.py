@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from medqa_finetune.config.schema import Config, MethodConfig, ModelConfig
+from medqa_finetune.methods.registry import method_of
 
 # What preparing a corpus counted, by name.
 Counts = Mapping[str, int]
@@ -57,7 +58,7 @@ def distinct_needs(
             beside=_beside(counted),
             backend=each.evaluate.backend,
             max_new_tokens=each.evaluate.max_new_tokens if each.evaluate.backend != "transformers" else 0,
-            kernels="torch" if each.method.trains == "nothing" else each.train.kernels,
+            kernels=each.train.kernels if method_of(each.method).trains_weights else "torch",
         )
         for each, counted in zip(configs, counts, strict=True)
     ]

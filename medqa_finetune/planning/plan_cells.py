@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import TypeVar
 
 from medqa_finetune.child_process import NoReplyError, call
+from medqa_finetune.config.identity import SEPARATOR
 from medqa_finetune.config.schema import Config, ModelConfig
 from medqa_finetune.data.corpus import corpus_sha256
 from medqa_finetune.data.prepare import CACHE_NAME, cache_key, folder_name, rules_of
 from medqa_finetune.errors import Fault, RunError
+from medqa_finetune.methods.registry import method_of
 from medqa_finetune.model.locate import has_weights, locate_architecture
 from medqa_finetune.planning import trial_retrieval, trial_run, workload
 from medqa_finetune.planning.cost_model import Forecast, Survey, forecast_by_reckoning, forecast_by_rehearsal
 from medqa_finetune.planning.trial_retrieval import LookedUp
 from medqa_finetune.planning.trial_run import Rehearsed
 from medqa_finetune.planning.workload import Asked
-from medqa_finetune.record.evaluations import SEPARATOR, evaluation_parts
+from medqa_finetune.record.evaluations import evaluation_parts
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
@@ -63,14 +65,14 @@ def make_plan(configs: Sequence[Config], folder: Path, *, probe: bool) -> Plan:
     cache = folder / CACHE_NAME
     for config in configs:
         _use_prepared(config, cache)
-    modelled = _plan_models([config for config in configs if config.method.loads_model], folder, probe=probe)
+    modelled = _plan_models([config for config in configs if method_of(config.method).loads_model], folder, probe=probe)
     of_models, forecasts = iter(modelled.forecasts), []
     for config in configs:
-        if config.method.loads_model:
+        if method_of(config.method).loads_model:
             forecasts.append(next(of_models))
         else:
             forecasts.append(_call(trial_retrieval.rehearse, LookedUp(config, str(cache))))
-    looked_up = [name_of(config) for config in configs if not config.method.loads_model]
+    looked_up = [name_of(config) for config in configs if not method_of(config.method).loads_model]
     shared = shared_trainings(configs)
     forecasts = [_evaluated_alone(each) if place in shared else each for place, each in enumerate(forecasts)]
     return dataclasses.replace(modelled, forecasts=forecasts, looked_up=looked_up, trained_by=shared)
@@ -85,7 +87,7 @@ def shared_trainings(configs: Sequence[Config]) -> dict[int, int]:
     """Return the places of cells whose training an earlier cell does, each with the place of that one."""
     first: dict[Path, int] = {}
     for place, config in enumerate(configs):
-        if config.run_name and config.method.trains not in ("nothing", "lookup"):
+        if config.run_name and method_of(config.method).trains_weights:
             first.setdefault(config.run_path, place)
     places = ((place, first.get(config.run_path, place)) for place, config in enumerate(configs))
     return {place: earlier for place, earlier in places if earlier != place}
@@ -129,7 +131,7 @@ def kinds_of(configs: Sequence[Config]) -> list[list[int]]:
     kinds: dict[str, list[int]] = {}
     for place, config in enumerate(configs):
         settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in NOT_KIND}
-        if config.method.trains == "nothing":
+        if not method_of(config.method).trains_weights:
             del settings["train"]
         kinds.setdefault(json.dumps(settings, sort_keys=True), []).append(place)
     return list(kinds.values())

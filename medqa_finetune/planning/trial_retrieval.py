@@ -11,8 +11,10 @@ from pathlib import Path
 import psutil
 
 from medqa_finetune.config.schema import Config
-from medqa_finetune.evaluation.retrieval import BATCH, look_up
+from medqa_finetune.evaluation.without_model import BATCH, predict_without_model
 from medqa_finetune.memory import peak_resident_bytes
+from medqa_finetune.methods.base import ModelMethod
+from medqa_finetune.methods.registry import method_of
 from medqa_finetune.objectives import task_of
 from medqa_finetune.planning.cost_model import OUTSIDE_SECONDS, Forecast
 from medqa_finetune.record.evaluation_dir import EvaluationDir
@@ -36,13 +38,15 @@ def rehearse(asked: LookedUp) -> Forecast:
         MedQAError: the corpus cannot be used.
     """
     began, config = psutil.Process().create_time(), asked.config
-    task = task_of(config)
+    task, method = task_of(config), method_of(config.method)
+    if isinstance(method, ModelMethod):
+        raise TypeError(f"{config.method.name} loads a model")
     splits = task.prepare(config, Path(), Path(asked.cache))
     questions = splits.test[: config.evaluate.max_samples]
     probed = questions[:BATCH]
     with tempfile.TemporaryDirectory(prefix=".lookup-", dir=asked.cache) as folder:
         run = EvaluationDir(Path(folder))
-        looking = look_up(splits.train, probed, run, config.threads)["seconds"]
+        looking = predict_without_model(method, splits.train, probed, run, config.threads)["seconds"]
         task.score(probed, config, run)  # dictionaries are loaded but once
         started = time.perf_counter()
         task.score(probed, config, run)

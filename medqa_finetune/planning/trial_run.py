@@ -11,6 +11,7 @@ import psutil
 
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.prepare import Splits
+from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.locate import locate_model
 from medqa_finetune.objectives import task_of
 from medqa_finetune.planning.cost_model import Measured
@@ -92,10 +93,11 @@ def rehearse(asked: Rehearsed) -> Measured:
     run = _begin(config, "answered")
     run.update(environment=describe_environment(device.name, device.precision))
     loaded = load_model(folder, config.method, device, config.seed, chat=config.chats, template=template)
-    if config.method.trains != "nothing":
+    method = model_method(config.method)
+    if method.trains_weights:
         asked = dataclasses.replace(asked, config=settle(config, loaded, run))
     encoder = task.encoder(loaded.tokenizer, config)
-    trained = _train(asked, loaded, encoder, splits) if config.method.trains != "nothing" else Trained()
+    trained = _train(asked, loaded, encoder, splits) if method.trains_weights else Trained()
     questions = _spread(splits.test[: config.evaluate.max_samples], config.evaluate.batch_size)
     answered = _answer(config, loaded, encoder, questions, run)
     reading = trained.per_token * asked.forward_share
@@ -119,9 +121,7 @@ def rehearse(asked: Rehearsed) -> Measured:
 
 
 def _answer(config: Config, loaded: "LoadedModel", encoder: Any, questions: Sequence[Any], run: RunDir) -> Answered:
-    from medqa_finetune.model.methods import for_inference
-
-    model = for_inference(loaded.model, config.method)
+    model = model_method(config.method).for_inference(loaded.model)
     started = time.perf_counter()
     folder = EvaluationDir(run.path, in_run=True)
     cost = task_of(config).predict(model, encoder, questions, config, folder)

@@ -12,6 +12,7 @@ from medqa_finetune.architecture.size import ModelSize, read_size
 from medqa_finetune.config.schema import Config, ModelConfig
 from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.memory import resident_bytes
+from medqa_finetune.methods.registry import method_of, model_method
 from medqa_finetune.model.auto_batch import resolve_auto
 from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, answering_memory, run_bytes, training_memory
 from medqa_finetune.model.locate import has_weights, locate_architecture
@@ -111,7 +112,8 @@ def count(config: Config, cache: Path, machine: Machine) -> Facts:
     from medqa_finetune.model.load import load_tokenizer
 
     folder = locate_architecture(config.model)
-    if config.method.trains != "nothing":
+    trains = method_of(config.method).trains_weights
+    if trains:
         check_kernels(config.train.kernels, folder, machine.type)
     size = size_of(folder)
     config = dataclasses.replace(config, train=resolve_auto(config, size, machine))
@@ -128,7 +130,6 @@ def count(config: Config, cache: Path, machine: Machine) -> Facts:
     facts_of = _answering_facts if task.generates else _reading_facts
     answering = facts_of(config, size, tested, questions)
     heaviest, tokens = training.pop("heaviest")
-    trains = config.method.trains != "nothing"
     set_bytes = training.pop("set_tokens") * TOKEN_BYTES + left if machine.type == "cpu" else 0
     process = PROCESS_BYTES + set_bytes if machine.type == "cpu" else 0
     held = training_memory(size, config, machine, tokens).total + process if trains else 0
@@ -174,10 +175,10 @@ def _sample(encoder: Any, pairs: Sequence[Any]) -> Counts:
 
 
 def _training_facts(config: Config, size: ModelSize, samples: list[Counts], numbers: list[int]) -> dict[str, Any]:
-    from medqa_finetune.model.flops import forward_flops, training_flops
     from medqa_finetune.training.fit import total_steps, validation_steps
 
-    if config.method.trains == "nothing":
+    method = model_method(config.method)
+    if not method.trains_weights:
         names = ("steps", "train_pairs", "train_tokens", "train_flops", "validation_tokens", "validation_flops")
         return dict.fromkeys(names, 0) | {"forward_share": 1.0, "set_tokens": 0, "heaviest": ([], 0)}
     train = config.train
@@ -185,7 +186,7 @@ def _training_facts(config: Config, size: ModelSize, samples: list[Counts], numb
     seen = min(steps * train.batch_size, round(numbers[0] * train.epochs))
     work = samples[0].work(seen)
     validated = samples[1].work(numbers[1] * len(validation_steps(steps, train)))
-    forward, whole = forward_flops(size, config.method), training_flops(size, config.method)
+    forward, whole = method.forward_flops(size), method.training_flops(size)
     again = work.flops(dataclasses.replace(forward, per_answer_token=0)) if train.gradient_checkpointing else 0
     return {
         "steps": steps,
@@ -226,14 +227,12 @@ def heaviest_step(sample: Counts, config: Config, steps: int) -> tuple[list[int]
 
 def _reading_facts(config: Config, size: ModelSize, sample: Counts, blocks: int) -> dict[str, Any]:
     """Return what measuring the perplexity of so many blocks takes: one forward pass over each."""
-    from medqa_finetune.model.flops import forward_flops
-
     work = sample.work(blocks)
     return {
         "questions": blocks,
         "prompt_tokens": work.tokens,
         "answer_tokens": 0,
-        "prompt_flops": float(work.flops(forward_flops(size, config.method))),
+        "prompt_flops": float(work.flops(model_method(config.method).forward_flops(size))),
         "decode_steps": 0,
         "decode_flops": 0.0,
     }
@@ -241,13 +240,11 @@ def _reading_facts(config: Config, size: ModelSize, sample: Counts, blocks: int)
 
 def _answering_facts(config: Config, size: ModelSize, sample: Counts, questions: int) -> dict[str, Any]:
     """Return what answering so many questions takes, and reading their references."""
-    from medqa_finetune.model.flops import forward_flops
-
     last = dataclasses.replace(sample, labelled=sample.answers)
     work, limit = last.work(questions), config.evaluate.max_new_tokens
     times = questions / len(sample.answers)
     answers = [min(answer, limit) for answer in sample.answers]
-    forward = forward_flops(size, config.method)
+    forward = model_method(config.method).forward_flops(size)
     prompts = work.tokens - work.answer_tokens
     room = config.evaluate.batch_tokens // (prompts // questions + limit)
     rows = min(config.evaluate.batch_size, max(1, room))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from medqa_finetune.record.files import TEMPORARY_PREFIX, sha256_of
 from medqa_finetune.record.schema import FileStamp
@@ -24,17 +25,35 @@ def stamp_of(path: Path) -> FileStamp:
     return FileStamp(path.stat().st_size, sha256_of(path))
 
 
-def damages(folder: Path, stamps: Mapping[str, FileStamp]) -> list[str]:
-    """Return one line per file that is not as it was stamped: missing, of another size, or of another content."""
+class Damage(NamedTuple):
+    """A file that is not as it was stamped.
+
+    Attributes:
+        file: Path relative to the folder, with `/`.
+        stamp: What it was.
+        size: Bytes that it has now; None where it is missing. Equal to the stamp's where the content alone differs.
+    """
+
+    file: str
+    stamp: FileStamp
+    size: int | None
+
+    def __str__(self) -> str:
+        if self.size is None:
+            return f"{self.file} is missing"
+        if self.size != self.stamp.size:
+            return f"{self.file} has {self.size:,} bytes instead of {self.stamp.size:,}"
+        return f"{self.file} has changed (another sha256)"
+
+
+def damages(folder: Path, stamps: Mapping[str, FileStamp]) -> list[Damage]:
+    """Return the files that are not as they were stamped: missing, of another size, or of another content."""
     found = []
     for name, stamp in stamps.items():
         path = folder / name
-        if not path.is_file():
-            found.append(f"{name} is missing")
-        elif path.stat().st_size != stamp.size:
-            found.append(f"{name} has {path.stat().st_size:,} bytes instead of {stamp.size:,}")
-        elif sha256_of(path) != stamp.sha256:
-            found.append(f"{name} has changed (its sha256 is another)")
+        size = path.stat().st_size if path.is_file() else None
+        if size != stamp.size or sha256_of(path) != stamp.sha256:
+            found.append(Damage(name, stamp, size))
     return found
 
 

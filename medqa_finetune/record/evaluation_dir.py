@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from medqa_finetune.record.checksums import stamp_of
 from medqa_finetune.record.files import append_lines, sha256_of, write_json
 from medqa_finetune.record.read import read_evaluation, read_lines
-from medqa_finetune.record.record_folder import RecordFolder
+from medqa_finetune.record.record_dir import RecordDir
 from medqa_finetune.record.schema import Evaluation, EvaluationRecord, FileStamp
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ PREDICTIONS, ANSWERING, RESULTS, ITEM_SCORES = (
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluationDir(RecordFolder[Evaluation]):
+class EvaluationDir(RecordDir[Evaluation]):
     """The folder of one evaluation of a run: where each file lies, and how they are read and written.
 
     Attributes:

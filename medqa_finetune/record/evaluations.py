@@ -1,31 +1,22 @@
-"""The evaluations of a run, wherever they lie; and a cell's folder: a run seen by one of them.
-
-Version 1 of the record held one evaluation, whose files lie in the run's own folder. It is read as an evaluation like
-any other, and stays where it is when the record is written anew (`upgrade`).
-"""
+"""The evaluations of a run, wherever they lie, and the folder of a cell: a run with one of them."""
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from medqa_finetune.config.identity import (
     DEFAULT_EVALUATION,
     EVALUATE,
-    default_settings,
-    evaluation_identity,
-    evaluation_name,
-    file_label,
+    SEPARATOR,
 )
-from medqa_finetune.config.options import values_of_profile
 from medqa_finetune.errors import DataError, MedQAError
-from medqa_finetune.record.evaluation_dir import RESULTS, EvaluationDir, evaluations_below
-from medqa_finetune.record.locks import LOCK_SECONDS
-from medqa_finetune.record.run_dir import OF_AN_EVALUATION, RunDir
-from medqa_finetune.record.schema import SCHEMA_VERSION, Evaluation, Record
-
-SEPARATOR = "__"
+from medqa_finetune.record.evaluation_dir import EvaluationDir, evaluations_below
+from medqa_finetune.record.record_dir import LOCK_SECONDS
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.schema import Evaluation, Record
+from medqa_finetune.record.version_1 import first_evaluation, upgrade
 
 
 class Held(NamedTuple):
@@ -44,7 +35,7 @@ class Held(NamedTuple):
 def evaluations_of(run: RunDir, record: Record) -> list[Held]:
     """Return the evaluations of a run, each read once: the one whose scores the record holds first, then by name."""
     own = EvaluationDir(run.path, in_run=True)
-    has_own = _first_evaluation(run, record) is not None if record.schema_version == 1 else own.record_path.is_file()
+    has_own = first_evaluation(run, record) is not None if record.schema_version == 1 else own.record_path.is_file()
     folders = [*([own] if has_own else []), *evaluations_below(run.evaluations_path)]
     found = [_held(run, record, folder) for folder in folders]
     return sorted(found, key=lambda held: (held.evaluation and held.evaluation.name) != record.evaluation_name)
@@ -69,7 +60,7 @@ def read_evaluation(run: RunDir, record: Record, folder: EvaluationDir) -> Evalu
         DataError: its record is torn, of another schema, or holds a value of the wrong type; says where.
     """
     if folder.in_run and record.schema_version == 1:
-        return _first_evaluation(run, record)
+        return first_evaluation(run, record)
     return folder.read()
 
 
@@ -101,73 +92,6 @@ def find_evaluation_named(run: RunDir, name: str) -> EvaluationDir:
             if held.evaluation is not None and held.evaluation.name == name:
                 return held.folder
     return EvaluationDir(run.evaluations_path / name)
-
-
-def _first_evaluation(run: RunDir, record: Record) -> Evaluation | None:
-    """Return the evaluation that a record of version 1 holds; None where none had begun."""
-    settings = record.config.get(EVALUATE)
-    own = EvaluationDir(run.path, in_run=True)
-    begun = record.evaluation is not None or bool(record.zero_shot) or own.predictions_path.is_file()
-    if not begun or not isinstance(settings, dict):
-        return None
-    text, path, sha256 = (settings.get(key) for key in ("text", "text_path", "text_sha256"))
-    label = None if text is None else file_label(str(text), str(path) if path and sha256 else None, str(sha256))
-    return Evaluation(
-        name=evaluation_name(record.config, first_defaults(record), label),
-        identity=evaluation_identity(record.config),
-        status=record.status,
-        settings=settings,
-        failure=record.failure,
-        result=record.evaluation,
-        exams=record.zero_shot,
-        environment=record.environment,
-        process=record.process,
-        files={name: record.files[name] for name in record.files if name in OF_AN_EVALUATION and name != RESULTS},
-        started=record.started,
-        finished=record.finished,
-    )
-
-
-def first_defaults(record: Record) -> dict[str, Any]:
-    """Return the default settings of an evaluation for a record that does not hold them.
-
-    In version 1, the run's name says which settings of its evaluation are no defaults; of these, the profile that was
-    typed gives the default, or the schema.
-    """
-    if record.evaluation_defaults is not None:
-        return record.evaluation_defaults
-    settings: Mapping[str, Any] = record.config.get(EVALUATE) or {}
-    command = record.environment.command if record.environment is not None else []
-    profiles = [word.removeprefix("profile=") for word in command if word.startswith("profile=")]
-    usual = default_settings(EVALUATE) | values_of_profile(profiles[-1] if profiles else None).get(EVALUATE, {})
-    named = {part.partition("=")[0].removeprefix(f"{EVALUATE}.") for part in record.name.split(SEPARATOR)[1:]}
-    return {key: usual.get(key) if key in named else value for key, value in settings.items() if key != "text_sha256"}
-
-
-def upgrade(run: RunDir, record: Record, defaults: Mapping[str, Any] | None = None) -> Record:
-    """Write a record of version 1 as one of this version, and return it; its evaluation gets a record of its own.
-
-    Whoever calls holds the run's lock.
-
-    Args:
-        run: The run.
-        record: Its record.
-        defaults: The section `evaluate` where nobody changes a setting; None for what the record says of it.
-    """
-    if record.schema_version == SCHEMA_VERSION:
-        return record
-    evaluation = _first_evaluation(run, record)
-    if evaluation is not None:
-        # First, so that a kill between the two leaves a record of version 1, from which it is made again.
-        EvaluationDir(run.path, in_run=True).write(evaluation)
-    return run.write(
-        record.updated(
-            schema_version=SCHEMA_VERSION,
-            evaluation_name=evaluation.name if evaluation is not None and evaluation.result is not None else None,
-            evaluation_defaults=first_defaults(record) if defaults is None else dict(defaults),
-            files={name: stamp for name, stamp in record.files.items() if name not in OF_AN_EVALUATION},
-        )
-    )
 
 
 def row_name(run_name: str, evaluation: Evaluation | None) -> str:

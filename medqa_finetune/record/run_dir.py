@@ -13,7 +13,7 @@ from medqa_finetune.record.evaluation_dir import ANSWERING, ITEM_SCORES, PREDICT
 from medqa_finetune.record.evaluation_dir import RECORD_NAME as EVALUATION_RECORD_NAME
 from medqa_finetune.record.files import TEMPORARY_PREFIX, append_lines, keep_lines, write_json, write_text
 from medqa_finetune.record.read import read_lines, read_record
-from medqa_finetune.record.record_folder import RecordFolder
+from medqa_finetune.record.record_dir import RecordDir
 from medqa_finetune.record.schema import EvaluationRecord, FileStamp, Process, Record
 
 RECORD_NAME = "record.json"
@@ -28,7 +28,7 @@ NOT_STAMPED = (
 
 
 @dataclasses.dataclass(frozen=True)
-class RunDir(RecordFolder[Record]):
+class RunDir(RecordDir[Record]):
     """The folder of one run: where each file lies, and how the record in it is read and written.
 
     Its lock is held for the training, and to change the record.

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from medqa_finetune.config.identity import evaluation_settings, flatten, training_settings
 from medqa_finetune.config.schema import scaled
+from medqa_finetune.methods.registry import described
 from medqa_finetune.record.schema import Record
 from medqa_finetune.report.comparable import basis_of_record, parts_that_compare
 
@@ -43,7 +44,7 @@ def cell_names(runs: Sequence[NamedRun]) -> list[str]:
 
 def train_size_of(record: Record) -> int | None:
     """Return the number of training pairs; 0 where nothing is trained, None where the record does not say."""
-    if record.setting("method", "trains") == "nothing":
+    if not described(record.setting("method", "trains")).uses_training_data:
         return 0
     if record.data_manifest is not None:
         return record.data_manifest.train.n

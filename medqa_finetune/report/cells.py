@@ -6,6 +6,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
+from medqa_finetune.methods.registry import described
 from medqa_finetune.record.item_scores import ItemScores
 from medqa_finetune.record.schema import Environment, EvaluationRecord, Record, Score
 from medqa_finetune.report.cell_names import NamedRun, cell_names, settings_of, train_size_of
@@ -83,7 +84,7 @@ class Cell:
     @property
     def loads_model(self) -> bool:
         """Whether a model answers; not so where answers are looked up."""
-        return self.settings.get("method.trains") != "lookup"
+        return described(self.settings.get("method.trains")).loads_model
 
     @property
     def family(self) -> tuple[str, str, str, str]:

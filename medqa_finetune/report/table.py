@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from medqa_finetune.config.identity import SEPARATOR
 from medqa_finetune.errors import MedQAError
 from medqa_finetune.evaluation.metric_registry import shipped_scores
 from medqa_finetune.evaluation.metrics.base import Prominence
 from medqa_finetune.record.evaluation_dir import EvaluationDir
-from medqa_finetune.record.evaluations import SEPARATOR, evaluation_parts, evaluations_of, row_name
+from medqa_finetune.record.evaluations import evaluation_parts, evaluations_of, row_name
 from medqa_finetune.record.files import write_bytes
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Evaluation, Record

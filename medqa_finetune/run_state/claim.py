@@ -15,11 +15,13 @@ from medqa_finetune.config.identity import DEFAULT_EVALUATION, EVALUATE
 from medqa_finetune.errors import ConfigError, Fault, MedQAError, RunError
 from medqa_finetune.evaluation.reuse import reuse, set_aside_elsewhere
 from medqa_finetune.log import log_to
+from medqa_finetune.methods.registry import method_of
 from medqa_finetune.record.evaluation_dir import EvaluationDir
-from medqa_finetune.record.evaluations import evaluation_dirs, upgrade
+from medqa_finetune.record.evaluations import evaluation_dirs
 from medqa_finetune.record.files import sweep
 from medqa_finetune.record.run_dir import RunDir, now, this_process
 from medqa_finetune.record.schema import Environment, Evaluation, EvaluationRecord, Failure, Record, TrainRecord
+from medqa_finetune.record.version_1 import upgrade
 from medqa_finetune.run_state.earlier import checked_record, record_there, weights_of
 from medqa_finetune.run_state.failure import explain_failure
 from medqa_finetune.stopping import Interrupted, StopRequest, stoppable
@@ -60,7 +62,7 @@ def _pending(cell: Cell) -> Record:
         identity=cell.identity,
         status="pending",
         method=config.method.name,
-        data="none" if config.method.trains == "nothing" else config.data.name,
+        data=config.data.name if method_of(config.method).uses_training_data else "none",
         model=config.model.title,
         seed=config.seed,
         config=cell.written_settings,

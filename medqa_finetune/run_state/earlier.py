@@ -7,7 +7,7 @@ from pathlib import Path
 from medqa_finetune.cell import Cell
 from medqa_finetune.config.identity import differences, is_same_training
 from medqa_finetune.errors import ConfigError, Fault, ModelError, RunError
-from medqa_finetune.record.checksums import damages
+from medqa_finetune.record.checksums import Damage, damages
 from medqa_finetune.record.environment import installed_versions
 from medqa_finetune.record.evaluations import evaluation_dirs, read_evaluation
 from medqa_finetune.record.files import existing_part
@@ -134,7 +134,7 @@ def _check_weights(run: RunDir, found: Record) -> None:
         raise _damaged(run, damaged[0])
 
 
-def _damaged(run: RunDir, damage: str) -> ModelError:
+def _damaged(run: RunDir, damage: Damage) -> ModelError:
     return ModelError(
         Fault(
             "changed-file", f"{damage} since training wrote it (another model's weights?), and no checkpoint is "
@@ -175,12 +175,12 @@ def warn_of_damage(cell: Cell) -> None:
     if of_evaluation:
         log.warning(
             "%s is done, but %s; remove that folder and give the command again: the questions are answered again, and "
-            "nothing is trained", cell.evaluation.path, "; ".join(of_evaluation),
+            "nothing is trained", cell.evaluation.path, "; ".join(map(str, of_evaluation)),
         )  # fmt: skip
     if of_training := [damage for damage in of_training if damage not in of_evaluation]:
         log.warning(
             "%s is done, but %s; train it again with overwrite=true, which keeps the old one aside",
-            cell.run.path, "; ".join(of_training),
+            cell.run.path, "; ".join(map(str, of_training)),
         )  # fmt: skip
 
 

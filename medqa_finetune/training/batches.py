@@ -6,28 +6,12 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
 
-from medqa_finetune.data.token_sets import IGNORED, EncodedSet
+from medqa_finetune.data.examples import IGNORED
+from medqa_finetune.data.token_sets import Item
 from medqa_finetune.training.meters import Work
 
-Item = dict[str, list[int]]
 Batch = dict[str, Any]
-
-
-class EncodedDataset(Dataset[Item]):
-    """Encoded pairs, as torch's loader wants them."""
-
-    def __init__(self, encoded: EncodedSet) -> None:
-        self._encoded = encoded
-
-    def __len__(self) -> int:
-        return len(self._encoded)
-
-    def __getitem__(self, index: int) -> Item:
-        """Return `{"input_ids", "labels"}` of one pair."""
-        item: Item = self._encoded[index]
-        return item
 
 
 @dataclass(frozen=True)

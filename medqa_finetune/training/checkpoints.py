@@ -117,7 +117,7 @@ class Checkpoints:
             raise DataError(Fault("other-step", problem, key="step", got=manifest.step, file=str(folder)))
         found = damages(folder, manifest.files)
         if found:
-            problem = found[0] + (f" ({len(found)} files)" if len(found) > 1 else "")
+            problem = str(found[0]) + (f" ({len(found)} files)" if len(found) > 1 else "")
             raise DataError(Fault("damaged", problem, file=str(folder)))
         return manifest
 

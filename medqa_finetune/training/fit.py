@@ -14,15 +14,16 @@ from transformers import PrinterCallback, TrainingArguments
 from medqa_finetune.compat.transformers import checkpointing_options, optimizer_name, use_one_gpu
 from medqa_finetune.config.schema import Config, TrainConfig
 from medqa_finetune.data.token_sets import EncodedSet
+from medqa_finetune.methods.base import ModelMethod
+from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.attention import attention_per_pair
 from medqa_finetune.model.kernels import training_kernels
 from medqa_finetune.model.load import Device, LoadedModel
-from medqa_finetune.model.methods import make_optimizer, restore_trained
 from medqa_finetune.record.files import replace_folder
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import TrainRecord
 from medqa_finetune.stopping import StopRequest
-from medqa_finetune.training.batches import Collator, EncodedDataset
+from medqa_finetune.training.batches import Collator
 from medqa_finetune.training.checkpoints import Checkpoints
 from medqa_finetune.training.meters import Meter, costs
 from medqa_finetune.training.trackers import Tracked, trackers
@@ -65,10 +66,11 @@ def fit(
         Interrupted: a signal asked to stop; a checkpoint has been written.
         RunError: the training or validation loss became NaN or infinite.
     """
-    checkpoints = keeping.checkpoints
+    checkpoints, method = keeping.checkpoints, model_method(config.method)
     steps = total_steps(len(sets.train), config.train)
     resumed, progress = _newest(run, checkpoints)
     _prepare_folder(run, checkpoints, resumed)
+    method.begin(loaded.model, config.seed, None if resumed is None else checkpoints.path(resumed))
     meter = Meter(loaded.device.type, progress.meter)
     train = config.train
     collator = Collator(train.micro_batch, train.max_length, train.packing, int(loaded.tokenizer.pad_token_id))
@@ -76,9 +78,9 @@ def fit(
     trainer = MeteredTrainer(
         model=loaded.model,
         args=arguments,
-        optimizers=(make_optimizer(loaded.model, config.method, arguments), None),
-        train_dataset=EncodedDataset(sets.train),
-        eval_dataset=EncodedDataset(sets.validation),
+        optimizers=(method.optimizer(loaded.model, arguments), None),
+        train_dataset=sets.train,
+        eval_dataset=sets.validation,
         data_collator=collator,
         meter=meter,
         run=run,
@@ -90,8 +92,8 @@ def fit(
     if resumed != steps:
         _train(trainer, config, Plan(validation_steps(steps, train), train, keeping.stop), resumed)
     checkpoints.sweep()
-    restore_trained(loaded.model, checkpoints.path(trainer.best_step), config.method)
-    _write_adapter(loaded, run)
+    method.restore(loaded.model, checkpoints.path(trainer.best_step))
+    _write_adapter(loaded, method, run)
     return _train_record(trainer, loaded, sets.train.cut, config)
 
 
@@ -143,9 +145,9 @@ def _prepare_folder(run: RunDir, checkpoints: Checkpoints, resumed: int | None) 
         run.update(resumed_from=[*record.resumed_from, resumed])
 
 
-def _write_adapter(loaded: LoadedModel, run: RunDir) -> None:
+def _write_adapter(loaded: LoadedModel, method: ModelMethod, run: RunDir) -> None:
     def fill(folder: Path) -> None:
-        loaded.model.save_pretrained(folder)
+        method.save(loaded.model, folder)
         (folder / "README.md").unlink(missing_ok=True)  # peft's blank model card
         loaded.tokenizer.save_pretrained(folder)
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
+from medqa_finetune.architecture.flops import Flops
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.memory import GIB, peak_resident_bytes
-from medqa_finetune.model.flops import Flops, training_flops
+from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.load import LoadedModel
 from medqa_finetune.model.rates import find_rates
 
@@ -176,7 +177,7 @@ def costs(meter: Meter, loaded: LoadedModel, method: MethodConfig) -> dict[str, 
     reading, metered = meter.read(), meter.metered()
     samples_per_second, tokens_per_second = meter.throughput()
     peaks = (meter.peak_vram_bytes(), meter.peak_vram_reserved_bytes(), meter.peak_rss_bytes())
-    cost = None if loaded.size is None else training_flops(loaded.size, method)
+    cost = None if loaded.size is None else model_method(method).training_flops(loaded.size)
     # After the peaks, since measuring takes memory of its own.
     rates = find_rates(loaded.device.type, loaded.device.name, loaded.device.precision)
     share = None

@@ -1,10 +1,12 @@
 """The variants that can be made of a run, and of which runs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ConfigError, Fault
+from medqa_finetune.methods.registry import method_of
+from medqa_finetune.methods.settings import UNTRAINED
 
 
 @dataclass(frozen=True)
@@ -13,13 +15,11 @@ class Kind:
 
     Attributes:
         what: What it is, for metadata and people.
-        trained: What of the model a run must have trained (`method.trains`) for it to be made.
-        why_not: Why it is refused of other runs.
+        why_not: Why it is refused of a run whose method does not list it in `Method.variants`.
         beside_base: Whether it is no model by itself: it is loaded onto the base, held as it was in training.
     """
 
     what: str
-    trained: tuple[str, ...]
     why_not: str = ""
     beside_base: bool = False
 
@@ -28,11 +28,11 @@ NO_ADAPTER = "the run has no adapter"
 NOTHING_TRAINED = "nothing was trained, so there is nothing but base and quantized"
 # In the order of tables.
 KINDS = {
-    "base": Kind("the untuned model", ("adapter", "all", "nothing")),
-    "quantized": Kind("the untuned model, quantized", ("adapter", "all", "nothing")),
-    "lora": Kind("the trained adapter, beside the base as it was trained", ("adapter",), NO_ADAPTER, True),
-    "lora_quantized": Kind("the tuned model (merged), quantized", ("adapter",), NO_ADAPTER),
-    "merged": Kind("the tuned model, in weights of its own", ("adapter", "all"), NOTHING_TRAINED),
+    "base": Kind("the untuned model"),
+    "quantized": Kind("the untuned model, quantized"),
+    "lora": Kind("the trained adapter, beside the base as it was trained", NO_ADAPTER, True),
+    "lora_quantized": Kind("the tuned model (merged), quantized", NO_ADAPTER),
+    "merged": Kind("the tuned model, in weights of its own", NOTHING_TRAINED),
 }
 # base -> quantize -> LoRA -> quantize
 PIPELINE = ("base", "quantized", "lora", "lora_quantized")
@@ -55,7 +55,7 @@ def choose(asked: Sequence[str] | None, method: MethodConfig) -> list[str]:
     if unknown:
         problem = "there are no such variants" if len(unknown) > 1 else "there is no such variant"
         raise ConfigError(Fault("not-allowed", problem, key="variants", got=unknown, allowed=tuple(KINDS)))
-    possible = [name for name in BUILDING_ORDER if method.trains in KINDS[name].trained]
+    possible = [name for name in BUILDING_ORDER if name in method_of(method).variants]
     refused = [name for name in asked or () if name not in possible]
     if refused:
         problem = f"not possible with method={method.name}: {KINDS[refused[0]].why_not}"
@@ -77,7 +77,7 @@ def quantization_of(asked: str, method: MethodConfig) -> MethodConfig:
     own = kind == method.quantization
     # Double quantization as in conf/method/qlora.yaml, where the run says nothing of it.
     doubled = method.double_quantization if own else kind != "int8"
-    return MethodConfig(
-        name="quantized", trains="nothing", quantization=kind, double_quantization=doubled,
-        compute_dtype=method.compute_dtype,
-    )  # fmt: skip
+    compute_dtype = method.compute_dtype
+    return replace(
+        UNTRAINED, name="quantized", quantization=kind, double_quantization=doubled, compute_dtype=compute_dtype
+    )

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
 from medqa_finetune.data.examples import Example
 from medqa_finetune.memory import peak_resident_bytes, resident_bytes
+from medqa_finetune.methods.registry import model_method
+from medqa_finetune.methods.settings import UNTRAINED
 from medqa_finetune.record.environment import describe_environment
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir
@@ -103,14 +105,11 @@ def load_variant(asked: Measuring, device: "Device", tokenizer: "PreTrainedToken
         ModelError: a file is damaged or does not fit.
     """
     from medqa_finetune.model.load import load_base
-    from medqa_finetune.model.methods import apply_method, restore_trained
 
     if asked.base is None:
         # Whether it is quantized stands in its own config.json.
-        whole = MethodConfig(name="whole", trains="nothing")
-        return cast(Any, load_base(asked.folder, whole, device, tokenizer)).eval()
-    model = apply_method(load_base(asked.base, asked.method, device, tokenizer), asked.method)
-    restore_trained(model, asked.folder, asked.method)
+        return cast(Any, load_base(asked.folder, UNTRAINED, device, tokenizer)).eval()
+    model = model_method(asked.method).attach(load_base(asked.base, asked.method, device, tokenizer), asked.folder)
     return cast(Any, model).eval()
 
 

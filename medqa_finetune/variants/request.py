@@ -9,11 +9,11 @@ from typing import Any, cast
 
 from medqa_finetune.architecture.files import stored_precision, weight_files
 from medqa_finetune.architecture.size import read_size
-from medqa_finetune.config.restore import restore_config
+from medqa_finetune.config.compose import restore_config
 from medqa_finetune.config.schema import Config, MethodConfig
 from medqa_finetune.errors import ConfigError, DataError, Fault, ModelError
 from medqa_finetune.memory import in_units
-from medqa_finetune.model.estimate import weight_bytes
+from medqa_finetune.methods.registry import method_of, model_method
 from medqa_finetune.model.locate import fingerprint_model, locate_model
 from medqa_finetune.precision import WIDTH, Precision
 from medqa_finetune.record.checksums import damages
@@ -89,7 +89,7 @@ def check_order(run: RunDir, wishes: Wishes) -> Order:
     """
     record = _finished(run)
     config = restore_config(record.config)
-    if not config.method.loads_model:
+    if not method_of(config.method).loads_model:
         problem = "its answers are looked up, so there is no model to export"
         raise ConfigError(_fault_of(run, "no-model", problem))
     names = choose(wishes.variants, config.method)
@@ -203,7 +203,7 @@ def _existing(order: Order) -> dict[str, Metadata]:
                 problem, hint = "exists and is no exported variant", "Move it away, or give export.to=DIR."
                 raise ConfigError(Fault("not-an-export", problem, file=str(folder), hint=hint))
             continue
-        differences = _differences(order, name, metadata) + damages(folder, metadata.files)
+        differences = [*_differences(order, name, metadata), *map(str, damages(folder, metadata.files))]
         if differences:
             problem = f"holds another export ({'; '.join(differences)})"
             hint = "overwrite=true moves it aside and makes it anew; export.to=DIR keeps both."
@@ -244,7 +244,7 @@ def expected_sizes(base: Path, quantization: MethodConfig, dtype: Precision) -> 
     else:
         other = size.other_bytes
         whole = size.parameters * WIDTH[dtype] + other
-        quantized = weight_bytes(size, quantization, WIDTH[dtype]) + other
+        quantized = model_method(quantization).weight_bytes(size, WIDTH[dtype]) + other
     return {"base": files + other, "quantized": quantized, "lora_quantized": quantized, "merged": whole}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medqa_finetune.config.schema import MethodConfig
+from medqa_finetune.methods.registry import model_method
 from medqa_finetune.precision import Precision, dtype_of
 from medqa_finetune.record.environment import describe_environment
 from medqa_finetune.record.files import TEMPORARY_PREFIX
@@ -120,11 +121,10 @@ def _quantize(source: Path, making: Making, device: "Device") -> None:
 
 def _merge(target: Path, making: Making, device: "Device") -> None:
     from medqa_finetune.model.load import load_base, load_tokenizer
-    from medqa_finetune.model.methods import merged_weights
 
     tokenizer = load_tokenizer(making.tokenizer, making.template, chat=making.chat)
     base = load_base(making.base, making.method, device, tokenizer)
-    _save(merged_weights(base, making.trained, making.method), tokenizer, target, making.dtype)
+    _save(model_method(making.method).merge(base, making.trained), tokenizer, target, making.dtype)
 
 
 def _save(model: "PreTrainedModel", tokenizer: Any, folder: Path, dtype: Precision) -> None:

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from medqa_finetune.architecture.size import ModelSize, read_size
 from medqa_finetune.config.schema import MethodConfig
+from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.load import Device, load_base, load_tokenizer
-from medqa_finetune.model.methods import apply_method, count_parameters
-from medqa_finetune.model.targets import trainable_parameters
+from medqa_finetune.model.parameters import count_parameters
 from tests.model.sizes import size_of, write_shapes
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -40,7 +40,7 @@ def test_size_of_qwen_3b(qwen_3b: ModelSize) -> None:
     ids=["all_linear", "attention", "one", "full", "none"],
 )
 def test_trainable_weights_of_qwen_3b(method: MethodConfig, trainable: int, qwen_3b: ModelSize) -> None:
-    assert trainable_parameters(qwen_3b, method) == trainable
+    assert model_method(method).trainable_parameters(qwen_3b) == trainable
 
 
 @pytest.mark.parametrize("trains", ["adapter", "all", "nothing"])
@@ -50,7 +50,9 @@ def test_weights_are_counted_as_torch_and_peft_count_them(trains: str, modules: 
     base = load_base(micro_model, method, Device("cpu", "CPU", "fp32"), load_tokenizer(micro_model))
     size = size_of(micro_model)
     assert size.parameters == count_parameters(base)
-    assert trainable_parameters(size, method) == count_parameters(apply_method(base, method), trainable_only=True)
+    assert model_method(method).trainable_parameters(size) == count_parameters(
+        model_method(method).apply(base), trainable_only=True
+    )
 
 
 def test_a_head_that_is_stored_beside_the_embedding_it_shares_is_counted_once(
@@ -60,7 +62,9 @@ def test_a_head_that_is_stored_beside_the_embedding_it_shares_is_counted_once(
     weights = load_file(folder / "model.safetensors")
     save_file(weights | {"lm_head.weight": weights["model.embed_tokens.weight"].clone()}, folder / "model.safetensors")
     assert size_of(folder).parameters == size_of(micro_model).parameters
-    assert trainable_parameters(size_of(folder), LORA) == trainable_parameters(size_of(micro_model), LORA)
+    assert model_method(LORA).trainable_parameters(size_of(folder)) == model_method(LORA).trainable_parameters(
+        size_of(micro_model)
+    )
     config = json.loads((folder / "config.json").read_text()) | {"tie_word_embeddings": False}
     (folder / "config.json").write_text(json.dumps(config))
     assert size_of(folder).parameters == size_of(micro_model).parameters + 300 * 64

@@ -16,7 +16,7 @@ from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.errors import DataError, ModelError
 from medqa_finetune.evaluation.generate import generate_answers
 from medqa_finetune.evaluation.predictions import read_answers
-from medqa_finetune.model.methods import for_inference
+from medqa_finetune.methods.registry import model_method
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir
 from tests.chatting.runs import another_model, config_of, trained, write_run
@@ -52,7 +52,7 @@ def test_greedy_answers_are_the_predictions_of_the_evaluation(
     scratch = EvaluationDir(tmp_path)
     settings = EvaluateConfig(max_new_tokens=12, batch_size=1)
     encoder = Encoder(loaded.tokenizer, config.train.max_length)
-    generate_answers(for_inference(loaded.model, config.method), encoder, pairs, settings, scratch)
+    generate_answers(model_method(config.method).for_inference(loaded.model), encoder, pairs, settings, scratch)
     predicted = {each.question: each.prediction for each in read_answers(scratch.predictions_path)}
     speaker = open_source(source_of_run(run.path))
     said = {question: answer(speaker, speaker.prompt("", [], question, 12)) for question in QUESTIONS}

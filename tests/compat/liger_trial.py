@@ -23,7 +23,7 @@ from medqa_finetune.model.attention import attention_per_pair
 from medqa_finetune.model.kernels import training_kernels
 from medqa_finetune.training.batches import Batch, lay_end_to_end
 from medqa_finetune.training.loss import AnswerLoss
-from tests.models import write_micro_model
+from scripts.small_models import write_micro_model
 from tests.training.trial import load, make_config
 
 METHODS: dict[str, dict[str, Any]] = {"lora": {}, "full": {"trains": "all"}}

@@ -8,7 +8,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from transformers.models.qwen2 import modeling_qwen2
 
 from medqa_finetune.compat import liger
-from tests.models import SIZES
+from scripts.small_models import SIZES
 
 pytestmark = pytest.mark.skipif(
     any(find_spec(package) is None for package in ("liger_kernel", "triton")),

@@ -4,17 +4,9 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from tests.sources import ORDERLY, ROOT, Source, offences
 
-from tests.conftest import REPOSITORY
-
-SOURCES = [
-    path
-    for folder in ("medqa_finetune", "scripts")
-    for path in sorted((REPOSITORY / folder).rglob("*.py"))
-    if path.parent != REPOSITORY / "medqa_finetune" / "compat"
-]
-every_source = pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
+SOURCES = [source for source in ORDERLY if not source.name.startswith("medqa_finetune/compat/")]
 
 OURS = ("medqa_finetune", "scripts", "tests")
 # Modules that a library documents; what lies deeper in it, or beside, is an affair of its own.
@@ -32,10 +24,6 @@ DOCUMENTED = {
 }
 # By these a library is asked what it is made of.
 LOOKS = {"__dataclass_fields__", "__code__", "__signature__", "__mro__", "__bases__"}
-
-
-def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def is_private(name: str) -> bool:
@@ -80,35 +68,33 @@ def test_the_reader_finds_what_it_looks_for() -> None:
     assert list(private_uses(tree)) == ["b._y", "hasattr(c, '_z')", "_value"]
 
 
-@every_source
-def test_no_private_name_of_a_dependency_is_used(path: Path) -> None:
-    assert sorted(private_uses(tree_of(path))) == []
+def test_no_private_name_of_a_dependency_is_used() -> None:
+    assert offences(SOURCES, lambda source: private_uses(source.tree)) == []
 
 
-@every_source
-def test_no_private_name_or_undocumented_module_is_imported(path: Path) -> None:
-    foreign = [(module, name) for module, name in imported(tree_of(path)) if module.split(".")[0] not in OURS]
-    wrong = [
-        f"{module}.{name}"
-        for module, name in foreign
-        if any(is_private(part) for part in (*module.split("."), name))
-        or (module.split(".")[0] in DOCUMENTED and module not in DOCUMENTED[module.split(".")[0]])
-    ]
-    assert [each for each in wrong if not each.startswith("__future__")] == []
+def test_no_private_name_or_undocumented_module_is_imported() -> None:
+    def rule(source: Source) -> Iterator[str]:
+        for module, name in imported(source.tree):
+            package = module.split(".")[0]
+            private = any(is_private(part) for part in (*module.split("."), name))
+            undocumented = package in DOCUMENTED and module not in DOCUMENTED[package]
+            if package not in (*OURS, "__future__") and (private or undocumented):
+                yield f"{module}.{name}"
+
+    assert offences(SOURCES, rule) == []
 
 
-@every_source
-def test_no_library_is_asked_what_it_is_made_of(path: Path) -> None:
-    tree = tree_of(path)
-    assert "inspect" not in {module for module, _ in imported(tree)}
-    nodes = list(ast.walk(tree))
-    names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
-    names |= {node.id for node in nodes if isinstance(node, ast.Name)}
-    names |= {str(node.value) for node in nodes if isinstance(node, ast.Constant)}
-    assert not names & LOOKS
+def test_no_library_is_asked_what_it_is_made_of() -> None:
+    def rule(source: Source) -> set[str]:
+        names = {node.attr for node in source.nodes if isinstance(node, ast.Attribute)}
+        names |= {node.id for node in source.nodes if isinstance(node, ast.Name)}
+        names |= {str(node.value) for node in source.nodes if isinstance(node, ast.Constant)}
+        return (names & LOOKS) | ({module for module, _ in imported(source.tree)} & {"inspect"})
+
+    assert offences(SOURCES, rule) == []
 
 
 def test_every_file_has_its_tests() -> None:
-    files = {path.stem for path in (REPOSITORY / "medqa_finetune" / "compat").glob("*.py")} - {"__init__"}
+    files = {path.stem for path in (ROOT / "medqa_finetune" / "compat").glob("*.py")} - {"__init__"}
     tests = {path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py")}
     assert files <= tests

@@ -12,6 +12,6 @@ def test_the_module_that_warns_of_missing_kernels_has_this_logger() -> None:
 
 
 def test_importing_a_model_module_says_nothing_of_kernels() -> None:
-    program = "import medqa_finetune.model.methods, bitsandbytes"
+    program = "import medqa_finetune.methods.shared.adapters, bitsandbytes"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "kernels" not in done.stderr

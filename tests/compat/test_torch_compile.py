@@ -4,7 +4,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from medqa_finetune.compat.torch_compile import compiled_layers
-from tests.models import SIZES
+from scripts.small_models import SIZES
 
 
 def test_compiled_layers_are_every_layer_and_as_before_after_the_block() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from medqa_finetune.compat import vllm
 from medqa_finetune.evaluation.vllm_process import VARIABLES
+from scripts.small_models import SIZES, write_micro_model
 from tests.commands import ROOT
-from tests.models import SIZES, write_micro_model
 
 needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed")
 # Two requests, of which the second is given up after its first token; the first may have four.

@@ -7,10 +7,11 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
+from medqa_finetune.config.checks import checked
 from medqa_finetune.config.compose import CONFIG_NAME, register_schema
-from medqa_finetune.config.options import conf_folder
+from medqa_finetune.config.groups import conf_folder
 from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, ModelConfig
-from medqa_finetune.launch.launcher import register_matrix
+from medqa_finetune.launch.launcher import register_plugins
 
 VALID = Config(
     method=MethodConfig(name="lora"),
@@ -21,7 +22,7 @@ VALID = Config(
 
 
 def changed(config: Config, **values: Any) -> Config:
-    """Return the configuration with settings replaced; `train__epochs=2` sets `train.epochs`."""
+    """Return the configuration with settings replaced, and checked; `train__epochs=2` sets `train.epochs`."""
     sections: dict[str, dict[str, Any]] = {}
     top: dict[str, Any] = {}
     for name, value in values.items():
@@ -32,7 +33,7 @@ def changed(config: Config, **values: Any) -> Config:
             top[name] = value
     for section, inner in sections.items():
         top[section] = dataclasses.replace(getattr(config, section), **inner)
-    return dataclasses.replace(config, **top)
+    return checked(dataclasses.replace(config, **top))
 
 
 def leaf_keys(instance: Any = VALID, prefix: str = "") -> list[str]:
@@ -50,6 +51,6 @@ def leaf_keys(instance: Any = VALID, prefix: str = "") -> list[str]:
 def compose(*overrides: str, folder: Path | None = None) -> DictConfig:
     """Compose as the door does; Hydra's own node is part of the result."""
     register_schema()
-    register_matrix()
+    register_plugins()
     with hydra.initialize_config_dir(config_dir=str(folder or conf_folder()), version_base="1.3"):
         return hydra.compose(CONFIG_NAME, list(overrides), return_hydra_config=True)

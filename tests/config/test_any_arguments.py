@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from medqa_finetune.config.command_line import quoted
 from medqa_finetune.config.command_options import parse_options
-from medqa_finetune.config.options import load_group
+from medqa_finetune.config.groups import load_group
 from medqa_finetune.config.schema import CorpusConfig, DataConfig
 from medqa_finetune.config.yaml_traps import trapped_values
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.evaluate import EvaluateOptions
-from tests.data.files import check_message
+from scripts.reader_checks import check_message
 
 PIECES = [
     *"[]{}'\"\\,:=$#!&*|>%@~ \t\n",

@@ -8,6 +8,7 @@ from medqa_finetune.config.checks import FOLDER_NAME_BYTES, SCHEDULERS, faults, 
 from medqa_finetune.config.evaluation_checks import metric_names
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import NO_VALUE, ConfigError, Fault
+from medqa_finetune.methods.registry import method_names
 from tests.config.builders import VALID, changed
 from tests.faulty import only_fault
 
@@ -32,7 +33,7 @@ OUT_OF_RANGE: list[dict[str, Any]] = [
 ]  # fmt: skip
 NOT_ALLOWED: list[tuple[dict[str, Any], list[str]]] = [
     ({"precision": "fp8"}, ["auto", "bf16", "fp16", "fp32"]),
-    ({"method__trains": "most"}, ["adapter", "all", "nothing", "lookup"]),
+    ({"method__trains": "most"}, list(method_names())),
     ({"method__quantization": "int4"}, ["none", "nf4", "fp4", "int8"]),
     ({"method__target_modules": "mlp"}, ["all_linear", "attention", "attention_mlp", "a list of module names"]),
     ({"method__quantization": "nf4", "method__compute_dtype": "fp8"}, ["auto", "bf16", "fp16", "fp32"]),

@@ -7,13 +7,14 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 
-from medqa_finetune.config.compose import to_config
+from medqa_finetune.config.compose import restore_config, to_config
 from medqa_finetune.config.explain import explain
+from medqa_finetune.config.groups import conf_folder, option_names
 from medqa_finetune.config.identity import Fingerprints, as_written, run_name, settings_of
-from medqa_finetune.config.options import conf_folder, option_names
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import NO_VALUE, ConfigError, Fault
-from tests.config.builders import compose
+from tests.config.builders import VALID, changed, compose
+from tests.faulty import only_fault
 
 
 def faults_of(*overrides: str) -> Sequence[Fault]:
@@ -143,3 +144,27 @@ def test_texts_from_the_environment_are_kept_as_they_were_written(monkeypatch: p
 def test_what_was_interpolated_cannot_be_given_by_hand() -> None:
     (fault,) = faults_of("profile=demo", "+interpolated.model.path=x")
     assert (fault.code, fault.key) == ("unknown-key", "interpolated.model.path")
+
+
+MARKS = Fingerprints("c" * 64, "m" * 64)
+
+
+def test_the_settings_of_a_run_come_back_as_they_were() -> None:
+    config = changed(VALID, method__target_modules=["q_proj"], train__epochs=2.5, threads=3, run_name="lora_20k")
+    written = json.loads(json.dumps(as_written(settings_of(config, MARKS), config)))
+    assert restore_config(written) == config
+
+
+def test_what_came_from_the_environment_is_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = settings_of(VALID, MARKS)
+    written["model"]["path"] = "${oc.env:MY_MODELS}/chat"
+    monkeypatch.setenv("MY_MODELS", "/models")
+    assert restore_config(written).model.path == "/models/chat"
+
+
+def test_a_setting_that_is_impossible_is_refused_with_its_key() -> None:
+    written = settings_of(VALID, MARKS)
+    written["method"]["rank"] = 0
+    with pytest.raises(ConfigError) as caught:
+        restore_config(written)
+    assert (only_fault(caught).key, only_fault(caught).got) == ("method.rank", 0)

@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from medqa_finetune.config import compose as composing
 from medqa_finetune.config.compose import to_config
 from medqa_finetune.config.explain import dotted_keys, explain, hint_of, schema_node
-from medqa_finetune.config.options import conf_folder, option_names
+from medqa_finetune.config.groups import conf_folder, option_names
 from medqa_finetune.errors import NO_VALUE, ConfigError, Fault
 from tests.config.builders import VALID, compose, leaf_keys
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from medqa_finetune.config.compose import check_chosen_files
-from medqa_finetune.config.options import conf_folder
+from medqa_finetune.config.groups import conf_folder
 from medqa_finetune.config.yaml_traps import trapped_values
 from tests.config.builders import compose
 

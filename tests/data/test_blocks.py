@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from medqa_finetune.data import blocks as room
 from medqa_finetune.data.blocks import BlockEncoder, Blocks, prepare_blocks
+from medqa_finetune.data.examples import IGNORED
 from medqa_finetune.data.text import Text, read_text_parts
-from medqa_finetune.data.token_sets import IGNORED, EncodedSet
+from medqa_finetune.data.token_sets import EncodedSet
 from medqa_finetune.errors import DataError
 from tests.config.builders import changed
 from tests.data.test_text import config_of, text, three_files
@@ -85,7 +86,7 @@ def test_sizes_count_blocks_and_are_nested(text: Path, micro_tokenizer: Any, tmp
     assert (list(few.test), few.manifest.test) == (list(everything.test), everything.manifest.test)
     tokens = sum(len(block.input_ids) for block in everything.train)
     assert everything.manifest.counts["train_tokens"] == tokens
-    assert len(list((tmp_path / "cache").glob("*.npz"))) == 3
+    assert len(list((tmp_path / "cache").glob("encoded-*"))) == 3
 
 
 def test_the_untuned_base_needs_no_training_blocks(text: Path, micro_tokenizer: Any, tmp_path: Path) -> None:

@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medqa_finetune.config.options import load_group
+from medqa_finetune.config.groups import load_group
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.columns import SPEAKERS, Broken, read_history, read_messages
 from medqa_finetune.data.corpus import read_examples
 from medqa_finetune.data.examples import Example
 from medqa_finetune.data.rows import Ledger
 from medqa_finetune.errors import DataError
-from tests.data.files import GOOD, check_reading, corpus_of, read, rejected, written
+from scripts.reader_checks import check_reading
+from tests.data.files import GOOD, corpus_of, read, rejected, written
 from tests.data.test_any_bytes import modestly, values
 from tests.faulty import only_fault
 

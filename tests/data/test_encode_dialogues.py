@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medqa_finetune.data.examples import Example
-from medqa_finetune.data.token_sets import IGNORED, Encoded, EncodedSet
+from medqa_finetune.data.examples import IGNORED, Encoded, Example
+from medqa_finetune.data.token_sets import EncodedSet
 from medqa_finetune.data.tokenize import QUESTION_SHARE, Encoder
 from medqa_finetune.errors import Fault, ModelError
 from tests.data.test_tokenize import cleaned, micro_tokenizer, template, tokenizer, with_template
@@ -186,15 +186,10 @@ def encoded(lengths: list[int], number: int) -> Encoded:
 @given(st.lists(spans, max_size=6))
 def test_a_set_gives_back_every_span_that_went_in(items: list[list[int]]) -> None:
     went_in = [encoded(lengths, number) for number, lengths in enumerate(items)]
-    for kept in (EncodedSet(went_in), EncodedSet.of(EncodedSet(went_in).arrays())):
-        assert list(kept) == [{"input_ids": item.input_ids, "labels": item.labels} for item in went_in]
-        assert [kept[place - len(kept)] for place in range(len(kept))] == list(kept)
-        assert [kept.item(place).earlier for place in range(len(kept))] == [item.earlier for item in went_in]
-        assert kept.cut == sum(item.cut for item in went_in)
-        for n in range(len(kept) + 1):
-            assert list(kept.prefix(n)) == list(kept)[:n]
-
-
-def test_pairs_without_history_take_no_more_room_than_they_did() -> None:
-    kept = EncodedSet([Encoded([1, 2, 3], 1, cut=False)])
-    assert sorted(kept.arrays()) == ["cut", "ends", "ids", "starts"]
+    kept = EncodedSet(went_in)
+    assert list(kept) == [{"input_ids": item.input_ids, "labels": item.labels} for item in went_in]
+    assert [kept[place - len(kept)] for place in range(len(kept))] == list(kept)
+    assert [kept.encoded(place) for place in range(len(kept))] == went_in
+    assert kept.cut == sum(item.cut for item in went_in)
+    for n in range(len(kept) + 1):
+        assert list(kept.prefix(n)) == list(kept)[:n]

@@ -10,7 +10,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 
-from medqa_finetune.config.options import load_group, option_names
+from medqa_finetune.config.groups import load_group, option_names
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.corpus import corpus_sha256, read_examples
 from medqa_finetune.data.hub import MARKER, UNFINISHED, ensure_files, fetch, is_complete

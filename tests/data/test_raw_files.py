@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from medqa_finetune.config.options import load_group
+from medqa_finetune.config.groups import load_group
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.corpus import read_examples
 from medqa_finetune.data.examples import Example

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from medqa_finetune.config.options import load_group
+from medqa_finetune.config.groups import load_group
 from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig
 from medqa_finetune.data import hub
 from medqa_finetune.data.corpus import corpus_files, corpus_sha256, read_examples

@@ -16,7 +16,8 @@ from medqa_finetune.data.readers import text_format_of
 from medqa_finetune.data.rows import Ledger
 from medqa_finetune.data.text import part_of, text_rows
 from medqa_finetune.errors import DataError
-from tests.data.files import check_message, written
+from scripts.reader_checks import check_message
+from tests.data.files import written
 from tests.data.test_any_bytes import ENCODINGS, modestly
 from tests.faulty import only_fault
 

@@ -1,7 +1,9 @@
 """Encoded sets on disk: the same set comes back, a damaged or foreign file does not."""
 
-import io
+import hashlib
+import json
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from medqa_finetune.data.examples import Encoded
 from medqa_finetune.data.tables import SCHEMA, ExampleTable, write_examples
-from medqa_finetune.data.token_sets import Encoded, EncodedSet, encode_once, read_encoded
+from medqa_finetune.data.text import Text
+from medqa_finetune.data.token_sets import (
+    MANIFEST,
+    TOKENS,
+    EncodedSet,
+    encode_once,
+    read_arrays,
+    read_encoded,
+    write_encoded,
+)
 from medqa_finetune.data.tokenize import Encoder
+from medqa_finetune.record.files import sha256_of_text
 
 ROWS = [("a", "感冒怎么办？", "多喝水。"), ("b", "头痛", "多休息。" * 60), ("c", "发烧怎么办？", "量体温。")]
 
@@ -32,7 +45,7 @@ def table(folder: Path, rows: Sequence[tuple[str, str, str]] = ROWS) -> ExampleT
 
 
 def content(encoded: EncodedSet) -> tuple[Any, ...]:
-    return list(encoded), [encoded.length(place) for place in range(len(encoded))], encoded.cut, encoded.tokens
+    return list(encoded), encoded.lengths.tolist(), encoded.cut, encoded.tokens
 
 
 def never_again(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,8 +55,8 @@ def never_again(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoder, "encode", encode)
 
 
-def files(cache: Path) -> list[Path]:
-    return sorted(cache.glob("*.npz"))
+def folders(cache: Path) -> list[Path]:
+    return sorted(cache.glob("encoded-*"))
 
 
 def test_a_second_run_does_not_tokenize_and_gets_the_same(
@@ -68,85 +81,140 @@ def test_other_pairs_lengths_and_templates_are_other_sets(tokenizer: Any, tmp_pa
     encode_once(Encoder(tokenizer, 128), pairs.prefix(2), tmp_path)
     tokenizer.chat_template = tokenizer.chat_template.replace("<|im_start|>", "<|im_start|> ")
     changed = encode_once(Encoder(tokenizer, 128), pairs, tmp_path)
-    assert len(files(tmp_path)) == 4
+    assert len(folders(tmp_path)) == 4
     assert content(changed) == content(EncodedSet(Encoder(tokenizer, 128).encode(pairs)))
 
 
-def test_every_flipped_byte_is_harmless_or_found(tokenizer: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [TOKENS, MANIFEST])
+def test_every_flipped_byte_is_harmless_or_found(tokenizer: Any, tmp_path: Path, name: str) -> None:
     encoder = Encoder(tokenizer, 128)
-    expected = content(encode_once(encoder, table(tmp_path), tmp_path))
-    (path,) = files(tmp_path)
-    whole = path.read_bytes()
-    with np.load(path) as arrays:
-        key = str(arrays["key"])
+    pairs = table(tmp_path)
+    expected = content(encode_once(encoder, pairs, tmp_path))
+    (folder,) = folders(tmp_path)
+    key = json.loads((folder / MANIFEST).read_text())["key"]
+    whole = (folder / name).read_bytes()
     found_out = 0
     for place in range(len(whole)):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x41]) + whole[place + 1 :])
-        found = read_encoded(path, key)
+        (folder / name).write_bytes(whole[:place] + bytes([whole[place] ^ 0x41]) + whole[place + 1 :])
+        found = read_encoded(folder, key)
         assert found is None or content(found) == expected, place
         found_out += found is None
     assert found_out > len(whole) / 2
 
 
-def one_array() -> bytes:
-    written = io.BytesIO()
-    np.save(written, np.zeros(3))
-    return written.getvalue()
-
-
-@pytest.mark.parametrize(
-    "damage", [b"", b"PK", b"not a set at all", one_array()], ids=["empty", "torn", "foreign", "array"]
-)
-def test_a_file_that_is_no_set_is_replaced(
-    tokenizer: Any, tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("damage", [None, b"", b"{", b"[]", b"{}"], ids=["missing", "empty", "torn", "list", "object"])
+@pytest.mark.parametrize("name", [TOKENS, MANIFEST])
+def test_damaged_set_is_tokenized_again(
+    tokenizer: Any, tmp_path: Path, damage: bytes | None, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     pairs, encoder = table(tmp_path), Encoder(tokenizer, 128)
     expected = content(encode_once(encoder, pairs, tmp_path))
-    (path,) = files(tmp_path)
-    whole = path.read_bytes()
-    path.write_bytes(damage)
+    (folder,) = folders(tmp_path)
+    whole = (folder / name).read_bytes()
+    (folder / name).unlink()
+    if damage is not None:
+        (folder / name).write_bytes(damage)
     with caplog.at_level(logging.WARNING):
         assert content(encode_once(encoder, pairs, tmp_path)) == expected
-    assert "is damaged" in caplog.text
-    assert path.read_bytes() == whole
+    assert str(folder) in caplog.text
+    assert (folder / name).read_bytes() == whole
 
 
 def test_a_set_under_another_sets_name_is_not_taken(tokenizer: Any, tmp_path: Path) -> None:
     pairs, encoder = table(tmp_path), Encoder(tokenizer, 128)
     encode_once(encoder, pairs.prefix(1), tmp_path)
-    (foreign,) = files(tmp_path)
+    (foreign,) = folders(tmp_path)
     encode_once(encoder, pairs, tmp_path)
-    (own,) = set(files(tmp_path)) - {foreign}
-    own.write_bytes(foreign.read_bytes())
+    (own,) = set(folders(tmp_path)) - {foreign}
+    shutil.rmtree(own)
+    shutil.copytree(foreign, own)
     assert len(encode_once(encoder, pairs, tmp_path)) == 3
 
 
 def test_what_a_killed_writer_left_is_swept_away(tokenizer: Any, tmp_path: Path) -> None:
     pairs, encoder = table(tmp_path), Encoder(tokenizer, 128)
     encode_once(encoder, pairs, tmp_path)
-    (path,) = files(tmp_path)
-    left = tmp_path / f".writing-{path.name}-xyz"
-    left.write_bytes(b"half")
+    (folder,) = folders(tmp_path)
+    left = tmp_path / f".writing-{folder.name}-xyz"
+    left.mkdir()
+    (left / TOKENS).write_bytes(b"half")
     encode_once(encoder, pairs, tmp_path)
     assert not left.exists()
 
 
-def test_a_tokenizer_that_cannot_be_written_down_encodes_anew(
+def test_encoder_without_fingerprint_is_not_cached(
     tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = Encoder(tokenizer, 128)
     monkeypatch.setattr(type(encoder), "fingerprint", None)
     assert len(encode_once(encoder, table(tmp_path), tmp_path)) == 3
-    assert files(tmp_path) == []
+    assert folders(tmp_path) == []
 
 
-def test_an_empty_set_comes_back_empty(tmp_path: Path) -> None:
-    np.savez(tmp_path / "empty.npz", key=np.asarray("k"), **EncodedSet([]).arrays())  # type: ignore[arg-type]
-    found = read_encoded(tmp_path / "empty.npz", "k")
+def test_empty_set_comes_back_empty(tmp_path: Path) -> None:
+    write_encoded(tmp_path / "empty", "k", [])
+    found = read_encoded(tmp_path / "empty", "k")
     assert found is not None
-    assert (len(found), found.tokens, found.cut) == (0, 0, 0)
+    assert (len(found), found.tokens, found.cut, list(found)) == (0, 0, 0, [])
 
 
-def test_arrays_make_up_the_whole_set() -> None:
-    encoded = EncodedSet([Encoded([1, 2, 3], 1, cut=True), Encoded([4, 5], 1, cut=False)])
-    assert content(EncodedSet.of(encoded.arrays())) == content(encoded)
+ITEMS = [
+    Encoded([1, 2, 3, 4, 5, 6], 5, cut=True, earlier=((1, 2), (3, 4))),
+    Encoded([7, 8], 1, cut=False),
+    Encoded([9, 10, 11], 1, cut=False, earlier=((1, 2),)),
+]
+# What earlier versions wrote for these: `numpy.savez` of flat arrays.
+FORMER: dict[str, np.ndarray[Any, Any]] = {
+    "ids": np.arange(1, 12, dtype=np.int32),
+    "ends": np.array([6, 8, 11], np.int64),
+    "starts": np.array([5, 1, 1], np.int32),
+    "cut": np.asarray(1),
+}
+FORMER_SPANS = np.array([[0, 0, 2], [1, 3, 1], [2, 4, 2]], np.int32)
+
+
+class FixedEncoder:
+    """Encodes anything as `ITEMS`, or must not encode."""
+
+    fingerprint = "f"
+
+    def __init__(self, *, allowed: bool) -> None:
+        self.allowed = allowed
+
+    def encode(self, text: Text, /) -> list[Encoded]:
+        assert self.allowed
+        return ITEMS
+
+    def tell_cut(self, cut: int, n: int) -> None:
+        """Log nothing."""
+
+
+def write_former(cache: Path, text: Text, **changes: Any) -> Path:
+    key = sha256_of_text(json.dumps([text.sha256, "f"]))
+    path = cache / f"encoded-{key[:16]}.npz"
+    np.savez(path, **({"key": np.asarray(key), **FORMER, "earlier": FORMER_SPANS} | changes))
+    return path
+
+
+def test_sets_of_earlier_versions_are_not_tokenized_again(tmp_path: Path) -> None:
+    text = Text("t")
+    write_former(tmp_path, text)
+    for _ in range(2):
+        found = encode_once(FixedEncoder(allowed=False), text, tmp_path)
+        assert content(found) == content(EncodedSet(ITEMS))
+        assert found.sha256 == hashlib.sha256(FORMER["ids"].tobytes() + FORMER["ends"].tobytes()).hexdigest()
+    write_former(tmp_path, text).write_bytes(b"damaged, and not read any more")
+    assert len(encode_once(FixedEncoder(allowed=False), text, tmp_path)) == 3
+
+
+def test_damaged_sets_of_earlier_versions_are_tokenized_again(tmp_path: Path) -> None:
+    text = Text("t")
+    whole = write_former(tmp_path, text).read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"PK", b"", whole.replace(FORMER["ids"].tobytes(), b"\0" * 44)):
+        assert damaged != whole
+        for folder in folders(tmp_path):
+            shutil.rmtree(folder) if folder.is_dir() else folder.write_bytes(damaged)
+        assert len(encode_once(FixedEncoder(allowed=True), text, tmp_path)) == 3
+    shutil.rmtree(next(folder for folder in folders(tmp_path) if folder.is_dir()))
+    write_former(tmp_path, text, key=np.asarray("another"))
+    assert read_arrays(write_former(tmp_path, text, key=np.asarray("another")), "f") is None

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from medqa_finetune.data.examples import Example
-from medqa_finetune.data.token_sets import IGNORED, Encoded, EncodedSet
+from medqa_finetune.data.examples import IGNORED, Encoded, Example
+from medqa_finetune.data.token_sets import EncodedSet
 from medqa_finetune.data.tokenize import EXAMPLES_PER_CALL, QUESTION_SHARE, Encoder
 from medqa_finetune.errors import ModelError
 from tests.conftest import REPOSITORY
@@ -169,7 +169,9 @@ def test_cut_pairs_are_counted(micro_tokenizer: Any, caplog: pytest.LogCaptureFi
 def test_encoded_set_gives_back_what_went_in(items: list[Encoded]) -> None:
     encoded = EncodedSet(items)
     assert list(encoded) == [{"input_ids": item.input_ids, "labels": item.labels} for item in items]
-    assert [encoded.length(place) for place in range(len(items))] == [len(item.input_ids) for item in items]
+    assert encoded.lengths.tolist() == [len(item.input_ids) for item in items]
+    assert [encoded.encoded(place) for place in range(len(items))] == items
+    assert encoded[1:] == list(encoded)[1:]
     assert encoded.cut == sum(item.cut for item in items)
     assert encoded.tokens == sum(len(item.input_ids) for item in items)
 
@@ -179,7 +181,7 @@ def test_negative_indices_count_from_the_end(items: list[Encoded]) -> None:
     encoded = EncodedSet(items)
     for place in range(-len(items), 0):
         assert encoded[place] == encoded[place + len(items)]
-        assert encoded.length(place) == len(items[place].input_ids)
+        assert encoded.encoded(place) == items[place]
 
 
 @pytest.mark.parametrize("index", [2, 3, -3, -4])
@@ -188,7 +190,7 @@ def test_index_out_of_range_is_refused(index: int) -> None:
     with pytest.raises(IndexError):
         encoded[index]
     with pytest.raises(IndexError):
-        encoded.length(index)
+        encoded.encoded(index)
 
 
 def test_empty_set_has_no_tokens() -> None:

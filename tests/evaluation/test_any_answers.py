@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.evaluation.files import check_answers
+from scripts.reader_checks import check_answers
 
 modestly = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
 WHOLE = {"id": "a", "question": "头痛", "reference": "多休息。", "prediction": "休息。", "hit_limit": False,

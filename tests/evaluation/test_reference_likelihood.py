@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medqa_finetune.config.schema import MethodConfig
-from medqa_finetune.data.token_sets import Encoded
+from medqa_finetune.data.examples import Encoded
 from medqa_finetune.errors import RunError
 from medqa_finetune.evaluation import reference_likelihood
 from medqa_finetune.evaluation.reference_likelihood import reference_likelihoods

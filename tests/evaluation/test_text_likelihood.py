@@ -10,8 +10,8 @@ import torch
 
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
 from medqa_finetune.data.blocks import BlockEncoder
+from medqa_finetune.data.examples import Encoded
 from medqa_finetune.data.text import Text
-from medqa_finetune.data.token_sets import Encoded
 from medqa_finetune.errors import ConfigError, DataError
 from medqa_finetune.evaluation import text_likelihood as room
 from medqa_finetune.evaluation.reference_likelihood import reference_likelihoods

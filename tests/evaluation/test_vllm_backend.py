@@ -19,15 +19,15 @@ from medqa_finetune.evaluation.generate import Output
 from medqa_finetune.evaluation.predictions import read_answers
 from medqa_finetune.evaluation.vllm_backend import _by_batch, serving_faults
 from medqa_finetune.evaluation.vllm_engine import Said
+from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.load import Device, load_model
-from medqa_finetune.model.methods import for_inference
 from medqa_finetune.model.requirements import Need
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import evaluation_dirs
 from medqa_finetune.record.run_dir import find_runs
+from scripts.small_models import SIZES, write_micro_model
 from tests.commands import TINY, start, train
 from tests.evaluation.test_generate import END, PAIRS, one_by_one, settings
-from tests.models import SIZES, write_micro_model
 
 needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed")
 CPU = Device("cpu", "CPU", "fp32")
@@ -62,7 +62,7 @@ def loaded(folder: Path, method: MethodConfig) -> tuple[Any, Encoder]:
         for name, weight in found.model.named_parameters():
             if "lora_B" in name:
                 weight.normal_(std=0.5)
-    return cast(Any, for_inference(found.model, method)).eval(), Encoder(found.tokenizer, 512)
+    return cast(Any, model_method(method).for_inference(found.model)).eval(), Encoder(found.tokenizer, 512)
 
 
 def test_answers_are_put_in_the_order_of_the_questions() -> None:
@@ -125,7 +125,9 @@ def test_an_adapter_beside_half_precision_changes_the_answers(folder: Path, tmp_
         evaluation = EvaluationDir(tmp_path / method.name)
         evaluation.path.mkdir()
         encoder = Encoder(found.tokenizer, 512)
-        vllm_backend.generate_answers(for_inference(found.model, method), encoder, PAIRS, settings(), evaluation)
+        vllm_backend.generate_answers(
+            model_method(method).for_inference(found.model), encoder, PAIRS, settings(), evaluation
+        )
         answers.append([answer.prediction for answer in read_answers(evaluation.predictions_path)])
     assert answers[0] != answers[1]
 

@@ -14,7 +14,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from medqa_finetune.launch.launcher import register_matrix
+from medqa_finetune.launch.launcher import register_plugins
 from medqa_finetune.record.run_dir import RunDir, this_process
 from medqa_finetune.record.schema import Failure, Record
 from medqa_finetune.stopping import Interrupted, stop_with_parent, stoppable
@@ -65,5 +65,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    register_matrix()
+    register_plugins()
     main()

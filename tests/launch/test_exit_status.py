@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from medqa_finetune.errors import Fault
-from medqa_finetune.launch.exit_status import Ending, Start, _explain, judge
+from medqa_finetune.launch.exit_status import Attempt, ExitStatus, _explain, classify_exit, summarize_record
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.record.schema import Evaluation, Failure, FileStamp, Process, Record
+from medqa_finetune.record.schema import Evaluation, EvaluationRecord, Failure, FileStamp, Process, Record, Score
 from tests.launch.children import PENDING
+from tests.report.builders import record
 
 MINE, OTHER = Process(7, "here"), Process(8, "here")
 LINES = ["one", "two", "  three", "four"]
@@ -27,15 +28,15 @@ def run(tmp_path: Path) -> RunDir:
     return run
 
 
-def start(run: RunDir, *, overwrites: bool = False) -> Start:
-    return Start(CellDir(run), run.read(), MINE, overwrites)
+def start(run: RunDir, *, overwrites: bool = False) -> Attempt:
+    return Attempt(CellDir(run), run.read(), MINE, overwrites)
 
 
 def end(
-    started: Start, code: int, lines: Sequence[str] = (), faults: Sequence[Fault] = (), *, stopping: bool = False
-) -> Ending:
+    started: Attempt, code: int, lines: Sequence[str] = (), faults: Sequence[Fault] = (), *, stopping: bool = False
+) -> ExitStatus:
     """Judge a start whose process has ended."""
-    return judge(started, code, lines, faults, stopping)
+    return classify_exit(started, code, lines, faults, stopping)
 
 
 def on_disk(run: RunDir) -> Record:
@@ -55,27 +56,27 @@ def failure(run: RunDir) -> Failure:
 def test_a_cell_that_is_done_is_left_as_it_recorded_itself(run: RunDir, code: int) -> None:
     started = start(run)
     done = run.update(status="done", process=MINE)
-    assert end(started, code, LINES) == Ending("done")
+    assert end(started, code, LINES) == ExitStatus("done")
     assert on_disk(run) == done
 
 
 def test_a_failure_that_the_cell_recorded_itself_stands(run: RunDir) -> None:
     started = start(run)
     failed = run.update(status="failed", process=MINE, failure=Failure("OSError", "a bad disk"))
-    assert end(started, 1, LINES) == Ending("failed", "a bad disk", LINES, again=True)
+    assert end(started, 1, LINES) == ExitStatus("failed", "a bad disk", LINES, may_retry=True)
     assert on_disk(run) == failed
 
 
 def test_what_would_fail_again_is_not_to_be_tried_again(run: RunDir) -> None:
     started = start(run)
     run.update(status="failed", process=MINE, failure=Failure("RunError", "NaN", final=True))
-    assert end(started, 1).again is False
+    assert end(started, 1).may_retry is False
 
 
 def test_an_interruption_that_the_cell_recorded_itself_stands(run: RunDir) -> None:
     started = start(run)
     run.update(status="interrupted", process=MINE, failure=Failure("SIGTERM", "stopped from outside"))
-    assert end(started, 143, LINES, stopping=True) == Ending("interrupted", "stopped from outside", LINES)
+    assert end(started, 143, LINES, stopping=True) == ExitStatus("interrupted", "stopped from outside", LINES)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_an_end_that_the_cell_could_not_record_is_recorded_for_it(run: RunDir, c
     started = start(run)
     run.update(status="running", process=MINE)
     ending = end(started, code, LINES)
-    assert (ending.state, ending.again, ending.lines) == ("failed", True, LINES)
+    assert (ending.state, ending.may_retry, ending.lines) == ("failed", True, LINES)
     assert ending.reason == failure(run).message
     assert f"ended with {kind} before the run was done" in ending.reason
     assert failure(run).kind == kind
@@ -101,7 +102,7 @@ def test_a_kill_from_outside_is_explained(run: RunDir, code: int) -> None:
 
 def test_a_kill_by_the_launcher_is_not_blamed_on_memory(run: RunDir) -> None:
     ending = end(start(run), -9, stopping=True)
-    assert ending == Ending("interrupted", "it was asked to stop, did not in time, and was killed")
+    assert ending == ExitStatus("interrupted", "it was asked to stop, did not in time, and was killed")
     assert on_disk(run).status == "interrupted"
 
 
@@ -109,28 +110,28 @@ def test_a_kill_by_the_launcher_is_not_blamed_on_memory(run: RunDir) -> None:
 @pytest.mark.parametrize("kind", ["exit code", "signal"])
 def test_who_stops_a_cell_from_outside_wants_it_stopped(run: RunDir, number: int, kind: str) -> None:
     ending = end(start(run), 128 + number if kind == "exit code" else -number)
-    assert (ending.state, ending.again) == ("interrupted", False)
+    assert (ending.state, ending.may_retry) == ("interrupted", False)
     assert ending.reason.startswith("it was stopped from outside (")
     assert on_disk(run).status == "interrupted"
 
 
 def test_bad_input_is_named_by_the_faults_that_the_cell_left_and_final(run: RunDir) -> None:
     ending = end(start(run), 2, ["noise", "error: in words"], [MISSING])
-    assert (ending.state, ending.reason, ending.again) == ("failed", MISSING.line(), False)
+    assert (ending.state, ending.reason, ending.may_retry) == ("failed", MISSING.line(), False)
     assert failure(run).final is True
     assert [Fault.from_json(fields) for fields in failure(run).faults] == [MISSING]
 
 
 def test_bad_input_of_a_program_that_leaves_no_faults_is_named_by_its_last_line(run: RunDir) -> None:
     ending = end(start(run), 2, ["noise", "usage: cell.py NAME"])
-    assert (ending.state, ending.reason, ending.again) == ("failed", "usage: cell.py NAME", False)
+    assert (ending.state, ending.reason, ending.may_retry) == ("failed", "usage: cell.py NAME", False)
     assert failure(run).final is True
     assert failure(run).faults == []
 
 
 def test_faults_of_a_run_that_could_not_be_finished_do_not_keep_it_from_another_try(run: RunDir) -> None:
     ending = end(start(run), 1, LINES, [MISSING])
-    assert (ending.reason, ending.again) == (MISSING.line(), True)
+    assert (ending.reason, ending.may_retry) == (MISSING.line(), True)
     assert failure(run).final is False
 
 
@@ -149,13 +150,13 @@ def test_an_old_result_that_was_to_be_made_anew_is_no_success(run: RunDir) -> No
     done = run.update(status="done")
     for code in (0, 1):
         ending = end(start(run, overwrites=True), code)
-        assert (ending.state, ending.again) == ("failed", True)
+        assert (ending.state, ending.may_retry) == ("failed", True)
     assert on_disk(run) == done
 
 
 def test_a_run_that_was_found_done_by_the_cell_is_done(run: RunDir) -> None:
     run.update(status="done")
-    assert end(start(run), 0) == Ending("done")
+    assert end(start(run), 0) == ExitStatus("done")
 
 
 @contextmanager
@@ -188,7 +189,7 @@ def test_what_another_process_left_is_not_taken_for_the_cells(run: RunDir, statu
 def test_what_another_process_finished_is_done(run: RunDir) -> None:
     started = start(run)
     run.update(status="done", process=OTHER)
-    assert end(started, 1) == Ending("done", by_another=True)
+    assert end(started, 1) == ExitStatus("done", by_another=True)
 
 
 def test_a_run_taken_over_in_the_very_moment_is_left_to_the_other(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +211,7 @@ def test_a_record_that_vanished_or_was_torn_is_the_end(run: RunDir, content: str
     if content:
         run.record_path.write_text(content, encoding="utf-8")
     ending = end(started, 1, LINES)
-    assert (ending.state, ending.again, ending.lines) == ("failed", False, LINES)
+    assert (ending.state, ending.may_retry, ending.lines) == ("failed", False, LINES)
     assert "gone or torn" in ending.reason
     assert (run.record_path.read_text(encoding="utf-8") if content else None) == content
 
@@ -219,7 +220,7 @@ def test_a_folder_that_vanished_is_not_made_again(run: RunDir) -> None:
     started = start(run)
     run.record_path.unlink()
     run.path.rmdir()
-    assert end(started, -9).again is False
+    assert end(started, -9).may_retry is False
     assert list(run.path.parent.iterdir()) == []
 
 
@@ -229,7 +230,7 @@ def test_what_cannot_be_written_is_said_nevertheless(run: RunDir, monkeypatch: p
 
     monkeypatch.setattr(RunDir, "write", full)
     ending = end(start(run), -9)
-    assert (ending.state, ending.again) == ("failed", True)
+    assert (ending.state, ending.may_retry) == ("failed", True)
     assert on_disk(run) == PENDING
 
 
@@ -249,14 +250,14 @@ def test_what_cannot_be_written_is_said_nevertheless(run: RunDir, monkeypatch: p
 def test_a_program_without_a_record_is_judged_by_its_exit_code(
     tmp_path: Path, code: int, stopping: bool, state: str, again: bool
 ) -> None:
-    ending = end(Start(CellDir(RunDir(tmp_path)), None, MINE), code, stopping=stopping)
-    assert (ending.state, ending.again) == (state, again)
+    ending = end(Attempt(CellDir(RunDir(tmp_path)), None, MINE), code, stopping=stopping)
+    assert (ending.state, ending.may_retry) == (state, again)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_record_of_another_make_is_none(tmp_path: Path) -> None:
     (tmp_path / "record.json").write_text('{"winner": "me"}', encoding="utf-8")
-    assert end(Start(CellDir(RunDir(tmp_path)), None, MINE), 0) == Ending("done")
+    assert end(Attempt(CellDir(RunDir(tmp_path)), None, MINE), 0) == ExitStatus("done")
 
 
 def test_of_a_crash_in_native_code_the_top_is_told() -> None:
@@ -290,9 +291,9 @@ def evaluation_of(cell: CellDir) -> Evaluation:
     return evaluation
 
 
-def begun(cell: CellDir, process: Process = MINE) -> Start:
+def begun(cell: CellDir, process: Process = MINE) -> Attempt:
     """A start of the cell that has come to its evaluation."""
-    started = Start(cell, cell.read(), MINE)
+    started = Attempt(cell, cell.read(), MINE)
     assert cell.evaluation is not None
     cell.evaluation.update(status="running", process=process)
     return started
@@ -307,7 +308,7 @@ def test_how_an_evaluation_ended_is_recorded_for_it_and_the_run_stays_done(
 ) -> None:
     before = cell.run.record_path.read_bytes()
     ending = end(begun(cell), code, stopping=stopping)
-    assert (ending.state, ending.again) == (status, status == "failed")
+    assert (ending.state, ending.may_retry) == (status, status == "failed")
     evaluation = evaluation_of(cell)
     assert evaluation.status == status
     assert evaluation.failure is not None
@@ -319,13 +320,13 @@ def test_an_evaluation_that_is_done_is_left_as_it_recorded_itself(cell: CellDir)
     started = begun(cell)
     assert cell.evaluation is not None
     done = cell.evaluation.update(status="done")
-    assert end(started, -9) == Ending("done")
+    assert end(started, -9) == ExitStatus("done")
     assert evaluation_of(cell) == done
 
 
 def test_an_evaluation_that_never_began_is_not_taken_for_done_since_the_run_is(cell: CellDir) -> None:
-    ending = end(Start(cell, cell.read(), MINE), 0)
-    assert (ending.state, ending.again) == ("failed", True)
+    ending = end(Attempt(cell, cell.read(), MINE), 0)
+    assert (ending.state, ending.may_retry) == ("failed", True)
     assert evaluation_of(cell).status == "failed"
 
 
@@ -349,8 +350,32 @@ def test_the_ending_of_a_training_is_the_runs(run: RunDir) -> None:
     cell = CellDir(run, EvaluationDir(run.evaluations_path / "default"))
     assert cell.evaluation is not None
     cell.evaluation.write(Evaluation("default", "d", "pending", {}))
-    started = Start(cell, cell.read(), MINE)
+    started = Attempt(cell, cell.read(), MINE)
     run.update(status="running", process=MINE)
     assert end(started, -9).state == "failed"
     assert failure(run).kind == "SIGKILL"
     assert evaluation_of(cell).status == "pending"
+
+
+def test_a_done_run_ends_with_its_scores() -> None:
+    done = record("lora", "20k")
+    assert done.evaluation is not None
+    scores = done.evaluation.scores
+    expected = f"done  ROUGE-L {scores['rougeL'].value:.2f}  BLEU {scores['bleu'].value:.2f}"
+    assert summarize_record(done) == expected
+
+
+def test_a_done_run_over_running_text_ends_with_its_perplexity() -> None:
+    scores = {"perplexity": Score(12.345, "perplexity|text:blocks|length:128")}
+    done = record("lora", "20k").updated(evaluation=EvaluationRecord(9, scores))
+    assert summarize_record(done) == "done  perplexity 12.35"
+
+
+def test_a_failed_run_ends_with_its_reason() -> None:
+    failed = record("lora", "20k").updated(status="failed", failure=Failure("RunError", "the loss became nan"))
+    assert summarize_record(failed) == "failed: the loss became nan"
+    assert summarize_record(failed.updated(failure=None)) == "failed: no reason recorded"
+
+
+def test_a_program_without_a_record_is_done_and_that_is_all() -> None:
+    assert summarize_record(None) == "done"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from medqa_finetune.errors import ConfigError
-from medqa_finetune.launch.job import Job
-from medqa_finetune.launch.launcher import LocalLauncherConfig, _check, in_quotes, name_briefly
+from medqa_finetune.launch.launcher import LocalLauncherConfig, _check, quote_override
+from medqa_finetune.launch.scheduler import Job, label_jobs
 from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import FileStamp, Record
@@ -21,7 +21,7 @@ from tests.commands import files_below
 from tests.faulty import only_fault
 from tests.launch.children import ROOT, gone, wait_for
 
-PROGRAM = ROOT / "tests" / "matrix" / "program.py"
+PROGRAM = ROOT / "tests" / "launch" / "program.py"
 LOCAL = ("-m", "hydra/launcher=local", "hydra.sweep.dir=out", "hydra.sweep.subdir=${name}")
 ENVIRONMENT = os.environ | {"CUDA_VISIBLE_DEVICES": "", "HYDRA_FULL_ERROR": "1", "NO_COLOR": "1"}
 
@@ -70,8 +70,8 @@ def test_the_launcher_needs_nothing_of_ours_but_the_record_and_what_names_evalua
         "print(*sorted({'.'.join(name.split('.')[1:2]) for name in sys.modules if name.startswith('medqa_finetune.')}))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    below = ["collector", "compat", "errors", "log", "stopping", "versions"]
-    assert done.stdout.split() == sorted([*below, "config", "matrix", "record"])
+    below = ["child_process", "compat", "errors", "log", "runtime", "stopping"]
+    assert done.stdout.split() == sorted([*below, "config", "launch", "record"])
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_any_text_can_be_quoted(text: str) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf import OmegaConf
 
-    override = OverridesParser.create().parse_override(f"key={in_quotes(text)}")
+    override = OverridesParser.create().parse_override(f"key={quote_override(text)}")
     assert OmegaConf.create({"key": override.value()}).key == text
 
 
@@ -116,7 +116,7 @@ def test_any_text_can_be_quoted(text: str) -> None:
 )
 def test_names_are_shown_without_what_all_cells_share(names: list[str], labels: list[str]) -> None:
     jobs = [Job(name.split("__"), [], CellDir(RunDir(Path(name))), None) for name in names]
-    name_briefly(jobs)
+    label_jobs(jobs)
     assert [job.label for job in jobs] == [f"[{n}/{len(names)}] {label}" for n, label in enumerate(labels, start=1)]
 
 
@@ -192,7 +192,7 @@ def test_of_a_finished_run_whose_files_are_gone_the_row_says_so(tmp_path: Path) 
     folder.write(record.updated(files={name: FileStamp(1, "0" * 64) for name in ("adapter/x", "predictions.jsonl")}))
     done = run("record=true", "name=a,b", cwd=tmp_path)
     lines = [line for line in done.stderr.splitlines() if "done before, untouched" in line]
-    assert [line.endswith("done before, untouched, 2 of its files gone") for line in lines] == [True, False]
+    assert [" 2 of its files " in line for line in lines] == [True, False]
 
 
 def test_two_launches_at_once_share_the_work(tmp_path: Path) -> None:

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from medqa_finetune.launch import scheduler
+from medqa_finetune.launch.display import LiveDisplay
 from medqa_finetune.launch.gpus import Gpu, Slot
-from medqa_finetune.launch.job import Job
-from medqa_finetune.launch.progress import Progress
-from medqa_finetune.launch.scheduler import Queue
+from medqa_finetune.launch.scheduler import Job, Scheduler
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.run_dir import RunDir
@@ -34,7 +33,7 @@ STUBBORN = IMPORTS + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + RUNNING
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler, "cell_command", lambda overrides: [sys.executable, "-c", *overrides])
     monkeypatch.setattr(scheduler, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr(scheduler, "LOOK_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(scheduler, "CHECK_AGAIN_SECONDS", 0.1)
 
 
 def job(folder: Path, code: str, *, overwrites: bool = False) -> Job:
@@ -46,20 +45,20 @@ def job(folder: Path, code: str, *, overwrites: bool = False) -> Job:
 
 
 def run_all(jobs: Sequence[Job], slots: Sequence[Slot] = (CPU,), *, retries: int = 0) -> None:
-    with Progress(jobs) as progress:
-        each = Queue(jobs, slots, retries=retries, progress=progress)
+    with LiveDisplay(jobs) as display:
+        each = Scheduler(jobs, slots, retries=retries, display=display)
         until = time.monotonic() + 60
         try:
-            while each.is_open() and time.monotonic() < until:
-                each.start_what_fits()
-                each.collect()
+            while each.has_open_jobs() and time.monotonic() < until:
+                each.start_due_jobs()
+                each.collect_exits()
                 time.sleep(0.02)
         finally:
             each.stop(0)
 
 
 def states(jobs: Sequence[Job]) -> list[str]:
-    return [each.ending.state if each.ending is not None else "open" for each in jobs]
+    return [each.exit_status.state if each.exit_status is not None else "open" for each in jobs]
 
 
 def record_of(each: Job) -> Record:
@@ -167,8 +166,8 @@ def test_a_process_that_cannot_be_started_fails_alone(tmp_path: Path, monkeypatc
     )  # fmt: skip
     run_all(jobs, retries=1)
     assert states(jobs) == ["failed", "done"]
-    assert jobs[0].ending is not None
-    assert "could not be started" in jobs[0].ending.reason
+    assert jobs[0].exit_status is not None
+    assert "could not be started" in jobs[0].exit_status.reason
 
 
 @contextmanager
@@ -180,30 +179,30 @@ def another_at_work(run: RunDir) -> Iterator[None]:
 
 def test_a_run_that_another_process_works_on_lets_others_go_first_and_is_done_with_it(tmp_path: Path) -> None:
     jobs = [job(tmp_path / name, BEGIN + COUNT + NOTE + DONE) for name in "abc"]
-    with Progress(jobs) as progress:
-        each = Queue(jobs, [CPU], retries=0, progress=progress)
+    with LiveDisplay(jobs) as display:
+        each = Scheduler(jobs, [CPU], retries=0, display=display)
         with another_at_work(jobs[0].run.run):
             while states(jobs)[1:] != ["done", "done"]:
-                each.start_what_fits()
-                each.collect()
+                each.start_due_jobs()
+                each.collect_exits()
             assert states(jobs) == ["open", "done", "done"]
             jobs[0].run.run.update(status="done")
-        while each.is_open():
-            each.start_what_fits()
+        while each.has_open_jobs():
+            each.start_due_jobs()
     assert jobs[0].note == "done by another process"
     assert (tmp_path / "order").read_text(encoding="utf-8") == "bc"
 
 
 def test_a_run_that_another_process_left_unfinished_is_taken_over(tmp_path: Path) -> None:
     jobs = [job(tmp_path / "cell", BEGIN + COUNT + DONE)]
-    with Progress(jobs) as progress:
-        each = Queue(jobs, [CPU], retries=0, progress=progress)
+    with LiveDisplay(jobs) as display:
+        each = Scheduler(jobs, [CPU], retries=0, display=display)
         with another_at_work(jobs[0].run.run):
-            each.start_what_fits()
+            each.start_due_jobs()
             assert jobs[0].running is None
-        while each.is_open():
-            each.start_what_fits()
-            each.collect()
+        while each.has_open_jobs():
+            each.start_due_jobs()
+            each.collect_exits()
     assert states(jobs) == ["done"]
     assert starts(jobs[0]) == 1
 
@@ -223,7 +222,7 @@ def test_a_cell_that_found_the_run_taken_is_put_back_and_no_retry_is_spent(tmp_p
     run_all(jobs, retries=0)
     assert states(jobs) == ["done"]
     assert jobs[0].note == "done by another process"
-    assert (jobs[0].starts, starts(jobs[0])) == (0, 1)
+    assert (jobs[0].attempts, starts(jobs[0])) == (0, 1)
 
 
 def test_a_program_that_starts_itself_anew_is_not_taken_for_another_process_for_ever(tmp_path: Path) -> None:
@@ -231,8 +230,8 @@ def test_a_program_that_starts_itself_anew_is_not_taken_for_another_process_for_
     outer = IMPORTS + COUNT + f"sys.exit(subprocess.run([sys.executable, '-c', {inner!r}, sys.argv[1]]).returncode)"
     jobs = [job(tmp_path / "cell", outer)]
     run_all(jobs, retries=1)
-    assert jobs[0].ending is not None
-    assert (jobs[0].ending.state, jobs[0].ending.reason) == ("failed", "bad luck")
+    assert jobs[0].exit_status is not None
+    assert (jobs[0].exit_status.state, jobs[0].exit_status.reason) == ("failed", "bad luck")
     assert starts(jobs[0]) == 3
 
 
@@ -253,9 +252,9 @@ def test_a_result_is_made_anew_once_and_a_crash_of_that_is_gone_on_with(tmp_path
 
 def stopped(jobs: Sequence[Job], grace: float) -> float:
     """Start all cells, wait until they are at work, stop them; return the seconds that took."""
-    with Progress(jobs) as progress:
-        each = Queue(jobs, [CPU] * len(jobs), retries=1, progress=progress)
-        each.start_what_fits()
+    with LiveDisplay(jobs) as display:
+        each = Scheduler(jobs, [CPU] * len(jobs), retries=1, display=display)
+        each.start_due_jobs()
         while not all(record_of(one).status == "running" for one in jobs):
             time.sleep(0.02)
         began = time.monotonic()
@@ -285,7 +284,7 @@ def test_a_second_signal_ends_the_waiting(tmp_path: Path, monkeypatch: pytest.Mo
     def second_signal(_: object) -> None:
         raise SystemExit(130)
 
-    monkeypatch.setattr(Progress, "show", second_signal)
+    monkeypatch.setattr(LiveDisplay, "show", second_signal)
     with pytest.raises(SystemExit):
         stopped(jobs, grace=60)
     assert record_of(jobs[0]).status == "interrupted"
@@ -293,8 +292,8 @@ def test_a_second_signal_ends_the_waiting(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_nothing_is_said_when_nothing_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     jobs = [job(tmp_path / "a", BEGIN + DONE)]
-    with Progress(jobs) as progress:
-        Queue(jobs, [CPU], retries=0, progress=progress).stop(10)
+    with LiveDisplay(jobs) as display:
+        Scheduler(jobs, [CPU], retries=0, display=display).stop(10)
     assert capsys.readouterr().err == ""
 
 
@@ -352,7 +351,7 @@ def test_a_cell_waits_while_another_trains_what_it_is_an_evaluation_of(tmp_path:
     jobs = cells_of_one_run(tmp_path / "run", ["default", "few"], seconds=4)
     run_all(jobs, [CPU, CPU])
     assert states(jobs) == ["done", "done"]
-    assert [each.starts for each in jobs] == [1, 1]
+    assert [each.attempts for each in jobs] == [1, 1]
     # Trained once, and both evaluations at the same time.
     assert order(tmp_path / "run")[:3] == ["trains default", "evaluates default", "evaluates few"]
     assert [record_of(each).evaluation_name for each in jobs] == ["default", "few"]
@@ -376,7 +375,7 @@ def test_where_the_training_crashed_it_is_tried_again_before_another_cell_of_the
     jobs = cells_of_one_run(tmp_path / "run", ["default", "few"], how="crash")
     run_all(jobs, [CPU, CPU], retries=1)
     assert states(jobs) == ["done", "done"]
-    assert [each.starts for each in jobs] == [2, 1]
+    assert [each.attempts for each in jobs] == [2, 1]
     assert order(tmp_path / "run")[:2] == ["trains default"] * 2
 
 

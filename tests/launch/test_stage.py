@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from medqa_finetune.launch.stage import Marks, Stage, read_marks, read_stage
+from medqa_finetune.launch.stage import ProgressRows, Stage, read_progress, read_stage
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Evaluation
 from tests.launch.children import PENDING
 
-FRESH = Marks({}, {})
+FRESH = ProgressRows({}, {})
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_row_that_is_still_being_written_is_left_out(cell: CellDir) -> None:
 
 def test_only_the_end_of_a_long_file_is_read(cell: CellDir) -> None:
     write(cell.run.metrics_path, {"lost": 1}, *({"step": step, "steps": 5000} for step in range(5000)))
-    assert read_marks(cell).training == {"step": 4999, "steps": 5000}
+    assert read_progress(cell).training == {"step": 4999, "steps": 5000}
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"not JSON\n", b"\0\0\0\n", b"[1]\n", b"\xff\n"])
@@ -83,7 +83,7 @@ def test_what_an_earlier_start_has_come_to_is_not_taken_for_this_ones(cell: Cell
     write(cell.run.metrics_path, {"step": 3, "steps": 9})
     cell.evaluation.path.mkdir(parents=True)
     write(cell.evaluation.answering_path, {"answered": 10, "questions": 40})
-    before = read_marks(cell)
+    before = read_progress(cell)
     assert read_stage(cell, before) == Stage("preparing")
     write(cell.run.metrics_path, {"step": 4, "steps": 9})
     assert read_stage(cell, before) == Stage("training", 4, 9)
@@ -102,7 +102,7 @@ def test_what_another_evaluation_of_the_run_has_answered_is_not_this_ones(
 ) -> None:
     other = CellDir(cell.run, EvaluationDir(cell.path / "evaluations" / "max_samples=1"))
     write(answering.answering_path, {"answered": 10, "questions": 40})
-    assert read_marks(other).answering == {}
+    assert read_progress(other).answering == {}
 
 
 def test_scoring_is_what_comes_between_the_answers_and_the_end(cell: CellDir, answering: EvaluationDir) -> None:

@@ -14,10 +14,10 @@ from omegaconf import OmegaConf
 
 from medqa_finetune.cell import Cell
 from medqa_finetune.config.compose import CONFIG_NAME, register_schema
-from medqa_finetune.config.options import conf_folder
+from medqa_finetune.config.groups import conf_folder
 from medqa_finetune.errors import ConfigError, Fault, RunError
 from medqa_finetune.launch import sweeper
-from medqa_finetune.launch.launcher import register_matrix
+from medqa_finetune.launch.launcher import register_plugins
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Evaluation, Failure
@@ -74,7 +74,7 @@ def only_composed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def sweep(*arguments: str, params: dict[str, str] | None = None, launcher: Recorder | None = None) -> list[list[str]]:
     """Return the overrides of the cells that were launched."""
     register_schema()
-    register_matrix()
+    register_plugins()
     launcher = launcher or Recorder()
     with hydra.initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
         each = sweeper.MatrixSweeper(params=cast(Any, OmegaConf.create(params or {})))
@@ -214,13 +214,13 @@ def test_sweeping_writes_nothing_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("private", ["_internal", "_return_value", "instance().cfg", "instance().hydra", "_get_node"])
 def test_nothing_private_of_hydra_is_used(private: str) -> None:
-    sources = sorted((ROOT / "medqa_finetune" / "matrix").rglob("*.py"))
+    sources = sorted((ROOT / "medqa_finetune" / "launch").rglob("*.py"))
     assert [path.name for path in sources if private in path.read_text(encoding="utf-8")] == []
 
 
 def test_the_calling_sweeper_calls_the_task_with_the_same_cells() -> None:
     register_schema()
-    register_matrix()
+    register_plugins()
     called: list[tuple[Any, Any]] = []
     with hydra.initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
         each = sweeper.CallingSweeper(params=cast(Any, OmegaConf.create({"data": "20k,50k"})))
@@ -238,7 +238,7 @@ def test_the_calling_sweeper_calls_the_task_with_the_same_cells() -> None:
 
 def test_the_calling_sweeper_says_what_its_task_refuses_for_any_cell() -> None:
     register_schema()
-    register_matrix()
+    register_plugins()
 
     def refuse(composed: Any) -> None:
         if composed.seed > 1:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from medqa_finetune import tasks
+from medqa_finetune import objectives
 from medqa_finetune.cell import Cell, place_cell
 from medqa_finetune.config.identity import Fingerprints, default_settings
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import ConfigError, DataError, Fault
 from medqa_finetune.launch import validate
-from medqa_finetune.launch.validate import check_all, check_matrix, distinct
+from medqa_finetune.launch.validate import check_all, check_matrix, distinct_cells
 from medqa_finetune.record.run_dir import RunDir, find_runs
 from medqa_finetune.record.schema import Evaluation, Record
 from tests.commands import files_below
@@ -74,7 +74,7 @@ class Checks:
 @pytest.fixture(autouse=True)
 def checks(monkeypatch: pytest.MonkeyPatch) -> Checks:
     made = Checks()
-    monkeypatch.setattr(tasks, "prepare_splits", made.prepare)
+    monkeypatch.setattr(objectives, "prepare_splits", made.prepare)
     monkeypatch.setattr(validate, "preflight_matrix", made.preflight)
     return made
 
@@ -83,30 +83,30 @@ def test_cells_that_are_the_same_run_are_run_once_and_that_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cells = [cell("a", tmp_path), cell("b", tmp_path), cell("a", tmp_path, threads=2)]
-    assert distinct(cells) == cells[:2]
+    assert distinct_cells(cells) == cells[:2]
     (said,) = capsys.readouterr().err.splitlines()
     assert "name=a threads=2" in said
-    assert distinct([*cells, cell("b", tmp_path, threads=2)]) == cells[:2]
+    assert distinct_cells([*cells, cell("b", tmp_path, threads=2)]) == cells[:2]
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_two_evaluations_of_one_training_are_two_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cells = [cell("a", tmp_path), cell("a", tmp_path, evaluate__max_samples=2)]
-    assert distinct(cells) == cells
+    assert distinct_cells(cells) == cells
     # Speed alone, and the order of metrics, make no other evaluation.
     alike = [
         cell("a", tmp_path, evaluate__batch_size=3),
         cell("a", tmp_path, evaluate__metrics=["bleu", "rouge"], evaluate__max_samples=2),
         cell("a", tmp_path, evaluate__metrics=["rouge", "bleu"], evaluate__max_samples=2),
     ]
-    assert distinct([*cells, *alike]) == [*cells, alike[1]]
+    assert distinct_cells([*cells, *alike]) == [*cells, alike[1]]
     assert len({each.run.path for each in cells}) == 1
     assert capsys.readouterr().err.count("run once") == 1
 
 
 def test_two_runs_for_one_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        distinct([cell("a", tmp_path), cell("a", tmp_path, seed=1)])
+        distinct_cells([cell("a", tmp_path), cell("a", tmp_path, seed=1)])
     fault = only_fault(caught)
     assert (fault.code, fault.file) == ("two-runs-one-folder", str(cell("a", tmp_path).run.path))
 

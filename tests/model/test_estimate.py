@@ -8,6 +8,7 @@ import torch
 
 from medqa_finetune.architecture.size import ModelSize
 from medqa_finetune.config.schema import MethodConfig
+from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.attention import attention_per_pair
 from medqa_finetune.model.estimate import (
     CHECKPOINTS_KEPT,
@@ -21,8 +22,6 @@ from medqa_finetune.model.estimate import (
     training_memory,
 )
 from medqa_finetune.model.load import Device, load_base, load_tokenizer
-from medqa_finetune.model.methods import apply_method
-from medqa_finetune.model.targets import trainable_parameters
 from medqa_finetune.training.batches import lay_end_to_end
 from medqa_finetune.training.loss import AnswerLoss
 from tests.config.builders import VALID, changed
@@ -52,7 +51,7 @@ def test_bytes_that_an_optimizer_keeps_per_weight(name: str, bytes_per_weight: f
 def test_a_checkpoint_is_as_large_as_reckoned(trains: str, tmp_path: Path, micro_model: Path) -> None:
     method = MethodConfig(name="m", trains=trains, rank=64)
     base = load_base(micro_model, method, Device("cpu", "CPU", "fp32"), load_tokenizer(micro_model))
-    model = apply_method(base, method)
+    model = model_method(method).apply(base)
     optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad])
     for weight in model.parameters():
         weight.grad = torch.ones_like(weight) if weight.requires_grad else None
@@ -64,7 +63,7 @@ def test_a_checkpoint_is_as_large_as_reckoned(trains: str, tmp_path: Path, micro
 
 
 def test_the_optimizer_of_the_device_is_reckoned_with(qwen_3b: ModelSize) -> None:
-    trained = trainable_parameters(qwen_3b, QLORA)
+    trained = model_method(QLORA).trainable_parameters(qwen_3b)
     assert checkpoint_bytes(qwen_3b, QLORA, cuda=False) == 12 * trained
     assert checkpoint_bytes(qwen_3b, QLORA, cuda=True) == pytest.approx(6 * trained, rel=0.01)
 
@@ -164,7 +163,7 @@ def test_activations_are_reckoned_near_what_torch_keeps(
         switch = base.activation_checkpointing_enable if known else base.gradient_checkpointing_enable
         switch({"use_reentrant": False})
         base.enable_input_require_grads()  # type: ignore[no-untyped-call]
-    kept = bytes_kept_for_backward(apply_method(base, method).train(), batch)
+    kept = bytes_kept_for_backward(model_method(method).apply(base).train(), batch)
     if checkpointing:  # what one layer keeps, when it is computed again, shows in the other case
         layer = training_memory(size_of(micro_model), changed(config, train__gradient_checkpointing=False), CPU)
         reckoned -= layer.activations // 2

@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
+from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.load import Device, load_model
-from medqa_finetune.model.methods import for_inference, plain_form
 from medqa_finetune.model.plain_export import Plain, write_plain
 from medqa_finetune.precision import Precision
 from tests.faulty import only_fault
@@ -33,7 +33,7 @@ def trained(folder: Path, method: MethodConfig, precision: Precision) -> Any:
         for name, weight in model.named_parameters():
             if "lora_B" in name:
                 weight.normal_(std=0.3)
-    return cast(Any, for_inference(model, method)).eval()
+    return cast(Any, model_method(method).for_inference(model)).eval()
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -67,13 +67,13 @@ def test_what_is_written_answers_alike(
     # fp32 rounds in the seventh digit, bf16 in the third, and bitsandbytes adds its products up in another order.
     close = 1e-5 if plain.dtype == "float32" else 5e-2
     assert (logits(reloaded(plain)) - expected).abs().max() <= close * expected.abs().max()
-    assert (plain.dtype, plain.rank) == plain_form(method, precision)
+    assert (plain.dtype, plain.rank) == model_method(method).plain_form(precision)
 
 
 def test_an_adapter_that_would_stay_beside_half_precision_must_be_plain() -> None:
     with pytest.raises(ModelError) as caught:
-        plain_form(DORA, "bf16")
+        model_method(DORA).plain_form("bf16")
     fault = only_fault(caught)
     assert (fault.code, fault.key, fault.got) == ("not-supported", "method.dora", True)
     assert "precision=fp32" in fault.hint
-    assert plain_form(DORA, "fp32") == ("float32", None)
+    assert model_method(DORA).plain_form("fp32") == ("float32", None)

@@ -12,6 +12,7 @@ import pytest
 from medqa_finetune.architecture.size import read_size
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import Fault, ModelError
+from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model import probe
 from medqa_finetune.model.load import Device, load_model
 from medqa_finetune.model.probe import (
@@ -21,7 +22,6 @@ from medqa_finetune.model.probe import (
     write_random_model,
 )
 from medqa_finetune.model.pruned import build_skeleton
-from medqa_finetune.model.targets import trainable_parameters
 from tests.config.builders import VALID, changed
 from tests.faulty import only_fault
 
@@ -152,7 +152,7 @@ def test_the_size_of_qwen_3b_by_its_config_alone(tmp_path: Path) -> None:
     size = architecture_size(tmp_path)
     assert size is not None
     assert size.parameters == 3_085_938_688
-    assert trainable_parameters(size, MethodConfig(name="lora", rank=16)) == 29_933_568
+    assert model_method(MethodConfig(name="lora", rank=16)).trainable_parameters(size) == 29_933_568
     assert (size.layers, set(size.attention_widths), set(size.key_widths)) == (36, {2048}, {256})
 
 

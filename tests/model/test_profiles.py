@@ -10,7 +10,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from medqa_finetune.architecture.size import ModelSize, size_of_shapes
 from medqa_finetune.config.compose import to_config
-from medqa_finetune.config.options import conf_folder
+from medqa_finetune.config.groups import conf_folder
 from medqa_finetune.config.schema import Config
 from medqa_finetune.model.auto_batch import resolve_auto
 from medqa_finetune.model.estimate import Machine, answering_memory, training_memory

@@ -15,15 +15,14 @@ from transformers import AutoModelForCausalLM
 from medqa_finetune.architecture.size import read_size
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
-from medqa_finetune.model.flops import forward_flops
+from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.load import Device, load_model
-from medqa_finetune.model.methods import apply_method, count_parameters, restore_trained
+from medqa_finetune.model.parameters import count_parameters
 from medqa_finetune.model.pruned import build_skeleton, from_pretrained, layer_sizes
-from medqa_finetune.model.targets import trainable_parameters
 from medqa_finetune.record.schema import LayerSizes
+from scripts.small_models import HEADS, INTERMEDIATE, KEY_HEADS, prune, write_micro_model
 from tests.faulty import only_fault
-from tests.model.test_flops import counted, reckoned
-from tests.models import HEADS, INTERMEDIATE, KEY_HEADS, prune, write_micro_model
+from tests.methods.test_flops import counted, reckoned
 
 CPU = Device("cpu", "CPU", "fp32")
 FULL = MethodConfig(name="full", trains="all")
@@ -92,15 +91,15 @@ def test_skeleton_and_estimate_have_the_sizes_of_the_files(pruned: Path) -> None
     assert size.parameters == sum(weight.numel() for weight in weights.values())
     assert (size.attention_widths, size.key_widths) == ([32, 64], [16, 32])
     method = MethodConfig(name="lora", target_modules="attention")
-    model = apply_method(from_pretrained(pruned), method)
-    assert trainable_parameters(size, method) == count_parameters(model, trainable_only=True)
+    model = model_method(method).apply(from_pretrained(pruned))
+    assert model_method(method).trainable_parameters(size) == count_parameters(model, trainable_only=True)
 
 
 def test_arithmetic_is_what_torch_counts(pruned: Path) -> None:
     size = read_size(pruned)
     assert size is not None
     model = from_pretrained(pruned, attn_implementation="eager")
-    assert reckoned(forward_flops(size, NONE)) == counted(model, train=False)
+    assert reckoned(model_method(NONE).forward_flops(size)) == counted(model, train=False)
 
 
 @pytest.mark.parametrize("quantization", ["none", "nf4", "int8"])
@@ -119,7 +118,7 @@ def test_trained_in_full_it_is_saved_and_loaded_with_its_sizes(pruned: Path, tmp
     assert json.loads((tmp_path / "saved" / "config.json").read_text())["architectures"] == ["Qwen2ForCausalLM"]
     assert torch.equal(logits(from_pretrained(tmp_path / "saved")), logits(model))
     fresh: Any = load_model(pruned, FULL, CPU, 0).model
-    restore_trained(fresh, tmp_path / "saved", FULL)
+    model_method(FULL).restore(fresh, tmp_path / "saved")
     assert torch.equal(logits(fresh), logits(model))
 
 

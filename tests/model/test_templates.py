@@ -12,8 +12,8 @@ from medqa_finetune.errors import ModelError
 from medqa_finetune.model.load import PAD, load_tokenizer
 from medqa_finetune.model.locate import fingerprint_model, locate_model
 from medqa_finetune.model.templates import read_template, template_names
+from scripts.small_models import write_micro_model
 from tests.faulty import only_fault
-from tests.models import write_micro_model
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from medqa_finetune.record.schema import Environment, Evaluation, FileStamp, Reused, Score
-from tests.record.files import check_evaluation, check_lines, check_manifest, check_record
+from scripts.reader_checks import check_evaluation, check_lines, check_manifest, check_record
 from tests.report.builders import evaluation, record
 
 modestly = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)

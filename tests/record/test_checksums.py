@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from medqa_finetune.record.checksums import damages, stamp_of, stamps_below
+from medqa_finetune.record.checksums import Damage, damages, stamp_of, stamps_below
 from medqa_finetune.record.schema import FileStamp
 
 
@@ -36,8 +36,9 @@ def test_damage_of_each_kind_is_named(folder: Path) -> None:
     assert damages(folder, stamps) == []
     weights = folder / "adapter" / "weights"
     weights.write_bytes(b"12345679")
-    assert damages(folder, stamps) == ["adapter/weights has changed (its sha256 is another)"]
+    stamp = stamps["adapter/weights"]
+    assert damages(folder, stamps) == [Damage("adapter/weights", stamp, 8)]
     os.truncate(weights, 3)
-    assert damages(folder, stamps) == ["adapter/weights has 3 bytes instead of 8"]
+    assert damages(folder, stamps) == [Damage("adapter/weights", stamp, 3)]
     weights.unlink()
-    assert damages(folder, stamps) == ["adapter/weights is missing"]
+    assert damages(folder, stamps) == [Damage("adapter/weights", stamp, None)]

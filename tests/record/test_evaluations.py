@@ -14,13 +14,12 @@ from medqa_finetune.record.evaluations import (
     evaluation_parts,
     find_evaluation,
     find_evaluation_named,
-    first_defaults,
     read_evaluation,
     row_name,
-    upgrade,
 )
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Evaluation, EvaluationRecord, Failure, FileStamp, Process, Record, Score
+from medqa_finetune.record.version_1 import first_defaults, upgrade
 from tests.faulty import only_fault
 from tests.report.builders import record
 

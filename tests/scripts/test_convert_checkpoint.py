@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.models import write_micro_model
+from scripts.small_models import write_micro_model
 
 Run = Callable[..., Any]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from scripts import fault_table
-from scripts.faults.rows import Row, fault_rows
+from scripts.fault_sources.rows import Row, fault_rows
 
 CODE = """\
 from medqa_finetune.errors import ConfigError, DataError, Fault

@@ -1,6 +1,6 @@
 import torch
 
-from medqa_finetune.data.token_sets import IGNORED
+from medqa_finetune.data.examples import IGNORED
 from medqa_finetune.training.batches import Collator, fill_up, lay_end_to_end
 from medqa_finetune.training.meters import Work
 

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from medqa_finetune.data.token_sets import IGNORED
+from medqa_finetune.data.examples import IGNORED
+from medqa_finetune.data.token_sets import Item
 from medqa_finetune.training import fit as fit_module
-from medqa_finetune.training.batches import Collator, Item
+from medqa_finetune.training.batches import Collator
 from medqa_finetune.training.trainer import MeteredTrainer
 from tests.training.trial import make_config, train
 

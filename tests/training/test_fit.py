@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from medqa_finetune.config.schema import TrainConfig
-from medqa_finetune.data.token_sets import IGNORED, EncodedSet
+from medqa_finetune.data.examples import IGNORED
+from medqa_finetune.data.token_sets import EncodedSet, Item
 from medqa_finetune.errors import RunError
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.training import fit as fit_module
-from medqa_finetune.training.batches import Collator, Item
+from medqa_finetune.training.batches import Collator
 from medqa_finetune.training.fit import total_steps, validation_steps
 from tests.faulty import only_fault
 from tests.training.trial import PAIRS, Trial, load, logits, make_config, train

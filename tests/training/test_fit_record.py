@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from medqa_finetune.data.token_sets import IGNORED
+from medqa_finetune.data.examples import IGNORED
 from tests.training.trial import PAIRS, Trial, make_config, train
 
 TAGS = {

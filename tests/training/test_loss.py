@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from medqa_finetune.config.schema import MethodConfig
-from medqa_finetune.data.token_sets import IGNORED
+from medqa_finetune.data.examples import IGNORED
 from medqa_finetune.model.attention import attention_per_pair
 from medqa_finetune.model.load import choose_device, load_model
 from medqa_finetune.training import loss as loss_module

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from medqa_finetune.architecture.size import ModelSize
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.memory import peak_resident_bytes
-from medqa_finetune.model.flops import training_flops
+from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.load import Device, LoadedModel
 from medqa_finetune.model.rates import Rates
 from medqa_finetune.record.schema import Parameters
@@ -178,7 +178,7 @@ def test_utilization_is_arithmetic_per_second_without_warm_up_over_the_matrix_ra
     # Six per weight: 10 tokens through the matrix, 3 through the head; 12 per head width and attended position, of
     # which pairs of 4 and 6 tokens have 10 and 21.
     step = 6 * (10 * 100 + 3 * 1000) + 12 * 10 * 31
-    assert Work(2, 10, 3, 52).flops(training_flops(SIZE, FULL)) == step
+    assert Work(2, 10, 3, 52).flops(model_method(FULL).training_flops(SIZE)) == step
     assert found["flops"] == 2 * step
     assert found["model_flops_utilization"] == pytest.approx(step / 2 / 1e6)
     assert (found["matrix_flops_per_second"], found["datasheet_flops_per_second"]) == (1e6, 2e6)
@@ -191,7 +191,7 @@ def test_utilization_is_not_known_without_a_size_or_behind_nothing_but_warm_ups(
     assert unsized["samples_per_second"] == 1.0
     work = Work(2, 10, 3, 52)
     cold = costs(Meter("cpu", MeterState(Reading(9.0, work), Reading(), (None, None, 0))), model_of(SIZE), FULL)
-    assert cold["flops"] == work.flops(training_flops(SIZE, FULL))
+    assert cold["flops"] == work.flops(model_method(FULL).training_flops(SIZE))
     assert (cold["model_flops_utilization"], cold["samples_per_second"]) == (None, None)
 
 

@@ -19,7 +19,7 @@ from medqa_finetune.config.checks import TRACKERS
 from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.extras import tracker_faults
 from medqa_finetune.record.run_dir import RunDir, find_runs
-from tests.bad_inputs.case import read_faults
+from scripts.bad_input_cases.case import read_faults
 from tests.commands import TINY, python, start
 from tests.config.builders import VALID, changed
 from tests.faulty import only_fault

@@ -4,6 +4,7 @@ import pytest
 
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ConfigError
+from medqa_finetune.methods.registry import own_methods
 from medqa_finetune.variants.kinds import KINDS, choose, quantization_of
 from tests.faulty import only_fault
 from tests.variants.runs import FULL, LORA, NONE, QLORA
@@ -70,5 +71,8 @@ def test_quantized_as_the_run_was_trained_or_in_nf4(
     assert (found.quantization, found.double_quantization, found.trains) == (quantization, doubled, "nothing")
 
 
-def test_every_kind_says_what_it_is() -> None:
-    assert all(kind.what and (kind.why_not or len(kind.trained) == 3) for kind in KINDS.values())
+def test_every_kind_that_a_method_refuses_says_why() -> None:
+    methods = [each for each in own_methods().values() if each.loads_model]
+    refused = {name for name in KINDS for each in methods if name not in each.variants}
+    assert {name for name, kind in KINDS.items() if kind.why_not} == refused
+    assert all(name in KINDS for each in methods for name in each.variants)

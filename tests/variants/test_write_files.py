@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
+from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.load import Device, load_model, load_tokenizer
-from medqa_finetune.model.methods import restore_trained
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.variants.kinds import choose, quantization_of
 from medqa_finetune.variants.measure import Measuring, load_variant
 from medqa_finetune.variants.write_files import Making, build
-from tests.models import write_micro_model
+from scripts.small_models import write_micro_model
 from tests.variants.runs import FULL, LORA, NONE, QLORA, write_run
 
 CPU = Device("cpu", "CPU", "fp32")
@@ -54,7 +54,7 @@ def expected(run: RunDir, base: Path, method: MethodConfig, variant: str, templa
         method = quantization_of("auto", method) if variant == "quantized" else NONE
         return said(load_model(base, method, CPU, 0, template=template).model)
     tuned = load_model(base, method, CPU, 0, template=template).model
-    restore_trained(tuned, run.adapter_path, method)
+    model_method(method).restore(tuned, run.adapter_path)
     return said(tuned)
 
 

@@ -12,9 +12,9 @@ import pytest
 import zstandard
 
 from medqa_finetune.data.embedded import embedded_rows
+from scripts.small_models import write_micro_model
 from tests.commands import ROOT
 from tests.conftest import SHARED
-from tests.models import write_micro_model
 
 pytestmark = pytest.mark.slow
 

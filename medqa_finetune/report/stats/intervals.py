@@ -4,7 +4,7 @@ A cell is all runs that differ in nothing but the seed. Its score is the mean ov
 
 **Questions** are resampled, the same resample for every run, for all answered the same ones. **Seeds**: two to five of
 them are too few to be resampled; drawn with replacement they give intervals that hold the truth too seldom
-(`tests/simulation.py` shows it). What training again changes is therefore added as a normal variate, the variance of
+(`scripts/simulation.py` shows it). What training again changes is therefore added as a normal variate, the variance of
 which (that of the seeds' mean) is itself uncertain: the estimate times k - 1 over a chi-square variate of k - 1 degrees
 of freedom (for a difference Welch's), or of two more with a chance equal to the square of the questions' share of the
 whole variance. With the share itself in the place of its square that would be the posterior under a probability

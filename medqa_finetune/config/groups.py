@@ -1,0 +1,180 @@
+"""The groups in `conf/` without Hydra: where they are, and one option of one group as a checked dataclass."""
+
+import dataclasses
+import typing
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
+
+from medqa_finetune.compat.omegaconf import Kind, refusal_of, words_of
+from medqa_finetune.config.schema_faults import type_fault
+from medqa_finetune.errors import ConfigError, Fault, brief
+from medqa_finetune.versions import shipped_path
+
+T = TypeVar("T")
+
+# Of a library's own words, which may repeat what was typed.
+WORDS_CHARS = 300
+
+
+def conf_folder() -> Path:
+    """Return the folder of the YAML values, `conf/`."""
+    return shipped_path("conf")
+
+
+def conf_folders(arguments: Sequence[str]) -> list[Path]:
+    """Return our folder of configuration groups, and the user's own behind `--config-dir`, if there is one."""
+    pairs = [*pairwise(arguments), *((flag, folder) for flag, _, folder in (each.partition("=") for each in arguments))]
+    own = [Path(folder) for flag, folder in pairs if flag in ("--config-dir", "-cd") and folder]
+    return [conf_folder(), *(folder for folder in own if folder.is_dir())]
+
+
+def option_names(group: str) -> list[str]:
+    """Return the names that a group allows, sorted."""
+    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
+
+
+def values_of_profile(name: str | None) -> dict[str, Any]:
+    """Return the values that a profile sets, by section; none where there is no such profile."""
+    path = conf_folder() / "profile" / f"{name}.yaml"
+    if name is None or not path.is_file():
+        return {}
+    import yaml
+
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+
+
+def load_group(group: str, name: str, schema: type[T], overrides: Sequence[str]) -> T:
+    """Return one option of a group, e.g. `corpus=csv`, with values changed by overrides.
+
+    Args:
+        group: Folder in `conf/`.
+        name: File in it, without `.yaml`.
+        schema: Dataclass that says which keys there are and of which type.
+        overrides: `key=value`, the key without the group's name.
+
+    Raises:
+        ConfigError: there is no such option, or an override has an unknown key or a value of the wrong type, or a
+            value is missing; its fault says what is allowed.
+    """
+    names = option_names(group)
+    if name not in names:
+        problem = "unknown value" if names else f"conf/{group} has no files"
+        raise ConfigError(Fault("not-allowed", problem, key=group, got=name, allowed=tuple(names)))
+    for override in overrides:
+        if "=" not in override.strip("="):
+            raise ConfigError(Fault("not-key-value", "must be key=value", got=f"{group}.{override}"))
+    path = conf_folder() / group / f"{name}.yaml"
+    values = _read(path, group)
+    if isinstance(values, DictConfig):
+        values.pop("defaults", None)  # what the option says of other groups is Hydra's to read
+    try:
+        merged = OmegaConf.merge(writable_node(schema), values, *(_override(schema, each) for each in overrides))
+        result = OmegaConf.to_object(merged)
+    except MissingMandatoryValue as error:
+        key = f"{group}.{error.full_key}"
+        raise ConfigError(Fault("missing-key", "is missing", key=key, hint=f"Give {key}=VALUE.")) from None
+    except (OmegaConfBaseException, YAMLError, ValueError, TypeError, RecursionError) as error:
+        fault = _fault(group, error, schema)
+        typed = {group, *(f"{group}.{override.partition('=')[0]}" for override in overrides)}
+        raise ConfigError(fault if fault.key in typed else fault.but(file=str(path))) from None
+    if not isinstance(result, schema):
+        raise ConfigError(Fault("not-a-mapping", "must be a mapping of keys to values", got=result, file=str(path)))
+    return result
+
+
+def _read(path: Path, group: str) -> DictConfig | ListConfig:
+    try:
+        return OmegaConf.load(path)
+    except YAMLError as error:
+        raise ConfigError(yaml_fault(error).but(key=group, file=str(path))) from None
+    except (OmegaConfBaseException, OSError, ValueError, RecursionError) as error:
+        words = clause(str(error) or type(error).__name__, WORDS_CHARS)
+        raise ConfigError(Fault("not-readable", words, key=group, file=str(path))) from None
+
+
+def yaml_fault(error: YAMLError) -> Fault:
+    """Return why a text is not YAML, with file and line where the error has them."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
+    words = f"is not YAML ({clause(str(problem), WORDS_CHARS)})"
+    return Fault("not-yaml", words, file=mark and mark.name, line_number=mark and mark.line + 1)
+
+
+def _override(schema: type, override: str) -> DictConfig:
+    """Return `key=value` as a node: text as typed (YAML would read `NO` as false), anything else as YAML."""
+    key, _, text = override.partition("=")
+    is_text = typing.get_type_hints(schema).get(key) in (str, str | None)
+    if is_text and text != "null" and not text.startswith(("'", '"')):
+        return OmegaConf.create({key: text})
+    return OmegaConf.from_dotlist([override])
+
+
+def split_overrides(arguments: Sequence[str], defaults: dict[str, str]) -> dict[str, tuple[str, list[str]]]:
+    """Sort `group=name` and `group.key=value` arguments by group.
+
+    Args:
+        arguments: As typed.
+        defaults: Name of the option for every group that may be given.
+
+    Returns:
+        For every group, the option's name and its overrides.
+
+    Raises:
+        ConfigError: when an argument belongs to no group.
+    """
+    names, overrides = dict(defaults), {group: list[str]() for group in defaults}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        group, dot, rest = key.partition(".")
+        if group not in defaults or not equals or (dot and not rest):
+            allowed = tuple(form for each in defaults for form in (f"{each}=NAME", f"{each}.KEY=VALUE"))
+            raise ConfigError(Fault("unknown-key", "must have one of the allowed forms", got=argument, allowed=allowed))
+        if dot:
+            overrides[group].append(f"{rest}={value}")
+        else:
+            names[group] = value
+    return {group: (names[group], overrides[group]) for group in defaults}
+
+
+def writable_node(schema: type) -> DictConfig:
+    """Return a dataclass as a node that values can be merged into and that checks them."""
+    node = cast("DictConfig", OmegaConf.structured(schema))
+    _make_writable(node)
+    return node
+
+
+def _make_writable(node: Any) -> None:
+    # A frozen dataclass gives read-only nodes, which refuse to be merged into.
+    OmegaConf.set_readonly(node, None)
+    for key in node if OmegaConf.is_dict(node) else ():
+        if not OmegaConf.is_missing(node, key) and OmegaConf.is_config(child := node[key]):
+            _make_writable(child)
+
+
+def _fault(group: str, error: Exception, schema: Any) -> Fault:
+    if isinstance(error, YAMLError):
+        return yaml_fault(error).but(key=group, file=None, line_number=None)
+    if not isinstance(error, OmegaConfBaseException):
+        words = next(iter(str(error).splitlines()), "") or type(error).__name__
+        return Fault("not-readable", clause(words, WORDS_CHARS), key=group)
+    refusal, words = refusal_of(error), clause(words_of(error), WORDS_CHARS)
+    if not refusal.key:
+        return Fault("refused", words, key=group)
+    key = f"{group}.{brief(refusal.key)}"
+    if refusal.kind is Kind.UNKNOWN_KEY:
+        fields = tuple(field.name for field in dataclasses.fields(schema))
+        return Fault("unknown-key", "there is no such key", key=key, allowed=fields)
+    hint = typing.get_type_hints(schema).get(refusal.key) or refusal.hint
+    if refusal.kind is Kind.WRONG_VALUE and hint is not None:
+        return type_fault(hint, key, refusal.value)
+    return Fault("refused", words, key=key)
+
+
+def clause(words: str, length: int) -> str:
+    """Return a library's own words as the problem of a fault: one line of so many characters, no full stop."""
+    return " ".join(words.split())[:length].rstrip(".")

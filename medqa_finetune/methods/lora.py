@@ -1,0 +1,152 @@
+"""LoRA (Hu et al. 2021, arXiv:2106.09685) and its variants: low-rank adapters on frozen weights.
+
+With `method.quantization` the frozen weights are quantized (QLoRA: Dettmers et al. 2023, arXiv:2305.14314).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medqa_finetune.architecture.flops import Flops, forward_flops
+from medqa_finetune.architecture.size import ModelSize, layer_number
+from medqa_finetune.errors import Fault, ModelError
+from medqa_finetune.methods.base import ModelMethod
+from medqa_finetune.methods.shared.targets import adapted_matrices, adapter_weights, multiplied_weights
+from medqa_finetune.precision import WIDTH, Precision
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from transformers import PreTrainedModel, TrainingArguments
+
+# Beginnings of the names of transformers' optimizers that LoRA+ can give two learning rates.
+ADAMW = ("adamw_", "paged_adamw_")
+# What reads a layer's input: in the lowest layer that is trained, no gradient is needed below these.
+INPUT_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn")
+
+
+class Lora(ModelMethod):
+    """Low-rank adapters."""
+
+    kind = "adapter"
+    variants = ("base", "quantized", "lora", "lora_quantized", "merged")
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield a fault where LoRA+ is asked for without AdamW."""
+        ratio = self.settings.loraplus_ratio
+        for key in ("optimizer", "optimizer_without_cuda"):
+            name = getattr(self.settings, key)
+            if ratio is not None and not name.startswith(ADAMW):
+                problem = f"must begin with {' or '.join(ADAMW)}: LoRA+ (method.loraplus_ratio={ratio:g}) needs AdamW"
+                yield Fault("conflict", problem, key=f"method.{key}", got=name)
+
+    def trainable_parameters(self, size: ModelSize) -> int:
+        """Return the number of weights of all adapters."""
+        return adapter_weights(adapted_matrices(size, self.settings), self.settings)
+
+    def weight_bytes(self, size: ModelSize, width: int) -> int:
+        """Return the memory of the base and of the adapters, which are held in fp32, in bytes."""
+        return super().weight_bytes(size, width) + self.trainable_parameters(size) * WIDTH["fp32"]
+
+    def forward_flops(self, size: ModelSize) -> Flops:
+        """Return the cost of one forward pass; what DoRA does once a pass and not for every token is left out."""
+        return forward_flops(size, multiplied_weights(adapted_matrices(size, self.settings), self.settings))
+
+    def training_flops(self, size: ModelSize) -> Flops:
+        """Return the cost of a forward and a backward pass.
+
+        Backward takes two per weight for the gradient of a matrix's input, where something below is trained, and two
+        more for that of the weight itself, where it is trained; attention twice what it takes forwards (Chowdhery et
+        al. 2022, arXiv:2204.02311, appendix B, for training every weight: six per weight). So frozen weights cost four.
+
+        Exact where all linear layers have adapters; where some have, the lowest layer that has one counts as if all
+        had, a little high. So does the lowest layer of Phi, whose MLP reads the layer's input, too.
+        """
+        forward, rank = self.forward_flops(size), self.settings.rank
+        adapted = adapted_matrices(size, self.settings)
+        lowest = min(map(_layer, adapted))
+        crossed = {
+            name: shape
+            for name, shape in size.linear.items()
+            if _layer(name) > lowest or (_layer(name) == lowest and name.split(".")[-1] not in INPUT_PROJECTIONS)
+        }
+        weights = sum(rows * columns for rows, columns in crossed.values())
+        # Both halves of an adapter are trained, and the upper one always hands a gradient to the lower one.
+        trained = multiplied_weights(adapted, self.settings)
+        to_lower = rank * sum(rows for rows, _ in adapted.values())
+        to_input = rank * sum(columns for name, (_, columns) in adapted.items() if name in crossed)
+        return Flops(
+            per_token=forward.per_token + 2 * (weights + trained + to_lower + to_input),
+            per_answer_token=2 * forward.per_answer_token,
+            per_attended=forward.per_attended + 2 * 4 * sum(size.attention_widths[lowest:]),
+        )
+
+    def apply(self, base: "PreTrainedModel") -> "PreTrainedModel":
+        """Add adapters to the target modules; their update is zero at first."""
+        from medqa_finetune.methods.shared.adapters import add_adapters
+
+        return add_adapters(base, self.settings)
+
+    def optimizer(self, model: "PreTrainedModel", arguments: "TrainingArguments") -> "Optimizer | None":
+        """Return an optimizer with two learning rates for LoRA+, None for LoRA."""
+        from medqa_finetune.methods.shared.adapters import loraplus_optimizer
+
+        ratio = self.settings.loraplus_ratio
+        return None if ratio is None else loraplus_optimizer(model, ratio, arguments)
+
+    def restore(self, model: "PreTrainedModel", folder: Path) -> None:
+        """Load the weights of the adapters."""
+        from medqa_finetune.methods.shared.adapters import load_adapters, read_adapters
+
+        load_adapters(model, read_adapters(folder), folder)
+
+    def attach(self, base: "PreTrainedModel", folder: Path) -> "PreTrainedModel":
+        """Return a base model with an adapter that peft saved, whose own files say its rank and modules.
+
+        Raises:
+            ModelError: the adapter is damaged, or of another model: its layers or shapes do not fit.
+        """
+        from medqa_finetune.methods.shared.adapters import attach_saved
+
+        return attach_saved(base, folder)
+
+    def for_inference(self, model: "PreTrainedModel") -> "PreTrainedModel":
+        """Merge adapters into weights that are held in fp32: the same up to rounding, one product a layer for three.
+
+        Half precision and quantization would round most of a small update away, so there the adapters stay.
+        """
+        from medqa_finetune.methods.shared.adapters import is_full_precision, merged
+
+        return merged(model) if self.settings.quantization == "none" and is_full_precision(model) else model
+
+    def merge(self, base: "PreTrainedModel", folder: Path) -> "PreTrainedModel":
+        """Return a model in fp32 on the CPU, adapters merged into the weights that they were trained on.
+
+        Where these were quantized, that is what they stand for, dequantized: their sum quantized again would round most
+        of a small update away (peft#2321, transformers#31293), and the original weights lack the error that the
+        adapter has learned to live with.
+        """
+        from medqa_finetune.methods.shared.adapters import dequantized, merged_on_cpu
+
+        model = self.apply(dequantized(base))
+        self.restore(model, folder)
+        return merged_on_cpu(model, folder)
+
+    def plain_form(self, precision: Precision) -> tuple[str, int | None]:
+        """Return dtype and rank of what vLLM gets: in fp32 the adapters are merged, in half precision they stay.
+
+        Raises:
+            ModelError: DoRA in half precision, which vLLM does not know.
+        """
+        dtype, _ = super().plain_form(precision)
+        if precision == "fp32":
+            return dtype, None
+        if self.settings.dora:
+            problem = f"in {precision} the adapter is not merged into the weights, and vLLM does not know DoRA adapters"
+            hint = "Give precision=fp32, or evaluate.backend=transformers."
+            raise ModelError(Fault("not-supported", problem, key="method.dora", got=True, hint=hint))
+        return dtype, self.settings.rank
+
+
+def _layer(name: str) -> int:
+    """Return the number of the layer that a matrix lies in; 0 for one that lies in none."""
+    return layer_number(name) or 0

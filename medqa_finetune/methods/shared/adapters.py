@@ -1,0 +1,189 @@
+"""Adapters of peft on a model: add, load, attach, merge."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.optimizers import create_loraplus_optimizer
+from torch.optim import Optimizer
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+
+from medqa_finetune.architecture.files import read_object
+from medqa_finetune.compat.failures import words_of
+from medqa_finetune.compat.peft import known_settings, sort_targets
+from medqa_finetune.compat.transformers import Conv1D, dequantize, is_quantized
+from medqa_finetune.errors import Fault, ModelError
+from medqa_finetune.methods.settings import MethodConfig
+from medqa_finetune.methods.shared.targets import choose_linear, fits
+from medqa_finetune.methods.shared.trained_files import check_fit, read_weights
+
+CONFIG = "adapter_config.json"
+
+
+def add_adapters(base: PreTrainedModel, settings: MethodConfig) -> PreTrainedModel:
+    """Return a base model with adapters as the settings say; their update is zero.
+
+    Raises:
+        ModelError: `method.target_modules` names no module of this model, or peft cannot import a package.
+    """
+    # Adapter weights are fp32 (peft's autocast_adapter_dtype) whatever the base is held in.
+    adapter = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=_targets(base, settings),
+        # GPT-2 has its matrices transposed.
+        fan_in_fan_out=any(isinstance(part, Conv1D) for part in base.modules()),
+        use_rslora=settings.rslora,
+        use_dora=settings.dora,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        model = cast(PreTrainedModel, get_peft_model(base, adapter))
+    except ImportError as error:  # peft imports every quantization library that is installed, needed or not
+        problem = f"peft cannot import a package that is installed ({words_of(error)})"
+        hint = "Repair or uninstall it (often bitsandbytes)."
+        got = settings.trains
+        raise ModelError(Fault("not-importable", problem, key="method.trains", got=got, hint=hint)) from None
+    except ValueError as error:
+        raise _no_such_module(base, settings, words_of(error)) from None
+    sort_targets(adapter)
+    return model
+
+
+def _targets(base: PreTrainedModel, settings: MethodConfig) -> list[str]:
+    """Return the modules that get adapters: whole paths, or their ends.
+
+    Raises:
+        ModelError: a name fits nothing, or there is no attention by that name.
+    """
+    modules = settings.target_modules
+    if isinstance(modules, str):
+        chosen = choose_linear(_linear_layers(base), modules)
+        if not chosen:
+            problem, hint = "no linear layer of this model is recognized as one", "Give a list of names."
+            raise _no_such_module(base, settings, problem, hint)
+        # Two parts of a path tell layers apart that one does not: `c_proj` is in GPT-2's attention and in its MLP.
+        return sorted({".".join(name.split(".")[-2:]) for name in chosen})
+    names = [name for name, _ in base.named_modules()]
+    # peft passes over a name that fits nothing as long as another one fits, and would train less than was asked for.
+    for module in modules:
+        if not any(fits(name, module) for name in names):
+            raise _no_such_module(base, settings, f"no module is called {module}")
+    return list(modules)
+
+
+def _linear_layers(base: PreTrainedModel) -> list[str]:
+    head = cast(Any, base).get_output_embeddings()
+    return [
+        name for name, part in base.named_modules() if isinstance(part, torch.nn.Linear | Conv1D) and part is not head
+    ]
+
+
+def _no_such_module(base: PreTrainedModel, settings: MethodConfig, problem: str, hint: str = "") -> ModelError:
+    """Return the error about `method.target_modules`; what is allowed are the names of the linear layers."""
+    key, linear = "method.target_modules", sorted({name.rpartition(".")[2] for name in _linear_layers(base)})
+    got = settings.target_modules if isinstance(settings.target_modules, str) else list(settings.target_modules)
+    return ModelError(Fault("no-such-module", problem, key=key, got=got, allowed=tuple(linear), hint=hint))
+
+
+def loraplus_optimizer(model: PreTrainedModel, ratio: float, arguments: TrainingArguments) -> Optimizer:
+    """Return an optimizer that gives matrix B of every adapter `ratio` times the learning rate of A."""
+    kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
+    rate = options.pop("lr")
+    optimizer: Optimizer = create_loraplus_optimizer(
+        cast(Any, model), kind, lr=rate, loraplus_lr_ratio=ratio, loraplus_weight_decay=arguments.weight_decay,
+        **options,
+    )  # fmt: skip
+    return optimizer
+
+
+def read_adapters(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the weights of adapters that peft saved, by their names in the file.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    return read_weights(folder, "adapter_model.safetensors")
+
+
+def load_adapters(model: PreTrainedModel, weights: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Load weights of adapters into a model that has such.
+
+    Raises:
+        ModelError: they are not exactly those of the model's adapters; nothing is loaded then.
+    """
+    check_fit(weights, get_peft_model_state_dict(model), folder)
+    set_peft_model_state_dict(model, dict(weights))
+
+
+def attach_saved(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """Return a base model with an adapter as peft saved it in a folder, to predict with.
+
+    Raises:
+        ModelError: the adapter is damaged, or of another model: its layers or shapes do not fit.
+    """
+    adapter = _read_settings(folder)
+    adapter.inference_mode = True
+    adapter.base_model_name_or_path = base.name_or_path  # else peft warns of every base that was moved
+    try:
+        model = cast(PreTrainedModel, get_peft_model(base, adapter))
+    except ValueError as error:
+        problem = f"the adapter does not fit this base model ({words_of(error)})"
+        hint = "It was trained for another base model."
+        raise ModelError(Fault("weights-mismatch", problem, file=str(folder), hint=hint)) from None
+    load_adapters(model, read_adapters(folder), folder)
+    return model
+
+
+def _read_settings(folder: Path) -> LoraConfig:
+    """Read an adapter's settings; peft's own reader may fetch them from a hub, or a class that they name."""
+    path = folder / CONFIG
+    settings, known = read_object(path, "Give a folder that peft saved."), known_settings()
+    kind = settings.get("peft_type")
+    if kind != "LORA":
+        problem, allowed = "no such kind of adapter is loaded", ("LORA",)
+        raise ModelError(Fault("not-allowed", problem, key="peft_type", got=kind, allowed=allowed, file=str(path)))
+    unknown = sorted(name for name in settings.keys() - known if settings[name])
+    if unknown:
+        key, problem = unknown[0], "the installed peft does not know this setting"
+        raise ModelError(Fault("unknown-key", problem, key=key, got=settings[key], file=str(path)))
+    try:
+        return LoraConfig(**{name: value for name, value in settings.items() if name in known})
+    except (ValueError, TypeError, AttributeError) as error:
+        problem = f"holds no settings of an adapter ({words_of(error)})"
+        raise ModelError(Fault("damaged-file", problem, file=str(path))) from None
+
+
+def is_full_precision(model: PreTrainedModel) -> bool:
+    """Say whether the weights that are not quantized are held in fp32."""
+    return bool(cast(Any, model.get_input_embeddings()).weight.dtype == torch.float32)
+
+
+def merged(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the model with adapters merged into its weights, in place."""
+    return cast(PreTrainedModel, cast(Any, model).merge_and_unload())
+
+
+def dequantized(base: PreTrainedModel) -> PreTrainedModel:
+    """Return a base whose quantized weights are the numbers that they stand for, in place.
+
+    They get the type that the layers themselves dequantize to, so that nothing is rounded twice.
+    """
+    return dequantize(base) if is_quantized(base) else base
+
+
+def merged_on_cpu(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """Return the model in fp32 on the CPU with adapters merged into its weights, in place.
+
+    Raises:
+        ModelError: a merged weight is not finite; `folder` is named as the place of the adapters.
+    """
+    whole = cast(Any, model).to("cpu", torch.float32)
+    try:
+        return cast(PreTrainedModel, whole.merge_and_unload(safe_merge=True))
+    except ValueError as error:
+        problem = f"the adapter cannot be merged ({words_of(error)})"
+        raise ModelError(Fault("not-mergeable", problem, file=str(folder))) from None

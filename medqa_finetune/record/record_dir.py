@@ -1,0 +1,166 @@
+"""A folder with a record in it, of a run or an evaluation, and its lock, which says which process works there.
+
+The operating system frees the lock when the process ends, however it ends.
+"""
+
+import contextlib
+import dataclasses
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from filelock import FileLock, Timeout
+
+from medqa_finetune.errors import DataError, Fault, RunError
+from medqa_finetune.record.files import write_json
+from medqa_finetune.record.schema import Evaluation, Record
+
+LOCK_SECONDS = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderLock:
+    """The lock of a folder.
+
+    Attributes:
+        folder: What is locked, for messages.
+        path: The lock's own file. It lies next to the folder, so that the folder can be moved while it is held.
+    """
+
+    folder: Path
+    path: Path
+
+    @contextlib.contextmanager
+    def hold(self, owner: str, patience: float = LOCK_SECONDS) -> Iterator[None]:
+        """Hold the lock while the block runs.
+
+        Args:
+            owner: Who holds it where this process does not get it, for the message.
+            patience: Seconds to wait; `is_held` of another process holds it for a moment.
+
+        Raises:
+            RunError: another process holds it, or the place is not writable.
+        """
+        lock = FileLock(self.path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=patience)
+        except Timeout:
+            raise self.busy(owner) from None
+        except OSError as error:
+            raise RunError(
+                Fault(
+                    "not-writable", f"cannot be locked ({error.strerror})", file=str(self.folder),
+                    hint="Give a folder that is writable.",
+                )
+            ) from None  # fmt: skip
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def is_held(self) -> bool:
+        """Return whether a process holds it now; nothing is written, not even the folder.
+
+        A lock that cannot be opened is nobody's: whoever starts the run is told what is wrong with it.
+        """
+        if not self.path.is_file():
+            return False
+        try:
+            with FileLock(self.path).acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return False
+
+    def busy(self, owner: str) -> RunError:
+        """Return the error for a folder in which another process works."""
+        return RunError(
+            Fault("busy", f"{owner} is working on this run", file=str(self.folder), hint="Wait for it, or stop it.")
+        )
+
+
+R = TypeVar("R", Record, Evaluation)
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordDir(ABC, Generic[R]):
+    """A folder with a record in it.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    @abstractmethod
+    def record_path(self) -> Path:
+        """The truth about what is in the folder."""
+
+    @property
+    def lock_path(self) -> Path:
+        """The file that is locked, next to the folder, so that the folder can be moved while it is held."""
+        # Absolute, for the folder may be given as `.`, which has no name to call the lock after.
+        path = self.path.absolute()
+        return path.parent / f".{path.name}.lock"
+
+    def lock(self, patience: float = LOCK_SECONDS) -> AbstractContextManager[None]:
+        """Hold the folder for this process while the block runs.
+
+        Args:
+            patience: Seconds to wait for it; `is_locked` of another process holds it for a moment.
+
+        Raises:
+            RunError: another process holds it, or the place is not writable.
+        """
+        return FolderLock(self.path, self.lock_path).hold(self._owner(), patience)
+
+    def is_locked(self) -> bool:
+        """Return whether a process works in the folder now; nothing is written, not even the folder."""
+        return FolderLock(self.path, self.lock_path).is_held()
+
+    def check_free(self) -> None:
+        """Refuse a folder in which a process works now.
+
+        Raises:
+            RunError: names the process.
+        """
+        if self.is_locked():
+            raise FolderLock(self.path, self.lock_path).busy(self._owner())
+
+    def _owner(self) -> str:
+        with contextlib.suppress(DataError):
+            record = self.read()
+            if record is not None and record.process is not None:
+                return f"process {record.process.pid} on {record.process.host}"
+        return "another process"
+
+    @abstractmethod
+    def read(self) -> R | None:
+        """Return the record, or None where there is none.
+
+        Raises:
+            DataError: the file is torn, of another schema, or holds a value of the wrong type; says where.
+        """
+
+    def write(self, record: R) -> R:
+        """Write the record atomically, and return it."""
+        write_json(self.record_path, dataclasses.asdict(record))
+        return record
+
+    def update(self, **changes: Any) -> R:
+        """Change fields of the record that is there, write it, and return it.
+
+        Raises:
+            RunError: it is gone.
+        """
+        record = self.read()
+        if record is None:
+            problem = "no longer exists: the folder was changed while the run was going on"
+            raise RunError(Fault("record-gone", problem, file=os.fspath(self.record_path)))
+        return self.write(record.updated(**changes))

@@ -1,0 +1,52 @@
+"""The sources of the package and its scripts, parsed once, for the rules that hold for all of them."""
+
+import ast
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "medqa_finetune"
+# What disturbs and checks the package as a test does: it looks into libraries, and into the words of errors.
+DISTURBING = ("scripts/trials/", "scripts/bad_input_cases/", "scripts/reader_checks.py")
+
+
+class Source:
+    """One file of Python.
+
+    Attributes:
+        path: Of the file.
+        name: The same, below the repository, with slashes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.relative_to(ROOT).as_posix()
+
+    @cached_property
+    def text(self) -> str:
+        return self.path.read_text(encoding="utf-8")
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text)
+
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """Every node, in the order of `ast.walk`."""
+        return list(ast.walk(self.tree))
+
+
+def _sources(*folders: str) -> list[Source]:
+    return [Source(path) for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+IN_PACKAGE = _sources(PACKAGE)
+IN_SCRIPTS = _sources("scripts")
+# Those that keep the rules of the package.
+ORDERLY = [*IN_PACKAGE, *(each for each in IN_SCRIPTS if not each.name.startswith(DISTURBING))]
+
+
+def offences(sources: Iterable[Source], rule: Callable[[Source], Iterable[object]]) -> list[str]:
+    """What breaks a rule, each with its file: a test that lists them names all at once."""
+    return [f"{source.name}: {found}" for source in sources for found in rule(source)]
