@@ -155,8 +155,8 @@ SENTENCES = {
     "report.notes": "Notes",
     "report.figures": "Figures",
     "report.benchmarks": "Benchmarks",
-    "report.benchmarks_how": "Mean over seeds, and standard deviation between them. How each was measured, and parts "
-    "of benchmarks: `results_summary.csv`.",
+    "report.benchmarks_how": "Mean and standard deviation over seeds. How each was measured, and the parts of "
+    "benchmarks: `results_summary.csv`.",
     "report.every_score": "Every score: `comparisons.csv`.",
     "column.cell": "cell",
     "column.score": "score",
@@ -239,6 +239,7 @@ SENTENCES = {
     "page.curves": "Learning curves",
     "page.differences": "Which differences are real",
     "page.differences.none": "No pair of cells could be compared.",
+    "page.more": "More charts",
     "page.score": "Score:",
     "page.score.usual": "the usual ones",
     "page.answers": "Predictions side by side",

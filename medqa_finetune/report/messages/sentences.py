@@ -8,7 +8,7 @@ from typing import Any
 
 from medqa_finetune.evaluation.metrics.base import Better
 from medqa_finetune.report.comparability import Axis, Difference, Fact
-from medqa_finetune.report.messages.language import Language
+from medqa_finetune.report.messages.language import Language, amount_of_hours, amount_of_money, signed, span
 from medqa_finetune.report.notes import (
     AnswersOfCells,
     Capped,
@@ -42,7 +42,6 @@ from medqa_finetune.report.verdict import (
     Refusals,
     Step,
 )
-from medqa_finetune.report.words import amount_of_hours, amount_of_money, signed, span
 
 DIFFERENCES_SHOWN = 4
 LONGEST_VALUE = 100

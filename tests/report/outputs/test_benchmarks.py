@@ -1,35 +1,29 @@
-"""Benchmarks in the tables: their own columns, never mixed, and no word in what the answers say."""
+"""Exams beside the answers in the tables: their own columns, never mixed, and no word in what the answers say."""
 
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from medqa_finetune.record.run_dir import find_runs
 from medqa_finetune.record.schema import Record, Score
 from medqa_finetune.report.analysis import analyse
-from medqa_finetune.report.figures.cells import cells_of
-from medqa_finetune.report.groups import groups_of
+from medqa_finetune.report.grouping import tables_of
 from medqa_finetune.report.html.table import results_of
-from medqa_finetune.report.outputs.benchmarks import benchmark_columns, benchmarks_as_text, benchmarks_table
-from medqa_finetune.report.outputs.results import benchmarks_as_markdown
+from medqa_finetune.report.outputs.benchmarks import benchmarks_table
+from medqa_finetune.report.outputs.csv import apart, cells_table, write_csv
+from medqa_finetune.report.outputs.markdown import benchmarks_as_markdown
+from medqa_finetune.report.outputs.terminal import benchmarks_as_text
 from medqa_finetune.report.scores import signatures
-from medqa_finetune.report.seeds import apart, cells_table
 from medqa_finetune.report.stats.intervals import Settings
-from medqa_finetune.report.table import COLUMNS, results_table, write_csv
-from medqa_finetune.summarize import as_text
-from tests.report.builders import failed, record, write
+from medqa_finetune.report.table import COLUMNS, results_table
+from tests.report.builders import failed, group_of, record, runs_of
+from tests.report.builders import table_of as table
 
 TEXT = "wikitext2/perplexity"
 
 
 def benchmarked(run: Record, accuracy: float, perplexity: float, signature: str = "stride:512") -> Record:
     return run.updated(zero_shot={"our_task/acc": Score(accuracy, "lm-eval"), TEXT: Score(perplexity, signature)})
-
-
-def table(root: Path, *records: Record) -> pd.DataFrame:
-    frame = results_table(find_runs(write(root, *records)), root)
-    return apart(frame, benchmark_columns(frame.columns))
 
 
 def test_without_benchmarks_there_is_no_column_and_no_table(tmp_path: Path) -> None:
@@ -57,28 +51,25 @@ def test_cells_have_mean_and_deviation_over_seeds(tmp_path: Path) -> None:
 def test_figures_that_do_not_compare_are_in_columns_of_their_own(tmp_path: Path, signature: str, model: str) -> None:
     odd = benchmarked(record("qlora").updated(model=model), 0.3, 30.0, signature)
     frame = table(tmp_path, benchmarked(record("none"), 0.2, 10.0), benchmarked(record("lora"), 0.2, 11.0), odd)
-    found = [
-        (cell, benchmark, value)
-        for cell, benchmark, value, *_ in benchmarks_table(frame)
-        if benchmark != "our_task/acc"
-    ]
+    found = [(cell, name, value) for cell, name, value, *_ in benchmarks_table(frame) if name != "our_task/acc"]
     assert found == [("none", TEXT, "10.00"), ("lora_20k", TEXT, "11.00"), ("qlora_20k", f"{TEXT}#2", "30.00")]
     # Nothing is set apart twice.
-    pd.testing.assert_frame_equal(apart(frame, benchmark_columns(frame.columns)), frame)
+    benchmarks = [column for column in frame.columns if "/" in str(column)]
+    pd.testing.assert_frame_equal(apart(frame)[benchmarks], frame[benchmarks])
 
 
 def test_what_was_asked_beside_does_not_part_the_answers(tmp_path: Path) -> None:
-    frame = table(tmp_path, benchmarked(record("none"), 0.2, 10.0), benchmarked(record("lora"), 0.2, 11.0, "other"))
-    assert "do not compare" not in as_text(frame).replace("\n", " ")
-    spread = apart(frame)
+    runs = runs_of(tmp_path, benchmarked(record("none"), 0.2, 10.0), benchmarked(record("lora"), 0.2, 11.0, "other"))
+    assert len(tables_of(runs)) == 1
+    spread = apart(results_table(runs))
     assert "rougeL#2" not in spread
     assert cells_table(spread)["rougeL_mean"].notna().all()
 
 
 def test_the_table_for_report_md_is_escaped(tmp_path: Path) -> None:
-    run = record("lora").updated(zero_shot={"<b>|exam/acc": Score(0.5, "lm-eval")})
+    run = record("lora").updated(zero_shot={"<b>|task/acc": Score(0.5, "lm-eval")})
     text = benchmarks_as_markdown(benchmarks_table(table(tmp_path, run)))
-    assert r"\<b\>\|exam/acc" in text
+    assert r"\<b\>\|task/acc" in text
     assert "0.500" in text
 
 
@@ -105,8 +96,8 @@ def test_names_of_benchmarks_cannot_be_taken_for_something_else(tmp_path: Path) 
     odd = {"a; b=c/acc": Score(0.5, "one"), "\x1b[31mx/acc#2": Score(0.5, "two"), "foo/bar": Score(0.1, "three"),
            "foo/bar_low": Score(0.2, "four")}  # fmt: skip
     frame = table(tmp_path, record("lora").updated(zero_shot=odd), record("none").updated(zero_shot=odd))
-    benchmarks = [row[1] for row in benchmarks_table(frame) if row[0] == "none"]
-    assert benchmarks == [r"\x1b[31mx/acc_2", "a_ b_c/acc", "foo/bar", "foo/bar_low"]
+    names = [row[1] for row in benchmarks_table(frame) if row[0] == "none"]
+    assert names == [r"\x1b[31mx/acc_2", "a_ b_c/acc", "foo/bar", "foo/bar_low"]
     assert cells_table(apart(frame))["foo/bar_low_mean"].notna().all()
     write_csv(apart(frame), tmp_path / "table.csv")
     assert "one" in signatures(frame["signature"][0])["a_ b_c/acc"]
@@ -114,9 +105,8 @@ def test_names_of_benchmarks_cannot_be_taken_for_something_else(tmp_path: Path) 
 
 def test_the_page_has_no_mean_over_some_of_the_seeds(tmp_path: Path) -> None:
     runs = [benchmarked(record("lora", seed=1), 0.2, 10.0), benchmarked(record("lora", seed=2), 0.4, 12.0, "other")]
-    frame = table(tmp_path, *runs, record("none"))
-    (group,) = groups_of(frame)
-    headings, rows = results_of(cells_of(group), analyse([], Settings()))
+    group = group_of(tmp_path, *runs, record("none"))
+    headings, rows = results_of(group.cells, analyse([], Settings()))
     places = {heading.en: place for place, heading in enumerate(headings[1:])}
     lora = next(row for row in rows if row.label.en.startswith("lora"))
     assert lora.values[places["our_task/acc"]].text == "0.300"
