@@ -142,7 +142,7 @@ def test_the_command_line_finds_the_same_run_done(run: Finetuned, micro_model: P
 def test_a_run_answers(run: Finetuned) -> None:
     row = json.loads(predictions(run, NAME).splitlines()[0])
     talk = run.chat(temperature=0.0)
-    assert talk.manner.max_new_tokens == 8
+    assert talk.sampling.max_new_tokens == 8
     assert talk.ask(row["question"]) == chat(run.path).ask(row["question"])
     assert len(talk.turns) == 1
     model, tokenizer = run.load()
