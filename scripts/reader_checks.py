@@ -27,8 +27,10 @@ from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.read import read_lines
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import EvaluationRecord, Record, Score
-from medqa_finetune.report.table import NUMBERS, results_table, write_csv
-from medqa_finetune.summarize import as_text as table_as_text
+from medqa_finetune.report.load import load_runs
+from medqa_finetune.report.outputs.csv import write_csv
+from medqa_finetune.report.outputs.terminal import runs_as_text
+from medqa_finetune.report.table import NUMBERS, results_table
 from medqa_finetune.training.checkpoints import read_manifest
 from scripts.benchmarks.made_runs import record_of, six
 
@@ -104,10 +106,11 @@ def check_record(folder: Path, content: bytes, *, refused_too: bool = True) -> N
         check_message(error)
         if not refused_too:
             return
-    frame = results_table([run], folder)
+    runs = load_runs([run], folder)
+    frame = results_table(runs)
     assert len(frame) == 1
     assert not any(value is not None and math.isinf(value) for name in NUMBERS for value in frame[name])
-    text = table_as_text(frame)
+    text = runs_as_text(runs)
     assert text.encode()
     assert all(character.isprintable() or character == "\n" for character in text)
     write_csv(frame, folder / "table.csv")

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from medqa_finetune.cell import Cell
 from medqa_finetune.errors import ConfigError, Fault, RunError, distinct, noting
-from medqa_finetune.evaluation.benchmarks import check_exams
+from medqa_finetune.evaluation.benchmarks import check_benchmarks
 from medqa_finetune.objectives import task_of
 from medqa_finetune.preflight import check_packages, preflight_matrix
 from medqa_finetune.run_state.claim import ensure_records
@@ -34,7 +34,7 @@ def check_matrix(cells: Sequence[Cell]) -> list[Cell]:
     check_all(open_cells, lambda cell: check_packages(cell.config))
     # Every corpus is prepared, each once, so that a matrix whose last cell asks for too many pairs never starts.
     counts = check_all(open_cells, lambda cell: task_of(cell.config).look(cell.config))
-    check_all(open_cells, lambda cell: check_exams(cell.config))
+    check_all(open_cells, lambda cell: check_benchmarks(cell.config))
     if open_cells:
         preflight_matrix([cell.config for cell in open_cells], counts)
     for cell in open_cells:

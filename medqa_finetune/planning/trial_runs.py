@@ -132,7 +132,7 @@ def _evaluate(
     model = model_method(config.method).for_inference(loaded.model)
     started = time.perf_counter()
     folder = EvaluationDir(run.path, in_run=True)
-    cost = task_of(config).examine(model, encoder, questions, config, folder)
+    cost = task_of(config).predict(model, encoder, questions, config, folder)
     around = time.perf_counter() - started - cost["seconds"]
     task_of(config).score(questions, config, folder)
     return EvaluationCosts(cost["seconds"], around, round(cost["seconds"] * cost["tokens_per_second"]))

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from medqa_finetune.evaluation.metric_registry import headlines
-from medqa_finetune.report.cells import Cell, ScoredRun, cells_of
-from medqa_finetune.report.comparable import evaluation_shown
+from medqa_finetune.report.grouping import Family, cells_of, families_of
+from medqa_finetune.report.names import evaluation_shown
 from medqa_finetune.report.notes import (
     Capped,
     Flaw,
@@ -18,6 +18,7 @@ from medqa_finetune.report.notes import (
     TrainedOnce,
 )
 from medqa_finetune.report.recommend import recommend
+from medqa_finetune.report.runs import Cell, Run
 from medqa_finetune.report.scores import headline_columns, score_info
 from medqa_finetune.report.stats.compare import ScoreResults, compare_all, drawn_of
 from medqa_finetune.report.stats.intervals import (
@@ -72,15 +73,12 @@ class Analysis:
     notes: tuple[Note, ...]
 
 
-def analyse(runs: Sequence[ScoredRun], settings: Settings) -> Analysis:
-    """Return intervals, comparisons and verdicts over done runs.
+def analyse(runs: Sequence[Run], settings: Settings) -> Analysis:
+    """Return intervals, comparisons and verdicts over the done runs with scores.
 
-    They are made family by family: one study, corpus, task and evaluation.
+    They are made family by family (`grouping.families_of`): one study, corpus, task and evaluation.
     """
-    families: dict[tuple[str, str, str, str], list[Cell]] = {}
-    for cell in cells_of(runs):
-        families.setdefault(cell.family, []).append(cell)
-    found = [_family(key, cells, settings) for key, cells in families.items()]
+    found = [_family(key, cells, settings) for key, cells in families_of(cells_of(runs)).items()]
     return Analysis(
         settings,
         tuple(score for each in found for score in each.scores),
@@ -91,7 +89,7 @@ def analyse(runs: Sequence[ScoredRun], settings: Settings) -> Analysis:
     )
 
 
-def _family(key: tuple[str, str, str, str], cells: Sequence[Cell], settings: Settings) -> Analysis:
+def _family(key: Family, cells: Sequence[Cell], settings: Settings) -> Analysis:
     chosen, rest = chosen_cells(cells)
     read, notes = _read(chosen, None)
     results = {score: compare_all(read, score, settings) for score in _scores_of(read)}
@@ -184,9 +182,7 @@ def _capped(total: int, chosen: Sequence[Cell]) -> Capped:
     return Capped(total, len(chosen), scores or headline_columns()[:1])
 
 
-def _verdict(
-    key: tuple[str, str, str, str], cells: Sequence[Cell], results: dict[str, ScoreResults], settings: Settings
-) -> Verdict:
+def _verdict(key: Family, cells: Sequence[Cell], results: dict[str, ScoreResults], settings: Settings) -> Verdict:
     known = [score for score in results if results[score].drawn]
     # Where none of the headline scores was asked for, the first that says what is better stands in for them.
     others = [score for score in known if score_info(score).sign]

@@ -21,7 +21,7 @@ from enum import StrEnum
 from typing import Any
 
 from medqa_finetune.record.schema import Environment
-from medqa_finetune.report.cells import Cell
+from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.scores import score_info
 
 
@@ -66,8 +66,8 @@ class Difference:
     second: tuple[Any, ...] = ()
 
 
-# Settings that change rounding, not results; those of exams, which do not change the answers; and those that the facts
-# or signatures say better.
+# Settings that change rounding, not results; those of benchmarks, which do not change the predictions; and those that
+# the facts or signatures say better.
 NO_DIFFERENCE = ("train.micro_batch", "train.gradient_checkpointing", "evaluate.batch_size", "evaluate.batch_tokens",
                  "evaluate.timeout_seconds", "evaluate.metrics", "evaluate.zero_shot", "evaluate.zero_shot_folder",
                  "evaluate.text", "evaluate.text_sha256", "evaluate.stride")  # fmt: skip
@@ -137,7 +137,7 @@ def _cost_facts(cell: Cell) -> tuple[Any, ...]:
 
 
 def _of_tests(first: Cell, second: Cell, score: str) -> Iterable[Difference]:
-    manifests = [[run.record.data_manifest for run in cell.runs] for cell in (first, second)]
+    manifests = [[run.known.data_manifest for run in cell.runs] for cell in (first, second)]
     hashes = [{m.test.sha256[:8] if m is not None else None for m in each} for each in manifests]
     yield from _unequal(Fact.TEST_SET, *hashes)
     yield from _unequal(Fact.QUESTIONS, *({run.evaluation.n for run in cell.runs} for cell in (first, second)))
@@ -152,9 +152,9 @@ def signatures_of(cell: Cell, score: str) -> set[str]:
 def _of_places(first: Cell, second: Cell) -> list[Difference]:
     """Return what differs in where cells were trained, and in where they were evaluated; each difference once."""
     cells = (first, second)
-    trained = _of_environments([[run.record.environment for run in cell.runs] for cell in cells])
-    answered = _of_environments([[run.answered_in or run.record.environment for run in cell.runs] for cell in cells])
-    return list(dict.fromkeys((*trained, *answered)))
+    trained = _of_environments([[run.known.environment for run in cell.runs] for cell in cells])
+    evaluated = _of_environments([[run.evaluated_in or run.known.environment for run in cell.runs] for cell in cells])
+    return list(dict.fromkeys((*trained, *evaluated)))
 
 
 def _of_environments(places: list[list[Environment | None]]) -> Iterable[Difference]:
@@ -166,7 +166,7 @@ def _of_environments(places: list[list[Environment | None]]) -> Iterable[Differe
 
 
 def _of_training(first: Cell, second: Cell, axes: tuple[str, ...]) -> Iterable[Difference]:
-    trained = [[run.record.train for run in cell.runs if run.record.train is not None] for cell in (first, second)]
+    trained = [[run.known.train for run in cell.runs if run.known.train is not None] for cell in (first, second)]
     steps = [*_unequal(Fact.STEPS, *({t.steps for t in each} for each in trained))]
     epochs = [*_unequal(Fact.EPOCHS, *({round(t.epochs, 2) for t in each} for each in trained))]
     if Axis.DATA not in axes or (steps and epochs):

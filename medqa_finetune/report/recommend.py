@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from medqa_finetune.report.cells import Cell
 from medqa_finetune.report.comparability import unfair_costs
+from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.scores import score_info
 from medqa_finetune.report.stats.intervals import Comparison, Drawn, Finding, Interval
 from medqa_finetune.report.stats.pareto import machine_of, pairs_tested

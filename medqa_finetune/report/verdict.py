@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from medqa_finetune.record.short_names import shared_settings
 from medqa_finetune.report.comparability import Difference
 from medqa_finetune.report.stats.intervals import Comparison, Finding, Interval
 
@@ -273,3 +274,8 @@ class Verdict:
     advice: Advice
     caution: Caution
     cells: tuple[str, ...] = ()
+
+    @property
+    def shared_settings(self) -> list[str]:
+        """Settings in the names of all trained cells: they stand once above the sentences, not in every name."""
+        return shared_settings([cell for fit in self.fit for cell in fit.cells], self.cells)

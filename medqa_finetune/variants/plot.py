@@ -7,12 +7,13 @@ from typing import Any
 
 import matplotlib as mpl
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medqa_finetune.evaluation.metric_registry import headlines
 from medqa_finetune.memory import MIB
 from medqa_finetune.record.files import write_bytes
-from medqa_finetune.report.figures.panels import GREY, PALETTE, STYLE
+from medqa_finetune.report.figures.base import INK, PALETTE, STYLE
 from medqa_finetune.report.messages import panel_title
 
 PNG_NAME = "variants.png"
@@ -29,7 +30,8 @@ def write_plot(table: Sequence[Mapping[str, Any]], title: str, path: Path) -> No
         title: Of the picture.
         path: Takes a PNG.
     """
-    with mpl.rc_context(), sns.axes_style("whitegrid"), mpl.rc_context(STYLE):
+    style: Any = STYLE
+    with mpl.rc_context(style):
         figure = Figure(figsize=(12.0, 6.4), layout="constrained")
         for ax, (column, heading, unit) in zip(figure.subplots(2, 3).flat, _panels(table), strict=True):
             _draw(ax, [(str(row["variant"]), row[column]) for row in table], heading, unit)
@@ -51,13 +53,13 @@ def _panels(table: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, float]]:
     ]
 
 
-def _draw(ax: Any, values: Sequence[tuple[str, float | None]], heading: str, unit: float) -> None:
+def _draw(ax: Axes, values: Sequence[tuple[str, float | None]], heading: str, unit: float) -> None:
     """Draw one panel; a variant without a value keeps its place, and says that it was not measured."""
     palette = dict(zip(COLOURS, sns.color_palette(PALETTE), strict=False))
     ax.set_title(heading)
     for place, (name, value) in enumerate(values):
         if value is None:
-            ax.text(place, 0, "not measured", rotation=90, ha="center", va="bottom", color=GREY, fontsize=8)
+            ax.text(place, 0, "not measured", rotation=90, ha="center", va="bottom", color=INK, fontsize=8)
             continue
         bars = ax.bar(place, value / unit, color=palette[name], width=0.7)
         ax.bar_label(bars, fmt=lambda number: f"{number:,.0f}" if number >= 100 else f"{number:.2f}", fontsize=8)

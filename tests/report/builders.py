@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from medqa_finetune.record.run_dir import RunDir
+import pandas as pd
+
+from medqa_finetune.record.run_dir import RunDir, find_runs
 from medqa_finetune.record.schema import (
     DataManifest,
     Environment,
@@ -15,6 +17,10 @@ from medqa_finetune.record.schema import (
     SetManifest,
     TrainRecord,
 )
+from medqa_finetune.report.grouping import Group, groups_of
+from medqa_finetune.report.load import load_runs
+from medqa_finetune.report.runs import Run
+from medqa_finetune.report.table import results_table
 
 ROUGE_SIGNATURE = "rougeL|nrefs:1|tokens:chars|case:mixed|f1|mean:items|refs:best|empty:0"
 BLEU_SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:zh|smooth:exp|version:2.6.0"
@@ -81,6 +87,21 @@ def failed(method: str, data: str, **changes: Any) -> Record:
         "parameters": None,
     }
     return record(method, data, **empty | changes)
+
+
+def runs_of(root: Path, *records: Record) -> list[Run]:
+    """Write records directly below a folder, and read the runs there, at any depth."""
+    return load_runs(find_runs(write(root, *records)), root)
+
+
+def group_of(root: Path, *records: Record) -> Group:
+    """The only group of these runs."""
+    (group,) = groups_of(runs_of(root, *records))
+    return group
+
+
+def table_of(root: Path, *records: Record) -> pd.DataFrame:
+    return results_table(runs_of(root, *records))
 
 
 def write(root: Path, *records: Record) -> Path:

@@ -9,11 +9,13 @@ import numpy as np
 
 from medqa_finetune.record.files import sha256_of
 from medqa_finetune.record.item_scores import ItemScores
-from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.record.run_dir import RunDir, find_runs
 from medqa_finetune.record.schema import Record
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.comparability import Axis
-from medqa_finetune.report.html.sources import Source
+from medqa_finetune.report.grouping import groups_of
+from medqa_finetune.report.html.write import write_report
+from medqa_finetune.report.load import load_runs
 from medqa_finetune.report.notes import TrainedOnce
 from medqa_finetune.report.stats.intervals import CellScore, Comparison, Finding, Interval, SeedBasis, Settings
 from medqa_finetune.report.verdict import (
@@ -59,8 +61,8 @@ def predictions(run: str, count: int, length: int = 20) -> list[dict[str, Any]]:
     return rows
 
 
-def fill(folder: RunDir, record: Record, count: int, length: int = 20) -> Source:
-    """Write the folder of one run, and return it as the report wants it."""
+def fill(folder: RunDir, record: Record, count: int, length: int = 20) -> None:
+    """Write the folder of one run."""
     folder.write(record)
     for step in (10, 20, 30):
         folder.log_metrics({"step": step, "loss": 5.0 / step, "learning_rate": 1e-3})
@@ -75,12 +77,18 @@ def fill(folder: RunDir, record: Record, count: int, length: int = 20) -> Source
     ids = np.array([f"q{place:05}" for place in range(count)])
     evaluation.write_item_scores(ItemScores(sha256_of(evaluation.predictions_path), ids, {"rougeL": values}))
     write_default(folder, record)
-    return Source(folder, evaluation, record, evaluation.read_item_scores)
 
 
-def sources(root: Path, records: list[Record], count: int = 40, length: int = 20) -> dict[tuple[str, str], Source]:
+def write_folders(root: Path, records: list[Record], count: int = 40, length: int = 20) -> None:
     """Write the folders of many runs directly below `root`."""
-    return {("", record.name): fill(RunDir(root / record.name), record, count, length) for record in records}
+    for record in records:
+        fill(RunDir(root / record.name), record, count, length)
+
+
+def write_page(root: Path, what: Analysis) -> Path:
+    """Write the page of the runs below `root`, and return its path."""
+    runs = load_runs(find_runs(root), root)
+    return write_report(runs, groups_of(runs), what, root / "summary")[0]
 
 
 MARKUP = "<b>中文</b> & name"

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from medqa_finetune.record.schema import Environment, EvaluationRecord, Record, Score
-from medqa_finetune.report.cells import Cell, ScoredRun
+from medqa_finetune.report.runs import Cell, Run
 from scripts.benchmarks.made_runs import MadeRun, record_of
 
 SIGNATURES = {"rougeL": "rougeL|chars", "bleu": "bleu|zh", "perplexity": "ppl"}
@@ -30,7 +30,7 @@ def changed(whole: Record, **facts: Any) -> Record:
 
 def cell(method: str = "lora", size: int = 20_000, *, rank: int = 16, seeds: int = 1, **facts: Any) -> Cell:
     runs = [MadeRun(method, size, seed, rank=rank) for seed in range(seeds)]
-    scored = [ScoredRun(run.name, "", changed(record(run), **facts), lambda: None) for run in runs]
+    scored = [Run(run.name, "", changed(record(run), **facts)) for run in runs]
     return Cell(scored[0].name, tuple(scored))
 
 
@@ -40,7 +40,7 @@ def with_setting(each: Cell, key: str, value: Any) -> Cell:
     config = dict(each.first.config)
     config[section] = config[section] | {name: value} if name else value
     run = each.runs[0]
-    return Cell(each.name, (dataclasses.replace(run, record=run.record.updated(config=config)),))
+    return Cell(each.name, (dataclasses.replace(run, record=run.known.updated(config=config)),))
 
 
 def environment(**changes: Any) -> Environment:

@@ -9,12 +9,15 @@ from medqa_finetune.record.item_scores import ItemScores
 from medqa_finetune.record.schema import Score
 from medqa_finetune.report import analysis
 from medqa_finetune.report.analysis import Analysis, analyse
-from medqa_finetune.report.cells import ScoredRun, cells_of
 from medqa_finetune.report.comparability import Axis, Difference, Fact
+from medqa_finetune.report.grouping import cells_of
 from medqa_finetune.report.messages import Outcome
 from medqa_finetune.report.messages import text as said
 from medqa_finetune.report.notes import Capped, Flaw, FlawKind, NoStatistics, NotMeasured, PickedOfMany, TrainedOnce
-from medqa_finetune.report.outputs.results import as_markdown, as_text, comparisons_table, scores_table
+from medqa_finetune.report.outputs.csv import comparisons_table, scores_table
+from medqa_finetune.report.outputs.markdown import as_markdown
+from medqa_finetune.report.outputs.terminal import analysis_as_text
+from medqa_finetune.report.runs import Run
 from medqa_finetune.report.stats.intervals import Finding, Interval, SeedBasis, Settings
 from medqa_finetune.report.verdict import Caution
 from scripts.benchmarks.made_runs import AnswerBank, MadeRun, six, write_run
@@ -29,13 +32,13 @@ def bank() -> AnswerBank:
     return AnswerBank(60)
 
 
-def scored(root: Path, runs: Sequence[MadeRun], bank: AnswerBank) -> list[ScoredRun]:
+def scored(root: Path, runs: Sequence[MadeRun], bank: AnswerBank) -> list[Run]:
     found = []
     for run in runs:
         folder = write_run(root, run, bank)
         record = folder.read()
         assert record is not None
-        found.append(ScoredRun(run.name, "", record, default_of(folder).read_item_scores))
+        found.append(Run(run.name, "", record, items=default_of(folder).read_item_scores))
     return found
 
 
@@ -130,7 +133,7 @@ def test_what_cannot_be_read_is_noted(tmp_path: Path, bank: AnswerBank) -> None:
     runs = [
         good,
         dataclasses.replace(missing, items=lambda: None),
-        dataclasses.replace(wrong, record=changed(wrong.record, scores=scores)),
+        dataclasses.replace(wrong, record=changed(wrong.known, scores=scores)),
         dataclasses.replace(other, items=lambda: renamed),
     ]
     found = analyse(runs, SETTINGS)
@@ -146,7 +149,7 @@ def test_what_cannot_be_read_is_noted(tmp_path: Path, bank: AnswerBank) -> None:
 def test_a_headline_score_that_some_cells_lack_is_noted(tmp_path: Path, bank: AnswerBank) -> None:
     first, second = scored(tmp_path, six()[:2], bank)
     scores = {name: score for name, score in second.evaluation.scores.items() if name not in ("bleu", "rouge1")}
-    found = analyse([first, dataclasses.replace(second, record=changed(second.record, scores=scores))], SETTINGS)
+    found = analyse([first, dataclasses.replace(second, record=changed(second.known, scores=scores))], SETTINGS)
     assert NotMeasured("bleu", ("lora_20k",)) in found.notes
     assert not [note for note in found.notes if isinstance(note, NotMeasured) and note.score != "bleu"]
 
@@ -191,13 +194,13 @@ def test_many_cells_are_capped_and_that_is_noted(
 
 def test_nothing_done_nothing_said() -> None:
     empty = analyse([], SETTINGS)
-    assert (empty.scores, empty.comparisons, empty.verdicts, as_text(empty)) == ((), (), (), "")
+    assert (empty.scores, empty.comparisons, empty.verdicts, analysis_as_text(empty)) == ((), (), (), "")
     assert list(comparisons_table(empty)) != []
     assert len(scores_table(empty)) == 0
 
 
 def test_terminal_and_markdown_say_every_outcome(whole: Analysis) -> None:
-    text = as_text(whole)
+    text = analysis_as_text(whole)
     squeezed = "".join(text.split())
     (verdict,) = whole.verdicts
     english: list[Outcome] = [whole.settings, verdict.advice, verdict.caution, *verdict.steps, *whole.notes]

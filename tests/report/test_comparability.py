@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from medqa_finetune.record.schema import Score
-from medqa_finetune.report.cells import Cell
 from medqa_finetune.report.comparability import Axis, Difference, Fact, axes_between, unfair, unfair_costs
+from medqa_finetune.report.runs import Cell
 from tests.report.made import cell, with_setting
 from tests.report.made import changed as with_facts
 
@@ -104,7 +104,7 @@ def test_another_setting_than_the_method_is_named(key: str, what: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["evaluate.text", "evaluate.text_sha256", "evaluate.stride", "evaluate.zero_shot"])
-def test_what_exams_were_set_is_no_difference_of_the_answers(key: str) -> None:
+def test_other_benchmarks_are_no_difference_of_the_answers(key: str) -> None:
     first, second = cell("none", 0, train=None), cell("lora", 20_000)
     assert unfair(first, with_setting(second, key, 64), "rougeL") == ()
     assert unfair(with_setting(cell("qlora", 20_000), key, 64), second, "rougeL") == ()
@@ -162,7 +162,7 @@ def test_a_baseline_need_not_have_trained_alike() -> None:
 
 def test_seeds_that_differ_in_more_than_the_seed_are_a_difference() -> None:
     mixed = cell("lora", 20_000, seeds=2)
-    other = dataclasses.replace(mixed.runs[1], record=with_facts(mixed.runs[1].record, device="A100"))
+    other = dataclasses.replace(mixed.runs[1], record=with_facts(mixed.runs[1].known, device="A100"))
     found = unfair(Cell(mixed.name, (mixed.runs[0], other)), cell("qlora", 20_000), "rougeL")
     assert found == (Difference(Fact.DEVICE, ("A100", "made up"), ("made up",)),)
 

@@ -5,9 +5,9 @@ import pytest
 
 from medqa_finetune.evaluation.predictions import Prediction
 from medqa_finetune.evaluation.score import score_answers
-from medqa_finetune.report.cells import Cell
 from medqa_finetune.report.comparability import Difference, Fact
 from medqa_finetune.report.recommend import NEGATION, recommend
+from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.stats.intervals import Comparison, Drawn, Finding, Interval
 from medqa_finetune.report.verdict import Advice, AdviceKind, Estimate, Machine
 from tests.report.made import cell

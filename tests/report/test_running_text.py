@@ -9,18 +9,18 @@ import pytest
 
 from medqa_finetune.record.run_dir import RunDir, find_runs
 from medqa_finetune.report.analysis import Analysis, analyse
-from medqa_finetune.report.cells import ScoredRun
-from medqa_finetune.report.figures.cells import cells_of
-from medqa_finetune.report.figures.collect import sections_of
+from medqa_finetune.report.figures.base import SECTIONS, chart_input
+from medqa_finetune.report.figures.costs import measures_of
 from medqa_finetune.report.figures.overview import data_scale_figure, method_figure
-from medqa_finetune.report.figures.panels import bar_panels
-from medqa_finetune.report.groups import groups_of
+from medqa_finetune.report.figures.registry import charts_of
+from medqa_finetune.report.grouping import groups_of
+from medqa_finetune.report.load import load_runs
 from medqa_finetune.report.messages import label
+from medqa_finetune.report.outputs.terminal import runs_as_text
+from medqa_finetune.report.runs import Run
 from medqa_finetune.report.stats.intervals import Drawn, Finding, Settings
 from medqa_finetune.report.stats.scaling import fit_of
-from medqa_finetune.report.table import results_table
 from medqa_finetune.report.verdict import AdviceKind, Caution, Cost, Curve
-from medqa_finetune.summarize import as_text as table_text
 from medqa_finetune.summarize import summarize
 from scripts.benchmarks.made_runs import AnswerBank, MadeRun, six, write_run
 from tests.evaluations import default_of
@@ -30,12 +30,12 @@ from tests.report.made_text import text_matrix, write_text_run
 SETTINGS = Settings(resamples=2000, trials=2000)
 
 
-def scored(folders: list[RunDir], study: str = "") -> list[ScoredRun]:
+def scored(folders: list[RunDir], study: str = "") -> list[Run]:
     found = []
     for folder in folders:
         record = folder.read()
         assert record is not None
-        found.append(ScoredRun(record.name, study, record, default_of(folder).read_item_scores))
+        found.append(Run(record.name, study, record, items=default_of(folder).read_item_scores))
     return found
 
 
@@ -109,17 +109,20 @@ def test_a_falling_power_law_levels_off_from_above() -> None:
 
 def test_pictures_and_charts_show_the_perplexity(tmp_path: Path, whole: Analysis) -> None:
     text_matrix(tmp_path)
-    (group,) = groups_of(results_table(find_runs(tmp_path), tmp_path))
-    assert [panel.column for panel in bar_panels(group)][:2] == ["text_perplexity", "peak_vram_gib"]
-    (part,) = data_scale_figure([group]).subfigs
+    (group,) = groups_of(load_runs(find_runs(tmp_path), tmp_path))
+    assert [measure.column for measure in measures_of(group.cells)][:1] == ["peak_vram_gib"]
+    given = chart_input(group, group.cells, whole)
+    (part,) = data_scale_figure([(group, given)]).subfigs
     (axes,) = part.axes
     assert (axes.get_title(), axes.get_xlabel()) == ("Perplexity of running text, lower is better", "Training blocks")
-    assert method_figure([group]).subfigs[0].axes[0].get_title() == axes.get_title()
-    charts = sections_of(cells_of(group), {"lora": "#111111", "qlora": "#222222"}, whole, [], "")
-    assert [chart.name for chart in charts.heat] == ["heat_text_perplexity"]
-    assert [chart.name for chart in charts.size] == ["text_perplexity_by_data_size"]
-    assert [chart.name for chart in charts.significance] == ["text_perplexity_differences"]
-    assert charts.pareto[0].caption.en.startswith(label("chart.pareto.down").en)
+    assert method_figure([(group, given)]).subfigs[0].axes[0].get_title() == axes.get_title()
+    charts = charts_of(given)
+    names = {section: [chart.name for chart in charts if chart.section == section] for section in SECTIONS}
+    assert names["heat"] == ["heat_text_perplexity"]
+    assert names["size"] == ["text_perplexity_by_data_size"]
+    assert names["significance"] == ["text_perplexity_differences"]
+    pareto = next(chart for chart in charts if chart.section == "pareto")
+    assert pareto.caption.en.startswith(label("chart.pareto.down").en)
 
 
 def test_answers_and_running_text_in_one_folder_are_not_mixed(
@@ -167,5 +170,5 @@ def test_a_run_over_text_that_failed_stands_with_those_of_its_task(tmp_path: Pat
     record = folder.read()
     assert record is not None
     folder.write(record.updated(status="failed", evaluation=None, train=None))
-    tables = table_text(results_table(find_runs(tmp_path), tmp_path)).split("\n\n")[:2]
+    tables = runs_as_text(load_runs(find_runs(tmp_path), tmp_path)).split("\n\n")[:2]
     assert ["lora_50k" in table for table in tables] == ["text ppl" in table for table in tables]

@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 
 from medqa_finetune.record.run_dir import RunDir, find_runs
+from medqa_finetune.report.load import load_runs
+from medqa_finetune.report.outputs.csv import write_csv
 from medqa_finetune.report.scores import signatures
-from medqa_finetune.report.table import COLUMNS, results_table, write_csv
-from tests.report.builders import BLEU_SIGNATURE, ROUGE_SIGNATURE, failed, matrix, record, write
+from medqa_finetune.report.table import COLUMNS, results_table
+from tests.report.builders import BLEU_SIGNATURE, ROUGE_SIGNATURE, failed, matrix, record, table_of, write
 
 PROMISED = [
     "name", "status", "method", "data", "train_size", "model", "seed", "rouge1", "rouge2", "rougeL", "bleu",
@@ -19,7 +21,7 @@ PROMISED = [
 
 
 def table(root: Path) -> pd.DataFrame:
-    return results_table(find_runs(root), root)
+    return table_of(root)
 
 
 def test_columns_and_values(tmp_path: Path) -> None:
@@ -107,15 +109,15 @@ def test_an_unreadable_record_is_a_row_with_the_reason(tmp_path: Path, content: 
 
 
 def test_a_record_that_went_away_is_a_row(tmp_path: Path) -> None:
-    frame = results_table([RunDir(tmp_path / "gone")])
-    assert (frame.iloc[0]["status"], "went away" in frame.iloc[0]["reason"]) == ("unreadable", True)
+    frame = results_table(load_runs([RunDir(tmp_path / "gone")]))
+    assert (frame.iloc[0]["status"], "removed" in frame.iloc[0]["reason"]) == ("unreadable", True)
 
 
 def test_study_is_the_path_to_the_parent(tmp_path: Path) -> None:
     write(tmp_path, record())
     write(tmp_path / "demo" / "first", record(identity="other"))
     assert sorted(table(tmp_path)["study"]) == ["", "demo/first"]
-    assert sorted(results_table(find_runs(tmp_path))["study"]) == ["", "demo/first"]
+    assert sorted(results_table(load_runs(find_runs(tmp_path)))["study"]) == ["", "demo/first"]
 
 
 def test_no_runs_no_rows() -> None:

@@ -1,22 +1,25 @@
 """Learning curves of all cells: losses over steps, and over tokens."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from medqa_finetune.errors import DataError
-from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.record.schema import Record
-from medqa_finetune.report.figures.base import INK, Chart, legend_columns, legend_height, nothing_measured, short
-from medqa_finetune.report.figures.cells import Cell
-from medqa_finetune.report.groups import compact
+from medqa_finetune.report.figures.base import INK, Chart, ChartInput, Palette, nothing_measured
 from medqa_finetune.report.messages import label
-from medqa_finetune.report.words import Text
+from medqa_finetune.report.messages.language import Text
+from medqa_finetune.report.names import compact, two_lines
+from medqa_finetune.report.runs import Cell, Run
 
 POINTS_PER_LINE = 150
+# Learning curves are means over so many seeds at most: a thousand logs would take long to read.
+MOST_SEEDS = 10
 COLUMNS = ["step", "tokens", "loss", "eval_loss"]
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 LOSSES = {"loss": "training", "eval_loss": "validation"}
@@ -32,39 +35,52 @@ class Curve:
     rows: pd.DataFrame
 
 
-def curve_of(cell: Cell, logs: list[pd.DataFrame]) -> Curve:
-    """Return the mean over seeds, step by step, of what `read_log` returned for each."""
-    rows = pd.concat(logs) if logs else pd.DataFrame(columns=COLUMNS, dtype=float)
-    return Curve(cell, rows.groupby("step", as_index=False).mean())
+def charts(given: ChartInput) -> Iterator[Chart]:
+    """Yield training and validation loss, each over steps and over tokens."""
+    curves = [curve_of(cell) for cell in given.cells if cell.train_size]
+    return learning_curves([curve for curve in curves if not curve.rows.empty], given.palette, given.prefix)
 
 
-def read_log(folder: RunDir, record: Record) -> pd.DataFrame:
+def curve_of(cell: Cell) -> Curve:
+    """Read what the runs of a cell logged."""
+    logs = [read_log(run) for run in cell.runs[:MOST_SEEDS]]
+    return Curve(cell, pd.concat(logs).groupby("step", as_index=False).mean())
+
+
+def read_log(run: Run) -> pd.DataFrame:
     """Read the losses that a run logged; tokens are steps times the mean tokens of a step of this run.
 
     A run without a log that can be read gives no rows.
     """
     try:
-        logged = folder.read_metrics()
+        logged = [] if run.folder is None else run.folder.read_metrics()
     except (DataError, OSError):
         logged = []
     rows: pd.DataFrame = pd.DataFrame(logged).reindex(columns=COLUMNS)
     rows = rows.apply(pd.to_numeric, errors="coerce").astype(float)
-    train = record.train
+    train = run.known.train
     rows["tokens"] = rows["step"] * (train.tokens / train.steps) if train and train.steps else float("nan")
     return rows
 
 
-def learning_curves(curves: list[Curve], palette: dict[str, Any], name: str) -> Iterator[Chart]:
-    """Yield training and validation loss, each over steps and over tokens."""
+def learning_curves(curves: Sequence[Curve], palette: Palette, prefix: str = "") -> Iterator[Chart]:
+    """Yield the charts of curves, one of which has points."""
+    entries = list(dict.fromkeys(curve.cell.entry for curve in curves))
+    sizes = sorted({curve.cell.train_size for curve in curves})
+    legend = [*dict.fromkeys(entries), *map(compact, sizes)]
     for loss, what in LOSSES.items():
         for over, words in OVER.items():
+            data = _data(curves, over, loss)
             yield Chart(
-                name=f"{name}{what}_loss_over_{words}",
+                name=f"{prefix}{what}_loss_over_{words}",
+                section="curves",
                 title=label(f"chart.{loss}" if over == "step" else f"chart.{loss}.tokens"),
                 caption=_caption(over),
-                data=_data(curves, over, loss),
+                data=data,
                 draw=lambda axes, over=over, loss=loss: _draw(axes, curves, (over, loss), palette),  # type: ignore[misc]
-                height=3.4 + legend_height(_labels(curves)),
+                legend=legend,
+                handles=partial(_handles, entries, sizes, palette) if len(data) else list,
+                height=3.4,
             )
 
 
@@ -73,7 +89,7 @@ def _caption(over: str) -> Text:
     return caption + label("chart.loss.caption.tokens") if over == "tokens" else caption
 
 
-def _data(curves: list[Curve], over: str, loss: str) -> pd.DataFrame:
+def _data(curves: Sequence[Curve], over: str, loss: str) -> pd.DataFrame:
     columns = ["cell", "seeds", over, loss]
     parts = [
         _points(curve, over, loss).assign(cell=curve.cell.name, seeds=len(curve.cell.runs))[columns] for curve in curves
@@ -88,9 +104,9 @@ def _points(curve: Curve, over: str, loss: str) -> pd.DataFrame:
     return rows.iloc[::-1].iloc[::stride].iloc[::-1]
 
 
-def _draw(axes: Any, curves: list[Curve], columns: tuple[str, str], palette: dict[str, Any]) -> None:
+def _draw(axes: Axes, curves: Sequence[Curve], columns: tuple[str, str], palette: Palette) -> None:
     over, loss = columns
-    sizes = sorted({curve.cell.size for curve in curves})
+    sizes = sorted({curve.cell.train_size for curve in curves})
     entries = list(dict.fromkeys(curve.cell.entry for curve in curves))
     drawn = 0
     for curve in curves:
@@ -98,10 +114,8 @@ def _draw(axes: Any, curves: list[Curve], columns: tuple[str, str], palette: dic
         drawn += len(points)
         # Each method's lines are thinner than those below them, so that equal losses show as two lines.
         place = entries.index(curve.cell.entry)
-        style = {
-            "linewidth": max(1.0, 2.8 - 1.4 * place),
-            "linestyle": DASHES[sizes.index(curve.cell.size) % len(DASHES)],
-        }
+        dashes = DASHES[sizes.index(curve.cell.train_size) % len(DASHES)]
+        style = {"linewidth": max(1.0, 2.8 - 1.4 * place), "linestyle": dashes}
         style |= {"marker": "o", "markersize": max(2.5, 5.5 - 2 * place)} if loss == "eval_loss" else {}
         axes.plot(points[over], points[loss], color=palette[curve.cell.entry], **style)
     if not drawn:
@@ -110,14 +124,12 @@ def _draw(axes: Any, curves: list[Curve], columns: tuple[str, str], palette: dic
     axes.set(xlabel=AXIS[over], ylabel=AXIS[loss])
     axes.xaxis.set_major_formatter(lambda value, _: compact(round(value)))
     axes.margins(x=0.02)
-    handles = [Line2D([], [], color=palette[entry], linewidth=2.5, label=short(entry)) for entry in entries]
-    handles += [
+
+
+def _handles(entries: Sequence[str], sizes: Sequence[int], palette: Palette) -> list[Artist]:
+    methods = [Line2D([], [], color=palette[entry], linewidth=2.5, label=two_lines(entry)) for entry in entries]
+    dashed = [
         Line2D([], [], color=INK, linestyle=DASHES[at % len(DASHES)], linewidth=1.3, label=compact(size))
         for at, size in enumerate(sizes)
     ]
-    axes.figure.legend(handles=handles, ncols=legend_columns(_labels(curves)), loc="outside lower center")
-
-
-def _labels(curves: list[Curve]) -> list[str]:
-    entries = dict.fromkeys(curve.cell.entry for curve in curves)
-    return [*entries, *(compact(size) for size in sorted({curve.cell.size for curve in curves}))]
+    return [*methods, *dashed]

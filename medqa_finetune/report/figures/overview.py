@@ -1,172 +1,189 @@
-"""Pictures of the table: scores against data size, and what the methods cost. No state of matplotlib is changed."""
+"""Two pictures of everything at a glance, one row of panels per group, put together from the charts of the page.
+
+`data_scale_comparison.png` shows the headline scores against data size, `method_comparison.png` scores, memory, time
+and throughput as bars. No state of matplotlib is changed.
+"""
 
 import io
+import math
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
-import seaborn as sns
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
 
 from medqa_finetune.record.files import write_bytes
-from medqa_finetune.report.figures.panels import (
-    GREY,
-    STYLE,
-    bar_panels,
-    colours,
-    draw_bars,
-    legend_handles,
-    mark_missing,
-    measured,
-)
-from medqa_finetune.report.groups import Group, compact, fonts, groups_of
-from medqa_finetune.report.messages import panel_title
+from medqa_finetune.report.analysis import Analysis
+from medqa_finetune.report.figures.base import INK, STYLE, ChartInput, Style, chart_input
+from medqa_finetune.report.figures.costs import Bar, Measure, draw_bars, measures_of
+from medqa_finetune.report.figures.score_vs_size import score_against_size
+from medqa_finetune.report.grouping import Group
+from medqa_finetune.report.messages import label, panel_title
+from medqa_finetune.report.names import compact, fonts, two_lines
+from medqa_finetune.report.runs import Cell
+from medqa_finetune.report.scores import headline_columns
 
 DATA_SCALE = "data_scale_comparison.png"
 METHODS = "method_comparison.png"
-MARKERS = "osD^vPX*"
 DPI = 180
-# Two ticks closer than this share of a decade would print into each other.
-TICK_GAP = 0.07
+GREY = "0.35"
+# Height of the strip below the scores in which one method's missing cells are marked, as a share of the panel's.
+MISSING_ROW = 0.075
+METHOD_WIDTH = 12.6
+TITLE_INCHES, CAPTION_INCHES = 0.75, 0.55
+BAR_INCHES, LABEL_INCHES = 0.24, 0.075
+BASELINE_LABEL = "untuned base"
+GroupInput = tuple[Group, ChartInput]
 
 
-def write_plots(frame: pd.DataFrame, folder: Path) -> list[Path]:
-    """Draw both pictures into a folder, each atomically; return their paths, none where no tuned run is done.
+def write_overview(groups: Sequence[Group], analysis: Analysis, folder: Path) -> list[Path]:
+    """Draw both pictures into a folder, each atomically; return their paths, none where there is no group.
 
-    Runs are put into one panel only if model, corpus, study, test set, number of test questions and signatures agree.
     A picture that no longer has a run to show is removed: it would be of runs that are gone.
-
-    Args:
-        frame: As `report.table.results_table` makes it.
     """
-    groups = groups_of(frame)
+    paths = [folder / DATA_SCALE, folder / METHODS]
     if not groups:
-        for name in (DATA_SCALE, METHODS):
-            (folder / name).unlink(missing_ok=True)
+        for path in paths:
+            path.unlink(missing_ok=True)
         return []
-    with _style():
-        _save(data_scale_figure(groups), folder / DATA_SCALE)
-        _save(method_figure(groups), folder / METHODS)
-    return [folder / DATA_SCALE, folder / METHODS]
+    given = [(group, chart_input(group, group.cells, analysis)) for group in groups]
+    for path, draw in zip(paths, (data_scale_figure, method_figure), strict=True):
+        with _style():
+            buffer = io.BytesIO()
+            draw(given).savefig(buffer, format="png", dpi=DPI, facecolor="white")
+        write_bytes(path, buffer.getvalue())
+    return paths
 
 
-def data_scale_figure(groups: list[Group]) -> Figure:
-    """Draw the headline scores against the number of training pairs or blocks, a row of panels per group."""
-    figure = Figure(figsize=(9.6, 4.7 * len(groups)))
-    for group, part in zip(groups, _parts(figure, len(groups)), strict=True):
+def data_scale_figure(groups: Sequence[GroupInput]) -> Figure:
+    """Draw the headline scores against the number of training examples or blocks, a row of panels per group."""
+    heights = [4.7] * len(groups)
+    figure = Figure(figsize=(9.6, sum(heights)))
+    for (group, given), part in zip(groups, _parts(figure, heights), strict=True):
         part.subplots_adjust(left=0.075, right=0.985, top=0.84, bottom=0.3, wspace=0.2)
         axes = list(part.subplots(1, len(group.scores), squeeze=False).flat)
-        palette = colours(group)
         for ax, score in zip(axes, group.scores, strict=True):
-            _draw_lines(ax, group, score.name, palette)
-            ax.set(title=panel_title(score.name), xlabel=group.training_items, ylabel="Score")
+            score_against_size(given, score).draw(ax)
+            ax.set(title=panel_title(score.name), ylabel="Score")
+            _mark_missing(ax, group, given, score.name)
         handles = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
         part.legend(
             handles.values(), handles.keys(), loc="lower center", bbox_to_anchor=(0.5, 0.1), ncols=min(5, len(handles))
         )
-        _entitle(part, f"Score by training-set size: {group.title}", group.caption, width=150)
+        _title(part, f"Score by training-set size: {group.names.title}", f"{group.names.caption} {_bands(given)}", 150)
     return figure
 
 
-def method_figure(groups: list[Group]) -> Figure:
-    """Draw scores, memory, time and throughput as bars per method and data size, two rows of panels per group."""
-    figure = Figure(figsize=(12.6, 7.4 * len(groups)))
-    for group, part in zip(groups, _parts(figure, len(groups)), strict=True):
-        part.subplots_adjust(left=0.055, right=0.985, top=0.88, bottom=0.145, wspace=0.2, hspace=0.42)
-        axes = list(part.subplots(2, 3).flat)
-        palette = colours(group)
-        for ax, panel in zip(axes, bar_panels(group), strict=False):
-            draw_bars(ax, group, panel, palette)
-        for ax in axes[len(bar_panels(group)) :]:
-            ax.axis("off")
-        axes[-1].legend(
-            handles=list(legend_handles(group, palette)), loc="center", title="Method", fontsize=10, title_fontsize=10
-        )
-        _entitle(part, f"Method comparison: {group.title}", group.caption, width=200)
-    return figure
+def _bands(given: ChartInput) -> str:
+    """Return what bars and thin curves stand for."""
+    headlines = [score for score in given.scores if score[1] in headline_columns()]
+    curves = any(fit.curve for fit in given.fits)
+    intervals = label("chart.size.intervals" if headlines else "chart.size.no_intervals").en + "."
+    return f"{intervals} {label('chart.size.fitted').en}" if curves else intervals
 
 
-def _draw_lines(ax: Any, group: Group, column: str, palette: dict[str, Any]) -> None:
-    tuned = measured(group.tuned, column)
-    for place, (entry, colour) in enumerate(palette.items()):
-        points = tuned[tuned["entry"] == entry]
-        means = points.groupby("train_size")[column].mean()
-        # Each line is thinner than the one below it, so that equal scores show as two lines.
-        style = {"color": colour, "marker": MARKERS[place % len(MARKERS)], "label": entry}
-        style |= {"linewidth": max(1.2, 2.6 - 0.9 * place), "markersize": max(5, 9 - 2.2 * place)}
-        ax.plot(means.index.astype(float), means.to_numpy(), **style)
-        if points["train_size"].duplicated().any():
-            dots = {"color": colour, "markeredgecolor": "0.1", "markeredgewidth": 0.7, "markersize": 3.8, "zorder": 4}
-            ax.plot(points["train_size"].astype(float), points[column], "o", **dots)
-    base = measured(group.base, column)
-    if len(base):
-        ax.axhline(base[column].mean(), color=GREY, linestyle="--", linewidth=1.5, label="untuned base")
-    elif not len(tuned):
-        ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, ha="center", color=GREY)
-    _size_axis(ax, group.sizes)
-    _draw_missing(ax, group, tuned, palette)
-
-
-def _draw_missing(ax: Any, group: Group, tuned: pd.DataFrame, palette: dict[str, Any]) -> None:
+def _mark_missing(axes: Axes, group: Group, given: ChartInput, column: str) -> None:
     """Mark cells without a score in a strip of their own below the scores, where × cannot be read as one."""
-    missing = [(entry, size) for entry in palette for size in group.sizes if not _has(tuned, entry, size)]
-    if not missing:
+    known = {(cell.entry, cell.train_size) for cell in given.cells if cell.measured(column)}
+    missing = [(entry, size) for entry in group.entries for size in group.sizes if (entry, size) not in known]
+    if not missing or not axes.get_xticks().size:
         return
     rows = list(dict.fromkeys(entry for entry, _ in missing))
-    share = 0.075 * len(rows)
-    low, high = ax.get_ylim()
-    ax.set_ylim(low - (high - low) * share / (1 - share), high)
-    ax.add_patch(Rectangle((0, 0), 1, share, transform=ax.transAxes, facecolor="0.93", edgecolor="none", zorder=1.5))
-    ax.text(0.012, share / 2, "missing", transform=ax.transAxes, va="center", fontsize=8, color=GREY)
+    share = MISSING_ROW * len(rows)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low - (high - low) * share / (1 - share), high)
+    strip: Style = {"facecolor": "0.93", "edgecolor": "none", "zorder": 1.5}
+    axes.add_patch(Rectangle((0, 0), 1, share, transform=axes.transAxes, **strip))
+    axes.text(0.012, share / 2, "missing", transform=axes.transAxes, va="center", fontsize=8, color=GREY)
     for entry, size in missing:
-        mark_missing(ax, (float(size), 0.075 * (rows.index(entry) + 0.5)), palette[entry])
+        at = (float(size), MISSING_ROW * (rows.index(entry) + 0.5))
+        style: Style = {"marker": "x", "markersize": 7, "markeredgewidth": 2}
+        axes.plot(*at, color=given.palette[entry], transform=axes.get_xaxis_transform(), **style)
 
 
-def _has(rows: pd.DataFrame, entry: str, size: int) -> bool:
-    return bool(((rows["entry"] == entry) & (rows["train_size"] == size)).any())
+def method_figure(groups: Sequence[GroupInput]) -> Figure:
+    """Draw scores, memory, time and throughput as a bar per method and data size, two rows of panels per group."""
+    bars = [_bars(group, given) for group, given in groups]
+    around = TITLE_INCHES + CAPTION_INCHES
+    heights = [around + 2 * (0.9 + BAR_INCHES * max(4, len(each))) for each in bars]
+    figure = Figure(figsize=(METHOD_WIDTH, sum(heights)))
+    for (group, given), own, part, height in zip(groups, bars, _parts(figure, heights), heights, strict=True):
+        margin = LABEL_INCHES * max((len(line) for bar in own for line in two_lines(bar.label).split("\n")), default=0)
+        left, wide = (0.2 + margin) / METHOD_WIDTH, 1 - (0.2 + 3 * margin) / METHOD_WIDTH
+        top, bottom = 1 - TITLE_INCHES / height, (CAPTION_INCHES + 0.45) / height
+        wspace = 3 * (margin + 0.3) / METHOD_WIDTH / wide
+        part.subplots_adjust(left=left, right=0.985, top=top, bottom=bottom, wspace=wspace, hspace=0.42)
+        axes = list(part.subplots(2, 3).flat)
+        trained = [bar.cell for bar in own if bar.cell is not None]
+        panels = [(Measure(score.name, "Score"), panel_title(score.name)) for score in group.scores]
+        panels += [(each, label(f"chart.{each.column}").en) for each in measures_of(trained)]
+        for ax, (measure, title) in zip(axes, panels, strict=False):
+            draw_bars(ax, own, measure)
+            ax.set_title(title)
+            _add_seeds(ax, own, measure)
+            if measure.column in headline_columns():
+                _add_baseline(ax, given.cells, measure)
+        for ax in axes[len(panels) :]:
+            ax.axis("off")
+        axes[-1].legend(handles=list(_legend(given)), loc="center", title="Method", fontsize=10, title_fontsize=10)
+        _title(part, f"Method comparison: {group.names.title}", group.names.caption, 200)
+    return figure
 
 
-def _size_axis(ax: Any, sizes: list[int]) -> None:
-    ax.set_xscale("log")
-    ax.set_xlim(min(sizes) / 1.25, max(sizes) * 1.25)
-    ax.xaxis.set_major_locator(FixedLocator([float(size) for size in apart(sizes)]))
-    ax.xaxis.set_major_formatter(lambda value, _: compact(round(value)))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_minor_formatter(NullFormatter())
+def _bars(group: Group, given: ChartInput) -> list[Bar]:
+    """Return a bar per entry and training size of a group; missing cells have their places among them."""
+    cells: dict[tuple[str, int], list[Cell]] = {}
+    for cell in given.cells:
+        cells.setdefault((cell.entry, cell.train_size), []).append(cell)
+    bars = []
+    for entry in group.entries:
+        for size in group.sizes:
+            colour = given.palette[entry]
+            known = cells.get((entry, size), [])
+            bars += [Bar(cell.label, colour, cell) for cell in known] or [Bar(f"{entry} {compact(size)}", colour, None)]
+    return bars
 
 
-def apart(sizes: list[int]) -> list[int]:
-    """Return the sizes whose tick labels stand clear of each other, the smallest always among them."""
-    gap = (max(sizes) * 1.25**2 / min(sizes)) ** TICK_GAP
-    kept: list[int] = []
-    for size in sizes:
-        if not kept or size >= kept[-1] * gap:
-            kept.append(size)
-    return kept
+def _add_seeds(axes: Axes, bars: Sequence[Bar], measure: Measure) -> None:
+    for place, bar in enumerate(bars):
+        if bar.cell is not None and len(bar.cell.runs) > 1:
+            values = bar.cell.column(measure.column) / measure.unit
+            axes.scatter(values, [place] * len(values), s=12, color="0.15", zorder=3)
 
 
-def _parts(figure: Figure, count: int) -> list[Any]:
-    return list(figure.subfigures(count, 1, squeeze=False).flat)
+def _add_baseline(axes: Axes, cells: Sequence[Cell], measure: Measure) -> None:
+    baselines = [cell.column(measure.column) for cell in cells if not cell.train_size]
+    value = pd.concat(baselines).mean() if baselines else math.nan
+    if not math.isnan(value):
+        axes.axvline(value / measure.unit, color=GREY, linestyle="--", linewidth=1.5)
 
 
-def _entitle(part: Any, title: str, caption: str, width: int) -> None:
-    part.suptitle(textwrap.fill(title, width // 2), x=0.5, y=0.98, va="top", fontsize=12, fontweight="bold")
+def _legend(given: ChartInput) -> Iterator[Artist]:
+    for entry, colour in given.palette.items():
+        yield Patch(color=colour, label=two_lines(entry))
+    if any(not cell.train_size for cell in given.cells):
+        yield Line2D([], [], color=GREY, linestyle="--", linewidth=1.5, label=BASELINE_LABEL)
+
+
+def _parts(figure: Figure, heights: Sequence[float]) -> list[SubFigure]:
+    return list(figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights).flat)
+
+
+def _title(part: SubFigure, title: str, caption: str, width: int) -> None:
+    part.suptitle(textwrap.fill(title, width // 2), x=0.5, y=0.98, va="top", fontsize=12, fontweight="bold", color=INK)
     part.text(0.5, 0.012, textwrap.fill(caption, width), ha="center", va="bottom", fontsize=7.5, color="0.3")
 
 
 @contextmanager
 def _style() -> Iterator[None]:
-    with mpl.rc_context(), sns.axes_style("whitegrid"), mpl.rc_context(STYLE | {"font.family": fonts()}):
+    style: Any = STYLE | {"font.family": fonts(), "axes.titlesize": 10.5}
+    with mpl.rc_context(style):
         yield
-
-
-def _save(figure: Figure, path: Path) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
-    write_bytes(path, buffer.getvalue())

@@ -1,14 +1,15 @@
 """Cost against score, with the Pareto front: the cells that no other beats in both."""
 
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
+from matplotlib.axes import Axes
 
 from medqa_finetune.evaluation.metrics.base import Better
-from medqa_finetune.report.figures.base import INK, Chart, hint, short
-from medqa_finetune.report.figures.cells import Cell
-from medqa_finetune.report.figures.overview import MARKERS
+from medqa_finetune.report.figures.base import INK, MARKERS, Chart, ChartInput, Palette, Style, hint
 from medqa_finetune.report.messages import label, score_axis, score_title, text
+from medqa_finetune.report.names import two_lines
+from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.scores import score_info
 from medqa_finetune.report.verdict import Front
 
@@ -16,43 +17,55 @@ from medqa_finetune.report.verdict import Front
 MOST_LABELS = 24
 
 
-def pareto_chart(front: Front, cells: list[Cell], palette: dict[str, Any], name: str) -> Chart:
+def charts(given: ChartInput) -> Iterator[Chart]:
+    """Yield the chart of every front."""
+    for front in given.fronts:
+        yield pareto_chart(front, given.cells, given.palette, given.prefix)
+
+
+def pareto_chart(front: Front, cells: Sequence[Cell], palette: Palette, prefix: str = "") -> Chart:
     """Return the chart of one front; `cells` gives the points their names and colours."""
     lower = score_info(front.score).better is Better.LOWER
+    data = {
+        "cell": [point.cell for point in front.points],
+        front.unit: [point.cost for point in front.points],
+        front.score: [point.value for point in front.points],
+        "on_front": [point.on_front for point in front.points],
+        "share_of_resamples_on_front": [point.share for point in front.points],
+    }
+    direction = label("chart.pareto.down" if lower else "chart.pareto.up")
     return Chart(
-        name=f"{name}{front.score}_by_{front.cost}",
+        name=f"{prefix}{front.score}_by_{front.cost}",
+        section="pareto",
         title=label("chart.pareto", score=score_title(front.score), cost=label(front.cost)),
-        caption=label("chart.pareto.down" if lower else "chart.pareto.up") + label("chart.pareto.caption")
-        + text(front),
-        data=pd.DataFrame(
-            [{"cell": point.cell, front.unit: point.cost, front.score: point.value, "on_front": point.on_front,
-              "share_of_resamples_on_front": point.share} for point in front.points]
-        ),
+        caption=direction + label("chart.pareto.caption") + text(front),
+        data=pd.DataFrame(data),
         draw=lambda axes: _draw(axes, front, {cell.name: cell for cell in cells}, palette),
         height=3.6,
-    )  # fmt: skip
+    )
 
 
-def _draw(axes: Any, front: Front, cells: dict[str, Cell], palette: dict[str, Any]) -> None:
+def _draw(axes: Axes, front: Front, cells: Mapping[str, Cell], palette: Palette) -> None:
     on_front = [point for point in front.points if point.on_front]
-    axes.step([point.cost for point in on_front], [point.value for point in on_front], where="post", color=INK,
-              linewidth=1, linestyle=(0, (4, 2)))  # fmt: skip
+    line: Style = {"color": INK, "linewidth": 1, "linestyle": (0, (4, 2))}
+    axes.step([point.cost for point in on_front], [point.value for point in on_front], where="post", **line)
     entries = list(palette)
-    # Labels stand above and below their marks in turn, so that neighbours do not print into each other.
+    # Labels stand above and below their marks in turn, so that neighbours do not overlap.
     above = False
     for point in front.points:
         cell = cells.get(point.cell)
-        called = cell.label if cell else point.cell
+        name = cell.label if cell else point.cell
         colour = palette.get(cell.entry, INK) if cell else INK
         marker = MARKERS[entries.index(cell.entry) % len(MARKERS)] if cell and cell.entry in palette else "d"
-        (mark,) = axes.plot(point.cost, point.value, marker, color=colour, markersize=8, markeredgewidth=1.6,
-                            markerfacecolor=colour if point.on_front else "none")  # fmt: skip
-        hint(mark, f"{called}: {point.value:.2f}, {point.cost:,.3g} {front.unit}; on the front in {point.share:.0%} of "
-             "resamples")  # fmt: skip
+        style: Style = {"color": colour, "markersize": 8, "markeredgewidth": 1.6}
+        filled = colour if point.on_front else "none"
+        (mark,) = axes.plot(point.cost, point.value, marker, markerfacecolor=filled, **style)
+        share = f"on the front in {point.share:.0%} of resamples"
+        hint(mark, f"{name}: {point.value:.2f}, {point.cost:,.3g} {front.unit}; {share}")
         if point.on_front or len(front.points) <= MOST_LABELS:
             above = not above
-            style = {"xytext": (6, 5 if above else -11), "textcoords": "offset points", "fontsize": 8}
-            axes.annotate(short(called), (point.cost, point.value), **style)
+            offset: Style = {"xytext": (6, 5 if above else -11), "textcoords": "offset points", "fontsize": 8}
+            axes.annotate(two_lines(name), (point.cost, point.value), **offset)
     axes.margins(x=0.18, y=0.12)
     axes.set(xlabel=front.unit, ylabel=score_axis(front.score).en)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")

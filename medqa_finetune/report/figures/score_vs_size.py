@@ -1,62 +1,63 @@
-"""A score against the number of training pairs, with intervals, the fitted curve and the baselines."""
+"""A score against the number of training examples, with intervals, the fitted curve and the baselines."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from medqa_finetune.evaluation.metric_registry import headlines
 from medqa_finetune.evaluation.metrics.base import ScoreInfo
-from medqa_finetune.report.figures.base import INK, Chart, legend_columns, legend_height, nothing_measured, short
-from medqa_finetune.report.figures.cells import Cell, table_of
-from medqa_finetune.report.figures.overview import MARKERS, apart
-from medqa_finetune.report.groups import compact, training_items
+from medqa_finetune.report.figures.base import INK, MARKERS, Chart, ChartInput, Style, nothing_measured, table_of
 from medqa_finetune.report.messages import label, score_axis, score_title
-from medqa_finetune.report.stats.intervals import CellScore
+from medqa_finetune.report.names import compact, training_items, two_lines
+from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.verdict import Fit
 
 # Methods stand apart by this factor, so that their intervals do not lie on each other.
 SHIFT = 1.06
-BASELINE_DASHES: tuple[Any, ...] = ((0, (5, 2)), (0, (1.5, 1.5)))
-Scores = dict[tuple[str, str], CellScore]
+# Two ticks closer than this share of a decade would overlap.
+TICK_GAP = 0.07
+BASELINE_DASHES = ((0, (5, 2)), (0, (1.5, 1.5)))
 
 
-def score_against_size(
-    cells: list[Cell], score: ScoreInfo, scores: Scores, fits: Sequence[Fit], *, palette: dict[str, Any], name: str
-) -> Chart:
-    """Return the chart of one score.
+def charts(given: ChartInput) -> Iterator[Chart]:
+    """Yield the chart of every score that was measured; where none was, of the usual ones."""
+    for score in given.measured_scores or headlines()[:2]:
+        yield score_against_size(given, score)
 
-    Args:
-        scores: Intervals by cell and score; a cell without one is drawn without.
-        fits: Curves through cells of this group, for any score.
-    """
-    own = [fit for fit in fits if fit.score == score.name and fit.curve]
-    measured = any((cell.name, score.name) in scores for cell in cells)
+
+def score_against_size(given: ChartInput, score: ScoreInfo) -> Chart:
+    """Return the chart of one score; a cell without an interval is drawn without."""
+    fits = [fit for fit in given.fits if fit.score == score.name and fit.curve]
+    measured = any((cell.name, score.name) in given.scores for cell in given.cells)
     intervals = label("chart.size.intervals" if measured else "chart.size.no_intervals")
     caption = label("chart.size.caption", intervals=intervals, better=label(score.better))
     return Chart(
-        name=f"{name}{score.name}_by_data_size",
+        name=f"{given.prefix}{score.name}_by_data_size",
+        section="size",
         title=label("chart.size", score=score_title(score.name)),
-        caption=caption + label("chart.size.fitted") if own else caption,
-        data=_data(cells, score, scores),
-        draw=lambda axes: _draw(axes, (cells, score, scores), own, palette),
-        height=3.4 + legend_height(sorted({cell.entry for cell in cells})),
+        caption=caption + label("chart.size.fitted") if fits else caption,
+        data=_data(given, score),
+        draw=lambda axes: _draw(axes, given, score, fits),
+        legend=sorted({cell.entry for cell in given.cells}),
+        height=3.4,
         score=score.name,
     )
 
 
-def _data(cells: list[Cell], score: ScoreInfo, scores: Scores) -> pd.DataFrame:
-    table = table_of(cells, [score.name])
-    found = [scores.get((cell.name, score.name)) for cell in cells]
+def _data(given: ChartInput, score: ScoreInfo) -> pd.DataFrame:
+    table = table_of(given.cells, [score.name])
+    found = [given.scores.get((cell.name, score.name)) for cell in given.cells]
     table["low"] = [each.interval.low if each else float("nan") for each in found]
     table["high"] = [each.interval.high if each else float("nan") for each in found]
     return table
 
 
-def _draw(axes: Any, what: tuple[list[Cell], ScoreInfo, Scores], fits: list[Fit], palette: dict[str, Any]) -> None:
-    cells, score, scores = what
-    known = [cell for cell in cells if cell.measured(score.name)]
-    sizes = sorted({cell.size for cell in cells if cell.size})
+def _draw(axes: Axes, given: ChartInput, score: ScoreInfo, fits: Sequence[Fit]) -> None:
+    palette = given.palette
+    known = [cell for cell in given.cells if cell.measured(score.name)]
+    sizes = sorted({cell.train_size for cell in given.cells if cell.train_size})
     if not known or not sizes:
         nothing_measured(axes)
         return
@@ -64,34 +65,42 @@ def _draw(axes: Any, what: tuple[list[Cell], ScoreInfo, Scores], fits: list[Fit]
     for place, entry in enumerate(entries):
         shift = SHIFT ** (place - (len(entries) - 1) / 2)
         line = [cell for cell in known if cell.entry == entry]
-        style = {"color": palette[entry], "marker": MARKERS[place % len(MARKERS)], "label": short(entry)}
-        _draw_line(axes, line, (score.name, shift), scores, style)
+        style: Style = {"color": palette[entry], "marker": MARKERS[place % len(MARKERS)], "label": two_lines(entry)}
+        _draw_line(axes, line, (score.name, shift), given, style)
         for fit in fits:
             if {cell.name for cell in line} >= set(fit.cells):
-                pairs, values, low, high = zip(*fit.curve, strict=True)
-                axes.plot(pairs, values, color=palette[entry], linewidth=0.8, alpha=0.8)
-                axes.fill_between(pairs, low, high, color=palette[entry], alpha=0.1, linewidth=0)
-    for place, cell in enumerate(cell for cell in known if not cell.size):
-        axes.axhline(cell.mean(score.name), color=INK, linewidth=1.1, label=cell.entry,
-                     linestyle=BASELINE_DASHES[place % len(BASELINE_DASHES)])  # fmt: skip
+                at, values, low, high = zip(*fit.curve, strict=True)
+                axes.plot(at, values, color=palette[entry], linewidth=0.8, alpha=0.8)
+                axes.fill_between(at, low, high, color=palette[entry], alpha=0.1, linewidth=0)
+    for place, cell in enumerate(cell for cell in known if not cell.train_size):
+        style = {"color": INK, "linewidth": 1.1, "linestyle": BASELINE_DASHES[place % len(BASELINE_DASHES)]}
+        axes.axhline(cell.mean(score.name), label=cell.entry, **style)
     axes.set(xlabel=training_items(score), ylabel=score_axis(score.name).en)
     axes.set_xscale("log")
     axes.set_xlim(min(sizes) / 1.25, max(sizes) * (2.1 if fits else 1.25))
-    axes.xaxis.set_major_locator(FixedLocator([float(size) for size in apart(sizes)]))
+    axes.xaxis.set_major_locator(FixedLocator([float(size) for size in ticks_of(sizes)]))
     axes.xaxis.set_major_formatter(lambda value, _: compact(round(value)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.figure.legend(loc="outside lower center", ncols=legend_columns(sorted({cell.entry for cell in known})))
 
 
-def _draw_line(axes: Any, line: list[Cell], where: tuple[str, float], scores: Scores, style: dict[str, Any]) -> None:
+def _draw_line(axes: Axes, line: Sequence[Cell], where: tuple[str, float], given: ChartInput, style: Style) -> None:
     column, shift = where
-    axes.plot([cell.size * shift for cell in line], [cell.mean(column) for cell in line], linewidth=1.8, markersize=6,
-              **style)  # fmt: skip
-    for cell in line:
-        found = scores.get((cell.name, column))
+    at = [cell.train_size * shift for cell in line]
+    axes.plot(at, [cell.mean(column) for cell in line], linewidth=1.8, markersize=6, **style)
+    for cell, place in zip(line, at, strict=True):
+        found = given.scores.get((cell.name, column))
         if found:
-            axes.vlines(cell.size * shift, found.interval.low, found.interval.high, color=style["color"], linewidth=2,
-                        alpha=0.75)  # fmt: skip
+            bar: Style = {"color": style["color"], "linewidth": 2, "alpha": 0.75}
+            axes.vlines(place, found.interval.low, found.interval.high, **bar)
         if len(cell.runs) > 1:
-            axes.plot([cell.size * shift] * len(cell.runs), cell.runs[column].astype(float), ".", color=INK,
-                      markersize=3)  # fmt: skip
+            axes.plot([place] * len(cell.runs), cell.column(column), ".", color=INK, markersize=3)
+
+
+def ticks_of(sizes: Sequence[int]) -> list[int]:
+    """Return the sizes whose tick labels do not overlap on a logarithmic axis, the smallest always among them."""
+    gap = (max(sizes) * 1.25**2 / min(sizes)) ** TICK_GAP
+    kept: list[int] = []
+    for size in sizes:
+        if not kept or size >= kept[-1] * gap:
+            kept.append(size)
+    return kept

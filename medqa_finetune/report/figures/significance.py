@@ -1,16 +1,17 @@
 """Which cells differ: every pair, with the difference and what the test says of it."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from medqa_finetune.evaluation.metrics.base import ScoreInfo
-from medqa_finetune.report.figures.base import LINE, Chart, hint, short
-from medqa_finetune.report.figures.cells import Cell
+from medqa_finetune.report.figures.base import LINE, Chart, ChartInput, Style, hint, text_colour
 from medqa_finetune.report.messages import label, reason, score_title
+from medqa_finetune.report.names import two_lines
+from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.stats.intervals import Comparison, Finding
 
 # Blue to orange-red through grey: colour-blind readers tell them apart, and so does lightness.
@@ -19,7 +20,17 @@ MOST_CELLS = 24
 INCHES_PER_CELL = 0.5
 
 
-def significance_matrix(cells: list[Cell], score: ScoreInfo, comparisons: Sequence[Comparison], name: str) -> Chart:
+def charts(given: ChartInput) -> Iterator[Chart]:
+    """Yield the matrix of every score that pairs of the cells were compared in."""
+    compared = {each.score for each in given.comparisons}
+    for score in given.shown_scores:
+        if score.name in compared:
+            yield significance_matrix(given.cells, score, given.comparisons, given.prefix)
+
+
+def significance_matrix(
+    cells: Sequence[Cell], score: ScoreInfo, comparisons: Sequence[Comparison], prefix: str = ""
+) -> Chart:
     """Return the matrix of one score: in a field, the row's score less the column's."""
     shown = cells[:MOST_CELLS]
     names = {cell.name for cell in shown}
@@ -29,7 +40,8 @@ def significance_matrix(cells: list[Cell], score: ScoreInfo, comparisons: Sequen
         caption += label("chart.differences.cut", shown=MOST_CELLS, count=len(cells))
     width = 1.6 + INCHES_PER_CELL * max(5, len(shown))
     return Chart(
-        name=f"{name}{score.name}_differences",
+        name=f"{prefix}{score.name}_differences",
+        section="significance",
         title=label("chart.differences", score=score_title(score.name)),
         caption=caption,
         data=_data(own),
@@ -41,21 +53,23 @@ def significance_matrix(cells: list[Cell], score: ScoreInfo, comparisons: Sequen
 
 
 def _data(comparisons: Sequence[Comparison]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {"first": each.first, "second": each.second, "compared": each.axis,
-             "difference": each.difference,
-             "low": each.interval.low if each.interval else None, "high": each.interval.high if each.interval else None,
-             "effect": each.effect, "p": each.p, "p_holm": each.p_holm, "verdict": each.verdict,
-             "reason": reason(each).en}
-            for each in comparisons
-        ],
-        columns=["first", "second", "compared", "difference", "low", "high", "effect", "p", "p_holm", "verdict",
-                 "reason"],
-    )  # fmt: skip
+    columns = {
+        "first": [each.first for each in comparisons],
+        "second": [each.second for each in comparisons],
+        "compared": [each.axis for each in comparisons],
+        "difference": [each.difference for each in comparisons],
+        "low": [each.interval.low if each.interval else None for each in comparisons],
+        "high": [each.interval.high if each.interval else None for each in comparisons],
+        "effect": [each.effect for each in comparisons],
+        "p": [each.p for each in comparisons],
+        "p_holm": [each.p_holm for each in comparisons],
+        "verdict": [each.verdict for each in comparisons],
+        "reason": [reason(each).en for each in comparisons],
+    }
+    return pd.DataFrame(columns)
 
 
-def _draw(axes: Any, cells: list[Cell], comparisons: Sequence[Comparison]) -> None:
+def _draw(axes: Axes, cells: Sequence[Cell], comparisons: Sequence[Comparison]) -> None:
     places = {cell.name: at for at, cell in enumerate(cells)}
     labels = {cell.name: cell.label for cell in cells}
     largest = max((abs(each.difference) for each in comparisons if each.difference is not None), default=1.0) or 1.0
@@ -66,7 +80,7 @@ def _draw(axes: Any, cells: list[Cell], comparisons: Sequence[Comparison]) -> No
     for at in range(len(cells)):
         axes.add_patch(Rectangle((at, at), 1, 1, facecolor=LINE, alpha=0.5, edgecolor="none"))
     axes.set(xlim=(0, len(cells)), ylim=(len(cells), 0), ylabel="")
-    names = [short(cell.label) for cell in cells]
+    names = [two_lines(cell.label) for cell in cells]
     axes.set_xticks([at + 0.5 for at in range(len(cells))], names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks([at + 0.5 for at in range(len(cells))], names)
     axes.grid(visible=False)
@@ -74,7 +88,7 @@ def _draw(axes: Any, cells: list[Cell], comparisons: Sequence[Comparison]) -> No
         spine.set_visible(False)
 
 
-def _field(axes: Any, place: tuple[int, int], each: Comparison, largest: float, what: str, *, sign: int) -> None:
+def _field(axes: Axes, place: tuple[int, int], each: Comparison, largest: float, what: str, *, sign: int) -> None:
     row, column = place
     middle = (column + 0.5, row + 0.5)
     if each.difference is None:
@@ -83,11 +97,10 @@ def _field(axes: Any, place: tuple[int, int], each: Comparison, largest: float, 
     value = sign * each.difference
     shown = each.verdict is Finding.DIFFERENT
     colour = MAP(0.5 + 0.5 * value / largest)
-    box = Rectangle((column + 0.03, row + 0.03), 0.94, 0.94, facecolor=colour if shown else "none",
-                    edgecolor=LINE, linewidth=0.8)  # fmt: skip
+    style: Style = {"facecolor": colour if shown else "none", "edgecolor": LINE, "linewidth": 0.8}
+    box = Rectangle((column + 0.03, row + 0.03), 0.94, 0.94, **style)
     axes.add_patch(box)
     p = f", p (Holm) = {each.p_holm:.3g}" if each.p_holm is not None else ""
     hint(box, f"{what} = {value:+.2f}{p}: {each.verdict}")
-    dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 0.5
-    style = {"fontweight": "bold", "color": "#ffffff" if dark else "#000000"} if shown else {}
-    axes.text(*middle, f"{value:+.2f}", ha="center", va="center", fontsize=8, **style)
+    bold: Style = {"fontweight": "bold", "color": text_colour(colour)} if shown else {}
+    axes.text(*middle, f"{value:+.2f}", ha="center", va="center", fontsize=8, **bold)

@@ -23,7 +23,7 @@ from medqa_finetune.report.figures.base import (
     figure_of,
 )
 from medqa_finetune.report.messages import drawn as drawn_words
-from medqa_finetune.report.table import write_csv
+from medqa_finetune.report.outputs.csv import write_csv
 
 DPI = 150
 POINTS_PER_INCH = 72

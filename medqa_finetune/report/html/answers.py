@@ -1,14 +1,13 @@
-"""What the page shows of the answers: question, reference and every cell's answer, side by side."""
+"""What the page shows of the predictions: question, reference and every cell's prediction, side by side."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from medqa_finetune.errors import DataError
-from medqa_finetune.report.figures.cells import Cell
-from medqa_finetune.report.html.sources import Source
+from medqa_finetune.record.item_scores import ItemScores
 from medqa_finetune.report.notes import (
     AnswersOfCells,
     LowestSeed,
@@ -18,6 +17,7 @@ from medqa_finetune.report.notes import (
     QuestionsDrawn,
     TextsCut,
 )
+from medqa_finetune.report.runs import Cell, Run
 from medqa_finetune.report.scores import in_order
 
 # One run per cell, so many cells, and so many bytes of text: what a browser opens at once on a phone.
@@ -49,74 +49,83 @@ class Answers:
         return {"cells": self.cells, "scores": self.scores, "items": self.items}
 
 
-def answers_of(cells: Sequence[Cell], sources: Mapping[tuple[str, str], Source], budget: int = MOST_BYTES) -> Answers:
-    """Read the answers of one run per cell, the one with the lowest seed, up to `budget` bytes of text."""
-    if any(cell.runs["task"].eq("text").any() for cell in cells):
+@dataclass(frozen=True)
+class _Column:
+    """The predictions of one cell: which run they are of, its rows, and their scores."""
+
+    heading: dict[str, Any]
+    rows: list[dict[str, Any]]
+    items: ItemScores | None
+
+
+def answers_of(cells: Sequence[Cell], budget: int = MOST_BYTES) -> Answers:
+    """Read the predictions of one run per cell, the one with the lowest seed, up to `budget` bytes of text."""
+    if any(cell.value("task") == "text" for cell in cells):
         return Answers([], [], [], [NoAnswers()])
-    columns: list[tuple[dict[str, Any], list[dict[str, Any]], Any]] = []
+    columns: list[_Column] = []
     notes: list[Note] = []
     for cell in cells[:MOST_CELLS]:
-        run = cell.runs.iloc[0]
-        source = sources.get((str(run["study"]), str(run["name"])))
-        rows = _predictions(source) if source else []
-        if not rows or source is None:
+        run = cell.runs[0]
+        rows = _predictions(run)
+        if not rows:
             notes.append(NoPredictions(cell.label))
             continue
-        column = {"label": cell.label, "name": str(run["name"]), "seed": int(run["seed"])}
-        columns.append((column, rows, source.items()))
+        heading = {"label": cell.label, "name": run.name, "seed": run.known.seed}
+        columns.append(_Column(heading, rows, run.items()))
     if len(cells) > MOST_CELLS:
         notes.append(AnswersOfCells(MOST_CELLS, len(cells)))
     if any(len(cell.runs) > 1 for cell in cells):
         notes.append(LowestSeed())
-    scores = _shared_scores([items for _, _, items in columns])
+    scores = _shared_scores([column.items for column in columns])
     items, cut = _items(columns, scores)
     kept = _within(items, budget)
     if len(kept) < len(items):
         notes.append(QuestionsDrawn(len(kept), len(items)))
     if cut:
         notes.append(TextsCut(cut, LONGEST_TEXT))
-    return Answers([column for column, _, _ in columns], scores, kept, notes)
+    return Answers([column.heading for column in columns], scores, kept, notes)
 
 
-def _predictions(source: Source) -> list[dict[str, Any]]:
+def _predictions(run: Run) -> list[dict[str, Any]]:
     try:
-        return [] if source.evaluation is None else source.evaluation.read_predictions()
+        return [] if run.evaluation_dir is None else run.evaluation_dir.read_predictions()
     except (DataError, OSError):
         return []
 
 
-def _shared_scores(items: Sequence[Any]) -> list[str]:
+def _shared_scores(items: Sequence[ItemScores | None]) -> list[str]:
     known = [set(each.values) for each in items if each is not None]
     shared = set.intersection(*known) if known else set()
     return [score.name for score in in_order(shared)]
 
 
-def _items(columns: Sequence[tuple[dict[str, Any], list[dict[str, Any]], Any]], scores: list[str]) -> Any:
-    by_id = [{str(row.get("id")): (row, at) for at, row in enumerate(rows)} for _, rows, _ in columns]
+def _items(columns: Sequence[_Column], scores: list[str]) -> tuple[list[list[Any]], int]:
+    """Return the items of `Answers`, and how many texts are cut."""
+    by_id = [{str(row.get("id")): (row, at) for at, row in enumerate(column.rows)} for column in columns]
     cut = 0
     items = []
-    for row in columns[0][1] if columns else []:
+    for row in columns[0].rows if columns else []:
         key = str(row.get("id"))
         found = [own.get(key) for own in by_id]
-        texts = [row.get("question"), row.get("reference"), *(each[0].get("prediction") if each else None
-                                                              for each in found)]  # fmt: skip
+        predictions = [each[0].get("prediction") if each else None for each in found]
+        texts = [row.get("question"), row.get("reference"), *predictions]
         cut += sum(isinstance(text, str) and len(text) > LONGEST_TEXT for text in texts)
         question, reference, *answers = [_shortened(text) for text in texts]
         values = [
-            _values(scored, each[1], scores) if each else None
-            for each, (_, _, scored) in zip(found, columns, strict=True)
+            _values(column.items, each[1], scores) if each else None
+            for each, column in zip(found, columns, strict=True)
         ]
         items.append([key, question, reference, answers, values, [_flags(each[0]) if each else 0 for each in found]])
     return items, cut
 
 
-def _shortened(text: Any) -> str | None:
+def _shortened(text: object) -> str | None:
     if not isinstance(text, str):
         return None
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} … [+{len(text) - LONGEST_TEXT:,}]"
 
 
-def _values(scored: Any, place: int, scores: list[str]) -> list[float] | None:
+def _values(scored: ItemScores | None, place: int, scores: list[str]) -> list[float] | None:
     if scored is None or place >= len(scored.ids):
         return None
     return [round(float(scored.values[name][place]), 2) for name in scores]

@@ -6,24 +6,22 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from medqa_finetune.evaluation.metrics.base import Prominence
-from medqa_finetune.record.schema import Record
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.figures.write import Drawn
 from medqa_finetune.report.html.answers import Answers
 from medqa_finetune.report.html.reproduce import commands_of, settings_of
 from medqa_finetune.report.html.table import Row
 from medqa_finetune.report.messages import label, labels_below, score_title, text
+from medqa_finetune.report.messages.language import Text
 from medqa_finetune.report.messages.sentences import Overview
 from medqa_finetune.report.notes import GroupName, Note, RunsCut
+from medqa_finetune.report.runs import Run
 from medqa_finetune.report.scores import headline_columns, in_order, score_columns, signatures
 from medqa_finetune.report.verdict import Caution
-from medqa_finetune.report.words import Text
 
 ASSETS = "assets"
 STYLES = ("base.css", "content.css", "browser.css")
@@ -46,32 +44,34 @@ class GroupView:
 
 @dataclass(frozen=True)
 class Page:
-    """All that the page shows."""
+    """All that the page shows; `runs` in the order of the table."""
 
-    frame: pd.DataFrame
+    runs: Sequence[Run]
     analysis: Analysis
-    records: Sequence[Record]
     groups: Sequence[GroupView]
 
 
 def rendered(page: Page) -> bytes:
     """Return the page as UTF-8."""
+    loader = PackageLoader(__package__, ASSETS)
     environment = Environment(
-        loader=PackageLoader(__package__, ASSETS), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     script = _asset(*SCRIPTS)
     environment.globals |= {"label": label, "said": text, "score_title": score_title}
     html = environment.get_template("page.html.j2").render(
-        _content(page), script=script, script_hash=_csp_hash(script), style=_asset(*STYLES),
+        _content(page),
+        script=script,
+        script_hash=_csp_hash(script),
+        style=_asset(*STYLES),
         data=embedded_json([group.answers.as_data() for group in page.groups]),
         script_words=json.dumps(labels_below("script."), ensure_ascii=False),
-    )  # fmt: skip
+    )
     # Half a character, which JSON can hold and UTF-8 cannot, stands as its number.
     return html.encode("utf-8", "backslashreplace")
 
 
-def embedded_json(data: Any) -> str:
+def embedded_json(data: object) -> str:
     """Return JSON that can stand in a script element whatever its texts hold."""
     written = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return written.translate(JSON_ESCAPES)
@@ -85,37 +85,39 @@ def _csp_hash(script: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _content(page: Page) -> dict[str, Any]:
+def _content(page: Page) -> dict[str, object]:
     verdicts = page.analysis.verdicts
-    cautions = list(dict.fromkeys(verdict.caution for verdict in verdicts)) or [Caution.SAFETY]
-    rows = page.frame.to_dict("records")
-    runs = [{"place": _place(row), "status": row["status"], "reason": row["reason"] or ""} for row in rows[:MOST_RUNS]]
-    commands = commands_of(page.records)
-    shown = in_order(score_columns(page.frame["signature"]))
-    main_scores = [score.name for score in shown if score.prominence is not Prominence.DETAIL]
+    rows = [
+        {"place": run.place, "status": run.values["status"], "reason": run.values.get("reason") or ""}
+        for run in page.runs[:MOST_RUNS]
+    ]
+    # By place: of copies of one run in a study, the last.
+    records = {run.place: run.record for run in page.runs if run.record is not None}.values()
+    commands = commands_of(records)
+    shown = in_order(score_columns(run.values.get("signature") for run in page.runs))
     return {
-        "overview": _overview(rows), "verdicts": verdicts, "cautions": cautions, "groups": page.groups,
-        "notes": [*page.analysis.notes, *_cut(len(rows), len(commands))], "settings_of_tests": page.analysis.settings,
-        "signatures": _signatures(rows), "settings": settings_of(page.records), "commands": commands[:MOST_RUNS],
-        "runs": runs, "headlines": headline_columns(), "main_scores": main_scores,
-    }  # fmt: skip
+        "overview": _overview(page.runs),
+        "verdicts": verdicts,
+        "cautions": list(dict.fromkeys(verdict.caution for verdict in verdicts)) or [Caution.SAFETY],
+        "groups": page.groups,
+        "notes": [*page.analysis.notes, *_cut(len(page.runs), len(commands))],
+        "settings_of_tests": page.analysis.settings,
+        "signatures": sorted({pair for run in page.runs for pair in signatures(run.values.get("signature")).items()}),
+        "settings": settings_of(records),
+        "commands": commands[:MOST_RUNS],
+        "runs": rows,
+        "headlines": headline_columns(),
+        "main_scores": [score.name for score in shown if score.prominence is not Prominence.DETAIL],
+    }
 
 
-def _overview(rows: list[dict[Any, Any]]) -> Overview:
+def _overview(runs: Sequence[Run]) -> Overview:
     models, corpora = (
-        tuple(dict.fromkeys(str(row[column]) for row in rows if row[column])) for column in ("model", "corpus")
+        tuple(dict.fromkeys(str(run.values[column]) for run in runs if run.values.get(column)))
+        for column in ("model", "corpus")
     )
-    return Overview(sum(row["status"] == "done" for row in rows), len(rows), models, corpora)
+    return Overview(sum(run.done for run in runs), len(runs), models, corpora)
 
 
 def _cut(runs: int, commands: int) -> list[Note]:
     return [RunsCut(MOST_RUNS, runs)] if max(runs, commands) > MOST_RUNS else []
-
-
-def _signatures(rows: list[dict[Any, Any]]) -> list[tuple[str, str]]:
-    pairs = {pair: None for row in rows for pair in signatures(row["signature"]).items()}
-    return sorted(pairs)
-
-
-def _place(row: dict[Any, Any]) -> str:
-    return f"{row['study']}/{row['name']}" if row["study"] else str(row["name"])

@@ -29,8 +29,8 @@ class Setting:
     @property
     def install(self) -> str:
         """Return the command that installs the same versions."""
-        packages = [f"{name}=={version}" for name, version in self.versions
-                    if name not in ("python", "medqa-finetune")]  # fmt: skip
+        others = ("python", "medqa-finetune")
+        packages = [f"{name}=={version}" for name, version in self.versions if name not in others]
         return shlex.join(["pip", "install", *packages])
 
 
@@ -40,8 +40,8 @@ def settings_of(records: Iterable[Record]) -> list[Setting]:
     for record in records:
         environment = record.environment
         if environment is not None:
-            key = (environment.device, environment.precision or "–", environment.commit or "–",
-                   tuple(environment.versions.items()))  # fmt: skip
+            versions = tuple(environment.versions.items())
+            key = (environment.device, environment.precision or "–", environment.commit or "–", versions)
             found.setdefault(key, []).append(record.name)
     return [Setting(*key, runs=tuple(names)) for key, names in found.items()]
 
@@ -56,5 +56,5 @@ def commands_of(records: Iterable[Record]) -> list[tuple[str, str]]:
 
 
 def _quoted(part: str) -> str:
-    # What holds single quotes, as Hydra wants for some values, reads better between double ones.
+    # A value with single quotes, which Hydra needs for some, reads better between double ones.
     return f'"{part}"' if "'" in part and not set(part) & set('"$`\\!\n') else shlex.quote(part)

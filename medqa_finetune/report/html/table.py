@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medqa_finetune.report.analysis import Analysis
-from medqa_finetune.report.figures.cells import Cell
 from medqa_finetune.report.messages import drawn, label, score_title
-from medqa_finetune.report.outputs.benchmarks import digits_of, main_exams
+from medqa_finetune.report.messages.language import Text
+from medqa_finetune.report.outputs.benchmarks import digits_of, main_benchmarks
+from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.scores import in_order, score_columns
-from medqa_finetune.report.words import Text
 
 # Column of the table, what its heading is called in `messages`, digits behind the point.
 COSTS = (
@@ -40,13 +40,14 @@ class Row:
 
 def results_of(cells: Sequence[Cell], analysis: Analysis) -> tuple[list[Text], list[Row]]:
     """Return the headings and one row per cell; columns in which nothing was measured are left out."""
-    signed = [signature for cell in cells for signature in cell.runs["signature"]]
+    signed = [run.values.get("signature") for cell in cells for run in cell.runs]
     scores = [score for score in in_order(score_columns(signed)) if _measured(cells, score.name)]
     costs = [cost for cost in COSTS if _measured(cells, cost[0])]
-    of_text = any(cell.runs["task"].eq("text").any() for cell in cells)
-    exams = [column for column in main_exams(cells[0].runs.columns) if _measured(cells, column)] if cells else []
+    of_text = any(cell.value("task") == "text" for cell in cells)
+    columns = sorted({column for cell in cells for run in cell.runs for column in run.values})
+    benchmarks = [column for column in main_benchmarks(columns) if _measured(cells, column)]
     headings = [_heading("cell"), *(score_title(score.name) for score in scores)]
-    headings += [*(Text(exam, exam) for exam in exams), _heading("blocks" if of_text else "pairs")]
+    headings += [*(Text(name, name) for name in benchmarks), _heading("blocks" if of_text else "pairs")]
     headings += [*(_heading(name) for _, name, _ in costs), _heading("seeds")]
     headings.append(_heading("tested_blocks" if of_text else "tested_questions"))
     intervals = {(each.cell, each.score): each.interval for each in analysis.scores}
@@ -54,16 +55,15 @@ def results_of(cells: Sequence[Cell], analysis: Analysis) -> tuple[list[Text], l
     for cell in cells:
         values = []
         for score in scores:
-            interval = intervals.get((cell.name, score.name))
-            more = f"[{interval.low:.{score.digits}f}, {interval.high:.{score.digits}f}]" if interval else ""
-            deviation = _deviation(cell.sd(score.name), score.digits)
-            values.append(_value(cell.mean(score.name), score.digits, more, deviation))
-        for exam in exams:
-            digits = digits_of(exam)
-            # A mean over some of the seeds would stand in the row of all of them.
-            mean = cell.mean(exam) if cell.runs[exam].notna().all() else math.nan
-            values.append(_value(mean, digits, _deviation(cell.sd(exam), digits)))
-        values.append(_value(float(cell.size), 0))
+            interval, digits = intervals.get((cell.name, score.name)), score.digits
+            more = f"[{interval.low:.{digits}f}, {interval.high:.{digits}f}]" if interval else ""
+            values.append(_value(cell.mean(score.name), digits, more, _deviation(cell.sd(score.name), digits)))
+        for name in benchmarks:
+            digits = digits_of(name)
+            # Cells compare only where the mean is over all of their seeds.
+            mean = cell.mean(name) if cell.column(name).notna().all() else math.nan
+            values.append(_value(mean, digits, _deviation(cell.sd(name), digits)))
+        values.append(_value(float(cell.train_size), 0))
         values += [
             _value(cell.mean(column), digits, _deviation(cell.sd(column), digits)) for column, _, digits in costs
         ]

@@ -12,11 +12,10 @@ from enum import StrEnum
 from medqa_finetune.evaluation.metric_registry import all_scores
 from medqa_finetune.evaluation.metrics.base import Better
 from medqa_finetune.report.messages import en, zh
-from medqa_finetune.report.messages.language import Language, key_of
+from medqa_finetune.report.messages.language import Language, Text, key_of
 from medqa_finetune.report.messages.sentences import Outcome, compared_text, say
 from medqa_finetune.report.scores import score_info
 from medqa_finetune.report.stats.intervals import Comparison
-from medqa_finetune.report.words import Text
 
 LANGUAGES: Mapping[str, Language] = {
     code: Language(

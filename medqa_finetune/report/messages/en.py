@@ -154,9 +154,9 @@ SENTENCES = {
     "report.comparisons": "Comparisons",
     "report.notes": "Notes",
     "report.figures": "Figures",
-    "report.exams": "Exams, apart from the answers",
-    "report.exams_how": "Mean over seeds, and standard deviation between them. How each was measured, and parts of "
-    "exams: `results_summary.csv`.",
+    "report.benchmarks": "Benchmarks",
+    "report.benchmarks_how": "Mean and standard deviation over seeds. How each was measured, and the parts of "
+    "benchmarks: `results_summary.csv`.",
     "report.every_score": "Every score: `comparisons.csv`.",
     "column.cell": "cell",
     "column.score": "score",
@@ -239,6 +239,7 @@ SENTENCES = {
     "page.curves": "Learning curves",
     "page.differences": "Which differences are real",
     "page.differences.none": "No pair of cells could be compared.",
+    "page.more": "More charts",
     "page.score": "Score:",
     "page.score.usual": "the usual ones",
     "page.answers": "Predictions side by side",

@@ -1,4 +1,4 @@
-"""The words of one language, and how they are put together."""
+"""The words of one language, how they are put together, and how numbers are written in both."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,17 @@ from medqa_finetune.evaluation.metrics.base import ScoreWords
 from medqa_finetune.report.scores import score_info
 
 NAMES_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Text:
+    """The same words in English and in Chinese: plain text, to be escaped where it is shown."""
+
+    en: str
+    zh: str
+
+    def __add__(self, other: "Text") -> "Text":
+        return Text(f"{self.en} {other.en}".strip(), self.zh + other.zh)
 
 
 @dataclass(frozen=True)
@@ -53,3 +64,23 @@ class Language:
 def key_of(key: str | StrEnum) -> str:
     """Return the key of words: `<enum>.<MEMBER>` of an enum member, else the key itself."""
     return f"{type(key).__name__}.{key.name}" if isinstance(key, StrEnum) else key
+
+
+def signed(value: float) -> str:
+    """Return a difference with its sign."""
+    return f"{value:+.2f}"
+
+
+def span(low: float, high: float) -> str:
+    """Return an interval."""
+    return f"[{low:.2f}, {high:.2f}]"
+
+
+def amount_of_hours(hours: float) -> str:
+    """Return hours with two significant digits."""
+    return f"{hours:.1f}" if abs(hours) >= 1 else f"{hours:.2g}"
+
+
+def amount_of_money(money: float) -> str:
+    """Return money; runs of minutes cost less than a cent, which is not nothing."""
+    return f"{money:.2f}" if abs(money) >= 1 else f"{money:.2g}"

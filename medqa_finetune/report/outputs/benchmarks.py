@@ -1,68 +1,44 @@
-"""Exams beside the answers (`evaluate.zero_shot`, `evaluate.text`): a table of cells for terminal and report.md."""
+"""Benchmarks measured in addition to the predictions (`evaluate.zero_shot`, `evaluate.text`): one row per cell."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from medqa_finetune.config.command_line import aligned_table
-from medqa_finetune.log import visible
-from medqa_finetune.record.short_names import shared_settings, short_names, without_settings
+from medqa_finetune.report.outputs.csv import cells_table
 from medqa_finetune.report.scores import is_benchmark
-from medqa_finetune.report.seeds import cells_table
 
-HEADER = ["cell 格", "exam 测试", "value 值", "sd", "seeds 种子"]
-NAME_WIDTH = 50
+HEADER = ["cell 格", "benchmark 基准测试", "value 值", "sd", "seeds 种子"]
 
 
-def exam_columns(columns: Iterable[str]) -> list[str]:
-    """Return the columns of a table that are of exams, in order."""
-    return [column for column in columns if is_benchmark(column)]
-
-
-def main_exams(columns: Iterable[str]) -> list[str]:
-    """Return the columns of exams but for those of an exam's parts.
+def main_benchmarks(columns: Iterable[str]) -> list[str]:
+    """Return the columns of benchmarks, in order, but for those of a benchmark's parts.
 
     A group of tasks comes with dozens of them (`cmmlu/acc`, `cmmlu_anatomy/acc`, …), which the CSV files have.
     """
-    exams = exam_columns(columns)
-    names = {exam.partition("/")[0] for exam in exams}
-    return [exam for exam in exams if not any(exam.startswith(f"{name}_") for name in names)]
+    found = [column for column in columns if is_benchmark(column)]
+    names = {column.partition("/")[0] for column in found}
+    return [column for column in found if not any(column.startswith(f"{name}_") for name in names)]
 
 
 def digits_of(column: str) -> int:
-    """Return how many digits behind the point an exam is shown with: shares go from 0 to 1."""
+    """Return how many digits after the point a benchmark is shown with: shares go from 0 to 1."""
     return 2 if "perplexity" in column else 3
 
 
-def exams_table(frame: pd.DataFrame) -> list[list[str]]:
-    """Return one row per cell and exam, with the columns `HEADER`: mean over seeds, standard deviation between them.
+def benchmarks_table(frame: pd.DataFrame) -> list[list[str]]:
+    """Return one row per cell and benchmark, with the columns `HEADER`: mean and standard deviation over seeds.
 
     Args:
-        frame: As `report.table.results_table` makes it, exams set apart by `seeds.apart`.
+        frame: As `report.table.results_table` makes it.
     """
-    exams = main_exams(frame.columns)
-    cells = cells_table(frame).to_dict("records") if exams else []
-    return [_row(cell, exam) for cell in cells for exam in exams if not pd.isna(cell[f"{exam}_mean"])]
+    columns = main_benchmarks(frame.columns)
+    cells = cells_table(frame).to_dict("records") if columns else []
+    return [_row(cell, column) for cell in cells for column in columns if not pd.isna(cell[f"{column}_mean"])]
 
 
-def exams_as_text(frame: pd.DataFrame) -> str:
-    """Return that table for a terminal; empty where nothing was examined."""
-    rows = exams_table(frame)
-    if not rows:
-        return ""
-    header = [name.partition(" ")[0] for name in HEADER]
-    names = [row[0] for row in rows]
-    # What all of them share, the runs' table above has said.
-    shared = shared_settings(names, names) if max(map(len, names)) > NAME_WIDTH else []
-    cells = short_names([visible(without_settings(name, shared)) for name in names], NAME_WIDTH)
-    exams = short_names([visible(row[1]) for row in rows], NAME_WIDTH)
-    shown = [[cell, exam, *row[2:]] for cell, exam, row in zip(cells, exams, rows, strict=True)]
-    return aligned_table(header, shown, left=["cell", "exam"])
-
-
-def _row(cell: dict[Any, Any], exam: str) -> list[str]:
-    mean, sd = (cell[f"{exam}_{kind}"] for kind in ("mean", "sd"))
-    digits = digits_of(exam)
-    return [str(cell["cell"]), exam, f"{mean:,.{digits}f}", "–" if pd.isna(sd) else f"{sd:,.{digits}f}",
-            str(cell["seeds"])]  # fmt: skip
+def _row(cell: Mapping[Hashable, Any], column: str) -> list[str]:
+    mean, sd = (cell[f"{column}_{kind}"] for kind in ("mean", "sd"))
+    digits = digits_of(column)
+    deviation = "–" if pd.isna(sd) else f"{sd:,.{digits}f}"
+    return [str(cell["cell"]), column, f"{mean:,.{digits}f}", deviation, str(cell["seeds"])]

@@ -6,8 +6,8 @@ from itertools import combinations, groupby
 
 import numpy as np
 
-from medqa_finetune.report.cells import Cell
 from medqa_finetune.report.comparability import Difference, Fact, axes_between, unfair
+from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.stats.bootstrap import Sample, bootstrap, holm, randomisation
 from medqa_finetune.report.stats.intervals import (
     CellScore,

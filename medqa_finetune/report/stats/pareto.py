@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from medqa_finetune.report.cells import Cell
 from medqa_finetune.report.comparability import signatures_of, unfair_costs
+from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.scores import score_info
 from medqa_finetune.report.stats.intervals import Comparison, Drawn, Finding, Interval, Settings, mean_draws
 from medqa_finetune.report.stats.scaling import series_of

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from medqa_finetune.record.item_scores import ItemScores
-from medqa_finetune.report.cells import Cell, ScoredRun
 from medqa_finetune.report.notes import Flaw, FlawKind
+from medqa_finetune.report.runs import Cell, Run
 from medqa_finetune.report.scores import in_order
 from medqa_finetune.report.stats.bootstrap import Sample, mean
 
@@ -79,6 +79,6 @@ def _columns(items: ItemScores, order: npt.NDArray[np.intp], scores: set[str]) -
     return found
 
 
-def _agrees(run: ScoredRun, score: str, sample: Sample) -> bool:
+def _agrees(run: Run, score: str, sample: Sample) -> bool:
     recorded = run.scores[score].value
     return abs(recorded - sample.value) <= TOLERANCE * max(1.0, abs(recorded))

@@ -15,8 +15,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from medqa_finetune.report.cells import Cell
 from medqa_finetune.report.comparability import unfair
+from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.scores import score_info
 from medqa_finetune.report.stats.bootstrap import Array
 from medqa_finetune.report.stats.intervals import Drawn, Settings, interval_of, mean_draws

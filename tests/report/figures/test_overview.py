@@ -6,18 +6,31 @@ import matplotlib as mpl
 import pytest
 from PIL import Image
 
-from medqa_finetune.record.run_dir import find_runs
 from medqa_finetune.record.schema import Record, Score
-from medqa_finetune.report.figures import overview
-from medqa_finetune.report.figures.overview import data_scale_figure, method_figure, write_plots
-from medqa_finetune.report.figures.panels import bar_panels
-from medqa_finetune.report.groups import Group, compact, groups_of, plain
-from medqa_finetune.report.table import results_table
-from tests.report.builders import SIZES, evaluation, failed, matrix, record, train, write
+from medqa_finetune.report.analysis import Analysis
+from medqa_finetune.report.figures.base import chart_input
+from medqa_finetune.report.figures.costs import measures_of
+from medqa_finetune.report.figures.overview import (
+    METHODS,
+    GroupInput,
+    data_scale_figure,
+    method_figure,
+    write_overview,
+)
+from medqa_finetune.report.grouping import Group, groups_of
+from medqa_finetune.report.names import compact, plain
+from medqa_finetune.report.stats.intervals import Settings
+from tests.report.builders import SIZES, evaluation, failed, group_of, matrix, record, runs_of, train, write
+
+NOTHING = Analysis(Settings(), (), (), (), (), ())
 
 
 def groups(root: Path, *records: Record) -> list[Group]:
-    return groups_of(results_table(find_runs(write(root, *records)), root))
+    return groups_of(runs_of(root, *records))
+
+
+def given(*found: Group) -> list[GroupInput]:
+    return [(group, chart_input(group, group.cells, NOTHING)) for group in found]
 
 
 def drawn_axes(figure: Any) -> list[Any]:
@@ -25,9 +38,9 @@ def drawn_axes(figure: Any) -> list[Any]:
 
 
 def test_both_pictures_are_written_whole_and_sharp(tmp_path: Path) -> None:
-    frame = results_table(find_runs(write(tmp_path, *matrix())), tmp_path)
+    found = groups(tmp_path, *matrix())
     before = dict(mpl.rcParams)
-    paths = write_plots(frame, tmp_path / "summary")
+    paths = write_overview(found, NOTHING, tmp_path / "summary")
     assert dict(mpl.rcParams) == before
     assert sorted(path.name for path in (tmp_path / "summary").iterdir()) == sorted(path.name for path in paths)
     for path in paths:
@@ -38,10 +51,11 @@ def test_both_pictures_are_written_whole_and_sharp(tmp_path: Path) -> None:
 
 
 def test_lines_per_method_with_the_base_across(tmp_path: Path) -> None:
-    rouge, bleu = drawn_axes(data_scale_figure(groups(tmp_path, *matrix())))
+    rouge, bleu = drawn_axes(data_scale_figure(given(*groups(tmp_path, *matrix()))))
     lines = {line.get_label(): line for line in rouge.get_lines()}
     assert set(lines) == {"lora", "qlora", "untuned base"}
-    assert list(lines["lora"].get_xdata()) == list(SIZES.values())
+    # Methods stand a little apart, so that their intervals do not overlap.
+    assert list(lines["lora"].get_xdata()) == pytest.approx(list(SIZES.values()), rel=0.05)
     assert list(lines["lora"].get_ydata()) == pytest.approx([24.35, 25.95, 27.55])
     assert set(lines["untuned base"].get_ydata()) == {18.1}
     assert (rouge.get_xscale(), bleu.get_xscale()) == ("log", "log")
@@ -50,23 +64,23 @@ def test_lines_per_method_with_the_base_across(tmp_path: Path) -> None:
 
 def test_missing_cells_are_marked_and_named(tmp_path: Path) -> None:
     records = [*matrix()[:5], failed("qlora", "50k")]
-    (group,) = groups(tmp_path, *records)
-    assert "qlora_50k (failed)" in group.caption
-    crosses = [line for line in drawn_axes(data_scale_figure([group]))[0].get_lines() if line.get_marker() == "x"]
+    group = group_of(tmp_path, *records)
+    assert "qlora_50k (failed)" in group.names.caption
+    crosses = [line for line in drawn_axes(data_scale_figure(given(group)))[0].get_lines() if line.get_marker() == "x"]
     # The cell that failed, and the one that nobody started.
     assert sorted(line.get_xdata()[0] for line in crosses) == [50000, 100000]
-    bars = drawn_axes(method_figure([group]))[0]
+    bars = drawn_axes(method_figure(given(group)))[0]
     assert len([line for line in bars.get_lines() if line.get_marker() == "x"]) == 2
     assert sum(len(container) for container in bars.containers) == 4
 
 
 def test_seeds_are_averaged_and_shown(tmp_path: Path) -> None:
-    (group,) = groups(tmp_path, *[record("lora", data, seed) for data in SIZES for seed in (0, 1, 2)])
+    group = group_of(tmp_path, *[record("lora", data, seed) for data in SIZES for seed in (0, 1, 2)])
     assert group.entries == ["lora"]
-    assert "Mean over seeds" in group.caption
-    line = drawn_axes(data_scale_figure([group]))[0].get_lines()[0]
+    assert "Mean over seeds" in group.names.caption
+    line = drawn_axes(data_scale_figure(given(group)))[0].get_lines()[0]
     assert list(line.get_ydata()) == pytest.approx([24.5, 26.1, 27.7])
-    assert drawn_axes(method_figure([group]))[0].collections
+    assert drawn_axes(method_figure(given(group)))[0].collections
 
 
 @pytest.mark.parametrize(
@@ -82,13 +96,13 @@ def test_seeds_are_averaged_and_shown(tmp_path: Path) -> None:
 def test_what_does_not_compare_is_not_in_one_panel(tmp_path: Path, changes: dict[str, Any]) -> None:
     found = groups(tmp_path, record("lora", "20k"), record("qlora", "20k", **changes))
     assert [group.entries for group in found] in ([["lora"], ["qlora"]], [["qlora"], ["lora"]])
-    assert len({group.title for group in found}) == 2 or changes.get("evaluation")
-    assert len(data_scale_figure(found).subfigs) == 2
+    assert len({group.names.title for group in found}) == 2 or changes.get("evaluation")
+    assert len(data_scale_figure(given(*found)).subfigs) == 2
 
 
 def test_studies_are_apart(tmp_path: Path) -> None:
     write(tmp_path / "demo", *matrix())
-    assert [group.title for group in groups(tmp_path, *matrix())] == [
+    assert [group.names.title for group in groups(tmp_path, *matrix())] == [
         "qwen2.5-3b on huatuo26m_lite (n = 1,000)",
         "qwen2.5-3b on huatuo26m_lite, study demo (n = 1,000)",
     ]
@@ -99,39 +113,39 @@ def test_variants_have_their_own_entry_and_shared_settings_none(tmp_path: Path) 
     records = [
         record("lora", name[5:8], name=name, identity=str(place), seed=place) for place, name in enumerate(names)
     ]
-    (group,) = groups(tmp_path, *records)
+    group = group_of(tmp_path, *records)
     assert group.entries == ["lora", "lora (method.rank=8)"]
 
 
 def test_copies_of_a_run_count_once(tmp_path: Path) -> None:
-    (group,) = groups(tmp_path, record(), record(name="copy", evaluation=evaluation(90, 90)))
+    group = group_of(tmp_path, record(), record(name="copy", evaluation=evaluation(90, 90)))
     assert len(group.tuned) == 1
 
 
 def test_a_base_of_another_test_set_is_left_out_and_named(tmp_path: Path) -> None:
-    (group,) = groups(tmp_path, record(), record("none", evaluation=evaluation(50, 50, n=5)))
-    assert group.base.empty
-    assert "Not shown, for test set or signature differ: none." in group.caption
+    group = group_of(tmp_path, record(), record("none", evaluation=evaluation(50, 50, n=5)))
+    assert not group.base
+    assert "Not shown, because test set or signature differs: none." in group.names.caption
 
 
 def test_memory_is_the_gpus_where_measured(tmp_path: Path) -> None:
-    (group,) = groups(tmp_path / "gpu", *matrix())
-    assert "GPU" in bar_panels(group)[2].title
-    (group,) = groups(tmp_path / "cpu", record(train=train(100.0, vram=None)))
-    assert "resident" in bar_panels(group)[2].title
+    group = group_of(tmp_path / "gpu", *matrix())
+    assert "GPU" in measures_of(group.cells)[0].axis
+    group = group_of(tmp_path / "cpu", record(train=train(100.0, vram=None)))
+    assert "process" in measures_of(group.cells)[0].axis
 
 
 def test_nothing_measured_is_said(tmp_path: Path) -> None:
     found = groups(tmp_path, record(train=None, evaluation=evaluation(20, 3)))
-    texts = [text.get_text() for ax in drawn_axes(method_figure(found)) for text in ax.texts]
+    texts = [text.get_text() for ax in drawn_axes(method_figure(given(*found))) for text in ax.texts]
     assert texts.count("not measured") == 3
 
 
 def test_no_tuned_run_done_no_pictures(tmp_path: Path) -> None:
-    frame = results_table(find_runs(write(tmp_path, record("none"), failed("lora", "20k"))), tmp_path)
-    (tmp_path / overview.METHODS).write_bytes(b"old")
-    assert write_plots(frame, tmp_path) == []
-    assert not (tmp_path / overview.METHODS).exists()
+    found = groups(tmp_path, record("none"), failed("lora", "20k"))
+    (tmp_path / METHODS).write_bytes(b"old")
+    assert write_overview(found, NOTHING, tmp_path) == []
+    assert not (tmp_path / METHODS).exists()
 
 
 def test_odd_names_and_sizes_draw_without_warning(tmp_path: Path) -> None:
@@ -147,10 +161,9 @@ def test_odd_names_and_sizes_draw_without_warning(tmp_path: Path) -> None:
         )
         for size in sizes
     ]
-    frame = results_table(find_runs(write(tmp_path, *records)), tmp_path)
-    assert len(write_plots(frame, tmp_path / "summary")) == 2
-    (group,) = groups_of(frame)
-    assert list(drawn_axes(data_scale_figure([group]))[0].get_xticks()) == [1, 199, 1_500_000]
+    group = group_of(tmp_path, *records)
+    assert len(write_overview([group], NOTHING, tmp_path / "summary")) == 2
+    assert list(drawn_axes(data_scale_figure(given(group)))[0].get_xticks()) == [1, 199, 1_500_000]
 
 
 def test_many_methods(tmp_path: Path) -> None:
@@ -159,8 +172,7 @@ def test_many_methods(tmp_path: Path) -> None:
         for name in ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k")
         for data in SIZES
     ]
-    frame = results_table(find_runs(write(tmp_path, *records)), tmp_path)
-    assert len(write_plots(frame, tmp_path / "summary")) == 2
+    assert len(write_overview(groups(tmp_path, *records), NOTHING, tmp_path / "summary")) == 2
 
 
 @pytest.mark.parametrize(("size", "label"), [(1, "1"), (999, "999"), (1500, "1.5k"), (20000, "20k"), (2_000_000, "2M")])

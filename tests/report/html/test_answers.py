@@ -1,21 +1,20 @@
 from pathlib import Path
 
-from medqa_finetune.record.run_dir import find_runs
-from medqa_finetune.report.figures.cells import cells_of
-from medqa_finetune.report.groups import groups_of
+from medqa_finetune.record.run_dir import RunDir, find_runs
+from medqa_finetune.report.grouping import groups_of
 from medqa_finetune.report.html.answers import EMPTY, HIT_LIMIT, Answers, answers_of
+from medqa_finetune.report.load import load_runs
 from medqa_finetune.report.notes import LowestSeed, QuestionsDrawn, TextsCut
-from medqa_finetune.report.table import results_table
 from tests.evaluations import default_of
 from tests.report.builders import record
-from tests.report.folders import NASTY, sources
+from tests.report.folders import NASTY, write_folders
 
 
 def answers(root: Path, *seeds: int, count: int = 40, budget: int = 10**9) -> Answers:
     records = [record("lora", data, seed) for data in ("20k", "50k") for seed in seeds]
-    found = sources(root, records, count)
-    (group,) = groups_of(results_table(find_runs(root), root))
-    return answers_of(cells_of(group), found, budget)
+    write_folders(root, records, count)
+    (group,) = groups_of(load_runs(find_runs(root), root))
+    return answers_of(group.cells, budget)
 
 
 def test_one_run_per_cell_side_by_side(tmp_path: Path) -> None:
@@ -33,8 +32,9 @@ def test_one_run_per_cell_side_by_side(tmp_path: Path) -> None:
 
 def test_scores_are_those_of_the_question(tmp_path: Path) -> None:
     found = answers(tmp_path, 0)
-    source = sources(tmp_path / "again", [record("lora", "50k")])[("", "lora_50k")]
-    assert [item[4][1][0] for item in found.items] == [round(value, 2) for value in source.items().values["rougeL"]]
+    stored = default_of(RunDir(tmp_path / "lora_50k")).read_item_scores()
+    assert stored is not None
+    assert [item[4][1][0] for item in found.items] == [round(float(value), 2) for value in stored.values["rougeL"]]
 
 
 def test_long_texts_are_cut_and_empty_ones_flagged(tmp_path: Path) -> None:
@@ -57,9 +57,9 @@ def test_a_budget_draws_the_same_questions_every_time(tmp_path: Path) -> None:
 
 def test_a_question_that_a_run_lacks(tmp_path: Path) -> None:
     records = [record("lora", "20k"), record("lora", "50k")]
-    found = sources(tmp_path, records)
-    path = default_of(found[("", "lora_50k")].folder).predictions_path
+    write_folders(tmp_path, records)
+    path = default_of(RunDir(tmp_path / "lora_50k")).predictions_path
     path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
-    (group,) = groups_of(results_table(find_runs(tmp_path), tmp_path))
-    last = answers_of(cells_of(group), found).items[-1]
+    (group,) = groups_of(load_runs(find_runs(tmp_path), tmp_path))
+    last = answers_of(group.cells).items[-1]
     assert (last[3][1], last[4][1], last[5][1]) == (None, None, 0)

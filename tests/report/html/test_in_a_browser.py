@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from medqa_finetune.record.run_dir import find_runs
-from medqa_finetune.report.html.write import write_report
 from medqa_finetune.report.notes import TrainedOnce
-from medqa_finetune.report.table import results_table
 from tests.report.builders import matrix
-from tests.report.folders import SCRIPT, analysis, sources
+from tests.report.folders import SCRIPT, analysis, write_folders, write_page
 from tests.report.html.browser import Opened, browser, opened
 
 if TYPE_CHECKING:
@@ -31,10 +28,8 @@ QUESTIONS = 1000
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs")
-    found = sources(root, matrix(), QUESTIONS)
-    frame = results_table(find_runs(root), root)
-    write_report(frame, analysis([record.name for record in matrix()]), found, root / "summary")
-    return root / "summary" / "report.html"
+    write_folders(root, matrix(), QUESTIONS)
+    return write_page(root, analysis([record.name for record in matrix()]))
 
 
 @pytest.fixture(scope="module")
@@ -216,13 +211,12 @@ def test_names_of_130_characters_fit_the_screen(chromium: "Browser", tmp_path: P
     records = [each.updated(name=f"{each.name}{settings}__evaluate.max_new_tokens=48") for each in matrix()]
     names = [record.name for record in records]
     assert max(map(len, names)) >= 130
-    found = sources(tmp_path, records, 5)
+    write_folders(tmp_path, records, 5)
     whole = analysis(names)
     verdict = whole.verdicts[0]
     verdict = replace(verdict, title=names[1], advice=replace(verdict.advice, unlike=tuple(names)))
     whole = replace(whole, notes=(TrainedOnce(tuple(names)),), verdicts=(verdict,))
-    write_report(results_table(find_runs(tmp_path), tmp_path), whole, found, tmp_path / "summary")
-    page = opened(chromium, tmp_path / "summary" / "report.html", viewport=size, locale="en-US")
+    page = opened(chromium, write_page(tmp_path, whole), viewport=size, locale="en-US")
     for _ in range(2):
         assert page.page.evaluate("document.documentElement.scrollWidth") == size["width"]
         page.page.click("#language")

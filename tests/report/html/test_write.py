@@ -13,16 +13,13 @@ import pytest
 from markupsafe import escape
 from PIL import Image
 
-from medqa_finetune.record.run_dir import find_runs
-from medqa_finetune.record.schema import Score
+from medqa_finetune.record.schema import Record, Score
 from medqa_finetune.report.analysis import Analysis
-from medqa_finetune.report.html.write import write_report
 from medqa_finetune.report.messages import text
 from medqa_finetune.report.notes import AnswersOfCells, CellsCut, GroupName, NoPredictions
 from medqa_finetune.report.stats.intervals import Settings
-from medqa_finetune.report.table import results_table
 from tests.report.builders import failed, matrix, record
-from tests.report.folders import MARKUP, NASTY, SCRIPT, analysis, sources
+from tests.report.folders import MARKUP, NASTY, SCRIPT, analysis, write_folders, write_page
 
 NAMES = [each.name for each in matrix()]
 NOTHING = Analysis(Settings(), (), (), (), (), ())
@@ -46,11 +43,17 @@ class Elements(HTMLParser):
             self.scripts[-1] += data
 
 
-def report(root: Path, found: dict[Any, Any] | None = None, what: Analysis | None = None) -> tuple[str, Elements]:
-    runs = sources(root, matrix()) if found is None else found
-    frame = results_table(find_runs(root), root)
-    write_report(frame, analysis(NAMES) if what is None else what, runs, root / "summary")
-    page = (root / "summary" / "report.html").read_text(encoding="utf-8")
+def report(
+    root: Path, records: list[Record] | None = None, what: Analysis | None = None, **amounts: int
+) -> tuple[str, Elements]:
+    """Write the folders of records (those of `matrix`, if None) and their page."""
+    write_folders(root, matrix() if records is None else records, **amounts)
+    return reread(root, what)
+
+
+def reread(root: Path, what: Analysis | None = None) -> tuple[str, Elements]:
+    """Write the page of the folders that are there."""
+    page = write_page(root, analysis(NAMES) if what is None else what).read_text(encoding="utf-8")
     elements = Elements()
     elements.feed(page)
     return page, elements
@@ -113,7 +116,7 @@ def test_model_text_stays_text(tmp_path: Path) -> None:
 
 def test_names_from_records_are_escaped_too(tmp_path: Path) -> None:
     odd = [record("lora", "20k"), record("qlora", "20k", name="x<img src=x>", model="<i>m</i>")]
-    page, _ = report(tmp_path, sources(tmp_path, odd), NOTHING)
+    page, _ = report(tmp_path, odd, NOTHING)
     assert "<img" not in page
     assert "<i>m" not in page
 
@@ -139,36 +142,35 @@ def test_everything_is_said_in_both_languages(tmp_path: Path) -> None:
 
 
 def test_a_second_time_gives_the_same_files(tmp_path: Path) -> None:
-    found = sources(tmp_path, matrix())
-    report(tmp_path, found)
+    report(tmp_path)
     before = {path: path.read_bytes() for path in (tmp_path / "summary").rglob("*.*")}
     assert len(before) > 40
     for left in ("gone.csv", ".writing-heat_bleu.png-x1"):
         (tmp_path / "summary/figures" / left).write_text("of a run that is gone, or torn", encoding="utf-8")
-    report(tmp_path, found)
+    reread(tmp_path)
     assert {path: path.read_bytes() for path in (tmp_path / "summary").rglob("*.*")} == before
 
 
 def test_a_page_without_anything_done(tmp_path: Path) -> None:
     records = [failed("lora", "20k")]
-    page, elements = report(tmp_path, sources(tmp_path, records), NOTHING)
+    page, elements = report(tmp_path, records, NOTHING)
     assert "OutOfMemoryError: CUDA out of memory at step 12" in page
     assert data_of(elements) == []
     assert not (tmp_path / "summary" / "figures").exists()
 
 
 def test_runs_without_predictions_or_log(tmp_path: Path) -> None:
-    found = sources(tmp_path, matrix())
+    write_folders(tmp_path, matrix())
     for path in [*tmp_path.rglob("predictions.jsonl"), *tmp_path.rglob("metrics.jsonl"), *tmp_path.rglob("*.npz")]:
         path.unlink()
-    page, elements = report(tmp_path, found, NOTHING)
+    page, elements = reread(tmp_path, NOTHING)
     assert data_of(elements) == [{"cells": [], "scores": [], "items": []}]
     assert text(NoPredictions("lora 20k")).en in page
 
 
 def test_groups_that_do_not_compare_are_apart(tmp_path: Path) -> None:
     other = record("lora", "20k", name="other", identity="other", model="tiny")
-    page, elements = report(tmp_path, sources(tmp_path, [*matrix(), other]), NOTHING)
+    page, elements = report(tmp_path, [*matrix(), other], NOTHING)
     assert len(data_of(elements)) == 2
     assert '<select id="group">' in page
     assert (tmp_path / "summary/figures/1_heat_rougeL.csv").exists()
@@ -179,14 +181,14 @@ def test_long_and_odd_names_draw_without_warning(tmp_path: Path) -> None:
     settings = "__".join(f"method.quite_long_name_of_a_key_{n}=0.00{n}" for n in range(6))
     names = [f"lora_20k__{settings}", "lora_20k__note=$x_1$ & <b>", "qlora_20k__备注=医学"]
     records = [record("lora", "20k", name=name.replace("/", ""), identity=name) for name in names]
-    page, _ = report(tmp_path, sources(tmp_path, records), NOTHING)
+    page, _ = report(tmp_path, records, NOTHING)
     assert page.count('<svg role="img"') == len(list((tmp_path / "summary/figures").glob("*.svg")))
 
 
 def test_many_cells_are_cut_and_it_is_said(tmp_path: Path) -> None:
     records = [record("lora", "20k", name=f"lora_20k__rank={n}", identity=str(n)) for n in range(40)]
     records = [each.updated(config=each.config | {"train": {"rank": n}}) for n, each in enumerate(records)]
-    page, elements = report(tmp_path, sources(tmp_path, records, count=2), NOTHING)
+    page, elements = report(tmp_path, records, NOTHING, count=2)
     assert text(CellsCut(GroupName("", "qwen2.5-3b", "huatuo26m_lite", 1000, "1f2e1f2e"), 36, 40)).en in page
     assert len(data_of(elements)[0]["cells"]) == 12
     assert text(AnswersOfCells(12, 36)).en in page
@@ -194,7 +196,7 @@ def test_many_cells_are_cut_and_it_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_six_cells_of_a_thousand_long_answers_stay_below_eight_megabytes(tmp_path: Path) -> None:
-    _, elements = report(tmp_path, sources(tmp_path, matrix()[1:], count=1000, length=400), NOTHING)
+    _, elements = report(tmp_path, matrix()[1:], NOTHING, count=1000, length=400)
     assert (tmp_path / "summary/report.html").stat().st_size < 8e6
     assert 500 < len(data_of(elements)[0]["items"]) < 1000
 
@@ -206,7 +208,7 @@ def test_every_score_can_be_chosen_and_the_usual_ones_are_shown_first(tmp_path: 
         assert each.evaluation is not None
         scores = each.evaluation.scores | {name: Score(value + place, name) for name, value in more.items()}
         records.append(each.updated(evaluation=dataclasses.replace(each.evaluation, scores=scores)))
-    page, elements = report(tmp_path, sources(tmp_path, records))
+    page, elements = report(tmp_path, records)
     figures = [(each["data-score"], "hidden" in each) for tag, each in elements.found if tag == "figure"
                if "data-score" in each]  # fmt: skip
     usual = ["rougeL", "bleu", "perplexity"]
@@ -229,6 +231,6 @@ def test_where_no_usual_score_was_asked_for_the_others_are_shown(tmp_path: Path)
         records.append(
             each.updated(evaluation=dataclasses.replace(each.evaluation, scores={"lf_bleu4": Score(9.0, "lf")}))
         )
-    _, elements = report(tmp_path, sources(tmp_path, records), NOTHING)
+    _, elements = report(tmp_path, records, NOTHING)
     shown = [each["data-score"] for tag, each in elements.found if "data-score" in each and "hidden" not in each]
     assert shown == ["lf_bleu4", "lf_bleu4"]

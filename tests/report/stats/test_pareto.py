@@ -3,8 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from medqa_finetune.report.cells import Cell
 from medqa_finetune.report.comparability import Axis, Difference, Fact
+from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.stats.intervals import Comparison, Drawn, Finding, Interval, Settings
 from medqa_finetune.report.stats.pareto import explained, fronts_of, pairs_tested, steps_of, undominated
 from medqa_finetune.report.verdict import Cost, Machine, Unit

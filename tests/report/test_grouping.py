@@ -1,23 +1,22 @@
+"""What belongs together: cells, groups, tables, and what they are called."""
+
 import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from medqa_finetune.record.run_dir import find_runs
 from medqa_finetune.record.schema import Record, Score
-from medqa_finetune.report.cell_names import NamedRun, cell_names
-from medqa_finetune.report.cells import ScoredRun, cells_of
-from medqa_finetune.report.figures import cells as charts
-from medqa_finetune.report.figures.base import short
-from medqa_finetune.report.groups import groups_of
-from medqa_finetune.report.seeds import cells_table
+from medqa_finetune.report.grouping import cell_names, cells_of, groups_of
+from medqa_finetune.report.names import two_lines
+from medqa_finetune.report.outputs.csv import cells_table
+from medqa_finetune.report.runs import Run
 from medqa_finetune.report.table import results_table
-from tests.report.builders import record, write
+from tests.report.builders import failed, group_of, record, runs_of
 
 
 def named(*records: Record, study: str = "") -> list[str]:
-    return cell_names([NamedRun(study, each.name, each) for each in records])
+    return cell_names([Run(each.name, study, each) for each in records])
 
 
 def with_scores(each: Record, **signatures: str | None) -> Record:
@@ -72,16 +71,14 @@ def test_table_statistics_and_charts_have_the_same_cells(tmp_path: Path) -> None
         record("qlora", "20k", seed=1),
         record("none"),
     ]
-    write(tmp_path, *runs)
-    frame = results_table(find_runs(tmp_path), tmp_path)
+    found = runs_of(tmp_path, *runs)
     sizes = {"none": 1, "lora_20k": 3, "lora_20k (2)": 1, "lora_50k": 3, "qlora_20k": 2}
-    scored = [ScoredRun(each.name, "", each, lambda: None) for each in sorted(runs, key=lambda each: each.seed)]
-    assert {cell.name: len(cell.runs) for cell in cells_of(scored)} == sizes
-    table = cells_table(frame)
+    assert {cell.name: len(cell.runs) for cell in cells_of(found)} == sizes
+    table = cells_table(results_table(found))
     assert dict(zip(table["cell"], table["seeds"], strict=True)) == sizes
-    (group,) = groups_of(frame)
-    assert {cell.name: len(cell.runs) for cell in charts.cells_of(group)} == sizes
-    # A mean over some seeds would be beside one over all of them.
+    (group,) = groups_of(found)
+    assert {cell.name: len(cell.runs) for cell in group.cells} == sizes
+    # A mean over some of the seeds is none.
     assert table.set_index("cell")["perplexity_mean"].to_dict()["qlora_20k"] is None
 
 
@@ -93,8 +90,22 @@ def test_labels_of_long_names_differ_where_they_are_cut(tmp_path: Path) -> None:
     cut = f"{cut[:190]}__6f6dc123"
     names = [f"{shared}{rest}", cut, f"{shared}{rest}__train.max_length=8", f"{shared}{rest}__train.max_length=9"]
     assert len(cut) == 200
-    write(tmp_path, *(record().updated(name=name, identity=name) for name in names))
-    (group,) = groups_of(results_table(find_runs(tmp_path), tmp_path))
-    assert len(group.entries) == len({short(entry) for entry in group.entries}) == 4
+    group = group_of(tmp_path, *(record().updated(name=name, identity=name) for name in names))
+    assert len(group.entries) == len({two_lines(entry) for entry in group.entries}) == 4
     assert any("#6f6dc123" in entry for entry in group.entries)
     assert not any("train.learning" in entry for entry in group.entries)
+
+
+def test_legends_name_only_settings_that_differ(tmp_path: Path) -> None:
+    asked = "__evaluate.text=wikitext2"
+    runs = [record(method, "20k").updated(name=f"{method}_20k{asked}") for method in ("lora", "qlora")]
+    # It loads no model, so settings of a model are not in its name.
+    retrieval = record("retrieval", "20k", train=None)
+    assert group_of(tmp_path, *runs, retrieval, record("none")).entries == ["lora", "qlora", "retrieval"]
+
+
+def test_a_row_says_whether_its_run_trains(tmp_path: Path) -> None:
+    runs = [record("lora"), record("none"), record("retrieval", train=None), failed("qlora", "20k")]
+    found = {run.known.method: run.trains for run in runs_of(tmp_path, *runs)}
+    # What failed would have trained, as far as its row says.
+    assert found == {"lora": True, "none": False, "retrieval": False, "qlora": True}

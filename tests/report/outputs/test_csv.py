@@ -5,15 +5,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from medqa_finetune.record.run_dir import find_runs
 from medqa_finetune.record.schema import DataManifest, Record, Score, SetManifest
-from medqa_finetune.report.seeds import apart, cells_table
-from medqa_finetune.report.table import results_table
-from tests.report.builders import failed, record, write
-
-
-def table(root: Path, *records: Record) -> pd.DataFrame:
-    return results_table(find_runs(write(root, *records)), root)
+from medqa_finetune.report.outputs.csv import apart, cells_table
+from tests.report.builders import failed, record
+from tests.report.builders import table_of as table
 
 
 def resigned(each: Record, signature: str) -> Record:

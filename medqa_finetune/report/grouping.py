@@ -1,0 +1,337 @@
+"""Which runs belong together: in a cell, a family of cells, a group of the page, a table, and a column.
+
+All of it rests on one question, `Basis.agrees`: whether the scores of two runs are figures of the same kind. Then
+
+- a **cell** is the runs that differ in nothing but the seed (`cells_of`);
+- a **family** is the cells between which a winner may be called, if `comparability` finds no difference
+  (`families_of`);
+- a **group** is the runs that one section of the page and one row of panels shows (`groups_of`);
+- a **table** is the runs that the terminal shows in one (`tables_of`);
+- a **kind** is the figures that one column of the CSV files holds (`kinds_of`).
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from medqa_finetune.evaluation.metric_registry import headlines
+from medqa_finetune.evaluation.metrics.base import ScoreInfo
+from medqa_finetune.report.names import (
+    GroupNames,
+    baseline_name,
+    entries_of,
+    evaluation_shown,
+    plain,
+    training_items,
+)
+from medqa_finetune.report.runs import Cell, Run, corpus_of, settings_of, train_size_of
+from medqa_finetune.report.scores import headline_columns, is_benchmark, score_info, signatures
+
+T = TypeVar("T")
+SEED_IN_NAME = re.compile(r"__seed=-?\d+(?=__|$)")
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What scores rest on.
+
+    Attributes:
+        test: Task, test set, number of questions and identity of the evaluation.
+        signatures: By score; one that was not measured is not there, and speaks against nothing.
+    """
+
+    test: tuple[str, str, int, str]
+    signatures: Mapping[str, str]
+
+    def agrees(self, other: "Basis") -> bool:
+        """Say whether no score of the two would stand in one column without being the same figure."""
+        both = self.signatures.keys() & other.signatures.keys()
+        return self.test == other.test and all(self.signatures[score] == other.signatures[score] for score in both)
+
+    def joined(self, other: "Basis") -> "Basis":
+        """Return what both rest on together."""
+        return replace(self, signatures={**self.signatures, **other.signatures})
+
+
+def basis_of(run: Run, scores: Sequence[str] | None = None) -> Basis:
+    """Return what the scores of a run rest on.
+
+    Benchmarks are no part of it: they say nothing of the scores of the predictions.
+
+    Args:
+        run: Its record can be read.
+        scores: Names of those that matter; None for all.
+    """
+    record = run.known
+    manifest, evaluation = record.data_manifest, record.evaluation
+    test = manifest.test.sha256 if manifest is not None else ""
+    n = evaluation.n if evaluation is not None else 0
+    found = {name: score.signature for name, score in run.scores.items() if scores is None or name in scores}
+    return Basis((str(record.setting("corpus", "task") or ""), test, n, run.evaluation_identity), found)
+
+
+def parts_that_compare(items: Sequence[T], basis: Callable[[T], Basis]) -> list[list[T]]:
+    """Return items in parts whose scores compare; each goes to the first part that it agrees with."""
+    parts: list[tuple[Basis, list[T]]] = []
+    for item in items:
+        own = basis(item)
+        place = next((place for place, (shared, _) in enumerate(parts) if shared.agrees(own)), None)
+        if place is None:
+            parts.append((own, [item]))
+        else:
+            shared, members = parts[place]
+            parts[place] = (shared.joined(own), [*members, item])
+    return [members for _, members in parts]
+
+
+def cell_names(runs: Sequence[Run]) -> list[str]:
+    """Return the name of every run's cell, in order.
+
+    Runs of one cell have the same study, method, model, training examples and settings but for the seed, the same test
+    set, and the same signature of every score that both have. The name is that of the run with the lowest seed, without
+    the seed, its study before it; a second cell of that name has ` (2)` behind it.
+    """
+    alike: dict[str, list[int]] = {}
+    for place, run in enumerate(runs):
+        record = run.known
+        settings = sorted(settings_of(record).items())
+        key = repr((run.study, record.method, record.model, train_size_of(record), settings))
+        alike.setdefault(key, []).append(place)
+    basis = [basis_of(run) for run in runs]
+    cells = [part for places in alike.values() for part in parts_that_compare(places, basis.__getitem__)]
+    found, taken = [""] * len(runs), dict[str, int]()
+    for cell in sorted(cells):
+        first = min((runs[place] for place in cell), key=lambda run: run.known.seed)
+        name = SEED_IN_NAME.sub("", first.place)
+        taken[name] = taken.get(name, 0) + 1
+        for place in cell:
+            found[place] = name if taken[name] == 1 else f"{name} ({taken[name]})"
+    return found
+
+
+def cells_of(runs: Sequence[Run]) -> list[Cell]:
+    """Return the cells of the done runs, in the order of their first runs.
+
+    Of copies of one run, the first counts; a run without scores is left out.
+    """
+    grouped: dict[str, dict[int, Run]] = {}
+    done = [run for run in runs if run.done]
+    for name, run in zip(cell_names(done), done, strict=True):
+        if run.scored:
+            grouped.setdefault(name, {}).setdefault(run.known.seed, run)
+    return [Cell(name, tuple(seeds[seed] for seed in sorted(seeds))) for name, seeds in grouped.items()]
+
+
+Family = tuple[str, str, str, str]
+
+
+def families_of(cells: Sequence[Cell]) -> dict[Family, list[Cell]]:
+    """Return cells by study, corpus, task and identity of the evaluation, which they must share to be compared."""
+    found: dict[Family, list[Cell]] = {}
+    for cell in cells:
+        run = cell.runs[0]
+        task = str(cell.first.setting("corpus", "task") or "")
+        found.setdefault((run.study, corpus_of(cell.first), task, run.evaluation_identity), []).append(cell)
+    return found
+
+
+@dataclass(frozen=True)
+class Member:
+    """A run of a group, and what the group's legend calls it."""
+
+    run: Run
+    entry: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that compare: same task, model, corpus, study, test set, evaluation and signatures.
+
+    Attributes:
+        members: Runs in the order of the table, those that are not done among them.
+        several: Whether another group has the same model, corpus and study.
+        left_out: Names of runs of these that compare with no trained run.
+    """
+
+    members: tuple[Member, ...]
+    several: bool = False
+    left_out: tuple[str, ...] = ()
+
+    @cached_property
+    def tuned(self) -> list[Member]:
+        """Done runs with training examples."""
+        return [each for each in self.members if each.run.done and each.run.values["train_size"] > 0]
+
+    @cached_property
+    def base(self) -> list[Member]:
+        """Done runs of the untuned base."""
+        return [each for each in self.members if each.run.done and each.run.values["train_size"] == 0]
+
+    @cached_property
+    def asked(self) -> list[Member]:
+        """Runs with training examples, done or not."""
+        return [each for each in self.members if each.run.values["train_size"] > 0]
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Training sizes that were asked for, rising."""
+        return sorted({each.run.values["train_size"] for each in self.asked})
+
+    @cached_property
+    def entries(self) -> list[str]:
+        """Names in the legend, one per method or variant that was asked for."""
+        return sorted({each.entry for each in self.asked})
+
+    @cached_property
+    def scores(self) -> list[ScoreInfo]:
+        """Headline scores that runs have; those of predictions where there is none."""
+        measured = {column for each in self.members for column, value in each.run.values.items() if value is not None}
+        found = [score for score in headlines() if score.name in measured]
+        return found or [score for score in headlines() if not score.running_text][:2]
+
+    @cached_property
+    def training_items(self) -> str:
+        """What training sets are counted in, as it stands at an axis."""
+        return training_items(self.scores[0])
+
+    @cached_property
+    def missing(self) -> list[tuple[str, int]]:
+        """Entries and training sizes that no done run has."""
+        done = {(each.entry, each.run.values["train_size"]) for each in self.tuned}
+        return [(entry, size) for entry in self.entries for size in self.sizes if (entry, size) not in done]
+
+    @cached_property
+    def names(self) -> GroupNames:
+        """Its title and caption."""
+        seeds = Counter((each.entry, each.run.values["train_size"]) for each in self.tuned)
+        return GroupNames(
+            runs=[each.run for each in self.members],
+            several=self.several,
+            left_out=self.left_out,
+            seeds=max(seeds.values(), default=0),
+            incomplete=bool(self.missing),
+        )
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """Its done cells with names to show: baselines first, then method by method, each by data size."""
+        grouped: dict[str, list[Member]] = {}
+        for each in (*self.base, *self.tuned):
+            grouped.setdefault(each.run.values["cell"], []).append(each)
+        cells = []
+        for name, members in grouped.items():
+            first = members[0].run.values
+            entry = members[0].entry if first["train_size"] else baseline_name(first["method"])
+            label = f"{entry} {plain(str(first['data']))}" if first["train_size"] else entry
+            runs = sorted((each.run for each in members), key=lambda run: run.known.seed)
+            cells.append(Cell(name, tuple(runs), entry, label))
+        labels = Counter(cell.label for cell in cells)
+        cells = [cell if labels[cell.label] == 1 else replace(cell, label=plain(cell.name)) for cell in cells]
+        return sorted(cells, key=lambda cell: (cell.train_size > 0, cell.entry, cell.train_size, cell.name))
+
+
+def groups_of(runs: Sequence[Run]) -> list[Group]:
+    """Return the groups of runs that compare; one without a done run with training examples is left out.
+
+    A run that is not done has no test set yet and goes to the first group of its task, model, corpus, study and
+    evaluation, or of the first evaluation where none has begun. Of records with one identity and evaluation in one
+    study, copies of each other, the first done one counts.
+    """
+    kept: dict[tuple[str, str, str], Run] = {}
+    known = [run for run in runs if run.values.get("train_size") is not None]
+    for run in sorted(known, key=lambda run: not run.done):
+        kept.setdefault((run.study, run.known.identity, _text(run, "evaluation_identity")), run)
+    order = {id(run): place for place, run in enumerate(known)}
+    rows = sorted(kept.values(), key=lambda run: order[id(run)])
+    places: dict[tuple[str, ...], list[Run]] = {}
+    for run, evaluated in zip(rows, _evaluated(rows), strict=True):
+        places.setdefault((*_place(run), evaluated), []).append(run)
+    return [group for _, placed in sorted(places.items()) for group in _groups_of_place(placed)]
+
+
+def _place(run: Run) -> tuple[str, ...]:
+    return tuple(_text(run, column) for column in ("task", "model", "corpus", "study"))
+
+
+def _text(run: Run, column: str) -> str:
+    value = run.values.get(column)
+    return value if isinstance(value, str) else ""
+
+
+def _evaluated(runs: Sequence[Run]) -> list[str]:
+    """Return by what runs are grouped: their evaluation, the default one first; those without take that of others."""
+    keys = []
+    for run in runs:
+        identity = _text(run, "evaluation_identity")
+        keys.append(f"{evaluation_shown(_text(run, 'evaluation'))}\0{identity}" if identity else None)
+    first: dict[tuple[str, ...], str] = {}
+    places = [_place(run) for run in runs]
+    for place, key in sorted(zip(places, keys, strict=True), key=lambda pair: pair[1] or ""):
+        if key is not None:
+            first.setdefault(place, key)
+    return [key if key is not None else first.get(place, "") for place, key in zip(places, keys, strict=True)]
+
+
+def _groups_of_place(placed: Sequence[Run]) -> list[Group]:
+    order = {id(run): place for place, run in enumerate(placed)}
+    done, waiting = [run for run in placed if run.done], [run for run in placed if not run.done]
+    by_test = sorted(done, key=lambda run: (_text(run, "test_sha256"), run.values.get("n_test") or 0))
+    parts = [
+        sorted(part, key=lambda run: order[id(run)])
+        for part in parts_that_compare(by_test, lambda run: basis_of(run, headline_columns()))
+    ]
+    trained = [any(run.values["train_size"] > 0 for run in part) for part in parts]
+    drawn = [part for part, trains in zip(parts, trained, strict=True) if trains]
+    left_out = tuple(run.name for part, trains in zip(parts, trained, strict=True) if not trains for run in part)
+    groups = []
+    for place, part in enumerate(drawn):
+        runs = [*part, *waiting] if place == 0 else part
+        members = tuple(Member(run, entry) for run, entry in zip(runs, entries_of(runs), strict=True))
+        groups.append(Group(members, len(drawn) > 1, left_out))
+    return groups
+
+
+def tables_of(runs: Sequence[Run]) -> list[list[Run]]:
+    """Return runs in tables whose scores compare, in order; one without scores goes to the first of its task."""
+    parts = parts_that_compare([run for run in runs if run.values.get("signature")], basis_of)
+    place = {id(run): number for number, part in enumerate(parts) for run in part}
+    for run in runs:
+        if id(run) not in place:
+            task = run.values.get("task")
+            like = (number for number, part in enumerate(parts) if part[0].values.get("task") == task)
+            place[id(run)] = next(like, 0)
+    numbers = sorted(set(place.values())) or [0]
+    return [[run for run in runs if place[id(run)] == number] for number in numbers]
+
+
+def kinds_of(rows: Sequence[Mapping[Any, Any]], score: str) -> list[int | None]:
+    """Return, for every row, the number of the kind of its figure among those of its evaluation, from 1.
+
+    Figures are of one kind if test set, number of questions and the score's signature agree; perplexities, which depend
+    on the tokenizer, if the model does as well; those of a benchmark if its signature agrees. Kind 1 is that of most
+    rows. A row without the score has None.
+    """
+    keys = [_kind(row, score) for row in rows]
+    counted: dict[str, Counter[str]] = {}
+    for row, key in zip(rows, keys, strict=True):
+        if key is not None:
+            counted.setdefault(str(row.get("evaluation_identity")), Counter())[key] += 1
+    # The sort is stable: of kinds that are equally frequent, the first stays first.
+    order = {name: sorted(kinds, key=kinds.__getitem__, reverse=True) for name, kinds in counted.items()}
+    return [
+        None if key is None else order[str(row.get("evaluation_identity"))].index(key) + 1
+        for row, key in zip(rows, keys, strict=True)
+    ]
+
+
+def _kind(row: Mapping[Any, Any], score: str) -> str | None:
+    if pd.isna(row.get(score)):
+        return None
+    test = [] if is_benchmark(score) else [row["test_sha256"], row["n_test"]]
+    signature = signatures(row["signature"]).get(score, "")
+    return repr([*map(str, (*test, signature)), row["model"] if score_info(score).per_tokenizer else ""])

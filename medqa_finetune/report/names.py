@@ -1,0 +1,175 @@
+"""What runs, cells and groups are called in tables and charts."""
+
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from matplotlib import font_manager
+
+from medqa_finetune.config.checks import FOLDER_NAME_BYTES
+from medqa_finetune.config.identity import DEFAULT_EVALUATION
+from medqa_finetune.evaluation.metrics.base import ScoreInfo
+from medqa_finetune.record.evaluations import evaluation_parts
+from medqa_finetune.report.runs import Run
+from medqa_finetune.report.scores import headline_columns, signatures, training_items_of
+
+LABEL_WIDTH = 22
+# Characters of a label that `two_lines` shows, wherever lines break.
+SURELY_SHOWN = LABEL_WIDTH - 1
+# A name that was cut ends in a digest; a character that did not fit whole is left out, four bytes at most.
+DIGEST, CHARACTER_BYTES = re.compile(r"[0-9a-f]{8}"), 4
+# Parts of a run's name that a chart shows otherwise: as an axis, a dot or a panel.
+SHOWN_OTHERWISE = ("seed=", "model=", "corpus=", "data.train_size=")
+CHINESE_FONTS = (
+    "Noto Sans CJK SC",
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "Microsoft YaHei",
+    "PingFang SC",
+    "SimHei",
+)
+NAMES_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class GroupNames:
+    """The title and the caption of a group of runs that compare.
+
+    Attributes:
+        runs: Of the group; a done one is among them.
+        several: Whether another group has the same model, corpus and study.
+        left_out: Names of runs that compare with none of them.
+        seeds: Largest number of seeds of one cell.
+        incomplete: Whether cells are missing.
+    """
+
+    runs: Sequence[Run]
+    several: bool
+    left_out: Sequence[str]
+    seeds: int
+    incomplete: bool
+
+    @property
+    def title(self) -> str:
+        """Model, corpus, study and number of questions."""
+        first = self._done[0].values
+        study = f", study {plain(first['study'])}" if first["study"] else ""
+        test_set = f", test set {(first['test_sha256'] or '')[:8] or 'unknown'}" if self.several else ""
+        shown = evaluation_shown(first.get("evaluation"))
+        test_set += f", {plain(shown)}" if shown else ""
+        n = first.get("n_test") or 0
+        return f"{plain(first['model'] or '')} on {plain(first['corpus'] or '')}{study}{test_set} (n = {n:,})"
+
+    @property
+    def caption(self) -> str:
+        """Test set, signatures, seeds and missing cells."""
+        first = self._done[0].values
+        items = "blocks" if first["task"] == "text" else "questions"
+        n, test = first.get("n_test") or 0, (first["test_sha256"] or "")[:8]
+        lines = [f"n = {n:,} test {items}, the same for every run (set {test})."]
+        known = {score: own for run in self._done for score, own in signatures(run.values.get("signature")).items()}
+        lines += [f"{known[score]}." for score in headline_columns() if score in known]
+        lines.append("Mean over seeds, each seed a dot." if self.seeds > 1 else "One seed per cell.")
+        waiting = [f"{run.name} ({run.values['status']})" for run in self.runs if not run.done]
+        if self.incomplete:
+            lines.append("× marks a cell that is missing" + (f": {_some(waiting)}." if waiting else "."))
+        if self.left_out:
+            lines.append(f"Not shown, because test set or signature differs: {_some(self.left_out)}.")
+        return " ".join(lines)
+
+    @property
+    def _done(self) -> list[Run]:
+        return [run for run in self.runs if run.done]
+
+
+def entries_of(runs: Sequence[Run]) -> list[str]:
+    """Return what a legend calls each run: its method, with the settings that set it apart from the others."""
+    parts = [[part for part in _parts(run.name) if not part.startswith(SHOWN_OTHERWISE)] for run in runs]
+    tuned = [own for own, run in zip(parts, runs, strict=True) if run.trains]
+    common = Counter(part for own in tuned for part in set(own))
+    entries = []
+    for run, own in zip(runs, parts, strict=True):
+        # What few runs have stands first: a legend may have no room for the rest.
+        apart = sorted((part for part in own if common[part] < len(tuned)), key=lambda part: common[part])
+        settings = f" ({', '.join(plain(part) for part in apart)})" if apart else ""
+        entries.append(plain(run.values["method"]) + settings)
+    return _numbered(entries)
+
+
+def _parts(name: str) -> list[str]:
+    """Return the settings in a run's name; of one that was cut, its digest in the place of what was cut through."""
+    # From the right: what was cut through may end in half of a separator.
+    head, _, digest = name.rpartition("__")
+    if len(name.encode("utf-8", "replace")) >= FOLDER_NAME_BYTES - CHARACTER_BYTES and DIGEST.fullmatch(digest):
+        return [*head.split("__")[1:-1], f"#{digest}"]
+    return name.split("__")[1:]
+
+
+def _numbered(entries: list[str]) -> list[str]:
+    """Number those whose beginning, all that a legend surely shows, is the same."""
+    alike: dict[str, list[str]] = {}
+    for entry in sorted(set(entries)):
+        alike.setdefault(entry[:SURELY_SHOWN], []).append(entry)
+    numbered = {
+        entry: entry.replace(" (", f" {number} (", 1)
+        for group in alike.values()
+        if len(group) > 1
+        for number, entry in enumerate(group, start=1)
+    }
+    return [numbered.get(entry, entry) for entry in entries]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(plain(name) for name in names[:NAMES_SHOWN]) + more
+
+
+def baseline_name(method: str) -> str:
+    """Return what a method that trains nothing is called."""
+    return "untuned base" if method == "none" else method
+
+
+def evaluation_shown(name: str | None) -> str:
+    """Return an evaluation's name as titles show it: what differs from the default settings; empty for those."""
+    return "" if name in (None, "", DEFAULT_EVALUATION) else ", ".join(evaluation_parts(str(name)))
+
+
+def training_items(score: ScoreInfo) -> str:
+    """Return what training sets of runs with a score are counted in, as it stands at an axis."""
+    return f"Training {training_items_of(score)}"
+
+
+def two_lines(label: str) -> str:
+    """Return a label as an axis or a legend can hold it: two lines at most."""
+    lines = textwrap.wrap(label, LABEL_WIDTH) or [""]
+    return "\n".join([lines[0], lines[1][:-1] + "…"] if len(lines) > 2 else lines)
+
+
+def compact(size: int) -> str:
+    """Return a number as a short label: 20000 is `20k`, 1500 is `1.5k`, 120 is `120`."""
+    for unit, name in ((1_000_000, "M"), (1000, "k")):
+        if size >= unit:
+            return f"{size / unit:g}{name}"
+    return str(size)
+
+
+def plain(text: str) -> str:
+    """Return a name as a chart can show it: no formulas, and no characters that no font here has."""
+    if _chinese_font() is None:
+        text = text.encode("ascii", "backslashreplace").decode()
+    return text.replace("$", r"\$")
+
+
+def fonts() -> list[str]:
+    """Return font families for charts: the default one, then one with Chinese if this machine has any."""
+    chinese = _chinese_font()
+    return ["DejaVu Sans", *([chinese] if chinese else [])]
+
+
+@cache
+def _chinese_font() -> str | None:
+    installed = set(font_manager.get_font_names())
+    return next((name for name in CHINESE_FONTS if name in installed), None)

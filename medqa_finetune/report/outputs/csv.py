@@ -1,0 +1,150 @@
+"""The CSV files: a row per run, per cell, per score of a cell, and per pair of cells."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medqa_finetune.record.files import write_bytes
+from medqa_finetune.report.analysis import Analysis
+from medqa_finetune.report.grouping import kinds_of
+from medqa_finetune.report.messages import reason
+from medqa_finetune.report.scores import SIGNATURE_SEPARATOR, headline_columns, is_benchmark, score_columns, signatures
+from medqa_finetune.report.stats.intervals import Interval
+
+# What a spreadsheet takes for the start of a formula (OWASP "CSV injection", CWE-1236); East Asian versions of Excel
+# take the full-width forms as well.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "＝", "＋", "－", "＠")
+COMPARISON_COLUMNS = (
+    "first", "second", "score", "axis", "difference", "low", "high", "effect", "effect_low", "effect_high", "p",
+    "p_holm", "verdict", "reason", "reason_zh",
+)  # fmt: skip
+SCORE_COLUMNS = ("cell", "score", "value", "low", "high", "n", "seeds", "sd")
+# What runs of one cell share.
+SHARED = (
+    "study", "cell", "method", "data", "train_size", "model", "corpus", "evaluation", "n_test", "test_sha256",
+    "signature",
+)  # fmt: skip
+COSTS = ("train_seconds", "peak_vram_gib", "peak_rss_gib")
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV in UTF-8 with a byte-order mark (for Excel), atomically.
+
+    A text or heading that a spreadsheet would run as a formula gets a leading `'`; numbers stay numbers.
+    """
+    cells = {name: [_defused(cell) for cell in frame[name]] for name in frame}
+    safe = pd.DataFrame({_defused(name): pd.Series(column, dtype=object) for name, column in cells.items()})
+    write_bytes(path, safe.to_csv(index=False, lineterminator="\n").encode("utf-8-sig"))
+
+
+def _defused(cell: Any) -> Any:
+    if not isinstance(cell, str):
+        return cell
+    # csv quotes a cell for a line feed, but not for a carriage return, which would end the row in some readers.
+    whole = cell.replace("\r\n", "\n").replace("\r", "\n")
+    return "'" + whole if cell.startswith(FORMULA_STARTS) else whole
+
+
+def with_intervals(frame: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:
+    """Return the table with `<score>_low` and `<score>_high` of each run's headline scores as further columns.
+
+    They are over questions alone, for the row is one run; a cell's interval over several seeds is in `analysis.scores`.
+    """
+    known = {(run.study, run.name, run.score): run.interval for run in analysis.runs}
+    whole = frame.copy()
+    keys = list(zip(frame["study"], frame["name"], strict=True))
+    for score in headline_columns():
+        found = [known.get((study, name, score)) for study, name in keys]
+        for end in ("low", "high"):
+            cells = [None if each is None else getattr(each, end) for each in found]
+            whole[f"{score}_{end}"] = pd.Series(cells, index=frame.index, dtype=object)
+    return whole
+
+
+def comparisons_table(analysis: Analysis) -> pd.DataFrame:
+    """Return one row per pair of cells and score, with the columns `COMPARISON_COLUMNS`."""
+    said = [reason(each) for each in analysis.comparisons]
+    rows = [
+        (c.first, c.second, c.score, c.axis, c.difference, *_ends(c.interval), c.effect, *_ends(c.effect_interval),
+         c.p, c.p_holm, c.verdict, why.en, why.zh)
+        for c, why in zip(analysis.comparisons, said, strict=True)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS), dtype=object)
+
+
+def scores_table(analysis: Analysis) -> pd.DataFrame:
+    """Return one row per cell and score, with the columns `SCORE_COLUMNS`."""
+    rows = [(s.cell, s.score, s.value, *_ends(s.interval), s.n, s.seeds, s.sd) for s in analysis.scores]
+    return pd.DataFrame(rows, columns=list(SCORE_COLUMNS), dtype=object)
+
+
+def cells_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per cell (`grouping.cell_names`).
+
+    Columns: what the runs share, `seeds` (how many), `seed_list`, and for every figure `<figure>_mean` and
+    `<figure>_sd`, the standard deviation between seeds (n - 1); blank for one seed, never 0, and where one of the runs
+    does not have the figure. Of copies of one run the first counts.
+
+    Args:
+        frame: As `report.table.results_table` makes it, or `apart`.
+    """
+    averaged = [*score_columns(frame["signature"]), *COSTS, *_more_scores(list(frame.columns))]
+    done = frame[frame["cell"].notna()].drop_duplicates(["cell", "seed"])
+    rows = []
+    for _, runs in done.groupby("cell", sort=False):
+        row: dict[str, Any] = {column: runs.iloc[0][column] for column in SHARED}
+        row["signature"] = _signatures(runs)
+        row["seeds"] = len(runs)
+        row["seed_list"] = " ".join(str(seed) for seed in sorted(runs["seed"]))
+        for figure in averaged:
+            values = runs[figure].astype("Float64")
+            # Cells compare only where the mean is over all of their seeds.
+            whole = values.notna().all()
+            row[f"{figure}_mean"] = values.mean() if whole else None
+            row[f"{figure}_sd"] = values.std(ddof=1) if whole and len(runs) > 1 else None
+        rows.append(row)
+    figures = [f"{figure}_{kind}" for figure in averaged for kind in ("mean", "sd")]
+    order = [*SHARED[:-2], "seeds", "seed_list", *figures, *SHARED[-2:]]
+    table = pd.DataFrame(rows, columns=order, dtype=object)
+    return table.where(table.notna(), None)
+
+
+def apart(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table in which no column of a score holds figures of several kinds (`grouping.kinds_of`).
+
+    Kind 1 stays in the score's own column; every other gets a column `<score>#2`, `<score>#3`, … after the last one.
+    Rows of different evaluations share columns: `evaluation` says which is which.
+
+    Args:
+        frame: As `report.table.results_table` makes it, or `with_intervals`.
+    """
+    spread = frame.copy()
+    rows = frame.to_dict("records")
+    for score in (*score_columns(frame["signature"]), *filter(is_benchmark, frame.columns)):
+        kinds = pd.Series(kinds_of(rows, score), index=frame.index, dtype=object)
+        for number in range(2, max(kinds.dropna(), default=1) + 1):
+            here = kinds == number
+            for column in (score, f"{score}_low", f"{score}_high"):
+                if column in frame:
+                    spread[column.replace(score, f"{score}#{number}")] = frame[column].where(here)
+                    spread[column] = spread[column].mask(here)
+    return spread
+
+
+def _more_scores(columns: Sequence[str]) -> list[str]:
+    """Return the columns of further scores: of benchmarks, and of figures set apart, without intervals."""
+    found = [column for column in columns if is_benchmark(column) or "#" in column]
+    ends = {f"{column}{end}" for column in found for end in ("_low", "_high")}
+    return [column for column in found if is_benchmark(column) or column not in ends]
+
+
+def _signatures(runs: pd.DataFrame) -> str | None:
+    """Return the signatures of all scores that any of the runs has."""
+    every = {score: own for cell in runs["signature"] for score, own in signatures(cell).items()}
+    return SIGNATURE_SEPARATOR.join(f"{score}={own}" for score, own in sorted(every.items())) or None
+
+
+def _ends(interval: Interval | None) -> tuple[float | None, float | None]:
+    return (None, None) if interval is None else (interval.low, interval.high)

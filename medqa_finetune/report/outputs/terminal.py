@@ -1,0 +1,156 @@
+"""What the terminal shows: tables of runs and benchmarks, and the verdict."""
+
+import re
+import textwrap
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from medqa_finetune.config.command_line import aligned_table
+from medqa_finetune.log import visible
+from medqa_finetune.record.short_names import shared_settings, short_names, without_settings
+from medqa_finetune.report.analysis import Analysis
+from medqa_finetune.report.grouping import tables_of
+from medqa_finetune.report.messages import label, text
+from medqa_finetune.report.outputs.benchmarks import HEADER, benchmarks_table
+from medqa_finetune.report.runs import Run
+from medqa_finetune.report.stats.intervals import Finding
+from medqa_finetune.report.verdict import Refusals, Verdict
+
+WIDTH = 118
+RUN_WIDTH, BENCHMARK_WIDTH = 30, 50
+# Words and intervals stay whole; a Chinese character is a word of its own.
+WORD = re.compile(r"\[[^\[\]]{1,24}\]\S*|[!-Z\\^-~]+|.", re.DOTALL)
+# Heading, column of the table, digits after the point.
+Figure = tuple[str, str, int]
+FIGURES: tuple[Figure, ...] = (
+    ("pairs", "train_size", 0),
+    ("ROUGE-L", "rougeL", 2),
+    ("BLEU", "bleu", 2),
+    ("ppl", "perplexity", 2),
+    ("text ppl", "text_perplexity", 2),
+    ("VRAM GiB", "peak_vram_gib", 2),
+    ("RSS GiB", "peak_rss_gib", 2),
+    ("train s", "train_seconds", 0),
+    ("tokens/s", "train_tokens_per_second", 0),
+    ("n", "n_test", 0),
+)
+# Of these, a table shows those of its own task.
+QA_SCORES, TEXT_SCORES = ("rougeL", "bleu", "perplexity"), ("text_perplexity",)
+
+
+def runs_as_text(runs: Sequence[Run]) -> str:
+    """Return the runs as tables of at most 120 columns, then why runs are not done, and how many are."""
+    tables = tables_of(runs)
+    lines = [line for table in tables for line in (*_table(table), "")]
+    reasons = [(run, run.values.get("reason")) for run in runs]
+    lines += [f"{visible(run.place)}: {visible(' '.join(reason.split()))}" for run, reason in reasons if reason]
+    counts = Counter(str(run.values["status"]) for run in runs if not run.done)
+    others = "".join(f", {count} {status}" for status, count in sorted(counts.items()))
+    lines.append(f"{len(runs) - counts.total()} of {len(runs)} runs done{others}.")
+    if len(tables) > 1:
+        lines.append("Scores in different tables do not compare: evaluation, test set or signature differs. In the CSV")
+        lines.append("files the column `evaluation` names the evaluation; other differences have their own columns.")
+    return "\n".join(lines)
+
+
+def _table(runs: Sequence[Run]) -> Iterator[str]:
+    names = [visible(run.place) for run in runs]
+    trained = [name for name, run in zip(names, runs, strict=True) if run.trains]
+    shared = shared_settings(trained, names) if max(map(len, names), default=0) > RUN_WIDTH else []
+    if shared:
+        yield from textwrap.wrap(f"All that train: {', '.join(shared)}", WIDTH)
+    others = QA_SCORES if any(run.values.get("task") == "text" for run in runs) else TEXT_SCORES
+    figures = [each for each in FIGURES if each[1] not in others]
+    header = ["run", "status", *(heading for heading, _, _ in figures)]
+    shown = short_names([without_settings(name, shared) for name in names], RUN_WIDTH)
+    rows = [
+        [name, str(run.values["status"]), *(_figure(run, column, digits) for _, column, digits in figures)]
+        for name, run in zip(shown, runs, strict=True)
+    ]
+    yield aligned_table(header, rows, left=["run", "status"])
+
+
+def _figure(run: Run, column: str, digits: int) -> str:
+    value = run.values.get(column)
+    # A value that was not measured is a dash, never 0.
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def benchmarks_as_text(frame: pd.DataFrame) -> str:
+    """Return the table of benchmarks; empty where none was measured.
+
+    Args:
+        frame: As `report.table.results_table` makes it.
+    """
+    rows = benchmarks_table(frame)
+    if not rows:
+        return ""
+    header = [name.partition(" ")[0] for name in HEADER]
+    names = [row[0] for row in rows]
+    # The settings that all of them share stand above the table of runs.
+    shared = shared_settings(names, names) if max(map(len, names)) > BENCHMARK_WIDTH else []
+    cells = short_names([visible(without_settings(name, shared)) for name in names], BENCHMARK_WIDTH)
+    benchmarks = short_names([visible(row[1]) for row in rows], BENCHMARK_WIDTH)
+    shown = [[cell, name, *row[2:]] for cell, name, row in zip(cells, benchmarks, rows, strict=True)]
+    return aligned_table(header, shown, left=header[:2])
+
+
+def analysis_as_text(analysis: Analysis) -> str:
+    """Return the verdict in lines of at most 118 columns: in English, and the advice in Chinese as well."""
+    notes = [text(note).en for note in analysis.notes]
+    if not analysis.scores:
+        return "\n".join(map(_wrapped, notes))
+    blocks = [_wrapped(text(analysis.settings).en)]
+    blocks += ["\n".join(_verdict_lines(analysis, verdict)) for verdict in analysis.verdicts]
+    # Once for all verdicts: there is one per evaluation.
+    for caution in dict.fromkeys(verdict.caution for verdict in analysis.verdicts):
+        blocks.append(f"{_wrapped(text(caution).en)}\n{_wrapped(text(caution).zh)}")
+    if notes:
+        blocks.append("\n".join(_wrapped(label("terminal.note", note=note).en) for note in notes))
+    return "\n\n".join(blocks)
+
+
+def _verdict_lines(analysis: Analysis, verdict: Verdict) -> Iterator[str]:
+    # Where scores cannot be compared for the same reason, it stands there once.
+    outcomes = list(dict.fromkeys(text(step).en for step in verdict.steps))
+    outcomes += [text(fit).en for fit in verdict.fit if fit.score == verdict.score]
+    outcomes += [text(front).en for front in verdict.pareto if front.score == verdict.score]
+    refusals = _refusals(analysis, verdict)
+    outcomes += [text(refusals).en] if refusals is not None else []
+    advice, shared = text(verdict.advice), verdict.shared_settings
+    yield f"== {verdict.title}"
+    if shared:
+        yield _wrapped(label("terminal.shared", settings=", ".join(shared)).en)
+    for sentence in (*outcomes, "", advice.en, advice.zh):
+        yield _wrapped(without_settings(sentence, shared))
+
+
+def _refusals(analysis: Analysis, verdict: Verdict) -> Refusals | None:
+    cells = {point.cell for front in verdict.pareto for point in front.points}
+    cells |= {cell for fit in verdict.fit for cell in fit.cells}
+    refused = [
+        each
+        for each in analysis.comparisons
+        if each.verdict is Finding.NOT_COMPARABLE and each.score == verdict.score and {each.first, each.second} & cells
+    ]
+    return Refusals(len(refused), refused[0]) if refused else None
+
+
+def _wrapped(words: str) -> str:
+    """Return a text in lines of at most `WIDTH` columns, of which a Chinese character takes two."""
+    lines, line, width = [], "", 0
+    # A name longer than a line is broken before one of the settings in it.
+    parts = [
+        part for word in WORD.findall(words) for part in (re.split("(?=__)", word) if len(word) > WIDTH else [word])
+    ]
+    for part in parts:
+        columns = sum(2 if unicodedata.east_asian_width(letter) in "FW" else 1 for letter in part)
+        if width + columns > WIDTH and line:
+            lines.append(line.rstrip())
+            line, width = "", 2
+        if line or not part.isspace():
+            line, width = line + part, width + columns
+    return "\n  ".join([*lines, line.rstrip()])
