@@ -21,7 +21,7 @@ from medqa_finetune.config.schema_faults import unknown_key
 from medqa_finetune.data.examples import Example
 from medqa_finetune.data.prepare import CACHE_NAME
 from medqa_finetune.errors import ConfigError, DataError, Fault, MedQAError, RunError
-from medqa_finetune.record.display import as_html, exam_scores, in_lines, main_scores
+from medqa_finetune.record.display import as_html, benchmark_scores, in_lines, main_scores
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import evaluation_dirs, read_evaluation
 from medqa_finetune.record.run_dir import RECORD_NAME, RunDir
@@ -32,8 +32,8 @@ from medqa_finetune.versions import warn_of_untested_versions
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from medqa_finetune.chatting.chat_model import ChatModel
     from medqa_finetune.chatting.conversation import Conversation
-    from medqa_finetune.chatting.speaker import Speaker
     from medqa_finetune.evaluation.predictions import Prediction
 
 # A name in conf/model, a folder, or a model of transformers in memory.
@@ -83,7 +83,7 @@ class Finetuned:
         return in_lines(
             f"Finetuned [{self.record.status}] {self.record.name}",
             main_scores(self.record.evaluation, _headlines()),
-            exam_scores(self.record.zero_shot),
+            benchmark_scores(self.record.zero_shot),
             f"evaluations: {', '.join(names)}" if names else "",
             f"folder: {self.path}",
         )
@@ -92,13 +92,13 @@ class Finetuned:
         return as_html(f"{self.record.name} [{self.record.status}]", self.record.evaluation, self.record.zero_shot)
 
     def chat(self, **options: Any) -> "Conversation":
-        """Begin a conversation with it; the same as `chat(run, …)`."""
+        """Start a conversation with it; the same as `chat(run, …)`."""
         return chat(self, **options)
 
     def load(self) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
         """Return the trained model and its tokenizer, ready to answer."""
-        speaker = _open(source_of_run(self.path))
-        return cast("PreTrainedModel", speaker.model), speaker.encoder.tokenizer
+        model = _open(source_of_run(self.path))
+        return cast("PreTrainedModel", model.model), model.encoder.tokenizer
 
 
 def _headlines() -> list[str]:
@@ -114,7 +114,7 @@ class Evaluated:
     Attributes:
         record: Scores with signatures, and shares of odd answers.
         answers: In the order they were given or found; none where running text was measured.
-        exams: Scores of exams beside the answers, by `<task>/<metric>` and `<text>/perplexity`.
+        exams: Scores of benchmarks, by `<task>/<metric>` and `<text>/perplexity`.
     """
 
     record: EvaluationRecord
@@ -127,7 +127,7 @@ class Evaluated:
         return self.record.scores
 
     def __repr__(self) -> str:
-        return in_lines(f"Evaluated  {main_scores(self.record, _headlines())}", exam_scores(self.exams))
+        return in_lines(f"Evaluated  {main_scores(self.record, _headlines())}", benchmark_scores(self.exams))
 
     def _repr_html_(self) -> str:
         return as_html(f"n {self.record.n}", self.record, self.exams)
@@ -235,16 +235,16 @@ def evaluate(
     metrics = METRICS if metrics is None else metrics
     if pairs is None:
         return _score(subject, metrics)
-    from medqa_finetune.evaluation.evaluate_model import examine
+    from medqa_finetune.evaluation.evaluate_model import evaluate_model
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         questions = read_given(pairs, folder)
-        speaker = _speaker(cast("Finetuned | Model", subject), tokenizer, adapter, precision=precision)
-        asking = EvaluateConfig(**{"max_new_tokens": speaker.max_new_tokens, "metrics": list(metrics), **settings})
+        model = _chat_model(cast("Finetuned | Model", subject), tokenizer, adapter, precision=precision)
+        asking = EvaluateConfig(**{"max_new_tokens": model.max_new_tokens, "metrics": list(metrics), **settings})
         if faults := list(evaluate_faults(asking)):
             raise ConfigError(*faults)
-        record, answers = examine(speaker.model, speaker.encoder, questions, asking, EvaluationDir(folder))
+        record, answers = evaluate_model(model.model, model.encoder, questions, asking, EvaluationDir(folder))
     return Evaluated(record, tuple(answers))
 
 
@@ -338,7 +338,7 @@ def chat(  # noqa: PLR0913 (options by name, as the command has them)
     load_in_8bit: bool = False,
     precision: str | None = None,
 ) -> "Conversation":
-    """Begin a conversation: `.ask(question)` returns an answer, `.stream(question)` yields it as it grows.
+    """Start a conversation: `.ask(question)` returns an answer, `.stream(question)` yields it as it grows.
 
     Args:
         subject: A run, or a model as `finetune` takes it.
@@ -346,15 +346,15 @@ def chat(  # noqa: PLR0913 (options by name, as the command has them)
         adapter: Folder of an adapter that belongs onto the model.
         system: Instructions before the conversation.
         temperature: 0 takes the most likely tokens, as the evaluation does.
-        top_p: See `Manner`.
-        max_new_tokens: Tokens of an answer at most; a run's own, or 512, if None.
-        seed: Of the chance by which tokens are drawn.
-        load_in_4bit: Hold base weights in NF4, whatever they were trained beside.
-        load_in_8bit: Hold them in int8.
+        top_p: Samples from the most likely tokens that add up to this share.
+        max_new_tokens: Most tokens of an answer; the run's own setting, or 512, if None.
+        seed: Seed of the sampling.
+        load_in_4bit: Base weights in NF4, however they were trained.
+        load_in_8bit: Base weights in int8.
         precision: `auto`, `bf16`, `fp16` or `fp32`; a run's own if None.
 
     Raises:
-        MedQAError: the subject cannot be talked to.
+        MedQAError: the subject cannot be used.
     """
     warn_of_untested_versions()
     faults = list(sampling_faults(temperature, top_p, 1 if max_new_tokens is None else max_new_tokens))
@@ -363,22 +363,22 @@ def chat(  # noqa: PLR0913 (options by name, as the command has them)
     if faults:
         raise ConfigError(*faults)
     quantization = "nf4" if load_in_4bit else "int8" if load_in_8bit else None
-    speaker = _speaker(subject, tokenizer, adapter, precision=precision, quantization=quantization)
+    model = _chat_model(subject, tokenizer, adapter, precision=precision, quantization=quantization)
+    from medqa_finetune.chatting.chat_model import Sampling
     from medqa_finetune.chatting.conversation import Conversation
-    from medqa_finetune.chatting.speaker import Manner
 
-    manner = Manner(temperature, top_p, max_new_tokens or speaker.max_new_tokens)
-    return Conversation(speaker, manner, system, seed)
+    sampling = Sampling(temperature, top_p, max_new_tokens or model.max_new_tokens)
+    return Conversation(model, sampling, system, seed)
 
 
-def _speaker(
+def _chat_model(
     subject: "Finetuned | Model",
     tokenizer: "PreTrainedTokenizerBase | None",
     adapter: str | Path | None,
     *,
     precision: str | None = None,
     quantization: str | None = None,
-) -> "Speaker":
+) -> "ChatModel":
     """Return the subject, ready to answer."""
     run = _run_of(subject)
     if run is None and not isinstance(subject, str | Path):
@@ -387,16 +387,18 @@ def _speaker(
         if any(each is not None for each in given):
             problem = "adapter, precision and load_in_… are for a folder; a model in memory is used as it is"
             raise ConfigError(Fault("conflict", problem))
-        from medqa_finetune.chatting.speaker import speaker_of
+        from medqa_finetune.chatting.chat_model import chat_model_of
 
-        return speaker_of(subject, tokenizer)
+        return chat_model_of(subject, tokenizer)
     if run is not None and adapter is not None:
         hint = "Give the model's folder with an adapter."
         raise ConfigError(Fault("conflict", "a run has its own", key="adapter", got=str(adapter), hint=hint))
     source = (
         source_of_run(run.path) if run else source_of_model(str(subject), None if adapter is None else str(adapter))
     )
-    return _open((source if precision is None else replace(source, precision=precision)).held_in(quantization))
+    return _open(
+        (source if precision is None else replace(source, precision=precision)).with_quantization(quantization)
+    )
 
 
 def _run_of(subject: Any) -> RunDir | None:
@@ -408,9 +410,9 @@ def _run_of(subject: Any) -> RunDir | None:
     return None
 
 
-def _open(source: Source) -> "Speaker":
-    from medqa_finetune.chatting.speaker import open_source
+def _open(source: Source) -> "ChatModel":
+    from medqa_finetune.chatting.chat_model import load_source
     from medqa_finetune.runtime import limit_spinning
 
     limit_spinning()
-    return open_source(source)
+    return load_source(source)

@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from medqa_finetune.chatting.questions import QUESTIONS, read_questions
 from medqa_finetune.chatting.sources import Source, source_of_model, source_of_run
 from medqa_finetune.config.checks import PRECISIONS
 from medqa_finetune.config.command_line import run_command, wants_help
@@ -22,10 +21,10 @@ from medqa_finetune.record.run_dir import RECORD_NAME
 from medqa_finetune.runtime import limit_spinning
 
 if TYPE_CHECKING:
-    from medqa_finetune.chatting.session import Asking
+    from medqa_finetune.chatting.conversation import ChatSettings
 
-# Models that a mode talks to at most.
-CELLS = {"interactive": 1, "text": 1, "web": 2}
+# Most models of a mode; any number for others.
+MOST_MODELS = {"interactive": 1, "text": 1, "web": 2}
 
 
 @dataclass(frozen=True)
@@ -112,16 +111,16 @@ options:
 
 
 def main() -> NoReturn:
-    """Talk as the command line asks, and end the process."""
+    """Chat as the command line asks, and end the process."""
     run_command(chat)
 
 
 def chat(arguments: list[str]) -> int:
-    """Talk to what `arguments` name, and return the exit code.
+    """Chat with the models that `arguments` name, and return the exit code.
 
     Raises:
-        MedQAError: an option is impossible, or a run or model cannot be talked to; found before torch is loaded where
-            that is possible.
+        MedQAError: an option is impossible, or a run or model cannot be used; raised before torch is loaded where
+            possible.
     """
     if wants_help(arguments):
         print(USAGE, end="")
@@ -129,19 +128,19 @@ def chat(arguments: list[str]) -> int:
     options = parse_options(ChatOptions, arguments)
     mode = options.mode or ("interactive" if options.prompt is None and sys.stdin.isatty() else "text")
     sources = find_sources(options)
-    if len(sources) > CELLS.get(mode, len(sources)):
-        problem = f"talks to at most {CELLS[mode]} of them, and {len(sources)} models are named"
+    if len(sources) > MOST_MODELS.get(mode, len(sources)):
+        problem = f"takes at most {MOST_MODELS[mode]} model(s), and {len(sources)} are named"
         raise ConfigError(Fault("too-many", problem, key="mode", got=mode, hint="mode=demo takes any number."))
     log_to_terminal()
     limit_spinning()
-    return DOORS[mode](options, sources)
+    return MODES[mode](options, sources)
 
 
 def find_sources(options: ChatOptions) -> list[Source]:
-    """Return whom the options name, every one checked.
+    """Return the models that the options name, all checked.
 
     Raises:
-        MedQAError: one of them cannot be talked to.
+        MedQAError: one of them cannot be used.
     """
     paths = _run_folders(options)
     if not paths:
@@ -155,16 +154,16 @@ def find_sources(options: ChatOptions) -> list[Source]:
     ]
     precision = options.precision
     return [
-        (source if precision is None else replace(source, precision=precision)).held_in(options.quantization)
+        (source if precision is None else replace(source, precision=precision)).with_quantization(options.quantization)
         for source in unique
     ]
 
 
 def _sources_of_runs(options: ChatOptions, paths: Sequence[Path]) -> tuple[list[Path], list[Source]]:
-    """Return the runs that can be talked to; of those that a pattern fits the others are said and left out.
+    """Return the runs and their sources; runs that match a pattern and cannot be used are reported and left out.
 
     Raises:
-        MedQAError: a run that was asked for by name cannot be talked to, or none that a pattern fits can.
+        MedQAError: a run that was named cannot be used, or none that matches the pattern can.
     """
     if options.runs is None:
         return list(paths), [source_of_run(path, options.model) for path in paths]
@@ -184,10 +183,10 @@ def _sources_of_runs(options: ChatOptions, paths: Sequence[Path]) -> tuple[list[
 
 def _run_folders(options: ChatOptions) -> list[Path]:
     if options.runs is not None:
-        fitting = sorted(Path(name) for name in glob.glob(str(Path(options.runs).expanduser())))  # noqa: PTH207 (a pattern may be absolute)
-        runs = [path for path in fitting if (path / RECORD_NAME).is_file()]
+        matching = sorted(Path(name) for name in glob.glob(str(Path(options.runs).expanduser())))  # noqa: PTH207 (a pattern may be absolute)
+        runs = [path for path in matching if (path / RECORD_NAME).is_file()]
         if not runs:
-            problem = f"none of the {len(fitting)} matches is the folder of a run" if fitting else "nothing matches"
+            problem = f"none of the {len(matching)} matches is the folder of a run" if matching else "nothing matches"
             hint = f"Give a pattern of folders with a {RECORD_NAME}."
             raise ConfigError(Fault("no-match", problem, key="runs", got=options.runs, hint=hint))
         return runs
@@ -201,28 +200,28 @@ def _run_folders(options: ChatOptions) -> list[Path]:
     return [Path(name.strip()).expanduser() for name in names]
 
 
-def _asking(options: ChatOptions) -> "Asking":
-    from medqa_finetune.chatting.session import Asking
+def _settings(options: ChatOptions) -> "ChatSettings":
+    from medqa_finetune.chatting.conversation import ChatSettings
 
-    return Asking(
+    return ChatSettings(
         options.temperature, options.top_p, options.max_new_tokens, options.system, options.seed, options.threads
     )
 
 
 def _interactive(options: ChatOptions, sources: Sequence[Source]) -> int:
-    from medqa_finetune.chatting.interactive import Session
-    from medqa_finetune.chatting.session import begin
+    from medqa_finetune.chatting.conversation import start_conversation
+    from medqa_finetune.chatting.interactive import TerminalChat
 
-    return Session(begin(sources[0], _asking(options))).run()
+    return TerminalChat(start_conversation(sources[0], _settings(options))).run()
 
 
 def _text(options: ChatOptions, sources: Sequence[Source]) -> int:
-    from medqa_finetune.chatting.session import begin
-    from medqa_finetune.chatting.terminal import harmless
+    from medqa_finetune.chatting.conversation import start_conversation
+    from medqa_finetune.chatting.terminal import escape_controls
 
     question = _question(options)
-    answer = begin(sources[0], _asking(options)).ask(question)
-    text = harmless(answer) if sys.stdout.isatty() else answer
+    answer = start_conversation(sources[0], _settings(options)).ask(question)
+    text = escape_controls(answer) if sys.stdout.isatty() else answer
     try:
         print(text)
     except UnicodeEncodeError:
@@ -249,17 +248,17 @@ def _question(options: ChatOptions) -> str:
 
 
 def _demo(options: ChatOptions, sources: Sequence[Source]) -> int:
-    questions = list(QUESTIONS) if options.questions is None else read_questions(Path(options.questions))
-    # Imported here, so that a broken file of questions is refused before torch is loaded.
-    from medqa_finetune.chatting.conversation import DISCLAIMER
-    from medqa_finetune.chatting.session import answers_of
-    from medqa_finetune.chatting.side_by_side import print_table
+    from medqa_finetune.chatting.side_by_side import QUESTIONS, print_table, read_questions
 
-    answers = {source.name: answers_of(source, questions, _asking(options)) for source in sources}
+    # Read before torch is loaded, so that a broken file is refused at once.
+    questions = list(QUESTIONS) if options.questions is None else read_questions(Path(options.questions))
+    from medqa_finetune.chatting.conversation import DISCLAIMER, answer_all
+
+    answers = {source.name: answer_all(source, questions, _settings(options)) for source in sources}
     if options.format == "json":
         for number, question in enumerate(questions):
-            said = {name: given[number] for name, given in answers.items()}
-            print(json.dumps({"question": question, "answers": said}, ensure_ascii=False))
+            given = {name: all_given[number] for name, all_given in answers.items()}
+            print(json.dumps({"question": question, "answers": given}, ensure_ascii=False))
     else:
         print_table(questions, answers)
         print(DISCLAIMER)
@@ -270,14 +269,16 @@ def _web(options: ChatOptions, sources: Sequence[Source]) -> int:
     if find_spec("gradio") is None:
         hint = "Run pip install 'medqa_finetune[web]'."
         raise ConfigError(Fault("not-installed", "Gradio is not installed", key="mode", got="web", hint=hint))
-    from medqa_finetune.chatting.session import begin
+    from medqa_finetune.chatting.conversation import start_conversation
     from medqa_finetune.chatting.web import serve
 
-    serve([begin(source, _asking(options)).speaker for source in sources], _asking(options), options.port)
+    serve(
+        [start_conversation(source, _settings(options)).model for source in sources], _settings(options), options.port
+    )
     return EXIT_DONE
 
 
-DOORS = {"interactive": _interactive, "text": _text, "demo": _demo, "web": _web}
+MODES = {"interactive": _interactive, "text": _text, "demo": _demo, "web": _web}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from medqa_finetune.cell import Cell
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.prepare import CACHE_NAME
 from medqa_finetune.evaluation import backends
-from medqa_finetune.evaluation.benchmarks import check_exams
+from medqa_finetune.evaluation.benchmarks import check_benchmarks
 from medqa_finetune.evaluation.reuse import needs_model
 from medqa_finetune.evaluation.without_model import predict_without_model
 from medqa_finetune.extras import check_extras
@@ -52,7 +52,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
     questions = splits.test[: config.evaluate.max_samples]
     if needs_model(run, evaluation, cell.settings, task.ids(questions)) or config.overwrite:
         preflight_run(config, splits.manifest.counts)
-        check_exams(config)
+        check_benchmarks(config)
 
     with claimed(cell) as claim:
         if claim.is_done():
@@ -74,7 +74,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
             return claim.finish(dataclasses.replace(task.score(questions, config, evaluation), **cost))
 
         with collector_paused():
-            from medqa_finetune.evaluation.benchmarks import hold_exams, prepare_text
+            from medqa_finetune.evaluation.benchmarks import prepare_text, run_benchmarks
             from medqa_finetune.model.load import choose_device, load_model, set_threads
             from medqa_finetune.runtime import keep_freed_memory
             from medqa_finetune.training.auto_settings import settle
@@ -108,11 +108,11 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
         elif method.trains_weights:
             method.restore(loaded.model, run.adapter_path)
 
-        # Exams come before answers: answering may modify the model in place.
+        # Benchmarks come before predictions: predicting may modify the model in place.
         claim.place(environment, task.ids(questions))
         model = method.for_inference(loaded.model)
-        hold_exams(model, loaded.tokenizer, text, config.evaluate, evaluation)
-        cost = task.examine(model, encoder, questions, config, evaluation)
+        run_benchmarks(model, loaded.tokenizer, text, config.evaluate, evaluation)
+        cost = task.predict(model, encoder, questions, config, evaluation)
         return claim.finish(dataclasses.replace(task.score(questions, config, evaluation), **cost))
 
 

@@ -17,7 +17,7 @@ from medqa_finetune.config.schema_faults import unknown_key
 from medqa_finetune.errors import EXIT_DONE, NO_VALUE, ConfigError, Fault, brief
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.stopping import EXIT_OFFSET, LAUNCHER_VARIABLE
-from medqa_finetune.variants.request_options import Wishes
+from medqa_finetune.variants.request import ExportRequest
 
 if TYPE_CHECKING:
     from medqa_finetune.cell import Cell
@@ -26,7 +26,7 @@ MANY = ("-m", "--multirun")
 
 
 @dataclasses.dataclass(frozen=True)
-class ExportOptions(Wishes):
+class ExportOptions(ExportRequest):
     """What can be typed after `export`; exactly one of `run` and `pipeline` is given."""
 
     run: str | None = option(None, "folder of a finished run", value="DIR", bare=True)
@@ -96,14 +96,14 @@ def export(arguments: list[str]) -> int:
         return EXIT_DONE
     own, rest = split_options(ExportOptions, arguments)
     options = parse_options(ExportOptions, own)
-    wishes: Wishes = options
+    request: ExportRequest = options
     if options.pipeline is not None:
         # Imported here, so that bad options are refused at once.
         from medqa_finetune.variants.kinds import PIPELINE
 
-        wishes = dataclasses.replace(options, variants=options.variants or list(PIPELINE))
+        request = dataclasses.replace(options, variants=options.variants or list(PIPELINE))
         cell = pipeline_cell(options, rest)
-        code = train_first(cell, wishes)
+        code = train_first(cell, request)
         if code != EXIT_DONE:
             return code
         run = cell.run
@@ -113,7 +113,7 @@ def export(arguments: list[str]) -> int:
         raise ConfigError(fault.but(problem="there is no such key with run=DIR"))
     else:
         run = RunDir(Path(str(options.run)))
-    return _export(run, wishes, options.format)
+    return _export(run, request, options.format)
 
 
 def pipeline_cell(options: ExportOptions, arguments: Sequence[str]) -> "Cell":
@@ -154,16 +154,16 @@ def _compose(arguments: Sequence[str]) -> "Cell":
     return cells[0]
 
 
-def train_first(cell: "Cell", wishes: Wishes) -> int:
+def train_first(cell: "Cell", request: ExportRequest) -> int:
     """Train a run as `train` does, in a process that takes its memory with it; return its exit code.
 
     Raises:
         MedQAError: what is to be exported afterwards cannot be, or the run cannot start.
     """
     from medqa_finetune.run_state.earlier import find_earlier
-    from medqa_finetune.variants.request import check_intended
+    from medqa_finetune.variants.job import check_before_training
 
-    check_intended(cell.config, wishes)
+    check_before_training(cell.config, request)
     record = find_earlier(cell)
     if record is not None and record.status == "done":
         return EXIT_DONE
@@ -180,27 +180,27 @@ def train_first(cell: "Cell", wishes: Wishes) -> int:
     return code if code >= 0 else EXIT_OFFSET - code
 
 
-def _export(run: RunDir, wishes: Wishes, form: str) -> int:
+def _export(run: RunDir, request: ExportRequest, form: str) -> int:
     from medqa_finetune.log import log_to_terminal
     from medqa_finetune.variants.build import make_variants
-    from medqa_finetune.variants.request import check_order
+    from medqa_finetune.variants.job import check_request
     from medqa_finetune.variants.table import CSV_NAME, as_text, rows, write_csv
 
     log_to_terminal()
-    order = check_order(run, wishes)
-    table = rows(make_variants(order))
-    write_csv(table, order.folder / CSV_NAME)
-    written = [order.folder / CSV_NAME]
+    job = check_request(run, request)
+    table = rows(make_variants(job))
+    write_csv(table, job.folder / CSV_NAME)
+    written = [job.folder / CSV_NAME]
     if any(row["n"] is not None for row in table):
         # seaborn takes a second to load.
         from medqa_finetune.variants.plot import PNG_NAME, write_plot
 
-        record = order.record
-        title = f"{record.model}, {record.method}, {order.config.train_size or 'no'} pairs, {table[0]['n']} questions"
-        write_plot(table, title, order.folder / PNG_NAME)
-        written.append(order.folder / PNG_NAME)
+        record = job.record
+        title = f"{record.model}, {record.method}, {job.config.train_size or 'no'} pairs, {table[0]['n']} questions"
+        write_plot(table, title, job.folder / PNG_NAME)
+        written.append(job.folder / PNG_NAME)
     if form == "json":
-        print(json.dumps({"folder": str(order.folder), "variants": table}, ensure_ascii=False, allow_nan=False))
+        print(json.dumps({"folder": str(job.folder), "variants": table}, ensure_ascii=False, allow_nan=False))
     else:
         print("\n".join([as_text(table), "", *(f"wrote {path}" for path in [*written])]))
     return EXIT_DONE

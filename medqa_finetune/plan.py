@@ -131,7 +131,7 @@ def compose(arguments: Sequence[str]) -> list["Config"]:
     from hydra.core.hydra_config import HydraConfig
 
     from medqa_finetune.cell import Cell
-    from medqa_finetune.evaluation.benchmarks import check_exams
+    from medqa_finetune.evaluation.benchmarks import check_benchmarks
     from medqa_finetune.extras import check_extras
     from medqa_finetune.launch.compose import compose_and_call, make_cell
     from medqa_finetune.launch.validate import check_all, distinct_cells
@@ -150,7 +150,7 @@ def compose(arguments: Sequence[str]) -> list["Config"]:
         raise ConfigError(*faults)
     configs = [cell.config for cell in distinct_cells(cells)]
     check_all(configs, check_extras)
-    check_all(configs, check_exams)
+    check_all(configs, check_benchmarks)
     return configs
 
 

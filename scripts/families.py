@@ -29,6 +29,7 @@ from medqa_finetune.evaluation.decode import Ending, decode_greedily  # noqa: E4
 from medqa_finetune.experiment import run_experiment  # noqa: E402
 from medqa_finetune.launch.compose import make_cell  # noqa: E402
 from medqa_finetune.launch.launcher import register_plugins  # noqa: E402
+from medqa_finetune.methods.registry import method_of  # noqa: E402
 from medqa_finetune.model.pruned import from_pretrained  # noqa: E402
 from medqa_finetune.record.schema import Record  # noqa: E402
 from scripts.small_models import FAMILIES, write_micro_model  # noqa: E402
@@ -120,7 +121,7 @@ def load_again(config: Config, *, uneven: bool) -> Said:
     exec(readme_code(), code)  # noqa: S102 (it is the README's)
     method = config.method
     options: dict[str, Any] = {"dtype": torch.float32}
-    if method.trains == "adapter":
+    if "lora" in method_of(method).variants:
         options |= {
             "base": config.model.path,
             "quantization": {"none": None}.get(method.quantization, method.quantization),

@@ -108,9 +108,9 @@ def test_a_session(terminal: Terminal, tmp_path: Path) -> None:
     assert len(first) > 2
     second = terminal.ask("再说一遍。")
     assert second
-    assert "Forgotten" in terminal.ask("/reset")
+    assert "New conversation" in terminal.ask("/reset")
     assert terminal.ask("你好") == first
-    assert "Instructed" in terminal.ask("/system 用一句话回答。")
+    assert "with instructions" in terminal.ask("/system 用一句话回答。")
     terminal.ask("你好")
     assert "temperature is 0.9" in terminal.ask("/temperature 0.9")
     assert "top_p=3.0" in terminal.ask("/top-p 3")
@@ -118,7 +118,7 @@ def test_a_session(terminal: Terminal, tmp_path: Path) -> None:
     saved = json.loads((tmp_path / "对话.json").read_text(encoding="utf-8"))
     assert [message["role"] for message in saved["messages"]] == ["system", "user", "assistant"]
     assert saved["messages"][0]["content"] == "用一句话回答。"
-    assert "There is no /sing" in terminal.ask("/sing")
+    assert "command /sing;" in terminal.ask("/sing")
     terminal.type("/exit", "\r")
     assert terminal.ended() == 0
 

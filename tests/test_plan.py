@@ -151,6 +151,7 @@ def test_help_says_what_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None
 DEMO = [("none", ""), *((method, size) for method in ("retrieval", "lora", "qlora") for size in ("20k", "50k", "100k"))]
 
 
+@pytest.mark.slow
 def test_the_demo_is_the_cells_of_the_demo_and_nothing_is_kept(tmp_path: Path, micro_model: Path) -> None:
     model = f"model.path={micro_model}"
     done = run("-m", *TINY, model, "format=json", "plan.budget_hours=0.0001", cwd=tmp_path)
@@ -170,6 +171,7 @@ def test_the_demo_is_the_cells_of_the_demo_and_nothing_is_kept(tmp_path: Path, m
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_cells_that_share_a_training_count_its_hours_once(tmp_path: Path, micro_model: Path) -> None:
     typed = (*TINY, f"model.path={micro_model}", "method=lora", "data=20k", "train.epochs=200", "train.max_steps=null")
     one, two = (
@@ -190,6 +192,7 @@ def test_cells_that_share_a_training_count_its_hours_once(tmp_path: Path, micro_
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_cells_that_look_answers_up_are_planned_alone_and_said_not_to_train(tmp_path: Path) -> None:
     done = run("-m", "profile=demo", "method=retrieval", "data=20k,50k", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -1,1 +1,1 @@
-"""Talking to what a run has trained, or to any model: one question, a list of them, or a conversation."""
+"""Chat with the model of a run or any other: one question, a list of them, or a conversation."""

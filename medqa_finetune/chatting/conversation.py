@@ -1,45 +1,48 @@
-"""A conversation with one model: what was said, and what comes next."""
+"""Conversations with a model: one, or one per question of a list."""
 
-from collections.abc import Generator
-from dataclasses import asdict, replace
+import gc
+from collections.abc import Generator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
-from medqa_finetune.chatting.speaker import Manner, Speaker, Turn
+from medqa_finetune.chatting.chat_model import ChatModel, Sampling, Turn, load_source
+from medqa_finetune.chatting.sources import Source
 from medqa_finetune.data.clean import clean
 from medqa_finetune.errors import DataError, Fault
 
-# Said wherever people read answers.
+# Shown wherever people read answers.
 DISCLAIMER = "Generated text, not medical advice. 内容由模型生成，不构成医疗建议。"
 
 
 class Conversation:
-    """What was said so far with one model.
+    """A conversation with one model.
 
     Texts are cleaned as the texts of a corpus are, so that `<|im_end|>` in a question ends no turn.
 
     Args:
-        speaker: Who answers.
-        manner: How answers are chosen; the speaker's own length and the most likely tokens if None.
-        system: Instructions that stand before the conversation; empty for none.
-        seed: Of the chance by which tokens are drawn where `manner.temperature` is above 0.
+        model: Answers.
+        sampling: Greedy decoding with the model's own limit if None.
+        system: Instructions before the conversation; empty for none.
+        seed: Seed of the sampling where `sampling.temperature` is above 0.
 
     Attributes:
         turns: Questions with their answers, oldest first.
-        note: What of the conversation was left out of the latest prompt; None for nothing.
+        note: What was left out of the latest prompt; None for nothing.
     """
 
-    def __init__(self, speaker: Speaker, manner: Manner | None = None, system: str = "", seed: int = 0) -> None:
-        self.speaker = speaker
-        self.manner = manner or Manner(max_new_tokens=speaker.max_new_tokens)
+    def __init__(self, model: ChatModel, sampling: Sampling | None = None, system: str = "", seed: int = 0) -> None:
+        self.model = model
+        self.sampling = sampling or Sampling(max_new_tokens=model.max_new_tokens)
         self.system = clean(system)[0]
         self.turns: list[Turn] = []
         self.note: str | None = None
-        self._chance = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator().manual_seed(seed)
 
     def ask(self, question: str) -> str:
-        """Return the answer to a question; both are part of the conversation from then on.
+        """Return the answer to a question, and add both to the conversation.
 
         Raises:
             DataError: the question is empty or too long.
@@ -52,8 +55,8 @@ class Conversation:
     def stream(self, question: str) -> Generator[str, None, None]:
         """Yield the answer as it grows, each time the whole text so far.
 
-        Whoever stops listening, by leaving the loop or by an exception, stops the answer; what was said by then stays
-        in the conversation, marked.
+        Leaving the loop, also by an exception, stops the answer; the text so far stays in the conversation, marked as
+        stopped.
 
         Raises:
             DataError: the question is empty or too long.
@@ -61,11 +64,11 @@ class Conversation:
         question = clean(question)[0]
         if not question:
             raise DataError(Fault("empty", "the question is empty"))
-        prompt = self.speaker.prompt(self.system, self.turns, question, self.manner.max_new_tokens)
+        prompt = self.model.prompt(self.system, self.turns, question, self.sampling.max_new_tokens)
         self.note = prompt.note
         turn = Turn(question, "", stopped=True)
         try:
-            for text in self.speaker.stream(prompt, self.manner, self._chance):
+            for text in self.model.stream(prompt, self.sampling, self._generator):
                 turn = replace(turn, answer=text)
                 yield text
             turn = replace(turn, stopped=False)
@@ -73,18 +76,18 @@ class Conversation:
             self.turns.append(turn)
 
     def reset(self) -> None:
-        """Forget what was said; instructions and manner stay."""
+        """Remove all turns; instructions and sampling stay."""
         self.turns.clear()
 
     def instruct(self, system: str) -> None:
-        """Take other instructions, or none, and begin anew."""
+        """Replace the instructions, with none if empty, and remove all turns."""
         self.system = clean(system)[0]
         self.reset()
 
     def transcript(self) -> dict[str, Any]:
-        """Return what was said, as plain values: `{"model", "manner", "messages": [{"role", "content"}]}`.
+        """Return the conversation as JSON values: `{"model", "manner", "messages": [{"role", "content"}]}`.
 
-        An answer that was broken off carries `"stopped": true`.
+        A stopped answer carries `"stopped": true`.
         """
         messages: list[dict[str, Any]] = [{"role": "system", "content": self.system}] if self.system else []
         for turn in self.turns:
@@ -93,4 +96,48 @@ class Conversation:
                 {"role": "user", "content": turn.question},
                 answer | ({"stopped": True} if turn.stopped else {}),
             ]
-        return {"model": self.speaker.name, "manner": asdict(self.manner), "messages": messages}
+        return {"model": self.model.name, "manner": asdict(self.sampling), "messages": messages}
+
+
+@dataclass(frozen=True)
+class ChatSettings:
+    """How conversations are set up, whichever model answers.
+
+    Attributes:
+        temperature: As in `Sampling`.
+        top_p: As in `Sampling`.
+        max_new_tokens: As in `Sampling`; None for each model's own limit.
+        system: Instructions before every conversation; empty for none.
+        seed: Seed of the sampling.
+        threads: CPU threads for torch; None for torch's default.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_new_tokens: int | None = None
+    system: str = ""
+    seed: int = 0
+    threads: int | None = None
+
+
+def start_conversation(source: Source, settings: ChatSettings) -> Conversation:
+    """Load a model and start a conversation with it.
+
+    Raises:
+        ModelError: a file is damaged, or adapter, tokenizer and base do not belong together.
+    """
+    model = load_source(source, settings.threads)
+    sampling = Sampling(settings.temperature, settings.top_p, settings.max_new_tokens or model.max_new_tokens)
+    return Conversation(model, sampling, settings.system, settings.seed)
+
+
+def answer_all(source: Source, questions: Sequence[str], settings: ChatSettings) -> list[str]:
+    """Return a model's answers to all questions, each in a conversation of its own; frees the model afterwards."""
+    conversation = start_conversation(source, settings)
+    answers = []
+    for question in tqdm(questions, desc=source.name, unit="question", disable=None, leave=False):
+        answers.append(conversation.ask(question))
+        conversation.reset()
+    del conversation
+    gc.collect()
+    return answers

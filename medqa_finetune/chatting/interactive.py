@@ -6,7 +6,13 @@ from contextlib import closing
 from pathlib import Path
 
 from medqa_finetune.chatting.conversation import DISCLAIMER, Conversation
-from medqa_finetune.chatting.terminal import brake, edit_lines, harmless, is_readable, settle_terminal
+from medqa_finetune.chatting.terminal import (
+    catch_interrupt,
+    edit_lines,
+    escape_controls,
+    is_readable,
+    tolerate_other_encodings,
+)
 from medqa_finetune.config.ranges import sampling_faults
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, MedQAError
 from medqa_finetune.record.files import write_json
@@ -14,23 +20,19 @@ from medqa_finetune.record.files import write_json
 PROMPT = "> "
 HELP = """\
 /help             this list
-/reset            forget what was said
-/system TEXT      instruct the model and begin anew; without TEXT, no instructions
+/reset            start a new conversation
+/system TEXT      set the instructions and start a new conversation; without TEXT, none
 /save FILE        write the conversation as JSON
-/temperature 0.7  draw tokens instead of taking the most likely ones (0)
-/top-p 0.9        of the most likely tokens that together have this probability
-/max-tokens 200   length of an answer
+/temperature 0.7  sample tokens; 0 takes the most likely ones
+/top-p 0.9        sample from the most likely tokens that add up to this share
+/max-tokens 200   most tokens of an answer
 /exit             leave (or Ctrl-D)
-Ctrl-C stops an answer; what was said stays in the conversation. A question that begins with / takes a second one."""
+Ctrl-C stops an answer; its text stays in the conversation. Type // for a question that begins with /."""
 SETTINGS = {"/temperature": "temperature", "/top-p": "top_p", "/max-tokens": "max_new_tokens"}
 
 
-class Session:
-    """What a terminal shows of a conversation, and what its commands do.
-
-    Args:
-        conversation: With whom.
-    """
+class TerminalChat:
+    """A conversation in the terminal, with commands that begin with `/`."""
 
     def __init__(self, conversation: Conversation) -> None:
         self.conversation = conversation
@@ -49,9 +51,9 @@ class Session:
         Raises:
             KeyboardInterrupt: Ctrl-C at the prompt.
         """
-        settle_terminal()
+        tolerate_other_encodings()
         edit_lines()
-        print(f"{harmless(self.conversation.speaker.name)}. {DISCLAIMER}\n/help lists the commands.")
+        print(f"{escape_controls(self.conversation.model.name)}. {DISCLAIMER}\n/help lists the commands.")
         while (line := self._read()) is not None:
             if line in ("/exit", "/quit"):
                 break
@@ -59,7 +61,7 @@ class Session:
         return EXIT_DONE
 
     def take(self, line: str) -> None:
-        """Do what one line asks for; what is wrong with it is said, and the session goes on."""
+        """Answer a question or run a command; prints faults and does not raise them."""
         if not line:
             return
         try:
@@ -68,7 +70,7 @@ class Session:
             else:
                 self._answer(line[1:] if line.startswith("/") else line)
         except MedQAError as error:
-            print(harmless(str(error)))
+            print(escape_controls(str(error)))
 
     def _read(self) -> str | None:
         try:
@@ -78,40 +80,40 @@ class Session:
             return None
         if is_readable(line):
             return line.strip()
-        print("This is not in the terminal's encoding; set PYTHONIOENCODING to the one it has.")
+        print("The line is not in the terminal's encoding; set PYTHONIOENCODING to its encoding.")
         return ""
 
     def _answer(self, question: str) -> None:
         shown = ""
-        with brake() as stop, closing(self.conversation.stream(question)) as growing:
+        with catch_interrupt() as stop, closing(self.conversation.stream(question)) as growing:
             try:
                 for text in growing:
                     if not shown and self.conversation.note:
                         print(f"({self.conversation.note})")
-                    # A tokenizer may take back a space that it had put before a sign.
+                    # A tokenizer may remove a space that it put before a character.
                     fresh = text[len(shown) :] if text.startswith(shown) else f"\n{text}"
-                    print(harmless(fresh), end="", flush=True)
+                    print(escape_controls(fresh), end="", flush=True)
                     shown = text
-                    if stop.pulled:
+                    if stop.made:
                         break
             except KeyboardInterrupt:
-                stop.pulled = True
-        print(" [stopped]" if stop.pulled else "" if shown else "(no answer)")
+                stop.made = True
+        print(" [stopped]" if stop.made else "" if shown else "(no answer)")
 
     def _command(self, line: str) -> None:
         name, _, rest = line.partition(" ")
         if name in self._commands:
             self._commands[name](rest.strip())
         else:
-            print(f"There is no {harmless(name)}; /help lists what there is.")
+            print(f"unknown command {escape_controls(name)}; /help lists the commands.")
 
     def _reset(self, _: str) -> None:
         self.conversation.reset()
-        print("Forgotten; a new conversation begins.")
+        print("New conversation.")
 
     def _instruct(self, text: str) -> None:
         self.conversation.instruct(text)
-        print("Instructed; a new conversation begins." if self.conversation.system else "No instructions; begun anew.")
+        print(f"New conversation, {'with' if self.conversation.system else 'without'} instructions.")
 
     def _save(self, name: str) -> None:
         path = Path(name).expanduser()
@@ -126,24 +128,24 @@ class Session:
             problem = f"cannot be written ({error.strerror})"
             raise ConfigError(Fault("not-writable", problem, file=name)) from None
         self._saved.add(path.resolve())
-        print(f"Saved {len(self.conversation.turns)} turns in {harmless(name)}.")
+        print(f"Saved {len(self.conversation.turns)} turns in {escape_controls(name)}.")
 
     def _setter(self, name: str) -> Callable[[str], None]:
         field = SETTINGS[name]
 
         def change(text: str) -> None:
-            manner = self.conversation.manner
-            kind = type(getattr(manner, field))
+            sampling = self.conversation.sampling
+            kind = type(getattr(sampling, field))
             try:
                 value = kind(text)
             except ValueError:
                 problem = f"must be {'an integer' if kind is int else 'a number'}"
                 raise ConfigError(Fault("wrong-type", problem, key=name, got=text)) from None
-            changed = dataclasses.replace(manner, **{field: value})
+            changed = dataclasses.replace(sampling, **{field: value})
             faults = list(sampling_faults(changed.temperature, changed.top_p, changed.max_new_tokens))
             if faults:
                 raise ConfigError(*faults)
-            self.conversation.manner = changed
+            self.conversation.sampling = changed
             print(f"{name[1:]} is {value}.")
 
         return change

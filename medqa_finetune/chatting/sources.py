@@ -1,4 +1,4 @@
-"""Who is to be talked to, found and checked before torch is loaded: a run, or a model with or without an adapter."""
+"""Models to chat with, found and checked before torch is loaded: of a run, or a folder with or without an adapter."""
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -25,18 +25,18 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 @dataclass(frozen=True)
 class Source:
-    """A model to talk to.
+    """A model to chat with.
 
     Attributes:
-        name: What it is called beside others.
-        model: Folder of the base model, or of a whole trained one.
-        adapter: Folder of the adapter that belongs onto it; None for none.
-        tokenizer: Folder of the tokenizer, with the chat template that was trained with.
-        method: How the weights are held.
+        name: Its label among several models.
+        model: Folder of the base model, or of a fully fine-tuned one.
+        adapter: Folder of its adapter; None for none.
+        tokenizer: Folder of the tokenizer, with the chat template used in training.
+        method: Quantization of the weights.
         precision: As in `config.precision`.
-        max_length: Tokens of a pair in the run's training, by which its evaluation cut questions; None for no run.
-        max_new_tokens: Tokens of an answer in the run's evaluation; None for no run.
-        template: `model.chat_template`, for a model that has none of its own.
+        max_length: `train.max_length` of the run, to which its evaluation truncates questions; None outside a run.
+        max_new_tokens: `evaluate.max_new_tokens` of the run; None outside a run.
+        template: `model.chat_template`, for a model without one.
     """
 
     name: str
@@ -49,11 +49,11 @@ class Source:
     max_new_tokens: int | None = None
     template: str | None = None
 
-    def held_in(self, quantization: str | None) -> "Source":
-        """Return the source with its base weights held otherwise (`nf4`, `int8`); None leaves them as they were."""
+    def with_quantization(self, quantization: str | None) -> "Source":
+        """Return the source with other quantization of the base weights (`nf4`, `int8`); unchanged for None."""
         if quantization is None:
             return self
-        # Nothing is trained here, so that weights which were trained as a whole may be quantized too.
+        # Nothing is trained here, so fully fine-tuned weights may be quantized too.
         kind = (UNTRAINED if self.adapter is None else SAVED_ADAPTER).trains
         doubled = quantization == "nf4"
         method = replace(self.method, trains=kind, quantization=quantization, double_quantization=doubled)
@@ -65,7 +65,7 @@ def source_of_run(path: Path, base: str | None = None) -> Source:
 
     Args:
         path: Folder of the run.
-        base: Where the base model lies now, as `find_model` takes it; None for where the run found it.
+        base: Where the base model lies now, as `find_model_config` takes it; None for where the run found it.
 
     Raises:
         MedQAError: the run is not done, its weights are damaged, or the base model is gone or another one.
@@ -90,7 +90,7 @@ def _fault_of(run: RunDir, code: str, problem: str, hint: str = "") -> Fault:
 
 
 def _advice(record: Record) -> str:
-    """Return what to do about a run that is not done."""
+    """Return the hint for a run that is not done."""
     if record.failure is None or not record.failure.final:
         return "The command that started it resumes it."
     # The same command would end the same way.
@@ -102,8 +102,8 @@ def _of_record(run: RunDir, record: Record, base: str | None) -> Source:
     settings = _settings(run, record)
     method = _group(MethodConfig, "method", settings, run)
     if not method_of(method).loads_model:
-        raise ConfigError(_fault_of(run, "no-model", "its answers are looked up, so there is no model to talk to"))
-    model = find_model(base) if base is not None else _group(ModelConfig, "model", settings, run)
+        raise ConfigError(_fault_of(run, "no-model", "its answers are looked up, so there is no model to chat with"))
+    model = find_model_config(base) if base is not None else _group(ModelConfig, "model", settings, run)
     folder = locate_model(model) if base is None else _locate_typed(model)
     if fingerprint_model(folder, model.chat_template) != record.config["model"]["fingerprint"]:
         problem = f"was trained on another base model than the one in {folder} (its files have another fingerprint)"
@@ -126,7 +126,7 @@ def _of_record(run: RunDir, record: Record, base: str | None) -> Source:
 
 
 def _settings(run: RunDir, record: Record) -> dict[str, Any]:
-    """Return what of a run's settings decides how it answers; texts from the environment are looked up again."""
+    """Return the settings of a run that its answers depend on; resolves interpolations again."""
     config = record.config
     try:
         kept = {
@@ -157,10 +157,10 @@ def _group(schema: type[Any], name: str, settings: dict[str, Any], run: RunDir) 
     return schema(**values)
 
 
-def find_model(model: str) -> ModelConfig:
-    """Return what `model=` means: a name that `conf/model` knows, or a folder.
+def find_model_config(model: str) -> ModelConfig:
+    """Return the settings of what `model=` names: a model of `conf/model`, else a folder.
 
-    A name comes first; `./tiny` is the folder `tiny`.
+    `./tiny` is the folder `tiny`.
     """
     if model in option_names("model") and model != "local":
         return load_group("model", model, ModelConfig, [])
@@ -168,7 +168,7 @@ def find_model(model: str) -> ModelConfig:
 
 
 def _locate_typed(model: ModelConfig) -> Path:
-    """Return the folder of what `find_model` found; a fault names the key as it is typed here, `model`."""
+    """Return the folder of what `find_model_config` found; a fault names the key as it is typed here, `model`."""
     try:
         return locate_model(model)
     except ModelError as error:
@@ -182,14 +182,14 @@ def source_of_model(model: str, adapter: str | None = None, *, any_base: bool = 
     """Return the source of a model outside a run.
 
     Args:
-        model: As `find_model` takes it.
+        model: As `find_model_config` takes it.
         adapter: Folder of an adapter, as peft saves it; None for none.
         any_base: Whether an adapter may name another base model than this one; its shapes must fit all the same.
 
     Raises:
         MedQAError: something is not there, is damaged, or the adapter belongs to another model.
     """
-    config = find_model(model)
+    config = find_model_config(model)
     folder = _locate_typed(config)
     name = config.name if config.name != "local" else folder.resolve().name
     if adapter is None:
@@ -224,7 +224,7 @@ def _no_adapter(adapter: Path, code: str, problem: str, hint: str) -> ModelError
 
 
 def _is_base(adapter: Path, base: str, folder: Path, model: ModelConfig) -> bool:
-    """Say whether what an adapter names as its base is the model in `folder`: by content where that can be known."""
+    """Say whether an adapter's base is the model in `folder`: by fingerprint where there is one, else by name."""
     record = _record_beside(adapter)
     if record is not None and "fingerprint" in record.config.get("model", {}):
         return bool(record.config["model"]["fingerprint"] == fingerprint_model(folder, model.chat_template))
@@ -235,7 +235,7 @@ def _is_base(adapter: Path, base: str, folder: Path, model: ModelConfig) -> bool
 
 
 def _record_beside(adapter: Path) -> Record | None:
-    """Return the record of the run that an adapter lies in, if it lies in one and that can be read."""
+    """Return the record of the run that an adapter belongs to; None where there is none that can be read."""
     try:
         return RunDir(adapter.absolute().parent).read()
     except DataError:

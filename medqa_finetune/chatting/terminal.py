@@ -1,4 +1,4 @@
-"""What goes to and comes from a terminal: shown and never obeyed, in whatever encoding it has."""
+"""Escapes control characters, tolerates other encodings, and turns Ctrl-C into a request to stop."""
 
 import signal
 import sys
@@ -12,63 +12,63 @@ from types import FrameType
 DIRECTION_MARKS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
-def harmless(text: str) -> str:
-    """Return `text` with what a terminal would obey escaped (`\\x1b`); line breaks, tabs and all signs stay."""
+def escape_controls(text: str) -> str:
+    """Return `text` with control characters and direction marks escaped (`\\x1b`); line breaks and tabs stay."""
     return "".join(
-        character.encode("unicode_escape").decode() if _is_obeyed(character) else character for character in text
+        character.encode("unicode_escape").decode() if _is_control(character) else character for character in text
     )
 
 
-def _is_obeyed(character: str) -> bool:
+def _is_control(character: str) -> bool:
     if character in "\n\t":
         return False
     return unicodedata.category(character) in ("Cc", "Cs") or character in DIRECTION_MARKS
 
 
-def settle_terminal() -> None:
-    """Let signs that the terminal's encoding lacks be shown as `?`, and bytes that are none of it be read all the same.
+def tolerate_other_encodings() -> None:
+    """Print characters that the terminal's encoding lacks as `?`, and read bytes that are not in it.
 
-    A session must not end because of one sign.
+    A conversation must not end because of one character.
     """
     for stream, errors in ((sys.stdout, "replace"), (sys.stderr, "replace"), (sys.stdin, "surrogateescape")):
-        with suppress(AttributeError, ValueError):  # a stream that a program around us put there
+        with suppress(AttributeError, ValueError):  # replaced by the calling program
             stream.reconfigure(errors=errors)  # type: ignore[union-attr]
 
 
 def is_readable(text: str) -> bool:
-    """Say whether every byte of what was typed belonged to a sign of the terminal's encoding."""
+    """Say whether every byte typed was in the terminal's encoding."""
     return not any("\udc80" <= character <= "\udcff" for character in text)
 
 
 def edit_lines() -> None:
-    """Give `input` line editing and history, which knows how wide Chinese signs are, where Python has it."""
+    """Give `input` line editing and history, with the width of Chinese characters, where Python has readline."""
     with suppress(ImportError):
         import readline
 
         readline.set_history_length(1000)
 
 
-class Brake:
-    """Whether Ctrl-C was pressed, for work that stops at its next step.
+class InterruptRequest:
+    """Set by Ctrl-C, for work that stops at its next step.
 
     Attributes:
-        pulled: Whether it was.
+        made: Whether Ctrl-C was pressed.
     """
 
     def __init__(self) -> None:
-        self.pulled = False
+        self.made = False
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Note the first Ctrl-C; a second one interrupts as usual."""
-        if self.pulled:
+        if self.made:
             raise KeyboardInterrupt
-        self.pulled = True
+        self.made = True
 
 
 @contextmanager
-def brake() -> Iterator[Brake]:
-    """Turn Ctrl-C into a request while the block runs; outside the main thread nothing is changed."""
-    found = Brake()
+def catch_interrupt() -> Iterator[InterruptRequest]:
+    """Turn Ctrl-C into a request while the block runs; outside the main thread nothing changes."""
+    found = InterruptRequest()
     if threading.current_thread() is not threading.main_thread():
         yield found
         return

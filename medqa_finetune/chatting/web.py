@@ -1,4 +1,4 @@
-"""One model, or two side by side, in a browser on this machine. Nothing leaves it."""
+"""Chat with one model, or two side by side, in a browser on this machine. Nothing is sent elsewhere."""
 
 import html
 import os
@@ -8,16 +8,15 @@ from contextlib import ExitStack, closing, suppress
 from itertools import zip_longest
 from typing import Any
 
-from medqa_finetune.chatting.conversation import DISCLAIMER, Conversation
-from medqa_finetune.chatting.session import Asking
-from medqa_finetune.chatting.speaker import Manner, Speaker
+from medqa_finetune.chatting.chat_model import ChatModel, Sampling
+from medqa_finetune.chatting.conversation import DISCLAIMER, ChatSettings, Conversation
 from medqa_finetune.errors import ConfigError, Fault, MedQAError
 
-# Of this machine, and of no network that it is in.
+# Reachable from this machine only.
 HOST = "127.0.0.1"
-# What a browser has, so that no font is fetched.
+# Fonts of the browser, so that none is fetched.
 FONTS = ["system-ui", "sans-serif"]
-# Answers are text: no markup, formula or link in one is anything else.
+# Answers are plain text: no markup, formula or link is rendered.
 PLAIN: dict[str, Any] = {"render_markdown": False, "sanitize_html": True, "latex_delimiters": [], "allow_tags": False,
          "allow_file_downloads": False, "feedback_options": None, "buttons": ["copy"]}  # fmt: skip
 
@@ -25,38 +24,33 @@ Talks = list[Conversation]
 Messages = list[dict[str, str]]
 
 
-class Answering:
-    """What the page does: the same question to every model, each with a conversation of its own per visitor.
+class PageEvents:
+    """The events of the page: asks every model the same question, each in a conversation per visitor."""
 
-    Args:
-        speakers: Who answers.
-        asking: How; the page changes it.
-    """
-
-    def __init__(self, speakers: Sequence[Speaker], asking: Asking) -> None:
-        self.speakers = speakers
-        self.asking = asking
+    def __init__(self, models: Sequence[ChatModel], settings: ChatSettings) -> None:
+        self.models = models
+        self.settings = settings
 
     def ask(
         self, question: str, talks: Talks | None, system: str, temperature: float, *lengths: float
     ) -> Generator[tuple[Any, ...], None, None]:
-        """Yield what is shown as the answers grow, at the same pace.
+        """Yield what the page shows while the answers grow, token by token in step.
 
         Args:
-            question: Asked.
+            question: From the text box.
             talks: The visitor's conversations; None before the first question.
-            system: Instructions; other ones than before begin anew.
-            temperature: As in `Manner`.
-            lengths: `top_p` and `max_new_tokens` of `Manner`.
+            system: Instructions; a change starts new conversations.
+            temperature: As in `Sampling`.
+            lengths: `top_p` and `max_new_tokens` of `Sampling`.
 
         Yields:
-            An empty question, the conversations, and for every model what was said.
+            An empty question, the conversations, and the messages of every model.
         """
         import gradio as gr
 
-        talks = talks or [Conversation(speaker, seed=self.asking.seed) for speaker in self.speakers]
+        talks = talks or [Conversation(model, seed=self.settings.seed) for model in self.models]
         for talk in talks:
-            talk.manner = Manner(float(temperature), float(lengths[0]), int(lengths[1]))
+            talk.sampling = Sampling(float(temperature), float(lengths[0]), int(lengths[1]))
             if talk.system != system.strip():
                 talk.instruct(system)
         before = [self._shown(talk) for talk in talks]
@@ -76,10 +70,10 @@ class Answering:
         yield "", talks, *(self._shown(talk) for talk in talks)
 
     def reset(self, talks: Talks | None) -> tuple[Any, ...]:
-        """Forget a visitor's conversations."""
+        """Reset a visitor's conversations."""
         for talk in talks or []:
             talk.reset()
-        return talks, *([] for _ in self.speakers)
+        return talks, *([] for _ in self.models)
 
     def _shown(self, talk: Conversation) -> Messages:
         shown: Messages = []
@@ -90,52 +84,52 @@ class Answering:
 
 
 def _message(role: str, content: str) -> dict[str, str]:
-    # Gradio takes a text for HTML, of which it drops what could run: a `<b>` would be obeyed, a `<script>` be missing.
+    # Gradio reads text as HTML: it would render a `<b>` and drop a `<script>`.
     return {"role": role, "content": html.escape(content, quote=False)}
 
 
-def page(speakers: Sequence[Speaker], asking: Asking) -> Any:
+def build_page(models: Sequence[ChatModel], settings: ChatSettings) -> Any:
     """Return the page, a Gradio application."""
-    # Before Gradio is imported, which would report its use.
+    # Set before Gradio is imported, which would report its use.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    # Browsers would keep what was asked. By a variable: `launch` has an argument for it in newer releases alone.
+    # Browsers would keep the questions. An environment variable, since only newer releases have an argument.
     os.environ["GRADIO_RUN_HISTORY"] = "False"
     import gradio as gr
 
-    answering = Answering(speakers, asking)
-    length = asking.max_new_tokens or max(speaker.max_new_tokens for speaker in speakers)
+    events = PageEvents(models, settings)
+    length = settings.max_new_tokens or max(model.max_new_tokens for model in models)
     with gr.Blocks(analytics_enabled=False, title="medqa_finetune", fill_width=True) as built:
         gr.Markdown(DISCLAIMER)
         with gr.Row():
-            shown = [gr.Chatbot(label=speaker.name, height=520, **PLAIN) for speaker in speakers]
+            shown = [gr.Chatbot(label=model.name, height=520, **PLAIN) for model in models]
         question = gr.Textbox(label="question", placeholder="感冒了怎么办？", autofocus=True)
         with gr.Row():
             send, stop, reset = gr.Button("send", variant="primary"), gr.Button("stop"), gr.Button("reset")
         with gr.Accordion("settings", open=False):
-            settings = [
-                gr.Textbox(asking.system, label="system (a change begins anew)"),
-                gr.Slider(0, 2, asking.temperature, step=0.05, label="temperature (0: the most likely tokens)"),
-                gr.Slider(0.05, 1, asking.top_p, step=0.05, label="top-p"),
-                gr.Slider(1, max(2048, length), length, step=1, label="tokens of an answer at most"),
+            controls = [
+                gr.Textbox(settings.system, label="system (a change starts a new conversation)"),
+                gr.Slider(0, 2, settings.temperature, step=0.05, label="temperature (0: most likely tokens)"),
+                gr.Slider(0.05, 1, settings.top_p, step=0.05, label="top-p"),
+                gr.Slider(1, max(2048, length), length, step=1, label="most tokens of an answer"),
             ]
         talks = gr.State(None)
-        inputs, outputs = [question, talks, *settings], [question, talks, *shown]
-        events: Any = [
-            listen(answering.ask, inputs, outputs, api_name=name, concurrency_id="models", concurrency_limit=1)
+        inputs, outputs = [question, talks, *controls], [question, talks, *shown]
+        answers: Any = [
+            listen(events.ask, inputs, outputs, api_name=name, concurrency_id="models", concurrency_limit=1)
             for listen, name in ((send.click, "ask"), (question.submit, "submit"))
         ]
-        stop.click(None, cancels=events)
-        reset.click(answering.reset, [talks], [talks, *shown], api_name="reset")
+        stop.click(None, cancels=answers)
+        reset.click(events.reset, [talks], [talks, *shown], api_name="reset")
     return built
 
 
-def serve(speakers: Sequence[Speaker], asking: Asking, port: int) -> None:
+def serve(models: Sequence[ChatModel], settings: ChatSettings, port: int) -> None:
     """Serve the page on this machine until Ctrl-C.
 
     Raises:
         ConfigError: the port is taken.
     """
-    built = page(speakers, asking)
+    built = build_page(models, settings)
     from gradio.themes import Base
 
     try:
@@ -147,7 +141,7 @@ def serve(speakers: Sequence[Speaker], asking: Asking, port: int) -> None:
     except OSError:
         problem, hint = "another program uses this port", "Give another one."
         raise ConfigError(Fault("port-taken", problem, key="port", got=port, hint=hint)) from None
-    print(f"http://{HOST}:{port}  {DISCLAIMER}  Ctrl-C ends it.", flush=True)
+    print(f"http://{HOST}:{port}  {DISCLAIMER}  Ctrl-C stops the server.", flush=True)
     with suppress(KeyboardInterrupt):
         while True:
             time.sleep(3600)

@@ -1,1 +1,1 @@
-"""What an experiment is: typed settings, their checks, and what makes two runs the same run."""
+"""Settings of an experiment, their checks and identities; options of the commands."""

@@ -1,4 +1,4 @@
-"""Checks of how a model is examined: generation, metrics, exams beside the answers, running text."""
+"""Checks of how a model is evaluated: generation, metrics, benchmarks, running text."""
 
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
@@ -22,7 +22,8 @@ def text_faults(config: Config) -> Iterator[Fault]:
     yield from _block_faults(config)
     if config.corpus.task != "text":
         return
-    if "text" not in described(config.method.trains).tasks:
+    method = described(config.method.trains)
+    if "text" not in method.tasks:
         allowed = tuple(kind for kind, each in own_methods().items() if "text" in each.tasks)
         problem = "running text has no answers to look up"
         yield Fault("conflict", problem, key="method.trains", got=config.method.trains, allowed=allowed)

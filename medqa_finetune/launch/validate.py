@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from medqa_finetune.cell import Cell
 from medqa_finetune.errors import ConfigError, Fault, RunError, distinct, noting
-from medqa_finetune.evaluation.benchmarks import check_exams
+from medqa_finetune.evaluation.benchmarks import check_benchmarks
 from medqa_finetune.extras import check_extras
 from medqa_finetune.objectives import task_of
 from medqa_finetune.preflight import preflight_matrix
@@ -35,7 +35,7 @@ def check_matrix(cells: Sequence[Cell]) -> list[Cell]:
     check_all(open_cells, lambda cell: check_extras(cell.config))
     # Every corpus is prepared, each once, so that a matrix whose last cell asks for too many pairs never starts.
     counts = check_all(open_cells, lambda cell: task_of(cell.config).look(cell.config))
-    check_all(open_cells, lambda cell: check_exams(cell.config))
+    check_all(open_cells, lambda cell: check_benchmarks(cell.config))
     if open_cells:
         preflight_matrix([cell.config for cell in open_cells], counts)
     for cell in open_cells:

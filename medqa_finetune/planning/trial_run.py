@@ -124,7 +124,7 @@ def _answer(config: Config, loaded: "LoadedModel", encoder: Any, questions: Sequ
     model = model_method(config.method).for_inference(loaded.model)
     started = time.perf_counter()
     folder = EvaluationDir(run.path, in_run=True)
-    cost = task_of(config).examine(model, encoder, questions, config, folder)
+    cost = task_of(config).predict(model, encoder, questions, config, folder)
     around = time.perf_counter() - started - cost["seconds"]
     task_of(config).score(questions, config, folder)
     return Answered(cost["seconds"], around, round(cost["seconds"] * cost["tokens_per_second"]))

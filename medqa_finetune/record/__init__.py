@@ -1,1 +1,1 @@
-"""What a run leaves behind, and the only code that reads or writes it."""
+"""Folders and files of runs and evaluations, and the only code that reads or writes them."""

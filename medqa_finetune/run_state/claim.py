@@ -155,7 +155,7 @@ class Claim:
         return self.record
 
     def reuse_all(self, ids: Sequence[str]) -> bool:
-        """Take answers and exams from the run's other evaluations if everything is there; return whether it is."""
+        """Take over all predictions and benchmarks from the run's other evaluations; return whether they have them."""
         return reuse(self.cell.run, self.cell.evaluation, self.cell.settings, ids, None)
 
     def place(self, environment: Environment, ids: Sequence[str]) -> None:

@@ -1,1 +1,1 @@
-"""What is made of a finished run: models in several forms, each measured as it will be used."""
+"""Exports: models made of a finished run in several variants, each measured."""

@@ -1,4 +1,4 @@
-"""Make and measure the variants of a run, each in processes of its own; what is finished is left alone."""
+"""Makes and measures the variants of a run, each in processes of its own; finished ones are kept."""
 
 import dataclasses
 import logging
@@ -12,88 +12,88 @@ from medqa_finetune.memory import in_units
 from medqa_finetune.record.checksums import stamps_below
 from medqa_finetune.record.files import replace_folder, sweep
 from medqa_finetune.record.run_dir import RunDir, now
+from medqa_finetune.variants.job import ExportJob
 from medqa_finetune.variants.kinds import KINDS
-from medqa_finetune.variants.measure import Measuring, measure
+from medqa_finetune.variants.measure import MeasureRequest, measure
 from medqa_finetune.variants.metadata import METADATA_NAME, Metadata, Needed, read_metadata, write_metadata
-from medqa_finetune.variants.request import Order
 from medqa_finetune.variants.table import compare
-from medqa_finetune.variants.write_files import Making, build
+from medqa_finetune.variants.write_files import WriteRequest, build
 
 log = logging.getLogger(__name__)
 
 ANSWERS_NAME = "answers"
 
-Request = TypeVar("Request", Making, Measuring)
+Request = TypeVar("Request", WriteRequest, MeasureRequest)
 Reply = TypeVar("Reply")
 
 
-def make_variants(order: Order) -> dict[str, Metadata]:
-    """Make what the order lists and is not there, and return all variants in its folder, in the order of tables.
+def make_variants(job: ExportJob) -> dict[str, Metadata]:
+    """Make the variants of a job that are missing, and return all in its folder, in the order of tables.
 
     Raises:
         MedQAError: a variant cannot be made or measured; those before it are whole.
     """
     try:
-        with RunDir(order.folder).lock():
-            sweep(order.folder)
-            for name in order.variants:
-                _make(order, name)
-            return _compared(order.folder)
+        with RunDir(job.folder).lock():
+            sweep(job.folder)
+            for name in job.variants:
+                _make(job, name)
+            return _compared(job.folder)
     except OSError as error:
         problem, hint = f"cannot be written ({error})", "What is finished is whole; the same command continues."
-        raise ConfigError(Fault("not-writable", problem, file=str(order.folder), hint=hint)) from None
+        raise ConfigError(Fault("not-writable", problem, file=str(job.folder), hint=hint)) from None
 
 
-def _make(order: Order, name: str) -> None:
-    folder = order.folder / name
-    metadata = order.existing.get(name)
+def _make(job: ExportJob, name: str) -> None:
+    folder = job.folder / name
+    metadata = job.existing.get(name)
     if metadata is None:
         if folder.exists():  # `overwrite` was given, or it would have been refused
             log.info("%s: moved aside to %s", folder, RunDir(folder).move_aside().name)
-        answers = RunDir(order.folder / ANSWERS_NAME / name)
+        answers = RunDir(job.folder / ANSWERS_NAME / name)
         if answers.path.exists():
             answers.move_aside()
-        replace_folder(folder, lambda fresh: _fill(order, name, fresh))
+        replace_folder(folder, lambda fresh: _fill(job, name, fresh))
         metadata = read_metadata(folder)
     if metadata is None:
         problem = "is gone, because the folder was changed meanwhile"
         raise ConfigError(Fault("file-missing", problem, file=str(folder / METADATA_NAME)))
-    done = not order.wishes.measure or metadata.measured is not None
-    log.info("%s: %s, %s%s", folder, metadata.what, in_units(metadata.size_bytes), "" if done else "; it answers now")
+    done = not job.request.measure or metadata.measured is not None
+    log.info("%s: %s, %s%s", folder, metadata.what, in_units(metadata.size_bytes), "" if done else "; measuring it")
     if done:
         return
-    measured = _call(measure, _measuring(order, name))
+    measured = _call(measure, _measuring(job, name))
     write_metadata(folder, dataclasses.replace(metadata, measured=measured))
 
 
-def _fill(order: Order, name: str, fresh: Path) -> None:
+def _fill(job: ExportJob, name: str, fresh: Path) -> None:
     """Write a variant and its metadata into an empty folder."""
-    merged = order.folder / "merged"
-    making = Making(
+    merged = job.folder / "merged"
+    making = WriteRequest(
         variant=name,
         folder=fresh,
-        base=order.base,
-        trained=order.run.adapter_path,
-        method=order.config.method,
-        quantization=order.quantization,
-        precision=order.config.precision,
-        dtype=order.dtype,
-        merged=merged if "merged" in order.variants else None,
-        template=order.config.model.chat_template,
-        chat=order.config.chats,
+        base=job.base,
+        trained=job.run.adapter_path,
+        method=job.config.method,
+        quantization=job.quantization,
+        precision=job.config.precision,
+        dtype=job.dtype,
+        merged=merged if "merged" in job.variants else None,
+        template=job.config.model.chat_template,
+        chat=job.config.chats,
     )
     environment = _call(build, making)
     files = stamps_below(fresh)
     metadata = Metadata(
         variant=name,
         what=KINDS[name].what,
-        made_from=order.made_from(),
-        settings=order.settings(name),
+        made_from=job.made_from(),
+        settings=job.settings(name),
         files=files,
         size_bytes=sum(stamp.size for stamp in files.values()),
         environment=environment,
         finished=now(),
-        needs=_needs(order) if KINDS[name].beside_base else None,
+        needs=_needs(job) if KINDS[name].beside_base else None,
     )
     write_metadata(fresh, metadata)
 
@@ -111,32 +111,32 @@ def _call(function: Callable[[Request], Reply], request: Request) -> Reply:
         raise RunError(Fault("process-ended", str(error), file=str(request.folder), hint=hint)) from None
 
 
-def _needs(order: Order) -> Needed:
-    """Return what an adapter must be loaded onto: the base as it was held in training."""
-    held = order.config.method.quantization
-    same = held in ("none", order.quantization.quantization)
+def _needs(job: ExportJob) -> Needed:
+    """Return what an adapter needs to be loaded: the base, quantized as in training."""
+    held = job.config.method.quantization
+    same = held in ("none", job.quantization.quantization)
     variant = ("base" if held == "none" else "quantized") if same else None
-    size = sum(path.stat().st_size for path in order.base.iterdir() if path.is_file())
-    return Needed(variant, str(order.base.absolute()), size)
+    size = sum(path.stat().st_size for path in job.base.iterdir() if path.is_file())
+    return Needed(variant, str(job.base.absolute()), size)
 
 
-def _measuring(order: Order, name: str) -> Measuring:
-    return Measuring(
-        folder=order.folder / name,
-        base=order.base if KINDS[name].beside_base else None,
-        method=order.config.method,
-        run=order.run.path,
-        answers=order.folder / ANSWERS_NAME / name,
-        evaluate=order.config.evaluate,
-        max_samples=order.wishes.max_samples,
-        max_length=order.config.train.max_length,
-        precision=order.config.precision,
-        threads=order.config.threads,
+def _measuring(job: ExportJob, name: str) -> MeasureRequest:
+    return MeasureRequest(
+        folder=job.folder / name,
+        base=job.base if KINDS[name].beside_base else None,
+        method=job.config.method,
+        run=job.run.path,
+        answers=job.folder / ANSWERS_NAME / name,
+        evaluate=job.config.evaluate,
+        max_samples=job.request.max_samples,
+        max_length=job.config.train.max_length,
+        precision=job.config.precision,
+        threads=job.config.threads,
     )
 
 
 def _compared(folder: Path) -> dict[str, Metadata]:
-    """Note in every variant what it differs in from others, and return them all."""
+    """Write the differences to the other variants into the metadata of each, and return all."""
     found: Mapping[str, Metadata | None] = {name: read_metadata(folder / name) for name in KINDS}
     there = {name: metadata for name, metadata in found.items() if metadata is not None}
     compared = compare(there)

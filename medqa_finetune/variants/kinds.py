@@ -1,4 +1,4 @@
-"""The variants that can be made of a run, and of which runs."""
+"""The kinds of variants, and which methods allow them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +14,9 @@ class Kind:
     """One variant.
 
     Attributes:
-        what: What it is, for metadata and people.
-        why_not: Why it is refused of a run whose method does not list it in `Method.variants`.
-        beside_base: Whether it is no model by itself: it is loaded onto the base, held as it was in training.
+        what: Description, also in the metadata.
+        why_not: Why it is refused for a run whose method does not list it in `Method.variants`.
+        beside_base: Whether it is an adapter, loaded onto the base as quantized in training.
     """
 
     what: str
@@ -36,18 +36,17 @@ KINDS = {
 }
 # base -> quantize -> LoRA -> quantize
 PIPELINE = ("base", "quantized", "lora", "lora_quantized")
-# What another is made of comes before it.
+# A variant comes after those that it is made of.
 BUILDING_ORDER = ("base", "quantized", "lora", "merged", "lora_quantized")
 
 
 def choose(asked: Sequence[str] | None, method: MethodConfig) -> list[str]:
     """Return the variants to make, in the order they are built: those asked for, or all that the method allows.
 
-    Merging is measured against the adapter beside its base, so that a merged model brings that variant along where the
-    base was quantized.
+    A merged model is compared with the unmerged adapter, so `merged` adds `lora` where the base was quantized.
 
     Raises:
-        ConfigError: one is unknown, or makes no sense for the method.
+        ConfigError: one is unknown, or not possible for the method.
     """
     if asked is not None and not asked:
         raise ConfigError(Fault("empty", "must name at least one", key="variants", got=[], allowed=tuple(KINDS)))

@@ -1,49 +1,52 @@
-"""Let one variant answer the run's questions, loaded from its folder; a process of its own, for memory is measured.
+"""Measures one variant, loaded from its folder: memory, speed and scores on the run's test questions.
 
-The variant answers as it will be used: an adapter stays beside its base.
+It runs in a process of its own, since memory is measured by process. An adapter is not merged into its base.
 """
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
-from medqa_finetune.data.examples import Example
+from medqa_finetune.data.examples import Example, context_of, with_context
+from medqa_finetune.errors import DataError, Fault
+from medqa_finetune.evaluation.rescore import find_by_name
 from medqa_finetune.memory import peak_resident_bytes, resident_bytes
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.methods.settings import UNTRAINED
 from medqa_finetune.record.environment import describe_environment
 from medqa_finetune.record.evaluation_dir import EvaluationDir
+from medqa_finetune.record.files import sha256_of_text
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.variants.metadata import Measured
-from medqa_finetune.variants.questions import fingerprint, read_questions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from medqa_finetune.model.load import Device
 
-# Tokens generated before anything is measured: the first ones pay for what is set up once.
+# Tokens generated before measuring: the first ones include one-time set-up.
 WARM_UP_TOKENS = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class Measuring:
-    """What to measure, and how.
+class MeasureRequest:
+    """Which variant to measure, and how.
 
     Attributes:
-        folder: Of the variant.
-        base: Folder of the base model where the variant is trained weights beside it; None for a whole model.
-        method: How such a base is held, and what lies beside it.
-        run: Folder of the run whose questions are asked.
-        answers: Folder that takes the answers; emptied first, so that what is measured is one process.
+        folder: Folder of the variant.
+        base: Folder of the base model where the variant is an adapter; None for a whole model.
+        method: The run's method: quantization of that base, kind of adapter.
+        run: Folder of the run whose test questions are used.
+        answers: Folder for the predictions; emptied first, so that one process makes all of them.
         evaluate: The run's settings of generation and metrics.
-        max_samples: Questions at most; None for all.
-        max_length: Tokens per pair, as in training.
-        precision: What is computed in; `auto` by the device.
-        threads: CPU threads for torch; None leaves it to torch.
+        max_samples: Most questions; None for all.
+        max_length: Most tokens of an example, as in training.
+        precision: Compute precision; `auto` by the device.
+        threads: CPU threads for torch; None for torch's default.
     """
 
     folder: Path
@@ -58,8 +61,8 @@ class Measuring:
     threads: int | None
 
 
-def measure(asked: Measuring) -> Measured:
-    """Load the variant, and let it answer.
+def measure(asked: MeasureRequest) -> Measured:
+    """Load the variant, let it answer the questions, and return memory, speed and scores.
 
     Raises:
         ModelError: it does not load.
@@ -98,7 +101,7 @@ def measure(asked: Measuring) -> Measured:
     )
 
 
-def load_variant(asked: Measuring, device: "Device", tokenizer: "PreTrainedTokenizerBase") -> Any:
+def load_variant(asked: MeasureRequest, device: "Device", tokenizer: "PreTrainedTokenizerBase") -> Any:
     """Return a variant as its folder gives it, in evaluation mode.
 
     Raises:
@@ -129,3 +132,33 @@ def _peaks(device: str) -> dict[str, Any]:
         "peak_vram_reserved_bytes": torch.cuda.max_memory_reserved() if cuda else None,
         "peak_rss_bytes": peak_resident_bytes(),
     }
+
+
+def read_questions(run: RunDir, limit: int | None) -> list[Example]:
+    """Return the test questions of a finished run, with their references; the corpus is not needed.
+
+    Predictions are stored by length of the question. `limit` takes the first by the hash of their ids: the same for
+    every variant, long and short ones alike.
+
+    Args:
+        run: Its predictions have been checked against its record.
+        limit: Most questions; None for all.
+
+    Raises:
+        DataError: there are none.
+    """
+    rows = find_by_name(run).read_predictions()
+    if not rows or any("question" not in row for row in rows):
+        hint = "Give export.measure=false to export alone."
+        file = str(run.path)
+        raise DataError(Fault("no-questions", "holds no questions to measure on", file=file, hint=hint))
+    rows.sort(key=lambda row: sha256_of_text(str(row["id"])))
+    return [with_context(str(row["id"]), str(row["question"]), str(row["reference"]), row) for row in rows[:limit]]
+
+
+def fingerprint(pairs: Sequence[Example]) -> str:
+    """Return the sha256 over ids, questions with earlier turns, and references, in order."""
+    rows = [
+        [pair.id, pair.question, pair.answer, *([context] if (context := context_of(pair)) else [])] for pair in pairs
+    ]
+    return sha256_of_text(json.dumps(rows, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""`metadata.json` of an exported model: what it is, what it was made from, what it weighs, how it did."""
+"""`metadata.json` of an exported model: variant, origin, settings, files, size and measurements."""
 
 import dataclasses
 import json
@@ -20,10 +20,10 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Needed:
-    """What must be there beside an adapter: the base model in this folder, of this size in bytes.
+    """What an adapter needs to be loaded: the base model in this folder, of this size in bytes.
 
     Attributes:
-        variant: The variant that is the base as it was held in training; None where none is.
+        variant: The variant that equals the base as quantized in training; None where none does.
     """
 
     variant: str | None
@@ -33,19 +33,19 @@ class Needed:
 
 @dataclass(frozen=True)
 class Measured:
-    """How a variant did, loaded from its folder in a process of its own. What was not measured is None, never 0.
+    """Measurements of a variant, loaded in a process of its own. What was not measured is None, never 0.
 
     Attributes:
         questions_sha256: Over ids, questions and references, in order.
-        max_samples: What `export.max_samples` was.
-        n: Questions, every one of them counted in every score.
+        max_samples: Value of `export.max_samples`.
+        n: Number of questions; every score counts all of them.
         seconds: Of generation alone.
-        samples_per_second: Questions answered a second, in batches as the run's settings make them.
-        tokens_per_second: Tokens generated a second, padding not counted.
+        samples_per_second: Questions per second, in the run's batches.
+        tokens_per_second: Generated tokens per second, without padding.
         peak_vram_bytes: Most GPU memory held by tensors at once; None without CUDA.
         peak_vram_reserved_bytes: Most GPU memory held by the allocator at once; None without CUDA.
         peak_rss_bytes: Most resident memory of the process.
-        start_rss_bytes: What of that Python and its libraries took before the model was loaded.
+        start_rss_bytes: Resident memory before the model was loaded: Python and its libraries.
     """
 
     questions_sha256: str
@@ -64,16 +64,16 @@ class Measured:
 
 @dataclass(frozen=True)
 class Metadata:
-    """All that is known of an exported model.
+    """The metadata of an exported model.
 
     Attributes:
         variant: Its name.
-        what: The same in words.
+        what: Its description.
         made_from: The run (name, identity, method, data, model, seed), the base's fingerprint, the trained weights'
             sha256; and where these lay.
-        settings: What decides the weights beside that: quantization and precision.
+        settings: Other settings that the weights depend on: quantization and precision.
         files: Every file of the folder but this one.
-        size_bytes: Of these files together.
+        size_bytes: Sum over these files.
         needs: What else is needed to load it; None for all but adapters.
         measured: None until it is.
         differences: For `base`, and for `lora` (what merging and quantizing cost): each figure less that of the other.
@@ -95,7 +95,7 @@ class Metadata:
 
     @property
     def total_bytes(self) -> int:
-        """What must lie on disk to load it."""
+        """Bytes on disk that are needed to load it, an adapter's base included."""
         return self.size_bytes + (self.needs.size_bytes if self.needs is not None else 0)
 
 

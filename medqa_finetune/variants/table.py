@@ -1,4 +1,4 @@
-"""What the variants weigh, need and score, and how they differ: as rows, as text, as CSV."""
+"""Size, memory, speed and scores of the variants and their differences: as rows, text and CSV."""
 
 import csv
 import dataclasses
@@ -35,7 +35,7 @@ def shown_scores(names: Iterable[str]) -> list[ScoreInfo]:
     """Return the scores that variants are compared by: main scores of predictions, and unknown ones that were measured.
 
     Args:
-        names: Of the scores measured, in any order.
+        names: Of the scores measured, in any job.
     """
     shipped = [score for score in shipped_scores() if not score.running_text]
     others = sorted(set(names) - {score.name for score in shipped})

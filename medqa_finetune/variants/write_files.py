@@ -1,4 +1,4 @@
-"""Make the files of one variant; called in a process of its own, since memory is measured by process."""
+"""Writes the files of one variant; runs in a process of its own, since memory is measured by process."""
 
 import dataclasses
 import shutil
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
     from medqa_finetune.model.load import Device
 
-# What of a model's folder is the model; its tokenizer is written anew, and code is never taken along.
+# Files of a model's folder that are copied; the tokenizer is saved again, and code is never copied.
 MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json")
 
 
 @dataclasses.dataclass(frozen=True)
-class Making:
-    """What to make of what.
+class WriteRequest:
+    """Which variant to write, and from what.
 
     Attributes:
         variant: One of `KINDS`.
         folder: An empty folder, filled here.
         base: Folder of the base model.
         trained: Folder of the trained weights.
-        method: The run's.
-        quantization: How the quantized variants are quantized.
-        precision: What the run computes in.
-        dtype: What weights are stored in, quantized ones apart: `bf16`, `fp16` or `fp32`.
-        merged: Folder of the merged variant, for what is made of it; None where there is none.
+        method: The run's method.
+        quantization: Settings of the quantized variants.
+        precision: The run's compute precision.
+        dtype: Of weights that are not quantized: `bf16`, `fp16` or `fp32`.
+        merged: Folder of the merged variant; None where there is none.
         template: `model.chat_template` of the run.
-        chat: Whether the run answered questions; running text needs no chat template.
+        chat: Whether the run predicts answers; running text needs no chat template.
     """
 
     variant: str
@@ -55,12 +55,12 @@ class Making:
 
     @property
     def tokenizer(self) -> Path:
-        """Folder of the tokenizer: as the run used it, where it kept one."""
+        """Folder of the tokenizer: the one saved with the trained weights, if any."""
         return self.trained if self.trained.is_dir() else self.base
 
 
-def build(making: Making) -> Environment:
-    """Fill the folder, and say where that was done.
+def build(making: WriteRequest) -> Environment:
+    """Fill the folder, and return the environment that it was made in.
 
     Raises:
         ModelError: the base or the trained weights are damaged or do not fit.
@@ -72,7 +72,7 @@ def build(making: Making) -> Environment:
     return describe_environment(device.name, device.precision)
 
 
-def _base(making: Making, device: "Device") -> None:
+def _base(making: WriteRequest, device: "Device") -> None:
     from medqa_finetune.model.load import load_tokenizer
 
     for pattern in MODEL_FILES:
@@ -81,19 +81,19 @@ def _base(making: Making, device: "Device") -> None:
     load_tokenizer(making.tokenizer, making.template, chat=making.chat).save_pretrained(making.folder)
 
 
-def _quantized(making: Making, device: "Device") -> None:
+def _quantized(making: WriteRequest, device: "Device") -> None:
     _quantize(making.base, making, device)
 
 
-def _lora(making: Making, device: "Device") -> None:
+def _lora(making: WriteRequest, device: "Device") -> None:
     shutil.copytree(making.trained, making.folder, dirs_exist_ok=True)
 
 
-def _merged(making: Making, device: "Device") -> None:
+def _merged(making: WriteRequest, device: "Device") -> None:
     _merge(making.folder, making, device)
 
 
-def _lora_quantized(making: Making, device: "Device") -> None:
+def _lora_quantized(making: WriteRequest, device: "Device") -> None:
     if making.merged is not None:
         _quantize(making.merged, making, device)
         return
@@ -102,7 +102,7 @@ def _lora_quantized(making: Making, device: "Device") -> None:
         _quantize(Path(name), making, device)
 
 
-BUILDERS: dict[str, Callable[[Making, "Device"], None]] = {
+BUILDERS: dict[str, Callable[[WriteRequest, "Device"], None]] = {
     "base": _base,
     "quantized": _quantized,
     "lora": _lora,
@@ -111,7 +111,7 @@ BUILDERS: dict[str, Callable[[Making, "Device"], None]] = {
 }
 
 
-def _quantize(source: Path, making: Making, device: "Device") -> None:
+def _quantize(source: Path, making: WriteRequest, device: "Device") -> None:
     from medqa_finetune.model.load import load_base, load_tokenizer
 
     tokenizer = load_tokenizer(making.tokenizer, making.template, chat=making.chat)
@@ -119,7 +119,7 @@ def _quantize(source: Path, making: Making, device: "Device") -> None:
     _save(model, tokenizer, making.folder, making.dtype)
 
 
-def _merge(target: Path, making: Making, device: "Device") -> None:
+def _merge(target: Path, making: WriteRequest, device: "Device") -> None:
     from medqa_finetune.model.load import load_base, load_tokenizer
 
     tokenizer = load_tokenizer(making.tokenizer, making.template, chat=making.chat)
@@ -128,7 +128,7 @@ def _merge(target: Path, making: Making, device: "Device") -> None:
 
 
 def _save(model: "PreTrainedModel", tokenizer: Any, folder: Path, dtype: Precision) -> None:
-    """Write a model, its weights in this precision; quantized ones stay what they are."""
+    """Save a model with its floating-point weights in this precision; quantized ones are kept."""
     import torch
 
     for tensor in [*model.parameters(), *model.buffers()]:

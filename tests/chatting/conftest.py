@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from medqa_finetune.chatting.chat_model import ChatModel, load_source
 from medqa_finetune.chatting.sources import source_of_run
-from medqa_finetune.chatting.speaker import Speaker, open_source
 from medqa_finetune.record.run_dir import RunDir
 from tests.chatting.runs import write_run
 
@@ -16,5 +16,5 @@ def adapter_run(micro_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def speaker(adapter_run: RunDir) -> Speaker:
-    return open_source(source_of_run(adapter_run.path), threads=1)
+def chat_model(adapter_run: RunDir) -> ChatModel:
+    return load_source(source_of_run(adapter_run.path), threads=1)

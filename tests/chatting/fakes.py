@@ -1,32 +1,32 @@
-"""A speaker that says what it is told to, without a model."""
+"""A chat model that answers with a given text, without a model."""
 
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
+from medqa_finetune.chatting.chat_model import Prompt, Sampling, Turn
 from medqa_finetune.chatting.conversation import Conversation
-from medqa_finetune.chatting.speaker import Manner, Prompt, Turn
 
 
 class Parrot:
-    """Answers with a text that grows sign by sign; `meanwhile` is called before each.
+    """Answers with a text that grows by one character at a time; `meanwhile` is called before each.
 
     Attributes:
-        manners: How it was asked to answer, each time.
+        samplings: Of every answer, in order.
     """
 
     def __init__(self, text: str = "多喝水。", note: str | None = None, meanwhile: Callable[[], Any] = lambda: None):
         self.name = "parrot"
         self.max_new_tokens = 64
         self.text = text
-        self.manners: list[Manner] = []
+        self.samplings: list[Sampling] = []
         self._note = note
         self._meanwhile = meanwhile
 
     def prompt(self, system: str, turns: Sequence[Turn], question: str, max_new_tokens: int) -> Prompt:
         return Prompt([], self._note)
 
-    def stream(self, prompt: Prompt, manner: Manner, chance: Any) -> Generator[str, None, None]:
-        self.manners.append(manner)
+    def stream(self, prompt: Prompt, sampling: Sampling, generator: Any) -> Generator[str, None, None]:
+        self.samplings.append(sampling)
         for length in range(1, len(self.text) + 1):
             self._meanwhile()
             yield self.text[:length]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from medqa_finetune.chatting.sources import find_model, source_of_model, source_of_run
+from medqa_finetune.chatting.sources import find_model_config, source_of_model, source_of_run
 from medqa_finetune.errors import ConfigError, DataError, ModelError
 from medqa_finetune.record.run_dir import RunDir
 from tests.chatting.runs import another_model, change_record, write_run
@@ -23,7 +23,7 @@ def run(base: Path, tmp_path: Path) -> RunDir:
     return write_run(tmp_path / "runs" / "lora_20k", base)
 
 
-def test_a_run_answers_as_it_was_examined(run: RunDir, base: Path) -> None:
+def test_a_run_answers_as_it_was_evaluated(run: RunDir, base: Path) -> None:
     source = source_of_run(run.path)
     assert (source.name, source.model, source.adapter) == ("lora_20k", base, run.adapter_path)
     assert source.tokenizer == run.adapter_path
@@ -34,7 +34,7 @@ def test_a_run_that_trained_every_weight_is_a_model_of_its_own(base: Path, tmp_p
     run = write_run(tmp_path / "full_20k", base, name="full", trains="all")
     source = source_of_run(run.path)
     assert (source.model, source.adapter) == (run.adapter_path, None)
-    quantized = source.held_in("nf4")
+    quantized = source.with_quantization("nf4")
     assert (quantized.method.trains, quantized.method.quantization) == ("nothing", "nf4")
 
 
@@ -45,9 +45,9 @@ def test_a_run_that_trained_nothing_is_its_base(base: Path, tmp_path: Path) -> N
 
 def test_weights_may_be_held_otherwise_than_they_were_trained_beside(run: RunDir) -> None:
     source = source_of_run(run.path)
-    assert source.held_in(None) is source
+    assert source.with_quantization(None) is source
     for name, double in (("nf4", True), ("int8", False)):
-        method = source.held_in(name).method
+        method = source.with_quantization(name).method
         assert (method.trains, method.quantization, method.double_quantization) == ("adapter", name, double)
 
 
@@ -151,8 +151,8 @@ def test_a_path_from_the_environment_is_looked_up_again(
 
 
 def test_a_model_is_named_or_a_folder(base: Path) -> None:
-    assert find_model("tiny").path == "embedded:tiny"
-    assert find_model(str(base)).path == str(base)
+    assert find_model_config("tiny").path == "embedded:tiny"
+    assert find_model_config(str(base)).path == str(base)
     assert source_of_model(str(base)).name == "base"
     assert source_of_model("tiny").name == "tiny"
 

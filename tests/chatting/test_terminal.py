@@ -8,13 +8,13 @@ import threading
 
 import pytest
 
-from medqa_finetune.chatting.terminal import brake, harmless, is_readable
+from medqa_finetune.chatting.terminal import catch_interrupt, escape_controls, is_readable
 from tests.commands import ROOT
 
 
 @pytest.mark.parametrize("text", ["感冒\u3000发烧", "两行\n一\t表", "👨\u200d👩\u200d👧", "é ℃ ②", ""])
 def test_signs_stay(text: str) -> None:
-    assert harmless(text) == text
+    assert escape_controls(text) == text
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_signs_stay(text: str) -> None:
      ("\udc80", "\\udc80")],
 )  # fmt: skip
 def test_what_a_terminal_would_obey_is_escaped(text: str, shown: str) -> None:
-    assert harmless(text) == shown
+    assert escape_controls(text) == shown
 
 
 def test_bytes_of_another_encoding_are_seen() -> None:
@@ -33,9 +33,9 @@ def test_bytes_of_another_encoding_are_seen() -> None:
 
 def test_the_first_ctrl_c_asks_and_the_second_interrupts() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with brake() as stop:
+    with catch_interrupt() as stop:
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop.pulled
+        assert stop.made
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
@@ -45,8 +45,8 @@ def test_outside_the_main_thread_nothing_is_changed() -> None:
     seen: list[object] = []
 
     def work() -> None:
-        with brake() as stop:
-            seen.append((stop.pulled, signal.getsignal(signal.SIGINT)))
+        with catch_interrupt() as stop:
+            seen.append((stop.made, signal.getsignal(signal.SIGINT)))
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -58,7 +58,7 @@ def test_outside_the_main_thread_nothing_is_changed() -> None:
     ("encoding", "shown"), [("utf-8", "感冒 😷"), ("gb18030", "感冒 😷"), ("gbk", "感冒 ?"), ("ascii", "?? ?")]
 )
 def test_a_sign_that_the_terminal_lacks_ends_no_session(encoding: str, shown: str) -> None:
-    code = "from medqa_finetune.chatting.terminal import settle_terminal as s; s(); print('感冒 😷')"
+    code = "from medqa_finetune.chatting.terminal import tolerate_other_encodings as s; s(); print('感冒 😷')"
     done = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | {"PYTHONIOENCODING": encoding}, cwd=ROOT, capture_output=True,
         check=True,

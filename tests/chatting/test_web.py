@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from medqa_finetune.chatting.session import Asking
-from medqa_finetune.chatting.speaker import Manner
-from medqa_finetune.chatting.web import Answering
+from medqa_finetune.chatting.chat_model import Sampling
+from medqa_finetune.chatting.conversation import ChatSettings
+from medqa_finetune.chatting.web import PageEvents
 from tests.chatting.fakes import Parrot
 from tests.commands import ROOT
 
@@ -29,20 +29,20 @@ SETTINGS: tuple[Any, ...] = ("", 0.0, 1.0, 64)
 HOSTILE = "<script>document.title='obeyed'</script><img src=x onerror=\"document.title='obeyed'\">**粗**"
 
 
-def ask(answering: Answering, question: str, talks: Any = None, settings: Any = SETTINGS) -> list[tuple[Any, ...]]:
+def ask(answering: PageEvents, question: str, talks: Any = None, settings: Any = SETTINGS) -> list[tuple[Any, ...]]:
     return list(answering.ask(question, talks, *settings))
 
 
 @needs_gradio
 def test_two_models_answer_at_the_same_pace() -> None:
-    answering = Answering([Parrot("一二三"), Parrot("四")], Asking())  # type: ignore[list-item]
+    answering = PageEvents([Parrot("一二三"), Parrot("四")], ChatSettings())  # type: ignore[list-item]
     shown = [[chat[-1]["content"] for chat in update[2:]] for update in ask(answering, "头痛")]
     assert shown == [["一", "四"], ["一二", "四"], ["一二三", "四"], ["一二三", "四"]]
 
 
 @needs_gradio
 def test_every_visitor_has_conversations_of_their_own() -> None:
-    answering = Answering([Parrot()], Asking())  # type: ignore[list-item]
+    answering = PageEvents([Parrot()], ChatSettings())  # type: ignore[list-item]
     mine = ask(answering, "头痛")[-1][1]
     theirs = ask(answering, "咳嗽")[-1][1]
     again = ask(answering, "多久？", mine)[-1]
@@ -52,11 +52,11 @@ def test_every_visitor_has_conversations_of_their_own() -> None:
 
 
 @needs_gradio
-def test_the_page_changes_the_manner_and_new_instructions_begin_anew() -> None:
+def test_settings_change_and_new_instructions_reset() -> None:
     parrot = Parrot()
-    answering = Answering([parrot], Asking())  # type: ignore[list-item]
+    answering = PageEvents([parrot], ChatSettings())  # type: ignore[list-item]
     talks = ask(answering, "头痛", None, ("简短。", 0.5, 0.9, 20))[-1][1]
-    assert parrot.manners == [Manner(0.5, 0.9, 20)]
+    assert parrot.samplings == [Sampling(0.5, 0.9, 20)]
     assert talks[0].system == "简短。"
     assert len(ask(answering, "多久？", talks, ("简短。", 0.5, 0.9, 20))[-1][1][0].turns) == 2
     assert len(ask(answering, "多久？", talks, ("详细。", 0.5, 0.9, 20))[-1][1][0].turns) == 1
@@ -64,7 +64,7 @@ def test_the_page_changes_the_manner_and_new_instructions_begin_anew() -> None:
 
 @needs_gradio
 def test_an_answer_that_is_stopped_stays_marked() -> None:
-    answering = Answering([Parrot("一二三")], Asking())  # type: ignore[list-item]
+    answering = PageEvents([Parrot("一二三")], ChatSettings())  # type: ignore[list-item]
     updates = answering.ask("头痛", None, *SETTINGS)
     talks = next(updates)[1]
     updates.close()
@@ -74,25 +74,25 @@ def test_an_answer_that_is_stopped_stays_marked() -> None:
 
 @needs_gradio
 def test_an_empty_question_is_said_and_asked_of_nobody() -> None:
-    answering = Answering([Parrot()], Asking())  # type: ignore[list-item]
+    answering = PageEvents([Parrot()], ChatSettings())  # type: ignore[list-item]
     with pytest.warns(UserWarning, match=r"\S"):  # outside of a page, Gradio's pop-up is a warning
         ((question, talks, shown),) = ask(answering, " ")
     assert (question, talks[0].turns, shown) == ("", [], [])
 
 
 def test_a_reset_forgets_everything() -> None:
-    answering = Answering([Parrot(), Parrot()], Asking())  # type: ignore[list-item]
+    answering = PageEvents([Parrot(), Parrot()], ChatSettings())  # type: ignore[list-item]
     assert answering.reset(None) == (None, [], [])
 
 
 SERVER = """\
 import sys
-from medqa_finetune.chatting.session import Asking
+from medqa_finetune.chatting.conversation import ChatSettings
 from medqa_finetune.chatting.web import serve
 from tests.chatting.fakes import Parrot
 one, two = Parrot({hostile!r}), Parrot("四五六")
 two.name = "macaw"
-serve([one, two], Asking(), int(sys.argv[1]))
+serve([one, two], ChatSettings(), int(sys.argv[1]))
 """
 
 

@@ -18,6 +18,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "lora": {"dropout": 0.1},
     "nf4": {"dropout": 0.1, "quantization": "nf4", "double_quantization": True},
     "full": {"trains": "all", "optimizer_without_cuda": "adamw_torch_fused"},
+    "pissa": {"trains": "pissa", "dropout": 0.1},
     "dora_loraplus": {"dropout": 0.1, "dora": True, "rslora": True, "loraplus_ratio": 16.0},
 }
 

@@ -12,8 +12,8 @@ from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.load import Device, load_model, load_tokenizer
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.variants.kinds import choose, quantization_of
-from medqa_finetune.variants.measure import Measuring, load_variant
-from medqa_finetune.variants.write_files import Making, build
+from medqa_finetune.variants.measure import MeasureRequest, load_variant
+from medqa_finetune.variants.write_files import WriteRequest, build
 from scripts.small_models import write_micro_model
 from tests.variants.runs import FULL, LORA, NONE, QLORA, write_run
 
@@ -36,13 +36,13 @@ def made(run: RunDir, base: Path, method: MethodConfig, variant: str, **options:
     folder.mkdir(parents=True)
     held = quantization_of("auto", method)
     options = {"dtype": "fp32"} | options
-    build(Making(variant, folder, base, run.adapter_path, method, held, "fp32", **options))
+    build(WriteRequest(variant, folder, base, run.adapter_path, method, held, "fp32", **options))
     return folder
 
 
 def loaded(folder: Path, base: Path, method: MethodConfig) -> Any:
     beside = base if folder.name == "lora" else None
-    asked = Measuring(folder, beside, method, folder, folder, EvaluateConfig(), None, 64, "fp32", None)
+    asked = MeasureRequest(folder, beside, method, folder, folder, EvaluateConfig(), None, 64, "fp32", None)
     return load_variant(asked, CPU, load_tokenizer(folder))
 
 
@@ -81,7 +81,7 @@ def test_quantizing_after_merging_needs_no_merged_variant(micro_model: Path, tmp
     again = tmp_path / "again"
     again.mkdir()
     held = quantization_of("auto", QLORA)
-    build(Making("lora_quantized", again, micro_model, run.adapter_path, QLORA, held, "fp32", "fp32", merged))
+    build(WriteRequest("lora_quantized", again, micro_model, run.adapter_path, QLORA, held, "fp32", "fp32", merged))
     assert (again / "model.safetensors").read_bytes() == (alone / "model.safetensors").read_bytes()
     assert sorted(path.name for path in (run.path / "made").iterdir()) == ["lora_quantized", "merged"]
 

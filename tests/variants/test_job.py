@@ -12,9 +12,9 @@ from medqa_finetune.errors import MedQAError
 from medqa_finetune.record.checksums import stamps_below
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Environment
+from medqa_finetune.variants.job import ExportJob, check_request, check_room, expected_sizes
 from medqa_finetune.variants.metadata import Metadata, write_metadata
-from medqa_finetune.variants.request import Order, check_order, check_room, expected_sizes
-from medqa_finetune.variants.request_options import Wishes
+from medqa_finetune.variants.request import ExportRequest
 from tests.commands import files_below
 from tests.faulty import only_fault
 from tests.variants.runs import LORA, QLORA, write_record, write_run
@@ -35,7 +35,7 @@ def edited(run: RunDir, **changes: Any) -> None:
     run.record_path.write_text(json.dumps(content), encoding="utf-8")
 
 
-def exported(found: Order, name: str) -> Path:
+def exported(found: ExportJob, name: str) -> Path:
     """Write what stands for a variant that an earlier export has finished."""
     folder = found.folder / name
     folder.mkdir(parents=True)
@@ -49,7 +49,7 @@ def exported(found: Order, name: str) -> Path:
 
 
 def test_a_finished_run_can_be_exported(run: RunDir, base: Path) -> None:
-    found = check_order(run, Wishes())
+    found = check_request(run, ExportRequest())
     assert found.base == base
     assert found.folder == run.path / "export"
     assert found.variants == ["base", "quantized", "lora", "merged", "lora_quantized"]
@@ -117,7 +117,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_written(
     change(run)
     before = files_below(run.path.parents[1])
     with pytest.raises(MedQAError) as caught:
-        check_order(run, Wishes())
+        check_request(run, ExportRequest())
     fault = only_fault(caught)
     assert (fault.code, fault.file or fault.got) == (code, str(run.path.parents[1] / place))
     assert remedy in fault.hint
@@ -128,14 +128,14 @@ def test_what_cannot_be_exported_is_refused_and_nothing_written(
 
 def test_a_base_that_was_said_to_be_elsewhere_and_is_not_is_named_alone(run: RunDir, tmp_path: Path) -> None:
     with pytest.raises(MedQAError) as caught:
-        check_order(run, Wishes(base=str(tmp_path / "nowhere")))
+        check_request(run, ExportRequest(base=str(tmp_path / "nowhere")))
     fault = only_fault(caught)
     assert (fault.code, fault.key, fault.got) == ("model-missing", "export.base", str(tmp_path / "nowhere"))
     assert "export.base" not in fault.hint
 
 
 def test_a_torn_metadata_file_is_named(run: RunDir) -> None:
-    path = exported(check_order(run, Wishes()), "base") / "metadata.json"
+    path = exported(check_request(run, ExportRequest()), "base") / "metadata.json"
     content = json.loads(path.read_bytes())
     wrong = {
         "not-json": "{", "wrong-type": json.dumps(content | {"size_bytes": "7"}),
@@ -144,7 +144,7 @@ def test_a_torn_metadata_file_is_named(run: RunDir) -> None:
     for code, text in wrong.items():
         path.write_text(text, encoding="utf-8")
         with pytest.raises(MedQAError) as caught:
-            check_order(run, Wishes())
+            check_request(run, ExportRequest())
         fault = only_fault(caught)
         assert (fault.code, fault.file) == (code, str(path))
         assert fault.key == (None if code == "not-json" else "size_bytes")
@@ -154,23 +154,24 @@ def test_a_torn_metadata_file_is_named(run: RunDir) -> None:
 def test_a_base_that_was_moved_is_found_where_it_is_said_to_be(run: RunDir) -> None:
     base_gone(run)
     elsewhere = run.path.parents[1] / "elsewhere"
-    assert check_order(run, Wishes(base=str(elsewhere))).base == elsewhere
+    assert check_request(run, ExportRequest(base=str(elsewhere))).base == elsewhere
 
 
 def test_finished_variants_are_known_again(run: RunDir) -> None:
-    exported(check_order(run, Wishes()), "merged")
-    found = check_order(run, Wishes())
+    exported(check_request(run, ExportRequest()), "merged")
+    found = check_request(run, ExportRequest())
     assert list(found.existing) == ["merged"]
-    assert check_order(run, Wishes(overwrite=True)).existing == {}
+    assert check_request(run, ExportRequest(overwrite=True)).existing == {}
 
 
 @pytest.mark.parametrize(
-    ("wishes", "change"), [(Wishes(dtype="bf16"), "dtype: fp32 -> bf16"), (Wishes(quantization="fp4"), "nf4 -> fp4")]
+    ("asked", "change"),
+    [(ExportRequest(dtype="bf16"), "dtype: fp32 -> bf16"), (ExportRequest(quantization="fp4"), "nf4 -> fp4")],
 )
-def test_other_settings_are_refused_with_the_keys(run: RunDir, wishes: Wishes, change: str) -> None:
-    folder = exported(check_order(run, Wishes()), "quantized")
+def test_other_settings_are_refused_with_the_keys(run: RunDir, asked: ExportRequest, change: str) -> None:
+    folder = exported(check_request(run, ExportRequest()), "quantized")
     with pytest.raises(MedQAError) as caught:
-        check_order(run, wishes)
+        check_request(run, asked)
     fault = only_fault(caught)
     assert (fault.code, fault.file) == ("other-export", str(folder))
     assert change in fault.problem
@@ -178,34 +179,34 @@ def test_other_settings_are_refused_with_the_keys(run: RunDir, wishes: Wishes, c
 
 
 def test_a_damaged_variant_is_refused_with_the_file(run: RunDir) -> None:
-    (exported(check_order(run, Wishes()), "base") / "model.safetensors").write_bytes(b"wrights")
+    (exported(check_request(run, ExportRequest()), "base") / "model.safetensors").write_bytes(b"wrights")
     with pytest.raises(MedQAError) as caught:
-        check_order(run, Wishes())
+        check_request(run, ExportRequest())
     assert only_fault(caught).code == "other-export"
     assert "model.safetensors" in only_fault(caught).problem
 
 
 def test_a_variant_of_another_run_is_refused(run: RunDir, base: Path, tmp_path: Path) -> None:
-    exported(check_order(run, Wishes(to=str(tmp_path / "models"))), "lora")
+    exported(check_request(run, ExportRequest(to=str(tmp_path / "models"))), "lora")
     other = write_run(tmp_path / "outputs" / "qlora_20", base, QLORA)
     with pytest.raises(MedQAError) as caught:
-        check_order(other, Wishes(to=str(tmp_path / "models")))
+        check_request(other, ExportRequest(to=str(tmp_path / "models")))
     assert only_fault(caught).code == "other-export"
     assert "identity: " in only_fault(caught).problem
     assert "method: lora -> qlora" in only_fault(caught).problem
 
 
 def test_a_run_that_was_moved_keeps_its_variants(run: RunDir, tmp_path: Path) -> None:
-    exported(check_order(run, Wishes()), "base")
+    exported(check_request(run, ExportRequest()), "base")
     moved = RunDir(run.path.rename(tmp_path / "moved"))
-    assert list(check_order(moved, Wishes()).existing) == ["base"]
+    assert list(check_request(moved, ExportRequest()).existing) == ["base"]
 
 
 def test_a_disk_that_is_too_small_is_said_beforehand(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(run.path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2**20))
     with pytest.raises(MedQAError) as caught:
-        check_order(run, Wishes())
+        check_request(run, ExportRequest())
     fault = only_fault(caught)
     assert (fault.code, fault.file) == ("disk-full", str(run.export_path))
     assert re.findall(r"1[67]\.\d MiB|1\.0 MiB", fault.problem)[1:] == ["1.0 MiB"]
@@ -224,7 +225,7 @@ def test_what_is_quantized_after_merging_needs_room_for_both(tmp_path: Path, mon
 
 def test_sizes_are_expected_as_they_come_out(run: RunDir, base: Path) -> None:
     """What was expected stays above the true size, and within a few percent or the headers of the files."""
-    found = check_order(run, Wishes())
+    found = check_request(run, ExportRequest())
     sizes = expected_sizes(base, found.quantization, "fp32")
     true = sum(path.stat().st_size for path in base.iterdir())
     assert abs(sizes["base"] - true) < 1000
@@ -235,4 +236,4 @@ def test_a_run_without_stamps_of_its_predictions_is_still_exported(run: RunDir) 
     record = run.read()
     assert record is not None
     write_record(run, record.config, LORA)
-    assert check_order(run, Wishes()).variants
+    assert check_request(run, ExportRequest()).variants

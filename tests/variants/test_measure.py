@@ -7,7 +7,7 @@ import pytest
 from medqa_finetune.errors import DataError
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Record
-from medqa_finetune.variants.questions import fingerprint, read_questions
+from medqa_finetune.variants.measure import fingerprint, read_questions
 from tests.evaluations import default_of, write_default
 from tests.faulty import only_fault
 

@@ -1,4 +1,4 @@
-"""That a chat says what the evaluation writes down, that chance can be repeated, and what happens when room ends."""
+"""A chat answers as the evaluation predicts, sampling is reproducible, and long conversations are cut."""
 
 import shutil
 from itertools import pairwise
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from medqa_finetune.chatting.chat_model import ChatModel, Prompt, Sampling, Turn, load_source
 from medqa_finetune.chatting.sources import source_of_model, source_of_run
-from medqa_finetune.chatting.speaker import Manner, Prompt, Speaker, Turn, open_source
 from medqa_finetune.config.schema import EvaluateConfig
 from medqa_finetune.data.examples import Example
 from medqa_finetune.data.tokenize import Encoder
@@ -23,11 +23,11 @@ from tests.chatting.runs import another_model, config_of, trained, write_run
 from tests.faulty import only_fault
 
 QUESTIONS = ["感冒了怎么办？", "头痛", "孩子发烧三天了，" * 30 + "怎么办？"]
-GREEDY = Manner(max_new_tokens=12)
+GREEDY = Sampling(max_new_tokens=12)
 
 
-def answer(speaker: Speaker, prompt: Prompt, manner: Manner = GREEDY, seed: int = 0) -> str:
-    texts = list(speaker.stream(prompt, manner, torch.Generator().manual_seed(seed)))
+def answer(chat_model: ChatModel, prompt: Prompt, sampling: Sampling = GREEDY, seed: int = 0) -> str:
+    texts = list(chat_model.stream(prompt, sampling, torch.Generator().manual_seed(seed)))
     return texts[-1] if texts else ""
 
 
@@ -54,21 +54,21 @@ def test_greedy_answers_are_the_predictions_of_the_evaluation(
     encoder = Encoder(loaded.tokenizer, config.train.max_length)
     generate_answers(model_method(config.method).for_inference(loaded.model), encoder, pairs, settings, scratch)
     predicted = {each.question: each.prediction for each in read_answers(scratch.predictions_path)}
-    speaker = open_source(source_of_run(run.path))
-    said = {question: answer(speaker, speaker.prompt("", [], question, 12)) for question in QUESTIONS}
+    chat_model = load_source(source_of_run(run.path))
+    said = {question: answer(chat_model, chat_model.prompt("", [], question, 12)) for question in QUESTIONS}
     assert said == predicted
     assert all(said.values()) or method.get("trains") == "nothing"  # a random base ends every answer at once
 
 
-def test_a_question_that_the_evaluation_cuts_is_cut_and_said_so(speaker: Speaker) -> None:
-    assert speaker.prompt("", [], QUESTIONS[0], 12).note is None
-    assert "cut to" in str(speaker.prompt("", [], QUESTIONS[2], 12).note)
+def test_a_question_that_the_evaluation_cuts_is_cut_and_said_so(chat_model: ChatModel) -> None:
+    assert chat_model.prompt("", [], QUESTIONS[0], 12).note is None
+    assert "cut to" in str(chat_model.prompt("", [], QUESTIONS[2], 12).note)
 
 
-def test_a_conversation_is_rendered_by_the_models_own_template(speaker: Speaker) -> None:
+def test_a_conversation_is_rendered_by_the_models_own_template(chat_model: ChatModel) -> None:
     turns = [Turn("头痛", "休息。"), Turn("还痛", "就医。", stopped=True)]
-    ids = speaker.prompt("简短。", turns, "多久？", 12).ids
-    text = speaker.encoder.tokenizer.decode(ids)
+    ids = chat_model.prompt("简短。", turns, "多久？", 12).ids
+    text = chat_model.encoder.tokenizer.decode(ids)
     assert text == (
         "<|im_start|>system\n简短。<|im_end|>\n<|im_start|>user\n头痛<|im_end|>\n<|im_start|>assistant\n休息。<|im_end|>\n"
         "<|im_start|>user\n还痛<|im_end|>\n<|im_start|>assistant\n就医。<|im_end|>\n<|im_start|>user\n多久？<|im_end|>\n"
@@ -76,45 +76,49 @@ def test_a_conversation_is_rendered_by_the_models_own_template(speaker: Speaker)
     )
 
 
-def test_the_tokens_of_a_conversation_are_those_of_transformers(speaker: Speaker) -> None:
-    prompt = speaker.prompt("简短。", [Turn("头痛", "休息。")], "多久？", 12)
+def test_the_tokens_of_a_conversation_are_those_of_transformers(chat_model: ChatModel) -> None:
+    prompt = chat_model.prompt("简短。", [Turn("头痛", "休息。")], "多久？", 12)
     ids = torch.tensor([prompt.ids])
-    generated = speaker.model.generate(
+    generated = chat_model.model.generate(
         ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False,
-        eos_token_id=speaker.encoder.end_ids[-1], pad_token_id=speaker.encoder.tokenizer.pad_token_id,
+        eos_token_id=chat_model.encoder.end_ids[-1], pad_token_id=chat_model.encoder.tokenizer.pad_token_id,
     )  # fmt: skip
-    theirs = str(speaker.encoder.tokenizer.decode(generated[0, len(prompt.ids) :], skip_special_tokens=True))
-    assert answer(speaker, prompt) == theirs.strip()
+    theirs = str(chat_model.encoder.tokenizer.decode(generated[0, len(prompt.ids) :], skip_special_tokens=True))
+    assert answer(chat_model, prompt) == theirs.strip()
 
 
-def test_an_answer_grows_by_whole_signs(speaker: Speaker) -> None:
+def test_an_answer_grows_by_whole_signs(chat_model: ChatModel) -> None:
     """The micro model's tokens are bytes, three to a Chinese sign."""
     texts = list(
-        speaker.stream(speaker.prompt("", [], "头痛", 12), Manner(1.0, 1.0, 64), torch.Generator().manual_seed(3))
+        chat_model.stream(
+            chat_model.prompt("", [], "头痛", 12), Sampling(1.0, 1.0, 64), torch.Generator().manual_seed(3)
+        )
     )
     assert len(texts) > 3
     assert not any(text.endswith("\ufffd") for text in texts[:-1])
     assert all(len(longer) > len(shorter) for shorter, longer in pairwise(texts))
 
 
-def test_chance_can_be_repeated(speaker: Speaker) -> None:
-    prompt = speaker.prompt("", [], "头痛", 12)
-    warm = Manner(temperature=1.0, max_new_tokens=24)
-    drawn = [answer(speaker, prompt, warm, seed) for seed in (0, 0, 1, 2)]
+def test_sampling_is_reproducible(chat_model: ChatModel) -> None:
+    prompt = chat_model.prompt("", [], "头痛", 12)
+    warm = Sampling(temperature=1.0, max_new_tokens=24)
+    drawn = [answer(chat_model, prompt, warm, seed) for seed in (0, 0, 1, 2)]
     assert drawn[0] == drawn[1]
     assert len(set(drawn)) == 3
 
 
-@pytest.mark.parametrize("manner", [Manner(1e-6, 1.0, 12), Manner(1.0, 1e-6, 12)], ids=["cold", "nothing but the top"])
-def test_without_room_for_chance_the_most_likely_tokens_come(manner: Manner, speaker: Speaker) -> None:
-    prompt = speaker.prompt("", [], "头痛", 12)
-    assert answer(speaker, prompt, manner, 5) == answer(speaker, prompt)
+@pytest.mark.parametrize(
+    "sampling", [Sampling(1e-6, 1.0, 12), Sampling(1.0, 1e-6, 12)], ids=["cold", "nothing but the top"]
+)
+def test_narrow_sampling_equals_greedy_decoding(sampling: Sampling, chat_model: ChatModel) -> None:
+    prompt = chat_model.prompt("", [], "头痛", 12)
+    assert answer(chat_model, prompt, sampling, 5) == answer(chat_model, prompt)
 
 
-def test_the_oldest_turns_go_when_the_room_ends_and_that_is_said(speaker: Speaker) -> None:
+def test_the_oldest_turns_go_when_the_room_ends_and_that_is_said(chat_model: ChatModel) -> None:
     turns = [Turn(f"第{number}个问题" * 6, "休息。" * 6) for number in range(8)]
-    prompt = speaker.prompt("简短。", turns, "多久？", 12)
-    text = str(speaker.encoder.tokenizer.decode(prompt.ids))
+    prompt = chat_model.prompt("简短。", turns, "多久？", 12)
+    text = str(chat_model.encoder.tokenizer.decode(prompt.ids))
     assert len(prompt.ids) + 12 <= 512
     assert text.startswith("<|im_start|>system\n简短。")
     assert turns[-1].question in text
@@ -122,20 +126,20 @@ def test_the_oldest_turns_go_when_the_room_ends_and_that_is_said(speaker: Speake
     assert "of 8 turns no longer fit" in str(prompt.note)
 
 
-def test_a_question_that_no_room_is_left_for_is_refused(speaker: Speaker) -> None:
+def test_a_question_that_no_room_is_left_for_is_refused(chat_model: ChatModel) -> None:
     with pytest.raises(DataError) as caught:
-        speaker.prompt("简短。", [], "头痛" * 200, 12)
+        chat_model.prompt("简短。", [], "头痛" * 200, 12)
     fault = only_fault(caught)
     assert fault.code == "too-long"
     assert "512" in fault.problem
     assert "max_new_tokens" in fault.hint
 
 
-def test_a_template_that_takes_no_instructions_is_named(speaker: Speaker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_template_that_takes_no_instructions_is_named(chat_model: ChatModel, monkeypatch: pytest.MonkeyPatch) -> None:
     template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
-    monkeypatch.setattr(speaker.encoder.tokenizer, "chat_template", template)
+    monkeypatch.setattr(chat_model.encoder.tokenizer, "chat_template", template)
     with pytest.raises(ModelError) as caught:
-        speaker.prompt("简短。", [], "头痛", 12)
+        chat_model.prompt("简短。", [], "头痛", 12)
     assert only_fault(caught).code == "template-refuses"
     assert "no system role" in only_fault(caught).problem  # the template's own words
 
@@ -152,14 +156,14 @@ def test_an_adapter_that_does_not_fit_is_refused_when_it_is_loaded(
     adapter = Path(shutil.copytree(adapter_run.adapter_path, tmp_path / "sent"))
     source = source_of_model(str(other), str(adapter), any_base=True)
     with pytest.raises(ModelError) as caught:
-        open_source(source)
+        load_source(source)
     fault = only_fault(caught)
     assert (fault.code, fault.file) == ("weights-mismatch", str(adapter))
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
 def test_a_run_is_held_in_fewer_bits_on_demand(quantization: str, adapter_run: RunDir) -> None:
-    speaker = open_source(source_of_run(adapter_run.path).held_in(quantization))
-    kinds = {type(parameter).__name__ for parameter in speaker.model.parameters()}
+    chat_model = load_source(source_of_run(adapter_run.path).with_quantization(quantization))
+    kinds = {type(parameter).__name__ for parameter in chat_model.model.parameters()}
     assert {"nf4": "Params4bit", "int8": "Int8Params"}[quantization] in kinds
-    assert answer(speaker, speaker.prompt("", [], "头痛", 12))
+    assert answer(chat_model, chat_model.prompt("", [], "头痛", 12))

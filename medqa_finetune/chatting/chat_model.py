@@ -1,4 +1,4 @@
-"""A model that answers, word by word, greedily or by chance."""
+"""A model that answers in a chat, token by token, by greedy decoding or sampling."""
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -18,22 +18,22 @@ from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.load import choose_device, load_base, load_tokenizer, set_threads
 
 DEFAULT_NEW_TOKENS = 512
-# Tokens that a model is taken to look back on if its configuration does not say.
-DEFAULT_ROOM = 4096
-# What a tokenizer shows of a character whose last bytes have not come yet.
+# Context length of a model whose configuration gives none.
+DEFAULT_CONTEXT_LENGTH = 4096
+# What a tokenizer decodes the first bytes of an incomplete character to.
 UNFINISHED = "\ufffd"
 
 
 @dataclass(frozen=True)
-class Manner:
-    """How answers are chosen.
+class Sampling:
+    """How the tokens of an answer are chosen.
 
     Attributes:
-        temperature: 0 takes the most likely token, as the evaluation does; above, tokens are drawn, the more evenly the
-            higher it is.
-        top_p: Of these, the most likely ones that together have this probability, in (0, 1] (Holtzman et al. 2019,
-            arXiv:1904.09751).
-        max_new_tokens: Tokens per answer at most.
+        temperature: 0 takes the most likely token, as the evaluation does; above, tokens are sampled from the softmax
+            of the logits divided by it.
+        top_p: Samples only from the most likely tokens whose probabilities add up to this, in (0, 1] (Holtzman et al.
+            2019, arXiv:1904.09751).
+        max_new_tokens: Most tokens of an answer.
     """
 
     temperature: float = 0.0
@@ -43,7 +43,7 @@ class Manner:
 
 @dataclass(frozen=True)
 class Turn:
-    """One question and its answer; `stopped` says that the answer was broken off by the user."""
+    """One question and its answer; `stopped` says that the user stopped the answer."""
 
     question: str
     answer: str
@@ -52,20 +52,20 @@ class Turn:
 
 @dataclass(frozen=True)
 class Prompt:
-    """Ids of a conversation up to where the answer begins, and what was left out of it, None for nothing."""
+    """Token ids of a conversation up to where the answer begins, and a note on what was left out, if anything."""
 
     ids: list[int]
     note: str | None = None
 
 
-class Speaker:
-    """A model that is ready to answer.
+class ChatModel:
+    """A loaded model with its tokenizer.
 
     Args:
-        name: What it is called beside others.
-        model: In evaluation mode.
-        encoder: Of the model's tokenizer; cuts a first question as the evaluation does.
-        max_new_tokens: Tokens per answer unless something else is asked for.
+        name: Its label among several models.
+        model: Is put into evaluation mode.
+        encoder: Of the model's tokenizer; truncates a first question as the evaluation does.
+        max_new_tokens: Default limit of an answer.
     """
 
     def __init__(self, name: str, model: Model, encoder: Encoder, max_new_tokens: int) -> None:
@@ -73,49 +73,49 @@ class Speaker:
         self.model = model.eval()
         self.encoder = encoder
         self.max_new_tokens = max_new_tokens
-        self._room = room_of(model)
+        self._context_length = context_length(model)
 
     def prompt(self, system: str, turns: Sequence[Turn], question: str, max_new_tokens: int) -> Prompt:
         """Return the prompt of a conversation's next answer.
 
-        A lone question is asked as the evaluation asks it. Of a conversation that has outgrown the model's room, the
-        oldest turns are left out.
+        A lone question is rendered as in the evaluation. Where a conversation exceeds the context length, the oldest
+        turns are left out.
 
         Raises:
             DataError: the question alone is too long.
-            ModelError: the chat template takes no such conversation.
+            ModelError: the chat template does not accept this conversation.
         """
         if not system and not turns:
             ids = self.encoder.dialogue(None, (), question)
             cut = ids != self._render([{"role": "user", "content": question}])
-            if len(ids) + max_new_tokens <= self._room:
+            if len(ids) + max_new_tokens <= self._context_length:
                 return Prompt(ids, f"the question is cut to {len(ids)} tokens, as in the evaluation" if cut else None)
         for skipped in range(len(turns) + 1):
             ids = self._render(_messages(system, turns[skipped:], question))
-            if len(ids) + max_new_tokens <= self._room:
+            if len(ids) + max_new_tokens <= self._context_length:
                 return Prompt(ids, f"the oldest {skipped} of {len(turns)} turns no longer fit" if skipped else None)
         problem = (
-            f"the question takes {len(ids)} tokens and its answer may take {max_new_tokens}, and the model has room "
-            f"for {self._room}"
+            f"the question takes {len(ids)} tokens and its answer may take {max_new_tokens}, which exceeds the model's "
+            f"context length of {self._context_length}"
         )
         raise DataError(Fault("too-long", problem, hint="Shorten the question, or lower max_new_tokens."))
 
-    def stream(self, prompt: Prompt, manner: Manner, chance: torch.Generator) -> Generator[str, None, None]:
-        """Yield the answer to a prompt as it grows: each time the whole text so far.
+    def stream(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Generator[str, None, None]:
+        """Yield the answer to a prompt as it grows: each time the whole text so far; nothing for an empty answer.
 
-        The last one is what the evaluation would have written down. An answer of no characters yields nothing.
+        With greedy decoding, the last text equals the evaluation's prediction.
         """
         tokenizer = self.encoder.tokenizer
-        ending = Ending(self.encoder.end_ids[-1], int(tokenizer.pad_token_id), manner.max_new_tokens)
+        ending = Ending(self.encoder.end_ids[-1], int(tokenizer.pad_token_id), sampling.max_new_tokens)
         ids: list[int] = []
-        said = text = ""
-        for token in stream_tokens(self.model, prompt.ids, ending, _chooser(manner, chance)):
+        shown = text = ""
+        for token in stream_tokens(self.model, prompt.ids, ending, _token_chooser(sampling, generator)):
             ids.append(token)
             text = str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
-            if text != said and not text.endswith(UNFINISHED):
-                said = text
+            if text != shown and not text.endswith(UNFINISHED):
+                shown = text
                 yield text
-        if text != said:
+        if text != shown:
             yield text
 
     def _render(self, messages: list[dict[str, str]]) -> list[int]:
@@ -135,57 +135,59 @@ def _messages(system: str, turns: Sequence[Turn], question: str) -> list[dict[st
     return [*messages, {"role": "user", "content": question}]
 
 
-def _chooser(manner: Manner, chance: torch.Generator) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return what chooses a token, of shape (1,), by logits of shape (1, vocabulary)."""
-    if manner.temperature == 0:
+def _token_chooser(sampling: Sampling, generator: torch.Generator) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return a function from logits, shape (1, vocabulary), to the id of the next token, shape (1,)."""
+    if sampling.temperature == 0:
         return most_likely
-    warpers = [TemperatureLogitsWarper(float(manner.temperature)), TopPLogitsWarper(float(manner.top_p))]
+    warpers = [TemperatureLogitsWarper(float(sampling.temperature)), TopPLogitsWarper(float(sampling.top_p))]
     unused = torch.empty(1, 0, dtype=torch.long)
 
-    def draw(logits: torch.Tensor) -> torch.Tensor:
+    def sample(logits: torch.Tensor) -> torch.Tensor:
         scores = logits.float().cpu()
         for warper in warpers:
             scores = warper(unused, scores)
-        return torch.multinomial(scores.softmax(-1), 1, generator=chance)[:, 0].to(logits.device)
+        return torch.multinomial(scores.softmax(-1), 1, generator=generator)[:, 0].to(logits.device)
 
-    return draw
+    return sample
 
 
-def open_source(source: Source, threads: int | None = None) -> Speaker:
-    """Load a source.
+def load_source(source: Source, threads: int | None = None) -> ChatModel:
+    """Load a model with its tokenizer and adapter.
 
     Raises:
-        ModelError: something does not fit; says what.
+        ModelError: a file is damaged, or adapter, tokenizer and base do not belong together.
     """
     set_threads(threads)
     try:
         tokenizer = load_tokenizer(source.tokenizer, source.template)
     except ModelError as error:
-        raise ModelError(*map(_in_a_chat, error.faults)) from None
+        raise ModelError(*map(_chat_fault, error.faults)) from None
     model = load_base(source.model, source.method, choose_device(source.precision), tokenizer)
     if source.adapter is not None:
         method = model_method(source.method)
         model = method.for_inference(method.attach(model, source.adapter))
     _check_cache(model)
-    encoder = Encoder(tokenizer, source.max_length or room_of(model))
-    return Speaker(source.name, model, encoder, source.max_new_tokens or usual_length(model))
+    encoder = Encoder(tokenizer, source.max_length or context_length(model))
+    return ChatModel(source.name, model, encoder, source.max_new_tokens or default_new_tokens(model))
 
 
-def _in_a_chat(fault: Fault) -> Fault:
-    """Return a fault of a tokenizer without the remedy that a training alone has: `model.chat_template`."""
+def _chat_fault(fault: Fault) -> Fault:
+    """Return a fault of a tokenizer without the remedy that only training has: `model.chat_template`."""
     if fault.code != "template-missing":
         return fault
     return fault.but(key=None, got=NO_VALUE, allowed=(), hint="Give an instruction-tuned (chat) model.")
 
 
-def speaker_of(model: Model, tokenizer: Any) -> Speaker:
-    """Return a model in memory as one that answers; it is put into evaluation mode.
+def chat_model_of(model: Model, tokenizer: Any) -> ChatModel:
+    """Return a chat model around a model in memory, which is put into evaluation mode.
 
     Raises:
         ModelError: it keeps no cache of keys and values, or its chat template cannot be used.
     """
     _check_cache(model)
-    return Speaker(str(model.config.model_type), model, Encoder(tokenizer, room_of(model)), usual_length(model))
+    return ChatModel(
+        str(model.config.model_type), model, Encoder(tokenizer, context_length(model)), default_new_tokens(model)
+    )
 
 
 def _check_cache(model: Model) -> None:
@@ -193,11 +195,11 @@ def _check_cache(model: Model) -> None:
         raise no_cache(model)
 
 
-def usual_length(model: Model) -> int:
-    """Return how many tokens an answer may take where nobody has said: half the model's room at most."""
-    return min(DEFAULT_NEW_TOKENS, room_of(model) // 2)
+def default_new_tokens(model: Model) -> int:
+    """Return the default limit of an answer in tokens: at most half the context length."""
+    return min(DEFAULT_NEW_TOKENS, context_length(model) // 2)
 
 
-def room_of(model: Model) -> int:
-    """Return how many tokens a model can look back on, as its configuration says."""
-    return int(getattr(model.config, "max_position_embeddings", None) or DEFAULT_ROOM)
+def context_length(model: Model) -> int:
+    """Return the context length in tokens from the model's configuration."""
+    return int(getattr(model.config, "max_position_embeddings", None) or DEFAULT_CONTEXT_LENGTH)
