@@ -1,8 +1,8 @@
 """What makes two trainings the same training, two evaluations the same evaluation, and what their folders are called.
 
 A training is what changes the weights: model, corpus, data size and splits, method, training settings, seed. An
-evaluation is what changes the scores of given weights: test questions, generation settings, backend, metrics, exams,
-texts. Each has an identity of its own, so that another evaluation never trains again.
+evaluation is what changes the scores of given weights: test questions, generation settings, backend, metrics,
+benchmarks, texts. Each has an identity of its own, so that another evaluation never trains again.
 """
 
 import copy
@@ -119,10 +119,10 @@ def evaluation_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     whole = _schema_defaults() | flatten(settings)
     of_text = whole.get("corpus.task") == "text"
     unused = [*NOT_EVALUATION, *(ANSWERS_ONLY if of_text else ())]
-    # It limits exams as well, whose number of items is not known here.
-    exams = of_text or whole.get("evaluate.text") is not None or bool(whole.get("evaluate.zero_shot"))
+    # It limits benchmarks as well, whose number of items is not known here.
+    benchmarks = of_text or whole.get("evaluate.text") is not None or bool(whole.get("evaluate.zero_shot"))
     most, questions = whole.get("evaluate.max_samples"), whole.get("data.effective_test_size")
-    if not exams and isinstance(most, int) and isinstance(questions, int) and most >= questions:
+    if not benchmarks and isinstance(most, int) and isinstance(questions, int) and most >= questions:
         unused.append("evaluate.max_samples")
     found = {
         key: _in_order(value)

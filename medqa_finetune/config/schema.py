@@ -207,7 +207,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """How it is examined.
+    """How it is evaluated.
 
     Attributes:
         max_samples: Test questions answered, the first of a fixed order, or blocks of running text; null takes all.
@@ -224,7 +224,7 @@ class EvaluateConfig:
         text: A corpus of running text (`wikitext2`; file in `conf/corpus/`), on whose test part the perplexity is
             measured beside all else; null for none.
         text_path: Where that text lies, as `corpus.path`; null for where the hub's download is.
-        stride: Tokens from one block of running text to the next, in the examination alone, in [1, `max_length`]; null
+        stride: Tokens from one block of running text to the next, in the evaluation alone, in [1, `max_length`]; null
             for `train.max_length`, blocks that do not overlap.
     """
 
