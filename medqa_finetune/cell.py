@@ -196,15 +196,19 @@ def cell_of_run(run: RunDir, evaluate: Mapping[str, Any], others: Mapping[str, A
     record = run.read()
     if record is None:
         raise DataError(
-            Fault("not-a-run", f"has no {RECORD_NAME}", key="run", got=str(run.path),
-                  hint="Give the folder of a run.")
-        )  # fmt: skip
+            Fault("not-a-run", f"has no {RECORD_NAME}", key="run", got=str(run.path), hint="Give the folder of a run.")
+        )
     if not record.is_trained:
         run.check_free()  # one that trains now is not bad input
         raise DataError(
-            Fault("not-trained", f"its status is {record.status}, and it is not trained", key="run", got=str(run.path),
-                  hint="The command that started it resumes it.")
-        )  # fmt: skip
+            Fault(
+                "not-trained",
+                f"its status is {record.status}, and it is not trained",
+                key="run",
+                got=str(run.path),
+                hint="The command that started it resumes it.",
+            )
+        )
     defaults = first_defaults(record)
     config = _of_record(run, record, {**defaults, **evaluate}, others or {})
     try:
@@ -217,9 +221,14 @@ def cell_of_run(run: RunDir, evaluate: Mapping[str, Any], others: Mapping[str, A
     if not is_same_training(record.config, record.identity, settings):
         changed = "; ".join(differences(record.config, as_written(settings, config))) or "settings from elsewhere"
         raise ConfigError(
-            Fault("another-training", f"its corpus or model is no longer the one it was trained with ({changed})",
-                  key="run", got=str(run.path), hint="Give corpus.path=FILE or model.path=DIR with those.")
-        )  # fmt: skip
+            Fault(
+                "another-training",
+                f"its corpus or model is no longer the one it was trained with ({changed})",
+                key="run",
+                got=str(run.path),
+                hint="Give corpus.path=FILE or model.path=DIR with those.",
+            )
+        )
     return place_cell(config, model, fingerprints, config.run_name, defaults)
 
 
@@ -234,8 +243,11 @@ def _of_record(run: RunDir, record: Record, evaluate: Mapping[str, Any], others:
     if "corpus.path" in others and config.corpus.source == "embedded":
         problem = "the run's corpus ships with the package and has no path"
         raise ConfigError(Fault("conflict", problem, key="corpus.path", got=str(others["corpus.path"])))
-    changed = {key: dataclasses.replace(getattr(config, key), path=str(others[f"{key}.path"]))
-               for key in ("model", "corpus") if f"{key}.path" in others}  # fmt: skip
+    changed = {
+        key: dataclasses.replace(getattr(config, key), path=str(others[f"{key}.path"]))
+        for key in ("model", "corpus")
+        if f"{key}.path" in others
+    }
     return checked(
         dataclasses.replace(
             config,

@@ -53,13 +53,19 @@ class CellProcess:
         self._refusal = contextlib.ExitStack()
         self._refusal_path = self._refusal.enter_context(faults_file())
         told = {
-            LAUNCHER_VARIABLE: str(os.getpid()), "PYTHONFAULTHANDLER": "1", FAULTS_VARIABLE: str(self._refusal_path),
-        }  # fmt: skip
+            LAUNCHER_VARIABLE: str(os.getpid()),
+            "PYTHONFAULTHANDLER": "1",
+            FAULTS_VARIABLE: str(self._refusal_path),
+        }
         try:
             self._process = subprocess.Popen(
-                command, env={**os.environ, **told, **environment}, stdin=subprocess.PIPE, stdout=self._output,
-                stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
+                command,
+                env={**os.environ, **told, **environment},
+                stdin=subprocess.PIPE,
+                stdout=self._output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         except OSError:
             self._output.close()
             self._refusal.close()
