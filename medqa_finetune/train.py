@@ -23,7 +23,7 @@ USAGE = """usage: python -m medqa_finetune.train [-m] [group=choice …] [key=va
 Trains and evaluates one experiment; with -m, one per combination of comma-separated values, each in a process of its
 own. Run again, it leaves finished runs untouched and tries the others. Results go to outputs/ (outputs=DIR).
 
-  python -m medqa_finetune.train -m profile=demo                              small runs on the embedded data, in minutes
+  python -m medqa_finetune.train -m profile=demo                              small runs on embedded data, in minutes
   python -m medqa_finetune.train -m method=lora,qlora data=20k,50k,100k       six experiments
   python -m medqa_finetune.train method=qlora data=20k corpus=jsonl corpus.path=pairs.jsonl
 
