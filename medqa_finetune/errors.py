@@ -55,7 +55,7 @@ class Fault:
     problem: str
     _: dataclasses.KW_ONLY
     key: str | None = None
-    got: Any = NO_VALUE
+    got: object = NO_VALUE
     allowed: tuple[str, ...] = ()
     hint: str = ""
     file: str | None = None
@@ -118,7 +118,7 @@ class Fault:
         )
 
 
-def brief(value: Any) -> str:
+def brief(value: object) -> str:
     """Return a value as a line shows it: one line of at most `SHOWN_CHARACTERS` characters."""
     if value is None or isinstance(value, bool):
         text = {None: "null", True: "true", False: "false"}[value]
@@ -131,7 +131,7 @@ def brief(value: Any) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 
-def _json_value(value: Any) -> Any:
+def _json_value(value: object) -> object:
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):

@@ -171,12 +171,22 @@ def _check_together(options: EvaluateOptions, arguments: Sequence[str], again: S
         hint = "Leave it out, or give run=DIR."
         faults += [_useless(argument, "predictions are scored as they are", hint) for argument in again]
     if again and any(argument.startswith("metrics=") for argument in arguments):
-        faults.append(_useless(f"metrics={_listed(options.metrics)}", "scores the answers that are there",
-                               "Leave it out, or give evaluate.metrics=[…]."))  # fmt: skip
+        faults.append(
+            _useless(
+                f"metrics={_listed(options.metrics)}",
+                "scores the answers that are there",
+                "Leave it out, or give evaluate.metrics=[…].",
+            )
+        )
     if again and options.evaluation is not None:
         problem = "chooses one to score again, and the rest asks for another one"
-        faults.append(_useless(f"evaluation={options.evaluation}", problem,
-                               "Leave it out: a new evaluation is named after its settings."))  # fmt: skip
+        faults.append(
+            _useless(
+                f"evaluation={options.evaluation}",
+                problem,
+                "Leave it out: a new evaluation is named after its settings.",
+            )
+        )
     if faults:
         raise ConfigError(*faults)
 
@@ -229,7 +239,7 @@ def _evaluated_again(options: EvaluateOptions, typed: Sequence[str]) -> list[Fou
 
     evaluate = _values(typed)
     others = {key: value for key, _, value in (each.partition("=") for each in typed) if key in PLACES}
-    more: Mapping[str, Any] = others if options.threads is None else {**others, "threads": options.threads}
+    more: Mapping[str, object] = others if options.threads is None else {**others, "threads": options.threads}
     folders = _runs(str(options.run))
     if len(folders) == 1:
         cell = cell_of_run(RunDir(folders[0]), evaluate, more)

@@ -127,8 +127,12 @@ def pipeline_cell(options: ExportOptions, arguments: Sequence[str]) -> "Cell":
         Fault("not-supported", "one pipeline at a time", key=flag, hint=hint) for flag in arguments if flag in MANY
     ]
     keys = {argument.partition("=")[0] for argument in arguments}
-    for key, mine in (("data", "samples"), ("data.train_size", "samples"), ("data.name", "samples"),
-                      ("train.epochs", "epochs")):  # fmt: skip
+    for key, mine in (
+        ("data", "samples"),
+        ("data.train_size", "samples"),
+        ("data.name", "samples"),
+        ("train.epochs", "epochs"),
+    ):
         if key in keys and getattr(options, mine) is not None:
             got, problem = getattr(options, mine), f"{key} is given as well and says the same"
             faults.append(Fault("conflict", problem, key=mine, got=got, hint="Give one of them."))

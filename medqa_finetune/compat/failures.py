@@ -10,8 +10,14 @@ import sys
 # torch's allocators (CPU, CUDA), cuBLAS and cuDNN.
 MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 # torch and safetensors wrap the system's error into kinds of their own, and torch's say nothing of the disk.
-DISK_SIGNS = ("No space left", "Disk quota", "PytorchStreamWriter", "inline_container.cc", "iostream error",
-              "os error 28")  # fmt: skip
+DISK_SIGNS = (
+    "No space left",
+    "Disk quota",
+    "PytorchStreamWriter",
+    "inline_container.cc",
+    "iostream error",
+    "os error 28",
+)
 SHOWN_CHARACTERS = 300
 
 

@@ -63,7 +63,7 @@ class Refusal:
     kind: Kind
     key: str
     value: Any = None
-    hint: Any = None
+    hint: object = None
     written: Any = None
 
 

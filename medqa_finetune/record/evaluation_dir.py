@@ -1,7 +1,7 @@
 """The only reader and writer of the folder of one evaluation."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
 RECORD_NAME = "evaluation.json"
 PREDICTIONS, ANSWERING, RESULTS, ITEM_SCORES = (
-    "predictions.jsonl", "answering.jsonl", "eval_results.json", "item_scores.npz",
-)  # fmt: skip
+    "predictions.jsonl",
+    "answering.jsonl",
+    "eval_results.json",
+    "item_scores.npz",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,11 +76,11 @@ class EvaluationDir(RecordDir[Evaluation]):
         """Return the lines of `predictions.jsonl`, oldest first; a torn last line is left out."""
         return read_lines(self.predictions_path) if self.predictions_path.is_file() else []
 
-    def append_predictions(self, rows: list[dict[str, Any]]) -> None:
+    def append_predictions(self, rows: Iterable[Mapping[str, object]]) -> None:
         """Append answered questions to `predictions.jsonl`; they survive a crash from here on."""
         append_lines(self.predictions_path, rows)
 
-    def log_answered(self, row: dict[str, Any]) -> None:
+    def log_answered(self, row: Mapping[str, object]) -> None:
         """Append one line to `answering.jsonl`."""
         append_lines(self.answering_path, [row])
 

@@ -5,10 +5,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 TEMPORARY_PREFIX = ".writing-"
 BLOCK = 1 << 16
@@ -54,12 +54,12 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode("utf-8"))
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: object) -> None:
     """Write indented UTF-8 JSON, atomically. NaN and infinity are refused, since JSON has neither."""
     write_text(path, json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
-def append_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def append_lines(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Append rows as JSON Lines in one write, flushed to disk before it returns.
 
     A last line that a crash tore is cut off first: the new rows would otherwise continue it.
@@ -85,7 +85,7 @@ def _cut_torn_line(file: BinaryIO) -> None:
         file.truncate(whole)
 
 
-def replace_folder(path: Path, fill: Callable[[Path], Any]) -> None:
+def replace_folder(path: Path, fill: Callable[[Path], object]) -> None:
     """Let `fill` write a new folder beside `path`, then put it in `path`'s place.
 
     The old folder is renamed away before the new one takes its name, and deleted last: at every moment one of the

@@ -53,10 +53,12 @@ class FolderLock:
         except OSError as error:
             raise RunError(
                 Fault(
-                    "not-writable", f"cannot be locked ({error.strerror})", file=str(self.folder),
+                    "not-writable",
+                    f"cannot be locked ({error.strerror})",
+                    file=str(self.folder),
                     hint="Give a folder that is writable.",
                 )
-            ) from None  # fmt: skip
+            ) from None
         try:
             yield
         finally:

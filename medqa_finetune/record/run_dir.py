@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,16 @@ EVALUATIONS_NAME = "evaluations"
 # What an evaluation of version 1 has left in the run's own folder.
 OF_AN_EVALUATION = (PREDICTIONS, ANSWERING, RESULTS, ITEM_SCORES, EVALUATION_RECORD_NAME, ".evaluation.lock")
 NOT_STAMPED = (
-    RECORD_NAME, "log.txt", "tensorboard", "wandb", "checkpoints", EVALUATIONS_NAME, EXPORT_NAME,
-    f".{EXPORT_NAME}.lock", *OF_AN_EVALUATION,
-)  # fmt: skip
+    RECORD_NAME,
+    "log.txt",
+    "tensorboard",
+    "wandb",
+    "checkpoints",
+    EVALUATIONS_NAME,
+    EXPORT_NAME,
+    f".{EXPORT_NAME}.lock",
+    *OF_AN_EVALUATION,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +108,7 @@ class RunDir(RecordDir[Record]):
         """Write `config.yaml`."""
         write_text(self.config_path, text)
 
-    def log_metrics(self, row: dict[str, Any]) -> None:
+    def log_metrics(self, row: Mapping[str, object]) -> None:
         """Append one line to `metrics.jsonl`."""
         append_lines(self.metrics_path, [row])
 

@@ -53,7 +53,7 @@ def first_defaults(record: Record) -> dict[str, Any]:
     """
     if record.evaluation_defaults is not None:
         return record.evaluation_defaults
-    settings: Mapping[str, Any] = record.config.get(EVALUATE) or {}
+    settings: Mapping[str, object] = record.config.get(EVALUATE) or {}
     command = record.environment.command if record.environment is not None else []
     profiles = [word.removeprefix("profile=") for word in command if word.startswith("profile=")]
     usual = default_settings(EVALUATE) | values_of_profile(profiles[-1] if profiles else None).get(EVALUATE, {})
@@ -61,7 +61,7 @@ def first_defaults(record: Record) -> dict[str, Any]:
     return {key: usual.get(key) if key in named else value for key, value in settings.items() if key != "text_sha256"}
 
 
-def upgrade(run: RunDir, record: Record, defaults: Mapping[str, Any] | None = None) -> Record:
+def upgrade(run: RunDir, record: Record, defaults: Mapping[str, object] | None = None) -> Record:
     """Write a record of version 1 as one of this version, and return it; its evaluation gets a record of its own.
 
     Whoever calls holds the run's lock.
