@@ -1,4 +1,4 @@
-"""Reading back what a run left: whole and well-formed, or refused with the place and the value."""
+"""Reads records and JSON Lines, and refuses torn or malformed ones with file, line, key and value."""
 
 import json
 import math
