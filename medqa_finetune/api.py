@@ -21,7 +21,7 @@ from medqa_finetune.config.schema_faults import unknown_key
 from medqa_finetune.data.examples import Example
 from medqa_finetune.data.prepare import CACHE_NAME
 from medqa_finetune.errors import ConfigError, DataError, Fault, MedQAError, RunError
-from medqa_finetune.record.display import as_html, exam_scores, in_lines, main_scores
+from medqa_finetune.record.display import as_html, benchmark_scores, in_lines, main_scores
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import evaluation_dirs, read_evaluation
 from medqa_finetune.record.run_dir import RECORD_NAME, RunDir
@@ -83,7 +83,7 @@ class Finetuned:
         return in_lines(
             f"Finetuned [{self.record.status}] {self.record.name}",
             main_scores(self.record.evaluation, _headlines()),
-            exam_scores(self.record.zero_shot),
+            benchmark_scores(self.record.zero_shot),
             f"evaluations: {', '.join(names)}" if names else "",
             f"folder: {self.path}",
         )
@@ -127,7 +127,7 @@ class Evaluated:
         return self.record.scores
 
     def __repr__(self) -> str:
-        return in_lines(f"Evaluated  {main_scores(self.record, _headlines())}", exam_scores(self.exams))
+        return in_lines(f"Evaluated  {main_scores(self.record, _headlines())}", benchmark_scores(self.exams))
 
     def _repr_html_(self) -> str:
         return as_html(f"n {self.record.n}", self.record, self.exams)
@@ -166,7 +166,7 @@ def finetune(
     """
     from medqa_finetune.experiment import run_experiment
     from medqa_finetune.launch.compose import check_without_pairs, compose_cell
-    from medqa_finetune.run_state.earlier import check_outputs
+    from medqa_finetune.run_state.resume import check_outputs
     from medqa_finetune.runtime import limit_spinning
 
     warn_of_untested_versions()
@@ -235,7 +235,7 @@ def evaluate(
     metrics = METRICS if metrics is None else metrics
     if pairs is None:
         return _score(subject, metrics)
-    from medqa_finetune.evaluation.evaluate_model import examine
+    from medqa_finetune.evaluation.evaluate_model import evaluate_model
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -244,7 +244,7 @@ def evaluate(
         asking = EvaluateConfig(**{"max_new_tokens": model.max_new_tokens, "metrics": list(metrics), **settings})
         if faults := list(evaluate_faults(asking)):
             raise ConfigError(*faults)
-        record, answers = examine(model.model, model.encoder, questions, asking, EvaluationDir(folder))
+        record, answers = evaluate_model(model.model, model.encoder, questions, asking, EvaluationDir(folder))
     return Evaluated(record, tuple(answers))
 
 

@@ -324,7 +324,7 @@ def _show(found: Sequence[Found], options: EvaluateOptions) -> None:
 
 
 def as_text(
-    record: "EvaluationRecord", rows: Sequence[dict[str, Any]], exams: "Mapping[str, Score] | None" = None
+    record: "EvaluationRecord", rows: Sequence[dict[str, Any]], benchmarks: "Mapping[str, Score] | None" = None
 ) -> str:
     """Return the scores as a table; then rates, benchmarks and scores per prediction, if any."""
     table = [
@@ -338,9 +338,9 @@ def as_text(
         "repeated 4-grams": record.repetition_rate,
     }
     parts.append(", ".join(f"{name} {value:.1%}" for name, value in shares.items() if value is not None))
-    if exams:
-        table = [[name, f"{score.value:.4g}", score.signature] for name, score in sorted(exams.items())]
-        parts.append(aligned_table(["exam", "value", "signature"], table, left=["exam", "signature"]))
+    if benchmarks:
+        table = [[name, f"{score.value:.4g}", score.signature] for name, score in sorted(benchmarks.items())]
+        parts.append(aligned_table(["benchmark", "value", "signature"], table, left=["benchmark", "signature"]))
     parts = [part for part in parts if part]
     if rows:
         header = list(dict.fromkeys(name for row in rows for name in row))

@@ -24,7 +24,7 @@ class Task(ABC):
     """One thing that can be learnt.
 
     Attributes:
-        generates: Whether the model is examined by what it writes.
+        generates: Whether the model is evaluated by what it generates.
     """
 
     generates: bool
@@ -63,10 +63,10 @@ class Task(ABC):
         """Return what is trained and validated on, encoded."""
 
     @abstractmethod
-    def examine(
+    def predict(
         self, model: Any, encoder: Any, items: Sequence[Any], config: Config, folder: EvaluationDir
     ) -> dict[str, Any]:
-        """Examine a model in the form for inference on items of the test set, into `folder.predictions_path`.
+        """Write what a model predicts for items of the test set to `folder.predictions_path`.
 
         Resumes from existing predictions; may modify the model in place.
 
@@ -114,7 +114,7 @@ class Answering(Task):
         cache = Path(config.outputs) / CACHE_NAME
         return TrainingSets(*(encode_once(encoder, part, cache) for part in (splits.train, splits.validation)))
 
-    def examine(
+    def predict(
         self, model: Any, encoder: Any, items: Sequence[Any], config: Config, folder: EvaluationDir
     ) -> dict[str, Any]:
         """Let the model answer."""
@@ -176,7 +176,7 @@ class Modelling(Task):
 
         return TrainingSets(splits.train.encoded, splits.validation.encoded)
 
-    def examine(
+    def predict(
         self, model: Any, encoder: Any, items: Sequence[Any], config: Config, folder: EvaluationDir
     ) -> dict[str, Any]:
         """Measure how likely the blocks are to the model."""

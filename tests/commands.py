@@ -1,10 +1,12 @@
-"""The command `train` in a process of its own, and what a command leaves in a folder."""
+"""Commands as a user types them, each in a process of its own, and what they leave in a folder."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-from scripts.command_line import ROOT, environment, python
+from scripts import command_line
+from scripts.command_line import ROOT, environment
+from tests import warm
 
 __all__ = ["ROOT", "TINY", "files_below", "python", "start", "train"]
 # A whole experiment in seconds: the embedded corpus, 20 training examples at data=20k, 4 test questions.
@@ -12,6 +14,14 @@ TINY = (
     "profile=demo", "model=local", "data.scale=0.001", "data.validation_size=4000", "data.test_size=4000",
     "train.max_steps=3", "evaluate.max_new_tokens=8", "tracker=none", "threads=1",
 )  # fmt: skip
+
+
+def python(*arguments: str, cwd: Path, timeout: float = 300, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the package or a script, or Python with other arguments; in a fork where that is the same."""
+    whole = environment(cwd) | variables
+    if warm.can_run(arguments, whole):
+        return warm.run(arguments, cwd=cwd, timeout=timeout, variables=whole)
+    return command_line.python(*arguments, cwd=cwd, timeout=timeout, **variables)
 
 
 def train(*arguments: str, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:

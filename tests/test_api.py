@@ -180,7 +180,7 @@ def test_a_run_is_evaluated_again_in_another_way(run: Finetuned) -> None:
     assert {name: predictions(run, name) for name in names} == before
 
 
-def test_a_run_is_examined_in_a_text(run: Finetuned, tmp_path: Path) -> None:
+def test_a_run_is_evaluated_on_a_text(run: Finetuned, tmp_path: Path) -> None:
     (tmp_path / "book.txt").write_text("感冒要多休息，多喝水。\n" * 30, encoding="utf-8")
     result = evaluate(run, text="text", text_path=tmp_path / "book.txt", max_new_tokens=8)
     ((name, score),) = result.exams.items()
@@ -234,7 +234,7 @@ def test_a_model_in_memory_is_trained_by_every_method_and_not_changed(
     assert result.chat().ask("头痛怎么办？") is not None
 
 
-def test_a_model_in_memory_is_talked_to_and_examined_as_it_is(micro_model: Path) -> None:
+def test_a_model_in_memory_is_talked_to_and_evaluated_as_it_is(micro_model: Path) -> None:
     model, tokenizer = load(micro_model)
     said = chat(model, tokenizer=tokenizer, max_new_tokens=8).ask("头痛怎么办？")
     assert said == chat(micro_model, max_new_tokens=8).ask("头痛怎么办？")

@@ -4,6 +4,7 @@ import ast
 import io
 import re
 import tokenize
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def required(choice: str) -> list[str]:
     return REQUIRED.get(choice, [])
 
 
+@cache
 def config_of(*overrides: str) -> Config:
     return to_config(compose(*overrides))
 
@@ -70,18 +72,18 @@ def test_a_choice_that_needs_a_value_is_refused_without_it(choice: str) -> None:
         config_of(choice)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(conf_folder())))
-def test_every_file_begins_with_a_line_for_the_help(path: Path) -> None:
-    comments = [line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
-    described = [comment for comment in comments if not comment.startswith("@")]
-    assert described
-    assert len(described[0]) > 10
-    assert path.parent == conf_folder() or f"{path.stem:<32}{described[0]}" in describe_groups([conf_folder()])
+def test_every_file_begins_with_a_line_for_the_help() -> None:
+    help_text = describe_groups([conf_folder()])
+    for path in FILES:
+        comments = [line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+        described = [comment for comment in comments if not comment.startswith("@")]
+        assert described, path
+        assert len(described[0]) > 10, path
+        assert path.parent == conf_folder() or f"{path.stem:<32}{described[0]}" in help_text, path
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(conf_folder())))
-def test_no_file_names_code_to_run(path: Path) -> None:
-    assert "_target_" not in path.read_text(encoding="utf-8")
+def test_no_file_names_code_to_run() -> None:
+    assert [path for path in FILES if "_target_" in path.read_text(encoding="utf-8")] == []
 
 
 SIZE = re.compile(r"(?<!\w)(?:20|50|100)(?:[_,]?000|k)(?!\w)")
@@ -114,9 +116,9 @@ def test_a_size_in_code_is_seen(tmp_path: Path) -> None:
     assert sizes_in(module) == {"50_000", "100k"}
 
 
-@pytest.mark.parametrize("name", sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")))
-def test_the_sizes_of_the_experiments_stand_in_conf_alone(name: str) -> None:
-    assert sizes_in(PACKAGE / name) <= NO_SIZES.get(name, set())
+def test_the_sizes_of_the_experiments_stand_in_conf_alone() -> None:
+    found = {path.relative_to(PACKAGE).as_posix(): sizes_in(path) for path in PACKAGE.rglob("*.py")}
+    assert {name: sizes for name, sizes in found.items() if not sizes <= NO_SIZES.get(name, set())} == {}
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ def test_an_evaluation_that_had_not_begun_is_none(demo: Path) -> None:
     assert record_of(run_of(demo, "lora_20k__seed=3")).is_trained
 
 
+@pytest.mark.slow
 def test_summarize_shows_them_and_writes_nothing_into_them(demo: Path) -> None:
     before = files_below(demo)
     done = python("-m", "medqa_finetune.summarize", "outputs=outputs", cwd=demo.parents[1])

@@ -1,87 +1,114 @@
-"""The SVG that matplotlib writes, edited as text.
+"""The SVG that matplotlib writes, read as XML and changed.
 
-Only that a `gid` becomes the `id` of a group is documented. How elements, attributes and ids are written is not; each
-function says what it relies on.
+Only that a `gid` becomes the `id` of a group is documented. How elements, attributes and other ids are written is not;
+each method says what it relies on.
 """
 
-import html
-import re
-from collections.abc import Callable
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Sequence
+from typing import Self
 
-# Ids that the file itself refers to: clip paths and markers (a letter and a hash), and the shapes of collections.
-REFERRED = r"[mp][0-9a-f]{10}|C[0-9]_|[A-Za-z]+Collection"
-
-
-def without_groups(svg: str, *gids: str) -> str:
-    """Return an SVG without the artists of these gids: each is a group that holds no other."""
-    names = "|".join(map(re.escape, gids))
-    return re.sub(rf'<g id="(?:{names})">.*?</g>', "", svg, flags=re.DOTALL)
-
-
-def without_strip(svg: str, points: float) -> str:
-    """Return an SVG whose uppermost points are out of view: the first `viewBox` is the picture's, in points, from 0."""
-    return re.sub(
-        r'viewBox="0 0 (\S+) ([^"]+)"',
-        lambda box: f'viewBox="0 {points:g} {box[1]} {float(box[2]) - points:g}"',
-        svg,
-        count=1,
-    )
+SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+# As matplotlib calls them, so that a file read and written again keeps its names.
+NAMESPACES = {
+    "": SVG,
+    "xlink": XLINK,
+    "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
+    "cc": "http://creativecommons.org/ns#",
+    "dc": "http://purl.org/dc/elements/1.1/",
+}
+for _prefix, _uri in NAMESPACES.items():
+    ET.register_namespace(_prefix, _uri)
 
 
-def with_titles(svg: str, prefix: str) -> str:
-    """Return an SVG in which the rest of each gid that begins with `prefix` is the title of its group, and no id.
+class SvgImage:
+    """A figure as SVG."""
 
-    An id stands in double quotes, or in single ones where it holds a double one; in both it is escaped.
-    """
-    start = re.escape(prefix)
-    return re.sub(
-        rf"""<g id=(?:"{start}([^"]*)"|'{start}([^']*)')>""",
-        lambda group: f"<g><title>{group[1] if group[2] is None else group[2]}</title>",
-        svg,
-    )
+    def __init__(self, svg: bytes) -> None:
+        self._root = ET.fromstring(svg)  # noqa: S314 (matplotlib wrote it a moment ago)
+
+    def add_titles(self, prefix: str) -> Self:
+        """Make the rest of each gid that begins with `prefix` the title of its group, which loses its id.
+
+        Browsers show a title under the pointer.
+        """
+        for group in self._root.iter(_svg("g")):
+            gid = group.get("id", "")
+            if gid.startswith(prefix):
+                del group.attrib["id"]
+                title = ET.Element(_svg("title"))
+                title.text, title.tail, group.text = gid.removeprefix(prefix), group.text, None
+                group.insert(0, title)
+        return self
+
+    def remove(self, *gids: str) -> Self:
+        """Remove the artists of these gids: each is a group."""
+        for parent in list(self._root.iter()):
+            for child in [child for child in parent if child.get("id") in gids]:
+                parent.remove(child)
+        return self
+
+    def crop_top(self, points: float) -> Self:
+        """Move the uppermost points out of view: the `viewBox` of the root is the figure's, in points, from 0."""
+        left, top, width, height = self._root.attrib["viewBox"].split()
+        self._root.set("viewBox", f"{left} {float(top) + points:g} {width} {float(height) - points:g}")
+        return self
+
+    def as_file(self) -> bytes:
+        """Return it as a file of its own, in UTF-8."""
+        file: bytes = ET.tostring(self._root, encoding="utf-8", xml_declaration=True)
+        return file + b"\n"
+
+    def as_html(self, label: str, translated: Callable[[str], Sequence[tuple[str, str]]]) -> str:
+        """Return it as an element of an HTML page, and use the image up.
+
+        It is as large as the page lets it, names no font, and has only the ids that it refers to, which are made from
+        `svg.hashsalt`.
+
+        Args:
+            label: Read out for the image.
+            translated: Gets the words of a text and returns class and words of each version to stand there instead;
+                empty to keep them. With `svg.fonttype` none a text is one element with its words and nothing else.
+        """
+        root = self._root
+        for metadata in root.findall(_svg("metadata")):
+            root.remove(metadata)
+        referred = _referred(root)
+        for element in root.iter():
+            if element.get("id") not in referred:
+                element.attrib.pop("id", None)
+            if "style" in element.attrib:
+                element.set("style", _without_fonts(element.attrib["style"]))
+            if element.tag == _svg("text"):
+                _replace_words(element, translated(element.text or ""))
+        size = {name: value for name, value in root.attrib.items() if name not in ("width", "height")}
+        root.attrib.clear()
+        root.attrib.update({"role": "img", "aria-label": label} | size)
+        # In HTML, elements of an image have no namespace of their own.
+        for element in root.iter():
+            element.tag = element.tag.replace(f"{{{SVG}}}", "")
+            for name in [name for name in element.attrib if name.startswith(f"{{{XLINK}}}")]:
+                element.set(f"xlink:{name.removeprefix(f'{{{XLINK}}}')}", element.attrib.pop(name))
+        return ET.tostring(root, encoding="unicode")
 
 
-def element(svg: str) -> str:
-    """Return the `<svg>` element alone, without what makes it a file of its own, and without metadata."""
-    return re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+def _svg(tag: str) -> str:
+    return f"{{{SVG}}}{tag}"
 
 
-def without_ids(svg: str) -> str:
-    """Return an SVG without the ids that nothing in it refers to; those that are left come from `svg.hashsalt`."""
-    return re.sub(rf' id="(?!{REFERRED})[^"]*"', "", svg)
+def _referred(root: ET.Element) -> set[str]:
+    """Return the ids that attributes refer to, as `url(#id)` or as the whole of a link."""
+    links = [value for element in root.iter() for value in element.attrib.values() if "#" in value]
+    return {part.partition(")")[0] for link in links for part in link.split("#")[1:]}
 
 
-def without_fonts(svg: str) -> str:
-    """Return an SVG that names no font: `font-family` stands in `style` attributes, last without a semicolon."""
-    return re.sub(r"\s*font-family: [^;\"]*;?", "", svg)
+def _without_fonts(style: str) -> str:
+    kept = [each.strip() for each in style.split(";") if not each.strip().startswith("font-family")]
+    return "; ".join(filter(None, kept))
 
 
-def with_words(svg: str, change: Callable[[str], str | None]) -> str:
-    """Return an SVG in which what `change` returns stands in the place of each text, markup and all.
-
-    With `svg.fonttype` none a text is one `<text>` with its words and nothing else in it, escaped.
-
-    Args:
-        svg: To change.
-        change: Gets the words, and returns markup, or None to leave them.
-    """
-
-    def changed(text: re.Match[str]) -> str:
-        markup = change(html.unescape(text[2]))
-        return text[0] if markup is None else f"{text[1]}{markup}</text>"
-
-    return re.sub(r"(<text[^>]*>)([^<]*)</text>", changed, svg)
-
-
-def as_image(svg: str, label: str) -> str:
-    """Return an SVG element that is as large as what is around it lets it, and is read out as `label`.
-
-    `width` and `height` stand in its first tag, one after the other.
-    """
-    name = html.escape(label, quote=True)
-    return re.sub(
-        r'<svg([^>]*?) width="[^"]*" height="[^"]*"|<svg([^>]*)',
-        lambda tag: f'<svg role="img" aria-label="{name}"{tag[1] or ""}{tag[2] or ""}',
-        svg,
-        count=1,
-    )
+def _replace_words(text: ET.Element, versions: Sequence[tuple[str, str]]) -> None:
+    if versions:
+        text.text = None
+        for name, words in versions:
+            ET.SubElement(text, _svg("tspan"), {"class": name}).text = words

@@ -1,4 +1,4 @@
-"""Checks of how a model is examined: generation, metrics, exams beside the answers, running text."""
+"""Checks of how a model is evaluated: generation, metrics, benchmarks, running text."""
 
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points

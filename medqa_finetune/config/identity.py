@@ -145,9 +145,9 @@ def evaluation_settings(settings: Mapping[str, object]) -> dict[str, Any]:
     of_text = whole.get("corpus.task") == "text"
     unused = [*NOT_EVALUATION, *(ANSWERS_ONLY if of_text else ())]
     # It limits benchmarks as well, whose number of items is not known here.
-    exams = of_text or whole.get("evaluate.text") is not None or bool(whole.get("evaluate.zero_shot"))
+    benchmarks = of_text or whole.get("evaluate.text") is not None or bool(whole.get("evaluate.zero_shot"))
     most, questions = whole.get("evaluate.max_samples"), whole.get("data.effective_test_size")
-    if not exams and isinstance(most, int) and isinstance(questions, int) and most >= questions:
+    if not benchmarks and isinstance(most, int) and isinstance(questions, int) and most >= questions:
         unused.append("evaluate.max_samples")
     found = {
         key: _in_order(value)

@@ -1,6 +1,6 @@
-"""What a model is examined in beside its corpus: tasks of lm-evaluation-harness, and how likely a text is to it.
+"""Benchmarks: tasks of lm-evaluation-harness, and the perplexity of a text, measured in addition to the test set.
 
-Both show what training on answers has cost the model elsewhere. Their scores stand apart from those of the answers.
+Both show what training on answers has cost the model elsewhere. Their scores stand apart from those of predictions.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from medqa_finetune.data.examples import Encoded
 from medqa_finetune.data.text import Text, read_test_text
 from medqa_finetune.errors import NO_VALUE, ConfigError, DataError, Fault
 from medqa_finetune.evaluation.lm_eval_tasks import check_tasks, zero_shot_scores
-from medqa_finetune.evaluation.reuse import missing_exams
+from medqa_finetune.evaluation.reuse import missing_benchmarks
 from medqa_finetune.evaluation.text_perplexity import METRIC, score_blocks, text_signature
 from medqa_finetune.methods.registry import method_of
 from medqa_finetune.record.evaluation_dir import EvaluationDir
@@ -30,16 +30,16 @@ from medqa_finetune.record.schema import Score
 log = logging.getLogger(__name__)
 
 
-class TextExam(NamedTuple):
-    """A text that a model is examined in: its name, its blocks, and how its perplexity is computed."""
+class TextBenchmark(NamedTuple):
+    """A text whose perplexity is measured: its name, its blocks, and how its perplexity is computed."""
 
     name: str
     blocks: Sequence[Encoded]
     signature: str
 
 
-def check_exams(config: Config) -> None:
-    """Refuse exams that cannot be held, before anything is trained; where no model is loaded, none is held.
+def check_benchmarks(config: Config) -> None:
+    """Refuse benchmarks that cannot be run, before anything is trained; where no model is loaded, none is run.
 
     Raises:
         ConfigError: a task or text that is not known, or a harness that is not installed.
@@ -108,8 +108,8 @@ def text_corpus(settings: EvaluateConfig) -> CorpusConfig:
     return dataclasses.replace(corpus, path=path)
 
 
-def prepare_text(tokenizer: Any, config: Config, sha256: str | None = None) -> TextExam | None:
-    """Return the test part of `evaluate.text`, in blocks as running text is examined in; None where none is asked for.
+def prepare_text(tokenizer: Any, config: Config, sha256: str | None = None) -> TextBenchmark | None:
+    """Return the test part of `evaluate.text`, in blocks; None where no text is asked for.
 
     Args:
         tokenizer: The model's.
@@ -133,13 +133,15 @@ def prepare_text(tokenizer: Any, config: Config, sha256: str | None = None) -> T
                   hint="Give more text.")
         )  # fmt: skip
     signature = text_signature(length, settings.stride, corpus.separator)
-    return TextExam(text_label(settings, sha256), blocks, f"{signature}|text_sha256:{text.sha256[:16]}|n:{len(blocks)}")
+    return TextBenchmark(
+        text_label(settings, sha256), blocks, f"{signature}|text_sha256:{text.sha256[:16]}|n:{len(blocks)}"
+    )
 
 
-def hold_exams(
-    model: Any, tokenizer: Any, text: TextExam | None, settings: EvaluateConfig, folder: EvaluationDir
+def run_benchmarks(
+    model: Any, tokenizer: Any, text: TextBenchmark | None, settings: EvaluateConfig, folder: EvaluationDir
 ) -> None:
-    """Examine a model in all that is asked for and not in the evaluation's record yet, and put the scores there.
+    """Run the benchmarks whose scores are not in the evaluation's record yet, and put the scores there.
 
     Args:
         model: As it answers questions: merged, or with its adapter beside it.
@@ -152,16 +154,16 @@ def hold_exams(
         RunError: the text has no perplexity, for the model gives no numbers.
     """
     evaluation = folder.read()
-    missing = [] if evaluation is None else missing_exams(evaluation)
-    held = {} if evaluation is None else evaluation.exams
+    missing = [] if evaluation is None else missing_benchmarks(evaluation)
+    known = {} if evaluation is None else evaluation.exams
     if "tasks" in missing:
-        held = held | zero_shot_scores(model, tokenizer, settings)
-        folder.update(exams=held)
+        known = known | zero_shot_scores(model, tokenizer, settings)
+        folder.update(exams=known)
     if "text" in missing and text is not None:
-        folder.update(exams=held | {f"{text.name}/{METRIC}": text_perplexity(model, text, settings)})
+        folder.update(exams=known | {f"{text.name}/{METRIC}": text_perplexity(model, text, settings)})
 
 
-def text_perplexity(model: Any, text: TextExam, settings: EvaluateConfig) -> Score:
+def text_perplexity(model: Any, text: TextBenchmark, settings: EvaluateConfig) -> Score:
     """Return the perplexity of a text.
 
     Raises:

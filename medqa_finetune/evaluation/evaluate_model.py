@@ -15,7 +15,7 @@ from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.schema import EvaluationRecord
 
 
-def examine(
+def evaluate_model(
     model: Model, encoder: Encoder, pairs: Sequence[Example], settings: EvaluateConfig, folder: EvaluationDir
 ) -> tuple[EvaluationRecord, list[Prediction]]:
     """Let a model answer the question of every pair into `folder.predictions_path`, and score what it said.

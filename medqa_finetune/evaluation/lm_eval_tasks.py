@@ -1,4 +1,4 @@
-"""Exams of others, by lm-evaluation-harness: how much a model still knows of what it was not trained on.
+"""Benchmarks of lm-evaluation-harness: how much a model still knows of what it was not trained on.
 
 The harness is an extra (`pip install 'medqa_finetune[zero-shot]'`). No example is shown; choices are told apart by
 their likelihood. A score says the task's own version: figures of two versions of a task do not compare.
@@ -51,7 +51,7 @@ def check_tasks(settings: EvaluateConfig) -> None:
 
 
 def zero_shot_scores(model: Any, tokenizer: Any, settings: EvaluateConfig) -> dict[str, Score]:
-    """Examine a model, and return one score per task and metric, `<task>/<metric>`, as the harness gives it.
+    """Run tasks, and return one score per task and metric, `<task>/<metric>`, as the harness gives it.
 
     Args:
         model: As it answers questions: merged, or with its adapter beside it.

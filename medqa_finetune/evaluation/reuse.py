@@ -1,4 +1,4 @@
-"""What one evaluation of a run takes from the others: answers to the same questions under the same settings, exams.
+"""What one evaluation of a run takes from the others: predictions under the same settings, and benchmark scores.
 
 Answers of several environments are never put together. Where another evaluation has said everything that is needed, it
 is taken as it is, with its environment, and no model is loaded.
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 Settings = Mapping[str, Any]
-# Settings that an exam's score depends on, beside the weights.
+# Settings that a benchmark's score depends on, beside the weights.
 OF_THE_TEXT = ("text", "text_sha256", "stride", "max_samples")
 OF_THE_TASKS = ("zero_shot", "zero_shot_folder", "max_samples")
 
@@ -55,20 +55,20 @@ def reuse(
         own = _reuse_answers(folder, own, sources, ids, environment)
     place = own.environment if environment is None else environment
     if place is not None:
-        own = _reuse_exams(folder, own, sources, place)
+        own = _reuse_benchmarks(folder, own, sources, place)
     # Answers of its own do not count: whoever gives the last of them adds up what they cost.
     taken = {row.get("id") for row in reused_rows(folder)}
-    return taken >= set(ids) and not missing_exams(own)
+    return taken >= set(ids) and not missing_benchmarks(own)
 
 
 def needs_model(run: RunDir, folder: EvaluationDir, settings: Settings, ids: Sequence[str]) -> bool:
     """Return whether a model is needed for an evaluation; not so where others of the run have said everything.
 
-    Nothing is written. Exams are taken for missing, since they may have been held in another environment.
+    Nothing is written. Benchmarks count as missing, since they may have been run in another environment.
     """
     record = run.read()
-    exams = settings["evaluate"]["text"] is not None or bool(settings["evaluate"]["zero_shot"])
-    if record is None or not record.is_trained or exams:
+    benchmarks = settings["evaluate"]["text"] is not None or bool(settings["evaluate"]["zero_shot"])
+    if record is None or not record.is_trained or benchmarks:
         return True
     sources = _sources(run, record, folder, settings, set(ids))
     return not any(len(source.rows) >= len(set(ids)) for source in sources)
@@ -98,32 +98,34 @@ def _reuse_answers(
     return own
 
 
-def _reuse_exams(folder: EvaluationDir, own: Evaluation, sources: Sequence[Source], place: Environment) -> Evaluation:
-    """Take over the scores of exams that were held under the same settings in the same environment."""
-    for missing in missing_exams(own):
+def _reuse_benchmarks(
+    folder: EvaluationDir, own: Evaluation, sources: Sequence[Source], place: Environment
+) -> Evaluation:
+    """Take over the scores of benchmarks that were run under the same settings in the same environment."""
+    for missing in missing_benchmarks(own):
         keys = OF_THE_TEXT if missing == "text" else OF_THE_TASKS
         for source in sources:
             other = source.evaluation
-            held = {
+            known = {
                 name: score for name, score in other.exams.items() if is_of_text(name, other) == (missing == "text")
             }
             alike = all(_plain(own.settings.get(key)) == _plain(other.settings.get(key)) for key in keys)
-            if held and alike and same_place(other.environment, place):
-                log.info("the scores of %s are those of evaluation %s", ", ".join(sorted(held)), other.name)
-                own = folder.update(exams=own.exams | held)
+            if known and alike and same_place(other.environment, place):
+                log.info("the scores of %s are those of evaluation %s", ", ".join(sorted(known)), other.name)
+                own = folder.update(exams=own.exams | known)
                 break
     return own
 
 
-def missing_exams(evaluation: Evaluation) -> list[str]:
-    """Return which kinds of exams, `tasks` and `text`, are asked for and not held yet."""
+def missing_benchmarks(evaluation: Evaluation) -> list[str]:
+    """Return which kinds of benchmarks, `tasks` and `text`, are asked for and have no score yet."""
     of_text = [is_of_text(name, evaluation) for name in evaluation.exams]
     asked = {"tasks": bool(evaluation.settings.get("zero_shot")), "text": evaluation.settings.get("text") is not None}
     return [kind for kind, is_asked in asked.items() if is_asked and (kind == "text") not in of_text]
 
 
 def is_of_text(name: str, evaluation: Evaluation) -> bool:
-    """Return whether a score among the exams is the perplexity of the evaluation's text."""
+    """Return whether a benchmark score is the perplexity of the evaluation's text."""
     signature = evaluation.exams[name].signature
     return name.endswith("/perplexity") and "text_sha256:" in signature
 

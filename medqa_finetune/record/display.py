@@ -32,17 +32,17 @@ def main_scores(record: EvaluationRecord | None, main: Sequence[str]) -> str:
     return INDENTED.join([*(f"{name} {record.scores[name].value:.2f}" for name in names), f"n {record.n}"])
 
 
-def exam_scores(exams: Mapping[str, Score]) -> str:
-    """Return the scores of exams in one line; nothing where none was held."""
-    found = ", ".join(f"{name} {score.value:.4g}" for name, score in sorted(exams.items()))
-    return f"exams: {found}" if found else ""
+def benchmark_scores(benchmarks: Mapping[str, Score]) -> str:
+    """Return the scores of benchmarks in one line; nothing where there are none."""
+    found = ", ".join(f"{name} {score.value:.4g}" for name, score in sorted(benchmarks.items()))
+    return f"benchmarks: {found}" if found else ""
 
 
-def as_html(title: str, record: EvaluationRecord | None, exams: Mapping[str, Score]) -> str:
+def as_html(title: str, record: EvaluationRecord | None, benchmarks: Mapping[str, Score]) -> str:
     """Return a table of all scores; the signature of each shows where the pointer rests on it."""
     own = {} if record is None else record.scores
     scores = [(name, f"{score.value:.2f}", score.signature) for name, score in sorted(own.items())]
-    scores += [(name, f"{score.value:.4g}", score.signature) for name, score in sorted(exams.items())]
+    scores += [(name, f"{score.value:.4g}", score.signature) for name, score in sorted(benchmarks.items())]
     rows = "".join(
         f'<tr title="{_text(signature)}"><td>{_text(name)}</td><td>{value}</td></tr>'
         for name, value, signature in scores

@@ -66,8 +66,8 @@ class Difference:
     second: tuple[Any, ...] = ()
 
 
-# Settings that change rounding, not results; those of exams, which do not change the answers; and those that the facts
-# or signatures say better.
+# Settings that change rounding, not results; those of benchmarks, which do not change the predictions; and those that
+# the facts or signatures say better.
 NO_DIFFERENCE = ("train.micro_batch", "train.gradient_checkpointing", "evaluate.batch_size", "evaluate.batch_tokens",
                  "evaluate.timeout_seconds", "evaluate.metrics", "evaluate.zero_shot", "evaluate.zero_shot_folder",
                  "evaluate.text", "evaluate.text_sha256", "evaluate.stride")  # fmt: skip

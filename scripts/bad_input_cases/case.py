@@ -1,11 +1,12 @@
 """What one bad input is: the files, the command, and what a user must get for it."""
 
 import json
+import subprocess
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from medqa_finetune.child_process import FAULTS_VARIABLE
 from medqa_finetune.errors import NO_VALUE, Fault
@@ -26,6 +27,12 @@ BRIEF = (
     "train.max_steps=1", "evaluate.max_new_tokens=2",
 )  # fmt: skip
 LORA = (*BRIEF, "method=lora", "data=20k")
+
+
+class Start(Protocol):
+    """Runs Python with arguments in a folder, variables added to its environment."""
+
+    def __call__(self, *arguments: str, cwd: Path, **variables: Any) -> subprocess.CompletedProcess[str]: ...
 
 
 def nothing(folder: Path) -> None:
@@ -119,11 +126,11 @@ class Case:
     variables: Mapping[str, str] = field(default_factory=dict)
     slow: bool = False
 
-    def run(self, folder: Path, faults: Path) -> Outcome:
+    def run(self, folder: Path, faults: Path, start: Start = python) -> Outcome:
         """Run the command in a folder that has been prepared; its faults go into a file outside of it."""
         threading.Thread(target=self.meanwhile, args=(folder,), daemon=True).start()
         variables = {**self.variables, FAULTS_VARIABLE: str(faults)}
-        done = python(*PROGRAMS[self.program], *self.arguments, cwd=folder, timeout=300, **variables)
+        done = start(*PROGRAMS[self.program], *self.arguments, cwd=folder, **variables)
         return Outcome(done.returncode, done.stdout, done.stderr, read_faults(faults))
 
 

@@ -23,7 +23,7 @@ def run(base: Path, tmp_path: Path) -> RunDir:
     return write_run(tmp_path / "runs" / "lora_20k", base)
 
 
-def test_a_run_answers_as_it_was_examined(run: RunDir, base: Path) -> None:
+def test_a_run_answers_as_it_was_evaluated(run: RunDir, base: Path) -> None:
     source = source_of_run(run.path)
     assert (source.name, source.model, source.adapter) == ("lora_20k", base, run.adapter_path)
     assert source.tokenizer == run.adapter_path

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from medqa_finetune.compat import lm_eval
 from medqa_finetune.compat.lm_eval import Result
-from tests.evaluation.exam import write_exam
+from tests.evaluation.lm_eval_task import write_task
 
 needs_harness = pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed")
 
@@ -18,7 +18,7 @@ needs_harness = pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, 
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one task of three questions; it is of no group."""
     rows = [{"question": "感冒怎么办？", "choices": ["休息", "喝水"], "answer": place} for place in (0, 1, 1)]
-    return write_exam(tmp_path_factory.mktemp("tasks"), "compat_exam", rows)
+    return write_task(tmp_path_factory.mktemp("tasks"), "compat_task", rows)
 
 
 @needs_harness
@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_task_names_are_its_own_and_those_of_a_folder(folder: Path) -> None:
     own = lm_eval.task_names(None)
     assert {"ceval-valid", "cmmlu", "hellaswag"} <= own
-    assert lm_eval.task_names(str(folder)) - own == {"compat_exam"}
+    assert lm_eval.task_names(str(folder)) - own == {"compat_task"}
 
 
 @needs_harness
@@ -36,9 +36,9 @@ def test_task_names_are_its_own_and_those_of_a_folder(folder: Path) -> None:
 def test_evaluate_finds_the_fields_in_what_the_harness_returns(folder: Path, micro_model: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(micro_model)
     tokenizer = AutoTokenizer.from_pretrained(micro_model)
-    (result,) = lm_eval.evaluate(model, tokenizer, ["compat_exam"], str(folder), 2)
+    (result,) = lm_eval.evaluate(model, tokenizer, ["compat_task"], str(folder), 2)
     assert result.value in (0.0, 0.5, 1.0)
-    assert result == Result("compat_exam", "acc", "none", result.value, 3.0, 2, 1)
+    assert result == Result("compat_task", "acc", "none", result.value, 3.0, 2, 1)
 
 
 def test_read_results_leaves_out_what_is_no_figure() -> None:

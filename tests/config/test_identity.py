@@ -253,10 +253,10 @@ def test_a_limit_that_all_questions_are_within_says_nothing() -> None:
     assert evaluation(scaled) == evaluation(few)
 
 
-@pytest.mark.parametrize("exam", [{"evaluate__text": "wikitext2"}, {"evaluate__zero_shot": ["cmmlu"]}], ids=str)
-def test_a_limit_counts_where_exams_are_held_for_it_limits_them_as_well(exam: dict[str, Any]) -> None:
-    examined = changed(VALID, data__test_size=30, **exam)
-    assert evaluation(changed(examined, evaluate__max_samples=30)) != evaluation(examined)
+@pytest.mark.parametrize("benchmark", [{"evaluate__text": "wikitext2"}, {"evaluate__zero_shot": ["cmmlu"]}], ids=str)
+def test_a_limit_counts_where_benchmarks_are_run(benchmark: dict[str, Any]) -> None:
+    evaluated = changed(VALID, data__test_size=30, **benchmark)
+    assert evaluation(changed(evaluated, evaluate__max_samples=30)) != evaluation(evaluated)
 
 
 TEXT = changed(VALID, corpus__task="text", corpus__source="file", corpus__path="a.txt")

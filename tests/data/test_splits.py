@@ -1,4 +1,4 @@
-"""Who is trained on and who is examined: nested, disjoint, and without the leaks planted here."""
+"""Who is trained on and who is evaluated: nested, disjoint, and without the leaks planted here."""
 
 import random
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Exams beside the answers: the perplexity of a text, against transformers' own guide, and what is refused."""
+"""Benchmarks: the perplexity of a text, against transformers' own guide, and what is refused."""
 
 import re
 from pathlib import Path
@@ -11,10 +11,10 @@ from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import ConfigError, DataError
 from medqa_finetune.evaluation import benchmarks
 from medqa_finetune.evaluation.benchmarks import (
-    TextExam,
-    check_exams,
-    hold_exams,
+    TextBenchmark,
+    check_benchmarks,
     prepare_text,
+    run_benchmarks,
     text_corpus,
     text_perplexity,
     text_sha256,
@@ -48,7 +48,7 @@ def loaded(folder: Path) -> tuple[Any, Any]:
     return AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
 
 
-def examined(folder: Path, config: Config) -> Score:
+def measured(folder: Path, config: Config) -> Score:
     """The score of a text by the model in a folder."""
     model, tokenizer = loaded(folder)
     text = prepare_text(tokenizer, config)
@@ -58,7 +58,7 @@ def examined(folder: Path, config: Config) -> Score:
 
 @pytest.mark.parametrize("stride", [None, 8])
 def test_it_is_the_perplexity_of_transformers_guide(text: Path, micro_model: Path, stride: int | None) -> None:
-    score = examined(micro_model, asking(text, stride=stride))
+    score = measured(micro_model, asking(text, stride=stride))
     expected = perplexity_of_the_guide(micro_model, CONTENT, LENGTH, stride=stride)
     assert score.value == pytest.approx(expected, rel=1e-6)
     start = rf"perplexity|text:blocks|length:{LENGTH}|stride:{stride or LENGTH}|joined:'\n\n'|mean:token|text_sha256:"
@@ -66,7 +66,7 @@ def test_it_is_the_perplexity_of_transformers_guide(text: Path, micro_model: Pat
 
 
 def test_as_many_blocks_are_read_as_there_are_samples(text: Path, micro_model: Path) -> None:
-    score = examined(micro_model, asking(text, max_samples=2))
+    score = measured(micro_model, asking(text, max_samples=2))
     tokenizer = AutoTokenizer.from_pretrained(micro_model)
     first = str(tokenizer.decode(tokenizer(CONTENT)["input_ids"][: 2 * LENGTH]))
     assert score.value == pytest.approx(perplexity_of_the_guide(micro_model, first, LENGTH), rel=1e-6)
@@ -75,13 +75,13 @@ def test_as_many_blocks_are_read_as_there_are_samples(text: Path, micro_model: P
 
 def test_another_text_has_another_signature(text: Path, micro_model: Path, tmp_path: Path) -> None:
     other = written(tmp_path / "other.txt", CONTENT + "。")
-    signatures = {examined(micro_model, asking(path)).signature for path in (text, other)}
+    signatures = {measured(micro_model, asking(path)).signature for path in (text, other)}
     assert len(signatures) == 2
 
 
 def test_a_text_of_one_token_is_refused(tmp_path: Path, micro_model: Path) -> None:
     with pytest.raises(DataError) as caught:
-        examined(micro_model, asking(written(tmp_path / "a.txt", "a")))
+        measured(micro_model, asking(written(tmp_path / "a.txt", "a")))
     fault = only_fault(caught)
     assert (fault.code, fault.key, fault.got) == ("text-too-short", "evaluate.text", "text")
 
@@ -90,12 +90,12 @@ def test_what_is_in_the_record_is_not_measured_again(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, asked = EvaluationDir(tmp_path / "default"), list[str]()
-    folder.write(Evaluation("default", "1", "running", {"zero_shot": ["our_exam"], "text": "text"}))
+    folder.write(Evaluation("default", "1", "running", {"zero_shot": ["our_task"], "text": "text"}))
     task, perplexity = Score(0.5, "lm-eval"), Score(9.0, "perplexity|text_sha256:0|n:1")
 
     def tasks(*_: Any) -> dict[str, Score]:
         asked.append("tasks")
-        return {"our_exam/acc": task}
+        return {"our_task/acc": task}
 
     def of_text(*_: Any) -> Score:
         asked.append("text")
@@ -103,16 +103,16 @@ def test_what_is_in_the_record_is_not_measured_again(
 
     monkeypatch.setattr(benchmarks, "zero_shot_scores", tasks)
     monkeypatch.setattr(benchmarks, "text_perplexity", of_text)
-    exam, settings = TextExam("text", [], "perplexity"), asking(text, zero_shot=["our_exam"]).evaluate
+    benchmark, settings = TextBenchmark("text", [], "perplexity"), asking(text, zero_shot=["our_task"]).evaluate
     for _ in range(2):
-        hold_exams(None, None, exam, settings, folder)
+        run_benchmarks(None, None, benchmark, settings, folder)
     assert asked == ["tasks", "text"]
     evaluation = folder.read()
     assert evaluation is not None
-    assert evaluation.exams == {"our_exam/acc": task, "text/perplexity": perplexity}
+    assert evaluation.exams == {"our_task/acc": task, "text/perplexity": perplexity}
     # Stopped after the text, with the tasks still to come.
     folder.update(exams={"text/perplexity": perplexity})
-    hold_exams(None, None, exam, settings, folder)
+    run_benchmarks(None, None, benchmark, settings, folder)
     assert asked == ["tasks", "text", "tasks"]
 
 
@@ -129,7 +129,7 @@ def test_what_is_in_the_record_is_not_measured_again(
 )
 def test_a_text_that_is_not_known_is_refused(text: Path, values: dict[str, Any], code: str, key: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        check_exams(asking(text, **values))
+        check_benchmarks(asking(text, **values))
     fault = only_fault(caught)
     assert (fault.code, fault.key) == (code, key)
     if code == "not-allowed":
@@ -143,18 +143,18 @@ def test_what_is_wrong_with_a_text_is_said_by_its_own_keys(tmp_path: Path) -> No
     path = tmp_path / "gb.txt"
     path.write_bytes("感冒要多休息，多喝水。".encode("gb18030"))
     with pytest.raises(DataError) as caught:
-        check_exams(asking(path))
+        check_benchmarks(asking(path))
     fault = only_fault(caught)
     assert (fault.code, fault.key, fault.file) == ("wrong-encoding", "evaluate.text_path", str(path))
     assert "iconv -f gb18030" in fault.hint
     other = written(tmp_path / "rows.jsonl", '{"content": "text"}\n')
     with pytest.raises(DataError) as caught:
-        check_exams(asking(other))
+        check_benchmarks(asking(other))
     fault = only_fault(caught)
     assert (fault.code, fault.key) == ("column-missing", "evaluate.text_path")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError) as caught:
-        check_exams(asking(tmp_path / "empty"))
+        check_benchmarks(asking(tmp_path / "empty"))
     assert only_fault(caught).key == "evaluate.text_path"
 
 
@@ -173,10 +173,10 @@ def test_a_text_is_known_by_its_content(text: Path, tmp_path: Path) -> None:
     assert text_sha256(asking(text.rename(tmp_path / "moved" / text.name))) == first
     assert text_sha256(asking(written(text, CONTENT + "。"))) != first
     assert text_sha256(VALID) is None
-    # A baseline that loads no model is not examined, and shares the evaluation of its matrix all the same.
+    # A baseline that loads no model is not evaluated, and shares the evaluation of its matrix all the same.
     lookup = changed(asking(text), method__name="retrieval", method__trains="lookup")
     assert text_sha256(lookup) == text_sha256(asking(text))
-    check_exams(lookup)
+    check_benchmarks(lookup)
 
 
 @pytest.mark.slow
@@ -225,7 +225,7 @@ def test_a_text_of_one_token_is_refused_before_anything_is_trained(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_a_matrix_is_examined_and_its_summary_shows_it(tmp_path: Path, micro_model: Path) -> None:
+def test_a_matrix_is_evaluated_and_its_summary_shows_it(tmp_path: Path, micro_model: Path) -> None:
     folder = three_files(tmp_path / "wikitext-2-raw")
     asked = [*TINY, f"model.path={micro_model}", "data=20k", "train.max_length=64", "evaluate.stride=32",
              "evaluate.text=wikitext2", f"evaluate.text_path={folder}"]  # fmt: skip
@@ -235,19 +235,19 @@ def test_a_matrix_is_examined_and_its_summary_shows_it(tmp_path: Path, micro_mod
     # As `datasets` reads it: a line, or nothing where it is blank; joined as in transformers' guide.
     content = "\n\n".join(["Test , \n", "", " one . \n"])
     expected = perplexity_of_the_guide(micro_model, content, 64, stride=32)
-    (exam,) = records["none"].zero_shot
-    assert re.fullmatch(r"wikitext-2-raw-[0-9a-f]{6}/perplexity", exam)  # of files of one's own
-    assert records["none"].zero_shot[exam].value == pytest.approx(expected, rel=1e-6)
+    (benchmark,) = records["none"].zero_shot
+    assert re.fullmatch(r"wikitext-2-raw-[0-9a-f]{6}/perplexity", benchmark)  # of files of one's own
+    assert records["none"].zero_shot[benchmark].value == pytest.approx(expected, rel=1e-6)
     assert records["retrieval"].zero_shot == {}
-    found = {method: record.zero_shot[exam].value for method, record in records.items() if method != "retrieval"}
+    found = {method: record.zero_shot[benchmark].value for method, record in records.items() if method != "retrieval"}
     assert len(set(found.values())) == 3
 
     done = python("-m", "medqa_finetune.summarize", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert exam in done.stdout
+    assert benchmark in done.stdout
     summary = tmp_path / "outputs" / "summary"
     for name in ("results_summary.csv", "results_by_cell.csv", "report.md", "report.html"):
-        assert exam in (summary / name).read_text("utf-8-sig"), name
+        assert benchmark in (summary / name).read_text("utf-8-sig"), name
 
 
 @pytest.mark.parametrize("sweep", [(), ("-m",)])

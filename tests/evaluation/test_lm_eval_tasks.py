@@ -13,7 +13,7 @@ from medqa_finetune.errors import ConfigError
 from medqa_finetune.evaluation.lm_eval_tasks import check_tasks, zero_shot_scores
 from medqa_finetune.record.run_dir import find_runs
 from tests.commands import TINY, train
-from tests.evaluation.exam import write_exam
+from tests.evaluation.lm_eval_task import write_task
 from tests.faulty import only_fault
 
 needs_harness = pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed")
@@ -25,7 +25,7 @@ ROWS: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_exam(tmp_path_factory.mktemp("tasks"), "our_exam", ROWS)
+    return write_task(tmp_path_factory.mktemp("tasks"), "our_task", ROWS)
 
 
 def accuracy(model: Any, tokenizer: Any) -> float:
@@ -50,23 +50,23 @@ def accuracy(model: Any, tokenizer: Any) -> float:
 def test_a_score_is_the_share_of_right_answers(folder: Path, micro_model: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(micro_model)
     tokenizer = AutoTokenizer.from_pretrained(micro_model)
-    scores = zero_shot_scores(model, tokenizer, EvaluateConfig(zero_shot=["our_exam"], zero_shot_folder=str(folder)))
-    assert list(scores) == ["our_exam/acc"]
-    assert scores["our_exam/acc"].value == pytest.approx(accuracy(model, tokenizer))
-    assert "|task:our_exam|version:3.0|metric:acc|filter:none|shots:0|n:8" in scores["our_exam/acc"].signature
+    scores = zero_shot_scores(model, tokenizer, EvaluateConfig(zero_shot=["our_task"], zero_shot_folder=str(folder)))
+    assert list(scores) == ["our_task/acc"]
+    assert scores["our_task/acc"].value == pytest.approx(accuracy(model, tokenizer))
+    assert "|task:our_task|version:3.0|metric:acc|filter:none|shots:0|n:8" in scores["our_task/acc"].signature
 
 
 @needs_harness
 @pytest.mark.slow
-def test_a_run_is_examined_and_its_record_says_so(folder: Path, micro_model: Path, tmp_path: Path) -> None:
-    exam = ["evaluate.zero_shot=[our_exam]", f"evaluate.zero_shot_folder={folder}"]
-    done = train(*TINY, f"model.path={micro_model}", "method=lora", "data=20k", *exam, cwd=tmp_path)
+def test_a_run_is_evaluated_and_its_record_says_so(folder: Path, micro_model: Path, tmp_path: Path) -> None:
+    benchmark = ["evaluate.zero_shot=[our_task]", f"evaluate.zero_shot_folder={folder}"]
+    done = train(*TINY, f"model.path={micro_model}", "method=lora", "data=20k", *benchmark, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (run,) = find_runs(tmp_path / "outputs")
     record = run.read()
     assert record is not None
-    assert 0 <= record.zero_shot["our_exam/acc"].value <= 1
-    assert "|version:3.0|" in record.zero_shot["our_exam/acc"].signature
+    assert 0 <= record.zero_shot["our_task/acc"].value <= 1
+    assert "|version:3.0|" in record.zero_shot["our_task/acc"].signature
 
 
 @needs_harness

@@ -9,14 +9,14 @@ import pytest
 
 from medqa_finetune.cell import Cell
 from medqa_finetune.evaluation.reuse import (
-    missing_exams,
+    missing_benchmarks,
     needs_model,
     reuse,
     reused_rows,
     set_aside_elsewhere,
 )
 from medqa_finetune.record.schema import Environment, Evaluation, Reused, Score
-from medqa_finetune.run_state.claim import announce, claimed
+from medqa_finetune.run_state.claim import claimed, ensure_records
 from tests.cells import HERE, answer, cell_in, evaluate, result, train
 
 IDS = list("abcde")
@@ -25,7 +25,7 @@ ELSEWHERE = {
     "precision": dataclasses.replace(HERE, precision="bf16"),
 }
 PERPLEXITY = Score(9.0, "perplexity|length:16|text_sha256:0a1b2c|n:3")
-ACCURACY = Score(0.5, "lm-eval|task:our_exam|n:3")
+ACCURACY = Score(0.5, "lm-eval|task:our_task|n:3")
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def outputs(tmp_path: Path) -> Path:
 def asked(outputs: Path, **values: Any) -> Cell:
     """Return a cell whose evaluation has just begun."""
     cell = cell_in(outputs, **values)
-    announce(cell)
+    ensure_records(cell)
     return cell
 
 
@@ -117,7 +117,7 @@ def test_where_nobody_knows_the_environment_nothing_is_mixed(outputs: Path) -> N
         ({"backend": "vllm"}, False),
         ({"metrics": ["rouge"]}, True),
         ({"batch_size": 1}, True),
-        ({"zero_shot": ["our_exam"]}, True),
+        ({"zero_shot": ["our_task"]}, True),
     ],
     ids=str,
 )
@@ -176,9 +176,9 @@ def test_answers_of_its_own_stay_as_they_are(outputs: Path) -> None:
     assert taken(cell, ids=["e"]) == taken(cell, None, ["e"]) == (False, "e")
 
 
-def test_answers_alone_are_not_everything_where_an_exam_is_asked_for(outputs: Path) -> None:
+def test_answers_alone_are_not_everything_where_a_benchmark_is_asked_for(outputs: Path) -> None:
     evaluate(cell_in(outputs), "abcde")
-    cell = asked(outputs, evaluate__zero_shot=["our_exam"])
+    cell = asked(outputs, evaluate__zero_shot=["our_task"])
     assert needs_model(cell.run, cell.evaluation, cell.settings, IDS)
     assert taken(cell, environment=None) == (False, "abcde")
 
@@ -189,66 +189,64 @@ def test_a_run_that_is_not_trained_needs_its_model(outputs: Path) -> None:
     assert taken(cell, environment=None) == (False, "")
 
 
-# Exams.
+# Benchmarks.
 
 
-def examined(outputs: Path, **values: Any) -> Cell:
-    """Return a done evaluation that has held both kinds of exams."""
-    cell = cell_in(outputs, evaluate__zero_shot=["our_exam", "cmmlu"], evaluate__text="wikitext2", **values)
+def benchmarked(outputs: Path, **values: Any) -> Cell:
+    """Return a done evaluation that has run both kinds of benchmarks."""
+    cell = cell_in(outputs, evaluate__zero_shot=["our_task", "cmmlu"], evaluate__text="wikitext2", **values)
     evaluate(cell, "abcde")
-    cell.evaluation.update(exams={"our_exam/acc": ACCURACY, "wikitext2/perplexity": PERPLEXITY})
+    cell.evaluation.update(exams={"our_task/acc": ACCURACY, "wikitext2/perplexity": PERPLEXITY})
     return cell
 
 
 @pytest.mark.parametrize(
-    ("values", "exams"),
+    ("values", "kind"),
     [
-        ({"zero_shot": ["cmmlu", "our_exam"], "text": "wikitext2", "metrics": ["rouge"]}, "both"),
-        ({"zero_shot": ["cmmlu", "our_exam"], "max_new_tokens": 9}, "tasks"),
+        ({"zero_shot": ["cmmlu", "our_task"], "text": "wikitext2", "metrics": ["rouge"]}, "both"),
+        ({"zero_shot": ["cmmlu", "our_task"], "max_new_tokens": 9}, "tasks"),
         ({"text": "wikitext2"}, "text"),
         ({"text": "wikitext2", "stride": 8}, "none"),
         ({"text": "text", "text_path": "a.txt"}, "none"),
         ({"zero_shot": ["cmmlu"], "text": "wikitext2"}, "text"),
-        ({"zero_shot": ["cmmlu", "our_exam"], "max_samples": 2}, "none"),
-        ({"zero_shot": ["cmmlu", "our_exam"], "zero_shot_folder": "."}, "none"),
+        ({"zero_shot": ["cmmlu", "our_task"], "max_samples": 2}, "none"),
+        ({"zero_shot": ["cmmlu", "our_task"], "zero_shot_folder": "."}, "none"),
         ({}, "none"),
     ],
     ids=str,
 )
-def test_exams_are_taken_where_they_would_be_held_the_same_way(
-    outputs: Path, values: dict[str, Any], exams: str
-) -> None:
-    examined(outputs)
+def test_benchmarks_are_taken_where_settings_and_place_agree(outputs: Path, values: dict[str, Any], kind: str) -> None:
+    benchmarked(outputs)
     cell = asked(outputs, **{f"evaluate__{key}": value for key, value in values.items()})
     everything, answers = taken(cell)
     assert everything is (bool(answers) and missing_of(cell) == [])
-    expected = {"tasks": {"our_exam/acc"}, "text": {"wikitext2/perplexity"}, "none": set[str]()}
+    expected = {"tasks": {"our_task/acc"}, "text": {"wikitext2/perplexity"}, "none": set[str]()}
     found = evaluation_of(cell).exams.keys()
-    assert found == expected.get(exams, expected["tasks"] | expected["text"])
+    assert found == expected.get(kind, expected["tasks"] | expected["text"])
 
 
 def missing_of(cell: Cell) -> list[str]:
-    return missing_exams(evaluation_of(cell))
+    return missing_benchmarks(evaluation_of(cell))
 
 
 @pytest.mark.parametrize("where", ELSEWHERE.values(), ids=ELSEWHERE)
-def test_exams_of_another_environment_are_held_again(outputs: Path, where: Environment) -> None:
-    examined(outputs).evaluation.update(environment=where)
+def test_benchmarks_of_another_environment_run_again(outputs: Path, where: Environment) -> None:
+    benchmarked(outputs).evaluation.update(environment=where)
     cell = asked(outputs, evaluate__text="wikitext2")
     assert taken(cell) == (False, "")
     assert missing_of(cell) == ["text"]
 
 
-def test_what_of_the_exams_is_missing() -> None:
-    settings = {"zero_shot": ["our_exam"], "text": "wikitext2"}
+def test_which_benchmarks_are_missing() -> None:
+    settings = {"zero_shot": ["our_task"], "text": "wikitext2"}
     evaluation = Evaluation("default", "i", "running", settings)
-    assert missing_exams(evaluation) == ["tasks", "text"]
+    assert missing_benchmarks(evaluation) == ["tasks", "text"]
     # A task may have a perplexity of its own.
     task = {"lambada/perplexity": Score(30.0, "lm-eval|task:lambada")}
-    assert missing_exams(evaluation.updated(exams=task)) == ["text"]
-    assert missing_exams(evaluation.updated(exams={"wikitext2/perplexity": PERPLEXITY})) == ["tasks"]
-    assert missing_exams(evaluation.updated(exams={**task, "wikitext2/perplexity": PERPLEXITY})) == []
-    assert missing_exams(evaluation.updated(settings={})) == []
+    assert missing_benchmarks(evaluation.updated(exams=task)) == ["text"]
+    assert missing_benchmarks(evaluation.updated(exams={"wikitext2/perplexity": PERPLEXITY})) == ["tasks"]
+    assert missing_benchmarks(evaluation.updated(exams={**task, "wikitext2/perplexity": PERPLEXITY})) == []
+    assert missing_benchmarks(evaluation.updated(settings={})) == []
 
 
 # An evaluation that was begun elsewhere.

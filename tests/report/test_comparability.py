@@ -104,7 +104,7 @@ def test_another_setting_than_the_method_is_named(key: str, what: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["evaluate.text", "evaluate.text_sha256", "evaluate.stride", "evaluate.zero_shot"])
-def test_what_exams_were_set_is_no_difference_of_the_answers(key: str) -> None:
+def test_other_benchmarks_are_no_difference_of_the_answers(key: str) -> None:
     first, second = cell("none", 0, train=None), cell("lora", 20_000)
     assert unfair(first, with_setting(second, key, 64), "rougeL") == ()
     assert unfair(with_setting(cell("qlora", 20_000), key, 64), second, "rougeL") == ()

@@ -1,4 +1,4 @@
-"""Every one of the forty bad inputs of `reliability.md`, given to the real command line.
+"""Every one of the forty bad inputs , given to the real command line.
 
 What is refused ends with exit code 2 and a fault that holds what is wrong, where, what was got, what is allowed and
 what to do, as data and in a line or two. It leaves every file as it was and no new one: no run folder, and no cache but
@@ -12,7 +12,7 @@ import pytest
 
 from scripts.bad_input_cases.all_cases import CASES
 from scripts.bad_input_cases.case import Case
-from tests.commands import ROOT, files_below
+from tests.commands import ROOT, files_below, python
 
 PREPARED = ("outputs/cache/corpus-", "outputs/cache/encoded-")
 # Characters of a fault in print, of which a folder's name may be many: two lines of a wide terminal, and half a one.
@@ -32,7 +32,7 @@ def test_bad_input(case: Case, tmp_path: Path) -> None:
     folder.mkdir()
     case.prepare(folder)
     before = files_below(folder)
-    done = case.run(folder, tmp_path / "faults.json")
+    done = case.run(folder, tmp_path / "faults.json", python)
     printed = done.output + done.complaints
     assert done.code == case.code, printed
     assert "Traceback" not in printed

@@ -1,6 +1,5 @@
 """Charts as files: PNG and SVG with the data as CSV, and SVG as it stands in the page."""
 
-import html
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from medqa_finetune.compat import matplotlib as svgs
+from medqa_finetune.compat.matplotlib import SvgImage
 from medqa_finetune.record.files import sweep, write_bytes
 from medqa_finetune.report.figures.base import (
     BACKGROUND,
@@ -56,12 +55,11 @@ def write_charts(charts: Iterable[Chart], folder: Path) -> list[Drawn]:
 def _write(chart: Chart, folder: Path) -> Drawn:
     with chart_style(chart.name):
         figure = figure_of(chart)
-        written = {ending: _as(figure, ending) for ending in ("png", "svg")}
-    svg = hinted(written["svg"].decode())
-    write_bytes(folder / f"{chart.name}.png", written["png"])
-    write_bytes(folder / f"{chart.name}.svg", svg.encode())
+        png, svg = _as(figure, "png"), SvgImage(_as(figure, "svg"))
+    write_bytes(folder / f"{chart.name}.png", png)
+    write_bytes(folder / f"{chart.name}.svg", svg.add_titles(HINT).as_file())
     write_csv(chart.data, folder / f"{chart.name}.csv")
-    return Drawn(chart, inline(untitled(svg), chart))
+    return Drawn(chart, inline(svg, chart))
 
 
 def _as(figure: Figure, ending: str) -> bytes:
@@ -70,30 +68,19 @@ def _as(figure: Figure, ending: str) -> bytes:
     return buffer.getvalue()
 
 
-def untitled(svg: str) -> str:
-    """Return an SVG without the title, the strip that it stands in, and the background."""
-    return svgs.without_strip(svgs.without_groups(svg, TITLE, BACKGROUND), TITLE_HEIGHT * POINTS_PER_INCH)
+def inline(svg: SvgImage, chart: Chart) -> str:
+    """Return an SVG with hints for the page.
 
-
-def inline(svg: str, chart: Chart) -> str:
-    """Return an SVG for the page: its colours and type are the page's, and its words stand in both languages."""
-    body = svgs.without_fonts(svgs.without_ids(svgs.element(hinted(svg))))
+    It has no title, which stands in the page, and no background; its colours and type are the page's, and its words
+    stand in both languages.
+    """
+    svg.remove(TITLE, BACKGROUND).crop_top(TITLE_HEIGHT * POINTS_PER_INCH)
+    body = svg.as_html(chart.title.en, _in_both_languages)
     for colour, variable in COLOURS.items():
         body = body.replace(colour, variable)
-    return svgs.as_image(svgs.with_words(body, _in_both_languages), chart.title.en)
+    return body
 
 
-def hinted(svg: str) -> str:
-    """Return an SVG in which marks with a hint have it as their title, which browsers show under the pointer."""
-    return svgs.with_titles(svg, HINT)
-
-
-def _in_both_languages(words: str) -> str | None:
+def _in_both_languages(words: str) -> list[tuple[str, str]]:
     both = drawn_words(words)
-    if both is None:
-        return None
-    return f'<tspan class="en">{_text(both.en)}</tspan><tspan class="zh">{_text(both.zh)}</tspan>'
-
-
-def _text(words: str) -> str:
-    return html.escape(words, quote=False)
+    return [] if both is None else [("en", both.en), ("zh", both.zh)]

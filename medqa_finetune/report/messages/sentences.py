@@ -75,6 +75,9 @@ def say(outcome: object, words: Language) -> str:
 @say.register
 def _(advice: Advice, words: Language) -> str:
     better = score_info(advice.score).better
+    # Without a score, or with one that says nothing of what is better, no advice speaks of degrees.
+    said = ("more", "most", "over") if better is not Better.NEITHER else ()
+    degrees = {degree: words(f"{degree}.{better.name}") for degree in said}
     hours = ""
     if advice.hours is not None:
         taken, best = map(amount_of_hours, advice.hours)
@@ -89,7 +92,7 @@ def _(advice: Advice, words: Language) -> str:
             level=words.listed(advice.level),
             score=words.score(advice.score).in_sentence,
             hours=hours,
-            **{degree: words(f"{degree}.{better.name}") for degree in ("more", "most", "over")},
+            **degrees,
         )
     ]
     if advice.kind in (AdviceKind.CHEAPER, AdviceKind.BEST_OF_LEVEL):

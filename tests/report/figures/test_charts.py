@@ -9,8 +9,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from medqa_finetune.compat.matplotlib import SvgImage
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.report.figures.base import Chart, chart_style, colours, legend_columns
+from medqa_finetune.report.figures.base import HINT, Chart, chart_style, colours, legend_columns
 from medqa_finetune.report.figures.curves import POINTS_PER_LINE, curve_of, learning_curves, read_log
 from medqa_finetune.report.figures.heatmap import heat_map
 from medqa_finetune.report.figures.pareto import pareto_chart
@@ -121,18 +122,20 @@ def test_a_log_that_cannot_be_read_is_no_curve(tmp_path: Path) -> None:
 def test_svg_for_the_page_speaks_both_languages_and_takes_its_colours() -> None:
     chart = Chart("x", "heat", Text('a "title" <b>', "题"), Text("", ""), pd.DataFrame(), lambda axes: None)
     svg = (
-        '<?xml version="1.0"?>\n<svg width="360pt" height="2pt" viewBox="0 0 360 2"><metadata>m</metadata>'
-        '<g id="figure_1"><g id="hint:a &lt;b&gt;"><path style="fill: #24292f"/></g>'
+        '<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg" width="360pt" height="40pt" '
+        'viewBox="0 0 360 40"><metadata>m</metadata>'
+        '<g id="figure_1"><g id="hint:a &lt;b&gt;"><path style="fill: #24292f"/></g><g id="chart-title"/>'
         "<text style=\"font-size: 9px; font-family: 'DejaVu Sans'; fill: #24292f\">Training pairs</text>"
         "<text>lora &amp; 20k</text></g></svg>"
     )
-    body = inline(svg, chart)
-    assert body.startswith('<svg role="img" aria-label="a &quot;title&quot; &lt;b&gt;" viewBox="0 0 360 2">')
+    body = inline(SvgImage(svg.encode()).add_titles(HINT), chart)
+    assert body.startswith('<svg role="img" aria-label="a &quot;title&quot; &lt;b&gt;" viewBox="0 21.6 360 18.4">')
     assert '<tspan class="en">Training pairs</tspan><tspan class="zh">训练问答对数</tspan></text>' in body
     assert "<g><title>a &lt;b&gt;</title><path" in body
     assert "lora &amp; 20k</text>" in body
     assert "fill: var(--ink)" in body
-    assert not [word for word in ("metadata", "font-family", "figure_1", "#24292f") if word in body]
+    absent = ("metadata", "font-family", "figure_1", "#24292f", "chart-title", "xmlns")
+    assert not [word for word in absent if word in body]
 
 
 def test_long_labels_take_two_lines() -> None:

@@ -22,11 +22,11 @@ from tests.report.builders import table_of as table
 TEXT = "wikitext2/perplexity"
 
 
-def examined(run: Record, accuracy: float, perplexity: float, signature: str = "stride:512") -> Record:
-    return run.updated(zero_shot={"our_exam/acc": Score(accuracy, "lm-eval"), TEXT: Score(perplexity, signature)})
+def benchmarked(run: Record, accuracy: float, perplexity: float, signature: str = "stride:512") -> Record:
+    return run.updated(zero_shot={"our_task/acc": Score(accuracy, "lm-eval"), TEXT: Score(perplexity, signature)})
 
 
-def test_without_exams_there_is_no_column_and_no_table(tmp_path: Path) -> None:
+def test_without_benchmarks_there_is_no_column_and_no_table(tmp_path: Path) -> None:
     frame = table(tmp_path, record("lora"), failed("qlora", "20k"))
     assert list(frame.columns) == list(COLUMNS)
     assert benchmarks_as_text(frame) == ""
@@ -34,12 +34,12 @@ def test_without_exams_there_is_no_column_and_no_table(tmp_path: Path) -> None:
 
 
 def test_cells_have_mean_and_deviation_over_seeds(tmp_path: Path) -> None:
-    seeds = [examined(record("lora", seed=seed), 0.25 + seed / 100, 20.0 + seed) for seed in (1, 2, 3)]
-    frame = table(tmp_path, *seeds, examined(record("none"), 0.2, 10.0), record("qlora"), failed("dora", "20k"))
+    seeds = [benchmarked(record("lora", seed=seed), 0.25 + seed / 100, 20.0 + seed) for seed in (1, 2, 3)]
+    frame = table(tmp_path, *seeds, benchmarked(record("none"), 0.2, 10.0), record("qlora"), failed("dora", "20k"))
     assert benchmarks_table(frame) == [
-        ["none", "our_exam/acc", "0.200", "–", "1"],
+        ["none", "our_task/acc", "0.200", "–", "1"],
         ["none", TEXT, "10.00", "–", "1"],
-        ["lora_20k", "our_exam/acc", "0.270", "0.010", "3"],
+        ["lora_20k", "our_task/acc", "0.270", "0.010", "3"],
         ["lora_20k", TEXT, "22.00", "1.00", "3"],
     ]
     cells = cells_table(frame).set_index("cell")
@@ -49,9 +49,9 @@ def test_cells_have_mean_and_deviation_over_seeds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("signature", "model"), [("stride:1024", "tiny"), ("stride:512", "phi-2")])
 def test_figures_that_do_not_compare_are_in_columns_of_their_own(tmp_path: Path, signature: str, model: str) -> None:
-    odd = examined(record("qlora").updated(model=model), 0.3, 30.0, signature)
-    frame = table(tmp_path, examined(record("none"), 0.2, 10.0), examined(record("lora"), 0.2, 11.0), odd)
-    found = [(cell, exam, value) for cell, exam, value, *_ in benchmarks_table(frame) if exam != "our_exam/acc"]
+    odd = benchmarked(record("qlora").updated(model=model), 0.3, 30.0, signature)
+    frame = table(tmp_path, benchmarked(record("none"), 0.2, 10.0), benchmarked(record("lora"), 0.2, 11.0), odd)
+    found = [(cell, name, value) for cell, name, value, *_ in benchmarks_table(frame) if name != "our_task/acc"]
     assert found == [("none", TEXT, "10.00"), ("lora_20k", TEXT, "11.00"), ("qlora_20k", f"{TEXT}#2", "30.00")]
     # Nothing is set apart twice.
     benchmarks = [column for column in frame.columns if "/" in str(column)]
@@ -59,7 +59,7 @@ def test_figures_that_do_not_compare_are_in_columns_of_their_own(tmp_path: Path,
 
 
 def test_what_was_asked_beside_does_not_part_the_answers(tmp_path: Path) -> None:
-    runs = runs_of(tmp_path, examined(record("none"), 0.2, 10.0), examined(record("lora"), 0.2, 11.0, "other"))
+    runs = runs_of(tmp_path, benchmarked(record("none"), 0.2, 10.0), benchmarked(record("lora"), 0.2, 11.0, "other"))
     assert len(tables_of(runs)) == 1
     spread = apart(results_table(runs))
     assert "rougeL#2" not in spread
@@ -67,13 +67,13 @@ def test_what_was_asked_beside_does_not_part_the_answers(tmp_path: Path) -> None
 
 
 def test_the_table_for_report_md_is_escaped(tmp_path: Path) -> None:
-    run = record("lora").updated(zero_shot={"<b>|exam/acc": Score(0.5, "lm-eval")})
+    run = record("lora").updated(zero_shot={"<b>|task/acc": Score(0.5, "lm-eval")})
     text = benchmarks_as_markdown(benchmarks_table(table(tmp_path, run)))
-    assert r"\<b\>\|exam/acc" in text
+    assert r"\<b\>\|task/acc" in text
     assert "0.500" in text
 
 
-def test_parts_of_an_exam_are_in_the_csv_alone(tmp_path: Path) -> None:
+def test_parts_of_a_benchmark_are_in_the_csv_alone(tmp_path: Path) -> None:
     scores = {f"cmmlu{part}/acc": Score(0.5, "lm-eval") for part in ("", "_anatomy", "_virology")}
     frame = table(tmp_path, record("lora").updated(zero_shot=scores), record("none").updated(zero_shot=scores))
     assert [row[:2] for row in benchmarks_table(frame)] == [["none", "cmmlu/acc"], ["lora_20k", "cmmlu/acc"]]
@@ -92,24 +92,24 @@ def test_on_a_terminal_it_is_at_most_120_columns_wide(tmp_path: Path) -> None:
     assert max(map(len, text.splitlines())) <= 120
 
 
-def test_names_of_exams_cannot_be_taken_for_something_else(tmp_path: Path) -> None:
+def test_names_of_benchmarks_cannot_be_taken_for_something_else(tmp_path: Path) -> None:
     odd = {"a; b=c/acc": Score(0.5, "one"), "\x1b[31mx/acc#2": Score(0.5, "two"), "foo/bar": Score(0.1, "three"),
            "foo/bar_low": Score(0.2, "four")}  # fmt: skip
     frame = table(tmp_path, record("lora").updated(zero_shot=odd), record("none").updated(zero_shot=odd))
-    exams = [row[1] for row in benchmarks_table(frame) if row[0] == "none"]
-    assert exams == [r"\x1b[31mx/acc_2", "a_ b_c/acc", "foo/bar", "foo/bar_low"]
+    names = [row[1] for row in benchmarks_table(frame) if row[0] == "none"]
+    assert names == [r"\x1b[31mx/acc_2", "a_ b_c/acc", "foo/bar", "foo/bar_low"]
     assert cells_table(apart(frame))["foo/bar_low_mean"].notna().all()
     write_csv(apart(frame), tmp_path / "table.csv")
     assert "one" in signatures(frame["signature"][0])["a_ b_c/acc"]
 
 
 def test_the_page_has_no_mean_over_some_of_the_seeds(tmp_path: Path) -> None:
-    runs = [examined(record("lora", seed=1), 0.2, 10.0), examined(record("lora", seed=2), 0.4, 12.0, "other")]
+    runs = [benchmarked(record("lora", seed=1), 0.2, 10.0), benchmarked(record("lora", seed=2), 0.4, 12.0, "other")]
     group = group_of(tmp_path, *runs, record("none"))
     headings, rows = results_of(group.cells, analyse([], Settings()))
     places = {heading.en: place for place, heading in enumerate(headings[1:])}
     lora = next(row for row in rows if row.label.en.startswith("lora"))
-    assert lora.values[places["our_exam/acc"]].text == "0.300"
+    assert lora.values[places["our_task/acc"]].text == "0.300"
     assert lora.values[places[TEXT]].text == "–"
 
 

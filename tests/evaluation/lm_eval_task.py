@@ -1,4 +1,4 @@
-"""An exam of our own for lm-evaluation-harness: no network, and of no group of tasks."""
+"""A task of our own for lm-evaluation-harness: no network, and of no group of tasks."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 
-def write_exam(folder: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
+def write_task(folder: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
     """Write a task, version 3.0, of multiple choice into a folder, and return the folder.
 
     Args:
