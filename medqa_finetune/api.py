@@ -102,9 +102,9 @@ class Finetuned:
 
 
 def _headlines() -> list[str]:
-    from medqa_finetune.evaluation.metric_registry import headlines
+    from medqa_finetune.evaluation.metric_registry import shortlist
 
-    return list(dict.fromkeys(score.key for score in headlines()))
+    return [score.name for score in shortlist()]
 
 
 @dataclass(frozen=True, repr=False)

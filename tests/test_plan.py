@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from medqa_finetune.errors import ConfigError, Fault
-from medqa_finetune.plan import PlanOptions, as_object, as_text, excess_faults, plan, row
+from medqa_finetune.plan import CellRow, PlanOptions, as_object, as_text, excess_faults, plan, row
 from medqa_finetune.planning.cost_model import Forecast
 from medqa_finetune.planning.plan_cells import Plan
 from tests.commands import TINY, python
@@ -46,7 +46,7 @@ def made(
     )
 
 
-def rows(found: Plan, options: PlanOptions) -> list[dict[str, Any]]:
+def rows(found: Plan, options: PlanOptions) -> list[CellRow]:
     names = ("lora_20k", "qlora_20k")
     return [
         row(changed(VALID, run_name=name), each, options) for name, each in zip(names, found.forecasts, strict=False)

@@ -80,6 +80,12 @@ def headlines() -> tuple[ScoreInfo, ...]:
     return tuple(info for info in all_scores().values() if info.prominence is Prominence.HEADLINE)
 
 
+def shortlist(*, running_text: bool = False) -> tuple[ScoreInfo, ...]:
+    """Return the few scores that are shown where room is scarce: headlines, and what records have by their name."""
+    keys = {score.key for score in headlines()}
+    return tuple(score for score in all_scores().values() if score.running_text is running_text and score.key in keys)
+
+
 def _in_order(names: list[str]) -> list[str]:
     place = {name: place for place, name in enumerate(DEFAULT_METRICS)}
     return sorted(names, key=lambda name: (place.get(name, len(place)), name))

@@ -141,7 +141,7 @@ def _columns(table: Sequence[Mapping[str, Any]]) -> list[Column]:
     """Return the columns of the text: costs, then scores, which have a difference and are no cost."""
     suffix = f"_minus_{REFERENCES[0]}"
     scores = {key.removesuffix(suffix) for row in table for key in row if key.endswith(suffix)} - {*FIGURES}
-    return [*COSTS, *((score.words_in("en").title, score.name, 1, score.digits) for score in shown_scores(scores))]
+    return [*COSTS, *((score.words_in("en").short, score.name, 1, score.digits) for score in shown_scores(scores))]
 
 
 def _cells(row: Mapping[str, Any], columns: Sequence[Column], suffix: str) -> list[str]:
