@@ -19,9 +19,13 @@ CSV_NAME = "variants.csv"
 # the tuned model cost.
 REFERENCES = ("base", "lora")
 FIGURES = (
-    "disk_bytes", "peak_vram_bytes", "peak_vram_reserved_bytes", "peak_rss_bytes", "samples_per_second",
+    "disk_bytes",
+    "peak_vram_bytes",
+    "peak_vram_reserved_bytes",
+    "peak_rss_bytes",
+    "samples_per_second",
     "tokens_per_second",
-)  # fmt: skip
+)
 # Heading on the terminal, figure, what one unit of it is, digits behind the point; scores stand behind them.
 Column = tuple[str, str, int, int]
 COSTS: tuple[Column, ...] = (
@@ -70,8 +74,9 @@ def _differences(metadata: Metadata, reference: Metadata) -> dict[str, float]:
     scores = {} if one is None else one.scores
     comparable = {name for name in mine.keys() & theirs.keys() if name == "disk_bytes" or alike}
     if other is not None:
-        comparable -= {name for name in scores if name in other.scores and scores[name].signature
-                       != other.scores[name].signature}  # fmt: skip
+        comparable -= {
+            name for name in scores if name in other.scores and scores[name].signature != other.scores[name].signature
+        }
     return {name: mine[name] - theirs[name] for name in mine if name in comparable}
 
 
