@@ -166,7 +166,7 @@ def finetune(
     """
     from medqa_finetune.experiment import run_experiment
     from medqa_finetune.launch.compose import check_without_pairs, compose_cell
-    from medqa_finetune.run_state.earlier import check_outputs
+    from medqa_finetune.run_state.resume import check_outputs
     from medqa_finetune.runtime import limit_spinning
 
     warn_of_untested_versions()

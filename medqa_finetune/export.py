@@ -160,11 +160,11 @@ def train_first(cell: "Cell", request: ExportRequest) -> int:
     Raises:
         MedQAError: what is to be exported afterwards cannot be, or the run cannot start.
     """
-    from medqa_finetune.run_state.earlier import find_earlier
+    from medqa_finetune.run_state.resume import earlier_record
     from medqa_finetune.variants.job import check_before_training
 
     check_before_training(cell.config, request)
-    record = find_earlier(cell)
+    record = earlier_record(cell)
     if record is not None and record.status == "done":
         return EXIT_DONE
     command = [sys.executable, "-m", "medqa_finetune.train", *cell.overrides]

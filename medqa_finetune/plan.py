@@ -132,10 +132,10 @@ def compose(arguments: Sequence[str]) -> list["Config"]:
 
     from medqa_finetune.cell import Cell
     from medqa_finetune.evaluation.benchmarks import check_benchmarks
-    from medqa_finetune.extras import check_extras
     from medqa_finetune.launch.compose import compose_and_call, make_cell
     from medqa_finetune.launch.validate import check_all, distinct_cells
     from medqa_finetune.model.locate import locate_architecture
+    from medqa_finetune.preflight import check_packages
 
     cells: list[Cell] = []
     faults: list[Fault] = []
@@ -149,13 +149,13 @@ def compose(arguments: Sequence[str]) -> list["Config"]:
     if faults:
         raise ConfigError(*faults)
     configs = [cell.config for cell in distinct_cells(cells)]
-    check_all(configs, check_extras)
+    check_all(configs, check_packages)
     check_all(configs, check_benchmarks)
     return configs
 
 
 def answered_by_transformers(config: "Config") -> "Config":
-    """Return a run that answers by our own decoding: how fast another backend is cannot be told from a few answers."""
+    """Return a run that is evaluated by transformers: a few questions do not show how fast another backend is."""
     return dataclasses.replace(config, evaluate=dataclasses.replace(config.evaluate, backend="transformers"))
 
 
@@ -196,18 +196,18 @@ def as_object(rows: Sequence[dict[str, Any]], found: "Plan", options: PlanOption
             "disk_bytes": sum(each["disk_bytes"] for each in rows),
             "price": _price(seconds, options),
         },
-        "basis": "probe" if found.rehearsals else "reckoned",
-        "random_weights": found.weightless,
-        "machine": dataclasses.asdict(found.survey.machine),
+        "basis": "probe" if found.trials else "reckoned",
+        "random_weights": found.without_weights,
+        "machine": dataclasses.asdict(found.workload.machine),
         "matrix_flops_per_second": _matrix_rates(found),
-        "copied_bytes_per_second": found.survey.copy_rate,
+        "copied_bytes_per_second": found.workload.copy_rate,
     }
 
 
 def _matrix_rates(found: "Plan") -> dict[str, float]:
     """Return FLOP/s by precision, `auto` called what it stands for here."""
-    precision = found.survey.machine.precision
-    return {precision if name == "auto" else name: rate for name, rate in found.survey.matrix_rates.items()}
+    precision = found.workload.machine.precision
+    return {precision if name == "auto" else name: rate for name, rate in found.workload.matrix_rates.items()}
 
 
 def as_text(rows: Sequence[dict[str, Any]], found: "Plan", options: PlanOptions) -> str:
@@ -238,33 +238,33 @@ def as_text(rows: Sequence[dict[str, Any]], found: "Plan", options: PlanOptions)
 def _basis(found: "Plan") -> list[str]:
     from medqa_finetune.planning.cost_model import EFFICIENCY
 
-    machine = found.survey.machine
+    machine = found.workload.machine
     speed = ", ".join(f"{rate / 1e12:.3g} TFLOP/s ({name})" for name, rate in _matrix_rates(found).items())
     kind = "GPU memory" if machine.type == "cuda" else "resident memory"
     lines = [
         f"{machine.name}{': ' if speed else ''}{speed}; memory is the peak of {kind}; disk is the most a cell may take."
     ]
-    if found.looked_up:
+    if found.without_model:
         lines.append(
-            f"Not trained, answers are looked up: {', '.join(found.looked_up)}; measured here on a few questions."
+            f"Not trained, answers are looked up: {', '.join(found.without_model)}; measured here on a few questions."
         )
-    if len(found.looked_up) == len(found.forecasts):
+    if len(found.without_model) == len(found.forecasts):
         return lines
-    if found.rehearsals:
-        lines.append(f"Measured here: a few steps and answers of {found.rehearsals} kind(s) of cells.")
+    if found.trials:
+        lines.append(f"Measured here: a few steps and answers of {found.trials} kind(s) of cells.")
     else:
         lines.append(
-            f"Computed at {EFFICIENCY:.0%} of that speed, which is right within a factor of two or so; plan.probe=true "
+            f"Computed at {EFFICIENCY:.0%} of that speed, correct within about a factor of two; plan.probe=true "
             "measures."
         )
-    if found.weightless:
-        lines.append(f"Random weights stood for those of {', '.join(found.weightless)}, which are not here.")
+    if found.without_weights:
+        lines.append(f"Random weights replace those of {', '.join(found.without_weights)}, which are not here.")
     return lines
 
 
 def excess_faults(rows: Sequence[dict[str, Any]], found: "Plan", options: PlanOptions) -> list[Fault]:
     """Return why cells take more than there is, with the figures; empty where they do not."""
-    faults = [*found.survey.disk_faults]
+    faults = [*found.workload.disk_faults]
     hours = sum(each["seconds"] for each in rows) / HOUR
     if options.budget_hours is not None and hours > options.budget_hours:
         dearest = ", ".join(f"{each['name']} {_time(each['seconds'])}" for each in rows)

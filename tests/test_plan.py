@@ -16,7 +16,7 @@ from medqa_finetune.planning.plan_cells import Plan
 from tests.commands import TINY, python
 from tests.config.builders import VALID, changed
 from tests.faulty import only_fault
-from tests.planning.test_cost_model import survey
+from tests.planning.test_cost_model import workload
 
 HOUR = 3600.0
 KEYS = ("plan.probe", "plan.budget_hours", "plan.price_per_hour", "format")
@@ -36,13 +36,13 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def made(
-    *forecasts: Forecast, rehearsals: int = 0, weightless: tuple[str, ...] = (), faults: tuple[Fault, ...] = ()
+    *forecasts: Forecast, trials: int = 0, without_weights: tuple[str, ...] = (), faults: tuple[Fault, ...] = ()
 ) -> Plan:
     return Plan(
         list(forecasts),
-        dataclasses.replace(survey(1e10), disk_faults=list(faults)),
-        rehearsals,
-        list(weightless),
+        dataclasses.replace(workload(1e10), disk_faults=list(faults)),
+        trials,
+        list(without_weights),
     )
 
 
@@ -97,10 +97,10 @@ def test_the_table_says_what_it_rests_on() -> None:
     assert "lora_20k  5.5h" in reckoned
     assert "3.0 GiB  1.0 GiB  11.00" in reckoned
     assert "plan.probe=true measures" in reckoned
-    measured = made(FORECAST, rehearsals=1, weightless=("qwen2.5-3b",))
+    measured = made(FORECAST, trials=1, without_weights=("qwen2.5-3b",))
     text = as_text(rows(measured, options), measured, options)
     assert "Measured here" in text
-    assert "Random weights stood for those of qwen2.5-3b" in text
+    assert "Random weights replace those of qwen2.5-3b" in text
     assert "TFLOP/s (fp32)" in text  # and not `auto`, which says nothing
 
 
@@ -159,10 +159,10 @@ def test_the_demo_is_the_cells_of_the_demo_and_nothing_is_kept(tmp_path: Path, m
     content = json.loads(done.stdout)
     kinds = [cell["name"].partition("__")[0] for cell in content["cells"]]
     assert kinds == [f"{method}_{size}" if size else method for method, size in DEMO]
-    looked_up = [cell for cell in content["cells"] if cell["name"].startswith("retrieval")]
-    assert [cell["train_seconds"] for cell in looked_up] == [0.0] * 3
+    without_model = [cell for cell in content["cells"] if cell["name"].startswith("retrieval")]
+    assert [cell["train_seconds"] for cell in without_model] == [0.0] * 3
     # No torch, no model: what it holds is Python, the pairs and their scores.
-    assert all(cell["peak_memory_bytes"] < 10**9 and 0 < cell["seconds"] < 300 for cell in looked_up)
+    assert all(cell["peak_memory_bytes"] < 10**9 and 0 < cell["seconds"] < 300 for cell in without_model)
     assert content["basis"] == "reckoned"
     (fault,) = content["faults"]
     assert (content["error"], content["exit_code"], fault["code"]) == ("ConfigError", 2, "over-budget")
@@ -214,7 +214,7 @@ def test_a_model_without_weights_is_rehearsed_with_random_ones(tmp_path: Path, m
     typed = (*TINY, f"model.path={folder}", "method=lora", "data=20k", "plan.probe=true")
     done = run(*typed, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "Random weights stood for those of bare" in done.stdout
+    assert "Random weights replace those of bare" in done.stdout
     assert "lora_20k" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["bare"]
     # A run still needs them.

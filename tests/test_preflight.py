@@ -18,8 +18,8 @@ from medqa_finetune.model.estimate import Machine, checkpoint_bytes, run_bytes
 from medqa_finetune.model.requirements import Need
 from medqa_finetune.preflight import (
     Findings,
+    check_needs_in_child,
     disk_faults,
-    examine_in_fresh_process,
     precision_faults,
     preflight_matrix,
     preflight_run,
@@ -124,7 +124,7 @@ def test_runs_that_need_the_same_are_examined_once(config: Config, monkeypatch: 
         asked.extend(needs)
         return Findings(CPU, [])
 
-    monkeypatch.setattr(preflight, "examine_in_fresh_process", note)
+    monkeypatch.setattr(preflight, "check_needs_in_child", note)
     sizes = [changed(config, data__train_size=number) for number in (10, 20, 30)]
     preflight_matrix([*sizes, *(changed(each, method=QLORA) for each in sizes)])
     assert [need.method for need in asked] == [config.method, QLORA]
@@ -163,8 +163,8 @@ def test_an_examination_that_dies_is_a_fault_with_its_last_words(
     lines: str, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", stand_in(tmp_path, lines))
-    monkeypatch.setattr(preflight, "EXAMINE_SECONDS", 1 if "sleep" in lines else 30)
-    machine, found = examine_in_fresh_process([Need("model", VALID.method, "auto", 512)])
+    monkeypatch.setattr(preflight, "CHECK_SECONDS", 1 if "sleep" in lines else 30)
+    machine, found = check_needs_in_child([Need("model", VALID.method, "auto", 512)])
     assert machine is None
     (fault,) = found
     assert fault.code == "not-checked"
@@ -173,7 +173,7 @@ def test_an_examination_that_dies_is_a_fault_with_its_last_words(
 
 
 def test_faults_come_as_they_are_out_of_the_process_that_finds_them(tmp_path: Path) -> None:
-    machine, (fault,) = examine_in_fresh_process([Need(str(tmp_path / "none"), VALID.method, "auto", 512)])
+    machine, (fault,) = check_needs_in_child([Need(str(tmp_path / "none"), VALID.method, "auto", 512)])
     assert machine is not None
     assert fault.code != "unspecified"
     assert str(tmp_path / "none") in str(fault.file)

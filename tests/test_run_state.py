@@ -18,9 +18,8 @@ from medqa_finetune.record.environment import installed_versions
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir, this_process
 from medqa_finetune.record.schema import Environment, Evaluation, Failure, Record
-from medqa_finetune.run_state.claim import Claim, announce, claimed
-from medqa_finetune.run_state.earlier import check_free, find_earlier, needs_training, warn_of_damage
-from medqa_finetune.run_state.failure import explain_failure
+from medqa_finetune.run_state.claim import Claim, claimed, ensure_records, explain_failure
+from medqa_finetune.run_state.resume import check_free, earlier_record, needs_training, warn_of_changed_files
 from medqa_finetune.stopping import Interrupted
 from medqa_finetune.training.checkpoints import Checkpoints
 from tests.cells import HERE, TRAIN, answer, cell_in, evaluate, result, train
@@ -100,7 +99,7 @@ def fault_of(error: "pytest.ExceptionInfo[MedQAError]") -> tuple[str, str | None
 
 
 def test_announcing_a_new_cell_makes_both_its_records_pending(cell: Cell, run: RunDir) -> None:
-    assert announce(cell).status == "pending"
+    assert ensure_records(cell).status == "pending"
     record, evaluation = record_of(run), evaluation_of(cell)
     assert (record.status, record.method, record.data, record.model) == ("pending", "lora", "20k", "tiny")
     assert (record.started, record.identity) == (None, cell.identity)
@@ -110,27 +109,27 @@ def test_announcing_a_new_cell_makes_both_its_records_pending(cell: Cell, run: R
 
 
 def test_announcing_again_changes_nothing(cell: Cell, run: RunDir) -> None:
-    announce(cell)
+    ensure_records(cell)
     run.update(status="failed", failure=Failure("RunError", "why"))
     before = content(run.path)
-    assert announce(cell).status == "failed"
+    assert ensure_records(cell).status == "failed"
     assert content(run.path) == before
 
 
 def test_a_second_evaluation_is_announced_beside_the_first(cell: Cell, run: RunDir, outputs: Path) -> None:
-    announce(cell)
+    ensure_records(cell)
     before = content(run.path)
-    announce(cell_in(outputs, evaluate__max_samples=9))
+    ensure_records(cell_in(outputs, evaluate__max_samples=9))
     after = content(run.path)
     assert after.keys() - before.keys() == {"evaluations/max_samples=9/evaluation.json"}
     assert {name: after[name] for name in before} == before
 
 
 def test_a_run_that_trains_nothing_has_no_data_size(outputs: Path) -> None:
-    assert announce(cell_in(outputs, method__trains="nothing")).data == "none"
+    assert ensure_records(cell_in(outputs, method__trains="nothing")).data == "none"
 
 
-@pytest.mark.parametrize("claim", [find_earlier, announce, begin])
+@pytest.mark.parametrize("claim", [earlier_record, ensure_records, begin])
 def test_a_folder_of_another_training_is_refused_with_the_keys_that_differ(
     claim: Any, begun: Cell, outputs: Path
 ) -> None:
@@ -143,9 +142,9 @@ def test_a_folder_of_another_training_is_refused_with_the_keys_that_differ(
 
 
 def test_a_run_that_was_only_announced_gives_way_to_another(cell: Cell, outputs: Path) -> None:
-    announce(cell)
+    ensure_records(cell)
     other = cell_in(outputs, **OTHER)
-    assert find_earlier(other) is None
+    assert earlier_record(other) is None
     assert begin(other).config["train"]["epochs"] == 3.0
 
 
@@ -188,7 +187,7 @@ def test_a_torn_record_of_the_evaluation_is_refused_and_others_are_not(begun: Ce
 
 
 def test_looking_at_a_free_folder_writes_nothing(cell: Cell, outputs: Path) -> None:
-    assert find_earlier(cell) is None
+    assert earlier_record(cell) is None
     check_free(cell)
     assert not outputs.exists()
 
@@ -196,7 +195,7 @@ def test_looking_at_a_free_folder_writes_nothing(cell: Cell, outputs: Path) -> N
 def test_outputs_that_are_a_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError) as caught:
-        find_earlier(cell_in(tmp_path / "file"))
+        earlier_record(cell_in(tmp_path / "file"))
     assert (only_fault(caught).code, only_fault(caught).key) == ("not-a-folder", "outputs")
 
 
@@ -204,7 +203,7 @@ def test_outputs_that_cannot_be_written_are_refused(tmp_path: Path, monkeypatch:
     # Asked of the system, since tests may run as root, who may write everywhere.
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path or not mode & os.W_OK)
     with pytest.raises(ConfigError) as caught:
-        find_earlier(cell_in(tmp_path))
+        earlier_record(cell_in(tmp_path))
     assert (only_fault(caught).code, only_fault(caught).key) == ("not-writable", "outputs")
 
 
@@ -247,7 +246,7 @@ def test_a_training_that_other_versions_began_is_refused(begun: Cell, run: RunDi
     with_checkpoint(run)
     before = content(run.path)
     with pytest.raises(ConfigError) as caught:
-        find_earlier(begun)
+        earlier_record(begun)
     assert fault_of(caught) == ("other-versions", str(run.path))
     assert "transformers 5.0.0 -> " in only_fault(caught).problem
     assert content(run.path) == before
@@ -263,7 +262,7 @@ def test_weights_that_other_versions_trained_are_evaluated(trained: Cell, run: R
     with_checkpoint(run)
     with evaluating(trained) as claim:
         assert claim.record.environment == OLD
-        claim.place(HERE, [])
+        claim.begin_predictions(HERE, [])
     assert evaluation_of(trained).environment == HERE
 
 
@@ -298,14 +297,14 @@ def test_a_finished_training_says_so(trained: Cell, run: RunDir) -> None:
 
 def test_weights_that_are_as_they_were_left_are_used_again(trained: Cell, run: RunDir) -> None:
     assert not needs_training(run, record_of(run))
-    assert find_earlier(trained) is not None
+    assert earlier_record(trained) is not None
 
 
 @pytest.mark.parametrize("damage", [b"WEIGHTS", b"", None])
 def test_weights_of_nobody_knows_whom_are_refused(trained: Cell, run: RunDir, damage: bytes | None) -> None:
     weights(run).unlink() if damage is None else weights(run).write_bytes(damage)
     before = content(run.path)
-    for look in (find_earlier, lambda cell: needs_training(cell.run, record_of(cell.run))):
+    for look in (earlier_record, lambda cell: needs_training(cell.run, record_of(cell.run))):
         with pytest.raises(ModelError) as caught:
             look(trained)
         assert fault_of(caught) == ("changed-file", str(run.path))
@@ -321,7 +320,7 @@ def test_a_done_run_with_damaged_weights_takes_no_other_evaluation_and_stays_don
         needs_training(run, claim.record)
     assert fault_of(caught) == ("changed-file", str(run.path))
     assert run.record_path.read_bytes() == before
-    found = find_earlier(done)
+    found = earlier_record(done)
     assert found is not None
     assert found.status == "done"
 
@@ -331,7 +330,7 @@ def test_damaged_weights_are_made_again_where_a_checkpoint_is_left(
 ) -> None:
     with_checkpoint(run)
     weights(run).unlink()
-    assert find_earlier(trained) is not None
+    assert earlier_record(trained) is not None
     assert needs_training(run, record_of(run))
     assert "adapter/adapter_model.safetensors is missing" in caplog.text
 
@@ -357,18 +356,22 @@ def test_other_weights_leave_no_evaluation_of_the_ones_before(
     with training(done) as claim:
         weights(run).write_bytes(b"WEIGHTS")
         claim.end_training(TRAIN)
-        assert (claim.record.status, claim.record.evaluation, claim.seen().status) == ("trained", None, "running")
+        assert (claim.record.status, claim.record.evaluation, claim.cell_record().status) == (
+            "trained",
+            None,
+            "running",
+        )
         assert done.evaluation.read_predictions() == []
     assert content(done.evaluation.path.with_name("default.old-1")) == kept
     assert "moved aside" in caplog.text
 
 
 def test_damage_to_a_finished_run_is_said(done: Cell, run: RunDir, caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_damage(done)
+    warn_of_changed_files(done)
     assert caplog.text == ""
     weights(run).write_bytes(b"")
     done.evaluation.predictions_path.unlink()
-    warn_of_damage(done)
+    warn_of_changed_files(done)
     # One warning for the evaluation, which is made again without training, and one for the training.
     of_evaluation, of_training = (record.getMessage() for record in caplog.records)
     assert "predictions.jsonl is missing" in of_evaluation
@@ -429,7 +432,7 @@ def test_another_evaluation_of_a_done_run_leaves_its_record_as_it_is(done: Cell,
 
 
 def test_a_finished_evaluation_of_another_is_not_this_ones(done: Cell, outputs: Path) -> None:
-    found = find_earlier(cell_in(outputs, evaluate__max_samples=2))
+    found = earlier_record(cell_in(outputs, evaluate__max_samples=2))
     assert found is not None
     assert (found.status, found.evaluation) == ("trained", None)
 
@@ -450,7 +453,7 @@ def test_an_evaluation_that_is_killed_while_it_finishes_is_finished_by_the_next_
             patch.setattr(RunDir, "write_results" if moment == "results" else "update", killed)
             claim.finish(result())
     assert evaluation_of(trained).status != "done"
-    found = find_earlier(trained)
+    found = earlier_record(trained)
     assert found is not None
     assert found.status != "done"
     with evaluating(trained) as claim:
@@ -672,7 +675,7 @@ def test_a_run_of_version_1_is_upgraded_when_it_is_claimed_and_keeps_its_answers
     again, other = cell_in(outputs), cell_in(outputs, evaluate__max_samples=2)
     assert again.evaluation == EvaluationDir(run.path, in_run=True)
     assert again.config.evaluation_name == "default"
-    found = find_earlier(again)
+    found = earlier_record(again)
     assert found is not None
     assert found.status == "done"
     assert record_of(run) == first  # looking changes nothing
@@ -681,6 +684,6 @@ def test_a_run_of_version_1_is_upgraded_when_it_is_claimed_and_keeps_its_answers
     after = record_of(run)
     assert (after.schema_version, after.evaluation_name, after.train) == (2, "default", first.train)
     assert (after.evaluation, after.files) == (first.evaluation, record.files)
-    found = find_earlier(cell_in(outputs))
+    found = earlier_record(cell_in(outputs))
     assert found is not None
     assert (found.status, found.evaluation) == ("done", first.evaluation)
