@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
@@ -27,6 +27,8 @@ from medqa_finetune.stopping import StopRequest
 
 if TYPE_CHECKING:
     from medqa_finetune.model.load import LoadedModel
+
+Item = TypeVar("Item")
 
 # Optimizer steps on usual examples: as many as take this long, within these bounds.
 STEPS_SECONDS = 15.0
@@ -146,10 +148,10 @@ def _begin(config: Config, name: str) -> RunDir:
     return run
 
 
-def _spread(pairs: Sequence[Any], number: int) -> list[Any]:
-    """Return so many pairs, evenly spread."""
-    step = max(1, len(pairs) // number)
-    return [pairs[place] for place in range(0, len(pairs), step)][:number]
+def _spread(items: Sequence[Item], number: int) -> list[Item]:
+    """Return this many items, evenly spread."""
+    step = max(1, len(items) // number)
+    return [items[place] for place in range(0, len(items), step)][:number]
 
 
 def _train(request: TrialRequest, loaded: "LoadedModel", encoder: Any, splits: Splits[Any]) -> TrainingCosts:

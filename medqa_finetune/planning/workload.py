@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
@@ -123,20 +123,21 @@ def count_work(config: Config, cache: Path, machine: Machine) -> CellWorkload:
     # The cell that prepares a corpus keeps the memory that this took, as this process does; later cells do not.
     left = max(0, resident_bytes() - before)
     encoder = task.encoder(load_tokenizer(folder, config.model.chat_template, chat=config.chats), config)
-    training = _training_facts(config, size, [_sample(encoder, part) for part in (splits.train, splits.validation)],
-                               [len(splits.train), len(splits.validation)])  # fmt: skip
+    parts = (splits.train, splits.validation)
+    samples, numbers = [_sample(encoder, part) for part in parts], list(map(len, parts))
+    training = _training_work(config, size, samples, numbers)
+    tokenized = sum(each.work(number).tokens for each, number in zip(samples, numbers, strict=True)) if trains else 0
+    heaviest, tokens = heaviest_step(samples[0], config, training["steps"]) if trains else ([], 0)
     tested = _sample(encoder, splits.test[: config.evaluate.max_samples])
     questions = min(len(splits.test), config.evaluate.max_samples or len(splits.test))
-    facts_of = _answering_facts if task.generates else _reading_facts
-    answering = facts_of(config, size, tested, questions)
-    heaviest, tokens = training.pop("heaviest")
-    set_bytes = training.pop("set_tokens") * TOKEN_BYTES + left if machine.type == "cpu" else 0
+    evaluation = (_generation_work if task.generates else _likelihood_work)(config, size, tested, questions)
+    set_bytes = tokenized * TOKEN_BYTES + left if machine.type == "cpu" else 0
     process = PROCESS_BYTES + set_bytes if machine.type == "cpu" else 0
     held = training_memory(size, config, machine, tokens).total + process if trains else 0
     answered = answering_memory(size, config, machine)
     return CellWorkload(
         **training,
-        **answering,
+        **evaluation,
         decode_bytes=answered.weights,  # all are read to add a token
         layers=size.layers,
         memory_bytes=max(held, answered.total + process),
@@ -174,13 +175,30 @@ def _sample(encoder: Any, pairs: Sequence[Any]) -> TokenCounts:
     )
 
 
-def _training_facts(config: Config, size: ModelSize, samples: list[TokenCounts], numbers: list[int]) -> dict[str, Any]:
+class _TrainingWork(TypedDict):
+    steps: int
+    train_pairs: int
+    train_tokens: int
+    train_flops: float
+    validation_tokens: int
+    validation_flops: float
+    forward_share: float
+
+
+def _training_work(config: Config, size: ModelSize, samples: list[TokenCounts], numbers: list[int]) -> _TrainingWork:
     from medqa_finetune.training.fit import total_steps, validation_steps
 
     method = model_method(config.method)
     if not method.trains_weights:
-        names = ("steps", "train_pairs", "train_tokens", "train_flops", "validation_tokens", "validation_flops")
-        return dict.fromkeys(names, 0) | {"forward_share": 1.0, "set_tokens": 0, "heaviest": ([], 0)}
+        return {
+            "steps": 0,
+            "train_pairs": 0,
+            "train_tokens": 0,
+            "train_flops": 0.0,
+            "validation_tokens": 0,
+            "validation_flops": 0.0,
+            "forward_share": 1.0,
+        }
     train = config.train
     steps = total_steps(numbers[0], train)
     seen = min(steps * train.batch_size, round(numbers[0] * train.epochs))
@@ -196,8 +214,6 @@ def _training_facts(config: Config, size: ModelSize, samples: list[TokenCounts],
         "validation_tokens": validated.tokens,
         "validation_flops": float(validated.flops(forward)),
         "forward_share": work.flops(forward) / (work.flops(whole) + again),
-        "set_tokens": sum(each.work(number).tokens for each, number in zip(samples, numbers, strict=True)),
-        "heaviest": heaviest_step(samples[0], config, steps),
     }
 
 
@@ -225,8 +241,17 @@ def heaviest_step(sample: TokenCounts, config: Config, steps: int) -> tuple[list
     return best[1], best[0]
 
 
-def _reading_facts(config: Config, size: ModelSize, sample: TokenCounts, blocks: int) -> dict[str, Any]:
-    """Return what measuring the perplexity of so many blocks takes: one forward pass over each."""
+class _EvaluationWork(TypedDict):
+    questions: int
+    prompt_tokens: int
+    answer_tokens: int
+    prompt_flops: float
+    decode_steps: int
+    decode_flops: float
+
+
+def _likelihood_work(config: Config, size: ModelSize, sample: TokenCounts, blocks: int) -> _EvaluationWork:
+    """Return the work of measuring the perplexity of this many blocks: one forward pass over each."""
     work = sample.work(blocks)
     return {
         "questions": blocks,
@@ -238,8 +263,8 @@ def _reading_facts(config: Config, size: ModelSize, sample: TokenCounts, blocks:
     }
 
 
-def _answering_facts(config: Config, size: ModelSize, sample: TokenCounts, questions: int) -> dict[str, Any]:
-    """Return what answering so many questions takes, and reading their references."""
+def _generation_work(config: Config, size: ModelSize, sample: TokenCounts, questions: int) -> _EvaluationWork:
+    """Return the work of generating predictions for this many questions, and of reading their references."""
     last = dataclasses.replace(sample, labelled=sample.answers)
     work, limit = last.work(questions), config.evaluate.max_new_tokens
     times = questions / len(sample.answers)

@@ -115,9 +115,13 @@ class Claim:
         sweep(run.path)
         run.write_config(OmegaConf.to_yaml(OmegaConf.create(record.config)))
         return run.update(
-            status="running", process=this_process(), started=record.started or now(), finished=None, failure=None,
+            status="running",
+            process=this_process(),
+            started=record.started or now(),
+            finished=None,
+            failure=None,
             **known,
-        )  # fmt: skip
+        )
 
     def end_training(self, train: TrainRecord | None, **known: Any) -> Record:
         """Record that training is done, and begin the evaluation."""
@@ -190,9 +194,13 @@ class Claim:
             if record.evaluation_name in (None, evaluation.name) or evaluation.name == DEFAULT_EVALUATION:
                 run.write_results(result)
                 record = run.update(
-                    evaluation=result, evaluation_name=evaluation.name, zero_shot=evaluation.exams, status="done",
-                    failure=None, finished=record.finished or finished,
-                )  # fmt: skip
+                    evaluation=result,
+                    evaluation_name=evaluation.name,
+                    zero_shot=evaluation.exams,
+                    status="done",
+                    failure=None,
+                    finished=record.finished or finished,
+                )
         evaluation = cell.evaluation.update(status="done", finished=finished, files=cell.evaluation.stamps())
         return record.seen_by(evaluation)
 
@@ -296,13 +304,15 @@ def explain_failure(error: BaseException) -> Fault:
         return Fault("run-left", f"something in the run called sys.exit({error.code}) before it was done")
     if is_disk_full(error):
         return Fault(
-            "disk-full", f"the disk is full ({text[:200]})",
+            "disk-full",
+            f"the disk is full ({text[:200]})",
             hint="What was finished is intact: free some space, and the same command resumes it.",
-        )  # fmt: skip
+        )
     if is_out_of_memory(error):
         return Fault(
-            "out-of-memory", f"out of memory ({text[:200]})",
+            "out-of-memory",
+            f"out of memory ({text[:200]})",
             hint="Try a smaller train.micro_batch (same effective batch), method=qlora, or a shorter train.max_length; "
             "in the evaluation, a smaller evaluate.batch_tokens.",
-        )  # fmt: skip
+        )
     return Fault("run-failed", f"{type(error).__name__}: {text}")

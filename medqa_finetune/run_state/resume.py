@@ -61,10 +61,12 @@ def checked_record(cell: Cell) -> Record | None:
         )
         raise ConfigError(
             Fault(
-                "another-run", f"holds another run ({changed})", file=str(run.path),
+                "another-run",
+                f"holds another run ({changed})",
+                file=str(run.path),
                 hint="Give study=NAME to keep both, or overwrite=true, which moves the old one aside.",
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -91,14 +93,24 @@ def check_outputs(outputs: str, folder: Path) -> None:
     place = existing_part(folder)
     if not place.is_dir():
         raise ConfigError(
-            Fault("not-a-folder", f"{_named(place, outputs)}is not a folder", key="outputs", got=outputs,
-                  hint="Give outputs=DIR with a folder, or with a new name.")
-        )  # fmt: skip
+            Fault(
+                "not-a-folder",
+                f"{_named(place, outputs)}is not a folder",
+                key="outputs",
+                got=outputs,
+                hint="Give outputs=DIR with a folder, or with a new name.",
+            )
+        )
     if not os.access(place, os.W_OK | os.X_OK):
         raise ConfigError(
-            Fault("not-writable", f"{_named(place, outputs)}is not writable", key="outputs", got=outputs,
-                  hint="Give outputs=DIR with a folder that is.")
-        )  # fmt: skip
+            Fault(
+                "not-writable",
+                f"{_named(place, outputs)}is not writable",
+                key="outputs",
+                got=outputs,
+                hint="Give outputs=DIR with a folder that is.",
+            )
+        )
 
 
 def _named(place: Path, typed: str) -> str:
@@ -119,11 +131,12 @@ def _check_resumable(run: RunDir, found: Record) -> None:
     if changed and checkpoints.steps():
         raise ConfigError(
             Fault(
-                "other-versions", f"was started with other package versions ({'; '.join(changed)}); resuming would mix "
-                "results", file=str(run.path),
+                "other-versions",
+                f"was started with other package versions ({'; '.join(changed)}); resuming would mix results",
+                file=str(run.path),
                 hint="Install those, or give overwrite=true, which moves the run aside and starts anew.",
             )
-        )  # fmt: skip
+        )
 
 
 def _check_weights(run: RunDir, found: Record) -> None:
@@ -137,11 +150,12 @@ def _check_weights(run: RunDir, found: Record) -> None:
 def _damaged(run: RunDir, damage: Damage) -> ModelError:
     return ModelError(
         Fault(
-            "changed-file", f"{damage} since training wrote it (another model's weights?), and no checkpoint is "
-            "left to make it again", file=str(run.path),
+            "changed-file",
+            f"{damage} since training wrote it (another model's weights?), and no checkpoint is left to make it again",
+            file=str(run.path),
             hint="Put it back, or give overwrite=true, which moves the run aside and starts anew.",
         )
-    )  # fmt: skip
+    )
 
 
 def weights_of(record: Record) -> dict[str, FileStamp]:
@@ -175,13 +189,16 @@ def warn_of_changed_files(cell: Cell) -> None:
     if of_evaluation:
         log.warning(
             "%s is done, but %s; remove that folder and give the command again: the questions are answered again, and "
-            "nothing is trained", cell.evaluation.path, "; ".join(map(str, of_evaluation)),
-        )  # fmt: skip
+            "nothing is trained",
+            cell.evaluation.path,
+            "; ".join(map(str, of_evaluation)),
+        )
     if of_training := [damage for damage in of_training if damage not in of_evaluation]:
         log.warning(
             "%s is done, but %s; train it again with overwrite=true, which keeps the old one aside",
-            cell.run.path, "; ".join(map(str, of_training)),
-        )  # fmt: skip
+            cell.run.path,
+            "; ".join(map(str, of_training)),
+        )
 
 
 def check_free(cell: Cell) -> None:
