@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from medqa_finetune.errors import DataError
+from medqa_finetune.training import checkpoints as checkpoints_module
 from medqa_finetune.training.checkpoints import Checkpoints, read_manifest
 from tests.faulty import only_fault
 
@@ -47,6 +48,15 @@ def test_a_checkpoint_is_published_whole(checkpoints: Checkpoints) -> None:
     assert (manifest.step, manifest.identity) == (4, "this-run")
     # Pickled arguments of Trainer's are not kept.
     assert sorted(manifest.files) == ["adapter_model.safetensors", "optimizer.pt", "progress.json"]
+
+
+def test_every_file_and_its_folder_reach_the_disk(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(checkpoints_module, "sync", lambda path: synced.append(path.name))
+    publish(checkpoints, 4)
+    # The manifest is synced by `write_json`, before the folder takes its name.
+    assert sorted(synced[:-1]) == ["adapter_model.safetensors", "optimizer.pt", "progress.json"]
+    assert synced[-1] == checkpoints.folder.name
 
 
 def test_without_checkpoints_there_is_no_newest(checkpoints: Checkpoints) -> None:
