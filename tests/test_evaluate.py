@@ -1,9 +1,7 @@
 import dataclasses
 import json
-import os
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from medqa_finetune.record.schema import (
     Score,
     SetManifest,
 )
-from tests.commands import files_below
+from tests.commands import files_below, python
 from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
 from tests.faulty import only_fault
 
@@ -38,10 +36,7 @@ ROWS: list[dict[str, Any]] = [
 
 
 def evaluate(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "medqa_finetune.evaluate", *arguments],
-        cwd=cwd, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+    return python("-m", "medqa_finetune.evaluate", *arguments, cwd=cwd, timeout=60)
 
 
 def refusal(*arguments: str, cwd: Path = ROOT) -> tuple[int, list[dict[str, Any]]]:
