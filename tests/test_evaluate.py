@@ -301,7 +301,7 @@ def test_missing_predictions_are_refused(run: RunDir, evaluated: bool) -> None:
     assert not run.results_path.exists()
 
 
-def test_answers_of_a_finished_run_that_are_gone_are_not_to_be_scored_as_a_file(run: RunDir) -> None:
+def test_lost_predictions_of_a_finished_run_are_refused(run: RunDir) -> None:
     path = default_of(run).predictions_path
     default_of(run).update(files={"predictions.jsonl": stamp_of(path)})
     path.unlink()
@@ -310,7 +310,7 @@ def test_answers_of_a_finished_run_that_are_gone_are_not_to_be_scored_as_a_file(
     assert "predictions=FILE" not in fault["message"]
 
 
-def test_answers_of_a_finished_run_that_changed_are_to_be_scored_as_a_file(run: RunDir) -> None:
+def test_changed_predictions_of_a_finished_run_are_refused(run: RunDir) -> None:
     folder = default_of(run)
     folder.predictions_path.write_bytes(folder.predictions_path.read_bytes().replace("就医".encode(), "休息".encode()))
     code, (fault,) = refusal(f"run={run.path}")

@@ -103,7 +103,7 @@ def test_other_test_sets_are_pointed_out(tmp_path: Path) -> None:
     assert rows["rougeL#2"].notna().to_dict() == {"lora_20k": False, "qlora_20k": True}
 
 
-def test_what_a_run_was_not_scored_by_is_no_other_signature(tmp_path: Path) -> None:
+def test_a_missing_score_is_no_other_signature(tmp_path: Path) -> None:
     """Answers that are looked up have no perplexity; all else they are scored by as the others are."""
     looked_up = record("retrieval", "20k", name="retrieval_20k")
     assert looked_up.evaluation is not None
