@@ -62,7 +62,7 @@ def ruined(micro_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Trial
 
 
 @pytest.mark.parametrize(
-    ("pairs", "batch", "micro", "epochs", "max_steps", "steps"),
+    ("examples", "batch", "micro", "epochs", "max_steps", "steps"),
     [
         (48, 8, 8, 1, None, 6),
         (49, 8, 4, 1, None, 7),  # 13 micro-batches, two to a step
