@@ -125,14 +125,14 @@ class Answering(Task):
 
     def score(self, items: Sequence[Any], config: Config, folder: EvaluationDir) -> EvaluationRecord:
         """Compare the answers with their references."""
-        from medqa_finetune.evaluation.predictions import read_answers
-        from medqa_finetune.evaluation.score import item_scores, score_answers
+        from medqa_finetune.evaluation.predictions import read_predictions
+        from medqa_finetune.evaluation.score import item_scores, score_predictions
 
-        answers = read_answers(folder.predictions_path)
+        answers = read_predictions(folder.predictions_path)
         if sorted(answer.id for answer in answers) != sorted(pair.id for pair in items):
             problem = f"{len(answers)} answers for {len(items)} questions"
             raise RunError(Fault("answers-missing", problem, file=str(folder.predictions_path)))
-        scored, rows = score_answers(answers, config.evaluate.metrics)
+        scored, rows = score_predictions(answers, config.evaluate.metrics)
         folder.write_item_scores(item_scores(rows, sha256_of(folder.predictions_path)))
         return scored
 

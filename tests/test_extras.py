@@ -38,7 +38,7 @@ def test_all_that_is_missing_is_said_at_once() -> None:
 
 
 @pytest.mark.usefixtures("nothing_installed")
-def test_what_a_run_does_not_use_may_be_missing() -> None:
+def test_what_run_does_not_use_may_be_missing() -> None:
     nothing = changed(VALID, tracker__report_to=[])
     check_packages(nothing)
     check_packages(changed(nothing, **WANTED, method__trains="lookup"))

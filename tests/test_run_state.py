@@ -98,7 +98,7 @@ def fault_of(error: "pytest.ExceptionInfo[MedQAError]") -> tuple[str, str | None
 # Before it begins.
 
 
-def test_announcing_a_new_cell_makes_both_its_records_pending(cell: Cell, run: RunDir) -> None:
+def test_announcing_new_cell_makes_both_its_records_pending(cell: Cell, run: RunDir) -> None:
     assert ensure_records(cell).status == "pending"
     record, evaluation = record_of(run), evaluation_of(cell)
     assert (record.status, record.method, record.data, record.model) == ("pending", "lora", "20k", "tiny")
@@ -125,14 +125,12 @@ def test_a_second_evaluation_is_announced_beside_the_first(cell: Cell, run: RunD
     assert {name: after[name] for name in before} == before
 
 
-def test_a_run_that_trains_nothing_has_no_data_size(outputs: Path) -> None:
+def test_run_that_trains_nothing_has_no_data_size(outputs: Path) -> None:
     assert ensure_records(cell_in(outputs, method__trains="nothing")).data == "none"
 
 
 @pytest.mark.parametrize("claim", [earlier_record, ensure_records, begin])
-def test_a_folder_of_another_training_is_refused_with_the_keys_that_differ(
-    claim: Any, begun: Cell, outputs: Path
-) -> None:
+def test_another_training_in_the_folder_is_refused_with_keys(claim: Any, begun: Cell, outputs: Path) -> None:
     before = content(begun.run.path)
     with pytest.raises(ConfigError) as caught:
         claim(cell_in(outputs, **OTHER))
@@ -141,14 +139,14 @@ def test_a_folder_of_another_training_is_refused_with_the_keys_that_differ(
     assert content(begun.run.path) == before
 
 
-def test_a_run_that_was_only_announced_gives_way_to_another(cell: Cell, outputs: Path) -> None:
+def test_pending_run_gives_way_to_another(cell: Cell, outputs: Path) -> None:
     ensure_records(cell)
     other = cell_in(outputs, **OTHER)
     assert earlier_record(other) is None
     assert begin(other).config["train"]["epochs"] == 3.0
 
 
-def test_a_run_that_an_earlier_version_began_is_resumed(begun: Cell, run: RunDir, outputs: Path) -> None:
+def test_run_that_earlier_version_began_is_resumed(begun: Cell, run: RunDir, outputs: Path) -> None:
     older = record_of(run)
     fewer = {key: value for key, value in older.config["method"].items() if key != "dora"}
     run.update(identity="0" * 16, config=older.config | {"method": fewer})
@@ -159,7 +157,7 @@ def test_a_run_that_an_earlier_version_began_is_resumed(begun: Cell, run: RunDir
     assert only_fault(caught).code == "another-run"
 
 
-def test_a_run_with_another_value_from_the_environment_is_refused_without_showing_it(outputs: Path) -> None:
+def test_changed_environment_value_is_refused_without_showing_it(outputs: Path) -> None:
     from_elsewhere = {"train.scheduler": "${oc.env:SCHEDULER}"}
     begin(cell_in(outputs, interpolated=from_elsewhere))
     with pytest.raises(ConfigError) as caught:
@@ -176,7 +174,7 @@ def test_a_torn_record_is_refused(begun: Cell, run: RunDir, outputs: Path) -> No
     assert fault_of(caught) == ("not-json", str(run.record_path))
 
 
-def test_a_torn_record_of_the_evaluation_is_refused_and_others_are_not(begun: Cell, run: RunDir, outputs: Path) -> None:
+def test_only_a_torn_record_of_its_evaluation_counts(begun: Cell, run: RunDir, outputs: Path) -> None:
     begun.evaluation.record_path.write_text("{", encoding="utf-8")
     before = content(run.path)
     with pytest.raises(DataError) as caught:
@@ -210,7 +208,7 @@ def test_outputs_that_cannot_be_written_are_refused(tmp_path: Path, monkeypatch:
 # Training.
 
 
-def test_a_run_that_begins_is_running_with_its_configuration_beside(begun: Cell, run: RunDir) -> None:
+def test_started_run_has_status_and_configuration(begun: Cell, run: RunDir) -> None:
     record = record_of(run)
     assert record.status == "running"
     assert record.started is not None
@@ -252,7 +250,7 @@ def test_a_training_that_other_versions_began_is_refused(begun: Cell, run: RunDi
     assert content(run.path) == before
 
 
-def test_where_nothing_was_kept_other_versions_do_not_matter(begun: Cell, run: RunDir) -> None:
+def test_other_versions_do_not_matter_without_checkpoints(begun: Cell, run: RunDir) -> None:
     run.update(status="failed", environment=OLD)
     assert begin(begun).status == "running"
 
@@ -295,7 +293,7 @@ def test_a_finished_training_says_so(trained: Cell, run: RunDir) -> None:
     assert sorted(record.files) == ["adapter/adapter_model.safetensors", "config.yaml"]
 
 
-def test_weights_that_are_as_they_were_left_are_used_again(trained: Cell, run: RunDir) -> None:
+def test_unchanged_weights_are_used_again(trained: Cell, run: RunDir) -> None:
     assert not needs_training(run, record_of(run))
     assert earlier_record(trained) is not None
 
@@ -311,9 +309,7 @@ def test_weights_of_nobody_knows_whom_are_refused(trained: Cell, run: RunDir, da
     assert content(run.path) == before
 
 
-def test_a_done_run_with_damaged_weights_takes_no_other_evaluation_and_stays_done(
-    done: Cell, run: RunDir, outputs: Path
-) -> None:
+def test_done_run_with_damaged_weights_refuses_evaluations(done: Cell, run: RunDir, outputs: Path) -> None:
     weights(run).write_bytes(b"WEIGHTS")
     before = run.record_path.read_bytes()
     with pytest.raises(ModelError) as caught, claimed(cell_in(outputs, evaluate__max_samples=9)) as claim:
@@ -325,7 +321,7 @@ def test_a_done_run_with_damaged_weights_takes_no_other_evaluation_and_stays_don
     assert found.status == "done"
 
 
-def test_damaged_weights_are_made_again_where_a_checkpoint_is_left(
+def test_damaged_weights_are_restored_from_a_checkpoint(
     trained: Cell, run: RunDir, caplog: pytest.LogCaptureFixture
 ) -> None:
     with_checkpoint(run)
@@ -335,7 +331,7 @@ def test_damaged_weights_are_made_again_where_a_checkpoint_is_left(
     assert "adapter/adapter_model.safetensors is missing" in caplog.text
 
 
-def test_the_same_weights_made_again_leave_record_and_evaluations(done: Cell, run: RunDir, outputs: Path) -> None:
+def test_same_weights_made_again_leave_record_and_evaluations(done: Cell, run: RunDir, outputs: Path) -> None:
     before, kept = record_of(run), content(done.evaluation.path)
     weights(run).unlink()
     other = cell_in(outputs, evaluate__max_samples=9)
@@ -349,7 +345,7 @@ def test_the_same_weights_made_again_leave_record_and_evaluations(done: Cell, ru
     assert content(done.evaluation.path) == kept
 
 
-def test_other_weights_leave_no_evaluation_of_the_ones_before(
+def test_other_weights_leave_no_evaluation_of_ones_before(
     done: Cell, run: RunDir, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept = content(done.evaluation.path)
@@ -405,7 +401,7 @@ def test_overwriting_twice_keeps_both(begun: Cell, run: RunDir, outputs: Path) -
 # Evaluating.
 
 
-def test_the_first_evaluation_is_the_runs_until_there_is_a_default_one(outputs: Path) -> None:
+def test_first_evaluation_counts_until_a_default_one(outputs: Path) -> None:
     cells = [cell_in(outputs, evaluate__max_samples=most) for most in (9, 5, None, 4)]
     run = cells[0].run
     for place, (cell, name) in enumerate(
@@ -420,7 +416,7 @@ def test_the_first_evaluation_is_the_runs_until_there_is_a_default_one(outputs: 
     assert record_of(run).evaluation == result(2.0)
 
 
-def test_another_evaluation_of_a_done_run_leaves_its_record_as_it_is(done: Cell, run: RunDir, outputs: Path) -> None:
+def test_another_evaluation_leaves_a_done_record_unchanged(done: Cell, run: RunDir, outputs: Path) -> None:
     before = content(run.path)
     other = cell_in(outputs, evaluate__max_samples=2)
     evaluate(other, "ab", bleu=9.0)
@@ -431,14 +427,14 @@ def test_another_evaluation_of_a_done_run_leaves_its_record_as_it_is(done: Cell,
     assert sorted(evaluation_of(other).files) == ["eval_results.json", "predictions.jsonl"]
 
 
-def test_a_finished_evaluation_of_another_is_not_this_ones(done: Cell, outputs: Path) -> None:
+def test_finished_evaluation_of_another_is_not_this_ones(done: Cell, outputs: Path) -> None:
     found = earlier_record(cell_in(outputs, evaluate__max_samples=2))
     assert found is not None
     assert (found.status, found.evaluation) == ("trained", None)
 
 
 @pytest.mark.parametrize("moment", ["results", "record"])
-def test_an_evaluation_that_is_killed_while_it_finishes_is_finished_by_the_next_start(
+def test_killed_evaluation_is_finished_by_the_next_start(
     trained: Cell, run: RunDir, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class KilledError(BaseException):
@@ -507,7 +503,7 @@ def test_one_evaluation_is_worked_on_by_one_process(trained: Cell, run: RunDir) 
         assert {name for name in before if before[name] != after[name]} <= {"log.txt"}
 
 
-def test_a_run_whose_evaluations_are_at_work_is_not_overwritten(trained: Cell, run: RunDir, outputs: Path) -> None:
+def test_run_with_busy_evaluations_is_not_overwritten(trained: Cell, run: RunDir, outputs: Path) -> None:
     with evaluating(trained):
         with pytest.raises(RunError) as caught:
             check_free(cell_in(outputs, overwrite=True, evaluate__max_samples=9))
@@ -518,7 +514,7 @@ def test_a_run_whose_evaluations_are_at_work_is_not_overwritten(trained: Cell, r
 
 
 @pytest.mark.parametrize("kind", [DataError, ModelError, RunError, ConfigError])
-def test_an_error_of_ours_is_recorded_and_passed_on(begun: Cell, run: RunDir, kind: type[MedQAError]) -> None:
+def test_error_of_ours_is_recorded_and_passed_on(begun: Cell, run: RunDir, kind: type[MedQAError]) -> None:
     fault = Fault("no-such-thing", "no such thing", key="a", got=1)
     error = kind(fault)
     with pytest.raises(kind) as caught, training(begun):
@@ -531,7 +527,7 @@ def test_an_error_of_ours_is_recorded_and_passed_on(begun: Cell, run: RunDir, ki
     assert evaluation_of(begun).status == "pending"
 
 
-def test_an_error_in_an_evaluation_is_its_own_and_the_runs_while_none_is_done(trained: Cell, run: RunDir) -> None:
+def test_evaluation_error_is_the_runs_while_none_is_done(trained: Cell, run: RunDir) -> None:
     error = DataError(Fault("no-such-thing", "no such thing"))
     with pytest.raises(DataError), evaluating(trained):
         raise error
@@ -543,7 +539,7 @@ def test_an_error_in_an_evaluation_is_its_own_and_the_runs_while_none_is_done(tr
     assert not needs_training(run, record_of(run))
 
 
-def test_an_error_in_a_second_evaluation_leaves_a_done_run_done(done: Cell, run: RunDir, outputs: Path) -> None:
+def test_error_in_second_evaluation_leaves_done_run_done(done: Cell, run: RunDir, outputs: Path) -> None:
     before, other = run.record_path.read_bytes(), cell_in(outputs, evaluate__max_samples=2)
     for error in (RunError(Fault("a", "a")), KeyboardInterrupt(), ZeroDivisionError()):
         with pytest.raises((RunError, KeyboardInterrupt)), evaluating(other):
@@ -566,7 +562,7 @@ def test_an_error_in_a_second_evaluation_leaves_a_done_run_done(done: Cell, run:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_a_defect_becomes_a_run_error_that_says_where_to_look(
+def test_defect_becomes_a_run_error_with_the_log(
     begun: Cell, run: RunDir, error: BaseException, code: str, part: str
 ) -> None:
     with pytest.raises(RunError) as caught, training(begun):
@@ -581,9 +577,7 @@ def test_a_defect_becomes_a_run_error_that_says_where_to_look(
     assert caught.value.__cause__ is error
 
 
-def test_the_traceback_of_a_defect_is_in_the_runs_log(
-    begun: Cell, run: RunDir, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_traceback_of_defect_is_in_runs_log(begun: Cell, run: RunDir, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG", logger="medqa_finetune")
     with pytest.raises(RunError), training(begun):
         raise ZeroDivisionError
@@ -592,16 +586,14 @@ def test_the_traceback_of_a_defect_is_in_the_runs_log(
     assert "raise ZeroDivisionError" in log
 
 
-def test_a_failure_is_one_line_however_long_it_is() -> None:
+def test_failure_is_one_line_however_long_it_is() -> None:
     line = explain_failure(ValueError("a\n" * 5000)).line()
     assert "\n" not in line
     assert len(line) < 600
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2])
-def test_being_stopped_is_recorded_as_interrupted_with_its_own_exit_code(
-    begun: Cell, run: RunDir, number: signal.Signals
-) -> None:
+def test_stop_is_recorded_as_interrupted_with_exit_code(begun: Cell, run: RunDir, number: signal.Signals) -> None:
     with pytest.raises(Interrupted) as caught, training(begun):
         os.kill(os.getpid(), number)
     assert caught.value.code == 128 + number
@@ -636,7 +628,7 @@ def test_a_block_that_ends_well_changes_no_record(begun: Cell, run: RunDir) -> N
 
 @pytest.mark.parametrize("damage", ["gone", "torn", "disk full"])
 @pytest.mark.parametrize("stage", [training, evaluating])
-def test_a_record_that_cannot_be_written_does_not_hide_the_first_error(
+def test_unwritable_record_does_not_hide_the_error(
     trained: Cell, stage: Any, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -659,9 +651,7 @@ def test_a_record_that_cannot_be_written_does_not_hide_the_first_error(
 # What version 1 left is upgraded by whoever works on it.
 
 
-def test_a_run_of_version_1_is_upgraded_when_it_is_claimed_and_keeps_its_answers(
-    done: Cell, run: RunDir, outputs: Path
-) -> None:
+def test_run_of_version_1_is_upgraded_with_its_predictions(done: Cell, run: RunDir, outputs: Path) -> None:
     record, evaluation = record_of(run), evaluation_of(done)
     for path in done.evaluation.path.iterdir():
         if path.name != "evaluation.json":

@@ -30,7 +30,7 @@ def packages_of(settings: EvaluateConfig) -> tuple[str, ...]:
 
 
 def generator_of(settings: EvaluateConfig) -> Callable[..., Any]:
-    """Return what generates predictions: `generate_answers` of a module of this folder.
+    """Return what generates predictions: `generate_predictions` of a module of this folder.
 
     Raises:
         ConfigError: the backend is not installed.
@@ -39,7 +39,7 @@ def generator_of(settings: EvaluateConfig) -> Callable[..., Any]:
     if settings.backend == "vllm":
         from medqa_finetune.evaluation import vllm_backend
 
-        return vllm_backend.generate_answers
+        return vllm_backend.generate_predictions
     from medqa_finetune.evaluation import generate
 
-    return generate.generate_answers
+    return generate.generate_predictions

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medqa_finetune.config.command_line import aligned_table
-from medqa_finetune.evaluation.metric_registry import describe, shipped_scores
+from medqa_finetune.evaluation.metric_registry import default_scores, describe
 from medqa_finetune.evaluation.metrics.base import Prominence, ScoreInfo
 from medqa_finetune.memory import MIB
 from medqa_finetune.record.files import write_text
@@ -41,9 +41,9 @@ def shown_scores(names: Iterable[str]) -> list[ScoreInfo]:
     Args:
         names: Of the scores measured, in any job.
     """
-    shipped = [score for score in shipped_scores() if not score.running_text]
-    others = sorted(set(names) - {score.name for score in shipped})
-    return [score for score in (*shipped, *map(describe, others)) if score.prominence is not Prominence.DETAIL]
+    usual = [score for score in default_scores() if not score.running_text]
+    others = sorted(set(names) - {score.name for score in usual})
+    return [score for score in (*usual, *map(describe, others)) if score.prominence is not Prominence.DETAIL]
 
 
 def figures(metadata: Metadata) -> dict[str, float]:

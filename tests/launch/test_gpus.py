@@ -82,7 +82,7 @@ def test_mig_parts_replace_their_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "error", [pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded, pynvml.NVMLError_Unknown]
 )
-def test_driver_that_is_missing_or_fails_is_no_gpu(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_or_failing_driver_is_no_gpu(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise error
 
@@ -127,7 +127,7 @@ def test_more_gpus_than_there_are_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("max_parallel", "number"), [(None, 1), (1, 1), (3, 3)])
-def test_without_gpus_one_cell_runs_at_a_time_unless_more_are_asked_for(max_parallel: int | None, number: int) -> None:
+def test_without_gpus_one_slot_is_the_default(max_parallel: int | None, number: int) -> None:
     slots = make_slots([], 2, max_parallel)
     assert slots == [Slot(None)] * number
     assert slots[0].environment() == {}

@@ -35,7 +35,7 @@ def workload(copy_rate: float) -> Workload:
     return Workload(Machine("cpu", "CPU", 2**34), {"auto": 1e11}, copy_rate, [FACTS], [])
 
 
-def test_reckoning_takes_arithmetic_by_the_rate_it_can_reach() -> None:
+def test_reckoning_takes_arithmetic_by_rate_it_can_reach() -> None:
     found = forecast_from_workload(FACTS, workload(1e10), "auto")
     assert found.start == START_SECONDS["cpu"] + 1000 / PAIRS_ENCODED_PER_SECOND
     assert found.train == pytest.approx(80 / EFFICIENCY)
@@ -46,7 +46,7 @@ def test_reckoning_takes_arithmetic_by_the_rate_it_can_reach() -> None:
     assert (found.memory_bytes, found.disk_bytes) == (7 * 10**9, 5 * 10**8)
 
 
-def test_answering_is_bounded_by_calls_where_a_model_is_small_and_by_arithmetic_where_batches_are_large() -> None:
+def test_generation_is_bounded_by_calls_or_arithmetic() -> None:
     reading = 10 / EFFICIENCY
     assert forecast_from_workload(FACTS, workload(1e15), "auto").answer == pytest.approx(
         max(300 * 4 * SECONDS_PER_LAYER, 1 / EFFICIENCY) + reading
@@ -64,7 +64,7 @@ def test_a_rehearsal_is_extrapolated_to_all_pairs() -> None:
     assert (found.memory_bytes, found.training_bytes) == (6 * 10**9 + 800_000, 5 * 10**9 + 800_000)
 
 
-def test_the_untuned_base_answers_as_long_as_it_did_in_the_rehearsal() -> None:
+def test_untuned_base_answers_as_long_as_in_the_trial() -> None:
     base = dataclasses.replace(FACTS, train_tokens=0, train_pairs=0, validation_tokens=0)
     found = forecast_from_trial(base, dataclasses.replace(MEASURED, train_seconds=0.0, prompt_seconds=0.0))
     assert (found.train, found.validate, found.training_bytes) == (0, 0, 0)

@@ -28,7 +28,7 @@ def small(**changes: Any) -> Config:
     return changed(VALID, **sizes | changes)
 
 
-def test_cells_that_differ_in_data_and_seed_alone_are_of_one_kind() -> None:
+def test_kinds_differ_by_more_than_data_and_seed() -> None:
     cells = [
         VALID, changed(VALID, data__train_size=50), changed(VALID, method=QLORA), changed(VALID, seed=3, run_name="x"),
         changed(VALID, train__max_length=64), changed(VALID, method=NONE),
@@ -55,7 +55,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return asked
 
 
-def test_the_largest_cell_of_a_kind_is_rehearsed_for_all(asked: list[Any], tmp_path: Path) -> None:
+def test_largest_cell_of_kind_is_rehearsed_for_all(asked: list[Any], tmp_path: Path) -> None:
     cells = [small(outputs=str(tmp_path)), small(data__train_size=40, outputs=str(tmp_path))]
     found = make_plan(cells, tmp_path, probe=True)
     rehearsed: TrialRequest = asked[1]
@@ -88,7 +88,7 @@ def test_data_that_was_prepared_before_is_used(asked: list[Any], tmp_path: Path)
     assert (link / "pool.arrow").stat().st_mtime_ns == stamp
 
 
-def test_a_training_that_several_cells_evaluate_is_counted_with_the_first_one(asked: list[Any], tmp_path: Path) -> None:
+def test_shared_training_counts_with_its_first_cell(asked: list[Any], tmp_path: Path) -> None:
     names = [("a", 1), ("a", 2), ("b", 1), ("a", 3)]
     cells = [small(outputs=str(tmp_path), run_name=name, evaluate__max_samples=most) for name, most in names]
     found = make_plan(cells, tmp_path, probe=False)
@@ -101,13 +101,13 @@ def test_a_training_that_several_cells_evaluate_is_counted_with_the_first_one(as
         assert each.answer > 0
 
 
-def test_cells_without_a_training_or_a_name_share_none(tmp_path: Path) -> None:
+def test_cells_without_training_or_name_share_none(tmp_path: Path) -> None:
     of_the_base = changed(VALID, method=NONE, run_name="none", outputs=str(tmp_path))
     assert shared_trainings([of_the_base, changed(of_the_base, evaluate__max_samples=2)]) == {}
     assert shared_trainings([VALID, changed(VALID, evaluate__max_samples=2)]) == {}
 
 
-def test_process_that_ends_without_a_reply_is_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_process_that_ends_without_reply_is_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def call(*_: object, **__: object) -> Any:
         raise NoReplyError(describe_exit(-9), "CUDA out of memory")
 

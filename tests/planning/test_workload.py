@@ -38,7 +38,7 @@ def cell(model: Path, method: MethodConfig | None = None, **train: Any) -> Confi
     )
 
 
-def test_tokens_of_a_small_set_are_counted_one_by_one(micro_model: Path, cache: Path) -> None:
+def test_tokens_of_a_small_set_are_counted_exactly(micro_model: Path, cache: Path) -> None:
     config = cell(micro_model)
     facts = count_work(config, cache, CPU)
     splits = prepare_splits(config, cache)
@@ -83,7 +83,7 @@ def sample(*lengths: int) -> TokenCounts:
     return TokenCounts(list(lengths), ones, ones, [10 * place for place in range(len(lengths))])
 
 
-def test_the_heaviest_step_is_the_one_that_fills_a_pack_most(micro_model: Path) -> None:
+def test_heaviest_step_is_one_that_fills_pack_most(micro_model: Path) -> None:
     lengths = random.Random(0).choices(range(5, 60), k=40)  # noqa: S311
     config = cell(micro_model, batch_size=4, micro_batch=1)
     places, held = heaviest_step(sample(*lengths), config, steps=200)
@@ -109,9 +109,7 @@ def test_memory_is_that_of_the_heaviest_step(micro_model: Path, cache: Path) -> 
     assert PROCESS_BYTES + size.parameters * 4 < facts.training_bytes <= facts.memory_bytes
 
 
-def test_a_model_without_a_token_embedding_cannot_be_planned(
-    micro_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_model_without_token_embedding_cannot_be_planned(micro_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size_of.cache_clear()
     monkeypatch.setattr(room, "read_size", lambda folder: None)
     with pytest.raises(ModelError, match="vocab_size"):
@@ -128,7 +126,7 @@ def test_a_survey_measures_the_machine_in_every_precision(micro_model: Path, cac
     assert found.disk_faults == []
 
 
-def test_a_models_files_are_read_once_however_many_cells_it_has(
+def test_model_files_are_read_once_for_all_cells(
     micro_model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Path] = []
