@@ -49,8 +49,8 @@ SENTENCES = {
     "difference": "{name} ({first}, {second})",
     "differences": "They differ in {differences}.",
     "differences.more": "They differ in {differences}; and {more} more.",
-    "SeedBasis.ONE": "One seed each: this holds for these runs, not for training again.",
-    "SeedBasis.SOME": "One of the two has one seed: its variation between seeds is unknown.",
+    "SeedBasis.ONE": "One seed: about these runs, not about training again.",
+    "SeedBasis.SOME": "One of them has one seed: what another seed would change there is not known.",
     "SeedBasis.SEVERAL": "Over several seeds.",
     "axes.several": "More than one thing differs ({axes}): the difference is of all of them together.",
     "uncorrected": "(Where an interval excludes 0 and no difference is shown, the interval is not corrected for the "
