@@ -1,7 +1,7 @@
-"""The commands as functions, for notebooks and programs: `from medqa_finetune import finetune, evaluate, chat`.
+"""Python API for notebooks and programs: `from medqa_finetune import finetune, evaluate, chat`.
 
-They go the way of the commands: the same configuration, the same core, the same run folder. What cannot be used raises
-an error of `medqa_finetune.errors`, whose text says what to do.
+The functions share configuration, code and run folders with the commands. Unusable input raises an error of
+`medqa_finetune.errors`, whose text says what to do.
 """
 
 import signal
@@ -50,8 +50,8 @@ class Finetuned:
     """A finished run.
 
     Attributes:
-        record: The truth about it, as `record.json` holds it, seen by the evaluation that was asked for.
-        path: Its folder; the trained weights lie in `adapter/` there, and its evaluations in `evaluations/`.
+        record: Its record (`record.json`), from the view of the evaluation that was asked for.
+        path: Its folder, with the trained weights in `adapter/` and the evaluations in `evaluations/`.
     """
 
     record: Record
@@ -64,7 +64,7 @@ class Finetuned:
 
     @property
     def evaluations(self) -> tuple[str, ...]:
-        """The names of its evaluations; the one whose scores are the run's first.
+        """The names of its evaluations, the default one first.
 
         Raises:
             DataError: the record of one of them cannot be read.
@@ -96,24 +96,24 @@ class Finetuned:
         return chat(self, **options)
 
     def load(self) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-        """Return the trained model and its tokenizer, ready to answer."""
+        """Return the trained model, in evaluation mode, and its tokenizer."""
         model = _open(source_of_run(self.path))
         return cast("PreTrainedModel", model.model), model.encoder.tokenizer
 
 
 def _headlines() -> list[str]:
-    from medqa_finetune.evaluation.metric_registry import headlines
+    from medqa_finetune.evaluation.metric_registry import shortlist
 
-    return list(dict.fromkeys(score.key for score in headlines()))
+    return [score.name for score in shortlist()]
 
 
 @dataclass(frozen=True, repr=False)
 class Evaluated:
-    """Answers and how they scored.
+    """Predictions and their scores.
 
     Attributes:
-        record: Scores with signatures, and shares of odd answers.
-        answers: In the order they were given or found; none where running text was measured.
+        record: Scores with signatures, and shares of empty, truncated and repetitive predictions.
+        answers: The predictions, in the order of the questions or the file; none for running text.
         exams: Scores of benchmarks, by `<task>/<metric>` and `<text>/perplexity`.
     """
 
@@ -142,31 +142,31 @@ def finetune(
     outputs: str | Path = "outputs",
     **settings: Any,
 ) -> Finetuned:
-    """Train and evaluate one run, or return it where that has been done before.
+    """Train and evaluate one run, or return it if it is finished.
 
-    Of pairs in memory or in a file, a tenth is held out for validation and a tenth for the test (1,000 at most), unless
-    `data={"validation_size": …, "test_size": …}` or a profile says otherwise; all others are trained on.
+    Of examples in memory or in a file, a tenth (1,000 at most) is held out for validation and a tenth for the test,
+    unless `data={"validation_size": …, "test_size": …}` or a profile sets other sizes; all others are trained on.
 
     Args:
         model: A name in `conf/model`, a folder, or a model of transformers, which is saved below `outputs/cache` first
             and not changed.
-        pairs: A name in `conf/corpus`, a file as `corpus.path` takes it, or pairs: tuples, dictionaries with `question`
+        pairs: A name in `conf/corpus`, a file as in `corpus.path`, or examples: tuples, dictionaries with `question`
             and `answer`, or `Example`s.
         method: A name in `conf/method` (`lora`, `qlora`, `full`, …), a `MethodConfig`, or a dictionary of settings,
             `{"name": "lora", "rank": 64}`.
-        tokenizer: Of a model in memory.
+        tokenizer: Tokenizer of a model in memory.
         outputs: Root of all run folders.
-        settings: Any other setting of `config/schema.py`, those of a section as a dictionary: `train={"epochs": 2},
+        settings: Other settings of `config/schema.py`, those of a section as a dictionary: `train={"epochs": 2},
             seed=1`; or a name in `conf/`: `data="20k", tracker="none", profile="demo"`.
 
     Raises:
-        MedQAError: something cannot be used (`ConfigError`, `DataError`, `ModelError`; nothing is left behind then but
-            what is cached), or the run failed (`RunError`; the record in its folder says why).
-        KeyboardInterrupt: Ctrl-C; a checkpoint has been written, and the same call goes on from there.
+        MedQAError: the input is unusable (`ConfigError`, `DataError`, `ModelError`; only caches are written then), or
+            the run failed (`RunError`; the record in its folder has the reason).
+        KeyboardInterrupt: Ctrl-C; a checkpoint has been written, and the same call resumes from it.
     """
     from medqa_finetune.experiment import run_experiment
     from medqa_finetune.launch.compose import check_without_pairs, compose_cell
-    from medqa_finetune.run_state.earlier import check_outputs
+    from medqa_finetune.run_state.resume import check_outputs
     from medqa_finetune.runtime import limit_spinning
 
     warn_of_untested_versions()
@@ -184,7 +184,7 @@ def finetune(
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C end the block as it ends any other of Python's; other signals end the process, as they should."""
+    """Raise KeyboardInterrupt for Ctrl-C; other signals end the process."""
     try:
         yield
     except Interrupted as error:
@@ -203,27 +203,27 @@ def evaluate(
     precision: str | None = None,
     **settings: Any,
 ) -> Evaluated:
-    """Score answers, or let a model answer questions first: those of a run's test set, or those of pairs.
+    """Score predictions, or let a model make them first, for a run's test set or for given examples.
 
-    `evaluate(run)` scores the answers of a run again. `evaluate(run, max_samples=100)` is another evaluation of the
-    run, as `python -m medqa_finetune.evaluate run=DIR evaluate.max_samples=100` makes it: nothing is trained, and
-    answers that are there under the same settings are used again.
+    `evaluate(run)` scores the predictions of a run again. `evaluate(run, max_samples=100)` is another evaluation of the
+    run, like `python -m medqa_finetune.evaluate run=DIR evaluate.max_samples=100`: nothing is trained, and predictions
+    made under the same settings are used again.
 
     Args:
-        subject: Without `pairs`: a run, whose records take the scores; a file of JSON Lines, or dictionaries, of
-            `question`, `reference` or `references`, and `prediction`. With `pairs`: a run, or a model as `finetune`
-            takes it.
-        pairs: What is asked, with the reference answers, as `finetune` takes them; every one is asked.
-        tokenizer: Of a model in memory.
-        adapter: Folder of an adapter that belongs onto the model.
-        metrics: Names of files in `evaluation/metrics`; `METRICS` if None. Where answers of a run are scored again, its
-            own are always among them; another evaluation of a run has those named alone, or the run's own if None.
+        subject: Without `pairs`: a run, whose records get the scores; a file of JSON Lines, or dictionaries, of
+            `question`, `reference` or `references`, and `prediction`. With `pairs`: a run, or a model as in
+            `finetune`.
+        pairs: Questions with references, as in `finetune`; all of them are used.
+        tokenizer: Tokenizer of a model in memory.
+        adapter: Folder of an adapter for the model.
+        metrics: Names of metrics; `METRICS` if None. Where predictions of a run are scored again, its own are always
+            included; another evaluation of a run uses these, or the run's own if None.
         precision: `auto`, `bf16`, `fp16` or `fp32`; a run's own if None.
-        settings: Any other of `EvaluateConfig`, such as `max_new_tokens`. What is left out is as the run's default.
+        settings: Other settings of `EvaluateConfig`, such as `max_new_tokens`; the run's default ones if left out.
 
     Raises:
-        MedQAError: something cannot be used, or the evaluation failed (its record says why).
-        KeyboardInterrupt: Ctrl-C; what was answered is kept, and the same call resumes from there.
+        MedQAError: the input is unusable, or the evaluation failed (its record has the reason).
+        KeyboardInterrupt: Ctrl-C; predictions are kept, and the same call resumes from them.
     """
     warn_of_untested_versions()
     known = [each.name for each in fields(EvaluateConfig)]
@@ -268,19 +268,19 @@ def _score(subject: Any, metrics: Sequence[str]) -> Evaluated:
 
 
 def _is_answers(subject: Any) -> bool:
-    """Return whether a subject is answers: a file of them, or dictionaries."""
+    """Return whether a subject is predictions: a file of them, or dictionaries."""
     if isinstance(subject, str | Path):
         return not Path(subject).is_dir()
     return isinstance(subject, Iterable)
 
 
 def _evaluate_again(subject: Any, settings: Mapping[str, Any], given: Mapping[str, Any]) -> Evaluated:
-    """Evaluate a run in another way than it was.
+    """Make another evaluation of a run.
 
     Args:
         subject: The run.
-        settings: Of the evaluation, where they are not the run's default ones.
-        given: What says nothing of a run, which has its own.
+        settings: Of the evaluation, where they differ from the run's default ones.
+        given: Arguments that a run does not take, since it has its own.
     """
     from medqa_finetune.cell import cell_of_run
     from medqa_finetune.experiment import run_experiment
@@ -290,7 +290,7 @@ def _evaluate_again(subject: Any, settings: Mapping[str, Any], given: Mapping[st
     if run is None and isinstance(subject, str | Path) and not Path(subject).exists():
         run = RunDir(Path(subject))  # refused below as what it was meant to be
     if run is None and _is_answers(subject):
-        problem = "answers that are there are scored as they are"
+        problem = "does not apply to predictions that exist already"
         others = {key: value for key, value in settings.items() if key != "metrics"}
         raise ConfigError(*(Fault("conflict", problem, key=key, got=value) for key, value in others.items()))
     if run is None:
@@ -312,7 +312,7 @@ def _of_the_run(key: str, value: Any) -> Fault:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value of Python as a configuration has it."""
+    """Return a Python value as a configuration value."""
     return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
 
 
@@ -341,11 +341,11 @@ def chat(  # noqa: PLR0913 (options by name, as the command has them)
     """Start a conversation: `.ask(question)` returns an answer, `.stream(question)` yields it as it grows.
 
     Args:
-        subject: A run, or a model as `finetune` takes it.
-        tokenizer: Of a model in memory.
-        adapter: Folder of an adapter that belongs onto the model.
+        subject: A run, or a model as in `finetune`.
+        tokenizer: Tokenizer of a model in memory.
+        adapter: Folder of an adapter for the model.
         system: Instructions before the conversation.
-        temperature: 0 takes the most likely tokens, as the evaluation does.
+        temperature: 0 takes the most likely token, as the evaluation does; above, tokens are sampled.
         top_p: Samples from the most likely tokens that add up to this share.
         max_new_tokens: Most tokens of an answer; the run's own setting, or 512, if None.
         seed: Seed of the sampling.
@@ -379,7 +379,7 @@ def _chat_model(
     precision: str | None = None,
     quantization: str | None = None,
 ) -> "ChatModel":
-    """Return the subject, ready to answer."""
+    """Return the subject as a loaded chat model."""
     run = _run_of(subject)
     if run is None and not isinstance(subject, str | Path):
         check_in_memory(subject, tokenizer)
@@ -402,7 +402,7 @@ def _chat_model(
 
 
 def _run_of(subject: Any) -> RunDir | None:
-    """Return the run that a subject is or names; None where it is something else."""
+    """Return the run that a subject is or names; None for other subjects."""
     if isinstance(subject, Finetuned):
         return RunDir(subject.path)
     if isinstance(subject, str | Path) and (Path(subject) / RECORD_NAME).is_file():

@@ -1,4 +1,4 @@
-"""What a caller of the Python functions holds in its hands, as files and choices that a configuration can name."""
+"""Converts Python API arguments to choices of configuration groups and files that these can name."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # A choice of a configuration group, and the values that are set in it.
 Choice = tuple[str, dict[str, Any]]
-# Of the pairs, one in so many is held out for validation and one for the test, and this many at most.
+# One example in this many is held out for each of validation and test, up to a maximum.
 HELD_OUT_SHARE = 10
 HELD_OUT_MOST = 1000
 
@@ -37,7 +37,7 @@ def choose_method(method: str | MethodConfig | Mapping[str, Any]) -> Choice:
     name = str(values.pop("name", "lora"))
     if name in option_names("method"):
         return name, values
-    # A method under a name of its own says all there is to say.
+    # A method with its own name is complete.
     return "lora", {"name": name, **values}
 
 
@@ -58,7 +58,7 @@ def choose_model(
 
 
 def check_in_memory(model: Any, tokenizer: Any) -> None:
-    """Check that a model in memory is one that can be taken as a base.
+    """Check that a model in memory can be used as a base model.
 
     Raises:
         ModelError: it is not.
@@ -81,10 +81,10 @@ def check_in_memory(model: Any, tokenizer: Any) -> None:
 
 
 def save_model(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase | None", cache: Path) -> Path:
-    """Save a model in memory in a folder that is called after its content, and return the folder.
+    """Save a model in memory in a folder named after its fingerprint, and return the folder.
 
     Raises:
-        ModelError: it cannot be taken as a base.
+        ModelError: it cannot be used as a base model.
     """
     check_in_memory(model, tokenizer)
     with _written(cache):
@@ -108,7 +108,7 @@ def _save(model: Any, tokenizer: Any, cache: Path) -> Path:
 
 @contextmanager
 def _written(cache: Path) -> Iterator[None]:
-    """Say of which outputs it is that nothing can be written."""
+    """Raise write errors in the block as a fault of `outputs`."""
     try:
         yield
     except OSError as error:
@@ -118,10 +118,10 @@ def _written(cache: Path) -> Iterator[None]:
 
 
 def choose_corpus(pairs: Any, cache: Path) -> Choice:
-    """Return the choice of `corpus`: a name in `conf/corpus`, a file, or pairs in memory, which are written to one.
+    """Return the choice of `corpus`: a name in `conf/corpus`, a file, or examples in memory, which are written to one.
 
     Raises:
-        DataError: something among the pairs is no pair.
+        DataError: an element is no example.
     """
     if isinstance(pairs, str) and pairs in option_names("corpus") and not Path(pairs).exists():
         return pairs, {}
@@ -137,10 +137,10 @@ def choose_corpus(pairs: Any, cache: Path) -> Choice:
 
 
 def rows_of(pairs: Iterable[Any]) -> list[dict[str, Any]]:
-    """Return pairs in memory as the rows of a corpus; those without an id are numbered.
+    """Return examples in memory as rows of a corpus; those without an id are numbered.
 
     Raises:
-        DataError: something is no pair, or there are none; says which.
+        DataError: an element is no example, or there are none.
     """
     if not isinstance(pairs, Iterable):
         raise DataError(
@@ -162,7 +162,7 @@ def rows_of(pairs: Iterable[Any]) -> list[dict[str, Any]]:
 
 
 def read_given(pairs: Any, cache: Path) -> list[Example]:
-    """Return pairs, cleaned as a corpus is, from wherever `choose_corpus` takes them.
+    """Return the examples of a corpus, file or list, cleaned as in training.
 
     Raises:
         DataError: they cannot be used.
@@ -173,10 +173,10 @@ def read_given(pairs: Any, cache: Path) -> list[Example]:
 
 
 def held_out(corpus: CorpusConfig) -> int:
-    """Return how many questions of a file are held out for each of validation and test: a tenth, 1,000 at most.
+    """Return how many examples of a file are held out for each of validation and test: a tenth, 1,000 at most.
 
     Raises:
-        DataError: the file cannot be used, or holds too few pairs to hold any out.
+        DataError: the file cannot be used, or has too few examples.
     """
     n = sum(1 for _ in read_examples(corpus, Ledger()))
     if n < 3:

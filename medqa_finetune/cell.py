@@ -1,4 +1,4 @@
-"""A cell: one training and one evaluation of it, named and found on disk; what an experiment starts from."""
+"""A cell: one training and one evaluation of it, checked, named and located on disk; an experiment starts from it."""
 
 import contextlib
 import dataclasses
@@ -33,13 +33,13 @@ from medqa_finetune.record.run_dir import RECORD_NAME, RunDir
 from medqa_finetune.record.schema import Record
 from medqa_finetune.record.version_1 import first_defaults
 
-# Of a name that is cut, a character that did not fit whole is left out.
+# Bytes of the longest character: a name is cut between characters.
 LONGEST_CHARACTER = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One training and one evaluation of it that were asked for: checked, named, its files located and fingerprinted.
+    """One training and one evaluation of it: checked, named, its files located and fingerprinted.
 
     Attributes:
         config: Its settings, `run_name` and `evaluation_name` filled in.
@@ -69,27 +69,27 @@ class Cell:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """All settings as nested plain values, with effective sizes and fingerprints."""
+        """All settings as nested plain values, with effective sizes and fingerprints of files."""
         return settings_of(self.config, self.fingerprints)
 
     @property
     def written_settings(self) -> dict[str, Any]:
-        """The same for the disk."""
+        """The same as written to disk: without values from the environment."""
         return as_written(self.settings, self.config)
 
     @property
     def identity(self) -> str:
-        """What its training shares with every other that gives the same weights."""
+        """Hash that its training shares with every other that gives the same weights."""
         return training_identity(self.settings)
 
     @property
     def evaluation_identity(self) -> str:
-        """What its evaluation shares with every other whose scores compare."""
+        """Hash that its evaluation shares with every other whose scores can be compared."""
         return evaluation_identity(self.settings)
 
 
 def fingerprints_of(config: Config, model: Path) -> Fingerprints:
-    """Return what a cell is known by in addition to its settings.
+    """Return the hashes of a cell's files, which identify it together with its settings.
 
     Raises:
         MedQAError: the corpus, the text of the evaluation or the model cannot be read.
@@ -106,7 +106,7 @@ def place_cell(
     run_name: str,
     defaults: Mapping[str, Any],
 ) -> Cell:
-    """Return the cell of checked settings: where its training lies or will lie, and its evaluation there.
+    """Return the cell of checked settings, with the folders of its training and its evaluation.
 
     Args:
         config: The settings.
@@ -127,7 +127,7 @@ def place_cell(
 
 
 def _name_of(run: RunDir, record: Record | None, folder: EvaluationDir) -> str:
-    """Return what an evaluation is called: it keeps the name that it began with, whatever the defaults are now."""
+    """Return an evaluation's name: the one it was started with, whatever the defaults are now."""
     with contextlib.suppress(MedQAError):
         evaluation = None if record is None else read_evaluation(run, record, folder)
         if evaluation is not None:
@@ -136,7 +136,7 @@ def _name_of(run: RunDir, record: Record | None, folder: EvaluationDir) -> str:
 
 
 def _readable(run: RunDir) -> Record | None:
-    """Return the run's record where there is one that can be read; whoever starts the run is told what is wrong."""
+    """Return the run's record where it can be read; starting the run reports what is wrong with one that cannot."""
     try:
         return run.read()
     except DataError:
@@ -160,14 +160,14 @@ def _folder_before(config: Config, name: str, settings: Mapping[str, Any]) -> st
 def _first_records(parent: Path, beginning: str) -> Iterator[Record]:
     for path in sorted(parent.glob(f"{glob.escape(beginning)}__*/{RECORD_NAME}")):
         name = path.parent.name
-        # Other folders are called as they are now: a study of a thousand runs need not be read for it.
+        # Other folders have names of today, so the records of a large study need not all be read.
         if _says_evaluation(name) and (record := _readable(RunDir(path.parent))) is not None:
-            # The name counts that the folder has now.
+            # A folder may have been renamed since.
             yield record.updated(name=name)
 
 
 def _says_evaluation(name: str) -> bool:
-    """Return whether a folder's name says a setting of the evaluation, or was cut and may have said one."""
+    """Return whether a folder's name contains a setting of the evaluation, or was cut and may have contained one."""
     parts = name.split("__")[1:]
     was_cut = len(name.encode("utf-8", "replace")) >= FOLDER_NAME_BYTES - LONGEST_CHARACTER
     return ".old-" not in name and (was_cut or any(part.startswith((f"{EVALUATE}.", "text=")) for part in parts))
@@ -196,15 +196,19 @@ def cell_of_run(run: RunDir, evaluate: Mapping[str, Any], others: Mapping[str, A
     record = run.read()
     if record is None:
         raise DataError(
-            Fault("not-a-run", f"has no {RECORD_NAME}", key="run", got=str(run.path),
-                  hint="Give the folder of a run.")
-        )  # fmt: skip
+            Fault("not-a-run", f"has no {RECORD_NAME}", key="run", got=str(run.path), hint="Give the folder of a run.")
+        )
     if not record.is_trained:
         run.check_free()  # one that trains now is not bad input
         raise DataError(
-            Fault("not-trained", f"its status is {record.status}, and it is not trained", key="run", got=str(run.path),
-                  hint="The command that started it resumes it.")
-        )  # fmt: skip
+            Fault(
+                "not-trained",
+                f"its status is {record.status}, and it is not trained",
+                key="run",
+                got=str(run.path),
+                hint="The command that started it resumes it.",
+            )
+        )
     defaults = first_defaults(record)
     config = _of_record(run, record, {**defaults, **evaluate}, others or {})
     try:
@@ -217,9 +221,14 @@ def cell_of_run(run: RunDir, evaluate: Mapping[str, Any], others: Mapping[str, A
     if not is_same_training(record.config, record.identity, settings):
         changed = "; ".join(differences(record.config, as_written(settings, config))) or "settings from elsewhere"
         raise ConfigError(
-            Fault("another-training", f"its corpus or model is no longer the one it was trained with ({changed})",
-                  key="run", got=str(run.path), hint="Give corpus.path=FILE or model.path=DIR with those.")
-        )  # fmt: skip
+            Fault(
+                "another-training",
+                f"its corpus or model is no longer the one it was trained with ({changed})",
+                key="run",
+                got=str(run.path),
+                hint="Give corpus.path=FILE or model.path=DIR with those.",
+            )
+        )
     return place_cell(config, model, fingerprints, config.run_name, defaults)
 
 
@@ -234,8 +243,11 @@ def _of_record(run: RunDir, record: Record, evaluate: Mapping[str, Any], others:
     if "corpus.path" in others and config.corpus.source == "embedded":
         problem = "the run's corpus ships with the package and has no path"
         raise ConfigError(Fault("conflict", problem, key="corpus.path", got=str(others["corpus.path"])))
-    changed = {key: dataclasses.replace(getattr(config, key), path=str(others[f"{key}.path"]))
-               for key in ("model", "corpus") if f"{key}.path" in others}  # fmt: skip
+    changed = {
+        key: dataclasses.replace(getattr(config, key), path=str(others[f"{key}.path"]))
+        for key in ("model", "corpus")
+        if f"{key}.path" in others
+    }
     return checked(
         dataclasses.replace(
             config,

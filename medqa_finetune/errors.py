@@ -1,4 +1,4 @@
-"""What can go wrong, as data; the four ways a command can fail, and the exit code of each.
+"""Faults as data, and the four kinds of errors with their exit codes.
 
 An error carries its faults. A fault says what is wrong, where (file, line, key), the value got, what is allowed, and
 what to do; `Fault.line` is the only place that makes a sentence of it. Commands print these lines without a traceback,
@@ -24,7 +24,7 @@ SHOWN_CHARACTERS = 240
 
 
 class _NoValue:
-    """Stands for a value that was not given, since None is one."""
+    """Type of `NO_VALUE`: no value was given. None is a value."""
 
     def __repr__(self) -> str:
         return "NO_VALUE"
@@ -55,14 +55,14 @@ class Fault:
     problem: str
     _: dataclasses.KW_ONLY
     key: str | None = None
-    got: Any = NO_VALUE
+    got: object = NO_VALUE
     allowed: tuple[str, ...] = ()
     hint: str = ""
     file: str | None = None
     line_number: int | None = None
 
     def line(self) -> str:
-        """Return the fault in words: `[file:line: ][key[=value]: ]problem[ (got value)][; allowed: a, b].[ Hint.]`."""
+        """Return the fault as a line: `[file:line: ][key[=value]: ]problem[ (got value)][; allowed: a, b].[ Hint.]`."""
         place = self.file if self.line_number is None else f"{self.file}:{self.line_number}"
         got = "" if self.got is NO_VALUE else brief(self.got)
         setting = f"{self.key}={got}" if self.key and got else self.key
@@ -70,7 +70,7 @@ class Fault:
         bare = f" (got {got})" if got and not self.key else ""
         choices = f"; allowed: {', '.join(self.allowed)}" if self.allowed else ""
         said = f"{head}{self.problem}{bare}{choices}"
-        # What another program said may end in a full stop already.
+        # A message of another program may end in a full stop.
         return said + ("" if said.endswith(".") else ".") + (f" {self.hint}" if self.hint else "")
 
     def but(self, **changes: Any) -> "Fault":
@@ -118,7 +118,7 @@ class Fault:
         )
 
 
-def brief(value: Any) -> str:
+def brief(value: object) -> str:
     """Return a value as a line shows it: one line of at most `SHOWN_CHARACTERS` characters."""
     if value is None or isinstance(value, bool):
         text = {None: "null", True: "true", False: "false"}[value]
@@ -131,7 +131,7 @@ def brief(value: Any) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 
-def _json_value(value: Any) -> Any:
+def _json_value(value: object) -> object:
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
@@ -140,7 +140,7 @@ def _json_value(value: Any) -> Any:
 
 
 def distinct(faults: Iterable[Fault]) -> list[Fault]:
-    """Return faults without those that read like an earlier one."""
+    """Return faults without those whose line equals an earlier one."""
     kept: dict[str, Fault] = {}
     for fault in faults:
         kept.setdefault(fault.line(), fault)
@@ -148,10 +148,10 @@ def distinct(faults: Iterable[Fault]) -> list[Fault]:
 
 
 class MedQAError(Exception):
-    """Base of every error that this package raises on purpose.
+    """Base of the errors that this package raises on purpose.
 
     Attributes:
-        faults: What is wrong; one at least.
+        faults: At least one.
     """
 
     exit_code = EXIT_RUN_FAILED
@@ -169,7 +169,7 @@ class MedQAError(Exception):
         return {"error": type(self).__name__, "exit_code": self.exit_code, "faults": faults}
 
     def _render_traceback_(self) -> list[str]:
-        # What IPython shows in place of a traceback: where in this package it was noticed helps nobody mend it.
+        # Shown by IPython in place of a traceback, which does not help to correct the input.
         return [f"{type(self).__name__}: {self}"]
 
 
@@ -199,7 +199,7 @@ class RunError(MedQAError):
 
 @contextmanager
 def noting(faults: list[Fault]) -> Iterator[None]:
-    """Note why the block is refused, and continue after it."""
+    """Add the faults of an error in the block to `faults`, and continue after the block."""
     try:
         yield
     except MedQAError as error:

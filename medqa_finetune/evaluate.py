@@ -1,4 +1,4 @@
-"""Command-line entry point for evaluation: trained weights once more, a run's answers, or any file of predictions."""
+"""Command-line entry point for evaluation: of trained weights, a run's predictions, or a file of predictions."""
 
 import dataclasses
 import glob
@@ -102,16 +102,16 @@ for another evaluation:
 
 
 def main() -> NoReturn:
-    """Evaluate what the command line names, and end the process."""
+    """Evaluate as the command line asks, and end the process."""
     run_command(evaluate)
 
 
 def evaluate(arguments: list[str]) -> int:
-    """Evaluate what `arguments` name, print the result, and return the exit code.
+    """Evaluate as `arguments` ask, print the results, and return the exit code.
 
     Raises:
         ConfigError: an option is unknown or impossible.
-        DataError: predictions are missing, too few or broken, or a run is not trained.
+        DataError: predictions are missing, incomplete or malformed, or a run is not trained.
         RunError: another process is working on the run, or an evaluation failed.
     """
     if wants_help(arguments):
@@ -148,7 +148,7 @@ def _check_sections(arguments: Sequence[str]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What came out for one run or file: what it is called, its scores, those of every answer, and of benchmarks."""
+    """Results of one run or file: names, scores, scores per prediction, and benchmarks."""
 
     names: "dict[str, str]"
     record: "EvaluationRecord"
@@ -156,7 +156,7 @@ class Found:
     exams: "Mapping[str, Score]" = dataclasses.field(default_factory=dict)
 
     def content(self, *, items: bool, named: bool) -> dict[str, Any]:
-        """Return it as one JSON object, with the names where it is one of several."""
+        """Return the JSON object of the results, with the names where there are several."""
         scores = {name: dataclasses.asdict(score) for name, score in self.record.scores.items()}
         content: dict[str, Any] = {**(self.names if named else {}), "n": self.record.n, "scores": scores}
         if self.exams:
@@ -165,18 +165,28 @@ class Found:
 
 
 def _check_together(options: EvaluateOptions, arguments: Sequence[str], again: Sequence[str]) -> None:
-    """Refuse options that say nothing together."""
+    """Refuse options that exclude each other."""
     faults = []
     if options.predictions is not None:
         hint = "Leave it out, or give run=DIR."
         faults += [_useless(argument, "predictions are scored as they are", hint) for argument in again]
     if again and any(argument.startswith("metrics=") for argument in arguments):
-        faults.append(_useless(f"metrics={_listed(options.metrics)}", "scores the answers that are there",
-                               "Leave it out, or give evaluate.metrics=[…]."))  # fmt: skip
+        faults.append(
+            _useless(
+                f"metrics={_listed(options.metrics)}",
+                "is for scoring existing predictions again",
+                "Leave it out, or give evaluate.metrics=[…].",
+            )
+        )
     if again and options.evaluation is not None:
-        problem = "chooses one to score again, and the rest asks for another one"
-        faults.append(_useless(f"evaluation={options.evaluation}", problem,
-                               "Leave it out: a new evaluation is named after its settings."))  # fmt: skip
+        problem = "is for scoring again, and the other arguments ask for a new evaluation"
+        faults.append(
+            _useless(
+                f"evaluation={options.evaluation}",
+                problem,
+                "Leave it out: a new evaluation is named after its settings.",
+            )
+        )
     if faults:
         raise ConfigError(*faults)
 
@@ -200,7 +210,7 @@ def _runs(pattern: str) -> list[Path]:
         return [Path(pattern)]
     from medqa_finetune.record.run_dir import RECORD_NAME
 
-    # A folder that was moved aside is no run any more.
+    # Folders that were moved aside are left out.
     found = [Path(each) for each in sorted(glob.glob(pattern)) if ".old-" not in Path(each).name]  # noqa: PTH207
     runs = [path for path in found if (path / RECORD_NAME).is_file()]
     if not runs:
@@ -210,7 +220,7 @@ def _runs(pattern: str) -> list[Path]:
 
 
 def _scored(run: "RunDir", folder: Path, metrics: Sequence[str], name: str | None) -> Found:
-    """Return what an evaluation of a run scores now; its folder was typed so."""
+    """Return the scores of a run's evaluation, computed now; `folder` as typed."""
     from medqa_finetune.evaluation.rescore import read_by_name, score_run
 
     record, rows = score_run(run, metrics, name)
@@ -219,17 +229,17 @@ def _scored(run: "RunDir", folder: Path, metrics: Sequence[str], name: str | Non
 
 
 def _evaluated_again(options: EvaluateOptions, typed: Sequence[str]) -> list[Found]:
-    """Evaluate one run in this process, or several in a process each, and return what came out.
+    """Evaluate one run in this process, or several in a process each, and return the results.
 
     Raises:
-        RunError: a run is not trained, or its evaluation is not done; the others are evaluated all the same.
+        RunError: a run is not trained, or its evaluation failed; the others are evaluated all the same.
     """
     from medqa_finetune.cell import Cell, cell_of_run
     from medqa_finetune.record.run_dir import RunDir
 
     evaluate = _values(typed)
     others = {key: value for key, _, value in (each.partition("=") for each in typed) if key in PLACES}
-    more: Mapping[str, Any] = others if options.threads is None else {**others, "threads": options.threads}
+    more: Mapping[str, object] = others if options.threads is None else {**others, "threads": options.threads}
     folders = _runs(str(options.run))
     if len(folders) == 1:
         cell = cell_of_run(RunDir(folders[0]), evaluate, more)
@@ -267,7 +277,7 @@ def _evaluate_here(cell: "Cell", folder: Path) -> Found:
 
 
 def _evaluate_in_processes(cells: "Sequence[Cell]", options: EvaluateOptions, typed: Sequence[str]) -> list[Fault]:
-    """Evaluate runs as a queue over GPUs; return a fault for each that is not done."""
+    """Evaluate runs in a queue over the GPUs; return a fault for each that is not done."""
     from medqa_finetune.launch.gpus import make_slots, visible_gpus
     from medqa_finetune.launch.launcher import run_jobs
     from medqa_finetune.launch.scheduler import job_of
@@ -286,7 +296,7 @@ def _evaluate_in_processes(cells: "Sequence[Cell]", options: EvaluateOptions, ty
 
 
 def _values(typed: Sequence[str]) -> dict[str, Any]:
-    """Return the settings of an evaluation that were typed, keys without their section.
+    """Return the typed settings of an evaluation, keys without their section.
 
     Raises:
         ConfigError: an unknown or repeated key, or a value of the wrong type.
@@ -316,7 +326,7 @@ def _show(found: Sequence[Found], options: EvaluateOptions) -> None:
 def as_text(
     record: "EvaluationRecord", rows: Sequence[dict[str, Any]], benchmarks: "Mapping[str, Score] | None" = None
 ) -> str:
-    """Return the scores as a table, then shares of odd answers, scores of benchmarks and of single answers, if any."""
+    """Return the scores as a table; then rates, benchmarks and scores per prediction, if any."""
     table = [
         [name, f"{score.value:.2f}", str(record.n), score.signature] for name, score in sorted(record.scores.items())
     ]

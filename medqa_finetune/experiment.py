@@ -11,17 +11,16 @@ from medqa_finetune.evaluation import backends
 from medqa_finetune.evaluation.benchmarks import check_benchmarks
 from medqa_finetune.evaluation.reuse import needs_model
 from medqa_finetune.evaluation.without_model import predict_without_model
-from medqa_finetune.extras import check_extras
 from medqa_finetune.methods.base import MethodWithoutModel
 from medqa_finetune.methods.registry import method_of
 from medqa_finetune.model import kernels
 from medqa_finetune.objectives import task_of
-from medqa_finetune.preflight import preflight_run
+from medqa_finetune.preflight import check_packages, preflight_run
 from medqa_finetune.record.environment import describe_environment
 from medqa_finetune.record.files import write_bytes
 from medqa_finetune.record.schema import Record
 from medqa_finetune.run_state.claim import claimed
-from medqa_finetune.run_state.earlier import check_free, find_earlier, needs_training, warn_of_damage
+from medqa_finetune.run_state.resume import check_free, earlier_record, needs_training, warn_of_changed_files
 from medqa_finetune.runtime import collector_paused
 
 log = logging.getLogger(__name__)
@@ -39,15 +38,15 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
     task, method = task_of(config), method_of(config.method)
 
     # What earlier starts left.
-    found = find_earlier(cell)
+    found = earlier_record(cell)
     if found is not None and found.status == "done":
         log.info("%s, evaluation %s: done before, nothing to do", run.path, config.evaluation_name)
-        warn_of_damage(cell)
+        warn_of_changed_files(cell)
         return found
     check_free(cell)
 
     # What cannot be done is refused before the folder is touched, and before torch is loaded.
-    check_extras(config)
+    check_packages(config)
     splits = task.prepare(config, cell.model, Path(config.outputs) / CACHE_NAME)
     questions = splits.test[: config.evaluate.max_samples]
     if needs_model(run, evaluation, cell.settings, task.ids(questions)) or config.overwrite:
@@ -56,7 +55,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
 
     with claimed(cell) as claim:
         if claim.is_done():
-            return claim.seen()  # another process has finished it meanwhile
+            return claim.cell_record()  # another process has finished it meanwhile
         training = needs_training(run, claim.record)
         if training:
             claim.begin_training()
@@ -69,7 +68,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
             environment = describe_environment("cpu", None)
             if training:
                 claim.end_training(None, environment=environment, data_manifest=splits.manifest)
-            claim.place(environment, task.ids(questions))
+            claim.begin_predictions(environment, task.ids(questions))
             cost = predict_without_model(method, splits.train, questions, evaluation, config.threads)
             return claim.finish(dataclasses.replace(task.score(questions, config, evaluation), **cost))
 
@@ -95,7 +94,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
         # Training, or the weights that it has left.
         if training:
             known = {"environment": environment, "data_manifest": splits.manifest, "layers": loaded.layers}
-            record = claim.note(parameters=loaded.parameters, **known)
+            record = claim.update_run(parameters=loaded.parameters, **known)
             trained = record.train
             if method.trains_weights:
                 config = settle(config, loaded, run)
@@ -109,7 +108,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
             method.restore(loaded.model, run.adapter_path)
 
         # Benchmarks come before predictions: predicting may modify the model in place.
-        claim.place(environment, task.ids(questions))
+        claim.begin_predictions(environment, task.ids(questions))
         model = method.for_inference(loaded.model)
         run_benchmarks(model, loaded.tokenizer, text, config.evaluate, evaluation)
         cost = task.predict(model, encoder, questions, config, evaluation)

@@ -81,15 +81,15 @@ with pipeline=variants also every group and key that `python -m medqa_finetune.t
 
 
 def main() -> NoReturn:
-    """Export what the command line names, and end the process."""
+    """Export as the command line asks, and end the process."""
     run_command(export)
 
 
 def export(arguments: list[str]) -> int:
-    """Make and measure what `arguments` ask for, print the table, and return the exit code.
+    """Make and measure variants as `arguments` ask, print the table, and return the exit code.
 
     Raises:
-        MedQAError: something asked for cannot be done; says what.
+        MedQAError: an option is impossible, the training failed, or a variant cannot be made or measured.
     """
     if wants_help(arguments):
         print(USAGE, end="")
@@ -98,7 +98,7 @@ def export(arguments: list[str]) -> int:
     options = parse_options(ExportOptions, own)
     request: ExportRequest = options
     if options.pipeline is not None:
-        # Imported here, so that bad options are refused at once.
+        # Imported late, so that bad options are refused at once.
         from medqa_finetune.variants.kinds import PIPELINE
 
         request = dataclasses.replace(options, variants=options.variants or list(PIPELINE))
@@ -117,7 +117,7 @@ def export(arguments: list[str]) -> int:
 
 
 def pipeline_cell(options: ExportOptions, arguments: Sequence[str]) -> "Cell":
-    """Return the run that a pipeline trains, checked and named as `train` would.
+    """Return the cell that a pipeline trains, checked and named as by `train`.
 
     Raises:
         MedQAError: a setting is impossible, or the corpus or model is not there.
@@ -127,8 +127,12 @@ def pipeline_cell(options: ExportOptions, arguments: Sequence[str]) -> "Cell":
         Fault("not-supported", "one pipeline at a time", key=flag, hint=hint) for flag in arguments if flag in MANY
     ]
     keys = {argument.partition("=")[0] for argument in arguments}
-    for key, mine in (("data", "samples"), ("data.train_size", "samples"), ("data.name", "samples"),
-                      ("train.epochs", "epochs")):  # fmt: skip
+    for key, mine in (
+        ("data", "samples"),
+        ("data.train_size", "samples"),
+        ("data.name", "samples"),
+        ("train.epochs", "epochs"),
+    ):
         if key in keys and getattr(options, mine) is not None:
             got, problem = getattr(options, mine), f"{key} is given as well and says the same"
             faults.append(Fault("conflict", problem, key=mine, got=got, hint="Give one of them."))
@@ -139,7 +143,7 @@ def pipeline_cell(options: ExportOptions, arguments: Sequence[str]) -> "Cell":
         typed.append(f"train.epochs={options.epochs:g}")
     if options.samples is not None:
         scale = _compose(typed).config.data.scale
-        # `samples` counts pairs, and profiles scale `data.train_size`; a scale of 1 at most loses none by rounding.
+        # `samples` is the size after scaling by the profile; scales are ≤ 1, so rounding does not change it.
         typed += [f"data.train_size={round(options.samples / scale)}", f"data.name={options.samples}"]
     return _compose(typed)
 
@@ -155,26 +159,26 @@ def _compose(arguments: Sequence[str]) -> "Cell":
 
 
 def train_first(cell: "Cell", request: ExportRequest) -> int:
-    """Train a run as `train` does, in a process that takes its memory with it; return its exit code.
+    """Train a run as `train` does, in a child process, which frees its memory; return its exit code.
 
     Raises:
-        MedQAError: what is to be exported afterwards cannot be, or the run cannot start.
+        MedQAError: the export afterwards is impossible, or the run cannot start.
     """
-    from medqa_finetune.run_state.earlier import find_earlier
+    from medqa_finetune.run_state.resume import earlier_record
     from medqa_finetune.variants.job import check_before_training
 
     check_before_training(cell.config, request)
-    record = find_earlier(cell)
+    record = earlier_record(cell)
     if record is not None and record.status == "done":
         return EXIT_DONE
     command = [sys.executable, "-m", "medqa_finetune.train", *cell.overrides]
-    # It stops when this process does, however that ends: its standard input is then closed.
+    # It stops when this process ends: its standard input is then closed.
     told = {LAUNCHER_VARIABLE: str(os.getpid())}
     with subprocess.Popen(command, env=os.environ | told, stdin=subprocess.PIPE) as process:
         try:
             code = process.wait()
         except KeyboardInterrupt:
-            # The terminal has told both; training writes a checkpoint first.
+            # The terminal interrupts both; training writes a checkpoint first.
             process.wait()
             raise
     return code if code >= 0 else EXIT_OFFSET - code

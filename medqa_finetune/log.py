@@ -1,4 +1,4 @@
-"""What a command says while it works: short lines on standard error, everything in the run's own log."""
+"""Logging: short lines on standard error, everything in the run's own log."""
 
 import contextlib
 import logging
@@ -27,7 +27,7 @@ def log_to_terminal() -> None:
 
 
 def _without_foreign_noise() -> Callable[[logging.LogRecord], bool]:
-    """Return a filter for other packages: deprecations, which only developers can act on, and repeats are left out."""
+    """Return a filter that leaves out deprecations of other packages, which only developers can act on, and repeats."""
     seen: set[tuple[str, str]] = set()
 
     def shown(record: logging.LogRecord) -> bool:
@@ -47,7 +47,7 @@ def _without_foreign_noise() -> Callable[[logging.LogRecord], bool]:
 def log_to(path: Path) -> Iterator[None]:
     """Append all messages, tracebacks included, to a file while the block runs.
 
-    A log that cannot be written any more, as on a full disk, is left as it is: what ends a run is the run's own error.
+    A log that can no longer be written, as on a full disk, ends nothing: a run ends by its own error.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = _QuietFileHandler(path, encoding="utf-8")
@@ -64,18 +64,18 @@ def log_to(path: Path) -> Iterator[None]:
 
 class _QuietFileHandler(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's own name)
-        """Print no traceback: the message has been on the terminal."""
+        """Print no traceback: the message is on the terminal already."""
 
 
 def visible(text: str) -> str:
-    """Return `text` with unprintable characters escaped (`\\x1b`), so that a terminal shows and does not obey them."""
+    """Escape unprintable characters (`\\x1b`), so that a terminal shows them instead of obeying them."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
     )
 
 
 def shown(text: str) -> str:
-    """Return a message with all but its line breaks made `visible`: names in it may come from anywhere."""
+    """Return a message with everything but its line breaks made `visible`: names in it may come from anywhere."""
     return "\n".join(map(visible, text.split("\n")))
 
 

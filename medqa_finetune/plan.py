@@ -5,7 +5,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
 
 from medqa_finetune.config.command_line import aligned_table, run_command, wants_help
 from medqa_finetune.config.command_options import Options, describe, option, parse_options, split_options
@@ -66,13 +66,13 @@ class ExcessError(ConfigError):
         content: The plan, which its JSON has as well, so that `format=json` prints one object.
     """
 
-    def __init__(self, content: dict[str, Any], *faults: Fault) -> None:
+    def __init__(self, content: "Content", *faults: Fault) -> None:
         super().__init__(*faults)
         self.content = content
 
     def as_json(self) -> dict[str, Any]:
         """Return the plan with what is wrong with it."""
-        return self.content | super().as_json() | {"error": ConfigError.__name__}
+        return {**self.content, **super().as_json()} | {"error": ConfigError.__name__}
 
 
 def main() -> NoReturn:
@@ -132,10 +132,10 @@ def compose(arguments: Sequence[str]) -> list["Config"]:
 
     from medqa_finetune.cell import Cell
     from medqa_finetune.evaluation.benchmarks import check_benchmarks
-    from medqa_finetune.extras import check_extras
     from medqa_finetune.launch.compose import compose_and_call, make_cell
     from medqa_finetune.launch.validate import check_all, distinct_cells
     from medqa_finetune.model.locate import locate_architecture
+    from medqa_finetune.preflight import check_packages
 
     cells: list[Cell] = []
     faults: list[Fault] = []
@@ -149,21 +149,60 @@ def compose(arguments: Sequence[str]) -> list["Config"]:
     if faults:
         raise ConfigError(*faults)
     configs = [cell.config for cell in distinct_cells(cells)]
-    check_all(configs, check_extras)
+    check_all(configs, check_packages)
     check_all(configs, check_benchmarks)
     return configs
 
 
 def answered_by_transformers(config: "Config") -> "Config":
-    """Return a run that answers by our own decoding: how fast another backend is cannot be told from a few answers."""
+    """Return a run that is evaluated by transformers: a few questions do not show how fast another backend is."""
     return dataclasses.replace(config, evaluate=dataclasses.replace(config.evaluate, backend="transformers"))
 
 
-def row(config: "Config", forecast: "Forecast", options: PlanOptions) -> dict[str, Any]:
-    """Return what is said of one cell; bytes and seconds as they are, money rounded to cents.
+class CellRow(TypedDict):
+    """What a plan shows of one cell.
 
-    `trained_by` names the cell whose training it evaluates, where that is not its own.
+    Attributes:
+        price: Rounded to cents; None where no price per hour is given.
+        trained_by: Name of the cell whose training it evaluates, where that is not its own.
     """
+
+    name: str
+    seconds: float
+    start_seconds: float
+    train_seconds: float
+    validation_seconds: float
+    evaluation_seconds: float
+    peak_memory_bytes: int
+    training_memory_bytes: int
+    disk_bytes: int
+    price: float | None
+    trained_by: str | None
+
+
+class Totals(TypedDict):
+    """All cells together, one after the other."""
+
+    hours: float
+    peak_memory_bytes: int
+    disk_bytes: int
+    price: float | None
+
+
+class Content(TypedDict):
+    """A plan as JSON: its cells, and what the figures are based on."""
+
+    cells: Sequence[CellRow]
+    sum: Totals
+    basis: str
+    random_weights: list[str]
+    machine: dict[str, object]
+    matrix_flops_per_second: dict[str, float]
+    copied_bytes_per_second: float
+
+
+def row(config: "Config", forecast: "Forecast", options: PlanOptions) -> CellRow:
+    """Return what a plan shows of one cell."""
     from medqa_finetune.planning.plan_cells import name_of
 
     return {
@@ -185,50 +224,62 @@ def _price(seconds: float, options: PlanOptions) -> float | None:
     return None if options.price_per_hour is None else round(seconds / HOUR * options.price_per_hour, 2)
 
 
-def as_object(rows: Sequence[dict[str, Any]], found: "Plan", options: PlanOptions) -> dict[str, Any]:
+def as_object(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> Content:
     """Return everything as one object of JSON."""
-    seconds = sum(each["seconds"] for each in rows)
     return {
         "cells": rows,
-        "sum": {
-            "hours": seconds / HOUR,
-            "peak_memory_bytes": max(each["peak_memory_bytes"] for each in rows),
-            "disk_bytes": sum(each["disk_bytes"] for each in rows),
-            "price": _price(seconds, options),
-        },
-        "basis": "probe" if found.rehearsals else "reckoned",
-        "random_weights": found.weightless,
-        "machine": dataclasses.asdict(found.survey.machine),
+        "sum": _totals(rows, options),
+        "basis": "probe" if found.trials else "reckoned",
+        "random_weights": found.without_weights,
+        "machine": dataclasses.asdict(found.workload.machine),
         "matrix_flops_per_second": _matrix_rates(found),
-        "copied_bytes_per_second": found.survey.copy_rate,
+        "copied_bytes_per_second": found.workload.copy_rate,
+    }
+
+
+def _totals(rows: Sequence[CellRow], options: PlanOptions) -> Totals:
+    seconds = sum(each["seconds"] for each in rows)
+    return {
+        "hours": seconds / HOUR,
+        "peak_memory_bytes": max(each["peak_memory_bytes"] for each in rows),
+        "disk_bytes": sum(each["disk_bytes"] for each in rows),
+        "price": _price(seconds, options),
     }
 
 
 def _matrix_rates(found: "Plan") -> dict[str, float]:
     """Return FLOP/s by precision, `auto` called what it stands for here."""
-    precision = found.survey.machine.precision
-    return {precision if name == "auto" else name: rate for name, rate in found.survey.matrix_rates.items()}
+    precision = found.workload.machine.precision
+    return {precision if name == "auto" else name: rate for name, rate in found.workload.matrix_rates.items()}
 
 
-def as_text(rows: Sequence[dict[str, Any]], found: "Plan", options: PlanOptions) -> str:
+def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str:
     """Return a table, a row per cell and their sum, and below it what the figures rest on."""
-    whole = as_object(rows, found, options)["sum"]
+    whole = _totals(rows, options)
     header = ["cell", "time", "training", "evaluation", "memory", "disk"]
     cells = [
         [
-            name, _time(each["seconds"]), _time(each["train_seconds"]), _time(each["evaluation_seconds"]),
-            in_units(each["peak_memory_bytes"]), in_units(each["disk_bytes"]),
+            name,
+            _time(each["seconds"]),
+            _time(each["train_seconds"]),
+            _time(each["evaluation_seconds"]),
+            in_units(each["peak_memory_bytes"]),
+            in_units(each["disk_bytes"]),
         ]
         for each, name in zip(rows, short_names([each["name"] for each in rows], NAME_WIDTH), strict=True)
-    ]  # fmt: skip
+    ]
     sums = [
-        "sum", _time(whole["hours"] * HOUR), *(_time(sum(each[key] for each in rows)) for key in
-        ("train_seconds", "evaluation_seconds")), in_units(whole["peak_memory_bytes"]), in_units(whole["disk_bytes"]),
-    ]  # fmt: skip
+        "sum",
+        _time(whole["hours"] * HOUR),
+        _time(sum(each["train_seconds"] for each in rows)),
+        _time(sum(each["evaluation_seconds"] for each in rows)),
+        in_units(whole["peak_memory_bytes"]),
+        in_units(whole["disk_bytes"]),
+    ]
     if options.price_per_hour is not None:
         header.append("price")
-        for line, said in zip([*cells, sums], [*rows, whole], strict=True):
-            line.append(f"{said['price']:.2f}")
+        for line, price in zip([*cells, sums], [*(each["price"] for each in rows), whole["price"]], strict=True):
+            line.append(f"{price:.2f}")
     shared = sum(each["trained_by"] is not None for each in rows)
     verb = "cells evaluate" if shared > 1 else "cell evaluates"
     once = [f"{shared} {verb} what an earlier one trains; the training is counted there."] if shared else []
@@ -238,33 +289,33 @@ def as_text(rows: Sequence[dict[str, Any]], found: "Plan", options: PlanOptions)
 def _basis(found: "Plan") -> list[str]:
     from medqa_finetune.planning.cost_model import EFFICIENCY
 
-    machine = found.survey.machine
+    machine = found.workload.machine
     speed = ", ".join(f"{rate / 1e12:.3g} TFLOP/s ({name})" for name, rate in _matrix_rates(found).items())
     kind = "GPU memory" if machine.type == "cuda" else "resident memory"
     lines = [
         f"{machine.name}{': ' if speed else ''}{speed}; memory is the peak of {kind}; disk is the most a cell may take."
     ]
-    if found.looked_up:
+    if found.without_model:
         lines.append(
-            f"Not trained, answers are looked up: {', '.join(found.looked_up)}; measured here on a few questions."
+            f"Not trained, answers are looked up: {', '.join(found.without_model)}; measured here on a few questions."
         )
-    if len(found.looked_up) == len(found.forecasts):
+    if len(found.without_model) == len(found.forecasts):
         return lines
-    if found.rehearsals:
-        lines.append(f"Measured here: a few steps and answers of {found.rehearsals} kind(s) of cells.")
+    if found.trials:
+        lines.append(f"Measured here: a few steps and answers of {found.trials} kind(s) of cells.")
     else:
         lines.append(
-            f"Computed at {EFFICIENCY:.0%} of that speed, which is right within a factor of two or so; plan.probe=true "
+            f"Computed at {EFFICIENCY:.0%} of that speed, correct within about a factor of two; plan.probe=true "
             "measures."
         )
-    if found.weightless:
-        lines.append(f"Random weights stood for those of {', '.join(found.weightless)}, which are not here.")
+    if found.without_weights:
+        lines.append(f"Random weights replace those of {', '.join(found.without_weights)}, which are not here.")
     return lines
 
 
-def excess_faults(rows: Sequence[dict[str, Any]], found: "Plan", options: PlanOptions) -> list[Fault]:
+def excess_faults(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> list[Fault]:
     """Return why cells take more than there is, with the figures; empty where they do not."""
-    faults = [*found.survey.disk_faults]
+    faults = [*found.workload.disk_faults]
     hours = sum(each["seconds"] for each in rows) / HOUR
     if options.budget_hours is not None and hours > options.budget_hours:
         dearest = ", ".join(f"{each['name']} {_time(each['seconds'])}" for each in rows)

@@ -1,6 +1,6 @@
-"""What can be known before a run starts: that its model, its machine and its disk will do. Nothing is written here.
+"""Checks before a run starts: optional packages, its model, the machine and the disk. Nothing is written here.
 
-A launcher examines them in a process of its own, so that it need not load torch itself.
+A launcher checks the model and the machine in a child process, so that it need not load torch itself.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +17,10 @@ from medqa_finetune.architecture.size import ModelSize, read_size
 from medqa_finetune.child_process import NoReplyError, call
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import ConfigError, Fault, RunError, noting
+from medqa_finetune.evaluation import backends, lm_eval_tasks
 from medqa_finetune.memory import GIB, in_units
 from medqa_finetune.methods.registry import method_of
+from medqa_finetune.model import kernels
 from medqa_finetune.model.auto_batch import resolve_auto
 from medqa_finetune.model.estimate import FP32, Machine, Memory, checkpoint_bytes, run_bytes, training_memory
 from medqa_finetune.model.locate import locate_model
@@ -29,28 +32,57 @@ from medqa_finetune.runtime import collector_paused, limit_spinning
 log = logging.getLogger(__name__)
 
 # Loading torch from a slow network disk takes minutes.
-EXAMINE_SECONDS = 600
+CHECK_SECONDS = 600
 
 
 class Findings(NamedTuple):
-    """What examining found: the machine, None where it cannot be used, and every fault."""
+    """The machine, None where it cannot be used, and every fault."""
 
     machine: Machine | None
     faults: list[Fault]
 
 
+def check_packages(config: Config) -> None:
+    """Refuse a run whose settings need an optional package that is not installed; loads neither torch nor data.
+
+    Raises:
+        ConfigError: with every one of them.
+    """
+    faults: list[Fault] = []
+    # What loads no model needs none of these, so that a sweep may have such a baseline in it.
+    method = method_of(config.method)
+    if method.loads_model:
+        with noting(faults):
+            backends.check_installed(config.evaluate)
+        with noting(faults):
+            lm_eval_tasks.check_installed(config.evaluate)
+        with noting(faults):
+            kernels.check_installed(config.train.kernels if method.trains_weights else "torch")
+    faults += tracker_faults(config)
+    if faults:
+        raise ConfigError(*faults)
+
+
+def tracker_faults(config: Config) -> Iterator[Fault]:
+    """Yield a fault for every tracker that is not installed."""
+    for name in dict.fromkeys(config.tracker.report_to):
+        if find_spec(name) is None:
+            hint = f"Run `pip install 'medqa_finetune[{name}]'`."
+            yield Fault("not-installed", f"{name} is not installed", key="tracker.report_to", got=[name], hint=hint)
+
+
 def preflight_matrix(configs: Sequence[Config], counts: Sequence[Counts] = ()) -> None:
-    """Check all runs that a matrix is about to start; torch is loaded in a process that ends before they begin.
+    """Check all runs that a matrix is about to start, in a child process that ends before they begin.
 
     Args:
         configs: The runs.
-        counts: What preparing the data of each counted; none where that is not known.
+        counts: Counts of the prepared data of each; none where they are not known.
 
     Raises:
         ConfigError: with every fault of every run; one that several share is printed once.
     """
     if configs:
-        _preflight(configs, counts or [{}] * len(configs), examine_in_fresh_process)
+        _preflight(configs, counts or [{}] * len(configs), check_needs_in_child)
 
 
 def preflight_run(config: Config, counts: Counts | None = None) -> None:
@@ -59,13 +91,13 @@ def preflight_run(config: Config, counts: Counts | None = None) -> None:
     Raises:
         ConfigError: with every fault.
     """
-    _preflight([config], [counts or {}], examine)
+    _preflight([config], [counts or {}], check_needs)
 
 
 def _preflight(
-    configs: Sequence[Config], counts: Sequence[Counts], examiner: Callable[[Sequence[Need]], Findings]
+    configs: Sequence[Config], counts: Sequence[Counts], check: Callable[[Sequence[Need]], Findings]
 ) -> None:
-    # What loads no model needs neither torch nor a disk of any size.
+    # Methods without a model need neither torch nor much disk.
     heavy = [
         (config, count) for config, count in zip(configs, counts, strict=True) if method_of(config.method).loads_model
     ]
@@ -74,7 +106,7 @@ def _preflight(
     configs, counts = zip(*heavy, strict=True)
     folders = {config.model: locate_model(config.model) for config in configs}
     sizes = {model: read_size(folder) for model, folder in folders.items()}
-    machine, faults = examiner(distinct_needs(configs, counts, folders))
+    machine, faults = check(distinct_needs(configs, counts, folders))
     cuda = machine is not None and machine.type == "cuda"
     trainings = [(config, sizes[config.model]) for config in _trainings(configs)]
     faults = [*faults, *disk_faults(trainings, cuda=cuda)]
@@ -87,19 +119,19 @@ def _preflight(
 
 
 def _trainings(configs: Sequence[Config]) -> list[Config]:
-    """Return one of the settings for every training: cells may be several evaluations of one."""
+    """Return one cell's settings for every training: several cells may evaluate the same one."""
     named = {config.run_path: config for config in configs if config.run_name}
     return [*named.values(), *(config for config in configs if not config.run_name)]
 
 
 def _is_trained(config: Config) -> bool:
-    """Return whether the weights are there, so that nothing is left to train."""
+    """Return whether nothing is left to train."""
     record = None if config.overwrite else RunDir(config.run_path).read()
     return record is not None and record.is_trained
 
 
-def examine(needs: Sequence[Need]) -> Findings:
-    """Load torch, and try in this process what the runs will do: tokenizers, methods, the device."""
+def check_needs(needs: Sequence[Need]) -> Findings:
+    """Load torch in this process, and try what the runs will use: tokenizers, methods, the device."""
     limit_spinning()
     # Imported here, so that a launcher can import this file in a moment.
     with collector_paused():
@@ -137,10 +169,10 @@ def examine(needs: Sequence[Need]) -> Findings:
     return Findings(machine, faults)
 
 
-def examine_in_fresh_process(needs: Sequence[Need]) -> Findings:
-    """Do the same in a process that ends afterwards: it takes its memory and its hold on the GPU with it."""
+def check_needs_in_child(needs: Sequence[Need]) -> Findings:
+    """Do the same in a child process, which gives its memory and its hold on the GPU back."""
     try:
-        return call(examine, needs, timeout=EXAMINE_SECONDS, quiet=True)
+        return call(check_needs, needs, timeout=CHECK_SECONDS, quiet=True)
     except RunError as error:
         problem, hint = f"this machine cannot be checked: {error.faults[0].problem}", ""
     except NoReplyError as error:
@@ -151,7 +183,7 @@ def examine_in_fresh_process(needs: Sequence[Need]) -> Findings:
 
 
 def precision_faults(configs: Iterable[Config], machine: Machine) -> Iterator[Fault]:
-    """Yield a fault for every run that was begun in another precision than this machine would resume it in."""
+    """Yield a fault for every run that was started in another precision than this machine would resume it in."""
     for config in configs:
         run = RunDir(config.run_path)
         record = None if config.overwrite or config.precision != "auto" else run.read()
@@ -160,10 +192,10 @@ def precision_faults(configs: Iterable[Config], machine: Machine) -> Iterator[Fa
         kept = run.checkpoints_path.exists()
         if environment is not None and environment.precision not in (None, machine.precision) and kept:
             problem = (
-                f"is {machine.precision} here, but the run was begun in {environment.precision} on "
-                f"{environment.device}, and its figures would be a mixture"
+                f"is {machine.precision} here, but the run was started in {environment.precision} on "
+                f"{environment.device}; resuming would mix results"
             )
-            hint = "Resume it where it was begun, or give overwrite=true, which moves it aside and starts anew."
+            hint = "Resume it where it was started, or give overwrite=true, which moves it aside and starts anew."
             yield Fault("precision-changed", problem, key="precision", got="auto", hint=hint, file=str(run.path))
 
 
@@ -194,7 +226,7 @@ def disk_of(path: Path) -> int:
 
 
 def _bytes_there(config: Config) -> int:
-    """Return what an earlier attempt at the run has on disk already; what is moved aside stays there, so it is none."""
+    """Return the bytes that an earlier attempt has on disk; none where it will be moved aside, which frees nothing."""
     if config.overwrite:
         return 0
     found = 0

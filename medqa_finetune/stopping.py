@@ -1,4 +1,4 @@
-"""Stopping in good order: a signal asks, and work that is better finished first answers when it has done so."""
+"""Stop handling: a signal asks to stop, and work that must finish first ends when it has done so."""
 
 import contextlib
 import os
@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# Ctrl-C; `kill`, and what most schedulers send; a terminal that closes; what SLURM is often told to send before a job's
-# time is over.
+# Ctrl-C; `kill` and most schedulers; a terminal that closes; what SLURM is often configured to send before a job's time
+# is over.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 EXIT_OFFSET = 128
-# Set for a process whose standard input is held by the launcher that started it; its value is the launcher's number.
+# Set for a process whose standard input is a pipe held by the launcher; its value is the launcher's process id.
 LAUNCHER_VARIABLE = "HYDRA_LOCAL_LAUNCHER"
 
 
 class Interrupted(SystemExit):
-    """Stopped from outside; ends the process with 128 + the signal's number, as shells have it."""
+    """Stopped by a signal; ends the process with 128 + the signal's number, as in shells."""
 
     def __init__(self, number: int) -> None:
         super().__init__(EXIT_OFFSET + number)
@@ -32,7 +32,7 @@ class StopRequest:
     """Whether a signal has asked to stop, for work that finishes a step first.
 
     Attributes:
-        number: The signal that asked; None while none has.
+        number: The signal; None before any.
     """
 
     def __init__(self) -> None:
@@ -42,10 +42,10 @@ class StopRequest:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Let the first signal wait for the end of the block; a second one (Ctrl-C twice) ends it at once.
+        """Defer the first signal to the end of the block; a second one (Ctrl-C twice) ends the block at once.
 
         Raises:
-            Interrupted: a signal came meanwhile.
+            Interrupted: a signal came during the block.
         """
         self._waiting = True
         try:
@@ -62,7 +62,7 @@ class StopRequest:
             self._stop(number)
 
     def _stop(self, number: int) -> None:
-        # Whoever handled this signal before us (submitit asks SLURM to start the job again) has its turn now.
+        # The handler that was set before ours runs now (submitit's asks SLURM to start the job again).
         if number in self._foreign:
             with contextlib.suppress(SystemExit):
                 self._foreign[number](number, None)
@@ -71,10 +71,10 @@ class StopRequest:
 
 @contextmanager
 def stoppable() -> Iterator[StopRequest]:
-    """Let signals end the block by an exception, so that it can be left in good order; yields what was asked.
+    """Turn signals into an exception while the block runs, so that it can clean up; yields the request to stop.
 
-    A signal that is ignored stays so (`nohup`). Of signals that a program around us handles, only SIGUSR2 is taken, and
-    passed on. Outside the main thread, where Python knows no signals, nothing is changed.
+    A signal that is ignored stays ignored (`nohup`). Of signals that the calling program handles, only SIGUSR2 is
+    handled here, and passed on. Outside the main thread, where Python handles no signals, nothing changes.
 
     Raises:
         Interrupted: a signal came.
@@ -104,9 +104,9 @@ def _is_ours(handler: object) -> bool:
 
 
 def stop_with_parent() -> None:
-    """Stop this process as by SIGTERM when its standard input, a pipe held by who started it, is closed.
+    """Stop this process as by SIGTERM when its standard input, a pipe held by its parent, closes.
 
-    The operating system closes the pipe however the other process ends, by `kill -9` too.
+    The operating system closes the pipe however the parent ends, including `kill -9`.
     """
 
     def watch() -> None:

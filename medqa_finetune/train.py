@@ -16,31 +16,35 @@ from medqa_finetune.stopping import LAUNCHER_VARIABLE, stop_with_parent
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-# Fields of the schema that are filled in, and never typed.
+# Fields of the schema that the package sets itself.
 NOT_TYPED = ("run_name", "evaluation_name", "interpolated")
 USAGE = """usage: python -m medqa_finetune.train [-m] [group=choice …] [key=value …]
 
 Trains and evaluates one experiment; with -m, one per combination of comma-separated values, each in a process of its
 own. Run again, it leaves finished runs untouched and tries the others. Results go to outputs/ (outputs=DIR).
 
-  python -m medqa_finetune.train -m profile=demo                              everything on what ships, in minutes
-  python -m medqa_finetune.train -m method=lora,qlora data=20k,50k,100k       the six experiments
+  python -m medqa_finetune.train -m profile=demo                              small runs on embedded data, in minutes
+  python -m medqa_finetune.train -m method=lora,qlora data=20k,50k,100k       six experiments
   python -m medqa_finetune.train method=qlora data=20k corpus=jsonl corpus.path=pairs.jsonl
 
 A matrix runs one cell per visible GPU, or one at a time without; hydra.launcher.max_parallel=N, .gpus_per_cell=N,
-.retries=N (of crashed cells) and .grace_seconds=N (for a checkpoint when told to stop) change that.
+.retries=N (of cells that crash) and .grace_seconds=N (to write a checkpoint when stopped) change that.
 
 groups and their choices (* is the default):
 """
 
 
 def main() -> None:
-    """Run the door and exit: 0 done, 1 a run failed, 2 bad input, 130 or 143 interrupted."""
+    """Command-line entry point; exit codes: 0 done, 1 a run failed, 2 bad input, 130 or 143 interrupted."""
     run_command(train)
 
 
 def train(arguments: list[str]) -> int:
-    """Run what `arguments` ask for; return the exit code."""
+    """Train and evaluate what `arguments` compose; return the exit code.
+
+    Raises:
+        MedQAError: an argument is impossible, or a run failed.
+    """
     if wants_help(arguments):
         print(USAGE + describe_groups(conf_folders(arguments)) + "\n\n" + describe_keys())
         return EXIT_DONE

@@ -1,4 +1,4 @@
-"""Whether what is installed lies within the versions that this release was tested with."""
+"""Warns of installed packages outside the versions that this release was tested with."""
 
 import os
 import shlex
@@ -10,12 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 PROJECT = "medqa-finetune"
-# Set to `allow`, it silences the line; a command that has said it sets it for the processes that it starts.
+# Set to `allow`, it silences the warning; a command that has warned sets it for the processes that it starts.
 SILENCE = "MEDQA_UNTESTED_VERSIONS"
 ALLOW = "allow"
-# The tested sets. Where a package is in both, whatever lies between its versions is taken as tested.
+# The tested sets. Of a package that is in both, every version between the two counts as tested.
 LOCKS = ("constraints.txt", "constraints-vllm.txt")
-# What can change a result, or end a run.
+# Packages that can change a result, or end a run.
 MATTERS = (
     "torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "tokenizers", "safetensors",
     "huggingface-hub", "hydra-core", "omegaconf", "sacrebleu", "rouge-score", "rapidfuzz", "rensa", "numpy", "pyarrow",
@@ -25,7 +25,7 @@ MATTERS = (
 
 @dataclass(frozen=True)
 class Untested:
-    """A package of a version that was not tested.
+    """A package whose installed version was not tested.
 
     Attributes:
         package: By its name on PyPI.
@@ -48,7 +48,7 @@ def shipped_path(name: str) -> Path:
 
 
 def untested_versions() -> list[Untested]:
-    """Return the installed packages that matter and lie outside the tested range; none where no lock file is there."""
+    """Return the packages in `MATTERS` outside the tested range; none where there is no lock file."""
     from packaging.version import InvalidVersion, Version
 
     highest, lowest = dict(_locked()), dict(_floors())
@@ -101,7 +101,7 @@ def _floors() -> Iterator[tuple[str, str]]:
 
 
 def describe(found: Sequence[Untested]) -> str:
-    """Return what is untested, the command that installs the tested set, and what silences the line; one line."""
+    """Return one line: the untested packages, the command that installs the tested ones, what silences the warning."""
     each = ", ".join(
         f"{one.package} {one.installed} (tested: {f'{one.lowest} to ' if one.lowest else 'up to '}{one.highest})"
         for one in found
@@ -123,7 +123,7 @@ def _is_installed(package: str) -> bool:
 
 
 def warn_of_untested_versions() -> None:
-    """Say on standard error, once for a command and all processes that it starts, which versions are untested."""
+    """Warn of untested versions on standard error, once for a command and all processes that it starts."""
     if os.environ.get(SILENCE) == ALLOW:
         return
     os.environ[SILENCE] = ALLOW

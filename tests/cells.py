@@ -38,7 +38,7 @@ def train(claim: Claim, weights: bytes = b"weights") -> None:
 
 def answer(claim: Claim, ids: str = "abc") -> None:
     """Answer every question that no answer was taken over for."""
-    claim.place(HERE, list(ids))
+    claim.begin_predictions(HERE, list(ids))
     folder = claim.cell.evaluation
     known = {row["id"] for row in folder.read_predictions()}
     folder.append_predictions([{"id": each, "prediction": "多休息。"} for each in ids if each not in known])

@@ -25,7 +25,7 @@ LOCKS = {name: (REPOSITORY / name).read_text(encoding="utf-8") for name in (LOCK
 # What is imported under another name than the distribution's, also where that is not installed.
 DISTRIBUTIONS = {
     "hydra": "hydra-core", "yaml": "PyYAML", "lm_eval": "lm-eval", "liger_kernel": "liger-kernel",
-    "rouge_score": "rouge-score", "huggingface_hub": "huggingface-hub",
+    "rouge_score": "rouge-score", "huggingface_hub": "huggingface-hub", "pynvml": "nvidia-ml-py",
 }  # fmt: skip
 # What a distribution brings with it in one exact version, and documents.
 PARTS = {"pydantic_core": "pydantic"}

@@ -8,7 +8,7 @@ import pytest
 
 from medqa_finetune import finetune
 from medqa_finetune.errors import ConfigError
-from medqa_finetune.extras import check_extras
+from medqa_finetune.preflight import check_packages
 from tests.commands import train
 from tests.config.builders import VALID, changed
 from tests.faulty import only_fault
@@ -22,14 +22,14 @@ without_liger = pytest.mark.skipif(importlib.util.find_spec("liger_kernel") is n
 def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medqa_finetune.evaluation.backends.find_spec", lambda _: None)
     monkeypatch.setattr("medqa_finetune.model.kernels.find_spec", lambda _: None)
-    monkeypatch.setattr("medqa_finetune.extras.find_spec", lambda _: None)
+    monkeypatch.setattr("medqa_finetune.preflight.find_spec", lambda _: None)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
 
 
 @pytest.mark.usefixtures("nothing_installed")
 def test_all_that_is_missing_is_said_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        check_extras(changed(VALID, **WANTED, tracker__report_to=["mlflow"]))
+        check_packages(changed(VALID, **WANTED, tracker__report_to=["mlflow"]))
     found = [(fault.code, fault.key) for fault in caught.value.faults]
     keys = ["evaluate.backend", "evaluate.zero_shot", "train.kernels", "tracker.report_to"]
     assert found == [("not-installed", key) for key in keys]
@@ -38,11 +38,11 @@ def test_all_that_is_missing_is_said_at_once() -> None:
 
 
 @pytest.mark.usefixtures("nothing_installed")
-def test_what_a_run_does_not_use_may_be_missing() -> None:
+def test_what_run_does_not_use_may_be_missing() -> None:
     nothing = changed(VALID, tracker__report_to=[])
-    check_extras(nothing)
-    check_extras(changed(nothing, **WANTED, method__trains="lookup"))
-    check_extras(changed(nothing, train__kernels="liger", method__trains="nothing"))
+    check_packages(nothing)
+    check_packages(changed(nothing, **WANTED, method__trains="lookup"))
+    check_packages(changed(nothing, train__kernels="liger", method__trains="nothing"))
 
 
 @without_liger

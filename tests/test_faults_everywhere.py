@@ -39,7 +39,7 @@ QUOTES_OTHERS = {
     # `Fault.line` itself, which ends a sentence once.
     "medqa_finetune/errors.py": {"line"},
     "medqa_finetune/evaluation/vllm_engine.py": {"faults_of"},
-    "medqa_finetune/run_state/failure.py": {"explain_failure"},
+    "medqa_finetune/run_state/claim.py": {"explain_failure"},
     "medqa_finetune/training/trackers.py": {"warn"},
     "scripts/download_model.py": {"_download"},
 }

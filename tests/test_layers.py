@@ -23,7 +23,7 @@ FLOORS = (
     ("planning",),
     ("experiment", "launch", "chatting", "variants"),
     ("objectives",),
-    ("run_state", "preflight", "extras", "api_inputs"),
+    ("run_state", "preflight", "api_inputs"),
     ("cell",),
     ("report",),
     ("training", "evaluation"),
@@ -38,7 +38,7 @@ FLOORS = (
 FLOOR_OF = {room: height for height, rooms in enumerate(reversed(FLOORS)) for room in rooms}
 # Rooms that start in a moment, since they load neither.
 HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
-LIGHT_ROOMS = ("train", "plan", "summarize", "chat", "experiment", "objectives", "run_state", "preflight", "extras",
+LIGHT_ROOMS = ("train", "plan", "summarize", "chat", "experiment", "objectives", "run_state", "preflight",
                "cell", "launch", "planning", "report", "record", "config", "architecture", "errors", "log", "stopping",
                "runtime", "versions", "memory", "child_process")  # fmt: skip
 HYDRA_ROOMS = {"train.py", "plan.py", "export.py", "config/compose.py", "compat/hydra.py"}

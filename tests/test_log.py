@@ -29,7 +29,7 @@ def restored_logging() -> Iterator[None]:
     package.setLevel(levels[1])
 
 
-def test_our_messages_are_one_short_line_with_the_time(capsys: pytest.CaptureFixture[str]) -> None:
+def test_our_messages_are_one_short_line_with_time(capsys: pytest.CaptureFixture[str]) -> None:
     log_to_terminal()
     logging.getLogger(OURS).info("step %d", 3)
     time, message = capsys.readouterr().err.split(" ", 1)
@@ -66,7 +66,7 @@ def test_our_own_messages_may_repeat(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().err.count("again") == 2
 
 
-def test_warnings_of_python_are_kept_for_the_log_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_warnings_of_python_are_kept_for_log_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     log_to_terminal()
     with warnings.catch_warnings(), log_to(tmp_path / "log.txt"):
         warnings.simplefilter("always")
@@ -76,7 +76,7 @@ def test_warnings_of_python_are_kept_for_the_log_file(capsys: pytest.CaptureFixt
     assert "FutureWarning: old name" in (tmp_path / "log.txt").read_text(encoding="utf-8")
 
 
-def test_steps_are_left_to_the_progress_bar_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_leaves_steps_to_the_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     log_to_terminal()

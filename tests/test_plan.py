@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from medqa_finetune.errors import ConfigError, Fault
-from medqa_finetune.plan import PlanOptions, as_object, as_text, excess_faults, plan, row
+from medqa_finetune.plan import CellRow, PlanOptions, as_object, as_text, excess_faults, plan, row
 from medqa_finetune.planning.cost_model import Forecast
 from medqa_finetune.planning.plan_cells import Plan
 from tests.commands import TINY, python
 from tests.config.builders import VALID, changed
 from tests.faulty import only_fault
-from tests.planning.test_cost_model import survey
+from tests.planning.test_cost_model import workload
 
 HOUR = 3600.0
 KEYS = ("plan.probe", "plan.budget_hours", "plan.price_per_hour", "format")
@@ -36,24 +36,24 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def made(
-    *forecasts: Forecast, rehearsals: int = 0, weightless: tuple[str, ...] = (), faults: tuple[Fault, ...] = ()
+    *forecasts: Forecast, trials: int = 0, without_weights: tuple[str, ...] = (), faults: tuple[Fault, ...] = ()
 ) -> Plan:
     return Plan(
         list(forecasts),
-        dataclasses.replace(survey(1e10), disk_faults=list(faults)),
-        rehearsals,
-        list(weightless),
+        dataclasses.replace(workload(1e10), disk_faults=list(faults)),
+        trials,
+        list(without_weights),
     )
 
 
-def rows(found: Plan, options: PlanOptions) -> list[dict[str, Any]]:
+def rows(found: Plan, options: PlanOptions) -> list[CellRow]:
     names = ("lora_20k", "qlora_20k")
     return [
         row(changed(VALID, run_name=name), each, options) for name, each in zip(names, found.forecasts, strict=False)
     ]
 
 
-def test_a_cell_is_said_in_seconds_bytes_and_money() -> None:
+def test_cell_is_said_in_seconds_bytes_and_money() -> None:
     (found,) = rows(made(FORECAST), PlanOptions(price_per_hour=2.0))
     assert found == {
         "name": "lora_20k", "seconds": 19800.0, "start_seconds": 600.0, "train_seconds": 18000.0,
@@ -69,13 +69,13 @@ def test_cells_add_up_but_for_memory() -> None:
     }  # fmt: skip
 
 
-def test_a_cell_is_named_after_its_run_and_its_evaluation() -> None:
+def test_cell_name_has_run_and_evaluation() -> None:
     cell = changed(VALID, run_name="lora_20k", evaluation_name="max_samples=2")
     assert row(cell, FORECAST, PlanOptions())["name"] == "lora_20k__evaluate.max_samples=2"
     assert row(changed(cell, evaluation_name="default"), FORECAST, PlanOptions())["name"] == "lora_20k"
 
 
-def test_the_table_says_which_hours_are_counted_with_another_cell() -> None:
+def test_table_marks_hours_counted_with_another_cell() -> None:
     found, options = made(FORECAST, FORECAST), PlanOptions()
     shared = rows(found, options)
     alone = as_text(shared, found, options).splitlines()
@@ -83,7 +83,7 @@ def test_the_table_says_which_hours_are_counted_with_another_cell() -> None:
     assert len(as_text(shared, found, options).splitlines()) == len(alone) + 1
 
 
-def test_a_price_that_is_not_known_is_null_and_not_zero() -> None:
+def test_unknown_price_is_null() -> None:
     found, options = made(FORECAST), PlanOptions()
     content = as_object(rows(found, options), found, options)
     assert content["cells"][0]["price"] is None
@@ -97,14 +97,14 @@ def test_the_table_says_what_it_rests_on() -> None:
     assert "lora_20k  5.5h" in reckoned
     assert "3.0 GiB  1.0 GiB  11.00" in reckoned
     assert "plan.probe=true measures" in reckoned
-    measured = made(FORECAST, rehearsals=1, weightless=("qwen2.5-3b",))
+    measured = made(FORECAST, trials=1, without_weights=("qwen2.5-3b",))
     text = as_text(rows(measured, options), measured, options)
     assert "Measured here" in text
-    assert "Random weights stood for those of qwen2.5-3b" in text
+    assert "Random weights replace those of qwen2.5-3b" in text
     assert "TFLOP/s (fp32)" in text  # and not `auto`, which says nothing
 
 
-def test_more_hours_than_the_budget_are_refused_with_cells_and_figures() -> None:
+def test_exceeded_budget_is_refused_with_figures() -> None:
     found = made(FORECAST, FORECAST)
     options = PlanOptions(budget_hours=10.0)
     (fault,) = excess_faults(rows(found, options), found, options)
@@ -134,7 +134,7 @@ def test_a_disk_that_is_too_small_is_refused() -> None:
         ("format=xml", "not-allowed", "format", "xml", ("text", "json")),
     ],
 )
-def test_an_impossible_choice_is_refused_before_anything_is_composed(
+def test_impossible_choice_is_refused_before_anything_is_composed(
     typed: str, code: str, key: str | None, got: Any, allowed: tuple[str, ...]
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -152,17 +152,17 @@ DEMO = [("none", ""), *((method, size) for method in ("retrieval", "lora", "qlor
 
 
 @pytest.mark.slow
-def test_the_demo_is_the_cells_of_the_demo_and_nothing_is_kept(tmp_path: Path, micro_model: Path) -> None:
+def test_demo_plans_its_cells_and_leaves_nothing(tmp_path: Path, micro_model: Path) -> None:
     model = f"model.path={micro_model}"
     done = run("-m", *TINY, model, "format=json", "plan.budget_hours=0.0001", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     content = json.loads(done.stdout)
     kinds = [cell["name"].partition("__")[0] for cell in content["cells"]]
     assert kinds == [f"{method}_{size}" if size else method for method, size in DEMO]
-    looked_up = [cell for cell in content["cells"] if cell["name"].startswith("retrieval")]
-    assert [cell["train_seconds"] for cell in looked_up] == [0.0] * 3
+    without_model = [cell for cell in content["cells"] if cell["name"].startswith("retrieval")]
+    assert [cell["train_seconds"] for cell in without_model] == [0.0] * 3
     # No torch, no model: what it holds is Python, the pairs and their scores.
-    assert all(cell["peak_memory_bytes"] < 10**9 and 0 < cell["seconds"] < 300 for cell in looked_up)
+    assert all(cell["peak_memory_bytes"] < 10**9 and 0 < cell["seconds"] < 300 for cell in without_model)
     assert content["basis"] == "reckoned"
     (fault,) = content["faults"]
     assert (content["error"], content["exit_code"], fault["code"]) == ("ConfigError", 2, "over-budget")
@@ -172,7 +172,7 @@ def test_the_demo_is_the_cells_of_the_demo_and_nothing_is_kept(tmp_path: Path, m
 
 
 @pytest.mark.slow
-def test_cells_that_share_a_training_count_its_hours_once(tmp_path: Path, micro_model: Path) -> None:
+def test_cells_that_share_training_count_its_hours_once(tmp_path: Path, micro_model: Path) -> None:
     typed = (*TINY, f"model.path={micro_model}", "method=lora", "data=20k", "train.epochs=200", "train.max_steps=null")
     one, two = (
         json.loads(run("-m", *typed, f"evaluate.max_samples={most}", "format=json", cwd=tmp_path).stdout)
@@ -193,7 +193,7 @@ def test_cells_that_share_a_training_count_its_hours_once(tmp_path: Path, micro_
 
 
 @pytest.mark.slow
-def test_cells_that_look_answers_up_are_planned_alone_and_said_not_to_train(tmp_path: Path) -> None:
+def test_cells_without_a_model_are_measured_without_training(tmp_path: Path) -> None:
     done = run("-m", "profile=demo", "method=retrieval", "data=20k,50k", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Not trained, answers are looked up: retrieval_20k, retrieval_50k; measured here" in done.stdout
@@ -208,13 +208,13 @@ def test_cells_that_look_answers_up_are_planned_alone_and_said_not_to_train(tmp_
 
 
 @pytest.mark.slow  # trains a little
-def test_a_model_without_weights_is_rehearsed_with_random_ones(tmp_path: Path, micro_model: Path) -> None:
+def test_model_without_weights_is_rehearsed_with_random_ones(tmp_path: Path, micro_model: Path) -> None:
     folder = Path(shutil.copytree(micro_model, tmp_path / "bare"))
     (folder / "model.safetensors").unlink()
     typed = (*TINY, f"model.path={folder}", "method=lora", "data=20k", "plan.probe=true")
     done = run(*typed, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "Random weights stood for those of bare" in done.stdout
+    assert "Random weights replace those of bare" in done.stdout
     assert "lora_20k" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["bare"]
     # A run still needs them.
@@ -222,7 +222,7 @@ def test_a_model_without_weights_is_rehearsed_with_random_ones(tmp_path: Path, m
     assert refused.returncode == 2
 
 
-def test_without_even_a_config_it_is_said_what_to_do(tmp_path: Path) -> None:
+def test_without_a_config_the_hint_helps(tmp_path: Path) -> None:
     done = run("corpus=embedded", "model=qwen2.5-3b", "format=json", cwd=tmp_path)
     assert done.returncode == 2
     (fault,) = json.loads(done.stdout)["faults"]

@@ -18,8 +18,8 @@ from medqa_finetune.model.estimate import Machine, checkpoint_bytes, run_bytes
 from medqa_finetune.model.requirements import Need
 from medqa_finetune.preflight import (
     Findings,
+    check_needs_in_child,
     disk_faults,
-    examine_in_fresh_process,
     precision_faults,
     preflight_matrix,
     preflight_run,
@@ -68,17 +68,13 @@ def faults(*runs: tuple[Config, ModelSize | None]) -> list[Fault]:
     return list(disk_faults(runs, cuda=False))
 
 
-def test_a_run_that_can_be_done_passes_and_leaves_nothing(
-    config: Config, outputs: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_run_that_passes_leaves_nothing(config: Config, outputs: Path, caplog: pytest.LogCaptureFixture) -> None:
     preflight_run(config)
     assert not outputs.exists()
     assert caplog.text == ""
 
 
-def test_a_matrix_that_can_be_done_passes_and_leaves_nothing(
-    config: Config, outputs: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_matrix_that_passes_leaves_nothing(config: Config, outputs: Path, caplog: pytest.LogCaptureFixture) -> None:
     preflight_matrix([config, changed(config, method=QLORA), changed(config, method=NONE)])
     assert not outputs.exists()
     assert caplog.text == ""
@@ -104,7 +100,7 @@ BAD = changed(
 
 
 @pytest.mark.parametrize("check", [preflight_run, lambda config: preflight_matrix([config, config])])
-def test_all_faults_are_said_at_once_and_each_once(
+def test_faults_of_all_runs_are_raised_once(
     check: Callable[[Config], None], free: Callable[[int], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -124,13 +120,13 @@ def test_runs_that_need_the_same_are_examined_once(config: Config, monkeypatch: 
         asked.extend(needs)
         return Findings(CPU, [])
 
-    monkeypatch.setattr(preflight, "examine_in_fresh_process", note)
+    monkeypatch.setattr(preflight, "check_needs_in_child", note)
     sizes = [changed(config, data__train_size=number) for number in (10, 20, 30)]
     preflight_matrix([*sizes, *(changed(each, method=QLORA) for each in sizes)])
     assert [need.method for need in asked] == [config.method, QLORA]
 
 
-def test_a_model_of_which_one_method_does_not_fit_says_so_for_that_method(config: Config) -> None:
+def test_method_that_does_not_fit_is_named(config: Config) -> None:
     wrong = changed(config, method__target_modules=["qproj"])
     with pytest.raises(ConfigError) as caught:
         preflight_run(wrong)
@@ -159,12 +155,12 @@ def stand_in(folder: Path, lines: str) -> str:
     ],
     ids=lambda text: text[:30],
 )
-def test_an_examination_that_dies_is_a_fault_with_its_last_words(
+def test_crashed_check_is_a_fault_with_its_last_line(
     lines: str, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", stand_in(tmp_path, lines))
-    monkeypatch.setattr(preflight, "EXAMINE_SECONDS", 1 if "sleep" in lines else 30)
-    machine, found = examine_in_fresh_process([Need("model", VALID.method, "auto", 512)])
+    monkeypatch.setattr(preflight, "CHECK_SECONDS", 1 if "sleep" in lines else 30)
+    machine, found = check_needs_in_child([Need("model", VALID.method, "auto", 512)])
     assert machine is None
     (fault,) = found
     assert fault.code == "not-checked"
@@ -172,16 +168,14 @@ def test_an_examination_that_dies_is_a_fault_with_its_last_words(
     assert ("nvidia-smi" in fault.hint) is ("sleep" in lines)
 
 
-def test_faults_come_as_they_are_out_of_the_process_that_finds_them(tmp_path: Path) -> None:
-    machine, (fault,) = examine_in_fresh_process([Need(str(tmp_path / "none"), VALID.method, "auto", 512)])
+def test_faults_of_the_child_keep_their_fields(tmp_path: Path) -> None:
+    machine, (fault,) = check_needs_in_child([Need(str(tmp_path / "none"), VALID.method, "auto", 512)])
     assert machine is not None
     assert fault.code != "unspecified"
     assert str(tmp_path / "none") in str(fault.file)
 
 
-def test_a_disk_that_is_too_small_is_refused_with_figures(
-    config: Config, size: ModelSize, free: Callable[[int], None]
-) -> None:
+def test_small_disk_is_refused_with_figures(config: Config, size: ModelSize, free: Callable[[int], None]) -> None:
     free(5 * 2**20)
     (fault,) = faults((changed(config, data__test_size=1, data__scale=1.0), size))
     # 8 MiB of logs, four checkpoints of 0.4 MiB: 32,768 adapter weights of 12 bytes.
@@ -219,7 +213,7 @@ def test_each_disk_is_looked_at_by_itself(
     assert [(fault.got, fault.problem.partition(" may")[0]) for fault in found] == [("aa", "2 runs"), ("b", "1 run")]
 
 
-def test_what_an_earlier_attempt_left_is_not_needed_again(
+def test_what_earlier_attempt_left_is_not_needed_again(
     config: Config, size: ModelSize, free: Callable[[int], None]
 ) -> None:
     needed = run_bytes(size, config, cuda=False) + checkpoint_bytes(size, config.method, cuda=False)
@@ -243,7 +237,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture, memory: int, *runs: tuple[Conf
     return [record.getMessage() for record in caplog.records]
 
 
-def test_too_little_memory_is_warned_of_with_figures_and_remedies(
+def test_small_memory_is_warned_of_with_remedies(
     config: Config, size: ModelSize, caplog: pytest.LogCaptureFixture
 ) -> None:
     (warning,) = warnings_of(caplog, 2**29, (changed(config, train__gradient_checkpointing=False), size))
@@ -262,7 +256,7 @@ def test_remedies_that_are_in_use_are_not_advised(
     assert "method=qlora or" not in warning
 
 
-def test_one_warning_for_every_method_and_model_for_the_dearest_run(
+def test_one_warning_for_every_method_and_model(
     config: Config, size: ModelSize, caplog: pytest.LogCaptureFixture
 ) -> None:
     lengths = [changed(config, train__max_length=length) for length in (128, 1024, 512)]
@@ -272,7 +266,7 @@ def test_one_warning_for_every_method_and_model_for_the_dearest_run(
     assert all("train.max_length=1024" in warning for warning in found)
 
 
-def test_what_trains_nothing_or_is_of_unknown_size_is_not_warned_of(
+def test_unknown_or_untrained_sizes_are_not_warned_of(
     config: Config, size: ModelSize, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert warnings_of(caplog, 0, (changed(config, method=NONE), size), (config, None)) == []
@@ -286,7 +280,7 @@ REFUSED: list[tuple[list[str], str, Any]] = [
 
 
 @pytest.mark.parametrize(("arguments", "key", "got"), REFUSED, ids=[" ".join(arguments) for arguments, *_ in REFUSED])
-def test_the_command_line_refuses_and_leaves_every_run_as_it_was(
+def test_command_refuses_and_leaves_runs_unchanged(
     arguments: list[str], key: str, got: Any, tmp_path: Path, micro_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, said = tmp_path / "here", tmp_path / "faults.json"
@@ -302,7 +296,7 @@ def test_the_command_line_refuses_and_leaves_every_run_as_it_was(
     assert [name for name in files_below(folder) if "cache" not in name] == []
 
 
-def test_a_model_that_cannot_be_used_is_refused_before_its_folder_is_made(
+def test_unusable_model_is_refused_before_its_folder_exists(
     tmp_path: Path, micro_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEDQA_FAULTS_FILE", str(tmp_path / "faults.json"))
@@ -327,7 +321,7 @@ def test_a_model_that_cannot_be_used_is_refused_before_its_folder_is_made(
         ("fp16", {"overwrite": True}, False),
     ],
 )
-def test_a_run_is_resumed_in_the_precision_it_was_begun_in(
+def test_run_is_resumed_only_in_its_precision(
     config: Config, begun: str | None, changes: dict[str, Any], refused: bool
 ) -> None:
     run = RunDir(config.run_path)

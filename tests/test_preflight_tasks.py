@@ -30,7 +30,7 @@ def with_template(folder: Path, target: Path, template: str | None) -> Path:
     ("template", "beside", "code"),
     [(CHANGES_EARLIER, "history", "template-unfit"), (NO_SYSTEM, "system", "template-fails")],
 )
-def test_pairs_that_the_chat_template_cannot_take_are_refused_before_the_start(
+def test_examples_the_chat_template_refuses_are_refused_early(
     micro_model: Path, tmp_path: Path, template: str, beside: str, code: str
 ) -> None:
     config = config_of(with_template(micro_model, tmp_path / "model", template), tmp_path / "outputs")

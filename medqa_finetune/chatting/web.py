@@ -17,8 +17,15 @@ HOST = "127.0.0.1"
 # Fonts of the browser, so that none is fetched.
 FONTS = ["system-ui", "sans-serif"]
 # Answers are plain text: no markup, formula or link is rendered.
-PLAIN: dict[str, Any] = {"render_markdown": False, "sanitize_html": True, "latex_delimiters": [], "allow_tags": False,
-         "allow_file_downloads": False, "feedback_options": None, "buttons": ["copy"]}  # fmt: skip
+PLAIN: dict[str, Any] = {
+    "render_markdown": False,
+    "sanitize_html": True,
+    "latex_delimiters": [],
+    "allow_tags": False,
+    "allow_file_downloads": False,
+    "feedback_options": None,
+    "buttons": ["copy"],
+}
 
 Talks = list[Conversation]
 Messages = list[dict[str, str]]
@@ -134,10 +141,19 @@ def serve(models: Sequence[ChatModel], settings: ChatSettings, port: int) -> Non
 
     try:
         built.queue().launch(
-            server_name=HOST, server_port=port, share=False, inbrowser=False, quiet=True, prevent_thread_lock=True,
-            ssr_mode=False, enable_monitoring=False, mcp_server=False, pwa=False, footer_links=[],
+            server_name=HOST,
+            server_port=port,
+            share=False,
+            inbrowser=False,
+            quiet=True,
+            prevent_thread_lock=True,
+            ssr_mode=False,
+            enable_monitoring=False,
+            mcp_server=False,
+            pwa=False,
+            footer_links=[],
             theme=Base(font=FONTS, font_mono=["monospace"]),
-        )  # fmt: skip
+        )
     except OSError:
         problem, hint = "another program uses this port", "Give another one."
         raise ConfigError(Fault("port-taken", problem, key="port", got=port, hint=hint)) from None

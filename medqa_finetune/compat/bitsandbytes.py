@@ -1,4 +1,4 @@
-"""bitsandbytes: weights stored two to a byte, and what it does to them by itself."""
+"""bitsandbytes: 4-bit weights, packed two to a byte."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ REPACKING = "support_avx512bf16_for_cpu"
 
 
 def stands_for(parameter: torch.nn.Parameter) -> int:
-    """Return how many weights a parameter holds; 4-bit ones, stored two to a byte, are counted one by one."""
+    """Return the number of weights of a parameter; packed 4-bit weights are counted one by one."""
     # Where nobody has imported it there are none; importing it takes a second.
     library: Any = sys.modules.get("bitsandbytes")
     packed = library is not None and isinstance(parameter, library.nn.Params4bit)

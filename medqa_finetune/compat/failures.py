@@ -1,7 +1,7 @@
-"""Errors of other packages: what they say, and what they mean where only the wording tells.
+"""Errors of other packages: their messages, and out-of-memory and full disks where only the wording tells.
 
-A wording that changes makes a message less helpful and nothing else: the error itself is shown as it came. Nothing is
-imported here, since a machine without memory or disk may be unable to.
+If a wording changes, the error is still shown as it is. Nothing is imported here, since a machine without memory or
+disk may be unable to.
 """
 
 import errno
@@ -10,8 +10,14 @@ import sys
 # torch's allocators (CPU, CUDA), cuBLAS and cuDNN.
 MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 # torch and safetensors wrap the system's error into kinds of their own, and torch's say nothing of the disk.
-DISK_SIGNS = ("No space left", "Disk quota", "PytorchStreamWriter", "inline_container.cc", "iostream error",
-              "os error 28")  # fmt: skip
+DISK_SIGNS = (
+    "No space left",
+    "Disk quota",
+    "PytorchStreamWriter",
+    "inline_container.cc",
+    "iostream error",
+    "os error 28",
+)
 SHOWN_CHARACTERS = 300
 
 
@@ -25,7 +31,7 @@ def words_of(error: BaseException) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether memory, of the GPU or the machine, was too small."""
+    """Say whether an error means too little memory, of the GPU or the machine."""
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
         return True
@@ -33,7 +39,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Say whether the disk was full, or the user's share of it."""
+    """Say whether an error means a full disk or quota."""
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _says(error, DISK_SIGNS)
 
 

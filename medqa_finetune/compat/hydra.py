@@ -1,6 +1,6 @@
-"""What Hydra does without promising it: which fields of its errors are set, and its state that has no public setter.
+"""Hydra: undocumented fields of its errors, and state without a public setter.
 
-Hydra's example plugins are what its manual shows to authors of plugins. What they use is public and used directly:
+What Hydra's example plugins use counts as public and is used directly:
 `Launcher`, `Sweeper`, `Plugins`, `JobReturn`, `setup_globals`, `filter_overrides`, `config_loader.load_sweep_config`,
 `OverridesParser`, and the methods of an override that tell what it sweeps over.
 """
@@ -23,16 +23,16 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-# What `value_at` returns for a key that is not there.
+# Returned by `value_at` for a missing key.
 ABSENT = object()
 # Comment lines at the very beginning of a file, one of which may say where its values belong.
 HEADER_LINE = re.compile(r"\s*#\s*@(\w+)\s+(\S+)")
 
 
 def cause_of(error: Exception) -> OmegaConfBaseException | None:
-    """Return the error of OmegaConf that a composition failed of; None where it failed of something else.
+    """Return the error of OmegaConf behind a failed composition; None where there is none.
 
-    Hydra raises its own error from the other for an override, and merely while it handles the other for a file.
+    It is the cause of Hydra's error for an override, and only its context for a file.
     """
     if isinstance(error, OmegaConfBaseException):
         return error
@@ -72,12 +72,12 @@ def unreadable_argument(error: Exception) -> str | None:
 
 
 def is_composition_error(error: Exception) -> bool:
-    """Say whether Hydra refuses what it was to compose; of an argument, it does so without a field that names it."""
+    """Say whether Hydra refuses a composition; the error has no field for the argument at fault."""
     return isinstance(error, ConfigCompositionException)
 
 
 def words_of(error: Exception) -> str:
-    """Return Hydra's own words, to be shown beside ours, as one line without the lines that point to a page or path."""
+    """Return Hydra's message as one line, without lines that point to a page or path."""
     lines = [line.strip() for line in str(error).splitlines()]
     return " ".join(line for line in lines if line and "://" not in line) or type(error).__name__
 

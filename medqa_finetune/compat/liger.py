@@ -10,7 +10,7 @@ from typing import Any
 
 
 def families() -> frozenset[str]:
-    """Return the `model_type` of every family that Liger has kernels for, as `config.json` names them."""
+    """Return the model types, as in `config.json`, that Liger has kernels for."""
     from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN as KNOWN
 
     return frozenset(KNOWN)

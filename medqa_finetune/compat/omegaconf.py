@@ -1,6 +1,6 @@
-"""What OmegaConf does without promising it: which fields of its errors are set, and how `load` refuses a file.
+"""OmegaConf: undocumented fields of its errors, and how `load` refuses a file.
 
-The classes of its errors are public. A fault is told by its class and its fields, never by the words of its message.
+The classes of its errors are public. Messages are never parsed.
 """
 
 import re
@@ -36,7 +36,7 @@ class Kind(Enum):
     OTHER = "other"
 
 
-# In this order: a value that an interpolation led to and that is of the wrong type is an error of two of these classes.
+# The order matters: an interpolated value of the wrong type raises an error of two of these classes.
 KINDS = {
     MissingMandatoryValue: Kind.MISSING,
     ValidationError: Kind.WRONG_VALUE,
@@ -63,12 +63,12 @@ class Refusal:
     kind: Kind
     key: str
     value: Any = None
-    hint: Any = None
+    hint: object = None
     written: Any = None
 
 
 def refusal_of(error: OmegaConfBaseException) -> Refusal:
-    """Return what an error is about; where a release no longer sets a field, it says less, and nothing wrong."""
+    """Return the fields of an error; fields that a release does not set stay empty."""
     key = getattr(error, "key", None)
     full_key = getattr(error, "full_key", None) or ("" if key is None else str(key))
     return Refusal(
@@ -102,17 +102,17 @@ def _written(parent: Any, key: Any) -> Any:
 
 
 def words_of(error: OmegaConfBaseException) -> str:
-    """Return OmegaConf's own words, to be shown beside ours: the first line, which fields that it repeats follow."""
+    """Return the first line of OmegaConf's message; the others repeat fields of the error."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def variables_of(text: str) -> list[str]:
-    """Return the environment variables that a text asks for without a default, which no error names in a field."""
+    """Return the environment variables in a text without a default; errors have no field for them."""
     return VARIABLE.findall(text)
 
 
 def references_of(text: str) -> list[str]:
-    """Return the keys that a text refers to, from the root; no error names in a field the one it does not find."""
+    """Return the absolute keys that a text refers to; errors have no field for the missing one."""
     return REFERENCE.findall(text)
 
 

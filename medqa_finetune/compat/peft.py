@@ -1,4 +1,4 @@
-"""peft: which models carry adapters, and what the adapters are."""
+"""peft: models with adapters, and the settings of the adapters."""
 
 import dataclasses
 from collections.abc import Collection, Mapping
@@ -8,14 +8,14 @@ from peft import LoraConfig, PeftModel
 
 
 def bare(model: Any) -> Any:
-    """Return the model of transformers itself, of one with adapters or without."""
+    """Return the transformers model below a peft model; any other model as it is."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def adapters(model: Any) -> Mapping[str, LoraConfig]:
-    """Return the settings of a model's adapters by name, none where it has none.
+    """Return the settings of a model's adapters by name; empty without adapters.
 
-    What transformers' own `add_adapter` put there counts, too. Until 0.18 peft left the settings on a model whose
+    Includes those of transformers' `add_adapter`. Until 0.18 peft left the settings on a model whose
     adapters it had merged; the floor of our dependency is above it.
     """
     settings: Mapping[str, LoraConfig] = getattr(model, "peft_config", None) or {}

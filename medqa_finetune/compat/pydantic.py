@@ -1,15 +1,15 @@
-"""What pydantic says of a file that it refuses, as a fault."""
+"""Turns pydantic's validation errors into faults."""
 
 from pydantic import ValidationError
 
 from medqa_finetune.errors import NO_VALUE, Fault
 
-# How its sentences on a value begin: "Input should be a valid integer".
+# Beginning of pydantic's messages ("Input should be a valid integer"), and of ours.
 ITS_BEGINNING, OURS = "Input should be", "must be"
 
 
 def fault_of(error: ValidationError) -> Fault:
-    """Return the first thing that pydantic refuses: code, key and value got, without the file."""
+    """Return pydantic's first error as a fault with code, key and value, without the file."""
     first = error.errors(include_url=False)[0]
     key = ".".join(map(str, first["loc"])) or None
     if first["type"] == "missing":

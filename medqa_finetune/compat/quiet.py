@@ -1,4 +1,4 @@
-"""What libraries say at import that is no news, silenced before they are imported; nothing is loaded here."""
+"""Silences warnings of libraries at import; nothing is imported here."""
 
 import logging
 

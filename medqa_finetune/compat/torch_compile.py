@@ -1,4 +1,4 @@
-"""torch.compile of a model's layers, undone afterwards: torch compiles a module in place and has no way back."""
+"""torch.compile of a model's layers, undone afterwards: torch compiles modules in place and cannot undo it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -84,7 +84,7 @@ def cache_argument(model: Any) -> str | None:
 
 
 def _tiny_pass(model: Any, **options: Any) -> Mapping[str, Any]:
-    """Return what a model says of two tokens; it is in the mode afterwards that it was in."""
+    """Return a model's output for two tokens; its training mode is restored."""
     ids = torch.zeros((1, TRIAL_TOKENS), dtype=torch.long, device=model.device)
     was_training = model.training
     try:
@@ -108,15 +108,15 @@ class KeyValueCache:
     cache: DynamicCache
 
     def as_argument(self) -> dict[str, Any]:
-        """Return what a forward pass is given, for it to read and to add to."""
+        """Return the cache object to pass to a forward pass."""
         return {self.argument: self.cache}
 
     def tokens(self) -> int:
-        """Return how many tokens a row holds, padding included."""
+        """Return the tokens per row, including padding."""
         return int(self.cache.get_seq_length())
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Keep these rows alone, given by number."""
+        """Keep only these rows, given by index."""
         self.cache.reorder_cache(rows)  # type: ignore[arg-type]
 
 
@@ -168,7 +168,7 @@ def head_width(attention: Any) -> int:
 
 
 def share_keys(attention: Any, heads_per_key: int) -> None:
-    """Let so many heads of an attention layer of Llama, Phi or Qwen2 share one head of keys and values."""
+    """Set how many heads of an attention layer of Llama, Phi or Qwen2 share one head of keys and values."""
     attention.num_key_value_groups = heads_per_key
 
 
@@ -185,7 +185,7 @@ def takes_attention(model: PreTrainedModel) -> bool:
 
 @contextmanager
 def attention_by(model: PreTrainedModel, name: str) -> Iterator[None]:
-    """Let a model without adapters attend by the registered function `name` while the block runs."""
+    """Use the registered attention function `name` in a model without adapters while the block runs."""
     before = model.config._attn_implementation
     model.set_attn_implementation(name)
     try:
@@ -205,13 +205,13 @@ def is_eight_bit(model: Any) -> bool:
 
 
 def dequantize(model: Any) -> Any:
-    """Return a quantized model with plain weights; what transformers logs of it, that it takes memory, is no news."""
+    """Return a quantized model dequantized; silences the warning of transformers that this takes memory."""
     logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)
     return model.dequantize()
 
 
 def tied_weights(model: Any) -> Mapping[str, str]:
-    """Return the weights that are those of another name, with that name."""
+    """Return tied weights with the name of the weight that they are tied to."""
     tied: Mapping[str, str] = getattr(model, "all_tied_weights_keys", None) or {}
     return tied
 
@@ -227,7 +227,7 @@ def optimizer_name(arguments: TrainingArguments) -> str:
 
 
 def use_one_gpu(arguments: TrainingArguments) -> None:
-    """Keep Trainer from spreading each batch over all visible GPUs (DataParallel)."""
+    """Stop Trainer from splitting each batch over all visible GPUs (DataParallel)."""
     arguments._n_gpu = min(1, arguments.n_gpu)
 
 

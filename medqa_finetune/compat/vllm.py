@@ -49,9 +49,13 @@ class Engine:
         from vllm.usage.usage_lib import UsageContext
 
         self._sampling = SamplingParams(
-            temperature=0.0, max_tokens=max_new_tokens, stop_token_ids=[end_id], ignore_eos=True, detokenize=False,
+            temperature=0.0,
+            max_tokens=max_new_tokens,
+            stop_token_ids=[end_id],
+            ignore_eos=True,
+            detokenize=False,
             output_kind=RequestOutputKind.DELTA,
-        )  # fmt: skip
+        )
         self._adapter = None if adapter is None else LoRARequest("adapter", 1, adapter)
         # vLLM takes the size of its batches from it: the one that `LLM` has is for throughput.
         self._engine = LLMEngine.from_engine_args(EngineArgs(**options), usage_context=UsageContext.LLM_CLASS)

@@ -1,4 +1,4 @@
-"""Weights & Biases: what it is set to, known before a run is opened."""
+"""Weights & Biases: its mode before a run is opened."""
 
 
 def mode() -> str:

@@ -1,4 +1,4 @@
-"""Checks that the type of a setting does not make: ranges, choices, and settings that exclude each other."""
+"""Checks beyond types: ranges, allowed values, and settings that exclude each other."""
 
 import codecs
 import math
@@ -26,7 +26,7 @@ TRACKERS = ("tensorboard", "wandb", "mlflow")
 SCHEDULERS = ("cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt")
 FOLDER_NAME = re.compile(r"[^\x00-\x1f/\\:*?\"<>|.][^\x00-\x1f/\\:*?\"<>|]*")
 FOLDER_NAME_BYTES = 200
-# Devices of Windows, whatever follows a first dot; endings that Windows drops; folders that no run is looked for in.
+# Device names of Windows, endings that Windows drops, and folders that are not searched for runs.
 RESERVED_NAME = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?|.*[. ]|summary|cache|.*\.old-.*", re.IGNORECASE)
 
 
@@ -124,7 +124,7 @@ def corpus_faults(corpus: CorpusConfig) -> Iterator[Fault]:
     yield from one_of("corpus.source", corpus.source, SOURCES)
     yield from one_of("corpus.format", corpus.format, TEXT_FORMATS if corpus.task == "text" else FORMATS)
     if corpus.task == "text" and corpus.source == "embedded":
-        problem = "is questions with answers, not the running text that corpus.task=text asks for"
+        problem = "has questions with answers, and corpus.task=text needs running text"
         yield Fault("conflict", problem, key="corpus.source", got="embedded", allowed=("file", "hub"))
     yield from one_of("corpus.hub", corpus.hub, HUBS)
     yield from between("corpus.max_reject_share", corpus.max_reject_share, 0, 1, closed=True)

@@ -29,18 +29,18 @@ from medqa_finetune.config.yaml_traps import trapped_values
 from medqa_finetune.errors import ConfigError
 
 CONFIG_NAME = PRIMARY_FILE
-# What Hydra raises at a composition that cannot be: ValueError, for one, where a group is given `null`, RecursionError
-# where a YAML file is nested thousands of levels deep or contains itself.
+# Raised by Hydra at an impossible composition: ValueError where a group is `null`, RecursionError where a YAML file is
+# nested thousands of levels deep or contains itself.
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError, yaml.YAMLError, RecursionError)
 
 
 def register_schema() -> None:
-    """Let Hydra check every composed value against `Config`, while it is composed."""
+    """Register `Config` with Hydra, which then checks every value while composing."""
     ConfigStore.instance().store(name="schema", node=schema_node())
 
 
 def to_config(composed: DictConfig) -> Config:
-    """Turn what Hydra composed into a checked `Config`.
+    """Return a composed configuration as a checked `Config`.
 
     Raises:
         ConfigError: a value is missing, of the wrong type or impossible; names the key.
@@ -48,7 +48,7 @@ def to_config(composed: DictConfig) -> Config:
     node = schema_node()
     written = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=False))
     values = {key: value for key, value in written.items() if key != "hydra"}
-    # Hydra lets `+key=value` and a user's own YAML add keys, which nothing would read.
+    # `+key=value` and a user's own YAML may add keys that nothing reads.
     known = dotted_keys(node)
     unknown = [key for key in dotted_keys(OmegaConf.create(values)) if key not in known]
     if unknown:
@@ -65,11 +65,11 @@ def to_config(composed: DictConfig) -> Config:
     return checked(dataclasses.replace(config, interpolated=_interpolated_texts(cast(DictConfig, merged))))
 
 
-def restore_config(written: Mapping[str, Any]) -> Config:
-    """Return the settings of a run; what its record notes beside them (effective sizes, fingerprints) is left out.
+def restore_config(written: Mapping[str, object]) -> Config:
+    """Return the settings of a run from its record, without what that adds to them (effective sizes, fingerprints).
 
     Args:
-        written: `config` of the record. Texts that came from the environment are looked up there again.
+        written: `config` of the record; interpolations are resolved again.
 
     Raises:
         ConfigError: a setting is missing or impossible.
@@ -83,7 +83,7 @@ def restore_config(written: Mapping[str, Any]) -> Config:
 
 
 def _interpolated_texts(merged: DictConfig) -> dict[str, Any]:
-    """Return the texts, and lists with texts, that are interpolations, by dotted key, as they were written."""
+    """Return the unresolved interpolations, texts and lists with texts, by dotted key."""
     written = flatten(cast(dict[str, Any], OmegaConf.to_container(merged, resolve=False)))
     resolved = flatten(cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True)))
     return {
@@ -92,7 +92,7 @@ def _interpolated_texts(merged: DictConfig) -> dict[str, Any]:
 
 
 def check_chosen_files(hydra_config: Any) -> None:
-    """Refuse YAML files, among those that a composition was made of, that hold values which YAML reads otherwise.
+    """Refuse chosen YAML files with values that YAML reads differently from how they look.
 
     Args:
         hydra_config: Hydra's own node of the composition.
@@ -109,7 +109,7 @@ def check_chosen_files(hydra_config: Any) -> None:
 
 
 def source_folders(hydra_config: Any) -> list[Path]:
-    """Return the folders that a composition looked for its files in, in that order; ours is among them."""
+    """Return the folders of a composition's files in search order, including ours."""
     runtime = hydra_config.runtime
     sources = [] if OmegaConf.is_missing(runtime, "config_sources") else runtime.config_sources
     return [Path(source.path) for source in sources if source.schema == "file"]
@@ -117,20 +117,19 @@ def source_folders(hydra_config: Any) -> list[Path]:
 
 @dataclasses.dataclass(frozen=True)
 class Defaults:
-    """What a run is named against.
+    """Defaults that a run's name is relative to.
 
     Attributes:
-        settings: The values of the chosen groups without any single setting changed, as dotted keys; what must be
-            given on the command line has none.
-        choices: The group choices that hold without `model=` or `corpus=` on the command line.
+        settings: Values of the chosen groups without single overrides, as dotted keys; mandatory settings are left out.
+        choices: Group choices without `model=` or `corpus=` on the command line.
     """
 
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     choices: Mapping[str, str]
 
 
-def compose_defaults(choices: Mapping[str, Any], config_name: str) -> Defaults:
-    """Compose what a run with these group choices is named against; needs an initialized Hydra."""
+def compose_defaults(choices: Mapping[str, object], config_name: str) -> Defaults:
+    """Compose the defaults for these group choices; needs an initialized Hydra."""
     chosen = tuple(sorted((group, value) for group, value in choices.items() if _is_ours(group) and value is not None))
     profile = tuple(pair for pair in chosen if pair[0] == "profile")
     usual = _compose(config_name, profile).hydra.runtime.choices

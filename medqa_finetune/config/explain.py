@@ -1,8 +1,7 @@
-"""What Hydra, OmegaConf and YAML refuse, as faults that whoever typed the command can act on.
+"""Turns errors of Hydra, OmegaConf and YAML into faults with key, value, file and hint.
 
-A fault is known by the class and the fields of an error, by our own schema, and by what was typed or stands in the YAML
-files that were chosen. The libraries' own words are shown next to ours, or where nothing else is known; nothing is read
-from them.
+Faults are derived from the class and fields of an error, our schema, the arguments and the chosen YAML files. Messages
+of the libraries are shown where nothing better is known, and never parsed.
 """
 
 import dataclasses
@@ -31,7 +30,7 @@ from medqa_finetune.errors import NO_VALUE, Fault, brief
 SECTIONS = ("method", "data", "corpus", "model", "train", "evaluate", "tracker")
 # The file that every composition begins with, `config.yaml`.
 PRIMARY_FILE = "config"
-# Of a library's own words: alone, and next to ours.
+# Most characters of a library's message, alone and inside ours.
 ALONE_LENGTH = 600
 WORDS_LENGTH = 200
 
@@ -40,18 +39,18 @@ def explain(
     error: Exception,
     typed: Sequence[str] = (),
     folders: Sequence[Path] = (),
-    written: Mapping[str, Any] | None = None,
+    written: Mapping[str, object] | None = None,
 ) -> list[Fault]:
-    """Return what of a Hydra, OmegaConf or YAML error a user can act on, one fault at least.
+    """Return the faults behind an error of Hydra, OmegaConf or YAML, at least one.
 
     Args:
-        error: What was raised while a configuration was composed or resolved.
-        typed: The arguments it was composed of, flags among them.
-        folders: Where configuration files were looked for; our own folder if empty.
-        written: Every value before interpolation, by dotted key.
+        error: Raised while a configuration was composed or resolved.
+        typed: Arguments of the composition, including flags.
+        folders: Folders of the configuration files; our own if empty.
+        written: Values before interpolation, by dotted key.
     """
     fault = _explained(error, _Asked(tuple(typed), tuple(folders) or (conf_folder(),)), written or {})
-    # What was typed may be of any length.
+    # A key that was typed may be of any length.
     return [fault.but(key=None if fault.key is None else brief(fault.key))]
 
 
@@ -65,7 +64,7 @@ def missing_setting(key: str) -> Fault:
     return Fault("missing-key", "is missing", key=key, hint=f"Give it on the command line: {key}=VALUE.")
 
 
-def _explained(error: Exception, asked: "_Asked", written: Mapping[str, Any]) -> Fault:
+def _explained(error: Exception, asked: "_Asked", written: Mapping[str, object]) -> Fault:
     if (fault := _of_file(error, asked)) is not None:
         return fault
     if (missing := hydra_compat.missing_file(error)) is not None:
@@ -79,13 +78,13 @@ def _explained(error: Exception, asked: "_Asked", written: Mapping[str, Any]) ->
 
 
 def _in_words(words: str, key: str = "", **place: Any) -> Fault:
-    """Return a fault of which nothing is known but a library's own words, and the key where that is known."""
+    """Return a fault with a library's message, and the key where that is known."""
     return Fault("refused", clause(words, ALONE_LENGTH), key=key or None, **place)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Asked:
-    """What a composition was made of."""
+    """Arguments and folders of a composition."""
 
     typed: tuple[str, ...]
     folders: tuple[Path, ...]
@@ -99,21 +98,21 @@ class _Asked:
         return hydra_compat.config_files(PRIMARY_FILE, self.folders, self.arguments)
 
     def options(self, group: str) -> list[str]:
-        """Return what a group has in the folders."""
+        """Return the options of a group, sorted."""
         return sorted({path.stem for folder in self.folders for path in (folder / group).glob("*.yaml")})
 
-    def holder(self, key: str, is_at_fault: Callable[[Any], bool]) -> tuple[ConfigFile, Any] | None:
+    def holder(self, key: str, is_at_fault: Callable[[object], bool]) -> tuple[ConfigFile, Any] | None:
         """Return the first file with such a value at a key, and the value."""
         found = ((file, file.at(key)) for file in self.files)
         return next(((file, value) for file, value in found if value is not ABSENT and is_at_fault(value)), None)
 
     def unreadable(self, error: Exception) -> ConfigFile | None:
-        """Return the first file that reading ends with an error of the same class."""
+        """Return the first file that cannot be read for an error of the same class."""
         return next((file for file in self.files if type(file.error) is type(error)), None)
 
 
 def _of_file(error: Exception, asked: _Asked) -> Fault | None:
-    """Return what is wrong with a YAML file as such; None where the error is another one."""
+    """Return the fault of an unreadable YAML file; None for other errors."""
     if isinstance(error, yaml.YAMLError):
         fault = yaml_fault(error)
     elif isinstance(error, RecursionError):
@@ -153,7 +152,7 @@ def _no_pair(argument: str) -> Fault:
     return Fault("not-key-value", "must be key=value", got=argument)
 
 
-def _refused(error: OmegaConfBaseException, asked: _Asked, written: Mapping[str, Any]) -> Fault:
+def _refused(error: OmegaConfBaseException, asked: _Asked, written: Mapping[str, object]) -> Fault:
     refusal, words = omegaconf_compat.refusal_of(error), omegaconf_compat.words_of(error)
     key = refusal.key
     if (file := asked.unreadable(error)) is not None:
@@ -185,8 +184,8 @@ def _wrong_value(refusal: Refusal, words: str, asked: _Asked) -> Fault:
     return type_fault(hint, key, got).but(file=place)
 
 
-def _is_refused(refusal: Refusal, value: Any) -> bool:
-    """Say whether a value is the one refused: for a key of ours the schema is asked, others are compared."""
+def _is_refused(refusal: Refusal, value: object) -> bool:
+    """Say whether a value is the refused one: by the schema for its keys, else by equality."""
     if hint_of(refusal.key) is None or "[" in refusal.key:
         return bool(value == refusal.value)
     return _misfits(refusal.key, value)
@@ -202,7 +201,7 @@ def _is_at_fault(refusal: Refusal, argument: Argument) -> bool:
     return value is not ABSENT and _is_refused(refusal, value)
 
 
-def _misfits(key: str, value: Any) -> bool:
+def _misfits(key: str, value: object) -> bool:
     try:
         OmegaConf.update(schema_node(), key, value)
     except OmegaConfBaseException:
@@ -211,7 +210,7 @@ def _misfits(key: str, value: Any) -> bool:
 
 
 def _misfit(asked: _Asked) -> Fault | None:
-    """Return which file gives which key or section a value that is none for it; None where none does."""
+    """Return the fault of the first value in a file that has the wrong type; None where there is none."""
     for key in (*SECTIONS, *dotted_keys(schema_node())):
         if (held := asked.holder(key, partial(_misfits, key))) is not None:
             return type_fault(hint_of(key), key, held[1]).but(file=str(held[0].path))
@@ -226,10 +225,14 @@ def _unknown_key(key: str, asked: _Asked) -> Fault:
     return unknown_setting(whole)
 
 
-def _unresolved(refusal: Refusal, words: str, written: Mapping[str, Any]) -> Fault:
+def _unresolved(refusal: Refusal, words: str, written: Mapping[str, object]) -> Fault:
     text = refusal.written if isinstance(refusal.written, str) else ""
-    fault = Fault("unresolved", f"this interpolation cannot be resolved ({clause(words, WORDS_LENGTH)})",
-                  key=refusal.key or None, got=text or NO_VALUE)  # fmt: skip
+    fault = Fault(
+        "unresolved",
+        f"this interpolation cannot be resolved ({clause(words, WORDS_LENGTH)})",
+        key=refusal.key or None,
+        got=text or NO_VALUE,
+    )
     texts = list(_followed(text, written))
     unset = [name for each in texts for name in variables_of(each) if name not in os.environ]
     if unset:
@@ -242,8 +245,8 @@ def _unresolved(refusal: Refusal, words: str, written: Mapping[str, Any]) -> Fau
     return fault
 
 
-def _followed(text: str, written: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a text and those it refers to, as they were written."""
+def _followed(text: str, written: Mapping[str, object]) -> Iterator[str]:
+    """Yield a text and, unresolved, those it refers to."""
     waiting, seen = [text], {text}
     while waiting:
         yield (text := waiting.pop(0))
@@ -253,7 +256,7 @@ def _followed(text: str, written: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _choice_fault(asked: _Asked) -> Fault | None:
-    """Return which argument chooses what is no name, for which Hydra raises a bare ValueError; None for none."""
+    """Return the fault of an argument that chooses no option by name, for which Hydra raises a bare ValueError."""
     for argument in asked.arguments:
         options = asked.options(argument.key) if argument.key else []
         if not argument.key:
@@ -264,7 +267,7 @@ def _choice_fault(asked: _Asked) -> Fault | None:
 
 
 def _argued_fault(asked: _Asked) -> Fault | None:
-    """Return which argument Hydra refuses with an error that has no fields, and why; None for none."""
+    """Return the fault of the argument that Hydra refuses with an error without fields; None where there is none."""
     known = {*dotted_keys(schema_node()), *SECTIONS}
     sweeps = {"-m", "--multirun"} & {*asked.typed} or any(each.key == "hydra.mode" for each in asked.arguments)
     for argument in asked.arguments:
@@ -282,8 +285,8 @@ def _argued_fault(asked: _Asked) -> Fault | None:
 
 
 def hint_of(key: str) -> Any:
-    """Return the type that the schema gives a dotted key, `evaluate.metrics[0]` among them; None for no key of ours."""
-    hint: Any = Config
+    """Return the type of a dotted key in the schema, `evaluate.metrics[0]` included; None for an unknown key."""
+    hint: object = Config
     for part in re.findall(r"[^.\[\]]+", key):
         whole = next((each for each in alternatives(hint) if each is not type(None)), None)
         if dataclasses.is_dataclass(whole):
@@ -294,12 +297,12 @@ def hint_of(key: str) -> Any:
 
 
 def similar_keys(key: str) -> str:
-    """Return the hint of a fault: which key may be meant by one that does not exist; empty where it does."""
+    """Return the hint that names keys similar to an unknown one; empty for a known key."""
     known = [*dotted_keys(schema_node()), *SECTIONS, "profile"]
     if key in known:
         return ""
     matches = difflib.get_close_matches(key, known, n=3)
-    # Next to one that is hardly misspelt, what shares its section alone is no help.
+    # Drop matches that are much less similar than the best one.
     likeness = {other: difflib.SequenceMatcher(None, key, other).ratio() for other in matches}
     close = [other for other in matches if likeness[other] > likeness[matches[0]] - 0.1]
     close = close or [other for other in known if other.startswith(key.partition(".")[0])]

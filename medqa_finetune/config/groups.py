@@ -1,4 +1,4 @@
-"""The groups in `conf/` without Hydra: where they are, and one option of one group as a checked dataclass."""
+"""Reads groups of `conf/` without Hydra: their folder, their options, and one option as a checked dataclass."""
 
 import dataclasses
 import typing
@@ -18,7 +18,7 @@ from medqa_finetune.versions import shipped_path
 
 T = TypeVar("T")
 
-# Of a library's own words, which may repeat what was typed.
+# Most characters of a library's message, which may repeat what was typed.
 WORDS_CHARS = 300
 
 
@@ -40,7 +40,7 @@ def option_names(group: str) -> list[str]:
 
 
 def values_of_profile(name: str | None) -> dict[str, Any]:
-    """Return the values that a profile sets, by section; none where there is no such profile."""
+    """Return the values that a profile sets, by section; empty where there is no such profile."""
     path = conf_folder() / "profile" / f"{name}.yaml"
     if name is None or not path.is_file():
         return {}
@@ -72,7 +72,7 @@ def load_group(group: str, name: str, schema: type[T], overrides: Sequence[str])
     path = conf_folder() / group / f"{name}.yaml"
     values = _read(path, group)
     if isinstance(values, DictConfig):
-        values.pop("defaults", None)  # what the option says of other groups is Hydra's to read
+        values.pop("defaults", None)  # other groups that the option chooses; only Hydra reads them
     try:
         merged = OmegaConf.merge(writable_node(schema), values, *(_override(schema, each) for each in overrides))
         result = OmegaConf.to_object(merged)
@@ -176,5 +176,5 @@ def _fault(group: str, error: Exception, schema: Any) -> Fault:
 
 
 def clause(words: str, length: int) -> str:
-    """Return a library's own words as the problem of a fault: one line of so many characters, no full stop."""
+    """Return a library's message as the problem of a fault: one line, shortened, without a full stop."""
     return " ".join(words.split())[:length].rstrip(".")

@@ -2,7 +2,7 @@
 
 A training is what changes the weights: model, corpus, data size and splits, method, training settings, seed. An
 evaluation is what changes the scores of given weights: test questions, generation settings, backend, metrics,
-benchmarks, texts. Each has an identity of its own, so that another evaluation never trains again.
+benchmarks. Each has an identity of its own, so that another evaluation never trains again.
 """
 
 import copy
@@ -27,31 +27,56 @@ DEFAULT_EVALUATION = "default"
 # Between the settings in the name of a run or an evaluation.
 SEPARATOR = "__"
 
-# Settings that cannot change the result: where things lie, how they are called, who is told.
+# Settings that cannot change the result: locations, names, trackers.
 NOT_IDENTITY = (
-    "outputs", "study", "run_name", "evaluation_name", "overwrite", "threads", "tracker", "method.name", "data.name",
-    "data.scale", "data.train_size", "data.validation_size", "data.test_size", "corpus.name", "corpus.path",
-    "corpus.hub", "corpus.repository", "corpus.revision", "corpus.files", "corpus.max_reject_share", "model.name",
-    "model.path", "model.repository", "model.revision", "model.chat_template", "train.logging_steps",
-    "train.warmup_steps_unmetered", "train.checkpoint_minutes", "train.checkpoint_steps", "evaluate.text_path",
-)  # fmt: skip
+    "outputs",
+    "study",
+    "run_name",
+    "evaluation_name",
+    "overwrite",
+    "threads",
+    "tracker",
+    "method.name",
+    "data.name",
+    "data.scale",
+    "data.train_size",
+    "data.validation_size",
+    "data.test_size",
+    "corpus.name",
+    "corpus.path",
+    "corpus.hub",
+    "corpus.repository",
+    "corpus.revision",
+    "corpus.files",
+    "corpus.max_reject_share",
+    "model.name",
+    "model.path",
+    "model.repository",
+    "model.revision",
+    "model.chat_template",
+    "train.logging_steps",
+    "train.warmup_steps_unmetered",
+    "train.checkpoint_minutes",
+    "train.checkpoint_steps",
+    "evaluate.text_path",
+)
 
 EVALUATE = "evaluate"
 # Settings of an evaluation that change its speed, and scores by rounding alone; and where its text lies.
 NOT_EVALUATION = ("evaluate.batch_size", "evaluate.batch_tokens", "evaluate.text_path")
-# What the likelihood of running text does not depend on.
+# Settings that the likelihood of running text does not depend on.
 ANSWERS_ONLY = ("evaluate.max_new_tokens", "evaluate.backend", "evaluate.metrics", "evaluate.timeout_seconds")
-# Of the settings of an evaluation, those that change an answer, or the likelihood of a block of running text.
+# Settings of an evaluation that change a prediction, or the likelihood of a block of running text.
 ANSWER_SETTINGS = ("evaluate.max_new_tokens", "evaluate.backend", "evaluate.timeout_seconds")
 BLOCK_SETTINGS = ("evaluate.stride",)
 
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprints:
-    """What the settings point at: sha256 over the corpus bytes, over the model's files, and over those of a text.
+    """Content that the settings refer to: sha256 over the corpus bytes, the model's files, and those of a text.
 
     Attributes:
-        text: Of `evaluate.text`; None where it is not asked for.
+        text: Of `evaluate.text`; None where that is null.
     """
 
     corpus: str
@@ -60,7 +85,7 @@ class Fingerprints:
 
 
 def settings_of(config: Config, fingerprints: Fingerprints) -> dict[str, Any]:
-    """Return the whole configuration as nested plain values, with effective sizes and fingerprints beside it."""
+    """Return the whole configuration as nested plain values, with effective sizes and fingerprints added."""
     settings = dataclasses.asdict(config)
     del settings["interpolated"]
     settings["data"] |= {
@@ -85,36 +110,36 @@ def as_written(settings: Mapping[str, Any], config: Config) -> dict[str, Any]:
     return kept
 
 
-def training_identity(settings: Mapping[str, Any]) -> str:
+def training_identity(settings: Mapping[str, object]) -> str:
     """Return 16 hexadecimal digits that two runs share exactly when nothing that can change their weights differs."""
     return _digest(training_settings(settings))
 
 
-def evaluation_identity(settings: Mapping[str, Any]) -> str:
+def evaluation_identity(settings: Mapping[str, object]) -> str:
     """Return 16 hexadecimal digits of what can change the scores of given weights, the same for every method."""
     return _digest(evaluation_settings(settings))
 
 
-def first_identity(settings: Mapping[str, Any]) -> str:
+def first_identity(settings: Mapping[str, object]) -> str:
     """Return the identity that records of schema version 1 hold: of training and evaluation as one."""
     return _digest(identity_settings(settings))
 
 
-def _digest(settings: Mapping[str, Any]) -> str:
+def _digest(settings: Mapping[str, object]) -> str:
     return _sha256(json.dumps(settings, sort_keys=True, ensure_ascii=False))[:16]
 
 
-def training_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+def training_settings(settings: Mapping[str, object]) -> dict[str, Any]:
     """Return the settings that can change the weights, as dotted keys with plain values."""
     return {key: value for key, value in identity_settings(settings).items() if not _is_below(key, (EVALUATE,))}
 
 
-def evaluation_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+def evaluation_settings(settings: Mapping[str, object]) -> dict[str, Any]:
     """Return the settings that can change the scores of given weights, as dotted keys with plain values.
 
-    They do not depend on the method, so that baselines and trained runs of one matrix share an evaluation. The order of
-    metrics and of tasks says nothing, nor does a limit that all questions are within; a setting that is null is left
-    out, as it is where an earlier version knew none.
+    They do not depend on the method, so that baselines and trained runs of one matrix share an evaluation. Left out are
+    the order of metrics and tasks, a limit that no set of questions reaches, and settings that are null, which earlier
+    versions did not have.
     """
     whole = _schema_defaults() | flatten(settings)
     of_text = whole.get("corpus.task") == "text"
@@ -132,7 +157,7 @@ def evaluation_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return found | {"version": EVALUATION_VERSION}
 
 
-def answer_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+def answer_settings(settings: Mapping[str, object]) -> dict[str, Any]:
     """Return those settings of an evaluation that change what is said to one question, or measured of one block.
 
     What is predicted without a model depends on none of them.
@@ -147,8 +172,8 @@ def answer_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 def identity_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that can change weights or scores, as dotted keys with plain values.
 
-    A setting that is not there, for it came into being after the run, has the default of the schema: what a new setting
-    does unless it is asked for is what was done before, or `RESULTS_VERSION` is raised.
+    A setting that is newer than the run has the default of the schema. A default keeps the earlier behaviour, or
+    `RESULTS_VERSION` is raised.
     """
     method = described(settings["method"]["trains"])
     return {
@@ -158,22 +183,21 @@ def identity_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def is_same_training(record: Mapping[str, Any], identity: str, settings: Mapping[str, Any]) -> bool:
-    """Return whether a run on disk has the weights that settings ask for.
+def is_same_training(record: Mapping[str, object], identity: str, settings: Mapping[str, object]) -> bool:
+    """Return whether a run on disk has the same training as these settings.
 
     Args:
         record: Settings of the run on disk.
-        identity: Its identity, as it was when the run began.
-        settings: What is asked for.
+        identity: Its identity when the run began.
+        settings: Of the training asked for.
     """
     wanted = training_identity(settings)
-    # Fewer settings made the identity of a run that an earlier version of this package began; the first ones took
-    # those of its evaluation into it.
+    # Identities of earlier versions cover fewer settings; those of version 1 include the evaluation.
     as_first = {**settings, EVALUATE: record.get(EVALUATE, {})}
     return identity in (wanted, first_identity(as_first)) or training_identity(record) == wanted
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
     """Return one `key: old -> new` per setting of the training in which two runs differ."""
     before, after = training_settings(old), training_settings(new)
     keys = sorted(before.keys() | after.keys())
@@ -184,7 +208,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(settings: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
     """Return nested settings as one level of dotted keys; lists stay values."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
@@ -216,13 +240,28 @@ def _is_below(key: str, roots: tuple[str, ...]) -> bool:
     return any(key == root or key.startswith(root + ".") for root in roots)
 
 
-# Settings that are left out of a folder's name: other parts of the name say them, or they change no weights.
-NOT_NAMED = ("outputs", "study", "run_name", "evaluation_name", "overwrite", "threads", "tracker", "corpus.path",
-             "corpus.name", "method.name", "data.name", "model.name", "model.path", "train.checkpoint_minutes",
-             "train.checkpoint_steps", EVALUATE)  # fmt: skip
+# Settings that are left out of a folder's name: other parts of it contain them, or they change no weights.
+NOT_NAMED = (
+    "outputs",
+    "study",
+    "run_name",
+    "evaluation_name",
+    "overwrite",
+    "threads",
+    "tracker",
+    "corpus.path",
+    "corpus.name",
+    "method.name",
+    "data.name",
+    "model.name",
+    "model.path",
+    "train.checkpoint_minutes",
+    "train.checkpoint_steps",
+    EVALUATE,
+)
 
 
-def run_name(config: Config, defaults: Mapping[str, Any], labels: Mapping[str, str]) -> str:
+def run_name(config: Config, defaults: Mapping[str, object], labels: Mapping[str, str]) -> str:
     """Return the folder name of a training: `<method>_<data>`, then `__key=value` for what differs from the defaults.
 
     Args:
@@ -233,7 +272,7 @@ def run_name(config: Config, defaults: Mapping[str, Any], labels: Mapping[str, s
     method = method_of(config.method)
     parts = [f"{config.method.name}_{config.data.name}" if method.uses_training_data else config.method.name]
     parts += [f"{kind}={_plain(label)}" for kind, label in labels.items()]
-    # A size with a name of its own is said by that name.
+    # The name of the size stands for it.
     renamed = ("data.train_size",) if config.data.name != defaults.get("data.name", config.data.name) else ()
     settings = as_written(dataclasses.asdict(dataclasses.replace(config, interpolated={})), config)
     for key, value in flatten(settings).items():
@@ -245,13 +284,13 @@ def run_name(config: Config, defaults: Mapping[str, Any], labels: Mapping[str, s
 
 def evaluation_name(
     settings: Mapping[str, Any],
-    defaults: Mapping[str, Any],
+    defaults: Mapping[str, object],
     text: str | None = None,
     written: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the folder name of an evaluation: `key=value` for what differs from the defaults, joined with `__`.
 
-    What does not make it another evaluation is not named, so that one evaluation has one name.
+    Settings outside its identity are left out, so that one evaluation has one name.
 
     Args:
         settings: All settings.
@@ -272,28 +311,28 @@ def evaluation_name(
     return _short(SEPARATOR.join(parts)) or DEFAULT_EVALUATION
 
 
-def _in_order(value: Any) -> Any:
-    """Return a list in an order of its own; any other value as it is."""
+def _in_order(value: object) -> Any:
+    """Return a list sorted; any other value as it is."""
     return sorted(value, key=str) if isinstance(value, list) else value
 
 
 def file_label(name: str, path: str | None, sha256: str) -> str:
-    """Return what a corpus or text is called in names: files of one's own by their name and a digest of their content.
+    """Return the label of a corpus or text in names: of a user's file, its name and a digest of its content.
 
     Args:
         name: Of the corpus.
-        path: Where it was said to lie; None for one that the name alone says.
+        path: Its configured path; None for one that its name identifies.
         sha256: Over its bytes.
     """
     return name if path is None else f"{PurePath(path).name.partition('.')[0]}-{sha256[:6]}"
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: object) -> str:
     return "+".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _plain(text: str) -> str:
-    """Replace what a file system or a shell could trip over; a digest keeps two such texts apart."""
+    """Replace characters that file systems or shells treat specially; a digest keeps two such texts apart."""
     plain = "".join("-" if c in "/\\:*?\"<>|' $&;()[]{}`!#~" or not c.isprintable() else c for c in text)
     # A name that ends in a dot is another one on Windows, and `.old-` marks a folder that was moved aside.
     plain = plain.rstrip(".").replace(".old-", "-old-")

@@ -2,24 +2,23 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from medqa_finetune.errors import Fault
 
-# What stands for a choice that depends on the machine.
+# The value that is chosen by the machine.
 AUTO = "auto"
-# Seeds of numpy have 32 bits; no other integer here comes near.
+# Seeds of numpy have 32 bits; other integers are far smaller.
 LARGEST = 2**32 - 1
 
 
-def one_of(key: str, value: Any, allowed: Sequence[str]) -> Iterator[Fault]:
+def one_of(key: str, value: object, allowed: Sequence[str]) -> Iterator[Fault]:
     """Yield a fault where a value is none of those allowed."""
     if value not in allowed:
         yield Fault("not-allowed", "unknown value", key=key, got=value, allowed=tuple(allowed))
 
 
 def at_least(key: str, value: int, least: int) -> Iterator[Fault]:
-    """Yield a fault where an integer is below `least`, or larger than any that is meant."""
+    """Yield a fault where an integer is not in [`least`, `LARGEST`]."""
     if not least <= value <= LARGEST:
         bound = f"≥ {least}" if value < least else f"≤ {LARGEST}"
         yield Fault("out-of-range", f"must be an integer {bound}", key=key, got=value)

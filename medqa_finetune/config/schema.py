@@ -43,16 +43,16 @@ EMBEDDED_PREFIX = "embedded:"
 
 @dataclass(frozen=True)
 class DataConfig:
-    """How many pairs are trained on, and how held-out sets are cut.
+    """Sizes of the sets and how they are split.
 
     Attributes:
-        name: Short name of the size, used for the run folder (`20k`).
-        train_size: Number of training pairs, or blocks of running text, before `scale`; null takes all that are left.
+        name: Short name of the size, used in the run's name (`20k`).
+        train_size: Training examples, or blocks of running text, before `scale`; null for all that are left.
         scale: Multiplies `train_size`, `validation_size` and `test_size`; in (0, 1].
         validation_size: Number of validation questions, the same for every `train_size`.
-        test_size: Number of test questions, the same for every `train_size`. Of running text that is divided here, both
-            count rows; a corpus with parts of its own keeps them whole.
-        split_seed: Order of the questions, hence the split. Not the training seed.
+        test_size: Number of test questions, the same for every `train_size`. For running text that is split here, both
+            count rows; a corpus with splits of its own keeps them.
+        split_seed: Seed of the split, not of the training.
         near_duplicate_threshold: Jaccard similarity of character trigrams, in (0, 1], from which a training question
             counts as a near-duplicate of a held-out one and is left out.
     """
@@ -68,27 +68,27 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class CorpusConfig:
-    """Where pairs come from.
+    """Where examples, or running text, come from.
 
     Attributes:
         name: Short name, used for the run folder.
         source: `embedded` (ships with the package), `file` (a local file) or `hub` (a public data set).
         path: File or folder, for `file`; `.gz` and `.zst` are read directly.
-        task: What is learnt: `qa` (to answer questions) or `text` (to go on with running text).
+        task: `qa` (question answering) or `text` (causal language modelling of running text).
         format: `auto` (by file name), `jsonl`, `json`, `csv` or `parquet`; for running text also `text`.
         encoding: Of text files, by name (`utf-8`, `gb18030`, …); a byte-order mark is accepted.
         question: Column of the question; several are joined with a line break (title and text). Here and in other
-            columns, `conversations.0.value` goes into lists and objects.
+            columns, `conversations.0.value` selects inside lists and objects.
         answer: Column of the answer.
-        system: Column of the system prompt. Rows may lack it; a column of another name than `system` must be there.
+        system: Column of the system prompt. Rows may lack it; a column not called `system` must exist.
         history: Column of the earlier turns, a list of `[question, answer]`. Rows may lack it, as above.
         messages: Column of a whole conversation, a list of `{"from", "value"}` or `{"role", "content"}`, in place of
             `question`, `answer` and `history`; null where these are columns.
         id: Column of the row's id; null numbers the rows.
-        text: Column of the text, for `task=text`; text files have no columns.
-        separator: What stands between two rows of running text.
-        by_line: Whether each line of a text file is a row, its line feed kept, those of white space alone empty, as
-            WikiText's rows are on the hubs; else rows are what blank lines separate.
+        text: Column of the text, for `task=text`; plain text files have no columns.
+        separator: Text between two rows of running text.
+        by_line: Each line of a text file is a row, with its line feed, and empty if it is white space, as in WikiText
+            on the hubs; otherwise blank lines separate rows.
         empty_values: Cells that mean "nothing here" in this corpus (`无`).
         question_prefix: Regular expression removed from the front of a question.
         question_suffix: Regular expression removed from the end of a question.
@@ -133,7 +133,7 @@ class ModelConfig:
     Attributes:
         name: Short name, used for the run folder and in tables.
         path: Folder of a downloaded model, or `embedded:tiny` for the one that ships with the package.
-        repository: Where `scripts/download_model.py` gets it, `owner/name`; null for a local model.
+        repository: Source for `scripts/download_model.py`, `owner/name`; null for a local model.
         revision: Branch, tag or commit of that repository.
         chat_template: For a model without a chat template: `instruct`, or a Jinja file; null for the model's own.
     """
@@ -146,43 +146,43 @@ class ModelConfig:
 
     @property
     def title(self) -> str:
-        """What tables call it: a local model by its folder, since all of them are chosen by `model=local`."""
+        """Its name in tables: for a local model its folder, since all of them are chosen by `model=local`."""
         return self.name if self.is_named else PurePath(self.path).name
 
     @property
     def is_named(self) -> bool:
-        """Whether the name alone says which model it is."""
+        """Whether the name alone identifies the model."""
         return self.repository is not None or self.path.startswith(EMBEDDED_PREFIX)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How it is trained.
+    """Settings of the training.
 
     Attributes:
         epochs: Passes over the training set; fractions are allowed.
-        max_steps: Optimizer steps at most; null leaves it to `epochs`.
-        batch_size: Pairs per optimizer step (the effective batch).
-        packing: Lay pairs end to end, without padding; otherwise pad pairs of like length.
-        micro_batch: Pairs of `max_length` that one forward pass may hold, a bound on memory: packs hold
-            `micro_batch * max_length` tokens, however many pairs that is. What is left of `batch_size` is accumulated.
+        max_steps: Most optimizer steps; null for no limit but `epochs`.
+        batch_size: Examples per optimizer step (effective batch size).
+        packing: Concatenate examples without padding; otherwise pad examples of similar length.
+        micro_batch: Examples of `max_length` per forward pass at most, which bounds memory: a pack has up to
+            `micro_batch * max_length` tokens. Gradients are accumulated up to `batch_size`.
             `auto` takes the largest divisor of `batch_size` that fits in memory.
         learning_rate: Peak, after warm-up.
         warmup_ratio: Share of the steps in which the learning rate rises, in [0, 1).
         scheduler: Name of a transformers learning-rate schedule.
         weight_decay: AdamW weight decay.
         max_gradient_norm: Gradients are clipped to this norm.
-        max_length: Tokens per pair; what is longer is cut at the end and counted, dialogues from the front. Blocks of
-            running text have that many.
-        gradient_checkpointing: Trade about a third more compute for much less activation memory; `auto` does so where
-            too little fits without.
-        kernels: What computes norms, gated MLPs and rotary embeddings in training: `torch`, or `liger`, the Triton
-            kernels of an extra, on CUDA alone (Hsu et al. 2024, arXiv:2410.10989). The loss is ours with both.
+        max_length: Tokens per example; longer ones are truncated at the end and counted, dialogues at the front. Blocks
+            of running text have this length.
+        gradient_checkpointing: About a third more compute for much less activation memory; `auto` enables it where
+            memory is too small without.
+        kernels: Kernels of norms, gated MLPs and rotary embeddings in training: `torch`, or `liger` (an extra), Triton
+            kernels for CUDA only (Hsu et al. 2024, arXiv:2410.10989). The loss is computed by our code with both.
         logging_steps: Steps between two points of the training curves.
-        validations: How often the validation loss is measured in a run, evenly spread; the last step is always one.
-        warmup_steps_unmetered: First steps left out of the throughput (allocator and kernel warm-up).
-        checkpoint_minutes: Minutes between two checkpoints; one more is written at every validation.
-        checkpoint_steps: Optimizer steps between two checkpoints, beside those; null for none.
+        validations: Validations in a run, evenly spread, the last one after the last step.
+        warmup_steps_unmetered: First steps excluded from the throughput (allocator and kernel warm-up).
+        checkpoint_minutes: Minutes between checkpoints; every validation writes one as well.
+        checkpoint_steps: Optimizer steps between additional checkpoints; null for none.
     """
 
     epochs: float = 1.0
@@ -207,25 +207,25 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """How it is evaluated.
+    """Settings of the evaluation.
 
     Attributes:
-        max_samples: Test questions answered, the first of a fixed order, or blocks of running text; null takes all.
-        batch_size: Questions answered at once at most.
-        batch_tokens: Tokens that a batch has room for, a bound on memory: questions of like length are answered at
-            once as long as their number times the longest, `max_new_tokens` added, stays within it; one at least.
-        max_new_tokens: Tokens generated per answer at most.
-        timeout_seconds: Seconds that one batch may take; answers not ended by then are cut off, marked and counted.
-        metrics: Names of metrics (files in `evaluation/metrics/`).
-        backend: Who generates the answers: `transformers`, or `vllm` (an extra); the likelihood of references is always
-            taken of the model as it was trained.
+        max_samples: Test questions, the first in a fixed order, or blocks of running text; null for all.
+        batch_size: Most questions per batch.
+        batch_tokens: Most tokens per batch, which bounds memory: the number of questions, of similar length, times the
+            longest one plus `max_new_tokens`; a batch has at least one question.
+        max_new_tokens: Most tokens generated per question.
+        timeout_seconds: Time limit of a batch; predictions not finished by then are cut off, marked and counted.
+        metrics: Names of metrics (files in `evaluation/metrics/`, or entry points).
+        backend: Generates the predictions: `transformers`, or `vllm` (an extra); the likelihood of references is always
+            computed with transformers.
         zero_shot: Tasks of lm-evaluation-harness (an extra), such as `ceval-valid` or `cmmlu`; none by default.
-        zero_shot_folder: Folder with tasks of one's own, as YAML files of that harness; null for its own alone.
-        text: A corpus of running text (`wikitext2`; file in `conf/corpus/`), on whose test part the perplexity is
-            measured beside all else; null for none.
-        text_path: Where that text lies, as `corpus.path`; null for where the hub's download is.
-        stride: Tokens from one block of running text to the next, in the evaluation alone, in [1, `max_length`]; null
-            for `train.max_length`, blocks that do not overlap.
+        zero_shot_folder: Folder with the user's own tasks, as YAML files of that harness; null for none.
+        text: A corpus of running text (`wikitext2`; file in `conf/corpus/`), on whose test split the perplexity is
+            measured in addition; null for none.
+        text_path: Path of that text, as `corpus.path`; null for the download from the hub.
+        stride: Tokens from one block of running text to the next in the evaluation, in [1, `max_length`]; null for
+            `train.max_length`, so that blocks do not overlap.
     """
 
     max_samples: int | None = None
@@ -244,7 +244,7 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class TrackerConfig:
-    """Who else is told of the training curves: `tensorboard`, `wandb`, `mlflow`, several or none of them."""
+    """Experiment trackers that log the training curves: `tensorboard`, `wandb`, `mlflow`, several or none."""
 
     name: str = "tensorboard"
     report_to: list[str] = field(default_factory=lambda: ["tensorboard"])
@@ -252,20 +252,19 @@ class TrackerConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """One experiment, whole.
+    """All settings of one experiment.
 
     Attributes:
         outputs: Root of all run folders; relative to where the command was typed.
-        study: Folder below `outputs` that keeps runs of one kind together; empty for none.
-        run_name: Name of the run folder; filled in by `config/identity.py`, not by hand.
-        evaluation_name: Name of the evaluation's folder in it; filled in likewise.
-        seed: Data order, adapter initialisation and dropout. Never the split.
+        study: Folder below `outputs` that groups runs; empty for none.
+        run_name: Name of the run folder; set by the package, by `config/identity.py`.
+        evaluation_name: Name of the evaluation's folder in it; set likewise.
+        seed: Seed of data order, adapter initialisation and dropout, not of the split.
         precision: `auto` (bf16 or fp16 by the GPU, fp32 without one), `bf16`, `fp16` or `fp32`.
-        overwrite: Move a run folder aside that holds another run, or a finished one, and start anew.
+        overwrite: Move an existing run folder aside, of another run or a finished one, and start again.
         threads: CPU threads for torch; null leaves it to torch.
-        interpolated: Texts that came from elsewhere, such as `${oc.env:NAME}`, by dotted key, as they were written;
-            what is kept on disk has these in place of their values, which may be secret. Filled in by
-            `config/compose.py`, not by hand.
+        interpolated: Unresolved interpolations, such as `${oc.env:NAME}`, by dotted key. Records have these in place of
+            their values, which may be secret. Set by `config/compose.py`.
 
     """
 
@@ -293,12 +292,12 @@ class Config:
 
     @property
     def chats(self) -> bool:
-        """Whether questions are answered, for which a chat template is needed; running text needs none."""
+        """Whether the task is question answering, which needs a chat template."""
         return self.corpus.task == "qa"
 
     @property
     def train_size(self) -> int | None:
-        """Training pairs after scaling; None for every pair that is left, 0 where nothing is trained."""
+        """Training examples after scaling; None for all that are left, 0 where nothing is trained."""
         if not method_of(self.method).uses_training_data:
             return 0
         return None if self.data.train_size is None else scaled(self.data.train_size, self.data.scale)

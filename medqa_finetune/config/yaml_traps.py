@@ -1,4 +1,4 @@
-"""What YAML 1.1 makes of a value without quotes that its writer meant otherwise: `NO` is false, `010` is 8."""
+"""Finds unquoted values that YAML 1.1 reads differently from how they look: `NO` is false, `010` is 8."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -9,26 +9,29 @@ import yaml
 
 from medqa_finetune.errors import Fault, brief
 
-# What YAML reads as true or false beside `true` and `false` themselves.
+# Words other than `true` and `false` that YAML reads as booleans.
 WORD_FOR_BOOLEAN = re.compile(r"yes|no|on|off", re.IGNORECASE)
 # A leading zero means base 8, colons mean base 60.
 OTHER_BASE = re.compile(r"[-+]?(?:0[0-9_]+|[0-9][0-9_]*(?::[0-9]+)+(?:\.[0-9_]*)?)")
-TRAPS = {"tag:yaml.org,2002:bool": WORD_FOR_BOOLEAN, "tag:yaml.org,2002:int": OTHER_BASE,
-         "tag:yaml.org,2002:float": OTHER_BASE}  # fmt: skip
+TRAPS = {
+    "tag:yaml.org,2002:bool": WORD_FOR_BOOLEAN,
+    "tag:yaml.org,2002:int": OTHER_BASE,
+    "tag:yaml.org,2002:float": OTHER_BASE,
+}
 
 
 def trapped_values(paths: Iterable[Path]) -> list[Fault]:
-    """Return a fault for every value in YAML files that YAML reads otherwise than it looks, with file and line."""
+    """Return a fault with file and line for every such value in YAML files."""
     return [fault for path in paths for fault in _trapped(path)]
 
 
 def _trapped(path: Path) -> Iterator[Fault]:
-    """Yield the fault of every trap, in the order of the file, with the key that it is the value of."""
+    """Yield the fault of every trap with its key, in the order of the file."""
     waiting: list[tuple[Any, str]] = [(yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader), "")]
     seen: set[int] = set()
     while waiting:
         node, key = waiting.pop()
-        if id(node) in seen:  # an alias may lead back to where it stands
+        if id(node) in seen:  # an alias may refer to a node that contains it
             continue
         seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
@@ -41,9 +44,14 @@ def _trapped(path: Path) -> Iterator[Fault]:
             got = str(yaml.safe_load(node.value)).lower()
             hint = f"Write {brief(got)} if that is meant, '{brief(node.value)}' for the text."
             yield Fault(
-                "yaml-trap", f"YAML reads this as {brief(got)}", key=brief(key) if key else None, got=node.value,
-                hint=hint, file=str(path), line_number=node.start_mark.line + 1,
-            )  # fmt: skip
+                "yaml-trap",
+                f"YAML reads this as {brief(got)}",
+                key=brief(key) if key else None,
+                got=node.value,
+                hint=hint,
+                file=str(path),
+                line_number=node.start_mark.line + 1,
+            )
 
 
 def _is_trap(node: yaml.ScalarNode) -> bool:

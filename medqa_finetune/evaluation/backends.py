@@ -30,7 +30,12 @@ def packages_of(settings: EvaluateConfig) -> tuple[str, ...]:
 
 
 def generator_of(settings: EvaluateConfig) -> Callable[..., Any]:
-    """Return what generates answers: `generate_answers` of a module of this folder."""
+    """Return what generates predictions: `generate_answers` of a module of this folder.
+
+    Raises:
+        ConfigError: the backend is not installed.
+    """
+    check_installed(settings)
     if settings.backend == "vllm":
         from medqa_finetune.evaluation import vllm_backend
 

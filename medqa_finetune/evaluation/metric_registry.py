@@ -46,19 +46,21 @@ def find_metric(name: str) -> Metric:
 
 
 @cache
-def shipped_scores() -> tuple[ScoreInfo, ...]:
-    """Return the descriptions of the scores of `evaluation/metrics/`, those of `DEFAULT_METRICS` first."""
-    return tuple(info for name in _in_order(shipped_metrics()) for info in find_metric(name).scores)
+def default_scores() -> tuple[ScoreInfo, ...]:
+    """Return the descriptions of the scores of `DEFAULT_METRICS`, in this order: tables always have their columns."""
+    return tuple(info for name in DEFAULT_METRICS for info in find_metric(name).scores)
 
 
 @cache
 def all_scores() -> Mapping[str, ScoreInfo]:
-    """Return the descriptions of the scores of every metric that is installed, by name; shipped ones first.
+    """Return the descriptions of the scores of every metric that is installed, by name; default ones first.
 
     A metric of the user's that cannot be loaded is left out with a warning: its scores are shown by their names.
     """
-    found = {info.name: info for info in shipped_scores()}
-    for name in sorted(set(entry_points_of_metrics()) - set(shipped_metrics())):
+    found = {info.name: info for info in default_scores()}
+    for name in metric_names():
+        if name in DEFAULT_METRICS:
+            continue
         try:
             metric = find_metric(name)
         except ConfigError as error:
@@ -80,6 +82,7 @@ def headlines() -> tuple[ScoreInfo, ...]:
     return tuple(info for info in all_scores().values() if info.prominence is Prominence.HEADLINE)
 
 
-def _in_order(names: list[str]) -> list[str]:
-    place = {name: place for place, name in enumerate(DEFAULT_METRICS)}
-    return sorted(names, key=lambda name: (place.get(name, len(place)), name))
+def shortlist(*, running_text: bool = False) -> tuple[ScoreInfo, ...]:
+    """Return the few scores that are shown where room is scarce: headlines, and what records have by their name."""
+    keys = {score.key for score in headlines()}
+    return tuple(score for score in all_scores().values() if score.running_text is running_text and score.key in keys)

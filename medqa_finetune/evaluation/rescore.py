@@ -8,8 +8,7 @@ from pathlib import Path
 
 from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.evaluation.predictions import Prediction, collect
-from medqa_finetune.evaluation.score import item_scores, own_scores
-from medqa_finetune.evaluation.score_rows import Rows, score_rows
+from medqa_finetune.evaluation.score import Rows, item_scores, own_scores, score_rows
 from medqa_finetune.record.checksums import damages
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import evaluations_of, read_evaluation

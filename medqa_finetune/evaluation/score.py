@@ -1,4 +1,4 @@
-"""From answers to scores."""
+"""Scores of predictions, or of measured blocks of running text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,10 +10,13 @@ from medqa_finetune.config.evaluation_checks import metric_names
 from medqa_finetune.errors import ConfigError, DataError, Fault
 from medqa_finetune.evaluation.metric_registry import find_metric
 from medqa_finetune.evaluation.metrics.base import Metric, characters
-from medqa_finetune.evaluation.predictions import Prediction
+from medqa_finetune.evaluation.predictions import Prediction, collect
+from medqa_finetune.evaluation.text_perplexity import METRIC, score_blocks, text_signature
+from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.item_scores import ItemScores
-from medqa_finetune.record.schema import EvaluationRecord, Score
+from medqa_finetune.record.schema import EvaluationRecord, Record, Score
 
+Rows = list[dict[str, Any]]
 REPEATED_ORDER = 4
 
 
@@ -127,3 +130,38 @@ def _repetition_rate(answers: Sequence[Prediction]) -> float | None:
         every += len(grams)
         distinct += len(set(grams))
     return 1 - distinct / every if every else None
+
+
+def score_rows(
+    rows: Rows, folder: EvaluationDir, record: Record, metrics: Sequence[str]
+) -> tuple[EvaluationRecord, Rows]:
+    """Return the scores of an evaluation's lines, without costs, and those of each line.
+
+    Args:
+        rows: The lines.
+        folder: Of the evaluation.
+        record: The run's record as the evaluation sees it; its own metrics are always among those computed.
+        metrics: Names of more of them.
+
+    Raises:
+        DataError: a line lacks something.
+        ConfigError: a metric that there is none of for such lines.
+    """
+    if record.setting("corpus", "task") == "text":
+        return _score_blocks(rows, folder, record, metrics)
+    own = record.setting("evaluate", "metrics") or []
+    return score_answers(collect(enumerate(rows, start=1), folder.predictions_path), [*own, *metrics])
+
+
+def _score_blocks(
+    rows: Rows, folder: EvaluationDir, record: Record, metrics: Sequence[str]
+) -> tuple[EvaluationRecord, Rows]:
+    if metrics and METRIC not in metrics:
+        raise ConfigError(
+            Fault(
+                "not-allowed", "running text has one score alone", key="metrics", got=list(metrics), allowed=(METRIC,)
+            )
+        )
+    length, stride = record.setting("train", "max_length"), record.setting("evaluate", "stride")
+    signature = text_signature(length, stride, record.setting("corpus", "separator"))
+    return score_blocks(rows, signature, folder.predictions_path)

@@ -6,8 +6,10 @@ are is measured first, by the model itself, which then makes room.
 """
 
 import gc
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import cast
@@ -16,17 +18,16 @@ import torch
 from tqdm import tqdm
 
 from medqa_finetune.architecture.size import read_size
+from medqa_finetune.child_process import Child, NoReplyError, stream
 from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import EvaluateConfig
 from medqa_finetune.data.examples import Example
 from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.errors import Fault, ModelError, RunError
-from medqa_finetune.evaluation.backends import check_installed
 from medqa_finetune.evaluation.decode import Model
-from medqa_finetune.evaluation.generate import AnswerBook, Generated, Output
+from medqa_finetune.evaluation.generate import HANG_SECONDS, AnswerBook, Generated, Output
 from medqa_finetune.evaluation.reference_likelihood import reference_likelihoods
-from medqa_finetune.evaluation.vllm_engine import Asked, Said
-from medqa_finetune.evaluation.vllm_process import START_SECONDS, ask
+from medqa_finetune.evaluation.vllm_engine import Asked, Said, answer, engine_fault
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.plain_export import Plain, write_plain
 from medqa_finetune.model.pruned import build_skeleton, layer_sizes
@@ -36,6 +37,10 @@ from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.files import TEMPORARY_PREFIX
 
 ADVICE = "evaluate.backend=transformers answers with it."
+# Loading weights from a slow disk, compiling kernels and recording CUDA graphs takes minutes.
+START_SECONDS = 1800.0
+# vLLM tells its makers' server of every use if it is not told otherwise. For the last one see `vllm_engine`.
+VARIABLES = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 
 
 def generate_answers(
@@ -46,10 +51,8 @@ def generate_answers(
     The model is moved off its device. Its seconds are those of generation, from when vLLM is ready.
 
     Raises:
-        ConfigError: vLLM is not installed.
         RunError: it failed.
     """
-    check_installed(settings)
     model.eval()
     book = AnswerBook(encoder, pairs, settings, folder)
     if not book.left:
@@ -164,3 +167,32 @@ def _by_batch(said: Iterator[Said], sizes: Sequence[int]) -> Iterator[tuple[list
             found[answer.place], now = Output(answer.tokens, answer.timed_out), answer.seconds
         yield [found.pop(place) for place in places], now - before
         begin, before = begin + size, now
+
+
+@contextmanager
+def ask(asked: Asked, patience: float) -> Iterator[Iterator[Said]]:
+    """Start vLLM, and yield its answers as they end, once it is ready.
+
+    Args:
+        asked: What it is to do.
+        patience: Seconds that it may be silent.
+
+    Raises:
+        RunError: it failed, ended, or was silent for too long.
+    """
+    defaults = {"VLLM_LOGGING_LEVEL": "WARNING", "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    variables = {key: value for key, value in defaults.items() if key not in os.environ} | VARIABLES
+    with stream(answer, asked, quiet=True, environment=variables) as child:
+        for _ in _answers(child, START_SECONDS):
+            break  # it is ready
+        yield _answers(child, patience + max(HANG_SECONDS, patience / 2))
+
+
+def _answers(child: Child[Said], seconds: float) -> Iterator[Said]:
+    try:
+        yield from child.replies(seconds)
+    except NoReplyError as error:
+        if error.timed_out:
+            raise RunError(engine_fault("timed-out", f"vLLM said nothing for {seconds:g} seconds")) from None
+        problem = f"vLLM {error.problem} before it had answered"
+        raise RunError(engine_fault("process-ended", problem)) from None

@@ -35,9 +35,9 @@ from medqa_finetune.config.groups import conf_folder, conf_folders
 from medqa_finetune.config.identity import EVALUATE, Fingerprints, file_label, run_name
 from medqa_finetune.config.schema import Config, ModelConfig
 from medqa_finetune.errors import ConfigError, Fault, MedQAError
-from medqa_finetune.extras import check_extras
 from medqa_finetune.launch.launcher import register_plugins
 from medqa_finetune.model.locate import locate_model
+from medqa_finetune.preflight import check_packages
 from medqa_finetune.stopping import LAUNCHER_VARIABLE
 
 Result = TypeVar("Result")
@@ -109,7 +109,7 @@ def check_without_pairs(choices: Mapping[str, Choice], settings: Mapping[str, An
     others = {key: value for key, value in settings.items() if key != "corpus"}
     config = _compose({**choices, "corpus": ("embedded", {})}, others, lambda composed, _: to_config(composed))
     locate_model(config.model)
-    check_extras(config)
+    check_packages(config)
 
 
 def _compose(

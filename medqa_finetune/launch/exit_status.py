@@ -8,6 +8,8 @@ from typing import Literal
 
 from medqa_finetune.child_process import exit_name
 from medqa_finetune.errors import EXIT_BAD_INPUT, DataError, Fault, MedQAError
+from medqa_finetune.evaluation.metric_registry import shortlist
+from medqa_finetune.evaluation.metrics.base import Prominence
 from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.run_dir import now
 from medqa_finetune.record.schema import Failure, Process, Record
@@ -15,8 +17,6 @@ from medqa_finetune.stopping import EXIT_OFFSET, SIGNALS
 
 # A cell that is stopped from outside is not started again; SIGUSR1 is what some schedulers send.
 STOPPED = {code for number in (*SIGNALS, signal.SIGUSR1) for code in (EXIT_OFFSET + number, -number)}
-# Scores in the line that says a run is done.
-SHOWN_SCORES = (("rougeL", "ROUGE-L"), ("bleu", "BLEU"))
 KILLED = (-signal.SIGKILL, EXIT_OFFSET + signal.SIGKILL)
 
 
@@ -74,11 +74,11 @@ def summarize_record(record: Record | None) -> str:
     if record.status != "done":
         return f"{record.status}: {record.failure.message if record.failure else 'no reason recorded'}"
     scores = record.evaluation.scores if record.evaluation is not None else {}
-    shown = [f"{name} {scores[key].value:.2f}" for key, name in SHOWN_SCORES if key in scores]
-    # The one score of running text; of predictions, what stands in where the other two were not asked for.
-    if not shown and "perplexity" in scores:
-        shown = [f"perplexity {scores['perplexity'].value:.2f}"]
-    return "  ".join(["done", *shown])
+    short = [score for score in shortlist() if score.name in scores]
+    # Of a shortlist, perplexity stands in where the others were not asked for; it is the one score of running text.
+    shown = [score for score in short if score.prominence is Prominence.HEADLINE] or short
+    titles = [f"{score.words_in('en').in_sentence} {scores[score.name].value:.{score.digits}f}" for score in shown]
+    return "  ".join(["done", *titles])
 
 
 def classify_exit(

@@ -1,22 +1,20 @@
-"""Which GPUs there are to work with, and how cells share them out."""
+"""The GPUs of this machine, and how cells share them out."""
 
+import contextlib
 import itertools
 import os
-import re
-import subprocess
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import pynvml
 
 from medqa_finetune.errors import ConfigError, Fault
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 # What CUDA takes for the end of the list.
 NO_DEVICE = ("", "-1", "NoDevFiles")
-# A driver that is stuck does not answer at all.
 ANSWER_SECONDS = 10.0
-GPU_LINE = re.compile(r"GPU (\d+): .*\(UUID: (GPU-[^)]+)\)")
-# A GPU that is cut into parts lists them below itself.
-MIG_LINE = re.compile(r"\s+MIG .*Device\s+(\d+): .*\(UUID: (MIG-[^)]+)\)")
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Slot:
-    """A place for one cell at a time: the GPUs that it sees; None leaves to the cell what it sees."""
+    """A place for one cell at a time, and the GPUs that it sees; None leaves that to the cell."""
 
     gpus: tuple[Gpu, ...] | None
 
@@ -39,41 +37,62 @@ class Slot:
         return ",".join(gpu.label for gpu in self.gpus or ())
 
     def environment(self) -> dict[str, str]:
-        """Return what a cell in this place is told."""
+        """Return the variables that a cell in this slot is started with."""
         return {} if self.gpus is None else {VARIABLE: ",".join(gpu.id for gpu in self.gpus)}
 
 
 def visible_gpus() -> list[Gpu]:
-    """Return the GPUs that the user's CUDA_VISIBLE_DEVICES allows; without it, all that `nvidia-smi` knows of."""
+    """Return the GPUs that the user's CUDA_VISIBLE_DEVICES allows; without it, all that the driver lists."""
     allowed = os.environ.get(VARIABLE)
     if allowed is None:
-        return installed_gpus(_ask_driver())
+        return _ask_driver()
     names = itertools.takewhile(lambda name: name not in NO_DEVICE, (name.strip() for name in allowed.split(",")))
     return [Gpu(name, _shortened(name)) for name in dict.fromkeys(names)]
 
 
-def _ask_driver() -> str:
-    try:
-        asked = subprocess.run(
-            ["nvidia-smi", "-L"], stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER_SECONDS, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return asked.stdout.decode("utf-8", errors="replace")
+def _ask_driver() -> list[Gpu]:
+    """Return what the driver lists; nothing where there is none, or where it fails or does not answer in time."""
+    found: list[Gpu] = []
+
+    def ask() -> None:
+        with contextlib.suppress(pynvml.NVMLError):
+            found.extend(installed_gpus())
+
+    # In a thread that is left behind if need be: a driver that is stuck never answers.
+    thread = threading.Thread(target=ask, name="nvml", daemon=True)
+    thread.start()
+    thread.join(ANSWER_SECONDS)
+    return [] if thread.is_alive() else found
 
 
-def installed_gpus(listing: str) -> list[Gpu]:
-    """Return the GPUs in what `nvidia-smi -L` prints; of a GPU that is cut into parts (MIG), the parts.
+def installed_gpus() -> list[Gpu]:
+    """Return the GPUs that NVML lists; of a GPU that is cut into parts (MIG), the parts.
 
     Their UUIDs are used: numbers mean one thing to the driver and, unless CUDA_DEVICE_ORDER is set, another to CUDA.
+
+    Raises:
+        pynvml.NVMLError: there is no driver, or it fails.
     """
-    groups: list[list[Gpu]] = []
-    for line in listing.splitlines():
-        if whole := GPU_LINE.match(line):
-            groups.append([Gpu(whole[2], whole[1])])
-        elif (part := MIG_LINE.match(line)) and groups:
-            groups[-1].append(Gpu(part[2], f"{groups[-1][0].label}:{part[1]}"))
-    return [gpu for whole, *parts in groups for gpu in parts or [whole]]
+    pynvml.nvmlInit()
+    try:
+        gpus: list[Gpu] = []
+        for number in range(pynvml.nvmlDeviceGetCount()):
+            device = pynvml.nvmlDeviceGetHandleByIndex(number)
+            parts = [Gpu(pynvml.nvmlDeviceGetUUID(part), f"{number}:{place}") for place, part in _mig_parts(device)]
+            gpus += parts or [Gpu(pynvml.nvmlDeviceGetUUID(device), str(number))]
+        return gpus
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _mig_parts(device: object) -> Iterator[tuple[int, object]]:
+    try:
+        most = pynvml.nvmlDeviceGetMaxMigDeviceCount(device)
+    except pynvml.NVMLError:  # a GPU, or a driver, that cannot be cut
+        return
+    for place in range(most):
+        with contextlib.suppress(pynvml.NVMLError_NotFound, pynvml.NVMLError_InvalidArgument):
+            yield place, pynvml.nvmlDeviceGetMigDeviceHandleByIndex(device, place)
 
 
 def make_slots(gpus: Sequence[Gpu], gpus_per_cell: int, max_parallel: int | None) -> list[Slot]:

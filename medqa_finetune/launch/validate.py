@@ -8,11 +8,10 @@ from typing import TypeVar
 from medqa_finetune.cell import Cell
 from medqa_finetune.errors import ConfigError, Fault, RunError, distinct, noting
 from medqa_finetune.evaluation.benchmarks import check_benchmarks
-from medqa_finetune.extras import check_extras
 from medqa_finetune.objectives import task_of
-from medqa_finetune.preflight import preflight_matrix
-from medqa_finetune.run_state.claim import announce
-from medqa_finetune.run_state.earlier import find_earlier, warn_of_damage
+from medqa_finetune.preflight import check_packages, preflight_matrix
+from medqa_finetune.run_state.claim import ensure_records
+from medqa_finetune.run_state.resume import earlier_record, warn_of_changed_files
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,14 +24,14 @@ def check_matrix(cells: Sequence[Cell]) -> list[Cell]:
         MedQAError: a cell cannot run at all; no record has been written then.
     """
     cells = distinct_cells(cells)
-    records = check_all(cells, find_earlier)
+    records = check_all(cells, earlier_record)
     open_cells = []
     for cell, record in zip(cells, records, strict=True):
         if record is not None and record.status == "done":
-            warn_of_damage(cell)
+            warn_of_changed_files(cell)
         else:
             open_cells.append(cell)
-    check_all(open_cells, lambda cell: check_extras(cell.config))
+    check_all(open_cells, lambda cell: check_packages(cell.config))
     # Every corpus is prepared, each once, so that a matrix whose last cell asks for too many pairs never starts.
     counts = check_all(open_cells, lambda cell: task_of(cell.config).look(cell.config))
     check_all(open_cells, lambda cell: check_benchmarks(cell.config))
@@ -95,7 +94,7 @@ def _announce(cell: Cell) -> None:
         return
     try:
         with cell.run.lock():
-            announce(cell)
+            ensure_records(cell)
     except RunError:
         if not cell.run.is_locked():
             raise

@@ -1,4 +1,4 @@
-"""A process that runs one cell, and the command line that starts it."""
+"""The process of one cell, and the command line that starts it."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from medqa_finetune.record.run_dir import this_process
 from medqa_finetune.record.schema import Process
 from medqa_finetune.stopping import LAUNCHER_VARIABLE
 
-# Flags of Hydra that decide where configuration is found; a cell must look in the same places.
+# Hydra's flags for where configuration is found; a cell must look in the same places.
 SEARCH_FLAGS = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp")
 
 
@@ -37,13 +37,13 @@ def _search_flags(arguments: Sequence[str]) -> list[str]:
 
 
 class CellProcess:
-    """One start of a cell: a process in a session of its own, so that Ctrl-C reaches the launcher alone.
+    """The process of one attempt, in a session of its own, so that Ctrl-C reaches the launcher alone.
 
-    What it prints goes into a file without a name, not through a pipe: a cell outlives a killed launcher for as long as
-    it takes to write a checkpoint, and would die at its next line if nobody read it.
+    It prints into a file without a name, not into a pipe: a cell outlives a killed launcher until it has written a
+    checkpoint, and would die at its next line if nobody read the pipe.
 
     Attributes:
-        faults: Why it refused what it was asked for; known once it has ended.
+        faults: Why it refused its arguments; known once it has ended.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -52,14 +52,20 @@ class CellProcess:
         self.faults: list[Fault] = []
         self._refusal = contextlib.ExitStack()
         self._refusal_path = self._refusal.enter_context(faults_file())
-        told = {
-            LAUNCHER_VARIABLE: str(os.getpid()), "PYTHONFAULTHANDLER": "1", FAULTS_VARIABLE: str(self._refusal_path),
-        }  # fmt: skip
+        variables = {
+            LAUNCHER_VARIABLE: str(os.getpid()),
+            "PYTHONFAULTHANDLER": "1",
+            FAULTS_VARIABLE: str(self._refusal_path),
+        }
         try:
             self._process = subprocess.Popen(
-                command, env={**os.environ, **told, **environment}, stdin=subprocess.PIPE, stdout=self._output,
-                stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
+                command,
+                env={**os.environ, **variables, **environment},
+                stdin=subprocess.PIPE,
+                stdout=self._output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         except OSError:
             self._output.close()
             self._refusal.close()
@@ -67,19 +73,19 @@ class CellProcess:
 
     @property
     def identity(self) -> Process:
-        """How the run's record names this process."""
+        """The process as the run's record names it."""
         return Process(self._process.pid, this_process().host)
 
     def exit_code(self) -> int | None:
-        """Return how it ended, minus the signal's number if one killed it; None while it runs."""
+        """Return its exit code, minus the signal's number if one killed it; None while it runs."""
         return self._process.poll()
 
     def ask_to_stop(self) -> None:
-        """Let it stop in good order."""
+        """Send SIGTERM, on which a cell writes a checkpoint and ends."""
         self._process.terminate()
 
     def kill(self) -> None:
-        """Kill it, if it still runs, and what it left running, which would hold memory."""
+        """Kill it if it still runs, and the processes it left running, which would hold memory."""
         if self._ended is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)

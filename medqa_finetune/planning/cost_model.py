@@ -1,11 +1,11 @@
-"""What cells will take: hours, memory, disk and money, from what they have to do and how fast this machine is."""
+"""Estimates hours, memory and disk of cells, from their work and the speed of this machine, or from a trial run."""
 
 from dataclasses import dataclass, field
 
 from medqa_finetune.errors import Fault
 from medqa_finetune.model.estimate import Machine
 
-# The figures below are estimates of ours, for where nothing is measured; `plan.probe=true` measures instead.
+# The figures below are our estimates, for plans without a trial run; `plan.probe=true` measures instead.
 # Share of the matrix rate that training reaches: a little less than the 46 % of PaLM (arXiv:2204.02311, table 3) and
 # the 55 % of a model of 7 million parameters on two CPU cores (benchmarks/cpu.json).
 EFFICIENCY = 0.4
@@ -13,7 +13,7 @@ EFFICIENCY = 0.4
 SECONDS_PER_LAYER = 5e-4
 # From starting a process to the first step, and from the last answer to its end: imports, plots, scores.
 START_SECONDS = {"cpu": 10.0, "cuda": 25.0}
-# What a cell takes beside what its rehearsal does: its data is looked up, its files are stamped, the launcher notices
+# What a cell takes in addition to its trial run: its data is found, its files are hashed, the launcher notices
 # its end. Measured: the mean over the demo's ten cells on two cores.
 OUTSIDE_SECONDS = 1.6
 # Tokenizing (Qwen2.5, two cores).
@@ -21,12 +21,12 @@ PAIRS_ENCODED_PER_SECOND = 2500.0
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What one cell has to do, counted on its real data.
+class CellWorkload:
+    """The work of one cell, counted on its real data.
 
     Attributes:
         steps: Optimizer steps.
-        train_pairs: Pairs in the training set.
+        train_pairs: Examples in the training set.
         train_tokens: Tokens trained on, all epochs together.
         train_flops: Arithmetic of training, with what gradient checkpointing computes a second time.
         validation_tokens: Tokens of all validations together.
@@ -40,11 +40,11 @@ class Facts:
         decode_bytes: Bytes of weights read in each.
         decode_flops: Arithmetic of all of them.
         layers: Layers of the model.
-        memory_bytes: Peak, reckoned: of the GPU, or of the process where there is none.
+        memory_bytes: Peak by a memory model: of the GPU, or of the process where there is none.
         training_bytes: The same of training alone, which is what a run's record says; 0 where nothing is trained.
-        set_bytes: Part of it that the encoded pairs take, and what preparing them has left.
+        set_bytes: Part of it that the tokenized examples take, and what preparing them has left.
         disk_bytes: In the run folder, at most.
-        heaviest: Training pairs of the optimizer step that is likely to hold the most at once, by place.
+        heaviest: Places of the training examples of the step that is likely to hold the most tokens at once.
     """
 
     steps: int
@@ -70,36 +70,36 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Survey:
-    """A machine, and what cells have to do on it.
+class Workload:
+    """A machine, and the work of cells on it.
 
     Attributes:
         machine: Where they will run.
         matrix_rates: FLOP/s of products of matrices, by precision setting.
         copy_rate: Bytes per second that memory is read and written with.
-        facts: Of every cell, in order.
+        cells: The work of every cell, in order.
         disk_faults: Disks on which the cells will not fit.
     """
 
     machine: Machine
     matrix_rates: dict[str, float]
     copy_rate: float
-    facts: list[Facts]
+    cells: list[CellWorkload]
     disk_faults: list[Fault]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a rehearsal of one kind of cell measured.
+class TrialCosts:
+    """What a trial run of one kind of cell measured.
 
     Attributes:
         fixed_seconds: All that does not grow with the data: starting, loading, saving, plots, scores.
-        encoding_seconds: Per pair.
+        encoding_seconds: Per example.
         train_seconds: Per token; 0 where nothing is trained.
         prompt_seconds: Per token of a question.
         answer_seconds: Per token of an answer.
         reference_seconds: Per question, for the perplexity.
-        answer_tokens: Tokens per answer in the rehearsal.
+        answer_tokens: Tokens per answer in the trial run.
         memory_bytes: Peak, of the GPU or of the process.
         training_bytes: The same of training alone.
     """
@@ -133,36 +133,36 @@ class Forecast:
         return self.start + self.train + self.validate + self.answer
 
 
-def forecast_by_reckoning(facts: Facts, survey: Survey, precision: str) -> Forecast:
-    """Reckon from arithmetic and the machine's rates alone."""
-    rate = survey.matrix_rates[precision] * EFFICIENCY
-    step = max(facts.decode_bytes / survey.copy_rate, facts.layers * SECONDS_PER_LAYER)
+def forecast_from_workload(work: CellWorkload, workload: Workload, precision: str) -> Forecast:
+    """Estimate one cell from its arithmetic, a memory model and the machine's rates."""
+    rate = workload.matrix_rates[precision] * EFFICIENCY
+    step = max(work.decode_bytes / workload.copy_rate, work.layers * SECONDS_PER_LAYER)
     return Forecast(
-        start=START_SECONDS[survey.machine.type] + facts.train_pairs / PAIRS_ENCODED_PER_SECOND,
-        train=facts.train_flops / rate,
-        validate=facts.validation_flops / rate,
-        answer=facts.prompt_flops / rate + max(facts.decode_steps * step, facts.decode_flops / rate),
-        memory_bytes=facts.memory_bytes,
-        training_bytes=facts.training_bytes,
-        disk_bytes=facts.disk_bytes,
+        start=START_SECONDS[workload.machine.type] + work.train_pairs / PAIRS_ENCODED_PER_SECOND,
+        train=work.train_flops / rate,
+        validate=work.validation_flops / rate,
+        answer=work.prompt_flops / rate + max(work.decode_steps * step, work.decode_flops / rate),
+        memory_bytes=work.memory_bytes,
+        training_bytes=work.training_bytes,
+        disk_bytes=work.disk_bytes,
     )
 
 
-def forecast_by_rehearsal(facts: Facts, measured: Measured) -> Forecast:
-    """Reckon from what a rehearsal of this kind of cell measured.
+def forecast_from_trial(work: CellWorkload, measured: TrialCosts) -> Forecast:
+    """Estimate one cell from what a trial run of its kind measured.
 
-    A trained model answers about as long as the references are, the untuned base as long as it did in the rehearsal.
+    A trained model answers about as long as the references are, the untuned base as long as it did in the trial run.
     """
-    trains = facts.train_tokens > 0
-    answer_tokens = facts.answer_tokens if trains else round(measured.answer_tokens * facts.questions)
+    trains = work.train_tokens > 0
+    answer_tokens = work.answer_tokens if trains else round(measured.answer_tokens * work.questions)
     return Forecast(
-        start=OUTSIDE_SECONDS + measured.fixed_seconds + measured.encoding_seconds * facts.train_pairs,
-        train=measured.train_seconds * facts.train_tokens,
-        validate=measured.train_seconds * facts.forward_share * facts.validation_tokens,
-        answer=measured.prompt_seconds * facts.prompt_tokens
+        start=OUTSIDE_SECONDS + measured.fixed_seconds + measured.encoding_seconds * work.train_pairs,
+        train=measured.train_seconds * work.train_tokens,
+        validate=measured.train_seconds * work.forward_share * work.validation_tokens,
+        answer=measured.prompt_seconds * work.prompt_tokens
         + measured.answer_seconds * answer_tokens
-        + measured.reference_seconds * facts.questions,
-        memory_bytes=measured.memory_bytes + facts.set_bytes,
-        training_bytes=measured.training_bytes + facts.set_bytes if trains else 0,
-        disk_bytes=facts.disk_bytes,
+        + measured.reference_seconds * work.questions,
+        memory_bytes=measured.memory_bytes + work.set_bytes,
+        training_bytes=measured.training_bytes + work.set_bytes if trains else 0,
+        disk_bytes=work.disk_bytes,
     )

@@ -1,4 +1,4 @@
-"""Forecast cells: survey them all in one process, rehearse each kind in another, and put both together."""
+"""Estimates cells: counts their work in one process, makes a trial run of each kind in another, combines both."""
 
 import contextlib
 import dataclasses
@@ -15,39 +15,38 @@ from medqa_finetune.data.prepare import CACHE_NAME, cache_key, folder_name, rule
 from medqa_finetune.errors import Fault, RunError
 from medqa_finetune.methods.registry import method_of
 from medqa_finetune.model.locate import has_weights, locate_architecture
-from medqa_finetune.planning import trial_retrieval, trial_run, workload
-from medqa_finetune.planning.cost_model import Forecast, Survey, forecast_by_reckoning, forecast_by_rehearsal
-from medqa_finetune.planning.trial_retrieval import LookedUp
-from medqa_finetune.planning.trial_run import Rehearsed
-from medqa_finetune.planning.workload import Asked
+from medqa_finetune.planning import trial_runs
+from medqa_finetune.planning.cost_model import Forecast, Workload, forecast_from_trial, forecast_from_workload
+from medqa_finetune.planning.trial_runs import TrialRequest, TrialWithoutModelRequest
+from medqa_finetune.planning.workload import WorkloadRequest, measure_workload
 from medqa_finetune.record.evaluations import evaluation_parts
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 
-# What does not change how a cell spends its time; the kinds that are rehearsed are told apart by the rest.
+# Settings that do not change how a cell spends its time; cells that differ in others are of different kinds.
 NOT_KIND = ("run_name", "study", "outputs", "overwrite", "seed", "data", "interpolated")
 WITHOUT_WEIGHTS = "random"
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Forecasts, and what they rest on.
+    """Forecasts of cells, and what they are based on.
 
     Attributes:
         forecasts: Of every cell, in order.
-        survey: Of the machine and of all cells.
-        rehearsals: Number of kinds of cells that were rehearsed.
-        weightless: Models that were rehearsed with random weights, since theirs are not here.
-        looked_up: Names of the cells that look their answers up, which are always measured.
+        workload: Of all cells, and the machine.
+        trials: Number of trial runs, one for each kind of cell.
+        without_weights: Models whose trial runs had random weights, since theirs are not here.
+        without_model: Names of the cells that load no model; they are always measured.
         trained_by: Of every cell that is a later evaluation of the training of an earlier one, that one's place.
     """
 
     forecasts: list[Forecast]
-    survey: Survey
-    rehearsals: int
-    weightless: list[str]
-    looked_up: list[str] = dataclasses.field(default_factory=list)
+    workload: Workload
+    trials: int
+    without_weights: list[str]
+    without_model: list[str] = dataclasses.field(default_factory=list)
     trained_by: dict[int, int] = dataclasses.field(default_factory=dict)
 
 
@@ -56,26 +55,26 @@ def make_plan(configs: Sequence[Config], folder: Path, *, probe: bool) -> Plan:
 
     Args:
         configs: The cells.
-        folder: An empty folder for what is thrown away afterwards.
-        probe: Whether every kind of cell is rehearsed; those without a model are in any case.
+        folder: An empty folder for temporary files.
+        probe: Whether a trial run of every kind of cell is made; of those without a model it is made in any case.
 
     Raises:
-        MedQAError: a cell cannot run at all, or failed in the rehearsal.
+        MedQAError: a cell cannot run at all, or failed in its trial run.
     """
     cache = folder / CACHE_NAME
     for config in configs:
-        _use_prepared(config, cache)
+        _link_prepared_data(config, cache)
     modelled = _plan_models([config for config in configs if method_of(config.method).loads_model], folder, probe=probe)
     of_models, forecasts = iter(modelled.forecasts), []
     for config in configs:
         if method_of(config.method).loads_model:
             forecasts.append(next(of_models))
         else:
-            forecasts.append(_call(trial_retrieval.rehearse, LookedUp(config, str(cache))))
-    looked_up = [name_of(config) for config in configs if not method_of(config.method).loads_model]
+            forecasts.append(_call(trial_runs.run_trial_without_model, TrialWithoutModelRequest(config, str(cache))))
+    without_model = [name_of(config) for config in configs if not method_of(config.method).loads_model]
     shared = shared_trainings(configs)
-    forecasts = [_evaluated_alone(each) if place in shared else each for place, each in enumerate(forecasts)]
-    return dataclasses.replace(modelled, forecasts=forecasts, looked_up=looked_up, trained_by=shared)
+    forecasts = [_without_training(each) if place in shared else each for place, each in enumerate(forecasts)]
+    return dataclasses.replace(modelled, forecasts=forecasts, without_model=without_model, trained_by=shared)
 
 
 def name_of(config: Config) -> str:
@@ -93,8 +92,8 @@ def shared_trainings(configs: Sequence[Config]) -> dict[int, int]:
     return {place: earlier for place, earlier in places if earlier != place}
 
 
-def _evaluated_alone(forecast: Forecast) -> Forecast:
-    """Return what a cell takes that finds its training done; its files are those of the run, which are counted there.
+def _without_training(forecast: Forecast) -> Forecast:
+    """Return what the evaluation alone takes; the files are counted with the cell that trains.
 
     Its peak of memory stays an upper bound, that of training.
     """
@@ -104,26 +103,28 @@ def _evaluated_alone(forecast: Forecast) -> Forecast:
 def _plan_models(configs: Sequence[Config], folder: Path, *, probe: bool) -> Plan:
     """Forecast what cells with a model will take."""
     cache = folder / CACHE_NAME
-    weightless = {config.model for config in configs if not has_weights(locate_architecture(config.model))}
+    without_weights = {config.model for config in configs if not has_weights(locate_architecture(config.model))}
     made = (
-        {model: _with_random_weights(model, folder, place) for place, model in enumerate(weightless)} if probe else {}
+        {model: _with_random_weights(model, folder, place) for place, model in enumerate(without_weights)}
+        if probe
+        else {}
     )
-    asked = Asked(list(configs), str(cache), [(model, target.path) for model, target in made.items()])
-    found = _call(workload.survey_cells, asked)
+    request = WorkloadRequest(list(configs), str(cache), [(model, target.path) for model, target in made.items()])
+    found = _call(measure_workload, request)
     if not probe:
-        pairs = zip(found.facts, configs, strict=True)
-        return Plan([forecast_by_reckoning(facts, found, each.precision) for facts, each in pairs], found, 0, [])
+        pairs = zip(found.cells, configs, strict=True)
+        return Plan([forecast_from_workload(facts, found, each.precision) for facts, each in pairs], found, 0, [])
     forecasts: dict[int, Forecast] = {}
     kinds = kinds_of(configs)
     for number, places in enumerate(kinds):
-        largest = max(places, key=lambda place: found.facts[place].train_pairs)
+        largest = max(places, key=lambda place: found.cells[place].train_pairs)
         model = made.get(configs[largest].model, configs[largest].model)
         config = dataclasses.replace(configs[largest], model=model, outputs=str(folder / f"kind-{number}"), study="")
-        facts = found.facts[largest]
-        measured = _call(trial_run.rehearse, Rehearsed(config, str(cache), facts.heaviest, facts.forward_share))
-        forecasts |= {place: forecast_by_rehearsal(found.facts[place], measured) for place in places}
+        facts = found.cells[largest]
+        measured = _call(trial_runs.run_trial, TrialRequest(config, str(cache), facts.heaviest, facts.forward_share))
+        forecasts |= {place: forecast_from_trial(found.cells[place], measured) for place in places}
     in_order = [forecasts[place] for place in range(len(configs))]
-    return Plan(in_order, found, len(kinds), sorted(model.title for model in weightless))
+    return Plan(in_order, found, len(kinds), sorted(model.title for model in without_weights))
 
 
 def kinds_of(configs: Sequence[Config]) -> list[list[int]]:
@@ -137,8 +138,8 @@ def kinds_of(configs: Sequence[Config]) -> list[list[int]]:
     return list(kinds.values())
 
 
-def _use_prepared(config: Config, cache: Path) -> None:
-    """Let a folder of prepared data be found in the cache that is thrown away, where an earlier run has left it."""
+def _link_prepared_data(config: Config, cache: Path) -> None:
+    """Link data that an earlier run has prepared into the temporary cache."""
     name = folder_name(cache_key(config.corpus, rules_of(config), corpus_sha256(config.corpus)))
     before = Path(config.outputs) / CACHE_NAME / name
     cache.mkdir(exist_ok=True)

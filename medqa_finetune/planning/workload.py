@@ -1,10 +1,10 @@
-"""Count what cells have to do, on the data that they will see; nothing is trained, and no weights are needed."""
+"""Counts the work of cells on their real data; nothing is trained, and no weights are needed."""
 
 import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
@@ -17,14 +17,14 @@ from medqa_finetune.model.auto_batch import resolve_auto
 from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, answering_memory, run_bytes, training_memory
 from medqa_finetune.model.locate import has_weights, locate_architecture
 from medqa_finetune.objectives import task_of
-from medqa_finetune.planning.cost_model import Facts, Survey
+from medqa_finetune.planning.cost_model import CellWorkload, Workload
 from medqa_finetune.preflight import disk_faults
 from medqa_finetune.runtime import limit_spinning
 
 if TYPE_CHECKING:
     from medqa_finetune.training.meters import Work
 
-# Pairs whose tokens are counted; of more, every n-th. Mean lengths are then within about 2 %.
+# Examples whose tokens are counted; of more, every n-th. Mean lengths are then within about 2 %.
 SAMPLE = 2000
 # Optimizer steps drawn to find one that holds as much as the largest of all steps is likely to hold.
 STEPS_DRAWN = 1000
@@ -33,8 +33,8 @@ TOKEN_BYTES = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
-    """What to survey.
+class WorkloadRequest:
+    """The cells whose work is counted.
 
     Attributes:
         cells: Their settings.
@@ -48,8 +48,8 @@ class Asked:
 
 
 @dataclasses.dataclass(frozen=True)
-class Counts:
-    """Lengths of a sample of pairs, in tokens: of the whole, of what the loss is taken on, and of the last answer."""
+class TokenCounts:
+    """Lengths of a sample of examples, in tokens: of the whole, of the part with a loss, and of the last answer."""
 
     lengths: list[int]
     labelled: list[int]
@@ -57,7 +57,7 @@ class Counts:
     places: list[int]
 
     def work(self, pairs: int) -> "Work":
-        """Return the work of so many pairs like those of the sample."""
+        """Return the work of so many examples like those of the sample."""
         from medqa_finetune.training.meters import Work
 
         times = pairs / max(1, len(self.lengths))
@@ -65,19 +65,19 @@ class Counts:
         return Work(pairs, round(sum(self.lengths) * times), round(sum(self.labelled) * times), round(squares * times))
 
 
-def survey_cells(asked: Asked) -> Survey:
-    """Write the models without weights that are asked for, and survey the cells.
+def measure_workload(request: WorkloadRequest) -> Workload:
+    """Write models with random weights where the request says so, and count the work of the cells.
 
     Raises:
         MedQAError: a cell cannot run at all.
     """
     limit_spinning()
-    _write_random_models(asked)
-    return survey(asked.cells, Path(asked.cache))
+    _write_random_models(request)
+    return workload_of(request.cells, Path(request.cache))
 
 
-def survey(cells: Sequence[Config], cache: Path) -> Survey:
-    """Count what cells have to do, and measure the machine's rates.
+def workload_of(cells: Sequence[Config], cache: Path) -> Workload:
+    """Count the work of cells, and measure the machine's rates.
 
     Raises:
         MedQAError: a cell cannot run at all.
@@ -89,21 +89,21 @@ def survey(cells: Sequence[Config], cache: Path) -> Survey:
     set_threads(cells[0].threads if cells else None)
     machine = find_machine()
     precisions = {config.precision: choose_device(config.precision).precision for config in cells}
-    facts = [count(config, cache, machine) for config in cells]
+    facts = [count_work(config, cache, machine) for config in cells]
     # The files of a run are there once, however many of the cells are evaluations of it.
     runs = {config.run_path if config.run_name else place: config for place, config in enumerate(cells)}
     sizes = [(config, size_of(locate_architecture(config.model))) for config in runs.values()]
-    return Survey(
+    return Workload(
         machine,
-        {asked: measure_matrix_rate(machine.type, precision) for asked, precision in precisions.items()},
+        {name: measure_matrix_rate(machine.type, precision) for name, precision in precisions.items()},
         measure_copy_rate(machine.type),
         facts,
         list(disk_faults(sizes, cuda=machine.type == "cuda")),
     )
 
 
-def count(config: Config, cache: Path, machine: Machine) -> Facts:
-    """Count what one cell has to do.
+def count_work(config: Config, cache: Path, machine: Machine) -> CellWorkload:
+    """Count the work of one cell.
 
     Raises:
         MedQAError: its model or its data cannot be used.
@@ -120,23 +120,24 @@ def count(config: Config, cache: Path, machine: Machine) -> Facts:
     task = task_of(config)
     before = resident_bytes()
     splits = task.prepare(config, folder, cache)
-    # The cell that prepares a corpus keeps what that has left, as this process does now; later ones find it prepared.
+    # The cell that prepares a corpus keeps the memory that this took, as this process does; later cells do not.
     left = max(0, resident_bytes() - before)
     encoder = task.encoder(load_tokenizer(folder, config.model.chat_template, chat=config.chats), config)
-    training = _training_facts(config, size, [_sample(encoder, part) for part in (splits.train, splits.validation)],
-                               [len(splits.train), len(splits.validation)])  # fmt: skip
+    parts = (splits.train, splits.validation)
+    samples, numbers = [_sample(encoder, part) for part in parts], list(map(len, parts))
+    training = _training_work(config, size, samples, numbers)
+    tokenized = sum(each.work(number).tokens for each, number in zip(samples, numbers, strict=True)) if trains else 0
+    heaviest, tokens = heaviest_step(samples[0], config, training["steps"]) if trains else ([], 0)
     tested = _sample(encoder, splits.test[: config.evaluate.max_samples])
     questions = min(len(splits.test), config.evaluate.max_samples or len(splits.test))
-    facts_of = _answering_facts if task.generates else _reading_facts
-    answering = facts_of(config, size, tested, questions)
-    heaviest, tokens = training.pop("heaviest")
-    set_bytes = training.pop("set_tokens") * TOKEN_BYTES + left if machine.type == "cpu" else 0
+    evaluation = (_generation_work if task.generates else _likelihood_work)(config, size, tested, questions)
+    set_bytes = tokenized * TOKEN_BYTES + left if machine.type == "cpu" else 0
     process = PROCESS_BYTES + set_bytes if machine.type == "cpu" else 0
     held = training_memory(size, config, machine, tokens).total + process if trains else 0
     answered = answering_memory(size, config, machine)
-    return Facts(
+    return CellWorkload(
         **training,
-        **answering,
+        **evaluation,
         decode_bytes=answered.weights,  # all are read to add a token
         layers=size.layers,
         memory_bytes=max(held, answered.total + process),
@@ -163,10 +164,10 @@ def size_of(folder: Path) -> ModelSize:
     return size
 
 
-def _sample(encoder: Any, pairs: Sequence[Any]) -> Counts:
+def _sample(encoder: Any, pairs: Sequence[Any]) -> TokenCounts:
     places = sorted({round(place) for place in np.linspace(0, len(pairs) - 1, min(SAMPLE, len(pairs)))})
     encoded = list(encoder.encode([pairs[place] for place in places]))
-    return Counts(
+    return TokenCounts(
         [len(item.input_ids) for item in encoded],
         [item.answer_tokens for item in encoded],
         [len(item.input_ids) - item.answer_start for item in encoded],
@@ -174,13 +175,30 @@ def _sample(encoder: Any, pairs: Sequence[Any]) -> Counts:
     )
 
 
-def _training_facts(config: Config, size: ModelSize, samples: list[Counts], numbers: list[int]) -> dict[str, Any]:
+class _TrainingWork(TypedDict):
+    steps: int
+    train_pairs: int
+    train_tokens: int
+    train_flops: float
+    validation_tokens: int
+    validation_flops: float
+    forward_share: float
+
+
+def _training_work(config: Config, size: ModelSize, samples: list[TokenCounts], numbers: list[int]) -> _TrainingWork:
     from medqa_finetune.training.fit import total_steps, validation_steps
 
     method = model_method(config.method)
     if not method.trains_weights:
-        names = ("steps", "train_pairs", "train_tokens", "train_flops", "validation_tokens", "validation_flops")
-        return dict.fromkeys(names, 0) | {"forward_share": 1.0, "set_tokens": 0, "heaviest": ([], 0)}
+        return {
+            "steps": 0,
+            "train_pairs": 0,
+            "train_tokens": 0,
+            "train_flops": 0.0,
+            "validation_tokens": 0,
+            "validation_flops": 0.0,
+            "forward_share": 1.0,
+        }
     train = config.train
     steps = total_steps(numbers[0], train)
     seen = min(steps * train.batch_size, round(numbers[0] * train.epochs))
@@ -196,15 +214,13 @@ def _training_facts(config: Config, size: ModelSize, samples: list[Counts], numb
         "validation_tokens": validated.tokens,
         "validation_flops": float(validated.flops(forward)),
         "forward_share": work.flops(forward) / (work.flops(whole) + again),
-        "set_tokens": sum(each.work(number).tokens for each, number in zip(samples, numbers, strict=True)),
-        "heaviest": heaviest_step(samples[0], config, steps),
     }
 
 
-def heaviest_step(sample: Counts, config: Config, steps: int) -> tuple[list[int], int]:
+def heaviest_step(sample: TokenCounts, config: Config, steps: int) -> tuple[list[int], int]:
     """Return the pairs of the step, of as many as there will be, that holds most tokens at once, and their number.
 
-    Steps are drawn from the sample as training draws them: pairs at random.
+    Steps are drawn from the sample as training draws them, at random.
     """
     from medqa_finetune.training.batches import group_by_length, pack
 
@@ -225,8 +241,17 @@ def heaviest_step(sample: Counts, config: Config, steps: int) -> tuple[list[int]
     return best[1], best[0]
 
 
-def _reading_facts(config: Config, size: ModelSize, sample: Counts, blocks: int) -> dict[str, Any]:
-    """Return what measuring the perplexity of so many blocks takes: one forward pass over each."""
+class _EvaluationWork(TypedDict):
+    questions: int
+    prompt_tokens: int
+    answer_tokens: int
+    prompt_flops: float
+    decode_steps: int
+    decode_flops: float
+
+
+def _likelihood_work(config: Config, size: ModelSize, sample: TokenCounts, blocks: int) -> _EvaluationWork:
+    """Return the work of measuring the perplexity of this many blocks: one forward pass over each."""
     work = sample.work(blocks)
     return {
         "questions": blocks,
@@ -238,8 +263,8 @@ def _reading_facts(config: Config, size: ModelSize, sample: Counts, blocks: int)
     }
 
 
-def _answering_facts(config: Config, size: ModelSize, sample: Counts, questions: int) -> dict[str, Any]:
-    """Return what answering so many questions takes, and reading their references."""
+def _generation_work(config: Config, size: ModelSize, sample: TokenCounts, questions: int) -> _EvaluationWork:
+    """Return the work of generating predictions for this many questions, and of reading their references."""
     last = dataclasses.replace(sample, labelled=sample.answers)
     work, limit = last.work(questions), config.evaluate.max_new_tokens
     times = questions / len(sample.answers)
@@ -248,7 +273,7 @@ def _answering_facts(config: Config, size: ModelSize, sample: Counts, questions:
     prompts = work.tokens - work.answer_tokens
     room = config.evaluate.batch_tokens // (prompts // questions + limit)
     rows = min(config.evaluate.batch_size, max(1, room))
-    # A batch goes on until its longest answer ends.
+    # A batch ends with its longest answer.
     longest = [max(answers[begin : begin + rows]) for begin in range(0, len(answers), rows)]
     read = work.flops(forward)
     decoded = round(sum(answers) * times)
@@ -262,10 +287,10 @@ def _answering_facts(config: Config, size: ModelSize, sample: Counts, questions:
     }
 
 
-def _write_random_models(asked: Asked) -> None:
+def _write_random_models(request: WorkloadRequest) -> None:
     from medqa_finetune.model.load import choose_device
     from medqa_finetune.model.probe import write_random_model
 
-    for model, target in asked.random_models:
-        precision = next(config.precision for config in asked.cells if config.model == model)
+    for model, target in request.random_models:
+        precision = next(config.precision for config in request.cells if config.model == model)
         write_random_model(locate_architecture(model), Path(target), choose_device(precision).precision)

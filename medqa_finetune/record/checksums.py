@@ -1,4 +1,4 @@
-"""Sizes and sha256 of files, so that a damaged or missing one is noticed: safetensors alone loads a flipped byte."""
+"""Sizes and sha256 of files, to detect damage: safetensors alone loads a file with a flipped bit."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

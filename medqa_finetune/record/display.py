@@ -1,4 +1,4 @@
-"""A result as a notebook or a Python prompt shows it: a few lines, or a small table."""
+"""Results in a notebook or at a Python prompt: a few lines, or a small table."""
 
 from collections.abc import Mapping, Sequence
 from html import escape

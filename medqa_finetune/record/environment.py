@@ -9,9 +9,21 @@ from pathlib import Path
 from medqa_finetune.record.schema import Environment
 
 PACKAGES = (
-    "medqa-finetune", "torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "tokenizers",
-    "hydra-core", "omegaconf", "sacrebleu", "rouge-score", "rapidfuzz", "rensa",
-)  # fmt: skip
+    "medqa-finetune",
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "accelerate",
+    "datasets",
+    "tokenizers",
+    "hydra-core",
+    "omegaconf",
+    "sacrebleu",
+    "rouge-score",
+    "rapidfuzz",
+    "rensa",
+)
 
 
 def describe_environment(device: str, precision: str | None, besides: Iterable[str] = ()) -> Environment:

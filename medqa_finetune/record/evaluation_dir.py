@@ -1,7 +1,7 @@
 """The only reader and writer of the folder of one evaluation."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 
 RECORD_NAME = "evaluation.json"
 PREDICTIONS, ANSWERING, RESULTS, ITEM_SCORES = (
-    "predictions.jsonl", "answering.jsonl", "eval_results.json", "item_scores.npz",
-)  # fmt: skip
+    "predictions.jsonl",
+    "answering.jsonl",
+    "eval_results.json",
+    "item_scores.npz",
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationDir(RecordDir[Evaluation]):
-    """The folder of one evaluation of a run: where each file lies, and how they are read and written.
+    """The folder of one evaluation of a run: paths of its files, and reading and writing them.
 
     Attributes:
         path: The folder.
@@ -33,27 +36,27 @@ class EvaluationDir(RecordDir[Evaluation]):
 
     @property
     def record_path(self) -> Path:
-        """The truth about the evaluation."""
+        """The record of the evaluation."""
         return self.path / RECORD_NAME
 
     @property
     def predictions_path(self) -> Path:
-        """One line per answered question, or measured block of running text."""
+        """One line per predicted question, or scored block of running text."""
         return self.path / PREDICTIONS
 
     @property
     def answering_path(self) -> Path:
-        """One line per answered batch: how far answering has come, and what it cost."""
+        """One line per batch of predictions: progress and cost."""
         return self.path / ANSWERING
 
     @property
     def results_path(self) -> Path:
-        """Scores with signatures; can be made again from the predictions alone."""
+        """Scores with signatures; can be computed again from the predictions."""
         return self.path / RESULTS
 
     @property
     def item_scores_path(self) -> Path:
-        """What every answer scored; can be made again from the predictions alone."""
+        """Scores per prediction; can be computed again from the predictions."""
         return self.path / ITEM_SCORES
 
     @property
@@ -62,7 +65,7 @@ class EvaluationDir(RecordDir[Evaluation]):
         return self.path.absolute() / ".evaluation.lock" if self.in_run else super().lock_path
 
     def read(self) -> Evaluation | None:
-        """Return what `evaluation.json` holds, or None where there is none.
+        """Return the record of the evaluation, or None where there is none.
 
         Raises:
             DataError: the file is torn, of another schema, or holds a value of the wrong type; says where.
@@ -73,11 +76,11 @@ class EvaluationDir(RecordDir[Evaluation]):
         """Return the lines of `predictions.jsonl`, oldest first; a torn last line is left out."""
         return read_lines(self.predictions_path) if self.predictions_path.is_file() else []
 
-    def append_predictions(self, rows: list[dict[str, Any]]) -> None:
-        """Append answered questions to `predictions.jsonl`; they survive a crash from here on."""
+    def append_predictions(self, rows: Iterable[Mapping[str, object]]) -> None:
+        """Append predictions to `predictions.jsonl`, flushed to disk."""
         append_lines(self.predictions_path, rows)
 
-    def log_answered(self, row: dict[str, Any]) -> None:
+    def log_answered(self, row: Mapping[str, object]) -> None:
         """Append one line to `answering.jsonl`."""
         append_lines(self.answering_path, [row])
 
@@ -100,7 +103,7 @@ class EvaluationDir(RecordDir[Evaluation]):
         return True
 
     def read_item_scores(self) -> "ItemScores | None":
-        """Return what every answer scored; None where that is not on disk, torn, or of other predictions than these."""
+        """Return the scores per prediction; None where the file is missing, torn, or of other predictions."""
         from medqa_finetune.record import item_scores
 
         scores = item_scores.read_item_scores(self.item_scores_path)
@@ -109,13 +112,13 @@ class EvaluationDir(RecordDir[Evaluation]):
         return scores if scores.predictions_sha256 == sha256_of(self.predictions_path) else None
 
     def stamps(self) -> dict[str, FileStamp]:
-        """Return size and sha256 of every file that a finished evaluation is made of, by its name."""
-        # In the run's folder, the results are those of whichever evaluation is the run's default one.
+        """Return size and sha256 of every file of a finished evaluation, by name."""
+        # In the run's folder, the results are those of the default evaluation.
         names = (PREDICTIONS, ANSWERING, ITEM_SCORES, *(() if self.in_run else (RESULTS,)))
         return {name: stamp_of(self.path / name) for name in names if (self.path / name).is_file()}
 
     def move_aside(self) -> None:
-        """Rename what the evaluation has left to the first free `<name>.old-N`. Nothing is deleted."""
+        """Rename the evaluation's files to the first free `<name>.old-N`. Nothing is deleted."""
         if not self.in_run:
             move_aside(self.path)
             return

@@ -20,10 +20,10 @@ from medqa_finetune.record.version_1 import first_evaluation, upgrade
 
 
 class Held(NamedTuple):
-    """An evaluation that a run holds.
+    """An evaluation of a run.
 
     Attributes:
-        evaluation: What its record says; None where that cannot be read, or went away just now.
+        evaluation: Its record; None where that cannot be read, or was removed just now.
         error: Why it cannot be read; None where it can.
     """
 
@@ -33,7 +33,7 @@ class Held(NamedTuple):
 
 
 def evaluations_of(run: RunDir, record: Record) -> list[Held]:
-    """Return the evaluations of a run, each read once: the one whose scores the record holds first, then by name."""
+    """Return the evaluations of a run, each read once: the default one first, then by name."""
     own = EvaluationDir(run.path, in_run=True)
     has_own = first_evaluation(run, record) is not None if record.schema_version == 1 else own.record_path.is_file()
     folders = [*([own] if has_own else []), *evaluations_below(run.evaluations_path)]
@@ -54,7 +54,7 @@ def evaluation_dirs(run: RunDir, record: Record) -> list[EvaluationDir]:
 
 
 def read_evaluation(run: RunDir, record: Record, folder: EvaluationDir) -> Evaluation | None:
-    """Return what is known of one evaluation; None where it has not begun.
+    """Return the record of one evaluation; None where it has not begun.
 
     Raises:
         DataError: its record is torn, of another schema, or holds a value of the wrong type; says where.
@@ -71,11 +71,11 @@ def find_evaluation(run: RunDir, record: Record | None, identity: str, name: str
         run: The run.
         record: Its record; None where it has none yet.
         identity: Of the evaluation.
-        name: What its folder is called where it has none yet.
+        name: Name of its folder where it has none yet.
     """
     taken = False
     for folder, evaluation, error in [] if record is None else evaluations_of(run, record):
-        # Whoever starts the evaluation of that name is told what is wrong with its record.
+        # The caller that starts this evaluation reports what is wrong with its record.
         if error is not None and folder.path.name == name:
             return folder
         if evaluation is not None and evaluation.identity == identity:
@@ -85,7 +85,7 @@ def find_evaluation(run: RunDir, record: Record | None, identity: str, name: str
 
 
 def find_evaluation_named(run: RunDir, name: str) -> EvaluationDir:
-    """Return where the evaluation lies, or will lie, that a cell was given the name of."""
+    """Return where the evaluation of a name lies, or will lie."""
     with contextlib.suppress(MedQAError):
         record = run.read()
         for held in [] if record is None else evaluations_of(run, record):
@@ -95,9 +95,9 @@ def find_evaluation_named(run: RunDir, name: str) -> EvaluationDir:
 
 
 def row_name(run_name: str, evaluation: Evaluation | None) -> str:
-    """Return what a table calls one evaluation of a run: the run's name, and what differs from the default settings.
+    """Return the name of a table's row: the run's name, and the evaluation's settings that differ from the defaults.
 
-    In version 1 the run's name said that itself.
+    In version 1 the run's name has both.
     """
     first, *parts = run_name.split(SEPARATOR)
     kept = [part for part in parts if not part.startswith((f"{EVALUATE}.", "text="))]
@@ -107,16 +107,16 @@ def row_name(run_name: str, evaluation: Evaluation | None) -> str:
 
 
 def evaluation_parts(name: str) -> list[str]:
-    """Return what an evaluation's name says of it, as settings are typed; nothing of the default one."""
+    """Return the settings in an evaluation's name as `evaluate.key=value`; none for the default one."""
     return [] if name in ("", DEFAULT_EVALUATION) else [f"{EVALUATE}.{part}" for part in name.split(SEPARATOR)]
 
 
 @dataclasses.dataclass(frozen=True)
 class CellDir:
-    """What one cell of a matrix leaves behind: a run, and one of its evaluations.
+    """The folders of one cell of a matrix: of a run, and of one of its evaluations.
 
     Attributes:
-        evaluation: None for a program that knows no evaluations.
+        evaluation: None for a program without evaluations.
     """
 
     run: RunDir
@@ -138,7 +138,7 @@ class CellDir:
         return self.run.log_path
 
     def read(self) -> Record | None:
-        """Return the run's record as the evaluation sees it; None where there is none.
+        """Return the run's record from the view of the evaluation; None where there is none.
 
         Raises:
             DataError: a record is torn, of another schema, or holds a value of the wrong type; says where.
@@ -166,9 +166,9 @@ class CellDir:
         return self.run.is_locked() or (self.evaluation is not None and self.evaluation.is_locked())
 
     def write_ending(self, ended: Record) -> None:
-        """Write how a process ended that could not say it itself: `status`, `failure` and `finished` of a record.
+        """Record how a process ended that could not do so itself: `status`, `failure` and `finished`.
 
-        Once the weights are there, it is the evaluation that has ended; the run's record says the same until one of its
+        Once the training is complete, they belong to the evaluation; the run's record has the same until one of its
         evaluations is done.
         """
         ending = {"status": ended.status, "failure": ended.failure, "finished": ended.finished}

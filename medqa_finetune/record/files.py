@@ -1,14 +1,14 @@
-"""Files that are whole or not there: written beside, flushed to disk, renamed into place."""
+"""Atomic writes: to a temporary file, flushed to disk, renamed into place."""
 
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 TEMPORARY_PREFIX = ".writing-"
 BLOCK = 1 << 16
@@ -19,9 +19,9 @@ STREAMS = (Path("/dev/stdout"), Path("/dev/stderr"))
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a binary file that takes the place of `path` when the block ends well, and leaves no trace otherwise.
+    """Open a binary file that replaces `path` when the block ends without an error, and is removed otherwise.
 
-    What a link points to is replaced, not the link; what is no file (`/dev/stdout`, a named pipe) is written to.
+    The target of a link is replaced, not the link; devices and pipes (`/dev/stdout`) are written to.
     """
     if path in STREAMS or (path.exists() and not path.is_file() and not path.is_dir()):
         with path.open("ab") as file:
@@ -54,12 +54,12 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode("utf-8"))
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: object) -> None:
     """Write indented UTF-8 JSON, atomically. NaN and infinity are refused, since JSON has neither."""
     write_text(path, json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
-def append_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def append_lines(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Append rows as JSON Lines in one write, flushed to disk before it returns.
 
     A last line that a crash tore is cut off first: the new rows would otherwise continue it.
@@ -85,8 +85,8 @@ def _cut_torn_line(file: BinaryIO) -> None:
         file.truncate(whole)
 
 
-def replace_folder(path: Path, fill: Callable[[Path], Any]) -> None:
-    """Let `fill` write a new folder beside `path`, then put it in `path`'s place.
+def replace_folder(path: Path, fill: Callable[[Path], object]) -> None:
+    """Let `fill` write a new folder next to `path`, then replace `path` with it.
 
     The old folder is renamed away before the new one takes its name, and deleted last: at every moment one of the
     two is whole on disk.
@@ -120,7 +120,7 @@ def sweep(folder: Path, name: str = "") -> None:
     """Remove the temporary files and folders that killed writers left directly in `folder`.
 
     Args:
-        folder: Where to look. Whoever calls sees to it that nobody else writes there now.
+        folder: Where to look. The caller makes sure that nothing else writes there.
         name: Of the file or folder that was being written; every one if empty.
     """
     for path in folder.glob(f"{TEMPORARY_PREFIX}{name}*"):

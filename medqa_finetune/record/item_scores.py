@@ -1,4 +1,4 @@
-"""What every answer of a run scored, so that a report can resample answers without scoring them again."""
+"""Scores per prediction, so that a report can resample predictions without scoring them again."""
 
 import io
 import zipfile
@@ -18,7 +18,7 @@ VALUE, COUNT = "value.", "count."
 
 @dataclass(frozen=True)
 class ItemScores:
-    """Scores per answer, in the order of `predictions.jsonl`; n answers.
+    """Scores of n predictions, in the order of `predictions.jsonl`.
 
     Attributes:
         predictions_sha256: Of the file of predictions that was scored.

@@ -1,4 +1,4 @@
-"""Reading back what a run left: whole and well-formed, or refused with the place and the value."""
+"""Reads records and JSON Lines, and refuses torn or malformed ones with file, line, key and value."""
 
 import json
 import math
@@ -56,10 +56,14 @@ def _read(path: Path, kind: type[T], versions: tuple[int, ...]) -> T:
     if type(version) is not int or version not in versions:
         raise DataError(
             Fault(
-                "schema-version", "this version of the package does not read it", file=str(path), key="schema_version",
-                got=version, allowed=tuple(map(str, versions)),
+                "schema-version",
+                "this version of the package does not read it",
+                file=str(path),
+                key="schema_version",
+                got=version,
+                allowed=tuple(map(str, versions)),
             )
-        )  # fmt: skip
+        )
     try:
         # Strict: "0" is no number. From the text, since a dataclass is not strictly a dictionary.
         found: T = _adapter(cast("Any", kind)).validate_json(text, strict=True)

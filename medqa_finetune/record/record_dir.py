@@ -53,10 +53,12 @@ class FolderLock:
         except OSError as error:
             raise RunError(
                 Fault(
-                    "not-writable", f"cannot be locked ({error.strerror})", file=str(self.folder),
+                    "not-writable",
+                    f"cannot be locked ({error.strerror})",
+                    file=str(self.folder),
                     hint="Give a folder that is writable.",
                 )
-            ) from None  # fmt: skip
+            ) from None
         try:
             yield
         finally:
@@ -65,7 +67,7 @@ class FolderLock:
     def is_held(self) -> bool:
         """Return whether a process holds it now; nothing is written, not even the folder.
 
-        A lock that cannot be opened is nobody's: whoever starts the run is told what is wrong with it.
+        A lock that cannot be opened counts as free; starting the run reports what is wrong with it.
         """
         if not self.path.is_file():
             return False
@@ -100,12 +102,12 @@ class RecordDir(ABC, Generic[R]):
     @property
     @abstractmethod
     def record_path(self) -> Path:
-        """The truth about what is in the folder."""
+        """The record in the folder."""
 
     @property
     def lock_path(self) -> Path:
-        """The file that is locked, next to the folder, so that the folder can be moved while it is held."""
-        # Absolute, for the folder may be given as `.`, which has no name to call the lock after.
+        """File of the lock, next to the folder, so that the folder can be moved while it is held."""
+        # Absolute, since the folder may be given as `.`, which has no name.
         path = self.path.absolute()
         return path.parent / f".{path.name}.lock"
 

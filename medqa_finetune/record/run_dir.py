@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,24 +19,31 @@ from medqa_finetune.record.schema import EvaluationRecord, FileStamp, Process, R
 RECORD_NAME = "record.json"
 EXPORT_NAME = "export"
 EVALUATIONS_NAME = "evaluations"
-# What an evaluation of version 1 has left in the run's own folder.
+# Files of an evaluation in the run's own folder, where version 1 put them.
 OF_AN_EVALUATION = (PREDICTIONS, ANSWERING, RESULTS, ITEM_SCORES, EVALUATION_RECORD_NAME, ".evaluation.lock")
 NOT_STAMPED = (
-    RECORD_NAME, "log.txt", "tensorboard", "wandb", "checkpoints", EVALUATIONS_NAME, EXPORT_NAME,
-    f".{EXPORT_NAME}.lock", *OF_AN_EVALUATION,
-)  # fmt: skip
+    RECORD_NAME,
+    "log.txt",
+    "tensorboard",
+    "wandb",
+    "checkpoints",
+    EVALUATIONS_NAME,
+    EXPORT_NAME,
+    f".{EXPORT_NAME}.lock",
+    *OF_AN_EVALUATION,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class RunDir(RecordDir[Record]):
-    """The folder of one run: where each file lies, and how the record in it is read and written.
+    """The folder of one run: paths of its files, and reading and writing them.
 
-    Its lock is held for the training, and to change the record.
+    Its lock is held during training, and to change the record.
     """
 
     @property
     def record_path(self) -> Path:
-        """The truth about the run."""
+        """The record of the run."""
         return self.path / RECORD_NAME
 
     @property
@@ -46,17 +53,17 @@ class RunDir(RecordDir[Record]):
 
     @property
     def adapter_path(self) -> Path:
-        """The chosen weights with their tokenizer."""
+        """Trained weights with their tokenizer."""
         return self.path / "adapter"
 
     @property
     def checkpoints_path(self) -> Path:
-        """Where the trainer may keep its own files."""
+        """Checkpoints of the training."""
         return self.path / "checkpoints"
 
     @property
     def results_path(self) -> Path:
-        """Scores of the default evaluation, a copy of its own file, where scripts expect them."""
+        """Scores of the default evaluation, a copy of its own file for scripts."""
         return self.path / RESULTS
 
     @property
@@ -81,12 +88,12 @@ class RunDir(RecordDir[Record]):
 
     @property
     def log_path(self) -> Path:
-        """What the run printed."""
+        """Log of the run."""
         return self.path / "log.txt"
 
     @property
     def export_path(self) -> Path:
-        """Where models made of a finished run are put, unless another place is named."""
+        """Default folder of exported models."""
         return self.path / EXPORT_NAME
 
     def read(self) -> Record | None:
@@ -101,7 +108,7 @@ class RunDir(RecordDir[Record]):
         """Write `config.yaml`."""
         write_text(self.config_path, text)
 
-    def log_metrics(self, row: dict[str, Any]) -> None:
+    def log_metrics(self, row: Mapping[str, object]) -> None:
         """Append one line to `metrics.jsonl`."""
         append_lines(self.metrics_path, [row])
 
@@ -110,7 +117,7 @@ class RunDir(RecordDir[Record]):
         return read_lines(self.metrics_path) if self.metrics_path.is_file() else []
 
     def forget_metrics_after(self, step: int) -> None:
-        """Cut `metrics.jsonl` behind the rows of a step; training writes the later ones again."""
+        """Remove rows after a step from `metrics.jsonl`; training writes them again."""
         rows = self.read_metrics()
         keep_lines(self.metrics_path, sum(row["step"] <= step for row in rows))
 
@@ -121,8 +128,8 @@ class RunDir(RecordDir[Record]):
     def stamps(self) -> dict[str, FileStamp]:
         """Return size and sha256 of every file that a finished training is made of, by path relative to the folder.
 
-        Left out are the record itself, the log, what trackers keep, checkpoints, which the results do not need,
-        evaluations, which stamp their own files, and what is made of a finished run.
+        Left out are the record, the log, files of trackers, checkpoints, evaluations, which stamp their own files, and
+        exports.
         """
         return {
             name: stamp
@@ -136,7 +143,7 @@ class RunDir(RecordDir[Record]):
 
 
 def this_process() -> Process:
-    """Return who works here."""
+    """Return id and host of this process."""
     return Process(os.getpid(), socket.gethostname())
 
 
@@ -146,9 +153,9 @@ def now() -> str:
 
 
 def find_runs(root: Path) -> Iterator[RunDir]:
-    """Yield every folder below `root` that holds a record, in the order of the paths.
+    """Yield the runs below `root`, in the order of the paths.
 
-    Left out is what lies in `summary`, `cache`, in a folder that was moved aside, or in one still being written.
+    Skips `summary`, `cache`, folders that were moved aside, and those still being written.
     """
     for path in sorted(root.rglob(RECORD_NAME)):
         if not any(_is_no_run(part) for part in path.parent.relative_to(root).parts):

@@ -1,4 +1,4 @@
-"""The record of a run: what it was, what it cost, what came out. A value that was not measured is None, never 0."""
+"""The record of a run: settings, costs and results. A value that was not measured is None, never 0."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -17,7 +17,7 @@ class Failure:
     Attributes:
         kind: An error's class or a signal's name.
         message: One or two lines.
-        final: Whether another try would end the same way: bad input, a loss that is no number, too little memory.
+        final: Whether a retry would fail the same way: bad input, a non-finite loss, too little memory.
         faults: The fields of every fault (`errors.Fault.as_json`); empty where the error was not raised on purpose.
     """
 
@@ -37,7 +37,7 @@ class Process:
 
 @dataclass(frozen=True)
 class FileStamp:
-    """A file as the run left it: its size in bytes and the sha256 of its content."""
+    """Size in bytes and sha256 of a file when the run wrote it."""
 
     size: int
     sha256: str
@@ -45,7 +45,7 @@ class FileStamp:
 
 @dataclass(frozen=True)
 class SetManifest:
-    """One of the sets a run used: its size and the sha256 over its pairs, or blocks of running text, in order."""
+    """One set of a run: its size and the sha256 over its examples, or blocks of running text, in order."""
 
     n: int
     sha256: str
@@ -53,11 +53,11 @@ class SetManifest:
 
 @dataclass(frozen=True)
 class DataManifest:
-    """Which pairs a run used.
+    """The data of a run.
 
     Attributes:
-        corpus_sha256: Over the corpus bytes as found.
-        counts: What preparation read, rejected and removed, by reason.
+        corpus_sha256: Over the bytes of the corpus.
+        counts: Rows read, rejected and removed in preparation, by reason.
     """
 
     corpus_sha256: str
@@ -69,12 +69,12 @@ class DataManifest:
 
 @dataclass(frozen=True)
 class Parameters:
-    """Weights of the model, counted unquantized; trainable ones apart.
+    """Number of weights of the model, counted as if unquantized.
 
     Attributes:
         total: Of the base model, without adapters.
-        trainable: Of what is trained.
-        adapted: Modules that have an adapter beside them, as peft names them: whole paths, or their ends.
+        trainable: That are trained.
+        adapted: Modules with an adapter, as peft names them: whole paths, or their ends.
     """
 
     total: int
@@ -93,7 +93,7 @@ class LayerSizes:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What `auto` stood for: settings of `train` that were chosen by the memory of the machine."""
+    """Settings of `train` that `auto` resolved to, by the memory of the machine."""
 
     micro_batch: int
     gradient_checkpointing: bool
@@ -101,28 +101,28 @@ class Fitted:
 
 @dataclass(frozen=True)
 class TrainRecord:
-    """What training did and cost.
+    """Amounts, costs and losses of a training.
 
     Attributes:
-        samples: Pairs, or blocks of running text, seen, repeats counted.
-        tokens: Tokens seen, padding not counted.
-        answer_tokens: Tokens that the loss was taken on.
-        truncated: Pairs of the training set that were cut at `train.max_length`.
-        seconds: Of the training loop: no loading, no validation, no saving.
+        samples: Examples, or blocks of running text, processed, repeats included.
+        tokens: Tokens processed, without padding.
+        answer_tokens: Tokens that the loss was computed on.
+        truncated: Training examples truncated to `train.max_length`.
+        seconds: Of the training loop, without loading, validation and saving.
         samples_per_second: Without warm-up steps.
         tokens_per_second: Without warm-up steps and padding.
-        flops: Floating-point operations of the model's own arithmetic, forwards and backwards (`model/flops.py`).
+        flops: Floating-point operations of forward and backward passes (`model/flops.py`).
         model_flops_utilization: These per second, without warm-up steps, over `matrix_flops_per_second`.
-        matrix_flops_per_second: What products of matrices reach on the device, measured in the run's precision.
-        datasheet_flops_per_second: What they should reach, as the device's maker says; None where that is not known.
+        matrix_flops_per_second: Measured rate of matrix products on the device in the run's precision.
+        datasheet_flops_per_second: Their peak rate by the data sheet; None where that is not known.
         peak_vram_bytes: Most GPU memory held by tensors at once; None without CUDA.
         peak_vram_reserved_bytes: Most GPU memory held by the allocator at once; None without CUDA.
         peak_rss_bytes: Most resident memory of the run's own process.
-        optimizer: The one used on this device.
-        batch_size: Pairs of an optimizer step, the effective batch; the last step of an epoch may have fewer.
-        batch_tokens: Tokens of an optimizer step, on average.
-        best_step: Optimizer step of the weights kept, by validation loss.
-        resumed_from: Steps of the checkpoints that training went on from, in order of time; empty without a restart.
+        optimizer: Name of the optimizer used on this device.
+        batch_size: Examples per optimizer step (effective batch); the last step of an epoch may have fewer.
+        batch_tokens: Mean tokens per optimizer step.
+        best_step: Optimizer step with the lowest validation loss, whose weights are kept.
+        resumed_from: Steps of the checkpoints that training resumed from, in order of time; empty without a restart.
     """
 
     samples: int
@@ -154,7 +154,7 @@ class TrainRecord:
 
 @dataclass(frozen=True)
 class Score:
-    """A figure with the signature that says how it was computed; only equal signatures compare."""
+    """A value with the signature of its computation; only equal signatures compare."""
 
     value: float
     signature: str
@@ -162,17 +162,17 @@ class Score:
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """How the answers, or running text, scored. `n` questions or blocks, every one of them counted in every score.
+    """Scores and costs of the predictions, or of running text; every score counts all `n` questions or blocks.
 
     Attributes:
-        seconds: Of generation alone; of running text, of measuring its likelihood. Answers that another evaluation of
-            the same run had given are not in it, nor in the rates; None where all of them are such.
-        samples_per_second: Questions answered, or blocks measured, a second; None when the answers came from a file.
-        tokens_per_second: Tokens generated, or measured, a second, padding not counted.
-        empty_rate: Share of answers without a visible character, in [0, 1].
-        truncated_rate: Share of answers that hit `evaluate.max_new_tokens`, in [0, 1]; None when not known.
-        timed_out_rate: Share of answers cut off by `evaluate.timeout_seconds`, in [0, 1]; None when not known.
-        repetition_rate: Share of character 4-grams of all answers that repeat an earlier one of the same answer.
+        seconds: Of generation; for running text, of computing its likelihood. Neither this nor the rates include
+            predictions reused from another evaluation of the run; None where all are reused.
+        samples_per_second: Questions, or blocks, per second; None for predictions from a file.
+        tokens_per_second: Tokens generated, or scored, per second, without padding.
+        empty_rate: Share of predictions without a visible character, in [0, 1].
+        truncated_rate: Share of predictions that reached `evaluate.max_new_tokens`, in [0, 1]; None when not known.
+        timed_out_rate: Share of predictions cut off by `evaluate.timeout_seconds`, in [0, 1]; None when not known.
+        repetition_rate: Share of character 4-grams that repeat an earlier one of the same prediction, over all.
     """
 
     n: int
@@ -189,7 +189,7 @@ class EvaluationRecord:
 
 @dataclass(frozen=True)
 class Environment:
-    """Where it ran: enough to run it again."""
+    """Software, device and command, to reproduce the run."""
 
     versions: dict[str, str]
     device: str
@@ -200,11 +200,11 @@ class Environment:
 
 @dataclass(frozen=True)
 class Reused:
-    """Answers, or blocks of running text, that an evaluation took from another one of the same run.
+    """Predictions, or likelihoods of blocks, that an evaluation reused from another one of the same run.
 
     Attributes:
-        evaluation: The other one's name.
-        answers: How many, the first lines of `predictions.jsonl`.
+        evaluation: Name of the other evaluation.
+        answers: Their number; they are the first lines of `predictions.jsonl`.
     """
 
     evaluation: str
@@ -216,15 +216,15 @@ class Evaluation:
     """One evaluation of a run's weights, as its `evaluation.json` holds it.
 
     Attributes:
-        name: Of its folder: what differs from the default settings, or `default`.
-        identity: What it shares with every evaluation, of any run, whose scores compare.
+        name: Name of its folder: the settings that differ from the defaults, or `default`.
+        identity: Equal for evaluations, of any run, whose scores compare.
         settings: The section `evaluate`, and `text_sha256` where a text is measured.
-        reused: Where answers came from that were there before; None for none.
-        result: Scores and what they cost.
-        exams: Scores of `evaluate.zero_shot`, by `<task>/<metric>`, as the harness gives them, mostly in [0, 1]; and of
+        reused: Predictions that were reused; None for none.
+        result: Scores and costs.
+        exams: Benchmarks: scores of `evaluate.zero_shot`, by `<task>/<metric>`, mostly in [0, 1]; and of
             `evaluate.text`, by `<text>/perplexity`, in [1, ∞).
-        environment: Where the answers were given; None until the first.
-        files: What it is made of, by path relative to its folder; written with the status `done`.
+        environment: Where the predictions were made; None before the first.
+        files: Its files by path relative to its folder; written with the status `done`.
     """
 
     name: str
@@ -249,20 +249,20 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Record:
-    """The truth about one run, its training above all, as `record.json` holds it.
+    """The record of one run, mainly of its training, as in `record.json`.
 
     Attributes:
-        status: `trained` once its weights are there; from then on that of its first evaluation, until one is `done`.
-        evaluation_name: Which of the run's evaluations `evaluation` and `zero_shot` are of: the one with the default
-            settings, or the first one while there is none such.
-        evaluation_defaults: The section `evaluate` as it is where nobody changes a setting; evaluations are named
-            against it. None in a record of version 1.
+        status: `trained` once the weights are saved; then that of its first evaluation, until one is `done`.
+        evaluation_name: The evaluation that `evaluation` and `zero_shot` belong to: the one with the default settings,
+            or the first one until that exists.
+        evaluation_defaults: Default settings of the section `evaluate`, which names of evaluations are relative to;
+            None in a record of version 1.
         zero_shot: `exams` of that evaluation.
-        process: Who works on it, or did last.
-        layers: Sizes of the model's layers where they are not those of its `config.json`, as in a pruned model.
-        fitted: What `auto` stands for in this run, at every restart; None where nothing was left to be chosen.
+        process: The process that works on it, or did last.
+        layers: Sizes of the model's layers where they differ from `config.json`, as in a pruned model.
+        fitted: What `auto` resolved to, kept at restarts; None where no setting is `auto`.
         resumed_from: Steps of the checkpoints that training went on from, in order of time.
-        files: What the training left, by path relative to the folder; written with the status `trained`. In version 1
+        files: Files of the training by path relative to the folder; written with the status `trained`. In version 1
             those of the evaluation too, written with `done`.
     """
 
@@ -298,17 +298,17 @@ class Record:
 
     @property
     def is_trained(self) -> bool:
-        """Whether the weights are there: nothing of the training is left to do."""
+        """Whether the training is complete."""
         return self.status in ("trained", "evaluated", "done") or bool(self.files)
 
     def seen_by(self, evaluation: Evaluation | None) -> "Record":
-        """Return the record as it is for whoever asks about one of the run's evaluations.
+        """Return the record from the view of one of the run's evaluations.
 
-        Until the weights are there, it is the training's; then status, failure, process, scores and files are the
-        evaluation's.
+        Until the training is complete, that is the record itself; then status, failure, process and scores are those of
+        the evaluation.
 
         Args:
-            evaluation: Which one; None for one that has not begun.
+            evaluation: None for one that has not begun.
         """
         if not self.is_trained or (evaluation is None and self.status != "done"):
             return self.updated(evaluation=None, zero_shot={})

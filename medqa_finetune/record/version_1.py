@@ -21,7 +21,7 @@ from medqa_finetune.record.schema import SCHEMA_VERSION, Evaluation, Record
 
 
 def first_evaluation(run: RunDir, record: Record) -> Evaluation | None:
-    """Return the evaluation that a record of version 1 holds; None where none had begun."""
+    """Return the evaluation in a record of version 1; None where none had begun."""
     settings = record.config.get(EVALUATE)
     own = EvaluationDir(run.path, in_run=True)
     begun = record.evaluation is not None or bool(record.zero_shot) or own.predictions_path.is_file()
@@ -46,14 +46,14 @@ def first_evaluation(run: RunDir, record: Record) -> Evaluation | None:
 
 
 def first_defaults(record: Record) -> dict[str, Any]:
-    """Return the default settings of an evaluation for a record that does not hold them.
+    """Return the default settings of a run's evaluations, also for a record of version 1, which does not have them.
 
-    In version 1, the run's name says which settings of its evaluation are no defaults; of these, the profile that was
-    typed gives the default, or the schema.
+    There, the run's name has the settings that differ from the defaults; their defaults come from the profile in the
+    command, or the schema.
     """
     if record.evaluation_defaults is not None:
         return record.evaluation_defaults
-    settings: Mapping[str, Any] = record.config.get(EVALUATE) or {}
+    settings: Mapping[str, object] = record.config.get(EVALUATE) or {}
     command = record.environment.command if record.environment is not None else []
     profiles = [word.removeprefix("profile=") for word in command if word.startswith("profile=")]
     usual = default_settings(EVALUATE) | values_of_profile(profiles[-1] if profiles else None).get(EVALUATE, {})
@@ -61,21 +61,21 @@ def first_defaults(record: Record) -> dict[str, Any]:
     return {key: usual.get(key) if key in named else value for key, value in settings.items() if key != "text_sha256"}
 
 
-def upgrade(run: RunDir, record: Record, defaults: Mapping[str, Any] | None = None) -> Record:
+def upgrade(run: RunDir, record: Record, defaults: Mapping[str, object] | None = None) -> Record:
     """Write a record of version 1 as one of this version, and return it; its evaluation gets a record of its own.
 
-    Whoever calls holds the run's lock.
+    The caller holds the run's lock.
 
     Args:
         run: The run.
         record: Its record.
-        defaults: The section `evaluate` where nobody changes a setting; None for what the record says of it.
+        defaults: Default settings of the section `evaluate`; None to derive them from the record.
     """
     if record.schema_version == SCHEMA_VERSION:
         return record
     evaluation = first_evaluation(run, record)
     if evaluation is not None:
-        # First, so that a kill between the two leaves a record of version 1, from which it is made again.
+        # Written first: after a kill in between, the record is still of version 1, and this runs again.
         EvaluationDir(run.path, in_run=True).write(evaluation)
     return run.write(
         record.updated(

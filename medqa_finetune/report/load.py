@@ -11,8 +11,7 @@ from typing import Any
 from medqa_finetune.config.identity import SEPARATOR
 from medqa_finetune.config.schema import DEFAULT_METRICS
 from medqa_finetune.errors import MedQAError
-from medqa_finetune.evaluation.score import item_scores
-from medqa_finetune.evaluation.score_rows import score_rows
+from medqa_finetune.evaluation.score import item_scores, score_rows
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import evaluation_parts, evaluations_of, row_name
 from medqa_finetune.record.files import sha256_of

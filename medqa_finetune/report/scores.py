@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from enum import StrEnum
 
-from medqa_finetune.evaluation.metric_registry import all_scores, describe, headlines, shipped_scores
+from medqa_finetune.evaluation.metric_registry import all_scores, default_scores, describe, headlines
 from medqa_finetune.evaluation.metrics.base import Better, Prominence, ScoreInfo
 from medqa_finetune.log import visible
 from medqa_finetune.record.schema import EvaluationRecord, Score
@@ -70,14 +70,14 @@ def signatures(cell: str | None) -> dict[str, str]:
 
 
 def score_columns(cells: Iterable[str | None]) -> list[str]:
-    """Return the columns of scores that a table has: those that are shipped, and any other that a run has.
+    """Return the columns of scores that a table has: those of the default metrics, and any other that a run has.
 
     Main scores come before details, scores of running text behind both.
 
     Args:
         cells: The table's column `signature`.
     """
-    by_place = sorted(shipped_scores(), key=lambda score: (score.running_text, score.prominence is Prominence.DETAIL))
-    shipped = [score.name for score in by_place]
+    by_place = sorted(default_scores(), key=lambda score: (score.running_text, score.prominence is Prominence.DETAIL))
+    usual = [score.name for score in by_place]
     named = {name for cell in set(cells) for name in signatures(cell) if not is_benchmark(name)}
-    return [*shipped, *sorted(named - set(shipped))]
+    return [*usual, *sorted(named - set(usual))]

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from medqa_finetune.evaluation.metric_registry import shipped_scores
+from medqa_finetune.evaluation.metric_registry import default_scores
 from medqa_finetune.evaluation.metrics.base import Prominence
 from medqa_finetune.memory import GIB
 from medqa_finetune.record.schema import Evaluation, Record
 from medqa_finetune.report.runs import Run, train_size_of
 from medqa_finetune.report.scores import SIGNATURE_SEPARATOR, benchmark_column, is_benchmark, score_columns, scores_of
 
-OF_TEXT = tuple(score.name for score in shipped_scores() if score.running_text)
-DETAILS = tuple(score.name for score in shipped_scores() if score.prominence is Prominence.DETAIL)
+OF_TEXT = tuple(score.name for score in default_scores() if score.running_text)
+DETAILS = tuple(score.name for score in default_scores() if score.prominence is Prominence.DETAIL)
 SCORES = tuple(score_columns([]))
 RATES = ("empty_rate", "truncated_rate", "timed_out_rate", "repetition_rate")
 COLUMNS = (

@@ -1,4 +1,4 @@
-"""The claim of a process on a cell: locks, statuses, and how its work ended."""
+"""A process claims a cell: holds its locks, writes its statuses, and records how the work ended."""
 
 import contextlib
 import logging
@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from medqa_finetune.cell import Cell
-from medqa_finetune.compat.failures import is_out_of_memory
+from medqa_finetune.compat.failures import is_disk_full, is_out_of_memory
 from medqa_finetune.config.identity import DEFAULT_EVALUATION, EVALUATE
 from medqa_finetune.errors import ConfigError, Fault, MedQAError, RunError
 from medqa_finetune.evaluation.reuse import reuse, set_aside_elsewhere
@@ -22,20 +22,19 @@ from medqa_finetune.record.files import sweep
 from medqa_finetune.record.run_dir import RunDir, now, this_process
 from medqa_finetune.record.schema import Environment, Evaluation, EvaluationRecord, Failure, Record, TrainRecord
 from medqa_finetune.record.version_1 import upgrade
-from medqa_finetune.run_state.earlier import checked_record, record_there, weights_of
-from medqa_finetune.run_state.failure import explain_failure
+from medqa_finetune.run_state.resume import checked_record, own_record, weights_of
 from medqa_finetune.stopping import Interrupted, StopRequest, stoppable
 
 log = logging.getLogger(__name__)
 
-# How long a process waits for the run's lock to write what it has found; others hold it to write, too.
+# How long a process waits for the run's lock to write its results; others hold it as briefly.
 WRITE_PATIENCE_SECONDS = 600.0
 
 
-def announce(cell: Cell) -> Record:
-    """Make sure that the cell has records of this very configuration, `pending` where they are new.
+def ensure_records(cell: Cell) -> Record:
+    """Ensure that the cell has records of this configuration, `pending` where they are new.
 
-    Whoever calls holds the run's lock.
+    The caller holds the run's lock.
 
     Raises:
         MedQAError: the folder holds another run, or a record in it cannot be read.
@@ -74,12 +73,12 @@ def _pending(cell: Cell) -> Record:
 class Claim:
     """A cell that this process works on.
 
-    The run's lock is held while it is trained; afterwards that of the evaluation alone, so that several evaluations of
-    a run may go on at once.
+    The run's lock is held during training; afterwards only that of the evaluation, so that several evaluations of a run
+    can be made at once.
 
     Attributes:
         cell: The cell.
-        stop: What a signal has asked for.
+        stop: Whether a signal has asked to stop.
     """
 
     cell: Cell
@@ -93,54 +92,58 @@ class Claim:
     @property
     def record(self) -> Record:
         """The run's record."""
-        return record_there(self.cell.run)
+        return own_record(self.cell.run)
 
-    def seen(self) -> Record:
-        """Return the run's record as the evaluation sees it."""
+    def cell_record(self) -> Record:
+        """Return the run's record with the result of this cell's evaluation."""
         return self.record.seen_by(self.cell.evaluation.read())
 
     def is_done(self) -> bool:
         """Return whether nothing is left to do."""
-        return self.seen().status == "done"
+        return self.cell_record().status == "done"
 
-    def note(self, **known: Any) -> Record:
-        """Write what is known of the run before it is trained."""
+    def update_run(self, **known: Any) -> Record:
+        """Add to the run's record what is known before training."""
         return self.cell.run.update(**known)
 
     def begin_training(self, **known: Any) -> Record:
-        """Say that the run trains from here on."""
+        """Record that the run trains from now on."""
         run, record = self.cell.run, self.record
-        # Weights are made again where they were damaged; whoever evaluates them must not lose them meanwhile.
+        # Damaged weights are trained again; a process that evaluates them must not lose them meanwhile.
         for folder in evaluation_dirs(run, record):
             folder.check_free()
         sweep(run.path)
         run.write_config(OmegaConf.to_yaml(OmegaConf.create(record.config)))
         return run.update(
-            status="running", process=this_process(), started=record.started or now(), finished=None, failure=None,
+            status="running",
+            process=this_process(),
+            started=record.started or now(),
+            finished=None,
+            failure=None,
             **known,
-        )  # fmt: skip
+        )
 
     def end_training(self, train: TrainRecord | None, **known: Any) -> Record:
-        """Say that the weights are there, and begin the evaluation."""
+        """Record that training is done, and begin the evaluation."""
         run, before = self.cell.run, self.record
         files = run.stamps()
         same = weights_of(before) and weights_of(before) == weights_of(before.updated(files=files))
         if weights_of(before) and not same:
             _set_evaluations_aside(run, before)
             before = run.update(evaluation=None, evaluation_name=None, zero_shot={}, status="trained")
-        # Weights that were made again bit by bit leave what the record says of their training, and the evaluations.
+        # Weights that come out bit-identical keep the record of their training, and their evaluations.
         known |= {"status": "trained"} if before.evaluation is None else {"status": "done", "finished": now()}
         run.update(train=before.train if same else train, files=files, **known)
         return self.begin_evaluation()
 
     def begin_evaluation(self) -> Record:
-        """Exchange the run's lock for that of the evaluation, and say that it is worked on from here on."""
+        """Exchange the run's lock for that of the evaluation, and record that it is worked on from now on."""
         cell = self.cell
-        # Another process may have come to the evaluation since it was looked at; it says itself how that ends.
+        # Another process may have taken the evaluation meanwhile; it records how that ends.
         self.is_in_charge = False
         self._held.enter_context(cell.evaluation.lock())
         self.is_in_charge = True
-        announce(cell)
+        ensure_records(cell)
         sweep(cell.evaluation.path)
         _sweep_after_training(cell.run)
         self._run_evaluation(finished=None, failure=None)
@@ -155,17 +158,17 @@ class Claim:
         return self.record
 
     def reuse_all(self, ids: Sequence[str]) -> bool:
-        """Take over all predictions and benchmarks from the run's other evaluations; return whether they have them."""
+        """Take predictions and benchmark scores from the run's other evaluations; return whether all are there."""
         return reuse(self.cell.run, self.cell.evaluation, self.cell.settings, ids, None)
 
-    def place(self, environment: Environment, ids: Sequence[str]) -> None:
-        """Note where the evaluation takes place; take over what other evaluations said in the same environment.
+    def begin_predictions(self, environment: Environment, ids: Sequence[str]) -> None:
+        """Record the evaluation's environment, and reuse predictions that other evaluations made in the same one.
 
-        What this one said in another environment is set aside: its scores would be a mixture.
+        Predictions of this evaluation from another environment are set aside: its scores would mix both.
         """
         folder = self.cell.evaluation
         set_aside_elsewhere(folder, environment)
-        announce(self.cell)
+        ensure_records(self.cell)
         reuse(self.cell.run, folder, self.cell.settings, ids, environment)
         self._run_evaluation(environment=environment)
 
@@ -191,18 +194,22 @@ class Claim:
             if record.evaluation_name in (None, evaluation.name) or evaluation.name == DEFAULT_EVALUATION:
                 run.write_results(result)
                 record = run.update(
-                    evaluation=result, evaluation_name=evaluation.name, zero_shot=evaluation.exams, status="done",
-                    failure=None, finished=record.finished or finished,
-                )  # fmt: skip
+                    evaluation=result,
+                    evaluation_name=evaluation.name,
+                    zero_shot=evaluation.exams,
+                    status="done",
+                    failure=None,
+                    finished=record.finished or finished,
+                )
         evaluation = cell.evaluation.update(status="done", finished=finished, files=cell.evaluation.stamps())
         return record.seen_by(evaluation)
 
 
 def _sweep_after_training(run: RunDir) -> None:
-    """Remove what a kill left half-written of what is written into a run's folder once it is trained.
+    """Remove files that a kill left half-written in the folder of a trained run.
 
-    Whoever calls holds the run's lock, without which none of it is written; but for the record of the evaluation that
-    version 1 put there, which is that evaluation's own, too.
+    The caller holds the run's lock, without which none of them is written, except the record of the evaluation that
+    version 1 put there, which has a lock of its own.
     """
     first = EvaluationDir(run.path, in_run=True)
     own = (run.record_path, run.config_path, run.curves_path, run.results_path)
@@ -211,7 +218,7 @@ def _sweep_after_training(run: RunDir) -> None:
 
 
 def _set_evaluations_aside(run: RunDir, record: Record) -> None:
-    """Move evaluations of weights that are no longer there out of the way."""
+    """Move evaluations of weights that no longer exist aside."""
     for folder in evaluation_dirs(run, record):
         log.warning("%s: its weights were made again and are not the same; %s is moved aside", run.path, folder.path)
         folder.move_aside()
@@ -219,13 +226,13 @@ def _set_evaluations_aside(run: RunDir, record: Record) -> None:
 
 @contextlib.contextmanager
 def claimed(cell: Cell) -> Iterator[Claim]:
-    """Claim the cell for this process while the block runs; what goes wrong in it is recorded, and passed on.
+    """Claim the cell for this process while the block runs; errors in it are recorded and raised again.
 
     With `overwrite`, a folder that holds anything is moved aside first.
 
     Raises:
-        MedQAError: as `find_earlier` does, or another process is at work.
-        RunError: in place of an error that this package did not raise itself; its traceback goes to the log.
+        MedQAError: as `earlier_record` does, or another process is at work.
+        RunError: in place of any error that is not a MedQAError; its traceback goes to the log.
     """
     run = cell.run
     with contextlib.ExitStack() as held, contextlib.ExitStack() as training:
@@ -234,7 +241,7 @@ def claimed(cell: Cell) -> Iterator[Claim]:
             # An empty folder is what Hydra's own launchers make for a job before it starts.
             if cell.config.overwrite and run.path.exists() and any(run.path.iterdir()):
                 log.info("%s: moved aside to %s", run.path, run.move_aside())
-            announce(cell)
+            ensure_records(cell)
             held.enter_context(log_to(run.log_path))
         except OSError as error:
             raise ConfigError(
@@ -273,7 +280,7 @@ def _recording_failure(cell: Cell, held: contextlib.ExitStack, training: context
 
 
 def _note(claim: Claim, status: str, failure: Failure) -> None:
-    """Record how this process's work on a cell ended: of the evaluation once the weights are there."""
+    """Record how this process's work on a cell ended, with the evaluation once the run is trained."""
     cell = claim.cell
     ending: dict[str, Any] = {"status": status, "failure": failure, "finished": now()}
     if not claim.is_in_charge:
@@ -283,8 +290,29 @@ def _note(claim: Claim, status: str, failure: Failure) -> None:
             cell.evaluation.update(**ending)
         with contextlib.nullcontext() if claim.in_training else cell.run.lock(WRITE_PATIENCE_SECONDS):
             # A run that has a finished evaluation stays done, unless it is being trained again.
-            if record_there(cell.run).status != "done":
+            if own_record(cell.run).status != "done":
                 cell.run.update(**ending)
     except (MedQAError, OSError) as error:
         # The first error is the one to report; this one must not hide it.
         log.error("%s could not be written: %s", cell.run.record_path, error)
+
+
+def explain_failure(error: BaseException) -> Fault:
+    """Return why a run failed, and what to do about it."""
+    text = " ".join(str(error).split())[:500]
+    if isinstance(error, SystemExit):
+        return Fault("run-left", f"something in the run called sys.exit({error.code}) before it was done")
+    if is_disk_full(error):
+        return Fault(
+            "disk-full",
+            f"the disk is full ({text[:200]})",
+            hint="What was finished is intact: free some space, and the same command resumes it.",
+        )
+    if is_out_of_memory(error):
+        return Fault(
+            "out-of-memory",
+            f"out of memory ({text[:200]})",
+            hint="Try a smaller train.micro_batch (same effective batch), method=qlora, or a shorter train.max_length; "
+            "in the evaluation, a smaller evaluate.batch_tokens.",
+        )
+    return Fault("run-failed", f"{type(error).__name__}: {text}")

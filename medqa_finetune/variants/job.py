@@ -69,11 +69,17 @@ class ExportJob:
         record = self.record
         trained = {name: stamp.sha256 for name, stamp in record.files.items() if name.startswith("adapter/")}
         return {
-            "run": record.name, "identity": record.identity, "method": record.method, "data": record.data,
-            "model": record.model, "seed": record.seed, "base_fingerprint": record.config["model"]["fingerprint"],
-            "trained_sha256": trained, "run_folder": str(self.run.path.absolute()),
+            "run": record.name,
+            "identity": record.identity,
+            "method": record.method,
+            "data": record.data,
+            "model": record.model,
+            "seed": record.seed,
+            "base_fingerprint": record.config["model"]["fingerprint"],
+            "trained_sha256": trained,
+            "run_folder": str(self.run.path.absolute()),
             "base_folder": str(self.base.absolute()),
-        }  # fmt: skip
+        }
 
 
 # Keys of `made_from` that may change: where things lie.

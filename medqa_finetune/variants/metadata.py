@@ -123,7 +123,7 @@ def write_metadata(folder: Path, metadata: Metadata) -> None:
         write_json(path, content)
 
 
-def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def changes(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
     """Return one `key: old -> new` per entry in which two mappings differ."""
     keys = sorted(old.keys() | new.keys())
     return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys if old.get(key) != new.get(key)]

@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from medqa_finetune.evaluation.metric_registry import headlines
+from medqa_finetune.evaluation.metric_registry import shortlist
 from medqa_finetune.memory import MIB
 from medqa_finetune.record.files import write_bytes
 from medqa_finetune.report.figures.base import INK, PALETTE, STYLE
@@ -49,7 +49,7 @@ def _panels(table: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, float]]:
         ("disk_bytes", "Size on disk, an adapter's base included (MiB)", MIB),
         (memory, MEMORY[memory], MIB),
         ("tokens_per_second", "Generation (tokens/s)", 1),
-        *((name, panel_title(name), 1) for name in list(dict.fromkeys(score.key for score in headlines()))[:3]),
+        *((name, panel_title(name), 1) for name in [score.name for score in shortlist()][:3]),
     ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medqa_finetune.config.command_line import aligned_table
-from medqa_finetune.evaluation.metric_registry import describe, shipped_scores
+from medqa_finetune.evaluation.metric_registry import default_scores, describe
 from medqa_finetune.evaluation.metrics.base import Prominence, ScoreInfo
 from medqa_finetune.memory import MIB
 from medqa_finetune.record.files import write_text
@@ -19,9 +19,13 @@ CSV_NAME = "variants.csv"
 # the tuned model cost.
 REFERENCES = ("base", "lora")
 FIGURES = (
-    "disk_bytes", "peak_vram_bytes", "peak_vram_reserved_bytes", "peak_rss_bytes", "samples_per_second",
+    "disk_bytes",
+    "peak_vram_bytes",
+    "peak_vram_reserved_bytes",
+    "peak_rss_bytes",
+    "samples_per_second",
     "tokens_per_second",
-)  # fmt: skip
+)
 # Heading on the terminal, figure, what one unit of it is, digits behind the point; scores stand behind them.
 Column = tuple[str, str, int, int]
 COSTS: tuple[Column, ...] = (
@@ -37,9 +41,9 @@ def shown_scores(names: Iterable[str]) -> list[ScoreInfo]:
     Args:
         names: Of the scores measured, in any job.
     """
-    shipped = [score for score in shipped_scores() if not score.running_text]
-    others = sorted(set(names) - {score.name for score in shipped})
-    return [score for score in (*shipped, *map(describe, others)) if score.prominence is not Prominence.DETAIL]
+    usual = [score for score in default_scores() if not score.running_text]
+    others = sorted(set(names) - {score.name for score in usual})
+    return [score for score in (*usual, *map(describe, others)) if score.prominence is not Prominence.DETAIL]
 
 
 def figures(metadata: Metadata) -> dict[str, float]:
@@ -70,8 +74,9 @@ def _differences(metadata: Metadata, reference: Metadata) -> dict[str, float]:
     scores = {} if one is None else one.scores
     comparable = {name for name in mine.keys() & theirs.keys() if name == "disk_bytes" or alike}
     if other is not None:
-        comparable -= {name for name in scores if name in other.scores and scores[name].signature
-                       != other.scores[name].signature}  # fmt: skip
+        comparable -= {
+            name for name in scores if name in other.scores and scores[name].signature != other.scores[name].signature
+        }
     return {name: mine[name] - theirs[name] for name in mine if name in comparable}
 
 
@@ -136,7 +141,7 @@ def _columns(table: Sequence[Mapping[str, Any]]) -> list[Column]:
     """Return the columns of the text: costs, then scores, which have a difference and are no cost."""
     suffix = f"_minus_{REFERENCES[0]}"
     scores = {key.removesuffix(suffix) for row in table for key in row if key.endswith(suffix)} - {*FIGURES}
-    return [*COSTS, *((score.words_in("en").title, score.name, 1, score.digits) for score in shown_scores(scores))]
+    return [*COSTS, *((score.words_in("en").short, score.name, 1, score.digits) for score in shown_scores(scores))]
 
 
 def _cells(row: Mapping[str, Any], columns: Sequence[Column], suffix: str) -> list[str]:

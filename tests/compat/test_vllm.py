@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from medqa_finetune.compat import vllm
-from medqa_finetune.evaluation.vllm_process import VARIABLES
+from medqa_finetune.evaluation.vllm_backend import VARIABLES
 from scripts.small_models import SIZES, write_micro_model
 from tests.commands import ROOT
 

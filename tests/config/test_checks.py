@@ -62,7 +62,7 @@ CONFLICTS: list[tuple[dict[str, Any], list[str], str]] = [
      "evaluate.backend=transformers"),
     ({**TEXT, "evaluate__backend": "vllm"}, ["transformers"], ""),
     ({**TEXT, "evaluate__metrics": ["rouge"]}, ["perplexity"], "evaluate.metrics=[perplexity]"),
-    ({**TEXT, "method__trains": "lookup"}, ["adapter", "all", "nothing"], ""),
+    ({**TEXT, "method__trains": "lookup"}, ["adapter", "all", "nothing", "pissa"], ""),
     ({"corpus__task": "text", "corpus__source": "embedded"}, ["file", "hub"], ""),
     ({"evaluate__text_path": "a.txt"}, [], "evaluate.text=text"),
     ({"evaluate__stride": 8}, [], "evaluate.text=wikitext2"),

@@ -25,7 +25,8 @@ def test_what_is_installed_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     check_installed(VLLM)
 
 
-def test_each_backend_has_its_generator() -> None:
+def test_each_backend_has_its_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medqa_finetune.evaluation.backends.find_spec", lambda name: name == "vllm" or None)
     assert generator_of(EvaluateConfig()) is generate.generate_answers
     other = generator_of(EvaluateConfig(backend="vllm"))
     assert other is not generate.generate_answers

@@ -16,7 +16,7 @@ from medqa_finetune.evaluation.reuse import (
     set_aside_elsewhere,
 )
 from medqa_finetune.record.schema import Environment, Evaluation, Reused, Score
-from medqa_finetune.run_state.claim import announce, claimed
+from medqa_finetune.run_state.claim import claimed, ensure_records
 from tests.cells import HERE, answer, cell_in, evaluate, result, train
 
 IDS = list("abcde")
@@ -36,7 +36,7 @@ def outputs(tmp_path: Path) -> Path:
 def asked(outputs: Path, **values: Any) -> Cell:
     """Return a cell whose evaluation has just begun."""
     cell = cell_in(outputs, **values)
-    announce(cell)
+    ensure_records(cell)
     return cell
 
 

@@ -15,7 +15,7 @@ from medqa_finetune.data.text import Text
 from medqa_finetune.errors import ConfigError, DataError
 from medqa_finetune.evaluation import text_likelihood as room
 from medqa_finetune.evaluation.reference_likelihood import reference_likelihoods
-from medqa_finetune.evaluation.score_rows import score_rows
+from medqa_finetune.evaluation.score import score_rows
 from medqa_finetune.evaluation.text_likelihood import measure_blocks
 from medqa_finetune.evaluation.text_perplexity import score_blocks, text_signature
 from medqa_finetune.model.load import Device, LoadedModel, load_model

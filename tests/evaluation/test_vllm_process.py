@@ -7,9 +7,9 @@ import psutil
 import pytest
 
 from medqa_finetune.errors import Fault, ModelError, RunError
-from medqa_finetune.evaluation import vllm_process
+from medqa_finetune.evaluation import vllm_backend
+from medqa_finetune.evaluation.vllm_backend import ask
 from medqa_finetune.evaluation.vllm_engine import Asked, Said, faults_of
-from medqa_finetune.evaluation.vllm_process import ask
 from tests.evaluation import vllm_stand_ins
 from tests.faulty import only_fault
 
@@ -20,7 +20,7 @@ ASKED = Asked(
 
 
 def replace_engine(monkeypatch: pytest.MonkeyPatch, function: Callable[[Asked], Iterator[Said]]) -> None:
-    monkeypatch.setattr(vllm_process, "answer", function)
+    monkeypatch.setattr(vllm_backend, "answer", function)
 
 
 @pytest.mark.slow
@@ -63,7 +63,7 @@ def test_failure_without_a_reason_is_a_fault(
     monkeypatch: pytest.MonkeyPatch, function: Callable[[Asked], Iterator[Said]], code: str, part: str
 ) -> None:
     replace_engine(monkeypatch, function)
-    monkeypatch.setattr(vllm_process, "HANG_SECONDS", 0.1)
+    monkeypatch.setattr(vllm_backend, "HANG_SECONDS", 0.1)
     with pytest.raises(RunError) as caught, ask(ASKED, 0.1) as said:
         list(said)
     fault = only_fault(caught)

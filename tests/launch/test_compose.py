@@ -48,7 +48,7 @@ def name(*overrides: str) -> str:
     return cell(*overrides).config.run_name
 
 
-def test_a_cell_of_the_matrix_is_named_by_method_and_data_alone(model: Path) -> None:
+def test_matrix_cell_is_named_by_method_and_data(model: Path) -> None:
     assert name("method=qlora", "data=50k", "profile=demo", "model=qwen2.5-0.5b", f"model.path={model}") == (
         "qlora_50k__model=qwen2.5-0.5b"
     )
@@ -59,22 +59,22 @@ def test_the_run_lies_below_outputs_and_study(model: Path, tmp_path: Path) -> No
     assert made.run.path == tmp_path / "mine" / made.config.run_name
 
 
-def test_weights_of_a_named_model_are_that_model_wherever_they_lie(model: Path) -> None:
+def test_named_model_is_the_same_in_any_folder(model: Path) -> None:
     assert "model=" not in name(f"model.path={model}")
 
 
-def test_a_local_model_is_named_with_a_digest_of_its_files(model: Path, tmp_path: Path) -> None:
+def test_local_model_is_named_with_its_digest(model: Path, tmp_path: Path) -> None:
     other = fake_model(tmp_path / "elsewhere", b"other weights").rename(tmp_path / "other")
     first, second = (name("model=local", f"model.path={path}") for path in (model, other))
     assert first.startswith("lora_20k__model=Mine-")
     assert second.startswith("lora_20k__model=other-")
 
 
-def test_a_folder_in_place_of_the_shipped_model_is_named_too(model: Path) -> None:
+def test_folder_replacing_the_shipped_model_is_named(model: Path) -> None:
     assert name("profile=demo", f"model.path={model}").startswith("lora_20k__model=Mine-")
 
 
-def test_two_folders_of_the_same_name_with_other_weights_are_two_runs(tmp_path: Path) -> None:
+def test_same_folder_name_with_other_weights_differs(tmp_path: Path) -> None:
     for place in ("a", "b"):
         (tmp_path / place).mkdir()
         fake_model(tmp_path / place / "Mine", place.encode())
@@ -83,7 +83,7 @@ def test_two_folders_of_the_same_name_with_other_weights_are_two_runs(tmp_path: 
     assert made[0].identity != made[1].identity
 
 
-def test_two_files_of_the_same_name_are_two_runs(model: Path, tmp_path: Path) -> None:
+def test_two_files_of_same_name_are_two_runs(model: Path, tmp_path: Path) -> None:
     names = []
     for place in ("a", "b"):
         (tmp_path / place).mkdir()
@@ -113,7 +113,7 @@ def test_a_changed_value_of_a_profile_is(model: Path) -> None:
 EVALUATION = ("evaluate.max_samples=2", "evaluate.max_new_tokens=8")
 
 
-def test_a_run_is_named_after_its_training_alone_and_an_evaluation_after_what_differs(model: Path) -> None:
+def test_run_and_evaluation_have_names_of_their_own(model: Path) -> None:
     plain, other = cell(f"model.path={model}"), cell(f"model.path={model}", *EVALUATION)
     assert plain.config.run_name == other.config.run_name
     assert plain.config.evaluation_name == "default"
@@ -133,14 +133,12 @@ def test_a_run_is_named_after_its_training_alone_and_an_evaluation_after_what_di
         (("evaluate.metrics=[bleu,char_bleu]",), "metrics=bleu+char_bleu"),
     ],
 )
-def test_the_same_settings_in_another_order_or_at_their_default_make_no_other_name(
-    typed: tuple[str, ...], evaluation: str, model: Path
-) -> None:
+def test_order_and_defaults_do_not_change_the_name(typed: tuple[str, ...], evaluation: str, model: Path) -> None:
     assert cell(f"model.path={model}", *typed).config.evaluation_name == evaluation
 
 
 @pytest.mark.parametrize("key", ["run_name", "evaluation_name"])
-def test_a_name_that_is_not_this_cells_is_refused(key: str, model: Path) -> None:
+def test_name_that_is_not_this_cells_is_refused(key: str, model: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         cell(f"model.path={model}", f"{key}=mine")
     fault = only_fault(caught)

@@ -65,7 +65,7 @@ def job(tmp_path: Path) -> Job:
     return Job(["a"], [], CellDir(RunDir(tmp_path)), None)
 
 
-def test_a_cell_waits_for_its_turn_or_for_another_process(job: Job) -> None:
+def test_cell_waits_for_a_slot_or_another_process(job: Job) -> None:
     assert view_of(job, StageClock()).state == "pending"
     job.next_check = 1.0
     assert view_of(job, StageClock()).state == "waiting for another process"
@@ -79,12 +79,12 @@ def test_a_cell_waits_for_its_turn_or_for_another_process(job: Job) -> None:
         (ExitStatus("interrupted", "by hand"), "", "interrupted: by hand"),
     ],
 )
-def test_a_cell_ends_with_its_result_or_its_reason(job: Job, exit_status: ExitStatus, note: str, text: str) -> None:
+def test_cell_ends_with_its_result_or_its_reason(job: Job, exit_status: ExitStatus, note: str, text: str) -> None:
     job.finish(exit_status, note)
     assert view_of(job, StageClock()) == CellView(exit_status.state, text)
 
 
-def test_the_time_that_a_cell_took_stands_still_after_its_end(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_elapsed_time_stops_at_the_end(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     job.first_start = clock.now
     clock.now += 10
@@ -101,7 +101,7 @@ class Clock:
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
 
 
-def test_the_time_left_follows_from_the_pace_since_a_stage_was_first_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_left_follows_the_speed_of_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, stage_clock = Clock(monkeypatch), StageClock()
     # Gone on with at step 100 of 200: what was done before says nothing of the stage_clock.
     assert stage_clock.remaining(Stage("training", 100, 200)) is None
@@ -110,7 +110,7 @@ def test_the_time_left_follows_from_the_pace_since_a_stage_was_first_seen(monkey
     assert stage_clock.remaining(Stage("training", 200, 200)) == 0
 
 
-def test_another_stage_or_start_has_a_pace_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_stage_and_attempt_is_timed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, stage_clock = Clock(monkeypatch), StageClock()
     stage_clock.remaining(Stage("training", 0, 10))
     clock.now += 60
@@ -120,7 +120,7 @@ def test_another_stage_or_start_has_a_pace_of_its_own(monkeypatch: pytest.Monkey
     assert stage_clock.remaining(Stage("answering", 50, 400)) is None
 
 
-def test_a_stage_without_a_count_has_no_end_in_sight() -> None:
+def test_stage_without_count_has_no_end_in_sight() -> None:
     assert StageClock().remaining(Stage("preparing")) is None
 
 
@@ -159,7 +159,7 @@ def jobs(*labels: str) -> list[Job]:
     return [Job([label], [], CellDir(RunDir(Path("nowhere"))), None, label=label) for label in labels]
 
 
-def test_outside_a_terminal_every_change_of_state_is_a_line(
+def test_outside_terminal_every_change_of_state_is_line(
     shown: dict[str, CellView], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with LiveDisplay(jobs("a", "b")) as lines:
@@ -173,7 +173,7 @@ def test_outside_a_terminal_every_change_of_state_is_a_line(
     )  # fmt: skip
 
 
-def test_outside_a_terminal_a_running_cell_says_now_and_then_how_far_it_is(
+def test_lines_report_progress_of_running_cells(
     shown: dict[str, CellView], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(display, "LINE_SECONDS", 0)
@@ -216,7 +216,7 @@ def test_in_a_terminal_there_is_a_table(shown: dict[str, CellView]) -> None:
     assert last[4] == "1 done, 1 training, 1 pending"
 
 
-def test_in_a_terminal_the_reason_of_a_failure_is_said_once_above_the_table(shown: dict[str, CellView]) -> None:
+def test_failure_is_printed_once_above_the_table(shown: dict[str, CellView]) -> None:
     with contextlib.redirect_stderr(Terminal()) as terminal, LiveDisplay(jobs("a")) as table:
         shown["a"] = FAILED
         table.show()
@@ -281,21 +281,21 @@ def rows(cells: list[tuple[str, CellView]], height: int, width: int = 140) -> li
     return plain(console.file.getvalue())[1:-1]
 
 
-def test_in_a_small_terminal_what_runs_stays_and_what_is_done_goes_first() -> None:
+def test_small_terminal_keeps_running_cells_first() -> None:
     cells = [("a", DONE), ("b", TRAINING), ("c", FAILED), ("d", PENDING), ("e", TRAINING), ("f", PENDING)]
     names = [[line[0] for line in rows(cells, height)] for height in (50, 12, 11, 9, 8, 1)]
     assert [len(kept) for kept in names] == [6, 6, 5, 3, 2, 1]
     assert names[2:] == [list("bcdef"), list("bce"), list("be"), list("b")]
 
 
-def test_in_a_narrow_terminal_names_are_cut_and_figures_are_not() -> None:
+def test_narrow_terminal_cuts_names_not_figures() -> None:
     (line,) = rows([("[1/1] lora_20k__method.rank=8__train.learning_rate=0.001", TRAINING)], 50, width=90)
     assert "…" in line
     assert "3,400" in line
     assert line.endswith(" 0")
 
 
-def test_long_names_that_differ_at_their_end_look_different_in_eighty_columns() -> None:
+def test_long_names_stay_distinct_in_eighty_columns() -> None:
     stem = "lora_20k__corpus=book-56326d__data.scale=0.005__train.learning_rate=0.0001__train.max_length="
     cells = [(f"[{number}/12] {stem}{number:07}"[:110], (TRAINING, DONE, FAILED)[number % 3]) for number in range(12)]
     shown = rows(cells, 50, width=80)

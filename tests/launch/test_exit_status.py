@@ -53,7 +53,7 @@ def failure(run: RunDir) -> Failure:
 
 
 @pytest.mark.parametrize("code", [0, 1, -11])
-def test_a_cell_that_is_done_is_left_as_it_recorded_itself(run: RunDir, code: int) -> None:
+def test_done_cell_keeps_its_own_record(run: RunDir, code: int) -> None:
     started = start(run)
     done = run.update(status="done", process=MINE)
     assert end(started, code, LINES) == ExitStatus("done")
@@ -67,7 +67,7 @@ def test_a_failure_that_the_cell_recorded_itself_stands(run: RunDir) -> None:
     assert on_disk(run) == failed
 
 
-def test_what_would_fail_again_is_not_to_be_tried_again(run: RunDir) -> None:
+def test_final_failure_may_not_be_retried(run: RunDir) -> None:
     started = start(run)
     run.update(status="failed", process=MINE, failure=Failure("RunError", "NaN", final=True))
     assert end(started, 1).may_retry is False
@@ -83,7 +83,7 @@ def test_an_interruption_that_the_cell_recorded_itself_stands(run: RunDir) -> No
     ("code", "kind"),
     [(0, "exit code 0"), (3, "exit code 3"), (1, "exit code 1"), (-9, "SIGKILL"), (-11, "SIGSEGV"), (-60, "signal 60")],
 )
-def test_an_end_that_the_cell_could_not_record_is_recorded_for_it(run: RunDir, code: int, kind: str) -> None:
+def test_unrecorded_end_is_recorded_by_the_launcher(run: RunDir, code: int, kind: str) -> None:
     started = start(run)
     run.update(status="running", process=MINE)
     ending = end(started, code, LINES)
@@ -100,7 +100,7 @@ def test_a_kill_from_outside_is_explained(run: RunDir, code: int) -> None:
     assert "often the system, out of memory" in end(start(run), code).reason
 
 
-def test_a_kill_by_the_launcher_is_not_blamed_on_memory(run: RunDir) -> None:
+def test_kill_by_launcher_is_not_blamed_on_memory(run: RunDir) -> None:
     ending = end(start(run), -9, stopping=True)
     assert ending == ExitStatus("interrupted", "it was asked to stop, did not in time, and was killed")
     assert on_disk(run).status == "interrupted"
@@ -108,45 +108,45 @@ def test_a_kill_by_the_launcher_is_not_blamed_on_memory(run: RunDir) -> None:
 
 @pytest.mark.parametrize("number", [1, 2, 10, 12, 15])
 @pytest.mark.parametrize("kind", ["exit code", "signal"])
-def test_who_stops_a_cell_from_outside_wants_it_stopped(run: RunDir, number: int, kind: str) -> None:
+def test_who_stops_cell_from_outside_wants_it_stopped(run: RunDir, number: int, kind: str) -> None:
     ending = end(start(run), 128 + number if kind == "exit code" else -number)
     assert (ending.state, ending.may_retry) == ("interrupted", False)
     assert ending.reason.startswith("it was stopped from outside (")
     assert on_disk(run).status == "interrupted"
 
 
-def test_bad_input_is_named_by_the_faults_that_the_cell_left_and_final(run: RunDir) -> None:
+def test_bad_input_has_the_cells_faults_and_is_final(run: RunDir) -> None:
     ending = end(start(run), 2, ["noise", "error: in words"], [MISSING])
     assert (ending.state, ending.reason, ending.may_retry) == ("failed", MISSING.line(), False)
     assert failure(run).final is True
     assert [Fault.from_json(fields) for fields in failure(run).faults] == [MISSING]
 
 
-def test_bad_input_of_a_program_that_leaves_no_faults_is_named_by_its_last_line(run: RunDir) -> None:
+def test_bad_input_without_faults_has_the_last_line(run: RunDir) -> None:
     ending = end(start(run), 2, ["noise", "usage: cell.py NAME"])
     assert (ending.state, ending.reason, ending.may_retry) == ("failed", "usage: cell.py NAME", False)
     assert failure(run).final is True
     assert failure(run).faults == []
 
 
-def test_faults_of_a_run_that_could_not_be_finished_do_not_keep_it_from_another_try(run: RunDir) -> None:
+def test_faults_of_a_failed_run_allow_a_retry(run: RunDir) -> None:
     ending = end(start(run), 1, LINES, [MISSING])
     assert (ending.reason, ending.may_retry) == (MISSING.line(), True)
     assert failure(run).final is False
 
 
-def test_the_last_words_are_in_the_message_and_all_in_the_log(run: RunDir) -> None:
+def test_last_words_are_in_message_and_log(run: RunDir) -> None:
     end(start(run), 3, LINES)
     assert failure(run).message.endswith("last words: two | three | four")
     assert run.log_path.read_text(encoding="utf-8").splitlines()[1:] == LINES
 
 
-def test_the_failure_of_an_earlier_start_is_not_taken_for_this_ones(run: RunDir) -> None:
+def test_failure_of_an_earlier_attempt_is_ignored(run: RunDir) -> None:
     run.update(status="failed", process=MINE, failure=Failure("RunError", "the first time"), finished="before")
     assert "exit code 1" in end(start(run), 1).reason
 
 
-def test_an_old_result_that_was_to_be_made_anew_is_no_success(run: RunDir) -> None:
+def test_old_result_to_overwrite_is_no_success(run: RunDir) -> None:
     done = run.update(status="done")
     for code in (0, 1):
         ending = end(start(run, overwrites=True), code)
@@ -154,7 +154,7 @@ def test_an_old_result_that_was_to_be_made_anew_is_no_success(run: RunDir) -> No
     assert on_disk(run) == done
 
 
-def test_a_run_that_was_found_done_by_the_cell_is_done(run: RunDir) -> None:
+def test_run_found_done_by_the_cell_is_done(run: RunDir) -> None:
     run.update(status="done")
     assert end(start(run), 0) == ExitStatus("done")
 
@@ -169,7 +169,7 @@ def working(run: RunDir) -> Iterator[None]:
 
 @pytest.mark.parametrize("code", [0, 1, -9])
 @pytest.mark.parametrize("record_changed", [True, False])
-def test_a_run_that_another_process_works_on_is_left_to_it(run: RunDir, code: int, record_changed: bool) -> None:
+def test_run_of_another_process_is_left_to_it(run: RunDir, code: int, record_changed: bool) -> None:
     run.update(status="running")
     started = start(run)
     with working(run) if record_changed else run.lock():
@@ -179,7 +179,7 @@ def test_a_run_that_another_process_works_on_is_left_to_it(run: RunDir, code: in
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted", "running"])
-def test_what_another_process_left_is_not_taken_for_the_cells(run: RunDir, status: str) -> None:
+def test_record_of_another_process_is_not_the_cells(run: RunDir, status: str) -> None:
     started = start(run)
     left = run.update(status=status, process=OTHER, failure=Failure("RunError", "of the other", final=True))
     assert end(started, 1).state == "taken"
@@ -192,7 +192,7 @@ def test_what_another_process_finished_is_done(run: RunDir) -> None:
     assert end(started, 1) == ExitStatus("done", by_another=True)
 
 
-def test_a_run_taken_over_in_the_very_moment_is_left_to_the_other(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_taken_over_meanwhile_is_left_alone(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     started = start(run)
 
     def lock_taken_and_left(self: RunDir, _: float) -> "nullcontext[None]":
@@ -205,7 +205,7 @@ def test_a_run_taken_over_in_the_very_moment_is_left_to_the_other(run: RunDir, m
 
 
 @pytest.mark.parametrize("content", [None, "{"])
-def test_a_record_that_vanished_or_was_torn_is_the_end(run: RunDir, content: str | None) -> None:
+def test_record_that_vanished_or_was_torn_is_end(run: RunDir, content: str | None) -> None:
     started = start(run)
     run.record_path.unlink()
     if content:
@@ -247,7 +247,7 @@ def test_what_cannot_be_written_is_said_nevertheless(run: RunDir, monkeypatch: p
         (0, True, "done", False),
     ],
 )
-def test_a_program_without_a_record_is_judged_by_its_exit_code(
+def test_program_without_a_record_counts_by_exit_code(
     tmp_path: Path, code: int, stopping: bool, state: str, again: bool
 ) -> None:
     ending = end(Attempt(CellDir(RunDir(tmp_path)), None, MINE), code, stopping=stopping)
@@ -260,7 +260,7 @@ def test_a_record_of_another_make_is_none(tmp_path: Path) -> None:
     assert end(Attempt(CellDir(RunDir(tmp_path)), None, MINE), 0) == ExitStatus("done")
 
 
-def test_of_a_crash_in_native_code_the_top_is_told() -> None:
+def test_of_crash_in_native_code_top_is_told() -> None:
     report = [
         "step 3/9", "Fatal Python error: Segmentation fault", "", "Current thread 0x00 (most recent call first):",
         '  File "a.py", line 1 in multiply', '  File "b.py", line 2 in main', "", "Extension modules: numpy, torch",
@@ -303,7 +303,7 @@ def begun(cell: CellDir, process: Process = MINE) -> Attempt:
     ("code", "stopping", "status"),
     [(-9, False, "failed"), (1, False, "failed"), (-15, False, "interrupted"), (-9, True, "interrupted")],
 )
-def test_how_an_evaluation_ended_is_recorded_for_it_and_the_run_stays_done(
+def test_evaluations_end_is_recorded_and_the_run_stays_done(
     cell: CellDir, code: int, stopping: bool, status: str
 ) -> None:
     before = cell.run.record_path.read_bytes()
@@ -316,7 +316,7 @@ def test_how_an_evaluation_ended_is_recorded_for_it_and_the_run_stays_done(
     assert cell.run.record_path.read_bytes() == before
 
 
-def test_an_evaluation_that_is_done_is_left_as_it_recorded_itself(cell: CellDir) -> None:
+def test_done_evaluation_keeps_its_own_record(cell: CellDir) -> None:
     started = begun(cell)
     assert cell.evaluation is not None
     done = cell.evaluation.update(status="done")
@@ -324,13 +324,13 @@ def test_an_evaluation_that_is_done_is_left_as_it_recorded_itself(cell: CellDir)
     assert evaluation_of(cell) == done
 
 
-def test_an_evaluation_that_never_began_is_not_taken_for_done_since_the_run_is(cell: CellDir) -> None:
+def test_evaluation_that_never_began_is_not_done(cell: CellDir) -> None:
     ending = end(Attempt(cell, cell.read(), MINE), 0)
     assert (ending.state, ending.may_retry) == ("failed", True)
     assert evaluation_of(cell).status == "failed"
 
 
-def test_an_evaluation_that_another_process_works_on_is_left_to_it(cell: CellDir) -> None:
+def test_evaluation_of_another_process_is_left_to_it(cell: CellDir) -> None:
     started = begun(cell, OTHER)
     assert cell.evaluation is not None
     with cell.evaluation.lock():
@@ -338,7 +338,7 @@ def test_an_evaluation_that_another_process_works_on_is_left_to_it(cell: CellDir
     assert evaluation_of(cell).status == "running"
 
 
-def test_a_process_at_work_on_another_evaluation_does_not_keep_an_ending_from_being_written(cell: CellDir) -> None:
+def test_process_at_another_evaluation_does_not_block_recording(cell: CellDir) -> None:
     other = EvaluationDir(cell.run.evaluations_path / "max_samples=3")
     started = begun(cell)
     with other.lock():
@@ -365,7 +365,7 @@ def test_a_done_run_ends_with_its_scores() -> None:
     assert summarize_record(done) == expected
 
 
-def test_a_done_run_over_running_text_ends_with_its_perplexity() -> None:
+def test_summary_of_running_text_has_its_perplexity() -> None:
     scores = {"perplexity": Score(12.345, "perplexity|text:blocks|length:128")}
     done = record("lora", "20k").updated(evaluation=EvaluationRecord(9, scores))
     assert summarize_record(done) == "done  perplexity 12.35"
@@ -377,5 +377,5 @@ def test_a_failed_run_ends_with_its_reason() -> None:
     assert summarize_record(failed.updated(failure=None)) == "failed: no reason recorded"
 
 
-def test_a_program_without_a_record_is_done_and_that_is_all() -> None:
+def test_summary_without_a_record_is_done() -> None:
     assert summarize_record(None) == "done"

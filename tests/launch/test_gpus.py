@@ -1,25 +1,15 @@
-"""Which GPUs there are, by what the user allows and what `nvidia-smi` says, and how cells share them out."""
+"""Which GPUs there are, by what the user allows and what the driver lists, and how cells share them out."""
 
-import time
-from pathlib import Path
+import threading
 
+import pynvml
 import pytest
 
 from medqa_finetune.errors import ConfigError
 from medqa_finetune.launch import gpus
-from medqa_finetune.launch.gpus import VARIABLE, Gpu, Slot, installed_gpus, make_slots, visible_gpus
+from medqa_finetune.launch.gpus import VARIABLE, Gpu, Slot, make_slots, visible_gpus
 from tests.faulty import only_fault
 
-TWO = """GPU 0: NVIDIA GeForce RTX 3090 (UUID: GPU-5a1c9f3e-0000-1111-2222-333344445555)
-GPU 1: NVIDIA GeForce RTX 3090 (UUID: GPU-6b2d0a4f-0000-1111-2222-333344445555)
-"""
-# The first is cut into three parts, the second is whole.
-PARTS = """GPU 0: NVIDIA A100-SXM4-80GB (UUID: GPU-aaaa)
-  MIG 3g.40gb     Device  0: (UUID: MIG-1111)
-  MIG 2g.20gb     Device  1: (UUID: MIG-2222)
-  MIG 1g.10gb+me  Device  2: (UUID: MIG-GPU-aaaa/3/0)
-GPU 1: NVIDIA A100-SXM4-80GB (UUID: GPU-bbbb)
-"""
 FOUR = [Gpu(str(number), str(number)) for number in range(4)]
 
 
@@ -48,57 +38,68 @@ def test_a_long_name_is_shown_short() -> None:
         assert [gpu.label for gpu in visible_gpus()] == ["GPU-5a1c9f3…"]
 
 
-@pytest.fixture
-def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An `nvidia-smi` of ours, found first; without content it does not exist."""
-    monkeypatch.delenv(VARIABLE, raising=False)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    return tmp_path / "nvidia-smi"
+class Driver:
+    """Stands for NVML: lists GPUs by UUID, each with the UUIDs of its MIG parts by place."""
+
+    def __init__(self, **gpus: dict[int, str]) -> None:
+        self.gpus = gpus
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv(VARIABLE, raising=False)
+        replaced = {
+            "nvmlInit": lambda: None,
+            "nvmlShutdown": lambda: None,
+            "nvmlDeviceGetCount": lambda: len(self.gpus),
+            "nvmlDeviceGetHandleByIndex": list(self.gpus).__getitem__,
+            "nvmlDeviceGetUUID": lambda device: device,
+            "nvmlDeviceGetMaxMigDeviceCount": self.count_parts,
+            "nvmlDeviceGetMigDeviceHandleByIndex": self.part,
+        }
+        for name, function in replaced.items():
+            monkeypatch.setattr(pynvml, name, function)
+
+    def count_parts(self, device: str) -> int:
+        if not self.gpus[device]:
+            raise pynvml.NVMLError_NotSupported
+        return 7
+
+    def part(self, device: str, place: int) -> str:
+        if place not in self.gpus[device]:
+            raise pynvml.NVMLError_NotFound
+        return self.gpus[device][place]
 
 
-def write_driver(path: Path, script: str) -> None:
-    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
-    path.chmod(0o755)
+def test_without_a_selection_the_driver_lists_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    Driver(a={}, b={}).install(monkeypatch)
+    assert visible_gpus() == [Gpu("a", "0"), Gpu("b", "1")]
 
 
-def test_without_a_word_of_the_user_the_driver_is_asked(driver: Path) -> None:
-    write_driver(driver, f'[ "$*" = -L ] && cat <<E\n{TWO}E')
-    assert [gpu.label for gpu in visible_gpus()] == ["0", "1"]
-
-
-def test_no_driver_is_no_gpu(driver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(driver.parent))
-    assert visible_gpus() == []
-
-
-@pytest.mark.parametrize(
-    "script", ["echo 'NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver.'; exit 9",
-               "echo 'No devices were found'", "printf '\\377\\376'", "kill -9 $$"]
-)  # fmt: skip
-def test_a_driver_that_fails_is_no_gpu(driver: Path, script: str) -> None:
-    write_driver(driver, script)
-    assert visible_gpus() == []
-
-
-def test_a_driver_that_hangs_is_no_gpu(driver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpus, "ANSWER_SECONDS", 0.3)
-    write_driver(driver, "exec sleep 60")
-    started = time.monotonic()
-    assert visible_gpus() == []
-    assert time.monotonic() - started < 30
-
-
-def test_parts_take_the_place_of_the_gpu_they_are_cut_from() -> None:
-    assert installed_gpus(PARTS) == [
-        Gpu("MIG-1111", "0:0"), Gpu("MIG-2222", "0:1"), Gpu("MIG-GPU-aaaa/3/0", "0:2"), Gpu("GPU-bbbb", "1"),
-    ]  # fmt: skip
+def test_mig_parts_replace_their_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    Driver(a={0: "MIG-1", 2: "MIG-2"}, b={}).install(monkeypatch)
+    assert visible_gpus() == [Gpu("MIG-1", "0:0"), Gpu("MIG-2", "0:2"), Gpu("b", "1")]
 
 
 @pytest.mark.parametrize(
-    "listing", ["", "No devices found.", "  MIG 1g.5gb  Device 0: (UUID: MIG-1)", "GPU 0: no UUID"]
+    "error", [pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded, pynvml.NVMLError_Unknown]
 )
-def test_a_listing_of_nothing_is_nothing(listing: str) -> None:
-    assert installed_gpus(listing) == []
+def test_missing_or_failing_driver_is_no_gpu(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise error
+
+    Driver(a={}).install(monkeypatch)
+    monkeypatch.setattr(pynvml, "nvmlInit", fail)
+    assert visible_gpus() == []
+
+
+def test_driver_that_hangs_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    Driver(a={}).install(monkeypatch)
+    monkeypatch.setattr(gpus, "ANSWER_SECONDS", 0.2)
+    released = threading.Event()
+    monkeypatch.setattr(pynvml, "nvmlInit", released.wait)
+    try:
+        assert visible_gpus() == []
+    finally:
+        released.set()
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_more_gpus_than_there_are_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("max_parallel", "number"), [(None, 1), (1, 1), (3, 3)])
-def test_without_gpus_one_cell_runs_at_a_time_unless_more_are_asked_for(max_parallel: int | None, number: int) -> None:
+def test_without_gpus_one_slot_is_the_default(max_parallel: int | None, number: int) -> None:
     slots = make_slots([], 2, max_parallel)
     assert slots == [Slot(None)] * number
     assert slots[0].environment() == {}

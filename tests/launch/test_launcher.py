@@ -64,7 +64,7 @@ def at_work(cwd: Path, name: str) -> int:
     return process.pid
 
 
-def test_the_launcher_needs_nothing_of_ours_but_the_record_and_what_names_evaluations() -> None:
+def test_launcher_imports_only_records_and_configuration() -> None:
     code = (
         "import sys, medqa_finetune.launch.launcher\n"
         "print(*sorted({'.'.join(name.split('.')[1:2]) for name in sys.modules if name.startswith('medqa_finetune.')}))"
@@ -79,7 +79,7 @@ def test_the_launcher_needs_nothing_of_ours_but_the_record_and_what_names_evalua
     [("max_parallel", 0), ("max_parallel", -1), ("gpus_per_cell", -1), ("retries", -1), ("grace_seconds", -1.0),
      ("grace_seconds", float("nan")), ("grace_seconds", float("inf"))],
 )  # fmt: skip
-def test_a_setting_that_no_launch_can_have_is_refused(key: str, value: float) -> None:
+def test_setting_that_no_launch_can_have_is_refused(key: str, value: float) -> None:
     settings = LocalLauncherConfig()
     setattr(settings, key, value)
     with pytest.raises(ConfigError) as caught:
@@ -120,7 +120,7 @@ def test_names_are_shown_without_what_all_cells_share(names: list[str], labels: 
     assert [job.label for job in jobs] == [f"[{n}/{len(names)}] {label}" for n, label in enumerate(labels, start=1)]
 
 
-def test_a_program_without_a_record_runs_every_cell_in_its_folder(tmp_path: Path) -> None:
+def test_program_without_a_record_runs_in_its_folder(tmp_path: Path) -> None:
     done = run("name=a,b,'c d'", "hydra.job.chdir=true", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
@@ -134,7 +134,7 @@ def test_a_program_without_a_record_runs_every_cell_in_its_folder(tmp_path: Path
     assert lines[-1] == ["[3/3] name='c d'", "done"]
 
 
-def test_a_program_without_a_record_fails_by_its_exit_code(tmp_path: Path) -> None:
+def test_program_without_record_fails_by_its_exit_code(tmp_path: Path) -> None:
     done = run("name=a,b", "end=badly,well", "hydra.launcher.retries=2", cwd=tmp_path)
     assert done.returncode == 1
     assert [starts(tmp_path, name) for name in "ab"] == [4, 4]  # three times badly, once well
@@ -144,7 +144,7 @@ def test_a_program_without_a_record_fails_by_its_exit_code(tmp_path: Path) -> No
     assert "\n      File " in done.stderr  # of its last lines, below the reason
 
 
-def test_a_configuration_that_asks_for_a_sweep_itself_does_not_sweep_in_its_cells(tmp_path: Path) -> None:
+def test_configured_multirun_does_not_sweep_in_cells(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(PROGRAM), *LOCAL[1:], "hydra.mode=MULTIRUN", "name=a,b"],
         cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60,
@@ -160,7 +160,7 @@ def test_cells_see_the_gpus_of_their_slot(tmp_path: Path) -> None:
     assert [line.rpartition("GPU ")[2] for line in started[:2]] == ["5", "MIG-7"]
 
 
-def test_more_gpus_than_there_are_are_refused_before_anything_runs(tmp_path: Path) -> None:
+def test_too_many_gpus_are_refused_before_the_start(tmp_path: Path) -> None:
     done = run("name=a,b", "hydra.launcher.gpus_per_cell=3", cwd=tmp_path, CUDA_VISIBLE_DEVICES="0,1")
     assert done.returncode == 1  # by Hydra, for a program that does not know our errors
     assert "hydra.launcher.gpus_per_cell=3: " in done.stderr
@@ -174,7 +174,7 @@ def test_cells_in_parallel_take_less_time(tmp_path: Path) -> None:
     assert first_end == 3
 
 
-def test_a_run_that_is_done_is_not_touched_however_often_it_is_asked_for(tmp_path: Path) -> None:
+def test_done_run_is_never_touched_again(tmp_path: Path) -> None:
     assert run("record=true", "name=a,b", cwd=tmp_path).returncode == 0
     before = files_below(tmp_path / "out" / "a") | files_below(tmp_path / "out" / "b")
     for _ in range(3):
@@ -184,7 +184,7 @@ def test_a_run_that_is_done_is_not_touched_however_often_it_is_asked_for(tmp_pat
     assert files_below(tmp_path / "out" / "a") | files_below(tmp_path / "out" / "b") == before
 
 
-def test_of_a_finished_run_whose_files_are_gone_the_row_says_so(tmp_path: Path) -> None:
+def test_missing_files_of_a_done_run_are_counted(tmp_path: Path) -> None:
     assert run("record=true", "name=a,b", cwd=tmp_path).returncode == 0
     folder = RunDir(tmp_path / "out" / "a")
     record = folder.read()
@@ -240,7 +240,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
     assert record_of(tmp_path, "a").status == "interrupted"
 
 
-def test_a_cell_that_does_not_stop_is_killed_when_its_time_is_over(tmp_path: Path) -> None:
+def test_cell_is_killed_after_the_grace_period(tmp_path: Path) -> None:
     arguments = ("record=true", "seconds=60", "end=stubbornly", "name=a,b", "hydra.launcher.grace_seconds=1")
     with running(*arguments, cwd=tmp_path) as launcher:
         cell = at_work(tmp_path, "a")
@@ -257,7 +257,7 @@ def gone_now(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
 
-def test_the_same_command_goes_on_after_the_launcher_was_killed(tmp_path: Path) -> None:
+def test_same_command_goes_on_after_launcher_was_killed(tmp_path: Path) -> None:
     arguments = ("record=true", "name=a,b", "seconds=3", "hydra.launcher.retries=0")
     with running(*arguments, cwd=tmp_path) as launcher:
         cell = at_work(tmp_path, "a")
@@ -278,7 +278,7 @@ def test_a_killed_cell_is_started_again(tmp_path: Path) -> None:
     assert "SIGKILL before the run was done (killed from outside: often the system, out of memory)" in said
 
 
-def test_a_cell_that_was_stopped_by_hand_is_not_started_again(tmp_path: Path) -> None:
+def test_cell_stopped_by_hand_is_not_restarted(tmp_path: Path) -> None:
     with running("record=true", "name=a,b", "seconds=3", cwd=tmp_path) as launcher:
         os.kill(at_work(tmp_path, "a"), signal.SIGTERM)
         launcher.communicate(timeout=60)

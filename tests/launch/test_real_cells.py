@@ -55,13 +55,13 @@ def matrix(micro_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Matri
 
 
 @pytest.mark.slow
-def test_a_cell_that_fails_does_not_stop_the_other(matrix: Matrix) -> None:
+def test_cell_that_fails_does_not_stop_other(matrix: Matrix) -> None:
     assert record_of(matrix.run("good")).status == "done"
     assert record_of(matrix.run("bad")).status == "failed"
 
 
 @pytest.mark.slow
-def test_the_command_fails_and_lists_what_failed_and_why(matrix: Matrix) -> None:
+def test_command_fails_and_lists_what_failed_and_why(matrix: Matrix) -> None:
     assert matrix.done.returncode == 1
     whole, missing = matrix.faults
     assert [whole.code, missing.code] == ["runs-not-done", "run-failed"]
@@ -77,7 +77,7 @@ def test_the_command_fails_and_lists_what_failed_and_why(matrix: Matrix) -> None
 
 
 @pytest.mark.slow
-def test_the_console_of_a_log_file_has_whole_lines_alone(matrix: Matrix) -> None:
+def test_console_of_log_file_has_whole_lines_alone(matrix: Matrix) -> None:
     assert not {"\r", "\x1b"} & set(matrix.done.stderr)
     lines = matrix.done.stderr.splitlines()
     first = [line for line in lines if line.startswith("[1/2] lora_20k train.learning_rate=0.001  ")]
@@ -88,7 +88,7 @@ def test_the_console_of_a_log_file_has_whole_lines_alone(matrix: Matrix) -> None
 
 
 @pytest.mark.slow
-def test_a_cell_was_started_by_a_command_of_its_own(matrix: Matrix) -> None:
+def test_cell_was_started_by_command_of_its_own(matrix: Matrix) -> None:
     environment = record_of(matrix.run("good")).environment
     assert environment is not None
     assert environment.command[:3] == ["python", "-m", "medqa_finetune.train"]
@@ -97,7 +97,7 @@ def test_a_cell_was_started_by_a_command_of_its_own(matrix: Matrix) -> None:
 
 
 @pytest.mark.slow
-def test_starting_again_leaves_the_done_cell_and_tries_the_failed_one(matrix: Matrix) -> None:
+def test_second_start_retries_only_the_failed_cell(matrix: Matrix) -> None:
     before, failed = files_below(matrix.run("good").path), record_of(matrix.run("bad"))
     again = train(*matrix.command, cwd=matrix.outputs.parent)
     assert again.returncode == 1
@@ -107,7 +107,7 @@ def test_starting_again_leaves_the_done_cell_and_tries_the_failed_one(matrix: Ma
 
 
 @pytest.mark.slow
-def test_a_finished_matrix_is_said_to_be_done_in_a_moment(matrix: Matrix) -> None:
+def test_finished_matrix_ends_at_once(matrix: Matrix) -> None:
     command = [each.replace(",1e38", "") for each in matrix.command]
     before, started = files_below(matrix.run("good").path), time.monotonic()
     assert train(*command, cwd=matrix.outputs.parent).returncode == 0
@@ -117,7 +117,7 @@ def test_a_finished_matrix_is_said_to_be_done_in_a_moment(matrix: Matrix) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
-def test_a_matrix_whose_launcher_ends_is_gone_on_with_by_the_same_command(
+def test_same_command_resumes_after_the_launcher_ended(
     number: signal.Signals, micro_model: Path, tmp_path: Path
 ) -> None:
     command = (*TINY, f"model.path={micro_model}", "-m", "method=lora", "data=20k", "train.max_steps=200",
@@ -148,7 +148,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 100) -> None:
 
 
 @pytest.mark.slow
-def test_the_untuned_base_is_run_once_for_all_sizes(micro_model: Path, tmp_path: Path) -> None:
+def test_untuned_base_is_run_once_for_all_sizes(micro_model: Path, tmp_path: Path) -> None:
     done = train(*TINY, f"model.path={micro_model}", "-m", "method=none", "data=20k,50k", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "is the same run as none" in done.stderr
@@ -157,7 +157,7 @@ def test_the_untuned_base_is_run_once_for_all_sizes(micro_model: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_a_method_of_the_users_own_reaches_the_cells(micro_model: Path, tmp_path: Path) -> None:
+def test_method_of_users_own_reaches_cells(micro_model: Path, tmp_path: Path) -> None:
     (tmp_path / "my conf" / "method").mkdir(parents=True)
     text = "defaults: [lora, _self_]\nname: small\nrank: 2\nalpha: 4\n"
     (tmp_path / "my conf" / "method" / "small.yaml").write_text(text, encoding="utf-8")
@@ -181,7 +181,7 @@ def test_hydras_own_launcher_runs_the_same_matrix(micro_model: Path, tmp_path: P
 
 
 @pytest.mark.slow
-def test_two_evaluations_of_one_training_are_one_run_that_is_trained_once(micro_model: Path, tmp_path: Path) -> None:
+def test_two_evaluations_share_one_training(micro_model: Path, tmp_path: Path) -> None:
     command = (*TINY, f"model.path={micro_model}", "-m", "method=lora", "data=20k", "evaluate.max_samples=2,3",
                "hydra.launcher.max_parallel=2")  # fmt: skip
     done = train(*command, cwd=tmp_path)

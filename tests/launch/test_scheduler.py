@@ -71,14 +71,14 @@ def starts(each: Job) -> int:
     return len((each.run.path / "starts").read_text(encoding="utf-8"))
 
 
-def test_cells_are_started_in_order_one_at_a_time(tmp_path: Path) -> None:
+def test_cells_are_started_in_order_one_at_time(tmp_path: Path) -> None:
     jobs = [job(tmp_path / name, BEGIN + NOTE + DONE) for name in "abc"]
     run_all(jobs)
     assert states(jobs) == ["done"] * 3
     assert (tmp_path / "order").read_text(encoding="utf-8") == "abc"
 
 
-def test_a_cell_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
+def test_cell_that_fails_does_not_stop_others(tmp_path: Path) -> None:
     ends = [
         "sys.exit(0)",
         "os._exit(1)",
@@ -93,7 +93,7 @@ def test_a_cell_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     assert [record_of(each).status for each in jobs] == ["failed"] * 5 + ["done"]
 
 
-def test_as_many_cells_as_slots_run_at_the_same_time_each_on_its_own_gpu(tmp_path: Path) -> None:
+def test_every_slot_runs_a_cell_on_its_gpu(tmp_path: Path) -> None:
     # Each waits for the other: together they can end, one after the other they cannot.
     meet = (
         "import os, sys, time; from pathlib import Path; me = Path(sys.argv[1]); other = Path(sys.argv[2])\n"
@@ -113,7 +113,7 @@ def test_as_many_cells_as_slots_run_at_the_same_time_each_on_its_own_gpu(tmp_pat
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])
-def test_a_crash_is_tried_again_as_often_as_allowed(
+def test_crash_is_tried_again_as_often_as_allowed(
     tmp_path: Path, retries: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     jobs = [job(tmp_path / "cell", BEGIN + COUNT + "os._exit(1)")]
@@ -123,7 +123,7 @@ def test_a_crash_is_tried_again_as_often_as_allowed(
     assert capsys.readouterr().err.count("trying again") == retries
 
 
-def test_a_cell_that_succeeds_the_second_time_is_done(tmp_path: Path) -> None:
+def test_cell_that_succeeds_second_time_is_done(tmp_path: Path) -> None:
     again = COUNT + "if len(starts.read_text()) == 1: os.kill(os.getpid(), 9)\n"
     jobs = [job(tmp_path / "cell", BEGIN + again + DONE)]
     run_all(jobs, retries=1)
@@ -142,14 +142,14 @@ def test_a_cell_that_succeeds_the_second_time_is_done(tmp_path: Path) -> None:
         "run.record_path.unlink(); os._exit(1)",
     ],
 )
-def test_what_would_end_the_same_way_is_not_tried_again(tmp_path: Path, end: str) -> None:
+def test_final_failure_is_not_retried(tmp_path: Path, end: str) -> None:
     jobs = [job(tmp_path / "cell", BEGIN + COUNT + end)]
     run_all(jobs, retries=3)
     assert starts(jobs[0]) == 1
     assert states(jobs) != ["done"]
 
 
-def test_what_a_dead_cell_left_running_is_not_taken_for_another_process(tmp_path: Path) -> None:
+def test_processes_of_a_dead_cell_are_not_others(tmp_path: Path) -> None:
     # The fork inherits the lock, as workers of a data loader do.
     left = COUNT + "lock = run.lock(); lock.__enter__()\nif os.fork() == 0: time.sleep(60)\nos.kill(os.getpid(), 9)"
     jobs = [job(tmp_path / "cell", BEGIN + left)]
@@ -177,7 +177,7 @@ def another_at_work(run: RunDir) -> Iterator[None]:
         yield
 
 
-def test_a_run_that_another_process_works_on_lets_others_go_first_and_is_done_with_it(tmp_path: Path) -> None:
+def test_busy_run_lets_others_go_first(tmp_path: Path) -> None:
     jobs = [job(tmp_path / name, BEGIN + COUNT + NOTE + DONE) for name in "abc"]
     with LiveDisplay(jobs) as display:
         each = Scheduler(jobs, [CPU], retries=0, display=display)
@@ -193,7 +193,7 @@ def test_a_run_that_another_process_works_on_lets_others_go_first_and_is_done_wi
     assert (tmp_path / "order").read_text(encoding="utf-8") == "bc"
 
 
-def test_a_run_that_another_process_left_unfinished_is_taken_over(tmp_path: Path) -> None:
+def test_unfinished_run_of_another_process_is_taken_over(tmp_path: Path) -> None:
     jobs = [job(tmp_path / "cell", BEGIN + COUNT + DONE)]
     with LiveDisplay(jobs) as display:
         each = Scheduler(jobs, [CPU], retries=0, display=display)
@@ -207,7 +207,7 @@ def test_a_run_that_another_process_left_unfinished_is_taken_over(tmp_path: Path
     assert starts(jobs[0]) == 1
 
 
-def test_a_cell_that_found_the_run_taken_is_put_back_and_no_retry_is_spent(tmp_path: Path) -> None:
+def test_taken_run_costs_no_retry(tmp_path: Path) -> None:
     # The lock is taken by the cell's own child, which outlives it by belonging to another session: another process.
     other = (
         IMPORTS + "with run.lock():\n    run.update(status='running', process=this_process())\n"
@@ -225,7 +225,7 @@ def test_a_cell_that_found_the_run_taken_is_put_back_and_no_retry_is_spent(tmp_p
     assert (jobs[0].attempts, starts(jobs[0])) == (0, 1)
 
 
-def test_a_program_that_starts_itself_anew_is_not_taken_for_another_process_for_ever(tmp_path: Path) -> None:
+def test_program_that_restarts_itself_is_believed_in_the_end(tmp_path: Path) -> None:
     inner = BEGIN + "run.update(status='failed', failure=Failure('RunError', 'bad luck'))\nsys.exit(1)"
     outer = IMPORTS + COUNT + f"sys.exit(subprocess.run([sys.executable, '-c', {inner!r}, sys.argv[1]]).returncode)"
     jobs = [job(tmp_path / "cell", outer)]
@@ -235,7 +235,7 @@ def test_a_program_that_starts_itself_anew_is_not_taken_for_another_process_for_
     assert starts(jobs[0]) == 3
 
 
-def test_a_result_is_made_anew_once_and_a_crash_of_that_is_gone_on_with(tmp_path: Path) -> None:
+def test_overwriting_happens_once_and_a_crash_resumes(tmp_path: Path) -> None:
     RunDir(tmp_path / "cell").write(PENDING.updated(status="done"))
     # Killed twice: the first time before the old result is touched, the second time after.
     code = (
@@ -262,7 +262,7 @@ def stopped(jobs: Sequence[Job], grace: float) -> float:
         return time.monotonic() - began
 
 
-def test_cells_that_are_asked_to_stop_do_so_in_good_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cells_asked_to_stop_end_as_interrupted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     jobs = [job(tmp_path / name, STOPPABLE) for name in "ab"]
     stopped(jobs, grace=30)
     assert states(jobs) == ["interrupted"] * 2
@@ -270,7 +270,7 @@ def test_cells_that_are_asked_to_stop_do_so_in_good_order(tmp_path: Path, capsys
     assert "stopping 2 cells, each of which writes a checkpoint first; again to stop at once" in capsys.readouterr().err
 
 
-def test_a_cell_that_does_not_stop_is_killed_after_a_while(tmp_path: Path) -> None:
+def test_cell_that_does_not_stop_is_killed(tmp_path: Path) -> None:
     jobs = [job(tmp_path / "a", STUBBORN), job(tmp_path / "b", STOPPABLE)]
     assert 0.5 <= stopped(jobs, grace=0.5) < 30
     assert [record_of(each).status for each in jobs] == ["interrupted"] * 2
@@ -346,7 +346,7 @@ def order(folder: Path) -> list[str]:
     return (folder.parent / "order").read_text(encoding="utf-8").splitlines()
 
 
-def test_a_cell_waits_while_another_trains_what_it_is_an_evaluation_of(tmp_path: Path) -> None:
+def test_evaluation_waits_for_its_training(tmp_path: Path) -> None:
     # Long enough for the second process to start on a busy machine while the first one evaluates.
     jobs = cells_of_one_run(tmp_path / "run", ["default", "few"], seconds=4)
     run_all(jobs, [CPU, CPU])
@@ -360,7 +360,7 @@ def test_a_cell_waits_while_another_trains_what_it_is_an_evaluation_of(tmp_path:
     assert first.status == "done"
 
 
-def test_other_runs_are_started_while_a_cell_waits_for_its_training(tmp_path: Path) -> None:
+def test_other_runs_start_while_a_cell_waits(tmp_path: Path) -> None:
     jobs = [
         *cells_of_one_run(tmp_path / "run", ["default", "few"], seconds=2),
         job(tmp_path / "b", BEGIN + NOTE + DONE),
@@ -371,7 +371,7 @@ def test_other_runs_are_started_while_a_cell_waits_for_its_training(tmp_path: Pa
     assert "b" in text.partition("evaluates few")[0]
 
 
-def test_where_the_training_crashed_it_is_tried_again_before_another_cell_of_the_run_begins(tmp_path: Path) -> None:
+def test_crashed_training_is_retried_before_its_evaluations(tmp_path: Path) -> None:
     jobs = cells_of_one_run(tmp_path / "run", ["default", "few"], how="crash")
     run_all(jobs, [CPU, CPU], retries=1)
     assert states(jobs) == ["done", "done"]
@@ -379,7 +379,7 @@ def test_where_the_training_crashed_it_is_tried_again_before_another_cell_of_the
     assert order(tmp_path / "run")[:2] == ["trains default"] * 2
 
 
-def test_one_cell_of_a_run_after_the_other_where_there_is_one_slot(tmp_path: Path) -> None:
+def test_one_slot_runs_cells_of_a_run_in_turn(tmp_path: Path) -> None:
     jobs = cells_of_one_run(tmp_path / "run", ["default", "few"], seconds=0.1)
     run_all(jobs)
     assert states(jobs) == ["done", "done"]
@@ -388,7 +388,7 @@ def test_one_cell_of_a_run_after_the_other_where_there_is_one_slot(tmp_path: Pat
     ]  # fmt: skip
 
 
-def test_what_one_cell_makes_anew_is_not_made_anew_by_the_next_one_of_the_run(tmp_path: Path) -> None:
+def test_overwriting_is_done_once_for_all_evaluations(tmp_path: Path) -> None:
     run_all(cells_of_one_run(tmp_path / "run", ["default", "few"], seconds=0.1))
     (tmp_path / "order").unlink()
     jobs = cells_of_one_run(tmp_path / "run", ["default", "few"], overwrites=True)

@@ -57,17 +57,17 @@ def test_nothing_to_show_is_preparing(cell: CellDir) -> None:
         ({"step": 3, "steps": 9, "loss": "low"}, Stage("training", 3, 9, 9.5)),
     ],
 )  # fmt: skip
-def test_training_is_shown_by_the_newest_value_of_everything(cell: CellDir, row: dict[str, Any], stage: Stage) -> None:
+def test_training_is_shown_by_newest_value_of_everything(cell: CellDir, row: dict[str, Any], stage: Stage) -> None:
     write(cell.run.metrics_path, {"step": 1, "steps": 9, "loss": 9.5}, row)
     assert read_stage(cell, FRESH) == stage
 
 
-def test_a_row_that_is_still_being_written_is_left_out(cell: CellDir) -> None:
+def test_half_written_row_is_left_out(cell: CellDir) -> None:
     write(cell.run.metrics_path, {"step": 1, "steps": 9}, end='\n{"step": 2, "st')
     assert read_stage(cell, FRESH).at == 1
 
 
-def test_only_the_end_of_a_long_file_is_read(cell: CellDir) -> None:
+def test_only_end_of_long_file_is_read(cell: CellDir) -> None:
     write(cell.run.metrics_path, {"lost": 1}, *({"step": step, "steps": 5000} for step in range(5000)))
     assert read_progress(cell).training == {"step": 4999, "steps": 5000}
 
@@ -78,7 +78,7 @@ def test_a_file_without_a_row_is_no_error(cell: CellDir, content: bytes) -> None
     assert read_stage(cell, FRESH) == Stage("preparing")
 
 
-def test_what_an_earlier_start_has_come_to_is_not_taken_for_this_ones(cell: CellDir) -> None:
+def test_progress_of_an_earlier_attempt_is_ignored(cell: CellDir) -> None:
     assert cell.evaluation is not None
     write(cell.run.metrics_path, {"step": 3, "steps": 9})
     cell.evaluation.path.mkdir(parents=True)
@@ -97,14 +97,12 @@ def test_answering_is_counted_in_questions(cell: CellDir, answering: EvaluationD
     assert read_stage(cell, FRESH) == Stage("answering", 10, 40, None, 150.0, 5.0)
 
 
-def test_what_another_evaluation_of_the_run_has_answered_is_not_this_ones(
-    cell: CellDir, answering: EvaluationDir
-) -> None:
+def test_progress_of_another_evaluation_is_ignored(cell: CellDir, answering: EvaluationDir) -> None:
     other = CellDir(cell.run, EvaluationDir(cell.path / "evaluations" / "max_samples=1"))
     write(answering.answering_path, {"answered": 10, "questions": 40})
     assert read_progress(other).answering == {}
 
 
-def test_scoring_is_what_comes_between_the_answers_and_the_end(cell: CellDir, answering: EvaluationDir) -> None:
+def test_scoring_is_what_comes_between_answers_and_end(cell: CellDir, answering: EvaluationDir) -> None:
     answering.update(status="evaluated")
     assert read_stage(cell, FRESH) == Stage("scoring")

@@ -96,7 +96,7 @@ def test_a_single_value_is_a_matrix_of_one() -> None:
     assert sweep("seed=1") == [["seed=1"]]
 
 
-def test_the_command_line_comes_before_a_profiles_own_sweep() -> None:
+def test_command_line_comes_before_profiles_own_sweep() -> None:
     asked = sweep("method=lora", params={"method": "none,lora,qlora", "data": "20k,50k"})
     assert asked == [["method=lora", "data=20k"], ["method=lora", "data=50k"]]
 
@@ -119,7 +119,7 @@ def test_the_command_line_comes_before_a_profiles_own_sweep() -> None:
         ("train.max_steps=null,5", ["train.max_steps=null", "train.max_steps=5"]),
     ],
 )  # fmt: skip
-def test_every_kind_of_sweep_that_hydra_knows_is_taken_apart(typed: str, values: list[str]) -> None:
+def test_every_kind_of_sweep_is_expanded(typed: str, values: list[str]) -> None:
     assert sweep(typed) == [[value] for value in values]
 
 
@@ -141,7 +141,7 @@ def test_what_hydra_cannot_read_is_refused(typed: str) -> None:
         sweep(typed)
 
 
-def test_all_cells_that_cannot_be_composed_are_named_at_once() -> None:
+def test_all_cells_that_cannot_compose_are_named() -> None:
     with pytest.raises(ConfigError) as caught:
         sweep("train.epochs=-1,1,-2", "data=20k,30k")
     assert [(fault.key, fault.got) for fault in caught.value.faults] == [
@@ -149,7 +149,7 @@ def test_all_cells_that_cannot_be_composed_are_named_at_once() -> None:
     ]  # fmt: skip
 
 
-def test_a_launcher_is_told_the_names_and_the_folder_of_every_cell(tmp_path: Path) -> None:
+def test_launcher_gets_names_and_folder_of_every_cell(tmp_path: Path) -> None:
     launcher = Recorder()
     sweep(f"outputs='{tmp_path}/结果 (新)'", "method=lora", "data=20k", "seed=1,2", launcher=launcher)
     assert [overrides[-TOLD:] for overrides in launcher.asked] == [
@@ -161,7 +161,7 @@ def test_a_launcher_is_told_the_names_and_the_folder_of_every_cell(tmp_path: Pat
     ]  # fmt: skip
 
 
-def test_evaluations_of_one_training_are_cells_of_one_folder() -> None:
+def test_evaluations_of_one_training_share_a_folder() -> None:
     launcher = Recorder()
     sweep("method=lora", "data=20k", "evaluate.max_samples=2,3", "evaluate.max_new_tokens=8", launcher=launcher)
     named = [dict(each.partition("=")[::2] for each in overrides[-TOLD:]) for overrides in launcher.asked]
@@ -171,7 +171,7 @@ def test_evaluations_of_one_training_are_cells_of_one_folder() -> None:
     ]
 
 
-def test_what_failed_is_said_with_its_reason_and_raised(capfd: pytest.CaptureFixture[str]) -> None:
+def test_failed_cells_are_raised_with_their_reason(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RunError) as caught:
         sweep("method=lora", "data=20k", "seed=11,13,14")
     whole, *missing = caught.value.faults
@@ -181,13 +181,13 @@ def test_what_failed_is_said_with_its_reason_and_raised(capfd: pytest.CaptureFix
     assert "overrides" not in capfd.readouterr().err  # Hydra prints a line of its own where a failed job is read
 
 
-def test_a_run_that_is_not_done_is_not_taken_for_done_whatever_the_launcher_says() -> None:
+def test_unfinished_run_counts_whatever_the_launcher_reports() -> None:
     with pytest.raises(RunError) as caught:
         sweep("method=lora", "data=20k", "seed=12")
     assert [each.code for each in caught.value.faults] == ["runs-not-done", "run-not-done"]
 
 
-def test_an_evaluation_that_was_not_made_is_not_taken_for_done_since_its_run_is() -> None:
+def test_missing_evaluation_of_a_done_run_is_missing() -> None:
     with pytest.raises(RunError) as caught:
         sweep("method=lora", "data=20k", "evaluate.max_samples=12,13")
     _, missing = caught.value.faults
@@ -218,7 +218,7 @@ def test_nothing_private_of_hydra_is_used(private: str) -> None:
     assert [path.name for path in sources if private in path.read_text(encoding="utf-8")] == []
 
 
-def test_the_calling_sweeper_calls_the_task_with_the_same_cells() -> None:
+def test_calling_sweeper_calls_task_with_same_cells() -> None:
     register_schema()
     register_plugins()
     called: list[tuple[Any, Any]] = []
@@ -236,7 +236,7 @@ def test_the_calling_sweeper_calls_the_task_with_the_same_cells() -> None:
         assert (only_fault(caught).code, only_fault(caught).key) == ("unknown-key", "sed")
 
 
-def test_the_calling_sweeper_says_what_its_task_refuses_for_any_cell() -> None:
+def test_calling_sweeper_raises_faults_of_all_cells() -> None:
     register_schema()
     register_plugins()
 

@@ -79,9 +79,7 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> Checks:
     return made
 
 
-def test_cells_that_are_the_same_run_are_run_once_and_that_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_repeated_cells_run_once_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cells = [cell("a", tmp_path), cell("b", tmp_path), cell("a", tmp_path, threads=2)]
     assert distinct_cells(cells) == cells[:2]
     (said,) = capsys.readouterr().err.splitlines()
@@ -111,14 +109,14 @@ def test_two_runs_for_one_folder_are_refused(tmp_path: Path) -> None:
     assert (fault.code, fault.file) == ("two-runs-one-folder", str(cell("a", tmp_path).run.path))
 
 
-def test_every_cell_has_a_record_before_the_first_one_starts(tmp_path: Path) -> None:
+def test_every_cell_has_record_before_first_one_starts(tmp_path: Path) -> None:
     check_matrix([cell("a", tmp_path), cell("b", tmp_path)])
     assert [(run.path.name, record_of(run).status) for run in find_runs(tmp_path)] == [
         ("a", "pending"), ("b", "pending"),
     ]  # fmt: skip
 
 
-def test_every_evaluation_of_a_training_has_a_record_before_the_first_one_starts(tmp_path: Path) -> None:
+def test_every_evaluation_has_a_record_before_the_start(tmp_path: Path) -> None:
     cells = [cell("a", tmp_path), cell("a", tmp_path, evaluate__max_samples=2)]
     check_matrix(cells)
     assert [record_of(run).status for run in find_runs(tmp_path)] == ["pending"]
@@ -127,7 +125,7 @@ def test_every_evaluation_of_a_training_has_a_record_before_the_first_one_starts
     ]  # fmt: skip
 
 
-def test_one_folder_that_is_taken_leaves_all_others_unwritten(tmp_path: Path) -> None:
+def test_taken_folder_leaves_all_others_unwritten(tmp_path: Path) -> None:
     for one in check_matrix([cell("b", tmp_path), cell("c", tmp_path)]):
         one.run.update(status="failed")
     before = files_below(tmp_path)
@@ -148,7 +146,7 @@ def test_what_is_refused_leaves_nothing_behind(refused: str, tmp_path: Path, che
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_only_what_is_not_done_is_checked_in_full(tmp_path: Path, checks: Checks) -> None:
+def test_only_open_cells_are_checked_in_full(tmp_path: Path, checks: Checks) -> None:
     cells = [cell(name, tmp_path) for name in "abc"]
     check_matrix(cells)
     end(cells[1])
@@ -158,7 +156,7 @@ def test_only_what_is_not_done_is_checked_in_full(tmp_path: Path, checks: Checks
     assert checks.preflighted == [["a", "c"]]
 
 
-def test_a_finished_matrix_is_not_checked_and_not_touched(tmp_path: Path, checks: Checks) -> None:
+def test_finished_matrix_is_not_checked_and_not_touched(tmp_path: Path, checks: Checks) -> None:
     cells = [cell(name, tmp_path) for name in "ab"]
     check_matrix(cells)
     for one in cells:
@@ -169,9 +167,7 @@ def test_a_finished_matrix_is_not_checked_and_not_touched(tmp_path: Path, checks
     assert files_below(tmp_path) == before
 
 
-def test_another_evaluation_of_a_finished_run_is_not_done_and_leaves_the_run_as_it_is(
-    tmp_path: Path, checks: Checks
-) -> None:
+def test_another_evaluation_of_a_finished_run_is_open(tmp_path: Path, checks: Checks) -> None:
     first, second = cell("a", tmp_path), cell("a", tmp_path, evaluate__max_samples=2)
     check_matrix([first])
     end(first)
@@ -185,13 +181,13 @@ def test_another_evaluation_of_a_finished_run_is_not_done_and_leaves_the_run_as_
     }
 
 
-def test_a_cell_that_was_announced_and_never_started_gives_way(tmp_path: Path) -> None:
+def test_pending_cell_gives_way(tmp_path: Path) -> None:
     check_matrix([cell("a", tmp_path)])
     check_matrix([cell("a", tmp_path, seed=1)])
     assert record_of(cell("a", tmp_path).run).seed == 1
 
 
-def test_overwriting_leaves_the_old_record_to_the_cell_itself(tmp_path: Path, checks: Checks) -> None:
+def test_overwriting_leaves_old_record_to_cell_itself(tmp_path: Path, checks: Checks) -> None:
     check_matrix([cell("a", tmp_path)])
     end(cell("a", tmp_path))
     before = files_below(tmp_path)
@@ -200,14 +196,14 @@ def test_overwriting_leaves_the_old_record_to_the_cell_itself(tmp_path: Path, ch
     assert checks.preflighted[-1] == ["a"]
 
 
-def test_a_record_that_another_process_is_about_to_write_is_left_to_it(tmp_path: Path) -> None:
+def test_record_of_another_process_is_left_alone(tmp_path: Path) -> None:
     one = cell("a", tmp_path)
     with one.run.lock():
         check_matrix([one])
     assert one.run.read() is None
 
 
-def test_all_faults_are_said_at_once_and_a_shared_one_once() -> None:
+def test_faults_are_raised_together_without_repeats() -> None:
     small, large = Fault("odd", "an odd number"), Fault("odd", "a large odd number")
 
     def check(number: int) -> int:

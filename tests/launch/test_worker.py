@@ -31,13 +31,13 @@ def test_the_exit_code_is_known(code: str, expected: int) -> None:
     assert run(code) == (expected, [])
 
 
-def test_the_last_lines_of_both_outputs_are_kept_and_empty_ones_left_out() -> None:
+def test_last_lines_of_both_outputs_are_kept() -> None:
     code = "for n in range(50): print(f'word {n}  \\n', flush=True); print(f'error {n}', file=sys.stderr, flush=True)"
     _, lines = run(code)
     assert lines == [text for n in range(20, 50) for text in (f"word {n}", f"error {n}")]
 
 
-def test_text_of_another_encoding_is_kept_as_well_as_can_be() -> None:
+def test_text_of_another_encoding_is_kept_readable() -> None:
     _, lines = run("sys.stderr.buffer.write(b'\\xff\\xfe' + '完'.encode())")
     assert lines == ["\ufffd\ufffd完"]
 
@@ -53,7 +53,7 @@ def test_a_crash_of_the_interpreter_says_where() -> None:
     assert any("Segmentation fault" in line for line in lines)
 
 
-def test_a_cell_is_told_of_its_launcher_and_its_gpus() -> None:
+def test_cell_knows_its_launcher_and_its_gpus() -> None:
     _, lines = run(f"print(os.environ['{LAUNCHER_VARIABLE}'], os.environ['CUDA_VISIBLE_DEVICES'])",
                    CUDA_VISIBLE_DEVICES="GPU-1,GPU-2")  # fmt: skip
     assert lines == [f"{os.getpid()} GPU-1,GPU-2"]
@@ -84,14 +84,14 @@ def ended(code: str) -> CellProcess:
 
 
 @pytest.mark.parametrize("error", [ConfigError(*FAULTS), RunError(*FAULTS)], ids=["bad input", "failed"])
-def test_why_a_cell_was_refused_is_read_from_the_file_that_it_was_given(error: ConfigError | RunError) -> None:
+def test_faults_of_a_refused_cell_are_read(error: ConfigError | RunError) -> None:
     said = REFUSED.replace("ERROR", f"{type(error).__name__}(*{FAULTS!r})")
     process = ended(said)
     assert process.end()[0] == error.exit_code
     assert process.faults == FAULTS
 
 
-def test_every_start_of_a_cell_has_a_file_of_its_own_which_is_gone_afterwards() -> None:
+def test_faults_file_is_removed_after_each_attempt() -> None:
     paths = [ended(f"print(os.environ[{FAULTS_VARIABLE!r}])").end()[1][0] for _ in range(2)]
     assert len(set(paths)) == 2
     assert not any(Path(path).parent.exists() for path in paths)
@@ -104,7 +104,7 @@ def test_every_start_of_a_cell_has_a_file_of_its_own_which_is_gone_afterwards() 
         '{"faults": [{"code": "x", "problem": "y", "key": null, "allowed": 3, "hint": 1, "file": null, "line": 1}]}',
     ],
 )  # fmt: skip
-def test_a_file_that_holds_no_faults_is_no_error(content: str) -> None:
+def test_file_that_holds_no_faults_is_no_error(content: str) -> None:
     process = ended(f"open(os.environ[{FAULTS_VARIABLE!r}], 'w').write({content!r})")
     assert process.faults == []
 
@@ -113,7 +113,7 @@ def test_a_cell_that_ends_well_has_no_faults() -> None:
     assert ended("").faults == []
 
 
-def test_asked_to_stop_a_cell_can_do_so_in_its_own_way(tmp_path: Path) -> None:
+def test_cell_asked_to_stop_handles_it_itself(tmp_path: Path) -> None:
     code = (
         f"from pathlib import Path\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(5))\n"
         f"Path({str(tmp_path / 'ready')!r}).write_text('x')\nsignal.pause()"
@@ -126,13 +126,13 @@ def test_asked_to_stop_a_cell_can_do_so_in_its_own_way(tmp_path: Path) -> None:
     assert process.end() == (5, [])
 
 
-def test_a_cell_that_still_runs_is_killed_at_its_end() -> None:
+def test_running_cell_is_killed_at_the_end() -> None:
     process = CellProcess([sys.executable, "-c", "import time; time.sleep(60)"], {})
     assert process.end() == (-9, [])
     assert process.end() == (-9, [])
 
 
-def test_what_a_cell_leaves_running_is_ended_with_it(tmp_path: Path) -> None:
+def test_what_cell_leaves_running_is_ended_with_it(tmp_path: Path) -> None:
     code = (
         "import subprocess\nleft = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
         "print(left.pid, flush=True)\nos._exit(0)"
@@ -167,7 +167,7 @@ except Interrupted as stop:
 """
 
 
-def test_cells_stop_in_good_order_when_their_launcher_is_killed(tmp_path: Path) -> None:
+def test_cells_stop_when_their_launcher_is_killed(tmp_path: Path) -> None:
     (tmp_path / "cell.py").write_text(CELL, encoding="utf-8")
     with subprocess.Popen([sys.executable, "-c", LAUNCHER, str(tmp_path)]) as launcher:
         for name in "ab":
@@ -190,7 +190,7 @@ def test_cells_stop_in_good_order_when_their_launcher_is_killed(tmp_path: Path) 
         (["-cd", "a", "-cn", "b", "-m"], ["-cd", "a", "-cn", "b"]),
     ],
 )
-def test_a_cell_looks_for_configuration_where_the_launcher_did(
+def test_cell_looks_for_configuration_where_launcher_did(
     typed: list[str], passed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py", *typed])
@@ -199,7 +199,7 @@ def test_a_cell_looks_for_configuration_where_the_launcher_did(
     assert command[-1 - len(passed) :] == [*passed, "data=20k"]
 
 
-def test_a_cell_is_run_by_the_program_that_is_running(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cell_is_run_by_program_that_is_running(monkeypatch: pytest.MonkeyPatch) -> None:
     started_as_module = SimpleNamespace(name="medqa_finetune.train")
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", started_as_module)
     assert cell_command(["a=1"]) == [sys.executable, "-m", "medqa_finetune.train", "a=1"]

@@ -14,7 +14,7 @@ from typing import get_args
 
 import pytest
 
-from medqa_finetune.evaluation.metric_registry import shipped_scores
+from medqa_finetune.evaluation.metric_registry import default_scores
 from medqa_finetune.report import comparability, messages, notes, scores, verdict
 from medqa_finetune.report.comparability import Axis, Difference, Fact
 from medqa_finetune.report.messages import (
@@ -201,7 +201,7 @@ def test_words_are_of_their_language(language: str) -> None:
     for key, words in LANGUAGES[language].sentences.items():
         assert words, key
         assert foreign(language, re.sub(r"{\w+}", "", words)) == [], key
-    for score in shipped_scores():
+    for score in default_scores():
         assert foreign(language, "".join(score.words_in(language))) == []
 
 
@@ -212,7 +212,7 @@ def test_languages_have_the_same_words_with_the_same_places() -> None:
     other = {"names.more", "differences.more", "Curve.POWER_LAW", "AdviceKind.BEST_OF_ALL",
              "AdviceKind.BEST_BEFORE_CORRECTION"}  # fmt: skip
     assert {key for key in english if _places(english[key]) != _places(chinese[key])} == other
-    assert all(score.words.keys() == LANGUAGES.keys() for score in shipped_scores())
+    assert all(score.words.keys() == LANGUAGES.keys() for score in default_scores())
 
 
 def _places(words: str) -> set[str]:

@@ -1,6 +1,5 @@
 """That training learns, keeps the best weights, stops on nonsense, and is the same however memory is saved."""
 
-import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -178,7 +177,7 @@ def test_broken_weights_stop_the_first_step(micro_model: Path, tmp_path: Path) -
 
 def check_not_finite(caught: "pytest.ExceptionInfo[RunError]", key: str, *parts: str) -> None:
     fault = only_fault(caught)
-    assert (fault.code, fault.key, math.isnan(fault.got)) == ("not-finite", key, True)
+    assert (fault.code, fault.key, str(fault.got) == "nan") == ("not-finite", key, True)
     for part in parts:
         assert part in fault.problem
     assert "train.learning_rate" in fault.hint

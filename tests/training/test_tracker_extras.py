@@ -17,7 +17,7 @@ import pytest
 
 from medqa_finetune.config.checks import TRACKERS
 from medqa_finetune.errors import ConfigError, Fault
-from medqa_finetune.extras import tracker_faults
+from medqa_finetune.preflight import tracker_faults
 from medqa_finetune.record.run_dir import RunDir, find_runs
 from scripts.bad_input_cases.case import read_faults
 from tests.commands import TINY, python, start

@@ -40,14 +40,15 @@ class Prominence(IntEnum):
 
 
 class ScoreWords(NamedTuple):
-    """What a score is called in one language: in a heading, at an axis, and within a sentence.
+    """What a score is called in one language: in a heading, at an axis, within a sentence, in a narrow column.
 
-    Without words for an axis or a sentence, the title stands there.
+    Where one of the others is empty, the title stands there.
     """
 
     title: str
     axis: str = ""
     in_sentence: str = ""
+    short: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,8 @@ class ScoreInfo:
 
     def words_in(self, language: str) -> ScoreWords:
         """Return what it is called in a language, no part of it empty."""
-        title, axis, in_sentence = self.words.get(language) or self.words.get("en") or ScoreWords(self.name)
-        return ScoreWords(title, axis or title, in_sentence or title)
+        words = self.words.get(language) or self.words.get("en") or ScoreWords(self.name)
+        return ScoreWords(*(word or words.title for word in words))
 
 
 class Metric(ABC):

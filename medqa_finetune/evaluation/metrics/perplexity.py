@@ -44,7 +44,7 @@ class Perplexity(Metric):
             Better.LOWER,
             low=1.0,
             words={
-                "en": ScoreWords("Perplexity", "Perplexity of the reference answers", "perplexity"),
+                "en": ScoreWords("Perplexity", "Perplexity of the reference answers", "perplexity", "ppl"),
                 "zh": ScoreWords("困惑度", "参考答案的困惑度"),
             },
             aggregate=Aggregate(COUNTS, perplexity),
@@ -55,7 +55,7 @@ class Perplexity(Metric):
             Better.LOWER,
             low=1.0,
             words={
-                "en": ScoreWords("Text perplexity", "Perplexity of running text", "text perplexity"),
+                "en": ScoreWords("Text perplexity", "Perplexity of running text", "text perplexity", "text ppl"),
                 "zh": ScoreWords("文本困惑度", "文本的困惑度"),
             },
             prominence=Prominence.HEADLINE,

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from medqa_finetune.config.command_line import aligned_table
+from medqa_finetune.evaluation.metric_registry import shortlist
 from medqa_finetune.log import visible
 from medqa_finetune.record.short_names import shared_settings, short_names, without_settings
 from medqa_finetune.report.analysis import Analysis
@@ -16,6 +17,7 @@ from medqa_finetune.report.grouping import tables_of
 from medqa_finetune.report.messages import label, text
 from medqa_finetune.report.outputs.benchmarks import HEADER, benchmarks_table
 from medqa_finetune.report.runs import Run
+from medqa_finetune.report.scores import in_order, is_benchmark, signatures
 from medqa_finetune.report.stats.intervals import Finding
 from medqa_finetune.report.verdict import Refusals, Verdict
 
@@ -25,20 +27,14 @@ RUN_WIDTH, BENCHMARK_WIDTH = 30, 50
 WORD = re.compile(r"\[[^\[\]]{1,24}\]\S*|[!-Z\\^-~]+|.", re.DOTALL)
 # Heading, column of the table, digits after the point.
 Figure = tuple[str, str, int]
-FIGURES: tuple[Figure, ...] = (
-    ("pairs", "train_size", 0),
-    ("ROUGE-L", "rougeL", 2),
-    ("BLEU", "bleu", 2),
-    ("ppl", "perplexity", 2),
-    ("text ppl", "text_perplexity", 2),
+SIZE: Figure = ("pairs", "train_size", 0)
+COSTS: tuple[Figure, ...] = (
     ("VRAM GiB", "peak_vram_gib", 2),
     ("RSS GiB", "peak_rss_gib", 2),
     ("train s", "train_seconds", 0),
     ("tokens/s", "train_tokens_per_second", 0),
     ("n", "n_test", 0),
 )
-# Of these, a table shows those of its own task.
-QA_SCORES, TEXT_SCORES = ("rougeL", "bleu", "perplexity"), ("text_perplexity",)
 
 
 def runs_as_text(runs: Sequence[Run]) -> str:
@@ -62,8 +58,7 @@ def _table(runs: Sequence[Run]) -> Iterator[str]:
     shared = shared_settings(trained, names) if max(map(len, names), default=0) > RUN_WIDTH else []
     if shared:
         yield from textwrap.wrap(f"All that train: {', '.join(shared)}", WIDTH)
-    others = QA_SCORES if any(run.values.get("task") == "text" for run in runs) else TEXT_SCORES
-    figures = [each for each in FIGURES if each[1] not in others]
+    figures = [SIZE, *_scores(runs), *COSTS]
     header = ["run", "status", *(heading for heading, _, _ in figures)]
     shown = short_names([without_settings(name, shared) for name in names], RUN_WIDTH)
     rows = [
@@ -71,6 +66,15 @@ def _table(runs: Sequence[Run]) -> Iterator[str]:
         for name, run in zip(shown, runs, strict=True)
     ]
     yield aligned_table(header, rows, left=["run", "status"])
+
+
+def _scores(runs: Sequence[Run]) -> list[Figure]:
+    """Return the scores of a table: the shortlist of its task, or the first scores measured if none of these was."""
+    chosen = list(shortlist(running_text=any(run.values.get("task") == "text" for run in runs)))
+    measured = {name for run in runs for name in signatures(run.values.get("signature")) if not is_benchmark(name)}
+    if measured and measured.isdisjoint(score.name for score in chosen):
+        chosen = in_order(measured)[: len(chosen)]
+    return [(score.words_in("en").short, score.name, score.digits) for score in chosen]
 
 
 def _figure(run: Run, column: str, digits: int) -> str:

@@ -1,8 +1,10 @@
+from collections import Counter
 from collections.abc import Sequence
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from rouge_chinese import Rouge
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import Tokenizer
 
@@ -24,6 +26,8 @@ texts = st.text(st.sampled_from("头痛发热药日a1 \n\u3000\u200b\u200d𬌗�
     st.characters(exclude_categories=["Cs"]), max_size=30
 )
 
+CHINESE = st.characters(min_codepoint=0x4E00, max_codepoint=0x4E20) | st.sampled_from("，。1a")
+
 
 def score(prediction: str, references: Sequence[str]) -> dict[str, float]:
     return METRIC.items([Prediction("a", "", tuple(references), prediction)])[0]
@@ -38,6 +42,32 @@ def test_equals_rouge_score_with_a_character_tokenizer(prediction: str, referenc
     wanted = SCORER.score_multi(references, prediction)
     got = score(prediction, references)
     assert got == pytest.approx({name: 100 * wanted[name].fmeasure for name in METRIC.names}, abs=1e-9)
+
+
+def by_definition(prediction: str, reference: str, order: int) -> float:
+    """ROUGE-N from Lin's formula: twice what both have, over all n-grams of both."""
+    found, wanted = (
+        Counter(text[start : start + order] for start in range(len(text) - order + 1))
+        for text in (prediction, reference)
+    )
+    shared = (found & wanted).total()
+    return 200 * shared / (found.total() + wanted.total()) if shared else 0.0
+
+
+@given(st.text(CHINESE, max_size=200), st.text(CHINESE, max_size=200))
+def test_ngrams_of_chinese_text_follow_the_definition(prediction: str, reference: str) -> None:
+    got = score(prediction, [reference])
+    for order in (1, 2):
+        assert got[f"rouge{order}"] == pytest.approx(by_definition(prediction, reference, order), abs=1e-9)
+
+
+@given(st.permutations("头痛发热咳嗽腹泻药物治疗"), st.permutations("头痛发热失眠多梦"))
+def test_equals_rouge_chinese_where_no_character_repeats(prediction: list[str], reference: list[str]) -> None:
+    # It compares sets of n-grams, and adds 1e-8 to the sum of precision and recall.
+    wanted = Rouge().get_scores(" ".join(prediction), " ".join(reference))[0]
+    got = score("".join(prediction), ["".join(reference)])
+    names = {"rouge1": "rouge-1", "rouge2": "rouge-2", "rougeL": "rouge-l"}
+    assert got == pytest.approx({ours: 100 * wanted[theirs]["f"] for ours, theirs in names.items()}, abs=1e-5)
 
 
 @needs_golden

@@ -7,24 +7,26 @@ from pathlib import Path
 import pytest
 
 from medqa_finetune.config.schema import Config, MethodConfig
-from medqa_finetune.planning.trial_run import Rehearsed, rehearse
+from medqa_finetune.planning.trial_runs import TrialRequest, run_trial
 from tests.planning.test_workload import cell
 from tests.training.trial import one_thread
 
 
 @pytest.fixture(autouse=True)
 def single_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("medqa_finetune.planning.trial_run.STEPS_SECONDS", 0.0)  # the fewest steps
+    monkeypatch.setattr("medqa_finetune.planning.trial_runs.STEPS_SECONDS", 0.0)  # the fewest steps
     with one_thread():
         yield
 
 
-def rehearsed(config: Config, folder: Path) -> Rehearsed:
-    return Rehearsed(dataclasses.replace(config, outputs=str(folder / "out")), str(folder / "cache"), [3, 1, 4, 7], 0.5)
+def trial_of(config: Config, folder: Path) -> TrialRequest:
+    return TrialRequest(
+        dataclasses.replace(config, outputs=str(folder / "out")), str(folder / "cache"), [3, 1, 4, 7], 0.5
+    )
 
 
 def test_every_stage_is_measured(micro_model: Path, tmp_path: Path) -> None:
-    found = rehearse(rehearsed(cell(micro_model), tmp_path))
+    found = run_trial(trial_of(cell(micro_model), tmp_path))
     assert 0 < found.train_seconds < 1
     assert found.prompt_seconds == found.train_seconds * 0.5
     assert 0 < found.encoding_seconds < 0.1
@@ -37,7 +39,7 @@ def test_every_stage_is_measured(micro_model: Path, tmp_path: Path) -> None:
 
 
 def test_the_base_is_not_trained(micro_model: Path, tmp_path: Path) -> None:
-    found = rehearse(rehearsed(cell(micro_model, MethodConfig(name="none", trains="nothing")), tmp_path))
+    found = run_trial(trial_of(cell(micro_model, MethodConfig(name="none", trains="nothing")), tmp_path))
     assert (found.train_seconds, found.prompt_seconds, found.encoding_seconds) == (0, 0, 0)
     assert found.answer_seconds > 0
     assert not (tmp_path / "out" / "heaviest").exists()

@@ -1,20 +1,24 @@
-"""A short run of one kind of cell, through every stage of a real one, in a process of its own: what it costs here."""
+"""Trial runs, each in a process of its own: short runs of cells through every stage, to measure what they cost here."""
 
 import dataclasses
 import gc
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.prepare import Splits
-from medqa_finetune.methods.registry import model_method
+from medqa_finetune.evaluation.without_model import BATCH, predict_without_model
+from medqa_finetune.memory import peak_resident_bytes
+from medqa_finetune.methods.base import ModelMethod
+from medqa_finetune.methods.registry import method_of, model_method
 from medqa_finetune.model.locate import locate_model
 from medqa_finetune.objectives import task_of
-from medqa_finetune.planning.cost_model import Measured
+from medqa_finetune.planning.cost_model import OUTSIDE_SECONDS, Forecast, TrialCosts
 from medqa_finetune.preflight import preflight_run
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir
@@ -24,19 +28,23 @@ from medqa_finetune.stopping import StopRequest
 if TYPE_CHECKING:
     from medqa_finetune.model.load import LoadedModel
 
-# Optimizer steps on usual pairs: as many as take this long, within these bounds.
+Item = TypeVar("Item")
+
+# Optimizer steps on usual examples: as many as take this long, within these bounds.
 STEPS_SECONDS = 15.0
 FEWEST_STEPS, MOST_STEPS = 8, 60
+# Log, record, scores.
+SMALL_FILES_BYTES = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
-class Rehearsed:
-    """What to rehearse.
+class TrialRequest:
+    """One kind of cell to measure.
 
     Attributes:
-        config: Of the largest cell of its kind; `outputs` is a folder that is thrown away.
+        config: The largest cell of its kind, with a temporary folder as `outputs`.
         cache: Folder of prepared data.
-        heaviest: Training pairs of the step that holds the most at once, by place.
+        heaviest: Places of the training examples of the optimizer step that holds the most tokens at once.
         forward_share: Arithmetic of a forward pass, as a share of that of a training step.
     """
 
@@ -47,14 +55,14 @@ class Rehearsed:
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
-    """What training came to.
+class TrainingCosts:
+    """What training costs.
 
     Attributes:
         per_token: Seconds.
-        encoding: Seconds per pair.
-        growing: Seconds of all that took place and grows with the data, or that a cell does not do.
-        peak_bytes: Most memory held meanwhile.
+        encoding: Seconds per example.
+        growing: Seconds of all that grows with the data, or that a cell does not do.
+        peak_bytes: Peak of memory.
     """
 
     per_token: float = 0.0
@@ -64,24 +72,24 @@ class Trained:
 
 
 @dataclasses.dataclass(frozen=True)
-class Answered:
-    """What examining came to: seconds of it alone, seconds of all else for every item, tokens generated or measured."""
+class EvaluationCosts:
+    """What the evaluation costs: its seconds, seconds of all else for every item, tokens generated or measured."""
 
     seconds: float
     around: float
     tokens: int
 
 
-def rehearse(asked: Rehearsed) -> Measured:
-    """Go through the stages of a cell, with few pairs.
+def run_trial(request: TrialRequest) -> TrialCosts:
+    """Run the stages of a cell on few examples, and return what they cost.
 
     Raises:
         MedQAError: the cell would be refused, or fails.
     """
     began = psutil.Process().create_time()
-    config = asked.config
+    config = request.config
     task, folder, template = task_of(config), locate_model(config.model), config.model.chat_template
-    splits = task.prepare(config, folder, Path(asked.cache))
+    splits = task.prepare(config, folder, Path(request.cache))
     preflight_run(config, splits.manifest.counts)
     from medqa_finetune.model.load import choose_device, load_model, set_threads
     from medqa_finetune.record.environment import describe_environment
@@ -90,72 +98,74 @@ def rehearse(asked: Rehearsed) -> Measured:
 
     set_threads(config.threads)
     device = choose_device(config.precision)
-    run = _begin(config, "answered")
+    run = _begin(config, "evaluated")
     run.update(environment=describe_environment(device.name, device.precision))
     loaded = load_model(folder, config.method, device, config.seed, chat=config.chats, template=template)
     method = model_method(config.method)
     if method.trains_weights:
-        asked = dataclasses.replace(asked, config=settle(config, loaded, run))
+        request = dataclasses.replace(request, config=settle(config, loaded, run))
     encoder = task.encoder(loaded.tokenizer, config)
-    trained = _train(asked, loaded, encoder, splits) if method.trains_weights else Trained()
+    trained = _train(request, loaded, encoder, splits) if method.trains_weights else TrainingCosts()
     questions = _spread(splits.test[: config.evaluate.max_samples], config.evaluate.batch_size)
-    answered = _answer(config, loaded, encoder, questions, run)
-    reading = trained.per_token * asked.forward_share
+    evaluated = _evaluate(config, loaded, encoder, questions, run)
+    reading = trained.per_token * request.forward_share
     answering = 0.0
     if task.generates:
         prompts = sum(map(len, encoder.prompts(questions)))
-        answering = max(0.0, answered.seconds - reading * prompts) / answered.tokens
+        answering = max(0.0, evaluated.seconds - reading * prompts) / evaluated.tokens
     else:
-        reading = answered.seconds / answered.tokens
-    return Measured(
-        fixed_seconds=time.time() - began - answered.around - answered.seconds - trained.growing,
+        reading = evaluated.seconds / evaluated.tokens
+    return TrialCosts(
+        fixed_seconds=time.time() - began - evaluated.around - evaluated.seconds - trained.growing,
         encoding_seconds=trained.encoding,
         train_seconds=trained.per_token,
         prompt_seconds=reading,
         answer_seconds=answering,
-        reference_seconds=answered.around / len(questions),
-        answer_tokens=answered.tokens / len(questions) if task.generates else 0.0,
+        reference_seconds=evaluated.around / len(questions),
+        answer_tokens=evaluated.tokens / len(questions) if task.generates else 0.0,
         memory_bytes=max(peak_bytes(device.type), trained.peak_bytes),
         training_bytes=trained.peak_bytes,
     )
 
 
-def _answer(config: Config, loaded: "LoadedModel", encoder: Any, questions: Sequence[Any], run: RunDir) -> Answered:
+def _evaluate(
+    config: Config, loaded: "LoadedModel", encoder: Any, questions: Sequence[Any], run: RunDir
+) -> EvaluationCosts:
     model = model_method(config.method).for_inference(loaded.model)
     started = time.perf_counter()
     folder = EvaluationDir(run.path, in_run=True)
     cost = task_of(config).predict(model, encoder, questions, config, folder)
     around = time.perf_counter() - started - cost["seconds"]
     task_of(config).score(questions, config, folder)
-    return Answered(cost["seconds"], around, round(cost["seconds"] * cost["tokens_per_second"]))
+    return EvaluationCosts(cost["seconds"], around, round(cost["seconds"] * cost["tokens_per_second"]))
 
 
 def _begin(config: Config, name: str) -> RunDir:
     run = RunDir(Path(config.outputs) / name)
     run.path.mkdir(parents=True)
     method, data, model = config.method.name, config.data.name, config.model.title
-    run.write(Record(name, "rehearsal", "running", method, data, model, config.seed, config={}))
+    run.write(Record(name, "trial", "running", method, data, model, config.seed, config={}))
     return run
 
 
-def _spread(pairs: Sequence[Any], number: int) -> list[Any]:
-    """Return so many pairs, evenly spread."""
-    step = max(1, len(pairs) // number)
-    return [pairs[place] for place in range(0, len(pairs), step)][:number]
+def _spread(items: Sequence[Item], number: int) -> list[Item]:
+    """Return this many items, evenly spread."""
+    step = max(1, len(items) // number)
+    return [items[place] for place in range(0, len(items), step)][:number]
 
 
-def _train(asked: Rehearsed, loaded: "LoadedModel", encoder: Any, splits: Splits[Any]) -> Trained:
-    """Train on the heaviest step over and over, which shows the peak, then on usual pairs, which shows the speed."""
+def _train(request: TrialRequest, loaded: "LoadedModel", encoder: Any, splits: Splits[Any]) -> TrainingCosts:
+    """Train on the heaviest step repeatedly, to measure the peak, then on usual examples, to measure the speed."""
     from medqa_finetune.training.curves import draw_curves
     from medqa_finetune.training.meters import peak_bytes
 
-    config, train = asked.config, asked.config.train
+    config, train = request.config, request.config.train
     validated = _spread(splits.validation, train.batch_size)
     steps = max(train.validations, train.warmup_steps_unmetered + 2)
     run = _begin(config, "heaviest")
-    heaviest = [splits.train[place] for place in asked.heaviest]
+    heaviest = [splits.train[place] for place in request.heaviest]
     first = _fit(run, _with_steps(config, steps), loaded, encoder, (heaviest, validated))
-    draw_curves(run.read_metrics(), "rehearsal")
+    draw_curves(run.read_metrics(), "trial")
     peak = peak_bytes(loaded.device.type)
     gc.collect()
     started = time.perf_counter()
@@ -171,8 +181,8 @@ def _train(asked: Rehearsed, loaded: "LoadedModel", encoder: Any, splits: Splits
     peak = max(peak, peak_bytes(loaded.device.type))
     # The first training stands for what surrounds a cell's steps: its set-up, its validations, its checkpoints.
     tokens = train.validations * sum(len(item.input_ids) for item in encoder.encode(validated))
-    validating = per_token * asked.forward_share * tokens
-    return Trained(per_token, encoding, first.seconds + validating + time.perf_counter() - started, peak)
+    validating = per_token * request.forward_share * tokens
+    return TrainingCosts(per_token, encoding, first.seconds + validating + time.perf_counter() - started, peak)
 
 
 def _with_steps(config: Config, steps: int, **changes: Any) -> Config:
@@ -187,5 +197,46 @@ def _fit(
     from medqa_finetune.training.checkpoints import Checkpoints
     from medqa_finetune.training.fit import Keeping, TrainingSets, fit
 
-    keeping = Keeping(Checkpoints(run.checkpoints_path, "rehearsal"), StopRequest())
+    keeping = Keeping(Checkpoints(run.checkpoints_path, "trial"), StopRequest())
     return fit(loaded, TrainingSets(*(EncodedSet(encoder.encode(part)) for part in sets)), config, run, keeping)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialWithoutModelRequest:
+    """A cell that loads no model, and a folder of prepared data."""
+
+    config: Config
+    cache: str
+
+
+def run_trial_without_model(request: TrialWithoutModelRequest) -> Forecast:
+    """Look up and score a batch of questions, or all where there are fewer, and estimate what the cell will take.
+
+    Raises:
+        MedQAError: the corpus cannot be used.
+    """
+    began, config = psutil.Process().create_time(), request.config
+    task, method = task_of(config), method_of(config.method)
+    if isinstance(method, ModelMethod):
+        raise TypeError(f"{config.method.name} loads a model")
+    splits = task.prepare(config, Path(), Path(request.cache))
+    questions = splits.test[: config.evaluate.max_samples]
+    probed = questions[:BATCH]
+    with tempfile.TemporaryDirectory(prefix=".lookup-", dir=request.cache) as folder:
+        run = EvaluationDir(Path(folder))
+        looking = predict_without_model(method, splits.train, probed, run, config.threads)["seconds"]
+        task.score(probed, config, run)  # dictionaries are loaded but once
+        started = time.perf_counter()
+        task.score(probed, config, run)
+        scoring = time.perf_counter() - started
+        written = sum(path.stat().st_size for path in (run.predictions_path, run.item_scores_path))
+    share = len(questions) / len(probed)
+    return Forecast(
+        start=OUTSIDE_SECONDS + time.time() - began - looking - 2 * scoring,
+        train=0.0,
+        validate=0.0,
+        answer=(looking + scoring) * share,
+        memory_bytes=peak_resident_bytes(),
+        training_bytes=0,
+        disk_bytes=round(written * share) + SMALL_FILES_BYTES,
+    )

@@ -1,4 +1,4 @@
-"""What earlier starts of a cell left: whether it is this very cell, can be resumed, and is as it was left."""
+"""Checks what earlier starts of a cell left: whether it is the same cell, can be resumed, and is unchanged."""
 
 import logging
 import os
@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 WEIGHTS = "adapter/"
 
 
-def find_earlier(cell: Cell) -> Record | None:
-    """Return what an earlier start of this very cell left, None if there is nothing; nothing is written.
+def earlier_record(cell: Cell) -> Record | None:
+    """Return the record that an earlier start of the same cell left; None where there is none. Nothing is written.
 
     Raises:
         ConfigError: `outputs` cannot be written, the folder holds another run and `overwrite` was not asked for (names
@@ -40,7 +40,7 @@ def find_earlier(cell: Cell) -> Record | None:
 
 
 def checked_record(cell: Cell) -> Record | None:
-    """Return the record of the cell's run where there is one, after a look whether it is that run.
+    """Return the record in the cell's folder after checking that it is of the same run; None where there is none.
 
     Raises:
         ConfigError: `outputs` cannot be written, or the folder holds another run.
@@ -53,26 +53,28 @@ def checked_record(cell: Cell) -> Record | None:
         return None
     if not is_same_training(found.config, found.identity, cell.settings):
         if found.status == "pending":
-            return None  # announced by a matrix that never came to it: there is nothing to lose
+            return None  # written by a matrix that never started the cell: there is nothing to lose
         changed = (
             "; ".join(differences(found.config, cell.written_settings))
-            # Values from the environment are not on disk, only what they make of the identity is.
+            # Values from the environment are not written to disk, only their effect on the identity.
             or f"{', '.join(config.interpolated)}: from elsewhere, with another value or of another version"
         )
         raise ConfigError(
             Fault(
-                "another-run", f"holds another run ({changed})", file=str(run.path),
+                "another-run",
+                f"holds another run ({changed})",
+                file=str(run.path),
                 hint="Give study=NAME to keep both, or overwrite=true, which moves the old one aside.",
             )
-        )  # fmt: skip
+        )
     return found
 
 
-def record_there(run: RunDir) -> Record:
+def own_record(run: RunDir) -> Record:
     """Return the record of a run that this process works on.
 
     Raises:
-        RunError: it is gone.
+        RunError: it no longer exists.
     """
     record = run.read()
     if record is None:
@@ -91,23 +93,33 @@ def check_outputs(outputs: str, folder: Path) -> None:
     place = existing_part(folder)
     if not place.is_dir():
         raise ConfigError(
-            Fault("not-a-folder", f"{_named(place, outputs)}is not a folder", key="outputs", got=outputs,
-                  hint="Give outputs=DIR with a folder, or with a new name.")
-        )  # fmt: skip
+            Fault(
+                "not-a-folder",
+                f"{_named(place, outputs)}is not a folder",
+                key="outputs",
+                got=outputs,
+                hint="Give outputs=DIR with a folder, or with a new name.",
+            )
+        )
     if not os.access(place, os.W_OK | os.X_OK):
         raise ConfigError(
-            Fault("not-writable", f"{_named(place, outputs)}is not writable", key="outputs", got=outputs,
-                  hint="Give outputs=DIR with a folder that is.")
-        )  # fmt: skip
+            Fault(
+                "not-writable",
+                f"{_named(place, outputs)}is not writable",
+                key="outputs",
+                got=outputs,
+                hint="Give outputs=DIR with a folder that is.",
+            )
+        )
 
 
 def _named(place: Path, typed: str) -> str:
-    """Return how a sentence on a place begins: without its name where that stands in front of it."""
+    """Return the beginning of a clause about a place, empty where the setting already names it."""
     return "" if place == Path(typed).absolute() else f"{place} "
 
 
 def _check_resumable(run: RunDir, found: Record) -> None:
-    """Refuse to resume a training that other library versions began."""
+    """Refuse to resume a training that was started with other versions of packages."""
     checkpoints = Checkpoints(run.checkpoints_path, found.identity)
     begun = found.environment.versions if found.environment is not None else {}
     installed = installed_versions(name for name in begun if name != "python")
@@ -119,16 +131,17 @@ def _check_resumable(run: RunDir, found: Record) -> None:
     if changed and checkpoints.steps():
         raise ConfigError(
             Fault(
-                "other-versions", f"was started with other package versions ({'; '.join(changed)}); resuming would mix "
-                "results", file=str(run.path),
+                "other-versions",
+                f"was started with other package versions ({'; '.join(changed)}); resuming would mix results",
+                file=str(run.path),
                 hint="Install those, or give overwrite=true, which moves the run aside and starts anew.",
             )
-        )  # fmt: skip
+        )
 
 
 def _check_weights(run: RunDir, found: Record) -> None:
-    """Refuse weights that are not those the run wrote, where no checkpoint is left to make them again."""
-    # Of a finished run this is looked at when its weights are needed: they may be many gigabytes.
+    """Refuse weights that differ from those the run wrote, where no checkpoint is left to make them again."""
+    # Weights of a finished run are checked when they are needed: they may be many gigabytes.
     damaged = [] if found.status == "done" else damages(run.path, weights_of(found))
     if damaged and Checkpoints(run.checkpoints_path, found.identity).newest() is None:
         raise _damaged(run, damaged[0])
@@ -137,20 +150,21 @@ def _check_weights(run: RunDir, found: Record) -> None:
 def _damaged(run: RunDir, damage: Damage) -> ModelError:
     return ModelError(
         Fault(
-            "changed-file", f"{damage} since training wrote it (another model's weights?), and no checkpoint is "
-            "left to make it again", file=str(run.path),
+            "changed-file",
+            f"{damage} since training wrote it (another model's weights?), and no checkpoint is left to make it again",
+            file=str(run.path),
             hint="Put it back, or give overwrite=true, which moves the run aside and starts anew.",
         )
-    )  # fmt: skip
+    )
 
 
 def weights_of(record: Record) -> dict[str, FileStamp]:
-    """Return the stamps of the files that hold the trained weights."""
+    """Return the stamps (size, hash) of the files that hold the trained weights."""
     return {name: stamp for name, stamp in record.files.items() if name.startswith(WEIGHTS)}
 
 
 def needs_training(run: RunDir, record: Record) -> bool:
-    """Return whether weights are still to be trained, or to be made again from the checkpoints.
+    """Return whether the run must be trained, or its weights made again from a checkpoint.
 
     Raises:
         ModelError: weights of a finished training are damaged, and no checkpoint is left.
@@ -165,8 +179,8 @@ def needs_training(run: RunDir, record: Record) -> bool:
     return bool(damaged)
 
 
-def warn_of_damage(cell: Cell) -> None:
-    """Warn of files of a finished cell that are no longer what it left; its records still hold its results."""
+def warn_of_changed_files(cell: Cell) -> None:
+    """Warn of files of a finished cell that have changed since; its records still hold its results."""
     record, evaluation = cell.run.read(), None
     if record is not None:
         evaluation = read_evaluation(cell.run, record, cell.evaluation)
@@ -175,17 +189,20 @@ def warn_of_damage(cell: Cell) -> None:
     if of_evaluation:
         log.warning(
             "%s is done, but %s; remove that folder and give the command again: the questions are answered again, and "
-            "nothing is trained", cell.evaluation.path, "; ".join(map(str, of_evaluation)),
-        )  # fmt: skip
+            "nothing is trained",
+            cell.evaluation.path,
+            "; ".join(map(str, of_evaluation)),
+        )
     if of_training := [damage for damage in of_training if damage not in of_evaluation]:
         log.warning(
             "%s is done, but %s; train it again with overwrite=true, which keeps the old one aside",
-            cell.run.path, "; ".join(map(str, of_training)),
-        )  # fmt: skip
+            cell.run.path,
+            "; ".join(map(str, of_training)),
+        )
 
 
 def check_free(cell: Cell) -> None:
-    """Refuse a cell on which another process works.
+    """Refuse a cell that another process works on.
 
     Raises:
         RunError: names the process.
