@@ -249,9 +249,9 @@ def evaluate(
 
 
 def _score(subject: Any, metrics: Sequence[str]) -> Evaluated:
-    from medqa_finetune.evaluation.predictions import collect, read_answers
+    from medqa_finetune.evaluation.predictions import collect, read_predictions
     from medqa_finetune.evaluation.rescore import read_by_name, score_run
-    from medqa_finetune.evaluation.score import score_answers
+    from medqa_finetune.evaluation.score import score_predictions
 
     if (run := _run_of(subject)) is not None:
         record, _ = score_run(run, metrics)
@@ -259,11 +259,11 @@ def _score(subject: Any, metrics: Sequence[str]) -> Evaluated:
     if not _is_answers(subject):
         raise DataError(Fault("missing-key", "is missing: a model needs questions to answer", key="pairs"))
     if isinstance(subject, str | Path):
-        answers = read_answers(Path(subject))
+        answers = read_predictions(Path(subject))
     else:
         rows = [{"id": str(number), **row} for number, row in enumerate(subject)]
         answers = collect(enumerate(rows, start=1), Path("answers"))
-    scored, _ = score_answers(answers, list(metrics))
+    scored, _ = score_predictions(answers, list(metrics))
     return Evaluated(scored, tuple(answers))
 
 
@@ -317,11 +317,11 @@ def _plain(value: Any) -> Any:
 
 
 def _answers_of(run: RunDir, name: str | None = None) -> "tuple[Prediction, ...]":
-    from medqa_finetune.evaluation.rescore import answers_of
+    from medqa_finetune.evaluation.rescore import predictions_of
 
     record = run.read()
     of_text = record is not None and record.setting("corpus", "task") == "text"
-    return () if of_text else tuple(answers_of(run, name))
+    return () if of_text else tuple(predictions_of(run, name))
 
 
 def chat(  # noqa: PLR0913 (options by name, as the command has them)

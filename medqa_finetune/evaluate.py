@@ -351,12 +351,12 @@ def as_text(
 
 def _of_file(options: EvaluateOptions) -> "tuple[EvaluationRecord, list[dict[str, Any]]]":
     from medqa_finetune.evaluation.metric_registry import find_metric
-    from medqa_finetune.evaluation.predictions import read_answers
-    from medqa_finetune.evaluation.score import own_scores, score_answers
+    from medqa_finetune.evaluation.predictions import read_predictions
+    from medqa_finetune.evaluation.score import own_scores, score_predictions
 
-    answers = read_answers(Path(str(options.predictions)))
+    answers = read_predictions(Path(str(options.predictions)))
     try:
-        record, rows = score_answers(answers, options.metrics)
+        record, rows = score_predictions(answers, options.metrics)
     except DataError as error:
         raise DataError(*(fault.but(file=fault.file or options.predictions) for fault in error.faults)) from None
     for name in options.metrics if options.metrics != list(DEFAULT_METRICS) else ():

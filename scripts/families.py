@@ -104,13 +104,13 @@ def run_cell(family: str, method: str, base: Path, outputs: Path) -> Outcome:
     template = ["model.chat_template=instruct"] if family == "phi" else []
     cell = composed_cell(*BRIEF, *METHODS[method], *template, f"model.path={base}", f"outputs={outputs}")
     said: list[Said] = []
-    answer = generate.generate_answers
+    answer = generate.generate_predictions
 
     def listen(model: Any, encoder: Any, *others: Any) -> Any:
         said.append(ask(model, encoder.dialogue(None, (), QUESTION), encoder.end_ids[-1]))
         return answer(model, encoder, *others)
 
-    with mock.patch.object(generate, "generate_answers", listen):
+    with mock.patch.object(generate, "generate_predictions", listen):
         record = run_experiment(cell)
     return Outcome(record, said[0], load_again(cell.config, uneven=record.layers is not None))
 

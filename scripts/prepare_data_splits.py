@@ -81,7 +81,10 @@ def main(arguments: list[str]) -> int:
     rules = _rules(next(iter(data.values())))
     sizes = {name: d.train_size and scaled(d.train_size, d.scale) for name, d in data.items()}
     prepared = prepare(
-        corpus, rules, Path(options.cache), lambda pairs: tqdm(pairs, desc=corpus_name, unit=" pairs", disable=None)
+        corpus,
+        rules,
+        Path(options.cache),
+        lambda examples: tqdm(examples, desc=corpus_name, unit=" examples", disable=None),
     )
     for name, n in prepared.notes["counts"].items():
         print(f"{n:>10,}  {name}")
@@ -91,7 +94,9 @@ def main(arguments: list[str]) -> int:
         print(f"Kept in {prepared.folder}")
         return EXIT_DONE
     folder = Path(options.to) if options.to else Path("data") / "splits" / corpus_name
-    names = write_sets(prepared, sizes, folder, lambda pairs, name: tqdm(pairs, desc=name, unit=" pairs", disable=None))
+    names = write_sets(
+        prepared, sizes, folder, lambda examples, name: tqdm(examples, desc=name, unit=" examples", disable=None)
+    )
     print(f"In {folder}: {', '.join(names)}, manifest.json")
     same = shlex.join(overrides or [f"corpus={corpus_name}"])
     print(f"Next: python -m medqa_finetune.train -m {same} data={','.join(sizes)} method=lora,qlora")

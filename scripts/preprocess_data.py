@@ -1,4 +1,4 @@
-"""Turn raw files into cleaned pairs: `pairs.jsonl`, `rejects.jsonl` (each with place and reason) and `counts.json`.
+"""Turn raw files into cleaned examples: `pairs.jsonl`, `rejects.jsonl` (each with place and reason) and `counts.json`.
 
 Example: python scripts/preprocess_data.py corpus=csv corpus.path=raw.csv corpus.encoding=gb18030 to=data/cleaned/mine
 Training cleans by itself; this is for looking at what cleaning does, or for use elsewhere.
@@ -50,7 +50,7 @@ options:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the cleaned pairs of the corpus asked for."""
+    """Write the cleaned examples of the corpus asked for."""
     if wants_help(arguments):
         print(USAGE, end="")
         return EXIT_DONE
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
     if faults := list(corpus_faults(corpus)):
         raise ConfigError(*faults)
     folder = Path(options.to) if options.to else Path("data") / "cleaned" / name
-    counts = write_cleaned(corpus, folder, lambda pairs: tqdm(pairs, desc=name, unit=" pairs", disable=None))
+    counts = write_cleaned(corpus, folder, lambda examples: tqdm(examples, desc=name, unit=" examples", disable=None))
     for what, n in counts.items():
         print(f"{n:>10,}  {what}")
     print(f"Next: python -m medqa_finetune.train corpus=jsonl corpus.path={folder / PAIRS}")

@@ -17,8 +17,8 @@ from medqa_finetune.data.examples import Example
 from medqa_finetune.data.rows import Ledger
 from medqa_finetune.errors import DataError
 from medqa_finetune.evaluate import as_text as scores_as_text
-from medqa_finetune.evaluation.predictions import read_answers
-from medqa_finetune.evaluation.score import score_answers
+from medqa_finetune.evaluation.predictions import read_predictions
+from medqa_finetune.evaluation.score import score_predictions
 from medqa_finetune.launch.display import CellView
 from medqa_finetune.launch.stage import ProgressRows, read_stage
 from medqa_finetune.log import shown
@@ -160,8 +160,8 @@ def check_answers(path: Path, content: bytes) -> None:
     """Read answers and score them: figures that JSON knows, and text that any terminal takes."""
     path.write_bytes(content)
     try:
-        answers = read_answers(path)
-        record, rows = score_answers(answers, METRICS)
+        answers = read_predictions(path)
+        record, rows = score_predictions(answers, METRICS)
     except DataError as error:
         check_message(error)
         return

@@ -1,5 +1,6 @@
 """Commands as a user types them, each in a process of its own, and what they leave in a folder."""
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from scripts import command_line
 from scripts.command_line import ROOT, environment
 from tests import warm
 
-__all__ = ["ROOT", "TINY", "files_below", "python", "start", "train"]
+__all__ = ["ROOT", "TINY", "files_below", "python", "start", "timed", "train"]
 # A whole experiment in seconds: the embedded corpus, 20 training examples at data=20k, 4 test questions.
 TINY = (
     "profile=demo", "model=local", "data.scale=0.001", "data.validation_size=4000", "data.test_size=4000",
@@ -22,6 +23,14 @@ def python(*arguments: str, cwd: Path, timeout: float = 300, **variables: str) -
     if warm.can_run(arguments, whole):
         return warm.run(arguments, cwd=cwd, timeout=timeout, variables=whole)
     return command_line.python(*arguments, cwd=cwd, timeout=timeout, **variables)
+
+
+def timed(*arguments: str, cwd: Path) -> tuple[subprocess.CompletedProcess[str], float]:
+    """Run Python in a fresh process; return its result and its CPU time in seconds."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = command_line.python(*arguments, cwd=cwd)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return done, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def train(*arguments: str, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:

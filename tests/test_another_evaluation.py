@@ -247,7 +247,7 @@ def test_the_model_may_lie_elsewhere_and_must_be_the_same(run: RunDir, micro_mod
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
-def test_a_second_evaluation_that_is_stopped_goes_on_and_ends_like_one_that_was_not(
+def test_stopped_second_evaluation_resumes_to_the_same_end(
     run: RunDir, command: list[str], tmp_path: Path, number: signal.Signals
 ) -> None:
     other = copied(run, tmp_path)
@@ -280,9 +280,7 @@ def test_a_second_evaluation_that_is_stopped_goes_on_and_ends_like_one_that_was_
     assert ours.result.seconds is not None
 
 
-def test_two_evaluations_of_a_run_go_on_at_once_and_one_is_done_once(
-    run: RunDir, command: list[str], tmp_path: Path
-) -> None:
+def test_two_evaluations_of_a_run_work_at_once(run: RunDir, command: list[str], tmp_path: Path) -> None:
     other = copied(run, tmp_path)
     before = other.record_path.read_bytes()
     long = [*command, "evaluate.max_new_tokens=110", "evaluate.batch_size=1"]

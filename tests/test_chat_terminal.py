@@ -123,7 +123,7 @@ def test_a_session(terminal: Terminal, tmp_path: Path) -> None:
     assert terminal.ended() == 0
 
 
-def test_an_answer_is_shown_while_it_grows_and_ctrl_c_stops_it(tmp_path: Path) -> None:
+def test_an_answer_streams_and_ctrl_c_stops_it(tmp_path: Path) -> None:
     """Drawn so evenly that the end token all but never comes, an answer is as long as it may be: some seconds."""
     terminal = Terminal("model=tiny", "threads=1", "temperature=20", "max_new_tokens=900", cwd=tmp_path)
     try:

@@ -41,7 +41,7 @@ def config_of(*overrides: str) -> Config:
     return to_config(compose(*overrides))
 
 
-def test_every_group_is_a_section_of_the_schema_or_sets_several() -> None:
+def test_every_group_is_a_section_of_the_schema() -> None:
     assert set(GROUPS) - {"profile"} == set(SECTIONS)
 
 
@@ -147,7 +147,7 @@ def test_the_learning_rate_warms_up() -> None:
     assert 0 < config_of().train.warmup_ratio < 0.2
 
 
-def test_qlora_is_lora_over_a_4_bit_base_and_nothing_else() -> None:
+def test_qlora_is_lora_over_a_4_bit_base() -> None:
     lora, qlora = (OmegaConf.to_container(OmegaConf.structured(config_of(f"method={name}").method))
                    for name in ("lora", "qlora"))  # fmt: skip
     assert isinstance(lora, dict)

@@ -1,9 +1,7 @@
 import dataclasses
 import json
-import os
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from medqa_finetune.record.schema import (
     Score,
     SetManifest,
 )
-from tests.commands import files_below
+from tests.commands import files_below, python
 from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
 from tests.faulty import only_fault
 
@@ -38,10 +36,7 @@ ROWS: list[dict[str, Any]] = [
 
 
 def evaluate(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "medqa_finetune.evaluate", *arguments],
-        cwd=cwd, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+    return python("-m", "medqa_finetune.evaluate", *arguments, cwd=cwd, timeout=60)
 
 
 def refusal(*arguments: str, cwd: Path = ROOT) -> tuple[int, list[dict[str, Any]]]:
@@ -306,7 +301,7 @@ def test_missing_predictions_are_refused(run: RunDir, evaluated: bool) -> None:
     assert not run.results_path.exists()
 
 
-def test_answers_of_a_finished_run_that_are_gone_are_not_to_be_scored_as_a_file(run: RunDir) -> None:
+def test_lost_predictions_of_a_finished_run_are_refused(run: RunDir) -> None:
     path = default_of(run).predictions_path
     default_of(run).update(files={"predictions.jsonl": stamp_of(path)})
     path.unlink()
@@ -315,7 +310,7 @@ def test_answers_of_a_finished_run_that_are_gone_are_not_to_be_scored_as_a_file(
     assert "predictions=FILE" not in fault["message"]
 
 
-def test_answers_of_a_finished_run_that_changed_are_to_be_scored_as_a_file(run: RunDir) -> None:
+def test_changed_predictions_of_a_finished_run_are_refused(run: RunDir) -> None:
     folder = default_of(run)
     folder.predictions_path.write_bytes(folder.predictions_path.read_bytes().replace("就医".encode(), "休息".encode()))
     code, (fault,) = refusal(f"run={run.path}")

@@ -81,7 +81,7 @@ def test_its_evaluation_says_so_too(record: Record, evaluated: Evaluation, folde
     assert evaluated.result == record.evaluation
 
 
-def test_the_folder_lies_in_the_demo_study_and_is_named_after_what_differs(run: RunDir, place: Path) -> None:
+def test_the_folder_is_named_for_what_differs(run: RunDir, place: Path) -> None:
     assert run.path.parent == place / "outputs" / "demo"
     assert run.path.name.startswith("lora_20k__model=micro-")
     assert "train.max_steps=3" in run.path.name
@@ -253,9 +253,7 @@ def test_the_untuned_base_trains_nothing_and_answers_the_same_questions(
     assert answered.path.name == NAME
 
 
-def test_overwriting_keeps_the_old_run_whole_and_gives_the_same_weights(
-    run: RunDir, record: Record, command: list[str], place: Path
-) -> None:
+def test_overwriting_keeps_the_old_run_whole(run: RunDir, record: Record, command: list[str], place: Path) -> None:
     before = files_below(run.path)
     done = train(*command, "overwrite=true", cwd=place)
     assert done.returncode == 0, done.stderr
@@ -269,7 +267,7 @@ def test_overwriting_keeps_the_old_run_whole_and_gives_the_same_weights(
         assert sha256_of(run.path / weights) == sha256_of(aside / weights)
 
 
-def test_a_failure_in_the_middle_is_recorded_and_the_next_start_tries_again(command: list[str], tmp_path: Path) -> None:
+def test_a_failure_is_recorded_and_tried_again(command: list[str], tmp_path: Path) -> None:
     broken = [*command, "train.learning_rate=1e30", "train.max_gradient_norm=1e30"]
     for _ in range(2):
         done = train(*broken, cwd=tmp_path)
@@ -286,7 +284,7 @@ def test_a_failure_in_the_middle_is_recorded_and_the_next_start_tries_again(comm
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
 @pytest.mark.parametrize("moment", ["checkpoints/step-1", f"evaluations/{NAME}/answering.jsonl"])
-def test_a_stopped_run_goes_on_and_ends_like_one_that_was_not(
+def test_a_stopped_run_resumes_to_the_same_end(
     run: RunDir, command: list[str], tmp_path: Path, moment: str, number: signal.Signals
 ) -> None:
     folder = tmp_path / run.path.relative_to(run.path.parents[2])

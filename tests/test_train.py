@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ import pytest
 from medqa_finetune.child_process import faults_file, read_faults
 from medqa_finetune.config.groups import conf_folder, option_names
 from medqa_finetune.errors import NO_VALUE, Fault
-from tests.commands import ROOT, TINY, python, train
+from tests.commands import ROOT, TINY, python, timed, train
 
 GROUPS = sorted(path.name for path in conf_folder().iterdir() if path.is_dir())
 
@@ -128,10 +127,9 @@ def test_bad_input_is_refused_briefly_and_nothing_is_written(
 
 
 def test_default_command_without_weights_says_what_to_do(tmp_path: Path) -> None:
-    started = time.monotonic()
-    done = train(cwd=tmp_path)
+    done, seconds = timed("-m", "medqa_finetune.train", cwd=tmp_path)
     assert done.returncode == 2
-    assert time.monotonic() - started < 5
+    assert seconds < 5
     assert "python scripts/download_model.py --source modelscope --model qwen2.5-3b" in done.stderr
     assert "profile=demo" in done.stderr
     assert len(done.stderr.splitlines()) <= 3

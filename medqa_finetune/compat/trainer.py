@@ -1,8 +1,8 @@
-"""transformers' Trainer: its methods that ours takes the place of, and what it is told without a public way.
+"""transformers' Trainer: the methods that our subclass overrides, and settings without a public interface.
 
 Its documentation invites subclasses to override `training_step`, `compute_loss`, `prediction_step`, `evaluate` and
-`log`, but promises neither their arguments nor when they are called; the rest is its own affair. All but `evaluate` and
-`log` are met here, so that a subclass speaks in its own terms.
+`log`, but guarantees neither their arguments nor when they are called; the rest is private. All but `evaluate` and
+`log` are overridden here, and expressed by the abstract methods of `AdaptedTrainer`.
 """
 
 from abc import abstractmethod
@@ -17,7 +17,7 @@ class AdaptedTrainer(Trainer):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        # Tells Trainer that `compute_loss` has divided by the answer tokens of the whole step.
+        # `compute_loss` divides by the answer tokens of the whole step; Trainer must not divide again.
         self.model_accepts_loss_kwargs = True
 
     @abstractmethod
@@ -42,13 +42,13 @@ class AdaptedTrainer(Trainer):
         return loss
 
     def on_device(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Return a batch with its tensors where the model is."""
+        """Return a batch with its tensors on the device of the model."""
         return dict(self._prepare_inputs(batch))
 
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], *arguments: Any, **options: Any
     ) -> torch.Tensor:
-        """Take one step, as Trainer's loop asks for."""
+        """Call `take_step`."""
         return self.take_step(model, inputs)
 
     def compute_loss(
@@ -58,15 +58,15 @@ class AdaptedTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> torch.Tensor:
-        """Return the loss of a batch; `num_items_in_batch` is what `backward` was given as `tokens`."""
+        """Call `loss_of`; `num_items_in_batch` is the `tokens` of `backward`."""
         return self.loss_of(model, inputs, num_items_in_batch)
 
     def prediction_step(self, model: torch.nn.Module, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
-        """Validate on one item; logits and labels, which would follow its loss, are kept by nobody."""
+        """Call `validate_on`; logits and labels, which Trainer expects after the loss, are not needed."""
         return self.validate_on(model, inputs), None, None
 
     def evaluation_loop(self, *arguments: Any, **options: Any) -> Any:
-        """Validate on all items; the loss is over tokens, where Trainer takes a mean over batches of any size."""
+        """Validate on all items; the loss is a mean over tokens, where Trainer's is a mean over batches."""
         output: Any = super().evaluation_loop(*arguments, **options)
         output.metrics["eval_loss"] = self.validated_loss()
         return output

@@ -1,1 +1,1 @@
-"""From raw rows to pairs, and from pairs to train, validation and test sets."""
+"""From raw rows to examples, and from examples to train, validation and test sets."""

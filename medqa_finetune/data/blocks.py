@@ -1,4 +1,4 @@
-"""From running text to blocks of tokens, the loss on all of them but the first, which nothing stands before."""
+"""From running text to blocks of tokens for language modelling; the loss is computed on every token but the first."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ from medqa_finetune.record.schema import DataManifest, SetManifest
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Raise it with every change that alters the blocks of the same text.
+# Increase it with every change that alters the blocks of the same text.
 BLOCKS_VERSION = 1
 
 
@@ -29,7 +29,7 @@ class Blocks(Sequence[Encoded]):
 
     Attributes:
         encoded: The blocks.
-        stride: Tokens from the beginning of one to that of the next.
+        stride: Tokens from the beginning of one block to that of the next.
     """
 
     def __init__(self, encoded: EncodedSet, stride: int) -> None:
@@ -49,7 +49,7 @@ class Blocks(Sequence[Encoded]):
 
     @property
     def tokens(self) -> int:
-        """Number of tokens of the text, those that several blocks hold counted once."""
+        """Number of tokens of the text; those that several blocks share are counted once."""
         return (len(self) - 1) * self.stride + int(self.encoded.lengths[-1]) if len(self) else 0
 
     @property
@@ -59,23 +59,23 @@ class Blocks(Sequence[Encoded]):
 
 
 class BlockEncoder:
-    """Cuts running text into blocks of `max_length` tokens, each beginning `stride` tokens behind the one before.
+    """Cuts running text into blocks of `max_length` tokens, each beginning `stride` tokens after the one before.
 
-    The text is tokenized as a whole, as transformers' guide to perplexity does it, with the special tokens that the
-    tokenizer puts around a text. Where blocks overlap, the loss is taken on what no earlier block holds, so on every
-    token of the text but the first. Where they do not, it is taken on all of a block but its first token, and a single
-    token left over is dropped. The last block is shorter.
+    The text is tokenized as a whole, with the special tokens that the tokenizer adds to a text, as in transformers'
+    guide to perplexity. If blocks overlap, the loss is computed on the tokens that no earlier block contains, so on
+    every token of the text but the first. If they do not, it is computed on all of a block but its first token, and a
+    single token left over is dropped. The last block is shorter.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", max_length: int, stride: int | None = None) -> None:
-        """Take a stride in [1, `max_length`]; None is the largest, blocks that do not overlap."""
+        """Take a stride in [1, `max_length`]; None means `max_length`: blocks that do not overlap."""
         self._tokenizer = tokenizer
         self._max_length = max_length
         self.stride = max_length if stride is None else stride
 
     @cached_property
     def fingerprint(self) -> str | None:
-        """A hash of all that decides the blocks of a text; None for a tokenizer that cannot be written as a text."""
+        """A hash of everything that determines the blocks of a text; None for a tokenizer without a text form."""
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         if backend is None:
             return None
@@ -95,12 +95,12 @@ class BlockEncoder:
             if read == len(ids):
                 return
 
-    def tell_cut(self, cut: int, n: int) -> None:
-        """Say nothing: no token of a text is left out."""
+    def warn_of_cut(self, cut: int, n: int) -> None:
+        """Log nothing: no token of a text is left out."""
 
 
 class Ready:
-    """The encoder of what is encoded already."""
+    """The encoder for blocks that are encoded already."""
 
     def encode(self, blocks: Iterable[Encoded]) -> Iterable[Encoded]:
         """Yield the blocks as they are."""
@@ -113,25 +113,28 @@ def prepare_blocks(
     """Return an experiment's training, validation and test blocks.
 
     Args:
-        config: The experiment; `data.train_size` counts blocks, and held-out parts are whole, however large.
+        config: The experiment; `data.train_size` counts training blocks, the held-out parts are used whole.
         parts: The text.
         tokenizer: Of the model.
-        cache: Folder that keeps encoded sets.
+        cache: Folder of encoded sets.
 
     Raises:
-        DataError: when the text makes fewer blocks than asked for, or none.
+        DataError: the text makes fewer blocks than `data.train_size`, or none.
     """
     encoder, size = BlockEncoder(tokenizer, config.train.max_length), config.train_size
     train = EncodedSet(()) if size == 0 else encode_once(encoder, parts.train, cache)
     if size is not None and len(train) < size:
-        raise DataError(Fault(
-            "corpus-too-small",
-            f"is more, after scaling, than the {len(train):,} training block{'s' * (len(train) != 1)} of "
-            f"train.max_length={config.train.max_length} tokens that the text makes",
-            key="data.train_size", got=size,
-            hint=f"Ask for {len(train):,} or less with a smaller data.train_size= or data.scale=, or for all of them "
-            "with data=all.",
-        ))  # fmt: skip
+        raise DataError(
+            Fault(
+                "corpus-too-small",
+                f"is more, after scaling, than the {len(train):,} training block{'s' * (len(train) != 1)} of "
+                f"train.max_length={config.train.max_length} tokens that the text makes",
+                key="data.train_size",
+                got=size,
+                hint=f"Ask for {len(train):,} or less with a smaller data.train_size= or data.scale=, or for all of "
+                "them with data=all.",
+            )
+        )
     train = train if size is None else train.prefix(size)
     windows = BlockEncoder(tokenizer, config.train.max_length, config.evaluate.stride)
     sets = {

@@ -13,9 +13,9 @@ from medqa_finetune.errors import DataError, Fault
 CHUNK_BYTES = 1 << 20
 # One zstd block unpacks to at most 128 KiB from as few as 4 bytes, so the piece fed at once bounds the memory used.
 ZSTD_PIECE_BYTES = 1 << 13
-# A longer row is a sign of a file without line ends, or of a quote that is never closed.
+# A longer row indicates a file without line ends, or a quote that is never closed.
 MAX_ROW_CHARS = 1 << 24
-# So many characters that happen to be good UTF-8 are no accident, whatever the configuration says.
+# With so many non-ASCII characters that decode as UTF-8, a text is UTF-8, even if the configuration says otherwise.
 SURELY_UTF8_CHARS = 20
 NUL_SHARE = 0.2
 
@@ -26,7 +26,7 @@ def read_lines(path: Path, encoding: str) -> Iterator[str]:
     Only a line feed ends a line, so U+2028, U+0085 and a lone carriage return inside a text stay where they are.
 
     Raises:
-        DataError: when the file cannot be read, decompressed or decoded, or a line is over 16 Mi characters.
+        DataError: the file cannot be read, decompressed or decoded, or a line is over 16 Mi characters.
     """
     parts: list[str] = []
     length = lines = 0
@@ -39,10 +39,15 @@ def read_lines(path: Path, encoding: str) -> Iterator[str]:
         parts.append(head)
         length += len(head)
         if length > MAX_ROW_CHARS:
-            raise DataError(Fault(
-                "row-too-long", f"over {MAX_ROW_CHARS:,} characters without a line end",
-                file=str(path), line_number=lines + 1, hint="Check that it is a text file.",
-            ))  # fmt: skip
+            raise DataError(
+                Fault(
+                    "row-too-long",
+                    f"over {MAX_ROW_CHARS:,} characters without a line end",
+                    file=str(path),
+                    line_number=lines + 1,
+                    hint="Check that it is a text file.",
+                )
+            )
     if length:
         yield "".join(parts)
 
@@ -51,7 +56,7 @@ def read_text(path: Path, encoding: str) -> Iterator[str]:
     """Yield a text file's content in pieces, without a byte-order mark at its front.
 
     Raises:
-        DataError: when the file cannot be read, or is in another encoding; with the byte, the line and a guess.
+        DataError: the file cannot be read, or is in another encoding; with the byte, the line and a guess.
     """
     decoder = _decoder(path, encoding)
     first = b""
@@ -76,7 +81,7 @@ def read_chunks(path: Path) -> Iterator[bytes]:
     """Yield a file's bytes in pieces of about a mebibyte, decompressed when its name ends in `.gz` or `.zst`.
 
     Raises:
-        DataError: when the file cannot be read, or its compressed data is damaged or cut short.
+        DataError: the file cannot be read, or its compressed data is damaged or cut short.
     """
     try:
         with path.open("rb") as file:
@@ -93,17 +98,17 @@ def read_chunks(path: Path) -> Iterator[bytes]:
 
 def _zstd_chunks(path: Path, pieces: Iterator[bytes]) -> Iterator[bytes]:
     # Not stream_reader: it takes a file that was cut short for one that has ended.
-    unpacker, begun = zstandard.ZstdDecompressor().decompressobj(), False
+    unpacker, started = zstandard.ZstdDecompressor().decompressobj(), False
     for piece in pieces:
         data = piece
         while data:
             if unpacker.eof:
                 unpacker = zstandard.ZstdDecompressor().decompressobj()
-            out, begun = unpacker.decompress(data), True
+            out, started = unpacker.decompress(data), True
             data = unpacker.unused_data if unpacker.eof else b""
             if out:
                 yield out
-    if begun and not unpacker.eof:
+    if started and not unpacker.eof:
         raise DataError(_unreadable(path, "the compressed data is cut short"))
 
 
@@ -112,9 +117,14 @@ def _unreadable(path: Path, problem: str) -> Fault:
 
 
 def guess_encoding(sample: bytes) -> str | None:
-    """Return the encoding that a piece of text most likely has, or None when nothing fits."""
-    for mark, name in ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
-                       (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):  # fmt: skip
+    """Return the most likely encoding of a piece of text, or None if none fits."""
+    for mark, name in (
+        (codecs.BOM_UTF8, "utf-8"),
+        (codecs.BOM_UTF32_LE, "utf-32"),
+        (codecs.BOM_UTF32_BE, "utf-32"),
+        (codecs.BOM_UTF16_LE, "utf-16"),
+        (codecs.BOM_UTF16_BE, "utf-16"),
+    ):
         if sample.startswith(mark):
             return name
     if sample.count(0) > NUL_SHARE * len(sample):
@@ -129,7 +139,7 @@ def guess_encoding(sample: bytes) -> str | None:
 
 
 def _ended(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the chunks that hold something, then an empty one."""
+    """Yield the chunks that are not empty, then an empty one."""
     yield from filter(None, chunks)
     yield b""
 
@@ -140,14 +150,20 @@ def _decoder(path: Path, encoding: str) -> codecs.IncrementalDecoder:
         "".encode(encoding)
         return codecs.getincrementaldecoder(encoding)()
     except (LookupError, UnicodeError, ValueError):
-        raise DataError(Fault(
-            "unknown-encoding", "not a text encoding that Python knows", key="corpus.encoding", got=encoding,
-            file=str(path), hint="Give corpus.encoding=utf-8, gb18030 or utf-16.",
-        )) from None  # fmt: skip
+        raise DataError(
+            Fault(
+                "unknown-encoding",
+                "not a text encoding that Python knows",
+                key="corpus.encoding",
+                got=encoding,
+                file=str(path),
+                hint="Give corpus.encoding=utf-8, gb18030 or utf-16.",
+            )
+        ) from None
 
 
 def _refuse_other_encoding(path: Path, encoding: str, sample: bytes) -> None:
-    """Refuse what would decode without an error, and to nonsense."""
+    """Refuse an encoding that would decode the text without an error but to nonsense."""
     name = codecs.lookup(encoding).name
     if name.startswith(("utf-16", "utf-32")) or sample.count(0) <= NUL_SHARE * len(sample):
         if name.startswith("utf-8") or not _surely_utf8(sample):
@@ -160,12 +176,17 @@ def _refuse_other_encoding(path: Path, encoding: str, sample: bytes) -> None:
 
 
 def _wrong_encoding(path: Path, line: int | None, encoding: str, problem: str, guess: str | None) -> Fault:
-    """Return that a file is in another encoding; `allowed` is the one that its bytes fit, where there is one."""
+    """Return the fault that a file is in another encoding; `allowed` is the one that its bytes fit, if known."""
     return Fault(
-        "wrong-encoding", problem, key="corpus.encoding", got=encoding, file=str(path), line_number=line,
+        "wrong-encoding",
+        problem,
+        key="corpus.encoding",
+        got=encoding,
+        file=str(path),
+        line_number=line,
         allowed=(guess,) if guess else (),
         hint=f"Give corpus.encoding={guess}." if guess else "Check that it is a text file.",
-    )  # fmt: skip
+    )
 
 
 def _surely_utf8(sample: bytes) -> bool:
@@ -177,19 +198,24 @@ def _surely_utf8(sample: bytes) -> bool:
 
 
 def _decoding_fault(path: Path, encoding: str, error: UnicodeError, state: tuple[int, int, bytes, bytes]) -> Fault:
-    """Say where decoding failed. `state`: bytes and line feeds before the chunk, the chunk, the file's first chunk."""
+    """Return where decoding failed. `state`: bytes and line feeds before the chunk, the chunk, the first chunk."""
     offset, newlines, chunk, first = state
     if not isinstance(error, UnicodeDecodeError):
         return _wrong_encoding(path, None, encoding, f"the text is not {encoding}: {error}", None)
-    # The decoder puts bytes that it kept from the chunk before in front.
+    # The decoder prepends bytes that it kept from the chunk before.
     position = offset + len(chunk) - len(error.object) + error.start
     line = newlines + error.object[: error.start].count(b"\n") + 1
     problem = f"byte {position:,} is not {encoding}"
     before = first if offset > 0 else error.object[: error.start]
     if codecs.lookup(encoding).name == "utf-8" and _surely_utf8(before):
         return Fault(
-            "damaged-text", f"{problem}, though the text before it is: the file is damaged or mixed there",
-            key="corpus.encoding", got=encoding, file=str(path), line_number=line, hint="Repair that line.",
-        )  # fmt: skip
+            "damaged-text",
+            f"{problem}, though the text before it is: the file is damaged or mixed there",
+            key="corpus.encoding",
+            got=encoding,
+            file=str(path),
+            line_number=line,
+            hint="Repair that line.",
+        )
     guess = guess_encoding(first if offset == 0 else chunk)
     return _wrong_encoding(path, line, encoding, problem, guess if guess != encoding else None)

@@ -1,13 +1,13 @@
-"""Cleaning of one text: what markup, encodings and copying left in it, and nothing that a reader would miss."""
+"""Cleaning of one text: removes the traces of markup, encodings and copying, and nothing that a reader would miss."""
 
 import html
 import re
 import unicodedata
 
-# An attribute has a Latin name, so that the comparison in `a<b 且 b>c` is not taken for a tag.
+# An attribute has a Latin name: the comparison in `a<b 且 b>c` is no tag.
 _ATTRIBUTES = r"""(?:\s+[a-z-]+(?:\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s<>"']+))?){0,20}\s*/?>"""
 LINE_BREAK_TAG = re.compile(r"<(?:br|/p|/div|/li|/tr)" + _ATTRIBUTES, re.IGNORECASE)
-# By name, so that `<user>:` stays.
+# By name: `<user>:` stays.
 SIMPLE_TAG = re.compile(
     r"</?(?:a|b|big|body|center|code|div|em|font|h[1-6]|hr|html|i|img|li|ol|p|pre|s|small|span|strong|sub|sup|table|tbody"
     r"|td|th|thead|tr|u|ul)" + _ATTRIBUTES,
@@ -25,12 +25,12 @@ OTHER_BREAK = re.compile("\r\n|[\r\v\f\x85]")
 SPACES = re.compile("[ \u00a0\u3000]{2,}|\u00a0")
 SPACES_AT_BREAK = re.compile("[ \t\u3000]*\n[ \t\u3000]*")
 BREAKS = re.compile("\n{3,}")
-# What any of the above needs to find something. Most texts hold none of it and are done after one look.
+# What any of the above needs to match. Most texts contain none of it: one search is enough.
 SUSPICIOUS = re.compile(f"[&<\r\v\f\x85\u00a0{_INVISIBLE}]|[ \u3000]{{2}}|[ \t\u3000]\n|\n[ \t\u3000]|\n\n\n")
 
 
 def clean(text: str) -> tuple[str, int]:
-    """Return a text cleaned, and how many literal chat tokens in it were made harmless.
+    """Return a text cleaned, and the number of literal chat tokens in it that were neutralised.
 
     HTML entities and simple tags are resolved, Unicode composed (NFC: unlike NFKC it keeps ℃, ② and full-width
     punctuation), invisible characters removed, runs of spaces and of line breaks shortened. A chat token gets spaces
@@ -48,5 +48,5 @@ def clean(text: str) -> tuple[str, int]:
         text = SIMPLE_TAG.sub("", LINE_BREAK_TAG.sub("\n", text))
         text, tokens = CHAT_TOKEN.subn(r"<\1 \2 \3>", text)
     text = SPACES_AT_BREAK.sub("\n", SPACES.sub(" ", text))
-    # Again: what was removed, or an entity, may have kept a letter apart from its accent.
+    # Again: removed characters, or an entity, may have separated a letter from its accent.
     return unicodedata.normalize("NFC", BREAKS.sub("\n\n", text).strip()), tokens

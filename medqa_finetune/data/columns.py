@@ -1,12 +1,11 @@
-"""From a raw row to a pair: which cells are the question, the answer and what came before, and what odd cells mean."""
+"""From a raw row to an example: which cells are question, answer, system prompt, history, and what odd ones mean."""
 
 import ast
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.clean import clean
@@ -22,7 +21,7 @@ LIST_TEXT_SEPARATOR = "、"
 MAX_ID_CHARS = 200
 COLUMNS_SHOWN = 20
 COLUMN_CHARS_SHOWN = 40
-# Columns that rows may lack where a group's file names them; any other name has been chosen by somebody.
+# Rows may lack these columns, which the configuration names by default; a column that the user names must exist.
 OPTIONAL = {"system": "system", "history": "history"}
 USER, ASSISTANT, SYSTEM = "user", "assistant", "system"
 # The names of OpenAI's form and of ShareGPT's.
@@ -31,7 +30,7 @@ FORMS = (("role", "content"), ("from", "value"))
 
 
 class Broken(Exception):  # noqa: N818 - it names a reason
-    """The cells are no dialogue.
+    """The cells do not form a dialogue.
 
     Attributes:
         reason: A short name for the ledger.
@@ -44,29 +43,29 @@ class Broken(Exception):  # noqa: N818 - it names a reason
 
 @dataclass(frozen=True)
 class Dialogue:
-    """Questions with their answers, one at least, and the system prompt if there is one; nothing is cleaned yet."""
+    """At least one question with its answer, and the system prompt if there is one; not cleaned yet."""
 
     system: str | None
     turns: tuple[Turn, ...]
 
 
-def read_messages(cell: Any) -> Dialogue:
+def read_messages(cell: object) -> Dialogue:
     """Return the dialogue in a list of messages, `{"role", "content"}` or `{"from", "value"}`.
 
     Raises:
-        Broken: it is no such list, somebody unknown speaks, a system prompt does not come first, the user does not
-            begin, one speaks twice running, or the user has the last word.
+        Broken: not such a list, an unknown role, a system prompt that is not first, a dialogue that the user does not
+            begin or the assistant does not end, or two messages of one role in succession.
     """
     if not isinstance(cell, list):
         raise Broken("messages_not_a_list")
     if not cell:
         raise Broken("empty_conversation")
-    said = [_message(message) for message in cell]
-    system = said.pop(0)[1] if said[0][0] == SYSTEM else None
-    speakers = [speaker for speaker, _ in said]
+    messages = [_message(message) for message in cell]
+    system = messages.pop(0)[1] if messages[0][0] == SYSTEM else None
+    speakers = [speaker for speaker, _ in messages]
     if SYSTEM in speakers:
         raise Broken("system_prompt_not_first")
-    if not said:
+    if not messages:
         raise Broken("empty_conversation")
     if speakers[0] != USER:
         raise Broken("user_does_not_begin")
@@ -74,15 +73,15 @@ def read_messages(cell: Any) -> Dialogue:
         raise Broken("one_speaks_twice_running")
     if speakers[-1] != ASSISTANT:
         raise Broken("user_has_the_last_word")
-    texts = [text for _, text in said]
+    texts = [text for _, text in messages]
     return Dialogue(system, tuple(zip(texts[::2], texts[1::2], strict=True)))
 
 
-def read_history(cell: Any) -> tuple[Turn, ...]:
+def read_history(cell: object) -> tuple[Turn, ...]:
     """Return the earlier turns in a list of `[question, answer]`; none for an empty cell.
 
     Raises:
-        Broken: it is no such list.
+        Broken: not such a list.
     """
     if cell is None or cell in ("", []):
         return ()
@@ -91,13 +90,13 @@ def read_history(cell: Any) -> tuple[Turn, ...]:
     return tuple(_turn(turn) for turn in cell)
 
 
-def _turn(turn: Any) -> Turn:
+def _turn(turn: object) -> Turn:
     if not (isinstance(turn, list) and len(turn) == 2 and all(isinstance(text, str) for text in turn)):
         raise Broken("history_not_turns")
     return turn[0], turn[1]
 
 
-def _message(message: Any) -> tuple[str, str]:
+def _message(message: object) -> tuple[str, str]:
     if isinstance(message, dict):
         for speaker_key, text_key in FORMS:
             if speaker_key in message and text_key in message:
@@ -105,33 +104,33 @@ def _message(message: Any) -> tuple[str, str]:
     raise Broken("not_a_message")
 
 
-def _speaker(name: Any) -> str:
+def _speaker(name: object) -> str:
     known = SPEAKERS.get(name.strip().lower()) if isinstance(name, str) else None
     if known is None:
         raise Broken("unknown_speaker")
     return known
 
 
-def _text(text: Any) -> str:
+def _text(text: object) -> str:
     if not isinstance(text, str):
         raise Broken("message_not_text")
     return text
 
 
 class _NotText(Exception):  # noqa: N818 - never leaves this file
-    """The cell holds a number, an object, or a list of such."""
+    """The cell is a number, an object, or a list of those."""
 
 
 class ExampleBuilder:
-    """Makes pairs of rows, as the corpus's configuration says.
+    """Builds examples from rows, as the configuration of the corpus says.
 
     Args:
         corpus: Which columns, prefixes and empty values.
-        ledger: Takes counts of what was done to the cells.
-        file: Where the corpus is, for faults; None for the embedded one.
+        ledger: Counts what was done to the cells.
+        file: File or folder of the corpus, for faults; None for the embedded one.
 
     Raises:
-        DataError: when a setting cannot be used.
+        DataError: a setting cannot be used.
     """
 
     def __init__(self, corpus: CorpusConfig, ledger: Ledger, file: str | None = None) -> None:
@@ -148,16 +147,16 @@ class ExampleBuilder:
         self._ledger = ledger
         self._ids: set[str] = set()
         named = {key: {name} for key, name in self._before.items() if name != OPTIONAL[key]}
-        asked = {"question": set(self._question), "answer": {self._answer}}
-        self._unseen = ({"messages": {self._messages}} if self._messages is not None else asked) | named
+        required = {"question": set(self._question), "answer": {self._answer}}
+        self._unseen = ({"messages": {self._messages}} if self._messages is not None else required) | named
         self._columns: dict[str, None] = {}
         self._rows = 0
 
     def build(self, row: Row) -> Example | Reject:
-        """Return the row's pair, cleaned, or why there is none.
+        """Return the row's example, cleaned, or why it gives none.
 
         Raises:
-            DataError: when many rows have been seen and none had the column asked for.
+            DataError: none of the first 1,000 rows has a configured column.
         """
         self._note(row)
         try:
@@ -173,10 +172,10 @@ class ExampleBuilder:
         return self._cleaned(row, dialogue.system, [self._unframed(*turn) for turn in dialogue.turns])
 
     def check_columns(self, *, every: bool = True) -> None:
-        """Refuse a corpus of which no row had a column asked for.
+        """Refuse a corpus in which no row has a configured column.
 
         Args:
-            every: Whether all rows have been seen; before that, one of several question columns is enough, since the
+            every: Whether all rows have been read; before that, one of several question columns is enough, since the
                 others may be rare.
 
         Raises:
@@ -199,13 +198,13 @@ class ExampleBuilder:
         if self._rows == ROWS_TO_FIND_COLUMNS:
             self.check_columns(every=False)
 
-    def _dialogue(self, values: dict[str, Any]) -> Dialogue:
-        """Return what is said in a row, not cleaned yet.
+    def _dialogue(self, values: Mapping[str, object]) -> Dialogue:
+        """Return the dialogue in a row, not cleaned yet.
 
         Raises:
-            Broken: it holds no dialogue.
+            Broken: the cells do not form a dialogue.
         """
-        system = self._said("system", _cell(values, self._before["system"])) if "system" in self._before else ""
+        system = self._speech("system", _cell(values, self._before["system"])) if "system" in self._before else ""
         if self._messages is not None:
             cell = _cell(values, self._messages)
             if cell is ABSENT:
@@ -222,9 +221,9 @@ class ExampleBuilder:
             raise Broken("question_not_text") from None
         earlier = _cell(values, self._before["history"]) if "history" in self._before else ABSENT
         history = () if earlier is ABSENT else read_history(earlier)
-        return Dialogue(system, (*history, (question, self._said("answer", answer))))
+        return Dialogue(system, (*history, (question, self._speech("answer", answer))))
 
-    def _said(self, name: str, cell: Any) -> str:
+    def _speech(self, name: str, cell: object) -> str:
         try:
             return "" if cell is ABSENT else self._text(cell)
         except _NotText:
@@ -270,8 +269,8 @@ class ExampleBuilder:
         self._ledger.count("rows_named_after_their_place")
         return row.place
 
-    def _joined(self, cells: list[Any]) -> str:
-        """Join the question's cells with line breaks; a cell that says nothing new is left out."""
+    def _joined(self, cells: list[object]) -> str:
+        """Join the question's cells with line breaks, without empty and repeated ones."""
         parts: list[str] = []
         for cell in cells:
             text = self._text(cell).strip()
@@ -279,11 +278,11 @@ class ExampleBuilder:
                 parts.append(text)
         return "\n".join(parts)
 
-    def _text(self, cell: Any) -> str:
-        """Return a cell's text; empty where the cell means "nothing here".
+    def _text(self, cell: object) -> str:
+        """Return a cell's text, empty for a value that stands for a missing one.
 
         Raises:
-            _NotText: when it holds something else than text.
+            _NotText: it is something else than text.
         """
         if isinstance(cell, list):
             cell = self._of_list(cell)
@@ -291,12 +290,12 @@ class ExampleBuilder:
             return ""
         if not isinstance(cell, str):
             raise _NotText
-        # As Python prints it: a list in double quotes may well be what an answer about programming says.
+        # As Python prints it. A list in double quotes may be part of an answer about programming.
         if cell.startswith("['") and cell.endswith("]"):
             cell = self._of_list_text(cell)
         return "" if cell.strip() in self._empty else cell
 
-    def _of_list(self, cell: list[Any]) -> Any:
+    def _of_list(self, cell: object) -> object:
         while isinstance(cell, list) and len(cell) == 1:
             cell = cell[0]
         if not isinstance(cell, list):
@@ -309,7 +308,7 @@ class ExampleBuilder:
         return first
 
     def _of_list_text(self, text: str) -> str:
-        """Turn the text of a Python list of strings, as some published files hold, into one sentence."""
+        """Join the items of a Python list of strings, printed as text: some published files contain such cells."""
         if len(text) > LIST_TEXT_CHARS:
             return text
         try:
@@ -325,8 +324,8 @@ class ExampleBuilder:
         return LIST_TEXT_SEPARATOR.join(item for item in items if item.strip())
 
 
-def _columns(question: Any) -> list[str]:
-    names = [question] if isinstance(question, str) else list(question or [])
+def _columns(question: object) -> list[str]:
+    names = [question] if isinstance(question, str) else list(question) if isinstance(question, list) else []
     if not names or not all(isinstance(name, str) and name for name in names):
         raise DataError(
             Fault("wrong-type", "must be a column name or a list of them", key="corpus.question", got=question)
@@ -335,21 +334,25 @@ def _columns(question: Any) -> list[str]:
 
 
 def column_missing(key: str, got: str | list[str], columns: Iterable[str], file: str | None) -> Fault:
-    """Return that no row has the columns that a key names.
+    """Return the fault that no row has the columns that a key names.
 
     Args:
         key: `corpus.question` or the like.
         got: The names.
-        columns: Those that there are; a damaged file may have very many, very long or unprintable ones.
-        file: Where the corpus is; None for the embedded one.
+        columns: The columns found; a damaged file may have very many, very long or unprintable ones.
+        file: File or folder of the corpus; None for the embedded one.
     """
     names = [ascii(name)[1:-1] if not name.isprintable() else name for name in columns]
     of_many = f" (the first {COLUMNS_SHOWN} of {len(names):,} columns follow)" if len(names) > COLUMNS_SHOWN else ""
     return Fault(
-        "column-missing", f"no row has such a column{of_many}" if names else "no row has any column",
-        key=key, got=got, allowed=tuple(name[:COLUMN_CHARS_SHOWN] for name in names[:COLUMNS_SHOWN]), file=file,
+        "column-missing",
+        f"no row has such a column{of_many}" if names else "no row has any column",
+        key=key,
+        got=got,
+        allowed=tuple(name[:COLUMN_CHARS_SHOWN] for name in names[:COLUMNS_SHOWN]),
+        file=file,
         hint=f"Give {key}=COLUMN.",
-    )  # fmt: skip
+    )
 
 
 def _pattern(key: str, pattern: str | None, frame: str) -> re.Pattern[str]:
@@ -362,11 +365,11 @@ def _pattern(key: str, pattern: str | None, frame: str) -> re.Pattern[str]:
         ) from None
 
 
-def _cell(values: dict[str, Any], name: str) -> Any:
+def _cell(values: Mapping[str, object], name: str) -> object:
     """Return the cell of a column, or ABSENT; `a.0.b` goes into lists and objects where no column has that name."""
     if name in values:
         return values[name]
-    cell: Any = values
+    cell: object = values
     for part in name.split(".") if "." in name else ():
         if isinstance(cell, dict) and part in cell:
             cell = cell[part]

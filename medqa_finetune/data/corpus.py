@@ -1,4 +1,4 @@
-"""A corpus, wherever it comes from, to cleaned pairs; what cannot be used goes to the ledger."""
+"""A corpus: its files, its hash, and its cleaned examples, with rejects in a ledger."""
 
 import hashlib
 import os
@@ -26,21 +26,27 @@ _hashes: dict[tuple[Path, int, int], str] = {}
 
 
 def read_examples(corpus: CorpusConfig, ledger: Ledger) -> Iterator[Example]:
-    """Yield a corpus's pairs, cleaned, in the corpus's order, in bounded memory.
+    """Yield a corpus's examples, cleaned, in the corpus's order, in bounded memory.
 
     Args:
-        corpus: Where the rows are and what of them is the pair.
-        ledger: Takes counts (`rows`, `pairs`, `rejected_…`, `dropped_…`) and rejects.
+        corpus: Where the rows are, and which of their columns to read.
+        ledger: Gets the counts (`rows`, `examples`, `rejected_…`, `dropped_…`) and rejects.
 
     Raises:
-        DataError: when the corpus is missing, empty, in another encoding, lacks a column, or has more broken rows
-            than `corpus.max_reject_share`.
+        DataError: the corpus is missing, empty, in another encoding, lacks a column, or has more broken rows than
+            `corpus.max_reject_share`.
     """
     if corpus.task != "qa":
-        raise DataError(Fault(
-            "wrong-task", f"corpus={corpus.name} is running text and holds no pairs",
-            key="corpus.task", got=corpus.task, allowed=("qa",), hint="Give another corpus.",
-        ))  # fmt: skip
+        raise DataError(
+            Fault(
+                "wrong-task",
+                f"corpus={corpus.name} is running text, without examples",
+                key="corpus.task",
+                got=corpus.task,
+                allowed=("qa",),
+                hint="Give another corpus.",
+            )
+        )
     place = where(corpus)
     builder = ExampleBuilder(corpus, ledger, place)
     for row in _rows(corpus):
@@ -50,28 +56,34 @@ def read_examples(corpus: CorpusConfig, ledger: Ledger) -> Iterator[Example]:
             ledger.reject(result)
         else:
             ledger.count("pairs")
-            for beside in context_of(result):
-                ledger.count(f"pairs_with_{beside}")
+            for name in context_of(result):
+                ledger.count(f"pairs_with_{name}")
             yield result
     if not ledger.counts["rows"]:
-        hint = "Give a file with one pair a row."
-        raise DataError(Fault("no-rows", "there are no rows in it", key="corpus.path", file=place, hint=hint))
+        hint = "Give a file with one example a row."
+        raise DataError(Fault("no-rows", "it has no rows", key="corpus.path", file=place, hint=hint))
     builder.check_columns()
     ledger.check_share(place, corpus.max_reject_share)
     if not ledger.counts["pairs"]:
-        raise DataError(Fault(
-            "no-pairs", f"none of {ledger.counts['rows']:,} rows gives a pair", key="corpus.question",
-            got=corpus.question, file=place, hint="Check corpus.question and corpus.answer.",
-        ))  # fmt: skip
+        raise DataError(
+            Fault(
+                "no-pairs",
+                f"none of {ledger.counts['rows']:,} rows gives an example",
+                key="corpus.question",
+                got=corpus.question,
+                file=place,
+                hint="Check corpus.question and corpus.answer.",
+            )
+        )
 
 
 def corpus_sha256(corpus: CorpusConfig) -> str:
     """Return the sha256 over the bytes of a corpus's files, in order, and their names.
 
-    Within one process a file is read again only when its size or time of change differs.
+    Within one process a file is read again only if its size or time of change differs.
 
     Raises:
-        DataError: when the corpus is missing.
+        DataError: the corpus is missing.
     """
     if corpus.source == "embedded":
         from medqa_finetune.data.embedded import embedded_sha256
@@ -84,20 +96,25 @@ def corpus_sha256(corpus: CorpusConfig) -> str:
 
 
 def corpus_files(corpus: CorpusConfig) -> list[tuple[Path, str]]:
-    """Return a corpus's files in order, each with the name its rows are called by; a hub's are fetched if missing.
+    """Return a corpus's files in order, each with its name in the ids of rows; fetch those of a hub if missing.
 
     Raises:
-        DataError: when there is none, or one is empty.
+        DataError: there is none, or one is empty.
     """
     if corpus.source == "hub":
         found = _hub_files(corpus)
     elif corpus.source == "file":
         found = _local_files(corpus)
     else:
-        raise DataError(Fault(
-            "not-allowed", "must be one of the sources", key="corpus.source", got=corpus.source,
-            allowed=("embedded", "file", "hub"),
-        ))  # fmt: skip
+        raise DataError(
+            Fault(
+                "not-allowed",
+                "must be one of the sources",
+                key="corpus.source",
+                got=corpus.source,
+                allowed=("embedded", "file", "hub"),
+            )
+        )
     for path, _ in found:
         try:
             empty = path.stat().st_size == 0
@@ -126,10 +143,14 @@ def _rows(corpus: CorpusConfig) -> Iterator[Row | Reject]:
 
 def _local_files(corpus: CorpusConfig) -> list[tuple[Path, str]]:
     if not corpus.path:
-        raise DataError(Fault(
-            "missing-key", "is missing; corpus.source=file needs it", key="corpus.path",
-            hint="Give corpus.path=FILE, or a folder.",
-        ))  # fmt: skip
+        raise DataError(
+            Fault(
+                "missing-key",
+                "is missing; corpus.source=file needs it",
+                key="corpus.path",
+                hint="Give corpus.path=FILE, or a folder.",
+            )
+        )
     path = Path(corpus.path).expanduser()
     if path.is_file():
         return [(path, path.name)]
@@ -143,10 +164,15 @@ def _local_files(corpus: CorpusConfig) -> list[tuple[Path, str]]:
     files = sorted(child for child in path.iterdir() if child.is_file() and known(child.name))
     if not files:
         suffixes = ", ".join(TEXT_FORMAT_OF_SUFFIX if is_text else FORMAT_OF_SUFFIX)
-        raise DataError(Fault(
-            "folder-without-data", f"the folder holds no {suffixes} file", key="corpus.path", got=corpus.path,
-            hint="Give a file, or a folder that holds such a file.",
-        ))  # fmt: skip
+        raise DataError(
+            Fault(
+                "folder-without-data",
+                f"the folder has no {suffixes} file",
+                key="corpus.path",
+                got=corpus.path,
+                hint="Give a file, or a folder with such a file.",
+            )
+        )
     return [(child, child.name) for child in files]
 
 
@@ -167,7 +193,7 @@ def _holds_text(path: Path) -> bool:
 
 
 def where(corpus: CorpusConfig) -> str | None:
-    """Return the file or folder of a corpus, for faults; None for the embedded one."""
+    """Return the file or folder of a corpus as a text for faults; None for the embedded one."""
     if corpus.source == "embedded":
         return None
     return str(hub_folder(corpus)) if corpus.source == "hub" else str(corpus.path)

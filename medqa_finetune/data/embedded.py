@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypedDict
 
 GENERATOR_VERSION = 1
 """Raise this whenever the code below changes what it yields from the same data files."""
@@ -33,7 +33,7 @@ class Condition:
     """One line of the table of conditions.
 
     Attributes:
-        name: What the condition is called.
+        name: Its name.
         department: The hospital department that treats it.
         overview: One full sentence that says what it is.
         causes: 2 to 4 short phrases.
@@ -79,6 +79,18 @@ class Condition:
         }
 
 
+class _Phrasings(TypedDict):
+    """`phrasings.json`: templates by aspect, and what fills them."""
+
+    questions: dict[str, list[str]]
+    answers: dict[str, list[str]]
+    closings: dict[str, list[str]]
+    durations: list[str]
+    patients: dict[str, list[str]]
+    patient_groups: dict[str, list[str]]
+    passages: dict[str, list[str]]
+
+
 def _read_bytes(name: str) -> bytes:
     return files("medqa_finetune.data").joinpath("embedded_corpus", name).read_bytes()
 
@@ -96,8 +108,8 @@ def _condition(record: Mapping[str, Any]) -> Condition:
 
 
 @cache
-def _phrasings() -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(_read_bytes("phrasings.json"))
+def _phrasings() -> _Phrasings:
+    loaded: _Phrasings = json.loads(_read_bytes("phrasings.json"))
     return loaded
 
 
@@ -117,7 +129,7 @@ def embedded_sha256() -> str:
 
 
 def embedded_rows() -> Iterator[dict[str, str]]:
-    """Yield every pair of the corpus in its fixed order.
+    """Yield every example of the corpus in its fixed order.
 
     Yields:
         Rows with the keys `id`, `question`, `answer` and `department`; no question occurs twice.
@@ -147,17 +159,17 @@ def _answer(condition: Condition, aspect: str, aspect_number: int) -> str:
     closings = _phrasings()["closings"][aspect]
     closing = closings[(department_number * 2 + aspect_number) % len(closings)]
     template = templates[(department_number + aspect_number) % len(templates)]
-    return str(template.format(**condition.slots(), closing=closing))
+    return template.format(**condition.slots(), closing=closing)
 
 
 def _questions(condition: Condition, condition_number: int, aspect: str, aspect_number: int) -> Iterator[str]:
     """The different questions about one aspect of one condition."""
-    templates: Sequence[str] = _phrasings()["questions"][aspect]
+    templates = _phrasings()["questions"][aspect]
     count = QUESTIONS_PER_ASPECT.get(aspect, DEFAULT_QUESTIONS_PER_ASPECT)
     stride = len(templates) // count
     complaints = [item for item in condition.symptoms if not any(mark in item for mark in SILENT_FINDINGS)]
     patients = _patients(condition)
-    durations: Sequence[str] = _phrasings()["durations"]
+    durations = _phrasings()["durations"]
     for turn in range(count):
         position = condition_number * 5 + aspect_number * 3 + turn
         first, second, third = _three_complaints(complaints, turn)
@@ -184,19 +196,17 @@ def _patients(condition: Condition) -> Sequence[str]:
     phrasings = _phrasings()
     for group, names in phrasings["patient_groups"].items():
         if condition.name in names:
-            patients: Sequence[str] = phrasings["patients"][group]
-            return patients
-    anyone: Sequence[str] = phrasings["patients"]["anyone"]
-    return anyone
+            return phrasings["patients"][group]
+    return phrasings["patients"]["anyone"]
 
 
 def pretraining_texts() -> Iterator[str]:
     """Yield encyclopedia-like passages, one line each, about the same conditions.
 
-    They hold the same facts as the answers, but neither questions nor the frames and closings of the answers: what
-    a model learns from them is the language and the facts, not how to answer.
+    They contain the same facts as the answers, without questions and without the frames and closings of the answers:
+    a model learns the language and the facts from them, not how to answer.
     """
-    passages: dict[str, list[str]] = _phrasings()["passages"]
+    passages = _phrasings()["passages"]
     for variant in range(PASSAGES_PER_CONDITION):
         for number, condition in enumerate(conditions()):
             slots = condition.slots()

@@ -1,10 +1,13 @@
-"""Public data sets: fetched once into a folder of their own, and used from there."""
+"""Public data sets: downloaded once into a folder of their own, by the client of their hub, and read from there.
+
+Files are fetched as they are, at a pinned commit, and read by `data/readers.py`. `datasets.load_dataset` is not used:
+one torn row costs it the whole file, it knows no line numbers, and it turns `001` into 1 and `NA` into a missing value.
+"""
 
 import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.readers import FORMAT_OF_SUFFIX, format_of, matches
@@ -18,36 +21,36 @@ UNFINISHED = ".downloading"
 
 
 def hub_folder(corpus: CorpusConfig) -> Path:
-    """Return where a data set's files lie: `corpus.path`, or `data/<name>` below the working folder."""
+    """Return the folder of a data set's files: `corpus.path`, or `data/<name>` below the working folder."""
     return Path(corpus.path).expanduser() if corpus.path else Path("data") / corpus.name
 
 
 def is_own_folder(corpus: CorpusConfig, folder: Path) -> bool:
-    """Say whether a folder that the user named holds files of the user's, and no download, begun or finished."""
+    """Return whether a folder that the user named contains the user's own files and no download, partial or not."""
     marked = (folder / MARKER).exists() or (folder / UNFINISHED).exists()
     return corpus.path is not None and folder.exists() and not marked and bool(missing_files(corpus, folder))
 
 
 def ensure_files(corpus: CorpusConfig, folder: Path) -> None:
-    """Fetch a data set unless its files are there already.
+    """Download a data set unless its files are there already.
 
     Raises:
-        DataError: when it cannot be fetched, or asks for a format that is not plain data.
+        DataError: it cannot be downloaded, or `corpus.files` names a format that is not plain data.
     """
     check_patterns(corpus)
     if is_complete(corpus, folder):
         return
-    # Files put there by hand have no marker. An interrupted download has left one of its own.
+    # Files put there by hand have no marker; an interrupted download has left its own.
     if not (folder / MARKER).exists() and not (folder / UNFINISHED).exists() and not missing_files(corpus, folder):
         return
     fetch(corpus, folder)
 
 
 def fetch(corpus: CorpusConfig, folder: Path) -> None:
-    """Download a data set's files; what an interrupted download left is taken up again by the hub's library.
+    """Download a data set's files; the hub's client resumes an interrupted download.
 
     Raises:
-        DataError: when the hub cannot be reached, has no such data set, or not the files asked for.
+        DataError: the hub cannot be reached, or lacks the data set or the files of `corpus.files`.
     """
     check_patterns(corpus)
     script = f"python scripts/download_data.py corpus={corpus.name}"
@@ -64,39 +67,48 @@ def fetch(corpus: CorpusConfig, folder: Path) -> None:
         commit = download(corpus, folder)
     except DataError:
         raise
-    except Exception as error:  # the hubs' libraries raise whatever their network layer does
-        raise DataError(Fault(
-            "fetch-failed", f"cannot be fetched from {corpus.hub}: {_first_line(error)}",
-            key="corpus.repository", got=corpus.repository, file=str(folder),
-            hint=f"Run `{script}` where there is a network (it continues where it stopped), or put the files there by "
-            "hand.",
-        )) from error  # fmt: skip
+    except Exception as error:  # the hubs' clients let errors of their network layers pass
+        raise DataError(
+            Fault(
+                "fetch-failed",
+                f"cannot be fetched from {corpus.hub}: {_first_line(error)}",
+                key="corpus.repository",
+                got=corpus.repository,
+                file=str(folder),
+                hint=f"Run `{script}` where there is a network (it continues where it stopped), or put the files "
+                "there by hand.",
+            )
+        ) from error
     missing = missing_files(corpus, folder)
     if missing:
-        raise DataError(Fault(
-            "file-missing", f"{corpus.repository} at revision {corpus.revision} has no such file",
-            key="corpus.files", got=missing,
-            hint=f"Look at the data set's files and give corpus.files=[…], then run `{script}`.",
-        ))  # fmt: skip
+        raise DataError(
+            Fault(
+                "file-missing",
+                f"{corpus.repository} at revision {corpus.revision} has no such file",
+                key="corpus.files",
+                got=missing,
+                hint=f"Look at the data set's files and give corpus.files=[…], then run `{script}`.",
+            )
+        )
     write_json(folder / MARKER, _marker(corpus, folder, commit))
     (folder / UNFINISHED).unlink(missing_ok=True)
 
 
 def is_complete(corpus: CorpusConfig, folder: Path) -> bool:
-    """Say whether a finished download of just this data set and revision lies in a folder, with its sizes."""
+    """Return whether a folder has a finished download of this data set and revision, with unchanged sizes."""
     try:
         marker = json.loads((folder / MARKER).read_text("utf-8"))
         # Not which hub: the data set is the same wherever it was fetched from.
-        asked = [marker["repository"], modelscope_revision(marker["revision"]), marker["patterns"]]
+        fetched = [marker["repository"], modelscope_revision(marker["revision"]), marker["patterns"]]
         sizes = {name: (folder / name).stat().st_size for name in marker["files"]}
-        wanted = [corpus.repository, modelscope_revision(corpus.revision), list(corpus.files)]
-        return asked == wanted and sizes == marker["files"]
+        configured = [corpus.repository, modelscope_revision(corpus.revision), list(corpus.files)]
+        return fetched == configured and sizes == marker["files"]
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False
 
 
 def missing_files(corpus: CorpusConfig, folder: Path) -> list[str]:
-    """Return the names of `corpus.files` that a folder lacks; patterns are lacking only when none of them fits."""
+    """Return the names of `corpus.files` that a folder lacks; the patterns only if no file matches any of them."""
     names = list(_data_files(corpus, folder))
     plain = [pattern for pattern in corpus.files if not set(pattern) & set("*?[")]
     lacking = [name for name in plain if name not in names]
@@ -104,39 +116,52 @@ def missing_files(corpus: CorpusConfig, folder: Path) -> list[str]:
 
 
 def check_patterns(corpus: CorpusConfig) -> None:
-    """Refuse to fetch what is not plain data.
+    """Refuse to download what is not plain data.
 
     Raises:
-        DataError: when no repository or no files are named, or one is of another kind: no scripts, no pickles.
+        DataError: no repository or no files are named, or one is not data (scripts, pickles).
     """
     if not corpus.repository:
-        raise DataError(Fault(
-            "missing-key", "is missing; corpus.source=hub needs it", key="corpus.repository",
-            hint="Give corpus.repository=owner/name.",
-        ))  # fmt: skip
+        raise DataError(
+            Fault(
+                "missing-key",
+                "is missing; corpus.source=hub needs it",
+                key="corpus.repository",
+                hint="Give corpus.repository=owner/name.",
+            )
+        )
     known = tuple(FORMAT_OF_SUFFIX)
     if not corpus.files:
-        raise DataError(Fault(
-            "missing-key", "is empty", key="corpus.files",
-            hint=f"Name the files of {corpus.repository} to read ({', '.join(known)}).",
-        ))  # fmt: skip
+        raise DataError(
+            Fault(
+                "missing-key",
+                "is empty",
+                key="corpus.files",
+                hint=f"Name the files of {corpus.repository} to read ({', '.join(known)}).",
+            )
+        )
     for pattern in corpus.files:
         if not format_of(pattern) or ".." in Path(pattern).parts or Path(pattern).is_absolute():
-            raise DataError(Fault(
-                "not-allowed", "only data files are read, never scripts or pickles", key="corpus.files", got=pattern,
-                allowed=known,
-            ))  # fmt: skip
+            raise DataError(
+                Fault(
+                    "not-allowed",
+                    "only data files are read, never scripts or pickles",
+                    key="corpus.files",
+                    got=pattern,
+                    allowed=known,
+                )
+            )
 
 
 def _downloads() -> dict[str, Callable[[CorpusConfig, Path], str | None]]:
-    """Return the download of each hub; they return the commit that was fetched, where it is known."""
+    """Return the download function of each hub; it returns the commit that was fetched, None if unknown."""
     return {"huggingface": _from_huggingface, "modelscope": _from_modelscope}
 
 
 def _from_huggingface(corpus: CorpusConfig, folder: Path) -> str | None:
     from huggingface_hub import HfApi, snapshot_download
 
-    # Asked first: without a network snapshot_download returns a half-filled folder as if all were well.
+    # First: without a network, snapshot_download returns a partial folder without an error.
     info = HfApi().dataset_info(str(corpus.repository), revision=huggingface_revision(corpus.revision))
     snapshot_download(
         str(corpus.repository),
@@ -145,10 +170,10 @@ def _from_huggingface(corpus: CorpusConfig, folder: Path) -> str | None:
         allow_patterns=list(corpus.files),
         local_dir=folder,
     )
-    wanted = [file.rfilename for file in info.siblings or [] if matches(file.rfilename, corpus.files)]
-    lost = [name for name in wanted if not (folder / name).is_file()]
+    expected = [file.rfilename for file in info.siblings or [] if matches(file.rfilename, corpus.files)]
+    lost = [name for name in expected if not (folder / name).is_file()]
     if lost:
-        raise OSError(f"{lost[0]} did not arrive ({len(lost)} of {len(wanted)} files)")
+        raise OSError(f"{lost[0]} did not arrive ({len(lost)} of {len(expected)} files)")
     return info.sha
 
 
@@ -156,10 +181,15 @@ def _from_modelscope(corpus: CorpusConfig, folder: Path) -> str | None:
     try:
         from modelscope import dataset_snapshot_download
     except ImportError:
-        raise DataError(Fault(
-            "not-installed", f"the library that fetches {corpus.repository} is not installed",
-            key="corpus.hub", got=corpus.hub, hint="Run `pip install 'medqa-finetune[modelscope]'`.",
-        )) from None  # fmt: skip
+        raise DataError(
+            Fault(
+                "not-installed",
+                f"the library that fetches {corpus.repository} is not installed",
+                key="corpus.hub",
+                got=corpus.hub,
+                hint="Run `pip install 'medqa-finetune[modelscope]'`.",
+            )
+        ) from None
     dataset_snapshot_download(
         corpus.repository,
         revision=modelscope_revision(corpus.revision),
@@ -170,17 +200,17 @@ def _from_modelscope(corpus: CorpusConfig, folder: Path) -> str | None:
 
 
 def modelscope_revision(revision: str) -> str:
-    """Return a revision as ModelScope names it: its main branch is `master`."""
+    """Return a revision in ModelScope's terms: its main branch is `master`."""
     return "master" if revision == "main" else revision
 
 
 def huggingface_revision(revision: str) -> str:
-    """Return a revision as Hugging Face names it: its main branch is `main`."""
+    """Return a revision in Hugging Face's terms: its main branch is `main`."""
     return "main" if revision == "master" else revision
 
 
 def _data_files(corpus: CorpusConfig, folder: Path) -> dict[str, int]:
-    """Return the files below a folder that the configuration asks for, with their sizes in bytes."""
+    """Return the files below a folder that match `corpus.files`, with their sizes in bytes."""
     found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     return {
         name: path.stat().st_size
@@ -189,7 +219,7 @@ def _data_files(corpus: CorpusConfig, folder: Path) -> dict[str, int]:
     }
 
 
-def _marker(corpus: CorpusConfig, folder: Path, commit: str | None) -> dict[str, Any]:
+def _marker(corpus: CorpusConfig, folder: Path, commit: str | None) -> dict[str, object]:
     return {
         "repository": corpus.repository,
         "hub": corpus.hub,

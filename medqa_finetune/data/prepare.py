@@ -1,4 +1,4 @@
-"""From a configuration to its three sets: prepared once for all training sizes, cached, checked on every use."""
+"""From a configuration to its three sets: prepared once for all training sizes, cached, verified on every use."""
 
 import json
 import logging
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypedDict, TypeVar
 
 import pyarrow as pa
 from filelock import FileLock, Timeout
@@ -23,13 +23,13 @@ from medqa_finetune.record.schema import DataManifest, SetManifest
 
 logger = logging.getLogger(__name__)
 
-# Raise it with every change that alters what preparation makes of the same bytes.
+# Increase it with every change that alters the result of preparing the same bytes.
 PREPARATION_VERSION = 1
 MANIFEST, REJECTS = "manifest.json", "rejects.jsonl"
 FILES = ("pool.arrow", "validation.arrow", "test.arrow", REJECTS)
-# Settings of a corpus that say where it is, and not what its pairs are.
+# Settings that locate a corpus and do not change its examples.
 PLACE_FIELDS = ("name", "source", "path", "repository", "hub", "revision", "files")
-# Those of running text alone, and those that are null for pairs without system prompt and history.
+# Settings of running text alone, and settings that are null for examples without system prompt and history.
 TEXT_FIELDS = ("task", "text", "separator", "by_line")
 CONTEXT_FIELDS = ("system", "history", "messages")
 
@@ -39,12 +39,12 @@ CACHE_NAME = "cache"
 Progress = Callable[[Iterable[Example]], Iterable[Example]]
 
 
-Set = TypeVar("Set", bound=Sequence[Any])
+Set = TypeVar("Set", bound=Sequence[object])
 
 
 @dataclass(frozen=True)
 class Splits(Generic[Set]):
-    """The three sets of an experiment, of pairs or of blocks of text, and what the record says of them."""
+    """The three sets of an experiment, of examples or of blocks of text, and their entry in the record."""
 
     train: Set
     validation: Set
@@ -52,13 +52,25 @@ class Splits(Generic[Set]):
     manifest: DataManifest
 
 
+class Notes(TypedDict):
+    """The `manifest.json` of a prepared corpus; its keys are part of the format."""
+
+    key: str
+    corpus_sha256: str
+    version: int
+    counts: dict[str, int]
+    sets: dict[str, str]
+    test_answers_first_seen: list[int]
+    files: dict[str, dict[str, int | str]]
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A prepared corpus, before a training size is chosen.
 
     Attributes:
-        folder: Where it lies in the cache.
-        pool: All pairs that may be trained on, in order.
+        folder: Its folder in the cache.
+        pool: All examples that may be trained on, in order.
         notes: The content of its `manifest.json`.
     """
 
@@ -66,7 +78,7 @@ class Prepared:
     pool: ExampleTable
     validation: ExampleTable
     test: ExampleTable
-    notes: dict[str, Any]
+    notes: Notes
 
 
 def prepare_splits(config: Config, cache: Path) -> Splits[ExampleTable]:
@@ -77,22 +89,22 @@ def prepare_splits(config: Config, cache: Path) -> Splits[ExampleTable]:
         cache: Folder that keeps prepared corpora; six cells of one matrix share one preparation.
 
     Raises:
-        DataError: when the corpus cannot be used, or has fewer pairs than asked for.
+        DataError: the corpus cannot be used, or has fewer examples than `data.train_size`.
     """
     return take_splits(prepare(config.corpus, rules_of(config), cache), config.train_size)
 
 
 def rules_of(config: Config) -> SplitRules:
-    """Return how a configuration wants its corpus split."""
+    """Return the split rules of a configuration."""
     data = config.data
     return SplitRules(config.test_size, config.validation_size, data.split_seed, data.near_duplicate_threshold)
 
 
 def take_splits(prepared: Prepared, train_size: int | None) -> Splits[ExampleTable]:
-    """Return the sets of a prepared corpus with the first `train_size` training pairs; None takes all, 0 none.
+    """Return the sets of a prepared corpus with the first `train_size` training examples; None takes all, 0 none.
 
     Raises:
-        DataError: when there are fewer.
+        DataError: there are fewer.
     """
     notes, available = prepared.notes, len(prepared.pool)
     if available < (1 if train_size is None else train_size):
@@ -112,18 +124,18 @@ def take_splits(prepared: Prepared, train_size: int | None) -> Splits[ExampleTab
 
 
 def prepare(corpus: CorpusConfig, rules: SplitRules, cache: Path, progress: Progress = iter) -> Prepared:
-    """Return a corpus divided by the rules, from the cache if it is there and whole.
+    """Return a corpus divided by the rules, from the cache if it is there and undamaged.
 
-    Two processes that want the same corpus prepare it once: the second waits for the first.
+    Two processes that need the same corpus prepare it once: the second waits for the first.
 
     Args:
-        corpus: Where the pairs come from.
-        rules: How they are divided.
+        corpus: The corpus.
+        rules: How it is divided.
         cache: Folder of prepared corpora; made if it is missing.
-        progress: Wraps the stream of pairs, to show how far reading has come.
+        progress: Wraps the stream of examples, to show progress.
 
     Raises:
-        DataError: when the corpus cannot be used, or the cache not be written.
+        DataError: the corpus cannot be used, or the cache cannot be written.
     """
     corpus_hash = corpus_sha256(corpus)
     key = cache_key(corpus, rules, corpus_hash)
@@ -136,39 +148,43 @@ def prepare(corpus: CorpusConfig, rules: SplitRules, cache: Path, progress: Prog
                 logger.warning("%s It is prepared again.", fault.line())
             if fault is not None:
                 logger.info("Preparing %s", corpus.name)
-                build = _Build(corpus, rules, progress, {"key": key, "corpus_sha256": corpus_hash})
+                build = _Build(corpus, rules, progress, key, corpus_hash)
                 replace_folder(folder, build.fill)
-                _tell_rejects(folder)
+                _warn_of_rejects(folder)
             return _open(folder)
     except OSError as error:
-        raise DataError(Fault(
-            "not-writable", f"prepared data cannot be kept here: {error.strerror or error}", file=str(cache),
-            hint="Give another folder with outputs=DIR (--cache in scripts).",
-        )) from error  # fmt: skip
+        raise DataError(
+            Fault(
+                "not-writable",
+                f"prepared data cannot be kept here: {error.strerror or error}",
+                file=str(cache),
+                hint="Give another folder with outputs=DIR (--cache in scripts).",
+            )
+        ) from error
 
 
 def cache_key(corpus: CorpusConfig, rules: SplitRules, corpus_hash: str) -> str:
-    """Return a hash of all that decides what preparation makes: bytes, columns, split; not the training size."""
+    """Return a hash of everything that determines the prepared data: bytes, columns, split; not the training size."""
     whole = {"pairs": examples_key(corpus, corpus_hash), "rules": asdict(rules)}
     return sha256_of_text(json.dumps(whole, sort_keys=True))
 
 
 def folder_name(key: str) -> str:
-    """Return what the folder of prepared data with a `cache_key` is called."""
+    """Return the name of the folder of prepared data with a `cache_key`."""
     return f"corpus-{key[:16]}"
 
 
 def examples_key(corpus: CorpusConfig, corpus_hash: str) -> str:
-    """Return a hash of all that decides which pairs a corpus gives."""
+    """Return a hash of everything that determines the examples of a corpus."""
     shape = {name: value for name, value in asdict(corpus).items() if name not in (*PLACE_FIELDS, *TEXT_FIELDS)}
-    # Keys that came later and say nothing here: what was prepared before them is found again.
+    # Keys added later and null here: corpora prepared before they existed keep their key.
     shape = {name: value for name, value in shape.items() if name not in CONTEXT_FIELDS or value is not None}
     whole = {"version": PREPARATION_VERSION, "bytes": corpus_hash, "corpus": shape}
     return sha256_of_text(json.dumps(whole, sort_keys=True))
 
 
 def cache_fault(folder: Path, key: str) -> Fault | None:
-    """Return what is wrong with a prepared folder, or None when every byte is as it was written."""
+    """Return what is wrong with a prepared folder, or None if every byte is as it was written."""
     try:
         notes = json.loads((folder / MANIFEST).read_text("utf-8"))
         if notes["key"] != key:
@@ -195,14 +211,15 @@ class _Build:
     corpus: CorpusConfig
     rules: SplitRules
     progress: Progress
-    notes: dict[str, str]
+    key: str
+    corpus_sha256: str
 
     def fill(self, folder: Path) -> None:
         """Write the sets, the rejects, and last the manifest."""
         with (folder / REJECTS).open("wb") as rejects, ExampleStore(folder / "all.arrow") as store:
             ledger = Ledger(rejects)
-            for pair in self.progress(read_examples(self.corpus, ledger)):
-                store.add(pair, self.rules.split_seed)
+            for example in self.progress(read_examples(self.corpus, ledger)):
+                store.add(example, self.rules.split_seed)
             keys = store.finish()
             division = divide(keys, store.normalised, self.rules)
             for name in ("test", "validation", "pool"):
@@ -212,10 +229,11 @@ class _Build:
         logger.info("%s: %s", self.corpus.name, ", ".join(f"{name} {n:,}" for name, n in counts.items() if n))
         write_json(folder / MANIFEST, self._manifest(folder, division, counts))
 
-    def _manifest(self, folder: Path, division: Division, counts: dict[str, int]) -> dict[str, Any]:
+    def _manifest(self, folder: Path, division: Division, counts: dict[str, int]) -> Notes:
         files = {name: folder / name for name in FILES}
         return {
-            **self.notes,
+            "key": self.key,
+            "corpus_sha256": self.corpus_sha256,
             "version": PREPARATION_VERSION,
             "counts": counts,
             "sets": {name: ExampleTable(folder / f"{name}.arrow").sha256 for name in ("validation", "test")},
@@ -234,20 +252,22 @@ def _open(folder: Path) -> Prepared:
     return Prepared(folder, pool, validation, test, json.loads((folder / MANIFEST).read_text("utf-8")))
 
 
-def _tell_rejects(folder: Path) -> None:
-    """Say how many rows were left out and where each stands; the shares allowed have been checked by then."""
+def _warn_of_rejects(folder: Path) -> None:
+    """Log how many rows were left out, and the file that lists them."""
     counts = json.loads((folder / MANIFEST).read_text("utf-8"))["counts"]
     left_out = sum(n for name, n in counts.items() if name.startswith(("rejected_", "dropped_")))
     if left_out:
         logger.warning(
             "%s of %s rows left out, each with its line and reason in %s",
-            f"{left_out:,}", f"{counts['rows']:,}", folder / REJECTS,
-        )  # fmt: skip
+            f"{left_out:,}",
+            f"{counts['rows']:,}",
+            folder / REJECTS,
+        )
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file in a folder that is made for it; neither stays behind where the block fails at first use."""
+    """Hold a lock file, in a folder made for it; if the block fails, file and new folders are removed."""
     made = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
@@ -259,12 +279,12 @@ def locked(path: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        # While it is held: who waits for it sees that it is gone, and makes a new one.
+        # While it is held: a waiting process notices that it is gone, and makes a new one.
         path.unlink(missing_ok=True)
         raise
     finally:
         lock.release()
-        with suppress(OSError):  # a folder that holds something stays
+        with suppress(OSError):  # a folder that is not empty stays
             for folder in made:
                 folder.rmdir()
 
@@ -277,9 +297,10 @@ def _shortage(counts: dict[str, int], train_size: int | None, available: int) ->
     ]
     return Fault(
         "corpus-too-small",
-        f"is more, after scaling, than the {available:,} training pairs that the corpus leaves "
+        f"is more, after scaling, than the {available:,} training examples that the corpus leaves "
         f"(of {counts['rows']:,} rows; left out: {', '.join(left_out) or 'nothing'})",
-        key="data.train_size", got=train_size or 1,
+        key="data.train_size",
+        got=train_size or 1,
         hint=f"Ask for {available:,} or less with a smaller data.train_size=, data=20k or data.scale=, for all of them "
         "with data=all, or give another corpus.",
-    )  # fmt: skip
+    )

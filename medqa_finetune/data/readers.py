@@ -1,4 +1,4 @@
-"""One file to raw rows: which format a file has, and the reader of each."""
+"""From one file to raw rows: the format of a file, and the readers of CSV, Parquet, JSON Lines and JSON arrays."""
 
 import csv
 import json
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +18,7 @@ from medqa_finetune.errors import DataError, Fault
 
 logger = logging.getLogger(__name__)
 
-# Formats that hold data and nothing that runs: no pickle, no loading script.
+# Formats of data alone, without code: no pickle, no loading script.
 FORMAT_OF_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 TEXT = "text"
 TEXT_FORMAT_OF_SUFFIX = {".txt": TEXT, ".raw": TEXT, ".tokens": TEXT} | FORMAT_OF_SUFFIX
@@ -29,7 +29,7 @@ SWALLOWED_LINES = 100
 
 
 def format_of(name: str) -> str | None:
-    """Return the format that a file's name promises (`a.csv.gz` is csv), or None."""
+    """Return the format of a file by its name (`a.csv.gz` is csv), or None."""
     path = Path(name.lower())
     if path.suffix in COMPRESSIONS:
         path = path.with_suffix("")
@@ -39,28 +39,28 @@ def format_of(name: str) -> str | None:
 
 
 def text_format_of(name: str) -> str | None:
-    """Return the format that the name of a file of running text promises (`a.txt.gz` is text), or None."""
+    """Return the format of a file of running text by its name (`a.txt.gz` is text), or None."""
     path = Path(name.lower())
     bare = path.with_suffix("") if path.suffix in COMPRESSIONS else path
     return TEXT if TEXT_FORMAT_OF_SUFFIX.get(bare.suffix) == TEXT else format_of(name)
 
 
 def matches(name: str, patterns: list[str]) -> bool:
-    """Say whether a file's relative name fits one of the patterns; `*` also crosses folders."""
+    """Return whether a file's relative name matches one of the patterns; `*` also matches `/`."""
     return any(fnmatch(name, pattern) for pattern in patterns)
 
 
 def read_rows(path: Path, name: str, file_format: str, encoding: str) -> Iterator[Row | Reject]:
-    """Yield a file's rows, and a reject for each that is broken.
+    """Yield a file's rows, and a reject for each broken row.
 
     Args:
         path: The file.
-        name: What its rows are named after.
-        file_format: `auto` or one of the formats; JSON arrays and JSON Lines are told apart by content.
+        name: Name of the file in the ids of its rows.
+        file_format: `auto` or one of the formats; JSON arrays and JSON Lines are distinguished by content.
         encoding: Of text formats.
 
     Raises:
-        DataError: when the file as a whole cannot be used.
+        DataError: the file as a whole cannot be used.
     """
     chosen = format_of(path.name) if file_format == "auto" else file_format
     if chosen == "csv":
@@ -69,11 +69,17 @@ def read_rows(path: Path, name: str, file_format: str, encoding: str) -> Iterato
         return _read_parquet(path, name)
     if chosen not in ("json", "jsonl"):
         suffixes = f"{', '.join(FORMAT_OF_SUFFIX)} (.gz or .zst after it)"
-        raise DataError(Fault(
-            "unknown-format", f"not a known format; by name, a file must end in {suffixes}",
-            key="corpus.format", got=file_format, file=str(path), allowed=("jsonl", "json", "csv", "parquet"),
-            hint="Give corpus.format=FORMAT.",
-        ))  # fmt: skip
+        raise DataError(
+            Fault(
+                "unknown-format",
+                f"not a known format; by name, a file must end in {suffixes}",
+                key="corpus.format",
+                got=file_format,
+                file=str(path),
+                allowed=("jsonl", "json", "csv", "parquet"),
+                hint="Give corpus.format=FORMAT.",
+            )
+        )
     if is_array(path, encoding, expected=chosen == "json"):
         if chosen == "jsonl":
             logger.warning("%s is a JSON array, not JSON Lines; read as an array.", path)
@@ -117,10 +123,16 @@ def _header(path: Path, cells: list[str]) -> list[str]:
     names = [cell.strip() for cell in cells]
     twice = sorted({column for column in names if column and names.count(column) > 1})
     if twice:
-        raise DataError(Fault(
-            "column-repeated", "the header names a column twice", got=twice, file=str(path), line_number=1,
-            hint="Name each column once.",
-        ))  # fmt: skip
+        raise DataError(
+            Fault(
+                "column-repeated",
+                "the header names a column twice",
+                got=twice,
+                file=str(path),
+                line_number=1,
+                hint="Name each column once.",
+            )
+        )
     return names
 
 
@@ -135,9 +147,13 @@ def _read_parquet(path: Path, name: str) -> Iterator[Row | Reject]:
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise DataError(
-            Fault("not-parquet", f"cannot be read as Parquet: {reason}", file=str(path),
-                  hint="Fetch or export the file again.")
-        ) from error  # fmt: skip
+            Fault(
+                "not-parquet",
+                f"cannot be read as Parquet: {reason}",
+                file=str(path),
+                hint="Fetch or export the file again.",
+            )
+        ) from error
 
 
 # A whole string, a bracket, a comma, or the quote of a string whose end has not been read yet.
@@ -148,17 +164,17 @@ TORN_CHARS = 10_000
 
 
 class _Refused(ValueError):  # noqa: N818 - it names a reason, and never leaves this file
-    """A row that JSON's grammar allows and we do not, by the reason's name."""
+    """A row that the grammar of JSON allows and this reader does not; the message is the reason."""
 
 
 def _no_constant(name: str) -> NoReturn:
     raise _Refused("nan_constant")
 
 
-def _unique_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(items: list[tuple[str, object]]) -> dict[str, object]:
     values = dict(items)
     if len(values) != len(items):
-        # The json module would keep the last of them without a word.
+        # The json module would silently keep the last of them.
         raise _Refused("duplicate_key")
     return values
 
@@ -167,7 +183,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_no_c
 
 
 def parse_row(text: str, place: str) -> Row | Reject:
-    """Return the object that a text holds, or why it cannot be used."""
+    """Return the JSON object in a text, or why it cannot be used."""
     try:
         values = _DECODER.decode(text)
     except _Refused as reason:
@@ -183,7 +199,7 @@ def parse_row(text: str, place: str) -> Row | Reject:
 
 
 def is_array(path: Path, encoding: str, *, expected: bool) -> bool:
-    """Say whether a file is one JSON array; `expected` decides for an array that does not begin with an object."""
+    """Return whether a file is one JSON array; `expected` decides for an array that does not begin with an object."""
     beginning = ""
     for text in read_text(path, encoding):
         beginning = (beginning + text).lstrip()
@@ -198,16 +214,21 @@ def read_json_lines(path: Path, name: str, encoding: str) -> Iterator[Row | Reje
     """Yield the rows of a JSON Lines file; blank lines are skipped.
 
     Raises:
-        DataError: when the file is one indented object, which is not a row a line.
+        DataError: the file is one indented object, not one row a line.
     """
     for number, line in enumerate(read_lines(path, encoding), start=1):
         if not line.strip(" \t\r\n"):
             continue
         if number == 1 and line.strip() == "{":
-            raise DataError(Fault(
-                "not-json-lines", "one JSON object over several lines", file=str(path), line_number=number,
-                hint="Write the file as JSON Lines, or as an array of objects.",
-            ))  # fmt: skip
+            raise DataError(
+                Fault(
+                    "not-json-lines",
+                    "one JSON object over several lines",
+                    file=str(path),
+                    line_number=number,
+                    hint="Write the file as JSON Lines, or as an array of objects.",
+                )
+            )
         row = parse_row(line, f"{name}:{number}")
         if isinstance(row, Reject) and row.reason == "broken_json" and not line.endswith("\n"):
             row = Reject(row.place, "torn_last_line", row.excerpt)
@@ -215,10 +236,10 @@ def read_json_lines(path: Path, name: str, encoding: str) -> Iterator[Row | Reje
 
 
 def read_json_array(path: Path, name: str, encoding: str) -> Iterator[Row | Reject]:
-    """Yield the elements of a file that is one JSON array, without holding more than a few of them.
+    """Yield the elements of a file that is one JSON array, in bounded memory.
 
     Raises:
-        DataError: when the brackets do not match, so that the rest cannot be divided into rows.
+        DataError: the brackets do not match, so that the rest cannot be divided into rows.
     """
     scanner, index = _ArrayScanner(path), -1
     for text in read_text(path, encoding):
@@ -226,16 +247,16 @@ def read_json_array(path: Path, name: str, encoding: str) -> Iterator[Row | Reje
             if element.strip():
                 index += 1
                 row = parse_row(element, f"{name}:{line}")
-                # A row keeps its name wherever it is written; what is wrong with it is looked for by its line.
+                # The id does not depend on line breaks; a reject is found by its line.
                 yield row if isinstance(row, Reject) else Row(f"{name}[{index}]", row.values, row.place)
     if torn := scanner.remainder():
         yield Reject(f"{name}:{scanner.line}", "torn_last_line", torn)
 
 
 class _ArrayScanner:
-    """Cuts the text of a JSON array into its elements by looking at quotes, brackets and commas alone.
+    """Divides the text of a JSON array into its elements by quotes, brackets and commas alone.
 
-    So an element that is broken inside costs itself and not the rows after it.
+    An element that is broken inside is lost, and no row after it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -286,7 +307,7 @@ class _ArrayScanner:
             raise self._broken(problem, "row-too-long")
 
     def remainder(self) -> str:
-        """Return what the file ends inside of; empty when it ended well."""
+        """Return the element that the end of the file cut short; empty if the array is complete."""
         rest = self._buffer.strip()
         if self._closed and rest:
             raise self._broken(f"{rest[:20]!r} after the array's end; the file must be one array of objects")

@@ -1,30 +1,31 @@
-"""A raw row, as every reader gives it."""
+"""Raw rows, rejected rows, and the ledger of a corpus: counts, and every reject with its place and reason."""
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from medqa_finetune.errors import DataError, Fault
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a corpus file, before anything of it is chosen or cleaned.
+    """One row of a corpus file, as its reader yields it.
 
     Attributes:
-        place: `file:line` or `file[index]`, the row's name.
+        place: `file:line` or `file[index]`: the default id of the row's example.
         values: Column name to value.
-        line: `file:line` where the name does not say it; empty where nothing has lines.
+        line: `file:line` if `place` is an index; empty for files without lines.
     """
 
     place: str
-    values: dict[str, Any]
+    values: Mapping[str, object]
     line: str = ""
 
     @property
     def where(self) -> str:
-        """Return where to look for the row, for messages."""
+        """Where to look for the row, for messages."""
         return self.line or self.place
 
 
@@ -37,13 +38,13 @@ CLEANING_REASONS = ("one_character_question", "one_character_answer")
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A row that gives no pair.
+    """A row that cannot be used.
 
     Attributes:
         place: `file:line`, or `file[index]` in files without lines.
         reason: A short name from a fixed list, e.g. `broken_json`, `empty_answer`.
         excerpt: The row's beginning, or what is wrong with it.
-        columns: Those that the row has, where the one asked for is missing.
+        columns: The columns of a row that lacks the configured one.
     """
 
     place: str
@@ -53,10 +54,10 @@ class Reject:
 
 
 class Ledger:
-    """Counts of what a corpus held, and its rejects, written to a file as they come.
+    """Counts what reading a corpus finds, and writes its rejects to a file as they occur.
 
     Args:
-        rejects: Binary file that takes one JSON object a reject; None keeps only the counts.
+        rejects: Binary file for JSON Lines, one reject a line; None keeps only the counts.
     """
 
     def __init__(self, rejects: BinaryIO | None = None) -> None:
@@ -86,14 +87,14 @@ class Ledger:
         return sum(n for name, n in self.counts.items() if name.startswith("rejected_"))
 
     def check_share(self, file: str | None, max_share: float) -> None:
-        """Refuse a corpus of which too much is broken.
+        """Refuse a corpus with too many rejects.
 
         Args:
-            file: Where the corpus is; None for the embedded one.
+            file: File or folder of the corpus; None for the embedded one.
             max_share: In [0, 1]: `corpus.max_reject_share`.
 
         Raises:
-            DataError: when more than `max_share` of the rows read were rejected; with the counts per reason.
+            DataError: more than `max_share` of the rows are rejected; with the counts per reason.
         """
         rows, broken = self.counts["rows"], self.broken
         if broken <= max_share * rows:
@@ -103,16 +104,20 @@ class Ledger:
         ]
         listed = ", ".join(f"{name} {n:,}" for n, name in sorted(reasons, reverse=True))
         examples = "; ".join(f"{e.place} {e.reason}: {excerpt_of(e.excerpt)[:60]!r}" for e in self.examples)
-        raise DataError(Fault(
-            "too-many-rejects",
-            f"allows {int(max_share * rows):,} unusable rows, and {broken:,} of {rows:,} rows cannot be used "
-            f"({listed}); first: {examples}",
-            key="corpus.max_reject_share", got=max_share, file=file,
-            hint="Repair the file, or raise corpus.max_reject_share.",
-        ))  # fmt: skip
+        raise DataError(
+            Fault(
+                "too-many-rejects",
+                f"allows {int(max_share * rows):,} unusable rows, and {broken:,} of {rows:,} rows cannot be used "
+                f"({listed}); first: {examples}",
+                key="corpus.max_reject_share",
+                got=max_share,
+                file=file,
+                hint="Repair the file, or raise corpus.max_reject_share.",
+            )
+        )
 
 
-def excerpt_of(value: Any) -> str:
-    """Return the beginning of a row as text that can always be written as UTF-8."""
+def excerpt_of(value: object) -> str:
+    """Return the beginning of a row, escaped so that it can be written as UTF-8."""
     text = value if isinstance(value, str) else repr(value)
     return text[:EXCERPT_CHARS].strip().encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,7 +1,7 @@
-"""Which pairs are trained on, validated on and tested on. Decided per question, so that no question is in two sets.
+"""Division of a corpus into training pool, validation and test set, by question: no question is in two sets.
 
 The order of the questions comes from a keyed hash of each: it depends neither on the order of the corpus nor on how
-many pairs are asked for, so smaller training sets are prefixes of larger ones and the held-out sets never change.
+many examples are asked for, so smaller training sets are prefixes of larger ones and the held-out sets never change.
 """
 
 import hashlib
@@ -10,7 +10,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +23,7 @@ KEY_BYTES = 8
 BLOCK_QUESTIONS = 4096
 
 PERMUTATIONS = 128
-# Least chance that a pair just at the threshold becomes a candidate.
+# Least probability that two texts just at the threshold become candidates.
 RECALL = 0.99
 HASH_SEED = 1
 GRAM = 3
@@ -52,13 +51,13 @@ class SplitRules:
 
 @dataclass(frozen=True)
 class ExampleKeys:
-    """Three 64-bit hashes of every pair, in the corpus's order.
+    """Three 64-bit hashes of every example, in the corpus's order.
 
-    A chance collision among a million questions has a probability of 3e-8 (n^2 / 2^65).
+    A collision among a million questions has a probability of 3e-8 (n^2 / 2^65).
     """
 
     question: Keys
-    pair: Keys
+    example: Keys
     answer: Keys
 
 
@@ -68,8 +67,8 @@ class Division:
 
     Attributes:
         pool: Everything that may be trained on; a training set is a prefix of it.
-        counts: Pairs, or questions, left out, by reason.
-        test_answers_first_seen: For each test pair whose answer occurs word for word in the pool, where it does first.
+        counts: Examples, or questions, left out, by reason.
+        test_answers_first_seen: For each test example whose answer occurs verbatim in the pool, its first index there.
     """
 
     test: Rows
@@ -80,9 +79,9 @@ class Division:
 
 
 def normalised_question(question: str) -> str:
-    """Return what makes two questions the same one: compatibility forms, case, spaces and punctuation do not count."""
+    """Return a question without case, spaces, punctuation and compatibility forms; equal ones count as the same."""
     text = unicodedata.normalize("NFKC", question).casefold()
-    # A question of signs alone is compared by its signs.
+    # A question of punctuation alone is compared by its punctuation.
     return NOT_WORD.sub("", text) or WHITESPACE.sub("", text) or question
 
 
@@ -104,11 +103,11 @@ def jaccard(a: set[str], b: set[str]) -> float:
 
 
 def bands_for(threshold: float) -> int:
-    """Return into how many bands the 128 MinHash values are cut.
+    """Return into how many bands the 128 MinHash values are divided, a power of 2.
 
-    Two texts of similarity t agree in one band of r values with chance t^r, hence become candidates with chance
-    1 - (1 - t^r)^b (Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, 3.4.2). The fewest bands, thus the fewest
-    false candidates, that reach `RECALL` at the threshold are taken: 32 at 0.8, where the chance is 0.9999999.
+    Two texts of similarity t agree in one band of r values with probability t^r, hence become candidates with
+    probability 1 - (1 - t^r)^b (Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, 3.4.2). It takes the fewest
+    bands, thus the fewest false candidates, that reach `RECALL` at the threshold: 32 at 0.8, with 0.9999999.
     """
     bands = 1
     while bands < PERMUTATIONS and 1 - (1 - threshold ** (PERMUTATIONS / bands)) ** bands < RECALL:
@@ -117,7 +116,7 @@ def bands_for(threshold: float) -> int:
 
 
 class HeldOutIndex:
-    """Answers which questions are near-duplicates of a held-out one.
+    """An index of held-out questions, to find near-duplicates of them: by MinHash, confirmed by counting.
 
     Args:
         questions: Held-out questions, normalised.
@@ -131,7 +130,7 @@ class HeldOutIndex:
         self._index.insert_many(self._sketches(self._grams))
 
     def near(self, questions: Sequence[str]) -> list[bool]:
-        """Say of each question, normalised, whether it is a near-duplicate of a held-out one."""
+        """Return for each question, normalised, whether it is a near-duplicate of a held-out one."""
         grams = [trigrams(question) for question in questions]
         candidates: list[list[int]] = self._index.query_all(self._sketches(grams))
         return [
@@ -149,8 +148,8 @@ class _Questions:
     """The distinct questions in seeded order, each with its rows."""
 
     def __init__(self, keys: ExampleKeys, texts: Callable[[Rows], Sequence[str]]) -> None:
-        kept = np.sort(np.unique(keys.pair, return_index=True)[1])
-        self.duplicates = len(keys.pair) - len(kept)
+        kept = np.sort(np.unique(keys.example, return_index=True)[1])
+        self.duplicates = len(keys.example) - len(kept)
         ordered = keys.question[kept]
         order = np.lexsort((kept, ordered))
         self._rows: Rows = kept[order].astype(np.int64)
@@ -162,11 +161,11 @@ class _Questions:
         return len(self._starts)
 
     def first_rows(self, questions: Rows) -> Rows:
-        """Return each question's first pair in the corpus's order."""
+        """Return each question's first example in the corpus's order."""
         return self._rows[self._starts[questions]]
 
     def all_rows(self, questions: Rows) -> Rows:
-        """Return all pairs of the questions, those of one question beside each other."""
+        """Return all examples of the questions, grouped by question."""
         starts = self._starts[questions]
         lengths = self._ends[questions] - starts
         # Places count on within a question, and go to the start of the next one where it ends.
@@ -175,11 +174,11 @@ class _Questions:
         return rows
 
     def n_rows(self, questions: Rows) -> int:
-        """Return how many pairs the questions have."""
+        """Return how many examples the questions have."""
         return int((self._ends[questions] - self._starts[questions]).sum())
 
     def near(self, questions: Rows, index: HeldOutIndex) -> npt.NDArray[np.bool_]:
-        """Say of each question whether it is a near-duplicate of a held-out one."""
+        """Return for each question whether it is a near-duplicate of a held-out one, of shape (questions,)."""
         found = np.zeros(len(questions), dtype=np.bool_)
         for start in range(0, len(questions), BLOCK_QUESTIONS):
             block = slice(start, start + BLOCK_QUESTIONS)
@@ -195,7 +194,7 @@ def divide(keys: ExampleKeys, texts: Callable[[Rows], Sequence[str]], rules: Spl
     """Divide a corpus into test set, validation set and training pool.
 
     Args:
-        keys: Hashes of every pair; those of questions made with `rules.split_seed`.
+        keys: Hashes of every example; those of questions made with `rules.split_seed`.
         texts: Gives the normalised questions of rows.
         rules: Sizes, order and what counts as a near-duplicate.
 
@@ -234,36 +233,43 @@ def divide(keys: ExampleKeys, texts: Callable[[Rows], Sequence[str]], rules: Spl
 def _check_enough(n_questions: int, rules: SplitRules) -> None:
     held_out = rules.test_size + rules.validation_size
     if n_questions <= held_out:
-        raise DataError(Fault(
-            "corpus-too-small",
-            f"with data.validation_size={rules.validation_size} (both scaled) {held_out:,} questions are held out, but "
-            f"the corpus has {n_questions:,} distinct questions, and some must be left to train on",
-            key="data.test_size", got=rules.test_size,
-            hint="Give smaller data.test_size= and data.validation_size=, a smaller data.scale=, or another corpus.",
-        ))  # fmt: skip
+        raise DataError(
+            Fault(
+                "corpus-too-small",
+                f"with data.validation_size={rules.validation_size} (both scaled) {held_out:,} questions are held "
+                f"out, but the corpus has {n_questions:,} distinct questions, and some must be left to train on",
+                key="data.test_size",
+                got=rules.test_size,
+                hint="Give smaller data.test_size= and data.validation_size=, a smaller data.scale=, or another "
+                "corpus.",
+            )
+        )
 
 
 def _choose_validation(questions: _Questions, near_test: HeldOutIndex, rules: SplitRules) -> tuple[Rows, int]:
     """Return the validation questions, and the first question after them: near-duplicates of a test one are skipped."""
-    chosen: list[Any] = []
+    chosen: list[int] = []
     position = rules.test_size
     while len(chosen) < rules.validation_size:
         block: Rows = np.arange(position, min(position + rules.validation_size - len(chosen), len(questions)))
         if not len(block):
-            raise DataError(Fault(
-                "corpus-too-small",
-                f"is more, after scaling, than the {len(chosen):,} questions that are near no test question "
-                f"(data.near_duplicate_threshold={rules.near_duplicate_threshold:g})",
-                key="data.validation_size", got=rules.validation_size,
-                hint="Give a smaller data.validation_size= or data.test_size=, or another corpus.",
-            ))  # fmt: skip
-        chosen.extend(block[~questions.near(block, near_test)])
+            raise DataError(
+                Fault(
+                    "corpus-too-small",
+                    f"is more, after scaling, than the {len(chosen):,} questions that are near no test question "
+                    f"(data.near_duplicate_threshold={rules.near_duplicate_threshold:g})",
+                    key="data.validation_size",
+                    got=rules.validation_size,
+                    hint="Give a smaller data.validation_size= or data.test_size=, or another corpus.",
+                )
+            )
+        chosen.extend(block[~questions.near(block, near_test)].tolist())
         position += len(block)
     return np.array(chosen, np.int64), position
 
 
 def _first_seen(test_answers: Keys, pool_answers: Keys) -> list[int]:
-    """Return, for each test answer that the pool holds too, the first place in the pool."""
+    """Return, for each test answer that also occurs in the pool, its first index there; sorted."""
     places = np.flatnonzero(np.isin(pool_answers, test_answers))
     first: dict[int, int] = {}
     for place in places:

@@ -1,4 +1,7 @@
-"""A set of pairs in an Arrow file: memory-mapped, so that its size costs no memory, and read like a list."""
+"""Examples in Arrow files: a memory-mapped sequence of them, and the store that they pass through before division.
+
+By pyarrow and not by `datasets`, whose import takes seconds and whose rows take ten times as long to iterate.
+"""
 
 import hashlib
 import json
@@ -8,7 +11,7 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 import pyarrow as pa
@@ -19,20 +22,20 @@ from medqa_finetune.data.splits import ExampleKeys, Rows, key_of, normalised_que
 BATCH_ROWS = 8192
 # 64-bit offsets: a corpus may hold more than 2 GiB of text.
 SCHEMA = pa.schema([("id", pa.large_string()), ("question", pa.large_string()), ("answer", pa.large_string())])
-# For a corpus in which some pair has a system prompt or a history: both as JSON, empty for pairs without.
+# For a corpus in which some example has a system prompt or a history: both as JSON, empty for examples without.
 CONTEXT = "context"
 SCHEMA_WITH_CONTEXT = SCHEMA.append(pa.field(CONTEXT, pa.large_string()))
 
 
 class ExampleTable(Sequence[Example]):
-    """Pairs of an Arrow file, or of a stretch of one.
+    """Examples of an Arrow file, or of a stretch of one.
 
     Slices with step 1 share the file and copy nothing. A table sent to another process reopens the file there.
 
     Args:
         path: File written by `write_examples`.
-        start: First pair of the stretch.
-        stop: The pair after the last one; None for all.
+        start: First example of the stretch.
+        stop: The example after the last one; None for all.
 
     Raises:
         OSError: when the file cannot be read.
@@ -59,24 +62,24 @@ class ExampleTable(Sequence[Example]):
             return self._stretch(places.start, places.stop) if places.step == 1 else [self[i] for i in places]
         place = self._start + range(len(self))[index]
         batch, offset = self._batches[place // BATCH_ROWS], place % BATCH_ROWS
-        return _pair(*(column[offset].as_py() for column in batch.columns))
+        return _example(*(column[offset].as_py() for column in batch.columns))
 
     def __iter__(self) -> Iterator[Example]:
-        return (_pair(*row) for row in self._rows())
+        return (_example(*row) for row in self._rows())
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type["ExampleTable"], tuple[Path, int, int]]:
         return (ExampleTable, (self._path, self._start, self._stop))
 
     def prefix(self, n: int) -> "ExampleTable":
-        """Return the first `n` pairs, without copying."""
+        """Return the first `n` examples, without copying."""
         return self._stretch(0, min(n, len(self)))
 
     @cached_property
     def sha256(self) -> str:
-        """The sha256 over the pairs in order, each as one line of JSON with sorted keys, as hexadecimal text."""
+        """The sha256 over the examples in order, each as one line of JSON with sorted keys, as hexadecimal text."""
         total = hashlib.sha256()
-        for pair in self:
-            row = json.dumps(to_row(pair), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+        for example in self:
+            row = json.dumps(to_row(example), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
             total.update((row + "\n").encode())
         return total.hexdigest()
 
@@ -98,7 +101,7 @@ class ExampleTable(Sequence[Example]):
         return stretch
 
 
-def _pair(identity: str, question: str, answer: str, context: str = "") -> Example:
+def _example(identity: str, question: str, answer: str, context: str = "") -> Example:
     return (
         with_context(identity, question, answer, json.loads(context))
         if context
@@ -118,10 +121,10 @@ STORE_SCHEMA = SCHEMA_WITH_CONTEXT.append(pa.field("normalised", pa.large_string
 
 
 class ExampleStore:
-    """Takes a stream of pairs, then gives hashes of all and texts of any.
+    """Writes a stream of examples to disk, keeps their hashes in memory, and reads back the texts of any rows.
 
     Args:
-        path: File that the texts go to; removed by the caller.
+        path: File for the texts; the caller removes it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -142,31 +145,31 @@ class ExampleStore:
         self._close()
         self._batches = None
 
-    def add(self, pair: Example, seed: int) -> None:
-        """Take a pair; `seed` keys the hash by which questions are ordered.
+    def add(self, example: Example, seed: int) -> None:
+        """Add an example; `seed` keys the hash by which questions are ordered.
 
-        A dialogue goes by what the user said first: corpora hold one several times, once for each of its later turns,
-        and those must not be divided over training and test set. It is a duplicate only where all of it is the same.
+        A dialogue is identified by its first question: corpora contain one several times, once for each later turn, and
+        those must all go to the same set. It is a duplicate only if all of it is equal.
         """
-        normalised = normalised_question(pair.opening)
-        beside = context_of(pair)
-        context = json.dumps(beside, ensure_ascii=False) if beside else ""
-        self._has_context |= bool(beside)
+        normalised = normalised_question(example.opening)
+        context_fields = context_of(example)
+        context = json.dumps(context_fields, ensure_ascii=False) if context_fields else ""
+        self._has_context |= bool(context_fields)
         self._question.append(key_of(normalised, seed))
-        whole = f"{normalised}\0{pair.answer}" + (f"\0{pair.question}\0{context}" if beside else "")
+        whole = f"{normalised}\0{example.answer}" + (f"\0{example.question}\0{context}" if context_fields else "")
         self._pair.append(key_of(whole))
-        self._answer.append(key_of(pair.answer))
-        self._waiting.append((pair.id, pair.question, pair.answer, context, normalised))
+        self._answer.append(key_of(example.answer))
+        self._waiting.append((example.id, example.question, example.answer, context, normalised))
         if len(self._waiting) == STORE_BATCH_ROWS:
             self._write()
 
     @property
     def schema(self) -> pa.Schema:
-        """What `batch` gives: no column for contexts where no pair has one."""
+        """Schema of `batch`; with a column for contexts only if an example has one."""
         return SCHEMA_WITH_CONTEXT if self._has_context else SCHEMA
 
     def finish(self) -> ExampleKeys:
-        """End the writing and return the hashes of all pairs, in the order they came."""
+        """Close the file and return the hashes of all examples, in the order of `add`."""
         self._write()
         self._close()
         reader = pa.ipc.open_file(pa.memory_map(str(self._path)))
@@ -179,7 +182,7 @@ class ExampleStore:
         return texts
 
     def batch(self, rows: Rows) -> pa.RecordBatch:
-        """Return the pairs of rows as one record batch."""
+        """Return the examples of rows as one record batch."""
         return self._rows(rows, self.schema.names).combine_chunks().to_batches()[0]
 
     def _rows(self, rows: Rows, columns: list[str]) -> pa.Table:

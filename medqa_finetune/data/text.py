@@ -1,4 +1,4 @@
-"""Running text, for language modelling: read as it is, in the corpus's own parts, or divided by document."""
+"""Running text for language modelling: read without cleaning, in the corpus's own parts or divided by row."""
 
 import logging
 import re
@@ -47,15 +47,16 @@ class TextParts:
 def read_text_parts(config: Config) -> TextParts:
     """Return an experiment's text in its three parts.
 
-    A folder whose files say by their names which part they are keeps those; any other text is divided by row: rows in
-    the seeded order of their hashes go to the test part, then to the validation part, `data.test_size` and
-    `data.validation_size` of them, and the rest, in its own order, is trained on. Equal rows go to one part.
+    Files with train, validation and test in their names are these parts. Any other text is divided by row: in the
+    seeded order of their hashes, the first `data.test_size` distinct rows are the test part, the next
+    `data.validation_size` the validation part, and the rest, in the text's order, the training part. Equal rows go to
+    one part.
 
     Raises:
-        DataError: the corpus is missing, empty or broken, has some of the parts and not all, or too few rows.
+        DataError: the corpus is missing, empty or broken, has some of the parts but not all, or too few rows.
     """
     corpus, ledger = config.corpus, Ledger()
-    _say_scale(config)
+    _warn_of_scale(config)
     files = corpus_files(corpus)
     named = {} if len(files) == 1 else _by_part(files, corpus)
     rows = _read(named or {"": files}, corpus, ledger)
@@ -63,7 +64,7 @@ def read_text_parts(config: Config) -> TextParts:
     empty = [part for part in PARTS if not any(row.strip() for row in parts[part])]
     if empty:
         hint = "Repair it, or give a single file, which is divided by rows."
-        raise DataError(_of_path("part-empty", f"the {empty[0]} part holds no text", corpus, hint))
+        raise DataError(_of_path("part-empty", f"the {empty[0]} part has no text", corpus, hint))
     train, validation, test = (Text(corpus.separator.join(parts[part])) for part in PARTS)
     return TextParts(train, validation, test, ledger.counts)
 
@@ -71,10 +72,10 @@ def read_text_parts(config: Config) -> TextParts:
 def read_test_text(corpus: CorpusConfig) -> Text:
     """Return the test part of a corpus of text that is not trained on.
 
-    That is the files whose names say so; all of it, where none says which part it is, or where a file was named.
+    These are the files with test in their names; all of it if no file name says a part, or the corpus is one file.
 
     Raises:
-        DataError: the corpus is missing, empty or broken, or has other parts and no test part.
+        DataError: the corpus is missing, empty or broken, or has other parts but no test part.
     """
     files = corpus_files(corpus)
     is_file = corpus.path is not None and Path(corpus.path).expanduser().is_file()
@@ -86,7 +87,7 @@ def read_test_text(corpus: CorpusConfig) -> Text:
         raise DataError(_of_path("part-missing", f"no file is named test; found: {there}", corpus, hint))
     rows = _read({"test": chosen}, corpus, Ledger())["test"]
     if not any(row.strip() for row in rows):
-        raise DataError(_of_path("part-empty", "the test part holds no text", corpus))
+        raise DataError(_of_path("part-empty", "the test part has no text", corpus))
     return Text(corpus.separator.join(rows))
 
 
@@ -98,7 +99,7 @@ def _read(named: dict[str, list[tuple[Path, str]]], corpus: CorpusConfig, ledger
     }
     if not ledger.counts["rows"]:
         hint = "Give a file of text, or one with a column of it."
-        raise DataError(_of_path("no-rows", "there are no rows in it", corpus, hint))
+        raise DataError(_of_path("no-rows", "it has no rows", corpus, hint))
     if ledger.counts["rejected_missing_column"] == ledger.counts["rows"]:
         raise DataError(column_missing("corpus.text", corpus.text, ledger.examples[0].columns, where(corpus)))
     ledger.check_share(where(corpus), corpus.max_reject_share)
@@ -109,17 +110,20 @@ def _of_path(code: str, problem: str, corpus: CorpusConfig, hint: str = "") -> F
     return Fault(code, problem, key="corpus.path", file=where(corpus), hint=hint)
 
 
-def _say_scale(config: Config) -> None:
-    """Say which sizes of a text are not those that were typed: a profile may scale what is small already."""
+def _warn_of_scale(config: Config) -> None:
+    """Log the sizes that `data.scale` changes: a profile may scale a text that is small already."""
     if config.data.scale != 1.0:
         trained = "all blocks" if config.train_size is None else _counted(config.train_size, "block")
-        # Of the untuned base there is nothing to say.
+        # The untuned base trains on nothing.
         training = f"{trained} for training, and " if method_of(config.method).uses_training_data else ""
         log.warning(
             "data.scale=%g takes of this text %swhere it has no parts of its own %s for the test, %d for validation; "
             "data.scale=1 takes the sizes as they are",
-            config.data.scale, training, _counted(config.test_size, "row"), config.validation_size,
-        )  # fmt: skip
+            config.data.scale,
+            training,
+            _counted(config.test_size, "row"),
+            config.validation_size,
+        )
 
 
 def _counted(count: int, what: str) -> str:
@@ -127,7 +131,7 @@ def _counted(count: int, what: str) -> str:
 
 
 def _by_part(files: list[tuple[Path, str]], corpus: CorpusConfig) -> dict[str, list[tuple[Path, str]]]:
-    """Return the files of each part; nothing where no name says so."""
+    """Return the files of each part; nothing if no file name says a part."""
     found: dict[str | None, list[tuple[Path, str]]] = {}
     for path, name in files:
         found.setdefault(part_of(name), []).append((path, name))
@@ -146,15 +150,19 @@ def _divided(rows: list[str], config: Config) -> dict[str, list[str]]:
     distinct = sorted({key for key in keys if key is not None})
     held_out = config.test_size + config.validation_size
     if len(distinct) <= held_out:
-        raise DataError(Fault(
-            "corpus-too-small",
-            f"with data.validation_size={config.validation_size} (both scaled) {held_out:,} rows are held out, but the "
-            f"text has {_counted(len(distinct), 'different row')}, and some must be left to train on",
-            key="data.test_size", got=config.test_size, file=where(config.corpus),
-            hint="In plain text a row ends at an empty line; corpus.by_line=true takes every line for one. "
-            "Give smaller data.test_size= and data.validation_size=, or a folder with files named train, validation "
-            "and test.",
-        ))  # fmt: skip
+        raise DataError(
+            Fault(
+                "corpus-too-small",
+                f"with data.validation_size={config.validation_size} (both scaled) {held_out:,} rows are held out, "
+                f"but the text has {_counted(len(distinct), 'different row')}, and some must be left to train on",
+                key="data.test_size",
+                got=config.test_size,
+                file=where(config.corpus),
+                hint="In plain text a row ends at an empty line; corpus.by_line=true takes every line for one. "
+                "Give smaller data.test_size= and data.validation_size=, or a folder with files named train, "
+                "validation and test.",
+            )
+        )
     test, validation = set(distinct[: config.test_size]), set(distinct[config.test_size : held_out])
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
     for key, row in zip(keys, rows, strict=True):
@@ -164,23 +172,30 @@ def _divided(rows: list[str], config: Config) -> dict[str, list[str]]:
 
 
 PARTS = ("train", "validation", "test")
-# Words in a file's name that say which part it is: `wiki.valid.raw`, `test-00000-of-00001.parquet`.
-PART_OF_WORD = {"train": "train", "training": "train", "valid": "validation", "validation": "validation",
-                "val": "validation", "dev": "validation", "test": "test"}  # fmt: skip
+# Words in the name of a file that say its part: `wiki.valid.raw`, `test-00000-of-00001.parquet`.
+PART_OF_WORD = {
+    "train": "train",
+    "training": "train",
+    "valid": "validation",
+    "validation": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+}
 
 
 def part_of(name: str) -> str | None:
-    """Return which part of a corpus a file is by its name, one of `PARTS`, or None."""
+    """Return the part of a corpus that the name of a file says, one of `PARTS`, or None."""
     words = re.split("[^a-z]+", Path(name).name.lower())
     found = {PART_OF_WORD[word] for word in words if word in PART_OF_WORD}
     return found.pop() if len(found) == 1 else None
 
 
 def text_rows(path: Path, name: str, corpus: CorpusConfig, ledger: Ledger) -> Iterator[str]:
-    """Yield the rows of a file of running text as they are, not cleaned; what is broken goes to the ledger.
+    """Yield the rows of a file of running text, not cleaned; rejects go to the ledger.
 
     Raises:
-        DataError: when the file as a whole cannot be used.
+        DataError: the file as a whole cannot be used.
     """
     for result in _rows(path, name, corpus):
         ledger.count("rows")
@@ -202,7 +217,7 @@ def _rows(path: Path, name: str, corpus: CorpusConfig) -> Iterator[str | Reject]
 
 
 def _paragraphs(lines: Iterator[str]) -> Iterator[str]:
-    """Yield what blank lines separate, line breaks inside kept."""
+    """Yield paragraphs: text between blank lines, with the line breaks inside."""
     waiting: list[str] = []
     for line in lines:
         if line.strip():

@@ -29,17 +29,30 @@ from medqa_finetune.record.schema import FileStamp
 logger = logging.getLogger(__name__)
 
 TOKENS, MANIFEST = "tokens.arrow", "manifest.json"
-SCHEMA = pa.schema([
-    ("input_ids", pa.list_(pa.int32())),
-    ("answer_start", pa.int32()),
-    ("cut", pa.bool_()),
-    # Begin and end of each earlier answer, in turns.
-    ("earlier", pa.list_(pa.int32())),
-])  # fmt: skip
+SCHEMA = pa.schema(
+    [
+        ("input_ids", pa.list_(pa.int32())),
+        ("answer_start", pa.int32()),
+        ("cut", pa.bool_()),
+        # Begin and end of each earlier answer, in turns.
+        ("earlier", pa.list_(pa.int32())),
+    ]
+)
 BATCH_ROWS = 1000
 # What reading a damaged or foreign file of the former format (`numpy.savez`) can raise.
-UNREADABLE_ARRAYS = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, RuntimeError, MemoryError,
-                     ArithmeticError, zipfile.BadZipFile, zlib.error)  # fmt: skip
+UNREADABLE_ARRAYS = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    RuntimeError,
+    MemoryError,
+    ArithmeticError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 Item = dict[str, list[int]]
 
@@ -190,7 +203,7 @@ class SetEncoder(Protocol[Content_contra]):
     def encode(self, content: Content_contra, /) -> Iterable[Encoded]:
         """Yield the set's items encoded, in order."""
 
-    def tell_cut(self, cut: int, n: int) -> None:
+    def warn_of_cut(self, cut: int, n: int) -> None:
         """Log how many of `n` items were cut, if any were."""
 
 
@@ -217,7 +230,7 @@ def encode_once(encoder: SetEncoder[Content_contra], content: Content_contra, ca
         if found is None and (former := read_arrays(folder.with_suffix(".npz"), key)) is not None:
             found = write_encoded(folder, key, former)
         if found is not None:
-            encoder.tell_cut(found.cut, len(found))
+            encoder.warn_of_cut(found.cut, len(found))
             return found
         return write_encoded(folder, key, encoder.encode(content))
 

@@ -1,4 +1,4 @@
-"""Pairs and sets as JSON Lines files, for people and for other programs."""
+"""Examples and sets as JSON Lines files, for people and for other programs."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -18,13 +18,13 @@ PAIRS, REJECTS, COUNTS, MANIFEST = "pairs.jsonl", "rejects.jsonl", "counts.json"
 
 
 def write_cleaned(corpus: CorpusConfig, folder: Path, progress: Progress = iter) -> dict[str, int]:
-    """Write a corpus's cleaned pairs, its rejects and, last, the counts; nothing where that has been done before.
+    """Write a corpus's cleaned examples, its rejects and, last, the counts, unless they are there already.
 
     Returns:
         The counts.
 
     Raises:
-        DataError: when the corpus cannot be used, or the folder not be written.
+        DataError: the corpus cannot be used, or the folder cannot be written.
     """
     key = examples_key(corpus, corpus_sha256(corpus))
     done = _notes(folder / COUNTS, key)
@@ -32,10 +32,10 @@ def write_cleaned(corpus: CorpusConfig, folder: Path, progress: Progress = iter)
         counts: dict[str, int] = done["counts"]
         return counts
     try:
-        with replacing(folder / REJECTS) as rejects, replacing(folder / PAIRS) as pairs:
+        with replacing(folder / REJECTS) as rejects, replacing(folder / PAIRS) as examples:
             ledger = Ledger(rejects)
-            for pair in progress(read_examples(corpus, ledger)):
-                pairs.write(_line(pair))
+            for example in progress(read_examples(corpus, ledger)):
+                examples.write(_line(example))
         _write_notes(folder, COUNTS, (PAIRS, REJECTS), {"key": key, "counts": dict(ledger.counts)})
     except OSError as error:
         raise DataError(_unwritable(folder, error)) from error
@@ -46,21 +46,21 @@ def write_sets(
     prepared: Prepared,
     sizes: dict[str, int | None],
     folder: Path,
-    progress: Callable[[Iterable[Example], str], Iterable[Example]] = lambda pairs, name: pairs,
+    progress: Callable[[Iterable[Example], str], Iterable[Example]] = lambda examples, name: examples,
 ) -> list[str]:
     """Write `train_<name>.jsonl` for every size, `validation.jsonl`, `test.jsonl` and, last, `manifest.json`.
 
     Args:
         prepared: The divided corpus.
-        sizes: Training pairs by name of the size; None takes all.
-        folder: Where the files go; others in it are left alone.
-        progress: Wraps a set's pairs while they are written; told the file's name.
+        sizes: Training examples by name of the size; None takes all.
+        folder: Where the files go; other files in it stay.
+        progress: Wraps a set's examples while they are written; called with the file's name too.
 
     Returns:
-        The names of the files; those that were whole already are not written again.
+        The names of the files; undamaged ones are not written again.
 
     Raises:
-        DataError: when the corpus has fewer pairs than a size asks for, or the folder cannot be written.
+        DataError: the corpus has fewer examples than a size needs, or the folder cannot be written.
     """
     splits = {name: take_splits(prepared, size) for name, size in sizes.items()}
     files: dict[str, Sequence[Example]] = {f"train_{name}.jsonl": found.train for name, found in splits.items()}
@@ -69,10 +69,10 @@ def write_sets(
     if _notes(folder / MANIFEST, key) is not None:
         return list(files)
     try:
-        for name, pairs in files.items():
+        for name, examples in files.items():
             with replacing(folder / name) as file:
-                for pair in progress(pairs, name):
-                    file.write(_line(pair))
+                for example in progress(examples, name):
+                    file.write(_line(example))
         manifests = {name: asdict(found.manifest) for name, found in splits.items()}
         _write_notes(folder, MANIFEST, tuple(files), {"key": key, "sizes": manifests})
     except OSError as error:
@@ -85,16 +85,16 @@ def _unwritable(folder: Path, error: OSError) -> Fault:
     return Fault("not-writable", problem, file=str(folder), hint="Give another folder.")
 
 
-def _line(pair: Example) -> bytes:
-    return (json.dumps(to_row(pair), ensure_ascii=False) + "\n").encode()
+def _line(example: Example) -> bytes:
+    return (json.dumps(to_row(example), ensure_ascii=False) + "\n").encode()
 
 
-def _write_notes(folder: Path, name: str, files: tuple[str, ...], notes: dict[str, Any]) -> None:
+def _write_notes(folder: Path, name: str, files: tuple[str, ...], notes: dict[str, object]) -> None:
     write_json(folder / name, notes | {"files": {file: sha256_of(folder / file) for file in files}})
 
 
 def _notes(path: Path, key: str) -> dict[str, Any] | None:
-    """Return what was noted when the files were written, if they are all as they were then and of the same key."""
+    """Return the notes written with the files, if the key is the same and every file is unchanged."""
     try:
         notes: dict[str, Any] = json.loads(path.read_text("utf-8"))
         whole = notes["key"] == key and all(sha256_of(path.parent / f) == sha for f, sha in notes["files"].items())

@@ -8,9 +8,9 @@ from medqa_finetune.data.examples import Example
 from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.evaluation.decode import Model
-from medqa_finetune.evaluation.generate import generate_answers
-from medqa_finetune.evaluation.predictions import Prediction, read_answers
-from medqa_finetune.evaluation.score import score_answers
+from medqa_finetune.evaluation.generate import generate_predictions
+from medqa_finetune.evaluation.predictions import Prediction, read_predictions
+from medqa_finetune.evaluation.score import score_predictions
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.schema import EvaluationRecord
 
@@ -31,8 +31,8 @@ def evaluate_model(
             Fault("not-allowed", "answers for runs alone", key="backend", got=settings.backend,
                   allowed=("transformers",))
         )  # fmt: skip
-    generated = generate_answers(model, encoder, pairs, settings, folder)
-    found = {answer.id: answer for answer in read_answers(folder.predictions_path)}
+    generated = generate_predictions(model, encoder, pairs, settings, folder)
+    found = {answer.id: answer for answer in read_predictions(folder.predictions_path)}
     answers = [found[pair.id] for pair in pairs]
-    scored, _ = score_answers(answers, settings.metrics)
+    scored, _ = score_predictions(answers, settings.metrics)
     return dataclasses.replace(scored, **generated.speed()), answers

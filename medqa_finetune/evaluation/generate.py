@@ -56,7 +56,7 @@ class Generated:
         }
 
 
-class AnswerBook:
+class PredictionWriter:
     """The questions of an evaluation, batch by batch, and what of them has been answered, on disk.
 
     Batches that an earlier start answered are kept, and so is what another evaluation has answered. Each row also holds
@@ -73,7 +73,7 @@ class AnswerBook:
         reused = {row.get("id") for row in reused_rows(folder)}
         asked = [pair for pair in pairs if pair.id not in reused]
         batches = list(_batches(encoder, asked, settings))
-        done = keep_answered(folder, [[pair.id for pair in batch] for batch in batches], len(reused))
+        done = keep_whole_batches(folder, [[pair.id for pair in batch] for batch in batches], len(reused))
         if done:
             log.info("%d of %d batches were answered before", done, len(batches))
         self._asked = len(asked)
@@ -104,12 +104,12 @@ class AnswerBook:
         return Generated(sum(row["seconds"] for row in rows), self._asked, sum(row["tokens"] for row in rows))
 
 
-def generate_answers(
+def generate_predictions(
     model: Model, encoder: Encoder, pairs: Sequence[Example], settings: EvaluateConfig, folder: EvaluationDir
 ) -> Generated:
     """Answer the question of every pair and append the answers to `folder.predictions_path`, batch by batch."""
     model.eval()
-    book = AnswerBook(encoder, pairs, settings, folder)
+    book = PredictionWriter(encoder, pairs, settings, folder)
     for batch in tqdm(book.left, desc="answering", unit="batch", disable=None, leave=False):
         prompts = encoder.prompts(batch)
         started = clock(model)
@@ -120,7 +120,7 @@ def generate_answers(
     return book.generated()
 
 
-def keep_answered(folder: EvaluationDir, batches: Sequence[Sequence[str]], reused: int = 0) -> int:
+def keep_whole_batches(folder: EvaluationDir, batches: Sequence[Sequence[str]], reused: int = 0) -> int:
     """Keep of an earlier start's answers the whole batches, in order, and return their number.
 
     What a kill left of a batch is cut off, and so is a batch whose cost is not on record.

@@ -1,4 +1,4 @@
-"""An answer: what a model said to one question, beside what it should have said."""
+"""A prediction: what a model said to one question, with the references."""
 
 import json
 import math
@@ -26,7 +26,7 @@ class Prediction:
     """What a model said to one question.
 
     Attributes:
-        id: Unique among the answers of a run.
+        id: Unique among the predictions of a run.
         question: What was asked; empty when it is not known.
         references: Right answers, one at least; each may be empty (it then scores 0).
         prediction: What the model said; may be empty (it then scores 0, and is never left out).
@@ -48,19 +48,19 @@ class Prediction:
     reference_tokens: int | None = None
 
 
-def to_row(answer: Prediction) -> dict[str, Any]:
-    """Return the line of `predictions.jsonl` for an answer: one reference as `reference`, more as `references`."""
-    one = len(answer.references) == 1
-    row: dict[str, Any] = {"id": answer.id, "question": answer.question}
-    row |= {"reference": answer.references[0]} if one else {"references": list(answer.references)}
-    row["prediction"] = answer.prediction
+def to_row(prediction: Prediction) -> dict[str, Any]:
+    """Return the line of `predictions.jsonl` for a prediction: one reference as `reference`, more as `references`."""
+    one = len(prediction.references) == 1
+    row: dict[str, Any] = {"id": prediction.id, "question": prediction.question}
+    row |= {"reference": prediction.references[0]} if one else {"references": list(prediction.references)}
+    row["prediction"] = prediction.prediction
     for key in ("hit_limit", "timed_out", "prediction_tokens", "reference_nll", "reference_tokens"):
-        row[key] = getattr(answer, key)
+        row[key] = getattr(prediction, key)
     return row
 
 
 def from_row(row: dict[str, Any], place: Place) -> Prediction:
-    """Return the answer in a row; keys that are not an answer's are ignored.
+    """Return the prediction in a row; keys that are not a prediction's are ignored.
 
     Args:
         row: `id`, `question`, `reference` or `references`, `prediction`; `refs` and `hyp` are taken for the last two.
@@ -90,11 +90,11 @@ def from_row(row: dict[str, Any], place: Place) -> Prediction:
     )
 
 
-def read_answers(path: Path) -> list[Prediction]:
-    """Read answers from JSON Lines in UTF-8 (a byte-order mark and blank lines are accepted).
+def read_predictions(path: Path) -> list[Prediction]:
+    """Read predictions from JSON Lines in UTF-8 (a byte-order mark and blank lines are accepted).
 
     Raises:
-        DataError: the file is missing, empty, not UTF-8 or not JSON Lines, or a row is not an answer; says which line.
+        DataError: the file is missing, empty, not UTF-8 or not JSON Lines, or a row is no prediction; says which line.
     """
     try:
         content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
@@ -107,27 +107,27 @@ def read_answers(path: Path) -> list[Prediction]:
 
 
 def collect(numbered_rows: Iterable[tuple[int, dict[str, Any]]], path: Path) -> list[Prediction]:
-    """Turn rows, each with its line number, into answers.
+    """Turn rows, each with its line number, into predictions.
 
     Raises:
-        DataError: there is no row, a row is not an answer, or two have one id.
+        DataError: there is no row, a row is not a prediction, or two have one id.
     """
-    answers: list[Prediction] = []
+    predictions: list[Prediction] = []
     lines: dict[str, int] = {}
     for number, row in numbered_rows:
-        answer = from_row(row, (str(path), number))
-        if answer.id in lines:
-            problem = f"must be unique; line {lines[answer.id]} has it too"
-            _refuse((str(path), number), "id", answer.id, problem, "repeated")
-        lines[answer.id] = number
-        answers.append(answer)
-    if not answers:
+        prediction = from_row(row, (str(path), number))
+        if prediction.id in lines:
+            problem = f"must be unique; line {lines[prediction.id]} has it too"
+            _refuse((str(path), number), "id", prediction.id, problem, "repeated")
+        lines[prediction.id] = number
+        predictions.append(prediction)
+    if not predictions:
         raise DataError(Fault("no-answers", "there are no answers in it", file=str(path), hint=ONE_A_LINE))
-    return answers
+    return predictions
 
 
 def _rows(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
-    # Split at line feeds alone: U+2028 and its like may stand inside an answer.
+    # Split at line feeds alone: U+2028 and its like may stand inside a prediction.
     for number, line in enumerate(content.split(b"\n"), start=1):
         try:
             text = line.decode("utf-8")

@@ -158,7 +158,7 @@ def _write(run: RunDir, folder: EvaluationDir, fresh: EvaluationRecord, changed:
             run.update(evaluation=fresh)
 
 
-def answers_of(run: RunDir, name: str | None = None) -> list[Prediction]:
+def predictions_of(run: RunDir, name: str | None = None) -> list[Prediction]:
     """Return the answers of a run's evaluation, all of them.
 
     Raises:

@@ -20,36 +20,36 @@ Rows = list[dict[str, Any]]
 REPEATED_ORDER = 4
 
 
-def score_answers(
-    answers: Sequence[Prediction], metrics: Sequence[str]
+def score_predictions(
+    predictions: Sequence[Prediction], metrics: Sequence[str]
 ) -> tuple[EvaluationRecord, list[dict[str, Any]]]:
-    """Score answers; every one of them counts in every score.
+    """Score predictions; every one of them counts in every score.
 
     Args:
-        answers: n of them.
+        predictions: n of them.
         metrics: Names of files in `evaluation/metrics/`; one named twice counts once.
 
     Returns:
-        The record, its timings left None for the caller to fill in, and one row per answer, in order: `id`, the
-        answer's own scores, e.g. `rouge1`, `rouge2`, `rougeL`, `bleu`, and counts such as `bleu.sys_len`.
+        The record, its timings left None for the caller to fill in, and one row per prediction, in order: `id`, the
+        prediction's own scores, e.g. `rouge1`, `rouge2`, `rougeL`, `bleu`, and counts such as `bleu.sys_len`.
 
     Raises:
-        DataError: there are no answers, or they do not carry what a metric needs.
+        DataError: there are no predictions, or they do not carry what a metric needs.
         ConfigError: no metric is named, or one that does not exist.
     """
-    if not answers:
+    if not predictions:
         raise DataError(Fault("no-answers", "there are no answers to score"))
     if not metrics:
         allowed = tuple(metric_names())
         raise ConfigError(Fault("missing-key", "must name at least one metric", key="metrics", got=[], allowed=allowed))
     chosen = [find_metric(name) for name in dict.fromkeys(metrics)]
-    rows: list[dict[str, Any]] = [{"id": answer.id} for answer in answers]
+    rows: list[dict[str, Any]] = [{"id": prediction.id} for prediction in predictions]
     scores: dict[str, Score] = {}
     for metric in chosen:
-        if not _has_what_it_needs(metric, answers):
+        if not _has_what_it_needs(metric, predictions):
             continue
-        items = metric.items(answers)
-        found = metric.corpus(answers, items)
+        items = metric.items(predictions)
+        found = metric.corpus(predictions, items)
         if twice := sorted(scores.keys() & found.keys()):
             problem = "two metrics have a score of this name"
             raise ConfigError(Fault("repeated", problem, key="metrics", got=twice[0]))
@@ -57,47 +57,47 @@ def score_answers(
         for row, item in zip(rows, items, strict=True):
             row.update(item)
     record = EvaluationRecord(
-        n=len(answers),
+        n=len(predictions),
         scores=scores,
-        empty_rate=sum(map(is_empty, (answer.prediction for answer in answers))) / len(answers),
-        truncated_rate=_share([answer.hit_limit for answer in answers]),
-        timed_out_rate=_share([answer.timed_out for answer in answers]),
-        repetition_rate=_repetition_rate(answers),
+        empty_rate=sum(map(is_empty, (prediction.prediction for prediction in predictions))) / len(predictions),
+        truncated_rate=_share([prediction.hit_limit for prediction in predictions]),
+        timed_out_rate=_share([prediction.timed_out for prediction in predictions]),
+        repetition_rate=_repetition_rate(predictions),
     )
     return record, rows
 
 
-def _has_what_it_needs(metric: Metric, answers: Sequence[Prediction]) -> bool:
+def _has_what_it_needs(metric: Metric, predictions: Sequence[Prediction]) -> bool:
     """Say whether the predictions have the fields that a metric needs.
 
     Raises:
         DataError: some have them and some have not.
     """
-    lacking = [any(getattr(answer, field) is None for field in metric.needs) for answer in answers]
+    lacking = [any(getattr(prediction, field) is None for field in metric.needs) for prediction in predictions]
     if any(lacking) and not all(lacking):
-        first, key = answers[lacking.index(True)].id, metric.needs[0]
+        first, key = predictions[lacking.index(True)].id, metric.needs[0]
         problem = (
-            f"{lacking.count(False)} of {len(answers)} answers have it (not {first[:60]!r}), and a score over a part "
-            "is of another test set"
+            f"{lacking.count(False)} of {len(predictions)} predictions have it (not {first[:60]!r}), and a score over "
+            "a part is of another test set"
         )
-        raise DataError(Fault("missing-key", problem, key=key, hint="Give it for all answers, or for none."))
+        raise DataError(Fault("missing-key", problem, key=key, hint="Give it for all predictions, or for none."))
     return not any(lacking)
 
 
 def own_scores(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of `score_answers` without the counts."""
+    """Return a row of `score_predictions` without the counts."""
     return {name: value for name, value in row.items() if "." not in name}
 
 
 def item_scores(rows: Sequence[Mapping[str, Any]], predictions_sha256: str) -> ItemScores:
-    """Return the rows of `score_answers` as columns.
+    """Return the rows of `score_predictions` as columns.
 
     Args:
         rows: n of them, one at least, in the order of the file of predictions.
         predictions_sha256: Of that file.
     """
     counts: dict[str, dict[str, npt.NDArray[Any]]] = {}
-    # A column that some answers lack, for they have several references, is no column of the whole.
+    # A column that some predictions lack, for they have several references, is no column of the whole.
     names = [name for name in rows[0] if all(name in row for row in rows)]
     for name in names:
         score, _, counted = name.partition(".")
@@ -122,10 +122,10 @@ def _share(marks: Sequence[bool | None]) -> float | None:
     return sum(known) / len(marks) if len(known) == len(marks) else None
 
 
-def _repetition_rate(answers: Sequence[Prediction]) -> float | None:
+def _repetition_rate(predictions: Sequence[Prediction]) -> float | None:
     every = distinct = 0
-    for answer in answers:
-        text = characters(answer.prediction)
+    for prediction in predictions:
+        text = characters(prediction.prediction)
         grams = [text[start : start + REPEATED_ORDER] for start in range(len(text) - REPEATED_ORDER + 1)]
         every += len(grams)
         distinct += len(set(grams))
@@ -150,7 +150,7 @@ def score_rows(
     if record.setting("corpus", "task") == "text":
         return _score_blocks(rows, folder, record, metrics)
     own = record.setting("evaluate", "metrics") or []
-    return score_answers(collect(enumerate(rows, start=1), folder.predictions_path), [*own, *metrics])
+    return score_predictions(collect(enumerate(rows, start=1), folder.predictions_path), [*own, *metrics])
 
 
 def _score_blocks(

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from medqa_finetune.config.schema import EvaluateConfig
 from medqa_finetune.data.examples import Encoded
 from medqa_finetune.evaluation.decode import Model
-from medqa_finetune.evaluation.generate import Generated, clock, keep_answered
+from medqa_finetune.evaluation.generate import Generated, clock, keep_whole_batches
 from medqa_finetune.evaluation.reference_likelihood import reference_likelihoods
 from medqa_finetune.evaluation.reuse import reused_rows
 from medqa_finetune.record.evaluation_dir import EvaluationDir
@@ -31,7 +31,7 @@ def measure_blocks(
     reused = {row.get("id") for row in reused_rows(folder)}
     asked = [number for number in range(len(blocks)) if block_id(number) not in reused]
     batches = list(batches_of(blocks, settings, asked))
-    done = keep_answered(folder, [[block_id(number) for number in batch] for batch in batches], len(reused))
+    done = keep_whole_batches(folder, [[block_id(number) for number in batch] for batch in batches], len(reused))
     if done:
         log.info("%d of %d batches were measured before", done, len(batches))
     measured = len(reused) + sum(map(len, batches[:done]))

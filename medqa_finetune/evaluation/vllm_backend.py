@@ -25,7 +25,7 @@ from medqa_finetune.data.examples import Example
 from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.errors import Fault, ModelError, RunError
 from medqa_finetune.evaluation.decode import Model
-from medqa_finetune.evaluation.generate import HANG_SECONDS, AnswerBook, Generated, Output
+from medqa_finetune.evaluation.generate import HANG_SECONDS, Generated, Output, PredictionWriter
 from medqa_finetune.evaluation.reference_likelihood import reference_likelihoods
 from medqa_finetune.evaluation.vllm_engine import Asked, Said, answer, engine_fault
 from medqa_finetune.methods.registry import model_method
@@ -43,10 +43,10 @@ START_SECONDS = 1800.0
 VARIABLES = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 
 
-def generate_answers(
+def generate_predictions(
     model: Model, encoder: Encoder, pairs: Sequence[Example], settings: EvaluateConfig, folder: EvaluationDir
 ) -> Generated:
-    """Do what `generate.generate_answers` does, by vLLM; a batch is what is written at once, not what it computes.
+    """Do what `generate.generate_predictions` does, by vLLM; a batch is what is written at once, not what it computes.
 
     The model is moved off its device. Its seconds are those of generation, from when vLLM is ready.
 
@@ -54,7 +54,7 @@ def generate_answers(
         RunError: it failed.
     """
     model.eval()
-    book = AnswerBook(encoder, pairs, settings, folder)
+    book = PredictionWriter(encoder, pairs, settings, folder)
     if not book.left:
         return book.generated()
     likelihoods = [

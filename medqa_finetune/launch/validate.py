@@ -32,13 +32,13 @@ def check_matrix(cells: Sequence[Cell]) -> list[Cell]:
         else:
             open_cells.append(cell)
     check_all(open_cells, lambda cell: check_packages(cell.config))
-    # Every corpus is prepared, each once, so that a matrix whose last cell asks for too many pairs never starts.
+    # Every corpus is prepared, each once, so that a matrix whose last cell asks for too many examples never starts.
     counts = check_all(open_cells, lambda cell: task_of(cell.config).look(cell.config))
     check_all(open_cells, lambda cell: check_benchmarks(cell.config))
     if open_cells:
         preflight_matrix([cell.config for cell in open_cells], counts)
     for cell in open_cells:
-        _announce(cell)
+        _write_records(cell)
     return cells
 
 
@@ -88,7 +88,7 @@ def _two_in_one(folder: Path, first: Cell, second: Cell) -> ConfigError:
     return ConfigError(Fault("two-runs-one-folder", f"would hold two different runs: {both}", file=str(folder)))
 
 
-def _announce(cell: Cell) -> None:
+def _write_records(cell: Cell) -> None:
     """Write a cell's record, unless another process works on it; overwriting is left to the cell itself."""
     if cell.config.overwrite:
         return

@@ -1,1 +1,1 @@
-"""From pairs to a trained model."""
+"""From examples to a trained model."""

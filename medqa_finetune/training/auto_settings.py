@@ -1,9 +1,9 @@
-"""What `auto` stands for in a run: chosen once, tried on a GPU before it is trusted, and kept for every restart."""
+"""What `auto` resolves to in a run: chosen once, tried on a GPU, recorded, and used again by every restart."""
 
 import dataclasses
 import logging
 from contextlib import nullcontext
-from typing import Any
+from typing import cast
 
 import psutil
 import torch
@@ -18,16 +18,16 @@ from medqa_finetune.model.load import LoadedModel
 from medqa_finetune.precision import dtype_of
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Fitted
-from medqa_finetune.training.batches import fill_up, lay_end_to_end
+from medqa_finetune.training.batches import Batch, concatenate, pad_right
 from medqa_finetune.training.loss import AnswerLoss
 
 log = logging.getLogger(__name__)
 
 
 def settle(config: Config, loaded: LoadedModel, run: RunDir) -> Config:
-    """Return the configuration with numbers in the place of `auto`: those of the run's record, or chosen now.
+    """Return the configuration with `auto` resolved: as in the run's record, or chosen now and recorded.
 
-    Another choice would give other random numbers to dropout, so that a restart would not be the same run.
+    A restart with other values would draw other dropout masks, and not be the same run.
     """
     if not is_auto(config.train):
         return config
@@ -42,29 +42,29 @@ def settle(config: Config, loaded: LoadedModel, run: RunDir) -> Config:
 
 
 def choose(config: Config, loaded: LoadedModel) -> TrainConfig:
-    """Return what is reckoned to fit beside what else is in memory; on a GPU, the first of it that runs."""
+    """Return the settings estimated to fit in the memory that is free; on a GPU, the first of those that run."""
     device = loaded.device
     machine = Machine(device.type, device.name, usable_bytes(device.type), device.precision)
-    reckoned = resolve_auto(config, loaded.size, machine)
+    estimated = resolve_auto(config, loaded.size, machine)
     if device.type == "cpu":
-        return reckoned
+        return estimated
     choices = list(candidates(config.train))
-    for choice in choices[choices.index(reckoned) :]:
+    for choice in choices[choices.index(estimated) :]:
         if runs(dataclasses.replace(config, train=choice), loaded):
             return choice
     return choices[-1]
 
 
 def usable_bytes(device: str) -> int:
-    """Return the memory that is free, with what this process has of it already."""
+    """Return the memory that this process may use, in bytes: what is free, and what it has already."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
     return psutil.virtual_memory().available + resident_bytes()
 
 
 def runs(config: Config, loaded: LoadedModel) -> bool:
-    """Say whether the largest forward and backward pass that training may need fits, its optimizer's state included."""
-    model: Any = loaded.model
+    """Return whether the largest forward and backward pass of training fits in memory, with the optimizer's state."""
+    model = loaded.model
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     name = config.method.optimizer if loaded.device.type == "cuda" else config.method.optimizer_without_cuda
     try:
@@ -73,7 +73,7 @@ def runs(config: Config, loaded: LoadedModel) -> bool:
         _pass(config.train, loaded)
         del state
     except torch.cuda.OutOfMemoryError:
-        log.info("%d pairs of %d tokens do not fit", config.train.micro_batch, config.train.max_length)
+        log.info("%d examples of %d tokens do not fit", config.train.micro_batch, config.train.max_length)
         return False
     finally:
         for weight in trained:
@@ -84,13 +84,13 @@ def runs(config: Config, loaded: LoadedModel) -> bool:
 
 
 def _pass(train: TrainConfig, loaded: LoadedModel) -> None:
-    """Compute the gradients of as many pairs of the greatest length as one forward pass may hold."""
-    model: Any = loaded.model
+    """Compute the gradients of `micro_batch` examples of `max_length` tokens."""
+    model = loaded.model
     token = int(loaded.tokenizer.pad_token_id or 0)
     ids = [token] * train.max_length
-    pairs = [{"input_ids": ids, "labels": [-100, *ids[1:]]}] * train.micro_batch
-    batch = lay_end_to_end(pairs) if train.packing else fill_up(pairs, token)
-    moved = {key: value.to(model.device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
+    examples = [{"input_ids": ids, "labels": [-100, *ids[1:]]}] * train.micro_batch
+    batch = concatenate(examples) if train.packing else pad_right(examples, token)
+    moved = {name: part.to(model.device) if isinstance(part, torch.Tensor) else part for name, part in batch.items()}
     half = None if loaded.device.precision == "fp32" else dtype_of(loaded.device.precision)
     was_training = model.training
     model.train()
@@ -100,6 +100,6 @@ def _pass(train: TrainConfig, loaded: LoadedModel) -> None:
             attention_per_pair(model) if train.packing else nullcontext(),
             torch.autocast(loaded.device.type, half) if half is not None else nullcontext(),
         ):
-            AnswerLoss(model)(model, moved).backward()  # type: ignore[no-untyped-call]
+            AnswerLoss(model)(model, cast("Batch", moved)).backward()  # type: ignore[no-untyped-call]
     finally:
         model.train(was_training)

@@ -1,9 +1,9 @@
-"""From the pairs of an optimizer step to what goes through the model: packs without padding, or padded groups."""
+"""From the examples of an optimizer step to batches that fit in memory: packs without padding, or padded groups."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import torch
 
@@ -11,18 +11,36 @@ from medqa_finetune.data.examples import IGNORED
 from medqa_finetune.data.token_sets import Item
 from medqa_finetune.training.meters import Work
 
-Batch = dict[str, Any]
+
+class Batch(TypedDict):
+    """What goes through the model at once; see `concatenate` and `pad_right`."""
+
+    input_ids: torch.Tensor
+    positions: torch.Tensor
+    targets: torch.Tensor
+    position_ids: NotRequired[torch.Tensor]
+    attention_mask: NotRequired[torch.Tensor]
+    pair_lengths: NotRequired[list[int]]
+    pair_bounds: NotRequired[torch.Tensor]
+
+
+class Step(TypedDict):
+    """An optimizer step: its batches, and the work in all of them."""
+
+    batches: list[Batch]
+    work: Work
 
 
 @dataclass(frozen=True)
 class Collator:
-    """Turns the pairs of an optimizer step into the batches that go through the model one after another.
+    """Divides the examples of an optimizer step into batches that go through the model one after another.
 
     Attributes:
-        micro_batch: Pairs of `max_length` that one batch may hold.
-        max_length: Tokens of the longest pair.
-        packing: Lay pairs end to end, as many as the tokens of a batch allow; otherwise pad `micro_batch` of them.
-        pad: Token that fills up a padded batch.
+        micro_batch: Most examples of `max_length` in one batch.
+        max_length: Most tokens of an example.
+        packing: Whether to concatenate examples, as many as `micro_batch * max_length` tokens allow; otherwise
+            `micro_batch` of them are padded.
+        pad: Id of the padding token.
     """
 
     micro_batch: int
@@ -30,20 +48,20 @@ class Collator:
     packing: bool
     pad: int
 
-    def __call__(self, items: Sequence[Item]) -> dict[str, Any]:
-        """Return `batches`, see `lay_end_to_end` and `fill_up`, and the `work` in them."""
+    def __call__(self, items: Sequence[Item]) -> Step:
+        """Return the `batches` of `concatenate` or `pad_right`, and the `work` in them."""
         lengths = [len(item["input_ids"]) for item in items]
         if self.packing:
             together = pack(lengths, self.micro_batch * self.max_length)
-            batches = [lay_end_to_end([items[pair] for pair in pairs]) for pairs in together]
+            batches = [concatenate([items[example] for example in examples]) for examples in together]
         else:
             together = group_by_length(lengths, self.micro_batch)
-            batches = [fill_up([items[pair] for pair in pairs], self.pad) for pairs in together]
+            batches = [pad_right([items[example] for example in examples], self.pad) for examples in together]
         return {"batches": batches, "work": work_of(items)}
 
 
 def work_of(items: Sequence[Item]) -> Work:
-    """Count what is in the pairs of an optimizer step."""
+    """Count samples, tokens and answer tokens of an optimizer step."""
     lengths = [len(item["input_ids"]) for item in items]
     return Work(
         samples=len(items),
@@ -53,92 +71,93 @@ def work_of(items: Sequence[Item]) -> Work:
     )
 
 
-def lay_end_to_end(items: Sequence[Item]) -> Batch:
-    """Return encoded pairs as one row, without padding.
+def concatenate(items: Sequence[Item]) -> Batch:
+    """Concatenate encoded examples into one row, without padding.
 
-    `position_ids` start anew with every pair, and the attention is told where pairs end (`model/attention.py`), so that
-    no pair sees another.
+    `position_ids` restart with every example, and the attention gets their bounds (`model/attention.py`), so that no
+    example attends to another.
 
     Returns:
-        `input_ids`, `position_ids`: int64, of shape (1, tokens of all pairs); `pair_lengths`: list of int;
-        `pair_bounds`: int32, where pairs begin and the last one ends, of shape (pairs + 1,); `positions`, `targets`:
-        see `_answers`.
+        `input_ids`, `position_ids`: int64, of shape (1, tokens of all examples); `pair_lengths`: list of int;
+        `pair_bounds`: int32, of shape (examples + 1,), where each example begins and the last one ends; `positions`,
+        `targets`: see `_answers`.
     """
     lengths = [len(item["input_ids"]) for item in items]
+    positions, targets = _answers([label for item in items for label in item["labels"]])
     return {
         "input_ids": torch.tensor([[token for item in items for token in item["input_ids"]]]),
         "position_ids": torch.tensor([[place for length in lengths for place in range(length)]]),
         "pair_lengths": lengths,
         "pair_bounds": torch.tensor([0, *accumulate(lengths)], dtype=torch.int32),
-        **_answers([label for item in items for label in item["labels"]]),
+        "positions": positions,
+        "targets": targets,
     }
 
 
-def fill_up(items: Sequence[Item], pad: int) -> Batch:
-    """Return encoded pairs as rows of one length, padded on the right.
+def pad_right(items: Sequence[Item], pad: int) -> Batch:
+    """Pad encoded examples on the right to the length of the longest.
 
     Returns:
-        `input_ids`, `attention_mask`: int64, of shape (pairs, tokens of the longest); `positions`, `targets`: see
+        `input_ids`, `attention_mask`: int64, of shape (examples, tokens of the longest); `positions`, `targets`: see
         `_answers`.
     """
     longest = max(len(item["input_ids"]) for item in items)
     gaps = [longest - len(item["input_ids"]) for item in items]
     filled = [item["labels"] + [IGNORED] * gap for item, gap in zip(items, gaps, strict=True)]
+    positions, targets = _answers([label for labels in filled for label in labels])
     return {
         "input_ids": torch.tensor([item["input_ids"] + [pad] * gap for item, gap in zip(items, gaps, strict=True)]),
         "attention_mask": torch.tensor([[1] * (longest - gap) + [0] * gap for gap in gaps]),
-        **_answers([label for labels in filled for label in labels]),
+        "positions": positions,
+        "targets": targets,
     }
 
 
-def _answers(labels: Sequence[int]) -> dict[str, torch.Tensor]:
-    """Return where answer tokens are predicted, in all rows laid end to end, and which: int64, of one shape.
+def _answers(labels: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return where answer tokens are predicted, in the flattened rows, and their ids: int64, of shape (answer tokens,).
 
-    The state at position i predicts token i + 1. The first token of a pair is never a target: it is prompt.
+    The state at position i predicts token i + 1. The first token of an example is prompt, and never a target.
     """
     places = [place for place, label in enumerate(labels) if label != IGNORED]
-    return {
-        "positions": torch.tensor([place - 1 for place in places]),
-        "targets": torch.tensor([labels[place] for place in places]),
-    }
+    return torch.tensor([place - 1 for place in places]), torch.tensor([labels[place] for place in places])
 
 
 def pack(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Fill packs by best fit: the longest pair first, each into the fullest pack that still has room for it.
+    """Fill packs by best fit: the longest example first, each into the fullest pack that still has room for it.
 
-    Best-fit decreasing needs at most 11/9 of the fewest packs possible, and one more (Johnson 1973). A pair is never
-    split; pairs of one length keep their order, so that the same lengths always give the same packs.
+    Best-fit decreasing needs at most 11/9 of the fewest packs possible, and one more (Johnson 1973). Examples are never
+    split; those of one length keep their order, so that equal lengths give equal packs.
 
     Args:
-        lengths: Tokens of each pair.
-        budget: Tokens that a pack may hold; a pair that is longer gets a pack of its own.
+        lengths: Tokens of each example.
+        budget: Most tokens of a pack; a longer example gets a pack of its own.
 
     Returns:
-        The packs as indices of pairs, ascending in each; every pair is in exactly one.
+        The packs as indices of examples, ascending; every example is in exactly one.
     """
     packs: list[list[int]] = []
     room: list[int] = []
-    for pair in _longest_first(lengths):
-        fitting = [number for number, left in enumerate(room) if left >= lengths[pair]]
+    for example in _longest_first(lengths):
+        fitting = [number for number, left in enumerate(room) if left >= lengths[example]]
         if fitting:
             best = min(fitting, key=lambda number: room[number])
-            packs[best].append(pair)
-            room[best] -= lengths[pair]
+            packs[best].append(example)
+            room[best] -= lengths[example]
         else:
-            packs.append([pair])
-            room.append(budget - lengths[pair])
-    return [sorted(pairs) for pairs in packs]
+            packs.append([example])
+            room.append(budget - lengths[example])
+    return [sorted(examples) for examples in packs]
 
 
 def group_by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Group pairs of like length, so that little padding is needed: `size` to a group, the longest first.
+    """Group examples of similar length, so that little padding is needed: `size` to a group, the longest first.
 
     Returns:
-        The groups as indices of pairs; every pair is in exactly one.
+        The groups as indices of examples; every example is in exactly one.
     """
     order = _longest_first(lengths)
     return [sorted(order[begin : begin + size]) for begin in range(0, len(order), size)]
 
 
 def _longest_first(lengths: Sequence[int]) -> list[int]:
-    return sorted(range(len(lengths)), key=lambda pair: (-lengths[pair], pair))
+    return sorted(range(len(lengths)), key=lambda example: (-lengths[example], example))

@@ -1,7 +1,7 @@
-"""Checkpoints that can be trusted: written beside, stamped, verified, renamed into place, ordered by step.
+"""Checkpoints: written to a temporary folder, hashed, verified, renamed into place, ordered by step.
 
-Trainer's own are written in place, chosen by the highest number without a look inside, and rotated by file time, so
-that a kill, a full disk or a clock set back costs the whole run.
+Trainer's own are written in place, chosen by the highest number without verification, and rotated by file time: a kill,
+a full disk or a clock set back can cost the whole run.
 """
 
 import json
@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -27,20 +26,20 @@ log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 PROGRESS = "progress.json"
 NAME = re.compile(r"step-([0-9]{1,12})")
-# Two, so that a fault in the newest never costs the run (torch's distributed checkpoints refuse to keep one).
+# Two, so that damage to the newest does not cost the run.
 KEPT = 2
-# Pickled arguments and an empty model card, which nobody reads.
+# Pickled arguments and an empty model card, which nothing reads.
 UNWANTED = ("training_args.bin", "README.md")
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint says of itself; written last, so that a folder without one is no checkpoint.
+    """The manifest of a checkpoint; written last, so that a folder without one is no checkpoint.
 
     Attributes:
         step: Optimizer step.
         identity: Of the run.
-        best_step: Step of the lowest validation loss so far, whose checkpoint goes with this one; 0 for none.
+        best_step: Step of the lowest validation loss so far, whose checkpoint this one needs; 0 for none.
         files: Every other file in the folder.
     """
 
@@ -57,8 +56,8 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        folder: Where they lie, as `step-N`.
-        identity: Of the run; a checkpoint of another one is never used.
+        folder: Their folder; each is `step-N` in it.
+        identity: Of the run; checkpoints of other runs are not used.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
@@ -67,7 +66,7 @@ class Checkpoints:
 
     @property
     def workshop(self) -> Path:
-        """Folder in which Trainer writes a checkpoint before it is one."""
+        """Temporary folder in which Trainer writes a checkpoint before `publish`."""
         return self.folder / f"{TEMPORARY_PREFIX}trainer"
 
     def path(self, step: int) -> Path:
@@ -75,21 +74,21 @@ class Checkpoints:
         return self.folder / f"step-{step}"
 
     def steps(self) -> list[int]:
-        """Return the steps of all checkpoint folders, the newest first; what is in them is not looked at."""
+        """Return the steps of all checkpoint folders, the newest first, without verification."""
         folders = self.folder.iterdir() if self.folder.is_dir() else ()
         found = ((NAME.fullmatch(path.name), path) for path in folders)
         return sorted((int(name[1]) for name, path in found if name and path.is_dir()), reverse=True)
 
     def newest(self) -> int | None:
-        """Return the step of the newest checkpoint that verifies, best weights included; None if there is none.
+        """Return the step of the newest undamaged checkpoint whose best checkpoint is undamaged too, or None.
 
-        Those passed over are named in the log, each with its fault.
+        Damaged ones are logged, each with its fault.
         """
         for step in self.steps():
             fault = self.fault(step)
             if fault is None:
                 return step
-            log.warning("%s is passed over: %s", self.path(step), self._brief(fault).line())
+            log.warning("%s is not used: %s", self.path(step), self._brief(fault).line())
         return None
 
     def fault(self, step: int) -> Fault | None:
@@ -103,7 +102,7 @@ class Checkpoints:
         return None
 
     def _brief(self, fault: Fault) -> Fault:
-        """Return a fault of a checkpoint with its place as it is called among the checkpoints of the run."""
+        """Return a fault with the path of its file relative to the checkpoints of the run."""
         return fault.but(file=Path(str(fault.file)).relative_to(self.folder).as_posix())
 
     def _verified(self, step: int) -> Manifest:
@@ -121,16 +120,16 @@ class Checkpoints:
             raise DataError(Fault("damaged", problem, file=str(folder)))
         return manifest
 
-    def publish(self, step: int, best_step: int, progress: Mapping[str, Any]) -> None:
-        """Make what Trainer has written in the workshop the checkpoint of `step`, then let old ones go.
+    def publish(self, step: int, best_step: int, progress: Mapping[str, object]) -> None:
+        """Make what Trainer has written in `workshop` the checkpoint of `step`, then remove old ones.
 
         Args:
             step: Optimizer step.
-            best_step: Step whose checkpoint is never let go; 0 for none yet.
-            progress: What else is needed to go on, as JSON values.
+            best_step: Step whose checkpoint is never removed; 0 for none yet.
+            progress: What else resuming needs, as JSON values.
 
         Raises:
-            DataError: what was written does not read back as it was.
+            DataError: the files do not read back as they were written.
         """
         written = self.workshop / f"checkpoint-{step}"
         for name in UNWANTED:
@@ -141,18 +140,18 @@ class Checkpoints:
                 sync(path)
         manifest = Manifest(step, self.identity, best_step, stamps_below(written))
         write_json(written / MANIFEST, asdict(manifest))
-        self._retire(step)  # a damaged one of the same step, passed over when the run went on
+        self._retire(step)  # a damaged one of the same step, which the resumed run did not use
         written.rename(self.path(step))
         sync(self.folder)
         fault = self.fault(step)
         if fault is not None:
             problem = f"the checkpoint does not read back as it was written: {fault.problem}"
             raise DataError(fault.but(problem=problem, hint="Check that the disk is healthy."))
-        self._let_go(best_step)
+        self._remove_old(best_step)
 
-    def read_progress(self, step: int) -> dict[str, Any]:
-        """Return what `publish` was given as progress."""
-        content: dict[str, Any] = json.loads((self.path(step) / PROGRESS).read_bytes())
+    def read_progress(self, step: int) -> dict[str, object]:
+        """Return the progress given to `publish`."""
+        content: dict[str, object] = json.loads((self.path(step) / PROGRESS).read_bytes())
         return content
 
     def sweep(self) -> None:
@@ -160,20 +159,20 @@ class Checkpoints:
         sweep(self.folder)
 
     def clear(self) -> None:
-        """Remove all checkpoints: training begins anew."""
+        """Remove all checkpoints: training starts from the beginning."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _let_go(self, best_step: int) -> None:
-        """Remove all but the newest two that are whole and the best of each. The new one has been verified by now."""
+    def _remove_old(self, best_step: int) -> None:
+        """Remove all but the newest two undamaged ones and the best of each; the new one is verified already."""
         newest = [step for step in self.steps() if self._is_whole(step)][:KEPT]
-        # Should the newer one be lost, the older is of use only with the best that it knew, which may be another.
+        # If the newer one is lost, the older needs the best checkpoint of its time, which may be another.
         kept = {*newest, best_step, *(read_manifest(self.path(step) / MANIFEST).best_step for step in newest)}
         for step in self.steps():
             if step not in kept:
                 self._retire(step)
 
     def _is_whole(self, step: int) -> bool:
-        # By sizes alone: contents were verified when they were written, and may be many gigabytes.
+        # By sizes alone: contents were verified after writing, and may be many gigabytes.
         try:
             manifest = read_manifest(self.path(step) / MANIFEST)
             ours = (manifest.identity, manifest.step) == (self.identity, step)
@@ -183,7 +182,7 @@ class Checkpoints:
             return False
 
     def _retire(self, step: int) -> None:
-        """Remove a checkpoint; renamed first, so that a kill never leaves half of one under its name."""
+        """Remove a checkpoint; renamed first, so that a kill leaves no partial one under its name."""
         if self.path(step).exists():
             gone = self.folder / f"{TEMPORARY_PREFIX}gone-{step}-{os.getpid()}"
             self.path(step).rename(gone)
@@ -202,5 +201,5 @@ def read_manifest(path: Path) -> Manifest:
         raise DataError(Fault("not-readable", f"cannot be read: {error.strerror}", file=str(path))) from None
     except ValidationError as error:
         refused = fault_of(error)
-        problem = f"{refused.problem}; the checkpoint was never finished, or is damaged"
+        problem = f"{refused.problem}; the checkpoint is unfinished or damaged"
         raise DataError(refused.but(code="not-a-manifest", problem=problem, file=str(path))) from None

@@ -1,14 +1,14 @@
-"""The picture of one training: losses on the left, learning rate on the right."""
+"""The plot of one training: losses on the left, learning rate on the right."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-Row = dict[str, Any]
+Row = Mapping[str, Any]  # a row of `metrics.jsonl`
 
 
 def draw_curves(rows: Sequence[Row], title: str) -> bytes:

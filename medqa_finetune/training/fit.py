@@ -1,4 +1,4 @@
-"""Train: transformers' Trainer through its public hooks, metered, validated, the best weights kept."""
+"""Training: transformers' Trainer through its public hooks, measured, validated, with the best weights at the end."""
 
 import logging
 import math
@@ -31,13 +31,12 @@ from medqa_finetune.training.trainer import MeteredTrainer, Milestones, Plan, Pr
 
 log = logging.getLogger(__name__)
 
-
 PROGRESS_TYPE = TypeAdapter(Progress)
 
 
 @dataclass(frozen=True)
 class Keeping:
-    """How a training survives: where its checkpoints go, and who may ask it to stop."""
+    """Checkpointing and stop handling: where checkpoints go, and the request to stop."""
 
     checkpoints: Checkpoints
     stop: StopRequest
@@ -45,7 +44,7 @@ class Keeping:
 
 @dataclass(frozen=True)
 class TrainingSets:
-    """What is trained and validated on, encoded."""
+    """The encoded training and validation sets."""
 
     train: EncodedSet
     validation: EncodedSet
@@ -58,9 +57,9 @@ def fit(
     run: RunDir,
     keeping: Keeping,
 ) -> TrainRecord:
-    """Train the model in place, from the newest checkpoint that verifies where there is one.
+    """Train the model in place, resuming from the newest undamaged checkpoint if there is one.
 
-    It ends with the weights of the lowest validation loss, also in `run.adapter_path`.
+    Afterwards the model has the weights of the lowest validation loss; they are saved in `run.adapter_path`.
 
     Raises:
         Interrupted: a signal asked to stop; a checkpoint has been written.
@@ -68,7 +67,7 @@ def fit(
     """
     checkpoints, method = keeping.checkpoints, model_method(config.method)
     steps = total_steps(len(sets.train), config.train)
-    resumed, progress = _newest(run, checkpoints)
+    resumed, progress = _resumption(run, checkpoints)
     _prepare_folder(run, checkpoints, resumed)
     method.begin(loaded.model, config.seed, None if resumed is None else checkpoints.path(resumed))
     meter = Meter(loaded.device.type, progress.meter)
@@ -88,7 +87,7 @@ def fit(
         progress=progress,
     )
     trainer.remove_callback(PrinterCallback)
-    # A training that was stopped after its last step would take another one.
+    # Trainer would take one more step after the last.
     if resumed != steps:
         _train(trainer, config, Plan(validation_steps(steps, train), train, keeping.stop), resumed)
     checkpoints.sweep()
@@ -98,24 +97,24 @@ def fit(
 
 
 def _train(trainer: MeteredTrainer, config: Config, plan: Plan, resumed: int | None) -> None:
-    """Train on, trackers told of it."""
+    """Run Trainer's loop with trackers, kernels and deferred signals."""
     tracked = Tracked(trainer.run, config.run_name, Path(config.outputs), resumed)
     with (
-        trackers(config.tracker.report_to, tracked) as told,
+        trackers(config.tracker.report_to, tracked) as callbacks,
         training_kernels(config.train.kernels, trainer.model),
         attention_per_pair(trainer.model) if config.train.packing else nullcontext(),
         plan.stop.deferred(),
     ):
-        for callback in (*told, Milestones(plan, trainer.meter, trainer.publish)):
+        for callback in (*callbacks, Milestones(plan, trainer.meter, trainer.publish)):
             trainer.add_callback(callback)
         begin = None if resumed is None else str(trainer.checkpoints.path(resumed))
         trainer.train(resume_from_checkpoint=begin)
 
 
-def _newest(run: RunDir, checkpoints: Checkpoints) -> tuple[int | None, Progress]:
-    """Return the step to go on from, None to begin anew, and what is known there.
+def _resumption(run: RunDir, checkpoints: Checkpoints) -> tuple[int | None, Progress]:
+    """Return the step to resume from (None for a new training) and the progress there.
 
-    A checkpoint without the curve that led to it is of no use: somebody deleted files while it was being written.
+    A checkpoint is not used if points of the training curve before it are missing.
     """
     step = checkpoints.newest()
     if step is None:
@@ -124,14 +123,13 @@ def _newest(run: RunDir, checkpoints: Checkpoints) -> tuple[int | None, Progress
     points = sum(row["step"] <= step for row in run.read_metrics())
     if points >= progress.points:
         return step, progress
-    log.warning(
-        "%s lacks %d points before step %d; training begins anew", run.metrics_path, progress.points - points, step
-    )
+    missing = progress.points - points
+    log.warning("%s lacks %d points before step %d; training starts anew", run.metrics_path, missing, step)
     return None, Progress()
 
 
 def _prepare_folder(run: RunDir, checkpoints: Checkpoints, resumed: int | None) -> None:
-    """Leave in the run folder what belongs to the steps that are kept; note in the record where training goes on."""
+    """Remove from the run folder what belongs to steps after the resumed one; record the resumption."""
     if resumed is None:
         checkpoints.clear()
         run.metrics_path.unlink(missing_ok=True)
@@ -139,7 +137,7 @@ def _prepare_folder(run: RunDir, checkpoints: Checkpoints, resumed: int | None) 
         return
     checkpoints.sweep()
     run.forget_metrics_after(resumed)
-    log.info("going on from %s", checkpoints.path(resumed))
+    log.info("resuming from %s", checkpoints.path(resumed))
     record = run.read()
     if record is not None:
         run.update(resumed_from=[*record.resumed_from, resumed])
@@ -154,19 +152,19 @@ def _write_adapter(loaded: LoadedModel, method: ModelMethod, run: RunDir) -> Non
     replace_folder(run.adapter_path, fill)
 
 
-def total_steps(pairs: int, train: TrainConfig) -> int:
-    """Return the number of optimizer steps; the last batch of an epoch may be smaller than the others."""
-    steps = math.ceil(math.ceil(pairs / train.batch_size) * train.epochs)
+def total_steps(examples: int, train: TrainConfig) -> int:
+    """Return the number of optimizer steps, ≥ 1; the last batch of an epoch may be smaller than the others."""
+    steps = math.ceil(math.ceil(examples / train.batch_size) * train.epochs)
     return steps if train.max_steps is None else min(steps, train.max_steps)
 
 
 def validation_steps(steps: int, train: TrainConfig) -> frozenset[int]:
-    """Return the steps after which is validated: `train.validations` of them, evenly spread, the last step included."""
+    """Return the steps after which to validate: `train.validations` of them, evenly spread, with the last step."""
     return frozenset(math.ceil(steps * number / train.validations) for number in range(1, train.validations + 1))
 
 
 def training_arguments(config: Config, checkpoints: Checkpoints, steps: int, device: Device) -> TrainingArguments:
-    """Translate our settings into transformers' own."""
+    """Return a configuration as transformers' TrainingArguments."""
     train = config.train
     cuda = device.type == "cuda"
     arguments = TrainingArguments(
@@ -186,10 +184,10 @@ def training_arguments(config: Config, checkpoints: Checkpoints, steps: int, dev
         logging_steps=train.logging_steps,
         logging_nan_inf_filter=False,  # the default hides NaN losses
         eval_strategy="steps",
-        eval_steps=steps,  # Milestones asks for the others
+        eval_steps=steps,  # Milestones requests the others
         prediction_loss_only=True,
-        save_strategy="no",  # Milestones asks for checkpoints, and Checkpoints keeps them
-        report_to="none",  # trackers are given as callbacks, behind a guard
+        save_strategy="no",  # Milestones requests checkpoints, Checkpoints keeps them
+        report_to="none",  # trackers are callbacks, each behind a guard
         run_name=config.run_name,
         disable_tqdm=not os.isatty(2),
         seed=config.seed,

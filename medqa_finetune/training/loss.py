@@ -1,4 +1,4 @@
-"""The loss on answers, without ever holding the logits of a whole batch."""
+"""The loss on answers, without the logits of a whole batch in memory."""
 
 import logging
 from typing import Any
@@ -13,17 +13,17 @@ from medqa_finetune.training.batches import Batch
 
 log = logging.getLogger(__name__)
 
-# How far logits may be from the model's own, as a share of the largest: rounding, by the precision of the products.
+# Largest difference from the model's own logits that is rounding, relative to the largest logit.
 ROUNDING = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 
 
 class AnswerLoss:
     """Computes the loss of a causal language model, with or without adapters.
 
-    Logits are made from the last hidden states, only where an answer token is predicted, and a chunk at a time; chunks
-    are made again in the backward pass. For a vocabulary of 152k tokens, logits at every position of a pack would need
-    more memory than a 3B model. Where a model does more to its logits than its head does (Gemma 2 caps them, Cohere
-    scales them), which the first batch shows, they are the model's own, all those of a batch at once.
+    Logits are computed from the last hidden states, only where an answer token is predicted, and in chunks that the
+    backward pass computes again. For a vocabulary of 152k tokens, logits at every position of a pack would need more
+    memory than a 3B model. The first batch shows whether a model changes the logits of its head (Gemma 2 caps them,
+    Cohere scales them); then its own logits of the whole batch are used.
 
     Args:
         model: Its `forward` takes `logits_to_keep`.
@@ -32,23 +32,23 @@ class AnswerLoss:
     def __init__(self, model: Any) -> None:
         own = bare(model)
         self._head = own.get_output_embeddings()
-        self._is_head_all: bool | None = None
+        self._head_suffices: bool | None = None
         self._body = own.base_model
 
     def __call__(self, model: Any, batch: Batch) -> torch.Tensor:
-        """Return the cross-entropy summed over the answer tokens of a batch, in nats; a scalar in fp32.
+        """Return the cross-entropy summed over the answer tokens of a batch, in nats: a scalar in fp32, ≥ 0.
 
         Args:
-            model: The model given at first, or a wrapper around it.
-            batch: From `lay_end_to_end` or `fill_up`.
+            model: The model given to the constructor, or a wrapper of it.
+            batch: From `concatenate` or `pad_right`.
         """
         inputs = {name: value for name, value in batch.items() if name not in ("positions", "targets")}
         positions, targets = batch["positions"], batch["targets"]
-        if self._is_head_all is False:
+        if self._head_suffices is False:
             logits = model(**inputs, use_cache=False).logits
             return functional.cross_entropy(logits.flatten(0, 1)[positions].float(), targets, reduction="sum")
-        # Through the whole model, whose wrappers (autocast, distributed training) hook into its forward pass; of the
-        # logits it makes itself, as few as it can.
+        # Through the whole model, since wrappers (autocast, distributed training) hook into its forward pass; it
+        # computes as few logits of its own as it can.
         outputs: list[Any] = []
         hook = self._body.register_forward_hook(lambda body, arguments, output: outputs.append(output))
         try:
@@ -56,17 +56,17 @@ class AnswerLoss:
         finally:
             hook.remove()
         states = outputs[0].last_hidden_state
-        if self._is_head_all is None:
-            self._is_head_all = self._is_like(logits[:, -1], states[:, -1])
-            if not self._is_head_all:
-                log.info("this model does more to its logits than its head: all those of a batch are made at once")
+        if self._head_suffices is None:
+            self._head_suffices = self._is_like(logits[:, -1], states[:, -1])
+            if not self._head_suffices:
+                log.info("this model changes the logits of its head: those of a whole batch are computed at once")
                 return self(model, batch)
         return self._of_states(states.flatten(0, 1)[positions], targets)
 
     @torch.no_grad()
     def _is_like(self, logits: torch.Tensor, states: torch.Tensor) -> bool:
-        found, wanted = self._head(states), logits.float()
-        return bool((found.float() - wanted).abs().max() <= ROUNDING[found.dtype] * wanted.abs().max())
+        found, expected = self._head(states), logits.float()
+        return bool((found.float() - expected).abs().max() <= ROUNDING[found.dtype] * expected.abs().max())
 
     def _of_states(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the summed loss of hidden states of shape (answer tokens, width)."""

@@ -1,9 +1,9 @@
-"""What training costs: time, tokens, arithmetic and memory, measured in the run's own process."""
+"""Cost of training: time, tokens, FLOPs and memory, measured in the training process."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TypedDict
 
 import torch
 
@@ -17,13 +17,13 @@ from medqa_finetune.model.rates import find_rates
 
 @dataclass(frozen=True)
 class Work:
-    """What a model is given to work on, padding never counted.
+    """Input of a model, without padding.
 
     Attributes:
-        samples: Pairs.
-        tokens: Tokens of these pairs.
-        answer_tokens: Tokens that the loss is taken on.
-        squared_lengths: Sum over the pairs of their length squared, which the cost of attention grows with.
+        samples: Number of examples.
+        tokens: Number of tokens.
+        answer_tokens: Number of tokens on which the loss is computed.
+        squared_lengths: Sum of the squared lengths of the examples: the cost of attention grows with it.
     """
 
     samples: int = 0
@@ -40,13 +40,13 @@ class Work:
         )
 
     def flops(self, cost: Flops) -> int:
-        """Return the floating-point operations that the work takes at this cost."""
+        """Return the number of floating-point operations that the work takes."""
         return cost.of(self.tokens, self.answer_tokens, self.squared_lengths)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a meter shows: seconds of training proper, and the work done in them."""
+    """Seconds of optimizer steps, and the work done in them."""
 
     seconds: float = 0.0
     work: Work = Work()
@@ -57,12 +57,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class MeterState:
-    """All that a meter knows, for one that goes on in another process.
+    """The state of a meter, for resuming in another process.
 
     Attributes:
-        reading: Everything so far.
-        metered: What of it counts for the throughput.
-        peaks: Most GPU memory allocated and reserved, and most resident memory, in bytes; None without CUDA.
+        reading: Time and work so far.
+        metered: The part of it that counts for the throughput.
+        peaks: Peak GPU memory allocated and reserved (None without CUDA), and peak resident memory, in bytes.
     """
 
     reading: Reading
@@ -71,11 +71,11 @@ class MeterState:
 
 
 class Meter:
-    """A stopwatch that runs only while optimizer steps are taken, with counters of what they saw.
+    """Measures the time of optimizer steps alone, their work, and peak memory.
 
     Args:
-        device: torch's name of it.
-        earlier: What a meter of the same run knew before the run was stopped; its peaks and counts are gone on from.
+        device: Type of the device, as torch names it: `cuda` or `cpu`.
+        earlier: State of the meter before the run was stopped; this meter continues it.
     """
 
     def __init__(self, device: str, earlier: MeterState | None = None) -> None:
@@ -84,17 +84,17 @@ class Meter:
         self._seconds = 0.0
         self._running_since: float | None = None
         self._work = Work()
-        # Seconds and work of this process before warm-up was over; None until then.
+        # Seconds and work of this process at the end of warm-up; None before.
         self._warm: Reading | None = None
         if self._cuda:
             torch.cuda.reset_peak_memory_stats()
 
     def resume(self) -> None:
-        """Let the stopwatch run."""
+        """Start the clock."""
         self._running_since = self._clock()
 
     def pause(self) -> None:
-        """Stop the stopwatch, e.g. for validation."""
+        """Stop the clock, e.g. for validation."""
         if self._running_since is not None:
             self._seconds += self._clock() - self._running_since
             self._running_since = None
@@ -104,15 +104,15 @@ class Meter:
         self._work += work
 
     def mark_warm(self) -> None:
-        """Say that warm-up is over: throughput counts from here."""
+        """Mark the end of warm-up: throughput is measured from here."""
         self._warm = self._here()
 
     def read(self) -> Reading:
-        """Return time and work so far, earlier processes included; waits for the device."""
+        """Return time and work so far, earlier processes included; synchronizes with the device."""
         return self._earlier.reading + self._here()
 
     def metered(self) -> Reading:
-        """Return time and work behind the warm-ups of every process, which throughput is taken over."""
+        """Return time and work after the warm-up of each process: the basis of throughput."""
         if self._warm is None:
             return self._earlier.metered
         now, warm = self._here(), self._warm
@@ -120,7 +120,7 @@ class Meter:
         return self._earlier.metered + Reading(now.seconds - warm.seconds, Work(*done))
 
     def throughput(self) -> tuple[float | None, float | None]:
-        """Return samples/s and tokens/s without warm-ups; None while nothing else has been measured."""
+        """Return samples/s and tokens/s after warm-up, without padding; None before the first such step."""
         metered = self.metered()
         if metered.work.samples == 0:
             return None, None
@@ -131,20 +131,20 @@ class Meter:
         return Reading(self._seconds + running, self._work)
 
     def state(self) -> MeterState:
-        """Return what a meter needs to go on in another process."""
+        """Return the state with which a meter in another process continues."""
         peaks = (self.peak_vram_bytes(), self.peak_vram_reserved_bytes(), self.peak_rss_bytes())
         return MeterState(self.read(), self.metered(), peaks)
 
     def peak_vram_bytes(self) -> int | None:
-        """Return the most bytes that tensors held on the GPU at once; None without CUDA."""
+        """Return the peak of GPU memory allocated by tensors, in bytes; None without CUDA."""
         return self._peak(0, torch.cuda.max_memory_allocated)
 
     def peak_vram_reserved_bytes(self) -> int | None:
-        """Return the most bytes that the allocator held on the GPU at once; None without CUDA."""
+        """Return the peak of GPU memory reserved by the allocator, in bytes; None without CUDA."""
         return self._peak(1, torch.cuda.max_memory_reserved)
 
     def peak_rss_bytes(self) -> int:
-        """Return the most resident memory that a process of this run held at once, in bytes."""
+        """Return the peak resident memory of a process of this run, in bytes."""
         return max(peak_resident_bytes(), self._earlier.peaks[2])
 
     def _peak(self, place: int, here: Callable[[], int]) -> int | None:
@@ -152,10 +152,7 @@ class Meter:
         return max(here(), before or 0) if self._cuda else before
 
     def gauges(self) -> dict[str, float]:
-        """Return GPU memory held now by tensors and by the allocator, and peak resident memory, in GiB.
-
-        Without CUDA the first two are true zeros: no GPU memory is held.
-        """
+        """Return the current GPU memory, allocated and reserved (0 without CUDA), and peak resident memory, in GiB."""
         return {
             "vram_allocated_gib": torch.cuda.memory_allocated() / GIB,
             "vram_reserved_gib": torch.cuda.memory_reserved() / GIB,
@@ -168,17 +165,36 @@ class Meter:
         return time.perf_counter()
 
 
-def costs(meter: Meter, loaded: LoadedModel, method: MethodConfig) -> dict[str, Any]:
-    """Return the fields of a training record that a meter knows, to be asked for when training is over.
+class Costs(TypedDict):
+    """The measured fields of `TrainRecord`; see there for units."""
 
-    Model FLOPs utilization is the share of the device's measured matrix rate that the model's own arithmetic takes
-    (Chowdhery et al. 2022, arXiv:2204.02311, appendix B): what is computed twice to save memory is not counted twice.
+    samples: int
+    tokens: int
+    answer_tokens: int
+    seconds: float
+    samples_per_second: float | None
+    tokens_per_second: float | None
+    flops: float | None
+    model_flops_utilization: float | None
+    matrix_flops_per_second: float
+    datasheet_flops_per_second: float | None
+    peak_vram_bytes: int | None
+    peak_vram_reserved_bytes: int | None
+    peak_rss_bytes: int
+
+
+def costs(meter: Meter, loaded: LoadedModel, method: MethodConfig) -> Costs:
+    """Return the measured fields of a training record, after the last step.
+
+    Model FLOPs utilization is the model's FLOPs per second over the measured rate of matrix products of the device
+    (Chowdhery et al. 2022, arXiv:2204.02311, appendix B); recomputation to save memory does not count. It is usually in
+    (0, 1], and None for a model without a known FLOPs formula or a run within its warm-up.
     """
     reading, metered = meter.read(), meter.metered()
     samples_per_second, tokens_per_second = meter.throughput()
     peaks = (meter.peak_vram_bytes(), meter.peak_vram_reserved_bytes(), meter.peak_rss_bytes())
     cost = None if loaded.size is None else model_method(method).training_flops(loaded.size)
-    # After the peaks, since measuring takes memory of its own.
+    # After the peaks, since the measurement allocates memory.
     rates = find_rates(loaded.device.type, loaded.device.name, loaded.device.precision)
     share = None
     if cost is not None and samples_per_second is not None:
@@ -201,5 +217,5 @@ def costs(meter: Meter, loaded: LoadedModel, method: MethodConfig) -> dict[str, 
 
 
 def peak_bytes(device: str) -> int:
-    """Return the most memory that tensors held on the GPU since it was last reset, or this process without a GPU."""
+    """Return the peak memory in bytes: of tensors on the GPU since the last reset, or of this process without a GPU."""
     return torch.cuda.max_memory_allocated() if device == "cuda" else peak_resident_bytes()

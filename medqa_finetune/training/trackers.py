@@ -1,7 +1,7 @@
-"""Who is told of the training curves. Their trouble never becomes the training's.
+"""Experiment trackers: TensorBoard, Weights & Biases and MLflow. Tracker failures never interrupt training.
 
-What is told, and how it is called, is transformers' own integration; here it is said where a tracker keeps its files,
-what the run is called there, and that a training which goes on continues what it had begun.
+What is logged, and under which names, is transformers' own integration. This module decides where a tracker stores its
+files and what the run is named there, and lets a resumed training continue the same run.
 """
 
 import logging
@@ -29,19 +29,19 @@ log = logging.getLogger(__name__)
 
 EVENTS = [name for name in dir(TrainerCallback) if name.startswith("on_")]
 PROJECT = "medqa_finetune"
-# Tag of an MLflow run by which a training that goes on finds it again.
+# Tag of an MLflow run, by which a resumed training finds it.
 MLFLOW_TAG = "medqa_finetune.run"
 
 
 @dataclass(frozen=True)
 class Tracked:
-    """The training that trackers are told of.
+    """The training as trackers see it.
 
     Attributes:
-        run: Its folder.
-        name: What it is called.
-        outputs: Root of all run folders, where a store lies that several runs share.
-        resumed_from: Step that training goes on from; None for a new one.
+        run: The run folder.
+        name: Of the run.
+        outputs: Root of all run folders; a store that several runs share is in it.
+        resumed_from: Step that training resumes from; None for a new one.
     """
 
     run: RunDir
@@ -51,10 +51,10 @@ class Tracked:
 
     @property
     def id(self) -> str:
-        """A name that only this run has, the same at every restart, another one when it is begun anew."""
+        """A unique id: the same at every restart, another one for a training that starts from the beginning."""
         record = self.run.read()
-        begun = "" if record is None else f"{record.identity} {record.started}"
-        return sha256_of_text(f"{self.run.path.resolve()} {begun}")[:16]
+        started = "" if record is None else f"{record.identity} {record.started}"
+        return sha256_of_text(f"{self.run.path.resolve()} {started}")[:16]
 
 
 Opener = Callable[[Tracked], AbstractContextManager[TrainerCallback]]
@@ -64,7 +64,7 @@ Opener = Callable[[Tracked], AbstractContextManager[TrainerCallback]]
 def _tensorboard(tracked: Tracked) -> Iterator[TrainerCallback]:
     from torch.utils.tensorboard import SummaryWriter
 
-    # Curves behind the step that training goes on from are withdrawn.
+    # Points after the resumed step are dropped from the curves.
     purge = None if tracked.resumed_from is None else tracked.resumed_from + 1
     with SummaryWriter(str(tracked.run.tensorboard_path), purge_step=purge) as writer:
         yield TensorBoardCallback(writer)  # type: ignore[no-untyped-call]
@@ -72,17 +72,20 @@ def _tensorboard(tracked: Tracked) -> Iterator[TrainerCallback]:
 
 @contextmanager
 def _wandb(tracked: Tracked) -> Iterator[TrainerCallback]:
-    # Its reports of errors are a network call that nobody asked for.
+    # Its error reports are network calls that the user did not request.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
-    # Without a key it would ask for one, and a training that nobody watches would wait for the answer.
+    # Without a key it would prompt for one, and an unattended training would wait for ever.
     if wandb_mode() in ("online", "shared") and not wandb.login(prompt=False):
-        raise RuntimeError("nobody is logged in: `wandb login`, or WANDB_MODE=offline")
+        raise RuntimeError("not logged in; run `wandb login` or set WANDB_MODE=offline")
     run = wandb.init(
-        project=os.environ.get("WANDB_PROJECT", PROJECT), name=tracked.name, id=tracked.id, resume="allow",
+        project=os.environ.get("WANDB_PROJECT", PROJECT),
+        name=tracked.name,
+        id=tracked.id,
+        resume="allow",
         dir=str(tracked.run.path),
-    )  # fmt: skip
+    )
     failed = 1
     try:
         yield WandbCallback()  # type: ignore[no-untyped-call]
@@ -93,19 +96,19 @@ def _wandb(tracked: Tracked) -> Iterator[TrainerCallback]:
 
 @contextmanager
 def _mlflow(tracked: Tracked) -> Iterator[TrainerCallback]:
-    # Nobody asked for a network call, a warning for every long setting, or a line for every table that it makes.
-    usual = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_FLATTEN_PARAMS": "true", "MLFLOW_LOGGING_LEVEL": "WARNING"}
-    for name, value in usual.items():
+    # No network calls, no warnings about long settings, no line for every table that it creates.
+    defaults = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_FLATTEN_PARAMS": "true", "MLFLOW_LOGGING_LEVEL": "WARNING"}
+    for name, value in defaults.items():
         os.environ.setdefault(name, value)
     import mlflow
 
-    with FileLock(tracked.outputs / ".mlflow.lock"):  # cells that start together would all make the store
+    with FileLock(tracked.outputs / ".mlflow.lock"):  # cells that start at the same time would all create the store
         _choose_experiment(tracked.outputs.resolve())
-        begun = mlflow.search_runs(
+        earlier = mlflow.search_runs(
             filter_string=f"tags.`{MLFLOW_TAG}` = '{tracked.id}'", max_results=1, output_format="list"
         )
         mlflow.start_run(
-            run_id=begun[0].info.run_id if begun else None, run_name=tracked.name, tags={MLFLOW_TAG: tracked.id}
+            run_id=earlier[0].info.run_id if earlier else None, run_name=tracked.name, tags={MLFLOW_TAG: tracked.id}
         )
     status = "FAILED"
     try:
@@ -119,7 +122,7 @@ def _mlflow(tracked: Tracked) -> Iterator[TrainerCallback]:
 
 
 def _choose_experiment(outputs: Path) -> None:
-    """Let MLflow keep runs where the environment says, else in one store for all runs below `outputs`."""
+    """Select MLflow's store: as the environment says, else one for all runs below `outputs`."""
     import mlflow
 
     files = None
@@ -136,16 +139,16 @@ OPENERS: dict[str, Opener] = {"tensorboard": _tensorboard, "wandb": _wandb, "mlf
 
 
 class Guarded(TrainerCallback):
-    """Passes events on to a tracker until it raises; then says so once, and leaves it alone.
+    """Passes events on to a tracker until it raises; then logs that once, and stops calling it.
 
-    TensorBoard's writer, for one, dies of a full disk or a folder that went away (tensorboard #5759).
+    For example, TensorBoard's writer raises when the disk is full or its folder is deleted (tensorboard #5759).
     """
 
     def __init__(self, name: str, tracker: TrainerCallback) -> None:
         self._name = name
         self._tracker: TrainerCallback | None = tracker
 
-    def tell(self, event: str, *arguments: Any, **details: Any) -> None:
+    def pass_on(self, event: str, *arguments: object, **details: object) -> None:
         """Pass one event on."""
         if self._tracker is None:
             return
@@ -153,28 +156,28 @@ class Guarded(TrainerCallback):
             getattr(self._tracker, event)(*arguments, **details)
         except Exception as error:
             self._tracker = None
-            warn(self._name, error)
+            _warn(self._name, error)
 
 
-def _teller(event: str) -> Any:
-    def tell(self: Guarded, *arguments: Any, **details: Any) -> None:
-        self.tell(event, *arguments, **details)
+def _passing_on(event: str) -> Callable[..., None]:
+    def on_event(self: Guarded, *arguments: object, **details: object) -> None:
+        self.pass_on(event, *arguments, **details)
 
-    return tell
+    return on_event
 
 
 # Trainer calls one method per event.
 for _event in EVENTS:
-    setattr(Guarded, _event, _teller(_event))
+    setattr(Guarded, _event, _passing_on(_event))
 
 
 @contextmanager
 def trackers(names: Sequence[str], tracked: Tracked) -> Iterator[list[TrainerCallback]]:
-    """Yield the callbacks of the named trackers, those that can be opened; close them when the block ends.
+    """Yield the callbacks of the trackers that can be opened; close them at the end of the block.
 
     Args:
-        names: Of `OPENERS`.
-        tracked: What they are told of.
+        names: Keys of `OPENERS`.
+        tracked: The training.
     """
     with ExitStack() as stack:
         made: list[TrainerCallback] = []
@@ -184,27 +187,27 @@ def trackers(names: Sequence[str], tracked: Tracked) -> Iterator[list[TrainerCal
                 made.append(Guarded(name, opened.__enter__()))
                 stack.push(_closing(name, opened))
             except Exception as error:
-                warn(name, error)
+                _warn(name, error)
         yield made
 
 
 def _closing(name: str, opened: AbstractContextManager[TrainerCallback]) -> Callable[..., bool]:
-    """Return what closes a tracker at the end of the block, however it ends; its trouble is said."""
+    """Return a function that closes a tracker at the end of the block, and logs its errors."""
 
     def close(*ending: Any) -> bool:
         try:
             opened.__exit__(*ending)
         except Exception as error:
-            # A context manager passes on what ended the block; that is not the tracker's own.
+            # A context manager re-raises what ended the block; that is no error of the tracker.
             if error is not ending[1]:
-                warn(name, error)
+                _warn(name, error)
         return False
 
     return close
 
 
-def warn(name: str, error: Exception) -> None:
-    """Say once that a tracker is out; everything it would have shown stands in `metrics.jsonl` too."""
+def _warn(name: str, error: Exception) -> None:
+    """Log that a tracker is stopped; `metrics.jsonl` has all that it would have shown."""
     reason = " ".join(str(error).split())[:200]
-    log.warning("tracker %s stopped (%s: %s); training continues, and metrics.jsonl has its figures",
-                name, type(error).__name__, reason)  # fmt: skip
+    problem = f"{type(error).__name__}: {reason}"
+    log.warning("tracker %s stopped (%s); training continues, and metrics.jsonl has its figures", name, problem)

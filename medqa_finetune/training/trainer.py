@@ -1,43 +1,47 @@
-"""transformers' Trainer, metered, logging to the run folder, with checkpoints of ours."""
+"""Our Trainer: measures its cost, logs to the run folder, writes verified checkpoints, and validates when it is due."""
 
 import logging
 import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from medqa_finetune.compat.trainer import AdaptedTrainer
 from medqa_finetune.config.schema import TrainConfig
 from medqa_finetune.errors import Fault, RunError
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.stopping import StopRequest
+from medqa_finetune.training.batches import Batch
 from medqa_finetune.training.checkpoints import Checkpoints
 from medqa_finetune.training.loss import AnswerLoss
 from medqa_finetune.training.meters import Meter, MeterState, Reading, Work
 
 log = logging.getLogger(__name__)
 
-# transformers' own speed figures count padding, validation and restarts; ours replace them. Its mean loss is one over
-# the steps since the last restart.
-FOREIGN_FIGURES = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos", "train_loss",
-                   "eval_runtime", "eval_samples_per_second", "eval_steps_per_second")  # fmt: skip
+# transformers' own speed figures count padding, validation and restarts; those of `Meter` replace them. Its mean loss
+# is that of the steps since the last restart.
+FOREIGN_FIGURES = {"total_flos", "train_loss"} | {
+    f"{phase}_{figure}"
+    for phase in ("train", "eval")
+    for figure in ("runtime", "samples_per_second", "steps_per_second")
+}
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a training needs to go on, beside what Trainer keeps itself.
+    """What resuming needs in addition to Trainer's own state.
 
     Attributes:
         best_loss: Lowest validation loss so far, in nats per answer token; None before the first validation.
         best_step: Its step; 0 before.
-        loss_sum: Sum of the mean losses of the steps behind `logged_at`.
+        loss_sum: Sum of the mean losses of the steps after `logged_at`.
         logged_at: Last step with a point in the training curve.
         points: Number of points in the run's curves so far.
-        meter: What the meter knows.
+        meter: State of the meter.
     """
 
     best_loss: float | None = None
@@ -49,7 +53,7 @@ class Progress:
 
 
 class MeteredTrainer(AdaptedTrainer):
-    """A Trainer that meters itself, logs to the run folder, and remembers the step of the lowest validation loss."""
+    """A Trainer that measures its cost, logs to the run folder, and tracks the step of the lowest validation loss."""
 
     def __init__(
         self, *, meter: Meter, run: RunDir, checkpoints: Checkpoints, progress: Progress, **options: Any
@@ -66,7 +70,7 @@ class MeteredTrainer(AdaptedTrainer):
         self._answer_loss = AnswerLoss(self.model)
 
     def take_step(self, model: torch.nn.Module, item: dict[str, Any]) -> torch.Tensor:
-        """Train on the pairs of one optimizer step, batch after batch, and return their mean loss."""
+        """Train on one optimizer step, batch after batch, and return its mean loss in nats per answer token."""
         work: Work = item["work"]
         losses = [self.backward(model, batch, work.answer_tokens) for batch in item["batches"]]
         loss = torch.stack(losses).sum()
@@ -75,7 +79,7 @@ class MeteredTrainer(AdaptedTrainer):
         return loss
 
     def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
-        """Validate with the meter stopped; remember the step if it is the best so far."""
+        """Validate while the meter is paused; note the step if its loss is the lowest so far."""
         self.meter.pause()
         metrics: dict[str, float] = super().evaluate(*arguments, **options)
         if metrics["eval_loss"] < self.best_loss:
@@ -85,31 +89,31 @@ class MeteredTrainer(AdaptedTrainer):
         return metrics
 
     def loss_of(self, model: torch.nn.Module, batch: dict[str, Any], tokens: int) -> torch.Tensor:
-        """Return the summed loss of a batch over the number of answer tokens in its whole optimizer step."""
+        """Return the summed loss of a batch divided by the answer tokens of its whole optimizer step."""
         with self.accelerator.autocast():
-            summed: torch.Tensor = self._answer_loss(model, batch)
+            summed: torch.Tensor = self._answer_loss(model, cast("Batch", batch))
         return summed / tokens
 
     def validate_on(self, model: torch.nn.Module, item: dict[str, Any]) -> torch.Tensor:
-        """Add the pairs of one item of the validation loader to what `validated_loss` sums up."""
+        """Add one item of the validation loader to the sums of `validated_loss`; return its mean loss."""
         with torch.no_grad(), self.accelerator.autocast():
-            losses = [self._answer_loss(model, self.on_device(batch)) for batch in item["batches"]]
+            losses = [self._answer_loss(model, cast("Batch", self.on_device(batch))) for batch in item["batches"]]
         work: Work = item["work"]
         loss, tokens = torch.stack(losses).sum(), work.answer_tokens
         self._validated += torch.stack([loss.double(), torch.full_like(loss, tokens).double()])
         return loss / tokens
 
     def validated_loss(self) -> float:
-        """Return the mean over all answer tokens since the last call, whatever `train.micro_batch` is."""
+        """Return the mean loss over all answer tokens since the last call, independent of `train.micro_batch`."""
         summed, tokens = self.accelerator.gather(self._validated).reshape(-1, 2).sum(dim=0).tolist()
         self._validated.zero_()
         return float(summed / tokens)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add our figures, write `metrics.jsonl`, and stop on a loss that is not a number."""
+        """Add throughput and memory, write `metrics.jsonl`, and stop on a loss that is not finite."""
         logs = {name: value for name, value in logs.items() if name not in FOREIGN_FIGURES}
         if "loss" in logs:
-            # Trainer's own mean forgets, when training goes on from a checkpoint, the steps since the last point.
+            # Trainer's own mean loses the steps since the last point when training resumes from a checkpoint.
             logs["loss"] = self._loss_sum.item() / (self.state.global_step - self._logged_at)
             self._logged_at = self.state.global_step
             self._loss_sum.zero_()
@@ -128,10 +132,10 @@ class MeteredTrainer(AdaptedTrainer):
         log.info("step %d/%d  %s", self.state.global_step, self.state.max_steps, _as_text(logs))
 
     def publish(self, step: int) -> None:
-        """Make the checkpoint that Trainer has just written one that counts.
+        """Publish the checkpoint that Trainer has just written.
 
         Raises:
-            RunError: a loss or a weight in it is no number; nothing is published.
+            RunError: a loss or a weight in it is not finite; nothing is published.
         """
         loss_sum = self._loss_sum.item()
         if not math.isfinite(loss_sum):
@@ -152,10 +156,15 @@ class MeteredTrainer(AdaptedTrainer):
             else f"the weights of step {kept} are in {self.checkpoints.path(kept)}"
         )
         rate = f"train.learning_rate (now {self.args.learning_rate:g})"
-        raise RunError(Fault(
-            "not-finite", f"the {what} became {value} at step {self.state.global_step}; {left}", key=key, got=value,
-            hint=f"Give a lower {rate}, or precision=bf16 or fp32.",
-        ))  # fmt: skip
+        raise RunError(
+            Fault(
+                "not-finite",
+                f"the {what} became {value} at step {self.state.global_step}; {left}",
+                key=key,
+                got=value,
+                hint=f"Give a lower {rate}, or precision=bf16 or fp32.",
+            )
+        )
 
 
 def _as_text(logs: dict[str, float]) -> str:
@@ -164,12 +173,12 @@ def _as_text(logs: dict[str, float]) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is due when.
+    """When to validate, write checkpoints and stop.
 
     Attributes:
-        validate_after: Steps after which is validated; a checkpoint follows each validation.
-        train: Says how many steps warm up the meter, and how often a checkpoint is written.
-        stop: Whether somebody wants the training to stop; it does at the end of a step, with a checkpoint.
+        validate_after: Steps after which to validate; a checkpoint follows each validation.
+        train: Has the warm-up steps of the meter, and the interval of checkpoints.
+        stop: The request to stop; training stops at the end of a step, with a checkpoint.
     """
 
     validate_after: frozenset[int]
@@ -178,11 +187,11 @@ class Plan:
 
 
 class Milestones(TrainerCallback):
-    """Starts the meter with the training loop and its throughput after the warm-up steps, and says what is due.
+    """Requests validation, checkpoints and the stop when they are due, and controls the meter.
 
     Args:
-        plan: What is due when.
-        meter: The training's.
+        plan: When they are due.
+        meter: Of the training.
         publish: Called when Trainer has written a checkpoint, with its step.
     """
 
@@ -193,16 +202,16 @@ class Milestones(TrainerCallback):
         self._warm_at = 0
         self._saved_at = 0.0
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start the stopwatch."""
+    def on_train_begin(self, args: object, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+        """Start the meter."""
         self._saved_at = time.monotonic()
         self._warm_at = state.global_step + self._plan.train.warmup_steps_unmetered
         self._meter.resume()
         if self._warm_at == state.global_step:
             self._meter.mark_warm()
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """End the warm-up, and ask for what is due."""
+    def on_step_end(self, args: object, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+        """End the meter's warm-up, and request what is due."""
         if state.global_step == self._warm_at:
             self._meter.mark_warm()
         if state.global_step in self._plan.validate_after:
@@ -222,12 +231,12 @@ class Milestones(TrainerCallback):
             return True
         return time.monotonic() - self._saved_at >= 60 * self._plan.train.checkpoint_minutes
 
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Make what Trainer has written a checkpoint; the stopwatch stands still meanwhile."""
+    def on_save(self, args: object, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+        """Publish what Trainer has written as a checkpoint, while the meter is paused."""
         self._publish(state.global_step)
         self._saved_at = time.monotonic()
         self._meter.resume()
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Stop the stopwatch."""
+    def on_train_end(self, args: object, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
+        """Stop the meter."""
         self._meter.pause()

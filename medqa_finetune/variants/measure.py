@@ -70,9 +70,9 @@ def measure(asked: MeasureRequest) -> Measured:
     """
     pairs = read_questions(RunDir(asked.run), asked.max_samples)
     from medqa_finetune.data.tokenize import Encoder
-    from medqa_finetune.evaluation.generate import generate_answers
-    from medqa_finetune.evaluation.predictions import read_answers
-    from medqa_finetune.evaluation.score import score_answers
+    from medqa_finetune.evaluation.generate import generate_predictions
+    from medqa_finetune.evaluation.predictions import read_predictions
+    from medqa_finetune.evaluation.score import score_predictions
     from medqa_finetune.model.load import choose_device, load_tokenizer, set_threads
     from medqa_finetune.runtime import keep_freed_memory
 
@@ -87,8 +87,8 @@ def measure(asked: MeasureRequest) -> Measured:
     shutil.rmtree(asked.answers, ignore_errors=True)
     asked.answers.mkdir(parents=True)
     answers = EvaluationDir(asked.answers)
-    generated = generate_answers(model, encoder, pairs, asked.evaluate, answers)
-    scored, _ = score_answers(read_answers(answers.predictions_path), asked.evaluate.metrics)
+    generated = generate_predictions(model, encoder, pairs, asked.evaluate, answers)
+    scored, _ = score_predictions(read_predictions(answers.predictions_path), asked.evaluate.metrics)
     return Measured(
         questions_sha256=fingerprint(pairs),
         max_samples=asked.max_samples,

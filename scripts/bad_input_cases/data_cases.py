@@ -69,7 +69,7 @@ CASES = [
         2, "file empty", Expected("file-empty", "corpus.path", hint="again", file=CORPUS), prepare=corpus("")
     ),
     refused(
-        2, "file of blank lines", Expected("no-rows", "corpus.path", hint="one pair a row", file=CORPUS),
+        2, "file of blank lines", Expected("no-rows", "corpus.path", hint="one example a row", file=CORPUS),
         prepare=corpus("\n \n\n"),
     ),
     of_predictions(2, "file empty, predictions", "", Expected("no-answers", hint=ONE_A_LINE)),

@@ -15,7 +15,7 @@ import numpy as np
 from medqa_finetune.config.identity import DEFAULT_EVALUATION, evaluation_identity
 from medqa_finetune.evaluation.metric_registry import find_metric
 from medqa_finetune.evaluation.predictions import Prediction, to_row
-from medqa_finetune.evaluation.score import item_scores, score_answers
+from medqa_finetune.evaluation.score import item_scores, score_predictions
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import (
@@ -91,7 +91,7 @@ class AnswerBank:
                     for number, (reference, answer) in enumerate(texts)
                 ]
             )  # fmt: skip
-        self.rows = [score_answers(each, METRICS)[1] for each in self.answers]
+        self.rows = [score_predictions(each, METRICS)[1] for each in self.answers]
 
     def choose(self, run: MadeRun) -> list[int]:
         """Return the place in the bank of each of a run's answers; the same for a run of the same name."""

@@ -27,7 +27,7 @@ def main(settings_path: str, outputs: str) -> int:
 
     measured: dict[str, Any] = {}
     _watch(training, "fit", "training", measured)
-    _watch(answering, "generate_answers", "answering", measured)
+    _watch(answering, "generate_predictions", "answering", measured)
     _, _, _, *arguments = command(settings, Path(outputs))
     code = train(arguments)
     print("\n" + json.dumps(measured), flush=True)

@@ -13,8 +13,8 @@ from rouge_score.tokenizers import Tokenizer
 from medqa_finetune.config.schema import DEFAULT_METRICS
 from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.evaluation.metrics.char_bleu import shared_ngrams
-from medqa_finetune.evaluation.predictions import Prediction, read_answers
-from medqa_finetune.evaluation.score import score_answers
+from medqa_finetune.evaluation.predictions import Prediction, read_predictions
+from medqa_finetune.evaluation.score import score_predictions
 from scripts.benchmarks.made_pairs import TextMaker, read_rows
 from scripts.benchmarks.results import heading, keep, markdown
 
@@ -68,7 +68,7 @@ def to_rouge_score(answers: Sequence[Prediction]) -> float:
     """Return the largest difference of an answer's ROUGE from that of the package rouge-score, in points."""
     scorer = RougeScorer(list(ROUGE), tokenizer=CodePoints())
     wanted = [scorer.score_multi(list(answer.references), answer.prediction) for answer in answers]
-    _, rows = score_answers(answers, ["rouge"])
+    _, rows = score_predictions(answers, ["rouge"])
     pairs = zip(wanted, rows, strict=True)
     return max(abs(100 * float(want[name].fmeasure) - float(row[name])) for want, row in pairs for name in ROUGE)
 
@@ -84,7 +84,7 @@ def to_golden(path: Path) -> float:
         if missing := GOLDEN.keys() - row.keys():
             problem = f"the expected scores must be there; missing: {', '.join(sorted(missing))}"
             raise DataError(Fault("missing-key", problem, key=min(missing), file=str(path), line_number=number))
-    _, rows = score_answers(read_answers(path), HEADLINE)
+    _, rows = score_predictions(read_predictions(path), HEADLINE)
     pairs = zip(wanted, rows, strict=True)
     return max(abs(float(want[theirs]) - float(row[ours])) for want, row in pairs for theirs, ours in GOLDEN.items())
 
@@ -92,5 +92,5 @@ def to_golden(path: Path) -> float:
 def _measured(answers: list[Prediction], names: Sequence[str]) -> dict[str, Any]:
     shared_ngrams.cache_clear()
     began = time.process_time()
-    score_answers(answers, list(names))
+    score_predictions(answers, list(names))
     return {"seconds": time.process_time() - began}

@@ -185,7 +185,7 @@ def go_on_from(trial: Trial, setting: Setting, reference: Reference, standing: S
     expect(ended.code == 0, LOST, f"the same command again ended with {ended.code}: {ended.errors[-600:]}")
     log = run.log_path.read_text(encoding="utf-8")
     for step in found:
-        said = any(f"step-{step} is passed over: step-" in line for line in log.splitlines())
+        said = any(f"step-{step} is not used: step-" in line for line in log.splitlines())
         expect(said or standing.trained or step <= newest, DISHONEST, f"no word of step {step}: {ended.errors[-900:]}")
     for step, content in left.items():  # what no later checkpoint has replaced lies there still
         folder = run.checkpoints_path / f"step-{step}"

@@ -21,7 +21,7 @@ from triton.runtime import interpreter
 
 from medqa_finetune.model.attention import attention_per_pair
 from medqa_finetune.model.kernels import training_kernels
-from medqa_finetune.training.batches import Batch, lay_end_to_end
+from medqa_finetune.training.batches import Batch, concatenate
 from medqa_finetune.training.loss import AnswerLoss
 from scripts.small_models import write_micro_model
 from tests.training.trial import load, make_config
@@ -71,7 +71,7 @@ def main(family: str) -> None:
             for name, weight in model.named_parameters():
                 if "lora_B" in name:
                     torch.nn.init.normal_(weight, std=0.02)  # zeros leave the other half without a gradient
-            batch = lay_end_to_end([sets.train[pair] for pair in (0, 1, 3)])
+            batch = concatenate([sets.train[pair] for pair in (0, 1, 3)])
             loss, gradients = loss_and_gradients(model, batch)
             with training_kernels("liger", model):
                 found["replaced"] = len(bound(model))

@@ -21,7 +21,7 @@ def quantized(micro_model: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(micro_model, quantization_config=settings)
 
 
-def test_weights_stored_two_to_a_byte_are_counted_one_by_one(micro_model: Path, quantized: Any) -> None:
+def test_packed_weights_are_counted_one_by_one(micro_model: Path, quantized: Any) -> None:
     plain = AutoModelForCausalLM.from_pretrained(micro_model)
     counted = sum(map(compat.stands_for, quantized.parameters()))
     assert counted == sum(weight.numel() for weight in plain.parameters())

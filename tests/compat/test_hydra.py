@@ -82,7 +82,7 @@ def test_missing_config_exception_names_file_and_options(conf: Path) -> None:
     assert missing_file(refused(conf, "db=large")) == MissingFile("db", "large", options)
 
 
-def test_missing_config_exception_of_a_plain_file_names_it_without_options(conf: Path) -> None:
+def test_missing_config_exception_names_a_plain_file(conf: Path) -> None:
     assert missing_file(refused(conf, "db=lost")) == MissingFile("db", "nowhere", ())
 
 
@@ -114,7 +114,7 @@ def test_no_other_error_is_an_unreadable_argument(conf: Path) -> None:
         (["bd.port=1"], ConfigKeyError, "bd"), (["+db={prot:1}"], ConfigKeyError, "db.prot"),
     ],
 )  # fmt: skip
-def test_composition_exception_of_an_override_has_the_omegaconf_error_as_cause(
+def test_composition_exception_of_an_override_has_a_cause(
     overrides: Sequence[str], kind: type[Exception], key: str, conf: Path
 ) -> None:
     cause = cause_of(refused(conf, *overrides))
@@ -125,7 +125,7 @@ def test_composition_exception_of_an_override_has_the_omegaconf_error_as_cause(
 @pytest.mark.parametrize(
     ("choice", "kind", "key"), [("text", ValidationError, "db.port"), ("odd", ConfigKeyError, "db.prot")]
 )
-def test_composition_exception_of_a_file_is_raised_while_the_omegaconf_error_is_handled(
+def test_composition_exception_of_a_file_has_a_context(
     choice: str, kind: type[Exception], key: str, conf: Path
 ) -> None:
     cause = cause_of(refused(conf, f"db={choice}"))
@@ -216,7 +216,7 @@ def test_a_files_package_is_the_one_that_hydra_gives_it(choice: str, package: st
     assert (OmegaConf.select(values, package) if package else values) == file.values
 
 
-def test_the_first_folder_with_a_file_is_the_one_it_comes_from(conf: Path, tmp_path: Path) -> None:
+def test_a_file_comes_from_the_first_folder(conf: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     (other / "db").mkdir(parents=True)
     (other / "db" / "small.yaml").write_text("port: 5\n", encoding="utf-8")
@@ -224,7 +224,7 @@ def test_the_first_folder_with_a_file_is_the_one_it_comes_from(conf: Path, tmp_p
     assert file.values == {"port": 5}
 
 
-def test_a_file_that_cannot_be_read_is_found_with_its_error(conf: Path) -> None:
+def test_an_unreadable_file_is_found_with_its_error(conf: Path) -> None:
     (conf / "db" / "bad.yaml").write_text("42\n", encoding="utf-8")
     (file,) = config_files("none", [conf], read_arguments(["db=bad"]))
     assert (type(file.error), file.values) == (OSError, 42)
@@ -246,7 +246,7 @@ def finished(status: JobStatus, value: Any) -> JobReturn:
     return result
 
 
-def test_return_value_of_a_failed_job_is_read_without_raising_or_printing(capfd: pytest.CaptureFixture[str]) -> None:
+def test_return_value_of_a_failed_job_is_read_silently(capfd: pytest.CaptureFixture[str]) -> None:
     error = ValueError("broken")
     result = finished(JobStatus.FAILED, error)
     assert outcome_of(result) is error
@@ -260,7 +260,7 @@ def test_return_value_of_other_jobs_is_what_was_set() -> None:
     assert outcome_of(JobReturn()) is None
 
 
-def test_return_value_set_is_what_hydra_raises_for_a_failed_job() -> None:
+def test_return_value_set_is_what_hydra_raises() -> None:
     with pytest.raises(ValueError, match="broken"):
         print(finished(JobStatus.FAILED, ValueError("broken")).return_value)
 
@@ -276,7 +276,7 @@ def test_the_hydra_resolver_looks_into_the_composition_given_and_back(conf: Path
     assert not HydraConfig.initialized()
 
 
-def test_global_hydra_is_put_aside_and_back_by_its_public_calls(conf: Path) -> None:
+def test_global_hydra_is_put_aside_and_back(conf: Path) -> None:
     with hydra.initialize_config_dir(str(conf), version_base="1.3"):
         before = copy.copy(GlobalHydra.instance())
         GlobalHydra.instance().clear()

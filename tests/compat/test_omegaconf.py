@@ -54,7 +54,7 @@ def test_validation_error_has_full_key_value_and_object_type() -> None:
     assert (found.kind, found.key, found.value, found.hint) == (Kind.WRONG_VALUE, "inner.rate", "fast", float)
 
 
-def test_validation_error_of_a_list_holds_it_as_a_plain_value() -> None:
+def test_validation_error_of_a_list_holds_a_plain_value() -> None:
     found = refusal(inner={"count": [1]})
     assert (found.key, found.value, found.hint) == ("inner.count", [1], int | None)
     assert type(found.value) is list
@@ -64,7 +64,7 @@ def test_validation_error_of_null_holds_none() -> None:
     assert refusal(inner={"rate": None}) == Refusal(Kind.WRONG_VALUE, "inner.rate", None, float, 1.0)
 
 
-def test_config_type_error_has_full_key_of_a_list_that_is_given_a_mapping() -> None:
+def test_config_type_error_of_a_list_has_full_key() -> None:
     with pytest.raises(ConfigTypeError) as caught:
         OmegaConf.update(OmegaConf.structured(Outer), "inner.names", {"a": 1})
     found = refusal_of(caught.value)
@@ -107,7 +107,7 @@ def test_missing_mandatory_value_has_full_key() -> None:
         ("${inner.missing}", InterpolationResolutionError), ("${name}", InterpolationResolutionError),
     ],
 )  # fmt: skip
-def test_interpolation_error_has_full_key_and_the_node_with_the_text(text: str, kind: type[Exception]) -> None:
+def test_interpolation_error_has_full_key_and_node(text: str, kind: type[Exception]) -> None:
     error, found = unresolved(text)
     assert isinstance(error, kind)
     assert (found.kind, found.key, found.written) == (Kind.UNRESOLVED, "name", text)
@@ -160,7 +160,7 @@ def test_words_are_those_before_the_fields() -> None:
     assert words_of(OmegaConfBaseException()) == "OmegaConfBaseException"
 
 
-def test_load_refuses_a_number_with_an_error_that_is_not_the_systems(tmp_path: Path) -> None:
+def test_load_refuses_a_number_with_its_own_error(tmp_path: Path) -> None:
     (tmp_path / "number.yaml").write_text("42\n", encoding="utf-8")
     with pytest.raises(OSError) as caught:  # noqa: PT011 (it has nothing but words)
         OmegaConf.load(tmp_path / "number.yaml")

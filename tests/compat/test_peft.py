@@ -45,7 +45,7 @@ def test_an_adapter_of_transformers_own_counts(base: Any) -> None:
 
 
 @pytest.mark.parametrize("leaving", ["merge_and_unload", "unload"])
-def test_nothing_of_an_adapter_is_left_on_a_model_it_has_left(adapted: Any, leaving: str) -> None:
+def test_an_unloaded_adapter_leaves_nothing_on_the_model(adapted: Any, leaving: str) -> None:
     plain = getattr(adapted, leaving)()
     assert type(plain) is Qwen2ForCausalLM
     assert compat.adapters(plain) == {}

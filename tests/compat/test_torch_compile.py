@@ -7,7 +7,7 @@ from medqa_finetune.compat.torch_compile import compiled_layers
 from scripts.small_models import SIZES
 
 
-def test_compiled_layers_are_every_layer_and_as_before_after_the_block() -> None:
+def test_compiled_layers_are_as_before_after_the_block() -> None:
     compiled: list[Any] = []
 
     def backend(graph: Any, _: Any) -> Any:

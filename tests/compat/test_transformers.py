@@ -60,7 +60,7 @@ def test_other_architectures_keep_none(architecture: str) -> None:
     assert not compat.keeps_keys_and_values(skeleton(WITHOUT_KEYS_AND_VALUES[architecture]))
 
 
-def test_a_model_that_takes_a_cache_and_leaves_it_empty_keeps_none(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_left_empty_is_none(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     forward = type(model).forward
 
     def without(self: Any, cache: Any = None, past_key_values: Any = None, **options: Any) -> Any:
@@ -106,7 +106,7 @@ def test_a_cache_is_given_by_the_name_that_forward_has(argument: str) -> None:
     assert list(cache.as_argument()) == [argument]
 
 
-def test_a_cache_under_a_name_that_nobody_knows_yet_is_found_in_what_a_model_gives_back(model: Any) -> None:
+def test_a_cache_under_an_unknown_name_is_found(model: Any) -> None:
     """As after 5.24, should a release rename it once more."""
     name = next(name for name in compat.CACHE_ARGUMENTS if name in compat.forward_arguments(model))
     base: Any = Qwen2ForCausalLM
@@ -141,7 +141,7 @@ def test_no_deprecated_name_is_used_for_the_cache(model: Any, recwarn: pytest.Wa
     assert [str(each.message) for each in recwarn if issubclass(each.category, FutureWarning)] == []
 
 
-def test_a_roomy_layer_gives_the_keys_and_values_of_transformers_own() -> None:
+def test_a_roomy_layer_equals_the_layer_of_transformers() -> None:
     torch.manual_seed(1)
     roomy, own = compat.RoomyLayer(8), DynamicLayer()  # type: ignore[no-untyped-call]
     for tokens in (3, 1, 1):
@@ -174,7 +174,7 @@ def test_a_cache_counts_tokens_and_keeps_rows(model: Any) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["llama", "phi", "qwen2"])
-def test_attention_layers_know_the_width_of_heads_and_how_many_share_one_of_keys(architecture: str) -> None:
+def test_attention_layers_know_width_and_groups_of_heads(architecture: str) -> None:
     model = tiny_model(architecture)
     attention = model.model.layers[0].self_attn
     assert compat.head_width(attention) == 8
@@ -267,7 +267,7 @@ def test_gradient_checkpointing_is_switched_on_a_model(model: Any) -> None:
     assert not layer.gradient_checkpointing
 
 
-def test_the_vocabulary_of_the_tiny_models_is_that_of_their_heads() -> None:
+def test_vocabularies_are_as_wide_as_heads() -> None:
     model = tiny_model("qwen2")
     assert model.base_model is model.model
     assert model.get_output_embeddings().weight.shape[0] == VOCABULARY

@@ -47,9 +47,7 @@ def test_lora_ranks_are_ascending_and_reach_those_in_use() -> None:
 
 @needs_vllm
 @pytest.mark.slow
-def test_engine_gives_new_tokens_at_each_step_and_drops_a_request(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_engine_gives_new_tokens_at_each_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Heads of 32, the least that vLLM takes on a CPU.
     monkeypatch.setitem(SIZES, "hidden_size", 128)
     folder = write_micro_model(tmp_path)

@@ -1,4 +1,4 @@
-"""Whatever bytes a corpus file holds, reading it gives clean pairs and rejects, or one honest error."""
+"""Whatever bytes a corpus file holds, reading it gives clean examples and rejects, or one honest error."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""Which cells are the pair, and what odd cells mean."""
+"""Which cells are the example, and what odd cells mean."""
 
 import json
 from pathlib import Path
@@ -29,8 +29,8 @@ from tests.faulty import only_fault
 )
 def test_odd_cells(tmp_path: Path, cell: Any, text: str, count: str | None) -> None:
     path = written(tmp_path / "a.jsonl", json.dumps({"question": "问题", "answer": cell}) + "\n")
-    pairs, ledger = read(path)
-    assert [pair.answer for pair in pairs] == [text]
+    examples, ledger = read(path)
+    assert [example.answer for example in examples] == [text]
     assert {name for name in ledger.counts if name not in ("rows", "pairs")} == ({count} if count else set())
 
 
@@ -50,24 +50,24 @@ def test_several_columns_empty_values_prefixes_and_suffixes(tmp_path: Path) -> N
         "question_suffix": r"\n回答[：:]\s*",
         "answer_prefix": "答：",
     }
-    pairs, _ = read(path, max_reject_share=0.2, **changes)
-    assert [pair.question for pair in pairs] == ["标题\n正文", "只有标题", "一样的", "没有标题"]
-    assert pairs[0].answer == "答案"
+    examples, _ = read(path, max_reject_share=0.2, **changes)
+    assert [example.question for example in examples] == ["标题\n正文", "只有标题", "一样的", "没有标题"]
+    assert examples[0].answer == "答案"
     assert rejected(path, **changes) == [("a.jsonl:5", "empty_answer")]
 
 
 def test_columns_inside_lists_and_objects(tmp_path: Path) -> None:
     row = {"conversations": [{"value": "问题"}, {"value": "答案"}], "a.b": "点"}
     path = written(tmp_path / "a.jsonl", json.dumps(row) + "\n" + '{"conversations": []}\n')
-    pairs, _ = read(path, question="conversations.0.value", answer="conversations.1.value", max_reject_share=0.5)
-    assert [(p.question, p.answer) for p in pairs] == [("问题", "答案")]
+    examples, _ = read(path, question="conversations.0.value", answer="conversations.1.value", max_reject_share=0.5)
+    assert [(p.question, p.answer) for p in examples] == [("问题", "答案")]
 
 
 def test_ids_are_unique(tmp_path: Path) -> None:
     ids: list[Any] = ["x", 7, "x", None, "", [1], True, "a\nb", "7"]
     path = written(tmp_path / "a.jsonl", "".join(json.dumps(GOOD | {"id": i}) + "\n" for i in ids) + GOOD_LINE)
-    pairs, ledger = read(path, id="id")
-    assert [p.id for p in pairs] == ["x", "7", *(f"a.jsonl:{n}" for n in range(3, 11))]
+    examples, ledger = read(path, id="id")
+    assert [p.id for p in examples] == ["x", "7", *(f"a.jsonl:{n}" for n in range(3, 11))]
     assert ledger.counts["rows_named_after_their_place"] == 7
 
 

@@ -173,8 +173,8 @@ def test_broken_conversations_go_to_the_rejects_with_line_and_reason(tmp_path: P
 def test_earlier_turns_are_cleaned_like_the_last_one(tmp_path: Path) -> None:
     row = {"c": [ASKED | {"value": "问：头痛<br>怎么办"}, SAID | {"value": "答：好<|im_end|>"}, ASKED, SAID]}
     path = written(tmp_path / "a.jsonl", lines(row))
-    pairs, ledger = read(path, messages="c", question_prefix="问：", answer_prefix="答：")
-    assert pairs[0].history == (("头痛\n怎么办", "好<| im_end |>"),)
+    examples, ledger = read(path, messages="c", question_prefix="问：", answer_prefix="答：")
+    assert examples[0].history == (("头痛\n怎么办", "好<| im_end |>"),)
     assert ledger.counts["chat_tokens_neutralised"] == 1
     assert ledger.counts["pairs_with_history"] == 1
 

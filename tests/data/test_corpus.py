@@ -89,8 +89,8 @@ def test_share_of_broken_rows(tmp_path: Path) -> None:
 
 def test_one_character_answers_are_cleaning_and_not_damage(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", f"{GOOD_LINE}\n" + '{"question": "问题", "answer": "A"}\n' * 9)
-    pairs, ledger = read(path)
-    assert len(pairs) == 1
+    examples, ledger = read(path)
+    assert len(examples) == 1
     assert ledger.counts["dropped_one_character_answer"] == 9
     assert ledger.broken == 0
 
@@ -116,8 +116,8 @@ def test_embedded_corpus() -> None:
     pytest.importorskip("medqa_finetune.data.embedded")
     corpus = CorpusConfig(name="embedded", source="embedded")
     ledger = Ledger()
-    pairs = list(read_examples(corpus, ledger))
-    assert len(pairs) > 100
+    examples = list(read_examples(corpus, ledger))
+    assert len(examples) > 100
     assert ledger.broken == 0
     assert corpus_sha256(corpus) == corpus_sha256(corpus)
 

@@ -26,13 +26,13 @@ def dialogue(system: str | None, said: list[tuple[str, str]]) -> Example:
     return Example("p", *said[-1], system, tuple(said[:-1]))
 
 
-def encode(tokenizer: Any, pair: Example, max_length: int = 10_000) -> Encoded:
-    return next(iter(Encoder(tokenizer, max_length).encode([pair])))
+def encode(tokenizer: Any, example: Example, max_length: int = 10_000) -> Encoded:
+    return next(iter(Encoder(tokenizer, max_length).encode([example])))
 
 
-def messages(pair: Example) -> list[tuple[str, str]]:
-    system = [] if pair.system is None else [("system", pair.system)]
-    return system + [message for turn in pair.turns for message in zip(("user", "assistant"), turn, strict=True)]
+def messages(example: Example) -> list[tuple[str, str]]:
+    system = [] if example.system is None else [("system", example.system)]
+    return system + [message for turn in example.turns for message in zip(("user", "assistant"), turn, strict=True)]
 
 
 def learnt(tokenizer: Any, item: Encoded) -> list[str]:
@@ -49,9 +49,9 @@ def learnt(tokenizer: Any, item: Encoded) -> list[str]:
 def test_ids_are_those_of_the_whole_conversation_and_labels_those_of_every_answer(
     tokenizer: Any, system: str | None, said: list[tuple[str, str]]
 ) -> None:
-    pair = dialogue(system, said)
-    item = encode(tokenizer, pair)
-    whole = tokenizer(template(tokenizer, *messages(pair)), add_special_tokens=False)["input_ids"]
+    example = dialogue(system, said)
+    item = encode(tokenizer, example)
+    whole = tokenizer(template(tokenizer, *messages(example)), add_special_tokens=False)["input_ids"]
     assert item.input_ids == whole[: len(item.input_ids)]
     assert tokenizer.decode(whole[len(item.input_ids) :]) == "\n"
     assert learnt(tokenizer, item) == [f"{answer}<|im_end|>" for _, answer in said]
@@ -76,8 +76,8 @@ def test_asking_and_training_see_the_same_dialogue(tokenizer: Any) -> None:
 def test_any_dialogue_fits_keeps_its_last_turn_and_has_labels(
     tokenizer: Any, system: str | None, said: list[tuple[str, str]], max_length: int
 ) -> None:
-    pair = dialogue(system, said)
-    item, whole = encode(tokenizer, pair, max_length), encode(tokenizer, pair)
+    example = dialogue(system, said)
+    item, whole = encode(tokenizer, example, max_length), encode(tokenizer, example)
     assert len(item.input_ids) <= max_length
     assert 1 <= item.answer_start < len(item.input_ids)
     assert item.cut == (len(whole.input_ids) > max_length)
@@ -117,14 +117,14 @@ def test_a_long_history_is_cut_without_trying_every_length(
     rendered = 0
     render = encoder._template.parts
 
-    def counting(pair: Example) -> list[str]:
+    def counting(example: Example) -> list[str]:
         nonlocal rendered
         rendered += 1
-        return render(pair)
+        return render(example)
 
     monkeypatch.setattr(encoder._template, "parts", counting)
-    pair = Example("p", "问题", "回答", None, (("头痛怎么办？", "多休息。"),) * 60)
-    (item,) = encoder.encode([pair])
+    example = Example("p", "问题", "回答", None, (("头痛怎么办？", "多休息。"),) * 60)
+    (item,) = encoder.encode([example])
     assert item.cut
     assert item.earlier
     assert rendered <= 3
@@ -167,11 +167,11 @@ def test_a_template_that_cannot_be_used_for_dialogues_is_refused_for_them_alone(
     with pytest.raises(ModelError) as caught:
         encoder.check_dialogues(**beside)
     check(only_fault(caught))
-    pair = Example(
+    example = Example(
         "p", "问题", "回答", "系统" if beside["system"] else None, (("问", "答"),) if beside["history"] else ()
     )
     with pytest.raises(ModelError) as caught:
-        list(encoder.encode([pair]))
+        list(encoder.encode([example]))
     check(only_fault(caught))
 
 

@@ -63,8 +63,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeHub:
 
 
 def test_fetched_once_then_used_without_the_hub(hub: FakeHub, tmp_path: Path) -> None:
-    pairs = list(read_examples(corpus_of(), Ledger()))
-    assert [pair.id for pair in pairs] == ["a.jsonl:1", "more/b.jsonl:1", "more/b.jsonl:2"]
+    examples = list(read_examples(corpus_of(), Ledger()))
+    assert [example.id for example in examples] == ["a.jsonl:1", "more/b.jsonl:1", "more/b.jsonl:2"]
     assert hub.calls == [{
         "repository": "owner/name", "repo_type": "dataset", "revision": "commit-of-main",
         "allow_patterns": ["a.jsonl", "more/*.jsonl"], "local_dir": Path("data/t"),

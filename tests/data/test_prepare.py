@@ -59,7 +59,7 @@ def test_sizes_are_nested_and_held_out_sets_the_same(tmp_path: Path) -> None:
     assert small.manifest.test == everything.manifest.test
     assert small.manifest.train.sha256 != large.manifest.train.sha256
     assert len(list(cache.glob("corpus-*"))) == 1
-    questions = {pair.question for pair in (*everything.train, *everything.validation, *everything.test)}
+    questions = {example.question for example in (*everything.train, *everything.validation, *everything.test)}
     assert len(questions) == 300
 
 
@@ -105,7 +105,7 @@ def test_too_few_pairs_is_an_error_and_never_a_smaller_set(tmp_path: Path) -> No
         prepare_splits(config_of(corpus, train_size=281), tmp_path / "cache")
     fault = only_fault(error)
     assert (fault.code, fault.key, fault.got) == ("corpus-too-small", "data.train_size", 281)
-    assert "280 training pairs" in fault.problem
+    assert "280 training examples" in fault.problem
     assert "exact duplicates 1" in fault.problem
     for way_out in ("Ask for 280 or less", "data.train_size=", "data=20k", "data=all", "data.scale=", "another corpus"):
         assert way_out in fault.hint
@@ -210,8 +210,8 @@ def test_rows_left_out_are_told_with_the_place_of_their_list(tmp_path: Path, cap
 
 
 def test_interruption_leaves_no_trace(tmp_path: Path) -> None:
-    def interrupted(pairs: Iterable[Example]) -> Iterator[Example]:
-        yield next(iter(pairs))
+    def interrupted(examples: Iterable[Example]) -> Iterator[Example]:
+        yield next(iter(examples))
         raise KeyboardInterrupt
 
     corpus = write_corpus(tmp_path / "a.jsonl")
@@ -238,11 +238,11 @@ from medqa_finetune.data.prepare import prepare
 from medqa_finetune.data.corpus import corpus_sha256
 from medqa_finetune.data.splits import SplitRules
 
-def noted(pairs):
+def noted(examples):
     with open("log", "a") as file:
         file.write("prepared;")
     time.sleep(0.5)
-    return pairs
+    return examples
 
 corpus = CorpusConfig(name="t", source="file", path="a.jsonl")
 prepared = prepare(corpus, SplitRules(10, 10, 0, 0.8), Path("cache"), noted)
@@ -281,5 +281,5 @@ def test_real_corpus_of_117_161_pairs(tmp_path: Path) -> None:
         n for name, n in counts.items() if name.startswith(("exact_", "other_", "training_pairs_", "validation_pairs_"))
     )
     assert counts["pairs"] == 2000 + counts["training_pool"] + left_out
-    assert len({pair.id for pair in splits.train}) == 100_000
+    assert len({example.id for example in splits.train}) == 100_000
     assert seconds < 60

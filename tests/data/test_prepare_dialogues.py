@@ -44,14 +44,14 @@ def sets(prepared: Prepared | Splits[ExampleTable]) -> list[list[Example]]:
 
 def test_no_dialogue_is_in_two_sets(tmp_path: Path) -> None:
     prepared = prepare(unrolled(tmp_path), RULES, tmp_path / "cache")
-    openings = [{pair.opening for pair in part} for part in sets(prepared)]
+    openings = [{example.opening for example in part} for part in sets(prepared)]
     assert sum(map(len, openings)) == len(set.union(*openings)) == 100
     pool, validation, test = sets(prepared)
     assert (len(pool), len(validation), len(test)) == (60 * 4, 20, 20)
     assert prepared.notes["counts"]["other_answers_to_held_out_questions"] == 40 * 3
     # Nothing that was said in a test dialogue, at any turn, is trained on.
-    tested = {text for pair in test for turn in pair.turns for text in turn}
-    assert not tested & {text for pair in pool for turn in pair.turns for text in turn}
+    tested = {text for example in test for turn in example.turns for text in turn}
+    assert not tested & {text for example in pool for turn in example.turns for text in turn}
 
 
 def test_everything_said_is_kept_and_hashed(tmp_path: Path) -> None:
@@ -59,10 +59,10 @@ def test_everything_said_is_kept_and_hashed(tmp_path: Path) -> None:
     config = config_of(corpus, train_size=None)
     first = prepare_splits(config, tmp_path / "cache")
     rows = {row["question"]: row for row in map(json.loads, Path(str(corpus.path)).read_text("utf-8").splitlines())}
-    for pair in (pair for part in sets(first) for pair in part):
-        row = rows[pair.question]
-        assert [list(turn) for turn in pair.history] == row["history"]
-        assert pair.system == row.get("system")
+    for example in (example for part in sets(first) for example in part):
+        row = rows[example.question]
+        assert [list(turn) for turn in example.history] == row["history"]
+        assert example.system == row.get("system")
     assert first.train[3] == list(first.train)[3]
     without = prepare_splits(config_of(CorpusConfig(name="t", source="file", path=corpus.path), train_size=None),
                              tmp_path / "cache")  # fmt: skip

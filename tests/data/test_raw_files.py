@@ -73,20 +73,20 @@ def read(group: str, name: str, *overrides: str) -> tuple[list[Example], dict[st
     ],
 )
 def test_counts(group: str, name: str, overrides: list[str], counts: dict[str, Any]) -> None:
-    pairs, found = read(group, name, *overrides)
+    examples, found = read(group, name, *overrides)
     assert found == counts
-    text = "".join(pair.question + pair.answer for pair in pairs)
+    text = "".join(example.question + example.answer for example in examples)
     for trace in ("<br", "\ufeff", "&nbsp;", "\r", "\u200b", "\ue000", "<|"):
         assert trace not in text
-    assert len({pair.id for pair in pairs}) == len(pairs)
+    assert len({example.id for example in examples}) == len(examples)
 
 
 def test_toyhom_line_numbers_count_line_breaks_inside_quotes() -> None:
-    pairs, _ = read("toyhom", "toyhom_neike_gb18030.csv")
+    examples, _ = read("toyhom", "toyhom_neike_gb18030.csv")
     lines = (RAW / "toyhom_neike_gb18030.csv").read_text("gb18030").split("\n")
-    for pair in (pairs[0], pairs[4000], pairs[-1]):
-        line = lines[int(pair.id.rpartition(":")[2]) - 1]
-        assert pair.question.split("\n")[0][:10] in line
+    for example in (examples[0], examples[4000], examples[-1]):
+        line = lines[int(example.id.rpartition(":")[2]) - 1]
+        assert example.question.split("\n")[0][:10] in line
 
 
 def test_toyhom_in_the_wrong_encoding() -> None:
@@ -102,10 +102,10 @@ def test_toyhom_in_the_wrong_encoding() -> None:
 
 
 def test_wrapped_questions_are_unwrapped_and_list_texts_joined() -> None:
-    pairs, _ = read("jsonl", "med_chatglm__train.txt", "question=context", "answer=target",
+    examples, _ = read("jsonl", "med_chatglm__train.txt", "question=context", "answer=target",
                     r"question_prefix='问题[：:]\s*'", r"question_suffix='\n回答[：:]\s*'")  # fmt: skip
-    assert not any(pair.question.startswith("问题：") or pair.question.endswith("回答:") for pair in pairs)
-    assert not any(pair.answer.startswith("['") for pair in pairs)
+    assert not any(example.question.startswith("问题：") or example.question.endswith("回答:") for example in examples)
+    assert not any(example.answer.startswith("['") for example in examples)
 
 
 def test_second_schema_is_named_when_it_is_not_asked_for() -> None:
@@ -117,8 +117,8 @@ def test_second_schema_is_named_when_it_is_not_asked_for() -> None:
 
 
 def test_the_longest_answer_is_kept_whole() -> None:
-    pairs, _ = read("alpaca", "zhongjing__huatuo26M_test.json")
-    assert max(len(pair.answer) for pair in pairs) > 6000
+    examples, _ = read("alpaca", "zhongjing__huatuo26M_test.json")
+    assert max(len(example.answer) for example in examples) > 6000
 
 
 @pytest.mark.parametrize("name", ["wikitext-2", "wikitext-2/valid.txt"])
@@ -131,9 +131,9 @@ def test_running_text_is_no_corpus_of_pairs(name: str) -> None:
 def test_dialogues_keep_what_was_said_before_and_are_not_divided(tmp_path: Path) -> None:
     overrides = [f"path={RAW / 'zhongjing__CMtMedQA_test.json'}", "question=[instruction,instruct,input]"]
     corpus = load_group("corpus", "alpaca", CorpusConfig, overrides)
-    assert max(len(pair.history) for pair in read_examples(corpus, Ledger())) > 3
+    assert max(len(example.history) for example in read_examples(corpus, Ledger())) > 3
     prepared = prepare(corpus, SplitRules(100, 100, 0, 0.8), tmp_path)
-    openings = [{pair.opening for pair in part} for part in (prepared.pool, prepared.validation, prepared.test)]
+    openings = [{example.opening for example in part} for part in (prepared.pool, prepared.validation, prepared.test)]
     assert sum(map(len, openings)) == len(set.union(*openings))
 
 

@@ -23,8 +23,8 @@ from tests.faulty import only_fault
 
 
 def test_json_lines_with_places_as_names(tmp_path: Path) -> None:
-    pairs, ledger = read(written(tmp_path / "a.jsonl", f"{GOOD_LINE}\n\n{GOOD_LINE}\n"))
-    assert pairs == [Example("a.jsonl:1", QUESTION, ANSWER), Example("a.jsonl:3", QUESTION, ANSWER)]
+    examples, ledger = read(written(tmp_path / "a.jsonl", f"{GOOD_LINE}\n\n{GOOD_LINE}\n"))
+    assert examples == [Example("a.jsonl:1", QUESTION, ANSWER), Example("a.jsonl:3", QUESTION, ANSWER)]
     assert ledger.counts["rows"] == ledger.counts["pairs"] == 2
 
 
@@ -46,8 +46,8 @@ def test_json_lines_called_json(tmp_path: Path, caplog: pytest.LogCaptureFixture
 
 def test_csv_with_line_breaks_in_quotes_keeps_line_numbers(tmp_path: Path) -> None:
     text = 'question,answer\r\n"头痛\n怎么办","休息\r\n多喝水"\r\n\r\n感冒怎么办,多喝水\r\n'
-    pairs, _ = read(written(tmp_path / "a.csv", text))
-    assert pairs == [Example("a.csv:2", "头痛\n怎么办", "休息\n多喝水"), Example("a.csv:6", "感冒怎么办", "多喝水")]
+    examples, _ = read(written(tmp_path / "a.csv", text))
+    assert examples == [Example("a.csv:2", "头痛\n怎么办", "休息\n多喝水"), Example("a.csv:6", "感冒怎么办", "多喝水")]
 
 
 def test_parquet(tmp_path: Path) -> None:
@@ -67,9 +67,9 @@ def test_compressed_files_give_the_same_pairs(tmp_path: Path) -> None:
     data = (GOOD_LINE + "\n").encode() * 3000
     frames = zstandard.ZstdCompressor().compress(data[: len(data) // 2]) + zstandard.compress(data[len(data) // 2 :])
     for name, content in (("a.jsonl", data), ("a.jsonl.gz", gzip.compress(data)), ("a.jsonl.zst", frames)):
-        pairs, _ = read(written(tmp_path / name, content))
-        assert len(pairs) == 3000
-        assert pairs[-1] == Example(f"{name}:3000", QUESTION, ANSWER)
+        examples, _ = read(written(tmp_path / name, content))
+        assert len(examples) == 3000
+        assert examples[-1] == Example(f"{name}:3000", QUESTION, ANSWER)
 
 
 @pytest.mark.parametrize("suffix", ["gz", "zst"])
@@ -87,7 +87,7 @@ def test_compressed_data_cut_short_is_refused(tmp_path: Path, suffix: str) -> No
 def test_folder_means_its_known_files_sorted(tmp_path: Path) -> None:
     for name in ("b.jsonl", "a.jsonl", "notes.txt"):
         written(tmp_path / name, GOOD_LINE + "\n")
-    assert [pair.id for pair in read(tmp_path)[0]] == ["a.jsonl:1", "b.jsonl:1"]
+    assert [example.id for example in read(tmp_path)[0]] == ["a.jsonl:1", "b.jsonl:1"]
 
 
 def test_format_by_name() -> None:
@@ -97,8 +97,8 @@ def test_format_by_name() -> None:
 
 def test_u2028_inside_a_text_survives(tmp_path: Path) -> None:
     lines = (GOOD_LINE.replace("感冒", f"感{mark}冒") for mark in ("\u2028", "\u2029"))
-    pairs, _ = read(written(tmp_path / "a.jsonl", "\n".join(lines)))
-    assert [pair.question for pair in pairs] == ["感\u2028冒了怎么办？", "感\u2029冒了怎么办？"]
+    examples, _ = read(written(tmp_path / "a.jsonl", "\n".join(lines)))
+    assert [example.question for example in examples] == ["感\u2028冒了怎么办？", "感\u2029冒了怎么办？"]
 
 
 @pytest.mark.parametrize(
@@ -163,8 +163,8 @@ def test_rows_of_an_array_are_named_by_number_and_found_by_line(tmp_path: Path) 
     broken, lacking = (1 + lines.index(text) for text in ('{"question": "broken', '{"question": "问"}'))
     found = rejected(written(tmp_path / "a.json", array + "]"))
     assert found == [(f"a.json:{broken}", "broken_json"), (f"a.json:{lacking}", "missing_column")]
-    pairs, _ = read(written(tmp_path / "b.json", f"[{GOOD_LINE},\n{GOOD_LINE}]"))
-    assert [pair.id for pair in pairs] == ["b.json[0]", "b.json[1]"]
+    examples, _ = read(written(tmp_path / "b.json", f"[{GOOD_LINE},\n{GOOD_LINE}]"))
+    assert [example.id for example in examples] == ["b.json[0]", "b.json[1]"]
     torn = rejected(written(tmp_path / "c.json", array[: -len(pretty) // 2]))
     assert torn[-1] == (f"c.json:{len(lines)}", "torn_last_line")
 

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medqa_finetune.data.splits import (
+    PERMUTATIONS,
+    RECALL,
     Division,
     ExampleKeys,
     HeldOutIndex,
@@ -27,12 +29,14 @@ from tests.faulty import only_fault
 QA = tuple[str, str]
 
 
-def split(pairs: Sequence[QA], test: int = 5, validation: int = 5, seed: int = 0, threshold: float = 0.8) -> Division:
-    normal = [normalised_question(question) for question, _ in pairs]
+def split(
+    examples: Sequence[QA], test: int = 5, validation: int = 5, seed: int = 0, threshold: float = 0.8
+) -> Division:
+    normal = [normalised_question(question) for question, _ in examples]
     keys = ExampleKeys(
         np.array([key_of(n, seed) for n in normal], np.uint64),
-        np.array([key_of(f"{n}\0{answer}") for n, (_, answer) in zip(normal, pairs, strict=True)], np.uint64),
-        np.array([key_of(answer) for _, answer in pairs], np.uint64),
+        np.array([key_of(f"{n}\0{answer}") for n, (_, answer) in zip(normal, examples, strict=True)], np.uint64),
+        np.array([key_of(answer) for _, answer in examples], np.uint64),
     )
 
     def texts(rows: Rows) -> list[str]:
@@ -47,8 +51,8 @@ def corpus(n: int, seed: int = 0) -> list[QA]:
     return [("".join(rng.choices(han, k=20)) + "？", f"答案{i}") for i in range(n)]
 
 
-def texts_of(pairs: Sequence[QA], rows: Rows) -> list[QA]:
-    return [pairs[row] for row in rows]
+def texts_of(examples: Sequence[QA], rows: Rows) -> list[QA]:
+    return [examples[row] for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -76,66 +80,68 @@ def test_key_is_the_same_on_every_machine() -> None:
 
 
 def test_sizes_and_disjointness() -> None:
-    pairs = corpus(200)
-    found = split(pairs, 10, 20)
+    examples = corpus(200)
+    found = split(examples, 10, 20)
     assert (len(found.test), len(found.validation), len(found.pool)) == (10, 20, 170)
     assert len({*found.test, *found.validation, *found.pool}) == 200
 
 
 def test_order_of_the_corpus_does_not_matter() -> None:
-    pairs = corpus(200)
-    shuffled = random.Random(1).sample(pairs, len(pairs))  # noqa: S311
-    one, other = split(pairs), split(shuffled)
+    examples = corpus(200)
+    shuffled = random.Random(1).sample(examples, len(examples))  # noqa: S311
+    one, other = split(examples), split(shuffled)
     for name in ("test", "validation", "pool"):
-        assert texts_of(pairs, getattr(one, name)) == texts_of(shuffled, getattr(other, name))
+        assert texts_of(examples, getattr(one, name)) == texts_of(shuffled, getattr(other, name))
 
 
 def test_more_pairs_leave_most_of_the_order_alone() -> None:
-    pairs = corpus(200)
-    all_of_them, fewer = split(pairs), split(pairs[:150])
-    kept = [pair for pair in texts_of(pairs, all_of_them.pool) if pair in texts_of(pairs, fewer.pool)]
-    assert kept == [pair for pair in texts_of(pairs, fewer.pool) if pair in kept]
+    examples = corpus(200)
+    all_of_them, fewer = split(examples), split(examples[:150])
+    kept = [example for example in texts_of(examples, all_of_them.pool) if example in texts_of(examples, fewer.pool)]
+    assert kept == [example for example in texts_of(examples, fewer.pool) if example in kept]
 
 
 def test_seed_changes_the_split() -> None:
-    pairs = corpus(200)
-    assert set(split(pairs, seed=0).test) != set(split(pairs, seed=1).test)
+    examples = corpus(200)
+    assert set(split(examples, seed=0).test) != set(split(examples, seed=1).test)
 
 
 def test_exact_duplicates_are_removed_and_counted() -> None:
-    pairs = corpus(100)
-    doubled = [*pairs, *[(question.replace("？", " ?"), answer) for question, answer in pairs[:30]]]
+    examples = corpus(100)
+    doubled = [*examples, *[(question.replace("？", " ?"), answer) for question, answer in examples[:30]]]
     found = split(doubled)
     assert found.counts["exact_duplicates"] == 30
-    assert texts_of(doubled, found.pool) == texts_of(pairs, split(pairs).pool)
+    assert texts_of(doubled, found.pool) == texts_of(examples, split(examples).pool)
 
 
 def test_other_answers_to_a_held_out_question_are_left_out_of_everything() -> None:
-    pairs = corpus(100)
-    more = [*pairs, *[(question, f"另一个{answer}") for question, answer in pairs]]
+    examples = corpus(100)
+    more = [*examples, *[(question, f"另一个{answer}") for question, answer in examples]]
     found = split(more)
     assert found.counts["other_answers_to_held_out_questions"] == 10
-    assert texts_of(more, found.test) == texts_of(pairs, split(pairs).test)  # the first answer in the corpus's order
+    assert texts_of(more, found.test) == texts_of(
+        examples, split(examples).test
+    )  # the first answer in the corpus's order
     held_out = {more[row][0] for row in (*found.test, *found.validation)}
     assert not held_out & {more[row][0] for row in found.pool}
     assert len(found.pool) == 180
 
 
 def test_all_pairs_of_a_question_are_neighbours() -> None:
-    pairs = corpus(50)
-    more = [*pairs, *[(question, f"另一个{answer}") for question, answer in pairs]]
+    examples = corpus(50)
+    more = [*examples, *[(question, f"另一个{answer}") for question, answer in examples]]
     questions = [more[row][0] for row in split(more).pool]
     assert questions[0::2] == questions[1::2]
 
 
 def test_planted_near_duplicates_are_found_counted_and_removed() -> None:
-    pairs = corpus(300)
-    clean = split(pairs, 10, 10)
-    test, validation = texts_of(pairs, clean.test), texts_of(pairs, clean.validation)
+    examples = corpus(300)
+    clean = split(examples, 10, 10)
+    test, validation = texts_of(examples, clean.test), texts_of(examples, clean.validation)
     # One character more at the end: 18 of 19 trigrams shared.
     leaks = [(question[:-1] + "呢", "泄漏") for question, _ in (*test, *validation)]
-    found = split([*pairs, *leaks], 10, 10)
-    assert not near_pairs([*pairs, *leaks], found)
+    found = split([*examples, *leaks], 10, 10)
+    assert not near_pairs([*examples, *leaks], found)
     counts = found.counts
     removed = counts["training_pairs_near_duplicates_of_test"] + counts["training_pairs_near_duplicates_of_validation"]
     assert removed + counts["validation_pairs_near_duplicates_of_test"] > 10
@@ -143,29 +149,29 @@ def test_planted_near_duplicates_are_found_counted_and_removed() -> None:
     assert total + removed + counts["validation_pairs_near_duplicates_of_test"] == 320
 
 
-def near_pairs(pairs: Sequence[QA], found: Division) -> list[tuple[str, str]]:
+def near_pairs(examples: Sequence[QA], found: Division) -> list[tuple[str, str]]:
     """Compare every question with every held-out one, without any index."""
-    grams = [trigrams(normalised_question(question)) for question, _ in pairs]
+    grams = [trigrams(normalised_question(question)) for question, _ in examples]
     test, validation, pool = (list(map(int, rows)) for rows in (found.test, found.validation, found.pool))
     compared = [(a, b) for a in test for b in (*validation, *pool)] + [(a, b) for a in validation for b in pool]
-    return [(pairs[a][0], pairs[b][0]) for a, b in compared if jaccard(grams[a], grams[b]) >= 0.8]
+    return [(examples[a][0], examples[b][0]) for a, b in compared if jaccard(grams[a], grams[b]) >= 0.8]
 
 
 def test_validation_size_is_exact_when_near_duplicates_are_replaced() -> None:
     rng = random.Random(3)  # noqa: S311
     stems = corpus(40)
     # Six variants of each question, so that many validation candidates resemble a test question.
-    pairs = [(question[:-1] + ending, answer) for question, answer in stems for ending in "吗呢吧啊呀嘛"]
-    rng.shuffle(pairs)
-    found = split(pairs, 5, 20)
+    examples = [(question[:-1] + ending, answer) for question, answer in stems for ending in "吗呢吧啊呀嘛"]
+    rng.shuffle(examples)
+    found = split(examples, 5, 20)
     assert len(found.validation) == 20
     assert found.counts["validation_questions_near_duplicates_of_test"] > 0
-    assert not near_pairs(pairs, found)
+    assert not near_pairs(examples, found)
 
 
 def test_test_answers_seen_in_training() -> None:
-    pairs = corpus(100)
-    copies = [*pairs, *[(question + "新的内容不同", "答案") for question, _ in corpus(3, seed=9)]]
+    examples = corpus(100)
+    copies = [*examples, *[(question + "新的内容不同", "答案") for question, _ in corpus(3, seed=9)]]
     found = split(copies)
     same = [(question, "同样的答案") if i in (found.test[0], found.test[1], found.pool[7]) else (question, answer)
             for i, (question, answer) in enumerate(copies)]  # fmt: skip
@@ -229,15 +235,32 @@ def test_index_against_brute_force() -> None:
 )
 @settings(deadline=None, max_examples=60)
 def test_any_corpus_is_accounted_for(questions: list[str], seed: int) -> None:
-    pairs = [(question, f"答{i % 7}") for i, question in enumerate(questions)]
+    examples = [(question, f"答{i % 7}") for i, question in enumerate(questions)]
     try:
-        found = split(pairs, 3, 3, seed)
+        found = split(examples, 3, 3, seed)
     except DataError:
         return
     counts = found.counts
     assert (len(found.test), len(found.validation)) == (3, 3)
-    assert not near_pairs(pairs, found)
+    assert not near_pairs(examples, found)
     left_out = [counts[name] for name in (
         "exact_duplicates", "other_answers_to_held_out_questions", "validation_pairs_near_duplicates_of_test",
         "training_pairs_near_duplicates_of_test", "training_pairs_near_duplicates_of_validation")]  # fmt: skip
-    assert 6 + len(found.pool) + sum(left_out) == len(pairs)
+    assert 6 + len(found.pool) + sum(left_out) == len(examples)
+
+
+def test_bands_are_the_fewest_that_reach_the_recall() -> None:
+    def probability(threshold: float, bands: int) -> float:
+        return float(1 - (1 - threshold ** (PERMUTATIONS / bands)) ** bands)
+
+    assert [bands_for(threshold) for threshold in (1.0, 0.95, 0.8, 0.5, 0.3)] == [1, 8, 32, 64, 64]
+    for threshold in (0.95, 0.8, 0.5):
+        bands = bands_for(threshold)
+        assert probability(threshold, bands // 2) < RECALL <= probability(threshold, bands)
+
+
+def test_similarity_at_the_threshold_is_a_near_duplicate() -> None:
+    # Trigrams abc, bcd, cde and abc, bcd, cdx: 2 of 4 are shared.
+    assert jaccard(trigrams("abcde"), trigrams("abcdx")) == 0.5
+    assert HeldOutIndex(["abcde"], 0.5).near(["abcdx"]) == [True]
+    assert HeldOutIndex(["abcde"], 0.51).near(["abcdx"]) == [False]

@@ -1,4 +1,4 @@
-"""A set of pairs on disk behaves like a list of them."""
+"""A set of examples on disk behaves like a list of them."""
 
 import hashlib
 import json
@@ -25,11 +25,11 @@ def table_of(path: Path, n: int) -> ExampleTable:
 def test_table_is_a_sequence(tmp_path: Path) -> None:
     n = BATCH_ROWS + 100
     pool = table_of(tmp_path / "a.arrow", n)
-    pairs = list(pool)
-    assert len(pool) == len(pairs) == n
-    assert pool[0] == pairs[0]
-    assert pool[-1] == pairs[-1]
-    assert pool[BATCH_ROWS] == pairs[BATCH_ROWS]
+    examples = list(pool)
+    assert len(pool) == len(examples) == n
+    assert pool[0] == examples[0]
+    assert pool[-1] == examples[-1]
+    assert pool[BATCH_ROWS] == examples[BATCH_ROWS]
     for cut in (
         slice(5),
         slice(3, 9),
@@ -38,18 +38,18 @@ def test_table_is_a_sequence(tmp_path: Path) -> None:
         slice(9, 3),
         slice(n, n + 9),
     ):
-        assert list(pool[cut]) == pairs[cut]
-        assert len(pool[cut]) == len(pairs[cut])
-    assert list(pool[::-1000]) == pairs[::-1000]
-    assert list(pool[100:][5:7]) == pairs[105:107]
-    assert pool[100:][3] == pairs[103]
+        assert list(pool[cut]) == examples[cut]
+        assert len(pool[cut]) == len(examples[cut])
+    assert list(pool[::-1000]) == examples[::-1000]
+    assert list(pool[100:][5:7]) == examples[105:107]
+    assert pool[100:][3] == examples[103]
     for place in (n, -n - 1):
         with pytest.raises(IndexError):
             pool[place]
     with pytest.raises(IndexError):
         pool[:5][5]
-    assert pairs[7] in pool
-    assert pool.index(pairs[7]) == 7
+    assert examples[7] in pool
+    assert pool.index(examples[7]) == 7
 
 
 def test_table_survives_the_way_to_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

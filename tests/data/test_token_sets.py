@@ -49,7 +49,7 @@ def content(encoded: EncodedSet) -> tuple[Any, ...]:
 
 
 def never_again(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    def encode(pairs: Any) -> Any:
+    def encode(examples: Any) -> Any:
         raise AssertionError("tokenized again")
 
     monkeypatch.setattr(encoder, "encode", encode)
@@ -62,34 +62,34 @@ def folders(cache: Path) -> list[Path]:
 def test_a_second_run_does_not_tokenize_and_gets_the_same(
     tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pairs, cache = table(tmp_path), tmp_path / "outputs" / "cache"
-    first = encode_once(Encoder(tokenizer, 128), pairs, cache)
-    assert content(first) == content(EncodedSet(Encoder(tokenizer, 128).encode(pairs)))
+    examples, cache = table(tmp_path), tmp_path / "outputs" / "cache"
+    first = encode_once(Encoder(tokenizer, 128), examples, cache)
+    assert content(first) == content(EncodedSet(Encoder(tokenizer, 128).encode(examples)))
     assert first.cut == 1
 
     later = Encoder(tokenizer, 128)
     never_again(later, monkeypatch)
     caplog.clear()
-    assert content(encode_once(later, pairs, cache)) == content(first)
-    assert "1 of 3 pairs are longer than train.max_length=128" in caplog.text
+    assert content(encode_once(later, examples, cache)) == content(first)
+    assert "1 of 3 examples are longer than train.max_length=128" in caplog.text
 
 
 def test_other_pairs_lengths_and_templates_are_other_sets(tokenizer: Any, tmp_path: Path) -> None:
-    pairs = table(tmp_path)
-    encode_once(Encoder(tokenizer, 128), pairs, tmp_path)
-    encode_once(Encoder(tokenizer, 127), pairs, tmp_path)
-    encode_once(Encoder(tokenizer, 128), pairs.prefix(2), tmp_path)
+    examples = table(tmp_path)
+    encode_once(Encoder(tokenizer, 128), examples, tmp_path)
+    encode_once(Encoder(tokenizer, 127), examples, tmp_path)
+    encode_once(Encoder(tokenizer, 128), examples.prefix(2), tmp_path)
     tokenizer.chat_template = tokenizer.chat_template.replace("<|im_start|>", "<|im_start|> ")
-    changed = encode_once(Encoder(tokenizer, 128), pairs, tmp_path)
+    changed = encode_once(Encoder(tokenizer, 128), examples, tmp_path)
     assert len(folders(tmp_path)) == 4
-    assert content(changed) == content(EncodedSet(Encoder(tokenizer, 128).encode(pairs)))
+    assert content(changed) == content(EncodedSet(Encoder(tokenizer, 128).encode(examples)))
 
 
 @pytest.mark.parametrize("name", [TOKENS, MANIFEST])
 def test_every_flipped_byte_is_harmless_or_found(tokenizer: Any, tmp_path: Path, name: str) -> None:
     encoder = Encoder(tokenizer, 128)
-    pairs = table(tmp_path)
-    expected = content(encode_once(encoder, pairs, tmp_path))
+    examples = table(tmp_path)
+    expected = content(encode_once(encoder, examples, tmp_path))
     (folder,) = folders(tmp_path)
     key = json.loads((folder / MANIFEST).read_text())["key"]
     whole = (folder / name).read_bytes()
@@ -107,38 +107,38 @@ def test_every_flipped_byte_is_harmless_or_found(tokenizer: Any, tmp_path: Path,
 def test_damaged_set_is_tokenized_again(
     tokenizer: Any, tmp_path: Path, damage: bytes | None, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pairs, encoder = table(tmp_path), Encoder(tokenizer, 128)
-    expected = content(encode_once(encoder, pairs, tmp_path))
+    examples, encoder = table(tmp_path), Encoder(tokenizer, 128)
+    expected = content(encode_once(encoder, examples, tmp_path))
     (folder,) = folders(tmp_path)
     whole = (folder / name).read_bytes()
     (folder / name).unlink()
     if damage is not None:
         (folder / name).write_bytes(damage)
     with caplog.at_level(logging.WARNING):
-        assert content(encode_once(encoder, pairs, tmp_path)) == expected
+        assert content(encode_once(encoder, examples, tmp_path)) == expected
     assert str(folder) in caplog.text
     assert (folder / name).read_bytes() == whole
 
 
 def test_a_set_under_another_sets_name_is_not_taken(tokenizer: Any, tmp_path: Path) -> None:
-    pairs, encoder = table(tmp_path), Encoder(tokenizer, 128)
-    encode_once(encoder, pairs.prefix(1), tmp_path)
+    examples, encoder = table(tmp_path), Encoder(tokenizer, 128)
+    encode_once(encoder, examples.prefix(1), tmp_path)
     (foreign,) = folders(tmp_path)
-    encode_once(encoder, pairs, tmp_path)
+    encode_once(encoder, examples, tmp_path)
     (own,) = set(folders(tmp_path)) - {foreign}
     shutil.rmtree(own)
     shutil.copytree(foreign, own)
-    assert len(encode_once(encoder, pairs, tmp_path)) == 3
+    assert len(encode_once(encoder, examples, tmp_path)) == 3
 
 
 def test_what_a_killed_writer_left_is_swept_away(tokenizer: Any, tmp_path: Path) -> None:
-    pairs, encoder = table(tmp_path), Encoder(tokenizer, 128)
-    encode_once(encoder, pairs, tmp_path)
+    examples, encoder = table(tmp_path), Encoder(tokenizer, 128)
+    encode_once(encoder, examples, tmp_path)
     (folder,) = folders(tmp_path)
     left = tmp_path / f".writing-{folder.name}-xyz"
     left.mkdir()
     (left / TOKENS).write_bytes(b"half")
-    encode_once(encoder, pairs, tmp_path)
+    encode_once(encoder, examples, tmp_path)
     assert not left.exists()
 
 
@@ -185,7 +185,7 @@ class FixedEncoder:
         assert self.allowed
         return ITEMS
 
-    def tell_cut(self, cut: int, n: int) -> None:
+    def warn_of_cut(self, cut: int, n: int) -> None:
         """Log nothing."""
 
 

@@ -132,7 +132,7 @@ def test_question_is_never_cut_inside_a_character(tokenizer: Any) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(question=cleaned, answer=cleaned, max_length=st.integers(70, 300))
-@example(question="1" * 24, answer="1", max_length=70)  # a question above its share, in a pair that fits
+@example(question="1" * 24, answer="1", max_length=70)  # a question above its share, in an example that fits
 def test_any_pair_fits_keeps_its_header_and_has_labels(
     tokenizer: Any, question: str, answer: str, max_length: int
 ) -> None:
@@ -152,17 +152,17 @@ def test_prompts_leave_a_quarter_for_the_answer(tokenizer: Any, question: str, m
 
 
 def test_pairs_keep_their_order_across_chunks(micro_tokenizer: Any) -> None:
-    pairs = [Example(str(number), "问", f"答{number}") for number in range(EXAMPLES_PER_CALL + 2)]
-    items = list(Encoder(micro_tokenizer, 64).encode(pairs))
+    examples = [Example(str(number), "问", f"答{number}") for number in range(EXAMPLES_PER_CALL + 2)]
+    items = list(Encoder(micro_tokenizer, 64).encode(examples))
     decoded = [micro_tokenizer.decode(item.input_ids[item.answer_start :]) for item in items]
-    assert decoded == [f"{pair.answer}<|im_end|>" for pair in pairs]
+    assert decoded == [f"{example.answer}<|im_end|>" for example in examples]
 
 
 def test_cut_pairs_are_counted(micro_tokenizer: Any, caplog: pytest.LogCaptureFixture) -> None:
-    pairs = [Example("a", QUESTION, "好"), Example("b", QUESTION, LONG_ANSWER), Example("c", LONG_QUESTION, "好")]
-    encoded = EncodedSet(Encoder(micro_tokenizer, 100).encode(pairs))
+    examples = [Example("a", QUESTION, "好"), Example("b", QUESTION, LONG_ANSWER), Example("c", LONG_QUESTION, "好")]
+    encoded = EncodedSet(Encoder(micro_tokenizer, 100).encode(examples))
     assert (len(encoded), encoded.cut) == (3, 2)
-    assert "2 of 3 pairs are longer than train.max_length=" in caplog.text
+    assert "2 of 3 examples are longer than train.max_length=" in caplog.text
 
 
 @given(encoded_items)

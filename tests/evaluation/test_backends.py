@@ -27,9 +27,9 @@ def test_what_is_installed_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_each_backend_has_its_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medqa_finetune.evaluation.backends.find_spec", lambda name: name == "vllm" or None)
-    assert generator_of(EvaluateConfig()) is generate.generate_answers
+    assert generator_of(EvaluateConfig()) is generate.generate_predictions
     other = generator_of(EvaluateConfig(backend="vllm"))
-    assert other is not generate.generate_answers
+    assert other is not generate.generate_predictions
     assert other.__module__ == "medqa_finetune.evaluation.vllm_backend"
 
 

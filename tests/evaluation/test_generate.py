@@ -16,9 +16,9 @@ from medqa_finetune.data.examples import Example
 from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.evaluation import generate
 from medqa_finetune.evaluation.decode import Ending, decode_greedily
-from medqa_finetune.evaluation.generate import Generated, generate_answers
-from medqa_finetune.evaluation.predictions import read_answers
-from medqa_finetune.evaluation.score import score_answers
+from medqa_finetune.evaluation.generate import Generated, generate_predictions
+from medqa_finetune.evaluation.predictions import read_predictions
+from medqa_finetune.evaluation.score import score_predictions
 from medqa_finetune.model.load import Device, LoadedModel, load_model
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.schema import Evaluation, Reused
@@ -131,9 +131,9 @@ def test_answers_end_with_the_end_token_or_at_the_limit(loaded: LoadedModel, enc
 def test_only_answers_without_an_end_token_hit_the_limit(
     loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir
 ) -> None:
-    generate_answers(loaded.model, encoder, PAIRS, settings(), evaluation)
+    generate_predictions(loaded.model, encoder, PAIRS, settings(), evaluation)
     expected = {pair.id: one_by_one(loaded.model, encoder, pair.question) for pair in PAIRS}
-    for answer in read_answers(evaluation.predictions_path):
+    for answer in read_predictions(evaluation.predictions_path):
         assert answer.hit_limit == (END not in expected[answer.id])
         assert answer.prediction_tokens == len(expected[answer.id])
     # One answer ends exactly at the limit, which is not hitting it.
@@ -143,8 +143,8 @@ def test_only_answers_without_an_end_token_hit_the_limit(
 def test_predictions_are_the_decoded_answers_without_special_tokens(
     loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir
 ) -> None:
-    generate_answers(loaded.model, encoder, PAIRS, settings(), evaluation)
-    for answer in read_answers(evaluation.predictions_path):
+    generate_predictions(loaded.model, encoder, PAIRS, settings(), evaluation)
+    for answer in read_predictions(evaluation.predictions_path):
         tokens = [token for token in one_by_one(loaded.model, encoder, answer.question) if token > END]
         assert answer.prediction == str(loaded.tokenizer.decode(tokens)).strip()
 
@@ -152,18 +152,18 @@ def test_predictions_are_the_decoded_answers_without_special_tokens(
 def test_every_pair_is_answered_once_with_its_own_question_and_reference(
     loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir
 ) -> None:
-    generate_answers(loaded.model, encoder, PAIRS, settings(), evaluation)
-    answers = read_answers(evaluation.predictions_path)
+    generate_predictions(loaded.model, encoder, PAIRS, settings(), evaluation)
+    answers = read_predictions(evaluation.predictions_path)
     assert Counter((answer.id, answer.question, answer.references) for answer in answers) == Counter(
         (pair.id, pair.question, (pair.answer,)) for pair in PAIRS
     )
 
 
 def test_longest_questions_are_asked_first(loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir) -> None:
-    generate_answers(loaded.model, encoder, PAIRS, settings(), evaluation)
+    generate_predictions(loaded.model, encoder, PAIRS, settings(), evaluation)
     lengths = [
         len(encoder.prompts([Example("", answer.question, "")])[0])
-        for answer in read_answers(evaluation.predictions_path)
+        for answer in read_predictions(evaluation.predictions_path)
     ]
     assert lengths == sorted(lengths, reverse=True)
 
@@ -172,7 +172,7 @@ def test_batches_have_room_for_so_many_tokens(loaded: LoadedModel, encoder: Enco
     lengths = sorted((len(prompt) for prompt in encoder.prompts(PAIRS)), reverse=True)
     # Room for two of the longest, less than three.
     tokens = 3 * (lengths[0] + NEW_TOKENS) - 1
-    generate_answers(loaded.model, encoder, PAIRS, settings(batch_size=5, batch_tokens=tokens), evaluation)
+    generate_predictions(loaded.model, encoder, PAIRS, settings(batch_size=5, batch_tokens=tokens), evaluation)
     ends = [row["answered"] for row in evaluation.read_answered()]
     sizes = [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
     assert sizes[0] == 2
@@ -186,10 +186,10 @@ def test_batches_have_room_for_so_many_tokens(loaded: LoadedModel, encoder: Enco
 def test_a_question_without_room_is_asked_alone(
     loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir
 ) -> None:
-    generate_answers(loaded.model, encoder, PAIRS, settings(batch_tokens=1), evaluation)
+    generate_predictions(loaded.model, encoder, PAIRS, settings(batch_tokens=1), evaluation)
     assert [row["answered"] for row in evaluation.read_answered()] == [1, 2, 3, 4, 5, 6, 7]
     expected = {pair.id: len(one_by_one(loaded.model, encoder, pair.question)) for pair in PAIRS}
-    assert {answer.id: answer.prediction_tokens for answer in read_answers(evaluation.predictions_path)} == expected
+    assert {answer.id: answer.prediction_tokens for answer in read_predictions(evaluation.predictions_path)} == expected
 
 
 def test_batches_change_no_answer(loaded: LoadedModel, encoder: Encoder, tmp_path: Path) -> None:
@@ -197,13 +197,13 @@ def test_batches_change_no_answer(loaded: LoadedModel, encoder: Encoder, tmp_pat
     for size in (1, 4):
         evaluation = EvaluationDir(tmp_path / str(size))
         evaluation.path.mkdir()
-        generate_answers(loaded.model, encoder, PAIRS, settings(batch_size=size), evaluation)
-        rows.append(sorted(read_answers(evaluation.predictions_path), key=lambda answer: answer.id))
+        generate_predictions(loaded.model, encoder, PAIRS, settings(batch_size=size), evaluation)
+        rows.append(sorted(read_predictions(evaluation.predictions_path), key=lambda answer: answer.id))
     assert [answer.prediction for answer in rows[0]] == [answer.prediction for answer in rows[1]]
 
 
 def test_cost_counts_every_generated_token(loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir) -> None:
-    cost = generate_answers(loaded.model, encoder, PAIRS, settings(), evaluation)
+    cost = generate_predictions(loaded.model, encoder, PAIRS, settings(), evaluation)
     assert cost.samples == len(PAIRS)
     assert cost.tokens == sum(len(one_by_one(loaded.model, encoder, question)) for question in QUESTIONS)
     assert cost.seconds > 0
@@ -239,15 +239,15 @@ def test_generation_settings_of_the_folder_cannot_leak_in(
 
 def test_dropout_is_off_while_answering(folder: Path, encoder: Encoder, evaluation: EvaluationDir) -> None:
     model = load_model(folder, MethodConfig(name="lora", dropout=0.9), CPU, seed=0).model.train()
-    generate_answers(model, encoder, PAIRS[:1], settings(), evaluation)
+    generate_predictions(model, encoder, PAIRS[:1], settings(), evaluation)
     assert not model.training
 
 
 def test_likelihoods_are_in_the_rows_of_the_answers(
     loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir
 ) -> None:
-    generate_answers(loaded.model, encoder, PAIRS, settings(), evaluation)
-    by_id = {answer.id: answer for answer in read_answers(evaluation.predictions_path)}
+    generate_predictions(loaded.model, encoder, PAIRS, settings(), evaluation)
+    by_id = {answer.id: answer for answer in read_predictions(evaluation.predictions_path)}
     for pair in PAIRS:
         nll, tokens = by_hand(loaded.model, encoder, pair)
         assert by_id[pair.id].reference_tokens == tokens
@@ -268,14 +268,14 @@ def test_interrupted_generation_leaves_whole_batches(
 
     monkeypatch.setattr(generate, "decode_greedily", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        generate_answers(loaded.model, encoder, PAIRS, settings(batch_size=2), evaluation)
-    answers = read_answers(evaluation.predictions_path)
+        generate_predictions(loaded.model, encoder, PAIRS, settings(batch_size=2), evaluation)
+    answers = read_predictions(evaluation.predictions_path)
     assert len(answers) == 4
     assert len({answer.id for answer in answers}) == 4
 
 
 def answered(evaluation: EvaluationDir, loaded: LoadedModel, encoder: Encoder, **changes: Any) -> Generated:
-    return generate_answers(loaded.model, encoder, PAIRS, settings(**changes), evaluation)
+    return generate_predictions(loaded.model, encoder, PAIRS, settings(**changes), evaluation)
 
 
 @pytest.mark.parametrize("lines", [0, 1, 2, 3, 4, 6, 7])
@@ -372,12 +372,12 @@ def test_answers_that_take_too_long_are_cut_off_and_marked(
     loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir
 ) -> None:
     answered(evaluation, loaded, encoder, timeout_seconds=1e-9)
-    answers = read_answers(evaluation.predictions_path)
+    answers = read_predictions(evaluation.predictions_path)
     assert len(answers) == len(PAIRS)
     assert all(answer.prediction_tokens == 1 for answer in answers)
     assert {answer.timed_out for answer in answers if answer.prediction_tokens == 1} == {True}
     assert not any(answer.hit_limit for answer in answers)
-    scored, _ = score_answers(answers, ["rouge"])
+    scored, _ = score_predictions(answers, ["rouge"])
     assert (scored.timed_out_rate, scored.truncated_rate) == (1.0, 0.0)
 
 
@@ -391,11 +391,11 @@ def test_generation_that_hangs_is_given_up(
     monkeypatch.setattr(generate, "decode_greedily", lambda *_: time.sleep(60))
     monkeypatch.setattr(generate, "HANG_SECONDS", 0.05)
     answered(evaluation, loaded, encoder, timeout_seconds=0.05, batch_size=len(PAIRS))
-    answers = read_answers(evaluation.predictions_path)
+    answers = read_predictions(evaluation.predictions_path)
     assert [(answer.prediction, answer.timed_out) for answer in answers] == [("", True)] * len(PAIRS)
     assert "took longer than evaluate.timeout_seconds=0.05" in caplog.text
 
 
 def test_in_time_nothing_is_marked(loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir) -> None:
     answered(evaluation, loaded, encoder)
-    assert not any(answer.timed_out for answer in read_answers(evaluation.predictions_path))
+    assert not any(answer.timed_out for answer in read_predictions(evaluation.predictions_path))

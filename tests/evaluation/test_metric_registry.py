@@ -15,7 +15,7 @@ from medqa_finetune.errors import ConfigError
 from medqa_finetune.evaluation.metric_registry import all_scores, describe, find_metric
 from medqa_finetune.evaluation.metrics.base import Better
 from medqa_finetune.evaluation.predictions import Prediction
-from medqa_finetune.evaluation.score import score_answers
+from medqa_finetune.evaluation.score import score_predictions
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Record, Score
 from medqa_finetune.summarize import summarize
@@ -81,7 +81,7 @@ def polite_run(root: Path) -> Record:
 def test_a_metric_of_another_package_scores(site: Path) -> None:
     install(site, "politeness = polite_metrics:METRIC")
     assert "politeness" in metric_names()
-    scored, rows = score_answers(POLITE, ["rouge", "politeness"])
+    scored, rows = score_predictions(POLITE, ["rouge", "politeness"])
     assert scored.scores["politeness"] == Score(0.5, "politeness|word:请")
     assert [row["politeness"] for row in rows] == [1.0, 0.0]
     assert [score.name for score in shown_scores(["politeness"])][-1] == "politeness"
@@ -137,5 +137,5 @@ def test_a_shipped_metric_cannot_be_replaced(site: Path) -> None:
 def test_two_metrics_cannot_have_one_score(site: Path) -> None:
     install(site, "politeness = polite_metrics:METRIC", module=PLUGIN.replace("politeness", "rougeL"))
     with pytest.raises(ConfigError) as caught:
-        score_answers(POLITE, ["rouge", "politeness"])
+        score_predictions(POLITE, ["rouge", "politeness"])
     assert (only_fault(caught).code, only_fault(caught).got) == ("repeated", "rougeL")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medqa_finetune.errors import NO_VALUE, DataError
-from medqa_finetune.evaluation.predictions import Prediction, from_row, read_answers, to_row
+from medqa_finetune.evaluation.predictions import Prediction, from_row, read_predictions, to_row
 from tests.faulty import only_fault
 
 GOOD = {"id": "a", "question": "头痛怎么办？", "reference": "多休息。", "prediction": "休息。"}
@@ -48,11 +48,11 @@ def test_golden_names_are_taken() -> None:
 
 def test_missing_id_is_the_line_and_numbers_become_text(tmp_path: Path) -> None:
     rows = [{"reference": "r", "prediction": "p"}, GOOD | {"id": 7}, GOOD | {"id": None}]
-    assert [answer.id for answer in read_answers(write(tmp_path / "p.jsonl", *rows))] == ["1", "7", "3"]
+    assert [answer.id for answer in read_predictions(write(tmp_path / "p.jsonl", *rows))] == ["1", "7", "3"]
 
 
 def test_empty_texts_are_legal(tmp_path: Path) -> None:
-    answers = read_answers(write(tmp_path / "p.jsonl", GOOD | {"reference": "", "prediction": ""}))
+    answers = read_predictions(write(tmp_path / "p.jsonl", GOOD | {"reference": "", "prediction": ""}))
     assert answers[0].references == ("",)
     assert answers[0].prediction == ""
 
@@ -61,7 +61,7 @@ def test_byte_order_mark_blank_lines_and_line_separators_inside_text(tmp_path: P
     path = tmp_path / "p.jsonl"
     line = json.dumps(GOOD | {"prediction": "一\u2028二"}, ensure_ascii=False)
     path.write_bytes(b"\xef\xbb\xbf" + f"{line}\r\n\r\n".encode())
-    assert read_answers(path)[0].prediction == "一\u2028二"
+    assert read_predictions(path)[0].prediction == "一\u2028二"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_byte_order_mark_blank_lines_and_line_separators_inside_text(tmp_path: P
 def test_bad_rows_are_refused_with_place_and_key(tmp_path: Path, row: object, code: str, key: str, got: object) -> None:
     path = write(tmp_path / "p.jsonl", GOOD | {"id": "first"}, row)
     with pytest.raises(DataError) as caught:
-        read_answers(path)
+        read_predictions(path)
     fault = only_fault(caught)
     assert (fault.code, fault.key, fault.got) == (code, key, got)
     assert (fault.file, fault.line_number) == (str(path), 2)
@@ -120,7 +120,7 @@ def test_bad_files_are_refused_with_the_line(tmp_path: Path, content: bytes, cod
     path = tmp_path / "p.jsonl"
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
-        read_answers(path)
+        read_predictions(path)
     fault = only_fault(caught)
     assert (fault.code, fault.file) == (code, str(path))
     assert fault.line_number == (None if code == "no-answers" else 1)
@@ -130,14 +130,14 @@ def test_bad_files_are_refused_with_the_line(tmp_path: Path, content: bytes, cod
 def test_a_message_shows_keys_of_any_number_and_length_in_brief(tmp_path: Path) -> None:
     row = {"[" * 3000: 1} | {str(number): number for number in range(500)}
     with pytest.raises(DataError) as caught:
-        read_answers(write(tmp_path / "p.jsonl", row))
+        read_predictions(write(tmp_path / "p.jsonl", row))
     assert len(str(caught.value)) < 500
 
 
 def test_duplicate_ids_name_both_lines(tmp_path: Path) -> None:
     path = write(tmp_path / "p.jsonl", GOOD, GOOD | {"id": "b"}, GOOD)
     with pytest.raises(DataError) as caught:
-        read_answers(path)
+        read_predictions(path)
     fault = only_fault(caught)
     assert (fault.code, fault.key, fault.got, fault.line_number) == ("repeated", "id", "a", 3)
     assert "line 1" in fault.problem
@@ -146,5 +146,5 @@ def test_duplicate_ids_name_both_lines(tmp_path: Path) -> None:
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     for path, code in ((tmp_path / "none.jsonl", "file-missing"), (tmp_path, "not-readable")):
         with pytest.raises(DataError) as caught:
-            read_answers(path)
+            read_predictions(path)
         assert (only_fault(caught).code, only_fault(caught).file) == (code, str(path))

@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 
 from medqa_finetune.errors import ConfigError, DataError
-from medqa_finetune.evaluation.predictions import Prediction, read_answers
-from medqa_finetune.evaluation.score import is_empty, item_scores, own_scores, score_answers
+from medqa_finetune.evaluation.predictions import Prediction, read_predictions
+from medqa_finetune.evaluation.score import is_empty, item_scores, own_scores, score_predictions
 from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
 from tests.faulty import only_fault
 
@@ -16,7 +16,7 @@ def answer(name: str, prediction: str, hit_limit: bool | None = None) -> Predict
 
 
 def test_rows_have_each_answers_scores() -> None:
-    record, rows = score_answers([answer("a", "头痛应多休息"), answer("b", "")], ALL)
+    record, rows = score_predictions([answer("a", "头痛应多休息"), answer("b", "")], ALL)
     assert own_scores(rows[0]) == {
         "id": "a",
         "rouge1": 100.0,
@@ -34,7 +34,7 @@ def test_rows_have_each_answers_scores() -> None:
 
 def test_perplexity_is_a_score_and_no_column() -> None:
     measured = dataclasses.replace(answer("a", "头"), reference_nll=0.0, reference_tokens=3)
-    record, rows = score_answers([measured], ALL)
+    record, rows = score_predictions([measured], ALL)
     assert record.scores["perplexity"].value == 1
     assert set(own_scores(rows[0])) == {"id", "rouge1", "rouge2", "rougeL", "bleu", "sentence_bleu"}
 
@@ -44,7 +44,7 @@ def test_columns_are_means_or_counts() -> None:
         dataclasses.replace(answer(name, "头痛", None), reference_nll=nll, reference_tokens=3)
         for name, nll in (("乙", 0.5), ("甲", 2.0))
     ]
-    record, rows = score_answers(answers, ALL)
+    record, rows = score_predictions(answers, ALL)
     columns = item_scores(rows, "f" * 64)
     assert columns.ids.tolist() == ["乙", "甲"]
     assert {name: array.mean() for name, array in columns.values.items()} == pytest.approx(
@@ -60,7 +60,7 @@ def test_columns_are_means_or_counts() -> None:
 
 def test_order_of_answers_changes_no_score() -> None:
     answers = [answer(str(place), "头痛多休息" * place) for place in range(6)]
-    forth, back = score_answers(answers, ALL)[0], score_answers(answers[::-1], ALL)[0]
+    forth, back = score_predictions(answers, ALL)[0], score_predictions(answers[::-1], ALL)[0]
     assert {name: score.value for name, score in forth.scores.items()} == pytest.approx(
         {name: score.value for name, score in back.scores.items()}
     )
@@ -82,7 +82,7 @@ def test_empty_means_nothing_to_see(text: str, empty: bool) -> None:
 
 
 def test_rates() -> None:
-    record, _ = score_answers([answer("a", "好的好的好的", True), answer("b", "\u3000", False)], ["rouge"])
+    record, _ = score_predictions([answer("a", "好的好的好的", True), answer("b", "\u3000", False)], ["rouge"])
     assert record.empty_rate == 0.5
     assert record.truncated_rate == 0.5
     # 4-grams of 好的好的好的: 好的好的, 的好的好, 好的好的.
@@ -90,21 +90,21 @@ def test_rates() -> None:
 
 
 def test_what_is_not_known_is_none() -> None:
-    record, _ = score_answers([answer("a", "短", True), answer("b", "")], ["rouge"])
+    record, _ = score_predictions([answer("a", "短", True), answer("b", "")], ["rouge"])
     assert record.truncated_rate is None
     assert record.repetition_rate is None
 
 
 def test_refusals() -> None:
     with pytest.raises(DataError) as no_answers:
-        score_answers([], ALL)
+        score_predictions([], ALL)
     assert only_fault(no_answers).code == "no-answers"
     with pytest.raises(ConfigError) as caught:
-        score_answers([answer("a", "")], [])
+        score_predictions([answer("a", "")], [])
     fault = only_fault(caught)
     assert (fault.code, fault.key, "rouge" in fault.allowed) == ("missing-key", "metrics", True)
     with pytest.raises(ConfigError) as caught:
-        score_answers([answer("a", "")], ["rouge", "blue"])
+        score_predictions([answer("a", "")], ["rouge", "blue"])
     fault = only_fault(caught)
     assert (fault.code, fault.key, fault.got) == ("not-allowed", "metrics", "blue")
 
@@ -113,7 +113,7 @@ def test_refusals() -> None:
 def test_corpus_of_golden_pairs_is_pinned() -> None:
     # ROUGE-L: mean of the file's own values. BLEU: the formula of Papineni et al. written out with Counter over the
     # tokens of sacrebleu 2.6.0's TokenizerZh, several references included.
-    record, _ = score_answers(read_answers(GOLDEN), ["rouge", "bleu", "rouge"])
+    record, _ = score_predictions(read_predictions(GOLDEN), ["rouge", "bleu", "rouge"])
     mean = sum(row["rougeL"] for row in golden_rows()) / 24
     assert record.scores["rougeL"].value == pytest.approx(mean, abs=1e-6)
     assert record.scores["bleu"].value == pytest.approx(38.49844255316155, abs=1e-9)
@@ -125,9 +125,9 @@ def test_corpus_bleu_equals_the_command_line_of_sacrebleu() -> None:
     # and no line break.
     answers = [
         each
-        for each in read_answers(GOLDEN)
+        for each in read_predictions(GOLDEN)
         if len(each.references) == 1 and "\n" not in each.prediction + each.references[0]
     ]
     assert len(answers) == 20
-    record, _ = score_answers(answers, ["bleu"])
+    record, _ = score_predictions(answers, ["bleu"])
     assert record.scores["bleu"].value == pytest.approx(38.15264687, abs=1e-8)

@@ -16,7 +16,7 @@ from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.evaluation import generate, vllm_backend
 from medqa_finetune.evaluation.generate import Output
-from medqa_finetune.evaluation.predictions import read_answers
+from medqa_finetune.evaluation.predictions import read_predictions
 from medqa_finetune.evaluation.vllm_backend import _by_batch, serving_faults
 from medqa_finetune.evaluation.vllm_engine import Said
 from medqa_finetune.methods.registry import model_method
@@ -99,15 +99,15 @@ def test_the_tokens_are_those_of_generate_one_by_one(folder: Path, tmp_path: Pat
     ours, theirs = EvaluationDir(tmp_path / "ours"), EvaluationDir(tmp_path / "theirs")
     for evaluation, module in ((ours, generate), (theirs, vllm_backend)):
         evaluation.path.mkdir()
-        cost = module.generate_answers(model, encoder, PAIRS, settings(), evaluation)
+        cost = module.generate_predictions(model, encoder, PAIRS, settings(), evaluation)
         assert cost.tokens == sum(map(len, expected.values()))
     # The same lines in the same order: ids, texts, limits and counts, and how likely the references are.
-    assert read_answers(theirs.predictions_path) == read_answers(ours.predictions_path)
+    assert read_predictions(theirs.predictions_path) == read_predictions(ours.predictions_path)
     assert [row["answered"] for row in theirs.read_answered()] == [3, 6, 7]
-    for answer in read_answers(theirs.predictions_path):
+    for answer in read_predictions(theirs.predictions_path):
         assert answer.prediction_tokens == len(expected[answer.id])
         assert answer.hit_limit == (END not in expected[answer.id])
-    assert {answer.hit_limit for answer in read_answers(theirs.predictions_path)} == {True, False}
+    assert {answer.hit_limit for answer in read_predictions(theirs.predictions_path)} == {True, False}
     assert sorted(path.name for path in theirs.path.iterdir()) == ["answering.jsonl", "predictions.jsonl"]
 
 
@@ -125,10 +125,10 @@ def test_an_adapter_beside_half_precision_changes_the_answers(folder: Path, tmp_
         evaluation = EvaluationDir(tmp_path / method.name)
         evaluation.path.mkdir()
         encoder = Encoder(found.tokenizer, 512)
-        vllm_backend.generate_answers(
+        vllm_backend.generate_predictions(
             model_method(method).for_inference(found.model), encoder, PAIRS, settings(), evaluation
         )
-        answers.append([answer.prediction for answer in read_answers(evaluation.predictions_path)])
+        answers.append([answer.prediction for answer in read_predictions(evaluation.predictions_path)])
     assert answers[0] != answers[1]
 
 
@@ -139,12 +139,12 @@ def test_answering_goes_on_behind_the_last_whole_batch(folder: Path, tmp_path: P
     for evaluation in (whole, stopped):
         evaluation.path.mkdir()
     model, encoder = loaded(folder, NONE)
-    vllm_backend.generate_answers(model, encoder, PAIRS, settings(), whole)
+    vllm_backend.generate_predictions(model, encoder, PAIRS, settings(), whole)
     lines, costs = (path.read_bytes().splitlines(True) for path in (whole.predictions_path, whole.answering_path))
     # The second batch is torn, and the third has not begun.
     stopped.predictions_path.write_bytes(b"".join(lines[:4]))
     stopped.answering_path.write_bytes(costs[0])
-    cost = vllm_backend.generate_answers(model, encoder, PAIRS, settings(), stopped)
+    cost = vllm_backend.generate_predictions(model, encoder, PAIRS, settings(), stopped)
     assert stopped.predictions_path.read_bytes() == b"".join(lines)
     assert [row["answered"] for row in stopped.read_answered()] == [3, 6, 7]
     assert stopped.answering_path.read_bytes().splitlines(True)[0] == costs[0]
@@ -156,8 +156,8 @@ def test_answering_goes_on_behind_the_last_whole_batch(folder: Path, tmp_path: P
 def test_answers_that_take_too_long_are_cut_off_and_marked(folder: Path, tmp_path: Path) -> None:
     model, encoder = loaded(folder, NONE)
     evaluation = EvaluationDir(tmp_path)
-    vllm_backend.generate_answers(model, encoder, PAIRS, settings(timeout_seconds=1e-9), evaluation)
-    answers = read_answers(evaluation.predictions_path)
+    vllm_backend.generate_predictions(model, encoder, PAIRS, settings(timeout_seconds=1e-9), evaluation)
+    answers = read_predictions(evaluation.predictions_path)
     assert len(answers) == len(PAIRS)
     assert all(answer.timed_out for answer in answers if answer.prediction_tokens == 1)
     assert {answer.prediction_tokens for answer in answers} <= {0, 1}

@@ -7,7 +7,7 @@ import pytest
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.data.examples import Example
 from medqa_finetune.errors import DataError
-from medqa_finetune.evaluation.predictions import read_answers
+from medqa_finetune.evaluation.predictions import read_predictions
 from medqa_finetune.evaluation.without_model import predict_without_model
 from medqa_finetune.methods.retrieval import Retrieval
 from medqa_finetune.record.evaluation_dir import EvaluationDir
@@ -30,7 +30,7 @@ def answers(tmp_path: Path, *questions: str, pairs: list[Example] = TRAIN) -> li
     asked = [Example(f"q{place}", question, "参考") for place, question in enumerate(questions)]
     cost = predict_without_model(RETRIEVAL, pairs, asked, evaluation, threads=1)
     assert cost["samples_per_second"] * cost["seconds"] == pytest.approx(len(asked))
-    found = read_answers(evaluation.predictions_path)
+    found = read_predictions(evaluation.predictions_path)
     assert [answer.id for answer in found] == [pair.id for pair in asked]
     assert {answer.references for answer in found} == {("参考",)}
     return [answer.prediction for answer in found]

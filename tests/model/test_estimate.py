@@ -22,7 +22,7 @@ from medqa_finetune.model.estimate import (
     training_memory,
 )
 from medqa_finetune.model.load import Device, load_base, load_tokenizer
-from medqa_finetune.training.batches import lay_end_to_end
+from medqa_finetune.training.batches import Batch, concatenate
 from medqa_finetune.training.loss import AnswerLoss
 from tests.config.builders import VALID, changed
 from tests.model.sizes import size_of
@@ -155,7 +155,7 @@ def test_activations_are_reckoned_near_what_torch_keeps(
     )  # fmt: skip
     reckoned = training_memory(size_of(micro_model), config, CPU).activations
     # One answer token, so that next to nothing is kept of the logits.
-    batch = lay_end_to_end([{"input_ids": [5] * tokens, "labels": [-100] * (tokens - 1) + [5]}])
+    batch = concatenate([{"input_ids": [5] * tokens, "labels": [-100] * (tokens - 1) + [5]}])
     base = load_base(micro_model, method, Device("cpu", "CPU", "fp32"), load_tokenizer(micro_model))
     if checkpointing:
         # transformers gave it another name.
@@ -170,7 +170,7 @@ def test_activations_are_reckoned_near_what_torch_keeps(
     assert 0.5 * kept < reckoned < 2 * kept
 
 
-def bytes_kept_for_backward(model: Any, batch: dict[str, Any]) -> int:
+def bytes_kept_for_backward(model: Any, batch: Batch) -> int:
     """Return the bytes that a forward pass keeps beside the weights."""
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     kept: dict[int, torch.Tensor] = {}

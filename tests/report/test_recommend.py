@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medqa_finetune.evaluation.predictions import Prediction
-from medqa_finetune.evaluation.score import score_answers
+from medqa_finetune.evaluation.score import score_predictions
 from medqa_finetune.report.comparability import Difference, Fact
 from medqa_finetune.report.recommend import NEGATION, recommend
 from medqa_finetune.report.runs import Cell
@@ -161,6 +161,6 @@ def test_nothing_trained_one_cell_and_no_score() -> None:
 
 def test_the_negation_scores_as_the_caution_says() -> None:
     answer = Prediction("1", "", (NEGATION.reference,), NEGATION.answer)
-    _, (row,) = score_answers([answer], ["rouge", "bleu"])
+    _, (row,) = score_predictions([answer], ["rouge", "bleu"])
     own = next(value for name, value in row.items() if name in ("bleu", "sentence_bleu"))
     assert (NEGATION.rouge, NEGATION.bleu) == (round(row["rougeL"], 1), round(own, 1))

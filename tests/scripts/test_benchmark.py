@@ -145,7 +145,7 @@ def test_the_mean_loss_weighs_points_by_their_steps(tmp_path: Path) -> None:
     made_pairs.write_rows(path, rows)  # type: ignore[arg-type]
     assert ours.mean_loss(path) == pytest.approx((10 * 3 + 5 * 6) / 15)
     made_pairs.write_rows(path, rows[:2])  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="ends at step 10 of 15"):
+    with pytest.raises(ValueError, match=r"10\b.*\b15"):
         ours.mean_loss(path)
 
 
@@ -161,7 +161,7 @@ def test_settings_survive_the_way_to_another_process(tmp_path: Path) -> None:
     assert read_settings(tmp_path / "s.json") == settings(method="qlora")
 
 
-def test_jobs_are_all_lengths_by_all_methods_and_the_least_memory() -> None:
+def test_jobs_are_all_lengths_by_all_methods() -> None:
     jobs = speed.plan_jobs(asked(methods=["lora", "qlora"], tokens=[512, 4096]))
     assert [(job.tokens, job.method, job.batch) for job in jobs] == [
         (None, "lora", 8), (None, "qlora", 8), (512, "lora", 8), (512, "qlora", 8), (4096, "lora", 8),
@@ -179,9 +179,7 @@ def test_long_pairs_are_fewer_and_rows_fill_whole_steps(tmp_path: Path) -> None:
     assert (lone.batch, lone.micro_batch, lone.gradient_checkpointing) == (1, 1, True)
 
 
-def test_peers_that_are_not_there_are_left_out_with_a_reason(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_missing_peers_are_left_out_with_a_reason(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     import sys
 
     pythons: dict[str, Path | None] = {
@@ -243,7 +241,7 @@ def test_llamafactory_gets_the_same_settings() -> None:
     assert "quantization_bit" not in run_llamafactory.training(settings(), Path("out"))
 
 
-def test_made_pairs_are_the_same_for_a_seed_and_as_long_as_real_ones() -> None:
+def test_made_examples_are_the_same_for_a_seed() -> None:
     source = made_pairs.read_rows(None)
     pairs = list(made_pairs.made_pairs(source, 2000))
     assert pairs == list(made_pairs.made_pairs(source, 2000))
@@ -325,7 +323,7 @@ def test_peak_memory_is_seen_though_it_has_gone() -> None:
     assert memory.resident >= memory.private
 
 
-def test_what_is_around_a_cell_is_what_is_not_steps_and_generation() -> None:
+def test_overhead_is_neither_steps_nor_generation() -> None:
     record = {"train": {"seconds": 20.0}, "evaluation": {"seconds": 5.5}}
     assert startup.around(record, 33.0) == pytest.approx(7.5)
 

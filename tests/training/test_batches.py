@@ -1,7 +1,7 @@
 import torch
 
 from medqa_finetune.data.examples import IGNORED
-from medqa_finetune.training.batches import Collator, fill_up, lay_end_to_end
+from medqa_finetune.training.batches import Collator, concatenate, pad_right
 from medqa_finetune.training.meters import Work
 
 PAD = 9
@@ -12,7 +12,7 @@ ITEMS = [
 
 
 def test_pairs_are_laid_end_to_end() -> None:
-    batch = lay_end_to_end(ITEMS)
+    batch = concatenate(ITEMS)
     assert batch["input_ids"].tolist() == [[1, 2, 3, 4, 5, 6, 7, 8]]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1, 2, 3, 4]]
     assert (batch["pair_lengths"], batch["pair_bounds"].tolist()) == ([3, 5], [0, 3, 8])
@@ -22,7 +22,7 @@ def test_pairs_are_laid_end_to_end() -> None:
 
 
 def test_pairs_are_filled_up_on_the_right() -> None:
-    batch = fill_up(ITEMS, PAD)
+    batch = pad_right(ITEMS, PAD)
     assert batch["input_ids"].tolist() == [[1, 2, 3, PAD, PAD], [4, 5, 6, 7, 8]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
     assert (batch["positions"].tolist(), batch["targets"].tolist()) == ([0, 1, 7, 8], [2, 3, 7, 8])

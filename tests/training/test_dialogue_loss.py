@@ -12,7 +12,7 @@ from medqa_finetune.data.token_sets import EncodedSet
 from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.model.attention import attention_per_pair
 from medqa_finetune.model.load import Device, load_model
-from medqa_finetune.training.batches import Collator, fill_up, lay_end_to_end
+from medqa_finetune.training.batches import Collator, concatenate, pad_right
 from medqa_finetune.training.loss import AnswerLoss
 from tests.training.trial import make_config, train
 
@@ -25,7 +25,7 @@ PAIRS = [
 ]
 
 
-def by_hand(tokenizer: Any, pair: Example) -> tuple[list[int], list[int]]:
+def by_hand(tokenizer: Any, example: Example) -> tuple[list[int], list[int]]:
     """Ids and labels of ChatML, turn by turn, without our encoder."""
     ids: list[int] = []
     labels: list[int] = []
@@ -35,9 +35,9 @@ def by_hand(tokenizer: Any, pair: Example) -> tuple[list[int], list[int]]:
         ids.extend(tokens)
         labels.extend(tokens if learnt else [-100] * len(tokens))
 
-    if pair.system is not None:
-        add(f"<|im_start|>system\n{pair.system}<|im_end|>\n", learnt=False)
-    for question, answer in [*pair.history, (pair.question, pair.answer)]:
+    if example.system is not None:
+        add(f"<|im_start|>system\n{example.system}<|im_end|>\n", learnt=False)
+    for question, answer in [*example.history, (example.question, example.answer)]:
         add(f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n", learnt=False)
         add(f"{answer}<|im_end|>", learnt=True)
         add("\n", learnt=False)
@@ -47,8 +47,8 @@ def by_hand(tokenizer: Any, pair: Example) -> tuple[list[int], list[int]]:
 def plain_loss(model: Any, tokenizer: Any) -> torch.Tensor:
     """The summed loss of all dialogues, one after the other, and whole logits."""
     total = torch.tensor(0.0)
-    for pair in PAIRS:
-        ids, labels = by_hand(tokenizer, pair)
+    for example in PAIRS:
+        ids, labels = by_hand(tokenizer, example)
         logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
         total = total + torch.nn.functional.cross_entropy(logits[:-1], torch.tensor(labels[1:]), reduction="sum")
     return total
@@ -67,10 +67,10 @@ def test_it_is_that_of_labels_put_together_by_hand(micro_model: Path, packing: b
     items = items_of(tokenizer)
     if packing:
         with attention_per_pair(model):
-            found = AnswerLoss(model)(model, lay_end_to_end(items))
+            found = AnswerLoss(model)(model, concatenate(items))
             gradients = torch.autograd.grad(found, list(model.parameters()))
     else:
-        found = AnswerLoss(model)(model, fill_up(items, int(tokenizer.pad_token_id or 0)))
+        found = AnswerLoss(model)(model, pad_right(items, int(tokenizer.pad_token_id or 0)))
         gradients = torch.autograd.grad(found, list(model.parameters()))
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
     for ours, plain in zip(gradients, wanted, strict=True):
@@ -82,7 +82,7 @@ def test_the_tokens_learnt_are_those_of_every_answer(micro_model: Path) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(micro_model)
     work = Collator(3, 512, packing=True, pad=0)(items_of(tokenizer))["work"]
-    assert work.answer_tokens == sum(label != -100 for pair in PAIRS for label in by_hand(tokenizer, pair)[1])
+    assert work.answer_tokens == sum(label != -100 for example in PAIRS for label in by_hand(tokenizer, example)[1])
 
 
 def test_a_model_learns_the_answers_of_all_turns(
@@ -94,5 +94,5 @@ def test_a_model_learns_the_answers_of_all_turns(
     before = plain_loss(untuned.model, untuned.tokenizer)
     after = plain_loss(trial.loaded.model.train(False), trial.loaded.tokenizer)
     assert after < 0.97 * before
-    each = sum(label != -100 for pair in PAIRS for label in by_hand(trial.loaded.tokenizer, pair)[1])
+    each = sum(label != -100 for example in PAIRS for label in by_hand(trial.loaded.tokenizer, example)[1])
     assert trial.record.answer_tokens == 6 * 8 * each

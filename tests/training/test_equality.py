@@ -10,7 +10,7 @@ import torch
 from medqa_finetune.data.examples import IGNORED
 from medqa_finetune.data.token_sets import Item
 from medqa_finetune.training import fit as fit_module
-from medqa_finetune.training.batches import Collator
+from medqa_finetune.training.batches import Collator, Step
 from medqa_finetune.training.trainer import MeteredTrainer
 from tests.training.trial import make_config, train
 
@@ -22,7 +22,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "full": {"trains": "all"},
     "dora": {"dora": True, "rslora": True},
 }
-# A budget of three of the longest pairs: every step of 8 takes several packs, gradients are accumulated over them.
+# A budget of three of the longest examples: every step of 8 takes several packs, gradients are accumulated over them.
 LAYOUTS: dict[str, dict[str, Any]] = {
     "packed": {"gradient_checkpointing": False},
     "packed_checkpointed_accumulated": {"gradient_checkpointing": True, "micro_batch": 3, "max_length": 48},
@@ -53,11 +53,17 @@ def trained(model: Any) -> list[torch.Tensor]:
     return [weight for weight in model.parameters() if weight.requires_grad]
 
 
-class Telling(Collator):
-    """Hands on the pairs of a step beside what becomes of them."""
+class StepWithItems(Step):
+    """A step with the examples that it was made of."""
 
-    def __call__(self, items: Sequence[Item]) -> dict[str, Any]:
-        return super().__call__(items) | {"items": items}
+    items: Sequence[Item]
+
+
+class KeepingItems(Collator):
+    """Adds the examples of a step to its batches."""
+
+    def __call__(self, items: Sequence[Item]) -> StepWithItems:
+        return {**super().__call__(items), "items": items}
 
 
 def largest_difference(found: list[torch.Tensor], wanted: list[torch.Tensor]) -> float:
@@ -84,7 +90,7 @@ def test_fifty_steps_equal_the_padded_reference(
         differences.append((abs(found.item() - loss) / loss, largest_difference(ours, gradients)))
         return found
 
-    monkeypatch.setattr(fit_module, "Collator", Telling)
+    monkeypatch.setattr(fit_module, "Collator", KeepingItems)
     monkeypatch.setattr(MeteredTrainer, "training_step", training_step)
     train(micro_model, tmp_path, config)
     losses, gradients = zip(*differences, strict=True)

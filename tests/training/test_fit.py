@@ -16,7 +16,7 @@ from medqa_finetune.data.token_sets import EncodedSet, Item
 from medqa_finetune.errors import RunError
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.training import fit as fit_module
-from medqa_finetune.training.batches import Collator
+from medqa_finetune.training.batches import Collator, Step
 from medqa_finetune.training.fit import total_steps, validation_steps
 from tests.faulty import only_fault
 from tests.training.trial import PAIRS, Trial, load, logits, make_config, train
@@ -29,7 +29,7 @@ NONSENSE: dict[str, Any] = {"learning_rate": 1e30, "max_steps": 4, "max_gradient
 
 
 def mean_loss(model: Any, encoded: EncodedSet) -> float:
-    """The mean over answer tokens, from whole logits, one pair at a time."""
+    """The mean over answer tokens, from whole logits, one example at a time."""
     total, tokens = 0.0, 0
     for item in encoded:
         predicted = logits(model, torch.tensor([item["input_ids"]]))[0, :-1]
@@ -66,7 +66,7 @@ def ruined(micro_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Trial
     [
         (48, 8, 8, 1, None, 6),
         (49, 8, 4, 1, None, 7),  # 13 micro-batches, two to a step
-        (48, 10, 5, 2, None, 10),  # the last step of an epoch has 8 pairs
+        (48, 10, 5, 2, None, 10),  # the last step of an epoch has 8 examples
         (3, 16, 4, 1, None, 1),
         (100, 16, 4, 0.5, None, 4),  # 7 steps an epoch, halved and rounded up
         (100, 16, 4, 3, 5, 5),
@@ -75,10 +75,10 @@ def ruined(micro_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Trial
     ],
 )
 def test_steps_are_epochs_rounded_up_to_whole_batches(
-    pairs: int, batch: int, micro: int, epochs: float, max_steps: int | None, steps: int
+    examples: int, batch: int, micro: int, epochs: float, max_steps: int | None, steps: int
 ) -> None:
     settings = TrainConfig(batch_size=batch, micro_batch=micro, epochs=epochs, max_steps=max_steps)
-    assert total_steps(pairs, settings) == steps
+    assert total_steps(examples, settings) == steps
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_weights_of_the_lowest_validation_loss_are_kept(ruined: Trial) -> None:
 
 
 def test_validation_loss_is_a_mean_over_answer_tokens(micro_model: Path, tmp_path: Path) -> None:
-    # The pairs differ in length, so that a mean over batches of 3, 3 and 1 would be another number.
+    # The examples differ in length, so that a mean over batches of 3, 3 and 1 would be another number.
     trial = train(micro_model, tmp_path, make_config(max_steps=1, batch_size=3, micro_batch=3))
     assert trial.column("eval_loss") == [pytest.approx(mean_loss(trial.loaded.model, trial.sets.validation), abs=1e-5)]
 
@@ -225,7 +225,7 @@ def test_every_method_sees_the_same_packs_in_the_same_order(
     seen: list[list[list[int]]] = []
 
     class Watching(Collator):
-        def __call__(self, items: Sequence[Item]) -> dict[str, Any]:
+        def __call__(self, items: Sequence[Item]) -> Step:
             step = super().__call__(items)
             seen[-1] += [batch["input_ids"][0].tolist() for batch in step["batches"]]
             return step
@@ -247,7 +247,7 @@ def test_same_seed_gives_the_same_losses(micro_model: Path, tmp_path: Path) -> N
 
 def test_other_seed_gives_another_order(learned: Trial, micro_model: Path, tmp_path: Path) -> None:
     other = train(micro_model, tmp_path, make_config(seed=1, max_steps=1))
-    # A new adapter adds nothing, so the first losses differ by the pairs of the first batch alone.
+    # A new adapter adds nothing, so the first losses differ by the examples of the first batch alone.
     assert abs(other.column("loss")[0] - learned.column("loss")[0]) > 1e-4
 
 

@@ -21,7 +21,7 @@ TAGS = {
 
 @pytest.fixture(scope="module")
 def trial(micro_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Trial:
-    """48 pairs, twice, in batches of 10 (the last of an epoch is of 8): 10 steps, 4 of them validated."""
+    """48 examples, twice, in batches of 10 (the last of an epoch is of 8): 10 steps, 4 of them validated."""
     method = {"optimizer": "paged_adamw_8bit", "optimizer_without_cuda": "adamw_torch"}
     config = make_config(method, report_to="tensorboard", epochs=2, batch_size=10, micro_batch=5, validations=4)
     return train(micro_model, tmp_path_factory.mktemp("record"), config)
@@ -65,7 +65,7 @@ def test_throughput_is_a_share_of_the_whole_without_warm_up(trial: Trial) -> Non
     record = trial.record
     assert record.samples_per_second is not None
     assert record.tokens_per_second is not None
-    # Two warm-up steps of 10 pairs are left out of 96, so what is metered took less than all of the time.
+    # Two warm-up steps of 10 examples are left out of 96, so what is metered took less than all of the time.
     assert record.samples_per_second > (96 - 20) / record.seconds
     assert record.tokens_per_second / record.samples_per_second == pytest.approx(record.tokens / 96, rel=0.1)
 

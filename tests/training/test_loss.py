@@ -12,7 +12,7 @@ from medqa_finetune.data.examples import IGNORED
 from medqa_finetune.model.attention import attention_per_pair
 from medqa_finetune.model.load import choose_device, load_model
 from medqa_finetune.training import loss as loss_module
-from medqa_finetune.training.batches import fill_up, lay_end_to_end
+from medqa_finetune.training.batches import concatenate, pad_right
 from medqa_finetune.training.loss import AnswerLoss
 
 ITEMS = [
@@ -23,7 +23,7 @@ ITEMS = [
 
 
 def reference(model: Any) -> torch.Tensor:
-    """The sum over pairs, each alone, from transformers' own loss."""
+    """The sum over examples, each alone, from transformers' own loss."""
     losses = []
     for item in ITEMS:
         ids, labels = torch.tensor([item["input_ids"]]), torch.tensor([item["labels"]])
@@ -64,9 +64,9 @@ def test_loss_and_gradients_are_those_of_whole_logits(
     for _ in range(2):  # the first batch is also a trial
         if packed:
             with attention_per_pair(model):
-                found = answer_loss(model, lay_end_to_end(ITEMS))
+                found = answer_loss(model, concatenate(ITEMS))
         else:
-            found = answer_loss(model, fill_up(ITEMS, 0))
+            found = answer_loss(model, pad_right(ITEMS, 0))
         torch.testing.assert_close(found, wanted, rtol=1e-6, atol=0)
         for got, exact in zip(gradient(found, model), gradient(reference(model), model), strict=True):
             torch.testing.assert_close(got, exact, rtol=1e-4, atol=1e-6)
@@ -80,7 +80,7 @@ def test_chunks_hold_no_more_logits_than_allowed(model: Any, monkeypatch: pytest
     answer_loss = AnswerLoss(model)
     for _ in range(2):  # the first batch is also a trial
         rows.clear()
-        gradient(answer_loss(model, fill_up(ITEMS, 0)), model)
+        gradient(answer_loss(model, pad_right(ITEMS, 0)), model)
     # 1 of the model's own per row of the batch, three chunks of 2 forwards, and again backwards.
     assert rows == [1] + [2, 2, 2] * 2
 
@@ -90,4 +90,4 @@ def test_a_model_that_caps_its_logits_is_asked_for_them() -> None:
     answer_loss = AnswerLoss(model)
     wanted = reference(model)
     for _ in range(2):
-        torch.testing.assert_close(answer_loss(model, fill_up(ITEMS, 0)), wanted, rtol=1e-5, atol=0)
+        torch.testing.assert_close(answer_loss(model, pad_right(ITEMS, 0)), wanted, rtol=1e-5, atol=0)

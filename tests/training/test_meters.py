@@ -30,7 +30,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def count(meter: Meter, *lengths: int, answers: int = 1) -> None:
-    """Count a step on pairs of these lengths, each with `answers` answer tokens at its end."""
+    """Count a step on examples of these lengths, each with `answers` answer tokens at its end."""
     squares = sum(length**2 for length in lengths)
     meter.count(Work(len(lengths), sum(lengths), answers * len(lengths), squares))
 
@@ -139,7 +139,7 @@ def test_a_meter_goes_on_in_another_process(clock: Clock) -> None:
 
 
 def test_peaks_are_those_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meters, "peak_rss_bytes", lambda: 1000)
+    monkeypatch.setattr(meters, "peak_resident_bytes", lambda: 1000)
     before = MeterState(Reading(), Reading(), (700, 900, 5000))
     meter = Meter("cpu", before)
     # A run that began on a GPU and ends without one held what it held.
@@ -168,7 +168,7 @@ def model_of(size: ModelSize | None) -> LoadedModel:
 
 
 def after_two_steps() -> MeterState:
-    """What a meter knows after a warm-up step of 10 s and another of 2 s, both on pairs of 4 and 6 tokens."""
+    """What a meter knows after a warm-up step of 10 s and another of 2 s, both on examples of 4 and 6 tokens."""
     work = Work(2, 10, 3, 52)
     return MeterState(Reading(12.0, work + work), Reading(2.0, work), (None, None, 0))
 
@@ -176,7 +176,7 @@ def after_two_steps() -> MeterState:
 def test_utilization_is_arithmetic_per_second_without_warm_up_over_the_matrix_rate(rates: Rates) -> None:
     found = costs(Meter("cpu", after_two_steps()), model_of(SIZE), FULL)
     # Six per weight: 10 tokens through the matrix, 3 through the head; 12 per head width and attended position, of
-    # which pairs of 4 and 6 tokens have 10 and 21.
+    # which examples of 4 and 6 tokens have 10 and 21.
     step = 6 * (10 * 100 + 3 * 1000) + 12 * 10 * 31
     assert Work(2, 10, 3, 52).flops(model_method(FULL).training_flops(SIZE)) == step
     assert found["flops"] == 2 * step

@@ -13,13 +13,13 @@ Lengths = st.lists(st.integers(1, 100), max_size=60)
 @given(lengths=Lengths, budget=st.integers(100, 400))
 def test_every_pair_is_in_exactly_one_pack_that_holds_it(lengths: list[int], budget: int) -> None:
     packs = pack(lengths, budget)
-    assert sorted(pair for pairs in packs for pair in pairs) == list(range(len(lengths)))
-    assert all(sum(lengths[pair] for pair in pairs) <= budget for pairs in packs)
+    assert sorted(example for examples in packs for example in examples) == list(range(len(lengths)))
+    assert all(sum(lengths[example] for example in examples) <= budget for examples in packs)
 
 
 @given(lengths=Lengths, budget=st.integers(100, 400))
 def test_no_two_packs_fit_into_one(lengths: list[int], budget: int) -> None:
-    sums = sorted(sum(lengths[pair] for pair in pairs) for pairs in pack(lengths, budget))
+    sums = sorted(sum(lengths[example] for example in examples) for examples in pack(lengths, budget))
     assert len(sums) < 2 or sums[0] + sums[1] > budget
 
 
@@ -41,10 +41,10 @@ def test_packs_of_real_lengths_are_nearly_full() -> None:
 @given(lengths=Lengths, size=st.integers(1, 20))
 def test_groups_hold_pairs_of_like_length(lengths: list[int], size: int) -> None:
     groups = group_by_length(lengths, size)
-    assert sorted(pair for pairs in groups for pair in pairs) == list(range(len(lengths)))
-    assert all(len(pairs) == size for pairs in groups[:-1])
+    assert sorted(example for examples in groups for example in examples) == list(range(len(lengths)))
+    assert all(len(examples) == size for examples in groups[:-1])
     for longer, shorter in itertools.pairwise(groups):
-        assert min(lengths[pair] for pair in longer) >= max(lengths[pair] for pair in shorter)
+        assert min(lengths[example] for example in longer) >= max(lengths[example] for example in shorter)
 
 
 @pytest.mark.parametrize("function", [pack, group_by_length])

@@ -1,4 +1,4 @@
-"""Small training runs for tests: 48 pairs of a like kind, on the micro model, in a second or two."""
+"""Small training runs for tests: 48 examples of a like kind, on the micro model, in a second or two."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,7 +87,7 @@ def make_config(method: dict[str, Any] | None = None, *, seed: int = 0, report_t
 
 
 def load(folder: Path, config: Config) -> tuple[LoadedModel, TrainingSets]:
-    """Load the model and encode the pairs; the adapter's first weights are those of seed 0."""
+    """Load the model and encode the examples; the adapter's first weights are those of seed 0."""
     loaded = load_model(folder, config.method, CPU, seed=0)
     encoder = Encoder(loaded.tokenizer, config.train.max_length)
     return loaded, TrainingSets(EncodedSet(encoder.encode(PAIRS)), EncodedSet(encoder.encode(PAIRS[:7])))

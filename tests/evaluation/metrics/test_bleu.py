@@ -9,8 +9,8 @@ from sacrebleu import BLEU
 
 from medqa_finetune.config.schema import DEFAULT_METRICS
 from medqa_finetune.evaluation.metrics.bleu import COUNTS, METRIC, reference_streams
-from medqa_finetune.evaluation.predictions import Prediction, read_answers
-from medqa_finetune.evaluation.score import score_answers
+from medqa_finetune.evaluation.predictions import Prediction, read_predictions
+from medqa_finetune.evaluation.score import score_predictions
 from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
 
 texts = st.text(st.sampled_from("头痛发热药日a1. \n\u3000℃“𬌗😊，。"), max_size=25)
@@ -51,7 +51,7 @@ def test_equals_the_public_calls_of_sacrebleu(answers: list[Prediction]) -> None
 @needs_golden
 def test_golden_pairs() -> None:
     # Tool: sacrebleu 2.6.0, sentence BLEU zh, exp smoothing, effective order; once more from the definition.
-    for item, row in zip(METRIC.items(read_answers(GOLDEN)), golden_rows(), strict=True):
+    for item, row in zip(METRIC.items(read_predictions(GOLDEN)), golden_rows(), strict=True):
         assert item["bleu"] == pytest.approx(row["bleu_zh_sent"], abs=1e-6), row["id"]
 
 
@@ -88,5 +88,5 @@ def test_a_thousand_answers_take_seconds() -> None:
     answers = [Prediction(str(place), "", (some(),), some()) for place in range(1000)]
     start = time.process_time()
     # Cutting random characters into words takes far longer than cutting sentences: `scripts/benchmark.py scores`.
-    score_answers(answers, [name for name in DEFAULT_METRICS if name != "llamafactory"])
+    score_predictions(answers, [name for name in DEFAULT_METRICS if name != "llamafactory"])
     assert time.process_time() - start < 5

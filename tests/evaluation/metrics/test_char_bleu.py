@@ -8,7 +8,7 @@ from sacrebleu import BLEU
 
 from medqa_finetune.evaluation.metrics.bleu import reference_streams
 from medqa_finetune.evaluation.metrics.char_bleu import METRIC
-from medqa_finetune.evaluation.predictions import Prediction, read_answers
+from medqa_finetune.evaluation.predictions import Prediction, read_predictions
 from tests.evaluation.golden import GOLDEN, needs_golden
 
 texts = st.text(st.sampled_from("头痛发热药日a1. \n\u3000℃😊，。"), max_size=25)
@@ -55,7 +55,7 @@ def test_equals_sacrebleu_where_no_answer_is_too_short(answers: list[Prediction]
 @needs_golden
 def test_golden_pairs_as_a_corpus() -> None:
     # nltk 3.10.4, corpus_bleu over the characters of the 24 pairs.
-    assert list(values(read_answers(GOLDEN)).values()) == pytest.approx(
+    assert list(values(read_predictions(GOLDEN)).values()) == pytest.approx(
         [68.45878136, 57.40812018, 48.91907524, 42.28497424], abs=1e-6
     )
 

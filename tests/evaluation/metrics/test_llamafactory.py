@@ -5,7 +5,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from medqa_finetune.evaluation.metrics.llamafactory import METRIC
-from medqa_finetune.evaluation.predictions import Prediction, read_answers
+from medqa_finetune.evaluation.predictions import Prediction, read_predictions
 from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
 
 texts = st.text(st.sampled_from("头痛发热药物过敏每日一次a1. \n\r\u3000℃😊，。？！”’…-%"), max_size=40)
@@ -46,7 +46,7 @@ def test_equals_the_libraries_that_llamafactory_calls(prediction: str, reference
 def test_golden_pairs() -> None:
     # Tools: jieba 0.42.1, rouge-chinese 1.0.3, nltk 3.10.4, called as LLaMA-Factory (ff6d4d1) calls them.
     compared = 0
-    for item, row in zip(METRIC.items(read_answers(GOLDEN)), golden_rows(), strict=True):
+    for item, row in zip(METRIC.items(read_predictions(GOLDEN)), golden_rows(), strict=True):
         peer = row.get("peer_llamafactory")
         if peer is not None:
             wanted = [peer[name] for name in ("rouge1", "rouge2", "rougeL", "bleu4")]

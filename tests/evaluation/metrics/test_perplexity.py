@@ -4,7 +4,7 @@ import pytest
 
 from medqa_finetune.errors import DataError
 from medqa_finetune.evaluation.predictions import Prediction
-from medqa_finetune.evaluation.score import score_answers
+from medqa_finetune.evaluation.score import score_predictions
 from medqa_finetune.record.schema import Score
 from tests.faulty import only_fault
 
@@ -14,7 +14,7 @@ def answer(name: str, nll: float | None = None, tokens: int | None = None) -> Pr
 
 
 def scores(*predictions: Prediction) -> dict[str, Score]:
-    return score_answers(predictions, ["perplexity"])[0].scores
+    return score_predictions(predictions, ["perplexity"])[0].scores
 
 
 def test_mean_is_over_tokens_not_over_answers() -> None:
@@ -33,7 +33,7 @@ def test_some_likelihoods_are_refused() -> None:
         scores(answer("a", 1.0, 1), answer("b"))
     fault = only_fault(caught)
     assert (fault.code, fault.key) == ("missing-key", "reference_nll")
-    assert "1 of 2 answers" in fault.problem
+    assert "1 of 2" in fault.problem
     assert "'b'" in fault.problem
 
 

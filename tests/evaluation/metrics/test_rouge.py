@@ -9,7 +9,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import Tokenizer
 
 from medqa_finetune.evaluation.metrics.rouge import METRIC
-from medqa_finetune.evaluation.predictions import Prediction, read_answers
+from medqa_finetune.evaluation.predictions import Prediction, read_predictions
 from tests.evaluation.golden import GOLDEN, golden_rows, needs_golden
 
 
@@ -73,7 +73,7 @@ def test_equals_rouge_chinese_where_no_character_repeats(prediction: list[str], 
 @needs_golden
 def test_golden_pairs() -> None:
     # Tools: rouge-score 0.1.2 with a character tokenizer, and once more from the definitions without a library.
-    for item, row in zip(METRIC.items(read_answers(GOLDEN)), golden_rows(), strict=True):
+    for item, row in zip(METRIC.items(read_predictions(GOLDEN)), golden_rows(), strict=True):
         assert item == pytest.approx({name: row[name] for name in METRIC.names}, abs=1e-6), row["id"]
 
 

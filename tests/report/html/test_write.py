@@ -4,6 +4,7 @@ import hashlib
 import html
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import pandas as pd
 import pytest
 from markupsafe import escape
+from matplotlib.figure import Figure
 from PIL import Image
 
 from medqa_finetune.record.schema import Record, Score
 from medqa_finetune.report.analysis import Analysis
+from medqa_finetune.report.figures import write
 from medqa_finetune.report.messages import text
 from medqa_finetune.report.notes import AnswersOfCells, CellsCut, GroupName, NoPredictions
 from medqa_finetune.report.stats.intervals import Settings
@@ -59,12 +62,35 @@ def reread(root: Path, what: Analysis | None = None) -> tuple[str, Elements]:
     return page, elements
 
 
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the runs of `matrix` and their page, which tests only read."""
+    folder = tmp_path_factory.mktemp("matrix")
+    report(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def usual(root: Path) -> tuple[str, Elements]:
+    """The page of `matrix`, and its elements."""
+    page = (root / "summary" / "report.html").read_text(encoding="utf-8")
+    elements = Elements()
+    elements.feed(page)
+    return page, elements
+
+
+@pytest.fixture
+def blank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Charts without marks, for tests that look at the page and the data: to draw them takes most of the time."""
+    monkeypatch.setattr(write, "figure_of", lambda chart: Figure(figsize=(1, 1)))
+
+
 def data_of(elements: Elements) -> Any:
     return json.loads(elements.scripts[0])
 
 
-def test_nothing_is_fetched(tmp_path: Path) -> None:
-    page, elements = report(tmp_path)
+def test_nothing_is_fetched(usual: tuple[str, Elements]) -> None:
+    page, elements = usual
     for tag, attributes in elements.found:
         assert tag not in ("iframe", "object", "embed", "base"), tag
         for name in ("src", "href", "xlink:href", "data"):
@@ -75,35 +101,34 @@ def test_nothing_is_fetched(tmp_path: Path) -> None:
     assert "@import" not in page
 
 
-def test_every_figure_is_there_as_png_svg_and_csv(tmp_path: Path) -> None:
-    page, elements = report(tmp_path)
+def test_every_figure_is_there_as_png_svg_and_csv(root: Path, usual: tuple[str, Elements]) -> None:
+    page, elements = usual
     links = {attributes["href"] for tag, attributes in elements.found if (attributes.get("href") or "").startswith("f")}
-    files = {path.relative_to(tmp_path / "summary").as_posix() for path in (tmp_path / "summary/figures").iterdir()}
+    files = {path.relative_to(root / "summary").as_posix() for path in (root / "summary/figures").iterdir()}
     assert links == files
     stems = {Path(file).stem for file in files}
     assert {"heat_rougeL", "heat_bleu", "rougeL_by_data_size", "training_loss_over_steps", "training_loss_over_tokens",
             "validation_loss_over_steps", "validation_loss_over_tokens", "peak_vram_gib", "train_seconds",
             "train_tokens_per_second", "rougeL_by_hours", "rougeL_differences"} <= stems  # fmt: skip
     for stem in stems:
-        with Image.open(tmp_path / f"summary/figures/{stem}.png") as image:
+        with Image.open(root / f"summary/figures/{stem}.png") as image:
             image.load()
-        assert (tmp_path / f"summary/figures/{stem}.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
-        assert len(pd.read_csv(tmp_path / f"summary/figures/{stem}.csv")) > 0
+        assert (root / f"summary/figures/{stem}.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
+        assert len(pd.read_csv(root / f"summary/figures/{stem}.csv")) > 0
     assert page.count('<svg role="img"') == len(stems)
 
 
-def test_the_data_behind_a_figure(tmp_path: Path) -> None:
-    report(tmp_path)
-    table = pd.read_csv(tmp_path / "summary/figures/rougeL_by_data_size.csv").set_index("cell")
+def test_the_data_behind_a_figure(root: Path) -> None:
+    table = pd.read_csv(root / "summary/figures/rougeL_by_data_size.csv").set_index("cell")
     columns = table[["train_size", "rougeL", "low", "high"]]
     assert list(columns.loc["lora_20k"]) == [20000, 24.35, 20.0, 30.0]
-    curve = pd.read_csv(tmp_path / "summary/figures/training_loss_over_tokens.csv")
+    curve = pd.read_csv(root / "summary/figures/training_loss_over_tokens.csv")
     # 4,000,000 tokens in 1,250 steps.
     assert curve[curve["cell"] == "qlora_50k"]["tokens"].tolist() == [32000.0, 64000.0, 96000.0]
 
 
-def test_model_text_stays_text(tmp_path: Path) -> None:
-    page, elements = report(tmp_path)
+def test_model_text_stays_text(usual: tuple[str, Elements]) -> None:
+    page, elements = usual
     assert len(elements.scripts) == 2
     assert SCRIPT not in page
     assert [tag for tag, _ in elements.found].count("script") == 2
@@ -121,16 +146,16 @@ def test_names_from_records_are_escaped_too(tmp_path: Path) -> None:
     assert "<i>m" not in page
 
 
-def test_only_the_pages_own_script_may_run(tmp_path: Path) -> None:
-    _, elements = report(tmp_path)
+def test_only_the_pages_own_script_may_run(usual: tuple[str, Elements]) -> None:
+    _, elements = usual
     policy = next(a["content"] or "" for tag, a in elements.found if a.get("http-equiv") == "Content-Security-Policy")
     own = base64.b64encode(hashlib.sha256(elements.scripts[1].encode()).digest()).decode()
     assert policy.startswith("default-src 'none';")
     assert f"script-src 'sha256-{own}'" in policy
 
 
-def test_everything_is_said_in_both_languages(tmp_path: Path) -> None:
-    page, _ = report(tmp_path)
+def test_everything_is_said_in_both_languages(usual: tuple[str, Elements]) -> None:
+    page, _ = usual
     assert page.count('class="en"') == page.count('class="zh"')
     assert "训练问答对数" in page
     # The answer, a step, a fit, a caption and a note: all that the made-up analysis found.
@@ -141,8 +166,8 @@ def test_everything_is_said_in_both_languages(tmp_path: Path) -> None:
             assert str(escape(words)) in page
 
 
-def test_a_second_time_gives_the_same_files(tmp_path: Path) -> None:
-    report(tmp_path)
+def test_a_second_time_gives_the_same_files(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
     before = {path: path.read_bytes() for path in (tmp_path / "summary").rglob("*.*")}
     assert len(before) > 40
     for left in ("gone.csv", ".writing-heat_bleu.png-x1"):
@@ -159,6 +184,7 @@ def test_a_page_without_anything_done(tmp_path: Path) -> None:
     assert not (tmp_path / "summary" / "figures").exists()
 
 
+@pytest.mark.usefixtures("blank")
 def test_runs_without_predictions_or_log(tmp_path: Path) -> None:
     write_folders(tmp_path, matrix())
     for path in [*tmp_path.rglob("predictions.jsonl"), *tmp_path.rglob("metrics.jsonl"), *tmp_path.rglob("*.npz")]:
@@ -168,6 +194,7 @@ def test_runs_without_predictions_or_log(tmp_path: Path) -> None:
     assert text(NoPredictions("lora 20k")).en in page
 
 
+@pytest.mark.usefixtures("blank")
 def test_groups_that_do_not_compare_are_apart(tmp_path: Path) -> None:
     other = record("lora", "20k", name="other", identity="other", model="tiny")
     page, elements = report(tmp_path, [*matrix(), other], NOTHING)
@@ -185,6 +212,7 @@ def test_long_and_odd_names_draw_without_warning(tmp_path: Path) -> None:
     assert page.count('<svg role="img"') == len(list((tmp_path / "summary/figures").glob("*.svg")))
 
 
+@pytest.mark.usefixtures("blank")
 def test_many_cells_are_cut_and_it_is_said(tmp_path: Path) -> None:
     records = [record("lora", "20k", name=f"lora_20k__rank={n}", identity=str(n)) for n in range(40)]
     records = [each.updated(config=each.config | {"train": {"rank": n}}) for n, each in enumerate(records)]
@@ -201,6 +229,7 @@ def test_six_cells_of_a_thousand_long_answers_stay_below_eight_megabytes(tmp_pat
     assert 500 < len(data_of(elements)[0]["items"]) < 1000
 
 
+@pytest.mark.usefixtures("blank")
 def test_every_score_can_be_chosen_and_the_usual_ones_are_shown_first(tmp_path: Path) -> None:
     more = {"lf_bleu4": 12.0, "char_bleu2": 30.0, "distinct2": 0.4, "leaked_tokens": 0.0}
     records = []
@@ -224,6 +253,7 @@ def test_every_score_can_be_chosen_and_the_usual_ones_are_shown_first(tmp_path: 
     assert (tmp_path / "summary" / "figures" / "heat_lf_bleu4.csv").is_file()
 
 
+@pytest.mark.usefixtures("blank")
 def test_where_no_usual_score_was_asked_for_the_others_are_shown(tmp_path: Path) -> None:
     records = []
     for each in matrix():
