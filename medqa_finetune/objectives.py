@@ -6,7 +6,7 @@ An experiment is the same for both; each stage that differs is one method here, 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.prepare import CACHE_NAME, Splits, prepare_splits
@@ -17,10 +17,26 @@ from medqa_finetune.record.schema import EvaluationRecord
 from medqa_finetune.runtime import limit_spinning
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from medqa_finetune.data.blocks import Blocks, Ready
+    from medqa_finetune.data.examples import Encoded, Example
+    from medqa_finetune.data.tables import ExampleTable
+    from medqa_finetune.data.tokenize import Encoder
+    from medqa_finetune.evaluation.decode import Model
     from medqa_finetune.training.fit import TrainingSets
 
+# Modules that load torch or read data are imported where they are used: bad input is refused before that.
 
-class Task(ABC):
+# The sets of a task, their items, and what encodes these.
+Items = TypeVar("Items", bound=Sequence[Any])
+Item = TypeVar("Item")
+ItemEncoder = TypeVar("ItemEncoder")
+# Fields of an evaluation record that speak of cost; None where nothing was measured.
+Costs = dict[str, Any]
+
+
+class Task(ABC, Generic[Items, Item, ItemEncoder]):
     """One thing that can be learnt.
 
     Attributes:
@@ -38,7 +54,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def prepare(self, config: Config, model: Path, cache: Path) -> Splits[Any]:
+    def prepare(self, config: Config, model: Path, cache: Path) -> Splits[Items]:
         """Return the training, validation and test set.
 
         Args:
@@ -51,21 +67,21 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def ids(self, items: Sequence[Any]) -> list[str]:
+    def ids(self, items: Sequence[Item]) -> list[str]:
         """Return how items of the test set are called in `predictions.jsonl`."""
 
     @abstractmethod
-    def encoder(self, tokenizer: Any, config: Config) -> Any:
+    def encoder(self, tokenizer: "PreTrainedTokenizerBase", config: Config) -> ItemEncoder:
         """Return what turns items of the sets into ids: `encode(items)` yields them as `Encoded`."""
 
     @abstractmethod
-    def training_sets(self, encoder: Any, splits: Splits[Any], config: Config) -> "TrainingSets":
+    def training_sets(self, encoder: ItemEncoder, splits: Splits[Items], config: Config) -> "TrainingSets":
         """Return what is trained and validated on, encoded."""
 
     @abstractmethod
     def predict(
-        self, model: Any, encoder: Any, items: Sequence[Any], config: Config, folder: EvaluationDir
-    ) -> dict[str, Any]:
+        self, model: "Model", encoder: ItemEncoder, items: Sequence[Item], config: Config, folder: EvaluationDir
+    ) -> Costs:
         """Write what a model predicts for items of the test set to `folder.predictions_path`.
 
         Resumes from existing predictions; may modify the model in place.
@@ -75,7 +91,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def score(self, items: Sequence[Any], config: Config, folder: EvaluationDir) -> EvaluationRecord:
+    def score(self, items: Sequence[Item], config: Config, folder: EvaluationDir) -> EvaluationRecord:
         """Return the scores of what is in `folder.predictions_path`, without costs; those of each item are kept.
 
         Raises:
@@ -83,7 +99,7 @@ class Task(ABC):
         """
 
 
-class Answering(Task):
+class Answering(Task["ExampleTable", "Example", "Encoder"]):
     """Questions are answered; the answers are compared with references."""
 
     generates = True
@@ -92,21 +108,21 @@ class Answering(Task):
         """Prepare the pairs."""
         return prepare_splits(config, Path(config.outputs) / CACHE_NAME).manifest.counts
 
-    def prepare(self, config: Config, model: Path, cache: Path) -> Splits[Any]:
+    def prepare(self, config: Config, model: Path, cache: Path) -> Splits["ExampleTable"]:
         """Read, clean and divide the pairs."""
         return prepare_splits(config, cache)
 
-    def ids(self, items: Sequence[Any]) -> list[str]:
+    def ids(self, items: "Sequence[Example]") -> list[str]:
         """Return the pairs' own ids."""
         return [pair.id for pair in items]
 
-    def encoder(self, tokenizer: Any, config: Config) -> Any:
+    def encoder(self, tokenizer: "PreTrainedTokenizerBase", config: Config) -> "Encoder":
         """Return the encoder of pairs."""
         from medqa_finetune.data.tokenize import Encoder
 
         return Encoder(tokenizer, config.train.max_length)
 
-    def training_sets(self, encoder: Any, splits: Splits[Any], config: Config) -> "TrainingSets":
+    def training_sets(self, encoder: "Encoder", splits: Splits["ExampleTable"], config: Config) -> "TrainingSets":
         """Tokenize the pairs, or take them from the cache."""
         from medqa_finetune.data.token_sets import encode_once
         from medqa_finetune.training.fit import TrainingSets
@@ -115,15 +131,14 @@ class Answering(Task):
         return TrainingSets(*(encode_once(encoder, part, cache) for part in (splits.train, splits.validation)))
 
     def predict(
-        self, model: Any, encoder: Any, items: Sequence[Any], config: Config, folder: EvaluationDir
-    ) -> dict[str, Any]:
+        self, model: "Model", encoder: "Encoder", items: "Sequence[Example]", config: Config, folder: EvaluationDir
+    ) -> Costs:
         """Let the model answer."""
         from medqa_finetune.evaluation.backends import generator_of
 
-        speed: dict[str, Any] = generator_of(config.evaluate)(model, encoder, items, config.evaluate, folder).speed()
-        return speed
+        return generator_of(config.evaluate)(model, encoder, items, config.evaluate, folder).speed()
 
-    def score(self, items: Sequence[Any], config: Config, folder: EvaluationDir) -> EvaluationRecord:
+    def score(self, items: "Sequence[Example]", config: Config, folder: EvaluationDir) -> EvaluationRecord:
         """Compare the answers with their references."""
         from medqa_finetune.evaluation.predictions import read_predictions
         from medqa_finetune.evaluation.score import item_scores, score_predictions
@@ -137,7 +152,7 @@ class Answering(Task):
         return scored
 
 
-class Modelling(Task):
+class Modelling(Task["Blocks", "Encoded", "Ready"]):
     """Causal language modelling of running text; the perplexity of the test part is measured."""
 
     generates = False
@@ -148,7 +163,7 @@ class Modelling(Task):
 
         return read_text_parts(config).counts
 
-    def prepare(self, config: Config, model: Path, cache: Path) -> Splits[Any]:
+    def prepare(self, config: Config, model: Path, cache: Path) -> Splits["Blocks"]:
         """Read the text and cut it into blocks of tokens, for which the model's tokenizer is needed."""
         from medqa_finetune.data.text import read_text_parts
 
@@ -160,31 +175,31 @@ class Modelling(Task):
 
         return prepare_blocks(config, parts, load_tokenizer(model, chat=False), cache)
 
-    def ids(self, items: Sequence[Any]) -> list[str]:
+    def ids(self, items: "Sequence[Encoded]") -> list[str]:
         """Return the numbers of the blocks."""
         return [f"block-{number}" for number in range(len(items))]
 
-    def encoder(self, tokenizer: Any, config: Config) -> Any:
+    def encoder(self, tokenizer: "PreTrainedTokenizerBase", config: Config) -> "Ready":
         """Return an encoder that has nothing left to do."""
         from medqa_finetune.data.blocks import Ready
 
         return Ready()
 
-    def training_sets(self, encoder: Any, splits: Splits[Any], config: Config) -> "TrainingSets":
+    def training_sets(self, encoder: "Ready", splits: Splits["Blocks"], config: Config) -> "TrainingSets":
         """Return the blocks."""
         from medqa_finetune.training.fit import TrainingSets
 
         return TrainingSets(splits.train.encoded, splits.validation.encoded)
 
     def predict(
-        self, model: Any, encoder: Any, items: Sequence[Any], config: Config, folder: EvaluationDir
-    ) -> dict[str, Any]:
+        self, model: "Model", encoder: "Ready", items: "Sequence[Encoded]", config: Config, folder: EvaluationDir
+    ) -> Costs:
         """Measure how likely the blocks are to the model."""
         from medqa_finetune.evaluation.text_likelihood import measure_blocks
 
         return measure_blocks(model, items, config.evaluate, folder)
 
-    def score(self, items: Sequence[Any], config: Config, folder: EvaluationDir) -> EvaluationRecord:
+    def score(self, items: "Sequence[Encoded]", config: Config, folder: EvaluationDir) -> EvaluationRecord:
         """Compute the perplexity over all blocks."""
         from medqa_finetune.evaluation.score import item_scores
         from medqa_finetune.evaluation.text_perplexity import score_blocks, text_signature
@@ -198,9 +213,9 @@ class Modelling(Task):
         return scored
 
 
-TASKS: dict[str, Task] = {"qa": Answering(), "text": Modelling()}
+TASKS: dict[str, Task[Any, Any, Any]] = {"qa": Answering(), "text": Modelling()}
 
 
-def task_of(config: Config) -> Task:
+def task_of(config: Config) -> Task[Any, Any, Any]:
     """Return the task of an experiment."""
     return TASKS[config.corpus.task]

@@ -196,7 +196,7 @@ def test_a_summary_keeps_text_and_answers_in_columns_of_their_own(
         assert record.evaluation is not None
         assert float(row["text_perplexity"]) == pytest.approx(record.evaluation.scores["perplexity"].value)
         assert [row[name] for name in ("perplexity", "rouge1", "rouge2", "rougeL", "bleu")] == [""] * 5
-        assert row["signature"].startswith("perplexity=perplexity|text")
+        assert row["signature"].startswith("text_perplexity=perplexity|text")
     row = rows["embedded", "none"]
     assert (row["text_perplexity"], float(row["perplexity"]) > 1) == ("", True)
     shutil.rmtree(place / "outputs" / "qa")

