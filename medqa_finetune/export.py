@@ -173,8 +173,8 @@ def train_first(cell: "Cell", request: ExportRequest) -> int:
         return EXIT_DONE
     command = [sys.executable, "-m", "medqa_finetune.train", *cell.overrides]
     # It stops when this process ends: its standard input is then closed.
-    told = {LAUNCHER_VARIABLE: str(os.getpid())}
-    with subprocess.Popen(command, env=os.environ | told, stdin=subprocess.PIPE) as process:
+    launched_by = {LAUNCHER_VARIABLE: str(os.getpid())}
+    with subprocess.Popen(command, env=os.environ | launched_by, stdin=subprocess.PIPE) as process:
         try:
             code = process.wait()
         except KeyboardInterrupt:

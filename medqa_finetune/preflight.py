@@ -158,7 +158,9 @@ def check_needs(needs: Sequence[Need]) -> Findings:
             with noting(faults):
                 if need.chats:
                     encoder = Encoder(tokenizer, need.max_length)
-                    encoder.check_dialogues(system="system" in need.beside, history="history" in need.beside)
+                    encoder.check_dialogues(
+                        system="system" in need.extra_fields, history="history" in need.extra_fields
+                    )
             with noting(faults):
                 check_method(Path(need.folder), need.method)
     served = [need for need in needs if need.backend == "vllm"]

@@ -84,12 +84,12 @@ def mutants(source: str) -> list[Mutant]:
     tree = ast.parse(source)
     found = []
     for number, node in enumerate(ast.walk(tree)):
-        node._number = number  # type: ignore[attr-defined]
+        node.place_in_walk = number  # type: ignore[attr-defined]
     for node in _mutable(tree):
         for change in _changes(node):
             changed = copy.deepcopy(tree)
             # The copy of this node, in which `change` is made in place.
-            twin = next(other for other in ast.walk(changed) if other._number == node._number)  # type: ignore[attr-defined]
+            twin = next(other for other in ast.walk(changed) if other.place_in_walk == node.place_in_walk)  # type: ignore[attr-defined]
             change(twin)
             before, after = ast.unparse(node), ast.unparse(twin)
             if before != after:

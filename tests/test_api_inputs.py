@@ -91,7 +91,7 @@ def test_an_id_that_stands_twice_names_one_pair(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("n", "size"), [(3, 1), (19, 1), (20, 2), (240, 24), (12_000, 1000)])
-def test_a_tenth_is_held_out_and_a_thousand_at_most(n: int, size: int, tmp_path: Path) -> None:
+def test_a_tenth_up_to_1000_is_held_out(n: int, size: int, tmp_path: Path) -> None:
     _, values = choose_corpus([(f"第{number}个问题？", "休息。") for number in range(n)], tmp_path)
     assert held_out(CorpusConfig(name="jsonl", source="file", id="id", **values)) == size
 
@@ -118,7 +118,7 @@ def test_a_model_is_a_name_or_a_folder(tmp_path: Path) -> None:
     assert (only_fault(caught).code, only_fault(caught).key) == ("conflict", "tokenizer")
 
 
-def test_a_model_in_memory_is_saved_once_under_its_content(micro_model: Path, tmp_path: Path) -> None:
+def test_a_model_in_memory_is_saved_once(micro_model: Path, tmp_path: Path) -> None:
     import torch
 
     model, tokenizer = load(micro_model)

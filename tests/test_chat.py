@@ -86,7 +86,7 @@ def test_what_is_allowed_is_listed(options: dict[str, Any], allowed: tuple[str, 
 
 
 @pytest.mark.parametrize("typed", ["promt=b", "temperature=-0.1", "temperature=.nan", "top_p=0", "max_new_tokens=0"])
-def test_an_unknown_key_and_an_impossible_manner_are_refused(typed: str) -> None:
+def test_unknown_keys_and_impossible_sampling_are_refused(typed: str) -> None:
     with pytest.raises(ConfigError) as caught:
         chat(["run=a", typed])
     assert typed.partition("=")[0] in only_fault(caught).line()
@@ -131,7 +131,7 @@ def test_runs_of_one_name_are_told_apart(runs: list[RunDir]) -> None:
     assert [source.name for source in find_sources(ChatOptions(run=f"[{path},{path}]"))] == [str(path)] * 2
 
 
-def test_an_unfinished_run_among_many_is_refused_by_name(micro_model: Path, tmp_path: Path) -> None:
+def test_an_unfinished_run_is_refused_by_name(micro_model: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         write_run(tmp_path / name, micro_model)
     change_record(RunDir(tmp_path / "two"), status="failed")
@@ -142,7 +142,7 @@ def test_an_unfinished_run_among_many_is_refused_by_name(micro_model: Path, tmp_
     assert "The command that started it" in fault.hint
 
 
-def test_what_a_pattern_fits_and_cannot_be_talked_to_is_said_and_left_out(
+def test_unusable_matches_are_reported_and_skipped(
     micro_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("one", "two"):
@@ -163,7 +163,7 @@ def test_what_a_pattern_fits_and_cannot_be_talked_to_is_said_and_left_out(
     ]  # fmt: skip
 
 
-def test_a_broken_file_of_questions_is_refused_before_torch_is_loaded(runs: list[RunDir], tmp_path: Path) -> None:
+def test_broken_questions_are_refused_before_torch(runs: list[RunDir], tmp_path: Path) -> None:
     code = (
         "import sys\nfrom medqa_finetune.chat import chat\n"
         "try: chat(sys.argv[1:])\n"
@@ -185,7 +185,7 @@ def test_without_gradio_the_web_says_what_to_install(runs: list[RunDir], monkeyp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["prompt", "dash", "pipe"])
-def test_one_answer_and_nothing_else_is_on_standard_output(how: str, runs: list[RunDir], tmp_path: Path) -> None:
+def test_standard_output_is_the_answer_alone(how: str, runs: list[RunDir], tmp_path: Path) -> None:
     question = "感冒了怎么办？"
     typed = {"prompt": [f"prompt={question}"], "dash": ["prompt=-"], "pipe": []}[how]
     done = subprocess.run(
@@ -208,7 +208,7 @@ def test_a_pipe_that_holds_no_question_is_refused(piped: bytes, says: str, runs:
 
 
 @pytest.mark.slow
-def test_an_encoding_that_lacks_a_sign_of_the_answer_is_named(runs: list[RunDir], tmp_path: Path) -> None:
+def test_an_insufficient_encoding_is_refused(runs: list[RunDir], tmp_path: Path) -> None:
     done = python(*TEXT, f"run={runs[0].path}", "prompt=头痛", cwd=tmp_path, PYTHONIOENCODING="latin-1")
     assert done.returncode == 2
     assert done.stdout == ""
@@ -229,7 +229,7 @@ def test_a_demo_asks_every_run_the_same(runs: list[RunDir], tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_a_chat_repeats_the_predictions_of_a_whole_run(micro_model: Path, tmp_path: Path) -> None:
+def test_a_chat_repeats_a_runs_predictions(micro_model: Path, tmp_path: Path) -> None:
     done = train(
         *TINY, f"model.path={micro_model}", "method=lora", "data=20k", "evaluate.batch_size=1",
         "train.learning_rate=0.05", cwd=tmp_path,

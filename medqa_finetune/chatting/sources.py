@@ -102,7 +102,9 @@ def _of_record(run: RunDir, record: Record, base: str | None) -> Source:
     settings = _settings(run, record)
     method = _group(MethodConfig, "method", settings, run)
     if not method_of(method).loads_model:
-        raise ConfigError(_fault_of(run, "no-model", "its answers are looked up, so there is no model to chat with"))
+        raise ConfigError(
+            _fault_of(run, "no-model", "its predictions are retrieved, so there is no model to chat with")
+        )
     model = find_model_config(base) if base is not None else _group(ModelConfig, "model", settings, run)
     folder = locate_model(model) if base is None else _locate_typed(model)
     if fingerprint_model(folder, model.chat_template) != record.config["model"]["fingerprint"]:

@@ -17,7 +17,7 @@ REPACKING = "support_avx512bf16_for_cpu"
 
 def stands_for(parameter: torch.nn.Parameter) -> int:
     """Return the number of weights of a parameter; packed 4-bit weights are counted one by one."""
-    # Where nobody has imported it there are none; importing it takes a second.
+    # Without an import there are none; importing it takes a second.
     library: Any = sys.modules.get("bitsandbytes")
     packed = library is not None and isinstance(parameter, library.nn.Params4bit)
     if packed and cast(Any, parameter).bnb_quantized:
@@ -40,7 +40,7 @@ def keep_precision(model: torch.nn.Module) -> None:
 def packed_weights(path: Path, names: Iterable[str]) -> Iterator[tuple[str, str, tuple[int, ...]]]:
     """Yield name, dtype and shape of the weights that the 4-bit ones in a file stand for; stored they are bytes.
 
-    bitsandbytes writes the shape as JSON into a tensor beside (`QuantState.as_dict(packed=True)`).
+    bitsandbytes writes the shape as JSON into an additional tensor (`QuantState.as_dict(packed=True)`).
 
     Args:
         path: A safetensors file.

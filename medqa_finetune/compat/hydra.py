@@ -167,8 +167,8 @@ def value_at(values: Any, key: str) -> Any:
 def config_files(config_name: str, folders: Sequence[Path], arguments: Iterable[Argument]) -> list[ConfigFile]:
     """Return every file that arguments or defaults lists name, the primary one first.
 
-    Hydra's errors name in no field the file they arose in, so that whoever explains one must look for it. A default
-    that an argument replaces is among the files too.
+    Hydra's errors have no field for the file at fault, so it is searched for. A default that an argument replaces is
+    included.
     """
     found: dict[str, ConfigFile | None] = {}
     waiting = [config_name, *(name for each in arguments for name in chosen_names(each))]

@@ -74,7 +74,7 @@ def evaluate(model: Any, tokenizer: Any, tasks: Sequence[str], folder: str | Non
 def read_results(found: Any) -> Iterator[Result]:
     """Yield the figures in what `simple_evaluate` returns; not standard errors, nor what is no number.
 
-    Relied on: `results` has a dict per task with keys `<metric>,<filter>` beside others without a comma, and
+    Relied on: `results` has a dict per task with keys `<metric>,<filter>` and others without a comma, and
     `<metric>_stderr,<filter>`; `versions` and `n-samples` are by task.
     """
     for task, figures in sorted(found["results"].items()):

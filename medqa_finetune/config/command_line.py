@@ -120,7 +120,7 @@ def aligned_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Se
 
     Args:
         header: Column names, k of them.
-        rows: Cells, k per row. Characters that a terminal would obey (escape codes, line breaks) are shown escaped.
+        rows: Cells, k per row. Control characters (escape codes, line breaks) are escaped.
         left: Names of columns aligned to the left; the others go to the right, as numbers do.
     """
     lines = [list(header), *([visible(cell) for cell in row] for row in rows)]

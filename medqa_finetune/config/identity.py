@@ -294,7 +294,7 @@ def evaluation_name(
 
     Args:
         settings: All settings.
-        defaults: The section `evaluate` where nobody has changed a setting, keys without the section.
+        defaults: Default settings of the section `evaluate`, keys without the section.
         text: Label of `evaluate.text`; None where no text is asked for.
         written: The section `evaluate` as it is on disk, where that differs.
     """

@@ -4,7 +4,7 @@ Each adapted matrix W is divided, W = R + s·B₀·A₀, where B₀·A₀ are it
 is the adapter's scale; R is frozen, and the adapter B·A is trained from B₀·A₀.
 
 R is not W, so trained weights are of use only with the very R that they were trained on. Dividing W anew would give
-another R: the decomposition is randomised, and differs between devices. So A₀ and B₀ are kept as buffers beside A and
+another R: the decomposition is randomised, and differs between devices. So A₀ and B₀ are kept as buffers with A and
 B. They are in every checkpoint, and R = W − s·B₀·A₀ is computed from them and W, by the same operations each time.
 What `save` writes is, as peft's documentation has it, an ordinary LoRA adapter of twice the rank for the untouched W:
 W + s·[B, −B₀]·[A; A₀] = R + s·B·A. Any program that knows LoRA can take it, equal up to rounding, and `restore` gets

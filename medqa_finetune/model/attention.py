@@ -94,10 +94,10 @@ def attention_per_pair(model: Any) -> Iterator[None]:
     """Let a model, with adapters or without, attend per pair while the block runs.
 
     Batches must bring `pair_lengths` and `pair_bounds`. It is tried first: an architecture may take no other attention,
-    or carry something from pair to pair beside attention, as recurrent layers do.
+    or carry something from pair to pair in other ways than attention, as recurrent layers do.
 
     Raises:
-        ModelError: pairs laid end to end come out otherwise than alone.
+        ModelError: packed examples give other outputs than single ones.
     """
     base = bare(model)
     if not takes_attention(base):
@@ -115,10 +115,12 @@ def _states(model: Any, lengths: list[int], *, packed: bool = False) -> torch.Te
     # Any tokens will do, as long as a place has the same one in every row.
     ids = places + torch.tensor([[length for length in lengths for _ in range(length)]], device=model.device)
     bounds = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=model.device)
-    told = {"pair_lengths": lengths, "pair_bounds": bounds} if packed else {}
+    lengths_given = {"pair_lengths": lengths, "pair_bounds": bounds} if packed else {}
     was_training = model.training
     try:
-        logits: torch.Tensor = model.eval()(input_ids=ids, position_ids=places, use_cache=False, **told).logits[0]
+        logits: torch.Tensor = model.eval()(
+            input_ids=ids, position_ids=places, use_cache=False, **lengths_given
+        ).logits[0]
         return logits
     finally:
         model.train(was_training)
@@ -126,8 +128,8 @@ def _states(model: Any, lengths: list[int], *, packed: bool = False) -> torch.Te
 
 def _compare(base: Any, alone: torch.Tensor, together: torch.Tensor) -> None:
     apart = ((together.float() - alone.float()).norm() / alone.float().norm()).item()
-    # Weights that are no numbers pass: training itself says more about them.
-    # 8-bit layers round activations by what else is in a row.
+    # Weights that are not finite pass: training itself says more about them.
+    # 8-bit layers round activations depending on the other tokens of a row.
     if apart > (EIGHT_BIT_TOLERANCE if is_eight_bit(base) else TRIAL_TOLERANCE[together.dtype]):
         raise _cannot_pack(base, f"packed pairs come out {apart:.0%} different from single ones")
 

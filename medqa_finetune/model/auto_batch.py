@@ -8,7 +8,7 @@ from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import Config, TrainConfig
 from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, training_memory
 
-# Left free for what is not reckoned: fragments of the allocator, and whoever else uses the device.
+# The rest is left free for what is not estimated: fragmentation, and other users of the device.
 SHARE = 0.9
 # Tokens in one forward pass from which a larger one is hardly faster. As long as these fit without it, gradient
 # checkpointing costs time (a forward pass more) for nothing.

@@ -1,7 +1,7 @@
-"""How much memory and disk a method takes with a model, reckoned before anything is loaded.
+"""How much memory and disk a run takes, estimated before anything is loaded.
 
-Memory is reckoned for the worst case: a forward pass holds
-`train.micro_batch` times `train.max_length` tokens, all of them answer.
+Memory is estimated for the worst case: a forward pass holds `train.micro_batch` times `train.max_length` tokens, all of
+them of answers.
 """
 
 from dataclasses import astuple, dataclass
@@ -10,16 +10,16 @@ from typing import Literal
 from medqa_finetune.architecture.size import ModelSize
 from medqa_finetune.config.schema import Config, MethodConfig
 from medqa_finetune.methods.registry import model_method
-from medqa_finetune.precision import Precision
+from medqa_finetune.precision import WIDTH, Precision
 
-FP32 = 4
+FP32 = WIDTH["fp32"]
 # Averages that an optimizer keeps per weight; two (Adam) where nothing is said here.
 AVERAGES = {"sgd": 0, "adafactor": 0, "adagrad": 1, "rmsprop": 1, "lion": 1, "ademamix": 3}
 # 8-bit averages have an fp32 scale per 256 (bitsandbytes).
 AVERAGE_BYTES, AVERAGE_BYTES_8BIT = 4.0, 1 + 4 / 256
 # What backward needs of a layer, as a multiple of the inputs and outputs of its linear layers, by bytes per number.
 # Counted with torch's saved-tensor hooks on Qwen2 and Llama layers, adapters with dropout on all linear layers (nothing
-# is dearer): 2.18 to 2.23 under bf16 autocast, 1.68 in fp32. Norms and dropout masks are fp32 under autocast as well.
+# takes more): 2.18 to 2.23 under bf16 autocast, 1.68 in fp32. Norms and dropout masks are fp32 under autocast as well.
 KEPT_FOR_BACKWARD = {2: 2.25, 4: 1.75}
 # fp32 numbers alive at once per logit: its log-probability, the gradient of that, and the gradient of the logit.
 LOGIT_BYTES = 3 * FP32
@@ -28,7 +28,7 @@ LOGIT_BYTES = 3 * FP32
 LOGIT_BYTES_AT_ONCE = 2**28
 # What CUDA and its libraries take before the first tensor.
 CONTEXT_BYTES = 2**29
-# What a process that computes on the CPU holds beside tensors: Python, torch and the libraries around them.
+# What a process that computes on the CPU holds in addition to tensors: Python, torch and the libraries around them.
 PROCESS_BYTES = 600 * 2**20
 # Two newest and the best one; another is being written (training/checkpoints.py).
 CHECKPOINTS_KEPT = 3

@@ -1,4 +1,4 @@
-"""Kernels of others in the place of torch's own operators, for as long as a model trains."""
+"""Liger's Triton kernels in place of torch's operators while a model trains."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ PACKAGES = ("liger-kernel", "triton")
 
 
 def packages_of(kernels: str) -> tuple[str, ...]:
-    """Return the packages beside the usual ones that a training depends on."""
+    """Return the packages that a training depends on in addition to the usual ones."""
     return PACKAGES if kernels == LIGER else ()
 
 
@@ -55,7 +55,7 @@ def check_kernels(kernels: str, folder: Path, device: str) -> None:
 
 @contextmanager
 def training_kernels(kernels: str, model: Any) -> Iterator[None]:
-    """Let a model compute with `train.kernels` in the block, and as before behind it.
+    """Let a model compute with `train.kernels` in the block, and as before afterwards.
 
     Liger's own table says which operators of a family it replaces: norms, gated MLPs, rotary embeddings. Its loss stays
     off, ours is made at answer positions alone.

@@ -117,15 +117,15 @@ def load_model(
     set_seed(seed)
     model = model_method(method).apply(base)
     parameters = Parameters(total, count_parameters(model, trainable_only=True), adapted_modules(model))
-    _tell(parameters, layers)
+    _log_parameters(parameters, layers)
     return LoadedModel(model, tokenizer, device, parameters, read_size(folder), layers)
 
 
-def _tell(parameters: Parameters, layers: LayerSizes | None) -> None:
-    share, beside = parameters.trainable / parameters.total, ", ".join(parameters.adapted)
+def _log_parameters(parameters: Parameters, layers: LayerSizes | None) -> None:
+    share, adapted = parameters.trainable / parameters.total, ", ".join(parameters.adapted)
     log.info(
         "%s of %s weights are trained (%.2f %%)%s",
-        f"{parameters.trainable:,}", f"{parameters.total:,}", 100 * share, beside and f", beside {beside}",
+        f"{parameters.trainable:,}", f"{parameters.total:,}", 100 * share, adapted and f", adapters on {adapted}",
     )  # fmt: skip
     if layers is not None:
         log.info("layer by layer, not as config.json says: %s", layers)
@@ -144,7 +144,7 @@ def load_tokenizer(folder: Path, template: str | None = None, *, chat: bool = Tr
         template: `model.chat_template`, for a model that has none; None for its own.
 
     Raises:
-        ModelError: it cannot be loaded, or does not do for chats that are asked for.
+        ModelError: it cannot be loaded, or lacks what chats need.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

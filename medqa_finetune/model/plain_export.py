@@ -1,4 +1,4 @@
-"""A trained model as plain folders, for programs that know neither peft's nor bitsandbytes' modules."""
+"""A trained model as plain folders of weights, for programs that know neither peft's nor bitsandbytes' modules."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ class Plain:
     Attributes:
         model: Folder of weights that are not quantized.
         dtype: Of the weights, by torch's name.
-        adapter: Folder of the adapter that belongs beside them; None where there is none, or it was merged.
+        adapter: Folder of the adapter that belongs to them; None where there is none, or it was merged.
         rank: The adapter's.
     """
 
@@ -33,18 +33,18 @@ def write_plain(model: PreTrainedModel, folder: Path) -> Plain:
     """Write a trained model, as `for_inference` gave it, into new folders below `folder`; it is modified in place.
 
     4-bit weights are written as the numbers that they stand for, which is what they are multiplied as. As in
-    `for_inference`, an adapter is added into weights in fp32, and stays beside those in half precision.
+    `for_inference`, an adapter is merged into weights in fp32, and stays an adapter where they are in half precision.
     """
-    beside, target = folder / "adapter", folder / "model"
-    base, rank = _lift_adapter(model, beside)
+    adapter, target = folder / "adapter", folder / "model"
+    base, rank = _lift_adapter(model, adapter)
     if is_quantized(base):
         base = dequantize(base)
     merges = rank is not None and base.dtype == torch.float32
     if merges:
-        base = cast(Any, attach_saved(base, beside)).merge_and_unload()
+        base = cast(Any, attach_saved(base, adapter)).merge_and_unload()
     base.save_pretrained(target)
     dtype = str(base.dtype).removeprefix("torch.")
-    return Plain(target, dtype) if merges or rank is None else Plain(target, dtype, beside, rank)
+    return Plain(target, dtype) if merges or rank is None else Plain(target, dtype, adapter, rank)
 
 
 def _lift_adapter(model: PreTrainedModel, folder: Path) -> tuple[PreTrainedModel, int | None]:

@@ -1,4 +1,4 @@
-"""What runs need examined before they start, each thing once however many runs of a matrix share it."""
+"""What is checked before runs start, each thing once however many runs of a matrix share it."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ Counts = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Need:
-    """What one run needs examined.
+    """What is checked for one run.
 
     Attributes:
         chats: Whether a chat template is needed: running text needs none.
@@ -22,7 +22,7 @@ class Need:
         backend: Who generates the answers.
         max_new_tokens: Tokens of an answer at most, where that backend is another one than transformers.
         kernels: `train.kernels`, where there is a training.
-        beside: What pairs hold beside question and answer, as far as it is known: `system`, `history`.
+        extra_fields: What examples have in addition to question and answer, as far as it is known: `system`, `history`.
     """
 
     folder: str
@@ -31,7 +31,7 @@ class Need:
     max_length: int
     chats: bool = True
     template: str | None = None
-    beside: tuple[str, ...] = ()
+    extra_fields: tuple[str, ...] = ()
     backend: str = "transformers"
     max_new_tokens: int = 0
     kernels: str = "torch"
@@ -40,7 +40,7 @@ class Need:
 def distinct_needs(
     configs: Iterable[Config], counts: Iterable[Counts], folders: Mapping[ModelConfig, Path]
 ) -> list[Need]:
-    """Return what the runs need examined, each once.
+    """Return what is checked for the runs, each once.
 
     Args:
         configs: The runs.
@@ -55,7 +55,7 @@ def distinct_needs(
             max_length=each.train.max_length,
             chats=each.chats,
             template=each.model.chat_template,
-            beside=_beside(counted),
+            extra_fields=_extra_fields(counted),
             backend=each.evaluate.backend,
             max_new_tokens=each.evaluate.max_new_tokens if each.evaluate.backend != "transformers" else 0,
             kernels=each.train.kernels if method_of(each.method).trains_weights else "torch",
@@ -65,5 +65,5 @@ def distinct_needs(
     return list({json.dumps(asdict(need)): need for need in needs}.values())
 
 
-def _beside(counts: Counts) -> tuple[str, ...]:
+def _extra_fields(counts: Counts) -> tuple[str, ...]:
     return tuple(name for name in ("system", "history") if counts.get(f"pairs_with_{name}"))

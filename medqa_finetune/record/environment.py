@@ -32,7 +32,7 @@ def describe_environment(device: str, precision: str | None, besides: Iterable[s
     Args:
         device: For people.
         precision: Of its products; None where there are none.
-        besides: Packages that a result depends on beside the usual ones.
+        besides: Further packages that a result depends on.
     """
     return Environment(installed_versions(besides), device, precision, commit_of_code(), _command())
 
@@ -77,7 +77,7 @@ def commit_of_code() -> str | None:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    # Without a lock on the index, which a kill would leave behind, so that nobody could commit any more.
+    # Without a lock on the index, which a kill would leave behind and which would block later commits.
     result = subprocess.run(
         ["git", "--no-optional-locks", "-C", str(root), *arguments],
         capture_output=True,

@@ -38,7 +38,7 @@ def shared_settings(trained: Sequence[str], names: Sequence[str]) -> list[str]:
 
     Args:
         trained: Names of runs that train something.
-        names: All names that stand beside each other.
+        names: All names in the table.
     """
     parts = [name.split("__")[1:] for name in trained]
     shared = [part for part in parts[0] if "=" in part and all(part in own for own in parts)] if parts else []

@@ -1,24 +1,23 @@
 """Whether two cells differ in anything but what is compared.
 
-The axes are `data` (number of training pairs), `method` (every setting below `method`, the optimizer among them),
+The axes are `data` (number of training examples), `method` (every setting below `method`, the optimizer among them),
 `model`, and `baseline`, where one of the two is not trained; or a single other setting that was varied on purpose, by
 its key. What an axis changes by itself belongs to it:
 
-- More data: other training pairs, and with them samples, tokens and steps as long as the passes over the data (epochs)
-  are the same, or other epochs as long as the steps are. Neither the same is a difference. Tokens per step may vary by
-  a tenth, as the mean length of pairs does.
+- More data: other training examples, and with them samples, tokens and steps as long as the passes over the data
+  (epochs) are the same, or other epochs as long as the steps are. Neither the same is a difference. Tokens per step
+  may vary by a tenth, as the mean length of examples does.
 - Another method: trainable parameters, optimizer, memory and time.
 - Another model: tokens per step, for its tokenizer cuts text otherwise; its perplexity is not comparable.
 - A baseline: everything about training; and where it loads no model, device, precision and library versions.
 
-Steps, pairs and tokens of a step, epochs, precision, device, library versions, test set, number of questions and
+Steps, examples and tokens of a step, epochs, precision, device, library versions, test set, number of questions and
 signatures are never an axis. How the batch was cut to fit into memory changes rounding alone, and does not count.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from medqa_finetune.record.schema import Environment
 from medqa_finetune.report.runs import Cell
@@ -62,17 +61,36 @@ class Difference:
     """
 
     what: Fact | str
-    first: tuple[Any, ...] = ()
-    second: tuple[Any, ...] = ()
+    first: tuple[object, ...] = ()
+    second: tuple[object, ...] = ()
 
 
 # Settings that change rounding, not results; those of benchmarks, which do not change the predictions; and those that
 # the facts or signatures say better.
-NO_DIFFERENCE = ("train.micro_batch", "train.gradient_checkpointing", "evaluate.batch_size", "evaluate.batch_tokens",
-                 "evaluate.timeout_seconds", "evaluate.metrics", "evaluate.zero_shot", "evaluate.zero_shot_folder",
-                 "evaluate.text", "evaluate.text_sha256", "evaluate.stride")  # fmt: skip
-NEVER_AN_AXIS = ("train.epochs", "train.max_steps", "train.batch_size", "precision", "evaluate", "corpus",
-                 "results_version", "data.split_seed", "data.effective_test_size")  # fmt: skip
+NO_DIFFERENCE = (
+    "train.micro_batch",
+    "train.gradient_checkpointing",
+    "evaluate.batch_size",
+    "evaluate.batch_tokens",
+    "evaluate.timeout_seconds",
+    "evaluate.metrics",
+    "evaluate.zero_shot",
+    "evaluate.zero_shot_folder",
+    "evaluate.text",
+    "evaluate.text_sha256",
+    "evaluate.stride",
+)
+NEVER_AN_AXIS = (
+    "train.epochs",
+    "train.max_steps",
+    "train.batch_size",
+    "precision",
+    "evaluate",
+    "corpus",
+    "results_version",
+    "data.split_seed",
+    "data.effective_test_size",
+)
 SAID_BY_FACTS = ("train.epochs", "train.max_steps", "train.batch_size", "precision")
 SIZE = "data.effective_train_size"
 BETWEEN_METHODS, BETWEEN_SIZES = 0.01, 0.1
@@ -128,7 +146,7 @@ def unfair_costs(first: Cell, second: Cell) -> bool:
     return _cost_facts(first) != _cost_facts(second)
 
 
-def _cost_facts(cell: Cell) -> tuple[Any, ...]:
+def _cost_facts(cell: Cell) -> tuple[object, ...]:
     train, place = cell.first.train, cell.first.environment
     device = place.device if place is not None else None
     if train is None:
@@ -181,7 +199,7 @@ def _of_training(first: Cell, second: Cell, axes: tuple[str, ...]) -> Iterable[D
             yield Difference(Fact.TOKENS_PER_STEP, *means)
 
 
-def _unequal(what: Fact | str, first: set[Any], second: set[Any]) -> Iterable[Difference]:
+def _unequal(what: Fact | str, first: Set[object], second: Set[object]) -> Iterable[Difference]:
     # Seeds of one cell that differ among themselves are a difference too.
     if len(first | second) > 1:
         one, other = (tuple(sorted(values, key=str)) or (None,) for values in (first, second))

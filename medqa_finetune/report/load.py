@@ -99,7 +99,7 @@ def _unreadable(name: str, study: str, reason: str) -> Run:
     return Run(name, study, None, {"name": name, "study": study, "status": UNREADABLE, "reason": reason})
 
 
-def _measured(value: Any) -> Any:
+def _measured(value: object) -> object:
     if isinstance(value, float) and math.isnan(value):
         return None
     return _writable(value) if isinstance(value, str) else value
@@ -133,7 +133,7 @@ def _set_benchmarks_apart(rows: list[dict[str, Any]]) -> None:
                 row[f"{column}#{kind}"] = row.pop(column)
 
 
-def _order(run: Run) -> tuple[Any, ...]:
+def _order(run: Run) -> tuple[object, ...]:
     method, size, seed = (run.values.get(column) for column in ("method", "train_size", "seed"))
     unknown = method is None
     return (

@@ -155,7 +155,7 @@ class Cell:
         return described(self.settings.get("method.trains")).loads_model
 
     @cached_property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Every setting that can change the result, but the seed, as dotted keys."""
         return settings_of(self.first)
 
@@ -198,7 +198,7 @@ class Cell:
         """Return the standard deviation over seeds (n - 1), NaN for fewer than two."""
         return float(self.column(column).std())
 
-    def value(self, column: str) -> Any:
+    def value(self, column: str) -> object:
         """Return what all its runs share in a column of the table."""
         return self.runs[0].values.get(column)
 
@@ -219,7 +219,7 @@ def train_size_of(record: Record) -> int | None:
     return scaled(size, 1.0 if scale is None else scale) if isinstance(size, int) else None
 
 
-def settings_of(record: Record) -> dict[str, Any]:
+def settings_of(record: Record) -> dict[str, object]:
     """Return every setting that can change the result, but the seed, as dotted keys."""
     method = record.config.get("method")
     if not (isinstance(method, dict) and "trains" in method):

@@ -1,7 +1,6 @@
 """The table of all runs: one row per training and evaluation, blank where nothing was measured."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 
@@ -59,7 +58,7 @@ def _apart_last(column: str) -> tuple[bool, str, int]:
     return bool(kind), name, int(kind or 1)
 
 
-def row_of(record: Record, evaluation: Evaluation | None) -> dict[str, Any]:
+def row_of(record: Record, evaluation: Evaluation | None) -> dict[str, object]:
     """Return the values of a run by column, but for its name, study and cell; None where nothing was measured.
 
     Args:
@@ -72,7 +71,7 @@ def row_of(record: Record, evaluation: Evaluation | None) -> dict[str, Any]:
     return row
 
 
-def _what(record: Record) -> dict[str, Any]:
+def _what(record: Record) -> dict[str, object]:
     manifest, environment = record.data_manifest, record.environment
     return {
         "status": record.status,
@@ -89,9 +88,9 @@ def _what(record: Record) -> dict[str, Any]:
     }
 
 
-def _costs(record: Record) -> dict[str, Any]:
+def _costs(record: Record) -> dict[str, object]:
     train, parameters = record.train, record.parameters
-    costs: dict[str, Any] = {"trainable_parameters": parameters.trainable if parameters is not None else None}
+    costs: dict[str, object] = {"trainable_parameters": parameters.trainable if parameters is not None else None}
     if train is not None:
         costs |= {
             "peak_vram_gib": _gib(train.peak_vram_bytes),
@@ -104,8 +103,8 @@ def _costs(record: Record) -> dict[str, Any]:
     return costs
 
 
-def _outcome(record: Record) -> dict[str, Any]:
-    outcome: dict[str, Any] = {"reason": _reason(record)}
+def _outcome(record: Record) -> dict[str, object]:
+    outcome: dict[str, object] = {"reason": _reason(record)}
     evaluation = record.evaluation
     if evaluation is not None:
         scores = scores_of(evaluation)

@@ -93,19 +93,19 @@ class AdviceKind(StrEnum):
 
 @dataclass(frozen=True)
 class Fit:
-    """A score against the number of training pairs, for cells that differ in nothing else.
+    """A score against the number of training examples, for cells that differ in nothing else.
 
     Attributes:
         series: What the cells share, e.g. `lora`.
         score: Name of the score.
         cells: Names of the cells, by size.
-        sizes: Training pairs.
+        sizes: Training examples.
         values: Score of each cell.
         model: Which curve was fitted; None where there is none.
-        parameters: `offset`, `factor`, `exponent` of `offset - factor * pairs ** -exponent` (`+` where lower is
-            better), or `offset` and `per_doubling` of `offset + per_doubling * log2(pairs)`; those of a perplexity are
-            of its natural logarithm.
-        curve: Points to draw, from the smallest size to twice the largest: pairs, score, low, high.
+        parameters: `offset`, `factor`, `exponent` of `offset - factor * examples ** -exponent` (`+` where lower is
+            better), or `offset` and `per_doubling` of `offset + per_doubling * log2(examples)`; those of a perplexity
+            are of its natural logarithm.
+        curve: Points to draw, from the smallest size to twice the largest: examples, score, low, high.
         no_fit: Why there is no curve; None where there is one.
         unlike: The first two cells that do not compare, where that is why.
         differences: What these differ in.

@@ -96,7 +96,7 @@ def check_request(run: RunDir, request: ExportRequest) -> ExportJob:
     record = _finished(run)
     config = restore_config(record.config)
     if not method_of(config.method).loads_model:
-        problem = "its answers are looked up, so there is no model to export"
+        problem = "its predictions are retrieved, so there is no model to export"
         raise ConfigError(_fault_of(run, "no-model", problem))
     names = choose(request.variants, config.method)
     _check_measure(config, request)

@@ -15,7 +15,7 @@ from medqa_finetune.record.files import write_text
 from medqa_finetune.variants.metadata import Metadata
 
 CSV_NAME = "variants.csv"
-# Every figure is compared with the untuned model, and with the adapter beside its base: what merging and quantizing
+# Every figure is compared with the untuned model, and with the unmerged adapter: what merging and quantizing
 # the tuned model cost.
 REFERENCES = ("base", "lora")
 FIGURES = (

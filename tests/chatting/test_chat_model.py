@@ -60,12 +60,12 @@ def test_greedy_answers_are_the_predictions_of_the_evaluation(
     assert all(said.values()) or method.get("trains") == "nothing"  # a random base ends every answer at once
 
 
-def test_a_question_that_the_evaluation_cuts_is_cut_and_said_so(chat_model: ChatModel) -> None:
+def test_long_questions_are_truncated_with_a_note(chat_model: ChatModel) -> None:
     assert chat_model.prompt("", [], QUESTIONS[0], 12).note is None
     assert "cut to" in str(chat_model.prompt("", [], QUESTIONS[2], 12).note)
 
 
-def test_a_conversation_is_rendered_by_the_models_own_template(chat_model: ChatModel) -> None:
+def test_conversations_use_the_models_template(chat_model: ChatModel) -> None:
     turns = [Turn("头痛", "休息。"), Turn("还痛", "就医。", stopped=True)]
     ids = chat_model.prompt("简短。", turns, "多久？", 12).ids
     text = chat_model.encoder.tokenizer.decode(ids)
@@ -76,7 +76,7 @@ def test_a_conversation_is_rendered_by_the_models_own_template(chat_model: ChatM
     )
 
 
-def test_the_tokens_of_a_conversation_are_those_of_transformers(chat_model: ChatModel) -> None:
+def test_conversation_tokens_equal_those_of_transformers(chat_model: ChatModel) -> None:
     prompt = chat_model.prompt("简短。", [Turn("头痛", "休息。")], "多久？", 12)
     ids = torch.tensor([prompt.ids])
     generated = chat_model.model.generate(
@@ -115,7 +115,7 @@ def test_narrow_sampling_equals_greedy_decoding(sampling: Sampling, chat_model: 
     assert answer(chat_model, prompt, sampling, 5) == answer(chat_model, prompt)
 
 
-def test_the_oldest_turns_go_when_the_room_ends_and_that_is_said(chat_model: ChatModel) -> None:
+def test_oldest_turns_are_dropped_with_a_note(chat_model: ChatModel) -> None:
     turns = [Turn(f"第{number}个问题" * 6, "休息。" * 6) for number in range(8)]
     prompt = chat_model.prompt("简短。", turns, "多久？", 12)
     text = str(chat_model.encoder.tokenizer.decode(prompt.ids))
@@ -126,7 +126,7 @@ def test_the_oldest_turns_go_when_the_room_ends_and_that_is_said(chat_model: Cha
     assert "of 8 turns no longer fit" in str(prompt.note)
 
 
-def test_a_question_that_no_room_is_left_for_is_refused(chat_model: ChatModel) -> None:
+def test_a_question_beyond_the_context_is_refused(chat_model: ChatModel) -> None:
     with pytest.raises(DataError) as caught:
         chat_model.prompt("简短。", [], "头痛" * 200, 12)
     fault = only_fault(caught)
@@ -147,7 +147,7 @@ def test_a_template_that_takes_no_instructions_is_named(chat_model: ChatModel, m
 @pytest.mark.parametrize(
     "changes", [{"hidden_size": 32, "num_attention_heads": 2}, {"num_hidden_layers": 1}], ids=["width", "depth"]
 )
-def test_an_adapter_that_does_not_fit_is_refused_when_it_is_loaded(
+def test_an_adapter_of_other_shape_is_refused(
     changes: dict[str, Any], adapter_run: RunDir, micro_model: Path, tmp_path: Path
 ) -> None:
     if "num_hidden_layers" in changes:
@@ -162,7 +162,7 @@ def test_an_adapter_that_does_not_fit_is_refused_when_it_is_loaded(
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
-def test_a_run_is_held_in_fewer_bits_on_demand(quantization: str, adapter_run: RunDir) -> None:
+def test_a_run_can_be_quantized(quantization: str, adapter_run: RunDir) -> None:
     chat_model = load_source(source_of_run(adapter_run.path).with_quantization(quantization))
     kinds = {type(parameter).__name__ for parameter in chat_model.model.parameters()}
     assert {"nf4": "Params4bit", "int8": "Int8Params"}[quantization] in kinds

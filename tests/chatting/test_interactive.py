@@ -28,7 +28,7 @@ def test_an_answer_is_printed_once(session: TerminalChat, capsys: pytest.Capture
     assert session.conversation.turns == [Turn("感冒怎么办？", "多喝水。")]
 
 
-def test_a_text_that_a_tokenizer_takes_back_is_printed_anew(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_prefix_is_printed_again(capsys: pytest.CaptureFixture[str]) -> None:
     class Wavering(Parrot):
         def stream(self, *_: object) -> object:  # type: ignore[override]
             yield from ("a .", "a. b")
@@ -37,7 +37,7 @@ def test_a_text_that_a_tokenizer_takes_back_is_printed_anew(capsys: pytest.Captu
     assert capsys.readouterr().out == "a .\na. b\n"
 
 
-def test_what_was_left_out_is_said_before_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_note_precedes_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
     TerminalChat(talk_with(Parrot(note="the question is cut"))).take("头痛")
     assert capsys.readouterr().out == "(the question is cut)\n多喝水。\n"
 
@@ -47,7 +47,7 @@ def test_no_answer_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "(no answer)\n"
 
 
-def test_ctrl_c_stops_the_answer_and_the_session_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_stops_only_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
     parrot = Parrot(meanwhile=lambda: os.kill(os.getpid(), signal.SIGINT))
     session = TerminalChat(talk_with(parrot))
     session.take("头痛")
@@ -136,7 +136,7 @@ def test_a_conversation_is_saved_and_saved_again(
     assert [each["content"] for each in messages] == ["头痛", "多喝水。", "多久？", "多喝水。"]
 
 
-def test_a_file_that_is_there_is_not_written_over(
+def test_save_does_not_overwrite_files(
     session: TerminalChat, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "mine.json"
@@ -154,7 +154,7 @@ def test_a_place_that_cannot_be_written_is_named(
     assert f"{tmp_path / 'file' / 'talk.json'}: " in capsys.readouterr().out
 
 
-def test_the_session_ends_at_exit_or_with_its_input(session: TerminalChat, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_chat_ends_at_exit_or_eof(session: TerminalChat, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = iter(["头痛", "/exit", "never read"])
     monkeypatch.setattr("builtins.input", lambda _: next(lines))
     assert session.run() == 0

@@ -29,7 +29,7 @@ def test_models_stand_beside_each_other() -> None:
     assert header.split() == ["question", "lora_20k", "qlora_20k"]
 
 
-def test_in_a_narrow_terminal_they_stand_below_each_other() -> None:
+def test_narrow_terminals_show_blocks() -> None:
     rows = [line.split() for line in rendered(60).splitlines()]
     assert not any({"lora_20k", "qlora_20k"} <= set(row) for row in rows)
     assert sum("qlora_20k" in row for row in rows) == 2

@@ -30,7 +30,7 @@ def test_a_run_answers_as_it_was_evaluated(run: RunDir, base: Path) -> None:
     assert (source.max_length, source.max_new_tokens, source.precision) == (128, 12, "auto")
 
 
-def test_a_run_that_trained_every_weight_is_a_model_of_its_own(base: Path, tmp_path: Path) -> None:
+def test_a_full_run_is_a_whole_model(base: Path, tmp_path: Path) -> None:
     run = write_run(tmp_path / "full_20k", base, name="full", trains="all")
     source = source_of_run(run.path)
     assert (source.model, source.adapter) == (run.adapter_path, None)
@@ -43,7 +43,7 @@ def test_a_run_that_trained_nothing_is_its_base(base: Path, tmp_path: Path) -> N
     assert (source.model, source.adapter, source.tokenizer) == (base, None, base)
 
 
-def test_weights_may_be_held_otherwise_than_they_were_trained_beside(run: RunDir) -> None:
+def test_a_source_can_be_quantized_differently(run: RunDir) -> None:
     source = source_of_run(run.path)
     assert source.with_quantization(None) is source
     for name, double in (("nf4", True), ("int8", False)):
@@ -88,9 +88,7 @@ def test_a_base_that_is_gone_is_named(run: RunDir, base: Path) -> None:
     assert (only_fault(caught).code, only_fault(caught).got) == ("model-missing", str(base))
 
 
-def test_a_base_of_the_same_shape_but_other_weights_is_refused(
-    run: RunDir, base: Path, micro_model: Path, tmp_path: Path
-) -> None:
+def test_a_base_with_other_weights_is_refused(run: RunDir, base: Path, micro_model: Path, tmp_path: Path) -> None:
     other = another_model(micro_model, tmp_path / "other")
     with pytest.raises(ModelError) as caught:
         source_of_run(run.path, str(other))
@@ -104,16 +102,14 @@ def test_a_base_of_the_same_shape_but_other_weights_is_refused(
 
 
 @pytest.mark.parametrize(("model", "key"), [(None, "model.path"), ("nowhere", "model")])
-def test_a_base_that_is_nowhere_is_named_by_the_key_that_says_where(
-    model: str | None, key: str, run: RunDir, base: Path
-) -> None:
+def test_a_missing_base_is_named_by_key(model: str | None, key: str, run: RunDir, base: Path) -> None:
     shutil.rmtree(base)
     with pytest.raises(ModelError) as caught:
         source_of_run(run.path, model)
     assert (only_fault(caught).code, only_fault(caught).key) == ("model-missing", key)
 
 
-def test_a_base_that_was_moved_is_found_by_model(run: RunDir, base: Path, tmp_path: Path) -> None:
+def test_a_moved_base_is_given_by_model(run: RunDir, base: Path, tmp_path: Path) -> None:
     moved = base.rename(tmp_path / "moved")
     assert source_of_run(run.path, str(moved)).model == moved
 
@@ -126,7 +122,7 @@ def test_a_record_of_another_version_is_refused(run: RunDir) -> None:
     assert (fault.code, fault.key, fault.file) == ("missing-key", "train", str(run.record_path))
 
 
-def test_a_method_that_this_version_does_not_know_is_refused(run: RunDir) -> None:
+def test_an_unknown_method_setting_is_refused(run: RunDir) -> None:
     method = json.loads(run.record_path.read_bytes())["config"]["method"]
     change_record(run, config__method=method | {"sparsity": 0.5})
     with pytest.raises(DataError) as caught:
@@ -136,9 +132,7 @@ def test_a_method_that_this_version_does_not_know_is_refused(run: RunDir) -> Non
     assert fault.file == str(run.record_path)
 
 
-def test_a_path_from_the_environment_is_looked_up_again(
-    run: RunDir, base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_paths_from_the_environment_are_resolved(run: RunDir, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = json.loads(run.record_path.read_bytes())["config"]["model"]
     change_record(run, config__model=model | {"path": "${oc.env:MEDQA_BASE}"})
     with pytest.raises(ConfigError) as caught:
@@ -169,7 +163,7 @@ def names_base(adapter: Path, base: str) -> None:
     path.write_text(json.dumps(content | {"base_model_name_or_path": base}), encoding="utf-8")
 
 
-def test_an_adapter_goes_onto_the_model_that_it_names(adapter: Path, base: Path, tmp_path: Path) -> None:
+def test_an_adapter_needs_its_base_model(adapter: Path, base: Path, tmp_path: Path) -> None:
     assert source_of_model(str(base), str(adapter)).adapter == adapter
     copy = shutil.copytree(base, tmp_path / "a-copy")
     assert source_of_model(str(copy), str(adapter)).name == "a-copy+sent"

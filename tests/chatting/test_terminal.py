@@ -31,7 +31,7 @@ def test_bytes_of_another_encoding_are_seen() -> None:
     assert not is_readable("感冒".encode("gb18030").decode("utf-8", "surrogateescape"))
 
 
-def test_the_first_ctrl_c_asks_and_the_second_interrupts() -> None:
+def test_the_second_ctrl_c_interrupts() -> None:
     before = signal.getsignal(signal.SIGINT)
     with catch_interrupt() as stop:
         os.kill(os.getpid(), signal.SIGINT)
@@ -57,7 +57,7 @@ def test_outside_the_main_thread_nothing_is_changed() -> None:
 @pytest.mark.parametrize(
     ("encoding", "shown"), [("utf-8", "感冒 😷"), ("gb18030", "感冒 😷"), ("gbk", "感冒 ?"), ("ascii", "?? ?")]
 )
-def test_a_sign_that_the_terminal_lacks_ends_no_session(encoding: str, shown: str) -> None:
+def test_unencodable_characters_are_replaced(encoding: str, shown: str) -> None:
     code = "from medqa_finetune.chatting.terminal import tolerate_other_encodings as s; s(); print('感冒 😷')"
     done = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | {"PYTHONIOENCODING": encoding}, cwd=ROOT, capture_output=True,

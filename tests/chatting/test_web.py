@@ -73,7 +73,7 @@ def test_an_answer_that_is_stopped_stays_marked() -> None:
 
 
 @needs_gradio
-def test_an_empty_question_is_said_and_asked_of_nobody() -> None:
+def test_empty_questions_are_refused() -> None:
     answering = PageEvents([Parrot()], ChatSettings())  # type: ignore[list-item]
     with pytest.warns(UserWarning, match=r"\S"):  # outside of a page, Gradio's pop-up is a warning
         ((question, talks, shown),) = ask(answering, " ")
@@ -150,7 +150,7 @@ def test_only_this_machine_is_listened_to(page: str) -> None:
 
 @needs_gradio
 @pytest.mark.slow
-def test_the_page_reports_to_nobody_and_names_no_other_host(page: str) -> None:
+def test_the_page_names_no_other_host(page: str) -> None:
     config = json.loads(fetch(f"{page}/config"))
     assert config["analytics_enabled"] is False
     assert not config.get("run_history")  # older releases of Gradio keep none
@@ -160,7 +160,7 @@ def test_the_page_reports_to_nobody_and_names_no_other_host(page: str) -> None:
 @needs_gradio
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None or find_spec("playwright") is None, reason="needs playwright and a chromium")
-def test_a_browser_shows_answers_as_text_and_calls_nobody_else(page: str) -> None:
+def test_a_browser_shows_plain_text_offline(page: str) -> None:
     from playwright.sync_api import sync_playwright
 
     asked: list[str] = []

@@ -111,7 +111,7 @@ def test_a_number_out_of_its_range_is_refused(values: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("values", "allowed"), NOT_ALLOWED, ids=str)
-def test_a_choice_that_does_not_exist_is_refused_with_those_that_do(values: dict[str, Any], allowed: list[str]) -> None:
+def test_unknown_choices_are_refused_with_those_allowed(values: dict[str, Any], allowed: list[str]) -> None:
     fault = fault_of(**values)
     assert (fault.code, list(fault.allowed)) == ("not-allowed", allowed)
 
@@ -188,12 +188,12 @@ def test_faults_of_all_sections_are_reported_together() -> None:
     ],
     ids=str,
 )
-def test_values_at_the_edge_of_what_is_allowed_are_accepted(values: dict[str, Any]) -> None:
+def test_values_at_the_limits_are_accepted(values: dict[str, Any]) -> None:
     assert isinstance(changed(VALID, **values), Config)
 
 
 @pytest.mark.parametrize("name", ["lora_20k", "医学 问答", "a.b", "console", "cached", "x" * FOLDER_NAME_BYTES])
-def test_names_that_every_file_system_takes_are_folder_names(name: str) -> None:
+def test_portable_names_are_folder_names(name: str) -> None:
     assert is_folder_name(name)
 
 
@@ -216,7 +216,7 @@ def test_metrics_are_found_without_importing_them() -> None:
     assert not {"base", "__init__"} & set(metric_names())
 
 
-def test_running_text_takes_the_usual_metrics_which_nobody_asked_for() -> None:
+def test_running_text_accepts_the_default_metrics() -> None:
     changed(VALID, **TEXT)
     changed(VALID, **TEXT, evaluate__metrics=["perplexity"])
 

@@ -53,7 +53,7 @@ def test_doors_end_with_their_code(door: object, code: int, message: str, capsys
     assert capsys.readouterr() == ("", shown(message))
 
 
-def test_a_refusal_is_one_json_object_where_json_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refusal_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run_command(misused, ["corpus.format=json"])
     assert capsys.readouterr().out == ""
@@ -65,7 +65,7 @@ def test_a_refusal_is_one_json_object_where_json_is_asked_for(capsys: pytest.Cap
     assert json.loads(printed) == ConfigError(WRONG, TOO).as_json()
 
 
-def test_a_refusal_is_kept_where_a_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_is_written_to_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "faults.json"
     monkeypatch.setenv("MEDQA_FAULTS_FILE", str(path))
     with pytest.raises(SystemExit):
@@ -78,7 +78,7 @@ def test_a_refusal_is_kept_where_a_file_is_named(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("path", ["no/such/folder", ".", "/"])
-def test_a_file_of_faults_that_cannot_be_written_changes_nothing(
+def test_an_unwritable_faults_file_changes_nothing(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -91,7 +91,7 @@ def test_a_file_of_faults_that_cannot_be_written_changes_nothing(
 
 
 @pytest.mark.parametrize("path", ["x" * 5000, "file/inside"])
-def test_a_path_that_the_system_does_not_take_is_said(
+def test_an_impossible_path_is_refused(
     path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -139,7 +139,7 @@ def test_a_reader_that_went_away_is_no_error() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_an_output_that_takes_no_json_leaves_the_exit_code() -> None:
+def test_a_closed_output_keeps_the_exit_code() -> None:
     code = (
         "from medqa_finetune.config.command_line import run_command\n"
         "from medqa_finetune.errors import ConfigError, Fault\n"

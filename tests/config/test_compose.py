@@ -99,7 +99,7 @@ def test_what_helps_nobody_is_left_out(override: str, noise: str) -> None:
     assert noise not in fault.line()
 
 
-def test_what_is_typed_is_cut_where_it_is_long() -> None:
+def test_long_arguments_are_shortened() -> None:
     (fault,) = faults_of(f"{'x' * 250}=1")
     assert len(fault.line()) < 340
 
@@ -108,7 +108,7 @@ def test_everything_missing_is_told_at_once() -> None:
     assert [fault.key for fault in faults_of("~method", "model=local")] == ["method.name", "model.path"]
 
 
-def test_a_key_in_a_users_own_file_is_checked_too(tmp_path: Path) -> None:
+def test_keys_in_user_files_are_checked(tmp_path: Path) -> None:
     folder = tmp_path / "conf"
     for path in conf_folder().rglob("*.yaml"):
         copy = folder / path.relative_to(conf_folder())
@@ -123,7 +123,7 @@ def test_a_key_in_a_users_own_file_is_checked_too(tmp_path: Path) -> None:
     assert "train.epochs?" in fault.hint
 
 
-def test_texts_from_the_environment_are_kept_as_they_were_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interpolations_are_kept_unresolved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_TOKEN", "s3cret")
     monkeypatch.setenv("MY_RATE", "0.001")
     config = to_config(
@@ -149,20 +149,20 @@ def test_what_was_interpolated_cannot_be_given_by_hand() -> None:
 MARKS = Fingerprints("c" * 64, "m" * 64)
 
 
-def test_the_settings_of_a_run_come_back_as_they_were() -> None:
+def test_settings_are_restored_from_a_record() -> None:
     config = changed(VALID, method__target_modules=["q_proj"], train__epochs=2.5, threads=3, run_name="lora_20k")
     written = json.loads(json.dumps(as_written(settings_of(config, MARKS), config)))
     assert restore_config(written) == config
 
 
-def test_what_came_from_the_environment_is_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_restored_interpolations_are_resolved_again(monkeypatch: pytest.MonkeyPatch) -> None:
     written = settings_of(VALID, MARKS)
     written["model"]["path"] = "${oc.env:MY_MODELS}/chat"
     monkeypatch.setenv("MY_MODELS", "/models")
     assert restore_config(written).model.path == "/models/chat"
 
 
-def test_a_setting_that_is_impossible_is_refused_with_its_key() -> None:
+def test_restored_settings_are_checked() -> None:
     written = settings_of(VALID, MARKS)
     written["method"]["rank"] = 0
     with pytest.raises(ConfigError) as caught:

@@ -108,7 +108,7 @@ TYPED: list[tuple[list[str], tuple[str, str | None, Any], list[str], str]] = [
 @pytest.mark.parametrize(
     ("overrides", "expected", "allowed", "hint"), TYPED, ids=[" ".join(overrides) for overrides, *_ in TYPED]
 )
-def test_a_typed_fault_is_known_whatever_words_the_libraries_use(
+def test_typed_faults_do_not_depend_on_wording(
     overrides: list[str], expected: tuple[str, str | None, Any], allowed: list[str], hint: str, other_words: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -156,7 +156,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("other_words", [False, True])
 @pytest.mark.parametrize(("text", "expected"), WRITTEN, ids=[text for text, _ in WRITTEN])
-def test_a_fault_in_a_file_is_known_with_the_file_whatever_words_the_libraries_use(
+def test_faults_in_files_do_not_depend_on_wording(
     text: str, expected: tuple[str, str | None, Any], other_words: bool, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
     (folder / "train" / "mine.yaml").write_text(text, encoding="utf-8")
@@ -170,14 +170,14 @@ def test_a_fault_in_a_file_is_known_with_the_file_whatever_words_the_libraries_u
     assert ("train." in fault.hint) is (fault.code == "unknown-key" and fault.key != "train.1")
 
 
-def test_a_file_that_is_not_utf_8_is_named(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def test_a_file_not_in_utf8_is_named(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     path = folder / "train" / "mine.yaml"
     path.write_bytes(b"epochs: \xff\n")
     fault = fault_of(["train=mine"], monkeypatch, folder, other_words=True)
     assert (fault.code, fault.file) == ("not-utf8", str(path))
 
 
-def test_a_good_file_is_not_blamed_for_what_was_typed(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def test_good_files_are_not_blamed_for_arguments(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     (folder / "train" / "mine.yaml").write_text("epochs: 2\nmax_steps: null\n", encoding="utf-8")
     for typed, key in (("train.epochs=fast", "train.epochs"), ("train.max_steps={a:1}", "train.max_steps")):
         fault = fault_of(["train=mine", typed], monkeypatch, folder, other_words=True)
@@ -187,7 +187,7 @@ def test_a_good_file_is_not_blamed_for_what_was_typed(monkeypatch: pytest.Monkey
 EPOCHS = Fault("wrong-type", "must be a number", key="train.epochs", got="fast")
 
 
-def test_good_arguments_are_not_blamed_for_a_file_that_is_not_found(folder: Path) -> None:
+def test_good_arguments_are_not_blamed_for_files(folder: Path) -> None:
     (folder / "train" / "mine.yaml").write_text("epochs: fast\n", encoding="utf-8")
     typed = ["train=mine", "train.epochs=3", "train={seed:1}"]
     with pytest.raises(HydraException) as caught:
@@ -196,7 +196,7 @@ def test_good_arguments_are_not_blamed_for_a_file_that_is_not_found(folder: Path
     assert fault.but(problem=EPOCHS.problem) == EPOCHS
 
 
-def test_without_what_was_typed_the_fields_of_the_error_are_said() -> None:
+def test_without_arguments_the_error_fields_are_used() -> None:
     with pytest.raises(HydraException) as caught:
         compose("train.epochs=fast")
     (fault,) = explain(caught.value)
@@ -208,7 +208,7 @@ def test_without_what_was_typed_the_fields_of_the_error_are_said() -> None:
     assert list(fault.allowed) == option_names("data")
 
 
-def test_what_nothing_is_known_of_is_told_in_the_librarys_words() -> None:
+def test_unknown_errors_keep_the_library_message() -> None:
     for error, words in (
         (ValueError("broken:\n  see https://example.org\n  here."), "broken: here"), (ValueError(), "ValueError"),
     ):  # fmt: skip
@@ -226,7 +226,7 @@ def test_what_nothing_is_known_of_is_told_in_the_librarys_words() -> None:
         ("hydra.mode", None),
     ],
 )  # fmt: skip
-def test_the_type_of_a_key_comes_from_the_schema(key: str, hint: Any) -> None:
+def test_key_types_come_from_the_schema(key: str, hint: Any) -> None:
     assert hint_of(key) == hint
 
 

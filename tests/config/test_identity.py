@@ -163,7 +163,7 @@ def test_every_setting_is_classified() -> None:
 
 
 @pytest.mark.parametrize("key", CHANGES_THE_WEIGHTS)
-def test_a_setting_that_can_change_the_weights_makes_another_training_and_no_other_evaluation(key: str) -> None:
+def test_training_settings_change_the_training_identity_alone(key: str) -> None:
     other = with_setting(VALID, key, CHANGES_THE_WEIGHTS[key])
     assert training(other) != training(VALID)
     # Of running text, no answer is generated.
@@ -171,7 +171,7 @@ def test_a_setting_that_can_change_the_weights_makes_another_training_and_no_oth
 
 
 @pytest.mark.parametrize("key", CHANGES_THE_SCORES)
-def test_a_setting_that_can_change_scores_alone_makes_another_evaluation_of_the_same_training(key: str) -> None:
+def test_evaluation_settings_change_the_evaluation_identity_alone(key: str) -> None:
     other = with_setting(VALID, key, CHANGES_THE_SCORES[key])
     assert evaluation(other) != evaluation(VALID)
     assert training(other) == training(VALID)
@@ -179,7 +179,7 @@ def test_a_setting_that_can_change_scores_alone_makes_another_evaluation_of_the_
 
 
 @pytest.mark.parametrize("key", CHANGES_NO_RESULT)
-def test_a_setting_that_cannot_change_the_result_leaves_both_identities(key: str) -> None:
+def test_neutral_settings_keep_both_identities(key: str) -> None:
     other = with_setting(VALID, key, CHANGES_NO_RESULT[key])
     same = changed(VALID, evaluate__text="text") if key == "evaluate.text_path" else VALID
     assert other != same
@@ -188,7 +188,7 @@ def test_a_setting_that_cannot_change_the_result_leaves_both_identities(key: str
 
 
 @pytest.mark.parametrize("marks", [("d" * 64, "m" * 64), ("c" * 64, "n" * 64)])
-def test_other_corpus_bytes_or_another_model_are_another_training(marks: tuple[str, str]) -> None:
+def test_corpus_and_model_change_the_training(marks: tuple[str, str]) -> None:
     assert training(VALID, Fingerprints(*marks)) != training(VALID)
     assert evaluation(VALID, Fingerprints(*marks)) == evaluation(VALID)
 
@@ -209,7 +209,7 @@ def test_equal_sizes_after_scaling_are_the_same_training() -> None:
 
 
 @pytest.mark.parametrize("key", sorted(CHANGES_THE_WEIGHTS.keys() - {"method.trains", "data.scale"}))
-def test_a_run_that_trains_nothing_depends_on_what_shapes_answers_alone(key: str) -> None:
+def test_untrained_runs_ignore_training_settings(key: str) -> None:
     value = "fp4" if key == "method.quantization" else CHANGES_THE_WEIGHTS[key]
     same = training(with_setting(BASELINE, key, value)) == training(BASELINE)
     assert same is (key not in BASELINE_DEPENDS_ON)
@@ -221,14 +221,14 @@ NOT_LOOKED_UP = {key for key in CHANGES_THE_WEIGHTS if key.split(".")[0] in ("se
 
 # Running text has no answers to look up: refused.
 @pytest.mark.parametrize("key", sorted(CHANGES_THE_WEIGHTS.keys() - {"method.trains", "data.scale", "corpus.task"}))
-def test_looking_answers_up_depends_on_the_data_and_not_on_what_a_model_needs(key: str) -> None:
+def test_retrieval_depends_on_data_alone(key: str) -> None:
     same = training(with_setting(LOOKUP, key, CHANGES_THE_WEIGHTS[key])) == training(LOOKUP)
     assert same is (key in NOT_LOOKED_UP)
     assert training(LOOKUP) != training(changed(LOOKUP, method__trains="nothing"))
 
 
 @pytest.mark.parametrize("values", [{}, {"evaluate__backend": "vllm", "evaluate__zero_shot": ["cmmlu"]}])
-def test_the_cells_of_a_matrix_share_their_evaluation_whatever_the_method(values: dict[str, Any]) -> None:
+def test_methods_share_the_evaluation_identity(values: dict[str, Any]) -> None:
     cells = [changed(config, **values) for config in (VALID, BASELINE, LOOKUP)]
     assert len({evaluation(config) for config in cells}) == 1
     assert len({training(config) for config in cells}) == 3
@@ -242,7 +242,7 @@ def test_the_order_of_metrics_and_tasks_says_nothing(key: str, values: list[str]
     assert evaluation_name_of(one, other) == DEFAULT_EVALUATION
 
 
-def test_a_limit_that_all_questions_are_within_says_nothing() -> None:
+def test_an_unreached_limit_keeps_the_identity() -> None:
     few = changed(VALID, data__test_size=30)
     for most, same in ((29, False), (30, True), (31, True)):
         limited = changed(few, evaluate__max_samples=most)
@@ -273,7 +273,7 @@ def test_of_running_text_only_blocks_count(key: str, value: Any, counts: bool) -
     assert evaluation_name_of(other, TEXT) == (f"{key}={value}" if counts else DEFAULT_EVALUATION)
 
 
-def test_only_what_changes_an_answer_keeps_it_from_being_used_again() -> None:
+def test_only_prediction_settings_prevent_reuse() -> None:
     def answers(config: Config) -> dict[str, Any]:
         return answer_settings(settings_of(config, FINGERPRINTS))
 
@@ -285,7 +285,7 @@ def test_only_what_changes_an_answer_keeps_it_from_being_used_again() -> None:
     assert answers(changed(TEXT, evaluate__stride=9)) != answers(TEXT)
 
 
-def test_a_setting_that_a_run_lacks_has_the_schema_default() -> None:
+def test_missing_settings_have_schema_defaults() -> None:
     whole = settings_of(VALID, FINGERPRINTS)
     older = {
         **whole,
@@ -300,7 +300,7 @@ def test_a_setting_that_a_run_lacks_has_the_schema_default() -> None:
     ]
 
 
-def test_a_training_of_an_earlier_version_is_the_same_training() -> None:
+def test_trainings_of_earlier_versions_are_recognized() -> None:
     settings = settings_of(VALID, FINGERPRINTS)
     assert is_same_training(settings, "of fewer settings", settings)
     other = settings_of(changed(VALID, seed=1), FINGERPRINTS)
@@ -312,7 +312,7 @@ def test_a_training_of_an_earlier_version_is_the_same_training() -> None:
 
 
 @pytest.mark.parametrize("config", [VALID, BASELINE, LOOKUP], ids=["lora", "none", "retrieval"])
-def test_the_identity_of_version_1_is_known_by_whatever_evaluation_is_asked_for_now(config: Config) -> None:
+def test_version_1_identity_matches_any_evaluation(config: Config) -> None:
     """It was of training and evaluation as one."""
     before = settings_of(changed(config, evaluate__max_samples=10, evaluate__batch_size=4), FINGERPRINTS)
     now = settings_of(changed(config, evaluate__max_new_tokens=64), FINGERPRINTS)
@@ -326,20 +326,20 @@ def test_the_identity_of_version_1_is_known_by_whatever_evaluation_is_asked_for_
     assert not is_same_training(hidden, identity, other)
 
 
-def test_an_identity_is_stable_text_that_does_not_depend_on_the_order_of_keys() -> None:
+def test_identity_does_not_depend_on_key_order() -> None:
     settings = settings_of(VALID, FINGERPRINTS)
     for identity in (training_identity, evaluation_identity, first_identity):
         assert identity(dict(reversed(settings.items()))) == identity(settings)
         assert len(identity(settings)) == 16
 
 
-def test_differences_list_the_settings_that_count_with_both_values() -> None:
+def test_differences_show_both_values() -> None:
     old = settings_of(VALID, FINGERPRINTS)
     other = changed(VALID, train__epochs=2.0, method__rank=8, outputs="elsewhere", tracker__name="none")
     assert differences(old, settings_of(other, FINGERPRINTS)) == ["method.rank: 16 -> 8", "train.epochs: 1.0 -> 2.0"]
 
 
-def test_differences_name_a_setting_that_one_of_the_runs_does_not_have() -> None:
+def test_differences_show_absent_settings() -> None:
     old = settings_of(VALID, FINGERPRINTS)
     new = old | {"train": old["train"] | {"invented": True}}
     assert differences(old, new) == ["train.invented: absent -> True"]
@@ -386,7 +386,7 @@ def test_a_name_says_what_differs_from_the_defaults(values: dict[str, Any], name
     assert name_of(changed(VALID, **values)) == name
 
 
-def test_another_model_or_corpus_follows_the_two_first_parts() -> None:
+def test_model_and_corpus_follow_method_and_data() -> None:
     config = changed(VALID, seed=1)
     assert name_of(config, model="phi-2", corpus="mine-1a2b3c") == "lora_20k__model=phi-2__corpus=mine-1a2b3c__seed=1"
 
@@ -404,7 +404,7 @@ def grid() -> list[Config]:
     return [*base, *singles, *twice]
 
 
-def test_no_two_different_trainings_of_a_grid_share_a_name() -> None:
+def test_different_trainings_have_different_names() -> None:
     references = {"lora": VALID, "qlora": grid()[1], "none": BASELINE}
     seen: dict[str, str] = {}
     for config in grid():
@@ -425,7 +425,7 @@ def test_no_two_different_trainings_of_a_grid_share_a_name() -> None:
         ({"timeout_seconds": 5.0}, "timeout_seconds=5.0"),
     ],
 )
-def test_an_evaluation_is_named_after_what_differs_from_the_default(values: dict[str, Any], name: str) -> None:
+def test_evaluation_names_show_changed_settings(values: dict[str, Any], name: str) -> None:
     config = changed(VALID, **{f"evaluate__{key}": value for key, value in values.items()})
     assert evaluation_name_of(config, text=values.get("text")) == name
     # The other way around, the default has nothing to say of itself, but this has.
@@ -433,17 +433,17 @@ def test_an_evaluation_is_named_after_what_differs_from_the_default(values: dict
     assert evaluation_name_of(config, config, values.get("text")) == DEFAULT_EVALUATION
 
 
-def test_a_setting_that_is_no_longer_asked_for_is_named_too() -> None:
+def test_evaluation_names_show_removed_settings() -> None:
     assert evaluation_name_of(VALID, changed(VALID, evaluate__max_samples=100)) == "max_samples=None"
     assert evaluation_name_of(VALID, changed(VALID, evaluate__text="wikitext2")) == "text=None"
 
 
-def test_a_text_of_ones_own_is_named_by_its_label() -> None:
+def test_user_texts_are_named_by_label() -> None:
     asking = changed(VALID, evaluate__text="text", evaluate__text_path="book.txt")
     assert evaluation_name_of(asking, text="book-0a1b2c") == "text=book-0a1b2c"
 
 
-def test_a_value_from_the_environment_is_named_as_it_was_written() -> None:
+def test_names_show_unresolved_interpolations() -> None:
     settings = settings_of(changed(VALID, evaluate__zero_shot=["s3cret"]), FINGERPRINTS)
     defaults, written = dataclasses.asdict(VALID.evaluate), settings["evaluate"] | {"zero_shot": "${oc.env:TASK}"}
     assert "s3cret" in evaluation_name(settings, defaults)
@@ -452,7 +452,7 @@ def test_a_value_from_the_environment_is_named_as_it_was_written() -> None:
     assert name.startswith("zero_shot=")
 
 
-def test_no_two_different_evaluations_of_a_grid_share_a_name() -> None:
+def test_different_evaluations_have_different_names() -> None:
     singles = [with_setting(VALID, key, value) for key, value in CHANGES_THE_SCORES.items()]
     pairs = [with_setting(config, key, value) for config in singles for key, value in CHANGES_THE_SCORES.items()]
     seen: dict[str, str] = {}
@@ -464,14 +464,14 @@ def test_no_two_different_evaluations_of_a_grid_share_a_name() -> None:
 
 
 @given(folder=st.text(min_size=1), text=st.text(min_size=1))
-def test_whatever_is_typed_an_evaluations_name_is_one_folder_name(folder: str, text: str) -> None:
+def test_any_evaluation_name_is_one_folder(folder: str, text: str) -> None:
     settings = settings_of(changed(VALID, evaluate__text="text"), FINGERPRINTS)
     settings["evaluate"]["zero_shot_folder"] = folder
     assert is_folder_name(evaluation_name(settings, dataclasses.asdict(VALID.evaluate), text))
 
 
 @given(text=st.text(), label=st.text(min_size=1))
-def test_whatever_is_typed_a_name_is_one_folder_name(text: str, label: str) -> None:
+def test_any_run_name_is_one_folder(text: str, label: str) -> None:
     config = changed(VALID, model__revision=text, corpus__answer=text)
     name = name_of(config, model=label)
     assert is_folder_name(name)
@@ -485,7 +485,7 @@ def test_two_texts_give_two_names(texts: list[str]) -> None:
 
 
 @given(st.text(alphabet="药医a ", min_size=FOLDER_NAME_BYTES, max_size=4 * FOLDER_NAME_BYTES))
-def test_long_names_are_cut_to_the_bytes_that_file_systems_take_and_stay_apart(text: str) -> None:
+def test_long_names_are_shortened_and_distinct(text: str) -> None:
     # One letter of difference at the far end.
     names = [name_of(changed(VALID, corpus__answer=text + end)) for end in "ab"]
     assert all(is_folder_name(name) for name in names)

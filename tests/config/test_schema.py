@@ -39,7 +39,7 @@ def test_nothing_is_taken_where_nothing_is_trained(size: int | None) -> None:
     assert changed(VALID, method__trains="nothing", data__train_size=size).train_size == 0
 
 
-def test_held_out_sizes_do_not_depend_on_the_method() -> None:
+def test_held_out_sizes_ignore_the_method() -> None:
     baseline = changed(VALID, method__trains="nothing")
     assert (baseline.validation_size, baseline.test_size) == (VALID.validation_size, VALID.test_size)
 

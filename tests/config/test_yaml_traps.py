@@ -20,7 +20,7 @@ def written(path: Path, text: str) -> Path:
     [("NO", "false"), ("on", "true"), ("Yes", "true"), ("010", "8"), ("-0_17", "-15"), ("12:30:00", "45000"),
      ("1:30", "90"), ("1:30.5", "90.5")],
 )  # fmt: skip
-def test_a_trap_is_told_with_file_line_and_both_readings(tmp_path: Path, value: str, read: str) -> None:
+def test_a_trap_has_file_and_line(tmp_path: Path, value: str, read: str) -> None:
     path = written(tmp_path / "a.yaml", f"# mine\na: 1\nb:\n  - {{c: {value}}}\n")
     (fault,) = trapped_values([path])
     assert (fault.code, fault.file, fault.line_number, fault.got) == ("yaml-trap", str(path), 4, value)
@@ -48,5 +48,5 @@ def test_none_of_ours_is_one() -> None:
     assert trapped_values(conf_folder().rglob("*.yaml")) == []
 
 
-def test_a_composition_without_files_of_its_own_is_let_through() -> None:
+def test_compositions_without_files_are_accepted() -> None:
     check_chosen_files(compose("method=lora").hydra)

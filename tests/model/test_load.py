@@ -138,7 +138,7 @@ def test_parameters_are_counted_before_adapters_are_added(micro_model: Path) -> 
 def test_counts_are_said_at_the_start(micro_model: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         load_model(micro_model, MethodConfig(name="lora", target_modules=["q_proj"]), CPU, seed=0)
-    assert "4,096 of 93,504 weights are trained (4.38 %), beside q_proj" in caplog.text
+    assert "4,096 of 93,504 weights are trained (4.38 %), adapters on q_proj" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -111,9 +111,7 @@ def something_else_there(run: RunDir) -> None:
         (something_else_there, "not-an-export", "outputs/lora_20/export/base", "export.to=DIR"),
     ],
 )
-def test_what_cannot_be_exported_is_refused_and_nothing_written(
-    run: RunDir, change: Any, code: str, place: str, remedy: str
-) -> None:
+def test_impossible_exports_write_nothing(run: RunDir, change: Any, code: str, place: str, remedy: str) -> None:
     change(run)
     before = files_below(run.path.parents[1])
     with pytest.raises(MedQAError) as caught:
@@ -126,7 +124,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_written(
     assert files_below(run.path.parents[1]) == before
 
 
-def test_a_base_that_was_said_to_be_elsewhere_and_is_not_is_named_alone(run: RunDir, tmp_path: Path) -> None:
+def test_a_wrong_base_path_is_named(run: RunDir, tmp_path: Path) -> None:
     with pytest.raises(MedQAError) as caught:
         check_request(run, ExportRequest(base=str(tmp_path / "nowhere")))
     fault = only_fault(caught)
@@ -151,7 +149,7 @@ def test_a_torn_metadata_file_is_named(run: RunDir) -> None:
         assert "overwrite=true" in fault.hint
 
 
-def test_a_base_that_was_moved_is_found_where_it_is_said_to_be(run: RunDir) -> None:
+def test_a_moved_base_is_used(run: RunDir) -> None:
     base_gone(run)
     elsewhere = run.path.parents[1] / "elsewhere"
     assert check_request(run, ExportRequest(base=str(elsewhere))).base == elsewhere
@@ -202,7 +200,7 @@ def test_a_run_that_was_moved_keeps_its_variants(run: RunDir, tmp_path: Path) ->
     assert list(check_request(moved, ExportRequest()).existing) == ["base"]
 
 
-def test_a_disk_that_is_too_small_is_said_beforehand(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_disk_is_refused_beforehand(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(run.path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2**20))
     with pytest.raises(MedQAError) as caught:
@@ -213,7 +211,7 @@ def test_a_disk_that_is_too_small_is_said_beforehand(run: RunDir, monkeypatch: p
     assert "export.to=DIR" in fault.hint
 
 
-def test_what_is_quantized_after_merging_needs_room_for_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_merged_and_quantized_needs_space_for_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"merged": 100 * 2**20, "lora_quantized": 30 * 2**20}
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 60 * 2**20))
     with pytest.raises(MedQAError) as caught:
@@ -232,7 +230,7 @@ def test_sizes_are_expected_as_they_come_out(run: RunDir, base: Path) -> None:
     assert sizes["quantized"] < sizes["merged"]
 
 
-def test_a_run_without_stamps_of_its_predictions_is_still_exported(run: RunDir) -> None:
+def test_unstamped_predictions_are_still_exported(run: RunDir) -> None:
     record = run.read()
     assert record is not None
     write_record(run, record.config, LORA)

@@ -34,7 +34,7 @@ def test_a_run_allows_what_its_method_has_trained(method: MethodConfig, names: s
         ([], LORA, "empty", [], set(KINDS)),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_what_is_allowed(
+def test_impossible_variants_are_refused(
     asked: list[str], method: MethodConfig, code: str, got: list[str], allowed: set[str]
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -47,7 +47,7 @@ def test_what_another_is_made_of_comes_first() -> None:
     assert choose(["lora_quantized", "merged", "base"], LORA) == ["base", "merged", "lora_quantized"]
 
 
-def test_merging_over_a_quantized_base_is_always_measured_against_the_adapter() -> None:
+def test_merging_over_quantized_adds_the_adapter() -> None:
     assert choose(["merged"], QLORA) == ["lora", "merged"]
     assert choose(["merged"], LORA) == ["merged"]
 
@@ -64,9 +64,7 @@ def test_merging_over_a_quantized_base_is_always_measured_against_the_adapter() 
         ("int8", QLORA, "int8", False),
     ],
 )
-def test_quantized_as_the_run_was_trained_or_in_nf4(
-    asked: str, method: MethodConfig, quantization: str, doubled: bool
-) -> None:
+def test_quantization_is_the_runs_or_nf4(asked: str, method: MethodConfig, quantization: str, doubled: bool) -> None:
     found = quantization_of(asked, method)
     assert (found.quantization, found.double_quantization, found.trains) == (quantization, doubled, "nothing")
 

@@ -30,7 +30,7 @@ def test_all_questions_come_with_their_references(tmp_path: Path) -> None:
     }
 
 
-def test_a_part_is_the_same_every_time_and_no_beginning_of_the_file(tmp_path: Path) -> None:
+def test_limited_questions_are_a_fixed_sample(tmp_path: Path) -> None:
     run = run_with(tmp_path, 40)
     first = read_questions(run, 10)
     assert first == read_questions(run, 10) == read_questions(run, 20)[:10]

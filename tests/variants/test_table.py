@@ -34,7 +34,7 @@ FOUR = {
 }
 
 
-def test_a_row_holds_what_was_measured_and_how_far_it_is_from_the_base() -> None:
+def test_a_row_has_values_and_differences() -> None:
     base, lora, quantized, merged = rows(compare(FOUR))
     assert (base["disk_bytes"], lora["disk_bytes"]) == (40 * 2**20, 41 * 2**20)
     assert (lora["size_bytes"], lora["needed_base_bytes"]) == (2**20, 40 * 2**20)
@@ -46,7 +46,7 @@ def test_a_row_holds_what_was_measured_and_how_far_it_is_from_the_base() -> None
     assert merged["disk_bytes_minus_base"] == 0
 
 
-def test_perplexity_and_gpu_memory_that_were_not_measured_are_none() -> None:
+def test_unmeasured_figures_are_none() -> None:
     (row, *_) = rows(compare(FOUR))
     assert row["perplexity"] is row["peak_vram_bytes"] is None
 
@@ -71,7 +71,7 @@ def test_the_text_says_what_merging_and_quantizing_cost() -> None:
     assert "400 MiB of it Python and its libraries" in text
 
 
-def test_what_was_not_measured_is_an_empty_cell_and_no_zero(tmp_path: Path) -> None:
+def test_unmeasured_figures_are_empty_cells(tmp_path: Path) -> None:
     write_csv(rows(compare(FOUR)), tmp_path / "variants.csv")
     with (tmp_path / "variants.csv").open(encoding="utf-8", newline="") as file:
         found = {row["variant"]: row for row in csv.DictReader(file)}
@@ -83,7 +83,7 @@ def test_nothing_measured_is_said() -> None:
     assert "Not measured (export.measure=false)." in as_text(rows({"merged": FOUR["merged"]}))
 
 
-def test_the_picture_is_drawn_with_a_place_for_what_is_missing(tmp_path: Path) -> None:
+def test_the_plot_shows_missing_figures(tmp_path: Path) -> None:
     write_plot(rows(compare(FOUR)), "micro", tmp_path / "variants.png")
     assert (tmp_path / "variants.png").read_bytes().startswith(b"\x89PNG")
 
@@ -94,7 +94,7 @@ def test_metadata_comes_back_as_it_was_written(tmp_path: Path) -> None:
         assert read_metadata(tmp_path / name) == each
 
 
-def test_metadata_that_says_the_same_is_not_written_again(tmp_path: Path) -> None:
+def test_unchanged_metadata_is_not_rewritten(tmp_path: Path) -> None:
     write_metadata(tmp_path, FOUR["base"])
     before = (tmp_path / "metadata.json").stat()
     write_metadata(tmp_path, FOUR["base"])

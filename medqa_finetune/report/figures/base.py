@@ -173,10 +173,8 @@ def figure_of(chart: Chart) -> Figure:
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     figure.patch.set_gid(BACKGROUND)
-    figure.text(
-        0.5, 1 - 0.4 * TITLE_HEIGHT / height, chart.title.en, ha="center", va="center", fontsize=10, fontweight="bold",
-        gid=TITLE,
-    )  # fmt: skip
+    style: Style = {"ha": "center", "va": "center", "fontsize": 10, "fontweight": "bold", "gid": TITLE}
+    figure.text(0.5, 1 - 0.4 * TITLE_HEIGHT / height, chart.title.en, **style)
     return figure
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 from medqa_finetune.errors import DataError
 from medqa_finetune.record.item_scores import ItemScores
@@ -27,24 +27,43 @@ LONGEST_TEXT = 4000
 HIT_LIMIT, TIMED_OUT, EMPTY = 1, 2, 4
 
 
-@dataclass(frozen=True)
-class Answers:
-    """The answers of a group, as the page's browser of predictions reads them.
+class Item(NamedTuple):
+    """A question with every cell's prediction; JSON holds it as a list.
 
     Attributes:
-        cells: `{"label", "name", "seed"}` of each column of answers.
-        scores: Names of the scores per question.
-        items: `[id, question, reference, answers, scores, flags]`: per cell an answer, the scores in the order of
-            `scores` (None where there are none), and `HIT_LIMIT`, `TIMED_OUT`, `EMPTY` added up.
-        notes: What is left out of the page, and where the whole is.
+        id: Of the question.
+        question: None where the file has none.
+        reference: None where the file has none.
+        predictions: One per cell; None where the cell has none.
+        scores: Per cell the prediction's, in the order of `Answers.scores`; None where there are none.
+        flags: Per cell `HIT_LIMIT`, `TIMED_OUT` and `EMPTY` added up.
     """
 
-    cells: list[dict[str, Any]]
+    id: str
+    question: str | None
+    reference: str | None
+    predictions: list[str | None]
+    scores: list[list[float] | None]
+    flags: list[int]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The predictions of a group, as the page's browser of predictions reads them.
+
+    Attributes:
+        cells: `{"label", "name", "seed"}` of each column of predictions.
+        scores: Names of the scores per question.
+        items: The questions.
+        notes: What is left out of the page, and where all of it is.
+    """
+
+    cells: list[dict[str, object]]
     scores: list[str]
-    items: list[list[Any]]
+    items: list[Item]
     notes: list[Note]
 
-    def as_data(self) -> dict[str, Any]:
+    def as_data(self) -> dict[str, object]:
         """Return what is embedded."""
         return {"cells": self.cells, "scores": self.scores, "items": self.items}
 
@@ -53,8 +72,8 @@ class Answers:
 class _Column:
     """The predictions of one cell: which run they are of, its rows, and their scores."""
 
-    heading: dict[str, Any]
-    rows: list[dict[str, Any]]
+    heading: dict[str, object]
+    rows: list[dict[str, object]]
     items: ItemScores | None
 
 
@@ -86,7 +105,7 @@ def answers_of(cells: Sequence[Cell], budget: int = MOST_BYTES) -> Answers:
     return Answers([column.heading for column in columns], scores, kept, notes)
 
 
-def _predictions(run: Run) -> list[dict[str, Any]]:
+def _predictions(run: Run) -> list[dict[str, object]]:
     try:
         return [] if run.evaluation_dir is None else run.evaluation_dir.read_predictions()
     except (DataError, OSError):
@@ -99,7 +118,7 @@ def _shared_scores(items: Sequence[ItemScores | None]) -> list[str]:
     return [score.name for score in in_order(shared)]
 
 
-def _items(columns: Sequence[_Column], scores: list[str]) -> tuple[list[list[Any]], int]:
+def _items(columns: Sequence[_Column], scores: list[str]) -> tuple[list[Item], int]:
     """Return the items of `Answers`, and how many texts are cut."""
     by_id = [{str(row.get("id")): (row, at) for at, row in enumerate(column.rows)} for column in columns]
     cut = 0
@@ -115,7 +134,8 @@ def _items(columns: Sequence[_Column], scores: list[str]) -> tuple[list[list[Any
             _values(column.items, each[1], scores) if each else None
             for each, column in zip(found, columns, strict=True)
         ]
-        items.append([key, question, reference, answers, values, [_flags(each[0]) if each else 0 for each in found]])
+        flags = [_flags(each[0]) if each else 0 for each in found]
+        items.append(Item(key, question, reference, answers, values, flags))
     return items, cut
 
 
@@ -131,17 +151,17 @@ def _values(scored: ItemScores | None, place: int, scores: list[str]) -> list[fl
     return [round(float(scored.values[name][place]), 2) for name in scores]
 
 
-def _flags(row: dict[str, Any]) -> int:
+def _flags(row: dict[str, object]) -> int:
     empty = not str(row.get("prediction") or "").strip()
     return HIT_LIMIT * bool(row.get("hit_limit")) + TIMED_OUT * bool(row.get("timed_out")) + EMPTY * empty
 
 
-def _within(items: list[list[Any]], budget: int) -> list[list[Any]]:
+def _within(items: list[Item], budget: int) -> list[Item]:
     sizes = [len(json.dumps(item, ensure_ascii=False).encode("utf-8", "backslashreplace")) for item in items]
     if sum(sizes) <= budget:
         return items
     # By a hash: the same questions every time, and no choice by what the answers are like.
-    order = sorted(range(len(items)), key=lambda at: hashlib.sha256(str(items[at][0]).encode()).digest())
+    order = sorted(range(len(items)), key=lambda at: hashlib.sha256(items[at].id.encode()).digest())
     kept, spent = set(), 0
     for at in order:
         spent += sizes[at]

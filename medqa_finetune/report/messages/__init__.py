@@ -88,5 +88,16 @@ def _pair(words: Callable[[Language], str]) -> Text:
     return Text(words(LANGUAGES["en"]), words(LANGUAGES["zh"]))
 
 
-__all__ = ["LANGUAGES", "Outcome", "drawn", "key_of", "label", "labels_below", "panel_title", "reason", "score_axis",
-           "score_title", "text"]  # fmt: skip
+__all__ = [
+    "LANGUAGES",
+    "Outcome",
+    "drawn",
+    "key_of",
+    "label",
+    "labels_below",
+    "panel_title",
+    "reason",
+    "score_axis",
+    "score_title",
+    "text",
+]

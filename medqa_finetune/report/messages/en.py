@@ -53,11 +53,11 @@ SENTENCES = {
     "SeedBasis.SOME": "One of them has one seed: what another seed would change there is not known.",
     "SeedBasis.SEVERAL": "Over several seeds.",
     "axes.several": "More than one thing differs ({axes}): the difference is of all of them together.",
-    "uncorrected": "(An interval that leaves out 0 where no difference is shown is of that difference alone, before "
-    "the correction for all {pairs} pairs.)",
+    "uncorrected": "(Where an interval excludes 0 and no difference is shown, the interval is not corrected for the "
+    "{pairs} pairs tested.)",
     # Which cell to take.
     "AdviceKind.NO_SCORE": "None of these scores says which cell is better: no recommendation.",
-    "AdviceKind.NOTHING_TRAINED": "No run that trained something is done: no recommendation.",
+    "AdviceKind.NOTHING_TRAINED": "No trained run is done: no recommendation.",
     "AdviceKind.ONE_CELL": "One trained cell: nothing to choose from.",
     "AdviceKind.BASELINE_WINS": "Not recommended: the baseline {other}, which is not trained, scores {more} than the "
     "best trained cell ({best}, {lead}).",
@@ -76,16 +76,16 @@ SENTENCES = {
     "Advice.not_equal": "That no difference was shown does not make them equal.",
     "Advice.beaten": "No difference shown between it and {cells}, but other trained cells were shown to be better than "
     "these.",
-    "Advice.idle": "No difference shown between it and {cells}, but these were not shown to be better than what is not "
-    "trained.",
+    "Advice.idle": "No difference shown between it and {cells}, but these were not shown to be better than the "
+    "untrained baseline.",
     "Advice.unlike": "Not compared with {cells}, which differ in more.",
     "Advice.one_seed": "Some cells have one seed: this is about these runs; train with several seeds before you rely "
     "on it.",
     "Caution.SAFETY": "None of these scores measures medical safety: the answer {answer} (pregnant women may take "
     "ribavirin for a cold) scores ROUGE-L {rouge} and sentence BLEU {bleu} against the reference {reference} (they "
     "must not).",
-    "Caution.RUNNING_TEXT": "Lower is better. Perplexity says how well running text is predicted, not whether what a "
-    "model says is right or safe. It compares only within one model and one length of blocks.",
+    "Caution.RUNNING_TEXT": "Lower is better. Perplexity measures how well running text is predicted, not whether a "
+    "model's statements are correct or safe. It is comparable only within one model and one block length.",
     # What more data buys, and what it costs.
     "NoFit.ONE_SIZE": "{series}: one size, nothing to fit.",
     "NoFit.NOT_COMPARABLE": "{series}: no fit, {first} and {second} do not compare.",
@@ -119,18 +119,18 @@ SENTENCES = {
     "FlawKind.NO_SCORES": "No statistics for {cell}: {run} has no per-question scores.",
     "FlawKind.OTHER_NUMBER": "No statistics for {cell}: {run} has {found} per-question scores, and {expected} "
     "questions in its record.",
-    "FlawKind.OTHER_QUESTIONS": "No statistics for {cell}: {run} has other questions than {other}.",
+    "FlawKind.OTHER_QUESTIONS": "No statistics for {cell}: the questions of {run} differ from those of {other}.",
     "FlawKind.OTHER_SUM": "No statistics for {cell}: the per-question scores of {run} do not add up to its record's "
     "{score}.",
     "FlawKind.ONE_QUESTION": "No statistics for {cell}: one question.",
     "NotMeasured": "{score}: not measured for {cells}.",
-    "TrainedOnce": "Trained once: {cells}. Intervals, p values, steps and fits of these say what other questions would "
-    "change, not what training again would: a difference is one between these runs, not yet between methods or sizes.",
-    "Capped": "{cells} cells: only {compared} are compared with each other ({pairs} pairs): those that are not "
-    "trained, then the best in {score}; over more than 500 pairs 10,000 trials could show nothing. The others have "
-    "intervals for {scores}. Name a folder with fewer runs to compare those.",
-    "PickedOfMany": "The best of many cells owe their place to chance as well: their lead over the untrained is "
-    "overstated, and its p value is too small.",
+    "TrainedOnce": "Trained once: {cells}. Their intervals, p values, steps and fits cover the choice of questions, "
+    "not retraining: differences hold between these runs, not yet between methods or sizes.",
+    "Capped": "Of {cells} cells, only {compared} are compared with each other ({pairs} pairs): the untrained ones "
+    "and those best in {score}. With more than 500 pairs, 10,000 trials cannot show a difference. The others have "
+    "intervals for {scores}; to compare them, name a folder with fewer runs.",
+    "PickedOfMany": "The best of many cells were selected by their scores, so their lead over untrained cells is "
+    "overstated, and its p values are too small.",
     "Overview": "{done} of {count} runs done · model: {models} · corpus: {corpora}",
     "GroupName.n": "n = {n}",
     "GroupName.test": "test set {test}",
@@ -184,7 +184,7 @@ SENTENCES = {
     "chart.heat.better": "brighter is better",
     "chart.heat.higher": "brighter is higher",
     "chart.size": "{score} by data size",
-    "chart.size.caption": "{intervals}; each seed is a small dot. Broken lines are baselines; {better}.",
+    "chart.size.caption": "{intervals}; each seed is a small dot. Dashed lines are baselines; {better}.",
     "chart.size.intervals": "A bar is the confidence interval",
     "chart.size.no_intervals": "No interval: no scores per question",
     "chart.size.fitted": "Thin curves are fits, drawn to twice the largest size.",
@@ -230,7 +230,7 @@ SENTENCES = {
     "page.answer.more": "Other scores, and what more data would give",
     "page.answer.none": "No verdict: nothing here can be compared yet.",
     "page.caution": "Not a measure of medical safety",
-    "page.notes": "What is left out, and what to know",
+    "page.notes": "Omissions and notes",
     "page.results": "Results",
     "page.results.caption": "One row per cell: runs that differ in their seed only. Brackets: confidence interval; ±: "
     "standard deviation over seeds.",

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import singledispatch
-from typing import Any
 
 from medqa_finetune.evaluation.metrics.base import Better
 from medqa_finetune.report.comparability import Axis, Difference, Fact
@@ -224,9 +223,12 @@ def _(settings: Settings, words: Language) -> str:
 @say.register
 def _(caution: Caution, words: Language) -> str:
     return words(
-        caution, answer=NEGATION.answer, reference=NEGATION.reference, rouge=f"{NEGATION.rouge:.1f}",
+        caution,
+        answer=NEGATION.answer,
+        reference=NEGATION.reference,
+        rouge=f"{NEGATION.rouge:.1f}",
         bleu=f"{NEGATION.bleu:.1f}",
-    )  # fmt: skip
+    )
 
 
 @say.register
@@ -237,18 +239,23 @@ def _(overview: Overview, words: Language) -> str:
 
 @say.register
 def _(group: GroupName, words: Language) -> str:
-    parts = [group.study, group.model, group.corpus, words("GroupName.n", n=f"{group.n:,}"),
-             words("GroupName.test", test=group.test) if group.test else "", group.evaluation]  # fmt: skip
-    return " · ".join(filter(None, parts))
+    n = words("GroupName.n", n=f"{group.n:,}")
+    test = words("GroupName.test", test=group.test) if group.test else ""
+    return " · ".join(filter(None, (group.study, group.model, group.corpus, n, test, group.evaluation)))
 
 
 @say.register
 def _(note: NoStatistics, words: Language) -> str:
     flaw = note.flaw
     return words(
-        flaw.kind, cell=note.cell, run=flaw.run, found=f"{flaw.found:,}", expected=f"{flaw.expected:,}",
-        other=flaw.other, score=words.score(flaw.score).in_sentence,
-    )  # fmt: skip
+        flaw.kind,
+        cell=note.cell,
+        run=flaw.run,
+        found=f"{flaw.found:,}",
+        expected=f"{flaw.expected:,}",
+        other=flaw.other,
+        score=words.score(flaw.score).in_sentence,
+    )
 
 
 @say.register
@@ -265,9 +272,13 @@ def _(note: TrainedOnce, words: Language) -> str:
 def _(note: Capped, words: Language) -> str:
     names = [words.score(score).in_sentence for score in note.scores]
     return words(
-        "Capped", cells=f"{note.cells:,}", compared=note.compared, pairs=note.pairs, score=names[0],
+        "Capped",
+        cells=f"{note.cells:,}",
+        compared=note.compared,
+        pairs=note.pairs,
+        score=names[0],
         scores=words.between_names.join(names),
-    )  # fmt: skip
+    )
 
 
 @say.register
@@ -275,12 +286,21 @@ def _(note: CellsCut, words: Language) -> str:
     return words("CellsCut", group=say(note.group, words), shown=note.shown, count=note.count)
 
 
+_AsTheyAre = (
+    PickedOfMany
+    | GroupsCut
+    | RunsCut
+    | NoAnswers
+    | NoPredictions
+    | AnswersOfCells
+    | LowestSeed
+    | QuestionsDrawn
+    | TextsCut
+)
+
+
 @say.register
-def _(
-    note: PickedOfMany | GroupsCut | RunsCut | NoAnswers | NoPredictions | AnswersOfCells | LowestSeed | QuestionsDrawn
-    | TextsCut,
-    words: Language,
-) -> str:  # fmt: skip
+def _(note: _AsTheyAre, words: Language) -> str:
     """These say their values as they are."""
     values = {name: f"{value:,}" if isinstance(value, int) else value for name, value in vars(note).items()}
     return words(type(note).__name__, **values)
@@ -318,7 +338,7 @@ def _difference(difference: Difference, words: Language) -> str:
     return words("difference", name=name, first=first, second=second)
 
 
-def _value(value: Any, words: Language) -> str:
+def _value(value: object, words: Language) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return words("unknown") if value is None else str(value)[:LONGEST_VALUE]

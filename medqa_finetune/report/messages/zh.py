@@ -141,7 +141,7 @@ SENTENCES = {
     "差异属于这几次运行，还不属于方法或数据量。",
     "Capped": "共 {cells} 格：只两两比较其中 {compared} 格（{pairs} 对）：未训练的，以及 {score} 最好的；"
     "超过 500 对，10,000 次试验什么也显示不出。其余各格只有 {scores} 的区间。要比较它们，请指定运行较少的文件夹。",
-    "PickedOfMany": "从众多格中挑出的最好者也靠运气：它们对未训练者的优势被高估，相应的 p 值偏小。",
+    "PickedOfMany": "最好的格是按得分从众多格中选出的，因此它们对未训练格的优势被高估，相应的 p 值偏小。",
     "Overview": "{count} 次运行中完成 {done} 次 · 模型：{models} · 语料：{corpora}",
     "GroupName.n": "n = {n}",
     "GroupName.test": "测试集 {test}",

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -39,7 +38,7 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     write_bytes(path, safe.to_csv(index=False, lineterminator="\n").encode("utf-8-sig"))
 
 
-def _defused(cell: Any) -> Any:
+def _defused(cell: object) -> object:
     if not isinstance(cell, str):
         return cell
     # csv quotes a cell for a line feed, but not for a carriage return, which would end the row in some readers.
@@ -65,12 +64,12 @@ def with_intervals(frame: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:
 
 def comparisons_table(analysis: Analysis) -> pd.DataFrame:
     """Return one row per pair of cells and score, with the columns `COMPARISON_COLUMNS`."""
-    said = [reason(each) for each in analysis.comparisons]
-    rows = [
-        (c.first, c.second, c.score, c.axis, c.difference, *_ends(c.interval), c.effect, *_ends(c.effect_interval),
-         c.p, c.p_holm, c.verdict, why.en, why.zh)
-        for c, why in zip(analysis.comparisons, said, strict=True)
-    ]  # fmt: skip
+    rows = []
+    for each in analysis.comparisons:
+        why = reason(each)
+        found = (each.first, each.second, each.score, each.axis, each.difference, *_ends(each.interval))
+        effect = (each.effect, *_ends(each.effect_interval))
+        rows.append((*found, *effect, each.p, each.p_holm, each.verdict, why.en, why.zh))
     return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS), dtype=object)
 
 
@@ -94,7 +93,7 @@ def cells_table(frame: pd.DataFrame) -> pd.DataFrame:
     done = frame[frame["cell"].notna()].drop_duplicates(["cell", "seed"])
     rows = []
     for _, runs in done.groupby("cell", sort=False):
-        row: dict[str, Any] = {column: runs.iloc[0][column] for column in SHARED}
+        row: dict[str, object] = {column: runs.iloc[0][column] for column in SHARED}
         row["signature"] = _signatures(runs)
         row["seeds"] = len(runs)
         row["seed_list"] = " ".join(str(seed) for seed in sorted(runs["seed"]))

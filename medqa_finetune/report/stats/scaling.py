@@ -1,9 +1,9 @@
-"""A score against the number of training pairs: a power law with an offset where the sizes bear it, else a line.
+"""A score against the number of training examples: a power law with an offset where the sizes bear it, else a line.
 
-The power law, `offset - factor * pairs ** -exponent`, is how scores grow with data in many tasks (Hestness et al. 2017,
-arXiv:1712.00409; Rosenfeld et al. 2020, arXiv:1909.12673). It has three parameters: three sizes fix it exactly and test
-nothing, so it counts as supported only where it exists in nearly every resample, i.e. where each step up is surely
-positive and surely smaller than the one before would make it on a logarithmic scale.
+The power law, `offset - factor * examples ** -exponent`, is how scores grow with data in many tasks (Hestness et al.
+2017, arXiv:1712.00409; Rosenfeld et al. 2020, arXiv:1909.12673). It has three parameters: three sizes fix it exactly
+and test nothing, so it counts as supported only where it exists in nearly every resample, i.e. where each step up is
+surely positive and surely smaller than the one before would make it on a logarithmic scale.
 
 Of a perplexity, which is the exponential of a mean loss, the logarithm is fitted: no curve then leads below 0. What a
 curve says of a score beyond what that score can be is cut there.
@@ -35,7 +35,7 @@ class _Fitted:
 
     Attributes:
         score: Whose values these are.
-        sizes: Training pairs, shape (k,).
+        sizes: Training examples, shape (k,).
         points: On the scale of the fit, shape (k, 1 + resamples): the scores, then what else they might be.
         n: Test questions.
         settings: Of the intervals.
@@ -65,7 +65,7 @@ class _Fitted:
 
 
 def series_of(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """Return trained cells that differ in nothing but the number of pairs, by rising size, under a name."""
+    """Return trained cells that differ in nothing but the number of examples, by rising size, under a name."""
     grouped: dict[str, list[Cell]] = {}
     for cell in sorted((cell for cell in cells if cell.trains), key=lambda cell: cell.train_size):
         settings = sorted((k, v) for k, v in cell.settings.items() if not k.startswith("data."))

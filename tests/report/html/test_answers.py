@@ -23,10 +23,10 @@ def test_one_run_per_cell_side_by_side(tmp_path: Path) -> None:
     assert len(found.items) == 40
     key, question, reference, texts, scores, flags = found.items[35]
     assert (key, question, reference) == ("q00035", "第 35 题：头痛怎么办？", "注意休息，不要熬夜（35）。")
-    assert [text.split()[0] for text in texts] == ["lora_20k__seed=1", "lora_50k__seed=1"]
+    assert [str(text).split()[0] for text in texts] == ["lora_20k__seed=1", "lora_50k__seed=1"]
     assert flags == [HIT_LIMIT, HIT_LIMIT]
     assert found.scores == ["rougeL"]
-    assert [len(values) for values in scores] == [1, 1]
+    assert [len(values or []) for values in scores] == [1, 1]
     assert found.notes == [LowestSeed(), TextsCut(2, 4000)]
 
 
@@ -34,15 +34,17 @@ def test_scores_are_those_of_the_question(tmp_path: Path) -> None:
     found = answers(tmp_path, 0)
     stored = default_of(RunDir(tmp_path / "lora_50k")).read_item_scores()
     assert stored is not None
-    assert [item[4][1][0] for item in found.items] == [round(float(value), 2) for value in stored.values["rougeL"]]
+    shown = [item.scores[1] for item in found.items]
+    assert shown == [[round(float(value), 2)] for value in stored.values["rougeL"]]
 
 
 def test_long_texts_are_cut_and_empty_ones_flagged(tmp_path: Path) -> None:
     found = answers(tmp_path, 0)
-    cut = [text for item in found.items for text in item[3] if text.endswith("… [+26,000]")]
+    cut = [text for item in found.items for text in item.predictions if str(text).endswith("… [+26,000]")]
     assert len(cut) == 2
     assert TextsCut(2, 4000) in found.notes
-    empty = [flags for item in found.items for text, flags in zip(item[3], item[5], strict=True) if not text.strip()]
+    flagged = [pair for item in found.items for pair in zip(item.predictions, item.flags, strict=True)]
+    empty = [flags for text, flags in flagged if not str(text).strip()]
     assert len(empty) == 2 * sum(not text.strip() for text in NASTY)
     assert all(flags & EMPTY for flags in empty)
 
@@ -50,7 +52,7 @@ def test_long_texts_are_cut_and_empty_ones_flagged(tmp_path: Path) -> None:
 def test_a_budget_draws_the_same_questions_every_time(tmp_path: Path) -> None:
     found = answers(tmp_path, 0, count=400, budget=60_000)
     assert 0 < len(found.items) < 400
-    assert [item[0] for item in found.items] == sorted(item[0] for item in found.items)
+    assert [item.id for item in found.items] == sorted(item[0] for item in found.items)
     assert found.items == answers(tmp_path / "again", 0, count=400, budget=60_000).items
     assert QuestionsDrawn(len(found.items), 400) in found.notes
 
