@@ -9,10 +9,10 @@ are the resamples that sacrebleu draws.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr, stdtrit
 
 Array = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.uint16]
@@ -113,20 +113,9 @@ def bounds(draws: Array, n: int, level: float) -> tuple[Array, Array]:
         n: Questions, two at least.
         level: Share of intervals that should hold the truth, in (0, 1).
     """
-    tail = NormalDist().cdf(-((n / (n - 1)) ** 0.5) * student(0.5 + level / 2, n - 1))
+    tail = float(ndtr(-((n / (n - 1)) ** 0.5) * stdtrit(n - 1, 0.5 + level / 2)))
     low, high = np.quantile(draws, [tail, 1 - tail], axis=-1)
     return low, high
-
-
-def student(probability: float, freedom: int) -> float:
-    """Return a quantile of Student's t distribution (Abramowitz & Stegun 1964, 26.7.5; to 0.01 from 4 degrees on)."""
-    z = NormalDist().inv_cdf(probability)
-    return (
-        z
-        + (z**3 + z) / (4 * freedom)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
-    )
 
 
 def _fill(scores: Array, samples: Sequence[Sample], sums: Array) -> None:
