@@ -49,7 +49,7 @@ IMPORTS = (
     "from medqa_finetune import evaluate, chat, finetune",
     "import medqa_finetune.evaluate",
     "import medqa_finetune.chat, medqa_finetune.train",
-    "from medqa_finetune.evaluate import main, evaluate as door",
+    "from medqa_finetune.evaluate import main, evaluate as command",
     "import importlib; module = importlib.import_module('medqa_finetune.evaluate')",
     "import medqa_finetune.api",
 )
@@ -74,8 +74,8 @@ def assert_functions(code: str) -> None:
         for name in ("evaluate", "chat", "finetune"):
             assert inspect.isfunction(namespace[name])
             assert namespace[name].__module__ == "medqa_finetune.api"
-        if "door" in namespace:
-            assert namespace["door"].__module__ == "medqa_finetune.evaluate"
+        if "command" in namespace:
+            assert namespace["command"].__module__ == "medqa_finetune.evaluate"
         if "module" in namespace:
             assert "run=DIR" in namespace["module"].USAGE
     finally:

@@ -1,4 +1,4 @@
-"""The door to talking, by the real command line; the conversation in a terminal is in `test_chat_terminal.py`."""
+"""`chat` by its real command line; the conversation in a terminal is in `test_chat_terminal.py`."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The door `export` by its real command line: variants that plain transformers and peft load, measured one by one."""
+"""`export` by its real command line: variants that plain transformers and peft load, measured one by one."""
 
 import csv
 import json

@@ -67,18 +67,18 @@ def test_an_ignored_signal_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_handler_of_usr2_runs_after_the_work() -> None:
-    told: list[object] = []
+    seen: list[object] = []
 
     def requeue(number: int, frame: FrameType | None) -> None:  # as submitit does
-        told.append(number)
+        seen.append(number)
         sys.exit(-1)
 
     before = signal.signal(signal.SIGUSR2, requeue)
     try:
         with pytest.raises(Interrupted), stoppable() as stop, stop.deferred():  # noqa: PT012
             signal.raise_signal(signal.SIGUSR2)
-            told.append("checkpoint written")
-        assert told == ["checkpoint written", signal.SIGUSR2]
+            seen.append("checkpoint written")
+        assert seen == ["checkpoint written", signal.SIGUSR2]
         assert signal.getsignal(signal.SIGUSR2) is requeue
     finally:
         signal.signal(signal.SIGUSR2, before)

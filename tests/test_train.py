@@ -1,4 +1,4 @@
-"""The door `train` by its real command line: help, and bad input of every kind."""
+"""`train` by its real command line: help, and bad input of every kind."""
 
 import json
 import re

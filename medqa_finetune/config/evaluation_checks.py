@@ -18,7 +18,7 @@ OTHER_BACKEND = "Or give evaluate.backend=transformers."
 
 
 def text_faults(config: Config) -> Iterator[Fault]:
-    """Yield what is impossible with running text, of the corpus or beside it."""
+    """Yield what is impossible with running text, of the corpus or of `evaluate.text`."""
     yield from _block_faults(config)
     if config.corpus.task != "text":
         return
@@ -36,7 +36,7 @@ def text_faults(config: Config) -> Iterator[Fault]:
 
 
 def _block_faults(config: Config) -> Iterator[Fault]:
-    """Yield what is impossible in the blocks of a running text, of the corpus or beside it."""
+    """Yield what is impossible in the blocks of a running text, of the corpus or of `evaluate.text`."""
     stride, length = config.evaluate.stride, config.train.max_length
     if config.corpus.task != "text" and config.evaluate.text is None:
         if stride is not None:

@@ -47,7 +47,7 @@ def check_installed(settings: EvaluateConfig) -> None:
 
 
 def packages_of(settings: EvaluateConfig) -> tuple[str, ...]:
-    """Return the packages beside the usual ones that a run's results depend on."""
+    """Return the packages, in addition to the usual ones, that a run's results depend on."""
     return PACKAGES.get(settings.backend, ())
 
 

@@ -144,7 +144,7 @@ def run_benchmarks(
     """Run the benchmarks whose scores are not in the evaluation's record yet, and put the scores there.
 
     Args:
-        model: As it answers questions: merged, or with its adapter beside it.
+        model: As it answers questions: merged, or with its adapter.
         tokenizer: Its own.
         text: As `prepare_text` makes it.
         settings: Name the tasks.

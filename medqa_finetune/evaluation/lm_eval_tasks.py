@@ -54,7 +54,7 @@ def zero_shot_scores(model: Any, tokenizer: Any, settings: EvaluateConfig) -> di
     """Run tasks, and return one score per task and metric, `<task>/<metric>`, as the harness gives it.
 
     Args:
-        model: As it answers questions: merged, or with its adapter beside it.
+        model: As it answers questions: merged, or with its adapter.
         tokenizer: Its own.
         settings: Name the tasks; of each, the first `max_samples` items are asked where that is not null.
     """

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 Settings = Mapping[str, Any]
-# Settings that a benchmark's score depends on, beside the weights.
+# Settings that a benchmark's score depends on, in addition to the weights.
 OF_THE_TEXT = ("text", "text_sha256", "stride", "max_samples")
 OF_THE_TASKS = ("zero_shot", "zero_shot_folder", "max_samples")
 

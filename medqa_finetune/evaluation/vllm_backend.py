@@ -1,7 +1,7 @@
 """Answers by vLLM (`evaluate.backend=vllm`, an extra): the same prompts, the same end, the same lines on disk.
 
 vLLM knows neither bitsandbytes nor what a run holds in memory. It gets plain weights, written for it and thrown away
-afterwards: in fp32 with the adapter merged, in half precision with the adapter beside them. How likely the references
+afterwards: in fp32 with the adapter merged, in half precision with the adapter kept apart. How likely the references
 are is measured first, by the model itself, which then makes room.
 """
 
@@ -39,7 +39,7 @@ from medqa_finetune.record.files import TEMPORARY_PREFIX
 ADVICE = "evaluate.backend=transformers answers with it."
 # Loading weights from a slow disk, compiling kernels and recording CUDA graphs takes minutes.
 START_SECONDS = 1800.0
-# vLLM tells its makers' server of every use if it is not told otherwise. For the last one see `vllm_engine`.
+# vLLM tells its makers' server of every use unless that is switched off. For the last one see `vllm_engine`.
 VARIABLES = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 
 

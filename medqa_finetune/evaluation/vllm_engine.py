@@ -15,7 +15,7 @@ from typing import Any
 from medqa_finetune.compat.vllm import Engine, lora_ranks
 from medqa_finetune.errors import Fault, MedQAError, ModelError, RunError
 
-# Of a card's free memory; the rest is for what torch and the driver take beside it. vLLM wants the share named, and
+# Of a card's free memory; the rest is for what torch and the driver need in addition. vLLM wants the share named, and
 # takes what its weights, its largest batch and the cache that we name need.
 FREE_SHARE = 0.95
 # vLLM's pages of the cache are this many tokens at most.
@@ -30,7 +30,7 @@ class Asked:
     Attributes:
         model: Folder of plain weights with a `config.json`.
         dtype: What they are computed in: `float32`, `float16` or `bfloat16`.
-        adapter: Folder of an adapter of peft that lies beside them; None for none.
+        adapter: Folder of an adapter of peft of these weights; None for none.
         rank: Its rank, also where there is none yet; None where there will be none.
         trial: Take random weights in place of those in the folder.
         eager: Compile nothing.

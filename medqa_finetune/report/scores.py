@@ -51,7 +51,7 @@ def is_benchmark(column: str) -> bool:
 
 
 def benchmark_column(name: str) -> str:
-    """Return the column of a benchmark: its name, without what would end a signature or be obeyed by a terminal."""
+    """Return the column of a benchmark: its name, without separators of signatures and control characters."""
     return visible(name).replace(";", "_").replace("=", "_").replace("#", "_")
 
 

@@ -16,7 +16,7 @@ from scripts.trials.reference import Reference
 from scripts.trials.settings import Setting
 from scripts.trials.stops import kill
 from scripts.trials.trial import Trial, process_of
-from scripts.trials.warm import EVALUATE, TRAIN, Child, Ended, door
+from scripts.trials.warm import EVALUATE, TRAIN, Child, Ended, command_body
 
 # Questions of the first evaluation, of the six that there are.
 FIRST = 3
@@ -71,7 +71,7 @@ class Second:
 
     def start(self, *strikes: Strike) -> Child:
         """Start it."""
-        return self.trial.child(door(self.module, self.words), strikes)
+        return self.trial.child(command_body(self.module, self.words), strikes)
 
     def check_left_alone(self, run: RunDir, before: dict[str, bytes]) -> None:
         """Check that nothing that was there before has changed, but for what follows the default evaluation."""
@@ -314,7 +314,9 @@ def ask_while_training(trial: Trial) -> None:
     event = trial.chance.choice(["update", "step", "generate"])
     count = trial.chance.randint(1, len(first.moments(f"{event} ")))
     go = trial.folder / "go"
-    child = trial.child(door(TRAIN, setting.arguments(trial.model)), [Strike("hold", count, f"^{event}", str(go))])
+    child = trial.child(
+        command_body(TRAIN, setting.arguments(trial.model)), [Strike("hold", count, f"^{event}", str(go))]
+    )
     journal = trial.journals / f"{trial.started}.journal"
     wait_for(lambda: any(each.kind == "strike" for each in read_journal(journal)))
     run = checks.the_run(trial.outputs)

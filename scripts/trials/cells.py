@@ -44,7 +44,7 @@ class Matrix:
         return [self.base.but(**dict(chosen)) for chosen in itertools.product(*values)]
 
     def arguments(self) -> list[str]:
-        """Return the command line without the door's name and `-m`."""
+        """Return the command line without the command's name and `-m`."""
         words = [word for word in self.base.arguments(self.trial.model) if word.split("=")[0] not in self.axes]
         return [*words, *(f"{name}={','.join(map(str, values))}" for name, values in self.axes.items()), *self.more]
 

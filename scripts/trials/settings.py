@@ -40,7 +40,7 @@ class Setting:
     more: tuple[str, ...] = ()
 
     def arguments(self, model: Path) -> list[str]:
-        """Return the command line, without the door's name."""
+        """Return the command line, without the command's name."""
         dropout = ["method.dropout=0.1"] if self.method in ("lora", "qlora") else []
         return [
             *BASE, f"model.path={model}", f"method={self.method}", f"data={self.data}", *dropout,

@@ -13,7 +13,7 @@ from scripts.trials.reference import TESTED, Reference
 from scripts.trials.settings import Setting, configuration
 from scripts.trials.stops import copy_runs
 from scripts.trials.trial import Trial
-from scripts.trials.warm import EVALUATE, TRAIN, Ended, door
+from scripts.trials.warm import EVALUATE, TRAIN, Ended, command_body
 
 LOSSES = ("nan", "inf", "masked", "-inf")
 TRACKER_WAYS = ("a file", "forbidden", "point", "writer", "gone")
@@ -104,11 +104,11 @@ def cut_off(trial: Trial) -> None:
             words = [*kept, "model=qwen2.5-0.5b"]
         else:
             words = [*words, "corpus=huatuo26m_lite"]
-        check_refused(trial, trial.ended(trial.child(door(TRAIN, words), strikes)))
+        check_refused(trial, trial.ended(trial.child(command_body(TRAIN, words), strikes)))
     else:
         (name,) = copy_runs(trial, 1)
         run = RunDir(trial.outputs / "demo" / name)
-        evaluate = door(EVALUATE, [f"run={run.path}"])
+        evaluate = command_body(EVALUATE, [f"run={run.path}"])
         ended = trial.summarize(*strikes) if way == "summarize" else trial.ended(trial.child(evaluate, strikes))
         expect(ended.code == 0, LOST, f"{way} without a network ended with {ended.code}: {ended.errors[-900:]}")
         trial.check_same(trial.reference(configuration(trial.seed, 0)))

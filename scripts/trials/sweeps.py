@@ -16,7 +16,7 @@ from scripts.trials.inject import Event, Strike
 from scripts.trials.settings import Setting
 from scripts.trials.stops import SIGNALS
 from scripts.trials.trial import Trial
-from scripts.trials.warm import SUMMARIZE, TRAIN, Ended, door
+from scripts.trials.warm import SUMMARIZE, TRAIN, Ended, command_body
 
 # What happens in a cell (action and argument), and what record and terminal must say of it.
 CRASHES = (
@@ -135,7 +135,7 @@ def two_runs(trial: Trial) -> None:
     """The same run twice at once: one of them does it, the other names it and ends."""
     setting = trial.setting()
     reference = trial.reference(setting)
-    body = door(TRAIN, setting.arguments(trial.model))
+    body = command_body(TRAIN, setting.arguments(trial.model))
     children = [trial.child(body)]
     time.sleep(trial.chance.choice([0.0, trial.chance.uniform(0, 1.2 * reference.seconds)]))
     children.append(trial.child(body))
@@ -159,7 +159,7 @@ def summaries_meanwhile(trial: Trial) -> None:
     cells = trial.cells
     summary = trial.outputs / "summary"
     while not launcher.wait(trial.chance.uniform(0, 0.3)):
-        ended = trial.ended(trial.child(door(SUMMARIZE, ["outputs=outputs"])))
+        ended = trial.ended(trial.child(command_body(SUMMARIZE, ["outputs=outputs"])))
         clean = ended.code == 0 or (ended.code in (1, 2) and "error: " in ended.errors)
         expect(clean and "Traceback" not in ended.errors, DISHONEST, f"a summary: {ended.code}, {ended.errors}")
         expect(ended.code == 0 or not summary.exists(), LOST, f"the second summary could not be made: {ended.errors}")
@@ -188,7 +188,7 @@ def undisturbed_table(matrix: Matrix) -> list[dict[str, str]]:
     for cell in matrix.cells:
         run = matrix.reference(cell).run.path
         shutil.copytree(run, place / "outputs" / "demo" / run.name)
-    ended = trial.ended(trial.child(door(SUMMARIZE, ["outputs=outputs"]), cwd=place))
+    ended = trial.ended(trial.child(command_body(SUMMARIZE, ["outputs=outputs"]), cwd=place))
     expect(ended.code == 0, DISHONEST, ended.errors)
     return table(place / "outputs" / "summary")
 
@@ -259,7 +259,7 @@ def rerun_finished(trial: Trial) -> None:
             axes = {name: values[:-1] or values for name, values in axes.items()}
         again = Matrix(trial, matrix.base, axes, matrix.more)
         single = trial.chance.random() < 0.2
-        child = trial.child(door(TRAIN, again.cells[0].arguments(trial.model))) if single else again.launch()
+        child = trial.child(command_body(TRAIN, again.cells[0].arguments(trial.model))) if single else again.launch()
         ended = trial.ended(child)
         expect(ended.code == 0, LOST, f"done before, and now it ended with {ended.code}: {ended.errors[-800:]}")
         started = [cell for cell in matrix.cells if not single and matrix.starts(cell)]

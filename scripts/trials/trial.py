@@ -19,7 +19,7 @@ from scripts.trials.checks import DIFFERENT, DISHONEST, LOST, TORN, expect
 from scripts.trials.inject import Strike
 from scripts.trials.reference import TESTED, Reference, Standing
 from scripts.trials.settings import Setting, draw
-from scripts.trials.warm import SUMMARIZE, TRAIN, Child, Ended, door, launching, struck
+from scripts.trials.warm import SUMMARIZE, TRAIN, Child, Ended, command_body, launching, struck
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Trial:
         cwd: Path | None = None,
         model: Path | None = None,
     ) -> Ended:
-        """Run the door `train` to its end, or kill it after some seconds.
+        """Run the command `train` to its end, or kill it after some seconds.
 
         Args:
             setting: What is run.
@@ -93,15 +93,15 @@ class Trial:
             cwd: Where it is started; the trial's folder if None.
             model: The model's folder as it is typed; the shared one if None.
         """
-        child = self.child(door(TRAIN, setting.arguments(model or self.model)), strikes, cwd)
+        child = self.child(command_body(TRAIN, setting.arguments(model or self.model)), strikes, cwd)
         if kill_after is not None and not child.wait(kill_after):
             self.say(f"{self.started}: killed after {kill_after:.2f} s")
             child.send(signal.SIGKILL)
         return self.ended(child)
 
     def summarize(self, *strikes: Strike) -> Ended:
-        """Run the door `summarize` to its end."""
-        return self.ended(self.child(door(SUMMARIZE, ["outputs=outputs"]), strikes))
+        """Run the command `summarize` to its end."""
+        return self.ended(self.child(command_body(SUMMARIZE, ["outputs=outputs"]), strikes))
 
     def ended(self, child: Child) -> Ended:
         """Wait for the end of a process, and remember how it ended."""
@@ -111,11 +111,11 @@ class Trial:
         return ended
 
     def launch(self, arguments: Sequence[str], *strikes: Strike, cold: bool = False, module: str = TRAIN) -> Child:
-        """Start the door `train` with `-m`, or `evaluate` for several runs; the cells are struck, not the launcher."""
+        """Start `train -m`, or `evaluate` for several runs; the cells are struck, not the launcher."""
         self.started += 1
         self.cells.mkdir(parents=True)
         self.notes += [f"{self.started}: {strike}" for strike in strikes]
-        body = door(module, ["-m", *arguments] if module == TRAIN else arguments)
+        body = command_body(module, ["-m", *arguments] if module == TRAIN else arguments)
         inside = launching(body, self.folder, self.cells, list(strikes), cold)
         return Child(inside, self.folder, self.journals / f"launcher-{self.started}")
 
@@ -168,7 +168,7 @@ class Trial:
                 prepare(place)
                 journal = place / "1.journal"
                 journal.unlink(missing_ok=True)
-                ended = Child(struck(door(module, words), place, journal, []), place, journal).end()
+                ended = Child(struck(command_body(module, words), place, journal, []), place, journal).end()
                 expect(ended.code == 0, DISHONEST, f"undisturbed, it ended with {ended.code}: {ended.errors[-800:]}")
                 (place / "seconds").write_text(str(ended.seconds), encoding="utf-8")
         return Reference(place, float((place / "seconds").read_text(encoding="utf-8")))

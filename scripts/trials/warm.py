@@ -1,7 +1,7 @@
 """Real commands in forked children of a process that has loaded torch already: a run takes a second, not ten.
 
 The parent computes nothing and has no threads, so that a child is as good as a process started afresh. What it runs is
-the door itself, with the arguments as typed.
+the command itself, with the arguments as typed.
 """
 
 import contextlib
@@ -167,8 +167,8 @@ def end_with(body: Callable[[], object]) -> None:
         os._exit(code)
 
 
-def door(module: str, arguments: Sequence[str]) -> Callable[[], object]:
-    """Return what runs a door with these arguments in the process that calls it."""
+def command_body(module: str, arguments: Sequence[str]) -> Callable[[], object]:
+    """Return what runs a command with these arguments in the process that calls it."""
 
     def run() -> object:
         sys.argv = [f"{module}.py", *arguments]
@@ -229,6 +229,6 @@ def _become(module: str, arguments: list[str], variables: dict[str, str]) -> Non
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
-    body = door(module, arguments)
+    body = command_body(module, arguments)
     plan = plan_from_variable(arguments) if module != PREFLIGHT else None
     end_with(struck(body, *plan) if plan else body)

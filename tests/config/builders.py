@@ -49,7 +49,7 @@ def leaf_keys(instance: Any = VALID, prefix: str = "") -> list[str]:
 
 
 def compose(*overrides: str, folder: Path | None = None) -> DictConfig:
-    """Compose as the door does; Hydra's own node is part of the result."""
+    """Compose as the commands do; Hydra's own node is part of the result."""
     register_schema()
     register_plugins()
     with hydra.initialize_config_dir(config_dir=str(folder or conf_folder()), version_base="1.3"):

@@ -37,7 +37,7 @@ def misused(_: list[str]) -> int:
 
 
 @pytest.mark.parametrize(
-    ("door", "code", "message"),
+    ("command", "code", "message"),
     [
         (lambda _: 0, 0, ""),
         (lambda _: 1, 1, ""),
@@ -46,9 +46,11 @@ def misused(_: list[str]) -> int:
         (interrupted, 130, "interrupted\n"),
     ],
 )
-def test_doors_end_with_their_code(door: object, code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_end_with_their_code(
+    command: object, code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
-        run_command(door, [])  # type: ignore[arg-type]
+        run_command(command, [])  # type: ignore[arg-type]
     assert caught.value.code == code
     assert capsys.readouterr() == ("", shown(message))
 

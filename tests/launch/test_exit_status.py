@@ -265,8 +265,8 @@ def test_of_crash_in_native_code_top_is_told() -> None:
         "step 3/9", "Fatal Python error: Segmentation fault", "", "Current thread 0x00 (most recent call first):",
         '  File "a.py", line 1 in multiply', '  File "b.py", line 2 in main', "", "Extension modules: numpy, torch",
     ]  # fmt: skip
-    told = _explain(-11, report, [], stopping=False)
-    assert told.endswith(
+    explained = _explain(-11, report, [], stopping=False)
+    assert explained.endswith(
         "last words: Fatal Python error: Segmentation fault | Current thread 0x00 (most recent call first): | "
         'File "a.py", line 1 in multiply'
     )

@@ -1,4 +1,4 @@
-"""Which cells a command line asks for, what a launcher is told, and what is said when some are not done."""
+"""Which cells a command line asks for, what a launcher is given, and what is said when some are not done."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ from tests.launch.children import PENDING
 ROOT = Path(__file__).parents[2]
 BAD_LUCK = Fault("run-failed", "failed: bad luck")
 # What a launcher is given for a cell: names of run and evaluation, and Hydra's folder in two parts.
-TOLD = 4
+GIVEN = 4
 
 
 class Recorder:
@@ -82,7 +82,7 @@ def sweep(*arguments: str, params: dict[str, str] | None = None, launcher: Recor
         each.hydra_context = cast(Any, SimpleNamespace(config_loader=GlobalHydra.instance().config_loader()))
         each.config = hydra.compose(CONFIG_NAME, ["profile=demo"], return_hydra_config=True)
         each.sweep(["profile=demo", *arguments])
-    return [[each for each in overrides[:-TOLD] if each != "profile=demo"] for overrides in launcher.asked]
+    return [[each for each in overrides[:-GIVEN] if each != "profile=demo"] for overrides in launcher.asked]
 
 
 def test_swept_values_are_multiplied_in_the_order_typed() -> None:
@@ -152,7 +152,7 @@ def test_all_cells_that_cannot_compose_are_named() -> None:
 def test_launcher_gets_names_and_folder_of_every_cell(tmp_path: Path) -> None:
     launcher = Recorder()
     sweep(f"outputs='{tmp_path}/结果 (新)'", "method=lora", "data=20k", "seed=1,2", launcher=launcher)
-    assert [overrides[-TOLD:] for overrides in launcher.asked] == [
+    assert [overrides[-GIVEN:] for overrides in launcher.asked] == [
         [
             f"run_name='lora_20k__seed={seed}'", "evaluation_name='default'",
             f"hydra.sweep.dir='{tmp_path}/结果 (新)/demo'", f"hydra.sweep.subdir='lora_20k__seed={seed}'",
@@ -164,7 +164,7 @@ def test_launcher_gets_names_and_folder_of_every_cell(tmp_path: Path) -> None:
 def test_evaluations_of_one_training_share_a_folder() -> None:
     launcher = Recorder()
     sweep("method=lora", "data=20k", "evaluate.max_samples=2,3", "evaluate.max_new_tokens=8", launcher=launcher)
-    named = [dict(each.partition("=")[::2] for each in overrides[-TOLD:]) for overrides in launcher.asked]
+    named = [dict(each.partition("=")[::2] for each in overrides[-GIVEN:]) for overrides in launcher.asked]
     assert {each["run_name"] for each in named} == {each["hydra.sweep.subdir"] for each in named} == {"'lora_20k'"}
     assert [each["evaluation_name"] for each in named] == [
         f"'max_new_tokens=8__max_samples={number}'" for number in (2, 3)

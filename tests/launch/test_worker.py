@@ -63,14 +63,14 @@ FAULTS = [
     Fault("out-of-range", "must be an integer ≥ 1", key="train.max_steps", got=0, hint="Give more."),
     Fault("not-json", "not JSON", file="问答.jsonl", line_number=3),
 ]
-# What every command of ours ends with whose door raises an error.
+# A command of ours that raises an error.
 REFUSED = f"""
 sys.path.insert(0, {str(ROOT)!r})
 from medqa_finetune.config.command_line import run_command
 from medqa_finetune.errors import *
-def door(arguments):
+def command(arguments):
     raise ERROR
-run_command(door, [])
+run_command(command, [])
 """
 
 

@@ -27,7 +27,7 @@ def model(micro_model: Path) -> Any:
     return model.eval()
 
 
-TOLD: dict[str, Any] = {"pair_lengths": LENGTHS, "pair_bounds": torch.tensor([0, 5, 6, 15, 18], dtype=torch.int32)}
+BOUNDS: dict[str, Any] = {"pair_lengths": LENGTHS, "pair_bounds": torch.tensor([0, 5, 6, 15, 18], dtype=torch.int32)}
 
 
 def row() -> dict[str, torch.Tensor]:
@@ -45,7 +45,7 @@ def one_by_one(model: Any) -> torch.Tensor:
 @torch.no_grad()
 def test_a_pair_in_a_row_gets_the_logits_it_gets_alone(model: Any) -> None:
     with attention_per_pair(model):
-        together = model(**row(), **TOLD, use_cache=False).logits
+        together = model(**row(), **BOUNDS, use_cache=False).logits
     torch.testing.assert_close(together, one_by_one(model), rtol=1e-5, atol=1e-6)
 
 
@@ -54,8 +54,8 @@ def test_no_pair_sees_another(model: Any) -> None:
     changed = row()
     changed["input_ids"][0, : LENGTHS[0]] += 1
     with attention_per_pair(model):
-        before = model(**row(), **TOLD, use_cache=False).logits
-        after = model(**changed, **TOLD, use_cache=False).logits
+        before = model(**row(), **BOUNDS, use_cache=False).logits
+        after = model(**changed, **BOUNDS, use_cache=False).logits
     first = LENGTHS[0]
     assert not torch.equal(before[:, :first], after[:, :first])
     assert torch.equal(before[:, first:], after[:, first:])
@@ -64,7 +64,7 @@ def test_no_pair_sees_another(model: Any) -> None:
 def test_gradients_equal_those_of_pairs_alone(model: Any) -> None:
     adapter = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with attention_per_pair(model):
-        loss = model(**row(), **TOLD, use_cache=False).logits.square().sum()
+        loss = model(**row(), **BOUNDS, use_cache=False).logits.square().sum()
     together = torch.autograd.grad(loss, adapter)
     alone = torch.autograd.grad(one_by_one(model).square().sum(), adapter)
     for got, wanted in zip(together, alone, strict=True):
@@ -125,7 +125,7 @@ def test_other_architectures_can_be_packed(kind: str, settings: dict[str, Any]) 
         assert "train.max_length=9" in fault.hint
         return
     with attention_per_pair(other):
-        together = other(**row(), **TOLD, use_cache=False).logits
+        together = other(**row(), **BOUNDS, use_cache=False).logits
     torch.testing.assert_close(together, wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -163,6 +163,6 @@ def test_on_a_gpu_one_kernel_takes_all_pairs(model: Any, monkeypatch: pytest.Mon
     monkeypatch.setattr(attention, "_can_flash", lambda query: True)
     monkeypatch.setattr(attention, "varlen_attn", reference)
     with torch.no_grad(), attention_per_pair(model):
-        together = model(**row(), **TOLD, use_cache=False).logits
+        together = model(**row(), **BOUNDS, use_cache=False).logits
     torch.testing.assert_close(together, one_by_one(model), rtol=1e-5, atol=1e-6)
     assert calls[-1]["longest"] == max(LENGTHS)

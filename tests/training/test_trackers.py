@@ -18,10 +18,10 @@ from tests.training.trial import make_config, train
 
 
 class Dying(TrainerCallback):
-    told = 0
+    calls = 0
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.told += 1
+        self.calls += 1
         raise OSError(28, "No space left on device")
 
 
@@ -32,23 +32,23 @@ def test_a_dying_tracker_is_named_once_and_left_alone(caplog: pytest.LogCaptureF
         for _ in range(3):
             guarded.on_log(None, None, None)
             guarded.on_step_end(None, None, None)
-    assert dying.told == 1
+    assert dying.calls == 1
     assert len(caplog.records) == 1
     assert "tracker tensorboard stopped (OSError: [Errno 28] No space left on device)" in caplog.text
 
 
 def test_every_event_is_passed_on() -> None:
-    told: list[str] = []
+    calls: list[str] = []
 
     class Listening(TrainerCallback):
         def __getattribute__(self, name: str) -> Any:
-            return (lambda *_, **__: told.append(name)) if name.startswith("on_") else super().__getattribute__(name)
+            return (lambda *_, **__: calls.append(name)) if name.startswith("on_") else super().__getattribute__(name)
 
     guarded = Guarded("any", Listening())
     events = [name for name in dir(TrainerCallback) if name.startswith("on_")]
     for event in events:
         getattr(guarded, event)(None, None, None)
-    assert told == events
+    assert calls == events
 
 
 def test_a_folder_that_cannot_be_made_costs_the_curves_alone(
@@ -83,8 +83,8 @@ def test_a_tracker_that_fails_as_a_whole_is_named(
         raise RuntimeError("nobody is logged in")
 
     monkeypatch.setitem(OPENERS, "wandb", failing)
-    with trackers(["wandb"], tracked(tmp_path)) as told:
-        assert len(told) == (moment == "closing")
+    with trackers(["wandb"], tracked(tmp_path)) as calls:
+        assert len(calls) == (moment == "closing")
     assert caplog.text.count("tracker wandb stopped (RuntimeError: nobody is logged in)") == 1
 
 
