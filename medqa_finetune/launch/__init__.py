@@ -1,1 +1,1 @@
-"""Many experiments: each in a process of its own."""
+"""Runs many experiments, each in its own process."""

@@ -1,4 +1,4 @@
-"""From a command line, or from arguments of the Python API, to a checked cell that is named before anything runs.
+"""Turns a command line or Python API arguments into a checked, named cell before anything runs.
 
 Loads Hydra: commands import this file after they have answered `--help`.
 """
@@ -43,13 +43,13 @@ from medqa_finetune.stopping import LAUNCHER_VARIABLE
 Result = TypeVar("Result")
 
 MULTIRUN = ("-m", "--multirun")
-# Settings of the Python API that may be a name in `conf/` instead of a dictionary.
+# API settings that accept a name in `conf/` as well as a dictionary.
 GROUPS = ("data", "train", "evaluate", "tracker", "profile")
 HELD_OUT = ("validation_size", "test_size")
 
 
 def compose_and_call(task: Callable[[DictConfig], None], arguments: Sequence[str]) -> None:
-    """Let Hydra compose what was typed after a command, and call `task` with it.
+    """Compose the command line's overrides with Hydra and call `task` with the result.
 
     Raises:
         ConfigError: the composition is impossible.
@@ -64,16 +64,16 @@ def compose_and_call(task: Callable[[DictConfig], None], arguments: Sequence[str
         try:
             task(composed)
         except MedQAError as error:
-            # Launchers of a matrix report a failed job by its exception; for a single run Hydra would print a line.
+            # A matrix launcher raises the job's exception; for a single run Hydra would only print a line.
             if HydraConfig.get().mode != RunMode.RUN:
                 raise
             refused.append(error)
 
-    # Hydra reads the process's arguments itself, and takes `-m` between two overrides for an error.
+    # Hydra reads sys.argv itself and rejects `-m` between two overrides.
     sys.argv[1:] = sorted(map(quoted, arguments), key=lambda argument: argument not in MULTIRUN)
     register_schema()
     register_plugins()
-    # Hydra would print a traceback or its own text and exit with 1; errors are ours to report.
+    # Hydra would print a traceback or its own text and exit with 1; `run_command` reports errors.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         hydra.main(config_path=str(conf_folder()), config_name=CONFIG_NAME, version_base="1.3")(run)()
@@ -86,11 +86,11 @@ def compose_and_call(task: Callable[[DictConfig], None], arguments: Sequence[str
 
 
 def compose_cell(choices: Mapping[str, Choice], settings: Mapping[str, Any]) -> Cell:
-    """Return the cell that choices and settings of the Python API make, named as the command line would name it.
+    """Return the cell for Python API arguments, named as the command line would name it.
 
     Args:
-        choices: By group, a name in `conf/` and the settings that differ from that file.
-        settings: Settings of `config/schema.py`, those of a section as a mapping or a name in `conf/`.
+        choices: For each config group, a name in `conf/` and the settings that override that file.
+        settings: Settings of `config/schema.py`; a section is a mapping or a name in `conf/`.
 
     Raises:
         ConfigError: a setting is unknown, of the wrong type or impossible.
@@ -101,10 +101,10 @@ def compose_cell(choices: Mapping[str, Choice], settings: Mapping[str, Any]) -> 
 
 
 def check_without_pairs(choices: Mapping[str, Choice], settings: Mapping[str, Any]) -> None:
-    """Check what can be checked before a corpus is read or written to a file; the embedded one stands for it.
+    """Check everything that does not need the corpus; the embedded corpus takes its place.
 
     Raises:
-        MedQAError: the model is not there, a setting is impossible, or a package that it needs is not installed.
+        MedQAError: the model is missing, a setting is invalid, or a required package is not installed.
     """
     others = {key: value for key, value in settings.items() if key != "corpus"}
     config = _compose({**choices, "corpus": ("embedded", {})}, others, lambda composed, _: to_config(composed))
@@ -115,7 +115,7 @@ def check_without_pairs(choices: Mapping[str, Choice], settings: Mapping[str, An
 def _compose(
     choices: Mapping[str, Choice], settings: Mapping[str, Any], use: Callable[[DictConfig, HydraConf], Result]
 ) -> Result:
-    """Return what `use` makes of the composition and of Hydra's own node of it."""
+    """Compose the configuration and return `use(configuration, Hydra's node of it)`."""
     register_schema()
     register_plugins()
     by_name = {key: value for key, value in settings.items() if key in GROUPS and isinstance(value, str)}
@@ -124,7 +124,7 @@ def _compose(
     for group, (_, chosen) in choices.items():
         values[group] = {**chosen, **values.get(group, {})}
     overrides = [f"{group}={name}" for group, name in named.items()]
-    # The caller may be a program of Hydra's own.
+    # The calling program may use Hydra itself.
     before = copy.copy(GlobalHydra.instance())
     GlobalHydra.instance().clear()
     try:
@@ -142,7 +142,7 @@ def _compose(
 
 
 def _holding_out(composed: DictConfig, settings: Mapping[str, Any]) -> DictConfig:
-    """Return a composition in which a share of a file is held out where the settings do not say how much."""
+    """Return the composition with a default held-out share for a corpus in a file, unless the settings give one."""
     data = settings.get("data", {})
     unset = [key for key in HELD_OUT if isinstance(data, str) or key not in data]
     corpus = to_config(composed).corpus
@@ -159,16 +159,16 @@ def make_cell(
     overrides: tuple[str, ...] = (),
     locate: Callable[[ModelConfig], Path] = locate_model,
 ) -> Cell:
-    """Check what Hydra composed and name the run.
+    """Check a composed configuration and name its run.
 
     Args:
         composed: The configuration.
         hydra_config: Hydra's own node of the same composition.
-        overrides: What was typed for it.
+        overrides: Overrides given on the command line.
         locate: Finds the model's folder.
 
     Raises:
-        MedQAError: a setting is impossible, or the corpus or model is not there.
+        MedQAError: a setting is invalid, or the corpus or model is missing.
     """
     check_chosen_files(hydra_config)
     config = to_config(composed)
@@ -176,7 +176,7 @@ def make_cell(
     fingerprints = fingerprints_of(config, folder)
     choices = hydra_config.runtime.choices
     defaults = compose_defaults(choices, str(hydra_config.job.config_name))
-    # Weights of a named model are that model wherever they lie; any other folder is a model of its own.
+    # A named model is identified by its name, wherever its weights are; any other folder by its content.
     moved = config.model.repository is None and config.model.path != defaults.settings.get("model.path")
     labels = {}
     if moved or choices["model"] != defaults.choices["model"]:
@@ -197,7 +197,7 @@ def make_cell(
 
 
 def _wrong_name(key: str, given: str, found: str) -> Fault:
-    # Only a matrix gives its cells their names.
+    # Only a matrix names its cells.
     in_matrix = LAUNCHER_VARIABLE in os.environ
     return Fault(
         "name-given",
@@ -211,5 +211,5 @@ def _wrong_name(key: str, given: str, found: str) -> Fault:
 
 
 def _model_label(config: Config, fingerprints: Fingerprints) -> str:
-    """Return the model's name; for a local folder, which may be called anything, with a digest of its content."""
+    """Return the model's name; a local folder's name is arbitrary, so a digest of its content is appended."""
     return config.model.title if config.model.is_named else f"{config.model.title}-{fingerprints.model[:6]}"

@@ -1,4 +1,4 @@
-"""What people see of a launch, on standard error: a live table in a terminal, plain lines elsewhere."""
+"""Shows a launch on standard error: a live table in a terminal, plain lines elsewhere."""
 
 import contextlib
 import os
@@ -21,22 +21,22 @@ from medqa_finetune.record.short_names import short_names
 REFRESH_SECONDS = 1.0
 LINE_SECONDS = 300.0
 COLUMNS = ("step", "loss", "tokens/s", "VRAM", "left", "so far", "GPU")
-# The same figures in a line, where no heading says what they are.
+# The same figures in one line without headings.
 UNITS = ("{}", "loss {}", "{} tokens/s", "{}", "{} left", "{} so far", "GPU {}")
-# Lines of a terminal that are not rows of the table: heading, caption, what was printed above, the prompt to come.
+# Terminal lines that are not table rows: heading, caption, output above, the next prompt.
 OTHER_LINES = 6
-# Least widths of a cell's label, and of its state where the label is long.
+# Minimum widths of a cell's label, and of its state if the label is long.
 LABEL_WIDTH, STATE_WIDTH = 20, 12
 
 
 @dataclass(frozen=True)
 class CellView:
-    """What is shown of one cell at one moment.
+    """One row of the display.
 
     Attributes:
         state: One or a few words.
         text: The state, or how the cell ended.
-        stage: What it works on; None while it does not run.
+        stage: Its current stage; None while it does not run.
         remaining: Seconds to the end of that stage.
         elapsed: Seconds since the cell was first started.
     """
@@ -49,7 +49,7 @@ class CellView:
     gpus: str = ""
 
     def figures(self) -> list[str]:
-        """Return the texts below `COLUMNS`, a dash where there is none."""
+        """Return the texts for `COLUMNS`, with a dash for missing values."""
         stage = self.stage or Stage(self.state)
         return [
             "-" if stage.at is None or stage.of is None else f"{stage.at:.0f}/{stage.of:.0f}",
@@ -62,7 +62,7 @@ class CellView:
         ]
 
     def line(self) -> str:
-        """Return the same as one line."""
+        """Return state and known figures as one line of plain text."""
         figures = [
             unit.format(text) for unit, text in zip(UNITS, self.figures(), strict=True) if text not in ("-", "0 s")
         ]
@@ -70,7 +70,7 @@ class CellView:
 
 
 def view_of(job: Job, clock: "StageClock") -> CellView:
-    """Return what is to be shown of a job now."""
+    """Return the current view of a job."""
     if job.exit_status is not None:
         text = job.note if job.exit_status.state == "done" else f"{job.exit_status.state}: {job.exit_status.reason}"
         text += "" if job.seconds is None else f"  in {duration(job.seconds)}"
@@ -84,16 +84,16 @@ def view_of(job: Job, clock: "StageClock") -> CellView:
 
 
 class StageClock:
-    """Estimates the time remaining in the stage of one cell from its mean speed since the stage was first seen.
+    """Estimates the time remaining in a cell's stage from its mean speed since the stage was first seen.
 
-    rich.progress estimates it from three observations at least, and a step may take many minutes.
+    rich.progress needs at least three observations, and a step may take many minutes.
     """
 
     def __init__(self) -> None:
         self._first: tuple[str, float, float] | None = None
 
     def remaining(self, stage: Stage) -> float | None:
-        """Return the seconds to the end of a stage; None while there is nothing to estimate them from."""
+        """Return the estimated seconds to the end of a stage; None without a measured speed."""
         if stage.at is None or stage.of is None:
             return None
         now = time.monotonic()
@@ -105,7 +105,7 @@ class StageClock:
 
 
 def duration(seconds: float) -> str:
-    """Return a time for people: `45 s`, `12 min`, `3 h 05 min`."""
+    """Format seconds as `45 s`, `12 min` or `3 h 05 min`."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -113,7 +113,7 @@ def duration(seconds: float) -> str:
 
 
 class LiveDisplay:
-    """Shows every job while the block runs. What cannot be shown, as in a terminal that was closed, is no error."""
+    """Shows every job while the block runs; output errors, as from a closed terminal, are ignored."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._jobs = jobs
@@ -135,13 +135,13 @@ class LiveDisplay:
         try:
             self._shown_at = 0.0
             self.show()
-        finally:  # a signal at this very moment must not leave the terminal without a cursor
+        finally:  # a signal here must not leave the terminal without a cursor
             with contextlib.suppress(OSError):
                 if self._live is not None:
                     self._live.stop()
 
     def show(self) -> None:
-        """Show the state of all jobs, about once a second."""
+        """Refresh the state of all jobs, about once a second."""
         now = time.monotonic()
         if now - self._shown_at < REFRESH_SECONDS:
             return
@@ -150,7 +150,7 @@ class LiveDisplay:
         for number, (old, new) in enumerate(zip(before, self._views, strict=True)):
             changed = new.state not in (old.state, "pending")
             due = new.stage is not None and now - self._printed_at[number] >= LINE_SECONDS
-            # The table says everything but why a cell failed.
+            # The table does not say why a cell failed.
             if changed and new.state in ("failed", "interrupted") if self._live else changed or due:
                 self.print_line(f"{self._jobs[number].label}  {new.line()}")
                 self._printed_at[number] = now
@@ -160,7 +160,7 @@ class LiveDisplay:
                 self._live.update(draw_table(rows, self._live.console.height, self._live.console.width), refresh=True)
 
     def print_line(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line above the live table."""
         with contextlib.suppress(OSError):
             if self._live is not None:
                 self._live.console.print(visible(text), markup=False, highlight=False, emoji=False, soft_wrap=True)
@@ -169,12 +169,12 @@ class LiveDisplay:
 
 
 def draw_table(cells: Sequence[tuple[str, CellView]], height: int, width: int = 80) -> Table:
-    """Return a table with a row per cell; where a terminal cannot hold all, cells that are done are left out first.
+    """Return a table with one row per cell; if the terminal is too small, finished cells are left out first.
 
     Args:
-        cells: Label and view of every cell.
-        height: Lines of the terminal.
-        width: Its columns; labels that are too long for it are cut so that no two look alike.
+        cells: (label, view) of every cell.
+        height: Terminal height in lines.
+        width: Terminal width in columns; longer labels are shortened but stay distinct.
     """
     counted = Counter(view.state for _, view in cells)
     caption = ", ".join(f"{number} {state}" for state, number in counted.items())
@@ -185,7 +185,7 @@ def draw_table(cells: Sequence[tuple[str, CellView]], height: int, width: int = 
         table.add_column(name, justify="right", no_wrap=True)
     kept = _most_relevant(cells, max(1, height - OTHER_LINES))
     rows = [[view.text if view.state == "done" else view.state, *view.figures()] for _, view in kept]
-    # A state may be cut, figures are not, and a column has two blanks behind it.
+    # States may be cut, figures may not; two blanks follow each column.
     columns = [[name, *(row[at] for row in rows)] for at, name in enumerate(COLUMNS, start=1)]
     figures = sum(max(map(len, column)) + 2 for column in columns)
     state = max([5, *(min(len(row[0]), STATE_WIDTH) for row in rows)]) + 2
@@ -197,7 +197,7 @@ def draw_table(cells: Sequence[tuple[str, CellView]], height: int, width: int = 
 
 
 def _most_relevant(cells: Sequence[tuple[str, CellView]], rows: int) -> list[tuple[str, CellView]]:
-    """Return as many cells as there are rows, in their order: running ones before all, done ones after all others."""
+    """Return at most `rows` cells in their order, preferring running cells and dropping finished ones first."""
 
     def rank(number: int) -> int:
         view = cells[number][1]

@@ -15,20 +15,20 @@ from medqa_finetune.record.run_dir import now
 from medqa_finetune.record.schema import Failure, Process, Record
 from medqa_finetune.stopping import EXIT_OFFSET, SIGNALS
 
-# A cell that is stopped from outside is not started again; SIGUSR1 is what some schedulers send.
+# A cell that is stopped from outside is not started again; some schedulers send SIGUSR1.
 STOPPED = {code for number in (*SIGNALS, signal.SIGUSR1) for code in (EXIT_OFFSET + number, -number)}
 KILLED = (-signal.SIGKILL, EXIT_OFFSET + signal.SIGKILL)
 
 
 @dataclass(frozen=True)
 class ExitStatus:
-    """How an attempt at a cell ended.
+    """The classified end of an attempt at a cell.
 
     Attributes:
-        state: `taken`: another process works on the run, or has worked on it since.
-        reason: Why it is not done.
-        lines: The last lines it printed.
-        may_retry: Whether another attempt may end differently.
+        state: A status of the record, or `taken`: another process works on the run, or has since worked on it.
+        reason: Why the cell is not done.
+        lines: Last lines of its output.
+        may_retry: Whether another attempt may succeed.
         by_another: Whether another process has done the run.
     """
 
@@ -44,13 +44,13 @@ TAKEN = ExitStatus("taken", "another process works on this run")
 
 @dataclass(frozen=True)
 class Attempt:
-    """One start of a cell, as known before it ends.
+    """One start of a cell, before it ends.
 
     Attributes:
         run: The cell's folder.
-        before: The record when it started; None for a program that keeps none.
-        process: The cell's process; None where whoever has written the record since is taken for the cell.
-        overwrites: Whether a result in `before` is to be made anew.
+        before: The record when it started; None for a program without records.
+        process: The cell's process; None if whoever has written the record since counts as the cell.
+        overwrites: Whether an existing result in `before` is overwritten.
     """
 
     run: CellDir
@@ -60,7 +60,7 @@ class Attempt:
 
 
 def read_or_none(run: CellDir) -> Record | None:
-    """Return the run's record; None where there is none that can be read."""
+    """Return the run's record; None if it is missing or unreadable."""
     try:
         return run.read()
     except DataError:
@@ -68,14 +68,14 @@ def read_or_none(run: CellDir) -> Record | None:
 
 
 def summarize_record(record: Record | None) -> str:
-    """Return in a few words how a run ended; a program without a record has ended, and that is all."""
+    """Return a short text on how a run ended; without a record, only that it ended."""
     if record is None:
         return "done"
     if record.status != "done":
         return f"{record.status}: {record.failure.message if record.failure else 'no reason recorded'}"
     scores = record.evaluation.scores if record.evaluation is not None else {}
     short = [score for score in shortlist() if score.name in scores]
-    # Of a shortlist, perplexity stands in where the others were not asked for; it is the one score of running text.
+    # Perplexity is shown if no other shortlisted score was computed; it is the only score of running text.
     shown = [score for score in short if score.prominence is Prominence.HEADLINE] or short
     titles = [f"{score.words_in('en').in_sentence} {scores[score.name].value:.{score.digits}f}" for score in shown]
     return "  ".join(["done", *titles])
@@ -84,13 +84,13 @@ def summarize_record(record: Record | None) -> str:
 def classify_exit(
     attempt: Attempt, code: int, lines: Sequence[str], faults: Sequence[Fault], stopping: bool
 ) -> ExitStatus:
-    """Return how an attempt ended whose process has exited, and make the run's record say so too.
+    """Classify an attempt whose process has exited, and update the run's record accordingly.
 
     Args:
-        attempt: The attempt.
-        code: The process's exit code, minus the signal's number if one killed it.
-        lines: The last lines it printed.
-        faults: Why it was refused, as the process left them; none where it left none.
+        attempt: The attempt, as described before its process ended.
+        code: The process's exit code; a negative signal number if a signal killed it.
+        lines: Last lines of its output.
+        faults: Faults the process wrote when it refused its input; may be empty.
         stopping: Whether the launcher asked it to stop.
     """
     run, record = attempt.run, read_or_none(attempt.run)
@@ -128,7 +128,7 @@ def _is_by_another(record: Record | None, process: Process | None) -> bool:
 def _classify_by_code(
     attempt: Attempt, code: int, lines: Sequence[str], faults: Sequence[Fault], stopping: bool
 ) -> ExitStatus:
-    """Classify an attempt that left no record."""
+    """Classify by exit code, for an attempt whose record does not say how it ended."""
     reason = _explain(code, lines, faults, stopping)
     if attempt.before is not None:
         gone = f"its record {attempt.run.record_path} is gone or torn: the folder was changed while it ran"
@@ -141,7 +141,7 @@ def _classify_by_code(
 
 
 def _record_exit(run: CellDir, seen: Record, ended: Record, lines: Sequence[str]) -> bool:
-    """Write how the run ended, unless another process has taken it over since `seen`; return whether it is ours."""
+    """Write how the run ended; return False, without writing, if another process has taken it over since `seen`."""
     try:
         with run.lock():
             if read_or_none(run) != seen:
@@ -150,13 +150,13 @@ def _record_exit(run: CellDir, seen: Record, ended: Record, lines: Sequence[str]
             with run.log_path.open("a", encoding="utf-8") as log:
                 log.write("\n".join([ended.failure.message if ended.failure else "", *lines, ""]))
     except (MedQAError, OSError):
-        # On a full disk or in a folder that became read-only, the launcher still reports what happened.
+        # The launcher reports the outcome even if the disk is full or the folder read-only.
         return not _is_held(run)
     return True
 
 
 def _is_held(run: CellDir) -> bool:
-    """Return whether another process holds the run; one that the cell itself left behind is just being killed."""
+    """Return whether another process holds the run's lock; a child the cell left behind is about to be killed."""
     for _ in range(10):
         if not run.is_locked():
             return False
@@ -181,7 +181,7 @@ def _explain(code: int, lines: Sequence[str], faults: Sequence[Fault], stopping:
 
 
 def _last_words(lines: Sequence[str]) -> Sequence[str]:
-    """Return three lines: of a crash in native code the top of Python's own report, else the last ones."""
+    """Return up to three lines: the top of Python's crash report for a crash in native code, else the last ones."""
     printed = [line for line in lines if line.strip() and not line.startswith("Extension modules:")]
     crash = next((place for place, line in enumerate(printed) if line.startswith("Fatal Python error:")), None)
     return printed[-3:] if crash is None else printed[crash : crash + 3]

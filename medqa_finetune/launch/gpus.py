@@ -1,4 +1,4 @@
-"""The GPUs of this machine, and how cells share them out."""
+"""Finds this machine's GPUs and assigns them to cells."""
 
 import contextlib
 import itertools
@@ -12,14 +12,14 @@ import pynvml
 from medqa_finetune.errors import ConfigError, Fault
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
-# What CUDA takes for the end of the list.
+# CUDA ignores every entry after one of these.
 NO_DEVICE = ("", "-1", "NoDevFiles")
 ANSWER_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU, or a part of one: `id` is what CUDA_VISIBLE_DEVICES takes, `label` what people call it."""
+    """A GPU or a MIG part of one: `id` for CUDA_VISIBLE_DEVICES, `label` for display."""
 
     id: str
     label: str
@@ -27,22 +27,22 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Slot:
-    """A place for one cell at a time, and the GPUs that it sees; None leaves that to the cell."""
+    """A place for one cell at a time and the GPUs that the cell sees; None does not restrict them."""
 
     gpus: tuple[Gpu, ...] | None
 
     @property
     def label(self) -> str:
-        """What people call its GPUs; empty without any."""
+        """Display names of its GPUs; empty without any."""
         return ",".join(gpu.label for gpu in self.gpus or ())
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that a cell in this slot is started with."""
+        """Return the environment variables that restrict a cell to this slot's GPUs."""
         return {} if self.gpus is None else {VARIABLE: ",".join(gpu.id for gpu in self.gpus)}
 
 
 def visible_gpus() -> list[Gpu]:
-    """Return the GPUs that the user's CUDA_VISIBLE_DEVICES allows; without it, all that the driver lists."""
+    """Return the GPUs that CUDA_VISIBLE_DEVICES allows, or all that the driver lists if it is not set."""
     allowed = os.environ.get(VARIABLE)
     if allowed is None:
         return _ask_driver()
@@ -51,14 +51,14 @@ def visible_gpus() -> list[Gpu]:
 
 
 def _ask_driver() -> list[Gpu]:
-    """Return what the driver lists; nothing where there is none, or where it fails or does not answer in time."""
+    """Return the driver's GPUs; none if there is no driver, or it fails or does not answer in time."""
     found: list[Gpu] = []
 
     def ask() -> None:
         with contextlib.suppress(pynvml.NVMLError):
             found.extend(installed_gpus())
 
-    # In a thread that is left behind if need be: a driver that is stuck never answers.
+    # In a thread that can be abandoned, since a hung driver never answers.
     thread = threading.Thread(target=ask, name="nvml", daemon=True)
     thread.start()
     thread.join(ANSWER_SECONDS)
@@ -66,12 +66,12 @@ def _ask_driver() -> list[Gpu]:
 
 
 def installed_gpus() -> list[Gpu]:
-    """Return the GPUs that NVML lists; of a GPU that is cut into parts (MIG), the parts.
+    """Return the GPUs that NVML lists; a GPU partitioned by MIG is listed by its parts.
 
-    Their UUIDs are used: numbers mean one thing to the driver and, unless CUDA_DEVICE_ORDER is set, another to CUDA.
+    They are identified by UUID: driver and CUDA number GPUs differently unless CUDA_DEVICE_ORDER is set.
 
     Raises:
-        pynvml.NVMLError: there is no driver, or it fails.
+        pynvml.NVMLError: the driver is missing or fails.
     """
     pynvml.nvmlInit()
     try:
@@ -88,7 +88,7 @@ def installed_gpus() -> list[Gpu]:
 def _mig_parts(device: object) -> Iterator[tuple[int, object]]:
     try:
         most = pynvml.nvmlDeviceGetMaxMigDeviceCount(device)
-    except pynvml.NVMLError:  # a GPU, or a driver, that cannot be cut
+    except pynvml.NVMLError:  # GPU or driver without MIG
         return
     for place in range(most):
         with contextlib.suppress(pynvml.NVMLError_NotFound, pynvml.NVMLError_InvalidArgument):
@@ -96,10 +96,10 @@ def _mig_parts(device: object) -> Iterator[tuple[int, object]]:
 
 
 def make_slots(gpus: Sequence[Gpu], gpus_per_cell: int, max_parallel: int | None) -> list[Slot]:
-    """Return a slot for every cell that may run at the same time; without GPUs, one unless more are asked for.
+    """Return one slot per cell that may run at the same time; without GPUs, `max_parallel` slots or one.
 
     Raises:
-        ConfigError: a cell wants more GPUs than there are.
+        ConfigError: `gpus_per_cell` exceeds the number of GPUs.
     """
     if gpus_per_cell == 0 or not gpus:
         return [Slot(() if gpus_per_cell == 0 else None)] * (max_parallel or 1)

@@ -1,8 +1,7 @@
-"""A Hydra launcher that gives every cell a fresh process, and every process its own GPUs.
+"""A Hydra launcher that runs every cell in a fresh process with its own GPUs.
 
-It knows nothing of what the cells do, and serves any Hydra program. For one that writes a record (`record/`) into its
-folder, runs that are done are left alone, those that crashed are tried again, and two launches on the same folders
-share the work.
+It works with any Hydra program. If the program writes a record (`record/`) into its folder, finished runs are skipped,
+crashed ones are retried, and two launches on the same folders share the work.
 """
 
 import dataclasses
@@ -33,10 +32,10 @@ from medqa_finetune.record.schema import Record
 from medqa_finetune.stopping import stoppable
 
 PLUGIN_MODULE = "hydra_plugins.medqa_finetune_matrix"
-# Hydra settings of the launching command that a cell, which runs by itself, is not given.
+# Hydra settings of the launching command that are not passed on to cells, which are single runs.
 NOT_FOR_CELLS = ("hydra.mode", "hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.sweep.")
 SHOWN_LINES = 5
-# Codes of the fault of a run that is not done, by how it ended.
+# Fault codes of runs that are not done, by exit state.
 CODES = {"failed": "run-failed", "interrupted": "run-interrupted", "taken": "run-taken"}
 
 
@@ -45,11 +44,11 @@ class LocalLauncherConfig:
     """`hydra/launcher=local`: a queue over the GPUs of this machine.
 
     Attributes:
-        max_parallel: Cells at the same time at most; None is one for every `gpus_per_cell` GPUs, and one without GPUs.
-            Cells that share a CPU compete for its cores unless the program's number of threads is limited.
-        gpus_per_cell: GPUs that a cell sees; 0 keeps cells on the CPU.
-        retries: How often a cell that crashed is started again; one that would fail the same way again never is.
-        grace_seconds: How long a cell that is asked to stop may take before it is killed.
+        max_parallel: Maximum number of cells at a time; None is one per `gpus_per_cell` GPUs, and one without GPUs.
+            Cells on one CPU compete for its cores unless the program limits its threads.
+        gpus_per_cell: Number of GPUs that a cell sees; 0 runs cells on the CPU.
+        retries: How often a crashed cell is restarted; a deterministic failure is never retried.
+        grace_seconds: Seconds between asking a cell to stop and killing it.
     """
 
     _target_: str = f"{PLUGIN_MODULE}.LocalLauncher"
@@ -61,10 +60,10 @@ class LocalLauncherConfig:
 
 @dataclasses.dataclass
 class MatrixSweeperConfig:
-    """`hydra/sweeper=matrix`: the product of all swept values.
+    """`hydra/sweeper=matrix`: the Cartesian product of all swept values.
 
     Attributes:
-        params: Values swept when the command line does not say otherwise, as in Hydra's basic sweeper.
+        params: Default sweep per key, as in Hydra's basic sweeper; the command line overrides it.
     """
 
     _target_: str = f"{PLUGIN_MODULE}.MatrixSweeper"
@@ -73,16 +72,16 @@ class MatrixSweeperConfig:
 
 @dataclasses.dataclass
 class CallingSweeperConfig(MatrixSweeperConfig):
-    """`hydra/sweeper=calling`: the same product; the task is called with every cell in this process."""
+    """`hydra/sweeper=calling`: the same product, but the task is called with every cell in this process."""
 
     _target_: str = f"{PLUGIN_MODULE}.CallingSweeper"
 
 
 def register_plugins() -> None:
-    """Register launcher and sweepers with Hydra; call it before Hydra starts.
+    """Register launcher and sweepers with Hydra; must be called before Hydra starts.
 
-    Hydra takes plugins from its own namespace package only. Ours lies in a folder of this package, since files that a
-    wheel puts into a folder shared with other wheels are easily lost when one of them is removed.
+    Hydra loads plugins from its own namespace package only. Ours is in a folder of this package, since files in a
+    folder shared between wheels are easily lost when one of them is removed.
     """
     folder = str(Path(__file__).parent / "discovery")
     if folder not in sys.path:
@@ -94,11 +93,11 @@ def register_plugins() -> None:
 
 
 class LocalLauncher(Launcher):
-    """Runs cells in processes of their own; one that fails does not stop the others.
+    """Runs each cell in its own process; a failing cell does not stop the others.
 
-    What a program's function returns does not come back from its process. HYDRA_LOCAL_LAUNCHER is set in a cell's
-    environment, and its standard input is a pipe that closes when the launcher ends, however that happens; a cell that
-    should stop then watches it (`stopping.stop_with_parent`).
+    The task function's return value is not transferred back. A cell's environment has HYDRA_LOCAL_LAUNCHER set, and its
+    standard input is a pipe that closes when the launcher ends for any reason; cells that should stop then watch it
+    (`stopping.stop_with_parent`).
     """
 
     def __init__(self, max_parallel: int | None, gpus_per_cell: int, retries: int, grace_seconds: float) -> None:
@@ -108,10 +107,10 @@ class LocalLauncher(Launcher):
         self._config: DictConfig | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Remember what Hydra composes with, and find the GPUs.
+        """Store Hydra's context and configuration, and find the GPUs.
 
         Raises:
-            ConfigError: a setting of the launcher is impossible.
+            ConfigError: a launcher setting is invalid.
         """
         self._context = hydra_context
         self._config = config
@@ -120,10 +119,10 @@ class LocalLauncher(Launcher):
         self._slots = make_slots(gpus, self._settings.gpus_per_cell, self._settings.max_parallel)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run every cell that is not done yet, and return how each ended, in the order asked for.
+        """Run every cell that is not done yet, and return one result per cell, in the order of `job_overrides`.
 
         Raises:
-            Interrupted: a signal came; every cell has been stopped by then.
+            Interrupted: a signal came; every cell has been stopped.
         """
         setup_globals()
         jobs = [self._job(number, list(overrides)) for number, overrides in enumerate(job_overrides, initial_job_idx)]
@@ -142,7 +141,7 @@ class LocalLauncher(Launcher):
         overwrites = OmegaConf.select(composed, "overwrite", default=False) is True
         run = CellDir(RunDir(folder), _evaluation_of(RunDir(folder), evaluation, anew=overwrites))
         own = [override for override in overrides if not override.startswith("hydra.sweep.")]
-        # Given `hydra.sweep.dir`, as by our sweeper, a program makes its folder itself; else it gets Hydra's.
+        # With `hydra.sweep.dir`, as our sweeper passes it, the program makes its folder; otherwise Hydra's is used.
         makes_folder = len(own) < len(overrides)
         location = [] if makes_folder else [f"hydra.run.dir={quote_override(str(folder))}", f"hydra.job.num={number}"]
         return Job(
@@ -161,16 +160,16 @@ def run_jobs(
     retries: int,
     grace_seconds: float = LocalLauncherConfig.grace_seconds,
 ) -> None:
-    """Run every job that is not done yet in a process of its own, and show the progress.
+    """Run every job that is not done yet, each in its own process, and show the progress.
 
     Args:
-        jobs: In the order they are to be started in.
-        slots: Where they run; as many at the same time as there are.
-        retries: How often one that crashed is started again.
-        grace_seconds: How long one that is asked to stop may take before it is killed.
+        jobs: Jobs in starting order.
+        slots: One per job that may run at the same time.
+        retries: How often a crashed job is restarted.
+        grace_seconds: Seconds between asking a job to stop and killing it.
 
     Raises:
-        Interrupted: a signal came; every job has been stopped by then.
+        Interrupted: a signal came; every job has been stopped.
     """
     for job in jobs:
         if job.is_done_by(job.earlier):
@@ -193,8 +192,8 @@ def _evaluation_of(run: RunDir, name: str, *, anew: bool) -> EvaluationDir | Non
 
     Args:
         run: The cell's run.
-        name: Name of the evaluation; empty for a program without.
-        anew: Whether the run is made anew, so that it does not matter where the evaluation of that name lies now.
+        name: Name of the evaluation; empty for a program without evaluations.
+        anew: Whether the run is overwritten, in which case the existing evaluation folder does not matter.
     """
     if not name:
         return None
@@ -202,13 +201,13 @@ def _evaluation_of(run: RunDir, name: str, *, anew: bool) -> EvaluationDir | Non
 
 
 def _missing_files(run: RunDir, record: Record | None) -> str:
-    """Return how many files of a finished run no longer exist, in words; which ones, a warning says."""
+    """Return a note with the number of files that a finished run lacks; log their names as a warning."""
     missing = sum(not (run.path / name).is_file() for name in (record.files if record is not None else {}))
     return f", {missing} of its files missing" if missing else ""
 
 
 def _check(settings: LocalLauncherConfig) -> None:
-    """Refuse settings that no launch can have."""
+    """Raise ConfigError for invalid launcher settings."""
     wanted = {
         "max_parallel": (settings.max_parallel is None or settings.max_parallel >= 1, "an integer ≥ 1, or null"),
         "gpus_per_cell": (settings.gpus_per_cell >= 0, "an integer ≥ 0"),
@@ -225,21 +224,21 @@ def _check(settings: LocalLauncherConfig) -> None:
 
 
 def _folder_of(composed: DictConfig) -> Path:
-    """Return the folder that Hydra has for a cell of a sweep."""
+    """Return the folder that Hydra assigns to a cell of a sweep."""
     with hydra_resolver_of(composed):
         return Path(str(composed.hydra.sweep.dir)) / str(composed.hydra.sweep.subdir)
 
 
 def _shared_overrides(config: DictConfig) -> list[str]:
-    """Return the overrides of Hydra's own settings that a launching command passes on to its cells."""
+    """Return the launching command's overrides of Hydra settings that are passed on to its cells."""
     typed = [str(override) for override in config.hydra.overrides.hydra]
     kept = [override for override in typed if not override.lstrip("+~").startswith(NOT_FOR_CELLS)]
-    # A configuration may set hydra.mode=MULTIRUN itself; a cell must not sweep again.
+    # The configuration may set hydra.mode=MULTIRUN; a cell must not sweep again.
     return kept if {"-m", "--multirun"} & set(sys.argv) else ["hydra.mode=RUN", *kept]
 
 
 def quote_override(text: str) -> str:
-    """Return a text in quotes, so that Hydra's grammar reads exactly this text.
+    """Quote a text so that Hydra's grammar parses exactly this text.
 
     A quote is escaped, and so is every backslash in front of one, the closing one included.
     """
@@ -262,7 +261,7 @@ def _job_return(job: Job) -> JobReturn:
 
 
 def _fault_of(status: ExitStatus, run: CellDir) -> Fault:
-    """Return why a run is not done, where its log is, and the last lines it printed that do not repeat the reason."""
+    """Return a fault with the reason why a run is not done, its log, and last output lines that add to the reason."""
     log = f" (log: {run.log_path})" if run.log_path.is_file() else ""
     lines = [line for line in status.lines if status.reason not in line and line.strip() not in status.reason]
     said = [f"{status.state}: {status.reason}{log}", *lines[-SHOWN_LINES:]]

@@ -1,4 +1,4 @@
-"""The jobs of a launch: when each is started and in which slot, what its exit means, and how all are stopped."""
+"""Schedules the jobs of a launch: starts each in a slot, handles its exit, and stops all of them."""
 
 import time
 from collections import deque
@@ -14,7 +14,7 @@ from medqa_finetune.record.evaluations import CellDir, evaluation_parts
 from medqa_finetune.record.schema import Record
 
 if TYPE_CHECKING:
-    # The launcher also serves programs that know nothing of experiments.
+    # The launcher also serves Hydra programs other than this one.
     from medqa_finetune.cell import Cell
 
 POLL_SECONDS = 0.2
@@ -23,7 +23,7 @@ CHECK_AGAIN_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Running:
-    """A running attempt at a job: its process, its slot, and how far the run had come before."""
+    """A running attempt at a job: its process, its slot, and the run's progress before it."""
 
     process: CellProcess
     slot: Slot
@@ -33,24 +33,24 @@ class Running:
 
 @dataclass
 class Job:
-    """A cell that the launcher runs.
+    """A cell in the launcher's queue.
 
     Attributes:
-        name: The parts of its name.
-        overrides: What its process is started with.
-        run: The folder of its run, as its evaluation sees it.
-        earlier: Its record when the launch began; None for a program that keeps none.
-        overwrites: Whether an earlier result is to be made anew.
-        attempts: How often this launch started it.
-        first_start: When, on the monotonic clock.
-        next_check: When to check again whether another process still works on it; 0 if none did.
-        is_contested: Whether an attempt found another process's record and no such process. A program that starts
-            itself anew looks like that, so whoever writes the record during the next attempt is taken for the cell.
-        running: Its present attempt.
-        exit_status: How it ended; None while that is open.
-        note: A few words about a cell that is done.
-        label: How it is shown: its place among all cells, and what differs between their names.
-        seconds: From its first start to its end; None if another process did the work.
+        name: Parts of the cell's name.
+        overrides: Hydra overrides its process is started with.
+        run: Its run folder, as seen by its evaluation.
+        earlier: Its record when the launch began; None for a program without records.
+        overwrites: Whether an existing result is overwritten.
+        attempts: Number of starts in this launch.
+        first_start: Time of the first start on the monotonic clock, in seconds.
+        next_check: Monotonic time at which to check again whether another process still works on it; 0 if none did.
+        is_contested: Whether an attempt found a record of another process that does not exist. A program that
+            re-executes itself looks like this, so whoever writes the record during the next attempt counts as the cell.
+        running: The current attempt.
+        exit_status: How it ended; None before that.
+        note: Short text shown for a finished cell.
+        label: Display label: its position and the part of its name that differs from other cells.
+        seconds: Seconds from its first start to its end; None if another process did the work.
     """
 
     name: Sequence[str]
@@ -69,24 +69,24 @@ class Job:
     seconds: float | None = None
 
     def finish(self, exit_status: ExitStatus, note: str = "") -> None:
-        """Set how it ended."""
+        """Store the exit status and, for a cell this launch started, the elapsed time."""
         self.exit_status, self.note = exit_status, note
         self.seconds = None if exit_status.by_another else self.elapsed()
 
     def elapsed(self) -> float | None:
-        """Return the seconds since its first start; None if it has not been started."""
+        """Return the seconds from its first start until now; None if it has not been started."""
         return None if self.first_start is None else time.monotonic() - self.first_start
 
     def is_done_by(self, record: Record | None) -> bool:
-        """Return whether a record leaves nothing to do; an earlier result that is to be made anew does not count."""
+        """Return whether the record is of a finished run; one that is to be overwritten does not count."""
         return record is not None and record.status == "done" and not (self.overwrites and record == self.earlier)
 
     def is_due(self) -> bool:
-        """Return whether it may be started now."""
+        """Return whether the job is neither running nor ended, and its next check is due."""
         return self.exit_status is None and self.running is None and time.monotonic() >= self.next_check
 
     def overrides_now(self, record: Record | None) -> list[str]:
-        """Return what its process is started with now: it resumes what an earlier attempt of this launch has made."""
+        """Return the overrides for its next start; a retry resumes the result of an earlier attempt of this launch."""
         resumes = self.overwrites and record != self.earlier
         return [*self.overrides, "overwrite=false"] if resumes else list(self.overrides)
 
@@ -95,15 +95,15 @@ def job_of(cell: "Cell", overrides: Sequence[str]) -> Job:
     """Return the job of a checked cell.
 
     Args:
-        cell: The cell.
-        overrides: What its process is started with.
+        cell: A cell that has been checked and named.
+        overrides: Hydra overrides its process is started with.
     """
     name = (*cell.config.run_name.split("__"), *evaluation_parts(cell.config.evaluation_name))
     return Job(name, list(overrides), cell.folder, read_or_none(cell.folder))
 
 
 def label_jobs(jobs: Sequence[Job]) -> None:
-    """Label every job by its place and its name, without the parts behind the first that all share."""
+    """Label every job with its position and name; name parts after the first that all jobs share are left out."""
     shared = set.intersection(*(set(job.name[1:]) for job in jobs)) if jobs else set()
     for place, job in enumerate(jobs, start=1):
         first, *rest = job.name
@@ -112,23 +112,23 @@ def label_jobs(jobs: Sequence[Job]) -> None:
 
 
 class Display(Protocol):
-    """What the scheduler needs of whatever shows the launch to people."""
+    """Interface of the scheduler to a display."""
 
     def show(self) -> None:
-        """Show the state of all jobs, if it is time to."""
+        """Show the state of all jobs; may skip calls that follow too quickly."""
 
     def print_line(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
 
 
 class Scheduler:
-    """Starts jobs in order, each in a slot of its own.
+    """Starts jobs in order, each in a free slot.
 
     Args:
-        jobs: In the order they are to be started in.
-        slots: Where they run; as many at the same time as there are.
-        retries: How often a job that crashed is started again.
-        display: Shows what happens.
+        jobs: Jobs in starting order.
+        slots: One per job that may run at the same time.
+        retries: How often a crashed job is restarted.
+        display: Receives progress and messages.
     """
 
     def __init__(self, jobs: Sequence[Job], slots: Sequence[Slot], *, retries: int, display: Display) -> None:
@@ -138,11 +138,11 @@ class Scheduler:
         self._display = display
 
     def has_open_jobs(self) -> bool:
-        """Return whether a job has not ended."""
+        """Return whether any job has not ended."""
         return any(job.exit_status is None for job in self._jobs)
 
     def start_due_jobs(self) -> None:
-        """Start jobs while slots are free; a job that another process works on lets others go first."""
+        """Start jobs while slots are free; a job that another process works on is checked again later."""
         for job in self._jobs:
             if not self._free:
                 return
@@ -161,7 +161,7 @@ class Scheduler:
     def _waits_for_training(self, job: Job, record: Record | None) -> bool:
         """Return whether another running job trains the run that this one evaluates."""
         is_in_use = any(other.running and other.run.path == job.run.path for other in self._jobs if other is not job)
-        # A result to be made anew is made once for all its evaluations.
+        # A run to be overwritten is trained once for all its evaluations.
         is_old = job.overwrites and record == job.earlier
         return is_in_use and (is_old or record is None or not record.is_trained)
 
@@ -180,7 +180,7 @@ class Scheduler:
         job.first_start = job.first_start or time.monotonic()
 
     def collect_exits(self) -> None:
-        """Finish, or start again later, the jobs whose processes have ended."""
+        """Classify the jobs whose processes have ended, and finish or requeue them."""
         for job in self._jobs:
             if job.running is not None and job.running.process.exit_code() is not None:
                 self._collect(job, job.running, stopping=False)
@@ -202,7 +202,7 @@ class Scheduler:
             job.finish(status, note)
 
     def stop(self, grace_seconds: float) -> None:
-        """Stop all running jobs: they are asked to, and killed after `grace_seconds` or at a second signal."""
+        """Ask all running jobs to stop; kill them after `grace_seconds` or at a second signal."""
         running = [(job, job.running) for job in self._jobs if job.running is not None]
         if running:
             cells = "1 cell, which writes" if len(running) == 1 else f"{len(running)} cells, each of which writes"

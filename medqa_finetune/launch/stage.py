@@ -1,4 +1,4 @@
-"""The stage of a running cell, read from the files of its run; a program that keeps none is just running."""
+"""Reads the stage of a running cell from the files of its run."""
 
 import json
 from collections.abc import Mapping
@@ -22,13 +22,13 @@ class ProgressRows:
 
 @dataclass(frozen=True)
 class Stage:
-    """The stage that a running cell is in.
+    """The current stage of a running cell and its progress.
 
     Attributes:
-        name: `running` where nothing more is known.
+        name: Name of the stage; `running` if nothing more is known.
         at: Steps taken or questions answered.
-        of: Steps or questions in all.
-        vram_gib: GPU memory held by tensors; None on a CPU.
+        of: Total steps or questions.
+        vram_gib: GPU memory held by tensors, in GiB; None on a CPU.
     """
 
     name: str
@@ -40,17 +40,17 @@ class Stage:
 
 
 def read_progress(run: CellDir) -> ProgressRows:
-    """Return how far the run has come by its files."""
+    """Read the run's progress files."""
     answering = {} if run.evaluation is None else _last_row(run.evaluation.answering_path)
     return ProgressRows(_last_row(run.run.metrics_path), answering)
 
 
 def read_stage(run: CellDir, before: ProgressRows) -> Stage:
-    """Return the stage of a running cell.
+    """Read the stage of a running cell from the files of its run.
 
     Args:
         run: Its folder.
-        before: How far the run had come when the cell was started.
+        before: The run's progress when the cell was started.
     """
     record = read_or_none(run)
     if record is None:
@@ -73,7 +73,7 @@ def read_stage(run: CellDir, before: ProgressRows) -> Stage:
 
 
 def _last_row(path: Path) -> Row:
-    """Return the newest number under every key in the last rows of a file of JSON Lines, which is read from its end."""
+    """Return the newest number of every key in the last rows of a JSON Lines file, which is read from its end."""
     try:
         with path.open("rb") as file:
             start = max(0, file.seek(0, 2) - TAIL_BYTES)

@@ -1,4 +1,4 @@
-"""A Hydra sweeper that composes and checks every cell before the first one starts, whichever launcher runs them."""
+"""A Hydra sweeper that composes and checks every cell before the first one starts, for any launcher."""
 
 import itertools
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ from medqa_finetune.record.evaluations import evaluation_parts
 class MatrixSweeper(Sweeper):
     """Launches the Cartesian product of all swept values as one batch, each cell with a folder named after it.
 
-    Hydra's basic one makes a folder and a `multirun.yaml` before it checks anything, and two sweeps on the same outputs
-    overwrite each other's.
+    Hydra's basic sweeper makes a folder and a `multirun.yaml` before it checks anything, and two sweeps on the same
+    outputs overwrite each other's.
     """
 
     def __init__(self, params: dict[str, str] | None = None) -> None:
@@ -39,7 +39,7 @@ class MatrixSweeper(Sweeper):
         self.launcher: Launcher | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what Hydra composes with, and make the launcher."""
+        """Store Hydra's context and configuration, and instantiate the launcher."""
         self.hydra_context = hydra_context
         self.config = config
         self.launcher = Plugins.instance().instantiate_launcher(
@@ -50,8 +50,8 @@ class MatrixSweeper(Sweeper):
         """Compose, check and launch every cell.
 
         Raises:
-            MedQAError: a cell cannot run at all; none has been started then.
-            RunError: at least one cell is not done; says which and why.
+            MedQAError: a cell cannot run; no cell has been started.
+            RunError: at least one cell is not done; one fault per cell.
         """
         cells = check_matrix(check_all(self._combinations(arguments), self._compose))
         results = self._launch(cells)
@@ -69,18 +69,18 @@ class MatrixSweeper(Sweeper):
             )
         except MedQAError:
             raise
-        except Exception as error:  # other launchers say in kinds of their own that a job died
+        except Exception as error:  # other launchers raise their own types when a job dies
             problem = f"{type(self.launcher).__name__} gave up: {type(error).__name__}: {error}"
             raise RunError(Fault("launcher-failed", problem)) from error
         return results
 
     def _combinations(self, arguments: Sequence[str]) -> list[tuple[str, ...]]:
-        """Return the overrides of every cell: the product of the values typed and those in `hydra.sweeper.params`."""
+        """Return the overrides of every cell: the product of the command line's sweeps and `hydra.sweeper.params`."""
         assert self.hydra_context is not None, "setup() comes first"  # noqa: S101
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         try:
             typed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
-            # What is typed replaces the configuration's own sweep over the same key.
+            # The command line replaces the configuration's sweep over the same key.
             values = {override.get_key_element(): _alternatives(override) for override in typed}
         except COMPOSITION_ERRORS as error:
             raise ConfigError(*explain(error, ["--multirun", *arguments])) from None
@@ -103,16 +103,16 @@ class MatrixSweeper(Sweeper):
 
 
 class CallingSweeper(MatrixSweeper):
-    """Composes every cell of the same product and calls the task with it, in this process; nothing is launched."""
+    """Calls the task with every cell of the same product, in this process; nothing is launched."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what Hydra composes with, and the task."""
+        """Store Hydra's context, the task function and the configuration."""
         self.hydra_context = hydra_context
         self.config = config
         self._task = task_function
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
-        """Call the task with every cell.
+        """Compose every cell and call the task with it.
 
         Raises:
             ConfigError: with the faults of all cells.
@@ -130,7 +130,7 @@ class CallingSweeper(MatrixSweeper):
 
 
 def _alternatives(override: Override) -> list[str]:
-    """Return what an override stands for: one value, or each that it sweeps over."""
+    """Expand an override into one override per swept value."""
     key = override.get_key_element()
     if not override.is_sweep_override():
         return [f"{key}={override.get_value_element_as_str()}"]
@@ -142,9 +142,9 @@ def _alternatives(override: Override) -> list[str]:
 
 
 def _overrides_of(cell: Cell) -> list[str]:
-    """Return the overrides that a launcher is given: those of the cell, its name, and where its folder is.
+    """Return the overrides for the launcher: those of the cell, its name and the location of its folder.
 
-    A cell that is given its name refuses to work on files that are no longer those the matrix began with.
+    With the name, the cell refuses to run if files have changed since the matrix was checked.
     """
     path = cell.run.path
     given = {
@@ -161,7 +161,7 @@ def _name_of(cell: Cell) -> str:
 
 
 def _fault_of(cell: Cell, result: JobReturn) -> Fault | None:
-    """Return why a cell is not done, None if it is; its record counts, whatever the launcher reports."""
+    """Return why a cell is not done, or None if it is; its record takes precedence over the launcher's report."""
     error = outcome_of(result)
     record = cell.folder.read()
     if record is not None and record.status == "done" and result.status == JobStatus.COMPLETED:

@@ -18,10 +18,10 @@ Result = TypeVar("Result")
 
 
 def check_matrix(cells: Sequence[Cell]) -> list[Cell]:
-    """Return the cells that are to be launched, each with its record; every fault of any cell is reported first.
+    """Return the cells to launch, after writing their records; the faults of all cells are reported together.
 
     Raises:
-        MedQAError: a cell cannot run at all; no record has been written then.
+        MedQAError: a cell cannot run; no record has been written.
     """
     cells = distinct_cells(cells)
     records = check_all(cells, earlier_record)
@@ -32,7 +32,7 @@ def check_matrix(cells: Sequence[Cell]) -> list[Cell]:
         else:
             open_cells.append(cell)
     check_all(open_cells, lambda cell: check_packages(cell.config))
-    # Every corpus is prepared, each once, so that a matrix whose last cell asks for too many examples never starts.
+    # Every corpus is prepared up front, so that a matrix whose last cell asks for too many examples never starts.
     counts = check_all(open_cells, lambda cell: task_of(cell.config).look(cell.config))
     check_all(open_cells, lambda cell: check_benchmarks(cell.config))
     if open_cells:
@@ -43,7 +43,7 @@ def check_matrix(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def check_all(items: Sequence[Item], check: Callable[[Item], Result]) -> list[Result]:
-    """Return what `check` returns for every item, or raise all faults at once; a shared fault appears once.
+    """Apply `check` to every item; raise the faults of all items together, each fault once.
 
     Raises:
         ConfigError: `check` refused at least one item.
@@ -59,7 +59,7 @@ def check_all(items: Sequence[Item], check: Callable[[Item], Result]) -> list[Re
 
 
 def distinct_cells(cells: Sequence[Cell]) -> list[Cell]:
-    """Return the cells without those that repeat another's training and evaluation, and print which were left out.
+    """Drop cells that repeat another's training and evaluation, and print which were dropped.
 
     Raises:
         ConfigError: two different trainings, or evaluations, would share a folder.
@@ -89,7 +89,7 @@ def _two_in_one(folder: Path, first: Cell, second: Cell) -> ConfigError:
 
 
 def _write_records(cell: Cell) -> None:
-    """Write a cell's record, unless another process works on it; overwriting is left to the cell itself."""
+    """Write a cell's record, unless another process works on it; a cell that overwrites does so itself."""
     if cell.config.overwrite:
         return
     try:

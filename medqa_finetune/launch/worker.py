@@ -15,12 +15,12 @@ from medqa_finetune.record.run_dir import this_process
 from medqa_finetune.record.schema import Process
 from medqa_finetune.stopping import LAUNCHER_VARIABLE
 
-# Hydra's flags for where configuration is found; a cell must look in the same places.
+# Hydra's flags for configuration folders; a cell must use the same ones.
 SEARCH_FLAGS = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp")
 
 
 def cell_command(overrides: Sequence[str]) -> list[str]:
-    """Return the command line that runs one cell with the program that is running now."""
+    """Return the command line that runs one cell with the current program."""
     program = sys.modules["__main__"]
     name = program.__spec__.name if program.__spec__ else None
     start = ["-m", name] if name else [str(Path(sys.argv[0]).resolve())]
@@ -37,13 +37,13 @@ def _search_flags(arguments: Sequence[str]) -> list[str]:
 
 
 class CellProcess:
-    """The process of one attempt, in a session of its own, so that Ctrl-C reaches the launcher alone.
+    """The process of one attempt, in its own session, so that Ctrl-C reaches the launcher alone.
 
-    It prints into a file without a name, not into a pipe: a cell outlives a killed launcher until it has written a
+    Its output goes to an unnamed file, not to a pipe: a cell outlives a killed launcher until it has written a
     checkpoint, and would die at its next line if nobody read the pipe.
 
     Attributes:
-        faults: Why it refused its arguments; known once it has ended.
+        faults: Why it refused its arguments; available after it has ended.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -73,25 +73,25 @@ class CellProcess:
 
     @property
     def identity(self) -> Process:
-        """The process as the run's record names it."""
+        """Process identity in the form used by records."""
         return Process(self._process.pid, this_process().host)
 
     def exit_code(self) -> int | None:
-        """Return its exit code, minus the signal's number if one killed it; None while it runs."""
+        """Return its exit code; a negative signal number if a signal killed it; None while it runs."""
         return self._process.poll()
 
     def ask_to_stop(self) -> None:
-        """Send SIGTERM, on which a cell writes a checkpoint and ends."""
+        """Send SIGTERM; a cell then writes a checkpoint and ends."""
         self._process.terminate()
 
     def kill(self) -> None:
-        """Kill it if it still runs, and the processes it left running, which would hold memory."""
+        """Kill it and any processes it left running, which would hold memory."""
         if self._ended is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def end(self) -> tuple[int, list[str]]:
-        """Return the exit code and the last lines printed; the cell is killed if it still runs."""
+        """Kill the cell if it still runs; return the exit code and the last output lines."""
         if self._ended is None:
             self.kill()
             with self._process, self._output, self._refusal:

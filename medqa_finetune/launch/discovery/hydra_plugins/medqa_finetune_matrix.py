@@ -1,4 +1,4 @@
-"""The classes under the one name that Hydra takes plugins from; see `register_plugins`."""
+"""Exposes the launcher and sweepers in Hydra's plugin namespace; see `register_plugins`."""
 
 from medqa_finetune.launch import launcher, sweeper
 
