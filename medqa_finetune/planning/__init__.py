@@ -1,1 +1,1 @@
-"""What a matrix will take, estimated before it starts: time, memory, disk and money."""
+"""Estimates the time, memory, disk and money that a matrix will take, before it starts."""

@@ -1,20 +1,20 @@
-"""Estimates hours, memory and disk of cells, from their work and the speed of this machine, or from a trial run."""
+"""Estimates time, memory and disk of cells, from their work and the speed of this machine, or from a trial run."""
 
 from dataclasses import dataclass, field
 
 from medqa_finetune.errors import Fault
 from medqa_finetune.model.estimate import Machine
 
-# The figures below are our estimates, for plans without a trial run; `plan.probe=true` measures instead.
+# The constants below are our estimates, for plans without a trial run; `plan.probe=true` measures instead.
 # Share of the matrix rate that training reaches: a little less than the 46 % of PaLM (arXiv:2204.02311, table 3) and
 # the 55 % of a model of 7 million parameters on two CPU cores (benchmarks/cpu.json).
 EFFICIENCY = 0.4
-# What Python and torch take to call the kernels of one layer for one token; it bounds how fast a small model answers.
+# Overhead of Python and torch to launch one layer's kernels for one token; it bounds a small model's decoding speed.
 SECONDS_PER_LAYER = 5e-4
-# From starting a process to the first step, and from the last answer to its end: imports, plots, scores.
+# From process start to the first step, and from the last prediction to the end: imports, plots, scores.
 START_SECONDS = {"cpu": 10.0, "cuda": 25.0}
-# What a cell takes in addition to its trial run: its data is found, its files are hashed, the launcher notices
-# its end. Measured: the mean over the demo's ten cells on two cores.
+# Extra time of a cell over its trial run: finding data, hashing files, and until the launcher notices its end.
+# Measured: the mean over the demo's ten cells on two cores.
 OUTSIDE_SECONDS = 1.6
 # Tokenizing (Qwen2.5, two cores).
 PAIRS_ENCODED_PER_SECOND = 2500.0
@@ -25,26 +25,26 @@ class CellWorkload:
     """The work of one cell, counted on its real data.
 
     Attributes:
-        steps: Optimizer steps.
-        train_pairs: Examples in the training set.
-        train_tokens: Tokens trained on, all epochs together.
-        train_flops: Arithmetic of training, with what gradient checkpointing computes a second time.
-        validation_tokens: Tokens of all validations together.
-        validation_flops: Their arithmetic.
-        forward_share: Arithmetic of a forward pass, as a share of that of a training step.
-        questions: Questions answered.
-        prompt_tokens: Tokens of the questions.
-        answer_tokens: Tokens of the reference answers, as long as which answers are taken to be.
-        prompt_flops: Arithmetic of reading the questions, and the references for the perplexity.
-        decode_steps: Forward passes that add a token to every answer of a batch.
-        decode_bytes: Bytes of weights read in each.
-        decode_flops: Arithmetic of all of them.
-        layers: Layers of the model.
-        memory_bytes: Peak by a memory model: of the GPU, or of the process where there is none.
-        training_bytes: The same of training alone, which is what a run's record says; 0 where nothing is trained.
-        set_bytes: Part of it that the tokenized examples take, and what preparing them has left.
-        disk_bytes: In the run folder, at most.
-        heaviest: Places of the training examples of the step that is likely to hold the most tokens at once.
+        steps: Number of optimizer steps.
+        train_pairs: Number of training examples.
+        train_tokens: Training tokens over all epochs.
+        train_flops: FLOPs of training, including recomputation by gradient checkpointing.
+        validation_tokens: Tokens of all validations.
+        validation_flops: FLOPs of all validations.
+        forward_share: FLOPs of a forward pass as a share of those of a training step.
+        questions: Number of questions to answer.
+        prompt_tokens: Tokens of all prompts.
+        answer_tokens: Tokens of all references; predictions are assumed to be as long.
+        prompt_flops: FLOPs of prefill, and of the references' perplexity.
+        decode_steps: Number of decoding steps, each adding a token to every prediction of a batch.
+        decode_bytes: Bytes of weights read per decoding step.
+        decode_flops: FLOPs of all decoding steps.
+        layers: Number of layers of the model.
+        memory_bytes: Peak memory by a memory model: of the GPU, or of the process without a GPU.
+        training_bytes: Peak of training alone, which is what a run's record states; 0 without training.
+        set_bytes: Part of the peak for the tokenized examples and what their preparation leaves allocated.
+        disk_bytes: Maximum size of the run folder.
+        heaviest: Indices of the training examples of the step that is likely to hold the most tokens.
     """
 
     steps: int
@@ -71,14 +71,14 @@ class CellWorkload:
 
 @dataclass(frozen=True)
 class Workload:
-    """A machine, and the work of cells on it.
+    """The work of cells, and the machine it is estimated for.
 
     Attributes:
-        machine: Where they will run.
-        matrix_rates: FLOP/s of products of matrices, by precision setting.
-        copy_rate: Bytes per second that memory is read and written with.
+        machine: The machine that runs the cells.
+        matrix_rates: FLOP/s of matrix products, by precision setting.
+        copy_rate: Memory bandwidth of a copy, in bytes per second.
         cells: The work of every cell, in order.
-        disk_faults: Disks on which the cells will not fit.
+        disk_faults: One fault per disk that is too small for the cells.
     """
 
     machine: Machine
@@ -90,18 +90,18 @@ class Workload:
 
 @dataclass(frozen=True)
 class TrialCosts:
-    """What a trial run of one kind of cell measured.
+    """Costs that a trial run of one kind of cell measured.
 
     Attributes:
-        fixed_seconds: All that does not grow with the data: starting, loading, saving, plots, scores.
+        fixed_seconds: Time that does not grow with the data: starting, loading, saving, plots, scores.
         encoding_seconds: Per example.
-        train_seconds: Per token; 0 where nothing is trained.
-        prompt_seconds: Per token of a question.
-        answer_seconds: Per token of an answer.
+        train_seconds: Per token; 0 without training.
+        prompt_seconds: Per prompt token.
+        answer_seconds: Per predicted token.
         reference_seconds: Per question, for the perplexity.
-        answer_tokens: Tokens per answer in the trial run.
-        memory_bytes: Peak, of the GPU or of the process.
-        training_bytes: The same of training alone.
+        answer_tokens: Mean tokens per prediction in the trial run.
+        memory_bytes: Peak memory of the GPU or of the process.
+        training_bytes: Peak of training alone.
     """
 
     fixed_seconds: float
@@ -117,7 +117,7 @@ class TrialCosts:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What one cell will take: seconds by stage, bytes at the peak of memory, at that of training, and on disk."""
+    """Estimate for one cell: seconds by stage; bytes of peak memory, of training's peak and on disk."""
 
     start: float
     train: float
@@ -129,12 +129,12 @@ class Forecast:
 
     @property
     def seconds(self) -> float:
-        """All stages together."""
+        """Sum over all stages."""
         return self.start + self.train + self.validate + self.answer
 
 
 def forecast_from_workload(work: CellWorkload, workload: Workload, precision: str) -> Forecast:
-    """Estimate one cell from its arithmetic, a memory model and the machine's rates."""
+    """Estimate one cell from its FLOPs, a memory model and the machine's rates."""
     rate = workload.matrix_rates[precision] * EFFICIENCY
     step = max(work.decode_bytes / workload.copy_rate, work.layers * SECONDS_PER_LAYER)
     return Forecast(
@@ -151,7 +151,7 @@ def forecast_from_workload(work: CellWorkload, workload: Workload, precision: st
 def forecast_from_trial(work: CellWorkload, measured: TrialCosts) -> Forecast:
     """Estimate one cell from what a trial run of its kind measured.
 
-    A trained model answers about as long as the references are, the untuned base as long as it did in the trial run.
+    A trained model's predictions are assumed as long as the references, the untuned base's as long as in the trial run.
     """
     trains = work.train_tokens > 0
     answer_tokens = work.answer_tokens if trains else round(measured.answer_tokens * work.questions)

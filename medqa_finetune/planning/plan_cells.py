@@ -1,4 +1,4 @@
-"""Estimates cells: counts their work in one process, makes a trial run of each kind in another, combines both."""
+"""Estimates cells: counts their work in one process, makes a trial run of each kind in another, and combines both."""
 
 import contextlib
 import dataclasses
@@ -24,22 +24,22 @@ from medqa_finetune.record.evaluations import evaluation_parts
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 
-# Settings that do not change how a cell spends its time; cells that differ in others are of different kinds.
+# Settings that do not change how a cell spends its time; cells that differ in any other are of different kinds.
 NOT_KIND = ("run_name", "study", "outputs", "overwrite", "seed", "data", "interpolated")
 WITHOUT_WEIGHTS = "random"
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Forecasts of cells, and what they are based on.
+    """Forecasts of cells and their basis.
 
     Attributes:
-        forecasts: Of every cell, in order.
-        workload: Of all cells, and the machine.
+        forecasts: One per cell, in order.
+        workload: Work of all cells, and the machine.
         trials: Number of trial runs, one for each kind of cell.
-        without_weights: Models whose trial runs had random weights, since theirs are not here.
-        without_model: Names of the cells that load no model; they are always measured.
-        trained_by: Of every cell that is a later evaluation of the training of an earlier one, that one's place.
+        without_weights: Models whose trial runs used random weights, because their weights are missing.
+        without_model: Names of the cells that load no model, which are always measured.
+        trained_by: Index of the cell that trains, for each cell that only evaluates an earlier cell's training.
     """
 
     forecasts: list[Forecast]
@@ -51,15 +51,15 @@ class Plan:
 
 
 def make_plan(configs: Sequence[Config], folder: Path, *, probe: bool) -> Plan:
-    """Forecast what cells will take; a training that several of them evaluate is counted with the first one.
+    """Forecast the costs of cells; a training shared by several evaluations is counted with the first cell.
 
     Args:
-        configs: The cells.
+        configs: Settings of the cells.
         folder: An empty folder for temporary files.
-        probe: Whether a trial run of every kind of cell is made; of those without a model it is made in any case.
+        probe: Whether to make a trial run of every kind of cell; cells without a model always get one.
 
     Raises:
-        MedQAError: a cell cannot run at all, or failed in its trial run.
+        MedQAError: a cell cannot run, or failed in its trial run.
     """
     cache = folder / CACHE_NAME
     for config in configs:
@@ -78,12 +78,12 @@ def make_plan(configs: Sequence[Config], folder: Path, *, probe: bool) -> Plan:
 
 
 def name_of(config: Config) -> str:
-    """Return what a plan calls a cell: its run, and what differs from the default settings of an evaluation."""
+    """Return a cell's name in a plan: its run, and the evaluation settings that differ from the default."""
     return SEPARATOR.join([config.run_name, *evaluation_parts(config.evaluation_name)])
 
 
 def shared_trainings(configs: Sequence[Config]) -> dict[int, int]:
-    """Return the places of cells whose training an earlier cell does, each with the place of that one."""
+    """Map the index of each cell whose run an earlier cell trains to the index of that cell."""
     first: dict[Path, int] = {}
     for place, config in enumerate(configs):
         if config.run_name and method_of(config.method).trains_weights:
@@ -93,15 +93,15 @@ def shared_trainings(configs: Sequence[Config]) -> dict[int, int]:
 
 
 def _without_training(forecast: Forecast) -> Forecast:
-    """Return what the evaluation alone takes; the files are counted with the cell that trains.
+    """Return the forecast of the evaluation alone; disk is counted with the cell that trains.
 
-    Its peak of memory stays an upper bound, that of training.
+    Peak memory stays that of training, an upper bound.
     """
     return dataclasses.replace(forecast, train=0.0, validate=0.0, training_bytes=0, disk_bytes=0)
 
 
 def _plan_models(configs: Sequence[Config], folder: Path, *, probe: bool) -> Plan:
-    """Forecast what cells with a model will take."""
+    """Forecast the costs of cells that load a model."""
     cache = folder / CACHE_NAME
     without_weights = {config.model for config in configs if not has_weights(locate_architecture(config.model))}
     made = (
@@ -128,7 +128,7 @@ def _plan_models(configs: Sequence[Config], folder: Path, *, probe: bool) -> Pla
 
 
 def kinds_of(configs: Sequence[Config]) -> list[list[int]]:
-    """Return the places of cells that differ in nothing but their data and seed, one list per kind."""
+    """Group the indices of cells that differ only in data and seed, one list per kind."""
     kinds: dict[str, list[int]] = {}
     for place, config in enumerate(configs):
         settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in NOT_KIND}
@@ -139,12 +139,12 @@ def kinds_of(configs: Sequence[Config]) -> list[list[int]]:
 
 
 def _link_prepared_data(config: Config, cache: Path) -> None:
-    """Link data that an earlier run has prepared into the temporary cache."""
+    """Link data prepared by an earlier run into the temporary cache."""
     name = folder_name(cache_key(config.corpus, rules_of(config), corpus_sha256(config.corpus)))
     before = Path(config.outputs) / CACHE_NAME / name
     cache.mkdir(exist_ok=True)
     if before.is_dir() and not (cache / name).exists():
-        # Where the file system has no links, the data is prepared once more.
+        # Without support for links, the data is prepared again.
         with contextlib.suppress(OSError):
             (cache / name).symlink_to(before.absolute(), target_is_directory=True)
 

@@ -1,4 +1,4 @@
-"""Trial runs, each in a process of its own: short runs of cells through every stage, to measure what they cost here."""
+"""Trial runs: short runs of cells through every stage, each in its own process, to measure costs on this machine."""
 
 import dataclasses
 import gc
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-# Optimizer steps on usual examples: as many as take this long, within these bounds.
+# Measured optimizer steps: as many as fit in this time, within these bounds.
 STEPS_SECONDS = 15.0
 FEWEST_STEPS, MOST_STEPS = 8, 60
-# Log, record, scores.
+# Disk space for log, record and scores.
 SMALL_FILES_BYTES = 2**20
 
 
@@ -42,10 +42,10 @@ class TrialRequest:
     """One kind of cell to measure.
 
     Attributes:
-        config: The largest cell of its kind, with a temporary folder as `outputs`.
+        config: Settings of the largest cell of its kind, with a temporary folder as `outputs`.
         cache: Folder of prepared data.
-        heaviest: Places of the training examples of the optimizer step that holds the most tokens at once.
-        forward_share: Arithmetic of a forward pass, as a share of that of a training step.
+        heaviest: Indices of the training examples of the optimizer step that holds the most tokens.
+        forward_share: FLOPs of a forward pass as a share of those of a training step.
     """
 
     config: Config
@@ -56,13 +56,13 @@ class TrialRequest:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingCosts:
-    """What training costs.
+    """Measured costs of training.
 
     Attributes:
-        per_token: Seconds.
+        per_token: Seconds per token.
         encoding: Seconds per example.
-        growing: Seconds of all that grows with the data, or that a cell does not do.
-        peak_bytes: Peak of memory.
+        growing: Total seconds of work that grows with the data, or that a cell does not do.
+        peak_bytes: Peak memory.
     """
 
     per_token: float = 0.0
@@ -73,7 +73,7 @@ class TrainingCosts:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationCosts:
-    """What the evaluation costs: its seconds, seconds of all else for every item, tokens generated or measured."""
+    """Measured costs of evaluation: its seconds, the other seconds per item, and the tokens generated or measured."""
 
     seconds: float
     around: float
@@ -81,7 +81,7 @@ class EvaluationCosts:
 
 
 def run_trial(request: TrialRequest) -> TrialCosts:
-    """Run the stages of a cell on few examples, and return what they cost.
+    """Run the stages of a cell on a few examples and measure their costs.
 
     Raises:
         MedQAError: the cell would be refused, or fails.
@@ -149,13 +149,13 @@ def _begin(config: Config, name: str) -> RunDir:
 
 
 def _spread(items: Sequence[Item], number: int) -> list[Item]:
-    """Return this many items, evenly spread."""
+    """Return `number` evenly spaced items."""
     step = max(1, len(items) // number)
     return [items[place] for place in range(0, len(items), step)][:number]
 
 
 def _train(request: TrialRequest, loaded: "LoadedModel", encoder: Any, splits: Splits[Any]) -> TrainingCosts:
-    """Train on the heaviest step repeatedly, to measure the peak, then on usual examples, to measure the speed."""
+    """Train on the heaviest step repeatedly to measure peak memory, then on typical examples to measure speed."""
     from medqa_finetune.training.curves import draw_curves
     from medqa_finetune.training.meters import peak_bytes
 
@@ -179,7 +179,7 @@ def _train(request: TrialRequest, loaded: "LoadedModel", encoder: Any, splits: S
     )
     per_token = 1 / second.tokens_per_second if second.tokens_per_second else second.seconds / second.tokens
     peak = max(peak, peak_bytes(loaded.device.type))
-    # The first training stands for what surrounds a cell's steps: its set-up, its validations, its checkpoints.
+    # The first training measures the work around a cell's steps: set-up, validations, checkpoints.
     tokens = train.validations * sum(len(item.input_ids) for item in encoder.encode(validated))
     validating = per_token * request.forward_share * tokens
     return TrainingCosts(per_token, encoding, first.seconds + validating + time.perf_counter() - started, peak)
@@ -210,7 +210,7 @@ class TrialWithoutModelRequest:
 
 
 def run_trial_without_model(request: TrialWithoutModelRequest) -> Forecast:
-    """Look up and score a batch of questions, or all where there are fewer, and estimate what the cell will take.
+    """Retrieve and score answers for up to a batch of questions, and estimate the cost of the cell.
 
     Raises:
         MedQAError: the corpus cannot be used.
@@ -225,7 +225,7 @@ def run_trial_without_model(request: TrialWithoutModelRequest) -> Forecast:
     with tempfile.TemporaryDirectory(prefix=".lookup-", dir=request.cache) as folder:
         run = EvaluationDir(Path(folder))
         looking = predict_without_model(method, splits.train, probed, run, config.threads)["seconds"]
-        task.score(probed, config, run)  # dictionaries are loaded but once
+        task.score(probed, config, run)  # loads dictionaries, so that the timed call does not
         started = time.perf_counter()
         task.score(probed, config, run)
         scoring = time.perf_counter() - started

@@ -24,9 +24,9 @@ from medqa_finetune.runtime import limit_spinning
 if TYPE_CHECKING:
     from medqa_finetune.training.meters import Work
 
-# Examples whose tokens are counted; of more, every n-th. Mean lengths are then within about 2 %.
+# Maximum number of examples to tokenize; of more, every n-th. Mean lengths are then within about 2 %.
 SAMPLE = 2000
-# Optimizer steps drawn to find one that holds as much as the largest of all steps is likely to hold.
+# Number of sampled optimizer steps from which the largest step is estimated.
 STEPS_DRAWN = 1000
 # An encoded token is an int32.
 TOKEN_BYTES = 4
@@ -34,12 +34,12 @@ TOKEN_BYTES = 4
 
 @dataclasses.dataclass(frozen=True)
 class WorkloadRequest:
-    """The cells whose work is counted.
+    """The cells whose work is to be counted.
 
     Attributes:
         cells: Their settings.
         cache: Folder of prepared data to read or fill.
-        random_models: Models without weights, each with a folder to write one of its architecture to.
+        random_models: Models without weights, each with a folder for a random model of the same architecture.
     """
 
     cells: list[Config]
@@ -49,7 +49,7 @@ class WorkloadRequest:
 
 @dataclasses.dataclass(frozen=True)
 class TokenCounts:
-    """Lengths of a sample of examples, in tokens: of the whole, of the part with a loss, and of the last answer."""
+    """Token counts of a sample of examples: of the whole, of the part with a loss, and of the last answer."""
 
     lengths: list[int]
     labelled: list[int]
@@ -57,7 +57,7 @@ class TokenCounts:
     places: list[int]
 
     def work(self, pairs: int) -> "Work":
-        """Return the work of so many examples like those of the sample."""
+        """Scale the sample's work to `pairs` examples."""
         from medqa_finetune.training.meters import Work
 
         times = pairs / max(1, len(self.lengths))
@@ -66,10 +66,10 @@ class TokenCounts:
 
 
 def measure_workload(request: WorkloadRequest) -> Workload:
-    """Write models with random weights where the request says so, and count the work of the cells.
+    """Write the requested random models, and count the work of the cells.
 
     Raises:
-        MedQAError: a cell cannot run at all.
+        MedQAError: a cell cannot run.
     """
     limit_spinning()
     _write_random_models(request)
@@ -80,7 +80,7 @@ def workload_of(cells: Sequence[Config], cache: Path) -> Workload:
     """Count the work of cells, and measure the machine's rates.
 
     Raises:
-        MedQAError: a cell cannot run at all.
+        MedQAError: a cell cannot run.
     """
     from medqa_finetune.model.load import choose_device, set_threads
     from medqa_finetune.model.probe import find_machine
@@ -90,7 +90,7 @@ def workload_of(cells: Sequence[Config], cache: Path) -> Workload:
     machine = find_machine()
     precisions = {config.precision: choose_device(config.precision).precision for config in cells}
     facts = [count_work(config, cache, machine) for config in cells]
-    # The files of a run are there once, however many of the cells are evaluations of it.
+    # The files of a run count once, however many cells evaluate it.
     runs = {config.run_path if config.run_name else place: config for place, config in enumerate(cells)}
     sizes = [(config, size_of(locate_architecture(config.model))) for config in runs.values()]
     return Workload(
@@ -103,7 +103,7 @@ def workload_of(cells: Sequence[Config], cache: Path) -> Workload:
 
 
 def count_work(config: Config, cache: Path, machine: Machine) -> CellWorkload:
-    """Count the work of one cell.
+    """Count the FLOPs, tokens, memory and disk of one cell on its real data.
 
     Raises:
         MedQAError: its model or its data cannot be used.
@@ -120,7 +120,7 @@ def count_work(config: Config, cache: Path, machine: Machine) -> CellWorkload:
     task = task_of(config)
     before = resident_bytes()
     splits = task.prepare(config, folder, cache)
-    # The cell that prepares a corpus keeps the memory that this took, as this process does; later cells do not.
+    # The cell that prepares a corpus keeps that memory, as this process does; later cells do not.
     left = max(0, resident_bytes() - before)
     encoder = task.encoder(load_tokenizer(folder, config.model.chat_template, chat=config.chats), config)
     parts = (splits.train, splits.validation)
@@ -138,7 +138,7 @@ def count_work(config: Config, cache: Path, machine: Machine) -> CellWorkload:
     return CellWorkload(
         **training,
         **evaluation,
-        decode_bytes=answered.weights,  # all are read to add a token
+        decode_bytes=answered.weights,  # every decoding step reads all weights
         layers=size.layers,
         memory_bytes=max(held, answered.total + process),
         training_bytes=held,
@@ -150,10 +150,10 @@ def count_work(config: Config, cache: Path, machine: Machine) -> CellWorkload:
 
 @functools.cache
 def size_of(folder: Path) -> ModelSize:
-    """Return a model's size, from its weights or from `config.json` alone; the files of a model are read once.
+    """Return a model's size from its weights, or from `config.json` alone; cached per folder.
 
     Raises:
-        ModelError: it is not known where its token embedding is.
+        ModelError: its token embedding cannot be found.
     """
     from medqa_finetune.model.probe import architecture_size
 
@@ -218,9 +218,9 @@ def _training_work(config: Config, size: ModelSize, samples: list[TokenCounts], 
 
 
 def heaviest_step(sample: TokenCounts, config: Config, steps: int) -> tuple[list[int], int]:
-    """Return the pairs of the step, of as many as there will be, that holds most tokens at once, and their number.
+    """Return the examples of the step that holds the most tokens out of `steps`, and that number of tokens.
 
-    Steps are drawn from the sample as training draws them, at random.
+    Steps are sampled at random, as in training.
     """
     from medqa_finetune.training.batches import group_by_length, pack
 
@@ -251,7 +251,7 @@ class _EvaluationWork(TypedDict):
 
 
 def _likelihood_work(config: Config, size: ModelSize, sample: TokenCounts, blocks: int) -> _EvaluationWork:
-    """Return the work of measuring the perplexity of this many blocks: one forward pass over each."""
+    """Return the work of measuring perplexity on `blocks` blocks: one forward pass each."""
     work = sample.work(blocks)
     return {
         "questions": blocks,
@@ -264,7 +264,7 @@ def _likelihood_work(config: Config, size: ModelSize, sample: TokenCounts, block
 
 
 def _generation_work(config: Config, size: ModelSize, sample: TokenCounts, questions: int) -> _EvaluationWork:
-    """Return the work of generating predictions for this many questions, and of reading their references."""
+    """Return the work of generating `questions` predictions, and of the perplexity of their references."""
     last = dataclasses.replace(sample, labelled=sample.answers)
     work, limit = last.work(questions), config.evaluate.max_new_tokens
     times = questions / len(sample.answers)
@@ -273,7 +273,7 @@ def _generation_work(config: Config, size: ModelSize, sample: TokenCounts, quest
     prompts = work.tokens - work.answer_tokens
     room = config.evaluate.batch_tokens // (prompts // questions + limit)
     rows = min(config.evaluate.batch_size, max(1, room))
-    # A batch ends with its longest answer.
+    # A batch ends with its longest prediction.
     longest = [max(answers[begin : begin + rows]) for begin in range(0, len(answers), rows)]
     read = work.flops(forward)
     decoded = round(sum(answers) * times)

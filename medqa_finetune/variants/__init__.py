@@ -1,1 +1,1 @@
-"""Exports: models made of a finished run in several variants, each measured."""
+"""Exports a finished run as several model variants, and measures each."""

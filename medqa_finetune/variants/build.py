@@ -1,4 +1,4 @@
-"""Makes and measures the variants of a run, each in processes of its own; finished ones are kept."""
+"""Builds and measures the variants of a run, each in its own processes; finished ones are kept."""
 
 import dataclasses
 import logging
@@ -28,10 +28,10 @@ Reply = TypeVar("Reply")
 
 
 def make_variants(job: ExportJob) -> dict[str, Metadata]:
-    """Make the variants of a job that are missing, and return all in its folder, in the order of tables.
+    """Build the missing variants of a job, and return the metadata of all in its folder, in table order.
 
     Raises:
-        MedQAError: a variant cannot be made or measured; those before it are whole.
+        MedQAError: a variant cannot be built or measured; those before it are complete.
     """
     try:
         with RunDir(job.folder).lock():
@@ -48,7 +48,7 @@ def _make(job: ExportJob, name: str) -> None:
     folder = job.folder / name
     metadata = job.existing.get(name)
     if metadata is None:
-        if folder.exists():  # `overwrite` was given, or it would have been refused
+        if folder.exists():  # only with `overwrite`; refused otherwise
             log.info("%s: moved aside to %s", folder, RunDir(folder).move_aside().name)
         answers = RunDir(job.folder / ANSWERS_NAME / name)
         if answers.path.exists():
@@ -99,7 +99,7 @@ def _fill(job: ExportJob, name: str, fresh: Path) -> None:
 
 
 def _call(function: Callable[[Request], Reply], request: Request) -> Reply:
-    """Call a function in a fresh process: memory is measured by process, and given back whole.
+    """Call a function in a fresh process, since peak memory is per process and freed at its end.
 
     Raises:
         MedQAError: the function raised it; RunError where the process ended without a reply.
@@ -112,7 +112,7 @@ def _call(function: Callable[[Request], Reply], request: Request) -> Reply:
 
 
 def _needs(job: ExportJob) -> Needed:
-    """Return what an adapter needs to be loaded: the base, quantized as in training."""
+    """Return what loading an adapter requires: the base, quantized as in training."""
     held = job.config.method.quantization
     same = held in ("none", job.quantization.quantization)
     variant = ("base" if held == "none" else "quantized") if same else None
@@ -136,7 +136,7 @@ def _measuring(job: ExportJob, name: str) -> MeasureRequest:
 
 
 def _compared(folder: Path) -> dict[str, Metadata]:
-    """Write the differences to the other variants into the metadata of each, and return all."""
+    """Write each variant's differences from the others into its metadata, and return all metadata."""
     found: Mapping[str, Metadata | None] = {name: read_metadata(folder / name) for name in KINDS}
     there = {name: metadata for name, metadata in found.items() if metadata is not None}
     compared = compare(there)

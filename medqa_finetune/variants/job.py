@@ -24,7 +24,7 @@ from medqa_finetune.variants.kinds import choose, quantization_of
 from medqa_finetune.variants.metadata import Metadata, changes, read_metadata
 from medqa_finetune.variants.request import ExportRequest
 
-# For what is not estimated: metadata, predictions, plots.
+# Allowance for files that are not estimated: metadata, predictions, plots.
 SPARE_BYTES = 16 * 2**20
 
 
@@ -34,15 +34,15 @@ class ExportJob:
 
     Attributes:
         run: The run.
-        record: Its record.
-        config: Its settings.
+        record: The run's record.
+        config: The run's settings.
         base: Folder of its base model.
-        folder: Takes one folder per variant, and the table.
-        variants: Names, in the order they are built.
+        folder: Receives one folder per variant, and the table.
+        variants: Names, in building order.
         quantization: Settings of the quantized variants.
-        dtype: Of weights that are not quantized.
+        dtype: Of weights that are not quantized: `bf16`, `fp16` or `fp32`.
         request: The request that was checked.
-        existing: Variants that an earlier export has finished, by name.
+        existing: Variants finished by an earlier export, by name.
     """
 
     run: RunDir
@@ -57,7 +57,7 @@ class ExportJob:
     existing: Mapping[str, Metadata] = dataclasses.field(default_factory=dict)
 
     def settings(self, variant: str) -> dict[str, Any]:
-        """Return the settings that a variant's weights depend on in addition to the run."""
+        """Return the settings that, together with the run, determine a variant's weights."""
         stored = {"dtype": self.dtype} if variant not in ("base", "lora") else {}
         if variant not in ("quantized", "lora_quantized"):
             return stored
@@ -65,7 +65,7 @@ class ExportJob:
         return stored | {"quantization": held.quantization, "double_quantization": held.double_quantization}
 
     def made_from(self) -> dict[str, Any]:
-        """Return the identity of run and base model that the variants are made from, for their metadata."""
+        """Return the identity of the run and base model for the variants' metadata."""
         record = self.record
         trained = {name: stamp.sha256 for name, stamp in record.files.items() if name.startswith("adapter/")}
         return {
@@ -82,16 +82,16 @@ class ExportJob:
         }
 
 
-# Keys of `made_from` that may change: where things lie.
+# Keys of `made_from` that may change: locations.
 PLACES = ("run_folder", "base_folder")
 
 
 def check_request(run: RunDir, request: ExportRequest) -> ExportJob:
-    """Return the job of a request, after every check that needs no torch.
+    """Turn a request into a job, after every check that does not need torch.
 
     Raises:
-        MedQAError: the run is missing, not done or damaged, its base is missing or another one, a variant is not
-            possible for its method, existing variants have other settings, or the disk is too small.
+        MedQAError: the run is missing, not done or damaged; its base is missing or has changed; a variant is not
+            possible for its method; existing variants have other settings; or the disk is too small.
     """
     record = _finished(run)
     config = restore_config(record.config)
@@ -119,7 +119,7 @@ def _fault_of(run: RunDir, code: str, problem: str, hint: str = "") -> Fault:
 
 
 def check_before_training(config: Config, request: ExportRequest) -> None:
-    """Check a request for a run that is still to be trained.
+    """Check a request for a run that is not trained yet.
 
     Raises:
         MedQAError: a variant is not possible for the run's method, or the disk is too small.
@@ -195,7 +195,7 @@ def _no_place(folder: Path, code: str, problem: str, hint: str) -> Fault:
 
 
 def _existing(job: ExportJob) -> dict[str, Metadata]:
-    """Return the variants that an earlier export has finished with the same settings.
+    """Return the variants that an earlier export finished with the same settings.
 
     Raises:
         ConfigError: one is of another run, has other settings, or is damaged.
@@ -233,12 +233,12 @@ def _sizes(job: ExportJob) -> dict[str, int]:
 
 
 def expected_sizes(base: Path, quantization: MethodConfig, dtype: Precision) -> dict[str, int]:
-    """Return the bytes of each variant but the adapter on disk, estimated from the base's files.
+    """Estimate the bytes on disk of each variant but the adapter, from the base's files.
 
     Args:
         base: Folder of the base model.
         quantization: Settings of the quantized variants.
-        dtype: Of weights that are not quantized.
+        dtype: Of weights that are not quantized: `bf16`, `fp16` or `fp32`.
     """
     files = sum(path.stat().st_size for path in weight_files(base))
     size = read_size(base)
@@ -253,16 +253,16 @@ def expected_sizes(base: Path, quantization: MethodConfig, dtype: Precision) -> 
 
 
 def check_room(folder: Path, names: Sequence[str], sizes: Mapping[str, int]) -> None:
-    """Check that the disk has room for variants that are still to be made.
+    """Check that the disk has room for the missing variants.
 
     Raises:
-        ConfigError: it has too little.
+        ConfigError: there is too little space.
     """
     if not names:
         return
     # lora_quantized is merged on disk first.
     aside = sizes["merged"] if "lora_quantized" in names and "merged" not in names else 0
-    # The check of a run that is still to be trained counts the adapter itself.
+    # Before training, the training's own disk check counts the adapter.
     needed = sum(sizes.get(name, 0) for name in names) + aside + SPARE_BYTES
     free = shutil.disk_usage(existing_part(folder)).free
     if needed > free:

@@ -1,4 +1,4 @@
-"""The kinds of variants, and which methods allow them."""
+"""Defines the kinds of variants and selects those that a method allows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,11 +11,11 @@ from medqa_finetune.methods.settings import UNTRAINED
 
 @dataclass(frozen=True)
 class Kind:
-    """One variant.
+    """A kind of variant.
 
     Attributes:
-        what: Description, also in the metadata.
-        why_not: Why it is refused for a run whose method does not list it in `Method.variants`.
+        what: Description, also written to the metadata.
+        why_not: Reason for refusing it if the run's method does not list it in `Method.variants`.
         beside_base: Whether it is an adapter, loaded onto the base as quantized in training.
     """
 
@@ -26,7 +26,7 @@ class Kind:
 
 NO_ADAPTER = "the run has no adapter"
 NOTHING_TRAINED = "nothing was trained, so there is nothing but base and quantized"
-# In the order of tables.
+# In table order.
 KINDS = {
     "base": Kind("the untuned model"),
     "quantized": Kind("the untuned model, quantized"),
@@ -36,12 +36,12 @@ KINDS = {
 }
 # base -> quantize -> LoRA -> quantize
 PIPELINE = ("base", "quantized", "lora", "lora_quantized")
-# A variant comes after those that it is made of.
+# A variant comes after those it is built from.
 BUILDING_ORDER = ("base", "quantized", "lora", "merged", "lora_quantized")
 
 
 def choose(asked: Sequence[str] | None, method: MethodConfig) -> list[str]:
-    """Return the variants to make, in the order they are built: those asked for, or all that the method allows.
+    """Return the variants to build, in building order: those requested, or all that the method allows.
 
     A merged model is compared with the unmerged adapter, so `merged` adds `lora` where the base was quantized.
 
@@ -66,15 +66,15 @@ def choose(asked: Sequence[str] | None, method: MethodConfig) -> list[str]:
 
 
 def quantization_of(asked: str, method: MethodConfig) -> MethodConfig:
-    """Return how `quantized` and `lora_quantized` are quantized, as the settings of a method that trains nothing.
+    """Return the quantization of `quantized` and `lora_quantized`, as settings of a method without training.
 
     Args:
-        asked: `nf4`, `fp4` or `int8`; `auto` is what the run was trained with, NF4 for one that was trained without.
-        method: The run's.
+        asked: `nf4`, `fp4` or `int8`; `auto` is the quantization used in training, or NF4 if there was none.
+        method: The run's method.
     """
     kind = asked if asked != "auto" else method.quantization if method.quantization != "none" else "nf4"
     own = kind == method.quantization
-    # Double quantization as in conf/method/qlora.yaml, where the run says nothing of it.
+    # Without a setting in the run, double quantization is on, as in conf/method/qlora.yaml.
     doubled = method.double_quantization if own else kind != "int8"
     compute_dtype = method.compute_dtype
     return replace(

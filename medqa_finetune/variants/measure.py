@@ -1,6 +1,6 @@
 """Measures one variant, loaded from its folder: memory, speed and scores on the run's test questions.
 
-It runs in a process of its own, since memory is measured by process. An adapter is not merged into its base.
+Runs in its own process, since peak memory is per process. An adapter is not merged into its base.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from medqa_finetune.model.load import Device
 
-# Tokens generated before measuring: the first ones include one-time set-up.
+# Warm-up tokens, since the first ones include one-time set-up.
 WARM_UP_TOKENS = 4
 
 
@@ -38,14 +38,14 @@ class MeasureRequest:
 
     Attributes:
         folder: Folder of the variant.
-        base: Folder of the base model where the variant is an adapter; None for a whole model.
-        method: The run's method: quantization of that base, kind of adapter.
+        base: Folder of the base model of an adapter; None for a whole model.
+        method: The run's method: quantization of the base, kind of adapter.
         run: Folder of the run whose test questions are used.
-        answers: Folder for the predictions; emptied first, so that one process makes all of them.
+        answers: Folder for the predictions; emptied first, so that one process generates all of them.
         evaluate: The run's settings of generation and metrics.
-        max_samples: Most questions; None for all.
-        max_length: Most tokens of an example, as in training.
-        precision: Compute precision; `auto` by the device.
+        max_samples: Maximum number of questions; None for all.
+        max_length: Maximum tokens of an example, as in training.
+        precision: Compute precision; `auto` depends on the device.
         threads: CPU threads for torch; None for torch's default.
     """
 
@@ -62,10 +62,10 @@ class MeasureRequest:
 
 
 def measure(asked: MeasureRequest) -> Measured:
-    """Load the variant, let it answer the questions, and return memory, speed and scores.
+    """Load the variant, generate and score its predictions, and return memory, speed and scores.
 
     Raises:
-        ModelError: it does not load.
+        ModelError: the variant does not load.
         DataError: there are no questions.
     """
     pairs = read_questions(RunDir(asked.run), asked.max_samples)
@@ -102,7 +102,7 @@ def measure(asked: MeasureRequest) -> Measured:
 
 
 def load_variant(asked: MeasureRequest, device: "Device", tokenizer: "PreTrainedTokenizerBase") -> Any:
-    """Return a variant as its folder gives it, in evaluation mode.
+    """Load a variant from its folder, in evaluation mode.
 
     Raises:
         ModelError: a file is damaged or does not fit.
@@ -110,7 +110,7 @@ def load_variant(asked: MeasureRequest, device: "Device", tokenizer: "PreTrained
     from medqa_finetune.model.load import load_base
 
     if asked.base is None:
-        # Whether it is quantized stands in its own config.json.
+        # Its config.json says whether it is quantized.
         return cast(Any, load_base(asked.folder, UNTRAINED, device, tokenizer)).eval()
     model = model_method(asked.method).attach(load_base(asked.base, asked.method, device, tokenizer), asked.folder)
     return cast(Any, model).eval()
@@ -137,12 +137,12 @@ def _peaks(device: str) -> dict[str, Any]:
 def read_questions(run: RunDir, limit: int | None) -> list[Example]:
     """Return the test questions of a finished run, with their references; the corpus is not needed.
 
-    Predictions are stored by length of the question. `limit` takes the first by the hash of their ids: the same for
-    every variant, long and short ones alike.
+    Predictions are stored by question length, so `limit` takes the first questions by hash of their ids: the same for
+    every variant, independent of length.
 
     Args:
-        run: Its predictions have been checked against its record.
-        limit: Most questions; None for all.
+        run: A finished run whose predictions have been checked against its record.
+        limit: Maximum number of questions; None for all.
 
     Raises:
         DataError: there are none.
@@ -157,7 +157,7 @@ def read_questions(run: RunDir, limit: int | None) -> list[Example]:
 
 
 def fingerprint(pairs: Sequence[Example]) -> str:
-    """Return the sha256 over ids, questions with earlier turns, and references, in order."""
+    """Return the SHA-256 (hex) over ids, questions with earlier turns, and references, in order."""
     rows = [
         [pair.id, pair.question, pair.answer, *([context] if (context := context_of(pair)) else [])] for pair in pairs
     ]

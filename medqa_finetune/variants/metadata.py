@@ -1,4 +1,4 @@
-"""`metadata.json` of an exported model: variant, origin, settings, files, size and measurements."""
+"""Reads and writes `metadata.json` of an exported model: variant, origin, settings, files, size and measurements."""
 
 import dataclasses
 import json
@@ -20,10 +20,10 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Needed:
-    """What an adapter needs to be loaded: the base model in this folder, of this size in bytes.
+    """The base model required to load an adapter: its folder and its size in bytes.
 
     Attributes:
-        variant: The variant that equals the base as quantized in training; None where none does.
+        variant: The variant equal to the base as quantized in training; None if there is none.
     """
 
     variant: str | None
@@ -33,18 +33,18 @@ class Needed:
 
 @dataclass(frozen=True)
 class Measured:
-    """Measurements of a variant, loaded in a process of its own. What was not measured is None, never 0.
+    """Measurements of a variant, loaded in its own process. What was not measured is None, never 0.
 
     Attributes:
-        questions_sha256: Over ids, questions and references, in order.
+        questions_sha256: SHA-256 over ids, questions and references, in order.
         max_samples: Value of `export.max_samples`.
         n: Number of questions; every score counts all of them.
-        seconds: Of generation alone.
+        seconds: Duration of generation alone.
         samples_per_second: Questions per second, in the run's batches.
         tokens_per_second: Generated tokens per second, without padding.
-        peak_vram_bytes: Most GPU memory held by tensors at once; None without CUDA.
-        peak_vram_reserved_bytes: Most GPU memory held by the allocator at once; None without CUDA.
-        peak_rss_bytes: Most resident memory of the process.
+        peak_vram_bytes: Peak GPU memory held by tensors; None without CUDA.
+        peak_vram_reserved_bytes: Peak GPU memory held by the allocator; None without CUDA.
+        peak_rss_bytes: Peak resident memory of the process.
         start_rss_bytes: Resident memory before the model was loaded: Python and its libraries.
     """
 
@@ -67,17 +67,17 @@ class Metadata:
     """The metadata of an exported model.
 
     Attributes:
-        variant: Its name.
-        what: Its description.
+        variant: Name of the variant.
+        what: Description of the variant.
         made_from: The run (name, identity, method, data, model, seed), the base's fingerprint, the trained weights'
-            sha256; and where these lay.
-        settings: Other settings that the weights depend on: quantization and precision.
+            SHA-256, and their locations.
+        settings: Further settings that determine the weights: quantization and precision.
         files: Every file of the folder but this one.
-        size_bytes: Sum over these files.
-        needs: What else is needed to load it; None for all but adapters.
-        measured: None until it is.
-        differences: For `base`, and for `lora` (what merging and quantizing cost): each figure less that of the other.
-        environment: Of the process that made it.
+        size_bytes: Total size of these files.
+        needs: The base required to load it; None for all but adapters.
+        measured: Its measurements; None before they are made.
+        differences: Each figure minus that of `base`, and minus that of `lora` (the cost of merging and quantizing).
+        environment: Environment of the process that built it.
     """
 
     variant: str
@@ -95,15 +95,15 @@ class Metadata:
 
     @property
     def total_bytes(self) -> int:
-        """Bytes on disk that are needed to load it, an adapter's base included."""
+        """Bytes on disk required to load it, including an adapter's base."""
         return self.size_bytes + (self.needs.size_bytes if self.needs is not None else 0)
 
 
 def read_metadata(folder: Path) -> Metadata | None:
-    """Return the metadata of an exported model; None where there is none.
+    """Return the metadata of an exported model; None if the folder has none.
 
     Raises:
-        DataError: the file is torn, of another schema, or holds a value of the wrong type; says where.
+        DataError: the file is torn, has another schema, or holds a value of the wrong type.
     """
     path = folder / METADATA_NAME
     if not path.is_file():
@@ -116,7 +116,7 @@ def read_metadata(folder: Path) -> Metadata | None:
 
 
 def write_metadata(folder: Path, metadata: Metadata) -> None:
-    """Write `metadata.json`, unless it says the same already."""
+    """Write `metadata.json`, unless its content is unchanged."""
     path = folder / METADATA_NAME
     content = dataclasses.asdict(metadata)
     if not path.is_file() or json.loads(path.read_bytes()) != json.loads(json.dumps(content)):
@@ -124,6 +124,6 @@ def write_metadata(folder: Path, metadata: Metadata) -> None:
 
 
 def changes(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
-    """Return one `key: old -> new` per entry in which two mappings differ."""
+    """Return one `key: old -> new` per entry that differs between two mappings."""
     keys = sorted(old.keys() | new.keys())
     return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys if old.get(key) != new.get(key)]

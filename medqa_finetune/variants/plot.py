@@ -1,4 +1,4 @@
-"""One picture of the variants: size, memory, speed and scores as bars."""
+"""Draws one picture of the variants: bars for size, memory, speed and scores."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -26,9 +26,9 @@ def write_plot(table: Sequence[Mapping[str, Any]], title: str, path: Path) -> No
     """Draw the rows of the table, and write the picture atomically.
 
     Args:
-        table: As `variants.table.rows` makes it.
-        title: Of the picture.
-        path: Takes a PNG.
+        table: Rows from `variants.table.rows`.
+        title: Title of the picture.
+        path: Path of the PNG to write.
     """
     style: Any = STYLE
     with mpl.rc_context(style):
@@ -42,7 +42,7 @@ def write_plot(table: Sequence[Mapping[str, Any]], title: str, path: Path) -> No
 
 
 def _panels(table: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, float]]:
-    """Return column, heading and unit of each panel; memory is the GPU's where it was measured."""
+    """Return column, heading and unit of each panel; memory is that of the GPU if it was measured."""
     on_gpu = any(row["peak_vram_bytes"] is not None for row in table)
     memory = "peak_vram_bytes" if on_gpu else "peak_rss_bytes"
     return [
@@ -54,7 +54,7 @@ def _panels(table: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, float]]:
 
 
 def _draw(ax: Axes, values: Sequence[tuple[str, float | None]], heading: str, unit: float) -> None:
-    """Draw one panel; a variant without a value keeps its place, and says that it was not measured."""
+    """Draw one panel; a variant without a value keeps its place and is marked as not measured."""
     palette = dict(zip(COLOURS, sns.color_palette(PALETTE), strict=False))
     ax.set_title(heading)
     for place, (name, value) in enumerate(values):

@@ -1,4 +1,4 @@
-"""What is asked of an export besides the run; without the checks, so that the command line starts quickly."""
+"""Holds the options of an export; separate from the checks, so that the command line starts quickly."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +9,7 @@ from medqa_finetune.config.ranges import at_least
 
 @dataclass(frozen=True)
 class ExportRequest(Options):
-    """What is asked of an export besides the run; None in `variants` stands for all that the run's method allows."""
+    """Options of an export; `variants` None means all that the run's method allows."""
 
     PREFIX = "export."
 

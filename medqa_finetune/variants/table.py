@@ -1,4 +1,4 @@
-"""Size, memory, speed and scores of the variants and their differences: as rows, text and CSV."""
+"""Tabulates size, memory, speed and scores of the variants and their differences: as rows, text and CSV."""
 
 import csv
 import dataclasses
@@ -15,8 +15,7 @@ from medqa_finetune.record.files import write_text
 from medqa_finetune.variants.metadata import Metadata
 
 CSV_NAME = "variants.csv"
-# Every figure is compared with the untuned model, and with the unmerged adapter: what merging and quantizing
-# the tuned model cost.
+# Figures are compared with the untuned model, and with the unmerged adapter to show the cost of merging and quantizing.
 REFERENCES = ("base", "lora")
 FIGURES = (
     "disk_bytes",
@@ -26,7 +25,7 @@ FIGURES = (
     "samples_per_second",
     "tokens_per_second",
 )
-# Heading on the terminal, figure, what one unit of it is, digits behind the point; scores stand behind them.
+# Terminal heading, figure, value of one unit, decimal places; scores follow.
 Column = tuple[str, str, int, int]
 COSTS: tuple[Column, ...] = (
     ("disk MiB", "disk_bytes", MIB, 1),
@@ -36,10 +35,10 @@ COSTS: tuple[Column, ...] = (
 
 
 def shown_scores(names: Iterable[str]) -> list[ScoreInfo]:
-    """Return the scores that variants are compared by: main scores of predictions, and unknown ones that were measured.
+    """Return the scores to compare variants by: main scores of predictions, and measured scores of unknown metrics.
 
     Args:
-        names: Of the scores measured, in any job.
+        names: Names of the measured scores of all variants.
     """
     usual = [score for score in default_scores() if not score.running_text]
     others = sorted(set(names) - {score.name for score in usual})
@@ -47,7 +46,7 @@ def shown_scores(names: Iterable[str]) -> list[ScoreInfo]:
 
 
 def figures(metadata: Metadata) -> dict[str, float]:
-    """Return the figures of one variant that have been measured, by name."""
+    """Return the measured figures of one variant by name."""
     found: dict[str, float | None] = {"disk_bytes": metadata.total_bytes}
     measured = metadata.measured
     if measured is not None:
@@ -57,7 +56,7 @@ def figures(metadata: Metadata) -> dict[str, float]:
 
 
 def compare(variants: Mapping[str, Metadata]) -> dict[str, Metadata]:
-    """Return the variants, with the differences between each and the ones that others are compared with."""
+    """Return the variants with `differences` filled in."""
     compared = {}
     for name, metadata in variants.items():
         others = {other: variants[other] for other in REFERENCES if other in variants and other != name}
@@ -67,7 +66,7 @@ def compare(variants: Mapping[str, Metadata]) -> dict[str, Metadata]:
 
 
 def _differences(metadata: Metadata, reference: Metadata) -> dict[str, float]:
-    """Return each figure less that of the reference; scores only where signature and questions are the same."""
+    """Return each figure minus that of the reference; scores only if signature and questions agree."""
     mine, theirs = figures(metadata), figures(reference)
     one, other = metadata.measured, reference.measured
     alike = one is not None and other is not None and one.questions_sha256 == other.questions_sha256
@@ -81,7 +80,7 @@ def _differences(metadata: Metadata, reference: Metadata) -> dict[str, float]:
 
 
 def rows(variants: Mapping[str, Metadata]) -> list[dict[str, Any]]:
-    """Return a row per variant; what was not measured is None, never 0."""
+    """Return one row per variant; what was not measured is None, never 0."""
     found = []
     measured_scores = (name for each in variants.values() if each.measured for name in each.measured.scores)
     compared = (*FIGURES, *(score.name for score in shown_scores(measured_scores)))
@@ -119,7 +118,7 @@ def write_csv(table: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def as_text(table: Sequence[Mapping[str, Any]]) -> str:
-    """Return the rows for a terminal, differences below them, and what the figures are."""
+    """Format the rows for a terminal, with differences and a legend of the figures below."""
     columns = _columns(table)
     header = ["variant", *(heading for heading, _, _, _ in columns)]
     parts = [aligned_table(header, [[row["variant"], *_cells(row, columns, "")] for row in table], left=["variant"])]
@@ -138,7 +137,7 @@ def as_text(table: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _columns(table: Sequence[Mapping[str, Any]]) -> list[Column]:
-    """Return the columns of the text: costs, then scores, which have a difference and are no cost."""
+    """Return the text columns: costs, then scores."""
     suffix = f"_minus_{REFERENCES[0]}"
     scores = {key.removesuffix(suffix) for row in table for key in row if key.endswith(suffix)} - {*FIGURES}
     return [*COSTS, *((score.words_in("en").short, score.name, 1, score.digits) for score in shown_scores(scores))]
@@ -151,7 +150,7 @@ def _cells(row: Mapping[str, Any], columns: Sequence[Column], suffix: str) -> li
 
 
 def _value(row: Mapping[str, Any], figure: str, suffix: str) -> Any:
-    """Return a figure of a row; memory is the GPU's where it was measured, else the process's own."""
+    """Return a figure of a row; memory is that of the GPU if measured, else that of the process."""
     if figure == "memory_bytes":
         figure = "peak_vram_bytes" if row["peak_vram_bytes"] is not None else "peak_rss_bytes"
     return row.get(f"{figure}{suffix}")

@@ -1,4 +1,4 @@
-"""Writes the files of one variant; runs in a process of its own, since memory is measured by process."""
+"""Writes the files of one variant; runs in its own process, since peak memory is per process."""
 
 import dataclasses
 import shutil
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from medqa_finetune.model.load import Device
 
-# Files of a model's folder that are copied; the tokenizer is saved again, and code is never copied.
+# Model files to copy; the tokenizer is saved again, and code is never copied.
 MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json")
 
 
@@ -29,16 +29,16 @@ class WriteRequest:
 
     Attributes:
         variant: One of `KINDS`.
-        folder: An empty folder, filled here.
+        folder: An empty folder for the files.
         base: Folder of the base model.
         trained: Folder of the trained weights.
         method: The run's method.
         quantization: Settings of the quantized variants.
         precision: The run's compute precision.
         dtype: Of weights that are not quantized: `bf16`, `fp16` or `fp32`.
-        merged: Folder of the merged variant; None where there is none.
-        template: `model.chat_template` of the run.
-        chat: Whether the run predicts answers; running text needs no chat template.
+        merged: Folder of the merged variant; None if there is none.
+        template: The run's `model.chat_template`.
+        chat: Whether the run generates predictions; running text needs no chat template.
     """
 
     variant: str
@@ -55,12 +55,12 @@ class WriteRequest:
 
     @property
     def tokenizer(self) -> Path:
-        """Folder of the tokenizer: the one saved with the trained weights, if any."""
+        """Folder of the tokenizer saved with the trained weights, or of the base's."""
         return self.trained if self.trained.is_dir() else self.base
 
 
 def build(making: WriteRequest) -> Environment:
-    """Fill the folder, and return the environment that it was made in.
+    """Write the variant's files, and return the environment of this process.
 
     Raises:
         ModelError: the base or the trained weights are damaged or do not fit.
@@ -128,7 +128,7 @@ def _merge(target: Path, making: WriteRequest, device: "Device") -> None:
 
 
 def _save(model: "PreTrainedModel", tokenizer: Any, folder: Path, dtype: Precision) -> None:
-    """Save a model with its floating-point weights in this precision; quantized ones are kept."""
+    """Save a model with floating-point weights in `dtype`; quantized weights are unchanged."""
     import torch
 
     for tensor in [*model.parameters(), *model.buffers()]:
