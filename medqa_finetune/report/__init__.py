@@ -1,1 +1,1 @@
-"""From records to tables and plots; no torch here."""
+"""Turns records into tables, plots and a page; imports no torch."""

@@ -1,4 +1,4 @@
-"""From records and per-question scores to intervals, comparisons and a verdict."""
+"""Turns records and per-question scores into intervals, comparisons and verdicts."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -35,16 +35,16 @@ from medqa_finetune.report.stats.samples import CellSamples, samples_of
 from medqa_finetune.report.stats.scaling import fit_of, series_of
 from medqa_finetune.report.verdict import Caution, Verdict
 
-# 10,000 trials show no p below 1/10,001; over more than 500 pairs Holm's correction could call nothing different.
+# 10,000 trials give no p below 1/10,001; over more than 500 pairs, Holm's correction could find no difference.
 # 32 cells make 496.
 CELLS_COMPARED = 32
-# Cells read and resampled together where they are not compared.
+# Cells that are read and resampled together without being compared.
 AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class RunScore:
-    """Interval of one score of one run, over questions alone."""
+    """Interval of one score of one run, over questions alone (no part for seeds)."""
 
     study: str
     name: str
@@ -54,15 +54,15 @@ class RunScore:
 
 @dataclass(frozen=True)
 class Analysis:
-    """All there is to say about a table of runs.
+    """Results of the analysis of a table of runs.
 
     Attributes:
-        settings: How it was done; the seed is among them.
-        scores: Every cell's scores with intervals.
+        settings: How it was done, including the seed.
+        scores: Scores of every cell with intervals.
         runs: The headline scores of every single run with intervals, over questions alone.
-        comparisons: Every pair of cells that were compared, per score.
+        comparisons: One per compared pair of cells and score.
         verdicts: One per study and corpus.
-        notes: What was left out, capped or could not be read, and why.
+        notes: What was left out, capped or unreadable, and why.
     """
 
     settings: Settings
@@ -74,9 +74,9 @@ class Analysis:
 
 
 def analyse(runs: Sequence[Run], settings: Settings) -> Analysis:
-    """Return intervals, comparisons and verdicts over the done runs with scores.
+    """Compute intervals, comparisons and verdicts over the done runs with scores.
 
-    They are made family by family (`grouping.families_of`): one study, corpus, task and evaluation.
+    Each family (`grouping.families_of`: one study, corpus, task and evaluation) is analysed separately.
     """
     found = [_family(key, cells, settings) for key, cells in families_of(cells_of(runs)).items()]
     return Analysis(
@@ -125,10 +125,10 @@ def _runs(cells: Sequence[Cell], drawn: dict[str, Drawn], score: str, settings: 
 
 
 def chosen_cells(cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
-    """Return the cells that are compared with each other, and the rest.
+    """Split cells into those that are compared with each other, and the rest.
 
-    All are compared where there are few. Of many, those that are not trained and then those with the best first
-    headline score are.
+    If there are too many to compare all, untrained cells are taken first, then those with the best first headline
+    score.
     """
     if len(cells) <= CELLS_COMPARED:
         return list(cells), []
@@ -138,7 +138,7 @@ def chosen_cells(cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
 
 
 def _headline(cell: Cell) -> float:
-    """Return the first of a cell's headline scores, so that more is better."""
+    """Return the first of a cell's headline scores, signed so that higher is better."""
     for score in headlines():
         values = [score.sign * run.scores[score.name].value for run in cell.runs if score.name in run.scores]
         if values:
@@ -184,7 +184,7 @@ def _capped(total: int, chosen: Sequence[Cell]) -> Capped:
 
 def _verdict(key: Family, cells: Sequence[Cell], results: dict[str, ScoreResults], settings: Settings) -> Verdict:
     known = [score for score in results if results[score].drawn]
-    # Where none of the headline scores was asked for, the first that says what is better stands in for them.
+    # Without a computed headline score, the first score with a direction takes its place.
     others = [score for score in known if score_info(score).sign]
     leading = [score for score in headline_columns() if score in known] or others[:1]
     models = Counter(cell.first.model for cell in cells)
@@ -199,7 +199,7 @@ def _verdict(key: Family, cells: Sequence[Cell], results: dict[str, ScoreResults
     first = leading[0] if leading else ""
     found = results[first] if leading else ScoreResults((), {}, ())
     advice = recommend(cells, found.drawn, found.comparisons, first)
-    # Once per answer: what the advice says of its interval already, no step repeats.
+    # Steps do not repeat what the advice already says about its interval.
     if advice.uncorrected is None:
         steps = explained(steps, [each for score in leading for each in results[score].comparisons])
     return Verdict(

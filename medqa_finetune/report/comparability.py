@@ -1,18 +1,17 @@
-"""Whether two cells differ in anything but what is compared.
+"""Decides whether two cells differ in anything but what is compared.
 
 The axes are `data` (number of training examples), `method` (every setting below `method`, the optimizer among them),
 `model`, and `baseline`, where one of the two is not trained; or a single other setting that was varied on purpose, by
-its key. What an axis changes by itself belongs to it:
+its key. What necessarily changes along an axis belongs to it:
 
-- More data: other training examples, and with them samples, tokens and steps as long as the passes over the data
-  (epochs) are the same, or other epochs as long as the steps are. Neither the same is a difference. Tokens per step
-  may vary by a tenth, as the mean length of examples does.
+- More data: training examples; samples, tokens and steps if epochs are equal, or epochs if steps are equal. If neither
+  is equal, it is a difference. Tokens per step may vary by a tenth, as the mean length of examples does.
 - Another method: trainable parameters, optimizer, memory and time.
-- Another model: tokens per step, for its tokenizer cuts text otherwise; its perplexity is not comparable.
-- A baseline: everything about training; and where it loads no model, device, precision and library versions.
+- Another model: tokens per step, because its tokenizer differs; its perplexity is not comparable.
+- A baseline: everything about training; if it loads no model, also device, precision and library versions.
 
 Steps, examples and tokens of a step, epochs, precision, device, library versions, test set, number of questions and
-signatures are never an axis. How the batch was cut to fit into memory changes rounding alone, and does not count.
+signatures are never an axis. The micro-batch size only changes rounding and does not count.
 """
 
 from collections.abc import Iterable, Set
@@ -25,7 +24,7 @@ from medqa_finetune.report.scores import score_info
 
 
 class Axis(StrEnum):
-    """What two cells are compared for, where it is not a single setting."""
+    """What two cells are compared for, unless it is a single setting."""
 
     BASELINE = "baseline"
     MODEL = "model"
@@ -34,7 +33,7 @@ class Axis(StrEnum):
 
 
 class Fact(StrEnum):
-    """What two cells may differ in, where it is neither a setting nor the version of a package."""
+    """What two cells may differ in, apart from settings and package versions."""
 
     TEST_SET = "test set"
     QUESTIONS = "questions"
@@ -54,10 +53,10 @@ class Difference:
     """One thing that two cells differ in.
 
     Attributes:
-        what: A fact, or the key of a setting, or the name of a package whose version differs.
-        first: Values of the first cell, one where its runs agree; None stands for an unknown one. Empty where the fact
-            has no value to show, as `Fact.ANSWERED`.
-        second: Those of the second.
+        what: A fact, the key of a setting, or the name of a package whose version differs.
+        first: Values of the first cell, one if its runs agree; None for an unknown value. Empty if the fact has no value
+            to show, as `Fact.ANSWERED`.
+        second: Values of the second cell.
     """
 
     what: Fact | str
@@ -65,8 +64,8 @@ class Difference:
     second: tuple[object, ...] = ()
 
 
-# Settings that change rounding, not results; those of benchmarks, which do not change the predictions; and those that
-# the facts or signatures say better.
+# Settings that change only rounding; those of benchmarks, which do not change the predictions; and those covered by
+# facts or signatures.
 NO_DIFFERENCE = (
     "train.micro_batch",
     "train.gradient_checkpointing",
@@ -97,10 +96,10 @@ BETWEEN_METHODS, BETWEEN_SIZES = 0.01, 0.1
 
 
 def axes_between(first: Cell, second: Cell) -> tuple[str, ...]:
-    """Return what two cells are compared for: one or several of `Axis`, or the key of a setting.
+    """Return the axes that two cells are compared for: one or several of `Axis`, or the key of a setting.
 
-    Empty where they differ in settings that are never an axis. Where nothing but rounding may differ, the keys of the
-    settings that do.
+    Empty if they differ in settings that are never an axis. If only settings that change rounding differ, the keys of
+    these.
     """
     if not (first.trains and second.trains):
         return (Axis.BASELINE,)
@@ -121,7 +120,7 @@ def axes_between(first: Cell, second: Cell) -> tuple[str, ...]:
 
 
 def unfair(first: Cell, second: Cell, score: str) -> tuple[Difference, ...]:
-    """Return what two cells differ in apart from the axis; empty where a winner may be called."""
+    """Return the differences apart from the axis; empty if the cells are comparable."""
     axes = axes_between(first, second)
     gaps = [*_of_tests(first, second, score)]
     if first.loads_model and second.loads_model:
@@ -130,7 +129,7 @@ def unfair(first: Cell, second: Cell, score: str) -> tuple[Difference, ...]:
         gaps += _of_training(first, second, axes)
     if score_info(score).per_tokenizer and Axis.MODEL in axes:
         gaps.append(Difference(Fact.TOKENIZER, (first.first.model,), (second.first.model,)))
-    # A single axis covers every setting below it. Of several at once only those do that a name of a cell says.
+    # A single axis covers every setting below it; of several axes, only those named in the cell's name do.
     own = axes if len(axes) == 1 else ()
     said = ("model", "method", *NO_DIFFERENCE, *SAID_BY_FACTS, SIZE, *own)
     gaps += [
@@ -142,7 +141,7 @@ def unfair(first: Cell, second: Cell, score: str) -> tuple[Difference, ...]:
 
 
 def unfair_costs(first: Cell, second: Cell) -> bool:
-    """Say whether time or memory of two cells cannot be compared: other device or kernels, or a batch cut otherwise."""
+    """Return whether time and memory of two cells are not comparable: other device, kernels or micro-batch size."""
     return _cost_facts(first) != _cost_facts(second)
 
 
@@ -163,12 +162,12 @@ def _of_tests(first: Cell, second: Cell, score: str) -> Iterable[Difference]:
 
 
 def signatures_of(cell: Cell, score: str) -> set[str]:
-    """Return the signatures of a cell's score; one, where its runs agree."""
+    """Return the signatures of a cell's score; one if its runs agree."""
     return {run.scores[score].signature for run in cell.runs if score in run.scores}
 
 
 def _of_places(first: Cell, second: Cell) -> list[Difference]:
-    """Return what differs in where cells were trained, and in where they were evaluated; each difference once."""
+    """Return differences in the environments of training and of evaluation; each once."""
     cells = (first, second)
     trained = _of_environments([[run.known.environment for run in cell.runs] for cell in cells])
     evaluated = _of_environments([[run.evaluated_in or run.known.environment for run in cell.runs] for cell in cells])
@@ -200,7 +199,7 @@ def _of_training(first: Cell, second: Cell, axes: tuple[str, ...]) -> Iterable[D
 
 
 def _unequal(what: Fact | str, first: Set[object], second: Set[object]) -> Iterable[Difference]:
-    # Seeds of one cell that differ among themselves are a difference too.
+    # Disagreement among the seeds of one cell is a difference too.
     if len(first | second) > 1:
         one, other = (tuple(sorted(values, key=str)) or (None,) for values in (first, second))
         yield Difference(what, one, other)
@@ -208,7 +207,7 @@ def _unequal(what: Fact | str, first: Set[object], second: Set[object]) -> Itera
 
 def _differing(first: Cell, second: Cell) -> list[str]:
     one, other = first.settings, second.settings
-    # A setting that one of the two does not depend on (training, for a baseline) is no difference.
+    # Settings that do not apply to one of the two (training, for a baseline) are ignored.
     both = first.trains and second.trains
     keys = one.keys() | other.keys() if both else one.keys() & other.keys()
     return sorted(key for key in keys if one.get(key) != other.get(key))

@@ -1,13 +1,13 @@
-"""Which runs belong together: in a cell, a family of cells, a group of the page, a table, and a column.
+"""Decides which runs belong together: in a cell, a family of cells, a group of the page, a table, and a column.
 
-All of it rests on one question, `Basis.agrees`: whether the scores of two runs are figures of the same kind. Then
+Everything builds on `Basis.agrees`: whether the scores of two runs are figures of the same kind.
 
 - a **cell** is the runs that differ in nothing but the seed (`cells_of`);
-- a **family** is the cells between which a winner may be called, if `comparability` finds no difference
+- a **family** is the cells that are compared with each other, if `comparability` finds no difference
   (`families_of`);
 - a **group** is the runs that one section of the page and one row of panels shows (`groups_of`);
-- a **table** is the runs that the terminal shows in one (`tables_of`);
-- a **kind** is the figures that one column of the CSV files holds (`kinds_of`).
+- a **table** is the runs in one table of the terminal (`tables_of`);
+- a **kind** is the figures in one column of the CSV files (`kinds_of`).
 """
 
 import re
@@ -38,34 +38,34 @@ SEED_IN_NAME = re.compile(r"__seed=-?\d+(?=__|$)")
 
 @dataclass(frozen=True)
 class Basis:
-    """What scores rest on.
+    """What makes scores comparable: the test set, and how each score was computed.
 
     Attributes:
         test: Task, test set, number of questions and identity of the evaluation.
-        signatures: By score; one that was not measured is not there, and speaks against nothing.
+        signatures: By score; a score that was not measured is absent and never disagrees.
     """
 
     test: tuple[str, str, int, str]
     signatures: Mapping[str, str]
 
     def agrees(self, other: "Basis") -> bool:
-        """Say whether no score of the two would stand in one column without being the same figure."""
+        """Return whether the tests and the signatures of all shared scores are equal."""
         both = self.signatures.keys() & other.signatures.keys()
         return self.test == other.test and all(self.signatures[score] == other.signatures[score] for score in both)
 
     def joined(self, other: "Basis") -> "Basis":
-        """Return what both rest on together."""
+        """Merge the signatures of both."""
         return replace(self, signatures={**self.signatures, **other.signatures})
 
 
 def basis_of(run: Run, scores: Sequence[str] | None = None) -> Basis:
-    """Return what the scores of a run rest on.
+    """Return the basis of a run's scores.
 
-    Benchmarks are no part of it: they say nothing of the scores of the predictions.
+    Benchmarks are not part of it, since they are independent of the predictions.
 
     Args:
-        run: Its record can be read.
-        scores: Names of those that matter; None for all.
+        run: A run with a readable record.
+        scores: Names of the scores to include; None for all.
     """
     record = run.known
     manifest, evaluation = record.data_manifest, record.evaluation
@@ -76,7 +76,7 @@ def basis_of(run: Run, scores: Sequence[str] | None = None) -> Basis:
 
 
 def parts_that_compare(items: Sequence[T], basis: Callable[[T], Basis]) -> list[list[T]]:
-    """Return items in parts whose scores compare; each goes to the first part that it agrees with."""
+    """Partition items so that scores within a part compare; each goes to the first part that it agrees with."""
     parts: list[tuple[Basis, list[T]]] = []
     for item in items:
         own = basis(item)
@@ -94,7 +94,7 @@ def cell_names(runs: Sequence[Run]) -> list[str]:
 
     Runs of one cell have the same study, method, model, training examples and settings but for the seed, the same test
     set, and the same signature of every score that both have. The name is that of the run with the lowest seed, without
-    the seed, its study before it; a second cell of that name has ` (2)` behind it.
+    the seed, prefixed by its study; a second cell of that name gets the suffix ` (2)`.
     """
     alike: dict[str, list[int]] = {}
     for place, run in enumerate(runs):
@@ -117,7 +117,7 @@ def cell_names(runs: Sequence[Run]) -> list[str]:
 def cells_of(runs: Sequence[Run]) -> list[Cell]:
     """Return the cells of the done runs, in the order of their first runs.
 
-    Of copies of one run, the first counts; a run without scores is left out.
+    Of copies of one run, only the first is used; runs without scores are left out.
     """
     grouped: dict[str, dict[int, Run]] = {}
     done = [run for run in runs if run.done]
@@ -131,7 +131,7 @@ Family = tuple[str, str, str, str]
 
 
 def families_of(cells: Sequence[Cell]) -> dict[Family, list[Cell]]:
-    """Return cells by study, corpus, task and identity of the evaluation, which they must share to be compared."""
+    """Group cells by study, corpus, task and identity of the evaluation, which compared cells must share."""
     found: dict[Family, list[Cell]] = {}
     for cell in cells:
         run = cell.runs[0]
@@ -142,7 +142,7 @@ def families_of(cells: Sequence[Cell]) -> dict[Family, list[Cell]]:
 
 @dataclass(frozen=True)
 class Member:
-    """A run of a group, and what the group's legend calls it."""
+    """A run of a group and its legend entry."""
 
     run: Run
     entry: str
@@ -153,9 +153,9 @@ class Group:
     """Runs that compare: same task, model, corpus, study, test set, evaluation and signatures.
 
     Attributes:
-        members: Runs in the order of the table, those that are not done among them.
+        members: Runs in table order, including those that are not done.
         several: Whether another group has the same model, corpus and study.
-        left_out: Names of runs of these that compare with no trained run.
+        left_out: Names of runs with the same model, corpus and study that compare with no trained run.
     """
 
     members: tuple[Member, ...]
@@ -174,40 +174,40 @@ class Group:
 
     @cached_property
     def asked(self) -> list[Member]:
-        """Runs with training examples, done or not."""
+        """Requested runs with training examples, done or not."""
         return [each for each in self.members if each.run.values["train_size"] > 0]
 
     @cached_property
     def sizes(self) -> list[int]:
-        """Training sizes that were asked for, rising."""
+        """Requested training sizes, ascending."""
         return sorted({each.run.values["train_size"] for each in self.asked})
 
     @cached_property
     def entries(self) -> list[str]:
-        """Names in the legend, one per method or variant that was asked for."""
+        """Legend entries, one per requested method or variant."""
         return sorted({each.entry for each in self.asked})
 
     @cached_property
     def scores(self) -> list[ScoreInfo]:
-        """Headline scores that runs have; those of predictions where there is none."""
+        """Headline scores that any run has; if there are none, the headline scores of predictions."""
         measured = {column for each in self.members for column, value in each.run.values.items() if value is not None}
         found = [score for score in headlines() if score.name in measured]
         return found or [score for score in headlines() if not score.running_text][:2]
 
     @cached_property
     def training_items(self) -> str:
-        """What training sets are counted in, as it stands at an axis."""
+        """Axis label for the size of training sets."""
         return training_items(self.scores[0])
 
     @cached_property
     def missing(self) -> list[tuple[str, int]]:
-        """Entries and training sizes that no done run has."""
+        """(entry, training size) combinations without a done run."""
         done = {(each.entry, each.run.values["train_size"]) for each in self.tuned}
         return [(entry, size) for entry in self.entries for size in self.sizes if (entry, size) not in done]
 
     @cached_property
     def names(self) -> GroupNames:
-        """Its title and caption."""
+        """Source of the group's title and caption."""
         seeds = Counter((each.entry, each.run.values["train_size"]) for each in self.tuned)
         return GroupNames(
             runs=[each.run for each in self.members],
@@ -219,7 +219,7 @@ class Group:
 
     @cached_property
     def cells(self) -> list[Cell]:
-        """Its done cells with names to show: baselines first, then method by method, each by data size."""
+        """Done cells with display names: baselines first, then by method and data size."""
         grouped: dict[str, list[Member]] = {}
         for each in (*self.base, *self.tuned):
             grouped.setdefault(each.run.values["cell"], []).append(each)
@@ -236,11 +236,11 @@ class Group:
 
 
 def groups_of(runs: Sequence[Run]) -> list[Group]:
-    """Return the groups of runs that compare; one without a done run with training examples is left out.
+    """Return the groups of runs that compare; groups without a done run with training examples are left out.
 
     A run that is not done has no test set yet and goes to the first group of its task, model, corpus, study and
-    evaluation, or of the first evaluation where none has begun. Of records with one identity and evaluation in one
-    study, copies of each other, the first done one counts.
+    evaluation, or of the first evaluation if none has begun. Of copies (records with one identity and evaluation in one
+    study), the first done one is used.
     """
     kept: dict[tuple[str, str, str], Run] = {}
     known = [run for run in runs if run.values.get("train_size") is not None]
@@ -264,7 +264,7 @@ def _text(run: Run, column: str) -> str:
 
 
 def _evaluated(runs: Sequence[Run]) -> list[str]:
-    """Return by what runs are grouped: their evaluation, the default one first; those without take that of others."""
+    """Return each run's evaluation as grouping key, the default first; runs without one take that of other runs."""
     keys = []
     for run in runs:
         identity = _text(run, "evaluation_identity")
@@ -297,7 +297,7 @@ def _groups_of_place(placed: Sequence[Run]) -> list[Group]:
 
 
 def tables_of(runs: Sequence[Run]) -> list[list[Run]]:
-    """Return runs in tables whose scores compare, in order; one without scores goes to the first of its task."""
+    """Partition runs into tables of comparable scores, in order; runs without scores join the first of their task."""
     parts = parts_that_compare([run for run in runs if run.values.get("signature")], basis_of)
     place = {id(run): number for number, part in enumerate(parts) for run in part}
     for run in runs:
@@ -310,18 +310,18 @@ def tables_of(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def kinds_of(rows: Sequence[Mapping[Any, Any]], score: str) -> list[int | None]:
-    """Return, for every row, the number of the kind of its figure among those of its evaluation, from 1.
+    """Return the number, from 1, of the kind of each row's figure within its evaluation.
 
-    Figures are of one kind if test set, number of questions and the score's signature agree; perplexities, which depend
-    on the tokenizer, if the model does as well; those of a benchmark if its signature agrees. Kind 1 is that of most
-    rows. A row without the score has None.
+    Figures are of one kind if test set, number of questions and the score's signature agree; for perplexities, which
+    depend on the tokenizer, also the model; for benchmarks, only the signature. Kind 1 is the most frequent one. A row
+    without the score has None.
     """
     keys = [_kind(row, score) for row in rows]
     counted: dict[str, Counter[str]] = {}
     for row, key in zip(rows, keys, strict=True):
         if key is not None:
             counted.setdefault(str(row.get("evaluation_identity")), Counter())[key] += 1
-    # The sort is stable: of kinds that are equally frequent, the first stays first.
+    # The sort is stable: equally frequent kinds keep their order.
     order = {name: sorted(kinds, key=kinds.__getitem__, reverse=True) for name, kinds in counted.items()}
     return [
         None if key is None else order[str(row.get("evaluation_identity"))].index(key) + 1

@@ -1,4 +1,4 @@
-"""From folders to `Run`s: every record is read once, and everything in the report comes from these runs."""
+"""Loads run folders into `Run`s; every record is read once, and the whole report uses these runs."""
 
 import dataclasses
 import functools
@@ -29,14 +29,14 @@ UNREADABLE = "unreadable"
 def load_runs(folders: Iterable[RunDir], root: Path | None = None) -> list[Run]:
     """Read runs, one `Run` per evaluation of each: the untuned base first, then method by method.
 
-    The `Run` of the default evaluation has the run's name; others have `__evaluate.key=value` behind it, for what
-    differs from the default (`record.evaluations.row_name`). A run that no evaluation has begun for has one `Run`. A
-    record that cannot be read gives one with the status `unreadable` and the reason.
+    The `Run` of the default evaluation has the run's name; others have the suffix `__evaluate.key=value` for settings
+    that differ from the default (`record.evaluations.row_name`). A run without a begun evaluation gives one `Run`. An
+    unreadable record gives one with the status `unreadable` and the reason.
 
     Args:
-        folders: In any order. Runs of a method are sorted by training size, seed, study and name.
-        root: Folder that `study`, the path to a run's parent, is relative to; the deepest one that holds all runs if
-            None.
+        folders: Run folders in any order. Runs of a method are sorted by training size, seed, study and name.
+        root: Folder that `study`, the path to a run's parent, is relative to; if None, the deepest folder that holds
+            all runs.
     """
     found = list(folders)
     base = root.absolute() if root is not None else _common_parent(found)
@@ -82,7 +82,7 @@ def _run(folder: RunDir, study: str, record: Record, evaluation: Evaluation | No
 
 
 def _items(folder: EvaluationDir, record: Record) -> ItemScores | None:
-    """Return the scores per question of an evaluation: from its file, or scored again where that is missing."""
+    """Return the scores per question of an evaluation from its file, or compute them if the file is missing."""
     stored = folder.read_item_scores()
     if stored is not None:
         return stored
@@ -106,12 +106,12 @@ def _measured(value: object) -> object:
 
 
 def _writable(text: str) -> str:
-    # A file name may hold bytes that are no text, and JSON half a character; neither can be written as UTF-8.
+    # File names may hold undecodable bytes, and JSON lone surrogates; neither can be written as UTF-8.
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _study(folder: Path, root: Path) -> str:
-    """Return the path from the root to a run's parent, empty where that is the root."""
+    """Return the path from the root to a run's parent; empty if that is the root."""
     parent = folder.absolute().parent
     path = parent.relative_to(root) if parent.is_relative_to(root) else Path()
     return "" if path == Path() else _writable(path.as_posix())
@@ -124,8 +124,8 @@ def _common_parent(folders: list[RunDir]) -> Path:
 def _set_benchmarks_apart(rows: list[dict[str, Any]]) -> None:
     """Move figures of a benchmark that do not compare with most runs' to columns `<benchmark>/<metric>#2` and so on.
 
-    Those of the predictions share a column here: groups and tables keep apart what does not compare, and so do the CSV
-    files (`outputs.csv.apart`).
+    Scores of predictions share a column here; groups, tables and CSV files (`outputs.csv.apart`) separate those that do
+    not compare.
     """
     for column in sorted({column for row in rows for column in row if is_benchmark(column)}):
         for row, kind in zip(rows, kinds_of(rows, column), strict=True):

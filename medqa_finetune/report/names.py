@@ -1,4 +1,4 @@
-"""What runs, cells and groups are called in tables and charts."""
+"""Names runs, cells and groups in tables and charts."""
 
 import re
 import textwrap
@@ -17,11 +17,11 @@ from medqa_finetune.report.runs import Run
 from medqa_finetune.report.scores import headline_columns, signatures, training_items_of
 
 LABEL_WIDTH = 22
-# Characters of a label that `two_lines` shows, wherever lines break.
+# Characters of a label that `two_lines` always shows, wherever lines break.
 SURELY_SHOWN = LABEL_WIDTH - 1
-# A name that was cut ends in a digest; a character that did not fit whole is left out, four bytes at most.
+# A shortened name ends in a digest; a character that does not fit whole (up to four bytes) is left out.
 DIGEST, CHARACTER_BYTES = re.compile(r"[0-9a-f]{8}"), 4
-# Parts of a run's name that a chart shows otherwise: as an axis, a dot or a panel.
+# Parts of a run's name that charts show as an axis, a dot or a panel.
 SHOWN_OTHERWISE = ("seed=", "model=", "corpus=", "data.train_size=")
 CHINESE_FONTS = (
     "Noto Sans CJK SC",
@@ -39,9 +39,9 @@ class GroupNames:
     """The title and the caption of a group of runs that compare.
 
     Attributes:
-        runs: Of the group; a done one is among them.
+        runs: Runs of the group, at least one of them done.
         several: Whether another group has the same model, corpus and study.
-        left_out: Names of runs that compare with none of them.
+        left_out: Names of similar runs that compare with none of them.
         seeds: Largest number of seeds of one cell.
         incomplete: Whether cells are missing.
     """
@@ -86,13 +86,13 @@ class GroupNames:
 
 
 def entries_of(runs: Sequence[Run]) -> list[str]:
-    """Return what a legend calls each run: its method, with the settings that set it apart from the others."""
+    """Return each run's legend entry: its method, with the settings in which it differs from other runs."""
     parts = [[part for part in _parts(run.name) if not part.startswith(SHOWN_OTHERWISE)] for run in runs]
     tuned = [own for own, run in zip(parts, runs, strict=True) if run.trains]
     common = Counter(part for own in tuned for part in set(own))
     entries = []
     for run, own in zip(runs, parts, strict=True):
-        # What few runs have stands first: a legend may have no room for the rest.
+        # Rare settings come first, since a legend may cut off the rest.
         apart = sorted((part for part in own if common[part] < len(tuned)), key=lambda part: common[part])
         settings = f" ({', '.join(plain(part) for part in apart)})" if apart else ""
         entries.append(plain(run.values["method"]) + settings)
@@ -100,8 +100,8 @@ def entries_of(runs: Sequence[Run]) -> list[str]:
 
 
 def _parts(name: str) -> list[str]:
-    """Return the settings in a run's name; of one that was cut, its digest in the place of what was cut through."""
-    # From the right: what was cut through may end in half of a separator.
+    """Return the settings in a run's name; in a shortened name, the digest replaces the truncated part."""
+    # From the right, since the truncated part may end in half of a separator.
     head, _, digest = name.rpartition("__")
     if len(name.encode("utf-8", "replace")) >= FOLDER_NAME_BYTES - CHARACTER_BYTES and DIGEST.fullmatch(digest):
         return [*head.split("__")[1:-1], f"#{digest}"]
@@ -109,7 +109,7 @@ def _parts(name: str) -> list[str]:
 
 
 def _numbered(entries: list[str]) -> list[str]:
-    """Number those whose beginning, all that a legend surely shows, is the same."""
+    """Number entries whose beginning, which is all that a legend always shows, is the same."""
     alike: dict[str, list[str]] = {}
     for entry in sorted(set(entries)):
         alike.setdefault(entry[:SURELY_SHOWN], []).append(entry)
@@ -128,28 +128,28 @@ def _some(names: Sequence[str]) -> str:
 
 
 def baseline_name(method: str) -> str:
-    """Return what a method that trains nothing is called."""
+    """Return the display name of a method without training."""
     return "untuned base" if method == "none" else method
 
 
 def evaluation_shown(name: str | None) -> str:
-    """Return an evaluation's name as titles show it: what differs from the default settings; empty for those."""
+    """Return an evaluation's name for titles: the settings that differ from the default; empty for the default."""
     return "" if name in (None, "", DEFAULT_EVALUATION) else ", ".join(evaluation_parts(str(name)))
 
 
 def training_items(score: ScoreInfo) -> str:
-    """Return what training sets of runs with a score are counted in, as it stands at an axis."""
+    """Return the axis label for the size of the training sets of runs with this score."""
     return f"Training {training_items_of(score)}"
 
 
 def two_lines(label: str) -> str:
-    """Return a label as an axis or a legend can hold it: two lines at most."""
+    """Wrap or shorten a label to at most two lines, for an axis or a legend."""
     lines = textwrap.wrap(label, LABEL_WIDTH) or [""]
     return "\n".join([lines[0], lines[1][:-1] + "…"] if len(lines) > 2 else lines)
 
 
 def compact(size: int) -> str:
-    """Return a number as a short label: 20000 is `20k`, 1500 is `1.5k`, 120 is `120`."""
+    """Format a number as a short label: 20000 as `20k`, 1500 as `1.5k`, 120 as `120`."""
     for unit, name in ((1_000_000, "M"), (1000, "k")):
         if size >= unit:
             return f"{size / unit:g}{name}"
@@ -157,14 +157,14 @@ def compact(size: int) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a name as a chart can show it: no formulas, and no characters that no font here has."""
+    """Make a name safe for charts: no formulas, and no characters missing from every font."""
     if _chinese_font() is None:
         text = text.encode("ascii", "backslashreplace").decode()
     return text.replace("$", r"\$")
 
 
 def fonts() -> list[str]:
-    """Return font families for charts: the default one, then one with Chinese if this machine has any."""
+    """Return font families for charts: the default one, then a Chinese one if this machine has any."""
     chinese = _chinese_font()
     return ["DejaVu Sans", *([chinese] if chinese else [])]
 

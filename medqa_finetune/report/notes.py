@@ -1,4 +1,4 @@
-"""What a reader must know of a report: what it left out, capped or could not read, as values."""
+"""Values for the notes of a report: what it left out, capped or could not read."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,9 +8,9 @@ class FlawKind(StrEnum):
     """Why the scores per question of a cell cannot be used."""
 
     NO_SCORES = "no scores"
-    # Not as many as the record has questions.
+    # Their number differs from the record's questions.
     OTHER_NUMBER = "other number"
-    # Not those of the cell's first run.
+    # Their questions differ from those of the cell's first run.
     OTHER_QUESTIONS = "other questions"
     # They do not add up to the record's score.
     OTHER_SUM = "other sum"
@@ -23,11 +23,11 @@ class Flaw:
 
     Attributes:
         kind: What is wrong.
-        run: Of which run; empty where it is of all of them.
-        found: Scores per question, where their number is wrong.
-        expected: Questions in the record, where the number is wrong.
+        run: The run it concerns; empty for all runs.
+        found: Number of scores per question, if it is wrong.
+        expected: Number of questions in the record, if `found` is wrong.
         other: The run with other questions.
-        score: The score that does not add up.
+        score: The score whose mean differs from the record.
     """
 
     kind: FlawKind
@@ -40,7 +40,7 @@ class Flaw:
 
 @dataclass(frozen=True)
 class NoStatistics:
-    """A cell without statistics."""
+    """A cell whose scores per question cannot be used, so that it has no statistics."""
 
     cell: str
     flaw: Flaw
@@ -66,9 +66,9 @@ class Capped:
     """There were too many cells to compare all pairs.
 
     Attributes:
-        cells: All of them.
-        compared: Those that are compared with each other.
-        scores: Headline scores that all cells have intervals for; the first one chose. One at least.
+        cells: Number of all cells.
+        compared: Number of cells that are compared with each other.
+        scores: Headline scores for which all cells have intervals; the first determined the choice. At least one.
     """
 
     cells: int
@@ -77,22 +77,22 @@ class Capped:
 
     @property
     def pairs(self) -> int:
-        """Pairs that are compared."""
+        """Number of compared pairs."""
         return self.compared * (self.compared - 1) // 2
 
 
 @dataclass(frozen=True)
 class PickedOfMany:
-    """The cells that are compared were picked by their score, which overstates it."""
+    """The compared cells were selected by their score, which biases it upwards."""
 
 
 @dataclass(frozen=True)
 class GroupName:
-    """What the runs of a group share.
+    """What the runs of a group share, for its title.
 
     Attributes:
         test: Beginning of the test set's hash.
-        evaluation: What differs from the default evaluation, as it is typed; empty where nothing does.
+        evaluation: Overrides that differ from the default evaluation; empty for the default.
     """
 
     study: str
@@ -130,7 +130,7 @@ class RunsCut:
 
 @dataclass(frozen=True)
 class NoAnswers:
-    """Running text was measured: there are no answers to show."""
+    """There are no predictions to show, since the task is running text."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class NoPredictions:
 
 @dataclass(frozen=True)
 class AnswersOfCells:
-    """The page has the answers of the first `shown` of `count` cells."""
+    """The page has the predictions of the first `shown` of `count` cells."""
 
     shown: int
     count: int
@@ -150,12 +150,12 @@ class AnswersOfCells:
 
 @dataclass(frozen=True)
 class LowestSeed:
-    """Of each cell, the page has the answers of the run with the lowest seed."""
+    """Of each cell, the page has the predictions of the run with the lowest seed."""
 
 
 @dataclass(frozen=True)
 class QuestionsDrawn:
-    """The page has `shown` of `count` questions, drawn by a hash of their ids."""
+    """The page has `shown` of `count` questions, selected by a hash of their ids."""
 
     shown: int
     count: int

@@ -1,6 +1,6 @@
-"""Which cell to take, why, and what no score says.
+"""Recommends a cell, with reasons and cautions.
 
-The best cell is the highest, or by a score that is the better the lower it is, the lowest.
+The best cell has the highest score, or the lowest if lower is better.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from medqa_finetune.report.verdict import Advice, AdviceKind, Estimate
 
 @dataclass(frozen=True)
 class Negation:
-    """An answer that says the opposite of its reference, and what it scores all the same.
+    """A prediction that contradicts its reference, and the high scores it gets.
 
     Attributes:
         rouge: ROUGE-L, rounded to a tenth.
@@ -30,23 +30,23 @@ class Negation:
     bleu: float
 
 
-# Part of the caution that no score measures medical safety; a test scores it again.
+# Used in the caution that no score measures medical safety; a test checks its scores.
 NEGATION = Negation("孕妇可以服用利巴韦林治疗感冒", "孕妇不可以服用利巴韦林治疗感冒", 96.6, 82.9)
 
 
 class _Found(NamedTuple):
-    """What is known of the cells by one score."""
+    """Values and comparisons of cells by one score."""
 
     drawn: dict[str, Drawn]
     comparisons: Sequence[Comparison]
     score: str
 
     def rank(self, cell: Cell) -> float:
-        """Return a score so that more is better."""
+        """Return the score, signed so that higher is better."""
         return score_info(self.score).sign * self.drawn[cell.name].value
 
     def gaps(self, cell: Cell) -> dict[str, Comparison]:
-        """Return the pairs of a cell by the name of the other."""
+        """Return a cell's comparisons by the name of the other cell."""
         pairs = [each for each in self.comparisons if each.score == self.score]
         return {
             each.second if each.first == cell.name else each.first: each
@@ -55,26 +55,24 @@ class _Found(NamedTuple):
         }
 
     def beats(self, cell: Cell, other: Cell) -> bool:
-        """Say whether a cell was shown to be better than another."""
         different = self.gaps(cell)[other.name].verdict is Finding.DIFFERENT
         return different and self.rank(cell) > self.rank(other)
 
     def held_against(self, kind: AdviceKind, best: Cell, other: Cell) -> Advice:
-        """Return advice without a cell on the best one and another, with the difference between the two."""
+        """Return advice that names no cell, with the difference between the best cell and another."""
         lead = _lead(best, self.gaps(best)[other.name])
         return Advice(kind, score=self.score, best=best.name, other=other.name, lead=lead)
 
     def pairs_tested(self) -> int:
-        """Return the number of pairs that the p values are corrected for."""
         return pairs_tested(self.comparisons, self.score)
 
 
 def recommend(cells: Sequence[Cell], drawn: dict[str, Drawn], comparisons: Sequence[Comparison], score: str) -> Advice:
-    """Return which cell to take by one score, or why none is named.
+    """Return which cell to take by one score, or why none is recommended.
 
-    The best trained cell is looked for first. It must beat the baselines; of the trained cells level with it (no
-    difference shown, and its interval holds 0) and that no other was shown to beat, the one with the fewest hours is
-    taken.
+    The best trained cell must beat the baselines. Of the trained cells level with it (no significant difference, and an
+    interval that contains 0) and not significantly worse than any other, the one with the fewest training hours is
+    recommended.
     """
     if not score:
         return Advice(AdviceKind.NO_SCORE if any(cell.trains for cell in cells) else AdviceKind.NOTHING_TRAINED)
@@ -94,7 +92,7 @@ def recommend(cells: Sequence[Cell], drawn: dict[str, Drawn], comparisons: Seque
     if unlike and len(unlike) == len(others):
         refused = found.held_against(AdviceKind.NOT_COMPARABLE, best, unlike[0])
         return replace(refused, differences=gaps[unlike[0].name].differences)
-    # A cell may cost little because it learned little: what beats no baseline is not taken for its price.
+    # A cell may be cheap because it learned little, so one that beats no baseline is not taken for its price.
     idle = [cell.name for cell in others if _against_baselines(cell, baselines, found) is not None]
     chosen = _among([best, *(cell for cell in others if cell not in unlike)], trained, found, idle)
     return replace(
@@ -106,10 +104,9 @@ def recommend(cells: Sequence[Cell], drawn: dict[str, Drawn], comparisons: Seque
 
 
 def _against_baselines(best: Cell, baselines: Sequence[Cell], found: _Found) -> Advice | None:
-    """Return why a trained cell is not recommended; None where it beats every baseline that compares.
+    """Return why a trained cell is not recommended; None if it beats every comparable baseline.
 
-    The best baseline that was shown to beat it says most; where there is none, the best of those it was not shown to
-    beat.
+    Names the best baseline that significantly beats it, else the best of those that it does not significantly beat.
     """
     gaps = found.gaps(best)
     for base in sorted(baselines, key=found.rank, reverse=True):
@@ -124,7 +121,7 @@ def _against_baselines(best: Cell, baselines: Sequence[Cell], found: _Found) -> 
 
 
 def _among(cells: Sequence[Cell], trained: Sequence[Cell], found: _Found, idle: Sequence[str]) -> Advice:
-    """Return the choice among cells that compare; the first is the best by score, the idle beat no baseline."""
+    """Choose among comparable cells; the first is the best by score, `idle` cells beat no baseline."""
     best, *others = cells
     gaps = found.gaps(best)
     if not others:
@@ -137,7 +134,7 @@ def _among(cells: Sequence[Cell], trained: Sequence[Cell], found: _Found, idle: 
     if len(not_shown) == len(others) and not beaten:
         cheapest = min(cells, key=_cost)
         return Advice(AdviceKind.NONE_SHOWN, score=found.score, best=best.name, other=cheapest.name)
-    # What no difference is shown to only because many pairs were tested is not level with the best.
+    # Cells that differ before, but not after, the correction for many pairs are not level with the best.
     level = [cell for cell in not_shown if not gaps[cell.name].leaves_out_0]
     if not level:
         runner = max(not_shown, key=found.rank)
@@ -151,7 +148,7 @@ def _among(cells: Sequence[Cell], trained: Sequence[Cell], found: _Found, idle: 
 
 
 def _of_level(best: Cell, level: Sequence[Cell], spoiled: tuple[Sequence[str], Sequence[str]], found: _Found) -> Advice:
-    """Return the choice among the best and those level with it, some of which were beaten, or beat no baseline."""
+    """Choose among the best cell and those level with it; `spoiled` ones were beaten, or beat no baseline."""
     beaten, idle = spoiled
     cheap = min([best, *(cell for cell in level if cell.name not in (*idle, *beaten))], key=_cost)
     if cheap is not best:
@@ -177,7 +174,7 @@ def _cheaper(best: Cell, cheap: Cell, found: _Found) -> Advice:
 
 
 def _lead(best: Cell, gap: Comparison) -> Estimate | None:
-    """Return the best's score less the other's, with the interval; None where they do not compare."""
+    """Return the best's score minus the other's, with the interval; None if they are not comparable."""
     if gap.difference is None or gap.interval is None:
         return None
     if gap.second == best.name:

@@ -1,4 +1,4 @@
-"""`Run`, a row of the report, and `Cell`, the runs that differ in the seed alone."""
+"""Defines `Run`, a row of the report, and `Cell`, the runs that differ in the seed alone."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,19 +27,19 @@ def _no_items() -> ItemScores | None:
 
 @dataclass(frozen=True)
 class Run:
-    """A row of the report: a run as one of its evaluations sees it.
+    """A row of the report: a run with one of its evaluations.
 
     Attributes:
-        name: As in the table: the run's name, and the settings of the evaluation that differ from the default.
-        study: Path from the outputs to the run's parent; empty where that is the outputs.
-        record: As the evaluation sees it; None where it cannot be read.
-        values: By column of the table (`table.COLUMNS`, and `<benchmark>/<metric>`); None, or no entry, where nothing
-            was measured.
-        folder: Of the run.
-        evaluation_dir: Of the evaluation; None where none has begun.
-        evaluated_in: Where the evaluation took place; None where only the run's own environment is known.
-        items: Reads the scores per question; None where there are none. Called late and perhaps twice, so that a
-            thousand runs need not be in memory together.
+        name: As in the table: the run's name, and the evaluation settings that differ from the default.
+        study: Path from the outputs to the run's parent; empty for the outputs themselves.
+        record: Record of the run with this evaluation; None if unreadable.
+        values: By column of the table (`table.COLUMNS`, and `<benchmark>/<metric>`); None, or no entry, if not
+            measured.
+        folder: Folder of the run.
+        evaluation_dir: Folder of the evaluation; None if none has begun.
+        evaluated_in: Environment of the evaluation; None if only the run's own environment is known.
+        items: Reads the scores per question; None if there are none. Called lazily, possibly twice, so that a thousand
+            runs need not be in memory together.
     """
 
     name: str
@@ -53,10 +53,10 @@ class Run:
 
     @property
     def known(self) -> Record:
-        """The record.
+        """The record, which must be readable.
 
         Raises:
-            ValueError: it cannot be read.
+            ValueError: it is unreadable.
         """
         if self.record is None:
             raise ValueError(f"{self.name}: no record")
@@ -64,10 +64,10 @@ class Run:
 
     @property
     def evaluation(self) -> EvaluationRecord:
-        """Its scores and rates.
+        """Scores and rates of the evaluation.
 
         Raises:
-            ValueError: it was not evaluated.
+            ValueError: the run was not evaluated.
         """
         if self.known.evaluation is None:
             raise ValueError(f"{self.name}: no evaluation")
@@ -85,7 +85,7 @@ class Run:
 
     @property
     def evaluation_identity(self) -> str:
-        """What it shares with every run whose scores compare; empty where the record does not say."""
+        """Identity shared by all runs whose scores compare; empty if the record has none."""
         stored = self.values.get("evaluation_identity")
         if stored:
             return str(stored)
@@ -94,15 +94,15 @@ class Run:
 
     @cached_property
     def scores(self) -> dict[str, Score]:
-        """Its scores by their column in the table; empty where it has none."""
+        """Scores by table column; empty without an evaluation."""
         evaluation = self.known.evaluation
         return {} if evaluation is None else scores_of(evaluation)
 
     @property
     def trains(self) -> bool:
-        """Whether it trains something, as far as its row says.
+        """Whether the run has a training, according to its row.
 
-        Not so for the untuned base, nor for a done run without training, which retrieves its answers.
+        False for the untuned base, and for a done run without training, which retrieves its predictions.
         """
         retrieves = self.values.get("status") == "done" and self.values.get("train_seconds") is None
         return self.values.get("train_size") != 0 and not retrieves
@@ -115,13 +115,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Cell:
-    """Runs that differ in nothing but the seed, by seed; one at least.
+    """Runs that differ only in the seed; at least one.
 
     Attributes:
-        name: That of the run with the lowest seed, without the seed, its study before it.
-        runs: By seed.
-        entry: What the legend of its group calls it: the method, with the settings that set it apart.
-        label: What charts and the page of its group call it: short, and no other's there.
+        name: Name of the run with the lowest seed, without the seed, prefixed by its study.
+        runs: Runs ordered by seed.
+        entry: Its legend entry: the method, with the settings in which it differs.
+        label: Short label in charts and on the page, unique within its group.
     """
 
     name: str
@@ -136,32 +136,32 @@ class Cell:
 
     @property
     def n(self) -> int:
-        """Test questions."""
+        """Number of test questions."""
         return self.runs[0].evaluation.n
 
     @property
     def train_size(self) -> int:
-        """Training examples; 0 where it has none."""
+        """Number of training examples; 0 if it has none."""
         return train_size_of(self.first) or 0
 
     @property
     def trains(self) -> bool:
-        """Whether a model was trained; not so for the untuned base, nor where answers are retrieved."""
+        """Whether a model was trained; False for the untuned base and for retrieval."""
         return any(run.known.train is not None for run in self.runs)
 
     @property
     def loads_model(self) -> bool:
-        """Whether a model generates the predictions; not so where they are retrieved."""
+        """Whether a model generates the predictions; False for retrieval."""
         return described(self.settings.get("method.trains")).loads_model
 
     @cached_property
     def settings(self) -> dict[str, object]:
-        """Every setting that can change the result, but the seed, as dotted keys."""
+        """Every setting that can change the result, except the seed, by dotted key."""
         return settings_of(self.first)
 
     @property
     def hours(self) -> float | None:
-        """Hours of training, mean over runs; 0 where nothing is trained, None where not measured."""
+        """Training hours, mean over runs; 0 without training, None if not measured."""
         if not self.trains:
             return 0.0
         seconds = [run.known.train.seconds for run in self.runs if run.known.train is not None]
@@ -169,12 +169,12 @@ class Cell:
 
     @property
     def vram_gib(self) -> float | None:
-        """Peak GPU memory of training, mean over runs; None where not measured."""
+        """Peak GPU memory of training in GiB, mean over runs; None if not measured."""
         return self._memory("peak_vram_bytes")
 
     @property
     def rss_gib(self) -> float | None:
-        """Peak resident memory of training, mean over runs; None where not measured."""
+        """Peak resident memory of training in GiB, mean over runs; None if not measured."""
         return self._memory("peak_rss_bytes")
 
     def _memory(self, name: str) -> float | None:
@@ -183,34 +183,34 @@ class Cell:
         return fmean(known) / GIB if known else None
 
     def column(self, name: str) -> "pd.Series[float]":
-        """Return a column of the table for its runs, NaN where not measured."""
+        """Return a table column for its runs; NaN if not measured."""
         return pd.Series([run.values.get(name) for run in self.runs], dtype=float)
 
     def measured(self, column: str) -> bool:
-        """Say whether any run has a value in a column."""
+        """Return whether any run has a value in a column."""
         return any(run.values.get(column) is not None for run in self.runs)
 
     def mean(self, column: str) -> float:
-        """Return the mean over the seeds that have a value, NaN where none has."""
+        """Return the mean over the seeds that have a value; NaN if none has."""
         return float(self.column(column).mean())
 
     def sd(self, column: str) -> float:
-        """Return the standard deviation over seeds (n - 1), NaN for fewer than two."""
+        """Return the standard deviation over seeds (n - 1); NaN for fewer than two."""
         return float(self.column(column).std())
 
     def value(self, column: str) -> object:
-        """Return what all its runs share in a column of the table."""
+        """Return the value of a table column that all its runs share."""
         return self.runs[0].values.get(column)
 
 
 def corpus_of(record: Record) -> str:
-    """Return the name of the corpus, empty where the record does not say."""
+    """Return the name of the corpus; empty if the record has none."""
     group = record.config.get("corpus")
     return str(group.get("name", "")) if isinstance(group, dict) else ""
 
 
 def train_size_of(record: Record) -> int | None:
-    """Return the number of training examples; 0 where nothing is trained, None where the record does not say."""
+    """Return the number of training examples; 0 without training, None if the record does not say."""
     if not described(record.setting("method", "trains")).uses_training_data:
         return 0
     if record.data_manifest is not None:
@@ -220,11 +220,11 @@ def train_size_of(record: Record) -> int | None:
 
 
 def settings_of(record: Record) -> dict[str, object]:
-    """Return every setting that can change the result, but the seed, as dotted keys."""
+    """Return every setting that can change the result, except the seed, by dotted key."""
     method = record.config.get("method")
     if not (isinstance(method, dict) and "trains" in method):
         settings = flatten(record.config)
     else:
-        # Of an evaluation, what makes it another one: a limit that all questions are within makes none.
+        # Of the evaluation, only settings that change it: a limit above the number of questions does not.
         settings = training_settings(record.config) | evaluation_settings(record.config)
     return {key: value for key, value in settings.items() if key != "seed"}

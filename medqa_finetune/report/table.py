@@ -1,4 +1,4 @@
-"""The table of all runs: one row per training and evaluation, blank where nothing was measured."""
+"""Builds the table of all runs: one row per training and evaluation, blank if not measured."""
 
 from collections.abc import Sequence
 
@@ -31,15 +31,15 @@ NUMBERS = (
 
 
 def results_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """Return one row per run, in the order given; NaN or None where nothing was measured, never 0.
+    """Return one row per run, in the order given; NaN or None if not measured, never 0.
 
     The columns are `COLUMNS`, one for every other score that a run has, one for every score of a benchmark,
-    `<benchmark>/<metric>`, and those of figures that do not compare with these, `<benchmark>/<metric>#2` and so on.
+    `<benchmark>/<metric>`, and, for figures that do not compare with these, `<benchmark>/<metric>#2` and so on.
 
     `train_size` counts training examples (or blocks of running text), and is 0 for the untuned base; scores are as
-    their metrics describe them, the perplexity of running text in a column of its own; memory is in GiB (2**30 bytes);
+    their metrics describe them, the perplexity of running text in its own column; memory is in GiB (2**30 bytes);
     `signature` holds `score=signature` of every score, as `scores.signatures` reads it back; `task` is `qa` or
-    `text`; `cell` names the cell of a done run (`grouping.cell_names`). A record that cannot be read has the status
+    `text`; `cell` names the cell of a done run (`grouping.cell_names`). An unreadable record has the status
     `unreadable` and the reason.
     """
     benchmarks = sorted({column for run in runs for column in run.values if is_benchmark(column)}, key=_apart_last)
@@ -59,11 +59,11 @@ def _apart_last(column: str) -> tuple[bool, str, int]:
 
 
 def row_of(record: Record, evaluation: Evaluation | None) -> dict[str, object]:
-    """Return the values of a run by column, but for its name, study and cell; None where nothing was measured.
+    """Return the values of a run by column, except name, study and cell; None if not measured.
 
     Args:
-        record: As the evaluation sees it.
-        evaluation: What its own record holds; None where none has begun.
+        record: Record of the run with this evaluation.
+        evaluation: Record of the evaluation; None if none has begun.
     """
     row = _what(record) | _costs(record) | _outcome(record)
     if evaluation is not None:
