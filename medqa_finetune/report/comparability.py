@@ -54,8 +54,8 @@ class Difference:
 
     Attributes:
         what: A fact, the key of a setting, or the name of a package whose version differs.
-        first: Values of the first cell, one if its runs agree; None for an unknown value. Empty if the fact has no value
-            to show, as `Fact.ANSWERED`.
+        first: Values of the first cell, one if its runs agree; None for an unknown value. Empty if the fact has no
+            value to show, as with `Fact.ANSWERED`.
         second: Values of the second cell.
     """
 

@@ -1,4 +1,4 @@
-"""The answer: what more data buys, what it costs, and which cell to take. Values alone; the words lie in `messages`."""
+"""Values of a verdict: the gain and cost of more data, and which cell to take; `messages` puts them into words."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,28 +17,28 @@ class Estimate(NamedTuple):
 
 
 class Curve(StrEnum):
-    """Which curve was fitted."""
+    """Kind of fitted curve."""
 
     POWER_LAW = "power law"
     LOG_LINEAR = "log-linear"
 
 
 class NoFit(StrEnum):
-    """Why there is no curve."""
+    """Reason why there is no curve."""
 
     ONE_SIZE = "one size"
     NOT_COMPARABLE = "not comparable"
 
 
 class Machine(StrEnum):
-    """What an hour of training is an hour of."""
+    """Machine whose hours training is counted in."""
 
     GPU = "GPU"
     CPU = "CPU"
 
 
 class Cost(StrEnum):
-    """What a score is held against: hours of the machine for training, memory, or money."""
+    """Cost that a score is plotted against: machine hours of training, memory, or money."""
 
     HOURS = "hours"
     MEMORY = "memory"
@@ -46,7 +46,7 @@ class Cost(StrEnum):
 
 
 class Unit(StrEnum):
-    """What a cost is counted in."""
+    """Unit of a cost."""
 
     GPU_HOURS = "GPU-hours"
     CPU_HOURS = "CPU-hours"
@@ -56,63 +56,63 @@ class Unit(StrEnum):
 
 
 class Caution(StrEnum):
-    """What the scores of a verdict do not say."""
+    """What the scores of a verdict do not measure."""
 
     SAFETY = "safety"
     RUNNING_TEXT = "running text"
 
 
 class AdviceKind(StrEnum):
-    """Which cell to take, or why none is named.
+    """Which cell to take, or why none is recommended.
 
-    `BEST_…` and `CHEAPER` name a trained cell, `BASELINE_WINS` one that is not trained; the others name none.
+    `BEST_…` and `CHEAPER` name a trained cell, `BASELINE_WINS` an untrained one; the others name none.
     """
 
-    # No score says which cell is better.
+    # No score has a direction.
     NO_SCORE = "no score"
     NOTHING_TRAINED = "nothing trained"
     ONE_CELL = "one cell"
     # An untrained cell scores better than the best trained one.
     BASELINE_WINS = "baseline wins"
     NO_DIFFERENCE_TO_BASELINE = "no difference to baseline"
-    # The best compares with no other trained cell.
+    # The best is comparable with no other trained cell.
     NOT_COMPARABLE = "not comparable"
-    # No difference is shown between any two trained cells.
+    # No two trained cells differ significantly.
     NONE_SHOWN = "none shown"
-    # The best was shown to beat every other.
+    # The best significantly beats every other.
     BEST_OF_ALL = "best of all"
-    # The interval of every difference leaves out 0, that of some before the correction alone.
+    # Every interval excludes 0, but some differences are significant only before the correction.
     BEST_BEFORE_CORRECTION = "best before correction"
-    # None that is level with the best costs less.
+    # No cell level with the best costs less.
     BEST_OF_LEVEL = "best of level"
-    # What is level with the best and costs less was beaten by another cell, or beats no baseline.
+    # Cells level with the best that cost less were beaten by another cell, or beat no baseline.
     BEST_OF_SPOILED = "best of spoiled"
-    # Level with the best for a lower cost.
+    # A cell level with the best costs less.
     CHEAPER = "cheaper"
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A score against the number of training examples, for cells that differ in nothing else.
+    """Fit of a score against the number of training examples, for cells that differ in nothing else.
 
     Attributes:
         series: What the cells share, e.g. `lora`.
         score: Name of the score.
         cells: Names of the cells, by size.
-        sizes: Training examples.
+        sizes: Number of training examples of each cell.
         values: Score of each cell.
-        model: Which curve was fitted; None where there is none.
-        parameters: `offset`, `factor`, `exponent` of `offset - factor * examples ** -exponent` (`+` where lower is
-            better), or `offset` and `per_doubling` of `offset + per_doubling * log2(examples)`; those of a perplexity
-            are of its natural logarithm.
+        model: Kind of curve; None if there is none.
+        parameters: `offset`, `factor`, `exponent` of `offset - factor * examples ** -exponent` (`+` if lower is
+            better), or `offset` and `per_doubling` of `offset + per_doubling * log2(examples)`; for a perplexity, of
+            its natural logarithm.
         curve: Points to draw, from the smallest size to twice the largest: examples, score, low, high.
-        no_fit: Why there is no curve; None where there is one.
-        unlike: The first two cells that do not compare, where that is why.
-        differences: What these differ in.
-        limit: Of a power law, the score that no amount of data exceeds.
+        no_fit: Why there is no curve; None if there is one.
+        unlike: The first two cells that are not comparable, if that is the reason.
+        differences: Differences between these.
+        limit: Asymptote of a power law: the score that no amount of data exceeds.
         tested: Whether a power law has more sizes than parameters, so that the data could contradict it.
-        without_power_law: Share of the resamples in which no power law exists, in [0, 1], where a line was fitted for
-            that reason; None where there are too few sizes to try.
+        without_power_law: Share of resamples, in [0, 1], without a power law, if a line was fitted for that reason;
+            None with too few sizes to try.
     """
 
     series: str
@@ -132,24 +132,24 @@ class Fit:
 
     @property
     def forecast(self) -> tuple[int, Estimate]:
-        """The last size of the curve, and the score that the curve gives it."""
+        """The largest size of the curve, and the predicted score there."""
         size, value, low, high = self.curve[-1]
         return round(size), Estimate(value, Interval(low, high))
 
     @property
     def change_shown(self) -> bool:
-        """Whether the interval of a line's slope leaves out 0."""
+        """Whether the interval of a line's slope excludes 0."""
         bound = self.parameters["per_doubling"].interval
         return bound.low > 0 or bound.high < 0
 
 
 @dataclass(frozen=True)
 class ParetoPoint:
-    """One cell in the plane of cost and score.
+    """One cell as a point of cost and score.
 
     Attributes:
         on_front: Whether no other cell scores at least as well for at most the cost, and is better in one of them.
-        share: Of the resamples in which it is on the front, in [0, 1].
+        share: Share of resamples in which it is on the front, in [0, 1].
     """
 
     cell: str
@@ -161,11 +161,11 @@ class ParetoPoint:
 
 @dataclass(frozen=True)
 class Front:
-    """Score against one cost.
+    """Pareto front of a score against one cost.
 
     Attributes:
-        points: By rising cost.
-        left_out: Cells whose test set, signature, device or batch differ, so that they have no place here.
+        points: By ascending cost.
+        left_out: Cells that are not comparable, since test set, signature, device or batch differ.
     """
 
     score: str
@@ -177,17 +177,17 @@ class Front:
 
 @dataclass(frozen=True)
 class Step:
-    """From one data size to the next, all else equal.
+    """A step from one data size to the next, all else equal.
 
     Attributes:
         sizes: Names of the two sizes, e.g. `20k`.
-        gain: Score of the second cell less the first's.
-        machine: What `hours` are hours of.
-        hours: More hours of the machine for training; None where not measured, or where they do not compare.
-        money: For these; None without a price.
-        differences: Why the two cells do not compare.
-        uncorrected: Number of pairs of this score, where a reader must know that the interval is not corrected for it:
-            no difference is shown though the interval leaves out 0. Said at one place of a verdict, else None.
+        gain: Score of the second cell minus the first's.
+        machine: Machine whose hours `hours` are.
+        hours: Additional machine hours of training; None if not measured or not comparable.
+        money: Cost of these hours; None without a price.
+        differences: Why the two cells are not comparable.
+        uncorrected: Number of pairs of this score, if the text must state that the interval is not corrected for it:
+            it excludes 0 although the difference is not significant. Set at one place of a verdict, else None.
     """
 
     series: str
@@ -208,27 +208,27 @@ class Step:
 
 @dataclass(frozen=True)
 class Advice:
-    """Which cell to take and why.
+    """The recommended cell and the reasons.
 
     Attributes:
-        kind: What is advised.
-        cell: The one to take; None where no difference was shown or none may be called.
-        score: By which; empty where none says what is better.
-        best: The trained cell with the best score; None where nothing was trained.
-        other: What the best is held against: the baseline, the next best, the one that costs less, or the first that
-            it does not compare with.
-        lead: Score of `best` less that of `other`.
-        level: Cells to which no difference is shown and that cost no less; of `BEST_BEFORE_CORRECTION`, those to which
-            none is shown though the interval leaves out 0.
-        beaten: Cells level with the best to which another trained cell was shown to be superior.
+        kind: Kind of advice.
+        cell: The recommended cell; None if there is none.
+        score: The score it is based on; empty if none has a direction.
+        best: The trained cell with the best score; None if nothing was trained.
+        other: The cell that the best is compared with: the baseline, the next best, the cheaper one, or the first that
+            is not comparable.
+        lead: Score of `best` minus that of `other`.
+        level: Cells that do not differ significantly from the best and cost no less; for `BEST_BEFORE_CORRECTION`,
+            those that do not although the interval excludes 0.
+        beaten: Cells level with the best that another trained cell significantly beats.
         idle: The other cells level with the best that beat no baseline.
-        hours: Of training of `cell` and `best` on `machine`; None where not measured, or where they do not compare.
-        machine: What these are hours of.
-        unlike: Cells that do not compare with the best.
-        differences: What the best and the first of these differ in.
-        uncorrected: Number of pairs of this score, where a reader must know that the interval of `lead` is not
-            corrected for it; else None.
-        one_seed: Whether a trained cell has one seed only.
+        hours: Training hours of `cell` and `best` on `machine`; None if not measured or not comparable.
+        machine: Machine whose hours these are.
+        unlike: Cells that are not comparable with the best.
+        differences: Differences between the best and the first of these.
+        uncorrected: Number of pairs of this score, if the text must state that the interval of `lead` is not corrected
+            for it; else None.
+        one_seed: Whether any trained cell has only one seed.
     """
 
     kind: AdviceKind
@@ -250,7 +250,7 @@ class Advice:
 
 @dataclass(frozen=True)
 class Refusals:
-    """Pairs of cells that do not compare in one score; `first` is one of them."""
+    """Pairs of cells that are not comparable in one score; `first` is one of them."""
 
     count: int
     first: Comparison
@@ -258,12 +258,12 @@ class Refusals:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer for cells of one study, corpus and task.
+    """The verdict on the cells of one study, corpus and task.
 
     Attributes:
-        title: Names study, models and corpus.
-        score: By which is recommended; empty where none says what is better.
-        cells: Names of the cells that it is about.
+        title: Study, models and corpus.
+        score: The score that the advice is based on; empty if none has a direction.
+        cells: Names of the cells covered.
     """
 
     title: str
@@ -277,5 +277,5 @@ class Verdict:
 
     @property
     def shared_settings(self) -> list[str]:
-        """Settings in the names of all trained cells: they stand once above the sentences, not in every name."""
+        """Settings in the names of all trained cells, printed once above the sentences and not in every name."""
         return shared_settings([cell for fit in self.fit for cell in fit.cells], self.cells)

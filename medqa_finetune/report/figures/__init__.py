@@ -1,1 +1,1 @@
-"""Charts: each is drawn once and written as PNG, SVG, CSV and into the page."""
+"""Draws the charts, each written as PNG, SVG and CSV and into the page."""

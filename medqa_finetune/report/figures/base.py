@@ -1,6 +1,6 @@
-"""What a chart is, what it is drawn from, and what all charts share: colours, type, labels.
+"""Defines charts, their input, and what all charts share: colours, fonts, labels.
 
-A kind of chart is a function from a `ChartInput` to `Chart`s in a file of its own; `registry` finds it.
+Each kind of chart is a function from a `ChartInput` to `Chart`s in its own file; `registry` lists them.
 """
 
 import itertools
@@ -28,11 +28,11 @@ from medqa_finetune.report.scores import in_order, score_columns
 from medqa_finetune.report.stats.intervals import CellScore, Comparison
 from medqa_finetune.report.verdict import Fit, Front
 
-# Folder of the charts in the summary, and the sections of the page, in which a chart has its place.
+# Folder of the charts in the summary, and the page sections a chart can belong to.
 FIGURES = "figures"
 SECTIONS = ("heat", "size", "curves", "pareto", "cost", "significance", "more")
 
-# The page puts its own colours, light or dark, in the place of these three.
+# The page replaces these three with its own colours, light or dark.
 INK, LINE, PAPER = "#24292f", "#d0d7de", "#fffffe"
 STYLE: dict[str, Any] = {
     "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.edgecolor": LINE,
@@ -42,19 +42,19 @@ STYLE: dict[str, Any] = {
     "xtick.major.size": 0, "ytick.major.size": 0, "legend.fontsize": 8.5, "legend.frameon": False, "font.size": 9,
     "svg.fonttype": "none", "axes.unicode_minus": True, "lines.solid_capstyle": "round",
 }  # fmt: skip
-# An SVG element whose id starts so becomes a hint that shows under the pointer.
+# An SVG element whose id has this prefix becomes a tooltip.
 HINT = "hint:"
-# SVG elements that the page goes without: it has the title as text, and a background of its own.
+# SVG elements removed in the page, which has the title as text and its own background.
 TITLE, BACKGROUND = "chart-title", "chart-background"
 TITLE_HEIGHT = 0.3
-# Width of a chart in inches; the page shows it a little larger.
+# Width of a chart in inches; the page shows it slightly larger.
 WIDTH = 5.0
 MARKERS = "osD^vPX*"
-# Okabe and Ito's palette as seaborn has it: ten colours that colour-blind readers can tell apart.
+# seaborn's version of Okabe and Ito's palette: ten colours that colour-blind readers can distinguish.
 PALETTE = "colorblind"
 USUAL_METHODS = ("lora", "qlora", "qlora_8bit", "full")
 Palette = Mapping[str, str]
-# Keyword arguments of a call of matplotlib.
+# Keyword arguments of a matplotlib call.
 Style = dict[str, Any]
 
 
@@ -63,17 +63,17 @@ class Chart:
     """One chart with one pair of axes.
 
     Attributes:
-        name: Of its files, without ending: letters, digits, `.`, `_` and `-`.
-        section: Of the page; one of `SECTIONS`.
-        title: What it shows; stands above it in the page and in the file.
+        name: File name without ending: letters, digits, `.`, `_` and `-`.
+        section: Section of the page; one of `SECTIONS`.
+        title: Title above the chart, in the page and in the file.
         caption: How to read it, and what it leaves out.
-        data: What is drawn, one row per mark; written as CSV.
-        draw: Draws it on the axes given, which may be one panel of several.
-        legend: Labels of the legend below; they decide its height. Empty where there is none.
-        handles: Makes what the legend shows; the labelled artists of the axes if None.
+        data: The plotted data, one row per mark; written as CSV.
+        draw: Draws it on the given axes, which may be one panel of several.
+        legend: Labels of the legend below, which determine its height. Empty for no legend.
+        handles: Makes the legend's handles; if None, the labelled artists of the axes.
         height: In inches, without title and legend.
         width: In inches.
-        score: Column of the score where there is one such chart per score, among which the page lets choose; else "".
+        score: Column of the score if the page offers one such chart per score to choose from; else "".
     """
 
     name: str
@@ -91,16 +91,16 @@ class Chart:
 
 @dataclass(frozen=True)
 class ChartInput:
-    """What charts are drawn from: a group of runs that compare, and what was found for its cells.
+    """Input of charts: a group of comparable runs, and the results for its cells.
 
     Attributes:
-        cells: Those to draw, baselines first.
-        palette: A colour, `#rrggbb`, per entry of the legend; baselines have none.
+        cells: Cells to draw, baselines first.
+        palette: Colour, `#rrggbb`, per legend entry; baselines have none.
         scores: Value and interval by cell and score.
-        comparisons: Pairs of these cells.
-        fits: Curves through these cells.
-        fronts: Pareto fronts with one of these cells.
-        prefix: What the names of the charts begin with, so that no two groups share one.
+        comparisons: Comparisons of these cells.
+        fits: Curves fitted through these cells.
+        fronts: Pareto fronts with at least one of these cells.
+        prefix: Prefix of chart names, unique per group.
     """
 
     cells: Sequence[Cell]
@@ -113,17 +113,17 @@ class ChartInput:
 
     @property
     def shown_scores(self) -> list[ScoreInfo]:
-        """Scores that a report shows of these cells, in its order; some may not be measured."""
+        """Scores shown for these cells, in report order; some may not be measured."""
         return in_order(score_columns(run.values.get("signature") for cell in self.cells for run in cell.runs))
 
     @property
     def measured_scores(self) -> list[ScoreInfo]:
-        """Of these, those that one of the cells has."""
+        """Scores of `shown_scores` that at least one cell has."""
         return [score for score in self.shown_scores if any(cell.measured(score.name) for cell in self.cells)]
 
 
 def chart_input(group: Group, cells: Sequence[Cell], analysis: Analysis, prefix: str = "") -> ChartInput:
-    """Return what the charts of some cells of a group are drawn from."""
+    """Return the chart input for some cells of a group."""
     names = {cell.name for cell in cells}
     verdicts = analysis.verdicts
     return ChartInput(
@@ -140,7 +140,7 @@ def chart_input(group: Group, cells: Sequence[Cell], analysis: Analysis, prefix:
 
 
 def colours(entries: Sequence[str]) -> Palette:
-    """Return a colour per legend entry; the usual methods have the same one in every chart."""
+    """Return a colour per legend entry; the usual methods have the same colour in every chart."""
     palette = [to_hex(colour) for colour in sns.color_palette(PALETTE)]
     usual = dict(zip(USUAL_METHODS, palette, strict=False))
     others = itertools.cycle(palette[len(USUAL_METHODS) :])
@@ -148,7 +148,7 @@ def colours(entries: Sequence[str]) -> Palette:
 
 
 def table_of(cells: Sequence[Cell], columns: Sequence[str]) -> pd.DataFrame:
-    """Return one row per cell with mean, and standard deviation over seeds, of each column."""
+    """Return one row per cell with mean and standard deviation over seeds of each column."""
     rows = []
     for cell in cells:
         row: dict[str, object] = {"cell": cell.name, "method": cell.entry, "train_size": cell.train_size}
@@ -160,9 +160,9 @@ def table_of(cells: Sequence[Cell], columns: Sequence[str]) -> pd.DataFrame:
 
 
 def figure_of(chart: Chart) -> Figure:
-    """Draw a chart, its title in a strip of `TITLE_HEIGHT` above; the caller holds `chart_style`.
+    """Draw a chart with its title in a strip of `TITLE_HEIGHT` above; must be called within `chart_style`.
 
-    The layout is made once and kept: to make it takes as long as to write a file, and it would be made for each.
+    The layout is computed once: it takes as long as writing a file, and would otherwise be repeated for each file.
     """
     body = chart.height + legend_height(chart.legend)
     height = body + TITLE_HEIGHT
@@ -180,19 +180,19 @@ def figure_of(chart: Chart) -> Figure:
 
 @contextmanager
 def chart_style(name: str) -> Iterator[None]:
-    """Hold the charts' style for the block; ids in the SVG come from `name`, so that no two charts share one."""
+    """Apply the charts' style within the block; SVG ids derive from `name`, so that they are unique per chart."""
     style: Any = STYLE | {"font.family": fonts(), "svg.hashsalt": name}
     with mpl.rc_context(style):
         yield
 
 
 def hint(artist: Artist, text: str) -> None:
-    """Let `text` show under the pointer, in the page and in the SVG file."""
+    """Add `text` as a tooltip to an artist, in the page and in the SVG file."""
     artist.set_gid(HINT + text)
 
 
 def add_legend(figure: Figure, chart: Chart) -> None:
-    """Draw the legend below a chart, where it has one and something was drawn."""
+    """Draw the legend below a chart, if it has one and anything was drawn."""
     handles = figure.axes[0].get_legend_handles_labels()[0] if chart.handles is None else list(chart.handles())
     if chart.legend and handles:
         columns = legend_columns([str(handle.get_label()) for handle in handles])
@@ -200,26 +200,26 @@ def add_legend(figure: Figure, chart: Chart) -> None:
 
 
 def legend_columns(labels: Sequence[str]) -> int:
-    """Return how many labels stand in one row below a chart."""
+    """Return the number of legend labels per row below a chart."""
     longest = max((len(line) for label in labels for line in label.split("\n")), default=1)
     return max(1, min(6, 54 // (longest + 4)))
 
 
 def legend_height(labels: Sequence[str]) -> float:
-    """Return the inches that such a legend takes."""
+    """Return the height of a legend in inches."""
     shown = [two_lines(label) for label in labels]
     rows = -(-len(shown) // legend_columns(shown))
     return 0.19 * rows * max((label.count("\n") + 1 for label in shown), default=1)
 
 
 def text_colour(background: tuple[float, ...]) -> str:
-    """Return white or black, whichever reads better on a colour with red, green and blue in [0, 1]."""
+    """Return white or black, whichever is more readable on a colour with red, green and blue in [0, 1]."""
     red, green, blue, *_ = background
     return "#ffffff" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 else "#000000"
 
 
 def nothing_measured(axes: Axes) -> None:
-    """Say in the chart that there is nothing to draw."""
+    """Write into the chart that nothing was measured."""
     axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center")
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)

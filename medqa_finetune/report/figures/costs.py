@@ -1,4 +1,4 @@
-"""Bars: what the cells cost (memory, time and throughput), and any other column of the table."""
+"""Bar charts of costs (memory, time and throughput), and of any other column of the table."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ INCHES_PER_BAR = 0.27
 
 @dataclass(frozen=True)
 class Measure:
-    """What a chart of bars shows: a column of the table, divided by `unit`, and what stands at the axis."""
+    """Quantity of a bar chart: a column of the table, divided by `unit`, and its axis label."""
 
     column: str
     axis: str
@@ -25,7 +25,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Bar:
-    """A cell in a chart of bars; None where it is missing and keeps its place."""
+    """A bar of a chart; `cell` is None for a missing cell, which keeps its place."""
 
     label: str
     colour: str
@@ -33,7 +33,7 @@ class Bar:
 
 
 def charts(given: ChartInput) -> Iterator[Chart]:
-    """Yield peak memory (the GPU's where it was measured, else the process's own), training time and throughput."""
+    """Yield peak memory (of the GPU if measured, else of the process), training time and throughput."""
     trained = [cell for cell in given.cells if cell.train_size and cell.measured("train_seconds")]
     bars = [Bar(cell.label, given.palette[cell.entry], cell) for cell in trained]
     for measure in measures_of(trained):
@@ -49,7 +49,7 @@ def charts(given: ChartInput) -> Iterator[Chart]:
 
 
 def measures_of(cells: Sequence[Cell]) -> tuple[Measure, Measure, Measure]:
-    """Return what is shown of the costs of trained cells."""
+    """Return the measures of memory, time and throughput for trained cells."""
     on_gpu = any(cell.measured("peak_vram_gib") for cell in cells)
     memory = (
         Measure("peak_vram_gib", "Peak GPU memory (GiB)")
@@ -61,13 +61,13 @@ def measures_of(cells: Sequence[Cell]) -> tuple[Measure, Measure, Measure]:
 
 
 def time_of(seconds: float) -> Measure:
-    """Return training time in the unit in which the longest one, of `seconds`, reads well."""
+    """Return training time in a unit that suits the longest of `seconds`."""
     word, unit = ("Seconds", 1.0) if not seconds >= 300 else ("Minutes", 60.0) if seconds < 7200 else ("Hours", 3600.0)
     return Measure("train_seconds", f"{word} of training", unit)
 
 
 def draw_bars(axes: Axes, bars: Sequence[Bar], measure: Measure) -> None:
-    """Draw one horizontal bar per cell: its mean over seeds, with a line of one standard deviation on each side."""
+    """Draw one horizontal bar per cell: the mean over seeds, with an error bar of one standard deviation."""
     if not any(bar.cell is not None and bar.cell.measured(measure.column) for bar in bars):
         nothing_measured(axes)
         return

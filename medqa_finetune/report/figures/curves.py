@@ -1,4 +1,4 @@
-"""Learning curves of all cells: losses over steps, and over tokens."""
+"""Draws learning curves of all cells: losses over steps, and over tokens."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from medqa_finetune.report.names import compact, two_lines
 from medqa_finetune.report.runs import Cell, Run
 
 POINTS_PER_LINE = 150
-# Learning curves are means over so many seeds at most: a thousand logs would take long to read.
+# Maximum number of seeds in a mean curve: a thousand logs would take long to read.
 MOST_SEEDS = 10
 COLUMNS = ["step", "tokens", "loss", "eval_loss"]
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
@@ -29,7 +29,7 @@ AXIS = {"step": "Training step", "tokens": "Training tokens", "loss": "Training 
 
 @dataclass(frozen=True)
 class Curve:
-    """What the runs of a cell logged, as the mean over its seeds: `step`, `tokens`, `loss`, `eval_loss`, by step."""
+    """A cell's log, averaged over its seeds: rows by step with `step`, `tokens`, `loss`, `eval_loss`."""
 
     cell: Cell
     rows: pd.DataFrame
@@ -42,15 +42,15 @@ def charts(given: ChartInput) -> Iterator[Chart]:
 
 
 def curve_of(cell: Cell) -> Curve:
-    """Read what the runs of a cell logged."""
+    """Read the logs of a cell's runs and average them over seeds."""
     logs = [read_log(run) for run in cell.runs[:MOST_SEEDS]]
     return Curve(cell, pd.concat(logs).groupby("step", as_index=False).mean())
 
 
 def read_log(run: Run) -> pd.DataFrame:
-    """Read the losses that a run logged; tokens are steps times the mean tokens of a step of this run.
+    """Read the logged losses of a run; tokens are steps times the run's mean tokens per step.
 
-    A run without a log that can be read gives no rows.
+    A run without a readable log gives no rows.
     """
     try:
         logged = [] if run.folder is None else run.folder.read_metrics()
@@ -64,7 +64,7 @@ def read_log(run: Run) -> pd.DataFrame:
 
 
 def learning_curves(curves: Sequence[Curve], palette: Palette, prefix: str = "") -> Iterator[Chart]:
-    """Yield the charts of curves, one of which has points."""
+    """Yield the charts of curves, at least one of which has points."""
     entries = list(dict.fromkeys(curve.cell.entry for curve in curves))
     sizes = sorted({curve.cell.train_size for curve in curves})
     legend = [*dict.fromkeys(entries), *map(compact, sizes)]
@@ -100,7 +100,7 @@ def _data(curves: Sequence[Curve], over: str, loss: str) -> pd.DataFrame:
 def _points(curve: Curve, over: str, loss: str) -> pd.DataFrame:
     rows = curve.rows.dropna(subset=[over, loss])
     stride = max(1, -(-len(rows) // POINTS_PER_LINE))
-    # Counted from the end: the last point is the one that is read off.
+    # Counted from the end, so that the last point is kept.
     return rows.iloc[::-1].iloc[::stride].iloc[::-1]
 
 
@@ -112,7 +112,7 @@ def _draw(axes: Axes, curves: Sequence[Curve], columns: tuple[str, str], palette
     for curve in curves:
         points = _points(curve, over, loss)
         drawn += len(points)
-        # Each method's lines are thinner than those below them, so that equal losses show as two lines.
+        # Each method's lines are thinner than those drawn before them, so that equal losses show as two lines.
         place = entries.index(curve.cell.entry)
         dashes = DASHES[sizes.index(curve.cell.train_size) % len(DASHES)]
         style = {"linewidth": max(1.0, 2.8 - 1.4 * place), "linestyle": dashes}

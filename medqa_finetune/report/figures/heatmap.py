@@ -1,4 +1,4 @@
-"""Heat maps of the matrix: method down, data size across, one per score."""
+"""Draws heat maps of the matrix, one per score: methods as rows, data sizes as columns."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -13,19 +13,19 @@ from medqa_finetune.report.messages import label, score_title
 from medqa_finetune.report.names import compact, training_items, two_lines
 from medqa_finetune.report.runs import Cell
 
-# From light to dark in every eye, colour-blind or not.
+# Monotonic in lightness, also for colour-blind readers.
 MAP = colormaps["cividis"]
 ROW_INCHES = 0.42
 
 
 def charts(given: ChartInput) -> Iterator[Chart]:
-    """Yield the heat map of every score that was measured."""
+    """Yield a heat map of every measured score."""
     for score in given.measured_scores:
         yield heat_map(given.cells, score, given.prefix)
 
 
 def heat_map(cells: Sequence[Cell], score: ScoreInfo, prefix: str = "") -> Chart:
-    """Return the heat map of one score; a baseline, which has no data size, has a row of one wide field."""
+    """Return the heat map of one score; a baseline, which has no data size, gets a row with one wide field."""
     shown = [cell for cell in cells if cell.measured(score.name)]
     rows = list(dict.fromkeys(cell.entry for cell in cells))
     return Chart(
@@ -62,7 +62,7 @@ def _draw(axes: Axes, cells: Sequence[Cell], rows: list[str], score: ScoreInfo) 
 
 
 def _share(low: float, high: float, score: ScoreInfo) -> Callable[[float], float]:
-    """Return what turns a value into its place between worst (0) and best (1); perplexities by their logarithm."""
+    """Return a function that scales a value between worst (0) and best (1); perplexities by their logarithm."""
     if score.per_tokenizer:
         return lambda value: math.log(high / value) / (math.log(high / low) or 1.0)
     start, way = (high, -1) if score.sign < 0 else (low, 1)

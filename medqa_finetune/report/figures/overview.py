@@ -1,7 +1,7 @@
-"""Two pictures of everything at a glance, one row of panels per group, put together from the charts of the page.
+"""Draws two overview pictures, one row of panels per group, composed of the page's charts.
 
 `data_scale_comparison.png` shows the headline scores against data size, `method_comparison.png` scores, memory, time
-and throughput as bars. No state of matplotlib is changed.
+and throughput as bars. matplotlib's global state is not changed.
 """
 
 import io
@@ -35,7 +35,7 @@ DATA_SCALE = "data_scale_comparison.png"
 METHODS = "method_comparison.png"
 DPI = 180
 GREY = "0.35"
-# Height of the strip below the scores in which one method's missing cells are marked, as a share of the panel's.
+# Height, as a share of the panel's, of the strip below the scores that marks one method's missing cells.
 MISSING_ROW = 0.075
 METHOD_WIDTH = 12.6
 TITLE_INCHES, CAPTION_INCHES = 0.75, 0.55
@@ -45,9 +45,9 @@ GroupInput = tuple[Group, ChartInput]
 
 
 def write_overview(groups: Sequence[Group], analysis: Analysis, folder: Path) -> list[Path]:
-    """Draw both pictures into a folder, each atomically; return their paths, none where there is no group.
+    """Write both pictures into a folder, each atomically; return their paths, none without a group.
 
-    A picture that no longer has a run to show is removed: it would be of runs that are gone.
+    A picture without runs to show is removed, since it would be outdated.
     """
     paths = [folder / DATA_SCALE, folder / METHODS]
     if not groups:
@@ -83,7 +83,7 @@ def data_scale_figure(groups: Sequence[GroupInput]) -> Figure:
 
 
 def _bands(given: ChartInput) -> str:
-    """Return what bars and thin curves stand for."""
+    """Return the explanation of bars and thin curves."""
     headlines = [score for score in given.scores if score[1] in headline_columns()]
     curves = any(fit.curve for fit in given.fits)
     intervals = label("chart.size.intervals" if headlines else "chart.size.no_intervals").en + "."
@@ -91,7 +91,7 @@ def _bands(given: ChartInput) -> str:
 
 
 def _mark_missing(axes: Axes, group: Group, given: ChartInput, column: str) -> None:
-    """Mark cells without a score in a strip of their own below the scores, where × cannot be read as one."""
+    """Mark cells without a score in a separate strip below the scores, where × cannot be mistaken for a score."""
     known = {(cell.entry, cell.train_size) for cell in given.cells if cell.measured(column)}
     missing = [(entry, size) for entry in group.entries for size in group.sizes if (entry, size) not in known]
     if not missing or not axes.get_xticks().size:
@@ -139,7 +139,7 @@ def method_figure(groups: Sequence[GroupInput]) -> Figure:
 
 
 def _bars(group: Group, given: ChartInput) -> list[Bar]:
-    """Return a bar per entry and training size of a group; missing cells have their places among them."""
+    """Return one bar per entry and training size of a group, including missing cells."""
     cells: dict[tuple[str, int], list[Cell]] = {}
     for cell in given.cells:
         cells.setdefault((cell.entry, cell.train_size), []).append(cell)

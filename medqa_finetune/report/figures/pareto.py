@@ -1,4 +1,4 @@
-"""Cost against score, with the Pareto front: the cells that no other beats in both."""
+"""Draws cost against score, with the Pareto front."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -13,18 +13,18 @@ from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.scores import score_info
 from medqa_finetune.report.verdict import Front
 
-# With more points than these, only those on the front are named.
+# With more points than this, only those on the front are labelled.
 MOST_LABELS = 24
 
 
 def charts(given: ChartInput) -> Iterator[Chart]:
-    """Yield the chart of every front."""
+    """Yield one chart per Pareto front."""
     for front in given.fronts:
         yield pareto_chart(front, given.cells, given.palette, given.prefix)
 
 
 def pareto_chart(front: Front, cells: Sequence[Cell], palette: Palette, prefix: str = "") -> Chart:
-    """Return the chart of one front; `cells` gives the points their names and colours."""
+    """Return the chart of one front; `cells` supplies the points' names and colours."""
     lower = score_info(front.score).better is Better.LOWER
     data = {
         "cell": [point.cell for point in front.points],
@@ -50,7 +50,7 @@ def _draw(axes: Axes, front: Front, cells: Mapping[str, Cell], palette: Palette)
     line: Style = {"color": INK, "linewidth": 1, "linestyle": (0, (4, 2))}
     axes.step([point.cost for point in on_front], [point.value for point in on_front], where="post", **line)
     entries = list(palette)
-    # Labels stand above and below their marks in turn, so that neighbours do not overlap.
+    # Labels alternate above and below their marks, so that neighbours do not overlap.
     above = False
     for point in front.points:
         cell = cells.get(point.cell)

@@ -1,7 +1,7 @@
-"""Which kinds of charts there are: those of this package, and those that installed packages add.
+"""Lists the kinds of charts: those of this package, and those that installed packages add.
 
-A kind of chart is a function that takes a `ChartInput` and yields `Chart`s. Adding one here is a file and a line in
-`BUILT_IN`. A package of one's own declares it as an entry point and needs no change here:
+A kind of chart is a function that takes a `ChartInput` and yields `Chart`s. Adding one here takes a file and a line in
+`BUILT_IN`. Another package declares it as an entry point, without a change here:
 
     [project.entry-points."medqa_finetune.charts"]
     my_chart = "my_package.charts:my_chart"
@@ -19,7 +19,7 @@ from medqa_finetune.report.figures.base import SECTIONS, Chart, ChartInput
 
 ENTRY_POINTS = "medqa_finetune.charts"
 ChartKind = Callable[[ChartInput], Iterable[Chart]]
-# In the order of the page.
+# In page order.
 BUILT_IN: tuple[ChartKind, ...] = (
     heatmap.charts,
     score_vs_size.charts,
@@ -28,16 +28,16 @@ BUILT_IN: tuple[ChartKind, ...] = (
     costs.charts,
     significance.charts,
 )
-# A chart is a file of its name.
+# Chart names are file names.
 FILE_NAME = re.compile(r"\w[\w.-]*")
 
 
 def charts_of(given: ChartInput) -> list[Chart]:
-    """Return every chart of a group of runs.
+    """Return all charts of a group of runs, built-in ones first.
 
     Raises:
-        ConfigError: an installed package's charts cannot be loaded, or one has a name that is taken or cannot be a
-            file's, or an unknown section.
+        ConfigError: an installed package's charts cannot be loaded, or one has a duplicate or invalid name, or an
+            unknown section.
     """
     found = [chart for kind in BUILT_IN for chart in kind(given)]
     taken = {chart.name for chart in found}

@@ -1,4 +1,4 @@
-"""A score against the number of training examples, with intervals, the fitted curve and the baselines."""
+"""Draws a score against the number of training examples, with intervals, the fitted curve and the baselines."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,21 +14,21 @@ from medqa_finetune.report.names import compact, training_items, two_lines
 from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.verdict import Fit
 
-# Methods stand apart by this factor, so that their intervals do not lie on each other.
+# Horizontal offset factor between methods, so that their intervals do not overlap.
 SHIFT = 1.06
-# Two ticks closer than this share of a decade would overlap.
+# Tick labels closer than this share of a decade would overlap.
 TICK_GAP = 0.07
 BASELINE_DASHES = ((0, (5, 2)), (0, (1.5, 1.5)))
 
 
 def charts(given: ChartInput) -> Iterator[Chart]:
-    """Yield the chart of every score that was measured; where none was, of the usual ones."""
+    """Yield a chart of every measured score, or of the usual scores if none was measured."""
     for score in given.measured_scores or headlines()[:2]:
         yield score_against_size(given, score)
 
 
 def score_against_size(given: ChartInput, score: ScoreInfo) -> Chart:
-    """Return the chart of one score; a cell without an interval is drawn without."""
+    """Return the chart of one score; cells without an interval are drawn without error bars."""
     fits = [fit for fit in given.fits if fit.score == score.name and fit.curve]
     measured = any((cell.name, score.name) in given.scores for cell in given.cells)
     intervals = label("chart.size.intervals" if measured else "chart.size.no_intervals")
@@ -97,7 +97,7 @@ def _draw_line(axes: Axes, line: Sequence[Cell], where: tuple[str, float], given
 
 
 def ticks_of(sizes: Sequence[int]) -> list[int]:
-    """Return the sizes whose tick labels do not overlap on a logarithmic axis, the smallest always among them."""
+    """Return the sizes whose tick labels do not overlap on a logarithmic axis, always including the smallest."""
     gap = (max(sizes) * 1.25**2 / min(sizes)) ** TICK_GAP
     kept: list[int] = []
     for size in sizes:

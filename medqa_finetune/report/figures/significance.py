@@ -1,4 +1,4 @@
-"""Which cells differ: every pair, with the difference and what the test says of it."""
+"""Draws which cells differ: every pair, with the difference and the test's finding."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,14 +14,14 @@ from medqa_finetune.report.names import two_lines
 from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.stats.intervals import Comparison, Finding
 
-# Blue to orange-red through grey: colour-blind readers tell them apart, and so does lightness.
+# Blue to orange-red through grey: distinguishable for colour-blind readers, and by lightness.
 MAP = colormaps["PuOr_r"]
 MOST_CELLS = 24
 INCHES_PER_CELL = 0.5
 
 
 def charts(given: ChartInput) -> Iterator[Chart]:
-    """Yield the matrix of every score that pairs of the cells were compared in."""
+    """Yield one matrix per score in which cells were compared."""
     compared = {each.score for each in given.comparisons}
     for score in given.shown_scores:
         if score.name in compared:
@@ -31,7 +31,7 @@ def charts(given: ChartInput) -> Iterator[Chart]:
 def significance_matrix(
     cells: Sequence[Cell], score: ScoreInfo, comparisons: Sequence[Comparison], prefix: str = ""
 ) -> Chart:
-    """Return the matrix of one score: in a field, the row's score less the column's."""
+    """Return the matrix of one score; each field shows the row's score minus the column's."""
     shown = cells[:MOST_CELLS]
     names = {cell.name for cell in shown}
     own = [each for each in comparisons if each.score == score.name and {each.first, each.second} <= names]

@@ -1,4 +1,4 @@
-"""Charts as files: PNG and SVG with the data as CSV, and SVG as it stands in the page."""
+"""Writes charts to files: PNG, SVG and the data as CSV; also makes the SVG for the page."""
 
 import io
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ COLOURS = {INK: "var(--ink)", LINE: "var(--line)", PAPER: "var(--paper)"}
 
 @dataclass(frozen=True)
 class Drawn:
-    """A chart with its SVG as it stands in the page."""
+    """A chart with its SVG for the page."""
 
     chart: Chart
     svg: str
@@ -40,8 +40,8 @@ class Drawn:
 def write_charts(charts: Iterable[Chart], folder: Path) -> list[Drawn]:
     """Write `<name>.png`, `<name>.svg` and `<name>.csv` of every chart into a folder, each atomically.
 
-    Files there of charts that are no longer drawn are removed: they would be of runs that are gone. So is what a
-    killed writer left; whoever calls sees to it that nobody else writes there now.
+    Files of charts that are no longer drawn, and leftovers of a killed writer, are removed; the caller must prevent
+    concurrent writers.
     """
     sweep(folder)
     drawn = [_write(chart, folder) for chart in charts]
@@ -69,10 +69,9 @@ def _as(figure: Figure, ending: str) -> bytes:
 
 
 def inline(svg: SvgImage, chart: Chart) -> str:
-    """Return an SVG with hints for the page.
+    """Return an SVG with tooltips for embedding in the page.
 
-    It has no title, which stands in the page, and no background; its colours and type are the page's, and its words
-    stand in both languages.
+    Title and background are removed; colours and fonts are the page's, and words are in both languages.
     """
     svg.remove(TITLE, BACKGROUND).crop_top(TITLE_HEIGHT * POINTS_PER_INCH)
     body = svg.as_html(chart.title.en, _in_both_languages)

@@ -1,1 +1,1 @@
-"""The report as one page that needs no network."""
+"""Writes the report as one page that needs no network."""

@@ -1,4 +1,4 @@
-"""What the page shows of the predictions: question, reference and every cell's prediction, side by side."""
+"""Prepares the page's prediction browser: question, reference and every cell's prediction, side by side."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from medqa_finetune.report.notes import (
 from medqa_finetune.report.runs import Cell, Run
 from medqa_finetune.report.scores import in_order
 
-# One run per cell, so many cells, and so many bytes of text: what a browser opens at once on a phone.
+# Limits on cells (one run each) and bytes of text, so that a phone's browser opens the page quickly.
 MOST_CELLS = 12
 MOST_BYTES = 6_000_000
 LONGEST_TEXT = 4000
@@ -28,15 +28,15 @@ HIT_LIMIT, TIMED_OUT, EMPTY = 1, 2, 4
 
 
 class Item(NamedTuple):
-    """A question with every cell's prediction; JSON holds it as a list.
+    """A question with every cell's prediction; serialized as a JSON list.
 
     Attributes:
-        id: Of the question.
-        question: None where the file has none.
-        reference: None where the file has none.
-        predictions: One per cell; None where the cell has none.
-        scores: Per cell the prediction's, in the order of `Answers.scores`; None where there are none.
-        flags: Per cell `HIT_LIMIT`, `TIMED_OUT` and `EMPTY` added up.
+        id: Id of the question.
+        question: None if the file has none.
+        reference: None if the file has none.
+        predictions: One per cell; None if the cell has none.
+        scores: Scores of each cell's prediction, in the order of `Answers.scores`; None if there are none.
+        flags: Bit flags per cell: `HIT_LIMIT`, `TIMED_OUT` and `EMPTY`.
     """
 
     id: str
@@ -49,13 +49,13 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Answers:
-    """The predictions of a group, as the page's browser of predictions reads them.
+    """The predictions of a group, for the page's prediction browser.
 
     Attributes:
         cells: `{"label", "name", "seed"}` of each column of predictions.
         scores: Names of the scores per question.
-        items: The questions.
-        notes: What is left out of the page, and where all of it is.
+        items: Questions with their predictions.
+        notes: What is left out of the page, and where to find it.
     """
 
     cells: list[dict[str, object]]
@@ -64,13 +64,13 @@ class Answers:
     notes: list[Note]
 
     def as_data(self) -> dict[str, object]:
-        """Return what is embedded."""
+        """Return the JSON data embedded in the page."""
         return {"cells": self.cells, "scores": self.scores, "items": self.items}
 
 
 @dataclass(frozen=True)
 class _Column:
-    """The predictions of one cell: which run they are of, its rows, and their scores."""
+    """The predictions of one cell: their run, rows and scores."""
 
     heading: dict[str, object]
     rows: list[dict[str, object]]
@@ -119,7 +119,7 @@ def _shared_scores(items: Sequence[ItemScores | None]) -> list[str]:
 
 
 def _items(columns: Sequence[_Column], scores: list[str]) -> tuple[list[Item], int]:
-    """Return the items of `Answers`, and how many texts are cut."""
+    """Return the items of `Answers`, and the number of truncated texts."""
     by_id = [{str(row.get("id")): (row, at) for at, row in enumerate(column.rows)} for column in columns]
     cut = 0
     items = []
@@ -160,7 +160,7 @@ def _within(items: list[Item], budget: int) -> list[Item]:
     sizes = [len(json.dumps(item, ensure_ascii=False).encode("utf-8", "backslashreplace")) for item in items]
     if sum(sizes) <= budget:
         return items
-    # By a hash: the same questions every time, and no choice by what the answers are like.
+    # Selected by a hash, so that the choice is reproducible and independent of the predictions.
     order = sorted(range(len(items)), key=lambda at: hashlib.sha256(items[at].id.encode()).digest())
     kept, spent = set(), 0
     for at in order:

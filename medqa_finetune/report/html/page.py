@@ -1,4 +1,4 @@
-"""The page itself: templates, styles and scripts put together into one file that fetches nothing."""
+"""Renders the page: templates, styles and scripts in one file that fetches nothing."""
 
 import base64
 import hashlib
@@ -27,13 +27,13 @@ ASSETS = "assets"
 STYLES = ("base.css", "content.css", "browser.css")
 SCRIPTS = ("page.js", "text.js", "browser.js")
 MOST_RUNS = 300
-# What ends a script element, or opens one, is written with escapes that JSON has for it.
+# Characters that could end or open a script element are written as JSON escapes.
 JSON_ESCAPES = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"})
 
 
 @dataclass(frozen=True)
 class GroupView:
-    """A group of runs that compare, as the templates show it; `charts` by section of the page."""
+    """Template data of a group of comparable runs; `charts` by page section."""
 
     name: GroupName
     headings: list[Text]
@@ -44,7 +44,7 @@ class GroupView:
 
 @dataclass(frozen=True)
 class Page:
-    """All that the page shows; `runs` in the order of the table."""
+    """Template data of the page; `runs` in table order."""
 
     runs: Sequence[Run]
     analysis: Analysis
@@ -52,7 +52,7 @@ class Page:
 
 
 def rendered(page: Page) -> bytes:
-    """Return the page as UTF-8."""
+    """Render the page as UTF-8."""
     loader = PackageLoader(__package__, ASSETS)
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -67,12 +67,12 @@ def rendered(page: Page) -> bytes:
         data=embedded_json([group.answers.as_data() for group in page.groups]),
         script_words=json.dumps(labels_below("script."), ensure_ascii=False),
     )
-    # Half a character, which JSON can hold and UTF-8 cannot, stands as its number.
+    # A lone surrogate, which JSON can hold and UTF-8 cannot, is escaped.
     return html.encode("utf-8", "backslashreplace")
 
 
 def embedded_json(data: object) -> str:
-    """Return JSON that can stand in a script element whatever its texts hold."""
+    """Serialize to JSON that is safe in a script element for any text."""
     written = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return written.translate(JSON_ESCAPES)
 
@@ -91,7 +91,7 @@ def _content(page: Page) -> dict[str, object]:
         {"place": run.place, "status": run.values["status"], "reason": run.values.get("reason") or ""}
         for run in page.runs[:MOST_RUNS]
     ]
-    # By place: of copies of one run in a study, the last.
+    # Keyed by place: of copies of one run in a study, the last is used.
     records = {run.place: run.record for run in page.runs if run.record is not None}.values()
     commands = commands_of(records)
     shown = in_order(score_columns(run.values.get("signature") for run in page.runs))

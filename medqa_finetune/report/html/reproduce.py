@@ -1,4 +1,4 @@
-"""The environments that the runs ran in, and the commands that started them."""
+"""Collects the environments of the runs, and the commands that started them."""
 
 import shlex
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ class Setting:
     """An environment that one or more runs share.
 
     Attributes:
-        device: As the record names it.
-        precision: Of the numbers, or a dash.
-        commit: Of the code, or a dash.
-        versions: Package and version.
+        device: Device name from the record.
+        precision: Compute precision, or a dash.
+        commit: Commit of the code, or a dash.
+        versions: (package, version) pairs.
         runs: Names of the runs.
-        install: A command that installs the same packages.
+        install: Command that installs the same package versions.
     """
 
     device: str
@@ -28,14 +28,14 @@ class Setting:
 
     @property
     def install(self) -> str:
-        """Return the command that installs the same versions."""
+        """Command that installs the same package versions."""
         others = ("python", "medqa-finetune")
         packages = [f"{name}=={version}" for name, version in self.versions if name not in others]
         return shlex.join(["pip", "install", *packages])
 
 
 def settings_of(records: Iterable[Record]) -> list[Setting]:
-    """Return the different environments, in the order in which they first appear."""
+    """Return the distinct environments, in order of first appearance."""
     found: dict[tuple[str, str, str, tuple[tuple[str, str], ...]], list[str]] = {}
     for record in records:
         environment = record.environment
@@ -47,7 +47,7 @@ def settings_of(records: Iterable[Record]) -> list[Setting]:
 
 
 def commands_of(records: Iterable[Record]) -> list[tuple[str, str]]:
-    """Return name and command line of every run that knows its own, ready for a shell."""
+    """Return (name, command line) of every run with a recorded command, quoted for a shell."""
     return [
         (record.name, " ".join(_quoted(part) for part in record.environment.command))
         for record in records
@@ -56,5 +56,5 @@ def commands_of(records: Iterable[Record]) -> list[tuple[str, str]]:
 
 
 def _quoted(part: str) -> str:
-    # A value with single quotes, which Hydra needs for some, reads better between double ones.
+    # Values with single quotes, which Hydra sometimes needs, are more readable in double quotes.
     return f'"{part}"' if "'" in part and not set(part) & set('"$`\\!\n') else shlex.quote(part)

@@ -1,4 +1,4 @@
-"""The table of cells as the page shows it."""
+"""Builds the page's table of cells."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from medqa_finetune.report.outputs.benchmarks import digits_of, main_benchmarks
 from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.scores import in_order, score_columns
 
-# Column of the table, what its heading is called in `messages`, digits behind the point.
+# Column of the table, key of its heading in `messages`, decimal places.
 COSTS = (
     ("peak_vram_gib", "vram", 2),
     ("peak_rss_gib", "rss", 2),
@@ -23,7 +23,7 @@ COSTS = (
 
 @dataclass(frozen=True)
 class Value:
-    """A figure of the table: its text, lines small below it, and what it is sorted by (empty if not measured)."""
+    """A figure of the table: its text, small lines below it, and its sort key (empty if not measured)."""
 
     text: str
     more: tuple[str, ...] = ()
@@ -32,14 +32,14 @@ class Value:
 
 @dataclass(frozen=True)
 class Row:
-    """One cell."""
+    """A row of the page's table: one cell's label and figures."""
 
     label: Text
     values: list[Value]
 
 
 def results_of(cells: Sequence[Cell], analysis: Analysis) -> tuple[list[Text], list[Row]]:
-    """Return the headings and one row per cell; columns in which nothing was measured are left out."""
+    """Return the headings and one row per cell; columns without a measured value are left out."""
     signed = [run.values.get("signature") for cell in cells for run in cell.runs]
     scores = [score for score in in_order(score_columns(signed)) if _measured(cells, score.name)]
     costs = [cost for cost in COSTS if _measured(cells, cost[0])]
@@ -60,7 +60,7 @@ def results_of(cells: Sequence[Cell], analysis: Analysis) -> tuple[list[Text], l
             values.append(_value(cell.mean(score.name), digits, more, _deviation(cell.sd(score.name), digits)))
         for name in benchmarks:
             digits = digits_of(name)
-            # Cells compare only where the mean is over all of their seeds.
+            # A mean is shown only if all seeds have a value, so that cells are comparable.
             mean = cell.mean(name) if cell.column(name).notna().all() else math.nan
             values.append(_value(mean, digits, _deviation(cell.sd(name), digits)))
         values.append(_value(float(cell.train_size), 0))

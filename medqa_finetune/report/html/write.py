@@ -1,4 +1,4 @@
-"""From runs and their analysis to `report.html` and `figures/`."""
+"""Writes `report.html` and `figures/` from runs and their analysis."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ from medqa_finetune.report.notes import CellsCut, GroupName, GroupsCut, Note
 from medqa_finetune.report.runs import Run
 
 REPORT = "report.html"
-# More than these nobody reads, and the page would grow slow: the page names what is left out.
+# Limits that keep the page fast; the page states what is left out.
 MOST_GROUPS, MOST_CELLS = 6, 36
 
 
@@ -28,10 +28,10 @@ def write_report(
     """Write `report.html` and every chart below `figures/`; return the path of the page, and the charts.
 
     Args:
-        runs: All of them, in the order of the table.
-        groups: Of these, those that compare (`grouping.groups_of`).
-        analysis: Of these runs.
-        folder: Of the summary.
+        runs: All runs, in table order.
+        groups: Groups of comparable runs (`grouping.groups_of`).
+        analysis: Analysis of these runs.
+        folder: Folder of the summary.
     """
     notes = [*analysis.notes, *_left_out(groups)]
     groups = groups[:MOST_GROUPS]

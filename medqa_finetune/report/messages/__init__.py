@@ -1,9 +1,9 @@
-"""What the report says: outcomes in words, one file per language.
+"""Puts the report's outcomes into words, one file per language.
 
-`en` and `zh` hold nothing but words: `SENTENCES` with named places for what is put in, and how sentences and names are
-joined; what a score is called, its metric says. Which sentences an outcome has, and in which order, is the same in
-every language and stands in `sentences`. The words of an enum member have the key `<enum>.<MEMBER>`. A
-third language is one more such file, with a line in `LANGUAGES`.
+`en` and `zh` hold only words: `SENTENCES` with named placeholders, and separators of sentences and names. Names of
+scores come from their metrics. `sentences` decides, for every language, which sentences an outcome has and in which
+order. The words of an enum member have the key `<enum>.<MEMBER>`. To add a language, add such a file and a line in
+`LANGUAGES`.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,17 +30,17 @@ LANGUAGES: Mapping[str, Language] = {
 
 
 def text(outcome: Outcome) -> Text:
-    """Return what an outcome says."""
+    """Return the words of an outcome in both languages."""
     return _pair(lambda language: say(outcome, language))
 
 
 def reason(comparison: Comparison) -> Text:
-    """Return why two cells do not compare, or what the finding rests on; empty where nothing was trained."""
+    """Return why two cells do not compare, or the basis of the finding; empty if neither cell was trained."""
     return _pair(lambda language: compared_text(comparison, language))
 
 
 def label(key: str | StrEnum, **values: object) -> Text:
-    """Return words by their key, or of an enum member; of a value that is a `Text`, each language takes its own."""
+    """Return the words of a key or enum member; for a value that is a `Text`, each language inserts its own."""
 
     def words(language: Language) -> str:
         own = {
@@ -52,7 +52,7 @@ def label(key: str | StrEnum, **values: object) -> Text:
 
 
 def labels_below(prefix: str) -> dict[str, dict[str, str]]:
-    """Return the words whose keys start with a prefix, by language and by what follows it, places not filled in."""
+    """Return the words whose keys start with a prefix, by language and rest of the key, with placeholders unfilled."""
     return {
         code: {key.removeprefix(prefix): words for key, words in language.sentences.items() if key.startswith(prefix)}
         for code, language in LANGUAGES.items()
@@ -60,17 +60,17 @@ def labels_below(prefix: str) -> dict[str, dict[str, str]]:
 
 
 def score_title(column: str) -> Text:
-    """Return what a score is called in a heading; its column where it has no name."""
+    """Return a score's name for headings; its column if it has no name."""
     return _pair(lambda language: language.score(column).title)
 
 
 def score_axis(column: str) -> Text:
-    """Return what stands at an axis of a chart of a score."""
+    """Return the axis label of a score."""
     return _pair(lambda language: language.score(column).axis)
 
 
 def panel_title(column: str) -> str:
-    """Return what stands above a panel of the two pictures, which are in English."""
+    """Return the panel title of a score for the two overview pictures, in English."""
     score, axis = score_info(column), score_axis(column).en
     if score.limits == (0, 100):
         return f"{axis}, 0–100"
@@ -78,7 +78,7 @@ def panel_title(column: str) -> str:
 
 
 def drawn(words: str) -> Text | None:
-    """Return words that a chart draws, in English, in both languages; None where there is no Chinese for them."""
+    """Return both languages of words drawn in a chart in English; None without a Chinese version."""
     axes = {score.words_in("en").axis: score.words_in("zh").axis for score in all_scores().values()}
     known = axes | zh.DRAWN
     return Text(words, known[words]) if words in known else None

@@ -30,7 +30,7 @@ SENTENCES = {
     "Finding.DIFFERENT": "different",
     "Finding.NONE_SHOWN": "no difference shown",
     "Finding.NOT_COMPARABLE": "not comparable",
-    # Why two cells do not compare, and what a comparison rests on.
+    # Why two cells do not compare, and the basis of a comparison.
     "Fact.TEST_SET": "test set",
     "Fact.QUESTIONS": "questions",
     "Fact.ANSWERED": "the questions answered",
@@ -115,7 +115,7 @@ SENTENCES = {
     "Student's t over seeds. Comparisons: paired approximate randomisation, {trials} trials, Holm over all pairs of a "
     "score, p < {counts} counts. Intervals of differences are not corrected for the number of pairs. Seed of both "
     "{seed}.",
-    # What was left out, capped or could not be read.
+    # What was left out, capped or unreadable.
     "FlawKind.NO_SCORES": "No statistics for {cell}: {run} has no per-question scores.",
     "FlawKind.OTHER_NUMBER": "No statistics for {cell}: {run} has {found} per-question scores, and {expected} "
     "questions in its record.",

@@ -1,4 +1,4 @@
-"""Which sentences an outcome has, in any language: what is said, in which order, and with which numbers."""
+"""Decides which sentences an outcome has in any language: content, order and numbers."""
 
 import math
 from collections.abc import Sequence
@@ -44,13 +44,13 @@ from medqa_finetune.report.verdict import (
 
 DIFFERENCES_SHOWN = 4
 LONGEST_VALUE = 100
-# Nothing larger has an exponential that a number holds.
+# exp() of anything larger overflows a float.
 LARGEST_EXPONENT = 700.0
 
 
 @dataclass(frozen=True)
 class Overview:
-    """How many of the runs are done, and what they are of."""
+    """How many of the runs are done, and their models and corpora."""
 
     done: int
     count: int
@@ -63,7 +63,7 @@ Outcome = Advice | Fit | Front | Step | Refusals | Settings | Caution | Overview
 
 @singledispatch
 def say(outcome: object, words: Language) -> str:
-    """Return what an outcome says in one language.
+    """Return the words of an outcome in one language.
 
     Raises:
         TypeError: it is not an `Outcome`.
@@ -74,7 +74,7 @@ def say(outcome: object, words: Language) -> str:
 @say.register
 def _(advice: Advice, words: Language) -> str:
     better = score_info(advice.score).better
-    # Without a score, or with one that says nothing of what is better, no advice speaks of degrees.
+    # Without a score that has a direction, advice does not mention degrees.
     said = ("more", "most", "over") if better is not Better.NEITHER else ()
     degrees = {degree: words(f"{degree}.{better.name}") for degree in said}
     hours = ""
@@ -301,13 +301,13 @@ _AsTheyAre = (
 
 @say.register
 def _(note: _AsTheyAre, words: Language) -> str:
-    """These say their values as they are."""
+    """Notes whose values are inserted unchanged."""
     values = {name: f"{value:,}" if isinstance(value, int) else value for name, value in vars(note).items()}
     return words(type(note).__name__, **values)
 
 
 def compared_text(comparison: Comparison, words: Language) -> str:
-    """Return why two cells do not compare, or what the finding rests on; empty where nothing was trained."""
+    """Return why two cells do not compare, or the basis of the finding; empty if neither cell was trained."""
     if comparison.verdict is Finding.NOT_COMPARABLE:
         return _differences(comparison.differences, words)
     if comparison.seeds is None:
@@ -318,7 +318,7 @@ def compared_text(comparison: Comparison, words: Language) -> str:
 
 
 def _differences(differences: Sequence[Difference], words: Language) -> str:
-    """Return what two cells differ in; empty where they differ in nothing."""
+    """Return the differences of two cells in words; empty without differences."""
     if not differences:
         return ""
     shown = words.between_differences.join(_difference(each, words) for each in differences[:DIFFERENCES_SHOWN])

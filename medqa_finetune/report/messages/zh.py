@@ -2,7 +2,7 @@
 
 BETWEEN_SENTENCES, BETWEEN_NAMES, BETWEEN_DIFFERENCES = "", "、", "；"
 
-# What a chart draws: it is drawn once, in English, and the page shows the Chinese instead at a switch.
+# Words in charts, which are drawn once in English; the page's language switch replaces them with the Chinese.
 DRAWN = {
     "Training pairs": "训练问答对数",
     "Training blocks": "训练文本块数",
@@ -54,7 +54,7 @@ SENTENCES = {
     "Finding.DIFFERENT": "有差异",
     "Finding.NONE_SHOWN": "未显示出差异",
     "Finding.NOT_COMPARABLE": "不可比",
-    # Why two cells do not compare, and what a comparison rests on.
+    # Why two cells do not compare, and the basis of a comparison.
     "Fact.TEST_SET": "测试集",
     "Fact.QUESTIONS": "题数",
     "Fact.ANSWERED": "所答题目",
@@ -130,7 +130,7 @@ SENTENCES = {
     "Settings": "{level} 区间：对题目（或文本块）做 bootstrap，{resamples} 次重抽样；对种子用 t 分布。"
     "比较：配对近似随机化检验，{trials} 次，同一分数的所有配对做 Holm 校正，校正后小于 {counts} 才算有差异。"
     "差异的区间未按配对数校正。两者的随机种子 {seed}。",
-    # What was left out, capped or could not be read.
+    # What was left out, capped or unreadable.
     "FlawKind.NO_SCORES": "{cell} 没有统计：{run} 缺少逐题得分。",
     "FlawKind.OTHER_NUMBER": "{cell} 没有统计：{run} 有 {found} 个逐题得分，而记录中有 {expected} 题。",
     "FlawKind.OTHER_QUESTIONS": "{cell} 没有统计：{run} 与 {other} 的题目不同。",

@@ -1,1 +1,1 @@
-"""The report as files and text: CSV, terminal and Markdown."""
+"""Writes the report as CSV, terminal text and Markdown."""

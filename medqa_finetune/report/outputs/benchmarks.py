@@ -1,4 +1,4 @@
-"""Benchmarks measured in addition to the predictions (`evaluate.zero_shot`, `evaluate.text`): one row per cell."""
+"""Tabulates benchmarks, measured in addition to the predictions (`evaluate.zero_shot`, `evaluate.text`), by cell."""
 
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
@@ -12,9 +12,9 @@ HEADER = ["cell 格", "benchmark 基准测试", "value 值", "sd", "seeds 种子
 
 
 def main_benchmarks(columns: Iterable[str]) -> list[str]:
-    """Return the columns of benchmarks, in order, but for those of a benchmark's parts.
+    """Return the columns of benchmarks, in order, without those of a benchmark's subtasks.
 
-    A group of tasks comes with dozens of them (`cmmlu/acc`, `cmmlu_anatomy/acc`, …), which the CSV files have.
+    A group of tasks has dozens of them (`cmmlu/acc`, `cmmlu_anatomy/acc`, …), which only the CSV files list.
     """
     found = [column for column in columns if is_benchmark(column)]
     names = {column.partition("/")[0] for column in found}
@@ -22,7 +22,7 @@ def main_benchmarks(columns: Iterable[str]) -> list[str]:
 
 
 def digits_of(column: str) -> int:
-    """Return how many digits after the point a benchmark is shown with: shares go from 0 to 1."""
+    """Return the decimal places of a benchmark column: 2 for a perplexity, 3 for a share in [0, 1]."""
     return 2 if "perplexity" in column else 3
 
 
@@ -30,7 +30,7 @@ def benchmarks_table(frame: pd.DataFrame) -> list[list[str]]:
     """Return one row per cell and benchmark, with the columns `HEADER`: mean and standard deviation over seeds.
 
     Args:
-        frame: As `report.table.results_table` makes it.
+        frame: Table from `report.table.results_table`.
     """
     columns = main_benchmarks(frame.columns)
     cells = cells_table(frame).to_dict("records") if columns else []

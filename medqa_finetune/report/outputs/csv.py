@@ -1,4 +1,4 @@
-"""The CSV files: a row per run, per cell, per score of a cell, and per pair of cells."""
+"""Writes the CSV files: one row per run, per cell, per score of a cell, or per pair of cells."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,15 +12,15 @@ from medqa_finetune.report.messages import reason
 from medqa_finetune.report.scores import SIGNATURE_SEPARATOR, headline_columns, is_benchmark, score_columns, signatures
 from medqa_finetune.report.stats.intervals import Interval
 
-# What a spreadsheet takes for the start of a formula (OWASP "CSV injection", CWE-1236); East Asian versions of Excel
-# take the full-width forms as well.
+# Characters that start a formula in a spreadsheet (OWASP "CSV injection", CWE-1236); East Asian versions of Excel
+# also accept the full-width forms.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "＝", "＋", "－", "＠")
 COMPARISON_COLUMNS = (
     "first", "second", "score", "axis", "difference", "low", "high", "effect", "effect_low", "effect_high", "p",
     "p_holm", "verdict", "reason", "reason_zh",
 )  # fmt: skip
 SCORE_COLUMNS = ("cell", "score", "value", "low", "high", "n", "seeds", "sd")
-# What runs of one cell share.
+# Columns that runs of one cell share.
 SHARED = (
     "study", "cell", "method", "data", "train_size", "model", "corpus", "evaluation", "n_test", "test_sha256",
     "signature",
@@ -31,7 +31,7 @@ COSTS = ("train_seconds", "peak_vram_gib", "peak_rss_gib")
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write a table as CSV in UTF-8 with a byte-order mark (for Excel), atomically.
 
-    A text or heading that a spreadsheet would run as a formula gets a leading `'`; numbers stay numbers.
+    Texts and headings that a spreadsheet would run as a formula get a leading `'`; numbers are unchanged.
     """
     cells = {name: [_defused(cell) for cell in frame[name]] for name in frame}
     safe = pd.DataFrame({_defused(name): pd.Series(column, dtype=object) for name, column in cells.items()})
@@ -41,15 +41,15 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
 def _defused(cell: object) -> object:
     if not isinstance(cell, str):
         return cell
-    # csv quotes a cell for a line feed, but not for a carriage return, which would end the row in some readers.
+    # csv does not quote a cell for a carriage return, which would end the row in some readers.
     whole = cell.replace("\r\n", "\n").replace("\r", "\n")
     return "'" + whole if cell.startswith(FORMULA_STARTS) else whole
 
 
 def with_intervals(frame: pd.DataFrame, analysis: Analysis) -> pd.DataFrame:
-    """Return the table with `<score>_low` and `<score>_high` of each run's headline scores as further columns.
+    """Return the table with columns `<score>_low` and `<score>_high` added for each run's headline scores.
 
-    They are over questions alone, for the row is one run; a cell's interval over several seeds is in `analysis.scores`.
+    They are over questions alone, since a row is one run; a cell's interval over several seeds is in `analysis.scores`.
     """
     known = {(run.study, run.name, run.score): run.interval for run in analysis.runs}
     whole = frame.copy()
@@ -82,12 +82,12 @@ def scores_table(analysis: Analysis) -> pd.DataFrame:
 def cells_table(frame: pd.DataFrame) -> pd.DataFrame:
     """Return one row per cell (`grouping.cell_names`).
 
-    Columns: what the runs share, `seeds` (how many), `seed_list`, and for every figure `<figure>_mean` and
-    `<figure>_sd`, the standard deviation between seeds (n - 1); blank for one seed, never 0, and where one of the runs
-    does not have the figure. Of copies of one run the first counts.
+    Columns: what the runs share, `seeds` (their number), `seed_list`, and for every figure `<figure>_mean` and
+    `<figure>_sd`, the standard deviation between seeds (n - 1), which is blank, never 0, for one seed. Both are blank
+    if one of the runs lacks the figure. Of copies of one run, the first is used.
 
     Args:
-        frame: As `report.table.results_table` makes it, or `apart`.
+        frame: Table from `report.table.results_table` or `apart`.
     """
     averaged = [*score_columns(frame["signature"]), *COSTS, *_more_scores(list(frame.columns))]
     done = frame[frame["cell"].notna()].drop_duplicates(["cell", "seed"])
@@ -99,7 +99,7 @@ def cells_table(frame: pd.DataFrame) -> pd.DataFrame:
         row["seed_list"] = " ".join(str(seed) for seed in sorted(runs["seed"]))
         for figure in averaged:
             values = runs[figure].astype("Float64")
-            # Cells compare only where the mean is over all of their seeds.
+            # A mean is shown only if all seeds have a value, so that cells are comparable.
             whole = values.notna().all()
             row[f"{figure}_mean"] = values.mean() if whole else None
             row[f"{figure}_sd"] = values.std(ddof=1) if whole and len(runs) > 1 else None
@@ -111,13 +111,13 @@ def cells_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def apart(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table in which no column of a score holds figures of several kinds (`grouping.kinds_of`).
+    """Split score columns so that none holds figures of several kinds (`grouping.kinds_of`).
 
-    Kind 1 stays in the score's own column; every other gets a column `<score>#2`, `<score>#3`, … after the last one.
-    Rows of different evaluations share columns: `evaluation` says which is which.
+    Kind 1 stays in the score's own column; the others get columns `<score>#2`, `<score>#3`, … at the end. Rows of
+    different evaluations share columns; `evaluation` distinguishes them.
 
     Args:
-        frame: As `report.table.results_table` makes it, or `with_intervals`.
+        frame: Table from `report.table.results_table` or `with_intervals`.
     """
     spread = frame.copy()
     rows = frame.to_dict("records")
@@ -133,14 +133,14 @@ def apart(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _more_scores(columns: Sequence[str]) -> list[str]:
-    """Return the columns of further scores: of benchmarks, and of figures set apart, without intervals."""
+    """Return the columns of benchmarks and of split-off figures, which have no intervals."""
     found = [column for column in columns if is_benchmark(column) or "#" in column]
     ends = {f"{column}{end}" for column in found for end in ("_low", "_high")}
     return [column for column in found if is_benchmark(column) or column not in ends]
 
 
 def _signatures(runs: pd.DataFrame) -> str | None:
-    """Return the signatures of all scores that any of the runs has."""
+    """Return the signatures of all scores of any of the runs."""
     every = {score: own for cell in runs["signature"] for score, own in signatures(cell).items()}
     return SIGNATURE_SEPARATOR.join(f"{score}={own}" for score, own in sorted(every.items())) or None
 

@@ -1,4 +1,4 @@
-"""`report.md`: the verdict, the scores and the comparisons, every sentence in both languages."""
+"""Writes `report.md`: the verdict, the scores and the comparisons, every sentence in both languages."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -14,7 +14,7 @@ from medqa_finetune.report.verdict import Verdict
 
 
 def as_markdown(analysis: Analysis) -> str:
-    """Return the analysis as Markdown, every sentence in both languages."""
+    """Format the analysis as Markdown, every sentence in both languages."""
     how = text(analysis.settings)
     parts = [f"{how.en}\n\n{how.zh}"]
     parts += [part for verdict in analysis.verdicts for part in _verdict_markdown(verdict)]
@@ -40,14 +40,14 @@ def as_markdown(analysis: Analysis) -> str:
 
 
 def benchmarks_as_markdown(rows: list[list[str]]) -> str:
-    """Return the rows of `benchmarks_table` as a section of `report.md`; empty where there are none."""
+    """Format the rows of `benchmarks_table` as a section of `report.md`; empty without rows."""
     if not rows:
         return ""
     return f"\n{_section('benchmarks')}\n\n{_both(label('report.benchmarks_how'))}\n\n{_table(HEADER, rows)}\n"
 
 
 def figures_as_markdown(charts: Sequence[Chart]) -> str:
-    """Return the charts as a section of `report.md`, in both languages, each with a link to its data."""
+    """Format the charts as a section of `report.md`, in both languages, each with a link to its data."""
     if not charts:
         return ""
     heading = label("report.figures")
@@ -94,7 +94,7 @@ def _verdict_markdown(verdict: Verdict) -> Iterator[str]:
 
 
 def _brief(words: Text, shared: Sequence[str]) -> Text:
-    """Return sentences without the settings that all names share."""
+    """Remove the settings that all names share from sentences."""
     return Text(without_settings(words.en, shared), without_settings(words.zh, shared))
 
 
@@ -131,7 +131,7 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    # Names come from files: nothing of them may become markup.
+    # Names come from files, so they must not be interpreted as markup.
     for mark in ("\\", "`", "*", "_", "|", "<", ">", "[", "]", "#"):
         text = text.replace(mark, f"\\{mark}")
     return " ".join(text.split())

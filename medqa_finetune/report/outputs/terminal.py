@@ -1,4 +1,4 @@
-"""What the terminal shows: tables of runs and benchmarks, and the verdict."""
+"""Formats the report for the terminal: tables of runs and benchmarks, and the verdict."""
 
 import re
 import textwrap
@@ -23,9 +23,9 @@ from medqa_finetune.report.verdict import Refusals, Verdict
 
 WIDTH = 118
 RUN_WIDTH, BENCHMARK_WIDTH = 30, 50
-# Words and intervals stay whole; a Chinese character is a word of its own.
+# Words and intervals are not broken; each Chinese character counts as a word.
 WORD = re.compile(r"\[[^\[\]]{1,24}\]\S*|[!-Z\\^-~]+|.", re.DOTALL)
-# Heading, column of the table, digits after the point.
+# Heading, column of the table, decimal places.
 Figure = tuple[str, str, int]
 SIZE: Figure = ("pairs", "train_size", 0)
 COSTS: tuple[Figure, ...] = (
@@ -38,7 +38,7 @@ COSTS: tuple[Figure, ...] = (
 
 
 def runs_as_text(runs: Sequence[Run]) -> str:
-    """Return the runs as tables of at most 120 columns, then why runs are not done, and how many are."""
+    """Format the runs as tables at most 120 characters wide, then why runs are not done, and how many are."""
     tables = tables_of(runs)
     lines = [line for table in tables for line in (*_table(table), "")]
     reasons = [(run, run.values.get("reason")) for run in runs]
@@ -69,7 +69,7 @@ def _table(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def _scores(runs: Sequence[Run]) -> list[Figure]:
-    """Return the scores of a table: the shortlist of its task, or the first scores measured if none of these was."""
+    """Return the scores of a table: its task's shortlist, or the first measured scores if none of it was measured."""
     chosen = list(shortlist(running_text=any(run.values.get("task") == "text" for run in runs)))
     measured = {name for run in runs for name in signatures(run.values.get("signature")) if not is_benchmark(name)}
     if measured and measured.isdisjoint(score.name for score in chosen):
@@ -79,22 +79,22 @@ def _scores(runs: Sequence[Run]) -> list[Figure]:
 
 def _figure(run: Run, column: str, digits: int) -> str:
     value = run.values.get(column)
-    # A value that was not measured is a dash, never 0.
+    # Unmeasured values are a dash, never 0.
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
 def benchmarks_as_text(frame: pd.DataFrame) -> str:
-    """Return the table of benchmarks; empty where none was measured.
+    """Format the table of benchmarks; empty if none was measured.
 
     Args:
-        frame: As `report.table.results_table` makes it.
+        frame: Table from `report.table.results_table`.
     """
     rows = benchmarks_table(frame)
     if not rows:
         return ""
     header = [name.partition(" ")[0] for name in HEADER]
     names = [row[0] for row in rows]
-    # The settings that all of them share stand above the table of runs.
+    # Settings that all rows share are printed above the table of runs.
     shared = shared_settings(names, names) if max(map(len, names)) > BENCHMARK_WIDTH else []
     cells = short_names([visible(without_settings(name, shared)) for name in names], BENCHMARK_WIDTH)
     benchmarks = short_names([visible(row[1]) for row in rows], BENCHMARK_WIDTH)
@@ -103,13 +103,13 @@ def benchmarks_as_text(frame: pd.DataFrame) -> str:
 
 
 def analysis_as_text(analysis: Analysis) -> str:
-    """Return the verdict in lines of at most 118 columns: in English, and the advice in Chinese as well."""
+    """Format the verdict in English, and the advice also in Chinese, in lines of at most 118 columns."""
     notes = [text(note).en for note in analysis.notes]
     if not analysis.scores:
         return "\n".join(map(_wrapped, notes))
     blocks = [_wrapped(text(analysis.settings).en)]
     blocks += ["\n".join(_verdict_lines(analysis, verdict)) for verdict in analysis.verdicts]
-    # Once for all verdicts: there is one per evaluation.
+    # Printed once, since there is one verdict per evaluation.
     for caution in dict.fromkeys(verdict.caution for verdict in analysis.verdicts):
         blocks.append(f"{_wrapped(text(caution).en)}\n{_wrapped(text(caution).zh)}")
     if notes:
@@ -118,7 +118,7 @@ def analysis_as_text(analysis: Analysis) -> str:
 
 
 def _verdict_lines(analysis: Analysis, verdict: Verdict) -> Iterator[str]:
-    # Where scores cannot be compared for the same reason, it stands there once.
+    # Scores that are not comparable for the same reason share one line.
     outcomes = list(dict.fromkeys(text(step).en for step in verdict.steps))
     outcomes += [text(fit).en for fit in verdict.fit if fit.score == verdict.score]
     outcomes += [text(front).en for front in verdict.pareto if front.score == verdict.score]
@@ -144,9 +144,9 @@ def _refusals(analysis: Analysis, verdict: Verdict) -> Refusals | None:
 
 
 def _wrapped(words: str) -> str:
-    """Return a text in lines of at most `WIDTH` columns, of which a Chinese character takes two."""
+    """Wrap a text to lines of at most `WIDTH` columns; a Chinese character takes two."""
     lines, line, width = [], "", 0
-    # A name longer than a line is broken before one of the settings in it.
+    # A name longer than a line is broken before one of its settings.
     parts = [
         part for word in WORD.findall(words) for part in (re.split("(?=__)", word) if len(word) > WIDTH else [word])
     ]

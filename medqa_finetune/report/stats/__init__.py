@@ -1,1 +1,1 @@
-"""Intervals, comparisons and fits: numbers from scores per question."""
+"""Computes intervals, comparisons and fits from scores per question."""

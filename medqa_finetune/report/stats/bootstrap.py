@@ -1,9 +1,9 @@
-"""Resampling of test questions, as products of matrices.
+"""Resamples test questions by matrix products.
 
 Every score is a function of sums over questions: a mean of its own values, corpus BLEU of ten counts, perplexity of
-two. A resample is a row of weights (how often each question was drawn), so that many scores of many runs come from one
-product. The same seed gives every run the same resamples, which is what pairs them; and for one set of questions they
-are the resamples that sacrebleu draws.
+two. A resample is a row of weights (how often each question was drawn), so that one product gives many scores of many
+runs. The same seed gives every run the same resamples, which pairs the runs; for one set of questions, they equal
+sacrebleu's resamples.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,23 +17,23 @@ from scipy.special import ndtr, stdtrit
 Array = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.uint16]
 
-# Weights, or sums, in memory at once: numbers of 8 bytes, 32 MiB.
+# Maximum weights or sums in memory, in numbers of 8 bytes: 32 MiB.
 AT_ONCE = 4_000_000
-# Resamples kept for the next score, numbers of 2 bytes: drawing them takes longer than using them.
+# Maximum resamples cached for the next score, in numbers of 2 bytes: drawing takes longer than using them.
 KEPT = 32_000_000
-# Coins drawn at once, a byte each. sacrebleu draws all at once; up to this many, ours are the same.
+# Coins drawn at once, one byte each. sacrebleu draws all at once; up to this many, ours are the same.
 COINS_AT_ONCE = 64_000_000
-# A randomised difference that is as large as the observed one but for rounding counts as such.
+# Tolerance within which a randomised difference counts as equal to the observed one.
 ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What is summed over the questions of a run for one score.
+    """Quantities to sum over a run's questions for one score.
 
     Attributes:
-        columns: Shape (n, k): n questions, k things to sum.
-        aggregate: Turns sums, shape (…, k), and n into scores, shape (…).
+        columns: Shape (n, k): n questions, k quantities.
+        aggregate: Maps sums, shape (…, k), and n to scores, shape (…).
     """
 
     columns: Array
@@ -41,12 +41,12 @@ class Sample:
 
     @property
     def value(self) -> float:
-        """The score itself."""
+        """The score over all questions, without resampling."""
         return float(self.aggregate(self.columns.sum(axis=0), len(self.columns)))
 
 
 def mean(sums: Array, n: int) -> Array:
-    """Return means of one column."""
+    """Divide sums, shape (…, 1), by n: the `aggregate` of a score that is a mean over questions."""
     return np.asarray(sums[..., 0] / n)
 
 
@@ -54,8 +54,8 @@ def bootstrap(samples: Sequence[Sample], resamples: int, seed: int) -> Array:
     """Return the score of each sample in each resample of the questions, shape (samples, resamples).
 
     Args:
-        samples: Over the same n questions in the same order.
-        resamples: How many.
+        samples: Samples of the same n questions in the same order.
+        resamples: Number of resamples.
         seed: Two calls with the same seed and n use the same resamples.
     """
     stacked = np.concatenate([sample.columns for sample in samples], axis=1)
@@ -68,14 +68,14 @@ def bootstrap(samples: Sequence[Sample], resamples: int, seed: int) -> Array:
 def randomisation(pairs: Sequence[tuple[Sample, Sample]], trials: int, seed: int) -> Array:
     """Return a two-sided p value per pair by paired approximate randomisation (Noreen 1989; Riezler & Maxwell 2005).
 
-    Under the null hypothesis it does not matter which of the two gave which of the two answers to a question; each
-    trial swaps them by a coin per question. p = (1 + trials with a difference at least as large) / (1 + trials), which
-    never is 0 (Phipson & Smyth 2010). sacrebleu counts only larger ones, so that two equal systems get its least p.
+    Under the null hypothesis, the two predictions for a question are exchangeable; each trial swaps them by a coin per
+    question. p = (1 + trials with a difference at least as large) / (1 + trials), which
+    is never 0 (Phipson & Smyth 2010). sacrebleu counts only larger ones, so that two equal systems get its smallest p.
 
     Args:
-        pairs: Samples over the same n questions in the same order.
-        trials: How many.
-        seed: Of the coins, which all pairs share.
+        pairs: Pairs of samples of the same n questions in the same order.
+        trials: Number of trials.
+        seed: Seed of the coins, which all pairs share.
     """
     moved = np.concatenate([first.columns - second.columns for first, second in pairs], axis=1)
     observed = np.array([abs(first.value - second.value) for first, second in pairs])
@@ -93,7 +93,7 @@ def randomisation(pairs: Sequence[tuple[Sample, Sample]], trials: int, seed: int
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p values corrected for their number (Holm 1979), each in [0, 1], in the order given."""
+    """Return p values after Holm's correction (Holm 1979), each in [0, 1], in the order given."""
     order = np.argsort(p_values, kind="stable")
     steps = np.arange(len(p_values), 0, -1)
     adjusted = np.minimum(1.0, np.maximum.accumulate(np.asarray(p_values)[order] * steps))
@@ -103,15 +103,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def bounds(draws: Array, n: int, level: float) -> tuple[Array, Array]:
-    """Return the ends of expanded percentile intervals over the last axis.
+    """Return lower and upper bounds of expanded percentile intervals over the last axis.
 
-    Percentiles of a bootstrap are too narrow by a factor of sqrt((n - 1) / n) and take the normal for Student's
-    distribution; Hesterberg (2015, arXiv:1411.5279, section 4.3) takes percentiles further out instead.
+    Bootstrap percentile intervals are too narrow by a factor of sqrt((n - 1) / n) and use the normal in place of
+    Student's distribution; Hesterberg (2015, arXiv:1411.5279, section 4.3) uses percentiles further out instead.
 
     Args:
         draws: Shape (…, resamples).
-        n: Questions, two at least.
-        level: Share of intervals that should hold the truth, in (0, 1).
+        n: Number of questions, at least two.
+        level: Nominal coverage, in (0, 1).
     """
     tail = float(ndtr(-((n / (n - 1)) ** 0.5) * stdtrit(n - 1, 0.5 + level / 2)))
     low, high = np.quantile(draws, [tail, 1 - tail], axis=-1)
@@ -119,7 +119,7 @@ def bounds(draws: Array, n: int, level: float) -> tuple[Array, Array]:
 
 
 def _fill(scores: Array, samples: Sequence[Sample], sums: Array) -> None:
-    """Write the scores, shape (samples, rows), of sums, shape (rows, columns of all samples)."""
+    """Compute scores, shape (samples, rows), in place from sums, shape (rows, columns of all samples)."""
     start = 0
     for place, sample in enumerate(samples):
         n, k = sample.columns.shape
@@ -128,7 +128,7 @@ def _fill(scores: Array, samples: Sequence[Sample], sums: Array) -> None:
 
 
 def _weights(shape: tuple[int, int], resamples: int, seed: int) -> Iterator[tuple[int, Array]]:
-    """Yield how often each question was drawn, shape (some, n), and the number of the first of these resamples."""
+    """Yield blocks of resamples: index of the first, and how often each question was drawn, shape (block, n)."""
     n, rows = shape[0], max(1, AT_ONCE // max(shape))
     kept = _kept_counts(n, resamples, seed) if n * resamples <= KEPT else _counts(n, resamples, seed)
     start = 0
@@ -145,7 +145,7 @@ def _kept_counts(n: int, resamples: int, seed: int) -> list[Counts]:
 
 
 def _counts(n: int, resamples: int, seed: int) -> Iterator[Counts]:
-    """Yield how often each question was drawn, shape (some, n)."""
+    """Yield blocks of resamples: how often each question was drawn, shape (block, n)."""
     rng = np.random.default_rng(seed)
     rows = max(1, AT_ONCE // n)
     for start in range(0, resamples, rows):
@@ -155,7 +155,7 @@ def _counts(n: int, resamples: int, seed: int) -> Iterator[Counts]:
 
 
 def _coins(shape: tuple[int, int], trials: int, seed: int) -> Iterator[Array]:
-    """Yield a coin per question, 0 or 1, shape (some, n), for all trials together."""
+    """Yield blocks of trials: a coin, 0 or 1, per question, shape (block, n)."""
     n = shape[0]
     rng = np.random.default_rng(seed)
     drawn, rows = max(1, COINS_AT_ONCE // n), max(1, AT_ONCE // max(shape))

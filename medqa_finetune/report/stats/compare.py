@@ -1,4 +1,4 @@
-"""Every pair of cells for one score: fair or not, how large the difference, and whether it counts."""
+"""Compares every pair of cells in one score: comparability, difference and significance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ Samples = Sequence[Sample]
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found for a pair of cells; `p` is not corrected."""
+    """Difference, interval and uncorrected p value of a pair of cells."""
 
     gap: Gap
     interval: Interval
@@ -39,12 +39,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class ScoreResults:
-    """One score over cells.
+    """Results for one score over all cells.
 
     Attributes:
-        scores: One per cell that has it.
-        drawn: The same, with every resample, by cell.
-        comparisons: Every pair.
+        scores: One per cell that has the score.
+        drawn: Scores in every resample, by cell.
+        comparisons: One per pair of cells.
     """
 
     scores: tuple[CellScore, ...]
@@ -53,7 +53,7 @@ class ScoreResults:
 
 
 def compare_all(cells: Sequence[CellSamples], score: str, settings: Settings) -> ScoreResults:
-    """Return one score of all cells, and all pairs; Holm's correction is over those that compare."""
+    """Compute one score of all cells, and compare all pairs; Holm's correction covers the comparable pairs."""
     having = [each for each in cells if score in each.samples]
     drawn = {each.cell: each for each in drawn_of(having, score, settings)}
     pairs = list(combinations(having, 2))
@@ -71,7 +71,7 @@ def compare_all(cells: Sequence[CellSamples], score: str, settings: Settings) ->
 
 
 def drawn_of(cells: Sequence[CellSamples], score: str, settings: Settings) -> list[Drawn]:
-    """Return one score of every cell that has it, in every resample."""
+    """Resample one score of every cell that has it."""
     found = []
     for n, group in groupby((each for each in cells if score in each.samples), key=lambda each: len(each.ids)):
         block = list(group)
@@ -92,7 +92,7 @@ def _differences(first: CellSamples, second: CellSamples, score: str) -> tuple[D
 
 
 def measure(pairs: Sequence[tuple[tuple[Drawn, Samples], tuple[Drawn, Samples]]], settings: Settings) -> list[Measured]:
-    """Return difference, interval and p value of pairs of cells that answered the same questions, in order."""
+    """Compute difference, interval and p value of pairs of cells with the same questions, in order."""
     found: list[Measured] = []
     for n, group in groupby(pairs, key=lambda pair: pair[0][0].n):
         block = list(group)
@@ -139,7 +139,7 @@ def _compared(cells: tuple[Cell, Cell], score: str, found: tuple[Measured, float
 
 
 def _seeds_of(cells: tuple[Cell, Cell]) -> SeedBasis | None:
-    # To what is not trained a seed is nothing.
+    # The seed has no effect on an untrained cell.
     seeds = [len(cell.runs) for cell in cells if cell.trains]
     if not seeds:
         return None

@@ -1,23 +1,23 @@
-"""What the scores of a set of cells can bear: intervals, differences, and whether two cells may be compared at all.
+"""Defines scores with intervals and comparisons of cells, and computes intervals and differences.
 
-A cell is all runs that differ in nothing but the seed. Its score is the mean over its runs of each run's score.
+A cell is all runs that differ only in the seed. Its score is the mean of its runs' scores.
 
-**Questions** are resampled, the same resample for every run, for all answered the same ones. **Seeds**: two to five of
-them are too few to be resampled; drawn with replacement they give intervals that hold the truth too seldom
-(`scripts/simulation.py` shows it). What training again changes is therefore added as a normal variate, the variance of
-which (that of the seeds' mean) is itself uncertain: the estimate times k - 1 over a chi-square variate of k - 1 degrees
-of freedom (for a difference Welch's), or of two more with a chance equal to the square of the questions' share of the
-whole variance. With the share itself in the place of its square that would be the posterior under a probability
-matching prior (Datta & Mukerjee 2004; the first term of Welch's series of 1947), exact to the second order, which for
-three seeds is not enough: where they are most of the variance it holds the truth in 93.5 of 100 cases. The square holds
-it in 94.6 to 95.9 at any share; Satterthwaite's degrees of freedom in 92 to 95, Student's t for the seeds alone in 95
-to 98. What question and seed do together (another seed answers another question well) is in the spread between seeds
-already, so the questions' part is shrunk to what all seeds share. One seed has no such part: its interval is about that
-run, not about training again.
+**Questions** are resampled, with the same resamples for every run, since all runs have the same questions. **Seeds**:
+two to five are too few to resample; intervals from resampled seeds cover the truth too rarely (shown by
+`scripts/simulation.py`). The variation between trainings is therefore added as a normal variate whose variance (that of
+the seeds' mean) is itself uncertain: the estimate times k - 1 over a chi-square variate with k - 1 degrees of freedom
+(Welch's for a difference), or with two more, with a probability equal to the square of the questions' share of the
+total variance. Using the share itself instead of its square gives the posterior under a probability matching prior
+(Datta & Mukerjee 2004; the first term of Welch's series of 1947), which is exact to second order. That is not enough
+for three seeds: if seeds dominate the variance, coverage is 93.5 %. The square covers 94.6 to 95.9 % at any share;
+Satterthwaite's degrees of freedom 92 to 95 %, Student's t for the seeds alone 95 to 98 %. The interaction of question
+and seed (another seed does better on another question) is already part of the spread between seeds, so the questions'
+part is shrunk to what all seeds share. With one seed there is no such part: the interval is about that run, not about
+retraining.
 
-**Pairs**: the randomisation test swaps, question by question, the answers of all seeds of one cell for those of the
-other, so it asks whether these runs differ. With several seeds that is not enough, for another seed might turn the
-order; the p value is then the larger of the test's and the one at which the interval with the seeds' part reaches 0.
+**Pairs**: the randomisation test swaps, question by question, the predictions of all seeds of the two cells, so it
+tests whether these runs differ. With several seeds that is not enough, since another seed might reverse the order; the
+p value is then the larger of the test's and the one at which the interval with the seeds' part reaches 0.
 """
 
 import zlib
@@ -33,7 +33,7 @@ from medqa_finetune.report.stats.bootstrap import Array, Sample, bounds
 
 
 class Finding(StrEnum):
-    """What was found for a pair of cells."""
+    """Result of comparing a pair of cells."""
 
     DIFFERENT = "different"
     NONE_SHOWN = "no difference shown"
@@ -41,7 +41,7 @@ class Finding(StrEnum):
 
 
 class SeedBasis(StrEnum):
-    """How many seeds the trained cells of a comparison have: one each, one in one of them, several in all."""
+    """Number of seeds of the trained cells in a comparison: one each, one in one of them, several in all."""
 
     ONE = "one"
     SOME = "some"
@@ -50,14 +50,14 @@ class SeedBasis(StrEnum):
 
 @dataclass(frozen=True)
 class Settings:
-    """How the statistics are done.
+    """Settings of the statistics.
 
     Attributes:
-        resamples: Of the bootstrap.
-        trials: Of the randomisation test.
-        seed: Of both.
-        level: Of the intervals, in (0, 1); what a p value (after Holm) must stay below to count is `1 - level`.
-        price_per_hour: Money for an hour of the machine, in any currency; None where it is not known.
+        resamples: Number of bootstrap resamples.
+        trials: Number of trials of the randomisation test.
+        seed: Seed of both.
+        level: Confidence level in (0, 1); p values after Holm's correction are significant below `1 - level`.
+        price_per_hour: Price of a machine hour, in any currency; None if unknown.
     """
 
     resamples: int = 10_000
@@ -77,16 +77,16 @@ class Interval:
 
 @dataclass(frozen=True)
 class CellScore:
-    """One score of one cell.
+    """One score of one cell with its interval.
 
     Attributes:
-        cell: Its name as in the table of results, without the seed; `study/` before it where it has one.
-        score: Name of the score, as the table calls it.
+        cell: Its name as in the table of results, without the seed, prefixed by `study/` if it has a study.
+        score: Name of the score, as in the table.
         value: Mean over seeds.
-        interval: By resampling questions, and with the seeds' part where there are several.
-        n: Test questions.
-        seeds: Runs of the cell.
-        sd: Standard deviation between seeds; None for one seed.
+        interval: Confidence interval over questions, and over training seeds if there are several.
+        n: Number of test questions.
+        seeds: Number of runs of the cell.
+        sd: Standard deviation between seeds (n - 1); None for one seed.
     """
 
     cell: str
@@ -100,23 +100,23 @@ class CellScore:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two cells, one score.
+    """Comparison of two cells in one score.
 
     Attributes:
-        first: Cell.
-        second: Cell.
+        first: Name of the first cell.
+        second: Name of the second cell.
         score: Name of the score.
-        axes: What is compared (`comparability.axes_between`); several where several things differ.
-        difference: Of the second less the first; None where they do not compare.
-        interval: Of the difference, not corrected for the number of comparisons.
+        axes: What is compared (`comparability.axes_between`); several if several things differ.
+        difference: Score of the second minus the first; None if they are not comparable.
+        interval: Interval of the difference, not corrected for the number of comparisons.
         effect: The difference in standard deviations of the per-question difference (Cohen's d_z); for BLEU and
-            perplexity, which no question has alone, that deviation is the standard error times sqrt(n).
-        effect_interval: The interval in the same unit, the deviation taken as known.
-        p: Two-sided, of the randomisation test.
+            perplexity, which are not defined per question, that deviation is the standard error times sqrt(n).
+        effect_interval: The interval in the same unit, treating the deviation as known.
+        p: Two-sided p value.
         p_holm: After Holm's correction over all pairs of this score.
-        verdict: What was found.
-        differences: Why they do not compare.
-        seeds: What the finding rests on; None where nothing was trained, or the two do not compare.
+        verdict: Result of the comparison.
+        differences: Why they are not comparable.
+        seeds: Number of seeds behind the result; None if nothing was trained, or they are not comparable.
     """
 
     first: str
@@ -135,12 +135,12 @@ class Comparison:
 
     @property
     def axis(self) -> str:
-        """What is compared, as the CSV files have it: the axes joined with ` + `."""
+        """The axes joined with ` + `, as in the CSV files."""
         return " + ".join(self.axes)
 
     @property
     def leaves_out_0(self) -> bool:
-        """Say whether the interval, which is not corrected for the number of pairs, leaves out 0."""
+        """Return whether the interval, which is not corrected for the number of pairs, excludes 0."""
         return self.interval is not None and not self.interval.low <= 0 <= self.interval.high
 
 
@@ -149,10 +149,10 @@ class Drawn:
     """One score of one cell in every resample of the questions.
 
     Attributes:
-        cell: Name.
+        cell: Name of the cell.
         values: Score of each run, shape (seeds,).
-        draws: Shape (seeds, resamples).
-        n: Questions.
+        draws: Scores in the resamples, shape (seeds, resamples).
+        n: Number of questions.
     """
 
     cell: str
@@ -162,27 +162,27 @@ class Drawn:
 
     @property
     def value(self) -> float:
-        """Mean over seeds."""
+        """Mean of `values` over seeds."""
         return float(self.values.mean())
 
     @property
     def sd(self) -> float | None:
-        """Standard deviation between seeds; None for one."""
+        """Standard deviation between seeds (n - 1); None for one."""
         return float(self.values.std(ddof=1)) if len(self.values) > 1 else None
 
     @property
     def seed_variance(self) -> float:
-        """Of the mean over seeds; 0 for one seed, of which nothing is known."""
+        """Variance of the mean over seeds; 0 for one seed, for which it is unknown."""
         return float(self.values.var(ddof=1)) / len(self.values) if len(self.values) > 1 else 0.0
 
 
 @dataclass(frozen=True)
 class Gap:
-    """The difference between two cells, second less first, with its uncertainty.
+    """The difference between two cells, second minus first, with its uncertainty.
 
     Attributes:
         value: The difference.
-        draws: What else it might have been, shape (resamples,).
+        draws: Draws of the difference, shape (resamples,).
         spread: Standard deviation of the per-question difference.
     """
 
@@ -198,13 +198,13 @@ class Gap:
 
 
 def mean_draws(drawn: Drawn, settings: Settings) -> Array:
-    """Return what a cell's score might have been, shape (resamples,)."""
+    """Return draws of a cell's score, including the seeds' part, shape (resamples,)."""
     questions = _shrunk(drawn.draws.mean(axis=0) - drawn.value, _shared(drawn.draws))
     return drawn.value + _with_seeds(questions, _seeds_of([drawn]), drawn.cell, settings)
 
 
 def gap_between(first: Drawn, second: Drawn, settings: Settings) -> Gap:
-    """Return the difference between two cells that answered the same questions."""
+    """Return the difference between two cells with the same questions."""
     value = second.value - first.value
     questions = second.draws.mean(axis=0) - first.draws.mean(axis=0) - value
     spread = float(questions.std()) * first.n**0.5
@@ -216,7 +216,7 @@ def gap_between(first: Drawn, second: Drawn, settings: Settings) -> Gap:
 
 
 def cell_score(drawn: Drawn, score: str, settings: Settings) -> CellScore:
-    """Return a cell's score with its interval."""
+    """Return a cell's score, the mean over seeds, with its interval."""
     interval = value_interval(mean_draws(drawn, settings), drawn.n, score, settings)
     return CellScore(drawn.cell, score, drawn.value, interval, drawn.n, len(drawn.values), drawn.sd)
 
@@ -228,19 +228,19 @@ def interval_of(draws: Array, n: int, settings: Settings) -> Interval:
 
 
 def value_interval(draws: Array, n: int, score: str, settings: Settings) -> Interval:
-    """Return the interval of a score itself, not of a difference: within what the score can be."""
+    """Return the interval of a score (not of a difference), clipped to the score's limits."""
     found, (low, high) = interval_of(draws, n, settings), score_info(score).limits
     return Interval(min(max(found.low, low), high), min(max(found.high, low), high))
 
 
 def pooled(samples: Sequence[Sample]) -> Sample:
-    """Return the seeds of a cell as one, its columns their mean: what the randomisation test swaps."""
+    """Average the columns over a cell's seeds; the randomisation test swaps these."""
     columns = np.mean([sample.columns for sample in samples], axis=0) if len(samples) > 1 else samples[0].columns
     return Sample(columns, samples[0].aggregate)
 
 
 def _shared(draws: Array) -> float:
-    """Return the variance that all seeds of a cell share: the mean covariance of two; one seed's whole variance."""
+    """Return the variance shared by a cell's seeds: the mean covariance of two; for one seed, its variance."""
     seeds = len(draws)
     variances = float(draws.var(axis=1).sum())
     if seeds == 1:
@@ -259,21 +259,21 @@ def _shrunk(deviations: Array, variance: float) -> Array:
 
 
 def _seeds_of(cells: Sequence[Drawn]) -> tuple[float, float]:
-    """Return the seeds' variance of a sum over cells, and its degrees of freedom; 0 where every cell has one seed."""
+    """Return the seeds' variance of a sum over cells (0 if every cell has one seed), and its degrees of freedom."""
     parts = [(each.seed_variance, len(each.values) - 1) for each in cells if each.seed_variance > 0]
     variance = sum(part for part, _ in parts)
     if not parts:
         return 0.0, 1.0
-    # Welch (1947): this form is right on average, the usual one too small for few seeds (96 to 97 of 100 hold).
+    # Welch (1947): this form is unbiased, the usual one too small for few seeds (coverage 96 to 97 %).
     return variance, variance**2 / sum(part**2 / (freedom + 2) for part, freedom in parts) - 2
 
 
 def _with_seeds(questions: Array, seeds: tuple[float, float], name: str, settings: Settings) -> Array:
-    """Return the questions' part, shape (resamples,), with that of the seeds, whose variance and freedom are given."""
+    """Add the seeds' part, given by variance and degrees of freedom, to the questions' part, shape (resamples,)."""
     variance, freedom = seeds
     if not variance:
         return questions
-    # Each cell, and each pair, has variates of its own.
+    # Each cell, and each pair, has its own variates.
     rng = np.random.default_rng([settings.seed, zlib.crc32(name.encode("utf-8", "replace"))])
     others = float(questions.var()) / (variance + float(questions.var()))
     more = rng.random(settings.resamples) < others**2

@@ -1,4 +1,4 @@
-"""What a score costs: the cells that nothing beats for the price, and what each step up in data buys."""
+"""Relates scores to costs: Pareto fronts, and the gain and cost of each step up in data."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,9 +15,9 @@ from medqa_finetune.report.verdict import Cost, Front, Machine, ParetoPoint, Ste
 
 
 def fronts_of(cells: Sequence[Cell], drawn: dict[str, Drawn], score: str, settings: Settings) -> list[Front]:
-    """Return the fronts of one score against hours, memory and, with a price, money.
+    """Return the Pareto fronts of one score against hours, memory and, with a price, money.
 
-    There is none where nothing was trained, nor against a cost that no cell has measured.
+    There are none without a trained cell, nor for a cost that no cell has measured.
     """
     having = [cell for cell in cells if cell.name in drawn]
     trained = [cell for cell in having if cell.trains]
@@ -44,7 +44,7 @@ def fronts_of(cells: Sequence[Cell], drawn: dict[str, Drawn], score: str, settin
 
 
 def steps_of(cells: Sequence[Cell], comparisons: Sequence[Comparison], score: str, settings: Settings) -> list[Step]:
-    """Return every step from one data size to the next, for one score."""
+    """Return the step from each data size to the next, for one score."""
     found = {frozenset((each.first, each.second)): each for each in comparisons if each.score == score}
     steps = []
     for series, group in series_of(cells).items():
@@ -56,12 +56,12 @@ def steps_of(cells: Sequence[Cell], comparisons: Sequence[Comparison], score: st
 
 
 def pairs_tested(comparisons: Sequence[Comparison], score: str) -> int:
-    """Return the number of pairs of a score, over which its p values are corrected."""
+    """Return the number of comparable pairs of a score, over which its p values are corrected."""
     return sum(each.score == score and each.p_holm is not None for each in comparisons)
 
 
 def explained(steps: Sequence[Step], comparisons: Sequence[Comparison]) -> list[Step]:
-    """Return the steps; the first that shows no difference though its interval leaves out 0 says why."""
+    """Set `uncorrected` in the first step that is not significant although its interval excludes 0."""
     found = list(steps)
     for place, step in enumerate(found):
         bound = step.interval
@@ -72,7 +72,7 @@ def explained(steps: Sequence[Step], comparisons: Sequence[Comparison]) -> list[
 
 
 def machine_of(cell: Cell) -> Machine:
-    """Return what an hour of a cell's training is an hour of."""
+    """Return the kind of machine whose hours a cell's training is counted in."""
     return Machine.GPU if cell.vram_gib is not None else Machine.CPU
 
 
@@ -85,7 +85,7 @@ def _comparable(like: Cell, cell: Cell, score: str) -> bool:
 def _points(
     score: str, costs: dict[str, float | None], drawn: dict[str, Drawn], settings: Settings
 ) -> tuple[ParetoPoint, ...]:
-    """Return the cells whose cost is known, by rising cost."""
+    """Return the cells with a known cost, by ascending cost."""
     known = sorted(((cost, name) for name, cost in costs.items() if cost is not None), key=lambda item: item[0])
     prices = np.array([cost for cost, _ in known])
     values = np.array([drawn[name].value for _, name in known])
@@ -100,14 +100,14 @@ def _points(
 
 
 def undominated(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Say which points no other beats: at least as much score for at most the cost, and better in one.
+    """Return which points are not dominated: no other is as good in score and cost and better in one of them.
 
     Args:
         costs: Shape (k,).
         scores: Shape (k, m): m sets of scores.
 
     Returns:
-        Shape (k, m).
+        Booleans, shape (k, m).
     """
     beaten = np.zeros(scores.shape, dtype=bool)
     for place, cost in enumerate(costs):

@@ -1,4 +1,4 @@
-"""A run's scores per question, or block of running text, as columns to sum, in one order for all runs."""
+"""Reads a run's scores per question, or per block of running text, as columns to sum, in one order for all runs."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from medqa_finetune.report.runs import Cell, Run
 from medqa_finetune.report.scores import in_order
 from medqa_finetune.report.stats.bootstrap import Sample, mean
 
-# A score from its per-question file and the record's own may differ by rounding.
+# Tolerance for rounding between the per-question file and the record.
 TOLERANCE = 1e-6
 
 
@@ -20,9 +20,9 @@ class CellSamples:
     """Per-question scores of a cell.
 
     Attributes:
-        cell: Whose.
-        ids: Of its questions, sorted; the same for every run of it.
-        samples: By score, one per run, in the order of the cell's runs.
+        cell: Name of the cell.
+        ids: Sorted ids of its questions, the same for all its runs.
+        samples: By score: one sample per run, in the order of the cell's runs.
     """
 
     cell: Cell
@@ -30,16 +30,16 @@ class CellSamples:
     samples: dict[str, tuple[Sample, ...]]
 
     def same_questions(self, other: "CellSamples") -> bool:
-        """Say whether two cells answered the same questions."""
+        """Return whether two cells have the same questions."""
         return self.ids is other.ids or np.array_equal(self.ids, other.ids)
 
 
 def samples_of(cell: Cell, scores: tuple[str, ...] | None = None) -> CellSamples | Flaw:
-    """Return the per-question scores of a cell, or why they cannot be had.
+    """Return the per-question scores of a cell, or why they cannot be used.
 
     Args:
-        cell: Whose.
-        scores: Names of the scores to show; None for all of the record. One that a run lacks is left out.
+        cell: The cell to read.
+        scores: Names of the scores to include; None for all in the record. Scores that a run lacks are left out.
     """
     found: list[dict[str, Sample]] = []
     ids: npt.NDArray[np.str_] | None = None

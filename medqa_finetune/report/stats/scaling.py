@@ -1,12 +1,12 @@
-"""A score against the number of training examples: a power law with an offset where the sizes bear it, else a line.
+"""Fits a score against the number of training examples: a power law with an offset if supported, else log-linear.
 
-The power law, `offset - factor * examples ** -exponent`, is how scores grow with data in many tasks (Hestness et al.
-2017, arXiv:1712.00409; Rosenfeld et al. 2020, arXiv:1909.12673). It has three parameters: three sizes fix it exactly
-and test nothing, so it counts as supported only where it exists in nearly every resample, i.e. where each step up is
-surely positive and surely smaller than the one before would make it on a logarithmic scale.
+The power law, `offset - factor * examples ** -exponent`, describes how scores grow with data in many tasks (Hestness et
+al. 2017, arXiv:1712.00409; Rosenfeld et al. 2020, arXiv:1909.12673). It has three parameters, so three sizes determine
+it exactly and cannot contradict it. It therefore counts as supported only if it exists in nearly every resample, i.e.
+if each step up is clearly positive and clearly smaller than a line over the logarithm of the size would make it.
 
-Of a perplexity, which is the exponential of a mean loss, the logarithm is fitted: no curve then leads below 0. What a
-curve says of a score beyond what that score can be is cut there.
+A perplexity, the exponential of a mean loss, is fitted by its logarithm, so that no curve falls below 0. Curves are
+clipped to the limits of the score.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ from medqa_finetune.report.stats.bootstrap import Array
 from medqa_finetune.report.stats.intervals import Drawn, Settings, interval_of, mean_draws
 from medqa_finetune.report.verdict import Curve, Estimate, Fit, NoFit
 
-# Exponents tried. Beyond the last, twice the data would have nothing left to add; before the first, the curve is a line
-# over the logarithm of the size. A fit at either end is none.
+# Grid of exponents. Beyond the last, doubling the data would add nothing; before the first, the curve is a line over
+# the logarithm of the size. A best fit at either end is rejected.
 EXPONENTS = np.geomspace(0.02, 5.0, 120)
 SIZES_FOR_POWER_LAW = 3
 CURVE_POINTS = 33
@@ -31,14 +31,14 @@ CURVE_POINTS = 33
 
 @dataclass(frozen=True)
 class _Fitted:
-    """What a curve goes through, and how its intervals are made.
+    """Data of a fit, and the settings of its intervals.
 
     Attributes:
-        score: Whose values these are.
+        score: Name of the fitted score.
         sizes: Training examples, shape (k,).
-        points: On the scale of the fit, shape (k, 1 + resamples): the scores, then what else they might be.
-        n: Test questions.
-        settings: Of the intervals.
+        points: On the scale of the fit, shape (k, 1 + resamples): the scores, then their draws.
+        n: Number of test questions.
+        settings: Settings of the intervals.
     """
 
     score: str
@@ -53,7 +53,7 @@ class _Fitted:
         return np.geomspace(self.sizes[0], 2 * self.sizes[-1], CURVE_POINTS)
 
     def estimate(self, values: Array) -> Estimate:
-        """Return the first of shape (1 + resamples,) with the interval of the others."""
+        """Return the first of `values`, shape (1 + resamples,), with the interval of the others."""
         return Estimate(float(values[0]), interval_of(values[1:], self.n, self.settings))
 
     def curve(self, values: Array) -> tuple[tuple[float, float, float, float], ...]:
@@ -65,7 +65,7 @@ class _Fitted:
 
 
 def series_of(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """Return trained cells that differ in nothing but the number of examples, by rising size, under a name."""
+    """Group trained cells that differ only in the number of examples, by ascending size, under the series' name."""
     grouped: dict[str, list[Cell]] = {}
     for cell in sorted((cell for cell in cells if cell.trains), key=lambda cell: cell.train_size):
         settings = sorted((k, v) for k, v in cell.settings.items() if not k.startswith("data."))
@@ -83,7 +83,7 @@ def series_name(cell: Cell) -> str:
 
 
 def fit_of(series: str, cells: Sequence[Cell], drawn: dict[str, Drawn], score: str, settings: Settings) -> Fit:
-    """Return the fit of one score over cells of rising size."""
+    """Fit one score over cells of ascending size."""
     having = [cell for cell in cells if cell.name in drawn]
     sizes = tuple(cell.train_size for cell in having)
     values = tuple(drawn[cell.name].value for cell in having)
@@ -100,7 +100,7 @@ def fit_of(series: str, cells: Sequence[Cell], drawn: dict[str, Drawn], score: s
     fitted = _Fitted(score, np.array(sizes, dtype=float), points, drawn[having[0].name].n, settings)
     if len(having) < SIZES_FOR_POWER_LAW:
         return _as_line(none, fitted)
-    # A score that falls, the lower the better, is a score that rises, upside down.
+    # A score that is better lower is negated, so that it rises.
     parameters, inside = power_law(fitted.sizes, score_info(score).sign * points)
     share = float(inside[1:].mean())
     if share >= settings.level and inside[0]:
@@ -109,10 +109,10 @@ def fit_of(series: str, cells: Sequence[Cell], drawn: dict[str, Drawn], score: s
 
 
 def power_law(sizes: Array, points: Array) -> tuple[Array, Array]:
-    """Return offset, factor and exponent, shape (3, m), of the closest curves, and which are none, shape (m,).
+    """Return offset, factor and exponent, shape (3, m), of the best fits, and which fits do not exist, shape (m,).
 
     Args:
-        sizes: Shape (k,), three at least.
+        sizes: Shape (k,), at least three.
         points: Shape (k, m): m sets of scores.
     """
     best = np.full(points.shape[1], np.inf)
@@ -157,10 +157,10 @@ def _as_line(fit: Fit, fitted: _Fitted) -> Fit:
 
 
 def _to_scale(points: Array, score: str) -> Array:
-    """Return scores, shape (k, 1 + m), as they are fitted: a perplexity as its logarithm.
+    """Return scores, shape (k, 1 + m), on the scale of the fit: a perplexity by its logarithm.
 
-    What else it might have been deviates there by the relative deviation (delta method): a draw of a wide interval may
-    be below 0, where no logarithm is.
+    Draws deviate there by their relative deviation (delta method), since a draw of a wide interval may be negative and
+    has no logarithm.
     """
     if not score_info(score).per_tokenizer:
         return points
@@ -169,6 +169,6 @@ def _to_scale(points: Array, score: str) -> Array:
 
 
 def _from_scale(fitted: Array, score: str) -> Array:
-    # The exponential of a line that leads steeply upwards may be more than a number holds.
+    # The exponential of a steep line may overflow.
     raw = np.exp(np.minimum(fitted, 700.0)) if score_info(score).per_tokenizer else fitted
     return np.asarray(np.clip(raw, *score_info(score).limits))
