@@ -1,4 +1,4 @@
-"""All cases, in the order of their numbers."""
+"""Lists all cases by number."""
 
 from scripts.bad_input_cases import chat_cases, config_cases, data_cases, dialogue_cases, model_cases, more_data_cases
 

@@ -1,4 +1,4 @@
-"""What one bad input is: the files, the command, and what a user must get for it."""
+"""Defines a bad input: the files, the command, and the result a user must get."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ PROGRAMS = {
     "preprocess": (str(ROOT / "scripts" / "preprocess_data.py"),),
     "split": (str(ROOT / "scripts" / "prepare_data_splits.py"),),
 }
-# An experiment of seconds, should it be let through: 2 training pairs, 1 test question, 2 tokens of answer.
+# An experiment of seconds if it is accepted: 2 training examples, 1 test question, 2 predicted tokens.
 BRIEF = (
     "profile=demo", "tracker=none", "threads=1", "data.scale=0.0001", "data.near_duplicate_threshold=1.0",
     "train.max_steps=1", "evaluate.max_new_tokens=2",
@@ -30,7 +30,7 @@ LORA = (*BRIEF, "method=lora", "data=20k")
 
 
 class Start(Protocol):
-    """Runs Python with arguments in a folder, variables added to its environment."""
+    """Runs Python with arguments in a folder, with added environment variables."""
 
     def __call__(self, *arguments: str, cwd: Path, **variables: Any) -> subprocess.CompletedProcess[str]: ...
 
@@ -41,17 +41,17 @@ def nothing(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Expected:
-    """What one fault of a refusal must hold; its words are free.
+    """Required content of one fault of a refusal; the wording is free.
 
     Attributes:
-        code: Its kind.
+        code: Fault code.
         key: Setting, option, column or field.
-        got: The value found; without one, the fault must show none.
-        names: Numbers, names and values that must stand in what is wrong.
-        allowed: Values that must be among the allowed ones; without any, the fault must list none.
-        hint: What must stand in the hint: what to type. Empty where nothing needs to be said.
-        file: How the path of the file or folder at fault ends; without one, the fault must have none.
-        line: Line in that file; without one, the fault must have none.
+        got: The value found; if not given, the fault must have none.
+        names: Numbers, names and values that the problem text must contain.
+        allowed: Values that must be among the allowed ones; if empty, the fault must list none.
+        hint: Text that the hint must contain: what to type. Empty if no hint is required.
+        file: End of the path of the file or folder at fault; if not given, the fault must have none.
+        line: Line in that file; if not given, the fault must have none.
     """
 
     code: str
@@ -64,7 +64,6 @@ class Expected:
     line: int | None = None
 
     def check(self, found: Fault) -> None:
-        """Compare a fault with this."""
         assert (found.code, found.key, found.got, found.line_number) == (self.code, self.key, self.got, self.line)
         for name in self.names:
             assert name in found.problem
@@ -77,13 +76,13 @@ class Expected:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command has done.
+    """The result of a command.
 
     Attributes:
         code: Its exit code.
-        output: What it printed on standard output.
-        complaints: What it printed on standard error.
-        faults: What it left in the file that `MEDQA_FAULTS_FILE` names.
+        output: Its standard output.
+        complaints: Its standard error.
+        faults: Content of the file that `MEDQA_FAULTS_FILE` names.
     """
 
     code: int
@@ -98,18 +97,18 @@ class Case:
 
     Attributes:
         number: Its number in the list of forty.
-        what: The input, in a few words.
-        arguments: What is typed after the program's name, in the folder that `prepare` filled.
-        faults: What it is refused for, in order, each in a line or two; what is accepted has none.
+        what: Short description of the input.
+        arguments: Command-line arguments, in the folder that `prepare` filled.
+        faults: Expected faults, in order, each of a line or two; none if the input is accepted.
         prepare: Writes the files into an empty folder.
         program: One of `PROGRAMS`.
-        code: Exit code: 2 where it is refused, 0 where it is accepted, 1 where others of a matrix go on.
-        check: Looks at what an accepted input led to.
-        says: What must be printed of what is accepted.
-        meanwhile: Done at the same time as the command, while it runs.
-        prepared: Whether the corpus itself is good, and stays prepared in `outputs/cache` for the next start.
+        code: Exit code: 2 if refused, 0 if accepted, 1 if other cells of a matrix continue.
+        check: Checks the result of an accepted input.
+        says: Text that must be printed for an accepted input.
+        meanwhile: Runs concurrently with the command.
+        prepared: Whether the corpus itself is valid, and stays prepared in `outputs/cache` for the next start.
         variables: Added to the environment.
-        slow: Whether the command trains or answers.
+        slow: Whether the command trains or generates predictions.
     """
 
     number: int
@@ -127,7 +126,7 @@ class Case:
     slow: bool = False
 
     def run(self, folder: Path, faults: Path, start: Start = python) -> Outcome:
-        """Run the command in a folder that has been prepared; its faults go into a file outside of it."""
+        """Run the command in a prepared folder; its faults go into a file outside of it."""
         threading.Thread(target=self.meanwhile, args=(folder,), daemon=True).start()
         variables = {**self.variables, FAULTS_VARIABLE: str(faults)}
         done = start(*PROGRAMS[self.program], *self.arguments, cwd=folder, **variables)
@@ -135,7 +134,7 @@ class Case:
 
 
 def read_faults(path: Path) -> tuple[Fault, ...]:
-    """Return the faults in a file that a command left; none where it left none."""
+    """Read the faults that a command wrote; none if there is no file."""
     if not path.exists():
         return ()
     return tuple(Fault.from_json(fields) for fields in json.loads(path.read_bytes())["faults"])

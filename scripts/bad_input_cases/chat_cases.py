@@ -1,4 +1,4 @@
-"""Bad input 36 to 40 once more, where a model is talked to."""
+"""Bad inputs 36 to 40 for the command `chat`."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ ADAPTER = ("model=base", "adapter=adapter", "prompt=头痛怎么办？")
 
 
 def adapter_of(base: str) -> Callable[[Path], None]:
-    """Return what writes the tiny model into `base`, and a small adapter that says it was trained on another one."""
+    """Return a function that writes the tiny model into `base`, and a small adapter for another base model."""
 
     def write(folder: Path) -> None:
         import numpy as np
@@ -30,7 +30,7 @@ def adapter_of(base: str) -> Callable[[Path], None]:
 
 
 def base_with(change: Callable[[Path], object]) -> Callable[[Path], None]:
-    """Return what writes the tiny model into `base`, with a change."""
+    """Return a function that writes the tiny model into `base` and applies a change."""
 
     def write(folder: Path) -> None:
         shutil.copytree(TINY, folder / "base")
@@ -49,7 +49,6 @@ def unfinished(folder: Path) -> None:
 
 def chat(number: int, what: str, arguments: tuple[str, ...], fault: Expected,
          prepare: Callable[[Path], object] = lambda folder: None) -> Case:  # fmt: skip
-    """Return a case of the command `chat`."""
     return Case(number, f"chat: {what}", (*arguments, "threads=1"), (fault,), prepare, program="chat")
 
 

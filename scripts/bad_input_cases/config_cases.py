@@ -1,4 +1,4 @@
-"""Bad input 25 to 35: keys, values, and where results go."""
+"""Bad inputs 25 to 35: keys, values, and output folders."""
 
 import dataclasses
 import json
@@ -9,18 +9,18 @@ from scripts.bad_input_cases.case import BRIEF, LORA, Case, Expected
 from scripts.bad_input_cases.rows import line
 from scripts.command_line import ROOT
 
-# A package that stands before the installed one, whose native part does not load, as on a machine without it.
+# A package that shadows the installed one and fails to load its native part.
 BROKEN_BITSANDBYTES = 'raise ImportError("libbitsandbytes_cuda.so: cannot open shared object file")\n'
 ANSWER = {"id": "a", "question": "头痛怎么办？", "reference": "多休息。", "prediction": "休息。"}
 
 
 def setting(number: int, what: str, argument: str, *faults: Expected, prepared: bool = False) -> Case:
-    """Return the case of arguments that are refused while the configuration is composed."""
+    """Case of arguments that are refused while the configuration is composed."""
     return Case(number, what, (*LORA, *argument.split(" ")), faults, prepared=prepared)
 
 
 def own_file(number: int, what: str, text: str, *faults: Expected) -> Case:
-    """Return the case of a file of the user's own, `mine/train/mine.yaml`, that is refused."""
+    """Case of a user's file, `mine/train/mine.yaml`, that is refused."""
 
     def write(folder: Path) -> None:
         (folder / "mine" / "train").mkdir(parents=True)
@@ -32,19 +32,18 @@ def own_file(number: int, what: str, text: str, *faults: Expected) -> Case:
 
 
 def trap(line: int, key: str, written: str, read: str) -> Expected:
-    """Return the fault of a value that YAML reads otherwise than it looks."""
+    """Fault of a value that YAML parses differently than it looks."""
     hint = f"Write {read} if that is meant, '{written}' for the text."
     return Expected("yaml-trap", key, written, names=(read,), hint=hint, line=line)
 
 
 def broken_bitsandbytes(folder: Path) -> None:
-    """Write the package that cannot be imported."""
     (folder / "site" / "bitsandbytes").mkdir(parents=True)
     (folder / "site" / "bitsandbytes" / "__init__.py").write_text(BROKEN_BITSANDBYTES, encoding="utf-8")
 
 
 def pending_run(folder: Path) -> None:
-    """Write the record of a run that a matrix announced and never came to."""
+    """Write the record of a run that a matrix announced and never started."""
     record = {
         "name": "lora_20k", "identity": "0" * 16, "status": "pending", "method": "lora", "data": "20k", "model": "tiny",
         "seed": 0, "config": {"evaluate": {"max_samples": None}}, "schema_version": 1,
@@ -54,17 +53,14 @@ def pending_run(folder: Path) -> None:
 
 
 def file_called_outputs(folder: Path) -> None:
-    """Write a file where the folder of results should go."""
     (folder / "outputs").write_text("", encoding="utf-8")
 
 
 def predictions(folder: Path) -> None:
-    """Write one answer."""
     (folder / "predictions.jsonl").write_text(line(ANSWER), encoding="utf-8")
 
 
 def one_run(folder: Path) -> None:
-    """One run was made."""
     assert len(list(folder.rglob("record.json"))) == 1
 
 

@@ -1,4 +1,4 @@
-"""Bad input 1 to 12: the file as a whole, and rows that lack something."""
+"""Bad inputs 1 to 12: whole files, and rows that lack something."""
 
 import dataclasses
 import json
@@ -26,29 +26,27 @@ ON_PREDICTIONS = (f"predictions={PREDICTIONS}",)
 
 
 def refused(number: int, what: str, fault: Expected, *, prepare: Callable[[Path], None]) -> Case:
-    """Return the case of a corpus that is refused before anything is written."""
+    """Case of a corpus that is refused before anything is written."""
     return Case(number, what, ON_CORPUS, (fault,), prepare)
 
 
 def of_predictions(number: int, what: str, content: str | bytes, fault: Expected) -> Case:
-    """Return the case of a file of predictions that is not scored."""
+    """Case of a predictions file that is not scored."""
     in_it = dataclasses.replace(fault, file=PREDICTIONS)
     return Case(number, what, ON_PREDICTIONS, (in_it,), corpus(content, name=PREDICTIONS), "evaluate")
 
 
 def encoding(code: str, line: int, hint: str, names: tuple[str, ...], allowed: tuple[str, ...] = ()) -> Expected:
-    """Return the fault of a corpus that is not UTF-8."""
     return Expected(code, "corpus.encoding", "utf-8", names, allowed, hint, CORPUS, line)
 
 
 def folder_with_a_picture(folder: Path) -> None:
-    """Make a folder, where a file should be, that holds nothing readable."""
+    """Make a folder with nothing readable in place of a file."""
     (folder / CORPUS).mkdir()
     (folder / CORPUS / "scan.png").write_bytes(b"\x89PNG")
 
 
 def table(folder: Path) -> None:
-    """Write a file of another suffix."""
     (folder / "pairs.xlsx").write_bytes(b"PK\x03\x04")
 
 

@@ -10,20 +10,19 @@ SHAREGPT = ("corpus=sharegpt", f"corpus.path={CORPUS}")
 
 
 def talk(*speakers: str) -> str:
-    """Return a line with a conversation of these speakers."""
     said = [{"from": speaker, "value": f"这是第{number}句话。"} for number, speaker in enumerate(speakers)]
     return line({"conversations": said})
 
 
 def good_talks() -> str:
-    """Return conversations unlike each other."""
+    """Conversations that are not near-duplicates."""
     rows = [pair(number) for number in range(GOOD_ROWS)]
     turns = [[{"from": "human", "value": row["question"]}, {"from": "gpt", "value": row["answer"]}] for row in rows]
     return "".join(line({"conversations": turn}) for turn in turns)
 
 
 def folder_without_training_text(folder: Path) -> None:
-    """Write the validation and the test part of a text, and no other."""
+    """Write only the validation and the test part of a text."""
     for name in ("valid", "test"):
         (folder / f"{name}.txt").write_text("感冒要多休息。\n", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Bad input 36 to 40: models, tokenizers and adapters."""
+"""Bad inputs 36 to 40: models, tokenizers and adapters."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from scripts.command_line import ROOT, python
 
 TINY = ROOT / "medqa_finetune" / "model" / "tiny"
 OF_FOLDER = (*LORA, "model=local", "model.path=base")
-# A model with a name keeps its run's name, wherever its weights lie.
+# A named model keeps its run's name, wherever its weights are.
 OF_NAMED = (*LORA, "model=qwen2.5-0.5b", "model.path=base")
 INDEX = {
     "metadata": {},
@@ -24,7 +24,7 @@ REMOTE = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.MineConfig", "A
 
 
 def model(change: Callable[[Path], object]) -> Callable[[Path], None]:
-    """Return what writes the tiny model into the folder `base`, with a change."""
+    """Return a function that writes the tiny model into the folder `base` and applies a change."""
 
     def write(folder: Path) -> None:
         shutil.copytree(TINY, folder / "base")
@@ -34,7 +34,7 @@ def model(change: Callable[[Path], object]) -> Callable[[Path], None]:
 
 
 def edited(name: str, edit: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
-    """Return what changes one JSON file of a folder."""
+    """Return a function that edits one JSON file of a folder."""
 
     def change(folder: Path) -> None:
         content = json.loads((folder / name).read_text(encoding="utf-8"))
@@ -45,37 +45,37 @@ def edited(name: str, edit: Callable[[dict[str, Any]], object]) -> Callable[[Pat
 
 
 def pickled_only(base: Path) -> None:
-    """Leave the weights under the name of a pickle."""
+    """Rename the weights to a pickle's file name."""
     (base / "model.safetensors").rename(base / "pytorch_model.bin")
 
 
 def remote_code(base: Path) -> None:
-    """Let the configuration ask for code in the same folder."""
+    """Make the configuration refer to code in the same folder."""
     edited("config.json", lambda config: config.update(REMOTE))(base)
     (base / "mine.py").write_text(CODE, encoding="utf-8")
 
 
 def sharded(base: Path) -> None:
-    """Name two shards, of which one is there."""
+    """Write an index of two shards, of which one exists."""
     (base / "model.safetensors").rename(base / "model-00001-of-00002.safetensors")
     (base / "model.safetensors.index.json").write_text(json.dumps(INDEX), encoding="utf-8")
 
 
 def cut_short(base: Path) -> None:
-    """Cut the weights, as a download that broke off does."""
+    """Truncate the weights, like an interrupted download."""
     path = base / "model.safetensors"
     path.write_bytes(path.read_bytes()[:1_000_000])
 
 
 def one_token_more(tokenizer: dict[str, Any]) -> None:
-    """Add a token that the model's embedding has no row for."""
+    """Add a token without a row in the model's embedding."""
     extra = {"id": 3504, "content": "<extra>", "special": True, "single_word": False, "lstrip": False, "rstrip": False}
     tokenizer["added_tokens"].append(extra | {"normalized": False})
 
 
 @cache
 def trained() -> Path:
-    """Train once, and return a folder in which that run has its weights and was stopped before it answered."""
+    """Train once, and return a folder with the run, which has its weights and was stopped before evaluation."""
     folder = Path(tempfile.mkdtemp(prefix="bad-inputs-"))
     shutil.copytree(TINY, folder / "base")
     done = python("-m", "medqa_finetune.train", *OF_NAMED, cwd=folder)
@@ -89,13 +89,12 @@ def trained() -> Path:
 
 
 def stopped_before_answering(record: dict[str, Any]) -> None:
-    """Turn the record of a done run into that of one that was interrupted after training."""
     record["files"] = {name: stamp for name, stamp in record["files"].items() if name.startswith("adapter/")}
     record |= {"status": "interrupted", "evaluation": None, "finished": None}
 
 
 def trained_then(change: Callable[[Path], object]) -> Callable[[Path], None]:
-    """Return what writes the trained run, and the base model, with a change to the folder of both."""
+    """Return a function that writes the trained run and the base model, and applies a change to their folder."""
 
     def write(folder: Path) -> None:
         shutil.copytree(trained(), folder, dirs_exist_ok=True)
@@ -105,12 +104,11 @@ def trained_then(change: Callable[[Path], object]) -> Callable[[Path], None]:
 
 
 def another_base(folder: Path) -> None:
-    """Put another model where the base model was."""
     edited("config.json", lambda config: config.update(rms_norm_eps=1e-5))(folder / "base")
 
 
 def adapter_with(change: Callable[[Any], Any]) -> Callable[[Path], None]:
-    """Return what replaces every matrix of the run's adapter."""
+    """Return a function that replaces every matrix of the run's adapter."""
 
     def replace(folder: Path) -> None:
         from safetensors.numpy import load_file, save_file
@@ -122,7 +120,7 @@ def adapter_with(change: Callable[[Any], Any]) -> Callable[[Path], None]:
 
 
 def as_run(**changes: Any) -> Callable[[Path], None]:
-    """Return what gives the trained run the folder `run`, with changes to its record."""
+    """Return a function that moves the trained run to the folder `run`, with changes to its record."""
 
     def rename(folder: Path) -> None:
         (path,) = (path.parent for path in folder.rglob("record.json"))
@@ -133,7 +131,7 @@ def as_run(**changes: Any) -> Callable[[Path], None]:
 
 
 def both(*changes: Callable[[Path], object]) -> Callable[[Path], None]:
-    """Return what makes several changes, one after the other."""
+    """Return a function that applies several changes in order."""
 
     def change(folder: Path) -> None:
         for each in changes:
@@ -146,7 +144,7 @@ EXPORT = ("run=run",)
 
 
 def pruned_unevenly(base: Path) -> None:
-    """Cut one of the matrices of a layer, and not those that it is multiplied with."""
+    """Cut one matrix of a layer without the matrices that it is multiplied with."""
     from safetensors.numpy import load_file, save_file
 
     weights = load_file(base / "model.safetensors")
@@ -169,7 +167,7 @@ CUT_SHORT = Expected(
 
 
 def changed_adapter(nbytes: str) -> Expected:
-    """Return the fault of a trained run whose adapter is no longer what training wrote."""
+    """Fault of a trained run whose adapter has changed since training."""
     names = (f"adapter/adapter_model.safetensors has {nbytes} bytes instead of 941,048", "another model's weights")
     return Expected("changed-file", names=names, hint="overwrite=true", file="train.max_steps=1")
 

@@ -1,4 +1,4 @@
-"""Bad input 13 to 24: odd values and texts, rows that repeat, and sets that do not come out as asked."""
+"""Bad inputs 13 to 24: odd values and texts, repeated rows, and splits that cannot be made as requested."""
 
 import json
 import time
@@ -28,7 +28,7 @@ BOTH_CUT = "2 of 2 examples are longer than train.max_length=128"
 
 
 def training_cut(folder: Path) -> None:
-    """Both training pairs were cut, and the loss was taken on what is left of their answers."""
+    """Check that both training examples were truncated, and the loss covers the rest of their answers."""
     trained = record_of(folder)["train"]
     assert (trained["truncated"], trained["samples"]) == (2, 2)
     assert trained["answer_tokens"] > 0
@@ -36,7 +36,6 @@ def training_cut(folder: Path) -> None:
 
 
 def record_of(folder: Path) -> dict[str, Any]:
-    """Return the one record below a folder."""
     (path,) = folder.rglob("record.json")
     content: dict[str, Any] = json.loads(path.read_bytes())
     assert content["status"] == "done"
@@ -44,7 +43,7 @@ def record_of(folder: Path) -> dict[str, Any]:
 
 
 def no_question_twice(folder: Path) -> None:
-    """No question of one set is in another, whatever its punctuation."""
+    """Check that no question of one set is in another, ignoring punctuation."""
     sets = [
         {"".join(filter(str.isalnum, row["question"])) for row in json_lines(folder / "sets" / f"{name}.jsonl")}
         for name in ("train_20k", "validation", "test")
@@ -54,12 +53,12 @@ def no_question_twice(folder: Path) -> None:
 
 
 def neutralised(folder: Path) -> None:
-    """No chat token is left that a tokenizer would obey."""
+    """Check that no chat token is left that a tokenizer would interpret."""
     assert "<|im_end|>" not in (folder / "cleaned" / "pairs.jsonl").read_text(encoding="utf-8")
 
 
 def change_once_the_first_run_works(folder: Path) -> None:
-    """Append a row to the corpus as soon as the first cell of a matrix has begun to work with it."""
+    """Append a row to the corpus as soon as the first cell of a matrix works with it."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         texts = [path.read_text(encoding="utf-8") for path in folder.glob("outputs/demo/*/record.json")]
@@ -71,23 +70,22 @@ def change_once_the_first_run_works(folder: Path) -> None:
 
 
 def only_what_was_asked_for(folder: Path) -> None:
-    """The changed corpus was not trained on, and the first run is whole."""
+    """Check that the changed corpus was not trained on, and the first run is complete."""
     assert states(folder, "*/record.json") == ["done", "failed"]
 
 
 def only_one_evaluation(folder: Path) -> None:
-    """The model was not asked about the changed corpus, and the first evaluation is whole."""
+    """Check that the changed corpus was not evaluated, and the first evaluation is complete."""
     assert states(folder, "*/record.json") == ["done"]
     assert states(folder, "*/evaluations/*/evaluation.json") == ["done", "failed"]
 
 
 def states(folder: Path, pattern: str) -> list[str]:
-    """Return the states in the records of a matrix, sorted."""
     return sorted(json.loads(path.read_bytes())["status"] for path in folder.glob(f"outputs/demo/{pattern}"))
 
 
 def changed_in_a_sweep(what: str, swept: str, second: str, check: Callable[[Path], None]) -> Case:
-    """Return the case of a corpus that changes once the first cell of two works with it."""
+    """Case of a corpus that changes once the first of two cells works with it."""
     return Case(
         24, f"file changed between two {what} of a sweep", ("-m", *BRIEF, *JSONL, "method=none", "data=20k", swept),
         (
@@ -99,7 +97,7 @@ def changed_in_a_sweep(what: str, swept: str, second: str, check: Callable[[Path
 
 
 def similar_questions() -> str:
-    """Return rows in which every question comes back with other punctuation, another answer, and one sign more."""
+    """Rows in which every question is repeated with other punctuation, another answer, and one more character."""
     topics = (
         "牙齿疼得睡不着觉",
         "夜里咳嗽带痰",
@@ -117,7 +115,7 @@ def similar_questions() -> str:
 
 
 def too_small(asked: int, left: int, of: str) -> Expected:
-    """Return the fault of a corpus that leaves fewer training pairs than asked for."""
+    """Fault of a corpus with fewer training examples than requested."""
     names = (f"{left} training pairs", of, "held out questions")
     return Expected("corpus-too-small", "data.train_size", asked, names, hint=f"Ask for {left} or less")
 

@@ -1,4 +1,4 @@
-"""Corpora in which one thing is wrong, and what preparing them must leave."""
+"""Builds corpora with one defect, and the expected result of preparing them."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -8,27 +8,24 @@ from scripts.bad_input_cases.case import Case
 
 CORPUS = "pairs.jsonl"
 JSONL = ("corpus=jsonl", f"corpus.path={CORPUS}")
-# Enough rows that one bad one is less than the share that is allowed.
+# Enough rows that a bad one is below the allowed share.
 GOOD_ROWS = 200
 
 
 def pair(number: int) -> dict[str, str]:
-    """Return a row with a question unlike the others."""
+    """A row whose question is no near-duplicate of the others."""
     return {"question": f"第{number}个病人发烧{number}天了，怎么办？", "answer": f"先休息{number}天，多喝水。"}
 
 
 def line(row: object) -> str:
-    """Return a row as a line of JSON Lines."""
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def lines(n: int = GOOD_ROWS) -> str:
-    """Return good rows."""
     return "".join(line(pair(number)) for number in range(n))
 
 
 def corpus(*parts: str | bytes, name: str = CORPUS) -> Callable[[Path], None]:
-    """Return what writes a corpus of these parts."""
     content = b"".join(part.encode() if isinstance(part, str) else part for part in parts)
 
     def write(folder: Path) -> None:
@@ -38,12 +35,12 @@ def corpus(*parts: str | bytes, name: str = CORPUS) -> Callable[[Path], None]:
 
 
 def after_good(*bad: str) -> Callable[[Path], None]:
-    """Return what writes a corpus with good rows on lines 1 to 200, then the given text, then good rows again."""
+    """Return a function that writes a corpus: good rows on lines 1 to 200, the given text, then good rows again."""
     return corpus(lines(), *bad, "".join(line(pair(number)) for number in range(GOOD_ROWS, 2 * GOOD_ROWS)))
 
 
 def skipped(number: int, what: str, row: str, *reasons: str) -> Case:
-    """Return the case of rows that are left out: one after line 200 per reason, the others being used."""
+    """Case of rows that are left out: one after line 200 per reason; all others are used."""
     return accepted(
         number, what, after_good(row), 2 * GOOD_ROWS, [(GOOD_ROWS + n, reason) for n, reason in enumerate(reasons, 1)]
     )
@@ -57,7 +54,7 @@ def accepted(
     rejects: Iterable[tuple[int, str]] = (),
     says: tuple[str, ...] = (),
 ) -> Case:
-    """Return the case of a file that is read, with so many pairs used and so many rejects listed by line and reason."""
+    """Case of a file that is accepted, with `pairs` examples used and `rejects` listed by line and reason."""
     wanted = list(rejects)
     counts = {f"rejected_{reason}": 0 for _, reason in wanted}
     for _, reason in wanted:
@@ -78,5 +75,4 @@ def _check_cleaned(folder: Path, pairs: int, rejects: list[tuple[int, str]]) -> 
 
 
 def json_lines(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a JSON Lines file."""
     return [json.loads(text) for text in path.read_text(encoding="utf-8").split("\n") if text]

@@ -1,4 +1,4 @@
-"""What a fault does to the process it strikes. Standard library alone, as in `inject`."""
+"""Actions of faults in the struck process. Standard library only, as in `inject`."""
 
 import contextlib
 import ctypes
@@ -16,32 +16,30 @@ from pathlib import Path
 from scripts.trials.inject import Strike, plan_from_variable, watch
 
 MIB = 1 << 20
-# Linux capabilities by which root may ignore the permissions of files: numbers 1 to 3.
+# Bit mask of the Linux capabilities that let root ignore file permissions: numbers 1 to 3.
 IGNORE_PERMISSIONS = 0b1110
 HELD_SECONDS = 120
 CAPABILITY_VERSION = 0x20080522
 
 
 def act(strike: Strike) -> None:
-    """Do what a strike names."""
     ACTIONS[strike.action](strike.argument)
 
 
 def strike_here(command: list[str]) -> None:
-    """Let happen in this process what the environment plans for it."""
+    """Apply the faults planned for this process in its environment."""
     plan = plan_from_variable(command)
     if plan is not None:
         watch(*plan, act)
 
 
 def send(names: str) -> None:
-    """Send signals to this process."""
     for name in names.split():
         os.kill(os.getpid(), signal.Signals[name])
 
 
 def send_to_parent(names: str) -> None:
-    """Send signals to the process that started this one, and give them time to have their effect."""
+    """Send signals to the parent process, and wait for their effect."""
     parent = os.getppid()
     for name in names.split():
         with contextlib.suppress(ProcessLookupError):
@@ -55,44 +53,44 @@ def crash(argument: str) -> None:
 
 
 def leave(code: str) -> None:
-    """Leave by `sys.exit`."""
+    """Exit by `sys.exit`."""
     sys.exit(int(code))
 
 
 def leave_at_once(code: str) -> None:
-    """Leave without a word to anybody."""
+    """Exit by `os._exit`, without clean-up."""
     os._exit(int(code))
 
 
 def run_out_of_memory(argument: str) -> None:
-    """Raise what Python raises when the machine has no memory left."""
+    """Raise Python's out-of-memory error."""
     raise MemoryError
 
 
 def run_out_of_gpu_memory(argument: str) -> None:
-    """Raise what torch raises when the GPU has no memory left."""
+    """Raise torch's out-of-memory error of a GPU."""
     import torch
 
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 1.00 GiB, 0 bytes free.")
 
 
 def fail(name: str) -> None:
-    """Raise an error of the operating system in place of the operation: `ENOSPC`, `EDQUOT`, `EIO`."""
+    """Raise OSError in place of the operation: `ENOSPC`, `EDQUOT`, `EIO`."""
     number = getattr(errno, name)
     raise OSError(number, os.strerror(number))
 
 
 def tear(size: str) -> None:
-    """Kill this process in the middle of the first write that makes a file larger than `size` bytes.
+    """Kill this process within the first write that makes a file larger than `size` bytes.
 
-    The kernel itself writes as far as the limit goes, so that the file is torn there.
+    The kernel writes up to the limit, so that the file is torn there.
     """
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     limit_files(size)
 
 
 def limit_files(size: str) -> None:
-    """Let every write fail that makes a file larger than `size` bytes (`EFBIG`), in native code too."""
+    """Make every write that would grow a file beyond `size` bytes fail (`EFBIG`), in native code too."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
@@ -110,14 +108,14 @@ def fill_disk(argument: str) -> None:
 
 
 def forbid_writing(folder: str) -> None:
-    """Take away the right to make, rename or remove anything below a folder; the process loses root's privilege."""
+    """Make a folder and everything below it read-only; the process loses root's privilege."""
     for path, _, _ in os.walk(folder):
         Path(path).chmod(0o555)
     obey_permissions()
 
 
 def obey_permissions() -> None:
-    """Make the kernel check permissions for root as for anybody else."""
+    """Make the kernel check root's file permissions like any user's."""
     if os.geteuid() != 0:
         return
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)
@@ -131,14 +129,13 @@ def obey_permissions() -> None:
 
 
 def delete(place: str) -> None:
-    """Remove a file, or a folder with everything in it."""
     if Path(place).is_file():
         Path(place).unlink()
     shutil.rmtree(place, ignore_errors=True)
 
 
 def shift_clock(seconds: str) -> None:
-    """Let this process believe that it is earlier or later."""
+    """Shift the clock of this process."""
     real, ahead = time.time, float(seconds)
     time.time = lambda: real() + ahead
     time.time_ns = lambda: int(time.time() * 1e9)
@@ -153,13 +150,13 @@ def shift_clock(seconds: str) -> None:
 
 
 def change_zone(name: str) -> None:
-    """Let this process live in another time zone."""
+    """Set the time zone of this process."""
     os.environ["TZ"] = name
     time.tzset()
 
 
 def age(argument: str) -> None:
-    """Give every file and folder below a folder a time of change: `SECONDS FOLDER`, counted from now."""
+    """Set the modification time of everything below a folder: `SECONDS FOLDER`, relative to now."""
     seconds, folder = argument.split(" ", 1)
     moment = time.time() + float(seconds)
     for path in (Path(folder), *Path(folder).rglob("*")):
@@ -168,12 +165,11 @@ def age(argument: str) -> None:
 
 
 def wait(seconds: str) -> None:
-    """Do nothing for a while."""
     time.sleep(float(seconds))
 
 
 def hold(place: str) -> None:
-    """Do nothing until a file is there."""
+    """Wait until a file exists."""
     until = time.monotonic() + HELD_SECONDS
     while not Path(place).exists() and time.monotonic() < until:
         time.sleep(0.02)

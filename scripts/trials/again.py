@@ -1,4 +1,4 @@
-"""Second evaluations of a finished run: killed, two at once, asked for while the run trains."""
+"""Second evaluations of a finished run: killed, two at once, requested while the run trains."""
 
 import shutil
 import signal
@@ -18,10 +18,10 @@ from scripts.trials.stops import kill
 from scripts.trials.trial import Trial, process_of
 from scripts.trials.warm import EVALUATE, TRAIN, Child, Ended, command_body
 
-# Questions of the first evaluation, of the six that there are.
+# Questions of the first evaluation, out of six.
 FIRST = 3
 TEXT = "感冒了要多休息，多喝温水，饮食要清淡。发烧超过三天，应该去医院看医生。\n"
-# What a second evaluation asks for, in place of what the first one did.
+# Overrides of a second evaluation.
 SECONDS = {
     "more questions": ("evaluate.max_samples=5",),
     "longer answers": ("evaluate.max_new_tokens=12",),
@@ -35,12 +35,12 @@ DEFAULT = "the default"
 
 @dataclass(frozen=True)
 class Second:
-    """A second evaluation of a run: what is typed for it, and what comes of it undisturbed.
+    """A second evaluation of a run: its command line and its undisturbed reference.
 
     Attributes:
-        trial: Where it takes place.
-        setting: Of the run, with its first evaluation.
-        kind: What is asked for, a key of `SECONDS`.
+        trial: The trial it belongs to.
+        setting: Setting of the run, with its first evaluation.
+        kind: A key of `SECONDS`.
         module: Command: `train`, or `evaluate`.
         first: The undisturbed run before it.
         reference: The undisturbed run after it.
@@ -55,26 +55,22 @@ class Second:
 
     @property
     def words(self) -> list[str]:
-        """What is typed after the command."""
         return words(self.trial, self.setting, self.kind, self.module, self.first.run)
 
     @property
     def name(self) -> str:
-        """Of the evaluation."""
         (name,) = checks.evaluations(self.reference.run).keys() - checks.evaluations(self.first.run).keys()
         return name
 
     @property
     def batches(self) -> int:
-        """Batches of questions that are answered for it."""
         return sum(event.kind == "generate" for event in self.reference.journal)
 
     def start(self, *strikes: Strike) -> Child:
-        """Start it."""
         return self.trial.child(command_body(self.module, self.words), strikes)
 
     def check_left_alone(self, run: RunDir, before: dict[str, bytes]) -> None:
-        """Check that nothing that was there before has changed, but for what follows the default evaluation."""
+        """Check that no earlier file has changed, except those that follow the default evaluation."""
         place = checks.evaluations(self.reference.run)[self.name].path.relative_to(self.reference.run.path).as_posix()
         after = checks.contents(run.path)
         follows = ("eval_results.json", "record.json") if self.kind == DEFAULT else ()
@@ -87,18 +83,18 @@ class Second:
         expect(not found, DIFFERENT, f"of the training: {'; '.join(found[:4])}")
 
     def check_stopped(self, before: dict[str, bytes]) -> RunDir:
-        """Check what must hold right after a fault, and return the run."""
+        """Check the invariants right after a fault, and return the run."""
         run = self.trial.check_stopped(self.reference)
         assert run is not None
         self.check_left_alone(run, before)
         return run
 
     def folder(self, run: RunDir) -> EvaluationDir | None:
-        """Return where it lies; None where it has not begun."""
+        """Return its folder; None if it has not begun."""
         return checks.evaluations(run).get(self.name)
 
     def kept(self, run: RunDir) -> int:
-        """Return how many of its batches need not be answered again."""
+        """Return the number of its batches that are not repeated."""
         folder = self.folder(run)
         evaluation = None if folder is None else checks.read_evaluation(run, folder)
         if folder is None or evaluation is None:
@@ -112,7 +108,7 @@ class Second:
         return min(logged, self.batches if own >= all_own else max(0, own) // self.setting.answers)
 
     def finish(self, before: dict[str, bytes]) -> RunDir:
-        """Give the command once more, undisturbed; it ends as the undisturbed one did, and keeps what was there."""
+        """Repeat the command without faults; check that it ends like the reference and keeps earlier files."""
         run = checks.the_run(self.trial.outputs)
         assert run is not None
         kept = self.kept(run)
@@ -126,27 +122,25 @@ class Second:
         after = checks.contents(run.path)
         again = self.trial.ended(self.start())
         expect(again.code == 0 and not again.count("generate"), LOST, f"done, and then {again.errors[-300:]}")
-        # Where only its scores are asked for, `evaluate` has them printed, and writes what it finds to be the same.
+        # If only scores are requested, `evaluate` prints them and rewrites unchanged files.
         changed = [name for name, content in checks.contents(run.path).items() if after.get(name) != content]
         expect(changed in ([], ["log.txt"]), LOST, f"done, and the next start changed {changed}")
         return run
 
 
 def words(trial: Trial, setting: Setting, kind: str, module: str, run: RunDir) -> list[str]:
-    """Return what is typed after a command for a second evaluation."""
     text = trial.shared / "text.txt"
     changes = [word.replace("TEXT", str(text)) for word in SECONDS[kind]]
     keys = {word.partition("=")[0] for word in changes}
     typed = [word for word in setting.arguments(trial.model) if word.partition("=")[0] not in keys]
     if module == TRAIN:
         return [*typed, *changes]
-    # What is left out would be as the run's default evaluation has it.
+    # Settings left out would be those of the run's default evaluation.
     settings = [word for word in typed if word.startswith("evaluate.")]
     return [f"run=outputs/demo/{run.path.name}", *settings, *changes]
 
 
 def write_text(trial: Trial) -> None:
-    """Write the text of `a text`, unless that has been done."""
     path = trial.shared / "text.txt"
     if not path.is_file():
         part = path.with_name(f"text-{trial.name}.txt")
@@ -155,13 +149,12 @@ def write_text(trial: Trial) -> None:
 
 
 def first_setting(trial: Trial) -> Setting:
-    """Return a configuration whose first evaluation leaves some questions to another one."""
+    """Return a setting whose first evaluation leaves some questions for a second one."""
     setting = trial.setting()
     return setting.but(more=(*setting.more, f"evaluate.max_samples={FIRST}"))
 
 
 def second(trial: Trial, setting: Setting, kind: str) -> Second:
-    """Return a second evaluation of a run, by one of the two commands that ask for one."""
     write_text(trial)
     first, module = trial.reference(setting), trial.chance.choice([TRAIN, EVALUATE])
     trial.say(f"{kind} by {module}")
@@ -170,13 +163,12 @@ def second(trial: Trial, setting: Setting, kind: str) -> Second:
 
 
 def copy_first(trial: Trial, first: Reference) -> dict[str, bytes]:
-    """Put the finished run into the trial's outputs, and return its files."""
+    """Copy the finished run into the trial's outputs, and return its files."""
     shutil.copytree(first.place / "outputs", trial.outputs, ignore=shutil.ignore_patterns("*.lock"))
     return checks.contents(trial.outputs / "demo" / first.run.path.name)
 
 
 def check_trained_nothing(ended: Ended) -> None:
-    """Check that a process has not trained."""
     trained = ended.count("step") + ended.count("update")
     expect(not trained, LOST, f"{trained} steps were trained for another evaluation")
 
@@ -193,7 +185,7 @@ def kill_second(trial: Trial) -> None:
 
 
 def stop_once(trial: Trial, asked: Second) -> None:
-    """Start a second evaluation, and kill it or ask it to stop at a random moment."""
+    """Start a second evaluation, and kill it or stop it by a signal at a random moment."""
     chance = trial.chance
     moment = chance.randint(1, len(asked.reference.journal))
     way = chance.random()
@@ -211,7 +203,7 @@ def stop_once(trial: Trial, asked: Second) -> None:
 
 
 def check_asked(trial: Trial, asked: Second, ended: Ended) -> None:
-    """Check how a second evaluation ended that was asked to stop; before it has begun, a signal ends it as any."""
+    """Check the end of a second evaluation after a stop signal; before it begins, the signal has its default effect."""
     expect(ended.code in (0, 143, -signal.SIGTERM), DISHONEST, f"exit code {ended.code}: {ended.errors[-600:]}")
     run = checks.the_run(trial.outputs)
     assert run is not None
@@ -221,7 +213,7 @@ def check_asked(trial: Trial, asked: Second, ended: Ended) -> None:
     if ended.code == 0:
         expect(status == "done", DISHONEST, f"exit code 0, and {status}")
     elif ended.code == 143:
-        # An earlier start may have left it in any state.
+        # It may be in any state from an earlier start.
         begun = evaluation is not None and evaluation.process is not None and evaluation.process.pid == ended.pid
         expect(not begun or status == "interrupted", DISHONEST, f"asked to stop, and {status}")
 
@@ -244,7 +236,7 @@ def evaluate_at_once(trial: Trial) -> None:
 
 
 def start_both(trial: Trial, one: Second, other: Second) -> tuple[Ended, Ended]:
-    """Start two evaluations, the second one a moment later, and wait for both."""
+    """Start two evaluations, the second shortly after the first, and wait for both."""
     children = [one.start()]
     time.sleep(trial.chance.choice([0.0, trial.chance.uniform(0, 1.2 * one.reference.seconds)]))
     children.append(other.start())
@@ -253,12 +245,12 @@ def start_both(trial: Trial, one: Second, other: Second) -> tuple[Ended, Ended]:
 
 
 def check_both(trial: Trial, one: Second, other: Second, before: dict[str, bytes]) -> None:
-    """Check that a run has three evaluations, each what it is where it is alone."""
+    """Check that a run has three evaluations, each equal to its reference."""
     checks.check_whole(trial.outputs)
     run = checks.the_run(trial.outputs)
     assert run is not None
     found = checks.results(run)
-    # Either may find answers of the other, which it would have given itself.
+    # Either may reuse predictions of the other, which are identical to its own.
     shared = {one.kind, other.kind} == {"more questions", "all questions"}
     for asked in (one, other):
         folder = asked.folder(run)
@@ -278,7 +270,7 @@ def check_both(trial: Trial, one: Second, other: Second, before: dict[str, bytes
 
 
 def check_alike(asked: Second, folder: EvaluationDir) -> None:
-    """Check that answers are those of the undisturbed evaluation, whoever gave them and in whichever batch."""
+    """Check that predictions equal the reference's, whichever process and batch generated them."""
     known = checks.evaluations(asked.reference.run)[asked.name]
     pairs = [{row["id"]: row["prediction"] for row in each.read_predictions()} for each in (known, folder)]
     expect(pairs[0] == pairs[1], DIFFERENT, f"{asked.kind}: other answers")
@@ -287,7 +279,7 @@ def check_alike(asked: Second, folder: EvaluationDir) -> None:
 
 
 def at_once_alike(trial: Trial, asked: Second) -> None:
-    """The same evaluation twice at once: one of them does it; the other one does nothing, or says who does it."""
+    """The same evaluation twice at once: one does the work; the other does nothing, or names the process that does."""
     before = copy_first(trial, asked.first)
     pair = start_both(trial, asked, asked)
     codes = [ended.code for ended in pair]
@@ -295,7 +287,7 @@ def at_once_alike(trial: Trial, asked: Second) -> None:
     for ended, other in zip(pair, reversed(pair), strict=True):
         check_trained_nothing(ended)
         if ended.code == 1:
-            # In the moment between its lock and its record, nobody knows who holds it.
+            # Between lock and record, the owner is unknown.
             named = any(name in ended.errors for name in (f"process {other.pid} on", "another process"))
             expect(named, DISHONEST, f"names no owner: {ended.errors[-500:]}")
             expect(not ended.count("generate"), LOST, "the one that was refused has answered")
@@ -306,7 +298,7 @@ def at_once_alike(trial: Trial, asked: Second) -> None:
 
 
 def ask_while_training(trial: Trial) -> None:
-    """F23: an evaluation is asked for while the run trains, or answers for its first one."""
+    """F23: an evaluation is requested while the run trains, or generates its first evaluation's predictions."""
     setting = first_setting(trial)
     kind = trial.chance.choice([kind for kind in SECONDS if kind not in (DEFAULT, "another metric")])
     asked = second(trial, setting, kind)
@@ -345,7 +337,7 @@ def ask_while_training(trial: Trial) -> None:
 
 
 def check_first(trial: Trial, first: Reference, run: RunDir) -> None:
-    """Check that a run and its first evaluation are what they are without the second one."""
+    """Check that a run and its first evaluation are unaffected by the second one."""
     checks.check_whole(trial.outputs)
     expected, found = first.results, checks.results(run)
     (name,) = (folder.path.name for folder in checks.evaluations(first.run).values())
@@ -358,7 +350,7 @@ def check_first(trial: Trial, first: Reference, run: RunDir) -> None:
 
 
 def check_refused(ended: Ended, owner: int) -> None:
-    """Check that an evaluation was refused in a line that names the process at work, and that nothing was begun."""
+    """Check that an evaluation was refused with a line naming the working process, and that nothing was begun."""
     expect(ended.code == 1, DISHONEST, f"exit code {ended.code} instead of 1: {ended.errors[-600:]}")
     lines = [line for line in ended.errors.splitlines() if line.startswith("error: ")]
     expect(len(lines) == 1 and f"process {owner} on" in lines[0], DISHONEST, f"names no owner: {ended.errors[-600:]}")
@@ -367,7 +359,7 @@ def check_refused(ended: Ended, owner: int) -> None:
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
-    """Wait until something holds; an error of the harness if it never does."""
+    """Wait until a condition holds; raise an error of the harness after a timeout."""
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:

@@ -1,4 +1,4 @@
-"""A matrix in a trial: what is typed for it, what each of its cells did, and what each must come to."""
+"""A matrix in a trial: its command line, the events of its cells, and their references."""
 
 import itertools
 import time
@@ -17,7 +17,7 @@ from scripts.trials.settings import Setting, configuration
 from scripts.trials.trial import Trial
 from scripts.trials.warm import Child, Ended
 
-# Data sets are prepared by the launcher, before it starts a cell.
+# The launcher prepares data sets before it starts a cell.
 IN_CELLS = "^(?!.*/cache)"
 
 
@@ -26,10 +26,10 @@ class Matrix:
     """A matrix of a trial.
 
     Attributes:
-        trial: Where it runs.
-        base: What its cells share.
-        axes: Values of some fields of the setting; the cells are all combinations.
-        more: Arguments for the launch alone.
+        trial: The trial it belongs to.
+        base: Setting that its cells share.
+        axes: Values of swept fields; the cells are all combinations.
+        more: Arguments of the launch only.
     """
 
     trial: Trial
@@ -39,7 +39,7 @@ class Matrix:
 
     @property
     def cells(self) -> list[Setting]:
-        """The settings of all cells, in the order in which they are started."""
+        """Settings of all cells, in starting order."""
         values = [[(name, value) for value in swept] for name, swept in self.axes.items()]
         return [self.base.but(**dict(chosen)) for chosen in itertools.product(*values)]
 
@@ -49,37 +49,35 @@ class Matrix:
         return [*words, *(f"{name}={','.join(map(str, values))}" for name, values in self.axes.items()), *self.more]
 
     def words(self, cell: Setting) -> str:
-        """Return the words of a command line that only this cell's has."""
+        """Return the arguments unique to this cell's command line."""
         return " ".join(f"{name}={getattr(cell, name)}" for name in self.axes)
 
     def launch(self, *strikes: Strike) -> Child:
-        """Start all cells."""
         return self.trial.launch(self.arguments(), *strikes)
 
     def reference(self, cell: Setting) -> Reference:
-        """Return the undisturbed run of a cell."""
         return self.trial.reference(cell)
 
     def run(self, cell: Setting) -> RunDir:
-        """Return a cell's run, which must be there."""
+        """Return a cell's run, which must exist."""
         run = RunDir(self.trial.outputs / "demo" / self.reference(cell).run.path.name)
         expect(run.record_path.is_file(), LOST, f"{self.words(cell)}: no record")
         return run
 
     def starts(self, cell: Setting, journals: Path | None = None) -> list[list[Event]]:
-        """Return what every start of a cell did, in order, in the newest launch or below another folder."""
+        """Return the events of every start of a cell, in order, in the newest launch or below another folder."""
         files = sorted((journals or self.trial.cells).rglob("*.journal"), key=lambda path: path.stat().st_mtime)
         words = set(self.words(cell).split())
         started = [events for path in files if (events := read_journal(path)) and events[0].kind == "start"]
         return [events for events in started if words <= set(events[0].path.split())]
 
     def moments(self, cell: Setting) -> int:
-        """Return how many moments a start of this cell has, to its last word, that match `IN_CELLS`."""
+        """Return the number of events in a start of this cell that match `IN_CELLS`."""
         texts = [event.text for event in self.reference(cell).journal if "/cache" not in event.path]
         return max(number for number, text in enumerate(texts) if text.endswith("record.json"))
 
     def check_cells(self) -> None:
-        """Check that every run is what the undisturbed one is, and that there is no other."""
+        """Check that every run equals its reference, and that there are no other runs."""
         names = {self.reference(cell).run.path.name for cell in self.cells}
         found = {run.path.name for run in find_runs(self.trial.outputs)}
         expect(found == names, DIFFERENT, f"runs {sorted(found ^ names)} are there, or are not")
@@ -90,27 +88,27 @@ class Matrix:
         expect(not left, checks.TORN, f"left over: {left[:5]}")
 
     def check_same(self, cell: Setting) -> None:
-        """Check that a cell is done, and that its run is what the undisturbed one is."""
+        """Check that a cell is done and equals its reference."""
         run = self.run(cell)
         status = checks.read_record(run).status
         expect(status == "done", LOST, f"{self.words(cell)}: {status} instead of done")
         self.trial.check_same(self.reference(cell), run.path)
 
     def check_stopped(self, cell: Setting) -> RunDir:
-        """Check what must hold of a cell right after a fault, and return its run."""
+        """Check a cell's invariants right after a fault, and return its run."""
         run = self.run(cell)
         self.trial.check_stopped(self.reference(cell), run.path)
         return run
 
     def check_trained_once(self, cell: Setting, journals: Path) -> None:
-        """Check that all starts of a cell below a folder have together taken every step once."""
+        """Check that all starts of a cell below a folder took every step exactly once in total."""
         train = checks.read_record(self.run(cell)).train
         updates = sum(event.kind == "update" for events in self.starts(cell, journals) for event in events)
         steps = 0 if train is None else train.steps
         expect(updates == steps, LOST, f"{self.words(cell)}: {updates} steps were trained instead of {steps}")
 
     def go_on(self) -> Ended:
-        """Launch all cells once more, undisturbed; each goes on where it stood and ends as the undisturbed run did."""
+        """Launch all cells again without faults; check that each resumes and equals its reference."""
         before = [self._standing(cell) for cell in self.cells]
         ended = self.trial.ended(self.launch())
         expect(ended.code == 0, LOST, f"the same sweep again ended with {ended.code}: {ended.errors[-800:]}")
@@ -142,7 +140,7 @@ def draw_matrix(trial: Trial, most: int = 6) -> Matrix:
 
 
 def check_nobody_left(trial: Trial, seconds: float) -> None:
-    """Check that all processes of a trial have ended, or do so in this time."""
+    """Check that all processes of a trial end within `seconds`."""
     until = time.monotonic() + seconds
     while left := processes_in(trial.folder):
         expect(time.monotonic() < until, DISHONEST, f"still there after {seconds} s: {left}")
@@ -150,7 +148,6 @@ def check_nobody_left(trial: Trial, seconds: float) -> None:
 
 
 def processes_in(folder: Path) -> list[str]:
-    """Return the processes that work in a folder."""
     found = []
     for process in psutil.process_iter():
         try:

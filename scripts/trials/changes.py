@@ -1,4 +1,4 @@
-"""What changes between the start of a run and the next one: settings, data, code, libraries, the model."""
+"""Changes between two starts of a run: settings, data, code, libraries, the model."""
 
 import itertools
 import json
@@ -23,7 +23,7 @@ WAYS = ("version", "defaults", "version", "corpus", "code", "a file of data", "t
 
 
 def change_between(trial: Trial) -> None:
-    """F16: something that a result depends on changes after a kill: refused, or a run of its own; the old one stays."""
+    """F16: an input of the result changes after a kill: refused, or a new run; the old run stays."""
     way = WAYS[trial.number % len(WAYS)]
     setting = trial.setting()
     if way in ("a file of data", "the model"):
@@ -41,14 +41,14 @@ def change_between(trial: Trial) -> None:
     run = trial.check_stopped(reference)
     assert run is not None
     before = checks.contents(run.path)
-    if not checks.read_record(run).is_trained or way != "version":  # trained weights are what they are
+    if not checks.read_record(run).is_trained or way != "version":  # finished training is unaffected
         check_refused(trial.train(setting, strike), named)
     expect(checks.contents(run.path) == before, LOST, f"{way}: refused, and the folder has changed")
     trial.go_on(setting, reference)
 
 
 def answer_elsewhere(trial: Trial, setting: Setting, reference: Reference, strike: Strike, moment: int) -> None:
-    """A version changes while questions are answered: what was said before is moved aside, and all is said anew."""
+    """A version changes during generation: earlier predictions are moved aside, and all are generated again."""
     trial.train(setting, Strike("signal", moment, "", "SIGKILL"))
     run = trial.check_stopped(reference)
     assert run is not None
@@ -78,12 +78,12 @@ def answer_elsewhere(trial: Trial, setting: Setting, reference: Reference, strik
 
 
 def said(folder: Path) -> dict[str, bytes]:
-    """Return the files of an evaluation that grow while questions are answered."""
+    """Return the files of an evaluation that grow during generation."""
     return {name: (folder / name).read_bytes() for name in (PREDICTIONS, ANSWERING) if (folder / name).is_file()}
 
 
 def change(trial: Trial, way: str, setting: Setting) -> tuple[Strike, str]:
-    """Return the strike by which something has changed, and what the refusal must name."""
+    """Return the strike that makes the change, and the text that the refusal must contain."""
     if way == "defaults":
         conf = trial.folder / "conf"
         shutil.copytree(ROOT / "conf", conf)
@@ -98,7 +98,7 @@ def change(trial: Trial, way: str, setting: Setting) -> tuple[Strike, str]:
 
 
 def check_refused(ended: Ended, named: str) -> None:
-    """Check that a run was refused before it did anything, and that the difference was named."""
+    """Check that a run was refused before it did anything, and that the refusal names the difference."""
     expect(ended.code == 2, DISHONEST, f"exit code {ended.code} instead of 2: {ended.errors[-600:]}")
     expect(named in ended.errors, DISHONEST, f"{named!r} is not in the message: {ended.errors[-600:]}")
     expect("Traceback" not in ended.errors, DISHONEST, f"a traceback: {ended.errors[-900:]}")
@@ -106,7 +106,7 @@ def check_refused(ended: Ended, named: str) -> None:
 
 
 def change_file(trial: Trial, setting: Setting, way: str) -> None:
-    """A file that was named on the command line changes: that is another run, beside the old one."""
+    """A file named on the command line changes, which makes a new run in addition to the old one."""
     model, more = trial.folder / "model", setting.more
     shutil.copytree(trial.model, model)
     changing = model / "generation_config.json"
@@ -130,7 +130,7 @@ def change_file(trial: Trial, setting: Setting, way: str) -> None:
 
 
 def go_another_way(trial: Trial, setting: Setting, model: Path, run: RunDir) -> RunDir:
-    """Run the same command on other files, and return the run that came of it, which begins at its beginning."""
+    """Run the same command on other files, check that it starts from scratch, and return its run."""
     ended = trial.train(setting, model=model)
     expect(ended.code == 0, DISHONEST, f"exit code {ended.code}: {ended.errors[-600:]}")
     others = [each for each in find_runs(trial.outputs) if each.path != run.path]
@@ -142,7 +142,7 @@ def go_another_way(trial: Trial, setting: Setting, model: Path, run: RunDir) -> 
 
 
 def write_pairs(folder: Path) -> Path:
-    """Write some pairs of the corpus that ships as JSON Lines, unless that has been done, and return the path."""
+    """Write some examples of the embedded corpus as JSON Lines, unless present, and return the path."""
     path = folder / "pairs.jsonl"
     if not path.is_file():
         folder.mkdir(exist_ok=True)

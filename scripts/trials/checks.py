@@ -1,4 +1,4 @@
-"""What must hold: files are whole, and what a disturbed run ends with is what an undisturbed one does."""
+"""Checks: files are complete, and a disturbed run's results equal those of the undisturbed run."""
 
 import csv
 import hashlib
@@ -21,8 +21,8 @@ from medqa_finetune.record.schema import Evaluation, Record
 from medqa_finetune.training.checkpoints import MANIFEST, NAME, read_manifest
 
 LOST, TORN, DIFFERENT, DISHONEST = "finished work lost", "torn file", "silent difference", "dishonest"
-# Times and memory differ from run to run, as does what says that there was an interruption, or where things lie. In a
-# file of JSON, it is compared whether there is a value; rows of steps after a restart have fewer of them.
+# Values that differ between runs: times, memory, traces of an interruption, and paths. In JSON files only their
+# presence is compared; rows of steps after a restart have fewer of them.
 MEASURED = (
     "seconds", "samples_per_second", "tokens_per_second", "peak_vram_bytes", "peak_vram_reserved_bytes",
     "peak_rss_bytes", "peak_rss_gib", "vram_allocated_gib", "vram_reserved_gib", "model_flops_utilization",
@@ -30,7 +30,7 @@ MEASURED = (
     "base_model_name_or_path",
 )  # fmt: skip
 NOT_COMPARED = ("log.txt", "tensorboard", "checkpoints", "config.yaml")
-# What of a run is its default evaluation's: a file, and keys of its record.
+# Parts of a run that belong to its default evaluation: a file, and keys of its record.
 OF_EVALUATIONS = ("eval_results.json", "record.json")
 OF_THE_DEFAULT = ("evaluation", "evaluation_name", "zero_shot")
 # Files that grow line by line: a kill may tear the last line, and the next start cuts it off.
@@ -38,7 +38,7 @@ GROWING = ".jsonl"
 
 
 class Lost(Exception):  # noqa: N818 (a finding, not an error)
-    """Something that must hold does not."""
+    """A check failed."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(f"{kind}: {message}")
@@ -46,20 +46,19 @@ class Lost(Exception):  # noqa: N818 (a finding, not an error)
 
 
 def expect(holds: object, kind: str, message: str) -> None:
-    """Raise `Lost` unless something holds."""
     if not holds:
         raise Lost(kind, message)
 
 
 def the_run(outputs: Path) -> RunDir | None:
-    """Return the only run below a folder; None if there is none yet."""
+    """Return the single run below a folder; None if there is none yet."""
     runs = list(find_runs(outputs))
     expect(len(runs) <= 1, DISHONEST, f"{len(runs)} run folders instead of one: {[run.path.name for run in runs]}")
     return runs[0] if runs else None
 
 
 def read_record(run: RunDir) -> Record:
-    """Return a run's record; one that cannot be read is a torn file."""
+    """Return a run's record; an unreadable one is reported as torn."""
     try:
         record = run.read()
     except MedQAError as error:
@@ -70,14 +69,14 @@ def read_record(run: RunDir) -> Record:
 
 
 def evaluations(run: RunDir) -> dict[str, EvaluationDir]:
-    """Return the folders of a run's evaluations that have begun or been announced, by the evaluation's name."""
+    """Return the folders of a run's begun or announced evaluations by name."""
     record = read_record(run)
     found = ((folder, read_evaluation(run, folder)) for folder in evaluation_dirs(run, record))
     return {evaluation.name: folder for folder, evaluation in found if evaluation is not None}
 
 
 def read_evaluation(run: RunDir, folder: EvaluationDir) -> Evaluation | None:
-    """Return what is known of an evaluation; a record that cannot be read is a torn file."""
+    """Return an evaluation's record; an unreadable one is reported as torn."""
     try:
         return read_one(run, read_record(run), folder)
     except MedQAError as error:
@@ -85,21 +84,21 @@ def read_evaluation(run: RunDir, folder: EvaluationDir) -> Evaluation | None:
 
 
 def the_evaluation(run: RunDir) -> EvaluationDir | None:
-    """Return the only evaluation of a run; None if there is none yet."""
+    """Return the single evaluation of a run; None if there is none yet."""
     found = list(evaluations(run).values())
     expect(len(found) <= 1, DISHONEST, f"{len(found)} evaluations instead of one: {[each.path.name for each in found]}")
     return found[0] if found else None
 
 
 def answered(folder: EvaluationDir | None) -> tuple[int, int]:
-    """Return how many answers of an evaluation are on disk, and how many batches of answers have their cost there."""
+    """Return the numbers of predictions and of batch costs of an evaluation on disk."""
     paths = () if folder is None else (folder.predictions_path, folder.answering_path)
     lines = [path.read_bytes().count(b"\n") if path.is_file() else 0 for path in paths]
     return (lines[0], lines[1]) if lines else (0, 0)
 
 
 def check_whole(folder: Path) -> None:
-    """Raise `Lost` if a file below a folder is torn; what is still being written beside its place does not count."""
+    """Raise `Lost` if a file below a folder is torn; temporary files of unfinished writes do not count."""
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(TEMPORARY_PREFIX)]
         if NAME.fullmatch(Path(parent).name) and Path(parent).parent.name == "checkpoints":
@@ -111,7 +110,7 @@ def check_whole(folder: Path) -> None:
 
 
 def file_fault(path: Path) -> str | None:
-    """Return what shows that a file is not whole, or None."""
+    """Return why a file is not complete, or None."""
     content = path.read_bytes()
     try:
         if path.suffix == ".json":
@@ -134,7 +133,6 @@ def file_fault(path: Path) -> str | None:
 
 
 def checkpoint_faults(folder: Path) -> list[str]:
-    """Return what is wrong with a checkpoint folder."""
     try:
         return list(map(str, damages(folder, read_manifest(folder / MANIFEST).files)))
     except MedQAError as error:
@@ -142,21 +140,21 @@ def checkpoint_faults(folder: Path) -> list[str]:
 
 
 def whole_checkpoints(run: RunDir) -> list[int]:
-    """Return the steps of the checkpoints that verify, the newest first."""
+    """Return the steps of valid checkpoints, newest first."""
     folders = run.checkpoints_path.iterdir() if run.checkpoints_path.is_dir() else ()
     steps = [(NAME.fullmatch(path.name), path) for path in folders]
     return sorted((int(name[1]) for name, path in steps if name and not checkpoint_faults(path)), reverse=True)
 
 
 def results(run: RunDir) -> dict[str, Any]:
-    """Return all that two runs of one experiment must share: weights and answers as hashes, figures as they are."""
+    """Return all that two runs of one experiment must share: weights and predictions as hashes, figures as values."""
     found: dict[str, Any] = {}
     for path in sorted(path for path in run.path.rglob("*") if path.is_file()):
         name = path.relative_to(run.path).as_posix()
         hidden = path.name.startswith(TEMPORARY_PREFIX) or path.suffix == ".lock"
         if name.split("/")[0] in NOT_COMPARED or hidden:
             continue
-        # Files of the run itself, and those of its evaluations, are read; all others are compared byte by byte.
+        # Known files of the run and its evaluations are parsed; all others are compared byte by byte.
         own = path.parent == run.path or path.parent.parent == run.evaluations_path
         if path.suffix == ".json" and (own or path.name == "adapter_config.json"):
             found[name] = _without_measured(json.loads(path.read_bytes()), presence=True)
@@ -170,24 +168,24 @@ def results(run: RunDir) -> dict[str, Any]:
 
 
 def of_training(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Return of the results of a run what its evaluations have no part in."""
+    """Select the results that do not depend on evaluations."""
     kept = {name: value for name, value in results.items() if name not in OF_EVALUATIONS and not is_of_one(name)}
     record = {key: value for key, value in results.get("record.json", {}).items() if key not in OF_THE_DEFAULT}
     return kept | {"record.json": record}
 
 
 def of_evaluation(results: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return of the results of a run those in the folder of one evaluation."""
+    """Select the results in the folder of one evaluation."""
     return {path: value for path, value in results.items() if path.startswith(f"{EVALUATIONS_NAME}/{name}/")}
 
 
 def is_of_one(name: str) -> bool:
-    """Say whether a file of a run lies in the folder of one of its evaluations."""
+    """Return whether a file is in an evaluation's folder."""
     return name.startswith(f"{EVALUATIONS_NAME}/")
 
 
 def _without_measured(value: Any, *, presence: bool = False) -> Any:
-    """Return plain values without measured figures; where asked for, with whether there is one in its place."""
+    """Remove measured figures from plain values, or with `presence` replace them by whether there is one."""
     if isinstance(value, list):
         return [_without_measured(part, presence=presence) for part in value]
     if not isinstance(value, dict):
@@ -197,7 +195,7 @@ def _without_measured(value: Any, *, presence: bool = False) -> Any:
 
 
 def differences(reference: Any, found: Any, place: str = "") -> list[str]:
-    """Return where two trees of plain values differ."""
+    """Return the places in which two trees of plain values differ."""
     if isinstance(reference, dict) and isinstance(found, dict):
         keys = sorted(reference.keys() | found.keys())
         return [
@@ -215,12 +213,12 @@ def differences(reference: Any, found: Any, place: str = "") -> list[str]:
 
 
 def check_beginning(whole: Path, part: Path, steps: float = math.inf) -> None:
-    """Check that the lines of a growing file are the first ones of the undisturbed file, measured figures left out.
+    """Check that a growing file's lines are a prefix of the undisturbed file, ignoring measured figures.
 
     Args:
         whole: The undisturbed file.
-        part: The file to check; nothing is wrong where there is none.
-        steps: Lines of later steps are not looked at.
+        part: The file to check; may be missing.
+        steps: Lines of later steps are ignored.
     """
     if not part.is_file():
         return
@@ -233,12 +231,12 @@ def check_beginning(whole: Path, part: Path, steps: float = math.inf) -> None:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Return what was being written when a process ended."""
+    """Return temporary files of writes that a process did not finish."""
     return [str(path.relative_to(folder)) for path in folder.rglob(f"{TEMPORARY_PREFIX}*")]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return every file below a folder with its bytes, lock files left out."""
+    """Return the bytes of every file below a folder, except lock files."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))

@@ -1,4 +1,4 @@
-"""Disks that fill up, places that cannot be written, folders that go away."""
+"""Full disks, unwritable folders, disappearing folders."""
 
 import contextlib
 import re
@@ -17,7 +17,7 @@ from scripts.trials.trial import Trial
 from scripts.trials.warm import Ended
 
 SMALL_DISK = "64m"
-# Operations for which the kernel may want another block of the disk.
+# Operations for which the kernel may need another disk block.
 ALLOCATING = "^(open|save|fsync|rename|mkdir) .*"
 PLACES = {
     "checkpoint": "/checkpoints/",
@@ -32,9 +32,9 @@ READ_ONLY_WAYS = ("folder", "parent", "mounted", "a file", "forbid", "delete", "
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size: str = SMALL_DISK) -> Iterator[bool]:
-    """Let a folder be a small disk of its own while the block runs; False where mounting is not allowed.
+    """Mount a small disk at a folder while the block runs; yields False if mounting is not allowed.
 
-    What is on it at the end is left in the folder.
+    Its final content is left in the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
@@ -83,13 +83,13 @@ def fill_up(trial: Trial) -> None:
 
 
 def some(trial: Trial, reference: Reference, event: str) -> int:
-    """Return a random one of the numbers that count the events of a kind in an undisturbed run."""
+    """Return the number of a random event of a kind in the undisturbed run."""
     matching = sum(bool(re.search(event, each.text)) for each in reference.journal)
     return trial.chance.randint(1, matching)
 
 
 def refuse_small_disk(trial: Trial, setting: Setting) -> None:
-    """A disk on which the run cannot end is refused before anything is written."""
+    """A disk that is too small for the run is refused before anything is written."""
     with small_disk(trial.outputs, trial.chance.choice(["3m", "8m"])) as mounted:
         if mounted:
             ended = trial.train(setting)
@@ -100,7 +100,7 @@ def refuse_small_disk(trial: Trial, setting: Setting) -> None:
 
 
 def fail_and_go_on(trial: Trial, setting: Setting, reference: Reference, strike: Strike) -> None:
-    """Run with a fault that ends the run, check how it ended, then mend the disk and go on."""
+    """Run with a fault that ends the run, check how it ended, then repair the disk and resume."""
     ended = trial.train(setting, strike)
     (trial.outputs / ".ballast").unlink(missing_ok=True)
     run = trial.check_stopped(reference)
@@ -110,7 +110,7 @@ def fail_and_go_on(trial: Trial, setting: Setting, reference: Reference, strike:
 
 
 def check_failure(trial: Trial, ended: Ended, words: str) -> None:
-    """Check that a run which could not write either had no need to or failed in good order and said why."""
+    """Check that a run which could not write either did not need to, or failed cleanly with the reason."""
     struck = any(event.kind == "strike" for event in ended.journal)
     run = checks.the_run(trial.outputs)
     status = "none" if run is None else checks.read_record(run).status
@@ -197,7 +197,7 @@ def refuse_at_start(trial: Trial, setting: Setting, reference: Reference, way: s
 
 
 def remount(folder: Path, mode: str) -> None:
-    """Let a mounted folder be read-only (`ro`) or not (`rw`)."""
+    """Remount a folder read-only (`ro`) or writable (`rw`)."""
     subprocess.run(["mount", "-o", f"remount,{mode}", str(folder)], check=True)
 
 
@@ -209,7 +209,7 @@ def give_back(folder: Path) -> None:
 
 
 def take_away_in_run(trial: Trial, setting: Setting, reference: Reference, way: str) -> None:
-    """Outputs cannot be written any more, or are gone, while the run goes on: it fails, and that is the end of it."""
+    """Outputs become unwritable or disappear during the run, which then fails."""
     run = trial.outputs / "demo" / reference.run.path.name
     if way == "quota":
         strike = Strike("OSError", some(trial, reference, ALLOCATING), ALLOCATING, "EDQUOT", repeat=True)

@@ -1,4 +1,4 @@
-"""Files that are not as they were left: damaged, swapped, of another age, in another place."""
+"""Files that change between starts: damaged, swapped, with another age, in another place."""
 
 import csv
 import json
@@ -52,43 +52,40 @@ def disturb_clocks(trial: Trial) -> None:
 
 
 def elsewhen(seconds: float, zone: str) -> list[Strike]:
-    """Return strikes by which a process lives at another time, in another zone, from its start."""
+    """Return strikes that shift the clock and set the time zone from the start of a process."""
     return [Strike("clock", 0, "", str(seconds)), Strike("zone", 0, "", zone)]
 
 
 def reverse_ages(run: RunDir) -> None:
-    """Let the newest checkpoint look like the oldest."""
+    """Reverse the modification times of checkpoints."""
     steps = checks.whole_checkpoints(run)
     for number, step in enumerate(steps):
         age(f"{(number - len(steps)) * 3600} {run.checkpoints_path / f'step-{step}'}")
 
 
 def cut(trial: Trial, path: Path) -> None:
-    """Cut a file short, perhaps to nothing."""
     os.truncate(path, trial.chance.choice([0, trial.chance.randrange(path.stat().st_size)]))
 
 
 def flip(trial: Trial, path: Path) -> None:
-    """Turn one bit of a file."""
     content = bytearray(path.read_bytes())
     content[trial.chance.randrange(len(content))] ^= 1 << trial.chance.randrange(8)
     path.write_bytes(content)
 
 
 def blank_end(trial: Trial, path: Path) -> None:
-    """Let the last bytes of a file be zero, as after a power cut."""
+    """Zero the last bytes of a file, as after a power cut."""
     content = path.read_bytes()
     kept = trial.chance.randrange(len(content.rstrip(b"\0")))
     path.write_bytes(content[:kept] + bytes(len(content) - kept))
 
 
 def drop(trial: Trial, path: Path) -> None:
-    """Remove a file."""
     path.unlink()
 
 
 def reshape(trial: Trial, path: Path) -> None:
-    """Give the weights in a file other shapes."""
+    """Change the shapes of the weights in a file."""
     weights = path.parent / ("adapter_model" if (path.parent / "adapter_config.json").exists() else "model")
     file = weights.with_suffix(".safetensors")
     tensors = {name: tensor[..., :-1].copy() for name, tensor in safetensors.numpy.load_file(file).items()}
@@ -96,7 +93,7 @@ def reshape(trial: Trial, path: Path) -> None:
 
 
 def empty(trial: Trial, path: Path) -> None:
-    """Leave nothing of a checkpoint but its folder."""
+    """Remove everything in a checkpoint's folder."""
     shutil.rmtree(path.parent)
     path.parent.mkdir()
 
@@ -131,7 +128,7 @@ def damage_checkpoints(trial: Trial) -> None:
 
 
 def damage(trial: Trial, way: str, run: RunDir, other: RunDir) -> set[int]:
-    """Do damage to a run's checkpoints, and return the steps whose folders are bad now."""
+    """Damage a run's checkpoints, and return the steps of the bad ones."""
     steps = checks.whole_checkpoints(run)
     newest = run.checkpoints_path / f"step-{steps[0]}"
     if way in FILE_DAMAGES:
@@ -164,18 +161,17 @@ def damage(trial: Trial, way: str, run: RunDir, other: RunDir) -> set[int]:
 
 
 def edit(path: Path, **changes: Any) -> None:
-    """Change values of a JSON file."""
     path.write_text(json.dumps(json.loads(path.read_bytes()) | changes), encoding="utf-8")
 
 
 def best_step(run: RunDir, step: int) -> int:
-    """Return the step whose checkpoint belongs to that of another step; the step itself if there is none yet."""
+    """Return the best step referred to by the checkpoint of a step; the step itself if there is none yet."""
     manifest = json.loads((run.checkpoints_path / f"step-{step}" / "manifest.json").read_bytes())
     return int(manifest["best_step"]) or step
 
 
 def go_on_from(trial: Trial, setting: Setting, reference: Reference, standing: Standing, bad: set[int]) -> None:
-    """Run the command again, and check that it went on from the newest checkpoint that is good, and said why."""
+    """Run the command again, and check that it resumed from the newest valid checkpoint and said why."""
     run = checks.the_run(trial.outputs)
     assert run is not None
     found = [int(path.name.removeprefix("step-")) for path in run.checkpoints_path.glob("step-*")]
@@ -187,7 +183,7 @@ def go_on_from(trial: Trial, setting: Setting, reference: Reference, standing: S
     for step in found:
         said = any(f"step-{step} is not used: step-" in line for line in log.splitlines())
         expect(said or standing.trained or step <= newest, DISHONEST, f"no word of step {step}: {ended.errors[-900:]}")
-    for step, content in left.items():  # what no later checkpoint has replaced lies there still
+    for step, content in left.items():  # checkpoints that no later one replaced must still be there
         folder = run.checkpoints_path / f"step-{step}"
         if folder.is_dir() and checks.contents(folder) == content:
             shutil.rmtree(folder)
@@ -198,14 +194,14 @@ def go_on_from(trial: Trial, setting: Setting, reference: Reference, standing: S
 
 
 RECORD_DAMAGES = ("torn", "empty", "NaN", "a wrong type", "no mapping", "older", "no text", "a copy")
-# The same of the record of an evaluation, which are told apart by this.
+# Prefix of damages to an evaluation's record.
 OF_AN_EVALUATION = "evaluation: "
 EVALUATION_DAMAGES = tuple(OF_AN_EVALUATION + way for way in RECORD_DAMAGES if way not in ("a wrong type", "a copy"))
 
 
 def damage_record(trial: Trial) -> None:
-    """F12: a record that cannot be read is a row with a reason and no figures; a run with one is refused as it is."""
-    # Every second trial is of an evaluation, so that a few of them have both.
+    """F12: an unreadable record gives a row with a reason and no figures; a run with one is refused."""
+    # Every second trial damages an evaluation's record, so that a few trials cover both.
     ways = EVALUATION_DAMAGES if trial.number % 2 else RECORD_DAMAGES
     way = ways[trial.number // 2 % len(ways)]
     trial.say(way)
@@ -232,7 +228,7 @@ def damage_record(trial: Trial) -> None:
     expect(len(rows) == 3, LOST, f"{len(rows)} rows for 3 runs")
     for row in rows:
         figures = [row[name] for name in (*SCORES, "train_size", "n_test", "train_seconds", "peak_rss_gib")]
-        # Of a run whose evaluation has settings of its own, the row's name says them, too.
+        # The row's name includes non-default evaluation settings.
         if row["name"].startswith(names[index]):
             expect(row["status"] == "unreadable" and row["reason"], DISHONEST, f"{row}")
             expect(not any(figures), DISHONEST, f"figures of a record that cannot be read: {figures}")
@@ -245,7 +241,7 @@ def damage_record(trial: Trial) -> None:
 
 
 def evaluate_all_the_same(trial: Trial, setting: Setting, damaged: Path) -> None:
-    """Another evaluation of a run whose first one has a record that cannot be read takes place, and leaves it alone."""
+    """A new evaluation of a run works although another's record is unreadable, and leaves that one unchanged."""
     before = damaged.read_bytes()
     ended = trial.train(setting.but(more=(*setting.more, "evaluate.max_samples=2")))
     expect(ended.code == 0 and not ended.count("update"), LOST, f"it ended with {ended.code}: {ended.errors[-600:]}")
@@ -253,7 +249,7 @@ def evaluate_all_the_same(trial: Trial, setting: Setting, damaged: Path) -> None
 
 
 def refuse_and_mend(trial: Trial, setting: Setting, run: RunDir, path: Path, whole: bytes) -> None:
-    """A run or evaluation whose record cannot be read is not started again; with its record back, it is done."""
+    """A run or evaluation with an unreadable record is not restarted; with the record restored, it is done."""
     for record, code in ((path.read_bytes(), 2), (whole, 0)):
         path.write_bytes(record)
         before = checks.contents(run.path)
@@ -265,7 +261,7 @@ def refuse_and_mend(trial: Trial, setting: Setting, run: RunDir, path: Path, who
 
 
 def damaged_record(trial: Trial, way: str, whole: bytes) -> bytes:
-    """Return the bytes of a record that cannot be read."""
+    """Return the bytes of an unreadable record."""
     record, kind = json.loads(whole), way.removeprefix(OF_AN_EVALUATION)
     chance = trial.chance
     if kind == "torn":
@@ -286,7 +282,7 @@ def damaged_record(trial: Trial, way: str, whole: bytes) -> bytes:
 
 
 def move_away(trial: Trial) -> None:
-    """F15: outputs, or the whole folder with the model in it, are at another path when the run goes on."""
+    """F15: outputs, or the whole folder with the model, are at another path when the run resumes."""
     setting = trial.setting()
     reference = trial.reference(setting)
     with_model = trial.number % 2 == 1

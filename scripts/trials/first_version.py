@@ -1,4 +1,4 @@
-"""Run folders of schema version 1, their only evaluation in the folder itself: upgraded, and killed meanwhile."""
+"""Run folders of schema version 1, with their evaluation in the run folder: upgraded, and killed during the upgrade."""
 
 import json
 import shutil
@@ -31,15 +31,15 @@ from scripts.trials.trial import Trial
 from scripts.trials.warm import EVALUATE, TRAIN
 
 MOVED = (PREDICTIONS, ANSWERING, ITEM_SCORES)
-# Keys of a record that an upgrade sets; and those of a run that are other ones where version 1 began it.
+# Record keys that an upgrade sets, and those that differ if version 1 began the run.
 UPGRADED = ("schema_version", "evaluation_name", "evaluation_defaults", "files")
 OF_ITS_BEGINNING = ("name", "identity", "evaluation_defaults", "evaluation_name", "files")
-# A configuration whose name has room for all settings of its evaluation.
+# A setting whose run name has room for all settings of its evaluation.
 SHORT = Setting("full", batch=8, micro=8)
 
 
 def as_version_1(run: RunDir) -> RunDir:
-    """Write a run with one evaluation, or none, back to what version 1 would have left, and return it."""
+    """Convert a run with at most one evaluation back to version 1, and return it."""
     record, folder = json.loads(run.record_path.read_bytes()), checks.the_evaluation(run)
     evaluation: dict[str, Any] = {} if folder is None else json.loads(folder.record_path.read_bytes())
     for name in MOVED:
@@ -62,7 +62,7 @@ def as_version_1(run: RunDir) -> RunDir:
 
 
 def first_name(record: dict[str, Any]) -> str:
-    """Return what version 1 called a run; the name also lists settings of the evaluation."""
+    """Return the name of a run in version 1, which also lists settings of the evaluation."""
     defaults = record["evaluation_defaults"]
     asked = {key: value for key, value in record["config"]["evaluate"].items() if value != defaults.get(key, value)}
     parts = [f"evaluate.{key}={identity._plain(identity._as_text(value))}" for key, value in asked.items()]
@@ -70,16 +70,15 @@ def first_name(record: dict[str, Any]) -> str:
 
 
 class SecondOfFirst(Second):
-    """A second evaluation of a run that version 1 has left."""
+    """A second evaluation of a run that version 1 finished."""
 
     @property
     def name(self) -> str:
-        """Of the evaluation."""
         (name,) = (name for name, folder in checks.evaluations(self.reference.run).items() if not folder.in_run)
         return name
 
     def check_left_alone(self, run: RunDir, before: dict[str, bytes]) -> None:
-        """Check that nothing has changed but the record, and that it says the same of the training."""
+        """Check that only the record has changed, and that its training part is the same."""
         after = checks.contents(run.path)
         place = f"evaluations/{checks.evaluations(self.reference.run)[self.name].path.name}/"
         follows = ("eval_results.json",) if self.kind == DEFAULT else ()
@@ -102,7 +101,7 @@ class SecondOfFirst(Second):
 
 
 def upgrade_first(trial: Trial) -> None:
-    """F24: a folder of version 1 takes a second evaluation, or goes on where it was killed; killed meanwhile."""
+    """F24: a version 1 folder gets a second evaluation, or is resumed after a kill; with kills in between."""
     chosen = trial.setting() if trial.number % 2 else SHORT
     setting = chosen.but(more=(*chosen.more, f"evaluate.max_samples={FIRST}"))
     if trial.number % 3 == 2:
@@ -125,7 +124,7 @@ def upgrade_first(trial: Trial) -> None:
 
 
 def check_done(trial: Trial, setting: Setting, before: dict[str, bytes]) -> None:
-    """Check that a run is done for the command that version 1 was given, and stays untouched by it."""
+    """Check that a run counts as done for version 1's command, which leaves it unchanged."""
     ended = trial.train(setting)
     expect(ended.code == 0 and not ended.count("generate"), LOST, f"done, and it ended so: {ended.errors[-600:]}")
     expect(not ended.count("update"), LOST, "trained again")
@@ -135,13 +134,13 @@ def check_done(trial: Trial, setting: Setting, before: dict[str, bytes]) -> None
 
 
 def go_on_with_first(trial: Trial, setting: Setting) -> None:
-    """A run that version 1 began, and that was killed, goes on where it stood, also if it is killed again."""
+    """A killed run of version 1 is resumed, also after another kill."""
     reference = trial.reference(setting)
     after, before = trial.chance.choice([("batch ", "update "), ("generate ", "")])
     ended = trial.train(setting, Strike("signal", trial.moment(reference, after=after, before=before), "", "SIGKILL"))
     run = trial.check_stopped(reference)
     assert run is not None
-    if checks.read_record(run).status == "pending":  # killed before it had begun: there is nothing to go on with
+    if checks.read_record(run).status == "pending":  # killed before it had begun: nothing to resume
         return
     as_version_1(run)
     for _ in range(trial.chance.choice([0, 1, 2])):
@@ -158,11 +157,11 @@ def go_on_with_first(trial: Trial, setting: Setting) -> None:
 
 
 def check_same(reference: Reference, run: RunDir) -> None:
-    """Check that a run of version 1 ends as the undisturbed run of this version does, but for where its files lie."""
+    """Check that a run of version 1 equals the reference of this version, except for the places of its files."""
     expected, found = reference.results, checks.results(run)
     for each in (expected, found):
         each["record.json"] = {key: value for key, value in each["record.json"].items() if key not in OF_ITS_BEGINNING}
-    # The plot of the curves has the run's name in it.
+    # The plot of the curves contains the run's name.
     names = [name for name in expected if not checks.is_of_one(name) and name != "training_curves.png"]
     differing = checks.differences({name: expected[name] for name in names}, {name: found.get(name) for name in names})
     expect(not differing, DIFFERENT, "; ".join(differing[:6]))

@@ -1,6 +1,6 @@
-"""Inside a run: every write and every step is counted, and at the chosen one something happens.
+"""Runs inside a process: counts every write and step, and triggers a fault at the chosen one.
 
-Standard library alone, since a cell that was started afresh loads this before anything else.
+Standard library only, since a freshly started cell loads this before anything else.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any
 VARIABLE = "MEDQA_FAULTS"
 JOURNAL_BYTES = 1 << 22
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-# Events of Python's own audit hooks, which no code in the process can bypass from Python.
+# Events of Python's audit hooks, which Python code cannot bypass.
 FILE_EVENTS = {
     "os.rename": "rename", "os.remove": "remove", "os.mkdir": "mkdir", "os.rmdir": "rmdir", "os.truncate": "truncate",
     "os.chmod": "chmod",
@@ -25,16 +25,16 @@ FILE_EVENTS = {
 
 @dataclass(frozen=True)
 class Strike:
-    """What happens, and when.
+    """A fault and its trigger.
 
     Attributes:
         action: Name in `actions.ACTIONS`.
-        count: It happens before the n-th event that matches, from 1; 0 is at once.
+        count: Strikes before the n-th matching event, from 1; 0 is immediately.
         event: Regular expression, searched in `kind path`; empty matches every event.
-        argument: For the action.
-        repeat: Whether it happens again at every later match.
-        cell: Words of the command line of the process that is struck, in a matrix; empty for any.
-        once: File that says it has happened in some process, so that it never does again; empty for no such file.
+        argument: Argument of the action.
+        repeat: Whether it strikes again at every later match.
+        cell: Arguments that identify the struck process in a matrix; empty for any.
+        once: Marker file: after a strike in any process, there is no further one; empty for none.
     """
 
     action: str
@@ -48,13 +48,13 @@ class Strike:
 
 @dataclass(frozen=True)
 class Event:
-    """Something a run did.
+    """An event in a run's process.
 
     Attributes:
         kind: `open` (for writing), `rename`, `remove`, `mkdir`, `rmdir`, `truncate`, `chmod`, `fsync`, `save`
-            (tensors), `batch` (the pairs of an optimizer step are fetched), `step` (a micro-batch is trained on),
-            `update` (an optimizer step is taken), `generate` (a batch of questions is answered).
-        path: What was written, or renamed to.
+            (tensors), `batch` (the examples of an optimizer step are fetched), `step` (a micro-batch is trained on),
+            `update` (an optimizer step is taken), `generate` (a batch of predictions is generated).
+        path: Path that was written, or the target of a renaming.
     """
 
     kind: str
@@ -66,7 +66,7 @@ class Event:
 
 
 class _Journal:
-    """Lines in a memory that the kernel keeps in a file, whatever becomes of the process, its disk or its limits."""
+    """Lines in a memory-mapped file, which survive the process and do not depend on its disk or limits."""
 
     def __init__(self, path: Path) -> None:
         with path.open("ab") as file:
@@ -83,13 +83,13 @@ class _Journal:
 
 
 class Recorder:
-    """Counts events, notes them in a journal that survives the process, and strikes.
+    """Counts events, writes them to a journal that survives the process, and triggers strikes.
 
     Args:
-        root: Folder whose files count.
-        journal: Where events are noted, one a line.
-        strikes: What is to happen.
-        act: Does what a strike names.
+        root: Folder whose files are watched.
+        journal: File of events, one per line.
+        strikes: Planned strikes.
+        act: Performs a strike's action.
     """
 
     def __init__(self, root: Path, journal: Path, strikes: list[Strike], act: Callable[[Strike], None]) -> None:
@@ -104,7 +104,7 @@ class Recorder:
                 self._count(strike)
 
     def note(self, kind: str, path: str = "") -> None:
-        """Note an event that is about to happen, and let the strikes meant for it happen first."""
+        """Record an imminent event, after triggering its strikes."""
         if self._busy or os.getpid() != self._pid:
             return
         self._busy = True
@@ -131,7 +131,7 @@ class Recorder:
         self._act(strike)
 
     def audit(self, name: str, arguments: tuple[Any, ...]) -> None:
-        """Turn what Python reports of file operations below the root into events."""
+        """Audit hook: convert file operations below the root into events."""
         kind = FILE_EVENTS.get(name)
         if name == "open":
             mode, flags = arguments[1], arguments[2]
@@ -146,7 +146,7 @@ class Recorder:
 
 
 def watch(root: Path, journal: Path, strikes: list[Strike], act: Callable[[Strike], None]) -> Recorder:
-    """Count events of this process from here on; there is no way back."""
+    """Start counting events of this process; cannot be undone."""
     recorder = Recorder(root, journal, strikes, act)
     sys.addaudithook(recorder.audit)
     flush = os.fsync
@@ -170,14 +170,14 @@ def _path_of(descriptor: Any) -> str:
 
 
 def to_variable(root: Path, journals: Path, strikes: list[Strike]) -> str:
-    """Return the environment variable by which a process that starts afresh learns what is to happen in it."""
+    """Serialize the plan for the environment of a freshly started process."""
     return json.dumps({"root": str(root), "journals": str(journals), "strikes": [asdict(each) for each in strikes]})
 
 
 def plan_from_variable(command: list[str]) -> tuple[Path, Path, list[Strike]] | None:
-    """Return root, journal and strikes for the process with this command line; None if nothing is planned.
+    """Return root, journal and strikes for the process with this command line; None without a plan.
 
-    The journal begins with the command line, so that it can be seen which cell's it is.
+    The journal begins with the command line, which identifies its cell.
     """
     text = os.environ.get(VARIABLE)
     if not text:
@@ -191,7 +191,6 @@ def plan_from_variable(command: list[str]) -> tuple[Path, Path, list[Strike]] | 
 
 
 def read_journal(path: Path) -> list[Event]:
-    """Return what a process did, up to its end."""
     if not path.is_file():
         return []
     lines = path.read_bytes().rstrip(b"\0").decode("utf-8").split("\n")

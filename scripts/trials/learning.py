@@ -1,4 +1,4 @@
-"""Inside a run that has torch loaded: steps are counted beside files, and losses or answers can be spoilt."""
+"""Runs inside a process with torch: counts steps in addition to files, and corrupts losses or predictions."""
 
 import dataclasses
 import importlib.metadata
@@ -30,7 +30,7 @@ _masked = False
 
 
 def count_steps(recorder: Recorder) -> None:
-    """Count micro-batches, optimizer steps, batches of answers and saved tensors of this process."""
+    """Count micro-batches, optimizer steps, prediction batches and saved tensors of this process."""
     _before(transformers.Trainer, "training_step", lambda *_: recorder.note("step"))
     _before(generate, "decode_greedily", lambda *_: recorder.note("generate"))
     _before(torch, "save", lambda _, target, *__: recorder.note("save", str(target)))
@@ -66,7 +66,7 @@ def _maybe_masked(pairs: Iterator[Any]) -> Iterator[Any]:
 
 
 def mask_labels(argument: str) -> None:
-    """Let no answer token count in any later batch: the mean over none of them is not a number."""
+    """Mask all answer tokens in later batches, so that the mean loss is NaN."""
     global _masked  # noqa: PLW0603 (one process, one run)
     _masked = True
 
@@ -83,7 +83,7 @@ def spoil_loss(value: str) -> None:
 
 
 def slow_down(seconds: str) -> None:
-    """Let the model think this long over every token from here on, and never end an answer."""
+    """Delay every generated token by `seconds`, and never end a prediction."""
     original = torch.nn.Module.__call__
 
     def slow(self: Any, *arguments: Any, **options: Any) -> Any:
@@ -96,17 +96,17 @@ def slow_down(seconds: str) -> None:
 
 
 def hang(seconds: str) -> None:
-    """Let the next answers never come."""
+    """Make the next generation hang."""
     time.sleep(float(seconds))
 
 
 def spoil_writer(count: str) -> None:
-    """Let TensorBoard's writer, a thread of its own, meet a full disk at the n-th record."""
+    """Make TensorBoard's writer thread fail with a full disk at the n-th record."""
     _fail_at(RecordWriter, "write", int(count))
 
 
 def spoil_point(count: str) -> None:
-    """Let the n-th point that TensorBoard is given raise an error."""
+    """Raise an error at the n-th point passed to TensorBoard."""
     _fail_at(SummaryWriter, "add_scalar", int(count))
 
 
@@ -121,41 +121,41 @@ def _fail_at(owner: Any, name: str, count: int) -> None:
 
 
 def forget_offline(argument: str) -> None:
-    """Let the hub's client believe that nobody said HF_HUB_OFFLINE=1."""
+    """Make the hub's client ignore HF_HUB_OFFLINE=1."""
     os.environ.pop("HF_HUB_OFFLINE", None)
     huggingface_hub.constants.HF_HUB_OFFLINE = False
 
 
 def pretend_version(argument: str) -> None:
-    """Let a library claim another version: `NAME VERSION`."""
+    """Make a library report another version: `NAME VERSION`."""
     name, claimed = argument.split()
     real = importlib.metadata.version
-    # By name, since it is no part of what that module offers.
+    # By name, since that module does not export it.
     vars(environment)["version"] = lambda package: claimed if package == name else real(package)
 
 
 def change_defaults(folder: str) -> None:
-    """Let the values that ship be those in another folder."""
+    """Replace the shipped defaults by those in another folder."""
     vars(compose)["conf_folder"] = lambda: Path(folder)
 
 
 def change_corpus(argument: str) -> None:
-    """Let the bytes of the corpus that ships be others."""
+    """Change the bytes of the embedded corpus."""
     embedded.embedded_sha256 = lambda: "0" * 64
 
 
 def change_code(argument: str) -> None:
-    """Let the code be one that makes other results."""
+    """Make the code report another version of its results."""
     identity.RESULTS_VERSION += 1
 
 
 def lose_patience(seconds: str) -> None:
-    """Let a hanging token be noticed after less than ten seconds."""
+    """Detect a hanging token after less than ten seconds."""
     generate.HANG_SECONDS = float(seconds)
 
 
 def cut_network(argument: str) -> None:
-    """Let every attempt to reach another machine fail as it does without a network."""
+    """Make every network connection fail as without a network."""
 
     def unreachable(*arguments: Any, **options: Any) -> Any:
         raise OSError(101, "Network is unreachable")

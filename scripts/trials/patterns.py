@@ -1,4 +1,4 @@
-"""Several runs evaluated again by one command, and several evaluations of one training in one matrix."""
+"""Evaluations of several runs by one command, and several evaluations of one training in one matrix."""
 
 import signal
 
@@ -54,7 +54,7 @@ def evaluate_pattern(trial: Trial) -> None:
     answered = sum(event.kind == "generate" for events in starts(trial) for event in events)
     struck = sum(event.kind == "strike" for events in starts(trial) for event in events)
     wanted = sum(event.kind == "generate" for reference in references for event in reference.journal)
-    # A batch at most is lost by a kill, one for each cell where the launcher is killed.
+    # A kill loses at most one batch; one per cell if the launcher is killed.
     most = wanted + struck * (at_once if "launcher" in way else 1)
     expect(wanted <= answered <= most, LOST, f"{answered} batches were answered instead of {wanted}, {struck} kills")
     left = snapshot(trial.outputs)
@@ -63,20 +63,19 @@ def evaluate_pattern(trial: Trial) -> None:
 
 
 def strike(trial: Trial, way: str, reference: Reference, run: RunDir) -> Strike:
-    """Return what happens at a random moment of the evaluation of a run."""
+    """Return a strike at a random moment of a run's evaluation."""
     texts = [event.text for event in reference.journal if "/cache" not in event.path]
     last = max(number for number, text in enumerate(texts) if text.endswith("evaluation.json"))
     moment, cell = trial.chance.randint(1, last), f"run={run.path}"
     if "launcher" in way:
         return Strike("signal parent", moment, IN_CELLS, "SIGTERM" if "asked" in way else "SIGKILL", cell=cell)
-    # What goes on where a killed start stood has fewer moments than the first one.
+    # A resumed start has fewer events than the first one.
     moment = max(1, moment // 4) if "always" in way else moment
     once = "" if "always" in way else str(trial.folder / "has-happened")
     return Strike("signal", moment, IN_CELLS, "SIGKILL", cell=cell, once=once)
 
 
 def check_ended(trial: Trial, way: str, ended: Ended) -> None:
-    """Check how the launcher ended."""
     struck = [events for events in starts(trial) if any(event.kind == "strike" for event in events)]
     if not struck:
         raise RuntimeError("nothing has happened")
@@ -87,13 +86,13 @@ def check_ended(trial: Trial, way: str, ended: Ended) -> None:
 
 
 def starts(trial: Trial) -> list[list[Event]]:
-    """Return what every start of a cell did, in all launches of a trial."""
+    """Return the events of every start of a cell, in all launches of a trial."""
     found = (read_journal(path) for path in sorted(trial.journals.rglob("launch-*/*.journal")))
     return [events for events in found if events and events[0].kind == "start"]
 
 
 def check_run(trial: Trial, reference: Reference, run: RunDir, before: dict[str, bytes]) -> None:
-    """Check what must hold of a run right after a fault: nothing that was there has changed."""
+    """Check a run right after a fault: no earlier file has changed."""
     checks.check_whole(run.path)
     now = checks.contents(run.path)
     changed = [name for name, content in before.items() if now.get(name) != content and name != "log.txt"]
@@ -107,7 +106,7 @@ def check_run(trial: Trial, reference: Reference, run: RunDir, before: dict[str,
 def check_all_done(
     trial: Trial, references: list[Reference], runs: list[RunDir], before: list[dict[str, bytes]]
 ) -> None:
-    """Check that every run is what the undisturbed one is, that nothing was trained, and that nothing lies about."""
+    """Check that every run equals its reference, that nothing was trained, and that no temporary files remain."""
     for reference, run, content in zip(references, runs, before, strict=True):
         check_run(trial, reference, run, content)
         found = checks.differences(reference.results, checks.results(run))
@@ -147,18 +146,18 @@ def evaluations_in_a_matrix(trial: Trial) -> None:
 
 
 def with_questions(setting: Setting, number: int) -> Setting:
-    """Return a setting whose evaluation has so many questions."""
+    """Return a setting whose evaluation has `number` questions."""
     return setting.but(more=(*setting.more, f"evaluate.max_samples={number}"))
 
 
 def last_moment(reference: Reference) -> int:
-    """Return the number of the last moment of a cell in which something is written."""
+    """Return the number of a cell's last write event."""
     texts = [event.text for event in reference.journal if "/cache" not in event.path]
     return max(number for number, text in enumerate(texts) if text.endswith("record.json"))
 
 
 def check_trained_once(trial: Trial, setting: Setting, references: list[Reference]) -> None:
-    """Check that one training and two evaluations have come out, and that nothing was trained twice."""
+    """Check that there are one training and two evaluations, and that nothing was trained twice."""
     checks.check_whole(trial.outputs)
     runs = list(find_runs(trial.outputs))
     expect(len(runs) == 1, DIFFERENT, f"{len(runs)} runs instead of 1")
@@ -173,7 +172,7 @@ def check_trained_once(trial: Trial, setting: Setting, references: list[Referenc
         evaluation = checks.read_evaluation(run, found[name])
         assert evaluation is not None
         expect(evaluation.status == "done", LOST, f"{name}: {evaluation.status}")
-        # Answers may be the other one's, given in other batches.
+        # Predictions may be reused from the other evaluation, with other batches.
         pairs = [{row["id"]: row["prediction"] for row in each.read_predictions()} for each in (known, found[name])]
         expect(pairs[0] == pairs[1], DIFFERENT, f"{name}: other answers")
     left = checks.leftovers(trial.outputs)
@@ -183,6 +182,6 @@ def check_trained_once(trial: Trial, setting: Setting, references: list[Referenc
     done = starts(trial)
     updates = sum(event.kind == "update" for events in done for event in events)
     struck = any(event.kind == "strike" for events in done for event in events)
-    # A kill costs the steps since the newest checkpoint, and the one at which it came.
+    # A kill loses the steps since the newest checkpoint, and the current one.
     most = steps + (setting.checkpoint_steps + 1 if struck else 0)
     expect(steps <= updates <= most, LOST, f"{updates} steps were trained instead of {steps}")

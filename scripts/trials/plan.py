@@ -1,4 +1,4 @@
-"""The faults that are injected, by number."""
+"""Lists the injected faults by number."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from scripts.trials.trial import Trial
 
 @dataclass(frozen=True)
 class Injection:
-    """What is injected, in words, and the trial that does it."""
+    """Description of a fault, and the function of its trial."""
 
     injected: str
     run: Callable[[Trial], None]

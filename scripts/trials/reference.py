@@ -1,4 +1,4 @@
-"""What a disturbed run is compared with: the undisturbed one, and how far it had come itself."""
+"""References for disturbed runs: the undisturbed run, and the progress before a restart."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,11 @@ TESTED = 6  # test questions of a run
 
 @dataclass(frozen=True)
 class Reference:
-    """An undisturbed run of a setting.
+    """The undisturbed run of a setting.
 
     Attributes:
-        place: Folder it was started in.
-        seconds: How long it took.
+        place: Working folder it was started in.
+        seconds: Its duration.
     """
 
     place: Path
@@ -41,7 +41,7 @@ class Reference:
 
         Args:
             event: Part of `kind path`. A kind alone ends with the space, since names of runs hold words like `batch`.
-            after: Only those behind the first event that contains this.
+            after: Only those after the first event that contains this.
             before: Only those before the last event that contains this.
         """
         texts = [each.text.replace(str(self.place), "") for each in self.journal]
@@ -52,14 +52,14 @@ class Reference:
 
 @dataclass(frozen=True)
 class Standing:
-    """How far an interrupted run has come.
+    """Progress of an interrupted run.
 
     Attributes:
-        status: Of its record; `none` without one.
-        checkpoints: Steps of its whole checkpoints, the newest first.
-        answered: Answers on disk.
-        logged: Batches of answers whose cost is on disk.
-        trained: Whether its training has ended, whatever has happened since.
+        status: Status of its record; `none` without one.
+        checkpoints: Steps of its valid checkpoints, newest first.
+        answered: Number of predictions on disk.
+        logged: Number of prediction batches whose cost is on disk.
+        trained: Whether its training has ended.
     """
 
     status: str
@@ -69,6 +69,6 @@ class Standing:
     trained: bool = False
 
     def batches(self, size: int) -> int:
-        """Return how many batches of this size need not be answered again; one without its cost is."""
+        """Return the number of batches of this size that are not generated again; those without their cost are."""
         whole = self.answered // size if self.answered < TESTED else -(-TESTED // size)
         return min(whole, self.logged)

@@ -1,4 +1,4 @@
-"""Trained weights of a finished run that are damaged: made again for its second evaluation, bit by bit."""
+"""Damaged trained weights of a finished run: reproduced exactly for its second evaluation."""
 
 from medqa_finetune.record.run_dir import RunDir
 from scripts.trials import checks
@@ -11,7 +11,7 @@ from scripts.trials.trial import Trial
 
 
 def damage_weights(trial: Trial) -> None:
-    """F26: trained weights of a finished run are damaged; its second evaluation makes them again, and is killed."""
+    """F26: trained weights of a finished run are damaged; its second evaluation retrains them, and is killed."""
     kinds = [kind for kind in SECONDS if kind != "another metric"]  # which needs no weights
     asked = second(trial, first_setting(trial), kinds[trial.number % len(kinds)])
     before = copy_first(trial, asked.first)
@@ -37,21 +37,21 @@ def damage_weights(trial: Trial) -> None:
 
 
 def stop(trial: Trial, asked: Second) -> Strike:
-    """Return a kill at a random moment, most of them before the weights are there."""
+    """Return a kill at a random moment, usually before the weights exist."""
     moments = len(asked.reference.journal) + len(asked.first.moments(after="batch ")) // 4
     moment = trial.chance.randint(1, moments)
     return kill(trial, moment) if trial.chance.random() < 0.7 else Strike("signal", moment, "", "SIGTERM")
 
 
 def check_first(asked: Second, run: RunDir, before: dict[str, bytes]) -> None:
-    """Check that the first evaluation is what it was."""
+    """Check that the first evaluation is unchanged."""
     now = checks.contents(run.path)
     changed = [name for name, content in before.items() if checks.is_of_one(name) and now.get(name) != content]
     expect(not changed, LOST, f"{changed} changed")
 
 
 def check_remade(trial: Trial, asked: Second, run: RunDir) -> None:
-    """Check that the run, its weights and both evaluations are what they are where nothing was damaged."""
+    """Check that the run, its weights and both evaluations equal the undamaged ones."""
     checks.check_whole(trial.outputs)
     found = checks.differences(asked.reference.results, checks.results(run))
     expect(not found, DIFFERENT, "; ".join(found[:6]))

@@ -1,4 +1,4 @@
-"""Many trials, by a few processes side by side."""
+"""Runs many trials in a few parallel processes."""
 
 import json
 import os
@@ -17,13 +17,13 @@ from scripts.trials.trial import Trial
 from scripts.trials.warm import Child
 
 BROKEN = "the harness itself failed"
-# A line of a pipe is written at once up to this size, whoever else writes.
+# Writes to a pipe up to this size are atomic.
 LINE_BYTES = 4000
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended: `kind` is empty if all that must hold held."""
+    """How a trial ended: `kind` is empty if all checks passed."""
 
     fault: str
     number: int
@@ -34,17 +34,17 @@ class Outcome:
 
 
 def prepare(shared: Path) -> None:
-    """Write what all trials share: a model of 100,000 random weights."""
+    """Write the model shared by all trials, with 100,000 random weights."""
     if not (shared / "model" / "config.json").is_file():
         shared.mkdir(parents=True, exist_ok=True)
-        # In a child, since this process must not compute.
+        # In a child, since computing would start threads in this process, which forks.
         ended = Child(lambda: write_micro_model(shared / "model"), shared, shared / "none").end()
         if ended.code != 0:
             raise RuntimeError(f"no model could be written: {ended.errors}")
 
 
 def run_trial(fault: str, number: int, seed: int, shared: Path) -> Outcome:
-    """Run one trial in a folder of its own, which stays if something was lost."""
+    """Run one trial in its own folder, which is kept if a check failed."""
     folder = shared / "trials" / f"{fault}-{number}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -62,7 +62,7 @@ def run_trial(fault: str, number: int, seed: int, shared: Path) -> Outcome:
 
 
 def run_all(jobs: Sequence[tuple[str, int]], seed: int, shared: Path, workers: int, limit: float) -> Iterator[Outcome]:
-    """Run trials, so many at a time, and yield each outcome; after `limit` seconds no further one is begun."""
+    """Run trials in `workers` processes, and yield each outcome; after `limit` seconds no new trial is started."""
     tasks, tasks_end = os.pipe()
     results, results_end = os.pipe()
     until = time.monotonic() + limit

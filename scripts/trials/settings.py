@@ -1,11 +1,11 @@
-"""What is run: small real experiments, in a handful of configurations that differ in what a restart could lose."""
+"""Small real experiments, in a few settings that differ in what a restart could lose."""
 
 import dataclasses
 import random
 from pathlib import Path
 
 POOL = 12
-# 20 training pairs, 4 validation and 6 test questions of the corpus that ships.
+# 20 training examples, 4 validation and 6 test questions of the embedded corpus.
 BASE = (
     "profile=demo", "model=local", "data.scale=0.001", "data.validation_size=4000", "data.test_size=6000",
     "evaluate.max_new_tokens=8", "train.logging_steps=1", "threads=1",
@@ -14,17 +14,17 @@ BASE = (
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One experiment as it is typed.
+    """The settings of one experiment.
 
     Attributes:
         method: `lora`, `qlora`, `full` or `none`.
         data: `20k`, `50k` or `100k`, scaled down.
-        batch: Pairs per optimizer step.
-        micro: Pairs per forward pass.
-        epochs: More than one, so that a fault can lie on either side of an epoch's end.
+        batch: Examples per optimizer step.
+        micro: Examples per forward pass.
+        epochs: More than one, so that a fault can strike before or after an epoch's end.
         checkpoint_steps: Steps between two checkpoints.
-        answers: Questions per batch of answers.
-        seed: Of the training.
+        answers: Questions per generation batch.
+        seed: Training seed.
         more: Further arguments.
     """
 
@@ -55,17 +55,16 @@ class Setting:
         return self.batch // self.micro
 
     def but(self, **changes: object) -> "Setting":
-        """Return a copy with the given fields replaced."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
 
 def draw(chance: random.Random, seed: int) -> Setting:
-    """Return one of the configurations of this seed; few, since each needs an undisturbed run to compare with."""
+    """Return one of the seed's settings; there are few, since each needs a reference run."""
     return configuration(seed, chance.randrange(POOL))
 
 
 def configuration(seed: int, number: int) -> Setting:
-    """Return the n-th configuration of a seed; three in a row have the three methods."""
+    """Return the n-th setting of a seed; three consecutive ones have the three methods."""
     chance = random.Random(f"configuration {seed} {number}")
     batch, micro = chance.choice([(4, 4), (4, 2), (8, 2), (6, 3)])
     return Setting(

@@ -1,4 +1,4 @@
-"""Processes that end: killed at a step, while writing, while answering, while summarizing, or asked to stop."""
+"""Processes that are killed at a step, while writing, generating or summarizing, or stopped by a signal."""
 
 import shutil
 import signal
@@ -19,7 +19,7 @@ def kill_at_step(trial: Trial) -> None:
     """F1: kill -9 at a random step, in a random write or at a random moment, up to three times."""
     setting = trial.setting()
     reference = trial.reference(setting)
-    # Most events of a training are writes of checkpoints; the steps between them count as much.
+    # Most training events are checkpoint writes; steps get equal weight.
     event = trial.chance.choice(["step ", "update ", ""])
     strike = kill(trial, trial.moment(reference, event, after="batch ", before="update "))
     for _ in range(trial.chance.choice([1, 1, 2, 3])):
@@ -33,14 +33,14 @@ def kill_at_step(trial: Trial) -> None:
 
 
 def kill(trial: Trial, moment: int, event: str = "") -> Strike:
-    """Return a kill before an event, or in the middle of what is written from the next file opened on."""
+    """Return a kill before an event, or within a later write."""
     if trial.chance.random() < 0.6:
         return Strike("signal", moment, event, "SIGKILL")
     return Strike("tear", moment, event, str(int(10 ** trial.chance.uniform(0, 5.3))))
 
 
 def kill_later(trial: Trial, reference: Reference, last: Ended) -> Strike:
-    """Return a kill at a random event that a run may still come to that goes on where `last` ended."""
+    """Return a kill at a random event that a run resumed after `last` may still reach."""
     return kill(trial, trial.chance.randrange(1, max(2, len(reference.journal) - len(last.journal))))
 
 
@@ -57,7 +57,7 @@ def kill_in_checkpoint(trial: Trial) -> None:
 
 
 def kill_in_evaluation(trial: Trial) -> None:
-    """F3: kill -9 while questions are answered and scored, between writes or in the middle of one."""
+    """F3: kill -9 while predictions are generated and scored, between or within writes."""
     setting = trial.setting()
     reference = trial.reference(setting)
     strike = kill(trial, trial.moment(reference, after="generate "))
@@ -72,7 +72,7 @@ def kill_in_evaluation(trial: Trial) -> None:
 
 
 def kill_in_summary(trial: Trial) -> None:
-    """F4: kill -9 while the summary is written; an older summary is there or not."""
+    """F4: kill -9 while the summary is written, with or without an older one."""
     copy_runs(trial, 2)
     undisturbed = trial.summarize()
     expect(undisturbed.code == 0, DISHONEST, undisturbed.errors)
@@ -101,7 +101,7 @@ def kill_in_summary(trial: Trial) -> None:
 
 
 def copy_runs(trial: Trial, number: int) -> list[str]:
-    """Put finished runs, made once for all trials, into the trial's outputs; return their names."""
+    """Copy finished runs, shared by all trials, into the trial's outputs; return their names."""
     names = []
     for index in range(number):
         run = trial.reference(configuration(trial.seed, index)).run
@@ -111,12 +111,12 @@ def copy_runs(trial: Trial, number: int) -> list[str]:
 
 
 def stop_by_signal(trial: Trial) -> None:
-    """F13: a run is asked to stop; it writes a checkpoint, says so, and goes on when started again."""
+    """F13: a run gets a stop signal; it writes a checkpoint, says so, and resumes when restarted."""
     setting = trial.setting()
     reference = trial.reference(setting)
     names = SIGNALS[trial.number % len(SIGNALS)]
     number = signal.Signals[names.split()[0]]
-    # In a step, where nothing else asks for a checkpoint, or anywhere, now and then before training has begun.
+    # Within a step, where no checkpoint is due, or anywhere, sometimes before training.
     event, after = trial.chance.choice([("step ", ""), ("update ", ""), ("", "batch "), ("", "/demo")])
     moment = trial.moment(reference, event, after=after)
     strikes = [Strike("signal", moment, "", names.split()[0])]
@@ -128,9 +128,9 @@ def stop_by_signal(trial: Trial) -> None:
 
 
 def check_asked(trial: Trial, reference: Reference, code: int, number: int, *, twice: bool) -> None:
-    """Check how a run ended that was asked to stop: finished all the same, or interrupted with a checkpoint."""
+    """Check the end of a run after a stop signal: finished anyway, or interrupted with a checkpoint."""
     run = trial.check_stopped(reference)
-    if run is None:  # before anything had begun, a signal ends the process as it ends any
+    if run is None:  # before the run begins, a signal has its default effect
         expect(code in (128 + number, -number), DISHONEST, f"exit code {code}, and no run folder")
         return
     record = checks.read_record(run)

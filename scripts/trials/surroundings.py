@@ -1,4 +1,4 @@
-"""What a run depends on beside its files: finite losses, its tracker, the network, an end to every answer."""
+"""Dependencies of a run other than files: finite losses, the tracker, the network, predictions that end."""
 
 from typing import Any
 
@@ -18,12 +18,12 @@ from scripts.trials.warm import EVALUATE, TRAIN, Ended, command_body
 LOSSES = ("nan", "inf", "masked", "-inf")
 TRACKER_WAYS = ("a file", "forbidden", "point", "writer", "gone")
 NETWORK_WAYS = ("train", "no such model", "train", "summarize", "train", "evaluate", "no such data")
-# What a batch of answers may take, how soon a hanging token is noticed, and what a slow one takes.
+# Time limits of a prediction batch and of a hanging token, and the duration of a slow token.
 TIMEOUT, IMPATIENT, SLOW = "1.5", "0.2", "0.45"
 
 
 def spoil_losses(trial: Trial) -> None:
-    """F14: the loss is no number, or no answer token is left to learn from."""
+    """F14: the loss is not finite, or no answer token has a loss."""
     setting = trial.setting()
     logged = trial.chance.choice([1, 2, 3])
     setting = setting.but(more=(*setting.more, f"train.logging_steps={logged}"))
@@ -51,7 +51,7 @@ def spoil_losses(trial: Trial) -> None:
 
 
 def check_finite(run: RunDir) -> None:
-    """Check that no weights in a checkpoint and no logged figures are other than numbers."""
+    """Check that all weights in checkpoints and all logged figures are finite."""
     for path in run.checkpoints_path.glob("step-*/*.safetensors"):
         bad = [name for name, part in safetensors.numpy.load_file(path).items() if not numpy.isfinite(part).all()]
         expect(not bad, DIFFERENT, f"{path}: {bad[:3]} hold what is no number")
@@ -60,7 +60,7 @@ def check_finite(run: RunDir) -> None:
 
 
 def break_tracker(trial: Trial) -> None:
-    """F17: TensorBoard's folder is a file or cannot be written, or its writer fails in mid-run."""
+    """F17: TensorBoard's folder is a file or unwritable, or its writer fails during the run."""
     way = TRACKER_WAYS[trial.number % len(TRACKER_WAYS)]
     setting = trial.setting(tracker="tensorboard")
     reference = trial.reference(setting)
@@ -81,13 +81,13 @@ def break_tracker(trial: Trial) -> None:
     run = trial.check_same(reference)
     warned = run.log_path.read_text(encoding="utf-8").count("tracker tensorboard stopped")
     expect(warned == 1 or (way == "gone" and not warned), DISHONEST, f"warned {warned} times: {ended.errors[-900:]}")
-    # TensorBoard's own thread says on the terminal how it died.
+    # TensorBoard's thread prints its own traceback.
     others = ended.errors.count("Traceback") - ended.errors.count("Exception in thread")
     expect(not others, DISHONEST, f"a traceback on the terminal: {ended.errors[-1500:]}")
 
 
 def cut_off(trial: Trial) -> None:
-    """F18: there is no network: what is on disk works, and what is not is refused in a line."""
+    """F18: no network: everything on disk works, and the rest is refused with one line."""
     way = NETWORK_WAYS[trial.number % len(NETWORK_WAYS)]
     strikes = [Strike("unplug", 0), *trial.chance.choice([[], [Strike("online", 0)]])]
     setting = trial.setting()
@@ -115,7 +115,7 @@ def cut_off(trial: Trial) -> None:
 
 
 def check_refused(trial: Trial, ended: Ended) -> None:
-    """Check that a run which would need the network was refused, and that no run was begun."""
+    """Check that a run that needs the network was refused, and that no run was begun."""
     expect(ended.code == 2, DISHONEST, f"exit code {ended.code} instead of 2: {ended.errors[-600:]}")
     expect("error: " in ended.errors and "Traceback" not in ended.errors, DISHONEST, ended.errors[-900:])
     expect(len(ended.errors.rpartition("error: ")[2]) < 600, DISHONEST, f"not a line: {ended.errors[-900:]}")
@@ -123,7 +123,7 @@ def check_refused(trial: Trial, ended: Ended) -> None:
 
 
 def hang_answers(trial: Trial) -> None:
-    """F19: one batch of answers hangs, or all are slow from some batch on: cut off, marked, counted."""
+    """F19: one prediction batch hangs, or all are slow from some batch on: cut off, marked, counted."""
     setting = trial.setting()
     setting = setting.but(more=(*setting.more, f"evaluate.timeout_seconds={TIMEOUT}"))
     reference = trial.reference(setting)
@@ -150,7 +150,7 @@ def hang_answers(trial: Trial) -> None:
 
 
 def check_timed_out(reference: Reference, run: RunDir, setting: Setting, late: range, *, empty: bool) -> None:
-    """Check that the answers of late batches are marked and counted, and all others what they always are."""
+    """Check that predictions of late batches are marked and counted, and all others equal the reference."""
     folder, known = checks.the_evaluation(run), checks.the_evaluation(reference.run)
     assert folder is not None
     assert known is not None
@@ -172,7 +172,7 @@ def check_timed_out(reference: Reference, run: RunDir, setting: Setting, late: r
 
 
 def check_cut(row: dict[str, Any], usual: dict[str, Any], *, empty: bool) -> None:
-    """Check one answer that was cut off."""
+    """Check that a prediction that was cut off is marked as such."""
     expect(row["timed_out"] is True and row["hit_limit"] is False, DISHONEST, f"not marked: {row}")
     whole = {**usual, **{key: row[key] for key in ("prediction", "timed_out", "hit_limit", "prediction_tokens")}}
     expect(row == whole, DIFFERENT, f"{usual} -> {row}")

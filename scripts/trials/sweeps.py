@@ -1,4 +1,4 @@
-"""Matrices in trouble: cells that crash or are killed, launchers that are stopped or killed, two of them at once."""
+"""Matrices with faults: crashed or killed cells, stopped or killed launchers, two launchers at once."""
 
 import csv
 import hashlib
@@ -18,7 +18,7 @@ from scripts.trials.stops import SIGNALS
 from scripts.trials.trial import Trial
 from scripts.trials.warm import SUMMARIZE, TRAIN, Ended, command_body
 
-# What happens in a cell (action and argument), and what record and terminal must say of it.
+# Action and argument in a cell, and the text that record and terminal must contain.
 CRASHES = (
     ("MemoryError", "", "out of memory|MemoryError"),
     ("OutOfMemoryError", "", "out of memory"),
@@ -29,17 +29,17 @@ CRASHES = (
 )
 KILLS = (("signal", "SIGKILL", "SIGKILL.*out of memory"), ("os._exit", "137", "exit code 137.*out of memory"))
 RERUNS = 10
-# What a run cost, which differs from run to run, in the summary's table.
+# Columns of costs in the summary's table, which differ between runs.
 COSTS = ("seconds", "per_second", "peak_")
 
 
 def crash_cell(trial: Trial) -> None:
-    """F7: a cell runs out of memory, crashes or leaves, in one start or in every one."""
+    """F7: a cell runs out of memory, crashes or exits, in one start or in every one."""
     _strike_cell(trial, *CRASHES[trial.number % len(CRASHES)])
 
 
 def kill_cell(trial: Trial) -> None:
-    """F8: a cell is killed as the kernel does when the machine has no memory left, once or whenever it is started."""
+    """F8: a cell is killed as by the kernel's out-of-memory killer, once or at every start."""
     _strike_cell(trial, *KILLS[trial.number % len(KILLS)])
 
 
@@ -47,7 +47,7 @@ def _strike_cell(trial: Trial, action: str, argument: str, cause: str) -> None:
     matrix = draw_matrix(trial)
     victim = trial.chance.choice(matrix.cells)
     always = trial.chance.random() < 0.4
-    # A start that goes on from a checkpoint has fewer moments than the first one.
+    # A start that resumes from a checkpoint has fewer events than the first one.
     last = matrix.moments(victim) // (4 if always else 1)
     once = "" if always else str(trial.folder / "has-happened")
     count = trial.chance.randint(1, last)
@@ -73,18 +73,17 @@ def _strike_cell(trial: Trial, action: str, argument: str, cause: str) -> None:
 
 
 def check_struck(starts: list[list[Event]]) -> None:
-    """Raise an error of the harness if the fault has happened in no start: such a trial shows nothing."""
+    """Raise an error of the harness if no start was struck, since the trial then shows nothing."""
     if not any(map(was_struck, starts)):
         raise RuntimeError(f"nothing has happened in {[len(events) for events in starts]} moments")
 
 
 def was_struck(events: list[Event]) -> bool:
-    """Say whether the fault has happened in this start."""
     return any(event.kind == "strike" for event in events)
 
 
 def check_named(ended: Ended, record: Record, cause: str, has_spoken: bool) -> None:
-    """Check that the cause of a failure is named where people look: record, terminal, exit code."""
+    """Check that record, terminal and exit code state the cause of a failure."""
     message = record.failure.message if record.failure is not None else ""
     expect(record.status == "failed", DISHONEST, f"status {record.status} instead of failed: {message}")
     expect(re.search(cause, message), DISHONEST, f"the record does not name the cause ({cause}): {message}")
@@ -96,14 +95,14 @@ def check_named(ended: Ended, record: Record, cause: str, has_spoken: bool) -> N
 
 
 def check_retry(matrix: Matrix, cell: Setting, starts: list[list[Event]]) -> None:
-    """Check that a cell that was struck once was started again, went on where it stood, and is right."""
+    """Check that a cell that was struck once was restarted, resumed, and equals its reference."""
     matrix.check_same(cell)
     expect(len(starts) <= 2, DISHONEST, f"{len(starts)} starts")
     if len(starts) == 1:
-        return  # what had happened was of no consequence: an operation that may fail
+        return  # the strike had no effect: the operation may fail
     first, second = starts
     until = next(number for number, event in enumerate(first) if event.kind == "strike")
-    # The event before the strike was about to happen.
+    # The last event before the strike had not happened yet.
     published = [re.search(r"/checkpoints/step-(\d+)$", event.path) for event in first[: until - 1]]
     kept = max((int(step[1]) for step in published if step is not None), default=0)
     train = checks.read_record(matrix.run(cell)).train
@@ -118,7 +117,7 @@ def work_at_once(trial: Trial) -> None:
 
 
 def two_sweeps(trial: Trial) -> None:
-    """The same sweep twice at once: the work is shared, and nothing is done twice."""
+    """The same sweep twice at once: the launchers share the work, and nothing is done twice."""
     matrix = draw_matrix(trial)
     first = matrix.launch()
     time.sleep(trial.chance.choice([0.0, trial.chance.uniform(0, 4)]))
@@ -132,7 +131,7 @@ def two_sweeps(trial: Trial) -> None:
 
 
 def two_runs(trial: Trial) -> None:
-    """The same run twice at once: one of them does it, the other names it and ends."""
+    """The same run twice at once: one process does it, the other names that process and ends."""
     setting = trial.setting()
     reference = trial.reference(setting)
     body = command_body(TRAIN, setting.arguments(trial.model))
@@ -153,7 +152,7 @@ def two_runs(trial: Trial) -> None:
 
 
 def summaries_meanwhile(trial: Trial) -> None:
-    """Summaries in a loop while a matrix trains: never torn, never in its way, and right in the end."""
+    """Summaries in a loop while a matrix trains: never torn, never disturbing it, and correct at the end."""
     matrix = draw_matrix(trial, most=4)
     launcher = matrix.launch()
     cells = trial.cells
@@ -176,14 +175,14 @@ def summaries_meanwhile(trial: Trial) -> None:
 
 
 def table(summary: Path) -> list[dict[str, str]]:
-    """Return the rows of a summary's CSV without what the runs cost."""
+    """Return the rows of a summary's CSV without costs."""
     with (summary / "results_summary.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     return [{key: text for key, text in row.items() if not any(cost in key for cost in COSTS)} for row in rows]
 
 
 def undisturbed_table(matrix: Matrix) -> list[dict[str, str]]:
-    """Return the same of the undisturbed runs of all cells."""
+    """Return the rows of `table` for the references of all cells."""
     trial, place = matrix.trial, matrix.trial.folder / "undisturbed"
     for cell in matrix.cells:
         run = matrix.reference(cell).run.path
@@ -217,7 +216,7 @@ def kill_launcher(trial: Trial) -> None:
 
 
 def stop_launcher(trial: Trial) -> None:
-    """F13, in a matrix: the launcher is asked to stop; its cells write checkpoints, and nothing stays behind."""
+    """F13, in a matrix: the launcher gets a stop signal; its cells write checkpoints, and no process remains."""
     matrix = draw_matrix(trial)
     victim = trial.chance.choice(matrix.cells)
     names = SIGNALS[trial.number // 3 % len(SIGNALS)]
@@ -234,7 +233,7 @@ def stop_launcher(trial: Trial) -> None:
 
 
 def check_asked(matrix: Matrix, cell: Setting, *, twice: bool = False) -> None:
-    """Check how a cell stands whose launcher was stopped: done, not begun, or interrupted with a checkpoint."""
+    """Check the state of a cell after its launcher was stopped: done, not begun, or interrupted with a checkpoint."""
     run = matrix.check_stopped(cell)
     record = checks.read_record(run)
     allowed = ("pending", "interrupted", "done")
@@ -247,7 +246,7 @@ def check_asked(matrix: Matrix, cell: Setting, *, twice: bool = False) -> None:
 
 
 def rerun_finished(trial: Trial) -> None:
-    """F20: a finished sweep again and again, also in another order or in parts: nothing is touched."""
+    """F20: a finished sweep is repeated, also in another order or in parts: nothing changes."""
     matrix = draw_matrix(trial, most=4)
     ended = trial.ended(matrix.launch())
     expect(ended.code == 0, DISHONEST, f"the sweep ended with {ended.code}: {ended.errors[-800:]}")
@@ -269,7 +268,7 @@ def rerun_finished(trial: Trial) -> None:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Return content and time of change of every file below a folder, lock files left out."""
+    """Return content and modification time of every file below a folder, except lock files."""
     return {
         name: (hashlib.sha256(content).digest(), (folder / name).stat().st_mtime_ns)
         for name, content in checks.contents(folder).items()

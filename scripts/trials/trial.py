@@ -1,4 +1,4 @@
-"""One trial: a fresh folder, a real command with a fault in it, the same command again, and what must hold."""
+"""One trial: a fresh folder, a real command with a fault, the same command again, and the checks."""
 
 import contextlib
 import hashlib
@@ -24,16 +24,16 @@ from scripts.trials.warm import SUMMARIZE, TRAIN, Child, Ended, command_body, la
 
 @dataclass
 class Trial:
-    """A trial's folder, its chance, and what was done in it.
+    """A trial's folder, random generator and log.
 
     Attributes:
         name: Fault and number.
-        seed: Of the whole harness.
-        number: From 0.
+        seed: Seed of the whole harness.
+        number: Number of the trial, from 0.
         shared: Folder with the model and the undisturbed runs, shared by all trials.
-        folder: The trial's own.
-        chance: Every choice of the trial comes from here.
-        notes: What was done, so that a loss can be understood.
+        folder: The trial's own folder.
+        chance: Random generator of every choice in the trial.
+        notes: Log of the trial, to explain a failure.
     """
 
     name: str
@@ -58,17 +58,16 @@ class Trial:
         return self.folder / "journals"
 
     def say(self, note: str) -> None:
-        """Remember what was done."""
         self.notes.append(note)
 
     def setting(self, **changes: object) -> Setting:
-        """Return one of the configurations of this seed."""
+        """Return a random setting of this seed."""
         chosen = draw(self.chance, self.seed).but(**changes)
         self.say(f"{chosen.method} batch={chosen.batch}/{chosen.micro} epochs={chosen.epochs} seed={chosen.seed}")
         return chosen
 
     def child(self, body: Callable[[], object], strikes: Sequence[Strike] = (), cwd: Path | None = None) -> Child:
-        """Start a process that counts and is struck."""
+        """Start a process that counts events and is struck."""
         self.started += 1
         self.journals.mkdir(exist_ok=True)
         journal = self.journals / f"{self.started}.journal"
@@ -87,8 +86,8 @@ class Trial:
         """Run the command `train` to its end, or kill it after some seconds.
 
         Args:
-            setting: What is run.
-            strikes: What happens in it.
+            setting: The experiment.
+            strikes: Faults in it.
             kill_after: Seconds; None for never.
             cwd: Where it is started; the trial's folder if None.
             model: The model's folder as it is typed; the shared one if None.
@@ -100,11 +99,10 @@ class Trial:
         return self.ended(child)
 
     def summarize(self, *strikes: Strike) -> Ended:
-        """Run the command `summarize` to its end."""
         return self.ended(self.child(command_body(SUMMARIZE, ["outputs=outputs"]), strikes))
 
     def ended(self, child: Child) -> Ended:
-        """Wait for the end of a process, and remember how it ended."""
+        """Wait for the end of a process, and log how it ended."""
         ended = child.end()
         self.say(f"{self.started}: ended with {ended.code} after {ended.seconds:.1f} s; {ended.errors.strip()[-300:]}")
         expect(ended.code != -signal.SIGABRT, DISHONEST, f"hangs: {ended.errors[-3000:]}")
@@ -125,12 +123,12 @@ class Trial:
         return self.journals / f"launch-{self.started}"
 
     def reference(self, setting: Setting) -> Reference:
-        """Return the undisturbed run of a setting, made once for all trials."""
+        """Return the undisturbed run of a setting, shared by all trials."""
         words = setting.arguments(self.model)
         return self._undisturbed(TRAIN, words, words, lambda place: None)
 
     def reference_after(self, first: Reference, module: str, words: Sequence[str]) -> Reference:
-        """Return what comes of a command that is given where an undisturbed run lies, made once for all trials."""
+        """Return the undisturbed result of a command on an undisturbed run, shared by all trials."""
 
         def copy(place: Path) -> None:
             shutil.copytree(first.place / "outputs", place / "outputs", ignore=shutil.ignore_patterns("*.lock"))
@@ -138,7 +136,7 @@ class Trial:
         return self._undisturbed(module, words, [first.place.name, module, *words], copy)
 
     def reference_changed(self, first: Reference, label: str, change: Callable[[RunDir], object]) -> Reference:
-        """Return an undisturbed run whose folder is changed, as a label says, made once for all trials."""
+        """Return an undisturbed run with a changed folder, shared by all trials under a label."""
         place = first.place.with_name(f"{first.place.name}-{label}")
         place.mkdir(exist_ok=True)
         with FileLock(place / ".made.lock"):
@@ -152,13 +150,13 @@ class Trial:
     def _undisturbed(
         self, module: str, words: Sequence[str], known_by: Sequence[str], prepare: Callable[[Path], None]
     ) -> Reference:
-        """Return what comes of a command, undisturbed.
+        """Return the undisturbed result of a command.
 
         Args:
             module: The command.
-            words: What is typed after it.
-            known_by: What the result depends on.
-            prepare: Puts into a folder what is there before.
+            words: Its arguments.
+            known_by: What the result depends on, as cache key.
+            prepare: Writes the initial content of a folder.
         """
         place = self.shared / "undisturbed" / hashlib.sha256(json.dumps(known_by).encode()).hexdigest()[:16]
         place.mkdir(parents=True, exist_ok=True)
@@ -178,7 +176,7 @@ class Trial:
         return self.chance.choice(reference.moments(event, after=after, before=before))
 
     def standing(self, run: RunDir | None) -> Standing:
-        """Return how far an interrupted run with one evaluation has come."""
+        """Return the progress of an interrupted run with one evaluation."""
         if run is None:
             return Standing("none", [], 0)
         record, folder = checks.read_record(run), checks.the_evaluation(run)
@@ -188,7 +186,7 @@ class Trial:
         )
 
     def check_stopped(self, reference: Reference, outputs: Path | None = None) -> RunDir | None:
-        """Check what must hold right after a fault: whole files, and nothing there that an undisturbed run lacks."""
+        """Check the invariants right after a fault: complete files, and none that an undisturbed run lacks."""
         checks.check_whole(outputs or self.outputs)
         run = checks.the_run(outputs or self.outputs)
         if run is None:
@@ -201,7 +199,7 @@ class Trial:
             missing = [name for name in adapter if found.get(name) != expected[name]]
             expect(not missing, LOST, f"status {record.status}, and {missing} is not what training ends with")
         if record.status == "done":
-            # Of the evaluation that was the default one before or is now: this file is written before the record.
+            # Written before the record: belongs to the previous or the current default evaluation.
             known_ones = [content for name, content in expected.items() if name.endswith("eval_results.json")]
             expect(found.get("eval_results.json") in known_ones, LOST, "status done, and the results are not all there")
         known = checks.evaluations(reference.run)
@@ -211,7 +209,7 @@ class Trial:
         return run
 
     def check_evaluation(self, run: RunDir, folder: EvaluationDir, reference: Reference, known: EvaluationDir) -> None:
-        """Check what must hold of an evaluation right after a fault, by the undisturbed one."""
+        """Check an evaluation right after a fault against the undisturbed one."""
         checks.check_beginning(known.predictions_path, folder.predictions_path)
         evaluation = checks.read_evaluation(run, folder)
         assert evaluation is not None
@@ -225,7 +223,7 @@ class Trial:
             expect(not found, DIFFERENT, f"{evaluation.name}: done, and {'; '.join(found[:4])}")
 
     def check_kept(self, ended: Ended, run: RunDir | None) -> None:
-        """Check that the newest two checkpoints that a process made are still there; the last may be half made."""
+        """Check that the two newest checkpoints of a process still exist; the last may be incomplete."""
         if run is not None:
             made = sum("/checkpoints/step-" in event.path and event.kind == "rename" for event in ended.journal) - 1
             kept = len(checks.whole_checkpoints(run))
@@ -239,12 +237,12 @@ class Trial:
         cwd: Path | None = None,
         model: Path | None = None,
     ) -> Ended:
-        """Run the command once more, and check that it goes on and ends as the undisturbed run did.
+        """Run the command again, and check that it resumes and equals the reference.
 
         Args:
-            setting: What is run.
+            setting: The experiment.
             reference: The undisturbed run.
-            strikes: What must make no difference.
+            strikes: Changes that must make no difference.
             cwd: Where it is started; the trial's folder if None.
             model: The model's folder as it is typed; the shared one if None.
         """
@@ -257,7 +255,7 @@ class Trial:
         return ended
 
     def check_same(self, reference: Reference, outputs: Path | None = None) -> RunDir:
-        """Check that a finished run is what the undisturbed one is, and that nothing is left lying about."""
+        """Check that a finished run equals its reference, and that no temporary files remain."""
         run = checks.the_run(outputs or self.outputs)
         expect(run is not None, LOST, "no run folder")
         assert run is not None
@@ -272,7 +270,7 @@ class Trial:
         return run
 
     def check_resumed(self, setting: Setting, before: Standing, ended: Ended, run: RunDir) -> None:
-        """Check that nothing was done again that had been kept."""
+        """Check that nothing already kept was repeated."""
         train = checks.read_record(run).train
         updates, batches = ended.count("update"), ended.count("generate")
         at = f"({before})"
@@ -290,7 +288,7 @@ class Trial:
 
 @contextlib.contextmanager
 def process_of(child: Child) -> Iterator[Child]:
-    """End a process that the block leaves running."""
+    """End a child process that the block leaves running."""
     try:
         yield child
     finally:

@@ -1,7 +1,7 @@
-"""Real commands in forked children of a process that has loaded torch already: a run takes a second, not ten.
+"""Runs real commands in forked children of a process that has loaded torch: a run takes one second, not ten.
 
-The parent computes nothing and has no threads, so that a child is as good as a process started afresh. What it runs is
-the command itself, with the arguments as typed.
+The parent computes nothing and has no threads, so that a child is equivalent to a fresh process. It runs the command
+itself, with its command-line arguments.
 """
 
 import contextlib
@@ -36,9 +36,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def load_everything() -> None:
-    """Import what a run imports, once for all children."""
+    """Import everything that a run imports, once for all children."""
     os.environ.update(ENVIRONMENT)
-    # In the background of a script, or behind nohup, these are ignored, and so they would be in every child.
+    # Background jobs and nohup ignore these signals, which children would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     for name in (
@@ -52,7 +52,7 @@ def load_everything() -> None:
         if "discovery" not in path.parts and path.name != "__init__.py":
             __import__(".".join(path.relative_to(ROOT).with_suffix("").parts))
     __import__("scripts.trials.learning")
-    # What is collected in a child would be copied page by page.
+    # Garbage collection in a child would copy shared memory pages.
     gc.collect()
     gc.freeze()
 
@@ -63,9 +63,9 @@ class Ended:
 
     Attributes:
         code: Exit code; minus the number of the signal that killed it.
-        errors: What it printed on standard error, and on standard output.
-        journal: What it did, in order.
-        pid: Its number; 0 for none.
+        errors: Its output on standard error and standard output.
+        journal: Its events, in order.
+        pid: Its process id; 0 for none.
     """
 
     code: int
@@ -75,12 +75,11 @@ class Ended:
     pid: int = 0
 
     def count(self, kind: str) -> int:
-        """Return how many events of a kind there were."""
         return sum(event.kind == kind for event in self.journal)
 
 
 class Child:
-    """A forked child that runs `body`; its standard error comes back."""
+    """A forked child that runs `body`; its standard error is captured."""
 
     def __init__(self, body: Callable[[], object], cwd: Path, journal: Path) -> None:
         self._journal = journal
@@ -101,7 +100,7 @@ class Child:
         self._status: int | None = None
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it ends, so long at most, and say whether it has."""
+        """Wait for its end, at most `seconds`; return whether it has ended."""
         until = time.monotonic() + seconds
         while self._status is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -114,12 +113,11 @@ class Child:
         return True
 
     def send(self, number: int) -> None:
-        """Send it a signal, if it still runs."""
         if self._status is None:
             os.kill(self.pid, number)
 
     def end(self, patience: float = PATIENCE_SECONDS) -> Ended:
-        """Wait for the end; a process that hangs is killed, after it has said where."""
+        """Wait for the end; a hanging process is killed after it has dumped its stack."""
         if not self.wait(patience):
             self.send(signal.SIGABRT)
             if not self.wait(5):
@@ -137,18 +135,18 @@ class Child:
             while ready and (block := os.read(self._pipe, 1 << 16)):
                 self._output += block
         if ready and seconds:
-            time.sleep(0.005)  # an end that was closed early is always ready
+            time.sleep(0.005)  # a pipe that was closed early is always ready
 
 
 def take_signals() -> None:
-    """Let signals have their usual effect, also if the harness itself ignores some, as under `nohup`."""
+    """Restore default signal handling, even if the harness ignores some signals, as under `nohup`."""
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def end_with(body: Callable[[], object]) -> None:
-    """Run the body of a forked process and end the process as Python does at the end of a program."""
+    """Run the body of a forked process, and end the process as Python ends a program."""
     code: Any = 1
     try:
         faulthandler.enable(all_threads=True)
@@ -168,11 +166,11 @@ def end_with(body: Callable[[], object]) -> None:
 
 
 def command_body(module: str, arguments: Sequence[str]) -> Callable[[], object]:
-    """Return what runs a command with these arguments in the process that calls it."""
+    """Return a function that runs a command with these arguments in the calling process."""
 
     def run() -> object:
         sys.argv = [f"{module}.py", *arguments]
-        # The program is asked for its own name by what starts cells, and by the record.
+        # Cell start-up and the record read the program's name.
         sys.modules["__main__"] = sys.modules[module]
         return sys.modules[module].main()
 
@@ -192,7 +190,7 @@ def struck(body: Callable[[], object], root: Path, journal: Path, strikes: list[
 
 
 def launching(body: Callable[[], object], root: Path, journals: Path, strikes: list[Strike], cold: bool) -> Any:
-    """Return `body`, a launcher, with cells in which faults strike; warm cells are forked instead of started afresh."""
+    """Return `body`, a launcher, whose cells are struck by faults; warm cells are forked from this process."""
 
     def run() -> object:
         os.environ[VARIABLE] = to_variable(root, journals, strikes)
@@ -205,7 +203,7 @@ def launching(body: Callable[[], object], root: Path, journals: Path, strikes: l
 
 
 class WarmPopen(subprocess.Popen):  # type: ignore[type-arg]
-    """Starts `python -m medqa_finetune.train …` or the like by a fork alone; all else is as any process has it."""
+    """Popen that starts `python -m medqa_finetune.train …` and the like by forking only."""
 
     def __init__(self, args: Any, **options: Any) -> None:
         words = list(map(str, args)) if isinstance(args, list | tuple) else []
@@ -213,14 +211,14 @@ class WarmPopen(subprocess.Popen):  # type: ignore[type-arg]
         if module is not None:
             variables = dict(options.get("env") or os.environ)
             options["preexec_fn"] = lambda: _become(module, words[words.index(module) + 1 :], variables)
-            # What has not been written yet would be written by both.
+            # Unflushed output would be written by both processes.
             sys.stdout.flush()
             sys.stderr.flush()
         super().__init__(args, **options)
 
 
 def _become(module: str, arguments: list[str], variables: dict[str, str]) -> None:
-    # The pipe on which subprocess waits for the start of another program, among others.
+    # Includes the pipe on which subprocess waits for exec.
     os.closerange(3, 256)
     take_signals()
     os.environ.clear()

@@ -82,5 +82,5 @@ def amount_of_hours(hours: float) -> str:
 
 
 def amount_of_money(money: float) -> str:
-    """Format money: two decimal places from 1 on, two significant digits below, since short runs cost less than a cent."""
+    """Format money: two decimal places from 1 on, two significant digits below (short runs cost less than a cent)."""
     return f"{money:.2f}" if abs(money) >= 1 else f"{money:.2g}"

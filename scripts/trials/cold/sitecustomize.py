@@ -1,4 +1,4 @@
-"""Python imports this at start if its folder is on PYTHONPATH: faults get into cells that are started afresh."""
+"""Injects faults into cells started as fresh processes: Python imports this at start if its folder is on PYTHONPATH."""
 
 import os
 import sys
