@@ -28,12 +28,12 @@ which some runs are done. Programs get the same as fields: `docs/faults.md`.
 |---:|---|---:|---|"""
 
 TIME = re.compile(r"^\d\d:\d\d:\d\d ")
-# Names of runs say what differs from the defaults, which here is much.
+# Run names list the settings that differ from the defaults, which are many here.
 RUN_FOLDER = re.compile(r"outputs/demo/[^ :)]+")
 
 
 def row(case: Case) -> str:
-    """Run a case in a folder of its own and return its row of the table."""
+    """Run a case in its own folder, and return its table row."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve() / "work"
         folder.mkdir()
@@ -46,7 +46,7 @@ def row(case: Case) -> str:
 
 
 def reported(case: Case, printed: str, folder: Path) -> str:
-    """Return what of the answer to an accepted input speaks of what was odd in it, and the list of rows left out."""
+    """Return the output lines about the oddity of an accepted input, and the list of rejected rows."""
     lines = [TIME.sub("", line) for line in printed.splitlines() if any(text in line for text in case.says)]
     path = folder / "cleaned" / "rejects.jsonl"
     lines += [f"rejects.jsonl: {row['place']} {row['reason']}" for row in json_lines(path)] if path.exists() else []
@@ -54,7 +54,7 @@ def reported(case: Case, printed: str, folder: Path) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return text as a cell of a Markdown table shows it letter by letter."""
+    """Escape text for literal display in a Markdown table cell."""
     lines = (" ".join(line.split()).replace("|", "\\|").replace("<", "&lt;") for line in text.splitlines())
     return "<br>".join(line for line in lines if line)
 

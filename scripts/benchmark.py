@@ -1,19 +1,19 @@
-"""Measure this project on this machine, beside peers where they are installed; results can be kept as JSON.
+"""Measure this project on this machine, and installed peers for comparison; results can be saved as JSON.
 
 python scripts/benchmark.py speed                                        our training and answering, tiny model, CPU
 python scripts/benchmark.py speed --trl VENV/bin/python --llamafactory VENV/bin/python --out benchmarks/cpu.json
 python scripts/benchmark.py speed --device cuda --model qwen2.5-3b --methods lora qlora --tokens 512 2048 4096 \\
     --rows 2000 --out benchmarks/cuda.json                               random weights, nothing is downloaded
-python scripts/benchmark.py answering                                    our answering beside vLLM's, same questions
+python scripts/benchmark.py answering                                    our generation and vLLM's, same questions
 python scripts/benchmark.py options --methods lora full                  optimizers and kernels, each in turn
 python scripts/benchmark.py profile                                      where the time of that work goes
-python scripts/benchmark.py growth --out benchmarks/growth.json          seconds and memory by number of pairs
+python scripts/benchmark.py growth --out benchmarks/growth.json          seconds and memory by number of examples
 python scripts/benchmark.py startup                                      --help, and a cell around its work
 python scripts/benchmark.py summary                                      summarize over six and 1,000 made-up runs
-python scripts/benchmark.py scores                                       seconds to score 1,000 answers, and rightly
-python scripts/benchmark.py leaks                                        leaks planted in a corpus, and what is left
+python scripts/benchmark.py scores                                       seconds to score 1,000 predictions, correctness
+python scripts/benchmark.py leaks                                        leaks planted in a corpus, and how many remain
 
-Only ratios and shapes within one run compare; a busy machine gives wide spreads.
+Only ratios and trends within one run are comparable; a busy machine gives wide spreads.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-# The parts below are one package, in peers' environments too; this folder itself is not the place to look for them.
+# The parts are imported as one package, also in peers' environments, so this folder must not be on the path.
 sys.path[:0] = [str(ROOT)]
 
 from medqa_finetune.config.command_line import run_command  # noqa: E402
@@ -43,7 +43,7 @@ TINY_TOKENIZER = ROOT / "medqa_finetune" / "model" / "tiny"
 
 
 def main(arguments: list[str]) -> int:
-    """Run the benchmark asked for and return the exit code."""
+    """Run the requested benchmark, and return the exit code."""
     asked = _parser().parse_args(arguments)
     for name in ("pairs", "tokenizer", "golden"):
         path = getattr(asked, name, None)
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_works(runs: Any) -> list[argparse.ArgumentParser]:
-    """Add what trains a model; return it."""
+    """Add the subcommands that train a model; return them."""
     compares = runs.add_parser("speed", help="training and answering beside peers")
     profiles = runs.add_parser("profile", help="where the time of training and answering goes")
     tries = runs.add_parser("options", help="optimizers and kernels of training, one after another")
@@ -87,7 +87,7 @@ def _add_works(runs: Any) -> list[argparse.ArgumentParser]:
 
 
 def _add_others(runs: Any) -> list[argparse.ArgumentParser]:
-    """Add the rest; return those that pairs can be given."""
+    """Add the other subcommands; return those that accept a corpus."""
     answers = runs.add_parser("answering", help="our own decoding beside vLLM")
     answers.add_argument("--model", choices=ARCHITECTURES, default="tiny", help="architecture; weights are random")
     answers.add_argument("--methods", nargs="+", choices=("none", "lora"), default=["none", "lora"])

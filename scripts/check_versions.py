@@ -32,9 +32,9 @@ from scripts.versions.watching import SETS, Asked, Watched, watch  # noqa: E402
 
 LOCK, PYTHONS = "lock", "pythons"
 FINE, FAILED, BAD_USAGE = 0, 1, 2
-# What a shell has for a program that Ctrl-C or `kill` ended.
+# A shell's exit code for a program ended by Ctrl-C.
 STOPPED = 130
-# What says first that a release does otherwise.
+# Tests that are the first to detect changes in a release.
 QUICK_TESTS = ("tests/compat", "tests/test_dependencies.py")
 
 

@@ -1,4 +1,4 @@
-"""The package's commands in a process of their own, as a user without a network runs them."""
+"""Runs the package's commands in their own process, as for a user without a network."""
 
 import os
 import subprocess

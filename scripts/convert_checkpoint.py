@@ -32,7 +32,7 @@ COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "*.spm", "*.tiktoken")
 
 @dataclass(frozen=True)
 class ConvertOptions(Options):
-    """What can be typed."""
+    """Command-line options."""
 
     source: str = option(
         "", f"folder with {PICKLE} or its shards, config.json and tokenizer", value="DIR", positional=True
@@ -58,7 +58,7 @@ options:
 
 
 def main(arguments: list[str]) -> int:
-    """Convert the model asked for, and say what came of it."""
+    """Convert the requested model, and print the result."""
     if wants_help(arguments):
         print(USAGE, end="")
         return EXIT_DONE

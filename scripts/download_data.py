@@ -22,7 +22,7 @@ from medqa_finetune.log import log_to_terminal
 
 @dataclass(frozen=True)
 class DownloadOptions(Options):
-    """What can be typed in addition to the corpus."""
+    """Command-line options in addition to the corpus."""
 
     source: str | None = option(None, "fetch from this hub, not from the configured one", allowed=HUBS)
 
@@ -43,7 +43,7 @@ options:
 
 
 def main(arguments: list[str]) -> int:
-    """Fetch the data set asked for, unless it is there already."""
+    """Download the requested data set, unless present."""
     if wants_help(arguments):
         print(USAGE, end="")
         return EXIT_DONE

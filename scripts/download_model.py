@@ -23,7 +23,7 @@ PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.m
 
 @dataclass(frozen=True)
 class DownloadOptions(Options):
-    """What can be typed."""
+    """Command-line options."""
 
     model: str = option(
         "qwen2.5-3b", f"owner/name, or one of {', '.join(option_names('model'))}", value="NAME|OWNER/NAME"
@@ -46,7 +46,7 @@ options:
 
 
 def main(arguments: list[str]) -> int:
-    """Download the model asked for and check that it is whole."""
+    """Download the requested model, and check that it is complete."""
     if wants_help(arguments):
         print(USAGE, end="")
         return EXIT_DONE

@@ -50,12 +50,12 @@ BRIEF = (
     "train.learning_rate=0.01", "evaluate.max_new_tokens=8", "tracker=none", "threads=1",
 )  # fmt: skip
 QUESTION, TOKENS = "发烧怎么办？", 16
-# What a run in fp32 and plain code may differ in, by the largest logit.
+# Maximum difference of a logit between a run in fp32 and plain code.
 TOLERANCE = 1e-5
 
 
 class Said(NamedTuple):
-    """What a model says to the question: its logits at every place of it, and the tokens that it goes on with."""
+    """A model's output for the question: its logits at every position, and the generated tokens."""
 
     ids: list[int]
     logits: torch.Tensor
@@ -63,7 +63,7 @@ class Said(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """A finished run, what it said, and what the same model said when it was loaded by plain code."""
+    """A finished run, its model's output, and the output of the same model loaded by plain code."""
 
     record: Record
     in_process: Said
@@ -71,7 +71,7 @@ class Outcome(NamedTuple):
 
     @property
     def apart(self) -> float:
-        """The largest difference between two logits."""
+        """The largest difference of a logit between run and plain code."""
         return (self.in_process.logits - self.again.logits).abs().max().item()
 
     @property
@@ -84,14 +84,14 @@ class Outcome(NamedTuple):
 
 @torch.no_grad()
 def ask(model: Any, ids: list[int], end: int) -> Said:
-    """Let a model go on after token ids, most likely tokens first."""
+    """Continue token ids greedily with a model."""
     model.eval()
     logits = model(input_ids=torch.tensor([ids])).logits[0].float().clone()
     return Said(ids, logits, decode_greedily(model, [ids], Ending(end, 0, TOKENS))[0])
 
 
 def composed_cell(*overrides: str) -> Cell:
-    """Return the cell that the command line makes of these words."""
+    """Return the cell for these command-line arguments."""
     register_schema()
     register_plugins()
     with hydra.initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
@@ -116,7 +116,7 @@ def run_cell(family: str, method: str, base: Path, outputs: Path) -> Outcome:
 
 
 def load_again(config: Config, *, uneven: bool) -> Said:
-    """Load what a run left with the code of the README, and ask it."""
+    """Load a run's model with the README's code, and generate its output."""
     code: dict[str, Any] = {}
     exec(readme_code(), code)  # noqa: S102 (it is the README's)
     method = config.method
@@ -136,7 +136,7 @@ def load_again(config: Config, *, uneven: bool) -> Said:
 
 
 def generated(model: Any, tokenizer: Any, ids: list[int]) -> list[int]:
-    """Return what transformers' own `generate` goes on with."""
+    """Return the tokens that transformers' `generate` appends."""
     found = model.generate(
         torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), max_new_tokens=TOKENS, do_sample=False,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,

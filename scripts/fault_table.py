@@ -52,7 +52,7 @@ def page(rows: Iterable[Row]) -> str:
 
 
 def _section(code: str, rows: Sequence[Row]) -> str:
-    # Words that several files share stand there once.
+    # Faults with the same words in several files share a row.
     rooms: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
         rooms.setdefault((row.key, row.problem, row.allowed, row.hint), []).append(row.room)

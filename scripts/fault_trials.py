@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"--faults {','.join(unknown)}: the faults are {', '.join(FAULTS)}.", file=sys.stderr)
         return 2
     numbers = [options.only] if options.only is not None else range(options.trials)
-    # Every fault has had its first trial before any has its second: a time limit shortens all alike.
+    # Every fault gets its first trial before any gets its second, so that a time limit affects all equally.
     jobs = [(fault, number) for number in numbers for fault in faults]
     shared = Path(options.folder or tempfile.mkdtemp(prefix="faults-")).resolve()
     load_everything()

@@ -1,10 +1,10 @@
-"""Change good files at random and give them to everything of ours that reads files, for as long as is asked.
+"""Mutate valid files at random and pass them to all of the project's file readers, for a given time.
 
     python scripts/fuzz.py --minutes 10 --seed 0 [--only records] [--keep FOLDER]
 
-Every reader gets the same share of the time. Prints how many inputs each was given, and every input that one did not
-stand: an error of another kind than ours, a pair that is not clean, a figure that is no number, or more than
-`SLOW_SECONDS`. Those are kept as files.
+Every reader gets the same share of the time. Prints the number of inputs of each reader, and every input that fails:
+an exception other than the project's, an example that is not clean, a non-finite figure, or more than `SLOW_SECONDS`.
+Those are saved as files.
 """
 
 import argparse
@@ -66,7 +66,7 @@ class Target:
 
     Attributes:
         seeds: Good content to begin with, by file name.
-        check: Is given a folder and the file in it; raises when the reader does what it must not.
+        check: Takes a folder and the file in it; raises if the reader misbehaves.
     """
 
     seeds: dict[str, bytes]
@@ -128,7 +128,7 @@ def answers() -> dict[str, bytes]:
 
 
 def progress_lines() -> dict[str, bytes]:
-    """Return what a run notes while it works."""
+    """Return progress files of a run."""
     rows = [
         {"step": 1, "steps": 9, "loss": 2.5, "tokens_per_second": 100.0},
         {"answered": 4, "questions": 9, "seconds": 1.5},
@@ -152,7 +152,7 @@ def check_model(folder: Path, path: Path) -> None:
 
 
 def check_typed(folder: Path, path: Path) -> None:
-    """Take a file's content for what was typed; no system lets a zero byte be."""
+    """Pass a file's content as command-line input; systems do not allow zero bytes there."""
     text = path.read_bytes().replace(b"\0", b"").decode("utf-8", "surrogateescape")
     quoted(text)
     try:
@@ -192,7 +192,7 @@ def targets() -> dict[str, Target]:
 
 
 def tried(target: Target, name: str, content: bytes) -> str | None:
-    """Give a file to a reader; return what went wrong, or None."""
+    """Pass a file to a reader; return the error, or None."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / name).write_bytes(content)
@@ -235,7 +235,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def last_place(fault: str) -> str:
-    """Return what tells one finding from another: where it was raised, and its kind."""
+    """Return the identity of a finding: where it was raised, and its type."""
     places = [line for line in fault.splitlines() if line.startswith('  File "')]
     return f"{places[-1] if places else ''} {fault.splitlines()[-1].partition(':')[0]}"
 

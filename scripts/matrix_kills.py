@@ -25,7 +25,7 @@ sys.path[:0] = [str(ROOT)]
 
 from medqa_finetune.record.run_dir import find_runs  # noqa: E402
 
-# Columns that say what a run cost on this machine at that hour.
+# Columns of costs, which vary between runs.
 COSTS = ("peak_vram_gib", "peak_rss_gib", "train_seconds", "train_samples_per_second", "train_tokens_per_second",
          "eval_samples_per_second", "model_flops_utilization")  # fmt: skip
 LIMIT_SECONDS = 3600
@@ -67,7 +67,7 @@ def _run_with_kills(outputs: Path, overrides: list[str], kills: int, chance: ran
         with subprocess.Popen(_command(outputs, overrides), stderr=subprocess.DEVNULL) as launcher:
             time.sleep(chance.uniform(5, 40))
             cells = psutil.Process(launcher.pid).children() if launcher.poll() is None else []
-            # The preflight is a child as well, and as good a victim.
+            # The preflight is a child too, and may be killed as well.
             victim = cells[0].pid if number % 2 and cells else launcher.pid
             statuses = [record.status for run in find_runs(outputs) if (record := run.read()) is not None]
             said.append(f"kill -9 of {'the launcher' if victim == launcher.pid else 'a cell'}; runs were {statuses}")

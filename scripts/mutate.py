@@ -30,7 +30,7 @@ from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, RunError  # noq
 NOT_COPIED = shutil.ignore_patterns(
     ".git", ".*_cache", "__pycache__", ".venv", "outputs", "data_cache", "*.egg-info", ".hypothesis"
 )
-# Those that are installed take longer to load than most tests to run.
+# Installed pytest plugins take longer to load than most tests to run.
 NO_PLUGINS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 # A mutant may loop for ever.
 TIMES_AS_LONG, LEAST_SECONDS = 4, 30.0

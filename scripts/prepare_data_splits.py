@@ -34,7 +34,7 @@ SIZES = ("20k", "50k", "100k")
 
 @dataclass(frozen=True)
 class SplitOptions(Options):
-    """What can be typed in addition to corpus and data."""
+    """Command-line options in addition to corpus and data."""
 
     sizes: list[str] = option(
         list(SIZES),

@@ -29,7 +29,7 @@ from medqa_finetune.log import log_to_terminal
 
 @dataclass(frozen=True)
 class CleanOptions(Options):
-    """What can be typed in addition to the corpus."""
+    """Command-line options in addition to the corpus."""
 
     to: str | None = option(None, "folder to write to; data/cleaned/NAME if left out", value="DIR")
 
@@ -50,7 +50,7 @@ options:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the cleaned examples of the corpus asked for."""
+    """Write the cleaned examples of the requested corpus."""
     if wants_help(arguments):
         print(USAGE, end="")
         return EXIT_DONE

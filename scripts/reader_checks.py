@@ -1,4 +1,4 @@
-"""Checks that readers of files use what they are given or refuse it with one readable error, whatever the files hold.
+"""Checks that file readers accept any content or refuse it with one readable error.
 
 `scripts/fuzz.py` and the tests run them. Each raises AssertionError where a reader gives something unusable; anything
 else that escapes comes from the reader.
@@ -38,17 +38,17 @@ METRICS = ("rouge", "bleu", "perplexity")
 
 
 def made_records() -> list[Record]:
-    """Records of done runs: the untuned base, and two methods with three sizes of data."""
+    """Return records of done runs: the untuned base, and two methods with three sizes of data."""
     scores = {name: Score(20.0, f"{name}|made up") for name in ("rougeL", "bleu", "perplexity")}
     evaluation = EvaluationRecord(n=1000, scores=scores, seconds=50.0, samples_per_second=20.0, empty_rate=0.01)
     return [record_of(run, evaluation) for run in six()]
 
 
 def check_reading(path: Path, **changes: Any) -> None:
-    """Read a file as pairs: either every row comes out as a clean pair or a reject, or one DataError of two lines.
+    """Read a file as a corpus: either every row becomes a clean example or a reject, or one DataError of two lines.
 
     Raises:
-        AssertionError: the pairs are not clean, or the counts do not add up.
+        AssertionError: the examples are not clean, or the counts do not add up.
         Exception: anything else that escapes a reader.
     """
     rejects = path.parent / "r.out"
@@ -76,26 +76,26 @@ def check_reading(path: Path, **changes: Any) -> None:
 
 
 def check_text(text: str) -> None:
-    """A text is clean."""
+    """Check that a text is clean."""
     assert text == text.strip()
     assert text.encode()
     assert not CHAT_TOKEN.search(text)
 
 
 def check_message(error: Exception) -> None:
-    """A message can be printed, and is a line or two of a length that can be read."""
+    """Check that a message is printable, and has one or two lines of readable length."""
     assert shown(str(error)).encode()
     assert 1 <= len(str(error).splitlines()) <= 2, str(error)
     assert len(str(error)) < 2000
 
 
 def check_record(folder: Path, content: bytes, *, refused_too: bool = True) -> None:
-    """Read a record, and put it into the table of all runs: one row, finite figures, text that any terminal takes.
+    """Read a record and build the table of runs: one row, finite figures, printable text.
 
     Args:
-        folder: Where it may be written.
-        content: Of the record.
-        refused_too: Whether one that is refused is put there as well, which takes its time.
+        folder: Folder to write it to.
+        content: Content of the record.
+        refused_too: Whether to build the table of a refused record as well, which is slow.
     """
     run = RunDir(folder / "run")
     run.path.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def check_record(folder: Path, content: bytes, *, refused_too: bool = True) -> N
 
 
 def check_evaluation(folder: Path, content: bytes) -> None:
-    """Read an evaluation's record, and put its run into the table of all runs: one row, as `check_record` has it."""
+    """Read an evaluation's record and build the table of its run: one row, as in `check_record`."""
     run = RunDir(folder / "run")
     evaluation = EvaluationDir(run.evaluations_path / "default")
     evaluation.path.mkdir(parents=True, exist_ok=True)
@@ -157,7 +157,7 @@ def check_manifest(folder: Path, content: bytes) -> None:
 
 
 def check_answers(path: Path, content: bytes) -> None:
-    """Read answers and score them: figures that JSON knows, and text that any terminal takes."""
+    """Read and score predictions: figures valid in JSON, printable text."""
     path.write_bytes(content)
     try:
         answers = read_predictions(path)

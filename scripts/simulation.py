@@ -24,7 +24,7 @@ from medqa_finetune.report.stats.intervals import Drawn, Settings, interval_of, 
 LEVEL = 0.95
 COVERAGE_OFF = 0.015
 BATCH = 40
-# Questions that stand for all there are, where a truth has no formula.
+# Number of questions that approximate the population if a true value has no formula.
 POPULATION = 1_000_000
 Maker = Callable[[np.random.Generator, int, Array], list[Array]]
 Cells = list[tuple[Drawn, list[Sample]]]
@@ -39,10 +39,10 @@ class Scenario:
         aggregate: Of the columns.
         n: Questions.
         seeds: Runs of a cell.
-        seed_sd: What training again changes, standard deviation, in the maker's unit.
+        seed_sd: Standard deviation between trainings, in the maker's unit.
         cells: Compared with each other, all pairs.
         gap: True difference between a cell and the next, in the maker's unit.
-        promised: Whether the row must hold; otherwise it shows what happens without.
+        promised: Whether the row must hold; otherwise it is for comparison.
     """
 
     title: str
@@ -58,7 +58,7 @@ class Scenario:
 
 @dataclass
 class Counted:
-    """How often what happened."""
+    """Counts of outcomes over the simulations."""
 
     sets: int = 0
     false: int = 0
@@ -68,18 +68,18 @@ class Counted:
 
 
 def means(rng: np.random.Generator, n: int, effects: Array) -> list[Array]:
-    """Like ROUGE-L: questions that are hard for all, an answer's own luck, in [0, 100] but for rare cases, skewed."""
+    """Like ROUGE-L: shared difficulty of questions, noise per prediction, skewed, nearly always in [0, 100]."""
     hard = rng.gamma(4, 5, n)
     return [(10 + hard + effect + 7 * rng.standard_normal(n))[:, None] for effect in effects]
 
 
 def mean_truth(effect: float) -> float:
-    """Mean of `means` over all questions there are."""
+    """Population mean of `means`."""
     return 10 + 20 + effect
 
 
 def bleu_counts(rng: np.random.Generator, n: int, effects: Array) -> list[Array]:
-    """Like answers of 20 to 200 tokens; an effect raises the chance of a match."""
+    """Like predictions of 20 to 200 tokens; an effect raises the probability of a match."""
     reference = rng.integers(20, 200, n)
     hard = rng.normal(0, 0.5, n)
     return [_bleu_columns(rng, reference, 1 / (1 + np.exp(-(hard + effect)))) for effect in effects]
@@ -127,7 +127,7 @@ SCENARIOS = (
 
 
 def simulate(scenario: Scenario, comparisons: int, seed: int) -> Counted:
-    """Return how often cells were called different that are not, and how often intervals held the truth."""
+    """Count how often equal cells were called different, and how often intervals contained the truth."""
     rng, counted, settings = np.random.default_rng(seed), Counted(), Settings()
     truths = [
         _truth(scenario.make, scenario.aggregate, scenario.gap * place, scenario.seed_sd)
@@ -176,7 +176,7 @@ def _count_pairs(counted: Counted, measured: list[Measured], truths: list[float]
 
 
 def _resampled_holds(drawn: Drawn, truth: float, settings: Settings) -> bool:
-    """Say whether an interval holds that resamples seeds as it does questions: the usual hierarchical bootstrap."""
+    """Return whether the interval of the hierarchical bootstrap, which also resamples seeds, contains the truth."""
     seeds, resamples = drawn.draws.shape
     if seeds == 1:
         return False
@@ -204,12 +204,12 @@ def _truth(make: Maker, aggregate: Callable[[Array, int], Array], effect: float,
 
 
 def error(share: float, count: int) -> float:
-    """Return by how much a share of `count` simulations may be off, 95 %."""
+    """Return the 95 % margin of error of a share over `count` simulations."""
     return float(1.96 * (share * (1 - share) / count) ** 0.5)
 
 
 def broken(scenario: Scenario, counted: Counted) -> bool:
-    """Say whether a row breaks what it promises."""
+    """Return whether a row breaks its promise."""
     if not scenario.promised:
         return False
     false = scenario.gap == 0 and counted.false / counted.sets > 0.05 + error(0.05, counted.sets)

@@ -13,7 +13,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}{{'<|im_start|>assistant\n'}}{% endif %}"
 )
 FAMILIES = ("qwen2", "phi", "llama", "pruned")
-# What `write_pruned` leaves of the four heads, the two of keys, and the width of the MLP, layer by layer.
+# Per layer, what `prune` leaves of the four heads, the two key heads, and the width of the MLP.
 HEADS, KEY_HEADS, INTERMEDIATE = [2, 4], [1, 2], [96, 72]
 
 
@@ -70,7 +70,7 @@ def make_tokenizer(*, chat: bool) -> Any:
 
 
 def prune(folder: Path) -> None:
-    """Cut heads and neurons away, layer by layer as many as `HEADS` says; config.json keeps saying what it said."""
+    """Remove heads and neurons per layer down to `HEADS`; config.json stays unchanged."""
     from safetensors.torch import load_file, save_file
 
     width = SIZES["hidden_size"] // SIZES["num_attention_heads"]

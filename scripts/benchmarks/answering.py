@@ -1,4 +1,4 @@
-"""Answering by our own decoding and by vLLM, in turns, in one process: rates, and how many answers are the same."""
+"""Compares our decoding with vLLM, alternating in one process: rates, and the number of equal predictions."""
 
 import argparse
 import tempfile
@@ -17,12 +17,12 @@ from scripts.benchmarks.results import heading, keep, markdown, shown, spread
 
 BACKENDS = ("transformers", "vllm")
 METHODS = {"none": MethodConfig(name="none", trains="nothing"), "lora": MethodConfig(name="lora", dropout=0.0)}
-# An adapter that has learnt nothing adds nothing; this much it adds here.
+# An untrained adapter adds nothing, so its weights are set to this scale.
 ADAPTER_STD = 0.05
 
 
 def answering(options: argparse.Namespace) -> int:
-    """Let every backend answer the same questions, round by round; print the table and keep it.
+    """Generate predictions for the same questions with every backend, round by round; print and save the table.
 
     Raises:
         ConfigError: vLLM is not installed.

@@ -1,7 +1,7 @@
-"""One run of ours whose layers torch compiles: `python -m scripts.benchmarks.compiled_stage KEY=VALUE …`.
+"""Runs one of our trainings with layers compiled by torch: `python -m scripts.benchmarks.compiled_stage KEY=VALUE …`.
 
-No option of the package, since it wins nothing where it could be measured (README, Speed); here so that it can be
-measured elsewhere.
+Not an option of the package, since it gave no speed-up where it was measured (README, Speed); kept to measure it on
+other machines.
 """
 
 import sys
@@ -11,7 +11,7 @@ from medqa_finetune.runtime import limit_spinning
 
 
 def main(arguments: list[str]) -> int:
-    """Train and answer as the command line says; return the exit code."""
+    """Run `train` with compiled layers; return the exit code."""
     limit_spinning()  # before torch is loaded, as every run does
     import torch
     from transformers import AttentionInterface
@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
     from medqa_finetune.training.trainer import MeteredTrainer
 
     apart: Any = torch.compiler.disable
-    # It is handed a list as long as a pack has pairs; compiled, every other number of pairs would be compiled anew.
+    # Takes a list with one entry per example of a pack, so it would be recompiled for every other number of examples.
     AttentionInterface.register(attention.NAME, apart(attention.attend_per_pair))
     original: Any = MeteredTrainer.train
 

@@ -1,4 +1,4 @@
-"""How cost grows with work: seconds and memory of data preparation and of training set-up, by the number of pairs."""
+"""Measures how seconds and memory of data preparation and training set-up grow with the number of examples."""
 
 import argparse
 import io
@@ -24,7 +24,7 @@ Figures = dict[str, Any]
 
 
 def growth(options: argparse.Namespace) -> int:
-    """Measure every size, each stage in a fresh process; print the table, keep figures and plot."""
+    """Measure every size, each stage in a fresh process; print the table, save figures and plot."""
     started, rows = heading("growth"), []
     source = read_rows(options.pairs)
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=options.scratch) as folder:
@@ -44,7 +44,7 @@ def growth(options: argparse.Namespace) -> int:
 
 
 def measure(stage: str, pairs: int, corpus: Path, arguments: Sequence[str]) -> Figures:
-    """Run a stage in a process of its own and return its figures.
+    """Run a stage in its own process, and return its figures.
 
     Raises:
         RunError: it failed.
@@ -58,7 +58,7 @@ def measure(stage: str, pairs: int, corpus: Path, arguments: Sequence[str]) -> F
 
 
 def exponents(rows: Sequence[Figures]) -> list[float | None]:
-    """Return, for each row of one stage, the slope of the seconds' line from the row before, in a log-log plot."""
+    """Return, for each row of one stage, the log-log slope of the seconds since the previous row."""
     slopes = [
         log(after["seconds"] / before["seconds"]) / log(after["pairs"] / before["pairs"])
         for before, after in pairwise(rows)
@@ -67,7 +67,7 @@ def exponents(rows: Sequence[Figures]) -> list[float | None]:
 
 
 def table(rows: Sequence[Figures]) -> str:
-    """Return the figures of all stages, a size a line."""
+    """Format the figures of all stages as a table, one size per line."""
     lines = []
     for stage, title in STAGES.items():
         chosen = [row for row in rows if row["stage"] == stage]
@@ -81,7 +81,7 @@ def table(rows: Sequence[Figures]) -> str:
 
 
 def draw(rows: Sequence[Figures]) -> bytes:
-    """Return seconds and memory over pairs, both axes logarithmic, as a PNG."""
+    """Plot seconds and memory over examples on logarithmic axes, and return the PNG."""
     import matplotlib
 
     matplotlib.use("agg")

@@ -1,4 +1,4 @@
-"""One stage on one corpus in this process alone, and what it took: `python -m scripts.benchmarks.growth_stage`."""
+"""Measures one stage on one corpus in this process: `python -m scripts.benchmarks.growth_stage`."""
 
 import argparse
 import json
@@ -23,12 +23,12 @@ SAMPLING_SECONDS = 0.02
 
 
 class PeakMemory:
-    """The most memory that this process holds while the block runs, in bytes.
+    """Peak memory of this process while the block runs, in bytes.
 
     Attributes:
-        private: Its own (anonymous) memory, sampled 50 times a second.
-        resident: With the pages of files that it has mapped, which the system takes back when it wants; as the kernel
-            counts it, hence with what was there before the block.
+        private: Anonymous memory, sampled 50 times a second.
+        resident: Resident memory as counted by the kernel: includes mapped files, which the system can reclaim, and
+            memory from before the block.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class PeakMemory:
 
 
 def status_bytes(name: str) -> int:
-    """Return a figure of this process from Linux's /proc, in bytes."""
+    """Return a field of this process's /proc status, in bytes."""
     found = re.search(rf"^{name}:\s*(\d+) kB$", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
     if found is None:
         raise RuntimeError(f"/proc/self/status has no {name}; measurements of memory want Linux")
@@ -61,18 +61,18 @@ def status_bytes(name: str) -> int:
 
 
 def prepare_corpus(path: Path, cache: Path) -> Prepared:
-    """Prepare a JSON Lines file of pairs, as training does before anything else."""
+    """Prepare a JSON Lines file of examples, as training does first."""
     corpus = CorpusConfig(name=path.stem, source="file", path=str(path), format="jsonl")
     return prepare(corpus, HELD_OUT, cache)
 
 
 def prepare_and_count(path: Path, cache: Path) -> int:
-    """Prepare a corpus and return the number of pairs to train on."""
+    """Prepare a corpus, and return the number of training examples."""
     return len(prepare_corpus(path, cache).pool)
 
 
 def load_encoder(tokenizer: Path) -> "Encoder":
-    """Load a tokenizer; this does not depend on the number of pairs, and is not timed."""
+    """Load a tokenizer; not timed, since it does not depend on the number of examples."""
     from transformers import AutoTokenizer
 
     from medqa_finetune.data.tokenize import Encoder
@@ -81,12 +81,12 @@ def load_encoder(tokenizer: Path) -> "Encoder":
 
 
 def encode_set(prepared: Prepared, pairs: int, encoder: "Encoder") -> int:
-    """Encode the training set, as training does before its first step; return its tokens."""
+    """Encode the training set, as training does before its first step; return its number of tokens."""
     return encode_once(encoder, take_splits(prepared, pairs).train, prepared.folder).tokens
 
 
 def main() -> None:
-    """Run one stage and print one line of JSON: seconds, peak memory and what was done."""
+    """Run one stage, and print one line of JSON: seconds, peak memory and amount of work."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", choices=("prepare", "setup"))
     parser.add_argument("corpus", type=Path, help="JSON Lines file of pairs")

@@ -1,7 +1,7 @@
-"""Plant leaks in a corpus, prepare it as training does, and count by brute force what of them reaches the training set.
+"""Plants leaks in a corpus, prepares it as training does, and counts by brute force the leaks in the training set.
 
-Planted for every held-out question: the pair once more, the question with another answer, and near-duplicates of the
-question. No question of the training set may then be a held-out one or a near-duplicate of one.
+Planted for every held-out question: a copy of the example, the question with another answer, and near-duplicates of the
+question. No question of the training set may be a held-out one or a near-duplicate of one.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def leaks(options: argparse.Namespace) -> int:
 
 
 def plant(held_out: Sequence[Example]) -> dict[str, list[Row]]:
-    """Return leaks by kind: for every held-out pair one exact, one with another answer, and near-duplicates."""
+    """Return leaks by kind: for every held-out example a copy, one with another answer, and near-duplicates."""
     return {
         "exact": [{"question": pair.question, "answer": pair.answer} for pair in held_out],
         "other answer": [
@@ -56,7 +56,7 @@ def plant(held_out: Sequence[Example]) -> dict[str, list[Row]]:
 
 
 def through(train: Sequence[Example], held_out: Sequence[Example]) -> dict[str, int]:
-    """Count, by comparing every pair with every other, the training pairs that leak a held-out question."""
+    """Count the training examples that leak a held-out question, by comparing each with each."""
     texts = {normalised_question(pair.question) for pair in held_out}
     exact = {(normalised_question(pair.question), pair.answer) for pair in held_out}
     grams = [trigrams(text) for text in texts]
@@ -72,7 +72,7 @@ def through(train: Sequence[Example], held_out: Sequence[Example]) -> dict[str, 
 
 
 def _near(question: str) -> list[str]:
-    """Return questions so little changed that they count as the same: a character more at an end."""
+    """Return near-duplicates of a question: one character added at an end."""
     own = trigrams(normalised_question(question))
     changed = [question.rstrip("？?。") + "呢", "请" + question]
     return [text for text in changed if jaccard(own, trigrams(normalised_question(text))) >= THRESHOLD]

@@ -1,4 +1,4 @@
-"""Pairs that are made, as many and as long as asked for: slices of text that is at hand, the same for the same seed."""
+"""Generates examples of requested number and length from slices of existing text, reproducible by seed."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medqa_finetune.data.embedded import embedded_rows
 
-# Of consultations in Chinese: the logarithm of a text's length in characters is spread like this around its median.
+# Standard deviation of the logarithm of a text's length in characters in Chinese consultations.
 QUESTION_MEDIAN, ANSWER_MEDIAN, SPREAD = 40, 90, 0.8
 SHORTEST, LONGEST = 6, 1200
 SLICE = 24
@@ -17,7 +17,7 @@ Row = dict[str, str]
 
 
 def read_rows(path: Path | None) -> list[Row]:
-    """Return the pairs of a JSON Lines file with `question` and `answer`, or of the embedded corpus."""
+    """Read examples from a JSON Lines file with `question` and `answer`, or from the embedded corpus."""
     if path is None:
         return [{"question": row["question"], "answer": row["answer"]} for row in embedded_rows()]
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -31,11 +31,11 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 
 
 class TextMaker:
-    """Makes texts of a wanted length out of others.
+    """Generates texts of a given length from other texts.
 
     Args:
-        rows: Pairs whose text is cut up.
-        seed: Of the choice of slices.
+        rows: Examples whose text is sliced.
+        seed: Seed of the choice of slices.
     """
 
     def __init__(self, rows: Sequence[Row], seed: int = 0) -> None:
@@ -43,18 +43,18 @@ class TextMaker:
         self._random = random.Random(seed)  # noqa: S311 - reproducible texts, nothing secret
 
     def text(self, characters: int) -> str:
-        """Return a text of that many characters, put together from random slices."""
+        """Return a text of `characters` characters, concatenated from random slices."""
         starts = (self._random.randrange(len(self._pool) - SLICE) for _ in range(math.ceil(characters / SLICE)))
         return "".join(self._pool[start : start + SLICE] for start in starts)[:characters]
 
     def length(self, median: int) -> int:
-        """Return a length in characters, log-normal around the median as in real data."""
+        """Sample a length in characters, log-normal around the median as in real data."""
         length = round(median * math.exp(self._random.gauss(0, SPREAD)))
         return min(LONGEST, max(SHORTEST, length))
 
 
 def made_pairs(rows: Sequence[Row], n: int, seed: int = 0) -> Iterator[Row]:
-    """Yield `n` pairs with lengths as in real consultations."""
+    """Yield `n` examples with lengths as in real consultations."""
     maker = TextMaker(rows, seed)
     for _ in range(n):
         question = maker.text(maker.length(QUESTION_MEDIAN))

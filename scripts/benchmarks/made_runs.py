@@ -1,8 +1,8 @@
-"""Run folders as finished runs leave them, made up: real answers, really scored, by no model.
+"""Generates synthetic folders of finished runs: real texts with real scores, without a model.
 
-Every question has a bank of answers, from nearly right to mostly wrong, scored once. A run takes each answer from the
-bank by a draw that leans to the right ones the better the run is said to be, so that a thousand runs with a thousand
-predictions each are made in about a minute, and their scores are those of their answers.
+Every question has a bank of predictions, from nearly right to mostly wrong, scored once. A run samples from the bank,
+favouring right ones according to its quality. A thousand runs with a thousand predictions each take about a minute, and
+their scores are consistent with their predictions.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from medqa_finetune.record.schema import (
 
 CHARACTERS = "头痛发热咳嗽腹泻药物治疗建议休息多喝水检查血压糖尿病患者注意饮食清淡医院就诊观察症状缓解"
 LENGTH = 100
-# Share of characters that are wrong, by place in the bank.
+# Share of wrong characters, by index in the bank.
 WRONG = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85)
 METRICS = ["rouge", "bleu", "perplexity"]
 BATCH, EPOCHS = 16, 1.0
@@ -39,11 +39,11 @@ BATCH, EPOCHS = 16, 1.0
 
 @dataclass(frozen=True)
 class MadeRun:
-    """What a made-up run is said to be.
+    """Properties of a synthetic run.
 
     Attributes:
         method: `lora`, `qlora`, …; `none` trains nothing.
-        size: Training pairs.
+        size: Number of training examples.
         seed: Training seed.
         quality: In standard deviations of the bank's logits; about 0.1 moves ROUGE-L by a point.
         rank: A setting below `method`.
@@ -57,7 +57,7 @@ class MadeRun:
 
     @property
     def name(self) -> str:
-        """As a real run's folder is called."""
+        """Folder name, as for a real run."""
         if self.method == "none":
             return "none"
         name = f"{self.method}_{self.data}"
@@ -66,12 +66,12 @@ class MadeRun:
 
     @property
     def data(self) -> str:
-        """As the group `data` calls it."""
+        """Name in the config group `data`."""
         return f"{self.size // 1000}k"
 
 
 class AnswerBank:
-    """Answers to n questions, scored."""
+    """Scored predictions for n questions."""
 
     def __init__(self, n: int, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
@@ -94,8 +94,8 @@ class AnswerBank:
         self.rows = [score_predictions(each, METRICS)[1] for each in self.answers]
 
     def choose(self, run: MadeRun) -> list[int]:
-        """Return the place in the bank of each of a run's answers; the same for a run of the same name."""
-        # Questions are hard or easy for every run, and a little by chance.
+        """Return the bank index of each of a run's predictions; reproducible by the run's name."""
+        # Difficulty of a question is shared by all runs, with a little noise per run.
         rng = np.random.default_rng(int.from_bytes(hashlib.sha256(run.name.encode()).digest()[:8]))
         n = len(self.rows[0])
         hard = np.random.default_rng(1).normal(size=n)
@@ -116,7 +116,7 @@ def write_run(root: Path, run: MadeRun, bank: AnswerBank) -> RunDir:
     evaluation.append_predictions([to_row(answer) for answer in answers])
     digest = hashlib.sha256(evaluation.predictions_path.read_bytes()).hexdigest()
     evaluation.write_item_scores(item_scores(rows, digest))
-    # From what was counted once per answer of the bank: scoring a thousand runs anew would take ten minutes.
+    # From the bank's scores, since scoring a thousand runs would take ten minutes.
     scores = {name: score for metric in METRICS for name, score in find_metric(metric).corpus(answers, rows).items()}
     record = folder.write(record_of(run, EvaluationRecord(len(answers), scores)))
     identity = evaluation_identity(record.config)
@@ -167,7 +167,7 @@ def six(seeds: int = 1) -> list[MadeRun]:
 
 
 def many(count: int) -> list[MadeRun]:
-    """Return as many cells of two methods, twenty sizes and as many ranks as it takes."""
+    """Return `count` cells of two methods, twenty sizes and as many ranks as needed."""
     return [
         MadeRun(
             ("lora", "qlora")[number % 2],

@@ -1,4 +1,4 @@
-"""Make what is worked on: a model of a known architecture with random weights, its tokenizer, and pairs.
+"""Make the input of benchmarks: a model of a known architecture with random weights, its tokenizer, and examples.
 
 python -m scripts.benchmarks.make_work model MODEL_FOLDER …, then for each set of lengths … data DATA_FOLDER …
 """
@@ -26,7 +26,7 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 VOCABULARY = 8000
-# `vocab_size` None is the tokenizer's own.
+# `vocab_size` None is the tokenizer's size.
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "tiny": {
         "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 6, "num_attention_heads": 4,
@@ -40,7 +40,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 SEED = 1
-LONGEST_PAIR = 1000  # characters; the training's limit of 1024 tokens is then hardly ever met
+LONGEST_PAIR = 1000  # characters; rarely exceeds the training's limit of 1024 tokens
 SPARE = 1.1  # a cleaned corpus is a little smaller
 # Near-duplicates stay in: only the amount of work matters here.
 VALIDATION, SIMILARITY = 1, 1.0
@@ -91,15 +91,15 @@ def make_model(folder: Path, architecture: str, rows: Sequence[Row], tokenizer_f
 
 
 def rows_of_length(tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Row], tokens: int, n: int) -> list[Row]:
-    """Make pairs that take at least `tokens` tokens, a quarter of them the question's, but hardly more.
+    """Make examples of slightly more than `tokens` tokens, a quarter of them in the question.
 
-    What is above is cut by `max_length`, so that every pair has just that length.
+    `max_length` truncates the rest, so that every example has exactly that length.
     """
     maker, made = TextMaker(rows, SEED), []
     for _ in range(n):
         row = {}
         for name, share in (("question", 0.25), ("answer", 0.75)):
-            # No token is shorter than a byte or, in the mean, longer than a few characters.
+            # A token has at least one byte and, on average, at most a few characters.
             wanted = round(tokens * share)
             text = maker.text(4 * wanted)
             encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -109,10 +109,10 @@ def rows_of_length(tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Row], to
 
 
 def make_data(folder: Path, rows: Sequence[Row], train: int, evaluation: int) -> None:
-    """Write the corpus, and the sets that our own preparation cuts from it, in the forms that peers read.
+    """Write the corpus, and the splits that our preparation makes of it, in the peers' formats.
 
     Raises:
-        DataError: too few pairs.
+        DataError: too few examples.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_rows(folder / "pairs.jsonl", rows)
@@ -130,7 +130,7 @@ def make_data(folder: Path, rows: Sequence[Row], train: int, evaluation: int) ->
 
 
 def choose_rows(rows: Sequence[Row], n: int) -> list[Row]:
-    """Return a random choice of pairs that are not too long.
+    """Return a random sample of examples that are not too long.
 
     Raises:
         DataError: there are fewer.
@@ -143,7 +143,7 @@ def choose_rows(rows: Sequence[Row], n: int) -> list[Row]:
 
 
 def main() -> None:
-    """Read the command line and make what it asks for."""
+    """Make the requested model or data."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("model", "data"))
     parser.add_argument("folder", type=Path)

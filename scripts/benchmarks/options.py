@@ -1,4 +1,4 @@
-"""What single options of training win: each in turn with plain torch, the same work, medians of several rounds."""
+"""Measures the speed-up of single options over plain torch: the same training in turns, medians of several rounds."""
 
 import argparse
 import json
@@ -26,12 +26,12 @@ def _optimizer(name: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Option:
-    """One thing tried: settings changed, or a program that trains otherwise.
+    """An option to measure: changed settings, or another training program.
 
     Attributes:
-        changes: Settings, as they are typed.
-        program: What trains.
-        devices: Where it can be tried.
+        changes: Overrides of settings.
+        program: Module that trains.
+        devices: Devices that it supports.
     """
 
     changes: tuple[str, ...] = ()
@@ -51,10 +51,10 @@ OPTIONS: dict[str, Option] = {
 
 
 def names_for(asked: Sequence[str], device: str) -> list[str]:
-    """Return the options to try, plain torch first: those asked for, or all that the device can.
+    """Return the options to measure, plain torch first: those requested, or all that the device supports.
 
     Raises:
-        ConfigError: one that was asked for needs another device.
+        ConfigError: a requested option needs another device.
     """
     able = [name for name in OPTIONS if device in OPTIONS[name].devices and name != PLAIN]
     unable = [name for name in asked if name not in able]
@@ -64,7 +64,7 @@ def names_for(asked: Sequence[str], device: str) -> list[str]:
 
 
 def options(asked: argparse.Namespace) -> int:
-    """Make the work, run the rounds, print the table and keep the figures; return the exit code."""
+    """Make the input, run the rounds, print the table and save the figures; return the exit code."""
     names, started, jobs = names_for(asked.tried, asked.device), heading("options"), plan_jobs(asked)
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=asked.scratch) as folder:
         work = Path(folder).resolve()
@@ -82,9 +82,9 @@ def options(asked: argparse.Namespace) -> int:
 def _round(
     number: int, jobs: Sequence[Job], names: Sequence[str], asked: argparse.Namespace, work: Path
 ) -> Iterable[Figures]:
-    """Train every job with every option once; which comes first changes with the round."""
+    """Train every job with every option once; the order rotates between rounds."""
     for job in jobs:
-        # One question, for its answer says nothing here.
+        # One question, since evaluation is not measured here.
         settings = replace(settings_of(job, asked, work), predict=False)
         begin = number % len(names)
         for name in [*names[begin:], *names[:begin]]:
@@ -124,7 +124,7 @@ def _place(row: Figures) -> tuple[Any, ...]:
 
 
 def table(summaries: Sequence[Figures]) -> str:
-    """Return the summaries as a Markdown table."""
+    """Format the summaries as a Markdown table."""
 
     def line(row: Figures) -> list[str]:
         memory = [row[name] and {key: value / GIB for key, value in row[name].items()}

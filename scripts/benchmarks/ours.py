@@ -1,4 +1,4 @@
-"""One run of our own through the very command line that users type, and its figures from the record it leaves."""
+"""Runs our own training through the users' command line, and reads its figures from the record."""
 
 import json
 import os
@@ -15,7 +15,7 @@ TRAIN = "medqa_finetune.train"
 
 
 def command(settings: Settings, outputs: Path, program: str = TRAIN) -> list[str]:
-    """Return the command line that trains and answers as the settings say."""
+    """Return the command line that trains and generates predictions according to the settings."""
     return [
         sys.executable, "-m", program, f"method={settings.method}", "data=all", "corpus=jsonl",
         "model=local", "tracker=none", f"model.path={settings.model}", f"corpus.path={settings.data}/pairs.jsonl",
@@ -42,17 +42,17 @@ def run_ours(
     changes: Sequence[str] = (),
     program: str = TRAIN,
 ) -> dict[str, Any]:
-    """Run it in a fresh process; return the figures, or `{"failed": reason}`.
+    """Run our training in a fresh process; return the figures, or `{"failed": reason}`.
 
     Args:
-        settings: What to do.
+        settings: The work.
         outputs: Empty folder for the run.
-        log: File that takes what the run prints.
-        python_path: Where the package is imported from.
-        changes: Further settings, as they are typed.
+        log: File for the run's output.
+        python_path: Folder from which the package is imported.
+        changes: Further overrides of settings.
         program: Module that takes this command line.
     """
-    # As for peers: without a GPU visible, all compute on the CPU.
+    # As for peers: without a visible GPU, everything runs on the CPU.
     hidden = {} if settings.device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}
     with log.open("w", encoding="utf-8") as out:
         done = subprocess.run(
@@ -67,7 +67,7 @@ def run_ours(
 
 
 def figures(record: dict[str, Any], metrics: Path, settings: Settings) -> dict[str, Any]:
-    """Return a record's figures by the names that the peers' programs print them with, and a few of our own."""
+    """Return a record's figures under the names that the peers' programs use, and a few of our own."""
     train, evaluation = record["train"], record["evaluation"]
     return {
         "train_samples_per_second": train["samples_per_second"],
@@ -85,7 +85,7 @@ def figures(record: dict[str, Any], metrics: Path, settings: Settings) -> dict[s
 
 
 def mean_loss(metrics: Path) -> float:
-    """Return the mean loss over all steps, as peers report it; a point of the curve stands for the steps behind it.
+    """Return the mean loss over all steps, as peers report it; each point of the curve covers the steps before it.
 
     Raises:
         ValueError: the curve does not reach the last step.

@@ -1,4 +1,4 @@
-"""Programs in processes of their own, and what they said last."""
+"""Runs programs in their own processes, and reads their last output line."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_module(name: str, arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-    """Run a Python module from the root of the repository to its end, and return what it printed."""
+    """Run a Python module from the root of the repository to its end, and return its output."""
     return subprocess.run(
         [sys.executable, "-m", name, *arguments],
         cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""Where the time of training and answering goes, by kind of operation."""
+"""Profiles training and generation by kind of operation."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ from scripts.benchmarks.results import heading, keep, markdown
 from scripts.benchmarks.settings import write_settings
 from scripts.benchmarks.speed import make_work, plan_jobs, settings_of
 
-# The first kind with a word that the operator's name contains is taken.
+# An operator's kind is the first with a word that its name contains.
 KINDS = {
     "attention": ("attention", "attn", "flash"),
     "matrix products": ("::mm", "addmm", "bmm", "gemm", "matmul", "cutlass", "bitsandbytes", "nvjet"),
@@ -29,10 +29,10 @@ OTHER, OUTSIDE = "other operators", "Python, and waiting"
 
 
 def profile(options: argparse.Namespace) -> int:
-    """Make the work, run it once under the profiler, print the table, keep the figures.
+    """Make the input, run it once under the profiler, print the table and save the figures.
 
     Raises:
-        RunError: the run failed; says why.
+        RunError: the run failed.
     """
     job, started = plan_jobs(options)[0], heading("profile")
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=options.scratch) as folder:
@@ -55,7 +55,7 @@ def profile(options: argparse.Namespace) -> int:
 
 
 def shares_of(measured: Mapping[str, Any]) -> dict[str, tuple[float, int]]:
-    """Return for every kind its share of the wall time, in [0, 1], and its calls.
+    """Return the share of the wall time, in [0, 1], and the number of calls of every kind.
 
     Args:
         measured: `seconds` of wall time, and `operators`: for each its `calls`, and the `seconds` in itself.
@@ -70,6 +70,6 @@ def shares_of(measured: Mapping[str, Any]) -> dict[str, tuple[float, int]]:
 
 
 def kind_of(operator: str) -> str:
-    """Return the kind of work that an operator, as torch's profiler names it, does."""
+    """Return the kind of an operator, by its name in torch's profiler."""
     name = operator.lower()
     return next((kind for kind, words in KINDS.items() if any(word in name for word in words)), OTHER)

@@ -1,4 +1,4 @@
-"""One run of ours under torch's profiler: `python -m scripts.benchmarks.profile_stage SETTINGS.json OUTPUTS`.
+"""Runs one of our trainings under torch's profiler: `python -m scripts.benchmarks.profile_stage SETTINGS.json OUTPUTS`.
 
 Prints one JSON object: for training and for answering the wall time, and for every operator its calls and the time
 spent in itself, on the GPU where the work is done there.
@@ -18,7 +18,7 @@ from scripts.benchmarks.settings import read_settings
 
 
 def main(settings_path: str, outputs: str) -> int:
-    """Train and answer as the settings say; return the exit code."""
+    """Train and generate predictions according to the settings; return the exit code."""
     settings = read_settings(Path(settings_path))
     limit_spinning()  # before torch is loaded, as every run does
     import medqa_finetune.evaluation.generate as answering
@@ -35,7 +35,7 @@ def main(settings_path: str, outputs: str) -> int:
 
 
 def _watch(module: ModuleType, name: str, part: str, measured: dict[str, Any]) -> None:
-    """Let a function of a module run under the profiler and leave what it took in `measured`."""
+    """Patch a module's function to run under the profiler and store its costs in `measured`."""
     import torch
     from torch.profiler import ProfilerActivity, profile
 

@@ -1,4 +1,4 @@
-"""What a benchmark leaves: figures with their machine and date, medians, a table."""
+"""Formats and saves benchmark results: figures with machine and date, medians, tables."""
 
 import json
 import os
@@ -18,7 +18,7 @@ GIB = 2**30
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return what decides speed on this machine; nothing that names it."""
+    """Return the properties of this machine that determine speed, without identifying it."""
     cpuinfo = Path("/proc/cpuinfo")
     found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.is_file() else None
     return {
@@ -31,7 +31,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def heading(what: str) -> dict[str, Any]:
-    """Return what every kept result begins with."""
+    """Return the first fields of every saved result."""
     return {
         "what": what,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -42,7 +42,7 @@ def heading(what: str) -> dict[str, Any]:
 
 
 def keep(path: Path | None, content: dict[str, Any]) -> None:
-    """Write a result as JSON where a path is given, and say so."""
+    """Write a result as JSON if a path is given, and print the path."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -50,13 +50,13 @@ def keep(path: Path | None, content: dict[str, Any]) -> None:
 
 
 def spread(values: Iterable[float | None]) -> dict[str, float] | None:
-    """Return median, least and most of what was measured; None where nothing was."""
+    """Return median, minimum and maximum of the measured values; None without any."""
     known = [value for value in values if value is not None]
     return {"median": median(known), "least": min(known), "most": max(known)} if known else None
 
 
 def shown(found: dict[str, float] | None, digits: int = 2) -> str:
-    """Return a median with its spread, or a dash."""
+    """Format a median with its spread, or a dash."""
     if found is None:
         return "–"
     middle, least, most = (f"{found[name]:.{digits}f}" for name in ("median", "least", "most"))
@@ -64,6 +64,6 @@ def shown(found: dict[str, float] | None, digits: int = 2) -> str:
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table."""
+    """Format rows as a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,4 +1,4 @@
-"""Are scores quick and right? Seconds, metric by metric, of made pairs; ROUGE beside rouge-score; a golden file."""
+"""Measures scoring speed and correctness: seconds per metric; ROUGE against rouge-score; a golden file."""
 
 import argparse
 import json
@@ -37,7 +37,7 @@ class CodePoints(Tokenizer):  # type: ignore[misc]
 
 
 def scores(options: argparse.Namespace) -> int:
-    """Score made answers and compare; print and keep it. The code is 1 where a difference is beyond its limit."""
+    """Score generated texts and compare; print and save the result. Returns 1 if a difference exceeds its limit."""
     started = heading("scores")
     maker = TextMaker(read_rows(options.pairs))
     answers = [
@@ -65,7 +65,7 @@ def scores(options: argparse.Namespace) -> int:
 
 
 def to_rouge_score(answers: Sequence[Prediction]) -> float:
-    """Return the largest difference of an answer's ROUGE from that of the package rouge-score, in points."""
+    """Return the largest difference between our ROUGE and that of the package rouge-score, in points."""
     scorer = RougeScorer(list(ROUGE), tokenizer=CodePoints())
     wanted = [scorer.score_multi(list(answer.references), answer.prediction) for answer in answers]
     _, rows = score_predictions(answers, ["rouge"])

@@ -1,4 +1,4 @@
-"""What every program of a side-by-side is told, and what it answers; read in peers' environments too, hence plain."""
+"""Input and output of every compared program; also read in peers' environments, so standard library only."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -11,7 +11,7 @@ WARM_UP_STEPS = 2
 
 @dataclass(frozen=True)
 class Settings:
-    """One training and prediction, the same for all who are compared.
+    """One training and generation, the same for all compared programs.
 
     Attributes:
         model: Folder of the base model and its tokenizer.

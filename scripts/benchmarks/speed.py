@@ -1,4 +1,4 @@
-"""Our training and answering beside that of peers: the same work, in turns, medians of several rounds."""
+"""Compares our training and generation with peers: the same work in turns, medians of several rounds."""
 
 import argparse
 import json
@@ -36,7 +36,7 @@ class Job:
     batch: int
 
     def title(self) -> str:
-        """What the table calls it."""
+        """Name of the job in the table."""
         return f"batch {self.batch}, {'real lengths' if self.tokens is None else f'{self.tokens} tokens'}"
 
 
@@ -129,7 +129,7 @@ def run_peer(name: str, python: Path, settings: Settings, work: Path) -> Figures
 def run_rounds(
     jobs: Sequence[Job], peers: dict[str, tuple[Path, str]], options: argparse.Namespace, work: Path
 ) -> list[Figures]:
-    """Run every job by everybody, round after round; who begins changes with the round."""
+    """Run every job with every program, round by round; the order rotates between rounds."""
     rows = []
     for number in range(options.rounds):
         for job in jobs:
@@ -170,7 +170,7 @@ def summarize(rows: Sequence[Figures], jobs: Sequence[Job]) -> list[Figures]:
 
 
 def table(summaries: Sequence[Figures]) -> str:
-    """Return the one table."""
+    """Format the summaries as a Markdown table."""
     ours = {(row["work"], row["method"]): row["train_samples_per_second"] for row in summaries if row["by"] == OURS}
 
     def line(row: Figures) -> list[str]:

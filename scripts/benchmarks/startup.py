@@ -1,4 +1,4 @@
-"""How long it takes before and around the work: `--help`, and a whole cell with the model that ships."""
+"""Measures start-up and overhead: `--help`, and a whole cell with the shipped model."""
 
 import argparse
 import json
@@ -38,7 +38,7 @@ def startup(options: argparse.Namespace) -> int:
 
 
 def around(record: dict[str, Any], whole: float) -> float:
-    """Return what a cell took beside optimizer steps and generation: start, loading, validation, scoring, saving."""
+    """Return a cell's seconds outside optimizer steps and generation: start, loading, validation, scoring, saving."""
     return whole - float(record["train"]["seconds"]) - float(record["evaluation"]["seconds"])
 
 

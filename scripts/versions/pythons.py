@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-# What the lock is made for.
+# Versions that the lock is made for.
 OLDEST, NEWEST = (3, 11), (3, 14)
-# A version manager's stand-in may be on PATH and start nothing.
+# A version manager's shim may be on PATH without a Python to start.
 SECONDS_TO_START = 20
 ASKS = "import ensurepip, sys, venv; print('.'.join(map(str, sys.version_info[:3])))"
 WINDOWS = os.name == "nt"

@@ -1,4 +1,4 @@
-"""What a set of versions shows: failing tests by cause, and deprecations by message and package."""
+"""Summarizes the results of a set of versions: failing tests by cause, and deprecations by message and package."""
 
 import json
 import re
@@ -17,7 +17,7 @@ DEPRECATIONS = ("DeprecationWarning", "PendingDeprecationWarning", "FutureWarnin
 PRINTED = re.compile(r"(?P<filename>\S+):(?P<lineno>\d+): (?P<category>\w*Warning): (?P<message>.*)")
 # What a library says by its logger instead, in a log file of ours.
 LOGGED = re.compile(r"^\S+ \S+ WARNING (?P<logger>[\w.]+): (?P<message>.*deprecat.*)", re.IGNORECASE)
-# Shown, and no reason to fail: parts of messages of what others ask of each other, with who has to change.
+# Shown without failing: parts of messages between other packages, with the package that has to change.
 KNOWN = {
     "`is_gradient_checkpointing` is deprecated": "peft asks transformers for it",
     "`torch.jit.script_method` is deprecated": "torch itself uses it",
@@ -53,7 +53,7 @@ class Suite:
 
 @dataclass(frozen=True)
 class Deprecation:
-    """Something that a coming release will do otherwise.
+    """A deprecation: behaviour that a coming release will change.
 
     Attributes:
         category: Class of the warning; `logged` where a logger said it.
@@ -119,7 +119,7 @@ def cause_of(message: str, text: str) -> tuple[str, str]:
 
 
 def group_causes(ends: Iterable[tuple[str, str, str]]) -> list[Cause]:
-    """Return what failing tests have in common, the most frequent first.
+    """Group failing tests by cause, the most frequent first.
 
     Args:
         ends: Type, message and test.

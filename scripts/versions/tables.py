@@ -1,4 +1,4 @@
-"""What came of sets of versions, as text for a terminal."""
+"""Formats the results of sets of versions for a terminal."""
 
 from collections.abc import Iterator, Sequence
 

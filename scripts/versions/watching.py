@@ -1,4 +1,4 @@
-"""One set of versions: an environment for it, the quick suite and two demo cells in that, and what came of it."""
+"""Tries one set of versions: makes an environment, and runs the quick suite and two demo cells in it."""
 
 import json
 import os
@@ -46,16 +46,16 @@ ASKS = "import importlib.metadata as m, json, sys; print(json.dumps({n: m.versio
 ENDED = (0, 1)
 # Lines of a program that failed.
 TAIL = 15
-# Settings of the surroundings that would change what is measured.
+# Environment variables that would change the results.
 DROPPED = ("PYTHONPATH", "PYTHONHOME", "PYTHONWARNINGS", "PYTEST_ADDOPTS", "VIRTUAL_ENV", "PIP_CONSTRAINT")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What is done with a set.
+    """What to do with a set of versions.
 
     Attributes:
-        extras: Installed beside `dev`.
+        extras: Extras installed in addition to `dev`.
         tests: Folders and files in place of the whole quick suite.
         demo: Train the two cells.
     """
@@ -67,13 +67,13 @@ class Asked:
 
 @dataclass
 class Watched:
-    """What came of a set.
+    """Results of a set of versions.
 
     Attributes:
         name: Of the set.
         python: Version.
         versions: Of `KEY_PACKAGES`.
-        faults: What went wrong beside tests and cells.
+        faults: Errors outside tests and cells.
         suite: The tests; None where they did not run to their end.
         cells: Of the demo: `done`, or what is wrong.
         deprecations: Of others.
@@ -102,7 +102,7 @@ class Watched:
 
 
 def watch(name: str, python: tuple[str, Path], folder: Path, asked: Asked) -> Watched:
-    """Install a set of versions, try it, and return what came of it.
+    """Install a set of versions, try it, and return the results.
 
     Args:
         name: One of `SETS`.
@@ -198,7 +198,7 @@ def _must(command: Sequence[str], log: Path) -> None:
 
 def _logged(command: Sequence[str], log: Path, folder: Path, **settings: str) -> tuple[int, str]:
     """Run a command with its output in a file, and return its exit code and that output."""
-    # What is left behind by whatever ends early goes with the folder.
+    # Leftovers of a process that ends early are removed with the folder.
     temporary = log.parent / "temporary"
     temporary.mkdir(exist_ok=True)
     surroundings = {key: value for key, value in os.environ.items() if key not in DROPPED}
