@@ -149,7 +149,7 @@ def normalized(name: str) -> str:
 
 @contextmanager
 def pinned_uv() -> Iterator[str]:
-    """Yield the path of uv in the version that the lock files are made with; it is installed temporarily if necessary."""
+    """Yield the path of uv in the version that the lock files are made with; installed temporarily if needed."""
     there = which("uv")
     if there is not None:
         said = subprocess.run([there, "--version"], capture_output=True, text=True, check=False).stdout.split()
