@@ -117,8 +117,8 @@ def similar_questions() -> str:
 
 
 def too_small(asked: int, left: int, of: str) -> Expected:
-    """Return the fault of a corpus that leaves fewer training pairs than asked for."""
-    names = (f"{left} training pairs", of, "held out questions")
+    """Return the fault of a corpus that leaves fewer training examples than asked for."""
+    names = (f"{left} training examples", of, "held out questions")
     return Expected("corpus-too-small", "data.train_size", asked, names, hint=f"Ask for {left} or less")
 
 
