@@ -87,7 +87,7 @@ class PredictionWriter:
         likelihoods: Sequence[tuple[float, int]],
         seconds: float,
     ) -> None:
-        """Append a batch's predictions, generated in `seconds`; `likelihoods` are (summed nats, tokens) of references."""
+        """Append a batch's predictions, generated in `seconds`; `likelihoods`: (summed nats, tokens) of references."""
         answers = [_answer(self._encoder, *parts) for parts in zip(batch, outputs, likelihoods, strict=True)]
         self._folder.append_predictions(
             [to_row(answer) | context_of(pair) for answer, pair in zip(answers, batch, strict=True)]
