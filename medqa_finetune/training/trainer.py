@@ -22,8 +22,8 @@ from medqa_finetune.training.meters import Meter, MeterState, Reading, Work
 
 log = logging.getLogger(__name__)
 
-# transformers' own speed figures include padding, validation and restarts, and its mean loss covers only the steps
-# since the last restart; `Meter` replaces them.
+# Figures of transformers that are dropped: its speeds include padding, validation and restarts (those of `Meter`
+# replace them), and its mean loss covers only the steps since the last restart.
 FOREIGN_FIGURES = {"total_flos", "train_loss"} | {
     f"{phase}_{figure}"
     for phase in ("train", "eval")
