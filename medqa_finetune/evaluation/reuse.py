@@ -80,7 +80,7 @@ def _reuse_answers(
     ids: Sequence[str],
     environment: Environment | None,
 ) -> Evaluation:
-    """Copy the predictions of the source that has most of them, unless this evaluation has begun."""
+    """Copy the predictions of the source that has most of them, unless this evaluation has predictions."""
     if folder.read_predictions():
         return own
     if environment is not None:
