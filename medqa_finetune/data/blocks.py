@@ -54,7 +54,7 @@ class Blocks(Sequence[Encoded]):
 
     @property
     def sha256(self) -> str:
-        """Hexadecimal hash of all tokens and of where each block ends."""
+        """Hexadecimal sha256 of all tokens and of where each block ends."""
         return self.encoded.sha256
 
 

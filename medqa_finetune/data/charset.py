@@ -1,4 +1,4 @@
-"""Decodes files to lines of text: decompression, encodings, and only a line feed as the end of a line."""
+"""Decodes files to lines of text: decompression, encodings, with a line feed as the only line end."""
 
 import codecs
 import gzip

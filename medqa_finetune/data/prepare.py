@@ -131,7 +131,7 @@ def prepare(corpus: CorpusConfig, rules: SplitRules, cache: Path, progress: Prog
     Args:
         corpus: The corpus.
         rules: How it is divided.
-        cache: Folder of prepared corpora; made if it is missing.
+        cache: Folder of prepared corpora; created if missing.
         progress: Wraps the stream of examples, to show progress.
 
     Raises:

@@ -141,7 +141,7 @@ class EncodedSet(Sequence[Item]):
 
     @cached_property
     def sha256(self) -> str:
-        """Hexadecimal hash of all tokens (int32), then of where each example ends (int64)."""
+        """Hexadecimal sha256 of all tokens (int32), then of where each example ends (int64)."""
         total = hashlib.sha256()
         for chunk in self._column("input_ids").chunks:
             total.update(chunk.flatten().to_numpy().tobytes())
