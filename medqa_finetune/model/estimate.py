@@ -31,7 +31,7 @@ LOGIT_BYTES_AT_ONCE = 2**28
 CONTEXT_BYTES = 2**29
 # Memory of a CPU process in addition to tensors: Python, torch and other libraries.
 PROCESS_BYTES = 600 * 2**20
-# The newest two and the best (training/checkpoints.py).
+# The newest two and the best (training/checkpoints.py); one that is being written is not counted.
 CHECKPOINTS_KEPT = 3
 # Upper bound of the average UTF-8 bytes per token of Chinese text.
 BYTES_PER_TOKEN = 8
