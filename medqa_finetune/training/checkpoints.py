@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 PROGRESS = "progress.json"
 NAME = re.compile(r"step-([0-9]{1,12})")
-# Two, so that damage to the newest does not cost the run.
+# If the newest is damaged, training resumes from the one before it.
 KEPT = 2
 # Pickled arguments and an empty model card, which nothing reads.
 UNWANTED = ("training_args.bin", "README.md")
@@ -34,13 +34,13 @@ UNWANTED = ("training_args.bin", "README.md")
 
 @dataclass(frozen=True)
 class Manifest:
-    """The manifest of a checkpoint; written last, so that a folder without one is no checkpoint.
+    """The manifest of a checkpoint; it is written last, so a folder without one is incomplete.
 
     Attributes:
         step: Optimizer step.
-        identity: Of the run.
+        identity: Identity of the run.
         best_step: Step of the lowest validation loss so far, whose checkpoint this one needs; 0 for none.
-        files: Every other file in the folder.
+        files: All other files in the folder.
     """
 
     step: int
@@ -56,8 +56,8 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        folder: Their folder; each is `step-N` in it.
-        identity: Of the run; checkpoints of other runs are not used.
+        folder: Folder that contains one folder `step-N` per checkpoint.
+        identity: Identity of the run; checkpoints of other runs are not used.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
@@ -82,7 +82,7 @@ class Checkpoints:
     def newest(self) -> int | None:
         """Return the step of the newest undamaged checkpoint whose best checkpoint is undamaged too, or None.
 
-        Damaged ones are logged, each with its fault.
+        Damaged checkpoints are logged with their faults.
         """
         for step in self.steps():
             fault = self.fault(step)
@@ -150,12 +150,12 @@ class Checkpoints:
         self._remove_old(best_step)
 
     def read_progress(self, step: int) -> dict[str, object]:
-        """Return the progress given to `publish`."""
+        """Return the `progress` that `publish` stored with a step."""
         content: dict[str, object] = json.loads((self.path(step) / PROGRESS).read_bytes())
         return content
 
     def sweep(self) -> None:
-        """Remove what a killed process left half-written or half-removed."""
+        """Remove files that a killed process left partly written or partly removed."""
         sweep(self.folder)
 
     def clear(self) -> None:
@@ -163,7 +163,7 @@ class Checkpoints:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _remove_old(self, best_step: int) -> None:
-        """Remove all but the newest two undamaged ones and the best of each; the new one is verified already."""
+        """Keep only the newest two undamaged checkpoints and the best of each; the new one is already verified."""
         newest = [step for step in self.steps() if self._is_whole(step)][:KEPT]
         # If the newer one is lost, the older needs the best checkpoint of its time, which may be another.
         kept = {*newest, best_step, *(read_manifest(self.path(step) / MANIFEST).best_step for step in newest)}
@@ -172,7 +172,7 @@ class Checkpoints:
                 self._retire(step)
 
     def _is_whole(self, step: int) -> bool:
-        # By sizes alone: contents were verified after writing, and may be many gigabytes.
+        # Only sizes are compared: contents were verified after writing, and may be many gigabytes.
         try:
             manifest = read_manifest(self.path(step) / MANIFEST)
             ours = (manifest.identity, manifest.step) == (self.identity, step)
