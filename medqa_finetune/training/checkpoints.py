@@ -65,7 +65,7 @@ class Checkpoints:
         self.identity = identity
 
     @property
-    def workshop(self) -> Path:
+    def trainer_folder(self) -> Path:
         """Temporary folder in which Trainer writes a checkpoint before `publish`."""
         return self.folder / f"{TEMPORARY_PREFIX}trainer"
 
@@ -85,18 +85,18 @@ class Checkpoints:
         Damaged checkpoints are logged with their faults.
         """
         for step in self.steps():
-            fault = self.fault(step)
+            fault = self.fault_of(step)
             if fault is None:
                 return step
             log.warning("%s is not used: %s", self.path(step), self._brief(fault).line())
         return None
 
-    def fault(self, step: int) -> Fault | None:
+    def fault_of(self, step: int) -> Fault | None:
         """Return what is wrong with a checkpoint, or None if training can resume from it."""
         try:
-            manifest = self._verified(step)
+            manifest = self._read_verified(step)
             if manifest.best_step not in (0, step):
-                self._verified(manifest.best_step)
+                self._read_verified(manifest.best_step)
         except DataError as error:
             return error.faults[0]
         return None
@@ -105,7 +105,7 @@ class Checkpoints:
         """Return a fault with the path of its file relative to the checkpoints of the run."""
         return fault.but(file=Path(str(fault.file)).relative_to(self.folder).as_posix())
 
-    def _verified(self, step: int) -> Manifest:
+    def _read_verified(self, step: int) -> Manifest:
         folder = self.path(step)
         manifest = read_manifest(folder / MANIFEST)
         if manifest.identity != self.identity:
@@ -121,7 +121,7 @@ class Checkpoints:
         return manifest
 
     def publish(self, step: int, best_step: int, progress: Mapping[str, object]) -> None:
-        """Make what Trainer has written in `workshop` the checkpoint of `step`, then remove old ones.
+        """Make what Trainer has written in `trainer_folder` the checkpoint of `step`, then remove old ones.
 
         Args:
             step: Optimizer step.
@@ -131,7 +131,7 @@ class Checkpoints:
         Raises:
             DataError: the files do not read back as they were written.
         """
-        written = self.workshop / f"checkpoint-{step}"
+        written = self.trainer_folder / f"checkpoint-{step}"
         for name in UNWANTED:
             (written / name).unlink(missing_ok=True)
         write_json(written / PROGRESS, progress)
@@ -140,14 +140,14 @@ class Checkpoints:
                 sync(path)
         manifest = Manifest(step, self.identity, best_step, stamps_below(written))
         write_json(written / MANIFEST, asdict(manifest))
-        self._retire(step)  # a damaged one of the same step, which the resumed run did not use
+        self._remove(step)  # a damaged one of the same step, which the resumed run did not use
         written.rename(self.path(step))
         sync(self.folder)
-        fault = self.fault(step)
+        fault = self.fault_of(step)
         if fault is not None:
             problem = f"the checkpoint does not read back as it was written: {fault.problem}"
             raise DataError(fault.but(problem=problem, hint="Check that the disk is healthy."))
-        self._remove_old(best_step)
+        self._remove_unneeded(best_step)
 
     def read_progress(self, step: int) -> dict[str, object]:
         """Return the `progress` that `publish` stored with a step."""
@@ -162,16 +162,17 @@ class Checkpoints:
         """Remove all checkpoints: training starts from the beginning."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _remove_old(self, best_step: int) -> None:
-        """Keep only the newest two undamaged checkpoints and the best of each; the new one is already verified."""
-        newest = [step for step in self.steps() if self._is_whole(step)][:KEPT]
-        # If the newer one is lost, the older needs the best checkpoint of its time, which may be another.
+    def _remove_unneeded(self, best_step: int) -> None:
+        """Keep the newest two checkpoints and the best checkpoint that each of them names; remove the rest."""
+        newest = [step for step in self.steps() if self._has_recorded_sizes(step)][:KEPT]
+        # Should the newer one be damaged later, training resumes from the older one, which needs the best checkpoint of
+        # its own time.
         kept = {*newest, best_step, *(read_manifest(self.path(step) / MANIFEST).best_step for step in newest)}
         for step in self.steps():
             if step not in kept:
-                self._retire(step)
+                self._remove(step)
 
-    def _is_whole(self, step: int) -> bool:
+    def _has_recorded_sizes(self, step: int) -> bool:
         # Only sizes are compared: contents were verified after writing, and may be many gigabytes.
         try:
             manifest = read_manifest(self.path(step) / MANIFEST)
@@ -181,7 +182,7 @@ class Checkpoints:
         except (DataError, OSError):
             return False
 
-    def _retire(self, step: int) -> None:
+    def _remove(self, step: int) -> None:
         """Remove a checkpoint; renamed first, so that a kill leaves no partial one under its name."""
         if self.path(step).exists():
             gone = self.folder / f"{TEMPORARY_PREFIX}gone-{step}-{os.getpid()}"

@@ -168,7 +168,7 @@ def training_arguments(config: Config, checkpoints: Checkpoints, steps: int, dev
     train = config.train
     cuda = device.type == "cuda"
     arguments = TrainingArguments(
-        output_dir=str(checkpoints.workshop),
+        output_dir=str(checkpoints.trainer_folder),
         # An item of Trainer's loader is a whole optimizer step; the trainer takes it in batches that fit in memory.
         per_device_train_batch_size=train.batch_size,
         per_device_eval_batch_size=train.batch_size,
