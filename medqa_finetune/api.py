@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 # A name in conf/model, a folder, or a transformers model in memory.
 Model: TypeAlias = "str | Path | PreTrainedModel"
-# A name in conf/corpus, a file, or pairs in memory.
+# A name in conf/corpus, a file, or examples in memory.
 Pairs: TypeAlias = "str | Path | Iterable[Example | Mapping[str, Any] | tuple[str, str]]"
 Method: TypeAlias = str | MethodConfig | Mapping[str, Any]
 
@@ -272,7 +272,6 @@ def _score(subject: Any, metrics: Sequence[str]) -> Evaluated:
 
 
 def _is_answers(subject: Any) -> bool:
-    """Return whether a subject is predictions: a file, or dictionaries."""
     if isinstance(subject, str | Path):
         return not Path(subject).is_dir()
     return isinstance(subject, Iterable)

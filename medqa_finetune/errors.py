@@ -179,7 +179,7 @@ class ConfigError(MedQAError):
 
 
 class DataError(MedQAError):
-    """A corpus, prediction or record file cannot be used as asked."""
+    """A corpus, prediction or record file cannot be used."""
 
     exit_code = EXIT_BAD_INPUT
 

@@ -94,7 +94,7 @@ def plan(arguments: list[str]) -> int:
     own, rest = split_options(PlanOptions, arguments)
     options = parse_options(PlanOptions, own)
     configs = compose(rest)
-    # Imported here, so that --help answers at once.
+    # Imported late, so that --help is fast.
     from medqa_finetune.planning.plan_cells import make_plan
 
     room = existing_part(Path(configs[0].outputs))

@@ -90,7 +90,6 @@ def _fault_of(run: RunDir, code: str, problem: str, hint: str = "") -> Fault:
 
 
 def _advice(record: Record) -> str:
-    """Return the hint for a run that is not done."""
     if record.failure is None or not record.failure.final:
         return "The command that started it resumes it."
     # Repeating the command would fail the same way.
@@ -150,7 +149,6 @@ def _settings(run: RunDir, record: Record) -> dict[str, Any]:
 
 
 def _group(schema: type[Any], name: str, settings: dict[str, Any], run: RunDir) -> Any:
-    """Return one group of a run's settings, `method` or `model`, as its dataclass."""
     values = settings[name]
     unknown = sorted(values.keys() - {field.name for field in fields(schema)})
     if unknown:

@@ -36,7 +36,6 @@ def text_faults(config: Config) -> Iterator[Fault]:
 
 
 def _block_faults(config: Config) -> Iterator[Fault]:
-    """Yield faults of the blocks of a running text, of the corpus or of `evaluate.text`."""
     stride, length = config.evaluate.stride, config.train.max_length
     if config.corpus.task != "text" and config.evaluate.text is None:
         if stride is not None:

@@ -78,7 +78,6 @@ def _explained(error: Exception, asked: "_Asked", written: Mapping[str, object])
 
 
 def _in_words(words: str, key: str = "", **place: Any) -> Fault:
-    """Return a fault with a library's message, for the key if it is known."""
     return Fault("refused", clause(words, ALONE_LENGTH), key=key or None, **place)
 
 

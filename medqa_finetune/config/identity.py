@@ -20,7 +20,7 @@ from medqa_finetune.config.checks import FOLDER_NAME_BYTES
 from medqa_finetune.config.schema import Config
 from medqa_finetune.methods.registry import described, method_of
 
-# Raise the first when the same settings give other weights, the second when the same weights get other scores.
+# Increase the first when the same settings give other weights, the second when the same weights get other scores.
 RESULTS_VERSION = 3
 EVALUATION_VERSION = 1
 DEFAULT_EVALUATION = "default"
@@ -229,7 +229,6 @@ def default_settings(section: str) -> dict[str, Any]:
 
 @cache
 def _schema_defaults() -> dict[str, Any]:
-    """Return the default of every setting that has one, as dotted keys."""
     values = {}
     for each in dataclasses.fields(Config):
         factory = each.default_factory
