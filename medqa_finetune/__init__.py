@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from medqa_finetune.api import chat, evaluate, finetune
 
 if sys.platform == "win32":
-    # Stopping in good order, process groups and positional reads are those of POSIX.
+    # Signal handling, process groups and positional reads need POSIX.
     print("error: medqa_finetune runs on Linux and macOS; on Windows, run it in WSL2 (wsl --install).", file=sys.stderr)
     raise SystemExit(2)
 
@@ -21,11 +21,11 @@ __all__ = ["chat", "evaluate", "finetune"]
 
 
 class _Package(ModuleType):
-    """Keeps the functions `evaluate` and `chat` where a command's module has the same name.
+    """Keeps the functions `evaluate` and `chat`, although the modules of these commands have the same names.
 
-    Importing `medqa_finetune.evaluate` makes Python set that module as an attribute of the package, and what
-    `from medqa_finetune import evaluate` gives would depend on what had been imported before. The module is found by
-    `from medqa_finetune.evaluate import …` and `python -m` all the same, but not by `import … as`.
+    Importing `medqa_finetune.evaluate` makes Python set that module as an attribute of the package. Without this class,
+    `from medqa_finetune import evaluate` would return the function or the module, depending on earlier imports. `from
+    medqa_finetune.evaluate import …` and `python -m` still find the module; `import … as` does not.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:

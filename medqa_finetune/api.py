@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from medqa_finetune.chatting.conversation import Conversation
     from medqa_finetune.evaluation.predictions import Prediction
 
-# A name in conf/model, a folder, or a model of transformers in memory.
+# A name in conf/model, a folder, or a transformers model in memory.
 Model: TypeAlias = "str | Path | PreTrainedModel"
-# A name in conf/corpus, a file, or pairs in memory.
+# A name in conf/corpus, a file, or examples in memory.
 Pairs: TypeAlias = "str | Path | Iterable[Example | Mapping[str, Any] | tuple[str, str]]"
 Method: TypeAlias = str | MethodConfig | Mapping[str, Any]
 
@@ -50,7 +50,7 @@ class Finetuned:
     """A finished run.
 
     Attributes:
-        record: Its record (`record.json`), from the view of the evaluation that was asked for.
+        record: Its record (`record.json`), with the results of the requested evaluation.
         path: Its folder, with the trained weights in `adapter/` and the evaluations in `evaluations/`.
     """
 
@@ -96,7 +96,11 @@ class Finetuned:
         return chat(self, **options)
 
     def load(self) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-        """Return the trained model, in evaluation mode, and its tokenizer."""
+        """Return the trained model, in evaluation mode, and its tokenizer.
+
+        Raises:
+            MedQAError: the run is not done, its weights are damaged, or its base model is missing or has changed.
+        """
         model = _open(source_of_run(self.path))
         return cast("PreTrainedModel", model.model), model.encoder.tokenizer
 
@@ -113,7 +117,7 @@ class Evaluated:
 
     Attributes:
         record: Scores with signatures, and shares of empty, truncated and repetitive predictions.
-        answers: The predictions, in the order of the questions or the file; none for running text.
+        answers: The predictions, in the order of the questions or the file; empty for running text.
         exams: Scores of benchmarks, by `<task>/<metric>` and `<text>/perplexity`.
     """
 
@@ -144,12 +148,12 @@ def finetune(
 ) -> Finetuned:
     """Train and evaluate one run, or return it if it is finished.
 
-    Of examples in memory or in a file, a tenth (1,000 at most) is held out for validation and a tenth for the test,
-    unless `data={"validation_size": …, "test_size": …}` or a profile sets other sizes; all others are trained on.
+    Of examples in memory or in a file, a tenth (1,000 at most) is held out for validation and another for the test,
+    unless `data={"validation_size": …, "test_size": …}` or a profile sets other sizes; training uses all others.
 
     Args:
-        model: A name in `conf/model`, a folder, or a model of transformers, which is saved below `outputs/cache` first
-            and not changed.
+        model: A name in `conf/model`, a folder, or a transformers model in memory, which is first saved below
+            `outputs/cache` and is not changed.
         pairs: A name in `conf/corpus`, a file as in `corpus.path`, or examples: tuples, dictionaries with `question`
             and `answer`, or `Example`s.
         method: A name in `conf/method` (`lora`, `qlora`, `full`, …), a `MethodConfig`, or a dictionary of settings,
@@ -184,7 +188,7 @@ def finetune(
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Raise KeyboardInterrupt for Ctrl-C; other signals end the process."""
+    """Convert the exception of a stop signal: Ctrl-C raises KeyboardInterrupt, other signals end the process."""
     try:
         yield
     except Interrupted as error:
@@ -203,15 +207,15 @@ def evaluate(
     precision: str | None = None,
     **settings: Any,
 ) -> Evaluated:
-    """Score predictions, or let a model make them first, for a run's test set or for given examples.
+    """Score existing predictions, or generate and score them, for a run's test set or for given examples.
 
-    `evaluate(run)` scores the predictions of a run again. `evaluate(run, max_samples=100)` is another evaluation of the
-    run, like `python -m medqa_finetune.evaluate run=DIR evaluate.max_samples=100`: nothing is trained, and predictions
-    made under the same settings are used again.
+    `evaluate(run)` scores the predictions of a run again. `evaluate(run, max_samples=100)` makes another evaluation of
+    the run, like `python -m medqa_finetune.evaluate run=DIR evaluate.max_samples=100`: nothing is trained, and
+    predictions made with the same settings are reused.
 
     Args:
-        subject: Without `pairs`: a run, whose records get the scores; a file of JSON Lines, or dictionaries, of
-            `question`, `reference` or `references`, and `prediction`. With `pairs`: a run, or a model as in
+        subject: Without `pairs`: a run, whose records are updated with the scores; a JSON Lines file, or dictionaries,
+            with `question`, `reference` or `references`, and `prediction`. With `pairs`: a run, or a model as in
             `finetune`.
         pairs: Questions with references, as in `finetune`; all of them are used.
         tokenizer: Tokenizer of a model in memory.
@@ -219,7 +223,7 @@ def evaluate(
         metrics: Names of metrics; `METRICS` if None. Where predictions of a run are scored again, its own are always
             included; another evaluation of a run uses these, or the run's own if None.
         precision: `auto`, `bf16`, `fp16` or `fp32`; a run's own if None.
-        settings: Other settings of `EvaluateConfig`, such as `max_new_tokens`; the run's default ones if left out.
+        settings: Other settings of `EvaluateConfig`, such as `max_new_tokens`; by default those of the run.
 
     Raises:
         MedQAError: the input is unusable, or the evaluation failed (its record has the reason).
@@ -268,7 +272,6 @@ def _score(subject: Any, metrics: Sequence[str]) -> Evaluated:
 
 
 def _is_answers(subject: Any) -> bool:
-    """Return whether a subject is predictions: a file of them, or dictionaries."""
     if isinstance(subject, str | Path):
         return not Path(subject).is_dir()
     return isinstance(subject, Iterable)
@@ -279,8 +282,8 @@ def _evaluate_again(subject: Any, settings: Mapping[str, Any], given: Mapping[st
 
     Args:
         subject: The run.
-        settings: Of the evaluation, where they differ from the run's default ones.
-        given: Arguments that a run does not take, since it has its own.
+        settings: Settings of the evaluation that differ from the run's defaults.
+        given: Arguments that are refused for a run, which has its own.
     """
     from medqa_finetune.cell import cell_of_run
     from medqa_finetune.experiment import run_experiment
@@ -288,7 +291,7 @@ def _evaluate_again(subject: Any, settings: Mapping[str, Any], given: Mapping[st
 
     run = _run_of(subject)
     if run is None and isinstance(subject, str | Path) and not Path(subject).exists():
-        run = RunDir(Path(subject))  # refused below as what it was meant to be
+        run = RunDir(Path(subject))  # refused below, as a run
     if run is None and _is_answers(subject):
         problem = "does not apply to predictions that exist already"
         others = {key: value for key, value in settings.items() if key != "metrics"}
@@ -312,7 +315,6 @@ def _of_the_run(key: str, value: Any) -> Fault:
 
 
 def _plain(value: Any) -> Any:
-    """Return a Python value as a configuration value."""
     return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
 
 
@@ -344,13 +346,13 @@ def chat(  # noqa: PLR0913 (options by name, as the command has them)
         subject: A run, or a model as in `finetune`.
         tokenizer: Tokenizer of a model in memory.
         adapter: Folder of an adapter for the model.
-        system: Instructions before the conversation.
-        temperature: 0 takes the most likely token, as the evaluation does; above, tokens are sampled.
-        top_p: Samples from the most likely tokens that add up to this share.
+        system: System prompt.
+        temperature: In [0, 100]. 0 decodes greedily, as the evaluation does; otherwise tokens are sampled.
+        top_p: Samples from the most likely tokens whose probabilities add up to this, in (0, 1].
         max_new_tokens: Most tokens of an answer; the run's own setting, or 512, if None.
         seed: Seed of the sampling.
-        load_in_4bit: Base weights in NF4, however they were trained.
-        load_in_8bit: Base weights in int8.
+        load_in_4bit: Loads the base weights in NF4, whatever the training used.
+        load_in_8bit: Loads the base weights in int8, whatever the training used.
         precision: `auto`, `bf16`, `fp16` or `fp32`; a run's own if None.
 
     Raises:
@@ -379,7 +381,6 @@ def _chat_model(
     precision: str | None = None,
     quantization: str | None = None,
 ) -> "ChatModel":
-    """Return the subject as a loaded chat model."""
     run = _run_of(subject)
     if run is None and not isinstance(subject, str | Path):
         check_in_memory(subject, tokenizer)

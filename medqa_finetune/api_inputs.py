@@ -22,7 +22,7 @@ from medqa_finetune.record.files import sha256_of_text, write_text
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# A choice of a configuration group, and the values that are set in it.
+# An option of a configuration group, and the values set in it.
 Choice = tuple[str, dict[str, Any]]
 # One example in this many is held out for each of validation and test, up to a maximum.
 HELD_OUT_SHARE = 10
@@ -30,14 +30,14 @@ HELD_OUT_MOST = 1000
 
 
 def choose_method(method: str | MethodConfig | Mapping[str, Any]) -> Choice:
-    """Return the choice of `method`: a name in `conf/method`, or settings of one, `{"name": "lora", "rank": 64}`."""
+    """Return the choice of `method`: a name in `conf/method`, or one with settings, `{"name": "lora", "rank": 64}`."""
     if isinstance(method, str):
         return method, {}
     values = asdict(method) if isinstance(method, MethodConfig) else dict(method)
     name = str(values.pop("name", "lora"))
     if name in option_names("method"):
         return name, values
-    # A method with its own name is complete.
+    # A name of the user's own: the settings override those of `lora`.
     return "lora", {"name": name, **values}
 
 
@@ -47,7 +47,7 @@ def choose_model(
     """Return the choice of `model`: a name in `conf/model`, a folder, or a model in memory, which is saved first.
 
     Raises:
-        ModelError: a model in memory comes without tokenizer, is quantized, or has adapters.
+        ModelError: a model in memory has no tokenizer, is quantized, or has adapters.
     """
     if isinstance(model, str | Path):
         if tokenizer is not None:
@@ -61,7 +61,7 @@ def check_in_memory(model: Any, tokenizer: Any) -> None:
     """Check that a model in memory can be used as a base model.
 
     Raises:
-        ModelError: it is not.
+        ModelError: it is not a transformers model, is quantized, has adapters, or comes without tokenizer.
     """
     from medqa_finetune.compat.peft import adapters
     from medqa_finetune.compat.transformers import is_quantized
@@ -108,7 +108,6 @@ def _save(model: Any, tokenizer: Any, cache: Path) -> Path:
 
 @contextmanager
 def _written(cache: Path) -> Iterator[None]:
-    """Raise write errors in the block as a fault of `outputs`."""
     try:
         yield
     except OSError as error:
@@ -121,7 +120,7 @@ def choose_corpus(pairs: Any, cache: Path) -> Choice:
     """Return the choice of `corpus`: a name in `conf/corpus`, a file, or examples in memory, which are written to one.
 
     Raises:
-        DataError: an element is no example.
+        DataError: an element is not an example.
     """
     if isinstance(pairs, str) and pairs in option_names("corpus") and not Path(pairs).exists():
         return pairs, {}
@@ -140,7 +139,7 @@ def rows_of(pairs: Iterable[Any]) -> list[dict[str, Any]]:
     """Return examples in memory as rows of a corpus; those without an id are numbered.
 
     Raises:
-        DataError: an element is no example, or there are none.
+        DataError: an element is not an example, or there are none.
     """
     if not isinstance(pairs, Iterable):
         raise DataError(
@@ -162,7 +161,7 @@ def rows_of(pairs: Iterable[Any]) -> list[dict[str, Any]]:
 
 
 def read_given(pairs: Any, cache: Path) -> list[Example]:
-    """Return the examples of a corpus, file or list, cleaned as in training.
+    """Return the examples of a corpus, a file or a list, cleaned as in training.
 
     Raises:
         DataError: they cannot be used.

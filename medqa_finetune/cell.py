@@ -42,12 +42,12 @@ class Cell:
     """One training and one evaluation of it: checked, named, its files located and fingerprinted.
 
     Attributes:
-        config: Its settings, `run_name` and `evaluation_name` filled in.
+        config: Its settings, with `run_name` and `evaluation_name` set.
         model: Folder of the base model's files.
-        fingerprints: Of corpus, model and text.
-        evaluation_defaults: The section `evaluate` where nobody changes a setting.
+        fingerprints: Hashes of corpus, model and text.
+        evaluation_defaults: Default settings of the section `evaluate`, keys without the section.
         evaluation: Folder of the evaluation.
-        overrides: What was typed for it.
+        overrides: Arguments typed for this cell.
     """
 
     config: Config
@@ -64,7 +64,7 @@ class Cell:
 
     @property
     def folder(self) -> CellDir:
-        """The run's folder as this evaluation sees it."""
+        """The folders of the run and of this evaluation."""
         return CellDir(self.run, self.evaluation)
 
     @cached_property
@@ -74,17 +74,17 @@ class Cell:
 
     @property
     def written_settings(self) -> dict[str, Any]:
-        """The same as written to disk: without values from the environment."""
+        """The settings as written to disk: without values from the environment."""
         return as_written(self.settings, self.config)
 
     @property
     def identity(self) -> str:
-        """Hash that its training shares with every other that gives the same weights."""
+        """Hash of the training; equal for all trainings that give the same weights."""
         return training_identity(self.settings)
 
     @property
     def evaluation_identity(self) -> str:
-        """Hash that its evaluation shares with every other whose scores can be compared."""
+        """Hash of the evaluation settings that can change the scores of given weights."""
         return evaluation_identity(self.settings)
 
 
@@ -111,9 +111,9 @@ def place_cell(
     Args:
         config: The settings.
         model: Folder of the base model's files.
-        fingerprints: Of the files that the settings point at.
+        fingerprints: Hashes of the files that the settings name.
         run_name: Name of the run's folder.
-        defaults: The section `evaluate` where nobody changes a setting, keys without the section.
+        defaults: Default settings of the section `evaluate`, keys without the section.
     """
     settings = settings_of(config, fingerprints)
     run_name = _folder_before(config, run_name, settings) or run_name
@@ -127,7 +127,7 @@ def place_cell(
 
 
 def _name_of(run: RunDir, record: Record | None, folder: EvaluationDir) -> str:
-    """Return an evaluation's name: the one it was started with, whatever the defaults are now."""
+    """Return the name that an evaluation was started with, which today's defaults may no longer give."""
     with contextlib.suppress(MedQAError):
         evaluation = None if record is None else read_evaluation(run, record, folder)
         if evaluation is not None:
@@ -136,7 +136,7 @@ def _name_of(run: RunDir, record: Record | None, folder: EvaluationDir) -> str:
 
 
 def _readable(run: RunDir) -> Record | None:
-    """Return the run's record where it can be read; starting the run reports what is wrong with one that cannot."""
+    """Return the run's record, None where it cannot be read; starting the run reports why."""
     try:
         return run.read()
     except DataError:
@@ -144,9 +144,10 @@ def _readable(run: RunDir) -> Record | None:
 
 
 def _folder_before(config: Config, name: str, settings: Mapping[str, Any]) -> str | None:
-    """Return the folder in which version 1 put this training; its name also lists settings of the evaluation.
+    """Return the folder that version 1 gave this training; its name also lists settings of the evaluation.
 
-    Of several, for it trained once per evaluation, a finished one counts first, then the one with these settings.
+    Version 1 trained once per evaluation, so there may be several: finished ones come first, then those with these
+    settings.
     """
     parent = Path(config.outputs) / config.study
     if (parent / name / RECORD_NAME).is_file():
@@ -160,7 +161,7 @@ def _folder_before(config: Config, name: str, settings: Mapping[str, Any]) -> st
 def _first_records(parent: Path, beginning: str) -> Iterator[Record]:
     for path in sorted(parent.glob(f"{glob.escape(beginning)}__*/{RECORD_NAME}")):
         name = path.parent.name
-        # Other folders have names of today, so the records of a large study need not all be read.
+        # Other folders have version 2 names; skipping them avoids reading every record of a large study.
         if _says_evaluation(name) and (record := _readable(RunDir(path.parent))) is not None:
             # A folder may have been renamed since.
             yield record.updated(name=name)
@@ -176,7 +177,7 @@ def _says_evaluation(name: str) -> bool:
 def _is_same(record: Record, settings: Mapping[str, Any]) -> bool:
     try:
         return is_same_training(record.config, record.identity, settings)
-    except (KeyError, TypeError, AttributeError):  # an incomplete record of long ago
+    except (KeyError, TypeError, AttributeError):  # an incomplete record of version 1
         return False
 
 
@@ -184,14 +185,14 @@ def cell_of_run(run: RunDir, evaluate: Mapping[str, Any], others: Mapping[str, A
     """Return the cell of a trained run and another evaluation of it.
 
     Args:
-        run: Its folder.
-        evaluate: Settings of the evaluation that differ from the run's default ones, keys without their section.
-        others: Where model and corpus lie now: `model.path`, `corpus.path`; and `threads`.
+        run: Folder of the run.
+        evaluate: Settings of the evaluation that differ from the run's defaults, keys without the section.
+        others: Current location of model and corpus (`model.path`, `corpus.path`), and `threads`.
 
     Raises:
         ConfigError: a setting is impossible, or corpus or model are not those of the run.
         DataError: there is no run in the folder, or it is not trained.
-        RunError: another process trains it now.
+        RunError: another process is training it.
     """
     record = run.read()
     if record is None:
@@ -199,7 +200,7 @@ def cell_of_run(run: RunDir, evaluate: Mapping[str, Any], others: Mapping[str, A
             Fault("not-a-run", f"has no {RECORD_NAME}", key="run", got=str(run.path), hint="Give the folder of a run.")
         )
     if not record.is_trained:
-        run.check_free()  # one that trains now is not bad input
+        run.check_free()  # a run in training is not bad input
         raise DataError(
             Fault(
                 "not-trained",
@@ -233,7 +234,7 @@ def cell_of_run(run: RunDir, evaluate: Mapping[str, Any], others: Mapping[str, A
 
 
 def _of_record(run: RunDir, record: Record, evaluate: Mapping[str, Any], others: Mapping[str, Any]) -> Config:
-    """Return the settings of a run with another evaluation, as they are where the run lies now."""
+    """Return the settings of a run with another evaluation, located where the run's folder is now."""
     path = run.path.absolute()
     written = {**record.config, EVALUATE: dict(evaluate)}
     config = restore_config(written)

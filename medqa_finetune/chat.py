@@ -29,7 +29,7 @@ MOST_MODELS = {"interactive": 1, "text": 1, "web": 2}
 
 @dataclass(frozen=True)
 class ChatOptions(Options):
-    """What can be typed after `chat`."""
+    """Options of `chat`."""
 
     run: str | None = option(None, "folder of a finished run, or several", value="DIR|[DIR,DIR]", heading="models")
     runs: str | None = option(None, "every run whose folder matches, such as 'outputs/demo/*'", value="PATTERN")
@@ -68,7 +68,7 @@ class ChatOptions(Options):
     )
 
     def conflicts(self) -> Iterator[Fault]:
-        """Yield what does not go together, and the fault of naming no model."""
+        """Yield faults of options that exclude each other, and of naming no model."""
         runs = [value for value in (self.run, self.runs) if value is not None]
         if not runs and self.model is None:
             hint = "Give run=DIR, runs=PATTERN or model=FOLDER; see --help."
@@ -91,7 +91,7 @@ class ChatOptions(Options):
 
     @property
     def quantization(self) -> str | None:
-        """Quantization of the base weights; None for the one that they were trained with."""
+        """Quantization of the base weights (`nf4`, `int8`); None for that of the training."""
         return "nf4" if self.load_in_4bit else "int8" if self.load_in_8bit else None
 
 
@@ -111,7 +111,7 @@ options:
 
 
 def main() -> NoReturn:
-    """Chat as the command line asks, and end the process."""
+    """Run the command `chat`, and end the process."""
     run_command(chat)
 
 
@@ -137,7 +137,7 @@ def chat(arguments: list[str]) -> int:
 
 
 def find_sources(options: ChatOptions) -> list[Source]:
-    """Return the models that the options name, all checked.
+    """Return the models that the options name, checked.
 
     Raises:
         MedQAError: one of them cannot be used.
@@ -160,10 +160,10 @@ def find_sources(options: ChatOptions) -> list[Source]:
 
 
 def _sources_of_runs(options: ChatOptions, paths: Sequence[Path]) -> tuple[list[Path], list[Source]]:
-    """Return the runs and their sources; runs that match a pattern and cannot be used are reported and left out.
+    """Return the runs and their sources; unusable runs that match a pattern are reported and skipped.
 
     Raises:
-        MedQAError: a run that was named cannot be used, or none that matches the pattern can.
+        MedQAError: a run given by name cannot be used, or no run that matches the pattern can.
     """
     if options.runs is None:
         return list(paths), [source_of_run(path, options.model) for path in paths]

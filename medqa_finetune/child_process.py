@@ -1,11 +1,11 @@
 """Child processes: call a function of this package in a fresh Python process, and get its result back as data.
 
-A process of its own gives its memory and its hold on a GPU back whole, and what libraries do to a process stays there.
-`call` returns a function's result, `stream` the items of a generator as they come; faults arrive with their fields.
-The child stops when its parent ends, however that happens: its standard input is a pipe that closes then. It replies in
-lines of JSON on what was its standard output; everything that is printed goes to its standard error.
+A child process frees all its memory and its GPU context when it ends, and side effects of libraries stay in it. `call`
+returns a function's result, `stream` yields the items of a generator; faults arrive with their fields. The child stops
+when its parent ends, even if that is killed, because its standard input is a pipe that closes then. It writes its
+replies as JSON Lines to its original standard output; everything that is printed goes to its standard error.
 
-A command that is started as a process leaves the faults it is refused for in a file (`faults_file`, `read_faults`).
+A refused command writes its faults to a file if its caller asks for that (`faults_file`, `read_faults`).
 """
 
 import contextlib
@@ -47,18 +47,18 @@ Reply = TypeVar("Reply")
 
 log = logging.getLogger(__name__)
 
-# Names a file that takes the faults of a command that is refused, as JSON, for whoever started it.
+# Environment variable that names the file to which a refused command writes its faults, as JSON, for its caller.
 FAULTS_VARIABLE = "MEDQA_FAULTS_FILE"
 ERRORS: dict[str, type[MedQAError]] = {kind.__name__: kind for kind in (ConfigError, DataError, ModelError, RunError)}
-# How long a child may take to end once it is asked to.
+# Time between SIGTERM and SIGKILL.
 STOP_SECONDS = 30.0
-# Of what a child printed, the part that is kept.
+# Limits of the output that is kept.
 TAIL_LINES = 60
 TAIL_BYTES = 1 << 14
 
 
 class NoReplyError(Exception):
-    """A child ended, or was silent for too long, and did not reply; whoever called it says what that means.
+    """A child ended or was silent for too long without a reply; the caller turns it into a fault.
 
     Attributes:
         problem: A clause whose subject is the process: `ended with exit code 3`, `was killed by SIGKILL`.
@@ -79,10 +79,10 @@ def call(
     """Call a function in a fresh process and return its result.
 
     Args:
-        function: Of a module that can be imported; its annotations say how request and result are written as JSON.
+        function: A function of an importable module; its annotations define how request and result are written as JSON.
         request: Its one argument.
-        timeout: Seconds that it may take.
-        quiet: Whether what it prints is left out; otherwise it appears on our standard error as it comes.
+        timeout: Seconds to wait for the result; None for no limit.
+        quiet: Hides what it prints, which otherwise appears on our standard error immediately.
 
     Raises:
         MedQAError: the function raised it; RunError with the code `unexpected` for an error that is a defect.
@@ -117,7 +117,7 @@ def stream(
 
 
 class Child(Generic[Reply]):
-    """A process that works on a request, seen by the one that asked."""
+    """A child process that works on a request."""
 
     def __init__(
         self, process: "subprocess.Popen[bytes]", adapter: "TypeAdapter[Reply]", messages: IO[bytes] | None
@@ -125,26 +125,26 @@ class Child(Generic[Reply]):
         self._process = process
         self._adapter = adapter
         self._messages = messages
-        # Read by a thread, so that waiting can have a limit in any thread.
+        # A thread reads, so that waiting can have a time limit.
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threading.Thread(target=self._read, name="child-replies", daemon=True).start()
 
     def _read(self) -> None:
         assert self._process.stdout is not None  # noqa: S101 (asked for in `_started`)
-        with contextlib.suppress(ValueError):  # closed, since nobody waits any more
+        with contextlib.suppress(ValueError):  # closed: the caller no longer waits
             for line in self._process.stdout:
                 self._lines.put(line)
         self._lines.put(b"")
 
     def replies(self, timeout: float | None = None) -> Iterator[Reply]:
-        """Yield what the child replies, until it ends.
+        """Yield the child's replies, until it ends.
 
         Args:
-            timeout: Seconds to wait for each reply; None for any.
+            timeout: Seconds to wait for each reply; None for no limit.
 
         Raises:
             MedQAError: the child's function raised it.
-            NoReplyError: the child failed without saying why, or was silent for too long.
+            NoReplyError: the child failed without a fault, or was silent for too long.
         """
         while True:
             try:
@@ -152,7 +152,7 @@ class Child(Generic[Reply]):
             except queue.Empty:
                 problem = f"gave no reply within {timeout:g} seconds"
                 raise NoReplyError(problem, self.last_line(), timed_out=True) from None
-            if not line.endswith(b"\n"):  # the end, or what a kill left of a line
+            if not line.endswith(b"\n"):  # the end, or a line cut off by a kill
                 break
             said = _read_object(line)
             if "faults" in said:
@@ -170,7 +170,7 @@ class Child(Generic[Reply]):
 
 
 def _read_object(line: bytes) -> dict[str, Any]:
-    """Return the object in a line; an empty one for what Python's start-up files print before `main` begins."""
+    """Return the JSON object in a line; an empty one for what Python's start-up files print before `main` begins."""
     try:
         found = json.loads(line)
     except ValueError:
@@ -182,19 +182,19 @@ def _read_object(line: bytes) -> dict[str, Any]:
 def _started(
     function: Callable[[Request], object],
     request: Request,
-    reply: Any,  # a type, as an annotation has it
+    reply: Any,  # a type annotation
     *,
     quiet: bool,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Child[Any]]:
-    # Loaded late: commands that start no child answer sooner without it.
+    # Imported late: pydantic slows down commands that start no child.
     from pydantic import TypeAdapter
 
     name = f"{function.__module__}:{function.__qualname__}"
     with contextlib.ExitStack() as files:
-        # A file without a name is gone with the last process that has it open.
+        # An unnamed file disappears with the last process that has it open.
         written = files.enter_context(tempfile.TemporaryFile())
-        # Escaped, since pydantic's own JSON takes no names of files that are not UTF-8.
+        # Written as ASCII, since pydantic's own JSON refuses file names that are not UTF-8.
         values = TypeAdapter(_request_type(function)).dump_python(request, mode="json")
         written.write(json.dumps(values).encode())
         written.flush()
@@ -225,7 +225,7 @@ def _request_type(function: Callable[..., object]) -> Any:
 
 
 def main() -> NoReturn:
-    """Work in this process on what another one asks by `call` or `stream`: `MODULE:FUNCTION DESCRIPTOR`."""
+    """Serve a request of `call` or `stream` in this process; arguments: `MODULE:FUNCTION DESCRIPTOR`."""
     stop_with_parent()
     log_to_terminal()
     name, descriptor = sys.argv[1:]
@@ -240,7 +240,7 @@ def main() -> NoReturn:
         except MedQAError as error:
             _write_line(replies, error.as_json())
             code = EXIT_RUN_FAILED
-        except KeyboardInterrupt:  # the terminal tells both processes; the other one says so
+        except KeyboardInterrupt:  # Ctrl-C reaches both processes; the parent reports it
             code = EXIT_INTERRUPTED
         except Exception as error:
             traceback.print_exc()
@@ -271,7 +271,7 @@ def _write_line(file: IO[bytes], said: Mapping[str, object]) -> None:
 
 
 def exit_name(code: int) -> str:
-    """Return what an exit code of `subprocess` is called: `exit code 3`, `SIGKILL`."""
+    """Return the name of an exit code of `subprocess`: `exit code 3`, `SIGKILL`."""
     if code >= 0:
         return f"exit code {code}"
     names = {each.value: each.name for each in signal.Signals}
@@ -285,9 +285,9 @@ def describe_exit(code: int) -> str:
 
 
 def last_lines(file: IO[bytes]) -> list[str]:
-    """Return the last lines of what processes print into a file, at most `TAIL_LINES`, without the empty ones."""
+    """Return the last non-empty lines that processes printed into a file, at most `TAIL_LINES`."""
     handle = file.fileno()
-    # Reads at a place of its own: the processes share the position at which they write next.
+    # `pread` keeps the file position, at which the processes write next.
     tail = os.pread(handle, TAIL_BYTES, max(0, os.fstat(handle).st_size - TAIL_BYTES))
     lines = tail.decode("utf-8", errors="replace").splitlines()
     return [line.rstrip() for line in lines if line.strip()][-TAIL_LINES:]
@@ -295,23 +295,23 @@ def last_lines(file: IO[bytes]) -> list[str]:
 
 @contextlib.contextmanager
 def faults_file() -> Iterator[Path]:
-    """Yield a path for the faults of a command; its environment names it by `FAULTS_VARIABLE`."""
+    """Yield a path for a command's faults; pass it to the command as the environment variable `FAULTS_VARIABLE`."""
     with tempfile.TemporaryDirectory(prefix="medqa-", ignore_cleanup_errors=True) as folder:
         yield Path(folder) / "faults.json"
 
 
 def leave_faults(fields: str) -> None:
-    """Write the JSON of an error where `FAULTS_VARIABLE` asks for it; what cannot be written is left out."""
+    """Write an error's JSON to the file that `FAULTS_VARIABLE` names, if any; write errors are ignored."""
     if path := os.environ.get(FAULTS_VARIABLE):
         with contextlib.suppress(OSError, ValueError):  # ValueError: a path without a name
-            # Whoever waits for the file reads it whole or not at all.
+            # Renamed into place, so that a reader sees all of it or nothing.
             fresh = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
             fresh.write_text(f"{fields}\n", encoding="utf-8")
             fresh.replace(path)
 
 
 def read_faults(path: Path) -> list[Fault]:
-    """Return the faults that a command has left; none where it left none."""
+    """Return the faults that a command left; empty where it left none."""
     try:
         return [Fault.from_json(fields) for fields in json.loads(path.read_bytes())["faults"]]
     except (OSError, ValueError, KeyError, TypeError):

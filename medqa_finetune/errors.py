@@ -19,7 +19,7 @@ EXIT_RUN_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
-# Characters of a value in a line.
+# Most characters of a value in a line.
 SHOWN_CHARACTERS = 240
 
 
@@ -43,11 +43,11 @@ class Fault:
     Attributes:
         code: Kind of fault in kebab case, `file-missing`; programs and tests rely on it, so it never changes.
         problem: What is wrong, a clause without a full stop: `must be an integer ≥ 1`, `no such file or folder`.
-        key: Setting, option, column or field, as it is typed or stands in a file.
+        key: Setting, option, column or field, as it is typed or written in the file.
         got: The value found; `NO_VALUE` where there is none to show.
-        allowed: The values that are allowed, where they can be listed.
+        allowed: The allowed values, where they can be listed.
         hint: What to do about it, in whole sentences; empty where `problem` says it.
-        file: Path of the file or folder that is at fault.
+        file: Path of the file or folder at fault.
         line: Line in that file, from 1.
     """
 
@@ -70,7 +70,7 @@ class Fault:
         bare = f" (got {got})" if got and not self.key else ""
         choices = f"; allowed: {', '.join(self.allowed)}" if self.allowed else ""
         said = f"{head}{self.problem}{bare}{choices}"
-        # A message of another program may end in a full stop.
+        # Messages of libraries may already end in a full stop.
         return said + ("" if said.endswith(".") else ".") + (f" {self.hint}" if self.hint else "")
 
     def but(self, **changes: Any) -> "Fault":
@@ -97,7 +97,6 @@ class Fault:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> "CoreSchema":
-        """Return how pydantic reads and writes a fault in JSON: by `from_json` and `as_json`."""
         from pydantic_core import core_schema
 
         write = core_schema.plain_serializer_function_ser_schema(cls.as_json)
@@ -105,7 +104,7 @@ class Fault:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Fault":
-        """Return the fault of which `as_json` made these fields."""
+        """Return the fault that `as_json` turned into these fields."""
         return cls(
             fields["code"],
             fields["problem"],
@@ -119,7 +118,7 @@ class Fault:
 
 
 def brief(value: object) -> str:
-    """Return a value as a line shows it: one line of at most `SHOWN_CHARACTERS` characters."""
+    """Return a value as shown in a message: one line of at most `SHOWN_CHARACTERS` characters."""
     if value is None or isinstance(value, bool):
         text = {None: "null", True: "true", False: "false"}[value]
     elif isinstance(value, str):
@@ -151,7 +150,7 @@ class MedQAError(Exception):
     """Base of the errors that this package raises on purpose.
 
     Attributes:
-        faults: At least one.
+        faults: One fault or more.
     """
 
     exit_code = EXIT_RUN_FAILED
@@ -164,12 +163,12 @@ class MedQAError(Exception):
         return "\n".join(fault.line() for fault in distinct(self.faults))
 
     def as_json(self) -> dict[str, Any]:
-        """Return what `format=json` prints of it."""
+        """Return the object that `format=json` prints."""
         faults = [fault.as_json() for fault in distinct(self.faults)]
         return {"error": type(self).__name__, "exit_code": self.exit_code, "faults": faults}
 
     def _render_traceback_(self) -> list[str]:
-        # Shown by IPython in place of a traceback, which does not help to correct the input.
+        # IPython shows this instead of a traceback, which does not help to correct the input.
         return [f"{type(self).__name__}: {self}"]
 
 
@@ -180,7 +179,7 @@ class ConfigError(MedQAError):
 
 
 class DataError(MedQAError):
-    """A corpus, prediction or record file cannot be used as asked."""
+    """A corpus, prediction or record file cannot be used."""
 
     exit_code = EXIT_BAD_INPUT
 

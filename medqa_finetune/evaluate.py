@@ -30,7 +30,7 @@ PATTERN = "*?["
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateOptions(Options):
-    """What can be typed after `evaluate`; exactly one of `run` and `predictions` is given."""
+    """Options of `evaluate`; exactly one of `run` and `predictions` is given."""
 
     run: str | None = option(None, "folder of a run, or a pattern of such folders in quotes", value="DIR|PATTERN")
     predictions: str | None = option(
@@ -66,7 +66,7 @@ class EvaluateOptions(Options):
     )
 
     def conflicts(self) -> Iterator[Fault]:
-        """Yield what does not go together, and an output that cannot be written."""
+        """Yield faults of options that exclude each other, and of an output that cannot be written."""
         if (self.run is None) == (self.predictions is None):
             hint = "Give run=DIR, or predictions=FILE."
             yield Fault("conflict", "exactly one of run and predictions must be given", hint=hint)
@@ -102,7 +102,7 @@ for another evaluation:
 
 
 def main() -> NoReturn:
-    """Evaluate as the command line asks, and end the process."""
+    """Run the command `evaluate`, and end the process."""
     run_command(evaluate)
 
 
@@ -138,7 +138,7 @@ def evaluate(arguments: list[str]) -> int:
 
 
 def _check_sections(arguments: Sequence[str]) -> None:
-    """Refuse settings of the training, which an evaluation cannot change."""
+    """Refuse training settings, which an evaluation cannot change."""
     keys = [argument.partition("=")[0] for argument in arguments]
     hint = "Give evaluate.KEY=VALUE, model.path=DIR or corpus.path=FILE; other weights are another training."
     problem = "an evaluation cannot change this"
@@ -156,7 +156,7 @@ class Found:
     exams: "Mapping[str, Score]" = dataclasses.field(default_factory=dict)
 
     def content(self, *, items: bool, named: bool) -> dict[str, Any]:
-        """Return the JSON object of the results, with the names where there are several."""
+        """Return the results as a JSON object; `items` adds the scores per prediction, `named` the names."""
         scores = {name: dataclasses.asdict(score) for name, score in self.record.scores.items()}
         content: dict[str, Any] = {**(self.names if named else {}), "n": self.record.n, "scores": scores}
         if self.exams:
@@ -165,7 +165,6 @@ class Found:
 
 
 def _check_together(options: EvaluateOptions, arguments: Sequence[str], again: Sequence[str]) -> None:
-    """Refuse options that exclude each other."""
     faults = []
     if options.predictions is not None:
         hint = "Leave it out, or give run=DIR."
@@ -201,7 +200,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _runs(pattern: str) -> list[Path]:
-    """Return the folders of runs that a folder or pattern names, in order.
+    """Return the run folders that a path or pattern matches, sorted.
 
     Raises:
         DataError: a pattern matches no run.
@@ -210,7 +209,7 @@ def _runs(pattern: str) -> list[Path]:
         return [Path(pattern)]
     from medqa_finetune.record.run_dir import RECORD_NAME
 
-    # Folders that were moved aside are left out.
+    # Without folders that were moved aside.
     found = [Path(each) for each in sorted(glob.glob(pattern)) if ".old-" not in Path(each).name]  # noqa: PTH207
     runs = [path for path in found if (path / RECORD_NAME).is_file()]
     if not runs:
@@ -220,7 +219,7 @@ def _runs(pattern: str) -> list[Path]:
 
 
 def _scored(run: "RunDir", folder: Path, metrics: Sequence[str], name: str | None) -> Found:
-    """Return the scores of a run's evaluation, computed now; `folder` as typed."""
+    """Score a run's evaluation; `folder` is the path as typed."""
     from medqa_finetune.evaluation.rescore import read_by_name, score_run
 
     record, rows = score_run(run, metrics, name)
@@ -229,10 +228,10 @@ def _scored(run: "RunDir", folder: Path, metrics: Sequence[str], name: str | Non
 
 
 def _evaluated_again(options: EvaluateOptions, typed: Sequence[str]) -> list[Found]:
-    """Evaluate one run in this process, or several in a process each, and return the results.
+    """Evaluate one run in this process, or several in one process each, and return the results.
 
     Raises:
-        RunError: a run is not trained, or its evaluation failed; the others are evaluated all the same.
+        RunError: a run is not trained, or its evaluation failed; the others are still evaluated.
     """
     from medqa_finetune.cell import Cell, cell_of_run
     from medqa_finetune.record.run_dir import RunDir
@@ -277,7 +276,7 @@ def _evaluate_here(cell: "Cell", folder: Path) -> Found:
 
 
 def _evaluate_in_processes(cells: "Sequence[Cell]", options: EvaluateOptions, typed: Sequence[str]) -> list[Fault]:
-    """Evaluate runs in a queue over the GPUs; return a fault for each that is not done."""
+    """Evaluate runs in a queue over the GPUs; return a fault for each evaluation that is not done."""
     from medqa_finetune.launch.gpus import make_slots, visible_gpus
     from medqa_finetune.launch.launcher import run_jobs
     from medqa_finetune.launch.scheduler import job_of
@@ -296,7 +295,7 @@ def _evaluate_in_processes(cells: "Sequence[Cell]", options: EvaluateOptions, ty
 
 
 def _values(typed: Sequence[str]) -> dict[str, Any]:
-    """Return the typed settings of an evaluation, keys without their section.
+    """Return the typed `evaluate` settings, keys without the section.
 
     Raises:
         ConfigError: an unknown or repeated key, or a value of the wrong type.
@@ -326,7 +325,7 @@ def _show(found: Sequence[Found], options: EvaluateOptions) -> None:
 def as_text(
     record: "EvaluationRecord", rows: Sequence[dict[str, Any]], benchmarks: "Mapping[str, Score] | None" = None
 ) -> str:
-    """Return the scores as a table; then rates, benchmarks and scores per prediction, if any."""
+    """Return the scores as a table, followed by rates, benchmarks and scores per prediction, if any."""
     table = [
         [name, f"{score.value:.2f}", str(record.n), score.signature] for name, score in sorted(record.scores.items())
     ]
@@ -367,7 +366,7 @@ def _of_file(options: EvaluateOptions) -> "tuple[EvaluationRecord, list[dict[str
 
 
 def _is_folder(name: str) -> bool:
-    return os.path.isdir(name)  # noqa: PTH112 (a name that is too long is none, and no error)
+    return os.path.isdir(name)  # noqa: PTH112 (no error for a name that is too long)
 
 
 def _same(one: str, other: str) -> bool:

@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 
 
 def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, top to bottom)
-    """Train and evaluate one cell, or return its record where that has been done before.
+    """Train and evaluate one cell; return its record, also where all of that was done before.
 
-    A training that is there is never done again: only what is missing of the evaluation is.
+    A complete training is reused, and only the missing part of the evaluation is done.
 
     Raises:
         MedQAError: bad input (nothing is written then), or the run failed (its records say why).
@@ -37,7 +37,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
     config, run, evaluation = cell.config, cell.run, cell.evaluation
     task, method = task_of(config), method_of(config.method)
 
-    # What earlier starts left.
+    # State left by earlier starts.
     found = earlier_record(cell)
     if found is not None and found.status == "done":
         log.info("%s, evaluation %s: done before, nothing to do", run.path, config.evaluation_name)
@@ -45,7 +45,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
         return found
     check_free(cell)
 
-    # What cannot be done is refused before the folder is touched, and before torch is loaded.
+    # Impossible settings are refused before the folder is changed and torch is loaded.
     check_packages(config)
     splits = task.prepare(config, cell.model, Path(config.outputs) / CACHE_NAME)
     questions = splits.test[: config.evaluate.max_samples]
@@ -55,7 +55,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
 
     with claimed(cell) as claim:
         if claim.is_done():
-            return claim.cell_record()  # another process has finished it meanwhile
+            return claim.cell_record()  # another process has finished it in the meantime
         training = needs_training(run, claim.record)
         if training:
             claim.begin_training()
@@ -91,7 +91,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
         encoder = task.encoder(loaded.tokenizer, config)
         text = prepare_text(loaded.tokenizer, config, cell.fingerprints.text)
 
-        # Training, or the weights that it has left.
+        # Training, or loading the trained weights.
         if training:
             known = {"environment": environment, "data_manifest": splits.manifest, "layers": loaded.layers}
             record = claim.update_run(parameters=loaded.parameters, **known)

@@ -27,7 +27,7 @@ MANY = ("-m", "--multirun")
 
 @dataclasses.dataclass(frozen=True)
 class ExportOptions(ExportRequest):
-    """What can be typed after `export`; exactly one of `run` and `pipeline` is given."""
+    """Options of `export`; exactly one of `run` and `pipeline` is given."""
 
     run: str | None = option(None, "folder of a finished run", value="DIR", bare=True)
     pipeline: str | None = option(
@@ -43,7 +43,7 @@ class ExportOptions(ExportRequest):
     format: str = option("text", "a table, or one JSON object", allowed=("text", "json"), bare=True)
 
     def conflicts(self) -> Iterator[Fault]:
-        """Yield what does not go together, and the fault of naming nothing to export."""
+        """Yield faults of options that exclude each other, and of naming nothing to export."""
         hint = "Give one of run=DIR and pipeline=variants; see --help."
         if self.run is None and self.pipeline is None:
             yield Fault("missing-key", "neither a run nor a pipeline is given", hint=hint)
@@ -81,7 +81,7 @@ with pipeline=variants also every group and key that `python -m medqa_finetune.t
 
 
 def main() -> NoReturn:
-    """Export as the command line asks, and end the process."""
+    """Run the command `export`, and end the process."""
     run_command(export)
 
 
@@ -120,7 +120,7 @@ def pipeline_cell(options: ExportOptions, arguments: Sequence[str]) -> "Cell":
     """Return the cell that a pipeline trains, checked and named as by `train`.
 
     Raises:
-        MedQAError: a setting is impossible, or the corpus or model is not there.
+        MedQAError: a setting is impossible, or the corpus or model is missing.
     """
     hint = "Start another one for another model."
     faults = [
@@ -162,7 +162,7 @@ def train_first(cell: "Cell", request: ExportRequest) -> int:
     """Train a run as `train` does, in a child process, which frees its memory; return its exit code.
 
     Raises:
-        MedQAError: the export afterwards is impossible, or the run cannot start.
+        MedQAError: the export cannot follow, or the run cannot start.
     """
     from medqa_finetune.run_state.resume import earlier_record
     from medqa_finetune.variants.job import check_before_training
@@ -172,13 +172,13 @@ def train_first(cell: "Cell", request: ExportRequest) -> int:
     if record is not None and record.status == "done":
         return EXIT_DONE
     command = [sys.executable, "-m", "medqa_finetune.train", *cell.overrides]
-    # It stops when this process ends: its standard input is then closed.
+    # The child stops when this process ends, which closes its standard input.
     launched_by = {LAUNCHER_VARIABLE: str(os.getpid())}
     with subprocess.Popen(command, env=os.environ | launched_by, stdin=subprocess.PIPE) as process:
         try:
             code = process.wait()
         except KeyboardInterrupt:
-            # The terminal interrupts both; training writes a checkpoint first.
+            # Ctrl-C reaches both processes; the training writes a checkpoint before it ends.
             process.wait()
             raise
     return code if code >= 0 else EXIT_OFFSET - code

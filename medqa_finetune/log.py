@@ -11,13 +11,13 @@ PACKAGE = "medqa_finetune"
 
 
 def log_to_terminal() -> None:
-    """Print this package's messages on standard error, and only warnings of others."""
+    """Print this package's messages on standard error; of other packages only warnings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.INFO)
     handler.setFormatter(_Shown("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     handler.addFilter(_without_foreign_noise())
     if sys.stderr.isatty():
-        # A progress bar shows the steps there.
+        # On a terminal, a progress bar shows the steps.
         handler.addFilter(lambda record: not record.name.startswith(f"{PACKAGE}.training."))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -27,7 +27,7 @@ def log_to_terminal() -> None:
 
 
 def _without_foreign_noise() -> Callable[[logging.LogRecord], bool]:
-    """Return a filter that leaves out deprecations of other packages, which only developers can act on, and repeats."""
+    """Return a filter that drops repeats, and other packages' deprecations, which users cannot act on."""
     seen: set[tuple[str, str]] = set()
 
     def shown(record: logging.LogRecord) -> bool:
@@ -47,7 +47,7 @@ def _without_foreign_noise() -> Callable[[logging.LogRecord], bool]:
 def log_to(path: Path) -> Iterator[None]:
     """Append all messages, tracebacks included, to a file while the block runs.
 
-    A log that can no longer be written, as on a full disk, ends nothing: a run ends by its own error.
+    Write errors, as on a full disk, are ignored: they must not end a run.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = _QuietFileHandler(path, encoding="utf-8")
@@ -75,7 +75,7 @@ def visible(text: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Return a message with everything but its line breaks made `visible`: names in it may come from anywhere."""
+    """Return a message with everything but line breaks made `visible`, since it may quote untrusted names."""
     return "\n".join(map(visible, text.split("\n")))
 
 

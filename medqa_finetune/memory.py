@@ -1,4 +1,4 @@
-"""Units of memory, and what this process holds of it."""
+"""Units of memory, and the memory used by this process."""
 
 import re
 import sys
@@ -9,22 +9,22 @@ GIB = 2**30
 
 
 def in_units(count: int) -> str:
-    """Return a number of bytes for people: `1.5 GiB`, or `12.0 MiB` below one GiB."""
+    """Return a number of bytes as text: `1.5 GiB`, or `12.0 MiB` below one GiB."""
     return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / MIB:.1f} MiB"
 
 
 def resident_bytes() -> int:
-    """Return the resident memory of this process now, in bytes."""
-    import psutil  # in the function, since most commands never ask
+    """Return the current resident memory of this process, in bytes."""
+    import psutil  # imported late: most commands do not need it
 
     return int(psutil.Process().memory_info().rss)
 
 
 def peak_resident_bytes() -> int:
-    """Return the most resident memory that this process has held so far, in bytes."""
+    """Return the peak resident memory of this process so far, in bytes."""
     status = Path("/proc/self/status")
     if status.is_file():
-        # getrusage would also count what the process that started this one held when it did.
+        # getrusage would include the memory of the parent process at the fork.
         found = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(encoding="ascii", errors="replace"), re.MULTILINE)
         if found:
             return int(found[1]) * 1024

@@ -28,29 +28,29 @@ if TYPE_CHECKING:
 
 # Modules that load torch or read data are imported where they are used: bad input is refused before that.
 
-# The sets of a task, their items, and what encodes these.
+# A set, one item of it, and the encoder of items.
 Items = TypeVar("Items", bound=Sequence[Any])
 Item = TypeVar("Item")
 ItemEncoder = TypeVar("ItemEncoder")
-# Fields of an evaluation record that speak of cost; None where nothing was measured.
+# The cost fields of an evaluation record; None where nothing was measured.
 Costs = dict[str, Any]
 
 
 class Task(ABC, Generic[Items, Item, ItemEncoder]):
-    """One thing that can be learnt.
+    """What is learnt: question answering, or running text.
 
     Attributes:
-        generates: Whether the model is evaluated by what it generates.
+        generates: Whether the evaluation generates text.
     """
 
     generates: bool
 
     @abstractmethod
     def look(self, config: Config) -> Mapping[str, int]:
-        """Look at the corpus without a model, and return what was counted; what can be kept of that is in the cache.
+        """Read the corpus without a model, and return counts of its rows; intermediate results are cached.
 
         Raises:
-            DataError: the corpus cannot be used, or has less than is asked for, as far as that shows without a model.
+            DataError: the corpus cannot be used, or is found too small without a tokenizer.
         """
 
     @abstractmethod
@@ -60,70 +60,70 @@ class Task(ABC, Generic[Items, Item, ItemEncoder]):
         Args:
             config: The experiment.
             model: Folder of the model's files.
-            cache: Folder that keeps prepared data.
+            cache: Folder for prepared data.
 
         Raises:
-            MedQAError: the corpus cannot be used, or has less than is asked for.
+            MedQAError: the corpus cannot be used, or is too small.
         """
 
     @abstractmethod
     def ids(self, items: Sequence[Item]) -> list[str]:
-        """Return how items of the test set are called in `predictions.jsonl`."""
+        """Return the ids of test items in `predictions.jsonl`."""
 
     @abstractmethod
     def encoder(self, tokenizer: "PreTrainedTokenizerBase", config: Config) -> ItemEncoder:
-        """Return what turns items of the sets into ids: `encode(items)` yields them as `Encoded`."""
+        """Return the encoder of items to token ids: `encode(items)` yields one `Encoded` each."""
 
     @abstractmethod
     def training_sets(self, encoder: ItemEncoder, splits: Splits[Items], config: Config) -> "TrainingSets":
-        """Return what is trained and validated on, encoded."""
+        """Return the encoded training and validation set."""
 
     @abstractmethod
     def predict(
         self, model: "Model", encoder: ItemEncoder, items: Sequence[Item], config: Config, folder: EvaluationDir
     ) -> Costs:
-        """Write what a model predicts for items of the test set to `folder.predictions_path`.
+        """Write the model's predictions for test items to `folder.predictions_path`.
 
         Resumes from existing predictions; may modify the model in place.
 
         Returns:
-            The fields of an evaluation record that speak of cost.
+            The cost fields of an evaluation record.
         """
 
     @abstractmethod
     def score(self, items: Sequence[Item], config: Config, folder: EvaluationDir) -> EvaluationRecord:
-        """Return the scores of what is in `folder.predictions_path`, without costs; those of each item are kept.
+        """Return the scores of `folder.predictions_path`, without costs; writes the scores per item.
 
         Raises:
-            RunError: it is not as much as there are items.
+            RunError: the file does not cover all items.
         """
 
 
 class Answering(Task["ExampleTable", "Example", "Encoder"]):
-    """Questions are answered; the answers are compared with references."""
+    """Question answering; predictions are compared with references."""
 
     generates = True
 
     def look(self, config: Config) -> Mapping[str, int]:
-        """Prepare the pairs."""
+        """Prepare all examples, and return the counts."""
         return prepare_splits(config, Path(config.outputs) / CACHE_NAME).manifest.counts
 
     def prepare(self, config: Config, model: Path, cache: Path) -> Splits["ExampleTable"]:
-        """Read, clean and divide the pairs."""
+        """Read, clean and split the examples; needs no tokenizer."""
         return prepare_splits(config, cache)
 
     def ids(self, items: "Sequence[Example]") -> list[str]:
-        """Return the pairs' own ids."""
+        """Return the examples' own ids."""
         return [pair.id for pair in items]
 
     def encoder(self, tokenizer: "PreTrainedTokenizerBase", config: Config) -> "Encoder":
-        """Return the encoder of pairs."""
+        """Return the encoder of examples, which truncates to `train.max_length` tokens."""
         from medqa_finetune.data.tokenize import Encoder
 
         return Encoder(tokenizer, config.train.max_length)
 
     def training_sets(self, encoder: "Encoder", splits: Splits["ExampleTable"], config: Config) -> "TrainingSets":
-        """Tokenize the pairs, or take them from the cache."""
+        """Tokenize the examples, or load their tokens from the cache."""
         from medqa_finetune.data.token_sets import encode_once
         from medqa_finetune.training.fit import TrainingSets
 
@@ -133,13 +133,13 @@ class Answering(Task["ExampleTable", "Example", "Encoder"]):
     def predict(
         self, model: "Model", encoder: "Encoder", items: "Sequence[Example]", config: Config, folder: EvaluationDir
     ) -> Costs:
-        """Let the model answer."""
+        """Generate a prediction for every question."""
         from medqa_finetune.evaluation.backends import generator_of
 
         return generator_of(config.evaluate)(model, encoder, items, config.evaluate, folder).speed()
 
     def score(self, items: "Sequence[Example]", config: Config, folder: EvaluationDir) -> EvaluationRecord:
-        """Compare the answers with their references."""
+        """Compare the predictions with their references."""
         from medqa_finetune.evaluation.predictions import read_predictions
         from medqa_finetune.evaluation.score import item_scores, score_predictions
 
@@ -153,21 +153,21 @@ class Answering(Task["ExampleTable", "Example", "Encoder"]):
 
 
 class Modelling(Task["Blocks", "Encoded", "Ready"]):
-    """Causal language modelling of running text; the perplexity of the test part is measured."""
+    """Causal language modelling of running text; the evaluation measures the perplexity of the test part."""
 
     generates = False
 
     def look(self, config: Config) -> Mapping[str, int]:
-        """Read the text."""
+        """Read the text, without cutting it into blocks."""
         from medqa_finetune.data.text import read_text_parts
 
         return read_text_parts(config).counts
 
     def prepare(self, config: Config, model: Path, cache: Path) -> Splits["Blocks"]:
-        """Read the text and cut it into blocks of tokens, for which the model's tokenizer is needed."""
+        """Read the text and cut it into blocks of tokens, which needs the model's tokenizer."""
         from medqa_finetune.data.text import read_text_parts
 
-        # What is wrong with the text is said before torch is loaded.
+        # Faults of the text are raised before torch is loaded.
         parts = read_text_parts(config)
         limit_spinning()
         from medqa_finetune.data.blocks import prepare_blocks
@@ -176,17 +176,17 @@ class Modelling(Task["Blocks", "Encoded", "Ready"]):
         return prepare_blocks(config, parts, load_tokenizer(model, chat=False), cache)
 
     def ids(self, items: "Sequence[Encoded]") -> list[str]:
-        """Return the numbers of the blocks."""
+        """Return the blocks' numbers, `block-0` and so on."""
         return [f"block-{number}" for number in range(len(items))]
 
     def encoder(self, tokenizer: "PreTrainedTokenizerBase", config: Config) -> "Ready":
-        """Return an encoder that has nothing left to do."""
+        """Return an encoder that passes blocks through, since they are tokens already."""
         from medqa_finetune.data.blocks import Ready
 
         return Ready()
 
     def training_sets(self, encoder: "Ready", splits: Splits["Blocks"], config: Config) -> "TrainingSets":
-        """Return the blocks."""
+        """Return the blocks of training and validation."""
         from medqa_finetune.training.fit import TrainingSets
 
         return TrainingSets(splits.train.encoded, splits.validation.encoded)
@@ -194,7 +194,7 @@ class Modelling(Task["Blocks", "Encoded", "Ready"]):
     def predict(
         self, model: "Model", encoder: "Ready", items: "Sequence[Encoded]", config: Config, folder: EvaluationDir
     ) -> Costs:
-        """Measure how likely the blocks are to the model."""
+        """Measure the likelihood of every block."""
         from medqa_finetune.evaluation.text_likelihood import measure_blocks
 
         return measure_blocks(model, items, config.evaluate, folder)
@@ -217,5 +217,5 @@ TASKS: dict[str, Task[Any, Any, Any]] = {"qa": Answering(), "text": Modelling()}
 
 
 def task_of(config: Config) -> Task[Any, Any, Any]:
-    """Return the task of an experiment."""
+    """Return the task that `corpus.task` names."""
     return TASKS[config.corpus.task]

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from medqa_finetune.planning.plan_cells import Plan
 
 HOUR = 3600.0
-# What the other columns leave of 80.
+# The rest of 80 columns.
 NAME_WIDTH = 24
 
 
 @dataclasses.dataclass(frozen=True)
 class PlanOptions(Options):
-    """What can be typed after `plan` in addition to the settings of the experiments."""
+    """Options of `plan`, in addition to the settings of the experiments."""
 
     PREFIX = "plan."
 
@@ -60,10 +60,10 @@ and every group and key that `python -m medqa_finetune.train --help` lists
 
 
 class ExcessError(ConfigError):
-    """The cells take more time or disk than there is.
+    """The cells need more time than the budget or more disk than is free.
 
     Attributes:
-        content: The plan, which its JSON has as well, so that `format=json` prints one object.
+        content: The plan, included in its JSON, so that `format=json` prints one object.
     """
 
     def __init__(self, content: "Content", *faults: Fault) -> None:
@@ -71,22 +71,22 @@ class ExcessError(ConfigError):
         self.content = content
 
     def as_json(self) -> dict[str, Any]:
-        """Return the plan with what is wrong with it."""
+        """Return the plan with the faults."""
         return {**self.content, **super().as_json()} | {"error": ConfigError.__name__}
 
 
 def main() -> NoReturn:
-    """Print the plan, and end the process: 0 done, 2 bad input, or over the budget or the disk."""
+    """Run the command `plan`, and end the process: 0 done, 2 bad input, or over the budget or the disk."""
     run_command(plan)
 
 
 def plan(arguments: list[str]) -> int:
-    """Print what the cells that `arguments` ask for will take; return the exit code.
+    """Print the time, memory and disk that the cells in `arguments` need; return the exit code.
 
     Raises:
         ConfigError: a setting is impossible.
-        ExcessError: the cells take more time or disk than there is.
-        MedQAError: the corpus or the model is not there.
+        ExcessError: the cells need more time than the budget or more disk than is free.
+        MedQAError: the corpus or the model is missing.
     """
     if wants_help(arguments):
         print(USAGE, end="")
@@ -94,7 +94,7 @@ def plan(arguments: list[str]) -> int:
     own, rest = split_options(PlanOptions, arguments)
     options = parse_options(PlanOptions, own)
     configs = compose(rest)
-    # Imported here, so that --help answers at once.
+    # Imported late, so that --help is fast.
     from medqa_finetune.planning.plan_cells import make_plan
 
     room = existing_part(Path(configs[0].outputs))
@@ -155,16 +155,16 @@ def compose(arguments: Sequence[str]) -> list["Config"]:
 
 
 def answered_by_transformers(config: "Config") -> "Config":
-    """Return a run that is evaluated by transformers: a few questions do not show how fast another backend is."""
+    """Return the settings with the backend `transformers`: a few questions do not show how fast another backend is."""
     return dataclasses.replace(config, evaluate=dataclasses.replace(config.evaluate, backend="transformers"))
 
 
 class CellRow(TypedDict):
-    """What a plan shows of one cell.
+    """One cell in a plan; times in seconds.
 
     Attributes:
         price: Rounded to cents; None where no price per hour is given.
-        trained_by: Name of the cell whose training it evaluates, where that is not its own.
+        trained_by: Name of the cell whose training it evaluates; None for its own.
     """
 
     name: str
@@ -181,7 +181,7 @@ class CellRow(TypedDict):
 
 
 class Totals(TypedDict):
-    """All cells together, one after the other."""
+    """Sums over all cells, run one after the other; memory is the maximum."""
 
     hours: float
     peak_memory_bytes: int
@@ -202,7 +202,7 @@ class Content(TypedDict):
 
 
 def row(config: "Config", forecast: "Forecast", options: PlanOptions) -> CellRow:
-    """Return what a plan shows of one cell."""
+    """Return the row of a cell, times rounded to 0.1 s."""
     from medqa_finetune.planning.plan_cells import name_of
 
     return {
@@ -225,7 +225,7 @@ def _price(seconds: float, options: PlanOptions) -> float | None:
 
 
 def as_object(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> Content:
-    """Return everything as one object of JSON."""
+    """Return the plan as a JSON object."""
     return {
         "cells": rows,
         "sum": _totals(rows, options),
@@ -248,13 +248,13 @@ def _totals(rows: Sequence[CellRow], options: PlanOptions) -> Totals:
 
 
 def _matrix_rates(found: "Plan") -> dict[str, float]:
-    """Return FLOP/s by precision, `auto` called what it stands for here."""
+    """Return FLOP/s by precision, with the resolved name in place of `auto`."""
     precision = found.workload.machine.precision
     return {precision if name == "auto" else name: rate for name, rate in found.workload.matrix_rates.items()}
 
 
 def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str:
-    """Return a table, a row per cell and their sum, and below it what the figures rest on."""
+    """Return a table with a row per cell and their sum, and notes on how the figures were obtained."""
     whole = _totals(rows, options)
     header = ["cell", "time", "training", "evaluation", "memory", "disk"]
     cells = [
@@ -314,7 +314,7 @@ def _basis(found: "Plan") -> list[str]:
 
 
 def excess_faults(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> list[Fault]:
-    """Return why cells take more than there is, with the figures; empty where they do not."""
+    """Return the faults of exceeding the budget or the disk, with the figures; empty if neither is exceeded."""
     faults = [*found.workload.disk_faults]
     hours = sum(each["seconds"] for each in rows) / HOUR
     if options.budget_hours is not None and hours > options.budget_hours:
@@ -328,7 +328,7 @@ def excess_faults(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) 
 
 
 def _time(seconds: float) -> str:
-    """Return a time for people: `95s`, `12min`, `3.4h`."""
+    """Format a time: `95s`, `12min`, `3.4h`."""
     if seconds < 120:
         return f"{seconds:.0f}s"
     return f"{seconds / 60:.0f}min" if seconds < 2 * HOUR else f"{seconds / HOUR:.1f}h"

@@ -36,7 +36,7 @@ CHECK_SECONDS = 600
 
 
 class Findings(NamedTuple):
-    """The machine, None where it cannot be used, and every fault."""
+    """Result of the checks: the machine, None where it cannot be used, and every fault."""
 
     machine: Machine | None
     faults: list[Fault]
@@ -46,10 +46,10 @@ def check_packages(config: Config) -> None:
     """Refuse a run whose settings need an optional package that is not installed; loads neither torch nor data.
 
     Raises:
-        ConfigError: with every one of them.
+        ConfigError: names every missing package.
     """
     faults: list[Fault] = []
-    # What loads no model needs none of these, so that a sweep may have such a baseline in it.
+    # Methods without a model need none of these, so that a sweep may include such a baseline.
     method = method_of(config.method)
     if method.loads_model:
         with noting(faults):
@@ -72,21 +72,21 @@ def tracker_faults(config: Config) -> Iterator[Fault]:
 
 
 def preflight_matrix(configs: Sequence[Config], counts: Sequence[Counts] = ()) -> None:
-    """Check all runs that a matrix is about to start, in a child process that ends before they begin.
+    """Check all runs of a matrix before they start, in a child process that ends first.
 
     Args:
         configs: The runs.
-        counts: Counts of the prepared data of each; none where they are not known.
+        counts: Counts of the prepared data of each run; empty where they are not known.
 
     Raises:
-        ConfigError: with every fault of every run; one that several share is printed once.
+        ConfigError: with every fault of every run; shared faults are listed once.
     """
     if configs:
         _preflight(configs, counts or [{}] * len(configs), check_needs_in_child)
 
 
 def preflight_run(config: Config, counts: Counts | None = None) -> None:
-    """Check one run that is about to start, in this process.
+    """Check one run before it starts, in this process.
 
     Raises:
         ConfigError: with every fault.
@@ -119,21 +119,20 @@ def _preflight(
 
 
 def _trainings(configs: Sequence[Config]) -> list[Config]:
-    """Return one cell's settings for every training: several cells may evaluate the same one."""
+    """Return the settings of one cell per training, since several cells may evaluate the same training."""
     named = {config.run_path: config for config in configs if config.run_name}
     return [*named.values(), *(config for config in configs if not config.run_name)]
 
 
 def _is_trained(config: Config) -> bool:
-    """Return whether nothing is left to train."""
     record = None if config.overwrite else RunDir(config.run_path).read()
     return record is not None and record.is_trained
 
 
 def check_needs(needs: Sequence[Need]) -> Findings:
-    """Load torch in this process, and try what the runs will use: tokenizers, methods, the device."""
+    """Load torch in this process, and try the tokenizers, methods and device that the runs will use."""
     limit_spinning()
-    # Imported here, so that a launcher can import this file in a moment.
+    # Imported here, so that this file stays quick to import for a launcher.
     with collector_paused():
         from medqa_finetune.data.tokenize import Encoder
         from medqa_finetune.model.kernels import check_kernels
@@ -172,7 +171,7 @@ def check_needs(needs: Sequence[Need]) -> Findings:
 
 
 def check_needs_in_child(needs: Sequence[Need]) -> Findings:
-    """Do the same in a child process, which gives its memory and its hold on the GPU back."""
+    """Run `check_needs` in a child process, which frees its memory and its GPU context when it ends."""
     try:
         return call(check_needs, needs, timeout=CHECK_SECONDS, quiet=True)
     except RunError as error:
@@ -185,11 +184,11 @@ def check_needs_in_child(needs: Sequence[Need]) -> Findings:
 
 
 def precision_faults(configs: Iterable[Config], machine: Machine) -> Iterator[Fault]:
-    """Yield a fault for every run that was started in another precision than this machine would resume it in."""
+    """Yield a fault for every run that would be resumed in another precision than it was started in."""
     for config in configs:
         run = RunDir(config.run_path)
         record = None if config.overwrite or config.precision != "auto" else run.read()
-        # Weights that are there may be evaluated in another precision: that is another evaluation's environment.
+        # Trained weights may be evaluated in another precision, which is recorded with the evaluation.
         environment = record.environment if record is not None and not record.is_trained else None
         kept = run.checkpoints_path.exists()
         if environment is not None and environment.precision not in (None, machine.precision) and kept:
@@ -213,7 +212,7 @@ def disk_faults(runs: Iterable[tuple[Config, ModelSize | None]], *, cuda: bool) 
         needed = sum(max(0, run_bytes(size, each, cuda=cuda) - _bytes_there(each)) for each, size in there)
         # One more checkpoint is on disk while it is being written.
         needed += max(checkpoint_bytes(size, each.method, cuda=cuda) for each, size in there)
-        # So are plain weights, while vLLM answers with them.
+        # So are exported fp32 weights, while vLLM generates with them.
         needed += max(size.parameters * FP32 if each.evaluate.backend == "vllm" else 0 for each, size in there)
         if needed > free:
             runs_there = f"{len(there)} run{'s' * (len(there) > 1)}"
@@ -223,23 +222,23 @@ def disk_faults(runs: Iterable[tuple[Config, ModelSize | None]], *, cuda: bool) 
 
 
 def disk_of(path: Path) -> int:
-    """Return the number of the disk on which a path lies, or will lie once it is made."""
+    """Return the device number of the disk that has, or will have, a path."""
     return existing_part(path).stat().st_dev
 
 
 def _bytes_there(config: Config) -> int:
-    """Return the bytes that an earlier attempt has on disk; none where it will be moved aside, which frees nothing."""
+    """Return the bytes that an earlier start has on disk; 0 with `overwrite`, since moving them aside frees nothing."""
     if config.overwrite:
         return 0
     found = 0
     for path in config.run_path.rglob("*"):
-        with contextlib.suppress(OSError):  # gone in this very moment
+        with contextlib.suppress(OSError):  # deleted in the meantime
             found += path.stat().st_size if path.is_file() else 0
     return found
 
 
 def warn_about_memory(runs: Iterable[tuple[Config, ModelSize | None]], machine: Machine) -> None:
-    """Warn, once for every method and model, where training may need more memory than there is."""
+    """Warn, once per method and model, where training may need more memory than the machine has."""
     dearest: dict[tuple[str, str], tuple[Config, Memory]] = {}
     for config, size in runs:
         if size is not None and method_of(config.method).trains_weights:
@@ -254,7 +253,7 @@ def warn_about_memory(runs: Iterable[tuple[Config, ModelSize | None]], machine: 
 
 
 def memory_warning(config: Config, memory: Memory, machine: Machine) -> str:
-    """Say what training may need and for what, and what would need less."""
+    """Return how much memory training may need and for what, and what would reduce it."""
     parts = ", ".join(f"{name} {count / GIB:.1f}" for name, count in asdict(memory).items() if count >= GIB / 20)
     remedies = {
         "train.gradient_checkpointing=true": not config.train.gradient_checkpointing,

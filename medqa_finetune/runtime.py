@@ -1,7 +1,7 @@
 """Settings of the process itself: Python's garbage collector, and how glibc keeps freed memory.
 
-The collector pauses during heavy imports: torch, transformers and peft make more than a million objects that stay, and
-it would go through them again and again, and several times more while Python ends.
+The collector pauses during heavy imports: torch, transformers and peft create over a million permanent objects, which
+it would scan again and again during the import and when Python ends.
 """
 
 import ctypes
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Parameters of mallopt(3) and the values that glibc takes at most.
+# Parameters of mallopt(3) and the largest values that glibc accepts.
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
 LARGEST_MMAP_THRESHOLD = 32 * 2**20
 LARGEST = 2**31 - 1
@@ -20,7 +20,7 @@ TOP_PAD_BYTES = 64 * 2**20
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Pause the collector for imports, which leave no garbage; it is as it was before afterwards."""
+    """Pause the garbage collector for imports, which leave no garbage; restores its state afterwards."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -31,25 +31,25 @@ def collector_paused() -> Iterator[None]:
 
 
 def collect_no_more() -> None:
-    """Take all objects there are out of every later collection; for a process that is about to end."""
+    """Exclude all existing objects from garbage collection; for a process that is about to end."""
     gc.freeze()
 
 
 def keep_freed_memory() -> None:
-    """Hand back what is free now; then let glibc keep what tensors leave, for the next ones. Others stay as they are.
+    """Return free memory to the system once; then let glibc keep memory that tensors free for later ones. Linux only.
 
-    By default blocks of 128 KiB and more go back to the system when they are freed, and every optimizer step asks for
-    them anew: a page fault for every 4 KiB, and the page filled with zeros. Set within the process, it holds however
-    the run was started. Nothing is changed where a `MALLOC_` variable of the environment says what the user wants.
+    By default glibc returns blocks of 128 KiB and more to the system when they are freed. Every optimizer step would
+    request them again, which costs a page fault and zero-filling per 4 KiB. Set within the process, so that it applies
+    however the run was started. Nothing changes where the user has set a `MALLOC_` environment variable.
     """
     if not sys.platform.startswith("linux") or any(name.startswith("MALLOC_") for name in os.environ):
         return
     try:
         library = ctypes.CDLL(None)
         mallopt, trim = library.mallopt, library.malloc_trim
-    except (OSError, AttributeError):  # musl, for one, has neither
+    except (OSError, AttributeError):  # musl has neither
         return
-    # What preparing the data has left lies in pieces too small for tensors.
+    # Data preparation leaves free memory in pieces too small for tensors.
     trim(0)
     for parameter, value in (
         (MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD),
@@ -62,9 +62,9 @@ def keep_freed_memory() -> None:
 def limit_spinning() -> None:
     """Limit how long torch's CPU threads spin while they wait for each other; call it before torch is loaded.
 
-    By default they spin 300,000 times before they sleep, which makes training many times slower on a machine that does
-    something else as well; without any spinning it is 1.5 times slower on a quiet one. Nothing changes where the user
-    has set `OMP_WAIT_POLICY` or `GOMP_SPINCOUNT`.
+    By default (libgomp) they spin 300,000 times before they sleep, which makes training many times slower on a machine
+    with other load; without spinning, training is 1.5 times slower on an idle one. Nothing changes where the user has
+    set `OMP_WAIT_POLICY` or `GOMP_SPINCOUNT`.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -1,4 +1,4 @@
-"""Stop handling: a signal asks to stop, and work that must finish first ends when it has done so."""
+"""Stop handling: a signal asks to stop; work that must finish a step first stops after it."""
 
 import contextlib
 import os
@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# Ctrl-C; `kill` and most schedulers; a terminal that closes; what SLURM is often configured to send before a job's time
-# is over.
+# Ctrl-C; `kill` and most schedulers; a closing terminal; SLURM's usual warning before the time limit.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 EXIT_OFFSET = 128
 # Set for a process whose standard input is a pipe held by the launcher; its value is the launcher's process id.
@@ -32,7 +31,7 @@ class StopRequest:
     """Whether a signal has asked to stop, for work that finishes a step first.
 
     Attributes:
-        number: The signal; None before any.
+        number: The last signal's number; None before any.
     """
 
     def __init__(self) -> None:
@@ -62,7 +61,7 @@ class StopRequest:
             self._stop(number)
 
     def _stop(self, number: int) -> None:
-        # The handler that was set before ours runs now (submitit's asks SLURM to start the job again).
+        # Runs the earlier handler: submitit's asks SLURM to requeue the job.
         if number in self._foreign:
             with contextlib.suppress(SystemExit):
                 self._foreign[number](number, None)
@@ -71,10 +70,10 @@ class StopRequest:
 
 @contextmanager
 def stoppable() -> Iterator[StopRequest]:
-    """Turn signals into an exception while the block runs, so that it can clean up; yields the request to stop.
+    """Turn stop signals into an exception while the block runs, so that it can clean up; yields the request to stop.
 
-    A signal that is ignored stays ignored (`nohup`). Of signals that the calling program handles, only SIGUSR2 is
-    handled here, and passed on. Outside the main thread, where Python handles no signals, nothing changes.
+    Ignored signals stay ignored (`nohup`). Of signals that the calling program handles, only SIGUSR2 is handled here,
+    and then passed on. Outside the main thread, where Python handles no signals, nothing changes.
 
     Raises:
         Interrupted: a signal came.
@@ -104,7 +103,7 @@ def _is_ours(handler: object) -> bool:
 
 
 def stop_with_parent() -> None:
-    """Stop this process as by SIGTERM when its standard input, a pipe held by its parent, closes.
+    """Send this process SIGTERM when its standard input, a pipe held by its parent, closes.
 
     The operating system closes the pipe however the parent ends, including `kill -9`.
     """

@@ -25,7 +25,7 @@ RUNS, CELLS, REPORT = "results_summary.csv", "results_by_cell.csv", "report.md"
 
 @dataclasses.dataclass(frozen=True)
 class SummarizeOptions(Options):
-    """What can be typed after `summarize`."""
+    """Options of `summarize`."""
 
     outputs: str = option("outputs", "folder with runs, at any depth; takes DIR/summary/", value="DIR")
     price_per_hour: float | None = option(
@@ -47,7 +47,7 @@ options:
 
 
 def main() -> NoReturn:
-    """Summarize what the command line names, and end the process."""
+    """Run the command `summarize`, and end the process."""
     run_command(summarize)
 
 
@@ -56,7 +56,7 @@ def summarize(arguments: list[str]) -> int:
 
     Raises:
         ConfigError: an option is unknown.
-        DataError: the folder is missing, holds no record, or cannot be written to.
+        DataError: the folder is missing, contains no record, or cannot be written to.
     """
     if wants_help(arguments):
         print(USAGE, end="")
@@ -114,7 +114,7 @@ def _write(runs: "Sequence[Run]", table: "pd.DataFrame", analysis: "Analysis", f
     }
     groups = groups_of(runs)
     try:
-        # Two summaries at once write one after the other, so that what a killed one left can be swept away.
+        # One summary at a time, so that temporary files of a killed one can be removed.
         with FileLock(folder.parent / ".summary.lock"):
             sweep(folder)
             for name, frame in tables.items():

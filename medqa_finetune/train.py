@@ -16,7 +16,7 @@ from medqa_finetune.stopping import LAUNCHER_VARIABLE, stop_with_parent
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-# Fields of the schema that the package sets itself.
+# Schema fields that users cannot set.
 NOT_TYPED = ("run_name", "evaluation_name", "interpolated")
 USAGE = """usage: python -m medqa_finetune.train [-m] [group=choice …] [key=value …]
 
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def train(arguments: list[str]) -> int:
-    """Train and evaluate what `arguments` compose; return the exit code.
+    """Train and evaluate the experiment or matrix that `arguments` compose; return the exit code.
 
     Raises:
         MedQAError: an argument is impossible, or a run failed.
@@ -75,7 +75,7 @@ def _run_one(composed: "DictConfig") -> None:
 
 
 def describe_keys() -> str:
-    """Return every key with the default of its type, a section a paragraph; the groups' files set many of them."""
+    """Return every key with its schema default, one paragraph per section; files of `conf/` override many of them."""
     from medqa_finetune.config.schema import Config
 
     paragraphs = ["keys (default before a group or the command line sets it; what each means: config/schema.py):"]
@@ -98,7 +98,7 @@ def _default(field: Field[Any]) -> str:
 
 
 def describe_groups(folders: Sequence[Path]) -> str:
-    """Return one line per choice of every configuration group, from the first comment of its file."""
+    """Return one line per option of every configuration group, from the first comment of its file."""
     defaults = (conf_folder() / "config.yaml").read_text(encoding="utf-8")
     lines = []
     for name in sorted({path.name for conf in folders for path in conf.iterdir() if path.is_dir()}):

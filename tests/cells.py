@@ -1,4 +1,4 @@
-"""Cells for tests, without Hydra, a model or a corpus, to see what becomes of their folders."""
+"""Builds cells without Hydra, a model or a corpus, for tests of run folders."""
 
 import dataclasses
 from pathlib import Path
@@ -18,18 +18,18 @@ TRAIN = TrainRecord(samples=20, tokens=200, answer_tokens=99, steps=3, epochs=1.
 
 
 def cell_in(outputs: Path, config: Config = VALID, **values: Any) -> Cell:
-    """Return a cell whose run is `outputs/lora_20k`; `evaluate__max_samples=9` sets `evaluate.max_samples`."""
+    """Return a cell whose run folder is `outputs/lora_20k`; `evaluate__max_samples=9` sets `evaluate.max_samples`."""
     config = changed(config, outputs=str(outputs), **values)
     return place_cell(config, Path("model"), FINGERPRINTS, "lora_20k", dataclasses.asdict(VALID.evaluate))
 
 
 def result(bleu: float = 5.0, n: int = 3) -> EvaluationRecord:
-    """Return what an evaluation of three questions may have come to."""
+    """Return a plausible evaluation record of `n` questions."""
     return EvaluationRecord(n=n, scores={"bleu": Score(bleu, "s")}, seconds=1.0)
 
 
 def train(claim: Claim, weights: bytes = b"weights") -> None:
-    """Do what a training does to the run's folder."""
+    """Write to the run folder what training writes."""
     claim.begin_training()
     claim.cell.run.adapter_path.mkdir(exist_ok=True)
     (claim.cell.run.adapter_path / "adapter_model.safetensors").write_bytes(weights)
@@ -37,7 +37,7 @@ def train(claim: Claim, weights: bytes = b"weights") -> None:
 
 
 def answer(claim: Claim, ids: str = "abc") -> None:
-    """Answer every question that no answer was taken over for."""
+    """Write a prediction for every question that has no reused one."""
     claim.begin_predictions(HERE, list(ids))
     folder = claim.cell.evaluation
     known = {row["id"] for row in folder.read_predictions()}
@@ -45,7 +45,7 @@ def answer(claim: Claim, ids: str = "abc") -> None:
 
 
 def evaluate(cell: Cell, ids: str = "abc", bleu: float = 5.0) -> None:
-    """Do all that an experiment does; only what is not there yet is trained."""
+    """Go through all stages of an experiment; train only if there are no weights yet."""
     with claimed(cell) as claim:
         if claim.record.is_trained:
             claim.begin_evaluation()

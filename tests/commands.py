@@ -1,4 +1,4 @@
-"""Commands as a user types them, each in a process of its own, and what they leave in a folder."""
+"""Runs commands as a user types them, each in its own process, and reads what they leave in a folder."""
 
 import resource
 import subprocess
@@ -18,7 +18,7 @@ TINY = (
 
 
 def python(*arguments: str, cwd: Path, timeout: float = 300, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the package or a script, or Python with other arguments; in a fork where that is the same."""
+    """Run a command of the package, a script, or Python with other arguments; in a fork if that makes no difference."""
     whole = environment(cwd) | variables
     if warm.can_run(arguments, whole):
         return warm.run(arguments, cwd=cwd, timeout=timeout, variables=whole)
@@ -34,7 +34,6 @@ def timed(*arguments: str, cwd: Path) -> tuple[subprocess.CompletedProcess[str],
 
 
 def train(*arguments: str, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run the command `train`."""
     return python("-m", "medqa_finetune.train", *arguments, cwd=cwd, timeout=timeout)
 
 
@@ -47,7 +46,7 @@ def start(*arguments: str, cwd: Path) -> "subprocess.Popen[bytes]":
 
 
 def files_below(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Return time of change and content of every file, by its path, lock files left out."""
+    """Return modification time and content of every file, by its path, without lock files."""
     return {
         str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
         for path in sorted(folder.rglob("*"))

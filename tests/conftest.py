@@ -10,20 +10,20 @@ import pytest
 
 from scripts.small_models import write_micro_model
 
-# As `preflight.py` does, and more so: a machine that does something else as well makes the tests many times slower.
+# As in `preflight.py`: with active waiting, other load on the machine makes the tests many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# With `-n` the tests share out the cores, a process to each.
+# With `-n`, each worker process gets one core.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# In the background of a script, or behind nohup, these are ignored, and so they would be in every process started here.
+# These signals are ignored in background jobs of scripts and under nohup, and every child process would inherit that.
 for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(_number, _handler)
 
 
 class WarningsFile:
-    """Writes every distinct warning of a test run into a file, as a line of JSON, for `scripts/check_versions.py`."""
+    """Writes every distinct warning of a test run as a JSON line to a file, for `scripts/check_versions.py`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -45,12 +45,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("--warnings-to")
-    # With `-n` the workers' warnings come to the process that started them.
+    # With `-n`, the main process receives the workers' warnings.
     if path is not None and not hasattr(config, "workerinput"):
         config.pluginmanager.register(WarningsFile(path))
 
 
-# The tests are about what is done, with whatever versions.
+# The tests check behaviour with any package versions.
 os.environ.setdefault("MEDQA_UNTESTED_VERSIONS", "allow")
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared"
@@ -58,7 +58,7 @@ SHARED = REPOSITORY.parent / "shared"
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real data that developers and CI have; users do not, and skip what needs it."""
+    """The folder of real data; developers and CI have it, and tests that need it are skipped for users."""
     if not SHARED.is_dir():
         pytest.skip("needs the developers' shared folder, which is not part of the repository")
     return SHARED

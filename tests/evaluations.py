@@ -1,4 +1,4 @@
-"""The default evaluation of a made-up run: where it lies, and its record."""
+"""Writes the default evaluation of a synthetic run."""
 
 from medqa_finetune.config.identity import DEFAULT_EVALUATION, evaluation_identity
 from medqa_finetune.record.evaluation_dir import EvaluationDir
@@ -7,14 +7,14 @@ from medqa_finetune.record.schema import Evaluation, Record
 
 
 def default_of(run: RunDir) -> EvaluationDir:
-    """Return the folder of a run's default evaluation, made if it is not there."""
+    """Return the folder of a run's default evaluation, and create it if necessary."""
     folder = EvaluationDir(run.evaluations_path / DEFAULT_EVALUATION)
     folder.path.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def write_default(run: RunDir, record: Record) -> EvaluationDir:
-    """Write the record of a run's default evaluation: what the run's record says of it, the files that are there."""
+    """Write the record of a run's default evaluation from the run's record and the existing files."""
     folder = default_of(run)
     folder.write(
         Evaluation(

@@ -1,4 +1,4 @@
-"""What a test asks of an error: its faults, never its words."""
+"""Reads the faults of an error in tests, so that they need not compare its words."""
 
 import pytest
 
@@ -6,6 +6,6 @@ from medqa_finetune.errors import Fault, MedQAError
 
 
 def only_fault(caught: "pytest.ExceptionInfo[MedQAError]") -> Fault:
-    """Return the one fault of an error that a test caught."""
+    """Return the fault of a caught error; fails if there is not exactly one."""
     (fault,) = caught.value.faults
     return fault

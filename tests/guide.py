@@ -1,4 +1,4 @@
-"""The perplexity of a text as transformers' documentation computes it (docs/source/en/perplexity.md, release 5)."""
+"""Perplexity of a text as transformers' documentation computes it (docs/source/en/perplexity.md, release 5)."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ import torch
 def perplexity_of_the_guide(
     folder: Path, content: str, length: int, adapter: Path | None = None, stride: int | None = None
 ) -> float:
-    """Load a saved model with plain transformers (and peft), and go through a text in windows of `length` tokens.
+    """Return the perplexity of a text in windows of `length` tokens, with plain transformers (and peft).
 
-    The guide's loop, with a stride of `length` if none is given: the loss of each window is the model's own, a mean
-    over the tokens that it predicts; sums are weighted by their number. Doubles, where the guide has single precision.
-    The guide counts one token too few in windows that overlap: there the labels that the model shifts lose none.
+    The guide's loop, with a stride of `length` by default: each window's loss is the model's own, a mean over the
+    tokens that it predicts, and the sum is weighted by their number. Double precision, where the guide uses single
+    precision. The guide counts one token too few in overlapping windows, where shifting the labels loses none.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

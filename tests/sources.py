@@ -1,4 +1,4 @@
-"""The sources of the package and its scripts, parsed once, for the rules that hold for all of them."""
+"""Parses the sources of the package and its scripts once, for tests of rules that apply to all of them."""
 
 import ast
 from collections.abc import Callable, Iterable
@@ -7,16 +7,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "medqa_finetune"
-# What disturbs and checks the package as a test does: it looks into libraries, and into the words of errors.
+# Scripts that test the package: they may use internals of libraries and the words of errors.
 DISTURBING = ("scripts/trials/", "scripts/bad_input_cases/", "scripts/reader_checks.py")
 
 
 class Source:
-    """One file of Python.
+    """One Python file.
 
     Attributes:
-        path: Of the file.
-        name: The same, below the repository, with slashes.
+        path: Absolute path.
+        name: Path relative to the repository, with slashes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,7 +33,6 @@ class Source:
 
     @cached_property
     def nodes(self) -> list[ast.AST]:
-        """Every node, in the order of `ast.walk`."""
         return list(ast.walk(self.tree))
 
 
@@ -43,10 +42,10 @@ def _sources(*folders: str) -> list[Source]:
 
 IN_PACKAGE = _sources(PACKAGE)
 IN_SCRIPTS = _sources("scripts")
-# Those that keep the rules of the package.
+# Files that follow the rules of the package.
 ORDERLY = [*IN_PACKAGE, *(each for each in IN_SCRIPTS if not each.name.startswith(DISTURBING))]
 
 
 def offences(sources: Iterable[Source], rule: Callable[[Source], Iterable[object]]) -> list[str]:
-    """What breaks a rule, each with its file: a test that lists them names all at once."""
+    """Return what breaks a rule, each with its file, so that a failing test names all of it at once."""
     return [f"{source.name}: {found}" for source in sources for found in rule(source)]

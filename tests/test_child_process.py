@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 
 from medqa_finetune.child_process import (
@@ -26,7 +25,7 @@ from medqa_finetune.child_process import (
 )
 from medqa_finetune.errors import ConfigError, Fault, ModelError, RunError
 from tests.faulty import only_fault
-from tests.launch.children import ROOT, gone, wait_for
+from tests.launch.children import ROOT, gone, no_child_is_left, wait_for
 
 FAULTS = (
     Fault("out-of-range", "must be ≥ 1", key="rank", got=None, allowed=("1", "2"), hint="Give more."),
@@ -122,10 +121,10 @@ def test_kill_is_named_by_its_signal(tmp_path: Path) -> None:
 
 
 def test_child_that_takes_too_long_is_ended(tmp_path: Path) -> None:
-    with pytest.raises(NoReplyError) as caught:
-        call(wait, Job(tmp_path, seconds=60), timeout=0.2)
-    assert caught.value.timed_out
-    assert not psutil.Process().children()
+    with no_child_is_left():
+        with pytest.raises(NoReplyError) as caught:
+            call(wait, Job(tmp_path, seconds=60), timeout=0.2)
+        assert caught.value.timed_out
 
 
 def test_stream_yields_items_until_the_end(tmp_path: Path) -> None:
@@ -134,20 +133,19 @@ def test_stream_yields_items_until_the_end(tmp_path: Path) -> None:
 
 
 def test_stream_yields_items_before_a_fault(tmp_path: Path) -> None:
-    with stream(count, Job(tmp_path, ("a",), seconds=1.0)) as child:
+    with no_child_is_left(), stream(count, Job(tmp_path, ("a",), seconds=1.0)) as child:
         replies = child.replies()
         assert [next(replies), next(replies)] == ["a", ""]
         with pytest.raises(ModelError):
             next(replies)
-    assert not psutil.Process().children()
 
 
 def test_stream_that_is_left_early_ends_the_child(tmp_path: Path) -> None:
-    began = time.monotonic()
-    with stream(count, Job(tmp_path, ("a", "b"))) as child:
-        assert next(child.replies()) == "a"
-    assert time.monotonic() - began < 30
-    assert not psutil.Process().children()
+    with no_child_is_left():
+        began = time.monotonic()
+        with stream(count, Job(tmp_path, ("a", "b"))) as child:
+            assert next(child.replies()) == "a"
+        assert time.monotonic() - began < 30
 
 
 def test_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from tests.sources import PACKAGE, ROOT
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?\n)```", PAGE, flags=re.DOTALL))
 BUILT_IN, LINE = "BUILT_IN: tuple[ChartKind, ...] = (", "answering_speed.charts,"
+CORPORA = "| `corpus=` | data set |\n|---|---|\n"
 
 
 def test_the_map_names_every_file_and_folder_of_the_package() -> None:
@@ -47,10 +48,16 @@ def test_examples_work_when_followed(tmp_path: Path) -> None:
         assert old in text
         text = text.replace(old, new)
     registry.write_text(text, encoding="utf-8")
+    # The corpus has its row in the README's table.
+    readme = tmp_path / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    readme.write_text(text.replace(CORPORA, f"{CORPORA}| `my_clinic` | questions to our clinic |\n"), encoding="utf-8")
     tests = [name for name in EXAMPLES if name.startswith("tests/")]
     assert len(tests) == 3
+    tests += ["tests/test_conf.py", "tests/config/test_yaml_traps.py"]
+    tests += ["tests/test_readme.py::test_the_table_of_corpora_is_the_folder_of_corpora"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", *tests, "tests/test_conf.py"],
+        [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", *tests],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,

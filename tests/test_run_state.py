@@ -234,7 +234,7 @@ OLD = Environment({**installed_versions(), "transformers": "5.0.0"}, "CPU", "fp3
 
 def with_checkpoint(run: RunDir) -> None:
     checkpoints = Checkpoints(run.checkpoints_path, record_of(run).identity)
-    (checkpoints.workshop / "checkpoint-5").mkdir(parents=True)
+    (checkpoints.trainer_folder / "checkpoint-5").mkdir(parents=True)
     checkpoints.publish(5, 5, {})
 
 

@@ -1,8 +1,7 @@
-"""Commands in forks of a process that has loaded what they load, so that each starts in a moment instead of in seconds.
+"""Runs commands in forks of a process that has already imported what they import, which saves seconds per command.
 
-A fork runs the command's file as `python -m` does, with arguments, folder, environment and output of its own. What
-depends on a start itself (order of imports, variables that libraries read as they load) needs `python` of
-`scripts/command_line.py`.
+A fork runs the command's file as `python -m` does, with its own arguments, folder, environment and output. Tests of
+start-up itself (order of imports, variables that libraries read on import) use `python` of `scripts/command_line.py`.
 """
 
 import atexit
@@ -20,12 +19,12 @@ from unittest import mock
 
 from scripts.command_line import environment
 
-# Variables that nothing reads while it loads.
+# Prefixes of variables that no library reads on import.
 READ_LATE = ("MEDQA_", "PYTEST_", "HF_HOME", "PWD", "OLDPWD", "TMPDIR")
 
 
 def can_run(arguments: Sequence[str], variables: Mapping[str, str]) -> bool:
-    """Say whether a fork is as good as a fresh process for these arguments of Python, with these variables."""
+    """Return whether a fork is equivalent to a fresh process for these arguments of Python and these variables."""
     is_command = arguments[:1] == ("-m",) and arguments[1].startswith("medqa_finetune.")
     if sys.platform != "linux" or not (is_command or arguments[0].endswith(".py")):
         return False
@@ -40,7 +39,7 @@ def run(
     """Run `-m MODULE …` or `FILE …` in a fork, as `subprocess.run` does in a fresh process.
 
     Raises:
-        subprocess.TimeoutExpired: it ran longer.
+        subprocess.TimeoutExpired: the command ran longer than `timeout` seconds.
     """
     context, _ = _server()
     with tempfile.TemporaryDirectory() as folder:
@@ -58,7 +57,7 @@ def run(
 
 @cache
 def _server() -> tuple[multiprocessing.context.ForkServerContext, dict[str, str]]:
-    """Return the context whose processes are such forks, and the environment in which all was loaded."""
+    """Return the context that forks such processes, and the environment in which the imports were done."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.warm_imports"])
     variables = environment(Path("/nonexistent"))
@@ -80,7 +79,7 @@ def _become(arguments: list[str], cwd: Path, variables: dict[str, str], output: 
             name = arguments[1]
             sys.argv = arguments[1:]
             sys.path.insert(0, str(cwd))
-            # Python warns of a module that is run and was imported before.
+            # Python warns when a module that is already imported is run.
             sys.modules.pop(name, None)
             runpy.run_module(name, run_name="__main__", alter_sys=True)
         else:
@@ -88,5 +87,5 @@ def _become(arguments: list[str], cwd: Path, variables: dict[str, str], output: 
             sys.path.insert(0, str(Path(arguments[0]).parent))
             runpy.run_path(arguments[0], run_name="__main__")
     finally:
-        # Forks of `multiprocessing` leave this out.
+        # Forks of `multiprocessing` do not run exit handlers by themselves.
         atexit._run_exitfuncs()

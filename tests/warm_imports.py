@@ -1,4 +1,4 @@
-"""Imports what commands import, once, before `tests/warm.py` forks; nothing is computed and no thread is started."""
+"""Imports what commands import before `tests/warm.py` forks; computes nothing and starts no thread."""
 
 import gc
 import importlib
@@ -27,6 +27,6 @@ for name in LIBRARIES:
 for path in sorted((ROOT / "medqa_finetune").rglob("*.py")):
     if path.name != "__init__.py":
         importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
-# What is collected in a fork is copied page by page.
+# Garbage collection in a fork would copy memory page by page.
 gc.collect()
 gc.freeze()

@@ -1,4 +1,4 @@
-"""What a model's folder says of itself: `config.json` and the safetensors headers, read without loading a weight."""
+"""Reads a model's `config.json` and safetensors headers, without loading a weight."""
 
 import json
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from medqa_finetune.precision import Precision
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-# Each is enough to make a tokenizer of. Without any, transformers makes an empty one and says nothing.
+# Any one of these defines a tokenizer. Without one, transformers silently makes an empty tokenizer.
 VOCABULARIES = ("tokenizer.json", "*.model", "*.spm", "*.tiktoken", "tekken.json", "vocab.txt")
 VOCABULARY_AND_MERGES = ("vocab.json", "merges.txt")
-# What safetensors itself allows a header to have, so that eight bytes of garbage ask for no gigabytes.
+# The limit of safetensors itself, so that a damaged length does not allocate gigabytes.
 LONGEST_HEADER = 100_000_000
-# What safetensors calls the precisions that models are stored in.
+# safetensors' names of the precisions that models are stored in.
 STORED: dict[str, Precision] = {"F32": "fp32", "BF16": "bf16", "F16": "fp16"}
-# First eight bytes of what Git leaves in place of a large file.
+# First eight bytes of a Git LFS pointer, which replaces a large file.
 LFS_POINTER = b"version "
 AGAIN = "Download the model again."
 FILE_AGAIN = "Download it again."
@@ -34,7 +34,7 @@ class Tensor:
 
     @property
     def numbers(self) -> int:
-        """How many numbers it holds."""
+        """Number of elements."""
         return prod(self.shape)
 
 
@@ -48,11 +48,11 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_object(path: Path, hint: str = "") -> dict[str, Any]:
-    """Return the JSON object that a file holds.
+    """Return the JSON object in a file.
 
     Args:
-        path: Of the file.
-        hint: What to do about a file that holds none.
+        path: The file.
+        hint: Remedy in the fault.
 
     Raises:
         ModelError: it is missing, cannot be read, or is not a JSON object.
@@ -72,7 +72,7 @@ def read_object(path: Path, hint: str = "") -> dict[str, Any]:
 
 
 def check_tokenizer_files(folder: Path) -> None:
-    """Check that a model's folder has what a tokenizer is made of.
+    """Check that a model's folder has the files of a tokenizer.
 
     Raises:
         ModelError: there is no vocabulary.
@@ -84,10 +84,10 @@ def check_tokenizer_files(folder: Path) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return a model's weight files: the one, or the shards that its index names.
+    """Return a model's weight files: a single one, or the shards that its index names.
 
     Raises:
-        ModelError: one is missing, or there are none but pickled ones, which can run code.
+        ModelError: one is missing, or all are pickled, which can run code.
     """
     index = folder / INDEX
     if index.is_file():
@@ -120,19 +120,19 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """Return every tensor that a model's weight files hold, by name.
+    """Return every tensor in a model's weight files, by name.
 
     Raises:
-        ModelError: a file is missing, cut short or no safetensors.
+        ModelError: a file is missing, truncated or not in the safetensors format.
     """
     return {name: tensor for path in weight_files(folder) for name, tensor in read_header(path).items()}
 
 
 def stored_precision(folder: Path) -> Precision:
-    """Return the precision that most of a model's weights are stored in: `bf16`, `fp16` or `fp32`.
+    """Return the precision of most of a model's weights on disk: `bf16`, `fp16` or `fp32`.
 
     Raises:
-        ModelError: as `read_tensors` does.
+        ModelError: as `read_tensors`.
     """
     numbers = dict.fromkeys(STORED, 0)
     for tensor in read_tensors(folder).values():
@@ -142,13 +142,13 @@ def stored_precision(folder: Path) -> Precision:
 
 
 def read_header(path: Path) -> dict[str, Tensor]:
-    """Return the tensors that one safetensors file holds, by name.
+    """Return the tensors of one safetensors file, by name.
 
     The format: eight bytes with the length of the header, the header (JSON), and the tensors' bytes, without gaps
-    (https://github.com/huggingface/safetensors#format). So a download that broke off is found without reading it.
+    (https://github.com/huggingface/safetensors#format). So an incomplete download is found without reading it all.
 
     Raises:
-        ModelError: the file is cut short, longer than its header says, or no safetensors.
+        ModelError: the file is truncated, longer than its header says, or not in the safetensors format.
     """
     try:
         size = path.stat().st_size

@@ -1,4 +1,4 @@
-"""How large a model is, layer by layer, as its files say it, before anything is loaded.
+"""Sizes of a model, layer by layer, from its files, before anything is loaded.
 
 Counts of weights are exact for dense decoder models.
 """
@@ -11,25 +11,25 @@ from typing import Any
 
 from medqa_finetune.architecture.files import read_config, read_tensors, weight_files
 
-# Position embeddings, in the models that learn them.
+# Learned position embeddings.
 POSITIONS = ("wpe", "embed_positions", "position_embeddings")
 WEIGHT = ".weight"
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """What of a model's size matters here.
+    """Sizes of a model that memory, disk and FLOPs depend on.
 
     Attributes:
-        parameters: Weights, shared ones counted once.
+        parameters: Number of weights, shared ones counted once.
         matrices: (rows, columns) of every matrix, by the name of its module.
-        embeddings: Names of those that are no linear layers of the body: token and position embeddings, and the head.
+        embeddings: Names of matrices outside the linear layers of the body: token and position embeddings, head.
         layers: Number of transformer layers.
-        attention_width: Width of all heads of a layer together, of the queries and of what attention puts out, where
-            the matrices do not say it.
+        attention_width: Width of all heads of a layer together, of queries and attention output, used where the
+            matrices do not show it.
         vocabulary: Rows of the token embedding.
-        hidden: Its columns.
-        other_bytes: Size of the files that are no weights, the tokenizer's above all.
+        hidden: Columns of the token embedding.
+        other_bytes: Size of the files that are not weights, mainly the tokenizer's.
     """
 
     parameters: int
@@ -43,17 +43,17 @@ class ModelSize:
 
     @property
     def linear(self) -> dict[str, tuple[int, int]]:
-        """The linear layers of the body: what is quantized, and what `all_linear` adapts."""
+        """The linear layers of the body, which are quantized, and which `all_linear` adapts."""
         return {name: shape for name, shape in self.matrices.items() if name not in self.embeddings}
 
     @property
     def attention_widths(self) -> list[int]:
-        """Width of all heads together, of the queries and of what attention puts out, layer by layer."""
+        """Width of all heads together, of queries and attention output, per layer."""
         return self._rows_by_layer("q_proj", [self.attention_width] * self.layers)
 
     @property
     def key_widths(self) -> list[int]:
-        """Width of the keys of all heads together, or of the values, layer by layer: what a cache keeps of a token."""
+        """Width of the keys (and of the values) of all heads together, per layer, as cached for every token."""
         return self._rows_by_layer("k_proj", self.attention_widths)
 
     def _rows_by_layer(self, ending: str, otherwise: list[int]) -> list[int]:
@@ -62,7 +62,7 @@ class ModelSize:
 
     @property
     def largest_layer(self) -> int:
-        """Inputs and outputs of the linear layers of one transformer layer, of the largest one."""
+        """Inputs plus outputs of all linear layers of a transformer layer, for the largest one."""
         widths = [0] * self.layers
         for name, shape in self.linear.items():
             widths[layer_number(name) or 0] += sum(shape)
@@ -70,17 +70,17 @@ class ModelSize:
 
     @property
     def linear_weights(self) -> int:
-        """Weights of the linear layers, biases left out."""
+        """Number of weights of the linear layers, without biases."""
         return sum(rows * columns for rows, columns in self.linear.values())
 
 
 def layer_number(name: str) -> int | None:
-    """Return the number of the transformer layer that a module lies in; None for one that lies in none."""
+    """Return the number of a module's transformer layer; None outside the layers."""
     return next((int(part) for part in name.split(".") if part.isdigit()), None)
 
 
 def read_size(folder: Path) -> ModelSize | None:
-    """Return a model's size as its files give it; None where they do not say it (no token embedding is found).
+    """Return a model's size from its files; None where no token embedding is found.
 
     Raises:
         ModelError: a file is missing or damaged.
@@ -97,12 +97,12 @@ def _bytes_below(folder: Path, left_out: Collection[str] = ()) -> int:
 def size_of_shapes(
     shapes: Mapping[str, tuple[int, ...]], settings: dict[str, Any], other_bytes: int
 ) -> ModelSize | None:
-    """Return the size of a model with weights of these shapes; None where there is no token embedding among them.
+    """Return the size of a model with weights of these shapes; None where there is no token embedding.
 
     Args:
-        shapes: Of every weight, by name.
+        shapes: Shape of every weight, by name.
         settings: The content of `config.json`.
-        other_bytes: Size of the files that are no weights.
+        other_bytes: Size of the files that are not weights.
     """
     vocabulary = settings.get("vocab_size", _below(settings, "text_config").get("vocab_size"))
     matrices = {
@@ -113,7 +113,7 @@ def size_of_shapes(
     by_token = [name for name, (rows, _) in matrices.items() if rows == vocabulary]
     if not by_token:
         return None
-    # Some files hold the head although it shares its weights with the embedding.
+    # Some files include the head although it shares its weights with the embedding.
     is_copy = settings.get("tie_word_embeddings") is True and len(by_token) > 1
     copied = math.prod(matrices[by_token[-1]]) if is_copy else 0
     numbers = [number for name in matrices if (number := layer_number(name)) is not None]
@@ -130,7 +130,7 @@ def size_of_shapes(
 
 
 def _attention_width(settings: dict[str, object], hidden: int) -> int:
-    """Return heads times their width, where a configuration says that it is not the width of the model."""
+    """Return the number of heads times their width; by default the model's width."""
     inner = _below(settings, "text_config") or settings
     heads, width = inner.get("num_attention_heads"), inner.get("head_dim")
     return heads * width if isinstance(heads, int) and isinstance(width, int) else hidden

@@ -18,9 +18,9 @@ from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.load import choose_device, load_base, load_tokenizer, set_threads
 
 DEFAULT_NEW_TOKENS = 512
-# Context length of a model whose configuration gives none.
+# For models whose configuration gives no context length.
 DEFAULT_CONTEXT_LENGTH = 4096
-# What a tokenizer decodes the first bytes of an incomplete character to.
+# Tokenizers decode the bytes of an incomplete character to this.
 UNFINISHED = "\ufffd"
 
 
@@ -29,10 +29,10 @@ class Sampling:
     """How the tokens of an answer are chosen.
 
     Attributes:
-        temperature: 0 takes the most likely token, as the evaluation does; above, tokens are sampled from the softmax
-            of the logits divided by it.
-        top_p: Samples only from the most likely tokens whose probabilities add up to this, in (0, 1] (Holtzman et al.
-            2019, arXiv:1904.09751).
+        temperature: 0 decodes greedily, as the evaluation does; otherwise tokens are sampled from the softmax of the
+            logits divided by it.
+        top_p: Samples from the most likely tokens whose probabilities add up to this, in (0, 1] (Holtzman et al. 2019,
+            arXiv:1904.09751).
         max_new_tokens: Most tokens of an answer.
     """
 
@@ -43,7 +43,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Turn:
-    """One question and its answer; `stopped` says that the user stopped the answer."""
+    """One question and its answer; `stopped` is true if the user stopped the answer."""
 
     question: str
     answer: str
@@ -52,7 +52,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids of a conversation up to where the answer begins, and a note on what was left out, if anything."""
+    """Token ids of a conversation up to the start of the answer, and a note on what was left out, if anything."""
 
     ids: list[int]
     note: str | None = None
@@ -62,9 +62,9 @@ class ChatModel:
     """A loaded model with its tokenizer.
 
     Args:
-        name: Its label among several models.
-        model: Is put into evaluation mode.
-        encoder: Of the model's tokenizer; truncates a first question as the evaluation does.
+        name: Label of the model in the output.
+        model: The model; it is set to evaluation mode.
+        encoder: Encoder with the model's tokenizer; truncates a first question as the evaluation does.
         max_new_tokens: Default limit of an answer.
     """
 
@@ -78,7 +78,7 @@ class ChatModel:
     def prompt(self, system: str, turns: Sequence[Turn], question: str, max_new_tokens: int) -> Prompt:
         """Return the prompt of a conversation's next answer.
 
-        A lone question is rendered as in the evaluation. Where a conversation exceeds the context length, the oldest
+        A single question is rendered as in the evaluation. If a conversation exceeds the context length, its oldest
         turns are left out.
 
         Raises:
@@ -101,7 +101,7 @@ class ChatModel:
         raise DataError(Fault("too-long", problem, hint="Shorten the question, or lower max_new_tokens."))
 
     def stream(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Generator[str, None, None]:
-        """Yield the answer to a prompt as it grows: each time the whole text so far; nothing for an empty answer.
+        """Yield the growing answer to a prompt, each time the whole text so far; nothing for an empty answer.
 
         With greedy decoding, the last text equals the evaluation's prediction.
         """
@@ -122,7 +122,7 @@ class ChatModel:
         tokenizer = self.encoder.tokenizer
         try:
             text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        except Exception as error:  # Jinja's own kinds, and whatever a template raises
+        except Exception as error:  # Jinja's errors, and any that a template raises
             problem = f"the chat template of {self.name} does not accept this conversation ({words_of(error)})"
             raise ModelError(Fault("template-refuses", problem)) from None
         return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
@@ -155,7 +155,7 @@ def load_source(source: Source, threads: int | None = None) -> ChatModel:
     """Load a model with its tokenizer and adapter.
 
     Raises:
-        ModelError: a file is damaged, or adapter, tokenizer and base do not belong together.
+        ModelError: a file is damaged, or adapter, tokenizer and base do not match.
     """
     set_threads(threads)
     try:
@@ -172,17 +172,17 @@ def load_source(source: Source, threads: int | None = None) -> ChatModel:
 
 
 def _chat_fault(fault: Fault) -> Fault:
-    """Return a fault of a tokenizer without the remedy that only training has: `model.chat_template`."""
+    """Return a tokenizer's fault without its hint at `model.chat_template`, a setting of the training alone."""
     if fault.code != "template-missing":
         return fault
     return fault.but(key=None, got=NO_VALUE, allowed=(), hint="Give an instruction-tuned (chat) model.")
 
 
 def chat_model_of(model: Model, tokenizer: Any) -> ChatModel:
-    """Return a chat model around a model in memory, which is put into evaluation mode.
+    """Return a chat model around a model in memory, which is set to evaluation mode.
 
     Raises:
-        ModelError: it keeps no cache of keys and values, or its chat template cannot be used.
+        ModelError: it has no key-value cache, or its chat template cannot be used.
     """
     _check_cache(model)
     return ChatModel(
@@ -196,10 +196,10 @@ def _check_cache(model: Model) -> None:
 
 
 def default_new_tokens(model: Model) -> int:
-    """Return the default limit of an answer in tokens: at most half the context length."""
+    """Return the default limit of an answer in tokens, which is at most half the context length."""
     return min(DEFAULT_NEW_TOKENS, context_length(model) // 2)
 
 
 def context_length(model: Model) -> int:
-    """Return the context length in tokens from the model's configuration."""
+    """Return the context length in tokens; `DEFAULT_CONTEXT_LENGTH` where the configuration gives none."""
     return int(getattr(model.config, "max_position_embeddings", None) or DEFAULT_CONTEXT_LENGTH)

@@ -13,19 +13,19 @@ from medqa_finetune.chatting.sources import Source
 from medqa_finetune.data.clean import clean
 from medqa_finetune.errors import DataError, Fault
 
-# Shown wherever people read answers.
+# Shown with all answers.
 DISCLAIMER = "Generated text, not medical advice. 内容由模型生成，不构成医疗建议。"
 
 
 class Conversation:
     """A conversation with one model.
 
-    Texts are cleaned as the texts of a corpus are, so that `<|im_end|>` in a question ends no turn.
+    Texts are cleaned like the texts of a corpus, so that `<|im_end|>` in a question does not end a turn.
 
     Args:
-        model: Answers.
+        model: The model.
         sampling: Greedy decoding with the model's own limit if None.
-        system: Instructions before the conversation; empty for none.
+        system: System prompt; empty for none.
         seed: Seed of the sampling where `sampling.temperature` is above 0.
 
     Attributes:
@@ -53,7 +53,7 @@ class Conversation:
         return answer
 
     def stream(self, question: str) -> Generator[str, None, None]:
-        """Yield the answer as it grows, each time the whole text so far.
+        """Yield the growing answer, each time the whole text so far.
 
         Leaving the loop, also by an exception, stops the answer; the text so far stays in the conversation, marked as
         stopped.
@@ -76,11 +76,11 @@ class Conversation:
             self.turns.append(turn)
 
     def reset(self) -> None:
-        """Remove all turns; instructions and sampling stay."""
+        """Remove all turns; system prompt and sampling stay."""
         self.turns.clear()
 
     def instruct(self, system: str) -> None:
-        """Replace the instructions, with none if empty, and remove all turns."""
+        """Replace the system prompt, or remove it if empty, and remove all turns."""
         self.system = clean(system)[0]
         self.reset()
 
@@ -101,13 +101,13 @@ class Conversation:
 
 @dataclass(frozen=True)
 class ChatSettings:
-    """How conversations are set up, whichever model answers.
+    """Settings of conversations, for any model.
 
     Attributes:
         temperature: As in `Sampling`.
         top_p: As in `Sampling`.
         max_new_tokens: As in `Sampling`; None for each model's own limit.
-        system: Instructions before every conversation; empty for none.
+        system: System prompt; empty for none.
         seed: Seed of the sampling.
         threads: CPU threads for torch; None for torch's default.
     """
@@ -124,7 +124,7 @@ def start_conversation(source: Source, settings: ChatSettings) -> Conversation:
     """Load a model and start a conversation with it.
 
     Raises:
-        ModelError: a file is damaged, or adapter, tokenizer and base do not belong together.
+        ModelError: a file is damaged, or adapter, tokenizer and base do not match.
     """
     model = load_source(source, settings.threads)
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_new_tokens or model.max_new_tokens)
@@ -132,7 +132,7 @@ def start_conversation(source: Source, settings: ChatSettings) -> Conversation:
 
 
 def answer_all(source: Source, questions: Sequence[str], settings: ChatSettings) -> list[str]:
-    """Return a model's answers to all questions, each in a conversation of its own; frees the model afterwards."""
+    """Return a model's answers to all questions, each in its own conversation; frees the model afterwards."""
     conversation = start_conversation(source, settings)
     answers = []
     for question in tqdm(questions, desc=source.name, unit="question", disable=None, leave=False):

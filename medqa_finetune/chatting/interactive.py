@@ -32,7 +32,7 @@ SETTINGS = {"/temperature": "temperature", "/top-p": "top_p", "/max-tokens": "ma
 
 
 class TerminalChat:
-    """A conversation in the terminal, with commands that begin with `/`."""
+    """A conversation in a terminal; lines that begin with `/` are commands."""
 
     def __init__(self, conversation: Conversation) -> None:
         self.conversation = conversation
@@ -46,7 +46,7 @@ class TerminalChat:
         }
 
     def run(self) -> int:
-        """Read questions until the input ends or `/exit`, and return the exit code.
+        """Read questions until `/exit` or the end of the input, and return the exit code.
 
         Raises:
             KeyboardInterrupt: Ctrl-C at the prompt.
@@ -61,7 +61,7 @@ class TerminalChat:
         return EXIT_DONE
 
     def take(self, line: str) -> None:
-        """Answer a question or run a command; prints faults and does not raise them."""
+        """Answer a question or run a command; faults are printed, not raised."""
         if not line:
             return
         try:
@@ -90,7 +90,7 @@ class TerminalChat:
                 for text in growing:
                     if not shown and self.conversation.note:
                         print(f"({self.conversation.note})")
-                    # A tokenizer may remove a space that it put before a character.
+                    # Tokenizers may drop an earlier space once the next character is decoded.
                     fresh = text[len(shown) :] if text.startswith(shown) else f"\n{text}"
                     print(escape_controls(fresh), end="", flush=True)
                     shown = text

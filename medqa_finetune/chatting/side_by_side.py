@@ -12,7 +12,7 @@ from rich.text import Text
 from medqa_finetune.chatting.terminal import escape_controls
 from medqa_finetune.errors import DataError, Fault
 
-# Common complaints, in the words of patients; written for this package.
+# Common complaints in the words of patients, written for this package.
 QUESTIONS = (
     "感冒发烧三十八度五，需要马上吃退烧药吗？",
     "高血压患者平时饮食上要注意什么？",
@@ -22,15 +22,15 @@ QUESTIONS = (
     "胃经常反酸烧心，可能是什么原因？",
 )
 BYTE_ORDER_MARK = "\ufeff"
-# Columns of a terminal that an answer needs to be read well.
+# Least readable width of an answer in a terminal.
 ANSWER_COLUMNS = 24
 
 
 def side_by_side(questions: Sequence[str], answers: Mapping[str, Sequence[str]], width: int) -> RenderableType:
-    """Return a table of questions and answers, a column per model, or a block per question in a narrow terminal.
+    """Return a table of questions and answers, one column per model, or in a narrow terminal one block per question.
 
     Args:
-        questions: One a row.
+        questions: One per row.
         answers: By model, one per question.
         width: Columns of the terminal.
     """
@@ -58,7 +58,7 @@ def _table(*columns: str) -> Table:
 
 
 def _text(text: str) -> Text:
-    # Never rich's markup: `[red]` in an answer is text.
+    # Not parsed as rich's markup: `[red]` in an answer is text.
     return Text(escape_controls(text))
 
 
@@ -69,7 +69,7 @@ def print_table(questions: Sequence[str], answers: Mapping[str, Sequence[str]]) 
 
 
 def read_questions(path: Path) -> list[str]:
-    """Return the questions of a UTF-8 file: one a line, or JSON Lines of `{"question"}`; empty lines are skipped.
+    """Return the questions of a UTF-8 file: one per line, or JSON Lines of `{"question"}`; empty lines are skipped.
 
     Raises:
         DataError: the file cannot be read, or has no question.

@@ -28,15 +28,15 @@ class Source:
     """A model to chat with.
 
     Attributes:
-        name: Its label among several models.
+        name: Label of the model in the output.
         model: Folder of the base model, or of a fully fine-tuned one.
         adapter: Folder of its adapter; None for none.
         tokenizer: Folder of the tokenizer, with the chat template used in training.
-        method: Quantization of the weights.
+        method: Method that loads the weights, with their quantization.
         precision: As in `config.precision`.
         max_length: `train.max_length` of the run, to which its evaluation truncates questions; None outside a run.
         max_new_tokens: `evaluate.max_new_tokens` of the run; None outside a run.
-        template: `model.chat_template`, for a model without one.
+        template: `model.chat_template`, for a model without its own.
     """
 
     name: str
@@ -50,10 +50,10 @@ class Source:
     template: str | None = None
 
     def with_quantization(self, quantization: str | None) -> "Source":
-        """Return the source with other quantization of the base weights (`nf4`, `int8`); unchanged for None."""
+        """Return the source with the base weights quantized as `nf4` or `int8`; the same source for None."""
         if quantization is None:
             return self
-        # Nothing is trained here, so fully fine-tuned weights may be quantized too.
+        # Without training, fully fine-tuned weights may be quantized too.
         kind = (UNTRAINED if self.adapter is None else SAVED_ADAPTER).trains
         doubled = quantization == "nf4"
         method = replace(self.method, trains=kind, quantization=quantization, double_quantization=doubled)
@@ -65,10 +65,10 @@ def source_of_run(path: Path, base: str | None = None) -> Source:
 
     Args:
         path: Folder of the run.
-        base: Where the base model lies now, as `find_model_config` takes it; None for where the run found it.
+        base: Current location of the base model, as in `find_model_config`; None for the recorded one.
 
     Raises:
-        MedQAError: the run is not done, its weights are damaged, or the base model is gone or another one.
+        MedQAError: the run is not done, its weights are damaged, or the base model is missing or has changed.
     """
     run = RunDir(path)
     record = run.read()
@@ -90,10 +90,9 @@ def _fault_of(run: RunDir, code: str, problem: str, hint: str = "") -> Fault:
 
 
 def _advice(record: Record) -> str:
-    """Return the hint for a run that is not done."""
     if record.failure is None or not record.failure.final:
         return "The command that started it resumes it."
-    # The same command would end the same way.
+    # Repeating the command would fail the same way.
     reasons = [Fault.from_json(fields).line() for fields in record.failure.faults] or [record.failure.message]
     return f"It failed for this: {reasons[0]} Correct it, then train it again."
 
@@ -115,7 +114,7 @@ def _of_record(run: RunDir, record: Record, base: str | None) -> Source:
     adapter = weights if weights is not None and (weights / ADAPTER_CONFIG).is_file() else None
     return Source(
         name=run.path.resolve().name,
-        # Without an adapter's configuration, what was trained is a whole model.
+        # Trained weights without an adapter configuration are a whole model.
         model=weights if weights is not None and adapter is None else folder,
         adapter=adapter,
         tokenizer=weights or folder,
@@ -150,7 +149,6 @@ def _settings(run: RunDir, record: Record) -> dict[str, Any]:
 
 
 def _group(schema: type[Any], name: str, settings: dict[str, Any], run: RunDir) -> Any:
-    """Return one group of a run's settings, `method` or `model`."""
     values = settings[name]
     unknown = sorted(values.keys() - {field.name for field in fields(schema)})
     if unknown:
@@ -160,9 +158,9 @@ def _group(schema: type[Any], name: str, settings: dict[str, Any], run: RunDir) 
 
 
 def find_model_config(model: str) -> ModelConfig:
-    """Return the settings of what `model=` names: a model of `conf/model`, else a folder.
+    """Return the settings of `model=`: a model of `conf/model`, else a folder.
 
-    `./tiny` is the folder `tiny`.
+    `./tiny` is always the folder `tiny`.
     """
     if model in option_names("model") and model != "local":
         return load_group("model", model, ModelConfig, [])
@@ -170,7 +168,7 @@ def find_model_config(model: str) -> ModelConfig:
 
 
 def _locate_typed(model: ModelConfig) -> Path:
-    """Return the folder of what `find_model_config` found; a fault names the key as it is typed here, `model`."""
+    """Return the model's folder; faults name the key `model`, as typed here."""
     try:
         return locate_model(model)
     except ModelError as error:
@@ -184,12 +182,12 @@ def source_of_model(model: str, adapter: str | None = None, *, any_base: bool = 
     """Return the source of a model outside a run.
 
     Args:
-        model: As `find_model_config` takes it.
-        adapter: Folder of an adapter, as peft saves it; None for none.
-        any_base: Whether an adapter may name another base model than this one; its shapes must fit all the same.
+        model: As in `find_model_config`.
+        adapter: Folder of an adapter that peft saved; None for none.
+        any_base: Accepts an adapter that names another base model; its shapes must still fit.
 
     Raises:
-        MedQAError: something is not there, is damaged, or the adapter belongs to another model.
+        MedQAError: a file is missing or damaged, or the adapter belongs to another model.
     """
     config = find_model_config(model)
     folder = _locate_typed(config)
@@ -202,12 +200,12 @@ def source_of_model(model: str, adapter: str | None = None, *, any_base: bool = 
 
 
 def check_adapter(adapter: Path, folder: Path, model: ModelConfig, *, any_base: bool) -> None:
-    """Check that an adapter's files are whole and say that it belongs to the model in `folder`.
+    """Check that an adapter's files are complete and name the model in `folder` as their base.
 
-    Whether its matrices fit is found when they are loaded.
+    Shapes are checked when the adapter is loaded.
 
     Raises:
-        ModelError: they are not, or it names another model.
+        ModelError: a file is missing or damaged, or names another model.
     """
     if not (adapter / ADAPTER_CONFIG).is_file():
         raise _no_adapter(adapter, "file-missing", f"has no {ADAPTER_CONFIG}", "Give a folder that peft saved.")
@@ -226,7 +224,7 @@ def _no_adapter(adapter: Path, code: str, problem: str, hint: str) -> ModelError
 
 
 def _is_base(adapter: Path, base: str, folder: Path, model: ModelConfig) -> bool:
-    """Say whether an adapter's base is the model in `folder`: by fingerprint where there is one, else by name."""
+    """Return whether an adapter's base is the model in `folder`: by fingerprint if recorded, else by name."""
     record = _record_beside(adapter)
     if record is not None and "fingerprint" in record.config.get("model", {}):
         return bool(record.config["model"]["fingerprint"] == fingerprint_model(folder, model.chat_template))
@@ -237,7 +235,7 @@ def _is_base(adapter: Path, base: str, folder: Path, model: ModelConfig) -> bool
 
 
 def _record_beside(adapter: Path) -> Record | None:
-    """Return the record of the run that an adapter belongs to; None where there is none that can be read."""
+    """Return the readable record of the run that an adapter belongs to; None where there is none."""
     try:
         return RunDir(adapter.absolute().parent).read()
     except DataError:

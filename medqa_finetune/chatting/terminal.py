@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-# Direction marks, which can make a text read as another one.
+# Direction marks can make a text look like a different one.
 DIRECTION_MARKS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
@@ -26,9 +26,9 @@ def _is_control(character: str) -> bool:
 
 
 def tolerate_other_encodings() -> None:
-    """Print characters that the terminal's encoding lacks as `?`, and read bytes that are not in it.
+    """Print characters that the terminal's encoding lacks as `?`, and replace invalid bytes in the input.
 
-    A conversation must not end because of one character.
+    One such character must not end a conversation.
     """
     for stream, errors in ((sys.stdout, "replace"), (sys.stderr, "replace"), (sys.stdin, "surrogateescape")):
         with suppress(AttributeError, ValueError):  # replaced by the calling program
@@ -36,12 +36,12 @@ def tolerate_other_encodings() -> None:
 
 
 def is_readable(text: str) -> bool:
-    """Say whether every byte typed was in the terminal's encoding."""
+    """Return whether all typed bytes were valid in the terminal's encoding."""
     return not any("\udc80" <= character <= "\udcff" for character in text)
 
 
 def edit_lines() -> None:
-    """Give `input` line editing and history, with the width of Chinese characters, where Python has readline."""
+    """Enable line editing and history in `input`, with the width of Chinese characters, if Python has readline."""
     with suppress(ImportError):
         import readline
 
@@ -59,7 +59,7 @@ class InterruptRequest:
         self.made = False
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """Note the first Ctrl-C; a second one interrupts as usual."""
+        """Handle SIGINT: record the first one; a second one raises as usual."""
         if self.made:
             raise KeyboardInterrupt
         self.made = True

@@ -14,7 +14,7 @@ from medqa_finetune.errors import ConfigError, Fault, MedQAError
 
 # Reachable from this machine only.
 HOST = "127.0.0.1"
-# Fonts of the browser, so that none is fetched.
+# Fonts of the browser: none is downloaded.
 FONTS = ["system-ui", "sans-serif"]
 # Answers are plain text: no markup, formula or link is rendered.
 PLAIN: dict[str, Any] = {
@@ -32,7 +32,7 @@ Messages = list[dict[str, str]]
 
 
 class PageEvents:
-    """The events of the page: asks every model the same question, each in a conversation per visitor."""
+    """Event handlers of the page: ask every model the same question, in one conversation per visitor and model."""
 
     def __init__(self, models: Sequence[ChatModel], settings: ChatSettings) -> None:
         self.models = models
@@ -41,12 +41,12 @@ class PageEvents:
     def ask(
         self, question: str, talks: Talks | None, system: str, temperature: float, *lengths: float
     ) -> Generator[tuple[Any, ...], None, None]:
-        """Yield what the page shows while the answers grow, token by token in step.
+        """Yield the page's contents while the answers grow token by token.
 
         Args:
             question: From the text box.
             talks: The visitor's conversations; None before the first question.
-            system: Instructions; a change starts new conversations.
+            system: System prompt; a change starts new conversations.
             temperature: As in `Sampling`.
             lengths: `top_p` and `max_new_tokens` of `Sampling`.
 
@@ -77,7 +77,7 @@ class PageEvents:
         yield "", talks, *(self._shown(talk) for talk in talks)
 
     def reset(self, talks: Talks | None) -> tuple[Any, ...]:
-        """Reset a visitor's conversations."""
+        """Remove the turns of a visitor's conversations."""
         for talk in talks or []:
             talk.reset()
         return talks, *([] for _ in self.models)
@@ -97,9 +97,9 @@ def _message(role: str, content: str) -> dict[str, str]:
 
 def build_page(models: Sequence[ChatModel], settings: ChatSettings) -> Any:
     """Return the page, a Gradio application."""
-    # Set before Gradio is imported, which would report its use.
+    # Set before the import of Gradio, which would report usage.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    # Browsers would keep the questions. An environment variable, since only newer releases have an argument.
+    # Browsers would store the questions. Only newer releases have an argument for this.
     os.environ["GRADIO_RUN_HISTORY"] = "False"
     import gradio as gr
 
@@ -134,7 +134,7 @@ def serve(models: Sequence[ChatModel], settings: ChatSettings, port: int) -> Non
     """Serve the page on this machine until Ctrl-C.
 
     Raises:
-        ConfigError: the port is taken.
+        ConfigError: the port is in use.
     """
     built = build_page(models, settings)
     from gradio.themes import Base

@@ -9,15 +9,15 @@ from typing import Any, cast
 import torch
 from safetensors import safe_open
 
-# What is added to the name of a 4-bit weight in a file, for what belongs to it.
+# Suffix of the additional tensors of a 4-bit weight in a file.
 PACKED_STATE = ".quant_state.bitsandbytes__"
-# Set on 4-bit layers since 0.49.
+# Attribute of 4-bit layers since 0.49.
 REPACKING = "support_avx512bf16_for_cpu"
 
 
 def stands_for(parameter: torch.nn.Parameter) -> int:
-    """Return the number of weights of a parameter; packed 4-bit weights are counted one by one."""
-    # Without an import there are none; importing it takes a second.
+    """Return the number of weights in a parameter; packed 4-bit weights are counted individually."""
+    # If bitsandbytes is not imported, no weight is packed; its import takes a second.
     library: Any = sys.modules.get("bitsandbytes")
     packed = library is not None and isinstance(parameter, library.nn.Params4bit)
     if packed and cast(Any, parameter).bnb_quantized:
@@ -28,9 +28,9 @@ def stands_for(parameter: torch.nn.Parameter) -> int:
 def keep_precision(model: torch.nn.Module) -> None:
     """Stop 4-bit layers from repacking themselves at the first forward pass in evaluation mode.
 
-    bitsandbytes 0.49 and later does so on CPUs with AVX512-BF16: for good, in bfloat16 whatever was asked for, and
-    without a gradient, so that after the first validation nothing would flow back through these layers. It also fails
-    on layers whose width is no multiple of 32.
+    bitsandbytes 0.49 and later repacks them on CPUs with AVX512-BF16: permanently, in bfloat16 whatever the compute
+    dtype, and without gradients, so that after the first validation no gradient would pass through these layers. It
+    also fails on layers whose width is not a multiple of 32.
     """
     for part in model.modules():
         if hasattr(part, REPACKING):
@@ -38,13 +38,13 @@ def keep_precision(model: torch.nn.Module) -> None:
 
 
 def packed_weights(path: Path, names: Iterable[str]) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    """Yield name, dtype and shape of the weights that the 4-bit ones in a file stand for; stored they are bytes.
+    """Yield name, unpacked dtype and unpacked shape of the 4-bit weights in a file.
 
     bitsandbytes writes the shape as JSON into an additional tensor (`QuantState.as_dict(packed=True)`).
 
     Args:
         path: A safetensors file.
-        names: Of all tensors in it.
+        names: Names of all tensors in it.
     """
     states = [name for name in names if PACKED_STATE in name]
     if not states:

@@ -2,7 +2,7 @@
 
 What Hydra's example plugins use counts as public and is used directly:
 `Launcher`, `Sweeper`, `Plugins`, `JobReturn`, `setup_globals`, `filter_overrides`, `config_loader.load_sweep_config`,
-`OverridesParser`, and the methods of an override that tell what it sweeps over.
+`OverridesParser`, and the methods of an override that return its swept values.
 """
 
 import copy
@@ -25,14 +25,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 # Returned by `value_at` for a missing key.
 ABSENT = object()
-# Comment lines at the very beginning of a file, one of which may say where its values belong.
+# Comment lines at the beginning of a file, one of which may give the package of its values.
 HEADER_LINE = re.compile(r"\s*#\s*@(\w+)\s+(\S+)")
 
 
 def cause_of(error: Exception) -> OmegaConfBaseException | None:
-    """Return the error of OmegaConf behind a failed composition; None where there is none.
+    """Return the OmegaConf error behind a failed composition; None where there is none.
 
-    It is the cause of Hydra's error for an override, and only its context for a file.
+    For an override it is the cause of Hydra's error; for a file it is only the context.
     """
     if isinstance(error, OmegaConfBaseException):
         return error
@@ -44,12 +44,12 @@ def cause_of(error: Exception) -> OmegaConfBaseException | None:
 
 @dataclass(frozen=True)
 class MissingFile:
-    """A file that was chosen and is not there.
+    """A chosen file that does not exist.
 
     Attributes:
-        group: The group it was looked for in, such as `method` or `hydra/launcher`; empty for none.
-        choice: Its name there.
-        options: What the group has; empty where Hydra does not say.
+        group: The searched group, such as `method` or `hydra/launcher`; empty for none.
+        choice: Name of the file in the group.
+        options: The group's options; empty where Hydra does not give them.
     """
 
     group: str
@@ -58,7 +58,7 @@ class MissingFile:
 
 
 def missing_file(error: Exception) -> MissingFile | None:
-    """Return the file that a composition failed to find; None where it failed of something else."""
+    """Return the file that a composition did not find; None for other errors."""
     name = getattr(error, "missing_cfg_file", None)
     if not isinstance(error, MissingConfigException) or not name:
         return None
@@ -67,31 +67,31 @@ def missing_file(error: Exception) -> MissingFile | None:
 
 
 def unreadable_argument(error: Exception) -> str | None:
-    """Return the argument that Hydra's grammar cannot read; None where the error is another one."""
+    """Return the argument that Hydra's grammar cannot parse; None for other errors."""
     return getattr(error, "override", None) if isinstance(error, OverrideParseException) else None
 
 
 def is_composition_error(error: Exception) -> bool:
-    """Say whether Hydra refuses a composition; the error has no field for the argument at fault."""
+    """Return whether Hydra refused a composition; the error has no field for the argument at fault."""
     return isinstance(error, ConfigCompositionException)
 
 
 def words_of(error: Exception) -> str:
-    """Return Hydra's message as one line, without lines that point to a page or path."""
+    """Return Hydra's message as one line, without lines that have a URL."""
     lines = [line.strip() for line in str(error).splitlines()]
     return " ".join(line for line in lines if line and "://" not in line) or type(error).__name__
 
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument, as Hydra's grammar reads it.
+    """One argument, as parsed by Hydra's grammar.
 
     Attributes:
         typed: The argument itself.
-        key: `train.epochs` or `method`, or `method@package`, without what stands before it.
-        value: Its value; None for null, and for none; texts of the values that it sweeps over, where they are listed.
-        prefix: `+`, `++`, `~` or nothing.
-        sweeps: Whether it holds several values to run one after the other.
+        key: `train.epochs`, `method` or `method@package`, without the prefix.
+        value: Its value; None for null and for no value; of a sweep, the texts of its values where they are listed.
+        prefix: `+`, `++`, `~` or empty.
+        sweeps: Whether it has several values to run one after the other.
     """
 
     typed: str
@@ -102,7 +102,7 @@ class Argument:
 
 
 def read_arguments(arguments: Iterable[str]) -> list[Argument]:
-    """Return those arguments that Hydra can read, flags left out."""
+    """Return the arguments that Hydra can parse, without flags."""
     return [argument for typed in arguments if (argument := _read(typed)) is not None]
 
 
@@ -113,7 +113,7 @@ def _read(typed: str) -> Argument | None:
         (override,) = OverridesParser.create().parse_overrides([typed])
         element, sweeps = override.get_key_element(), override.is_sweep_override()
         value = _swept(override) if sweeps else override.value()
-    except (HydraException, ValueError, RecursionError):  # ValueError: a number of thousands of digits
+    except (HydraException, ValueError, RecursionError):  # ValueError: a number with thousands of digits
         return None
     key = element.lstrip("+~")
     return Argument(typed, key, value, element.removesuffix(key), sweeps)
@@ -124,19 +124,19 @@ def _swept(override: Override) -> list[str] | None:
         return None
     try:
         return list(override.sweep_string_iterator())
-    except HydraException:  # a pattern of names, which takes Hydra's own folders
+    except HydraException:  # a glob, which needs Hydra's search path
         return None
 
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """A YAML file that a composition may be made of.
+    """A YAML file that a composition may use.
 
     Attributes:
-        name: As it is chosen: `train/mine`.
+        name: Group and option: `train/mine`.
         path: The file.
-        package: The dotted key that its values belong to; empty for none.
-        values: What stands in it, interpolations as written; None where it cannot be read.
+        package: The dotted key that its values belong to; empty for the root.
+        values: Its content, with interpolations unresolved; None where it cannot be read.
         chooses: Names of the files in its own defaults list.
         error: Why it cannot be read; None where it can.
     """
@@ -149,14 +149,14 @@ class ConfigFile:
     error: Exception | None
 
     def at(self, key: str) -> Any:
-        """Return what the file sets a dotted key such as `evaluate.metrics[0]` to, ABSENT for nothing."""
+        """Return the file's value of a dotted key such as `evaluate.metrics[0]`, ABSENT for none."""
         if self.package and not f"{key}.".startswith(f"{self.package}."):
             return ABSENT
         return value_at(self.values, key.removeprefix(self.package))
 
 
 def value_at(values: Any, key: str) -> Any:
-    """Return what stands at a dotted key of plain values, ABSENT for nothing; they themselves for the empty key."""
+    """Return the value at a dotted key of plain values, ABSENT for none; all values for the empty key."""
     for part in re.findall(r"[^.\[\]]+", key):
         items = dict(enumerate(values)) if isinstance(values, list) else values
         inner = {str(name): each for name, each in items.items()} if isinstance(items, dict) else {}
@@ -167,8 +167,8 @@ def value_at(values: Any, key: str) -> Any:
 def config_files(config_name: str, folders: Sequence[Path], arguments: Iterable[Argument]) -> list[ConfigFile]:
     """Return every file that arguments or defaults lists name, the primary one first.
 
-    Hydra's errors have no field for the file at fault, so it is searched for. A default that an argument replaces is
-    included.
+    Hydra's errors do not name the file at fault, so all files are searched. Files of defaults that an argument replaces
+    are included.
     """
     found: dict[str, ConfigFile | None] = {}
     waiting = [config_name, *(name for each in arguments for name in chosen_names(each))]
@@ -181,7 +181,7 @@ def config_files(config_name: str, folders: Sequence[Path], arguments: Iterable[
 
 
 def chosen_names(argument: Argument) -> list[str]:
-    """Return the files that an argument chooses, as `train/mine`, if its key is a group; none for any other."""
+    """Return the files that an argument chooses, as `train/mine`; empty if its key is not a group."""
     group, value = argument.key.partition("@")[0], argument.value
     names = value if isinstance(value, list) else [value]
     return [f"{group}/{name}" for name in names if isinstance(name, str) and group and "." not in group]
@@ -194,7 +194,7 @@ def _read_file(name: str, folders: Sequence[Path]) -> ConfigFile | None:
     values, error = None, None
     try:
         values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except Exception as raised:  # whatever it is, it is the one to explain
+    except Exception as raised:  # any error is kept, to be explained
         error = raised
         with suppress(OSError, ValueError, RecursionError, yaml.YAMLError):
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -225,9 +225,9 @@ def _defaults(values: Any, group: str) -> Iterator[str]:
 
 
 def outcome_of(result: JobReturn) -> Any:
-    """Return what a job gave back, or the error it failed of.
+    """Return a job's result, or the error that ended it.
 
-    `return_value` itself raises that error, and prints a line before it does.
+    `return_value` itself raises that error, and prints a line first.
     """
     ended = copy.copy(result)
     ended.status = JobStatus.COMPLETED
@@ -236,9 +236,9 @@ def outcome_of(result: JobReturn) -> Any:
 
 @contextmanager
 def hydra_resolver_of(composed: DictConfig) -> Iterator[None]:
-    """Let `${hydra:…}` look up its values in `composed` within the block.
+    """Resolve `${hydra:…}` in `composed` within the block.
 
-    `set_config` is public; what was set before can be read and put back by a plain attribute alone.
+    `set_config` is public, but the earlier configuration is only accessible through an attribute.
     """
     state = HydraConfig.instance()
     before = state.cfg

@@ -1,6 +1,6 @@
-"""Which families Liger has kernels for, and how it puts them into a model: neither is in its documented interface.
+"""Liger: the model families that it supports, and how it patches a model; neither is documented.
 
-That they are put in is transformers' public `apply_liger_kernel`.
+The patch itself is transformers' public `apply_liger_kernel`.
 """
 
 import sys
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def families() -> frozenset[str]:
-    """Return the model types, as in `config.json`, that Liger has kernels for."""
+    """Return the model types, as in `config.json`, with Liger kernels."""
     from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN as KNOWN
 
     return frozenset(KNOWN)
@@ -18,13 +18,13 @@ def families() -> frozenset[str]:
 
 @contextmanager
 def applied(model: Any) -> Iterator[bool]:
-    """Let a model compute with Liger's kernels in the block, and as before after it; yield whether there are any.
+    """Use Liger's kernels in a model while the block runs, and undo it afterwards; yields whether any were applied.
 
-    Relied on: Liger replaces attributes of the model's parts, each in its `__dict__`, and names in the file of its
-    family, and nothing else. Liger itself has no way back.
+    Relied on: Liger replaces attributes of the model's modules, each in its `__dict__`, and names in the Python module
+    of its family, and nothing else. Liger itself cannot undo this.
 
     Args:
-        model: A PreTrainedModel, without adapters around it. Its loss stays its own.
+        model: A PreTrainedModel, without adapters around it. Its loss does not change.
     """
     from transformers.integrations import apply_liger_kernel  # type: ignore[attr-defined]
 

@@ -1,6 +1,6 @@
-"""What lm-evaluation-harness knows and says: the names of its tasks, and the form of its results.
+"""lm-evaluation-harness: the names of its tasks, and the format of its results.
 
-`simple_evaluate`, `HFLM` and `TaskManager` are documented; what is in the results, and under which keys, is not.
+`simple_evaluate`, `HFLM` and `TaskManager` are documented; the keys and values of the results are not.
 """
 
 import logging
@@ -19,13 +19,13 @@ class Result:
     """One figure of one task.
 
     Attributes:
-        task: Its name; also of a group of tasks, where the harness gives the group a figure of its own.
-        metric: Such as `acc`.
-        reading: How the answers were read before they were scored, the harness's filter; `none` where they were not.
-        value: Finite.
-        version: Of the task; None where it has none.
-        samples: Items that were asked; None where the harness does not say.
-        readings: How many filters the metric has a figure of in this task (`strict-match`, `flexible-extract`).
+        task: Name of the task, or of a group for which the harness has a figure.
+        metric: Name of the metric, such as `acc`.
+        reading: The harness's filter, which extracts answers before they are scored; `none` without one.
+        value: A finite number.
+        version: Version of the task; None where it has none.
+        samples: Number of items; None where the harness does not give it.
+        readings: Number of filters with a figure of this metric in this task (`strict-match`, `flexible-extract`).
     """
 
     task: str
@@ -38,22 +38,22 @@ class Result:
 
 
 def task_names(folder: str | None) -> frozenset[str]:
-    """Return the names of all tasks and groups, those in a folder of the user's own included."""
+    """Return the names of all tasks and groups, including those in the user's folder."""
     return frozenset(_manager(folder).all_tasks)
 
 
 def evaluate(model: Any, tokenizer: Any, tasks: Sequence[str], folder: str | None, limit: int | None) -> list[Result]:
-    """Examine a model without examples, one item at a time, and return what was found, by task and metric.
+    """Evaluate a model zero-shot, one item at a time; return the figures by task and metric.
 
     Args:
-        model: On its device.
-        tokenizer: Its own.
-        tasks: Names.
-        folder: With tasks of the user's own.
-        limit: Items of each task at most; None for all.
+        model: A model on its device.
+        tokenizer: Tokenizer of the model.
+        tasks: Names of tasks or groups.
+        folder: Folder with the user's own tasks; None for none.
+        limit: Most items per task; None for all.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the harness and what it loads; nothing of ours
+        warnings.simplefilter("ignore")  # warnings of the harness and its imports, none of ours
         import lm_eval
         from lm_eval.models.huggingface import HFLM
 
@@ -72,7 +72,7 @@ def evaluate(model: Any, tokenizer: Any, tasks: Sequence[str], folder: str | Non
 
 
 def read_results(found: Any) -> Iterator[Result]:
-    """Yield the figures in what `simple_evaluate` returns; not standard errors, nor what is no number.
+    """Yield the figures in the result of `simple_evaluate`, without standard errors and values that are not numbers.
 
     Relied on: `results` has a dict per task with keys `<metric>,<filter>` and others without a comma, and
     `<metric>_stderr,<filter>`; `versions` and `n-samples` are by task.

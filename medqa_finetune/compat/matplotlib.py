@@ -1,7 +1,7 @@
-"""The SVG that matplotlib writes, read as XML and changed.
+"""Edits the SVG that matplotlib writes, as XML.
 
-Only that a `gid` becomes the `id` of a group is documented. How elements, attributes and other ids are written is not;
-each method says what it relies on.
+Only that a `gid` becomes the `id` of a group is documented, not how elements, attributes and other ids are written;
+each method states what it relies on.
 """
 
 import xml.etree.ElementTree as ET
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-# As matplotlib calls them, so that a file read and written again keeps its names.
+# matplotlib's prefixes, so that they are kept when a file is read and written.
 NAMESPACES = {
     "": SVG,
     "xlink": XLINK,
@@ -22,15 +22,15 @@ for _prefix, _uri in NAMESPACES.items():
 
 
 class SvgImage:
-    """A figure as SVG."""
+    """A matplotlib figure as SVG."""
 
     def __init__(self, svg: bytes) -> None:
         self._root = ET.fromstring(svg)  # noqa: S314 (matplotlib wrote it a moment ago)
 
     def add_titles(self, prefix: str) -> Self:
-        """Make the rest of each gid that begins with `prefix` the title of its group, which loses its id.
+        """Move the rest of each gid that begins with `prefix` to a title of its group, and remove the id.
 
-        Browsers show a title under the pointer.
+        Browsers show titles as tooltips.
         """
         for group in self._root.iter(_svg("g")):
             gid = group.get("id", "")
@@ -42,33 +42,33 @@ class SvgImage:
         return self
 
     def remove(self, *gids: str) -> Self:
-        """Remove the artists of these gids: each is a group."""
+        """Remove the artists with these gids, each of which is a group."""
         for parent in list(self._root.iter()):
             for child in [child for child in parent if child.get("id") in gids]:
                 parent.remove(child)
         return self
 
     def crop_top(self, points: float) -> Self:
-        """Move the uppermost points out of view: the `viewBox` of the root is the figure's, in points, from 0."""
+        """Crop the top by `points`: the root's `viewBox` is the figure's, in points, from 0."""
         left, top, width, height = self._root.attrib["viewBox"].split()
         self._root.set("viewBox", f"{left} {float(top) + points:g} {width} {float(height) - points:g}")
         return self
 
     def as_file(self) -> bytes:
-        """Return it as a file of its own, in UTF-8."""
+        """Return the content of an SVG file, in UTF-8."""
         file: bytes = ET.tostring(self._root, encoding="utf-8", xml_declaration=True)
         return file + b"\n"
 
     def as_html(self, label: str, translated: Callable[[str], Sequence[tuple[str, str]]]) -> str:
-        """Return it as an element of an HTML page, and use the image up.
+        """Return the image as an element of an HTML page; the object cannot be used afterwards.
 
-        It is as large as the page lets it, names no font, and has only the ids that it refers to, which are made from
+        The element takes the available width, sets no font, and keeps only referenced ids, which are made from
         `svg.hashsalt`.
 
         Args:
-            label: Read out for the image.
-            translated: Gets the words of a text and returns class and words of each version to stand there instead;
-                empty to keep them. With `svg.fonttype` none a text is one element with its words and nothing else.
+            label: Text for screen readers.
+            translated: Takes a text and returns class and words of each version to show instead; empty to keep the
+                text. With `svg.fonttype` none a text is one element that contains only its words.
         """
         root = self._root
         for metadata in root.findall(_svg("metadata")):
@@ -84,7 +84,7 @@ class SvgImage:
         size = {name: value for name, value in root.attrib.items() if name not in ("width", "height")}
         root.attrib.clear()
         root.attrib.update({"role": "img", "aria-label": label} | size)
-        # In HTML, elements of an image have no namespace of their own.
+        # In HTML, SVG elements have no namespace prefix.
         for element in root.iter():
             element.tag = element.tag.replace(f"{{{SVG}}}", "")
             for name in [name for name in element.attrib if name.startswith(f"{{{XLINK}}}")]:
@@ -97,7 +97,7 @@ def _svg(tag: str) -> str:
 
 
 def _referred(root: ET.Element) -> set[str]:
-    """Return the ids that attributes refer to, as `url(#id)` or as the whole of a link."""
+    """Return the ids that attributes refer to, as `url(#id)` or as a whole link."""
     links = [value for element in root.iter() for value in element.attrib.values() if "#" in value]
     return {part.partition(")")[0] for link in links for part in link.split("#")[1:]}
 

@@ -21,7 +21,7 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-# Interpolations: of an environment variable without a default, and of another key, from the root.
+# Interpolations of an environment variable without a default, and of another key, from the root.
 VARIABLE = re.compile(r"\$\{\s*oc\.env:\s*['\"]?([^,{}\[\]'\"]+?)['\"]?\s*\}")
 REFERENCE = re.compile(r"\$\{\s*(\w[\w.\[\]-]*)\s*\}")
 
@@ -55,8 +55,8 @@ class Refusal:
     Attributes:
         kind: What is wrong with it.
         key: Its dotted key, such as `train.epochs` or `evaluate.metrics[0]`; empty where the error names none.
-        value: The value refused; None for null, and where the error holds none.
-        hint: The type that the dataclass around it gives it; None where that is not known.
+        value: The refused value; None for null, and where the error has none.
+        hint: The type of the dataclass field; None where that is not known.
         written: The value before interpolation; None where that is not known.
     """
 
@@ -68,7 +68,7 @@ class Refusal:
 
 
 def refusal_of(error: OmegaConfBaseException) -> Refusal:
-    """Return the fields of an error; fields that a release does not set stay empty."""
+    """Return the fields of an error; fields that the installed release does not set stay empty."""
     key = getattr(error, "key", None)
     full_key = getattr(error, "full_key", None) or ("" if key is None else str(key))
     return Refusal(
@@ -87,7 +87,7 @@ def _plain(value: Any) -> Any:
 def _hint(owner: Any, key: Any) -> Any:
     try:
         return typing.get_type_hints(owner).get(key)
-    except (TypeError, NameError, AttributeError):  # what holds the key is no class, or its annotations cannot be read
+    except (TypeError, NameError, AttributeError):  # the owner is not a class, or its annotations cannot be read
         return None
 
 
@@ -107,7 +107,7 @@ def words_of(error: OmegaConfBaseException) -> str:
 
 
 def variables_of(text: str) -> list[str]:
-    """Return the environment variables in a text without a default; errors have no field for them."""
+    """Return the environment variables without a default in a text; errors have no field for them."""
     return VARIABLE.findall(text)
 
 
@@ -117,5 +117,5 @@ def references_of(text: str) -> list[str]:
 
 
 def is_no_mapping(error: OSError) -> bool:
-    """Say whether `OmegaConf.load` refused a YAML file that holds a number: its OSError is not the system's own."""
+    """Return whether `OmegaConf.load` refused a YAML file of a bare number; its OSError then has no errno."""
     return error.errno is None

@@ -8,28 +8,28 @@ from peft import LoraConfig, PeftModel
 
 
 def bare(model: Any) -> Any:
-    """Return the transformers model below a peft model; any other model as it is."""
+    """Return the transformers model inside a peft model; any other model unchanged."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def adapters(model: Any) -> Mapping[str, LoraConfig]:
     """Return the settings of a model's adapters by name; empty without adapters.
 
-    Includes those of transformers' `add_adapter`. Until 0.18 peft left the settings on a model whose
-    adapters it had merged; the floor of our dependency is above it.
+    Includes those of transformers' `add_adapter`. Until 0.18 peft left the settings on a model whose adapters it had
+    merged; our minimum version is higher.
     """
     settings: Mapping[str, LoraConfig] = getattr(model, "peft_config", None) or {}
     return settings
 
 
 def known_settings() -> Collection[str]:
-    """Return the keys of `adapter_config.json` that the installed peft knows for LoRA."""
+    """Return the LoRA keys of `adapter_config.json` that the installed peft supports."""
     return {field.name for field in dataclasses.fields(LoraConfig)}
 
 
 def sort_targets(settings: LoraConfig) -> None:
-    """Keep the names of target modules in one order.
+    """Fix the order of the names of target modules.
 
-    peft keeps them in a set and writes them in the set's order, which is another one in every process.
+    peft writes them in the order of a set, which differs between processes.
     """
     settings.target_modules = sorted(settings.target_modules or ())

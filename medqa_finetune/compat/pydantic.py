@@ -4,7 +4,7 @@ from pydantic import ValidationError
 
 from medqa_finetune.errors import NO_VALUE, Fault
 
-# Beginning of pydantic's messages ("Input should be a valid integer"), and of ours.
+# The beginning of pydantic's messages ("Input should be a valid integer"), and its replacement.
 ITS_BEGINNING, OURS = "Input should be", "must be"
 
 

@@ -2,10 +2,10 @@
 
 import logging
 
-# bitsandbytes' module that looks for optional kernels, whether or not anything is quantized.
+# This module looks for optional kernels at import, even if nothing is quantized.
 KERNEL_LOGGER = "bitsandbytes.backends.cpu.ops"
 
 
 def silence_missing_kernels() -> None:
-    """Keep bitsandbytes from warning at import that optional kernels for CPUs are not installed."""
+    """Silence bitsandbytes' warning at import that optional CPU kernels are not installed."""
     logging.getLogger(KERNEL_LOGGER).setLevel(logging.ERROR)

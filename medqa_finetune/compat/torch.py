@@ -1,4 +1,4 @@
-"""torch: a kernel whose arguments grew from release to release."""
+"""torch: variable-length attention, whose arguments depend on the release."""
 
 import inspect
 
@@ -6,10 +6,10 @@ from torch.nn.attention.varlen import varlen_attn
 
 __all__ = ["has_variable_length_attention", "varlen_attn"]
 
-# Of the kernel for variable lengths; that of 2.10 has fewer.
+# Arguments of our call; torch 2.10 lacks some.
 WANTED_ARGUMENTS = frozenset({"window_size", "enable_gqa", "scale"})
 
 
 def has_variable_length_attention() -> bool:
-    """Say whether torch's variable-length flash attention takes what our one call needs."""
+    """Return whether torch's variable-length flash attention has the arguments of our call."""
     return set(inspect.signature(varlen_attn).parameters) >= WANTED_ARGUMENTS

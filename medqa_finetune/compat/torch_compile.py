@@ -7,14 +7,14 @@ from typing import Any
 
 @contextmanager
 def compiled_layers(model: Any, **options: Any) -> Iterator[int]:
-    """Let the layers of a transformers model be compiled in the block, each by itself; yield how many there are.
+    """Compile each layer of a transformers model within the block; yields the number of layers.
 
-    Relied on: the layers that transformers repeats are `GradientCheckpointingLayer`s, and `Module.compile` leaves
-    what it made in `_compiled_call_impl`, None before.
+    Relied on: the repeated layers of transformers are `GradientCheckpointingLayer`s, and `Module.compile` stores the
+    compiled function in `_compiled_call_impl`, which is None before.
 
     Args:
-        model: With or without adapters.
-        options: Of `torch.compile`.
+        model: A model with or without adapters.
+        options: Options of `torch.compile`.
     """
     from transformers.modeling_layers import GradientCheckpointingLayer
 

@@ -2,7 +2,7 @@
 
 Its documentation invites subclasses to override `training_step`, `compute_loss`, `prediction_step`, `evaluate` and
 `log`, but guarantees neither their arguments nor when they are called; the rest is private. All but `evaluate` and
-`log` are overridden here, and expressed by the abstract methods of `AdaptedTrainer`.
+`log` are overridden here, in terms of the abstract methods of `AdaptedTrainer`.
 """
 
 from abc import abstractmethod
@@ -30,25 +30,25 @@ class AdaptedTrainer(Trainer):
 
     @abstractmethod
     def validate_on(self, model: torch.nn.Module, item: dict[str, Any]) -> torch.Tensor:
-        """Add one item of the validation loader to the loss that `validated_loss` returns, and return its own."""
+        """Add the loss of one item of the validation loader to that of `validated_loss`, and return it."""
 
     @abstractmethod
     def validated_loss(self) -> float:
         """Return the loss of all items since the last call, in nats per answer token."""
 
     def backward(self, model: torch.nn.Module, batch: dict[str, Any], tokens: int) -> torch.Tensor:
-        """Compute the gradients of `loss_of` a batch, and return the loss."""
+        """Compute the gradients of `loss_of` for a batch, and return the loss."""
         loss: torch.Tensor = super().training_step(model, batch, tokens)
         return loss
 
     def on_device(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Return a batch with its tensors on the device of the model."""
+        """Return a batch with its tensors moved to the model's device."""
         return dict(self._prepare_inputs(batch))
 
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], *arguments: Any, **options: Any
     ) -> torch.Tensor:
-        """Call `take_step`."""
+        """Call `take_step`, where Trainer would run one batch."""
         return self.take_step(model, inputs)
 
     def compute_loss(
@@ -62,7 +62,7 @@ class AdaptedTrainer(Trainer):
         return self.loss_of(model, inputs, num_items_in_batch)
 
     def prediction_step(self, model: torch.nn.Module, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
-        """Call `validate_on`; logits and labels, which Trainer expects after the loss, are not needed."""
+        """Call `validate_on`; logits and labels, which Trainer expects after the loss, are None."""
         return self.validate_on(model, inputs), None, None
 
     def evaluation_loop(self, *arguments: Any, **options: Any) -> Any:

@@ -15,11 +15,11 @@ from transformers.training_args import OptimizerNames
 
 __all__ = ["Conv1D"]
 
-# What `forward` calls the cache that it takes: the second name until 5.23, the first from 5.24 on, which takes the
-# second as well, with a deprecation, until 5.40.
+# Names of `forward`'s cache argument: the second until 5.23, the first from 5.24 on, which accepts the second as well,
+# with a deprecation warning, until 5.40.
 CACHE_ARGUMENTS = ("cache", "past_key_values")
 TRIAL_TOKENS = 2
-# The switch of gradient checkpointing: the second name until 5.22.
+# Names of the option of gradient checkpointing: the second until 5.22.
 CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")
 
 
@@ -29,10 +29,10 @@ def forward_arguments(model: Any) -> Collection[str]:
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Keys and values of one layer, in tensors that have room for every token from the start.
+    """Cached keys and values of one layer, in tensors that are allocated once for all tokens.
 
     Args:
-        room: Tokens per row that there will be at most.
+        room: Most tokens per row.
     """
 
     def __init__(self, room: int) -> None:
@@ -40,7 +40,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self._room = room
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Make room for keys and values shaped like these, of shape (rows, heads, tokens, width)."""
+        """Allocate tensors for keys and values like these, of shape (rows, heads, tokens, width)."""
         super().lazy_initialization(key_states, value_states)
         self._all_keys, self._all_values = (
             states.new_empty((*states.shape[:2], self._room, states.shape[3])) for states in (key_states, value_states)
@@ -49,7 +49,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *arguments: Any, **options: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add tokens, and return the keys and values of all there are."""
+        """Append tokens, and return the keys and values of all tokens so far, of shape (rows, heads, tokens, width)."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         begin = self.get_seq_length()
@@ -60,17 +60,16 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         return self.keys, self.values
 
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
-        """Take these rows, in this order."""
+        """Keep these rows, in this order."""
         end = self.get_seq_length()
         self._all_keys, self._all_values = self._all_keys[beam_idx], self._all_values[beam_idx]
         self.keys, self.values = self._all_keys[:, :, :end], self._all_values[:, :, :end]
 
 
 def cache_argument(model: Any) -> str | None:
-    """Return by which argument of `forward` a model takes a cache, None where it takes none.
+    """Return the argument of `forward` that takes a cache, None where there is none.
 
-    Where no known name is among its arguments, the name by which a tiny forward pass gives a cache back is tried: a
-    model takes it by the same, whatever a release calls it.
+    Where it has no known name, a tiny forward pass returns a cache under some name; models take it under the same name.
     """
     names = forward_arguments(model)
     known = next((name for name in CACHE_ARGUMENTS if name in names), None)
@@ -78,7 +77,7 @@ def cache_argument(model: Any) -> str | None:
         return known
     try:
         given = _tiny_pass(model)
-    except Exception:  # whatever a model raises that is used in no other way before
+    except Exception:  # the first call of an unknown model may raise anything
         return None
     return next((name for name, value in given.items() if isinstance(value, Cache) and name in names), None)
 
@@ -97,39 +96,39 @@ def _tiny_pass(model: Any, **options: Any) -> Mapping[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class KeyValueCache:
-    """A cache of keys and values, and how a model is given it.
+    """A key-value cache, and the argument that passes it to a model.
 
     Attributes:
-        argument: Of `forward`.
-        cache: As transformers has it.
+        argument: Name of the argument of `forward`.
+        cache: The cache of transformers.
     """
 
     argument: str
     cache: DynamicCache
 
     def as_argument(self) -> dict[str, Any]:
-        """Return the cache object to pass to a forward pass."""
+        """Return the cache as a keyword argument of a forward pass."""
         return {self.argument: self.cache}
 
     def tokens(self) -> int:
-        """Return the tokens per row, including padding."""
+        """Return the number of tokens per row, including padding."""
         return int(self.cache.get_seq_length())
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Keep only these rows, given by index."""
+        """Keep only these rows; `rows` are indices."""
         self.cache.reorder_cache(rows)  # type: ignore[arg-type]
 
 
 def new_cache(model: Any, room: int) -> KeyValueCache | None:
-    """Return an empty cache for a model, None where it keeps no keys and values.
+    """Return an empty cache for a model, None where it has no key-value cache.
 
-    Layers that keep every token get the room; others, such as those with a sliding window, stay as transformers has
-    them. The name of the argument says nothing of what is kept: since 5.24 Mamba's states come by `cache` too. So it is
-    judged by the kinds of the cache's layers; and one that a model does not fill stays at 0 tokens.
+    Layers that keep every token get preallocated tensors; others, such as those with a sliding window, stay those of
+    transformers. The name of the argument does not show what is cached: since 5.24 Mamba's states use `cache` too. So
+    the kinds of the cache's layers decide; a cache that a model does not fill stays at 0 tokens.
 
     Args:
-        model: Without adapters.
-        room: Tokens per row that there will be at most.
+        model: A model without adapters.
+        room: Most tokens per row.
     """
     argument = cache_argument(model)
     if argument is None:
@@ -142,22 +141,22 @@ def new_cache(model: Any, room: int) -> KeyValueCache | None:
 
 
 def keeps_keys_and_values(model: Any) -> bool:
-    """Say whether a model keeps the keys and values of each token in a cache that it is given: a tiny pass shows it.
+    """Return whether a model fills a given cache with keys and values of each token, as a tiny pass shows.
 
-    On the meta device a pass may be impossible, for example where experts are chosen by values that are not there; the
-    kinds of the cache's layers decide then.
+    On the meta device a pass may be impossible, for example where values select experts; the kinds of the cache's
+    layers decide then.
 
     Args:
-        model: Without adapters, on any device.
+        model: A model without adapters, on any device.
     """
     cache = new_cache(model, TRIAL_TOKENS)
     if cache is None:
         return False
     try:
         _tiny_pass(model, logits_to_keep=1, **cache.as_argument())
-    except RuntimeError:  # of operators, which lack values on the meta device
+    except RuntimeError:  # operators without values on the meta device
         return True
-    except Exception:  # of a model that has another kind of cache, and says so or stumbles over ours
+    except Exception:  # models with another kind of cache fail in their own ways
         return False
     return cache.tokens() == TRIAL_TOKENS
 
@@ -168,18 +167,18 @@ def head_width(attention: Any) -> int:
 
 
 def share_keys(attention: Any, heads_per_key: int) -> None:
-    """Set how many heads of an attention layer of Llama, Phi or Qwen2 share one head of keys and values."""
+    """Set how many heads share one key-value head in an attention layer of Llama, Phi or Qwen2."""
     attention.num_key_value_groups = heads_per_key
 
 
 def torch_attention() -> Callable[..., tuple[torch.Tensor, None]]:
-    """Return transformers' own function around torch's `scaled_dot_product_attention`."""
+    """Return transformers' wrapper of torch's `scaled_dot_product_attention`."""
     found: Callable[..., tuple[torch.Tensor, None]] = AttentionInterface()["sdpa"]  # type: ignore[no-untyped-call]
     return found
 
 
 def takes_attention(model: PreTrainedModel) -> bool:
-    """Say whether `set_attn_implementation` has an effect on a model; elsewhere it warns and changes nothing."""
+    """Return whether `set_attn_implementation` has an effect on a model; elsewhere it only warns."""
     return bool(model._can_set_attn_implementation())
 
 
@@ -195,23 +194,23 @@ def attention_by(model: PreTrainedModel, name: str) -> Iterator[None]:
 
 
 def is_quantized(model: Any) -> bool:
-    """Say whether a model holds quantized weights."""
+    """Return whether a model has quantized weights."""
     return bool(getattr(model, "is_quantized", False))
 
 
 def is_eight_bit(model: Any) -> bool:
-    """Say whether a model holds 8-bit weights of bitsandbytes."""
+    """Return whether a model has 8-bit weights of bitsandbytes."""
     return bool(getattr(model, "is_loaded_in_8bit", False))
 
 
 def dequantize(model: Any) -> Any:
-    """Return a quantized model dequantized; silences the warning of transformers that this takes memory."""
+    """Return the dequantized model; silences transformers' warning about the memory that this needs."""
     logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)
     return model.dequantize()
 
 
 def tied_weights(model: Any) -> Mapping[str, str]:
-    """Return tied weights with the name of the weight that they are tied to."""
+    """Return the names of tied weights, each with the name of the weight it is tied to."""
     tied: Mapping[str, str] = getattr(model, "all_tied_weights_keys", None) or {}
     return tied
 
@@ -222,7 +221,7 @@ def optimizer_names() -> list[str]:
 
 
 def optimizer_name(arguments: TrainingArguments) -> str:
-    """Return the name of the optimizer that training arguments ask for."""
+    """Return the optimizer name in training arguments."""
     return str(OptimizerNames(arguments.optim).value)
 
 
@@ -232,7 +231,7 @@ def use_one_gpu(arguments: TrainingArguments) -> None:
 
 
 def checkpointing_options(on: bool) -> dict[str, Any]:
-    """Return the arguments of `TrainingArguments` that switch gradient checkpointing, the non-reentrant one."""
+    """Return the arguments of `TrainingArguments` that enable or disable non-reentrant gradient checkpointing."""
     known = {field.name for field in dataclasses.fields(TrainingArguments)}
     name = next(name for name in CHECKPOINTING if name in known)
     return {name: on, f"{name}_kwargs": {"use_reentrant": False}}
@@ -240,7 +239,7 @@ def checkpointing_options(on: bool) -> dict[str, Any]:
 
 @contextmanager
 def gradient_checkpointing(model: Any) -> Iterator[None]:
-    """Let a model, with adapters or without, checkpoint its gradients while the block runs."""
+    """Enable gradient checkpointing in a model, with or without adapters, while the block runs."""
     name = next(name for name in CHECKPOINTING if hasattr(model, f"{name}_enable"))
     getattr(model, f"{name}_enable")({"use_reentrant": False})
     try:

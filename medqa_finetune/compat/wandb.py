@@ -2,9 +2,9 @@
 
 
 def mode() -> str:
-    """Return the mode that `wandb.init` would take from its environment and files, `online` or `offline` for instance.
+    """Return the mode that `wandb.init` would take from its environment and files, for instance `online` or `offline`.
 
-    `wandb.setup` is documented, what it returns is not.
+    `wandb.setup` is documented; its result is not.
     """
     import wandb
 

@@ -21,17 +21,17 @@ TASKS = ("qa", "text")
 FORMATS = ("auto", "jsonl", "json", "csv", "parquet")
 TEXT_FORMATS = (*FORMATS, "text")
 HUBS = ("huggingface", "modelscope")
-# Names that transformers' `report_to` knows, and that have been tried here.
+# Values of transformers' `report_to` that are tested here.
 TRACKERS = ("tensorboard", "wandb", "mlflow")
 SCHEDULERS = ("cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt")
 FOLDER_NAME = re.compile(r"[^\x00-\x1f/\\:*?\"<>|.][^\x00-\x1f/\\:*?\"<>|]*")
 FOLDER_NAME_BYTES = 200
-# Device names of Windows, endings that Windows drops, and folders that are not searched for runs.
+# Windows device names, endings that Windows drops, and folders that are not searched for runs.
 RESERVED_NAME = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?|.*[. ]|summary|cache|.*\.old-.*", re.IGNORECASE)
 
 
 def checked(config: Config) -> Config:
-    """Return the configuration, after every check.
+    """Return the configuration after every check of ranges, allowed values and conflicts.
 
     Raises:
         ConfigError: with every fault found, each with its key, the value got and what is allowed.
@@ -74,10 +74,10 @@ def _top_faults(config: Config) -> Iterator[Fault]:
 
 
 def is_folder_name(name: str) -> bool:
-    """Say whether `name` is safe as one folder's name on every common file system, and found again as a run's."""
+    """Return whether `name` is a valid folder name on every common file system, and is not skipped by `find_runs`."""
     try:
         size = len(name.encode("utf-8"))
-    except UnicodeEncodeError:  # bytes of another encoding, typed in a terminal
+    except UnicodeEncodeError:  # bytes that are not UTF-8, typed in a terminal
         return False
     return bool(FOLDER_NAME.fullmatch(name)) and not RESERVED_NAME.fullmatch(name) and size <= FOLDER_NAME_BYTES
 
@@ -108,7 +108,7 @@ def _method_faults(method: MethodConfig) -> Iterator[Fault]:
 
 
 def data_faults(data: DataConfig) -> Iterator[Fault]:
-    """Yield what is impossible in the sizes of the sets and how they are cut."""
+    """Yield faults of the sizes of the sets and of the split."""
     for key in ("train_size", "validation_size", "test_size"):
         value = getattr(data, key)
         if value is not None:
@@ -119,7 +119,7 @@ def data_faults(data: DataConfig) -> Iterator[Fault]:
 
 
 def corpus_faults(corpus: CorpusConfig) -> Iterator[Fault]:
-    """Yield what is impossible in where the corpus is and how it is read."""
+    """Yield faults of where the corpus is and how it is read."""
     yield from one_of("corpus.task", corpus.task, TASKS)
     yield from one_of("corpus.source", corpus.source, SOURCES)
     yield from one_of("corpus.format", corpus.format, TEXT_FORMATS if corpus.task == "text" else FORMATS)
@@ -156,7 +156,7 @@ def _missing(key: str, asking: str, hint: str) -> Fault:
 def _train_faults(train: TrainConfig) -> Iterator[Fault]:
     for key in ("batch_size", "max_length", "logging_steps", "validations"):
         yield from at_least(f"train.{key}", getattr(train, key), 1)
-    if type(train.micro_batch) is int:  # true is an int to Python
+    if type(train.micro_batch) is int:  # bool is a subclass of int
         yield from at_least("train.micro_batch", train.micro_batch, 1)
     elif train.micro_batch != AUTO:
         yield Fault("wrong-type", "must be auto or an integer ≥ 1", key="train.micro_batch", got=train.micro_batch)

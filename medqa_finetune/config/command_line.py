@@ -17,11 +17,11 @@ from medqa_finetune.stopping import EXIT_OFFSET, Interrupted
 from medqa_finetune.versions import warn_of_untested_versions
 
 HELP = ("--help", "-h")
-# Typed, it asks for one JSON object on standard output, also of what a command is refused for.
+# Requests one JSON object on standard output, also for errors.
 JSON_FORMAT = "format=json"
-# What looking at a path ends in that is too long, goes through a file or round in a circle, or may not be looked at.
+# Errors of paths that are too long, go through a file, loop, or may not be read.
 BAD_PATH = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
-# What Hydra's grammar takes as a value without quotes.
+# Values that need no quotes in Hydra's grammar.
 HYDRA_CAN_READ = re.compile(r"[A-Za-z0-9_/\-+.$%*@?|:]*")
 PLAIN_ELEMENT = re.compile(r"[^\[\]{},:]+")
 SWEPT_ELEMENT = re.compile(r"[^,]+")
@@ -29,15 +29,15 @@ CALL = re.compile(r"[a-z_]+\(.*\)")
 
 
 def wants_help(arguments: Sequence[str]) -> bool:
-    """Say whether usage was asked for."""
+    """Return whether the arguments ask for usage."""
     return any(argument in HELP for argument in arguments)
 
 
 def quoted(argument: str) -> str:
     """Return an override with quotes where Hydra's grammar needs them: around Chinese text, spaces, brackets, `=`.
 
-    Lists (`[title,ask]`) and sweeps (`a,b`) are quoted element by element; what is quoted already, an interpolation or
-    a function call (`range(1,4)`) stays as it is.
+    Lists (`[title,ask]`) and sweeps (`a,b`) are quoted element by element; quoted values, interpolations and function
+    calls (`range(1,4)`) do not change.
     """
     key, equals, value = argument.partition("=")
     if not equals or argument.startswith("-") or re.search(r"""['"]|\$\{|\\""", value) or CALL.fullmatch(value):
@@ -54,15 +54,14 @@ def _quoted_element(found: re.Match[str]) -> str:
 def run_command(command: Callable[[list[str]], int], arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and end the process with its exit code.
 
-    An error that the package raised on purpose is printed as `error: …` on standard error, without a traceback, and so
-    is a path that the system does not take. With `format=json` among the arguments its fields are printed on standard
-    output as well, as one JSON object, and where the environment variable `MEDQA_FAULTS_FILE` names a file, they are
-    written there. Any other error is a defect and keeps its traceback. A reader that went away (`| head`) ends the
-    process quietly.
+    Errors raised on purpose are printed as `error: …` on standard error, without a traceback; so are paths that the
+    system refuses. With `format=json` among the arguments, the error is printed on standard output as well, as one JSON
+    object; if the environment variable `MEDQA_FAULTS_FILE` names a file, it is written there too. Any other error is a
+    defect and keeps its traceback. If the reader of standard output exits (`| head`), the process ends quietly.
 
     Args:
         command: Takes the arguments, returns an exit code.
-        arguments: What was typed after the command; the process's own if None.
+        arguments: Arguments typed after the command; those of this process if None.
     """
     typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -91,26 +90,26 @@ def run_command(command: Callable[[list[str]], int], arguments: Sequence[str] | 
 
 
 def _refuse(error: MedQAError, typed: Sequence[str]) -> int:
-    """Say in every form that is asked for why a command is refused, and return its exit code."""
+    """Print an error in every requested form, and return its exit code."""
     _complain(f"error: {error}")
-    # What UTF-8 cannot hold, halves of characters in names of files, JSON has as `\\ud83d`.
+    # Lone surrogates, from file names that are not UTF-8, cannot be encoded; JSON escapes them: `\\ud83d`.
     fields = json.dumps(error.as_json(), ensure_ascii=False).encode(errors="backslashreplace").decode()
     if JSON_FORMAT in typed:
         try:
             print(fields, flush=True)
-        except OSError:  # a reader that went away, or a disk that is full; the exit code still counts
+        except OSError:  # the reader has exited, or the disk is full; the exit code still counts
             _close_output()
     leave_faults(fields)
     return error.exit_code
 
 
 def _close_output() -> None:
-    # Python flushes standard output once more while it exits; this gives that flush somewhere to go.
+    # Python flushes standard output again at exit; this flush must not fail.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(text: str) -> None:
-    # A terminal that was closed takes no more words; the exit code still counts.
+    # A closed terminal cannot be written to; the exit code still counts.
     with contextlib.suppress(OSError):
         print(shown(text), file=sys.stderr)
 
@@ -121,7 +120,7 @@ def aligned_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Se
     Args:
         header: Column names, k of them.
         rows: Cells, k per row. Control characters (escape codes, line breaks) are escaped.
-        left: Names of columns aligned to the left; the others go to the right, as numbers do.
+        left: Names of left-aligned columns; the others are right-aligned.
     """
     lines = [list(header), *([visible(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

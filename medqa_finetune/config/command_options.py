@@ -7,7 +7,7 @@ A command declares its options as a frozen dataclass derived from `Options`, one
         outputs: str = option("outputs", "folder with runs, at any depth", value="DIR")
 
 `parse_options` fills it from the command line and `describe` renders it. OmegaConf checks the types, as it does for the
-settings of an experiment. It is imported where it is used, since `--help` answers sooner without it.
+settings of an experiment. It is imported inside functions, since `--help` is faster without it.
 """
 
 import dataclasses
@@ -21,10 +21,10 @@ from medqa_finetune.config.schema_faults import Annotation, alternatives, type_f
 from medqa_finetune.errors import NO_VALUE, ConfigError, Fault, brief
 
 T = TypeVar("T")
-# Takes the key as it is typed, and the value, which is not None.
+# Takes the key as typed and the value, which is not None.
 Check = Callable[[str, Any], Iterable[Fault]]
 
-# Of a library's own words, in a message.
+# Most characters of a library's message inside ours.
 WORDS_CHARS = 100
 # Columns of `--help`.
 WIDTH, FORM_WIDTH = 118, 28
@@ -57,14 +57,14 @@ def option(
     """Return a dataclass field that is an option of a command.
 
     Args:
-        default: Its value where it is not typed.
-        text: What it does, for `--help`; it says what None means.
+        default: Value where it is not typed.
+        text: Description for `--help`; states what None means.
         value: Placeholder of the value in `--help` (`DIR`); derived from `allowed` or the type if empty.
-        allowed: The values allowed, or for a list the elements allowed; any if empty.
-        check: Yields faults of a value that is not None; one of `config/ranges`, for instance.
-        heading: Begins a group of options in `--help`.
+        allowed: The allowed values, or for a list the allowed elements; any if empty.
+        check: Yields faults of a value that is not None, for instance a function of `config/ranges`.
+        heading: Heading in `--help` above this option.
         bare: Typed without the prefix that the command's other options have.
-        positional: May be typed without its key; such options fill up in the order of the fields.
+        positional: May be typed without its key; such options are filled in the order of the fields.
     """
     described = {METADATA: _Description(text, value, tuple(allowed), check, heading, bare, positional)}
     if isinstance(default, list):
@@ -76,7 +76,7 @@ class Options:
     """Base of a command's options.
 
     Attributes:
-        PREFIX: Stands before the keys as they are typed, `plan.` for instance.
+        PREFIX: Prefix of the typed keys, `plan.` for instance.
 
     Raises:
         ConfigError: with every fault of the values.
@@ -90,7 +90,7 @@ class Options:
             raise ConfigError(*faults)
 
     def conflicts(self) -> Iterable[Fault]:
-        """Return the faults that more than one option is part of; none here."""
+        """Return faults that involve more than one option; none by default."""
         return ()
 
     def _value_faults(self) -> Iterator[Fault]:
@@ -112,12 +112,12 @@ def parse_options(schema: type[T], arguments: Sequence[str], *, prefix: str = ""
     Args:
         schema: A flat dataclass, each field of it with a default. Text fields take the value as typed (`run=010` is
             the folder `010`), `null` being None; others are read as YAML.
-        arguments: What was typed after the command.
-        prefix: Stands before the keys of a schema that is not an `Options`.
+        arguments: Arguments typed after the command.
+        prefix: Prefix of the keys of a schema that is not an `Options`.
 
     Raises:
         ConfigError: an argument without `=`, an unknown or repeated key, or a value of the wrong type; its fault names
-            the key as it is typed, the value, and where the key is unknown, the keys that are allowed.
+            the key as it is typed, the value, and for an unknown key the allowed ones.
     """
     hints = typing.get_type_hints(schema)
     fields = {key: field.name for key, field in _typed_fields(schema, prefix).items()}
@@ -136,7 +136,7 @@ def parse_options(schema: type[T], arguments: Sequence[str], *, prefix: str = ""
 
 
 def split_options(schema: type[Options], arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return what was typed of a command's own options, and the rest, in the order typed."""
+    """Split arguments into a command's own options and the rest, both in the order typed."""
     keys = option_keys(schema)
     own = [
         argument
@@ -147,18 +147,18 @@ def split_options(schema: type[Options], arguments: Sequence[str]) -> tuple[list
 
 
 def option_keys(schema: type[Options]) -> tuple[str, ...]:
-    """Return the keys of a command as they are typed."""
+    """Return the keys of a command's options, with their prefix."""
     return tuple(_typed_fields(schema))
 
 
 def from_flags(schema: type[Options], arguments: Sequence[str]) -> list[str]:
-    """Return arguments as `key=value` where they were typed as flags or without their key; others as they are.
+    """Convert arguments typed as flags or without their key to `key=value`; others do not change.
 
     `--to DIR` and `--to=DIR` become `to=DIR`, `--sizes 20k 50k` becomes `sizes=[20k,50k]`, `--cache-only` becomes
     `cache_only=true`.
 
     Raises:
-        ConfigError: a flag that the command does not have, or one without its value.
+        ConfigError: an unknown flag, or one without its value.
     """
     hints = typing.get_type_hints(schema)
     fields = _typed_fields(schema)
@@ -182,7 +182,7 @@ def from_flags(schema: type[Options], arguments: Sequence[str]) -> list[str]:
 
 
 def _values_of_flag(flag: str, waiting: list[str], hint: Annotation) -> str:
-    """Take the values of a flag from the front of the arguments that follow it."""
+    """Remove the values of a flag from the front of `waiting`, and return them as one value."""
     if not waiting or waiting[0].startswith(FLAG):
         raise ConfigError(Fault("missing-value", f"must be followed by {type_name(hint)}", key=flag))
     if typing.get_origin(hint) is not list:
@@ -194,7 +194,7 @@ def _values_of_flag(flag: str, waiting: list[str], hint: Annotation) -> str:
 
 
 def describe(schema: type[Options]) -> str:
-    """Return the options of a command for `--help`: a line or more each, with form, help and default."""
+    """Return the options of a command for `--help`: each with form, description and default."""
     hints = typing.get_type_hints(schema)
     lines = []
     for key, field in _typed_fields(schema).items():
@@ -209,7 +209,7 @@ def describe(schema: type[Options]) -> str:
 
 
 def help_line(form: str, text: str) -> str:
-    """Return one entry of `--help`: what is typed, and in a second column, wrapped, what it does."""
+    """Return one entry of `--help`: the form, and in a second column, wrapped, the description."""
     indent = " " * FORM_WIDTH
     wrapped = textwrap.wrap(text, WIDTH - FORM_WIDTH, break_on_hyphens=False, break_long_words=False)
     first = f"  {form}".ljust(FORM_WIDTH) if len(form) + 4 <= FORM_WIDTH else f"  {form}\n{indent}"
@@ -237,7 +237,6 @@ def _description(field: "dataclasses.Field[Any]") -> _Description | None:
 
 
 def _typed_fields(schema: type, prefix: str = "") -> dict[str, "dataclasses.Field[Any]"]:
-    """Return the fields of a schema by their keys as they are typed."""
     before = schema.PREFIX if issubclass(schema, Options) else prefix
     found = {}
     own = vars(schema).get("__annotations__", {})
@@ -254,7 +253,7 @@ def _filled(schema: type[T], values: Mapping[str, Any], fields: Mapping[str, str
 
     from medqa_finetune.compat.omegaconf import refusal_of, words_of
 
-    # A frozen dataclass arrives read-only, and so do its children.
+    # A frozen dataclass gives a read-only node, with read-only children.
     config, hints = OmegaConf.structured(schema), typing.get_type_hints(schema)
     for key, value in values.items():
         OmegaConf.set_readonly(config, False)

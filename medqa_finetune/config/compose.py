@@ -1,4 +1,4 @@
-"""From a configuration that Hydra composed, or that a record holds, to a checked, frozen `Config`."""
+"""Converts a configuration composed by Hydra, or read from a record, to a checked, frozen `Config`."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ from medqa_finetune.config.yaml_traps import trapped_values
 from medqa_finetune.errors import ConfigError
 
 CONFIG_NAME = PRIMARY_FILE
-# Raised by Hydra at an impossible composition: ValueError where a group is `null`, RecursionError where a YAML file is
+# Raised by Hydra for impossible compositions: ValueError where a group is `null`, RecursionError where a YAML file is
 # nested thousands of levels deep or contains itself.
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError, yaml.YAMLError, RecursionError)
 
@@ -55,7 +55,7 @@ def to_config(composed: DictConfig) -> Config:
         raise ConfigError(*map(unknown_setting, unknown))
     try:
         merged = OmegaConf.merge(node, values)
-        # Merging takes the schema's default for a `???`, which asks for a value to be given.
+        # Merging replaces `???` by the schema's default, although `???` marks a mandatory value.
         missing = sorted(OmegaConf.missing_keys(merged) | OmegaConf.missing_keys(OmegaConf.create(values)))
         if missing:
             raise ConfigError(*map(missing_setting, missing))
@@ -66,7 +66,7 @@ def to_config(composed: DictConfig) -> Config:
 
 
 def restore_config(written: Mapping[str, object]) -> Config:
-    """Return the settings of a run from its record, without what that adds to them (effective sizes, fingerprints).
+    """Return the settings of a run from its record, without additions such as effective sizes and fingerprints.
 
     Args:
         written: `config` of the record; interpolations are resolved again.
@@ -83,7 +83,7 @@ def restore_config(written: Mapping[str, object]) -> Config:
 
 
 def _interpolated_texts(merged: DictConfig) -> dict[str, Any]:
-    """Return the unresolved interpolations, texts and lists with texts, by dotted key."""
+    """Return unresolved interpolations by dotted key, where the value is a text or a list."""
     written = flatten(cast(dict[str, Any], OmegaConf.to_container(merged, resolve=False)))
     resolved = flatten(cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True)))
     return {
@@ -95,7 +95,7 @@ def check_chosen_files(hydra_config: Any) -> None:
     """Refuse chosen YAML files with values that YAML reads differently from how they look.
 
     Args:
-        hydra_config: Hydra's own node of the composition.
+        hydra_config: Node `hydra` of the composition.
 
     Raises:
         ConfigError: with file, line and value of each.
@@ -109,7 +109,7 @@ def check_chosen_files(hydra_config: Any) -> None:
 
 
 def source_folders(hydra_config: Any) -> list[Path]:
-    """Return the folders of a composition's files in search order, including ours."""
+    """Return the folders of a composition's files in search order, `conf/` included."""
     runtime = hydra_config.runtime
     sources = [] if OmegaConf.is_missing(runtime, "config_sources") else runtime.config_sources
     return [Path(source.path) for source in sources if source.schema == "file"]

@@ -10,15 +10,15 @@ from medqa_finetune.errors import Fault
 from medqa_finetune.methods.registry import described, own_methods
 
 BACKENDS = ("transformers", "vllm")
-# Entry points of this group name metrics of other packages.
+# Entry point group of other packages' metrics.
 METRIC_GROUP = "medqa_finetune.metrics"
-# Of running text, whatever the list of metrics says.
+# Metrics of running text, whatever `evaluate.metrics` lists.
 TEXT_METRICS = ("perplexity",)
 OTHER_BACKEND = "Or give evaluate.backend=transformers."
 
 
 def text_faults(config: Config) -> Iterator[Fault]:
-    """Yield what is impossible with running text, of the corpus or of `evaluate.text`."""
+    """Yield faults of running text, as the corpus or as `evaluate.text`."""
     yield from _block_faults(config)
     if config.corpus.task != "text":
         return
@@ -27,7 +27,7 @@ def text_faults(config: Config) -> Iterator[Fault]:
         allowed = tuple(kind for kind, each in own_methods().items() if "text" in each.tasks)
         problem = "running text has no answers to look up"
         yield Fault("conflict", problem, key="method.trains", got=config.method.trains, allowed=allowed)
-    # The list that nobody has changed is one for answers, and was not asked for.
+    # The default list is for question answering; the user did not ask for it.
     metrics = tuple(config.evaluate.metrics)
     if metrics not in (DEFAULT_METRICS, TEXT_METRICS):
         problem = "running text has no answers to compare, and only perplexity is measured"
@@ -36,7 +36,6 @@ def text_faults(config: Config) -> Iterator[Fault]:
 
 
 def _block_faults(config: Config) -> Iterator[Fault]:
-    """Yield what is impossible in the blocks of a running text, of the corpus or of `evaluate.text`."""
     stride, length = config.evaluate.stride, config.train.max_length
     if config.corpus.task != "text" and config.evaluate.text is None:
         if stride is not None:
@@ -44,7 +43,7 @@ def _block_faults(config: Config) -> Iterator[Fault]:
             hint = "Leave it out, or give evaluate.text=wikitext2 as well."
             yield Fault("conflict", problem, key="evaluate.stride", got=stride, hint=hint)
         return
-    # The first token of a block is predicted from nothing, so a block of one has nothing to learn.
+    # The first token of a block has no context and no loss, so a block of one token teaches nothing.
     if length == 1:
         yield Fault("out-of-range", "must be ≥ 2 for running text", key="train.max_length", got=length)
     if stride is not None and stride > length:
@@ -53,8 +52,8 @@ def _block_faults(config: Config) -> Iterator[Fault]:
 
 
 def backend_faults(config: Config) -> Iterator[Fault]:
-    """Yield what vLLM cannot do that is known from the settings alone."""
-    # Where no model is loaded, nobody generates, so that a sweep may have the retrieval baseline in it.
+    """Yield settings that vLLM does not support."""
+    # Methods without a model ignore the backend, so that a sweep may include the retrieval baseline.
     if config.evaluate.backend != "vllm" or not described(config.method.trains).loads_model:
         return
     if config.corpus.task == "text":
@@ -70,7 +69,7 @@ def backend_faults(config: Config) -> Iterator[Fault]:
 
 
 def evaluate_faults(evaluate: EvaluateConfig) -> Iterator[Fault]:
-    """Yield what is impossible in how answers are generated and scored."""
+    """Yield faults of how predictions are generated and scored."""
     for key in ("batch_size", "batch_tokens", "max_new_tokens"):
         yield from at_least(f"evaluate.{key}", getattr(evaluate, key), 1)
     if evaluate.max_samples is not None:
@@ -85,7 +84,7 @@ def evaluate_faults(evaluate: EvaluateConfig) -> Iterator[Fault]:
     if evaluate.text_path is not None and evaluate.text is None:
         problem, hint = "needs evaluate.text", "Give evaluate.text=text as well."
         yield Fault("conflict", problem, key="evaluate.text_path", got=evaluate.text_path, hint=hint)
-    # A list in the list comes as it is: OmegaConf looks at the types of the outer one alone.
+    # OmegaConf checks the elements of the outer list alone, so a nested list gets here.
     if any(not isinstance(name, str) or not name.strip() for name in evaluate.zero_shot):
         problem, hint = "must be a list of task names", "For example, give evaluate.zero_shot=[ceval-valid]."
         yield Fault("wrong-type", problem, key="evaluate.zero_shot", got=evaluate.zero_shot, hint=hint)
@@ -98,16 +97,16 @@ def evaluate_faults(evaluate: EvaluateConfig) -> Iterator[Fault]:
 
 
 def metric_names() -> list[str]:
-    """Return the names of the metrics that exist, shipped and of installed packages; none of them is imported."""
+    """Return the names of all metrics, shipped and of installed packages; imports none of them."""
     return sorted({*shipped_metrics(), *entry_points_of_metrics()})
 
 
 def shipped_metrics() -> list[str]:
-    """Return the names of the files of `evaluation/metrics/`."""
+    """Return the names of the files in `evaluation/metrics/`."""
     folder = Path(__file__).parents[1] / "evaluation" / "metrics"
     return sorted(path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "base"))
 
 
 def entry_points_of_metrics() -> dict[str, EntryPoint]:
-    """Return the metrics that installed packages offer by entry point, by name."""
+    """Return the entry points of installed packages' metrics, by name."""
     return {point.name: point for point in entry_points(group=METRIC_GROUP)}

@@ -1,7 +1,7 @@
 """Turns errors of Hydra, OmegaConf and YAML into faults with key, value, file and hint.
 
 Faults are derived from the class and fields of an error, our schema, the arguments and the chosen YAML files. Messages
-of the libraries are shown where nothing better is known, and never parsed.
+of the libraries are never parsed, and shown only where nothing better is known.
 """
 
 import dataclasses
@@ -28,9 +28,9 @@ from medqa_finetune.config.schema_faults import alternatives, type_fault
 from medqa_finetune.errors import NO_VALUE, Fault, brief
 
 SECTIONS = ("method", "data", "corpus", "model", "train", "evaluate", "tracker")
-# The file that every composition begins with, `config.yaml`.
+# Every composition begins with this file, `config.yaml`.
 PRIMARY_FILE = "config"
-# Most characters of a library's message, alone and inside ours.
+# Most characters of a library's message, alone and inside our own.
 ALONE_LENGTH = 600
 WORDS_LENGTH = 200
 
@@ -50,17 +50,17 @@ def explain(
         written: Values before interpolation, by dotted key.
     """
     fault = _explained(error, _Asked(tuple(typed), tuple(folders) or (conf_folder(),)), written or {})
-    # A key that was typed may be of any length.
+    # A typed key may be of any length.
     return [fault.but(key=None if fault.key is None else brief(fault.key))]
 
 
 def unknown_setting(key: str) -> Fault:
-    """Return the fault of a key that the schema does not have."""
+    """Return the fault of a key that the schema does not have, with a hint at similar keys."""
     return Fault("unknown-key", "there is no such key", key=key, hint=similar_keys(key))
 
 
 def missing_setting(key: str) -> Fault:
-    """Return the fault of a key that has no value."""
+    """Return the fault of a mandatory key without a value."""
     return Fault("missing-key", "is missing", key=key, hint=f"Give it on the command line: {key}=VALUE.")
 
 
@@ -78,13 +78,12 @@ def _explained(error: Exception, asked: "_Asked", written: Mapping[str, object])
 
 
 def _in_words(words: str, key: str = "", **place: Any) -> Fault:
-    """Return a fault with a library's message, and the key where that is known."""
     return Fault("refused", clause(words, ALONE_LENGTH), key=key or None, **place)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Asked:
-    """Arguments and folders of a composition."""
+    """Arguments and folders of a composition, and what is read from them on demand."""
 
     typed: tuple[str, ...]
     folders: tuple[Path, ...]
@@ -98,16 +97,15 @@ class _Asked:
         return hydra_compat.config_files(PRIMARY_FILE, self.folders, self.arguments)
 
     def options(self, group: str) -> list[str]:
-        """Return the options of a group, sorted."""
         return sorted({path.stem for folder in self.folders for path in (folder / group).glob("*.yaml")})
 
     def holder(self, key: str, is_at_fault: Callable[[object], bool]) -> tuple[ConfigFile, Any] | None:
-        """Return the first file with such a value at a key, and the value."""
+        """Return the first file whose value at a key is at fault, and the value."""
         found = ((file, file.at(key)) for file in self.files)
         return next(((file, value) for file, value in found if value is not ABSENT and is_at_fault(value)), None)
 
     def unreadable(self, error: Exception) -> ConfigFile | None:
-        """Return the first file that cannot be read for an error of the same class."""
+        """Return the first file that fails with an error of the same class."""
         return next((file for file in self.files if type(file.error) is type(error)), None)
 
 
@@ -185,14 +183,14 @@ def _wrong_value(refusal: Refusal, words: str, asked: _Asked) -> Fault:
 
 
 def _is_refused(refusal: Refusal, value: object) -> bool:
-    """Say whether a value is the refused one: by the schema for its keys, else by equality."""
+    """Return whether a value is the refused one: by the schema for its keys, else by equality."""
     if hint_of(refusal.key) is None or "[" in refusal.key:
         return bool(value == refusal.value)
     return _misfits(refusal.key, value)
 
 
 def _is_at_fault(refusal: Refusal, argument: Argument) -> bool:
-    """Say whether an argument gives the value refused: to the key, in a mapping around it, or as a key below it."""
+    """Return whether an argument sets the refused value: to the key, in a mapping around it, or as a key below it."""
     if argument.key.startswith(f"{refusal.key}."):
         return True
     if argument.sweeps or not f"{refusal.key}.".startswith(f"{argument.key}."):
@@ -205,7 +203,7 @@ def _misfits(key: str, value: object) -> bool:
     try:
         OmegaConf.update(schema_node(), key, value)
     except OmegaConfBaseException:
-        return key not in SECTIONS or not isinstance(value, dict)  # what is wrong inside one is found key by key
+        return key not in SECTIONS or not isinstance(value, dict)  # faults inside a section are found key by key
     return False
 
 
@@ -220,7 +218,7 @@ def _misfit(asked: _Asked) -> Fault | None:
 def _unknown_key(key: str, asked: _Asked) -> Fault:
     if (held := asked.holder(key, lambda _: True)) is not None:
         return unknown_setting(key).but(got=held[1], file=str(held[0].path))
-    # Of `trian.epochs` it is `trian` that is refused.
+    # For `trian.epochs`, Hydra refuses `trian`.
     whole = next((each.key for each in asked.arguments if each.key.startswith(f"{key}.")), key)
     return unknown_setting(whole)
 
@@ -246,7 +244,7 @@ def _unresolved(refusal: Refusal, words: str, written: Mapping[str, object]) -> 
 
 
 def _followed(text: str, written: Mapping[str, object]) -> Iterator[str]:
-    """Yield a text and, unresolved, those it refers to."""
+    """Yield a text and, unresolved, the texts that it refers to."""
     waiting, seen = [text], {text}
     while waiting:
         yield (text := waiting.pop(0))
@@ -256,7 +254,7 @@ def _followed(text: str, written: Mapping[str, object]) -> Iterator[str]:
 
 
 def _choice_fault(asked: _Asked) -> Fault | None:
-    """Return the fault of an argument that chooses no option by name, for which Hydra raises a bare ValueError."""
+    """Return the fault of a group choice without a name, for which Hydra raises a bare ValueError."""
     for argument in asked.arguments:
         options = asked.options(argument.key) if argument.key else []
         if not argument.key:
@@ -267,7 +265,7 @@ def _choice_fault(asked: _Asked) -> Fault | None:
 
 
 def _argued_fault(asked: _Asked) -> Fault | None:
-    """Return the fault of the argument that Hydra refuses with an error without fields; None where there is none."""
+    """Return the fault of an argument that Hydra refuses with an error without fields; None where there is none."""
     known = {*dotted_keys(schema_node()), *SECTIONS}
     sweeps = {"-m", "--multirun"} & {*asked.typed} or any(each.key == "hydra.mode" for each in asked.arguments)
     for argument in asked.arguments:
@@ -285,7 +283,7 @@ def _argued_fault(asked: _Asked) -> Fault | None:
 
 
 def hint_of(key: str) -> Any:
-    """Return the type of a dotted key in the schema, `evaluate.metrics[0]` included; None for an unknown key."""
+    """Return the type of a dotted key in the schema, also of `evaluate.metrics[0]`; None for an unknown key."""
     hint: object = Config
     for part in re.findall(r"[^.\[\]]+", key):
         whole = next((each for each in alternatives(hint) if each is not type(None)), None)
@@ -297,12 +295,12 @@ def hint_of(key: str) -> Any:
 
 
 def similar_keys(key: str) -> str:
-    """Return the hint that names keys similar to an unknown one; empty for a known key."""
+    """Return a hint with keys similar to an unknown one; empty for a known key."""
     known = [*dotted_keys(schema_node()), *SECTIONS, "profile"]
     if key in known:
         return ""
     matches = difflib.get_close_matches(key, known, n=3)
-    # Drop matches that are much less similar than the best one.
+    # Matches much less similar than the best one mislead.
     likeness = {other: difflib.SequenceMatcher(None, key, other).ratio() for other in matches}
     close = [other for other in matches if likeness[other] > likeness[matches[0]] - 0.1]
     close = close or [other for other in known if other.startswith(key.partition(".")[0])]
@@ -310,7 +308,7 @@ def similar_keys(key: str) -> str:
 
 
 def schema_node() -> DictConfig:
-    """Return the schema as a node that values can be merged into."""
+    """Return the schema as a writable OmegaConf node."""
     return writable_node(Config)
 
 

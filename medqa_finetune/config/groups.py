@@ -18,29 +18,29 @@ from medqa_finetune.versions import shipped_path
 
 T = TypeVar("T")
 
-# Most characters of a library's message, which may repeat what was typed.
+# Most characters of a library's message, which may quote the input.
 WORDS_CHARS = 300
 
 
 def conf_folder() -> Path:
-    """Return the folder of the YAML values, `conf/`."""
+    """Return the package's folder of YAML values, `conf/`."""
     return shipped_path("conf")
 
 
 def conf_folders(arguments: Sequence[str]) -> list[Path]:
-    """Return our folder of configuration groups, and the user's own behind `--config-dir`, if there is one."""
+    """Return our folder of configuration groups, and the user's from `--config-dir`, if given."""
     pairs = [*pairwise(arguments), *((flag, folder) for flag, _, folder in (each.partition("=") for each in arguments))]
     own = [Path(folder) for flag, folder in pairs if flag in ("--config-dir", "-cd") and folder]
     return [conf_folder(), *(folder for folder in own if folder.is_dir())]
 
 
 def option_names(group: str) -> list[str]:
-    """Return the names that a group allows, sorted."""
+    """Return the options of a group, sorted."""
     return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
 
 
 def values_of_profile(name: str | None) -> dict[str, Any]:
-    """Return the values that a profile sets, by section; empty where there is no such profile."""
+    """Return the values that a profile sets, by section; empty for an unknown profile."""
     path = conf_folder() / "profile" / f"{name}.yaml"
     if name is None or not path.is_file():
         return {}
@@ -55,12 +55,12 @@ def load_group(group: str, name: str, schema: type[T], overrides: Sequence[str])
     Args:
         group: Folder in `conf/`.
         name: File in it, without `.yaml`.
-        schema: Dataclass that says which keys there are and of which type.
+        schema: Dataclass with the keys and their types.
         overrides: `key=value`, the key without the group's name.
 
     Raises:
-        ConfigError: there is no such option, or an override has an unknown key or a value of the wrong type, or a
-            value is missing; its fault says what is allowed.
+        ConfigError: there is no such option, an override has an unknown key or a value of the wrong type, or a value is
+            missing; its fault lists what is allowed.
     """
     names = option_names(group)
     if name not in names:
@@ -72,7 +72,7 @@ def load_group(group: str, name: str, schema: type[T], overrides: Sequence[str])
     path = conf_folder() / group / f"{name}.yaml"
     values = _read(path, group)
     if isinstance(values, DictConfig):
-        values.pop("defaults", None)  # other groups that the option chooses; only Hydra reads them
+        values.pop("defaults", None)  # choices of other groups, for Hydra alone
     try:
         merged = OmegaConf.merge(writable_node(schema), values, *(_override(schema, each) for each in overrides))
         result = OmegaConf.to_object(merged)
@@ -99,7 +99,7 @@ def _read(path: Path, group: str) -> DictConfig | ListConfig:
 
 
 def yaml_fault(error: YAMLError) -> Fault:
-    """Return why a text is not YAML, with file and line where the error has them."""
+    """Return the fault of invalid YAML, with file and line where the error has them."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
     words = f"is not YAML ({clause(str(problem), WORDS_CHARS)})"
     return Fault("not-yaml", words, file=mark and mark.name, line_number=mark and mark.line + 1)
@@ -118,14 +118,14 @@ def split_overrides(arguments: Sequence[str], defaults: dict[str, str]) -> dict[
     """Sort `group=name` and `group.key=value` arguments by group.
 
     Args:
-        arguments: As typed.
-        defaults: Name of the option for every group that may be given.
+        arguments: Arguments as typed.
+        defaults: Default option of every allowed group.
 
     Returns:
         For every group, the option's name and its overrides.
 
     Raises:
-        ConfigError: when an argument belongs to no group.
+        ConfigError: an argument belongs to no group.
     """
     names, overrides = dict(defaults), {group: list[str]() for group in defaults}
     for argument in arguments:
@@ -142,14 +142,14 @@ def split_overrides(arguments: Sequence[str], defaults: dict[str, str]) -> dict[
 
 
 def writable_node(schema: type) -> DictConfig:
-    """Return a dataclass as a node that values can be merged into and that checks them."""
+    """Return a dataclass as a writable OmegaConf node that checks types."""
     node = cast("DictConfig", OmegaConf.structured(schema))
     _make_writable(node)
     return node
 
 
 def _make_writable(node: Any) -> None:
-    # A frozen dataclass gives read-only nodes, which refuse to be merged into.
+    # Nodes of a frozen dataclass are read-only and refuse merges.
     OmegaConf.set_readonly(node, None)
     for key in node if OmegaConf.is_dict(node) else ():
         if not OmegaConf.is_missing(node, key) and OmegaConf.is_config(child := node[key]):
@@ -176,5 +176,5 @@ def _fault(group: str, error: Exception, schema: Any) -> Fault:
 
 
 def clause(words: str, length: int) -> str:
-    """Return a library's message as the problem of a fault: one line, shortened, without a full stop."""
+    """Return a library's message as the problem of a fault: one line of at most `length` characters, no full stop."""
     return " ".join(words.split())[:length].rstrip(".")

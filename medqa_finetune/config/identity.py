@@ -1,8 +1,8 @@
-"""What makes two trainings the same training, two evaluations the same evaluation, and what their folders are called.
+"""Identities and folder names of trainings and evaluations.
 
-A training is what changes the weights: model, corpus, data size and splits, method, training settings, seed. An
-evaluation is what changes the scores of given weights: test questions, generation settings, backend, metrics,
-benchmarks. Each has an identity of its own, so that another evaluation never trains again.
+A training is identified by what changes the weights: model, corpus, data size and splits, method, training settings,
+seed. An evaluation is identified by what changes the scores of given weights: number of test questions, generation
+settings, backend, metrics, benchmarks. The identities are separate, so that another evaluation never trains again.
 """
 
 import copy
@@ -20,11 +20,11 @@ from medqa_finetune.config.checks import FOLDER_NAME_BYTES
 from medqa_finetune.config.schema import Config
 from medqa_finetune.methods.registry import described, method_of
 
-# Raised when the code changes so that the same settings give other weights, or other scores of the same weights.
+# Increase the first when the same settings give other weights, the second when the same weights get other scores.
 RESULTS_VERSION = 3
 EVALUATION_VERSION = 1
 DEFAULT_EVALUATION = "default"
-# Between the settings in the name of a run or an evaluation.
+# Separates the settings in the name of a run or an evaluation.
 SEPARATOR = "__"
 
 # Settings that cannot change the result: locations, names, trackers.
@@ -62,20 +62,22 @@ NOT_IDENTITY = (
 )
 
 EVALUATE = "evaluate"
-# Settings of an evaluation that change its speed, and scores by rounding alone; and where its text lies.
+# Evaluation settings that change speed, and scores by rounding at most; and the location of the text.
 NOT_EVALUATION = ("evaluate.batch_size", "evaluate.batch_tokens", "evaluate.text_path")
-# Settings that the likelihood of running text does not depend on.
+# Settings without effect on the likelihood of running text.
 ANSWERS_ONLY = ("evaluate.max_new_tokens", "evaluate.backend", "evaluate.metrics", "evaluate.timeout_seconds")
-# Settings of an evaluation that change a prediction, or the likelihood of a block of running text.
+# Evaluation settings that change a prediction, or the likelihood of a block of running text.
 ANSWER_SETTINGS = ("evaluate.max_new_tokens", "evaluate.backend", "evaluate.timeout_seconds")
 BLOCK_SETTINGS = ("evaluate.stride",)
 
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprints:
-    """Content that the settings refer to: sha256 over the corpus bytes, the model's files, and those of a text.
+    """sha256 of the files that the settings refer to: the corpus, the model and a text.
 
     Attributes:
+        corpus: Over the bytes of the corpus.
+        model: Over the model's files and chat template.
         text: Of `evaluate.text`; None where that is null.
     """
 
@@ -102,7 +104,7 @@ def settings_of(config: Config, fingerprints: Fingerprints) -> dict[str, Any]:
 
 
 def as_written(settings: Mapping[str, Any], config: Config) -> dict[str, Any]:
-    """Return settings for the disk: interpolated texts (`${oc.env:TOKEN}`) as written, without their values."""
+    """Return settings as written to disk: interpolated texts (`${oc.env:TOKEN}`) unresolved, without their values."""
     kept = copy.deepcopy(dict(settings))
     for key, text in config.interpolated.items():
         section, _, name = key.rpartition(".")
@@ -111,17 +113,17 @@ def as_written(settings: Mapping[str, Any], config: Config) -> dict[str, Any]:
 
 
 def training_identity(settings: Mapping[str, object]) -> str:
-    """Return 16 hexadecimal digits that two runs share exactly when nothing that can change their weights differs."""
+    """Return 16 hexadecimal digits, equal if and only if no setting that can change the weights differs."""
     return _digest(training_settings(settings))
 
 
 def evaluation_identity(settings: Mapping[str, object]) -> str:
-    """Return 16 hexadecimal digits of what can change the scores of given weights, the same for every method."""
+    """Return 16 hexadecimal digits of the settings that can change the scores of given weights, whatever the method."""
     return _digest(evaluation_settings(settings))
 
 
 def first_identity(settings: Mapping[str, object]) -> str:
-    """Return the identity that records of schema version 1 hold: of training and evaluation as one."""
+    """Return the identity in records of schema version 1, which covers training and evaluation together."""
     return _digest(identity_settings(settings))
 
 
@@ -138,13 +140,13 @@ def evaluation_settings(settings: Mapping[str, object]) -> dict[str, Any]:
     """Return the settings that can change the scores of given weights, as dotted keys with plain values.
 
     They do not depend on the method, so that baselines and trained runs of one matrix share an evaluation. Left out are
-    the order of metrics and tasks, a limit that no set of questions reaches, and settings that are null, which earlier
-    versions did not have.
+    the order of metrics and tasks, a `max_samples` that is not below the number of questions, and null settings, which
+    earlier versions did not have.
     """
     whole = _schema_defaults() | flatten(settings)
     of_text = whole.get("corpus.task") == "text"
     unused = [*NOT_EVALUATION, *(ANSWERS_ONLY if of_text else ())]
-    # It limits benchmarks as well, whose number of items is not known here.
+    # `max_samples` limits benchmarks too, whose number of items is not known here.
     benchmarks = of_text or whole.get("evaluate.text") is not None or bool(whole.get("evaluate.zero_shot"))
     most, questions = whole.get("evaluate.max_samples"), whole.get("data.effective_test_size")
     if not benchmarks and isinstance(most, int) and isinstance(questions, int) and most >= questions:
@@ -158,9 +160,9 @@ def evaluation_settings(settings: Mapping[str, object]) -> dict[str, Any]:
 
 
 def answer_settings(settings: Mapping[str, object]) -> dict[str, Any]:
-    """Return those settings of an evaluation that change what is said to one question, or measured of one block.
+    """Return the evaluation settings that change a single prediction, or the likelihood of a single block.
 
-    What is predicted without a model depends on none of them.
+    Predictions without a model depend on none of them.
     """
     whole = _schema_defaults() | flatten(settings)
     if not described(whole.get("method.trains")).loads_model:
@@ -172,8 +174,8 @@ def answer_settings(settings: Mapping[str, object]) -> dict[str, Any]:
 def identity_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that can change weights or scores, as dotted keys with plain values.
 
-    A setting that is newer than the run has the default of the schema. A default keeps the earlier behaviour, or
-    `RESULTS_VERSION` is raised.
+    Settings that are newer than the run get the schema's default. A new default must keep the earlier behaviour;
+    otherwise `RESULTS_VERSION` is raised.
     """
     method = described(settings["method"]["trains"])
     return {
@@ -188,8 +190,8 @@ def is_same_training(record: Mapping[str, object], identity: str, settings: Mapp
 
     Args:
         record: Settings of the run on disk.
-        identity: Its identity when the run began.
-        settings: Of the training asked for.
+        identity: Its identity when it was started.
+        settings: Settings of the requested training.
     """
     wanted = training_identity(settings)
     # Identities of earlier versions cover fewer settings; those of version 1 include the evaluation.
@@ -198,7 +200,7 @@ def is_same_training(record: Mapping[str, object], identity: str, settings: Mapp
 
 
 def differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
-    """Return one `key: old -> new` per setting of the training in which two runs differ."""
+    """Return one `key: old -> new` per training setting in which two runs differ."""
     before, after = training_settings(old), training_settings(new)
     keys = sorted(before.keys() | after.keys())
     return [
@@ -227,7 +229,6 @@ def default_settings(section: str) -> dict[str, Any]:
 
 @cache
 def _schema_defaults() -> dict[str, Any]:
-    """Return the default of every setting that has one, as dotted keys."""
     values = {}
     for each in dataclasses.fields(Config):
         factory = each.default_factory
@@ -240,7 +241,7 @@ def _is_below(key: str, roots: tuple[str, ...]) -> bool:
     return any(key == root or key.startswith(root + ".") for root in roots)
 
 
-# Settings that are left out of a folder's name: other parts of it contain them, or they change no weights.
+# Settings not in folder names: other parts of the name contain them, or they change no weights.
 NOT_NAMED = (
     "outputs",
     "study",
@@ -266,13 +267,13 @@ def run_name(config: Config, defaults: Mapping[str, object], labels: Mapping[str
 
     Args:
         config: The run's settings.
-        defaults: The values of the same groups without any single setting changed, as dotted keys.
-        labels: Names of what is used in place of the default `model` and `corpus`.
+        defaults: Values of the same groups without single overrides, as dotted keys.
+        labels: Labels of a `model` and `corpus` that are not the default ones.
     """
     method = method_of(config.method)
     parts = [f"{config.method.name}_{config.data.name}" if method.uses_training_data else config.method.name]
     parts += [f"{kind}={_plain(label)}" for kind, label in labels.items()]
-    # The name of the size stands for it.
+    # The name of the size replaces it.
     renamed = ("data.train_size",) if config.data.name != defaults.get("data.name", config.data.name) else ()
     settings = as_written(dataclasses.asdict(dataclasses.replace(config, interpolated={})), config)
     for key, value in flatten(settings).items():
@@ -295,8 +296,8 @@ def evaluation_name(
     Args:
         settings: All settings.
         defaults: Default settings of the section `evaluate`, keys without the section.
-        text: Label of `evaluate.text`; None where no text is asked for.
-        written: The section `evaluate` as it is on disk, where that differs.
+        text: Label of `evaluate.text`; None without a text.
+        written: The section `evaluate` as written to disk, where that differs.
     """
     own = settings[EVALUATE]
     usual = evaluation_settings({**settings, EVALUATE: {"text_sha256": own.get("text_sha256"), **defaults}})
@@ -312,16 +313,15 @@ def evaluation_name(
 
 
 def _in_order(value: object) -> Any:
-    """Return a list sorted; any other value as it is."""
     return sorted(value, key=str) if isinstance(value, list) else value
 
 
 def file_label(name: str, path: str | None, sha256: str) -> str:
-    """Return the label of a corpus or text in names: of a user's file, its name and a digest of its content.
+    """Return the label of a corpus or text in names; for a user's file, its name and a digest of its content.
 
     Args:
-        name: Of the corpus.
-        path: Its configured path; None for one that its name identifies.
+        name: Name of the corpus.
+        path: Its configured path; None where the name identifies it.
         sha256: Over its bytes.
     """
     return name if path is None else f"{PurePath(path).name.partition('.')[0]}-{sha256[:6]}"
@@ -332,15 +332,15 @@ def _as_text(value: object) -> str:
 
 
 def _plain(text: str) -> str:
-    """Replace characters that file systems or shells treat specially; a digest keeps two such texts apart."""
+    """Replace characters that file systems or shells treat specially; a digest distinguishes equal results."""
     plain = "".join("-" if c in "/\\:*?\"<>|' $&;()[]{}`!#~" or not c.isprintable() else c for c in text)
-    # A name that ends in a dot is another one on Windows, and `.old-` marks a folder that was moved aside.
+    # Windows drops a final dot, and `.old-` marks folders that were moved aside.
     plain = plain.rstrip(".").replace(".old-", "-old-")
     return plain if plain == text else f"{plain[:40]}-{_sha256(text)[:6]}"
 
 
 def _short(name: str) -> str:
-    """Cut a name to what file systems allow in UTF-8 bytes; a digest of the whole keeps two such names apart."""
+    """Cut a name to the UTF-8 bytes that file systems allow; a digest distinguishes names that become equal."""
     encoded = name.encode("utf-8")
     if len(encoded) <= FOLDER_NAME_BYTES:
         return name

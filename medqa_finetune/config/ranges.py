@@ -1,18 +1,18 @@
-"""Checks of one value: its range, or that it is one of a few."""
+"""Checks of a single value: its range, or its allowed values."""
 
 import math
 from collections.abc import Iterator, Sequence
 
 from medqa_finetune.errors import Fault
 
-# The value that is chosen by the machine.
+# Resolved for the machine at start.
 AUTO = "auto"
 # Seeds of numpy have 32 bits; other integers are far smaller.
 LARGEST = 2**32 - 1
 
 
 def one_of(key: str, value: object, allowed: Sequence[str]) -> Iterator[Fault]:
-    """Yield a fault where a value is none of those allowed."""
+    """Yield a fault where a value is not one of those allowed."""
     if value not in allowed:
         yield Fault("not-allowed", "unknown value", key=key, got=value, allowed=tuple(allowed))
 
@@ -25,13 +25,13 @@ def at_least(key: str, value: int, least: int) -> Iterator[Fault]:
 
 
 def above_zero(key: str, value: float) -> Iterator[Fault]:
-    """Yield a fault where a number is not above 0 and finite."""
+    """Yield a fault where a number is not finite and above 0."""
     if not (math.isfinite(value) and value > 0):
         yield Fault("out-of-range", "must be a finite number > 0", key=key, got=value)
 
 
 def not_negative(key: str, value: float) -> Iterator[Fault]:
-    """Yield a fault where a number is not finite or below 0."""
+    """Yield a fault where a number is not finite and ≥ 0."""
     if not (math.isfinite(value) and value >= 0):
         yield Fault("out-of-range", "must be a finite number ≥ 0", key=key, got=value)
 
@@ -61,7 +61,7 @@ def check_temperature(key: str, value: float) -> Iterator[Fault]:
 
 
 def sampling_faults(temperature: float, top_p: float, max_new_tokens: int) -> Iterator[Fault]:
-    """Yield what is impossible in how the tokens of an answer are chosen."""
+    """Yield faults of the sampling settings of an answer."""
     yield from check_temperature("temperature", temperature)
     yield from share("top_p", top_p)
     yield from at_least("max_new_tokens", max_new_tokens, 1)

@@ -1,7 +1,7 @@
-"""Every setting of an experiment, typed. Values live in `conf/`; this file says what a value may be.
+"""Every setting of an experiment, with its type and meaning. The values are in `conf/`.
 
 The dataclasses are the schema that Hydra composes against: a misspelt key or a wrong type is refused at composition,
-before torch is imported. Checks that need more than one key live in `config/checks.py`.
+before torch is imported. Checks beyond types are in `config/checks.py`.
 """
 
 from dataclasses import dataclass, field
@@ -47,7 +47,7 @@ class DataConfig:
 
     Attributes:
         name: Short name of the size, used in the run's name (`20k`).
-        train_size: Training examples, or blocks of running text, before `scale`; null for all that are left.
+        train_size: Training examples, or blocks of running text, before `scale`; null for all remaining.
         scale: Multiplies `train_size`, `validation_size` and `test_size`; in (0, 1].
         validation_size: Number of validation questions, the same for every `train_size`.
         test_size: Number of test questions, the same for every `train_size`. For running text that is split here, both
@@ -146,7 +146,7 @@ class ModelConfig:
 
     @property
     def title(self) -> str:
-        """Its name in tables: for a local model its folder, since all of them are chosen by `model=local`."""
+        """Name in tables; the folder for a local model, since all local models have the name `local`."""
         return self.name if self.is_named else PurePath(self.path).name
 
     @property
@@ -255,14 +255,14 @@ class Config:
     """All settings of one experiment.
 
     Attributes:
-        outputs: Root of all run folders; relative to where the command was typed.
+        outputs: Root of all run folders; relative to the working directory of the command.
         study: Folder below `outputs` that groups runs; empty for none.
         run_name: Name of the run folder; set by the package, by `config/identity.py`.
-        evaluation_name: Name of the evaluation's folder in it; set likewise.
+        evaluation_name: Name of the evaluation's folder in it; set by the package as well.
         seed: Seed of data order, adapter initialisation and dropout, not of the split.
         precision: `auto` (bf16 or fp16 by the GPU, fp32 without one), `bf16`, `fp16` or `fp32`.
         overwrite: Move an existing run folder aside, of another run or a finished one, and start again.
-        threads: CPU threads for torch; null leaves it to torch.
+        threads: CPU threads for torch; null for torch's default.
         interpolated: Unresolved interpolations, such as `${oc.env:NAME}`, by dotted key. Records have these in place of
             their values, which may be secret. Set by `config/compose.py`.
 
@@ -287,7 +287,7 @@ class Config:
 
     @property
     def run_path(self) -> Path:
-        """Folder of the run; relative to where the command was typed."""
+        """Folder of the run; relative to the working directory of the command."""
         return Path(self.outputs) / self.study / self.run_name
 
     @property
@@ -297,7 +297,7 @@ class Config:
 
     @property
     def train_size(self) -> int | None:
-        """Training examples after scaling; None for all that are left, 0 where nothing is trained."""
+        """Training examples after scaling; None for all remaining, 0 where the method uses none."""
         if not method_of(self.method).uses_training_data:
             return 0
         return None if self.data.train_size is None else scaled(self.data.train_size, self.data.scale)

@@ -1,4 +1,4 @@
-"""Faults of a key that a dataclass schema does not have, and of a value that is none of a field's types."""
+"""Faults of keys that a dataclass schema does not have, and of values of the wrong type."""
 
 import dataclasses
 import difflib
@@ -15,14 +15,14 @@ _NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "tex
 
 
 def unknown_key(key: str, got: object, allowed: Collection[str]) -> Fault:
-    """Return the fault of a key that does not exist, with the one that may be meant."""
+    """Return the fault of an unknown key, with a hint at the most similar allowed one."""
     close = difflib.get_close_matches(key.lstrip("+~-"), allowed, n=1)
     hint = f"Did you mean {close[0]}?" if close else ""
     return Fault("unknown-key", "there is no such key", key=key, got=got, allowed=tuple(allowed), hint=hint)
 
 
 def type_fault(hint: Annotation, key: str | None, got: object) -> Fault:
-    """Return the fault of a value that is none of the types of an annotation."""
+    """Return the fault of a value that has none of the types of an annotation."""
     members = tuple(_members(hint))
     if members:
         return Fault("not-allowed", "unknown value", key=key, got=got, allowed=members)
@@ -41,7 +41,7 @@ def alternatives(hint: Annotation) -> tuple[Annotation, ...]:
 
 
 def type_name(hint: Annotation) -> str:
-    """Return what an annotation allows, in words: `an integer or null`."""
+    """Return an annotation in words: `an integer or null`."""
     return " or ".join(map(_name, alternatives(hint)))
 
 

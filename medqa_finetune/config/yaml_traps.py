@@ -9,7 +9,7 @@ import yaml
 
 from medqa_finetune.errors import Fault, brief
 
-# Words other than `true` and `false` that YAML reads as booleans.
+# Words besides `true` and `false` that YAML 1.1 reads as booleans.
 WORD_FOR_BOOLEAN = re.compile(r"yes|no|on|off", re.IGNORECASE)
 # A leading zero means base 8, colons mean base 60.
 OTHER_BASE = re.compile(r"[-+]?(?:0[0-9_]+|[0-9][0-9_]*(?::[0-9]+)+(?:\.[0-9_]*)?)")
@@ -21,12 +21,11 @@ TRAPS = {
 
 
 def trapped_values(paths: Iterable[Path]) -> list[Fault]:
-    """Return a fault with file and line for every such value in YAML files."""
+    """Return a fault with file and line for every such value in these YAML files."""
     return [fault for path in paths for fault in _trapped(path)]
 
 
 def _trapped(path: Path) -> Iterator[Fault]:
-    """Yield the fault of every trap with its key, in the order of the file."""
     waiting: list[tuple[Any, str]] = [(yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader), "")]
     seen: set[int] = set()
     while waiting:

@@ -1,1 +1,1 @@
-"""From raw rows to examples, and from examples to train, validation and test sets."""
+"""Reads corpora into examples, divides them into train, validation and test sets, and tokenizes them."""

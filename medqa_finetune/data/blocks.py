@@ -1,4 +1,4 @@
-"""From running text to blocks of tokens for language modelling; the loss is computed on every token but the first."""
+"""Cuts running text into blocks of tokens for language modelling; the loss covers every token but the first."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ from medqa_finetune.record.schema import DataManifest, SetManifest
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Increase it with every change that alters the blocks of the same text.
+# Increase with every change that alters the blocks of a given text: it is part of the cache key.
 BLOCKS_VERSION = 1
 
 
@@ -29,7 +29,7 @@ class Blocks(Sequence[Encoded]):
 
     Attributes:
         encoded: The blocks.
-        stride: Tokens from the beginning of one block to that of the next.
+        stride: Tokens from the start of one block to the start of the next.
     """
 
     def __init__(self, encoded: EncodedSet, stride: int) -> None:
@@ -54,12 +54,12 @@ class Blocks(Sequence[Encoded]):
 
     @property
     def sha256(self) -> str:
-        """Over all tokens and where each block ends."""
+        """Hexadecimal sha256 of all tokens and of where each block ends."""
         return self.encoded.sha256
 
 
 class BlockEncoder:
-    """Cuts running text into blocks of `max_length` tokens, each beginning `stride` tokens after the one before.
+    """Cuts running text into blocks of `max_length` tokens, each starting `stride` tokens after the previous one.
 
     The text is tokenized as a whole, with the special tokens that the tokenizer adds to a text, as in transformers'
     guide to perplexity. If blocks overlap, the loss is computed on the tokens that no earlier block contains, so on
@@ -68,7 +68,7 @@ class BlockEncoder:
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", max_length: int, stride: int | None = None) -> None:
-        """Take a stride in [1, `max_length`]; None means `max_length`: blocks that do not overlap."""
+        """Take a stride in [1, `max_length`]; None means `max_length`: no overlap."""
         self._tokenizer = tokenizer
         self._max_length = max_length
         self.stride = max_length if stride is None else stride
@@ -96,14 +96,14 @@ class BlockEncoder:
                 return
 
     def warn_of_cut(self, cut: int, n: int) -> None:
-        """Log nothing: no token of a text is left out."""
+        """Do nothing: no token of a text is cut."""
 
 
 class Ready:
-    """The encoder for blocks that are encoded already."""
+    """An encoder that returns blocks that are already encoded."""
 
     def encode(self, blocks: Iterable[Encoded]) -> Iterable[Encoded]:
-        """Yield the blocks as they are."""
+        """Return the blocks unchanged."""
         return iter(blocks)
 
 
@@ -115,7 +115,7 @@ def prepare_blocks(
     Args:
         config: The experiment; `data.train_size` counts training blocks, the held-out parts are used whole.
         parts: The text.
-        tokenizer: Of the model.
+        tokenizer: The model's tokenizer.
         cache: Folder of encoded sets.
 
     Raises:

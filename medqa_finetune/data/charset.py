@@ -1,4 +1,4 @@
-"""From a file's bytes to lines of text: decompression, encodings, and nothing but a line feed as the end of a line."""
+"""Decodes files to lines of text: decompression, encodings, with a line feed as the only line end."""
 
 import codecs
 import gzip
@@ -15,7 +15,7 @@ CHUNK_BYTES = 1 << 20
 ZSTD_PIECE_BYTES = 1 << 13
 # A longer row indicates a file without line ends, or a quote that is never closed.
 MAX_ROW_CHARS = 1 << 24
-# With so many non-ASCII characters that decode as UTF-8, a text is UTF-8, even if the configuration says otherwise.
+# A text with this many non-ASCII characters that decode as UTF-8 is UTF-8, even if the configuration says otherwise.
 SURELY_UTF8_CHARS = 20
 NUL_SHARE = 0.2
 
@@ -97,7 +97,7 @@ def read_chunks(path: Path) -> Iterator[bytes]:
 
 
 def _zstd_chunks(path: Path, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    # Not stream_reader: it takes a file that was cut short for one that has ended.
+    # Not stream_reader, which treats a truncated file as complete.
     unpacker, started = zstandard.ZstdDecompressor().decompressobj(), False
     for piece in pieces:
         data = piece
@@ -163,7 +163,7 @@ def _decoder(path: Path, encoding: str) -> codecs.IncrementalDecoder:
 
 
 def _refuse_other_encoding(path: Path, encoding: str, sample: bytes) -> None:
-    """Refuse an encoding that would decode the text without an error but to nonsense."""
+    """Refuse an encoding that decodes the text without error, but to wrong characters."""
     name = codecs.lookup(encoding).name
     if name.startswith(("utf-16", "utf-32")) or sample.count(0) <= NUL_SHARE * len(sample):
         if name.startswith("utf-8") or not _surely_utf8(sample):

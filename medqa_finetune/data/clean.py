@@ -1,4 +1,4 @@
-"""Cleaning of one text: removes the traces of markup, encodings and copying, and nothing that a reader would miss."""
+"""Cleans a text: removes traces of markup, encodings and copying, but nothing that a reader would miss."""
 
 import html
 import re
@@ -7,7 +7,7 @@ import unicodedata
 # An attribute has a Latin name: the comparison in `a<b 且 b>c` is no tag.
 _ATTRIBUTES = r"""(?:\s+[a-z-]+(?:\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s<>"']+))?){0,20}\s*/?>"""
 LINE_BREAK_TAG = re.compile(r"<(?:br|/p|/div|/li|/tr)" + _ATTRIBUTES, re.IGNORECASE)
-# By name: `<user>:` stays.
+# A list of names, so that `<user>:` stays.
 SIMPLE_TAG = re.compile(
     r"</?(?:a|b|big|body|center|code|div|em|font|h[1-6]|hr|html|i|img|li|ol|p|pre|s|small|span|strong|sub|sup|table|tbody"
     r"|td|th|thead|tr|u|ul)" + _ATTRIBUTES,
@@ -25,7 +25,7 @@ OTHER_BREAK = re.compile("\r\n|[\r\v\f\x85]")
 SPACES = re.compile("[ \u00a0\u3000]{2,}|\u00a0")
 SPACES_AT_BREAK = re.compile("[ \t\u3000]*\n[ \t\u3000]*")
 BREAKS = re.compile("\n{3,}")
-# What any of the above needs to match. Most texts contain none of it: one search is enough.
+# Characters that any pattern above needs. Most texts contain none, so that one search is enough.
 SUSPICIOUS = re.compile(f"[&<\r\v\f\x85\u00a0{_INVISIBLE}]|[ \u3000]{{2}}|[ \t\u3000]\n|\n[ \t\u3000]|\n\n\n")
 
 
@@ -48,5 +48,5 @@ def clean(text: str) -> tuple[str, int]:
         text = SIMPLE_TAG.sub("", LINE_BREAK_TAG.sub("\n", text))
         text, tokens = CHAT_TOKEN.subn(r"<\1 \2 \3>", text)
     text = SPACES_AT_BREAK.sub("\n", SPACES.sub(" ", text))
-    # Again: removed characters, or an entity, may have separated a letter from its accent.
+    # Normalized again: removed characters or an entity may have separated a letter from its accent.
     return unicodedata.normalize("NFC", BREAKS.sub("\n\n", text).strip()), tokens

@@ -1,4 +1,4 @@
-"""From a raw row to an example: which cells are question, answer, system prompt, history, and what odd ones mean."""
+"""Converts raw rows to examples: finds question, answer, system prompt and history, and interprets odd cells."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ from medqa_finetune.data.rows import Ledger, Reject, Row
 from medqa_finetune.errors import DataError, Fault
 
 ABSENT = object()
-# Rows looked at before a column that none of them has is called missing.
+# Number of rows after which a column that none of them has counts as missing.
 ROWS_TO_FIND_COLUMNS = 1000
 LIST_TEXT_CHARS = 100_000
 LIST_TEXT_SEPARATOR = "、"
@@ -24,7 +24,7 @@ COLUMN_CHARS_SHOWN = 40
 # Rows may lack these columns, which the configuration names by default; a column that the user names must exist.
 OPTIONAL = {"system": "system", "history": "history"}
 USER, ASSISTANT, SYSTEM = "user", "assistant", "system"
-# The names of OpenAI's form and of ShareGPT's.
+# Role names of OpenAI's and ShareGPT's formats.
 SPEAKERS = {"user": USER, "human": USER, "assistant": ASSISTANT, "gpt": ASSISTANT, "system": SYSTEM}
 FORMS = (("role", "content"), ("from", "value"))
 
@@ -33,7 +33,7 @@ class Broken(Exception):  # noqa: N818 - it names a reason
     """The cells do not form a dialogue.
 
     Attributes:
-        reason: A short name for the ledger.
+        reason: Short name for the ledger.
     """
 
     def __init__(self, reason: str) -> None:
@@ -122,10 +122,10 @@ class _NotText(Exception):  # noqa: N818 - never leaves this file
 
 
 class ExampleBuilder:
-    """Builds examples from rows, as the configuration of the corpus says.
+    """Builds examples from rows according to the configuration of the corpus.
 
     Args:
-        corpus: Which columns, prefixes and empty values.
+        corpus: Configuration: columns, prefixes, empty values.
         ledger: Counts what was done to the cells.
         file: File or folder of the corpus, for faults; None for the embedded one.
 
@@ -153,7 +153,7 @@ class ExampleBuilder:
         self._rows = 0
 
     def build(self, row: Row) -> Example | Reject:
-        """Return the row's example, cleaned, or why it gives none.
+        """Return the row's cleaned example, or the reason why there is none.
 
         Raises:
             DataError: none of the first 1,000 rows has a configured column.
@@ -255,7 +255,7 @@ class ExampleBuilder:
         return text
 
     def _name(self, row: Row) -> str:
-        """Return the row's own id where it has a usable one that is new, else its place."""
+        """Return the row's own id if it is usable and not taken, else its place."""
         if self._id is None:
             return row.place
         value = _cell(row.values, self._id)
@@ -282,7 +282,7 @@ class ExampleBuilder:
         """Return a cell's text, empty for a value that stands for a missing one.
 
         Raises:
-            _NotText: it is something else than text.
+            _NotText: the cell is not text.
         """
         if isinstance(cell, list):
             cell = self._of_list(cell)
@@ -290,7 +290,7 @@ class ExampleBuilder:
             return ""
         if not isinstance(cell, str):
             raise _NotText
-        # As Python prints it. A list in double quotes may be part of an answer about programming.
+        # Python's notation only: a list in double quotes may be part of an answer about programming.
         if cell.startswith("['") and cell.endswith("]"):
             cell = self._of_list_text(cell)
         return "" if cell.strip() in self._empty else cell
@@ -313,7 +313,7 @@ class ExampleBuilder:
             return text
         try:
             with warnings.catch_warnings():
-                # Of escapes such as \d in the data; a DeprecationWarning until Python 3.11.
+                # Escapes such as \d in the data warn: a DeprecationWarning until Python 3.11.
                 warnings.simplefilter("ignore")
                 items = ast.literal_eval(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -357,7 +357,7 @@ def column_missing(key: str, got: str | list[str], columns: Iterable[str], file:
 
 def _pattern(key: str, pattern: str | None, frame: str) -> re.Pattern[str]:
     try:
-        # Without a pattern, one that matches nothing.
+        # Without a pattern, the regex matches nothing.
         return re.compile(frame.format(pattern)) if pattern else re.compile(r"(?!)")
     except re.error as error:
         raise DataError(
@@ -366,7 +366,7 @@ def _pattern(key: str, pattern: str | None, frame: str) -> re.Pattern[str]:
 
 
 def _cell(values: Mapping[str, object], name: str) -> object:
-    """Return the cell of a column, or ABSENT; `a.0.b` goes into lists and objects where no column has that name."""
+    """Return the cell of a column, or ABSENT; `a.0.b` indexes into lists and objects if no column has that name."""
     if name in values:
         return values[name]
     cell: object = values

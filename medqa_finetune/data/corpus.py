@@ -1,4 +1,4 @@
-"""A corpus: its files, its hash, and its cleaned examples, with rejects in a ledger."""
+"""Reads a corpus: its files, its hash, and its cleaned examples, with rejected rows in a ledger."""
 
 import hashlib
 import os
@@ -80,7 +80,7 @@ def read_examples(corpus: CorpusConfig, ledger: Ledger) -> Iterator[Example]:
 def corpus_sha256(corpus: CorpusConfig) -> str:
     """Return the sha256 over the bytes of a corpus's files, in order, and their names.
 
-    Within one process a file is read again only if its size or time of change differs.
+    Within one process, a file is read again only if its size or modification time has changed.
 
     Raises:
         DataError: the corpus is missing.

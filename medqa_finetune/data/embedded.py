@@ -1,7 +1,7 @@
 """The embedded default corpus: Chinese medical questions and answers that need no download.
 
-A table of conditions is crossed with a list of wordings. Every choice is plain arithmetic on positions in those
-files, so that the rows are the same, byte for byte, on every machine. NOT MEDICAL ADVICE: for demonstration only.
+A table of conditions is crossed with a list of wordings. Every choice is arithmetic on positions in those files, so the
+rows are byte-identical on every machine. NOT MEDICAL ADVICE: for demonstration only.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ DEFAULT_QUESTIONS_PER_ASPECT = 3
 
 PASSAGES_PER_CONDITION = 6
 
-# What a patient with such a finding could not complain about, hence never part of a vignette.
+# Findings without complaints, which never appear in a vignette.
 SILENT_FINDINGS = ("无症状", "无感觉", "无明显不适", "体检发现")
 
 
@@ -33,16 +33,16 @@ class Condition:
     """One line of the table of conditions.
 
     Attributes:
-        name: Its name.
+        name: Name of the condition.
         department: The hospital department that treats it.
-        overview: One full sentence that says what it is.
+        overview: One full sentence that defines it.
         causes: 2 to 4 short phrases.
         symptoms: 4 to 6 short phrases.
         examinations: 2 to 4 short phrases.
         treatment: 2 to 4 short phrases, without doses.
         care: 3 to 5 short phrases on daily life.
         prevention: 2 or 3 short phrases.
-        urgent: 2 to 4 signs that call for help at once.
+        urgent: 2 to 4 signs that require immediate help.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Condition:
     urgent: tuple[str, ...]
 
     def slots(self) -> dict[str, str]:
-        """What the placeholders of the answer and passage templates stand for."""
+        """Values of the placeholders in the answer and passage templates."""
         return {
             "name": self.name,
             "department": self.department,
@@ -140,8 +140,7 @@ def embedded_rows() -> Iterator[dict[str, str]]:
             answer = _answer(condition, aspect, aspect_number)
             for question in _questions(condition, condition_number, aspect, aspect_number):
                 rows.setdefault(question, (answer, condition.department))
-    # Ordered by digest: neighbouring rows are about unrelated conditions, so that the first rows of the corpus are
-    # a fair sample of it, and no random generator is needed for that.
+    # Ordered by digest, so that the first rows of the corpus are a representative sample without a random generator.
     ordered = sorted(rows, key=lambda question: hashlib.sha256(question.encode()).hexdigest())
     for number, question in enumerate(ordered):
         answer, department = rows[question]
@@ -149,10 +148,10 @@ def embedded_rows() -> Iterator[dict[str, str]]:
 
 
 def _answer(condition: Condition, aspect: str, aspect_number: int) -> str:
-    """The one answer about this aspect of this condition.
+    """Return the only answer about an aspect of a condition.
 
-    Its form depends on the department and the aspect, not on the single condition: a model can learn it from
-    some conditions and apply it to others.
+    Its form depends on the department and the aspect, not on the single condition, so a model can learn it from some
+    conditions and apply it to others.
     """
     department_number = _departments().index(condition.department)
     templates = _phrasings()["answers"][aspect]
@@ -163,7 +162,6 @@ def _answer(condition: Condition, aspect: str, aspect_number: int) -> str:
 
 
 def _questions(condition: Condition, condition_number: int, aspect: str, aspect_number: int) -> Iterator[str]:
-    """The different questions about one aspect of one condition."""
     templates = _phrasings()["questions"][aspect]
     count = QUESTIONS_PER_ASPECT.get(aspect, DEFAULT_QUESTIONS_PER_ASPECT)
     stride = len(templates) // count
@@ -184,15 +182,15 @@ def _questions(condition: Condition, condition_number: int, aspect: str, aspect_
 
 
 def _three_complaints(complaints: Sequence[str], turn: int) -> tuple[str, str, str]:
-    """Three complaints for one vignette; every turn starts at another one."""
+    """Return three complaints for one vignette; every turn starts at another one."""
     count = len(complaints)
-    step = 1 + turn % 2  # so that two turns do not differ in their order alone
+    step = 1 + turn % 2  # otherwise two turns could differ in their order alone
     first, second, third = (complaints[(turn + step * offset) % count] for offset in range(3))
     return first, second, third
 
 
 def _patients(condition: Condition) -> Sequence[str]:
-    """Who may plausibly have the condition: nobody asks about a grandfather's pregnancy."""
+    """Return plausible patients for the condition: nobody asks about a grandfather's pregnancy."""
     phrasings = _phrasings()
     for group, names in phrasings["patient_groups"].items():
         if condition.name in names:

@@ -1,4 +1,4 @@
-"""An example, as text and as token ids: one question with its answer, and the turns before it."""
+"""Examples as text and as token ids: one question with its answer, and earlier turns of a dialogue."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Example:
     """One question with its answer; with a history, the last turn of a dialogue.
 
     Attributes:
-        id: Stable name of the example inside its corpus, e.g. the row's own id or `file.jsonl:17`.
+        id: Stable name of the example within its corpus, e.g. the row's own id or `file.jsonl:17`.
         question: Cleaned, never empty.
         answer: The reference answer; cleaned, never empty.
         system: System prompt; None leaves it to the chat template, which may have a default.
@@ -64,8 +64,8 @@ class Encoded:
     Attributes:
         input_ids: Prompt (with earlier turns), answer and end token; at most `train.max_length`.
         answer_start: Index of the first token of the last answer, at least 1; that answer extends to the end.
-        cut: Whether something was cut to fit max_length.
-        earlier: Begin and end (exclusive, after the end token) of the answers of earlier turns.
+        cut: Whether something was cut to fit `train.max_length`.
+        earlier: Start and end (exclusive, after the end token) of the answers of earlier turns.
     """
 
     input_ids: list[int]
@@ -75,7 +75,7 @@ class Encoded:
 
     @property
     def labels(self) -> list[int]:
-        """The ids on which the loss is computed, `IGNORED` elsewhere; as many as `input_ids`."""
+        """The ids on which the loss is computed, `IGNORED` elsewhere; same length as `input_ids`."""
         labels = [IGNORED] * self.answer_start + self.input_ids[self.answer_start :]
         for begin, end in self.earlier:
             labels[begin:end] = self.input_ids[begin:end]

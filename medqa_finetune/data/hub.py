@@ -1,7 +1,7 @@
-"""Public data sets: downloaded once into a folder of their own, by the client of their hub, and read from there.
+"""Public data sets: downloaded once into their own folder by the client of their hub, and read from there.
 
-Files are fetched as they are, at a pinned commit, and read by `data/readers.py`. `datasets.load_dataset` is not used:
-one torn row costs it the whole file, it knows no line numbers, and it turns `001` into 1 and `NA` into a missing value.
+Files are fetched unchanged, at a pinned commit, and read by `data/readers.py`. `datasets.load_dataset` is not used: one
+torn row fails the whole file, it reports no line numbers, and it converts `001` to 1 and `NA` to a missing value.
 """
 
 import json
@@ -40,7 +40,7 @@ def ensure_files(corpus: CorpusConfig, folder: Path) -> None:
     check_patterns(corpus)
     if is_complete(corpus, folder):
         return
-    # Files put there by hand have no marker; an interrupted download has left its own.
+    # Files added by hand have no marker; an interrupted download leaves its own marker.
     if not (folder / MARKER).exists() and not (folder / UNFINISHED).exists() and not missing_files(corpus, folder):
         return
     fetch(corpus, folder)
@@ -98,7 +98,7 @@ def is_complete(corpus: CorpusConfig, folder: Path) -> bool:
     """Return whether a folder has a finished download of this data set and revision, with unchanged sizes."""
     try:
         marker = json.loads((folder / MARKER).read_text("utf-8"))
-        # Not which hub: the data set is the same wherever it was fetched from.
+        # The hub is not compared: the data set is the same from either.
         fetched = [marker["repository"], modelscope_revision(marker["revision"]), marker["patterns"]]
         sizes = {name: (folder / name).stat().st_size for name in marker["files"]}
         configured = [corpus.repository, modelscope_revision(corpus.revision), list(corpus.files)]
@@ -116,10 +116,10 @@ def missing_files(corpus: CorpusConfig, folder: Path) -> list[str]:
 
 
 def check_patterns(corpus: CorpusConfig) -> None:
-    """Refuse to download what is not plain data.
+    """Check that the files to download are plain data.
 
     Raises:
-        DataError: no repository or no files are named, or one is not data (scripts, pickles).
+        DataError: no repository or no files are named, or a pattern names other formats (scripts, pickles).
     """
     if not corpus.repository:
         raise DataError(
@@ -161,7 +161,7 @@ def _downloads() -> dict[str, Callable[[CorpusConfig, Path], str | None]]:
 def _from_huggingface(corpus: CorpusConfig, folder: Path) -> str | None:
     from huggingface_hub import HfApi, snapshot_download
 
-    # First: without a network, snapshot_download returns a partial folder without an error.
+    # Called first: without a network, snapshot_download silently returns a partial folder.
     info = HfApi().dataset_info(str(corpus.repository), revision=huggingface_revision(corpus.revision))
     snapshot_download(
         str(corpus.repository),
@@ -200,12 +200,12 @@ def _from_modelscope(corpus: CorpusConfig, folder: Path) -> str | None:
 
 
 def modelscope_revision(revision: str) -> str:
-    """Return a revision in ModelScope's terms: its main branch is `master`."""
+    """Return a revision as ModelScope names it: its main branch is `master`."""
     return "master" if revision == "main" else revision
 
 
 def huggingface_revision(revision: str) -> str:
-    """Return a revision in Hugging Face's terms: its main branch is `main`."""
+    """Return a revision as Hugging Face names it: its main branch is `main`."""
     return "main" if revision == "master" else revision
 
 

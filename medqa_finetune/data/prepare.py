@@ -1,4 +1,4 @@
-"""From a configuration to its three sets: prepared once for all training sizes, cached, verified on every use."""
+"""Prepares an experiment's three sets: once for all training sizes, cached, and verified on every use."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ from medqa_finetune.record.schema import DataManifest, SetManifest
 
 logger = logging.getLogger(__name__)
 
-# Increase it with every change that alters the result of preparing the same bytes.
+# Increase with every change that alters the prepared data of given bytes: it is part of the cache key.
 PREPARATION_VERSION = 1
 MANIFEST, REJECTS = "manifest.json", "rejects.jsonl"
 FILES = ("pool.arrow", "validation.arrow", "test.arrow", REJECTS)
@@ -131,7 +131,7 @@ def prepare(corpus: CorpusConfig, rules: SplitRules, cache: Path, progress: Prog
     Args:
         corpus: The corpus.
         rules: How it is divided.
-        cache: Folder of prepared corpora; made if it is missing.
+        cache: Folder of prepared corpora; created if missing.
         progress: Wraps the stream of examples, to show progress.
 
     Raises:
@@ -267,7 +267,7 @@ def _warn_of_rejects(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file, in a folder made for it; if the block fails, file and new folders are removed."""
+    """Hold a lock file, creating its folder; if the block fails, remove the file and the folders created for it."""
     made = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
@@ -279,7 +279,7 @@ def locked(path: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        # While it is held: a waiting process notices that it is gone, and makes a new one.
+        # Removed while it is held: a waiting process notices that, and creates a new one.
         path.unlink(missing_ok=True)
         raise
     finally:

@@ -1,4 +1,4 @@
-"""From one file to raw rows: the format of a file, and the readers of CSV, Parquet, JSON Lines and JSON arrays."""
+"""Reads raw rows from a file: detects its format, and reads CSV, Parquet, JSON Lines and JSON arrays."""
 
 import csv
 import json
@@ -57,7 +57,7 @@ def read_rows(path: Path, name: str, file_format: str, encoding: str) -> Iterato
         path: The file.
         name: Name of the file in the ids of its rows.
         file_format: `auto` or one of the formats; JSON arrays and JSON Lines are distinguished by content.
-        encoding: Of text formats.
+        encoding: Encoding of text formats.
 
     Raises:
         DataError: the file as a whole cannot be used.
@@ -91,7 +91,7 @@ def read_rows(path: Path, name: str, file_format: str, encoding: str) -> Iterato
 
 def _read_csv(path: Path, name: str, encoding: str) -> Iterator[Row | Reject]:
     csv.field_size_limit(MAX_ROW_CHARS)
-    # strict: a quote that is never closed is an error, and not the whole rest of the file in one cell.
+    # strict: an unclosed quote raises an error instead of swallowing the rest of the file.
     reader = csv.reader(read_lines(path, encoding), strict=True)
     header: list[str] | None = None
     while True:
@@ -158,13 +158,14 @@ def _read_parquet(path: Path, name: str) -> Iterator[Row | Reject]:
 
 # A whole string, a bracket, a comma, or the quote of a string whose end has not been read yet.
 ARRAY_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}\[\],"]', re.DOTALL)
-# A torn last row is lost alone. What is left open over many rows' length has swallowed rows, and is refused.
+# A torn last row is simply dropped; an element left open for longer than this many rows has swallowed rows, and is
+# refused.
 TORN_ROWS = 10
 TORN_CHARS = 10_000
 
 
 class _Refused(ValueError):  # noqa: N818 - it names a reason, and never leaves this file
-    """A row that the grammar of JSON allows and this reader does not; the message is the reason."""
+    """A row that JSON's grammar allows but this reader refuses; the message is the reason."""
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -183,7 +184,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_no_c
 
 
 def parse_row(text: str, place: str) -> Row | Reject:
-    """Return the JSON object in a text, or why it cannot be used."""
+    """Return the JSON object in a text, or a reject with the reason why it cannot be used."""
     try:
         values = _DECODER.decode(text)
     except _Refused as reason:
@@ -193,7 +194,7 @@ def parse_row(text: str, place: str) -> Row | Reject:
     except RecursionError:
         return Reject(place, "too_deep", text)
     except ValueError:
-        # Python turns at most 4,300 digits into an int: more would take quadratic time.
+        # Python converts at most 4,300 digits to an int, since the conversion takes quadratic time.
         return Reject(place, "number_too_long", text)
     return Row(place, values) if isinstance(values, dict) else Reject(place, "not_an_object", text)
 
@@ -256,13 +257,13 @@ def read_json_array(path: Path, name: str, encoding: str) -> Iterator[Row | Reje
 class _ArrayScanner:
     """Divides the text of a JSON array into its elements by quotes, brackets and commas alone.
 
-    An element that is broken inside is lost, and no row after it.
+    An element that is broken inside is lost, but no row after it.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._buffer = ""
-        self._scanned = 0  # characters of the buffer that need not be looked at again
+        self._scanned = 0  # characters of the buffer that are already scanned
         self._depth = 0
         self._closed = False
         self._line = 1

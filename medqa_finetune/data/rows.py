@@ -32,7 +32,7 @@ class Row:
 EXCERPT_CHARS = 200
 EXAMPLES_IN_MESSAGE = 2
 
-# Rows that are intact but worth nothing to a model: dropped and counted, and no sign that the file is damaged.
+# Rows that are intact but useless for training: dropped and counted, but no sign of a damaged file.
 CLEANING_REASONS = ("one_character_question", "one_character_answer")
 
 
@@ -42,8 +42,8 @@ class Reject:
 
     Attributes:
         place: `file:line`, or `file[index]` in files without lines.
-        reason: A short name from a fixed list, e.g. `broken_json`, `empty_answer`.
-        excerpt: The row's beginning, or what is wrong with it.
+        reason: Short name from a fixed list, e.g. `broken_json`, `empty_answer`.
+        excerpt: Beginning of the row, or what is wrong with it.
         columns: The columns of a row that lacks the configured one.
     """
 
@@ -66,11 +66,11 @@ class Ledger:
         self._rejects = rejects
 
     def count(self, name: str, n: int = 1) -> None:
-        """Add `n` to a count."""
+        """Add `n` to the count of this name."""
         self.counts[name] += n
 
     def reject(self, reject: Reject) -> None:
-        """Count a reject, keep the first few as examples, and write it down."""
+        """Count a reject, keep the first few for messages, and write it to the file."""
         if reject.reason in CLEANING_REASONS:
             self.counts[f"dropped_{reject.reason}"] += 1
         else:
@@ -83,18 +83,18 @@ class Ledger:
 
     @property
     def broken(self) -> int:
-        """Rows that could not be used, cleaning drops not counted."""
+        """Number of rows that could not be used, not counting rows dropped by cleaning."""
         return sum(n for name, n in self.counts.items() if name.startswith("rejected_"))
 
     def check_share(self, file: str | None, max_share: float) -> None:
-        """Refuse a corpus with too many rejects.
+        """Check that a corpus has not too many rejects.
 
         Args:
             file: File or folder of the corpus; None for the embedded one.
-            max_share: In [0, 1]: `corpus.max_reject_share`.
+            max_share: `corpus.max_reject_share`, in [0, 1].
 
         Raises:
-            DataError: more than `max_share` of the rows are rejected; with the counts per reason.
+            DataError: more than `max_share` of the rows are rejected; contains the counts per reason.
         """
         rows, broken = self.counts["rows"], self.broken
         if broken <= max_share * rows:

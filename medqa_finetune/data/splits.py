@@ -1,7 +1,7 @@
-"""Division of a corpus into training pool, validation and test set, by question: no question is in two sets.
+"""Divides a corpus into training pool, validation and test set by question: no question is in two sets.
 
-The order of the questions comes from a keyed hash of each: it depends neither on the order of the corpus nor on how
-many examples are asked for, so smaller training sets are prefixes of larger ones and the held-out sets never change.
+The order of the questions comes from a keyed hash of each. It depends neither on the order of the corpus nor on the
+training size, so smaller training sets are prefixes of larger ones and the held-out sets never change.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ KEY_BYTES = 8
 BLOCK_QUESTIONS = 4096
 
 PERMUTATIONS = 128
-# Least probability that two texts just at the threshold become candidates.
+# Minimum probability that two texts exactly at the threshold become candidates.
 RECALL = 0.99
 HASH_SEED = 1
 GRAM = 3
@@ -39,8 +39,9 @@ class SplitRules:
     Attributes:
         test_size: Test questions, at least 1.
         validation_size: Validation questions, at least 1.
-        split_seed: Decides the order of the questions.
-        near_duplicate_threshold: Jaccard similarity of trigrams from which questions count as the same, in (0, 1].
+        split_seed: Seed of the order of the questions.
+        near_duplicate_threshold: Minimum Jaccard similarity of trigrams at which questions count as the same, in (0,
+            1].
     """
 
     test_size: int
@@ -66,7 +67,7 @@ class Division:
     """Row numbers of each set, in order.
 
     Attributes:
-        pool: Everything that may be trained on; a training set is a prefix of it.
+        pool: All rows available for training; a training set is a prefix of it.
         counts: Examples, or questions, left out, by reason.
         test_answers_first_seen: For each test example whose answer occurs verbatim in the pool, its first index there.
     """
@@ -103,11 +104,11 @@ def jaccard(a: set[str], b: set[str]) -> float:
 
 
 def bands_for(threshold: float) -> int:
-    """Return into how many bands the 128 MinHash values are divided, a power of 2.
+    """Return the number of bands, a power of 2, into which the 128 MinHash values are divided.
 
-    Two texts of similarity t agree in one band of r values with probability t^r, hence become candidates with
-    probability 1 - (1 - t^r)^b (Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, 3.4.2). It takes the fewest
-    bands, thus the fewest false candidates, that reach `RECALL` at the threshold: 32 at 0.8, with 0.9999999.
+    Two texts of similarity t agree in one band of r values with probability t^r, so they become candidates with
+    probability 1 - (1 - t^r)^b (Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, 3.4.2). The result is the
+    fewest bands, and so the fewest false candidates, that reach `RECALL` at the threshold: 32 at 0.8, with 0.9999999.
     """
     bands = 1
     while bands < PERMUTATIONS and 1 - (1 - threshold ** (PERMUTATIONS / bands)) ** bands < RECALL:
@@ -120,7 +121,7 @@ class HeldOutIndex:
 
     Args:
         questions: Held-out questions, normalised.
-        threshold: Jaccard similarity of character trigrams from which two questions count as the same, in (0, 1].
+        threshold: Minimum Jaccard similarity of character trigrams at which two questions count as the same, in (0, 1].
     """
 
     def __init__(self, questions: Sequence[str], threshold: float) -> None:
@@ -168,13 +169,12 @@ class _Questions:
         """Return all examples of the questions, grouped by question."""
         starts = self._starts[questions]
         lengths = self._ends[questions] - starts
-        # Places count on within a question, and go to the start of the next one where it ends.
+        # Row positions increase by 1 within a question, and jump to the start of the next one at its end.
         jumps = starts - (np.cumsum(lengths) - lengths)
         rows: Rows = self._rows[np.repeat(jumps, lengths) + np.arange(lengths.sum())]
         return rows
 
     def n_rows(self, questions: Rows) -> int:
-        """Return how many examples the questions have."""
         return int((self._ends[questions] - self._starts[questions]).sum())
 
     def near(self, questions: Rows, index: HeldOutIndex) -> npt.NDArray[np.bool_]:
@@ -186,7 +186,6 @@ class _Questions:
         return found
 
     def index(self, questions: Rows, threshold: float) -> HeldOutIndex:
-        """Return an index over the questions, to find near-duplicates of them."""
         return HeldOutIndex(self._texts(self.first_rows(questions)), threshold)
 
 
@@ -195,11 +194,11 @@ def divide(keys: ExampleKeys, texts: Callable[[Rows], Sequence[str]], rules: Spl
 
     Args:
         keys: Hashes of every example; those of questions made with `rules.split_seed`.
-        texts: Gives the normalised questions of rows.
-        rules: Sizes, order and what counts as a near-duplicate.
+        texts: Returns the normalised questions of rows.
+        rules: Sizes, order and near-duplicate threshold.
 
     Raises:
-        DataError: when there are too few questions for the held-out sets and one to train on.
+        DataError: there are too few questions for the held-out sets and one for training.
     """
     questions, counts = _Questions(keys, texts), Counter[str]()
     _check_enough(len(questions), rules)

@@ -1,6 +1,6 @@
-"""Examples in Arrow files: a memory-mapped sequence of them, and the store that they pass through before division.
+"""Stores examples in Arrow files: a memory-mapped sequence, and the store that examples pass through before division.
 
-By pyarrow and not by `datasets`, whose import takes seconds and whose rows take ten times as long to iterate.
+pyarrow is used directly: importing `datasets` takes seconds, and iterating its rows takes ten times as long.
 """
 
 import hashlib
@@ -38,8 +38,8 @@ class ExampleTable(Sequence[Example]):
         stop: The example after the last one; None for all.
 
     Raises:
-        OSError: when the file cannot be read.
-        pyarrow.ArrowInvalid: when it is no Arrow file.
+        OSError: the file cannot be read.
+        pyarrow.ArrowInvalid: it is not an Arrow file.
     """
 
     def __init__(self, path: Path, start: int = 0, stop: int | None = None) -> None:
@@ -148,8 +148,8 @@ class ExampleStore:
     def add(self, example: Example, seed: int) -> None:
         """Add an example; `seed` keys the hash by which questions are ordered.
 
-        A dialogue is identified by its first question: corpora contain one several times, once for each later turn, and
-        those must all go to the same set. It is a duplicate only if all of it is equal.
+        A dialogue is identified by its first question: corpora may contain it several times, once per later turn, and
+        all of these must go to the same set. Only dialogues that are equal as a whole are duplicates.
         """
         normalised = normalised_question(example.opening)
         context_fields = context_of(example)
@@ -177,19 +177,19 @@ class ExampleStore:
         return ExampleKeys(*(np.frombuffer(keys, np.uint64) for keys in (self._question, self._pair, self._answer)))
 
     def normalised(self, rows: Rows) -> Sequence[str]:
-        """Return the normalised questions of rows."""
+        """Return the normalised questions of rows, in the order of `rows`."""
         texts: list[str] = self._rows(rows, ["normalised"]).column(0).to_pylist()
         return texts
 
     def batch(self, rows: Rows) -> pa.RecordBatch:
-        """Return the examples of rows as one record batch."""
+        """Return the examples of rows as one record batch of `schema`, in the order of `rows`."""
         return self._rows(rows, self.schema.names).combine_chunks().to_batches()[0]
 
     def _rows(self, rows: Rows, columns: list[str]) -> pa.Table:
         if self._batches is None:
             raise RuntimeError("ExampleStore.finish() comes before its texts are asked for")
-        # From each batch what it has of them, then into the order asked for: Arrow's own `take` from several batches
-        # would join all of them in memory first.
+        # Takes the rows of each batch, then restores the requested order: Arrow's own `take` from several batches would
+        # first join all of them in memory.
         order = np.argsort(rows, kind="stable")
         bounds = np.searchsorted(rows[order], np.arange(len(self._batches) + 1) * STORE_BATCH_ROWS)
         parts = [

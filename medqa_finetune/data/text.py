@@ -1,4 +1,4 @@
-"""Running text for language modelling: read without cleaning, in the corpus's own parts or divided by row."""
+"""Reads running text for language modelling: without cleaning, in the corpus's own parts or divided by row."""
 
 import logging
 import re
@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Text:
-    """Running text: rows, joined."""
+    """Running text: rows joined by the separator."""
 
     content: str
 
     @cached_property
     def sha256(self) -> str:
-        """Of its UTF-8 bytes."""
+        """Hexadecimal hash of the text's UTF-8 bytes."""
         return sha256_of_text(self.content)
 
 
@@ -70,9 +70,10 @@ def read_text_parts(config: Config) -> TextParts:
 
 
 def read_test_text(corpus: CorpusConfig) -> Text:
-    """Return the test part of a corpus of text that is not trained on.
+    """Return the test part of a text corpus that is used for evaluation only.
 
-    These are the files with test in their names; all of it if no file name says a part, or the corpus is one file.
+    These are the files with test in their names; the whole text if no file name indicates a part, or the corpus is one
+    file.
 
     Raises:
         DataError: the corpus is missing, empty or broken, or has other parts but no test part.
@@ -114,7 +115,7 @@ def _warn_of_scale(config: Config) -> None:
     """Log the sizes that `data.scale` changes: a profile may scale a text that is small already."""
     if config.data.scale != 1.0:
         trained = "all blocks" if config.train_size is None else _counted(config.train_size, "block")
-        # The untuned base trains on nothing.
+        # The untuned base model trains on nothing.
         training = f"{trained} for training, and " if method_of(config.method).uses_training_data else ""
         log.warning(
             "data.scale=%g takes of this text %swhere it has no parts of its own %s for the test, %d for validation; "
@@ -131,7 +132,7 @@ def _counted(count: int, what: str) -> str:
 
 
 def _by_part(files: list[tuple[Path, str]], corpus: CorpusConfig) -> dict[str, list[tuple[Path, str]]]:
-    """Return the files of each part; nothing if no file name says a part."""
+    """Return the files of each part; empty if no file name indicates a part."""
     found: dict[str | None, list[tuple[Path, str]]] = {}
     for path, name in files:
         found.setdefault(part_of(name), []).append((path, name))
@@ -172,7 +173,7 @@ def _divided(rows: list[str], config: Config) -> dict[str, list[str]]:
 
 
 PARTS = ("train", "validation", "test")
-# Words in the name of a file that say its part: `wiki.valid.raw`, `test-00000-of-00001.parquet`.
+# Words in a file name that indicate its part: `wiki.valid.raw`, `test-00000-of-00001.parquet`.
 PART_OF_WORD = {
     "train": "train",
     "training": "train",
@@ -185,7 +186,7 @@ PART_OF_WORD = {
 
 
 def part_of(name: str) -> str | None:
-    """Return the part of a corpus that the name of a file says, one of `PARTS`, or None."""
+    """Return the part of a corpus that a file name indicates, one of `PARTS`, or None."""
     words = re.split("[^a-z]+", Path(name).name.lower())
     found = {PART_OF_WORD[word] for word in words if word in PART_OF_WORD}
     return found.pop() if len(found) == 1 else None

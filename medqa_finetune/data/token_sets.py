@@ -1,6 +1,6 @@
-"""Sets of encoded examples: memory-mapped by `datasets`, tokenized once for all runs that train on them alike.
+"""Sets of encoded examples: memory-mapped by `datasets`, and tokenized once for all runs with the same training data.
 
-This module imports `datasets`, which takes a second; transformers' Trainer imports it too, so training loses no time.
+Importing `datasets` takes a second; transformers' Trainer imports it too, so training loses no time.
 """
 
 import hashlib
@@ -34,12 +34,12 @@ SCHEMA = pa.schema(
         ("input_ids", pa.list_(pa.int32())),
         ("answer_start", pa.int32()),
         ("cut", pa.bool_()),
-        # Begin and end of each earlier answer, in turns.
+        # Start and end of each earlier answer, alternating.
         ("earlier", pa.list_(pa.int32())),
     ]
 )
 BATCH_ROWS = 1000
-# What reading a damaged or foreign file of the former format (`numpy.savez`) can raise.
+# Exceptions from reading a damaged or foreign file of the former format (`numpy.savez`).
 UNREADABLE_ARRAYS = (
     OSError,
     EOFError,
@@ -65,16 +65,16 @@ class _Row(TypedDict):
 
 
 class EncodedSet(Sequence[Item]):
-    """A sequence of encoded examples, memory-mapped where they come from a file.
+    """A sequence of encoded examples, memory-mapped if they come from a file.
 
     As a map-style dataset of torch: an item is `{"input_ids", "labels"}`, lists of equally many ints.
 
     Args:
-        encoded: The examples; they are kept in memory, four bytes a token.
+        encoded: The examples; they are kept in memory, at four bytes per token.
     """
 
     def __init__(self, encoded: Iterable[Encoded] = ()) -> None:
-        # A fingerprint of its own: `datasets` would hash the whole table.
+        # With an explicit fingerprint: `datasets` would otherwise hash the whole table.
         self._rows = Dataset(pa.Table.from_batches(_batches(encoded), SCHEMA), fingerprint="in-memory")
 
     @classmethod
@@ -89,7 +89,7 @@ class EncodedSet(Sequence[Item]):
 
         Raises:
             OSError: the file cannot be read.
-            pyarrow.ArrowInvalid: it is no such file.
+            pyarrow.ArrowInvalid: it is not the file of a set.
         """
         return cls._of(Dataset.from_file(str(path)))
 
@@ -107,7 +107,7 @@ class EncodedSet(Sequence[Item]):
         return _item(self.encoded(index))
 
     def __getitems__(self, indices: Sequence[int]) -> list[Item]:
-        """Return several items: torch's DataLoader asks for those of a batch at once, which is four times faster."""
+        """Return several items. torch's DataLoader calls this for a whole batch, which is four times faster."""
         return [_item(_encoded(row)) for row in _rows_of(self._rows[list(indices)])]
 
     def __iter__(self) -> Iterator[Item]:
@@ -115,7 +115,7 @@ class EncodedSet(Sequence[Item]):
             yield from (_item(_encoded(row)) for row in _rows_of(batch))
 
     def encoded(self, index: int) -> Encoded:
-        """Return one example as it was put in.
+        """Return one example as it was added.
 
         Raises:
             IndexError: there is no such example.
@@ -136,12 +136,12 @@ class EncodedSet(Sequence[Item]):
 
     @cached_property
     def cut(self) -> int:
-        """Number of examples cut to fit max_length."""
+        """Number of examples cut to fit `train.max_length`."""
         return int(pc.sum(self._column("cut")).as_py() or 0)
 
     @cached_property
     def sha256(self) -> str:
-        """Over all tokens (int32), then where each example ends (int64), as hexadecimal text."""
+        """Hexadecimal sha256 of all tokens (int32), then of where each example ends (int64)."""
         total = hashlib.sha256()
         for chunk in self._column("input_ids").chunks:
             total.update(chunk.flatten().to_numpy().tobytes())
@@ -149,7 +149,7 @@ class EncodedSet(Sequence[Item]):
         return total.hexdigest()
 
     def prefix(self, n: int) -> "EncodedSet":
-        """Return the first `n` examples, or all where there are fewer, without copying."""
+        """Return the first `n` examples, or all if there are fewer, without copying."""
         return self._of(self._rows.select(range(min(n, len(self)))))
 
     def _column(self, name: str) -> pa.ChunkedArray:
@@ -183,39 +183,39 @@ def _item(encoded: Encoded) -> Item:
 
 
 class Hashed(Protocol):
-    """A set of examples, or a text: identified by its content."""
+    """A set of examples or a text, identified by its content."""
 
     @property
     def sha256(self) -> str:
-        """Over all of it, as hexadecimal text."""
+        """Hexadecimal hash of the whole content."""
 
 
 Content_contra = TypeVar("Content_contra", bound=Hashed, contravariant=True)
 
 
 class SetEncoder(Protocol[Content_contra]):
-    """Turns such a set into token ids."""
+    """Encodes a whole set of examples, or a text, as token ids."""
 
     @property
     def fingerprint(self) -> str | None:
-        """A hash of all that decides the ids; None where there is no such hash."""
+        """A hash of everything that determines the ids; None if there is no such hash."""
 
     def encode(self, content: Content_contra, /) -> Iterable[Encoded]:
-        """Yield the set's items encoded, in order."""
+        """Yield the encoded items of the set, in order."""
 
     def warn_of_cut(self, cut: int, n: int) -> None:
         """Log how many of `n` items were cut, if any were."""
 
 
 def encode_once(encoder: SetEncoder[Content_contra], content: Content_contra, cache: Path) -> EncodedSet:
-    """Return a set encoded: from the cache if it is there and whole, else encoded now and added to it.
+    """Return a set encoded: from the cache if it is there and undamaged, else encoded now and added to it.
 
     Two processes that need the same set tokenize it once: the second waits for the first.
 
     Args:
-        encoder: Without a fingerprint, it encodes anew each time, in memory.
-        content: What is encoded.
-        cache: Folder of encoded sets; made if it is missing.
+        encoder: Encodes the set; without a fingerprint, in memory and each time again.
+        content: The set to encode.
+        cache: Folder of encoded sets; created if missing.
 
     Raises:
         OSError: the cache cannot be written.
@@ -250,7 +250,7 @@ def write_encoded(folder: Path, key: str, encoded: Iterable[Encoded]) -> Encoded
 
 
 def read_encoded(folder: Path, key: str) -> EncodedSet | None:
-    """Return the set in a folder, memory-mapped; None if it is missing, of another key, or not as it was written."""
+    """Return the set in a folder, memory-mapped; None if it is missing, damaged or of another key."""
     if not folder.exists():
         return None
     try:
@@ -270,11 +270,11 @@ def read_arrays(path: Path, key: str) -> Iterable[Encoded] | None:
     if not path.exists():
         return None
     try:
-        # Opened here: numpy leaves the file open where it is no zip.
+        # Opened here, since numpy leaves the file open if it is not a zip.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             if str(arrays["key"]) != key:
                 return None
-            # All of it now: a zip's checksum is only checked when the end of an array is read.
+            # Read at once: a zip's checksum is checked only at the end of an array.
             ids, ends, starts = arrays["ids"].tolist(), arrays["ends"].tolist(), arrays["starts"].tolist()
             earlier = arrays["earlier"].T.tolist() if "earlier" in arrays else []
             cut = int(arrays["cut"])
@@ -283,7 +283,7 @@ def read_arrays(path: Path, key: str) -> Iterable[Encoded] | None:
     spans: dict[int, list[tuple[int, int]]] = {}
     for number, begin, end in earlier:
         spans.setdefault(number, []).append((begin, end))
-    # That file knows how many were cut, not which.
+    # The former format stores how many examples were cut, not which.
     return [
         Encoded(ids[begin:end], start, number < cut, tuple(spans.get(number, ())))
         for number, (start, (begin, end)) in enumerate(zip(starts, pairwise([0, *ends]), strict=True))

@@ -1,7 +1,7 @@
-"""From an example to token ids and labels, through the chat template of the model's own tokenizer.
+"""Encodes examples as token ids and labels, with the chat template of the model's own tokenizer.
 
 The loss is computed on the answers alone, each with its end token: one answer, or that of every turn of a dialogue.
-Training and evaluation both encode here, so the prompts of an evaluation are those of training.
+Training and evaluation both encode here, so evaluation prompts equal training prompts.
 """
 
 import json
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EXAMPLES_PER_CALL = 1000
-# Increase it with every change that alters the ids of the same examples.
+# Increase with every change that alters the ids of given examples: it is part of the cache key.
 ENCODING_VERSION = 1
-# A question may take this share of max_length; the rest is kept for the answer, so that no example is without labels.
+# Maximum share of max_length for the prompt; the rest is for the answer, so that every example has labels.
 QUESTION_SHARE = 0.75
 
 Ids = list[int]
 
 
 class Encoder:
-    """Turns questions and examples into token ids for one tokenizer.
+    """Encodes questions and examples for one tokenizer.
 
     A dialogue longer than `max_length` loses its earliest turns until it fits. If the last turn alone does not fit, the
     end of its question is cut so that the prompt takes `QUESTION_SHARE` of `max_length` (first the system prompt, to
     half of that), and the end of its answer so that the rest fits.
 
     Args:
-        tokenizer: With a chat template that ends an answer with a special token.
-        max_length: Most tokens of an example.
+        tokenizer: A tokenizer whose chat template ends an answer with a special token.
+        max_length: Maximum tokens of an example.
 
     Raises:
         ModelError: the chat template cannot render a question with its answer, or leaves no room for them.
@@ -66,10 +66,10 @@ class Encoder:
             )
 
     def check_dialogues(self, *, system: bool, history: bool) -> None:
-        """Refuse a template that cannot render the system prompts or histories of the examples.
+        """Check that the template can render the system prompts or histories of the examples.
 
         Raises:
-            ModelError: it takes no system prompt, or changes earlier turns.
+            ModelError: it does not accept a system prompt, or changes earlier turns.
         """
         trial = Example(
             "of a trial", "问", "答", "你是医生。" if system else None, (("问", "答"),) * 2 if history else ()
@@ -159,13 +159,13 @@ class Encoder:
         Args:
             example: The dialogue.
             parts: Its parts, with or without the last answer.
-            limit: Most tokens, with the end after the last answer.
+            limit: Maximum tokens, including the end after the last answer.
         """
         with_answer = len(parts) % 2 == 0
         sums = [0, *accumulate(map(len, parts))]
         end = len(self.end_ids) if with_answer else 0
-        # A lower bound of the tokens without so many turns: what precedes the first remaining question changes, since
-        # the system prompt is put there.
+        # Lower bounds of the number of tokens without the first turns: the text before the first remaining question
+        # changes, since the system prompt moves there.
         left = [sums[-1] + end - (sums[2 * turns + 1] if turns else 0) for turns in range(len(example.history) + 1)]
         first = next((turns for turns, size in enumerate(left) if size <= limit), len(example.history))
         shorter = example
@@ -185,11 +185,11 @@ class Encoder:
         return self._ids([self._template.prompt(question, system)])[0]
 
     def _beginning(self, text: str, limit: int, render: Callable[[str], str]) -> str:
-        """Return as much of a text as can be rendered in `limit` tokens; nothing if the template alone takes more."""
+        """Return the longest beginning of a text that renders to at most `limit` tokens; it may be empty."""
         tokens = self._ids([text])[0]
         keep = limit - len(self._ids([render("")])[0])
         while keep > 0:
-            # A cut inside a character can give more tokens after decoding, hence the loop.
+            # A cut inside a character can give more tokens after decoding, so this repeats until it fits.
             shorter = text if keep >= len(tokens) else str(self.tokenizer.decode(tokens[:keep])).rstrip("\ufffd")
             excess = len(self._ids([render(shorter)])[0]) - limit
             if excess <= 0:
@@ -248,7 +248,7 @@ class ChatTemplate:
         messages.append({"role": "user", "content": question})
         try:
             return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        except Exception as error:  # Jinja's own kinds, and whatever a template raises
+        except Exception as error:  # Jinja's exceptions, and any that a template raises
             parts = [name for name, given in (("a system prompt", system), ("earlier turns", history)) if given]
             what = f"a question with {' and '.join(parts)}" if parts else PAIR
             raise ModelError(_failing(what, error)) from None

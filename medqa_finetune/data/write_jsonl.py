@@ -1,4 +1,4 @@
-"""Examples and sets as JSON Lines files, for people and for other programs."""
+"""Writes examples and sets as JSON Lines files, for users and other programs."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -53,7 +53,7 @@ def write_sets(
     Args:
         prepared: The divided corpus.
         sizes: Training examples by name of the size; None takes all.
-        folder: Where the files go; other files in it stay.
+        folder: Target folder; other files in it stay.
         progress: Wraps a set's examples while they are written; called with the file's name too.
 
     Returns:

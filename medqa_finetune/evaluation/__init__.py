@@ -1,1 +1,1 @@
-"""From a trained model to answers, and from answers to scores."""
+"""Generates predictions with a trained model, and scores them."""

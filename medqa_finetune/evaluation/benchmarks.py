@@ -1,6 +1,6 @@
 """Benchmarks: tasks of lm-evaluation-harness, and the perplexity of a text, measured in addition to the test set.
 
-Both show what training on answers has cost the model elsewhere. Their scores stand apart from those of predictions.
+They show what fine-tuning has cost the model on other tasks. Their scores are kept separate from those of predictions.
 """
 
 import dataclasses
@@ -39,10 +39,10 @@ class TextBenchmark(NamedTuple):
 
 
 def check_benchmarks(config: Config) -> None:
-    """Refuse benchmarks that cannot be run, before anything is trained; where no model is loaded, none is run.
+    """Check the configured benchmarks before training; methods that load no model have none.
 
     Raises:
-        ConfigError: a task or text that is not known, or a harness that is not installed.
+        ConfigError: a task or text is unknown, or lm-evaluation-harness is not installed.
         DataError: the text is missing, empty or broken.
     """
     if not method_of(config.method).loads_model:
@@ -53,9 +53,9 @@ def check_benchmarks(config: Config) -> None:
 
 
 def text_sha256(config: Config) -> str | None:
-    """Return the sha256 over the files of `evaluate.text`; None where no text is asked for.
+    """Return the sha256 over the files of `evaluate.text`; None if no text is configured.
 
-    Where no model is loaded, none is measured; but all cells of a matrix share one evaluation.
+    It is also computed for methods that load no model, since all cells of a matrix share one evaluation.
 
     Raises:
         ConfigError: there is no such text.
@@ -69,18 +69,18 @@ def text_sha256(config: Config) -> str | None:
 
 
 def text_label(settings: EvaluateConfig, sha256: str | None) -> str:
-    """Return what a text is called in names and tables: files of one's own by their name and a digest."""
+    """Return the text's name in file names and tables; a user's own file is named by file name and digest."""
     return file_label(str(settings.text), None if sha256 is None else settings.text_path, sha256 or "")
 
 
 def text_corpus(settings: EvaluateConfig) -> CorpusConfig:
-    """Return where the text of `evaluate.text` is.
+    """Return the corpus settings of `evaluate.text`.
 
     Raises:
-        ConfigError: there is no such corpus, it is none of running text, or its path leads nowhere.
+        ConfigError: there is no such corpus, it is not running text, or its path does not exist.
     """
     name, options = str(settings.text), option_names("corpus")
-    # Asked first, since a corpus of pairs may lack what only its own command line gives.
+    # Checked before the corpus is composed: one of question-answer examples may require options of its own.
     if name not in options or not _is_text(name):
         allowed = filter(_is_text, options)
         raise ConfigError(
@@ -109,15 +109,15 @@ def text_corpus(settings: EvaluateConfig) -> CorpusConfig:
 
 
 def prepare_text(tokenizer: Any, config: Config, sha256: str | None = None) -> TextBenchmark | None:
-    """Return the test part of `evaluate.text`, in blocks; None where no text is asked for.
+    """Encode the test split of `evaluate.text` into blocks; None if no text is configured.
 
     Args:
-        tokenizer: The model's.
-        config: The settings.
-        sha256: Of the text, as `text_sha256` returns it.
+        tokenizer: The model's tokenizer.
+        config: `train.max_length` is the block length in tokens, `evaluate.max_samples` limits the number of blocks.
+        sha256: Digest from `text_sha256`; labels a user's own file.
 
     Raises:
-        DataError: the text is a single token.
+        DataError: the test split is a single token.
     """
     from medqa_finetune.data.blocks import BlockEncoder
 
@@ -141,17 +141,17 @@ def prepare_text(tokenizer: Any, config: Config, sha256: str | None = None) -> T
 def run_benchmarks(
     model: Any, tokenizer: Any, text: TextBenchmark | None, settings: EvaluateConfig, folder: EvaluationDir
 ) -> None:
-    """Run the benchmarks whose scores are not in the evaluation's record yet, and put the scores there.
+    """Run the benchmarks whose scores are missing from the evaluation's record, and write the scores to it.
 
     Args:
-        model: As it answers questions: merged, or with its adapter.
-        tokenizer: Its own.
-        text: As `prepare_text` makes it.
-        settings: Name the tasks.
-        folder: Of the evaluation.
+        model: The model as it generates predictions: merged, or with its adapter.
+        tokenizer: The model's tokenizer.
+        text: From `prepare_text`.
+        settings: Names the tasks.
+        folder: Folder of the evaluation.
 
     Raises:
-        RunError: the text has no perplexity, for the model gives no numbers.
+        RunError: the model gives likelihoods that are not finite, so that the text has no perplexity.
     """
     evaluation = folder.read()
     missing = [] if evaluation is None else missing_benchmarks(evaluation)
@@ -164,10 +164,10 @@ def run_benchmarks(
 
 
 def text_perplexity(model: Any, text: TextBenchmark, settings: EvaluateConfig) -> Score:
-    """Return the perplexity of a text.
+    """Return the perplexity (≥ 1) of a text; see `text_perplexity.py` for the formula.
 
     Raises:
-        RunError: it has none, for the model gives no numbers.
+        RunError: the model gives likelihoods that are not finite.
     """
     from medqa_finetune.evaluation.text_likelihood import batches_of, measure_batch
 
@@ -191,7 +191,7 @@ def _read_text(corpus: CorpusConfig) -> Text:
 
 @contextmanager
 def _in_its_own_words() -> Iterator[None]:
-    """Say what is wrong with a text by the keys that were typed for it, not by those of a corpus."""
+    """Report faults of the text under the `evaluate` keys that the user gave, not those of a corpus."""
     try:
         yield
     except DataError as error:
@@ -199,7 +199,6 @@ def _in_its_own_words() -> Iterator[None]:
 
 
 def _of_evaluation(fault: Fault) -> Fault:
-    """Return a fault of a corpus as one of the evaluation's text, of which a path alone is given."""
     if fault.code == "wrong-encoding" and fault.allowed:
         hint = f"The text is read as UTF-8; convert it (iconv -f {fault.allowed[0]} -t utf-8)."
         return fault.but(key="evaluate.text_path", got=NO_VALUE, allowed=(), hint=hint)

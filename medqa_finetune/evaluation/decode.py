@@ -1,8 +1,8 @@
-"""Greedy decoding of a batch of prompts, over what every causal language model of transformers offers: a forward pass.
+"""Greedy decoding of a batch of prompts through a model's forward pass alone.
 
-`generate` of transformers spends most of a small model's time elsewhere: it copies the whole cache for every token, and
-keeps rows that have ended until the last one has. Here the cache is as large as it will be from the start, and rows
-leave.
+For small models, `generate` of transformers spends most of its time elsewhere: it copies the whole cache for every
+token, and keeps finished rows until the last one has finished. Here the cache is allocated once in full size, and
+finished rows are dropped.
 """
 
 import math
@@ -20,19 +20,19 @@ from medqa_finetune.errors import Fault, ModelError
 # A model with or without adapters; peft and transformers share no typed base that can generate.
 Model = Any
 
-# Rows leave once this share of them has ended: each time, what is kept of the cache is copied once.
+# Finished rows are dropped once they are this share of the batch, since each drop copies the rest of the cache.
 LEAVING_SHARE = 1 / 8
 
 
 @dataclass(frozen=True)
 class Ending:
-    """When an answer ends.
+    """When generation of a prediction ends.
 
     Attributes:
-        end_id: The token that ends an answer.
-        pad_id: The token that fills rows; never seen by the model.
-        max_new_tokens: Tokens per answer at most.
-        deadline: Moment of `time.monotonic()` after which no token is added.
+        end_id: Token that ends a prediction.
+        pad_id: Padding token; masked.
+        max_new_tokens: Maximum tokens per prediction.
+        deadline: Time of `time.monotonic()`, in seconds, after which no token is added.
     """
 
     end_id: int
@@ -43,20 +43,20 @@ class Ending:
 
 @torch.inference_mode()
 def decode_greedily(model: Model, prompts: Sequence[list[int]], ending: Ending) -> list[list[int]]:
-    """Return the most likely next tokens of each prompt, one after another, up to and with the end token.
+    """Return the greedily decoded tokens of each prompt, including the end token.
 
     Args:
         model: In evaluation mode.
-        prompts: Token ids; padded on the left here, so that all answers begin at the same position.
-        ending: When an answer ends; one that reaches `max_new_tokens` may lack the end token.
+        prompts: Token ids; padded on the left here, so that all predictions begin at the same position.
+        ending: When generation ends; a prediction of `max_new_tokens` may lack the end token.
 
     Raises:
-        ModelError: the architecture keeps no cache of keys and values.
+        ModelError: the architecture has no key-value cache.
     """
     batch = _Batch(model, prompts, ending)
     found = torch.full((len(prompts), ending.max_new_tokens), ending.pad_id, device=model.device)
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=model.device)
-    # Where in `found` the rows lie that are still in the batch.
+    # Index in `found` of each row that is still in the batch.
     places = torch.arange(len(prompts), device=model.device)
     latest = batch.ids
     for step in range(ending.max_new_tokens):
@@ -77,7 +77,7 @@ def decode_greedily(model: Model, prompts: Sequence[list[int]], ending: Ending) 
 
 
 def most_likely(logits: torch.Tensor) -> torch.Tensor:
-    """Return the most likely token of each row; `logits` is of shape (rows, vocabulary)."""
+    """Return the most likely token of each row, int64, of shape (rows,); `logits` is of shape (rows, vocabulary)."""
     return logits.argmax(-1)
 
 
@@ -88,18 +88,18 @@ def stream_tokens(
     ending: Ending,
     choose: Callable[[torch.Tensor], torch.Tensor] = most_likely,
 ) -> Iterator[int]:
-    """Yield the next tokens of one prompt as they come, up to and with the end token.
+    """Yield the next tokens of one prompt as they are generated, including the end token.
 
-    Chosen as the most likely ones, they are those of `decode_greedily`.
+    With the default `choose`, they are those of `decode_greedily`.
 
     Args:
         model: In evaluation mode.
         prompt: Token ids.
-        ending: When the answer ends.
-        choose: Takes logits of shape (1, vocabulary), returns the chosen token, of shape (1,).
+        ending: When generation ends.
+        choose: Maps logits of shape (1, vocabulary) to the chosen token, of shape (1,).
 
     Raises:
-        ModelError: the architecture keeps no cache of keys and values.
+        ModelError: the architecture has no key-value cache.
     """
     batch = _Batch(model, [list(prompt)], ending)
     latest = batch.ids
@@ -112,7 +112,7 @@ def stream_tokens(
 
 
 class _Batch:
-    """Rows of a batch, with their cache; all answers grow by one token at a time.
+    """Rows of a batch with their key-value cache; every row grows by one token at a time.
 
     Attributes:
         ids: The prompts, of shape (rows, longest prompt), padded on the left.
@@ -125,7 +125,7 @@ class _Batch:
         self.ids = torch.tensor(rows, device=model.device)
         self._lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device).unsqueeze(1)
         self._seen = torch.arange(room, device=model.device) >= longest - self._lengths
-        # Without padding a model needs no mask, and can take its fastest attention.
+        # Without padding a model needs no mask, and can use its fastest attention kernel.
         self._padded = min(map(len, prompts)) < longest
         self._model = model
         cache = new_cache(bare(model), room)
@@ -136,20 +136,20 @@ class _Batch:
         self._takes_positions = "position_ids" in forward_arguments(bare(model))
 
     def next_logits(self, ids: torch.Tensor) -> torch.Tensor:
-        """Let the model read on, and return how it rates each token as the next one.
+        """Run the model on new tokens and return the logits of the next token.
 
         Args:
-            ids: Of shape (rows, tokens): what has been added to each row.
+            ids: New tokens, of shape (rows, tokens).
 
         Returns:
-            Of shape (rows, vocabulary).
+            Logits of shape (rows, vocabulary).
         """
         begin, self._filled = self._filled, self._filled + ids.shape[1]
         options: dict[str, Any] = self._cache.as_argument()
         if self._padded:
             options["attention_mask"] = self._seen[:, : self._filled]
         if self._takes_positions:
-            # Counted from a row's own first token; those of the padding are never looked at.
+            # Positions count from a row's first token; those of padding are masked.
             columns = torch.arange(begin, self._filled, device=ids.device)
             options["position_ids"] = (columns - (self.ids.shape[1] - self._lengths)).clamp(min=0)
         output = self._model(input_ids=ids, use_cache=True, logits_to_keep=1, **options)
@@ -159,12 +159,12 @@ class _Batch:
         return logits
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Keep these rows alone, given by number."""
+        """Keep only these rows; `rows` holds their indices, int64."""
         self._cache.keep(rows)
         self._lengths, self._seen = self._lengths[rows], self._seen[rows]
 
 
 def no_cache(model: Model) -> ModelError:
-    """Return the error that a model which keeps no keys and values is refused with."""
+    """Return the error for a model without a key-value cache."""
     problem = f"{type(bare(model)).__name__} keeps no cache of keys and values, and answering needs one"
     return ModelError(Fault("no-cache", problem, key="model", hint="Use another model."))

@@ -1,4 +1,4 @@
-"""Questions of a caller's own, answered and scored: the stages of an experiment's evaluation, for a model at hand."""
+"""Evaluates a loaded model on a caller's own questions."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ from medqa_finetune.record.schema import EvaluationRecord
 def evaluate_model(
     model: Model, encoder: Encoder, pairs: Sequence[Example], settings: EvaluateConfig, folder: EvaluationDir
 ) -> tuple[EvaluationRecord, list[Prediction]]:
-    """Let a model answer the question of every pair into `folder.predictions_path`, and score what it said.
+    """Generate a prediction for every example into `folder.predictions_path`, and score the predictions.
 
     Returns:
-        The scores, and the answers in the order of the pairs.
+        The scores, and the predictions in the order of the examples.
 
     Raises:
-        ConfigError: another backend than transformers, which would use up the caller's model.
+        ConfigError: a backend other than transformers, which would modify the caller's model.
     """
     if settings.backend != "transformers":
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Let a model answer the test questions: greedy, in batches of like length, every batch on disk before the next."""
+"""Generates predictions with transformers: greedy, in batches of similar length, each written before the next."""
 
 import logging
 import time
@@ -22,13 +22,13 @@ from medqa_finetune.record.files import keep_lines
 
 log = logging.getLogger(__name__)
 
-# How much longer than the time allowed one token may take, at least, before generation is taken to hang.
+# Minimum grace in seconds beyond the time limit before generation within one token is considered hung.
 HANG_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Output:
-    """Tokens generated for one prompt, the end token included, and whether time ran out before it."""
+    """Tokens generated for one prompt, including the end token, and whether the time limit cut them off."""
 
     tokens: list[int]
     timed_out: bool = False
@@ -36,9 +36,9 @@ class Output:
 
 @dataclass(frozen=True)
 class Generated:
-    """What answering cost, restarts included: seconds of generation alone, questions answered and tokens generated.
+    """Cost of the predictions, including restarts: seconds of generation, questions answered and tokens generated.
 
-    Answers that another evaluation had given cost nothing here.
+    Predictions reused from another evaluation cost nothing.
     """
 
     seconds: float
@@ -46,7 +46,7 @@ class Generated:
     tokens: int
 
     def speed(self) -> dict[str, Any]:
-        """Return the fields of an evaluation record that speak of cost; None where nothing was generated."""
+        """Return the cost fields of an evaluation record: seconds and rates per second, None without predictions."""
         if not self.samples:
             return {"seconds": None, "samples_per_second": None, "tokens_per_second": None}
         return {
@@ -57,13 +57,13 @@ class Generated:
 
 
 class PredictionWriter:
-    """The questions of an evaluation, batch by batch, and what of them has been answered, on disk.
+    """Divides the questions of an evaluation into batches and appends their predictions to disk.
 
-    Batches that an earlier start answered are kept, and so is what another evaluation has answered. Each row also holds
-    how likely the reference answer is to the model, from which the perplexity follows.
+    Batches written by an earlier start are kept, as are predictions reused from another evaluation. Each row also holds
+    the negative log-likelihood of the reference, from which the perplexity is computed.
 
     Attributes:
-        left: Batches that are still to be answered, in order.
+        left: Batches that have no predictions yet, in order.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class PredictionWriter:
         likelihoods: Sequence[tuple[float, int]],
         seconds: float,
     ) -> None:
-        """Append the answers to a batch, which took so many seconds."""
+        """Append a batch's predictions, generated in `seconds`; `likelihoods`: (summed nats, tokens) of references."""
         answers = [_answer(self._encoder, *parts) for parts in zip(batch, outputs, likelihoods, strict=True)]
         self._folder.append_predictions(
             [to_row(answer) | context_of(pair) for answer, pair in zip(answers, batch, strict=True)]
@@ -99,7 +99,7 @@ class PredictionWriter:
         )
 
     def generated(self) -> Generated:
-        """Return what answering cost, earlier starts included."""
+        """Return the cost of all predictions, including earlier starts."""
         rows = self._folder.read_answered()
         return Generated(sum(row["seconds"] for row in rows), self._asked, sum(row["tokens"] for row in rows))
 
@@ -107,7 +107,7 @@ class PredictionWriter:
 def generate_predictions(
     model: Model, encoder: Encoder, pairs: Sequence[Example], settings: EvaluateConfig, folder: EvaluationDir
 ) -> Generated:
-    """Answer the question of every pair and append the answers to `folder.predictions_path`, batch by batch."""
+    """Generate a prediction for every example and append it to `folder.predictions_path`, batch by batch."""
     model.eval()
     book = PredictionWriter(encoder, pairs, settings, folder)
     for batch in tqdm(book.left, desc="answering", unit="batch", disable=None, leave=False):
@@ -121,14 +121,14 @@ def generate_predictions(
 
 
 def keep_whole_batches(folder: EvaluationDir, batches: Sequence[Sequence[str]], reused: int = 0) -> int:
-    """Keep of an earlier start's answers the whole batches, in order, and return their number.
+    """Keep the complete batches of an earlier start, in order, and return their number.
 
-    What a kill left of a batch is cut off, and so is a batch whose cost is not on record.
+    Rows of a partly written batch are cut off, and so is a batch whose cost is not recorded.
 
     Args:
-        folder: Of the evaluation.
-        batches: Ids of the questions, as they are asked.
-        reused: Lines before them, taken from another evaluation.
+        folder: Folder of the evaluation.
+        batches: Ids of the questions of each batch, in order.
+        reused: Number of rows before them that were reused from another evaluation.
     """
     answered = [row.get("id") for row in folder.read_predictions()][reused:]
     done = begin = 0
@@ -142,10 +142,10 @@ def keep_whole_batches(folder: EvaluationDir, batches: Sequence[Sequence[str]], 
 
 
 def _batches(encoder: Encoder, pairs: Sequence[Example], settings: EvaluateConfig) -> Iterator[list[Example]]:
-    """Yield batches of questions of like length, the longest first, so that running out of memory shows at once.
+    """Yield batches of questions of similar length, the longest first, so that running out of memory shows at once.
 
-    A batch has room for `settings.batch_tokens`, padding and answers at their longest included; but a question that
-    needs more is asked, alone.
+    A batch fits into `settings.batch_tokens`, counting padding and predictions of maximum length; a question that needs
+    more forms a batch of its own.
     """
     if not pairs:
         return
@@ -176,10 +176,10 @@ def _answer(encoder: Encoder, pair: Example, output: Output, likelihood: tuple[f
 def generate_in_time(
     model: Model, encoder: Encoder, prompts: Sequence[list[int]], settings: EvaluateConfig
 ) -> list[Output]:
-    """Answer a batch of prompts within `settings.timeout_seconds`.
+    """Generate predictions for a batch of prompts within `settings.timeout_seconds`.
 
-    Answers that have not ended by then are cut off. Should generation hang within one token, the whole batch is given
-    up a little later, its answers empty.
+    Predictions that have not ended by then are cut off. If generation hangs within one token, the whole batch gets
+    empty predictions after a grace period.
     """
     deadline = time.monotonic() + settings.timeout_seconds
     end = encoder.end_ids[-1]
@@ -196,7 +196,7 @@ def generate_in_time(
 
 
 def clock(model: Model) -> float:
-    """Return the time in seconds, once the GPU has done what it was asked for; only differences mean something."""
+    """Return the time in seconds after the GPU has finished its queued work; only differences are meaningful."""
     if model.device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()

@@ -1,7 +1,7 @@
-"""Benchmarks of lm-evaluation-harness: how much a model still knows of what it was not trained on.
+"""Zero-shot benchmarks of lm-evaluation-harness, which show how much general knowledge a fine-tuned model keeps.
 
-The harness is an extra (`pip install 'medqa_finetune[zero-shot]'`). No example is shown; choices are told apart by
-their likelihood. A score says the task's own version: figures of two versions of a task do not compare.
+The harness is an extra (`pip install 'medqa_finetune[zero-shot]'`). Prompts contain no examples; multiple-choice tasks
+compare likelihoods. A score names its task's version, since versions of a task are not comparable.
 """
 
 import importlib.metadata
@@ -18,10 +18,10 @@ MANY = 8
 
 
 def check_installed(settings: EvaluateConfig) -> None:
-    """Refuse tasks where there is no harness.
+    """Check that lm-evaluation-harness is installed if tasks are configured.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: it is not.
     """
     if settings.zero_shot and importlib.util.find_spec(PACKAGE) is None:
         raise ConfigError(Fault(
@@ -31,10 +31,10 @@ def check_installed(settings: EvaluateConfig) -> None:
 
 
 def check_tasks(settings: EvaluateConfig) -> None:
-    """Refuse tasks that cannot be done, before anything is trained.
+    """Check the configured tasks before training.
 
     Raises:
-        ConfigError: the harness is not installed, or it knows no such task.
+        ConfigError: the harness is not installed, or does not know a task.
     """
     if not settings.zero_shot:
         return
@@ -51,19 +51,19 @@ def check_tasks(settings: EvaluateConfig) -> None:
 
 
 def zero_shot_scores(model: Any, tokenizer: Any, settings: EvaluateConfig) -> dict[str, Score]:
-    """Run tasks, and return one score per task and metric, `<task>/<metric>`, as the harness gives it.
+    """Run the tasks and return one score per task and metric, keyed `<task>/<metric>`, as the harness computes it.
 
     Args:
-        model: As it answers questions: merged, or with its adapter.
-        tokenizer: Its own.
-        settings: Name the tasks; of each, the first `max_samples` items are asked where that is not null.
+        model: The model as it generates predictions: merged, or with its adapter.
+        tokenizer: The model's tokenizer.
+        settings: Names the tasks; `max_samples` limits each to its first items unless null.
     """
     found = lm_eval.evaluate(model, tokenizer, settings.zero_shot, settings.zero_shot_folder, settings.max_samples)
     return {f"{result.task}/{_name(result)}": Score(result.value, _signature(result)) for result in found}
 
 
 def _name(result: lm_eval.Result) -> str:
-    # Some tasks read an answer in several ways.
+    # Some tasks extract the prediction in several ways (the harness's filters).
     return result.metric if result.readings == 1 else f"{result.metric},{result.reading}"
 
 

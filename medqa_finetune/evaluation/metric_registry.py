@@ -1,4 +1,4 @@
-"""Finds metrics, in `evaluation/metrics/` and by entry point, and the descriptions of their scores."""
+"""Finds metrics in `evaluation/metrics/` and entry points, with the descriptions of their scores."""
 
 import importlib
 import logging
@@ -13,15 +13,15 @@ from medqa_finetune.evaluation.metrics.base import Better, Metric, Prominence, S
 
 log = logging.getLogger(__name__)
 
-# What would end a signature, or is the sign of a count, of a benchmark, or of figures that do not compare.
+# Characters with a meaning in signatures and score names: counts, benchmarks, scores that are not comparable.
 RESERVED = (".", "/", "=", ";", "#")
 
 
 def find_metric(name: str) -> Metric:
-    """Return the metric of a name: `METRIC` of `evaluation/metrics/<name>.py`, or what an entry point names.
+    """Return the metric of a name: `METRIC` of `evaluation/metrics/<name>.py`, or the object of an entry point.
 
     Raises:
-        ConfigError: there is no such metric (lists those that exist), or what is there is none.
+        ConfigError: there is no such metric (lists those that exist), or the object is not a metric.
     """
     if name not in metric_names():
         allowed = tuple(metric_names())
@@ -47,15 +47,15 @@ def find_metric(name: str) -> Metric:
 
 @cache
 def default_scores() -> tuple[ScoreInfo, ...]:
-    """Return the descriptions of the scores of `DEFAULT_METRICS`, in this order: tables always have their columns."""
+    """Return the descriptions of the scores of `DEFAULT_METRICS`, in this order; tables always have their columns."""
     return tuple(info for name in DEFAULT_METRICS for info in find_metric(name).scores)
 
 
 @cache
 def all_scores() -> Mapping[str, ScoreInfo]:
-    """Return the descriptions of the scores of every metric that is installed, by name; default ones first.
+    """Return the descriptions of the scores of all installed metrics, by name, the defaults first.
 
-    A metric of the user's that cannot be loaded is left out with a warning: its scores are shown by their names.
+    An entry point that cannot be loaded is left out with a warning; its scores are shown by name only.
     """
     found = {info.name: info for info in default_scores()}
     for name in metric_names():
@@ -73,16 +73,16 @@ def all_scores() -> Mapping[str, ScoreInfo]:
 
 
 def describe(name: str) -> ScoreInfo:
-    """Return the description of a score; of a metric that is not installed nothing but the name is known."""
+    """Return the description of a score; for a metric that is not installed it contains only the name."""
     return all_scores().get(name) or ScoreInfo(name, Better.NEITHER, low=float("-inf"))
 
 
 def headlines() -> tuple[ScoreInfo, ...]:
-    """Return the scores that verdicts are about; the first that runs have chooses."""
+    """Return the scores that verdicts are based on, by priority: the first that the runs have is used."""
     return tuple(info for info in all_scores().values() if info.prominence is Prominence.HEADLINE)
 
 
 def shortlist(*, running_text: bool = False) -> tuple[ScoreInfo, ...]:
-    """Return the few scores that are shown where room is scarce: headlines, and what records have by their name."""
+    """Return the few scores shown where space is limited: the headlines, and those that records store as fields."""
     keys = {score.key for score in headlines()}
     return tuple(score for score in all_scores().values() if score.running_text is running_text and score.key in keys)

@@ -1,4 +1,4 @@
-"""A prediction: what a model said to one question, with the references."""
+"""Predictions: reading and writing the rows of `predictions.jsonl`."""
 
 import json
 import math
@@ -14,25 +14,25 @@ KEYS_SHOWN = 12
 READABLE = "Give a file of JSON Lines with predictions."
 ONE_A_LINE = "Write one JSON object per line."
 REFERENCE_KEYS = ("reference", "references", "refs")
-# Whole numbers beyond fit neither a table's column nor, at some size, a float.
+# Larger integers fit neither int64 columns nor, from some size on, a float.
 LARGEST = 2**63 - 1
 
-# A file, and a line of it from 1.
+# (file, line number from 1)
 Place = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model said to one question.
+    """A model's prediction for one question.
 
     Attributes:
         id: Unique among the predictions of a run.
-        question: What was asked; empty when it is not known.
-        references: Right answers, one at least; each may be empty (it then scores 0).
-        prediction: What the model said; may be empty (it then scores 0, and is never left out).
-        hit_limit: Whether it was cut at `evaluate.max_new_tokens`; None when not known.
-        timed_out: Whether it was cut off by `evaluate.timeout_seconds`; None when not known.
-        prediction_tokens: Tokens generated, padding not counted.
+        question: The question; empty if unknown.
+        references: Correct answers, at least one; an empty one scores 0.
+        prediction: The generated text; an empty one scores 0 and is never left out.
+        hit_limit: Whether it was cut at `evaluate.max_new_tokens`; None if unknown.
+        timed_out: Whether it was cut off by `evaluate.timeout_seconds`; None if unknown.
+        prediction_tokens: Generated tokens without padding; None if unknown.
         reference_nll: Negative log-likelihood of the first reference under the model, summed over its tokens, in nats.
         reference_tokens: Number of those tokens.
     """
@@ -49,7 +49,7 @@ class Prediction:
 
 
 def to_row(prediction: Prediction) -> dict[str, Any]:
-    """Return the line of `predictions.jsonl` for a prediction: one reference as `reference`, more as `references`."""
+    """Return the `predictions.jsonl` row of a prediction: one reference as `reference`, several as `references`."""
     one = len(prediction.references) == 1
     row: dict[str, Any] = {"id": prediction.id, "question": prediction.question}
     row |= {"reference": prediction.references[0]} if one else {"references": list(prediction.references)}
@@ -60,14 +60,15 @@ def to_row(prediction: Prediction) -> dict[str, Any]:
 
 
 def from_row(row: dict[str, Any], place: Place) -> Prediction:
-    """Return the prediction in a row; keys that are not a prediction's are ignored.
+    """Return the prediction of a row; keys that a prediction does not have are ignored.
 
     Args:
-        row: `id`, `question`, `reference` or `references`, `prediction`; `refs` and `hyp` are taken for the last two.
-        place: Where it stands, for faults. The line is the id of a row without one.
+        row: `id`, `question`, `reference` or `references`, `prediction`; `refs` and `hyp` are accepted for the last
+            two.
+        place: File and line, for faults. Without an `id` in the row, the line number is used.
 
     Raises:
-        DataError: no prediction or reference, or a value of the wrong type; says where, which key, what was found.
+        DataError: prediction or references are missing, or a value has the wrong type.
     """
     prediction_key = _only_key(row, PREDICTION_KEYS, place)
     nll, tokens = _optional(row, "reference_nll", float, place), _optional(row, "reference_tokens", int, place)
@@ -91,10 +92,11 @@ def from_row(row: dict[str, Any], place: Place) -> Prediction:
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """Read predictions from JSON Lines in UTF-8 (a byte-order mark and blank lines are accepted).
+    """Read predictions from UTF-8 JSON Lines; a byte-order mark and blank lines are accepted.
 
     Raises:
-        DataError: the file is missing, empty, not UTF-8 or not JSON Lines, or a row is no prediction; says which line.
+        DataError: the file is missing, empty, not UTF-8 or not JSON Lines, or a row is not a prediction; names the
+            line.
     """
     try:
         content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
@@ -107,10 +109,10 @@ def read_predictions(path: Path) -> list[Prediction]:
 
 
 def collect(numbered_rows: Iterable[tuple[int, dict[str, Any]]], path: Path) -> list[Prediction]:
-    """Turn rows, each with its line number, into predictions.
+    """Convert (line number, row) tuples into predictions.
 
     Raises:
-        DataError: there is no row, a row is not a prediction, or two have one id.
+        DataError: there is no row, a row is not a prediction, or two have the same id.
     """
     predictions: list[Prediction] = []
     lines: dict[str, int] = {}
@@ -127,7 +129,7 @@ def collect(numbered_rows: Iterable[tuple[int, dict[str, Any]]], path: Path) -> 
 
 
 def _rows(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
-    # Split at line feeds alone: U+2028 and its like may stand inside a prediction.
+    # Not splitlines(): U+2028 and similar characters may occur inside a prediction.
     for number, line in enumerate(content.split(b"\n"), start=1):
         try:
             text = line.decode("utf-8")
@@ -152,7 +154,7 @@ def _not_json(path: Path, number: int, reason: str) -> Fault:
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # json keeps the last of two equal keys and says nothing.
+    # json silently keeps the last of two equal keys.
     row = dict(pairs)
     if len(row) != len(pairs):
         raise ValueError("a key is given twice")

@@ -1,4 +1,4 @@
-"""How likely the reference answers are to a model, several at once; the perplexity follows from it."""
+"""Negative log-likelihood of reference answers under a model, in batches; the perplexity is computed from it."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,15 +10,15 @@ from medqa_finetune.data.examples import IGNORED, Encoded
 from medqa_finetune.errors import Fault, RunError
 from medqa_finetune.evaluation.decode import Model
 
-# Logits held at once. In fp32 they take 64 MiB; a CPU makes them in half the time that four times as many at once take.
+# Logits held at once: 64 MiB in fp32. On a CPU, four times as many take twice as long per logit.
 LOGITS = 2**24
-# But a large vocabulary gets room for a long answer, or for 512 tokens of a block of text and the position before them:
-# what is taken in two pieces is read twice.
+# Minimum positions with logits, even with a large vocabulary: a long reference, or 512 tokens of a text block and the
+# position before them. An example in two pieces needs two forward passes.
 LEAST_POSITIONS = 513
 
 
 class _Piece(NamedTuple):
-    """Tokens of a pair up to some place, and from where on they are to be predicted; the whole pair, as a rule."""
+    """The first tokens of an example, usually all, and the index of the first one to be predicted."""
 
     pair: int
     ids: list[int]
@@ -27,15 +27,16 @@ class _Piece(NamedTuple):
 
 @torch.inference_mode()
 def reference_likelihoods(model: Model, encoded: Sequence[Encoded], batch_tokens: int) -> list[tuple[float, int]]:
-    """Return, for each pair, the summed negative log-likelihood (nats) of answer and end token, and their number.
+    """Return, per example, the summed negative log-likelihood in nats of reference and end token, and their number.
 
     Args:
-        model: In evaluation mode. Its own forward pass is used, since some scale or cap the logits behind the head.
-        encoded: The pairs.
-        batch_tokens: Tokens in one forward pass at most, padding included; but always one pair.
+        model: In evaluation mode. Its own forward pass is used, since some models scale or cap the logits of their
+            head.
+        encoded: The examples.
+        batch_tokens: Maximum tokens per forward pass, including padding; a longer example gets a pass of its own.
 
     Raises:
-        RunError: a likelihood is no number.
+        RunError: a likelihood is not finite.
     """
     positions = max(LEAST_POSITIONS, LOGITS // int(model.config.get_text_config().vocab_size))
     pieces = [piece for number, item in enumerate(encoded) for piece in _pieces(number, item, positions - 1)]
@@ -55,13 +56,13 @@ def reference_likelihoods(model: Model, encoded: Sequence[Encoded], batch_tokens
 
 
 def _pieces(number: int, item: Encoded, size: int) -> Iterator[_Piece]:
-    """Yield a pair in as many pieces as it takes to predict `size` tokens at most with each."""
+    """Yield an example in pieces, each predicting at most `size` tokens."""
     for begin in range(item.answer_start, len(item.input_ids), size):
         yield _Piece(number, item.input_ids[: begin + size], begin)
 
 
 def _groups(pieces: Sequence[_Piece], batch_tokens: int, positions: int) -> Iterator[list[_Piece]]:
-    """Yield pieces of like length, as many as fit in the bounds on tokens and on positions with logits."""
+    """Yield groups of pieces of similar length within the limits on tokens and on positions with logits."""
     group: list[_Piece] = []
     for piece in sorted(pieces, key=lambda piece: (-len(piece.ids), -piece.begin)):
         longer = [*group, piece]
@@ -75,14 +76,14 @@ def _groups(pieces: Sequence[_Piece], batch_tokens: int, positions: int) -> Iter
 
 
 def _kept(group: Sequence[_Piece]) -> int:
-    """Return how many of the last positions hold all that predict; that of the last token predicts nothing."""
+    """Return the number of last positions whose logits are needed; the last token itself predicts nothing."""
     return len(group[0].ids) - min(piece.begin for piece in group) + 1
 
 
 def _likelihoods(model: Model, group: Sequence[_Piece]) -> list[float]:
-    """Return what the tokens of each piece add to its pair's negative log-likelihood; the longest piece is first."""
+    """Return each piece's share of its example's negative log-likelihood; the longest piece comes first."""
     longest, kept = len(group[0].ids), _kept(group)
-    # Padded on the right: no token looks at what is behind it, so neither mask nor position ids are needed.
+    # Padded on the right: attention is causal, so neither mask nor position ids are needed.
     ids = [piece.ids + piece.ids[-1:] * (longest - len(piece.ids)) for piece in group]
     wanted = [[IGNORED] * piece.begin + piece.ids[piece.begin :] for piece in group]
     wanted = [row + [IGNORED] * (longest - len(row)) for row in wanted]

@@ -1,4 +1,4 @@
-"""A run's answers, or its blocks of text, scored once more."""
+"""Scores a run's existing predictions, or blocks of text, again."""
 
 import dataclasses
 import json
@@ -20,21 +20,21 @@ from medqa_finetune.record.version_1 import upgrade
 
 log = logging.getLogger(__name__)
 
-# How long to wait for the lock of a run that is not being trained; other evaluations of it hold it to write.
+# Seconds to wait for the lock of a run that is not training; its other evaluations hold it only while writing.
 WRITE_SECONDS = 60.0
 
 
 def score_run(run: RunDir, metrics: Sequence[str], name: str | None = None) -> tuple[EvaluationRecord, Rows]:
-    """Score the answers of a run again, put the scores into its records, and return them with those of each answer.
+    """Score the predictions of a run again, write the scores to its records, and return them with those of each row.
 
     Args:
         run: The run.
-        metrics: Names of metrics; an evaluation's own are always among them.
-        name: Of the evaluation; None scores all of them, and returns the one whose scores the run's record holds.
+        metrics: Names of metrics, in addition to those of the evaluation.
+        name: Name of the evaluation; None scores all, and returns the one whose scores the run's record holds.
 
     Raises:
-        DataError: there is no run or evaluation, or its predictions are missing, too few or changed.
-        RunError: another process is working on it.
+        DataError: there is no run or evaluation, or its predictions are missing, incomplete or changed.
+        RunError: another process is using the run.
     """
     record = _record_of(run)
     chosen = find_by_name(run, name)
@@ -59,10 +59,10 @@ def score_run(run: RunDir, metrics: Sequence[str], name: str | None = None) -> t
 
 
 def find_by_name(run: RunDir, name: str | None = None) -> EvaluationDir:
-    """Return the folder of a run's evaluation; the one whose scores the run's record holds where no name is given.
+    """Return the folder of a run's evaluation; without a name, the one whose scores the run's record holds.
 
     Raises:
-        DataError: there is none of that name; says which there are.
+        DataError: there is none of that name; lists those that exist.
     """
     record = _record_of(run)
     named: dict[str, EvaluationDir] = {}
@@ -86,10 +86,10 @@ def find_by_name(run: RunDir, name: str | None = None) -> EvaluationDir:
 
 
 def read_by_name(run: RunDir, name: str | None = None) -> Evaluation:
-    """Return what is known of a run's evaluation; of the one whose scores the run's record holds without a name.
+    """Read the record of a run's evaluation; without a name, of the one whose scores the run's record holds.
 
     Raises:
-        DataError: as `find_by_name` does.
+        DataError: as `find_by_name`.
     """
     record = _record_of(run)
     folder = find_by_name(run, name)
@@ -110,7 +110,7 @@ def _record_of(run: RunDir) -> Record:
 
 
 def _score(run: RunDir, record: Record, folder: EvaluationDir, metrics: Sequence[str]) -> tuple[EvaluationRecord, Rows]:
-    # Whether the run is being trained is known before one of its files is written; others hold it for a moment.
+    # A training run is refused before any file is written; other processes hold the lock only briefly.
     with run.lock(LOCK_SECONDS if record.status == "running" else WRITE_SECONDS):
         pass
     with folder.lock():
@@ -133,7 +133,7 @@ def _score(run: RunDir, record: Record, folder: EvaluationDir, metrics: Sequence
 
 
 def _write(run: RunDir, folder: EvaluationDir, fresh: EvaluationRecord, changed: bool) -> None:
-    """Put scores where they belong; what holds them already stays untouched."""
+    """Write scores to the records that hold them; unchanged records stay untouched."""
     record = _record_of(run)
     evaluation = read_evaluation(run, record, folder)
     is_default = evaluation is not None and evaluation.name == (record.evaluation_name or evaluation.name)
@@ -159,10 +159,10 @@ def _write(run: RunDir, folder: EvaluationDir, fresh: EvaluationRecord, changed:
 
 
 def predictions_of(run: RunDir, name: str | None = None) -> list[Prediction]:
-    """Return the answers of a run's evaluation, all of them.
+    """Return all predictions of a run's evaluation.
 
     Raises:
-        DataError: they are missing, too few, or changed since the evaluation was done.
+        DataError: they are missing, incomplete, or changed since the evaluation.
     """
     record = _record_of(run)
     folder = find_by_name(run, name)
@@ -172,15 +172,15 @@ def predictions_of(run: RunDir, name: str | None = None) -> list[Prediction]:
 
 
 def rows_of(folder: EvaluationDir, record: Record, evaluation: Evaluation | None) -> Rows:
-    """Return the lines of an evaluation's predictions, all of them.
+    """Return all rows of an evaluation's predictions.
 
     Args:
-        folder: Of the evaluation.
-        record: The run's record as the evaluation sees it.
-        evaluation: What its own record holds.
+        folder: Folder of the evaluation.
+        record: The run's record with this evaluation's settings.
+        evaluation: The evaluation's own record.
 
     Raises:
-        DataError: they are missing, too few, or changed since the evaluation was done.
+        DataError: they are missing, incomplete, or changed since the evaluation.
     """
     path = folder.predictions_path
     files = {} if evaluation is None else evaluation.files
@@ -211,7 +211,7 @@ def rows_of(folder: EvaluationDir, record: Record, evaluation: Evaluation | None
 
 
 def _questions_of(record: Record) -> int | None:
-    """Return how many questions an evaluation has; None when the record does not say."""
+    """Return the number of questions of an evaluation; None if the record has none."""
     if record.evaluation is not None:
         return record.evaluation.n
     most = record.setting("evaluate", "max_samples")

@@ -1,7 +1,7 @@
-"""What one evaluation of a run takes from the others: predictions under the same settings, and benchmark scores.
+"""Reuses predictions and benchmark scores of a run's other evaluations that have the same settings.
 
-Answers of several environments are never put together. Where another evaluation has said everything that is needed, it
-is taken as it is, with its environment, and no model is loaded.
+Predictions from different environments are never mixed. If another evaluation has everything that is needed, it is
+reused together with its environment, and no model is loaded.
 """
 
 import json
@@ -28,7 +28,7 @@ OF_THE_TASKS = ("zero_shot", "zero_shot_folder", "max_samples")
 
 
 class Source(NamedTuple):
-    """Another evaluation of the same run, and its answers to questions of this one, in its own order."""
+    """Another evaluation of the same run, and its predictions for questions of this one, in its own order."""
 
     evaluation: Evaluation
     rows: list[Row]
@@ -37,15 +37,14 @@ class Source(NamedTuple):
 def reuse(
     run: RunDir, folder: EvaluationDir, settings: Settings, ids: Sequence[str], environment: Environment | None
 ) -> bool:
-    """Take over what other evaluations of a run have said already; return whether that is everything.
+    """Copy what other evaluations of a run have already computed; return whether that is everything.
 
     Args:
-        run: The run; the evaluation is this process's.
-        folder: Of the evaluation; answers of its own that are there stay as they are.
-        settings: Of the cell.
-        ids: Of all questions, or blocks of running text, of the evaluation.
-        environment: Where this evaluation takes place; None where that is not known yet, and only an evaluation that
-            has said everything is taken.
+        run: The run; this process holds the lock of the evaluation.
+        folder: Folder of the evaluation; its existing predictions are kept.
+        settings: Settings of the cell.
+        ids: Ids of all questions, or blocks of running text, of the evaluation.
+        environment: Environment of this evaluation; None if not yet known: then only a complete evaluation is reused.
     """
     record, own = run.read(), folder.read()
     if record is None or own is None:
@@ -56,13 +55,13 @@ def reuse(
     place = own.environment if environment is None else environment
     if place is not None:
         own = _reuse_benchmarks(folder, own, sources, place)
-    # Answers of its own do not count: whoever gives the last of them adds up what they cost.
+    # The evaluation's own predictions do not count: the process that completes them sums up their cost.
     taken = {row.get("id") for row in reused_rows(folder)}
     return taken >= set(ids) and not missing_benchmarks(own)
 
 
 def needs_model(run: RunDir, folder: EvaluationDir, settings: Settings, ids: Sequence[str]) -> bool:
-    """Return whether a model is needed for an evaluation; not so where others of the run have said everything.
+    """Return whether an evaluation needs a model: not if other evaluations of the run have all predictions.
 
     Nothing is written. Benchmarks count as missing, since they may have been run in another environment.
     """
@@ -81,7 +80,7 @@ def _reuse_answers(
     ids: Sequence[str],
     environment: Environment | None,
 ) -> Evaluation:
-    """Write the answers of the source that has most of them, unless this evaluation has begun."""
+    """Copy the predictions of the source that has most of them, unless this evaluation has predictions."""
     if folder.read_predictions():
         return own
     if environment is not None:
@@ -89,7 +88,7 @@ def _reuse_answers(
     best = max(sources, key=lambda source: len(source.rows), default=None)
     if best is None or not best.rows or (environment is None and len(best.rows) < len(set(ids))):
         return own
-    # Marked first: answers without the mark would be taken for this evaluation's own.
+    # The mark is written first: predictions without it would count as this evaluation's own.
     own = folder.update(
         reused=Reused(best.evaluation.name, len(best.rows)), environment=environment or best.evaluation.environment
     )
@@ -101,7 +100,7 @@ def _reuse_answers(
 def _reuse_benchmarks(
     folder: EvaluationDir, own: Evaluation, sources: Sequence[Source], place: Environment
 ) -> Evaluation:
-    """Take over the scores of benchmarks that were run under the same settings in the same environment."""
+    """Copy benchmark scores computed under the same settings in the same environment."""
     for missing in missing_benchmarks(own):
         keys = OF_THE_TEXT if missing == "text" else OF_THE_TASKS
         for source in sources:
@@ -118,7 +117,7 @@ def _reuse_benchmarks(
 
 
 def missing_benchmarks(evaluation: Evaluation) -> list[str]:
-    """Return which kinds of benchmarks, `tasks` and `text`, are asked for and have no score yet."""
+    """Return the kinds of configured benchmarks, `tasks` and `text`, that have no score yet."""
     of_text = [is_of_text(name, evaluation) for name in evaluation.exams]
     asked = {"tasks": bool(evaluation.settings.get("zero_shot")), "text": evaluation.settings.get("text") is not None}
     return [kind for kind, is_asked in asked.items() if is_asked and (kind == "text") not in of_text]
@@ -149,7 +148,7 @@ def _sources(run: RunDir, record: Record, folder: EvaluationDir, settings: Setti
 
 
 def set_aside_elsewhere(folder: EvaluationDir, environment: Environment) -> None:
-    """Move an evaluation aside that was begun in another environment: with other package versions or precision."""
+    """Set aside an evaluation started in another environment: with other package versions or another precision."""
     own = folder.read()
     begun = own is not None and (bool(own.exams) or folder.predictions_path.is_file())
     if own is None or not begun or own.environment is None or same_place(own.environment, environment):
@@ -162,7 +161,7 @@ def set_aside_elsewhere(folder: EvaluationDir, environment: Environment) -> None
 
 
 def reused_rows(folder: EvaluationDir) -> list[Row]:
-    """Return the lines of `predictions.jsonl` that were taken from another evaluation."""
+    """Return the rows of `predictions.jsonl` that were reused from another evaluation."""
     own = folder.read()
     if own is None or own.reused is None:
         return []

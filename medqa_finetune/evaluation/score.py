@@ -26,16 +26,16 @@ def score_predictions(
     """Score predictions; every one of them counts in every score.
 
     Args:
-        predictions: n of them.
-        metrics: Names of files in `evaluation/metrics/`; one named twice counts once.
+        predictions: The n predictions to score.
+        metrics: Names of metrics; duplicates count once.
 
     Returns:
         The record, its timings left None for the caller to fill in, and one row per prediction, in order: `id`, the
         prediction's own scores, e.g. `rouge1`, `rouge2`, `rougeL`, `bleu`, and counts such as `bleu.sys_len`.
 
     Raises:
-        DataError: there are no predictions, or they do not carry what a metric needs.
-        ConfigError: no metric is named, or one that does not exist.
+        DataError: there are no predictions, or they lack a field that a metric needs.
+        ConfigError: `metrics` is empty or names an unknown metric.
     """
     if not predictions:
         raise DataError(Fault("no-answers", "there are no answers to score"))
@@ -68,10 +68,10 @@ def score_predictions(
 
 
 def _has_what_it_needs(metric: Metric, predictions: Sequence[Prediction]) -> bool:
-    """Say whether the predictions have the fields that a metric needs.
+    """Return whether the predictions have the fields that a metric needs.
 
     Raises:
-        DataError: some have them and some have not.
+        DataError: only some have them.
     """
     lacking = [any(getattr(prediction, field) is None for field in metric.needs) for prediction in predictions]
     if any(lacking) and not all(lacking):
@@ -85,19 +85,19 @@ def _has_what_it_needs(metric: Metric, predictions: Sequence[Prediction]) -> boo
 
 
 def own_scores(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of `score_predictions` without the counts."""
+    """Return a row of `score_predictions` without its counts."""
     return {name: value for name, value in row.items() if "." not in name}
 
 
 def item_scores(rows: Sequence[Mapping[str, Any]], predictions_sha256: str) -> ItemScores:
-    """Return the rows of `score_predictions` as columns.
+    """Convert the rows of `score_predictions` to columns.
 
     Args:
-        rows: n of them, one at least, in the order of the file of predictions.
-        predictions_sha256: Of that file.
+        rows: At least one row, in the order of the predictions file.
+        predictions_sha256: Digest of that file.
     """
     counts: dict[str, dict[str, npt.NDArray[Any]]] = {}
-    # A column that some predictions lack, for they have several references, is no column of the whole.
+    # Predictions with several references lack some columns; such a column is left out altogether.
     names = [name for name in rows[0] if all(name in row for row in rows)]
     for name in names:
         score, _, counted = name.partition(".")
@@ -113,7 +113,7 @@ def item_scores(rows: Sequence[Mapping[str, Any]], predictions_sha256: str) -> I
 
 
 def is_empty(text: str) -> bool:
-    """Say whether a text has no visible character: nothing, white space, or zero-width characters."""
+    """Return whether a text has no visible character: it is empty, white space, or zero-width characters."""
     return not any(character.isprintable() and not character.isspace() for character in text)
 
 
@@ -135,17 +135,17 @@ def _repetition_rate(predictions: Sequence[Prediction]) -> float | None:
 def score_rows(
     rows: Rows, folder: EvaluationDir, record: Record, metrics: Sequence[str]
 ) -> tuple[EvaluationRecord, Rows]:
-    """Return the scores of an evaluation's lines, without costs, and those of each line.
+    """Return the scores of an evaluation's rows, without costs, and those of each row.
 
     Args:
-        rows: The lines.
-        folder: Of the evaluation.
-        record: The run's record as the evaluation sees it; its own metrics are always among those computed.
-        metrics: Names of more of them.
+        rows: Rows of `predictions.jsonl`.
+        folder: Folder of the evaluation.
+        record: The run's record with this evaluation's settings; its metrics are always computed.
+        metrics: Names of additional metrics.
 
     Raises:
-        DataError: a line lacks something.
-        ConfigError: a metric that there is none of for such lines.
+        DataError: a row lacks a field.
+        ConfigError: a metric is unknown or does not apply to such rows.
     """
     if record.setting("corpus", "task") == "text":
         return _score_blocks(rows, folder, record, metrics)

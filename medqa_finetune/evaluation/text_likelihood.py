@@ -1,4 +1,4 @@
-"""How likely the blocks of a running text are to a model, every batch on disk before the next."""
+"""Negative log-likelihood of blocks of running text under a model, each batch written before the next starts."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -20,12 +20,12 @@ log = logging.getLogger(__name__)
 def measure_blocks(
     model: Model, blocks: Sequence[Encoded], settings: EvaluateConfig, folder: EvaluationDir
 ) -> dict[str, Any]:
-    """Append to `folder.predictions_path`, for every block, its negative log-likelihood (nats) and tokens predicted.
+    """Append each block's negative log-likelihood (nats) and number of predicted tokens to `folder.predictions_path`.
 
-    Batches that an earlier start measured are kept, and so is what another evaluation has measured.
+    Batches measured by an earlier start are kept, as are rows reused from another evaluation.
 
     Returns:
-        The fields of an evaluation record that speak of cost, restarts included; samples are blocks.
+        The cost fields of an evaluation record, including restarts; samples are blocks.
     """
     model.eval()
     reused = {row.get("id") for row in reused_rows(folder)}
@@ -51,7 +51,7 @@ def measure_blocks(
 def measure_batch(
     model: Model, blocks: Sequence[Encoded], batch: Sequence[int], settings: EvaluateConfig
 ) -> list[dict[str, Any]]:
-    """Return, for the blocks of a batch, the lines of `predictions.jsonl`: negative log-likelihood (nats), tokens."""
+    """Return the `predictions.jsonl` rows of a batch of blocks: negative log-likelihood (nats) and predicted tokens."""
     likelihoods = reference_likelihoods(model, [blocks[number] for number in batch], settings.batch_tokens)
     rows = zip(batch, likelihoods, strict=True)
     return [{"id": block_id(number), "nll": nll, "tokens": tokens} for number, (nll, tokens) in rows]
@@ -60,9 +60,9 @@ def measure_batch(
 def batches_of(
     blocks: Sequence[Encoded], settings: EvaluateConfig, numbers: Sequence[int] | None = None
 ) -> Iterator[list[int]]:
-    """Yield numbers of blocks, all or those given, as many at once as a batch has room for; one at least.
+    """Yield batches of block indices, of all blocks or of `numbers`, within `settings.batch_tokens`; at least one each.
 
-    All but the last are of one length, the first one's.
+    All blocks but the last have the length of the first.
     """
     numbers = range(len(blocks)) if numbers is None else numbers
     if not numbers:
@@ -73,5 +73,5 @@ def batches_of(
 
 
 def block_id(number: int) -> str:
-    """Return how a block of running text is called, by its number from 0."""
+    """Return the id of a block of running text; `number` counts from 0."""
     return f"block-{number}"

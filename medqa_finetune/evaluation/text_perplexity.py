@@ -1,7 +1,7 @@
 """The perplexity of running text: exp(summed negative log-likelihood / number of tokens predicted).
 
-Jelinek et al. 1977; over blocks, each by itself, as in transformers' guide to perplexity. Where a block begins fewer
-tokens behind the one before than it is long (a sliding window), every token sees more, and the figure is lower.
+Jelinek et al. 1977; over independent blocks, as in transformers' guide to perplexity. With a stride shorter than the
+block (a sliding window), tokens have more context, and the perplexity is lower.
 """
 
 import math
@@ -13,17 +13,17 @@ from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.record.schema import EvaluationRecord, Score
 
 METRIC = "perplexity"
-# What of a block the aggregate needs.
+# Columns that the aggregate is computed from.
 COUNTS = ("nll", "tokens")
 
 
 def text_signature(length: int, stride: int | None, separator: str) -> str:
-    """Return how the perplexity of blocks of `length` tokens is computed; only equal signatures compare.
+    """Return a signature of how the perplexity is computed; only scores with equal signatures are comparable.
 
     Args:
-        length: Tokens of a block.
-        stride: Tokens from the beginning of one block to that of the next; None for `length`.
-        separator: What stands between two rows of the text.
+        length: Tokens per block.
+        stride: Tokens from the start of one block to the start of the next; None for `length`.
+        separator: Text between two rows of the corpus.
     """
     stride = length if stride is None else stride
     return f"perplexity|text:blocks|length:{length}|stride:{stride}|joined:{separator!r}|mean:token"
@@ -32,15 +32,15 @@ def text_signature(length: int, stride: int | None, separator: str) -> str:
 def score_blocks(
     rows: Sequence[dict[str, Any]], signature: str, path: Path
 ) -> tuple[EvaluationRecord, list[dict[str, Any]]]:
-    """Return the perplexity over all blocks, and that of each with what it is made of.
+    """Return the perplexity over all blocks, and each block's own with its counts.
 
     Args:
-        rows: Lines of `predictions.jsonl`.
-        signature: How they were measured.
-        path: Their file, for messages.
+        rows: Rows of `predictions.jsonl`.
+        signature: From `text_signature`.
+        path: File of the rows, for error messages.
 
     Raises:
-        DataError: there is none, or one of them is not of a block.
+        DataError: there are no rows, or a row is not that of a block.
     """
     for number, row in enumerate(rows, start=1):
         nll, tokens = row.get("nll"), row.get("tokens")

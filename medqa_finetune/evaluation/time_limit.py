@@ -1,4 +1,4 @@
-"""A limit on the time that a block of code may take, also for code that never looks at a clock."""
+"""A time limit for a block of code, including code that never checks a clock."""
 
 import signal
 import threading
@@ -9,15 +9,15 @@ from typing import NoReturn
 
 
 class TimedOutError(Exception):
-    """The time for a block was over."""
+    """The time limit of a block has passed."""
 
 
 @contextmanager
 def alarm(seconds: float) -> Iterator[None]:
-    """End the block after this many seconds, as soon as Python has its turn; no limit outside the main thread.
+    """Interrupt the block after this many seconds, once Python regains control; no limit outside the main thread.
 
     Raises:
-        TimedOutError: time was over.
+        TimedOutError: the time limit has passed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

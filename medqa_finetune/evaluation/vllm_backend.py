@@ -1,8 +1,8 @@
-"""Answers by vLLM (`evaluate.backend=vllm`, an extra): the same prompts, the same end, the same lines on disk.
+"""vLLM backend (`evaluate.backend=vllm`, an extra): same prompts, same end token, same rows on disk as transformers.
 
-vLLM knows neither bitsandbytes nor what a run holds in memory. It gets plain weights, written for it and thrown away
-afterwards: in fp32 with the adapter merged, in half precision with the adapter kept apart. How likely the references
-are is measured first, by the model itself, which then makes room.
+vLLM supports neither bitsandbytes weights nor a model in this process's memory, so plain weights are exported to
+temporary files: in fp32 with the adapter merged, in half precision with a separate adapter. Likelihoods of the
+references are computed first, by the model itself, which is then moved off the GPU.
 """
 
 import gc
@@ -39,19 +39,19 @@ from medqa_finetune.record.files import TEMPORARY_PREFIX
 ADVICE = "evaluate.backend=transformers answers with it."
 # Loading weights from a slow disk, compiling kernels and recording CUDA graphs takes minutes.
 START_SECONDS = 1800.0
-# vLLM tells its makers' server of every use unless that is switched off. For the last one see `vllm_engine`.
+# vLLM reports usage to a server by default. For the last variable see `vllm_engine`.
 VARIABLES = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 
 
 def generate_predictions(
     model: Model, encoder: Encoder, pairs: Sequence[Example], settings: EvaluateConfig, folder: EvaluationDir
 ) -> Generated:
-    """Do what `generate.generate_predictions` does, by vLLM; a batch is what is written at once, not what it computes.
+    """Generate predictions with vLLM, as `generate.generate_predictions` does; a batch is only the unit of writing.
 
-    The model is moved off its device. Its seconds are those of generation, from when vLLM is ready.
+    The model is moved off its device. Seconds count generation only, from when vLLM is ready.
 
     Raises:
-        RunError: it failed.
+        RunError: vLLM failed.
     """
     model.eval()
     book = PredictionWriter(encoder, pairs, settings, folder)
@@ -61,7 +61,7 @@ def generate_predictions(
         reference_likelihoods(model, list(encoder.encode(batch)), settings.batch_tokens) for batch in book.left
     ]
     prompts = [encoder.prompts(batch) for batch in book.left]
-    # In the evaluation's folder: the system's own for such things is often a small disk in memory.
+    # In the evaluation's folder: the system's temporary folder is often a small RAM disk.
     with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY_PREFIX}vllm-", dir=folder.path) as name:
         place = Path(name)
         plain = write_plain(model, place)
@@ -78,13 +78,13 @@ def generate_predictions(
 
 
 def serving_faults(needs: Sequence[Need], precision: Precision) -> Iterator[Fault]:
-    """Yield why vLLM will not serve what runs are to train: it is tried, with random weights and two tokens.
+    """Yield the faults of models that vLLM cannot serve, found by generating two tokens with random weights.
 
-    What vLLM can serve is known to vLLM alone, and after training it would be too late to ask.
+    Only vLLM itself knows what it can serve, and a fault after training would come too late.
 
     Args:
-        needs: Of runs with this backend.
-        precision: What `auto` stands for.
+        needs: Requirements of the runs with this backend.
+        precision: Precision that `auto` resolves to.
     """
     trials: dict[str, Asked] = {}
     for need in needs:
@@ -104,10 +104,10 @@ def serving_faults(needs: Sequence[Need], precision: Precision) -> Iterator[Faul
 
 
 def _trial(need: Need, precision: Precision) -> Asked:
-    """Return the question that shows whether vLLM serves what will be trained.
+    """Return the request that tests whether vLLM serves the model to be trained.
 
     Raises:
-        ModelError: it is known that it does not.
+        ModelError: it is already known that vLLM does not.
     """
     folder = Path(need.folder).resolve()
     if layer_sizes(build_skeleton(folder)) is not None:
@@ -125,7 +125,7 @@ def _asked(plain: Plain, encoder: Encoder, settings: EvaluateConfig, prompts: li
     return Asked(
         model=str(plain.model.resolve()), dtype=plain.dtype, rank=plain.rank, trial=False,
         adapter=None if plain.adapter is None else str(plain.adapter.resolve()),
-        # On a CPU, compiling would want a C++ compiler.
+        # Compilation on a CPU needs a C++ compiler.
         eager=not torch.cuda.is_available(),
         cache_tokens=settings.batch_tokens, token_bytes=_token_bytes(plain.model, plain.dtype),
         at_once=settings.batch_size, length=max(map(len, prompts)) + settings.max_new_tokens,
@@ -135,7 +135,7 @@ def _asked(plain: Plain, encoder: Encoder, settings: EvaluateConfig, prompts: li
 
 
 def _token_bytes(folder: Path, dtype: str) -> int:
-    """Return what a cache keeps of a token: keys and values of all layers."""
+    """Return the bytes of cached keys and values per token, over all layers."""
     size = read_size(folder)
     if size is None:
         problem = f"{folder} does not say how large its layers are"
@@ -144,7 +144,7 @@ def _token_bytes(folder: Path, dtype: str) -> int:
 
 
 def _make_room(model: Model) -> None:
-    """Take the model off the GPU, and give the memory back to whoever comes next."""
+    """Move the model off the GPU and release the memory."""
     model.to("cpu")
     gc.collect()
     if torch.cuda.is_available():
@@ -152,11 +152,11 @@ def _make_room(model: Model) -> None:
 
 
 def _by_batch(said: Iterator[Said], sizes: Sequence[int]) -> Iterator[tuple[list[Output], float]]:
-    """Yield the answers of each batch, in order, and the seconds since the batch before it.
+    """Yield the predictions of each batch, in order, and the seconds since the previous batch.
 
     Args:
-        said: Answers, as they end.
-        sizes: Prompts of each batch.
+        said: Predictions, in the order in which they end.
+        sizes: Number of prompts of each batch.
     """
     found: dict[int, Output] = {}
     begin, now, before = 0, 0.0, 0.0
@@ -171,20 +171,20 @@ def _by_batch(said: Iterator[Said], sizes: Sequence[int]) -> Iterator[tuple[list
 
 @contextmanager
 def ask(asked: Asked, patience: float) -> Iterator[Iterator[Said]]:
-    """Start vLLM, and yield its answers as they end, once it is ready.
+    """Start vLLM and, once it is ready, yield an iterator of its predictions as they end.
 
     Args:
-        asked: What it is to do.
-        patience: Seconds that it may be silent.
+        asked: The request.
+        patience: Maximum seconds between two predictions, to which a grace period is added.
 
     Raises:
-        RunError: it failed, ended, or was silent for too long.
+        RunError: vLLM failed, exited, or timed out.
     """
     defaults = {"VLLM_LOGGING_LEVEL": "WARNING", "OMP_NUM_THREADS": str(torch.get_num_threads())}
     variables = {key: value for key, value in defaults.items() if key not in os.environ} | VARIABLES
     with stream(answer, asked, quiet=True, environment=variables) as child:
         for _ in _answers(child, START_SECONDS):
-            break  # it is ready
+            break  # the first reply says that it is ready
         yield _answers(child, patience + max(HANG_SECONDS, patience / 2))
 
 

@@ -1,8 +1,8 @@
-"""vLLM in a process of its own, which yields each answer as soon as it has ended.
+"""Runs vLLM in a child process, which yields each prediction as soon as it ends.
 
-A process of its own gives its memory back whole, however it ends, and what vLLM does to its surroundings (settings of
-torch, handlers, output) stays there. Within it the engine runs without a process of its own in turn, so that its
-schedule, and with it the batches, are the same each time (vLLM's guide to reproducibility).
+A child process returns all its memory however it ends, and confines vLLM's side effects (torch settings, handlers,
+output). Inside it the engine runs without a further process, so that its schedule, and with it the batches, are the
+same each time (vLLM's guide to reproducibility).
 """
 
 import dataclasses
@@ -15,32 +15,32 @@ from typing import Any
 from medqa_finetune.compat.vllm import Engine, lora_ranks
 from medqa_finetune.errors import Fault, MedQAError, ModelError, RunError
 
-# Of a card's free memory; the rest is for what torch and the driver need in addition. vLLM wants the share named, and
-# takes what its weights, its largest batch and the cache that we name need.
+# Share of a GPU's free memory; the rest is for torch and the driver. vLLM requires the share, and takes what its
+# weights, its largest batch and the configured cache need.
 FREE_SHARE = 0.95
-# vLLM's pages of the cache are this many tokens at most.
+# Maximum tokens per page of vLLM's cache.
 PAGE_TOKENS = 128
 READY = -1
 
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What vLLM is to do.
+    """A request to vLLM.
 
     Attributes:
         model: Folder of plain weights with a `config.json`.
-        dtype: What they are computed in: `float32`, `float16` or `bfloat16`.
-        adapter: Folder of an adapter of peft of these weights; None for none.
-        rank: Its rank, also where there is none yet; None where there will be none.
-        trial: Take random weights in place of those in the folder.
-        eager: Compile nothing.
-        cache_tokens: Tokens that the cache of keys and values has room for.
-        token_bytes: What it keeps of a token, over all layers.
-        at_once: Prompts that are worked on at once at most.
-        length: Tokens of a prompt and its answer together at most.
-        end_id: The token that ends an answer.
-        max_new_tokens: Tokens of an answer at most.
-        timeout_seconds: Seconds from when a prompt is taken up, after which its answer is cut off.
+        dtype: Precision of computation: `float32`, `float16` or `bfloat16`.
+        adapter: Folder of a peft adapter of these weights; None without one.
+        rank: Rank of the adapter, also where it does not exist yet; None without one.
+        trial: Use random weights instead of those in the folder.
+        eager: Disable compilation.
+        cache_tokens: Capacity of the key-value cache in tokens.
+        token_bytes: Bytes of the cache per token, over all layers.
+        at_once: Maximum number of concurrent prompts.
+        length: Maximum tokens of a prompt and its prediction together.
+        end_id: Token that ends a prediction.
+        max_new_tokens: Maximum tokens of a prediction.
+        timeout_seconds: Seconds from the start of a prompt after which its prediction is cut off.
         prompts: Token ids.
     """
 
@@ -62,13 +62,13 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True)
 class Said:
-    """One answer, or before the first that it is ready (`place` is `READY`).
+    """A prediction, or, with `place` equal to `READY`, the message that the engine is ready.
 
     Attributes:
-        place: Of the prompt.
-        tokens: Generated, the end token included.
-        timed_out: Whether it was cut off by `timeout_seconds`.
-        seconds: Since it was ready.
+        place: Index of the prompt.
+        tokens: Generated token ids, including the end token.
+        timed_out: Whether `timeout_seconds` cut the prediction off.
+        seconds: Seconds since the engine was ready.
     """
 
     place: int
@@ -78,10 +78,10 @@ class Said:
 
 
 def answer(asked: Asked) -> Iterator[Said]:
-    """Start the engine, say so, and yield the answers as they end.
+    """Start the engine, report that it is ready, and yield the predictions as they end.
 
     Raises:
-        RunError: vLLM cannot answer; says why.
+        RunError: vLLM fails; contains the reason.
     """
     try:
         engine = start_engine(asked)
@@ -95,10 +95,10 @@ def answer(asked: Asked) -> Iterator[Said]:
 
 
 def start_engine(asked: Asked) -> Engine:
-    """Return vLLM's engine, ready to answer.
+    """Start vLLM's engine.
 
     Raises:
-        ModelError: the rank is larger than any that vLLM serves.
+        ModelError: the rank exceeds the largest that vLLM serves.
         ValueError: vLLM refuses the model.
     """
     import torch
@@ -126,12 +126,12 @@ def start_engine(asked: Asked) -> Engine:
 
 
 def _pages(tokens: int) -> int:
-    """Return how many pages it takes to hold so many tokens; vLLM keeps one for itself."""
+    """Return the number of cache pages for so many tokens; vLLM reserves one for itself."""
     return -(-tokens // PAGE_TOKENS) + 1
 
 
 def generate(engine: Engine, asked: Asked) -> Iterator[tuple[int, list[int], bool]]:
-    """Yield place, tokens and whether time ran out, of each answer when it ends."""
+    """Yield (prompt index, token ids, whether it timed out) of each prediction when it ends."""
     waiting, tokens, until = deque(range(len(asked.prompts))), dict[int, list[int]](), dict[int, float]()
     while waiting or tokens:
         while waiting and len(tokens) < asked.at_once:
@@ -149,7 +149,7 @@ def generate(engine: Engine, asked: Asked) -> Iterator[tuple[int, list[int], boo
 
 
 def faults_of(error: Exception) -> tuple[Fault, ...]:
-    """Return why vLLM cannot answer, of what it or we raised."""
+    """Return the faults of an exception raised by vLLM or by this package."""
     if isinstance(error, MedQAError):
         return error.faults
     reason = " ".join(str(error).split())[:400].rstrip(".")
@@ -157,6 +157,6 @@ def faults_of(error: Exception) -> tuple[Fault, ...]:
 
 
 def engine_fault(code: str, problem: str) -> Fault:
-    """Return a fault of vLLM as such."""
+    """Return a fault of the key `evaluate.backend`."""
     hint = "If this persists, give evaluate.backend=transformers."
     return Fault(code, problem, key="evaluate.backend", got="vllm", hint=hint)

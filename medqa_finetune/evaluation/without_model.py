@@ -1,4 +1,4 @@
-"""Predictions of a method that has no model, such as retrieval; torch is not loaded."""
+"""Predictions of methods without a model, such as retrieval; does not load torch."""
 
 import logging
 import time
@@ -16,7 +16,7 @@ from medqa_finetune.record.files import keep_lines
 
 log = logging.getLogger(__name__)
 
-# Questions predicted and written at once: compared with 100,000 training questions, a float32 each, that is 13 MB.
+# Questions predicted and written at once: their float32 similarities to 100,000 training questions take 13 MB.
 BATCH = 32
 
 
@@ -27,28 +27,27 @@ def predict_without_model(
     folder: EvaluationDir,
     threads: int | None = None,
 ) -> dict[str, Any]:
-    """Write the prediction for every question to `folder.predictions_path`; return what that cost.
+    """Write a prediction for every question to `folder.predictions_path`, and return the cost.
 
     Args:
-        method: Predicts.
+        method: The method.
         train: The training examples, in order.
-        questions: With their references.
-        folder: Takes the predictions; those of an earlier start are made again, those reused of another evaluation are
-            kept.
-        threads: At most; None for as many as there are cores.
+        questions: The questions with their references.
+        folder: Folder of the evaluation. Predictions of an earlier start are replaced; reused ones are kept.
+        threads: Maximum CPU threads; None for the number of cores.
 
     Returns:
-        The fields of an evaluation record that speak of cost.
+        The cost fields of an evaluation record.
 
     Raises:
-        DataError: there is no training example.
+        DataError: there are no training examples.
     """
     if not len(train):
         raise DataError(
             Fault("no-training-pairs", "there is no training question whose answer could be taken",
                   key="data.train_size", got=0)
         )  # fmt: skip
-    # Rows of a large training set are read from disk: once each.
+    # Rows of a large training set are read from disk, so each is read only once.
     predict = method.predictor([(normalised_question(each.question), each.answer) for each in train], threads)
     reused = {row.get("id") for row in reused_rows(folder)}
     keep_lines(folder.predictions_path, len(reused))

@@ -8,8 +8,6 @@ from typing import Literal
 
 from medqa_finetune.child_process import exit_name
 from medqa_finetune.errors import EXIT_BAD_INPUT, DataError, Fault, MedQAError
-from medqa_finetune.evaluation.metric_registry import shortlist
-from medqa_finetune.evaluation.metrics.base import Prominence
 from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.run_dir import now
 from medqa_finetune.record.schema import Failure, Process, Record
@@ -73,6 +71,10 @@ def summarize_record(record: Record | None) -> str:
         return "done"
     if record.status != "done":
         return f"{record.status}: {record.failure.message if record.failure else 'no reason recorded'}"
+    # The launcher starts any Hydra program; descriptions of metrics load numpy.
+    from medqa_finetune.evaluation.metric_registry import shortlist
+    from medqa_finetune.evaluation.metrics.base import Prominence
+
     scores = record.evaluation.scores if record.evaluation is not None else {}
     short = [score for score in shortlist() if score.name in scores]
     # Perplexity is shown if no other shortlisted score was computed; it is the only score of running text.

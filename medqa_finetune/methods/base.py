@@ -1,4 +1,4 @@
-"""What a method says of itself and does: with a model (`ModelMethod`), or without one (`MethodWithoutModel`)."""
+"""Base classes of methods: with a model (`ModelMethod`), or without one (`MethodWithoutModel`)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Bits of a quantized weight with its scales. 4 bits and an fp32 scale per 64 weights; with double quantization 8 bits
 # per 64 and an fp32 per 64 * 256 (Dettmers et al. 2023, arXiv:2305.14314, section 3). int8 has one fp32 scale per row,
-# which is next to nothing (Dettmers et al. 2022, arXiv:2208.07339).
+# which is negligible (Dettmers et al. 2022, arXiv:2208.07339).
 QUANTIZED_BITS = {"nf4": 4 + 32 / 64, "fp4": 4 + 32 / 64, "int8": 8.0}
 DOUBLE_QUANTIZED_BITS = 4 + 8 / 64 + 32 / (64 * 256)
 
@@ -26,13 +26,13 @@ class Method(ABC):
     """One method with its settings.
 
     Attributes:
-        kind: Value of `method.trains` that stands for it.
-        loads_model: Whether a model is loaded at all.
+        kind: Its value of `method.trains`.
+        loads_model: Whether a model is loaded.
         trains_weights: Whether weights are trained. A method that trains none is a baseline in the report.
-        uses_training_data: Whether predictions depend on the training examples. Where they do not, the run is named
-            without its data size and counts as trained on 0 examples.
-        tasks: Values of `corpus.task` that it can do.
-        unused: Settings, as dotted keys or sections, that cannot change its predictions: they are in no identity, and
+        uses_training_data: Whether predictions depend on the training examples. If not, the run is named without its
+            data size and counts as trained on 0 examples.
+        tasks: Supported values of `corpus.task`.
+        unused: Settings, as dotted keys or sections, that cannot change its predictions: they are in no identity and in
             no name of a run.
         used_all_the_same: Exceptions from `unused`.
         variants: Variants that `export` can make of a run.
@@ -52,12 +52,12 @@ class Method(ABC):
 
     @classmethod
     def uses(cls, key: str) -> bool:
-        """Say whether a setting, as a dotted key, can change the predictions."""
+        """Return whether a setting, as a dotted key, can change the predictions."""
         is_unused = any(key == root or key.startswith(f"{root}.") for root in cls.unused)
         return not is_unused or key in cls.used_all_the_same
 
     def faults(self) -> Iterator[Fault]:
-        """Yield what of `settings` the method refuses; types and ranges have been checked."""
+        """Yield faults of `settings` for this method; types and ranges have been checked."""
         yield from ()
 
 
@@ -75,14 +75,14 @@ class MethodWithoutModel(Method):
         """Return a function that predicts the answers to questions.
 
         Args:
-            examples: Question and answer of every training example, one at least. Questions are normalised as for the
-                search for leaks (`data/splits.py`), and so are those that the function is called with.
-            threads: At most; None for as many as there are cores.
+            examples: Question and answer of every training example, at least one. Questions are normalised as in the
+                leak search (`data/splits.py`); the returned function expects normalised questions as well.
+            threads: Most threads; None for the number of cores.
         """
 
 
 class ModelMethod(Method):
-    """A method with a model. What is here by default is a model that is trained in its own weights or not at all."""
+    """A method with a model. The defaults are those of training the model's own weights, or none."""
 
     loads_model = True
 
@@ -90,16 +90,16 @@ class ModelMethod(Method):
 
     @abstractmethod
     def trainable_parameters(self, size: ModelSize) -> int:
-        """Return the number of weights that are trained."""
+        """Return the number of trained weights."""
 
     def weight_bytes(self, size: ModelSize, width: int) -> int:
-        """Return the memory that all weights take, in bytes.
+        """Return the memory of all weights, in bytes.
 
-        By default those of the base: its linear layers quantized or not, the rest in the run's precision.
+        By default those of the base: linear layers quantized or not, the rest in the run's precision.
 
         Args:
-            size: Of the base.
-            width: Bytes of a number in the run's precision.
+            size: Size of the base.
+            width: Bytes per number in the run's precision.
         """
         kind = self.settings.quantization
         if kind == "none":
@@ -109,26 +109,26 @@ class ModelMethod(Method):
         return round(size.linear_weights * bits / 8) + (size.parameters - size.linear_weights) * width
 
     def saved_bytes(self, size: ModelSize) -> int:
-        """Return what the trained weights take on disk, in bytes; a checkpoint has the optimizer's state as well."""
+        """Return the size of the trained weights on disk, in bytes, without the optimizer state of a checkpoint."""
         return self.trainable_parameters(size) * WIDTH["fp32"]
 
     def forward_flops(self, size: ModelSize) -> Flops:
-        """Return the cost of one forward pass."""
+        """Return the FLOPs of one forward pass."""
         return forward_flops(size)
 
     @abstractmethod
     def training_flops(self, size: ModelSize) -> Flops:
-        """Return the cost of a forward and a backward pass; what is computed twice to save memory counts once."""
+        """Return the FLOPs of a forward and a backward pass; recomputation that saves memory is not counted."""
 
     # ------------------------------------------------------------------ weights
 
     def base_precision(self, precision: Precision) -> Precision:
-        """Return the precision that unquantized weights of the base are held in, in a run of this precision."""
+        """Return the precision of the base's unquantized weights, given the run's precision."""
         return precision
 
     @abstractmethod
     def apply(self, base: "PreTrainedModel") -> "PreTrainedModel":
-        """Return the model to train: adapters added, weights unfrozen, or all frozen; values stay as they are.
+        """Return the model to train: adapters added, weights unfrozen, or all frozen; no value changes.
 
         Args:
             base: As loaded, or on torch's `meta` device; modified in place.
@@ -138,25 +138,25 @@ class ModelMethod(Method):
         """
 
     def begin(self, model: "PreTrainedModel", seed: int, checkpoint: Path | None) -> None:
-        """Prepare weights right before training; transformers loads those of a checkpoint itself, afterwards.
+        """Prepare weights right before training; transformers then loads those of a checkpoint itself.
 
         Args:
             model: As `apply` returned it; modified in place.
-            seed: Of the run.
-            checkpoint: Folder of the checkpoint that training resumes from; None to begin anew.
+            seed: Seed of the run.
+            checkpoint: Folder of the checkpoint that training resumes from; None at the first start.
         """
 
     def optimizer(self, model: "PreTrainedModel", arguments: "TrainingArguments") -> "Optimizer | None":
-        """Return the optimizer that the method needs; None where the one that transformers makes will do."""
+        """Return a method's own optimizer; None for the one that transformers makes."""
         return None
 
     def save(self, model: "PreTrainedModel", folder: Path) -> None:
-        """Write the trained weights into a folder, in a form that `restore` and other programs read."""
+        """Write the trained weights into a folder, in a format that `restore` and other programs read."""
         cast(Any, model).save_pretrained(folder)
 
     @abstractmethod
     def restore(self, model: "PreTrainedModel", folder: Path) -> None:
-        """Load trained weights that `save` wrote, or a checkpoint's, into a model that `apply` returned.
+        """Load trained weights from `save`, or from a checkpoint, into a model that `apply` returned.
 
         Raises:
             ModelError: a file is damaged, or the weights are not exactly those of this model and method: too many, too
@@ -164,7 +164,7 @@ class ModelMethod(Method):
         """
 
     def attach(self, base: "PreTrainedModel", folder: Path) -> "PreTrainedModel":
-        """Return a base model with weights that `save` wrote, ready to predict.
+        """Return a base model with weights from `save`, ready for inference.
 
         Raises:
             ModelError: as `apply` and `restore`.
@@ -174,27 +174,27 @@ class ModelMethod(Method):
         return model
 
     def for_inference(self, model: "PreTrainedModel") -> "PreTrainedModel":
-        """Return a trained model in the form that predicts fastest; the one given is modified in place."""
+        """Return a trained model in its fastest form for inference; the given one is modified in place."""
         return model
 
     def merge(self, base: "PreTrainedModel", folder: Path) -> "PreTrainedModel":
-        """Return a model in fp32 on the CPU whose own weights, without adapters, are what training came to.
+        """Return the trained model in fp32 on the CPU, without adapters.
 
         Args:
             base: As the method loads it, before `apply`; modified in place.
-            folder: Of the trained weights.
+            folder: Folder of the trained weights.
 
         Raises:
-            ModelError: as `restore` does, or a merged weight is not finite.
+            ModelError: as `restore`, or a merged weight is not finite.
         """
         return cast("PreTrainedModel", cast(Any, self.attach(base, folder)).float().to("cpu"))
 
     def plain_form(self, precision: Precision) -> tuple[str, int | None]:
-        """Return torch's name of the weights' dtype, and the rank of the adapter, of what vLLM gets.
+        """Return the torch dtype name of the weights that vLLM gets, and the rank of the adapter, None without one.
 
-        That is what `model/plain_export.py` writes; the rank is None where no adapter is left.
+        `model/plain_export.py` writes these weights.
 
         Raises:
-            ModelError: vLLM cannot take it in this precision.
+            ModelError: vLLM does not support the method in this precision.
         """
         return DTYPE_NAMES[self.base_precision(precision)], None

@@ -21,7 +21,7 @@ class Full(ModelMethod):
     variants = ("base", "quantized", "merged")
 
     def faults(self) -> Iterator[Fault]:
-        """Yield a fault for quantization, and for every setting that only adapters have."""
+        """Yield faults of quantization, and of settings that only adapters have."""
         if self.settings.quantization != "none":
             problem = "quantized weights cannot be trained, which method.trains=all asks for"
             got, allowed = self.settings.quantization, ("none",)
@@ -32,29 +32,29 @@ class Full(ModelMethod):
                 yield Fault("conflict", "needs method.trains=adapter, not all", key=f"method.{key}", got=value)
 
     def trainable_parameters(self, size: ModelSize) -> int:
-        """Return the number of all weights."""
+        """Return the number of all weights, since all are trained."""
         return size.parameters
 
     def weight_bytes(self, size: ModelSize, width: int) -> int:
-        """Return the memory of fp32 weights, and under autocast of a copy of every matrix in half precision."""
+        """Return the memory of fp32 weights, and under autocast of a half-precision copy of every matrix, in bytes."""
         copies = size.linear_weights * width if width < WIDTH["fp32"] else 0
         return size.parameters * WIDTH["fp32"] + copies
 
     def training_flops(self, size: ModelSize) -> Flops:
-        """Return three times a forward pass: six per weight (Chowdhery et al. 2022, arXiv:2204.02311, appendix B)."""
+        """Return three forward passes: six FLOPs per weight (Chowdhery et al. 2022, arXiv:2204.02311, appendix B)."""
         return self.forward_flops(size).times(3)
 
     def base_precision(self, precision: Precision) -> Precision:
-        """Return fp32: half precision loses small updates."""
+        """Return fp32, since half precision loses small updates."""
         return "fp32"
 
     def apply(self, base: "PreTrainedModel") -> "PreTrainedModel":
-        """Let every weight be trained."""
+        """Make every weight trainable."""
         base.requires_grad_(True)
         return base
 
     def restore(self, model: "PreTrainedModel", folder: Path) -> None:
-        """Load all weights; tied ones share theirs and are in no file."""
+        """Load all weights; tied weights share storage and are not in the files."""
         from medqa_finetune.compat.transformers import tied_weights
         from medqa_finetune.methods.shared.trained_files import check_fit, read_weights
 

@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from transformers import PreTrainedModel, TrainingArguments
 
-# Beginnings of the names of transformers' optimizers that LoRA+ can give two learning rates.
+# Prefixes of transformers' optimizer names that LoRA+ supports.
 ADAMW = ("adamw_", "paged_adamw_")
-# What reads a layer's input: in the lowest layer that is trained, no gradient is needed below these.
+# Modules that read a layer's input: in the lowest trained layer, no gradient is needed below these.
 INPUT_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn")
 
 
 class Lora(ModelMethod):
-    """Low-rank adapters."""
+    """Low-rank adapters on frozen, possibly quantized, weights."""
 
     kind = "adapter"
     variants = ("base", "quantized", "lora", "lora_quantized", "merged")
 
     def faults(self) -> Iterator[Fault]:
-        """Yield a fault where LoRA+ is asked for without AdamW."""
+        """Yield a fault of LoRA+ with an optimizer other than AdamW."""
         ratio = self.settings.loraplus_ratio
         for key in ("optimizer", "optimizer_without_cuda"):
             name = getattr(self.settings, key)
@@ -44,22 +44,22 @@ class Lora(ModelMethod):
         return adapter_weights(adapted_matrices(size, self.settings), self.settings)
 
     def weight_bytes(self, size: ModelSize, width: int) -> int:
-        """Return the memory of the base and of the adapters, which are held in fp32, in bytes."""
+        """Return the memory of the base and of the adapters, which are in fp32, in bytes."""
         return super().weight_bytes(size, width) + self.trainable_parameters(size) * WIDTH["fp32"]
 
     def forward_flops(self, size: ModelSize) -> Flops:
-        """Return the cost of one forward pass; what DoRA does once a pass and not for every token is left out."""
+        """Return the FLOPs of one forward pass, without DoRA's work per pass, which does not depend on the tokens."""
         return forward_flops(size, multiplied_weights(adapted_matrices(size, self.settings), self.settings))
 
     def training_flops(self, size: ModelSize) -> Flops:
-        """Return the cost of a forward and a backward pass.
+        """Return the FLOPs of a forward and a backward pass.
 
-        Backward takes two per weight for the gradient of a matrix's input, where something below is trained, and two
-        more for that of the weight itself, where it is trained; attention twice what it takes forwards (Chowdhery et
-        al. 2022, arXiv:2204.02311, appendix B, for training every weight: six per weight). So frozen weights cost four.
+        Backward takes two per weight for the gradient of a matrix's input, if something below it is trained, and two
+        more for the gradient of the weight, if it is trained; attention takes twice its forward cost (Chowdhery et al.
+        2022, arXiv:2204.02311, appendix B, for training every weight: six per weight). So frozen weights cost four.
 
-        Exact where all linear layers have adapters; where some have, the lowest layer that has one counts as if all
-        had, a little high. So does the lowest layer of Phi, whose MLP reads the layer's input, too.
+        Exact if all linear layers have adapters. Otherwise slightly high: the lowest layer with an adapter counts as if
+        all of its matrices had one. The same holds for the lowest layer of Phi, whose MLP also reads the layer's input.
         """
         forward, rank = self.forward_flops(size), self.settings.rank
         adapted = adapted_matrices(size, self.settings)
@@ -70,7 +70,7 @@ class Lora(ModelMethod):
             if _layer(name) > lowest or (_layer(name) == lowest and name.split(".")[-1] not in INPUT_PROJECTIONS)
         }
         weights = sum(rows * columns for rows, columns in crossed.values())
-        # Both halves of an adapter are trained, and the upper one always hands a gradient to the lower one.
+        # Both halves of an adapter are trained, and B always passes a gradient to A.
         trained = multiplied_weights(adapted, self.settings)
         to_lower = rank * sum(rows for rows, _ in adapted.values())
         to_input = rank * sum(columns for name, (_, columns) in adapted.items() if name in crossed)
@@ -81,7 +81,7 @@ class Lora(ModelMethod):
         )
 
     def apply(self, base: "PreTrainedModel") -> "PreTrainedModel":
-        """Add adapters to the target modules; their update is zero at first."""
+        """Add adapters to the target modules; their initial update is zero."""
         from medqa_finetune.methods.shared.adapters import add_adapters
 
         return add_adapters(base, self.settings)
@@ -100,30 +100,30 @@ class Lora(ModelMethod):
         load_adapters(model, read_adapters(folder), folder)
 
     def attach(self, base: "PreTrainedModel", folder: Path) -> "PreTrainedModel":
-        """Return a base model with an adapter that peft saved, whose own files say its rank and modules.
+        """Return a base model with an adapter that peft saved, with the rank and modules of its own files.
 
         Raises:
-            ModelError: the adapter is damaged, or of another model: its layers or shapes do not fit.
+            ModelError: the adapter is damaged, or its layers or shapes do not fit the model.
         """
         from medqa_finetune.methods.shared.adapters import attach_saved
 
         return attach_saved(base, folder)
 
     def for_inference(self, model: "PreTrainedModel") -> "PreTrainedModel":
-        """Merge adapters into weights that are held in fp32: the same up to rounding, one product a layer for three.
+        """Merge adapters into fp32 weights: equal up to rounding, with one matrix product per layer instead of three.
 
-        Half precision and quantization would round most of a small update away, so there the adapters stay.
+        In half precision or quantized weights, a merge would round away most of a small update, so adapters stay there.
         """
         from medqa_finetune.methods.shared.adapters import is_full_precision, merged
 
         return merged(model) if self.settings.quantization == "none" and is_full_precision(model) else model
 
     def merge(self, base: "PreTrainedModel", folder: Path) -> "PreTrainedModel":
-        """Return a model in fp32 on the CPU, adapters merged into the weights that they were trained on.
+        """Return the model in fp32 on the CPU, adapters merged into the weights that they were trained on.
 
-        Where these were quantized, that is what they stand for, dequantized: their sum quantized again would round most
-        of a small update away (peft#2321, transformers#31293), and the original weights lack the error that the
-        adapter has learned to live with.
+        Quantized weights are dequantized first. Quantizing the sum again would round away most of a small update
+        (peft#2321, transformers#31293), and the original weights lack the quantization error that the adapter was
+        trained with.
         """
         from medqa_finetune.methods.shared.adapters import dequantized, merged_on_cpu
 
@@ -132,10 +132,10 @@ class Lora(ModelMethod):
         return merged_on_cpu(model, folder)
 
     def plain_form(self, precision: Precision) -> tuple[str, int | None]:
-        """Return dtype and rank of what vLLM gets: in fp32 the adapters are merged, in half precision they stay.
+        """Return dtype and rank of what vLLM gets: in fp32 merged weights, in half precision a separate adapter.
 
         Raises:
-            ModelError: DoRA in half precision, which vLLM does not know.
+            ModelError: DoRA in half precision, which vLLM does not support.
         """
         dtype, _ = super().plain_form(precision)
         if precision == "fp32":
@@ -148,5 +148,5 @@ class Lora(ModelMethod):
 
 
 def _layer(name: str) -> int:
-    """Return the number of the layer that a matrix lies in; 0 for one that lies in none."""
+    """Return the number of a matrix's transformer layer; 0 outside the layers."""
     return layer_number(name) or 0

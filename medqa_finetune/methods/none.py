@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Untrained(ModelMethod):
-    """The base model as it is; of all settings, only how it is held and how long a text may be shape its answers."""
+    """The base model without training. Only its quantization and `train.max_length` change its predictions."""
 
     kind = "nothing"
     trains_weights = False
@@ -34,11 +34,11 @@ class Untrained(ModelMethod):
     variants = ("base", "quantized")
 
     def trainable_parameters(self, size: ModelSize) -> int:
-        """Return 0."""
+        """Return 0, since nothing is trained."""
         return 0
 
     def training_flops(self, size: ModelSize) -> Flops:
-        """Return the cost of a forward pass, since there is no other."""
+        """Return the FLOPs of a forward pass, since there is no backward pass."""
         return self.forward_flops(size)
 
     def apply(self, base: "PreTrainedModel") -> "PreTrainedModel":
@@ -47,4 +47,4 @@ class Untrained(ModelMethod):
         return base
 
     def restore(self, model: "PreTrainedModel", folder: Path) -> None:
-        """Do nothing: there is nothing to load."""
+        """Do nothing: no weights were saved."""

@@ -1,17 +1,17 @@
-"""PiSSA (Meng et al. 2024, arXiv:2404.02948): LoRA whose adapters start as the principal part of the weights.
+"""PiSSA (Meng et al. 2024, arXiv:2404.02948): LoRA adapters initialised with the principal part of the weights.
 
-Each adapted matrix W is divided, W = R + s·B₀·A₀, where B₀·A₀ are its largest singular values with their vectors and s
-is the adapter's scale; R is frozen, and the adapter B·A is trained from B₀·A₀.
+Each adapted matrix W is decomposed, W = R + s·B₀·A₀. s·B₀·A₀ is its truncated singular value decomposition and s is the
+adapter's scale. R is frozen, and the adapter B·A is trained from B₀·A₀.
 
-R is not W, so trained weights are of use only with the very R that they were trained on. Dividing W anew would give
-another R: the decomposition is randomised, and differs between devices. So A₀ and B₀ are kept as buffers with A and
-B. They are in every checkpoint, and R = W − s·B₀·A₀ is computed from them and W, by the same operations each time.
-What `save` writes is, as peft's documentation has it, an ordinary LoRA adapter of twice the rank for the untouched W:
-W + s·[B, −B₀]·[A; A₀] = R + s·B·A. Any program that knows LoRA can take it, equal up to rounding, and `restore` gets
-all four matrices back from it bit by bit.
+Trained weights are valid only with the R that they were trained on. Decomposing W again would give another R, since
+the decomposition is randomised and differs between devices. So A₀ and B₀ are buffers next to A and B. They are in
+every checkpoint, and R = W − s·B₀·A₀ is computed from them and W by the same operations each time. `save` writes an
+ordinary LoRA adapter of twice the rank for the unchanged W, as peft's documentation suggests:
+W + s·[B, −B₀]·[A; A₀] = R + s·B·A. Any program that supports LoRA can load it, with results equal up to rounding.
+`restore` recovers all four matrices bit by bit.
 
-peft's `init_lora_weights="pissa_niter_16"` computes the same, but while adapters are added, when it is not known yet
-whether training begins or trained weights follow; tests/methods/test_pissa.py compares the two.
+peft's `init_lora_weights="pissa_niter_16"` computes the same, but when adapters are added, before it is known whether
+training starts or trained weights are loaded; tests/methods/test_pissa.py compares the two.
 """
 
 import copy
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-# Of the randomised decomposition; more are slower and hardly closer (Meng et al. 2024, appendix on fast SVD).
+# Power iterations of the randomised SVD; more are slower and hardly closer (Meng et al. 2024, appendix on fast SVD).
 ITERATIONS = 16
-# peft's name of the only adapter, and ours of the buffers with its first weights.
+# peft's name of the only adapter, and our names of the buffers with its initial values.
 ADAPTER = "default"
 INITIAL_A, INITIAL_B = "lora_initial_A", "lora_initial_B"
 
 
 class Pissa(Lora):
-    """Low-rank adapters that start as the principal part of the weights."""
+    """Low-rank adapters initialised with the principal part of the weights."""
 
     kind = "pissa"
 
     def faults(self) -> Iterator[Fault]:
-        """Yield a fault for quantization, where R would have to be quantized in place of W, and for DoRA."""
+        """Yield faults of quantization, which would apply to R and not W, and of DoRA."""
         yield from super().faults()
         if self.settings.quantization != "none":
             problem, got = "is not possible with PiSSA, which changes the frozen weights", self.settings.quantization
@@ -58,28 +58,28 @@ class Pissa(Lora):
         return self.settings.alpha / (rank**0.5 if self.settings.rslora else rank)
 
     def weight_bytes(self, size: ModelSize, width: int) -> int:
-        """Return the memory of base, adapters and their first weights, in bytes."""
+        """Return the memory of base, adapters, and the adapters' initial values, in bytes."""
         return super().weight_bytes(size, width) + self.trainable_parameters(size) * WIDTH["fp32"]
 
     def saved_bytes(self, size: ModelSize) -> int:
-        """Return what the adapters and their first weights take on disk, in bytes."""
+        """Return the size of the adapters and their initial values on disk, in bytes."""
         return 2 * super().saved_bytes(size)
 
     def apply(self, base: "PreTrainedModel") -> "PreTrainedModel":
-        """Add adapters whose update is zero; the base is divided in `begin`, or in `restore`."""
+        """Add adapters whose update is zero; `begin` or `restore` decomposes the base."""
         import torch
 
         model = super().apply(base)
         for _, layer in _layers(model):
             for name, weight in ((INITIAL_A, layer.lora_A), (INITIAL_B, layer.lora_B)):
-                # In a module of its own, peft takes it for a weight of the adapter when it saves and loads.
+                # In its own module, peft saves and loads it as a weight of the adapter.
                 holder = torch.nn.Module()
                 holder.register_buffer(ADAPTER, torch.zeros_like(weight[ADAPTER].weight))
                 layer.add_module(name, holder)
         return model
 
     def begin(self, model: "PreTrainedModel", seed: int, checkpoint: Path | None) -> None:
-        """Divide the base: anew, or as the checkpoint says."""
+        """Decompose the base at the first start; otherwise restore the checkpoint's decomposition."""
         import torch
 
         if checkpoint is not None:
@@ -104,7 +104,7 @@ class Pissa(Lora):
         return roots[:, None] * right.T, left * roots
 
     def _divide(self, layer: Any, first_a: "torch.Tensor", first_b: "torch.Tensor") -> None:
-        """Let the held weights be W less the part that these first weights stand for; W itself for zeros."""
+        """Set the base weights to R = W − s·B₀·A₀ for these A₀ and B₀; zeros restore W."""
         import torch
 
         held = _initial(layer)
@@ -118,7 +118,7 @@ class Pissa(Lora):
             buffer.copy_(first)
 
     def save(self, model: "PreTrainedModel", folder: Path) -> None:
-        """Write an ordinary LoRA adapter of twice the rank, for the untouched base."""
+        """Write an ordinary LoRA adapter of twice the rank, for the unchanged base."""
         from peft import get_peft_model_state_dict
         from safetensors.torch import save_file
 
@@ -136,7 +136,7 @@ class Pissa(Lora):
         save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
     def restore(self, model: "PreTrainedModel", folder: Path) -> None:
-        """Load adapters and their first weights, and divide the base accordingly."""
+        """Load adapters and their initial values, and set the base weights accordingly."""
         import torch
         from peft import get_peft_model_state_dict
 
@@ -152,11 +152,11 @@ class Pissa(Lora):
         load_adapters(model, weights, folder)
 
     def attach(self, base: "PreTrainedModel", folder: Path) -> "PreTrainedModel":
-        """Return a base model divided as it was in training, with the trained adapters."""
+        """Return a base model with the decomposition of the training and the trained adapters."""
         return ModelMethod.attach(self, base, folder)
 
     def for_inference(self, model: "PreTrainedModel") -> "PreTrainedModel":
-        """Forget the first weights, and do as LoRA does."""
+        """Remove the initial values, then proceed as LoRA does."""
         for _, layer in _layers(model):
             for name in (INITIAL_A, INITIAL_B):
                 delattr(layer, name)
@@ -164,23 +164,21 @@ class Pissa(Lora):
 
 
 def _layers(model: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the layers that have adapters, with their names."""
     yield from ((name, part) for name, part in model.named_modules() if hasattr(part, "lora_A"))
 
 
 def _initial(layer: Any) -> list["torch.Tensor"]:
-    """Return the buffers of A₀ and B₀."""
     return [getattr(getattr(layer, name), ADAPTER) for name in (INITIAL_A, INITIAL_B)]
 
 
 def _matrix(layer: Any) -> "torch.Tensor":
-    """Return a view of the held weights of a layer, of shape (outputs, inputs)."""
+    """Return a view of a layer's base weights, of shape (outputs, inputs)."""
     weight: torch.Tensor = layer.get_base_layer().weight.data
     return weight.T if layer.fan_in_fan_out else weight
 
 
 def _doubled(weights: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
-    """Return the weights of a model's adapters as those of an ordinary LoRA adapter of twice the rank."""
+    """Return the adapter weights as an ordinary LoRA adapter of twice the rank: [A; A₀] and [B, −B₀]."""
     import torch
 
     doubled = {}
@@ -194,7 +192,7 @@ def _doubled(weights: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]
 
 
 def _halved(weights: Mapping[str, "torch.Tensor"], rank: int) -> dict[str, "torch.Tensor"]:
-    """Undo `_doubled`; weights of a checkpoint, and such of another rank, are returned as they are."""
+    """Undo `_doubled`; weights of a checkpoint, and of another rank, are returned unchanged."""
     halved = dict(weights)
     for name, weight in weights.items():
         stem, _, kind = name.removesuffix(".weight").rpartition(".")

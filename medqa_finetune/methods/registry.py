@@ -36,7 +36,7 @@ def own_methods() -> dict[str, type[AnyMethod]]:
 
 
 def method_names() -> tuple[str, ...]:
-    """Return what `method.trains` may be; methods of other packages are not imported for that."""
+    """Return the allowed values of `method.trains`; methods of other packages are not imported."""
     return (*own_methods(), *(each for each in _entry_points() if each not in own_methods()))
 
 
@@ -44,7 +44,7 @@ def find_method(kind: str) -> type[AnyMethod] | None:
     """Return the method of a kind; None where there is none.
 
     Raises:
-        ConfigError: a package adds it that cannot be imported, or what it names is no method of this kind.
+        ConfigError: another package's method cannot be imported, or is not a method of this kind.
     """
     if kind in own_methods():
         return own_methods()[kind]
@@ -53,9 +53,9 @@ def find_method(kind: str) -> type[AnyMethod] | None:
 
 
 def described(kind: object) -> type[AnyMethod]:
-    """Return the method of a kind that stands in a record, for what it says of itself.
+    """Return the method of a kind in a record, for its class attributes.
 
-    Of a kind that is not here, or cannot be imported, `ModelMethod` says what most methods are.
+    For an unknown kind, or one that cannot be imported, `ModelMethod` has the attributes of most methods.
     """
     try:
         return find_method(str(kind)) or ModelMethod
@@ -64,10 +64,10 @@ def described(kind: object) -> type[AnyMethod]:
 
 
 def method_of(settings: MethodConfig) -> AnyMethod:
-    """Return the method that settings ask for.
+    """Return the method that settings select.
 
     Raises:
-        ConfigError: there is none of this kind.
+        ConfigError: `method.trains` names no method, or one that cannot be imported.
     """
     found = find_method(settings.trains)
     if found is None:
@@ -76,7 +76,7 @@ def method_of(settings: MethodConfig) -> AnyMethod:
 
 
 def method_faults(settings: MethodConfig) -> list[Fault]:
-    """Return why settings ask for no method, or what the method refuses of them."""
+    """Return why settings select no method, or the method's faults of them."""
     try:
         return list(method_of(settings).faults())
     except ConfigError as error:
@@ -84,7 +84,11 @@ def method_faults(settings: MethodConfig) -> list[Fault]:
 
 
 def model_method(settings: MethodConfig) -> ModelMethod:
-    """Return the method that settings ask for, which is one with a model."""
+    """Return the method that settings select.
+
+    Raises:
+        TypeError: it loads no model.
+    """
     method = method_of(settings)
     if not isinstance(method, ModelMethod):
         raise TypeError(f"{settings.trains} loads no model")
@@ -99,7 +103,7 @@ def _entry_points() -> dict[str, EntryPoint]:
 def _load(entry: EntryPoint) -> type[AnyMethod]:
     try:
         found: type[AnyMethod] = entry.load()
-    except Exception as error:  # whatever another package raises when it is imported
+    except Exception as error:  # another package may raise anything at import
         problem = f"{entry.value}, which a package adds, cannot be imported ({words_of(error)})"
         raise ConfigError(Fault("not-importable", problem, key=KEY, got=entry.name)) from None
     is_method = isinstance(found, type) and issubclass(found, AnyMethod)

@@ -6,10 +6,10 @@ from medqa_finetune.methods.base import MethodWithoutModel
 
 
 class Retrieval(MethodWithoutModel):
-    """Looks answers up."""
+    """Predicts the answer to the most similar training question."""
 
     kind = "lookup"
-    # What only a model needs.
+    # Settings of models alone.
     unused = (
         "seed", "train", "method.rank", "method.alpha", "method.dropout", "method.target_modules",
         "method.quantization", "method.double_quantization", "method.compute_dtype", "method.rslora", "method.dora",
@@ -20,10 +20,10 @@ class Retrieval(MethodWithoutModel):
     def predictor(
         self, examples: Sequence[tuple[str, str]], threads: int | None
     ) -> Callable[[Sequence[str]], list[str]]:
-        """Return a function that looks the answers to questions up.
+        """Return a function that predicts the answers to questions.
 
         Similarity is rapidfuzz's `ratio` of the questions: 2 · LCS / (length + length), i.e. a character ROUGE-L
-        between questions. Of equally similar ones the first counts, which every larger training set has too.
+        between questions. Of equally similar questions the first one is used, which larger training sets contain too.
         """
         import numpy as np
         from rapidfuzz import fuzz

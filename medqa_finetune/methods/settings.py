@@ -1,4 +1,4 @@
-"""Settings of a method, a part of `config/schema.py`: what of the base model is trained, and how."""
+"""Settings of a method, a part of `config/schema.py`: which weights of the base model are trained, and how."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ from omegaconf import MISSING
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """What of the base model is trained, and how its weights are held.
+    """Which weights of the base model are trained, and how all are stored.
 
     Attributes:
         name: Short name, used for the run folder and in tables.
@@ -22,12 +22,12 @@ class MethodConfig:
         dora: Train the length of each row of a weight matrix apart from its direction, which the adapter changes (DoRA:
             Liu et al. 2024, arXiv:2402.09353).
         loraplus_ratio: The adapter's matrix B learns at this many times `train.learning_rate`, at least 1; null for the
-            same (LoRA+: Hayou et al. 2024, arXiv:2402.12354, who take 16).
+            same (LoRA+: Hayou et al. 2024, arXiv:2402.12354, who use 16).
         dropout: Dropout on the adapter's input, in [0, 1).
         target_modules: Which modules get adapters: `all_linear` (every linear layer but the head), `attention` (those
             of the attention), `attention_mlp` (those of the transformer layers, attention and MLP), or a list of module
             names.
-        quantization: How frozen weights are held: `none`, `nf4`, `fp4` (4 bits) or `int8`
+        quantization: How frozen weights are stored: `none`, `nf4`, `fp4` (4 bits) or `int8`
             (NF4: Dettmers et al. 2023, arXiv:2305.14314).
         double_quantization: Quantize the 4-bit scales as well; saves about 0.4 bits a weight.
         compute_dtype: Precision in which 4-bit weights are multiplied: `auto` (that of the run), `bf16`, `fp16` or
@@ -52,7 +52,7 @@ class MethodConfig:
     optimizer_without_cuda: str = "adamw_torch"
 
 
-# A model as its folder has it, of which nothing is trained.
+# A model without training, as in its folder.
 UNTRAINED = MethodConfig(name="none", trains="nothing")
-# An adapter that was trained elsewhere: its own files say its rank and modules.
+# An adapter trained elsewhere, with the rank and modules of its own files.
 SAVED_ADAPTER = MethodConfig(name="lora", trains="adapter")

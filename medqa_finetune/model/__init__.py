@@ -1,6 +1,6 @@
-"""Tokenizer, base model, and what of it is trained."""
+"""Loads tokenizer and base model, estimates memory, and tries beforehand what a run needs."""
 
 from medqa_finetune.compat.quiet import silence_missing_kernels
 
-# Here, since this runs before any module of this folder can import bitsandbytes.
+# This must run before any module of this folder imports bitsandbytes.
 silence_missing_kernels()

@@ -1,4 +1,4 @@
-"""Attention for pairs laid end to end in one row: each by itself, so that cost grows with the pairs' own lengths."""
+"""Attention within each example of a packed row, so that its cost grows with the examples' own lengths."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +17,9 @@ NAME = "medqa_per_pair"
 
 HAS_VARLEN = has_variable_length_attention()
 ATTEND = torch_attention()
-# Flash attention needs tensor cores of this generation (Ampere), and half precision.
+# Flash attention needs this compute capability (Ampere) and half precision.
 FLASH_CAPABILITY = (8, 0)
-# Lengths of the pairs on which packing is tried, and how far their states may be apart, as a share of their norm.
+# Lengths of the examples that packing is tried on, and the allowed difference of their logits relative to the norm.
 TRIAL_LENGTHS = (9, 14)
 TRIAL_TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.05}
 EIGHT_BIT_TOLERANCE = 0.05
@@ -37,23 +37,23 @@ def attend_per_pair(
     scaling: float | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Run torch's causal attention on each pair of a row by itself: in one kernel where there is one, or one by one.
+    """Run causal attention within each example of a packed row: in one kernel if available, else one by one.
 
     Args:
         module: The attention layer.
         query: Of shape (1, heads, tokens, width); `key` and `value` likewise, with as many or fewer heads.
-        attention_mask: None; the lengths say it all.
-        pair_lengths: Tokens of each pair, in order; they add up to `tokens`.
-        pair_bounds: The same as running sums from 0, int32, of shape (pairs + 1,).
-        scaling: Factor of the scores; None for 1 / sqrt(width).
-        options: `dropout`, the probability of dropping an attention weight, and `sliding_window`, how many tokens one
-            may see: no pair may be longer. Others are not used.
+        attention_mask: Always None; the lengths define the mask.
+        pair_lengths: Tokens of each example, in order; their sum is `tokens`.
+        pair_bounds: Cumulative sums of the lengths, starting with 0: int32, of shape (examples + 1,).
+        scaling: Factor of the attention scores; None for 1 / sqrt(width).
+        options: `dropout`, the probability of dropping an attention weight, and `sliding_window`, the window in tokens,
+            which no example may exceed. Others are ignored.
 
     Returns:
-        The attended values, of shape (1, tokens, heads, width), and no weights.
+        The attended values, of shape (1, tokens, heads, width), and None in place of attention weights.
 
     Raises:
-        ModelError: a pair is longer than the sliding window.
+        ModelError: an example is longer than the sliding window.
     """
     sliding_window, dropout = options.get("sliding_window"), options.get("dropout", 0.0)
     if sliding_window is not None and max(pair_lengths) > sliding_window:
@@ -75,14 +75,14 @@ def attend_per_pair(
 
 
 def _can_flash(query: torch.Tensor) -> bool:
-    """Say whether torch's variable-length flash attention takes this: GPU, precision, and heads of 256 at most."""
+    """Return whether torch's variable-length flash attention supports the GPU, the dtype and the head width (≤ 256)."""
     if not (HAS_VARLEN and query.is_cuda and query.dtype in (torch.float16, torch.bfloat16)):
         return False
     return query.shape[-1] <= 256 and torch.cuda.get_device_capability(query.device) >= FLASH_CAPABILITY
 
 
 def _no_mask(*arguments: Any, **options: Any) -> None:
-    """Build no mask: a row of n tokens would need one of n x n."""
+    """Build no mask: for a row of n tokens it would be n x n."""
 
 
 AttentionInterface.register(NAME, attend_per_pair)
@@ -91,13 +91,16 @@ AttentionMaskInterface.register(NAME, _no_mask)
 
 @contextmanager
 def attention_per_pair(model: Any) -> Iterator[None]:
-    """Let a model, with adapters or without, attend per pair while the block runs.
+    """Restrict a model's attention to single examples of a packed row inside the block.
 
-    Batches must bring `pair_lengths` and `pair_bounds`. It is tried first: an architecture may take no other attention,
-    or carry something from pair to pair in other ways than attention, as recurrent layers do.
+    Batches must contain `pair_lengths` and `pair_bounds`. Packing is tried first: an architecture may support no other
+    attention, or pass state between examples by other means, as recurrent layers do.
+
+    Args:
+        model: With or without adapters.
 
     Raises:
-        ModelError: packed examples give other outputs than single ones.
+        ModelError: the outputs of packed examples differ from those of single ones.
     """
     base = bare(model)
     if not takes_attention(base):
@@ -110,9 +113,9 @@ def attention_per_pair(model: Any) -> Iterator[None]:
 
 @torch.no_grad()
 def _states(model: Any, lengths: list[int], *, packed: bool = False) -> torch.Tensor:
-    """Return the logits of made-up pairs, of shape (tokens, vocabulary); no randomness is used up."""
+    """Return the logits of synthetic examples, of shape (tokens, vocabulary); the random state is not changed."""
     places = torch.tensor([[place for length in lengths for place in range(length)]], device=model.device)
-    # Any tokens will do, as long as a place has the same one in every row.
+    # Any token ids will do if both layouts use the same.
     ids = places + torch.tensor([[length for length in lengths for _ in range(length)]], device=model.device)
     bounds = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=model.device)
     lengths_given = {"pair_lengths": lengths, "pair_bounds": bounds} if packed else {}
@@ -128,7 +131,7 @@ def _states(model: Any, lengths: list[int], *, packed: bool = False) -> torch.Te
 
 def _compare(base: Any, alone: torch.Tensor, together: torch.Tensor) -> None:
     apart = ((together.float() - alone.float()).norm() / alone.float().norm()).item()
-    # Weights that are not finite pass: training itself says more about them.
+    # NaN passes the comparison: training reports non-finite weights in more detail.
     # 8-bit layers round activations depending on the other tokens of a row.
     if apart > (EIGHT_BIT_TOLERANCE if is_eight_bit(base) else TRIAL_TOLERANCE[together.dtype]):
         raise _cannot_pack(base, f"packed pairs come out {apart:.0%} different from single ones")

@@ -1,4 +1,4 @@
-"""What `auto` stands for: as much in one forward pass as fits, with activations kept or computed again."""
+"""Resolves `auto`: the largest micro-batch that fits in memory, with or without gradient checkpointing."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -8,24 +8,25 @@ from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import Config, TrainConfig
 from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, training_memory
 
-# The rest is left free for what is not estimated: fragmentation, and other users of the device.
+# Usable share of memory; the rest covers fragmentation and other users of the device.
 SHARE = 0.9
-# Tokens in one forward pass from which a larger one is hardly faster. As long as these fit without it, gradient
+# Tokens per forward pass from which larger ones are hardly faster. If these fit without gradient checkpointing, its
+# additional forward pass would save nothing.
 # checkpointing costs time (a forward pass more) for nothing.
 ENOUGH_TOKENS = 4096
 
 
 def is_auto(train: TrainConfig) -> bool:
-    """Say whether anything is left to be chosen."""
+    """Return whether `micro_batch` or `gradient_checkpointing` is `auto`."""
     return AUTO in (train.micro_batch, train.gradient_checkpointing)
 
 
 def resolve_auto(config: Config, size: ModelSize | None, machine: Machine) -> TrainConfig:
-    """Return the training settings with numbers in the place of `auto`.
+    """Return the training settings with `auto` replaced by the fastest candidate estimated to fit.
 
-    Without gradient checkpointing where a pass of `ENOUGH_TOKENS`, or a whole optimizer step if that is less, fits so;
-    with it elsewhere. Then the largest micro-batch that fits, of those that divide the batch. Where nothing fits, and
-    where the size of the model is not known, the choice is the one that needs least.
+    Gradient checkpointing is off if a pass of `ENOUGH_TOKENS`, or a whole optimizer step if that is less, fits without
+    it. The micro-batch is the largest divisor of the batch that fits. If nothing fits, or the size of the model is
+    unknown, the candidate that needs least memory is chosen.
     """
     choices = list(candidates(config.train))
     for choice in choices:
@@ -35,12 +36,12 @@ def resolve_auto(config: Config, size: ModelSize | None, machine: Machine) -> Tr
 
 
 def candidates(train: TrainConfig) -> Iterator[TrainConfig]:
-    """Yield what may be chosen, the fastest first."""
+    """Yield the candidates for `auto`, the fastest first."""
     divisors = [number for number in range(train.batch_size, 0, -1) if train.batch_size % number == 0]
     sizes = divisors if train.micro_batch == AUTO else [train.micro_batch]
     for again in (False, True) if train.gradient_checkpointing == AUTO else (train.gradient_checkpointing,):
         least = min(ENOUGH_TOKENS, train.batch_size * train.max_length)
-        # Where memory is short enough for small passes, computing again is the better way to save it.
+        # If only small passes fit, gradient checkpointing is the faster way to save memory.
         is_first = train.gradient_checkpointing == AUTO and train.micro_batch == AUTO and not again
         for micro_batch in sizes:
             if not is_first or micro_batch * train.max_length >= least:
@@ -48,6 +49,6 @@ def candidates(train: TrainConfig) -> Iterator[TrainConfig]:
 
 
 def fits(config: Config, size: ModelSize, machine: Machine) -> bool:
-    """Say whether training should fit into the memory of a machine, were it to itself."""
+    """Return whether training is estimated to fit into the memory of a machine that runs nothing else."""
     process = PROCESS_BYTES if machine.type == "cpu" else 0
     return training_memory(size, config, machine).total + process <= SHARE * machine.memory_bytes

@@ -1,7 +1,7 @@
-"""How much memory and disk a run takes, estimated before anything is loaded.
+"""Estimates the memory and disk space of a run before anything is loaded.
 
-Memory is estimated for the worst case: a forward pass holds `train.micro_batch` times `train.max_length` tokens, all of
-them of answers.
+Memory is estimated for the worst case: a forward pass of `train.micro_batch` times `train.max_length` tokens, all of
+them answer tokens.
 """
 
 from dataclasses import astuple, dataclass
@@ -13,26 +13,27 @@ from medqa_finetune.methods.registry import model_method
 from medqa_finetune.precision import WIDTH, Precision
 
 FP32 = WIDTH["fp32"]
-# Averages that an optimizer keeps per weight; two (Adam) where nothing is said here.
+# Moving averages that an optimizer keeps per weight; two (Adam) for others.
 AVERAGES = {"sgd": 0, "adafactor": 0, "adagrad": 1, "rmsprop": 1, "lion": 1, "ademamix": 3}
-# 8-bit averages have an fp32 scale per 256 (bitsandbytes).
+# Bytes per average; 8-bit ones have an fp32 scale per 256 (bitsandbytes).
 AVERAGE_BYTES, AVERAGE_BYTES_8BIT = 4.0, 1 + 4 / 256
-# What backward needs of a layer, as a multiple of the inputs and outputs of its linear layers, by bytes per number.
-# Counted with torch's saved-tensor hooks on Qwen2 and Llama layers, adapters with dropout on all linear layers (nothing
-# takes more): 2.18 to 2.23 under bf16 autocast, 1.68 in fp32. Norms and dropout masks are fp32 under autocast as well.
+# Activations kept for backward, as a multiple of the inputs and outputs of a layer's linear layers, by bytes per
+# number. Measured with torch's saved-tensor hooks on Qwen2 and Llama layers, with the most demanding adapters (dropout,
+# all linear layers): 2.18 to 2.23 under bf16 autocast, 1.68 in fp32. Norms and dropout masks are fp32 under autocast
+# too.
 KEPT_FOR_BACKWARD = {2: 2.25, 4: 1.75}
 # fp32 numbers alive at once per logit: its log-probability, the gradient of that, and the gradient of the logit.
 LOGIT_BYTES = 3 * FP32
 # fp32 logits held at once, however many tokens a forward pass holds. With a vocabulary of 152k these are 441 positions,
 # enough to keep a GPU busy.
 LOGIT_BYTES_AT_ONCE = 2**28
-# What CUDA and its libraries take before the first tensor.
+# Memory of CUDA and its libraries before the first tensor.
 CONTEXT_BYTES = 2**29
-# What a process that computes on the CPU holds in addition to tensors: Python, torch and the libraries around them.
+# Memory of a CPU process in addition to tensors: Python, torch and other libraries.
 PROCESS_BYTES = 600 * 2**20
-# Two newest and the best one; another is being written (training/checkpoints.py).
+# The newest two and the best (training/checkpoints.py); one that is being written is not counted.
 CHECKPOINTS_KEPT = 3
-# UTF-8 bytes that a token of Chinese text is at most, on average; a generous bound for predictions.
+# Upper bound of the average UTF-8 bytes per token of Chinese text.
 BYTES_PER_TOKEN = 8
 # Log, curves, events, record.
 SMALL_FILES_BYTES = 8 * 2**20
@@ -40,13 +41,13 @@ SMALL_FILES_BYTES = 8 * 2**20
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a run would compute.
+    """The device that a run computes on.
 
     Attributes:
         type: `cuda` or `cpu`.
-        name: For people.
-        memory_bytes: Of the card, the smallest where there are several; of the whole machine without one.
-        precision: What `precision=auto` stands for here.
+        name: Device name for display.
+        memory_bytes: Memory of the GPU (the smallest if there are several), or of the whole machine without one.
+        precision: Precision that `precision=auto` resolves to.
     """
 
     type: Literal["cuda", "cpu"]
@@ -57,7 +58,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that training needs at its peak, by what for."""
+    """Peak memory of training in bytes, by purpose."""
 
     weights: int
     gradients: int
@@ -68,7 +69,7 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Sum over all purposes, in bytes."""
         return sum(astuple(self))
 
 
@@ -79,7 +80,7 @@ def optimizer_bytes_per_weight(name: str) -> float:
 
 
 def checkpoint_bytes(size: ModelSize, settings: MethodConfig, *, cuda: bool) -> int:
-    """Return the size of one checkpoint: the trained weights, and the optimizer's state."""
+    """Return the size of one checkpoint in bytes: trained weights and optimizer state."""
     optimizer = settings.optimizer if cuda else settings.optimizer_without_cuda
     method = model_method(settings)
     state = method.trainable_parameters(size) * optimizer_bytes_per_weight(optimizer)
@@ -87,7 +88,7 @@ def checkpoint_bytes(size: ModelSize, settings: MethodConfig, *, cuda: bool) -> 
 
 
 def run_bytes(size: ModelSize, config: Config, *, cuda: bool) -> int:
-    """Return what a finished run takes on disk at most, prepared data left out."""
+    """Return the maximum disk space of a finished run in bytes, without prepared data."""
     questions = min(config.test_size, config.evaluate.max_samples or config.test_size)
     predictions = questions * (config.train.max_length + config.evaluate.max_new_tokens) * BYTES_PER_TOKEN
     method = model_method(config.method)
@@ -98,16 +99,16 @@ def run_bytes(size: ModelSize, config: Config, *, cuda: bool) -> int:
 
 
 def training_memory(size: ModelSize, config: Config, machine: Machine, tokens: int | None = None) -> Memory:
-    """Return what training takes at its peak.
+    """Return the peak memory of training.
 
-    Gradient checkpointing keeps the input of every layer, and all of one layer at a time (Chen et al. 2016,
+    Gradient checkpointing keeps the input of every layer, and all activations of one layer at a time (Chen et al. 2016,
     arXiv:1604.06174).
 
     Args:
-        size: Of the model.
-        config: Of the run.
-        machine: Where it runs.
-        tokens: What the largest forward pass holds; None for as much as it may.
+        size: Size of the model.
+        config: Configuration of the run.
+        machine: Device of the run.
+        tokens: Tokens of the largest forward pass; None for the worst case.
     """
     cuda, method, train = machine.type == "cuda", model_method(config.method), config.train
     width = product_bytes(config, machine)
@@ -132,7 +133,7 @@ def training_memory(size: ModelSize, config: Config, machine: Machine, tokens: i
 
 
 def answering_memory(size: ModelSize, config: Config, machine: Machine) -> Memory:
-    """Return what answering takes at its peak: the weights, and keys and values of the tokens that a batch may hold."""
+    """Return the peak memory of generation: weights, and the key-value cache of a full batch."""
     width, evaluate = product_bytes(config, machine), config.evaluate
     longest = config.train.max_length + evaluate.max_new_tokens
     tokens = max(longest, min(evaluate.batch_tokens, evaluate.batch_size * longest))
@@ -147,5 +148,5 @@ def answering_memory(size: ModelSize, config: Config, machine: Machine) -> Memor
 
 
 def product_bytes(config: Config, machine: Machine) -> int:
-    """Return the bytes of a number in the precision that a run computes in."""
+    """Return the bytes per number in the run's compute precision."""
     return FP32 if config.precision == "fp32" or (config.precision == "auto" and machine.type == "cpu") else 2

@@ -1,4 +1,4 @@
-"""Liger's Triton kernels in place of torch's operators while a model trains."""
+"""Replaces torch operators by Liger's Triton kernels during training."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +16,12 @@ PACKAGES = ("liger-kernel", "triton")
 
 
 def packages_of(kernels: str) -> tuple[str, ...]:
-    """Return the packages that a training depends on in addition to the usual ones."""
+    """Return the packages, in addition to the usual ones, whose versions affect a training with these kernels."""
     return PACKAGES if kernels == LIGER else ()
 
 
 def check_installed(kernels: str) -> None:
-    """Check that what `train.kernels` needs is installed; the device is not looked at, which would load torch.
+    """Check that the packages of `train.kernels` are installed; the device is not checked, which would load torch.
 
     Raises:
         ModelError: a package is missing.
@@ -33,15 +33,15 @@ def check_installed(kernels: str) -> None:
 
 
 def check_kernels(kernels: str, folder: Path, device: str) -> None:
-    """Check that `train.kernels` can be had here for a model.
+    """Check that `train.kernels` can be used with a model on this device.
 
     Args:
-        kernels: `torch`, for which nothing is needed, or `liger`.
-        folder: Of the model.
+        kernels: `torch`, which needs nothing, or `liger`.
+        folder: Folder of the model.
         device: `cuda` or `cpu`.
 
     Raises:
-        ModelError: the device is no GPU, a package is missing, or there are none for this kind of model.
+        ModelError: the device is not a GPU, a package is missing, or Liger does not support the architecture.
     """
     if kernels != LIGER:
         return
@@ -55,17 +55,17 @@ def check_kernels(kernels: str, folder: Path, device: str) -> None:
 
 @contextmanager
 def training_kernels(kernels: str, model: Any) -> Iterator[None]:
-    """Let a model compute with `train.kernels` in the block, and as before afterwards.
+    """Make a model compute with `train.kernels` inside the block.
 
-    Liger's own table says which operators of a family it replaces: norms, gated MLPs, rotary embeddings. Its loss stays
-    off, ours is made at answer positions alone.
+    Liger's own table says which operators of an architecture it replaces: norms, gated MLPs, rotary embeddings. Its
+    loss is not used: `AnswerLoss` computes logits only at answer positions.
 
     Args:
-        kernels: `torch` changes nothing; `liger`.
+        kernels: `torch`, which changes nothing, or `liger`.
         model: With or without adapters.
 
     Raises:
-        ModelError: there are none for this model.
+        ModelError: Liger does not support the architecture.
     """
     if kernels != LIGER:
         yield

@@ -1,4 +1,4 @@
-"""Load the tokenizer and the base model, in the precision and quantization asked for."""
+"""Loads the tokenizer and the base model in the configured precision and quantization."""
 
 import logging
 import sys
@@ -31,20 +31,20 @@ from medqa_finetune.record.schema import LayerSizes, Parameters
 
 log = logging.getLogger(__name__)
 
-# A bar per loaded file is for people who watch; in a log it is noise.
+# Progress bars are for terminals only.
 if not sys.stderr.isatty():
     disable_progress_bar()  # type: ignore[no-untyped-call]
-# Its warnings go where all others go, the run's log included, instead of straight to standard error.
+# Its warnings then reach our handlers, including the run's log, instead of standard error only.
 disable_default_handler()
 enable_propagation()
 
-# The token that fills rows, for tokenizers that have none.
+# Padding token for tokenizers that have none.
 PAD = "<|pad|>"
 
 
 @dataclass(frozen=True)
 class Device:
-    """Where a run computes: torch's name for the device, one for people, and the precision of its products."""
+    """The device of a run: torch's name, a name for display, and the compute precision."""
 
     type: Literal["cuda", "cpu"]
     name: str
@@ -53,11 +53,11 @@ class Device:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to train or answer, with what belongs to it.
+    """A model ready to train or generate, with its tokenizer and device.
 
     Attributes:
-        size: As its files give it; None if they do not.
-        layers: Sizes of its layers where they are not those of `config.json`.
+        size: Size according to its files; None if they do not give it.
+        layers: Sizes of its layers if they differ from `config.json`.
     """
 
     model: PreTrainedModel
@@ -69,10 +69,10 @@ class LoadedModel:
 
 
 def choose_device(precision: str) -> Device:
-    """Choose the device and precision: `auto` is bf16 on GPUs that have it in hardware, fp16 on others, fp32 on CPU.
+    """Choose device and precision; `auto` is bf16 on GPUs with hardware support, fp16 on others, fp32 on CPU.
 
     Raises:
-        ModelError: the device at hand has no such precision.
+        ModelError: the device does not support the precision.
     """
     if not torch.cuda.is_available():
         if precision == "fp16":
@@ -80,7 +80,7 @@ def choose_device(precision: str) -> Device:
             raise ModelError(Fault("needs-gpu", problem, key="precision", got=precision, allowed=allowed))
         chosen = "fp32" if precision == "auto" else precision
         return Device("cpu", f"CPU, {torch.get_num_threads()} threads", cast(Precision, chosen))
-    # Turing (T4) emulates bf16 at a fraction of its fp16 speed, and torch calls that supported.
+    # Turing (T4) emulates bf16 at a fraction of its fp16 speed, but torch counts that as supported.
     has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     if precision == "bf16" and not has_bf16:
         problem, allowed = f"{torch.cuda.get_device_name()} has no bf16 in hardware", ("auto", "fp16", "fp32")
@@ -90,7 +90,7 @@ def choose_device(precision: str) -> Device:
 
 
 def set_threads(threads: int | None) -> None:
-    """Let torch use this many CPU threads; None leaves the number to torch."""
+    """Set the number of CPU threads of torch; None keeps torch's default."""
     if threads is not None:
         torch.set_num_threads(threads)
 
@@ -101,15 +101,15 @@ def load_model(
     """Load tokenizer and base model, and apply the method.
 
     Args:
-        folder: Of the model.
-        method: What is trained, and how the rest is held.
-        device: Where.
-        seed: Decides the adapter's first weights.
-        chat: As `load_tokenizer` takes it, and so `template`.
-        template: For a model that has no chat template.
+        folder: Folder of the model.
+        method: Method: what is trained, and the quantization of frozen weights.
+        device: Device to load onto.
+        seed: Seed of the adapter's initial weights.
+        chat: As in `load_tokenizer`.
+        template: As in `load_tokenizer`.
 
     Raises:
-        ModelError: something is missing, damaged or does not fit; says what.
+        ModelError: a file is missing or damaged, or tokenizer, model and method do not fit together.
     """
     tokenizer = load_tokenizer(folder, template, chat=chat)
     base = load_base(folder, method, device, tokenizer)
@@ -134,17 +134,17 @@ def _log_parameters(parameters: Parameters, layers: LayerSizes | None) -> None:
 def load_tokenizer(folder: Path, template: str | None = None, *, chat: bool = True) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a model folder.
 
-    Where it has no pad token, and the model's embedding a row that belongs to no token, `PAD` gets that row: it stands
-    in no text and ends no answer, and nothing is resized.
+    For chat, a tokenizer without a padding token gets `PAD` if the embedding has a spare row: it occurs in no text and
+    ends no prediction, and the embedding is not resized.
 
     Args:
-        folder: With the tokenizer's files.
-        chat: Whether questions will be answered, for which a chat template is needed, and a token to pad with that does
-            not end an answer; running text needs neither.
-        template: `model.chat_template`, for a model that has none; None for its own.
+        folder: Folder with the tokenizer's files.
+        chat: Whether questions will be answered, which needs a chat template and a padding token other than the end
+            token; running text needs neither.
+        template: `model.chat_template`, for a model without one; None for the model's own.
 
     Raises:
-        ModelError: it cannot be loaded, or lacks what chats need.
+        ModelError: it cannot be loaded, or lacks what chat needs.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -181,7 +181,7 @@ def _has_spare_row(folder: Path, tokens: int) -> bool:
 
 
 def _with_padding(folder: Path, tokenizer: Any) -> Any:
-    """Let a tokenizer without a token to pad with take the end token: what is padded is masked, and never learnt."""
+    """Use the end token for padding if a tokenizer has no padding token: padding is masked, and never trained on."""
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise _bad_pad(folder, tokenizer, "is not set, and neither is eos_token")
@@ -197,13 +197,13 @@ def _bad_pad(folder: Path, tokenizer: Any, problem: str) -> ModelError:
 def load_base(
     folder: Path, method: MethodConfig, device: Device, tokenizer: PreTrainedTokenizerBase
 ) -> PreTrainedModel:
-    """Load the base model onto the device, frozen weights quantized as `method.quantization` says.
+    """Load the base model onto the device, with frozen weights quantized according to `method.quantization`.
 
-    Weights that are trained themselves are held in fp32, since half precision loses small updates.
+    Trained base weights are kept in fp32, since half precision loses small updates.
 
     Raises:
-        ModelError: files are damaged, weights are missing or of another shape, or the embedding has fewer rows than the
-            tokenizer has tokens.
+        ModelError: files are damaged, weights are missing or have another shape, or the embedding has fewer rows than
+            the tokenizer has tokens.
     """
     dtype = dtype_of(model_method(method).base_precision(device.precision))
     options: dict[str, Any] = {}
@@ -225,7 +225,7 @@ def load_base(
     except Exception as error:  # safetensors and bitsandbytes raise kinds of their own
         problem = f"the model cannot be loaded ({words_of(error)})"
         raise ModelError(Fault("not-loadable", problem, file=str(folder))) from None
-    # transformers fills what is missing with random weights, and skips the check of shapes where it quantizes.
+    # transformers fills missing weights with random ones, and does not check shapes when it quantizes.
     wrong = sorted(report["missing_keys"]) + _misshapen_layers(model)
     if wrong:
         problem = f"is missing, or of another shape than config.json says ({len(wrong)} such weights in all)"
@@ -235,10 +235,10 @@ def load_base(
 
 
 def check_vocabulary(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Check that the model has a row of its embedding for every token.
+    """Check that the model's embedding has a row for every token.
 
     Raises:
-        ModelError: it has not.
+        ModelError: it has fewer rows.
     """
     rows = int(cast(Any, model.get_input_embeddings()).weight.shape[0])
     if rows < len(tokenizer):
@@ -248,7 +248,7 @@ def check_vocabulary(folder: Path, model: PreTrainedModel, tokenizer: PreTrained
 
 
 def _misshapen_layers(model: torch.nn.Module) -> list[str]:
-    """Return the linear layers whose weights are not as many as the configuration says."""
+    """Return the linear layers whose number of weights differs from the configuration."""
     layers = ((name, part) for name, part in model.named_modules() if isinstance(part, torch.nn.Linear))
     return [
         name
@@ -258,7 +258,7 @@ def _misshapen_layers(model: torch.nn.Module) -> list[str]:
 
 
 def quantization_config(method: MethodConfig, precision: Precision) -> BitsAndBytesConfig:
-    """Return the bitsandbytes settings for `method.quantization` other than `none`, in a run of this precision."""
+    """Return the bitsandbytes settings of `method.quantization` (not `none`) for a run of this precision."""
     if method.quantization == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
     chosen = precision if method.compute_dtype == AUTO else cast(Precision, method.compute_dtype)

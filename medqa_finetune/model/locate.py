@@ -1,4 +1,4 @@
-"""Find a model's files and check that they are whole and safe, before anything heavy is imported."""
+"""Locates a model's files and checks that they are complete and safe, before slow imports."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ def locate_model(model: ModelConfig) -> Path:
     """Return the folder of the model's files.
 
     A folder at `model.path` comes first, then a copy of `model.repository` in the Hugging Face cache. Nothing is
-    downloaded here: a run that starts is a run that has what it needs.
+    downloaded.
 
     Raises:
         ModelError: there is no such folder, or a file in it is missing, damaged or cut short, or its weights are not
@@ -33,10 +33,10 @@ def locate_model(model: ModelConfig) -> Path:
 
 
 def locate_architecture(model: ModelConfig) -> Path:
-    """Return the folder of a model of which `config.json` and the tokenizer are enough; weights may be missing.
+    """Return the folder of a model that needs only `config.json` and the tokenizer; weights may be missing.
 
     Raises:
-        ModelError: these are not there, or damaged; or the weights are there and damaged.
+        ModelError: these files are missing or damaged, or existing weights are damaged.
     """
     read_template(model.chat_template)
     folder = _find(model)
@@ -53,7 +53,7 @@ def locate_architecture(model: ModelConfig) -> Path:
 
 
 def has_weights(folder: Path) -> bool:
-    """Say whether there are files of weights in a model's folder, whole or not."""
+    """Return whether a model's folder contains weight files, damaged or not."""
     return any(folder.glob("*.safetensors*"))
 
 
@@ -109,10 +109,10 @@ def _check_files(folder: Path) -> None:
 
 
 def fingerprint_model(folder: Path, template: str | None = None) -> str:
-    """Return a sha256 over the model's files, and over its chat template where that is another than its own.
+    """Return a sha256 over the model's files, and over a chat template other than its own.
 
-    Small files are hashed whole. Of large weight files the size, the safetensors header (names, shapes, offsets) and
-    evenly spaced 64 KiB samples are hashed, so that a model of many gigabytes takes well under a second.
+    Small files are hashed completely. Of large weight files, the size, the safetensors header (names, shapes, offsets)
+    and evenly spaced 64 KiB samples are hashed, so that many gigabytes take well under a second.
     """
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):

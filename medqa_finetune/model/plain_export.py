@@ -1,4 +1,4 @@
-"""A trained model as plain folders of weights, for programs that know neither peft's nor bitsandbytes' modules."""
+"""Exports a trained model as plain weights, for programs that support neither peft nor bitsandbytes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,13 @@ from medqa_finetune.methods.shared.adapters import attach_saved
 
 @dataclass(frozen=True)
 class Plain:
-    """Where a model was written.
+    """An exported model.
 
     Attributes:
         model: Folder of weights that are not quantized.
-        dtype: Of the weights, by torch's name.
-        adapter: Folder of the adapter that belongs to them; None where there is none, or it was merged.
-        rank: The adapter's.
+        dtype: torch's name of the weights' dtype.
+        adapter: Folder of the adapter of these weights; None if there is none, or it was merged.
+        rank: Rank of the adapter; None without one.
     """
 
     model: Path
@@ -30,10 +30,10 @@ class Plain:
 
 
 def write_plain(model: PreTrainedModel, folder: Path) -> Plain:
-    """Write a trained model, as `for_inference` gave it, into new folders below `folder`; it is modified in place.
+    """Write a trained model, from `for_inference`, into new folders below `folder`; it is modified in place.
 
-    4-bit weights are written as the numbers that they stand for, which is what they are multiplied as. As in
-    `for_inference`, an adapter is merged into weights in fp32, and stays an adapter where they are in half precision.
+    4-bit weights are dequantized, which gives the values that they are multiplied as. As in `for_inference`, an adapter
+    is merged into fp32 weights, and stays separate with half-precision weights.
     """
     adapter, target = folder / "adapter", folder / "model"
     base, rank = _lift_adapter(model, adapter)
@@ -48,7 +48,7 @@ def write_plain(model: PreTrainedModel, folder: Path) -> Plain:
 
 
 def _lift_adapter(model: PreTrainedModel, folder: Path) -> tuple[PreTrainedModel, int | None]:
-    """Write a model's adapter into a folder, and return its base without it, and the adapter's rank; None without one.
+    """Write a model's adapter into a folder; return the base without it, and its rank (None without an adapter).
 
     The model is modified in place.
     """

@@ -1,4 +1,4 @@
-"""Try what a run will need: a device that computes, a quantization that works, a model that can be built."""
+"""Tries what a run needs: a device that computes, a quantization that works, a model that can be built."""
 
 import difflib
 import os
@@ -25,23 +25,23 @@ from medqa_finetune.model.load import check_vocabulary, choose_device, load_toke
 from medqa_finetune.model.pruned import build_skeleton
 from medqa_finetune.precision import Precision, dtype_of
 
-# What says to leave every GPU alone, from people and from schedulers.
+# Values of environment variables by which users and schedulers hide all GPUs.
 NO_DEVICES = ("", "-1", "nodevfiles", "none", "void")
 SMI_SECONDS = 60.0
 DEVICES = Path("/dev")
-# Twice the block of 64 weights that 4-bit quantization works in.
+# Two blocks of 64 weights, the unit of 4-bit quantization.
 TRIAL_WIDTH = 128
-# 4 bits err by a sixth of the largest weight of a block at most, 8 bits by less.
+# The error of 4 bits is at most a sixth of a block's largest weight, that of 8 bits is less.
 WORST_SHARE = 0.25
 CPU_ON_PURPOSE = "To compute on the CPU on purpose, set CUDA_VISIBLE_DEVICES= (empty)."
 
 
 def probe(precisions: Collection[str], quantizations: Collection[str]) -> Machine:
-    """Compute on the device in every precision, and with every quantization.
+    """Compute on the device in every precision and with every quantization, and return the device.
 
     Raises:
-        ModelError: a GPU is there that torch cannot use, or the device has no such precision or quantization; all
-            faults at once.
+        ModelError: torch cannot use an existing GPU, or the device does not support a precision or quantization;
+            contains all faults.
     """
     machine = find_machine()
     faults: list[Fault] = []
@@ -58,10 +58,10 @@ def probe(precisions: Collection[str], quantizations: Collection[str]) -> Machin
 
 
 def find_machine() -> Machine:
-    """Return the device that runs compute on here, after it has computed.
+    """Return the device that runs compute on, after a trial computation.
 
     Raises:
-        ModelError: a GPU is there that torch cannot use.
+        ModelError: torch cannot use an existing GPU.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -85,10 +85,10 @@ def find_machine() -> Machine:
 
 
 def _refuse_unused_gpu(reasons: list[str]) -> None:
-    """Refuse to compute on the CPU where there is a GPU, unless the user hid it: that would take days, not hours.
+    """Refuse to compute on the CPU if there is a GPU that the user did not hide: training would take days.
 
     Raises:
-        ModelError: says what shows the GPU, and why torch cannot use it, as far as it is known.
+        ModelError: names the sign of a GPU, and why torch cannot use it, if known.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and visible.strip().lower() in NO_DEVICES:
@@ -107,7 +107,7 @@ def _refuse_unused_gpu(reasons: list[str]) -> None:
 
 
 def _shown_by_driver() -> str | None:
-    """Return what shows that an NVIDIA GPU is there, or None if nothing does."""
+    """Return what indicates an NVIDIA GPU, or None."""
     if any(DEVICES.glob("nvidia[0-9]*")):
         return "there is an NVIDIA GPU"
     if shutil.which("nvidia-smi") is None:
@@ -121,15 +121,15 @@ def _shown_by_driver() -> str | None:
     said = " ".join(f"{asked.stdout} {asked.stderr}".split())[:200]
     if asked.returncode == 0:
         return f"nvidia-smi shows a GPU ({said.partition('(')[0].strip()})" if "GPU " in said else None
-    # The driver works, and has nothing to drive.
+    # The driver works, but finds no GPU.
     return None if "no devices" in said.lower() else f"nvidia-smi is installed and fails ({said or 'without output'})"
 
 
 def try_quantization(quantization: str, device: str) -> None:
-    """Quantize a small layer and run it forwards and backwards, as training will.
+    """Quantize a small layer and run it forward and backward, as training does.
 
     Raises:
-        ModelError: bitsandbytes is missing, its native library does not load, or it cannot do this on the device.
+        ModelError: bitsandbytes is missing, its native library does not load, or it does not support the device.
     """
     try:
         exact, found = _quantized_and_exact(quantization, device)
@@ -148,7 +148,7 @@ def _no_quantization(quantization: str, problem: str, hint: str) -> ModelError:
 
 
 def _quantized_and_exact(quantization: str, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the weights of a layer, and the same as they come out of multiplying with them once quantized."""
+    """Return a layer's weights before and after quantization, the latter from multiplying with them."""
     import bitsandbytes
 
     width, layers = TRIAL_WIDTH, cast(Any, bitsandbytes.nn)
@@ -164,15 +164,15 @@ def _quantized_and_exact(quantization: str, device: str) -> tuple[torch.Tensor, 
 
 
 def check_model(folder: Path, template: str | None = None, *, chat: bool = True) -> PreTrainedTokenizerBase:
-    """Return a model's tokenizer, after all has been tried that needs no weights: refused as `load_model` would.
+    """Check tokenizer and architecture of a model without loading weights; return the tokenizer.
 
     Args:
-        folder: Of the model.
-        chat: As `load_tokenizer` takes it; running text also needs no cache of keys and values.
-        template: As `load_tokenizer` takes it.
+        folder: Folder of the model.
+        chat: As in `load_tokenizer`; running text also needs no key-value cache.
+        template: As in `load_tokenizer`.
 
     Raises:
-        ModelError: the tokenizer does not serve, transformers does not know the architecture, or tokenizer and model do
+        ModelError: the tokenizer cannot be used, transformers does not know the architecture, or tokenizer and model do
             not belong together.
     """
     skeleton = build_skeleton(folder)
@@ -188,7 +188,7 @@ def check_method(folder: Path, method: MethodConfig) -> None:
     """Apply a method to a model without weights.
 
     Raises:
-        ModelError: the model has not the modules that the method names, or transformers has no such optimizer.
+        ModelError: the model lacks modules that the method names, or transformers lacks the optimizer.
     """
     known = optimizer_names()
     for key in ("optimizer", "optimizer_without_cuda"):
@@ -196,17 +196,17 @@ def check_method(folder: Path, method: MethodConfig) -> None:
         if name not in known:
             fault = Fault("not-allowed", "transformers has no such optimizer", key=f"method.{key}", got=name)
             close = difflib.get_close_matches(name, known, n=3)
-            # All of them are dozens.
+            # The complete list would have dozens of names.
             hint = f"Did you mean {' or '.join(close)}?" if close else ""
             raise ModelError(fault.but(hint=hint, allowed=() if close else tuple(known)))
     model_method(method).apply(build_skeleton(folder))
 
 
 def architecture_size(folder: Path) -> ModelSize | None:
-    """Return a model's size by its `config.json` alone; None as `read_size` returns it.
+    """Return a model's size from its `config.json` alone; None where `read_size` returns None.
 
     Raises:
-        ModelError: transformers has no causal language model of this kind.
+        ModelError: transformers has no causal language model of this architecture.
     """
     shapes = {name: tuple(weight.shape) for name, weight in build_skeleton(folder).named_parameters()}
     other = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())

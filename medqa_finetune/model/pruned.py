@@ -1,7 +1,7 @@
-"""Models whose layers differ in size, as structured pruning leaves them.
+"""Models whose layers differ in size, as structured pruning produces them.
 
-`config.json` has one size for all layers; the weights have each its own. `from_pretrained` here takes what that of
-transformers takes, and gives layers the sizes that the files say; plain transformers refuses such files.
+`config.json` has one size for all layers, but the stored weights of each layer have their own. `from_pretrained` takes
+the arguments of transformers' own, and gives each layer its stored size; transformers itself refuses such files.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from medqa_finetune.compat.transformers import head_width, share_keys
 from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.record.schema import LayerSizes
 
-# Kinds of models whose layers are known to compute by the sizes of their own matrices.
+# Architectures whose layers are known to compute with the sizes of their own matrices.
 KINDS = ("llama", "phi", "qwen2")
 QUERY_KEY_VALUE = ("q_proj", "k_proj", "v_proj")
 
@@ -29,14 +29,14 @@ Sizes = dict[str, tuple[int, int]]
 
 @dataclass(frozen=True)
 class Block:
-    """A part of a transformer layer: linear layers that read the layer's states, and one that gives them back."""
+    """Part of a transformer layer: linear layers that read the hidden states, and one that writes them."""
 
     inputs: tuple[str, ...]
     output: str
 
     @property
     def is_attention(self) -> bool:
-        """Whether what lies between is heads."""
+        """Whether the block is attention; otherwise it is an MLP."""
         return self.inputs == QUERY_KEY_VALUE
 
 
@@ -48,19 +48,20 @@ BLOCKS = (
 )
 
 
-# Options of `from_pretrained` that are not left to the caller.
+# Options of `from_pretrained` that callers cannot change.
 SAFE = ("local_files_only", "trust_remote_code", "use_safetensors")
 
 
 def from_pretrained(folder: str | Path, **options: Any) -> Any:
-    """Load a causal language model as `AutoModelForCausalLM.from_pretrained` does, with layers of their own sizes.
+    """Load a causal language model as `AutoModelForCausalLM.from_pretrained` does, with layers of their stored sizes.
 
     Args:
-        folder: With `config.json` and safetensors weights.
-        options: What transformers' own takes; nothing is downloaded, no code run and no pickle read, whatever they say.
+        folder: Folder with `config.json` and safetensors weights.
+        options: Those of transformers, except that nothing is downloaded, no code is run and no pickle is read.
 
     Raises:
-        ModelError: the sizes of a layer's matrices do not fit each other, or uneven layers of this kind are not known.
+        ModelError: the matrices of a layer do not fit each other, or uneven layers are not supported for this
+            architecture.
     """
     skeleton = build_skeleton(Path(folder))
     others = {name: value for name, value in options.items() if name not in SAFE}
@@ -72,12 +73,13 @@ def from_pretrained(folder: str | Path, **options: Any) -> Any:
 
 
 def build_skeleton(folder: Path) -> PreTrainedModel:
-    """Return the model of a folder on the meta device: modules and shapes, no memory for weights.
+    """Return the model of a folder on the meta device: modules and shapes without memory for weights.
 
-    Its shapes are those of the weights where these are there, and those of `config.json` elsewhere.
+    Shapes are those of the stored weights if there are any, else those of `config.json`.
 
     Raises:
-        ModelError: transformers has no causal language model of this kind, or the weights' sizes do not fit each other.
+        ModelError: transformers has no causal language model of this architecture, or the weights' sizes do not fit
+            each other.
     """
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -106,7 +108,7 @@ def build_skeleton(folder: Path) -> PreTrainedModel:
 
 
 def layer_sizes(model: torch.nn.Module) -> LayerSizes | None:
-    """Return the sizes of a model's layers, one number a layer, where they are not those of its configuration."""
+    """Return the sizes of a model's layers, one number per layer; None if they are those of its configuration."""
     own = bare(model)
     if not getattr(own, "has_uneven_layers", False):
         return None
@@ -125,7 +127,7 @@ def layer_sizes(model: torch.nn.Module) -> LayerSizes | None:
 
 
 def _stored_sizes(folder: Path, model: torch.nn.Module, tensors: Mapping[str, Tensor]) -> Sizes:
-    """Return (rows, columns) of the linear layers of all blocks in which any is stored otherwise than configured."""
+    """Return (rows, columns) of the linear layers of all blocks with a stored size other than configured."""
     sizes: Sizes = {}
     for name, part in model.named_modules():
         for block in BLOCKS:
@@ -148,7 +150,7 @@ def _stored_sizes(folder: Path, model: torch.nn.Module, tensors: Mapping[str, Te
 
 
 def _packed(folder: Path) -> dict[str, Tensor]:
-    """Return 4-bit weights with the shapes that they stand for: stored they are one column of bytes."""
+    """Return 4-bit weights with their unpacked shapes; they are stored as one column of bytes."""
     return {
         name: Tensor(dtype, shape)
         for path in weight_files(folder)
@@ -161,15 +163,15 @@ def _is(part: torch.nn.Module, block: Block) -> bool:
 
 
 def _stored(tensor: Tensor | None, configured: tuple[int, int]) -> tuple[int, int]:
-    # What is missing, or no matrix, is refused when the weights are loaded.
+    # A missing weight, or one that is not a matrix, is refused when the weights are loaded.
     return (tensor.shape[0], tensor.shape[1]) if tensor is not None and len(tensor.shape) == 2 else configured
 
 
 def _check(folder: Path, name: str, part: Any, stored: Sizes) -> None:
-    """Refuse a block whose matrices could not be multiplied with each other.
+    """Refuse a block whose matrices cannot be multiplied with each other.
 
     Raises:
-        ModelError: names the layer and what does not fit.
+        ModelError: names the layer and the mismatch.
     """
     block = next(block for block in BLOCKS if _is(part, block))
     width = getattr(part, block.output).out_features
@@ -200,9 +202,9 @@ def _problem_of_heads(rows: list[int], head: int) -> str | None:
 
 
 def _class_with(kind: type[PreTrainedModel], sizes: Sizes) -> type[PreTrainedModel]:
-    """Return the class of a model whose layers have these sizes.
+    """Return a subclass of the model's class whose layers have these sizes.
 
-    transformers makes a model of its class, then quantizes and fills it: so everything it can do, it does with these.
+    transformers instantiates the class and then quantizes and fills it, so all its features work with these sizes.
     """
 
     def __init__(self: Any, config: Any, *arguments: Any, **options: Any) -> None:  # noqa: N807
@@ -210,7 +212,7 @@ def _class_with(kind: type[PreTrainedModel], sizes: Sizes) -> type[PreTrainedMod
         _resize(self, sizes)
 
     body = {"__init__": __init__, "__module__": kind.__module__, "__doc__": kind.__doc__, "has_uneven_layers": True}
-    # Under the name of its kind, which `save_pretrained` writes into config.json.
+    # Keeps the name of the architecture, which `save_pretrained` writes into config.json.
     return cast(type[PreTrainedModel], type(kind.__name__, (kind,), body))
 
 

@@ -1,4 +1,4 @@
-"""How fast a device multiplies matrices: as measured here, and as its maker says."""
+"""Rates of a device: matrix products, measured and from data sheets, and memory bandwidth."""
 
 import math
 import re
@@ -10,15 +10,15 @@ import torch
 
 from medqa_finetune.precision import Precision, dtype_of
 
-# Products are made larger until the next size would not fit into this time; by then the rate has long been flat.
+# Matrices grow until the next size would exceed this time; the rate has long been flat by then.
 SECONDS = 0.8
 SIZES = (512, 1024, 2048, 4096, 8192)
 REPETITIONS = 4
 # Larger than any cache.
 COPIED_BYTES = 2**28
-# Dense teraFLOP/s as NVIDIA's data sheets give them, boost clock, without sparsity: (bf16 or fp16 products summed up in
-# fp32, fp32 without TF32), by the whole name that torch has for a card. Two cards of one name may differ in their power
-# limit; a laptop's card or a slice of one (MIG) is another one and not in here.
+# Dense teraFLOP/s from NVIDIA's data sheets, boost clock, without sparsity: (bf16 or fp16 products accumulated in fp32,
+# fp32 without TF32), by torch's full name of the GPU. GPUs of one name may differ in their power limit; laptop GPUs and
+# slices (MIG) have other names and are not listed.
 DATASHEETS = {
     "Tesla V100-SXM[23].*": (125.0, 15.7),
     "Tesla V100-PCIE.*": (112.0, 14.0),
@@ -37,11 +37,11 @@ DATASHEETS = {
 
 
 class Rates(NamedTuple):
-    """Floating-point operations per second in products of matrices.
+    """Rates of matrix products in FLOP/s.
 
     Attributes:
-        measured: On this device, in the precision of the run.
-        datasheet: As its maker says; None for a device that is not in `DATASHEETS`.
+        measured: Measured on this device, in the precision of the run.
+        datasheet: From NVIDIA's data sheet; None for a device that is not in `DATASHEETS`.
     """
 
     measured: float
@@ -49,25 +49,25 @@ class Rates(NamedTuple):
 
 
 def find_rates(device: str, name: str, precision: str) -> Rates:
-    """Measure a device (`cpu` or `cuda`, by torch's name for people), and look it up."""
+    """Measure a device (`cpu` or `cuda`) and look up its data sheet; `name` is torch's name of the GPU."""
     return Rates(measure_matrix_rate(device, precision), datasheet_rate(name, precision))
 
 
 def datasheet_rate(name: str, precision: str) -> float | None:
-    """Return what a card should do, in FLOP/s; None where that is not known."""
+    """Return a GPU's rate according to its data sheet, in FLOP/s; None if unknown."""
     known = [rates for pattern, rates in DATASHEETS.items() if re.fullmatch(pattern, name)]
     return None if not known else known[0][precision == "fp32"] * 1e12
 
 
 @cache
 def measure_matrix_rate(device: str, precision: str) -> float:
-    """Return the most FLOP/s that products of square matrices reach here; takes about a second, once per process."""
+    """Return the highest FLOP/s of square matrix products; takes about a second, once per process."""
     end = time.perf_counter() + SECONDS
     best = 0.0
     for size in SIZES:
         left, right = (torch.rand(size, size, device=device).to(dtype_of(cast(Precision, precision))) for _ in range(2))
         product = torch.empty_like(left)
-        # The first product of a size also sets kernels up.
+        # The first product of a size includes kernel set-up.
         seconds = [_seconds(left, right, product) for _ in range(REPETITIONS)]
         best = max(best, 2 * size**3 / min(seconds))
         if time.perf_counter() + 8 * min(seconds) * REPETITIONS > end:
@@ -85,9 +85,9 @@ def _seconds(left: torch.Tensor, right: torch.Tensor, product: torch.Tensor) -> 
 
 @cache
 def measure_copy_rate(device: str) -> float:
-    """Return the bytes per second that memory is read and written with, both counted: what bounds a model that answers.
+    """Return the memory bandwidth in bytes/s, reads and writes both counted.
 
-    Decoding reads every weight for each token, and computes little with it.
+    It bounds the speed of generation, which reads every weight for each token and computes little with it.
     """
     source = torch.ones(COPIED_BYTES, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)

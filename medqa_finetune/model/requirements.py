@@ -1,4 +1,4 @@
-"""What is checked before runs start, each thing once however many runs of a matrix share it."""
+"""Requirements that are checked before runs start, each once for all runs of a matrix that share it."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -8,21 +8,21 @@ from pathlib import Path
 from medqa_finetune.config.schema import Config, MethodConfig, ModelConfig
 from medqa_finetune.methods.registry import method_of
 
-# What preparing a corpus counted, by name.
+# Counts from preparing a corpus, by name.
 Counts = Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class Need:
-    """What is checked for one run.
+    """Requirements of one run.
 
     Attributes:
-        chats: Whether a chat template is needed: running text needs none.
-        template: `model.chat_template`, for a model that has none.
-        backend: Who generates the answers.
-        max_new_tokens: Tokens of an answer at most, where that backend is another one than transformers.
-        kernels: `train.kernels`, where there is a training.
-        extra_fields: What examples have in addition to question and answer, as far as it is known: `system`, `history`.
+        chats: Whether a chat template is needed, as for all but running text.
+        template: `model.chat_template`, for a model without one.
+        backend: `evaluate.backend`.
+        max_new_tokens: Maximum tokens of a prediction, for backends other than transformers; else 0.
+        kernels: `train.kernels` if weights are trained, else `torch`.
+        extra_fields: Known fields of examples in addition to question and answer: `system`, `history`.
     """
 
     folder: str
@@ -40,12 +40,12 @@ class Need:
 def distinct_needs(
     configs: Iterable[Config], counts: Iterable[Counts], folders: Mapping[ModelConfig, Path]
 ) -> list[Need]:
-    """Return what is checked for the runs, each once.
+    """Return the distinct requirements of the runs.
 
     Args:
-        configs: The runs.
-        counts: What preparing the data of each counted.
-        folders: Of their models.
+        configs: Configurations of the runs.
+        counts: Counts from preparing the data of each run.
+        folders: Folders of their models.
     """
     needs = [
         Need(

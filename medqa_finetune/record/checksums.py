@@ -12,8 +12,8 @@ def stamps_below(folder: Path, leave_out: Sequence[str] = ()) -> dict[str, FileS
     """Return the stamp of every file below a folder, by relative path with `/`, sorted.
 
     Args:
-        folder: Where to look.
-        leave_out: Names of files and folders in it that do not count. Temporary files never do.
+        folder: Folder to search.
+        leave_out: Names of files and folders in it to skip. Temporary files are always skipped.
     """
     paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     kept = (path for path in paths if path.parts[0] not in leave_out and not _is_temporary(path))
@@ -21,17 +21,17 @@ def stamps_below(folder: Path, leave_out: Sequence[str] = ()) -> dict[str, FileS
 
 
 def stamp_of(path: Path) -> FileStamp:
-    """Return the stamp of one file."""
+    """Return size and sha256 of one file."""
     return FileStamp(path.stat().st_size, sha256_of(path))
 
 
 class Damage(NamedTuple):
-    """A file that is not as it was stamped.
+    """A file that differs from its stamp.
 
     Attributes:
         file: Path relative to the folder, with `/`.
-        stamp: What it was.
-        size: Bytes that it has now; None where it is missing. Equal to the stamp's where the content alone differs.
+        stamp: The recorded size and sha256.
+        size: Current size in bytes; None where it is missing. Equal to the stamp's where only the content differs.
     """
 
     file: str
@@ -47,7 +47,7 @@ class Damage(NamedTuple):
 
 
 def damages(folder: Path, stamps: Mapping[str, FileStamp]) -> list[Damage]:
-    """Return the files that are not as they were stamped: missing, of another size, or of another content."""
+    """Return the files that differ from their stamps: missing, of another size, or of another content."""
     found = []
     for name, stamp in stamps.items():
         path = folder / name

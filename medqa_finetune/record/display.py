@@ -13,18 +13,18 @@ SCORES_SHOWN = 3
 
 
 def in_lines(*lines: str) -> str:
-    """Return the lines that are not empty, none longer than `LINE` characters, indented below the first."""
+    """Return the non-empty lines, each cut to `LINE` characters, indented below the first."""
     kept = [visible(line) for line in lines if line]
     shown = [short_names([line], LINE - len(INDENTED))[0] for line in kept]
     return f"\n{INDENTED}".join(shown)
 
 
 def main_scores(record: EvaluationRecord | None, main: Sequence[str]) -> str:
-    """Return scores in one line, and of how many predictions they are; nothing where there are none.
+    """Return scores and the number of predictions in one line; empty without scores.
 
     Args:
-        record: With all scores.
-        main: Names of those that are shown; the first of all where the record has none of them.
+        record: Record with all scores.
+        main: Names of the scores to show; the record's first one where it has none of them.
     """
     if record is None:
         return ""
@@ -33,13 +33,13 @@ def main_scores(record: EvaluationRecord | None, main: Sequence[str]) -> str:
 
 
 def benchmark_scores(benchmarks: Mapping[str, Score]) -> str:
-    """Return the scores of benchmarks in one line; nothing where there are none."""
+    """Return benchmark scores in one line; empty where there are none."""
     found = ", ".join(f"{name} {score.value:.4g}" for name, score in sorted(benchmarks.items()))
     return f"benchmarks: {found}" if found else ""
 
 
 def as_html(title: str, record: EvaluationRecord | None, benchmarks: Mapping[str, Score]) -> str:
-    """Return a table of all scores; the signature of each shows where the pointer rests on it."""
+    """Return a table of all scores; a score's signature is its tooltip."""
     own = {} if record is None else record.scores
     scores = [(name, f"{score.value:.2f}", score.signature) for name, score in sorted(own.items())]
     scores += [(name, f"{score.value:.4g}", score.signature) for name, score in sorted(benchmarks.items())]

@@ -30,15 +30,15 @@ def describe_environment(device: str, precision: str | None, besides: Iterable[s
     """Return versions, device, precision, commit and command of this process.
 
     Args:
-        device: For people.
-        precision: Of its products; None where there are none.
+        device: Name of the device, for display.
+        precision: Precision of matrix products; None where there are none.
         besides: Further packages that a result depends on.
     """
     return Environment(installed_versions(besides), device, precision, commit_of_code(), _command())
 
 
 def installed_versions(besides: Iterable[str] = ()) -> dict[str, str]:
-    """Return the versions of Python, of every package that can change any result, and of those named."""
+    """Return the versions of Python, of every package that can change any result, and of the packages in `besides`."""
     versions = {"python": sys.version.split()[0]}
     for package in dict.fromkeys((*PACKAGES, *besides)):
         try:
@@ -49,23 +49,23 @@ def installed_versions(besides: Iterable[str] = ()) -> dict[str, str]:
 
 
 def same_place(one: Environment | None, other: Environment | None) -> bool:
-    """Return whether answers of two environments may be put together: the same package versions and precision."""
+    """Return whether predictions from two environments may be combined: same package versions and precision."""
     if one is None or other is None:
         return False
-    # A package that only one of them names is one that only one of them depends on.
+    # A package that only one environment lists does not affect the other.
     both = one.versions.keys() & other.versions.keys()
     return one.precision == other.precision and all(one.versions[name] == other.versions[name] for name in both)
 
 
 def _command() -> list[str]:
-    """Return the command line of this process, in the form that runs again anywhere."""
+    """Return the command line of this process, with `python -m` in place of the interpreter's and module's paths."""
     spec = sys.modules["__main__"].__spec__
     program = ["python", "-m", spec.name] if spec else [Path(sys.argv[0]).name]
     return [*program, *sys.argv[1:]]
 
 
 def commit_of_code() -> str | None:
-    """Return the commit the code was checked out at, `-changed` appended if files differ; None outside a checkout."""
+    """Return the commit of the checkout, `-changed` appended if tracked files differ; None outside a checkout."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
@@ -77,7 +77,7 @@ def commit_of_code() -> str | None:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    # Without a lock on the index, which a kill would leave behind and which would block later commits.
+    # No lock on the index: a kill would leave it behind, and it would block later commits.
     result = subprocess.run(
         ["git", "--no-optional-locks", "-C", str(root), *arguments],
         capture_output=True,

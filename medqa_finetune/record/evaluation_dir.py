@@ -29,14 +29,14 @@ class EvaluationDir(RecordDir[Evaluation]):
 
     Attributes:
         path: The folder.
-        in_run: Whether it is the folder of the run itself, where version 1 put the only evaluation of a run.
+        in_run: Whether it is the run's own folder, where version 1 stored a run's only evaluation.
     """
 
     in_run: bool = False
 
     @property
     def record_path(self) -> Path:
-        """The record of the evaluation."""
+        """`evaluation.json`, the record of the evaluation."""
         return self.path / RECORD_NAME
 
     @property
@@ -51,24 +51,24 @@ class EvaluationDir(RecordDir[Evaluation]):
 
     @property
     def results_path(self) -> Path:
-        """Scores with signatures; can be computed again from the predictions."""
+        """Scores with signatures; can be recomputed from the predictions."""
         return self.path / RESULTS
 
     @property
     def item_scores_path(self) -> Path:
-        """Scores per prediction; can be computed again from the predictions."""
+        """Scores per prediction; can be recomputed from the predictions."""
         return self.path / ITEM_SCORES
 
     @property
     def lock_path(self) -> Path:
-        """The file that is locked; that of the run's own folder is the run's."""
+        """The lock file; in the run's own folder it is not the run's lock."""
         return self.path.absolute() / ".evaluation.lock" if self.in_run else super().lock_path
 
     def read(self) -> Evaluation | None:
         """Return the record of the evaluation, or None where there is none.
 
         Raises:
-            DataError: the file is torn, of another schema, or holds a value of the wrong type; says where.
+            DataError: the file is torn, of another schema, or has a value of the wrong type; names the place.
         """
         return read_evaluation(self.record_path) if self.record_path.is_file() else None
 
@@ -93,8 +93,8 @@ class EvaluationDir(RecordDir[Evaluation]):
         write_json(self.results_path, dataclasses.asdict(results))
 
     def write_item_scores(self, scores: "ItemScores") -> bool:
-        """Write `item_scores.npz` if it does not hold these scores already; return whether it was written."""
-        from medqa_finetune.record import item_scores  # numpy takes a moment to load, and most commands need none
+        """Write `item_scores.npz` unless it has these scores already; return whether it was written."""
+        from medqa_finetune.record import item_scores  # imported late: numpy is slow, and most commands do not need it
 
         path = self.item_scores_path
         if path.is_file() and path.read_bytes() == item_scores.to_bytes(scores):
@@ -113,7 +113,7 @@ class EvaluationDir(RecordDir[Evaluation]):
 
     def stamps(self) -> dict[str, FileStamp]:
         """Return size and sha256 of every file of a finished evaluation, by name."""
-        # In the run's folder, the results are those of the default evaluation.
+        # In the run's folder, the results file is of the default evaluation, which may be another one.
         names = (PREDICTIONS, ANSWERING, ITEM_SCORES, *(() if self.in_run else (RESULTS,)))
         return {name: stamp_of(self.path / name) for name in names if (self.path / name).is_file()}
 
@@ -136,7 +136,7 @@ def move_aside(path: Path) -> Path:
 
 
 def evaluations_below(folder: Path) -> Iterator[EvaluationDir]:
-    """Yield every evaluation in a run's folder `evaluations`, by name; not those that were moved aside."""
+    """Yield every evaluation in a run's folder `evaluations`, by name, except those that were moved aside."""
     for path in sorted(folder.glob(f"*/{RECORD_NAME}")):
         if ".old-" not in path.parent.name:
             yield EvaluationDir(path.parent)

@@ -1,4 +1,4 @@
-"""The evaluations of a run, wherever they lie, and the folder of a cell: a run with one of them."""
+"""The evaluations of a run, in any layout, and the folders of a cell: a run with one of them."""
 
 import contextlib
 import dataclasses
@@ -20,10 +20,11 @@ from medqa_finetune.record.version_1 import first_evaluation, upgrade
 
 
 class Held(NamedTuple):
-    """An evaluation of a run.
+    """An evaluation of a run, as read from disk.
 
     Attributes:
-        evaluation: Its record; None where that cannot be read, or was removed just now.
+        folder: Its folder.
+        evaluation: Its record; None where that cannot be read, or was just removed.
         error: Why it cannot be read; None where it can.
     """
 
@@ -33,7 +34,7 @@ class Held(NamedTuple):
 
 
 def evaluations_of(run: RunDir, record: Record) -> list[Held]:
-    """Return the evaluations of a run, each read once: the default one first, then by name."""
+    """Return the evaluations of a run, each read once: the one that `record` belongs to first, then by name."""
     own = EvaluationDir(run.path, in_run=True)
     has_own = first_evaluation(run, record) is not None if record.schema_version == 1 else own.record_path.is_file()
     folders = [*([own] if has_own else []), *evaluations_below(run.evaluations_path)]
@@ -54,10 +55,10 @@ def evaluation_dirs(run: RunDir, record: Record) -> list[EvaluationDir]:
 
 
 def read_evaluation(run: RunDir, record: Record, folder: EvaluationDir) -> Evaluation | None:
-    """Return the record of one evaluation; None where it has not begun.
+    """Return the record of one evaluation; None where it has not started.
 
     Raises:
-        DataError: its record is torn, of another schema, or holds a value of the wrong type; says where.
+        DataError: its record is torn, of another schema, or has a value of the wrong type; names the place.
     """
     if folder.in_run and record.schema_version == 1:
         return first_evaluation(run, record)
@@ -65,17 +66,17 @@ def read_evaluation(run: RunDir, record: Record, folder: EvaluationDir) -> Evalu
 
 
 def find_evaluation(run: RunDir, record: Record | None, identity: str, name: str) -> EvaluationDir:
-    """Return where an evaluation of a run lies or will lie; one of another identity never shares its folder.
+    """Return the existing or future folder of an evaluation, shared with no evaluation of another identity.
 
     Args:
         run: The run.
         record: Its record; None where it has none yet.
-        identity: Of the evaluation.
-        name: Name of its folder where it has none yet.
+        identity: Identity of the evaluation.
+        name: Name of a new folder.
     """
     taken = False
     for folder, evaluation, error in [] if record is None else evaluations_of(run, record):
-        # The caller that starts this evaluation reports what is wrong with its record.
+        # Starting this evaluation reports what is wrong with its record.
         if error is not None and folder.path.name == name:
             return folder
         if evaluation is not None and evaluation.identity == identity:
@@ -85,7 +86,7 @@ def find_evaluation(run: RunDir, record: Record | None, identity: str, name: str
 
 
 def find_evaluation_named(run: RunDir, name: str) -> EvaluationDir:
-    """Return where the evaluation of a name lies, or will lie."""
+    """Return the existing or future folder of the evaluation with this name."""
     with contextlib.suppress(MedQAError):
         record = run.read()
         for held in [] if record is None else evaluations_of(run, record):
@@ -97,7 +98,7 @@ def find_evaluation_named(run: RunDir, name: str) -> EvaluationDir:
 def row_name(run_name: str, evaluation: Evaluation | None) -> str:
     """Return the name of a table's row: the run's name, and the evaluation's settings that differ from the defaults.
 
-    In version 1 the run's name has both.
+    In version 1 the run's name lists both.
     """
     first, *parts = run_name.split(SEPARATOR)
     kept = [part for part in parts if not part.startswith((f"{EVALUATE}.", "text="))]
@@ -107,16 +108,17 @@ def row_name(run_name: str, evaluation: Evaluation | None) -> str:
 
 
 def evaluation_parts(name: str) -> list[str]:
-    """Return the settings in an evaluation's name as `evaluate.key=value`; none for the default one."""
+    """Return the settings in an evaluation's name as `evaluate.key=value`; empty for the default evaluation."""
     return [] if name in ("", DEFAULT_EVALUATION) else [f"{EVALUATE}.{part}" for part in name.split(SEPARATOR)]
 
 
 @dataclasses.dataclass(frozen=True)
 class CellDir:
-    """The folders of one cell of a matrix: of a run, and of one of its evaluations.
+    """The folders of one cell: of a run, and of one of its evaluations.
 
     Attributes:
-        evaluation: None for a program without evaluations.
+        run: Folder of the run.
+        evaluation: Folder of the evaluation; None for programs without evaluations.
     """
 
     run: RunDir
@@ -134,14 +136,14 @@ class CellDir:
 
     @property
     def log_path(self) -> Path:
-        """What the run printed."""
+        """Log of the run."""
         return self.run.log_path
 
     def read(self) -> Record | None:
-        """Return the run's record from the view of the evaluation; None where there is none.
+        """Return the run's record with the results of this evaluation; None where there is none.
 
         Raises:
-            DataError: a record is torn, of another schema, or holds a value of the wrong type; says where.
+            DataError: a record is torn, of another schema, or has a value of the wrong type; names the place.
         """
         record = self.run.read()
         if record is None or self.evaluation is None:
@@ -150,10 +152,10 @@ class CellDir:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold run and evaluation for this process while the block runs.
+        """Lock run and evaluation for this process while the block runs.
 
         Raises:
-            RunError: another process holds one of them.
+            RunError: another process has locked one of them.
         """
         with contextlib.ExitStack() as held:
             held.enter_context(self.run.lock(LOCK_SECONDS))
@@ -162,13 +164,13 @@ class CellDir:
             yield
 
     def is_locked(self) -> bool:
-        """Return whether a process trains the run, or works on this evaluation of it, now."""
+        """Return whether a process is training the run, or working on this evaluation."""
         return self.run.is_locked() or (self.evaluation is not None and self.evaluation.is_locked())
 
     def write_ending(self, ended: Record) -> None:
-        """Record how a process ended that could not do so itself: `status`, `failure` and `finished`.
+        """Record the end of a process that could not record it: `status`, `failure` and `finished`.
 
-        Once the training is complete, they belong to the evaluation; the run's record has the same until one of its
+        Once the training is complete, they belong to the evaluation; the run's record gets them too until one of its
         evaluations is done.
         """
         ending = {"status": ended.status, "failure": ended.failure, "finished": ended.finished}

@@ -13,15 +13,15 @@ from typing import BinaryIO
 TEMPORARY_PREFIX = ".writing-"
 BLOCK = 1 << 16
 
-# These may be links to a file that others write to as well.
+# These may be links to a file that other processes write to as well.
 STREAMS = (Path("/dev/stdout"), Path("/dev/stderr"))
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a binary file that replaces `path` when the block ends without an error, and is removed otherwise.
+    """Open a binary file that replaces `path` if the block ends without an error, and is removed otherwise.
 
-    The target of a link is replaced, not the link; devices and pipes (`/dev/stdout`) are written to.
+    The target of a link is replaced, not the link; devices and pipes (`/dev/stdout`) are written in place.
     """
     if path in STREAMS or (path.exists() and not path.is_file() and not path.is_dir()):
         with path.open("ab") as file:
@@ -62,7 +62,7 @@ def write_json(path: Path, content: object) -> None:
 def append_lines(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Append rows as JSON Lines in one write, flushed to disk before it returns.
 
-    A last line that a crash tore is cut off first: the new rows would otherwise continue it.
+    An incomplete last line, left by a crash, is cut off first, so that the new rows do not continue it.
     """
     text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
     with path.open("ab+") as file:
@@ -75,7 +75,7 @@ def append_lines(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
 def _cut_torn_line(file: BinaryIO) -> None:
     end = start = file.seek(0, os.SEEK_END)
     tail = b""
-    # Backwards, block by block: files of predictions grow long, and are almost always whole.
+    # Reads from the end, since prediction files are long and almost always complete.
     while start > 0 and b"\n" not in tail:
         start = max(0, start - BLOCK)
         file.seek(start)
@@ -109,7 +109,7 @@ def replace_folder(path: Path, fill: Callable[[Path], object]) -> None:
 
 
 def keep_lines(path: Path, count: int) -> None:
-    """Cut a file after its first `count` lines, atomically; nothing happens to a shorter one that ends well."""
+    """Cut a file after its first `count` lines, atomically; shorter files with a complete last line stay."""
     content = path.read_bytes() if path.is_file() else b""
     kept = b"".join(line + b"\n" for line in content.split(b"\n")[:-1][:count])
     if kept != content:
@@ -120,8 +120,8 @@ def sweep(folder: Path, name: str = "") -> None:
     """Remove the temporary files and folders that killed writers left directly in `folder`.
 
     Args:
-        folder: Where to look. The caller makes sure that nothing else writes there.
-        name: Of the file or folder that was being written; every one if empty.
+        folder: Folder to search. The caller ensures that nothing else writes there.
+        name: Name of the file or folder that was being written; empty for any.
     """
     for path in folder.glob(f"{TEMPORARY_PREFIX}{name}*"):
         if path.is_dir():
@@ -146,11 +146,11 @@ def sync(path: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file's bytes, as hexadecimal text, in bounded memory."""
+    """Return the sha256 of a file's bytes in hexadecimal; memory is bounded."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_of_text(text: str) -> str:
-    """Return the sha256 of a text's UTF-8 bytes, as hexadecimal text."""
+    """Return the sha256 of a text's UTF-8 bytes in hexadecimal."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()

@@ -21,10 +21,10 @@ class ItemScores:
     """Scores of n predictions, in the order of `predictions.jsonl`.
 
     Attributes:
-        predictions_sha256: Of the file of predictions that was scored.
-        ids: The answers' ids, shape (n,).
-        values: By score that is a mean over answers (`rougeL`): the answers' own scores in float64, shape (n,).
-        counts: By score that is an aggregate (`bleu`), then by what is counted: float64 or int64, shape (n,).
+        predictions_sha256: sha256 of the scored file of predictions.
+        ids: Ids of the predictions, shape (n,).
+        values: For each score that is a mean over predictions (`rougeL`): their own scores in float64, shape (n,).
+        counts: For each score that is an aggregate (`bleu`), by what is counted: float64 or int64, shape (n,).
     """
 
     predictions_sha256: str
@@ -39,7 +39,7 @@ class ItemScores:
 
 
 def to_bytes(scores: ItemScores) -> bytes:
-    """Return the content of an `.npz` file: the same for the same scores."""
+    """Return the content of an `.npz` file; equal scores give equal bytes."""
     arrays: dict[str, npt.NDArray[Any]] = {IDS: scores.ids, PREDICTIONS_SHA256: np.array(scores.predictions_sha256)}
     arrays |= {VALUE + name: array for name, array in scores.values.items()}
     for name, columns in scores.counts.items():
@@ -50,12 +50,12 @@ def to_bytes(scores: ItemScores) -> bytes:
 
 
 def write_item_scores(path: Path, scores: ItemScores) -> None:
-    """Write the scores, atomically."""
+    """Write the scores atomically."""
     write_bytes(path, to_bytes(scores))
 
 
 def read_item_scores(path: Path) -> ItemScores | None:
-    """Return the scores in a file; None where it is missing, or not whole: they can be made again."""
+    """Return the scores in a file; None where it is missing or damaged, since they can be recomputed."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return _from_arrays({name: arrays[name] for name in arrays.files})

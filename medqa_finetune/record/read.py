@@ -26,10 +26,10 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def read_record(path: Path) -> Record:
-    """Read a `record.json`; one of version 1 has the defaults of what came into being later.
+    """Read a `record.json`; for one of version 1, later fields have their defaults.
 
     Raises:
-        DataError: the file is torn, of another schema, or holds a value of the wrong type or size; says where.
+        DataError: the file is torn, of another schema, or has a value of the wrong type or size; names the place.
     """
     return _read(path, Record, READABLE_VERSIONS)
 
@@ -38,7 +38,7 @@ def read_evaluation(path: Path) -> Evaluation:
     """Read an `evaluation.json`.
 
     Raises:
-        DataError: the file is torn, of another schema, or holds a value of the wrong type or size; says where.
+        DataError: the file is torn, of another schema, or has a value of the wrong type or size; names the place.
     """
     return _read(path, Evaluation, (SCHEMA_VERSION,))
 
@@ -65,7 +65,7 @@ def _read(path: Path, kind: type[T], versions: tuple[int, ...]) -> T:
             )
         )
     try:
-        # Strict: "0" is no number. From the text, since a dataclass is not strictly a dictionary.
+        # Strict: "0" is not a number. Parsed from text, since in strict mode a dictionary is not a dataclass.
         found: T = _adapter(cast("Any", kind)).validate_json(text, strict=True)
     except ValidationError as error:
         raise DataError(fault_of(error).but(file=str(path), hint=remedy)) from None
@@ -77,7 +77,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _int64(digits: str) -> int:
-    # What a table's integer column can hold; a count beyond it was never written by this package.
+    # Integer columns of tables have 64 bits; this package never writes larger counts.
     if len(digits) > 20 or not -(2**63) <= int(digits) < 2**63:
         raise ValueError(f"{digits[:24]}… is too large a number")
     return int(digits)
@@ -91,10 +91,10 @@ def _finite(digits: str) -> float:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read JSON Lines that this package wrote; a last line without its line break was torn by a crash and is left out.
+    """Read JSON Lines that this package wrote; an incomplete last line, left by a crash, is ignored.
 
     Raises:
-        DataError: another line is not a JSON object; says which.
+        DataError: another line is not a JSON object; names the line.
     """
     rows = []
     whole, _, _ = path.read_bytes().rpartition(b"\n")

@@ -1,6 +1,6 @@
-"""A folder with a record in it, of a run or an evaluation, and its lock, which says which process works there.
+"""The folder of a run or an evaluation, with its record and its lock, which one process at a time holds.
 
-The operating system frees the lock when the process ends, however it ends.
+The operating system frees the lock when the process ends, also when it is killed.
 """
 
 import contextlib
@@ -26,8 +26,8 @@ class FolderLock:
     """The lock of a folder.
 
     Attributes:
-        folder: What is locked, for messages.
-        path: The lock's own file. It lies next to the folder, so that the folder can be moved while it is held.
+        folder: The locked folder, for messages.
+        path: Lock file. It is next to the folder, so that the folder can be moved while it is locked.
     """
 
     folder: Path
@@ -38,11 +38,11 @@ class FolderLock:
         """Hold the lock while the block runs.
 
         Args:
-            owner: Who holds it where this process does not get it, for the message.
-            patience: Seconds to wait; `is_held` of another process holds it for a moment.
+            owner: Process that holds it if this one cannot, for the message.
+            patience: Seconds to wait; another process's `is_held` holds it for a moment.
 
         Raises:
-            RunError: another process holds it, or the place is not writable.
+            RunError: another process holds it, or the folder is not writable.
         """
         lock = FileLock(self.path)
         try:
@@ -65,9 +65,9 @@ class FolderLock:
             lock.release()
 
     def is_held(self) -> bool:
-        """Return whether a process holds it now; nothing is written, not even the folder.
+        """Return whether a process holds the lock; nothing is written, not even the folder.
 
-        A lock that cannot be opened counts as free; starting the run reports what is wrong with it.
+        A lock that cannot be opened counts as free; starting the run reports why.
         """
         if not self.path.is_file():
             return False
@@ -80,7 +80,7 @@ class FolderLock:
             return False
 
     def busy(self, owner: str) -> RunError:
-        """Return the error for a folder in which another process works."""
+        """Return the error that `owner` works in the folder."""
         return RunError(
             Fault("busy", f"{owner} is working on this run", file=str(self.folder), hint="Wait for it, or stop it.")
         )
@@ -91,7 +91,7 @@ R = TypeVar("R", Record, Evaluation)
 
 @dataclasses.dataclass(frozen=True)
 class RecordDir(ABC, Generic[R]):
-    """A folder with a record in it.
+    """A folder of a run or an evaluation, with its record and its lock.
 
     Attributes:
         path: The folder.
@@ -102,35 +102,35 @@ class RecordDir(ABC, Generic[R]):
     @property
     @abstractmethod
     def record_path(self) -> Path:
-        """The record in the folder."""
+        """JSON file of the record."""
 
     @property
     def lock_path(self) -> Path:
-        """File of the lock, next to the folder, so that the folder can be moved while it is held."""
-        # Absolute, since the folder may be given as `.`, which has no name.
+        """Lock file, next to the folder, so that the folder can be moved while it is locked."""
+        # Absolute, since `.` has no name.
         path = self.path.absolute()
         return path.parent / f".{path.name}.lock"
 
     def lock(self, patience: float = LOCK_SECONDS) -> AbstractContextManager[None]:
-        """Hold the folder for this process while the block runs.
+        """Lock the folder for this process while the block runs.
 
         Args:
-            patience: Seconds to wait for it; `is_locked` of another process holds it for a moment.
+            patience: Seconds to wait; another process's `is_locked` holds the lock for a moment.
 
         Raises:
-            RunError: another process holds it, or the place is not writable.
+            RunError: another process holds it, or the folder is not writable.
         """
         return FolderLock(self.path, self.lock_path).hold(self._owner(), patience)
 
     def is_locked(self) -> bool:
-        """Return whether a process works in the folder now; nothing is written, not even the folder."""
+        """Return whether a process works in the folder; nothing is written, not even the folder."""
         return FolderLock(self.path, self.lock_path).is_held()
 
     def check_free(self) -> None:
-        """Refuse a folder in which a process works now.
+        """Check that no process works in the folder.
 
         Raises:
-            RunError: names the process.
+            RunError: a process does; names it.
         """
         if self.is_locked():
             raise FolderLock(self.path, self.lock_path).busy(self._owner())
@@ -147,7 +147,7 @@ class RecordDir(ABC, Generic[R]):
         """Return the record, or None where there is none.
 
         Raises:
-            DataError: the file is torn, of another schema, or holds a value of the wrong type; says where.
+            DataError: the file is torn, of another schema, or has a value of the wrong type; names the place.
         """
 
     def write(self, record: R) -> R:
@@ -156,10 +156,10 @@ class RecordDir(ABC, Generic[R]):
         return record
 
     def update(self, **changes: Any) -> R:
-        """Change fields of the record that is there, write it, and return it.
+        """Change fields of the existing record, write it, and return it.
 
         Raises:
-            RunError: it is gone.
+            RunError: the record no longer exists.
         """
         record = self.read()
         if record is None:

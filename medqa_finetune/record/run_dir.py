@@ -19,7 +19,7 @@ from medqa_finetune.record.schema import EvaluationRecord, FileStamp, Process, R
 RECORD_NAME = "record.json"
 EXPORT_NAME = "export"
 EVALUATIONS_NAME = "evaluations"
-# Files of an evaluation in the run's own folder, where version 1 put them.
+# Files of an evaluation that version 1 stored in the run's own folder.
 OF_AN_EVALUATION = (PREDICTIONS, ANSWERING, RESULTS, ITEM_SCORES, EVALUATION_RECORD_NAME, ".evaluation.lock")
 NOT_STAMPED = (
     RECORD_NAME,
@@ -43,7 +43,7 @@ class RunDir(RecordDir[Record]):
 
     @property
     def record_path(self) -> Path:
-        """The record of the run."""
+        """`record.json`, the record of the run."""
         return self.path / RECORD_NAME
 
     @property
@@ -58,7 +58,7 @@ class RunDir(RecordDir[Record]):
 
     @property
     def checkpoints_path(self) -> Path:
-        """Checkpoints of the training."""
+        """Folder of the training's checkpoints."""
         return self.path / "checkpoints"
 
     @property
@@ -68,7 +68,7 @@ class RunDir(RecordDir[Record]):
 
     @property
     def evaluations_path(self) -> Path:
-        """Takes one folder per evaluation."""
+        """Folder with one folder per evaluation."""
         return self.path / EVALUATIONS_NAME
 
     @property
@@ -83,12 +83,12 @@ class RunDir(RecordDir[Record]):
 
     @property
     def tensorboard_path(self) -> Path:
-        """Event files."""
+        """Folder of TensorBoard event files."""
         return self.path / "tensorboard"
 
     @property
     def log_path(self) -> Path:
-        """Log of the run."""
+        """Log of the run, with tracebacks."""
         return self.path / "log.txt"
 
     @property
@@ -100,16 +100,16 @@ class RunDir(RecordDir[Record]):
         """Return the record, or None where there is none.
 
         Raises:
-            DataError: the file is torn, of another schema, or holds a value of the wrong type; says where.
+            DataError: the file is torn, of another schema, or has a value of the wrong type; names the place.
         """
         return read_record(self.record_path) if self.record_path.is_file() else None
 
     def write_config(self, text: str) -> None:
-        """Write `config.yaml`."""
+        """Write `config.yaml` atomically."""
         write_text(self.config_path, text)
 
     def log_metrics(self, row: Mapping[str, object]) -> None:
-        """Append one line to `metrics.jsonl`."""
+        """Append one line to `metrics.jsonl`, flushed to disk."""
         append_lines(self.metrics_path, [row])
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -117,7 +117,7 @@ class RunDir(RecordDir[Record]):
         return read_lines(self.metrics_path) if self.metrics_path.is_file() else []
 
     def forget_metrics_after(self, step: int) -> None:
-        """Remove rows after a step from `metrics.jsonl`; training writes them again."""
+        """Remove rows after an optimizer step from `metrics.jsonl`; resumed training writes them again."""
         rows = self.read_metrics()
         keep_lines(self.metrics_path, sum(row["step"] <= step for row in rows))
 
@@ -126,10 +126,10 @@ class RunDir(RecordDir[Record]):
         write_json(self.results_path, dataclasses.asdict(results))
 
     def stamps(self) -> dict[str, FileStamp]:
-        """Return size and sha256 of every file that a finished training is made of, by path relative to the folder.
+        """Return size and sha256 of every file of a finished training, by path relative to the folder.
 
-        Left out are the record, the log, files of trackers, checkpoints, evaluations, which stamp their own files, and
-        exports.
+        Left out are the record, the log, tracker files, checkpoints, exports, and evaluations, which have their
+        own stamps.
         """
         return {
             name: stamp
@@ -143,17 +143,17 @@ class RunDir(RecordDir[Record]):
 
 
 def this_process() -> Process:
-    """Return id and host of this process."""
+    """Return id and host name of this process."""
     return Process(os.getpid(), socket.gethostname())
 
 
 def now() -> str:
-    """Return the time in UTC, as ISO 8601 text with seconds."""
+    """Return the time in UTC, in ISO 8601 to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def find_runs(root: Path) -> Iterator[RunDir]:
-    """Yield the runs below `root`, in the order of the paths.
+    """Yield the runs below `root`, sorted by path.
 
     Skips `summary`, `cache`, folders that were moved aside, and those still being written.
     """

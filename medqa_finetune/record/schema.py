@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-# Version 1 held one evaluation, in the record and its folder; version 2 holds any number of them below the folder.
+# Version 1 had one evaluation, in the record and its folder; version 2 has any number of them below the folder.
 SCHEMA_VERSION = 2
 READABLE_VERSIONS = (1, SCHEMA_VERSION)
 
@@ -18,7 +18,7 @@ class Failure:
         kind: An error's class or a signal's name.
         message: One or two lines.
         final: Whether a retry would fail the same way: bad input, a non-finite loss, too little memory.
-        faults: The fields of every fault (`errors.Fault.as_json`); empty where the error was not raised on purpose.
+        faults: Fields of every fault (`errors.Fault.as_json`); empty where the error was not raised on purpose.
     """
 
     kind: str
@@ -29,7 +29,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Process:
-    """The process that works on a run, or did last."""
+    """The process that works on a run, or the last one that did."""
 
     pid: int
     host: str
@@ -56,7 +56,7 @@ class DataManifest:
     """The data of a run.
 
     Attributes:
-        corpus_sha256: Over the bytes of the corpus.
+        corpus_sha256: sha256 of the corpus bytes.
         counts: Rows read, rejected and removed in preparation, by reason.
     """
 
@@ -72,8 +72,8 @@ class Parameters:
     """Number of weights of the model, counted as if unquantized.
 
     Attributes:
-        total: Of the base model, without adapters.
-        trainable: That are trained.
+        total: Weights of the base model, without adapters.
+        trainable: Trained weights.
         adapted: Modules with an adapter, as peft names them: whole paths, or their ends.
     """
 
@@ -84,7 +84,7 @@ class Parameters:
 
 @dataclass(frozen=True)
 class LayerSizes:
-    """Sizes of a model's layers, one number for each: heads, heads of keys and values, and the width of the MLP."""
+    """Sizes of a model's layers, one number per layer: heads, key-value heads, and the width of the MLP."""
 
     heads: list[int]
     key_heads: list[int]
@@ -93,7 +93,7 @@ class LayerSizes:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Settings of `train` that `auto` resolved to, by the memory of the machine."""
+    """The values of `train` that `auto` resolved to, chosen for the machine's memory."""
 
     micro_batch: int
     gradient_checkpointing: bool
@@ -111,7 +111,7 @@ class TrainRecord:
         seconds: Of the training loop, without loading, validation and saving.
         samples_per_second: Without warm-up steps.
         tokens_per_second: Without warm-up steps and padding.
-        flops: Floating-point operations of forward and backward passes (`model/flops.py`).
+        flops: Floating-point operations of forward and backward passes (`architecture/flops.py`).
         model_flops_utilization: These per second, without warm-up steps, over `matrix_flops_per_second`.
         matrix_flops_per_second: Measured rate of matrix products on the device in the run's precision.
         datasheet_flops_per_second: Their peak rate by the data sheet; None where that is not known.
@@ -154,7 +154,7 @@ class TrainRecord:
 
 @dataclass(frozen=True)
 class Score:
-    """A value with the signature of its computation; only equal signatures compare."""
+    """A value with the signature of its computation; only values with equal signatures compare."""
 
     value: float
     signature: str
@@ -213,7 +213,7 @@ class Reused:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation of a run's weights, as its `evaluation.json` holds it.
+    """One evaluation of a run's weights, as in its `evaluation.json`.
 
     Attributes:
         name: Name of its folder: the settings that differ from the defaults, or `default`.
@@ -223,7 +223,7 @@ class Evaluation:
         result: Scores and costs.
         exams: Benchmarks: scores of `evaluate.zero_shot`, by `<task>/<metric>`, mostly in [0, 1]; and of
             `evaluate.text`, by `<text>/perplexity`, in [1, ∞).
-        environment: Where the predictions were made; None before the first.
+        environment: Environment of the predictions; None before the first.
         files: Its files by path relative to its folder; written with the status `done`.
     """
 
@@ -258,10 +258,10 @@ class Record:
         evaluation_defaults: Default settings of the section `evaluate`, which names of evaluations are relative to;
             None in a record of version 1.
         zero_shot: `exams` of that evaluation.
-        process: The process that works on it, or did last.
+        process: The process that works on it, or the last one that did.
         layers: Sizes of the model's layers where they differ from `config.json`, as in a pruned model.
-        fitted: What `auto` resolved to, kept at restarts; None where no setting is `auto`.
-        resumed_from: Steps of the checkpoints that training went on from, in order of time.
+        fitted: Values that `auto` resolved to, kept at restarts; None where no setting is `auto`.
+        resumed_from: Steps of the checkpoints that training resumed from, in order of time.
         files: Files of the training by path relative to the folder; written with the status `trained`. In version 1
             those of the evaluation too, written with `done`.
     """
@@ -302,13 +302,13 @@ class Record:
         return self.status in ("trained", "evaluated", "done") or bool(self.files)
 
     def seen_by(self, evaluation: Evaluation | None) -> "Record":
-        """Return the record from the view of one of the run's evaluations.
+        """Return the record with the results of one of the run's evaluations.
 
-        Until the training is complete, that is the record itself; then status, failure, process and scores are those of
-        the evaluation.
+        Before the training is complete, that is the record itself; afterwards status, failure, process and scores are
+        those of the evaluation.
 
         Args:
-            evaluation: None for one that has not begun.
+            evaluation: None for one that has not started.
         """
         if not self.is_trained or (evaluation is None and self.status != "done"):
             return self.updated(evaluation=None, zero_shot={})

@@ -1,25 +1,25 @@
-"""Names of runs for a column of some width: those that are too long are cut so that no two of them look alike."""
+"""Names of runs cut to the width of a column, so that no two of them become equal."""
 
 import re
 from collections.abc import Sequence
 
 CUT = "…"
-# Of a name that is cut, its beginning gets a third: the method and the data size stand there.
+# A cut name keeps a third for its beginning, which has the method and the data size.
 BEGINNING = 3
 
 
 def short_names(names: Sequence[str], width: int) -> list[str]:
-    """Return every name in at most `width` characters, different ones differently, in order.
+    """Return every name in at most `width` characters; distinct names stay distinct, and the order stays.
 
-    A name that is too long loses its middle. Those that would look alike then show the place where they part instead,
-    or, where even that does not tell them apart, end in a number.
+    The middle of a long name is cut. Names that would become equal show the part where they differ instead, or, if they
+    still are equal, end in a number.
 
     Args:
-        names: Of the rows of a table; equal ones stay equal.
-        width: 8 at least.
+        names: Names of the rows of a table; equal ones stay equal.
+        width: At least 8.
     """
     shown = {name: _without_middle(name, width) for name in names}
-    # Twice: of many that look alike, some may do so again, and part at another place.
+    # Twice: names may still be equal after the first pass, and differ elsewhere.
     for _ in range(2):
         for alike in _alike(shown):
             begin, end = _shared(alike), _shared([name[::-1] for name in alike])
@@ -32,9 +32,9 @@ def short_names(names: Sequence[str], width: int) -> list[str]:
 
 
 def shared_settings(trained: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return the `key=value` parts that all runs that train have in their names: they tell none from another.
+    """Return the `key=value` parts in the names of all runs that train, which do not distinguish these runs.
 
-    None is returned where names would be alike without them.
+    Empty where names would be equal without them.
 
     Args:
         trained: Names of runs that train something.
@@ -47,14 +47,14 @@ def shared_settings(trained: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def without_settings(text: str, settings: Sequence[str]) -> str:
-    """Return a text, a name or sentences with names in them, with some `__key=value` left out of every name."""
+    """Return a name, or sentences with names in them, with these `__key=value` parts removed from every name."""
     for setting in settings:
         text = re.sub(f"__{re.escape(setting)}(?=__|[^\\w.+=-]|[.]?$|[.]\\s)", "", text)
     return text
 
 
 def _alike(shown: dict[str, str]) -> list[list[str]]:
-    """Return the names, two at least each, that are shown as the same."""
+    """Return groups of two or more names that are shown as the same."""
     found: dict[str, list[str]] = {}
     for name, text in shown.items():
         found.setdefault(text, []).append(name)
@@ -62,7 +62,7 @@ def _alike(shown: dict[str, str]) -> list[list[str]]:
 
 
 def _shared(names: list[str]) -> int:
-    """Return how many characters names have in common at their beginning."""
+    """Return the length of the names' common beginning."""
     first, last = min(names), max(names)
     return next((at for at, pair in enumerate(zip(first, last, strict=False)) if len(set(pair)) > 1), len(first))
 
@@ -75,10 +75,10 @@ def _without_middle(name: str, width: int) -> str:
 
 
 def _around(name: str, begin: int, end: int, width: int) -> str:
-    """Return the beginning of a name, and from where it parts from others (`begin`) to where they meet (`end`)."""
+    """Return a name's beginning, and the part where it differs from others (`begin`, and `end` from its end)."""
     head = min(width // BEGINNING, begin)
     room = width - head - 2 * len(CUT)
     stop = max(begin, len(name) - end)
-    # What stands before says what it is that differs: `seed=` before the number.
+    # Includes the text before the difference, which names the setting: `seed=` before the number.
     part = name[max(head, begin - max(0, room - (stop - begin))) : stop]
     return name[:head] + CUT + _without_middle(part, room) + CUT

@@ -1,6 +1,6 @@
-"""Records of version 1, which held one evaluation, whose files lie in the run's own folder.
+"""Records of version 1, which have one evaluation, with its files in the run's own folder.
 
-Such a run is read as one with an evaluation like any other, which stays where it is when the record is upgraded.
+Such a run is read like any other with one evaluation, whose files do not move when the record is upgraded.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from medqa_finetune.record.schema import SCHEMA_VERSION, Evaluation, Record
 
 
 def first_evaluation(run: RunDir, record: Record) -> Evaluation | None:
-    """Return the evaluation in a record of version 1; None where none had begun."""
+    """Return the evaluation in a record of version 1; None where none had started."""
     settings = record.config.get(EVALUATE)
     own = EvaluationDir(run.path, in_run=True)
     begun = record.evaluation is not None or bool(record.zero_shot) or own.predictions_path.is_file()
@@ -48,7 +48,7 @@ def first_evaluation(run: RunDir, record: Record) -> Evaluation | None:
 def first_defaults(record: Record) -> dict[str, Any]:
     """Return the default settings of a run's evaluations, also for a record of version 1, which does not have them.
 
-    There, the run's name has the settings that differ from the defaults; their defaults come from the profile in the
+    For version 1, the settings in the run's name differ from the defaults; their defaults come from the profile in the
     command, or the schema.
     """
     if record.evaluation_defaults is not None:
@@ -62,7 +62,7 @@ def first_defaults(record: Record) -> dict[str, Any]:
 
 
 def upgrade(run: RunDir, record: Record, defaults: Mapping[str, object] | None = None) -> Record:
-    """Write a record of version 1 as one of this version, and return it; its evaluation gets a record of its own.
+    """Write a record of version 1 in the current version, with a separate record of its evaluation, and return it.
 
     The caller holds the run's lock.
 
@@ -75,7 +75,7 @@ def upgrade(run: RunDir, record: Record, defaults: Mapping[str, object] | None =
         return record
     evaluation = first_evaluation(run, record)
     if evaluation is not None:
-        # Written first: after a kill in between, the record is still of version 1, and this runs again.
+        # Written first: after a kill before the next write, the record still has version 1, and this runs again.
         EvaluationDir(run.path, in_run=True).write(evaluation)
     return run.write(
         record.updated(

@@ -1,1 +1,1 @@
-"""A cell's status, from the first claim on its folder to the last word of its records."""
+"""Claims a cell for a process, checks what earlier starts left, and records how the work ended."""

@@ -27,12 +27,12 @@ from medqa_finetune.stopping import Interrupted, StopRequest, stoppable
 
 log = logging.getLogger(__name__)
 
-# How long a process waits for the run's lock to write its results; others hold it as briefly.
+# Longest wait for the run's lock to write results, for which others hold it briefly too.
 WRITE_PATIENCE_SECONDS = 600.0
 
 
 def ensure_records(cell: Cell) -> Record:
-    """Ensure that the cell has records of this configuration, `pending` where they are new.
+    """Ensure that the cell has records of this configuration, with the status `pending` if they are new.
 
     The caller holds the run's lock.
 
@@ -73,12 +73,14 @@ def _pending(cell: Cell) -> Record:
 class Claim:
     """A cell that this process works on.
 
-    The run's lock is held during training; afterwards only that of the evaluation, so that several evaluations of a run
-    can be made at once.
+    The run's lock is held during training; afterwards only the evaluation's, so that several evaluations of a run can
+    be made at once.
 
     Attributes:
         cell: The cell.
         stop: Whether a signal has asked to stop.
+        in_training: Whether the run's lock is still held.
+        is_in_charge: Whether this process records how the work ends.
     """
 
     cell: Cell
@@ -91,7 +93,7 @@ class Claim:
 
     @property
     def record(self) -> Record:
-        """The run's record."""
+        """The run's record, read from disk."""
         return own_record(self.cell.run)
 
     def cell_record(self) -> Record:
@@ -99,17 +101,17 @@ class Claim:
         return self.record.seen_by(self.cell.evaluation.read())
 
     def is_done(self) -> bool:
-        """Return whether nothing is left to do."""
+        """Return whether training and evaluation are complete."""
         return self.cell_record().status == "done"
 
     def update_run(self, **known: Any) -> Record:
-        """Add to the run's record what is known before training."""
+        """Add fields that are known before training to the run's record."""
         return self.cell.run.update(**known)
 
     def begin_training(self, **known: Any) -> Record:
-        """Record that the run trains from now on."""
+        """Record that the run is in training."""
         run, record = self.cell.run, self.record
-        # Damaged weights are trained again; a process that evaluates them must not lose them meanwhile.
+        # Damaged weights are trained again, but not while another process evaluates them.
         for folder in evaluation_dirs(run, record):
             folder.check_free()
         sweep(run.path)
@@ -124,22 +126,22 @@ class Claim:
         )
 
     def end_training(self, train: TrainRecord | None, **known: Any) -> Record:
-        """Record that training is done, and begin the evaluation."""
+        """Record that the training is complete, and begin the evaluation."""
         run, before = self.cell.run, self.record
         files = run.stamps()
         same = weights_of(before) and weights_of(before) == weights_of(before.updated(files=files))
         if weights_of(before) and not same:
             _set_evaluations_aside(run, before)
             before = run.update(evaluation=None, evaluation_name=None, zero_shot={}, status="trained")
-        # Weights that come out bit-identical keep the record of their training, and their evaluations.
+        # Bit-identical weights keep the record of their training, and their evaluations.
         known |= {"status": "trained"} if before.evaluation is None else {"status": "done", "finished": now()}
         run.update(train=before.train if same else train, files=files, **known)
         return self.begin_evaluation()
 
     def begin_evaluation(self) -> Record:
-        """Exchange the run's lock for that of the evaluation, and record that it is worked on from now on."""
+        """Lock the evaluation, record that it is running, and release the run's lock."""
         cell = self.cell
-        # Another process may have taken the evaluation meanwhile; it records how that ends.
+        # If another process has locked the evaluation, that process records how it ends.
         self.is_in_charge = False
         self._held.enter_context(cell.evaluation.lock())
         self.is_in_charge = True
@@ -149,7 +151,7 @@ class Claim:
         self._run_evaluation(finished=None, failure=None)
         record = self.record
         if record.status != "done":
-            # One whose weights were made again, and that was killed meanwhile, has a finished evaluation.
+            # A run that was killed while its weights were remade has a finished evaluation.
             is_of_another = record.evaluation is not None and record.evaluation_name != cell.config.evaluation_name
             known = {"status": "done", "finished": now()} if is_of_another else {"status": "trained", "finished": None}
             cell.run.update(process=this_process(), failure=None, **known)
@@ -158,13 +160,13 @@ class Claim:
         return self.record
 
     def reuse_all(self, ids: Sequence[str]) -> bool:
-        """Take predictions and benchmark scores from the run's other evaluations; return whether all are there."""
+        """Reuse predictions and benchmark scores of the run's other evaluations; return whether none is missing."""
         return reuse(self.cell.run, self.cell.evaluation, self.cell.settings, ids, None)
 
     def begin_predictions(self, environment: Environment, ids: Sequence[str]) -> None:
-        """Record the evaluation's environment, and reuse predictions that other evaluations made in the same one.
+        """Record the evaluation's environment, and reuse predictions of other evaluations from the same environment.
 
-        Predictions of this evaluation from another environment are set aside: its scores would mix both.
+        This evaluation's predictions from another environment are set aside, since its scores would mix both.
         """
         folder = self.cell.evaluation
         set_aside_elsewhere(folder, environment)
@@ -173,22 +175,22 @@ class Claim:
         self._run_evaluation(environment=environment)
 
     def _run_evaluation(self, **known: Any) -> None:
-        """Write that the evaluation is at work in this process; it keeps its beginning, if it has one."""
+        """Record that this process works on the evaluation; an earlier start time stays."""
         before = self.cell.evaluation.read()
         started = None if before is None else before.started
         self.cell.evaluation.update(status="running", process=this_process(), started=started or now(), **known)
 
     def finish(self, result: EvaluationRecord) -> Record:
-        """Write what came out, and return the run's record as this evaluation sees it.
+        """Write the results, and return the run's record with them.
 
-        The run's own record and results are those of the default evaluation, or of the first one until there is such.
+        The run's own record and results are those of the default evaluation, or of the first one until that exists.
         """
         cell, run = self.cell, self.cell.run
         if not cell.evaluation.in_run:
             cell.evaluation.write_results(result)
         evaluation = cell.evaluation.update(status="evaluated", result=result)
         finished = now()
-        # Before the evaluation is done, so that after a kill between the two the next start finishes it.
+        # Written before the evaluation is `done`: after a kill between the two, the next start finishes it.
         with run.lock(WRITE_PATIENCE_SECONDS):
             record = upgrade(run, self.record)
             if record.evaluation_name in (None, evaluation.name) or evaluation.name == DEFAULT_EVALUATION:
@@ -206,10 +208,10 @@ class Claim:
 
 
 def _sweep_after_training(run: RunDir) -> None:
-    """Remove files that a kill left half-written in the folder of a trained run.
+    """Remove partly written files that killed processes left in the folder of a trained run.
 
-    The caller holds the run's lock, without which none of them is written, except the record of the evaluation that
-    version 1 put there, which has a lock of its own.
+    The caller holds the run's lock, which every writer of these files needs. The exception is the record of the
+    evaluation that version 1 stored there, which has its own lock.
     """
     first = EvaluationDir(run.path, in_run=True)
     own = (run.record_path, run.config_path, run.curves_path, run.results_path)
@@ -228,17 +230,17 @@ def _set_evaluations_aside(run: RunDir, record: Record) -> None:
 def claimed(cell: Cell) -> Iterator[Claim]:
     """Claim the cell for this process while the block runs; errors in it are recorded and raised again.
 
-    With `overwrite`, a folder that holds anything is moved aside first.
+    With `overwrite`, a folder that is not empty is moved aside first.
 
     Raises:
-        MedQAError: as `earlier_record` does, or another process is at work.
-        RunError: in place of any error that is not a MedQAError; its traceback goes to the log.
+        MedQAError: as `earlier_record` does, or another process works on the cell.
+        RunError: in place of any error that is not a MedQAError; its traceback is in the log.
     """
     run = cell.run
     with contextlib.ExitStack() as held, contextlib.ExitStack() as training:
         try:
             training.enter_context(run.lock())
-            # An empty folder is what Hydra's own launchers make for a job before it starts.
+            # Hydra's own launchers make an empty folder before a job starts.
             if cell.config.overwrite and run.path.exists() and any(run.path.iterdir()):
                 log.info("%s: moved aside to %s", run.path, run.move_aside())
             ensure_records(cell)
@@ -267,10 +269,10 @@ def _recording_failure(cell: Cell, held: contextlib.ExitStack, training: context
         kind = str(error) or type(error).__name__
         _note(claim, "interrupted", Failure(kind, "stopped from outside; the same command resumes it"))
         raise
-    except BaseException as error:  # SystemExit, too: nothing in a run has a reason to end the process
+    except BaseException as error:  # SystemExit too, which nothing in a run should raise
         log.debug("%s", traceback.format_exc())
         fault = explain_failure(error).but(file=str(run.path))
-        # Another try would run out of memory the same way.
+        # A retry would run out of memory the same way.
         failure = Failure(
             type(error).__name__, fault.but(file=None).line(), final=is_out_of_memory(error), faults=[fault.as_json()]
         )
@@ -280,7 +282,7 @@ def _recording_failure(cell: Cell, held: contextlib.ExitStack, training: context
 
 
 def _note(claim: Claim, status: str, failure: Failure) -> None:
-    """Record how this process's work on a cell ended, with the evaluation once the run is trained."""
+    """Record how this process's work on a cell ended, also in the evaluation once the run is trained."""
     cell = claim.cell
     ending: dict[str, Any] = {"status": status, "failure": failure, "finished": now()}
     if not claim.is_in_charge:
@@ -289,16 +291,16 @@ def _note(claim: Claim, status: str, failure: Failure) -> None:
         if not claim.in_training:
             cell.evaluation.update(**ending)
         with contextlib.nullcontext() if claim.in_training else cell.run.lock(WRITE_PATIENCE_SECONDS):
-            # A run that has a finished evaluation stays done, unless it is being trained again.
+            # A run with a finished evaluation stays `done`, unless it is being trained again.
             if own_record(cell.run).status != "done":
                 cell.run.update(**ending)
     except (MedQAError, OSError) as error:
-        # The first error is the one to report; this one must not hide it.
+        # Must not hide the first error, which is raised.
         log.error("%s could not be written: %s", cell.run.record_path, error)
 
 
 def explain_failure(error: BaseException) -> Fault:
-    """Return why a run failed, and what to do about it."""
+    """Return the fault of an unexpected error in a run, with a hint where a remedy is known."""
     text = " ".join(str(error).split())[:500]
     if isinstance(error, SystemExit):
         return Fault("run-left", f"something in the run called sys.exit({error.code}) before it was done")

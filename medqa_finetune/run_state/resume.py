@@ -1,4 +1,4 @@
-"""Checks what earlier starts of a cell left: whether it is the same cell, can be resumed, and is unchanged."""
+"""Checks the state left by earlier starts of a cell: same training, resumable, undamaged."""
 
 import logging
 import os
@@ -21,13 +21,13 @@ WEIGHTS = "adapter/"
 
 
 def earlier_record(cell: Cell) -> Record | None:
-    """Return the record that an earlier start of the same cell left; None where there is none. Nothing is written.
+    """Return the record of the cell from an earlier start; None where there is none. Writes nothing.
 
     Raises:
-        ConfigError: `outputs` cannot be written, the folder holds another run and `overwrite` was not asked for (names
-            the keys that differ), or the training was started with other package versions.
+        ConfigError: `outputs` cannot be written, the folder holds another run and `overwrite` is not set (names the
+            keys that differ), or the training was started with other package versions.
         DataError: the folder's record cannot be read.
-        ModelError: the trained weights are damaged, and no checkpoint is left.
+        ModelError: the trained weights are damaged, and there is no checkpoint.
     """
     found = checked_record(cell)
     if found is None:
@@ -40,7 +40,7 @@ def earlier_record(cell: Cell) -> Record | None:
 
 
 def checked_record(cell: Cell) -> Record | None:
-    """Return the record in the cell's folder after checking that it is of the same run; None where there is none.
+    """Return the record in the cell's folder, checked to be of the same training; None where there is none.
 
     Raises:
         ConfigError: `outputs` cannot be written, or the folder holds another run.
@@ -53,10 +53,10 @@ def checked_record(cell: Cell) -> Record | None:
         return None
     if not is_same_training(found.config, found.identity, cell.settings):
         if found.status == "pending":
-            return None  # written by a matrix that never started the cell: there is nothing to lose
+            return None  # written by a matrix that never started the cell; nothing is lost
         changed = (
             "; ".join(differences(found.config, cell.written_settings))
-            # Values from the environment are not written to disk, only their effect on the identity.
+            # Values from the environment are not on disk, but they change the identity.
             or f"{', '.join(config.interpolated)}: from elsewhere, with another value or of another version"
         )
         raise ConfigError(
@@ -85,10 +85,10 @@ def own_record(run: RunDir) -> Record:
 
 
 def check_outputs(outputs: str, folder: Path) -> None:
-    """Check that a folder below `outputs` is one, or can be made.
+    """Check that a folder below `outputs` exists or can be created.
 
     Raises:
-        ConfigError: a file is in its place, or it cannot be written.
+        ConfigError: a file has its name, or it is not writable.
     """
     place = existing_part(folder)
     if not place.is_dir():
@@ -114,12 +114,12 @@ def check_outputs(outputs: str, folder: Path) -> None:
 
 
 def _named(place: Path, typed: str) -> str:
-    """Return the beginning of a clause about a place, empty where the setting already names it."""
+    """Return the beginning of a clause about a path; empty where the setting already names it."""
     return "" if place == Path(typed).absolute() else f"{place} "
 
 
 def _check_resumable(run: RunDir, found: Record) -> None:
-    """Refuse to resume a training that was started with other versions of packages."""
+    """Refuse to resume a training that was started with other package versions."""
     checkpoints = Checkpoints(run.checkpoints_path, found.identity)
     begun = found.environment.versions if found.environment is not None else {}
     installed = installed_versions(name for name in begun if name != "python")
@@ -140,8 +140,8 @@ def _check_resumable(run: RunDir, found: Record) -> None:
 
 
 def _check_weights(run: RunDir, found: Record) -> None:
-    """Refuse weights that differ from those the run wrote, where no checkpoint is left to make them again."""
-    # Weights of a finished run are checked when they are needed: they may be many gigabytes.
+    """Refuse damaged weights without a checkpoint to restore them from."""
+    # A finished run's weights are checked when needed, since hashing many gigabytes takes long.
     damaged = [] if found.status == "done" else damages(run.path, weights_of(found))
     if damaged and Checkpoints(run.checkpoints_path, found.identity).newest() is None:
         raise _damaged(run, damaged[0])
@@ -159,15 +159,15 @@ def _damaged(run: RunDir, damage: Damage) -> ModelError:
 
 
 def weights_of(record: Record) -> dict[str, FileStamp]:
-    """Return the stamps (size, hash) of the files that hold the trained weights."""
+    """Return the stamps (size, sha256) of the files with the trained weights."""
     return {name: stamp for name, stamp in record.files.items() if name.startswith(WEIGHTS)}
 
 
 def needs_training(run: RunDir, record: Record) -> bool:
-    """Return whether the run must be trained, or its weights made again from a checkpoint.
+    """Return whether the run must be trained, or its damaged weights restored from a checkpoint.
 
     Raises:
-        ModelError: weights of a finished training are damaged, and no checkpoint is left.
+        ModelError: weights of a finished training are damaged, and there is no checkpoint.
     """
     if not record.is_trained:
         return True
@@ -180,7 +180,7 @@ def needs_training(run: RunDir, record: Record) -> bool:
 
 
 def warn_of_changed_files(cell: Cell) -> None:
-    """Warn of files of a finished cell that have changed since; its records still hold its results."""
+    """Warn of files of a finished cell that have changed; its records still have its results."""
     record, evaluation = cell.run.read(), None
     if record is not None:
         evaluation = read_evaluation(cell.run, record, cell.evaluation)

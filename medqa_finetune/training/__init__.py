@@ -1,1 +1,1 @@
-"""From examples to a trained model."""
+"""Trains a model on encoded examples."""

@@ -1,4 +1,4 @@
-"""What `auto` resolves to in a run: chosen once, tried on a GPU, recorded, and used again by every restart."""
+"""Resolves `auto` training settings: chosen once, tried on a GPU, recorded, and reused by every restart."""
 
 import dataclasses
 import logging
@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 
 
 def settle(config: Config, loaded: LoadedModel, run: RunDir) -> Config:
-    """Return the configuration with `auto` resolved: as in the run's record, or chosen now and recorded.
+    """Return the configuration with `auto` resolved: from the run's record, or chosen now and recorded.
 
-    A restart with other values would draw other dropout masks, and not be the same run.
+    A restart with other values would draw other dropout masks, so its results would differ.
     """
     if not is_auto(config.train):
         return config
@@ -42,7 +42,7 @@ def settle(config: Config, loaded: LoadedModel, run: RunDir) -> Config:
 
 
 def choose(config: Config, loaded: LoadedModel) -> TrainConfig:
-    """Return the settings estimated to fit in the memory that is free; on a GPU, the first of those that run."""
+    """Return the fastest settings estimated to fit in free memory; on a GPU, the first of those that run."""
     device = loaded.device
     machine = Machine(device.type, device.name, usable_bytes(device.type), device.precision)
     estimated = resolve_auto(config, loaded.size, machine)
@@ -56,14 +56,14 @@ def choose(config: Config, loaded: LoadedModel) -> TrainConfig:
 
 
 def usable_bytes(device: str) -> int:
-    """Return the memory that this process may use, in bytes: what is free, and what it has already."""
+    """Return the memory available to this process in bytes: free memory plus what it already holds."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
     return psutil.virtual_memory().available + resident_bytes()
 
 
 def runs(config: Config, loaded: LoadedModel) -> bool:
-    """Return whether the largest forward and backward pass of training fits in memory, with the optimizer's state."""
+    """Return whether the largest training step fits in memory: forward and backward pass, and optimizer state."""
     model = loaded.model
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     name = config.method.optimizer if loaded.device.type == "cuda" else config.method.optimizer_without_cuda
@@ -84,7 +84,7 @@ def runs(config: Config, loaded: LoadedModel) -> bool:
 
 
 def _pass(train: TrainConfig, loaded: LoadedModel) -> None:
-    """Compute the gradients of `micro_batch` examples of `max_length` tokens."""
+    """Run forward and backward on `micro_batch` examples of `max_length` tokens."""
     model = loaded.model
     token = int(loaded.tokenizer.pad_token_id or 0)
     ids = [token] * train.max_length

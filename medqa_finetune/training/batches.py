@@ -1,4 +1,4 @@
-"""From the examples of an optimizer step to batches that fit in memory: packs without padding, or padded groups."""
+"""Divides the examples of an optimizer step into batches that fit in memory: packed, or padded by similar length."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from medqa_finetune.training.meters import Work
 
 
 class Batch(TypedDict):
-    """What goes through the model at once; see `concatenate` and `pad_right`."""
+    """Input of one forward pass; see `concatenate` and `pad_right` for shapes."""
 
     input_ids: torch.Tensor
     positions: torch.Tensor
@@ -25,7 +25,7 @@ class Batch(TypedDict):
 
 
 class Step(TypedDict):
-    """An optimizer step: its batches, and the work in all of them."""
+    """The batches of an optimizer step, and their total work."""
 
     batches: list[Batch]
     work: Work
@@ -36,8 +36,8 @@ class Collator:
     """Divides the examples of an optimizer step into batches that go through the model one after another.
 
     Attributes:
-        micro_batch: Most examples of `max_length` in one batch.
-        max_length: Most tokens of an example.
+        micro_batch: Maximum examples of `max_length` tokens per batch.
+        max_length: Maximum tokens of an example.
         packing: Whether to concatenate examples, as many as `micro_batch * max_length` tokens allow; otherwise
             `micro_batch` of them are padded.
         pad: Id of the padding token.
@@ -49,7 +49,7 @@ class Collator:
     pad: int
 
     def __call__(self, items: Sequence[Item]) -> Step:
-        """Return the `batches` of `concatenate` or `pad_right`, and the `work` in them."""
+        """Collate the examples of one optimizer step; see `concatenate` and `pad_right` for the batches."""
         lengths = [len(item["input_ids"]) for item in items]
         if self.packing:
             together = pack(lengths, self.micro_batch * self.max_length)
@@ -74,7 +74,7 @@ def work_of(items: Sequence[Item]) -> Work:
 def concatenate(items: Sequence[Item]) -> Batch:
     """Concatenate encoded examples into one row, without padding.
 
-    `position_ids` restart with every example, and the attention gets their bounds (`model/attention.py`), so that no
+    `position_ids` restart with every example, and attention is limited to its bounds (`model/attention.py`), so that no
     example attends to another.
 
     Returns:
@@ -130,7 +130,7 @@ def pack(lengths: Sequence[int], budget: int) -> list[list[int]]:
 
     Args:
         lengths: Tokens of each example.
-        budget: Most tokens of a pack; a longer example gets a pack of its own.
+        budget: Maximum tokens of a pack; a longer example gets a pack of its own.
 
     Returns:
         The packs as indices of examples, ascending; every example is in exactly one.

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 PROGRESS = "progress.json"
 NAME = re.compile(r"step-([0-9]{1,12})")
-# Two, so that damage to the newest does not cost the run.
+# If the newest is damaged, training resumes from the one before it.
 KEPT = 2
 # Pickled arguments and an empty model card, which nothing reads.
 UNWANTED = ("training_args.bin", "README.md")
@@ -34,13 +34,13 @@ UNWANTED = ("training_args.bin", "README.md")
 
 @dataclass(frozen=True)
 class Manifest:
-    """The manifest of a checkpoint; written last, so that a folder without one is no checkpoint.
+    """The manifest of a checkpoint; it is written last, so a folder without one is incomplete.
 
     Attributes:
         step: Optimizer step.
-        identity: Of the run.
+        identity: Identity of the run.
         best_step: Step of the lowest validation loss so far, whose checkpoint this one needs; 0 for none.
-        files: Every other file in the folder.
+        files: All other files in the folder.
     """
 
     step: int
@@ -56,8 +56,8 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        folder: Their folder; each is `step-N` in it.
-        identity: Of the run; checkpoints of other runs are not used.
+        folder: Folder that contains one folder `step-N` per checkpoint.
+        identity: Identity of the run; checkpoints of other runs are not used.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
@@ -65,7 +65,7 @@ class Checkpoints:
         self.identity = identity
 
     @property
-    def workshop(self) -> Path:
+    def trainer_folder(self) -> Path:
         """Temporary folder in which Trainer writes a checkpoint before `publish`."""
         return self.folder / f"{TEMPORARY_PREFIX}trainer"
 
@@ -82,21 +82,21 @@ class Checkpoints:
     def newest(self) -> int | None:
         """Return the step of the newest undamaged checkpoint whose best checkpoint is undamaged too, or None.
 
-        Damaged ones are logged, each with its fault.
+        Damaged checkpoints are logged with their faults.
         """
         for step in self.steps():
-            fault = self.fault(step)
+            fault = self.fault_of(step)
             if fault is None:
                 return step
             log.warning("%s is not used: %s", self.path(step), self._brief(fault).line())
         return None
 
-    def fault(self, step: int) -> Fault | None:
+    def fault_of(self, step: int) -> Fault | None:
         """Return what is wrong with a checkpoint, or None if training can resume from it."""
         try:
-            manifest = self._verified(step)
+            manifest = self._read_verified(step)
             if manifest.best_step not in (0, step):
-                self._verified(manifest.best_step)
+                self._read_verified(manifest.best_step)
         except DataError as error:
             return error.faults[0]
         return None
@@ -105,7 +105,7 @@ class Checkpoints:
         """Return a fault with the path of its file relative to the checkpoints of the run."""
         return fault.but(file=Path(str(fault.file)).relative_to(self.folder).as_posix())
 
-    def _verified(self, step: int) -> Manifest:
+    def _read_verified(self, step: int) -> Manifest:
         folder = self.path(step)
         manifest = read_manifest(folder / MANIFEST)
         if manifest.identity != self.identity:
@@ -121,7 +121,7 @@ class Checkpoints:
         return manifest
 
     def publish(self, step: int, best_step: int, progress: Mapping[str, object]) -> None:
-        """Make what Trainer has written in `workshop` the checkpoint of `step`, then remove old ones.
+        """Make what Trainer has written in `trainer_folder` the checkpoint of `step`, then remove old ones.
 
         Args:
             step: Optimizer step.
@@ -131,7 +131,7 @@ class Checkpoints:
         Raises:
             DataError: the files do not read back as they were written.
         """
-        written = self.workshop / f"checkpoint-{step}"
+        written = self.trainer_folder / f"checkpoint-{step}"
         for name in UNWANTED:
             (written / name).unlink(missing_ok=True)
         write_json(written / PROGRESS, progress)
@@ -140,39 +140,40 @@ class Checkpoints:
                 sync(path)
         manifest = Manifest(step, self.identity, best_step, stamps_below(written))
         write_json(written / MANIFEST, asdict(manifest))
-        self._retire(step)  # a damaged one of the same step, which the resumed run did not use
+        self._remove(step)  # a damaged one of the same step, which the resumed run did not use
         written.rename(self.path(step))
         sync(self.folder)
-        fault = self.fault(step)
+        fault = self.fault_of(step)
         if fault is not None:
             problem = f"the checkpoint does not read back as it was written: {fault.problem}"
             raise DataError(fault.but(problem=problem, hint="Check that the disk is healthy."))
-        self._remove_old(best_step)
+        self._remove_unneeded(best_step)
 
     def read_progress(self, step: int) -> dict[str, object]:
-        """Return the progress given to `publish`."""
+        """Return the `progress` that `publish` stored with a step."""
         content: dict[str, object] = json.loads((self.path(step) / PROGRESS).read_bytes())
         return content
 
     def sweep(self) -> None:
-        """Remove what a killed process left half-written or half-removed."""
+        """Remove files that a killed process left partly written or partly removed."""
         sweep(self.folder)
 
     def clear(self) -> None:
         """Remove all checkpoints: training starts from the beginning."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _remove_old(self, best_step: int) -> None:
-        """Remove all but the newest two undamaged ones and the best of each; the new one is verified already."""
-        newest = [step for step in self.steps() if self._is_whole(step)][:KEPT]
-        # If the newer one is lost, the older needs the best checkpoint of its time, which may be another.
+    def _remove_unneeded(self, best_step: int) -> None:
+        """Keep the newest two checkpoints and the best checkpoint that each of them names; remove the rest."""
+        newest = [step for step in self.steps() if self._has_recorded_sizes(step)][:KEPT]
+        # Should the newer one be damaged later, training resumes from the older one, which needs the best checkpoint of
+        # its own time.
         kept = {*newest, best_step, *(read_manifest(self.path(step) / MANIFEST).best_step for step in newest)}
         for step in self.steps():
             if step not in kept:
-                self._retire(step)
+                self._remove(step)
 
-    def _is_whole(self, step: int) -> bool:
-        # By sizes alone: contents were verified after writing, and may be many gigabytes.
+    def _has_recorded_sizes(self, step: int) -> bool:
+        # Only sizes are compared: contents were verified after writing, and may be many gigabytes.
         try:
             manifest = read_manifest(self.path(step) / MANIFEST)
             ours = (manifest.identity, manifest.step) == (self.identity, step)
@@ -181,7 +182,7 @@ class Checkpoints:
         except (DataError, OSError):
             return False
 
-    def _retire(self, step: int) -> None:
+    def _remove(self, step: int) -> None:
         """Remove a checkpoint; renamed first, so that a kill leaves no partial one under its name."""
         if self.path(step).exists():
             gone = self.folder / f"{TEMPORARY_PREFIX}gone-{step}-{os.getpid()}"

@@ -1,4 +1,4 @@
-"""Training: transformers' Trainer through its public hooks, measured, validated, with the best weights at the end."""
+"""Trains a model with transformers' Trainer through its public hooks, and restores the best weights at the end."""
 
 import logging
 import math
@@ -87,7 +87,7 @@ def fit(
         progress=progress,
     )
     trainer.remove_callback(PrinterCallback)
-    # Trainer would take one more step after the last.
+    # Trainer would take one more step if resumed after the last.
     if resumed != steps:
         _train(trainer, config, Plan(validation_steps(steps, train), train, keeping.stop), resumed)
     checkpoints.sweep()
@@ -153,7 +153,7 @@ def _write_adapter(loaded: LoadedModel, method: ModelMethod, run: RunDir) -> Non
 
 
 def total_steps(examples: int, train: TrainConfig) -> int:
-    """Return the number of optimizer steps, ≥ 1; the last batch of an epoch may be smaller than the others."""
+    """Return the number of optimizer steps, ≥ 1; the last batch of an epoch may be smaller."""
     steps = math.ceil(math.ceil(examples / train.batch_size) * train.epochs)
     return steps if train.max_steps is None else min(steps, train.max_steps)
 
@@ -164,11 +164,11 @@ def validation_steps(steps: int, train: TrainConfig) -> frozenset[int]:
 
 
 def training_arguments(config: Config, checkpoints: Checkpoints, steps: int, device: Device) -> TrainingArguments:
-    """Return a configuration as transformers' TrainingArguments."""
+    """Convert the configuration to transformers' TrainingArguments."""
     train = config.train
     cuda = device.type == "cuda"
     arguments = TrainingArguments(
-        output_dir=str(checkpoints.workshop),
+        output_dir=str(checkpoints.trainer_folder),
         # An item of Trainer's loader is a whole optimizer step; the trainer takes it in batches that fit in memory.
         per_device_train_batch_size=train.batch_size,
         per_device_eval_batch_size=train.batch_size,

@@ -1,4 +1,4 @@
-"""The loss on answers, without the logits of a whole batch in memory."""
+"""Cross-entropy on answer tokens, without holding the logits of a whole batch in memory."""
 
 import logging
 from typing import Any
@@ -13,7 +13,7 @@ from medqa_finetune.training.batches import Batch
 
 log = logging.getLogger(__name__)
 
-# Largest difference from the model's own logits that is rounding, relative to the largest logit.
+# Maximum difference from the model's own logits due to rounding, relative to the largest logit.
 ROUNDING = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 
 
@@ -22,11 +22,11 @@ class AnswerLoss:
 
     Logits are computed from the last hidden states, only where an answer token is predicted, and in chunks that the
     backward pass computes again. For a vocabulary of 152k tokens, logits at every position of a pack would need more
-    memory than a 3B model. The first batch shows whether a model changes the logits of its head (Gemma 2 caps them,
-    Cohere scales them); then its own logits of the whole batch are used.
+    memory than a 3B model. Some models change the logits of their head (Gemma 2 caps them, Cohere scales them); if the
+    first batch shows such a change, the model's own logits of the whole batch are used.
 
     Args:
-        model: Its `forward` takes `logits_to_keep`.
+        model: A causal language model whose `forward` accepts `logits_to_keep`.
     """
 
     def __init__(self, model: Any) -> None:
@@ -47,8 +47,8 @@ class AnswerLoss:
         if self._head_suffices is False:
             logits = model(**inputs, use_cache=False).logits
             return functional.cross_entropy(logits.flatten(0, 1)[positions].float(), targets, reduction="sum")
-        # Through the whole model, since wrappers (autocast, distributed training) hook into its forward pass; it
-        # computes as few logits of its own as it can.
+        # Calls the whole model, since wrappers (autocast, distributed training) hook into its forward pass; it is asked
+        # for as few logits as possible.
         outputs: list[Any] = []
         hook = self._body.register_forward_hook(lambda body, arguments, output: outputs.append(output))
         try:

@@ -1,4 +1,4 @@
-"""Cost of training: time, tokens, FLOPs and memory, measured in the training process."""
+"""Measures the cost of training in the training process: time, tokens, FLOPs and memory."""
 
 import time
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from medqa_finetune.model.rates import find_rates
 
 @dataclass(frozen=True)
 class Work:
-    """Input of a model, without padding.
+    """Amount of input to a model, without padding.
 
     Attributes:
         samples: Number of examples.
         tokens: Number of tokens.
         answer_tokens: Number of tokens on which the loss is computed.
-        squared_lengths: Sum of the squared lengths of the examples: the cost of attention grows with it.
+        squared_lengths: Sum of the squared lengths of the examples, which the cost of attention is proportional to.
     """
 
     samples: int = 0
@@ -40,7 +40,7 @@ class Work:
         )
 
     def flops(self, cost: Flops) -> int:
-        """Return the number of floating-point operations that the work takes."""
+        """Return the FLOPs that the work takes under this cost model."""
         return cost.of(self.tokens, self.answer_tokens, self.squared_lengths)
 
 
@@ -90,7 +90,7 @@ class Meter:
             torch.cuda.reset_peak_memory_stats()
 
     def resume(self) -> None:
-        """Start the clock."""
+        """Start the clock, or continue after `pause`."""
         self._running_since = self._clock()
 
     def pause(self) -> None:
@@ -100,7 +100,7 @@ class Meter:
             self._running_since = None
 
     def count(self, work: Work) -> None:
-        """Add the work of one optimizer step."""
+        """Add the work of one optimizer step to the total."""
         self._work += work
 
     def mark_warm(self) -> None:
@@ -131,7 +131,7 @@ class Meter:
         return Reading(self._seconds + running, self._work)
 
     def state(self) -> MeterState:
-        """Return the state with which a meter in another process continues."""
+        """Return the state, from which a meter in another process can continue."""
         peaks = (self.peak_vram_bytes(), self.peak_vram_reserved_bytes(), self.peak_rss_bytes())
         return MeterState(self.read(), self.metered(), peaks)
 
@@ -166,7 +166,7 @@ class Meter:
 
 
 class Costs(TypedDict):
-    """The measured fields of `TrainRecord`; see there for units."""
+    """The measured fields of `TrainRecord`, which documents their units."""
 
     samples: int
     tokens: int

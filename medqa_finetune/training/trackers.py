@@ -39,8 +39,8 @@ class Tracked:
 
     Attributes:
         run: The run folder.
-        name: Of the run.
-        outputs: Root of all run folders; a store that several runs share is in it.
+        name: Name of the run.
+        outputs: Root of all run folders; contains stores shared by several runs.
         resumed_from: Step that training resumes from; None for a new one.
     """
 
@@ -51,7 +51,7 @@ class Tracked:
 
     @property
     def id(self) -> str:
-        """A unique id: the same at every restart, another one for a training that starts from the beginning."""
+        """A unique id: the same at every restart, different for a training that starts from the beginning."""
         record = self.run.read()
         started = "" if record is None else f"{record.identity} {record.started}"
         return sha256_of_text(f"{self.run.path.resolve()} {started}")[:16]
@@ -122,7 +122,7 @@ def _mlflow(tracked: Tracked) -> Iterator[TrainerCallback]:
 
 
 def _choose_experiment(outputs: Path) -> None:
-    """Select MLflow's store: as the environment says, else one for all runs below `outputs`."""
+    """Select MLflow's store: from the environment, or one below `outputs` for all runs."""
     import mlflow
 
     files = None
@@ -139,7 +139,7 @@ OPENERS: dict[str, Opener] = {"tensorboard": _tensorboard, "wandb": _wandb, "mlf
 
 
 class Guarded(TrainerCallback):
-    """Passes events on to a tracker until it raises; then logs that once, and stops calling it.
+    """Forwards events to a tracker until it raises; then logs the error once, and stops calling it.
 
     For example, TensorBoard's writer raises when the disk is full or its folder is deleted (tensorboard #5759).
     """
@@ -149,7 +149,7 @@ class Guarded(TrainerCallback):
         self._tracker: TrainerCallback | None = tracker
 
     def pass_on(self, event: str, *arguments: object, **details: object) -> None:
-        """Pass one event on."""
+        """Call the tracker's method for an event; the first exception is logged and ends all further calls."""
         if self._tracker is None:
             return
         try:
@@ -173,11 +173,11 @@ for _event in EVENTS:
 
 @contextmanager
 def trackers(names: Sequence[str], tracked: Tracked) -> Iterator[list[TrainerCallback]]:
-    """Yield the callbacks of the trackers that can be opened; close them at the end of the block.
+    """Yield the callbacks of the trackers that could be opened; close them at the end of the block.
 
     Args:
         names: Keys of `OPENERS`.
-        tracked: The training.
+        tracked: The training as trackers see it.
     """
     with ExitStack() as stack:
         made: list[TrainerCallback] = []
@@ -192,8 +192,6 @@ def trackers(names: Sequence[str], tracked: Tracked) -> Iterator[list[TrainerCal
 
 
 def _closing(name: str, opened: AbstractContextManager[TrainerCallback]) -> Callable[..., bool]:
-    """Return a function that closes a tracker at the end of the block, and logs its errors."""
-
     def close(*ending: Any) -> bool:
         try:
             opened.__exit__(*ending)
@@ -207,7 +205,7 @@ def _closing(name: str, opened: AbstractContextManager[TrainerCallback]) -> Call
 
 
 def _warn(name: str, error: Exception) -> None:
-    """Log that a tracker is stopped; `metrics.jsonl` has all that it would have shown."""
+    """Log that a tracker has stopped."""
     reason = " ".join(str(error).split())[:200]
     problem = f"{type(error).__name__}: {reason}"
     log.warning("tracker %s stopped (%s); training continues, and metrics.jsonl has its figures", name, problem)

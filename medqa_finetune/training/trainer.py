@@ -1,4 +1,4 @@
-"""Our Trainer: measures its cost, logs to the run folder, writes verified checkpoints, and validates when it is due."""
+"""A Trainer that measures its cost, logs to the run folder, writes verified checkpoints and validates when due."""
 
 import logging
 import math
@@ -22,8 +22,8 @@ from medqa_finetune.training.meters import Meter, MeterState, Reading, Work
 
 log = logging.getLogger(__name__)
 
-# transformers' own speed figures count padding, validation and restarts; those of `Meter` replace them. Its mean loss
-# is that of the steps since the last restart.
+# Figures of transformers that are dropped: its speeds include padding, validation and restarts (those of `Meter`
+# replace them), and its mean loss covers only the steps since the last restart.
 FOREIGN_FIGURES = {"total_flos", "train_loss"} | {
     f"{phase}_{figure}"
     for phase in ("train", "eval")
@@ -33,11 +33,11 @@ FOREIGN_FIGURES = {"total_flos", "train_loss"} | {
 
 @dataclass(frozen=True)
 class Progress:
-    """What resuming needs in addition to Trainer's own state.
+    """State needed to resume, in addition to Trainer's own.
 
     Attributes:
         best_loss: Lowest validation loss so far, in nats per answer token; None before the first validation.
-        best_step: Its step; 0 before.
+        best_step: Its step; 0 before the first validation.
         loss_sum: Sum of the mean losses of the steps after `logged_at`.
         logged_at: Last step with a point in the training curve.
         points: Number of points in the run's curves so far.
@@ -79,7 +79,7 @@ class MeteredTrainer(AdaptedTrainer):
         return loss
 
     def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
-        """Validate while the meter is paused; note the step if its loss is the lowest so far."""
+        """Validate with the meter paused; record the step if its loss is the lowest so far."""
         self.meter.pause()
         metrics: dict[str, float] = super().evaluate(*arguments, **options)
         if metrics["eval_loss"] < self.best_loss:
@@ -110,10 +110,14 @@ class MeteredTrainer(AdaptedTrainer):
         return float(summed / tokens)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add throughput and memory, write `metrics.jsonl`, and stop on a loss that is not finite."""
+        """Add throughput and memory to the logs, and append them to `metrics.jsonl`.
+
+        Raises:
+            RunError: the training or validation loss is not finite.
+        """
         logs = {name: value for name, value in logs.items() if name not in FOREIGN_FIGURES}
         if "loss" in logs:
-            # Trainer's own mean loses the steps since the last point when training resumes from a checkpoint.
+            # Trainer's own mean omits the steps between the last point and the checkpoint that training resumed from.
             logs["loss"] = self._loss_sum.item() / (self.state.global_step - self._logged_at)
             self._logged_at = self.state.global_step
             self._loss_sum.zero_()
@@ -177,7 +181,7 @@ class Plan:
 
     Attributes:
         validate_after: Steps after which to validate; a checkpoint follows each validation.
-        train: Has the warm-up steps of the meter, and the interval of checkpoints.
+        train: Contains the warm-up steps of the meter and the interval of checkpoints.
         stop: The request to stop; training stops at the end of a step, with a checkpoint.
     """
 
@@ -190,9 +194,9 @@ class Milestones(TrainerCallback):
     """Requests validation, checkpoints and the stop when they are due, and controls the meter.
 
     Args:
-        plan: When they are due.
-        meter: Of the training.
-        publish: Called when Trainer has written a checkpoint, with its step.
+        plan: When validation, checkpoints and the stop are due.
+        meter: Meter of the training.
+        publish: Called with the step when Trainer has written a checkpoint.
     """
 
     def __init__(self, plan: Plan, meter: Meter, publish: Callable[[int], None]) -> None:
@@ -203,7 +207,7 @@ class Milestones(TrainerCallback):
         self._saved_at = 0.0
 
     def on_train_begin(self, args: object, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
-        """Start the meter."""
+        """Start the meter, and note when its warm-up ends."""
         self._saved_at = time.monotonic()
         self._warm_at = state.global_step + self._plan.train.warmup_steps_unmetered
         self._meter.resume()
@@ -232,11 +236,11 @@ class Milestones(TrainerCallback):
         return time.monotonic() - self._saved_at >= 60 * self._plan.train.checkpoint_minutes
 
     def on_save(self, args: object, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
-        """Publish what Trainer has written as a checkpoint, while the meter is paused."""
+        """Publish the checkpoint that Trainer has written, then resume the meter."""
         self._publish(state.global_step)
         self._saved_at = time.monotonic()
         self._meter.resume()
 
     def on_train_end(self, args: object, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
-        """Stop the meter."""
+        """Pause the meter."""
         self._meter.pause()

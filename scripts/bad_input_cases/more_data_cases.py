@@ -116,7 +116,7 @@ def similar_questions() -> str:
 
 def too_small(asked: int, left: int, of: str) -> Expected:
     """Fault of a corpus with fewer training examples than requested."""
-    names = (f"{left} training pairs", of, "held out questions")
+    names = (f"{left} training examples", of, "held out questions")
     return Expected("corpus-too-small", "data.train_size", asked, names, hint=f"Ask for {left} or less")
 
 

@@ -1,4 +1,4 @@
-"""Small corpora written by a test, and what reading them gives."""
+"""Writes small corpora, and reads them."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def written(path: Path, content: str | bytes) -> Path:
 
 
 def rejected(path: Path, **changes: Any) -> list[tuple[str, str]]:
-    """Return place and reason of every reject of a file in which anything may be wrong."""
+    """Return place and reason of every reject of a file, with no limit on their share."""
     rejects = path.parent / "r.out"
     with rejects.open("wb") as file:
         list(read_examples(corpus_of(path, **({"max_reject_share": 1.0} | changes)), Ledger(file)))

@@ -1,4 +1,4 @@
-"""The golden pairs, computed outside of this project (see metrics.md, "Golden file")."""
+"""The golden examples, computed outside this project (see metrics.md, "Golden file")."""
 
 import json
 from pathlib import Path

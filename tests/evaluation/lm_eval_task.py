@@ -1,4 +1,4 @@
-"""A task of our own for lm-evaluation-harness: no network, and of no group of tasks."""
+"""Writes a task for lm-evaluation-harness that needs no network and belongs to no group of tasks."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -7,12 +7,12 @@ from typing import Any
 
 
 def write_task(folder: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Write a task, version 3.0, of multiple choice into a folder, and return the folder.
+    """Write a multiple-choice task, version 3.0, into a folder; return the folder.
 
     Args:
-        folder: That exists.
-        name: Of the task.
-        rows: Each with `question`, `choices` and `answer`, the place of the right one.
+        folder: An existing folder.
+        name: Name of the task.
+        rows: Each with `question`, `choices` and `answer`, the index of the correct choice.
     """
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     (folder / "rows.jsonl").write_text(lines, encoding="utf-8")

@@ -3,7 +3,6 @@
 import importlib.util
 from collections.abc import Callable, Iterator
 
-import psutil
 import pytest
 
 from medqa_finetune.errors import Fault, ModelError, RunError
@@ -12,6 +11,7 @@ from medqa_finetune.evaluation.vllm_backend import ask
 from medqa_finetune.evaluation.vllm_engine import Asked, Said, faults_of
 from tests.evaluation import vllm_stand_ins
 from tests.faulty import only_fault
+from tests.launch.children import no_child_is_left
 
 ASKED = Asked(
     model="no/such/folder", dtype="float32", adapter=None, rank=None, trial=False, eager=True, cache_tokens=64,
@@ -40,9 +40,8 @@ def test_engine_that_does_not_start_says_why(rank: int | None) -> None:
 
 def test_answers_arrive_and_the_process_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     replace_engine(monkeypatch, vllm_stand_ins.answer_once)
-    with ask(ASKED, 5.0) as said:
+    with no_child_is_left(), ask(ASKED, 5.0) as said:
         assert list(said) == [vllm_stand_ins.ANSWER]
-    assert not psutil.Process().children()
 
 
 def test_request_arrives_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,13 +63,12 @@ def test_failure_without_a_reason_is_a_fault(
 ) -> None:
     replace_engine(monkeypatch, function)
     monkeypatch.setattr(vllm_backend, "HANG_SECONDS", 0.1)
-    with pytest.raises(RunError) as caught, ask(ASKED, 0.1) as said:
+    with no_child_is_left(), pytest.raises(RunError) as caught, ask(ASKED, 0.1) as said:
         list(said)
     fault = only_fault(caught)
     assert (fault.code, fault.key, fault.got) == (code, "evaluate.backend", "vllm")
     assert part in fault.problem
     assert "evaluate.backend=transformers" in fault.hint
-    assert not psutil.Process().children()
 
 
 def test_faults_of_the_engine_keep_our_own_and_name_its_error() -> None:

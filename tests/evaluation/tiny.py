@@ -1,4 +1,4 @@
-"""Tiny models of several architectures, random and talkative."""
+"""Tiny random models of several architectures whose predictions differ between prompts."""
 
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ COMMON = {
 }  # fmt: skip
 
 # Gemma 2 and Mistral have sliding windows shorter than the prompts; Gemma 2 caps its logits, Granite and Cohere scale
-# theirs; Qwen3-Next has recurrent layers beside attention; Bloom knows no position ids.
+# theirs; Qwen3-Next has recurrent layers in addition to attention; Bloom has no position ids.
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "qwen2": {},
     "llama": {},
@@ -37,7 +37,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 
 
 def tiny_model(architecture: str, **changes: Any) -> Any:
-    """Return a random model in evaluation mode, its weights so large that answers differ."""
+    """Return a random model in evaluation mode, with weights large enough that predictions differ."""
     config = AutoConfig.for_model(architecture, **(COMMON | ARCHITECTURES[architecture] | changes))
     torch.manual_seed(3)
     model = cast(Any, AutoModelForCausalLM).from_config(config)

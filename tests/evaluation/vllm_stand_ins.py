@@ -1,4 +1,4 @@
-"""Functions that stand for vLLM's engine in a child process."""
+"""Functions that replace vLLM's engine in a child process."""
 
 import os
 import time

@@ -1,8 +1,12 @@
 """Small programs that stand for cells, and end in every way a process can."""
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+import psutil
 
 from medqa_finetune.record.schema import Record
 
@@ -26,6 +30,14 @@ DONE = "run.update(status='done')\n"
 def child(folder: Path, code: str) -> list[str]:
     """Return the command line of a child whose run lies in `folder`."""
     return [sys.executable, "-c", code, str(folder)]
+
+
+@contextlib.contextmanager
+def no_child_is_left() -> Iterator[None]:
+    """Check that what the block starts ends with it; the process that forks commands for tests may be there before."""
+    before = set(psutil.Process().children())
+    yield
+    assert not set(psutil.Process().children()) - before
 
 
 def gone(pid: int) -> bool:

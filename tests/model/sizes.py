@@ -1,4 +1,4 @@
-"""Model files whose weights are a hole, and how large they say the model is."""
+"""Writes model files of full size whose weights are sparse (empty on disk)."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ def size_of(folder: Path) -> ModelSize:
 
 
 def write_shapes(folder: Path, config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> Path:
-    """Write a model of given shapes whose weights are a hole in the file: as large as the real one, and empty."""
+    """Write a model of given shapes; its weight file has the real size, but is sparse."""
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     header, end = {}, 0

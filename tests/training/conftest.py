@@ -15,7 +15,7 @@ def single_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="package")
 def clean_environment() -> Iterator[None]:
-    """Take back the folder of event files that training puts into the environment."""
+    """Remove the folder of event files that training puts into the environment."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TENSORBOARD_LOGGING_DIR", "")
         yield

@@ -22,7 +22,7 @@ def checkpoints(tmp_path: Path) -> Checkpoints:
 
 def publish(checkpoints: Checkpoints, step: int, best: int = 0) -> None:
     """Do what Trainer does, then what our callback does."""
-    written = checkpoints.workshop / f"checkpoint-{step}"
+    written = checkpoints.trainer_folder / f"checkpoint-{step}"
     written.mkdir(parents=True)
     (written / "adapter_model.safetensors").write_bytes(f"weights of step {step}".encode() * 10)
     (written / "optimizer.pt").write_bytes(bytes(100))
@@ -123,7 +123,7 @@ def test_one_of_another_run_is_passed_over(checkpoints: Checkpoints, caplog: pyt
     publish(checkpoints, 5)
     other = Checkpoints(checkpoints.folder, "another-run")
     assert other.newest() is None
-    fault = other.fault(5)
+    fault = other.fault_of(5)
     assert fault is not None
     assert (fault.code, fault.key, fault.got) == ("other-run", "identity", "this-run")
     assert fault.file == str(checkpoints.path(5))
@@ -136,7 +136,7 @@ def test_one_under_a_wrong_name_is_passed_over(checkpoints: Checkpoints, caplog:
     shutil.copytree(checkpoints.path(5), checkpoints.path(500))
     (checkpoints.folder / "step-9999").mkdir()
     assert checkpoints.newest() == 5
-    fault = checkpoints.fault(500)
+    fault = checkpoints.fault_of(500)
     assert fault is not None
     assert (fault.code, fault.key, fault.got) == ("other-step", "step", 5)
     assert "step-500 is not used" in caplog.text
@@ -199,8 +199,8 @@ def test_what_does_not_read_back_is_an_error_and_costs_no_older_one(
 
 def test_sweeping_leaves_checkpoints_alone(checkpoints: Checkpoints) -> None:
     publish(checkpoints, 5)
-    (checkpoints.workshop / "checkpoint-10").mkdir()
-    (checkpoints.workshop / "checkpoint-10" / "optimizer.pt").write_bytes(b"half")
+    (checkpoints.trainer_folder / "checkpoint-10").mkdir()
+    (checkpoints.trainer_folder / "checkpoint-10" / "optimizer.pt").write_bytes(b"half")
     checkpoints.sweep()
     assert [path.name for path in checkpoints.folder.iterdir()] == ["step-5"]
 

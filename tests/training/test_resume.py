@@ -1,6 +1,8 @@
-"""That a training which was stopped, and went on, ends with the very bits of one that was not."""
+"""A training that was stopped and resumed ends with the same bits as one that was not."""
 
+import functools
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +60,23 @@ def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name not in timed} for row in rows]
 
 
+@pytest.fixture(scope="module")
+def undisturbed(micro_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trial]:
+    """Trains with a method without a stop, once for all tests of it."""
+
+    @functools.cache
+    def trained(name: str) -> Trial:
+        return train(micro_model, tmp_path_factory.mktemp("whole"), make_config(METHODS[name], **COMMON))
+
+    return trained
+
+
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("stops", [[2], [5], [7], [1, 4, 9, 10]], ids=["first", "boundary", "second", "often"])
-def test_a_resumed_training_is_bit_equal(micro_model: Path, tmp_path: Path, name: str, stops: list[int]) -> None:
-    config = make_config(METHODS[name], **COMMON)
-    whole = train(micro_model, tmp_path / "whole", config)
+def test_resumed_training_is_bit_equal(
+    micro_model: Path, tmp_path: Path, undisturbed: Callable[[str], Trial], name: str, stops: list[int]
+) -> None:
+    config, whole = make_config(METHODS[name], **COMMON), undisturbed(name)
     resumed = stopped_then_resumed(micro_model, tmp_path / "resumed", config, stops)
     assert bits(resumed.run.adapter_path) == bits(whole.run.adapter_path)
     assert without_times(resumed.rows) == without_times(whole.rows)
@@ -71,11 +85,10 @@ def test_a_resumed_training_is_bit_equal(micro_model: Path, tmp_path: Path, name
     assert [getattr(resumed.record, key) for key in counted] == [getattr(whole.record, key) for key in counted]
 
 
-def test_a_checkpoint_without_its_curve_is_not_gone_on_from(
-    micro_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_checkpoint_without_its_curve_is_not_used(
+    micro_model: Path, tmp_path: Path, undisturbed: Callable[[str], Trial], caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = make_config(METHODS["lora"], **COMMON)
-    whole = train(micro_model, tmp_path / "whole", config)
+    config, whole = make_config(METHODS["lora"], **COMMON), undisturbed("lora")
     run = tmp_path / "resumed" / "run"
 
     stop_at(micro_model, tmp_path / "resumed", config, 7)

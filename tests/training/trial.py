@@ -1,4 +1,4 @@
-"""Small training runs for tests: 48 examples of a like kind, on the micro model, in a second or two."""
+"""Small training runs for tests: 48 similar examples on the micro model, in a second or two."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +37,7 @@ PAIRS = [
 
 @dataclass(frozen=True)
 class Trial:
-    """A training run that has ended."""
+    """A finished training run."""
 
     record: TrainRecord
     run: RunDir
@@ -57,14 +57,14 @@ class Trial:
 
 @torch.no_grad()
 def logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
-    """Return what a model says without dropout, of shape (1, tokens, vocabulary)."""
+    """Return a model's logits without dropout, of shape (1, tokens, vocabulary)."""
     found: torch.Tensor = model.eval()(input_ids=ids).logits
     return found
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread: exact repetition, and no waiting for busy cores, which takes most of so small a run."""
+    """Compute on one thread: results repeat exactly, and small runs do not wait for busy cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -72,7 +72,7 @@ def one_thread() -> Iterator[None]:
 
 
 def make_config(method: dict[str, Any] | None = None, *, seed: int = 0, report_to: str = "", **train: Any) -> Config:
-    """Return a configuration: LoRA without dropout, batches of 8, every step logged, unless said otherwise."""
+    """Return a configuration; by default LoRA without dropout, batches of 8, every step logged."""
     settings: dict[str, Any] = {"batch_size": 8, "micro_batch": 8, "learning_rate": 5e-3, "logging_steps": 1} | train
     lora: dict[str, Any] = {"name": "lora", "dropout": 0.0}
     return Config(
@@ -87,14 +87,14 @@ def make_config(method: dict[str, Any] | None = None, *, seed: int = 0, report_t
 
 
 def load(folder: Path, config: Config) -> tuple[LoadedModel, TrainingSets]:
-    """Load the model and encode the examples; the adapter's first weights are those of seed 0."""
+    """Load the model and encode the examples; the adapter is initialized with seed 0."""
     loaded = load_model(folder, config.method, CPU, seed=0)
     encoder = Encoder(loaded.tokenizer, config.train.max_length)
     return loaded, TrainingSets(EncodedSet(encoder.encode(PAIRS)), EncodedSet(encoder.encode(PAIRS[:7])))
 
 
 def train(folder: Path, outputs: Path, config: Config, stop: StopRequest | None = None) -> Trial:
-    """Train in the run folder `outputs / "run"`, from a checkpoint where there is one."""
+    """Train in the run folder `outputs / "run"`, resuming from a checkpoint if there is one."""
     run = RunDir(outputs / "run")
     run.path.mkdir(parents=True, exist_ok=True)
     loaded, sets = load(folder, config)
