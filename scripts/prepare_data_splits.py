@@ -64,7 +64,7 @@ options:
 
 
 def main(arguments: list[str]) -> int:
-    """Write, or only cache, the sets of the corpus asked for."""
+    """Write, or only cache, the splits of the requested corpus."""
     if wants_help(arguments):
         print(USAGE, end="")
         return EXIT_DONE

@@ -18,14 +18,14 @@ class Settings:
         data: Folder with `pairs.jsonl`, and the sets cut from it: `train.jsonl`, `eval.jsonl` and their alpaca forms.
         method: `lora` or `qlora` (NF4, double quantization).
         device: `cpu` (fp32) or `cuda` (bf16).
-        rows: Training pairs, a multiple of `batch`; one epoch.
-        eval_rows: Questions to answer.
-        predict: Whether they are answered.
-        batch: Pairs per optimizer step.
-        micro_batch: Of these, pairs of full length in one forward pass.
-        max_length: Tokens per pair at most.
+        rows: Training examples, a multiple of `batch`; one epoch.
+        eval_rows: Number of test questions.
+        predict: Whether to generate predictions.
+        batch: Examples per optimizer step.
+        micro_batch: Examples of full length per forward pass.
+        max_length: Maximum tokens per example.
         gradient_checkpointing: Recompute activations, to save memory.
-        max_new_tokens: Tokens per answer at most; greedy.
+        max_new_tokens: Maximum tokens per prediction, which is decoded greedily.
     """
 
     model: str
@@ -52,7 +52,7 @@ class Settings:
 
     @property
     def logging_steps(self) -> int:
-        """Steps between two points of the loss, at most 20: they end at the last step, so that their mean is whole."""
+        """Steps between two points of the loss, at most 20; divides `steps`, so that the mean covers all steps."""
         return max(every for every in range(1, 21) if self.steps % every == 0)
 
 
@@ -72,5 +72,5 @@ def read_pairs(path: Path) -> list[dict[str, str]]:
 
 
 def print_figures(**figures: Any) -> None:
-    """Print a program's answer, the last line of its standard output."""
+    """Print a program's figures as the last line of its standard output."""
     print("\n" + json.dumps(figures), flush=True)

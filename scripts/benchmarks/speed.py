@@ -19,7 +19,7 @@ from scripts.benchmarks.settings import Settings, write_settings
 
 OURS = "medqa_finetune"
 PEERS = {"trl": "run_trl", "llamafactory": "run_llamafactory"}
-# Real pairs have about this many tokens; longer ones are made fewer, so that a round takes about as long.
+# Real examples have about this many tokens; of longer ones fewer are made, so that rounds take equally long.
 TOKENS_OF_REAL = 150
 LEAST_STEPS = 4
 HEADER = ("work", "method", "by", "train samples/s", "ours is", "mean loss", "peak RSS, GiB", "peak VRAM, GiB",
@@ -29,7 +29,7 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True)
 class Job:
-    """One row of work: pairs as long as in the data or of `tokens` tokens, `batch` of them a step, by a method."""
+    """One benchmark job: `batch` examples per step, as long as in the data or of `tokens` tokens, with one method."""
 
     tokens: int | None
     method: str
@@ -41,7 +41,7 @@ class Job:
 
 
 def plan_jobs(options: argparse.Namespace) -> list[Job]:
-    """Return the work asked for; with qlora also one pair of 512 tokens at a time, to see the least memory."""
+    """Return the jobs; for qlora also a single example of 512 tokens per step, for the minimum memory."""
     jobs = [Job(tokens, method, options.batch) for tokens in (None, *options.tokens) for method in options.methods]
     return jobs + ([Job(512, "qlora", 1)] if "qlora" in options.methods else [])
 
@@ -67,7 +67,7 @@ def settings_of(job: Job, options: argparse.Namespace, work: Path) -> Settings:
 
 
 def make_work(jobs: Sequence[Job], options: argparse.Namespace, work: Path) -> None:
-    """Make the model and the data of every job, in processes that take their memory with them.
+    """Make the model and the data of every job, in separate processes to free their memory.
 
     Raises:
         ConfigError: it failed; says why.
@@ -158,7 +158,7 @@ def summarize(rows: Sequence[Figures], jobs: Sequence[Job]) -> list[Figures]:
             done = [row for row in of_job if row["by"] == name and "failed" not in row]
             failed = [row["failed"] for row in of_job if row["by"] == name and "failed" in row]
             speeds = [row["train_samples_per_second"] for row in done]
-            # Everybody's useful arithmetic is the same; how it was done does not count.
+            # All programs are credited with the same useful FLOPs, however they compute.
             shares = [speed * flops / rates["median"] for speed in speeds] if flops and rates else []
             names = ("mean_loss", "predict_samples_per_second", "peak_rss_bytes", "peak_vram_bytes")
             summaries.append({

@@ -1,4 +1,4 @@
-"""How peers are measured, the way our own runs are: by a callback of transformers' Trainer, without warm-up steps."""
+"""Measures peers like our own runs: by a callback of transformers' Trainer, without warm-up steps."""
 
 import re
 import resource
@@ -14,14 +14,14 @@ from scripts.benchmarks.settings import WARM_UP_STEPS
 
 
 class Stopwatch(TrainerCallback):
-    """Times the optimizer steps behind the first `WARM_UP_STEPS`."""
+    """Times the optimizer steps after the first `WARM_UP_STEPS`."""
 
     def __init__(self) -> None:
         self._begin = self._end = 0.0
         self._steps = 0
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        """Note the time of a step."""
+        """Store the time at the end of a step."""
         if state.global_step == WARM_UP_STEPS:
             self._begin = _now()
         elif state.global_step == state.max_steps:
@@ -29,7 +29,7 @@ class Stopwatch(TrainerCallback):
             self._steps = state.max_steps - WARM_UP_STEPS
 
     def samples_per_second(self, batch: int) -> float:
-        """Return pairs per second.
+        """Return examples per second after warm-up.
 
         Raises:
             ValueError: no step was left to time.
@@ -67,7 +67,7 @@ def memory() -> dict[str, int | None]:
     """Return the most resident memory of this process so far, and the most GPU memory of its tensors, in bytes."""
     status = Path("/proc/self/status")
     found = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE) if status.is_file() else None
-    # getrusage also counts what the process that started this one held when it did.
+    # getrusage also counts the memory of the parent process at the time of the fork.
     resident = int(found[1]) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     vram = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     return {"peak_rss_bytes": resident * 1024, "peak_vram_bytes": vram}
