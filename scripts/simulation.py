@@ -19,7 +19,7 @@ from medqa_finetune.evaluation.metrics.bleu import corpus_bleu
 from medqa_finetune.evaluation.metrics.perplexity import perplexity
 from medqa_finetune.report.stats.bootstrap import Array, Sample, bootstrap, bounds, holm, mean
 from medqa_finetune.report.stats.compare import Measured, measure
-from medqa_finetune.report.stats.intervals import Drawn, Settings, interval_of, mean_draws
+from medqa_finetune.report.stats.intervals import Resampled, Settings, interval_of, mean_draws
 
 LEVEL = 0.95
 COVERAGE_OFF = 0.015
@@ -27,7 +27,7 @@ BATCH = 40
 # Number of questions that approximate the population if a true value has no formula.
 POPULATION = 1_000_000
 Maker = Callable[[np.random.Generator, int, Array], list[Array]]
-Cells = list[tuple[Drawn, list[Sample]]]
+Cells = list[tuple[Resampled, list[Sample]]]
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,8 @@ def simulate(scenario: Scenario, comparisons: int, seed: int) -> Counted:
         whole: list[Cells] = []
         for number, cells in enumerate(sets):
             first = number * scenario.cells * scenario.seeds
-            drawn = [
-                Drawn(
+            resampled = [
+                Resampled(
                     f"{start + number} {place}",
                     np.array([sample.value for sample in cell]),
                     draws[first + place * scenario.seeds :][: scenario.seeds],
@@ -149,7 +149,7 @@ def simulate(scenario: Scenario, comparisons: int, seed: int) -> Counted:
                 )
                 for place, cell in enumerate(cells)
             ]
-            whole.append(list(zip(drawn, cells, strict=True)))
+            whole.append(list(zip(resampled, cells, strict=True)))
         _count(counted, whole, truths, settings)
     return counted
 
@@ -159,10 +159,10 @@ def _count(counted: Counted, sets: list[Cells], truths: list[float], settings: S
     # All sets at once, since drawing the coins takes longest.
     measured = iter(measure([(cells[one], cells[two]) for cells in sets for one, two in numbers], settings))
     for cells in sets:
-        for (drawn, _), truth in zip(cells, truths, strict=True):
-            found = interval_of(mean_draws(drawn, settings), drawn.n, settings)
+        for (resampled, _), truth in zip(cells, truths, strict=True):
+            found = interval_of(mean_draws(resampled, settings), resampled.n, settings)
             counted.holds.append(found.low <= truth <= found.high)
-            counted.resampled_holds.append(_resampled_holds(drawn, truth, settings))
+            counted.resampled_holds.append(_resampled_holds(resampled, truth, settings))
         _count_pairs(counted, list(islice(measured, len(numbers))), truths, settings)
 
 
@@ -175,13 +175,13 @@ def _count_pairs(counted: Counted, measured: list[Measured], truths: list[float]
         counted.gap_holds.append(each.interval.low <= truths[two] - truths[one] <= each.interval.high)
 
 
-def _resampled_holds(drawn: Drawn, truth: float, settings: Settings) -> bool:
+def _resampled_holds(resampled: Resampled, truth: float, settings: Settings) -> bool:
     """Return whether the interval of the hierarchical bootstrap, which also resamples seeds, contains the truth."""
-    seeds, resamples = drawn.draws.shape
+    seeds, resamples = resampled.draws.shape
     if seeds == 1:
         return False
     chosen = np.random.default_rng(settings.seed).integers(0, seeds, (seeds, resamples))
-    low, high = bounds(np.take_along_axis(drawn.draws, chosen, axis=0).mean(axis=0), drawn.n, settings.level)
+    low, high = bounds(np.take_along_axis(resampled.draws, chosen, axis=0).mean(axis=0), resampled.n, settings.level)
     return bool(low <= truth <= high)
 
 

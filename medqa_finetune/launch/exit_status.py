@@ -97,10 +97,10 @@ def classify_exit(
     """
     run, record = attempt.run, read_or_none(attempt.run)
     changed = record != attempt.before
-    foreign = changed and _is_by_another(record, attempt.process)
+    by_another = changed and _is_by_another(record, attempt.process)
     if record is not None and record.status == "done" and (changed or (code == 0 and not attempt.overwrites)):
-        return ExitStatus("done", by_another=foreign)
-    if foreign or _is_held(run):
+        return ExitStatus("done", by_another=by_another)
+    if by_another or _is_held(run):
         return TAKEN
     if record is None:
         return _classify_by_code(attempt, code, lines, faults, stopping)

@@ -20,12 +20,12 @@ from medqa_finetune.report.notes import (
 from medqa_finetune.report.recommend import recommend
 from medqa_finetune.report.runs import Cell, Run
 from medqa_finetune.report.scores import headline_columns, score_info
-from medqa_finetune.report.stats.compare import ScoreResults, compare_all, drawn_of
+from medqa_finetune.report.stats.compare import ScoreResults, compare_all, resample_scores
 from medqa_finetune.report.stats.intervals import (
     CellScore,
     Comparison,
-    Drawn,
     Interval,
+    Resampled,
     Settings,
     cell_score,
     value_interval,
@@ -99,15 +99,15 @@ def _family(key: Family, cells: Sequence[Cell], settings: Settings) -> Analysis:
         each
         for score in headline_columns()
         if score in results
-        for each in _runs(chosen, results[score].drawn, score, settings)
+        for each in _runs(chosen, results[score].resampled, score, settings)
     ]
     for start in range(0, len(rest), AT_ONCE):
         others, more = _read(rest[start : start + AT_ONCE], headline_columns())
         notes += more
         for score in _scores_of(others):
-            drawn = {each.cell: each for each in drawn_of(others, score, settings)}
-            scores += [cell_score(each, score, settings) for each in drawn.values()]
-            runs += _runs(rest[start : start + AT_ONCE], drawn, score, settings)
+            resampled = {each.cell: each for each in resample_scores(others, score, settings)}
+            scores += [cell_score(each, score, settings) for each in resampled.values()]
+            runs += _runs(rest[start : start + AT_ONCE], resampled, score, settings)
     notes += _one_seed([each.cell for each in read])
     if rest:
         notes[:0] = [_capped(len(cells), chosen), PickedOfMany()]
@@ -116,10 +116,10 @@ def _family(key: Family, cells: Sequence[Cell], settings: Settings) -> Analysis:
     return Analysis(settings, tuple(scores), tuple(runs), comparisons, verdicts, tuple(notes))
 
 
-def _runs(cells: Sequence[Cell], drawn: dict[str, Drawn], score: str, settings: Settings) -> Iterator[RunScore]:
+def _runs(cells: Sequence[Cell], resampled: dict[str, Resampled], score: str, settings: Settings) -> Iterator[RunScore]:
     for cell in cells:
-        if cell.name in drawn:
-            found = drawn[cell.name]
+        if cell.name in resampled:
+            found = resampled[cell.name]
             for run, draws in zip(cell.runs, found.draws, strict=True):
                 yield RunScore(run.study, run.name, score, value_interval(draws, found.n, score, settings))
 
@@ -183,7 +183,7 @@ def _capped(total: int, chosen: Sequence[Cell]) -> Capped:
 
 
 def _verdict(key: Family, cells: Sequence[Cell], results: dict[str, ScoreResults], settings: Settings) -> Verdict:
-    known = [score for score in results if results[score].drawn]
+    known = [score for score in results if results[score].resampled]
     # Without a computed headline score, the first score with a direction takes its place.
     others = [score for score in known if score_info(score).sign]
     leading = [score for score in headline_columns() if score in known] or others[:1]
@@ -192,13 +192,13 @@ def _verdict(key: Family, cells: Sequence[Cell], results: dict[str, ScoreResults
     name = " · ".join(part for part in (key[0], " + ".join(models), key[1], evaluation) if part)
     fits, fronts, steps = [], [], []
     for score in leading:
-        drawn = results[score].drawn
-        fits += [fit_of(series, group, drawn, score, settings) for series, group in series_of(cells).items()]
-        fronts += fronts_of(cells, drawn, score, settings)
+        resampled = results[score].resampled
+        fits += [fit_of(series, group, resampled, score, settings) for series, group in series_of(cells).items()]
+        fronts += fronts_of(cells, resampled, score, settings)
         steps += steps_of(cells, results[score].comparisons, score, settings)
     first = leading[0] if leading else ""
     found = results[first] if leading else ScoreResults((), {}, ())
-    advice = recommend(cells, found.drawn, found.comparisons, first)
+    advice = recommend(cells, found.resampled, found.comparisons, first)
     # Steps do not repeat what the advice already says about its interval.
     if advice.uncorrected is None:
         steps = explained(steps, [each for score in leading for each in results[score].comparisons])

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from medqa_finetune.report.comparability import unfair_costs
 from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.scores import score_info
-from medqa_finetune.report.stats.intervals import Comparison, Drawn, Finding, Interval
+from medqa_finetune.report.stats.intervals import Comparison, Finding, Interval, Resampled
 from medqa_finetune.report.stats.pareto import machine_of, pairs_tested
 from medqa_finetune.report.verdict import Advice, AdviceKind, Estimate
 
@@ -37,13 +37,13 @@ NEGATION = Negation("孕妇可以服用利巴韦林治疗感冒", "孕妇不可�
 class _Found(NamedTuple):
     """Values and comparisons of cells by one score."""
 
-    drawn: dict[str, Drawn]
+    resampled: dict[str, Resampled]
     comparisons: Sequence[Comparison]
     score: str
 
     def rank(self, cell: Cell) -> float:
         """Return the score, signed so that higher is better."""
-        return score_info(self.score).sign * self.drawn[cell.name].value
+        return score_info(self.score).sign * self.resampled[cell.name].value
 
     def gaps(self, cell: Cell) -> dict[str, Comparison]:
         """Return a cell's comparisons by the name of the other cell."""
@@ -67,7 +67,9 @@ class _Found(NamedTuple):
         return pairs_tested(self.comparisons, self.score)
 
 
-def recommend(cells: Sequence[Cell], drawn: dict[str, Drawn], comparisons: Sequence[Comparison], score: str) -> Advice:
+def recommend(
+    cells: Sequence[Cell], resampled: dict[str, Resampled], comparisons: Sequence[Comparison], score: str
+) -> Advice:
     """Return which cell to take by one score, or why none is recommended.
 
     The best trained cell must beat the baselines. Of the trained cells level with it (no significant difference, and an
@@ -76,11 +78,11 @@ def recommend(cells: Sequence[Cell], drawn: dict[str, Drawn], comparisons: Seque
     """
     if not score:
         return Advice(AdviceKind.NO_SCORE if any(cell.trains for cell in cells) else AdviceKind.NOTHING_TRAINED)
-    having = [cell for cell in cells if cell.name in drawn]
+    having = [cell for cell in cells if cell.name in resampled]
     trained = [cell for cell in having if cell.trains]
     if not trained:
         return Advice(AdviceKind.NOTHING_TRAINED)
-    found = _Found(drawn, comparisons, score)
+    found = _Found(resampled, comparisons, score)
     best = max(trained, key=found.rank)
     gaps = found.gaps(best)
     baselines = [cell for cell in having if not cell.trains]
@@ -99,7 +101,7 @@ def recommend(cells: Sequence[Cell], drawn: dict[str, Drawn], comparisons: Seque
         chosen,
         unlike=tuple(cell.name for cell in unlike),
         differences=gaps[unlike[0].name].differences if unlike else (),
-        one_seed=min(len(drawn[cell.name].values) for cell in trained) == 1,
+        one_seed=min(len(resampled[cell.name].values) for cell in trained) == 1,
     )
 
 

@@ -8,7 +8,7 @@ from medqa_finetune.evaluation.score import score_predictions
 from medqa_finetune.report.comparability import Difference, Fact
 from medqa_finetune.report.recommend import NEGATION, recommend
 from medqa_finetune.report.runs import Cell
-from medqa_finetune.report.stats.intervals import Comparison, Drawn, Finding, Interval
+from medqa_finetune.report.stats.intervals import Comparison, Finding, Interval, Resampled
 from medqa_finetune.report.verdict import Advice, AdviceKind, Estimate, Machine
 from tests.report.made import cell
 
@@ -24,8 +24,8 @@ def advice(
     seeds: int = 2,
 ) -> Advice:
     """Recommend among cells of known scores, of which some pairs are different and some do not compare."""
-    drawn = {
-        each.name: Drawn(each.name, np.array([value] * seeds), np.full((seeds, 3), value), 1000)
+    resampled = {
+        each.name: Resampled(each.name, np.array([value] * seeds), np.full((seeds, 3), value), 1000)
         for each, value in scores
     }
     cells, values = [each for each, _ in scores], {each.name: value for each, value in scores}
@@ -45,7 +45,7 @@ def advice(
                     Finding.DIFFERENT if pair in different else Finding.NONE_SHOWN,
                 )  # fmt: skip
             comparisons.append(found)
-    return recommend(cells, drawn, comparisons, "rougeL")
+    return recommend(cells, resampled, comparisons, "rougeL")
 
 
 def pairs(*names: tuple[Cell, Cell]) -> set[frozenset[str]]:

@@ -18,7 +18,7 @@ from medqa_finetune.report.load import load_runs
 from medqa_finetune.report.messages import label
 from medqa_finetune.report.outputs.terminal import runs_as_text
 from medqa_finetune.report.runs import Run
-from medqa_finetune.report.stats.intervals import Drawn, Finding, Settings
+from medqa_finetune.report.stats.intervals import Finding, Resampled, Settings
 from medqa_finetune.report.stats.scaling import fit_of
 from medqa_finetune.report.verdict import AdviceKind, Caution, Cost, Curve
 from medqa_finetune.summarize import summarize
@@ -51,9 +51,9 @@ def test_the_interval_is_that_of_the_tokens(tmp_path: Path) -> None:
     rows: pd.DataFrame = pd.DataFrame(default_of(folder).read_predictions())
     assert (score.score, score.n) == ("text_perplexity", len(rows))
     assert score.value == pytest.approx(math.exp(rows["nll"].sum() / rows["tokens"].sum()))
-    # By a bootstrap of its own, plain: blocks drawn, sums divided, two percentiles.
-    drawn = np.random.default_rng(5).integers(0, len(rows), (20_000, len(rows)))
-    nll, tokens = (rows[name].to_numpy(dtype=float)[drawn].sum(axis=1) for name in ("nll", "tokens"))
+    # By a bootstrap of its own, plain: blocks resampled, sums divided, two percentiles.
+    resampled = np.random.default_rng(5).integers(0, len(rows), (20_000, len(rows)))
+    nll, tokens = (rows[name].to_numpy(dtype=float)[resampled].sum(axis=1) for name in ("nll", "tokens"))
     low, high = np.quantile(np.exp(nll / tokens), [0.025, 0.975])
     assert (score.interval.low, score.interval.high) == pytest.approx((low, high), rel=0.01)
 
@@ -94,11 +94,11 @@ def test_a_falling_power_law_levels_off_from_above() -> None:
     cells = [cell("lora", size) for size in sizes]
     values = [5 * np.exp(4e4 * size**-1.0) for size in sizes]
     rng = np.random.default_rng(0)
-    drawn = {
-        each.name: Drawn(each.name, np.array([value]), value + 0.002 * rng.standard_normal((1, 10_000)), 1000)
+    resampled = {
+        each.name: Resampled(each.name, np.array([value]), value + 0.002 * rng.standard_normal((1, 10_000)), 1000)
         for each, value in zip(cells, values, strict=True)
     }
-    found = fit_of("lora", cells, drawn, "text_perplexity", Settings())
+    found = fit_of("lora", cells, resampled, "text_perplexity", Settings())
     assert found.model is Curve.POWER_LAW
     assert found.parameters["offset"][0] == pytest.approx(np.log(5), abs=0.03)
     assert found.parameters["exponent"][0] == pytest.approx(1, abs=0.05)

@@ -12,10 +12,10 @@ from medqa_finetune.report.stats.bootstrap import Sample, bootstrap, holm, rando
 from medqa_finetune.report.stats.intervals import (
     CellScore,
     Comparison,
-    Drawn,
     Finding,
     Gap,
     Interval,
+    Resampled,
     SeedBasis,
     Settings,
     cell_score,
@@ -43,36 +43,37 @@ class ScoreResults:
 
     Attributes:
         scores: One per cell that has the score.
-        drawn: Scores in every resample, by cell.
+        resampled: Scores in every resample, by cell.
         comparisons: One per pair of cells.
     """
 
     scores: tuple[CellScore, ...]
-    drawn: dict[str, Drawn]
+    resampled: dict[str, Resampled]
     comparisons: tuple[Comparison, ...]
 
 
 def compare_all(cells: Sequence[CellSamples], score: str, settings: Settings) -> ScoreResults:
     """Compute one score of all cells, and compare all pairs; Holm's correction covers the comparable pairs."""
     having = [each for each in cells if score in each.samples]
-    drawn = {each.cell: each for each in drawn_of(having, score, settings)}
+    resampled = {each.cell: each for each in resample_scores(having, score, settings)}
     pairs = list(combinations(having, 2))
-    faults = [_differences(first, second, score) for first, second in pairs]
-    fair = [pair for pair, fault in zip(pairs, faults, strict=True) if not fault]
+    obstacles = [_obstacles(first, second, score) for first, second in pairs]
+    fair = [pair for pair, found in zip(pairs, obstacles, strict=True) if not found]
     tested = {
         (first.cell.name, second.cell.name): found
-        for (first, second), found in zip(fair, _tested(fair, score, drawn, settings), strict=True)
+        for (first, second), found in zip(fair, _tested(fair, score, resampled, settings), strict=True)
     }
     comparisons = tuple(
-        tested[first.cell.name, second.cell.name] if not fault else _refused(first.cell, second.cell, score, fault)
-        for (first, second), fault in zip(pairs, faults, strict=True)
+        _refused(first.cell, second.cell, score, against) if against else tested[first.cell.name, second.cell.name]
+        for (first, second), against in zip(pairs, obstacles, strict=True)
     )
-    return ScoreResults(tuple(cell_score(each, score, settings) for each in drawn.values()), drawn, comparisons)
+    return ScoreResults(tuple(cell_score(each, score, settings) for each in resampled.values()), resampled, comparisons)
 
 
-def drawn_of(cells: Sequence[CellSamples], score: str, settings: Settings) -> list[Drawn]:
+def resample_scores(cells: Sequence[CellSamples], score: str, settings: Settings) -> list[Resampled]:
     """Resample one score of every cell that has it."""
     found = []
+    # Neighbours with equally many questions share their draws; the order of the cells stays.
     for n, group in groupby((each for each in cells if score in each.samples), key=lambda each: len(each.ids)):
         block = list(group)
         samples = [sample for each in block for sample in each.samples[score]]
@@ -81,35 +82,41 @@ def drawn_of(cells: Sequence[CellSamples], score: str, settings: Settings) -> li
         for each in block:
             runs = each.samples[score]
             values = np.array([sample.value for sample in runs])
-            found.append(Drawn(each.cell.name, values, draws[start : start + len(runs)], n))
+            found.append(Resampled(each.cell.name, values, draws[start : start + len(runs)], n))
             start += len(runs)
     return found
 
 
-def _differences(first: CellSamples, second: CellSamples, score: str) -> tuple[Difference, ...]:
+def _obstacles(first: CellSamples, second: CellSamples, score: str) -> tuple[Difference, ...]:
+    """Return why two cells may not be compared; nothing where they may."""
     found = unfair(first.cell, second.cell, score)
-    return found if found or first.same_questions(second) else (Difference(Fact.ANSWERED),)
+    if not found and not first.same_questions(second):
+        return (Difference(Fact.ANSWERED),)
+    return found
 
 
-def measure(pairs: Sequence[tuple[tuple[Drawn, Samples], tuple[Drawn, Samples]]], settings: Settings) -> list[Measured]:
+def measure(
+    pairs: Sequence[tuple[tuple[Resampled, Samples], tuple[Resampled, Samples]]], settings: Settings
+) -> list[Measured]:
     """Compute difference, interval and p value of pairs of cells with the same questions, in order."""
     found: list[Measured] = []
     for n, group in groupby(pairs, key=lambda pair: pair[0][0].n):
         block = list(group)
-        swapped = [(pooled(first), pooled(second)) for (_, first), (_, second) in block]
-        p_values = randomisation(swapped, settings.trials, settings.seed)
+        pooled_pairs = [(pooled(first), pooled(second)) for (_, first), (_, second) in block]
+        p_values = randomisation(pooled_pairs, settings.trials, settings.seed)
         for ((first, _), (second, _)), p in zip(block, map(float, p_values), strict=True):
             gap = gap_between(first, second, settings)
             several = max(len(first.values), len(second.values)) > 1
+            # With several seeds the larger p value counts: see `intervals.py`.
             found.append(Measured(gap, interval_of(gap.draws, n, settings), max(p, gap.p) if several else p))
     return found
 
 
 def _tested(
-    pairs: Sequence[tuple[CellSamples, CellSamples]], score: str, drawn: dict[str, Drawn], settings: Settings
+    pairs: Sequence[tuple[CellSamples, CellSamples]], score: str, resampled: dict[str, Resampled], settings: Settings
 ) -> list[Comparison]:
     measured = measure(
-        [tuple((drawn[each.cell.name], each.samples[score]) for each in pair) for pair in pairs],  # type: ignore[misc]
+        [tuple((resampled[each.cell.name], each.samples[score]) for each in pair) for pair in pairs],  # type: ignore[misc]
         settings,
     )
     corrected = holm([each.p for each in measured])

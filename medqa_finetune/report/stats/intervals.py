@@ -145,7 +145,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Resampled:
     """One score of one cell in every resample of the questions.
 
     Attributes:
@@ -197,13 +197,13 @@ class Gap:
         return float(min(1.0, 2 * (1 + min(below, above)) / (1 + len(self.draws))))
 
 
-def mean_draws(drawn: Drawn, settings: Settings) -> Array:
+def mean_draws(resampled: Resampled, settings: Settings) -> Array:
     """Return draws of a cell's score, including the seeds' part, shape (resamples,)."""
-    questions = _shrunk(drawn.draws.mean(axis=0) - drawn.value, _shared(drawn.draws))
-    return drawn.value + _with_seeds(questions, _seeds_of([drawn]), drawn.cell, settings)
+    questions = _shrunk(resampled.draws.mean(axis=0) - resampled.value, _shared(resampled.draws))
+    return resampled.value + _with_seeds(questions, _seeds_of([resampled]), resampled.cell, settings)
 
 
-def gap_between(first: Drawn, second: Drawn, settings: Settings) -> Gap:
+def gap_between(first: Resampled, second: Resampled, settings: Settings) -> Gap:
     """Return the difference between two cells with the same questions."""
     value = second.value - first.value
     questions = second.draws.mean(axis=0) - first.draws.mean(axis=0) - value
@@ -215,10 +215,10 @@ def gap_between(first: Drawn, second: Drawn, settings: Settings) -> Gap:
     return Gap(value, draws, spread)
 
 
-def cell_score(drawn: Drawn, score: str, settings: Settings) -> CellScore:
+def cell_score(resampled: Resampled, score: str, settings: Settings) -> CellScore:
     """Return a cell's score, the mean over seeds, with its interval."""
-    interval = value_interval(mean_draws(drawn, settings), drawn.n, score, settings)
-    return CellScore(drawn.cell, score, drawn.value, interval, drawn.n, len(drawn.values), drawn.sd)
+    interval = value_interval(mean_draws(resampled, settings), resampled.n, score, settings)
+    return CellScore(resampled.cell, score, resampled.value, interval, resampled.n, len(resampled.values), resampled.sd)
 
 
 def interval_of(draws: Array, n: int, settings: Settings) -> Interval:
@@ -258,7 +258,7 @@ def _shrunk(deviations: Array, variance: float) -> Array:
     return deviations * min(1.0, max(0.0, variance) / whole) ** 0.5 if whole else deviations
 
 
-def _seeds_of(cells: Sequence[Drawn]) -> tuple[float, float]:
+def _seeds_of(cells: Sequence[Resampled]) -> tuple[float, float]:
     """Return the seeds' variance of a sum over cells (0 if every cell has one seed), and its degrees of freedom."""
     parts = [(each.seed_variance, len(each.values) - 1) for each in cells if each.seed_variance > 0]
     variance = sum(part for part, _ in parts)

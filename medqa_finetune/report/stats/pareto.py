@@ -9,17 +9,17 @@ import numpy as np
 from medqa_finetune.report.comparability import signatures_of, unfair_costs
 from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.scores import score_info
-from medqa_finetune.report.stats.intervals import Comparison, Drawn, Finding, Interval, Settings, mean_draws
+from medqa_finetune.report.stats.intervals import Comparison, Finding, Interval, Resampled, Settings, mean_draws
 from medqa_finetune.report.stats.scaling import series_of
 from medqa_finetune.report.verdict import Cost, Front, Machine, ParetoPoint, Step, Unit
 
 
-def fronts_of(cells: Sequence[Cell], drawn: dict[str, Drawn], score: str, settings: Settings) -> list[Front]:
+def fronts_of(cells: Sequence[Cell], resampled: dict[str, Resampled], score: str, settings: Settings) -> list[Front]:
     """Return the Pareto fronts of one score against hours, memory and, with a price, money.
 
     There are none without a trained cell, nor for a cost that no cell has measured.
     """
-    having = [cell for cell in cells if cell.name in drawn]
+    having = [cell for cell in cells if cell.name in resampled]
     trained = [cell for cell in having if cell.trains]
     if not trained:
         return []
@@ -37,7 +37,7 @@ def fronts_of(cells: Sequence[Cell], drawn: dict[str, Drawn], score: str, settin
         money = {name: None if each is None else each * price for name, each in hours.items()}
         costs.append((Cost.MONEY, Unit.MONEY, money))
     return [
-        Front(score, cost, unit, _points(score, known, drawn, settings), left_out)
+        Front(score, cost, unit, _points(score, known, resampled, settings), left_out)
         for cost, unit, known in costs
         if any(value is not None for value in known.values())
     ]
@@ -83,13 +83,13 @@ def _comparable(like: Cell, cell: Cell, score: str) -> bool:
 
 
 def _points(
-    score: str, costs: dict[str, float | None], drawn: dict[str, Drawn], settings: Settings
+    score: str, costs: dict[str, float | None], resampled: dict[str, Resampled], settings: Settings
 ) -> tuple[ParetoPoint, ...]:
     """Return the cells with a known cost, by ascending cost."""
     known = sorted(((cost, name) for name, cost in costs.items() if cost is not None), key=lambda item: item[0])
     prices = np.array([cost for cost, _ in known])
-    values = np.array([drawn[name].value for _, name in known])
-    draws = np.array([mean_draws(drawn[name], settings) for _, name in known])
+    values = np.array([resampled[name].value for _, name in known])
+    draws = np.array([mean_draws(resampled[name], settings) for _, name in known])
     sign = score_info(score).sign
     front = undominated(prices, sign * values[:, None])[:, 0]
     shares = undominated(prices, sign * draws).mean(axis=1)

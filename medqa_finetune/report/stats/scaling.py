@@ -19,7 +19,7 @@ from medqa_finetune.report.comparability import unfair
 from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.scores import score_info
 from medqa_finetune.report.stats.bootstrap import Array
-from medqa_finetune.report.stats.intervals import Drawn, Settings, interval_of, mean_draws
+from medqa_finetune.report.stats.intervals import Resampled, Settings, interval_of, mean_draws
 from medqa_finetune.report.verdict import Curve, Estimate, Fit, NoFit
 
 # Grid of exponents. Beyond the last, doubling the data would add nothing; before the first, the curve is a line over
@@ -82,11 +82,11 @@ def series_name(cell: Cell) -> str:
     return cell.name.replace(f"_{cell.first.data}", "", 1)
 
 
-def fit_of(series: str, cells: Sequence[Cell], drawn: dict[str, Drawn], score: str, settings: Settings) -> Fit:
+def fit_of(series: str, cells: Sequence[Cell], resampled: dict[str, Resampled], score: str, settings: Settings) -> Fit:
     """Fit one score over cells of ascending size."""
-    having = [cell for cell in cells if cell.name in drawn]
+    having = [cell for cell in cells if cell.name in resampled]
     sizes = tuple(cell.train_size for cell in having)
-    values = tuple(drawn[cell.name].value for cell in having)
+    values = tuple(resampled[cell.name].value for cell in having)
     none = Fit(series, score, tuple(cell.name for cell in having), sizes, values)
     if len(having) < 2:
         return replace(none, no_fit=NoFit.ONE_SIZE)
@@ -95,9 +95,9 @@ def fit_of(series: str, cells: Sequence[Cell], drawn: dict[str, Drawn], score: s
         if differences:
             unlike = (first.name, second.name)
             return replace(none, no_fit=NoFit.NOT_COMPARABLE, unlike=unlike, differences=differences)
-    draws = np.stack([mean_draws(drawn[cell.name], settings) for cell in having])
+    draws = np.stack([mean_draws(resampled[cell.name], settings) for cell in having])
     points = _to_scale(np.concatenate([np.array(values)[:, None], draws], axis=1), score)
-    fitted = _Fitted(score, np.array(sizes, dtype=float), points, drawn[having[0].name].n, settings)
+    fitted = _Fitted(score, np.array(sizes, dtype=float), points, resampled[having[0].name].n, settings)
     if len(having) < SIZES_FOR_POWER_LAW:
         return _as_line(none, fitted)
     # A score that is better lower is negated, so that it rises.

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from medqa_finetune.report.stats.bootstrap import Array
-from medqa_finetune.report.stats.intervals import Drawn, Settings, gap_between, interval_of, mean_draws
+from medqa_finetune.report.stats.intervals import Resampled, Settings, gap_between, interval_of, mean_draws
 
 MANY = 1_000_000
 SETTINGS = Settings(resamples=MANY)
 
 
-def cell(values: list[float], questions: float, name: str = "cell") -> Drawn:
+def cell(values: list[float], questions: float, name: str = "cell") -> Resampled:
     """A cell whose runs share the questions' part, of the standard deviation given."""
     seeds = np.array(values)
     part = questions * np.random.default_rng(1).standard_normal(MANY)
-    return Drawn(name, seeds, seeds[:, None] + part, MANY)
+    return Resampled(name, seeds, seeds[:, None] + part, MANY)
 
 
 def half_width(draws: Array) -> float:
@@ -40,7 +40,7 @@ def test_three_seeds_hold_the_truth_whatever_their_share(share: float) -> None:
     held = []
     for number, variance in enumerate(-share * np.log(places)):
         seeds = (3 * variance) ** 0.5 * np.array([-1.0, 0.0, 1.0])
-        found = interval_of(mean_draws(Drawn(str(number), seeds, seeds[:, None] + part, MANY), few), MANY, few)
+        found = interval_of(mean_draws(Resampled(str(number), seeds, seeds[:, None] + part, MANY), few), MANY, few)
         held.append(NormalDist().cdf(found.high) - NormalDist().cdf(found.low))
     assert np.mean(held) == pytest.approx(0.95, abs=0.01)
 

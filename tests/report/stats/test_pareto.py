@@ -5,7 +5,7 @@ import pytest
 
 from medqa_finetune.report.comparability import Axis, Difference, Fact
 from medqa_finetune.report.runs import Cell
-from medqa_finetune.report.stats.intervals import Comparison, Drawn, Finding, Interval, Settings
+from medqa_finetune.report.stats.intervals import Comparison, Finding, Interval, Resampled, Settings
 from medqa_finetune.report.stats.pareto import explained, fronts_of, pairs_tested, steps_of, undominated
 from medqa_finetune.report.verdict import Cost, Machine, Unit
 from tests.report.made import cell
@@ -14,9 +14,9 @@ SETTINGS = Settings(price_per_hour=2.0)
 STEPS = (Difference(Fact.STEPS, (1,), (2,)),)
 
 
-def drawn(name: str, value: float, error: float = 0.2) -> Drawn:
+def resampled(name: str, value: float, error: float = 0.2) -> Resampled:
     draws = value + error * np.random.default_rng(int(value * 100)).standard_normal((1, SETTINGS.resamples))
-    return Drawn(name, np.array([value]), draws, 1000)
+    return Resampled(name, np.array([value]), draws, 1000)
 
 
 def compared(
@@ -45,7 +45,9 @@ def test_undominated_is_what_a_look_at_every_pair_says() -> None:
 
 def test_fronts() -> None:
     cells = [cell("none", 20_000), cell("lora", 20_000), cell("lora", 50_000), cell("qlora", 50_000)]
-    scores = {each.name: drawn(each.name, value) for each, value in zip(cells, (18.0, 24.0, 25.0, 24.5), strict=True)}
+    scores = {
+        each.name: resampled(each.name, value) for each, value in zip(cells, (18.0, 24.0, 25.0, 24.5), strict=True)
+    }
     hours, memory, money = fronts_of(cells, scores, "rougeL", SETTINGS)
     assert [(p.cell, p.on_front) for p in hours.points] == [
         ("none", True), ("lora_20k", True), ("lora_50k", True), ("qlora_50k", False)
@@ -65,7 +67,7 @@ def test_fronts() -> None:
 
 def test_what_cannot_be_compared_is_left_out_and_named() -> None:
     cells = [cell("lora", 20_000), cell("lora", 50_000, device="A100"), cell("qlora", 20_000, n=5)]
-    scores = {each.name: drawn(each.name, 20.0 + place) for place, each in enumerate(cells)}
+    scores = {each.name: resampled(each.name, 20.0 + place) for place, each in enumerate(cells)}
     front = fronts_of(cells, scores, "rougeL", Settings())[0]
     assert [point.cell for point in front.points] == ["lora_20k"]
     assert front.left_out == ("lora_50k", "qlora_20k")
@@ -73,7 +75,7 @@ def test_what_cannot_be_compared_is_left_out_and_named() -> None:
 
 def test_no_front_against_a_cost_that_nobody_measured() -> None:
     each = cell("lora", 20_000, peak_vram_bytes=None, peak_rss_bytes=None)
-    fronts = fronts_of([each], {each.name: drawn(each.name, 18.0)}, "rougeL", SETTINGS)
+    fronts = fronts_of([each], {each.name: resampled(each.name, 18.0)}, "rougeL", SETTINGS)
     assert [(front.cost, front.unit) for front in fronts] == [
         (Cost.HOURS, Unit.CPU_HOURS), (Cost.MONEY, Unit.MONEY)
     ]  # fmt: skip
@@ -81,7 +83,7 @@ def test_no_front_against_a_cost_that_nobody_measured() -> None:
 
 def test_no_cost_without_training() -> None:
     base = cell("none", 20_000)
-    assert fronts_of([base], {base.name: drawn(base.name, 18.0)}, "rougeL", SETTINGS) == []
+    assert fronts_of([base], {base.name: resampled(base.name, 18.0)}, "rougeL", SETTINGS) == []
 
 
 def sizes() -> list[Cell]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from medqa_finetune.report.comparability import Difference, Fact
-from medqa_finetune.report.stats.intervals import Drawn, Settings
+from medqa_finetune.report.stats.intervals import Resampled, Settings
 from medqa_finetune.report.stats.scaling import fit_of, power_law, series_of
 from medqa_finetune.report.verdict import Curve, Fit, NoFit
 from tests.report.made import cell
@@ -11,14 +11,14 @@ SETTINGS = Settings()
 SIZES = (20_000, 50_000, 100_000)
 
 
-def drawn(name: str, value: float, error: float, seed: int = 0) -> Drawn:
+def resampled(name: str, value: float, error: float, seed: int = 0) -> Resampled:
     draws = value + error * np.random.default_rng([seed, int(value * 1000)]).standard_normal((1, SETTINGS.resamples))
-    return Drawn(name, np.array([value]), draws, 1000)
+    return Resampled(name, np.array([value]), draws, 1000)
 
 
 def fit(values: tuple[float, ...], error: float, sizes: tuple[int, ...] = SIZES, score: str = "rougeL") -> Fit:
     cells = [cell("lora", size) for size in sizes]
-    scores = {each.name: drawn(each.name, value, error) for each, value in zip(cells, values, strict=True)}
+    scores = {each.name: resampled(each.name, value, error) for each, value in zip(cells, values, strict=True)}
     return fit_of("lora", cells, scores, score, SETTINGS)
 
 
@@ -91,7 +91,7 @@ def test_two_sizes_give_a_line_one_gives_nothing() -> None:
 
 def test_cells_that_do_not_compare_have_no_fit() -> None:
     cells = [cell("lora", 20_000), cell("lora", 50_000, precision="fp32")]
-    scores = {each.name: drawn(each.name, 24.0 + place, 0.1) for place, each in enumerate(cells)}
+    scores = {each.name: resampled(each.name, 24.0 + place, 0.1) for place, each in enumerate(cells)}
     found = fit_of("lora", cells, scores, "rougeL", SETTINGS)
     assert (found.model, found.no_fit) == (None, NoFit.NOT_COMPARABLE)
     assert found.unlike == ("lora_20k", "lora_50k")
