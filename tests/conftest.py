@@ -39,6 +39,13 @@ class WarningsFile:
         self.path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the processes of `-n logical`: half as many again as cores, since tests of launching wait for children."""
+    cores = os.cpu_count() or 1
+    return cores + (cores + 1) // 2
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--warnings-to", type=Path, help="write every distinct warning into a file, as a line of JSON")
 
