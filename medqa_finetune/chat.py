@@ -106,7 +106,6 @@ Talks to models that runs have trained, or to any model. Answers are generated a
   python -m medqa_finetune.chat run=[DIR,DIR] mode=web                 two runs side by side in a browser
   python -m medqa_finetune.chat model=DIR adapter=DIR load_in_4bit=true
 
-options:
 {describe(ChatOptions)}"""
 
 

@@ -60,6 +60,9 @@ def escaped(text: str) -> str:
 
 
 if __name__ == "__main__":
+    if {"-h", "--help"} & {*sys.argv}:
+        print(__doc__, end="")
+        sys.exit()
     print(HEADING)
     for each in CASES:
         if len(sys.argv) == 1 or str(each.number) in sys.argv[1:]:

@@ -1,6 +1,6 @@
 """Turn a model with pickled weights (pytorch_model.bin) into one with safetensors, in a new folder.
 
-Example: python scripts/convert_checkpoint.py models/old models/new
+Example: python scripts/convert_checkpoint.py source=models/old target=models/new
 Tensors alone are read (torch.load with weights_only=True); a file that holds anything else can run code when it is
 read, and is refused. Values, types and shapes stay as they are, those of a pruned model too. The old folder is not
 changed.
@@ -51,7 +51,7 @@ usage: python scripts/convert_checkpoint.py source=DIR target=DIR
 
 Turns a model with pickled weights into one with safetensors, in a new folder; nothing but tensors is read.
 
-  python scripts/convert_checkpoint.py models/old models/new
+  python scripts/convert_checkpoint.py source=models/old target=models/new
 
 options:
 {describe(ConvertOptions)}"""

@@ -10,6 +10,7 @@ from medqa_finetune.config.command_options import (
     from_flags,
     help_line,
     option,
+    option_keys,
     parse_options,
     split_options,
 )
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> int:
     own, rest = split_options(DownloadOptions, from_flags(DownloadOptions, arguments))
     options = parse_options(DownloadOptions, own)
     log_to_terminal()
-    name, overrides = split_overrides(rest, {"corpus": "huatuo26m_lite"})["corpus"]
+    name, overrides = split_overrides(rest, {"corpus": "huatuo26m_lite"}, option_keys(DownloadOptions))["corpus"]
     if options.source:
         overrides = [*overrides, f"hub={options.source}"]
     corpus = load_group("corpus", name, CorpusConfig, overrides)

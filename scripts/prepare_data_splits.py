@@ -18,6 +18,7 @@ from medqa_finetune.config.command_options import (
     from_flags,
     help_line,
     option,
+    option_keys,
     parse_options,
     split_options,
 )
@@ -71,7 +72,8 @@ def main(arguments: list[str]) -> int:
     own, overrides = split_options(SplitOptions, from_flags(SplitOptions, arguments))
     options = parse_options(SplitOptions, own)
     log_to_terminal()
-    asked = split_overrides(overrides, {"corpus": "huatuo26m_lite", "data": SIZES[0]})
+    defaults = {"corpus": "huatuo26m_lite", "data": SIZES[0]}
+    asked = split_overrides(overrides, defaults, option_keys(SplitOptions))
     corpus_name, changes = asked["corpus"]
     corpus = load_group("corpus", corpus_name, CorpusConfig, changes)
     data = {name: load_group("data", name, DataConfig, asked["data"][1]) for name in options.sizes}

@@ -17,6 +17,7 @@ from medqa_finetune.config.command_options import (
     from_flags,
     help_line,
     option,
+    option_keys,
     parse_options,
     split_options,
 )
@@ -57,7 +58,7 @@ def main(arguments: list[str]) -> int:
     own, rest = split_options(CleanOptions, from_flags(CleanOptions, arguments))
     options = parse_options(CleanOptions, own)
     log_to_terminal()
-    name, overrides = split_overrides(rest, {"corpus": "jsonl"})["corpus"]
+    name, overrides = split_overrides(rest, {"corpus": "jsonl"}, option_keys(CleanOptions))["corpus"]
     corpus = load_group("corpus", name, CorpusConfig, overrides)
     if faults := list(corpus_faults(corpus)):
         raise ConfigError(*faults)

@@ -130,7 +130,7 @@ def test_default_command_without_weights_says_what_to_do(tmp_path: Path) -> None
     done, seconds = timed("-m", "medqa_finetune.train", cwd=tmp_path)
     assert done.returncode == 2
     assert seconds < 5
-    assert "python scripts/download_model.py --source modelscope --model qwen2.5-3b" in done.stderr
+    assert "python scripts/download_model.py source=modelscope model=qwen2.5-3b" in done.stderr
     assert "profile=demo" in done.stderr
     assert len(done.stderr.splitlines()) <= 3
     assert list(tmp_path.iterdir()) == []

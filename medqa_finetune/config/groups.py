@@ -1,6 +1,7 @@
 """Reads groups of `conf/` without Hydra: their folder, their options, and one option as a checked dataclass."""
 
 import dataclasses
+import difflib
 import typing
 from collections.abc import Sequence
 from itertools import pairwise
@@ -114,12 +115,15 @@ def _override(schema: type, override: str) -> DictConfig:
     return OmegaConf.from_dotlist([override])
 
 
-def split_overrides(arguments: Sequence[str], defaults: dict[str, str]) -> dict[str, tuple[str, list[str]]]:
+def split_overrides(
+    arguments: Sequence[str], defaults: dict[str, str], options: Sequence[str] = ()
+) -> dict[str, tuple[str, list[str]]]:
     """Sort `group=name` and `group.key=value` arguments by group.
 
     Args:
         arguments: Arguments as typed.
         defaults: Default option of every allowed group.
+        options: Keys of the command's own options, to be named among what is allowed.
 
     Returns:
         For every group, the option's name and its overrides.
@@ -132,8 +136,12 @@ def split_overrides(arguments: Sequence[str], defaults: dict[str, str]) -> dict[
         key, equals, value = argument.partition("=")
         group, dot, rest = key.partition(".")
         if group not in defaults or not equals or (dot and not rest):
-            allowed = tuple(form for each in defaults for form in (f"{each}=NAME", f"{each}.KEY=VALUE"))
-            raise ConfigError(Fault("unknown-key", "must have one of the allowed forms", got=argument, allowed=allowed))
+            forms = [form for each in defaults for form in (f"{each}=NAME", f"{each}.KEY=VALUE")]
+            close = difflib.get_close_matches(key, [*defaults, *options], n=1)
+            hint = f"Did you mean {close[0]}?" if close else ""
+            allowed = (*forms, *(f"{each}=" for each in options))
+            problem = "must have one of the allowed forms"
+            raise ConfigError(Fault("unknown-key", problem, got=argument, allowed=allowed, hint=hint))
         if dot:
             overrides[group].append(f"{rest}={value}")
         else:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping
 from functools import cache
 
-from medqa_finetune.config.evaluation_checks import entry_points_of_metrics, metric_names, shipped_metrics
+from medqa_finetune.config.evaluation_checks import METRIC_GROUP, entry_points_of_metrics, metric_names, shipped_metrics
 from medqa_finetune.config.schema import DEFAULT_METRICS
 from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.evaluation import metrics
@@ -25,7 +25,8 @@ def find_metric(name: str) -> Metric:
     """
     if name not in metric_names():
         allowed = tuple(metric_names())
-        raise ConfigError(Fault("not-allowed", "no such metric", key="metrics", got=name, allowed=allowed))
+        hint = f"If a package of its own defines it (entry point {METRIC_GROUP}), install that."
+        raise ConfigError(Fault("not-allowed", "no such metric", key="metrics", got=name, allowed=allowed, hint=hint))
     if name in shipped_metrics():
         place = f"{metrics.__name__}.{name}"
         found: object = getattr(importlib.import_module(place), "METRIC", None)

@@ -71,7 +71,11 @@ def method_of(settings: MethodConfig) -> AnyMethod:
     """
     found = find_method(settings.trains)
     if found is None:
-        raise ConfigError(Fault("not-allowed", "unknown value", key=KEY, got=settings.trains, allowed=method_names()))
+        hint = f"If a package of its own defines it (entry point {GROUP}), install that."
+        allowed = method_names()
+        raise ConfigError(
+            Fault("not-allowed", "unknown value", key=KEY, got=settings.trains, allowed=allowed, hint=hint)
+        )
     return found(settings)
 
 

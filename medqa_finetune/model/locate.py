@@ -95,8 +95,8 @@ def _missing(model: ModelConfig) -> Fault:
     if not model.repository:
         return fault.but(hint="Give a folder with config.json, safetensors weights and a tokenizer.")
     return fault.but(
-        hint=f"Download it with `python scripts/download_model.py --source modelscope --model {model.name}` (or "
-        "--source huggingface). Without a GPU or the weights, `python -m medqa_finetune.train -m profile=demo` runs "
+        hint=f"Download it with `python scripts/download_model.py source=modelscope model={model.name}` (or "
+        "source=huggingface). Without a GPU or the weights, `python -m medqa_finetune.train -m profile=demo` runs "
         "everything on what ships with the package."
     )
 

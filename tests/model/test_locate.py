@@ -87,7 +87,7 @@ def test_revision_that_is_not_in_the_cache_is_missing(hub_cache: Path, micro_mod
 def test_missing_model_names_the_download_and_the_demo(tmp_path: Path) -> None:
     fault = refusal(at(tmp_path / "none", REPOSITORY_ID))
     assert (fault.code, fault.key, fault.got) == ("model-missing", "model.path", str(tmp_path / "none"))
-    assert "scripts/download_model.py --source modelscope --model qwen2.5-3b" in fault.hint
+    assert "scripts/download_model.py source=modelscope model=qwen2.5-3b" in fault.hint
     assert "profile=demo" in fault.hint
 
 
