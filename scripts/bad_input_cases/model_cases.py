@@ -206,7 +206,7 @@ CASES = [
         (
             Expected(
                 "model-missing", "model.path", "models/Qwen2.5-3B-Instruct", names=("Qwen/Qwen2.5-3B-Instruct",),
-                hint="`python scripts/download_model.py --source modelscope --model qwen2.5-3b`",
+                hint="`python scripts/download_model.py source=modelscope model=qwen2.5-3b`",
             ),
         ),
     ),
