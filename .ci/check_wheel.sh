@@ -16,5 +16,5 @@ import medqa_finetune.versions as versions
 
 found = versions.untested_versions()
 assert not found, f"the lock that the wheel carries is not what is installed: {found}"
-assert versions.lock_path("constraints.txt").parent.name == "medqa_finetune", "the wheel carries no lock"
+assert versions.shipped_path("constraints.txt").parent.name == "medqa_finetune", "the wheel carries no lock"
 PYTHON
