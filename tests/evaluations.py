@@ -1,9 +1,22 @@
-"""Writes the default evaluation of a synthetic run."""
+"""Writes the default evaluation of a synthetic run; reads records that must be there."""
 
+from medqa_finetune.cell import Cell
 from medqa_finetune.config.identity import DEFAULT_EVALUATION, evaluation_identity
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Evaluation, Record
+
+
+def record_of(run: RunDir) -> Record:
+    record = run.read()
+    assert record is not None
+    return record
+
+
+def evaluation_of(cell: Cell) -> Evaluation:
+    evaluation = cell.evaluation.read()
+    assert evaluation is not None
+    return evaluation
 
 
 def default_of(run: RunDir) -> EvaluationDir:

@@ -11,9 +11,10 @@ import pytest
 
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir, find_runs
-from medqa_finetune.record.schema import Evaluation, Record, Reused
+from medqa_finetune.record.schema import Evaluation, Reused
 from tests.chatting.runs import another_model
 from tests.commands import TINY, files_below, python, start, train
+from tests.evaluations import record_of
 
 pytestmark = pytest.mark.slow
 EIGHT = "data.test_size=8000"  # scaled, as all of TINY
@@ -47,12 +48,6 @@ def trained(run: RunDir) -> tuple[str, dict[str, tuple[int, bytes]]]:
 def training_of(run: RunDir) -> tuple[str, dict[str, tuple[int, bytes]]]:
     """Return what no evaluation may change: what the record says of the training, as text, and the weights."""
     return json.dumps(json.loads(run.record_path.read_bytes())["train"]), files_below(run.adapter_path)
-
-
-def record_of(run: RunDir) -> Record:
-    record = run.read()
-    assert record is not None
-    return record
 
 
 def evaluation_of(run: RunDir, name: str) -> Evaluation:

@@ -7,20 +7,14 @@ import pytest
 
 from medqa_finetune.record.evaluations import evaluation_dirs, read_evaluation
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.record.schema import Record
 from tests.commands import files_below, python, train
+from tests.evaluations import record_of
 from tests.migration.folders import DONE, IN_ANSWERING, IN_TRAINING, run_of, unpack
 
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Path:
     return unpack(tmp_path)
-
-
-def record_of(run: RunDir) -> Record:
-    record = run.read()
-    assert record is not None
-    return record
 
 
 def evaluations(run: RunDir) -> dict[str, str]:

@@ -93,10 +93,10 @@ def test_unknown_price_is_null() -> None:
 
 def test_the_table_says_what_it_rests_on() -> None:
     options = PlanOptions(price_per_hour=2.0)
-    reckoned = as_text(rows(made(FORECAST), options), made(FORECAST), options)
-    assert "lora_20k  5.5h" in reckoned
-    assert "3.0 GiB  1.0 GiB  11.00" in reckoned
-    assert "plan.probe=true measures" in reckoned
+    estimated = as_text(rows(made(FORECAST), options), made(FORECAST), options)
+    assert "lora_20k  5.5h" in estimated
+    assert "3.0 GiB  1.0 GiB  11.00" in estimated
+    assert "plan.probe=true measures" in estimated
     measured = made(FORECAST, trials=1, without_weights=("qwen2.5-3b",))
     text = as_text(rows(measured, options), measured, options)
     assert "Measured here" in text

@@ -226,7 +226,7 @@ def test_what_earlier_attempt_left_is_not_needed_again(
     assert len(faults((changed(config, overwrite=True), size))) == 1
 
 
-def test_a_model_of_unknown_size_is_not_reckoned(config: Config, free: Callable[[int], None]) -> None:
+def test_a_model_of_unknown_size_is_not_estimated(config: Config, free: Callable[[int], None]) -> None:
     free(0)
     assert faults((config, None)) == []
 

@@ -17,13 +17,14 @@ from medqa_finetune.errors import ConfigError, DataError, Fault, MedQAError, Mod
 from medqa_finetune.record.environment import installed_versions
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir, this_process
-from medqa_finetune.record.schema import Environment, Evaluation, Failure, Record
+from medqa_finetune.record.schema import Environment, Failure, Record
 from medqa_finetune.run_state.claim import Claim, claimed, ensure_records, explain_failure
 from medqa_finetune.run_state.resume import check_free, earlier_record, needs_training, warn_of_changed_files
 from medqa_finetune.stopping import Interrupted
 from medqa_finetune.training.checkpoints import Checkpoints
 from tests.cells import HERE, TRAIN, answer, cell_in, evaluate, result, train
 from tests.config.builders import VALID
+from tests.evaluations import evaluation_of, record_of
 from tests.faulty import only_fault
 
 OTHER: dict[str, Any] = {"train__epochs": 3.0}
@@ -69,18 +70,6 @@ def evaluating(cell: Cell) -> Iterator[Claim]:
 def begin(cell: Cell) -> Record:
     with training(cell) as claim:
         return claim.record
-
-
-def record_of(run: RunDir) -> Record:
-    record = run.read()
-    assert record is not None
-    return record
-
-
-def evaluation_of(cell: Cell) -> Evaluation:
-    evaluation = cell.evaluation.read()
-    assert evaluation is not None
-    return evaluation
 
 
 def content(folder: Path) -> dict[str, bytes]:

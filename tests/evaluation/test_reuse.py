@@ -18,6 +18,7 @@ from medqa_finetune.evaluation.reuse import (
 from medqa_finetune.record.schema import Environment, Evaluation, Reused, Score
 from medqa_finetune.run_state.claim import claimed, ensure_records
 from tests.cells import HERE, answer, cell_in, evaluate, result, train
+from tests.evaluations import evaluation_of
 
 IDS = list("abcde")
 ELSEWHERE = {
@@ -44,12 +45,6 @@ def taken(cell: Cell, environment: Environment | None = HERE, ids: list[str] = I
     """Let an evaluation take what it can; return whether that is all, and the ids of its answers, in order."""
     everything = reuse(cell.run, cell.evaluation, cell.settings, ids, environment)
     return everything, "".join(row["id"] for row in cell.evaluation.read_predictions())
-
-
-def evaluation_of(cell: Cell) -> Evaluation:
-    evaluation = cell.evaluation.read()
-    assert evaluation is not None
-    return evaluation
 
 
 def test_what_has_been_answered_whole_is_taken_with_its_environment(outputs: Path) -> None:

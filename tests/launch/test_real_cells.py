@@ -15,15 +15,8 @@ from medqa_finetune.child_process import faults_file, read_faults
 from medqa_finetune.errors import Fault
 from medqa_finetune.record.evaluations import evaluation_dirs
 from medqa_finetune.record.run_dir import RunDir, find_runs
-from medqa_finetune.record.schema import Record
 from tests.commands import ROOT, TINY, files_below, python, train
-
-
-def record_of(run: RunDir) -> Record:
-    record = run.read()
-    assert record is not None
-    return record
-
+from tests.evaluations import record_of
 
 # Two cells of which the second has a learning rate that no optimizer can take.
 CELLS = ("-m", "method=lora", "data=20k", "train.learning_rate=0.001,1e38", "hydra.launcher.retries=0")

@@ -15,10 +15,10 @@ from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import ConfigError, DataError, Fault
 from medqa_finetune.launch import validate
 from medqa_finetune.launch.validate import check_all, check_matrix, distinct_cells
-from medqa_finetune.record.run_dir import RunDir, find_runs
-from medqa_finetune.record.schema import Evaluation, Record
+from medqa_finetune.record.run_dir import find_runs
 from tests.commands import files_below
 from tests.config.builders import VALID, changed
+from tests.evaluations import evaluation_of, record_of
 from tests.faulty import only_fault
 
 FINGERPRINTS = Fingerprints("c" * 64, "m" * 64)
@@ -30,18 +30,6 @@ def cell(name: str, outputs: Path, **values: object) -> Cell:
         changed(VALID, outputs=str(outputs), **values), Path("model"), FINGERPRINTS, name, default_settings("evaluate")
     )
     return dataclasses.replace(placed, overrides=typed)
-
-
-def record_of(run: RunDir) -> Record:
-    record = run.read()
-    assert record is not None
-    return record
-
-
-def evaluation_of(cell: Cell) -> Evaluation:
-    evaluation = cell.evaluation.read()
-    assert evaluation is not None
-    return evaluation
 
 
 def end(cell: Cell, status: Any = "done") -> None:

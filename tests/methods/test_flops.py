@@ -1,4 +1,4 @@
-"""Arithmetic reckoned from shapes, against what torch's own counter sees in a forward and a backward pass."""
+"""Arithmetic estimated from shapes, against what torch's own counter sees in a forward and a backward pass."""
 
 import copy
 from pathlib import Path
@@ -44,7 +44,7 @@ def counted(model: Any, *, train: bool) -> int:
     return int(counter.get_total_flops() - sum(angles))
 
 
-def reckoned(cost: Flops) -> int:
+def estimated(cost: Flops) -> int:
     # Eager attention looks at all positions and masks those behind: the square, not its half.
     return TOKENS * cost.per_token + ANSWER * cost.per_answer_token + TOKENS**2 * cost.per_attended
 
@@ -58,13 +58,13 @@ def size_of(folder: Path) -> ModelSize:
 @pytest.mark.parametrize("method", [FULL, lora()], ids=["full", "adapter"])
 def test_training_takes_what_torch_counts(method: MethodConfig, micro_model: Path) -> None:
     found = counted(model_of(micro_model, method), train=True)
-    assert reckoned(model_method(method).training_flops(size_of(micro_model))) == found
+    assert estimated(model_method(method).training_flops(size_of(micro_model))) == found
 
 
 @pytest.mark.parametrize("method", [NONE, lora()], ids=["base", "adapter"])
 def test_a_forward_pass_takes_what_torch_counts(method: MethodConfig, micro_model: Path) -> None:
     found = counted(model_of(micro_model, method), train=False)
-    assert reckoned(model_method(method).forward_flops(size_of(micro_model))) == found
+    assert estimated(model_method(method).forward_flops(size_of(micro_model))) == found
 
 
 @pytest.mark.parametrize("method", [FULL, NONE, lora()], ids=["full", "base", "adapter"])
@@ -73,17 +73,17 @@ def test_other_families_take_what_torch_counts(family: str, method: MethodConfig
     folder = write_micro_model(tmp_path / family, family)
     trains = method.trains != "nothing"
     found = counted(model_method(method).apply(from_pretrained(folder, attn_implementation="eager")), train=trains)
-    cost = reckoned(model_method(method).training_flops(size_of(folder)))
+    cost = estimated(model_method(method).training_flops(size_of(folder)))
     # Of the lowest layer alone, whose MLP reads the layer's input: an eighth of one of the two layers.
     high = 1.06 if family == "phi" and method.trains == "adapter" else 1
     assert found <= cost <= high * found
 
 
 @pytest.mark.parametrize("modules", [["q_proj", "v_proj"], ["o_proj"], ["down_proj"], ["layers.1.self_attn.k_proj"]])
-def test_an_adapter_of_some_layers_is_reckoned_a_little_high(modules: list[str], micro_model: Path) -> None:
-    """In the lowest layer, gradients are reckoned below the adapter as well: one layer of all, at most."""
+def test_an_adapter_of_some_layers_is_estimated_a_little_high(modules: list[str], micro_model: Path) -> None:
+    """In the lowest layer, gradients are estimated below the adapter as well: one layer of all, at most."""
     found = counted(model_of(micro_model, lora(*modules)), train=True)
-    cost = reckoned(model_method(lora(*modules)).training_flops(size_of(micro_model)))
+    cost = estimated(model_method(lora(*modules)).training_flops(size_of(micro_model)))
     one_layer = counted(model_of(micro_model, NONE), train=False) // size_of(micro_model).layers
     assert found <= cost < found + one_layer
 

@@ -1,4 +1,4 @@
-"""What a method is reckoned to take, against published figures and against what is measured."""
+"""What a method is estimated to take, against published figures and against what is measured."""
 
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def test_bytes_that_an_optimizer_keeps_per_weight(name: str, bytes_per_weight: f
 
 
 @pytest.mark.parametrize("trains", ["adapter", "all"])
-def test_a_checkpoint_is_as_large_as_reckoned(trains: str, tmp_path: Path, micro_model: Path) -> None:
+def test_a_checkpoint_is_as_large_as_estimated(trains: str, tmp_path: Path, micro_model: Path) -> None:
     method = MethodConfig(name="m", trains=trains, rank=64)
     base = load_base(micro_model, method, Device("cpu", "CPU", "fp32"), load_tokenizer(micro_model))
     model = model_method(method).apply(base)
@@ -62,7 +62,7 @@ def test_a_checkpoint_is_as_large_as_reckoned(trains: str, tmp_path: Path, micro
     assert checkpoint_bytes(size_of(micro_model), method, cuda=False) == pytest.approx(written, rel=0.1)
 
 
-def test_the_optimizer_of_the_device_is_reckoned_with(qwen_3b: ModelSize) -> None:
+def test_the_optimizer_of_the_device_is_estimated_with(qwen_3b: ModelSize) -> None:
     trained = model_method(QLORA).trainable_parameters(qwen_3b)
     assert checkpoint_bytes(qwen_3b, QLORA, cuda=False) == 12 * trained
     assert checkpoint_bytes(qwen_3b, QLORA, cuda=True) == pytest.approx(6 * trained, rel=0.01)
@@ -144,7 +144,7 @@ def test_answering_takes_weights_and_a_cache(qwen_3b: ModelSize) -> None:
 
 @pytest.mark.parametrize("checkpointing", [True, False])
 @pytest.mark.parametrize(("dropout", "dora"), [(0.0, False), (0.05, False), (0.05, True)])
-def test_activations_are_reckoned_near_what_torch_keeps(
+def test_activations_are_estimated_near_what_torch_keeps(
     checkpointing: bool, dropout: float, dora: bool, micro_model: Path
 ) -> None:
     method = MethodConfig(name="lora", rank=2, dropout=dropout, dora=dora)
@@ -153,7 +153,7 @@ def test_activations_are_reckoned_near_what_torch_keeps(
         VALID, method=method, train__micro_batch=1, train__batch_size=1, train__max_length=tokens,
         train__gradient_checkpointing=checkpointing,
     )  # fmt: skip
-    reckoned = training_memory(size_of(micro_model), config, CPU).activations
+    estimated = training_memory(size_of(micro_model), config, CPU).activations
     # One answer token, so that next to nothing is kept of the logits.
     batch = concatenate([{"input_ids": [5] * tokens, "labels": [-100] * (tokens - 1) + [5]}])
     base = load_base(micro_model, method, Device("cpu", "CPU", "fp32"), load_tokenizer(micro_model))
@@ -166,8 +166,8 @@ def test_activations_are_reckoned_near_what_torch_keeps(
     kept = bytes_kept_for_backward(model_method(method).apply(base).train(), batch)
     if checkpointing:  # what one layer keeps, when it is computed again, shows in the other case
         layer = training_memory(size_of(micro_model), changed(config, train__gradient_checkpointing=False), CPU)
-        reckoned -= layer.activations // 2
-    assert 0.5 * kept < reckoned < 2 * kept
+        estimated -= layer.activations // 2
+    assert 0.5 * kept < estimated < 2 * kept
 
 
 def bytes_kept_for_backward(model: Any, batch: Batch) -> int:

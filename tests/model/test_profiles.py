@@ -1,4 +1,4 @@
-"""The profiles of cards: what their comments say is what is reckoned, and fits."""
+"""The profiles of cards: what their comments say is what is estimated, and fits."""
 
 import re
 from functools import cache
@@ -47,17 +47,17 @@ def size_of(name: str) -> ModelSize:
     return size
 
 
-def reckoned(config: Config, name: str, card: float) -> tuple[float, float]:
+def estimated(config: Config, name: str, card: float) -> tuple[float, float]:
     machine = Machine("cuda", "card", int(card * GIB))
     settled = changed(config, train=resolve_auto(config, size_of(name), machine))
     return tuple(f(size_of(name), settled, machine).total / GIB for f in (training_memory, answering_memory))  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize(("profile", "model", "typed", "trains", "answers"), FIGURES)
-def test_what_a_profile_says_is_what_is_reckoned(
+def test_what_a_profile_says_is_what_is_estimated(
     profile: str, model: str, typed: tuple[str, ...], trains: float, answers: float | None
 ) -> None:
-    found = reckoned(to_config(compose(f"profile={profile}", *typed)), model, CARDS[profile])
+    found = estimated(to_config(compose(f"profile={profile}", *typed)), model, CARDS[profile])
     assert found[0] == pytest.approx(trains, abs=0.051)
     assert answers is None or found[1] == pytest.approx(answers, abs=0.051)
     assert max(found) < 0.95 * CARDS[profile]
@@ -66,5 +66,5 @@ def test_what_a_profile_says_is_what_is_reckoned(
 
 
 def test_lora_in_half_precision_is_too_much_for_8_gb() -> None:
-    trains, _ = reckoned(to_config(compose("profile=8gb", "method=lora")), "3b", CARDS["8gb"])
+    trains, _ = estimated(to_config(compose("profile=8gb", "method=lora")), "3b", CARDS["8gb"])
     assert trains == pytest.approx(8.9, abs=0.051)

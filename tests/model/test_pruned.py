@@ -22,7 +22,7 @@ from medqa_finetune.model.pruned import build_skeleton, from_pretrained, layer_s
 from medqa_finetune.record.schema import LayerSizes
 from scripts.small_models import HEADS, INTERMEDIATE, KEY_HEADS, prune, write_micro_model
 from tests.faulty import only_fault
-from tests.methods.test_flops import counted, reckoned
+from tests.methods.test_flops import counted, estimated
 
 CPU = Device("cpu", "CPU", "fp32")
 FULL = MethodConfig(name="full", trains="all")
@@ -99,7 +99,7 @@ def test_arithmetic_is_what_torch_counts(pruned: Path) -> None:
     size = read_size(pruned)
     assert size is not None
     model = from_pretrained(pruned, attn_implementation="eager")
-    assert reckoned(model_method(NONE).forward_flops(size)) == counted(model, train=False)
+    assert estimated(model_method(NONE).forward_flops(size)) == counted(model, train=False)
 
 
 @pytest.mark.parametrize("quantization", ["none", "nf4", "int8"])

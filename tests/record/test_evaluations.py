@@ -20,6 +20,7 @@ from medqa_finetune.record.evaluations import (
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Evaluation, EvaluationRecord, Failure, FileStamp, Process, Record, Score
 from medqa_finetune.record.version_1 import first_defaults, upgrade
+from tests.evaluations import record_of
 from tests.faulty import only_fault
 from tests.report.builders import record
 
@@ -53,12 +54,6 @@ def put(run: RunDir, place: str, name: str | None = None, **changes: Any) -> Eva
     folder = EvaluationDir(run.evaluations_path / place)
     folder.write(evaluation(name or place, **changes))
     return folder
-
-
-def record_of(run: RunDir) -> Record:
-    found = run.read()
-    assert found is not None
-    return found
 
 
 def find(run: RunDir, identity: str, name: str) -> EvaluationDir:
