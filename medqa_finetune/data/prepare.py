@@ -24,7 +24,7 @@ from medqa_finetune.record.schema import DataManifest, SetManifest
 logger = logging.getLogger(__name__)
 
 # Increase with every change that alters the prepared data of given bytes: it is part of the cache key.
-PREPARATION_VERSION = 1
+PREPARATION_VERSION = 2
 MANIFEST, REJECTS = "manifest.json", "rejects.jsonl"
 FILES = ("pool.arrow", "validation.arrow", "test.arrow", REJECTS)
 # Settings that locate a corpus and do not change its examples.
@@ -255,7 +255,7 @@ def _open(folder: Path) -> Prepared:
 def _warn_of_rejects(folder: Path) -> None:
     """Log how many rows were left out, and the file that lists them."""
     counts = json.loads((folder / MANIFEST).read_text("utf-8"))["counts"]
-    left_out = sum(n for name, n in counts.items() if name.startswith(("rejected_", "dropped_")))
+    left_out = sum(n for name, n in counts.items() if name.startswith("rejected_"))
     if left_out:
         logger.warning(
             "%s of %s rows left out, each with its line and reason in %s",
@@ -293,7 +293,7 @@ def _shortage(counts: dict[str, int], train_size: int | None, available: int) ->
     left_out = [
         f"{name.replace('_', ' ')} {n:,}"
         for name, n in counts.items()
-        if n and name.startswith(("rejected_", "dropped_", "exact_", "other_", "training_pairs_", "held_out_"))
+        if n and name.startswith(("rejected_", "exact_", "other_", "training_pairs_", "held_out_"))
     ]
     return Fault(
         "corpus-too-small",
