@@ -25,6 +25,8 @@ PART_RULES = ("auto", "published", "ignore")
 # Values of transformers' `report_to` that are tested here.
 TRACKERS = ("tensorboard", "wandb", "mlflow")
 SCHEDULERS = ("cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt")
+# transformers' `lr_end`.
+POLYNOMIAL_END = 1e-7
 FOLDER_NAME = re.compile(r"[^\x00-\x1f/\\:*?\"<>|.][^\x00-\x1f/\\:*?\"<>|]*")
 FOLDER_NAME_BYTES = 200
 # Windows device names, endings that Windows drops, and folders that are not searched for runs.
@@ -181,4 +183,7 @@ def _train_faults(train: TrainConfig) -> Iterator[Fault]:
     yield from between("train.warmup_ratio", train.warmup_ratio, 0, 1)
     yield from between("train.weight_decay", train.weight_decay, 0, 1)
     yield from one_of("train.scheduler", train.scheduler, SCHEDULERS)
+    if train.scheduler == "polynomial" and 0 < train.learning_rate <= POLYNOMIAL_END:
+        problem = f"must be above {POLYNOMIAL_END:g}, the rate at which train.scheduler=polynomial ends"
+        yield Fault("out-of-range", problem, key="train.learning_rate", got=train.learning_rate)
     yield from one_of("train.kernels", train.kernels, KERNELS)

@@ -21,7 +21,7 @@ from medqa_finetune.config.schema import Config
 from medqa_finetune.methods.registry import described, method_of
 
 # Increase the first when the same settings give other weights, the second when the same weights get other scores.
-RESULTS_VERSION = 3
+RESULTS_VERSION = 4
 EVALUATION_VERSION = 1
 DEFAULT_EVALUATION = "default"
 # Separates the settings in the name of a run or an evaluation.
@@ -90,8 +90,14 @@ class Fingerprints:
     parts: str | None = None
 
 
-def settings_of(config: Config, fingerprints: Fingerprints) -> dict[str, Any]:
-    """Return the whole configuration as nested plain values, with effective sizes and fingerprints added."""
+def settings_of(config: Config, fingerprints: Fingerprints, results_version: int = RESULTS_VERSION) -> dict[str, Any]:
+    """Return the whole configuration as nested plain values, with effective sizes and fingerprints added.
+
+    Args:
+        config: The configuration.
+        fingerprints: Hashes of the files that it refers to.
+        results_version: That of the training; of trained weights, the one that they were trained with.
+    """
     settings = dataclasses.asdict(config)
     del settings["interpolated"]
     settings["data"] |= {
@@ -105,7 +111,7 @@ def settings_of(config: Config, fingerprints: Fingerprints) -> dict[str, Any]:
     settings["model"]["fingerprint"] = fingerprints.model
     if fingerprints.text is not None:
         settings["evaluate"]["text_sha256"] = fingerprints.text
-    settings["results_version"] = RESULTS_VERSION
+    settings["results_version"] = results_version
     return settings
 
 

@@ -174,7 +174,8 @@ class TrainConfig:
             `micro_batch * max_length` tokens. Gradients are accumulated up to `batch_size`.
             `auto` takes the largest divisor of `batch_size` that fits in memory.
         learning_rate: Peak, after warm-up.
-        warmup_ratio: Share of the steps in which the learning rate rises, in [0, 1).
+        warmup_ratio: Share of the steps in which the learning rate rises to its peak, in [0, 1); the first of them
+            trains already. `scheduler=constant` has no warm-up.
         scheduler: Name of a transformers learning-rate schedule.
         weight_decay: AdamW weight decay.
         max_gradient_norm: Gradients are clipped to this norm.
