@@ -24,9 +24,12 @@ IDENTITIES = ("auto", "first_question", "last_question", "system", "prompt")
 # Delimiters of CSV files by name: some are hard to type in a terminal.
 DELIMITERS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|", "\\t": "\t"}
 HUBS = ("huggingface", "modelscope")
+PART_RULES = ("auto", "published", "ignore")
 # Values of transformers' `report_to` that are tested here.
 TRACKERS = ("tensorboard", "wandb", "mlflow")
 SCHEDULERS = ("cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt")
+# transformers' `lr_end`.
+POLYNOMIAL_END = 1e-7
 FOLDER_NAME = re.compile(r"[^\x00-\x1f/\\:*?\"<>|.][^\x00-\x1f/\\:*?\"<>|]*")
 FOLDER_NAME_BYTES = 200
 # Windows device names, endings that Windows drops, and folders that are not searched for runs.
@@ -130,6 +133,10 @@ def corpus_faults(corpus: CorpusConfig) -> Iterator[Fault]:
         problem = "has questions with answers, and corpus.task=text needs running text"
         yield Fault("conflict", problem, key="corpus.source", got="embedded", allowed=("file", "hub"))
     yield from one_of("corpus.hub", corpus.hub, HUBS)
+    yield from one_of("corpus.parts", corpus.parts, PART_RULES)
+    if corpus.parts == "published" and corpus.source == "embedded":
+        problem = "needs files named train and test, and the embedded corpus has no files"
+        yield Fault("conflict", problem, key="corpus.parts", got=corpus.parts, hint="Leave it out.")
     yield from between("corpus.max_reject_share", corpus.max_reject_share, 0, 1, closed=True)
     if corpus.source == "file" and not corpus.path:
         yield _missing("corpus.path", "corpus.source=file", "Give corpus.path=FILE, or a folder.")
@@ -195,4 +202,7 @@ def _train_faults(train: TrainConfig) -> Iterator[Fault]:
     yield from between("train.warmup_ratio", train.warmup_ratio, 0, 1)
     yield from between("train.weight_decay", train.weight_decay, 0, 1)
     yield from one_of("train.scheduler", train.scheduler, SCHEDULERS)
+    if train.scheduler == "polynomial" and 0 < train.learning_rate <= POLYNOMIAL_END:
+        problem = f"must be above {POLYNOMIAL_END:g}, the rate at which train.scheduler=polynomial ends"
+        yield Fault("out-of-range", problem, key="train.learning_rate", got=train.learning_rate)
     yield from one_of("train.kernels", train.kernels, KERNELS)
