@@ -25,6 +25,7 @@ from medqa_finetune.config.identity import (
 )
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.corpus import corpus_sha256
+from medqa_finetune.data.parts import division_of
 from medqa_finetune.errors import ConfigError, DataError, Fault, MedQAError
 from medqa_finetune.evaluation.benchmarks import text_label, text_sha256
 from medqa_finetune.model.locate import fingerprint_model, locate_model
@@ -98,7 +99,10 @@ def fingerprints_of(config: Config, model: Path) -> Fingerprints:
         MedQAError: the corpus, the text of the evaluation or the model cannot be read.
     """
     return Fingerprints(
-        corpus_sha256(config.corpus), fingerprint_model(model, config.model.chat_template), text_sha256(config)
+        corpus_sha256(config.corpus),
+        fingerprint_model(model, config.model.chat_template),
+        text_sha256(config),
+        division_of(config.corpus),
     )
 
 

@@ -49,6 +49,8 @@ NOT_IDENTITY = (
     "corpus.revision",
     "corpus.files",
     "corpus.max_reject_share",
+    # What it comes to is `corpus.effective_parts`.
+    "corpus.parts",
     "model.name",
     "model.path",
     "model.repository",
@@ -79,11 +81,13 @@ class Fingerprints:
         corpus: Over the bytes of the corpus.
         model: Over the model's files and chat template.
         text: Of `evaluate.text`; None where that is null.
+        parts: What `corpus.parts` comes to where that changes the sets (`data.parts.division_of`); None elsewhere.
     """
 
     corpus: str
     model: str
     text: str | None = None
+    parts: str | None = None
 
 
 def settings_of(config: Config, fingerprints: Fingerprints, results_version: int = RESULTS_VERSION) -> dict[str, Any]:
@@ -102,6 +106,8 @@ def settings_of(config: Config, fingerprints: Fingerprints, results_version: int
         "effective_test_size": config.test_size,
     }
     settings["corpus"]["sha256"] = fingerprints.corpus
+    if fingerprints.parts is not None:
+        settings["corpus"]["effective_parts"] = fingerprints.parts
     settings["model"]["fingerprint"] = fingerprints.model
     if fingerprints.text is not None:
         settings["evaluate"]["text_sha256"] = fingerprints.text

@@ -50,8 +50,9 @@ class DataConfig:
         train_size: Training examples, or blocks of running text, before `scale`; null for all remaining.
         scale: Multiplies `train_size`, `validation_size` and `test_size`; in (0, 1].
         validation_size: Number of validation questions, the same for every `train_size`.
-        test_size: Number of test questions, the same for every `train_size`. For running text that is split here, both
-            count rows; a corpus with splits of its own keeps them.
+        test_size: Number of test questions, the same for every `train_size`. Of a part that the corpus was published
+            in (`corpus.parts`), both take the first in a fixed shuffled order, or all if there are fewer. For running
+            text that is split here, both count rows; its published parts are kept whole.
         split_seed: Seed of the split, not of the training.
         near_duplicate_threshold: Jaccard similarity of character trigrams, in (0, 1], from which a training question
             counts as a near-duplicate of a held-out one and is left out.
@@ -97,6 +98,10 @@ class CorpusConfig:
         hub: `huggingface` or `modelscope`, for `hub`.
         revision: Branch, tag or commit on the hub.
         files: File names or patterns inside the repository, for `hub`.
+        parts: What becomes of files that are named as training, validation and test data (`train.jsonl`, `dev/`):
+            `auto` keeps these parts where files of the training part and of a held-out part are found, and divides
+            anew otherwise; `published` refuses otherwise, and trains on files without a part's name if none is named
+            train; `ignore` puts all files together and divides anew.
         max_reject_share: Share of rows that may be unusable before the corpus is refused; in [0, 1].
     """
 
@@ -123,6 +128,7 @@ class CorpusConfig:
     hub: str = "huggingface"
     revision: str = "main"
     files: list[str] = field(default_factory=list)
+    parts: str = "auto"
     max_reject_share: float = 0.01
 
 

@@ -119,7 +119,7 @@ def test_second_use_reads_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     corpus = write_corpus(tmp_path / "a.jsonl")
     first = prepare(corpus, RULES, tmp_path / "cache")
     before = snapshot(first.folder)
-    monkeypatch.setattr(preparation, "read_examples", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(preparation, "read_by_file", lambda *_: pytest.fail("read again"))
     second = prepare(replace(corpus, name="other name"), RULES, tmp_path / "cache")
     assert snapshot(second.folder) == before
     assert list(second.pool) == list(first.pool)
@@ -161,7 +161,8 @@ SHAPING: list[dict[str, Any]] = [
     {"question": "q"}, {"answer": "a"}, {"id": "id"}, {"empty_values": ["无"]}, {"encoding": "big5"},
     {"question_prefix": "x"}, {"question_suffix": "x"}, {"answer_prefix": "x"}, {"format": "csv"},
 ]  # fmt: skip
-PLACES: list[dict[str, Any]] = [{"name": "n"}, {"path": "b"}, {"source": "hub"}, {"hub": "x"}, {"revision": "x"}]
+PLACES: list[dict[str, Any]] = [{"name": "n"}, {"path": "b"}, {"source": "hub"}, {"hub": "x"}, {"revision": "x"},
+                                {"parts": "ignore"}]  # fmt: skip
 DIVIDING: list[dict[str, Any]] = [
     {"test_size": 1}, {"validation_size": 1}, {"split_seed": 1}, {"near_duplicate_threshold": 0.5}
 ]  # fmt: skip
@@ -174,6 +175,7 @@ def test_key_covers_what_shapes_pairs_and_nothing_else() -> None:
     assert all(cache_key(replace(corpus, **change), RULES, "hash") == key for change in PLACES)
     assert all(cache_key(corpus, replace(RULES, **change), "hash") != key for change in DIVIDING)
     assert cache_key(corpus, RULES, "other") != key
+    assert cache_key(corpus, RULES, "hash", {}) == key != cache_key(corpus, RULES, "hash", {"train": ["a"]})
 
 
 def test_changed_file_is_another_cache(tmp_path: Path) -> None:
