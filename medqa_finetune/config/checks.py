@@ -20,6 +20,9 @@ SOURCES = ("embedded", "file", "hub")
 TASKS = ("qa", "text")
 FORMATS = ("auto", "jsonl", "json", "csv", "parquet")
 TEXT_FORMATS = (*FORMATS, "text")
+IDENTITIES = ("auto", "first_question", "last_question", "system", "prompt")
+# Delimiters of CSV files by name: some are hard to type in a terminal.
+DELIMITERS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|", "\\t": "\t"}
 HUBS = ("huggingface", "modelscope")
 PART_RULES = ("auto", "published", "ignore")
 # Values of transformers' `report_to` that are tested here.
@@ -150,10 +153,26 @@ def corpus_faults(corpus: CorpusConfig) -> Iterator[Fault]:
             re.compile(pattern or "")
         except re.error as error:
             yield Fault("not-a-pattern", f"is not a regular expression ({error})", key=f"corpus.{key}", got=pattern)
-    columns = [corpus.question] if isinstance(corpus.question, str) else corpus.question
-    if not (isinstance(columns, Sequence) and columns and all(isinstance(name, str) and name for name in columns)):
-        problem = "must be a column name or a list of column names"
-        yield Fault("wrong-type", problem, key="corpus.question", got=corpus.question)
+    yield from _rows_faults(corpus)
+
+
+def _rows_faults(corpus: CorpusConfig) -> Iterator[Fault]:
+    """Yield faults of how rows become examples."""
+    for key in ("question", "answer"):
+        choice = getattr(corpus, key)
+        columns = [choice] if isinstance(choice, str) else choice
+        if not (isinstance(columns, Sequence) and columns and all(isinstance(name, str) and name for name in columns)):
+            problem = "must be a column name, a list of them, or a template with column names in braces"
+            yield Fault("wrong-type", problem, key=f"corpus.{key}", got=choice)
+        yield from at_least(f"corpus.min_{key}_characters", getattr(corpus, f"min_{key}_characters"), 1)
+    yield from one_of("corpus.identified_by", corpus.identified_by, IDENTITIES)
+    if len(corpus.message_keys) not in (0, 2):
+        problem = "must be the keys of a message's speaker and text, or empty for the usual ones"
+        hint = "Give corpus.message_keys=[SPEAKER,TEXT]."
+        yield Fault("wrong-type", problem, key="corpus.message_keys", got=corpus.message_keys, hint=hint)
+    if corpus.delimiter is not None and len(DELIMITERS.get(corpus.delimiter, corpus.delimiter)) != 1:
+        problem = "must be one character, or the name of one"
+        yield Fault("not-allowed", problem, key="corpus.delimiter", got=corpus.delimiter, allowed=tuple(DELIMITERS))
 
 
 def _missing(key: str, asking: str, hint: str) -> Fault:

@@ -39,7 +39,7 @@ def read_by_file(corpus: CorpusConfig, ledger: Ledger) -> Iterator[tuple[str, Ex
 
     Args:
         corpus: Where the rows are, and which of their columns to read.
-        ledger: Gets the counts (`rows`, `examples`, `rejected_…`, `dropped_…`) and rejects.
+        ledger: Gets the counts (`rows`, `examples`, `rejected_…`, and what was changed) and rejects.
 
     Raises:
         DataError: the corpus is missing, empty, in another encoding, lacks a column, or has more broken rows than

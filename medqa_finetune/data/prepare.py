@@ -27,14 +27,13 @@ from medqa_finetune.record.schema import DataManifest, SetManifest
 logger = logging.getLogger(__name__)
 
 # Increase with every change that alters the prepared data of given bytes: it is part of the cache key.
-PREPARATION_VERSION = 1
+PREPARATION_VERSION = 2
 MANIFEST, REJECTS = "manifest.json", "rejects.jsonl"
 FILES = ("pool.arrow", "validation.arrow", "test.arrow", REJECTS)
 # Settings that locate a corpus, or divide it, and do not change its examples.
 PLACE_FIELDS = ("name", "source", "path", "repository", "hub", "revision", "files", "parts")
-# Settings of running text alone, and settings that are null for examples without system prompt and history.
+# Settings of running text alone.
 TEXT_FIELDS = ("task", "text", "separator", "by_line")
-CONTEXT_FIELDS = ("system", "history", "messages")
 
 # Folder below `outputs` that keeps prepared corpora.
 CACHE_NAME = "cache"
@@ -195,9 +194,10 @@ def folder_name(key: str) -> str:
 
 def examples_key(corpus: CorpusConfig, corpus_hash: str) -> str:
     """Return a hash of everything that determines the examples of a corpus."""
-    shape = {name: value for name, value in asdict(corpus).items() if name not in (*PLACE_FIELDS, *TEXT_FIELDS)}
-    # Keys added later and null here: corpora prepared before they existed keep their key.
-    shape = {name: value for name, value in shape.items() if name not in CONTEXT_FIELDS or value is not None}
+    # Without settings at their defaults: corpora prepared before a setting existed keep their key.
+    usual = asdict(CorpusConfig())
+    shape = {name: value for name, value in asdict(corpus).items() if value != usual[name]}
+    shape = {name: value for name, value in shape.items() if name not in (*PLACE_FIELDS, *TEXT_FIELDS)}
     whole = {"version": PREPARATION_VERSION, "bytes": corpus_hash, "corpus": shape}
     return sha256_of_text(json.dumps(whole, sort_keys=True))
 
@@ -319,7 +319,7 @@ def _say_once(corpus: CorpusConfig, rules: SplitRules, prepared: Prepared) -> No
 def _warn_of_rejects(folder: Path) -> None:
     """Log how many rows were left out, and the file that lists them."""
     counts = json.loads((folder / MANIFEST).read_text("utf-8"))["counts"]
-    left_out = sum(n for name, n in counts.items() if name.startswith(("rejected_", "dropped_")))
+    left_out = sum(n for name, n in counts.items() if name.startswith("rejected_"))
     if left_out:
         logger.warning(
             "%s of %s rows left out, each with its line and reason in %s",
@@ -357,7 +357,7 @@ def _shortage(counts: dict[str, int], train_size: int | None, available: int) ->
     left_out = [
         f"{name.replace('_', ' ')} {n:,}"
         for name, n in counts.items()
-        if n and name.startswith(("rejected_", "dropped_", "exact_", "other_", "training_pairs_", "held_out_"))
+        if n and name.startswith(("rejected_", "exact_", "other_", "training_pairs_", "held_out_"))
     ]
     return Fault(
         "corpus-too-small",
