@@ -13,7 +13,17 @@ from medqa_finetune.report.comparability import Axis, Difference, Fact
 from medqa_finetune.report.grouping import cells_of
 from medqa_finetune.report.messages import Outcome
 from medqa_finetune.report.messages import text as said
-from medqa_finetune.report.notes import Capped, Flaw, FlawKind, NoStatistics, NotMeasured, PickedOfMany, TrainedOnce
+from medqa_finetune.report.notes import (
+    Capped,
+    Cut,
+    CutKind,
+    Flaw,
+    FlawKind,
+    NoStatistics,
+    NotMeasured,
+    PickedOfMany,
+    TrainedOnce,
+)
 from medqa_finetune.report.outputs.csv import comparisons_table, scores_table
 from medqa_finetune.report.outputs.markdown import as_markdown
 from medqa_finetune.report.outputs.terminal import analysis_as_text
@@ -22,6 +32,7 @@ from medqa_finetune.report.stats.intervals import Finding, Interval, SeedBasis, 
 from medqa_finetune.report.verdict import Caution
 from scripts.benchmarks.made_runs import AnswerBank, MadeRun, six, write_run
 from tests.evaluations import default_of
+from tests.report.builders import matrix, runs_of
 from tests.report.made import changed
 
 SETTINGS = Settings(resamples=2000, trials=2000)
@@ -144,6 +155,19 @@ def test_what_cannot_be_read_is_noted(tmp_path: Path, bank: AnswerBank) -> None:
     )
     (pair,) = [each for each in found.comparisons if each.score == "bleu"]
     assert (pair.verdict, pair.differences) == (Finding.NOT_COMPARABLE, (Difference(Fact.ANSWERED),))
+
+
+def test_what_was_cut_is_noted(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, *matrix())
+    for run, share in zip(runs, (None, 0.5, 0.25), strict=False):
+        run.values["train_truncated_rate"] = share
+    runs[0].values["prompt_cut_rate"] = 0.0
+    runs[1].values["reference_cut_rate"] = 0.0001
+    examples, references = analysis.cut_notes(cells_of(runs))
+    assert examples == Cut(CutKind.EXAMPLES, ("lora_20k", "lora_50k"), 0.25, 0.5)
+    assert references == Cut(CutKind.REFERENCES, ("lora_20k",), 0.0001, 0.0001)
+    assert "25.0%–50.0% of the training examples of lora_20k, lora_50k" in said(examples).en
+    assert "0.1%" in said(references).zh
 
 
 def test_a_headline_score_that_some_cells_lack_is_noted(tmp_path: Path, bank: AnswerBank) -> None:
