@@ -113,7 +113,7 @@ def test_adapters_trained_elsewhere_are_merged_as_they_were_trained(
 ) -> None:
     model = get_peft_model(plain(micro_model), LoraConfig(task_type="CAUSAL_LM", r=4, **ELSEWHERE[name]))
     trained = disturb(model)
-    model.save_pretrained(tmp_path / "adapter")
+    model.save_pretrained(str(tmp_path / "adapter"))
     attached = attach_saved(
         load_base(micro_model, SAVED_ADAPTER, CPU, load_tokenizer(micro_model)), tmp_path / "adapter"
     )
@@ -126,7 +126,7 @@ def test_adapters_trained_elsewhere_are_merged_as_they_were_trained(
 
 def test_without_adapters_on_them_weights_stay_tied(micro_model: Path, tmp_path: Path) -> None:
     settings = MethodConfig(name="lora", target_modules="all_linear")
-    model = model_method(settings).for_inference(load_model(micro_model, settings, CPU, 0).model)
+    model: Any = model_method(settings).for_inference(load_model(micro_model, settings, CPU, 0).model)
     assert model.config.tie_word_embeddings
     assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
 
