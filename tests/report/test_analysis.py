@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medqa_finetune.record.item_scores import ItemScores
-from medqa_finetune.record.schema import Score
+from medqa_finetune.record.schema import Record, Score
 from medqa_finetune.report import analysis
 from medqa_finetune.report.analysis import Analysis, analyse
 from medqa_finetune.report.comparability import Axis, Difference, Fact
@@ -157,12 +157,19 @@ def test_what_cannot_be_read_is_noted(tmp_path: Path, bank: AnswerBank) -> None:
     assert (pair.verdict, pair.differences) == (Finding.NOT_COMPARABLE, (Difference(Fact.ANSWERED),))
 
 
+def cut(record: Record, examples: float, prompts: float | None, references: float | None) -> Record:
+    trained, evaluated = record.train, record.evaluation
+    assert trained is not None
+    assert evaluated is not None
+    return record.updated(
+        train=dataclasses.replace(trained, truncated_rate=examples),
+        evaluation=dataclasses.replace(evaluated, prompt_cut_rate=prompts, reference_cut_rate=references),
+    )
+
+
 def test_what_was_cut_is_noted(tmp_path: Path) -> None:
-    runs = runs_of(tmp_path, *matrix())
-    for run, share in zip(runs, (None, 0.5, 0.25), strict=False):
-        run.values["train_truncated_rate"] = share
-    runs[0].values["prompt_cut_rate"] = 0.0
-    runs[1].values["reference_cut_rate"] = 0.0001
+    shares = {"lora_20k": (0.5, 0.0, 0.0001), "lora_50k": (0.25, None, None)}
+    runs = runs_of(tmp_path, *(cut(each, *shares[each.name]) for each in matrix() if each.name in shares))
     examples, references = analysis.cut_notes(cells_of(runs))
     assert examples == Cut(CutKind.EXAMPLES, ("lora_20k", "lora_50k"), 0.25, 0.5)
     assert references == Cut(CutKind.REFERENCES, ("lora_20k",), 0.0001, 0.0001)
