@@ -9,9 +9,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NoReturn
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from medqa_finetune.data.charset import MAX_ROW_CHARS, read_lines, read_text
 from medqa_finetune.data.rows import Reject, Row
 from medqa_finetune.errors import DataError, Fault
@@ -137,6 +134,9 @@ def _header(path: Path, cells: list[str]) -> list[str]:
 
 
 def _read_parquet(path: Path, name: str) -> Iterator[Row | Reject]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         with pq.ParquetFile(path) as file:
             index = 0
