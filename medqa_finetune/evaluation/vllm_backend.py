@@ -29,6 +29,7 @@ from medqa_finetune.evaluation.generate import HANG_SECONDS, Generated, Output, 
 from medqa_finetune.evaluation.reference_likelihood import reference_likelihoods
 from medqa_finetune.evaluation.vllm_engine import Asked, Said, answer, engine_fault
 from medqa_finetune.methods.registry import model_method
+from medqa_finetune.model.parameters import adapts_embeddings
 from medqa_finetune.model.plain_export import Plain, write_plain
 from medqa_finetune.model.pruned import build_skeleton, layer_sizes
 from medqa_finetune.model.requirements import Need
@@ -113,7 +114,13 @@ def _trial(need: Need, precision: Precision) -> Asked:
     if layer_sizes(build_skeleton(folder)) is not None:
         problem = f"{folder} has layers of different sizes, which it cannot load"
         raise ModelError(Fault("uneven-layers", problem, key="evaluate.backend", got="vllm", hint=ADVICE))
-    dtype, rank = model_method(need.method).plain_form(precision)
+    method = model_method(need.method)
+    dtype, rank = method.plain_form(precision)
+    if rank is not None and adapts_embeddings(method.apply(build_skeleton(folder))):
+        problem = f"in {precision} the adapter is not merged, and vLLM serves none on token embeddings and heads"
+        hint = f"Give precision=fp32, or other modules; {ADVICE}"
+        got = need.method.target_modules
+        raise ModelError(Fault("not-supported", problem, key="method.target_modules", got=got, hint=hint))
     return Asked(
         model=str(folder), dtype=dtype, adapter=None, rank=rank, trial=True, eager=True, cache_tokens=0,
         token_bytes=_token_bytes(folder, dtype), at_once=1, length=need.max_length + need.max_new_tokens, stop_ids=[0],

@@ -104,7 +104,7 @@ def _train(trainer: MeteredTrainer, config: Config, plan: Plan, resumed: int | N
     with (
         trackers(config.tracker.report_to, tracked) as callbacks,
         training_kernels(config.train.kernels, trainer.model),
-        attention_per_pair(trainer.model) if config.train.packing else nullcontext(),
+        attention_per_pair(trainer.model, config.train.max_length) if config.train.packing else nullcontext(),
         plan.stop.deferred(),
     ):
         for callback in (*callbacks, Milestones(plan, trainer.meter, trainer.publish)):
