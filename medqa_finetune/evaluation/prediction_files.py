@@ -129,7 +129,7 @@ def _named(fault: Fault, taken: Mapping[str, str]) -> Fault:
     key = taken.get(own.get(str(fault.key), str(fault.key)))
     if key is None:
         return fault
-    if fault.key == PREDICTION and (fault.got is None or fault.got != fault.got):  # noqa: PLR0124 (NaN)
+    if fault.key == PREDICTION and (fault.got is None or fault.got != fault.got):
         return fault.but(key=key, hint='Write "" where nothing was said.')
     missing = fault.code in ("missing-key", "wrong-type") and fault.hint == ""
     return fault.but(key=key, hint=_choosing(str(fault.key).rstrip("s")) if missing else fault.hint)
