@@ -56,7 +56,9 @@ BATCH_ID = ("custom_id",)
 # Pairs of keys that belong together, whatever else a row holds: of LLaMA-Factory and of ms-swift.
 LAYOUTS = (("predict", "label"), ("response", "labels"), ("response", "label"))
 # Numbers and truth values of our own rows, which a table holds as text.
-VALUES = ("hit_limit", "timed_out", "prediction_tokens", "reference_nll", "reference_tokens")
+VALUES = (
+    "hit_limit", "timed_out", "prediction_tokens", "reference_nll", "reference_tokens", "prompt_cut", "reference_cut"
+)  # fmt: skip
 TABLES = ("csv", "tsv")
 MESSAGE_TEXTS, SPEAKERS = ("content", "value"), ("role", "from")
 ASKING = {QUESTION: ("user", "human"), PREDICTION: ("assistant", "gpt"), REFERENCE: ("assistant", "gpt")}
