@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from medqa_finetune.config.checks import DELIMITERS
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.cells import columns_of
@@ -163,6 +160,9 @@ def _without_members(path: Path, rows: str, form: str) -> DataError:
 
 
 def _read_parquet(path: Path, name: str) -> Iterator[Row | Reject]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         with pq.ParquetFile(path) as file:
             index = 0
