@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medqa_finetune.config.checks import DELIMITERS
 from medqa_finetune.config.schema import CorpusConfig
@@ -15,6 +16,9 @@ from medqa_finetune.data.json_objects import holds_rows, object_rows, read_objec
 from medqa_finetune.data.json_rows import is_array, read_json_array, read_json_lines
 from medqa_finetune.data.rows import Reject, Row
 from medqa_finetune.errors import DataError, Fault
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 logger = logging.getLogger(__name__)
 
@@ -184,6 +188,8 @@ def _read_parquet(path: Path, name: str) -> Iterator[Row | Reject]:
 
 def _read_arrow(path: Path, name: str) -> Iterator[Row | Reject]:
     """Yield the rows of an Arrow file, or of a stream, as `datasets` saves them."""
+    import pyarrow as pa
+
     try:
         with pa.memory_map(str(path)) as file:
             index = 0
@@ -197,7 +203,9 @@ def _read_arrow(path: Path, name: str) -> Iterator[Row | Reject]:
         raise DataError(Fault("not-arrow", f"cannot be read as Arrow: {reason}", file=str(path), hint=hint)) from error
 
 
-def _arrow_batches(file: pa.MemoryMappedFile) -> Iterator[pa.RecordBatch]:
+def _arrow_batches(file: "pa.MemoryMappedFile") -> "Iterator[pa.RecordBatch]":
+    import pyarrow as pa
+
     try:
         reader = pa.ipc.open_file(file)
     except pa.ArrowInvalid:
