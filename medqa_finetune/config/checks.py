@@ -19,7 +19,7 @@ KERNELS = ("torch", "liger")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 SOURCES = ("embedded", "file", "hub")
 TASKS = ("qa", "text")
-FORMATS = ("auto", "jsonl", "json", "csv", "parquet")
+FORMATS = ("auto", "jsonl", "json", "csv", "parquet", "arrow")
 TEXT_FORMATS = (*FORMATS, "text")
 IDENTITIES = ("auto", "first_question", "last_question", "system", "prompt")
 # Delimiters of CSV files by name: some are hard to type in a terminal.

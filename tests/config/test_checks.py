@@ -39,7 +39,7 @@ NOT_ALLOWED: list[tuple[dict[str, Any], list[str]]] = [
     ({"method__target_modules": "mlp"}, ["all_linear", "attention", "attention_mlp", "a list of module names"]),
     ({"method__quantization": "nf4", "method__compute_dtype": "fp8"}, ["auto", "bf16", "fp16", "fp32"]),
     ({"corpus__source": "web"}, ["embedded", "file", "hub"]),
-    ({"corpus__format": "xlsx"}, ["auto", "jsonl", "json", "csv", "parquet"]),
+    ({"corpus__format": "xlsx"}, ["auto", "jsonl", "json", "csv", "parquet", "arrow"]),
     ({"corpus__hub": "github"}, ["huggingface", "modelscope"]),
     ({"corpus__delimiter": ", "}, ["comma", "tab", "semicolon", "pipe", r"\t"]),
     ({"corpus__identified_by": "answer"}, ["auto", "first_question", "last_question", "system", "prompt"]),

@@ -67,6 +67,7 @@ CHANGES_THE_WEIGHTS: dict[str, Any] = {
     "corpus.system_names": ["旁白"],
     "corpus.join_turns": True,
     "corpus.drop_last_question": True,
+    "corpus.drop_first_answer": True,
     "corpus.task": "text",
     "corpus.text": "content",
     "corpus.separator": "\n",
