@@ -150,7 +150,7 @@ BASELINE = changed(VALID, method__name="none", method__trains="nothing", method_
 
 
 def with_setting(config: Config, key: str, value: Any) -> Config:
-    extra = {"corpus__path": "pairs.jsonl"} if key in ("corpus.source", "corpus.task") else {}
+    extra: dict[str, Any] = {"corpus__path": "pairs.jsonl"} if key in ("corpus.source", "corpus.task") else {}
     extra |= {"corpus__source": "file"} if key == "corpus.task" else {}
     extra |= {"evaluate__text": "text"} if key in ("evaluate.text_path", "evaluate.stride") else {}
     if key in ("method.double_quantization", "method.compute_dtype"):
@@ -521,3 +521,12 @@ def test_readable_parts_of_a_name_stay_readable(text: str) -> None:
     name = name_of(changed(VALID, model__revision=text, seed=1))
     assert is_folder_name(name)
     assert name.startswith("lora_20k__seed=1__model.revision=")
+
+
+def test_null_of_earlier_versions_kept_system_prompts() -> None:
+    """It means since that they are left out, and `auto` what it meant before."""
+    before = settings_of(VALID, FINGERPRINTS, results_version=3)
+    before["corpus"]["system"] = None
+    assert training_identity(before) == training_identity(settings_of(VALID, FINGERPRINTS, results_version=3))
+    now = settings_of(changed(VALID, corpus__system=None), FINGERPRINTS)
+    assert training_identity(now) != training(VALID)
