@@ -15,7 +15,11 @@ logger = logging.getLogger(__name__)
 File = tuple[Path, str]
 
 # Files that other programs put beside data and that describe it.
-DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "croissant.json")
+DESCRIPTIONS = (
+    "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "croissant.json",
+    # Of our own scripts.
+    "manifest.json", "counts.json", "rejects.jsonl",
+)  # fmt: skip
 # What `datasets` keeps of steps on the way, beside the data itself.
 INTERMEDIATE = "cache-"
 # What macOS puts into archives; hidden files and folders are passed over too.

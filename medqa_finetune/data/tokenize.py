@@ -89,9 +89,10 @@ class Encoder:
         """Log how many of `n` examples were cut, if any were."""
         if cut:
             logger.warning(
-                "%s of %s examples are longer than train.max_length=%s and are cut.",
+                "%s of %s examples (%.1f %%) are longer than train.max_length=%s and are cut.",
                 f"{cut:,}",
                 f"{n:,}",
+                100 * cut / n,
                 self.max_length,
             )
 
@@ -112,6 +113,11 @@ class Encoder:
         """Return the ids of each example's prompt, up to its last answer: at most `QUESTION_SHARE` of `max_length`."""
         texts = [self._template.parts(example)[:-1] for example in examples]
         return [self._fitted(example, parts) for example, parts in zip(examples, self._ids_of(texts), strict=True)]
+
+    def whole_prompts(self, examples: Sequence[Example]) -> list[Ids]:
+        """Return the ids of each example's prompt, however long it is."""
+        texts = [self._template.parts(example)[:-1] for example in examples]
+        return [[token for part in parts for token in part] for parts in self._ids_of(texts)]
 
     def _encode_chunk(self, examples: Sequence[Example]) -> Iterable[Encoded]:
         texts = [self._template.parts(example) for example in examples]

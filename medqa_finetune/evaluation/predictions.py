@@ -35,6 +35,8 @@ class Prediction:
         prediction_tokens: Generated tokens without padding; None if unknown.
         reference_nll: Negative log-likelihood of the first reference under the model, summed over its tokens, in nats.
         reference_tokens: Number of those tokens.
+        prompt_cut: Whether the question was asked cut, to fit `train.max_length`; None if unknown.
+        reference_cut: Whether `reference_nll` is that of the reference's beginning, likewise.
     """
 
     id: str
@@ -46,6 +48,8 @@ class Prediction:
     prediction_tokens: int | None = None
     reference_nll: float | None = None
     reference_tokens: int | None = None
+    prompt_cut: bool | None = None
+    reference_cut: bool | None = None
 
 
 def to_row(prediction: Prediction) -> dict[str, Any]:
@@ -56,6 +60,9 @@ def to_row(prediction: Prediction) -> dict[str, Any]:
     row["prediction"] = prediction.prediction
     for key in ("hit_limit", "timed_out", "prediction_tokens", "reference_nll", "reference_tokens"):
         row[key] = getattr(prediction, key)
+    for key in ("prompt_cut", "reference_cut"):
+        if (value := getattr(prediction, key)) is not None:
+            row[key] = value
     return row
 
 
@@ -88,6 +95,8 @@ def from_row(row: dict[str, Any], place: Place) -> Prediction:
         prediction_tokens=_optional(row, "prediction_tokens", int, place),
         reference_nll=nll,
         reference_tokens=tokens,
+        prompt_cut=_optional(row, "prompt_cut", bool, place),
+        reference_cut=_optional(row, "reference_cut", bool, place),
     )
 
 

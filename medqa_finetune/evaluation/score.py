@@ -63,6 +63,8 @@ def score_predictions(
         truncated_rate=_share([prediction.hit_limit for prediction in predictions]),
         timed_out_rate=_share([prediction.timed_out for prediction in predictions]),
         repetition_rate=_repetition_rate(predictions),
+        prompt_cut_rate=_share([prediction.prompt_cut for prediction in predictions]),
+        reference_cut_rate=_share([prediction.reference_cut for prediction in predictions]),
     )
     return record, rows
 

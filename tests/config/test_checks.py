@@ -83,6 +83,8 @@ OTHERS: list[tuple[str, dict[str, Any], str]] = [
     ("bad-path", {"outputs": "a\0b"}, ""),
     ("wrong-type", {"method__target_modules": []}, "method.target_modules=[q_proj,v_proj]"),
     ("wrong-type", {"method__target_modules": [1]}, "method.target_modules=[q_proj,v_proj]"),
+    ("wrong-type", {"method__dropout": 0.0, "method__target_parameters": []}, "[experts.down_proj]"),
+    ("wrong-type", {"method__dropout": 0.0, "method__target_parameters": "all"}, "[experts.down_proj]"),
     ("unknown-encoding", {"corpus__encoding": "utf-9"}, "gb18030"),
     ("unknown-encoding", {"corpus__encoding": "a\0b"}, "gb18030"),
     ("not-a-pattern", {"corpus__question_prefix": "("}, ""),
@@ -175,6 +177,7 @@ def test_faults_of_all_sections_are_reported_together() -> None:
     "values",
     [
         {"method__target_modules": ["q_proj", "v_proj"]},
+        {"method__target_modules": [], "method__target_parameters": "experts", "method__dropout": 0.0},
         {"method__target_modules": "attention", "method__rslora": True, "method__dora": True},
         {"method__quantization": "fp4", "method__double_quantization": True, "method__compute_dtype": "fp32"},
         {"method__loraplus_ratio": 1.0, "method__optimizer": "paged_adamw_8bit"},
