@@ -151,7 +151,7 @@ BASELINE = changed(VALID, method__name="none", method__trains="nothing", method_
 
 
 def with_setting(config: Config, key: str, value: Any) -> Config:
-    extra = {"corpus__path": "pairs.jsonl"} if key in ("corpus.source", "corpus.task") else {}
+    extra: dict[str, Any] = {"corpus__path": "pairs.jsonl"} if key in ("corpus.source", "corpus.task") else {}
     extra |= {"corpus__source": "file"} if key == "corpus.task" else {}
     extra |= {"evaluate__text": "text"} if key in ("evaluate.text_path", "evaluate.stride") else {}
     if key in ("method.double_quantization", "method.compute_dtype"):
