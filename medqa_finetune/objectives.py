@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from medqa_finetune.data.blocks import Blocks, Ready
     from medqa_finetune.data.examples import Encoded, Example
     from medqa_finetune.data.tables import ExampleTable
-    from medqa_finetune.data.tokenize import Encoder
+    from medqa_finetune.data.encode import Encoder
     from medqa_finetune.evaluation.decode import Model
     from medqa_finetune.training.fit import TrainingSets
 
@@ -118,7 +118,7 @@ class Answering(Task["ExampleTable", "Example", "Encoder"]):
 
     def encoder(self, tokenizer: "PreTrainedTokenizerBase", config: Config) -> "Encoder":
         """Return the encoder of examples, which truncates to `train.max_length` tokens."""
-        from medqa_finetune.data.tokenize import Encoder
+        from medqa_finetune.data.encode import Encoder
 
         return Encoder(tokenizer, config.train.max_length)
 

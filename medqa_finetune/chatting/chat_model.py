@@ -11,7 +11,7 @@ from medqa_finetune.chatting.sources import Source
 from medqa_finetune.compat.failures import words_of
 from medqa_finetune.compat.peft import bare
 from medqa_finetune.compat.transformers import keeps_keys_and_values
-from medqa_finetune.data.tokenize import Encoder
+from medqa_finetune.data.encode import Encoder
 from medqa_finetune.errors import NO_VALUE, DataError, Fault, ModelError
 from medqa_finetune.evaluation.decode import Ending, Model, most_likely, no_cache, stream_tokens
 from medqa_finetune.methods.registry import model_method

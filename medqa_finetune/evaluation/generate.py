@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from medqa_finetune.config.schema import EvaluateConfig
 from medqa_finetune.data.examples import Example, context_of
-from medqa_finetune.data.tokenize import Encoder
+from medqa_finetune.data.encode import Encoder
 from medqa_finetune.evaluation.decode import Ending, Model, decode_greedily
 from medqa_finetune.evaluation.predictions import Prediction, to_row
 from medqa_finetune.evaluation.reference_likelihood import reference_likelihoods

@@ -69,7 +69,7 @@ def measure(asked: MeasureRequest) -> Measured:
         DataError: there are no questions.
     """
     pairs = read_questions(RunDir(asked.run), asked.max_samples)
-    from medqa_finetune.data.tokenize import Encoder
+    from medqa_finetune.data.encode import Encoder
     from medqa_finetune.evaluation.generate import generate_predictions
     from medqa_finetune.evaluation.predictions import read_predictions
     from medqa_finetune.evaluation.score import score_predictions

@@ -12,7 +12,7 @@ from medqa_finetune.chatting.chat_model import ChatModel, Prompt, Sampling, Turn
 from medqa_finetune.chatting.sources import source_of_model, source_of_run
 from medqa_finetune.config.schema import EvaluateConfig
 from medqa_finetune.data.examples import Example
-from medqa_finetune.data.tokenize import Encoder
+from medqa_finetune.data.encode import Encoder
 from medqa_finetune.errors import DataError, ModelError
 from medqa_finetune.evaluation.generate import generate_predictions
 from medqa_finetune.evaluation.predictions import read_predictions

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from medqa_finetune.data.examples import IGNORED, Encoded, Example
 from medqa_finetune.data.token_sets import EncodedSet
-from medqa_finetune.data.tokenize import QUESTION_SHARE, Encoder
+from medqa_finetune.data.encode import QUESTION_SHARE, Encoder
 from medqa_finetune.errors import Fault, ModelError
-from tests.data.test_tokenize import cleaned, micro_tokenizer, template, tokenizer, with_template
+from tests.data.test_encode import cleaned, micro_tokenizer, template, tokenizer, with_template
 from tests.faulty import only_fault
 
 __all__ = ["micro_tokenizer", "tokenizer"]

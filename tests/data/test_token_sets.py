@@ -24,7 +24,7 @@ from medqa_finetune.data.token_sets import (
     read_encoded,
     write_encoded,
 )
-from medqa_finetune.data.tokenize import Encoder
+from medqa_finetune.data.encode import Encoder
 from medqa_finetune.record.files import sha256_of_text
 
 ROWS = [("a", "感冒怎么办？", "多喝水。"), ("b", "头痛", "多休息。" * 60), ("c", "发烧怎么办？", "量体温。")]

@@ -221,7 +221,7 @@ def test_warnings_of_transformers_reach_the_log_of_the_run(folder: Path, tmp_pat
     assert "stray" in (tmp_path / "log.txt").read_text(encoding="utf-8")
 
 
-def test_tokenizer_without_a_template_is_refused(folder: Path) -> None:
+def test_encoder_without_a_template_is_refused(folder: Path) -> None:
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(ModelError) as caught:
         load_tokenizer(folder)
@@ -248,7 +248,7 @@ def test_damaged_tokenizer_is_refused(folder: Path, content: str) -> None:
     assert (only_fault(caught).code, only_fault(caught).file) == ("not-loadable", str(folder))
 
 
-def test_tokenizer_of_another_model_is_refused(folder: Path) -> None:
+def test_encoder_of_another_model_is_refused(folder: Path) -> None:
     edit_weights(folder, lambda weights: weights.update({k: v[:250].clone() for k, v in weights.items() if "emb" in k}))
     edit_json(folder / "config.json", vocab_size=250)
     with pytest.raises(ModelError) as caught:

@@ -7,7 +7,7 @@ import pytest
 
 from medqa_finetune.config.schema import ModelConfig
 from medqa_finetune.data.examples import Example
-from medqa_finetune.data.tokenize import Encoder
+from medqa_finetune.data.encode import Encoder
 from medqa_finetune.errors import ModelError
 from medqa_finetune.model.load import PAD, load_tokenizer
 from medqa_finetune.model.locate import fingerprint_model, locate_model

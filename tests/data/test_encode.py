@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from medqa_finetune.data.examples import IGNORED, Encoded, Example
 from medqa_finetune.data.token_sets import EncodedSet
-from medqa_finetune.data.tokenize import EXAMPLES_PER_CALL, QUESTION_SHARE, Encoder
+from medqa_finetune.data.encode import EXAMPLES_PER_CALL, QUESTION_SHARE, Encoder
 from medqa_finetune.errors import ModelError
 from tests.conftest import REPOSITORY
 from tests.faulty import only_fault

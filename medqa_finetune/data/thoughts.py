@@ -1,0 +1,14 @@
+"""Thoughts before an answer, `<think>…</think>`, as reasoning models write them."""
+
+OPENING, CLOSING = "<think>", "</think>"
+
+
+def split_thought(text: str) -> tuple[str | None, str]:
+    """Return the thought of an answer and what follows it; None for an answer without a closed thought.
+
+    The thought ends at the first `</think>`; the prompt may have opened it already, so `<think>` may be missing.
+    """
+    thought, closing, answer = text.partition(CLOSING)
+    if not closing:
+        return None, text
+    return thought.strip().removeprefix(OPENING).strip(), answer.strip()
