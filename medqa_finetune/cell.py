@@ -12,6 +12,7 @@ from medqa_finetune.config.checks import FOLDER_NAME_BYTES, checked
 from medqa_finetune.config.compose import restore_config
 from medqa_finetune.config.identity import (
     EVALUATE,
+    RESULTS_VERSION,
     Fingerprints,
     as_written,
     differences,
@@ -24,6 +25,7 @@ from medqa_finetune.config.identity import (
 )
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.corpus import corpus_sha256
+from medqa_finetune.data.parts import division_of
 from medqa_finetune.errors import ConfigError, DataError, Fault, MedQAError
 from medqa_finetune.evaluation.benchmarks import text_label, text_sha256
 from medqa_finetune.model.locate import fingerprint_model, locate_model
@@ -48,6 +50,7 @@ class Cell:
         evaluation_defaults: Default settings of the section `evaluate`, keys without the section.
         evaluation: Folder of the evaluation.
         overrides: Arguments typed for this cell.
+        results_version: `RESULTS_VERSION` of the training; an earlier one where trained weights are evaluated again.
     """
 
     config: Config
@@ -56,6 +59,7 @@ class Cell:
     evaluation_defaults: Mapping[str, Any]
     evaluation: EvaluationDir
     overrides: tuple[str, ...] = ()
+    results_version: int = RESULTS_VERSION
 
     @property
     def run(self) -> RunDir:
@@ -70,7 +74,7 @@ class Cell:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """All settings as nested plain values, with effective sizes and fingerprints of files."""
-        return settings_of(self.config, self.fingerprints)
+        return settings_of(self.config, self.fingerprints, self.results_version)
 
     @property
     def written_settings(self) -> dict[str, Any]:
@@ -95,7 +99,10 @@ def fingerprints_of(config: Config, model: Path) -> Fingerprints:
         MedQAError: the corpus, the text of the evaluation or the model cannot be read.
     """
     return Fingerprints(
-        corpus_sha256(config.corpus), fingerprint_model(model, config.model.chat_template), text_sha256(config)
+        corpus_sha256(config.corpus),
+        fingerprint_model(model, config.model.chat_template),
+        text_sha256(config),
+        division_of(config.corpus),
     )
 
 
@@ -218,7 +225,8 @@ def cell_of_run(run: RunDir, evaluate: Mapping[str, Any], others: Mapping[str, A
     except MedQAError as error:
         places = "Give model.path=DIR or corpus.path=FILE if it lies elsewhere now than when the run was trained."
         raise type(error)(*(fault.but(hint=f"{fault.hint} {places}".strip()) for fault in error.faults)) from None
-    settings = settings_of(config, fingerprints)
+    version = int(record.config.get("results_version", RESULTS_VERSION))
+    settings = settings_of(config, fingerprints, version)
     if not is_same_training(record.config, record.identity, settings):
         changed = "; ".join(differences(record.config, as_written(settings, config))) or "settings from elsewhere"
         raise ConfigError(
@@ -230,7 +238,8 @@ def cell_of_run(run: RunDir, evaluate: Mapping[str, Any], others: Mapping[str, A
                 hint="Give corpus.path=FILE or model.path=DIR with those.",
             )
         )
-    return place_cell(config, model, fingerprints, config.run_name, defaults)
+    cell = place_cell(config, model, fingerprints, config.run_name, defaults)
+    return dataclasses.replace(cell, results_version=version)
 
 
 def _of_record(run: RunDir, record: Record, evaluate: Mapping[str, Any], others: Mapping[str, Any]) -> Config:

@@ -23,7 +23,7 @@ from medqa_finetune.config.command_options import (
 )
 from medqa_finetune.config.groups import load_group, option_names, split_overrides
 from medqa_finetune.config.schema import CorpusConfig
-from medqa_finetune.data.write_jsonl import PAIRS, write_cleaned
+from medqa_finetune.data.write_jsonl import write_cleaned
 from medqa_finetune.errors import EXIT_DONE, ConfigError
 from medqa_finetune.log import log_to_terminal
 
@@ -39,7 +39,8 @@ USAGE = f"""\
 usage: python scripts/preprocess_data.py [corpus=NAME] [key=value …]
 
 Cleans raw files into pairs.jsonl, rejects.jsonl (each with place and reason) and counts.json. Training cleans by
-itself; this shows what cleaning does, or prepares files for use elsewhere.
+itself; this shows what cleaning does, or prepares files for use elsewhere. A corpus that keeps its published parts
+(corpus.parts) gives pairs/train.jsonl, pairs/test.jsonl, … instead.
 
   python scripts/preprocess_data.py corpus=csv corpus.path=raw.csv corpus.encoding=gb18030 to=data/cleaned/mine
 
@@ -63,10 +64,10 @@ def main(arguments: list[str]) -> int:
     if faults := list(corpus_faults(corpus)):
         raise ConfigError(*faults)
     folder = Path(options.to) if options.to else Path("data") / "cleaned" / name
-    counts = write_cleaned(corpus, folder, lambda examples: tqdm(examples, desc=name, unit=" examples", disable=None))
-    for what, n in counts.items():
+    cleaned = write_cleaned(corpus, folder, lambda examples: tqdm(examples, desc=name, unit=" examples", disable=None))
+    for what, n in cleaned.counts.items():
         print(f"{n:>10,}  {what}")
-    print(f"Next: python -m medqa_finetune.train corpus=jsonl corpus.path={folder / PAIRS}")
+    print(f"Next: python -m medqa_finetune.train corpus=jsonl corpus.path={cleaned.path}")
     return EXIT_DONE
 
 

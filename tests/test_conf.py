@@ -91,7 +91,7 @@ SIZE = re.compile(r"(?<!\w)(?:20|50|100)(?:[_,]?000|k)(?!\w)")
 NO_SIZES = {
     "train.py": {"20k", "50k", "100k"},  # the usage text
     "data/prepare.py": {"20k"},  # advice
-    "data/columns.py": {"100_000"},  # characters of an answer
+    "data/notation.py": {"100_000"},  # characters of a list
 }
 
 

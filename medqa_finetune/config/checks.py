@@ -20,10 +20,16 @@ SOURCES = ("embedded", "file", "hub")
 TASKS = ("qa", "text")
 FORMATS = ("auto", "jsonl", "json", "csv", "parquet")
 TEXT_FORMATS = (*FORMATS, "text")
+IDENTITIES = ("auto", "first_question", "last_question", "system", "prompt")
+# Delimiters of CSV files by name: some are hard to type in a terminal.
+DELIMITERS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|", "\\t": "\t"}
 HUBS = ("huggingface", "modelscope")
+PART_RULES = ("auto", "published", "ignore")
 # Values of transformers' `report_to` that are tested here.
 TRACKERS = ("tensorboard", "wandb", "mlflow")
 SCHEDULERS = ("cosine", "linear", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt")
+# transformers' `lr_end`.
+POLYNOMIAL_END = 1e-7
 FOLDER_NAME = re.compile(r"[^\x00-\x1f/\\:*?\"<>|.][^\x00-\x1f/\\:*?\"<>|]*")
 FOLDER_NAME_BYTES = 200
 # Windows device names, endings that Windows drops, and folders that are not searched for runs.
@@ -127,6 +133,10 @@ def corpus_faults(corpus: CorpusConfig) -> Iterator[Fault]:
         problem = "has questions with answers, and corpus.task=text needs running text"
         yield Fault("conflict", problem, key="corpus.source", got="embedded", allowed=("file", "hub"))
     yield from one_of("corpus.hub", corpus.hub, HUBS)
+    yield from one_of("corpus.parts", corpus.parts, PART_RULES)
+    if corpus.parts == "published" and corpus.source == "embedded":
+        problem = "needs files named train and test, and the embedded corpus has no files"
+        yield Fault("conflict", problem, key="corpus.parts", got=corpus.parts, hint="Leave it out.")
     yield from between("corpus.max_reject_share", corpus.max_reject_share, 0, 1, closed=True)
     if corpus.source == "file" and not corpus.path:
         yield _missing("corpus.path", "corpus.source=file", "Give corpus.path=FILE, or a folder.")
@@ -143,10 +153,26 @@ def corpus_faults(corpus: CorpusConfig) -> Iterator[Fault]:
             re.compile(pattern or "")
         except re.error as error:
             yield Fault("not-a-pattern", f"is not a regular expression ({error})", key=f"corpus.{key}", got=pattern)
-    columns = [corpus.question] if isinstance(corpus.question, str) else corpus.question
-    if not (isinstance(columns, Sequence) and columns and all(isinstance(name, str) and name for name in columns)):
-        problem = "must be a column name or a list of column names"
-        yield Fault("wrong-type", problem, key="corpus.question", got=corpus.question)
+    yield from _rows_faults(corpus)
+
+
+def _rows_faults(corpus: CorpusConfig) -> Iterator[Fault]:
+    """Yield faults of how rows become examples."""
+    for key in ("question", "answer"):
+        choice = getattr(corpus, key)
+        columns = [choice] if isinstance(choice, str) else choice
+        if not (isinstance(columns, Sequence) and columns and all(isinstance(name, str) and name for name in columns)):
+            problem = "must be a column name, a list of them, or a template with column names in braces"
+            yield Fault("wrong-type", problem, key=f"corpus.{key}", got=choice)
+        yield from at_least(f"corpus.min_{key}_characters", getattr(corpus, f"min_{key}_characters"), 1)
+    yield from one_of("corpus.identified_by", corpus.identified_by, IDENTITIES)
+    if len(corpus.message_keys) not in (0, 2):
+        problem = "must be the keys of a message's speaker and text, or empty for the usual ones"
+        hint = "Give corpus.message_keys=[SPEAKER,TEXT]."
+        yield Fault("wrong-type", problem, key="corpus.message_keys", got=corpus.message_keys, hint=hint)
+    if corpus.delimiter is not None and len(DELIMITERS.get(corpus.delimiter, corpus.delimiter)) != 1:
+        problem = "must be one character, or the name of one"
+        yield Fault("not-allowed", problem, key="corpus.delimiter", got=corpus.delimiter, allowed=tuple(DELIMITERS))
 
 
 def _missing(key: str, asking: str, hint: str) -> Fault:
@@ -176,4 +202,7 @@ def _train_faults(train: TrainConfig) -> Iterator[Fault]:
     yield from between("train.warmup_ratio", train.warmup_ratio, 0, 1)
     yield from between("train.weight_decay", train.weight_decay, 0, 1)
     yield from one_of("train.scheduler", train.scheduler, SCHEDULERS)
+    if train.scheduler == "polynomial" and 0 < train.learning_rate <= POLYNOMIAL_END:
+        problem = f"must be above {POLYNOMIAL_END:g}, the rate at which train.scheduler=polynomial ends"
+        yield Fault("out-of-range", problem, key="train.learning_rate", got=train.learning_rate)
     yield from one_of("train.kernels", train.kernels, KERNELS)

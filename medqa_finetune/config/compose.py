@@ -76,7 +76,11 @@ def restore_config(written: Mapping[str, object]) -> Config:
     """
     known = set(dotted_keys(schema_node()))
     node = OmegaConf.create()
-    for key, value in flatten(written).items():
+    settings = flatten(written)
+    if settings.get("corpus.task", "qa") == "qa":
+        # Examples were divided anew before this setting existed; running text kept its parts.
+        settings = {"corpus.parts": "ignore"} | settings
+    for key, value in settings.items():
         if key in known:
             OmegaConf.update(node, key, value)
     return to_config(node)

@@ -21,7 +21,7 @@ from medqa_finetune.config.schema import Config
 from medqa_finetune.methods.registry import described, method_of
 
 # Increase the first when the same settings give other weights, the second when the same weights get other scores.
-RESULTS_VERSION = 3
+RESULTS_VERSION = 4
 EVALUATION_VERSION = 1
 DEFAULT_EVALUATION = "default"
 # Separates the settings in the name of a run or an evaluation.
@@ -49,6 +49,8 @@ NOT_IDENTITY = (
     "corpus.revision",
     "corpus.files",
     "corpus.max_reject_share",
+    # What it comes to is `corpus.effective_parts`.
+    "corpus.parts",
     "model.name",
     "model.path",
     "model.repository",
@@ -79,15 +81,23 @@ class Fingerprints:
         corpus: Over the bytes of the corpus.
         model: Over the model's files and chat template.
         text: Of `evaluate.text`; None where that is null.
+        parts: What `corpus.parts` comes to where that changes the sets (`data.parts.division_of`); None elsewhere.
     """
 
     corpus: str
     model: str
     text: str | None = None
+    parts: str | None = None
 
 
-def settings_of(config: Config, fingerprints: Fingerprints) -> dict[str, Any]:
-    """Return the whole configuration as nested plain values, with effective sizes and fingerprints added."""
+def settings_of(config: Config, fingerprints: Fingerprints, results_version: int = RESULTS_VERSION) -> dict[str, Any]:
+    """Return the whole configuration as nested plain values, with effective sizes and fingerprints added.
+
+    Args:
+        config: The configuration.
+        fingerprints: Hashes of the files that it refers to.
+        results_version: That of the training; of trained weights, the one that they were trained with.
+    """
     settings = dataclasses.asdict(config)
     del settings["interpolated"]
     settings["data"] |= {
@@ -96,10 +106,12 @@ def settings_of(config: Config, fingerprints: Fingerprints) -> dict[str, Any]:
         "effective_test_size": config.test_size,
     }
     settings["corpus"]["sha256"] = fingerprints.corpus
+    if fingerprints.parts is not None:
+        settings["corpus"]["effective_parts"] = fingerprints.parts
     settings["model"]["fingerprint"] = fingerprints.model
     if fingerprints.text is not None:
         settings["evaluate"]["text_sha256"] = fingerprints.text
-    settings["results_version"] = RESULTS_VERSION
+    settings["results_version"] = results_version
     return settings
 
 

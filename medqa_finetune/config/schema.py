@@ -16,6 +16,7 @@ from medqa_finetune.methods.settings import MethodConfig
 __all__ = [
     "DEFAULT_METRICS",
     "EMBEDDED_PREFIX",
+    "MISSING_WORDS",
     "Config",
     "CorpusConfig",
     "DataConfig",
@@ -37,6 +38,8 @@ DEFAULT_METRICS = (
     "distinct",
     "special_tokens",
 )
+# What pandas, Python, SQL and Excel write for a missing value.
+MISSING_WORDS = ("nan", "NaN", "NAN", "None", "NULL", "null", "<NA>", "NaT", "#N/A")
 # `model.path` of a model that ships with the package.
 EMBEDDED_PREFIX = "embedded:"
 
@@ -50,8 +53,9 @@ class DataConfig:
         train_size: Training examples, or blocks of running text, before `scale`; null for all remaining.
         scale: Multiplies `train_size`, `validation_size` and `test_size`; in (0, 1].
         validation_size: Number of validation questions, the same for every `train_size`.
-        test_size: Number of test questions, the same for every `train_size`. For running text that is split here, both
-            count rows; a corpus with splits of its own keeps them.
+        test_size: Number of test questions, the same for every `train_size`. Of a part that the corpus was published
+            in (`corpus.parts`), both take the first in a fixed shuffled order, or all if there are fewer. For running
+            text that is split here, both count rows; its published parts are kept whole.
         split_seed: Seed of the split, not of the training.
         near_duplicate_threshold: Jaccard similarity of character trigrams, in (0, 1], from which a training question
             counts as a near-duplicate of a held-out one and is left out.
@@ -73,23 +77,42 @@ class CorpusConfig:
     Attributes:
         name: Short name, used for the run folder.
         source: `embedded` (ships with the package), `file` (a local file) or `hub` (a public data set).
-        path: File or folder, for `file`; `.gz` and `.zst` are read directly.
+        path: File, folder or pattern (`shards/*.jsonl`, `**` for any depth), for `file`; `.gz` and `.zst` are read
+            directly.
         task: `qa` (question answering) or `text` (causal language modelling of running text).
         format: `auto` (by file name), `jsonl`, `json`, `csv` or `parquet`; for running text also `text`.
         encoding: Of text files, by name (`utf-8`, `gb18030`, …); a byte-order mark is accepted.
-        question: Column of the question; several are joined with a line break (title and text). Here and in other
-            columns, `conversations.0.value` selects inside lists and objects.
-        answer: Column of the answer.
+        delimiter: Between the cells of a CSV file, one character or `tab`; null finds it out.
+        rows: Where a JSON file keeps its rows, where it is one object: `data`, `result.items`, or `.` for an object
+            whose values are the rows; null finds it where there is but one list of objects.
+        question: Column of the question; several are joined with a line break (title and text); a text with braces is a
+            template (`"{title}：{ask}"`). Here and in other columns, `conversations.0.value` selects inside lists and
+            objects.
+        answer: Column of the answer, several, or a template, e.g. `"<think>{Complex_CoT}</think>{Response}"`; `\\n` in
+            a template is a line break.
         system: Column of the system prompt. Rows may lack it; a column not called `system` must exist.
         history: Column of the earlier turns, a list of `[question, answer]`. Rows may lack it, as above.
         messages: Column of a whole conversation, a list of `{"from", "value"}` or `{"role", "content"}`, in place of
             `question`, `answer` and `history`; null where these are columns.
+        message_keys: The names of speaker and text in a message, where they are not the usual ones.
+        user_names: Further names of the user in messages (`家属`); docs/data.md lists those known.
+        assistant_names: Further names of the assistant.
+        system_names: Further names of the system.
+        join_turns: Join messages in succession of one speaker with a line break; otherwise the row is refused.
+        drop_last_question: Drop what the user says last, unanswered; otherwise the row is refused.
         id: Column of the row's id; null numbers the rows.
         text: Column of the text, for `task=text`; plain text files have no columns.
         separator: Text between two rows of running text.
         by_line: Each line of a text file is a row, with its line feed, and empty if it is white space, as in WikiText
             on the hubs; otherwise blank lines separate rows.
         empty_values: Cells that mean "nothing here" in this corpus (`无`).
+        missing_words: Cells that programs write for a missing value. `None` and `null` as the only answer stay.
+        min_question_characters: Shorter questions are refused, at least 1; of a dialogue, the last turns are left out.
+        min_answer_characters: The same for answers.
+        identified_by: What makes two examples the same, so that both go to one set, and near-duplicates are looked for:
+            `auto` (the first question; where many examples begin alike, what comes next), `first_question`,
+            `last_question`, `system`, or `prompt` (everything before the answer).
+        clean_html: Resolve HTML entities and remove tags, outside of code (docs/data.md).
         question_prefix: Regular expression removed from the front of a question.
         question_suffix: Regular expression removed from the end of a question.
         answer_prefix: Regular expression removed from the front of an answer.
@@ -97,6 +120,10 @@ class CorpusConfig:
         hub: `huggingface` or `modelscope`, for `hub`.
         revision: Branch, tag or commit on the hub.
         files: File names or patterns inside the repository, for `hub`.
+        parts: What becomes of files that are named as training, validation and test data (`train.jsonl`, `dev/`):
+            `auto` keeps these parts where files of the training part and of a held-out part are found, and divides
+            anew otherwise; `published` refuses otherwise, and trains on files without a part's name if none is named
+            train; `ignore` puts all files together and divides anew.
         max_reject_share: Share of rows that may be unusable before the corpus is refused; in [0, 1].
     """
 
@@ -106,16 +133,29 @@ class CorpusConfig:
     task: str = "qa"
     format: str = "auto"
     encoding: str = "utf-8"
+    delimiter: str | None = None
+    rows: str | None = None
     question: Any = "question"
-    answer: str = "answer"
+    answer: Any = "answer"
     system: str | None = None
     history: str | None = None
     messages: str | None = None
+    message_keys: list[str] = field(default_factory=list)
+    user_names: list[str] = field(default_factory=list)
+    assistant_names: list[str] = field(default_factory=list)
+    system_names: list[str] = field(default_factory=list)
+    join_turns: bool = False
+    drop_last_question: bool = False
     id: str | None = None
     text: str = "text"
     separator: str = "\n\n"
     by_line: bool = False
     empty_values: list[str] = field(default_factory=list)
+    missing_words: list[str] = field(default_factory=lambda: list(MISSING_WORDS))
+    min_question_characters: int = 1
+    min_answer_characters: int = 1
+    identified_by: str = "auto"
+    clean_html: bool = True
     question_prefix: str | None = None
     question_suffix: str | None = None
     answer_prefix: str | None = None
@@ -123,6 +163,7 @@ class CorpusConfig:
     hub: str = "huggingface"
     revision: str = "main"
     files: list[str] = field(default_factory=list)
+    parts: str = "auto"
     max_reject_share: float = 0.01
 
 
@@ -168,7 +209,8 @@ class TrainConfig:
             `micro_batch * max_length` tokens. Gradients are accumulated up to `batch_size`.
             `auto` takes the largest divisor of `batch_size` that fits in memory.
         learning_rate: Peak, after warm-up.
-        warmup_ratio: Share of the steps in which the learning rate rises, in [0, 1).
+        warmup_ratio: Share of the steps in which the learning rate rises to its peak, in [0, 1); the first of them
+            trains already. `scheduler=constant` has no warm-up.
         scheduler: Name of a transformers learning-rate schedule.
         weight_decay: AdamW weight decay.
         max_gradient_norm: Gradients are clipped to this norm.

@@ -149,4 +149,5 @@ def prepare_blocks(
             raise DataError(Fault("corpus-too-small", problem, key="corpus", got=config.corpus.name, hint=hint))
     counts = dict(parts.counts) | {f"{name}_tokens": blocks.tokens for name, blocks in sets.items()}
     manifests = {name: SetManifest(len(blocks), blocks.sha256) for name, blocks in sets.items()}
-    return Splits(**sets, manifest=DataManifest(corpus_sha256(config.corpus), **manifests, counts=counts))
+    manifest = DataManifest(corpus_sha256(config.corpus), **manifests, counts=counts, parts=parts.files)
+    return Splits(**sets, manifest=manifest)

@@ -1,18 +1,44 @@
-"""Cleans a text: removes traces of markup, encodings and copying, but nothing that a reader would miss."""
+"""Cleans a text: removes traces of markup, encodings and copying, but nothing that a reader would miss.
+
+The rules stand in docs/data.md; whoever changes one here changes it there.
+"""
 
 import html
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Callable
+from html.entities import html5
+from typing import NamedTuple
 
-# An attribute has a Latin name: the comparison in `a<b 且 b>c` is no tag.
-_ATTRIBUTES = r"""(?:\s+[a-z-]+(?:\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s<>"']+))?){0,20}\s*/?>"""
+# Attributes that HTML knows: `p<b and c>0` is a comparison. Their names are Latin, so `a<b 且 b>c` is one too.
+_NAMES = (
+    r"align|alt|background|bgcolor|border|cellpadding|cellspacing|charset|class|clear|color|cols|colspan|dir|face"
+    r"|frame|frameborder|height|href|hspace|id|lang|media|name|rel|role|rows|rowspan|rules|scope|scrolling|size|src|start"
+    r"|style|summary|tabindex|target|title|type|valign|value|vspace|width|(?:aria|data|mce)-[a-z0-9-]+|[a-z]+:[a-z]+"
+    r"|on(?:abort|blur|change|click|dblclick|error|focus|key[a-z]+|load|mouse[a-z]+|select|submit|touch[a-z]+|unload)"
+)
+_VALUE = r"""\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s<>"']+)"""
+_FLAGS = r"checked|compact|disabled|download|hidden|noshade|nowrap|readonly|reversed|selected"
+_ATTRIBUTES = rf"""(?:\s+(?:(?:{_NAMES}){_VALUE}|(?:{_FLAGS})(?:{_VALUE})?)){{0,20}}\s*/?>"""
 LINE_BREAK_TAG = re.compile(r"<(?:br|/p|/div|/li|/tr)" + _ATTRIBUTES, re.IGNORECASE)
-# A list of names, so that `<user>:` stays.
+# A list of names, so that `<user>:` and `<think>` stay.
 SIMPLE_TAG = re.compile(
-    r"</?(?:a|b|big|body|center|code|div|em|font|h[1-6]|hr|html|i|img|li|ol|p|pre|s|small|span|strong|sub|sup|table|tbody"
+    r"</?(?:a|b|big|center|code|div|em|font|h[1-6]|hr|i|img|li|ol|p|pre|s|small|span|strong|sub|sup|table|tbody"
     r"|td|th|thead|tr|u|ul)" + _ATTRIBUTES,
     re.IGNORECASE,
 )
+# Tags that may as well be a variable between two signs, as in `a<b>c`.
+ONE_LETTER = re.compile(r"<([abipsu])>", re.IGNORECASE)
+# Whoever writes these shows the source of a page, whose tags are meant.
+PAGE = re.compile(r"<!doctype|</?(?:html|head|body|script|style)\b", re.IGNORECASE)
+OPERAND = re.compile(r"[A-Za-z0-9)\]]\s*\Z")
+# Stands for a < that is no tag's, while tags are removed; control characters are gone by then.
+SIGN = "\x00"
+# HTML resolves some entities without a semicolon too, but `&copy=1` belongs to an address.
+ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+# Code between marks of Markdown; a fence that is never closed reaches to the end.
+CODE = re.compile(r"((?m:^)[ \t]*(?P<fence>```+|~~~+).*?(?:\n[ \t]*(?P=fence)|\Z)|`[^`\n]+`)", re.DOTALL)
 # The marks by which chat templates separate turns: `<|im_end|>`, `<|endoftext|>`; some models' are full-width.
 CHAT_TOKEN = re.compile(r"<([|｜])([^<>|｜\s]{1,60})([|｜])>")
 # Control characters but tab and line feed, soft hyphen, zero-width and direction marks, private use, byte-order mark.
@@ -22,31 +48,98 @@ _INVISIBLE = (
 )
 INVISIBLE = re.compile(f"[{_INVISIBLE}]+")
 OTHER_BREAK = re.compile("\r\n|[\r\v\f\x85]")
-SPACES = re.compile("[ \u00a0\u3000]{2,}|\u00a0")
-SPACES_AT_BREAK = re.compile("[ \t\u3000]*\n[ \t\u3000]*")
-BREAKS = re.compile("\n{3,}")
+BLANKS = " \t\u3000"
+BLANKS_AT_END = re.compile(f"[{BLANKS}]+$", re.MULTILINE)
+INDENTATION = re.compile(f"^[{BLANKS}]*(?=[^{BLANKS}\n])", re.MULTILINE)
 # Characters that any pattern above needs. Most texts contain none, so that one search is enough.
-SUSPICIOUS = re.compile(f"[&<\r\v\f\x85\u00a0{_INVISIBLE}]|[ \u3000]{{2}}|[ \t\u3000]\n|\n[ \t\u3000]|\n\n\n")
+SUSPICIOUS = re.compile(f"[&<\r\v\f\x85\u00a0{_INVISIBLE}]|[{BLANKS}]\n")
 
 
-def clean(text: str) -> tuple[str, int]:
-    """Return a text cleaned, and the number of literal chat tokens in it that were neutralised.
+class Cleaned(NamedTuple):
+    """A cleaned text.
 
-    HTML entities and simple tags are resolved, Unicode composed (NFC: unlike NFKC it keeps ℃, ② and full-width
-    punctuation), invisible characters removed, runs of spaces and of line breaks shortened. A chat token gets spaces
-    inside its brackets, so that no tokenizer takes it for the end of a turn.
+    Attributes:
+        text: Without blanks at its ends.
+        changes: What was done, by name: the number of chat tokens made harmless; 1 for anything else.
     """
+
+    text: str
+    changes: Counter[str]
+
+
+def clean(text: str, *, markup: bool = True) -> Cleaned:
+    """Return a text cleaned, with what was changed.
+
+    Line ends become line feeds; blanks at line ends, blank lines at both ends, and indentation that all lines share are
+    removed. Indentation beyond that, blanks between words and blank lines inside stay. With `markup`, HTML entities and
+    simple tags are resolved outside of code and of the source of whole pages. Unicode is composed (NFC: unlike NFKC it
+    keeps ℃, ② and full-width punctuation), invisible characters are removed. A chat token gets spaces inside its
+    brackets, so that no tokenizer takes it for the end of a turn.
+    """
+    changes = Counter[str]()
     if not unicodedata.is_normalized("NFC", text):
+        text = _noted("unicode_composed", text, unicodedata.normalize("NFC", text), changes)
+    if SUSPICIOUS.search(text):
+        markup = markup and not PAGE.search(text)
+        if markup and "&" in text:
+            text = _noted("html_entities_resolved", text, _outside_code(text, _resolved), changes)
+        text = _noted("line_ends_unified", text, OTHER_BREAK.sub("\n", text), changes)
+        text = _noted("invisible_characters_removed", text, INVISIBLE.sub("", text), changes)
+        if "<" in text:
+            if markup:
+                text = _noted("html_tags_removed", text, _outside_code(text, _without_tags), changes)
+            text, tokens = CHAT_TOKEN.subn(r"<\1 \2 \3>", text)
+            changes.update({"chat_tokens_neutralised": tokens} if tokens else {})
+        text = _noted("no_break_spaces_replaced", text, text.replace("\u00a0", " "), changes)
+        text = _noted("blanks_at_line_ends_removed", text, BLANKS_AT_END.sub("", text), changes)
+        # Again: removed characters or an entity may have separated a letter from its accent.
         text = unicodedata.normalize("NFC", text)
-    if not SUSPICIOUS.search(text):
-        return text.strip(), 0
-    if "&" in text:
-        text = html.unescape(text)
-    text = INVISIBLE.sub("", OTHER_BREAK.sub("\n", text))
-    tokens = 0
-    if "<" in text:
-        text = SIMPLE_TAG.sub("", LINE_BREAK_TAG.sub("\n", text))
-        text, tokens = CHAT_TOKEN.subn(r"<\1 \2 \3>", text)
-    text = SPACES_AT_BREAK.sub("\n", SPACES.sub(" ", text))
-    # Normalized again: removed characters or an entity may have separated a letter from its accent.
-    return unicodedata.normalize("NFC", BREAKS.sub("\n\n", text).strip()), tokens
+    return Cleaned(_noted("outer_blanks_removed", text, _without_outer_blanks(text), changes), changes)
+
+
+def _noted(name: str, before: str, after: str, changes: Counter[str]) -> str:
+    if after != before:
+        changes[name] = 1
+    return after
+
+
+def _without_outer_blanks(text: str) -> str:
+    stripped = text.strip()
+    if text[:1].isspace() and "\n" in stripped:
+        # Code or a list whose first line is indented: all its lines move to the left alike.
+        shared = min(INDENTATION.findall(text), key=len)
+        while not all(indentation.startswith(shared) for indentation in INDENTATION.findall(text)):
+            shared = shared[:-1]
+        stripped = re.sub(f"^{shared}", "", text, flags=re.MULTILINE).strip() if shared else stripped
+    return stripped
+
+
+def _outside_code(text: str, change: Callable[[str], str]) -> str:
+    if "`" not in text and "~~~" not in text:
+        return change(text)
+    pieces, end = [], 0
+    for code in CODE.finditer(text):
+        pieces += [change(text[end : code.start()]), code.group()]
+        end = code.end()
+    return "".join([*pieces, change(text[end:])])
+
+
+def _resolved(text: str) -> str:
+    return ENTITY.sub(_character, text)
+
+
+def _character(entity: re.Match[str]) -> str:
+    name = entity.group()
+    return html.unescape(name) if name[1] == "#" or name[1:] in html5 else name
+
+
+def _without_tags(text: str) -> str:
+    def without(tag: re.Match[str]) -> str:
+        letter = tag[1].lower()
+        if re.compile(f"</{letter}\\s*>", re.IGNORECASE).search(text, tag.end()):
+            return ""
+        # An old-fashioned <p> begins a paragraph; behind a letter or a number it is a comparison.
+        begins = letter == "p" and not OPERAND.search(text[max(0, tag.start() - 9) : tag.start()])
+        return "\n" if begins else f"{SIGN}{tag[1]}>"
+
+    return SIMPLE_TAG.sub("", LINE_BREAK_TAG.sub("\n", ONE_LETTER.sub(without, text))).replace(SIGN, "<")

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 
 from medqa_finetune.config.schema import CorpusConfig
@@ -28,9 +28,18 @@ _hashes: dict[tuple[Path, int, int], str] = {}
 def read_examples(corpus: CorpusConfig, ledger: Ledger) -> Iterator[Example]:
     """Yield a corpus's examples, cleaned, in the corpus's order, in bounded memory.
 
+    Raises:
+        DataError: as `read_by_file`.
+    """
+    return (example for _, example in read_by_file(corpus, ledger))
+
+
+def read_by_file(corpus: CorpusConfig, ledger: Ledger) -> Iterator[tuple[str, Example]]:
+    """Yield the name of an example's file (empty for the embedded corpus) and the example, as `read_examples`.
+
     Args:
         corpus: Where the rows are, and which of their columns to read.
-        ledger: Gets the counts (`rows`, `examples`, `rejected_…`, `dropped_…`) and rejects.
+        ledger: Gets the counts (`rows`, `examples`, `rejected_…`, and what was changed) and rejects.
 
     Raises:
         DataError: the corpus is missing, empty, in another encoding, lacks a column, or has more broken rows than
@@ -49,7 +58,7 @@ def read_examples(corpus: CorpusConfig, ledger: Ledger) -> Iterator[Example]:
         )
     place = where(corpus)
     builder = ExampleBuilder(corpus, ledger, place)
-    for row in _rows(corpus):
+    for file, row in _rows(corpus):
         ledger.count("rows")
         result = builder.build(row) if isinstance(row, Row) else row
         if isinstance(result, Reject):
@@ -58,7 +67,7 @@ def read_examples(corpus: CorpusConfig, ledger: Ledger) -> Iterator[Example]:
             ledger.count("pairs")
             for name in context_of(result):
                 ledger.count(f"pairs_with_{name}")
-            yield result
+            yield file, result
     if not ledger.counts["rows"]:
         hint = "Give a file with one example a row."
         raise DataError(Fault("no-rows", "it has no rows", key="corpus.path", file=place, hint=hint))
@@ -131,13 +140,14 @@ def _unreadable(path: Path, error: OSError) -> Fault:
     return Fault("not-readable", problem, key="corpus.path", file=str(path), hint="Fetch or copy the file again.")
 
 
-def _rows(corpus: CorpusConfig) -> Iterator[Row | Reject]:
+def _rows(corpus: CorpusConfig) -> Iterator[tuple[str, Row | Reject]]:
     if corpus.source == "embedded":
         from medqa_finetune.data.embedded import embedded_rows
 
-        return (Row(f"embedded[{index}]", values) for index, values in enumerate(embedded_rows()))
+        return (("", Row(f"embedded[{index}]", values)) for index, values in enumerate(embedded_rows()))
     return chain.from_iterable(
-        read_rows(path, name, corpus.format, corpus.encoding) for path, name in corpus_files(corpus)
+        zip(repeat(name), read_rows(path, name, corpus.format, corpus.encoding), strict=False)
+        for path, name in corpus_files(corpus)
     )
 
 

@@ -2,18 +2,21 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Generic, TypedDict, TypeVar
+from typing import Any, Generic, NotRequired, TypedDict, TypeVar
 
+import numpy as np
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from medqa_finetune.config.schema import Config, CorpusConfig
-from medqa_finetune.data.corpus import corpus_sha256, read_examples
-from medqa_finetune.data.examples import Example
+from medqa_finetune.data.corpus import corpus_sha256, read_by_file, where
+from medqa_finetune.data.parts import PARTS, published_parts, say_unkept
+from medqa_finetune.data.published import divide_published, say_kept
 from medqa_finetune.data.rows import Ledger
 from medqa_finetune.data.splits import Division, Rows, SplitRules, divide
 from medqa_finetune.data.tables import BATCH_ROWS, ExampleStore, ExampleTable, write_examples
@@ -24,20 +27,19 @@ from medqa_finetune.record.schema import DataManifest, SetManifest
 logger = logging.getLogger(__name__)
 
 # Increase with every change that alters the prepared data of given bytes: it is part of the cache key.
-PREPARATION_VERSION = 1
+PREPARATION_VERSION = 2
 MANIFEST, REJECTS = "manifest.json", "rejects.jsonl"
 FILES = ("pool.arrow", "validation.arrow", "test.arrow", REJECTS)
-# Settings that locate a corpus and do not change its examples.
-PLACE_FIELDS = ("name", "source", "path", "repository", "hub", "revision", "files")
-# Settings of running text alone, and settings that are null for examples without system prompt and history.
+# Settings that locate a corpus, or divide it, and do not change its examples.
+PLACE_FIELDS = ("name", "source", "path", "repository", "hub", "revision", "files", "parts")
+# Settings of running text alone.
 TEXT_FIELDS = ("task", "text", "separator", "by_line")
-CONTEXT_FIELDS = ("system", "history", "messages")
 
 # Folder below `outputs` that keeps prepared corpora.
 CACHE_NAME = "cache"
 
-Progress = Callable[[Iterable[Example]], Iterable[Example]]
-
+# Wraps a stream of examples, whatever comes with each, to show progress.
+Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
 Set = TypeVar("Set", bound=Sequence[object])
 
@@ -60,6 +62,8 @@ class Notes(TypedDict):
     version: int
     counts: dict[str, int]
     sets: dict[str, str]
+    # Absent in caches of earlier versions.
+    parts: NotRequired[dict[str, list[str]]]
     test_answers_first_seen: list[int]
     files: dict[str, dict[str, int | str]]
 
@@ -119,6 +123,7 @@ def take_splits(prepared: Prepared, train_size: int | None) -> Splits[ExampleTab
         validation=SetManifest(len(prepared.validation), notes["sets"]["validation"]),
         test=SetManifest(len(prepared.test), notes["sets"]["test"]),
         counts=counts,
+        parts=notes.get("parts", {}),
     )
     return Splits(train, prepared.validation, prepared.test, manifest)
 
@@ -137,8 +142,8 @@ def prepare(corpus: CorpusConfig, rules: SplitRules, cache: Path, progress: Prog
     Raises:
         DataError: the corpus cannot be used, or the cache cannot be written.
     """
-    corpus_hash = corpus_sha256(corpus)
-    key = cache_key(corpus, rules, corpus_hash)
+    corpus_hash, parts = corpus_sha256(corpus), published_parts(corpus)
+    key = cache_key(corpus, rules, corpus_hash, parts)
     folder = cache / folder_name(key)
     try:
         with locked(cache / f".{folder.name}.lock"):
@@ -148,10 +153,12 @@ def prepare(corpus: CorpusConfig, rules: SplitRules, cache: Path, progress: Prog
                 logger.warning("%s It is prepared again.", fault.line())
             if fault is not None:
                 logger.info("Preparing %s", corpus.name)
-                build = _Build(corpus, rules, progress, key, corpus_hash)
+                build = _Build(corpus, rules, progress, key, corpus_hash, parts)
                 replace_folder(folder, build.fill)
                 _warn_of_rejects(folder)
-            return _open(folder)
+            prepared = _open(folder)
+            _say_once(corpus, rules, prepared)
+            return prepared
     except OSError as error:
         raise DataError(
             Fault(
@@ -163,9 +170,20 @@ def prepare(corpus: CorpusConfig, rules: SplitRules, cache: Path, progress: Prog
         ) from error
 
 
-def cache_key(corpus: CorpusConfig, rules: SplitRules, corpus_hash: str) -> str:
-    """Return a hash of everything that determines the prepared data: bytes, columns, split; not the training size."""
-    whole = {"pairs": examples_key(corpus, corpus_hash), "rules": asdict(rules)}
+def cache_key(
+    corpus: CorpusConfig, rules: SplitRules, corpus_hash: str, parts: Mapping[str, Sequence[str]] | None = None
+) -> str:
+    """Return a hash of everything that determines the prepared data: bytes, columns, split; not the training size.
+
+    Args:
+        corpus: The corpus.
+        rules: How it is divided.
+        corpus_hash: `corpus_sha256`.
+        parts: `published_parts`.
+    """
+    whole: dict[str, object] = {"pairs": examples_key(corpus, corpus_hash), "rules": asdict(rules)}
+    if parts:
+        whole["parts"] = parts
     return sha256_of_text(json.dumps(whole, sort_keys=True))
 
 
@@ -176,9 +194,10 @@ def folder_name(key: str) -> str:
 
 def examples_key(corpus: CorpusConfig, corpus_hash: str) -> str:
     """Return a hash of everything that determines the examples of a corpus."""
-    shape = {name: value for name, value in asdict(corpus).items() if name not in (*PLACE_FIELDS, *TEXT_FIELDS)}
-    # Keys added later and null here: corpora prepared before they existed keep their key.
-    shape = {name: value for name, value in shape.items() if name not in CONTEXT_FIELDS or value is not None}
+    # Without settings at their defaults: corpora prepared before a setting existed keep their key.
+    usual = asdict(CorpusConfig())
+    shape = {name: value for name, value in asdict(corpus).items() if value != usual[name]}
+    shape = {name: value for name, value in shape.items() if name not in (*PLACE_FIELDS, *TEXT_FIELDS)}
     whole = {"version": PREPARATION_VERSION, "bytes": corpus_hash, "corpus": shape}
     return sha256_of_text(json.dumps(whole, sort_keys=True))
 
@@ -213,21 +232,50 @@ class _Build:
     progress: Progress
     key: str
     corpus_sha256: str
+    parts: Mapping[str, Sequence[str]]
 
     def fill(self, folder: Path) -> None:
         """Write the sets, the rejects, and last the manifest."""
         with (folder / REJECTS).open("wb") as rejects, ExampleStore(folder / "all.arrow") as store:
             ledger = Ledger(rejects)
-            for example in self.progress(read_examples(self.corpus, ledger)):
+            files: dict[str, int] = {
+                name: place for place, part in enumerate(PARTS) for name in self.parts.get(part, ())
+            }
+            of_rows = array("B")
+            for file, example in self.progress(read_by_file(self.corpus, ledger)):
                 store.add(example, self.rules.split_seed)
-            keys = store.finish()
-            division = divide(keys, store.normalised, self.rules)
+                of_rows.append(files.get(file, 0))
+            division = self._divided(store, of_rows)
             for name in ("test", "validation", "pool"):
                 write_examples(folder / f"{name}.arrow", _batches(store, getattr(division, name)), store.schema)
         (folder / "all.arrow").unlink()
         counts = dict(ledger.counts) | dict(division.counts)
         logger.info("%s: %s", self.corpus.name, ", ".join(f"{name} {n:,}" for name, n in counts.items() if n))
         write_json(folder / MANIFEST, self._manifest(folder, division, counts))
+
+    def _divided(self, store: ExampleStore, of_rows: "array[int]") -> Division:
+        keys = store.finish()
+        if not self.parts:
+            return divide(keys, store.normalised, self.rules)
+        parts = {
+            part: np.flatnonzero(np.frombuffer(of_rows, np.uint8) == place)
+            for place, part in enumerate(PARTS)
+            if part in self.parts
+        }
+        for part, rows in parts.items():
+            if not len(rows):
+                raise DataError(
+                    Fault(
+                        "part-empty",
+                        f"no row of the {part} part gives an example ({', '.join(self.parts[part][:6])})",
+                        key="corpus.path",
+                        file=where(self.corpus),
+                        hint="Repair it, take it away, or give corpus.parts=ignore, which divides everything anew.",
+                    )
+                )
+        division = divide_published(keys, store.normalised, self.rules, parts)
+        division.counts.update({f"{part}_part_pairs": len(rows) for part, rows in parts.items()})
+        return division
 
     def _manifest(self, folder: Path, division: Division, counts: dict[str, int]) -> Notes:
         files = {name: folder / name for name in FILES}
@@ -238,6 +286,7 @@ class _Build:
             "counts": counts,
             "sets": {name: ExampleTable(folder / f"{name}.arrow").sha256 for name in ("validation", "test")},
             "test_answers_first_seen": division.test_answers_first_seen,
+            "parts": {part: list(names) for part, names in self.parts.items()},
             "files": {name: {"size": p.stat().st_size, "sha256": sha256_of(p)} for name, p in files.items()},
         }
 
@@ -252,10 +301,25 @@ def _open(folder: Path) -> Prepared:
     return Prepared(folder, pool, validation, test, json.loads((folder / MANIFEST).read_text("utf-8")))
 
 
+_said: set[str] = set()
+
+
+def _say_once(corpus: CorpusConfig, rules: SplitRules, prepared: Prepared) -> None:
+    """Log what became of published parts, once per process, whether or not the data was prepared before."""
+    notes = prepared.notes
+    if notes["key"] in _said:
+        return
+    _said.add(notes["key"])
+    if parts := notes.get("parts"):
+        say_kept(corpus.name, parts, notes["counts"], rules)
+    else:
+        say_unkept(corpus)
+
+
 def _warn_of_rejects(folder: Path) -> None:
     """Log how many rows were left out, and the file that lists them."""
     counts = json.loads((folder / MANIFEST).read_text("utf-8"))["counts"]
-    left_out = sum(n for name, n in counts.items() if name.startswith(("rejected_", "dropped_")))
+    left_out = sum(n for name, n in counts.items() if name.startswith("rejected_"))
     if left_out:
         logger.warning(
             "%s of %s rows left out, each with its line and reason in %s",
@@ -293,7 +357,7 @@ def _shortage(counts: dict[str, int], train_size: int | None, available: int) ->
     left_out = [
         f"{name.replace('_', ' ')} {n:,}"
         for name, n in counts.items()
-        if n and name.startswith(("rejected_", "dropped_", "exact_", "other_", "training_pairs_", "held_out_"))
+        if n and name.startswith(("rejected_", "exact_", "other_", "training_pairs_", "held_out_"))
     ]
     return Fault(
         "corpus-too-small",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from medqa_finetune.data.messages import SPEAKER_KEYS, SPEAKERS, TEXT_KEYS
 from medqa_finetune.errors import DataError, Fault
 
 
@@ -32,8 +33,19 @@ class Row:
 EXCERPT_CHARS = 200
 EXAMPLES_IN_MESSAGE = 2
 
-# Rows that are intact but useless for training: dropped and counted, but no sign of a damaged file.
-CLEANING_REASONS = ("one_character_question", "one_character_answer")
+# What can be set where a corpus is refused for a reason.
+REMEDIES = {
+    "unknown_speaker": f"known speakers are {', '.join(SPEAKERS)}; corpus.user_names=['NAME'], "
+    "corpus.assistant_names=['NAME'] and corpus.system_names=['NAME'] add others",
+    "not_a_message": f"a message has its speaker under {', '.join(SPEAKER_KEYS)} and its text under "
+    f"{', '.join(TEXT_KEYS)}; corpus.message_keys=[SPEAKER,TEXT] names other keys",
+    "one_speaks_twice_running": "corpus.join_turns=true joins what one says in succession",
+    "user_has_the_last_word": "corpus.drop_last_question=true drops a last question without an answer",
+    "part_not_text": "only parts of text can be trained on",
+    "short_question": "corpus.min_question_characters sets the least length",
+    "short_answer": "corpus.min_answer_characters sets the least length",
+    "empty_answer": "a column that may be empty can stand in a list, corpus.answer=[A,B], but not in a template",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +83,16 @@ class Ledger:
 
     def reject(self, reject: Reject) -> None:
         """Count a reject, keep the first few for messages, and write it to the file."""
-        if reject.reason in CLEANING_REASONS:
-            self.counts[f"dropped_{reject.reason}"] += 1
-        else:
-            self.counts[f"rejected_{reject.reason}"] += 1
-            if len(self.examples) < EXAMPLES_IN_MESSAGE:
-                self.examples.append(reject)
+        self.counts[f"rejected_{reject.reason}"] += 1
+        if len(self.examples) < EXAMPLES_IN_MESSAGE:
+            self.examples.append(reject)
         if self._rejects is not None:
             row = {"place": reject.place, "reason": reject.reason, "excerpt": excerpt_of(reject.excerpt)}
             self._rejects.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
 
     @property
     def broken(self) -> int:
-        """Number of rows that could not be used, not counting rows dropped by cleaning."""
+        """Number of rows that could not be used."""
         return sum(n for name, n in self.counts.items() if name.startswith("rejected_"))
 
     def check_share(self, file: str | None, max_share: float) -> None:
@@ -102,7 +111,9 @@ class Ledger:
         reasons = [
             (n, name.removeprefix("rejected_")) for name, n in self.counts.items() if name.startswith("rejected_")
         ]
-        listed = ", ".join(f"{name} {n:,}" for n, name in sorted(reasons, reverse=True))
+        reasons.sort(reverse=True)
+        listed = ", ".join(f"{name} {n:,}" for n, name in reasons)
+        remedies = [REMEDIES[name] for _, name in reasons[:1] if name in REMEDIES]
         examples = "; ".join(f"{e.place} {e.reason}: {excerpt_of(e.excerpt)[:60]!r}" for e in self.examples)
         raise DataError(
             Fault(
@@ -112,7 +123,7 @@ class Ledger:
                 key="corpus.max_reject_share",
                 got=max_share,
                 file=file,
-                hint="Repair the file, or raise corpus.max_reject_share.",
+                hint="; ".join(["Repair the file, or raise corpus.max_reject_share", *remedies]) + ".",
             )
         )
 

@@ -145,18 +145,26 @@ class HeldOutIndex:
         return sketches
 
 
-class _Questions:
-    """The distinct questions in seeded order, each with its rows."""
+class Questions:
+    """The distinct questions in seeded order, each with its rows.
 
-    def __init__(self, keys: ExampleKeys, texts: Callable[[Rows], Sequence[str]]) -> None:
-        kept = np.sort(np.unique(keys.example, return_index=True)[1])
-        self.duplicates = len(keys.example) - len(kept)
+    Args:
+        keys: Hashes of every example.
+        texts: Returns the normalised questions of rows.
+        rows: The rows that count, ascending; None for all.
+    """
+
+    def __init__(self, keys: ExampleKeys, texts: Callable[[Rows], Sequence[str]], rows: Rows | None = None) -> None:
+        within = np.arange(len(keys.example)) if rows is None else rows
+        kept = within[np.sort(np.unique(keys.example[within], return_index=True)[1])]
+        self.duplicates = len(within) - len(kept)
         ordered = keys.question[kept]
         order = np.lexsort((kept, ordered))
         self._rows: Rows = kept[order].astype(np.int64)
         self._starts: Rows = np.flatnonzero(np.diff(ordered[order], prepend=~ordered[order][:1])).astype(np.int64)
         self._ends: Rows = np.append(self._starts[1:], len(self._rows)).astype(np.int64)
         self._texts = texts
+        self.keys: Keys = keys.question[self._rows[self._starts]]
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -175,6 +183,7 @@ class _Questions:
         return rows
 
     def n_rows(self, questions: Rows) -> int:
+        """Return the number of the questions' examples."""
         return int((self._ends[questions] - self._starts[questions]).sum())
 
     def near(self, questions: Rows, index: HeldOutIndex) -> npt.NDArray[np.bool_]:
@@ -186,6 +195,7 @@ class _Questions:
         return found
 
     def index(self, questions: Rows, threshold: float) -> HeldOutIndex:
+        """Return an index of questions as held-out ones."""
         return HeldOutIndex(self._texts(self.first_rows(questions)), threshold)
 
 
@@ -200,7 +210,7 @@ def divide(keys: ExampleKeys, texts: Callable[[Rows], Sequence[str]], rules: Spl
     Raises:
         DataError: there are too few questions for the held-out sets and one for training.
     """
-    questions, counts = _Questions(keys, texts), Counter[str]()
+    questions, counts = Questions(keys, texts), Counter[str]()
     _check_enough(len(questions), rules)
     test: Rows = np.arange(rules.test_size)
     near_test = questions.index(test, rules.near_duplicate_threshold)
@@ -224,7 +234,7 @@ def divide(keys: ExampleKeys, texts: Callable[[Rows], Sequence[str]], rules: Spl
     counts["training_pairs_near_duplicates_of_validation"] = questions.n_rows(rest[like_validation])
     counts["training_pool"] = len(pool)
     test_rows = questions.first_rows(test)
-    seen = _first_seen(keys.answer[test_rows], keys.answer[pool])
+    seen = first_seen(keys.answer[test_rows], keys.answer[pool])
     counts["test_answers_seen_in_training_pool"] = len(seen)
     return Division(test_rows, questions.first_rows(validation), pool, counts, seen)
 
@@ -245,7 +255,7 @@ def _check_enough(n_questions: int, rules: SplitRules) -> None:
         )
 
 
-def _choose_validation(questions: _Questions, near_test: HeldOutIndex, rules: SplitRules) -> tuple[Rows, int]:
+def _choose_validation(questions: Questions, near_test: HeldOutIndex, rules: SplitRules) -> tuple[Rows, int]:
     """Return the validation questions, and the first question after them: near-duplicates of a test one are skipped."""
     chosen: list[int] = []
     position = rules.test_size
@@ -267,7 +277,7 @@ def _choose_validation(questions: _Questions, near_test: HeldOutIndex, rules: Sp
     return np.array(chosen, np.int64), position
 
 
-def _first_seen(test_answers: Keys, pool_answers: Keys) -> list[int]:
+def first_seen(test_answers: Keys, pool_answers: Keys) -> list[int]:
     """Return, for each test answer that also occurs in the pool, its first index there; sorted."""
     places = np.flatnonzero(np.isin(pool_answers, test_answers))
     first: dict[int, int] = {}

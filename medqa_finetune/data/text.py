@@ -1,7 +1,6 @@
 """Reads running text for language modelling: without cleaning, in the corpus's own parts or divided by row."""
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from medqa_finetune.config.schema import Config, CorpusConfig
 from medqa_finetune.data.charset import read_lines
 from medqa_finetune.data.columns import column_missing
 from medqa_finetune.data.corpus import corpus_files, where
+from medqa_finetune.data.parts import PARTS, files_by_part, part_of
 from medqa_finetune.data.readers import TEXT, read_rows, text_format_of
 from medqa_finetune.data.rows import Ledger, Reject, Row
 from medqa_finetune.data.splits import key_of
@@ -36,21 +36,22 @@ class Text:
 
 @dataclass(frozen=True)
 class TextParts:
-    """The three parts of a text corpus, and counts of what was read."""
+    """The three parts of a text corpus, counts of what was read, and the files of each part that was kept."""
 
     train: Text
     validation: Text
     test: Text
     counts: Counter[str] = field(default_factory=Counter)
+    files: dict[str, list[str]] = field(default_factory=dict)
 
 
 def read_text_parts(config: Config) -> TextParts:
     """Return an experiment's text in its three parts.
 
-    Files with train, validation and test in their names are these parts. Any other text is divided by row: in the
-    seeded order of their hashes, the first `data.test_size` distinct rows are the test part, the next
-    `data.validation_size` the validation part, and the rest, in the text's order, the training part. Equal rows go to
-    one part.
+    Files with train, validation and test in their names are these parts, unless `corpus.parts` is `ignore`. Any other
+    text is divided by row: in the seeded order of their hashes, the first `data.test_size` distinct rows are the test
+    part, the next `data.validation_size` the validation part, and the rest, in the text's order, the training part.
+    Equal rows go to one part.
 
     Raises:
         DataError: the corpus is missing, empty or broken, has some of the parts but not all, or too few rows.
@@ -58,7 +59,11 @@ def read_text_parts(config: Config) -> TextParts:
     corpus, ledger = config.corpus, Ledger()
     _warn_of_scale(config)
     files = corpus_files(corpus)
-    named = {} if len(files) == 1 else _by_part(files, corpus)
+    named = {} if len(files) == 1 or corpus.parts == "ignore" else _by_part(files, corpus)
+    if corpus.parts == "published" and not named:
+        hint = "Give a folder with files named train, validation and test, or leave corpus.parts out."
+        problem = "needs files of all three parts, and no name of a file says its part"
+        raise DataError(_of_path("part-missing", problem, corpus, hint).but(key="corpus.parts", got="published"))
     rows = _read(named or {"": files}, corpus, ledger)
     parts = rows if named else _divided(rows[""], config)
     empty = [part for part in PARTS if not any(row.strip() for row in parts[part])]
@@ -66,7 +71,8 @@ def read_text_parts(config: Config) -> TextParts:
         hint = "Repair it, or give a single file, which is divided by rows."
         raise DataError(_of_path("part-empty", f"the {empty[0]} part has no text", corpus, hint))
     train, validation, test = (Text(corpus.separator.join(parts[part])) for part in PARTS)
-    return TextParts(train, validation, test, ledger.counts)
+    published = {part: [name for _, name in named[part]] for part in PARTS} if named else {}
+    return TextParts(train, validation, test, ledger.counts, published)
 
 
 def read_test_text(corpus: CorpusConfig) -> Text:
@@ -133,15 +139,13 @@ def _counted(count: int, what: str) -> str:
 
 def _by_part(files: list[tuple[Path, str]], corpus: CorpusConfig) -> dict[str, list[tuple[Path, str]]]:
     """Return the files of each part; empty if no file name indicates a part."""
-    found: dict[str | None, list[tuple[Path, str]]] = {}
-    for path, name in files:
-        found.setdefault(part_of(name), []).append((path, name))
+    found = files_by_part(files)
     if found.keys() == {None}:
         return {}
     if found.keys() != set(PARTS):
         there = ", ".join(f"{name} ({part_of(name) or 'no part'})" for _, name in files[:6])
         problem = f"the files must be named train, validation and test, all three, or none of them so; found: {there}"
-        hint = "Name them so, or give a single file, which is divided by rows."
+        hint = "Name them so, or give a single file or corpus.parts=ignore, which divide by rows."
         raise DataError(_of_path("part-missing", problem, corpus, hint))
     return {part: found[part] for part in PARTS}
 
@@ -170,26 +174,6 @@ def _divided(rows: list[str], config: Config) -> dict[str, list[str]]:
         if key is not None:
             parts["test" if key in test else "validation" if key in validation else "train"].append(row)
     return parts
-
-
-PARTS = ("train", "validation", "test")
-# Words in a file name that indicate its part: `wiki.valid.raw`, `test-00000-of-00001.parquet`.
-PART_OF_WORD = {
-    "train": "train",
-    "training": "train",
-    "valid": "validation",
-    "validation": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-}
-
-
-def part_of(name: str) -> str | None:
-    """Return the part of a corpus that a file name indicates, one of `PARTS`, or None."""
-    words = re.split("[^a-z]+", Path(name).name.lower())
-    found = {PART_OF_WORD[word] for word in words if word in PART_OF_WORD}
-    return found.pop() if len(found) == 1 else None
 
 
 def text_rows(path: Path, name: str, corpus: CorpusConfig, ledger: Ledger) -> Iterator[str]:

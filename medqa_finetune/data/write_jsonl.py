@@ -2,44 +2,56 @@
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from medqa_finetune.config.schema import CorpusConfig
-from medqa_finetune.data.corpus import corpus_sha256, read_examples
+from medqa_finetune.data.corpus import corpus_sha256, read_by_file
 from medqa_finetune.data.examples import Example, to_row
+from medqa_finetune.data.parts import published_parts
 from medqa_finetune.data.prepare import Prepared, Progress, examples_key, take_splits
 from medqa_finetune.data.rows import Ledger
 from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.record.files import replacing, sha256_of, write_json
 
 PAIRS, REJECTS, COUNTS, MANIFEST = "pairs.jsonl", "rejects.jsonl", "counts.json", "manifest.json"
+# Folder of a corpus that keeps the parts it was published in: one file each.
+PAIRS_BY_PART = "pairs"
 
 
-def write_cleaned(corpus: CorpusConfig, folder: Path, progress: Progress = iter) -> dict[str, int]:
+class Cleaned(NamedTuple):
+    """Counts of what was cleaned, and the file of examples, or the folder with one file per published part."""
+
+    counts: dict[str, int]
+    path: Path
+
+
+def write_cleaned(corpus: CorpusConfig, folder: Path, progress: Progress = iter) -> Cleaned:
     """Write a corpus's cleaned examples, its rejects and, last, the counts, unless they are there already.
-
-    Returns:
-        The counts.
 
     Raises:
         DataError: the corpus cannot be used, or the folder cannot be written.
     """
-    key = examples_key(corpus, corpus_sha256(corpus))
+    parts = published_parts(corpus)
+    key = examples_key(corpus, corpus_sha256(corpus)) + (f" {parts}" if parts else "")
+    files = {f"{PAIRS_BY_PART}/{part}.jsonl": names for part, names in parts.items()} or {PAIRS: []}
+    path = folder / (PAIRS_BY_PART if parts else PAIRS)
     done = _notes(folder / COUNTS, key)
     if done is not None:
-        counts: dict[str, int] = done["counts"]
-        return counts
+        return Cleaned(done["counts"], path)
     try:
-        with replacing(folder / REJECTS) as rejects, replacing(folder / PAIRS) as examples:
+        with replacing(folder / REJECTS) as rejects, ExitStack() as stack:
             ledger = Ledger(rejects)
-            for example in progress(read_examples(corpus, ledger)):
-                examples.write(_line(example))
-        _write_notes(folder, COUNTS, (PAIRS, REJECTS), {"key": key, "counts": dict(ledger.counts)})
+            opened = {file: stack.enter_context(replacing(folder / file)) for file in files}
+            file_of = {name: opened[file] for file, names in files.items() for name in names}
+            for name, example in progress(read_by_file(corpus, ledger)):
+                (file_of[name] if parts else opened[PAIRS]).write(_line(example))
+        _write_notes(folder, COUNTS, (*files, REJECTS), {"key": key, "counts": dict(ledger.counts)})
     except OSError as error:
         raise DataError(_unwritable(folder, error)) from error
-    return dict(ledger.counts)
+    return Cleaned(dict(ledger.counts), path)
 
 
 def write_sets(

@@ -11,6 +11,7 @@ from medqa_finetune.child_process import NoReplyError, call
 from medqa_finetune.config.identity import SEPARATOR
 from medqa_finetune.config.schema import Config, ModelConfig
 from medqa_finetune.data.corpus import corpus_sha256
+from medqa_finetune.data.parts import published_parts
 from medqa_finetune.data.prepare import CACHE_NAME, cache_key, folder_name, rules_of
 from medqa_finetune.errors import Fault, RunError
 from medqa_finetune.methods.registry import method_of
@@ -140,7 +141,8 @@ def kinds_of(configs: Sequence[Config]) -> list[list[int]]:
 
 def _link_prepared_data(config: Config, cache: Path) -> None:
     """Link data prepared by an earlier run into the temporary cache."""
-    name = folder_name(cache_key(config.corpus, rules_of(config), corpus_sha256(config.corpus)))
+    corpus = config.corpus
+    name = folder_name(cache_key(corpus, rules_of(config), corpus_sha256(corpus), published_parts(corpus)))
     before = Path(config.outputs) / CACHE_NAME / name
     cache.mkdir(exist_ok=True)
     if before.is_dir() and not (cache / name).exists():

@@ -58,6 +58,8 @@ class DataManifest:
     Attributes:
         corpus_sha256: sha256 of the corpus bytes.
         counts: Rows read, rejected and removed in preparation, by reason.
+        parts: Files of each part that the corpus was published in and that the sets were taken from; empty where the
+            corpus was divided anew.
     """
 
     corpus_sha256: str
@@ -65,6 +67,7 @@ class DataManifest:
     validation: SetManifest
     test: SetManifest
     counts: dict[str, int] = field(default_factory=dict)
+    parts: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,7 @@ def fit(
     train = config.train
     collator = Collator(train.micro_batch, train.max_length, train.packing, int(loaded.tokenizer.pad_token_id))
     arguments = training_arguments(config, checkpoints, steps, loaded.device)
+    _warn_of_warmup(train, steps)
     trainer = MeteredTrainer(
         model=loaded.model,
         args=arguments,
@@ -158,6 +159,22 @@ def total_steps(examples: int, train: TrainConfig) -> int:
     return steps if train.max_steps is None else min(steps, train.max_steps)
 
 
+def warmup_steps(steps: int, train: TrainConfig) -> int:
+    """Return the steps in which the learning rate rises, the last of which has the peak rate."""
+    return math.ceil(train.warmup_ratio * steps)
+
+
+def _warn_of_warmup(train: TrainConfig, steps: int) -> None:
+    rising = warmup_steps(steps, train)
+    if train.scheduler == "constant":
+        if rising:
+            log.info(
+                "train.scheduler=constant has no warm-up: train.warmup_ratio=%g changes nothing", train.warmup_ratio
+            )
+    elif rising > 1 and 2 * rising > steps:
+        log.warning("the learning rate still rises in %d of %d steps (train.warmup_ratio)", rising, steps)
+
+
 def validation_steps(steps: int, train: TrainConfig) -> frozenset[int]:
     """Return the steps after which to validate: `train.validations` of them, evenly spread, with the last step."""
     return frozenset(math.ceil(steps * number / train.validations) for number in range(1, train.validations + 1))
@@ -176,7 +193,7 @@ def training_arguments(config: Config, checkpoints: Checkpoints, steps: int, dev
         max_steps=steps,
         learning_rate=train.learning_rate,
         lr_scheduler_type=train.scheduler,
-        warmup_steps=math.ceil(train.warmup_ratio * steps),
+        warmup_steps=warmup_steps(steps, train),
         weight_decay=train.weight_decay,
         max_grad_norm=train.max_gradient_norm,
         optim=config.method.optimizer if cuda else config.method.optimizer_without_cuda,

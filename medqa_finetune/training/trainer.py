@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers import SchedulerType, TrainerCallback, TrainerControl, TrainerState
 
 from medqa_finetune.compat.trainer import AdaptedTrainer
 from medqa_finetune.config.schema import TrainConfig
@@ -19,6 +19,7 @@ from medqa_finetune.training.batches import Batch
 from medqa_finetune.training.checkpoints import Checkpoints
 from medqa_finetune.training.loss import AnswerLoss
 from medqa_finetune.training.meters import Meter, MeterState, Reading, Work
+from medqa_finetune.training.schedule import schedule_of
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,14 @@ class MeteredTrainer(AdaptedTrainer):
         self._loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=self.args.device)
         self._validated = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         self._answer_loss = AnswerLoss(self.model)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Create the schedule of the learning rate, in which every step trains."""
+        if self.lr_scheduler is None:
+            warmup = self.args.get_warmup_steps(num_training_steps)
+            name = str(SchedulerType(self.args.lr_scheduler_type).value)
+            self.lr_scheduler = schedule_of(name, optimizer or self.optimizer, warmup, num_training_steps)
+        return self.lr_scheduler
 
     def take_step(self, model: torch.nn.Module, item: dict[str, Any]) -> torch.Tensor:
         """Train on one optimizer step, batch after batch, and return its mean loss in nats per answer token."""

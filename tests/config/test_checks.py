@@ -23,6 +23,7 @@ OUT_OF_RANGE: list[dict[str, Any]] = [
     {"corpus__max_reject_share": 1.1},
     {"train__epochs": 0.0}, {"train__epochs": INFINITY}, {"train__max_steps": 0}, {"train__batch_size": 0},
     {"train__micro_batch": 0}, {"train__learning_rate": NAN}, {"train__learning_rate": -1e-4},
+    {"train__scheduler": "polynomial", "train__learning_rate": 1e-7},
     {"train__max_gradient_norm": 0.0}, {"train__warmup_ratio": 1.0}, {"train__weight_decay": -0.1},
     {"train__max_length": 0}, {"train__logging_steps": 0}, {"train__validations": 0},
     {"train__warmup_steps_unmetered": -1}, {"train__checkpoint_minutes": 0.0}, {"train__checkpoint_steps": 0},

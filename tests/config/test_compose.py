@@ -155,6 +155,13 @@ def test_settings_are_restored_from_a_record() -> None:
     assert restore_config(written) == config
 
 
+@pytest.mark.parametrize(("task", "parts"), [("qa", "ignore"), ("text", "auto")])
+def test_records_from_before_published_parts_keep_their_division(task: str, parts: str) -> None:
+    written = settings_of(changed(VALID, corpus__task=task, corpus__source="file", corpus__path="a"), MARKS)
+    del written["corpus"]["parts"]
+    assert restore_config(written).corpus.parts == parts
+
+
 def test_restored_interpolations_are_resolved_again(monkeypatch: pytest.MonkeyPatch) -> None:
     written = settings_of(VALID, MARKS)
     written["model"]["path"] = "${oc.env:MY_MODELS}/chat"

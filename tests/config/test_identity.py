@@ -109,6 +109,7 @@ CHANGES_NO_RESULT: dict[str, Any] = {
     "corpus.revision": "v2",
     "corpus.files": ["train.jsonl"],
     "corpus.max_reject_share": 0.5,
+    "corpus.parts": "ignore",  # what it comes to counts, by another fingerprint
     "model.name": "mine",
     "model.path": "models/mine",  # likewise
     "model.repository": "somebody/else",
@@ -191,6 +192,12 @@ def test_neutral_settings_keep_both_identities(key: str) -> None:
 def test_corpus_and_model_change_the_training(marks: tuple[str, str]) -> None:
     assert training(VALID, Fingerprints(*marks)) != training(VALID)
     assert evaluation(VALID, Fingerprints(*marks)) == evaluation(VALID)
+
+
+def test_what_the_setting_of_parts_comes_to_is_another_training() -> None:
+    kept = dataclasses.replace(FINGERPRINTS, parts="published")
+    assert training(VALID, kept) != training(VALID)
+    assert evaluation(VALID, kept) == evaluation(VALID)
 
 
 def test_another_text_is_another_evaluation() -> None:

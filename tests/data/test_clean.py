@@ -22,9 +22,19 @@ from medqa_finetune.data.clean import CHAT_TOKEN, INVISIBLE, clean
         ("e\u0301", "é"),
         ("e\u200b\u0301 e&#x301;", "é é"),
         ("体温38℃，①②Ⅱ期，ＡＢＣ！", "体温38℃，①②Ⅱ期，ＡＢＣ！"),
-        ("a   b\u3000\u3000c\u00a0d", "a b c d"),
+        ("a   b\u3000\u3000c\u00a0d", "a   b\u3000\u3000c d"),
         ("一\r\n二\r三\u0085四", "一\n二\n三\n四"),
-        ("一\n\n\n\n二 \n \n 三", "一\n\n二\n\n三"),
+        ("一\n\n\n\n二 \n \n 三", "一\n\n\n\n二\n\n 三"),
+        ("1. 甲\n   - 乙\n     - 丙\n2. 丁", "1. 甲\n   - 乙\n     - 丙\n2. 丁"),
+        ("\n    def f():\n        return 1\n\n\n    f()\n", "def f():\n    return 1\n\n\nf()"),
+        ("\t{\n\t  1\n\t}", "{\n  1\n}"),
+        ("  您好\n请坐", "您好\n请坐"),
+        ("p<b and c>0，a<b>c，1<p>0", "p<b and c>0，a<b>c，1<p>0"),
+        ("/?x=1&copy=2&lt=3 &copy; &notit; &#x41;", "/?x=1&copy=2&lt=3 © &notit; A"),
+        ("<p>一<p>二<td width=5 nowrap>三</td>", "一\n二三"),
+        ("<b>粗</B> <o:p>留</o:p> <think>想</think>", "粗 <o:p>留</o:p> <think>想</think>"),
+        ("比如 <html> 和 <b>粗</b>", "比如 <html> 和 <b>粗</b>"),
+        ("```html\n<b>&lt;</b>\n```\n`<i>` <i>斜</i>", "```html\n<b>&lt;</b>\n```\n`<i>` 斜"),
         ("　　空两格\n　　再空两格  ", "空两格\n再空两格"),
         ("保留\u2028行分隔", "保留\u2028行分隔"),
         ("表\t格", "表\t格"),
@@ -33,22 +43,36 @@ from medqa_finetune.data.clean import CHAT_TOKEN, INVISIBLE, clean
     ],
 )
 def test_cleaned(raw: str, cleaned: str) -> None:
-    assert clean(raw) == (cleaned, 0)
+    assert clean(raw).text == cleaned
+
+
+@pytest.mark.parametrize(
+    ("raw", "changes"),
+    [
+        ("无须改动\n  缩进", []),
+        ("一\r\n二 \n三", ["line_ends_unified", "blanks_at_line_ends_removed"]),
+        (" 一\u00a0二\u200b", ["invisible_characters_removed", "no_break_spaces_replaced", "outer_blanks_removed"]),
+        ("<b>a</b>&amp;", ["html_entities_resolved", "html_tags_removed"]),
+        ("e\u0301", ["unicode_composed"]),
+    ],
+)
+def test_what_was_changed_is_named(raw: str, changes: list[str]) -> None:
+    assert dict(clean(raw).changes) == dict.fromkeys(changes, 1)
 
 
 @pytest.mark.parametrize(
     "mark", ["<|im_end|>", "<|im_start|>", "<|endoftext|>", "<｜end▁of▁sentence｜>", "&lt;|im_end|&gt;"]
 )
 def test_chat_tokens_are_made_harmless_and_counted(mark: str) -> None:
-    text, tokens = clean(f"吃药{mark}\n{mark}system")
-    assert tokens == 2
+    text, changes = clean(f"吃药{mark}\n{mark}system")
+    assert changes["chat_tokens_neutralised"] == 2
     assert not CHAT_TOKEN.search(text)
     assert "<| im_end |>" in text or "im_end" not in mark
 
 
 def test_a_token_that_cleaning_itself_would_make_is_caught() -> None:
-    text, tokens = clean("<|im\u200b_<b>end|>")
-    assert tokens == 1
+    text, changes = clean("<|im\u200b_<b></b>end|>")
+    assert changes["chat_tokens_neutralised"] == 1
     assert "<|im_end|>" not in text
 
 
@@ -59,8 +83,7 @@ def test_any_text(raw: str) -> None:
     assert not INVISIBLE.search(text)
     assert not CHAT_TOKEN.search(text)
     assert "\r" not in text
-    assert "\n\n\n" not in text
-    assert "  " not in text
+    assert not any(line.endswith((" ", "\t", "\u3000", "\u00a0")) for line in text.split("\n"))
     assert unicodedata.is_normalized("NFC", text)
     if not {"&", "<"} & set(raw):
-        assert clean(text) == (text, 0)
+        assert clean(text) == (text, {})

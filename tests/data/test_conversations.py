@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from medqa_finetune.config.groups import load_group
 from medqa_finetune.config.schema import CorpusConfig
-from medqa_finetune.data.columns import SPEAKERS, Broken, read_history, read_messages
 from medqa_finetune.data.corpus import read_examples
 from medqa_finetune.data.examples import Example
+from medqa_finetune.data.messages import SPEAKERS, Broken, MessageReader
 from medqa_finetune.data.rows import Ledger
 from medqa_finetune.errors import DataError
 from scripts.reader_checks import check_reading
@@ -35,7 +35,7 @@ def group(name: str, path: Path, *overrides: str) -> list[Example]:
 
 
 def test_a_conversation_is_its_last_turn_with_those_before_it() -> None:
-    found = read_messages([RULE, ASKED, SAID, AGAIN, SAID_AGAIN])
+    found = MessageReader().read([RULE, ASKED, SAID, AGAIN, SAID_AGAIN])
     assert found.system == "你是医生。"
     assert found.turns == (("头痛怎么办？", "多休息。"), ("还是痛。", "去看医生。"))
 
@@ -63,7 +63,7 @@ def test_a_conversation_is_its_last_turn_with_those_before_it() -> None:
 )
 def test_a_broken_conversation_says_what_is_wrong(messages: Any, reason: str) -> None:
     with pytest.raises(Broken) as caught:
-        read_messages(messages)
+        MessageReader().read(messages)
     assert caught.value.reason == reason
 
 
@@ -78,7 +78,7 @@ def test_any_orderly_conversation_comes_back(turns: Any, system: str | None, nam
     said = [] if system is None else [{speaker: "system", text: system}]
     for turn in turns:
         said += [{speaker: name, text: words} for name, words in zip(names, turn, strict=True)]
-    found = read_messages(said)
+    found = MessageReader().read(said)
     assert (found.system, list(found.turns)) == (system, turns)
 
 
@@ -113,12 +113,12 @@ def test_any_history_is_clean_pairs_or_rejects(tmp_path: Path, histories: list[A
 )
 def test_a_history_of_another_form_is_refused(cell: Any) -> None:
     with pytest.raises(Broken, match="history_not_turns"):
-        read_history(cell)
+        MessageReader().read_history(cell)
 
 
 @pytest.mark.parametrize("cell", [None, "", []])
 def test_an_empty_history_is_none(cell: Any) -> None:
-    assert read_history(cell) == ()
+    assert MessageReader().read_history(cell) == ()
 
 
 def test_sharegpt_keeps_every_turn_and_the_system_prompt(tmp_path: Path) -> None:

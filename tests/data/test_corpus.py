@@ -87,18 +87,21 @@ def test_share_of_broken_rows(tmp_path: Path) -> None:
     assert len(read(path, max_reject_share=0.02)[0]) == 98
 
 
-def test_one_character_answers_are_cleaning_and_not_damage(tmp_path: Path) -> None:
+def test_answers_of_one_character_are_kept_unless_a_setting_forbids(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", f"{GOOD_LINE}\n" + '{"question": "问题", "answer": "A"}\n' * 9)
-    examples, ledger = read(path)
-    assert len(examples) == 1
-    assert ledger.counts["dropped_one_character_answer"] == 9
-    assert ledger.broken == 0
+    assert len(read(path)[0]) == 10
+    with pytest.raises(DataError) as caught:
+        read(path, min_answer_characters=2)
+    fault = only_fault(caught)
+    assert (fault.code, "short_answer 9" in fault.problem) == ("too-many-rejects", True)
+    assert "corpus.min_answer_characters" in fault.hint
+    assert len(read(path, min_answer_characters=2, max_reject_share=0.9)[0]) == 1
 
 
 def test_nothing_left(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.jsonl", '{"question": "问题", "answer": "A"}\n' * 3)
+    path = written(tmp_path / "a.jsonl", '{"question": "问题", "answer": ""}\n' * 3)
     with pytest.raises(DataError) as caught:
-        read(path)
+        read(path, max_reject_share=1.0)
     fault = only_fault(caught)
     assert (fault.code, fault.key, fault.file) == ("no-pairs", "corpus.question", str(path))
     assert "corpus.answer" in fault.hint

@@ -81,20 +81,18 @@ def test_scale(tmp_path: Path) -> None:
 def test_manifest_counts_add_up(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "a.jsonl")
     with (tmp_path / "a.jsonl").open("a") as file:
-        file.write('{"question": "问题", "answer": "B"}\n{"question": "坏')
+        file.write('{"question": "问题", "answer": ""}\n{"question": "坏')
     manifest = prepare_splits(config_of(corpus), tmp_path / "cache").manifest
     counts = manifest.counts
     assert (
-        counts["rows"]
-        == 302
-        == counts["pairs"] + counts["dropped_one_character_answer"] + counts["rejected_torn_last_line"]
+        counts["rows"] == 302 == counts["pairs"] + counts["rejected_empty_answer"] + counts["rejected_torn_last_line"]
     )
     assert counts["training_pool"] == 280
     assert counts["test_answers_seen_in_training"] == 0
     assert (manifest.train.n, manifest.validation.n, manifest.test.n) == (100, 10, 10)
     assert manifest.corpus_sha256 == corpus_sha256(corpus)
     rejects = next((tmp_path / "cache").glob("corpus-*/rejects.jsonl")).read_text("utf-8").splitlines()
-    assert [json.loads(line)["reason"] for line in rejects] == ["one_character_answer", "torn_last_line"]
+    assert [json.loads(line)["reason"] for line in rejects] == ["empty_answer", "torn_last_line"]
 
 
 def test_too_few_pairs_is_an_error_and_never_a_smaller_set(tmp_path: Path) -> None:
@@ -119,7 +117,7 @@ def test_second_use_reads_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     corpus = write_corpus(tmp_path / "a.jsonl")
     first = prepare(corpus, RULES, tmp_path / "cache")
     before = snapshot(first.folder)
-    monkeypatch.setattr(preparation, "read_examples", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(preparation, "read_by_file", lambda *_: pytest.fail("read again"))
     second = prepare(replace(corpus, name="other name"), RULES, tmp_path / "cache")
     assert snapshot(second.folder) == before
     assert list(second.pool) == list(first.pool)
@@ -131,9 +129,9 @@ def test_second_use_reads_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_damaged_cache_is_rebuilt_and_said_so(
     tmp_path: Path, name: str, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    corpus = write_corpus(tmp_path / "a.jsonl", 40)
+    corpus = replace(write_corpus(tmp_path / "a.jsonl", 40), max_reject_share=0.1)
     with (tmp_path / "a.jsonl").open("a") as file:
-        file.write('{"question": "问题", "answer": "B"}\n')
+        file.write('{"question": "问题", "answer": ""}\n')
     first = prepare(corpus, RULES, tmp_path / "cache")
     good = {path.name: path.read_bytes() for path in first.folder.iterdir()}
     path, content = first.folder / name, good[name]
@@ -161,7 +159,8 @@ SHAPING: list[dict[str, Any]] = [
     {"question": "q"}, {"answer": "a"}, {"id": "id"}, {"empty_values": ["无"]}, {"encoding": "big5"},
     {"question_prefix": "x"}, {"question_suffix": "x"}, {"answer_prefix": "x"}, {"format": "csv"},
 ]  # fmt: skip
-PLACES: list[dict[str, Any]] = [{"name": "n"}, {"path": "b"}, {"source": "hub"}, {"hub": "x"}, {"revision": "x"}]
+PLACES: list[dict[str, Any]] = [{"name": "n"}, {"path": "b"}, {"source": "hub"}, {"hub": "x"}, {"revision": "x"},
+                                {"parts": "ignore"}]  # fmt: skip
 DIVIDING: list[dict[str, Any]] = [
     {"test_size": 1}, {"validation_size": 1}, {"split_seed": 1}, {"near_duplicate_threshold": 0.5}
 ]  # fmt: skip
@@ -174,6 +173,7 @@ def test_key_covers_what_shapes_pairs_and_nothing_else() -> None:
     assert all(cache_key(replace(corpus, **change), RULES, "hash") == key for change in PLACES)
     assert all(cache_key(corpus, replace(RULES, **change), "hash") != key for change in DIVIDING)
     assert cache_key(corpus, RULES, "other") != key
+    assert cache_key(corpus, RULES, "hash", {}) == key != cache_key(corpus, RULES, "hash", {"train": ["a"]})
 
 
 def test_changed_file_is_another_cache(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from medqa_finetune.config.groups import load_group
 from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig
 from medqa_finetune.data import hub
 from medqa_finetune.data.corpus import corpus_files, corpus_sha256, read_examples
+from medqa_finetune.data.parts import division_of
 from medqa_finetune.data.rows import Ledger
 from medqa_finetune.data.text import TextParts, read_test_text, read_text_parts
 from medqa_finetune.errors import DataError
@@ -104,6 +105,25 @@ def test_a_folder_with_the_three_parts_keeps_them(tmp_path: Path) -> None:
     parts = parts_of(three_files(tmp_path / "wiki"))
     assert rows(parts) == [["Train ."], ["Valid ."], ["Test , ", " one . "]]
     assert parts.counts["rows"] == 4
+
+
+def with_parts(path: Path, parts: str) -> Config:
+    config = config_of(path)
+    return changed(config, corpus__parts=parts)
+
+
+def test_parts_of_a_text_are_kept_ignored_or_asked_for(tmp_path: Path, text: Path) -> None:
+    folder = three_files(tmp_path / "wiki", "\n\n".join(PARAGRAPHS))
+    kept = read_text_parts(with_parts(folder, "published"))
+    assert kept.files == {"train": ["wiki.train.raw"], "validation": ["wiki.valid.raw"], "test": ["wiki.test.raw"]}
+    anew = read_text_parts(with_parts(folder, "ignore"))
+    assert (anew.files, len(rows(anew)[2])) == ({}, 5)
+    assert [division_of(with_parts(folder, parts).corpus) for parts in ("auto", "published", "ignore")] == [
+        None, None, "ignored",
+    ]  # fmt: skip
+    with pytest.raises(DataError) as caught:
+        read_text_parts(with_parts(text, "published"))
+    assert (only_fault(caught).code, only_fault(caught).key) == ("part-missing", "corpus.parts")
 
 
 def test_wikitext2_in_files_of_the_users_own_is_not_fetched_and_joined_as_on_the_hub(

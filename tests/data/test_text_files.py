@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medqa_finetune.config.schema import CorpusConfig
+from medqa_finetune.data.parts import part_of
 from medqa_finetune.data.readers import text_format_of
 from medqa_finetune.data.rows import Ledger
-from medqa_finetune.data.text import part_of, text_rows
+from medqa_finetune.data.text import text_rows
 from medqa_finetune.errors import DataError
 from scripts.reader_checks import check_message
 from tests.data.files import written
@@ -73,7 +74,7 @@ def test_broken_rows_are_counted_by_reason(tmp_path: Path) -> None:
     [
         ("wiki.train.raw", "train"), ("wiki.valid.tokens", "validation"), ("test.txt", "test"),
         ("wikitext-2-raw-v1/validation-00000-of-00001.parquet", "validation"), ("dev.jsonl.gz", "validation"),
-        ("latest.txt", None), ("train_and_test.txt", None), ("a.txt", None), ("train/a.txt", None),
+        ("latest.txt", None), ("train_and_test.txt", None), ("a.txt", None), ("train/a.txt", "train"),
     ],
 )  # fmt: skip
 def test_the_part_by_its_name(name: str, part: str | None) -> None:

@@ -19,6 +19,7 @@ import json
 import tarfile
 from pathlib import Path
 
+from medqa_finetune.config.identity import RESULTS_VERSION
 from medqa_finetune.record.environment import installed_versions
 from medqa_finetune.record.run_dir import RunDir
 
@@ -49,8 +50,9 @@ def unpack(folder: Path) -> Path:
 
 
 def _with_versions_of_here(path: Path) -> None:
-    """Let the run have been started with the packages that are installed here: others would be refused, rightly."""
+    """Let the run have been started with the packages and schedules of here: others would be refused, rightly."""
     record = json.loads(path.read_bytes())
+    record["config"]["results_version"] = RESULTS_VERSION
     record["environment"]["versions"] = installed_versions()
     path.write_text(json.dumps(record), encoding="utf-8")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def test_pairs_rejects_and_counts(run_script: Callable[..., Any], tmp_path: Path) -> None:
-    text = "question,answer\n头痛<br>怎么办,休息 &amp; 喝水\n只有一格\n感冒怎么办,有\n" + "感冒怎么办,多喝水\n" * 200
+    text = "question,answer\n头痛<br>怎么办,休息 &amp; 喝水\n只有一格\n感冒怎么办,\n" + "感冒怎么办,多喝水\n" * 200
     (tmp_path / "raw.csv").write_text(text, "gb18030")
     arguments = ("preprocess_data", "corpus=csv", "corpus.path=raw.csv", "corpus.encoding=gb18030", "--to", "out")
     outcome = run_script(*arguments)
@@ -18,7 +18,7 @@ def test_pairs_rejects_and_counts(run_script: Callable[..., Any], tmp_path: Path
     rejects = [json.loads(line) for line in Path("out/rejects.jsonl").read_text("utf-8").splitlines()]
     assert [(r["place"], r["reason"]) for r in rejects] == [
         ("raw.csv:3", "wrong_number_of_cells"),
-        ("raw.csv:4", "one_character_answer"),
+        ("raw.csv:4", "empty_answer"),
     ]
     assert json.loads(Path("out/counts.json").read_text())["counts"]["rows"] == 203
     assert "Next: python -m medqa_finetune.train corpus=jsonl corpus.path=out/pairs.jsonl" in outcome.out

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.optim.lr_scheduler import LambdaLR
 
 from medqa_finetune.config.schema import TrainConfig
 from medqa_finetune.data.examples import IGNORED
@@ -16,6 +17,7 @@ from medqa_finetune.data.token_sets import EncodedSet, Item
 from medqa_finetune.errors import RunError
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.training import fit as fit_module
+from medqa_finetune.training import trainer as trainer_module
 from medqa_finetune.training.batches import Collator, Step
 from medqa_finetune.training.fit import total_steps, validation_steps
 from tests.faulty import only_fault
@@ -24,7 +26,7 @@ from tests.training.trial import PAIRS, Trial, load, logits, make_config, train
 IDS = torch.tensor([[5, 60, 7, 8, 90]])
 # The rate rises all the time: the first steps help, and the last is so large that it ruins the model.
 LATE_RUIN: dict[str, Any] = {"learning_rate": 1 / 30, "warmup_ratio": 0.99, "max_steps": 4, "validations": 4}
-# The first step of the warm-up has the rate 0, the second turns every weight into nonsense.
+# The first step turns every weight into nonsense.
 NONSENSE: dict[str, Any] = {"learning_rate": 1e30, "max_steps": 4, "max_gradient_norm": 1e30}
 
 
@@ -120,6 +122,12 @@ def test_training_lowers_the_loss(micro_model: Path, tmp_path: Path, method: dic
     assert mean_loss(trial.loaded.model, sets.validation) < before - 0.2
 
 
+def test_a_single_step_changes_the_model(micro_model: Path, tmp_path: Path) -> None:
+    trial = train(micro_model, tmp_path, make_config(max_steps=1))
+    assert trial.column("learning_rate") == [5e-3]
+    assert (trial.logits(IDS) - logits(base(micro_model), IDS)).abs().max() > 1e-3
+
+
 def test_base_weights_stay_as_they_were(learned: Trial, micro_model: Path) -> None:
     model: Any = learned.loaded.model
     after = {name.replace(".base_layer", ""): weight for name, weight in model.get_base_model().state_dict().items()}
@@ -187,16 +195,20 @@ def check_not_finite(caught: "pytest.ExceptionInfo[RunError]", key: str, *parts:
 def test_training_loss_that_is_no_number_stops_the_run(micro_model: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError) as caught:
         train(micro_model, tmp_path, make_config(**NONSENSE, validations=1))
-    check_not_finite(caught, "loss", "step 3;")
+    check_not_finite(caught, "loss", "step 2;")
     assert "1e+30" in only_fault(caught).hint
 
 
-def test_validation_loss_that_is_no_number_says_what_is_kept(micro_model: Path, tmp_path: Path) -> None:
+def test_validation_loss_that_is_no_number_says_what_is_kept(
+    micro_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The first step changes nothing, so that there is something to keep.
+    late = lambda name, optimizer, *steps: LambdaLR(optimizer, lambda step: float(step > 0))  # noqa: E731
+    monkeypatch.setattr(trainer_module, "schedule_of", late)
     with pytest.raises(RunError) as caught:
         train(micro_model, tmp_path, make_config(**NONSENSE, validations=4))
     kept = RunDir(tmp_path / "run").checkpoints_path / "step-1"
     check_not_finite(caught, "eval_loss", "step 2;", str(kept))
-    # After a step of rate 0 the adapter still adds nothing.
     torch.testing.assert_close(logits(with_adapter(micro_model, kept), IDS), logits(base(micro_model), IDS))
 
 

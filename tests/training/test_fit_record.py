@@ -96,10 +96,9 @@ def test_transformers_own_speed_figures_are_left_out(trial: Trial) -> None:
 
 def test_learning_rate_warms_up_and_falls_to_almost_nothing(trial: Trial) -> None:
     rates = trial.column("learning_rate")
-    # ceil(0.03 * 10) = 1 step of warm-up, from 0; then half a cosine over 9 steps: 0.5 * (1 + cos(pi * 8 / 9)).
-    assert rates[0] == 0
-    assert rates[1] == pytest.approx(5e-3)
-    assert rates[-1] == pytest.approx(5e-3 * 0.5 * (1 + math.cos(math.pi * 8 / 9)))
+    # ceil(0.03 * 10) = 1 step of warm-up, which has the peak rate; half a cosine over 10 steps follows.
+    assert rates[0] == pytest.approx(5e-3)
+    assert rates[-1] == pytest.approx(5e-3 * 0.5 * (1 + math.cos(math.pi * 9 / 10)))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard")
