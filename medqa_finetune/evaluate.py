@@ -335,6 +335,7 @@ def as_text(
         "cut at the length limit": record.truncated_rate,
         "cut off by time": record.timed_out_rate,
         "repeated 4-grams": record.repetition_rate,
+        "thoughts not closed": record.unclosed_rate,
     }
     parts.append(", ".join(f"{name} {value:.1%}" for name, value in shares.items() if value is not None))
     if benchmarks:

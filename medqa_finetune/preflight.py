@@ -156,7 +156,7 @@ def check_needs(needs: Sequence[Need]) -> Findings:
         if tokenizer is not None:
             with noting(faults):
                 if need.chats:
-                    encoder = Encoder(tokenizer, need.max_length)
+                    encoder = Encoder(tokenizer, need.max_length, need.form)
                     encoder.check_dialogues(
                         system="system" in need.extra_fields, history="history" in need.extra_fields
                     )

@@ -19,6 +19,7 @@ from medqa_finetune.data.readers import (
     text_format_of,
 )
 from medqa_finetune.data.rows import Ledger, Reject, Row
+from medqa_finetune.data.thoughts import EXAMPLES_WITH_THOUGHTS, has_thought
 from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.record.files import sha256_of
 
@@ -67,6 +68,8 @@ def read_by_file(corpus: CorpusConfig, ledger: Ledger) -> Iterator[tuple[str, Ex
             ledger.count("pairs")
             for name in context_of(result):
                 ledger.count(f"pairs_with_{name}")
+            if has_thought(answer for _, answer in result.turns):
+                ledger.count(EXAMPLES_WITH_THOUGHTS)
             yield file, result
     if not ledger.counts["rows"]:
         hint = "Give a file with one example a row."

@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from medqa_finetune.data.examples import Encoded, EncodingCounts, Example, Span, Turn
 from medqa_finetune.data.layout import OTHER_TEMPLATE
 from medqa_finetune.data.template import ChatTemplate, Rendered
+from medqa_finetune.data.thoughts import PLAIN_FORM, ChatForm
 from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.record.files import sha256_of_text
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EXAMPLES_PER_CALL = 1000
-# Examples of each set whose ids are compared with those of the tokenizer's own `apply_chat_template`.
+# Examples whose ids are compared with those of the tokenizer's own `apply_chat_template`.
 COMPARED_EXAMPLES = 32
 # Increase with every change that alters the ids of given examples: it is part of the cache key.
 ENCODING_VERSION = 2
@@ -50,8 +51,7 @@ class Encoder:
     Args:
         tokenizer: A tokenizer whose chat template ends an answer with a special token.
         max_length: Maximum tokens of an example.
-        thinks: Whether thoughts inside answers are trained; see `ChatTemplate`.
-        day: The date that a template shows; see `ChatTemplate`.
+        form: Whether answers think, and the date that a template shows.
 
     Attributes:
         end_ids: What ends an answer; the last id is that of the end token.
@@ -60,12 +60,11 @@ class Encoder:
         ModelError: the chat template cannot render a question with its answer, or leaves no room for them.
     """
 
-    def __init__(
-        self, tokenizer: "PreTrainedTokenizerBase", max_length: int, *, thinks: bool = False, day: str | None = None
-    ) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", max_length: int, form: ChatForm = PLAIN_FORM) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
-        self._template = ChatTemplate(tokenizer, thinks=thinks, day=day)
+        self._template = ChatTemplate(tokenizer, form)
+        self._compared = 0
         self._separate_prompts()
         (trial,) = self._tokenized([Example("of a trial", "问", "答")])
         self.end_ids = trial.ids[trial.place_of(trial.rendered.contents[-1][1]) :]
@@ -82,6 +81,11 @@ class Encoder:
                 )
             )
 
+    @property
+    def thinks(self) -> bool:
+        """Whether answers begin with a thought."""
+        return self._template.thinks
+
     def check_dialogues(self, *, system: bool, history: bool) -> None:
         """Check that the template can render the system prompts or histories of the examples.
 
@@ -96,12 +100,12 @@ class Encoder:
         Raises:
             ModelError: the template cannot render one, or its ids differ from those of the tokenizer's own encoding.
         """
-        examples, counts, compared = iter(examples), EncodingCounts(), 0
+        examples, counts = iter(examples), EncodingCounts()
         while chunk := list(islice(examples, EXAMPLES_PER_CALL)):
             for tokenized in self._tokenized(chunk):
-                if compared < COMPARED_EXAMPLES:
+                if self._compared < COMPARED_EXAMPLES:
                     self.compare(tokenized)
-                    compared += 1
+                    self._compared += 1
                 item = self._whole(tokenized)
                 if len(item.input_ids) > self.max_length:
                     item = self._cut(tokenized, item)
@@ -160,7 +164,17 @@ class Encoder:
         Raises:
             ModelError: the template cannot render one.
         """
-        return self._ids([self._template.prompt(example) for example in examples])
+        return self._before_answers([self._template.prompt(example) for example in examples])
+
+    def _before_answers(self, prompts: Sequence[str]) -> list[Ids]:
+        """Return the ids that prompts have when an answer follows.
+
+        At the end of a text some tokenizers join what they keep apart elsewhere (GPT-2's two line breaks).
+        """
+        texts = [prompt + BEGINNINGS[0] for prompt in prompts]
+        encoding = self._call(texts)
+        ends = [self._places_of(encoding, row, text)(len(text) - 1) for row, text in enumerate(texts)]
+        return [list(ids)[:end] for ids, end in zip(encoding["input_ids"], ends, strict=True)]
 
     def answer_of(self, tokens: Sequence[int]) -> "GeneratedAnswer":
         """Return what a model has answered: the text that follows its thought, if it wrote one.
@@ -170,14 +184,17 @@ class Encoder:
         """
         ids, (opening, closing) = list(tokens), self._template.thought_marks
         raw = self._decoded(ids, special=True)
-        if closing not in raw:
-            unclosed = not opening or raw.lstrip().startswith(opening)
+        begun, closed = opening.match(raw), closing.search(raw)
+        if closed is None:
             text = self._decoded(ids)
-            return GeneratedAnswer("", text, unclosed=True) if unclosed else GeneratedAnswer(text)
+            return GeneratedAnswer(text) if begun is None else GeneratedAnswer("", text, unclosed=True)
         # The number of tokens that hold the closing mark.
-        end = bisect_left(range(len(ids)), True, key=lambda n: closing in self._decoded(ids[: n + 1], special=True)) + 1
-        thought = raw.partition(closing)[0].strip().removeprefix(opening)
+        end = bisect_left(range(len(ids)), True, key=lambda n: self._closes(ids[: n + 1])) + 1
+        thought = raw[begun.end() if begun else 0 : closed.start()]
         return GeneratedAnswer(self._decoded(ids[end:]), thought.strip())
+
+    def _closes(self, ids: Ids) -> bool:
+        return self._template.thought_marks[1].search(self._decoded(ids, special=True)) is not None
 
     def _decoded(self, ids: Ids, *, special: bool = False) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=not special)).strip()
@@ -193,7 +210,7 @@ class Encoder:
         """
         ids, own = tokenized.ids, self._template.own_ids(tokenized.example)
         begin = tokenized.spans[-1][0]
-        (prompt,) = self._ids([tokenized.rendered.prompt])
+        (prompt,) = self._before_answers([tokenized.rendered.prompt])
         generated = self._template.generated(tokenized.example) if tokenized.rendered.is_own else None
         if tokenized.rendered.is_own and ids[: len(own)] != own[: len(ids)]:
             raise self._differing("apply_chat_template gives other tokens", ids, own)
@@ -218,12 +235,11 @@ class Encoder:
         """Leave spaces at a prompt's end to the answer if the tokenizer joins them with its first characters."""
         for self._template.keeps_spaces in (True, False):
             trials = [*self._tokenized([Example("of a trial", "问", f"{begin}答") for begin in BEGINNINGS])]
-            prompts = self._ids([each.rendered.prompt for each in trials])
-            if all(each.ids[: len(ids)] == ids for each, ids in zip(trials, prompts, strict=True)):
+            prompts = [each.ids[: each.spans[-1][0]] for each in trials]
+            if all(prompt == prompts[0] for prompt in prompts):
                 return
             self._template.forget()
-        each, ids = trials[0], prompts[0]
-        raise self._differing("the tokens of the prompt are others when the answer follows", each.ids, ids)
+        raise self._differing("the tokens of the prompt depend on the answer", prompts[0], prompts[1])
 
     def _tokenized(self, examples: Sequence[Example]) -> Iterable["_Tokenized"]:
         """Yield the examples rendered and tokenized, all in one call of the tokenizer."""
@@ -231,21 +247,20 @@ class Encoder:
         encoding = self._call([each.text for each in rendered])
         for row, (example, each) in enumerate(zip(examples, rendered, strict=True)):
             tokenized = _Tokenized(
-                example, each, list(encoding["input_ids"][row]), self._places_of(encoding, row, each)
+                example, each, list(encoding["input_ids"][row]), self._places_of(encoding, row, each.text)
             )
             self._check_contents(tokenized)
             yield tokenized
 
-    def _places_of(self, encoding: "BatchEncoding", row: int, rendered: Rendered) -> Callable[[int], int]:
-        """Return a function from a character of a text to the token that begins there or holds it."""
+    def _places_of(self, encoding: "BatchEncoding", row: int, text: str) -> Callable[[int], int]:
+        """Return a function from a character of a text to the index of the token that begins there, or holds it."""
         ids = encoding["input_ids"][row]
         if not encoding.is_fast:
-            return lambda character: _common(ids, self._ids([rendered.text[:character]])[0])
-        size = len(rendered.text)
+            return lambda character: _common(ids, self._ids([text[:character]])[0])
 
         def place(character: int) -> int:
             # White space may belong to no token.
-            found = (encoding.char_to_token(row, at) for at in range(character, size))
+            found = (encoding.char_to_token(row, at) for at in range(character, len(text)))
             return next((int(token) for token in found if token is not None), len(ids))
 
         return place
@@ -350,7 +365,8 @@ class Encoder:
 
     def _call(self, texts: Sequence[str]) -> "BatchEncoding":
         # Long texts are cut and counted above; the tokenizer's own warning would be noise.
-        return self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)
+        options = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
+        return cast("BatchEncoding", self.tokenizer(list(texts), **options))
 
 
 @dataclass(frozen=True)

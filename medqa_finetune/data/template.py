@@ -29,7 +29,7 @@ from medqa_finetune.data.layout import (
     located,
     marks_of,
 )
-from medqa_finetune.data.thoughts import CLOSING, OPENING, split_thought
+from medqa_finetune.data.thoughts import CLOSING, OPENING, PLAIN_FORM, ChatForm, split_thought
 from medqa_finetune.errors import Fault, ModelError
 
 if TYPE_CHECKING:
@@ -92,23 +92,21 @@ class _Dialogue(NamedTuple):
 
 
 class ChatTemplate:
-    """The chat template of a tokenizer, for one way of thinking and one date.
+    """The chat template of a tokenizer, in one form.
 
     Without a system prompt none is passed: templates with a default one (Qwen2.5's) then use it.
 
     Args:
         tokenizer: A tokenizer with a chat template.
-        thinks: Whether answers begin with a thought (`<think>…</think>`), which is then trained. Otherwise the prompt
-            holds the template's empty thought, where it has one.
-        day: The date that templates show which show today's, as `YYYY-MM-DD`; None for `DEFAULT_DATE`.
+        form: Whether answers think, and the date; that of None is `DEFAULT_DATE`.
 
     Raises:
         ModelError: a date is given and the template shows none.
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", *, thinks: bool = False, day: str | None = None) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", form: ChatForm = PLAIN_FORM) -> None:
         self._tokenizer = tokenizer
-        self.thinks = thinks
+        self.thinks, day = form.thinks, form.day
         self._source = str(tokenizer.get_chat_template())
         self._text = with_date(self._source, date.fromisoformat(day or DEFAULT_DATE))
         self._layouts: dict[Shape, Layout] = {}
@@ -308,16 +306,17 @@ class ChatTemplate:
         return "verbatim"
 
     @cached_property
-    def thought_marks(self) -> tuple[str, str]:
-        """What the model writes before and after a thought; the first is empty if the prompt opens it."""
-        if not self.thinks or self._form == "verbatim":
-            return OPENING, CLOSING
-        shape = Shape(system=False, thoughts=(True,))
-        layout, contents = self._layout(shape), marks_of(shape)
-        text, places = layout.fill(contents)
-        begin, end = places[Slot("thought", 0)]
-        opening = text[begin - layout.answers[0].lead : begin]
-        return opening.strip(), text[end : places[Slot("answer", 0)][0]].strip()
+    def thought_marks(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
+        """Match what the model writes before and after a thought; the first is empty if the prompt opens it."""
+        opening, closing = OPENING, CLOSING
+        if self.thinks and self._form != "verbatim":
+            shape = Shape(system=False, thoughts=(True,))
+            layout, contents = self._layout(shape), marks_of(shape)
+            text, places = layout.fill(contents)
+            begin, end = places[Slot("thought", 0)]
+            opening = text[begin - layout.answers[0].lead : begin]
+            closing = text[end : places[Slot("answer", 0)][0]]
+        return _spread(opening), _spread(closing)
 
     def _trial(self) -> tuple[list[Message], str]:
         """Return a question with its answer as messages, and the mark in the place of the answer."""
@@ -472,6 +471,11 @@ def with_date(template: str, day: date) -> str:
 def _any_of(texts: set[str]) -> re.Pattern[str]:
     """Return a pattern of these texts, of which longer ones match first; of no text if there are none."""
     return re.compile("|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True)) or r"(?!)")
+
+
+def _spread(mark: str) -> re.Pattern[str]:
+    """Return a pattern of a mark with any white space inside, which tokenizers with `▁` decode after tokens."""
+    return re.compile(r"\s*" + r"\s*".join(re.escape(character) for character in "".join(mark.split())))
 
 
 def _spaced(mark: str) -> str:

@@ -10,8 +10,9 @@ import torch
 from tqdm import tqdm
 
 from medqa_finetune.config.schema import EvaluateConfig
-from medqa_finetune.data.examples import Example, context_of
 from medqa_finetune.data.encode import Encoder
+from medqa_finetune.data.examples import Example, context_of
+from medqa_finetune.data.thoughts import split_thought
 from medqa_finetune.evaluation.decode import Ending, Model, decode_greedily
 from medqa_finetune.evaluation.predictions import Prediction, to_row
 from medqa_finetune.evaluation.reference_likelihood import reference_likelihoods
@@ -160,16 +161,20 @@ def _batches(encoder: Encoder, pairs: Sequence[Example], settings: EvaluateConfi
 
 
 def _answer(encoder: Encoder, pair: Example, output: Output, likelihood: tuple[float, int]) -> Prediction:
+    answer = encoder.answer_of(output.tokens)
+    thinks = encoder.thinks or answer.thought is not None
     return Prediction(
         id=pair.id,
         question=pair.question,
-        references=(pair.answer,),
-        prediction=str(encoder.tokenizer.decode(output.tokens, skip_special_tokens=True)).strip(),
+        references=(split_thought(pair.answer)[1],),
+        prediction=answer.text,
         hit_limit=not output.timed_out and encoder.end_ids[-1] not in output.tokens,
         timed_out=output.timed_out,
         prediction_tokens=len(output.tokens),
         reference_nll=likelihood[0],
         reference_tokens=likelihood[1],
+        thought=(answer.thought or "") if thinks else None,
+        thought_unclosed=answer.unclosed if thinks else None,
     )
 
 

@@ -14,7 +14,7 @@ from medqa_finetune.report.scores import SIGNATURE_SEPARATOR, benchmark_column, 
 OF_TEXT = tuple(score.name for score in default_scores() if score.running_text)
 DETAILS = tuple(score.name for score in default_scores() if score.prominence is Prominence.DETAIL)
 SCORES = tuple(score_columns([]))
-RATES = ("empty_rate", "truncated_rate", "timed_out_rate", "repetition_rate")
+RATES = ("empty_rate", "truncated_rate", "timed_out_rate", "repetition_rate", "unclosed_rate")
 COLUMNS = (
     "name", "status", "method", "data", "train_size", "model", "seed",
     *(score for score in SCORES if score not in (*DETAILS, *OF_TEXT)), "peak_vram_gib", "peak_rss_gib",
