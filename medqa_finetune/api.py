@@ -214,9 +214,9 @@ def evaluate(
     predictions made with the same settings are reused.
 
     Args:
-        subject: Without `pairs`: a run, whose records are updated with the scores; a JSON Lines file, or dictionaries,
-            with `question`, `reference` or `references`, and `prediction`. With `pairs`: a run, or a model as in
-            `finetune`.
+        subject: Without `pairs`: a run, whose records are updated with the scores; a file, or dictionaries, with
+            `question`, `reference` or `references`, and `prediction`, or as other programs name them
+            (`evaluation/prediction_files.py`). With `pairs`: a run, or a model as in `finetune`.
         pairs: Questions with references, as in `finetune`; all of them are used.
         tokenizer: Tokenizer of a model in memory.
         adapter: Folder of an adapter for the model.
@@ -253,7 +253,7 @@ def evaluate(
 
 
 def _score(subject: Any, metrics: Sequence[str]) -> Evaluated:
-    from medqa_finetune.evaluation.predictions import collect, read_predictions
+    from medqa_finetune.evaluation.prediction_files import predictions_of, read_prediction_file
     from medqa_finetune.evaluation.rescore import read_by_name, score_run
     from medqa_finetune.evaluation.score import score_predictions
 
@@ -263,10 +263,10 @@ def _score(subject: Any, metrics: Sequence[str]) -> Evaluated:
     if not _is_answers(subject):
         raise DataError(Fault("missing-key", "is missing: a model needs questions to answer", key="pairs"))
     if isinstance(subject, str | Path):
-        answers = read_predictions(Path(subject))
+        answers = read_prediction_file(Path(subject))
     else:
         rows = [{"id": str(number), **row} for number, row in enumerate(subject)]
-        answers = collect(enumerate(rows, start=1), Path("answers"))
+        answers = predictions_of(list(enumerate(rows, start=1)), Path("answers"))
     scored, _ = score_predictions(answers, list(metrics))
     return Evaluated(scored, tuple(answers))
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SECTION = "evaluate."
 PLACES = ("model.path", "corpus.path")
 PATTERN = "*?["
+OF_PREDICTIONS = ("prediction_key", "reference_key", "question_key", "id_key", "references")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +36,18 @@ class EvaluateOptions(Options):
     run: str | None = option(None, "folder of a run, or a pattern of such folders in quotes", value="DIR|PATTERN")
     predictions: str | None = option(
         None,
-        'score a file of JSON Lines: {"id", "question", "reference" or "references", "prediction"}',
+        'score a file of {"id", "question", "reference" or "references", "prediction"}, or as LLaMA-Factory, ms-swift '
+        "and batches of OpenAI or vLLM name them: JSON Lines, a JSON array, CSV or Parquet; says which keys it takes",
         value="FILE",
+    )
+    prediction_key: str | None = option(
+        None, "key of the prediction in that file, `a.0.b` inside values; found by its name if left out", value="KEY"
+    )
+    reference_key: str | None = option(None, "key of the reference, likewise", value="KEY")
+    question_key: str | None = option(None, "key of the question, likewise", value="KEY")
+    id_key: str | None = option(None, "key of the id, likewise; the line if there is none", value="KEY")
+    references: str | None = option(
+        None, "file with the references of those predictions, by id or row by row", value="FILE"
     )
     evaluation: str | None = option(
         None, "the evaluation to score again; all if left out, and the run's default one is printed", value="NAME"
@@ -70,6 +81,10 @@ class EvaluateOptions(Options):
         if (self.run is None) == (self.predictions is None):
             hint = "Give run=DIR, or predictions=FILE."
             yield Fault("conflict", "exactly one of run and predictions must be given", hint=hint)
+        if self.predictions is None:
+            for key in OF_PREDICTIONS:
+                if (value := getattr(self, key)) is not None:
+                    yield Fault("conflict", "is for predictions=FILE", key=key, got=value, hint="Leave it out.")
         if self.output is not None and (not self.output.strip() or _is_folder(self.output)):
             yield Fault("not-a-file", "must be the name of a file", key="output", got=self.output)
         if self.output is not None and self.predictions is not None and _same(self.output, self.predictions):
@@ -351,10 +366,14 @@ def as_text(
 
 def _of_file(options: EvaluateOptions) -> "tuple[EvaluationRecord, list[dict[str, Any]]]":
     from medqa_finetune.evaluation.metric_registry import find_metric
-    from medqa_finetune.evaluation.predictions import read_predictions
+    from medqa_finetune.evaluation.prediction_files import Keys, read_prediction_file
     from medqa_finetune.evaluation.score import own_scores, score_predictions
+    from medqa_finetune.log import log_to_terminal
 
-    answers = read_predictions(Path(str(options.predictions)))
+    log_to_terminal()
+    keys = Keys(options.prediction_key, options.reference_key, options.question_key, options.id_key)
+    references = None if options.references is None else Path(options.references)
+    answers = read_prediction_file(Path(str(options.predictions)), keys, references)
     try:
         record, rows = score_predictions(answers, options.metrics)
     except DataError as error:

@@ -81,6 +81,9 @@ class Task(ABC, Generic[Items, Item, ItemEncoder]):
             counts: Of its prepared corpus.
         """
 
+    def end_answers(self, model: "Model", encoder: ItemEncoder) -> None:
+        """Let a model's own `generate`, which other programs call, end answers where the evaluation does."""
+
     @abstractmethod
     def training_sets(self, encoder: ItemEncoder, splits: Splits[Items], config: Config) -> "TrainingSets":
         """Return the encoded training and validation set."""
@@ -128,6 +131,12 @@ class Answering(Task["ExampleTable", "Example", "Encoder"]):
         from medqa_finetune.data.encode import Encoder
 
         return Encoder(tokenizer, config.train.max_length, form_of(config.model, counts))
+
+    def end_answers(self, model: "Model", encoder: "Encoder") -> None:
+        """Add the token that the chat template puts after an answer to those of the model's files."""
+        from medqa_finetune.model.stop_tokens import end_answers
+
+        end_answers(model, encoder.tokenizer, encoder.end_ids[-1])
 
     def training_sets(self, encoder: "Encoder", splits: Splits["ExampleTable"], config: Config) -> "TrainingSets":
         """Tokenize the examples, or load their tokens from the cache."""

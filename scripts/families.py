@@ -85,11 +85,11 @@ class Outcome(NamedTuple):
 
 
 @torch.no_grad()
-def ask(model: Any, ids: list[int], end: int) -> Said:
+def ask(model: Any, ids: list[int], stops: tuple[int, ...]) -> Said:
     """Continue token ids greedily with a model."""
     model.eval()
     logits = model(input_ids=torch.tensor([ids])).logits[0].float().clone()
-    return Said(ids, logits, decode_greedily(model, [ids], Ending(end, 0, TOKENS))[0])
+    return Said(ids, logits, decode_greedily(model, [ids], Ending(stops, 0, TOKENS))[0])
 
 
 def composed_cell(*overrides: str) -> Cell:
@@ -109,16 +109,20 @@ def run_cell(family: str, method: str, base: Path, outputs: Path) -> Outcome:
     answer = generate.generate_predictions
 
     def listen(model: Any, encoder: Any, *others: Any) -> Any:
-        said.append(ask(model, encoder.dialogue(None, (), QUESTION), encoder.end_ids[-1]))
+        said.append(ask(model, encoder.dialogue(None, (), QUESTION), generate.stops_of(model, encoder)))
         return answer(model, encoder, *others)
 
     with mock.patch.object(generate, "generate_predictions", listen):
         record = run_experiment(cell)
-    return Outcome(record, said[0], load_again(cell.config, uneven=record.layers is not None))
+    evaluation = cell.evaluation.read()
+    assert evaluation is not None
+    assert evaluation.stop_ids is not None
+    again = load_again(cell.config, tuple(evaluation.stop_ids), uneven=record.layers is not None)
+    return Outcome(record, said[0], again)
 
 
-def load_again(config: Config, *, uneven: bool) -> Said:
-    """Load a run's model with the README's code, and generate its output."""
+def load_again(config: Config, stops: tuple[int, ...], *, uneven: bool) -> Said:
+    """Load a run's model with the README's code, and generate its output up to one of the run's end tokens."""
     code: dict[str, Any] = {}
     exec(readme_code(), code)  # noqa: S102 (it is the README's)
     method = config.method
@@ -134,14 +138,14 @@ def load_again(config: Config, *, uneven: bool) -> Said:
     message = [{"role": "user", "content": QUESTION}]
     text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return Said(ids, ask(model, ids, tokenizer.eos_token_id).logits, generated(model, tokenizer, ids))
+    return Said(ids, ask(model, ids, stops).logits, generated(model, tokenizer, ids, stops))
 
 
-def generated(model: Any, tokenizer: Any, ids: list[int]) -> list[int]:
+def generated(model: Any, tokenizer: Any, ids: list[int], stops: tuple[int, ...]) -> list[int]:
     """Return the tokens that transformers' `generate` appends."""
     found = model.generate(
         torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), max_new_tokens=TOKENS, do_sample=False,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=list(stops), pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     tokens: list[int] = found[0, len(ids) :].tolist()
     return tokens

@@ -1,15 +1,21 @@
 """Runs commands as a user types them, each in its own process, and reads what they leave in a folder."""
 
+import contextlib
+import io
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from medqa_finetune.config.command_line import run_command
 from scripts import command_line
 from scripts.command_line import ROOT, environment
 from tests import warm
 
-__all__ = ["ROOT", "TINY", "files_below", "python", "start", "timed", "train"]
+__all__ = ["ROOT", "TINY", "files_below", "here", "python", "start", "timed", "train"]
 # A whole experiment in seconds: the embedded corpus, 20 training examples at data=20k, 4 test questions.
 TINY = (
     "profile=demo", "model=local", "data.scale=0.001", "data.validation_size=4000", "data.test_size=4000",
@@ -23,6 +29,16 @@ def python(*arguments: str, cwd: Path, timeout: float = 300, **variables: str) -
     if warm.can_run(arguments, whole):
         return warm.run(arguments, cwd=cwd, timeout=timeout, variables=whole)
     return command_line.python(*arguments, cwd=cwd, timeout=timeout, **variables)
+
+
+def here(command: Callable[[list[str]], int], *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run a command in this process, whose warnings are errors; return its exit code and what it printed."""
+    output, errors = io.StringIO(), io.StringIO()
+    printed = contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors)
+    with contextlib.chdir(cwd), printed[0], printed[1], pytest.raises(SystemExit) as end:
+        run_command(command, arguments)
+    assert isinstance(end.value.code, int)
+    return subprocess.CompletedProcess(arguments, end.value.code, output.getvalue(), errors.getvalue())
 
 
 def timed(*arguments: str, cwd: Path) -> tuple[subprocess.CompletedProcess[str], float]:

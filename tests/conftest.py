@@ -1,8 +1,10 @@
 """Fixtures shared by all tests."""
 
+import gc
 import json
 import os
 import signal
+import sys
 import warnings
 from pathlib import Path
 
@@ -12,6 +14,9 @@ from scripts.small_models import write_micro_model
 
 # As in `preflight.py`: with active waiting, other load on the machine makes the tests many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Processes that tests start, hundreds of them, would each compile the package and its tests where nothing is kept.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # With `-n`, each worker process gets one core.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -55,6 +60,12 @@ def pytest_configure(config: pytest.Config) -> None:
     # With `-n`, the main process receives the workers' warnings.
     if path is not None and not hasattr(config, "workerinput"):
         config.pluginmanager.register(WarningsFile(path))
+
+
+def pytest_collection_finish() -> None:
+    """Leave all that is imported out of garbage collections: every training asks for one, which takes half a second."""
+    gc.collect()
+    gc.freeze()
 
 
 # The tests check behaviour with any package versions.

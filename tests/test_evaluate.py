@@ -146,6 +146,8 @@ def test_help_is_quick() -> None:
     [
         ([], "conflict", None),
         (["run=x", "predictions=y"], "conflict", None),
+        (["run=x", "prediction_key=y"], "conflict", "prediction_key"),
+        (["run=x", "references=y"], "conflict", "references"),
         (["predictions=none.jsonl"], "file-missing", None),
         (["predictions=x", "frmat=json"], "unknown-key", "frmat"),
         (["predictions=x", "items=maybe"], "wrong-type", "items"),

@@ -14,6 +14,8 @@ from medqa_finetune.architecture.files import read_config, read_tensors, weight_
 # Learned position embeddings.
 POSITIONS = ("wpe", "embed_positions", "position_embeddings")
 WEIGHT = ".weight"
+# What transformers calls the head of causal language models.
+HEAD = "lm_head"
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class ModelSize:
 
     Attributes:
         parameters: Number of weights, shared ones counted once.
-        matrices: (rows, columns) of every matrix, by the name of its module.
+        matrices: (rows, columns) of every matrix, by the name of its module; a head that shares its weights with the
+            token embedding is one of its own.
         embeddings: Names of matrices outside the linear layers of the body: token and position embeddings, head.
         layers: Number of transformer layers.
         attention_width: Width of all heads of a layer together, of queries and attention output, used where the
@@ -116,6 +119,9 @@ def size_of_shapes(
     # Some files include the head although it shares its weights with the embedding.
     is_copy = settings.get("tie_word_embeddings") is True and len(by_token) > 1
     copied = math.prod(matrices[by_token[-1]]) if is_copy else 0
+    if len(by_token) == 1:  # the head shares the embedding's weights, and no file names it
+        matrices[HEAD] = matrices[by_token[0]]
+        by_token.append(HEAD)
     numbers = [number for name in matrices if (number := layer_number(name)) is not None]
     return ModelSize(
         parameters=sum(map(math.prod, shapes.values())) - copied,

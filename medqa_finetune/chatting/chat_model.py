@@ -14,6 +14,7 @@ from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.examples import Example
 from medqa_finetune.errors import NO_VALUE, DataError, Fault, ModelError
 from medqa_finetune.evaluation.decode import Ending, Model, most_likely, no_cache, stream_tokens
+from medqa_finetune.evaluation.generate import stops_of
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.load import choose_device, load_base, load_tokenizer, set_threads
 
@@ -106,10 +107,12 @@ class ChatModel:
         With greedy decoding, the last text equals the evaluation's prediction.
         """
         tokenizer = self.encoder.tokenizer
-        ending = Ending(self.encoder.end_ids[-1], int(tokenizer.pad_token_id), sampling.max_new_tokens)
+        ending = Ending(stops_of(self.model, self.encoder), int(tokenizer.pad_token_id), sampling.max_new_tokens)
         ids: list[int] = []
         shown = text = ""
         for token in stream_tokens(self.model, prompt.ids, ending, _token_chooser(sampling, generator)):
+            if token in ending.stop_ids:
+                break
             ids.append(token)
             text = str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
             if text != shown and not text.endswith(UNFINISHED):

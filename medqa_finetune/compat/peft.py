@@ -5,11 +5,17 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from peft import LoraConfig, PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 
 
 def bare(model: Any) -> Any:
     """Return the transformers model inside a peft model; any other model unchanged."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def has_adapter(module: Any) -> bool:
+    """Return whether a module of a model has an adapter of its own."""
+    return isinstance(module, BaseTunerLayer)
 
 
 def adapters(model: Any) -> Mapping[str, LoraConfig]:

@@ -215,6 +215,13 @@ def tied_weights(model: Any) -> Mapping[str, str]:
     return tied
 
 
+def forget_ties(model: Any) -> None:
+    """Let a model whose tied weights have become apart save and load them as such."""
+    model.all_tied_weights_keys = {}
+    for settings in {id(each): each for each in (model.config, model.config.get_text_config())}.values():
+        settings.tie_word_embeddings = False
+
+
 def optimizer_names() -> list[str]:
     """Return the names of the optimizers that `TrainingArguments(optim=…)` takes."""
     return [str(each.value) for each in OptimizerNames]

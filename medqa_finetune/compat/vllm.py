@@ -36,13 +36,13 @@ class Engine:
     """Generates by greedy decoding.
 
     Args:
-        end_id: The only token that ends an answer, whatever the model's files say.
+        stop_ids: The only tokens that end an answer, whatever the model's files say.
         max_new_tokens: Most tokens of an answer.
         adapter: Folder of an adapter for all requests; None for none.
         options: Options of vLLM's `EngineArgs`.
     """
 
-    def __init__(self, end_id: int, max_new_tokens: int, adapter: str | None, **options: Any) -> None:
+    def __init__(self, stop_ids: Sequence[int], max_new_tokens: int, adapter: str | None, **options: Any) -> None:
         from vllm import EngineArgs, LLMEngine, SamplingParams
         from vllm.lora.request import LoRARequest
         from vllm.sampling_params import RequestOutputKind
@@ -51,7 +51,7 @@ class Engine:
         self._sampling = SamplingParams(
             temperature=0.0,
             max_tokens=max_new_tokens,
-            stop_token_ids=[end_id],
+            stop_token_ids=list(stop_ids),
             ignore_eos=True,
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,

@@ -76,9 +76,9 @@ def published_parts(corpus: CorpusConfig) -> dict[str, list[str]]:
     named = {part: found[part] for part in PARTS if part in found}
     if corpus.parts == "published" and None in found and TRAIN not in named:
         # `CMtMedQA.json` with `CMtMedQA_test.json`: what is not held out is trained on.
-        named = {TRAIN: found.pop(None), **named}
+        named = {TRAIN: found[None], **named}
     if TRAIN in named and len(named) > 1:
-        if None in found:
+        if None in found and TRAIN in found:
             raise DataError(_unclear(corpus, found))
         return {part: [name for _, name in there] for part, there in named.items()}
     if corpus.parts == "published":

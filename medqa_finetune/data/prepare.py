@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from medqa_finetune.config.schema import Config, CorpusConfig
 from medqa_finetune.data.corpus import corpus_sha256, read_by_file, where
+from medqa_finetune.data.identifying import say_alike
 from medqa_finetune.data.parts import PARTS, published_parts, say_unkept
 from medqa_finetune.data.published import divide_published, say_kept
 from medqa_finetune.data.rows import Ledger
@@ -236,7 +237,8 @@ class _Build:
 
     def fill(self, folder: Path) -> None:
         """Write the sets, the rejects, and last the manifest."""
-        with (folder / REJECTS).open("wb") as rejects, ExampleStore(folder / "all.arrow") as store:
+        by, texts = self.corpus.identified_by, folder / "all.arrow"
+        with (folder / REJECTS).open("wb") as rejects, ExampleStore(texts, by) as store:
             ledger = Ledger(rejects)
             files: dict[str, int] = {
                 name: place for place, part in enumerate(PARTS) for name in self.parts.get(part, ())
@@ -248,13 +250,14 @@ class _Build:
             division = self._divided(store, of_rows)
             for name in ("test", "validation", "pool"):
                 write_examples(folder / f"{name}.arrow", _batches(store, getattr(division, name)), store.schema)
-        (folder / "all.arrow").unlink()
-        counts = dict(ledger.counts) | dict(division.counts)
+        texts.unlink()
+        counts = dict(ledger.counts) | dict(division.counts) | dict(store.counts)
         logger.info("%s: %s", self.corpus.name, ", ".join(f"{name} {n:,}" for name, n in counts.items() if n))
         write_json(folder / MANIFEST, self._manifest(folder, division, counts))
 
     def _divided(self, store: ExampleStore, of_rows: "array[int]") -> Division:
         keys = store.finish()
+        say_alike(self.corpus.name, store.counts)
         if not self.parts:
             return divide(keys, store.normalised, self.rules)
         parts = {

@@ -25,7 +25,8 @@ def divide_published(
     """Divide a corpus by its published parts.
 
     Training questions that are also in a held-out part, or near-duplicates of one there, are left out, whether or not
-    the held-out question is among those chosen; so are validation questions that are in the test part.
+    the held-out question is among those chosen; so are validation questions that are in the test part. Examples without
+    a question of their own, a greeting alone, are left out of held-out parts, and never held out.
 
     Args:
         keys: Hashes of every example; those of questions made with `rules.split_seed`.
@@ -73,19 +74,21 @@ class _Parts:
         if name not in self._parts:
             return self._held_out(name, size)
         part = self._parts[name]
-        free: Rows = np.arange(len(part))
+        free: Rows = np.arange(part.n_testable)
+        self.counts[f"{name}_pairs_without_own_question"] = part.n_rows(np.arange(part.n_testable, len(part)))
         if name == VALIDATION and TEST in self._parts:
             free = self._guarded(VALIDATION, free, TEST)
         if not len(free):
-            raise DataError(_all_in_test(len(part)))
+            raise DataError(_none_left(name, len(part)))
         chosen = free[:size]
         self.counts["other_answers_to_held_out_questions"] += part.n_rows(chosen) - len(chosen)
         return part.first_rows(chosen)
 
     def _held_out(self, name: str, size: int) -> Rows:
         """Take questions for a set out of those left for training, with everything near them."""
-        if len(self._left) <= size:
-            raise DataError(_too_small(name, size, len(self._left), self.counts[f"{TRAIN}_part_questions"]))
+        testable = int((self._left < self._train.n_testable).sum())
+        if testable < size or len(self._left) == size:
+            raise DataError(_too_small(name, size, testable, self.counts[f"{TRAIN}_part_questions"]))
         chosen, rest = self._left[:size], self._left[size:]
         self.counts["other_answers_to_held_out_questions"] += self._train.n_rows(chosen) - size
         like = self._train.near(rest, self._train.index(chosen, self._rules.near_duplicate_threshold))
@@ -96,11 +99,12 @@ class _Parts:
     def _guarded(self, name: str, questions: Rows, held_out: str) -> Rows:
         """Return those of a part's questions that are not in a held-out part, nor near-duplicates of one there."""
         part, other = self._parts[name], self._parts[held_out]
-        also = np.isin(part.keys[questions], other.keys)
+        tested: Rows = np.arange(other.n_testable)
+        also = np.isin(part.keys[questions], other.keys[tested])
         kind = "training" if name == TRAIN else name
         self.counts[f"{kind}_pairs_also_in_{held_out}_part"] += part.n_rows(questions[also])
         questions = questions[~also]
-        index = other.index(np.arange(len(other)), self._rules.near_duplicate_threshold)
+        index = other.index(tested, self._rules.near_duplicate_threshold)
         like = part.near(questions, index)
         self._count_near(name, questions[like], held_out)
         return questions[~like]
@@ -115,13 +119,14 @@ class _Parts:
             self.counts["validation_pairs_near_duplicates_of_test"] += part.n_rows(questions)
 
 
-def _all_in_test(n: int) -> Fault:
+def _none_left(name: str, n: int) -> Fault:
+    also = " or is in the test part too, or nearly repeats one there" if name == VALIDATION else ""
     return Fault(
         "part-empty",
-        f"each of the {n:,} questions of the validation part is in the test part too, or nearly repeats one there",
+        f"each of the {n:,} questions of the {name} part is a common opening alone (corpus.identified_by){also}",
         key="corpus.parts",
-        hint="Take the validation files away, so that validation questions are held out from the training part, or "
-        "give corpus.parts=ignore, which divides everything anew.",
+        hint=f"Take the {name} files away, so that {name} questions are held out from the training part, or give "
+        "corpus.parts=ignore, which divides everything anew.",
     )
 
 

@@ -55,11 +55,19 @@ class ExampleKeys:
     """Three 64-bit hashes of every example, in the corpus's order.
 
     A collision among a million questions has a probability of 3e-8 (n^2 / 2^65).
+
+    Attributes:
+        question: Of what identifies the example (`corpus.identified_by`), its question for most.
+        example: Of all of it.
+        answer: Of its answer.
+        training_alone: Whether an example has nothing of its own to be identified by, so that it is never held out;
+            None if all have.
     """
 
     question: Keys
     example: Keys
     answer: Keys
+    training_alone: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -159,11 +167,14 @@ class Questions:
         kept = within[np.sort(np.unique(keys.example[within], return_index=True)[1])]
         self.duplicates = len(within) - len(kept)
         ordered = keys.question[kept]
-        order = np.lexsort((kept, ordered))
+        alone = np.zeros(len(kept), np.bool_) if keys.training_alone is None else keys.training_alone[kept]
+        # Those for training alone come last, where nothing is held out.
+        order = np.lexsort((kept, ordered, alone))
         self._rows: Rows = kept[order].astype(np.int64)
         self._starts: Rows = np.flatnonzero(np.diff(ordered[order], prepend=~ordered[order][:1])).astype(np.int64)
         self._ends: Rows = np.append(self._starts[1:], len(self._rows)).astype(np.int64)
         self._texts = texts
+        self.n_testable = len(self._starts) - len(np.unique(ordered[alone]))
         self.keys: Keys = keys.question[self._rows[self._starts]]
 
     def __len__(self) -> int:
@@ -211,7 +222,7 @@ def divide(keys: ExampleKeys, texts: Callable[[Rows], Sequence[str]], rules: Spl
         DataError: there are too few questions for the held-out sets and one for training.
     """
     questions, counts = Questions(keys, texts), Counter[str]()
-    _check_enough(len(questions), rules)
+    _check_enough(questions.n_testable, rules)
     test: Rows = np.arange(rules.test_size)
     near_test = questions.index(test, rules.near_duplicate_threshold)
     validation, end = _choose_validation(questions, near_test, rules)
@@ -246,11 +257,12 @@ def _check_enough(n_questions: int, rules: SplitRules) -> None:
             Fault(
                 "corpus-too-small",
                 f"with data.validation_size={rules.validation_size} (both scaled) {held_out:,} questions are held "
-                f"out, but the corpus has {n_questions:,} distinct questions, and some must be left to train on",
+                f"out, but the corpus has {n_questions:,} distinct questions, and some must be left to train on; "
+                "examples with the same first question count as one, unless many begin alike (corpus.identified_by)",
                 key="data.test_size",
                 got=rules.test_size,
-                hint="Give smaller data.test_size= and data.validation_size=, a smaller data.scale=, or another "
-                "corpus.",
+                hint="Give smaller data.test_size= and data.validation_size=, a smaller data.scale=, another corpus, "
+                "or corpus.identified_by=prompt, which tells examples apart by everything before the answer.",
             )
         )
 
@@ -260,7 +272,7 @@ def _choose_validation(questions: Questions, near_test: HeldOutIndex, rules: Spl
     chosen: list[int] = []
     position = rules.test_size
     while len(chosen) < rules.validation_size:
-        block: Rows = np.arange(position, min(position + rules.validation_size - len(chosen), len(questions)))
+        block: Rows = np.arange(position, min(position + rules.validation_size - len(chosen), questions.n_testable))
         if not len(block):
             raise DataError(
                 Fault(

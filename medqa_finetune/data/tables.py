@@ -6,6 +6,7 @@ pyarrow is used directly: importing `datasets` takes seconds, and iterating its 
 import hashlib
 import json
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -14,10 +15,22 @@ from types import TracebackType
 from typing import overload
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from medqa_finetune.data.examples import Example, context_of, to_row, with_context
-from medqa_finetune.data.splits import ExampleKeys, Rows, key_of, normalised_question
+from medqa_finetune.data.identifying import (
+    AUTO,
+    NONE,
+    Frames,
+    OpeningKeys,
+    Openings,
+    compared_text,
+    followers,
+    frames_of,
+    text_at,
+)
+from medqa_finetune.data.splits import ExampleKeys, Keys, Rows, key_of, normalised_question
 
 BATCH_ROWS = 8192
 # 64-bit offsets: a corpus may hold more than 2 GiB of text.
@@ -117,6 +130,8 @@ def write_examples(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Sch
 
 
 STORE_BATCH_ROWS = 16_384
+# Texts among which constant instructions are looked for.
+SAMPLED = 5000
 STORE_SCHEMA = SCHEMA_WITH_CONTEXT.append(pa.field("normalised", pa.large_string()))
 
 
@@ -125,15 +140,26 @@ class ExampleStore:
 
     Args:
         path: File for the texts; the caller removes it.
+        identified_by: `corpus.identified_by`.
+
+    Attributes:
+        counts: What `finish` found out about what identifies the examples.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, identified_by: str = AUTO) -> None:
         self._path = path
+        self._identified_by = identified_by
+        self._seed = 0
+        self.counts = Counter[str]()
         self._sink = pa.OSFile(str(path), "wb")
         self._writer = pa.ipc.new_file(self._sink, STORE_SCHEMA)
         self._waiting: list[tuple[str, ...]] = []
         self._has_context = False
         self._question, self._pair, self._answer = array("Q"), array("Q"), array("Q")
+        self._system, self._second = array("Q"), array("Q")
+        # Row to which of its texts identifies it, where it is not its first question.
+        self._places: dict[int, int] = {}
+        self._frames = Frames()
         self._batches: list[pa.RecordBatch] | None = None
 
     def __enter__(self) -> "ExampleStore":
@@ -148,10 +174,12 @@ class ExampleStore:
     def add(self, example: Example, seed: int) -> None:
         """Add an example; `seed` keys the hash by which questions are ordered.
 
-        A dialogue is identified by its first question: corpora may contain it several times, once per later turn, and
-        all of these must go to the same set. Only dialogues that are equal as a whole are duplicates.
+        A dialogue is identified by its first question, unless `finish` finds that many begin alike: corpora may contain
+        it several times, once per later turn, and all of these must go to the same set. Only dialogues that are equal
+        as a whole are duplicates.
         """
-        normalised = normalised_question(example.opening)
+        self._seed = seed
+        normalised = compared_text(example, self._identified_by)
         context_fields = context_of(example)
         context = json.dumps(context_fields, ensure_ascii=False) if context_fields else ""
         self._has_context |= bool(context_fields)
@@ -159,6 +187,8 @@ class ExampleStore:
         whole = f"{normalised}\0{example.answer}" + (f"\0{example.question}\0{context}" if context_fields else "")
         self._pair.append(key_of(whole))
         self._answer.append(key_of(example.answer))
+        for keys, text in zip((self._system, self._second), followers(example), strict=True):
+            keys.append(NONE if text is None else key_of(normalised_question(text), seed))
         self._waiting.append((example.id, example.question, example.answer, context, normalised))
         if len(self._waiting) == STORE_BATCH_ROWS:
             self._write()
@@ -174,12 +204,52 @@ class ExampleStore:
         self._close()
         reader = pa.ipc.open_file(pa.memory_map(str(self._path)))
         self._batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
-        return ExampleKeys(*(np.frombuffer(keys, np.uint64) for keys in (self._question, self._pair, self._answer)))
+        question, pair, answer, system, second = (
+            np.frombuffer(keys, np.uint64)
+            for keys in (self._question, self._pair, self._answer, self._system, self._second)
+        )
+        alone = None
+        if self._identified_by == AUTO:
+            question, alone = self._told_apart(OpeningKeys(question, system, second, answer))
+        return ExampleKeys(question, pair, answer, alone)
+
+    def _told_apart(self, texts: OpeningKeys) -> tuple[Keys, npt.NDArray[np.bool_] | None]:
+        """Return what identifies each example, and which are for training alone, where many begin alike."""
+        found = Openings(texts, self._examples, self._seed).resolve()
+        rows = np.flatnonzero(found.place)
+        self._places = dict(zip(rows.tolist(), found.place[rows].tolist(), strict=True))
+        sample: Rows = np.unique(np.linspace(0, max(0, len(texts.first) - 1), SAMPLED).astype(np.int64))
+        self._frames = frames_of(self.normalised(sample)) if len(texts.first) else Frames()
+        keys = found.keys
+        if self._frames:
+            every: Rows = np.arange(len(keys))
+            bare = (
+                text for start in every[::BATCH_ROWS] for text in self.normalised(every[start : start + BATCH_ROWS])
+            )
+            keys = np.fromiter((key_of(text, self._seed) for text in bare), np.uint64, len(keys))
+        counts = {
+            "examples_that_begin_alike": sum(found.openings.values()),
+            "examples_for_training_alone": int(found.training_alone.sum()),
+            "constant_instructions": len(self._frames.before) + len(self._frames.behind),
+        }
+        self.counts.update({name: n for name, n in counts.items() if n})
+        return keys, found.training_alone if found.training_alone.any() else None
+
+    def _examples(self, rows: Rows) -> Iterator[Example]:
+        for start in range(0, len(rows), BATCH_ROWS):
+            table = self._rows(rows[start : start + BATCH_ROWS], SCHEMA_WITH_CONTEXT.names)
+            for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
+                yield _example(*row)
 
     def normalised(self, rows: Rows) -> Sequence[str]:
-        """Return the normalised questions of rows, in the order of `rows`."""
+        """Return the normalised texts that identify rows, questions for most, in the order of `rows`."""
         texts: list[str] = self._rows(rows, ["normalised"]).column(0).to_pylist()
-        return texts
+        if self._places:
+            others = [(number, self._places[row]) for number, row in enumerate(rows.tolist()) if row in self._places]
+            examples = self._examples(rows[[number for number, _ in others]])
+            for (number, place), example in zip(others, examples, strict=True):
+                texts[number] = text_at(example, place)
+        return [self._frames.without(text) for text in texts] if self._frames else texts
 
     def batch(self, rows: Rows) -> pa.RecordBatch:
         """Return the examples of rows as one record batch of `schema`, in the order of `rows`."""

@@ -176,7 +176,7 @@ class ChatTemplate:
         """Return for each of `own_ids` whether the template marks it as generated; None if it has no such marks."""
         if not GENERATION.search(self._source):
             return None
-        encoded = self._tokenizer.apply_chat_template(
+        encoded: Mapping[str, Any] = self._tokenizer.apply_chat_template(  # type: ignore[assignment]
             self.messages(example), tokenize=True, return_dict=True, return_assistant_tokens_mask=True, **self.options
         )
         return [bool(mark) for mark in encoded["assistant_masks"]]

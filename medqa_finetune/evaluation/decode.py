@@ -29,13 +29,13 @@ class Ending:
     """When generation of a prediction ends.
 
     Attributes:
-        end_id: Token that ends a prediction.
+        stop_ids: Tokens that end a prediction; see `model/stop_tokens.py`.
         pad_id: Padding token; masked.
         max_new_tokens: Maximum tokens per prediction.
         deadline: Time of `time.monotonic()`, in seconds, after which no token is added.
     """
 
-    end_id: int
+    stop_ids: tuple[int, ...]
     pad_id: int
     max_new_tokens: int
     deadline: float = math.inf
@@ -43,12 +43,12 @@ class Ending:
 
 @torch.inference_mode()
 def decode_greedily(model: Model, prompts: Sequence[list[int]], ending: Ending) -> list[list[int]]:
-    """Return the greedily decoded tokens of each prompt, including the end token.
+    """Return the greedily decoded tokens of each prompt, including the one that ended it.
 
     Args:
         model: In evaluation mode.
         prompts: Token ids; padded on the left here, so that all predictions begin at the same position.
-        ending: When generation ends; a prediction of `max_new_tokens` may lack the end token.
+        ending: When generation ends; a prediction of `max_new_tokens` may not have ended.
 
     Raises:
         ModelError: the architecture has no key-value cache.
@@ -58,11 +58,12 @@ def decode_greedily(model: Model, prompts: Sequence[list[int]], ending: Ending) 
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=model.device)
     # Index in `found` of each row that is still in the batch.
     places = torch.arange(len(prompts), device=model.device)
+    stops = torch.tensor(ending.stop_ids, device=model.device)
     latest = batch.ids
     for step in range(ending.max_new_tokens):
         latest = most_likely(batch.next_logits(latest))
         found[places, step] = latest
-        ended |= latest == ending.end_id
+        ended |= torch.isin(latest, stops)
         over = int(ended.sum())
         if over == len(ended) or time.monotonic() >= ending.deadline:
             found = found[:, : step + 1]
@@ -73,7 +74,12 @@ def decode_greedily(model: Model, prompts: Sequence[list[int]], ending: Ending) 
             places, latest, ended = places[staying], latest[staying], ended[staying]
         latest = latest.unsqueeze(1)
     rows: list[list[int]] = found.tolist()
-    return [row[: row.index(ending.end_id) + 1] if ending.end_id in row else row for row in rows]
+    return [_up_to_end(row, ending.stop_ids) for row in rows]
+
+
+def _up_to_end(row: list[int], stop_ids: tuple[int, ...]) -> list[int]:
+    end = next((place for place, token in enumerate(row) if token in stop_ids), len(row))
+    return row[: end + 1]
 
 
 def most_likely(logits: torch.Tensor) -> torch.Tensor:
@@ -88,7 +94,7 @@ def stream_tokens(
     ending: Ending,
     choose: Callable[[torch.Tensor], torch.Tensor] = most_likely,
 ) -> Iterator[int]:
-    """Yield the next tokens of one prompt as they are generated, including the end token.
+    """Yield the next tokens of one prompt as they are generated, including the one that ends them.
 
     With the default `choose`, they are those of `decode_greedily`.
 
@@ -106,7 +112,7 @@ def stream_tokens(
     for _ in range(ending.max_new_tokens):
         chosen = choose(batch.next_logits(latest))
         yield int(chosen)
-        if int(chosen) == ending.end_id or time.monotonic() >= ending.deadline:
+        if int(chosen) in ending.stop_ids or time.monotonic() >= ending.deadline:
             return
         latest = chosen.unsqueeze(1)
 

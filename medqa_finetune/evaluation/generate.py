@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,9 @@ from medqa_finetune.data.thoughts import split_thought
 from medqa_finetune.evaluation.decode import Ending, Model, decode_greedily
 from medqa_finetune.evaluation.predictions import Prediction, to_row
 from medqa_finetune.evaluation.reference_likelihood import reference_likelihoods
-from medqa_finetune.evaluation.reuse import reused_rows
+from medqa_finetune.evaluation.reuse import drop_other_endings, reused_rows
 from medqa_finetune.evaluation.time_limit import TimedOutError, alarm
+from medqa_finetune.model.stop_tokens import stop_ids
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.files import keep_lines
 
@@ -29,7 +30,7 @@ HANG_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Output:
-    """Tokens generated for one prompt, including the end token, and whether the time limit cut them off."""
+    """Tokens generated for one prompt, including the one that ended it, and whether the time limit cut them off."""
 
     tokens: list[int]
     timed_out: bool = False
@@ -65,12 +66,15 @@ class PredictionWriter:
 
     Attributes:
         left: Batches that have no predictions yet, in order.
+        stops: Tokens that end a prediction, which the evaluation's record has.
     """
 
     def __init__(
-        self, encoder: Encoder, pairs: Sequence[Example], settings: EvaluateConfig, folder: EvaluationDir
+        self, model: Model, encoder: Encoder, pairs: Sequence[Example], settings: EvaluateConfig, folder: EvaluationDir
     ) -> None:
         self._encoder, self._folder, self._questions = encoder, folder, len(pairs)
+        self.stops = stops_of(model, encoder)
+        drop_other_endings(folder, self.stops, encoder.end_ids[-1])
         reused = {row.get("id") for row in reused_rows(folder)}
         asked = [pair for pair in pairs if pair.id not in reused]
         batches = list(_batches(encoder, asked, settings))
@@ -89,7 +93,7 @@ class PredictionWriter:
         seconds: float,
     ) -> None:
         """Append a batch's predictions, generated in `seconds`; `likelihoods`: (summed nats, tokens) of references."""
-        answers = [_answer(self._encoder, *parts) for parts in zip(batch, outputs, likelihoods, strict=True)]
+        answers = [self._answer(*parts) for parts in zip(batch, outputs, likelihoods, strict=True)]
         self._folder.append_predictions(
             [to_row(answer) | context_of(pair) for answer, pair in zip(answers, batch, strict=True)]
         )
@@ -97,6 +101,26 @@ class PredictionWriter:
         tokens = sum(len(output.tokens) for output in outputs)
         self._folder.log_answered(
             {"answered": self._answered, "questions": self._questions, "seconds": seconds, "tokens": tokens}
+        )
+
+    def _answer(self, pair: Example, output: Output, likelihood: tuple[float, int]) -> Prediction:
+        tokens = output.tokens
+        ended = bool(tokens) and tokens[-1] in self.stops
+        # What ends an answer is none of its text, even if the tokenizer does not call it special.
+        answer = self._encoder.answer_of(tokens[:-1] if ended else tokens)
+        thinks = self._encoder.thinks or answer.thought is not None
+        return Prediction(
+            id=pair.id,
+            question=pair.question,
+            references=(split_thought(pair.answer)[1],),
+            prediction=answer.text,
+            hit_limit=not output.timed_out and not ended,
+            timed_out=output.timed_out,
+            prediction_tokens=len(tokens),
+            reference_nll=likelihood[0],
+            reference_tokens=likelihood[1],
+            thought=(answer.thought or "") if thinks else None,
+            thought_unclosed=answer.unclosed if thinks else None,
         )
 
     def generated(self) -> Generated:
@@ -110,7 +134,7 @@ def generate_predictions(
 ) -> Generated:
     """Generate a prediction for every example and append it to `folder.predictions_path`, batch by batch."""
     model.eval()
-    book = PredictionWriter(encoder, pairs, settings, folder)
+    book = PredictionWriter(model, encoder, pairs, settings, folder)
     for batch in tqdm(book.left, desc="answering", unit="batch", disable=None, leave=False):
         prompts = encoder.prompts(batch)
         started = clock(model)
@@ -160,24 +184,6 @@ def _batches(encoder: Encoder, pairs: Sequence[Example], settings: EvaluateConfi
         begin += size
 
 
-def _answer(encoder: Encoder, pair: Example, output: Output, likelihood: tuple[float, int]) -> Prediction:
-    answer = encoder.answer_of(output.tokens)
-    thinks = encoder.thinks or answer.thought is not None
-    return Prediction(
-        id=pair.id,
-        question=pair.question,
-        references=(split_thought(pair.answer)[1],),
-        prediction=answer.text,
-        hit_limit=not output.timed_out and encoder.end_ids[-1] not in output.tokens,
-        timed_out=output.timed_out,
-        prediction_tokens=len(output.tokens),
-        reference_nll=likelihood[0],
-        reference_tokens=likelihood[1],
-        thought=(answer.thought or "") if thinks else None,
-        thought_unclosed=answer.unclosed if thinks else None,
-    )
-
-
 def generate_in_time(
     model: Model, encoder: Encoder, prompts: Sequence[list[int]], settings: EvaluateConfig
 ) -> list[Output]:
@@ -187,8 +193,8 @@ def generate_in_time(
     empty predictions after a grace period.
     """
     deadline = time.monotonic() + settings.timeout_seconds
-    end = encoder.end_ids[-1]
-    ending = Ending(end, int(encoder.tokenizer.pad_token_id), settings.max_new_tokens, deadline)
+    stops = stops_of(model, encoder)
+    ending = Ending(stops, int(encoder.tokenizer.pad_token_id), settings.max_new_tokens, deadline)
     try:
         with alarm(settings.timeout_seconds + max(HANG_SECONDS, settings.timeout_seconds / 2)):
             texts = decode_greedily(model, prompts, ending)
@@ -197,7 +203,17 @@ def generate_in_time(
     if time.monotonic() < deadline:
         return [Output(tokens) for tokens in texts]
     log.warning("a batch took longer than evaluate.timeout_seconds=%g; see timed_out", settings.timeout_seconds)
-    return [Output(tokens, end not in tokens and len(tokens) < settings.max_new_tokens) for tokens in texts]
+    return [Output(tokens, not has_ended(tokens, stops, settings)) for tokens in texts]
+
+
+def has_ended(tokens: Sequence[int], stops: Collection[int], settings: EvaluateConfig) -> bool:
+    """Return whether a prediction has ended by itself or at the limit of its tokens."""
+    return len(tokens) >= settings.max_new_tokens or (bool(tokens) and tokens[-1] in stops)
+
+
+def stops_of(model: Model, encoder: Encoder) -> tuple[int, ...]:
+    """Return the tokens that end a model's predictions, ascending."""
+    return stop_ids(model, encoder.tokenizer, encoder.end_ids[-1])
 
 
 def clock(model: Model) -> float:

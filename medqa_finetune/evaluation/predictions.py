@@ -11,7 +11,7 @@ from medqa_finetune.errors import DataError, Fault, brief
 
 PREDICTION_KEYS = ("prediction", "hyp")
 KEYS_SHOWN = 12
-READABLE = "Give a file of JSON Lines with predictions."
+READABLE = "Give a file of predictions as JSON Lines, a JSON array or CSV, in UTF-8."
 ONE_A_LINE = "Write one JSON object per line."
 REFERENCE_KEYS = ("reference", "references", "refs")
 # Larger integers fit neither int64 columns nor, from some size on, a float.
@@ -114,7 +114,7 @@ def read_predictions(path: Path) -> list[Prediction]:
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
         raise DataError(Fault("not-readable", problem, file=str(path), hint=READABLE)) from None
-    return collect(_rows(path, content), path)
+    return collect(json_lines(path, content), path)
 
 
 def collect(numbered_rows: Iterable[tuple[int, dict[str, Any]]], path: Path) -> list[Prediction]:
@@ -137,14 +137,19 @@ def collect(numbered_rows: Iterable[tuple[int, dict[str, Any]]], path: Path) -> 
     return predictions
 
 
-def _rows(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_lines(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield line number and row of the JSON Lines in a file's bytes; blank lines are skipped.
+
+    Raises:
+        DataError: a line is not UTF-8, or not a JSON object.
+    """
     # Not splitlines(): U+2028 and similar characters may occur inside a prediction.
     for number, line in enumerate(content.split(b"\n"), start=1):
         try:
             text = line.decode("utf-8")
             if not text.strip():
                 continue
-            row = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_no_constant)
+            row = parse_json(text)
         except UnicodeDecodeError as error:
             fault = Fault("not-utf8", f"not UTF-8 ({error.reason})", hint="Save the file as UTF-8.")
             raise DataError(fault.but(file=str(path), line_number=number)) from None
@@ -156,6 +161,15 @@ def _rows(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
             fault = Fault("wrong-type", "must be a JSON object", got=row, hint=ONE_A_LINE)
             raise DataError(fault.but(file=str(path), line_number=number))
         yield number, row
+
+
+def parse_json(text: str) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: it is not JSON, or has a key twice or a number that JSON does not know.
+    """
+    return json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_no_constant)
 
 
 def _not_json(path: Path, number: int, reason: str) -> Fault:

@@ -90,7 +90,9 @@ def _reuse_answers(
         return own
     # The mark is written first: predictions without it would count as this evaluation's own.
     own = folder.update(
-        reused=Reused(best.evaluation.name, len(best.rows)), environment=environment or best.evaluation.environment
+        reused=Reused(best.evaluation.name, len(best.rows)),
+        environment=environment or best.evaluation.environment,
+        stop_ids=best.evaluation.stop_ids,
     )
     write_text(folder.predictions_path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in best.rows))
     log.info("%d of %d answers are those of evaluation %s", len(best.rows), len(ids), best.evaluation.name)
@@ -158,6 +160,25 @@ def set_aside_elsewhere(folder: EvaluationDir, environment: Environment) -> None
         "anew, for its scores would be a mixture", own.name,
     )  # fmt: skip
     folder.move_aside()
+
+
+def drop_other_endings(folder: EvaluationDir, stops: Sequence[int], end_id: int) -> None:
+    """Record which tokens end predictions, and drop predictions that other tokens ended: scores would be a mixture.
+
+    Args:
+        folder: Folder of the evaluation, with or without a record.
+        stops: The tokens.
+        end_id: The only such token of records that have none.
+    """
+    own = folder.read()
+    before = [end_id] if own is None or own.stop_ids is None else own.stop_ids
+    if before != [*stops] and folder.read_predictions():
+        log.warning("predictions in %s were ended by other tokens, and are made again", folder.path)
+        folder.predictions_path.unlink()
+        folder.answering_path.unlink(missing_ok=True)
+        own = None if own is None else folder.update(reused=None)
+    if own is not None and own.stop_ids != [*stops]:
+        folder.update(stop_ids=[*stops])
 
 
 def reused_rows(folder: EvaluationDir) -> list[Row]:

@@ -1,4 +1,4 @@
-"""vLLM backend (`evaluate.backend=vllm`, an extra): same prompts, same end token, same rows on disk as transformers.
+"""vLLM backend (`evaluate.backend=vllm`, an extra): same prompts, same end tokens, same rows on disk as transformers.
 
 vLLM supports neither bitsandbytes weights nor a model in this process's memory, so plain weights are exported to
 temporary files: in fp32 with the adapter merged, in half precision with a separate adapter. Likelihoods of the
@@ -29,6 +29,7 @@ from medqa_finetune.evaluation.generate import HANG_SECONDS, Generated, Output, 
 from medqa_finetune.evaluation.reference_likelihood import reference_likelihoods
 from medqa_finetune.evaluation.vllm_engine import Asked, Said, answer, engine_fault
 from medqa_finetune.methods.registry import model_method
+from medqa_finetune.model.parameters import adapts_embeddings
 from medqa_finetune.model.plain_export import Plain, write_plain
 from medqa_finetune.model.pruned import build_skeleton, layer_sizes
 from medqa_finetune.model.requirements import Need
@@ -54,7 +55,7 @@ def generate_predictions(
         RunError: vLLM failed.
     """
     model.eval()
-    book = PredictionWriter(encoder, pairs, settings, folder)
+    book = PredictionWriter(model, encoder, pairs, settings, folder)
     if not book.left:
         return book.generated()
     likelihoods = [
@@ -66,7 +67,7 @@ def generate_predictions(
         place = Path(name)
         plain = write_plain(model, place)
         _make_room(model)
-        asked = _asked(plain, encoder, settings, list(chain(*prompts)))
+        asked = _asked(plain, book.stops, settings, list(chain(*prompts)))
         with ask(asked, settings.timeout_seconds) as said:
             outputs = tqdm(
                 _by_batch(said, [len(batch) for batch in prompts]),
@@ -113,15 +114,21 @@ def _trial(need: Need, precision: Precision) -> Asked:
     if layer_sizes(build_skeleton(folder)) is not None:
         problem = f"{folder} has layers of different sizes, which it cannot load"
         raise ModelError(Fault("uneven-layers", problem, key="evaluate.backend", got="vllm", hint=ADVICE))
-    dtype, rank = model_method(need.method).plain_form(precision)
+    method = model_method(need.method)
+    dtype, rank = method.plain_form(precision)
+    if rank is not None and adapts_embeddings(method.apply(build_skeleton(folder))):
+        problem = f"in {precision} the adapter is not merged, and vLLM serves none on token embeddings and heads"
+        hint = f"Give precision=fp32, or other modules; {ADVICE}"
+        got = need.method.target_modules
+        raise ModelError(Fault("not-supported", problem, key="method.target_modules", got=got, hint=hint))
     return Asked(
         model=str(folder), dtype=dtype, adapter=None, rank=rank, trial=True, eager=True, cache_tokens=0,
-        token_bytes=_token_bytes(folder, dtype), at_once=1, length=need.max_length + need.max_new_tokens, end_id=0,
+        token_bytes=_token_bytes(folder, dtype), at_once=1, length=need.max_length + need.max_new_tokens, stop_ids=[0],
         max_new_tokens=2, timeout_seconds=START_SECONDS, prompts=[[0]],
     )  # fmt: skip
 
 
-def _asked(plain: Plain, encoder: Encoder, settings: EvaluateConfig, prompts: list[list[int]]) -> Asked:
+def _asked(plain: Plain, stops: Sequence[int], settings: EvaluateConfig, prompts: list[list[int]]) -> Asked:
     return Asked(
         model=str(plain.model.resolve()), dtype=plain.dtype, rank=plain.rank, trial=False,
         adapter=None if plain.adapter is None else str(plain.adapter.resolve()),
@@ -129,7 +136,7 @@ def _asked(plain: Plain, encoder: Encoder, settings: EvaluateConfig, prompts: li
         eager=not torch.cuda.is_available(),
         cache_tokens=settings.batch_tokens, token_bytes=_token_bytes(plain.model, plain.dtype),
         at_once=settings.batch_size, length=max(map(len, prompts)) + settings.max_new_tokens,
-        end_id=encoder.end_ids[-1], max_new_tokens=settings.max_new_tokens, timeout_seconds=settings.timeout_seconds,
+        stop_ids=list(stops), max_new_tokens=settings.max_new_tokens, timeout_seconds=settings.timeout_seconds,
         prompts=prompts,
     )  # fmt: skip
 

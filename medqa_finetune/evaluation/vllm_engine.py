@@ -38,7 +38,7 @@ class Asked:
         token_bytes: Bytes of the cache per token, over all layers.
         at_once: Maximum number of concurrent prompts.
         length: Maximum tokens of a prompt and its prediction together.
-        end_id: Token that ends a prediction.
+        stop_ids: Tokens that end a prediction.
         max_new_tokens: Maximum tokens of a prediction.
         timeout_seconds: Seconds from the start of a prompt after which its prediction is cut off.
         prompts: Token ids.
@@ -54,7 +54,7 @@ class Asked:
     token_bytes: int
     at_once: int
     length: int
-    end_id: int
+    stop_ids: list[int]
     max_new_tokens: int
     timeout_seconds: float
     prompts: list[list[int]]
@@ -66,7 +66,7 @@ class Said:
 
     Attributes:
         place: Index of the prompt.
-        tokens: Generated token ids, including the end token.
+        tokens: Generated token ids, including the one that ended the prediction.
         timed_out: Whether `timeout_seconds` cut the prediction off.
         seconds: Seconds since the engine was ready.
     """
@@ -117,7 +117,7 @@ def start_engine(asked: Asked) -> Engine:
         free, total = torch.cuda.mem_get_info()
         options["gpu_memory_utilization"] = FREE_SHARE * free / total
     return Engine(
-        asked.end_id, asked.max_new_tokens, asked.adapter,
+        asked.stop_ids, asked.max_new_tokens, asked.adapter,
         model=asked.model, dtype=asked.dtype, load_format="dummy" if asked.trial else "safetensors",
         skip_tokenizer_init=True, generation_config="vllm", max_model_len=asked.length, max_num_seqs=asked.at_once,
         kv_cache_memory_bytes=_pages(max(asked.cache_tokens, asked.length)) * PAGE_TOKENS * asked.token_bytes,

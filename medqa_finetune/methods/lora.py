@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medqa_finetune.architecture.flops import Flops, forward_flops
-from medqa_finetune.architecture.size import ModelSize, layer_number
+from medqa_finetune.architecture.size import HEAD, ModelSize, layer_number
 from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.methods.base import ModelMethod
 from medqa_finetune.methods.shared.targets import adapted_matrices, adapter_weights, multiplied_weights
@@ -44,8 +44,21 @@ class Lora(ModelMethod):
         return adapter_weights(adapted_matrices(size, self.settings), self.settings)
 
     def weight_bytes(self, size: ModelSize, width: int) -> int:
-        """Return the memory of the base and of the adapters, which are in fp32, in bytes."""
-        return super().weight_bytes(size, width) + self.trainable_parameters(size) * WIDTH["fp32"]
+        """Return the memory of the base and of the adapters, which are in fp32, in bytes.
+
+        Embeddings and heads with an adapter count twice: merging needs a copy of weights that both share.
+        """
+        copies = self._embedding_weights(size) * width
+        return super().weight_bytes(size, width) + copies + self.trainable_parameters(size) * WIDTH["fp32"]
+
+    def saved_bytes(self, size: ModelSize) -> int:
+        """Return the size of the adapters on disk, in bytes, and of the embeddings that peft saves with theirs."""
+        return super().saved_bytes(size) + self._embedding_weights(size) * WIDTH["fp32"]
+
+    def _embedding_weights(self, size: ModelSize) -> int:
+        """Return the weights of embeddings and heads that have an adapter."""
+        adapted = adapted_matrices(size, self.settings)
+        return sum(rows * columns for name, (rows, columns) in adapted.items() if name in size.embeddings)
 
     def forward_flops(self, size: ModelSize) -> Flops:
         """Return the FLOPs of one forward pass, without DoRA's work per pass, which does not depend on the tokens."""
@@ -63,7 +76,7 @@ class Lora(ModelMethod):
         """
         forward, rank = self.forward_flops(size), self.settings.rank
         adapted = adapted_matrices(size, self.settings)
-        lowest = min(map(_layer, adapted))
+        lowest = min((size.layers if name.endswith(HEAD) else _layer(name) for name in adapted), default=0)
         crossed = {
             name: shape
             for name, shape in size.linear.items()
@@ -92,6 +105,12 @@ class Lora(ModelMethod):
 
         ratio = self.settings.loraplus_ratio
         return None if ratio is None else loraplus_optimizer(model, ratio, arguments)
+
+    def save(self, model: "PreTrainedModel", folder: Path) -> None:
+        """Write the weights of the adapters, and their settings."""
+        from medqa_finetune.methods.shared.adapters import save_adapters
+
+        save_adapters(model, folder)
 
     def restore(self, model: "PreTrainedModel", folder: Path) -> None:
         """Load the weights of the adapters."""

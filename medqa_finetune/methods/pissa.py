@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medqa_finetune.architecture.size import ModelSize
-from medqa_finetune.errors import Fault
+from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.methods.base import ModelMethod
 from medqa_finetune.methods.lora import Lora
 from medqa_finetune.precision import WIDTH
@@ -66,10 +66,24 @@ class Pissa(Lora):
         return 2 * super().saved_bytes(size)
 
     def apply(self, base: "PreTrainedModel") -> "PreTrainedModel":
-        """Add adapters whose update is zero; `begin` or `restore` decomposes the base."""
+        """Add adapters whose update is zero; `begin` or `restore` decomposes the base.
+
+        A head that shares its weights with the token embedding gets its own, since only the head's are decomposed.
+
+        Raises:
+            ModelError: as LoRA, or an adapted module is no linear layer.
+        """
         import torch
 
+        from medqa_finetune.methods.shared.adapters import untie_adapted
+
         model = super().apply(base)
+        for name, layer in _layers(model):
+            if ADAPTER not in layer.lora_A:
+                problem = f"PiSSA decomposes matrices of linear layers, and {name.rpartition('.')[2]} is an embedding"
+                got, hint = self.settings.target_modules, "Give method=lora, or other modules."
+                raise ModelError(Fault("not-supported", problem, key="method.target_modules", got=got, hint=hint))
+        untie_adapted(model)
         for _, layer in _layers(model):
             for name, weight in ((INITIAL_A, layer.lora_A), (INITIAL_B, layer.lora_B)):
                 # In its own module, peft saves and loads it as a weight of the adapter.
@@ -138,13 +152,11 @@ class Pissa(Lora):
     def restore(self, model: "PreTrainedModel", folder: Path) -> None:
         """Load adapters and their initial values, and set the base weights accordingly."""
         import torch
-        from peft import get_peft_model_state_dict
 
-        from medqa_finetune.methods.shared.adapters import load_adapters, read_adapters
-        from medqa_finetune.methods.shared.trained_files import check_fit
+        from medqa_finetune.methods.shared.adapters import check_adapters, load_adapters, read_adapters
 
         weights = _halved(read_adapters(folder), self.settings.rank)
-        check_fit(weights, get_peft_model_state_dict(model), folder)
+        check_adapters(weights, model, folder)
         with torch.no_grad():
             for name, layer in _layers(model):
                 first = [weights[f"{name}.{each}"].to(_matrix(layer).device) for each in (INITIAL_A, INITIAL_B)]

@@ -1,9 +1,11 @@
 """Counts a loaded model's weights, and lists the modules that have adapters."""
 
+from typing import Any
+
 import torch
 
 from medqa_finetune.compat.bitsandbytes import stands_for
-from medqa_finetune.compat.peft import adapters
+from medqa_finetune.compat.peft import adapters, bare, has_adapter
 
 
 def count_parameters(model: torch.nn.Module, *, trainable_only: bool = False) -> int:
@@ -11,6 +13,12 @@ def count_parameters(model: torch.nn.Module, *, trainable_only: bool = False) ->
     return sum(
         stands_for(parameter) for parameter in model.parameters() if parameter.requires_grad or not trainable_only
     )
+
+
+def adapts_embeddings(model: Any) -> bool:
+    """Return whether the token embedding or the head has an adapter."""
+    base = bare(model)
+    return any(has_adapter(part) for part in (base.get_input_embeddings(), base.get_output_embeddings()))
 
 
 def adapted_modules(model: torch.nn.Module) -> list[str]:

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from medqa_finetune.compat.peft import adapters
 from medqa_finetune.compat.transformers import dequantize, is_quantized
-from medqa_finetune.methods.shared.adapters import attach_saved
+from medqa_finetune.methods.shared.adapters import attach_saved, merged, save_adapters
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def write_plain(model: PreTrainedModel, folder: Path) -> Plain:
         base = dequantize(base)
     merges = rank is not None and base.dtype == torch.float32
     if merges:
-        base = cast(Any, attach_saved(base, adapter)).merge_and_unload()
+        base = merged(attach_saved(base, adapter))
     base.save_pretrained(target)
     dtype = str(base.dtype).removeprefix("torch.")
     return Plain(target, dtype) if merges or rank is None else Plain(target, dtype, adapter, rank)
@@ -56,5 +56,5 @@ def _lift_adapter(model: PreTrainedModel, folder: Path) -> tuple[PreTrainedModel
     if not settings:
         return model, None
     adapted, rank = cast(Any, model), max(each.r for each in settings.values())
-    adapted.save_pretrained(folder)
+    save_adapters(model, folder)
     return cast(PreTrainedModel, adapted.unload()), rank

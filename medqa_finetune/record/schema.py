@@ -226,6 +226,8 @@ class Evaluation:
         identity: Equal for evaluations, of any run, whose scores compare.
         settings: The section `evaluate`, and `text_sha256` where a text is measured.
         reused: Predictions that were reused; None for none.
+        stop_ids: Tokens that ended the predictions; None before the first, without a model, and in records of earlier
+            versions, where the token that the chat template puts after an answer was the only one.
         result: Scores and costs.
         exams: Benchmarks: scores of `evaluate.zero_shot`, by `<task>/<metric>`, mostly in [0, 1]; and of
             `evaluate.text`, by `<text>/perplexity`, in [1, ∞).
@@ -240,6 +242,7 @@ class Evaluation:
     schema_version: int = SCHEMA_VERSION
     failure: Failure | None = None
     reused: Reused | None = None
+    stop_ids: list[int] | None = None
     result: EvaluationRecord | None = None
     exams: dict[str, Score] = field(default_factory=dict)
     environment: Environment | None = None

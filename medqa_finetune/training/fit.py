@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 from transformers import PrinterCallback, TrainingArguments
 
+from medqa_finetune.compat.peft import bare
 from medqa_finetune.compat.transformers import checkpointing_options, optimizer_name, use_one_gpu
 from medqa_finetune.config.schema import Config, TrainConfig
 from medqa_finetune.data.token_sets import EncodedSet
@@ -147,6 +148,7 @@ def _prepare_folder(run: RunDir, checkpoints: Checkpoints, resumed: int | None) 
 def _write_adapter(loaded: LoadedModel, method: ModelMethod, run: RunDir) -> None:
     def fill(folder: Path) -> None:
         method.save(loaded.model, folder)
+        bare(loaded.model).generation_config.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)  # peft's blank model card
         loaded.tokenizer.save_pretrained(folder)
 

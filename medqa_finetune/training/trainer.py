@@ -75,7 +75,8 @@ class MeteredTrainer(AdaptedTrainer):
         if self.lr_scheduler is None:
             warmup = self.args.get_warmup_steps(num_training_steps)
             name = str(SchedulerType(self.args.lr_scheduler_type).value)
-            self.lr_scheduler = schedule_of(name, optimizer or self.optimizer, warmup, num_training_steps)
+            stepped: Any = self.optimizer if optimizer is None else optimizer
+            self.lr_scheduler = schedule_of(name, stepped, warmup, num_training_steps)
         return self.lr_scheduler
 
     def take_step(self, model: torch.nn.Module, item: dict[str, Any]) -> torch.Tensor:

@@ -122,7 +122,7 @@ def load_variant(asked: MeasureRequest, device: "Device", tokenizer: "PreTrained
 def _warm_up(model: Any, encoder: Any, pairs: Sequence[Example]) -> None:
     from medqa_finetune.evaluation.decode import Ending, decode_greedily
 
-    ending = Ending(encoder.end_ids[-1], int(encoder.tokenizer.pad_token_id), WARM_UP_TOKENS)
+    ending = Ending((), int(encoder.tokenizer.pad_token_id), WARM_UP_TOKENS)
     decode_greedily(model, encoder.prompts(pairs[:1]), ending)
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from medqa_finetune.model.load import Device
 
 # Model files to copy; the tokenizer is saved again, and code is never copied.
+# Room for any template: an encoder is asked for its end token alone.
+ANY_LENGTH = 2**20
 MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json")
 
 
@@ -116,7 +118,7 @@ def _quantize(source: Path, making: WriteRequest, device: "Device") -> None:
 
     tokenizer = load_tokenizer(making.tokenizer, making.template, chat=making.chat)
     model = load_base(source, making.quantization, device, tokenizer)
-    _save(model, tokenizer, making.folder, making.dtype)
+    _save(model, tokenizer, making.folder, making)
 
 
 def _merge(target: Path, making: WriteRequest, device: "Device") -> None:
@@ -124,15 +126,24 @@ def _merge(target: Path, making: WriteRequest, device: "Device") -> None:
 
     tokenizer = load_tokenizer(making.tokenizer, making.template, chat=making.chat)
     base = load_base(making.base, making.method, device, tokenizer)
-    _save(model_method(making.method).merge(base, making.trained), tokenizer, target, making.dtype)
+    _save(model_method(making.method).merge(base, making.trained), tokenizer, target, making)
 
 
-def _save(model: "PreTrainedModel", tokenizer: Any, folder: Path, dtype: Precision) -> None:
-    """Save a model with floating-point weights in `dtype`; quantized weights are unchanged."""
+def _save(model: "PreTrainedModel", tokenizer: Any, folder: Path, making: WriteRequest) -> None:
+    """Save a model with floating-point weights in `making.dtype`; quantized weights are unchanged.
+
+    Its `generate` ends answers where the evaluation does.
+    """
     import torch
+
+    from medqa_finetune.data.tokenize import Encoder
+    from medqa_finetune.model.stop_tokens import end_answers
+
+    if making.chat:
+        end_answers(model, tokenizer, Encoder(tokenizer, ANY_LENGTH).end_ids[-1])
 
     for tensor in [*model.parameters(), *model.buffers()]:
         if tensor.dtype in (torch.float32, torch.bfloat16, torch.float16):
-            tensor.data = tensor.data.to(dtype_of(dtype))
+            tensor.data = tensor.data.to(dtype_of(making.dtype))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

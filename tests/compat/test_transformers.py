@@ -124,7 +124,7 @@ def test_a_cache_under_an_unknown_name_is_found(model: Any) -> None:
     renamed.eval()
     assert compat.cache_argument(renamed) == "kv_store"
     assert compat.keeps_keys_and_values(renamed)
-    ending = Ending(end_id=-1, pad_id=0, max_new_tokens=4)
+    ending = Ending(stop_ids=(), pad_id=0, max_new_tokens=4)
     prompts = [[1, 2, 3], [4]]
     assert decode_greedily(renamed, prompts, ending) == decode_greedily(model, prompts, ending)
 

@@ -19,7 +19,7 @@ PROGRAM = """
 import sys
 from medqa_finetune.compat.vllm import Engine, Step
 engine = Engine(
-    299, 4, None, model=sys.argv[1], dtype="float32", skip_tokenizer_init=True, generation_config="vllm",
+    [299], 4, None, model=sys.argv[1], dtype="float32", skip_tokenizer_init=True, generation_config="vllm",
     max_model_len=16, max_num_seqs=2, kv_cache_memory_bytes=2**20, enforce_eager=True, disable_log_stats=True,
     use_tqdm_on_load=False,
 )

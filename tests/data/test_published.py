@@ -147,6 +147,20 @@ def test_ignored_parts_are_divided_anew_under_the_former_key(tmp_path: Path) -> 
     assert prepare_splits(config_of(anew, train_size=10), tmp_path / "cache").manifest.parts == {}
 
 
+def test_a_greeting_alone_is_never_held_out(tmp_path: Path) -> None:
+    def rows(pairs: Sequence[QA]) -> str:
+        later = [{"history": [["你好", "请说。"]], "question": asked, "answer": said} for asked, said in pairs]
+        return "".join(json.dumps(row) + "\n" for row in [{"question": "你好", "answer": "请说。"}, *later])
+
+    (tmp_path / "c").mkdir()
+    for name, pairs in (("train", TRAIN), ("test", TEST)):
+        (tmp_path / "c" / f"{name}.jsonl").write_text(rows(pairs), "utf-8")
+    found = prepare(corpus_of(tmp_path / "c", history="history"), RULES, tmp_path / "cache")
+    assert (len(found.pool), len(found.validation), len(found.test)) == (51, 10, 10)
+    assert "你好" not in {example.question for example in (*found.validation, *found.test)}
+    assert found.notes["counts"]["test_pairs_without_own_question"] == 1
+
+
 def test_cleaned_examples_stay_in_their_parts(tmp_path: Path) -> None:
     corpus = folder_of(tmp_path / "c", train=TRAIN, test=TEST)
     cleaned = write_cleaned(corpus, tmp_path / "out")

@@ -66,7 +66,7 @@ def test_a_space_before_the_answer_is_learnt_with_it(start: str, kind: str) -> N
         [{"role": "user", "content": "发烧？"}, {"role": "assistant", "content": example.answer}], return_dict=False
     )
     assert encoder.prompts([example]) == [item.input_ids[: item.answer_start]]
-    assert tokenizer.decode(item.input_ids[: item.answer_start]).endswith("[/INST]")
+    assert str(tokenizer.decode(item.input_ids[: item.answer_start])).endswith("[/INST]")
 
 
 @needs_trl

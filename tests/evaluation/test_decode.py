@@ -66,7 +66,7 @@ def check(model: Any, asked: list[list[int]]) -> None:
     expected = ended(alone, end)
     assert len({len(answer) for answer in expected}) > 1
     rows = rows_per_pass(model)
-    assert decode_greedily(model, asked, Ending(end, PAD, NEW_TOKENS)) == expected
+    assert decode_greedily(model, asked, Ending((end,), PAD, NEW_TOKENS)) == expected
     assert rows[0] == len(asked)
     assert rows[-1] < len(asked)
 
@@ -85,7 +85,7 @@ def test_prompts_of_one_length_need_no_mask_and_answer_alike(architecture: str) 
     )
     asked = prompts((9,) * 8)
     end = VOCABULARY + 1000
-    found = decode_greedily(model, asked, Ending(end, PAD, NEW_TOKENS))
+    found = decode_greedily(model, asked, Ending((end,), PAD, NEW_TOKENS))
     assert masks == [None] * NEW_TOKENS
     assert found == one_by_one(model, asked)
 
@@ -115,13 +115,13 @@ def test_answers_in_half_precision_are_those_of_the_same_batch_in_generate() -> 
         input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW_TOKENS, do_sample=False,
         eos_token_id=VOCABULARY + 1000, pad_token_id=PAD,
     )[:, 9:].tolist()  # fmt: skip
-    found = decode_greedily(model, asked, Ending(VOCABULARY + 1000, PAD, NEW_TOKENS))
+    found = decode_greedily(model, asked, Ending((), PAD, NEW_TOKENS))
     assert [row[0] for row in found] == [row[0] for row in said]
     assert sum(a == b for a, b in zip(found, said, strict=True)) >= len(asked) - 1
 
 
 def test_nothing_is_added_after_the_deadline() -> None:
-    found = decode_greedily(tiny_model("llama"), prompts(), Ending(VOCABULARY, PAD, NEW_TOKENS, time.monotonic()))
+    found = decode_greedily(tiny_model("llama"), prompts(), Ending((), PAD, NEW_TOKENS, time.monotonic()))
     assert [len(row) for row in found] == [1] * len(LENGTHS)
 
 
@@ -130,14 +130,14 @@ def test_decoding_stops_when_all_have_ended() -> None:
     [answer] = one_by_one(model, asked)
     rows = rows_per_pass(model)
     end = answer[3]
-    assert decode_greedily(model, asked, Ending(end, PAD, NEW_TOKENS)) == ended([answer], end)
+    assert decode_greedily(model, asked, Ending((end,), PAD, NEW_TOKENS)) == ended([answer], end)
     assert len(rows) == answer.index(end) + 1
 
 
 def test_an_architecture_without_a_cache_is_refused() -> None:
     model = MambaForCausalLM(MambaConfig(vocab_size=VOCABULARY, hidden_size=16, num_hidden_layers=1, state_size=4))
     with pytest.raises(ModelError) as caught:
-        decode_greedily(model, prompts((5,)), Ending(1, PAD, 2))
+        decode_greedily(model, prompts((5,)), Ending((1,), PAD, 2))
     fault = only_fault(caught)
     assert fault.code == "no-cache"
     assert "MambaForCausalLM" in fault.problem

@@ -90,7 +90,7 @@ def one_by_one(model: Any, encoder: Encoder, question: str, new_tokens: int = NE
 
 
 def batched(model: Any, encoder: Encoder, prompts: list[list[int]]) -> list[list[int]]:
-    return decode_greedily(model, prompts, Ending(END, int(encoder.tokenizer.pad_token_id), NEW_TOKENS))
+    return decode_greedily(model, prompts, Ending((END,), int(encoder.tokenizer.pad_token_id), NEW_TOKENS))
 
 
 def by_hand(model: Any, encoder: Encoder, pair: Example) -> tuple[float, int]:
@@ -399,3 +399,61 @@ def test_generation_that_hangs_is_given_up(
 def test_in_time_nothing_is_marked(loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir) -> None:
     answered(evaluation, loaded, encoder)
     assert not any(answer.timed_out for answer in read_predictions(evaluation.predictions_path))
+
+
+@pytest.fixture
+def several(folder: Path, loaded: LoadedModel, encoder: Encoder, tmp_path: Path) -> Any:
+    """The model with two end tokens more: two that its answers hold, one of them no special token."""
+    copy = Path(shutil.copytree(folder, tmp_path / "several"))
+    said = Counter(token for question in QUESTIONS for token in set(one_by_one(loaded.model, encoder, question)[2:]))
+    more = [token for token, _ in said.most_common() if token != END][:2]
+    (copy / "generation_config.json").write_text(json.dumps({"eos_token_id": [*more, END]}))
+    return load_model(copy, UNTRAINED, CPU, seed=0).model
+
+
+def plain_answer(model: Any, encoder: Encoder, question: str) -> list[int]:
+    """What transformers' own generation answers with the settings of the model's folder."""
+    ids = torch.tensor(encoder.prompts([Example("", question, "")]))
+    pad = encoder.tokenizer.pad_token_id
+    output = model.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=pad
+    )
+    answer: list[int] = output[0, ids.shape[1] :].tolist()
+    return answer
+
+
+def test_answers_end_at_any_end_token_of_the_model(several: Any, encoder: Encoder, evaluation: EvaluationDir) -> None:
+    evaluation.write(Evaluation("default", "i", "running", {}))
+    stops = several.generation_config.eos_token_id
+    generate_predictions(several, encoder, PAIRS, settings(), evaluation)
+    answers = read_predictions(evaluation.predictions_path)
+    ends = set()
+    for answer in answers:
+        tokens = plain_answer(several, encoder, answer.question)
+        ended = tokens[-1] in stops
+        ends |= {tokens[-1]} if ended else set()
+        assert (answer.prediction_tokens, answer.hit_limit) == (len(tokens), not ended)
+        text = encoder.tokenizer.decode(tokens[:-1] if ended else tokens, skip_special_tokens=True)
+        assert answer.prediction == str(text).strip()
+    assert len(ends) > 1
+    record = evaluation.read()
+    assert record is not None
+    assert record.stop_ids == sorted(stops)
+
+
+def test_answers_that_other_tokens_ended_are_not_mixed_in(
+    several: Any, loaded: LoadedModel, encoder: Encoder, evaluation: EvaluationDir, caplog: pytest.LogCaptureFixture
+) -> None:
+    evaluation.write(Evaluation("default", "i", "running", {}))
+    answered(evaluation, loaded, encoder)
+    before = evaluation.predictions_path.read_bytes()
+    # As an earlier version left it: nothing about end tokens, and the same ones are in use.
+    evaluation.update(stop_ids=None)
+    answered(evaluation, loaded, encoder)
+    assert evaluation.predictions_path.read_bytes() == before
+    assert not caplog.text
+    generate_predictions(several, encoder, PAIRS, settings(), evaluation)
+    assert "ended by other tokens" in caplog.text
+    assert {row["id"]: row["prediction_tokens"] for row in evaluation.read_predictions()} == {
+        pair.id: len(plain_answer(several, encoder, pair.question)) for pair in PAIRS
+    }

@@ -15,7 +15,7 @@ from tests.launch.children import no_child_is_left
 
 ASKED = Asked(
     model="no/such/folder", dtype="float32", adapter=None, rank=None, trial=False, eager=True, cache_tokens=64,
-    token_bytes=4, at_once=1, length=8, end_id=0, max_new_tokens=2, timeout_seconds=5.0, prompts=[[1, 2]],
+    token_bytes=4, at_once=1, length=8, stop_ids=[0], max_new_tokens=2, timeout_seconds=5.0, prompts=[[1, 2]],
 )  # fmt: skip
 
 

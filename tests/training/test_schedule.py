@@ -1,5 +1,7 @@
 """Learning rates of all steps: none is 0, and all others are those of transformers."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import get_scheduler
@@ -12,7 +14,7 @@ PEAK = 2e-3
 
 def optimizer() -> torch.optim.Optimizer:
     """Two groups, as LoRA+ has them: the second learns 16 times as fast."""
-    groups = [{"params": [torch.zeros(1)]}, {"params": [torch.zeros(1)], "lr": 16 * PEAK}]
+    groups: list[dict[str, Any]] = [{"params": [torch.zeros(1)]}, {"params": [torch.zeros(1)], "lr": 16 * PEAK}]
     return torch.optim.AdamW(groups, lr=PEAK)
 
 

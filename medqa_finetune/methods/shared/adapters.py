@@ -1,5 +1,7 @@
 """Adapters of peft on a model: add, load, attach, merge."""
 
+import warnings
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -12,14 +14,31 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from medqa_finetune.architecture.files import read_object
 from medqa_finetune.compat.failures import words_of
-from medqa_finetune.compat.peft import known_settings, sort_targets
-from medqa_finetune.compat.transformers import Conv1D, dequantize, is_quantized
+from medqa_finetune.compat.peft import bare, has_adapter, known_settings, sort_targets
+from medqa_finetune.compat.transformers import Conv1D, dequantize, forget_ties, is_quantized
 from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.methods.settings import MethodConfig
 from medqa_finetune.methods.shared.targets import choose_linear, fits
 from medqa_finetune.methods.shared.trained_files import check_fit, read_weights
 
 CONFIG = "adapter_config.json"
+# Part of the names of frozen weights that peft saves with adapters of embeddings and heads.
+FROZEN = ".base_layer."
+# Beginnings of peft's warnings of what is taken care of here.
+SAVES_EMBEDDINGS = "Setting `save_embedding_layers`"
+TIED = "Model has `tie_word_embeddings=True`|Model with `tie_word_embeddings=True`"
+NO_LONGER_TIED = "Input and output embeddings are no longer tied"
+
+
+def adapted(base: PreTrainedModel, settings: LoraConfig) -> PreTrainedModel:
+    """Return a base model with adapters; weights that modules share stay shared, see `merged`.
+
+    Raises:
+        ValueError: the settings do not fit the model.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=TIED)
+        return cast(PreTrainedModel, get_peft_model(base, settings))
 
 
 def add_adapters(base: PreTrainedModel, settings: MethodConfig) -> PreTrainedModel:
@@ -41,7 +60,7 @@ def add_adapters(base: PreTrainedModel, settings: MethodConfig) -> PreTrainedMod
         task_type="CAUSAL_LM",
     )
     try:
-        model = cast(PreTrainedModel, get_peft_model(base, adapter))
+        model = adapted(base, adapter)
     except ImportError as error:  # peft imports every quantization library that is installed, needed or not
         problem = f"peft cannot import a package that is installed ({words_of(error)})"
         hint = "Repair or uninstall it (often bitsandbytes)."
@@ -109,14 +128,31 @@ def read_adapters(folder: Path) -> dict[str, torch.Tensor]:
     return read_weights(folder, "adapter_model.safetensors")
 
 
+def save_adapters(model: PreTrainedModel, folder: Path) -> None:
+    """Write adapters as peft does, but for the frozen weights of embeddings and heads that have one."""
+    cast(Any, model).save_pretrained(folder, save_embedding_layers=False)
+
+
+def check_adapters(weights: Mapping[str, torch.Tensor], model: PreTrainedModel, folder: Path) -> None:
+    """Check that weights are those of a model's adapters; peft may have saved frozen weights of embeddings with them.
+
+    Raises:
+        ModelError: they are not exactly those.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=SAVES_EMBEDDINGS)
+        expected = get_peft_model_state_dict(model)
+    check_fit(weights, expected, folder, optional={name for name in expected if FROZEN in name})
+
+
 def load_adapters(model: PreTrainedModel, weights: Mapping[str, torch.Tensor], folder: Path) -> None:
     """Load weights of adapters into a model that has such.
 
     Raises:
         ModelError: they are not exactly those of the model's adapters; nothing is loaded then.
     """
-    check_fit(weights, get_peft_model_state_dict(model), folder)
-    set_peft_model_state_dict(model, dict(weights))
+    check_adapters(weights, model, folder)
+    set_peft_model_state_dict(model, {name: weight for name, weight in weights.items() if FROZEN not in name})
 
 
 def attach_saved(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
@@ -129,7 +165,7 @@ def attach_saved(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
     adapter.inference_mode = True
     adapter.base_model_name_or_path = base.name_or_path  # else peft warns of every base that was moved
     try:
-        model = cast(PreTrainedModel, get_peft_model(base, adapter))
+        model = adapted(base, adapter)
     except ValueError as error:
         problem = f"the adapter does not fit this base model ({words_of(error)})"
         hint = "It was trained for another base model."
@@ -162,9 +198,40 @@ def is_full_precision(model: PreTrainedModel) -> bool:
     return bool(cast(Any, model.get_input_embeddings()).weight.dtype == torch.float32)
 
 
-def merged(model: PreTrainedModel) -> PreTrainedModel:
-    """Return the model with adapters merged into its weights, in place."""
-    return cast(PreTrainedModel, cast(Any, model).merge_and_unload())
+def merged(model: PreTrainedModel, *, checked: bool = False) -> PreTrainedModel:
+    """Return the model with adapters merged into its weights, in place.
+
+    Weights that it shares with a module without this adapter are copied first: merging into the shared ones would
+    change both, where only one was trained. The model's configuration then says that they are not tied.
+
+    Args:
+        model: A model with adapters.
+        checked: Whether a merged weight that is not finite is an error.
+
+    Raises:
+        ValueError: there is such a weight.
+    """
+    untie_adapted(model)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=NO_LONGER_TIED)
+        return cast(PreTrainedModel, cast(Any, model).merge_and_unload(safe_merge=checked))
+
+
+def untie_adapted(model: PreTrainedModel) -> None:
+    """Give every module that has an adapter weights of its own; no value changes.
+
+    A head shares its weights with the token embedding in most small models (`tie_word_embeddings`).
+    """
+    names = Counter(id(weight) for _, weight in model.named_parameters(remove_duplicate=False))
+    for part in list(model.modules()):
+        if not has_adapter(part):
+            continue
+        layer = cast(Any, part).get_base_layer()
+        for name, weight in list(layer.named_parameters(recurse=False)):
+            if names[id(weight)] > 1:
+                names[id(weight)] -= 1
+                setattr(layer, name, torch.nn.Parameter(weight.detach().clone(), requires_grad=False))
+                forget_ties(bare(model))
 
 
 def dequantized(base: PreTrainedModel) -> PreTrainedModel:
@@ -183,7 +250,7 @@ def merged_on_cpu(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """
     whole = cast(Any, model).to("cpu", torch.float32)
     try:
-        return cast(PreTrainedModel, whole.merge_and_unload(safe_merge=True))
+        return merged(whole, checked=True)
     except ValueError as error:
         problem = f"the adapter cannot be merged ({words_of(error)})"
         raise ModelError(Fault("not-mergeable", problem, file=str(folder))) from None

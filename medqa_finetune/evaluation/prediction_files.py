@@ -1,0 +1,342 @@
+"""Reads predictions as other programs write them: finds the keys of prediction, reference, question and id.
+
+LLaMA-Factory (`prompt`, `predict`, `label`), ms-swift (`messages` or `query`, `response`, `labels` or `label`), batches
+of OpenAI and vLLM, samples of lm-evaluation-harness, tables; as JSON Lines, a JSON array or object, CSV or Parquet.
+Which keys are taken is logged. Where several could be meant, none is guessed: the fault names the options that choose.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medqa_finetune.data.cells import ABSENT, cell_of
+from medqa_finetune.data.charset import read_chunks
+from medqa_finetune.data.notation import value_of
+from medqa_finetune.data.readers import format_of, read_json_array, read_rows
+from medqa_finetune.data.rows import Reject, Row
+from medqa_finetune.errors import DataError, Fault, brief
+from medqa_finetune.evaluation.predictions import (
+    KEYS_SHOWN,
+    ONE_A_LINE,
+    PREDICTION_KEYS,
+    READABLE,
+    REFERENCE_KEYS,
+    Prediction,
+    collect,
+    json_lines,
+    parse_json,
+)
+
+logger = logging.getLogger(__name__)
+
+PREDICTION, REFERENCE, QUESTION, ID = ROLES = ("prediction", "reference", "question", "id")
+OWN = {PREDICTION: PREDICTION_KEYS, REFERENCE: REFERENCE_KEYS, QUESTION: ("question",), ID: ("id",)}
+# Keys of other programs; those of both kinds decide nothing where another key is there. `a.0.b` selects inside values.
+OTHERS = {
+    PREDICTION: (
+        "predict", "predicted", "pred", "response", "generated_text", "generated", "generation", "model_output",
+        "model_response", "model_answer", "output", "completion", "answer", "outputs.0.text",
+        "choices.0.message.content", "choices.0.text", "response.body.choices.0.message.content",
+        "response.body.choices.0.text", "filtered_resps.0", "resps.0.0",
+    ),
+    REFERENCE: (
+        "label", "labels", "target", "targets", "gold", "golden", "gold_answer", "ground_truth", "groundtruth", "gt",
+        "ref", "expected", "reference_answer", "standard_answer", "solution", "answers", "output",
+        "completion", "answer",
+    ),
+    QUESTION: ("prompt", "query", "messages", "instruction", "input", "origin_prompt"),
+    ID: ("doc_id",),
+}  # fmt: skip
+# A batch of OpenAI has ids of its own as `id`, and the user's as `custom_id`.
+BATCH_ID = ("custom_id",)
+# Pairs of keys that belong together, whatever else a row holds: of LLaMA-Factory and of ms-swift.
+LAYOUTS = (("predict", "label"), ("response", "labels"), ("response", "label"))
+# Numbers and truth values of our own rows, which a table holds as text.
+VALUES = ("hit_limit", "timed_out", "prediction_tokens", "reference_nll", "reference_tokens")
+TABLES = ("csv", "tsv")
+MESSAGE_TEXTS, SPEAKERS = ("content", "value"), ("role", "from")
+ASKING = {QUESTION: ("user", "human"), PREDICTION: ("assistant", "gpt"), REFERENCE: ("assistant", "gpt")}
+
+Rows = list[tuple[int, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of a row that hold prediction, reference, question and id; None where it is to be found."""
+
+    prediction: str | None = None
+    reference: str | None = None
+    question: str | None = None
+    id: str | None = None
+
+
+NO_KEYS = Keys()
+
+
+def read_prediction_file(path: Path, keys: Keys = NO_KEYS, references: Path | None = None) -> list[Prediction]:
+    """Read a file of predictions of any known form, and log which keys are taken where they are not our own.
+
+    Args:
+        path: JSON Lines, a JSON array, an object that holds or is a collection of rows, CSV or Parquet.
+        keys: Keys to take; others are found by their names.
+        references: File with the references, by id, or row by row where one of the two files has no ids.
+
+    Raises:
+        DataError: the file cannot be read, a row is not a prediction, or it is unclear which keys are meant; names the
+            line.
+    """
+    rows = _read(path)
+    if references is not None:
+        rows, keys = _with_references(rows, path, keys, references)
+    return predictions_of(rows, path, keys, tabular=format_of(path.name) in TABLES)
+
+
+def predictions_of(rows: Rows, path: Path, keys: Keys = NO_KEYS, *, tabular: bool = False) -> list[Prediction]:
+    """Convert numbered rows into predictions.
+
+    Args:
+        rows: Each with its line.
+        path: Their file, for faults.
+        keys: Keys to take; others are found by their names.
+        tabular: Whether all values are text, as in CSV.
+
+    Raises:
+        DataError: as `read_prediction_file`.
+    """
+    if not rows:
+        raise DataError(Fault("no-answers", "there are no answers in it", file=str(path), hint=ONE_A_LINE))
+    taken = _keys_of(rows[0], path, keys)
+    if taken:
+        listed = ", ".join(f"{role} from {key}" for role, key in taken.items())
+        logger.info("%s: %s", path.name, listed)
+    try:
+        found = collect(((number, _own_row(row, taken, tabular=tabular)) for number, row in rows), path)
+    except DataError as error:
+        raise DataError(*(_named(fault, taken) for fault in error.faults)) from None
+    # In a table, an empty cell may be a missing one.
+    if tabular and (empty := sum(not any(map(str.strip, each.references)) for each in found)):
+        logger.warning("%s: %s of %s references are empty and score 0", path.name, f"{empty:,}", f"{len(found):,}")
+    return found
+
+
+def _named(fault: Fault, taken: Mapping[str, str]) -> Fault:
+    """Return a fault of a row with the key that the file has."""
+    own = {REFERENCE_KEYS[0]: REFERENCE, REFERENCE_KEYS[1]: REFERENCE}
+    key = taken.get(own.get(str(fault.key), str(fault.key)))
+    if key is None:
+        return fault
+    missing = fault.code in ("missing-key", "wrong-type") and fault.hint == ""
+    return fault.but(key=key, hint=_choosing(str(fault.key).rstrip("s")) if missing else fault.hint)
+
+
+def _keys_of(first: tuple[int, dict[str, Any]], path: Path, keys: Keys) -> dict[str, str]:
+    """Return the key of each role that the file does not call as we do, as its first row shows.
+
+    Raises:
+        DataError: prediction or reference are missing, or could be several keys.
+    """
+    number, row = first
+    taken = {role: key for role in ROLES if (key := getattr(keys, role)) is not None}
+    open_roles = [role for role in (PREDICTION, REFERENCE) if role not in taken and not _present(row, OWN[role])]
+    layout = next((pair for pair in LAYOUTS if len(open_roles) == 2 and len(_present(row, pair)) == 2), None)
+    if layout is not None:
+        taken |= dict(zip((PREDICTION, REFERENCE), layout, strict=True))
+    else:
+        taken |= _found(row, open_roles, set(taken.values()), (str(path), number))
+    if ID not in taken and (found := _present(row, [*BATCH_ID, *OWN[ID], *OTHERS[ID]])) and found[0] not in OWN[ID]:
+        taken[ID] = found[0]
+    if QUESTION not in taken and not _present(row, OWN[QUESTION]) and (found := _present(row, OTHERS[QUESTION])):
+        taken[QUESTION] = found[0]
+    return {role: taken[role] for role in ROLES if role in taken}
+
+
+def _found(row: Mapping[str, Any], roles: Sequence[str], used: set[str], place: tuple[str, int]) -> dict[str, str]:
+    candidates = {role: [key for key in _present(row, OTHERS[role]) if key not in used] for role in roles}
+    if len(roles) == 2:
+        both = set(candidates[PREDICTION]) & set(candidates[REFERENCE])
+        # `output` is the prediction next to a `label`, and the reference next to a `response`.
+        candidates = {role: [key for key in found if key not in both] or found for role, found in candidates.items()}
+        if candidates[PREDICTION] == candidates[REFERENCE] and len(candidates[PREDICTION]) == 1:
+            candidates[REFERENCE] = []
+    faults = [_unclear(role, found, row, place) for role, found in candidates.items() if len(found) != 1]
+    if faults:
+        raise DataError(*faults)
+    return {role: found[0] for role, found in candidates.items()}
+
+
+def _present(row: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
+    """Return those of the keys under which a row has a value that may be text."""
+    return [key for key in keys if (value := cell_of(row, key)) is not ABSENT and not isinstance(value, dict)]
+
+
+def _unclear(role: str, found: Sequence[str], row: Mapping[str, Any], place: tuple[str, int]) -> Fault:
+    named = ", ".join(map(brief, list(row)[:KEYS_SHOWN]))[:200] or "no key"
+    problem = f"could be any of {', '.join(found)}" if found else f"is under no known key; the row has {named}"
+    code = "conflict" if found else "missing-key"
+    return Fault(code, problem, key=role, file=place[0], line_number=place[1], hint=_choosing(role))
+
+
+def _choosing(role: str) -> str:
+    by_file = " or references=FILE, a file with the same ids" if role == REFERENCE else ""
+    return f"Give {role}_key=KEY{by_file}." if role in ROLES else ""
+
+
+def _own_row(row: Mapping[str, Any], taken: Mapping[str, str], *, tabular: bool) -> dict[str, Any]:
+    """Return a row with our own keys."""
+    foreign = {key for role in taken for key in OWN[role]} | set(taken.values())
+    own = {key: value for key, value in row.items() if key not in foreign}
+    for role, key in taken.items():
+        value = _text_in(cell_of(row, key), role)
+        if value is not ABSENT:
+            several = role == REFERENCE and isinstance(value, list)
+            own[REFERENCE_KEYS[1] if several else role] = value
+    return _from_table(own, taken) if tabular else own
+
+
+def _from_table(row: dict[str, Any], taken: Mapping[str, str]) -> dict[str, Any]:
+    """Return a row of a table, whose cells are text, with its numbers, truth values and lists of references."""
+    row |= {key: _value(row[key]) for key in VALUES if key in row}
+    for key in (*REFERENCE_KEYS[1:], *([REFERENCE] if REFERENCE in taken else [])):
+        cell = row.get(key)
+        if isinstance(cell, str):
+            value = value_of(cell) if cell.startswith("[") else None
+            listed = isinstance(value, list) and value and all(isinstance(each, str) for each in value)
+            del row[key]
+            row[REFERENCE_KEYS[1] if key == REFERENCE else key] = value if listed else [cell]
+    return row
+
+
+def _text_in(value: Any, role: str) -> Any:
+    """Return the text that a list of messages holds for a role, and any other value as it is."""
+    if not (isinstance(value, list) and value and all(isinstance(message, dict) for message in value)):
+        return value
+    for message in reversed(value):
+        speaker = next((message[key] for key in SPEAKERS if key in message), None)
+        if role in ASKING and speaker in ASKING[role]:
+            text = next((message[key] for key in MESSAGE_TEXTS if key in message), None)
+            if isinstance(text, list):  # parts of a content, of which only text counts
+                text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
+            return text
+    return value
+
+
+def _value(cell: Any) -> Any:
+    if not isinstance(cell, str):
+        return cell
+    text = cell.strip()
+    return None if not text else cell if (value := value_of(text.lower())) is None else value
+
+
+def _with_references(rows: Rows, path: Path, keys: Keys, references: Path) -> tuple[Rows, Keys]:
+    """Return the rows with the references of another file, and its questions where they have none; and their keys."""
+    others = _read(references)
+    if not rows or not others:
+        where = path if not rows else references
+        raise DataError(Fault("no-answers", "there are no answers in it", file=str(where), hint=ONE_A_LINE))
+    number, first = others[0]
+    reference = [keys.reference] if keys.reference is not None else _present(first, OWN[REFERENCE])
+    found = reference or list(_found(first, [REFERENCE], set(), (str(references), number)).values())
+    known = [*BATCH_ID, *OWN[ID], *OTHERS[ID]]
+    own_ids = _ids(rows, known if keys.id is None else [keys.id])
+    other_ids = _ids(others, known if keys.id is None else [keys.id, *known])
+    by_name = own_ids is not None and other_ids is not None
+    logger.info("%s: reference from %s, %s", references.name, found[0], "by id" if by_name else "row by row")
+    if own_ids is not None and other_ids is not None:
+        twice = next((name for name, n in Counter(other_ids).items() if n > 1), None)
+        if twice is not None:
+            raise DataError(Fault("repeated", "must be unique", key="id", got=twice, file=str(references)))
+        place = {name: row for name, (_, row) in zip(other_ids, others, strict=True)}
+        missing = [name for name in own_ids if name not in place]
+        matched = [] if missing else [place[name] for name in own_ids]
+    else:
+        missing, matched = [], [row for _, row in others]
+    if missing or len(matched) != len(rows):
+        problem = (
+            f"has no reference for {len(missing):,} of {len(rows):,} predictions, {brief(missing[0])} the first"
+            if missing
+            else f"has {len(others):,} rows for {len(rows):,} predictions, and no ids that both files have"
+        )
+        hint = "Give a file with the ids of the predictions, or with as many rows in the same order."
+        raise DataError(Fault("answers-lack", problem, key="references", file=str(references), hint=hint))
+    joined = []
+    for (line, row), other in zip(rows, matched, strict=True):
+        value = _text_in(cell_of(other, found[0]), REFERENCE)
+        key = REFERENCE_KEYS[1] if isinstance(value, list) else REFERENCE
+        kept = {name: cell for name, cell in row.items() if name not in REFERENCE_KEYS}
+        asked = {} if "question" in row or "question" not in other else {"question": other["question"]}
+        joined.append((line, {**kept, **asked, **({} if value is ABSENT else {key: value})}))
+    return joined, Keys(keys.prediction, None, keys.question, keys.id)
+
+
+def _ids(rows: Rows, keys: Sequence[str]) -> list[str] | None:
+    """Return the ids of rows; None where a row has none."""
+    key = next((key for key in keys if cell_of(rows[0][1], key) not in (ABSENT, None)), None)
+    values = [] if key is None else [cell_of(row, key) for _, row in rows]
+    return [str(value) for value in values] if values and all(v not in (ABSENT, None) for v in values) else None
+
+
+def _read(path: Path) -> Rows:
+    try:
+        path.stat()
+        return list(_rows(path))
+    except FileNotFoundError:
+        raise DataError(Fault("file-missing", "no such file", file=str(path), hint=READABLE)) from None
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+        raise DataError(Fault("not-readable", problem, file=str(path), hint=READABLE)) from None
+    except DataError as error:
+        # Readers of corpora name settings of a corpus.
+        raise DataError(
+            *(
+                fault.but(key=None, hint=READABLE) if str(fault.key).startswith("corpus.") else fault
+                for fault in error.faults
+            )
+        ) from None
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    kind = format_of(path.name)
+    if kind in (*TABLES, "parquet"):
+        return _of_reader(read_rows(path, path.name, kind, "utf-8"), path)
+    content = b"".join(read_chunks(path)).removeprefix(b"\xef\xbb\xbf")
+    begins = content[:1000].lstrip()[:1]
+    if begins == b"[":
+        return _of_reader(read_json_array(path, path.name, "utf-8"), path)
+    if begins == b"{":
+        try:
+            whole = parse_json(content.decode("utf-8"))
+        except (ValueError, RecursionError):  # rows, one a line; or broken, which the reading of lines says
+            whole = None
+        if isinstance(whole, dict):
+            return iter(list(enumerate(_of_object(whole), start=1)))
+    return json_lines(path, content)
+
+
+def _of_reader(rows: Iterable[Row | Reject], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, row in enumerate(rows, start=1):
+        line = row.place if isinstance(row, Reject) else row.where
+        at = line.rpartition(":")[2]
+        place = int(at) if at.isdecimal() else number
+        if isinstance(row, Reject):
+            kind = "not-csv" if format_of(path.name) in TABLES else "not-json"
+            problem = f"cannot be read ({row.reason.replace('_', ' ')})"
+            raise DataError(Fault(kind, problem, got=row.excerpt, file=str(path), line_number=place, hint=READABLE))
+        yield place, dict(row.values)
+
+
+def _of_object(whole: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of a file that is one object: those of its one list, those of all its values, or the object."""
+    if not _present(whole, [*OWN[PREDICTION], *OTHERS[PREDICTION]]):
+        lists = [value for value in whole.values() if _is_rows(value)]
+        if len(lists) == 1:
+            return list(lists[0])
+        if whole and _is_rows(list(whole.values())):
+            return [{"id": key, **value} for key, value in whole.items()]
+    return [whole]
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
