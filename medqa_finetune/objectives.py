@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from medqa_finetune.config.chat_form import form_of
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.prepare import CACHE_NAME, Splits, prepare_splits
-from medqa_finetune.data.thoughts import form_of
 from medqa_finetune.errors import Fault, RunError
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.files import sha256_of

@@ -10,9 +10,10 @@ import sys
 from collections.abc import Mapping
 from itertools import product
 
+from medqa_finetune.config.chat_form import ChatForm
 from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.examples import IGNORED, Encoded, Example
-from medqa_finetune.data.thoughts import CLOSING, ChatForm
+from medqa_finetune.data.thoughts import CLOSING
 from medqa_finetune.errors import ModelError
 from scripts.published_templates import KINDS, published_templates, tokenizer_for
 from scripts.small_models import TEMPLATE

@@ -9,9 +9,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from medqa_finetune.architecture.files import read_config, read_header, read_object
 from medqa_finetune.compat.omegaconf import refusal_of, words_of
+from medqa_finetune.config.chat_form import PLAIN_FORM, ChatForm, form_of
 from medqa_finetune.config.groups import load_group, option_names
 from medqa_finetune.config.schema import MethodConfig, ModelConfig
-from medqa_finetune.data.thoughts import PLAIN_FORM, ChatForm, form_of
 from medqa_finetune.errors import ConfigError, DataError, Fault, ModelError
 from medqa_finetune.methods.registry import method_of
 from medqa_finetune.methods.settings import SAVED_ADAPTER, UNTRAINED

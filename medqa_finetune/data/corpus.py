@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import chain, repeat
 from pathlib import Path
 
+from medqa_finetune.config.chat_form import EXAMPLES_WITH_THOUGHTS
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.columns import ExampleBuilder
 from medqa_finetune.data.examples import Example, context_of
@@ -19,7 +20,7 @@ from medqa_finetune.data.readers import (
     text_format_of,
 )
 from medqa_finetune.data.rows import Ledger, Reject, Row
-from medqa_finetune.data.thoughts import EXAMPLES_WITH_THOUGHTS, has_thought
+from medqa_finetune.data.thoughts import has_thought
 from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.record.files import sha256_of
 

@@ -15,10 +15,10 @@ from importlib.metadata import version
 from itertools import islice
 from typing import TYPE_CHECKING, cast
 
+from medqa_finetune.config.chat_form import PLAIN_FORM, ChatForm
 from medqa_finetune.data.examples import Encoded, EncodingCounts, Example, Span, Turn
-from medqa_finetune.data.layout import OTHER_TEMPLATE
-from medqa_finetune.data.template import ChatTemplate, Rendered
-from medqa_finetune.data.thoughts import PLAIN_FORM, ChatForm
+from medqa_finetune.data.layout import OTHER_TEMPLATE, Rendered
+from medqa_finetune.data.template import ChatTemplate
 from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.record.files import sha256_of_text
 

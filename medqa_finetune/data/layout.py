@@ -79,6 +79,64 @@ class Layout:
         return "".join(parts), places
 
 
+@dataclass(frozen=True)
+class Rendered:
+    """A dialogue as text.
+
+    Attributes:
+        text: From its beginning to the end mark of the last answer.
+        answers: For each turn, the characters that the model has to generate, with the end mark.
+        trained: For each turn, whether it is trained on: whether it reads here as it does when it is asked.
+        contents: The characters that come from the dialogue, not from the template.
+        questions: Those of each turn's question.
+        marks: Number of control tokens that the contents held, and which are plain text here.
+        dropped_thoughts: Number of thoughts in answers that are left out.
+        is_own: Whether the template itself renders the dialogue so; otherwise a thought that it leaves out is added.
+    """
+
+    text: str
+    answers: tuple[Span, ...]
+    trained: tuple[bool, ...]
+    contents: tuple[Span, ...]
+    questions: tuple[Span, ...]
+    marks: int
+    dropped_thoughts: int
+    is_own: bool
+
+    @property
+    def prompt(self) -> str:
+        """The text before the last answer."""
+        return self.text[: self.answers[-1][0]]
+
+
+class Dialogue(NamedTuple):
+    """The contents of a dialogue by place, free of control tokens, and what was changed for that."""
+
+    contents: dict[Slot, str]
+    shape: Shape
+    marks: int
+    dropped_thoughts: int
+
+
+def rendered_as(layout: Layout, dialogue: Dialogue, own: str) -> Rendered:
+    """Return a dialogue in a layout; `own` is what the template renders."""
+    text, places = layout.fill(dialogue.contents)
+    spans = []
+    for turn, answer in enumerate(layout.answers):
+        slots = [places[slot] for slot in (Slot("thought", turn), Slot("answer", turn)) if slot in places]
+        spans.append((min(slots)[0] - answer.lead, max(slots)[1] + answer.tail))
+    return Rendered(
+        text,
+        answers=tuple(spans),
+        trained=tuple(answer.trained for answer in layout.answers),
+        contents=tuple(places.values()),
+        questions=tuple(places[Slot("question", turn)] for turn in range(len(spans))),
+        marks=dialogue.marks,
+        dropped_thoughts=dialogue.dropped_thoughts,
+        is_own=own.startswith(text) or text.startswith(own),
+    )
+
+
 def marks_of(shape: Shape) -> dict[Slot, str]:
     """Return marks in the place of the contents of a dialogue of this shape."""
     slots = [Slot("system", 0)] if shape.system else []

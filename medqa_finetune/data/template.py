@@ -9,12 +9,13 @@ contents, which gives the text between them; every dialogue is rendered by the t
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import date
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from medqa_finetune.data.examples import Example, Span
+from medqa_finetune.config.chat_form import PLAIN_FORM, ChatForm
+from medqa_finetune.data.examples import Example
+from medqa_finetune.data.fixed_date import with_date
 from medqa_finetune.data.layout import (
     MARK,
     NO_SYSTEM,
@@ -22,26 +23,24 @@ from medqa_finetune.data.layout import (
     SINGLE,
     SINGLE_QUESTIONS,
     AnswerPlace,
+    Dialogue,
     Layout,
+    Rendered,
     Shape,
     Slot,
     aligned,
     located,
     marks_of,
+    rendered_as,
 )
-from medqa_finetune.data.thoughts import CLOSING, OPENING, PLAIN_FORM, ChatForm, split_thought
+from medqa_finetune.data.thoughts import CLOSING, OPENING, split_thought
 from medqa_finetune.errors import Fault, ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Templates that show today's date get this one, unless `model.date` gives another: ids must not change at midnight.
-DEFAULT_DATE = "2026-01-01"
 # What closes a thought that the prompt has opened, where the template itself shows no thought (DeepSeek-R1).
 DEFAULT_CLOSING = "\n</think>\n\n"
-# The function by which templates show the present time, and the codes of its format.
-NOW = "strftime_now"
-STRFTIME_CODES = "aAbBdeFGgHIjmMpSuUVwWyY"
 MOST_PASSES = 5
 GENERATION = re.compile(r"\{%-?\s*generation\b")
 OPENED_THOUGHT = re.compile(r"<think>\s*$")
@@ -52,45 +51,6 @@ THOUGHT_FIELDS = ("reasoning_content", "thinking", "reasoning")
 Message = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Rendered:
-    """A dialogue as text.
-
-    Attributes:
-        text: From its beginning to the end mark of the last answer.
-        answers: For each turn, the characters that the model has to generate, with the end mark.
-        trained: For each turn, whether it is trained on: whether it reads here as it does when it is asked.
-        contents: The characters that come from the dialogue, not from the template.
-        questions: Those of each turn's question.
-        marks: Number of control tokens that the contents held, and which are plain text here.
-        dropped_thoughts: Number of thoughts in answers that are left out.
-        is_own: Whether the template itself renders the dialogue so; otherwise a thought that it leaves out is added.
-    """
-
-    text: str
-    answers: tuple[Span, ...]
-    trained: tuple[bool, ...]
-    contents: tuple[Span, ...]
-    questions: tuple[Span, ...]
-    marks: int
-    dropped_thoughts: int
-    is_own: bool
-
-    @property
-    def prompt(self) -> str:
-        """The text before the last answer."""
-        return self.text[: self.answers[-1][0]]
-
-
-class _Dialogue(NamedTuple):
-    """The contents of a dialogue by place, free of control tokens, and what was changed for that."""
-
-    contents: dict[Slot, str]
-    shape: Shape
-    marks: int
-    dropped_thoughts: int
-
-
 class ChatTemplate:
     """The chat template of a tokenizer, in one form.
 
@@ -98,7 +58,7 @@ class ChatTemplate:
 
     Args:
         tokenizer: A tokenizer with a chat template.
-        form: Whether answers think, and the date; that of None is `DEFAULT_DATE`.
+        form: Whether answers think, and the date; that of None is `fixed_date.DEFAULT_DATE`.
 
     Raises:
         ModelError: a date is given and the template shows none.
@@ -108,7 +68,7 @@ class ChatTemplate:
         self._tokenizer = tokenizer
         self.thinks, day = form.thinks, form.day
         self._source = str(tokenizer.get_chat_template())
-        self._text = with_date(self._source, date.fromisoformat(day or DEFAULT_DATE))
+        self._text = with_date(self._source, day)
         self._layouts: dict[Shape, Layout] = {}
         # Whether contents are lists of parts, as the templates of vision models take them.
         self._takes_parts = False
@@ -142,7 +102,7 @@ class ChatTemplate:
             contents = {slot: content.strip() for slot, content in contents.items()}
         if own.fill(contents)[0] != actual:
             layout = self._layout_of(shape, contents, own.slots)
-        return _rendered(layout, dialogue._replace(contents=contents), actual)
+        return rendered_as(layout, dialogue._replace(contents=contents), actual)
 
     def prompt(self, example: Example) -> str:
         """Return the text before the last answer, whatever that answer is.
@@ -227,7 +187,7 @@ class ChatTemplate:
         marks = added | set(self._tokenizer.all_special_tokens)
         return _any_of({mark for mark in marks if mark.strip() and mark not in (OPENING, CLOSING)})
 
-    def _read(self, example: Example) -> "_Dialogue":
+    def _read(self, example: Example) -> Dialogue:
         contents: dict[Slot, str] = {}
         thoughts, dropped, marks = [], 0, 0
         if example.system is not None:
@@ -244,7 +204,7 @@ class ChatTemplate:
         for slot, content in contents.items():
             contents[slot], found = self.without_marks(content)
             marks += found
-        return _Dialogue(contents, Shape(example.system is not None, tuple(thoughts)), marks, dropped)
+        return Dialogue(contents, Shape(example.system is not None, tuple(thoughts)), marks, dropped)
 
     def _messages(self, contents: Mapping[Slot, str], shape: Shape) -> list[Message]:
         messages = [_message("system", contents[Slot("system", 0)])] if shape.system else []
@@ -427,24 +387,6 @@ class ChatTemplate:
         return places
 
 
-def _rendered(layout: Layout, dialogue: "_Dialogue", own: str) -> Rendered:
-    text, places = layout.fill(dialogue.contents)
-    spans = []
-    for turn, answer in enumerate(layout.answers):
-        slots = [places[slot] for slot in (Slot("thought", turn), Slot("answer", turn)) if slot in places]
-        spans.append((min(slots)[0] - answer.lead, max(slots)[1] + answer.tail))
-    return Rendered(
-        text,
-        answers=tuple(spans),
-        trained=tuple(answer.trained for answer in layout.answers),
-        contents=tuple(places.values()),
-        questions=tuple(places[Slot("question", turn)] for turn in range(len(spans))),
-        marks=dialogue.marks,
-        dropped_thoughts=dialogue.dropped_thoughts,
-        is_own=own.startswith(text) or text.startswith(own),
-    )
-
-
 def _is_asked(slot: Slot, last: int) -> bool:
     """Whether a slot stands before the answer of the last turn."""
     return slot.turn < last or slot.kind in ("system", "question")
@@ -452,20 +394,6 @@ def _is_asked(slot: Slot, last: int) -> bool:
 
 def _message(role: str, content: str) -> Message:
     return {"role": role, "content": content}
-
-
-def with_date(template: str, day: date) -> str:
-    """Return a template that shows a fixed date where it asks for the present time; others as they are.
-
-    transformers passes templates plain data alone, so its function is replaced by a macro.
-    """
-    if NOW not in template:
-        return template
-    codes = {f"%{code}": day.strftime(f"%{code}") for code in STRFTIME_CODES}
-    # A code without the padding zero (glibc's `%-d`) must be replaced before the padded one.
-    shown = {"%-d": str(day.day), "%-m": str(day.month)} | codes
-    replaced = "".join(f".replace({code!r}, {text!r})" for code, text in shown.items())
-    return f"{{% macro {NOW}(format) %}}{{{{ format{replaced} }}}}{{% endmacro +%}}{template}"
 
 
 def _any_of(texts: set[str]) -> re.Pattern[str]:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from medqa_finetune.config.chat_form import PLAIN_FORM, ChatForm, form_of
 from medqa_finetune.config.schema import Config, MethodConfig, ModelConfig
-from medqa_finetune.data.thoughts import PLAIN_FORM, ChatForm, form_of
 from medqa_finetune.methods.registry import method_of
 
 # Counts from preparing a corpus, by name.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from medqa_finetune.child_process import NoReplyError, call
-from medqa_finetune.data.thoughts import form_of
+from medqa_finetune.config.chat_form import form_of
 from medqa_finetune.errors import ConfigError, Fault, RunError
 from medqa_finetune.memory import in_units
 from medqa_finetune.record.checksums import stamps_below

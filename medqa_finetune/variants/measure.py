@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from medqa_finetune.config.chat_form import ChatForm
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
 from medqa_finetune.data.examples import Example, context_of, with_context
-from medqa_finetune.data.thoughts import ChatForm
 from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.evaluation.rescore import find_by_name
 from medqa_finetune.memory import peak_resident_bytes, resident_bytes

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from medqa_finetune.data.encode import QUESTION_SHARE, Encoder
 from medqa_finetune.data.examples import IGNORED, Encoded, Example
-from medqa_finetune.data.template import Rendered
+from medqa_finetune.data.layout import Rendered
 from medqa_finetune.data.token_sets import EncodedSet
 from medqa_finetune.errors import Fault, ModelError
 from tests.data.test_encode import cleaned, micro_tokenizer, template, tokenizer, with_template

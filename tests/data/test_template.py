@@ -1,16 +1,17 @@
 """Chat templates of published models and of our own forms, with both kinds of tokenizers."""
 
-from datetime import date
 from itertools import product
 from typing import Any
 
 import pytest
 
+from medqa_finetune.config.chat_form import ChatForm, form_of
 from medqa_finetune.config.schema import ModelConfig
 from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.examples import IGNORED, Example
-from medqa_finetune.data.template import ChatTemplate, with_date
-from medqa_finetune.data.thoughts import ChatForm, form_of, split_thought
+from medqa_finetune.data.fixed_date import with_date
+from medqa_finetune.data.template import ChatTemplate
+from medqa_finetune.data.thoughts import split_thought
 from medqa_finetune.errors import ModelError
 from scripts.published_templates import KINDS, published_templates, tokenizer_for
 from scripts.template_table import CASES, OWN_FORMS, encoded
@@ -162,7 +163,7 @@ def test_a_date_that_nothing_shows_is_refused() -> None:
 
 
 def test_templates_without_a_date_stay_as_they_are() -> None:
-    assert with_date(OWN_FORMS["llama2"], date(2024, 7, 6)) is OWN_FORMS["llama2"]
+    assert with_date(OWN_FORMS["llama2"], "2024-07-06") is OWN_FORMS["llama2"]
 
 
 MARKS = ["<s>", "</s>", "<|im_end|>", "<end_of_turn>", "[gMASK]", "<|START|>", "<unk_7>", "<think>"]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from medqa_finetune.config.chat_form import PLAIN_FORM
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
-from medqa_finetune.data.thoughts import PLAIN_FORM
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.load import Device, load_model, load_tokenizer
 from medqa_finetune.record.run_dir import RunDir
