@@ -2,6 +2,7 @@
 
 import ast
 import io
+import itertools
 import re
 import tokenize
 from functools import cache
@@ -53,15 +54,22 @@ def test_every_choice_of_every_group_composes(choice: str) -> None:
         assert getattr(config, group).name == name
 
 
-@pytest.mark.parametrize("method", option_names("method"))
-@pytest.mark.parametrize("data", option_names("data"))
+def pairs(first: str, second: str) -> list[Any]:
+    """Every choice of one group with every one of another: quick tests see each choice, the slow ones all pairs."""
+    names = option_names(first), option_names(second)
+    quick = {tuple(each[number % len(each)] for each in names) for number in range(max(map(len, names)))}
+    return [
+        pytest.param(*pair, marks=[] if pair in quick else [pytest.mark.slow]) for pair in itertools.product(*names)
+    ]
+
+
+@pytest.mark.parametrize(("method", "data"), pairs("method", "data"))
 def test_every_method_composes_with_every_size(method: str, data: str) -> None:
     config = config_of(f"method={method}", f"data={data}")
     assert (config.method.name, config.data.name) == (method, data)
 
 
-@pytest.mark.parametrize("profile", option_names("profile"))
-@pytest.mark.parametrize("method", option_names("method"))
+@pytest.mark.parametrize(("profile", "method"), pairs("profile", "method"))
 def test_every_profile_composes_with_every_method(profile: str, method: str) -> None:
     assert config_of(f"profile={profile}", f"method={method}").method.name == method
 

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import logging
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -171,10 +172,29 @@ def share_keys(attention: Any, heads_per_key: int) -> None:
     attention.num_key_value_groups = heads_per_key
 
 
-def torch_attention() -> Callable[..., tuple[torch.Tensor, None]]:
+Attend = Callable[..., tuple[torch.Tensor, torch.Tensor | None]]
+# The name of the attention that every model's own module defines, and of the function there.
+EAGER, EAGER_FUNCTION = "eager", "eager_attention_forward"
+
+
+def torch_attention() -> Attend:
     """Return transformers' wrapper of torch's `scaled_dot_product_attention`."""
-    found: Callable[..., tuple[torch.Tensor, None]] = AttentionInterface()["sdpa"]  # type: ignore[no-untyped-call]
+    found: Attend = AttentionInterface()["sdpa"]  # type: ignore[no-untyped-call]
     return found
+
+
+def eager_attention(module: torch.nn.Module) -> Attend | None:
+    """Return the attention function of the file that defines an attention layer; None where it has none.
+
+    It knows what torch's does not: limits of scores in Gemma 2, sinks in gpt-oss.
+    """
+    found: Attend | None = getattr(sys.modules.get(type(module).__module__), EAGER_FUNCTION, None)
+    return found
+
+
+def attention_name(model: PreTrainedModel) -> str:
+    """Return the name of a model's attention function, such as `sdpa` or `eager`."""
+    return str(model.config._attn_implementation)
 
 
 def takes_attention(model: PreTrainedModel) -> bool:
@@ -185,7 +205,7 @@ def takes_attention(model: PreTrainedModel) -> bool:
 @contextmanager
 def attention_by(model: PreTrainedModel, name: str) -> Iterator[None]:
     """Use the registered attention function `name` in a model without adapters while the block runs."""
-    before = model.config._attn_implementation
+    before = attention_name(model)
     model.set_attn_implementation(name)
     try:
         yield

@@ -186,6 +186,10 @@ def _rows_faults(corpus: CorpusConfig) -> Iterator[Fault]:
     if corpus.delimiter is not None and len(DELIMITERS.get(corpus.delimiter, corpus.delimiter)) != 1:
         problem = "must be one character, or the name of one"
         yield Fault("not-allowed", problem, key="corpus.delimiter", got=corpus.delimiter, allowed=tuple(DELIMITERS))
+    for key, formats in (("delimiter", ("auto", "csv")), ("rows", ("auto", "json", "jsonl"))):
+        if getattr(corpus, key) is not None and corpus.format not in formats:
+            problem = f"means nothing in a file of corpus.format={corpus.format}"
+            yield Fault("conflict", problem, key=f"corpus.{key}", got=getattr(corpus, key), hint="Leave it out.")
 
 
 def _missing(key: str, asking: str, hint: str) -> Fault:

@@ -34,6 +34,7 @@ CONFIG_NAME = PRIMARY_FILE
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError, yaml.YAMLError, RecursionError)
 
 
+@cache
 def register_schema() -> None:
     """Register `Config` with Hydra, which then checks every value while composing."""
     ConfigStore.instance().store(name="schema", node=schema_node())
@@ -49,14 +50,14 @@ def to_config(composed: DictConfig) -> Config:
     written = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=False))
     values = {key: value for key, value in written.items() if key != "hydra"}
     # `+key=value` and a user's own YAML may add keys that nothing reads.
-    known = dotted_keys(node)
-    unknown = [key for key in dotted_keys(OmegaConf.create(values)) if key not in known]
+    known, given = set(dotted_keys(node)), OmegaConf.create(values)
+    unknown = [key for key in dotted_keys(given) if key not in known]
     if unknown:
         raise ConfigError(*map(unknown_setting, unknown))
     try:
         merged = OmegaConf.merge(node, values)
         # Merging replaces `???` by the schema's default, although `???` marks a mandatory value.
-        missing = sorted(OmegaConf.missing_keys(merged) | OmegaConf.missing_keys(OmegaConf.create(values)))
+        missing = sorted(OmegaConf.missing_keys(merged) | OmegaConf.missing_keys(given))
         if missing:
             raise ConfigError(*map(missing_setting, missing))
         config = cast(Config, OmegaConf.to_object(merged))

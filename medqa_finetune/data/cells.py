@@ -191,3 +191,14 @@ def fields_of(template: str) -> list[str]:
 
 def _fields(template: str) -> Iterator[str]:
     return (field[1] for field in FIELD.finditer(template) if field[1] is not None)
+
+
+def columns_of(corpus: CorpusConfig) -> tuple[str, ...]:
+    """Return the columns in which a corpus's examples, or its text, are looked for; of `a.0.b` the first part too."""
+    if corpus.task == "text":
+        return (corpus.text,)
+    names = [corpus.messages] if corpus.messages is not None else []
+    for choice in () if names else (corpus.question, corpus.answer):
+        for name in [choice] if isinstance(choice, str) else choice:
+            names += fields_of(name) or [name]
+    return tuple(dict.fromkeys(part for name in names for part in (name, name.partition(".")[0])))

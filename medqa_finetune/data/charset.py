@@ -2,13 +2,17 @@
 
 import codecs
 import gzip
+import logging
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import zstandard
 
 from medqa_finetune.errors import DataError, Fault
+
+logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 20
 # One zstd block unpacks to at most 128 KiB from as few as 4 bytes, so the piece fed at once bounds the memory used.
@@ -55,10 +59,14 @@ def read_lines(path: Path, encoding: str) -> Iterator[str]:
 def read_text(path: Path, encoding: str) -> Iterator[str]:
     """Yield a text file's content in pieces, without a byte-order mark at its front.
 
+    A file whose byte-order mark names UTF-16 or UTF-32, as Excel's Unicode text, is read so where UTF-8 is asked for.
+
     Raises:
         DataError: the file cannot be read, or is in another encoding; with the byte, the line and a guess.
     """
     decoder = _decoder(path, encoding)
+    if (marked := _marked(path, encoding)) is not None:
+        encoding, decoder = marked, _decoder(path, marked)
     first = b""
     offset = newlines = 0
     for chunk in _ended(read_chunks(path)):
@@ -136,6 +144,24 @@ def guess_encoding(sample: bytes) -> str | None:
             continue
         return name
     return None
+
+
+def _marked(path: Path, encoding: str) -> str | None:
+    """Return the encoding that a file's byte-order mark names, where it is another than the UTF-8 asked for."""
+    if not codecs.lookup(encoding).name.startswith("utf-8"):
+        return None
+    beginning = next(read_chunks(path), b"")[:4]
+    marks = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    if not beginning.startswith(marks):
+        return None
+    marked = guess_encoding(beginning)
+    _say_marked(path, marked)
+    return marked
+
+
+@cache
+def _say_marked(path: Path, encoding: str | None) -> None:
+    logger.info("%s is read as %s, by its byte-order mark (corpus.encoding=%s)", path, encoding, encoding)
 
 
 def _ended(chunks: Iterator[bytes]) -> Iterator[bytes]:

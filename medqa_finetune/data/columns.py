@@ -16,6 +16,13 @@ ROWS_TO_FIND_COLUMNS = 1000
 MAX_ID_CHARS = 200
 COLUMNS_SHOWN = 20
 COLUMN_CHARS_SHOWN = 40
+NOTES_SHOWN = 2
+# Columns of well-known forms, and what reads them.
+PRESETS = {
+    "conversations": "corpus=sharegpt reads conversations.",
+    "messages": "corpus=messages reads messages.",
+    "instruction": "corpus=alpaca reads instruction and output.",
+}
 # Rows may lack these columns, which the configuration names by default; a column that the user names must exist.
 OPTIONAL = {"system": "system", "history": "history"}
 
@@ -54,6 +61,7 @@ class ExampleBuilder:
         # Several columns are joined, and all but one may be rare.
         self._joined = {"question": len(self._question.names), "answer": len(self._answer.names)}
         self._columns: dict[str, None] = {}
+        self._notes: dict[str, None] = {}
         self._rows = 0
 
     def _columns_of(self, key: str, choice: object) -> Columns:
@@ -83,6 +91,10 @@ class ExampleBuilder:
             return Reject(row.where, "lone_surrogate", "".join(texts))
         return self._cleaned(row, dialogue.system, [self._unframed(*turn) for turn in dialogue.turns])
 
+    def note(self, sentence: str) -> None:
+        """Keep what a reader found out about a file, for the message that a column is missing."""
+        self._notes[sentence] = None
+
     def check_columns(self, *, every: bool = True) -> None:
         """Refuse a corpus in which no row has a configured column.
 
@@ -98,7 +110,9 @@ class ExampleBuilder:
             if self._rows and names and not enough:
                 missing = sorted(names)
                 got = missing[0] if len(missing) == 1 else missing
-                raise DataError(column_missing(f"corpus.{key}", got, self._columns, self._file))
+                fault = column_missing(f"corpus.{key}", got, self._columns, self._file)
+                said = [*(PRESETS[name] for name in self._columns if name in PRESETS), *self._notes][:NOTES_SHOWN]
+                raise DataError(fault.but(hint=" ".join([fault.hint, *said])))
 
     def _note(self, row: Row) -> None:
         self._rows += 1

@@ -1,8 +1,7 @@
 """Reads a corpus: its files, its hash, and its cleaned examples, with rejected rows in a ledger."""
 
 import hashlib
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, repeat
 from pathlib import Path
 
@@ -11,14 +10,8 @@ from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.columns import ExampleBuilder
 from medqa_finetune.data.examples import Example, context_of
 from medqa_finetune.data.hub import ensure_files, hub_folder, is_own_folder
-from medqa_finetune.data.readers import (
-    FORMAT_OF_SUFFIX,
-    TEXT_FORMAT_OF_SUFFIX,
-    format_of,
-    matches,
-    read_rows,
-    text_format_of,
-)
+from medqa_finetune.data.local_files import local_files
+from medqa_finetune.data.readers import matches, read_rows, reading_of, text_format_of
 from medqa_finetune.data.rows import Ledger, Reject, Row
 from medqa_finetune.data.thoughts import has_thought
 from medqa_finetune.errors import DataError, Fault
@@ -60,7 +53,7 @@ def read_by_file(corpus: CorpusConfig, ledger: Ledger) -> Iterator[tuple[str, Ex
         )
     place = where(corpus)
     builder = ExampleBuilder(corpus, ledger, place)
-    for file, row in _rows(corpus):
+    for file, row in _rows(corpus, builder.note):
         ledger.count("rows")
         result = builder.build(row) if isinstance(row, Row) else row
         if isinstance(result, Reject):
@@ -117,7 +110,7 @@ def corpus_files(corpus: CorpusConfig) -> list[tuple[Path, str]]:
     if corpus.source == "hub":
         found = _hub_files(corpus)
     elif corpus.source == "file":
-        found = _local_files(corpus)
+        found = local_files(corpus)
     else:
         raise DataError(
             Fault(
@@ -144,56 +137,22 @@ def _unreadable(path: Path, error: OSError) -> Fault:
     return Fault("not-readable", problem, key="corpus.path", file=str(path), hint="Fetch or copy the file again.")
 
 
-def _rows(corpus: CorpusConfig) -> Iterator[tuple[str, Row | Reject]]:
+def _rows(corpus: CorpusConfig, note: Callable[[str], None]) -> Iterator[tuple[str, Row | Reject]]:
     if corpus.source == "embedded":
         from medqa_finetune.data.embedded import embedded_rows
 
         return (("", Row(f"embedded[{index}]", values)) for index, values in enumerate(embedded_rows()))
+    reading = reading_of(corpus, note)
     return chain.from_iterable(
-        zip(repeat(name), read_rows(path, name, corpus.format, corpus.encoding), strict=False)
+        zip(repeat(name), read_rows(path, name, corpus.format, corpus.encoding, reading), strict=False)
         for path, name in corpus_files(corpus)
     )
-
-
-def _local_files(corpus: CorpusConfig) -> list[tuple[Path, str]]:
-    if not corpus.path:
-        raise DataError(
-            Fault(
-                "missing-key",
-                "is missing; corpus.source=file needs it",
-                key="corpus.path",
-                hint="Give corpus.path=FILE, or a folder.",
-            )
-        )
-    path = Path(corpus.path).expanduser()
-    if path.is_file():
-        return [(path, path.name)]
-    if not path.is_dir():
-        code, problem = "file-missing", "no such file or folder"
-        if os.path.lexists(path):
-            code, problem = "not-a-file", "not a regular file"
-        raise DataError(Fault(code, f"{problem} (working folder: {Path.cwd()})", key="corpus.path", got=corpus.path))
-    is_text = corpus.task == "text"
-    known = text_format_of if is_text else format_of
-    files = sorted(child for child in path.iterdir() if child.is_file() and known(child.name))
-    if not files:
-        suffixes = ", ".join(TEXT_FORMAT_OF_SUFFIX if is_text else FORMAT_OF_SUFFIX)
-        raise DataError(
-            Fault(
-                "folder-without-data",
-                f"the folder has no {suffixes} file",
-                key="corpus.path",
-                got=corpus.path,
-                hint="Give a file, or a folder with such a file.",
-            )
-        )
-    return [(child, child.name) for child in files]
 
 
 def _hub_files(corpus: CorpusConfig) -> list[tuple[Path, str]]:
     folder = hub_folder(corpus)
     if corpus.task == "text" and is_own_folder(corpus, folder) and _holds_text(folder):
-        return _local_files(corpus)
+        return local_files(corpus)
     ensure_files(corpus, folder)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     names = [name for name in names if not name.startswith(".")]

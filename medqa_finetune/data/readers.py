@@ -1,31 +1,30 @@
 """Reads raw rows from a file: detects its format, and reads CSV, Parquet, JSON Lines and JSON arrays."""
 
-import csv
-import json
 import logging
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import NoReturn
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from medqa_finetune.data.charset import MAX_ROW_CHARS, read_lines, read_text
+from medqa_finetune.config.checks import DELIMITERS
+from medqa_finetune.config.schema import CorpusConfig
+from medqa_finetune.data.cells import columns_of
+from medqa_finetune.data.charset import read_text
+from medqa_finetune.data.csv_rows import Table, name_of
+from medqa_finetune.data.json_objects import holds_rows, object_rows, read_object
+from medqa_finetune.data.json_rows import is_array, read_json_array, read_json_lines
 from medqa_finetune.data.rows import Reject, Row
 from medqa_finetune.errors import DataError, Fault
 
 logger = logging.getLogger(__name__)
 
 # Formats of data alone, without code: no pickle, no loading script.
-FORMAT_OF_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+FORMAT_OF_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "csv", ".tab": "csv",
+                    ".parquet": "parquet"}  # fmt: skip
 TEXT = "text"
 TEXT_FORMAT_OF_SUFFIX = {".txt": TEXT, ".raw": TEXT, ".tokens": TEXT} | FORMAT_OF_SUFFIX
 COMPRESSIONS = (".gz", ".zst")
 PARQUET_BATCH_ROWS = 1024
-# An unclosed quote makes one record of everything after it.
-SWALLOWED_LINES = 100
 
 
 def format_of(name: str) -> str | None:
@@ -50,21 +49,48 @@ def matches(name: str, patterns: list[str]) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
 
 
-def read_rows(path: Path, name: str, file_format: str, encoding: str) -> Iterator[Row | Reject]:
+@dataclass(frozen=True)
+class Reading:
+    """How the rows of a corpus's files are read, beyond format and encoding.
+
+    Attributes:
+        delimiter: `corpus.delimiter` as a character; None finds it out.
+        rows: `corpus.rows`.
+        columns: Columns that a row may have.
+        note: Takes a sentence on what was found out, for messages about missing columns.
+    """
+
+    delimiter: str | None = None
+    rows: str | None = None
+    columns: Collection[str] = ()
+    note: Callable[[str], None] = logger.debug
+
+
+def reading_of(corpus: CorpusConfig, note: Callable[[str], None] = logger.debug) -> Reading:
+    """Return how a corpus's settings say that its files are read."""
+    delimiter = None if corpus.delimiter is None else DELIMITERS.get(corpus.delimiter, corpus.delimiter)
+    return Reading(delimiter, corpus.rows, columns_of(corpus), note)
+
+
+def read_rows(
+    path: Path, name: str, file_format: str, encoding: str, reading: Reading | None = None
+) -> Iterator[Row | Reject]:
     """Yield a file's rows, and a reject for each broken row.
 
     Args:
         path: The file.
         name: Name of the file in the ids of its rows.
-        file_format: `auto` or one of the formats; JSON arrays and JSON Lines are distinguished by content.
+        file_format: `auto` or one of the formats; JSON arrays, objects and JSON Lines are distinguished by content.
         encoding: Encoding of text formats.
+        reading: How rows are found in it; None for the usual way.
 
     Raises:
         DataError: the file as a whole cannot be used.
     """
-    chosen = format_of(path.name) if file_format == "auto" else file_format
+    reading = reading or Reading()
+    chosen = _format_by_content(path, encoding, reading) if file_format == "auto" else file_format
     if chosen == "csv":
-        return _read_csv(path, name, encoding)
+        return _read_table(Table(path, name, encoding, reading.delimiter, reading.columns), reading)
     if chosen == "parquet":
         return _read_parquet(path, name)
     if chosen not in ("json", "jsonl"):
@@ -80,63 +106,56 @@ def read_rows(path: Path, name: str, file_format: str, encoding: str) -> Iterato
                 hint="Give corpus.format=FORMAT.",
             )
         )
+    return _read_json(path, name, encoding, chosen, reading)
+
+
+def _format_by_content(path: Path, encoding: str, reading: Reading) -> str | None:
+    """Return the format that a file's name says, or its beginning where that is clear: Excel's own text is `.txt`."""
+    known = format_of(path.name)
+    if known is not None or text_format_of(path.name) != TEXT:
+        return known
+    beginning = next(iter(read_text(path, encoding)), "").lstrip()
+    if beginning.startswith(("{", "[{")):
+        return "jsonl"
+    table = Table(path, path.name, encoding, reading.delimiter, reading.columns)
+    first = beginning.partition("\n")[0]
+    return "csv" if {cell.strip(' "\r') for cell in first.split(table.chosen())} & set(reading.columns) else None
+
+
+def _read_table(table: Table, reading: Reading) -> Iterator[Row | Reject]:
+    delimiter = name_of(table.chosen())
+    if reading.delimiter is None and delimiter != "comma":
+        logger.info("%s: cells are separated by %s (corpus.delimiter=%s)", table.name, delimiter, delimiter)
+    reading.note(f"Cells of {table.name} were separated by {delimiter}; corpus.delimiter= sets it.")
+    return table.rows()
+
+
+def _read_json(path: Path, name: str, encoding: str, chosen: str, reading: Reading) -> Iterator[Row | Reject]:
     if is_array(path, encoding, expected=chosen == "json"):
+        if reading.rows is not None:
+            raise _without_members(path, reading.rows, "is one list")
         if chosen == "jsonl":
             logger.warning("%s is a JSON array, not JSON Lines; read as an array.", path)
         return read_json_array(path, name, encoding)
+    whole = read_object(path, encoding)
+    if whole is not None and (reading.rows is not None or holds_rows(whole, reading.columns)):
+        return object_rows(whole, name, reading.rows, reading.columns)
+    if reading.rows is not None:
+        raise _without_members(path, reading.rows, "has a row on each line")
     if chosen == "json":
         logger.warning("%s is JSON Lines, not a JSON array; read line by line.", path)
     return read_json_lines(path, name, encoding)
 
 
-def _read_csv(path: Path, name: str, encoding: str) -> Iterator[Row | Reject]:
-    csv.field_size_limit(MAX_ROW_CHARS)
-    # strict: an unclosed quote raises an error instead of swallowing the rest of the file.
-    reader = csv.reader(read_lines(path, encoding), strict=True)
-    header: list[str] | None = None
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            if reader.line_num - line > SWALLOWED_LINES:
-                problem = f"{error}: a quote that opens here is never closed"
-                raise DataError(
-                    Fault("not-csv", problem, file=str(path), line_number=line, hint="Close that quote.")
-                ) from None
-            yield Reject(f"{name}:{line}", "broken_csv", str(error))
-            continue
-        if not cells:
-            continue
-        if header is None:
-            header = _header(path, cells)
-        elif len(cells) != len(header):
-            what = f"{len(cells)} cells, the header has {len(header)}: {','.join(cells)}"
-            yield Reject(f"{name}:{line}", "wrong_number_of_cells", what)
-        else:
-            yield Row(f"{name}:{line}", dict(zip(header, cells, strict=True)))
-
-
-def _header(path: Path, cells: list[str]) -> list[str]:
-    names = [cell.strip() for cell in cells]
-    twice = sorted({column for column in names if column and names.count(column) > 1})
-    if twice:
-        raise DataError(
-            Fault(
-                "column-repeated",
-                "the header names a column twice",
-                got=twice,
-                file=str(path),
-                line_number=1,
-                hint="Name each column once.",
-            )
-        )
-    return names
+def _without_members(path: Path, rows: str, form: str) -> DataError:
+    problem = f"is a member of a JSON object, and the file {form}"
+    return DataError(Fault("conflict", problem, key="corpus.rows", got=rows, file=str(path), hint="Leave it out."))
 
 
 def _read_parquet(path: Path, name: str) -> Iterator[Row | Reject]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         with pq.ParquetFile(path) as file:
             index = 0
@@ -154,177 +173,3 @@ def _read_parquet(path: Path, name: str) -> Iterator[Row | Reject]:
                 hint="Fetch or export the file again.",
             )
         ) from error
-
-
-# A whole string, a bracket, a comma, or the quote of a string whose end has not been read yet.
-ARRAY_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}\[\],"]', re.DOTALL)
-# A torn last row is simply dropped; an element left open for longer than this many rows has swallowed rows, and is
-# refused.
-TORN_ROWS = 10
-TORN_CHARS = 10_000
-
-
-class _Refused(ValueError):  # noqa: N818 - it names a reason, and never leaves this file
-    """A row that JSON's grammar allows but this reader refuses; the message is the reason."""
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise _Refused("nan_constant")
-
-
-def _unique_keys(items: list[tuple[str, object]]) -> dict[str, object]:
-    values = dict(items)
-    if len(values) != len(items):
-        # The json module would silently keep the last of them.
-        raise _Refused("duplicate_key")
-    return values
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_no_constant)
-
-
-def parse_row(text: str, place: str) -> Row | Reject:
-    """Return the JSON object in a text, or a reject with the reason why it cannot be used."""
-    try:
-        values = _DECODER.decode(text)
-    except _Refused as reason:
-        return Reject(place, str(reason), text)
-    except json.JSONDecodeError:
-        return Reject(place, "broken_json", text)
-    except RecursionError:
-        return Reject(place, "too_deep", text)
-    except ValueError:
-        # Python converts at most 4,300 digits to an int, since the conversion takes quadratic time.
-        return Reject(place, "number_too_long", text)
-    return Row(place, values) if isinstance(values, dict) else Reject(place, "not_an_object", text)
-
-
-def is_array(path: Path, encoding: str, *, expected: bool) -> bool:
-    """Return whether a file is one JSON array; `expected` decides for an array that does not begin with an object."""
-    beginning = ""
-    for text in read_text(path, encoding):
-        beginning = (beginning + text).lstrip()
-        if not beginning.startswith("[") or beginning[1:].strip():
-            break
-    if not beginning.startswith("["):
-        return False
-    return expected or beginning[1:].lstrip().startswith(("{", "]"))
-
-
-def read_json_lines(path: Path, name: str, encoding: str) -> Iterator[Row | Reject]:
-    """Yield the rows of a JSON Lines file; blank lines are skipped.
-
-    Raises:
-        DataError: the file is one indented object, not one row a line.
-    """
-    for number, line in enumerate(read_lines(path, encoding), start=1):
-        if not line.strip(" \t\r\n"):
-            continue
-        if number == 1 and line.strip() == "{":
-            raise DataError(
-                Fault(
-                    "not-json-lines",
-                    "one JSON object over several lines",
-                    file=str(path),
-                    line_number=number,
-                    hint="Write the file as JSON Lines, or as an array of objects.",
-                )
-            )
-        row = parse_row(line, f"{name}:{number}")
-        if isinstance(row, Reject) and row.reason == "broken_json" and not line.endswith("\n"):
-            row = Reject(row.place, "torn_last_line", row.excerpt)
-        yield row
-
-
-def read_json_array(path: Path, name: str, encoding: str) -> Iterator[Row | Reject]:
-    """Yield the elements of a file that is one JSON array, in bounded memory.
-
-    Raises:
-        DataError: the brackets do not match, so that the rest cannot be divided into rows.
-    """
-    scanner, index = _ArrayScanner(path), -1
-    for text in read_text(path, encoding):
-        for line, element in scanner.feed(text):
-            if element.strip():
-                index += 1
-                row = parse_row(element, f"{name}:{line}")
-                # The id does not depend on line breaks; a reject is found by its line.
-                yield row if isinstance(row, Reject) else Row(f"{name}[{index}]", row.values, row.place)
-    if torn := scanner.remainder():
-        yield Reject(f"{name}:{scanner.line}", "torn_last_line", torn)
-
-
-class _ArrayScanner:
-    """Divides the text of a JSON array into its elements by quotes, brackets and commas alone.
-
-    An element that is broken inside is lost, but no row after it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._buffer = ""
-        self._scanned = 0  # characters of the buffer that are already scanned
-        self._depth = 0
-        self._closed = False
-        self._line = 1
-        self._longest = 0
-
-    @property
-    def line(self) -> int:
-        """Return the line, from 1, in which what has not been yielded yet begins."""
-        return self._line_of(self._buffer)
-
-    def _line_of(self, element: str) -> int:
-        return self._line + element[: len(element) - len(element.lstrip())].count("\n")
-
-    def feed(self, text: str) -> Iterator[tuple[int, str]]:
-        """Yield the elements that a further piece of text completes, each with the line in which it begins."""
-        self._buffer += text
-        start = 0
-        while match := ARRAY_TOKEN.search(self._buffer, self._scanned):
-            mark = match.group()
-            if mark == '"':
-                break  # the end of this string has not been read yet
-            self._scanned = match.end()
-            if self._depth == 0:
-                self._open(mark)
-                self._line += self._buffer[start : match.start()].count("\n")
-                start = match.end()
-            elif self._depth == 1 and mark in (",", "]", "}"):
-                element = self._buffer[start : match.start()]
-                line = self._line_of(element)
-                self._line += element.count("\n")
-                self._close(mark)
-                self._longest = max(self._longest, len(element))
-                yield line, element
-                start = match.end()
-            self._depth += (mark in ("{", "[")) - (mark in ("}", "]"))
-        else:
-            self._scanned = len(self._buffer)
-        self._buffer = self._buffer[start:]
-        self._scanned -= start
-        if len(self._buffer) > MAX_ROW_CHARS:
-            problem = f"a row of over {MAX_ROW_CHARS:,} characters; a quote or bracket may be missing"
-            raise self._broken(problem, "row-too-long")
-
-    def remainder(self) -> str:
-        """Return the element that the end of the file cut short; empty if the array is complete."""
-        rest = self._buffer.strip()
-        if self._closed and rest:
-            raise self._broken(f"{rest[:20]!r} after the array's end; the file must be one array of objects")
-        if len(rest) > max(TORN_CHARS, TORN_ROWS * self._longest):
-            raise self._broken("a quote or bracket that opens here is never closed; the rows after it would be lost")
-        return rest
-
-    def _open(self, mark: str) -> None:
-        if mark != "[" or self._closed:
-            raise self._broken(f"{mark[:20]!r} outside the array; the file must be one array of objects")
-
-    def _close(self, mark: str) -> None:
-        if mark == "}":
-            raise self._broken("a } without its {")
-        self._closed = mark == "]"
-
-    def _broken(self, problem: str, code: str = "not-json") -> DataError:
-        hint = "Repair the file there, or write it as JSON Lines."
-        return DataError(Fault(code, problem, file=str(self._path), line_number=self._line, hint=hint))

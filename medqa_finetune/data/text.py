@@ -12,7 +12,7 @@ from medqa_finetune.data.charset import read_lines
 from medqa_finetune.data.columns import column_missing
 from medqa_finetune.data.corpus import corpus_files, where
 from medqa_finetune.data.parts import PARTS, files_by_part, part_of
-from medqa_finetune.data.readers import TEXT, read_rows, text_format_of
+from medqa_finetune.data.readers import TEXT, read_rows, reading_of, text_format_of
 from medqa_finetune.data.rows import Ledger, Reject, Row
 from medqa_finetune.data.splits import key_of
 from medqa_finetune.errors import DataError, Fault
@@ -197,7 +197,7 @@ def _rows(path: Path, name: str, corpus: CorpusConfig) -> Iterator[str | Reject]
         texts = (line if line.strip() else "" for line in lines) if corpus.by_line else _paragraphs(lines)
         yield from (_checked(text, f"{name}[{number}]") for number, text in enumerate(texts))
         return
-    for row in read_rows(path, name, chosen or corpus.format, corpus.encoding):
+    for row in read_rows(path, name, chosen or corpus.format, corpus.encoding, reading_of(corpus)):
         yield _cell(row, corpus.text) if isinstance(row, Row) else row
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from medqa_finetune.data.cells import ABSENT, cell_of
 from medqa_finetune.data.charset import read_chunks
+from medqa_finetune.data.json_rows import read_json_array
 from medqa_finetune.data.notation import value_of
-from medqa_finetune.data.readers import format_of, read_json_array, read_rows
+from medqa_finetune.data.readers import format_of, read_rows
 from medqa_finetune.data.rows import Reject, Row
 from medqa_finetune.errors import DataError, Fault, brief
 from medqa_finetune.evaluation.predictions import (

@@ -1,7 +1,11 @@
-"""A Hydra sweeper that composes and checks every cell before the first one starts, for any launcher."""
+"""A Hydra sweeper that composes and checks every cell before the first one starts, for any launcher.
+
+Hydra loads this file in every process, also of programs that sweep otherwise: what checks cells is imported when used.
+"""
 
 import itertools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -13,16 +17,16 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from medqa_finetune.cell import Cell
 from medqa_finetune.compat.hydra import outcome_of
 from medqa_finetune.config.compose import COMPOSITION_ERRORS, source_folders
 from medqa_finetune.config.explain import explain
 from medqa_finetune.config.identity import SEPARATOR
 from medqa_finetune.errors import ConfigError, Fault, MedQAError, RunError
-from medqa_finetune.launch.compose import make_cell
 from medqa_finetune.launch.launcher import quote_override
-from medqa_finetune.launch.validate import check_all, check_matrix
 from medqa_finetune.record.evaluations import evaluation_parts
+
+if TYPE_CHECKING:
+    from medqa_finetune.cell import Cell
 
 
 class MatrixSweeper(Sweeper):
@@ -53,6 +57,8 @@ class MatrixSweeper(Sweeper):
             MedQAError: a cell cannot run; no cell has been started.
             RunError: at least one cell is not done; one fault per cell.
         """
+        from medqa_finetune.launch.validate import check_all, check_matrix
+
         cells = check_matrix(check_all(self._combinations(arguments), self._compose))
         results = self._launch(cells)
         pairs = zip(cells, results, strict=True)
@@ -61,7 +67,7 @@ class MatrixSweeper(Sweeper):
             raise RunError(Fault("runs-not-done", f"{len(missing)} of {len(cells)} runs are not done"), *missing)
         return results
 
-    def _launch(self, cells: Sequence[Cell]) -> Sequence[JobReturn]:
+    def _launch(self, cells: "Sequence[Cell]") -> Sequence[JobReturn]:
         assert self.launcher is not None, "setup() comes first"  # noqa: S101
         try:
             results: Sequence[JobReturn] = self.launcher.launch(
@@ -86,7 +92,9 @@ class MatrixSweeper(Sweeper):
             raise ConfigError(*explain(error, ["--multirun", *arguments])) from None
         return list(itertools.product(*values.values()))
 
-    def _compose(self, overrides: tuple[str, ...]) -> Cell:
+    def _compose(self, overrides: tuple[str, ...]) -> "Cell":
+        from medqa_finetune.launch.compose import make_cell
+
         try:
             composed = self._load(overrides)
             return make_cell(composed, composed.hydra, overrides)
@@ -117,6 +125,8 @@ class CallingSweeper(MatrixSweeper):
         Raises:
             ConfigError: with the faults of all cells.
         """
+        from medqa_finetune.launch.validate import check_all
+
         check_all(self._combinations(arguments), self._call)
         return []
 
@@ -141,7 +151,7 @@ def _alternatives(override: Override) -> list[str]:
     return [f"{key}={value}" for value in override.sweep_string_iterator()]
 
 
-def _overrides_of(cell: Cell) -> list[str]:
+def _overrides_of(cell: "Cell") -> list[str]:
     """Return the overrides for the launcher: those of the cell, its name and the location of its folder.
 
     With the name, the cell refuses to run if files have changed since the matrix was checked.
@@ -156,11 +166,11 @@ def _overrides_of(cell: Cell) -> list[str]:
     return [*cell.overrides, *(f"{key}={quote_override(value)}" for key, value in given.items())]
 
 
-def _name_of(cell: Cell) -> str:
+def _name_of(cell: "Cell") -> str:
     return SEPARATOR.join([cell.config.run_name, *evaluation_parts(cell.config.evaluation_name)])
 
 
-def _fault_of(cell: Cell, result: JobReturn) -> Fault | None:
+def _fault_of(cell: "Cell", result: JobReturn) -> Fault | None:
     """Return why a cell is not done, or None if it is; its record takes precedence over the launcher's report."""
     error = outcome_of(result)
     record = cell.folder.read()

@@ -1,7 +1,8 @@
 """Attention within each example of a packed row, so that its cost grows with the examples' own lengths."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
@@ -10,10 +11,22 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 from medqa_finetune.compat.peft import bare
 from medqa_finetune.compat.torch import has_variable_length_attention, varlen_attn
-from medqa_finetune.compat.transformers import attention_by, is_eight_bit, takes_attention, torch_attention
+from medqa_finetune.compat.transformers import (
+    EAGER,
+    Attend,
+    attention_by,
+    attention_name,
+    eager_attention,
+    is_eight_bit,
+    takes_attention,
+    torch_attention,
+)
 from medqa_finetune.errors import Fault, ModelError
 
-NAME = "medqa_per_pair"
+# Our attention functions: one for models that use torch's own, one for those that use that of their own file.
+NAME, EAGER_NAME = "medqa_per_pair", "medqa_per_pair_eager"
+# Options of attention functions that depend on the positions in a row, and so on the other examples in it.
+BY_POSITION = ("position_bias", "indices", "block_indices")
 
 HAS_VARLEN = has_variable_length_attention()
 ATTEND = torch_attention()
@@ -25,6 +38,18 @@ TRIAL_TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.0
 EIGHT_BIT_TOLERANCE = 0.05
 
 
+@dataclass
+class Windows:
+    """Windows, in tokens, of the masks that a model asked for, and of the attention layers that were told them."""
+
+    of_masks: set[int] = field(default_factory=set)
+    of_layers: set[int] = field(default_factory=set)
+
+
+# Of the model whose packing is being tried.
+seen = Windows()
+
+
 def attend_per_pair(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -34,7 +59,6 @@ def attend_per_pair(
     *,
     pair_lengths: list[int],
     pair_bounds: torch.Tensor,
-    scaling: float | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """Run causal attention within each example of a packed row: in one kernel if available, else one by one.
@@ -45,33 +69,80 @@ def attend_per_pair(
         attention_mask: Always None; the lengths define the mask.
         pair_lengths: Tokens of each example, in order; their sum is `tokens`.
         pair_bounds: Cumulative sums of the lengths, starting with 0: int32, of shape (examples + 1,).
-        scaling: Factor of the attention scores; None for 1 / sqrt(width).
-        options: `dropout`, the probability of dropping an attention weight, and `sliding_window`, the window in tokens,
-            which no example may exceed. Others are ignored.
+        options: `dropout`, the probability of dropping an attention weight; `scaling`, the factor of the attention
+            scores, None for 1 / sqrt(width); `sliding_window`, the tokens, up to itself, that a token attends to.
+            Others are passed on to the function that the model uses without packing.
 
     Returns:
         The attended values, of shape (1, tokens, heads, width), and None in place of attention weights.
-
-    Raises:
-        ModelError: an example is longer than the sliding window.
     """
-    sliding_window, dropout = options.get("sliding_window"), options.get("dropout", 0.0)
-    if sliding_window is not None and max(pair_lengths) > sliding_window:
-        length, window = max(pair_lengths), int(sliding_window)
-        problem = f"a pair of {length} tokens is longer than this model's sliding window of {window}"
-        hint = f"Give train.max_length={window}, or train.packing=false."
-        raise ModelError(Fault("too-long", problem, key="train.packing", got=True, hint=hint))
-    if dropout == 0 and _can_flash(query):
+    if options.get("dropout", 0.0) == 0 and _can_flash(query):
+        window = _window(options)
         rows = [states[0].transpose(0, 1) for states in (query, key, value)]
         longest = max(pair_lengths)
         together: Any = varlen_attn(
-            rows[0], rows[1], rows[2], pair_bounds, pair_bounds, longest, longest,
-            scale=scaling, window_size=(-1, 0), enable_gqa=True,
+            rows[0], rows[1], rows[2], pair_bounds, pair_bounds, longest, longest, scale=options.get("scaling"),
+            window_size=(-1 if window is None else window - 1, 0), enable_gqa=True,
         )  # fmt: skip
         return together[None], None
-    parts = zip(*(torch.split(states, pair_lengths, dim=2) for states in (query, key, value)), strict=True)
-    attended = [ATTEND(module, part[0], part[1], part[2], None, dropout, scaling, is_causal=True)[0] for part in parts]
-    return torch.cat(attended, dim=1), None
+    return _one_by_one(ATTEND, module, (query, key, value), pair_lengths, options), None
+
+
+def attend_per_pair_eagerly(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: None,
+    *,
+    pair_lengths: list[int],
+    pair_bounds: torch.Tensor,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """Do what `attend_per_pair` does, one by one by the attention function of the model's own file."""
+    attend = eager_attention(module)
+    if attend is None:
+        raise _cannot_pack(module, "its attention is no function of its file")
+    return _one_by_one(attend, module, (query, key, value), pair_lengths, options), None
+
+
+def _one_by_one(
+    attend: Attend,
+    module: torch.nn.Module,
+    states: Sequence[torch.Tensor],
+    pair_lengths: list[int],
+    options: dict[str, Any],
+) -> torch.Tensor:
+    """Attend within each example by a function of transformers."""
+    if given := [name for name in BY_POSITION if options.get(name) is not None]:
+        raise _cannot_pack(module, f"its attention depends on {given[0]}")
+    window, eager = _window(options), attend is not ATTEND
+    attended = []
+    for part in zip(*(torch.split(each, pair_lengths, dim=2) for each in states), strict=True):
+        tokens = part[0].shape[2]
+        # A mask costs memory, and torch's fastest kernels take none.
+        windowed = window is not None and tokens > window
+        mask = _mask(part[0], window if windowed else None, additive=eager) if eager or windowed else None
+        attended.append(attend(module, *part, mask, **{**options, "is_causal": mask is None})[0])
+    return torch.cat(attended, dim=1)
+
+
+def _window(options: Mapping[str, Any]) -> int | None:
+    window = options.get("sliding_window")
+    if window is None:
+        return None
+    seen.of_layers.add(int(window))
+    return int(window)
+
+
+def _mask(query: torch.Tensor, window: int | None, *, additive: bool) -> torch.Tensor:
+    """Return the causal mask of one example, of shape (1, 1, tokens, tokens): true, or 0, where a token attends."""
+    places = torch.arange(query.shape[2], device=query.device)
+    behind = places[:, None] - places[None, :]
+    mask = (behind >= 0) if window is None else (behind >= 0) & (behind < window)
+    if additive:
+        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, torch.finfo(query.dtype).min)
+    return mask[None, None]
 
 
 def _can_flash(query: torch.Tensor) -> bool:
@@ -81,16 +152,19 @@ def _can_flash(query: torch.Tensor) -> bool:
     return query.shape[-1] <= 256 and torch.cuda.get_device_capability(query.device) >= FLASH_CAPABILITY
 
 
-def _no_mask(*arguments: Any, **options: Any) -> None:
+def _no_mask(*arguments: Any, local_size: int | None = None, **options: Any) -> None:
     """Build no mask: for a row of n tokens it would be n x n."""
+    if local_size is not None:
+        seen.of_masks.add(int(local_size))
 
 
-AttentionInterface.register(NAME, attend_per_pair)
-AttentionMaskInterface.register(NAME, _no_mask)
+for _name, _attend in ((NAME, attend_per_pair), (EAGER_NAME, attend_per_pair_eagerly)):
+    AttentionInterface.register(_name, _attend)
+    AttentionMaskInterface.register(_name, _no_mask)
 
 
 @contextmanager
-def attention_per_pair(model: Any) -> Iterator[None]:
+def attention_per_pair(model: Any, max_length: int | None = None) -> Iterator[None]:
     """Restrict a model's attention to single examples of a packed row inside the block.
 
     Batches must contain `pair_lengths` and `pair_bounds`. Packing is tried first: an architecture may support no other
@@ -98,17 +172,32 @@ def attention_per_pair(model: Any) -> Iterator[None]:
 
     Args:
         model: With or without adapters.
+        max_length: Most tokens of an example; None for any number.
 
     Raises:
-        ModelError: the outputs of packed examples differ from those of single ones.
+        ModelError: the outputs of packed examples differ from those of single ones, or would differ for examples of
+            this length.
     """
     base = bare(model)
     if not takes_attention(base):
         raise _cannot_pack(base, "it supports no attention but its own")
     alone = torch.cat([_states(model, [length]) for length in TRIAL_LENGTHS])
-    with attention_by(base, NAME):
+    seen.of_masks.clear()
+    seen.of_layers.clear()
+    with attention_by(base, EAGER_NAME if attention_name(base) == EAGER else NAME):
         _compare(base, alone, _states(model, list(TRIAL_LENGTHS), packed=True))
+        _check_windows(base, max_length)
         yield
+
+
+def _check_windows(base: Any, max_length: int | None) -> None:
+    """Refuse examples that are longer than a window that only masks have, such as a chunk's: no mask is built here."""
+    only_in_masks = seen.of_masks - seen.of_layers
+    if only_in_masks and (max_length is None or max_length > min(only_in_masks)):
+        window = min(only_in_masks)
+        fault = _cannot_pack(base, f"its layers attend within {window} tokens").faults[0]
+        hint = f"{fault.hint} Or give train.max_length={window}."
+        raise ModelError(fault.but(hint=hint))
 
 
 @torch.no_grad()

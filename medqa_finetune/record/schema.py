@@ -111,6 +111,7 @@ class TrainRecord:
         tokens: Tokens processed, without padding.
         answer_tokens: Tokens that the loss was computed on.
         truncated: Training examples truncated to `train.max_length`.
+        truncated_rate: Their share of all training examples, in [0, 1]; None in records of earlier versions.
         seconds: Of the training loop, without loading, validation and saving.
         samples_per_second: Without warm-up steps.
         tokens_per_second: Without warm-up steps and padding.
@@ -136,6 +137,7 @@ class TrainRecord:
     seconds: float
     optimizer: str
     truncated: int = 0
+    truncated_rate: float | None = None
     batch_size: int | None = None
     batch_tokens: float | None = None
     micro_batch: int | None = None
@@ -178,6 +180,9 @@ class EvaluationRecord:
         repetition_rate: Share of character 4-grams that repeat an earlier one of the same prediction, over all.
         unclosed_rate: Share of predictions that begin a thought and do not close it, in [0, 1]; None where the model
             writes no thoughts.
+        prompt_cut_rate: Share of questions whose prompt, with earlier turns, was cut to fit `train.max_length`, in
+            [0, 1]; None when not known.
+        reference_cut_rate: Share of questions of whose reference the perplexity counts only the beginning, likewise.
     """
 
     n: int
@@ -190,6 +195,8 @@ class EvaluationRecord:
     timed_out_rate: float | None = None
     repetition_rate: float | None = None
     unclosed_rate: float | None = None
+    prompt_cut_rate: float | None = None
+    reference_cut_rate: float | None = None
     peak_vram_bytes: int | None = None
 
 

@@ -97,7 +97,7 @@ def _pass(train: TrainConfig, loaded: LoadedModel) -> None:
     try:
         with (
             gradient_checkpointing(model) if train.gradient_checkpointing else nullcontext(),
-            attention_per_pair(model) if train.packing else nullcontext(),
+            attention_per_pair(model, train.max_length) if train.packing else nullcontext(),
             torch.autocast(loaded.device.type, half) if half is not None else nullcontext(),
         ):
             AnswerLoss(model)(model, cast("Batch", moved)).backward()  # type: ignore[no-untyped-call]

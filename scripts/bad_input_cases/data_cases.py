@@ -95,9 +95,13 @@ CASES = [
         5, "GBK", encoding("wrong-encoding", 1, "corpus.encoding=gb18030", ("byte 14",), ("gb18030",)),
         prepare=corpus(lines().encode("gb18030")),
     ),
+    accepted(
+        5, "UTF-16", corpus(lines().encode("utf-16")), GOOD_ROWS, says=("is read as utf-16, by its byte-order mark",)
+    ),
     refused(
-        5, "UTF-16", encoding("wrong-encoding", 1, "corpus.encoding=utf-16", ("utf-16",), ("utf-16",)),
-        prepare=corpus(lines().encode("utf-16")),
+        5, "UTF-16 without a byte-order mark",
+        encoding("wrong-encoding", 1, "corpus.encoding=utf-16-le", ("utf-16-le",), ("utf-16-le",)),
+        prepare=corpus(lines().encode("utf-16-le")),
     ),
     refused(
         5, "one line in GBK", encoding("damaged-text", GOOD_ROWS + 1, "Repair that line", ("byte 20,884",)),

@@ -126,8 +126,8 @@ CASES = [
         "answer_not_text", "answer_not_text",
     ),
     skipped(
-        14, "NaN, a key twice", '{"question": "头痛", "answer": "休息", "score": NaN}\n'
-        '{"question": "头痛", "answer": "休息", "answer": "喝水"}\n', "nan_constant", "duplicate_key",
+        14, "NaN, a key twice", '{"question": "头痛", "answer": NaN}\n'
+        '{"question": "头痛", "answer": "休息", "answer": "喝水"}\n', "empty_answer", "duplicate_key",
     ),
     skipped(15, "half a surrogate pair", '{"question": "头痛\\ud83d怎么办", "answer": "休息"}\n', "lone_surrogate"),
     accepted(

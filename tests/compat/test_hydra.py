@@ -265,8 +265,12 @@ def test_return_value_set_is_what_hydra_raises() -> None:
         print(finished(JobStatus.FAILED, ValueError("broken")).return_value)
 
 
-def test_the_hydra_resolver_looks_into_the_composition_given_and_back(conf: Path) -> None:
+def test_the_hydra_resolver_looks_into_the_composition_given_and_back(
+    conf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     setup_globals()
+    # Another test of this process may have run a task.
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
     first, second = (composed(conf, f"hydra.job.name={name}", "name=${hydra:job.name}") for name in ("a", "b"))
     with hydra_resolver_of(first):
         assert first.name == "a"

@@ -53,17 +53,30 @@ CHANGES_THE_WEIGHTS: dict[str, Any] = {
     "corpus.source": "file",
     "corpus.format": "csv",
     "corpus.encoding": "gb18030",
+    "corpus.delimiter": "tab",
+    "corpus.rows": "data",
     "corpus.question": ["title", "ask"],
     "corpus.answer": "output",
     "corpus.system": "system",
     "corpus.history": "history",
     "corpus.messages": "messages",
+    "corpus.message_keys": ["who", "says"],
+    "corpus.user_names": ["家属"],
+    "corpus.assistant_names": ["药师"],
+    "corpus.system_names": ["旁白"],
+    "corpus.join_turns": True,
+    "corpus.drop_last_question": True,
     "corpus.task": "text",
     "corpus.text": "content",
     "corpus.separator": "\n",
     "corpus.by_line": True,
     "corpus.id": "id",
     "corpus.empty_values": ["无"],
+    "corpus.missing_words": ["nil"],
+    "corpus.min_question_characters": 2,
+    "corpus.min_answer_characters": 2,
+    "corpus.identified_by": "prompt",
+    "corpus.clean_html": False,
     "corpus.question_prefix": "问：",
     "corpus.question_suffix": "？",
     "corpus.answer_prefix": "答：",
@@ -477,7 +490,7 @@ def test_any_evaluation_name_is_one_folder(folder: str, text: str) -> None:
     assert is_folder_name(evaluation_name(settings, dataclasses.asdict(VALID.evaluate), text))
 
 
-@given(text=st.text(), label=st.text(min_size=1))
+@given(text=st.text(min_size=1), label=st.text(min_size=1))
 def test_any_run_name_is_one_folder(text: str, label: str) -> None:
     config = changed(VALID, model__revision=text, corpus__answer=text)
     name = name_of(config, model=label)

@@ -27,7 +27,6 @@ def test_encodings_and_byte_order_marks(tmp_path: Path, encoding: str, mark: str
     ("real", "given", "guess"),
     [
         ("gb18030", "utf-8", "gb18030"),
-        ("utf-16", "utf-8", "utf-16"),
         ("utf-16-le", "utf-8", "utf-16-le"),
         ("utf-16-be", "utf-8", "utf-16-be"),
         ("utf-8", "gb18030", "utf-8"),
@@ -45,6 +44,12 @@ def test_wrong_encoding_is_refused_with_a_guess(tmp_path: Path, real: str, given
     assert (fault.file, fault.line_number) == (str(path), 1)
     assert fault.allowed == (guess,)
     assert f"corpus.encoding={guess}." in fault.hint
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_a_byte_order_mark_says_the_encoding(tmp_path: Path, encoding: str) -> None:
+    path = written(tmp_path / "a.jsonl", (GOOD_LINE + "\n").encode(encoding))
+    assert [example.answer for example in read(path)[0]] == [ANSWER]
 
 
 def test_bytes_that_are_no_text_are_refused_without_a_guess(tmp_path: Path) -> None:

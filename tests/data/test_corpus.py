@@ -23,7 +23,7 @@ def test_missing_empty_and_unknown_files(tmp_path: Path) -> None:
         (written(tmp_path / "x.json", "[]"), "no-rows", "corpus.path"),
         (written(tmp_path / "m.jsonl", "\ufeff"), "no-rows", "corpus.path"),
         (written(tmp_path / "h.csv", "question,answer\n"), "no-rows", "corpus.path"),
-        (written(tmp_path / "t.txt", GOOD_LINE), "unknown-format", "corpus.format"),
+        (written(tmp_path / "t.txt", "感冒了怎么办？"), "unknown-format", "corpus.format"),
         (written(tmp_path / "o.json", '{\n "question": 1\n}'), "not-json-lines", None),
         (written(tmp_path / "d.csv", "question,answer,answer\na,b,c\n"), "column-repeated", None),
     ):

@@ -112,7 +112,7 @@ def test_every_slot_runs_a_cell_on_its_gpu(tmp_path: Path) -> None:
     assert sorted(seen[:2]) == sorted(seen[2:]) == ["0", "MIG-x"]
 
 
-@pytest.mark.parametrize("retries", [0, 1, 3])
+@pytest.mark.parametrize("retries", [0, 2])
 def test_crash_is_tried_again_as_often_as_allowed(
     tmp_path: Path, retries: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,10 +185,12 @@ def test_busy_run_lets_others_go_first(tmp_path: Path) -> None:
             while states(jobs)[1:] != ["done", "done"]:
                 each.start_due_jobs()
                 each.collect_exits()
+                time.sleep(0.02)
             assert states(jobs) == ["open", "done", "done"]
             jobs[0].run.run.update(status="done")
         while each.has_open_jobs():
             each.start_due_jobs()
+            time.sleep(0.02)
     assert jobs[0].note == "done by another process"
     assert (tmp_path / "order").read_text(encoding="utf-8") == "bc"
 
@@ -203,6 +205,7 @@ def test_unfinished_run_of_another_process_is_taken_over(tmp_path: Path) -> None
         while each.has_open_jobs():
             each.start_due_jobs()
             each.collect_exits()
+            time.sleep(0.02)
     assert states(jobs) == ["done"]
     assert starts(jobs[0]) == 1
 

@@ -16,7 +16,7 @@ from medqa_finetune.cell import Cell
 from medqa_finetune.config.compose import CONFIG_NAME, register_schema
 from medqa_finetune.config.groups import conf_folder
 from medqa_finetune.errors import ConfigError, Fault, RunError
-from medqa_finetune.launch import sweeper
+from medqa_finetune.launch import sweeper, validate
 from medqa_finetune.launch.launcher import register_plugins
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir
@@ -67,7 +67,7 @@ def only_composed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def no_more(cells: Sequence[Cell]) -> list[Cell]:
         return list(cells)
 
-    monkeypatch.setattr(sweeper, "check_matrix", no_more)
+    monkeypatch.setattr(validate, "check_matrix", no_more)
     monkeypatch.chdir(tmp_path)
 
 

@@ -126,7 +126,7 @@ def test_adapters_trained_elsewhere_are_merged_as_they_were_trained(
 
 def test_without_adapters_on_them_weights_stay_tied(micro_model: Path, tmp_path: Path) -> None:
     settings = MethodConfig(name="lora", target_modules="all_linear")
-    model = model_method(settings).for_inference(load_model(micro_model, settings, CPU, 0).model)
+    model: Any = model_method(settings).for_inference(load_model(micro_model, settings, CPU, 0).model)
     assert model.config.tie_word_embeddings
     inputs, outputs = cast(Any, model.get_input_embeddings()), cast(Any, model).get_output_embeddings()
     assert inputs.weight is outputs.weight

@@ -100,7 +100,31 @@ def tiny(kind: str, **settings: Any) -> Any:
     common = {"vocab_size": 200, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
     config = AutoConfig.for_model(kind, **(common | settings))
     auto: Any = AutoModelForCausalLM
-    return auto.from_config(config).eval()
+    model = auto.from_config(config).eval()
+    with torch.no_grad():  # large enough that attention matters
+        for name, weight in model.named_parameters():
+            if weight.ndim > 1 and "embed" not in name:
+                weight.mul_(8)
+            elif "sinks" in name:
+                weight.normal_()
+    return model
+
+
+HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
+TURNS = ["sliding_attention", "full_attention"]
+# Gemma 2 limits its scores, and gpt-oss has sinks, which torch's own attention has not.
+WINDOWED: dict[str, dict[str, Any]] = {
+    "mistral": HEADS | {"sliding_window": 3},
+    "qwen2": HEADS | {"sliding_window": 3, "use_sliding_window": True, "layer_types": TURNS},
+    "qwen3": HEADS | {"sliding_window": 3, "use_sliding_window": True, "layer_types": TURNS, "head_dim": 8},
+    "phi3": HEADS | {"sliding_window": 3, "pad_token_id": 0},
+    "gemma2": HEADS | {"sliding_window": 3, "layer_types": TURNS, "head_dim": 8, "attn_logit_softcapping": 0.1},
+    "gemma3_text": HEADS | {"sliding_window": 3, "layer_types": TURNS, "head_dim": 8},
+    "cohere2": HEADS | {"sliding_window": 3, "layer_types": TURNS, "pad_token_id": 0},
+    "olmo3": HEADS | {"sliding_window": 3, "layer_types": TURNS},
+    "gpt_oss": HEADS | {"sliding_window": 3, "layer_types": TURNS, "head_dim": 8, "num_local_experts": 4,
+                        "num_experts_per_tok": 2, "pad_token_id": 0},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -109,24 +133,57 @@ def tiny(kind: str, **settings: Any) -> Any:
         ("phi", {"num_attention_heads": 4, "partial_rotary_factor": 0.5}),
         ("llama", {"num_attention_heads": 4, "num_key_value_heads": 2}),
         ("qwen3", {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}),
-        ("mistral", {"num_attention_heads": 4, "num_key_value_heads": 2, "sliding_window": 9}),
         ("gpt_neox", {"num_attention_heads": 4}),
+        ("mixtral", HEADS | {"num_local_experts": 4, "num_experts_per_tok": 2}),
     ],
 )
 @torch.no_grad()
 def test_other_architectures_can_be_packed(kind: str, settings: dict[str, Any]) -> None:
     other = tiny(kind, **settings)
     wanted = one_by_one(other)
-    if settings.get("sliding_window"):  # the trial's own pairs are longer
-        with pytest.raises(ModelError) as caught:
-            attention_per_pair(other).__enter__()
-        fault = only_fault(caught)
-        assert (fault.code, fault.key) == ("too-long", "train.packing")
-        assert "train.max_length=9" in fault.hint
-        return
     with attention_per_pair(other):
         together = other(**row(), **BOUNDS, use_cache=False).logits
     torch.testing.assert_close(together, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", WINDOWED)
+@torch.no_grad()
+def test_windows_limits_and_sinks_are_those_of_the_model(kind: str) -> None:
+    """Examples of 5 and 9 tokens over windows of 3, in all layers or every second one."""
+    other = tiny(kind, **WINDOWED[kind])
+    wanted = one_by_one(other)
+    with attention_per_pair(other, max_length=64):
+        together = other(**row(), **BOUNDS, use_cache=False).logits
+    torch.testing.assert_close(together, wanted, rtol=1e-4, atol=1e-5)
+    # The window matters here: without it the logits are others.
+    wide = tiny(kind, **(WINDOWED[kind] | {"sliding_window": 64}))
+    assert (one_by_one(wide) - wanted).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["gemma2", "gpt_oss", "mistral"])
+def test_gradients_through_windows_equal_those_of_pairs_alone(kind: str) -> None:
+    other = tiny(kind, **WINDOWED[kind])
+    weights = list(other.parameters())
+    with attention_per_pair(other):
+        loss = other(**row(), **BOUNDS, use_cache=False).logits.square().sum()
+    together = torch.autograd.grad(loss, weights)
+    alone = torch.autograd.grad(one_by_one(other).square().sum(), weights)
+    for got, wanted in zip(together, alone, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-4 * wanted.abs().max().item() + 1e-7)
+
+
+def test_windows_that_only_masks_have_are_refused_for_longer_examples() -> None:
+    chunks = {"attention_chunk_size": 16, "head_dim": 8, "num_local_experts": 2, "intermediate_size_mlp": 64,
+              "layer_types": ["chunked_attention", "full_attention"], "pad_token_id": 0}  # fmt: skip
+    other = tiny("llama4_text", **(HEADS | chunks))
+    with pytest.raises(ModelError) as caught:
+        attention_per_pair(other, max_length=17).__enter__()
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, fault.got) == ("not-supported", "train.packing", True)
+    assert "train.packing=false" in fault.hint
+    assert "train.max_length=16" in fault.hint
+    with attention_per_pair(other, max_length=16):
+        pass
 
 
 def test_a_model_that_carries_something_from_pair_to_pair_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,10 +208,13 @@ def test_on_a_gpu_one_kernel_takes_all_pairs(model: Any, monkeypatch: pytest.Mon
         inspect.signature(torch_varlen.varlen_attn).bind(q, k, v, bounds, key_bounds, longest, key_longest, **options)
         calls.append({"longest": longest, **options})
         attend: Any = torch.nn.functional.scaled_dot_product_attention
+        behind = torch.arange(longest)[:, None] - torch.arange(longest)[None, :]
+        left, right = options["window_size"]
+        mask = (behind >= -right) & ((behind <= left) | (left < 0))
         parts = [
             attend(
                 *(states[begin:end].transpose(0, 1)[None] for states in (q, k, v)),
-                is_causal=options["window_size"] == (-1, 0), scale=options["scale"], enable_gqa=options["enable_gqa"],
+                attn_mask=mask[: end - begin, : end - begin], scale=options["scale"], enable_gqa=options["enable_gqa"],
             )[0].transpose(0, 1)
             for begin, end in itertools.pairwise(bounds.tolist())
         ]  # fmt: skip
@@ -166,3 +226,10 @@ def test_on_a_gpu_one_kernel_takes_all_pairs(model: Any, monkeypatch: pytest.Mon
         together = model(**row(), **BOUNDS, use_cache=False).logits
     torch.testing.assert_close(together, one_by_one(model), rtol=1e-5, atol=1e-6)
     assert calls[-1]["longest"] == max(LENGTHS)
+    assert calls[-1]["window_size"] == (-1, 0)
+    windowed = tiny("mistral", **WINDOWED["mistral"])
+    with torch.no_grad(), attention_per_pair(windowed):
+        together = windowed(**row(), **BOUNDS, use_cache=False).logits
+    torch.testing.assert_close(together, one_by_one(windowed), rtol=1e-4, atol=1e-5)
+    # A token attends to itself and to two before it.
+    assert calls[-1]["window_size"] == (2, 0)
