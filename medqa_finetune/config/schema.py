@@ -80,7 +80,7 @@ class CorpusConfig:
         path: File, folder or pattern (`shards/*.jsonl`, `**` for any depth), for `file`; `.gz` and `.zst` are read
             directly.
         task: `qa` (question answering) or `text` (causal language modelling of running text).
-        format: `auto` (by file name), `jsonl`, `json`, `csv` or `parquet`; for running text also `text`.
+        format: `auto` (by file name), `jsonl`, `json`, `csv`, `parquet` or `arrow`; for running text also `text`.
         encoding: Of text files, by name (`utf-8`, `gb18030`, …); a byte-order mark is accepted.
         delimiter: Between the cells of a CSV file, one character or `tab`; null finds it out.
         rows: Where a JSON file keeps its rows, where it is one object: `data`, `result.items`, or `.` for an object
@@ -100,6 +100,7 @@ class CorpusConfig:
         system_names: Further names of the system.
         join_turns: Join messages in succession of one speaker with a line break; otherwise the row is refused.
         drop_last_question: Drop what the user says last, unanswered; otherwise the row is refused.
+        drop_first_answer: Drop what the assistant says first, such as a greeting; otherwise the row is refused.
         id: Column of the row's id; null numbers the rows.
         text: Column of the text, for `task=text`; plain text files have no columns.
         separator: Text between two rows of running text.
@@ -146,6 +147,7 @@ class CorpusConfig:
     system_names: list[str] = field(default_factory=list)
     join_turns: bool = False
     drop_last_question: bool = False
+    drop_first_answer: bool = False
     id: str | None = None
     text: str = "text"
     separator: str = "\n\n"

@@ -137,10 +137,10 @@ class ExampleBuilder:
                 raise Broken("missing_column")
             found = self._reader.read(cell)
             return Dialogue(found.system or system, found.turns)
-        asked, said = self._question.cell(values), self._answer.cell(values)
-        if self._reader.holds_messages(asked) and isinstance(asked, list):
+        if (asked := self._reader.messages_in(self._question.cell(values))) is not None:
             # A prompt of messages, as in TRL's form; the answer is a message as well, or its text.
-            answer = said if isinstance(said, list) else [{"role": "assistant", "content": self._answer.text(values)}]
+            said = self._reader.messages_in(self._answer.cell(values))
+            answer = said or [{"role": "assistant", "content": self._answer.text(values)}]
             found = self._reader.read([*asked, *answer])
             return Dialogue(found.system or system, found.turns)
         question = self._question.text(values)
@@ -212,6 +212,7 @@ def column_missing(key: str, got: str | list[str], columns: Iterable[str], file:
         file: File or folder of the corpus; None for the embedded one.
     """
     names = [ascii(name)[1:-1] if not name.isprintable() else name for name in columns]
+    alike = [name for name in names if isinstance(got, str) and name.strip().lower() == got.lower()]
     of_many = f" (the first {COLUMNS_SHOWN} of {len(names):,} columns follow)" if len(names) > COLUMNS_SHOWN else ""
     return Fault(
         "column-missing",
@@ -220,7 +221,7 @@ def column_missing(key: str, got: str | list[str], columns: Iterable[str], file:
         got=got,
         allowed=tuple(name[:COLUMN_CHARS_SHOWN] for name in names[:COLUMNS_SHOWN]),
         file=file,
-        hint=f"Give {key}=COLUMN.",
+        hint=f"Give {key}={alike[0] if len(alike) == 1 else 'COLUMN'}.",
     )
 
 

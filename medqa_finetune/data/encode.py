@@ -117,8 +117,13 @@ class Encoder:
         """Log how many examples were cut or otherwise changed, if any were."""
         of_all = f"of {counts.examples:,} examples"
         if counts.cut:
-            cut, limit = f"{counts.cut:,}", self.max_length
-            logger.warning("%s %s are longer than train.max_length=%s and are cut.", cut, of_all, limit)
+            logger.warning(
+                "%s %s (%.1f %%) are longer than train.max_length=%s and are cut.",
+                f"{counts.cut:,}",
+                of_all,
+                100 * counts.cut / counts.examples,
+                self.max_length,
+            )
         if counts.untrained:
             logger.warning(
                 "%s earlier answers %s are not trained on: the template renders them otherwise when a turn follows.",

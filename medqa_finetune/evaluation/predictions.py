@@ -37,6 +37,8 @@ class Prediction:
         reference_tokens: Number of those tokens.
         thought: The thought that the model wrote before the prediction; None if it writes none.
         thought_unclosed: Whether it did not close the thought, so that the prediction is empty; None as above.
+        prompt_cut: Whether the question was asked cut, to fit `train.max_length`; None if unknown.
+        reference_cut: Whether `reference_nll` is that of the reference's beginning, likewise.
     """
 
     id: str
@@ -50,6 +52,8 @@ class Prediction:
     reference_tokens: int | None = None
     thought: str | None = None
     thought_unclosed: bool | None = None
+    prompt_cut: bool | None = None
+    reference_cut: bool | None = None
 
 
 def to_row(prediction: Prediction) -> dict[str, Any]:
@@ -60,7 +64,7 @@ def to_row(prediction: Prediction) -> dict[str, Any]:
     row["prediction"] = prediction.prediction
     for key in ("hit_limit", "timed_out", "prediction_tokens", "reference_nll", "reference_tokens"):
         row[key] = getattr(prediction, key)
-    for key in ("thought", "thought_unclosed"):
+    for key in ("thought", "thought_unclosed", "prompt_cut", "reference_cut"):
         if (value := getattr(prediction, key)) is not None:
             row[key] = value
     return row
@@ -97,6 +101,8 @@ def from_row(row: dict[str, Any], place: Place) -> Prediction:
         reference_tokens=tokens,
         thought=_text(row["thought"], "thought", place) if row.get("thought") is not None else None,
         thought_unclosed=_optional(row, "thought_unclosed", bool, place),
+        prompt_cut=_optional(row, "prompt_cut", bool, place),
+        reference_cut=_optional(row, "reference_cut", bool, place),
     )
 
 

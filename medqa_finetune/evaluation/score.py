@@ -64,6 +64,8 @@ def score_predictions(
         timed_out_rate=_share([prediction.timed_out for prediction in predictions]),
         repetition_rate=_repetition_rate(predictions),
         unclosed_rate=_unclosed_rate(predictions),
+        prompt_cut_rate=_share([prediction.prompt_cut for prediction in predictions]),
+        reference_cut_rate=_share([prediction.reference_cut for prediction in predictions]),
     )
     return record, rows
 

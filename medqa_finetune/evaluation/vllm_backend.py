@@ -58,9 +58,7 @@ def generate_predictions(
     book = PredictionWriter(model, encoder, pairs, settings, folder)
     if not book.left:
         return book.generated()
-    likelihoods = [
-        reference_likelihoods(model, list(encoder.encode(batch)), settings.batch_tokens) for batch in book.left
-    ]
+    likelihoods = [reference_likelihoods(model, book.encoded(batch), settings.batch_tokens) for batch in book.left]
     prompts = [encoder.prompts(batch) for batch in book.left]
     # In the evaluation's folder: the system's temporary folder is often a small RAM disk.
     with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY_PREFIX}vllm-", dir=folder.path) as name:

@@ -113,9 +113,14 @@ def load_model(
     total, layers = count_parameters(base), layer_sizes(base)
     set_seed(seed)
     model = model_method(method).apply(base)
-    parameters = Parameters(total, count_parameters(model, trainable_only=True), adapted_modules(model))
+    size = read_size(folder)
+    trainable = count_parameters(model, trainable_only=True)
+    active = size.active_parameters if size is not None and size.experts else None
+    parameters = Parameters(total, trainable, adapted_modules(model), active)
     _log_parameters(parameters, layers)
-    return LoadedModel(model, tokenizer, device, parameters, read_size(folder), layers)
+    if size is not None and size.experts:
+        _log_experts(size, method, base)
+    return LoadedModel(model, tokenizer, device, parameters, size, layers)
 
 
 def _log_parameters(parameters: Parameters, layers: LayerSizes | None) -> None:
@@ -126,6 +131,20 @@ def _log_parameters(parameters: Parameters, layers: LayerSizes | None) -> None:
     )  # fmt: skip
     if layers is not None:
         log.info("layer by layer, not as config.json says: %s", layers)
+
+
+def _log_experts(size: ModelSize, method: MethodConfig, base: PreTrainedModel) -> None:
+    counts = sorted({count for count, _, _ in size.experts.values()})
+    log.info(
+        "a mixture of experts: each token passes %s of %s weights, those of %d of %s experts",
+        f"{size.active_parameters:,}", f"{size.parameters:,}", size.experts_per_token, " or ".join(map(str, counts)),
+    )  # fmt: skip
+    if method.quantization != "none":
+        held = str(base.dtype).removeprefix("torch.")
+        log.warning(
+            "bitsandbytes quantizes linear layers alone: %s weights of experts stay in %s",
+            f"{size.expert_weights:,}", held,
+        )  # fmt: skip
 
 
 def load_tokenizer(folder: Path, template: str | None = None, *, chat: bool = True) -> PreTrainedTokenizerBase:

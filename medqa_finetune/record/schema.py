@@ -77,12 +77,14 @@ class Parameters:
     Attributes:
         total: Weights of the base model, without adapters.
         trainable: Trained weights.
-        adapted: Modules with an adapter, as peft names them: whole paths, or their ends.
+        adapted: Modules and parameters with an adapter, as peft names them: whole paths, or their ends.
+        active: Weights of a mixture of experts that a token passes; None for models without experts.
     """
 
     total: int
     trainable: int
     adapted: list[str] = field(default_factory=list)
+    active: int | None = None
 
 
 @dataclass(frozen=True)

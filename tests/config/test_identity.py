@@ -39,6 +39,7 @@ CHANGES_THE_WEIGHTS: dict[str, Any] = {
     "method.loraplus_ratio": 16.0,
     "method.dropout": 0.1,
     "method.target_modules": ["q_proj"],
+    "method.target_parameters": ["experts.down_proj"],
     "method.quantization": "nf4",
     "method.double_quantization": True,
     "method.compute_dtype": "fp32",
@@ -66,6 +67,7 @@ CHANGES_THE_WEIGHTS: dict[str, Any] = {
     "corpus.system_names": ["旁白"],
     "corpus.join_turns": True,
     "corpus.drop_last_question": True,
+    "corpus.drop_first_answer": True,
     "corpus.task": "text",
     "corpus.text": "content",
     "corpus.separator": "\n",
@@ -153,6 +155,8 @@ def with_setting(config: Config, key: str, value: Any) -> Config:
     extra |= {"evaluate__text": "text"} if key in ("evaluate.text_path", "evaluate.stride") else {}
     if key in ("method.double_quantization", "method.compute_dtype"):
         extra = {"method__quantization": "nf4"}
+    if key == "method.target_parameters":
+        extra = {"method__dropout": 0.0}
     return changed(config, **{key.replace(".", "__"): value}, **extra)
 
 

@@ -162,7 +162,7 @@ def test_cut_pairs_are_counted(micro_tokenizer: Any, caplog: pytest.LogCaptureFi
     examples = [Example("a", QUESTION, "好"), Example("b", QUESTION, LONG_ANSWER), Example("c", LONG_QUESTION, "好")]
     encoded = EncodedSet(Encoder(micro_tokenizer, 100).encode(examples))
     assert (len(encoded), encoded.cut) == (3, 2)
-    assert "2 of 3 examples are longer than train.max_length=" in caplog.text
+    assert "2 of 3 examples (66.7 %) are longer than train.max_length=" in caplog.text
 
 
 @given(encoded_items)
