@@ -21,7 +21,7 @@ from medqa_finetune.config.schema import Config
 from medqa_finetune.methods.registry import described, method_of
 
 # Increase the first when the same settings give other weights, the second when the same weights get other scores.
-RESULTS_VERSION = 4
+RESULTS_VERSION = 5
 EVALUATION_VERSION = 1
 DEFAULT_EVALUATION = "default"
 # Separates the settings in the name of a run or an evaluation.
