@@ -22,7 +22,7 @@ from medqa_finetune.config.schema import Config
 from medqa_finetune.methods.registry import described, method_of
 
 # Increase the first when the same settings give other weights, the second when the same weights get other scores.
-RESULTS_VERSION = 4
+RESULTS_VERSION = 5
 EVALUATION_VERSION = 1
 DEFAULT_EVALUATION = "default"
 # Separates the settings in the name of a run or an evaluation.
@@ -344,7 +344,12 @@ def file_label(name: str, path: str | None, sha256: str) -> str:
         path: Its configured path; None where the name identifies it.
         sha256: Over its bytes.
     """
-    return name if path is None else f"{PurePath(path).name.partition('.')[0]}-{sha256[:6]}"
+    if path is None:
+        return name
+    # Of `shards/*.jsonl`, the folder.
+    stems = (part.partition(".")[0] for part in reversed(PurePath(path).parts))
+    stem = next((stem for stem in stems if stem.strip("*?[]")), name)
+    return f"{stem}-{sha256[:6]}"
 
 
 def _as_text(value: object) -> str:

@@ -180,6 +180,11 @@ class ModelConfig:
         repository: Source for `scripts/download_model.py`, `owner/name`; null for a local model.
         revision: Branch, tag or commit of that repository.
         chat_template: For a model without a chat template: `instruct`, or a Jinja file; null for the model's own.
+        thinking: Thoughts (`<think>…</think>`) in answers: `keep` trains them, and the model is asked to think; `off`
+            leaves them out, and it is asked with the template's empty thought, where it has one; `auto` is `keep` if
+            the corpus holds thoughts. What follows the thought is scored.
+        date: The date that a chat template shows which shows today's, as `YYYY-MM-DD`; null for 2026-01-01. A fixed
+            one, since prompts must not change at midnight.
     """
 
     name: str = MISSING
@@ -187,6 +192,8 @@ class ModelConfig:
     repository: str | None = None
     revision: str = "main"
     chat_template: str | None = None
+    thinking: str = "auto"
+    date: str | None = None
 
     @property
     def title(self) -> str:

@@ -176,12 +176,12 @@ class ExampleBuilder:
                 return Reject(row.where, f"empty_{name}", "\t".join(raw[-1]))
         if not all(text for turn in turns for text in turn):
             return Reject(row.where, "empty_earlier_turn", repr(raw))
-        while self._too_short(turns[-1]):
+        while self._least != (1, 1) and self._too_short(turns[-1]):
             if len(turns) == 1:
                 return Reject(row.where, f"short_{self._too_short(turns[-1])}", "\t".join(turns[-1]))
             self._ledger.count("short_last_turns_dropped")
             turns.pop()
-        return Example(self._name(row), *turns[-1], self._clean(system or "") or None, tuple(turns[:-1]))
+        return Example(self._name(row), *turns[-1], self._clean(system) or None if system else None, tuple(turns[:-1]))
 
     def _too_short(self, turn: Turn) -> str:
         """Return which text of a turn is shorter than the settings allow, `question` or `answer`; empty if none is."""

@@ -13,6 +13,7 @@ from medqa_finetune.config.identity import (
     differences,
     evaluation_identity,
     evaluation_name,
+    file_label,
     first_identity,
     flatten,
     is_same_training,
@@ -492,6 +493,11 @@ def test_any_evaluation_name_is_one_folder(folder: str, text: str) -> None:
     settings = settings_of(changed(VALID, evaluate__text="text"), FINGERPRINTS)
     settings["evaluate"]["zero_shot_folder"] = folder
     assert is_folder_name(evaluation_name(settings, dataclasses.asdict(VALID.evaluate), text))
+
+
+def test_a_pattern_of_files_is_labelled_by_what_has_a_name() -> None:
+    labels = {path: file_label("jsonl", path, "0123456789") for path in ("a/b.jsonl", "a/*.jsonl", "a/**", "*.csv")}
+    assert labels == {"a/b.jsonl": "b-012345", "a/*.jsonl": "a-012345", "a/**": "a-012345", "*.csv": "jsonl-012345"}
 
 
 @given(text=st.text(min_size=1), label=st.text(min_size=1))
