@@ -149,7 +149,8 @@ def finetune(
     """Train and evaluate one run, or return it if it is finished.
 
     Of examples in memory or in a file, a tenth (1,000 at most) is held out for validation and another for the test,
-    unless `data={"validation_size": …, "test_size": …}` or a profile sets other sizes; training uses all others.
+    unless `data={"validation_size": …, "test_size": …}` or a profile sets other sizes; training uses all others. A
+    folder with validation and test files of its own keeps them (`corpus.parts`), 1,000 examples each at most.
 
     Args:
         model: A name in `conf/model`, a folder, or a transformers model in memory, which is first saved below

@@ -126,7 +126,8 @@ def choose_corpus(pairs: Any, cache: Path) -> Choice:
         return pairs, {}
     if isinstance(pairs, str | Path):
         known = format_of(Path(pairs).name)
-        return known or "jsonl", {"path": str(pairs)} | ({} if known else {"format": "auto"})
+        named = known if known in option_names("corpus") else None
+        return named or "jsonl", {"path": str(pairs)} | ({} if named else {"format": "auto"})
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows_of(pairs))
     path = cache / f"pairs-{sha256_of_text(text)[:16]}" / "pairs.jsonl"
     with _written(cache):

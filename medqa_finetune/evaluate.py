@@ -350,6 +350,9 @@ def as_text(
         "cut at the length limit": record.truncated_rate,
         "cut off by time": record.timed_out_rate,
         "repeated 4-grams": record.repetition_rate,
+        "thoughts not closed": record.unclosed_rate,
+        "asked cut": record.prompt_cut_rate or None,
+        "references cut in the perplexity": record.reference_cut_rate or None,
     }
     parts.append(", ".join(f"{name} {value:.1%}" for name, value in shares.items() if value is not None))
     if benchmarks:

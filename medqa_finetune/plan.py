@@ -165,6 +165,8 @@ class CellRow(TypedDict):
     Attributes:
         price: Rounded to cents; None where no price per hour is given.
         trained_by: Name of the cell whose training it evaluates; None for its own.
+        examples_cut: Share of the training examples that is cut to fit `train.max_length`, in [0, 1].
+        questions_cut: Share of the test questions that is cut, or whose reference is, likewise.
     """
 
     name: str
@@ -178,6 +180,8 @@ class CellRow(TypedDict):
     disk_bytes: int
     price: float | None
     trained_by: str | None
+    examples_cut: float
+    questions_cut: float
 
 
 class Totals(TypedDict):
@@ -217,6 +221,8 @@ def row(config: "Config", forecast: "Forecast", options: PlanOptions) -> CellRow
         "disk_bytes": forecast.disk_bytes,
         "price": _price(forecast.seconds, options),
         "trained_by": None,
+        "examples_cut": round(forecast.examples_cut, 4),
+        "questions_cut": round(forecast.questions_cut, 4),
     }
 
 
@@ -283,7 +289,20 @@ def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str
     shared = sum(each["trained_by"] is not None for each in rows)
     verb = "cells evaluate" if shared > 1 else "cell evaluates"
     once = [f"{shared} {verb} what an earlier one trains; the training is counted there."] if shared else []
-    return "\n".join([aligned_table(header, [*cells, sums], left=["cell"]), "", *_basis(found), *once])
+    return "\n".join([aligned_table(header, [*cells, sums], left=["cell"]), "", *_basis(found), *once, *_cut(rows)])
+
+
+def _cut(rows: Sequence[CellRow]) -> list[str]:
+    """Return which share of the cells' examples and questions does not fit into `train.max_length`."""
+    said = []
+    for key, what in (("examples_cut", "training examples"), ("questions_cut", "test questions or their references")):
+        shares = {each["name"]: float(each[key]) for each in rows if each[key]}  # type: ignore[literal-required]
+        if shares:
+            low, high = f"{min(shares.values()):.1%}", f"{max(shares.values()):.1%}"
+            share = low if low == high else f"{low} to {high}"
+            cells = "all cells" if len(shares) == len(rows) else ", ".join(shares)
+            said.append(f"Longer than train.max_length, and cut: {share} of the {what} ({cells}).")
+    return said
 
 
 def _basis(found: "Plan") -> list[str]:

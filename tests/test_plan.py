@@ -59,6 +59,7 @@ def test_cell_is_said_in_seconds_bytes_and_money() -> None:
         "name": "lora_20k", "seconds": 19800.0, "start_seconds": 600.0, "train_seconds": 18000.0,
         "validation_seconds": 300.0, "evaluation_seconds": 900.0, "peak_memory_bytes": 3 * 2**30,
         "training_memory_bytes": 2**31, "disk_bytes": 2**30, "price": 11.0, "trained_by": None,
+        "examples_cut": 0.0, "questions_cut": 0.0,
     }  # fmt: skip
 
 
@@ -81,6 +82,14 @@ def test_table_marks_hours_counted_with_another_cell() -> None:
     alone = as_text(shared, found, options).splitlines()
     shared[1]["trained_by"] = shared[0]["name"]
     assert len(as_text(shared, found, options).splitlines()) == len(alone) + 1
+
+
+def test_what_does_not_fit_is_said() -> None:
+    options = PlanOptions()
+    found = made(dataclasses.replace(FORECAST, examples_cut=0.625), FORECAST)
+    (shown,) = [line for line in as_text(rows(found, options), found, options).splitlines() if "max_length" in line]
+    assert "62.5% of the training examples (lora_20k)" in shown
+    assert [each["examples_cut"] for each in rows(found, options)] == [0.625, 0.0]
 
 
 def test_unknown_price_is_null() -> None:

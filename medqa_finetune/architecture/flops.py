@@ -47,7 +47,7 @@ def forward_flops(size: ModelSize, adapter_weights: int = 0) -> Flops:
         adapter_weights: Adapter weights that a token is multiplied with.
     """
     return Flops(
-        per_token=2 * (size.linear_weights + adapter_weights),
+        per_token=2 * (size.linear_weights + size.passed_expert_weights + adapter_weights),
         per_answer_token=2 * size.vocabulary * size.hidden,
         per_attended=4 * sum(size.attention_widths),
     )

@@ -1,14 +1,22 @@
 """Sizes of a model, layer by layer, from its files, before anything is loaded.
 
-Counts of weights are exact for dense decoder models.
+Counts of weights are exact for decoder models, those with mixtures of experts included.
 """
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medqa_finetune.architecture.experts import (
+    UNTRAINED,
+    Experts,
+    experts_of,
+    experts_per_token,
+    is_of_one_expert,
+    routers_of,
+)
 from medqa_finetune.architecture.files import read_config, read_tensors, weight_files
 
 # Learned position embeddings.
@@ -26,13 +34,16 @@ class ModelSize:
         parameters: Number of weights, shared ones counted once.
         matrices: (rows, columns) of every matrix, by the name of its module; a head that shares its weights with the
             token embedding is one of its own.
-        embeddings: Names of matrices outside the linear layers of the body: token and position embeddings, head.
+        embeddings: Names of matrices outside the linear layers of the body: token and position embeddings, head,
+            routers of experts.
         layers: Number of transformer layers.
         attention_width: Width of all heads of a layer together, of queries and attention output, used where the
             matrices do not show it.
         vocabulary: Rows of the token embedding.
         hidden: Columns of the token embedding.
         other_bytes: Size of the files that are not weights, mainly the tokenizer's.
+        experts: (experts, rows, columns) of the matrices of experts, by the names of their parameters.
+        experts_per_token: Experts of a layer that each token passes.
     """
 
     parameters: int
@@ -43,6 +54,8 @@ class ModelSize:
     vocabulary: int
     hidden: int
     other_bytes: int
+    experts: Experts = field(default_factory=dict)
+    experts_per_token: int = 1
 
     @property
     def linear(self) -> dict[str, tuple[int, int]]:
@@ -64,12 +77,35 @@ class ModelSize:
         return [found.get(layer, otherwise[layer]) for layer in range(self.layers)]
 
     @property
-    def largest_layer(self) -> int:
-        """Inputs plus outputs of all linear layers of a transformer layer, for the largest one."""
+    def layer_widths(self) -> list[int]:
+        """Inputs plus outputs of all matrices that a token passes, per transformer layer; layer 0 has those outside."""
         widths = [0] * self.layers
-        for name, shape in self.linear.items():
+        for name, shape in {**self.linear, **self.passed_experts}.items():
             widths[layer_number(name) or 0] += sum(shape)
-        return max(widths)
+        return widths
+
+    @property
+    def passed_experts(self) -> dict[str, tuple[int, int]]:
+        """(rows, columns) over all experts that a token passes, by the names of their parameters."""
+        return {
+            name: (self.experts_per_token * rows, self.experts_per_token * columns)
+            for name, (_, rows, columns) in self.experts.items()
+        }
+
+    @property
+    def expert_weights(self) -> int:
+        """Number of weights of all experts."""
+        return sum(map(math.prod, self.experts.values()))
+
+    @property
+    def passed_expert_weights(self) -> int:
+        """Number of weights of the experts that a token passes."""
+        return sum(self.experts_per_token * rows * columns for _, rows, columns in self.experts.values())
+
+    @property
+    def active_parameters(self) -> int:
+        """Number of weights without those of the experts that a token does not pass."""
+        return self.parameters - self.expert_weights + self.passed_expert_weights
 
     @property
     def linear_weights(self) -> int:
@@ -111,8 +147,9 @@ def size_of_shapes(
     matrices = {
         name.removesuffix(WEIGHT): (shape[0], shape[1])
         for name, shape in shapes.items()
-        if name.endswith(WEIGHT) and len(shape) == 2
+        if name.endswith(WEIGHT) and len(shape) == 2 and not is_of_one_expert(name)
     }
+    experts = experts_of(shapes)
     by_token = [name for name, (rows, _) in matrices.items() if rows == vocabulary]
     if not by_token:
         return None
@@ -124,14 +161,22 @@ def size_of_shapes(
         by_token.append(HEAD)
     numbers = [number for name in matrices if (number := layer_number(name)) is not None]
     return ModelSize(
-        parameters=sum(map(math.prod, shapes.values())) - copied,
+        parameters=sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(UNTRAINED)) - copied,
         matrices=matrices,
-        embeddings=frozenset([*by_token, *(name for name in matrices if name.split(".")[-1] in POSITIONS)]),
+        embeddings=frozenset(
+            [
+                *by_token,
+                *(name for name in matrices if name.split(".")[-1] in POSITIONS),
+                *routers_of(matrices, experts),
+            ]
+        ),
         layers=max(numbers, default=0) + 1,
         attention_width=_attention_width(settings, matrices[by_token[0]][1]),
         vocabulary=int(vocabulary),
         hidden=matrices[by_token[0]][1],
         other_bytes=other_bytes,
+        experts=experts,
+        experts_per_token=experts_per_token(_below(settings, "text_config") or settings, experts),
     )
 
 

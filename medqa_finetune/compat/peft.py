@@ -1,7 +1,7 @@
 """peft: models with adapters, and the settings of the adapters."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from peft import LoraConfig, PeftModel
@@ -34,8 +34,35 @@ def known_settings() -> Collection[str]:
 
 
 def sort_targets(settings: LoraConfig) -> None:
-    """Fix the order of the names of target modules.
+    """Fix the order of the names of target modules and parameters.
 
     peft writes them in the order of a set, which differs between processes.
     """
     settings.target_modules = sorted(settings.target_modules or ())
+    settings.target_parameters = sorted(settings.target_parameters) if settings.target_parameters else None
+
+
+def taken_for_experts(base: Any, names: Iterable[str]) -> list[str]:
+    """Return those names of target modules that peft takes for experts of transformers before version 5.
+
+    Of some mixtures of experts it reads `gate_proj` and the like as matrices of single experts, which transformers has
+    joined since, even where a dense layer or a shared expert is called so. Adapters would sit elsewhere than asked for.
+
+    Args:
+        base: A model without adapters.
+        names: Names of modules, or ends of them.
+    """
+    try:
+        from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+    except ImportError:
+        return []
+    return [name for name in names if not _is_kept(convert_peft_config_for_transformers, base, name)]
+
+
+def _is_kept(convert: Callable[..., None], base: Any, name: str) -> bool:
+    settings = LoraConfig(target_modules=[name])
+    try:
+        convert(settings, model=base, conversions=None)
+    except ValueError:  # it wants the other matrices of an expert as well
+        return False
+    return name in (settings.target_modules or ())

@@ -4,12 +4,14 @@ import codecs
 import math
 import re
 from collections.abc import Iterator, Sequence
+from datetime import date
 
 from medqa_finetune.config.evaluation_checks import backend_faults, evaluate_faults, text_faults
 from medqa_finetune.config.ranges import AUTO, above_zero, at_least, between, one_of, share
-from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, TrainConfig
+from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, ModelConfig, TrainConfig
 from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.methods.registry import method_faults
+from medqa_finetune.methods.shared.targets import EXPERTS
 
 QUANTIZATIONS = ("none", "nf4", "fp4", "int8")
 FOUR_BIT = ("nf4", "fp4")
@@ -18,11 +20,12 @@ KERNELS = ("torch", "liger")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 SOURCES = ("embedded", "file", "hub")
 TASKS = ("qa", "text")
-FORMATS = ("auto", "jsonl", "json", "csv", "parquet")
+FORMATS = ("auto", "jsonl", "json", "csv", "parquet", "arrow")
 TEXT_FORMATS = (*FORMATS, "text")
 IDENTITIES = ("auto", "first_question", "last_question", "system", "prompt")
 # Delimiters of CSV files by name: some are hard to type in a terminal.
 DELIMITERS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|", "\\t": "\t"}
+THINKING = ("auto", "off", "keep")
 HUBS = ("huggingface", "modelscope")
 PART_RULES = ("auto", "published", "ignore")
 # Values of transformers' `report_to` that are tested here.
@@ -54,12 +57,23 @@ def faults(config: Config) -> list[Fault]:
         *_method_faults(config.method),
         *data_faults(config.data),
         *corpus_faults(config.corpus),
+        *_model_faults(config.model),
         *_train_faults(config.train),
         *evaluate_faults(config.evaluate),
         *text_faults(config),
         *backend_faults(config),
         *(fault for name in config.tracker.report_to for fault in one_of("tracker.report_to", name, TRACKERS)),
     ]
+
+
+def _model_faults(model: ModelConfig) -> Iterator[Fault]:
+    yield from one_of("model.thinking", model.thinking, THINKING)
+    if model.date is not None:
+        try:
+            date.fromisoformat(model.date)
+        except ValueError:
+            problem, allowed = "must be a date, or null", ("YYYY-MM-DD",)
+            yield Fault("out-of-range", problem, key="model.date", got=model.date, allowed=allowed)
 
 
 def _top_faults(config: Config) -> Iterator[Fault]:
@@ -107,10 +121,22 @@ def _method_faults(method: MethodConfig) -> Iterator[Fault]:
     modules = method.target_modules
     if isinstance(modules, str):
         yield from one_of("method.target_modules", modules, (*MODULE_GROUPS, "a list of module names"))
-    elif not (isinstance(modules, Sequence) and modules and all(isinstance(name, str) and name for name in modules)):
+    elif not _are_names(modules, or_none=method.target_parameters is not None):
         example = "For example, give method.target_modules=[q_proj,v_proj]."
         problem = f"must be {', '.join(MODULE_GROUPS)} or a list of module names"
         yield Fault("wrong-type", problem, key="method.target_modules", got=modules, hint=example)
+    parameters = method.target_parameters
+    if parameters is not None and parameters != EXPERTS and not _are_names(parameters):
+        example = "For example, give method.target_parameters=[experts.down_proj]."
+        problem = f"must be {EXPERTS}, a list of parameter names, or null"
+        yield Fault("wrong-type", problem, key="method.target_parameters", got=parameters, hint=example)
+
+
+def _are_names(value: object, *, or_none: bool = False) -> bool:
+    """Return whether a setting is a list of names; `or_none` allows an empty one."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return False
+    return (or_none or bool(value)) and all(isinstance(name, str) and name for name in value)
 
 
 def data_faults(data: DataConfig) -> Iterator[Fault]:

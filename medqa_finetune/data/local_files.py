@@ -15,7 +15,13 @@ logger = logging.getLogger(__name__)
 File = tuple[Path, str]
 
 # Files that other programs put beside data and that describe it.
-DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "croissant.json")
+DESCRIPTIONS = (
+    "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "croissant.json",
+    # Of our own scripts.
+    "manifest.json", "counts.json", "rejects.jsonl",
+)  # fmt: skip
+# What `datasets` keeps of steps on the way, beside the data itself.
+INTERMEDIATE = "cache-"
 # What macOS puts into archives; hidden files and folders are passed over too.
 ARCHIVED = "__MACOSX"
 MAGIC = frozenset("*?[")
@@ -97,10 +103,14 @@ def _data_files(paths: list[Path], root: Path, corpus: CorpusConfig) -> list[Fil
     known: Callable[[str], str | None] = text_format_of if corpus.task == "text" else format_of
     named = [(path, path.relative_to(root).as_posix()) for path in paths]
     seen = [(path, name) for path, name in named if not _is_hidden(name) and known(path.name)]
-    left_out = [name for path, name in seen if path.name in DESCRIPTIONS]
+    left_out = [name for path, name in seen if _is_beside(path)]
     if left_out:
-        _say(logging.INFO, f"{root}: left out, since it describes data: {_some(left_out)}")
-    return [(path, name) for path, name in seen if path.name not in DESCRIPTIONS]
+        _say(logging.INFO, f"{root}: left out, since it is beside the data: {_some(left_out)}")
+    return [(path, name) for path, name in seen if not _is_beside(path)]
+
+
+def _is_beside(path: Path) -> bool:
+    return path.name in DESCRIPTIONS or (path.suffix == ".arrow" and path.name.startswith(INTERMEDIATE))
 
 
 @cache

@@ -1,5 +1,6 @@
 """Conversations as corpora hold them: lists of messages, and earlier turns; who speaks in them, and in which order."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -18,6 +19,7 @@ SPEAKERS = (
 )
 SPEAKER_KEYS = ("role", "from", "speaker", "sender")
 TEXT_KEYS = ("content", "value", "text", "message")
+MESSAGES_AS_TEXT = re.compile(r"\s*\[\s*\{")
 TEXT_PARTS = ("text", "input_text", "output_text")
 # Keys by which other programs keep a message, or its reasoning, apart from its text. They are not read, but counted.
 NOT_READ = ("reasoning_content", "reasoning", "thinking", "tool_calls", "function_call", "weight", "loss")
@@ -59,6 +61,7 @@ class MessageReader:
         text_keys: Keys that may hold its text.
         join_turns: Whether messages in succession of one speaker are joined.
         drop_last_question: Whether a last question without an answer is dropped.
+        drop_first_answer: Whether what the assistant says before the first question is dropped.
         count: Counts what was done, by name.
     """
 
@@ -67,6 +70,7 @@ class MessageReader:
     text_keys: Sequence[str] = TEXT_KEYS
     join_turns: bool = False
     drop_last_question: bool = False
+    drop_first_answer: bool = False
     count: Callable[[str], None] = _ignored
 
     def read(self, cell: object) -> Dialogue:
@@ -85,6 +89,9 @@ class MessageReader:
         if self.join_turns:
             messages = self._joined(messages)
         system = messages.pop(0)[1] if messages[0][0] == SYSTEM else None
+        if self.drop_first_answer and len(messages) > 1 and messages[0][0] == ASSISTANT:
+            messages.pop(0)
+            self.count("first_answers_dropped")
         if self.drop_last_question and len(messages) > 1 and messages[-1][0] == USER:
             messages.pop()
             self.count("last_questions_dropped")
@@ -107,13 +114,15 @@ class MessageReader:
             return self.read(cell).turns
         return tuple(_turn(turn) for turn in cell)
 
-    def holds_messages(self, cell: object) -> bool:
-        """Return whether a cell is a list of messages, as `prompt` of a conversation is."""
-        return (
-            isinstance(cell, list)
-            and bool(cell)
-            and all(isinstance(each, dict) and (self._keys(each) is not None or self._by_name(each)) for each in cell)
-        )
+    def messages_in(self, cell: object) -> list[object] | None:
+        """Return the messages that a cell is a list of, as `prompt` of a conversation is; None for any other cell."""
+        if isinstance(cell, str) and not MESSAGES_AS_TEXT.match(cell):
+            return None
+        found = self.parsed(cell)
+        if not isinstance(found, list) or not found:
+            return None
+        are = all(isinstance(each, dict) and (self._keys(each) is not None or self._by_name(each)) for each in found)
+        return found if are else None
 
     def parsed(self, cell: object) -> object:
         """Return the list that a text holds, in JSON or in Python's notation, as tables do; anything else as it is."""
@@ -191,10 +200,15 @@ def message_reader(corpus: CorpusConfig, count: Callable[[str], None] = _ignored
     """Return the reader that a corpus's settings describe."""
     own = {USER: corpus.user_names, ASSISTANT: corpus.assistant_names, SYSTEM: corpus.system_names}
     names = {name.strip().lower(): speaker for speaker, listed in own.items() for name in listed}
-    speaker_keys, text_keys = (
-        ((key,) for key in corpus.message_keys) if corpus.message_keys else (SPEAKER_KEYS, TEXT_KEYS)
+    return MessageReader(
+        SPEAKERS | names,
+        corpus.message_keys[:1] or SPEAKER_KEYS,
+        corpus.message_keys[1:] or TEXT_KEYS,
+        join_turns=corpus.join_turns,
+        drop_last_question=corpus.drop_last_question,
+        drop_first_answer=corpus.drop_first_answer,
+        count=count,
     )
-    return MessageReader(SPEAKERS | names, speaker_keys, text_keys, corpus.join_turns, corpus.drop_last_question, count)
 
 
 def _turn(turn: object) -> Turn:

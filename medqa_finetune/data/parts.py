@@ -130,8 +130,8 @@ def _unclear(corpus: CorpusConfig, found: dict[str | None, list[File]]) -> Fault
         f"are {_listed(others)}",
         key="corpus.path" if corpus.source == "file" else "corpus.files",
         file=where(corpus),
-        hint="Name every file train, validation or test, leave those without a part out, or give corpus.parts=ignore, "
-        "which puts all together and divides them anew.",
+        hint="Name every file train, validation or test, give a pattern without the others (corpus.path='DIR/t*'), or "
+        "give corpus.parts=ignore, which puts all together and divides them anew.",
     )
 
 

@@ -17,6 +17,8 @@ from medqa_finetune.errors import DataError, Fault
 logger = logging.getLogger(__name__)
 
 NAMES_SHOWN = 6
+# Held-out questions that are indexed at once, which bounds memory.
+HELD_OUT_AT_ONCE = 20_000
 
 
 def divide_published(
@@ -104,8 +106,10 @@ class _Parts:
         kind = "training" if name == TRAIN else name
         self.counts[f"{kind}_pairs_also_in_{held_out}_part"] += part.n_rows(questions[also])
         questions = questions[~also]
-        index = other.index(tested, self._rules.near_duplicate_threshold)
-        like = part.near(questions, index)
+        like = np.zeros(len(questions), np.bool_)
+        for start in range(0, len(tested), HELD_OUT_AT_ONCE):
+            index = other.index(tested[start : start + HELD_OUT_AT_ONCE], self._rules.near_duplicate_threshold)
+            like[~like] = part.near(questions[~like], index)
         self._count_near(name, questions[like], held_out)
         return questions[~like]
 

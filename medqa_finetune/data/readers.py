@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medqa_finetune.config.checks import DELIMITERS
 from medqa_finetune.config.schema import CorpusConfig
@@ -16,15 +17,22 @@ from medqa_finetune.data.json_rows import is_array, read_json_array, read_json_l
 from medqa_finetune.data.rows import Reject, Row
 from medqa_finetune.errors import DataError, Fault
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 logger = logging.getLogger(__name__)
 
 # Formats of data alone, without code: no pickle, no loading script.
-FORMAT_OF_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "csv", ".tab": "csv",
+FORMAT_OF_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".jsonlines": "jsonl", ".json": "json", ".csv": "csv",
+                    ".tsv": "csv", ".tab": "csv", ".arrow": "arrow", ".feather": "arrow",
                     ".parquet": "parquet"}  # fmt: skip
 TEXT = "text"
 TEXT_FORMAT_OF_SUFFIX = {".txt": TEXT, ".raw": TEXT, ".tokens": TEXT} | FORMAT_OF_SUFFIX
+# Formats that compress by themselves, and are not read through a decompressor.
+PACKED = ("parquet", "arrow")
 COMPRESSIONS = (".gz", ".zst")
 PARQUET_BATCH_ROWS = 1024
+WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".et")
 
 
 def format_of(name: str) -> str | None:
@@ -32,7 +40,7 @@ def format_of(name: str) -> str | None:
     path = Path(name.lower())
     if path.suffix in COMPRESSIONS:
         path = path.with_suffix("")
-        if path.suffix == ".parquet":
+        if FORMAT_OF_SUFFIX.get(path.suffix) in PACKED:
             return None
     return FORMAT_OF_SUFFIX.get(path.suffix)
 
@@ -93,7 +101,10 @@ def read_rows(
         return _read_table(Table(path, name, encoding, reading.delimiter, reading.columns), reading)
     if chosen == "parquet":
         return _read_parquet(path, name)
+    if chosen == "arrow":
+        return _read_arrow(path, name)
     if chosen not in ("json", "jsonl"):
+        is_workbook = path.suffix.lower() in WORKBOOKS
         suffixes = f"{', '.join(FORMAT_OF_SUFFIX)} (.gz or .zst after it)"
         raise DataError(
             Fault(
@@ -102,8 +113,8 @@ def read_rows(
                 key="corpus.format",
                 got=file_format,
                 file=str(path),
-                allowed=("jsonl", "json", "csv", "parquet"),
-                hint="Give corpus.format=FORMAT.",
+                allowed=("jsonl", "json", "csv", "parquet", "arrow"),
+                hint="Save it as CSV UTF-8, or as Unicode text." if is_workbook else "Give corpus.format=FORMAT.",
             )
         )
     return _read_json(path, name, encoding, chosen, reading)
@@ -173,3 +184,32 @@ def _read_parquet(path: Path, name: str) -> Iterator[Row | Reject]:
                 hint="Fetch or export the file again.",
             )
         ) from error
+
+
+def _read_arrow(path: Path, name: str) -> Iterator[Row | Reject]:
+    """Yield the rows of an Arrow file, or of a stream, as `datasets` saves them."""
+    import pyarrow as pa
+
+    try:
+        with pa.memory_map(str(path)) as file:
+            index = 0
+            for batch in _arrow_batches(file):
+                for values in batch.to_pylist():
+                    yield Row(f"{name}[{index}]", values)
+                    index += 1
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        hint = "Fetch or export the file again."
+        raise DataError(Fault("not-arrow", f"cannot be read as Arrow: {reason}", file=str(path), hint=hint)) from error
+
+
+def _arrow_batches(file: "pa.MemoryMappedFile") -> "Iterator[pa.RecordBatch]":
+    import pyarrow as pa
+
+    try:
+        reader = pa.ipc.open_file(file)
+    except pa.ArrowInvalid:
+        file.seek(0)
+        yield from pa.ipc.open_stream(file)
+        return
+    yield from (reader.get_batch(number) for number in range(reader.num_record_batches))

@@ -4,14 +4,17 @@ import logging
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from medqa_finetune.config.schema import EvaluateConfig
-from medqa_finetune.data.examples import Example, context_of
-from medqa_finetune.data.tokenize import Encoder
+from medqa_finetune.data.encode import Encoder
+from medqa_finetune.data.examples import Encoded, Example, context_of
+from medqa_finetune.data.thoughts import split_thought
+from medqa_finetune.data.token_sets import EncodedSet
 from medqa_finetune.evaluation.decode import Ending, Model, decode_greedily
 from medqa_finetune.evaluation.predictions import Prediction, to_row
 from medqa_finetune.evaluation.reference_likelihood import reference_likelihoods
@@ -83,6 +86,11 @@ class PredictionWriter:
         self._asked = len(asked)
         self._answered = len(reused) + sum(map(len, batches[:done]))
         self.left = batches[done:]
+        self._questions_left = QuestionsCut(encoder, list(chain.from_iterable(self.left)))
+
+    def encoded(self, batch: Sequence[Example]) -> list[Encoded]:
+        """Return the questions of a batch with their references, as training would encode them."""
+        return self._questions_left.encoded(batch)
 
     def write(
         self,
@@ -104,25 +112,61 @@ class PredictionWriter:
 
     def _answer(self, pair: Example, output: Output, likelihood: tuple[float, int]) -> Prediction:
         tokens = output.tokens
+        prompt_cut, reference_cut = self._questions_left.cut[pair.id]
         ended = bool(tokens) and tokens[-1] in self.stops
         # What ends an answer is none of its text, even if the tokenizer does not call it special.
-        text = str(self._encoder.tokenizer.decode(tokens[:-1] if ended else tokens, skip_special_tokens=True))
+        answer = self._encoder.answer_of(tokens[:-1] if ended else tokens)
+        thinks = self._encoder.thinks or answer.thought is not None
         return Prediction(
             id=pair.id,
             question=pair.question,
-            references=(pair.answer,),
-            prediction=text.strip(),
+            references=(split_thought(pair.answer)[1],),
+            prediction=answer.text,
             hit_limit=not output.timed_out and not ended,
             timed_out=output.timed_out,
             prediction_tokens=len(tokens),
             reference_nll=likelihood[0],
             reference_tokens=likelihood[1],
+            thought=(answer.thought or "") if thinks else None,
+            thought_unclosed=answer.unclosed if thinks else None,
+            prompt_cut=prompt_cut,
+            reference_cut=reference_cut,
         )
 
     def generated(self) -> Generated:
         """Return the cost of all predictions, including earlier starts."""
         rows = self._folder.read_answered()
         return Generated(sum(row["seconds"] for row in rows), self._asked, sum(row["tokens"] for row in rows))
+
+
+class QuestionsCut:
+    """Encoded questions with their references, and what of them was cut to fit `train.max_length`, which is logged.
+
+    Attributes:
+        cut: By id, whether the prompt is cut, and whether the reference is, of which the perplexity counts the rest.
+    """
+
+    def __init__(self, encoder: Encoder, pairs: Sequence[Example]) -> None:
+        self._encoded = EncodedSet(encoder.encode(pairs))
+        self._places = {pair.id: place for place, pair in enumerate(pairs)}
+        self.cut: dict[str, tuple[bool, bool]] = {}
+        end = encoder.end_ids
+        prompts = zip(encoder.prompts(pairs), encoder.whole_prompts(pairs), strict=True) if pairs else ()
+        for pair, (prompt, whole) in zip(pairs, prompts, strict=True):
+            item = self._encoded.encoded(self._places[pair.id])
+            self.cut[pair.id] = (prompt != whole, item.cut and item.input_ids[-len(end) :] != end)
+        for n, what in (
+            (sum(prompt for prompt, _ in self.cut.values()), "are asked cut"),
+            (sum(reference for _, reference in self.cut.values()), "count only a part of the reference in perplexity"),
+        ):
+            if n:
+                share, limit = n / len(pairs), encoder.max_length
+                said = "%s of %s test questions (%.1f %%) %s, to fit train.max_length=%s"
+                log.warning(said, f"{n:,}", f"{len(pairs):,}", 100 * share, what, limit)
+
+    def encoded(self, batch: Sequence[Example]) -> list[Encoded]:
+        """Return some of the questions."""
+        return [self._encoded.encoded(self._places[pair.id]) for pair in batch]
 
 
 def generate_predictions(
@@ -136,7 +180,7 @@ def generate_predictions(
         started = clock(model)
         outputs = generate_in_time(model, encoder, prompts, settings)
         seconds = clock(model) - started
-        likelihoods = reference_likelihoods(model, list(encoder.encode(batch)), settings.batch_tokens)
+        likelihoods = reference_likelihoods(model, book.encoded(batch), settings.batch_tokens)
         book.write(batch, outputs, likelihoods, seconds)
     return book.generated()
 

@@ -18,7 +18,7 @@ from medqa_finetune.data.json_rows import read_json_array
 from medqa_finetune.data.notation import value_of
 from medqa_finetune.data.readers import format_of, read_rows
 from medqa_finetune.data.rows import Reject, Row
-from medqa_finetune.errors import DataError, Fault, brief
+from medqa_finetune.errors import NO_VALUE, DataError, Fault, brief
 from medqa_finetune.evaluation.predictions import (
     KEYS_SHOWN,
     ONE_A_LINE,
@@ -56,7 +56,9 @@ BATCH_ID = ("custom_id",)
 # Pairs of keys that belong together, whatever else a row holds: of LLaMA-Factory and of ms-swift.
 LAYOUTS = (("predict", "label"), ("response", "labels"), ("response", "label"))
 # Numbers and truth values of our own rows, which a table holds as text.
-VALUES = ("hit_limit", "timed_out", "prediction_tokens", "reference_nll", "reference_tokens")
+VALUES = (
+    "hit_limit", "timed_out", "prediction_tokens", "reference_nll", "reference_tokens", "prompt_cut", "reference_cut"
+)  # fmt: skip
 TABLES = ("csv", "tsv")
 MESSAGE_TEXTS, SPEAKERS = ("content", "value"), ("role", "from")
 ASKING = {QUESTION: ("user", "human"), PREDICTION: ("assistant", "gpt"), REFERENCE: ("assistant", "gpt")}
@@ -129,6 +131,8 @@ def _named(fault: Fault, taken: Mapping[str, str]) -> Fault:
     key = taken.get(own.get(str(fault.key), str(fault.key)))
     if key is None:
         return fault
+    if fault.key == PREDICTION and (fault.got is None or fault.got != fault.got):
+        return fault.but(key=key, hint='Write "" where nothing was said.')
     missing = fault.code in ("missing-key", "wrong-type") and fault.hint == ""
     return fault.but(key=key, hint=_choosing(str(fault.key).rstrip("s")) if missing else fault.hint)
 
@@ -292,7 +296,9 @@ def _read(path: Path) -> Rows:
         # Readers of corpora name settings of a corpus.
         raise DataError(
             *(
-                fault.but(key=None, hint=READABLE) if str(fault.key).startswith("corpus.") else fault
+                fault.but(key=None, got=NO_VALUE, allowed=(), hint=READABLE)
+                if str(fault.key).startswith("corpus.")
+                else fault
                 for fault in error.faults
             )
         ) from None

@@ -21,8 +21,8 @@ from medqa_finetune.architecture.size import read_size
 from medqa_finetune.child_process import Child, NoReplyError, stream
 from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import EvaluateConfig
+from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.examples import Example
-from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.errors import Fault, ModelError, RunError
 from medqa_finetune.evaluation.decode import Model
 from medqa_finetune.evaluation.generate import HANG_SECONDS, Generated, Output, PredictionWriter
@@ -58,9 +58,7 @@ def generate_predictions(
     book = PredictionWriter(model, encoder, pairs, settings, folder)
     if not book.left:
         return book.generated()
-    likelihoods = [
-        reference_likelihoods(model, list(encoder.encode(batch)), settings.batch_tokens) for batch in book.left
-    ]
+    likelihoods = [reference_likelihoods(model, book.encoded(batch), settings.batch_tokens) for batch in book.left]
     prompts = [encoder.prompts(batch) for batch in book.left]
     # In the evaluation's folder: the system's temporary folder is often a small RAM disk.
     with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY_PREFIX}vllm-", dir=folder.path) as name:

@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from medqa_finetune.api_inputs import Choice, held_out
+from medqa_finetune.api_inputs import HELD_OUT_MOST, Choice, held_out
 from medqa_finetune.cell import Cell, fingerprints_of, place_cell
 from medqa_finetune.compat.omegaconf import is_no_mapping
 from medqa_finetune.config.command_line import quoted
@@ -34,6 +34,7 @@ from medqa_finetune.config.explain import explain
 from medqa_finetune.config.groups import conf_folder, conf_folders
 from medqa_finetune.config.identity import EVALUATE, Fingerprints, file_label, run_name
 from medqa_finetune.config.schema import Config, ModelConfig
+from medqa_finetune.data.parts import published_parts
 from medqa_finetune.errors import ConfigError, Fault, MedQAError
 from medqa_finetune.launch.launcher import register_plugins
 from medqa_finetune.model.locate import locate_model
@@ -147,9 +148,9 @@ def _holding_out(composed: DictConfig, settings: Mapping[str, Any]) -> DictConfi
     unset = [key for key in HELD_OUT if isinstance(data, str) or key not in data]
     corpus = to_config(composed).corpus
     if corpus.source == "file" and "profile" not in settings and unset:
-        size = held_out(corpus)
+        size, published = held_out(corpus), published_parts(corpus)
         for key in unset:
-            composed.data[key] = size
+            composed.data[key] = HELD_OUT_MOST if key.removesuffix("_size") in published else size
     return composed
 
 

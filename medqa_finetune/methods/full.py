@@ -26,7 +26,7 @@ class Full(ModelMethod):
             problem = "quantized weights cannot be trained, which method.trains=all asks for"
             got, allowed = self.settings.quantization, ("none",)
             yield Fault("conflict", problem, key="method.quantization", got=got, allowed=allowed)
-        for key in ("rslora", "dora", "loraplus_ratio"):
+        for key in ("rslora", "dora", "loraplus_ratio", "target_parameters"):
             value = getattr(self.settings, key)
             if value not in (False, None):
                 yield Fault("conflict", "needs method.trains=adapter, not all", key=f"method.{key}", got=value)
@@ -37,7 +37,7 @@ class Full(ModelMethod):
 
     def weight_bytes(self, size: ModelSize, width: int) -> int:
         """Return the memory of fp32 weights, and under autocast of a half-precision copy of every matrix, in bytes."""
-        copies = size.linear_weights * width if width < WIDTH["fp32"] else 0
+        copies = (size.linear_weights + size.expert_weights) * width if width < WIDTH["fp32"] else 0
         return size.parameters * WIDTH["fp32"] + copies
 
     def training_flops(self, size: ModelSize) -> Flops:

@@ -11,7 +11,12 @@ from medqa_finetune.architecture.flops import Flops, forward_flops
 from medqa_finetune.architecture.size import HEAD, ModelSize, layer_number
 from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.methods.base import ModelMethod
-from medqa_finetune.methods.shared.targets import adapted_matrices, adapter_weights, multiplied_weights
+from medqa_finetune.methods.shared.targets import (
+    adapted_matrices,
+    adapted_parameters,
+    adapter_weights,
+    multiplied_weights,
+)
 from medqa_finetune.precision import WIDTH, Precision
 
 if TYPE_CHECKING:
@@ -31,7 +36,7 @@ class Lora(ModelMethod):
     variants = ("base", "quantized", "lora", "lora_quantized", "merged")
 
     def faults(self) -> Iterator[Fault]:
-        """Yield a fault of LoRA+ with an optimizer other than AdamW."""
+        """Yield faults of LoRA+ with an optimizer other than AdamW, and of adapters on parameters that peft lacks."""
         ratio = self.settings.loraplus_ratio
         for key in ("optimizer", "optimizer_without_cuda"):
             name = getattr(self.settings, key)
@@ -39,9 +44,21 @@ class Lora(ModelMethod):
                 problem = f"must begin with {' or '.join(ADAMW)}: LoRA+ (method.loraplus_ratio={ratio:g}) needs AdamW"
                 yield Fault("conflict", problem, key=f"method.{key}", got=name)
 
+        if self.settings.target_parameters is not None:
+            for key, allowed in (("dropout", "0"), ("dora", "false")):
+                value = getattr(self.settings, key)
+                if value:
+                    problem = (
+                        "is not possible with method.target_parameters, whose adapters change the weights themselves"
+                    )
+                    yield Fault("conflict", problem, key=f"method.{key}", got=value, allowed=(allowed,))
+
     def trainable_parameters(self, size: ModelSize) -> int:
-        """Return the number of weights of all adapters."""
-        return adapter_weights(adapted_matrices(size, self.settings), self.settings)
+        """Return the number of weights of all adapters; every expert has its own."""
+        experts = adapted_parameters(size, self.settings).values()
+        return adapter_weights(adapted_matrices(size, self.settings), self.settings) + self.settings.rank * sum(
+            count * (rows + columns) for count, rows, columns in experts
+        )
 
     def weight_bytes(self, size: ModelSize, width: int) -> int:
         """Return the memory of the base and of the adapters, which are in fp32, in bytes.
@@ -61,8 +78,20 @@ class Lora(ModelMethod):
         return sum(rows * columns for name, (rows, columns) in adapted.items() if name in size.embeddings)
 
     def forward_flops(self, size: ModelSize) -> Flops:
-        """Return the FLOPs of one forward pass, without DoRA's work per pass, which does not depend on the tokens."""
-        return forward_flops(size, multiplied_weights(adapted_matrices(size, self.settings), self.settings))
+        """Return the FLOPs of one forward pass.
+
+        Without the work per pass of DoRA and of adapters on experts, which does not depend on the tokens.
+        """
+        return forward_flops(size, multiplied_weights(self._adapted(size), self.settings))
+
+    def _adapted(self, size: ModelSize) -> dict[str, tuple[int, int]]:
+        """Return (rows, columns) that a token passes of everything with an adapter."""
+        parameters = adapted_parameters(size, self.settings)
+        passed = {name: min(count, size.experts_per_token) for name, (count, _, _) in parameters.items()}
+        of_parameters = {
+            name: (passed[name] * rows, passed[name] * columns) for name, (_, rows, columns) in parameters.items()
+        }
+        return adapted_matrices(size, self.settings) | of_parameters
 
     def training_flops(self, size: ModelSize) -> Flops:
         """Return the FLOPs of a forward and a backward pass.
@@ -75,7 +104,7 @@ class Lora(ModelMethod):
         all of its matrices had one. The same holds for the lowest layer of Phi, whose MLP also reads the layer's input.
         """
         forward, rank = self.forward_flops(size), self.settings.rank
-        adapted = adapted_matrices(size, self.settings)
+        adapted = self._adapted(size)
         lowest = min((size.layers if name.endswith(HEAD) else _layer(name) for name in adapted), default=0)
         crossed = {
             name: shape
@@ -83,6 +112,9 @@ class Lora(ModelMethod):
             if _layer(name) > lowest or (_layer(name) == lowest and name.split(".")[-1] not in INPUT_PROJECTIONS)
         }
         weights = sum(rows * columns for rows, columns in crossed.values())
+        experts = {name: shape for name, shape in size.experts.items() if _layer(name) >= lowest}
+        weights += sum(size.experts_per_token * rows * columns for _, rows, columns in experts.values())
+        crossed |= {name: size.passed_experts[name] for name in experts}
         # Both halves of an adapter are trained, and B always passes a gradient to A.
         trained = multiplied_weights(adapted, self.settings)
         to_lower = rank * sum(rows for rows, _ in adapted.values())
@@ -159,6 +191,11 @@ class Lora(ModelMethod):
         dtype, _ = super().plain_form(precision)
         if precision == "fp32":
             return dtype, None
+        if self.settings.target_parameters is not None:
+            problem = f"in {precision} the adapter is not merged into the weights, and vLLM knows none on parameters"
+            hint = "Give precision=fp32, or evaluate.backend=transformers."
+            got = self.settings.target_parameters
+            raise ModelError(Fault("not-supported", problem, key="method.target_parameters", got=got, hint=hint))
         if self.settings.dora:
             problem = f"in {precision} the adapter is not merged into the weights, and vLLM does not know DoRA adapters"
             hint = "Give precision=fp32, or evaluate.backend=transformers."

@@ -47,6 +47,9 @@ class Pissa(Lora):
         if self.settings.quantization != "none":
             problem, got = "is not possible with PiSSA, which changes the frozen weights", self.settings.quantization
             yield Fault("conflict", problem, key="method.quantization", got=got, allowed=("none",))
+        if self.settings.target_parameters is not None:
+            problem, got = "is not possible with PiSSA, which decomposes linear layers", self.settings.target_parameters
+            yield Fault("conflict", problem, key="method.target_parameters", got=got, allowed=("null",))
         if self.settings.dora:
             problem = "is not possible with PiSSA, whose saved form is an ordinary LoRA adapter"
             yield Fault("conflict", problem, key="method.dora", got=True, allowed=("false",))

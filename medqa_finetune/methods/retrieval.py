@@ -12,9 +12,9 @@ class Retrieval(MethodWithoutModel):
     # Settings of models alone.
     unused = (
         "seed", "train", "method.rank", "method.alpha", "method.dropout", "method.target_modules",
-        "method.quantization", "method.double_quantization", "method.compute_dtype", "method.rslora", "method.dora",
-        "method.loraplus_ratio", "method.optimizer", "method.optimizer_without_cuda", "evaluate.backend",
-        "evaluate.zero_shot", "evaluate.zero_shot_folder", "evaluate.text", "evaluate.stride",
+        "method.target_parameters", "method.quantization", "method.double_quantization", "method.compute_dtype",
+        "method.rslora", "method.dora", "method.loraplus_ratio", "method.optimizer", "method.optimizer_without_cuda",
+        "evaluate.backend", "evaluate.zero_shot", "evaluate.zero_shot_folder", "evaluate.text", "evaluate.stride",
     )  # fmt: skip
 
     def predictor(

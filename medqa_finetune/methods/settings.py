@@ -27,6 +27,8 @@ class MethodConfig:
         target_modules: Which modules get adapters: `all_linear` (every linear layer but the head), `attention` (those
             of the attention), `attention_mlp` (those of the transformer layers, attention and MLP), or a list of module
             names.
+        target_parameters: Which parameters that are no linear layers get adapters as well: `experts` (all matrices of a
+            mixture of experts), or a list of names; null for none. Needs `dropout` 0.
         quantization: How frozen weights are stored: `none`, `nf4`, `fp4` (4 bits) or `int8`
             (NF4: Dettmers et al. 2023, arXiv:2305.14314).
         double_quantization: Quantize the 4-bit scales as well; saves about 0.4 bits a weight.
@@ -45,6 +47,7 @@ class MethodConfig:
     loraplus_ratio: float | None = None
     dropout: float = 0.05
     target_modules: Any = "all_linear"
+    target_parameters: Any = None
     quantization: str = "none"
     double_quantization: bool = False
     compute_dtype: str = "auto"

@@ -123,9 +123,7 @@ def training_memory(size: ModelSize, config: Config, machine: Machine, tokens: i
         gradients=trained * FP32,
         optimizer=round(trained * optimizer_bytes_per_weight(optimizer)),
         activations=round(
-            inputs + kept * size.largest_layer
-            if train.gradient_checkpointing
-            else kept * sum(map(sum, size.linear.values()))
+            inputs + kept * max(size.layer_widths) if train.gradient_checkpointing else kept * sum(size.layer_widths)
         ),
         logits=logits * LOGIT_BYTES,
         context=CONTEXT_BYTES if cuda else 0,

@@ -23,4 +23,10 @@ def adapts_embeddings(model: Any) -> bool:
 
 def adapted_modules(model: torch.nn.Module) -> list[str]:
     """Return the modules that have adapters, as peft names them, sorted; empty without adapters."""
-    return sorted({module for each in adapters(model).values() for module in each.target_modules or ()})
+    return sorted(
+        {
+            name
+            for each in adapters(model).values()
+            for name in (*(each.target_modules or ()), *(each.target_parameters or ()))
+        }
+    )

@@ -45,6 +45,8 @@ class CellWorkload:
         set_bytes: Part of the peak for the tokenized examples and what their preparation leaves allocated.
         disk_bytes: Maximum size of the run folder.
         heaviest: Indices of the training examples of the step that is likely to hold the most tokens.
+        examples_cut: Share of the training examples that is cut to fit `train.max_length`, in [0, 1].
+        questions_cut: Share of the test questions that is cut, or whose reference is, likewise.
     """
 
     steps: int
@@ -67,6 +69,8 @@ class CellWorkload:
     set_bytes: int
     disk_bytes: int
     heaviest: list[int] = field(default_factory=list)
+    examples_cut: float = 0.0
+    questions_cut: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,12 @@ class TrialCosts:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Estimate for one cell: seconds by stage; bytes of peak memory, of training's peak and on disk."""
+    """Estimate for one cell: seconds by stage; bytes of peak memory, of training's peak and on disk.
+
+    Attributes:
+        examples_cut: Share of the training examples that is cut to fit `train.max_length`, in [0, 1].
+        questions_cut: Share of the test questions that is cut, or whose reference is, likewise.
+    """
 
     start: float
     train: float
@@ -126,6 +135,8 @@ class Forecast:
     memory_bytes: int
     training_bytes: int
     disk_bytes: int
+    examples_cut: float = 0.0
+    questions_cut: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -145,6 +156,8 @@ def forecast_from_workload(work: CellWorkload, workload: Workload, precision: st
         memory_bytes=work.memory_bytes,
         training_bytes=work.training_bytes,
         disk_bytes=work.disk_bytes,
+        examples_cut=work.examples_cut,
+        questions_cut=work.questions_cut,
     )
 
 
@@ -165,4 +178,6 @@ def forecast_from_trial(work: CellWorkload, measured: TrialCosts) -> Forecast:
         memory_bytes=measured.memory_bytes + work.set_bytes,
         training_bytes=measured.training_bytes + work.set_bytes if trains else 0,
         disk_bytes=work.disk_bytes,
+        examples_cut=work.examples_cut,
+        questions_cut=work.questions_cut,
     )

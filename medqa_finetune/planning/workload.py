@@ -49,12 +49,17 @@ class WorkloadRequest:
 
 @dataclasses.dataclass(frozen=True)
 class TokenCounts:
-    """Token counts of a sample of examples: of the whole, of the part with a loss, and of the last answer."""
+    """Token counts of a sample of examples: of the whole, of the part with a loss, and of the last answer.
+
+    Attributes:
+        cut: Share of the sample that is cut to fit `train.max_length`, in [0, 1].
+    """
 
     lengths: list[int]
     labelled: list[int]
     answers: list[int]
     places: list[int]
+    cut: float = 0.0
 
     def work(self, pairs: int) -> "Work":
         """Scale the sample's work to `pairs` examples."""
@@ -122,7 +127,8 @@ def count_work(config: Config, cache: Path, machine: Machine) -> CellWorkload:
     splits = task.prepare(config, folder, cache)
     # The cell that prepares a corpus keeps that memory, as this process does; later cells do not.
     left = max(0, resident_bytes() - before)
-    encoder = task.encoder(load_tokenizer(folder, config.model.chat_template, chat=config.chats), config)
+    tokenizer = load_tokenizer(folder, config.model.chat_template, chat=config.chats)
+    encoder = task.encoder(tokenizer, config, splits.manifest.counts)
     parts = (splits.train, splits.validation)
     samples, numbers = [_sample(encoder, part) for part in parts], list(map(len, parts))
     training = _training_work(config, size, samples, numbers)
@@ -145,6 +151,8 @@ def count_work(config: Config, cache: Path, machine: Machine) -> CellWorkload:
         set_bytes=set_bytes,
         disk_bytes=run_bytes(size, config, cuda=machine.type == "cuda"),
         heaviest=heaviest,
+        examples_cut=samples[0].cut if trains else 0.0,
+        questions_cut=tested.cut,
     )
 
 
@@ -172,6 +180,7 @@ def _sample(encoder: Any, pairs: Sequence[Any]) -> TokenCounts:
         [item.answer_tokens for item in encoded],
         [len(item.input_ids) - item.answer_start for item in encoded],
         places,
+        sum(item.cut for item in encoded) / max(1, len(encoded)),
     )
 
 

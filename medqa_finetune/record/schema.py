@@ -77,12 +77,14 @@ class Parameters:
     Attributes:
         total: Weights of the base model, without adapters.
         trainable: Trained weights.
-        adapted: Modules with an adapter, as peft names them: whole paths, or their ends.
+        adapted: Modules and parameters with an adapter, as peft names them: whole paths, or their ends.
+        active: Weights of a mixture of experts that a token passes; None for models without experts.
     """
 
     total: int
     trainable: int
     adapted: list[str] = field(default_factory=list)
+    active: int | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ class TrainRecord:
         tokens: Tokens processed, without padding.
         answer_tokens: Tokens that the loss was computed on.
         truncated: Training examples truncated to `train.max_length`.
+        truncated_rate: Their share of all training examples, in [0, 1]; None in records of earlier versions.
         seconds: Of the training loop, without loading, validation and saving.
         samples_per_second: Without warm-up steps.
         tokens_per_second: Without warm-up steps and padding.
@@ -136,6 +139,7 @@ class TrainRecord:
     seconds: float
     optimizer: str
     truncated: int = 0
+    truncated_rate: float | None = None
     batch_size: int | None = None
     batch_tokens: float | None = None
     micro_batch: int | None = None
@@ -176,6 +180,11 @@ class EvaluationRecord:
         truncated_rate: Share of predictions that reached `evaluate.max_new_tokens`, in [0, 1]; None when not known.
         timed_out_rate: Share of predictions cut off by `evaluate.timeout_seconds`, in [0, 1]; None when not known.
         repetition_rate: Share of character 4-grams that repeat an earlier one of the same prediction, over all.
+        unclosed_rate: Share of predictions that begin a thought and do not close it, in [0, 1]; None where the model
+            writes no thoughts.
+        prompt_cut_rate: Share of questions whose prompt, with earlier turns, was cut to fit `train.max_length`, in
+            [0, 1]; None when not known.
+        reference_cut_rate: Share of questions of whose reference the perplexity counts only the beginning, likewise.
     """
 
     n: int
@@ -187,6 +196,9 @@ class EvaluationRecord:
     truncated_rate: float | None = None
     timed_out_rate: float | None = None
     repetition_rate: float | None = None
+    unclosed_rate: float | None = None
+    prompt_cut_rate: float | None = None
+    reference_cut_rate: float | None = None
     peak_vram_bytes: int | None = None
 
 

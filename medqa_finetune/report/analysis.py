@@ -9,6 +9,8 @@ from medqa_finetune.report.grouping import Family, cells_of, families_of
 from medqa_finetune.report.names import evaluation_shown
 from medqa_finetune.report.notes import (
     Capped,
+    Cut,
+    CutKind,
     Flaw,
     FlawKind,
     NoStatistics,
@@ -108,7 +110,7 @@ def _family(key: Family, cells: Sequence[Cell], settings: Settings) -> Analysis:
             resampled = {each.cell: each for each in resample_scores(others, score, settings)}
             scores += [cell_score(each, score, settings) for each in resampled.values()]
             runs += _runs(rest[start : start + AT_ONCE], resampled, score, settings)
-    notes += _one_seed([each.cell for each in read])
+    notes += [*_one_seed([each.cell for each in read]), *cut_notes(cells)]
     if rest:
         notes[:0] = [_capped(len(cells), chosen), PickedOfMany()]
     comparisons = tuple(each for score in results.values() for each in score.comparisons)
@@ -174,6 +176,22 @@ def _one_seed(cells: Sequence[Cell]) -> Iterator[Note]:
     once = tuple(cell.name for cell in cells if cell.trains and len(cell.runs) == 1)
     if once:
         yield TrainedOnce(once)
+
+
+CUT_COLUMNS = {
+    CutKind.EXAMPLES: "train_truncated_rate",
+    CutKind.PROMPTS: "prompt_cut_rate",
+    CutKind.REFERENCES: "reference_cut_rate",
+}
+
+
+def cut_notes(cells: Sequence[Cell]) -> Iterator[Note]:
+    """Yield what was cut to fit `train.max_length`, in which cells, and which share of it."""
+    for kind, column in CUT_COLUMNS.items():
+        shares = {cell.name: cell.mean(column) for cell in cells if cell.measured(column)}
+        found = {name: share for name, share in shares.items() if share > 0}
+        if found:
+            yield Cut(kind, tuple(found), min(found.values()), max(found.values()))
 
 
 def _capped(total: int, chosen: Sequence[Cell]) -> Capped:

@@ -61,6 +61,29 @@ class TrainedOnce:
     cells: tuple[str, ...]
 
 
+class CutKind(StrEnum):
+    """What was cut to fit `train.max_length`."""
+
+    EXAMPLES = "training examples"
+    PROMPTS = "prompts"
+    REFERENCES = "references"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Cells whose examples or questions were cut to fit `train.max_length`.
+
+    Attributes:
+        low: Smallest share of a cell, in (0, 1].
+        high: Largest.
+    """
+
+    kind: CutKind
+    cells: tuple[str, ...]
+    low: float
+    high: float
+
+
 @dataclass(frozen=True)
 class Capped:
     """There were too many cells to compare all pairs.
@@ -173,6 +196,7 @@ Note = (
     NoStatistics
     | NotMeasured
     | TrainedOnce
+    | Cut
     | Capped
     | PickedOfMany
     | GroupsCut

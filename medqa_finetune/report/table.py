@@ -14,19 +14,24 @@ from medqa_finetune.report.scores import SIGNATURE_SEPARATOR, benchmark_column, 
 OF_TEXT = tuple(score.name for score in default_scores() if score.running_text)
 DETAILS = tuple(score.name for score in default_scores() if score.prominence is Prominence.DETAIL)
 SCORES = tuple(score_columns([]))
-RATES = ("empty_rate", "truncated_rate", "timed_out_rate", "repetition_rate")
+RATES = (
+    "empty_rate", "truncated_rate", "timed_out_rate", "repetition_rate", "unclosed_rate", "prompt_cut_rate",
+    "reference_cut_rate",
+)  # fmt: skip
+CUT_EXAMPLES = "train_truncated_rate"
 COLUMNS = (
     "name", "status", "method", "data", "train_size", "model", "seed",
     *(score for score in SCORES if score not in (*DETAILS, *OF_TEXT)), "peak_vram_gib", "peak_rss_gib",
     "train_seconds", "train_samples_per_second", "train_tokens_per_second", "eval_samples_per_second",
     "trainable_parameters", "n_test", "signature", "model_flops_utilization", "reason", "study", "corpus", "device",
     "test_sha256", "identity", *OF_TEXT, "eval_tokens_per_second", *DETAILS, *RATES,
-    "task", "cell", "evaluation", "evaluation_identity",
+    CUT_EXAMPLES, "task", "cell", "evaluation", "evaluation_identity",
 )  # fmt: skip
 WHOLE_NUMBERS = ("train_size", "seed", "trainable_parameters", "n_test")
 NUMBERS = (
     *SCORES, "peak_vram_gib", "peak_rss_gib", "train_seconds", "train_samples_per_second", "train_tokens_per_second",
     "eval_samples_per_second", "model_flops_utilization", "eval_tokens_per_second", *RATES,
+    CUT_EXAMPLES,
 )  # fmt: skip
 
 
@@ -99,8 +104,17 @@ def _costs(record: Record) -> dict[str, object]:
             "train_samples_per_second": train.samples_per_second,
             "train_tokens_per_second": train.tokens_per_second,
             "model_flops_utilization": train.model_flops_utilization,
+            CUT_EXAMPLES: _cut_share(record),
         }
     return costs
+
+
+def _cut_share(record: Record) -> float | None:
+    """Return the share of training examples that were truncated; records of earlier versions have their number."""
+    train, manifest = record.train, record.data_manifest
+    if train is None or train.truncated_rate is not None:
+        return None if train is None else train.truncated_rate
+    return train.truncated / manifest.train.n if manifest is not None and manifest.train.n else None
 
 
 def _outcome(record: Record) -> dict[str, object]:

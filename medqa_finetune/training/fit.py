@@ -95,7 +95,7 @@ def fit(
     checkpoints.sweep()
     method.restore(loaded.model, checkpoints.path(trainer.best_step))
     _write_adapter(loaded, method, run)
-    return _train_record(trainer, loaded, sets.train.cut, config)
+    return _train_record(trainer, loaded, sets.train, config)
 
 
 def _train(trainer: MeteredTrainer, config: Config, plan: Plan, resumed: int | None) -> None:
@@ -222,7 +222,7 @@ def training_arguments(config: Config, checkpoints: Checkpoints, steps: int, dev
     return arguments
 
 
-def _train_record(trainer: MeteredTrainer, loaded: LoadedModel, truncated: int, config: Config) -> TrainRecord:
+def _train_record(trainer: MeteredTrainer, loaded: LoadedModel, examples: EncodedSet, config: Config) -> TrainRecord:
     rows = trainer.run.read_metrics()
     record = trainer.run.read()
     measured = costs(trainer.meter, loaded, config.method)
@@ -231,7 +231,8 @@ def _train_record(trainer: MeteredTrainer, loaded: LoadedModel, truncated: int, 
         steps=rows[-1]["step"],
         epochs=round(float(rows[-1]["epoch"]), 4),
         optimizer=optimizer_name(trainer.args),
-        truncated=truncated,
+        truncated=examples.cut,
+        truncated_rate=examples.cut / len(examples),
         batch_size=config.train.batch_size,
         batch_tokens=measured["tokens"] / rows[-1]["step"],
         micro_batch=config.train.micro_batch,

@@ -87,6 +87,19 @@ def test_not_the_name_of_a_column(tmp_path: Path, question: Any) -> None:
     assert (fault.code, fault.key, fault.got) == ("wrong-type", "corpus.question", question)
 
 
+def test_a_column_of_another_case_is_suggested(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read(written(tmp_path / "a.jsonl", '{"Question": "问题", "answer": "答案"}\n'))
+    assert only_fault(caught).hint == "Give corpus.question=Question."
+
+
+@pytest.mark.parametrize("column", ["conversations", "messages", "instruction"])
+def test_well_known_columns_name_what_reads_them(tmp_path: Path, column: str) -> None:
+    with pytest.raises(DataError) as caught:
+        read(written(tmp_path / "a.jsonl", json.dumps({column: "问题"}) + "\n"))
+    assert f"reads {column}" in only_fault(caught).hint
+
+
 def test_very_many_very_long_columns_are_not_all_listed(tmp_path: Path) -> None:
     row = {"\ud83d": "问题", **{f"{n}" * 100: "问题" for n in range(30)}}
     with pytest.raises(DataError) as caught:

@@ -31,6 +31,11 @@ def test_what_is_no_data_is_left_out_and_said(tmp_path: Path, caplog: pytest.Log
     assert len(read(tmp_path / "a.jsonl")[0]) == 1
 
 
+def test_a_data_set_that_was_saved_is_its_shards(tmp_path: Path) -> None:
+    filled(tmp_path, "train/data-00000-of-00001.arrow", "train/cache-1f.arrow", "train/state.json", "dataset_dict.json")
+    assert names_of(tmp_path) == ["train/data-00000-of-00001.arrow"]
+
+
 def test_sub_folders_are_read_where_a_folder_has_nothing_else(tmp_path: Path) -> None:
     filled(tmp_path, "part/b.jsonl", "a/x.jsonl", "__MACOSX/a/x.jsonl", "a/._x.jsonl")
     assert names_of(tmp_path) == ["a/x.jsonl", "part/b.jsonl"]

@@ -91,6 +91,8 @@ def test_a_history_may_be_messages() -> None:
 MENDED = {
     "join_turns": ([said("user", "一"), said("user", "二"), said("assistant", "三"), said("assistant", "四")],
                    (("一\n二", "三\n四"),), "messages_joined", "one_speaks_twice_running"),
+    "drop_first_answer": ([said("assistant", "您好"), said("user", "一"), said("assistant", "二")],
+                          (("一", "二"),), "first_answers_dropped", "user_does_not_begin"),
     "drop_last_question": ([said("user", "一"), said("assistant", "二"), said("user", "谢谢")],
                            (("一", "二"),), "last_questions_dropped", "user_has_the_last_word"),
 }  # fmt: skip

@@ -64,6 +64,25 @@ def test_not_parquet(tmp_path: Path) -> None:
     assert (only_fault(caught).code, only_fault(caught).file) == ("not-parquet", str(path))
 
 
+@pytest.mark.parametrize("name", ["a.arrow", "a.feather"])
+def test_arrow_as_file_and_as_stream(tmp_path: Path, name: str) -> None:
+    table = pa.table({"question": ["问题一", "问题二"], "answer": ["答案一", "答案二"]})
+    for writer in (pa.ipc.new_file, pa.ipc.new_stream):
+        with pa.OSFile(str(tmp_path / name), "wb") as sink, writer(sink, table.schema) as file:
+            file.write_table(table)
+        assert [each.id for each in read(tmp_path / name)[0]] == [f"{name}[0]", f"{name}[1]"]
+    with pytest.raises(DataError) as caught:
+        read(written(tmp_path / name, "nothing of the kind"))
+    assert (only_fault(caught).code, only_fault(caught).file) == ("not-arrow", str(tmp_path / name))
+
+
+def test_a_workbook_is_to_be_saved_as_text(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read(written(tmp_path / "a.xlsx", "PK"))
+    fault = only_fault(caught)
+    assert (fault.code, fault.key, "CSV" in fault.hint) == ("unknown-format", "corpus.format", True)
+
+
 def test_compressed_files_give_the_same_pairs(tmp_path: Path) -> None:
     data = (GOOD_LINE + "\n").encode() * 3000
     frames = zstandard.ZstdCompressor().compress(data[: len(data) // 2]) + zstandard.compress(data[len(data) // 2 :])

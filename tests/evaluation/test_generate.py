@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
+from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.examples import Example
-from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.evaluation import generate
 from medqa_finetune.evaluation.decode import Ending, decode_greedily
 from medqa_finetune.evaluation.generate import Generated, generate_predictions
-from medqa_finetune.evaluation.predictions import read_predictions
+from medqa_finetune.evaluation.predictions import Prediction, read_predictions
 from medqa_finetune.evaluation.score import score_predictions
 from medqa_finetune.model.load import Device, LoadedModel, load_model
 from medqa_finetune.record.evaluation_dir import EvaluationDir
@@ -138,6 +138,26 @@ def test_only_answers_without_an_end_token_hit_the_limit(
         assert answer.prediction_tokens == len(expected[answer.id])
     # One answer ends exactly at the limit, which is not hitting it.
     assert [tokens for tokens in expected.values() if len(tokens) == NEW_TOKENS and tokens[-1] == END]
+
+
+def test_what_is_cut_is_marked_and_said(
+    loaded: LoadedModel, evaluation: EvaluationDir, caplog: pytest.LogCaptureFixture
+) -> None:
+    short, long = PAIRS[0].question, PAIRS[0].question * 40
+    asked = {"neither": (short, "好的。"), "prompt": (long, "好的。"), "reference": (short, "多休息。" * 40),
+             "both": (long, "多休息。" * 40)}  # fmt: skip
+    pairs = [Example(name, *texts) for name, texts in asked.items()]
+    generate_predictions(loaded.model, Encoder(loaded.tokenizer, 100), pairs, settings(max_new_tokens=1), evaluation)
+    answers = read_predictions(evaluation.predictions_path)
+    found = {answer.id: (answer.prompt_cut, answer.reference_cut) for answer in answers}
+    assert found == {
+        "neither": (False, False), "prompt": (True, False), "reference": (False, True), "both": (True, True)
+    }  # fmt: skip
+    assert "2 of 4 test questions (50.0 %) are asked cut" in caplog.text
+    record, _ = score_predictions(answers, ["rouge"])
+    assert (record.prompt_cut_rate, record.reference_cut_rate) == (0.5, 0.5)
+    unknown, _ = score_predictions([*answers, Prediction("x", "", ("a",), "b")], ["rouge"])
+    assert (unknown.prompt_cut_rate, unknown.reference_cut_rate) == (None, None)
 
 
 def test_predictions_are_the_decoded_answers_without_special_tokens(

@@ -6,14 +6,24 @@ import numpy as np
 import pytest
 
 from medqa_finetune.record.item_scores import ItemScores
-from medqa_finetune.record.schema import Score
+from medqa_finetune.record.schema import Record, Score
 from medqa_finetune.report import analysis
 from medqa_finetune.report.analysis import Analysis, analyse
 from medqa_finetune.report.comparability import Axis, Difference, Fact
 from medqa_finetune.report.grouping import cells_of
 from medqa_finetune.report.messages import Outcome
 from medqa_finetune.report.messages import text as said
-from medqa_finetune.report.notes import Capped, Flaw, FlawKind, NoStatistics, NotMeasured, PickedOfMany, TrainedOnce
+from medqa_finetune.report.notes import (
+    Capped,
+    Cut,
+    CutKind,
+    Flaw,
+    FlawKind,
+    NoStatistics,
+    NotMeasured,
+    PickedOfMany,
+    TrainedOnce,
+)
 from medqa_finetune.report.outputs.csv import comparisons_table, scores_table
 from medqa_finetune.report.outputs.markdown import as_markdown
 from medqa_finetune.report.outputs.terminal import analysis_as_text
@@ -22,6 +32,7 @@ from medqa_finetune.report.stats.intervals import Finding, Interval, SeedBasis, 
 from medqa_finetune.report.verdict import Caution
 from scripts.benchmarks.made_runs import AnswerBank, MadeRun, six, write_run
 from tests.evaluations import default_of
+from tests.report.builders import matrix, runs_of
 from tests.report.made import changed
 
 SETTINGS = Settings(resamples=2000, trials=2000)
@@ -144,6 +155,26 @@ def test_what_cannot_be_read_is_noted(tmp_path: Path, bank: AnswerBank) -> None:
     )
     (pair,) = [each for each in found.comparisons if each.score == "bleu"]
     assert (pair.verdict, pair.differences) == (Finding.NOT_COMPARABLE, (Difference(Fact.ANSWERED),))
+
+
+def cut(record: Record, examples: float, prompts: float | None, references: float | None) -> Record:
+    trained, evaluated = record.train, record.evaluation
+    assert trained is not None
+    assert evaluated is not None
+    return record.updated(
+        train=dataclasses.replace(trained, truncated_rate=examples),
+        evaluation=dataclasses.replace(evaluated, prompt_cut_rate=prompts, reference_cut_rate=references),
+    )
+
+
+def test_what_was_cut_is_noted(tmp_path: Path) -> None:
+    shares = {"lora_20k": (0.5, 0.0, 0.0001), "lora_50k": (0.25, None, None)}
+    runs = runs_of(tmp_path, *(cut(each, *shares[each.name]) for each in matrix() if each.name in shares))
+    examples, references = analysis.cut_notes(cells_of(runs))
+    assert examples == Cut(CutKind.EXAMPLES, ("lora_20k", "lora_50k"), 0.25, 0.5)
+    assert references == Cut(CutKind.REFERENCES, ("lora_20k",), 0.0001, 0.0001)
+    assert "25.0%–50.0% of the training examples of lora_20k, lora_50k" in said(examples).en
+    assert "0.1%" in said(references).zh
 
 
 def test_a_headline_score_that_some_cells_lack_is_noted(tmp_path: Path, bank: AnswerBank) -> None:

@@ -1,5 +1,6 @@
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,17 @@ def test_columns_and_values(tmp_path: Path) -> None:
     assert row["test_sha256"] == "1f2e" * 16
     assert signatures(row["signature"])["rougeL"] == ROUGE_SIGNATURE
     assert signatures(row["signature"])["bleu"] == BLEU_SIGNATURE
+
+
+def test_the_share_of_truncated_examples_is_there_in_older_records_too(tmp_path: Path) -> None:
+    runs = [record("lora", "20k"), record("lora", "50k"), record("none")]
+    trained = runs[0].train
+    assert trained is not None
+    older = runs[0].updated(train=replace(trained, truncated=5000))
+    newer = runs[1].updated(train=replace(trained, truncated=5, truncated_rate=0.75))
+    frame = table(write(tmp_path, older, newer, runs[2])).set_index("name")["train_truncated_rate"]
+    assert (frame["lora_20k"], frame["lora_50k"]) == (0.25, 0.75)
+    assert pd.isna(frame["none"])
 
 
 def test_order_is_base_then_method_then_size_as_a_number(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Adapters of peft on a model: add, load, attach, merge."""
 
+import logging
 import warnings
 from collections import Counter
 from collections.abc import Mapping
@@ -12,18 +13,19 @@ from peft.optimizers import create_loraplus_optimizer
 from torch.optim import Optimizer
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
+from medqa_finetune.architecture.experts import experts_of
 from medqa_finetune.architecture.files import read_object
 from medqa_finetune.compat.failures import words_of
-from medqa_finetune.compat.peft import bare, has_adapter, known_settings, sort_targets
+from medqa_finetune.compat.peft import bare, has_adapter, known_settings, sort_targets, taken_for_experts
 from medqa_finetune.compat.transformers import Conv1D, dequantize, forget_ties, is_quantized
 from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.methods.settings import MethodConfig
-from medqa_finetune.methods.shared.targets import choose_linear, fits
+from medqa_finetune.methods.shared.targets import EXPERTS, choose_linear, fits
 from medqa_finetune.methods.shared.trained_files import check_fit, read_weights
 
+log = logging.getLogger(__name__)
+
 CONFIG = "adapter_config.json"
-# Part of the names of frozen weights that peft saves with adapters of embeddings and heads.
-FROZEN = ".base_layer."
 # Beginnings of peft's warnings of what is taken care of here.
 SAVES_EMBEDDINGS = "Setting `save_embedding_layers`"
 TIED = "Model has `tie_word_embeddings=True`|Model with `tie_word_embeddings=True`"
@@ -47,12 +49,15 @@ def add_adapters(base: PreTrainedModel, settings: MethodConfig) -> PreTrainedMod
     Raises:
         ModelError: `method.target_modules` names no module of this model, or peft cannot import a package.
     """
+    modules, parameters = _targets(base, settings), _parameters(base, settings)
+    modules, renamed = _apart_from_experts(base, settings, modules)
     # Adapter weights are fp32 (peft's autocast_adapter_dtype) whatever the base is held in.
     adapter = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=_targets(base, settings),
+        target_modules=modules,
+        target_parameters=[*parameters, *renamed] or None,
         # GPT-2 has its matrices transposed.
         fan_in_fan_out=any(isinstance(part, Conv1D) for part in base.modules()),
         use_rslora=settings.rslora,
@@ -69,7 +74,67 @@ def add_adapters(base: PreTrainedModel, settings: MethodConfig) -> PreTrainedMod
     except ValueError as error:
         raise _no_such_module(base, settings, words_of(error)) from None
     sort_targets(adapter)
+    if not settings.target_parameters and base.device.type != "meta":
+        _tell_of_experts(base)
     return model
+
+
+def _parameters(base: PreTrainedModel, settings: MethodConfig) -> list[str]:
+    """Return the parameters that get adapters, by the ends of their paths.
+
+    Raises:
+        ModelError: there are no experts, or a name fits nothing.
+    """
+    asked, experts = settings.target_parameters, expert_parameters(base)
+    if asked is None:
+        return []
+    names = [name for name, weight in base.named_parameters() if weight.ndim in (2, 3)]
+    # Two parts of a path: the parameter, and what holds it.
+    shown = sorted({".".join(name.split(".")[-2:]) for name in experts})
+    missing = [] if asked == EXPERTS else [each for each in asked if not any(fits(name, each) for name in names)]
+    if missing or (asked == EXPERTS and not experts):
+        problem = f"no parameter is called {missing[0]}" if missing else "this model is no mixture of experts"
+        got, key = asked if isinstance(asked, str) else list(asked), "method.target_parameters"
+        raise ModelError(Fault("no-such-module", problem, key=key, got=got, allowed=(*shown, "null")))
+    return shown if asked == EXPERTS else list(asked)
+
+
+def expert_parameters(base: PreTrainedModel) -> dict[str, torch.nn.Parameter]:
+    """Return the matrices of all experts of a model without adapters: parameters of three dimensions."""
+    shapes = {name: tuple(weight.shape) for name, weight in base.named_parameters() if weight.ndim == 3}
+    found = experts_of(shapes)
+    return {name: weight for name, weight in base.named_parameters() if name in found}
+
+
+def _tell_of_experts(base: PreTrainedModel) -> None:
+    weights = sum(weight.numel() for weight in expert_parameters(base).values())
+    if weights:
+        log.warning(
+            "%s weights of experts are no linear layers and get no adapter; method.target_parameters=experts with "
+            "method.dropout=0 adapts them", f"{weights:,}",
+        )  # fmt: skip
+
+
+def _apart_from_experts(
+    base: PreTrainedModel, settings: MethodConfig, modules: list[str]
+) -> tuple[list[str], list[str]]:
+    """Return modules as peft understands them: those that it takes for experts by their names become parameters.
+
+    Raises:
+        ModelError: adapters on parameters are not possible with these settings.
+    """
+    taken = taken_for_experts(base, modules)
+    if not taken:
+        return modules, []
+    if settings.dropout or settings.dora or settings.trains != "adapter" or settings.quantization != "none":
+        problem = (
+            f"peft takes {', '.join(taken)} of {type(base).__name__} for experts; they can have adapters as parameters "
+            "alone, without dropout, DoRA, PiSSA and quantization"
+        )
+        hint = "Give method.dropout=0, or method.target_modules=attention."
+        got = settings.target_modules if isinstance(settings.target_modules, str) else list(settings.target_modules)
+        raise ModelError(Fault("not-supported", problem, key="method.target_modules", got=got, hint=hint))
+    return [name for name in modules if name not in taken], [f"{name}.weight" for name in taken]
 
 
 def _targets(base: PreTrainedModel, settings: MethodConfig) -> list[str]:
@@ -142,7 +207,7 @@ def check_adapters(weights: Mapping[str, torch.Tensor], model: PreTrainedModel, 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=SAVES_EMBEDDINGS)
         expected = get_peft_model_state_dict(model)
-    check_fit(weights, expected, folder, optional={name for name in expected if FROZEN in name})
+    check_fit(weights, expected, folder, optional=set(filter(_is_frozen, expected)))
 
 
 def load_adapters(model: PreTrainedModel, weights: Mapping[str, torch.Tensor], folder: Path) -> None:
@@ -152,7 +217,12 @@ def load_adapters(model: PreTrainedModel, weights: Mapping[str, torch.Tensor], f
         ModelError: they are not exactly those of the model's adapters; nothing is loaded then.
     """
     check_adapters(weights, model, folder)
-    set_peft_model_state_dict(model, {name: weight for name, weight in weights.items() if FROZEN not in name})
+    set_peft_model_state_dict(model, {name: weight for name, weight in weights.items() if not _is_frozen(name)})
+
+
+def _is_frozen(name: str) -> bool:
+    """Return whether a weight in a file of adapters is one of the base, as peft saves them of embeddings and heads."""
+    return ".base_layer." in name and ".lora_" not in name
 
 
 def attach_saved(base: PreTrainedModel, folder: Path) -> PreTrainedModel:

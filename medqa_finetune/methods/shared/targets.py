@@ -9,6 +9,9 @@ from medqa_finetune.methods.settings import MethodConfig
 # `self_attention`. tests/methods/test_targets.py compares this with what transformers itself says of its models.
 ATTENTION_MARKS = ("attn", "attention")
 
+# `method.target_parameters` that means the matrices of all experts.
+EXPERTS = "experts"
+
 
 def choose_linear(names: Iterable[str], group: str) -> list[str]:
     """Return those linear layers of a model that a group of `method.target_modules` means.
@@ -40,6 +43,17 @@ def adapted_matrices(size: ModelSize, settings: MethodConfig) -> dict[str, tuple
     if isinstance(modules, str):
         return {name: size.linear[name] for name in choose_linear(size.linear, modules)}
     return {name: shape for name, shape in size.matrices.items() if any(fits(name, module) for module in modules)}
+
+
+def adapted_parameters(size: ModelSize, settings: MethodConfig) -> dict[str, tuple[int, int, int]]:
+    """Return (experts, rows, columns) of every parameter that `method.target_parameters` gives an adapter."""
+    names = settings.target_parameters
+    if names is None or names == EXPERTS:
+        return dict(size.experts) if names else {}
+    single = {f"{name}.weight": (1, *shape) for name, shape in size.matrices.items()}
+    return {
+        name: shape for name, shape in {**single, **size.experts}.items() if any(fits(name, each) for each in names)
+    }
 
 
 def multiplied_weights(adapted: Mapping[str, tuple[int, int]], settings: MethodConfig) -> int:

@@ -126,6 +126,13 @@ SENTENCES = {
     "NotMeasured": "{score}: not measured for {cells}.",
     "TrainedOnce": "Trained once: {cells}. Their intervals, p values, steps and fits cover the choice of questions, "
     "not retraining: differences hold between these runs, not yet between methods or sizes.",
+    "CutKind.EXAMPLES": "{share} of the training examples of {cells} are longer than train.max_length, and are trained "
+    "on without what did not fit: the earliest turns, or the end of the question or answer. A larger train.max_length "
+    "trains on the whole of them.",
+    "CutKind.PROMPTS": "{share} of the test questions of {cells} are asked cut, since they do not fit into "
+    "train.max_length.",
+    "CutKind.REFERENCES": "For {share} of the test questions of {cells} the perplexity covers only the beginning of "
+    "the reference, since it does not fit into train.max_length. Other scores compare with the whole reference.",
     "Capped": "Of {cells} cells, only {compared} are compared with each other ({pairs} pairs): the untrained ones "
     "and those best in {score}. With more than 500 pairs, 10,000 trials cannot show a difference. The others have "
     "intervals for {scores}; to compare them, name a folder with fewer runs.",

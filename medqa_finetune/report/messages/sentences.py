@@ -12,6 +12,7 @@ from medqa_finetune.report.notes import (
     AnswersOfCells,
     Capped,
     CellsCut,
+    Cut,
     GroupName,
     GroupsCut,
     LowestSeed,
@@ -266,6 +267,13 @@ def _(note: NotMeasured, words: Language) -> str:
 @say.register
 def _(note: TrainedOnce, words: Language) -> str:
     return words("TrainedOnce", cells=words.listed(note.cells))
+
+
+@say.register
+def _(note: Cut, words: Language) -> str:
+    # Rounded up, since no share here is 0.
+    low, high = (f"{max(share, 0.001):.1%}" for share in (note.low, note.high))
+    return words(note.kind, share=low if low == high else f"{low}–{high}", cells=words.listed(note.cells))
 
 
 @say.register
