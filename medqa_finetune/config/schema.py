@@ -90,7 +90,8 @@ class CorpusConfig:
             objects.
         answer: Column of the answer, several, or a template, e.g. `"<think>{Complex_CoT}</think>{Response}"`; `\\n` in
             a template is a line break.
-        system: Column of the system prompt. Rows may lack it; a column not called `system` must exist.
+        system: Column of the system prompt. Rows may lack it; a column not called `system` must exist. `auto` is no
+            column, with those among messages; null leaves all out, for templates that refuse them (Gemma).
         history: Column of the earlier turns, a list of `[question, answer]`. Rows may lack it, as above.
         messages: Column of a whole conversation, a list of `{"from", "value"}` or `{"role", "content"}`, in place of
             `question`, `answer` and `history`; null where these are columns.
@@ -138,7 +139,7 @@ class CorpusConfig:
     rows: str | None = None
     question: Any = "question"
     answer: Any = "answer"
-    system: str | None = None
+    system: str | None = "auto"
     history: str | None = None
     messages: str | None = None
     message_keys: list[str] = field(default_factory=list)
