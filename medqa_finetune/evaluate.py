@@ -350,6 +350,7 @@ def as_text(
         "cut at the length limit": record.truncated_rate,
         "cut off by time": record.timed_out_rate,
         "repeated 4-grams": record.repetition_rate,
+        "thoughts not closed": record.unclosed_rate,
         "asked cut": record.prompt_cut_rate or None,
         "references cut in the perplexity": record.reference_cut_rate or None,
     }

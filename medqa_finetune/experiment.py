@@ -88,7 +88,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
         environment = describe_environment(device.name, device.precision, _packages(config))
         template = config.model.chat_template
         loaded = load_model(cell.model, config.method, device, config.seed, chat=config.chats, template=template)
-        encoder = task.encoder(loaded.tokenizer, config)
+        encoder = task.encoder(loaded.tokenizer, config, splits.manifest.counts)
         task.end_answers(loaded.model, encoder)
         text = prepare_text(loaded.tokenizer, config, cell.fingerprints.text)
 

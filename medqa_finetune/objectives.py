@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from medqa_finetune.config.chat_form import form_of
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.prepare import CACHE_NAME, Splits, prepare_splits
 from medqa_finetune.errors import Fault, RunError
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from medqa_finetune.data.blocks import Blocks, Ready
+    from medqa_finetune.data.encode import Encoder
     from medqa_finetune.data.examples import Encoded, Example
     from medqa_finetune.data.tables import ExampleTable
-    from medqa_finetune.data.tokenize import Encoder
     from medqa_finetune.evaluation.decode import Model
     from medqa_finetune.training.fit import TrainingSets
 
@@ -71,8 +72,14 @@ class Task(ABC, Generic[Items, Item, ItemEncoder]):
         """Return the ids of test items in `predictions.jsonl`."""
 
     @abstractmethod
-    def encoder(self, tokenizer: "PreTrainedTokenizerBase", config: Config) -> ItemEncoder:
-        """Return the encoder of items to token ids: `encode(items)` yields one `Encoded` each."""
+    def encoder(self, tokenizer: "PreTrainedTokenizerBase", config: Config, counts: Mapping[str, int]) -> ItemEncoder:
+        """Return the encoder of items to token ids: `encode(items)` yields one `Encoded` each.
+
+        Args:
+            tokenizer: The model's tokenizer.
+            config: The experiment.
+            counts: Of its prepared corpus.
+        """
 
     def end_answers(self, model: "Model", encoder: ItemEncoder) -> None:
         """Let a model's own `generate`, which other programs call, end answers where the evaluation does."""
@@ -119,11 +126,11 @@ class Answering(Task["ExampleTable", "Example", "Encoder"]):
         """Return the examples' own ids."""
         return [pair.id for pair in items]
 
-    def encoder(self, tokenizer: "PreTrainedTokenizerBase", config: Config) -> "Encoder":
+    def encoder(self, tokenizer: "PreTrainedTokenizerBase", config: Config, counts: Mapping[str, int]) -> "Encoder":
         """Return the encoder of examples, which truncates to `train.max_length` tokens."""
-        from medqa_finetune.data.tokenize import Encoder
+        from medqa_finetune.data.encode import Encoder
 
-        return Encoder(tokenizer, config.train.max_length)
+        return Encoder(tokenizer, config.train.max_length, form_of(config.model, counts))
 
     def end_answers(self, model: "Model", encoder: "Encoder") -> None:
         """Add the token that the chat template puts after an answer to those of the model's files."""
@@ -188,7 +195,7 @@ class Modelling(Task["Blocks", "Encoded", "Ready"]):
         """Return the blocks' numbers, `block-0` and so on."""
         return [f"block-{number}" for number in range(len(items))]
 
-    def encoder(self, tokenizer: "PreTrainedTokenizerBase", config: Config) -> "Ready":
+    def encoder(self, tokenizer: "PreTrainedTokenizerBase", config: Config, counts: Mapping[str, int]) -> "Ready":
         """Return an encoder that passes blocks through, since they are tokens already."""
         from medqa_finetune.data.blocks import Ready
 

@@ -134,7 +134,7 @@ def check_needs(needs: Sequence[Need]) -> Findings:
     limit_spinning()
     # Imported here, so that this file stays quick to import for a launcher.
     with collector_paused():
-        from medqa_finetune.data.tokenize import Encoder
+        from medqa_finetune.data.encode import Encoder
         from medqa_finetune.model.kernels import check_kernels
         from medqa_finetune.model.probe import check_method, check_model, probe
 
@@ -156,7 +156,7 @@ def check_needs(needs: Sequence[Need]) -> Findings:
         if tokenizer is not None:
             with noting(faults):
                 if need.chats:
-                    encoder = Encoder(tokenizer, need.max_length)
+                    encoder = Encoder(tokenizer, need.max_length, need.form)
                     encoder.check_dialogues(
                         system="system" in need.extra_fields, history="history" in need.extra_fields
                     )

@@ -8,10 +8,10 @@ import torch
 from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 
 from medqa_finetune.chatting.sources import Source
-from medqa_finetune.compat.failures import words_of
 from medqa_finetune.compat.peft import bare
 from medqa_finetune.compat.transformers import keeps_keys_and_values
-from medqa_finetune.data.tokenize import Encoder
+from medqa_finetune.data.encode import Encoder
+from medqa_finetune.data.examples import Example
 from medqa_finetune.errors import NO_VALUE, DataError, Fault, ModelError
 from medqa_finetune.evaluation.decode import Ending, Model, most_likely, no_cache, stream_tokens
 from medqa_finetune.evaluation.generate import stops_of
@@ -88,11 +88,11 @@ class ChatModel:
         """
         if not system and not turns:
             ids = self.encoder.dialogue(None, (), question)
-            cut = ids != self._render([{"role": "user", "content": question}])
+            cut = ids != self._whole("", (), question)
             if len(ids) + max_new_tokens <= self._context_length:
                 return Prompt(ids, f"the question is cut to {len(ids)} tokens, as in the evaluation" if cut else None)
         for skipped in range(len(turns) + 1):
-            ids = self._render(_messages(system, turns[skipped:], question))
+            ids = self._whole(system, turns[skipped:], question)
             if len(ids) + max_new_tokens <= self._context_length:
                 return Prompt(ids, f"the oldest {skipped} of {len(turns)} turns no longer fit" if skipped else None)
         problem = (
@@ -121,21 +121,13 @@ class ChatModel:
         if text != shown:
             yield text
 
-    def _render(self, messages: list[dict[str, str]]) -> list[int]:
-        tokenizer = self.encoder.tokenizer
+    def _whole(self, system: str, turns: Sequence[Turn], question: str) -> list[int]:
+        history = tuple((turn.question, turn.answer) for turn in turns)
         try:
-            text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        except Exception as error:  # Jinja's errors, and any that a template raises
-            problem = f"the chat template of {self.name} does not accept this conversation ({words_of(error)})"
+            return self.encoder.whole_prompts([Example("of a chat", question, "", system or None, history)])[0]
+        except ModelError as error:
+            problem = f"{error.faults[0].problem}, so {self.name} cannot answer in this conversation"
             raise ModelError(Fault("template-refuses", problem)) from None
-        return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-
-
-def _messages(system: str, turns: Sequence[Turn], question: str) -> list[dict[str, str]]:
-    messages = [{"role": "system", "content": system}] if system else []
-    for turn in turns:
-        messages += [{"role": "user", "content": turn.question}, {"role": "assistant", "content": turn.answer}]
-    return [*messages, {"role": "user", "content": question}]
 
 
 def _token_chooser(sampling: Sampling, generator: torch.Generator) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -170,7 +162,7 @@ def load_source(source: Source, threads: int | None = None) -> ChatModel:
         method = model_method(source.method)
         model = method.for_inference(method.attach(model, source.adapter))
     _check_cache(model)
-    encoder = Encoder(tokenizer, source.max_length or context_length(model))
+    encoder = Encoder(tokenizer, source.max_length or context_length(model), source.form)
     return ChatModel(source.name, model, encoder, source.max_new_tokens or default_new_tokens(model))
 
 

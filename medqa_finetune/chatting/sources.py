@@ -9,6 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from medqa_finetune.architecture.files import read_config, read_header, read_object
 from medqa_finetune.compat.omegaconf import refusal_of, words_of
+from medqa_finetune.config.chat_form import PLAIN_FORM, ChatForm, form_of
 from medqa_finetune.config.groups import load_group, option_names
 from medqa_finetune.config.schema import MethodConfig, ModelConfig
 from medqa_finetune.errors import ConfigError, DataError, Fault, ModelError
@@ -37,6 +38,7 @@ class Source:
         max_length: `train.max_length` of the run, to which its evaluation truncates questions; None outside a run.
         max_new_tokens: `evaluate.max_new_tokens` of the run; None outside a run.
         template: `model.chat_template`, for a model without its own.
+        form: In which form its chat template renders dialogues.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Source:
     max_length: int | None = None
     max_new_tokens: int | None = None
     template: str | None = None
+    form: ChatForm = PLAIN_FORM
 
     def with_quantization(self, quantization: str | None) -> "Source":
         """Return the source with the base weights quantized as `nf4` or `int8`; the same source for None."""
@@ -123,6 +126,7 @@ def _of_record(run: RunDir, record: Record, base: str | None) -> Source:
         max_length=int(settings["max_length"]),
         max_new_tokens=int(settings["max_new_tokens"]),
         template=model.chat_template,
+        form=form_of(model, record.data_manifest.counts if record.data_manifest else {}),
     )
 
 
@@ -193,7 +197,7 @@ def source_of_model(model: str, adapter: str | None = None, *, any_base: bool = 
     folder = _locate_typed(config)
     name = config.name if config.name != "local" else folder.resolve().name
     if adapter is None:
-        return Source(name, folder, None, folder, UNTRAINED, template=config.chat_template)
+        return Source(name, folder, None, folder, UNTRAINED, template=config.chat_template, form=form_of(config, {}))
     path = Path(adapter).expanduser()
     check_adapter(path, folder, config, any_base=any_base)
     return Source(f"{name}+{path.resolve().name}", folder, path, folder, SAVED_ADAPTER, template=config.chat_template)

@@ -4,10 +4,11 @@ import codecs
 import math
 import re
 from collections.abc import Iterator, Sequence
+from datetime import date
 
 from medqa_finetune.config.evaluation_checks import backend_faults, evaluate_faults, text_faults
 from medqa_finetune.config.ranges import AUTO, above_zero, at_least, between, one_of, share
-from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, TrainConfig
+from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, ModelConfig, TrainConfig
 from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.methods.registry import method_faults
 from medqa_finetune.methods.shared.targets import EXPERTS
@@ -24,6 +25,7 @@ TEXT_FORMATS = (*FORMATS, "text")
 IDENTITIES = ("auto", "first_question", "last_question", "system", "prompt")
 # Delimiters of CSV files by name: some are hard to type in a terminal.
 DELIMITERS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|", "\\t": "\t"}
+THINKING = ("auto", "off", "keep")
 HUBS = ("huggingface", "modelscope")
 PART_RULES = ("auto", "published", "ignore")
 # Values of transformers' `report_to` that are tested here.
@@ -55,12 +57,23 @@ def faults(config: Config) -> list[Fault]:
         *_method_faults(config.method),
         *data_faults(config.data),
         *corpus_faults(config.corpus),
+        *_model_faults(config.model),
         *_train_faults(config.train),
         *evaluate_faults(config.evaluate),
         *text_faults(config),
         *backend_faults(config),
         *(fault for name in config.tracker.report_to for fault in one_of("tracker.report_to", name, TRACKERS)),
     ]
+
+
+def _model_faults(model: ModelConfig) -> Iterator[Fault]:
+    yield from one_of("model.thinking", model.thinking, THINKING)
+    if model.date is not None:
+        try:
+            date.fromisoformat(model.date)
+        except ValueError:
+            problem, allowed = "must be a date, or null", ("YYYY-MM-DD",)
+            yield Fault("out-of-range", problem, key="model.date", got=model.date, allowed=allowed)
 
 
 def _top_faults(config: Config) -> Iterator[Fault]:

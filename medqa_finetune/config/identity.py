@@ -17,11 +17,12 @@ from typing import Any
 from omegaconf import MISSING
 
 from medqa_finetune.config.checks import FOLDER_NAME_BYTES
+from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import Config
 from medqa_finetune.methods.registry import described, method_of
 
 # Increase the first when the same settings give other weights, the second when the same weights get other scores.
-RESULTS_VERSION = 4
+RESULTS_VERSION = 5
 EVALUATION_VERSION = 1
 DEFAULT_EVALUATION = "default"
 # Separates the settings in the name of a run or an evaluation.
@@ -192,9 +193,16 @@ def identity_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     method = described(settings["method"]["trains"])
     return {
         key: value
-        for key, value in (_schema_defaults() | flatten(settings)).items()
+        for key, value in (_schema_defaults() | as_meant(flatten(settings))).items()
         if not _is_below(key, NOT_IDENTITY) and method.uses(key)
     }
+
+
+def as_meant(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of a record, as dotted keys, with values that have another meaning since replaced."""
+    before_null_left_out = settings.get("results_version", RESULTS_VERSION) < 4
+    system = {"corpus.system": AUTO} if before_null_left_out and settings.get("corpus.system", "") is None else {}
+    return {**settings, **system}
 
 
 def is_same_training(record: Mapping[str, object], identity: str, settings: Mapping[str, object]) -> bool:
@@ -336,7 +344,12 @@ def file_label(name: str, path: str | None, sha256: str) -> str:
         path: Its configured path; None where the name identifies it.
         sha256: Over its bytes.
     """
-    return name if path is None else f"{PurePath(path).name.partition('.')[0]}-{sha256[:6]}"
+    if path is None:
+        return name
+    # Of `shards/*.jsonl`, the folder.
+    stems = (part.partition(".")[0] for part in reversed(PurePath(path).parts))
+    stem = next((stem for stem in stems if stem.strip("*?[]")), name)
+    return f"{stem}-{sha256[:6]}"
 
 
 def _as_text(value: object) -> str:

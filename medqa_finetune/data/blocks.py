@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, overload
 
 from medqa_finetune.config.schema import Config
 from medqa_finetune.data.corpus import corpus_sha256
-from medqa_finetune.data.examples import Encoded
+from medqa_finetune.data.examples import Encoded, EncodingCounts
 from medqa_finetune.data.prepare import Splits
 from medqa_finetune.data.text import Text, TextParts
 from medqa_finetune.data.token_sets import EncodedSet, encode_once
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # Increase with every change that alters the blocks of a given text: it is part of the cache key.
-BLOCKS_VERSION = 1
+BLOCKS_VERSION = 2
 
 
 class Blocks(Sequence[Encoded]):
@@ -95,7 +95,7 @@ class BlockEncoder:
             if read == len(ids):
                 return
 
-    def warn_of_cut(self, cut: int, n: int) -> None:
+    def report(self, counts: EncodingCounts) -> None:
         """Do nothing: no token of a text is cut."""
 
 

@@ -7,8 +7,9 @@ import html
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html.entities import html5
+from types import MappingProxyType
 from typing import NamedTuple
 
 # Attributes that HTML knows: `p<b and c>0` is a comparison. Their names are Latin, so `a<b 且 b>c` is one too.
@@ -64,7 +65,10 @@ class Cleaned(NamedTuple):
     """
 
     text: str
-    changes: Counter[str]
+    changes: Mapping[str, int]
+
+
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 def clean(text: str, *, markup: bool = True) -> Cleaned:
@@ -76,10 +80,14 @@ def clean(text: str, *, markup: bool = True) -> Cleaned:
     keeps ℃, ② and full-width punctuation), invisible characters are removed. A chat token gets spaces inside its
     brackets, so that no tokenizer takes it for the end of a turn.
     """
+    composed = unicodedata.is_normalized("NFC", text)
+    suspicious = SUSPICIOUS.search(text) is not None
+    if composed and not suspicious and text == text.strip():
+        return Cleaned(text, NOTHING)  # most texts
     changes = Counter[str]()
-    if not unicodedata.is_normalized("NFC", text):
+    if not composed:
         text = _noted("unicode_composed", text, unicodedata.normalize("NFC", text), changes)
-    if SUSPICIOUS.search(text):
+    if suspicious:
         markup = markup and not PAGE.search(text)
         if markup and "&" in text:
             text = _noted("html_entities_resolved", text, _outside_code(text, _resolved), changes)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain, repeat
 from pathlib import Path
 
+from medqa_finetune.config.chat_form import EXAMPLES_WITH_THOUGHTS
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.columns import ExampleBuilder
 from medqa_finetune.data.examples import Example, context_of
@@ -12,6 +13,7 @@ from medqa_finetune.data.hub import ensure_files, hub_folder, is_own_folder
 from medqa_finetune.data.local_files import local_files
 from medqa_finetune.data.readers import matches, read_rows, reading_of, text_format_of
 from medqa_finetune.data.rows import Ledger, Reject, Row
+from medqa_finetune.data.thoughts import has_thought
 from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.record.files import sha256_of
 
@@ -60,6 +62,8 @@ def read_by_file(corpus: CorpusConfig, ledger: Ledger) -> Iterator[tuple[str, Ex
             ledger.count("pairs")
             for name in context_of(result):
                 ledger.count(f"pairs_with_{name}")
+            if has_thought(answer for _, answer in result.turns):
+                ledger.count(EXAMPLES_WITH_THOUGHTS)
             yield file, result
     if not ledger.counts["rows"]:
         hint = "Give a file with one example a row."

@@ -1,7 +1,7 @@
 """Examples as text and as token ids: one question with its answer, and earlier turns of a dialogue."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 IGNORED = -100  # torch's cross-entropy leaves this label out
@@ -65,13 +65,24 @@ class Encoded:
         input_ids: Prompt (with earlier turns), answer and end token; at most `train.max_length`.
         answer_start: Index of the first token of the last answer, at least 1; that answer extends to the end.
         cut: Whether something was cut to fit `train.max_length`.
-        earlier: Start and end (exclusive, after the end token) of the answers of earlier turns.
+        earlier: Start and end (exclusive, after the end token) of the answers of earlier turns that are trained on.
+        untrained: Number of earlier answers that are not.
+        marks: Number of control tokens in its contents, which are encoded as plain text.
+        thoughts: Number of thoughts left out of its answers.
     """
 
     input_ids: list[int]
     answer_start: int
     cut: bool
     earlier: tuple[Span, ...] = ()
+    untrained: int = 0
+    marks: int = 0
+    thoughts: int = 0
+
+    @property
+    def counts(self) -> "EncodingCounts":
+        """What was changed to encode it."""
+        return EncodingCounts(1, int(self.cut), self.untrained, self.marks, self.thoughts)
 
     @property
     def labels(self) -> list[int]:
@@ -85,3 +96,25 @@ class Encoded:
     def answer_tokens(self) -> int:
         """Number of tokens on which the loss is computed."""
         return len(self.input_ids) - self.answer_start + sum(end - begin for begin, end in self.earlier)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodingCounts:
+    """What was changed to encode a set, in numbers.
+
+    Attributes:
+        examples: Its examples.
+        cut: Examples cut to fit `train.max_length`.
+        untrained: Earlier answers that are not trained on.
+        marks: Control tokens in contents.
+        thoughts: Thoughts left out of answers.
+    """
+
+    examples: int = 0
+    cut: int = 0
+    untrained: int = 0
+    marks: int = 0
+    thoughts: int = 0
+
+    def __add__(self, other: "EncodingCounts") -> "EncodingCounts":
+        return EncodingCounts(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))

@@ -8,6 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ FOLLOWER_SHARE = 0.01
 LEAST_FRAMED = 10
 FRAMED_SHARE = 0.1
 FRAME_CHARS = 20
+# How much longer than what they frame such words are, for texts to look alike by them.
+FRAME_PER_REST = 2
 
 NONE = 0
 FIRST, SYSTEM = 0, -1
@@ -219,7 +222,12 @@ def frames_of(texts: Sequence[str]) -> Frames:
     distinct = sorted(set(texts))
     before = _shared_beginnings(distinct)
     behind = _shared_beginnings([text[::-1] for text in distinct])
-    return Frames(before, tuple(words[::-1] for words in behind))
+    frames = Frames(before, tuple(words[::-1] for words in behind))
+    bare = [(len(text), len(frames.without(text))) for text in distinct]
+    framed = [(whole - rest, rest) for whole, rest in bare if rest < whole]
+    # Around long texts, as "which is the most likely?" behind a case, they make nothing look alike.
+    matters = framed and median(words for words, _ in framed) >= FRAME_PER_REST * median(rest for _, rest in framed)
+    return frames if matters else Frames()
 
 
 def _shared_beginnings(texts: list[str]) -> tuple[str, ...]:

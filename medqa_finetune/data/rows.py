@@ -42,6 +42,7 @@ REMEDIES = {
     "one_speaks_twice_running": "corpus.join_turns=true joins what one says in succession",
     "user_has_the_last_word": "corpus.drop_last_question=true drops a last question without an answer",
     "user_does_not_begin": "corpus.drop_first_answer=true drops what the assistant says before the first question",
+    "message_not_text": "a message must have text; calls of tools are not trained on",
     "part_not_text": "only parts of text can be trained on",
     "short_question": "corpus.min_question_characters sets the least length",
     "short_answer": "corpus.min_answer_characters sets the least length",

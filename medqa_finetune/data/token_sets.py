@@ -6,11 +6,9 @@ Importing `datasets` takes a second; transformers' Trainer imports it too, so tr
 import hashlib
 import json
 import logging
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, TypedDict, TypeVar, cast, overload
 
@@ -20,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from medqa_finetune.data.examples import Encoded
+from medqa_finetune.data.examples import Encoded, EncodingCounts
 from medqa_finetune.data.prepare import locked
 from medqa_finetune.record.checksums import damages, stamp_of
 from medqa_finetune.record.files import replace_folder, sha256_of_text, sweep, write_json
@@ -34,25 +32,12 @@ SCHEMA = pa.schema(
         ("input_ids", pa.list_(pa.int32())),
         ("answer_start", pa.int32()),
         ("cut", pa.bool_()),
-        # Start and end of each earlier answer, alternating.
+        # Start and end of each earlier answer that is trained on, alternating.
         ("earlier", pa.list_(pa.int32())),
+        *((name, pa.int32()) for name in ("untrained", "marks", "thoughts")),
     ]
 )
 BATCH_ROWS = 1000
-# Exceptions from reading a damaged or foreign file of the former format (`numpy.savez`).
-UNREADABLE_ARRAYS = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    RuntimeError,
-    MemoryError,
-    ArithmeticError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 Item = dict[str, list[int]]
 
@@ -62,6 +47,9 @@ class _Row(TypedDict):
     answer_start: int
     cut: bool
     earlier: list[int]
+    untrained: int
+    marks: int
+    thoughts: int
 
 
 class EncodedSet(Sequence[Item]):
@@ -135,9 +123,15 @@ class EncodedSet(Sequence[Item]):
         return int(self.lengths.sum())
 
     @cached_property
+    def counts(self) -> EncodingCounts:
+        """What was changed to encode the set."""
+        names = ("cut", "untrained", "marks", "thoughts")
+        return EncodingCounts(len(self), *(int(pc.sum(self._column(name)).as_py() or 0) for name in names))
+
+    @property
     def cut(self) -> int:
         """Number of examples cut to fit `train.max_length`."""
-        return int(pc.sum(self._column("cut")).as_py() or 0)
+        return self.counts.cut
 
     @cached_property
     def sha256(self) -> str:
@@ -164,6 +158,9 @@ def _batches(encoded: Iterable[Encoded]) -> Iterator[pa.RecordBatch]:
             [each.answer_start for each in batch],
             [each.cut for each in batch],
             [[place for span in each.earlier for place in span] for each in batch],
+            [each.untrained for each in batch],
+            [each.marks for each in batch],
+            [each.thoughts for each in batch],
         )
         yield pa.record_batch([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
 
@@ -175,7 +172,8 @@ def _rows_of(batch: dict[str, list[object]]) -> Iterator[_Row]:
 def _encoded(row: _Row) -> Encoded:
     bounds = row["earlier"]
     spans = tuple(zip(bounds[::2], bounds[1::2], strict=True))
-    return Encoded(row["input_ids"], row["answer_start"], row["cut"], spans)
+    changes = (row["untrained"], row["marks"], row["thoughts"])
+    return Encoded(row["input_ids"], row["answer_start"], row["cut"], spans, *changes)
 
 
 def _item(encoded: Encoded) -> Item:
@@ -203,8 +201,8 @@ class SetEncoder(Protocol[Content_contra]):
     def encode(self, content: Content_contra, /) -> Iterable[Encoded]:
         """Yield the encoded items of the set, in order."""
 
-    def warn_of_cut(self, cut: int, n: int) -> None:
-        """Log how many of `n` items were cut, if any were."""
+    def report(self, counts: EncodingCounts) -> None:
+        """Log what was changed to encode the items, if anything was."""
 
 
 def encode_once(encoder: SetEncoder[Content_contra], content: Content_contra, cache: Path) -> EncodedSet:
@@ -227,10 +225,8 @@ def encode_once(encoder: SetEncoder[Content_contra], content: Content_contra, ca
     with locked(cache / f".{folder.name}.lock"):
         sweep(cache, folder.name)
         found = read_encoded(folder, key)
-        if found is None and (former := read_arrays(folder.with_suffix(".npz"), key)) is not None:
-            found = write_encoded(folder, key, former)
         if found is not None:
-            encoder.warn_of_cut(found.cut, len(found))
+            encoder.report(found.counts)
             return found
         return write_encoded(folder, key, encoder.encode(content))
 
@@ -263,28 +259,3 @@ def read_encoded(folder: Path, key: str) -> EncodedSet | None:
         return EncodedSet.open(folder / TOKENS)
     logger.warning("%s is damaged (%s); it is tokenized again.", folder, faults[0])
     return None
-
-
-def read_arrays(path: Path, key: str) -> Iterable[Encoded] | None:
-    """Return the set in a file of earlier versions, written by `numpy.savez`; None if it is missing or damaged."""
-    if not path.exists():
-        return None
-    try:
-        # Opened here, since numpy leaves the file open if it is not a zip.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            if str(arrays["key"]) != key:
-                return None
-            # Read at once: a zip's checksum is checked only at the end of an array.
-            ids, ends, starts = arrays["ids"].tolist(), arrays["ends"].tolist(), arrays["starts"].tolist()
-            earlier = arrays["earlier"].T.tolist() if "earlier" in arrays else []
-            cut = int(arrays["cut"])
-    except UNREADABLE_ARRAYS:
-        return None
-    spans: dict[int, list[tuple[int, int]]] = {}
-    for number, begin, end in earlier:
-        spans.setdefault(number, []).append((begin, end))
-    # The former format stores how many examples were cut, not which.
-    return [
-        Encoded(ids[begin:end], start, number < cut, tuple(spans.get(number, ())))
-        for number, (start, (begin, end)) in enumerate(zip(starts, pairwise([0, *ends]), strict=True))
-    ]

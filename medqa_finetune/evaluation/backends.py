@@ -8,8 +8,8 @@ from medqa_finetune.config.schema import EvaluateConfig
 from medqa_finetune.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
+    from medqa_finetune.data.encode import Encoder
     from medqa_finetune.data.examples import Example
-    from medqa_finetune.data.tokenize import Encoder
     from medqa_finetune.evaluation.decode import Model
     from medqa_finetune.evaluation.generate import Generated
     from medqa_finetune.record.evaluation_dir import EvaluationDir

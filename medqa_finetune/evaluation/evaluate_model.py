@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from medqa_finetune.config.schema import EvaluateConfig
+from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.examples import Example
-from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.evaluation.decode import Model
 from medqa_finetune.evaluation.generate import generate_predictions

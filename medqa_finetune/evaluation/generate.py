@@ -11,9 +11,10 @@ import torch
 from tqdm import tqdm
 
 from medqa_finetune.config.schema import EvaluateConfig
+from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.examples import Encoded, Example, context_of
+from medqa_finetune.data.thoughts import split_thought
 from medqa_finetune.data.token_sets import EncodedSet
-from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.evaluation.decode import Ending, Model, decode_greedily
 from medqa_finetune.evaluation.predictions import Prediction, to_row
 from medqa_finetune.evaluation.reference_likelihood import reference_likelihoods
@@ -114,17 +115,20 @@ class PredictionWriter:
         prompt_cut, reference_cut = self._questions_left.cut[pair.id]
         ended = bool(tokens) and tokens[-1] in self.stops
         # What ends an answer is none of its text, even if the tokenizer does not call it special.
-        text = str(self._encoder.tokenizer.decode(tokens[:-1] if ended else tokens, skip_special_tokens=True))
+        answer = self._encoder.answer_of(tokens[:-1] if ended else tokens)
+        thinks = self._encoder.thinks or answer.thought is not None
         return Prediction(
             id=pair.id,
             question=pair.question,
-            references=(pair.answer,),
-            prediction=text.strip(),
+            references=(split_thought(pair.answer)[1],),
+            prediction=answer.text,
             hit_limit=not output.timed_out and not ended,
             timed_out=output.timed_out,
             prediction_tokens=len(tokens),
             reference_nll=likelihood[0],
             reference_tokens=likelihood[1],
+            thought=(answer.thought or "") if thinks else None,
+            thought_unclosed=answer.unclosed if thinks else None,
             prompt_cut=prompt_cut,
             reference_cut=reference_cut,
         )

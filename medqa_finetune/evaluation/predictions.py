@@ -35,6 +35,8 @@ class Prediction:
         prediction_tokens: Generated tokens without padding; None if unknown.
         reference_nll: Negative log-likelihood of the first reference under the model, summed over its tokens, in nats.
         reference_tokens: Number of those tokens.
+        thought: The thought that the model wrote before the prediction; None if it writes none.
+        thought_unclosed: Whether it did not close the thought, so that the prediction is empty; None as above.
         prompt_cut: Whether the question was asked cut, to fit `train.max_length`; None if unknown.
         reference_cut: Whether `reference_nll` is that of the reference's beginning, likewise.
     """
@@ -48,6 +50,8 @@ class Prediction:
     prediction_tokens: int | None = None
     reference_nll: float | None = None
     reference_tokens: int | None = None
+    thought: str | None = None
+    thought_unclosed: bool | None = None
     prompt_cut: bool | None = None
     reference_cut: bool | None = None
 
@@ -60,7 +64,7 @@ def to_row(prediction: Prediction) -> dict[str, Any]:
     row["prediction"] = prediction.prediction
     for key in ("hit_limit", "timed_out", "prediction_tokens", "reference_nll", "reference_tokens"):
         row[key] = getattr(prediction, key)
-    for key in ("prompt_cut", "reference_cut"):
+    for key in ("thought", "thought_unclosed", "prompt_cut", "reference_cut"):
         if (value := getattr(prediction, key)) is not None:
             row[key] = value
     return row
@@ -95,6 +99,8 @@ def from_row(row: dict[str, Any], place: Place) -> Prediction:
         prediction_tokens=_optional(row, "prediction_tokens", int, place),
         reference_nll=nll,
         reference_tokens=tokens,
+        thought=_text(row["thought"], "thought", place) if row.get("thought") is not None else None,
+        thought_unclosed=_optional(row, "thought_unclosed", bool, place),
         prompt_cut=_optional(row, "prompt_cut", bool, place),
         reference_cut=_optional(row, "reference_cut", bool, place),
     )

@@ -126,6 +126,7 @@ def _score(run: RunDir, record: Record, folder: EvaluationDir, metrics: Sequence
                 truncated_rate=fresh.truncated_rate,
                 timed_out_rate=fresh.timed_out_rate,
                 repetition_rate=fresh.repetition_rate,
+                unclosed_rate=fresh.unclosed_rate,
                 prompt_cut_rate=fresh.prompt_cut_rate,
                 reference_cut_rate=fresh.reference_cut_rate,
             )

@@ -63,6 +63,7 @@ def score_predictions(
         truncated_rate=_share([prediction.hit_limit for prediction in predictions]),
         timed_out_rate=_share([prediction.timed_out for prediction in predictions]),
         repetition_rate=_repetition_rate(predictions),
+        unclosed_rate=_unclosed_rate(predictions),
         prompt_cut_rate=_share([prediction.prompt_cut for prediction in predictions]),
         reference_cut_rate=_share([prediction.reference_cut for prediction in predictions]),
     )
@@ -122,6 +123,13 @@ def is_empty(text: str) -> bool:
 def _share(marks: Sequence[bool | None]) -> float | None:
     known = [mark for mark in marks if mark is not None]
     return sum(known) / len(marks) if len(known) == len(marks) else None
+
+
+def _unclosed_rate(predictions: Sequence[Prediction]) -> float | None:
+    """Return the share of thoughts that do not close, of all predictions; None if none has a thought."""
+    if all(prediction.thought_unclosed is None for prediction in predictions):
+        return None
+    return sum(bool(prediction.thought_unclosed) for prediction in predictions) / len(predictions)
 
 
 def _repetition_rate(predictions: Sequence[Prediction]) -> float | None:

@@ -21,8 +21,8 @@ from medqa_finetune.architecture.size import read_size
 from medqa_finetune.child_process import Child, NoReplyError, stream
 from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import EvaluateConfig
+from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.examples import Example
-from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.errors import Fault, ModelError, RunError
 from medqa_finetune.evaluation.decode import Model
 from medqa_finetune.evaluation.generate import HANG_SECONDS, Generated, Output, PredictionWriter

@@ -7,6 +7,7 @@ from typing import Any
 
 from medqa_finetune.data.examples import Example
 from medqa_finetune.data.splits import normalised_question
+from medqa_finetune.data.thoughts import split_thought
 from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.evaluation.predictions import Prediction, to_row
 from medqa_finetune.evaluation.reuse import reused_rows
@@ -66,8 +67,8 @@ def _prediction(question: Example, predicted: str) -> Prediction:
     return Prediction(
         id=question.id,
         question=question.question,
-        references=(question.answer,),
-        prediction=predicted,
+        references=(split_thought(question.answer)[1],),
+        prediction=split_thought(predicted)[1],
         hit_limit=False,
         timed_out=False,
     )

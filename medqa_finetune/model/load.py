@@ -16,7 +16,7 @@ from transformers import (
 )
 from transformers.utils.logging import disable_default_handler, disable_progress_bar, enable_propagation
 
-from medqa_finetune.architecture.files import AGAIN, read_config
+from medqa_finetune.architecture.files import AGAIN
 from medqa_finetune.architecture.size import ModelSize, read_size
 from medqa_finetune.compat.failures import words_of
 from medqa_finetune.config.ranges import AUTO
@@ -37,9 +37,6 @@ if not sys.stderr.isatty():
 # Its warnings then reach our handlers, including the run's log, instead of standard error only.
 disable_default_handler()
 enable_propagation()
-
-# Padding token for tokenizers that have none.
-PAD = "<|pad|>"
 
 
 @dataclass(frozen=True)
@@ -153,13 +150,9 @@ def _log_experts(size: ModelSize, method: MethodConfig, base: PreTrainedModel) -
 def load_tokenizer(folder: Path, template: str | None = None, *, chat: bool = True) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a model folder.
 
-    For chat, a tokenizer without a padding token gets `PAD` if the embedding has a spare row: it occurs in no text and
-    ends no prediction, and the embedding is not resized.
-
     Args:
         folder: Folder with the tokenizer's files.
-        chat: Whether questions will be answered, which needs a chat template and a padding token other than the end
-            token; running text needs neither.
+        chat: Whether questions will be answered, which needs a chat template.
         template: `model.chat_template`, for a model without one; None for the model's own.
 
     Raises:
@@ -172,9 +165,7 @@ def load_tokenizer(folder: Path, template: str | None = None, *, chat: bool = Tr
         raise ModelError(Fault("not-loadable", problem, file=str(folder))) from None
     if template is not None:
         tokenizer.chat_template = read_template(template)
-    if not chat:
-        return cast(PreTrainedTokenizerBase, _with_padding(folder, tokenizer))
-    if not tokenizer.chat_template:
+    if chat and not tokenizer.chat_template:
         raise ModelError(
             Fault(
                 "template-missing",
@@ -186,31 +177,28 @@ def load_tokenizer(folder: Path, template: str | None = None, *, chat: bool = Tr
                 file=str(folder),
             )
         )
-    if tokenizer.pad_token_id is None and _has_spare_row(folder, len(tokenizer)):
-        tokenizer.add_special_tokens({"pad_token": PAD})
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        end = tokenizer.eos_token
-        raise _bad_pad(folder, tokenizer, f"must be another token than the end token {end}, or no answer learns to end")
-    return cast(PreTrainedTokenizerBase, tokenizer)
+    return _with_padding(folder, tokenizer)
 
 
-def _has_spare_row(folder: Path, tokens: int) -> bool:
-    rows = read_config(folder).get("vocab_size")
-    return isinstance(rows, int) and rows > tokens
+def _with_padding(folder: Path, tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Use the end token for padding if a tokenizer has no padding token.
 
-
-def _with_padding(folder: Path, tokenizer: Any) -> Any:
-    """Use the end token for padding if a tokenizer has no padding token: padding is masked, and never trained on."""
+    Padding may be the end token: labels and attention masks go by places, not by ids.
+    """
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
-            raise _bad_pad(folder, tokenizer, "is not set, and neither is eos_token")
+            raise ModelError(
+                Fault(
+                    "pad-token",
+                    "is not set, and neither is eos_token",
+                    key="pad_token",
+                    got=None,
+                    file=str(folder / "tokenizer_config.json"),
+                    hint="Set eos_token in tokenizer_config.json.",
+                )
+            )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
-
-
-def _bad_pad(folder: Path, tokenizer: Any, problem: str) -> ModelError:
-    file, hint = str(folder / "tokenizer_config.json"), "Set pad_token in tokenizer_config.json."
-    return ModelError(Fault("pad-token", problem, key="pad_token", got=tokenizer.pad_token, file=file, hint=hint))
 
 
 def load_base(

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from medqa_finetune.config.chat_form import PLAIN_FORM, ChatForm, form_of
 from medqa_finetune.config.schema import Config, MethodConfig, ModelConfig
 from medqa_finetune.methods.registry import method_of
 
@@ -18,6 +19,7 @@ class Need:
 
     Attributes:
         chats: Whether a chat template is needed, as for all but running text.
+        form: In which form it renders dialogues.
         template: `model.chat_template`, for a model without one.
         backend: `evaluate.backend`.
         max_new_tokens: Maximum tokens of a prediction, for backends other than transformers; else 0.
@@ -30,6 +32,7 @@ class Need:
     precision: str
     max_length: int
     chats: bool = True
+    form: ChatForm = PLAIN_FORM
     template: str | None = None
     extra_fields: tuple[str, ...] = ()
     backend: str = "transformers"
@@ -54,6 +57,7 @@ def distinct_needs(
             precision=each.precision,
             max_length=each.train.max_length,
             chats=each.chats,
+            form=form_of(each.model, counted),
             template=each.model.chat_template,
             extra_fields=_extra_fields(counted),
             backend=each.evaluate.backend,

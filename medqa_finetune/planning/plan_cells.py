@@ -152,7 +152,8 @@ def _link_prepared_data(config: Config, cache: Path) -> None:
 
 
 def _with_random_weights(model: ModelConfig, folder: Path, place: int) -> ModelConfig:
-    return ModelConfig(model.name, str(folder / f"{WITHOUT_WEIGHTS}-{place}"), chat_template=model.chat_template)
+    path = str(folder / f"{WITHOUT_WEIGHTS}-{place}")
+    return dataclasses.replace(model, path=path, repository=None, revision=ModelConfig.revision)
 
 
 def _call(function: Callable[[Request], Reply], request: Request) -> Reply:

@@ -104,7 +104,7 @@ def run_trial(request: TrialRequest) -> TrialCosts:
     method = model_method(config.method)
     if method.trains_weights:
         request = dataclasses.replace(request, config=settle(config, loaded, run))
-    encoder = task.encoder(loaded.tokenizer, config)
+    encoder = task.encoder(loaded.tokenizer, config, splits.manifest.counts)
     trained = _train(request, loaded, encoder, splits) if method.trains_weights else TrainingCosts()
     questions = _spread(splits.test[: config.evaluate.max_samples], config.evaluate.batch_size)
     evaluated = _evaluate(config, loaded, encoder, questions, run)

@@ -127,7 +127,8 @@ def count_work(config: Config, cache: Path, machine: Machine) -> CellWorkload:
     splits = task.prepare(config, folder, cache)
     # The cell that prepares a corpus keeps that memory, as this process does; later cells do not.
     left = max(0, resident_bytes() - before)
-    encoder = task.encoder(load_tokenizer(folder, config.model.chat_template, chat=config.chats), config)
+    tokenizer = load_tokenizer(folder, config.model.chat_template, chat=config.chats)
+    encoder = task.encoder(tokenizer, config, splits.manifest.counts)
     parts = (splits.train, splits.validation)
     samples, numbers = [_sample(encoder, part) for part in parts], list(map(len, parts))
     training = _training_work(config, size, samples, numbers)

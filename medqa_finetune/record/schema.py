@@ -180,6 +180,8 @@ class EvaluationRecord:
         truncated_rate: Share of predictions that reached `evaluate.max_new_tokens`, in [0, 1]; None when not known.
         timed_out_rate: Share of predictions cut off by `evaluate.timeout_seconds`, in [0, 1]; None when not known.
         repetition_rate: Share of character 4-grams that repeat an earlier one of the same prediction, over all.
+        unclosed_rate: Share of predictions that begin a thought and do not close it, in [0, 1]; None where the model
+            writes no thoughts.
         prompt_cut_rate: Share of questions whose prompt, with earlier turns, was cut to fit `train.max_length`, in
             [0, 1]; None when not known.
         reference_cut_rate: Share of questions of whose reference the perplexity counts only the beginning, likewise.
@@ -194,6 +196,7 @@ class EvaluationRecord:
     truncated_rate: float | None = None
     timed_out_rate: float | None = None
     repetition_rate: float | None = None
+    unclosed_rate: float | None = None
     prompt_cut_rate: float | None = None
     reference_cut_rate: float | None = None
     peak_vram_bytes: int | None = None

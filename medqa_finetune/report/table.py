@@ -15,7 +15,8 @@ OF_TEXT = tuple(score.name for score in default_scores() if score.running_text)
 DETAILS = tuple(score.name for score in default_scores() if score.prominence is Prominence.DETAIL)
 SCORES = tuple(score_columns([]))
 RATES = (
-    "empty_rate", "truncated_rate", "timed_out_rate", "repetition_rate", "prompt_cut_rate", "reference_cut_rate"
+    "empty_rate", "truncated_rate", "timed_out_rate", "repetition_rate", "unclosed_rate", "prompt_cut_rate",
+    "reference_cut_rate",
 )  # fmt: skip
 CUT_EXAMPLES = "train_truncated_rate"
 COLUMNS = (

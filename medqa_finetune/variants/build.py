@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from medqa_finetune.child_process import NoReplyError, call
+from medqa_finetune.config.chat_form import form_of
 from medqa_finetune.errors import ConfigError, Fault, RunError
 from medqa_finetune.memory import in_units
 from medqa_finetune.record.checksums import stamps_below
@@ -130,6 +131,7 @@ def _measuring(job: ExportJob, name: str) -> MeasureRequest:
         evaluate=job.config.evaluate,
         max_samples=job.request.max_samples,
         max_length=job.config.train.max_length,
+        form=form_of(job.config.model, job.record.data_manifest.counts if job.record.data_manifest else {}),
         precision=job.config.precision,
         threads=job.config.threads,
     )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from medqa_finetune.config.chat_form import ChatForm
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
 from medqa_finetune.data.examples import Example, context_of, with_context
 from medqa_finetune.errors import DataError, Fault
@@ -45,6 +46,7 @@ class MeasureRequest:
         evaluate: The run's settings of generation and metrics.
         max_samples: Maximum number of questions; None for all.
         max_length: Maximum tokens of an example, as in training.
+        form: In which form the chat template renders dialogues, as in training.
         precision: Compute precision; `auto` depends on the device.
         threads: CPU threads for torch; None for torch's default.
     """
@@ -57,6 +59,7 @@ class MeasureRequest:
     evaluate: EvaluateConfig
     max_samples: int | None
     max_length: int
+    form: ChatForm
     precision: str
     threads: int | None
 
@@ -69,7 +72,7 @@ def measure(asked: MeasureRequest) -> Measured:
         DataError: there are no questions.
     """
     pairs = read_questions(RunDir(asked.run), asked.max_samples)
-    from medqa_finetune.data.tokenize import Encoder
+    from medqa_finetune.data.encode import Encoder
     from medqa_finetune.evaluation.generate import generate_predictions
     from medqa_finetune.evaluation.predictions import read_predictions
     from medqa_finetune.evaluation.score import score_predictions
@@ -82,7 +85,7 @@ def measure(asked: MeasureRequest) -> Measured:
     start = resident_bytes()
     tokenizer = load_tokenizer(asked.folder)
     model = load_variant(asked, device, tokenizer)
-    encoder = Encoder(tokenizer, asked.max_length)
+    encoder = Encoder(tokenizer, asked.max_length, asked.form)
     _warm_up(model, encoder, pairs)
     shutil.rmtree(asked.answers, ignore_errors=True)
     asked.answers.mkdir(parents=True)

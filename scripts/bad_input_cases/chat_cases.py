@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scripts.bad_input_cases.case import Case, Expected
-from scripts.bad_input_cases.model_cases import CUT_SHORT, PAD, PICKLED, SAME_PAD_TOKEN, TINY, cut_short, pickled_only
+from scripts.bad_input_cases.model_cases import CUT_SHORT, NO_ENDS, NO_PAD_TOKEN, PICKLED, TINY, cut_short, pickled_only
 
 ADAPTER = ("model=base", "adapter=adapter", "prompt=头痛怎么办？")
 
@@ -87,7 +87,7 @@ CASES = [
         base_with(lambda base: (base / "chat_template.jinja").unlink()),
     ),
     chat(
-        39, "pad token is the end token", BASE, SAME_PAD_TOKEN, base_with(PAD),
+        39, "neither pad token nor end token", BASE, NO_PAD_TOKEN, base_with(NO_ENDS),
     ),
     chat(40, "pickled weights", BASE, PICKLED, base_with(pickled_only)),
     chat(40, "weights cut short", BASE, CUT_SHORT, base_with(cut_short)),

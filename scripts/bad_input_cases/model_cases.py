@@ -152,9 +152,9 @@ def pruned_unevenly(base: Path) -> None:
     save_file(weights | {name: weights[name][:100].copy()}, base / "model.safetensors", metadata={"format": "pt"})
 
 
-PAD = edited("tokenizer_config.json", lambda config: config.update(pad_token="<|im_end|>"))
-SAME_PAD_TOKEN = Expected(
-    "pad-token", "pad_token", "<|im_end|>", names=("end token <|im_end|>",), hint="Set pad_token",
+NO_ENDS = edited("tokenizer_config.json", lambda config: config.update(pad_token=None, eos_token=None))
+NO_PAD_TOKEN = Expected(
+    "pad-token", "pad_token", None, names=("eos_token",), hint="Set eos_token",
     file="base/tokenizer_config.json",
 )  # fmt: skip
 PICKLED = Expected(
@@ -247,7 +247,7 @@ CASES = [
         ),
         model(lambda base: (base / "chat_template.jinja").unlink()), prepared=True,
     ),
-    Case(39, "pad token is the end token", OF_FOLDER, (SAME_PAD_TOKEN,), model(PAD), prepared=True),
+    Case(39, "neither pad token nor end token", OF_FOLDER, (NO_PAD_TOKEN,), model(NO_ENDS), prepared=True),
     Case(
         39, "more tokens than the embedding has rows", OF_FOLDER,
         (Expected("vocabulary-mismatch", names=("3505 tokens", "3504 rows"), hint="from the same place", file="base"),),

@@ -53,7 +53,7 @@ def answering(options: argparse.Namespace) -> int:
 def _answer(work: Path, method: str, backend: str, pairs: list[Example], options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
-    from medqa_finetune.data.tokenize import Encoder
+    from medqa_finetune.data.encode import Encoder
     from medqa_finetune.model.load import choose_device, load_model
 
     settings = EvaluateConfig(backend=backend, max_new_tokens=options.max_new_tokens)

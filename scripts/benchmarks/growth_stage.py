@@ -16,7 +16,7 @@ from medqa_finetune.data.splits import SplitRules
 from medqa_finetune.data.token_sets import encode_once
 
 if TYPE_CHECKING:
-    from medqa_finetune.data.tokenize import Encoder
+    from medqa_finetune.data.encode import Encoder
 
 HELD_OUT = SplitRules(test_size=200, validation_size=200, split_seed=0, near_duplicate_threshold=0.8)
 SAMPLING_SECONDS = 0.02
@@ -75,7 +75,7 @@ def load_encoder(tokenizer: Path) -> "Encoder":
     """Load a tokenizer; not timed, since it does not depend on the number of examples."""
     from transformers import AutoTokenizer
 
-    from medqa_finetune.data.tokenize import Encoder
+    from medqa_finetune.data.encode import Encoder
 
     return Encoder(AutoTokenizer.from_pretrained(tokenizer, local_files_only=True), 1024)
 

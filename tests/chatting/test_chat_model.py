@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 import torch
 
-from medqa_finetune.chatting.chat_model import ChatModel, Prompt, Sampling, Turn, load_source
+from medqa_finetune.chatting.chat_model import ChatModel, Prompt, Sampling, Turn, chat_model_of, load_source
 from medqa_finetune.chatting.sources import source_of_model, source_of_run
 from medqa_finetune.config.schema import EvaluateConfig
+from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.examples import Example
-from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.errors import DataError, ModelError
 from medqa_finetune.evaluation.generate import generate_predictions
 from medqa_finetune.evaluation.predictions import read_predictions
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir
+from scripts.small_models import TEMPLATE
 from tests.chatting.runs import another_model, config_of, trained, write_run
 from tests.faulty import only_fault
 
@@ -137,9 +138,10 @@ def test_a_question_beyond_the_context_is_refused(chat_model: ChatModel) -> None
 
 def test_a_template_that_takes_no_instructions_is_named(chat_model: ChatModel, monkeypatch: pytest.MonkeyPatch) -> None:
     template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
-    monkeypatch.setattr(chat_model.encoder.tokenizer, "chat_template", template)
+    monkeypatch.setattr(chat_model.encoder.tokenizer, "chat_template", template + TEMPLATE)
+    model = chat_model_of(chat_model.model, chat_model.encoder.tokenizer)
     with pytest.raises(ModelError) as caught:
-        chat_model.prompt("简短。", [], "头痛", 12)
+        model.prompt("简短。", [], "头痛", 12)
     assert only_fault(caught).code == "template-refuses"
     assert "no system role" in only_fault(caught).problem  # the template's own words
 

@@ -13,6 +13,7 @@ from medqa_finetune.config.identity import (
     differences,
     evaluation_identity,
     evaluation_name,
+    file_label,
     first_identity,
     flatten,
     is_same_training,
@@ -150,7 +151,7 @@ BASELINE = changed(VALID, method__name="none", method__trains="nothing", method_
 
 
 def with_setting(config: Config, key: str, value: Any) -> Config:
-    extra = {"corpus__path": "pairs.jsonl"} if key in ("corpus.source", "corpus.task") else {}
+    extra: dict[str, Any] = {"corpus__path": "pairs.jsonl"} if key in ("corpus.source", "corpus.task") else {}
     extra |= {"corpus__source": "file"} if key == "corpus.task" else {}
     extra |= {"evaluate__text": "text"} if key in ("evaluate.text_path", "evaluate.stride") else {}
     if key in ("method.double_quantization", "method.compute_dtype"):
@@ -494,6 +495,11 @@ def test_any_evaluation_name_is_one_folder(folder: str, text: str) -> None:
     assert is_folder_name(evaluation_name(settings, dataclasses.asdict(VALID.evaluate), text))
 
 
+def test_a_pattern_of_files_is_labelled_by_what_has_a_name() -> None:
+    labels = {path: file_label("jsonl", path, "0123456789") for path in ("a/b.jsonl", "a/*.jsonl", "a/**", "*.csv")}
+    assert labels == {"a/b.jsonl": "b-012345", "a/*.jsonl": "a-012345", "a/**": "a-012345", "*.csv": "jsonl-012345"}
+
+
 @given(text=st.text(min_size=1), label=st.text(min_size=1))
 def test_any_run_name_is_one_folder(text: str, label: str) -> None:
     config = changed(VALID, model__revision=text, corpus__answer=text)
@@ -521,3 +527,12 @@ def test_readable_parts_of_a_name_stay_readable(text: str) -> None:
     name = name_of(changed(VALID, model__revision=text, seed=1))
     assert is_folder_name(name)
     assert name.startswith("lora_20k__seed=1__model.revision=")
+
+
+def test_null_of_earlier_versions_kept_system_prompts() -> None:
+    """It means since that they are left out, and `auto` what it meant before."""
+    before = settings_of(VALID, FINGERPRINTS, results_version=3)
+    before["corpus"]["system"] = None
+    assert training_identity(before) == training_identity(settings_of(VALID, FINGERPRINTS, results_version=3))
+    now = settings_of(changed(VALID, corpus__system=None), FINGERPRINTS)
+    assert training_identity(now) != training(VALID)

@@ -19,7 +19,19 @@ from tests.data.files import GOOD_LINE, written
 
 # The folder of a test is the same for all of its examples, and each overwrites the file of the one before.
 modestly = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
-NAMES = ["a.jsonl", "a.json", "a.csv", "a.parquet", "a.csv.gz", "a.jsonl.gz", "a.json.zst", "a.jsonl.zst"]
+NAMES = [
+    "a.jsonl",
+    "a.json",
+    "a.csv",
+    "a.tsv",
+    "a.txt",
+    "a.arrow",
+    "a.parquet",
+    "a.csv.gz",
+    "a.jsonl.gz",
+    "a.json.zst",
+    "a.jsonl.zst",
+]
 ENCODINGS = ["utf-8", "gb18030", "utf-16", "latin-1", "utf-7", "utf-8-sig", "cp037"]
 PIECES = [
     *'{}[]",:\n\\ 12', "null", '"question"', '"answer"', GOOD_LINE, "\ud83d", "\\ud83d", "\u2028", "\r\n", "\ufeff",
@@ -55,7 +67,7 @@ def test_any_bytes_packed(tmp_path: Path, content: bytes, name: str, share: floa
             check_reading(written(tmp_path / (name + suffix), cut), max_reject_share=1.0)
 
 
-@given(text=texts, name=st.sampled_from(["a.jsonl", "a.json", "a.csv"]), chunk=st.integers(1, 30))
+@given(text=texts, name=st.sampled_from(["a.jsonl", "a.json", "a.csv", "a.tsv", "a.txt"]), chunk=st.integers(1, 30))
 @modestly
 def test_any_text_of_the_kind(tmp_path: Path, text: str, name: str, chunk: int) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -14,8 +14,8 @@ from medqa_finetune.data.text import Text, read_text_parts
 from medqa_finetune.data.token_sets import EncodedSet
 from medqa_finetune.errors import DataError
 from tests.config.builders import changed
+from tests.data.test_encode import micro_tokenizer
 from tests.data.test_text import config_of, text, three_files
-from tests.data.test_tokenize import micro_tokenizer
 from tests.faulty import only_fault
 
 __all__ = ["micro_tokenizer", "text"]

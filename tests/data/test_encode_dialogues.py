@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medqa_finetune.data.encode import QUESTION_SHARE, Encoder
 from medqa_finetune.data.examples import IGNORED, Encoded, Example
+from medqa_finetune.data.layout import Rendered
 from medqa_finetune.data.token_sets import EncodedSet
-from medqa_finetune.data.tokenize import QUESTION_SHARE, Encoder
 from medqa_finetune.errors import Fault, ModelError
-from tests.data.test_tokenize import cleaned, micro_tokenizer, template, tokenizer, with_template
+from tests.data.test_encode import cleaned, micro_tokenizer, template, tokenizer, with_template
 from tests.faulty import only_fault
 
 __all__ = ["micro_tokenizer", "tokenizer"]
@@ -115,19 +116,19 @@ def test_a_long_history_is_cut_without_trying_every_length(
 ) -> None:
     encoder = Encoder(micro_tokenizer, 128)
     rendered = 0
-    render = encoder._template.parts
+    render = encoder._template.render
 
-    def counting(example: Example) -> list[str]:
+    def counting(example: Example) -> Rendered:
         nonlocal rendered
         rendered += 1
         return render(example)
 
-    monkeypatch.setattr(encoder._template, "parts", counting)
+    monkeypatch.setattr(encoder._template, "render", counting)
     example = Example("p", "问题", "回答", None, (("头痛怎么办？", "多休息。"),) * 60)
     (item,) = encoder.encode([example])
     assert item.cut
     assert item.earlier
-    assert rendered <= 3
+    assert rendered <= 4
 
 
 CHATML = "{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n'}}"
@@ -149,11 +150,10 @@ NO_SYSTEM = (
 @pytest.mark.parametrize(
     ("chat_template", "beside", "code", "part"),
     [
-        (CHANGES_EARLIER, {"system": False, "history": True}, "template-unfit", "changes earlier turns"),
-        (ENDS_OTHERWISE, {"system": False, "history": True}, "template-unfit", "the answer of an earlier turn"),
+        (CHANGES_EARLIER, {"system": False, "history": True}, "template-unfit", "the question of turn 1"),
         (NO_SYSTEM, {"system": True, "history": False}, "template-fails", "System role not supported"),
     ],
-    ids=["changes_earlier", "ends_otherwise", "no_system"],
+    ids=["changes_earlier", "no_system"],
 )
 def test_a_template_that_cannot_be_used_for_dialogues_is_refused_for_them_alone(
     micro_tokenizer: Any, chat_template: str, beside: dict[str, bool], code: str, part: str
@@ -173,6 +173,12 @@ def test_a_template_that_cannot_be_used_for_dialogues_is_refused_for_them_alone(
     with pytest.raises(ModelError) as caught:
         list(encoder.encode([example]))
     check(only_fault(caught))
+
+
+def test_earlier_turns_that_end_otherwise_are_counted_and_not_trained(micro_tokenizer: Any) -> None:
+    item = encode(with_template(micro_tokenizer, ENDS_OTHERWISE), PAIR)
+    assert (item.earlier, item.untrained) == ((), 2)
+    assert learnt(micro_tokenizer, item) == [f"{PAIR.answer}<|im_end|>"]
 
 
 def encoded(lengths: list[int], number: int) -> Encoded:

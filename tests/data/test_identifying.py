@@ -160,3 +160,4 @@ def test_frames_are_long_and_around_many_texts() -> None:
     assert frames.without(before + behind) == before + behind
     assert frames_of([text()[:5] + "患者男性" for _ in range(60)]) == Frames()
     assert frames_of(framed[:5]) == Frames()
+    assert frames_of([text() * 9 + behind for _ in range(60)]) == Frames()

@@ -1,6 +1,5 @@
 """Encoded sets on disk: the same set comes back, a damaged or foreign file does not."""
 
-import hashlib
 import json
 import logging
 import shutil
@@ -8,24 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
-from medqa_finetune.data.examples import Encoded
+from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.tables import SCHEMA, ExampleTable, write_examples
-from medqa_finetune.data.text import Text
 from medqa_finetune.data.token_sets import (
     MANIFEST,
     TOKENS,
     EncodedSet,
     encode_once,
-    read_arrays,
     read_encoded,
     write_encoded,
 )
-from medqa_finetune.data.tokenize import Encoder
-from medqa_finetune.record.files import sha256_of_text
 
 ROWS = [("a", "感冒怎么办？", "多喝水。"), ("b", "头痛", "多休息。" * 60), ("c", "发烧怎么办？", "量体温。")]
 
@@ -156,65 +150,3 @@ def test_empty_set_comes_back_empty(tmp_path: Path) -> None:
     found = read_encoded(tmp_path / "empty", "k")
     assert found is not None
     assert (len(found), found.tokens, found.cut, list(found)) == (0, 0, 0, [])
-
-
-ITEMS = [
-    Encoded([1, 2, 3, 4, 5, 6], 5, cut=True, earlier=((1, 2), (3, 4))),
-    Encoded([7, 8], 1, cut=False),
-    Encoded([9, 10, 11], 1, cut=False, earlier=((1, 2),)),
-]
-# What earlier versions wrote for these: `numpy.savez` of flat arrays.
-FORMER: dict[str, np.ndarray[Any, Any]] = {
-    "ids": np.arange(1, 12, dtype=np.int32),
-    "ends": np.array([6, 8, 11], np.int64),
-    "starts": np.array([5, 1, 1], np.int32),
-    "cut": np.asarray(1),
-}
-FORMER_SPANS = np.array([[0, 0, 2], [1, 3, 1], [2, 4, 2]], np.int32)
-
-
-class FixedEncoder:
-    """Encodes anything as `ITEMS`, or must not encode."""
-
-    fingerprint = "f"
-
-    def __init__(self, *, allowed: bool) -> None:
-        self.allowed = allowed
-
-    def encode(self, text: Text, /) -> list[Encoded]:
-        assert self.allowed
-        return ITEMS
-
-    def warn_of_cut(self, cut: int, n: int) -> None:
-        """Log nothing."""
-
-
-def write_former(cache: Path, text: Text, **changes: Any) -> Path:
-    key = sha256_of_text(json.dumps([text.sha256, "f"]))
-    path = cache / f"encoded-{key[:16]}.npz"
-    np.savez(path, **({"key": np.asarray(key), **FORMER, "earlier": FORMER_SPANS} | changes))
-    return path
-
-
-def test_sets_of_earlier_versions_are_not_tokenized_again(tmp_path: Path) -> None:
-    text = Text("t")
-    write_former(tmp_path, text)
-    for _ in range(2):
-        found = encode_once(FixedEncoder(allowed=False), text, tmp_path)
-        assert content(found) == content(EncodedSet(ITEMS))
-        assert found.sha256 == hashlib.sha256(FORMER["ids"].tobytes() + FORMER["ends"].tobytes()).hexdigest()
-    write_former(tmp_path, text).write_bytes(b"damaged, and not read any more")
-    assert len(encode_once(FixedEncoder(allowed=False), text, tmp_path)) == 3
-
-
-def test_damaged_sets_of_earlier_versions_are_tokenized_again(tmp_path: Path) -> None:
-    text = Text("t")
-    whole = write_former(tmp_path, text).read_bytes()
-    for damaged in (whole[: len(whole) // 2], b"PK", b"", whole.replace(FORMER["ids"].tobytes(), b"\0" * 44)):
-        assert damaged != whole
-        for folder in folders(tmp_path):
-            shutil.rmtree(folder) if folder.is_dir() else folder.write_bytes(damaged)
-        assert len(encode_once(FixedEncoder(allowed=True), text, tmp_path)) == 3
-    shutil.rmtree(next(folder for folder in folders(tmp_path) if folder.is_dir()))
-    write_former(tmp_path, text, key=np.asarray("another"))
-    assert read_arrays(write_former(tmp_path, text, key=np.asarray("another")), "f") is None

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
+from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.examples import Example
-from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.evaluation import generate
 from medqa_finetune.evaluation.decode import Ending, decode_greedily
 from medqa_finetune.evaluation.generate import Generated, generate_predictions

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from medqa_finetune.config.schema import MethodConfig
-from medqa_finetune.data.tokenize import Encoder
+from medqa_finetune.data.encode import Encoder
 from medqa_finetune.evaluation import generate, vllm_backend
 from medqa_finetune.evaluation.generate import Output
 from medqa_finetune.evaluation.predictions import read_predictions

@@ -1,15 +1,14 @@
-"""Chat templates for models that have none, and the pad token for those that lack it."""
+"""Chat templates for models that have none."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from medqa_finetune.config.schema import ModelConfig
+from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.examples import Example
-from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.errors import ModelError
-from medqa_finetune.model.load import PAD, load_tokenizer
+from medqa_finetune.model.load import load_tokenizer
 from medqa_finetune.model.locate import fingerprint_model, locate_model
 from medqa_finetune.model.templates import read_template, template_names
 from scripts.small_models import write_micro_model
@@ -78,13 +77,3 @@ def test_another_template_is_another_model(phi: Path, tmp_path: Path) -> None:
     plain, ours = fingerprint_model(phi), fingerprint_model(phi, "instruct")
     assert plain != ours
     assert fingerprint_model(phi, str(tmp_path / "mine.jinja")) == ours
-
-
-def test_a_spare_row_of_the_embedding_becomes_the_pad_token(phi: Path, tmp_path: Path) -> None:
-    tokenizer = load_tokenizer(phi, "instruct")
-    assert (tokenizer.pad_token, tokenizer.pad_token_id) == (PAD, 300)
-    assert tokenizer.pad_token_id != tokenizer.eos_token_id
-    assert PAD in tokenizer.all_special_tokens
-    tokenizer.save_pretrained(tmp_path)
-    shutil.copy(phi / "config.json", tmp_path)
-    assert load_tokenizer(tmp_path).pad_token_id == 300

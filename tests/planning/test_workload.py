@@ -9,9 +9,9 @@ import pytest
 
 from medqa_finetune.architecture.size import read_size
 from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, ModelConfig, TrainConfig
+from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.prepare import prepare_splits
 from medqa_finetune.data.token_sets import EncodedSet
-from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.errors import ModelError
 from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, training_memory
 from medqa_finetune.model.load import load_tokenizer

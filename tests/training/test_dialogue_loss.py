@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from medqa_finetune.config.schema import MethodConfig
+from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.examples import Example
 from medqa_finetune.data.token_sets import EncodedSet
-from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.model.attention import attention_per_pair
 from medqa_finetune.model.load import Device, load_model
 from medqa_finetune.training.batches import Collator, concatenate, pad_right

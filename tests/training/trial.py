@@ -17,9 +17,9 @@ from medqa_finetune.config.schema import (
     TrackerConfig,
     TrainConfig,
 )
+from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.examples import Example
 from medqa_finetune.data.token_sets import EncodedSet
-from medqa_finetune.data.tokenize import Encoder
 from medqa_finetune.model.load import Device, LoadedModel, load_model
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import TrainRecord

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from medqa_finetune.config.chat_form import PLAIN_FORM
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.load import Device, load_model, load_tokenizer
@@ -42,7 +43,7 @@ def made(run: RunDir, base: Path, method: MethodConfig, variant: str, **options:
 
 def loaded(folder: Path, base: Path, method: MethodConfig) -> Any:
     beside = base if folder.name == "lora" else None
-    asked = MeasureRequest(folder, beside, method, folder, folder, EvaluateConfig(), None, 64, "fp32", None)
+    asked = MeasureRequest(folder, beside, method, folder, folder, EvaluateConfig(), None, 64, PLAIN_FORM, "fp32", None)
     return load_variant(asked, CPU, load_tokenizer(folder))
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from medqa_finetune.data.encode import EXAMPLES_PER_CALL, QUESTION_SHARE, Encoder
 from medqa_finetune.data.examples import IGNORED, Encoded, Example
 from medqa_finetune.data.token_sets import EncodedSet
-from medqa_finetune.data.tokenize import EXAMPLES_PER_CALL, QUESTION_SHARE, Encoder
 from medqa_finetune.errors import ModelError
 from tests.conftest import REPOSITORY
 from tests.faulty import only_fault
@@ -215,15 +215,9 @@ def test_everything_up_to_the_first_special_token_ends_an_answer(micro_tokenizer
             "template-unfit",
             "special token",
         ),
-        (
-            "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>'}}{% endfor %}"
-            "{% if add_generation_prompt %}{{'<|im_start|>assistant\n<think>'}}{% endif %}",
-            "template-unfit",
-            "generation prompt",
-        ),
         ("{{ raise_exception('roles must alternate') }}", "template-fails", "roles must alternate"),
     ],
-    ids=["no_end", "answer_elsewhere", "raises"],
+    ids=["no_end", "raises"],
 )
 def test_template_that_cannot_be_trained_on_is_refused(
     micro_tokenizer: Any, chat_template: str, code: str, part: str
