@@ -23,7 +23,7 @@ from medqa_finetune.config.explain import (
     schema_node,
     unknown_setting,
 )
-from medqa_finetune.config.identity import flatten
+from medqa_finetune.config.identity import as_meant, flatten
 from medqa_finetune.config.schema import Config
 from medqa_finetune.config.yaml_traps import trapped_values
 from medqa_finetune.errors import ConfigError
@@ -77,7 +77,7 @@ def restore_config(written: Mapping[str, object]) -> Config:
     """
     known = set(dotted_keys(schema_node()))
     node = OmegaConf.create()
-    settings = flatten(written)
+    settings = as_meant(flatten(written))
     if settings.get("corpus.task", "qa") == "qa":
         # Examples were divided anew before this setting existed; running text kept its parts.
         settings = {"corpus.parts": "ignore"} | settings

@@ -17,6 +17,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from medqa_finetune.config.checks import FOLDER_NAME_BYTES
+from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import Config
 from medqa_finetune.methods.registry import described, method_of
 
@@ -54,6 +55,7 @@ NOT_IDENTITY = (
     "model.name",
     "model.path",
     "model.repository",
+    "model.modelscope_repository",
     "model.revision",
     "model.chat_template",
     "train.logging_steps",
@@ -192,9 +194,16 @@ def identity_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     method = described(settings["method"]["trains"])
     return {
         key: value
-        for key, value in (_schema_defaults() | flatten(settings)).items()
+        for key, value in (_schema_defaults() | as_meant(flatten(settings))).items()
         if not _is_below(key, NOT_IDENTITY) and method.uses(key)
     }
+
+
+def as_meant(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of a record, as dotted keys, with values that have another meaning since replaced."""
+    before_null_left_out = settings.get("results_version", RESULTS_VERSION) < 4
+    system = {"corpus.system": AUTO} if before_null_left_out and settings.get("corpus.system", "") is None else {}
+    return {**settings, **system}
 
 
 def is_same_training(record: Mapping[str, object], identity: str, settings: Mapping[str, object]) -> bool:

@@ -90,7 +90,8 @@ class CorpusConfig:
             objects.
         answer: Column of the answer, several, or a template, e.g. `"<think>{Complex_CoT}</think>{Response}"`; `\\n` in
             a template is a line break.
-        system: Column of the system prompt. Rows may lack it; a column not called `system` must exist.
+        system: Column of the system prompt. Rows may lack it; a column not called `system` must exist. `auto` is no
+            column, with those among messages; null leaves all out, for templates that refuse them (Gemma).
         history: Column of the earlier turns, a list of `[question, answer]`. Rows may lack it, as above.
         messages: Column of a whole conversation, a list of `{"from", "value"}` or `{"role", "content"}`, in place of
             `question`, `answer` and `history`; null where these are columns.
@@ -138,7 +139,7 @@ class CorpusConfig:
     rows: str | None = None
     question: Any = "question"
     answer: Any = "answer"
-    system: str | None = None
+    system: str | None = "auto"
     history: str | None = None
     messages: str | None = None
     message_keys: list[str] = field(default_factory=list)
@@ -177,6 +178,7 @@ class ModelConfig:
         name: Short name, used for the run folder and in tables.
         path: Folder of a downloaded model, or `embedded:tiny` for the one that ships with the package.
         repository: Source for `scripts/download_model.py`, `owner/name`; null for a local model.
+        modelscope_repository: Its name on ModelScope, where that differs.
         revision: Branch, tag or commit of that repository.
         chat_template: For a model without a chat template: `instruct`, or a Jinja file; null for the model's own.
         thinking: Thoughts (`<think>…</think>`) in answers: `keep` trains them, and the model is asked to think; `off`
@@ -189,6 +191,7 @@ class ModelConfig:
     name: str = MISSING
     path: str = MISSING
     repository: str | None = None
+    modelscope_repository: str | None = None
     revision: str = "main"
     chat_template: str | None = None
     thinking: str = "auto"

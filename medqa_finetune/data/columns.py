@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.cells import ABSENT, CellReader, Columns, NotText, cell_of
 from medqa_finetune.data.clean import clean
@@ -44,7 +45,8 @@ class ExampleBuilder:
         self._cells = CellReader(corpus, ledger)
         self._question = self._columns_of("question", corpus.question)
         self._answer = self._columns_of("answer", corpus.answer)
-        self._before = {key: name for key in OPTIONAL if (name := getattr(corpus, key)) is not None}
+        self._before = {key: name for key in OPTIONAL if (name := getattr(corpus, key)) not in (None, AUTO)}
+        self._takes_system = corpus.system is not None
         self._messages = corpus.messages
         self._reader = message_reader(corpus, ledger.count)
         self._id = corpus.id
@@ -136,17 +138,24 @@ class ExampleBuilder:
             if cell is ABSENT:
                 raise Broken("missing_column")
             found = self._reader.read(cell)
-            return Dialogue(found.system or system, found.turns)
+            return Dialogue(self._kept(found.system) or system, found.turns)
         if (asked := self._reader.messages_in(self._question.cell(values))) is not None:
             # A prompt of messages, as in TRL's form; the answer is a message as well, or its text.
             said = self._reader.messages_in(self._answer.cell(values))
             answer = said or [{"role": "assistant", "content": self._answer.text(values)}]
             found = self._reader.read([*asked, *answer])
-            return Dialogue(found.system or system, found.turns)
+            return Dialogue(self._kept(found.system) or system, found.turns)
         question = self._question.text(values)
         earlier = cell_of(values, self._before["history"]) if "history" in self._before else ABSENT
         history = () if earlier is ABSENT or self._cells.is_missing(earlier) else self._reader.read_history(earlier)
         return Dialogue(system, (*history, (question, self._answer.text(values))))
+
+    def _kept(self, system: str | None) -> str | None:
+        """Return a system prompt among messages, unless `corpus.system=null` leaves it out."""
+        if system is None or self._takes_system:
+            return system
+        self._ledger.count("system_prompts_left_out")
+        return None
 
     def _system(self, values: Mapping[str, object]) -> str:
         cell = cell_of(values, self._before["system"]) if "system" in self._before else ABSENT

@@ -136,7 +136,7 @@ def _save(model: "PreTrainedModel", tokenizer: Any, folder: Path, making: WriteR
     """
     import torch
 
-    from medqa_finetune.data.tokenize import Encoder
+    from medqa_finetune.data.encode import Encoder
     from medqa_finetune.model.stop_tokens import end_answers
 
     if making.chat:

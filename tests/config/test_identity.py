@@ -527,3 +527,12 @@ def test_readable_parts_of_a_name_stay_readable(text: str) -> None:
     name = name_of(changed(VALID, model__revision=text, seed=1))
     assert is_folder_name(name)
     assert name.startswith("lora_20k__seed=1__model.revision=")
+
+
+def test_null_of_earlier_versions_kept_system_prompts() -> None:
+    """It means since that they are left out, and `auto` what it meant before."""
+    before = settings_of(VALID, FINGERPRINTS, results_version=3)
+    before["corpus"]["system"] = None
+    assert training_identity(before) == training_identity(settings_of(VALID, FINGERPRINTS, results_version=3))
+    now = settings_of(changed(VALID, corpus__system=None), FINGERPRINTS)
+    assert training_identity(now) != training(VALID)

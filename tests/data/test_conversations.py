@@ -34,6 +34,16 @@ def group(name: str, path: Path, *overrides: str) -> list[Example]:
     return list(read_examples(corpus, Ledger()))
 
 
+@pytest.mark.parametrize(("name", "column"), [("messages", "messages"), ("sharegpt", "conversations")])
+def test_null_leaves_system_prompts_out_and_counts_them(tmp_path: Path, name: str, column: str) -> None:
+    path = written(tmp_path / "a.jsonl", lines({column: [RULE, ASKED, SAID]}, {column: [ASKED, SAID_AGAIN]}))
+    assert [example.system for example in group(name, path)] == ["你是医生。", None]
+    ledger = Ledger()
+    without = load_group("corpus", name, CorpusConfig, [f"path={path}", "system=null"])
+    assert [example.system for example in read_examples(without, ledger)] == [None, None]
+    assert ledger.counts["system_prompts_left_out"] == 1
+
+
 def test_a_conversation_is_its_last_turn_with_those_before_it() -> None:
     found = MessageReader().read([RULE, ASKED, SAID, AGAIN, SAID_AGAIN])
     assert found.system == "你是医生。"
