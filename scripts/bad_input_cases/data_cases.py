@@ -81,7 +81,7 @@ CASES = [
         (
             Expected(
                 "unknown-format", "corpus.format", "auto", names=(".jsonl", ".zst"),
-                allowed=("jsonl", "json", "csv", "parquet"), hint="corpus.format=", file="pairs.xlsx",
+                allowed=("jsonl", "json", "csv", "parquet", "arrow"), hint="Save it as CSV", file="pairs.xlsx",
             ),
         ),
         table,
