@@ -26,8 +26,8 @@ TINY = (
 def python(*arguments: str, cwd: Path, timeout: float = 300, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a command of the package, a script, or Python with other arguments; in a fork if that makes no difference."""
     whole = environment(cwd) | variables
-    if warm.can_run(arguments, whole):
-        return warm.run(arguments, cwd=cwd, timeout=timeout, variables=whole)
+    if warm.can_run(list(arguments), whole):
+        return warm.run(list(arguments), cwd=cwd, timeout=timeout, variables=whole)
     return command_line.python(*arguments, cwd=cwd, timeout=timeout, **variables)
 
 
@@ -62,9 +62,9 @@ def start(*arguments: str, cwd: Path) -> "subprocess.Popen[bytes]":
 
 
 def files_below(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Return modification time and content of every file, by its path, without lock files."""
+    """Return modification time and content of every file, by its path, without lock files and bytecode."""
     return {
         str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix != ".lock"
+        if path.is_file() and path.suffix not in (".lock", ".pyc")
     }

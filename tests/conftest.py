@@ -6,11 +6,15 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from scripts.small_models import write_micro_model
+from tests import warm
 
 # As in `preflight.py`: with active waiting, other load on the machine makes the tests many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -51,11 +55,24 @@ def pytest_xdist_auto_num_workers() -> int:
     return cores + (cores + 1) // 2
 
 
+@cache
+def _forks() -> str:
+    return warm.start_server(OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", "1"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give every worker process of `-n` the same server of forks, which imports while they collect."""
+    node.workerinput["forks"] = _forks()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--warnings-to", type=Path, help="write every distinct warning into a file, as a line of JSON")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        warm.use_server(config.workerinput["forks"])
     path = config.getoption("--warnings-to")
     # With `-n`, the main process receives the workers' warnings.
     if path is not None and not hasattr(config, "workerinput"):
@@ -80,6 +97,13 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the developers' shared folder, which is not part of the repository")
     return SHARED
+
+
+@pytest.fixture
+def forked_children() -> Iterator[None]:
+    """Fork the processes that this package starts from one that has loaded torch."""
+    with warm.children():
+        yield
 
 
 @pytest.fixture(scope="session")

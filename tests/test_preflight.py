@@ -68,12 +68,14 @@ def faults(*runs: tuple[Config, ModelSize | None]) -> list[Fault]:
     return list(disk_faults(runs, cuda=False))
 
 
+@pytest.mark.usefixtures("forked_children")
 def test_run_that_passes_leaves_nothing(config: Config, outputs: Path, caplog: pytest.LogCaptureFixture) -> None:
     preflight_run(config)
     assert not outputs.exists()
     assert caplog.text == ""
 
 
+@pytest.mark.usefixtures("forked_children")
 def test_matrix_that_passes_leaves_nothing(config: Config, outputs: Path, caplog: pytest.LogCaptureFixture) -> None:
     preflight_matrix([config, changed(config, method=QLORA), changed(config, method=NONE)])
     assert not outputs.exists()
@@ -99,6 +101,7 @@ BAD = changed(
 )
 
 
+@pytest.mark.usefixtures("forked_children")
 @pytest.mark.parametrize("check", [preflight_run, lambda config: preflight_matrix([config, config])])
 def test_faults_of_all_runs_are_raised_once(
     check: Callable[[Config], None], free: Callable[[int], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -126,6 +129,7 @@ def test_runs_that_need_the_same_are_examined_once(config: Config, monkeypatch: 
     assert [need.method for need in asked] == [config.method, QLORA]
 
 
+@pytest.mark.usefixtures("forked_children")
 def test_method_that_does_not_fit_is_named(config: Config) -> None:
     wrong = changed(config, method__target_modules=["qproj"])
     with pytest.raises(ConfigError) as caught:
@@ -168,6 +172,7 @@ def test_crashed_check_is_a_fault_with_its_last_line(
     assert ("nvidia-smi" in fault.hint) is ("sleep" in lines)
 
 
+@pytest.mark.usefixtures("forked_children")
 def test_faults_of_the_child_keep_their_fields(tmp_path: Path) -> None:
     machine, (fault,) = check_needs_in_child([Need(str(tmp_path / "none"), VALID.method, "auto", 512)])
     assert machine is not None

@@ -12,6 +12,8 @@ from tests.config.builders import VALID, changed
 from tests.data.test_encode_dialogues import CHANGES_EARLIER, NO_SYSTEM
 from tests.faulty import only_fault
 
+pytestmark = pytest.mark.usefixtures("forked_children")
+
 
 def config_of(folder: Path, outputs: Path, **changes: str) -> Config:
     return changed(VALID, outputs=str(outputs), run_name="r", model__path=str(folder), model__name="local", **changes)

@@ -57,6 +57,7 @@ NOT_IDENTITY = (
     "model.name",
     "model.path",
     "model.repository",
+    "model.modelscope_repository",
     "model.revision",
     "model.chat_template",
     "train.logging_steps",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.messages import Broken
-from medqa_finetune.data.notation import python_value
+from medqa_finetune.data.notation import python_value, value_of
 from medqa_finetune.data.rows import Ledger
 
 ABSENT = object()
@@ -22,11 +22,16 @@ class NotText(Exception):  # noqa: N818 - it names a reason
 
 
 def cell_of(values: Mapping[str, object], name: str) -> object:
-    """Return the cell of a column, or ABSENT; `a.0.b` indexes into lists and objects if no column has that name."""
+    """Return the cell of a column, or ABSENT; `a.0.b` indexes into lists and objects if no column has that name.
+
+    A table holds lists and objects as text, in JSON or Python's notation.
+    """
     if name in values:
         return values[name]
     cell: object = values
     for part in name.split(".") if "." in name else ():
+        if isinstance(cell, str) and cell.lstrip()[:1] in ("{", "["):
+            cell = value_of(cell)
         if isinstance(cell, dict) and part in cell:
             cell = cell[part]
         elif isinstance(cell, list) and part.isdecimal() and len(part) < 10 and int(part) < len(cell):

@@ -362,6 +362,10 @@ def _shortage(counts: dict[str, int], train_size: int | None, available: int) ->
         for name, n in counts.items()
         if n and name.startswith(("rejected_", "exact_", "other_", "training_pairs_", "held_out_"))
     ]
+    alike = counts.get("other_answers_to_held_out_questions", 0) > available
+    other = "another corpus" + (
+        ", or corpus.identified_by=prompt, which tells examples with the same first question apart" if alike else ""
+    )
     return Fault(
         "corpus-too-small",
         f"is more, after scaling, than the {available:,} training examples that the corpus leaves "
@@ -369,5 +373,5 @@ def _shortage(counts: dict[str, int], train_size: int | None, available: int) ->
         key="data.train_size",
         got=train_size or 1,
         hint=f"Ask for {available:,} or less with a smaller data.train_size=, data=20k or data.scale=, for all of them "
-        "with data=all, or give another corpus.",
+        f"with data=all, or give {other}.",
     )
