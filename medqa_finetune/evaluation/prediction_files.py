@@ -165,7 +165,7 @@ def _found(row: Mapping[str, Any], roles: Sequence[str], used: set[str], place: 
         # `output` is the prediction next to a `label`, and the reference next to a `response`.
         candidates = {role: [key for key in found if key not in both] or found for role, found in candidates.items()}
         if candidates[PREDICTION] == candidates[REFERENCE] and len(candidates[PREDICTION]) == 1:
-            candidates[REFERENCE] = []
+            candidates = {PREDICTION: []}  # one key for both: it is unclear which it is
     faults = [_unclear(role, found, row, place) for role, found in candidates.items() if len(found) != 1]
     if faults:
         raise DataError(*faults)
@@ -179,7 +179,10 @@ def _present(row: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
 
 def _unclear(role: str, found: Sequence[str], row: Mapping[str, Any], place: tuple[str, int]) -> Fault:
     named = ", ".join(map(brief, list(row)[:KEYS_SHOWN]))[:200] or "no key"
-    problem = f"could be any of {', '.join(found)}" if found else f"is under no known key; the row has {named}"
+    known = ", ".join([*OWN[role], *OTHERS[role][:4], "…"])
+    problem = (
+        f"could be any of {', '.join(found)}" if found else f"is under no known key ({known}); the row has {named}"
+    )
     code = "conflict" if found else "missing-key"
     return Fault(code, problem, key=role, file=place[0], line_number=place[1], hint=_choosing(role))
 

@@ -57,7 +57,7 @@ CASES = [
     ),
     Case(
         1, "file missing, predictions", ON_PREDICTIONS,
-        (Expected("file-missing", hint="JSON Lines with predictions", file=PREDICTIONS),), program="evaluate",
+        (Expected("file-missing", hint="predictions as JSON Lines", file=PREDICTIONS),), program="evaluate",
     ),
     Case(
         1, "folder missing, summary", ("outputs=none",),

@@ -139,7 +139,7 @@ def test_lists_of_labels_are_several_references(tmp_path: Path) -> None:
         ([{"pred": "甲", "response": "甲", "gold": "乙"}], "conflict", "prediction", 1),
         ([{"predict": "甲"}], "missing-key", "reference", 1),
         ([{"text": "甲"}], "missing-key", "prediction", 1),
-        ([{"answer": "甲", "question": "问"}], "missing-key", "reference", 1),
+        ([{"answer": "甲", "question": "问"}], "missing-key", "prediction", 1),
         ([{"predict": "甲", "label": "乙"}, {"predict": "甲", "target": "乙"}], "missing-key", "label", 2),
         ([{"response": "甲", "labels": "乙"}, {"response": "甲", "labels": None}], "wrong-type", "labels", 2),
         ([{"predict": 3, "label": "乙"}], "wrong-type", "predict", 1),
