@@ -31,7 +31,8 @@ def tokenizer(request: pytest.FixtureRequest) -> Any:
 def model(tokenizer: Any) -> Any:
     torch.manual_seed(0)
     ids = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id, "pad_token_id": None}
-    return LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **SIZES, **ids)).eval()
+    model: Any = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **SIZES, **ids))
+    return model.eval()
 
 
 def messages(example: Example) -> list[dict[str, str]]:

@@ -33,7 +33,7 @@ def test_text_and_ids_of_each_stretch_are_printed(
     assert [stretch.split(",")[0] for stretch in stretches] == ["no loss", "loss", "no loss", "loss"]
     tokenizer = AutoTokenizer.from_pretrained(micro_model)
     for stretch in stretches:
-        _, text, ids = stretch.split("\n", 1)[0], *stretch.split("\n", 1)[1].rstrip("\n").rsplit("\n", 1)
+        text, _, ids = stretch.partition("\n")[2].rstrip("\n").rpartition("\n")
         assert tokenizer.decode([int(token) for token in ids.split()]) == text
     assert stretches[1].split("\n")[1] == "多休息。<|im_end|>"
 
