@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medqa_finetune.config.chat_form import PLAIN_FORM, ChatForm
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.precision import Precision, dtype_of
@@ -41,6 +42,7 @@ class WriteRequest:
         merged: Folder of the merged variant; None if there is none.
         template: The run's `model.chat_template`.
         chat: Whether the run generates predictions; running text needs no chat template.
+        form: In which form the chat template renders dialogues, as in training.
     """
 
     variant: str
@@ -54,6 +56,7 @@ class WriteRequest:
     merged: Path | None = None
     template: str | None = None
     chat: bool = True
+    form: ChatForm = PLAIN_FORM
 
     @property
     def tokenizer(self) -> Path:
@@ -140,7 +143,7 @@ def _save(model: "PreTrainedModel", tokenizer: Any, folder: Path, making: WriteR
     from medqa_finetune.model.stop_tokens import end_answers
 
     if making.chat:
-        end_answers(model, tokenizer, Encoder(tokenizer, ANY_LENGTH).end_ids[-1])
+        end_answers(model, tokenizer, Encoder(tokenizer, ANY_LENGTH, making.form).end_ids[-1])
 
     for tensor in [*model.parameters(), *model.buffers()]:
         if tensor.dtype in (torch.float32, torch.bfloat16, torch.float16):
