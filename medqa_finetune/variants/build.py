@@ -82,6 +82,7 @@ def _fill(job: ExportJob, name: str, fresh: Path) -> None:
         merged=merged if "merged" in job.variants else None,
         template=job.config.model.chat_template,
         chat=job.config.chats,
+        form=form_of(job.config.model, job.record.data_manifest.counts if job.record.data_manifest else {}),
     )
     environment = _call(build, making)
     files = stamps_below(fresh)
