@@ -75,6 +75,20 @@ class CellReader:
             cell = self._of_list_text(cell)
         return "" if cell.strip() in self._empty else cell
 
+    def listed(self, cell: object) -> str:
+        """Return a cell's text; of several texts all, one a line, and of an object each with its key: `A. 甲`.
+
+        Raises:
+            NotText: something in the cell is not text.
+        """
+        if isinstance(cell, dict):
+            lines = [f"{key}. {text}" for key, value in cell.items() if (text := self.text(value))]
+        elif isinstance(cell, list) and len(cell) > 1:
+            lines = [text for value in cell if (text := self.text(value))]
+        else:
+            return self.text(cell)
+        return "\n".join(lines)
+
     def is_missing(self, cell: object, *, alone: bool = False) -> bool:
         """Return whether a cell is what programs write for a missing value; counted."""
         if isinstance(cell, str):
@@ -175,7 +189,7 @@ class Columns:
             if cell is ABSENT:
                 raise Broken("missing_column")
             try:
-                texts[name] = _bare(self._cells.text(cell))
+                texts[name] = _bare(self._cells.listed(cell))
             except NotText:
                 raise Broken(f"{self._what}_not_text") from None
             if not texts[name]:

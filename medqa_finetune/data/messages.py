@@ -85,6 +85,9 @@ class MessageReader:
             raise Broken("messages_not_a_list")
         if not cell:
             raise Broken("empty_conversation")
+        if all(isinstance(message, str) for message in cell):
+            # Bare texts take turns, as in UltraChat.
+            cell = [{USER if place % 2 == 0 else ASSISTANT: text} for place, text in enumerate(cell)]
         messages = [spoken for message in cell for spoken in self._messages(message)]
         if self.join_turns:
             messages = self._joined(messages)

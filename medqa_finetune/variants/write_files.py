@@ -42,7 +42,7 @@ class WriteRequest:
         merged: Folder of the merged variant; None if there is none.
         template: The run's `model.chat_template`.
         chat: Whether the run generates predictions; running text needs no chat template.
-        form: In which form the chat template renders dialogues.
+        form: In which form the chat template renders dialogues, as in training.
     """
 
     variant: str

@@ -47,6 +47,12 @@ def test_a_message_may_be_called_by_its_speaker() -> None:
     assert MessageReader().read([{"user": TURNS[0][0]}, {"bot": TURNS[0][1]}]).turns == TURNS
 
 
+def test_bare_texts_take_turns() -> None:
+    assert MessageReader().read(["一", "二", "三", "四"]).turns == (("一", "二"), ("三", "四"))
+    with pytest.raises(Broken, match="user_has_the_last_word"):
+        MessageReader().read(["一", "二", "三"])
+
+
 @pytest.mark.parametrize("name", ["system", "developer", "系统"])
 def test_a_developer_writes_the_system_prompt(name: str) -> None:
     found = MessageReader().read([said(name, "你是医生。"), said("user", "问"), said("assistant", "答")])

@@ -189,6 +189,16 @@ def test_references_come_from_another_file_by_id(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_request_that_failed_is_named(tmp_path: Path) -> None:
+    failed = {"custom_id": "q8", "response": None, "error": {"message": "too long"}}
+    given = lines(tmp_path / "r.jsonl", *({"id": name, "answer": "答"} for name in ("q7", "q8")))
+    with pytest.raises(DataError) as caught:
+        read_prediction_file(lines(tmp_path / "b.jsonl", batch("休息。"), failed), references=given)
+    fault = only_fault(caught)
+    assert (fault.code, fault.line_number) == ("missing-key", 2)
+    assert "too long" in fault.problem
+
+
 def test_references_without_ids_are_matched_row_by_row(tmp_path: Path) -> None:
     answers = lines(tmp_path / "b.jsonl", {"generated_text": "甲"}, {"generated_text": "乙"})
     given = lines(tmp_path / "r.jsonl", {"gold": "丙"}, {"gold": "丁"})
