@@ -93,11 +93,12 @@ def _flash(
 ) -> torch.Tensor:
     """Attend within all examples of a row by torch's kernel, whose windows do not count the token itself."""
     query, key, value = (each[0].transpose(0, 1) for each in states)
-    together: torch.Tensor = varlen_attn(
+    together: Any = varlen_attn(
         query, key, value, bounds, bounds, longest, longest, scale=scaling,
         window_size=(-1 if window is None else window - 1, 0), enable_gqa=True,
     )  # fmt: skip
-    return together[None]
+    attended: torch.Tensor = together[None]
+    return attended
 
 
 @cache
