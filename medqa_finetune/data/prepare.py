@@ -247,6 +247,10 @@ class _Build:
             for file, example in self.progress(read_by_file(self.corpus, ledger)):
                 store.add(example, self.rules.split_seed)
                 of_rows.append(files.get(file, 0))
+            if by == "system" and not ledger.counts["pairs_with_system"]:
+                problem = "has no effect, since no example has a system prompt"
+                hint = "Name the column of system prompts by corpus.system=COLUMN, or leave it out."
+                raise DataError(Fault("conflict", problem, key="corpus.identified_by", got=by, hint=hint))
             division = self._divided(store, of_rows)
             for name in ("test", "validation", "pool"):
                 write_examples(folder / f"{name}.arrow", _batches(store, getattr(division, name)), store.schema)

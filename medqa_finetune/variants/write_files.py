@@ -16,7 +16,7 @@ from medqa_finetune.record.files import TEMPORARY_PREFIX
 from medqa_finetune.record.schema import Environment
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from medqa_finetune.model.load import Device
 
@@ -83,7 +83,8 @@ def _base(making: WriteRequest, device: "Device") -> None:
     for pattern in MODEL_FILES:
         for path in making.base.glob(pattern):
             shutil.copy(path, making.folder)
-    load_tokenizer(making.tokenizer, making.template, chat=making.chat).save_pretrained(making.folder)
+    tokenizer = load_tokenizer(making.tokenizer, making.template, chat=making.chat)
+    save_tokenizer(tokenizer, making.folder, making)
 
 
 def _quantized(making: WriteRequest, device: "Device") -> None:
@@ -149,4 +150,13 @@ def _save(model: "PreTrainedModel", tokenizer: Any, folder: Path, making: WriteR
         if tensor.dtype in (torch.float32, torch.bfloat16, torch.float16):
             tensor.data = tensor.data.to(dtype_of(making.dtype))
     model.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder, making)
+
+
+def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: Path, making: WriteRequest) -> None:
+    """Save a tokenizer whose chat template asks as the run was trained, unless it is told otherwise."""
+    if making.chat:
+        from medqa_finetune.data.template import ChatTemplate
+
+        tokenizer.chat_template = ChatTemplate(tokenizer, making.form).as_trained
     tokenizer.save_pretrained(folder)

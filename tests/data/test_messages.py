@@ -117,6 +117,14 @@ def test_order_is_mended_only_by_a_setting(tmp_path: Path, setting: str) -> None
     assert f"corpus.{setting}=true" in only_fault(caught).hint
 
 
+@pytest.mark.parametrize("setting", [{"join_turns": True}, {"user_names": ["家属"]}, {"message_keys": ["a", "b"]}])
+def test_settings_of_messages_are_refused_where_there_are_none(tmp_path: Path, setting: dict[str, Any]) -> None:
+    with pytest.raises(DataError) as caught:
+        read(written(tmp_path / "a.jsonl", '{"question": "问", "answer": "答"}'), **setting)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key) == ("conflict", f"corpus.{next(iter(setting))}")
+
+
 def test_a_question_that_nobody_answers_is_no_dialogue() -> None:
     with pytest.raises(Broken, match="user_has_the_last_word"):
         MessageReader(drop_last_question=True).read([said("user", "一")])
