@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from peft import LoraConfig, get_peft_model
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from medqa_finetune.compat import peft as compat
 
@@ -62,3 +62,18 @@ def test_target_modules_stay_in_one_order(adapted: Any) -> None:
     settings: Any = compat.adapters(adapted)["default"]
     compat.sort_targets(settings)
     assert settings.to_dict()["target_modules"] == ["q_proj", "v_proj"]
+
+
+def test_modules_with_adapters_are_known(base: Any, adapted: Any) -> None:
+    layer = compat.bare(adapted).model.layers[0]
+    assert compat.has_adapter(layer.self_attn.q_proj)
+    assert not compat.has_adapter(layer.mlp.up_proj)
+
+
+def test_names_that_peft_takes_for_experts_are_known(base: Any) -> None:
+    """If none is any more, adapters of dense layers can be modules everywhere, and the refusal can go."""
+    experts: dict[str, Any] = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16, "head_dim": 8}
+    mixture = Qwen3MoeForCausalLM(Qwen3MoeConfig(**SIZES, **experts))
+    names = ["self_attn.q_proj", "mlp.gate_proj", "shared_experts.down_proj"]
+    assert compat.taken_for_experts(mixture, names) == names[1:]
+    assert compat.taken_for_experts(base, names) == []

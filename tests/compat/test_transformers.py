@@ -271,3 +271,26 @@ def test_vocabularies_are_as_wide_as_heads() -> None:
     model = tiny_model("qwen2")
     assert model.base_model is model.model
     assert model.get_output_embeddings().weight.shape[0] == VOCABULARY
+
+
+def test_attention_of_a_models_own_file_is_found(model: Any) -> None:
+    layer = model.model.layers[0].self_attn
+    assert compat.attention_name(model) == "sdpa"
+    attend = compat.eager_attention(layer)
+    assert attend is not None
+    states = [torch.randn(1, heads, 3, 8) for heads in (4, 2, 2)]
+    mask = torch.full((3, 3), torch.finfo(torch.float32).min).triu(1)[None, None]
+    found, _ = attend(layer, *states, mask, scaling=layer.scaling, dropout=0.0)
+    wanted, _ = compat.torch_attention()(layer, *states, None, scaling=layer.scaling, is_causal=True)
+    torch.testing.assert_close(found, wanted)
+    assert compat.eager_attention(torch.nn.Linear(1, 1)) is None
+
+
+def test_ties_that_are_forgotten_are_not_saved(model: Any, tmp_path: Path) -> None:
+    assert compat.tied_weights(model)
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach() + 1)
+    compat.forget_ties(model)
+    model.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert not again.config.tie_word_embeddings
+    torch.testing.assert_close(again.lm_head.weight, again.model.embed_tokens.weight + 1)
