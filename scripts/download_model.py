@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
     log_to_terminal()
     model = _model(options.model, options.revision)
     folder = Path(options.to) if options.to else Path("models") / str(model.repository).rpartition("/")[2]
-    located = ModelConfig(model.name, str(folder), None, model.revision)
+    located = ModelConfig(model.name, str(folder), revision=model.revision)
     _download(options.source, model, folder)
     locate_model(located)
     print(f"{folder} is complete.")
@@ -71,7 +71,7 @@ def _model(name: str, revision: str | None) -> ModelConfig:
         if name.count("/") != 1 or not all(name.split("/")) or ".." in name:
             hint = "Give owner/name, e.g. model=Qwen/Qwen2.5-3B-Instruct."
             raise ConfigError(Fault("not-a-repository", "must be owner/name", key="model", got=name, hint=hint))
-        return ModelConfig(name, "", name, revision or "main")
+        return ModelConfig(name, "", name, revision=revision or "main")
     model = load_group("model", name, ModelConfig, [f"revision={revision}"] if revision else [])
     if not model.repository:
         problem = f"there is nothing to download: the model is at {model.path}"
@@ -83,7 +83,8 @@ def _download(source: str, model: ModelConfig, folder: Path) -> None:
     arguments: dict[str, Any] = {"allow_patterns": PATTERNS, "local_dir": str(folder)}
     try:
         if source == "modelscope":
-            _modelscope_download()(model.repository, revision=modelscope_revision(model.revision), **arguments)
+            repository = model.modelscope_repository or model.repository
+            _modelscope_download()(repository, revision=modelscope_revision(model.revision), **arguments)
         else:
             from huggingface_hub import HfApi, snapshot_download
 

@@ -18,6 +18,8 @@ JOINED = {"gate_proj": "gate_up_proj", "up_proj": "gate_up_proj", "w1": "gate_up
           "w2": "down_proj"}  # fmt: skip
 # What the matrix that chooses experts is called.
 ROUTERS = ("gate", "router")
+# Endings of the names of MXFP4's blocks and scales.
+BLOCKS, SCALES = "_blocks", "_scales"
 # Numbers in files that no gradient changes: they even out how often experts are chosen.
 UNTRAINED = "e_score_correction_bias"
 # Configuration keys of the number of experts that each token passes.
@@ -42,6 +44,20 @@ def experts_of(shapes: Mapping[str, Shape]) -> Experts:
         before = experts.get(name, (0, 0, 0))
         experts[name] = (len(each), before[1] + each[0][0], each[0][1])
     return experts
+
+
+def unpacked(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Return shapes of weights with those stored in four bits as the numbers that they stand for.
+
+    gpt-oss stores matrices of experts in MXFP4: blocks of 32 numbers, two to a byte, and a scale for each block.
+    """
+    found = dict(shapes)
+    for name, shape in shapes.items():
+        stem = name.removesuffix(BLOCKS)
+        if stem != name and f"{stem}{SCALES}" in found:
+            del found[name], found[f"{stem}{SCALES}"]
+            found[stem] = (*shape[:-2], 2 * shape[-2] * shape[-1])
+    return found
 
 
 def is_of_one_expert(name: str) -> bool:

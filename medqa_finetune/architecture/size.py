@@ -16,6 +16,7 @@ from medqa_finetune.architecture.experts import (
     experts_per_token,
     is_of_one_expert,
     routers_of,
+    unpacked,
 )
 from medqa_finetune.architecture.files import read_config, read_tensors, weight_files
 
@@ -143,6 +144,7 @@ def size_of_shapes(
         settings: The content of `config.json`.
         other_bytes: Size of the files that are not weights.
     """
+    shapes = unpacked(shapes)
     vocabulary = settings.get("vocab_size", _below(settings, "text_config").get("vocab_size"))
     matrices = {
         name.removesuffix(WEIGHT): (shape[0], shape[1])

@@ -24,6 +24,8 @@ from medqa_finetune.methods.registry import described, method_of
 # Increase the first when the same settings give other weights, the second when the same weights get other scores.
 RESULTS_VERSION = 5
 EVALUATION_VERSION = 1
+# Results version since which `corpus.system=null` leaves out system prompts among messages; before, null was `auto`.
+NULL_LEAVES_OUT_SINCE = 5
 DEFAULT_EVALUATION = "default"
 # Separates the settings in the name of a run or an evaluation.
 SEPARATOR = "__"
@@ -55,6 +57,7 @@ NOT_IDENTITY = (
     "model.name",
     "model.path",
     "model.repository",
+    "model.modelscope_repository",
     "model.revision",
     "model.chat_template",
     "train.logging_steps",
@@ -200,8 +203,8 @@ def identity_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def as_meant(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings of a record, as dotted keys, with values that have another meaning since replaced."""
-    before_null_left_out = settings.get("results_version", RESULTS_VERSION) < 4
-    system = {"corpus.system": AUTO} if before_null_left_out and settings.get("corpus.system", "") is None else {}
+    is_before = settings.get("results_version", RESULTS_VERSION) < NULL_LEAVES_OUT_SINCE
+    system = {"corpus.system": AUTO} if is_before and settings.get("corpus.system", "") is None else {}
     return {**settings, **system}
 
 

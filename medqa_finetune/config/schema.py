@@ -178,6 +178,7 @@ class ModelConfig:
         name: Short name, used for the run folder and in tables.
         path: Folder of a downloaded model, or `embedded:tiny` for the one that ships with the package.
         repository: Source for `scripts/download_model.py`, `owner/name`; null for a local model.
+        modelscope_repository: Its name on ModelScope, where that differs.
         revision: Branch, tag or commit of that repository.
         chat_template: For a model without a chat template: `instruct`, or a Jinja file; null for the model's own.
         thinking: Thoughts (`<think>…</think>`) in answers: `keep` trains them, and the model is asked to think; `off`
@@ -190,6 +191,7 @@ class ModelConfig:
     name: str = MISSING
     path: str = MISSING
     repository: str | None = None
+    modelscope_repository: str | None = None
     revision: str = "main"
     chat_template: str | None = None
     thinking: str = "auto"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.messages import Broken
-from medqa_finetune.data.notation import python_value
+from medqa_finetune.data.notation import python_value, value_of
 from medqa_finetune.data.rows import Ledger
 
 ABSENT = object()
@@ -22,11 +22,16 @@ class NotText(Exception):  # noqa: N818 - it names a reason
 
 
 def cell_of(values: Mapping[str, object], name: str) -> object:
-    """Return the cell of a column, or ABSENT; `a.0.b` indexes into lists and objects if no column has that name."""
+    """Return the cell of a column, or ABSENT; `a.0.b` indexes into lists and objects if no column has that name.
+
+    A table holds lists and objects as text, in JSON or Python's notation.
+    """
     if name in values:
         return values[name]
     cell: object = values
     for part in name.split(".") if "." in name else ():
+        if isinstance(cell, str) and cell.lstrip()[:1] in ("{", "["):
+            cell = value_of(cell)
         if isinstance(cell, dict) and part in cell:
             cell = cell[part]
         elif isinstance(cell, list) and part.isdecimal() and len(part) < 10 and int(part) < len(cell):
@@ -69,6 +74,20 @@ class CellReader:
         if cell.startswith("['") and cell.endswith("]"):
             cell = self._of_list_text(cell)
         return "" if cell.strip() in self._empty else cell
+
+    def listed(self, cell: object) -> str:
+        """Return a cell's text; of several texts all, one a line, and of an object each with its key: `A. 甲`.
+
+        Raises:
+            NotText: something in the cell is not text.
+        """
+        if isinstance(cell, dict):
+            lines = [f"{key}. {text}" for key, value in cell.items() if (text := self.text(value))]
+        elif isinstance(cell, list) and len(cell) > 1:
+            lines = [text for value in cell if (text := self.text(value))]
+        else:
+            return self.text(cell)
+        return "\n".join(lines)
 
     def is_missing(self, cell: object, *, alone: bool = False) -> bool:
         """Return whether a cell is what programs write for a missing value; counted."""
@@ -170,7 +189,7 @@ class Columns:
             if cell is ABSENT:
                 raise Broken("missing_column")
             try:
-                texts[name] = _bare(self._cells.text(cell))
+                texts[name] = _bare(self._cells.listed(cell))
             except NotText:
                 raise Broken(f"{self._what}_not_text") from None
             if not texts[name]:

@@ -31,6 +31,9 @@ SIMPLE_TAG = re.compile(
 )
 # Tags that may as well be a variable between two signs, as in `a<b>c`.
 ONE_LETTER = re.compile(r"<([abipsu])>", re.IGNORECASE)
+# Powers and indices that plain text has characters for: without them, 10<sup>9</sup>/L is 109/L.
+SCRIPT = re.compile(r"<(su[pb])>([0-9+\-()]{1,8})</\1>", re.IGNORECASE)
+RAISED, LOWERED = str.maketrans("0123456789+-()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾"), str.maketrans("0123456789+-()", "₀₁₂₃₄₅₆₇₈₉₊₋₍₎")
 # Whoever writes these shows the source of a page, whose tags are meant.
 PAGE = re.compile(r"<!doctype|</?(?:html|head|body|script|style)\b", re.IGNORECASE)
 OPERAND = re.compile(r"[A-Za-z0-9)\]]\s*\Z")
@@ -150,4 +153,5 @@ def _without_tags(text: str) -> str:
         begins = letter == "p" and not OPERAND.search(text[max(0, tag.start() - 9) : tag.start()])
         return "\n" if begins else f"{SIGN}{tag[1]}>"
 
+    text = SCRIPT.sub(lambda script: script[2].translate(RAISED if script[1][2] in "pP" else LOWERED), text)
     return SIMPLE_TAG.sub("", LINE_BREAK_TAG.sub("\n", ONE_LETTER.sub(without, text))).replace(SIGN, "<")

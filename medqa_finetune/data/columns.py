@@ -18,6 +18,16 @@ MAX_ID_CHARS = 200
 COLUMNS_SHOWN = 20
 COLUMN_CHARS_SHOWN = 40
 NOTES_SHOWN = 2
+# Settings that matter for lists of messages alone.
+OF_CONVERSATIONS = (
+    "message_keys",
+    "user_names",
+    "assistant_names",
+    "system_names",
+    "join_turns",
+    "drop_last_question",
+    "drop_first_answer",
+)
 # Columns of well-known forms, and what reads them.
 PRESETS = {
     "conversations": "corpus=sharegpt reads conversations.",
@@ -42,6 +52,7 @@ class ExampleBuilder:
 
     def __init__(self, corpus: CorpusConfig, ledger: Ledger, file: str | None = None) -> None:
         self._file = file
+        self._corpus = corpus
         self._cells = CellReader(corpus, ledger)
         self._question = self._columns_of("question", corpus.question)
         self._answer = self._columns_of("answer", corpus.answer)
@@ -115,6 +126,24 @@ class ExampleBuilder:
                 fault = column_missing(f"corpus.{key}", got, self._columns, self._file)
                 said = [*(PRESETS[name] for name in self._columns if name in PRESETS), *self._notes][:NOTES_SHOWN]
                 raise DataError(fault.but(hint=" ".join([fault.hint, *said])))
+
+    def check_settings(self) -> None:
+        """Refuse settings of conversations where no row holds one.
+
+        Raises:
+            DataError: naming each such setting.
+        """
+        if self._reader.has_read:
+            return
+        usual = CorpusConfig()
+        idle = [key for key in OF_CONVERSATIONS if getattr(self._corpus, key) != getattr(usual, key)]
+        problem = "has no effect, since no row holds a list of messages"
+        hint = "Name the column of messages by corpus.messages=COLUMN, or leave it out."
+        if faults := [
+            Fault("conflict", problem, key=f"corpus.{key}", got=getattr(self._corpus, key), file=self._file, hint=hint)
+            for key in idle
+        ]:
+            raise DataError(*faults)
 
     def _note(self, row: Row) -> None:
         self._rows += 1

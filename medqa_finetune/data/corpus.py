@@ -69,6 +69,7 @@ def read_by_file(corpus: CorpusConfig, ledger: Ledger) -> Iterator[tuple[str, Ex
         hint = "Give a file with one example a row."
         raise DataError(Fault("no-rows", "it has no rows", key="corpus.path", file=place, hint=hint))
     builder.check_columns()
+    builder.check_settings()
     ledger.check_share(place, corpus.max_reject_share)
     if not ledger.counts["pairs"]:
         raise DataError(

@@ -51,7 +51,7 @@ def _ignored(name: str) -> None:
     """Count nothing."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class MessageReader:
     """Reads conversations.
 
@@ -63,6 +63,7 @@ class MessageReader:
         drop_last_question: Whether a last question without an answer is dropped.
         drop_first_answer: Whether what the assistant says before the first question is dropped.
         count: Counts what was done, by name.
+        has_read: Whether a list of messages was read, well-formed or not.
     """
 
     speakers: dict[str, str] = field(default_factory=lambda: dict(SPEAKERS))
@@ -72,6 +73,7 @@ class MessageReader:
     drop_last_question: bool = False
     drop_first_answer: bool = False
     count: Callable[[str], None] = _ignored
+    has_read: bool = False
 
     def read(self, cell: object) -> Dialogue:
         """Return the dialogue in a list of messages, or in a text that holds one in JSON or Python's notation.
@@ -80,11 +82,15 @@ class MessageReader:
             Broken: not such a list, an unknown speaker, a system prompt that is not first, a dialogue that the user
                 does not begin or the assistant does not end, or two messages of one speaker in succession.
         """
+        self.has_read = True
         cell = self.parsed(cell)
         if not isinstance(cell, list):
             raise Broken("messages_not_a_list")
         if not cell:
             raise Broken("empty_conversation")
+        if all(isinstance(message, str) for message in cell):
+            # Bare texts take turns, as in UltraChat.
+            cell = [{USER if place % 2 == 0 else ASSISTANT: text} for place, text in enumerate(cell)]
         messages = [spoken for message in cell for spoken in self._messages(message)]
         if self.join_turns:
             messages = self._joined(messages)

@@ -247,6 +247,10 @@ class _Build:
             for file, example in self.progress(read_by_file(self.corpus, ledger)):
                 store.add(example, self.rules.split_seed)
                 of_rows.append(files.get(file, 0))
+            if by == "system" and not ledger.counts["pairs_with_system"]:
+                problem = "has no effect, since no example has a system prompt"
+                hint = "Name the column of system prompts by corpus.system=COLUMN, or leave it out."
+                raise DataError(Fault("conflict", problem, key="corpus.identified_by", got=by, hint=hint))
             division = self._divided(store, of_rows)
             for name in ("test", "validation", "pool"):
                 write_examples(folder / f"{name}.arrow", _batches(store, getattr(division, name)), store.schema)
@@ -362,6 +366,10 @@ def _shortage(counts: dict[str, int], train_size: int | None, available: int) ->
         for name, n in counts.items()
         if n and name.startswith(("rejected_", "exact_", "other_", "training_pairs_", "held_out_"))
     ]
+    alike = counts.get("other_answers_to_held_out_questions", 0) > available
+    other = "another corpus" + (
+        ", or corpus.identified_by=prompt, which tells examples with the same first question apart" if alike else ""
+    )
     return Fault(
         "corpus-too-small",
         f"is more, after scaling, than the {available:,} training examples that the corpus leaves "
@@ -369,5 +377,5 @@ def _shortage(counts: dict[str, int], train_size: int | None, available: int) ->
         key="data.train_size",
         got=train_size or 1,
         hint=f"Ask for {available:,} or less with a smaller data.train_size=, data=20k or data.scale=, for all of them "
-        "with data=all, or give another corpus.",
+        f"with data=all, or give {other}.",
     )

@@ -99,6 +99,11 @@ def read_rows(
     chosen = _format_by_content(path, encoding, reading) if file_format == "auto" else file_format
     if chosen == "csv":
         return _read_table(Table(path, name, encoding, reading.delimiter, reading.columns), reading)
+    if reading.delimiter is not None and chosen is not None:
+        problem = f"stands between the cells of CSV files, and the file is read as {chosen}"
+        hint = "Leave it out, or give corpus.format=csv."
+        fault = Fault("conflict", problem, key="corpus.delimiter", got=name_of(reading.delimiter), file=str(path))
+        raise DataError(fault.but(hint=hint))
     if chosen == "parquet":
         return _read_parquet(path, name)
     if chosen == "arrow":

@@ -45,6 +45,8 @@ MOST_PASSES = 5
 GENERATION = re.compile(r"\{%-?\s*generation\b")
 OPENED_THOUGHT = re.compile(r"<think>\s*$")
 
+# The variables by which published templates ask whether to think: Qwen, GLM, Gemma; DeepSeek, Granite.
+THINKING_VARIABLES = ("enable_thinking", "thinking")
 # The fields under which published templates look for a thought.
 THOUGHT_FIELDS = ("reasoning_content", "thinking", "reasoning")
 
@@ -151,10 +153,17 @@ class ChatTemplate:
         return [self._text, self.thinks]
 
     @property
+    def as_trained(self) -> str:
+        """The template with this form as its default, for programs that do not pass one."""
+        unset = [name for name in THINKING_VARIABLES if re.search(rf"\b{name}\b", self._source)]
+        value = str(self.thinks).lower()
+        preset = (f"{{% if {name} is not defined %}}{{% set {name} = {value} %}}{{% endif +%}}" for name in unset)
+        return "".join(preset) + self._text
+
+    @property
     def options(self) -> dict[str, Any]:
         """What `apply_chat_template` gets in addition to the messages."""
-        # The names under which published templates ask whether to think: Qwen, GLM, Gemma; DeepSeek, Granite.
-        return {"chat_template": self._text, "enable_thinking": self.thinks, "thinking": self.thinks}
+        return {"chat_template": self._text, **dict.fromkeys(THINKING_VARIABLES, self.thinks)}
 
     @cached_property
     def marks(self) -> re.Pattern[str]:

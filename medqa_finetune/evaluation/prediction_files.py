@@ -116,6 +116,8 @@ def predictions_of(rows: Rows, path: Path, keys: Keys = NO_KEYS, *, tabular: boo
         listed = ", ".join(f"{role} from {key}" for role, key in taken.items())
         logger.info("%s: %s", path.name, listed)
     try:
+        for number, row in rows:
+            _check_there(row, taken, (str(path), number))
         found = collect(((number, _own_row(row, taken, tabular=tabular)) for number, row in rows), path)
     except DataError as error:
         raise DataError(*(_named(fault, taken) for fault in error.faults)) from None
@@ -165,7 +167,7 @@ def _found(row: Mapping[str, Any], roles: Sequence[str], used: set[str], place: 
         # `output` is the prediction next to a `label`, and the reference next to a `response`.
         candidates = {role: [key for key in found if key not in both] or found for role, found in candidates.items()}
         if candidates[PREDICTION] == candidates[REFERENCE] and len(candidates[PREDICTION]) == 1:
-            candidates[REFERENCE] = []
+            candidates = {PREDICTION: []}  # one key for both: it is unclear which it is
     faults = [_unclear(role, found, row, place) for role, found in candidates.items() if len(found) != 1]
     if faults:
         raise DataError(*faults)
@@ -179,7 +181,10 @@ def _present(row: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
 
 def _unclear(role: str, found: Sequence[str], row: Mapping[str, Any], place: tuple[str, int]) -> Fault:
     named = ", ".join(map(brief, list(row)[:KEYS_SHOWN]))[:200] or "no key"
-    problem = f"could be any of {', '.join(found)}" if found else f"is under no known key; the row has {named}"
+    known = ", ".join([*OWN[role], *OTHERS[role][:4], "…"])
+    problem = (
+        f"could be any of {', '.join(found)}" if found else f"is under no known key ({known}); the row has {named}"
+    )
     code = "conflict" if found else "missing-key"
     return Fault(code, problem, key=role, file=place[0], line_number=place[1], hint=_choosing(role))
 
@@ -187,6 +192,23 @@ def _unclear(role: str, found: Sequence[str], row: Mapping[str, Any], place: tup
 def _choosing(role: str) -> str:
     by_file = " or references=FILE, a file with the same ids" if role == REFERENCE else ""
     return f"Give {role}_key=KEY{by_file}." if role in ROLES else ""
+
+
+def _check_there(row: Mapping[str, Any], taken: Mapping[str, str], place: tuple[str, int]) -> None:
+    """Check that a row has the prediction and the reference where the first row has them.
+
+    Raises:
+        DataError: it lacks one, as the row of a request that failed does.
+    """
+    for role in (PREDICTION, REFERENCE):
+        if role in taken and cell_of(row, taken[role]) is ABSENT:
+            failed = f" (error: {brief(row['error'])})" if row.get("error") else ""
+            named = ", ".join(map(brief, list(row)[:KEYS_SHOWN]))[:200] or "no key"
+            problem = f"is missing, and the first row has it; this row has {named}{failed}"
+            hint = "Ask again what has failed." if failed else _choosing(role)
+            raise DataError(
+                Fault("missing-key", problem, key=taken[role], file=place[0], line_number=place[1], hint=hint)
+            )
 
 
 def _own_row(row: Mapping[str, Any], taken: Mapping[str, str], *, tabular: bool) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medqa_finetune.config.chat_form import PLAIN_FORM, ChatForm
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.precision import Precision, dtype_of
@@ -15,7 +16,7 @@ from medqa_finetune.record.files import TEMPORARY_PREFIX
 from medqa_finetune.record.schema import Environment
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from medqa_finetune.model.load import Device
 
@@ -41,6 +42,7 @@ class WriteRequest:
         merged: Folder of the merged variant; None if there is none.
         template: The run's `model.chat_template`.
         chat: Whether the run generates predictions; running text needs no chat template.
+        form: In which form the chat template renders dialogues, as in training.
     """
 
     variant: str
@@ -54,6 +56,7 @@ class WriteRequest:
     merged: Path | None = None
     template: str | None = None
     chat: bool = True
+    form: ChatForm = PLAIN_FORM
 
     @property
     def tokenizer(self) -> Path:
@@ -80,7 +83,8 @@ def _base(making: WriteRequest, device: "Device") -> None:
     for pattern in MODEL_FILES:
         for path in making.base.glob(pattern):
             shutil.copy(path, making.folder)
-    load_tokenizer(making.tokenizer, making.template, chat=making.chat).save_pretrained(making.folder)
+    tokenizer = load_tokenizer(making.tokenizer, making.template, chat=making.chat)
+    save_tokenizer(tokenizer, making.folder, making)
 
 
 def _quantized(making: WriteRequest, device: "Device") -> None:
@@ -140,10 +144,19 @@ def _save(model: "PreTrainedModel", tokenizer: Any, folder: Path, making: WriteR
     from medqa_finetune.model.stop_tokens import end_answers
 
     if making.chat:
-        end_answers(model, tokenizer, Encoder(tokenizer, ANY_LENGTH).end_ids[-1])
+        end_answers(model, tokenizer, Encoder(tokenizer, ANY_LENGTH, making.form).end_ids[-1])
 
     for tensor in [*model.parameters(), *model.buffers()]:
         if tensor.dtype in (torch.float32, torch.bfloat16, torch.float16):
             tensor.data = tensor.data.to(dtype_of(making.dtype))
     model.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder, making)
+
+
+def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: Path, making: WriteRequest) -> None:
+    """Save a tokenizer whose chat template asks as the run was trained, unless it is told otherwise."""
+    if making.chat:
+        from medqa_finetune.data.template import ChatTemplate
+
+        tokenizer.chat_template = ChatTemplate(tokenizer, making.form).as_trained
     tokenizer.save_pretrained(folder)

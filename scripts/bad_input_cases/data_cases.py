@@ -57,7 +57,7 @@ CASES = [
     ),
     Case(
         1, "file missing, predictions", ON_PREDICTIONS,
-        (Expected("file-missing", hint="JSON Lines with predictions", file=PREDICTIONS),), program="evaluate",
+        (Expected("file-missing", hint="predictions as JSON Lines", file=PREDICTIONS),), program="evaluate",
     ),
     Case(
         1, "folder missing, summary", ("outputs=none",),
@@ -81,7 +81,7 @@ CASES = [
         (
             Expected(
                 "unknown-format", "corpus.format", "auto", names=(".jsonl", ".zst"),
-                allowed=("jsonl", "json", "csv", "parquet"), hint="corpus.format=", file="pairs.xlsx",
+                allowed=("jsonl", "json", "csv", "parquet", "arrow"), hint="Save it as CSV", file="pairs.xlsx",
             ),
         ),
         table,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from medqa_finetune.architecture.size import ModelSize, read_size
+from medqa_finetune.architecture.size import ModelSize, read_size, size_of_shapes
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.load import Device, load_base, load_tokenizer
@@ -84,3 +84,29 @@ def test_the_vocabulary_may_stand_below_text_config(tmp_path: Path) -> None:
 @pytest.mark.parametrize("config", [{}, {"vocab_size": None}, {"vocab_size": 51}, {"text_config": 3}], ids=str)
 def test_a_model_whose_files_do_not_say_has_no_size(config: dict[str, Any], tmp_path: Path) -> None:
     assert read_size(write_shapes(tmp_path / "m", config, {"embed.weight": (50, 8)})) is None
+
+
+def test_experts_in_four_bits_count_as_the_numbers_that_they_stand_for() -> None:
+    """A layer of gpt-oss-20b as its files have it, and as transformers holds it."""
+    rest: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (201088, 2880),
+        "model.layers.0.self_attn.q_proj.weight": (4096, 2880),
+    }
+    experts = "model.layers.0.mlp.experts"
+    packed: dict[str, tuple[int, ...]] = {
+        f"{experts}.gate_up_proj_blocks": (32, 5760, 90, 16),
+        f"{experts}.gate_up_proj_scales": (32, 5760, 90),
+        f"{experts}.down_proj_blocks": (32, 2880, 90, 16),
+        f"{experts}.down_proj_scales": (32, 2880, 90),
+    }
+    plain: dict[str, tuple[int, ...]] = {
+        f"{experts}.gate_up_proj": (32, 2880, 5760),
+        f"{experts}.down_proj": (32, 2880, 2880),
+    }
+    settings = {"vocab_size": 201088, "num_experts_per_tok": 4}
+    found, wanted = (size_of_shapes(rest | each, settings, 0) for each in (packed, plain))
+    assert found is not None
+    assert wanted is not None
+    assert (found.parameters, found.expert_weights) == (wanted.parameters, wanted.expert_weights)
+    assert found.expert_weights == 32 * (2880 * 5760 + 2880 * 2880)
+    assert found.active_parameters == found.parameters - found.expert_weights * 28 // 32

@@ -88,6 +88,18 @@ def test_conversation_tokens_equal_those_of_transformers(chat_model: ChatModel) 
     assert answer(chat_model, prompt) == theirs.strip()
 
 
+def test_answers_end_at_any_end_token(chat_model: ChatModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt = chat_model.prompt("", [], "头痛", 12)
+    ids = torch.tensor([prompt.ids])
+    asked: dict[str, Any] = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 12, "do_sample": False,
+                             "pad_token_id": chat_model.encoder.tokenizer.pad_token_id}  # fmt: skip
+    third = chat_model.model.generate(ids, **asked)[0, ids.shape[1] + 2].item()
+    monkeypatch.setattr(chat_model.model.generation_config, "eos_token_id", [third, 299])
+    tokens = chat_model.model.generate(ids, **asked)[0, ids.shape[1] :].tolist()
+    assert tokens[-1] == third
+    assert answer(chat_model, prompt) == str(chat_model.encoder.tokenizer.decode(tokens[:-1])).strip()
+
+
 def test_an_answer_grows_by_whole_signs(chat_model: ChatModel) -> None:
     """The micro model's tokens are bytes, three to a Chinese sign."""
     texts = list(

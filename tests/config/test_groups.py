@@ -51,8 +51,8 @@ def test_values_and_overrides(conf: Path) -> None:
 
 @pytest.mark.parametrize(("typed", "read"), [("007", "007"), ("NO", "NO"), ("12:30", "12:30"), ("'a b'", "a b")])
 def test_text_is_taken_as_typed(conf: Path, typed: str, read: str) -> None:
-    corpus = load_group("corpus", "good", CorpusConfig, [f"path={typed}", f"answer={typed}", "id=null"])
-    assert (corpus.path, corpus.answer, corpus.id) == (read, read, None)
+    corpus = load_group("corpus", "good", CorpusConfig, [f"path={typed}", f"text={typed}", "id=null"])
+    assert (corpus.path, corpus.text, corpus.id) == (read, read, None)
 
 
 def test_real_groups() -> None:

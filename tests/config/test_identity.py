@@ -83,6 +83,8 @@ CHANGES_THE_WEIGHTS: dict[str, Any] = {
     "corpus.question_prefix": "问：",
     "corpus.question_suffix": "？",
     "corpus.answer_prefix": "答：",
+    "model.thinking": "keep",
+    "model.date": "2024-07-06",
     "train.epochs": 2.0,
     "train.max_steps": 5,
     "train.batch_size": 32,
@@ -129,6 +131,7 @@ CHANGES_NO_RESULT: dict[str, Any] = {
     "model.name": "mine",
     "model.path": "models/mine",  # likewise
     "model.repository": "somebody/else",
+    "model.modelscope_repository": "somebody/else",
     "model.revision": "v2",
     "model.chat_template": "instruct",  # likewise
     "train.logging_steps": 1,

@@ -69,6 +69,23 @@ def test_a_question_may_be_a_template_too(tmp_path: Path) -> None:
     assert (examples[0].question, examples[0].answer) == ("哪个？\nA. 甲\nB. 乙", "A")
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [(["甲", "乙"], "甲\n乙"), ({"A": "甲", "B": "乙"}, "A. 甲\nB. 乙"), (["甲"], "甲"), ("甲", "甲")],
+)
+def test_a_template_lists_all_of_a_cell(tmp_path: Path, options: Any, text: str) -> None:
+    path = rows(tmp_path / "a.jsonl", {"q": "哪个？", "options": options, "answer": "A"})
+    assert read(path, question=r"{q}\n{options}")[0][0].question == f"哪个？\n{text}"
+
+
+@pytest.mark.parametrize("text", ['{"A": "甲", "B": ["乙"]}', "{'A': '甲', 'B': ['乙']}"])
+def test_columns_inside_a_text_of_a_table(tmp_path: Path, text: str) -> None:
+    cell = '"' + text.replace('"', '""') + '"'
+    path = written(tmp_path / "a.csv", f"question,options,answer\n哪个？,{cell},A\n没有？,,B\n")
+    examples, _ = read(path, question="{question}甲：{options.A}乙：{options.B.0}", max_reject_share=0.5)
+    assert [each.question for each in examples] == ["哪个？甲：甲乙：乙"]
+
+
 def test_an_empty_column_leaves_a_template_unfilled(tmp_path: Path) -> None:
     path = rows(tmp_path / "a.jsonl", O1, O1 | {"Complex_CoT": "nan"}, O1 | {"Complex_CoT": 3})
     template = {"question": "Question", "answer": "<think>{Complex_CoT}</think>{Response}"}

@@ -33,6 +33,7 @@ from medqa_finetune.data.clean import CHAT_TOKEN, INVISIBLE, clean
         ("/?x=1&copy=2&lt=3 &copy; &notit; &#x41;", "/?x=1&copy=2&lt=3 © &notit; A"),
         ("<p>一<p>二<td width=5 nowrap>三</td>", "一\n二三"),
         ("<b>粗</B> <o:p>留</o:p> <think>想</think>", "粗 <o:p>留</o:p> <think>想</think>"),
+        ("10<sup>9</sup>/L，H<sub>2</sub>O，Ca<SUP>2+</SUP>，5<sup>th</sup>", "10⁹/L，H₂O，Ca²⁺，5th"),
         ("比如 <html> 和 <b>粗</b>", "比如 <html> 和 <b>粗</b>"),
         ("```html\n<b>&lt;</b>\n```\n`<i>` <i>斜</i>", "```html\n<b>&lt;</b>\n```\n`<i>` 斜"),
         ("　　空两格\n　　再空两格  ", "空两格\n再空两格"),

@@ -42,6 +42,12 @@ def test_a_delimiter_may_be_given(tmp_path: Path, given: str, character: str) ->
     assert len(read(path, delimiter=given)[0]) == 1
 
 
+def test_a_delimiter_means_nothing_in_json(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read(written(tmp_path / "a.jsonl", '{"question": "问", "answer": "答"}'), delimiter="tab")
+    assert (only_fault(caught).code, only_fault(caught).key) == ("conflict", "corpus.delimiter")
+
+
 def test_a_missing_column_says_the_delimiter(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read(written(tmp_path / "a.csv", table("^")))

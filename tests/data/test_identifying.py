@@ -150,6 +150,12 @@ def test_without_a_system_prompt_the_question_identifies() -> None:
     assert compared_text(Example("a", "三", "四"), "system") == "三"
 
 
+def test_system_prompts_identify_only_where_there_are_any(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        prepared(tmp_path, [{"question": f"问题{n}", "answer": "答"} for n in range(30)], identified_by="system")
+    assert (only_fault(caught).code, only_fault(caught).key) == ("conflict", "corpus.identified_by")
+
+
 def test_frames_are_long_and_around_many_texts() -> None:
     text = texts(8)
     before, behind = text() * 3, text() * 2

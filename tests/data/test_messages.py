@@ -47,6 +47,12 @@ def test_a_message_may_be_called_by_its_speaker() -> None:
     assert MessageReader().read([{"user": TURNS[0][0]}, {"bot": TURNS[0][1]}]).turns == TURNS
 
 
+def test_bare_texts_take_turns() -> None:
+    assert MessageReader().read(["一", "二", "三", "四"]).turns == (("一", "二"), ("三", "四"))
+    with pytest.raises(Broken, match="user_has_the_last_word"):
+        MessageReader().read(["一", "二", "三"])
+
+
 @pytest.mark.parametrize("name", ["system", "developer", "系统"])
 def test_a_developer_writes_the_system_prompt(name: str) -> None:
     found = MessageReader().read([said(name, "你是医生。"), said("user", "问"), said("assistant", "答")])
@@ -109,6 +115,14 @@ def test_order_is_mended_only_by_a_setting(tmp_path: Path, setting: str) -> None
         read(path, messages="m")
     assert reason in only_fault(caught).problem
     assert f"corpus.{setting}=true" in only_fault(caught).hint
+
+
+@pytest.mark.parametrize("setting", [{"join_turns": True}, {"user_names": ["家属"]}, {"message_keys": ["a", "b"]}])
+def test_settings_of_messages_are_refused_where_there_are_none(tmp_path: Path, setting: dict[str, Any]) -> None:
+    with pytest.raises(DataError) as caught:
+        read(written(tmp_path / "a.jsonl", '{"question": "问", "answer": "答"}'), **setting)
+    fault = only_fault(caught)
+    assert (fault.code, fault.key) == ("conflict", f"corpus.{next(iter(setting))}")
 
 
 def test_a_question_that_nobody_answers_is_no_dialogue() -> None:

@@ -217,3 +217,21 @@ def test_an_end_mark_need_not_be_named_in_the_config() -> None:
     tokenizer = tokenizer_for(OWN_FORMS["chatml"], "byte-level")
     assert "<|im_end|>" not in tokenizer.special_tokens_map.values()
     assert Encoder(tokenizer, 512).end_ids == [tokenizer.convert_tokens_to_ids("<|im_end|>")]
+
+
+@needs_trl
+@pytest.mark.parametrize("form", [ChatForm(), KEEP, ChatForm(day="2024-07-06")], ids=["off", "keep", "day"])
+@pytest.mark.parametrize("name", ["qwen3", "glm4moe", "llama3_2", "gptoss", "gemma4_v5"])
+def test_an_exported_template_asks_as_it_was_trained(name: str, form: ChatForm) -> None:
+    """Without options, as plain transformers and vLLM use it."""
+    tokenizer = tokenizer_for(template_of(name), "byte-level")
+    if form.day is not None and "strftime_now" not in template_of(name):
+        pytest.skip("shows no date")
+    encoder, template = Encoder(tokenizer, 4096, form), ChatTemplate(tokenizer, form)
+    tokenizer.chat_template = template.as_trained
+    question = [{"role": "user", "content": "发烧怎么办？"}]
+    asked = str(tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True))
+    ours = str(tokenizer.decode(encoder.dialogue(None, (), "发烧怎么办？")))
+    # gpt-oss's own prompt leaves the choice of its channel to the model.
+    assert ours.startswith(asked)
+    assert ours == asked or (name == "gptoss" and not form.thinks)

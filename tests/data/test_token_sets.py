@@ -65,7 +65,7 @@ def test_a_second_run_does_not_tokenize_and_gets_the_same(
     never_again(later, monkeypatch)
     caplog.clear()
     assert content(encode_once(later, examples, cache)) == content(first)
-    assert "1 of 3 examples are longer than train.max_length=128" in caplog.text
+    assert "1 of 3 examples (33.3 %) are longer than train.max_length=128" in caplog.text
 
 
 def test_other_pairs_lengths_and_templates_are_other_sets(tokenizer: Any, tmp_path: Path) -> None:

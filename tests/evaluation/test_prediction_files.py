@@ -139,7 +139,7 @@ def test_lists_of_labels_are_several_references(tmp_path: Path) -> None:
         ([{"pred": "甲", "response": "甲", "gold": "乙"}], "conflict", "prediction", 1),
         ([{"predict": "甲"}], "missing-key", "reference", 1),
         ([{"text": "甲"}], "missing-key", "prediction", 1),
-        ([{"answer": "甲", "question": "问"}], "missing-key", "reference", 1),
+        ([{"answer": "甲", "question": "问"}], "missing-key", "prediction", 1),
         ([{"predict": "甲", "label": "乙"}, {"predict": "甲", "target": "乙"}], "missing-key", "label", 2),
         ([{"response": "甲", "labels": "乙"}, {"response": "甲", "labels": None}], "wrong-type", "labels", 2),
         ([{"predict": 3, "label": "乙"}], "wrong-type", "predict", 1),
@@ -187,6 +187,16 @@ def test_references_come_from_another_file_by_id(tmp_path: Path) -> None:
     assert [(each.id, each.references, each.question, each.prediction) for each in found] == [
         ("q7", ("答7",), "问7", "休息。"), ("q8", ("答8",), "问8", "吃药。"),
     ]  # fmt: skip
+
+
+def test_a_request_that_failed_is_named(tmp_path: Path) -> None:
+    failed = {"custom_id": "q8", "response": None, "error": {"message": "too long"}}
+    given = lines(tmp_path / "r.jsonl", *({"id": name, "answer": "答"} for name in ("q7", "q8")))
+    with pytest.raises(DataError) as caught:
+        read_prediction_file(lines(tmp_path / "b.jsonl", batch("休息。"), failed), references=given)
+    fault = only_fault(caught)
+    assert (fault.code, fault.line_number) == ("missing-key", 2)
+    assert "too long" in fault.problem
 
 
 def test_references_without_ids_are_matched_row_by_row(tmp_path: Path) -> None:

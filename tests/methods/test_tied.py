@@ -26,12 +26,9 @@ from tests.model.sizes import size_of
 CPU = Device("cpu", "CPU", "fp32")
 IDS = torch.tensor([[5, 60, 7, 8, 90]])
 METHODS: dict[str, dict[str, Any]] = {
-    "head": {"target_modules": ["lm_head"]},
-    "head and others": {"target_modules": ["q_proj", "lm_head"]},
+    "head": {"target_modules": ["q_proj", "lm_head"]},
     "embedding": {"target_modules": ["model.embed_tokens", "q_proj"]},
-    "both": {"target_modules": ["embed_tokens", "lm_head"]},
     "dora": {"target_modules": ["lm_head", "embed_tokens"], "dora": True},
-    "rslora": {"target_modules": ["lm_head"], "rslora": True},
     "pissa": {"target_modules": ["lm_head", "q_proj"], "trains": "pissa"},
     "qlora": {"target_modules": ["lm_head", "q_proj"], "quantization": "nf4"},
 }
@@ -39,7 +36,6 @@ METHODS: dict[str, dict[str, Any]] = {
 ELSEWHERE: dict[str, dict[str, Any]] = {
     "pattern": {"target_modules": r".*(lm_head|q_proj)"},
     "whole head": {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
-    "whole embedding": {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]},
     "whole, tied": {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"], "ensure_weight_tying": True},
     "adapters, tied": {"target_modules": ["q_proj", "embed_tokens"], "ensure_weight_tying": True},
     "tokens": {"target_modules": ["q_proj"], "trainable_token_indices": [5, 60]},

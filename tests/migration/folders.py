@@ -53,6 +53,7 @@ def _with_versions_of_here(path: Path) -> None:
     """Let the run have been started with the packages and schedules of here: others would be refused, rightly."""
     record = json.loads(path.read_bytes())
     record["config"]["results_version"] = RESULTS_VERSION
+    record["config"]["corpus"]["system"] = "auto"  # called null in that version
     record["environment"]["versions"] = installed_versions()
     path.write_text(json.dumps(record), encoding="utf-8")
 
