@@ -43,7 +43,9 @@ class EvaluateOptions(Options):
     prediction_key: str | None = option(
         None, "key of the prediction in that file, `a.0.b` inside values; found by its name if left out", value="KEY"
     )
-    reference_key: str | None = option(None, "key of the reference, likewise", value="KEY")
+    reference_key: str | None = option(
+        None, "key of the reference, likewise; in the file of references= where that is given", value="KEY"
+    )
     question_key: str | None = option(None, "key of the question, likewise", value="KEY")
     id_key: str | None = option(None, "key of the id, likewise; the line if there is none", value="KEY")
     references: str | None = option(
@@ -87,9 +89,10 @@ class EvaluateOptions(Options):
                     yield Fault("conflict", "is for predictions=FILE", key=key, got=value, hint="Leave it out.")
         if self.output is not None and (not self.output.strip() or _is_folder(self.output)):
             yield Fault("not-a-file", "must be the name of a file", key="output", got=self.output)
-        if self.output is not None and self.predictions is not None and _same(self.output, self.predictions):
-            problem = "would overwrite the predictions"
-            yield Fault("same-file", problem, key="output", got=self.output, hint="Give another file.")
+        for what, given in (("predictions", self.predictions), ("references", self.references)):
+            if self.output is not None and given is not None and _same(self.output, given):
+                problem = f"would overwrite the {what}"
+                yield Fault("same-file", problem, key="output", got=self.output, hint="Give another file.")
         if not self.metrics:
             yield Fault("empty", "must name a metric", key="metrics", got=[], hint="Leave it out for all of them.")
 

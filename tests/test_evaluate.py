@@ -152,6 +152,7 @@ def test_help_is_quick() -> None:
         (["predictions=x", "frmat=json"], "unknown-key", "frmat"),
         (["predictions=x", "items=maybe"], "wrong-type", "items"),
         (["predictions=x", "output=x"], "same-file", "output"),
+        (["predictions=x", "references=y", "output=y"], "same-file", "output"),
         (["predictions=x", "output=."], "not-a-file", "output"),
         (["run=nowhere"], "not-a-run", "run"),
         (["run=nowhere*"], "no-match", "run"),

@@ -104,7 +104,7 @@ class ChatModel:
     def stream(self, prompt: Prompt, sampling: Sampling, generator: torch.Generator) -> Generator[str, None, None]:
         """Yield the growing answer to a prompt, each time the whole text so far; nothing for an empty answer.
 
-        With greedy decoding, the last text equals the evaluation's prediction.
+        With greedy decoding, the last text equals the evaluation's prediction, after its thought if there is one.
         """
         tokenizer = self.encoder.tokenizer
         ending = Ending(stops_of(self.model, self.encoder), int(tokenizer.pad_token_id), sampling.max_new_tokens)

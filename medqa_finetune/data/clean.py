@@ -35,7 +35,7 @@ ONE_LETTER = re.compile(r"<([abipsu])>", re.IGNORECASE)
 SCRIPT = re.compile(r"<(su[pb])>([0-9+\-()]{1,8})</\1>", re.IGNORECASE)
 RAISED, LOWERED = str.maketrans("0123456789+-()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾"), str.maketrans("0123456789+-()", "₀₁₂₃₄₅₆₇₈₉₊₋₍₎")
 # Whoever writes these shows the source of a page, whose tags are meant.
-PAGE = re.compile(r"<!doctype|</?(?:html|head|body|script|style)\b", re.IGNORECASE)
+PAGE = re.compile(r"<!doctype|</?(?:html|head|body)\b", re.IGNORECASE)
 OPERAND = re.compile(r"[A-Za-z0-9)\]]\s*\Z")
 # Stands for a < that is no tag's, while tags are removed; control characters are gone by then.
 SIGN = "\x00"
@@ -91,7 +91,8 @@ def clean(text: str, *, markup: bool = True) -> Cleaned:
     if not composed:
         text = _noted("unicode_composed", text, unicodedata.normalize("NFC", text), changes)
     if suspicious:
-        markup = markup and not PAGE.search(text)
+        if markup and PAGE.search(text):
+            markup, changes["html_pages_kept"] = False, 1
         if markup and "&" in text:
             text = _noted("html_entities_resolved", text, _outside_code(text, _resolved), changes)
         text = _noted("line_ends_unified", text, OTHER_BREAK.sub("\n", text), changes)

@@ -66,7 +66,7 @@ class Identities:
     """
 
     keys: Keys
-    place: npt.NDArray[np.int16]
+    place: npt.NDArray[np.int32]
     training_alone: npt.NDArray[np.bool_]
     openings: Counter[int] = field(default_factory=Counter)
 
@@ -102,8 +102,8 @@ class Openings:
         self._answers = texts.answer
         self._examples, self._seed = examples, seed
         # Which text an example goes by now, and the last question before or at it.
-        self._place = np.zeros(len(keys), np.int16)
-        self._turn = np.zeros(len(keys), np.int16)
+        self._place = np.zeros(len(keys), np.int32)
+        self._turn = np.zeros(len(keys), np.int32)
         self._alone = np.zeros(len(keys), np.bool_)
         self._least = max(LEAST_FOLLOWERS, int(FOLLOWER_SHARE * len(keys)))
         # Key of a common text, to whether the system prompt follows it.

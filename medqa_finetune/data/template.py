@@ -69,7 +69,7 @@ class ChatTemplate:
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", form: ChatForm = PLAIN_FORM) -> None:
         self._tokenizer = tokenizer
         self.thinks, day = form.thinks, form.day
-        self._source = str(tokenizer.get_chat_template())
+        self._source = _source_of(tokenizer)
         self._text = with_date(self._source, day)
         self._layouts: dict[Shape, Layout] = {}
         # Whether contents are lists of parts, as the templates of vision models take them.
@@ -394,6 +394,15 @@ class ChatTemplate:
             alone, _ = asked.fill(contents)
             places.append(replace(asked.answers[-1], trained=text.startswith(alone)))
         return places
+
+
+def _source_of(tokenizer: "PreTrainedTokenizerBase") -> str:
+    try:
+        return str(tokenizer.get_chat_template())
+    except ValueError:  # several templates, and none of them is the default one
+        names = tuple(tokenizer.chat_template) if isinstance(tokenizer.chat_template, dict) else ()
+        problem = f"the tokenizer has several chat templates ({', '.join(names)}), and none is called default"
+        raise ModelError(Fault("template-unfit", problem, hint=OTHER_TEMPLATE)) from None
 
 
 def _is_asked(slot: Slot, last: int) -> bool:

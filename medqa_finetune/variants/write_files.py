@@ -84,7 +84,7 @@ def _base(making: WriteRequest, device: "Device") -> None:
         for path in making.base.glob(pattern):
             shutil.copy(path, making.folder)
     tokenizer = load_tokenizer(making.tokenizer, making.template, chat=making.chat)
-    save_tokenizer(tokenizer, making.folder, making)
+    _save_tokenizer(tokenizer, making.folder, making)
 
 
 def _quantized(making: WriteRequest, device: "Device") -> None:
@@ -150,10 +150,10 @@ def _save(model: "PreTrainedModel", tokenizer: Any, folder: Path, making: WriteR
         if tensor.dtype in (torch.float32, torch.bfloat16, torch.float16):
             tensor.data = tensor.data.to(dtype_of(making.dtype))
     model.save_pretrained(folder)
-    save_tokenizer(tokenizer, folder, making)
+    _save_tokenizer(tokenizer, folder, making)
 
 
-def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: Path, making: WriteRequest) -> None:
+def _save_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: Path, making: WriteRequest) -> None:
     """Save a tokenizer whose chat template asks as the run was trained, unless it is told otherwise."""
     if making.chat:
         from medqa_finetune.data.template import ChatTemplate

@@ -55,6 +55,7 @@ def test_cleaned(raw: str, cleaned: str) -> None:
         (" 一\u00a0二\u200b", ["invisible_characters_removed", "no_break_spaces_replaced", "outer_blanks_removed"]),
         ("<b>a</b>&amp;", ["html_entities_resolved", "html_tags_removed"]),
         ("e\u0301", ["unicode_composed"]),
+        ("<body><p>一</p></body>", ["html_pages_kept"]),
     ],
 )
 def test_what_was_changed_is_named(raw: str, changes: list[str]) -> None:

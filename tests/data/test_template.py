@@ -235,3 +235,27 @@ def test_an_exported_template_asks_as_it_was_trained(name: str, form: ChatForm) 
     # gpt-oss's own prompt leaves the choice of its channel to the model.
     assert ours.startswith(asked)
     assert ours == asked or (name == "gptoss" and not form.thinks)
+
+
+def test_several_templates_without_a_default_are_refused() -> None:
+    tokenizer = tokenizer_for(OWN_FORMS["chatml"], "byte-level")
+    tokenizer.chat_template = {"tool_use": OWN_FORMS["chatml"]}
+    with pytest.raises(ModelError) as caught:
+        Encoder(tokenizer, 512)
+    assert only_fault(caught).code == "template-unfit"
+    tokenizer.chat_template = {"tool_use": "{{ 1 }}", "default": OWN_FORMS["chatml"]}
+    assert learnt(tokenizer, "", Example("1", "问", "答"), ChatForm()) == "答<|im_end|>"
+
+
+def test_tokenizers_without_offsets_encode_alike() -> None:
+    from tokenizers import AddedToken
+    from transformers import ByT5Tokenizer
+
+    tokenizer = ByT5Tokenizer()
+    tokenizer.add_tokens([AddedToken("<|im_start|>", special=True), AddedToken("<|im_end|>", special=True)])
+    tokenizer.chat_template = OWN_FORMS["chatml"]
+    assert not tokenizer.is_fast
+    encoder = Encoder(tokenizer, 4096)
+    (item,) = encoder.encode([CASES["history"]])
+    assert learnt(tokenizer, "", CASES["history"], ChatForm()).count("<|im_end|>") == 3
+    assert encoder.prompts([CASES["history"]]) == [item.input_ids[: item.answer_start]]
