@@ -233,3 +233,13 @@ def test_on_a_gpu_one_kernel_takes_all_pairs(model: Any, monkeypatch: pytest.Mon
     torch.testing.assert_close(together, one_by_one(windowed), rtol=1e-4, atol=1e-5)
     # A token attends to itself and to two before it.
     assert calls[-1]["window_size"] == (2, 0)
+    # A kernel that counts otherwise is not used for windows.
+    attention._flash_keeps_windows.cache_clear()
+    calls.clear()
+    shifted = lambda *given, window_size, **rest: reference(*given, window_size=(3, 0), **rest)  # noqa: E731
+    monkeypatch.setattr(attention, "varlen_attn", shifted)
+    with torch.no_grad(), attention_per_pair(windowed):
+        together = windowed(**row(), **BOUNDS, use_cache=False).logits
+    torch.testing.assert_close(together, one_by_one(windowed), rtol=1e-4, atol=1e-5)
+    assert [call["longest"] for call in calls] == [9]
+    attention._flash_keeps_windows.cache_clear()
