@@ -9,6 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
 from html.entities import html5
+from itertools import takewhile
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ SCRIPT = re.compile(r"<(su[pb])>([0-9+\-()]{1,8})</\1>", re.IGNORECASE)
 RAISED, LOWERED = str.maketrans("0123456789+-()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾"), str.maketrans("0123456789+-()", "₀₁₂₃₄₅₆₇₈₉₊₋₍₎")
 # Whoever writes these shows the source of a page, whose tags are meant.
 PAGE = re.compile(r"<!doctype|</?(?:html|head|body)\b", re.IGNORECASE)
+CLOSING_LETTER = re.compile(r"</([abipsu])\s*>", re.IGNORECASE)
 OPERAND = re.compile(r"[A-Za-z0-9)\]]\s*\Z")
 # Stands for a < that is no tag's, while tags are removed; control characters are gone by then.
 SIGN = "\x00"
@@ -53,7 +55,8 @@ _INVISIBLE = (
 INVISIBLE = re.compile(f"[{_INVISIBLE}]+")
 OTHER_BREAK = re.compile("\r\n|[\r\v\f\x85]")
 BLANKS = " \t\u3000"
-BLANKS_AT_END = re.compile(f"[{BLANKS}]+$", re.MULTILINE)
+# The look behind keeps a long run of blanks from being tried from each of its characters.
+BLANKS_AT_END = re.compile(f"(?<![{BLANKS}])[{BLANKS}]+$", re.MULTILINE)
 INDENTATION = re.compile(f"^[{BLANKS}]*(?=[^{BLANKS}\n])", re.MULTILINE)
 # Characters that any pattern above needs. Most texts contain none, so that one search is enough.
 SUSPICIOUS = re.compile(f"[&<\r\v\f\x85\u00a0{_INVISIBLE}]|[{BLANKS}]\n")
@@ -119,9 +122,10 @@ def _without_outer_blanks(text: str) -> str:
     stripped = text.strip()
     if text[:1].isspace() and "\n" in stripped:
         # Code or a list whose first line is indented: all its lines move to the left alike.
-        shared = min(INDENTATION.findall(text), key=len)
-        while not all(indentation.startswith(shared) for indentation in INDENTATION.findall(text)):
-            shared = shared[:-1]
+        found = INDENTATION.findall(text)
+        least, greatest = min(found), max(found)
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(least, greatest, strict=False))
+        shared = "".join(blank for blank, _ in same)
         stripped = re.sub(f"^{shared}", "", text, flags=re.MULTILINE).strip() if shared else stripped
     return stripped
 
@@ -146,9 +150,12 @@ def _character(entity: re.Match[str]) -> str:
 
 
 def _without_tags(text: str) -> str:
+    # Where the last closing tag of each letter is.
+    closed = {tag[1].lower(): tag.start() for tag in CLOSING_LETTER.finditer(text)}
+
     def without(tag: re.Match[str]) -> str:
         letter = tag[1].lower()
-        if re.compile(f"</{letter}\\s*>", re.IGNORECASE).search(text, tag.end()):
+        if closed.get(letter, -1) > tag.start():
             return ""
         # An old-fashioned <p> begins a paragraph; behind a letter or a number it is a comparison.
         begins = letter == "p" and not OPERAND.search(text[max(0, tag.start() - 9) : tag.start()])

@@ -43,6 +43,7 @@ REMEDIES = {
     "user_has_the_last_word": "corpus.drop_last_question=true drops a last question without an answer",
     "user_does_not_begin": "corpus.drop_first_answer=true drops what the assistant says before the first question",
     "message_not_text": "a message must have text; calls of tools are not trained on",
+    "broken_json": "corpus.format=auto reads a file of another format by its name",
     "part_not_text": "only parts of text can be trained on",
     "short_question": "corpus.min_question_characters sets the least length",
     "short_answer": "corpus.min_answer_characters sets the least length",

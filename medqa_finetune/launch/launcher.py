@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides, setup_globals
@@ -23,13 +24,17 @@ from medqa_finetune.errors import ConfigError, Fault, RunError
 from medqa_finetune.launch.display import LiveDisplay
 from medqa_finetune.launch.exit_status import ExitStatus, read_or_none
 from medqa_finetune.launch.gpus import Slot, make_slots, visible_gpus
-from medqa_finetune.launch.scheduler import POLL_SECONDS, Job, Scheduler, label_jobs
+from medqa_finetune.launch.scheduler import POLL_SECONDS, Job, Scheduler, job_of, label_jobs
 from medqa_finetune.log import visible
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import CellDir, evaluation_parts, find_evaluation_named
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Record
 from medqa_finetune.stopping import stoppable
+
+if TYPE_CHECKING:
+    # The launcher also serves Hydra programs other than this one.
+    from medqa_finetune.cell import Cell
 
 PLUGIN_MODULE = "hydra_plugins.medqa_finetune_matrix"
 # Hydra settings of the launching command that are not passed on to cells, which are single runs.
@@ -125,7 +130,28 @@ class LocalLauncher(Launcher):
             Interrupted: a signal came; every cell has been stopped.
         """
         setup_globals()
-        jobs = [self._job(number, list(overrides)) for number, overrides in enumerate(job_overrides, initial_job_idx)]
+        return self._run(
+            [self._job(number, list(overrides)) for number, overrides in enumerate(job_overrides, initial_job_idx)]
+        )
+
+    def launch_cells(self, cells: "Sequence[Cell]", overrides: Sequence[Sequence[str]]) -> Sequence[JobReturn]:
+        """Run cells of this program, which have been composed and checked, as `launch` does without composing again.
+
+        Args:
+            cells: The cells.
+            overrides: Overrides of each, with the location of its folder.
+
+        Raises:
+            Interrupted: a signal came; every cell has been stopped.
+        """
+        assert self._config is not None, "setup() comes first"  # noqa: S101
+        shared = _shared_overrides(self._config)
+        jobs = [job_of(cell, [*shared, *_own(each)]) for cell, each in zip(cells, overrides, strict=True)]
+        for job, cell in zip(jobs, cells, strict=True):
+            job.overwrites = cell.config.overwrite
+        return self._run(jobs)
+
+    def _run(self, jobs: Sequence[Job]) -> Sequence[JobReturn]:
         run_jobs(jobs, self._slots, retries=self._settings.retries, grace_seconds=self._settings.grace_seconds)
         return [_job_return(job) for job in jobs]
 
@@ -140,7 +166,7 @@ class LocalLauncher(Launcher):
         evaluation = str(OmegaConf.select(composed, "evaluation_name", default=""))
         overwrites = OmegaConf.select(composed, "overwrite", default=False) is True
         run = CellDir(RunDir(folder), _evaluation_of(RunDir(folder), evaluation, anew=overwrites))
-        own = [override for override in overrides if not override.startswith("hydra.sweep.")]
+        own = _own(overrides)
         # With `hydra.sweep.dir`, as our sweeper passes it, the program makes its folder; otherwise Hydra's is used.
         makes_folder = len(own) < len(overrides)
         location = [] if makes_folder else [f"hydra.run.dir={quote_override(str(folder))}", f"hydra.job.num={number}"]
@@ -185,6 +211,11 @@ def run_jobs(
                 time.sleep(POLL_SECONDS)
         finally:
             scheduler.stop(grace_seconds)
+
+
+def _own(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides that a cell's own process gets; where its folder is, concerns the launch alone."""
+    return [override for override in overrides if not override.startswith("hydra.sweep.")]
 
 
 def _evaluation_of(run: RunDir, name: str, *, anew: bool) -> EvaluationDir | None:

@@ -22,7 +22,7 @@ from medqa_finetune.config.compose import COMPOSITION_ERRORS, source_folders
 from medqa_finetune.config.explain import explain
 from medqa_finetune.config.identity import SEPARATOR
 from medqa_finetune.errors import ConfigError, Fault, MedQAError, RunError
-from medqa_finetune.launch.launcher import quote_override
+from medqa_finetune.launch.launcher import LocalLauncher, quote_override
 from medqa_finetune.record.evaluations import evaluation_parts
 
 if TYPE_CHECKING:
@@ -69,10 +69,11 @@ class MatrixSweeper(Sweeper):
 
     def _launch(self, cells: "Sequence[Cell]") -> Sequence[JobReturn]:
         assert self.launcher is not None, "setup() comes first"  # noqa: S101
+        overrides = [_overrides_of(cell) for cell in cells]
         try:
-            results: Sequence[JobReturn] = self.launcher.launch(
-                [_overrides_of(cell) for cell in cells], initial_job_idx=0
-            )
+            if isinstance(self.launcher, LocalLauncher):
+                return self.launcher.launch_cells(cells, overrides)
+            results: Sequence[JobReturn] = self.launcher.launch(overrides, initial_job_idx=0)
         except MedQAError:
             raise
         except Exception as error:  # other launchers raise their own types when a job dies

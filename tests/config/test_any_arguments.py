@@ -36,7 +36,7 @@ plain = st.text(st.characters(exclude_characters="'\"\\$[]{},()\n\r\x00", exclud
 
 
 @given(key=st.sampled_from(["run", "predictions", "format", "items", "metrics", "output", ""]), value=typed)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @example(key="metrics", value="[" * 5000)
 @example(key="items", value="9" * 5000)
 def test_options_of_a_door(key: str, value: str) -> None:
@@ -50,7 +50,7 @@ def test_options_of_a_door(key: str, value: str) -> None:
 
 
 @given(key=st.sampled_from(["path", "question", "max_reject_share", "files", "none"]), value=typed)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @example(key="question", value="[" * 5000)
 def test_overrides_of_a_script(key: str, value: str) -> None:
     for group, name, schema in (("corpus", "jsonl", CorpusConfig), ("data", "20k", DataConfig)):
@@ -61,7 +61,7 @@ def test_overrides_of_a_script(key: str, value: str) -> None:
 
 
 @given(value=plain)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_plain_text_reaches_hydra_as_it_was_typed(value: str) -> None:
     (override,) = OverridesParser.create().parse_overrides([quoted(f"corpus.path={value}")])
     read = override.value()
@@ -69,7 +69,7 @@ def test_plain_text_reaches_hydra_as_it_was_typed(value: str) -> None:
 
 
 @given(value=typed)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_anything_else_is_hydras_to_refuse(value: str) -> None:
     try:
         OverridesParser.create().parse_overrides([quoted(f"corpus.path={value}")])

@@ -18,7 +18,7 @@ from scripts.reader_checks import check_reading
 from tests.data.files import GOOD_LINE, written
 
 # The folder of a test is the same for all of its examples, and each overwrites the file of the one before.
-modestly = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+modestly = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 NAMES = [
     "a.jsonl",
     "a.json",

@@ -1,5 +1,6 @@
 """What cleaning takes out, and what it must leave."""
 
+import time
 import unicodedata
 
 import pytest
@@ -76,6 +77,16 @@ def test_a_token_that_cleaning_itself_would_make_is_caught() -> None:
     text, changes = clean("<|im\u200b_<b></b>end|>")
     assert changes["chat_tokens_neutralised"] == 1
     assert "<|im_end|>" not in text
+
+
+@pytest.mark.parametrize(
+    "piece", [" ", " \t", "1<b>2 ", "<b ", "&amp", "`", "```\n", "<p>1", "<a href=", "\u3000\n", "<|", " \n a"]
+)
+def test_much_of_anything_is_cleaned_in_a_moment(piece: str) -> None:
+    text = f"  a{piece * 20_000}b"
+    started = time.perf_counter()
+    clean(text)
+    assert time.perf_counter() - started < 2
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8")))

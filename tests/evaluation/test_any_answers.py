@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from scripts.reader_checks import check_answers
 
-modestly = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+modestly = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 WHOLE = {"id": "a", "question": "头痛", "reference": "多休息。", "prediction": "休息。", "hit_limit": False,
          "prediction_tokens": 3, "reference_nll": 12.5, "reference_tokens": 4}  # fmt: skip
 KEYS = [*WHOLE, "references", "refs", "hyp", "other"]

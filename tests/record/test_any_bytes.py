@@ -12,7 +12,7 @@ from medqa_finetune.record.schema import Environment, Evaluation, FileStamp, Reu
 from scripts.reader_checks import check_evaluation, check_lines, check_manifest, check_record
 from tests.report.builders import evaluation, record
 
-modestly = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+modestly = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
 WHOLE = json.dumps(asdict(record()), ensure_ascii=False)
 # As version 1 wrote it: its evaluation is read out of the record.
 FIRST = json.dumps(
