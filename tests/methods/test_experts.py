@@ -205,6 +205,15 @@ def test_parameters_that_are_not_there_are_refused(micro_model: Path, folders: d
     assert fault.allowed == (("null",) if names == "experts" else ("experts.down_proj", "experts.gate_up_proj", "null"))
 
 
+@pytest.mark.parametrize("name", ["gate_up_proj", "w1", "experts"])
+def test_experts_as_modules_name_the_setting_for_them(folders: dict[str, Path], name: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        model_method(lora(target_modules=["q_proj", name])).apply(build_skeleton(folders["mixtral"]))
+    fault = only_fault(caught)
+    assert (fault.code, fault.key) == ("no-such-module", "method.target_modules")
+    assert "method.target_parameters=experts" in fault.hint
+
+
 def test_vllm_refuses_separate_adapters_of_experts() -> None:
     method = model_method(lora(**EXPERTS))
     assert method.plain_form("fp32") == ("float32", None)

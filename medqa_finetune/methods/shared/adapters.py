@@ -168,6 +168,8 @@ def _linear_layers(base: PreTrainedModel) -> list[str]:
 
 def _no_such_module(base: PreTrainedModel, settings: MethodConfig, problem: str, hint: str = "") -> ModelError:
     """Return the error about `method.target_modules`; what is allowed are the names of the linear layers."""
+    if not hint and expert_parameters(base):
+        hint = "Experts are parameters: give method.target_parameters=experts."
     key, linear = "method.target_modules", sorted({name.rpartition(".")[2] for name in _linear_layers(base)})
     got = settings.target_modules if isinstance(settings.target_modules, str) else list(settings.target_modules)
     return ModelError(Fault("no-such-module", problem, key=key, got=got, allowed=tuple(linear), hint=hint))
