@@ -84,6 +84,8 @@ def load_group(group: str, name: str, schema: type[T], overrides: Sequence[str])
         raise ConfigError(Fault("missing-key", "is missing", key=key, hint=f"Give {key}=VALUE.")) from None
     except (OmegaConfBaseException, YAMLError, ValueError, TypeError, RecursionError) as error:
         fault = _fault(group, error, schema)
+        if isinstance(error, YAMLError) and (faults := _not_yaml(group, schema, overrides)):
+            raise ConfigError(*faults) from None
         typed = {group, *(f"{group}.{override.partition('=')[0]}" for override in overrides)}
         raise ConfigError(fault if fault.key in typed else fault.but(file=str(path))) from None
     if not isinstance(result, schema):
@@ -115,6 +117,20 @@ def _override(schema: type, override: str) -> DictConfig:
     if is_text and text != "null" and not text.startswith(("'", '"')):
         return OmegaConf.create({key: text})
     return OmegaConf.from_dotlist([override])
+
+
+def _not_yaml(group: str, schema: type, overrides: Sequence[str]) -> list[Fault]:
+    """Return the faults of the overrides whose values are not YAML."""
+    faults = []
+    for override in overrides:
+        key, _, text = override.partition("=")
+        try:
+            _override(schema, override)
+        except YAMLError as error:
+            value = text.replace("\n", "\\n").replace("'", "''")
+            hint = f"""Put the value in quotes of its own: "{group}.{key}='{value}'"."""
+            faults.append(yaml_fault(error).but(key=f"{group}.{key}", got=text, file=None, line_number=None, hint=hint))
+    return faults
 
 
 def split_overrides(

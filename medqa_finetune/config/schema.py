@@ -107,7 +107,8 @@ class CorpusConfig:
         separator: Text between two rows of running text.
         by_line: Each line of a text file is a row, with its line feed, and empty if it is white space, as in WikiText
             on the hubs; otherwise blank lines separate rows.
-        empty_values: Cells that mean "nothing here" in this corpus (`无`).
+        empty_values: Cells that mean "nothing here" in this corpus (`无`). As the only answer they stay, and are
+            counted.
         missing_words: Cells that programs write for a missing value. `None` and `null` as the only answer stay.
         min_question_characters: Shorter questions are refused, at least 1; of a dialogue, the last turns are left out.
         min_answer_characters: The same for answers.

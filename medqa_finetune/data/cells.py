@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.messages import Broken
@@ -13,12 +13,14 @@ ABSENT = object()
 LIST_TEXT_SEPARATOR = "、"
 # Words for a missing value that may be the answer to a question all the same.
 MAY_BE_SAID = ("None", "NULL", "null")
+# What databases write into a table for a missing value.
+OF_DATABASES = ("NULL", "\\N")
 # A name in braces, or a doubled brace, which stands for itself.
 FIELD = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
 
 
 class NotText(Exception):  # noqa: N818 - it names a reason
-    """The cell is a number, an object, or a list of those."""
+    """The cell is a truth value, an object, or a list of those or of numbers."""
 
 
 def cell_of(values: Mapping[str, object], name: str) -> object:
@@ -59,13 +61,19 @@ class CellReader:
 
         Args:
             cell: The cell.
-            alone: Whether nothing else can be the answer, so that `None` may be meant.
+            alone: Whether nothing else can be the answer, so that `None`, or an empty value of other columns, may be
+                meant.
 
         Raises:
             NotText: the cell is not text.
         """
         if isinstance(cell, list):
             cell = self._of_list(cell)
+            if _is_number(cell):
+                raise NotText
+        if _is_number(cell):
+            self._ledger.count("numbers_as_text")
+            return str(cell)
         if cell is None or self.is_missing(cell, alone=alone):
             return ""
         if not isinstance(cell, str):
@@ -73,7 +81,11 @@ class CellReader:
         # Python's notation only: a list in double quotes may be part of an answer about programming.
         if cell.startswith("['") and cell.endswith("]"):
             cell = self._of_list_text(cell)
-        return "" if cell.strip() in self._empty else cell
+        if cell.strip() in self._empty:
+            if not alone:
+                return ""
+            self._ledger.count("answers_like_empty_values")
+        return cell
 
     def listed(self, cell: object) -> str:
         """Return a cell's text; of several texts all, one a line, and of an object each with its key: `A. 甲`.
@@ -99,6 +111,17 @@ class CellReader:
         if missing:
             self._ledger.count("missing_values")
         return missing
+
+    def of_table(self, values: Mapping[str, object], names: Iterable[str]) -> Mapping[str, object]:
+        """Return a table's row in which cells that databases write for a missing value are None; counted."""
+        if not self._missing:
+            return values
+        missing = {
+            name: None for name in names if isinstance(cell := values.get(name), str) and cell.strip() in OF_DATABASES
+        }
+        if missing:
+            self._ledger.count("missing_values", len(missing))
+        return {**values, **missing} if missing else values
 
     def joined(self, cells: Sequence[object]) -> str:
         """Return the texts of cells joined with line breaks, without empty and repeated ones.
@@ -195,6 +218,12 @@ class Columns:
             if not texts[name]:
                 raise Broken(f"empty_{self._what}", f"no {name}")
         return FIELD.sub(part, str(self._choice).replace("\\n", "\n"))
+
+
+def _is_number(cell: object) -> bool:
+    if isinstance(cell, float):
+        return math.isfinite(cell)
+    return isinstance(cell, int) and not isinstance(cell, bool)
 
 
 def _bare(text: str) -> str:

@@ -23,6 +23,9 @@ _NAMES = (
 _VALUE = r"""\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s<>"']+)"""
 _FLAGS = r"checked|compact|disabled|download|hidden|noshade|nowrap|readonly|reversed|selected"
 _ATTRIBUTES = rf"""(?:\s+(?:(?:{_NAMES}){_VALUE}|(?:{_FLAGS})(?:{_VALUE})?)){{0,20}}\s*/?>"""
+# Cells of a table, and what begins or ends a line of its own without a tag for the line's end.
+CELL_TAG = re.compile(r"<(?:td|th)" + _ATTRIBUTES, re.IGNORECASE)
+BLOCK_TAG = re.compile(r"</?(?:center|div|h[1-6]|hr|li|ol|p|pre|table|tr|ul)" + _ATTRIBUTES, re.IGNORECASE)
 LINE_BREAK_TAG = re.compile(r"<(?:br|/p|/div|/li|/tr)" + _ATTRIBUTES, re.IGNORECASE)
 # A list of names, so that `<user>:` and `<think>` stay.
 SIMPLE_TAG = re.compile(
@@ -33,14 +36,31 @@ SIMPLE_TAG = re.compile(
 # Tags that may as well be a variable between two signs, as in `a<b>c`.
 ONE_LETTER = re.compile(r"<([abipsu])>", re.IGNORECASE)
 # Powers and indices that plain text has characters for: without them, 10<sup>9</sup>/L is 109/L.
-SCRIPT = re.compile(r"<(su[pb])>([0-9+\-()]{1,8})</\1>", re.IGNORECASE)
-RAISED, LOWERED = str.maketrans("0123456789+-()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾"), str.maketrans("0123456789+-()", "₀₁₂₃₄₅₆₇₈₉₊₋₍₎")
+SCRIPT = re.compile(rf"<(su[pb]){_ATTRIBUTES}((?:(?!</?su[pb]\b)[^\n]){{0,80}})</\1\s*>", re.IGNORECASE)
+RAISED, LOWERED = (
+    str.maketrans("0123456789+-−()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾"),
+    str.maketrans("0123456789+-−()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₍₎"),
+)
+HAS_CHARACTERS = re.compile(r"[0-9+\-−()]+")
+# Of other powers and indices plain text keeps the sign: 10^9.5, 2^n, V_max. Marks and endings need none: 5th, a*, a[1].
+NEEDS_SIGN = re.compile(r"(?!(?:st|nd|rd|th|tm)\Z)[0-9A-Za-z\u0370-\u03ff０-９+\-−.(]", re.IGNORECASE)
+IS_SUM = re.compile(r"[^\s+\-−]\s*[+\-−]")
+# A tag of a power that is never closed, between two numbers.
+OPEN_SCRIPT = re.compile(r"(?<=[0-9])<(su[pb])" + _ATTRIBUTES + r"(?=\s*[+\-−]?[0-9])", re.IGNORECASE)
+NESTED = 3
 # Whoever writes these shows the source of a page, whose tags are meant.
 PAGE = re.compile(r"<!doctype|</?(?:html|head|body)\b", re.IGNORECASE)
 CLOSING_LETTER = re.compile(r"</([abipsu])\s*>", re.IGNORECASE)
 OPERAND = re.compile(r"[A-Za-z0-9)\]]\s*\Z")
+BLANKS = " \t\u3000"
 # Stands for a < that is no tag's, while tags are removed; control characters are gone by then.
 SIGN = "\x00"
+# Stand for the boundary of a cell and of a block, until it is known what is beside them.
+CELL, BLOCK = "\x01", "\x02"
+BOUNDARIES = re.compile(
+    rf"(?P<before>\A|\n[{BLANKS}]*|[{BLANKS}])?(?P<run>[{CELL}{BLOCK}](?:[{BLANKS}]*[{CELL}{BLOCK}])*)"
+)
+REST_OF_LINE = re.compile(rf"[{BLANKS}]*(?:\n|\Z)")
 # HTML resolves some entities without a semicolon too, but `&copy=1` belongs to an address.
 ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 # Code between marks of Markdown; a fence that is never closed reaches to the end.
@@ -54,9 +74,9 @@ _INVISIBLE = (
 )
 INVISIBLE = re.compile(f"[{_INVISIBLE}]+")
 OTHER_BREAK = re.compile("\r\n|[\r\v\f\x85]")
-BLANKS = " \t\u3000"
 # The look behind keeps a long run of blanks from being tried from each of its characters.
 BLANKS_AT_END = re.compile(f"(?<![{BLANKS}])[{BLANKS}]+$", re.MULTILINE)
+BLANK_LINES_BEFORE = re.compile(r"\A\s*\n")
 INDENTATION = re.compile(f"^[{BLANKS}]*(?=[^{BLANKS}\n])", re.MULTILINE)
 # Characters that any pattern above needs. Most texts contain none, so that one search is enough.
 SUSPICIOUS = re.compile(f"[&<\r\v\f\x85\u00a0{_INVISIBLE}]|[{BLANKS}]\n")
@@ -81,7 +101,7 @@ def clean(text: str, *, markup: bool = True) -> Cleaned:
     """Return a text cleaned, with what was changed.
 
     Line ends become line feeds; blanks at line ends, blank lines at both ends, and indentation that all lines share are
-    removed. Indentation beyond that, blanks between words and blank lines inside stay. With `markup`, HTML entities and
+    removed. Other indentation, blanks between words and blank lines inside stay. With `markup`, HTML entities and
     simple tags are resolved outside of code and of the source of whole pages. Unicode is composed (NFC: unlike NFKC it
     keeps ℃, ② and full-width punctuation), invisible characters are removed. A chat token gets spaces inside its
     brackets, so that no tokenizer takes it for the end of a turn.
@@ -121,12 +141,13 @@ def _noted(name: str, before: str, after: str, changes: Counter[str]) -> str:
 def _without_outer_blanks(text: str) -> str:
     stripped = text.strip()
     if text[:1].isspace() and "\n" in stripped:
+        text = BLANK_LINES_BEFORE.sub("", text).rstrip()
         # Code or a list whose first line is indented: all its lines move to the left alike.
         found = INDENTATION.findall(text)
         least, greatest = min(found), max(found)
         same = takewhile(lambda pair: pair[0] == pair[1], zip(least, greatest, strict=False))
         shared = "".join(blank for blank, _ in same)
-        stripped = re.sub(f"^{shared}", "", text, flags=re.MULTILINE).strip() if shared else stripped
+        stripped = re.sub(f"^{shared}", "", text, flags=re.MULTILINE) if shared else text
     return stripped
 
 
@@ -156,10 +177,42 @@ def _without_tags(text: str) -> str:
     def without(tag: re.Match[str]) -> str:
         letter = tag[1].lower()
         if closed.get(letter, -1) > tag.start():
-            return ""
+            return BLOCK if letter == "p" else ""
         # An old-fashioned <p> begins a paragraph; behind a letter or a number it is a comparison.
         begins = letter == "p" and not OPERAND.search(text[max(0, tag.start() - 9) : tag.start()])
         return "\n" if begins else f"{SIGN}{tag[1]}>"
 
-    text = SCRIPT.sub(lambda script: script[2].translate(RAISED if script[1][2] in "pP" else LOWERED), text)
-    return SIMPLE_TAG.sub("", LINE_BREAK_TAG.sub("\n", ONE_LETTER.sub(without, text))).replace(SIGN, "<")
+    text = LINE_BREAK_TAG.sub("\n", ONE_LETTER.sub(without, _with_scripts(text)))
+    text = BLOCK_TAG.sub(BLOCK, CELL_TAG.sub(CELL, text))
+    text = SIMPLE_TAG.sub("", text)
+    return BOUNDARIES.sub(_boundary, text).replace(SIGN, "<")
+
+
+def _with_scripts(text: str) -> str:
+    """Write powers and indices in the characters that there are for them, and others with a sign."""
+    for _ in range(NESTED):
+        text, n = SCRIPT.subn(_script, text)
+        if not n:
+            break
+    return OPEN_SCRIPT.sub(lambda tag: "^" if tag[1][2] in "pP" else "_", text)
+
+
+def _script(script: re.Match[str]) -> str:
+    is_raised = script[1][2] in "pP"
+    bare = SIMPLE_TAG.sub("", script[2]).strip()
+    if HAS_CHARACTERS.fullmatch(bare):
+        return bare.translate(RAISED if is_raised else LOWERED)
+    if not NEEDS_SIGN.match(bare):
+        return bare
+    return ("^" if is_raised else "_") + (f"({bare})" if IS_SUM.search(bare) else bare)
+
+
+def _boundary(found: re.Match[str]) -> str:
+    """Return what a boundary leaves: a line break at that of a block, a blank between cells, once each."""
+    before = found["before"]
+    at_line_start = before is not None and (before == "" or before[0] == "\n")
+    if at_line_start or REST_OF_LINE.match(found.string, found.end()):
+        return before or ""
+    if BLOCK in found["run"]:
+        return "\n"
+    return before or "" if found.string[found.end()] in BLANKS else " "

@@ -1,5 +1,6 @@
 """Converts raw rows to examples: finds question, answer, system prompt and history, and cleans them."""
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -11,6 +12,8 @@ from medqa_finetune.data.examples import Example, Turn
 from medqa_finetune.data.messages import Broken, Dialogue, message_reader
 from medqa_finetune.data.rows import Ledger, Reject, Row
 from medqa_finetune.errors import DataError, Fault
+
+logger = logging.getLogger(__name__)
 
 # Number of rows after which a column that none of them has counts as missing.
 ROWS_TO_FIND_COLUMNS = 1000
@@ -68,6 +71,13 @@ class ExampleBuilder:
         self._answer_prefix = _pattern("answer_prefix", corpus.answer_prefix, r"\A(?:{})")
         self._ledger = ledger
         self._ids: set[str] = set()
+        self._names = dict.fromkeys([*self._question.names, *self._answer.names, *self._before.values()])
+        # Columns of context that this configuration does not name, until one is seen.
+        self._unread = {name for name in OPTIONAL if name not in (*self._before, *self._before.values(), *self._names)}
+        if not self._takes_system:
+            self._unread.discard("system")
+        if self._messages is not None:
+            self._unread.discard("history")
         named = {key: {name} for key, name in self._before.items() if name != OPTIONAL[key]}
         required = {"question": set(self._question.names), "answer": set(self._answer.names)}
         self._unseen = ({"messages": {self._messages}} if self._messages is not None else required) | named
@@ -91,8 +101,9 @@ class ExampleBuilder:
             DataError: none of the first 1,000 rows has a configured column.
         """
         self._note(row)
+        self._say_unread(row.values)
         try:
-            dialogue = self._dialogue(row.values)
+            dialogue = self._dialogue(self._cells.of_table(row.values, self._names) if row.of_table else row.values)
         except Broken as fault:
             missing = fault.reason == "missing_column"
             excerpt = fault.what or (str(list(row.values)) if missing else repr(row.values))
@@ -103,6 +114,15 @@ class ExampleBuilder:
         except UnicodeEncodeError:
             return Reject(row.where, "lone_surrogate", "".join(texts))
         return self._cleaned(row, dialogue.system, [self._unframed(*turn) for turn in dialogue.turns])
+
+    def _say_unread(self, values: Mapping[str, object]) -> None:
+        """Warn, once each, of a system prompt and of a history that no setting names."""
+        for name in sorted(self._unread & values.keys()):
+            if values[name] in (None, "", "[]", []):
+                continue
+            self._unread.discard(name)
+            said = "%s: the column %s is not read; corpus.%s=%s reads it"
+            logger.warning(said, self._corpus.name, name, name, name)
 
     def note(self, sentence: str) -> None:
         """Keep what a reader found out about a file, for the message that a column is missing."""
@@ -200,6 +220,11 @@ class ExampleBuilder:
 
     def _cleaned(self, row: Row, system: str | None, raw: list[Turn]) -> Example | Reject:
         turns = [(self._clean(asked), self._clean(said)) for asked, said in raw]
+        # An empty answer is a short one.
+        while self._least[1] > 1 and len(turns) > 1 and not turns[-1][1]:
+            self._ledger.count("short_last_turns_dropped")
+            turns.pop()
+        raw = raw[: len(turns)]
         for name, text in zip(("question", "answer"), turns[-1], strict=True):
             if not text:
                 return Reject(row.where, f"empty_{name}", "\t".join(raw[-1]))

@@ -75,7 +75,7 @@ def read_by_file(corpus: CorpusConfig, ledger: Ledger) -> Iterator[tuple[str, Ex
         raise DataError(
             Fault(
                 "no-pairs",
-                f"none of {ledger.counts['rows']:,} rows gives an example",
+                f"none of {ledger.counts['rows']:,} rows gives an example{ledger.reasons()}",
                 key="corpus.question",
                 got=corpus.question,
                 file=place,

@@ -4,7 +4,7 @@ import csv
 import logging
 import re
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -19,12 +19,18 @@ logger = logging.getLogger(__name__)
 
 # An unclosed quote makes one record of everything after it.
 SWALLOWED_LINES = 100
+# A quoted cell of a whole table is rare, and one line of it may look like a row by chance.
+FEWEST_CELLS_TO_TELL = 3
+# A cell between quotes, in which a doubled quote stands for one.
+QUOTED = re.compile(r'"(?:[^"]|"")*"')
+# A line that ends with a carriage return, as on old Macs.
+RETURN = re.compile(r"[^\r]*\r|[^\r]+")
 # Records among which the delimiter is looked for.
 RECORDS_LOOKED_AT = 20
 TAB = "\t"
 CANDIDATES = (",", TAB, ";", "|")
 # Excel's own way to name the delimiter, in the first line.
-NAMED = re.compile(r"sep=(.)\r?\n")
+NAMED = re.compile(r"sep=(.)(?:\r|\r?\n)")
 NAME_OF = {character: name for name, character in DELIMITERS.items() if len(name) > 2}
 
 
@@ -56,11 +62,11 @@ class Table:
         return self.delimiter or self._named() or self._found()
 
     def _named(self) -> str | None:
-        match = NAMED.match(next(iter(read_lines(self.path, self.encoding)), ""))
+        match = NAMED.match(next(self._lines(), ""))
         return match and match[1]
 
     def _found(self) -> str:
-        lines = list(islice(read_lines(self.path, self.encoding), RECORDS_LOOKED_AT))
+        lines = list(islice(self._lines(), RECORDS_LOOKED_AT))
         tabs_first = self.path.name.lower().partition(".")[2].startswith(("tsv", "tab"))
         candidates = sorted(CANDIDATES, key=lambda character: character != TAB) if tabs_first else CANDIDATES
         # The first of those that fit equally well.
@@ -85,7 +91,7 @@ class Table:
         """
         csv.field_size_limit(MAX_ROW_CHARS)
         delimiter = self.chosen()
-        lines = _Lines(read_lines(self.path, self.encoding), patient=delimiter != TAB)
+        lines = _Lines(self._lines(), patient=delimiter != TAB)
         if self._named():
             next(lines)
         # strict: an unclosed quote raises an error instead of swallowing the rest of the file.
@@ -94,21 +100,12 @@ class Table:
         while True:
             line = lines.begin()
             try:
-                cells = next(reader)
+                cells = self._record(reader, lines, len(header or ()), delimiter)
             except StopIteration:
                 return
-            except csv.Error as error:
-                if delimiter == TAB:
-                    # Tabs cannot occur in cells, so many programs write quotes as they are.
-                    cells = lines.first_alone().rstrip("\r\n").split(TAB)
-                elif lines.number - line > SWALLOWED_LINES:
-                    problem = f"{error}: a quote that opens here is never closed"
-                    raise DataError(
-                        Fault("not-csv", problem, file=str(self.path), line_number=line, hint="Close that quote.")
-                    ) from None
-                else:
-                    yield Reject(f"{self.name}:{line}", "broken_csv", str(error))
-                    continue
+            if isinstance(cells, str):
+                yield from self._lost(lines.record, line, cells)
+                continue
             if not cells:
                 continue
             if header is None:
@@ -117,7 +114,44 @@ class Table:
                 what = f"{len(cells)} cells, the header has {len(header)}: {delimiter.join(cells)}"
                 yield Reject(f"{self.name}:{line}", "wrong_number_of_cells", what)
             else:
-                yield Row(f"{self.name}:{line}", dict(zip(header, cells, strict=True)))
+                yield Row(f"{self.name}:{line}", dict(zip(header, cells, strict=True)), of_table=True)
+
+    def _record(self, reader: Iterator[list[str]], lines: "_Lines", n_cells: int, delimiter: str) -> list[str] | str:
+        """Return the cells of the next record, or what is wrong with its quotes.
+
+        Raises:
+            StopIteration: there is none.
+            DataError: a quote is never closed.
+        """
+        try:
+            cells = next(reader)
+        except csv.Error as error:
+            problem = str(error)
+            if delimiter != TAB and len(lines.record) > SWALLOWED_LINES:
+                problem = f"{problem}: a quote that opens here is never closed"
+                line = lines.number - len(lines.record) + 1
+                fault = Fault("not-csv", problem, file=str(self.path), line_number=line, hint="Close that quote.")
+                raise DataError(fault) from None
+        else:
+            if not lines.swallowed(n_cells, delimiter):
+                return cells
+            problem = "a quoted cell whose lines look like rows"
+        # Tabs cannot occur in cells, so many programs write quotes as they are.
+        return lines.first_alone().rstrip("\r\n").split(TAB) if delimiter == TAB else problem
+
+    def _lost(self, record: Sequence[str], line: int, problem: str) -> Iterator[Reject]:
+        """Yield a reject for each line of a record that a stray quote has broken: each may have been a row."""
+        for number, text in enumerate(record):
+            excerpt = f"{problem}: {text.strip()}" if number == 0 else f"line {line} has a stray quote: {text.strip()}"
+            yield Reject(f"{self.name}:{line + number}", "broken_csv", excerpt)
+
+    def _lines(self) -> Iterator[str]:
+        """Yield the lines; those of a file without any line feed end where its carriage returns are."""
+        for number, line in enumerate(read_lines(self.path, self.encoding)):
+            if number == 0 and "\r" in line and not line.endswith("\n"):
+                yield from RETURN.findall(line)
+            else:
+                yield line
 
 
 class _Lines(Iterator[str]):
@@ -140,9 +174,27 @@ class _Lines(Iterator[str]):
             raise StopIteration  # which the reader takes for the end of the file inside a quote
         line = self._again.popleft() if self._again else next(self._lines)
         self.number += 1
-        if not self._patient:
-            self._record.append(line)
+        self._record.append(line)
         return line
+
+    @property
+    def record(self) -> Sequence[str]:
+        """The lines of the record so far."""
+        return self._record
+
+    def swallowed(self, n_cells: int, delimiter: str) -> bool:
+        """Return whether each line of a record of several lines looks like a row: a stray quote has joined them."""
+        fewest = 2 if delimiter == TAB or n_cells >= FEWEST_CELLS_TO_TELL else 3
+        if n_cells < 2 or len(self._record) < fewest:
+            return False
+        first, *between, last = (line.rstrip("\r\n") for line in self._record)
+        # Of the first and the last line, quoted cells before and behind the one in question may hold delimiters.
+        inside, _, behind = last.replace('""', "").partition('"')
+        pieces = [QUOTED.sub("", first), *between, inside + QUOTED.sub("", behind)]
+        if any(piece.count(delimiter) != n_cells - 1 for piece in pieces):
+            return False
+        # A blank behind a comma is prose, which tables hold, too.
+        return not any(f"{delimiter} " in line for line in between or [last])
 
     def begin(self) -> int:
         """Begin a record; return the number of its first line."""
@@ -153,6 +205,7 @@ class _Lines(Iterator[str]):
         """Return the record's first line, and give the others back."""
         first, *others = self._record
         self._again.extendleft(reversed(others))
+        self._record = [first]
         self.number -= len(others)
         return first
 

@@ -17,8 +17,9 @@ TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
 # Words in names of files and folders that indicate a part: `wiki.valid.raw`, `test-00000-of-00001.parquet`, `dev/`.
 PART_OF_WORD = {
     **dict.fromkeys(("train", "training", "trainset"), TRAIN),
-    **dict.fromkeys(("valid", "validation", "validate", "val", "dev", "eval", "devset", "valset"), VALIDATION),
-    **dict.fromkeys(("test", "testing", "testset"), TEST),
+    **dict.fromkeys(("valid", "validation", "validate", "val", "valset"), VALIDATION),
+    **dict.fromkeys(("dev", "devset", "eval", "evaluation"), VALIDATION),
+    **dict.fromkeys(("test", "testing", "testset", "holdout", "heldout"), TEST),
 }
 # The same in Chinese, which has no spaces between words.
 PART_OF_CHINESE = {"训练": TRAIN, "验证": VALIDATION, "开发集": VALIDATION, "测试": TEST}

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 NAMES_SHOWN = 6
 # Held-out questions that are indexed at once, which bounds memory.
-HELD_OUT_AT_ONCE = 20_000
+HELD_OUT_AT_ONCE = 16_384
 
 
 def divide_published(

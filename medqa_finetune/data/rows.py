@@ -18,11 +18,13 @@ class Row:
         place: `file:line` or `file[index]`: the default id of the row's example.
         values: Column name to value.
         line: `file:line` if `place` is an index; empty for files without lines.
+        of_table: Whether it is of CSV, where every value is text.
     """
 
     place: str
     values: Mapping[str, object]
     line: str = ""
+    of_table: bool = False
 
     @property
     def where(self) -> str:
@@ -98,6 +100,17 @@ class Ledger:
         """Number of rows that could not be used."""
         return sum(n for name, n in self.counts.items() if name.startswith("rejected_"))
 
+    def _reasons(self) -> list[tuple[int, str]]:
+        found = [(n, name.removeprefix("rejected_")) for name, n in self.counts.items() if name.startswith("rejected_")]
+        return sorted(found, reverse=True)
+
+    def reasons(self) -> str:
+        """Return the most frequent reason of rejects and the first reject, for messages; empty without rejects."""
+        if not self.examples:
+            return ""
+        (n, reason), first = self._reasons()[0], self.examples[0]
+        return f" ({reason} {n:,}; first: {first.place} {first.reason}: {excerpt_of(first.excerpt)[:60]!r})"
+
     def check_share(self, file: str | None, max_share: float) -> None:
         """Check that a corpus has not too many rejects.
 
@@ -111,10 +124,7 @@ class Ledger:
         rows, broken = self.counts["rows"], self.broken
         if broken <= max_share * rows:
             return
-        reasons = [
-            (n, name.removeprefix("rejected_")) for name, n in self.counts.items() if name.startswith("rejected_")
-        ]
-        reasons.sort(reverse=True)
+        reasons = self._reasons()
         listed = ", ".join(f"{name} {n:,}" for n, name in reasons)
         remedies = [REMEDIES[name] for _, name in reasons[:1] if name in REMEDIES]
         examples = "; ".join(f"{e.place} {e.reason}: {excerpt_of(e.excerpt)[:60]!r}" for e in self.examples)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from medqa_finetune.config.schema import CorpusConfig
 from medqa_finetune.data.corpus import corpus_sha256, read_by_file
 from medqa_finetune.data.examples import Example, to_row
-from medqa_finetune.data.parts import published_parts
+from medqa_finetune.data.parts import published_parts, say_unkept
 from medqa_finetune.data.prepare import Prepared, Progress, examples_key, take_splits
 from medqa_finetune.data.rows import Ledger
 from medqa_finetune.errors import DataError, Fault
@@ -35,6 +35,8 @@ def write_cleaned(corpus: CorpusConfig, folder: Path, progress: Progress = iter)
         DataError: the corpus cannot be used, or the folder cannot be written.
     """
     parts = published_parts(corpus)
+    if not parts:
+        say_unkept(corpus)
     key = examples_key(corpus, corpus_sha256(corpus)) + (f" {parts}" if parts else "")
     files = {f"{PAIRS_BY_PART}/{part}.jsonl": names for part, names in parts.items()} or {PAIRS: []}
     path = folder / (PAIRS_BY_PART if parts else PAIRS)

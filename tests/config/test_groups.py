@@ -71,7 +71,7 @@ def test_real_groups() -> None:
         ("good", ["path=x", "max_reject_share=[1]"], "wrong-type", "corpus.max_reject_share", [1], ()),
         ("good", ["path"], "not-key-value", None, "corpus.path", ()),
         ("good", ["files=x"], "wrong-type", "corpus.files", "x", ()),
-        ("good", ["question=[a"], "not-yaml", "corpus", NO_VALUE, ()),
+        ("good", ["question=[a"], "not-yaml", "corpus.question", "[a", ()),
         ("good", ["question=" + "[" * 5000], "not-readable", "corpus", NO_VALUE, ()),
     ],
     ids=lambda value: str(value)[:40],

@@ -87,7 +87,7 @@ def test_columns_inside_a_text_of_a_table(tmp_path: Path, text: str) -> None:
 
 
 def test_an_empty_column_leaves_a_template_unfilled(tmp_path: Path) -> None:
-    path = rows(tmp_path / "a.jsonl", O1, O1 | {"Complex_CoT": "nan"}, O1 | {"Complex_CoT": 3})
+    path = rows(tmp_path / "a.jsonl", O1, O1 | {"Complex_CoT": "nan"}, O1 | {"Complex_CoT": True})
     template = {"question": "Question", "answer": "<think>{Complex_CoT}</think>{Response}"}
     assert [reason for _, reason in rejected(path, **template)] == ["empty_answer", "answer_not_text"]
     assert read(rows(path, O1 | {"Complex_CoT": None}), question="Question", answer=["Complex_CoT", "Response"])[0]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from medqa_finetune.errors import DataError
-from tests.data.files import GOOD, GOOD_LINE, read, rejected, written
+from tests.data.files import GOOD, GOOD_LINE, read, written
 from tests.faulty import only_fault
 
 
@@ -50,10 +50,12 @@ def test_several_columns_empty_values_prefixes_and_suffixes(tmp_path: Path) -> N
         "question_suffix": r"\n回答[：:]\s*",
         "answer_prefix": "答：",
     }
-    examples, _ = read(path, max_reject_share=0.2, **changes)
-    assert [example.question for example in examples] == ["标题\n正文", "只有标题", "一样的", "没有标题"]
+    examples, ledger = read(path, **changes)
+    assert [example.question for example in examples] == ["标题\n正文", "只有标题", "一样的", "没有标题", "标题\n正文"]
     assert examples[0].answer == "答案"
-    assert rejected(path, **changes) == [("a.jsonl:5", "empty_answer")]
+    # The only answer may be just that.
+    assert examples[-1].answer == "无"
+    assert ledger.counts["answers_like_empty_values"] == 1
 
 
 def test_columns_inside_lists_and_objects(tmp_path: Path) -> None:
@@ -109,3 +111,36 @@ def test_very_many_very_long_columns_are_not_all_listed(tmp_path: Path) -> None:
     assert "31" in fault.problem
     assert fault.allowed[0].encode()
     assert max(map(len, fault.allowed)) == 40
+
+
+ROLES = ("user", "assistant")
+
+
+def test_a_number_as_answer_is_text(tmp_path: Path) -> None:
+    rows = [{"question": "几个？", "answer": n} for n in (42, 1.5)]
+    examples, ledger = read(written(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows)))
+    assert [each.answer for each in examples] == ["42", "1.5"]
+    assert ledger.counts["numbers_as_text"] == 2
+
+
+@pytest.mark.parametrize(("column", "changes"), [("system", {}), ("history", {}), ("system", {"messages": "m"})])
+def test_context_that_is_not_read_is_said_once(
+    tmp_path: Path, column: str, changes: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    said = [{"role": "user", "content": "问"}, {"role": "assistant", "content": "答"}]
+    row = {"question": "问", "answer": "答", "m": said, column: "以前"}
+    path = written(tmp_path / "a.jsonl", (json.dumps(row) + "\n") * 3)
+    read(path, **changes)
+    assert [f"corpus.{column}={column}" in each.message for each in caplog.records] == [True]
+    caplog.clear()
+    read(path, max_reject_share=1, **changes, **{column: column}) if column == "system" else None
+    assert not caplog.records
+
+
+def test_an_empty_last_answer_is_a_short_one(tmp_path: Path) -> None:
+    turns = [["问", "很好的答案"], ["再问", ""]]
+    said = [{"role": role, "content": text} for turn in turns for role, text in zip(ROLES, turn, strict=True)]
+    path = written(tmp_path / "a.jsonl", json.dumps({"m": said}))
+    examples, ledger = read(path, messages="m", min_answer_characters=2)
+    assert [each.answer for each in examples] == ["很好的答案"]
+    assert ledger.counts["short_last_turns_dropped"] == 1

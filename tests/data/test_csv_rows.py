@@ -100,3 +100,52 @@ def test_cells_hold_lists_as_text(tmp_path: Path) -> None:
 def test_broken_json_in_a_cell_is_no_list(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", 'question,answer,history\n问题,答案,"[[""问"""\n问题,答案,\n')
     assert rejected(path, history="history") == [("a.csv:2", "history_not_turns")]
+
+
+def numbered(n: int, **others: str) -> str:
+    """Return a table of `n` rows, some of them others: `_3` is the third."""
+    rows = [others.get(f"_{number}", f"问题{number},回答{number}") for number in range(1, n + 1)]
+    return "question,answer\n" + "\n".join(rows) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "lost"),
+    [
+        ({"_10": '问题10,"回答10', "_15": '问题15,回答15"'}, range(11, 17)),
+        ({"_10": '"问题10,回答10', "_15": '问题15",回答15'}, range(11, 17)),
+        ({"_10": '"问, 题","回答10', "_15": '问题15,回答15"'}, range(11, 17)),
+        ({"_10": '问题10,"回答10', "_15": '问题15,"回答15"'}, range(11, 17)),
+        ({"_35": '问题35,"回答35'}, range(36, 42)),
+        ({"_10": '问题10,"回答"10'}, range(11, 12)),
+    ],
+)
+def test_each_line_behind_a_stray_quote_is_rejected(tmp_path: Path, rows: dict[str, str], lost: range) -> None:
+    path = written(tmp_path / "a.csv", numbered(40, **rows))
+    assert rejected(path) == [(f"a.csv:{line}", "broken_csv") for line in lost]
+    with pytest.raises(DataError) as caught:
+        read(path)
+    assert only_fault(caught).code == "too-many-rejects"
+
+
+@pytest.mark.parametrize(
+    "cell", ["一\n二\n\n三", "First, do x\nSecond, do y\nThird, z", "表\na,1\nb,2\n完", "一, 二\n三"]
+)
+def test_real_cells_of_several_lines_are_read(tmp_path: Path, cell: str) -> None:
+    examples, ledger = read(written(tmp_path / "a.csv", numbered(3, _2=f'问题2,"{cell}"')))
+    assert [each.answer for each in examples] == ["回答1", cell, "回答3"]
+    assert ledger.broken == 0
+
+
+def test_rows_between_stray_quotes_in_a_table_with_tabs_are_read(tmp_path: Path) -> None:
+    text = numbered(9, _3='问题3,"回答3', _6='问题6,回答6"').replace(",", "\t")
+    assert len(read(written(tmp_path / "a.tsv", text))[0]) == 9
+
+
+def test_lines_may_end_as_on_old_macs(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", numbered(3).replace("\n", "\r"))
+    assert [each.id for each in read(path)[0]] == ["a.csv:2", "a.csv:3", "a.csv:4"]
+
+
+def test_what_databases_write_for_nothing_is_missing(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", numbered(4, _2="问题,NULL", _3="问题,\\N", _4="问题,null"))
+    assert rejected(path) == [("a.csv:3", "empty_answer"), ("a.csv:4", "empty_answer")]

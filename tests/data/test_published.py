@@ -171,6 +171,11 @@ def test_cleaned_examples_stay_in_their_parts(tmp_path: Path) -> None:
     assert write_cleaned(corpus, tmp_path / "out") == cleaned
 
 
+def test_cleaning_says_which_files_it_puts_together(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_cleaned(folder_of(tmp_path / "c", data=TRAIN, test=TEST), tmp_path / "out")
+    assert ["corpus.parts=published" in each.message for each in caplog.records] == [True]
+
+
 def test_the_case_of_a_published_folder(shared: Path, tmp_path: Path) -> None:
     corpus = corpus_of(shared / "cases" / "data" / "split_folder")
     found: Any = prepare_splits(config_of(corpus, train_size=None, validation_size=5, test_size=1000), tmp_path)

@@ -45,7 +45,7 @@ def read(group: str, name: str, *overrides: str) -> tuple[list[Example], dict[st
             "alpaca",
             "huatuo_llama__llama_data.json",
             [],
-            {"rows": 8658, "pairs": 8657, "rejected_empty_answer": 1},
+            {"rows": 8658, "pairs": 8658, "answers_like_empty_values": 1},
         ),
         ("alpaca", "huatuo_llama__liver_cancer.json", [], {"rows": 1000, "pairs": 1000}),
         (
@@ -72,8 +72,8 @@ def read(group: str, name: str, *overrides: str) -> tuple[list[Example], dict[st
             ["question=[instruction,instruct,input]"],
             {"rows": 1144, "pairs": 1144, "pairs_with_history": 977},
         ),
-        ("alpaca", "alpaca_zh_demo.json", [], {"rows": 1000, "pairs": 1000}),
-        ("alpaca", "alpaca_en_demo.json", [], {"rows": 999, "pairs": 999}),
+        ("alpaca", "alpaca_zh_demo.json", [], {"rows": 1000, "pairs": 1000, "html_pages_kept": 1}),
+        ("alpaca", "alpaca_en_demo.json", [], {"rows": 999, "pairs": 999, "html_pages_kept": 3}),
     ],
 )
 def test_counts(group: str, name: str, overrides: list[str], counts: dict[str, Any]) -> None:

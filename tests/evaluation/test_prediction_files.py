@@ -160,6 +160,7 @@ def test_what_is_unclear_or_missing_is_refused(rows: list[Row], code: str, key: 
         ("a.jsonl", '{"predict": "甲"}\n'.encode("gb18030"), "not-utf8", 1),
         ("a.json", '[{"predict": "甲", "label": "乙"},\n{"predict": ]'.encode(), "not-json", 2),
         ("a.csv", "predict,label\n甲,乙,丙\n".encode(), "not-csv", 2),
+        ("a.csv", 'predict,label\n甲,乙\n丙,"丁\n戊,己\n庚,辛"\n'.encode(), "not-csv", 3),
         ("a.csv", b"", "no-answers", None),
         ("a.jsonl", b"", "no-answers", None),
         ("a.parquet", b"PAR1", "not-parquet", None),
