@@ -10,6 +10,11 @@ def has_thought(answers: Iterable[str]) -> bool:
     return any(CLOSING in answer for answer in answers)
 
 
+def is_unclosed(text: str) -> bool:
+    """Whether an answer opens a thought and never closes it."""
+    return CLOSING not in text and text.lstrip().startswith(OPENING)
+
+
 def split_thought(text: str) -> tuple[str | None, str]:
     """Return the thought of an answer and what follows it; None for an answer without a closed thought.
 
