@@ -104,7 +104,7 @@ class ChatTemplate:
             contents = {slot: content.strip() for slot, content in contents.items()}
         if own.fill(contents)[0] != actual:
             layout = self._layout_of(shape, contents, own.slots)
-        return rendered_as(layout, dialogue._replace(contents=contents), actual)
+        return rendered_as(layout, replace(dialogue, contents=contents), actual)
 
     def prompt(self, example: Example) -> str:
         """Return the text before the last answer, whatever that answer is.
