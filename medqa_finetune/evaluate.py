@@ -47,7 +47,9 @@ class EvaluateOptions(Options):
         None, "key of the reference, likewise; in the file of references= where that is given", value="KEY"
     )
     question_key: str | None = option(None, "key of the question, likewise", value="KEY")
-    id_key: str | None = option(None, "key of the id, likewise; the line if there is none", value="KEY")
+    id_key: str | None = option(
+        None, "key of the id, likewise; the line, or the place in an array, if there is none", value="KEY"
+    )
     references: str | None = option(
         None, "file with the references of those predictions, by id or row by row", value="FILE"
     )

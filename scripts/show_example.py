@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SETS = ("train", "validation", "test")
 NO_LOSS, LOSS = "no loss", "loss"
+# The whole corpus for training, but for what must be held out.
+SMALL_SETS = ("data=all", "data.test_size=1", "data.validation_size=1")
 STYLES = {NO_LOSS: "dim", LOSS: "bold green"}
 
 
@@ -44,7 +46,8 @@ USAGE = f"""\
 usage: python scripts/show_example.py [key=value …] [group=choice …]
 
 Prints one dialogue as the model is trained on it, in stretches of text with and without loss, each with its token ids.
-The model's tokenizer is enough; its weights are not needed.
+The model's tokenizer is enough; its weights are not needed. Without data= or a profile, all of the corpus is the
+training set but for one question each for validation and test.
 
   python scripts/show_example.py profile=demo
   python scripts/show_example.py corpus=jsonl corpus.path=mine.jsonl model=qwen3-0.6b model.thinking=keep show.number=3
@@ -62,7 +65,7 @@ def main(arguments: list[str]) -> int:
         return EXIT_DONE
     own, rest = split_options(ShowOptions, arguments)
     options = parse_options(ShowOptions, own)
-    config = compose(rest)[0]
+    config = compose([*SMALL_SETS, *rest] if asks_no_sizes(rest) else rest)[0]
     log_to_terminal()
     # Imported late, so that --help and refusals are fast.
     from medqa_finetune.data.prepare import CACHE_NAME
@@ -101,6 +104,11 @@ def main(arguments: list[str]) -> int:
         if number:
             console.print(f"{note}: {number}", markup=False)
     return EXIT_DONE
+
+
+def asks_no_sizes(arguments: list[str]) -> bool:
+    """Whether no argument chooses sizes of sets, so that a corpus of any size can be looked at."""
+    return not any(argument.lstrip("+").startswith(("data=", "data.", "profile=")) for argument in arguments)
 
 
 def stretches(encoded: "Encoded") -> Iterator[tuple[str, list[int]]]:

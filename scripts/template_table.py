@@ -13,6 +13,7 @@ from itertools import product
 from medqa_finetune.config.chat_form import ChatForm
 from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.examples import IGNORED, Encoded, Example
+from medqa_finetune.data.template import ChatTemplate
 from medqa_finetune.data.thoughts import CLOSING
 from medqa_finetune.errors import ModelError
 from scripts.published_templates import KINDS, published_templates, tokenizer_for
@@ -102,8 +103,8 @@ def row_of(template: str) -> dict[str, str]:
 def _verdict(encoder: Encoder, item: Encoded, name: str) -> str:
     if name == "history":
         return f"✓ {len(HISTORY) - item.untrained} of {len(HISTORY)}"
-    is_own = next(iter(encoder._tokenized([CASES[name]]))).rendered.is_own
-    return "✓" if is_own else "✓ added"
+    template = ChatTemplate(encoder.tokenizer, ChatForm(encoder.thinks))
+    return "✓" if template.render(CASES[name]).is_own else "✓ added"
 
 
 def table(templates: Mapping[str, str]) -> str:

@@ -2,7 +2,8 @@
 
 A dialogue is rendered and tokenized as a whole, as the model has seen it; the answers' tokens are found by their
 characters. The loss is computed on the answers alone, each with its end token: one answer, or that of every turn of a
-dialogue. Training and evaluation both encode here, so evaluation prompts equal training prompts.
+dialogue. Training and evaluation both encode here, so evaluation prompts equal training prompts, but for questions that
+take more than `QUESTION_SHARE` of `max_length`: how long the answer will be is known in training alone.
 """
 
 import json
@@ -19,6 +20,7 @@ from medqa_finetune.config.chat_form import PLAIN_FORM, ChatForm
 from medqa_finetune.data.examples import Encoded, EncodingCounts, Example, Span, Turn
 from medqa_finetune.data.layout import OTHER_TEMPLATE, Rendered
 from medqa_finetune.data.template import ChatTemplate
+from medqa_finetune.data.thoughts import GeneratedAnswer
 from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.record.files import sha256_of_text
 
@@ -181,7 +183,7 @@ class Encoder:
         ends = [self._places_of(encoding, row, text)(len(text) - 1) for row, text in enumerate(texts)]
         return [list(ids)[:end] for ids, end in zip(encoding["input_ids"], ends, strict=True)]
 
-    def answer_of(self, tokens: Sequence[int]) -> "GeneratedAnswer":
+    def answer_of(self, tokens: Sequence[int]) -> GeneratedAnswer:
         """Return what a model has answered: the text that follows its thought, if it wrote one.
 
         Args:
@@ -216,8 +218,9 @@ class Encoder:
         ids, own = tokenized.ids, self._template.own_ids(tokenized.example)
         begin = tokenized.spans[-1][0]
         (prompt,) = self._before_answers([tokenized.rendered.prompt])
-        generated = self._template.generated(tokenized.example) if tokenized.rendered.is_own else None
-        if tokenized.rendered.is_own and ids[: len(own)] != own[: len(ids)]:
+        is_own = tokenized.rendered.is_own and tokenized.is_whole
+        generated = self._template.generated(tokenized.example) if is_own else None
+        if is_own and ids[: len(own)] != own[: len(ids)]:
             raise self._differing("apply_chat_template gives other tokens", ids, own)
         if ids[:begin] != prompt:
             raise self._differing("the tokens of the prompt are others when the answer follows", ids[:begin], prompt)
@@ -254,8 +257,26 @@ class Encoder:
             tokenized = _Tokenized(
                 example, each, list(encoding["input_ids"][row]), self._places_of(encoding, row, each.text)
             )
+            if _joins(encoding, row, tokenized):
+                tokenized = self._separated(tokenized)
             self._check_contents(tokenized)
             yield tokenized
+
+    def _separated(self, tokenized: "_Tokenized") -> "_Tokenized":
+        """Return a dialogue whose last answer is tokenized apart from its prompt.
+
+        For an answer whose first characters the tokenizer joins with the prompt's end: the model is asked with the
+        prompt as it is before any other answer.
+        """
+        rendered = tokenized.rendered
+        begin = rendered.answers[-1][0]
+        (prompt,), answer = self._before_answers([rendered.prompt]), self._call([rendered.text[begin:]])
+        before, after = tokenized.place_of, self._places_of(answer, 0, rendered.text[begin:])
+
+        def place(character: int) -> int:
+            return before(character) if character < begin else len(prompt) + after(character - begin)
+
+        return _Tokenized(tokenized.example, rendered, prompt + list(answer["input_ids"][0]), place, is_whole=False)
 
     def _places_of(self, encoding: "BatchEncoding", row: int, text: str) -> Callable[[int], int]:
         """Return a function from a character of a text to the index of the token that begins there, or holds it."""
@@ -375,32 +396,19 @@ class Encoder:
 
 
 @dataclass(frozen=True)
-class GeneratedAnswer:
-    """A generated text in its parts.
-
-    Attributes:
-        text: The answer, without special tokens and outer white space; empty after a thought that does not close.
-        thought: The thought before it; None without one.
-        unclosed: Whether it begins a thought and does not close it.
-    """
-
-    text: str
-    thought: str | None = None
-    unclosed: bool = False
-
-
-@dataclass(frozen=True)
 class _Tokenized:
     """A dialogue as token ids.
 
     Attributes:
         place_of: Gives the index of the token that begins at a character of the text, or holds it.
+        is_whole: Whether the text is tokenized as a whole.
     """
 
     example: Example
     rendered: Rendered
     ids: Ids
     place_of: Callable[[int], int]
+    is_whole: bool = True
 
     @cached_property
     def spans(self) -> list[Span]:
@@ -411,6 +419,20 @@ class _Tokenized:
     def trained(self) -> list[Span]:
         """The tokens of each answer that is trained on; the last one always is."""
         return [span for span, trained in zip(self.spans, self.rendered.trained, strict=True) if trained]
+
+
+def _joins(encoding: "BatchEncoding", row: int, tokenized: _Tokenized) -> bool:
+    """Whether a token holds the end of the prompt and the beginning of the last answer."""
+    if not encoding.is_fast:
+        return False
+    begin, (place, _) = tokenized.rendered.answers[-1][0], tokenized.spans[-1]
+    if place >= len(tokenized.ids):
+        return False
+    characters = encoding.token_to_chars(row, place)
+    # Bytes of one character have its place; white space before a word may count to it.
+    return (
+        characters is not None and characters.start < begin and bool(tokenized.rendered.text[characters.start].strip())
+    )
 
 
 def _common(first: Ids, second: Ids) -> int:

@@ -109,7 +109,8 @@ class Rendered:
         return self.text[: self.answers[-1][0]]
 
 
-class Dialogue(NamedTuple):
+@dataclass(frozen=True)
+class Dialogue:
     """The contents of a dialogue by place, free of control tokens, and what was changed for that."""
 
     contents: dict[Slot, str]

@@ -98,10 +98,12 @@ def division_of(corpus: CorpusConfig) -> str | None:
 
 def say_unkept(corpus: CorpusConfig) -> None:
     """Log where names of files indicate parts, and the corpus is divided anew."""
-    if corpus.source == "embedded" or len(files := corpus_files(corpus)) == 1:
+    if corpus.source == "embedded":
         return
+    files = corpus_files(corpus)
     found = files_by_part(files)
-    if not found.keys() - {None}:
+    # A lone file of training data is what everybody has.
+    if not found.keys() - {None} or (len(files) == 1 and TRAIN in found):
         return
     if corpus.parts == "ignore":
         logger.info("%s: corpus.parts=ignore divides files named after parts anew: %s", corpus.name, _listed(found))

@@ -308,15 +308,17 @@ def _open(folder: Path) -> Prepared:
     return Prepared(folder, pool, validation, test, json.loads((folder / MANIFEST).read_text("utf-8")))
 
 
-_said: set[str] = set()
+_said: set[tuple[str, str | None, str]] = set()
 
 
 def _say_once(corpus: CorpusConfig, rules: SplitRules, prepared: Prepared) -> None:
     """Log what became of published parts, once per process, whether or not the data was prepared before."""
     notes = prepared.notes
-    if notes["key"] in _said:
+    # Another setting, or the same files elsewhere, may come to the same data.
+    seen = (notes["key"], corpus.path, corpus.parts)
+    if seen in _said:
         return
-    _said.add(notes["key"])
+    _said.add(seen)
     if parts := notes.get("parts"):
         say_kept(corpus.name, parts, notes["counts"], rules)
     else:

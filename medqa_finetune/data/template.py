@@ -33,6 +33,7 @@ from medqa_finetune.data.layout import (
     marks_of,
     rendered_as,
 )
+from medqa_finetune.data.marks import any_of, spaced, spread
 from medqa_finetune.data.thoughts import CLOSING, OPENING, split_thought
 from medqa_finetune.errors import Fault, ModelError
 
@@ -45,6 +46,8 @@ MOST_PASSES = 5
 GENERATION = re.compile(r"\{%-?\s*generation\b")
 OPENED_THOUGHT = re.compile(r"<think>\s*$")
 
+# Gemma 4's marks of a thought, where `<think>` and `</think>` are used elsewhere.
+OWN_MARKS = ("<|channel>thought", "<channel|>")
 # The variables by which published templates ask whether to think: Qwen, GLM, Gemma; DeepSeek, Granite.
 THINKING_VARIABLES = ("enable_thinking", "thinking")
 # The fields under which published templates look for a thought.
@@ -104,7 +107,7 @@ class ChatTemplate:
             contents = {slot: content.strip() for slot, content in contents.items()}
         if own.fill(contents)[0] != actual:
             layout = self._layout_of(shape, contents, own.slots)
-        return rendered_as(layout, dialogue._replace(contents=contents), actual)
+        return rendered_as(layout, replace(dialogue, contents=contents), actual)
 
     def prompt(self, example: Example) -> str:
         """Return the text before the last answer, whatever that answer is.
@@ -158,7 +161,18 @@ class ChatTemplate:
         unset = [name for name in THINKING_VARIABLES if re.search(rf"\b{name}\b", self._source)]
         value = str(self.thinks).lower()
         preset = (f"{{% if {name} is not defined %}}{{% set {name} = {value} %}}{{% endif +%}}" for name in unset)
-        return "".join(preset) + self._text
+        template = "".join(preset) + self._text
+        contents = marks_of(SINGLE)
+        own = self._apply(self._messages(contents, SINGLE)[:-1], asking=True)
+        asked = self.prompt(Example("of a trial", contents[Slot("question", 0)], ""))
+        if own == asked:
+            return template
+        # DeepSeek-R1's template opens a thought whatever it is told; gpt-oss's leaves the channel to the model.
+        pairs = enumerate(zip(own, asked, strict=False))
+        same = next((place for place, pair in pairs if pair[0] != pair[1]), min(len(own), len(asked)))
+        kept = f"asked[:asked | length - {len(own) - same}] + {asked[same:]!r}"
+        shown = f"{{% if add_generation_prompt %}}{{{{ {kept} }}}}{{% else %}}{{{{ asked }}}}{{% endif %}}"
+        return f"{{% set asked +%}}{template}{{% endset %}}{shown}"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -173,7 +187,7 @@ class ChatTemplate:
         # Thoughts are marks of the template even where they are no tokens.
         others = {str(token) for token in added} | {OPENING, CLOSING}
         written = {mark for mark in others if mark in self._source}
-        return _any_of({mark for mark in special | written if mark.strip()})
+        return any_of({mark for mark in special | written if mark.strip()})
 
     def without_marks(self, text: str) -> tuple[str, int]:
         """Return a content in which no tokenizer finds a control token, and the number of those it held as text.
@@ -183,7 +197,7 @@ class ChatTemplate:
         total = 0
         # A mark may contain others, which are found in the next pass.
         for _ in range(MOST_PASSES):
-            text, found = self.marks.subn(lambda match: _spaced(match[0]), text)
+            text, found = self.marks.subn(lambda match: spaced(match[0]), text)
             total += found
             if not found:
                 break
@@ -194,7 +208,7 @@ class ChatTemplate:
         """Matches what may end an answer: any added token but white space and thoughts."""
         added = {str(token) for token in self._tokenizer.added_tokens_decoder.values()}
         marks = added | set(self._tokenizer.all_special_tokens)
-        return _any_of({mark for mark in marks if mark.strip() and mark not in (OPENING, CLOSING)})
+        return any_of({mark for mark in marks if mark.strip() and mark not in (OPENING, CLOSING)})
 
     def _read(self, example: Example) -> Dialogue:
         contents: dict[Slot, str] = {}
@@ -205,9 +219,10 @@ class ChatTemplate:
             contents[Slot("question", turn)] = question
             verbatim = self.thinks and self._form == "verbatim"
             thought, said = (None, answer) if verbatim else split_thought(answer)
-            thoughts.append(thought is not None and self.thinks)
-            dropped += thought is not None and not self.thinks
-            if thought is not None and self.thinks:
+            # An empty thought is none: the template has its own way of writing that.
+            thoughts.append(bool(thought) and self.thinks)
+            dropped += bool(thought) and not self.thinks
+            if thought and self.thinks:
                 contents[Slot("thought", turn)] = thought
             contents[Slot("answer", turn)] = said
         for slot, content in contents.items():
@@ -272,12 +287,22 @@ class ChatTemplate:
                 shown = contents[Slot("thought", 0)] in text
                 if text.count(CLOSING) <= 1 and (shown or form == "inside"):
                     return form
+        if OWN_MARKS[1] in self._source:
+            raise ModelError(
+                Fault(
+                    "template-unfit",
+                    f"the chat template has marks of its own for thoughts ({' … '.join(OWN_MARKS)}), but shows none",
+                    key="model.thinking",
+                    got="keep",
+                    hint="Give model.thinking=off, or a newer template of the model by model.chat_template=FILE.",
+                )
+            )
         return "verbatim"
 
     @cached_property
     def thought_marks(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
         """Match what the model writes before and after a thought; the first is empty if the prompt opens it."""
-        opening, closing = OPENING, CLOSING
+        opening, closing = OWN_MARKS if OWN_MARKS[1] in self._source else (OPENING, CLOSING)
         if self.thinks and self._form != "verbatim":
             shape = Shape(system=False, thoughts=(True,))
             layout, contents = self._layout(shape), marks_of(shape)
@@ -285,7 +310,7 @@ class ChatTemplate:
             begin, end = places[Slot("thought", 0)]
             opening = text[begin - layout.answers[0].lead : begin]
             closing = text[end : places[Slot("answer", 0)][0]]
-        return _spread(opening), _spread(closing)
+        return spread(opening), spread(closing)
 
     def _trial(self) -> tuple[list[Message], str]:
         """Return a question with its answer as messages, and the mark in the place of the answer."""
@@ -412,20 +437,6 @@ def _is_asked(slot: Slot, last: int) -> bool:
 
 def _message(role: str, content: str) -> Message:
     return {"role": role, "content": content}
-
-
-def _any_of(texts: set[str]) -> re.Pattern[str]:
-    """Return a pattern of these texts, of which longer ones match first; of no text if there are none."""
-    return re.compile("|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True)) or r"(?!)")
-
-
-def _spread(mark: str) -> re.Pattern[str]:
-    """Return a pattern of a mark with any white space inside, which tokenizers with `▁` decode after tokens."""
-    return re.compile(r"\s*" + r"\s*".join(re.escape(character) for character in "".join(mark.split())))
-
-
-def _spaced(mark: str) -> str:
-    return f"{mark[0]} {mark[1:-1]} {mark[-1]}" if len(mark) > 2 else " ".join(mark) if len(mark) == 2 else " "
 
 
 def _failing(messages: Sequence[Message], error: Exception) -> Fault:

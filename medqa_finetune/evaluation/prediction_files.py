@@ -8,17 +8,19 @@ Which keys are taken is logged. Where several could be meant, none is guessed: t
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from medqa_finetune.data.cells import ABSENT, cell_of
-from medqa_finetune.data.charset import read_chunks
+from medqa_finetune.data.charset import guess_encoding, read_chunks
+from medqa_finetune.data.csv_rows import Table
 from medqa_finetune.data.json_rows import read_json_array
 from medqa_finetune.data.notation import value_of
-from medqa_finetune.data.readers import format_of, read_rows
+from medqa_finetune.data.readers import PACKED, format_of, read_rows
 from medqa_finetune.data.rows import Reject, Row
 from medqa_finetune.errors import NO_VALUE, DataError, Fault, brief
+from medqa_finetune.evaluation.prediction_thoughts import without_thoughts
 from medqa_finetune.evaluation.predictions import (
     KEYS_SHOWN,
     ONE_A_LINE,
@@ -27,6 +29,7 @@ from medqa_finetune.evaluation.predictions import (
     REFERENCE_KEYS,
     Prediction,
     collect,
+    in_row,
     json_lines,
     parse_json,
 )
@@ -48,9 +51,12 @@ OTHERS = {
         "ref", "expected", "reference_answer", "standard_answer", "solution", "answers", "output",
         "completion", "answer",
     ),
-    QUESTION: ("prompt", "query", "messages", "instruction", "input", "origin_prompt"),
+    QUESTION: ("prompt", "query", "messages", "instruction", "input", "origin_prompt",
+               "arguments.gen_args_0.arg_0", "arguments.0.0"),
     ID: ("doc_id",),
 }  # fmt: skip
+# Keys of which a row holds both, and the first is what the other program scores: lm-evaluation-harness.
+SCORED_OF = (("filtered_resps.0", "resps.0.0"),)
 # A batch of OpenAI has ids of its own as `id`, and the user's as `custom_id`.
 BATCH_ID = ("custom_id",)
 # Pairs of keys that belong together, whatever else a row holds: of LLaMA-Factory and of ms-swift.
@@ -61,9 +67,18 @@ VALUES = (
 )  # fmt: skip
 TABLES = ("csv", "tsv")
 MESSAGE_TEXTS, SPEAKERS = ("content", "value"), ("role", "from")
+SEPARATORS = {"\t": "tabs", ";": "semicolons", " ": "blanks"}
 ASKING = {QUESTION: ("user", "human"), PREDICTION: ("assistant", "gpt"), REFERENCE: ("assistant", "gpt")}
 
 Rows = list[tuple[int, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Content:
+    """The rows of a file, each with its line, and whether they are numbered by their place instead."""
+
+    rows: Rows
+    by_place: bool
 
 
 @dataclass(frozen=True)
@@ -91,13 +106,16 @@ def read_prediction_file(path: Path, keys: Keys = NO_KEYS, references: Path | No
         DataError: the file cannot be read, a row is not a prediction, or it is unclear which keys are meant; names the
             line.
     """
-    rows = _read(path)
+    content = _read(path, keys)
+    rows, tabular = content.rows, format_of(path.name) in TABLES
     if references is not None:
         rows, keys = _with_references(rows, path, keys, references)
-    return predictions_of(rows, path, keys, tabular=format_of(path.name) in TABLES)
+    return predictions_of(rows, path, keys, tabular=tabular, by_place=content.by_place)
 
 
-def predictions_of(rows: Rows, path: Path, keys: Keys = NO_KEYS, *, tabular: bool = False) -> list[Prediction]:
+def predictions_of(
+    rows: Rows, path: Path, keys: Keys = NO_KEYS, *, tabular: bool = False, by_place: bool = False
+) -> list[Prediction]:
     """Convert numbered rows into predictions.
 
     Args:
@@ -105,6 +123,7 @@ def predictions_of(rows: Rows, path: Path, keys: Keys = NO_KEYS, *, tabular: boo
         path: Their file, for faults.
         keys: Keys to take; others are found by their names.
         tabular: Whether all values are text, as in CSV.
+        by_place: Whether rows are numbered by their place, as in a JSON array, of which a line may hold several.
 
     Raises:
         DataError: as `read_prediction_file`.
@@ -116,15 +135,17 @@ def predictions_of(rows: Rows, path: Path, keys: Keys = NO_KEYS, *, tabular: boo
         listed = ", ".join(f"{role} from {key}" for role, key in taken.items())
         logger.info("%s: %s", path.name, listed)
     try:
-        for number, row in rows:
-            _check_there(row, taken, (str(path), number))
-        found = collect(((number, _own_row(row, taken, tabular=tabular)) for number, row in rows), path)
+        for place, (line, row) in enumerate(rows, start=1):
+            if fault := _lacking(row, taken, (str(path), line)):
+                raise DataError(in_row(fault, place) if by_place else fault)
+        own = ((line, _own_row(row, taken, tabular=tabular)) for line, row in rows)
+        found = collect(own, path, by_place=by_place)
     except DataError as error:
         raise DataError(*(_named(fault, taken) for fault in error.faults)) from None
     # In a table, an empty cell may be a missing one.
     if tabular and (empty := sum(not any(map(str.strip, each.references)) for each in found)):
         logger.warning("%s: %s of %s references are empty and score 0", path.name, f"{empty:,}", f"{len(found):,}")
-    return found
+    return without_thoughts(found, path.name)
 
 
 def _named(fault: Fault, taken: Mapping[str, str]) -> Fault:
@@ -162,6 +183,10 @@ def _keys_of(first: tuple[int, dict[str, Any]], path: Path, keys: Keys) -> dict[
 
 def _found(row: Mapping[str, Any], roles: Sequence[str], used: set[str], place: tuple[str, int]) -> dict[str, str]:
     candidates = {role: [key for key in _present(row, OTHERS[role]) if key not in used] for role in roles}
+    for scored, raw in SCORED_OF:
+        if {scored, raw} <= set(candidates.get(PREDICTION, ())):
+            candidates[PREDICTION].remove(raw)
+            logger.info("%s: %s is taken, not %s, as its own program scores it", Path(place[0]).name, scored, raw)
     if len(roles) == 2:
         both = set(candidates[PREDICTION]) & set(candidates[REFERENCE])
         # `output` is the prediction next to a `label`, and the reference next to a `response`.
@@ -194,21 +219,16 @@ def _choosing(role: str) -> str:
     return f"Give {role}_key=KEY{by_file}." if role in ROLES else ""
 
 
-def _check_there(row: Mapping[str, Any], taken: Mapping[str, str], place: tuple[str, int]) -> None:
-    """Check that a row has the prediction and the reference where the first row has them.
-
-    Raises:
-        DataError: it lacks one, as the row of a request that failed does.
-    """
+def _lacking(row: Mapping[str, Any], taken: Mapping[str, str], place: tuple[str, int]) -> Fault | None:
+    """Return a fault if a row lacks the prediction or the reference, as that of a request that failed does."""
     for role in (PREDICTION, REFERENCE):
         if role in taken and cell_of(row, taken[role]) is ABSENT:
             failed = f" (error: {brief(row['error'])})" if row.get("error") else ""
             named = ", ".join(map(brief, list(row)[:KEYS_SHOWN]))[:200] or "no key"
             problem = f"is missing, and the first row has it; this row has {named}{failed}"
             hint = "Ask again what has failed." if failed else _choosing(role)
-            raise DataError(
-                Fault("missing-key", problem, key=taken[role], file=place[0], line_number=place[1], hint=hint)
-            )
+            return Fault("missing-key", problem, key=taken[role], file=place[0], line_number=place[1], hint=hint)
+    return None
 
 
 def _own_row(row: Mapping[str, Any], taken: Mapping[str, str], *, tabular: bool) -> dict[str, Any]:
@@ -259,7 +279,7 @@ def _value(cell: Any) -> Any:
 
 def _with_references(rows: Rows, path: Path, keys: Keys, references: Path) -> tuple[Rows, Keys]:
     """Return the rows with the references of another file, and its questions where they have none; and their keys."""
-    others = _read(references)
+    others = _read(references, Keys(reference=keys.reference)).rows
     if not rows or not others:
         where = path if not rows else references
         raise DataError(Fault("no-answers", "there are no answers in it", file=str(where), hint=ONE_A_LINE))
@@ -305,10 +325,10 @@ def _ids(rows: Rows, keys: Sequence[str]) -> list[str] | None:
     return [str(value) for value in values] if values and all(v not in (ABSENT, None) for v in values) else None
 
 
-def _read(path: Path) -> Rows:
+def _read(path: Path, keys: Keys) -> Content:
     try:
         path.stat()
-        return list(_rows(path))
+        return _content(path, keys)
     except FileNotFoundError:
         raise DataError(Fault("file-missing", "no such file", file=str(path), hint=READABLE)) from None
     except OSError as error:
@@ -326,22 +346,41 @@ def _read(path: Path) -> Rows:
         ) from None
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _content(path: Path, keys: Keys) -> Content:
     kind = format_of(path.name)
-    if kind in (*TABLES, "parquet"):
-        return _of_reader(read_rows(path, path.name, kind, "utf-8"), path)
+    if kind in TABLES:
+        return Content(list(_of_reader(_table(path, keys).rows(), path)), by_place=False)
+    if kind in PACKED:
+        return Content(list(_of_reader(read_rows(path, path.name, kind, "utf-8"), path)), by_place=True)
     content = b"".join(read_chunks(path)).removeprefix(b"\xef\xbb\xbf")
     begins = content[:1000].lstrip()[:1]
     if begins == b"[":
-        return _of_reader(read_json_array(path, path.name, "utf-8"), path)
+        return Content(list(_of_reader(read_json_array(path, path.name, "utf-8"), path)), by_place=True)
     if begins == b"{":
         try:
             whole = parse_json(content.decode("utf-8"))
         except (ValueError, RecursionError):  # rows, one a line; or broken, which the reading of lines says
             whole = None
         if isinstance(whole, dict):
-            return iter(list(enumerate(_of_object(whole), start=1)))
-    return json_lines(path, content)
+            rows = _of_object(whole, keys)
+            return Content(list(enumerate(rows, start=1)), by_place=rows != [whole])
+    return Content(list(json_lines(path, content)), by_place=False)
+
+
+def _table(path: Path, keys: Keys) -> Table:
+    """Return a table with what its file says of itself, which is logged where it is not the usual."""
+    # Readers of corpora name settings of a corpus in the log, which are none of a file of predictions.
+    marked = guess_encoding(next(read_chunks(path), b"")[:4])
+    encoding = marked if marked in ("utf-16", "utf-32") else "utf-8"
+    if encoding != "utf-8":
+        logger.info("%s is read as %s, by its byte-order mark", path.name, encoding)
+    known = {*(key for role in ROLES for key in (*OWN[role], *OTHERS[role])), *filter(None, astuple(keys))}
+    table = Table(path, path.name, encoding, columns=known)
+    delimiter = table.chosen()
+    if delimiter != ",":
+        said = "%s: cells are separated by %s; save it with commas if that is wrong"
+        logger.info(said, path.name, SEPARATORS.get(delimiter, delimiter))
+    return table
 
 
 def _of_reader(rows: Iterable[Row | Reject], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -356,15 +395,25 @@ def _of_reader(rows: Iterable[Row | Reject], path: Path) -> Iterator[tuple[int, 
         yield place, dict(row.values)
 
 
-def _of_object(whole: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows of a file that is one object: those of its one list, those of all its values, or the object."""
-    if not _present(whole, [*OWN[PREDICTION], *OTHERS[PREDICTION]]):
-        lists = [value for value in whole.values() if _is_rows(value)]
+def _of_object(whole: dict[str, Any], keys: Keys) -> list[dict[str, Any]]:
+    """Return the rows of a file that is one object: those of its one list, those of all its values, or the object.
+
+    An object that has a key of a row is one, the only one of its file.
+    """
+    chosen = [key for key in (keys.prediction, keys.reference) if key is not None]
+    own = [key for key in OWN[REFERENCE] if not _is_rows(whole.get(key))]
+    if not _present(whole, [*OWN[PREDICTION], *OTHERS[PREDICTION], *chosen, *own]):
+        lists = [value for value in whole.values() if _is_rows(value) and not _is_dialogue(value)]
         if len(lists) == 1:
             return list(lists[0])
         if whole and _is_rows(list(whole.values())):
             return [{"id": key, **value} for key, value in whole.items()]
     return [whole]
+
+
+def _is_dialogue(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether these are messages, of a speaker and a text each, and so part of one row."""
+    return all(any(key in row for key in SPEAKERS) and any(key in row for key in MESSAGE_TEXTS) for row in rows)
 
 
 def _is_rows(value: Any) -> bool:

@@ -123,24 +123,41 @@ def read_predictions(path: Path) -> list[Prediction]:
     return collect(json_lines(path, content), path)
 
 
-def collect(numbered_rows: Iterable[tuple[int, dict[str, Any]]], path: Path) -> list[Prediction]:
+def collect(
+    numbered_rows: Iterable[tuple[int, dict[str, Any]]], path: Path, *, by_place: bool = False
+) -> list[Prediction]:
     """Convert (line number, row) tuples into predictions.
+
+    Args:
+        numbered_rows: Each with its line.
+        path: Their file, for faults.
+        by_place: Whether rows are numbered by their place, as in a JSON array, of which a line may hold several.
 
     Raises:
         DataError: there is no row, a row is not a prediction, or two have the same id.
     """
     predictions: list[Prediction] = []
-    lines: dict[str, int] = {}
-    for number, row in numbered_rows:
-        prediction = from_row(row, (str(path), number))
-        if prediction.id in lines:
-            problem = f"must be unique; line {lines[prediction.id]} has it too"
-            _refuse((str(path), number), "id", prediction.id, problem, "repeated")
-        lines[prediction.id] = number
+    numbers: dict[str, int] = {}
+    for place, (line, row) in enumerate(numbered_rows, start=1):
+        number = place if by_place else line
+        named = {**row, "id": str(place)} if by_place and row.get("id") is None else row
+        try:
+            prediction = from_row(named, (str(path), line))
+            if prediction.id in numbers:
+                problem = f"must be unique; {'row' if by_place else 'line'} {numbers[prediction.id]} has it too"
+                _refuse((str(path), line), "id", prediction.id, problem, "repeated")
+        except DataError as error:
+            raise DataError(*(in_row(fault, place) for fault in error.faults) if by_place else error.faults) from None
+        numbers[prediction.id] = number
         predictions.append(prediction)
     if not predictions:
         raise DataError(Fault("no-answers", "there are no answers in it", file=str(path), hint=ONE_A_LINE))
     return predictions
+
+
+def in_row(fault: Fault, place: int) -> Fault:
+    """Return a fault of a row that also names the row by its place, from 1."""
+    return fault.but(problem=f"{fault.problem} (row {place})")
 
 
 def json_lines(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:

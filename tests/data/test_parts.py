@@ -57,6 +57,7 @@ def test_parts_are_kept_where_training_and_held_out_files_are_named(tmp_path: Pa
         (["all.jsonl", "all_test.jsonl"], "WARNING", "corpus.parts=published"),
         (["a.jsonl", "b.jsonl"], None, ""),
         (["train.jsonl"], None, ""),
+        (["test.jsonl"], "WARNING", "test.jsonl (test)"),
     ],
 )
 def test_a_partial_set_is_divided_anew_and_said(

@@ -19,6 +19,7 @@ from tests.faulty import only_fault
 
 PUBLISHED = published_templates()
 NO_SYSTEM = ("gemma", "gemma_training")
+NO_THOUGHTS = ("gemma4", "gemma4_v2", "gemma4_v3", "gemma4_v4")
 THOUGHT = "<think>\n想。\n</think>\n\n"
 KEEP = ChatForm(thinks=True)
 needs_trl = pytest.mark.skipif(not PUBLISHED, reason="trl is not installed: pip install --no-deps trl==1.16.0")
@@ -37,7 +38,7 @@ def learnt(tokenizer: Any, template: str, example: Example, form: ChatForm = KEE
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_templates_encode_as_they_do_themselves(name: str) -> None:
     for kind, case in product(KINDS, CASES):
-        if name in NO_SYSTEM and case == "system":
+        if (name in NO_SYSTEM and case == "system") or (name in NO_THOUGHTS and case == "thought"):
             continue
         encoded(template_of(name), kind, case)
 
@@ -221,20 +222,49 @@ def test_an_end_mark_need_not_be_named_in_the_config() -> None:
 
 @needs_trl
 @pytest.mark.parametrize("form", [ChatForm(), KEEP, ChatForm(day="2024-07-06")], ids=["off", "keep", "day"])
-@pytest.mark.parametrize("name", ["qwen3", "glm4moe", "llama3_2", "gptoss", "gemma4_v5"])
+@pytest.mark.parametrize(
+    "name",
+    ["qwen3", "qwen3_5_think", "glm4moe", "llama3_2", "gptoss", "gemma4_v5", "deepseek_r1_distill", "muse_glimmer"],
+)
 def test_an_exported_template_asks_as_it_was_trained(name: str, form: ChatForm) -> None:
     """Without options, as plain transformers and vLLM use it."""
     tokenizer = tokenizer_for(template_of(name), "byte-level")
     if form.day is not None and "strftime_now" not in template_of(name):
         pytest.skip("shows no date")
     encoder, template = Encoder(tokenizer, 4096, form), ChatTemplate(tokenizer, form)
+    whole = template.messages(CASES["history"])
+    before = tokenizer.apply_chat_template(whole, tokenize=False, **template.options)
     tokenizer.chat_template = template.as_trained
     question = [{"role": "user", "content": "发烧怎么办？"}]
     asked = str(tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True))
-    ours = str(tokenizer.decode(encoder.dialogue(None, (), "发烧怎么办？")))
-    # gpt-oss's own prompt leaves the choice of its channel to the model.
-    assert ours.startswith(asked)
-    assert ours == asked or (name == "gptoss" and not form.thinks)
+    assert asked == tokenizer.decode(encoder.dialogue(None, (), "发烧怎么办？"))
+    assert tokenizer.apply_chat_template(whole, tokenize=False) == before
+
+
+@needs_trl
+@pytest.mark.parametrize("name", ["qwen3", "qwen3_5_think", "deepseek_r1_distill", "nemotron_3_nano", "muse_glimmer"])
+@pytest.mark.parametrize("form", [ChatForm(), KEEP], ids=["off", "keep"])
+def test_empty_thoughts_are_none(name: str, form: ChatForm) -> None:
+    tokenizer = tokenizer_for(template_of(name), "byte-level")
+    items = list(
+        Encoder(tokenizer, 4096, form).encode(
+            [Example("1", "发烧？", "<think>\n\n</think>\n\n喝水。"), Example("2", "发烧？", "喝水。")]
+        )
+    )
+    assert items[0] == items[1]
+
+
+@needs_trl
+def test_gemma_4_thinks_with_marks_of_its_own() -> None:
+    tokenizer = tokenizer_for(template_of("gemma4"), "byte-level")
+    with pytest.raises(ModelError) as caught:
+        list(Encoder(tokenizer, 4096, KEEP).encode([CASES["thought"]]))
+    assert only_fault(caught).key == "model.thinking"
+    for name in ("gemma4", "gemma4_v5"):
+        tokenizer = tokenizer_for(template_of(name), "byte-level")
+        written = tokenizer("<|channel>thought\n想。\n<channel|>喝水。<turn|>")["input_ids"]
+        answer = Encoder(tokenizer, 4096).answer_of(written)
+        assert (answer.text, answer.thought) == ("喝水。", "想。")
 
 
 def test_several_templates_without_a_default_are_refused() -> None:
@@ -259,3 +289,21 @@ def test_tokenizers_without_offsets_encode_alike() -> None:
     (item,) = encoder.encode([CASES["history"]])
     assert learnt(tokenizer, "", CASES["history"], ChatForm()).count("<|im_end|>") == 3
     assert encoder.prompts([CASES["history"]]) == [item.input_ids[: item.answer_start]]
+
+
+def test_answers_that_the_tokenizer_joins_with_the_prompt_are_kept_apart() -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {character: place for place, character in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    bpe = Tokenizer(models.BPE(vocab=vocabulary | {":X": len(vocabulary)}, merges=[(":", "X")]))
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bpe.decoder = decoders.ByteLevel()
+    names: dict[str, Any] = {"eos_token": "</s>", "pad_token": "</s>"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, **names)  # type: ignore[no-untyped-call]
+    tokenizer.chat_template = OWN_FORMS["no end"].replace(": '", ":'").replace("'\n'", "eos_token")
+    example = Example("1", "问", "Xylo", None, (("问", "答"),))
+    encoder = Encoder(tokenizer, 512)
+    (item,) = encoder.encode([example])
+    assert encoder.prompts([example]) == [item.input_ids[: item.answer_start]]
+    assert tokenizer.decode(item.input_ids[item.answer_start :]) == "Xylo</s>"

@@ -49,14 +49,24 @@ def batch(text: str) -> Row:
     ],
 )  # fmt: skip
 def test_keys_of_other_programs_are_found(row: Row, tmp_path: Path) -> None:
-    if "filtered_resps" in row:
-        with pytest.raises(DataError) as caught:
-            read_prediction_file(lines(tmp_path / "p.jsonl", row))
-        assert (only_fault(caught).code, only_fault(caught).key) == ("conflict", "prediction")
-        keys = Keys(prediction="resps.0.0")
-    else:
-        keys = Keys()
-    assert read_prediction_file(lines(tmp_path / "p.jsonl", row), keys) == [WANTED]
+    assert read_prediction_file(lines(tmp_path / "p.jsonl", row)) == [WANTED]
+
+
+def test_what_the_harness_scores_is_taken_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    row = {
+        "doc_id": 3,
+        "doc": {"q": "头痛"},
+        "target": "多休息。",
+        "arguments": {"gen_args_0": {"arg_0": "头痛怎么办？", "arg_1": {}}},
+        "resps": [["想 休息。"]],
+        "filtered_resps": ["休息。"],
+        "filter": "none",
+    }
+    path = lines(tmp_path / "samples_task.jsonl", row)
+    with caplog.at_level(logging.INFO):
+        assert read_prediction_file(path) == [Prediction("3", "头痛怎么办？", ("多休息。",), "休息。")]
+    assert "filtered_resps.0 is taken, not resps.0.0" in caplog.text
+    assert read_prediction_file(path, Keys(prediction="resps.0.0"))[0].prediction == "想 休息。"
 
 
 def test_what_is_taken_is_said_unless_it_is_ours(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -69,6 +79,63 @@ def test_what_is_taken_is_said_unless_it_is_ours(tmp_path: Path, caplog: pytest.
 
 
 ROWS = [{"prompt": "问一", "predict": "甲,一", "label": "乙\n一"}, {"prompt": "问二", "predict": "", "label": "乙二"}]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_rows_of_an_array_are_numbered_by_place(indent: int | None, tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps(ROWS, indent=indent), "utf-8")
+    assert [each.id for each in read_prediction_file(path)] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("third", "code"),
+    [
+        (ROWS[1] | {"label": None}, "wrong-type"),
+        (ROWS[1] | {"id": 7}, "repeated"),
+        ({"predict": "甲"}, "missing-key"),
+    ],
+)
+def test_a_fault_in_an_array_names_the_row(third: Row, code: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps([ROWS[0] | {"id": 7}, ROWS[1], third]), "utf-8")
+    with pytest.raises(DataError) as caught:
+        read_prediction_file(path)
+    fault = only_fault(caught)
+    assert (fault.code, fault.line_number, "(row 3)" in fault.problem) == (code, 1, True)
+    if code == "repeated":
+        assert "row 1 has it" in fault.problem
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_one_row_is_read_as_two_are(times: int, tmp_path: Path) -> None:
+    rows = [{"messages": [ASKED[1], SAID], "reference": "多休息。"}] * times
+    found = read_prediction_file(lines(tmp_path / "p.jsonl", *rows), Keys(prediction="messages"))
+    assert {(each.prediction, each.references) for each in found} == {("休息。", ("多休息。",))}
+    parts = [{"parts": [{"text": "休息。"}], "gold": "多休息。"}] * times
+    found = read_prediction_file(lines(tmp_path / "q.jsonl", *parts), Keys(prediction="parts.0.text"))
+    assert [each.prediction for each in found] == ["休息。"] * times
+    with pytest.raises(DataError) as caught:
+        read_prediction_file(lines(tmp_path / "r.jsonl", *rows))
+    assert (only_fault(caught).key, "messages" in only_fault(caught).problem) == ("prediction", True)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("predict;label\n甲;乙\n".encode(), "semicolons"),
+        ("predict\tlabel\n甲\t乙\n".encode("utf-16"), "utf-16"),
+    ],
+)
+def test_the_log_of_a_table_names_no_setting_of_a_corpus(
+    content: bytes, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "p.csv").write_bytes(content)
+    with caplog.at_level(logging.INFO):
+        (found,) = read_prediction_file(tmp_path / "p.csv")
+    assert (found.prediction, found.references) == ("甲", ("乙",))
+    assert said in caplog.text
+    assert "corpus." not in caplog.text
 
 
 def as_csv(path: Path) -> Path:

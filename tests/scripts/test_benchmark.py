@@ -195,10 +195,11 @@ def test_missing_peers_are_left_out_with_a_reason(capsys: pytest.CaptureFixture[
 
 
 def test_a_peer_that_fails_is_a_row_with_its_reason(tmp_path: Path) -> None:
-    import sys
-
-    answer = speed.run_peer("trl", Path(sys.executable), settings(data=str(tmp_path)), tmp_path)
-    assert answer == {"failed": "exit code 1: ModuleNotFoundError: No module named 'trl'"}
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho begun >&2\necho 'RuntimeError: no memory' >&2\nexit 3\n", "utf-8")
+    python.chmod(0o755)
+    answer = speed.run_peer("trl", python, settings(data=str(tmp_path)), tmp_path)
+    assert answer == {"failed": "exit code 3: RuntimeError: no memory"}
 
 
 def rows_of_two_rounds() -> list[dict[str, Any]]:

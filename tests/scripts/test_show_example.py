@@ -38,6 +38,11 @@ def test_text_and_ids_of_each_stretch_are_printed(
     assert stretches[1].split("\n")[1] == "多休息。<|im_end|>"
 
 
+def test_a_corpus_of_any_size_can_be_looked_at(run_script: Callable[..., Any], arguments: list[str]) -> None:
+    outcome = run_script("show_example", *(each for each in arguments if not each.startswith("data")))
+    assert outcome.code == 0, outcome.err
+
+
 def test_a_number_beyond_the_set_is_refused(run_script: Callable[..., Any], arguments: list[str]) -> None:
     outcome = run_script("show_example", *arguments, "show.number=21")
     assert outcome.code == 2
