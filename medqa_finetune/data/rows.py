@@ -46,6 +46,7 @@ REMEDIES = {
     "user_does_not_begin": "corpus.drop_first_answer=true drops what the assistant says before the first question",
     "message_not_text": "a message must have text; calls of tools are not trained on",
     "broken_json": "corpus.format=auto reads a file of another format by its name",
+    "broken_csv": 'close the quote, or write "" for one that is text',
     "part_not_text": "only parts of text can be trained on",
     "short_question": "corpus.min_question_characters sets the least length",
     "short_answer": "corpus.min_answer_characters sets the least length",

@@ -150,3 +150,10 @@ def test_the_users_own_folder_comes_after_ours(
     assert conf_folders(["-m", *flags, "seed=1"]) == [conf_folder()]
     (tmp_path / "mine").mkdir()
     assert conf_folders(["-m", *flags, "seed=1"]) == [conf_folder(), Path("mine")]
+
+
+def test_the_remedy_for_a_template_works(conf: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_group("corpus", "good", CorpusConfig, ["path=x", "question={title}\n{ask}"])
+    remedy = only_fault(caught).hint.partition('"corpus.')[2].rpartition('"')[0]
+    assert load_group("corpus", "good", CorpusConfig, ["path=x", remedy]).question == "{title}\\n{ask}"

@@ -149,3 +149,12 @@ def test_lines_may_end_as_on_old_macs(tmp_path: Path) -> None:
 def test_what_databases_write_for_nothing_is_missing(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", numbered(4, _2="问题,NULL", _3="问题,\\N", _4="问题,null"))
     assert rejected(path) == [("a.csv:3", "empty_answer"), ("a.csv:4", "empty_answer")]
+
+
+def test_why_no_row_gives_an_example_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read(written(tmp_path / "a.csv", numbered(2, _1="问,", _2="题,")), max_reject_share=1)
+    fault = only_fault(caught)
+    assert fault.code == "no-pairs"
+    assert "empty_answer 2" in fault.problem
+    assert "a.csv:2" in fault.problem
