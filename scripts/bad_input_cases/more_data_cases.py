@@ -122,7 +122,7 @@ def too_small(asked: int, left: int, of: str) -> Expected:
 
 CASES = [
     skipped(
-        13, "number or list as answer", line(pair(900) | {"answer": 42}) + line(pair(901) | {"answer": [1, 2]}),
+        13, "boolean or list as answer", line(pair(900) | {"answer": True}) + line(pair(901) | {"answer": [1, 2]}),
         "answer_not_text", "answer_not_text",
     ),
     skipped(
