@@ -128,7 +128,9 @@ def _not_yaml(group: str, schema: type, overrides: Sequence[str]) -> list[Fault]
             _override(schema, override)
         except YAMLError as error:
             value = text.replace("\n", "\\n").replace("'", "''")
-            hint = f"""Put the value in quotes of its own: "{group}.{key}='{value}'"."""
+            hint = "Put the value in quotes of its own"
+            # Longer values, and those with control characters, are not worth repeating.
+            hint += f""": "{group}.{key}='{value}'".""" if len(value) <= WORDS_CHARS and value.isprintable() else "."
             faults.append(yaml_fault(error).but(key=f"{group}.{key}", got=text, file=None, line_number=None, hint=hint))
     return faults
 
