@@ -126,7 +126,7 @@ def _of_record(run: RunDir, record: Record, base: str | None) -> Source:
         max_length=int(settings["max_length"]),
         max_new_tokens=int(settings["max_new_tokens"]),
         template=model.chat_template,
-        form=form_of(model, record.data_manifest.counts if record.data_manifest else {}),
+        form=form_of(model, record.data_counts),
     )
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, cast
 from medqa_finetune.config.chat_form import PLAIN_FORM, ChatForm
 from medqa_finetune.data.examples import Encoded, EncodingCounts, Example, Span, Turn
 from medqa_finetune.data.layout import OTHER_TEMPLATE, Rendered
+from medqa_finetune.data.marks import common_length
 from medqa_finetune.data.template import ChatTemplate
 from medqa_finetune.data.thoughts import GeneratedAnswer
 from medqa_finetune.errors import Fault, ModelError
@@ -161,9 +162,13 @@ class Encoder:
 
     def prompts(self, examples: Sequence[Example]) -> list[Ids]:
         """Return the ids of each example's prompt, up to its last answer: at most `QUESTION_SHARE` of `max_length`."""
+        return [ids for ids, _ in self.fitted_prompts(examples)]
+
+    def fitted_prompts(self, examples: Sequence[Example]) -> list[tuple[Ids, bool]]:
+        """Return `prompts`, each with whether it is cut."""
         limit = int(self.max_length * QUESTION_SHARE)
-        whole = self.whole_prompts(examples)
-        return [ids if len(ids) <= limit else self._fitted(each) for each, ids in zip(examples, whole, strict=True)]
+        whole = zip(examples, self.whole_prompts(examples), strict=True)
+        return [(ids, False) if len(ids) <= limit else (self._fitted(example), True) for example, ids in whole]
 
     def whole_prompts(self, examples: Sequence[Example]) -> list[Ids]:
         """Return the ids of each example's prompt, however long it is.
@@ -233,7 +238,7 @@ class Encoder:
 
     def _differing(self, what: str, ours: Ids, theirs: Ids) -> ModelError:
         texts = [str(self.tokenizer.decode(ids)) for ids in (ours, theirs)]
-        same = next((place for place, pair in enumerate(zip(*texts, strict=False)) if pair[0] != pair[1]), 0)
+        same = common_length(*texts)
         shown = " and ".join(repr(text[max(0, same - 20) : same + 60]) for text in texts if text)
         return ModelError(
             Fault("template-unfit", f"the chat template cannot be trained on: {what} ({shown})", hint=OTHER_TEMPLATE)
@@ -282,7 +287,7 @@ class Encoder:
         """Return a function from a character of a text to the index of the token that begins there, or holds it."""
         ids = encoding["input_ids"][row]
         if not encoding.is_fast:
-            return lambda character: _common(ids, self._ids([text[:character]])[0])
+            return lambda character: common_length(ids, self._ids([text[:character]])[0])
 
         def place(character: int) -> int:
             # White space may belong to no token.
@@ -433,9 +438,3 @@ def _joins(encoding: "BatchEncoding", row: int, tokenized: _Tokenized) -> bool:
     return (
         characters is not None and characters.start < begin and bool(tokenized.rendered.text[characters.start].strip())
     )
-
-
-def _common(first: Ids, second: Ids) -> int:
-    """Return the length of the longest common beginning."""
-    pairs = zip(first, second, strict=False)
-    return next((place for place, pair in enumerate(pairs) if pair[0] != pair[1]), min(len(first), len(second)))

@@ -33,7 +33,7 @@ from medqa_finetune.data.layout import (
     marks_of,
     rendered_as,
 )
-from medqa_finetune.data.marks import any_of, spaced, spread
+from medqa_finetune.data.marks import any_of, common_length, spaced, spread
 from medqa_finetune.data.thoughts import CLOSING, OPENING, split_thought
 from medqa_finetune.errors import Fault, ModelError
 
@@ -168,8 +168,7 @@ class ChatTemplate:
         if own == asked:
             return template
         # DeepSeek-R1's template opens a thought whatever it is told; gpt-oss's leaves the channel to the model.
-        pairs = enumerate(zip(own, asked, strict=False))
-        same = next((place for place, pair in pairs if pair[0] != pair[1]), min(len(own), len(asked)))
+        same = common_length(own, asked)
         kept = f"asked[:asked | length - {len(own) - same}] + {asked[same:]!r}"
         shown = f"{{% if add_generation_prompt %}}{{{{ {kept} }}}}{{% else %}}{{{{ asked }}}}{{% endif %}}"
         return f"{{% set asked +%}}{template}{{% endset %}}{shown}"

@@ -151,10 +151,10 @@ class QuestionsCut:
         self._places = {pair.id: place for place, pair in enumerate(pairs)}
         self.cut: dict[str, tuple[bool, bool]] = {}
         end = encoder.end_ids
-        prompts = zip(encoder.prompts(pairs), encoder.whole_prompts(pairs), strict=True) if pairs else ()
-        for pair, (prompt, whole) in zip(pairs, prompts, strict=True):
+        prompts = encoder.fitted_prompts(pairs) if pairs else ()
+        for pair, (_, prompt_cut) in zip(pairs, prompts, strict=True):
             item = self._encoded.encoded(self._places[pair.id])
-            self.cut[pair.id] = (prompt != whole, item.cut and item.input_ids[-len(end) :] != end)
+            self.cut[pair.id] = (prompt_cut, item.cut and item.input_ids[-len(end) :] != end)
         for n, what in (
             (sum(prompt for prompt, _ in self.cut.values()), "are asked cut"),
             (sum(reference for _, reference in self.cut.values()), "count only a part of the reference in perplexity"),

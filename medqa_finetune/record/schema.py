@@ -315,6 +315,11 @@ class Record:
         return replace(self, **changes)
 
     @property
+    def data_counts(self) -> dict[str, int]:
+        """The counts from preparing the data; empty before it is prepared."""
+        return {} if self.data_manifest is None else self.data_manifest.counts
+
+    @property
     def is_trained(self) -> bool:
         """Whether the training is complete."""
         return self.status in ("trained", "evaluated", "done") or bool(self.files)

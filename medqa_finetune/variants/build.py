@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from medqa_finetune.child_process import NoReplyError, call
-from medqa_finetune.config.chat_form import ChatForm, form_of
+from medqa_finetune.config.chat_form import form_of
 from medqa_finetune.errors import ConfigError, Fault, RunError
 from medqa_finetune.memory import in_units
 from medqa_finetune.record.checksums import stamps_below
@@ -82,7 +82,7 @@ def _fill(job: ExportJob, name: str, fresh: Path) -> None:
         merged=merged if "merged" in job.variants else None,
         template=job.config.model.chat_template,
         chat=job.config.chats,
-        form=_form(job),
+        form=form_of(job.config.model, job.record.data_counts),
     )
     environment = _call(build, making)
     files = stamps_below(fresh)
@@ -122,12 +122,6 @@ def _needs(job: ExportJob) -> Needed:
     return Needed(variant, str(job.base.absolute()), size)
 
 
-def _form(job: ExportJob) -> ChatForm:
-    """Return in which form the run's dialogues were rendered."""
-    manifest = job.record.data_manifest
-    return form_of(job.config.model, manifest.counts if manifest is not None else {})
-
-
 def _measuring(job: ExportJob, name: str) -> MeasureRequest:
     return MeasureRequest(
         folder=job.folder / name,
@@ -138,7 +132,7 @@ def _measuring(job: ExportJob, name: str) -> MeasureRequest:
         evaluate=job.config.evaluate,
         max_samples=job.request.max_samples,
         max_length=job.config.train.max_length,
-        form=_form(job),
+        form=form_of(job.config.model, job.record.data_counts),
         precision=job.config.precision,
         threads=job.config.threads,
     )

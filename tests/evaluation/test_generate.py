@@ -22,6 +22,7 @@ from medqa_finetune.evaluation.score import score_predictions
 from medqa_finetune.model.load import Device, LoadedModel, load_model
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.schema import Evaluation, Reused
+from tests.training.trial import one_thread
 
 CPU = Device("cpu", "CPU", "fp32")
 UNTRAINED = MethodConfig(name="none", trains="nothing")
@@ -42,10 +43,8 @@ PAIRS = [Example(f"p{number}", question, "多休息。" * (1 + number % 3)) for 
 @pytest.fixture(scope="module", autouse=True)
 def single_thread() -> Iterator[None]:
     """On one thread, for waiting for busy cores takes most of so small a computation."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

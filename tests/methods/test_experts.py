@@ -18,7 +18,7 @@ from medqa_finetune.model.parameters import adapted_modules, count_parameters
 from medqa_finetune.model.pruned import build_skeleton
 from scripts.small_models import SIZES, make_tokenizer
 from tests.faulty import only_fault
-from tests.training.trial import logits, make_config, train
+from tests.training.trial import logits, make_config, one_thread, train
 
 CPU = Device("cpu", "CPU", "fp32")
 IDS = torch.tensor([[5, 60, 7, 8, 90]])
@@ -42,10 +42,8 @@ EXPERTS: dict[str, Any] = {"target_parameters": "experts", "dropout": 0.0, "rank
 
 @pytest.fixture(scope="module", autouse=True)
 def single_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
