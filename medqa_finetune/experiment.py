@@ -74,7 +74,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
 
         with collector_paused():
             from medqa_finetune.evaluation.benchmarks import prepare_text, run_benchmarks
-            from medqa_finetune.model.load import choose_device, load_model, set_threads
+            from medqa_finetune.model.load import answering_form, choose_device, load_model, set_threads
             from medqa_finetune.runtime import keep_freed_memory
             from medqa_finetune.training.auto_settings import settle
             from medqa_finetune.training.checkpoints import Checkpoints
@@ -110,7 +110,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
 
         # Benchmarks come before predictions: predicting may modify the model in place.
         claim.begin_predictions(environment, task.ids(questions))
-        model = method.for_inference(loaded.model)
+        model = answering_form(method.for_inference(loaded.model), device)
         run_benchmarks(model, loaded.tokenizer, text, config.evaluate, evaluation)
         cost = task.predict(model, encoder, questions, config, evaluation)
         return claim.finish(dataclasses.replace(task.score(questions, config, evaluation), **cost))

@@ -140,7 +140,7 @@ def test_the_sizes_of_the_experiments_stand_in_conf_alone() -> None:
         ("method.dropout", 0.05),
         ("method.target_modules", "all_linear"),
         ("method.quantization", "none"),
-        ("method.optimizer", "adamw_torch"),
+        ("method.optimizer", "adamw_torch_fused"),
         ("data.train_size", 20000),
         ("train.scheduler", "cosine"),
         ("train.max_length", 1024),
@@ -161,7 +161,7 @@ def test_qlora_is_lora_over_a_4_bit_base() -> None:
     assert isinstance(lora, dict)
     assert isinstance(qlora, dict)
     assert {key: qlora[key] for key in qlora if qlora[key] != lora[key]} == {
-        "name": "qlora", "quantization": "nf4", "double_quantization": True, "optimizer": "paged_adamw_8bit",
+        "name": "qlora", "quantization": "nf4", "double_quantization": True,
     }  # fmt: skip
 
 

@@ -45,6 +45,32 @@ class AdaptedTrainer(Trainer):
         """Return a batch with its tensors moved to the model's device."""
         return dict(self._prepare_inputs(batch))
 
+    def _prepare_input(self, data: Any) -> Any:
+        """Move what a batch holds to the device; the host does not wait for copies from pinned memory.
+
+        Trainer's own call waits, whatever `accelerator_config` says: only accelerate's loader asks for that.
+        """
+        if isinstance(data, torch.Tensor) and data.is_pinned():
+            return data.to(self.args.device, non_blocking=True)
+        return super()._prepare_input(data)
+
+    def autocast_dtype(self) -> torch.dtype | None:
+        """Return the precision of the autocast that the model is trained under; None without one."""
+        if self.args.bf16:
+            return torch.bfloat16
+        return torch.float16 if self.args.fp16 else None
+
+    def unwrap(self) -> None:
+        """Take autocast, and the conversion of outputs to fp32, off the model again.
+
+        accelerate replaces the model's `forward` for training and leaves it so; it would go on in what comes after
+        training, but not where that happens in another process.
+        """
+        model: Any = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        own = vars(model).get("forward")
+        if own is not None and getattr(own, "__func__", None) is type(model).forward:
+            del model.forward
+
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], *arguments: Any, **options: Any
     ) -> torch.Tensor:

@@ -9,7 +9,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, Cache, DynamicCache, PreTrainedModel, TrainingArguments
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    Cache,
+    DynamicCache,
+    PreTrainedModel,
+    TrainingArguments,
+)
 from transformers.cache_utils import DynamicLayer
 from transformers.pytorch_utils import Conv1D
 from transformers.training_args import OptimizerNames
@@ -180,6 +187,12 @@ EAGER, EAGER_FUNCTION = "eager", "eager_attention_forward"
 def torch_attention() -> Attend:
     """Return transformers' wrapper of torch's `scaled_dot_product_attention`."""
     found: Attend = AttentionInterface()["sdpa"]  # type: ignore[no-untyped-call]
+    return found
+
+
+def torch_attention_mask() -> Callable[..., Any]:
+    """Return the function that builds the mask of `torch_attention`."""
+    found: Callable[..., Any] = AttentionMaskInterface()["sdpa"]  # type: ignore[no-untyped-call]
     return found
 
 

@@ -14,6 +14,8 @@ SHARE = 0.9
 # additional forward pass would save nothing.
 # checkpointing costs time (a forward pass more) for nothing.
 ENOUGH_TOKENS = 4096
+# Elements of the query of a pack, its examples rounded up to so many tokens; see `varlen_fits`.
+VARLEN_ELEMENTS, VARLEN_ROUNDING = 2**31, 128
 
 
 def is_auto(train: TrainConfig) -> bool:
@@ -48,7 +50,18 @@ def candidates(train: TrainConfig) -> Iterator[TrainConfig]:
                 yield dataclasses.replace(train, micro_batch=micro_batch, gradient_checkpointing=again)
 
 
+def varlen_fits(train: TrainConfig, size: ModelSize) -> bool:
+    """Return whether flash attention's variable-length backward pass addresses every element of the largest pack.
+
+    It rounds each example up to 128 tokens and counts in 32 bits; beyond, it was seen to write outside its memory.
+    """
+    tokens = train.micro_batch * train.max_length + VARLEN_ROUNDING * train.batch_size
+    return tokens * max(size.attention_widths) < VARLEN_ELEMENTS
+
+
 def fits(config: Config, size: ModelSize, machine: Machine) -> bool:
     """Return whether training is estimated to fit into the memory of a machine that runs nothing else."""
+    if machine.type == "cuda" and config.train.packing and not varlen_fits(config.train, size):
+        return False
     process = PROCESS_BYTES if machine.type == "cpu" else 0
     return training_memory(size, config, machine).total + process <= SHARE * machine.memory_bytes

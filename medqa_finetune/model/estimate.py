@@ -22,6 +22,9 @@ AVERAGE_BYTES, AVERAGE_BYTES_8BIT = 4.0, 1 + 4 / 256
 # all linear layers): 2.18 to 2.23 under bf16 autocast, 1.68 in fp32. Norms and dropout masks are fp32 under autocast
 # too.
 KEPT_FOR_BACKWARD = {2: 2.25, 4: 1.75}
+# On CUDA in half precision, counted with fake tensors (tests/model/test_cuda_path.py): dropout keeps one byte a number
+# there, and adapters take their input as it is. The backward pass of a layer needs more beside what is kept.
+KEPT_ON_CUDA, BACKWARD_ON_CUDA = 1.56, 0.69
 # fp32 numbers alive at once per logit: its log-probability, the gradient of that, and the gradient of the logit.
 LOGIT_BYTES = 3 * FP32
 # fp32 logits held at once, however many tokens a forward pass holds. With a vocabulary of 152k these are 441 positions,
@@ -115,7 +118,10 @@ def training_memory(size: ModelSize, config: Config, machine: Machine, tokens: i
     trained = method.trainable_parameters(size)
     optimizer = config.method.optimizer if cuda else config.method.optimizer_without_cuda
     tokens = train.micro_batch * train.max_length if tokens is None else tokens
-    kept = tokens * width * KEPT_FOR_BACKWARD[width]
+    # What is kept of all layers that are kept, and what the backward pass of one layer takes beside.
+    unit, half_on_cuda = tokens * width, cuda and width < FP32
+    kept, beside = (KEPT_ON_CUDA, BACKWARD_ON_CUDA) if half_on_cuda else (KEPT_FOR_BACKWARD[width], 0.0)
+    largest = max(size.layer_widths)
     inputs = tokens * size.hidden * size.layers * width
     logits = min(tokens * size.vocabulary, LOGIT_BYTES_AT_ONCE // FP32)
     return Memory(
@@ -123,7 +129,8 @@ def training_memory(size: ModelSize, config: Config, machine: Machine, tokens: i
         gradients=trained * FP32,
         optimizer=round(trained * optimizer_bytes_per_weight(optimizer)),
         activations=round(
-            inputs + kept * max(size.layer_widths) if train.gradient_checkpointing else kept * sum(size.layer_widths)
+            (inputs + unit * kept * largest if train.gradient_checkpointing else unit * kept * sum(size.layer_widths))
+            + unit * beside * largest
         ),
         logits=logits * LOGIT_BYTES,
         context=CONTEXT_BYTES if cuda else 0,

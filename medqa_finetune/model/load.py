@@ -19,10 +19,12 @@ from transformers.utils.logging import disable_default_handler, disable_progress
 from medqa_finetune.architecture.files import AGAIN
 from medqa_finetune.architecture.size import ModelSize, read_size
 from medqa_finetune.compat.failures import words_of
+from medqa_finetune.compat.peft import adapters
 from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.methods.registry import model_method
+from medqa_finetune.model.attention_kernels import expand_keys_where_needed
 from medqa_finetune.model.parameters import adapted_modules, count_parameters
 from medqa_finetune.model.pruned import from_pretrained, layer_sizes
 from medqa_finetune.model.templates import TEMPLATE_KEY, allowed_templates, read_template
@@ -121,6 +123,20 @@ def load_model(
     if size is not None and size.experts:
         _log_experts(size, method, base)
     return LoadedModel(model, tokenizer, device, parameters, size, layers)
+
+
+def answering_form(model: PreTrainedModel, device: Device) -> PreTrainedModel:
+    """Return a model in the one numeric form that it answers in, in place: weights in the precision of the run.
+
+    Under autocast every product of fp32 weights had them in half precision, and so does the untuned model; adapters
+    stay as they are. Buffers stay in fp32, as those of rotary embeddings must.
+    """
+    half = dtype_of(device.precision)
+    if device.type == "cuda" and half != torch.float32 and not adapters(model):
+        for weight in model.parameters():
+            if weight.dtype == torch.float32:
+                weight.data = weight.data.to(half)
+    return model
 
 
 def _log_parameters(parameters: Parameters, layers: LayerSizes | None) -> None:
@@ -238,6 +254,7 @@ def load_base(
         problem = f"is missing, or of another shape than config.json says ({len(wrong)} such weights in all)"
         raise ModelError(Fault("weights-mismatch", problem, key=wrong[0], file=str(folder), hint=AGAIN))
     check_vocabulary(folder, model, tokenizer)
+    expand_keys_where_needed(model)
     return cast(PreTrainedModel, model)
 
 

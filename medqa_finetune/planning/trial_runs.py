@@ -131,7 +131,9 @@ def run_trial(request: TrialRequest) -> TrialCosts:
 def _evaluate(
     config: Config, loaded: "LoadedModel", encoder: Any, questions: Sequence[Any], run: RunDir
 ) -> EvaluationCosts:
-    model = model_method(config.method).for_inference(loaded.model)
+    from medqa_finetune.model.load import answering_form
+
+    model = answering_form(model_method(config.method).for_inference(loaded.model), loaded.device)
     started = time.perf_counter()
     folder = EvaluationDir(run.path, in_run=True)
     cost = task_of(config).predict(model, encoder, questions, config, folder)

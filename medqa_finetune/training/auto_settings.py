@@ -8,6 +8,8 @@ from typing import cast
 import psutil
 import torch
 
+from medqa_finetune.compat.peft import own_input_precision
+from medqa_finetune.compat.torch import is_out_of_memory
 from medqa_finetune.compat.transformers import gradient_checkpointing
 from medqa_finetune.config.schema import Config, TrainConfig
 from medqa_finetune.memory import resident_bytes
@@ -72,7 +74,9 @@ def runs(config: Config, loaded: LoadedModel) -> bool:
         state = torch.empty(size, dtype=torch.uint8, device=model.device)
         _pass(config.train, loaded)
         del state
-    except torch.cuda.OutOfMemoryError:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         log.info("%d examples of %d tokens do not fit", config.train.micro_batch, config.train.max_length)
         return False
     finally:
@@ -97,7 +101,8 @@ def _pass(train: TrainConfig, loaded: LoadedModel) -> None:
     try:
         with (
             gradient_checkpointing(model) if train.gradient_checkpointing else nullcontext(),
-            attention_per_pair(model, train.max_length) if train.packing else nullcontext(),
+            own_input_precision(model, active=half is not None),
+            attention_per_pair(model, train.max_length, half) if train.packing else nullcontext(),
             torch.autocast(loaded.device.type, half) if half is not None else nullcontext(),
         ):
             AnswerLoss(model)(model, cast("Batch", moved)).backward()  # type: ignore[no-untyped-call]

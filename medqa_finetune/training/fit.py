@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 from transformers import PrinterCallback, TrainingArguments
 
-from medqa_finetune.compat.peft import bare
+from medqa_finetune.compat.peft import bare, own_input_precision
 from medqa_finetune.compat.transformers import checkpointing_options, optimizer_name, use_one_gpu
 from medqa_finetune.config.schema import Config, TrainConfig
 from medqa_finetune.data.token_sets import EncodedSet
@@ -101,16 +101,22 @@ def fit(
 def _train(trainer: MeteredTrainer, config: Config, plan: Plan, resumed: int | None) -> None:
     """Run Trainer's loop with trackers, kernels and deferred signals."""
     tracked = Tracked(trainer.run, config.run_name, Path(config.outputs), resumed)
+    half = trainer.autocast_dtype()
     with (
         trackers(config.tracker.report_to, tracked) as callbacks,
         training_kernels(config.train.kernels, trainer.model),
-        attention_per_pair(trainer.model, config.train.max_length) if config.train.packing else nullcontext(),
+        own_input_precision(trainer.model, active=half is not None),
+        attention_per_pair(trainer.model, config.train.max_length, half) if config.train.packing else nullcontext(),
         plan.stop.deferred(),
     ):
         for callback in (*callbacks, Milestones(plan, trainer.meter, trainer.publish)):
             trainer.add_callback(callback)
         begin = None if resumed is None else str(trainer.checkpoints.path(resumed))
-        trainer.train(resume_from_checkpoint=begin)
+        try:
+            trainer.train(resume_from_checkpoint=begin)
+        finally:
+            # What comes after training computes as it would in another process.
+            trainer.unwrap()
 
 
 def _resumption(run: RunDir, checkpoints: Checkpoints) -> tuple[int | None, Progress]:
@@ -214,7 +220,9 @@ def training_arguments(config: Config, checkpoints: Checkpoints, steps: int, dev
         use_cpu=not cuda,
         remove_unused_columns=False,
         label_names=["labels"],
+        # The host goes on while a batch is copied, which only pinned memory allows.
         dataloader_pin_memory=cuda,
+        accelerator_config={"non_blocking": cuda},
         bf16=cuda and device.precision == "bf16",
         fp16=device.precision == "fp16",
     )

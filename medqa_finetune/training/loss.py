@@ -23,7 +23,7 @@ class AnswerLoss:
     Logits are computed from the last hidden states, only where an answer token is predicted, and in chunks that the
     backward pass computes again. For a vocabulary of 152k tokens, logits at every position of a pack would need more
     memory than a 3B model. Some models change the logits of their head (Gemma 2 caps them, Cohere scales them); if the
-    first batch shows such a change, the model's own logits of the whole batch are used.
+    first finite batch shows such a change, the model's own logits of the whole batch are used.
 
     Args:
         model: A causal language model whose `forward` accepts `logits_to_keep`.
@@ -58,15 +58,18 @@ class AnswerLoss:
         states = outputs[0].last_hidden_state
         if self._head_suffices is None:
             self._head_suffices = self._is_like(logits[:, -1], states[:, -1])
-            if not self._head_suffices:
+            if self._head_suffices is False:
                 log.info("this model changes the logits of its head: those of a whole batch are computed at once")
                 return self(model, batch)
         return self._of_states(states.flatten(0, 1)[positions], targets)
 
     @torch.no_grad()
-    def _is_like(self, logits: torch.Tensor, states: torch.Tensor) -> bool:
+    def _is_like(self, logits: torch.Tensor, states: torch.Tensor) -> bool | None:
+        """Return whether the head alone gives these logits; None where they are not finite, and show nothing."""
         found, expected = self._head(states), logits.float()
-        return bool((found.float() - expected).abs().max() <= ROUNDING[found.dtype] * expected.abs().max())
+        apart, largest = (found.float() - expected).abs().max(), expected.abs().max()
+        is_like, shows = torch.stack([apart <= ROUNDING[found.dtype] * largest, torch.isfinite(apart)]).tolist()
+        return bool(is_like) if shows else None
 
     def _of_states(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the summed loss of hidden states of shape (answer tokens, width)."""

@@ -8,8 +8,10 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 from transformers import AutoModelForCausalLM, Qwen2Config
 
+from medqa_finetune.compat.peft import bare
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.methods.registry import model_method
+from medqa_finetune.model.attention_kernels import expand_keys_where_needed
 from medqa_finetune.precision import Precision, dtype_of
 
 # huggingface.co/Qwen/Qwen2.5-3B-Instruct, config.json.
@@ -38,6 +40,7 @@ def build(method: MethodConfig, precision: Precision, config: Qwen2Config) -> An
             quantize(base, dtype_of(precision))
         model: Any = applied.apply(base)
     to_gpu(model)
+    expand_keys_where_needed(bare(model))
     return model
 
 

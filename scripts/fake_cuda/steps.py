@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from medqa_finetune.compat.peft import own_input_precision
 from medqa_finetune.compat.transformers import gradient_checkpointing
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.evaluation import decode
@@ -74,10 +75,12 @@ def training_step(setting: Setting) -> Step:
         model.train()
         trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         loss_of, weights = AnswerLoss(model), recorder.allocated
+        half = None if setting.precision == "fp32" else dtype_of(setting.precision)
+        stack.enter_context(own_input_precision(model, active=half is not None))
         if setting.checkpointing:
             stack.enter_context(gradient_checkpointing(model))
         if setting.packing:
-            stack.enter_context(attention_per_pair(model))
+            stack.enter_context(attention_per_pair(model, autocast=half))
         traces, lacking = [], ()
         for _ in range(2):
             gc.collect()

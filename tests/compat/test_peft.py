@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import torch
 from peft import LoraConfig, get_peft_model
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
@@ -77,3 +78,14 @@ def test_names_that_peft_takes_for_experts_are_known(base: Any) -> None:
     names = ["self_attn.q_proj", "mlp.gate_proj", "shared_experts.down_proj"]
     assert compat.taken_for_experts(mixture, names) == names[1:]
     assert compat.taken_for_experts(base, names) == []
+
+
+def test_adapters_take_their_input_as_it_is_inside_the_block(adapted: Any) -> None:
+    layer = adapted.get_base_model().model.layers[0].self_attn.q_proj
+    seen: list[Any] = []
+    layer.lora_A["default"].register_forward_pre_hook(lambda part, given: seen.append(given[0].dtype))
+    half = torch.ones(1, 16, dtype=torch.bfloat16)
+    for active in (True, False):
+        with compat.own_input_precision(adapted, active=active), torch.autocast("cpu", torch.bfloat16):
+            layer(half)
+    assert seen == [torch.bfloat16, torch.float32]

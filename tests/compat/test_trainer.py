@@ -93,3 +93,55 @@ def test_a_step_adds_up_the_gradients_of_its_batches_undivided(trainer: Noting) 
 def test_the_loss_of_validation_is_ours(trainer: Noting) -> None:
     assert trainer.evaluate()["eval_loss"] == 0.25
     assert trainer.asked == [("validate", ["dict", "dict"]), ("validated",)]
+
+
+def test_unwrapping_takes_autocast_off_the_model(tmp_path: Path) -> None:
+    def in_half() -> Noting:
+        items = [{"batches": [{"x": torch.tensor([1.0, 2.0])}]}]
+        arguments = TrainingArguments(
+            output_dir=str(tmp_path), use_cpu=True, bf16=True, report_to="none", max_steps=1, disable_tqdm=True,
+            remove_unused_columns=False, save_strategy="no", per_device_train_batch_size=1,
+        )  # fmt: skip
+        return Noting(model=Linear(), args=arguments, train_dataset=items, data_collator=lambda rows: rows[0])
+
+    trainer = in_half()
+    model: Any = trainer.model
+    assert trainer.autocast_dtype() == torch.bfloat16
+    trainer.train()
+    assert model.seen == [torch.bfloat16]
+    model(torch.ones(2))
+    # accelerate leaves it on; should it once take it off, `unwrap` has nothing to do.
+    assert model.seen == [torch.bfloat16] * 2
+    trainer.unwrap()
+    model(torch.ones(2))
+    assert model.seen[-1] == torch.float32
+    assert "forward" not in vars(model)
+    trainer.unwrap()
+
+
+class Linear(Line):
+    """A model with a matrix product, whose precision it notes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[torch.dtype] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        product = self.weight[None] @ x[None]
+        self.seen.append(product.dtype)
+        return product
+
+
+def test_pinned_batches_are_copied_without_waiting(trainer: Noting) -> None:
+    asked: list[Any] = []
+
+    class Pinned(torch.Tensor):
+        def is_pinned(self, *arguments: Any) -> bool:
+            return True
+
+        def to(self, *arguments: Any, **options: Any) -> Any:
+            asked.append(options.get("non_blocking"))
+            return self
+
+    trainer.on_device({"x": torch.ones(2).as_subclass(Pinned), "lengths": [2]})
+    assert asked == [True]

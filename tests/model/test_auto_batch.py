@@ -82,3 +82,10 @@ def test_a_process_on_a_cpu_holds_more_than_tensors(beside: int) -> None:
     total = training_memory(SIZE, config, cpu).total
     machine = Machine("cpu", "CPU", round((total + beside) / SHARE) + 1)
     assert fits(config, SIZE, machine) is (beside > 0)
+
+
+def test_packs_stay_within_what_flash_attention_addresses() -> None:
+    long = {"max_length": 2**21, "batch_size": 12, "gradient_checkpointing": False}
+    # 12 examples of 2 Mi tokens in heads of 100 numbers are more than 2^31; ten are fewer, but 12 has no such divisor.
+    assert chosen(2**60, **long) == (6, False)
+    assert chosen(2**60, **long, packing=False) == (12, False)

@@ -115,3 +115,20 @@ def test_usable_memory_is_what_is_free_and_what_is_held_already() -> None:
 
     held = psutil.Process().memory_info().rss
     assert held < usable_bytes("cpu") <= psutil.virtual_memory().total
+
+
+def test_a_library_without_memory_of_its_own_is_out_of_memory_too(
+    micro_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(micro_batch=2)
+    loaded, _ = load(micro_model, config)
+    words = ["CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", "shapes do not match"]
+
+    def fail(*of: Any) -> None:
+        raise RuntimeError(words[0])
+
+    monkeypatch.setattr(auto_settings, "_pass", fail)
+    assert not runs(config, loaded)
+    words.pop(0)
+    with pytest.raises(RuntimeError, match="shapes"):
+        runs(config, loaded)

@@ -91,3 +91,18 @@ def test_a_model_that_caps_its_logits_is_asked_for_them() -> None:
     wanted = reference(model)
     for _ in range(2):
         torch.testing.assert_close(answer_loss(model, pad_right(ITEMS, 0)), wanted, rtol=1e-5, atol=0)
+
+
+def test_a_batch_that_is_not_finite_decides_nothing(model: Any) -> None:
+    """NaN compares as unlike: the logits of whole batches would be taken from then on."""
+    answer_loss, wanted = AnswerLoss(model), reference(model).item()
+    weight = model.get_input_embeddings().weight
+    kept = weight.detach().clone()
+    with torch.no_grad():
+        weight.fill_(torch.nan)
+        assert answer_loss(model, pad_right(ITEMS, 0)).isnan()
+        weight.copy_(kept)
+    rows: list[int] = []
+    model.get_output_embeddings().register_forward_hook(lambda head, inputs, logits: rows.append(logits.shape[-2]))
+    assert answer_loss(model, pad_right(ITEMS, 0)).item() == pytest.approx(wanted, rel=1e-6)
+    assert max(rows) < pad_right(ITEMS, 0)["input_ids"].numel()

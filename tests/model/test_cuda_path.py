@@ -1,0 +1,120 @@
+"""The GPU's path without a GPU: steps of Qwen2.5-3B's true widths, two layers, as fake tensors on "cuda"."""
+
+import dataclasses
+from collections import Counter
+from functools import cache
+from typing import Any
+
+import pytest
+
+from medqa_finetune.architecture.size import ModelSize, layer_number
+from medqa_finetune.config.schema import Config
+from medqa_finetune.model.estimate import Machine, training_memory
+from scripts.fake_cuda.walk import Walked, lack, walk
+from tests.config.builders import VALID, changed
+
+pytestmark = pytest.mark.skipif(lack() is not None, reason=str(lack()))
+
+LAYERS, VOCABULARY = 2, 2048
+METHODS: dict[str, dict[str, Any]] = {
+    "lora": {"name": "lora"},
+    "qlora": {"name": "qlora", "quantization": "nf4", "double_quantization": True},
+    "full": {"name": "full", "trains": "all"},
+}
+HOPPER, TURING = {"capability": [9, 0], "precision": "bf16"}, {"capability": [7, 5], "precision": "fp16"}
+LENGTHS = [300, 290, 280, 100]
+ENOUGH = [1024] * 4
+STEPS: dict[str, dict[str, Any]] = {
+    "lora": {"method": "lora", **HOPPER, "lengths": LENGTHS},
+    "qlora": {"method": "qlora", **HOPPER, "lengths": LENGTHS},
+    "full": {"method": "full", **HOPPER, "lengths": LENGTHS},
+    "lora on a T4": {"method": "lora", **TURING, "lengths": LENGTHS},
+    "full on a T4": {"method": "full", **TURING, "lengths": LENGTHS},
+    "large lora": {"method": "lora", **HOPPER, "lengths": ENOUGH},
+    "large lora, nothing again": {"method": "lora", **HOPPER, "lengths": ENOUGH, "checkpointing": False},
+    "answers": {"method": "lora", **HOPPER, "lengths": [40, 30], "step": "decoding"},
+    "equal answers on a T4": {"method": "lora", **TURING, "lengths": [40, 40], "step": "decoding"},
+}
+TRAINED = ["lora", "qlora", "full", "lora on a T4", "full on a T4"]
+# (launches, MB) of a training step with gradient checkpointing, by layer: what was reached, 2 to 4 % more.
+BOUNDS = {"lora": (340, 4300), "qlora": (375, 4500), "full": (240, 4800), "lora on a T4": (388, 4500)}
+
+
+@cache
+def walked() -> dict[str, Walked]:
+    """Walk through all steps in one process."""
+    common = {"step": "training", "layers": LAYERS, "vocabulary": VOCABULARY}
+    found = walk([common | step | {"method": METHODS[step["method"]]} for step in STEPS.values()])
+    return dict(zip(STEPS, found, strict=True))
+
+
+def half_of(step: str) -> str:
+    return "float16" if "T4" in step else "bfloat16"
+
+
+@pytest.mark.parametrize("step", ["lora", "qlora", "full"])
+def test_all_examples_go_through_the_variable_length_kernel(step: str) -> None:
+    # Forward, and once more in the backward pass.
+    assert Counter({call[:2]: number for call, number in walked()[step].attention.items()}) == {
+        ("varlen", ("bfloat16",) * 3): 2 * LAYERS
+    }
+
+
+@pytest.mark.parametrize("step", ["lora on a T4", "full on a T4"])
+def test_without_flash_similar_examples_share_an_efficient_call(step: str) -> None:
+    shapes: Counter[tuple[int, ...]] = Counter()
+    for (kernel, dtypes, states, masked, shared), number in walked()[step].attention.items():
+        assert (kernel, dtypes, masked, shared) == ("efficient", ("float16",) * 3, False, False)
+        assert len(set(states)) == 1
+        shapes[states[0]] += number
+    assert shapes == {(3, 16, 300, 128): 2 * LAYERS, (1, 16, 100, 128): 2 * LAYERS}
+
+
+@pytest.mark.parametrize("step", TRAINED)
+def test_no_matrix_is_multiplied_in_fp32(step: str) -> None:
+    products = {kernel[:2] for kernel in walked()[step].kernels if kernel[3]}
+    # 4-bit weights have scales in fp32: the input's precision is that of the product.
+    precisions = {(name, dtypes[0]) if "4bit" in name else (name, *sorted(set(dtypes))) for name, dtypes in products}
+    assert {each[1:] for each in precisions} == {(half_of(step),)}
+
+
+@pytest.mark.parametrize("step", TRAINED)
+def test_the_host_waits_for_nothing_after_the_first_batch(step: str) -> None:
+    assert walked()[step].waits == {}
+    assert walked()[step].blocking_copies == {}
+    # What the first batch asks for: whether the head alone gives the logits.
+    assert all("loss.py" in wait for wait in walked()[step].first_waits)
+
+
+@pytest.mark.parametrize("step", TRAINED)
+def test_everything_that_is_trained_gets_a_gradient(step: str) -> None:
+    assert walked()[step].without_gradient == ()
+
+
+@pytest.mark.parametrize("step", BOUNDS)
+def test_launches_and_bytes_of_a_layer_stay_below_bounds(step: str) -> None:
+    launches, megabytes = BOUNDS[step]
+    assert walked()[step].launches / LAYERS < launches
+    assert walked()[step].bytes / LAYERS < megabytes * 1e6
+
+
+@pytest.mark.parametrize("step", ["large lora", "large lora, nothing again"])
+def test_memory_is_as_estimated(step: str, qwen_3b: ModelSize) -> None:
+    again = STEPS[step].get("checkpointing", True)
+    config: Config = changed(VALID, train__micro_batch=4, train__max_length=1024, train__gradient_checkpointing=again)
+    estimated = training_memory(with_layers(qwen_3b), config, Machine("cuda", "H200", 2**37, "bf16"))
+    wanted = estimated.activations + estimated.logits + estimated.gradients
+    assert walked()[step].peak == pytest.approx(wanted, rel=0.15)
+
+
+def test_answering_takes_no_attention_in_whole_matrices() -> None:
+    assert {call[0] for call in walked()["answers"].attention} <= {"flash", "efficient"}
+    calls = walked()["equal answers on a T4"].attention
+    assert {(call[0], call[4]) for call in calls} == {("efficient", False)}
+
+
+def with_layers(size: ModelSize) -> ModelSize:
+    """Return a size with the layers and the vocabulary that are walked through."""
+    kept = {name: shape for name, shape in size.matrices.items() if (layer_number(name) or 0) < LAYERS}
+    matrices = {name: (VOCABULARY, shape[1]) if name in size.embeddings else shape for name, shape in kept.items()}
+    return dataclasses.replace(size, matrices=matrices, layers=LAYERS, vocabulary=VOCABULARY)
