@@ -140,7 +140,7 @@ def test_program_without_record_fails_by_its_exit_code(tmp_path: Path) -> None:
 
 
 def test_configured_multirun_does_not_sweep_in_cells(tmp_path: Path) -> None:
-    done = python(str(PROGRAM), *LOCAL[1:], "hydra.mode=MULTIRUN", "name=a,b", cwd=tmp_path, **VARIABLES)
+    done = python(str(PROGRAM), *LOCAL[1:], "hydra.mode=MULTIRUN", "name=a,b", cwd=tmp_path, timeout=60, **VARIABLES)
     assert done.returncode == 0, done.stderr
     assert [starts(tmp_path, name) for name in "ab"] == [1, 1]
 
