@@ -1,8 +1,8 @@
 """Attention on GPUs without flash attention: no keys shared between heads, and one call for many examples of a row.
 
-Flash attention needs compute capability 8.0 (Ampere). Below, torch's memory-efficient kernel is the fastest one; it takes
-no keys and values that heads share (`enable_gqa`), for which torch falls back to products in fp32 with whole matrices of
-scores. So keys and values are expanded to all heads.
+Flash attention needs compute capability 8.0 (Ampere). Below, torch's memory-efficient kernel is the fastest one; it
+takes no keys and values that heads share (`enable_gqa`), for which torch falls back to products in fp32 with whole
+matrices of scores. So keys and values are expanded to all heads.
 """
 
 from collections.abc import Sequence
@@ -162,7 +162,7 @@ def attend_padded(
     attended, begin = [], 0
     for examples, longest in padding.groups:
         end = begin + examples * longest
-        parts = [each[begin:end].unflatten(0, (examples, longest)).transpose(1, 2) for each in laid]
+        parts = [each[begin:end].view(examples, longest, *each.shape[1:]).transpose(1, 2) for each in laid]
         query, key, value = (expanded(part, heads) for part in parts)
         found = functional.scaled_dot_product_attention(
             query, key, value, dropout_p=dropout, is_causal=True, scale=scaling

@@ -37,8 +37,8 @@ def test_padded_examples_attend_as_they_do_alone() -> None:
     parts = zip(*(torch.split(each, LENGTHS, dim=2) for each in given), strict=True)
     alone = torch.cat(
         [
-            functional.scaled_dot_product_attention(*part, is_causal=True, enable_gqa=True).transpose(1, 2)
-            for part in parts
+            functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True).transpose(1, 2)
+            for q, k, v in parts
         ],
         dim=1,
     )
