@@ -8,8 +8,8 @@ from typing import cast
 import psutil
 import torch
 
+from medqa_finetune.compat.failures import is_out_of_memory
 from medqa_finetune.compat.peft import own_input_precision
-from medqa_finetune.compat.torch import is_out_of_memory
 from medqa_finetune.compat.transformers import gradient_checkpointing
 from medqa_finetune.config.schema import Config, TrainConfig
 from medqa_finetune.memory import resident_bytes
