@@ -124,6 +124,12 @@ class TrainRecord:
         peak_vram_bytes: Most GPU memory held by tensors at once; None without CUDA.
         peak_vram_reserved_bytes: Most GPU memory held by the allocator at once; None without CUDA.
         peak_rss_bytes: Most resident memory of the run's own process.
+        cpu_share: CPU time of the run's process over the time that its threads had, in [0, 1]; one thread with a GPU.
+            None in records of earlier versions, and for less than a second.
+        cpu_taken_rate: Share of that time for which other programs had the cores, in [0, 1]; None likewise.
+        gpu_throttled_rate: Share of looks at the GPU at which its clock was lowered for heat or by the power supply, in
+            [0, 1]; None without CUDA, and where the driver does not tell.
+        gpu_shared_rate: Share of looks at which another process computed on the GPU, likewise.
         optimizer: Name of the optimizer used on this device.
         batch_size: Examples per optimizer step (effective batch); the last step of an epoch may have fewer.
         batch_tokens: Mean tokens per optimizer step.
@@ -153,6 +159,10 @@ class TrainRecord:
     peak_vram_bytes: int | None = None
     peak_vram_reserved_bytes: int | None = None
     peak_rss_bytes: int | None = None
+    cpu_share: float | None = None
+    cpu_taken_rate: float | None = None
+    gpu_throttled_rate: float | None = None
+    gpu_shared_rate: float | None = None
     final_train_loss: float | None = None
     best_validation_loss: float | None = None
     best_step: int | None = None

@@ -11,6 +11,7 @@ from medqa_finetune.report.notes import (
     Capped,
     Cut,
     CutKind,
+    Disturbed,
     Flaw,
     FlawKind,
     NoStatistics,
@@ -110,7 +111,7 @@ def _family(key: Family, cells: Sequence[Cell], settings: Settings) -> Analysis:
             resampled = {each.cell: each for each in resample_scores(others, score, settings)}
             scores += [cell_score(each, score, settings) for each in resampled.values()]
             runs += _runs(rest[start : start + AT_ONCE], resampled, score, settings)
-    notes += [*_one_seed([each.cell for each in read]), *cut_notes(cells)]
+    notes += [*_one_seed([each.cell for each in read]), *cut_notes(cells), *disturbed_notes(cells)]
     if rest:
         notes[:0] = [_capped(len(cells), chosen), PickedOfMany()]
     comparisons = tuple(each for score in results.values() for each in score.comparisons)
@@ -192,6 +193,13 @@ def cut_notes(cells: Sequence[Cell]) -> Iterator[Note]:
         found = {name: share for name, share in shares.items() if share > 0}
         if found:
             yield Cut(kind, tuple(found), min(found.values()), max(found.values()))
+
+
+def disturbed_notes(cells: Sequence[Cell]) -> Iterator[Note]:
+    """Yield the cells whose times do not compare, and how much of them was taken."""
+    shares = {cell.name: cell.disturbance for cell in cells if cell.disturbed}
+    if shares:
+        yield Disturbed(tuple(shares), min(shares.values()), max(shares.values()))
 
 
 def _capped(total: int, chosen: Sequence[Cell]) -> Capped:

@@ -145,6 +145,11 @@ def unfair_costs(first: Cell, second: Cell) -> bool:
     return _cost_facts(first) != _cost_facts(second)
 
 
+def unfair_times(first: Cell, second: Cell) -> bool:
+    """Return whether the times of two cells are not comparable: their costs are not, or the machine did other work."""
+    return unfair_costs(first, second) or first.disturbed or second.disturbed
+
+
 def _cost_facts(cell: Cell) -> tuple[object, ...]:
     train, place = cell.first.train, cell.first.environment
     device = place.device if place is not None else None

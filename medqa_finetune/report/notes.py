@@ -85,6 +85,20 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Disturbed:
+    """Cells whose training shared its machine, or whose GPU was slowed down, so that their times do not compare.
+
+    Attributes:
+        low: Smallest share of a cell's training time that was taken, in (0, 1].
+        high: Largest.
+    """
+
+    cells: tuple[str, ...]
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Capped:
     """There were too many cells to compare all pairs.
 
@@ -197,6 +211,7 @@ Note = (
     | NotMeasured
     | TrainedOnce
     | Cut
+    | Disturbed
     | Capped
     | PickedOfMany
     | GroupsCut

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from medqa_finetune.report.comparability import unfair_costs
+from medqa_finetune.report.comparability import unfair_times
 from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.scores import score_info
 from medqa_finetune.report.stats.intervals import Comparison, Finding, Interval, Resampled
@@ -166,7 +166,7 @@ def _of_level(best: Cell, level: Sequence[Cell], spoiled: tuple[Sequence[str], S
 
 
 def _cheaper(best: Cell, cheap: Cell, found: _Found) -> Advice:
-    known = not unfair_costs(best, cheap) and best.hours is not None and cheap.hours is not None
+    known = not unfair_times(best, cheap) and best.hours is not None and cheap.hours is not None
     return replace(
         found.held_against(AdviceKind.CHEAPER, best, cheap),
         cell=cheap.name,

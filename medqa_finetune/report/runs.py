@@ -15,10 +15,14 @@ from medqa_finetune.methods.registry import described
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.item_scores import ItemScores
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.record.schema import Environment, EvaluationRecord, Record, Score
+from medqa_finetune.record.schema import Environment, EvaluationRecord, Record, Score, TrainRecord
 from medqa_finetune.report.scores import scores_of
 
 HOUR = 3600.0
+# Shares of a training's time that something outside it took (`TrainRecord`).
+DISTURBANCES = ("cpu_taken_rate", "gpu_throttled_rate", "gpu_shared_rate")
+# Our choice: such a share makes up to a ninth of the time, as little as the noise between runs on a quiet machine.
+DISTURBED = 0.1
 
 
 def _no_items() -> ItemScores | None:
@@ -168,6 +172,16 @@ class Cell:
         return fmean(seconds) / HOUR if seconds else None
 
     @property
+    def disturbance(self) -> float:
+        """Largest share of a run's training time that something outside it took, in [0, 1]; 0 if not measured."""
+        return max((disturbance_of(run.known.train) or 0.0 for run in self.runs), default=0.0)
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether its hours say more about the machine's other work than about the cell."""
+        return self.disturbance > DISTURBED
+
+    @property
     def vram_gib(self) -> float | None:
         """Peak GPU memory of training in GiB, mean over runs; None if not measured."""
         return self._memory("peak_vram_bytes")
@@ -201,6 +215,12 @@ class Cell:
     def value(self, column: str) -> object:
         """Return the value of a table column that all its runs share."""
         return self.runs[0].values.get(column)
+
+
+def disturbance_of(train: TrainRecord | None) -> float | None:
+    """Return the largest share of a training's time that something outside it took, in [0, 1]; None if not measured."""
+    shares = [getattr(train, rate, None) for rate in DISTURBANCES]
+    return max((share for share in shares if share is not None), default=None)
 
 
 def corpus_of(record: Record) -> str:

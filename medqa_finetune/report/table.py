@@ -8,7 +8,7 @@ from medqa_finetune.evaluation.metric_registry import default_scores
 from medqa_finetune.evaluation.metrics.base import Prominence
 from medqa_finetune.memory import GIB
 from medqa_finetune.record.schema import Evaluation, Record
-from medqa_finetune.report.runs import Run, train_size_of
+from medqa_finetune.report.runs import Run, disturbance_of, train_size_of
 from medqa_finetune.report.scores import SIGNATURE_SEPARATOR, benchmark_column, is_benchmark, score_columns, scores_of
 
 OF_TEXT = tuple(score.name for score in default_scores() if score.running_text)
@@ -19,19 +19,20 @@ RATES = (
     "reference_cut_rate",
 )  # fmt: skip
 CUT_EXAMPLES = "train_truncated_rate"
+DISTURBED = "train_disturbed_rate"
 COLUMNS = (
     "name", "status", "method", "data", "train_size", "model", "seed",
     *(score for score in SCORES if score not in (*DETAILS, *OF_TEXT)), "peak_vram_gib", "peak_rss_gib",
     "train_seconds", "train_samples_per_second", "train_tokens_per_second", "eval_samples_per_second",
     "trainable_parameters", "n_test", "signature", "model_flops_utilization", "reason", "study", "corpus", "device",
     "test_sha256", "identity", *OF_TEXT, "eval_tokens_per_second", *DETAILS, *RATES,
-    CUT_EXAMPLES, "task", "cell", "evaluation", "evaluation_identity",
+    CUT_EXAMPLES, "task", "cell", "evaluation", "evaluation_identity", DISTURBED,
 )  # fmt: skip
 WHOLE_NUMBERS = ("train_size", "seed", "trainable_parameters", "n_test")
 NUMBERS = (
     *SCORES, "peak_vram_gib", "peak_rss_gib", "train_seconds", "train_samples_per_second", "train_tokens_per_second",
     "eval_samples_per_second", "model_flops_utilization", "eval_tokens_per_second", *RATES,
-    CUT_EXAMPLES,
+    CUT_EXAMPLES, DISTURBED,
 )  # fmt: skip
 
 
@@ -105,6 +106,7 @@ def _costs(record: Record) -> dict[str, object]:
             "train_tokens_per_second": train.tokens_per_second,
             "model_flops_utilization": train.model_flops_utilization,
             CUT_EXAMPLES: _cut_share(record),
+            DISTURBED: disturbance_of(train),
         }
     return costs
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TypedDict
 
 import torch
 
@@ -13,6 +12,8 @@ from medqa_finetune.memory import GIB, peak_resident_bytes
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.load import LoadedModel
 from medqa_finetune.model.rates import find_rates
+from medqa_finetune.training import disturbance
+from medqa_finetune.training.disturbance import Disturbance, Watch
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,13 @@ class MeterState:
         reading: Time and work so far.
         metered: The part of it that counts for the throughput.
         peaks: Peak GPU memory allocated and reserved (None without CUDA), and peak resident memory, in bytes.
+        disturbance: What other programs took from it.
     """
 
     reading: Reading
     metered: Reading
     peaks: tuple[int | None, int | None, int]
+    disturbance: Disturbance = Disturbance()  # noqa: RUF009 (frozen)
 
 
 class Meter:
@@ -81,6 +84,7 @@ class Meter:
     def __init__(self, device: str, earlier: MeterState | None = None) -> None:
         self._cuda = device == "cuda"
         self._earlier = earlier or MeterState(Reading(), Reading(), (None, None, 0))
+        self._watch = Watch(cuda=self._cuda, earlier=self._earlier.disturbance)
         self._seconds = 0.0
         self._running_since: float | None = None
         self._work = Work()
@@ -92,12 +96,14 @@ class Meter:
     def resume(self) -> None:
         """Start the clock, or continue after `pause`."""
         self._running_since = self._clock()
+        self._watch.resume()
 
     def pause(self) -> None:
         """Stop the clock, e.g. for validation."""
         if self._running_since is not None:
             self._seconds += self._clock() - self._running_since
             self._running_since = None
+            self._watch.pause()
 
     def count(self, work: Work) -> None:
         """Add the work of one optimizer step to the total."""
@@ -133,7 +139,7 @@ class Meter:
     def state(self) -> MeterState:
         """Return the state, from which a meter in another process can continue."""
         peaks = (self.peak_vram_bytes(), self.peak_vram_reserved_bytes(), self.peak_rss_bytes())
-        return MeterState(self.read(), self.metered(), peaks)
+        return MeterState(self.read(), self.metered(), peaks, self._watch.read())
 
     def peak_vram_bytes(self) -> int | None:
         """Return the peak of GPU memory allocated by tensors, in bytes; None without CUDA."""
@@ -152,7 +158,11 @@ class Meter:
         return max(here(), before or 0) if self._cuda else before
 
     def gauges(self) -> dict[str, float]:
-        """Return the current GPU memory, allocated and reserved (0 without CUDA), and peak resident memory, in GiB."""
+        """Return the current GPU memory, allocated and reserved (0 without CUDA), and peak resident memory, in GiB.
+
+        The GPU is looked at for disturbances then.
+        """
+        self._watch.look_at_gpu()
         return {
             "vram_allocated_gib": torch.cuda.memory_allocated() / GIB,
             "vram_reserved_gib": torch.cuda.memory_reserved() / GIB,
@@ -165,7 +175,7 @@ class Meter:
         return time.perf_counter()
 
 
-class Costs(TypedDict):
+class Costs(disturbance.Rates):
     """The measured fields of `TrainRecord`, which documents their units."""
 
     samples: int
@@ -190,9 +200,9 @@ def costs(meter: Meter, loaded: LoadedModel, method: MethodConfig) -> Costs:
     (Chowdhery et al. 2022, arXiv:2204.02311, appendix B); recomputation to save memory does not count. It is usually in
     (0, 1], and None for a model without a known FLOPs formula or a run within its warm-up.
     """
-    reading, metered = meter.read(), meter.metered()
+    state = meter.state()
+    reading, metered, peaks = state.reading, state.metered, state.peaks
     samples_per_second, tokens_per_second = meter.throughput()
-    peaks = (meter.peak_vram_bytes(), meter.peak_vram_reserved_bytes(), meter.peak_rss_bytes())
     cost = None if loaded.size is None else model_method(method).training_flops(loaded.size)
     # After the peaks, since the measurement allocates memory.
     rates = find_rates(loaded.device.type, loaded.device.name, loaded.device.precision)
@@ -213,6 +223,7 @@ def costs(meter: Meter, loaded: LoadedModel, method: MethodConfig) -> Costs:
         "peak_vram_bytes": peaks[0],
         "peak_vram_reserved_bytes": peaks[1],
         "peak_rss_bytes": peaks[2],
+        **disturbance.rates(state.disturbance),
     }
 
 

@@ -17,6 +17,7 @@ from medqa_finetune.report.notes import (
     Capped,
     Cut,
     CutKind,
+    Disturbed,
     Flaw,
     FlawKind,
     NoStatistics,
@@ -266,3 +267,11 @@ def test_a_seeds_part_is_in_the_interval_of_a_cell_not_of_a_run(tmp_path: Path, 
         return interval.high - interval.low
 
     assert width(cell) > 1.5 * max(map(width, each))
+
+
+def test_trainings_on_a_busy_machine_are_noted(tmp_path: Path) -> None:
+    shares = {"lora_20k": 0.02, "lora_50k": 0.2, "lora_100k": 0.5}
+    records = [changed(each, cpu_taken_rate=shares[each.name]) for each in matrix() if each.name in shares]
+    runs = runs_of(tmp_path, *records)
+    assert list(analysis.disturbed_notes(cells_of(runs))) == [Disturbed(("lora_50k", "lora_100k"), 0.2, 0.5)]
+    assert {run.name: run.values["train_disturbed_rate"] for run in runs} == shares

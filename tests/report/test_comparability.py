@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from medqa_finetune.record.schema import Score
-from medqa_finetune.report.comparability import Axis, Difference, Fact, axes_between, unfair, unfair_costs
-from medqa_finetune.report.runs import Cell
+from medqa_finetune.report.comparability import Axis, Difference, Fact, axes_between, unfair, unfair_costs, unfair_times
+from medqa_finetune.report.runs import Cell, Run
 from tests.report.made import cell, with_setting
 from tests.report.made import changed as with_facts
 
@@ -124,6 +124,18 @@ def test_how_a_batch_was_cut_changes_no_score_but_costs() -> None:
     assert unfair(first, with_setting(second, "train.micro_batch", 1), "rougeL") == ()
     assert unfair_costs(first, second)
     assert not unfair_costs(first, cell("lora", 50_000))
+
+
+@pytest.mark.parametrize("rate", ["cpu_taken_rate", "gpu_throttled_rate", "gpu_shared_rate"])
+def test_times_of_a_busy_machine_do_not_compare(rate: str) -> None:
+    quiet, busy = (
+        Cell("lora", (Run("lora", "", with_facts(cell("lora").first, **{rate: share})),)) for share in (0.05, 0.3)
+    )
+    other = cell("qlora", 20_000)
+    assert not unfair_times(quiet, other)
+    assert unfair_times(busy, other)
+    assert unfair_times(other, busy)
+    assert not unfair_costs(other, busy)
 
 
 def test_other_kernels_than_the_method_alone_are_named_and_cost_otherwise() -> None:

@@ -13,6 +13,7 @@ from medqa_finetune.report.notes import (
     Capped,
     CellsCut,
     Cut,
+    Disturbed,
     GroupName,
     GroupsCut,
     LowestSeed,
@@ -271,9 +272,18 @@ def _(note: TrainedOnce, words: Language) -> str:
 
 @say.register
 def _(note: Cut, words: Language) -> str:
+    return words(note.kind, share=_range(note.low, note.high), cells=words.listed(note.cells))
+
+
+@say.register
+def _(note: Disturbed, words: Language) -> str:
+    return words("Disturbed", share=_range(note.low, note.high), cells=words.listed(note.cells))
+
+
+def _range(low: float, high: float) -> str:
     # Rounded up, since no share here is 0.
-    low, high = (f"{max(share, 0.001):.1%}" for share in (note.low, note.high))
-    return words(note.kind, share=low if low == high else f"{low}–{high}", cells=words.listed(note.cells))
+    first, last = (f"{max(share, 0.001):.1%}" for share in (low, high))
+    return first if first == last else f"{first}–{last}"
 
 
 @say.register

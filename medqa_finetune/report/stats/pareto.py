@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from medqa_finetune.report.comparability import signatures_of, unfair_costs
+from medqa_finetune.report.comparability import signatures_of, unfair_costs, unfair_times
 from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.scores import score_info
 from medqa_finetune.report.stats.intervals import Comparison, Finding, Interval, Resampled, Settings, mean_draws
@@ -120,7 +120,7 @@ def _step(series: str, cells: tuple[Cell, Cell], comparison: Comparison, setting
     first, second = cells
     sign = 1 if comparison.first == first.name else -1
     hours = money = None
-    if not unfair_costs(first, second) and first.hours is not None and second.hours is not None:
+    if not unfair_times(first, second) and first.hours is not None and second.hours is not None:
         hours = second.hours - first.hours
         money = None if settings.price_per_hour is None else hours * settings.price_per_hour
     gain, bound = comparison.difference, comparison.interval

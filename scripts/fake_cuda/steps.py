@@ -1,0 +1,136 @@
+"""A step of training and a step of answering, recorded; runs in a process to which CUDA was lent (`walk.py`)."""
+
+import gc
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from medqa_finetune.compat.transformers import gradient_checkpointing
+from medqa_finetune.config.schema import MethodConfig
+from medqa_finetune.evaluation import decode
+from medqa_finetune.evaluation.decode import Ending
+from medqa_finetune.model.attention import attention_per_pair
+from medqa_finetune.precision import Precision, dtype_of
+from medqa_finetune.training.batches import Batch, concatenate, pad_right
+from medqa_finetune.training.loss import AnswerLoss
+from scripts.fake_cuda.attention import attention_recorded
+from scripts.fake_cuda.models import LAYERS, VOCABULARY, build, card, config_of
+from scripts.fake_cuda.record import Recorder, Trace
+
+TOKEN = 5
+# torch's GradScaler begins with this factor.
+FP16_SCALE = 65536
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is walked through.
+
+    Attributes:
+        method: As in a configuration.
+        precision: Of the run.
+        capability: Compute capability of the card.
+        layers, vocabulary, widths: Of the model; `widths` are keys of its configuration.
+        lengths: Tokens of the examples of a pack; or of the prompts that are answered.
+        packing, checkpointing: As in a configuration.
+    """
+
+    method: MethodConfig
+    precision: Precision = "bf16"
+    capability: tuple[int, int] = (9, 0)
+    layers: int = LAYERS
+    vocabulary: int = VOCABULARY
+    lengths: tuple[int, ...] = (1024,) * 4
+    packing: bool = True
+    checkpointing: bool = True
+    widths: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A recorded step.
+
+    Attributes:
+        trace: Of the step itself; of training the second one, since the first one has trials of its own.
+        first: Of the first training step, or of reading the prompts.
+        weights: Bytes of the model.
+        without_gradient: Trained weights that got none.
+    """
+
+    trace: Trace
+    first: Trace
+    weights: int
+    without_gradient: tuple[str, ...] = ()
+
+
+def training_step(setting: Setting) -> Step:
+    """Return one forward and backward pass over a pack, with the optimizer's step."""
+    with ExitStack() as stack:
+        recorder, model = _begin(setting, stack)
+        model.train()
+        trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        loss_of, weights = AnswerLoss(model), recorder.allocated
+        if setting.checkpointing:
+            stack.enter_context(gradient_checkpointing(model))
+        if setting.packing:
+            stack.enter_context(attention_per_pair(model))
+        traces, lacking = [], ()
+        for _ in range(2):
+            gc.collect()
+            batch = _batch(setting)
+            recorder.restart()
+            with _autocast(setting):
+                loss = loss_of(model, batch) / 1000
+            scaled: Any = loss * FP16_SCALE if setting.precision == "fp16" else loss
+            scaled.backward()
+            traces.append(recorder.trace)
+            lacking = tuple(name for name, weight in trained.items() if weight.grad is None)
+            del loss, scaled
+            for weight in trained.values():
+                weight.grad = None
+    return Step(traces[1], traces[0], weights, lacking)
+
+
+def decoding_step(setting: Setting) -> Step:
+    """Return one more token for all prompts: what three tokens need beyond what two need."""
+    traces = []
+    with ExitStack() as stack, torch.no_grad():
+        recorder, model = _begin(setting, stack)
+        weights = recorder.allocated
+        model.eval()
+        prompts = [[TOKEN] * length for length in setting.lengths]
+        # inference_mode knows no fake tensors.
+        decode_greedily = cast(Any, decode.decode_greedily).__wrapped__
+        for tokens in (1, 2, 3):
+            gc.collect()
+            recorder.restart()
+            decode_greedily(model, prompts, Ending((1,), 0, tokens))
+            traces.append(recorder.trace)
+    return Step(traces[2].minus(traces[1]), traces[0], weights)
+
+
+def _begin(setting: Setting, stack: ExitStack) -> tuple[Recorder, Any]:
+    recorder = Recorder()
+    stack.enter_context(card(setting.capability))
+    stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+    stack.enter_context(recorder)
+    stack.enter_context(attention_recorded(recorder, setting.capability))
+    config = config_of(setting.layers, setting.vocabulary, **setting.widths)
+    return recorder, build(setting.method, setting.precision, config)
+
+
+def _batch(setting: Setting) -> Batch:
+    items: list[Any] = [
+        {"input_ids": [TOKEN] * length, "labels": [-100] + [TOKEN] * (length - 1)} for length in setting.lengths
+    ]
+    batch = concatenate(items) if setting.packing else pad_right(items, 0)
+    moved = partial(torch.Tensor.to, device="cuda", non_blocking=True)
+    return cast(Batch, {name: moved(part) if isinstance(part, torch.Tensor) else part for name, part in batch.items()})
+
+
+def _autocast(setting: Setting) -> Any:
+    return nullcontext() if setting.precision == "fp32" else torch.autocast("cuda", dtype_of(setting.precision))
