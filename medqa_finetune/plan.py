@@ -400,8 +400,7 @@ def _basis(found: "Plan") -> list[str]:
         return lines
     if found.workload.gpu is not None:
         lines.append(
-            "Computed from that card's data sheet (scripts/benchmark.py roofline), not measured: correct within about a "
-            "factor of two."
+            "Computed from that card's data sheet (docs/gpu.md), not measured: correct within about a factor of two."
         )
     elif found.trials:
         lines.append(f"Measured here: a few steps and answers of {found.trials} kind(s) of cells.")

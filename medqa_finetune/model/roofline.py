@@ -35,8 +35,8 @@ class Around(NamedTuple):
     launches: float
 
 
-# Each forward and backward, in half precision. A layer without adapters; one whose weights are kept in fp32 and cast for
-# each product, where a layer's norms and sums are fp32 too; one adapter of peft; its dropout.
+# Each forward and backward, in half precision. A layer without adapters; one whose weights are kept in fp32 and cast
+# for each product, where norms and sums are fp32 too; one adapter; its dropout.
 LAYER = (Around(3.5, 39.0), Around(10.4, 70.0))
 LAYER_IN_FP32 = (Around(3.9, 63.0), Around(12.3, 114.0))
 ADAPTER = (Around(4.9, 7.0), Around(4.7, 11.0))
@@ -46,7 +46,7 @@ FP32_SHARE = 0.74
 # Bytes per weight that is cast for a product: forward, and its gradient backward.
 CAST = (6.0, 6.0)
 # Bytes per logit of the loss, which is computed forward, again, and backward.
-LOSS_BYTES = 30.0
+LOSS_BYTES = 60.0
 # Bytes per trained weight and step: clipping the gradient, AdamW with fp32 averages, zeroing; and per pass, adding up.
 STEP_BYTES, PASS_BYTES = 44.0, 12.0
 # Launches of a token in decoding that do not belong to a layer.
