@@ -73,6 +73,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
             return claim.finish(dataclasses.replace(task.score(questions, config, evaluation), **cost))
 
         with collector_paused():
+            from medqa_finetune.evaluation.batch_size import settle_batches
             from medqa_finetune.evaluation.benchmarks import prepare_text, run_benchmarks
             from medqa_finetune.model.load import choose_device, load_model, set_threads
             from medqa_finetune.runtime import keep_freed_memory
@@ -111,6 +112,8 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
         # Benchmarks come before predictions: predicting may modify the model in place.
         claim.begin_predictions(environment, task.ids(questions))
         model = method.for_inference(loaded.model)
+        settings = settle_batches(config.evaluate, model, loaded.size, evaluation)
+        config = dataclasses.replace(config, evaluate=settings)
         run_benchmarks(model, loaded.tokenizer, text, config.evaluate, evaluation)
         cost = task.predict(model, encoder, questions, config, evaluation)
         return claim.finish(dataclasses.replace(task.score(questions, config, evaluation), **cost))

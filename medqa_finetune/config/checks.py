@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 
 from medqa_finetune.config.evaluation_checks import backend_faults, evaluate_faults, text_faults
-from medqa_finetune.config.ranges import AUTO, above_zero, at_least, between, one_of, share
+from medqa_finetune.config.ranges import AUTO, above_zero, at_least, auto_or_at_least, between, one_of, share
 from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, ModelConfig, TrainConfig
 from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.methods.registry import method_faults
@@ -212,10 +212,7 @@ def _missing(key: str, asking: str, hint: str) -> Fault:
 def _train_faults(train: TrainConfig) -> Iterator[Fault]:
     for key in ("batch_size", "max_length", "logging_steps", "validations"):
         yield from at_least(f"train.{key}", getattr(train, key), 1)
-    if type(train.micro_batch) is int:  # bool is a subclass of int
-        yield from at_least("train.micro_batch", train.micro_batch, 1)
-    elif train.micro_batch != AUTO:
-        yield Fault("wrong-type", "must be auto or an integer ≥ 1", key="train.micro_batch", got=train.micro_batch)
+    yield from auto_or_at_least("train.micro_batch", train.micro_batch, 1)
     checkpointing = train.gradient_checkpointing
     if type(checkpointing) is not bool and checkpointing != AUTO:
         allowed = ("true", "false", AUTO)

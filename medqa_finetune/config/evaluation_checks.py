@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from medqa_finetune.config.ranges import AUTO, above_zero, at_least, one_of
+from medqa_finetune.config.ranges import AUTO, above_zero, at_least, auto_or_at_least, one_of
 from medqa_finetune.config.schema import DEFAULT_METRICS, Config, EvaluateConfig
 from medqa_finetune.errors import Fault
 from medqa_finetune.methods.registry import described, own_methods
@@ -70,7 +70,8 @@ def backend_faults(config: Config) -> Iterator[Fault]:
 
 def evaluate_faults(evaluate: EvaluateConfig) -> Iterator[Fault]:
     """Yield faults of how predictions are generated and scored."""
-    for key in ("batch_size", "batch_tokens", "max_new_tokens"):
+    yield from auto_or_at_least("evaluate.batch_tokens", evaluate.batch_tokens, 1)
+    for key in ("batch_size", "max_new_tokens"):
         yield from at_least(f"evaluate.{key}", getattr(evaluate, key), 1)
     if evaluate.max_samples is not None:
         yield from at_least("evaluate.max_samples", evaluate.max_samples, 1)

@@ -24,6 +24,14 @@ def at_least(key: str, value: int, least: int) -> Iterator[Fault]:
         yield Fault("out-of-range", f"must be an integer {bound}", key=key, got=value)
 
 
+def auto_or_at_least(key: str, value: object, least: int) -> Iterator[Fault]:
+    """Yield a fault where a value is neither `auto` nor an integer in [`least`, `LARGEST`]."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        yield from at_least(key, value, least)
+    elif value != AUTO:
+        yield Fault("wrong-type", f"must be {AUTO} or an integer ≥ {least}", key=key, got=value)
+
+
 def above_zero(key: str, value: float) -> Iterator[Fault]:
     """Yield a fault where a number is not finite and above 0."""
     if not (math.isfinite(value) and value > 0):

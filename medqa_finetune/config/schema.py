@@ -268,7 +268,8 @@ class EvaluateConfig:
         max_samples: Test questions, the first in a fixed order, or blocks of running text; null for all.
         batch_size: Most questions per batch.
         batch_tokens: Most tokens per batch, which bounds memory: the number of questions, of similar length, times the
-            longest one plus `max_new_tokens`; a batch has at least one question.
+            longest one plus `max_new_tokens`; a batch has at least one question. `auto` takes what fits into the free
+            memory of the GPU (`model/auto_batch.py`).
         max_new_tokens: Most tokens generated per question.
         timeout_seconds: Time limit of a batch; predictions not finished by then are cut off, marked and counted.
         metrics: Names of metrics (files in `evaluation/metrics/`, or entry points).
@@ -285,7 +286,7 @@ class EvaluateConfig:
 
     max_samples: int | None = None
     batch_size: int = 256
-    batch_tokens: int = 16384
+    batch_tokens: Any = 16384
     max_new_tokens: int = 512
     timeout_seconds: float = 1800.0
     metrics: list[str] = field(default_factory=lambda: list(DEFAULT_METRICS))

@@ -7,6 +7,7 @@ from medqa_finetune.config.schema import EvaluateConfig
 from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.examples import Example
 from medqa_finetune.errors import ConfigError, Fault
+from medqa_finetune.evaluation.batch_size import settle_batches
 from medqa_finetune.evaluation.decode import Model
 from medqa_finetune.evaluation.generate import generate_predictions
 from medqa_finetune.evaluation.predictions import Prediction, read_predictions
@@ -31,6 +32,7 @@ def evaluate_model(
             Fault("not-allowed", "answers for runs alone", key="backend", got=settings.backend,
                   allowed=("transformers",))
         )  # fmt: skip
+    settings = settle_batches(settings, model, None)
     generated = generate_predictions(model, encoder, pairs, settings, folder)
     found = {answer.id: answer for answer in read_predictions(folder.predictions_path)}
     answers = [found[pair.id] for pair in pairs]

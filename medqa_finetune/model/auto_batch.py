@@ -1,12 +1,13 @@
-"""Resolves `auto`: the largest micro-batch that fits in memory, with or without gradient checkpointing."""
+"""Resolves `auto`: in training the micro-batch and gradient checkpointing, in the evaluation the size of a batch."""
 
 import dataclasses
 from collections.abc import Iterator
 
 from medqa_finetune.architecture.size import ModelSize
 from medqa_finetune.config.ranges import AUTO
-from medqa_finetune.config.schema import Config, TrainConfig
-from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, training_memory
+from medqa_finetune.config.schema import Config, EvaluateConfig, TrainConfig
+from medqa_finetune.methods.registry import model_method
+from medqa_finetune.model.estimate import CONTEXT_BYTES, FP32, PROCESS_BYTES, Machine, product_bytes, training_memory
 
 # Usable share of memory; the rest covers fragmentation and other users of the device.
 SHARE = 0.9
@@ -14,6 +15,12 @@ SHARE = 0.9
 # additional forward pass would save nothing.
 # checkpointing costs time (a forward pass more) for nothing.
 ENOUGH_TOKENS = 4096
+
+# Tokens of a batch of questions on a CPU, whose cores a larger one does not use better, and where nothing is known of a
+# model's size.
+USUAL_BATCH_TOKENS = 16384
+# fp32 numbers per logit in the evaluation: the logit itself and its conversion.
+ANSWER_LOGIT_BYTES = 2 * FP32
 
 
 def is_auto(train: TrainConfig) -> bool:
@@ -52,3 +59,32 @@ def fits(config: Config, size: ModelSize, machine: Machine) -> bool:
     """Return whether training is estimated to fit into the memory of a machine that runs nothing else."""
     process = PROCESS_BYTES if machine.type == "cpu" else 0
     return training_memory(size, config, machine).total + process <= SHARE * machine.memory_bytes
+
+
+def batch_tokens_in(free_bytes: float, size: ModelSize, width: int, batch_size: int) -> int:
+    """Return the tokens of a batch of questions, padding and predictions included, that fit into free memory; ≥ 1.
+
+    A token takes its keys and values in every layer, and while prompts are read, the inputs and outputs of one layer.
+
+    Args:
+        free_bytes: Memory in bytes that is free once the model is loaded.
+        size: Size of the model.
+        width: Bytes per number.
+        batch_size: Most questions per batch, each with the logits of one token.
+    """
+    token = 2 * sum(size.key_widths) * width + max(size.layer_widths) * width
+    left = SHARE * free_bytes - batch_size * size.vocabulary * ANSWER_LOGIT_BYTES
+    return max(1, int(left / token))
+
+
+def resolve_answering(config: Config, size: ModelSize | None, machine: Machine) -> EvaluateConfig:
+    """Return the settings of the evaluation with `batch_tokens=auto` replaced by what a machine's memory allows."""
+    evaluate = config.evaluate
+    if evaluate.batch_tokens != AUTO:
+        return evaluate
+    tokens = USUAL_BATCH_TOKENS
+    if size is not None and machine.type == "cuda":
+        width = product_bytes(config, machine)
+        free = machine.memory_bytes - CONTEXT_BYTES - model_method(config.method).weight_bytes(size, width)
+        tokens = batch_tokens_in(free, size, width, evaluate.batch_size)
+    return dataclasses.replace(evaluate, batch_tokens=tokens)

@@ -131,7 +131,10 @@ def run_trial(request: TrialRequest) -> TrialCosts:
 def _evaluate(
     config: Config, loaded: "LoadedModel", encoder: Any, questions: Sequence[Any], run: RunDir
 ) -> EvaluationCosts:
+    from medqa_finetune.evaluation.batch_size import settle_batches
+
     model = model_method(config.method).for_inference(loaded.model)
+    config = dataclasses.replace(config, evaluate=settle_batches(config.evaluate, model, loaded.size))
     started = time.perf_counter()
     folder = EvaluationDir(run.path, in_run=True)
     cost = task_of(config).predict(model, encoder, questions, config, folder)

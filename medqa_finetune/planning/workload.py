@@ -13,7 +13,7 @@ from medqa_finetune.config.schema import Config, ModelConfig
 from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.memory import resident_bytes
 from medqa_finetune.methods.registry import method_of, model_method
-from medqa_finetune.model.auto_batch import resolve_auto
+from medqa_finetune.model.auto_batch import resolve_answering, resolve_auto
 from medqa_finetune.model.cards import CARDS
 from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, answering_memory, run_bytes, training_memory
 from medqa_finetune.model.locate import has_weights, locate_architecture
@@ -121,7 +121,8 @@ def count_work(config: Config, cache: Path, machine: Machine, *, on_card: bool =
     if trains:
         check_kernels(config.train.kernels, folder, machine.type)
     size = size_of(folder)
-    config = dataclasses.replace(config, train=resolve_auto(config, size, machine))
+    train, evaluate = resolve_auto(config, size, machine), resolve_answering(config, size, machine)
+    config = dataclasses.replace(config, train=train, evaluate=evaluate)
     task = task_of(config)
     before = resident_bytes()
     splits = task.prepare(config, folder, cache)

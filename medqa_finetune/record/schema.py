@@ -247,6 +247,7 @@ class Evaluation:
         reused: Predictions that were reused; None for none.
         stop_ids: Tokens that ended the predictions; None before the first, without a model, and in records of earlier
             versions, where the token that the chat template puts after an answer was the only one.
+        batch_tokens: What `evaluate.batch_tokens=auto` resolved to; None where a number was given.
         result: Scores and costs.
         exams: Benchmarks: scores of `evaluate.zero_shot`, by `<task>/<metric>`, mostly in [0, 1]; and of
             `evaluate.text`, by `<text>/perplexity`, in [1, ∞).
@@ -262,6 +263,7 @@ class Evaluation:
     failure: Failure | None = None
     reused: Reused | None = None
     stop_ids: list[int] | None = None
+    batch_tokens: int | None = None
     result: EvaluationRecord | None = None
     exams: dict[str, Score] = field(default_factory=dict)
     environment: Environment | None = None

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from medqa_finetune.architecture.size import read_size
 from medqa_finetune.config.chat_form import ChatForm
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
 from medqa_finetune.data.examples import Example, context_of, with_context
@@ -73,6 +74,7 @@ def measure(asked: MeasureRequest) -> Measured:
     """
     pairs = read_questions(RunDir(asked.run), asked.max_samples)
     from medqa_finetune.data.encode import Encoder
+    from medqa_finetune.evaluation.batch_size import settle_batches
     from medqa_finetune.evaluation.generate import generate_predictions
     from medqa_finetune.evaluation.predictions import read_predictions
     from medqa_finetune.evaluation.score import score_predictions
@@ -90,7 +92,8 @@ def measure(asked: MeasureRequest) -> Measured:
     shutil.rmtree(asked.answers, ignore_errors=True)
     asked.answers.mkdir(parents=True)
     answers = EvaluationDir(asked.answers)
-    generated = generate_predictions(model, encoder, pairs, asked.evaluate, answers)
+    settings = settle_batches(asked.evaluate, model, read_size(asked.base or asked.folder))
+    generated = generate_predictions(model, encoder, pairs, settings, answers)
     scored, _ = score_predictions(read_predictions(answers.predictions_path), asked.evaluate.metrics)
     return Measured(
         questions_sha256=fingerprint(pairs),

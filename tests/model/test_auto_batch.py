@@ -6,8 +6,16 @@ import pytest
 
 from medqa_finetune.architecture.size import ModelSize
 from medqa_finetune.config.schema import Config
-from medqa_finetune.model.auto_batch import ENOUGH_TOKENS, SHARE, candidates, fits, is_auto, resolve_auto
-from medqa_finetune.model.estimate import Machine, training_memory
+from medqa_finetune.model.auto_batch import (
+    ENOUGH_TOKENS,
+    SHARE,
+    candidates,
+    fits,
+    is_auto,
+    resolve_answering,
+    resolve_auto,
+)
+from medqa_finetune.model.estimate import Machine, answering_memory, training_memory
 from tests.config.builders import VALID, changed
 
 GIB = 2**30
@@ -82,3 +90,12 @@ def test_a_process_on_a_cpu_holds_more_than_tensors(beside: int) -> None:
     total = training_memory(SIZE, config, cpu).total
     machine = Machine("cpu", "CPU", round((total + beside) / SHARE) + 1)
     assert fits(config, SIZE, machine) is (beside > 0)
+
+
+def test_a_plan_fills_the_card(qwen_3b: ModelSize) -> None:
+    for card in (16, 24, 141):
+        machine = Machine("cuda", "card", card * 2**30, "bf16")
+        auto = changed(VALID, evaluate__batch_tokens="auto")
+        settled = changed(auto, evaluate=resolve_answering(auto, qwen_3b, machine))
+        assert settled.evaluate.batch_tokens > 30_000
+        assert answering_memory(qwen_3b, settled, machine).total / 2**30 < card
