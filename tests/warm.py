@@ -28,6 +28,7 @@ from scripts.command_line import ROOT, environment
 # Prefixes of variables that no library reads on import.
 READ_LATE: tuple[str, ...] = (
     "MEDQA_", "PYTEST_", "HYDRA_", "HF_HOME", "PWD", "OLDPWD", "TMPDIR", "PYTHONFAULTHANDLER", "TENSORBOARD_LOGGING_",
+    "TORCHINDUCTOR_CACHE_DIR",  # torch sets it on import, to what it is anyway
 )  # fmt: skip
 if not Path("/proc/driver/nvidia").exists():
     READ_LATE += ("CUDA_VISIBLE_DEVICES",)
@@ -80,6 +81,16 @@ def run(
         return subprocess.CompletedProcess([_python, *arguments], process.wait(), *texts)
 
 
+def start(arguments: Sequence[str], *, cwd: Path, variables: Mapping[str, str]) -> "Forked":
+    """Start `-m MODULE …` or `FILE …` in a fork and return at once; what it says on standard error is a pipe."""
+    server, known = _server()
+    assert can_run(arguments, variables, known)
+    return Forked(
+        arguments, server, known, folder=cwd, variables=variables, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
 @contextlib.contextmanager
 def children() -> Iterator[None]:
     """Fork processes of this package that are started within the block, in this process."""
@@ -93,8 +104,7 @@ def popen(server: str, known: Mapping[str, str]) -> Callable[..., Any]:
     def start(command: Any, **options: Any) -> Any:
         arguments = [] if isinstance(command, str | bytes | os.PathLike) else [os.fspath(each) for each in command]
         variables = options.get("env") or dict(os.environ)
-        ours = arguments[:2] == [_python, "-m"] and arguments[2].startswith("medqa_finetune.")
-        if not (ours and can_run(arguments[1:], variables, known)):
+        if not (_is_ours(arguments) and can_run(arguments[1:], variables, known)):
             return _fresh(command, **options)
         return Forked(
             arguments[1:], server, known, folder=Path(options.get("cwd") or "."), variables=variables,
@@ -103,6 +113,13 @@ def popen(server: str, known: Mapping[str, str]) -> Callable[..., Any]:
         )  # fmt: skip
 
     return start
+
+
+def _is_ours(command: Sequence[str]) -> bool:
+    """Return whether a command line is a module of the package, or a program of the tests, run by this Python."""
+    if command[:2] == [_python, "-m"]:
+        return command[2].startswith("medqa_finetune.")
+    return command[:1] == [_python] and command[1].startswith(f"{ROOT}/tests/") and command[1].endswith(".py")
 
 
 class Forked:
@@ -168,6 +185,16 @@ class Forked:
         assert code is not None
         return code
 
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for the end; return what it wrote to its standard output and error where they are pipes, 64 KiB at most.
+
+        Raises:
+            subprocess.TimeoutExpired: it runs longer.
+        """
+        self.wait(timeout)
+        output, errors = ("" if pipe is None else pipe.read().decode() for pipe in (self.stdout, self.stderr))
+        return output, errors
+
     def send_signal(self, number: int) -> None:
         """Send a signal, unless it has ended."""
         if self.poll() is None:
@@ -230,6 +257,11 @@ def start_server(**variables: str) -> str:
 def use_server(path: str) -> None:
     """Let this process use a server that another one has started."""
     _shared.append(path)
+
+
+def shared_server() -> str:
+    """Return the socket of the server of forks, for a process that is to `use_server` it."""
+    return _server()[0]
 
 
 @cache

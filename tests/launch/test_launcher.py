@@ -17,29 +17,24 @@ from medqa_finetune.launch.scheduler import Job, label_jobs
 from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import FileStamp, Record
-from tests.commands import files_below
+from scripts.command_line import environment
+from tests import warm
+from tests.commands import files_below, python
 from tests.faulty import only_fault
 from tests.launch.children import ROOT, gone, wait_for
 
 PROGRAM = ROOT / "tests" / "launch" / "program.py"
 LOCAL = ("-m", "hydra/launcher=local", "hydra.sweep.dir=out", "hydra.sweep.subdir=${name}")
-ENVIRONMENT = os.environ | {"CUDA_VISIBLE_DEVICES": "", "HYDRA_FULL_ERROR": "1", "NO_COLOR": "1"}
+VARIABLES = {"CUDA_VISIBLE_DEVICES": "", "HYDRA_FULL_ERROR": "1"}
 
 
-def run(*arguments: str, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, str(PROGRAM), *LOCAL, *arguments],
-        cwd=cwd, env=ENVIRONMENT | environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-        timeout=120,
-    )  # fmt: skip
+def run(*arguments: str, cwd: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
+    return python(str(PROGRAM), *LOCAL, *arguments, cwd=cwd, timeout=120, **(VARIABLES | variables))
 
 
 @contextmanager
-def running(*arguments: str, cwd: Path) -> Iterator["subprocess.Popen[str]"]:
-    with subprocess.Popen(
-        [sys.executable, str(PROGRAM), *LOCAL, *arguments],
-        cwd=cwd, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
+def running(*arguments: str, cwd: Path) -> Iterator[warm.Forked]:
+    with warm.start([str(PROGRAM), *LOCAL, *arguments], cwd=cwd, variables=environment(cwd) | VARIABLES) as process:
         try:
             yield process
         finally:
@@ -145,10 +140,7 @@ def test_program_without_record_fails_by_its_exit_code(tmp_path: Path) -> None:
 
 
 def test_configured_multirun_does_not_sweep_in_cells(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(PROGRAM), *LOCAL[1:], "hydra.mode=MULTIRUN", "name=a,b"],
-        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+    done = python(str(PROGRAM), *LOCAL[1:], "hydra.mode=MULTIRUN", "name=a,b", cwd=tmp_path, timeout=60, **VARIABLES)
     assert done.returncode == 0, done.stderr
     assert [starts(tmp_path, name) for name in "ab"] == [1, 1]
 
