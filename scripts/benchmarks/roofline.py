@@ -154,7 +154,8 @@ def model_flops(step: str, method: str, asked: argparse.Namespace) -> float:
     applied, size = model_method(MethodConfig(**METHODS[method])), model_size()
     if step == "training":
         return flops_of(applied.training_flops(size), passes_of(asked.examples, asked.length))
-    return asked.rows * (applied.forward_flops(size).per_token + applied.forward_flops(size).per_answer_token)
+    forward = applied.forward_flops(size)
+    return float(asked.rows * (forward.per_token + forward.per_answer_token))
 
 
 def passes_of(examples: int, length: int, steps: float = 1) -> Passes:
