@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
 
@@ -12,6 +12,7 @@ from medqa_finetune.config.command_options import Options, describe, option, par
 from medqa_finetune.config.ranges import above_zero
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, noting
 from medqa_finetune.memory import in_units
+from medqa_finetune.model.cards import CARDS
 from medqa_finetune.record.files import existing_part
 from medqa_finetune.record.short_names import short_names
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from medqa_finetune.planning.plan_cells import Plan
 
 HOUR = 3600.0
-# The rest of 80 columns.
+# The rest of 88 columns.
 NAME_WIDTH = 24
 
 
@@ -40,7 +41,21 @@ class PlanOptions(Options):
     )
     budget_hours: float | None = option(None, "exit with 2 if all cells together take longer", check=above_zero)
     price_per_hour: float | None = option(None, "price of an hour of this machine, in any currency", check=above_zero)
+    gpu: str | None = option(
+        None,
+        "plan for a card that is not here, computed from its data sheet; null for this machine. One of "
+        + ", ".join(CARDS),
+        value="CARD",
+        allowed=tuple(CARDS),
+        bare=True,
+    )
     format: str = option("text", "a table, or one JSON object", allowed=("text", "json"), bare=True)
+
+    def conflicts(self) -> Iterable[Fault]:
+        """Yield a fault of measuring on a card that is not here."""
+        if self.gpu is not None and self.probe:
+            problem = "measures on this machine, and gpu asks for the times of a card elsewhere"
+            yield Fault("conflict", problem, key="plan.probe", got=True, hint="Leave out one of the two.")
 
 
 USAGE = f"""\
@@ -52,6 +67,7 @@ where it is missing. Finished cells are planned as if they were new.
 
   python -m medqa_finetune.plan -m profile=demo plan.probe=true
   python -m medqa_finetune.plan -m method=lora,qlora plan.price_per_hour=0.5 plan.budget_hours=12
+  python -m medqa_finetune.plan -m method=lora,qlora data=20k,50k,100k gpu=t4
 
 options:
 {describe(PlanOptions)}\
@@ -97,9 +113,13 @@ def plan(arguments: list[str]) -> int:
     # Imported late, so that --help is fast.
     from medqa_finetune.planning.plan_cells import make_plan
 
+    faults = [*precision_faults(configs, options)]
+    if faults:
+        raise ConfigError(*faults)
     room = existing_part(Path(configs[0].outputs))
     with tempfile.TemporaryDirectory(prefix=".plan-", dir=room, ignore_cleanup_errors=True) as folder:
-        found = make_plan([answered_by_transformers(each) for each in configs], Path(folder), probe=options.probe)
+        asked = [answered_by_transformers(each) for each in configs]
+        found = make_plan(asked, Path(folder), probe=options.probe, gpu=options.gpu)
     rows = [row(*pair, options) for pair in zip(configs, found.forecasts, strict=True)]
     for place, earlier in found.trained_by.items():
         rows[place]["trained_by"] = rows[earlier]["name"]
@@ -159,6 +179,16 @@ def answered_by_transformers(config: "Config") -> "Config":
     return dataclasses.replace(config, evaluate=dataclasses.replace(config.evaluate, backend="transformers"))
 
 
+def precision_faults(configs: Sequence["Config"], options: PlanOptions) -> Iterable[Fault]:
+    """Yield a fault of a precision that the card to plan for does not compute in."""
+    if options.gpu is not None:
+        allowed = ("auto", *CARDS[options.gpu].precisions)
+        for precision in dict.fromkeys(config.precision for config in configs):
+            if precision not in allowed:
+                problem = f"{CARDS[options.gpu].title} has no {precision} in hardware"
+                yield Fault("not-supported", problem, key="precision", got=precision, allowed=allowed)
+
+
 class CellRow(TypedDict):
     """One cell in a plan; times in seconds.
 
@@ -167,6 +197,11 @@ class CellRow(TypedDict):
         trained_by: Name of the cell whose training it evaluates; None for its own.
         examples_cut: Share of the training examples that is cut to fit `train.max_length`, in [0, 1].
         questions_cut: Share of the test questions that is cut, or whose reference is, likewise.
+        fits: Whether the peak of memory is less than the card has; null without `gpu`, as are the next two.
+        training_limit: What decides training's time: `products`, `memory` or `launches`; null without training, too.
+        training_utilization: Model FLOPs utilization of training, of the data sheet's rate; null likewise.
+        training_parts: Seconds of training by kind of operator, and those of all launches, which overlap with the rest;
+            empty likewise.
     """
 
     name: str
@@ -182,6 +217,10 @@ class CellRow(TypedDict):
     trained_by: str | None
     examples_cut: float
     questions_cut: float
+    fits: bool | None
+    training_limit: str | None
+    training_utilization: float | None
+    training_parts: dict[str, float]
 
 
 class Totals(TypedDict):
@@ -199,6 +238,7 @@ class Content(TypedDict):
     cells: Sequence[CellRow]
     sum: Totals
     basis: str
+    gpu: str | None
     random_weights: list[str]
     machine: dict[str, object]
     matrix_flops_per_second: dict[str, float]
@@ -223,6 +263,10 @@ def row(config: "Config", forecast: "Forecast", options: PlanOptions) -> CellRow
         "trained_by": None,
         "examples_cut": round(forecast.examples_cut, 4),
         "questions_cut": round(forecast.questions_cut, 4),
+        "fits": forecast.fits,
+        "training_limit": forecast.training_limit,
+        "training_utilization": None if forecast.utilization is None else round(forecast.utilization, 3),
+        "training_parts": {name: round(seconds, 1) for name, seconds in forecast.training_parts.items()},
     }
 
 
@@ -235,7 +279,8 @@ def as_object(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> C
     return {
         "cells": rows,
         "sum": _totals(rows, options),
-        "basis": "probe" if found.trials else "reckoned",
+        "basis": "probe" if found.trials else "reckoned" if found.workload.gpu is None else "roofline",
+        "gpu": found.workload.gpu,
         "random_weights": found.without_weights,
         "machine": dataclasses.asdict(found.workload.machine),
         "matrix_flops_per_second": _matrix_rates(found),
@@ -262,12 +307,13 @@ def _matrix_rates(found: "Plan") -> dict[str, float]:
 def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str:
     """Return a table with a row per cell and their sum, and notes on how the figures were obtained."""
     whole = _totals(rows, options)
-    header = ["cell", "time", "training", "evaluation", "memory", "disk"]
+    header = ["cell", "time", "training", "validation", "evaluation", "memory", "disk"]
     cells = [
         [
             name,
             _time(each["seconds"]),
             _time(each["train_seconds"]),
+            _time(each["validation_seconds"]),
             _time(each["evaluation_seconds"]),
             in_units(each["peak_memory_bytes"]),
             in_units(each["disk_bytes"]),
@@ -278,6 +324,7 @@ def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str
         "sum",
         _time(whole["hours"] * HOUR),
         _time(sum(each["train_seconds"] for each in rows)),
+        _time(sum(each["validation_seconds"] for each in rows)),
         _time(sum(each["evaluation_seconds"] for each in rows)),
         in_units(whole["peak_memory_bytes"]),
         in_units(whole["disk_bytes"]),
@@ -289,7 +336,16 @@ def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str
     shared = sum(each["trained_by"] is not None for each in rows)
     verb = "cells evaluate" if shared > 1 else "cell evaluates"
     once = [f"{shared} {verb} what an earlier one trains; the training is counted there."] if shared else []
-    return "\n".join([aligned_table(header, [*cells, sums], left=["cell"]), "", *_basis(found), *once, *_cut(rows)])
+    return "\n".join(
+        [
+            aligned_table(header, [*cells, sums], left=["cell"]),
+            "",
+            *_basis(found),
+            *_fits(rows, found),
+            *once,
+            *_cut(rows),
+        ]
+    )
 
 
 def _cut(rows: Sequence[CellRow]) -> list[str]:
@@ -302,6 +358,28 @@ def _cut(rows: Sequence[CellRow]) -> list[str]:
             share = low if low == high else f"{low} to {high}"
             cells = "all cells" if len(shares) == len(rows) else ", ".join(shares)
             said.append(f"Longer than train.max_length, and cut: {share} of the {what} ({cells}).")
+    return said
+
+
+def _fits(rows: Sequence[CellRow], found: "Plan") -> list[str]:
+    """Return which cells need more memory than the card has, what decides their time, and how good the figures are."""
+    if found.workload.gpu is None:
+        return []
+    machine = found.workload.machine
+    large = [each["name"] for each in rows if each["fits"] is False]
+    room = in_units(machine.memory_bytes)
+    said = [
+        f"Do not fit into the {room} of the {machine.name}: {', '.join(large)}. Less is needed with "
+        "train.micro_batch=1, train.gradient_checkpointing=true, method=qlora or a shorter train.max_length."
+        if large
+        else f"All fit into the {room} of the {machine.name}."
+    ]
+    limits = {str(each["training_limit"]): each["training_utilization"] for each in rows if each["training_limit"]}
+    if limits:
+        words = {"products": "matrix products", "memory": "memory traffic", "launches": "launching kernels"}
+        parts = " or ".join(words[name] for name in limits)
+        shares = [each["training_utilization"] or 0.0 for each in rows if each["training_limit"]]
+        said.append(f"Training is limited by {parts}; {min(shares):.0%} to {max(shares):.0%} of the data sheet's rate.")
     return said
 
 
@@ -320,7 +398,11 @@ def _basis(found: "Plan") -> list[str]:
         )
     if len(found.without_model) == len(found.forecasts):
         return lines
-    if found.trials:
+    if found.workload.gpu is not None:
+        lines.append(
+            "Computed from that card's data sheet (docs/gpu.md), not measured: correct within about a factor of two."
+        )
+    elif found.trials:
         lines.append(f"Measured here: a few steps and answers of {found.trials} kind(s) of cells.")
     else:
         lines.append(

@@ -48,6 +48,13 @@ def train(arguments: list[str]) -> int:
     if wants_help(arguments):
         print(USAGE + describe_groups(conf_folders(arguments)) + "\n\n" + describe_keys())
         return EXIT_DONE
+    for card in (argument for argument in arguments if argument.startswith("gpu=")):
+        hint = (
+            "`python -m medqa_finetune.plan gpu=CARD` plans for a card; training takes the GPUs that "
+            "CUDA_VISIBLE_DEVICES names."
+        )
+        got = card.partition("=")[2]
+        raise ConfigError(Fault("unknown-key", "there is no such key", key="gpu", got=got, hint=hint))
     for pipeline in (argument for argument in arguments if argument.startswith("pipeline=")):
         hint = "Give it to `python -m medqa_finetune.export`, which trains first."
         raise ConfigError(Fault("unknown-key", "there is no such key", key=pipeline.partition("=")[0], hint=hint))

@@ -11,6 +11,7 @@ python scripts/benchmark.py growth --out benchmarks/growth.json          seconds
 python scripts/benchmark.py startup                                      --help, and a cell around its work
 python scripts/benchmark.py summary                                      summarize over six and 1,000 made-up runs
 python scripts/benchmark.py scores                                       seconds to score 1,000 predictions, correctness
+python scripts/benchmark.py roofline --gpu t4 h200                       a step of Qwen2.5-3B on a card that is not here
 python scripts/benchmark.py leaks                                        leaks planted in a corpus, and how many remain
 
 Only ratios and trends within one run are comparable; a busy machine gives wide spreads.
@@ -28,12 +29,14 @@ sys.path[:0] = [str(ROOT)]
 
 from medqa_finetune.config.command_line import run_command  # noqa: E402
 from medqa_finetune.errors import ConfigError, Fault  # noqa: E402
+from medqa_finetune.model.cards import CARDS  # noqa: E402
 from scripts.benchmarks.answering import answering  # noqa: E402
 from scripts.benchmarks.growth import growth  # noqa: E402
 from scripts.benchmarks.leaks import leaks  # noqa: E402
 from scripts.benchmarks.make_work import ARCHITECTURES  # noqa: E402
 from scripts.benchmarks.options import OPTIONS, options  # noqa: E402
 from scripts.benchmarks.profile import profile  # noqa: E402
+from scripts.benchmarks.roofline import METHODS, roofline  # noqa: E402
 from scripts.benchmarks.scores import scores  # noqa: E402
 from scripts.benchmarks.speed import speed  # noqa: E402
 from scripts.benchmarks.startup import startup  # noqa: E402
@@ -53,6 +56,7 @@ def main(arguments: list[str]) -> int:
     benchmarks = {
         "speed": speed, "profile": profile, "growth": growth, "startup": startup, "summary": summary, "scores": scores,
         "leaks": leaks, "answering": answering, "options": options,
+        "roofline": roofline,
     }  # fmt: skip
     return benchmarks[asked.run](asked)
 
@@ -61,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     runs = parser.add_subparsers(dest="run", required=True)
     works, others = _add_works(runs), _add_others(runs)
+    _add_roofline(runs)
     for each in runs.choices.values():
         each.add_argument("--out", type=Path, help="JSON file that keeps machine, date and every figure")
         each.add_argument("--scratch", type=Path, help="folder for what is made meanwhile; the system's by default")
@@ -111,6 +116,19 @@ def _add_others(runs: Any) -> list[argparse.ArgumentParser]:
     leaking.add_argument("--held-out", type=int, default=150, help="test questions, and validation ones")
     leaking.add_argument("--seed", type=int, default=0, help="of the split")
     return [answers, grows, scored, leaking]
+
+
+def _add_roofline(runs: Any) -> None:
+    steps = runs.add_parser("roofline", help="a step on a card that is not here, by operators and data sheet")
+    steps.add_argument("--gpu", nargs="+", choices=CARDS, default=["t4"], metavar="CARD", help=", ".join(CARDS))
+    steps.add_argument("--methods", nargs="+", choices=METHODS, default=["lora"])
+    steps.add_argument("--precision", choices=("bf16", "fp16", "fp32"), help="the card's best by default")
+    steps.add_argument("--examples", type=int, default=4, help="in a forward pass (default: %(default)s)")
+    steps.add_argument("--length", type=int, default=1024, help="tokens of each (default: %(default)s)")
+    steps.add_argument("--rows", type=int, default=24, help="questions answered at a time (default: %(default)s)")
+    steps.add_argument("--no-gradient-checkpointing", action="store_true")
+    steps.add_argument("--published", action="store_true", help="beside published figures of others instead")
+    steps.add_argument("--coefficients", action="store_true", help="those of model/roofline.py, counted anew")
 
 
 def _add_work(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from medqa_finetune.errors import ConfigError, Fault
-from medqa_finetune.plan import CellRow, PlanOptions, as_object, as_text, excess_faults, plan, row
+from medqa_finetune.model.cards import CARDS
+from medqa_finetune.plan import CellRow, PlanOptions, as_object, as_text, excess_faults, plan, precision_faults, row
 from medqa_finetune.planning.cost_model import Forecast
 from medqa_finetune.planning.plan_cells import Plan
 from tests.commands import TINY, python
@@ -19,7 +20,7 @@ from tests.faulty import only_fault
 from tests.planning.test_cost_model import workload
 
 HOUR = 3600.0
-KEYS = ("plan.probe", "plan.budget_hours", "plan.price_per_hour", "format")
+KEYS = ("plan.probe", "plan.budget_hours", "plan.price_per_hour", "gpu", "format")
 FORECAST = Forecast(
     start=600.0,
     train=5 * HOUR,
@@ -59,7 +60,8 @@ def test_cell_is_said_in_seconds_bytes_and_money() -> None:
         "name": "lora_20k", "seconds": 19800.0, "start_seconds": 600.0, "train_seconds": 18000.0,
         "validation_seconds": 300.0, "evaluation_seconds": 900.0, "peak_memory_bytes": 3 * 2**30,
         "training_memory_bytes": 2**31, "disk_bytes": 2**30, "price": 11.0, "trained_by": None,
-        "examples_cut": 0.0, "questions_cut": 0.0,
+        "examples_cut": 0.0, "questions_cut": 0.0, "fits": None, "training_limit": None,
+        "training_utilization": None, "training_parts": {},
     }  # fmt: skip
 
 
@@ -140,6 +142,8 @@ def test_a_disk_that_is_too_small_is_refused() -> None:
         ("plan.hours=3", "unknown-key", "plan.hours", "3", KEYS),
         ("plan.format=json", "unknown-key", "plan.format", "json", KEYS),
         ("plan.probe", "not-key-value", None, "plan.probe", KEYS),
+        ("gpu=k80", "not-allowed", "gpu", "k80", tuple(CARDS)),
+        ("gpu=", "not-allowed", "gpu", "", tuple(CARDS)),
         ("format=xml", "not-allowed", "format", "xml", ("text", "json")),
     ],
 )
@@ -150,6 +154,20 @@ def test_impossible_choice_is_refused_before_anything_is_composed(
         plan(["-m", "profile=demo", typed])
     fault = only_fault(caught)
     assert (fault.code, fault.key, fault.got, fault.allowed) == (code, key, got, allowed)
+
+
+def test_card_elsewhere_cannot_be_measured() -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan(["-m", "profile=demo", "gpu=t4", "plan.probe=true"])
+    assert (only_fault(caught).code, only_fault(caught).key) == ("conflict", "plan.probe")
+
+
+def test_precision_that_a_card_lacks_is_refused() -> None:
+    cells = [changed(VALID, precision="bf16"), changed(VALID, precision="auto"), changed(VALID, precision="bf16")]
+    (fault,) = precision_faults(cells, PlanOptions(gpu="t4"))
+    assert (fault.code, fault.key, fault.allowed) == ("not-supported", "precision", ("auto", "fp16", "fp32"))
+    assert [*precision_faults(cells, PlanOptions(gpu="a100"))] == []
+    assert [*precision_faults(cells, PlanOptions())] == []
 
 
 def test_help_says_what_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,6 +27,7 @@ from medqa_finetune.preflight import (
 )
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Environment
+from tests import warm
 from tests.commands import ROOT, TINY, files_below, train
 from tests.config.builders import VALID, changed
 from tests.faulty import only_fault
@@ -88,11 +89,15 @@ def test_a_matrix_without_open_cells_loads_nothing(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_launchers_process_never_loads_torch() -> None:
+    # Its child, which does load it, is forked.
     code = (
         "import sys; from medqa_finetune.preflight import preflight_matrix; from tests.config.builders import VALID\n"
-        "preflight_matrix([VALID]); print([m for m in ('torch', 'transformers') if m in sys.modules])"
+        "from tests import warm; warm.use_server(sys.argv[1])\n"
+        "with warm.children(): preflight_matrix([VALID])\n"
+        "print([m for m in ('torch', 'transformers') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code, warm.shared_server()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 

@@ -259,6 +259,11 @@ def use_server(path: str) -> None:
     _shared.append(path)
 
 
+def shared_server() -> str:
+    """Return the socket of the server of forks, for a process that is to `use_server` it."""
+    return _server()[0]
+
+
 @cache
 def _server() -> tuple[str, dict[str, str]]:
     """Return the socket of the server of forks, and the environment that commands have without variables of a test."""

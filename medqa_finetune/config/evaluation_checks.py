@@ -1,6 +1,8 @@
 """Checks of how a model is evaluated: generation, metrics, benchmarks, running text."""
 
+import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
@@ -110,4 +112,19 @@ def shipped_metrics() -> list[str]:
 
 def entry_points_of_metrics() -> dict[str, EntryPoint]:
     """Return the entry points of installed packages' metrics, by name."""
+    return _entry_points(tuple(map(_state_of, sys.path)))
+
+
+def _state_of(folder: str) -> tuple[str, int, int]:
+    """Return a folder of modules with what changes when a package is installed in it."""
+    try:
+        found = Path(folder).stat()
+    except OSError:
+        return folder, 0, 0
+    return folder, found.st_ino, found.st_mtime_ns
+
+
+# Looking into every installed package takes as long as all other checks of a configuration, many times over.
+@lru_cache(maxsize=1)
+def _entry_points(places: tuple[tuple[str, int, int], ...]) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=METRIC_GROUP)}

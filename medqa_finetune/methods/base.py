@@ -101,12 +101,21 @@ class ModelMethod(Method):
             size: Size of the base.
             width: Bytes per number in the run's precision.
         """
+        packed = self.quantized_bytes(size)
+        return packed + (size.parameters - size.linear_weights * bool(packed)) * width
+
+    def quantized_bytes(self, size: ModelSize) -> int:
+        """Return the memory of the quantized linear layers with their scales, in bytes; 0 without quantization."""
         kind = self.settings.quantization
         if kind == "none":
-            return size.parameters * width
+            return 0
         doubled = self.settings.double_quantization and kind != "int8"
         bits = DOUBLE_QUANTIZED_BITS if doubled else QUANTIZED_BITS[kind]
-        return round(size.linear_weights * bits / 8) + (size.parameters - size.linear_weights) * width
+        return round(size.linear_weights * bits / 8)
+
+    def adapted(self, size: ModelSize) -> dict[str, tuple[int, int]]:
+        """Return (rows, columns) that a token passes of everything with an adapter, by name; empty without adapters."""
+        return {}
 
     def saved_bytes(self, size: ModelSize) -> int:
         """Return the size of the trained weights on disk, in bytes, without the optimizer state of a checkpoint."""

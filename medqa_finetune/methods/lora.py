@@ -82,10 +82,10 @@ class Lora(ModelMethod):
 
         Without the work per pass of DoRA and of adapters on experts, which does not depend on the tokens.
         """
-        return forward_flops(size, multiplied_weights(self._adapted(size), self.settings))
+        return forward_flops(size, multiplied_weights(self.adapted(size), self.settings))
 
-    def _adapted(self, size: ModelSize) -> dict[str, tuple[int, int]]:
-        """Return (rows, columns) that a token passes of everything with an adapter."""
+    def adapted(self, size: ModelSize) -> dict[str, tuple[int, int]]:
+        """Return (rows, columns) that a token passes of everything with an adapter, by name."""
         parameters = adapted_parameters(size, self.settings)
         passed = {name: min(count, size.experts_per_token) for name, (count, _, _) in parameters.items()}
         of_parameters = {
@@ -104,7 +104,7 @@ class Lora(ModelMethod):
         all of its matrices had one. The same holds for the lowest layer of Phi, whose MLP also reads the layer's input.
         """
         forward, rank = self.forward_flops(size), self.settings.rank
-        adapted = self._adapted(size)
+        adapted = self.adapted(size)
         lowest = min((size.layers if name.endswith(HEAD) else _layer(name) for name in adapted), default=0)
         crossed = {
             name: shape

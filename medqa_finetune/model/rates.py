@@ -1,13 +1,13 @@
 """Rates of a device: matrix products, measured and from data sheets, and memory bandwidth."""
 
 import math
-import re
 import time
 from functools import cache
 from typing import NamedTuple, cast
 
 import torch
 
+from medqa_finetune.model.cards import card_named
 from medqa_finetune.precision import Precision, dtype_of
 
 # Matrices grow until the next size would exceed this time; the rate has long been flat by then.
@@ -16,24 +16,6 @@ SIZES = (512, 1024, 2048, 4096, 8192)
 REPETITIONS = 4
 # Larger than any cache.
 COPIED_BYTES = 2**28
-# Dense teraFLOP/s from NVIDIA's data sheets, boost clock, without sparsity: (bf16 or fp16 products accumulated in fp32,
-# fp32 without TF32), by torch's full name of the GPU. GPUs of one name may differ in their power limit; laptop GPUs and
-# slices (MIG) have other names and are not listed.
-DATASHEETS = {
-    "Tesla V100-SXM[23].*": (125.0, 15.7),
-    "Tesla V100-PCIE.*": (112.0, 14.0),
-    "Tesla T4": (65.0, 8.1),
-    "NVIDIA A100[- ](SXM4|PCIE|PG509)[^ ]*": (312.0, 19.5),
-    "NVIDIA A10": (125.0, 31.2),
-    "NVIDIA A10G": (70.0, 35.0),
-    "NVIDIA L4": (121.0, 30.3),
-    "NVIDIA L40S": (362.0, 91.6),
-    "NVIDIA GeForce RTX 3090": (71.0, 35.6),
-    "NVIDIA GeForce RTX 4090": (165.2, 82.6),
-    "NVIDIA H100 PCIe": (756.0, 51.0),
-    "NVIDIA H100 80GB HBM3": (989.0, 67.0),
-    "NVIDIA H200": (989.0, 67.0),
-}
 
 
 class Rates(NamedTuple):
@@ -41,7 +23,7 @@ class Rates(NamedTuple):
 
     Attributes:
         measured: Measured on this device, in the precision of the run.
-        datasheet: From NVIDIA's data sheet; None for a device that is not in `DATASHEETS`.
+        datasheet: From NVIDIA's data sheet; None for a device that is not in `model/cards.py`.
     """
 
     measured: float
@@ -55,8 +37,8 @@ def find_rates(device: str, name: str, precision: str) -> Rates:
 
 def datasheet_rate(name: str, precision: str) -> float | None:
     """Return a GPU's rate according to its data sheet, in FLOP/s; None if unknown."""
-    known = [rates for pattern, rates in DATASHEETS.items() if re.fullmatch(pattern, name)]
-    return None if not known else known[0][precision == "fp32"] * 1e12
+    card = card_named(name)
+    return None if card is None else card.datasheet_flops(precision)
 
 
 @cache

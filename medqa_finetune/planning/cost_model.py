@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 
 from medqa_finetune.errors import Fault
+from medqa_finetune.model.cards import CARDS
 from medqa_finetune.model.estimate import Machine
+from medqa_finetune.model.roofline import Operations, Prediction, predict
 
 # The constants below are our estimates, for plans without a trial run; `plan.probe=true` measures instead.
 # Share of the matrix rate that training reaches: a little less than the 46 % of PaLM (arXiv:2204.02311, table 3) and
@@ -47,6 +49,11 @@ class CellWorkload:
         heaviest: Indices of the training examples of the step that is likely to hold the most tokens.
         examples_cut: Share of the training examples that is cut to fit `train.max_length`, in [0, 1].
         questions_cut: Share of the test questions that is cut, or whose reference is, likewise.
+        model_flops: FLOPs of training without recomputation; 0 without training.
+        training: Work of training by kind of operator; empty unless the plan is for a card that is not here. So are
+            the next two.
+        validation: Work of all validations.
+        answering: Work of answering, and of the references' perplexity.
     """
 
     steps: int
@@ -71,6 +78,10 @@ class CellWorkload:
     heaviest: list[int] = field(default_factory=list)
     examples_cut: float = 0.0
     questions_cut: float = 0.0
+    model_flops: float = 0.0
+    training: list[Operations] = field(default_factory=list)
+    validation: list[Operations] = field(default_factory=list)
+    answering: list[Operations] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,7 @@ class Workload:
         copy_rate: Memory bandwidth of a copy, in bytes per second.
         cells: The work of every cell, in order.
         disk_faults: One fault per disk that is too small for the cells.
+        gpu: Short name of the card that is planned for (`model/cards.py`); None for this machine.
     """
 
     machine: Machine
@@ -90,6 +102,7 @@ class Workload:
     copy_rate: float
     cells: list[CellWorkload]
     disk_faults: list[Fault]
+    gpu: str | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +139,10 @@ class Forecast:
     Attributes:
         examples_cut: Share of the training examples that is cut to fit `train.max_length`, in [0, 1].
         questions_cut: Share of the test questions that is cut, or whose reference is, likewise.
+        fits: Whether the peak of memory is less than the card has; None unless the plan is for one.
+        training_parts: Seconds of training by kind of operator, and those of all launches; empty likewise.
+        training_limit: What decides training's time: `products`, `memory` or `launches`; None likewise.
+        utilization: Model FLOPs utilization of training, in (0, 1], of the data sheet's rate; None likewise.
     """
 
     start: float
@@ -137,6 +154,10 @@ class Forecast:
     disk_bytes: int
     examples_cut: float = 0.0
     questions_cut: float = 0.0
+    fits: bool | None = None
+    training_parts: dict[str, float] = field(default_factory=dict)
+    training_limit: str | None = None
+    utilization: float | None = None
 
     @property
     def seconds(self) -> float:
@@ -145,7 +166,9 @@ class Forecast:
 
 
 def forecast_from_workload(work: CellWorkload, workload: Workload, precision: str) -> Forecast:
-    """Estimate one cell from its FLOPs, a memory model and the machine's rates."""
+    """Estimate one cell from its FLOPs, a memory model and the machine's rates; on a card elsewhere by the roofline."""
+    if workload.gpu is not None:
+        return _forecast_on_card(work, workload, precision)
     rate = workload.matrix_rates[precision] * EFFICIENCY
     step = max(work.decode_bytes / workload.copy_rate, work.layers * SECONDS_PER_LAYER)
     return Forecast(
@@ -159,6 +182,33 @@ def forecast_from_workload(work: CellWorkload, workload: Workload, precision: st
         examples_cut=work.examples_cut,
         questions_cut=work.questions_cut,
     )
+
+
+def _forecast_on_card(work: CellWorkload, workload: Workload, precision: str) -> Forecast:
+    card, machine = CARDS[str(workload.gpu)], workload.machine
+    resolved = machine.precision if precision == "auto" else precision
+    training, validation, answering = (
+        predict(card, operations, resolved) for operations in (work.training, work.validation, work.answering)
+    )
+    return Forecast(
+        start=START_SECONDS[machine.type] + work.train_pairs / PAIRS_ENCODED_PER_SECOND,
+        train=training.seconds,
+        validate=validation.seconds,
+        answer=answering.seconds,
+        memory_bytes=work.memory_bytes,
+        training_bytes=work.training_bytes,
+        disk_bytes=work.disk_bytes,
+        examples_cut=work.examples_cut,
+        questions_cut=work.questions_cut,
+        fits=work.memory_bytes <= machine.memory_bytes,
+        training_parts=_parts(training),
+        training_limit=training.limit if work.training else None,
+        utilization=work.model_flops / training.seconds / card.datasheet_flops(resolved) if work.training else None,
+    )
+
+
+def _parts(prediction: Prediction) -> dict[str, float]:
+    return {**prediction.by_kind, "launches": prediction.launching} if prediction.by_kind else {}
 
 
 def forecast_from_trial(work: CellWorkload, measured: TrialCosts) -> Forecast:

@@ -51,13 +51,14 @@ class Plan:
     trained_by: dict[int, int] = dataclasses.field(default_factory=dict)
 
 
-def make_plan(configs: Sequence[Config], folder: Path, *, probe: bool) -> Plan:
+def make_plan(configs: Sequence[Config], folder: Path, *, probe: bool, gpu: str | None = None) -> Plan:
     """Forecast the costs of cells; a training shared by several evaluations is counted with the first cell.
 
     Args:
         configs: Settings of the cells.
         folder: An empty folder for temporary files.
         probe: Whether to make a trial run of every kind of cell; cells without a model always get one.
+        gpu: Short name of the card to plan for (`model/cards.py`); None for this machine.
 
     Raises:
         MedQAError: a cell cannot run, or failed in its trial run.
@@ -65,7 +66,7 @@ def make_plan(configs: Sequence[Config], folder: Path, *, probe: bool) -> Plan:
     cache = folder / CACHE_NAME
     for config in configs:
         _link_prepared_data(config, cache)
-    modelled = _plan_models([config for config in configs if method_of(config.method).loads_model], folder, probe=probe)
+    modelled = _plan_models([config for config in configs if method_of(config.method).loads_model], folder, probe, gpu)
     of_models, forecasts = iter(modelled.forecasts), []
     for config in configs:
         if method_of(config.method).loads_model:
@@ -101,7 +102,7 @@ def _without_training(forecast: Forecast) -> Forecast:
     return dataclasses.replace(forecast, train=0.0, validate=0.0, training_bytes=0, disk_bytes=0)
 
 
-def _plan_models(configs: Sequence[Config], folder: Path, *, probe: bool) -> Plan:
+def _plan_models(configs: Sequence[Config], folder: Path, probe: bool, gpu: str | None) -> Plan:
     """Forecast the costs of cells that load a model."""
     cache = folder / CACHE_NAME
     without_weights = {config.model for config in configs if not has_weights(locate_architecture(config.model))}
@@ -110,7 +111,7 @@ def _plan_models(configs: Sequence[Config], folder: Path, *, probe: bool) -> Pla
         if probe
         else {}
     )
-    request = WorkloadRequest(list(configs), str(cache), [(model, target.path) for model, target in made.items()])
+    request = WorkloadRequest(list(configs), str(cache), [(model, target.path) for model, target in made.items()], gpu)
     found = _call(measure_workload, request)
     if not probe:
         pairs = zip(found.cells, configs, strict=True)

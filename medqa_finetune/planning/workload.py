@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import numpy as np
 
@@ -14,15 +14,16 @@ from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.memory import resident_bytes
 from medqa_finetune.methods.registry import method_of, model_method
 from medqa_finetune.model.auto_batch import resolve_answering, resolve_auto
+from medqa_finetune.model.cards import CARDS
 from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, answering_memory, run_bytes, training_memory
 from medqa_finetune.model.locate import has_weights, locate_architecture
 from medqa_finetune.objectives import task_of
+from medqa_finetune.planning.card_work import with_operations
 from medqa_finetune.planning.cost_model import CellWorkload, Workload
+from medqa_finetune.planning.token_counts import TokenCounts
+from medqa_finetune.precision import Precision
 from medqa_finetune.preflight import disk_faults
 from medqa_finetune.runtime import limit_spinning
-
-if TYPE_CHECKING:
-    from medqa_finetune.training.meters import Work
 
 # Maximum number of examples to tokenize; of more, every n-th. Mean lengths are then within about 2 %.
 SAMPLE = 2000
@@ -40,34 +41,13 @@ class WorkloadRequest:
         cells: Their settings.
         cache: Folder of prepared data to read or fill.
         random_models: Models without weights, each with a folder for a random model of the same architecture.
+        gpu: Short name of the card to plan for (`model/cards.py`); None for this machine.
     """
 
     cells: list[Config]
     cache: str
     random_models: list[tuple[ModelConfig, str]] = dataclasses.field(default_factory=list)
-
-
-@dataclasses.dataclass(frozen=True)
-class TokenCounts:
-    """Token counts of a sample of examples: of the whole, of the part with a loss, and of the last answer.
-
-    Attributes:
-        cut: Share of the sample that is cut to fit `train.max_length`, in [0, 1].
-    """
-
-    lengths: list[int]
-    labelled: list[int]
-    answers: list[int]
-    places: list[int]
-    cut: float = 0.0
-
-    def work(self, pairs: int) -> "Work":
-        """Scale the sample's work to `pairs` examples."""
-        from medqa_finetune.training.meters import Work
-
-        times = pairs / max(1, len(self.lengths))
-        squares = sum(length * length for length in self.lengths)
-        return Work(pairs, round(sum(self.lengths) * times), round(sum(self.labelled) * times), round(squares * times))
+    gpu: str | None = None
 
 
 def measure_workload(request: WorkloadRequest) -> Workload:
@@ -78,7 +58,27 @@ def measure_workload(request: WorkloadRequest) -> Workload:
     """
     limit_spinning()
     _write_random_models(request)
+    if request.gpu is not None:
+        return workload_on_card(request.cells, Path(request.cache), request.gpu)
     return workload_of(request.cells, Path(request.cache))
+
+
+def workload_on_card(cells: Sequence[Config], cache: Path, gpu: str) -> Workload:
+    """Count the work of cells for a card that is not here; its disk is not known.
+
+    Raises:
+        MedQAError: a cell cannot run.
+    """
+    card = CARDS[gpu]
+    machine = Machine("cuda", card.title, card.memory_bytes, card.precisions[0])
+    work = [count_work(config, cache, machine, on_card=True) for config in cells]
+    rates = {each.precision: card.product_flops(precision_of(each, machine)) for each in cells}
+    return Workload(machine, rates, card.bytes_per_second, work, [], gpu)
+
+
+def precision_of(config: Config, machine: Machine) -> Precision:
+    """Return the precision that a cell computes in on a machine."""
+    return machine.precision if config.precision == "auto" else cast(Precision, config.precision)
 
 
 def workload_of(cells: Sequence[Config], cache: Path) -> Workload:
@@ -107,8 +107,8 @@ def workload_of(cells: Sequence[Config], cache: Path) -> Workload:
     )
 
 
-def count_work(config: Config, cache: Path, machine: Machine) -> CellWorkload:
-    """Count the FLOPs, tokens, memory and disk of one cell on its real data.
+def count_work(config: Config, cache: Path, machine: Machine, *, on_card: bool = False) -> CellWorkload:
+    """Count the FLOPs, tokens, memory and disk of one cell on its real data; `on_card` by kind of operator as well.
 
     Raises:
         MedQAError: its model or its data cannot be used.
@@ -142,7 +142,7 @@ def count_work(config: Config, cache: Path, machine: Machine) -> CellWorkload:
     process = PROCESS_BYTES + set_bytes if machine.type == "cpu" else 0
     held = training_memory(size, config, machine, tokens).total + process if trains else 0
     answered = answering_memory(size, config, machine)
-    return CellWorkload(
+    found = CellWorkload(
         **training,
         **evaluation,
         decode_bytes=answered.weights,  # every decoding step reads all weights
@@ -155,6 +155,9 @@ def count_work(config: Config, cache: Path, machine: Machine) -> CellWorkload:
         examples_cut=samples[0].cut if trains else 0.0,
         questions_cut=tested.cut,
     )
+    if not on_card:
+        return found
+    return with_operations(found, size, config, precision_of(config, machine), [*samples, tested])
 
 
 @functools.cache

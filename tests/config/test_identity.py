@@ -1,4 +1,5 @@
 import dataclasses
+from functools import cache
 from typing import Any
 
 import pytest
@@ -419,6 +420,7 @@ def test_model_and_corpus_follow_method_and_data() -> None:
     assert name_of(config, model="phi-2", corpus="mine-1a2b3c") == "lora_20k__model=phi-2__corpus=mine-1a2b3c__seed=1"
 
 
+@cache
 def grid() -> list[Config]:
     base = [VALID, changed(VALID, method__name="qlora", method__quantization="nf4"), BASELINE]
     settings = {**CHANGES_THE_WEIGHTS, "method.quantization": "fp4", "corpus.encoding": "gbk", "data.scale": 0.25}
@@ -436,8 +438,8 @@ def test_different_trainings_have_different_names() -> None:
     references = {"lora": VALID, "qlora": grid()[1], "none": BASELINE}
     seen: dict[str, str] = {}
     for config in grid():
-        name = name_of(config, references[config.method.name])
-        assert seen.setdefault(name, training(config)) == training(config), name
+        name, identity = name_of(config, references[config.method.name]), training(config)
+        assert seen.setdefault(name, identity) == identity, name
     assert len(seen) > len(CHANGES_THE_WEIGHTS) * 4
 
 

@@ -12,14 +12,14 @@ from medqa_finetune.model.rates import datasheet_rate, find_rates, measure_matri
     [
         ("Tesla T4", 65e12, 8.1e12),
         ("NVIDIA A100-SXM4-80GB", 312e12, 19.5e12),
-        ("NVIDIA A100 80GB PCIe", None, None),
+        ("NVIDIA A100 80GB PCIe", 312e12, 19.5e12),
         ("NVIDIA H100 80GB HBM3", 989e12, 67e12),
         ("NVIDIA H100 PCIe", 756e12, 51e12),
         ("NVIDIA H200", 989e12, 67e12),
         ("NVIDIA L4", 121e12, 30.3e12),
         ("Tesla V100-SXM2-16GB", 125e12, 15.7e12),
         # Other cards that have the name of a known one in theirs.
-        ("NVIDIA GH200 480GB", None, None),
+        ("NVIDIA GH200 480GB", 989e12, 67e12),
         ("NVIDIA L40", None, None),
         ("NVIDIA GeForce RTX 4090 Laptop GPU", None, None),
         ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", None, None),

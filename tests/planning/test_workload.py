@@ -16,7 +16,9 @@ from medqa_finetune.errors import ModelError
 from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, training_memory
 from medqa_finetune.model.load import load_tokenizer
 from medqa_finetune.planning import workload as room
-from medqa_finetune.planning.workload import TokenCounts, count_work, heaviest_step, size_of, workload_of
+from medqa_finetune.planning.cost_model import forecast_from_workload
+from medqa_finetune.planning.token_counts import TokenCounts
+from medqa_finetune.planning.workload import count_work, heaviest_step, size_of, workload_of, workload_on_card
 
 CPU = Machine("cpu", "CPU", 2**34)
 NONE = MethodConfig(name="none", trains="nothing")
@@ -139,3 +141,31 @@ def test_model_files_are_read_once_for_all_cells(
     size_of.cache_clear()
     workload_of([cell(micro_model), cell(micro_model, NONE)], cache)
     assert asked == [micro_model]
+
+
+def test_card_elsewhere_gives_work_by_kind_of_operator(micro_model: Path, cache: Path) -> None:
+    config = cell(micro_model, micro_batch="auto", gradient_checkpointing="auto")
+    found = workload_on_card([config], cache, "t4")
+    (facts,) = found.cells
+    assert (found.machine.type, found.machine.precision, found.gpu) == ("cuda", "fp16", "t4")
+    assert found.machine.memory_bytes == 15360 * 2**20
+    forecast = forecast_from_workload(facts, found, "auto")
+    assert forecast.fits
+    assert forecast.training_limit == "launches"
+    assert forecast.utilization is not None
+    assert 0 < forecast.utilization < 1
+    assert min(forecast.train, forecast.validate, forecast.answer) > 0
+    assert facts.model_flops <= sum(each.flops for each in facts.training)
+
+
+def test_large_model_does_not_fit_a_small_card(micro_model: Path, cache: Path) -> None:
+    found = workload_on_card([cell(micro_model)], cache, "t4")
+    small = dataclasses.replace(found, machine=dataclasses.replace(found.machine, memory_bytes=2**20))
+    assert forecast_from_workload(small.cells[0], small, "auto").fits is False
+
+
+def test_untrained_base_has_nothing_to_train_on_a_card(micro_model: Path, cache: Path) -> None:
+    found = workload_on_card([cell(micro_model, NONE)], cache, "h200")
+    forecast = forecast_from_workload(found.cells[0], found, "auto")
+    assert (forecast.train, forecast.validate, forecast.training_limit, forecast.utilization) == (0, 0, None, None)
+    assert forecast.answer > 0

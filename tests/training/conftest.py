@@ -1,7 +1,9 @@
 """Fixtures of the training tests."""
 
 from collections.abc import Iterator
+from functools import cache
 
+import jinja2
 import pytest
 
 from tests.training.trial import one_thread
@@ -18,4 +20,12 @@ def clean_environment() -> Iterator[None]:
     """Remove the folder of event files that training puts into the environment."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TENSORBOARD_LOGGING_DIR", "")
+        yield
+
+
+@pytest.fixture(autouse=True, scope="package")
+def templates_compiled_once() -> Iterator[None]:
+    """Keep compiled templates: peft compiles that of its model card for every checkpoint."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jinja2.Environment, "compile", cache(jinja2.Environment.compile))
         yield

@@ -1,0 +1,88 @@
+"""Counts the work of a cell by kind of operator, for a card that is not here."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from medqa_finetune.architecture.size import ModelSize
+from medqa_finetune.config.schema import Config
+from medqa_finetune.methods.registry import model_method
+from medqa_finetune.model.roofline import (
+    Operations,
+    Passes,
+    decoding_operations,
+    flops_of,
+    forward_operations,
+    training_operations,
+)
+from medqa_finetune.planning.cost_model import CellWorkload
+from medqa_finetune.planning.token_counts import TokenCounts
+from medqa_finetune.precision import Precision
+
+
+def with_operations(
+    found: CellWorkload, size: ModelSize, config: Config, precision: Precision, samples: Sequence[TokenCounts]
+) -> CellWorkload:
+    """Return a cell's work with its operations.
+
+    Args:
+        found: The work without them.
+        size: Size of the model.
+        config: Settings of the cell, `auto` resolved.
+        precision: Precision of the products.
+        samples: Token counts of training, validation and test set.
+    """
+    training: list[Operations] = []
+    validation: list[Operations] = []
+    flops = 0.0
+    if found.steps:
+        passes = training_passes(found, config, samples[0])
+        training = training_operations(size, config, precision, passes)
+        validation = forward_operations(size, config, precision, _validation_passes(found, config, samples[1]))
+        flops = flops_of(model_method(config.method).training_flops(size), passes)
+    answering = _answering(found, size, config, precision, samples[2])
+    return dataclasses.replace(found, training=training, validation=validation, answering=answering, model_flops=flops)
+
+
+def training_passes(found: CellWorkload, config: Config, sample: TokenCounts) -> Passes:
+    """Return the work of all training steps; each has as many packs as its mean tokens fill."""
+    train = config.train
+    mean = found.train_tokens / found.steps
+    full = train.micro_batch * train.max_length
+    each = math.ceil(mean / full) if train.packing else math.ceil(train.batch_size / train.micro_batch)
+    return _passes(found.train_tokens, sample, found.steps * max(1, each), found.steps)
+
+
+def _validation_passes(found: CellWorkload, config: Config, sample: TokenCounts) -> Passes:
+    full = config.train.micro_batch * config.train.max_length
+    return _passes(found.validation_tokens, sample, math.ceil(found.validation_tokens / full))
+
+
+def _passes(tokens: float, sample: TokenCounts, passes: float, steps: float = 0) -> Passes:
+    """Scale a sample to a number of tokens."""
+    times = tokens / max(1, sum(sample.lengths))
+    squares = sum(length * length for length in sample.lengths)
+    return Passes(tokens, times * sum(sample.labelled), times * squares, passes, steps)
+
+
+def _answering(
+    found: CellWorkload, size: ModelSize, config: Config, precision: Precision, sample: TokenCounts
+) -> list[Operations]:
+    if not found.questions or not sample.lengths:
+        return []
+    batch = config.evaluate.batch_tokens
+    times = found.questions / len(sample.lengths)
+    tokens = times * sum(sample.lengths)
+    answers = times * sum(sample.answers)
+    squares = times * sum(length * length for length in sample.lengths)
+    # The likelihood of the references, or of running text.
+    whole = Passes(tokens, answers if found.decode_steps else tokens, squares, math.ceil(tokens / batch))
+    read = forward_operations(size, config, precision, whole)
+    if not found.decode_steps:
+        return read
+    prompts = Passes(found.prompt_tokens, found.questions, squares, math.ceil(found.prompt_tokens / batch))
+    attended = found.answer_tokens * (found.prompt_tokens + found.answer_tokens / 2) / found.questions
+    decoded = decoding_operations(
+        size, config, precision, steps=found.decode_steps, tokens=found.answer_tokens, attended=attended
+    )
+    return [*read, *forward_operations(size, config, precision, prompts), *decoded]

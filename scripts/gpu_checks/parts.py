@@ -1,0 +1,320 @@
+"""What is checked: each part measures one thing by the package's own code, and says what was found."""
+
+import dataclasses
+import math
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medqa_finetune.compat.transformers import attention_by
+from medqa_finetune.config.schema import EvaluateConfig
+from medqa_finetune.evaluation.batch_size import settle_batches
+from medqa_finetune.evaluation.decode import Ending, decode_greedily
+from medqa_finetune.memory import GIB, peak_resident_bytes
+from medqa_finetune.methods.registry import model_method
+from medqa_finetune.model import attention
+from medqa_finetune.model.estimate import Machine, training_memory
+from medqa_finetune.model.load import LoadedModel, choose_device
+from medqa_finetune.model.rates import datasheet_rate, measure_copy_rate, measure_matrix_rate
+from medqa_finetune.precision import Precision
+from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.stopping import Interrupted, StopRequest
+from medqa_finetune.training.checkpoints import Checkpoints
+from medqa_finetune.training.fit import Keeping, TrainingSets, fit
+from scripts.gpu_checks import models
+from scripts.gpu_checks.models import Scale, examples, losses, random_model, settings_of, train
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One measured value.
+
+    Attributes:
+        part: Name of the part.
+        what: What was measured, and on what.
+        value: The value; a text where it is no number.
+        unit: Its unit; empty for a ratio, a number of things or a text.
+        limit: What it must not exceed, or what it is compared with, as text; empty where it is only told.
+        ok: Whether it is as it should be; None where there is no limit.
+    """
+
+    part: str
+    what: str
+    value: float | int | str
+    unit: str = ""
+    limit: str = ""
+    ok: bool | None = None
+
+
+def card(scale: Scale) -> Iterator[Finding]:
+    """What the device is and how fast it computes and copies."""
+    device = choose_device("auto")
+    yield Finding("card", "device", device.name)
+    yield Finding("card", "precision=auto", device.precision)
+    yield Finding("card", "torch", str(torch.__version__))
+    if device.type == "cuda":
+        capability = ".".join(map(str, torch.cuda.get_device_capability()))
+        yield Finding("card", "compute capability", capability)
+        free, total = torch.cuda.mem_get_info()
+        yield Finding("card", "free memory", round(free / GIB, 2), "GiB", f"{total / GIB:.2f} in all")
+    yield Finding("card", "variable-length kernel", "yes" if attention.HAS_VARLEN else "no")
+    rate = measure_matrix_rate(device.type, device.precision)
+    sheet = datasheet_rate(device.name, device.precision)
+    of = "" if sheet is None else f"{rate / sheet:.0%} of the data sheet"
+    yield Finding("card", "matrix products", round(rate / 1e12, 3), "TFLOP/s", of)
+    yield Finding("card", "copies", round(measure_copy_rate(device.type) / 1e9, 1), "GB/s")
+
+
+def packing(scale: Scale) -> Iterator[Finding]:
+    """How far packed examples come out from single ones, beside what training refuses."""
+    for precision in precisions():
+        loaded = random_model(scale, "lora", precision)
+        base: Any = loaded.model.get_base_model()  # type: ignore[operator]
+        lengths = list(attention.TRIAL_LENGTHS)
+        alone = torch.cat([attention._states(base, [length]) for length in lengths])
+        with attention_by(base, attention.NAME):
+            together = attention._states(base, lengths, packed=True)
+        apart = float((together.float() - alone.float()).norm() / alone.float().norm())
+        limit = attention.TRIAL_TOLERANCE[together.dtype]
+        yield Finding("packing", f"distance in {precision}", _rounded(apart), "", f"≤ {limit}", apart <= limit)
+        del loaded, base
+        _forget()
+
+
+def overflow(scale: Scale) -> Iterator[Finding]:
+    """Whether activations and gradients of one pass stay finite in half precision (fp16 ends at 65,504)."""
+    for precision in precisions():
+        loaded = random_model(scale, "lora", precision)
+        largest = [0.0]
+
+        def look(module: object, inputs: object, output: Any, largest: list[float] = largest) -> None:
+            if isinstance(output, torch.Tensor):
+                largest[0] = max(largest[0], float(output.detach().abs().max()))
+
+        hooks = [part.register_forward_hook(look) for part in loaded.model.modules()]
+        with tempfile.TemporaryDirectory() as folder:
+            sets = examples(8, 16, scale.tokens(512), _vocabulary(loaded))
+            train(loaded, settings_of("lora", precision, 1), Path(folder), sets)
+        for hook in hooks:
+            hook.remove()
+        finite = math.isfinite(largest[0])
+        yield Finding("overflow", f"largest activation in {precision}", _rounded(largest[0]), "", "finite", finite)
+        del loaded
+        _forget()
+
+
+def answering_form(scale: Scale) -> Iterator[Finding]:
+    """Whether a model answers after training as after a restart, and the untuned base in the same numbers."""
+    precision = choose_device("auto").precision
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = random_model(scale, "lora", precision, layers=8)
+        before = _logits(loaded.model)
+        sets = examples(32, 16, scale.tokens(256), _vocabulary(loaded))
+        train(loaded, settings_of("lora", precision, 3), Path(folder), sets)
+        behind = _logits(loaded.model)
+        restarted = random_model(scale, "lora", precision, layers=8)
+        model_method(models.METHODS["lora"]).restore(restarted.model, RunDir(Path(folder)).adapter_path)
+        after = _logits(restarted.model)
+    same = before.dtype == behind.dtype == after.dtype
+    kinds = ", ".join(str(each.dtype).removeprefix("torch.") for each in (before, behind, after))
+    yield Finding("answering-form", "logits of base, behind training, restarted", kinds, "", "one kind", same)
+    apart = float((behind.float() - after.float()).abs().max())
+    yield Finding("answering-form", "behind training and restarted differ by", _rounded(apart), "", "0", apart == 0)
+
+
+def equality(scale: Scale) -> Iterator[Finding]:
+    """How far a short training in half precision comes out from one in fp32."""
+    precision = next(each for each in precisions() if each != "fp32")
+    curves = {}
+    for each in ("fp32", precision):
+        loaded = random_model(scale, "lora", each, layers=4)
+        sets = examples(64, 16, scale.tokens(256), _vocabulary(loaded))
+        with tempfile.TemporaryDirectory() as folder:
+            train(loaded, settings_of("lora", each, 20, learning_rate=1e-3), Path(folder), sets)
+            curves[each] = losses(Path(folder))
+        del loaded
+        _forget()
+    apart = max(abs(one - other) / one for one, other in zip(*curves.values(), strict=True))
+    found = f"losses of 20 steps in {precision} and fp32 differ by"
+    yield Finding("equality", found, _rounded(apart), "", "≤ 0.02", apart <= 0.02)
+
+
+def resume(scale: Scale) -> Iterator[Finding]:
+    """Whether a training that was stopped and resumed ends with the weights of one that was not."""
+    precision, ends = choose_device("auto").precision, []
+    for stopped in (False, True):
+        with tempfile.TemporaryDirectory() as folder:
+            for start in range(1 + stopped):
+                loaded = random_model(scale, "lora", precision, layers=4)
+                sets = examples(64, 16, scale.tokens(256), _vocabulary(loaded))
+                config = settings_of("lora", precision, 6, checkpoint_steps=2)
+                if stopped and start == 0:
+                    _stop_early(loaded, config, Path(folder), sets)
+                else:
+                    train(loaded, config, Path(folder), sets)
+            weights = [each.detach().float().cpu() for each in loaded.model.parameters() if each.requires_grad]
+            ends.append(torch.cat([each.flatten() for each in weights]))
+            _forget()
+    apart = float((ends[0] - ends[1]).abs().max())
+    # Atomic additions on a GPU may round in another order; more than that is an error.
+    yield Finding(
+        "resume", "weights of six steps, and of one and five, differ by", _rounded(apart), "", "≤ 1e-3", apart <= 1e-3
+    )
+
+
+def _stop_early(loaded: LoadedModel, config: Any, folder: Path, sets: Any) -> None:
+    """Train for a step, and stop as a signal would ask to."""
+    run, stop = RunDir(folder), StopRequest()
+    run.path.mkdir(parents=True, exist_ok=True)
+    stop.number = signal.SIGTERM
+    checkpoints = Checkpoints(run.checkpoints_path, "check")
+    try:
+        fit(loaded, TrainingSets(sets, sets), config, run, Keeping(checkpoints, stop))
+    except Interrupted:
+        return
+
+
+def memory(scale: Scale) -> Iterator[Finding]:
+    """Peak memory of a step beside the estimate."""
+    precision = choose_device("auto").precision
+    for method in _methods("lora", "qlora"):
+        for micro_batch, length, again in ((2, 4096, True), (1, 512, False)):
+            loaded = random_model(scale, method, precision)
+            held = scale.tokens(length)
+            sizes = {"batch_size": micro_batch, "micro_batch": micro_batch, "max_length": held}
+            config = settings_of(method, precision, 3, gradient_checkpointing=again, **sizes)
+            sets = examples(3 * micro_batch, held, held, _vocabulary(loaded))
+            with tempfile.TemporaryDirectory() as folder:
+                record = train(loaded, config, Path(folder), sets)
+            what = f"{method}, {micro_batch} × {held} tokens{', checkpointed' if again else ''}"
+            cuda = loaded.device.type == "cuda"
+            peak = record.peak_vram_bytes if cuda else peak_resident_bytes()
+            machine = Machine("cuda" if cuda else "cpu", loaded.device.name, 0, loaded.device.precision)
+            if loaded.size is not None and peak is not None and cuda:
+                guess = training_memory(loaded.size, config, machine)
+                told = (guess.total - guess.context) / GIB
+                close = abs(peak / GIB / told - 1) <= 0.15
+                yield Finding("memory", what, round(peak / GIB, 2), "GiB", f"{told:.2f} ± 15 %", close)
+            elif peak is not None:
+                yield Finding("memory", f"{what} (whole process)", round(peak / GIB, 2), "GiB")
+            del loaded
+            _forget()
+
+
+def speed(scale: Scale) -> Iterator[Finding]:
+    """Tokens per second and share of the matrix rate, by method and setting."""
+    precision = choose_device("auto").precision
+    for method in _methods("lora", "qlora", "full"):
+        layers = LAYERS_OF_FULL if method == "full" else models.LAYERS
+        for again in (False, True):
+            for kernels in _kernels():
+                loaded = random_model(scale, method, precision, layers=layers)
+                length = scale.tokens(512)
+                config = settings_of(
+                    method, precision, 6, max_length=length, gradient_checkpointing=again, kernels=kernels
+                )
+                sets = examples(48, length // 4, length, _vocabulary(loaded))
+                with tempfile.TemporaryDirectory() as folder:
+                    record = train(loaded, config, Path(folder), sets)
+                parts = [method, f"{loaded.model.config.num_hidden_layers} layers", kernels]
+                what = ", ".join([*parts, *(["checkpointed"] if again else [])])
+                share = record.model_flops_utilization
+                shown = "" if share is None else f"{share:.0%} of the matrix rate"
+                yield Finding("speed", what, round(record.tokens_per_second or 0.0), "tokens/s", shown)
+                del loaded
+                _forget()
+
+
+# Weights, gradients and averages of all 36 layers take 50 GB, and their checkpoint as much on the disk.
+LAYERS_OF_FULL = 8
+
+
+def answering(scale: Scale) -> Iterator[Finding]:
+    """Rows, tokens per second and milliseconds per token of answering."""
+    precision = choose_device("auto").precision
+    for method in _methods("lora", "qlora"):
+        loaded = random_model(scale, method, precision)
+        model: Any = loaded.model
+        model.eval()
+        settled = settle_batches(EvaluateConfig(batch_tokens="auto"), model, loaded.size)
+        new = scale.tokens(64)
+        length = scale.tokens(256)
+        rows = max(1, min(settled.batch_size, settled.batch_tokens // (length + new), 8 if scale.small else 256))
+        prompts = [[5] * length for _ in range(rows)]
+        ending = Ending((), int(loaded.tokenizer.pad_token_id), new)
+        decode_greedily(model, prompts[:1], Ending((), int(loaded.tokenizer.pad_token_id), 2))
+        _wait()
+        started = time.perf_counter()
+        made = decode_greedily(model, prompts, ending)
+        _wait()
+        seconds = time.perf_counter() - started
+        tokens = sum(map(len, made))
+        what = f"{method}, {rows} rows of {length} tokens, {new} new ones"
+        yield Finding("answering", what, round(tokens / seconds), "tokens/s", f"{1000 * seconds / new:.1f} ms a token")
+        yield Finding("answering", f"{method}, evaluate.batch_tokens=auto", int(settled.batch_tokens), "tokens")
+        del loaded, model
+        _forget()
+
+
+def precisions() -> list[Precision]:
+    """Return the precisions that this device trains in."""
+    if not torch.cuda.is_available():
+        return ["fp32", "bf16"]
+    half: list[Precision] = ["bf16"] if torch.cuda.is_bf16_supported(including_emulation=False) else []
+    return [*half, "fp16"]
+
+
+def _methods(*names: str) -> list[str]:
+    from importlib.util import find_spec
+
+    return [name for name in names if name != "qlora" or find_spec("bitsandbytes")]
+
+
+def _kernels() -> list[str]:
+    from importlib.util import find_spec
+
+    return ["torch", "liger"] if torch.cuda.is_available() and find_spec("liger_kernel") else ["torch"]
+
+
+def _vocabulary(loaded: LoadedModel) -> int:
+    return int(loaded.model.config.vocab_size)
+
+
+@torch.no_grad()
+def _logits(model: Any) -> torch.Tensor:
+    ids = torch.arange(10, 26, device=model.device)[None]
+    logits: torch.Tensor = model.eval()(input_ids=ids, use_cache=False).logits
+    return logits
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _forget() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+PARTS: dict[str, Callable[[Scale], Iterator[Finding]]] = {
+    "card": card,
+    "packing": packing,
+    "answering-form": answering_form,
+    "overflow": overflow,
+    "speed": speed,
+    "answering": answering,
+    "memory": memory,
+    "equality": equality,
+    "resume": resume,
+}
