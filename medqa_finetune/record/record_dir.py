@@ -6,17 +6,19 @@ The operating system frees the lock when the process ends, also when it is kille
 import contextlib
 import dataclasses
 import os
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import psutil
 from filelock import FileLock, Timeout
 
 from medqa_finetune.errors import DataError, Fault, RunError
 from medqa_finetune.record.files import write_json
-from medqa_finetune.record.schema import Evaluation, Record
+from medqa_finetune.record.schema import Evaluation, Process, Record, Status
 
 LOCK_SECONDS = 1.0
 
@@ -64,15 +66,16 @@ class FolderLock:
         finally:
             lock.release()
 
-    def is_held(self) -> bool:
-        """Return whether a process holds the lock; nothing is written, not even the folder.
+    def is_held(self, patience: float = 0.0) -> bool:
+        """Return whether a process holds the lock, and still does after `patience` seconds.
 
+        Nothing is written, not even the folder.
         A lock that cannot be opened counts as free; starting the run reports why.
         """
         if not self.path.is_file():
             return False
         try:
-            with FileLock(self.path).acquire(timeout=0):
+            with FileLock(self.path).acquire(timeout=patience):
                 return False
         except Timeout:
             return True
@@ -127,18 +130,18 @@ class RecordDir(ABC, Generic[R]):
         return FolderLock(self.path, self.lock_path).is_held()
 
     def check_free(self) -> None:
-        """Check that no process works in the folder.
+        """Check that no process works in the folder; one that only writes a record there is waited for.
 
         Raises:
             RunError: a process does; names it.
         """
-        if self.is_locked():
+        if FolderLock(self.path, self.lock_path).is_held(LOCK_SECONDS):
             raise FolderLock(self.path, self.lock_path).busy(self._owner())
 
     def _owner(self) -> str:
         with contextlib.suppress(DataError):
             record = self.read()
-            if record is not None and record.process is not None:
+            if record is not None and record.process is not None and _may_work(record.process, record.status):
                 return f"process {record.process.pid} on {record.process.host}"
         return "another process"
 
@@ -166,3 +169,13 @@ class RecordDir(ABC, Generic[R]):
             problem = "no longer exists: the folder was changed while the run was going on"
             raise RunError(Fault("record-gone", problem, file=os.fspath(self.record_path)))
         return self.write(record.updated(**changes))
+
+
+def _may_work(process: Process, status: Status) -> bool:
+    """Return whether the last known process of a folder may be the one that holds its lock.
+
+    After it, others lock the folder without a word in its record, such as one that writes another evaluation's scores.
+    """
+    if process.host == socket.gethostname():
+        return psutil.pid_exists(process.pid)
+    return status not in ("done", "failed", "interrupted")

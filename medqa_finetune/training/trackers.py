@@ -148,6 +148,11 @@ class Guarded(TrainerCallback):
         self._name = name
         self._tracker: TrainerCallback | None = tracker
 
+    @property
+    def has_stopped(self) -> bool:
+        """Whether the tracker has raised."""
+        return self._tracker is None
+
     def pass_on(self, event: str, *arguments: object, **details: object) -> None:
         """Call the tracker's method for an event; the first exception is logged and ends all further calls."""
         if self._tracker is None:
@@ -184,20 +189,22 @@ def trackers(names: Sequence[str], tracked: Tracked) -> Iterator[list[TrainerCal
         for name in names:
             try:
                 opened = OPENERS[name](tracked)
-                made.append(Guarded(name, opened.__enter__()))
-                stack.push(_closing(name, opened))
+                guarded = Guarded(name, opened.__enter__())
+                made.append(guarded)
+                stack.push(_closing(name, opened, guarded))
             except Exception as error:
                 _warn(name, error)
         yield made
 
 
-def _closing(name: str, opened: AbstractContextManager[TrainerCallback]) -> Callable[..., bool]:
+def _closing(name: str, opened: AbstractContextManager[TrainerCallback], guarded: Guarded) -> Callable[..., bool]:
     def close(*ending: Any) -> bool:
         try:
             opened.__exit__(*ending)
         except Exception as error:
-            # A context manager re-raises what ended the block; that is no error of the tracker.
-            if error is not ending[1]:
+            # A context manager re-raises what ended the block; that is no error of the tracker. What has stopped it
+            # mostly happens again when it is closed.
+            if error is not ending[1] and not guarded.has_stopped:
                 _warn(name, error)
         return False
 

@@ -29,6 +29,8 @@ MEASURED = (
     "matrix_flops_per_second", "resumed_from", "started", "finished", "environment", "process", "outputs", "path",
     "base_model_name_or_path",
 )  # fmt: skip
+# Measured values that are only there if the training took long enough; not even their presence is compared.
+MEASURED_IF_LONG = ("cpu_share", "cpu_taken_rate", "gpu_throttled_rate", "gpu_shared_rate")
 NOT_COMPARED = ("log.txt", "tensorboard", "checkpoints", "config.yaml")
 # Parts of a run that belong to its default evaluation: a file, and keys of its record.
 OF_EVALUATIONS = ("eval_results.json", "record.json")
@@ -190,7 +192,8 @@ def _without_measured(value: Any, *, presence: bool = False) -> Any:
         return [_without_measured(part, presence=presence) for part in value]
     if not isinstance(value, dict):
         return value
-    kept = {key: _without_measured(part, presence=presence) for key, part in value.items() if key not in MEASURED}
+    left_out = (*MEASURED, *MEASURED_IF_LONG)
+    kept = {key: _without_measured(part, presence=presence) for key, part in value.items() if key not in left_out}
     return kept | {key: part is not None for key, part in value.items() if presence and key in MEASURED}
 
 

@@ -1,5 +1,6 @@
 """Run folders of schema version 1, with their evaluation in the run folder: upgraded, and killed during the upgrade."""
 
+import dataclasses
 import json
 import shutil
 from typing import Any
@@ -147,7 +148,7 @@ def go_on_with_first(trial: Trial, setting: Setting) -> None:
         ended = trial.train(setting, kill_later(trial, reference, ended))
         checks.check_whole(trial.outputs)
     run = checks.the_run(trial.outputs)
-    standing = trial.standing(run)
+    standing = dataclasses.replace(trial.standing(run), tested=FIRST)
     ended = trial.train(setting)
     expect(ended.code == 0, LOST, f"the same command again ended with {ended.code}: {ended.errors[-600:]}")
     assert run is not None

@@ -60,6 +60,7 @@ class Standing:
         answered: Number of predictions on disk.
         logged: Number of prediction batches whose cost is on disk.
         trained: Whether its training has ended.
+        tested: Number of questions of its evaluation.
     """
 
     status: str
@@ -67,8 +68,9 @@ class Standing:
     answered: int
     logged: int = 0
     trained: bool = False
+    tested: int = TESTED
 
     def batches(self, size: int) -> int:
         """Return the number of batches of this size that are not generated again; those without their cost are."""
-        whole = self.answered // size if self.answered < TESTED else -(-TESTED // size)
+        whole = self.answered // size if self.answered < self.tested else -(-self.tested // size)
         return min(whole, self.logged)

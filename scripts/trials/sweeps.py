@@ -30,7 +30,7 @@ CRASHES = (
 KILLS = (("signal", "SIGKILL", "SIGKILL.*out of memory"), ("os._exit", "137", "exit code 137.*out of memory"))
 RERUNS = 10
 # Columns of costs in the summary's table, which differ between runs.
-COSTS = ("seconds", "per_second", "peak_")
+COSTS = ("seconds", "per_second", "peak_", "utilization", "disturbed")
 
 
 def crash_cell(trial: Trial) -> None:

@@ -17,7 +17,7 @@ from medqa_finetune.record.run_dir import RunDir
 from scripts.trials import checks
 from scripts.trials.checks import DIFFERENT, DISHONEST, LOST, TORN, expect
 from scripts.trials.inject import Strike
-from scripts.trials.reference import TESTED, Reference, Standing
+from scripts.trials.reference import Reference, Standing
 from scripts.trials.settings import Setting, draw
 from scripts.trials.warm import SUMMARIZE, TRAIN, Child, Ended, command_body, launching, struck
 
@@ -276,7 +276,9 @@ class Trial:
         at = f"({before})"
         if before.trained:
             expect(updates == 0, LOST, f"{updates} steps were trained again {at}")
-            wanted = 0 if before.status == "done" else -(-TESTED // setting.answers) - before.batches(setting.answers)
+            wanted = (
+                0 if before.status == "done" else -(-before.tested // setting.answers) - before.batches(setting.answers)
+            )
             expect(batches == wanted, LOST, f"{batches} batches were answered instead of {wanted} {at}")
         elif train is not None:
             newest = before.checkpoints[0] if before.checkpoints else 0

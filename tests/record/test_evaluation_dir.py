@@ -168,7 +168,7 @@ def holding(kind: type[RunDir] | type[EvaluationDir], path: Path) -> "subprocess
 
 
 def test_one_process_at_a_time_and_a_killed_one_frees_it(folder: EvaluationDir) -> None:
-    folder.write(evaluation(process=Process(4711, "far-away")))
+    folder.write(evaluation(status="running", process=Process(4711, "far-away")))
     with holding(EvaluationDir, folder.path) as holder:
         assert folder.is_locked()
         for claim in (folder.check_free, folder.lock().__enter__):

@@ -1,8 +1,12 @@
 import dataclasses
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +227,7 @@ def test_who_works_on_a_run_is_known_without_disturbing_them(tmp_path: Path) -> 
     assert not run.is_locked()
     run.check_free()
     assert not (tmp_path / "outputs").exists()
-    run.write(record(process=Process(4711, "far-away")))
+    run.write(record(status="running", process=Process(4711, "far-away")))
     with run.lock():
         assert run.is_locked()
         with pytest.raises(RunError) as caught:
@@ -232,6 +236,44 @@ def test_who_works_on_a_run_is_known_without_disturbing_them(tmp_path: Path) -> 
         assert (fault.code, fault.file) == ("busy", str(run.path))
         assert "process 4711 on far-away" in fault.problem  # where to look for it
     assert not run.is_locked()
+
+
+def busy_problem(run: RunDir) -> str:
+    """Return what a refusal says while another lock of this process holds the run."""
+    with run.lock():
+        with pytest.raises(RunError) as caught:
+            run.lock(patience=0.0).__enter__()
+        return only_fault(caught).problem
+
+
+def test_a_process_that_has_ended_is_no_owner(tmp_path: Path) -> None:
+    run, host = RunDir(tmp_path / "lora_20k"), socket.gethostname()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    run.write(record(status="running", process=Process(ended.pid, host)))
+    assert "another process" in busy_problem(run)
+    run.write(record(status="running", process=Process(os.getpid(), host)))
+    assert f"process {os.getpid()} on" in busy_problem(run)
+    # The process of a finished run on another machine has not locked it: this one has.
+    run.write(record(status="done", process=Process(4711, "far-away")))
+    assert "another process" in busy_problem(run)
+
+
+def test_a_folder_locked_for_a_moment_counts_as_free(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "lora_20k")
+    run.write(record())
+    locked = threading.Event()
+
+    def write() -> None:
+        with run.lock():
+            locked.set()
+            time.sleep(0.1)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert locked.wait(5)
+    run.check_free()
+    writer.join()
 
 
 def test_metrics_behind_a_step_are_forgotten(tmp_path: Path) -> None:

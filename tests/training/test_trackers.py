@@ -88,6 +88,20 @@ def test_a_tracker_that_fails_as_a_whole_is_named(
     assert caplog.text.count("tracker wandb stopped (RuntimeError: nobody is logged in)") == 1
 
 
+def test_a_tracker_that_fails_again_when_closed_is_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def failing(_: Tracked) -> Iterator[TrainerCallback]:
+        yield Dying()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(OPENERS, "tensorboard", failing)
+    with trackers(["tensorboard"], tracked(tmp_path)) as calls:
+        calls[0].on_log(None, None, None)  # type: ignore[arg-type]
+    assert len(caplog.records) == 1
+
+
 def test_what_ends_the_training_reaches_the_tracker_and_goes_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
