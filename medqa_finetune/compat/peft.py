@@ -8,6 +8,12 @@ from typing import Any
 from peft import LoraConfig, PeftModel
 from peft.helpers import disable_input_dtype_casting
 from peft.tuners.tuners_utils import BaseTunerLayer
+from torch.nn import Dropout, Identity, Linear
+
+from medqa_finetune.compat.torch import has_hooks
+
+# Layers whose forward pass is that of `linear_adapters`; the last two have bases of bitsandbytes.
+LINEAR_LAYERS = ("Linear", "Linear4bit", "Linear8bitLt")
 
 
 def bare(model: Any) -> Any:
@@ -79,3 +85,58 @@ def _is_kept(convert: Callable[..., None], base: Any, name: str) -> bool:
     except ValueError:  # it wants the other matrices of an expert as well
         return False
     return name in (settings.target_modules or ())
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearAdapter:
+    """A layer of peft that adds one low-rank product to a linear layer and does nothing else.
+
+    Attributes:
+        name: Its name within the module that holds it.
+        parent: That module's name in the model.
+        layer: The layer of peft.
+        lower, upper: The linear layers A and B.
+        dropout: `torch.nn.Dropout`, or an identity.
+        scale: What the product is multiplied by.
+    """
+
+    name: str
+    parent: str
+    layer: Any
+    lower: Any
+    upper: Any
+    dropout: Any
+    scale: float
+
+    @property
+    def base(self) -> Any:
+        """The layer below: torch's own, or one of bitsandbytes."""
+        return self.layer.base_layer
+
+    @property
+    def applies(self) -> bool:
+        """Whether the adapter takes part in the forward pass: neither merged nor switched off."""
+        return not self.layer.disable_adapters and not self.layer.merged
+
+
+def linear_adapters(model: Any) -> list[LinearAdapter]:
+    """Return all layers of a model with one plain adapter, in the model's order; others, as DoRA's, are left out.
+
+    Relied on: the classes and attributes of peft's LoRA layers, and that their forward pass is
+    `base(x) + B(A(dropout(x))) * scale`.
+    """
+    found = []
+    for path, layer in model.named_modules():
+        is_known = type(layer).__module__.startswith("peft.tuners.lora.") and type(layer).__name__ in LINEAR_LAYERS
+        if not is_known or len(layer.active_adapters) != 1:
+            continue
+        active = layer.active_adapters[0]
+        if active not in layer.lora_A or active in layer.lora_variant:
+            continue
+        lower, upper, dropout = layer.lora_A[active], layer.lora_B[active], layer.lora_dropout[active]
+        parts = (lower, upper, dropout)
+        is_plain = type(lower) is type(upper) is Linear and type(dropout) in (Dropout, Identity)
+        if is_plain and lower.bias is upper.bias is None and not any(map(has_hooks, parts)):
+            parent, _, name = path.rpartition(".")
+            found.append(LinearAdapter(name, parent, layer, *parts, layer.scaling[active]))
+    return found

@@ -10,7 +10,7 @@ from medqa_finetune.config.evaluation_checks import backend_faults, evaluate_fau
 from medqa_finetune.config.ranges import AUTO, above_zero, at_least, auto_or_at_least, between, one_of, share
 from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, ModelConfig, TrainConfig
 from medqa_finetune.errors import ConfigError, Fault
-from medqa_finetune.methods.registry import method_faults
+from medqa_finetune.methods.registry import can_fuse, method_faults
 from medqa_finetune.methods.shared.targets import EXPERTS
 
 QUANTIZATIONS = ("none", "nf4", "fp4", "int8")
@@ -59,6 +59,7 @@ def faults(config: Config) -> list[Fault]:
         *corpus_faults(config.corpus),
         *_model_faults(config.model),
         *_train_faults(config.train),
+        *_fusion_faults(config),
         *evaluate_faults(config.evaluate),
         *text_faults(config),
         *backend_faults(config),
@@ -207,6 +208,15 @@ def _rows_faults(corpus: CorpusConfig) -> Iterator[Fault]:
 
 def _missing(key: str, asking: str, hint: str) -> Fault:
     return Fault("missing-key", f"is missing, and {asking} needs it", key=key, hint=hint)
+
+
+def _fusion_faults(config: Config) -> Iterator[Fault]:
+    asked, key = config.train.fused_adapters, "train.fused_adapters"
+    if type(asked) is not bool and asked != AUTO:
+        yield Fault("not-allowed", "unknown value", key=key, got=asked, allowed=("true", "false", AUTO))
+    elif asked is True and not can_fuse(config.method):
+        problem = f"needs plain low-rank adapters on linear layers, and method={config.method.name} trains none"
+        yield Fault("conflict", problem, key=key, got=asked, allowed=("false", AUTO))
 
 
 def _train_faults(train: TrainConfig) -> Iterator[Fault]:

@@ -86,6 +86,11 @@ class ModelMethod(Method):
 
     loads_model = True
 
+    @property
+    def can_fuse(self) -> bool:
+        """Whether `train.fused_adapters` changes anything: there are plain low-rank adapters on linear layers."""
+        return False
+
     # ------------------------------------------------------------------ sizes and costs, before anything is loaded
 
     @abstractmethod

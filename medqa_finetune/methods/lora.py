@@ -35,6 +35,11 @@ class Lora(ModelMethod):
     kind = "adapter"
     variants = ("base", "quantized", "lora", "lora_quantized", "merged")
 
+    @property
+    def can_fuse(self) -> bool:
+        """Whether there are plain adapters: DoRA's also scale the sum, those on parameters change the weights."""
+        return not self.settings.dora and self.settings.target_parameters is None
+
     def faults(self) -> Iterator[Fault]:
         """Yield faults of LoRA+ with an optimizer other than AdamW, and of adapters on parameters that peft lacks."""
         ratio = self.settings.loraplus_ratio

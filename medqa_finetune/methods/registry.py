@@ -79,6 +79,15 @@ def method_of(settings: MethodConfig) -> AnyMethod:
     return found(settings)
 
 
+def can_fuse(settings: MethodConfig) -> bool:
+    """Return whether `train.fused_adapters` can take effect; also where no method is found, or nothing is trained."""
+    try:
+        method = method_of(settings)
+    except ConfigError:
+        return True
+    return not method.trains_weights or (isinstance(method, ModelMethod) and method.can_fuse)
+
+
 def method_faults(settings: MethodConfig) -> list[Fault]:
     """Return why settings select no method, or the method's faults of them."""
     try:

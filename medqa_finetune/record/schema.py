@@ -130,6 +130,7 @@ class TrainRecord:
         gpu_throttled_rate: Share of looks at the GPU at which its clock was lowered for heat or by the power supply, in
             [0, 1]; None without CUDA, and where the driver does not tell.
         gpu_shared_rate: Share of looks at which another process computed on the GPU, likewise.
+        fused_adapters: Whether `train.fused_adapters` was in effect; None in records of earlier versions.
         optimizer: Name of the optimizer used on this device.
         batch_size: Examples per optimizer step (effective batch); the last step of an epoch may have fewer.
         batch_tokens: Mean tokens per optimizer step.
@@ -150,6 +151,7 @@ class TrainRecord:
     batch_tokens: float | None = None
     micro_batch: int | None = None
     gradient_checkpointing: bool | None = None
+    fused_adapters: bool | None = None
     samples_per_second: float | None = None
     tokens_per_second: float | None = None
     flops: float | None = None

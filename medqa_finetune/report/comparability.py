@@ -155,7 +155,9 @@ def _cost_facts(cell: Cell) -> tuple[object, ...]:
     device = place.device if place is not None else None
     if train is None:
         return (device,)
-    return (device, train.micro_batch, train.gradient_checkpointing, cell.settings.get("train.kernels"))
+    # Records of earlier versions lack it: adapters were not fused.
+    computed = (cell.settings.get("train.kernels"), bool(train.fused_adapters))
+    return (device, train.micro_batch, train.gradient_checkpointing, *computed)
 
 
 def _of_tests(first: Cell, second: Cell, score: str) -> Iterable[Difference]:

@@ -139,7 +139,7 @@ def seconds_of_cores() -> float:
     """
     every = psutil.cpu_times(percpu=True)
     own = [every[number] for number in own_cores() if number < len(every)]
-    return sum(float(value) for times in own for name, value in times._asdict().items() if name not in NOT_WORKING)
+    return sum(sum(times) - sum(getattr(times, name, 0.0) for name in NOT_WORKING) for times in own)
 
 
 @dataclass(frozen=True)

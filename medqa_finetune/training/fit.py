@@ -5,18 +5,22 @@ import math
 import os
 import shutil
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 from pydantic import TypeAdapter
 from transformers import PrinterCallback, TrainingArguments
 
-from medqa_finetune.compat.peft import bare, own_input_precision
+from medqa_finetune.compat.peft import bare, has_adapter, own_input_precision
 from medqa_finetune.compat.transformers import checkpointing_options, optimizer_name, use_one_gpu
+from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import Config, TrainConfig
 from medqa_finetune.data.token_sets import EncodedSet
+from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.methods.base import ModelMethod
 from medqa_finetune.methods.registry import model_method
+from medqa_finetune.methods.shared.fused_adapters import fused_adapters
 from medqa_finetune.model.attention import attention_per_pair
 from medqa_finetune.model.kernels import training_kernels
 from medqa_finetune.model.load import Device, LoadedModel
@@ -70,6 +74,7 @@ def fit(
     steps = total_steps(len(sets.train), config.train)
     resumed, progress = _resumption(run, checkpoints)
     _prepare_folder(run, checkpoints, resumed)
+    progress = _with_fusion(progress, config, method, loaded.device, resumed)
     method.begin(loaded.model, config.seed, None if resumed is None else checkpoints.path(resumed))
     meter = Meter(loaded.device.type, progress.meter)
     train = config.train
@@ -106,9 +111,11 @@ def _train(trainer: MeteredTrainer, config: Config, plan: Plan, resumed: int | N
         trackers(config.tracker.report_to, tracked) as callbacks,
         training_kernels(config.train.kernels, trainer.model),
         own_input_precision(trainer.model, active=half is not None),
+        fused_adapters(trainer.model, enabled=trainer.fused_adapters) as fused,
         attention_per_pair(trainer.model, config.train.max_length, half) if config.train.packing else nullcontext(),
         plan.stop.deferred(),
     ):
+        _tell_of_fusion(trainer, config, fused)
         for callback in (*callbacks, Milestones(plan, trainer.meter, trainer.publish)):
             trainer.add_callback(callback)
         begin = None if resumed is None else str(trainer.checkpoints.path(resumed))
@@ -134,6 +141,37 @@ def _resumption(run: RunDir, checkpoints: Checkpoints) -> tuple[int | None, Prog
     missing = progress.points - points
     log.warning("%s lacks %d points before step %d; training starts anew", run.metrics_path, missing, step)
     return None, Progress()
+
+
+def _tell_of_fusion(trainer: MeteredTrainer, config: Config, fused: int) -> None:
+    """Say how many adapters are fused.
+
+    Raises:
+        ModelError: none, although the settings ask for it.
+    """
+    if not trainer.fused_adapters:
+        return
+    if not fused and config.train.fused_adapters is True:
+        problem = "none of this model's adapters is a plain one on a linear layer"
+        raise ModelError(Fault("conflict", problem, key="train.fused_adapters", got=True, allowed=("false", AUTO)))
+    adapters = sum(has_adapter(part) for part in cast(Any, trainer.model).modules())
+    log.info("%d of %d adapters are fused (train.fused_adapters)", fused, adapters)
+
+
+def _with_fusion(
+    progress: Progress, config: Config, method: ModelMethod, device: Device, resumed: int | None
+) -> Progress:
+    """Return the progress with how adapters compute: as the checkpoint began, else as the settings say."""
+    asked = config.train.fused_adapters
+    wanted = method.can_fuse and (device.type == "cpu" if asked == AUTO else bool(asked))
+    if resumed is None:
+        return replace(progress, fused_adapters=wanted)
+    if progress.fused_adapters != wanted:
+        log.warning(
+            "this training began with adapters %s, and goes on so",
+            "fused" if progress.fused_adapters else "computed by peft, not fused",
+        )
+    return progress
 
 
 def _prepare_folder(run: RunDir, checkpoints: Checkpoints, resumed: int | None) -> None:
@@ -245,6 +283,7 @@ def _train_record(trainer: MeteredTrainer, loaded: LoadedModel, examples: Encode
         batch_tokens=measured["tokens"] / rows[-1]["step"],
         micro_batch=config.train.micro_batch,
         gradient_checkpointing=config.train.gradient_checkpointing,
+        fused_adapters=trainer.fused_adapters,
         final_train_loss=[row["loss"] for row in rows if "loss" in row][-1],
         best_validation_loss=trainer.best_loss,
         best_step=trainer.best_step,

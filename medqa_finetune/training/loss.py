@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from medqa_finetune.compat.peft import bare
 from medqa_finetune.model.estimate import FP32, LOGIT_BYTES_AT_ONCE
 from medqa_finetune.training.batches import Batch
+from medqa_finetune.training.head_loss import HeadLoss, is_fusible
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,9 @@ class AnswerLoss:
     def _of_states(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the summed loss of hidden states of shape (answer tokens, width)."""
         rows = max(1, LOGIT_BYTES_AT_ONCE // (FP32 * self._head.weight.shape[0]))
+        if is_fusible(self._head, states):
+            loss: torch.Tensor = HeadLoss.apply(states, targets, self._head, rows)  # type: ignore[no-untyped-call]
+            return loss
         if len(targets) <= rows:
             return self._of_chunk(states, targets)
         parts = zip(torch.split(states, rows), torch.split(targets, rows), strict=True)

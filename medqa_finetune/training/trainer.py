@@ -43,6 +43,7 @@ class Progress:
         logged_at: Last step with a point in the training curve.
         points: Number of points in the run's curves so far.
         meter: State of the meter.
+        fused_adapters: Whether adapters are fused. Checkpoints of earlier versions lack it, and theirs were not.
     """
 
     best_loss: float | None = None
@@ -51,6 +52,7 @@ class Progress:
     logged_at: int = 0
     points: int = 0
     meter: MeterState = MeterState(Reading(), Reading(), (None, None, 0))  # noqa: RUF009 (frozen)
+    fused_adapters: bool = False
 
 
 class MeteredTrainer(AdaptedTrainer):
@@ -69,6 +71,7 @@ class MeteredTrainer(AdaptedTrainer):
         self._loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=self.args.device)
         self._validated = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         self._answer_loss = AnswerLoss(self.model)
+        self.fused_adapters = progress.fused_adapters
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Create the schedule of the learning rate, in which every step trains."""
@@ -159,7 +162,8 @@ class MeteredTrainer(AdaptedTrainer):
                 self._stop("weights", "weights", math.nan)
         best_loss = None if math.isinf(self.best_loss) else self.best_loss
         points = len(self.run.read_metrics())
-        progress = Progress(best_loss, self.best_step, loss_sum, self._logged_at, points, self.meter.state())
+        curve = (best_loss, self.best_step, loss_sum, self._logged_at, points)
+        progress = Progress(*curve, self.meter.state(), self.fused_adapters)
         self.checkpoints.publish(step, self.best_step, asdict(progress))
 
     def _stop(self, key: str, what: str, value: float) -> None:

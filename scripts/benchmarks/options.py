@@ -17,6 +17,7 @@ from scripts.benchmarks.speed import Job, make_work, plan_jobs, settings_of
 HEADER = ("work", "method", "option", "train samples/s", "times the first", "training, s", "mean loss",
           "peak RSS, GiB", "peak VRAM, GiB")  # fmt: skip
 PLAIN = "adamw_torch"
+DROPOUT = "method.dropout=0.05"
 Figures = dict[str, Any]
 
 
@@ -40,7 +41,10 @@ class Option:
 
 
 OPTIONS: dict[str, Option] = {
-    PLAIN: Option(_optimizer(PLAIN)),
+    PLAIN: Option((*_optimizer(PLAIN), "train.fused_adapters=false")),
+    "fused_adapters": Option((*_optimizer(PLAIN), "train.fused_adapters=true")),
+    "dropout": Option((*_optimizer(PLAIN), DROPOUT, "train.fused_adapters=false")),
+    "dropout_fused": Option((*_optimizer(PLAIN), DROPOUT, "train.fused_adapters=true")),
     "adamw_torch_fused": Option(_optimizer("adamw_torch_fused")),
     "adamw_8bit": Option(_optimizer("adamw_8bit"), devices=("cuda",)),
     "paged_adamw": Option(_optimizer("paged_adamw"), devices=("cuda",)),

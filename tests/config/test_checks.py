@@ -47,6 +47,7 @@ NOT_ALLOWED: list[tuple[dict[str, Any], list[str]]] = [
     ({"train__gradient_checkpointing": 1}, ["true", "false", "auto"]),
     ({"train__scheduler": "cosin"}, list(SCHEDULERS)),
     ({"train__kernels": "triton"}, ["torch", "liger"]),
+    ({"train__fused_adapters": "yes"}, ["true", "false", "auto"]),
     ({"evaluate__backend": "tgi"}, ["transformers", "vllm"]),
 ]
 TEXT = {"corpus__task": "text", "corpus__source": "file", "corpus__path": "texts"}
@@ -54,6 +55,8 @@ TEXT = {"corpus__task": "text", "corpus__source": "file", "corpus__path": "texts
 CONFLICTS: list[tuple[dict[str, Any], list[str], str]] = [
     ({"method__trains": "all", "method__quantization": "nf4"}, ["none"], ""),
     ({"method__compute_dtype": "bf16"}, ["auto"], ""),
+    ({"method__dora": True, "train__fused_adapters": True}, ["false", "auto"], ""),
+    ({"method__trains": "all", "train__fused_adapters": True}, ["false", "auto"], ""),
     ({"method__quantization": "int8", "method__double_quantization": True}, ["false"], "method=qlora_8bit"),
     ({"method__trains": "all", "method__dora": True}, [], ""),
     ({"method__trains": "all", "method__rslora": True}, [], ""),

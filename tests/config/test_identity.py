@@ -99,6 +99,7 @@ CHANGES_THE_WEIGHTS: dict[str, Any] = {
     "train.max_length": 512,
     "train.gradient_checkpointing": False,
     "train.kernels": "liger",
+    "train.fused_adapters": True,
     "train.validations": 2,
 }
 CHANGES_THE_SCORES: dict[str, Any] = {

@@ -97,3 +97,17 @@ def test_fifty_steps_equal_the_padded_reference(
     assert len(losses) == STEPS
     assert max(losses) <= TOLERANCE
     assert max(gradients) <= TOLERANCE
+
+
+@pytest.mark.parametrize("checkpointing", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_fused_adapters_train_as_those_of_peft(micro_model: Path, tmp_path: Path, checkpointing: bool) -> None:
+    losses = []
+    for fused in (False, True):
+        config = make_config(
+            max_steps=STEPS, epochs=100, validations=1, gradient_checkpointing=checkpointing, fused_adapters=fused
+        )
+        trial = train(micro_model, tmp_path / str(fused), config)
+        assert trial.record.fused_adapters is fused
+        losses.append(trial.column("loss"))
+    assert len(losses[0]) == STEPS
+    assert losses[1] == pytest.approx(losses[0], rel=TOLERANCE)

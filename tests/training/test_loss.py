@@ -13,6 +13,7 @@ from medqa_finetune.model.attention import attention_per_pair
 from medqa_finetune.model.load import choose_device, load_model
 from medqa_finetune.training import loss as loss_module
 from medqa_finetune.training.batches import concatenate, pad_right
+from medqa_finetune.training.head_loss import HeadLoss, is_fusible
 from medqa_finetune.training.loss import AnswerLoss
 
 ITEMS = [
@@ -107,3 +108,28 @@ def test_a_batch_that_is_not_finite_decides_nothing(model: Any) -> None:
     assert answer_loss(model, pad_right(ITEMS, 0)).item() == pytest.approx(wanted, rel=1e-6)
     # The model itself is asked for one position of each row.
     assert rows[0] == 1
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_frozen_head_has_the_same_loss_in_one_pass(dtype: torch.dtype | None, bias: bool) -> None:
+    torch.manual_seed(0)
+    head = torch.nn.Linear(16, 97, bias=bias).requires_grad_(False)
+    states, targets = (3 * torch.randn(11, 16)).requires_grad_(), torch.randint(97, (11,))
+    with torch.autocast("cpu", dtype, enabled=dtype is not None):
+        assert is_fusible(head, states)
+        wanted = torch.nn.functional.cross_entropy(head(states).float(), targets, reduction="sum") / 7
+        found = HeadLoss.apply(states, targets, head, 4) / 7  # type: ignore[no-untyped-call]
+        (exact,) = torch.autograd.grad(wanted, states)
+        (gradient,) = torch.autograd.grad(found, states)
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=0)
+    tolerance = 1e-6 if dtype is None else 2e-2
+    assert (gradient - exact).abs().max() <= tolerance * exact.abs().max()
+
+
+def test_fp16_and_trained_heads_are_left_to_torch() -> None:
+    head, states = torch.nn.Linear(4, 9), torch.randn(2, 4, requires_grad=True)
+    assert not is_fusible(head, states)
+    head.requires_grad_(False)
+    with torch.autocast("cpu", torch.float16):
+        assert not is_fusible(head, states)

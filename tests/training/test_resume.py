@@ -6,6 +6,7 @@ LoRA is stopped at every place, each other method at one of them; the nightly jo
 import functools
 import signal
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from medqa_finetune.config.schema import Config
 from medqa_finetune.stopping import Interrupted, stoppable
+from medqa_finetune.training import trainer as trainer_module
 from medqa_finetune.training.trainer import MeteredTrainer
 from tests.training.trial import Trial, make_config, train
 
@@ -112,3 +114,19 @@ def test_checkpoint_without_its_curve_is_not_used(
     assert "lacks 1 points before step 7" in caplog.text
     assert without_times(resumed.rows) == without_times(whole.rows)
     assert bits(resumed.run.adapter_path) == bits(whole.run.adapter_path)
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on_without_fused_adapters(micro_model: Path, tmp_path: Path) -> None:
+    old = make_config(METHODS["lora"], **COMMON, fused_adapters=False)
+    whole = train(micro_model, tmp_path / "whole", old)
+    with pytest.MonkeyPatch.context() as patch:
+        # As a record of that version: without the key.
+        patch.setattr(trainer_module, "asdict", lambda progress: without(asdict(progress), "fused_adapters"))
+        stop_at(micro_model, tmp_path / "resumed", old, 7)
+    resumed = train(micro_model, tmp_path / "resumed", make_config(METHODS["lora"], **COMMON))
+    assert resumed.record.fused_adapters is False
+    assert bits(resumed.run.adapter_path) == bits(whole.run.adapter_path)
+
+
+def without(values: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != name}
