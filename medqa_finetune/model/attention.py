@@ -239,12 +239,12 @@ def attention_per_pair(
         raise _cannot_pack(base, "it supports no attention but its own")
     _tell_of_old_torch(base.device)
     with _computed_in(base.device, autocast):
-        alone = torch.cat([_states(model, [length]) for length in TRIAL_LENGTHS])
+        alone = torch.cat([trial_logits(model, [length]) for length in TRIAL_LENGTHS])
     seen.of_masks.clear()
     seen.of_layers.clear()
     with attention_by(base, EAGER_NAME if attention_name(base) == EAGER else NAME):
         with _computed_in(base.device, autocast):
-            together = _states(model, list(TRIAL_LENGTHS), packed=True)
+            together = trial_logits(model, list(TRIAL_LENGTHS), packed=True)
         _compare(base, alone, together)
         _check_windows(base, max_length)
         yield
@@ -275,7 +275,7 @@ def _check_windows(base: Any, max_length: int | None) -> None:
 
 
 @torch.no_grad()
-def _states(model: Any, lengths: list[int], *, packed: bool = False) -> torch.Tensor:
+def trial_logits(model: Any, lengths: list[int], *, packed: bool = False) -> torch.Tensor:
     """Return the logits of synthetic examples, of shape (tokens, vocabulary); the random state is not changed."""
     places = torch.tensor([[place for length in lengths for place in range(length)]], device=model.device)
     # Any token ids will do if both layouts use the same.

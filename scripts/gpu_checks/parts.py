@@ -21,7 +21,7 @@ from medqa_finetune.model import attention
 from medqa_finetune.model.estimate import Machine, training_memory
 from medqa_finetune.model.load import LoadedModel, choose_device
 from medqa_finetune.model.rates import datasheet_rate, measure_copy_rate, measure_matrix_rate
-from medqa_finetune.precision import Precision
+from medqa_finetune.precision import Precision, dtype_of
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.stopping import Interrupted, StopRequest
 from medqa_finetune.training.checkpoints import Checkpoints
@@ -76,9 +76,11 @@ def packing(scale: Scale) -> Iterator[Finding]:
         loaded = random_model(scale, "lora", precision)
         base: Any = loaded.model.get_base_model()  # type: ignore[operator]
         lengths = list(attention.TRIAL_LENGTHS)
-        alone = torch.cat([attention._states(base, [length]) for length in lengths])
-        with attention_by(base, attention.NAME):
-            together = attention._states(base, lengths, packed=True)
+        # As training tries it: under autocast in half precision.
+        with torch.autocast(loaded.device.type, dtype_of(precision), enabled=precision != "fp32"):
+            alone = torch.cat([attention.trial_logits(base, [length]) for length in lengths])
+            with attention_by(base, attention.NAME):
+                together = attention.trial_logits(base, lengths, packed=True)
         apart = float((together.float() - alone.float()).norm() / alone.float().norm())
         limit = attention.TRIAL_TOLERANCE[together.dtype]
         yield Finding("packing", f"distance in {precision}", _rounded(apart), "", f"≤ {limit}", apart <= limit)
