@@ -67,7 +67,7 @@ where it is missing. Finished cells are planned as if they were new.
 
   python -m medqa_finetune.plan -m profile=demo plan.probe=true
   python -m medqa_finetune.plan -m method=lora,qlora plan.price_per_hour=0.5 plan.budget_hours=12
-  python -m medqa_finetune.plan -m method=lora,qlora data=20k,50k,100k gpu=t4
+  python -m medqa_finetune.plan -m method=lora,qlora gpu=t4
 
 options:
 {describe(PlanOptions)}\

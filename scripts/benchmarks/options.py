@@ -17,12 +17,14 @@ from scripts.benchmarks.speed import Job, make_work, plan_jobs, settings_of
 HEADER = ("work", "method", "option", "train samples/s", "times the first", "training, s", "mean loss",
           "peak RSS, GiB", "peak VRAM, GiB")  # fmt: skip
 PLAIN = "adamw_torch"
-DROPOUT = "method.dropout=0.05"
+DROPOUT, FUSED = "method.dropout=0.05", "train.fused_adapters=true"
 Figures = dict[str, Any]
 
 
-def _optimizer(name: str) -> tuple[str, ...]:
-    return (f"method.optimizer={name}", f"method.optimizer_without_cuda={name}")
+def _optimizer(name: str, *changes: str) -> tuple[str, ...]:
+    # With peft's own layers, so that a single thing differs from plain torch.
+    usual = () if changes else ("train.fused_adapters=false",)
+    return (f"method.optimizer={name}", f"method.optimizer_without_cuda={name}", *usual, *changes)
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,10 @@ class Option:
 
 
 OPTIONS: dict[str, Option] = {
-    PLAIN: Option((*_optimizer(PLAIN), "train.fused_adapters=false")),
-    "fused_adapters": Option((*_optimizer(PLAIN), "train.fused_adapters=true")),
-    "dropout": Option((*_optimizer(PLAIN), DROPOUT, "train.fused_adapters=false")),
-    "dropout_fused": Option((*_optimizer(PLAIN), DROPOUT, "train.fused_adapters=true")),
+    PLAIN: Option(_optimizer(PLAIN)),
+    "fused_adapters": Option(_optimizer(PLAIN, FUSED)),
+    "dropout": Option((*_optimizer(PLAIN), DROPOUT)),
+    "dropout_fused": Option((*_optimizer(PLAIN, FUSED), DROPOUT)),
     "adamw_torch_fused": Option(_optimizer("adamw_torch_fused")),
     "adamw_8bit": Option(_optimizer("adamw_8bit"), devices=("cuda",)),
     "paged_adamw": Option(_optimizer("paged_adamw"), devices=("cuda",)),

@@ -35,13 +35,13 @@ def test_numbers_are_kept() -> None:
 
 
 def test_free_memory_is_filled(free: None) -> None:
-    settled = settle_batches(EvaluateConfig(batch_size=4), model_on("cuda"), SIZE)
+    settled = settle_batches(EvaluateConfig(batch_tokens="auto", batch_size=4), model_on("cuda"), SIZE)
     assert settled.batch_tokens == int((0.9 * 2_000_000 - 4 * 100 * 8) / TOKEN)
 
 
 @pytest.mark.parametrize(("device", "size"), [("cpu", SIZE), ("cuda", None)])
 def test_elsewhere_a_batch_has_the_usual_size(device: str, size: ModelSize | None, free: None) -> None:
-    assert settle_batches(EvaluateConfig(), model_on(device), size).batch_tokens == 16384
+    assert settle_batches(EvaluateConfig(batch_tokens="auto"), model_on(device), size).batch_tokens == 16384
 
 
 def test_there_is_room_for_one_token() -> None:
@@ -51,9 +51,9 @@ def test_there_is_room_for_one_token() -> None:
 def test_a_restart_divides_questions_as_before(tmp_path: Path, free: None, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluation = EvaluationDir(tmp_path)
     evaluation.write(Evaluation("default", "identity", "running", {}))
-    first = settle_batches(EvaluateConfig(), model_on("cuda"), SIZE, evaluation)
+    first = settle_batches(EvaluateConfig(batch_tokens="auto"), model_on("cuda"), SIZE, evaluation)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1_000_000, 9_000_000))
-    again = settle_batches(EvaluateConfig(), model_on("cuda"), SIZE, evaluation)
+    again = settle_batches(EvaluateConfig(batch_tokens="auto"), model_on("cuda"), SIZE, evaluation)
     own = evaluation.read()
     assert own is not None
     assert first == again
