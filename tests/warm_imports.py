@@ -7,6 +7,8 @@ measures by itself.
 
 import gc
 import importlib
+
+import torch
 from pathlib import Path
 
 LIBRARIES = (
@@ -58,7 +60,11 @@ for path in sorted((ROOT / "medqa_finetune").rglob("*.py")):
         importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
 _fill_grammar_tables()
 importlib.import_module("medqa_finetune.config.compose").register_schema()
+# With one thread: a fork cannot use a pool of OpenMP threads that its parent has started, and waits for it forever.
+threads = torch.get_num_threads()
+torch.set_num_threads(1)
 importlib.import_module("medqa_finetune.model.rates").measure_matrix_rate("cpu", "fp32")
+torch.set_num_threads(threads)
 # Garbage collection in a fork would copy memory page by page.
 gc.collect()
 gc.freeze()
