@@ -7,9 +7,9 @@ measures by itself.
 
 import gc
 import importlib
+from pathlib import Path
 
 import torch
-from pathlib import Path
 
 LIBRARIES = (
     "torch",
