@@ -21,6 +21,8 @@ from medqa_finetune.record.files import write_json
 from medqa_finetune.record.schema import Evaluation, Process, Record, Status
 
 LOCK_SECONDS = 1.0
+# Time in which a process that only writes a record has written it; one that works in the folder takes far longer.
+WRITING_SECONDS = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +137,7 @@ class RecordDir(ABC, Generic[R]):
         Raises:
             RunError: a process does; names it.
         """
-        if FolderLock(self.path, self.lock_path).is_held(LOCK_SECONDS):
+        if FolderLock(self.path, self.lock_path).is_held(WRITING_SECONDS):
             raise FolderLock(self.path, self.lock_path).busy(self._owner())
 
     def _owner(self) -> str:
