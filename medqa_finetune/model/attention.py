@@ -292,8 +292,13 @@ def trial_logits(model: Any, lengths: list[int], *, packed: bool = False) -> tor
         model.train(was_training)
 
 
+def distance(alone: torch.Tensor, together: torch.Tensor) -> float:
+    """Return how far two tensors of one shape are apart, relative to the norm of the first."""
+    return float((together.float() - alone.float()).norm() / alone.float().norm())
+
+
 def _compare(base: Any, alone: torch.Tensor, together: torch.Tensor) -> None:
-    apart = ((together.float() - alone.float()).norm() / alone.float().norm()).item()
+    apart = distance(alone, together)
     # NaN passes the comparison: training reports non-finite weights in more detail.
     # 8-bit layers round activations depending on the other tokens of a row.
     if apart > (EIGHT_BIT_TOLERANCE if is_eight_bit(base) else TRIAL_TOLERANCE[together.dtype]):

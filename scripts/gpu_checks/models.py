@@ -17,6 +17,7 @@ from medqa_finetune.data.examples import Encoded
 from medqa_finetune.data.token_sets import EncodedSet
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.methods.settings import MethodConfig
+from medqa_finetune.model.attention_kernels import expand_keys_where_needed
 from medqa_finetune.model.load import Device, LoadedModel, choose_device, load_base, load_tokenizer
 from medqa_finetune.model.parameters import count_parameters
 from medqa_finetune.precision import Precision, dtype_of
@@ -25,18 +26,15 @@ from medqa_finetune.record.schema import Parameters, Record, TrainRecord
 from medqa_finetune.stopping import StopRequest
 from medqa_finetune.training.checkpoints import Checkpoints
 from medqa_finetune.training.fit import Keeping, TrainingSets, fit
+from scripts.fake_cuda.models import LAYERS, config_of
 
 TINY_TOKENIZER = Path(__file__).parents[2] / "medqa_finetune" / "model" / "tiny"
-# config.json of Qwen/Qwen2.5-3B-Instruct, and a model that a CPU trains in moments.
-WIDTHS: dict[str, Any] = {
-    "hidden_size": 2048, "intermediate_size": 11008, "num_attention_heads": 16, "num_key_value_heads": 2,
-    "vocab_size": 151936, "max_position_embeddings": 32768, "rope_theta": 1e6, "rms_norm_eps": 1e-6,
-}  # fmt: skip
+# A model that a CPU trains in moments.
 SMALL: dict[str, Any] = {
     "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "vocab_size": 4096, "max_position_embeddings": 2048,
+    "max_position_embeddings": 2048,
 }  # fmt: skip
-LAYERS = 36
+SMALL_VOCABULARY = 4096
 METHODS = {
     "lora": MethodConfig(name="lora", dropout=0.0),
     "qlora": MethodConfig(name="qlora", dropout=0.0, quantization="nf4", double_quantization=True),
@@ -68,6 +66,7 @@ def random_model(scale: Scale, method: str, precision: str, layers: int = LAYERS
     config = _config(scale, layers, tokenizer)
     if settings.quantization == "none":
         base = _random_base(config, applied.base_precision(device.precision), device)
+        expand_keys_where_needed(base)  # as `load_base` does
     else:
         base = load_base(_on_disk(scale, layers), settings, device, tokenizer)
     total = count_parameters(base)
@@ -78,15 +77,14 @@ def random_model(scale: Scale, method: str, precision: str, layers: int = LAYERS
 
 
 def _config(scale: Scale, layers: int, tokenizer: Any) -> Any:
-    from transformers import Qwen2Config
-
     ids: dict[str, Any] = {
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": None,
     }
-    widths = SMALL if scale.small else WIDTHS
-    return Qwen2Config(num_hidden_layers=scale.layers(layers), tie_word_embeddings=True, **(widths | ids))
+    if scale.small:
+        return config_of(scale.layers(layers), SMALL_VOCABULARY, **SMALL, **ids)
+    return config_of(layers, **ids)
 
 
 def _random_base(config: Any, precision: Precision, device: Device) -> Any:
@@ -145,14 +143,20 @@ def settings_of(method: str, precision: str, steps: int, **train: Any) -> Config
     )  # fmt: skip
 
 
-def train(loaded: LoadedModel, config: Config, folder: Path, sets: EncodedSet) -> TrainRecord:
-    """Train by the package's own path, resuming from a checkpoint in the folder; validate on the first examples."""
+def train(
+    loaded: LoadedModel, config: Config, folder: Path, sets: EncodedSet, stop: StopRequest | None = None
+) -> TrainRecord:
+    """Train by the package's own path, resuming from a checkpoint in the folder; validate on the first examples.
+
+    Raises:
+        Interrupted: `stop` asked to stop.
+    """
     run = RunDir(folder)
     run.path.mkdir(parents=True, exist_ok=True)
     if run.read() is None:
         run.write(Record("check", "check", "running", config.method.name, "made", "random", SEED, config={}))
     validation = EncodedSet(sets.encoded(place) for place in range(2))
-    keeping = Keeping(Checkpoints(run.checkpoints_path, "check"), StopRequest())
+    keeping = Keeping(Checkpoints(run.checkpoints_path, "check"), stop or StopRequest())
     return fit(loaded, TrainingSets(sets, validation), config, run, keeping)
 
 

@@ -1,5 +1,6 @@
 """What is checked: each part measures one thing by the package's own code, and says what was found."""
 
+import contextlib
 import dataclasses
 import math
 import signal
@@ -24,8 +25,7 @@ from medqa_finetune.model.rates import datasheet_rate, measure_copy_rate, measur
 from medqa_finetune.precision import Precision, dtype_of
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.stopping import Interrupted, StopRequest
-from medqa_finetune.training.checkpoints import Checkpoints
-from medqa_finetune.training.fit import Keeping, TrainingSets, fit
+from scripts.fake_cuda.models import LAYERS
 from scripts.gpu_checks import models
 from scripts.gpu_checks.models import Scale, examples, losses, random_model, settings_of, train
 
@@ -81,7 +81,7 @@ def packing(scale: Scale) -> Iterator[Finding]:
             alone = torch.cat([attention.trial_logits(base, [length]) for length in lengths])
             with attention_by(base, attention.NAME):
                 together = attention.trial_logits(base, lengths, packed=True)
-        apart = float((together.float() - alone.float()).norm() / alone.float().norm())
+        apart = attention.distance(alone, together)
         limit = attention.TRIAL_TOLERANCE[together.dtype]
         yield Finding("packing", f"distance in {precision}", _rounded(apart), "", f"≤ {limit}", apart <= limit)
         del loaded, base
@@ -171,14 +171,10 @@ def resume(scale: Scale) -> Iterator[Finding]:
 
 def _stop_early(loaded: LoadedModel, config: Any, folder: Path, sets: Any) -> None:
     """Train for a step, and stop as a signal would ask to."""
-    run, stop = RunDir(folder), StopRequest()
-    run.path.mkdir(parents=True, exist_ok=True)
+    stop = StopRequest()
     stop.number = signal.SIGTERM
-    checkpoints = Checkpoints(run.checkpoints_path, "check")
-    try:
-        fit(loaded, TrainingSets(sets, sets), config, run, Keeping(checkpoints, stop))
-    except Interrupted:
-        return
+    with contextlib.suppress(Interrupted):
+        train(loaded, config, folder, sets, stop)
 
 
 def memory(scale: Scale) -> Iterator[Finding]:
@@ -212,7 +208,7 @@ def speed(scale: Scale) -> Iterator[Finding]:
     """Tokens per second and share of the matrix rate, by method and setting."""
     precision = choose_device("auto").precision
     for method in _methods("lora", "qlora", "full"):
-        layers = LAYERS_OF_FULL if method == "full" else models.LAYERS
+        layers = LAYERS_OF_FULL if method == "full" else LAYERS
         for again in (False, True):
             for kernels in _kernels():
                 loaded = random_model(scale, method, precision, layers=layers)
