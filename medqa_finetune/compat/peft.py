@@ -155,7 +155,7 @@ def fold_scales(model: Any) -> bool:
             layer.scaling[name], layer.lora_alpha[name], layer.use_rslora[name] = 1.0, layer.r[name], False
     for settings in adapters(model).values():
         settings.lora_alpha, settings.use_rslora = settings.r, False
-        settings.alpha_pattern = dict(settings.rank_pattern)
+        settings.alpha_pattern = dict(settings.rank_pattern or {})
     return True
 
 

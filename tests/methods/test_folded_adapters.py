@@ -47,11 +47,17 @@ def disturb(model: Any) -> None:
 
 
 def adapted(folder: Path, kind: str, precision: Any) -> Any:
-    method = MethodConfig(**({"name": "lora", "rank": 4, "alpha": 12, "dropout": 0.05} | KINDS[kind]))
-    model = load_model(folder, method, Device("cpu", "CPU", precision), 0).model
+    values: dict[str, Any] = {"name": "lora", "rank": 4, "alpha": 12, "dropout": 0.05} | KINDS[kind]
+    method = MethodConfig(**values)
+    model: Any = load_model(folder, method, Device("cpu", "CPU", precision), 0).model
     if method.trains == "pissa":
         model_method(method).begin(model, 0, None)
     disturb(model)
+    return model.eval()
+
+
+def base_of(folder: Path, dtype: torch.dtype) -> Any:
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     return model.eval()
 
 
@@ -81,11 +87,11 @@ def test_half_precision_is_as_exact_as_peft(kind: str, micro_model: Path) -> Non
     assert (found - exact).norm() <= allowed
 
 
-class Counting(TorchDispatchMode):
+class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts operators by name."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -96,7 +102,7 @@ class Counting(TorchDispatchMode):
 
 def test_a_layer_adds_one_product_and_shares_the_thin_ones(micro_model: Path) -> None:
     model = adapted(micro_model, "lora", "bf16")
-    bare = AutoModelForCausalLM.from_pretrained(micro_model, dtype=torch.bfloat16).eval()
+    bare: Any = base_of(micro_model, torch.bfloat16)
     with Counting() as without:
         logits(bare)
     fold_adapters(model, torch.bfloat16)
@@ -113,12 +119,12 @@ def test_folded_adapters_are_saved_as_adapters_that_mean_the_same(micro_model: P
     expected = logits(model)
     fold_adapters(model, torch.float32)
     save_adapters(model, tmp_path)
-    base = AutoModelForCausalLM.from_pretrained(micro_model, dtype=torch.float32)
-    torch.testing.assert_close(logits(PeftModel.from_pretrained(base, tmp_path).eval()), expected, rtol=1e-4, atol=1e-5)
+    reloaded: Any = PeftModel.from_pretrained(base_of(micro_model, torch.float32), str(tmp_path))
+    torch.testing.assert_close(logits(reloaded.eval()), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_switched_off_or_taken_away_the_base_is_left(micro_model: Path) -> None:
-    base = logits(AutoModelForCausalLM.from_pretrained(micro_model, dtype=torch.float32).eval())
+    base = logits(base_of(micro_model, torch.float32))
     model = adapted(micro_model, "lora", "fp32")
     fold_adapters(model, torch.float32)
     with model.disable_adapter():

@@ -60,7 +60,7 @@ def answers(loaded: LoadedModel, method: MethodConfig) -> tuple[list[list[int]],
 def test_a_restarted_cell_answers_as_one_that_has_just_trained(
     name: str, precision: str, fused: bool, micro_model: Path, tmp_path: Path
 ) -> None:
-    train = {"max_steps": 2, "validations": 1, "fused_adapters": fused and name != "full"}
+    train: dict[str, Any] = {"max_steps": 2, "validations": 1, "fused_adapters": fused and name != "full"}
     config, run = make_config(METHODS[name], **train), RunDir(tmp_path)
     loaded = loaded_as(micro_model, config.method, precision)
     encoded = list(Encoder(loaded.tokenizer, 64).encode(PAIRS[:16]))

@@ -97,7 +97,7 @@ def _rows(x: torch.Tensor) -> torch.Tensor:
 
 
 def _forward(adapter: LinearAdapter, number: int, thin: _Thin, dtype: torch.dtype) -> Callable[..., torch.Tensor]:
-    peft_forward = adapter.layer.forward
+    peft_forward: Callable[..., torch.Tensor] = adapter.layer.forward
     upper, factors, shift = adapter.upper.weight.detach(), None, None
     if adapter.dora is not None:
         magnitudes = adapter.magnitudes()
@@ -110,7 +110,7 @@ def _forward(adapter: LinearAdapter, number: int, thin: _Thin, dtype: torch.dtyp
     def forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         if args or kwargs or not adapter.applies or x.dtype != dtype:
             return peft_forward(x, *args, **kwargs)
-        output = adapter.base(x)
+        output: torch.Tensor = adapter.base(x)
         if output.dtype != dtype or not output.is_contiguous():
             output = output.to(dtype, memory_format=torch.contiguous_format)
         rows = output.view(-1, output.shape[-1])
