@@ -75,6 +75,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
         with collector_paused():
             from medqa_finetune.evaluation.batch_size import settle_batches
             from medqa_finetune.evaluation.benchmarks import prepare_text, run_benchmarks
+            from medqa_finetune.evaluation.fixed_shapes import check_graphs
             from medqa_finetune.model.answering import answering_model
             from medqa_finetune.model.load import choose_device, load_model, set_threads
             from medqa_finetune.runtime import keep_freed_memory
@@ -92,6 +93,8 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
         loaded = load_model(cell.model, config.method, device, config.seed, chat=config.chats, template=template)
         encoder = task.encoder(loaded.tokenizer, config, splits.manifest.counts)
         task.end_answers(loaded.model, encoder)
+        if config.evaluate.cuda_graphs:
+            check_graphs(loaded.model)
         text = prepare_text(loaded.tokenizer, config, cell.fingerprints.text)
 
         # Training, or loading the trained weights.
