@@ -25,6 +25,7 @@ from medqa_finetune.report.notes import (
     PickedOfMany,
     QuestionsDrawn,
     RunsCut,
+    Skipped,
     TextsCut,
     TrainedOnce,
 )
@@ -278,6 +279,11 @@ def _(note: Cut, words: Language) -> str:
 @say.register
 def _(note: Disturbed, words: Language) -> str:
     return words("Disturbed", share=_range(note.low, note.high), cells=words.listed(note.cells))
+
+
+@say.register
+def _(note: Skipped, words: Language) -> str:
+    return words("Skipped", share=_range(note.low, note.high), cells=words.listed(note.cells))
 
 
 def _range(low: float, high: float) -> str:
