@@ -71,8 +71,16 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
         """Keep these rows, in this order."""
         end = self.get_seq_length()
-        self._all_keys, self._all_values = self._all_keys[beam_idx], self._all_values[beam_idx]
+        self._all_keys, self._all_values = (
+            self._only(states, beam_idx, end) for states in (self._all_keys, self._all_values)
+        )
         self.keys, self.values = self._all_keys[:, :, :end], self._all_values[:, :, :end]
+
+    def _only(self, states: torch.Tensor, rows: torch.Tensor, tokens: int) -> torch.Tensor:
+        """Return some rows; no place is copied that holds no token yet."""
+        kept = states.new_empty((len(rows), *states.shape[1:]))
+        torch.index_select(states.detach()[:, :, :tokens], 0, rows, out=kept[:, :, :tokens])
+        return kept
 
 
 def cache_argument(model: Any) -> str | None:

@@ -18,7 +18,7 @@ def captured(compute: Callable[[], object], step: Callable[[], None]) -> Callabl
     Raises:
         RuntimeError: the step does something that cannot be captured.
     """
-    beside = torch.cuda.Stream()
+    beside: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     beside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(beside):
         for _ in range(WARM_UP_RUNS):

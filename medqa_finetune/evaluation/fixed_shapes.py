@@ -231,7 +231,7 @@ class FixedDecoder:
         ).logits[:, -1]
         return logits
 
-    def _advance(self, rows: int, window: int) -> None:
+    def advance(self, rows: int, window: int) -> None:
         """Compute the next token of each row, and put it where the one after it is computed from."""
         self._logits = self.compute(rows, window)
         latest = most_likely(self._logits).unsqueeze(1)
@@ -247,14 +247,14 @@ class FixedDecoder:
         if known is not None:
             return known
 
-        def advance() -> None:
-            self._advance(rows, window)
+        def step() -> None:
+            self.advance(rows, window)
 
         if self._capture is None:
-            self._steps[rows, window] = advance
-            return advance
+            self._steps[rows, window] = step
+            return step
         expected = self.compute(rows, window).clone()
-        replay = self._capture(lambda: self.compute(rows, window), advance)
+        replay = self._capture(lambda: self.compute(rows, window), step)
         self._steps[rows, window] = replay
 
         def first() -> None:

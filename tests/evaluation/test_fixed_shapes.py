@@ -71,7 +71,12 @@ def test_rows_that_have_ended_leave_the_step(monkeypatch: pytest.MonkeyPatch) ->
     end = some_end(alone)
     rows: list[tuple[int, int]] = []
     compute = FixedDecoder.compute
-    monkeypatch.setattr(FixedDecoder, "compute", lambda *given: rows.append(given[1:]) or compute(*given))
+
+    def noting(decoder: FixedDecoder, number: int, window: int) -> torch.Tensor:
+        rows.append((number, window))
+        return compute(decoder, number, window)
+
+    monkeypatch.setattr(FixedDecoder, "compute", noting)
     assert FixedDecoder(model).decode(asked, Ending((end,), PAD, NEW_TOKENS)) == ended(alone, end)
     numbers, windows = ([shape[part] for shape in rows] for part in (0, 1))
     assert numbers[0] == 32
