@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from functools import partial
 from pathlib import Path
 
 from medqa_finetune.cell import Cell
@@ -82,6 +83,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
             from medqa_finetune.training.checkpoints import Checkpoints
             from medqa_finetune.training.curves import draw_curves
             from medqa_finetune.training.fit import Keeping, fit
+            from medqa_finetune.training.fp16_probe import settle_fp32_blocks
 
         # The base model, and how its data is encoded.
         keep_freed_memory()
@@ -93,6 +95,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
         encoder = task.encoder(loaded.tokenizer, config, splits.manifest.counts)
         task.end_answers(loaded.model, encoder)
         text = prepare_text(loaded.tokenizer, config, cell.fingerprints.text)
+        settle_fp32_blocks(config, loaded, partial(task.sample, encoder, splits), run, keep=training)
 
         # Training, or loading the trained weights.
         if training:

@@ -28,6 +28,8 @@ EVALUATION_VERSION = 1
 NULL_LEAVES_OUT_SINCE = 5
 # The same arithmetic in fewer launches; before, adapters had the plain one where CUDA is.
 SAME_ON_CUDA = {"adamw_torch_fused": "adamw_torch"}
+# Settings that are in no identity while they have this value, so that runs from before they existed keep theirs.
+LEFT_OUT_AS = {"fp32_blocks": AUTO}
 DEFAULT_EVALUATION = "default"
 # Separates the settings in the name of a run or an evaluation.
 SEPARATOR = "__"
@@ -199,7 +201,7 @@ def identity_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: SAME_ON_CUDA.get(value, value) if key == "method.optimizer" else value
         for key, value in (_schema_defaults() | as_meant(flatten(settings))).items()
-        if not _is_below(key, NOT_IDENTITY) and method.uses(key)
+        if not _is_below(key, NOT_IDENTITY) and method.uses(key) and (key, value) not in LEFT_OUT_AS.items()
     }
 
 
