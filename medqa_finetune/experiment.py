@@ -75,7 +75,8 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
         with collector_paused():
             from medqa_finetune.evaluation.batch_size import settle_batches
             from medqa_finetune.evaluation.benchmarks import prepare_text, run_benchmarks
-            from medqa_finetune.model.load import answering_form, choose_device, load_model, set_threads
+            from medqa_finetune.model.answering import answering_model
+            from medqa_finetune.model.load import choose_device, load_model, set_threads
             from medqa_finetune.runtime import keep_freed_memory
             from medqa_finetune.training.auto_settings import settle
             from medqa_finetune.training.checkpoints import Checkpoints
@@ -111,7 +112,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
 
         # Benchmarks come before predictions: predicting may modify the model in place.
         claim.begin_predictions(environment, task.ids(questions))
-        model = answering_form(method.for_inference(loaded.model), device)
+        model = answering_model(loaded.model, config.method, device)
         settings = settle_batches(config.evaluate, model, loaded.size, evaluation)
         config = dataclasses.replace(config, evaluate=settings)
         run_benchmarks(model, loaded.tokenizer, text, config.evaluate, evaluation)

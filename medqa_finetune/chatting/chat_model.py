@@ -16,6 +16,7 @@ from medqa_finetune.errors import NO_VALUE, DataError, Fault, ModelError
 from medqa_finetune.evaluation.decode import Ending, Model, most_likely, no_cache, stream_tokens
 from medqa_finetune.evaluation.generate import stops_of
 from medqa_finetune.methods.registry import model_method
+from medqa_finetune.model.answering import answering_form, answering_model
 from medqa_finetune.model.load import choose_device, load_base, load_tokenizer, set_threads
 
 DEFAULT_NEW_TOKENS = 512
@@ -157,10 +158,12 @@ def load_source(source: Source, threads: int | None = None) -> ChatModel:
         tokenizer = load_tokenizer(source.tokenizer, source.template)
     except ModelError as error:
         raise ModelError(*map(_chat_fault, error.faults)) from None
-    model = load_base(source.model, source.method, choose_device(source.precision), tokenizer)
-    if source.adapter is not None:
-        method = model_method(source.method)
-        model = method.for_inference(method.attach(model, source.adapter))
+    device = choose_device(source.precision)
+    model = load_base(source.model, source.method, device, tokenizer)
+    if source.adapter is None:
+        model = answering_form(model, device)
+    else:
+        model = answering_model(model_method(source.method).attach(model, source.adapter), source.method, device)
     _check_cache(model)
     encoder = Encoder(tokenizer, source.max_length or context_length(model), source.form)
     return ChatModel(source.name, model, encoder, source.max_new_tokens or default_new_tokens(model))

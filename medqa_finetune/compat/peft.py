@@ -5,15 +5,20 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
+import torch
 from peft import LoraConfig, PeftModel
 from peft.helpers import disable_input_dtype_casting
+from peft.tuners.lora.layer import LoraLayer, ParamWrapper
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.integrations import dequantize_module_weight
 from torch.nn import Dropout, Identity, Linear
 
 from medqa_finetune.compat.torch import has_hooks
 
 # Layers whose forward pass is that of `linear_adapters`; the last two have bases of bitsandbytes.
 LINEAR_LAYERS = ("Linear", "Linear4bit", "Linear8bitLt")
+# What peft calls DoRA's forward pass of linear layers, of any base.
+DORA = "DoraLinearVariant"
 
 
 def bare(model: Any) -> Any:
@@ -98,6 +103,7 @@ class LinearAdapter:
         lower, upper: The linear layers A and B.
         dropout: `torch.nn.Dropout`, or an identity.
         scale: What the product is multiplied by.
+        dora: peft's layer with the magnitudes of DoRA; None for a plain adapter.
     """
 
     name: str
@@ -107,6 +113,7 @@ class LinearAdapter:
     upper: Any
     dropout: Any
     scale: float
+    dora: Any = None
 
     @property
     def base(self) -> Any:
@@ -118,12 +125,64 @@ class LinearAdapter:
         """Whether the adapter takes part in the forward pass: neither merged nor switched off."""
         return not self.layer.disable_adapters and not self.layer.merged
 
+    @torch.no_grad()
+    def magnitudes(self) -> torch.Tensor:
+        """Return what DoRA multiplies each output by, in fp32: the magnitude over the norm of W + scale B A."""
+        matrix = dequantize_module_weight(self.base).float()
+        if self.layer.fan_in_fan_out:
+            matrix = matrix.T
+        change = self.scale * (self.upper.weight.float() @ self.lower.weight.float())
+        norms = torch.linalg.vector_norm(matrix + change, dim=1)
+        magnitudes: torch.Tensor = self.dora.weight.float() / norms
+        return magnitudes
 
-def linear_adapters(model: Any) -> list[LinearAdapter]:
-    """Return all layers of a model with one plain adapter, in the model's order; others, as DoRA's, are left out.
+
+@torch.no_grad()
+def fold_scales(model: Any) -> bool:
+    """Multiply the scales of all adapters into their matrices B, in their own precision, and set the scales to 1.
+
+    The settings say so as well: what is saved now means the same. Returns False, and changes nothing, where an adapter
+    is of a kind that may use its scale in another way.
+    """
+    layers = [part for part in model.modules() if isinstance(part, LoraLayer)]
+    kinds = {type(variant).__name__ for layer in layers for variant in layer.lora_variant.values()}
+    if any(not kind.startswith("Dora") for kind in kinds):
+        return False
+    for layer in layers:
+        for name, scale in layer.scaling.items():
+            for weight in _upper_weights(layer, name):
+                weight.mul_(scale)
+            layer.scaling[name], layer.lora_alpha[name], layer.use_rslora[name] = 1.0, layer.r[name], False
+    for settings in adapters(model).values():
+        settings.lora_alpha, settings.use_rslora = settings.r, False
+        settings.alpha_pattern = dict(settings.rank_pattern or {})
+    return True
+
+
+def _upper_weights(layer: Any, name: str) -> list[torch.Tensor]:
+    if name in layer.lora_embedding_B:
+        return [layer.lora_embedding_B[name].data]
+    return [weight.data for weight in layer.lora_B[name].parameters()]
+
+
+def cast_adapters(model: Any, dtype: torch.dtype) -> None:
+    """Convert the weights of plain adapters of linear layers and embeddings to a precision.
+
+    Those of DoRA stay, of which the norms are computed; and those on parameters, which are added to the parameters.
+    """
+    for layer in model.modules():
+        if not isinstance(layer, LoraLayer) or isinstance(layer, ParamWrapper) or layer.lora_variant:
+            continue
+        for holder in (layer.lora_A, layer.lora_B, layer.lora_embedding_A, layer.lora_embedding_B):
+            for weight in holder.parameters():
+                weight.data = weight.data.to(dtype)
+
+
+def linear_adapters(model: Any, *, dora: bool = False) -> list[LinearAdapter]:
+    """Return all layers of a model with one plain adapter, in the model's order, and those with DoRA if asked for.
 
     Relied on: the classes and attributes of peft's LoRA layers, and that their forward pass is
-    `base(x) + B(A(dropout(x))) * scale`.
+    `base(x) + B(A(dropout(x))) * scale`; with DoRA all but the bias is multiplied by the magnitudes.
     """
     found = []
     for path, layer in model.named_modules():
@@ -131,12 +190,14 @@ def linear_adapters(model: Any) -> list[LinearAdapter]:
         if not is_known or len(layer.active_adapters) != 1:
             continue
         active = layer.active_adapters[0]
-        if active not in layer.lora_A or active in layer.lora_variant:
+        variant = layer.lora_variant.get(active)
+        if active not in layer.lora_A or not (variant is None or (dora and type(variant).__name__ == DORA)):
             continue
         lower, upper, dropout = layer.lora_A[active], layer.lora_B[active], layer.lora_dropout[active]
         parts = (lower, upper, dropout)
         is_plain = type(lower) is type(upper) is Linear and type(dropout) in (Dropout, Identity)
         if is_plain and lower.bias is upper.bias is None and not any(map(has_hooks, parts)):
             parent, _, name = path.rpartition(".")
-            found.append(LinearAdapter(name, parent, layer, *parts, layer.scaling[active]))
+            magnitudes = None if variant is None else layer.lora_magnitude_vector[active]
+            found.append(LinearAdapter(name, parent, layer, *parts, layer.scaling[active], magnitudes))
     return found

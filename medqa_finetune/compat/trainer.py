@@ -3,6 +3,9 @@
 Its documentation invites subclasses to override `training_step`, `compute_loss`, `prediction_step`, `evaluate` and
 `log`, but guarantees neither their arguments nor when they are called; the rest is private. All but `evaluate` and
 `log` are overridden here, in terms of the abstract methods of `AdaptedTrainer`.
+
+In fp16 a scaler of torch skips optimizer steps whose gradients are not finite. Nothing tells reliably that it did:
+accelerate's `optimizer_step_was_skipped` is never true with a fused optimizer, which skips on the GPU.
 """
 
 from abc import abstractmethod
@@ -12,11 +15,52 @@ import torch
 from transformers import Trainer
 
 
+class SkippedSteps:
+    """Counts the optimizer steps that a gradient scaler skips, on its device, so that no step waits for it.
+
+    Relied on: `update` follows every optimizer step, and finds there what `step` found in the gradients.
+    """
+
+    def __init__(self, scaler: torch.amp.GradScaler) -> None:
+        self._scaler = scaler
+        self._update = scaler.update
+        # All of them, and those since the last step that trained.
+        self._counts = torch.zeros(2, dtype=torch.int64)
+        scaler.update = self._counted_update  # type: ignore[method-assign]
+
+    def start_at(self, total: int, in_a_row: int) -> None:
+        """Continue from the counts of an earlier process."""
+        self._counts = torch.tensor([total, in_a_row], device=self._counts.device)
+
+    def read(self) -> tuple[int, int]:
+        """Return the number of skipped steps, and how many of them came last in a row; waits for the device."""
+        total, in_a_row = self._counts.tolist()
+        return int(total), int(in_a_row)
+
+    def _counted_update(self, *arguments: Any, **options: Any) -> None:
+        found: list[torch.Tensor] = [
+            each
+            for state in self._scaler._per_optimizer_states.values()
+            for each in state["found_inf_per_device"].values()
+        ]
+        if found:
+            skipped = (torch.stack(found).sum() > 0).to(torch.int64)
+            counts = self._counts.to(skipped.device, non_blocking=True)
+            self._counts = torch.stack([counts[0] + skipped, (counts[1] + 1) * skipped])
+        self._update(*arguments, **options)
+
+
 class AdaptedTrainer(Trainer):
-    """A Trainer whose loader yields optimizer steps, each in batches that fit in memory."""
+    """A Trainer whose loader yields optimizer steps, each in batches that fit in memory.
+
+    Attributes:
+        skips: Counts the steps skipped in fp16; None in other precisions.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        scaler: Any = self.accelerator.scaler
+        self.skips = None if scaler is None else SkippedSteps(scaler)
         # `compute_loss` divides by the answer tokens of the whole step; Trainer must not divide again.
         self.model_accepts_loss_kwargs = True
 

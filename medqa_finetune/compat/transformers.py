@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import logging
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -240,6 +241,14 @@ def dequantize(model: Any) -> Any:
     """Return the dequantized model; silences transformers' warning about the memory that this needs."""
     logging.getLogger("transformers.integrations.bitsandbytes").setLevel(logging.ERROR)
     return model.dequantize()
+
+
+def is_kept_in_fp32(model: Any, name: str, dtype: torch.dtype) -> bool:
+    """Return whether transformers loads a weight in fp32 although half precision is asked for, as some routers."""
+    kept = set(model._keep_in_fp32_modules_strict or ())
+    if dtype == torch.float16:
+        kept |= set(model._keep_in_fp32_modules or ())
+    return any(re.search(re.escape(each).replace(r"\*", ".*"), name) for each in kept)
 
 
 def tied_weights(model: Any) -> Mapping[str, str]:

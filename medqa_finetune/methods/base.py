@@ -211,4 +211,4 @@ class ModelMethod(Method):
         Raises:
             ModelError: vLLM does not support the method in this precision.
         """
-        return DTYPE_NAMES[self.base_precision(precision)], None
+        return DTYPE_NAMES[precision], None

@@ -19,7 +19,6 @@ from transformers.utils.logging import disable_default_handler, disable_progress
 from medqa_finetune.architecture.files import AGAIN
 from medqa_finetune.architecture.size import ModelSize, read_size
 from medqa_finetune.compat.failures import words_of
-from medqa_finetune.compat.peft import adapters
 from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import Fault, ModelError
@@ -123,20 +122,6 @@ def load_model(
     if size is not None and size.experts:
         _log_experts(size, method, base)
     return LoadedModel(model, tokenizer, device, parameters, size, layers)
-
-
-def answering_form(model: PreTrainedModel, device: Device) -> PreTrainedModel:
-    """Return a model in the one numeric form that it answers in, in place: weights in the precision of the run.
-
-    Under autocast every product of fp32 weights had them in half precision, and so does the untuned model; adapters
-    stay as they are. Buffers stay in fp32, as those of rotary embeddings must.
-    """
-    half = dtype_of(device.precision)
-    if device.type == "cuda" and half != torch.float32 and not adapters(model):
-        for weight in model.parameters():
-            if weight.dtype == torch.float32:
-                weight.data = weight.data.to(half)
-    return model
 
 
 def _log_parameters(parameters: Parameters, layers: LayerSizes | None) -> None:

@@ -132,9 +132,9 @@ def _evaluate(
     config: Config, loaded: "LoadedModel", encoder: Any, questions: Sequence[Any], run: RunDir
 ) -> EvaluationCosts:
     from medqa_finetune.evaluation.batch_size import settle_batches
-    from medqa_finetune.model.load import answering_form
+    from medqa_finetune.model.answering import answering_model
 
-    model = answering_form(model_method(config.method).for_inference(loaded.model), loaded.device)
+    model = answering_model(loaded.model, config.method, loaded.device)
     config = dataclasses.replace(config, evaluate=settle_batches(config.evaluate, model, loaded.size))
     started = time.perf_counter()
     folder = EvaluationDir(run.path, in_run=True)

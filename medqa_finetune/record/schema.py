@@ -149,6 +149,10 @@ class TrainRecord:
         optimizer: Name of the optimizer used on this device.
         batch_size: Examples per optimizer step (effective batch); the last step of an epoch may have fewer.
         batch_tokens: Mean tokens per optimizer step.
+        skipped_steps: Optimizer steps that trained nothing, because their gradients were not finite in fp16; None in
+            other precisions and in records of earlier versions.
+        weight_change: Norm of the difference of the kept trained weights from those before training, relative to the
+            norm of these, over a sample of each weight's values; above 0. None in records of earlier versions.
         best_step: Optimizer step with the lowest validation loss, whose weights are kept.
         resumed_from: Steps of the checkpoints that training resumed from, in order of time; empty without a restart.
     """
@@ -167,6 +171,8 @@ class TrainRecord:
     micro_batch: int | None = None
     gradient_checkpointing: bool | None = None
     fused_adapters: bool | None = None
+    skipped_steps: int | None = None
+    weight_change: float | None = None
     samples_per_second: float | None = None
     tokens_per_second: float | None = None
     flops: float | None = None

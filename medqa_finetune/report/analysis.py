@@ -20,6 +20,7 @@ from medqa_finetune.report.notes import (
     NotMeasured,
     OtherBatches,
     PickedOfMany,
+    Skipped,
     TrainedOnce,
 )
 from medqa_finetune.report.recommend import recommend
@@ -45,6 +46,8 @@ from medqa_finetune.report.verdict import Caution, Verdict
 CELLS_COMPARED = 32
 # Cells that are read and resampled together without being compared.
 AT_ONCE = 64
+# A gradient scaler skips a few steps where it begins, and one whenever it tries a larger scale, every 2,000 steps.
+USUALLY_SKIPPED = 0.01
 
 
 @dataclass(frozen=True)
@@ -113,8 +116,13 @@ def _family(key: Family, cells: Sequence[Cell], settings: Settings) -> Analysis:
             resampled = {each.cell: each for each in resample_scores(others, score, settings)}
             scores += [cell_score(each, score, settings) for each in resampled.values()]
             runs += _runs(rest[start : start + AT_ONCE], resampled, score, settings)
-    notes += [*_one_seed([each.cell for each in read]), *cut_notes(cells), *disturbed_notes(cells)]
-    notes += batch_notes(cells)
+    notes += [
+        *_one_seed([each.cell for each in read]),
+        *cut_notes(cells),
+        *disturbed_notes(cells),
+        *skipped_notes(cells),
+        *batch_notes(cells),
+    ]
     if rest:
         notes[:0] = [_capped(len(cells), chosen), PickedOfMany()]
     comparisons = tuple(each for score in results.values() for each in score.comparisons)
@@ -219,6 +227,14 @@ def batch_notes(cells: Sequence[Cell]) -> Iterator[Note]:
     for parts in places.values():
         if len(parts) > 1:
             yield OtherBatches(tuple(Batches(*values, tuple(names)) for values, names in parts.items()))
+
+
+def skipped_notes(cells: Sequence[Cell]) -> Iterator[Note]:
+    """Yield the cells with more training steps that changed nothing than a scaler's usual few, and their share."""
+    shares = {cell.name: cell.mean("train_skipped_rate") for cell in cells if cell.measured("train_skipped_rate")}
+    found = {name: share for name, share in shares.items() if share > USUALLY_SKIPPED}
+    if found:
+        yield Skipped(tuple(found), min(found.values()), max(found.values()))
 
 
 def _capped(total: int, chosen: Sequence[Cell]) -> Capped:

@@ -120,6 +120,20 @@ class OtherBatches:
 
 
 @dataclass(frozen=True)
+class Skipped:
+    """Cells with training steps that changed nothing, because their gradients were not finite in fp16.
+
+    Attributes:
+        low: Smallest share of a cell's steps, in (0, 1].
+        high: Largest.
+    """
+
+    cells: tuple[str, ...]
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Capped:
     """There were too many cells to compare all pairs.
 
@@ -234,6 +248,7 @@ Note = (
     | Cut
     | Disturbed
     | OtherBatches
+    | Skipped
     | Capped
     | PickedOfMany
     | GroupsCut

@@ -20,19 +20,20 @@ RATES = (
 )  # fmt: skip
 CUT_EXAMPLES = "train_truncated_rate"
 DISTURBED = "train_disturbed_rate"
+SKIPPED = "train_skipped_rate"
 COLUMNS = (
     "name", "status", "method", "data", "train_size", "model", "seed",
     *(score for score in SCORES if score not in (*DETAILS, *OF_TEXT)), "peak_vram_gib", "peak_rss_gib",
     "train_seconds", "train_samples_per_second", "train_tokens_per_second", "eval_samples_per_second",
     "trainable_parameters", "n_test", "signature", "model_flops_utilization", "reason", "study", "corpus", "device",
     "test_sha256", "identity", *OF_TEXT, "eval_tokens_per_second", *DETAILS, *RATES,
-    CUT_EXAMPLES, "task", "cell", "evaluation", "evaluation_identity", DISTURBED,
+    CUT_EXAMPLES, "task", "cell", "evaluation", "evaluation_identity", DISTURBED, SKIPPED,
 )  # fmt: skip
 WHOLE_NUMBERS = ("train_size", "seed", "trainable_parameters", "n_test")
 NUMBERS = (
     *SCORES, "peak_vram_gib", "peak_rss_gib", "train_seconds", "train_samples_per_second", "train_tokens_per_second",
     "eval_samples_per_second", "model_flops_utilization", "eval_tokens_per_second", *RATES,
-    CUT_EXAMPLES, DISTURBED,
+    CUT_EXAMPLES, DISTURBED, SKIPPED,
 )  # fmt: skip
 
 
@@ -107,6 +108,7 @@ def _costs(record: Record) -> dict[str, object]:
             "model_flops_utilization": train.model_flops_utilization,
             CUT_EXAMPLES: _cut_share(record),
             DISTURBED: disturbance_of(train),
+            SKIPPED: None if train.skipped_steps is None else train.skipped_steps / train.steps,
         }
     return costs
 

@@ -69,6 +69,10 @@ class Checkpoints:
         """Temporary folder in which Trainer writes a checkpoint before `publish`."""
         return self.folder / f"{TEMPORARY_PREFIX}trainer"
 
+    def written(self, step: int) -> Path:
+        """Return the folder in which Trainer has written a step's checkpoint, before `publish`."""
+        return self.trainer_folder / f"checkpoint-{step}"
+
     def path(self, step: int) -> Path:
         """Return the folder of a step's checkpoint."""
         return self.folder / f"step-{step}"
@@ -131,7 +135,7 @@ class Checkpoints:
         Raises:
             DataError: the files do not read back as they were written.
         """
-        written = self.trainer_folder / f"checkpoint-{step}"
+        written = self.written(step)
         for name in UNWANTED:
             (written / name).unlink(missing_ok=True)
         write_json(written / PROGRESS, progress)

@@ -16,7 +16,7 @@ from medqa_finetune.compat.transformers import checkpointing_options, optimizer_
 from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import Config, TrainConfig
 from medqa_finetune.data.token_sets import EncodedSet
-from medqa_finetune.errors import Fault, ModelError
+from medqa_finetune.errors import Fault, ModelError, RunError
 from medqa_finetune.methods.base import ModelMethod
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.load import Device, LoadedModel
@@ -25,11 +25,12 @@ from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import TrainRecord
 from medqa_finetune.stopping import StopRequest
 from medqa_finetune.training.batches import Collator
+from medqa_finetune.training.change import read_sample, relative_change, sample_of
 from medqa_finetune.training.checkpoints import Checkpoints
 from medqa_finetune.training.computing import computing, wants_fused
 from medqa_finetune.training.meters import Meter, costs
 from medqa_finetune.training.trackers import Tracked, trackers
-from medqa_finetune.training.trainer import MeteredTrainer, Milestones, Plan, Progress
+from medqa_finetune.training.trainer import MORE_IN_FP32, MeteredTrainer, Milestones, Plan, Progress
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,8 @@ def fit(
 
     Raises:
         Interrupted: a signal asked to stop; a checkpoint has been written.
-        RunError: the training or validation loss became NaN or infinite.
+        RunError: the training or validation loss became NaN or infinite, steps without finite gradients did not end, or
+            no weight was changed.
     """
     checkpoints, method = keeping.checkpoints, model_method(config.method)
     steps = total_steps(len(sets.train), config.train)
@@ -73,6 +75,7 @@ def fit(
     _prepare_folder(run, checkpoints, resumed)
     progress = _with_fusion(progress, config, loaded.device, resumed)
     method.begin(loaded.model, config.seed, None if resumed is None else checkpoints.path(resumed))
+    start = sample_of(loaded.model) if resumed is None else read_sample(checkpoints.path(resumed))
     meter = Meter(loaded.device.type, progress.meter)
     train = config.train
     collator = Collator(train.micro_batch, train.max_length, train.packing, int(loaded.tokenizer.pad_token_id))
@@ -89,15 +92,30 @@ def fit(
         run=run,
         checkpoints=checkpoints,
         progress=progress,
+        start=start,
     )
     trainer.remove_callback(PrinterCallback)
     # Trainer would take one more step if resumed after the last.
     if resumed != steps:
         _train(trainer, config, Plan(validation_steps(steps, train), train, keeping.stop), resumed)
     checkpoints.sweep()
+    if not trainer.best_step:
+        raise _nothing_trained(trainer)
     method.restore(loaded.model, checkpoints.path(trainer.best_step))
+    change = None if start is None else relative_change(start, sample_of(loaded.model))
+    if change == 0:
+        raise _nothing_trained(trainer)
     _write_adapter(loaded, method, run)
-    return _train_record(trainer, loaded, sets.train, config)
+    return replace(_train_record(trainer, loaded, sets.train, config), weight_change=change)
+
+
+def _nothing_trained(trainer: MeteredTrainer) -> RunError:
+    """Return the error for kept weights that are those before training, which no result must hide."""
+    skipped, steps = trainer.skipped_steps, trainer.args.max_steps
+    of_them = f": the gradients of {skipped} of {steps} steps were not finite in fp16" if skipped else ""
+    hint = f"Give {MORE_IN_FP32}." if skipped else "Give a higher train.learning_rate."
+    problem = f"the weights are the same as before training{of_them}"
+    return RunError(Fault("nothing-trained", problem, key="weights", hint=hint))
 
 
 def _train(trainer: MeteredTrainer, config: Config, plan: Plan, resumed: int | None) -> None:
@@ -275,6 +293,7 @@ def _train_record(trainer: MeteredTrainer, loaded: LoadedModel, examples: Encode
         micro_batch=config.train.micro_batch,
         gradient_checkpointing=config.train.gradient_checkpointing,
         fused_adapters=trainer.fused_adapters,
+        skipped_steps=trainer.skipped_steps,
         final_train_loss=[row["loss"] for row in rows if "loss" in row][-1],
         best_validation_loss=trainer.best_loss,
         best_step=trainer.best_step,

@@ -1,8 +1,10 @@
 """The learning rate of every optimizer step."""
 
+import warnings
+
 import torch
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import get_scheduler
 
 
@@ -27,3 +29,16 @@ def schedule_of(name: str, optimizer: Optimizer, warmup_steps: int, steps: int) 
         raise TypeError(f"{name} is no function of the step")
     factor = whole.lr_lambdas[0]
     return LambdaLR(optimizer, lambda step: factor(step + skipped))
+
+
+def keep_to_steps(schedule: LRScheduler, step: int) -> None:
+    """Let a schedule follow all optimizer steps, those that trained nothing included, so that it ends at its end.
+
+    In fp16 Trainer does not advance it where it sees that the scaler has skipped a step. With fused optimizers it sees
+    none: the schedule would depend on the optimizer's kernel.
+    """
+    with warnings.catch_warnings():
+        # Where the first step was skipped, the optimizer has not run before the schedule.
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+        while schedule.last_epoch < step:
+            schedule.step()

@@ -16,10 +16,11 @@ from medqa_finetune.errors import Fault, RunError
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.stopping import StopRequest
 from medqa_finetune.training.batches import Batch
+from medqa_finetune.training.change import Sample, write_sample
 from medqa_finetune.training.checkpoints import Checkpoints
 from medqa_finetune.training.loss import AnswerLoss
 from medqa_finetune.training.meters import Meter, MeterState, Reading, Work
-from medqa_finetune.training.schedule import schedule_of
+from medqa_finetune.training.schedule import keep_to_steps, schedule_of
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,11 @@ FOREIGN_FIGURES = {"total_flos", "train_loss"} | {
     for phase in ("train", "eval")
     for figure in ("runtime", "samples_per_second", "steps_per_second")
 }
+
+# torch's scaler begins at 2^16 and halves with every step it skips. Below 2^-8 it is not the scale that overflows.
+MOST_SKIPPED_IN_A_ROW = 24
+# What computes more in fp32 than the probe before training chose.
+MORE_IN_FP32 = "fp32_blocks=[self_attn,mlp], which computes all layers in fp32, or precision=fp32"
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ class Progress:
         points: Number of points in the run's curves so far.
         meter: State of the meter.
         fused_adapters: Whether adapters are fused. Checkpoints of earlier versions lack it, and theirs were not.
+        skipped_steps: Steps that trained nothing, because their gradients were not finite in fp16.
+        skipped_in_a_row: Those of them since the last step that trained.
     """
 
     best_loss: float | None = None
@@ -53,18 +61,28 @@ class Progress:
     points: int = 0
     meter: MeterState = MeterState(Reading(), Reading(), (None, None, 0))  # noqa: RUF009 (frozen)
     fused_adapters: bool = False
+    skipped_steps: int = 0
+    skipped_in_a_row: int = 0
 
 
 class MeteredTrainer(AdaptedTrainer):
     """A Trainer that measures its cost, logs to the run folder, and tracks the step of the lowest validation loss."""
 
     def __init__(
-        self, *, meter: Meter, run: RunDir, checkpoints: Checkpoints, progress: Progress, **options: Any
+        self,
+        *,
+        meter: Meter,
+        run: RunDir,
+        checkpoints: Checkpoints,
+        progress: Progress,
+        start: Sample | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self.meter = meter
         self.run = run
         self.checkpoints = checkpoints
+        self.start = start
         self.best_loss = math.inf if progress.best_loss is None else progress.best_loss
         self.best_step = progress.best_step
         self._logged_at = progress.logged_at
@@ -72,6 +90,13 @@ class MeteredTrainer(AdaptedTrainer):
         self._validated = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         self._answer_loss = AnswerLoss(self.model)
         self.fused_adapters = progress.fused_adapters
+        if self.skips is not None:
+            self.skips.start_at(progress.skipped_steps, progress.skipped_in_a_row)
+
+    @property
+    def skipped_steps(self) -> int | None:
+        """Number of steps that trained nothing; None where none can be skipped. Waits for the device."""
+        return None if self.skips is None else self.skips.read()[0]
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Create the schedule of the learning rate, in which every step trains."""
@@ -92,10 +117,11 @@ class MeteredTrainer(AdaptedTrainer):
         return loss
 
     def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
-        """Validate with the meter paused; record the step if its loss is the lowest so far."""
+        """Validate with the meter paused; record the step if its loss is the lowest so far and any step trained."""
         self.meter.pause()
         metrics: dict[str, float] = super().evaluate(*arguments, **options)
-        if metrics["eval_loss"] < self.best_loss:
+        has_trained = (self.skipped_steps or 0) < self.state.global_step
+        if has_trained and metrics["eval_loss"] < self.best_loss:
             self.best_loss, self.best_step = metrics["eval_loss"], self.state.global_step
         if not self.control.should_save:
             self.meter.resume()
@@ -137,6 +163,7 @@ class MeteredTrainer(AdaptedTrainer):
             _, tokens_per_second = self.meter.throughput()
             logs |= {} if tokens_per_second is None else {"tokens_per_second": tokens_per_second}
             logs |= self.meter.gauges()
+            logs |= {} if self.skips is None else {"skipped_steps": self.skips.read()[0]}
         if logs.keys() <= {"epoch"}:
             return
         for name in ("loss", "eval_loss"):
@@ -147,13 +174,15 @@ class MeteredTrainer(AdaptedTrainer):
         finite = {name: value if math.isfinite(value) else None for name, value in logs.items()}
         self.run.log_metrics({"step": self.state.global_step, "steps": self.state.max_steps, **finite})
         log.info("step %d/%d  %s", self.state.global_step, self.state.max_steps, _as_text(logs))
+        self._check_skips()
 
     def publish(self, step: int) -> None:
         """Publish the checkpoint that Trainer has just written.
 
         Raises:
-            RunError: a loss or a weight in it is not finite; nothing is published.
+            RunError: a loss or a weight in it is not finite, or skipped steps do not end; nothing is published.
         """
+        self._check_skips()
         loss_sum = self._loss_sum.item()
         if not math.isfinite(loss_sum):
             self._stop("loss", "training loss", loss_sum)
@@ -163,26 +192,43 @@ class MeteredTrainer(AdaptedTrainer):
         best_loss = None if math.isinf(self.best_loss) else self.best_loss
         points = len(self.run.read_metrics())
         curve = (best_loss, self.best_step, loss_sum, self._logged_at, points)
-        progress = Progress(*curve, self.meter.state(), self.fused_adapters)
+        skipped = (0, 0) if self.skips is None else self.skips.read()
+        progress = Progress(*curve, self.meter.state(), self.fused_adapters, *skipped)
+        if self.start is not None:
+            write_sample(self.start, self.checkpoints.written(step))
         self.checkpoints.publish(step, self.best_step, asdict(progress))
 
-    def _stop(self, key: str, what: str, value: float) -> None:
+    def _check_skips(self) -> None:
+        """Stop where the scaler skips one step after another: smaller gradients do not help.
+
+        Raises:
+            RunError: it does.
+        """
+        total, in_a_row = (0, 0) if self.skips is None else self.skips.read()
+        if in_a_row < MOST_SKIPPED_IN_A_ROW:
+            return
+        step = self.state.global_step
+        problem = (
+            f"the gradients of the last {in_a_row} steps were not finite in fp16, so that these trained nothing "
+            f"({total} of {step} in all); {self._left()}"
+        )
+        raise RunError(Fault("steps-skipped", problem, key="step", got=step, hint=self._way_out()))
+
+    def _left(self) -> str:
         kept = self.checkpoints.newest()
-        left = (
-            "no weights were kept"
-            if kept is None
-            else f"the weights of step {kept} are in {self.checkpoints.path(kept)}"
-        )
+        if kept is None:
+            return "no weights were kept"
+        return f"the weights of step {kept} are in {self.checkpoints.path(kept)}"
+
+    def _way_out(self) -> str:
         rate = f"train.learning_rate (now {self.args.learning_rate:g})"
-        raise RunError(
-            Fault(
-                "not-finite",
-                f"the {what} became {value} at step {self.state.global_step}; {left}",
-                key=key,
-                got=value,
-                hint=f"Give a lower {rate}, or precision=bf16 or fp32.",
-            )
-        )
+        if self.skips is None:
+            return f"Give a lower {rate}, or precision=bf16 or fp32."
+        return f"Give {MORE_IN_FP32}, or a lower {rate}."
+
+    def _stop(self, key: str, what: str, value: float) -> None:
+        problem = f"the {what} became {value} at step {self.state.global_step}; {self._left()}"
+        raise RunError(Fault("not-finite", problem, key=key, got=value, hint=self._way_out()))
 
 
 def _as_text(logs: dict[str, float]) -> str:
@@ -228,8 +274,12 @@ class Milestones(TrainerCallback):
         if self._warm_at == state.global_step:
             self._meter.mark_warm()
 
-    def on_step_end(self, args: object, state: TrainerState, control: TrainerControl, **kwargs: object) -> None:
-        """End the meter's warm-up, and request what is due."""
+    def on_step_end(
+        self, args: object, state: TrainerState, control: TrainerControl, *, lr_scheduler: Any = None, **kwargs: object
+    ) -> None:
+        """End the meter's warm-up, keep the learning rate's schedule to the steps, and request what is due."""
+        if lr_scheduler is not None:
+            keep_to_steps(lr_scheduler, state.global_step)
         if state.global_step == self._warm_at:
             self._meter.mark_warm()
         if state.global_step in self._plan.validate_after:

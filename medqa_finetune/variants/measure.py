@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from medqa_finetune.architecture.size import read_size
 from medqa_finetune.config.chat_form import ChatForm
@@ -113,13 +113,14 @@ def load_variant(asked: MeasureRequest, device: "Device", tokenizer: "PreTrained
     Raises:
         ModelError: a file is damaged or does not fit.
     """
+    from medqa_finetune.model.answering import answering_form
     from medqa_finetune.model.load import load_base
 
     if asked.base is None:
         # Its config.json says whether it is quantized.
-        return cast(Any, load_base(asked.folder, UNTRAINED, device, tokenizer)).eval()
+        return answering_form(load_base(asked.folder, UNTRAINED, device, tokenizer), device)
     model = model_method(asked.method).attach(load_base(asked.base, asked.method, device, tokenizer), asked.folder)
-    return cast(Any, model).eval()
+    return answering_form(model, device)
 
 
 def _warm_up(model: Any, encoder: Any, pairs: Sequence[Example]) -> None:

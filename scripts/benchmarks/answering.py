@@ -8,7 +8,6 @@ from typing import Any
 from medqa_finetune.config.schema import EvaluateConfig, MethodConfig
 from medqa_finetune.data.examples import Example
 from medqa_finetune.evaluation.backends import check_installed, generator_of
-from medqa_finetune.methods.registry import model_method
 from medqa_finetune.record.environment import installed_versions
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from scripts.benchmarks.made_pairs import read_rows
@@ -54,6 +53,7 @@ def _answer(work: Path, method: str, backend: str, pairs: list[Example], options
     import torch
 
     from medqa_finetune.data.encode import Encoder
+    from medqa_finetune.model.answering import answering_model
     from medqa_finetune.model.load import choose_device, load_model
 
     settings = EvaluateConfig(backend=backend, max_new_tokens=options.max_new_tokens)
@@ -63,7 +63,7 @@ def _answer(work: Path, method: str, backend: str, pairs: list[Example], options
         for name, weight in loaded.model.named_parameters():
             if "lora_B" in name:
                 weight.normal_(std=ADAPTER_STD)
-    model = model_method(METHODS[method]).for_inference(loaded.model)
+    model = answering_model(loaded.model, METHODS[method], loaded.device)
     with tempfile.TemporaryDirectory(dir=work) as folder:
         answered = EvaluationDir(Path(folder))
         speed = generator_of(settings)(model, Encoder(loaded.tokenizer, 1024), pairs, settings, answered).speed()

@@ -14,7 +14,9 @@ from medqa_finetune.compat.transformers import gradient_checkpointing
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.evaluation import decode
 from medqa_finetune.evaluation.decode import Ending
+from medqa_finetune.model.answering import answering_form
 from medqa_finetune.model.attention import attention_per_pair
+from medqa_finetune.model.load import Device
 from medqa_finetune.precision import Precision, dtype_of
 from medqa_finetune.training.batches import Batch, concatenate, pad_right
 from medqa_finetune.training.loss import AnswerLoss
@@ -103,8 +105,8 @@ def decoding_step(setting: Setting) -> Step:
     traces = []
     with ExitStack() as stack, torch.no_grad():
         recorder, model = _begin(setting, stack)
+        model = answering_form(model, Device("cuda", "", setting.precision))
         weights = recorder.allocated
-        model.eval()
         prompts = [[TOKEN] * length for length in setting.lengths]
         # inference_mode knows no fake tensors.
         decode_greedily = cast(Any, decode.decode_greedily).__wrapped__

@@ -19,6 +19,7 @@ from medqa_finetune.evaluation.decode import Ending, decode_greedily
 from medqa_finetune.memory import GIB, peak_resident_bytes
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model import attention
+from medqa_finetune.model.answering import answering_model
 from medqa_finetune.model.estimate import Machine, training_memory
 from medqa_finetune.model.load import LoadedModel, choose_device
 from medqa_finetune.model.rates import datasheet_rate, measure_copy_rate, measure_matrix_rate
@@ -114,14 +115,14 @@ def answering_form(scale: Scale) -> Iterator[Finding]:
     """Whether a model answers after training as after a restart, and the untuned base in the same numbers."""
     precision = choose_device("auto").precision
     with tempfile.TemporaryDirectory() as folder:
+        before = _logits(_answering(random_model(scale, "lora", precision, layers=8), "lora"))
         loaded = random_model(scale, "lora", precision, layers=8)
-        before = _logits(loaded.model)
         sets = examples(32, 16, scale.tokens(256), _vocabulary(loaded))
         train(loaded, settings_of("lora", precision, 3), Path(folder), sets)
-        behind = _logits(loaded.model)
+        behind = _logits(_answering(loaded, "lora"))
         restarted = random_model(scale, "lora", precision, layers=8)
         model_method(models.METHODS["lora"]).restore(restarted.model, RunDir(Path(folder)).adapter_path)
-        after = _logits(restarted.model)
+        after = _logits(_answering(restarted, "lora"))
     same = before.dtype == behind.dtype == after.dtype
     kinds = ", ".join(str(each.dtype).removeprefix("torch.") for each in (before, behind, after))
     yield Finding("answering-form", "logits of base, behind training, restarted", kinds, "", "one kind", same)
@@ -237,8 +238,7 @@ def answering(scale: Scale) -> Iterator[Finding]:
     precision = choose_device("auto").precision
     for method in _methods("lora", "qlora"):
         loaded = random_model(scale, method, precision)
-        model: Any = loaded.model
-        model.eval()
+        model = _answering(loaded, method)
         settled = settle_batches(EvaluateConfig(batch_tokens="auto"), model, loaded.size)
         new = scale.tokens(64)
         length = scale.tokens(256)
@@ -277,6 +277,10 @@ def _kernels() -> list[str]:
     from importlib.util import find_spec
 
     return ["torch", "liger"] if torch.cuda.is_available() and find_spec("liger_kernel") else ["torch"]
+
+
+def _answering(loaded: LoadedModel, method: str) -> Any:
+    return answering_model(loaded.model, models.METHODS[method], loaded.device)
 
 
 def _vocabulary(loaded: LoadedModel) -> int:

@@ -16,7 +16,7 @@ from medqa_finetune.data.examples import Example
 from medqa_finetune.errors import DataError, ModelError
 from medqa_finetune.evaluation.generate import generate_predictions
 from medqa_finetune.evaluation.predictions import read_predictions
-from medqa_finetune.methods.registry import model_method
+from medqa_finetune.model.answering import answering_model
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.run_dir import RunDir
 from scripts.small_models import TEMPLATE
@@ -53,7 +53,8 @@ def test_greedy_answers_are_the_predictions_of_the_evaluation(
     scratch = EvaluationDir(tmp_path)
     settings = EvaluateConfig(max_new_tokens=12, batch_size=1)
     encoder = Encoder(loaded.tokenizer, config.train.max_length)
-    generate_predictions(model_method(config.method).for_inference(loaded.model), encoder, pairs, settings, scratch)
+    model = answering_model(loaded.model, config.method, loaded.device)
+    generate_predictions(model, encoder, pairs, settings, scratch)
     predicted = {each.question: each.prediction for each in read_predictions(scratch.predictions_path)}
     chat_model = load_source(source_of_run(run.path))
     said = {question: answer(chat_model, chat_model.prompt("", [], question, 12)) for question in QUESTIONS}

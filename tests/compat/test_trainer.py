@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import Trainer, TrainingArguments
 
-from medqa_finetune.compat.trainer import AdaptedTrainer
+from medqa_finetune.compat.trainer import AdaptedTrainer, SkippedSteps
 
 # The first arguments of each method, in order, as our overrides take and our calls give them.
 ARGUMENTS = {
@@ -145,3 +145,21 @@ def test_pinned_batches_are_copied_without_waiting(trainer: Noting) -> None:
 
     trainer.on_device({"x": torch.ones(2).as_subclass(Pinned), "lengths": [2]})
     assert asked == [True]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_steps_that_a_scaler_skips_are_counted(fused: bool) -> None:
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.AdamW([weight], lr=0.5, fused=fused)
+    scaler = torch.amp.GradScaler("cpu")
+    skips = SkippedSteps(scaler)
+    skips.start_at(3, 1)
+    counted = []
+    for factor in (torch.inf, torch.nan, 1.0, torch.inf):
+        before = weight.item()
+        scaler.scale(weight.sum() * factor).backward()  # type: ignore[no-untyped-call]
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        counted.append((*skips.read(), weight.item() == before))
+    assert counted == [(4, 2, True), (5, 3, True), (5, 0, False), (6, 1, True)]

@@ -20,6 +20,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "lora": {"name": "lora"},
     "qlora": {"name": "qlora", "quantization": "nf4", "double_quantization": True},
     "full": {"name": "full", "trains": "all"},
+    "none": {"name": "none", "trains": "nothing"},
 }
 HOPPER, TURING = {"capability": [9, 0], "precision": "bf16"}, {"capability": [7, 5], "precision": "fp16"}
 LENGTHS = [300, 290, 280, 100]
@@ -33,6 +34,10 @@ STEPS: dict[str, dict[str, Any]] = {
     "large lora": {"method": "lora", **HOPPER, "lengths": ENOUGH},
     "large lora, nothing again": {"method": "lora", **HOPPER, "lengths": ENOUGH, "checkpointing": False},
     "answers": {"method": "lora", **HOPPER, "lengths": [40, 30], "step": "decoding"},
+    "4-bit answers": {"method": "qlora", **HOPPER, "lengths": [40, 30], "step": "decoding"},
+    "answers of the base": {"method": "none", **HOPPER, "lengths": [40, 30], "step": "decoding"},
+    "answers of full": {"method": "full", **HOPPER, "lengths": [40, 30], "step": "decoding"},
+    "answers on a T4": {"method": "lora", **TURING, "lengths": [40, 30], "step": "decoding"},
     "equal answers on a T4": {"method": "lora", **TURING, "lengths": [40, 40], "step": "decoding"},
 }
 TRAINED = ["lora", "qlora", "full", "lora on a T4", "full on a T4"]
@@ -72,10 +77,7 @@ def test_without_flash_similar_examples_share_an_efficient_call(step: str) -> No
 
 @pytest.mark.parametrize("step", TRAINED)
 def test_no_matrix_is_multiplied_in_fp32(step: str) -> None:
-    products = {kernel[:2] for kernel in walked()[step].kernels if kernel[3]}
-    # 4-bit weights have scales in fp32: the input's precision is that of the product.
-    precisions = {(name, dtypes[0]) if "4bit" in name else (name, *sorted(set(dtypes))) for name, dtypes in products}
-    assert {each[1:] for each in precisions} == {(half_of(step),)}
+    assert {precisions for _, precisions in products(step)} == {(half_of(step),)}
 
 
 @pytest.mark.parametrize("step", TRAINED)
@@ -111,6 +113,25 @@ def test_answering_takes_no_attention_in_whole_matrices() -> None:
     assert {call[0] for call in walked()["answers"].attention} <= {"flash", "efficient"}
     calls = walked()["equal answers on a T4"].attention
     assert {(call[0], call[4]) for call in calls} == {("efficient", False)}
+
+
+@pytest.mark.parametrize("step", ["answers", "4-bit answers", "answers of full", "answers on a T4"])
+def test_every_cell_answers_in_the_form_of_the_base(step: str) -> None:
+    assert {kernel[1] for kernel in products(step)} == {(half_of(step),)}
+    # The adapters of a layer: seven products added in place, four thin ones, shared where inputs are.
+    added = 11 * LAYERS if "full" not in step else 0
+    launched = walked()[step].launches - walked()["answers of the base"].launches
+    if "4-bit" in step:  # one kernel multiplies a 4-bit matrix by few rows
+        assert launched <= added + 7 * LAYERS
+    else:
+        assert launched == added
+
+
+def products(step: str) -> set[tuple[str, tuple[str, ...]]]:
+    """Return the products of a step, each with its precisions."""
+    found = {kernel[:2] for kernel in walked()[step].kernels if kernel[3]}
+    # 4-bit weights have scales in fp32: the input's precision is that of the product.
+    return {(name, dtypes[:1]) if "4bit" in name else (name, tuple(sorted(set(dtypes)))) for name, dtypes in found}
 
 
 def with_layers(size: ModelSize) -> ModelSize:

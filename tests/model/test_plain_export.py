@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
 from medqa_finetune.methods.registry import model_method
+from medqa_finetune.model.answering import answering_model
 from medqa_finetune.model.load import Device, load_model
 from medqa_finetune.model.plain_export import Plain, write_plain
 from medqa_finetune.precision import Precision
@@ -26,14 +27,15 @@ HELD = MethodConfig(name="none", trains="nothing", quantization="nf4")
 
 
 def trained(folder: Path, method: MethodConfig, precision: Precision) -> Any:
-    """A model in the form for inference, its adapter no longer one that changes nothing."""
-    model: Any = load_model(folder, method, Device("cpu", "CPU", precision), seed=0).model
+    """A model in the form that answers, its adapter no longer one that changes nothing."""
+    device = Device("cpu", "CPU", precision)
+    model: Any = load_model(folder, method, device, seed=0).model
     torch.manual_seed(1)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "lora_B" in name:
                 weight.normal_(std=0.3)
-    return cast(Any, model_method(method).for_inference(model)).eval()
+    return answering_model(model, method, device)
 
 
 def logits(model: Any) -> torch.Tensor:

@@ -23,6 +23,7 @@ from medqa_finetune.report.notes import (
     NoStatistics,
     NotMeasured,
     PickedOfMany,
+    Skipped,
     TrainedOnce,
 )
 from medqa_finetune.report.outputs.csv import comparisons_table, scores_table
@@ -267,6 +268,15 @@ def test_a_seeds_part_is_in_the_interval_of_a_cell_not_of_a_run(tmp_path: Path, 
         return interval.high - interval.low
 
     assert width(cell) > 1.5 * max(map(width, each))
+
+
+def test_trainings_with_many_skipped_steps_are_noted(tmp_path: Path) -> None:
+    skipped = {"lora_20k": 0, "lora_50k": 1, "lora_100k": 50}
+    records = [changed(each, skipped_steps=skipped[each.name], steps=100) for each in matrix() if each.name in skipped]
+    runs = runs_of(tmp_path, *records)
+    assert list(analysis.skipped_notes(cells_of(runs))) == [Skipped(("lora_100k",), 0.5, 0.5)]
+    shares = {name: steps / 100 for name, steps in skipped.items()}
+    assert {run.name: run.values["train_skipped_rate"] for run in runs} == shares
 
 
 def test_trainings_on_a_busy_machine_are_noted(tmp_path: Path) -> None:

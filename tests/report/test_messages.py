@@ -51,6 +51,7 @@ from medqa_finetune.report.notes import (
     PickedOfMany,
     QuestionsDrawn,
     RunsCut,
+    Skipped,
     TextsCut,
     TrainedOnce,
 )
@@ -143,6 +144,7 @@ def outcomes() -> Iterator[Outcome]:
     yield from (Cut(kind, NAMES, 0.1, high) for kind in CutKind for high in (0.1, 0.625))
     yield from (Disturbed(NAMES, 0.1, high) for high in (0.1, 0.625))
     yield OtherBatches((Batches(16, gradient_checkpointing=False, cells=NAMES), Batches(4, True, NAMES)))
+    yield from (Skipped(NAMES, 0.1, high) for high in (0.1, 0.625))
     yield from (NotMeasured("bleu", NAMES), TrainedOnce(NAMES), Capped(33, 32, ("rougeL", "bleu")), PickedOfMany())
     yield from (GroupsCut(6, 7), CellsCut(group, 36, 40), RunsCut(300, 1000), NoAnswers(), NoPredictions("α"))
     yield from (AnswersOfCells(12, 36), LowestSeed(), QuestionsDrawn(1000, 2000), TextsCut(2, 4000))

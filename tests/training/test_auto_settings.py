@@ -78,10 +78,9 @@ def test_the_cell_that_needs_most_memory_decides_for_all(
     loaded, _ = load(micro_model, config)
     assert loaded.size is not None
     # Enough for LoRA with all activations kept, and for full training with less.
-    needs = [
-        training_memory(loaded.size, settle_as(each, 8, again=False), CPU_MACHINE).total for each in (config, full)
-    ]
-    room = round((needs[0] + needs[1]) / 2 / SHARE) + PROCESS_BYTES
+    kept = [settle_as(each, 8, again=False) for each in (config, full)]
+    needs = [training_memory(loaded.size, each, Machine("cpu", "CPU", 0)).total for each in kept]
+    room = round((sum(needs) / 2 + PROCESS_BYTES) / SHARE)
     monkeypatch.setattr(auto_settings, "usable_bytes", lambda device: room)
     first = in_study(tmp_path, "lora_20k", config)
     in_study(tmp_path, "full_20k", full)
@@ -94,9 +93,6 @@ def test_the_cell_that_needs_most_memory_decides_for_all(
     assert chosen.fitted is not None
     assert (chosen.fitted.chosen_in, chosen.fitted.decided_by) == ("lora_20k", "full_20k")
     assert chosen.fitted.among == ["full_20k", "lora_20k"]
-
-
-CPU_MACHINE = Machine("cpu", "CPU", 0)
 
 
 def settle_as(config: Config, micro_batch: int, *, again: bool) -> Config:
@@ -153,20 +149,17 @@ def test_a_run_of_an_earlier_version_goes_on_as_it_began(micro_model: Path, tmp_
 def test_a_trial_computes_as_training_does(micro_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = make_config(micro_batch=2, max_length=32)
     loaded, _ = load(micro_model, config)
-    fused: list[int] = []
+    seen: list[int] = []
 
     @contextmanager
-    def noted(
-        model: Any, config: Config, half: Any, *, fused: bool, before: Any = computing.computing
-    ) -> Iterator[int]:
-        with before(model, config, half, fused=fused) as count:
+    def noted(*given: Any, **options: Any) -> Iterator[int]:
+        with computing.computing(*given, **options) as count:
             seen.append(count)
             yield count
 
-    seen = fused
     monkeypatch.setattr(auto_settings, "computing", noted)
     assert runs(config, loaded)
-    assert seen == [7 * loaded.model.config.num_hidden_layers]
+    assert seen == [7 * 2]
 
 
 def on_gpu(loaded: LoadedModel) -> LoadedModel:

@@ -61,6 +61,12 @@ def test_losses_of_the_record_are_those_logged(trial: Trial) -> None:
     assert trial.record.best_step == best["step"]
 
 
+def test_what_training_changed_is_recorded(trial: Trial) -> None:
+    assert trial.record.weight_change is not None
+    assert 0.01 < trial.record.weight_change < 1
+    assert trial.record.skipped_steps is None  # in fp32 there is nothing to skip
+
+
 def test_throughput_is_a_share_of_the_whole_without_warm_up(trial: Trial) -> None:
     record = trial.record
     assert record.samples_per_second is not None

@@ -97,7 +97,10 @@ def test_resumed_training_is_bit_equal(
     assert bits(resumed.run.adapter_path) == bits(whole.run.adapter_path)
     assert without_times(resumed.rows) == without_times(whole.rows)
     assert resumed.record.best_step == whole.record.best_step
-    counted = ("samples", "tokens", "answer_tokens", "steps", "epochs", "final_train_loss", "best_validation_loss")
+    counted = (
+        "samples", "tokens", "answer_tokens", "steps", "epochs", "final_train_loss", "best_validation_loss",
+        "weight_change",
+    )  # fmt: skip
     assert [getattr(resumed.record, key) for key in counted] == [getattr(whole.record, key) for key in counted]
 
 

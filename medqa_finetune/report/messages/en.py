@@ -140,6 +140,8 @@ SENTENCES = {
     "Batches.kept": "{micro_batch} examples a pass at most, with all activations kept, for {cells}",
     "Batches.again": "{micro_batch} examples a pass at most, with gradient checkpointing, for {cells}",
     "Batches.between": "; ",
+    "Skipped": "In the training of {cells}, {share} of the steps changed nothing: their gradients were not finite in "
+    "fp16. They count as steps all the same.",
     "Capped": "Of {cells} cells, only {compared} are compared with each other ({pairs} pairs): the untrained ones "
     "and those best in {score}. With more than 500 pairs, 10,000 trials cannot show a difference. The others have "
     "intervals for {scores}; to compare them, name a folder with fewer runs.",

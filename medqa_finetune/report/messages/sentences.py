@@ -26,6 +26,7 @@ from medqa_finetune.report.notes import (
     PickedOfMany,
     QuestionsDrawn,
     RunsCut,
+    Skipped,
     TextsCut,
     TrainedOnce,
 )
@@ -292,6 +293,11 @@ def _(note: OtherBatches, words: Language) -> str:
         for part in note.parts
     ]
     return words("OtherBatches", parts=words("Batches.between").join(parts))
+
+
+@say.register
+def _(note: Skipped, words: Language) -> str:
+    return words("Skipped", share=_range(note.low, note.high), cells=words.listed(note.cells))
 
 
 def _range(low: float, high: float) -> str:
