@@ -98,10 +98,25 @@ class LayerSizes:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The values of `train` that `auto` resolved to, chosen for the machine's memory."""
+    """The values of `train` that `auto` resolved to, one choice for all runs that are compared with each other.
+
+    Attributes:
+        micro_batch: As in `TrainConfig`, as is the next.
+        gradient_checkpointing: Whether activations are computed again.
+        chosen_in: Name of the run of the study in which they were chosen; empty in records of earlier versions.
+        decided_by: Name of the run that needs most memory with them, for which they were chosen; empty where runs of an
+            earlier version began with them.
+        among: Names of the runs that were known to be compared, and for which they fit by the estimate.
+        instead_of: Name of a compared run whose values do not fit for this one, so that both train with others; None
+            elsewhere.
+    """
 
     micro_batch: int
     gradient_checkpointing: bool
+    chosen_in: str = ""
+    decided_by: str = ""
+    among: list[str] = field(default_factory=list)
+    instead_of: str | None = None
 
 
 @dataclass(frozen=True)
