@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from medqa_finetune.data.encode import Encoder
     from medqa_finetune.data.examples import Encoded, Example
     from medqa_finetune.data.tables import ExampleTable
+    from medqa_finetune.data.token_sets import EncodedSet
     from medqa_finetune.evaluation.decode import Model
     from medqa_finetune.training.fit import TrainingSets
 
@@ -89,6 +90,10 @@ class Task(ABC, Generic[Items, Item, ItemEncoder]):
         """Return the encoded training and validation set."""
 
     @abstractmethod
+    def sample(self, encoder: ItemEncoder, splits: Splits[Items], size: int) -> "EncodedSet":
+        """Return the first encoded examples of the validation set, `size` or fewer, at least one."""
+
+    @abstractmethod
     def predict(
         self, model: "Model", encoder: ItemEncoder, items: Sequence[Item], config: Config, folder: EvaluationDir
     ) -> Costs:
@@ -145,6 +150,12 @@ class Answering(Task["ExampleTable", "Example", "Encoder"]):
 
         cache = Path(config.outputs) / CACHE_NAME
         return TrainingSets(*(encode_once(encoder, part, cache) for part in (splits.train, splits.validation)))
+
+    def sample(self, encoder: "Encoder", splits: Splits["ExampleTable"], size: int) -> "EncodedSet":
+        """Tokenize a few examples."""
+        from medqa_finetune.data.token_sets import EncodedSet
+
+        return EncodedSet(encoder.encode(splits.validation[:size]))
 
     def predict(
         self, model: "Model", encoder: "Encoder", items: "Sequence[Example]", config: Config, folder: EvaluationDir
@@ -206,6 +217,13 @@ class Modelling(Task["Blocks", "Encoded", "Ready"]):
         from medqa_finetune.training.fit import TrainingSets
 
         return TrainingSets(splits.train.encoded, splits.validation.encoded)
+
+    def sample(self, encoder: "Ready", splits: Splits["Blocks"], size: int) -> "EncodedSet":
+        """Return a few blocks."""
+        from medqa_finetune.data.token_sets import EncodedSet
+
+        blocks = splits.validation.encoded
+        return EncodedSet(blocks.encoded(number) for number in range(min(size, len(blocks))))
 
     def predict(
         self, model: "Model", encoder: "Ready", items: "Sequence[Encoded]", config: Config, folder: EvaluationDir

@@ -23,9 +23,9 @@ T4_MEMORY_SHARE = 0.69
 SERVER, DESKTOP, OLD_SERVER = 10e-6, 8e-6, 20e-6
 # Share of the data sheet that products of a training step reach. Ours; of the largest square products 87 % were
 # measured on A100 and 80 % on H100 (Bekman, Machine Learning Engineering Open Book, "maximum achievable matmul FLOPS"),
-# and those of a step are smaller. Cards of 70 to 150 W do not hold their boost clock under such products: for its limit of
-# power, a T4 reaches 24 of its 65 TFLOP/s in products of 4096 × 4096 one after the other (NVIDIA's answer in its forum,
-# "About GPU peak performance", forums.developer.nvidia.com/t/264462).
+# and those of a step are smaller. Cards of 70 to 150 W do not hold their boost clock under such products: for its limit
+# of power a T4 reaches 24 of its 65 TFLOP/s in products of 4096 × 4096 (NVIDIA's answer in its forum, "About GPU peak
+# performance", forums.developer.nvidia.com/t/264462).
 COOL, HOPPER, AMPERE, DESKTOP_POWER = 0.37, 0.66, 0.72, 0.8
 SERVER_AT_LOW_POWER = 0.55
 
