@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import cast
 
 from medqa_finetune.architecture.size import ModelSize
 from medqa_finetune.config.schema import Config
@@ -33,7 +34,7 @@ def with_operations(
         card: The card.
         samples: Token counts of training, validation and test set.
     """
-    precision = card.precisions[0] if config.precision == "auto" else config.precision
+    precision = card.precisions[0] if config.precision == "auto" else cast(Precision, config.precision)
     training: list[Operations] = []
     validation: list[Operations] = []
     flops = 0.0
