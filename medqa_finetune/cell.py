@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import glob
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,8 @@ def place_cell(
     fingerprints: Fingerprints,
     run_name: str,
     defaults: Mapping[str, Any],
+    *,
+    former_names: Sequence[str] = (),
 ) -> Cell:
     """Return the cell of checked settings, with the folders of its training and its evaluation.
 
@@ -121,9 +123,10 @@ def place_cell(
         fingerprints: Hashes of the files that the settings name.
         run_name: Name of the run's folder.
         defaults: Default settings of the section `evaluate`, keys without the section.
+        former_names: Names that earlier versions may have given the run's folder.
     """
     settings = settings_of(config, fingerprints)
-    run_name = _folder_before(config, run_name, settings) or run_name
+    run_name = _folder_before(config, run_name, settings, former_names) or run_name
     text = None if config.evaluate.text is None else text_label(config.evaluate, fingerprints.text)
     name = evaluation_name(settings, defaults, text, as_written(settings, config)[EVALUATE])
     run = RunDir(Path(config.outputs) / config.study / run_name)
@@ -150,8 +153,8 @@ def _readable(run: RunDir) -> Record | None:
         return None
 
 
-def _folder_before(config: Config, name: str, settings: Mapping[str, Any]) -> str | None:
-    """Return the folder that version 1 gave this training; its name also lists settings of the evaluation.
+def _folder_before(config: Config, name: str, settings: Mapping[str, Any], former_names: Sequence[str]) -> str | None:
+    """Return the folder that an earlier version gave this training; in version 1, settings of the evaluation named it.
 
     Version 1 trained once per evaluation, so there may be several: finished ones come first, then those with these
     settings.
@@ -159,6 +162,10 @@ def _folder_before(config: Config, name: str, settings: Mapping[str, Any]) -> st
     parent = Path(config.outputs) / config.study
     if (parent / name / RECORD_NAME).is_file():
         return None
+    for former in former_names:
+        record = _readable(RunDir(parent / former))
+        if record is not None and record.status != "pending" and _is_same(record, settings):
+            return former
     found = [record for record in _first_records(parent, name.split("__", maxsplit=1)[0]) if _is_same(record, settings)]
     wanted = first_identity(settings)
     found.sort(key=lambda record: (record.status != "done", record.identity != wanted, record.name))

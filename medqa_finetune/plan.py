@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from medqa_finetune.config.schema import Config
+    from medqa_finetune.planning.batches import Batches
     from medqa_finetune.planning.cost_model import Forecast
     from medqa_finetune.planning.plan_cells import Plan
 
@@ -120,7 +121,8 @@ def plan(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix=".plan-", dir=room, ignore_cleanup_errors=True) as folder:
         asked = [answered_by_transformers(each) for each in configs]
         found = make_plan(asked, Path(folder), probe=options.probe, gpu=options.gpu)
-    rows = [row(*pair, options) for pair in zip(configs, found.forecasts, strict=True)]
+    of_cells = zip(configs, found.forecasts, found.batches, strict=True)
+    rows = [row(config, forecast, options, batches) for config, forecast, batches in of_cells]
     for place, earlier in found.trained_by.items():
         rows[place]["trained_by"] = rows[earlier]["name"]
     content = as_object(rows, found, options)
@@ -195,6 +197,7 @@ class CellRow(TypedDict):
     Attributes:
         price: Rounded to cents; None where no price per hour is given.
         trained_by: Name of the cell whose training it evaluates; None for its own.
+        batches: Micro-batch and gradient checkpointing, and why (`planning/batches.py`).
         examples_cut: Share of the training examples that is cut to fit `train.max_length`, in [0, 1].
         questions_cut: Share of the test questions that is cut, or whose reference is, likewise.
         fits: Whether the peak of memory is less than the card has; null without `gpu`, as are the next two.
@@ -215,6 +218,7 @@ class CellRow(TypedDict):
     disk_bytes: int
     price: float | None
     trained_by: str | None
+    batches: dict[str, object]
     examples_cut: float
     questions_cut: float
     fits: bool | None
@@ -245,7 +249,7 @@ class Content(TypedDict):
     copied_bytes_per_second: float
 
 
-def row(config: "Config", forecast: "Forecast", options: PlanOptions) -> CellRow:
+def row(config: "Config", forecast: "Forecast", options: PlanOptions, batches: "Batches") -> CellRow:
     """Return the row of a cell, times rounded to 0.1 s."""
     from medqa_finetune.planning.plan_cells import name_of
 
@@ -261,6 +265,7 @@ def row(config: "Config", forecast: "Forecast", options: PlanOptions) -> CellRow
         "disk_bytes": forecast.disk_bytes,
         "price": _price(forecast.seconds, options),
         "trained_by": None,
+        "batches": dataclasses.asdict(batches),
         "examples_cut": round(forecast.examples_cut, 4),
         "questions_cut": round(forecast.questions_cut, 4),
         "fits": forecast.fits,
@@ -306,6 +311,8 @@ def _matrix_rates(found: "Plan") -> dict[str, float]:
 
 def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str:
     """Return a table with a row per cell and their sum, and notes on how the figures were obtained."""
+    from medqa_finetune.planning.batches import describe_batches
+
     whole = _totals(rows, options)
     header = ["cell", "time", "training", "validation", "evaluation", "memory", "disk"]
     cells = [
@@ -342,6 +349,7 @@ def as_text(rows: Sequence[CellRow], found: "Plan", options: PlanOptions) -> str
             "",
             *_basis(found),
             *_fits(rows, found),
+            *describe_batches(rows),
             *once,
             *_cut(rows),
         ]

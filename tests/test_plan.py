@@ -12,6 +12,7 @@ import pytest
 from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.model.cards import CARDS
 from medqa_finetune.plan import CellRow, PlanOptions, as_object, as_text, excess_faults, plan, precision_faults, row
+from medqa_finetune.planning.batches import Batches
 from medqa_finetune.planning.cost_model import Forecast
 from medqa_finetune.planning.plan_cells import Plan
 from tests.commands import TINY, python
@@ -32,6 +33,9 @@ FORECAST = Forecast(
 )
 
 
+BATCHES = Batches(4, gradient_checkpointing=True)
+
+
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return python("-m", "medqa_finetune.plan", *arguments, cwd=cwd)
 
@@ -50,7 +54,8 @@ def made(
 def rows(found: Plan, options: PlanOptions) -> list[CellRow]:
     names = ("lora_20k", "qlora_20k")
     return [
-        row(changed(VALID, run_name=name), each, options) for name, each in zip(names, found.forecasts, strict=False)
+        row(changed(VALID, run_name=name), each, options, BATCHES)
+        for name, each in zip(names, found.forecasts, strict=False)
     ]
 
 
@@ -60,6 +65,7 @@ def test_cell_is_said_in_seconds_bytes_and_money() -> None:
         "name": "lora_20k", "seconds": 19800.0, "start_seconds": 600.0, "train_seconds": 18000.0,
         "validation_seconds": 300.0, "evaluation_seconds": 900.0, "peak_memory_bytes": 3 * 2**30,
         "training_memory_bytes": 2**31, "disk_bytes": 2**30, "price": 11.0, "trained_by": None,
+        "batches": dataclasses.asdict(BATCHES),
         "examples_cut": 0.0, "questions_cut": 0.0, "fits": None, "training_limit": None,
         "training_utilization": None, "training_parts": {},
     }  # fmt: skip
@@ -74,8 +80,8 @@ def test_cells_add_up_but_for_memory() -> None:
 
 def test_cell_name_has_run_and_evaluation() -> None:
     cell = changed(VALID, run_name="lora_20k", evaluation_name="max_samples=2")
-    assert row(cell, FORECAST, PlanOptions())["name"] == "lora_20k__evaluate.max_samples=2"
-    assert row(changed(cell, evaluation_name="default"), FORECAST, PlanOptions())["name"] == "lora_20k"
+    assert row(cell, FORECAST, PlanOptions(), BATCHES)["name"] == "lora_20k__evaluate.max_samples=2"
+    assert row(changed(cell, evaluation_name="default"), FORECAST, PlanOptions(), BATCHES)["name"] == "lora_20k"
 
 
 def test_table_marks_hours_counted_with_another_cell() -> None:

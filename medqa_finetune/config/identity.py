@@ -28,9 +28,16 @@ EVALUATION_VERSION = 1
 NULL_LEAVES_OUT_SINCE = 5
 # The same arithmetic in fewer launches; before, adapters had the plain one where CUDA is.
 SAME_ON_CUDA = {"adamw_torch_fused": "adamw_torch"}
+# Settings that are in no identity while they have this value, so that runs from before they existed keep theirs.
+LEFT_OUT_AS = {"fp32_blocks": AUTO}
 DEFAULT_EVALUATION = "default"
 # Separates the settings in the name of a run or an evaluation.
 SEPARATOR = "__"
+
+# Where they are `auto`, a run keeps what it began with; the values change dropout's random numbers and rounding.
+LEFT_TO_CHOICE = ("train.micro_batch", "train.gradient_checkpointing")
+# Their defaults before `auto`, which names of older runs are relative to.
+CHOSEN_BEFORE: Mapping[str, object] = {"train.micro_batch": 4, "train.gradient_checkpointing": True}
 
 # Settings that cannot change the result: locations, names, trackers.
 NOT_IDENTITY = (
@@ -199,7 +206,7 @@ def identity_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: SAME_ON_CUDA.get(value, value) if key == "method.optimizer" else value
         for key, value in (_schema_defaults() | as_meant(flatten(settings))).items()
-        if not _is_below(key, NOT_IDENTITY) and method.uses(key)
+        if not _is_below(key, NOT_IDENTITY) and method.uses(key) and (key, value) not in LEFT_OUT_AS.items()
     }
 
 
@@ -218,15 +225,30 @@ def is_same_training(record: Mapping[str, object], identity: str, settings: Mapp
         identity: Its identity when it was started.
         settings: Settings of the requested training.
     """
+    settings = as_begun(settings, record)
     wanted = training_identity(settings)
     # Identities of earlier versions cover fewer settings; those of version 1 include the evaluation.
     as_first = {**settings, EVALUATE: record.get(EVALUATE, {})}
     return identity in (wanted, first_identity(as_first)) or training_identity(record) == wanted
 
 
+def as_begun(settings: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return requested settings with what is `auto` among them as a run on disk has it.
+
+    Runs of earlier versions, whose defaults were numbers, are thus continued with these.
+    """
+    section, begun = dict(settings["train"]), record.get("train")
+    if isinstance(begun, Mapping):
+        for key in LEFT_TO_CHOICE:
+            name = key.removeprefix("train.")
+            if section.get(name) == AUTO:
+                section[name] = begun.get(name, CHOSEN_BEFORE[key])
+    return {**settings, "train": section}
+
+
 def differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
-    """Return one `key: old -> new` per training setting in which two runs differ."""
-    before, after = training_settings(old), training_settings(new)
+    """Return one `key: old -> new` per training setting in which a run on disk and a requested one differ."""
+    before, after = training_settings(old), training_settings(as_begun(new, old))
     keys = sorted(before.keys() | after.keys())
     return [
         f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}"
@@ -306,6 +328,20 @@ def run_name(config: Config, defaults: Mapping[str, object], labels: Mapping[str
         if named and value != defaults.get(key, value):
             parts.append(f"{key}={_plain(_as_text(value))}")
     return _short(SEPARATOR.join(parts))
+
+
+def former_run_names(config: Config, defaults: Mapping[str, object], labels: Mapping[str, str]) -> list[str]:
+    """Return the names that earlier versions, with other defaults of what is `auto` now, gave this training.
+
+    Args:
+        config: As in `run_name`, as are the others.
+        defaults: Today's.
+        labels: Labels.
+    """
+    named = [{key: value} if defaults.get(key) == AUTO else {} for key, value in CHOSEN_BEFORE.items()]
+    combined = ({**first, **second} for first in ({}, named[0]) for second in ({}, named[1]))
+    names = [run_name(config, {**defaults, **former}, labels) for former in combined]
+    return [name for name in dict.fromkeys(names) if name != names[0]]
 
 
 def evaluation_name(

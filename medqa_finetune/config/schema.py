@@ -325,6 +325,9 @@ class Config:
         evaluation_name: Name of the evaluation's folder in it; set by the package as well.
         seed: Seed of data order, adapter initialisation and dropout, not of the split.
         precision: `auto` (bf16 or fp16 by the GPU, fp32 without one), `bf16`, `fp16` or `fp32`.
+        fp32_blocks: Parts of the model's layers that compute in fp32 in a run of half precision: `auto`, those that
+            overflow fp16 in a pass before the run begins; `none`; or a list of names, whole or their ends, such as
+            `[self_attn]` (all attention, scores included) or `[layers.3.mlp]`.
         overwrite: Move an existing run folder aside, of another run or a finished one, and start again.
         threads: CPU threads for torch; null for torch's default.
         interpolated: Unresolved interpolations, such as `${oc.env:NAME}`, by dotted key. Records have these in place of
@@ -338,6 +341,7 @@ class Config:
     evaluation_name: str = ""
     seed: int = 0
     precision: str = "auto"
+    fp32_blocks: Any = "auto"
     overwrite: bool = False
     threads: int | None = None
     method: MethodConfig = field(default_factory=MethodConfig)

@@ -32,7 +32,7 @@ from medqa_finetune.config.compose import (
 )
 from medqa_finetune.config.explain import explain
 from medqa_finetune.config.groups import conf_folder, conf_folders
-from medqa_finetune.config.identity import EVALUATE, Fingerprints, file_label, run_name
+from medqa_finetune.config.identity import EVALUATE, Fingerprints, file_label, former_run_names, run_name
 from medqa_finetune.config.schema import Config, ModelConfig
 from medqa_finetune.data.parts import published_parts
 from medqa_finetune.errors import ConfigError, Fault, MedQAError
@@ -189,7 +189,8 @@ def make_cell(
         key.removeprefix(section): value for key, value in defaults.settings.items() if key.startswith(section)
     }
     name = run_name(config, defaults.settings, labels)
-    cell = place_cell(config, folder, fingerprints, name, evaluation_defaults)
+    former = former_run_names(config, defaults.settings, labels)
+    cell = place_cell(config, folder, fingerprints, name, evaluation_defaults, former_names=former)
     for key in ("run_name", "evaluation_name"):
         given, found = getattr(config, key), getattr(cell.config, key)
         if given not in ("", found):

@@ -1,7 +1,8 @@
 """Resolves `auto`: in training the micro-batch and gradient checkpointing, in the evaluation the size of a batch."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from medqa_finetune.architecture.size import ModelSize
 from medqa_finetune.config.ranges import AUTO
@@ -11,10 +12,10 @@ from medqa_finetune.model.estimate import CONTEXT_BYTES, FP32, PROCESS_BYTES, Ma
 
 # Usable share of memory; the rest covers fragmentation and other users of the device.
 SHARE = 0.9
-# Tokens per forward pass from which larger ones are hardly faster. If these fit without gradient checkpointing, its
-# additional forward pass would save nothing.
-# checkpointing costs time (a forward pass more) for nothing.
-ENOUGH_TOKENS = 4096
+# Tokens per forward pass from which larger ones are hardly faster: a GPU hides launching kernels behind them, a CPU's
+# cores have enough to do. If so many fit without gradient checkpointing, its additional forward pass, a quarter to a
+# third of the time, would win nothing.
+ENOUGH_TOKENS = {"cuda": 2048, "cpu": 512}
 # Elements of the query of a pack, its examples rounded up to so many tokens; see `varlen_fits`.
 VARLEN_ELEMENTS, VARLEN_ROUNDING = 2**31, 128
 
@@ -37,19 +38,50 @@ def resolve_auto(config: Config, size: ModelSize | None, machine: Machine) -> Tr
     it. The micro-batch is the largest divisor of the batch that fits. If nothing fits, or the size of the model is
     unknown, the candidate that needs least memory is chosen.
     """
-    choices = list(candidates(config.train))
-    for choice in choices:
-        if size is not None and fits(dataclasses.replace(config, train=choice), size, machine):
-            return choice
-    return choices[-1]
+    return resolve_together([config], size, machine)
 
 
-def candidates(train: TrainConfig) -> Iterator[TrainConfig]:
-    """Yield the candidates for `auto`, the fastest first."""
+def resolve_together(configs: Sequence[Config], size: ModelSize | None, machine: Machine) -> TrainConfig:
+    """Return the training settings of the first cell with `auto` replaced by the fastest candidate that fits for all.
+
+    Args:
+        configs: Cells that are compared: they differ in method and data. At least one.
+        size: Size of their model; None where it is unknown.
+        machine: The device.
+    """
+    return fitting_candidates(configs, size, machine)[0]
+
+
+def fitting_candidates(configs: Sequence[Config], size: ModelSize | None, machine: Machine) -> list[TrainConfig]:
+    """Return the candidates that are estimated to fit for all cells, the fastest first.
+
+    A cell for which none fits has no say. At least one is returned: the one that needs least memory.
+    """
+    choices = list(candidates(configs[0].train, machine.type))
+    least = choices[-1]
+    if size is None:
+        return [least]
+    able = [config for config in configs if fits(_with(config, least), size, machine)]
+    found = [choice for choice in choices if all(fits(_with(config, choice), size, machine) for config in able)]
+    return found if able else [least]
+
+
+def _with(config: Config, train: TrainConfig) -> Config:
+    return dataclasses.replace(config, train=train)
+
+
+def most_demanding(configs: Sequence[Config], choice: TrainConfig, size: ModelSize, machine: Machine) -> int:
+    """Return the index of the cell that needs most memory with these settings; the first of several."""
+    needs = [training_memory(size, _with(config, choice), machine).total for config in configs]
+    return needs.index(max(needs))
+
+
+def candidates(train: TrainConfig, device: Literal["cuda", "cpu"] = "cuda") -> Iterator[TrainConfig]:
+    """Yield the candidates for `auto` on a device, the fastest first."""
     divisors = [number for number in range(train.batch_size, 0, -1) if train.batch_size % number == 0]
     sizes = divisors if train.micro_batch == AUTO else [train.micro_batch]
     for again in (False, True) if train.gradient_checkpointing == AUTO else (train.gradient_checkpointing,):
-        least = min(ENOUGH_TOKENS, train.batch_size * train.max_length)
+        least = min(ENOUGH_TOKENS[device], train.batch_size * train.max_length)
         # If only small passes fit, gradient checkpointing is the faster way to save memory.
         is_first = train.gradient_checkpointing == AUTO and train.micro_batch == AUTO and not again
         for micro_batch in sizes:

@@ -9,7 +9,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, cast
 
-import psutil
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
 
@@ -19,6 +18,7 @@ from medqa_finetune.compat.failures import words_of
 from medqa_finetune.compat.transformers import keeps_keys_and_values, optimizer_names
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import Fault, ModelError, noting
+from medqa_finetune.memory import physical_bytes
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.estimate import Machine
 from medqa_finetune.model.load import check_vocabulary, choose_device, load_tokenizer
@@ -68,7 +68,7 @@ def find_machine() -> Machine:
         usable = torch.cuda.is_available()
     if not usable:
         _refuse_unused_gpu([str(warning.message) for warning in caught])
-        return Machine("cpu", f"CPU, {torch.get_num_threads()} threads", psutil.virtual_memory().total)
+        return Machine("cpu", f"CPU, {torch.get_num_threads()} threads", physical_bytes())
     name = "GPU"
     try:
         name = torch.cuda.get_device_name()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from medqa_finetune.errors import Fault
+from medqa_finetune.model.auto_matrix import Resolved
 from medqa_finetune.model.cards import CARDS
 from medqa_finetune.model.estimate import Machine
 from medqa_finetune.model.roofline import Operations, Prediction, predict
@@ -94,6 +95,7 @@ class Workload:
         copy_rate: Memory bandwidth of a copy, in bytes per second.
         cells: The work of every cell, in order.
         disk_faults: One fault per disk that is too small for the cells.
+        batches: Training settings of every cell, `auto` resolved, in order.
         gpu: Short name of the card that is planned for (`model/cards.py`); None for this machine.
     """
 
@@ -102,6 +104,7 @@ class Workload:
     copy_rate: float
     cells: list[CellWorkload]
     disk_faults: list[Fault]
+    batches: list[Resolved] = field(default_factory=list)
     gpu: str | None = None
 
 

@@ -17,6 +17,7 @@ from medqa_finetune.errors import Fault, RunError
 from medqa_finetune.methods.registry import method_of
 from medqa_finetune.model.locate import has_weights, locate_architecture
 from medqa_finetune.planning import trial_runs
+from medqa_finetune.planning.batches import Batches, batches_of
 from medqa_finetune.planning.cost_model import Forecast, Workload, forecast_from_trial, forecast_from_workload
 from medqa_finetune.planning.trial_runs import TrialRequest, TrialWithoutModelRequest
 from medqa_finetune.planning.workload import WorkloadRequest, measure_workload
@@ -40,6 +41,7 @@ class Plan:
         trials: Number of trial runs, one for each kind of cell.
         without_weights: Models whose trial runs used random weights, because their weights are missing.
         without_model: Names of the cells that load no model, which are always measured.
+        batches: Micro-batch and gradient checkpointing of every cell.
         trained_by: Index of the cell that trains, for each cell that only evaluates an earlier cell's training.
     """
 
@@ -49,6 +51,7 @@ class Plan:
     without_weights: list[str]
     without_model: list[str] = dataclasses.field(default_factory=list)
     trained_by: dict[int, int] = dataclasses.field(default_factory=dict)
+    batches: list[Batches] = dataclasses.field(default_factory=list)
 
 
 def make_plan(configs: Sequence[Config], folder: Path, *, probe: bool, gpu: str | None = None) -> Plan:
@@ -76,7 +79,10 @@ def make_plan(configs: Sequence[Config], folder: Path, *, probe: bool, gpu: str 
     without_model = [name_of(config) for config in configs if not method_of(config.method).loads_model]
     shared = shared_trainings(configs)
     forecasts = [_without_training(each) if place in shared else each for place, each in enumerate(forecasts)]
-    return dataclasses.replace(modelled, forecasts=forecasts, without_model=without_model, trained_by=shared)
+    batches = batches_of(configs, modelled.workload.batches, [name_of(config) for config in configs])
+    return dataclasses.replace(
+        modelled, forecasts=forecasts, without_model=without_model, trained_by=shared, batches=batches
+    )
 
 
 def name_of(config: Config) -> str:
@@ -121,7 +127,10 @@ def _plan_models(configs: Sequence[Config], folder: Path, probe: bool, gpu: str 
     for number, places in enumerate(kinds):
         largest = max(places, key=lambda place: found.cells[place].train_pairs)
         model = made.get(configs[largest].model, configs[largest].model)
-        config = dataclasses.replace(configs[largest], model=model, outputs=str(folder / f"kind-{number}"), study="")
+        train = found.batches[largest].train
+        config = dataclasses.replace(
+            configs[largest], model=model, train=train, outputs=str(folder / f"kind-{number}"), study=""
+        )
         facts = found.cells[largest]
         measured = _call(trial_runs.run_trial, TrialRequest(config, str(cache), facts.heaviest, facts.forward_share))
         forecasts |= {place: forecast_from_trial(found.cells[place], measured) for place in places}

@@ -14,7 +14,8 @@ from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.memory import resident_bytes
 from medqa_finetune.methods.registry import method_of, model_method
 from medqa_finetune.model.auto_batch import resolve_answering, resolve_auto
-from medqa_finetune.model.cards import CARDS
+from medqa_finetune.model.auto_matrix import Resolved, resolve_matrix
+from medqa_finetune.model.cards import CARDS, Card
 from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, answering_memory, run_bytes, training_memory
 from medqa_finetune.model.locate import has_weights, locate_architecture
 from medqa_finetune.objectives import task_of
@@ -71,9 +72,19 @@ def workload_on_card(cells: Sequence[Config], cache: Path, gpu: str) -> Workload
     """
     card = CARDS[gpu]
     machine = Machine("cuda", card.title, card.memory_bytes, card.precisions[0])
-    work = [count_work(config, cache, machine, on_card=True) for config in cells]
+    batches = resolve_matrix(cells, _sizes(cells), machine, on_disk=False)
+    cells = _with_batches(cells, batches)
+    work = [count_work(config, cache, machine, card) for config in cells]
     rates = {each.precision: card.product_flops(precision_of(each, machine)) for each in cells}
-    return Workload(machine, rates, card.bytes_per_second, work, [], gpu)
+    return Workload(machine, rates, card.bytes_per_second, work, [], batches, gpu)
+
+
+def _sizes(cells: Sequence[Config]) -> list[ModelSize | None]:
+    return [size_of(locate_architecture(config.model)) for config in cells]
+
+
+def _with_batches(cells: Sequence[Config], batches: Sequence[Resolved]) -> list[Config]:
+    return [dataclasses.replace(config, train=each.train) for config, each in zip(cells, batches, strict=True)]
 
 
 def precision_of(config: Config, machine: Machine) -> Precision:
@@ -94,6 +105,8 @@ def workload_of(cells: Sequence[Config], cache: Path) -> Workload:
     set_threads(cells[0].threads if cells else None)
     machine = find_machine()
     precisions = {config.precision: choose_device(config.precision).precision for config in cells}
+    batches = resolve_matrix(cells, _sizes(cells), machine)
+    cells = _with_batches(cells, batches)
     facts = [count_work(config, cache, machine) for config in cells]
     # The files of a run count once, however many cells evaluate it.
     runs = {config.run_path if config.run_name else place: config for place, config in enumerate(cells)}
@@ -104,11 +117,12 @@ def workload_of(cells: Sequence[Config], cache: Path) -> Workload:
         measure_copy_rate(machine.type),
         facts,
         list(disk_faults(sizes, cuda=machine.type == "cuda")),
+        batches,
     )
 
 
-def count_work(config: Config, cache: Path, machine: Machine, *, on_card: bool = False) -> CellWorkload:
-    """Count the FLOPs, tokens, memory and disk of one cell on its real data; `on_card` by kind of operator as well.
+def count_work(config: Config, cache: Path, machine: Machine, card: Card | None = None) -> CellWorkload:
+    """Count the FLOPs, tokens, memory and disk of one cell on its real data; for a card by kind of operator as well.
 
     Raises:
         MedQAError: its model or its data cannot be used.
@@ -155,9 +169,7 @@ def count_work(config: Config, cache: Path, machine: Machine, *, on_card: bool =
         examples_cut=samples[0].cut if trains else 0.0,
         questions_cut=tested.cut,
     )
-    if not on_card:
-        return found
-    return with_operations(found, size, config, precision_of(config, machine), [*samples, tested])
+    return found if card is None else with_operations(found, size, config, card, [*samples, tested])
 
 
 @functools.cache

@@ -98,10 +98,51 @@ class LayerSizes:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The values of `train` that `auto` resolved to, chosen for the machine's memory."""
+    """The values of `train` that `auto` resolved to, one choice for all runs that are compared with each other.
+
+    Attributes:
+        micro_batch: As in `TrainConfig`, as is the next.
+        gradient_checkpointing: Whether activations are computed again.
+        chosen_in: Name of the run of the study in which they were chosen; empty in records of earlier versions.
+        decided_by: Name of the run that needs most memory with them, for which they were chosen; empty where runs of an
+            earlier version began with them.
+        among: Names of the runs that were known to be compared, and for which they fit by the estimate.
+        instead_of: Name of a compared run whose values do not fit for this one, so that both train with others; None
+            elsewhere.
+    """
 
     micro_batch: int
     gradient_checkpointing: bool
+    chosen_in: str = ""
+    decided_by: str = ""
+    among: list[str] = field(default_factory=list)
+    instead_of: str | None = None
+
+
+@dataclass(frozen=True)
+class Fp16Probe:
+    """What one pass in fp16 showed before a run began; see `training/fp16_probe.py`.
+
+    Attributes:
+        largest_activation: Largest absolute activation of the base model on real examples.
+        largest_at: The module with it.
+        share_of_range: It over 65,504, the largest number of fp16: above 1 it overflows.
+        first_overflow: The module where an activation first left the range, or came too near to its end; None where
+            none did.
+        fp32_blocks: Blocks of the model that compute in fp32 in this run, in training and answering.
+        finite_loss: Whether the loss is finite with these blocks in fp32.
+        finite_gradients: Whether its gradients are, at some scale; None where nothing is trained.
+        gradient_scale: The largest factor of the loss that was tried at which they are.
+    """
+
+    largest_activation: float
+    largest_at: str
+    share_of_range: float
+    first_overflow: str | None = None
+    fp32_blocks: list[str] = field(default_factory=list)
+    finite_loss: bool = True
+    finite_gradients: bool | None = None
+    gradient_scale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -299,6 +340,7 @@ class Record:
         process: The process that works on it, or the last one that did.
         layers: Sizes of the model's layers where they differ from `config.json`, as in a pruned model.
         fitted: Values that `auto` resolved to, kept at restarts; None where no setting is `auto`.
+        fp16: What a pass in fp16 showed, kept at restarts; None in other precisions and in records of earlier versions.
         resumed_from: Steps of the checkpoints that training resumed from, in order of time.
         files: Files of the training by path relative to the folder; written with the status `trained`. In version 1
             those of the evaluation too, written with `done`.
@@ -318,6 +360,7 @@ class Record:
     parameters: Parameters | None = None
     layers: LayerSizes | None = None
     fitted: Fitted | None = None
+    fp16: Fp16Probe | None = None
     train: TrainRecord | None = None
     evaluation: EvaluationRecord | None = None
     evaluation_name: str | None = None

@@ -8,6 +8,7 @@ from medqa_finetune.evaluation.metric_registry import headlines
 from medqa_finetune.report.grouping import Family, cells_of, families_of
 from medqa_finetune.report.names import evaluation_shown
 from medqa_finetune.report.notes import (
+    Batches,
     Capped,
     Cut,
     CutKind,
@@ -17,6 +18,7 @@ from medqa_finetune.report.notes import (
     NoStatistics,
     Note,
     NotMeasured,
+    OtherBatches,
     PickedOfMany,
     Skipped,
     TrainedOnce,
@@ -119,6 +121,7 @@ def _family(key: Family, cells: Sequence[Cell], settings: Settings) -> Analysis:
         *cut_notes(cells),
         *disturbed_notes(cells),
         *skipped_notes(cells),
+        *batch_notes(cells),
     ]
     if rest:
         notes[:0] = [_capped(len(cells), chosen), PickedOfMany()]
@@ -208,6 +211,22 @@ def disturbed_notes(cells: Sequence[Cell]) -> Iterator[Note]:
     shares = {cell.name: cell.disturbance for cell in cells if cell.disturbed}
     if shares:
         yield Disturbed(tuple(shares), min(shares.values()), max(shares.values()))
+
+
+def batch_notes(cells: Sequence[Cell]) -> Iterator[Note]:
+    """Yield the cells of one model and device whose costs do not compare for their micro-batch or checkpointing."""
+    places: dict[tuple[object, ...], dict[tuple[int, bool], list[str]]] = {}
+    for cell in cells:
+        for run in cell.runs:
+            train, place = run.known.train, run.known.environment
+            if train is not None and train.micro_batch is not None and train.gradient_checkpointing is not None:
+                device = place.device if place is not None else None
+                parts = places.setdefault((run.known.model, device), {})
+                names = parts.setdefault((train.micro_batch, train.gradient_checkpointing), [])
+                names += [cell.name] if cell.name not in names else []
+    for parts in places.values():
+        if len(parts) > 1:
+            yield OtherBatches(tuple(Batches(*values, tuple(names)) for values, names in parts.items()))
 
 
 def skipped_notes(cells: Sequence[Cell]) -> Iterator[Note]:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from enum import StrEnum
 
-from medqa_finetune.record.schema import Environment
+from medqa_finetune.record.schema import Environment, Record
 from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.scores import score_info
 
@@ -143,7 +143,7 @@ def unfair(first: Cell, second: Cell, score: str) -> tuple[Difference, ...]:
 
 def unfair_costs(first: Cell, second: Cell) -> bool:
     """Return whether time and memory of two cells are not comparable: other device, kernels or micro-batch size."""
-    return _cost_facts(first) != _cost_facts(second)
+    return len(_cost_facts(first) | _cost_facts(second)) > 1
 
 
 def unfair_times(first: Cell, second: Cell) -> bool:
@@ -151,14 +151,18 @@ def unfair_times(first: Cell, second: Cell) -> bool:
     return unfair_costs(first, second) or first.disturbed or second.disturbed
 
 
-def _cost_facts(cell: Cell) -> tuple[object, ...]:
-    train, place = cell.first.train, cell.first.environment
+def _cost_facts(cell: Cell) -> set[tuple[object, ...]]:
+    """Return what decides the costs of a cell's runs; of several where its seeds disagree."""
+    return {_cost_facts_of(run.known, cell.settings.get("train.kernels")) for run in cell.runs}
+
+
+def _cost_facts_of(record: Record, kernels: object) -> tuple[object, ...]:
+    train, place = record.train, record.environment
     device = place.device if place is not None else None
     if train is None:
         return (device,)
-    # Records of earlier versions lack it: adapters were not fused.
-    computed = (cell.settings.get("train.kernels"), bool(train.fused_adapters))
-    return (device, train.micro_batch, train.gradient_checkpointing, *computed)
+    # Records of earlier versions lack the last: adapters were not fused.
+    return (device, train.micro_batch, train.gradient_checkpointing, kernels, bool(train.fused_adapters))
 
 
 def _of_tests(first: Cell, second: Cell, score: str) -> Iterable[Difference]:

@@ -99,6 +99,27 @@ class Disturbed:
 
 
 @dataclass(frozen=True)
+class Batches:
+    """Cells that were trained with the same batches.
+
+    Attributes:
+        micro_batch: Most examples of full length per forward pass.
+        gradient_checkpointing: Whether activations were computed again.
+    """
+
+    micro_batch: int
+    gradient_checkpointing: bool
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OtherBatches:
+    """Cells of one model on one device were trained with different batches, so that their costs do not compare."""
+
+    parts: tuple[Batches, ...]
+
+
+@dataclass(frozen=True)
 class Skipped:
     """Cells with training steps that changed nothing, because their gradients were not finite in fp16.
 
@@ -226,6 +247,7 @@ Note = (
     | TrainedOnce
     | Cut
     | Disturbed
+    | OtherBatches
     | Skipped
     | Capped
     | PickedOfMany

@@ -8,7 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from medqa_finetune.config.identity import evaluation_identity, evaluation_settings, flatten, training_settings
+from medqa_finetune.config.identity import (
+    CHOSEN_BEFORE,
+    evaluation_identity,
+    evaluation_settings,
+    flatten,
+    training_settings,
+)
+from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import scaled
 from medqa_finetune.memory import GIB
 from medqa_finetune.methods.registry import described
@@ -247,4 +254,7 @@ def settings_of(record: Record) -> dict[str, object]:
     else:
         # Of the evaluation, only settings that change it: a limit above the number of questions does not.
         settings = training_settings(record.config) | evaluation_settings(record.config)
+        # A default of earlier versions, which a run's name does not have: it was not asked for.
+        unasked = {key: AUTO for key, former in CHOSEN_BEFORE.items() if settings.get(key) == former}
+        settings |= {key: value for key, value in unasked.items() if f"{key}=" not in record.name}
     return {key: value for key, value in settings.items() if key != "seed"}

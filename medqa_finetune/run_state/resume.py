@@ -51,9 +51,9 @@ def checked_record(cell: Cell) -> Record | None:
     found = None if config.overwrite else run.read()
     if found is None:
         return None
+    if found.status == "pending" and found.identity != cell.identity:
+        return None  # written by a matrix that never started the cell; nothing is lost
     if not is_same_training(found.config, found.identity, cell.settings):
-        if found.status == "pending":
-            return None  # written by a matrix that never started the cell; nothing is lost
         changed = (
             "; ".join(differences(found.config, cell.written_settings))
             # Values from the environment are not on disk, but they change the identity.

@@ -1,7 +1,8 @@
-"""Resolves `auto` training settings: chosen once, tried on a GPU, recorded, and reused by every restart."""
+"""Resolves `auto` training settings: chosen once for all compared runs, tried on a GPU, recorded, kept at restarts."""
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import cast
 
@@ -9,59 +10,129 @@ import psutil
 import torch
 
 from medqa_finetune.compat.failures import is_out_of_memory
-from medqa_finetune.compat.peft import own_input_precision
 from medqa_finetune.compat.transformers import gradient_checkpointing
-from medqa_finetune.config.schema import Config, TrainConfig
-from medqa_finetune.memory import resident_bytes
-from medqa_finetune.model.attention import attention_per_pair
-from medqa_finetune.model.auto_batch import candidates, is_auto, resolve_auto
+from medqa_finetune.config.schema import Config, MethodConfig
+from medqa_finetune.memory import physical_bytes, resident_bytes
+from medqa_finetune.model.auto_batch import candidates, fits, fitting_candidates, is_auto, most_demanding
 from medqa_finetune.model.estimate import Machine, optimizer_bytes_per_weight
 from medqa_finetune.model.load import LoadedModel
 from medqa_finetune.precision import dtype_of
+from medqa_finetune.record.compared import asks_alike, choices_of, choosing, compared_runs, trained_with
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.record.schema import Fitted
+from medqa_finetune.record.schema import Fitted, Record
 from medqa_finetune.training.batches import Batch, concatenate, pad_right
+from medqa_finetune.training.computing import computing, wants_fused
 from medqa_finetune.training.loss import AnswerLoss
 
 log = logging.getLogger(__name__)
+
+METHOD_KEYS = frozenset(field.name for field in dataclasses.fields(MethodConfig))
 
 
 def settle(config: Config, loaded: LoadedModel, run: RunDir) -> Config:
     """Return the configuration with `auto` resolved: from the run's record, or chosen now and recorded.
 
-    A restart with other values would draw other dropout masks, so its results would differ.
+    A restart with other values would draw other dropout masks, so its results would differ. Runs of a study that are
+    compared train with the same values, since time and memory are compared too: the first to come here chooses what
+    fits for all of them, those that have not started included.
+
+    Raises:
+        RunError: another run of the study has been choosing for ten minutes.
     """
     if not is_auto(config.train):
         return config
     record = run.read()
-    fitted = record.fitted if record is not None else None
-    if fitted is None:
-        chosen = choose(config, loaded)
-        fitted = Fitted(chosen.micro_batch, chosen.gradient_checkpointing)
-        run.update(fitted=fitted)
-        log.info("auto: %s", fitted)
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, **dataclasses.asdict(fitted)))
+    found = None if record is None else trained_with(record)
+    if found is None:
+        found = choose(config, loaded) if record is None else _choose_once(config, loaded, run, record)
+    return _with(config, found)
 
 
-def choose(config: Config, loaded: LoadedModel) -> TrainConfig:
-    """Return the fastest settings estimated to fit in free memory; on a GPU, the first of those that run."""
-    device = loaded.device
+def _choose_once(config: Config, loaded: LoadedModel, run: RunDir, record: Record) -> Fitted:
+    """Take the choice of the compared runs over, or choose for all of them; record it."""
+    name = run.path.name
+    with choosing(run):
+        others = compared_runs(run.path.parent, record.config, but=name)
+        choices = choices_of(others, config.train, loaded.device.name)
+        if not choices:
+            found = choose(config, loaded, name, [other for other in others if asks_alike(other, config.train)])
+            run.update(fitted=found)
+            log.info("auto: %s, chosen for %s", _as_text(found), _listed(found))
+            return found
+    # Compared runs try at the same time, each on a card of its own.
+    works = (each for each in choices if _works(_with(config, each), loaded))
+    found = next(works, None) or choose(config, loaded, name)
+    usual = choices[0]
+    if found == usual:
+        log.info("auto: %s, as in %s, which it is compared with", _as_text(found), usual.chosen_in)
+    else:
+        found = dataclasses.replace(found, instead_of=usual.chosen_in)
+        log.warning(
+            "auto: %s, since %s, as in %s, does not fit here; time and memory of the two do not compare",
+            _as_text(found),
+            _as_text(usual),
+            usual.chosen_in,
+        )
+    run.update(fitted=found)
+    return found
+
+
+def _as_text(choice: Fitted) -> str:
+    again = str(choice.gradient_checkpointing).lower()
+    return f"train.micro_batch={choice.micro_batch} train.gradient_checkpointing={again}"
+
+
+def _listed(choice: Fitted) -> str:
+    needy = f", of which {choice.decided_by} needs most memory" if len(choice.among) > 1 else ""
+    return ", ".join(choice.among) + needy
+
+
+def _works(config: Config, loaded: LoadedModel) -> bool:
+    """Return whether a training with given settings fits: by trying it on a GPU, by the estimate elsewhere."""
+    if loaded.device.type == "cuda":
+        return runs(config, loaded)
+    # Memory that is free only now decides nothing: compared runs would differ for what else the machine does.
+    machine = Machine("cpu", loaded.device.name, physical_bytes(), loaded.device.precision)
+    return loaded.size is None or fits(config, loaded.size, machine)
+
+
+def _with(config: Config, choice: Fitted) -> Config:
+    train = dataclasses.replace(
+        config.train, micro_batch=choice.micro_batch, gradient_checkpointing=choice.gradient_checkpointing
+    )
+    return dataclasses.replace(config, train=train)
+
+
+def choose(config: Config, loaded: LoadedModel, name: str = "", others: Sequence[Record] = ()) -> Fitted:
+    """Return the fastest settings estimated to fit in free memory for all compared runs; on a GPU, that run as well.
+
+    Args:
+        config: Settings of the run.
+        loaded: Its model, with which settings are tried on a GPU.
+        name: Its name.
+        others: Runs that are compared with it and have the same choice.
+    """
+    device, size = loaded.device, loaded.size
     machine = Machine(device.type, device.name, usable_bytes(device.type), device.precision)
-    estimated = resolve_auto(config, loaded.size, machine)
-    if device.type == "cpu":
-        return estimated
-    choices = list(candidates(config.train))
-    for choice in choices[choices.index(estimated) :]:
-        if runs(dataclasses.replace(config, train=choice), loaded):
-            return choice
-    return choices[-1]
+    configs = [config, *(dataclasses.replace(config, method=_method_of(other)) for other in others)]
+    choices = fitting_candidates(configs, size, machine)
+    tried = (each for each in choices if device.type == "cpu" or runs(dataclasses.replace(config, train=each), loaded))
+    chosen = next(tried, None) or list(candidates(config.train, device.type))[-1]
+    names = [name, *(other.name for other in others)]
+    decided_by = name if size is None else names[most_demanding(configs, chosen, size, machine)]
+    return Fitted(chosen.micro_batch, chosen.gradient_checkpointing, name, decided_by, sorted(names))
+
+
+def _method_of(record: Record) -> MethodConfig:
+    """Return the method of a run, without settings that this version does not know."""
+    return MethodConfig(**{key: value for key, value in record.config["method"].items() if key in METHOD_KEYS})
 
 
 def usable_bytes(device: str) -> int:
     """Return the memory available to this process in bytes: free memory plus what it already holds."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
-    return psutil.virtual_memory().available + resident_bytes()
+    return min(psutil.virtual_memory().available + resident_bytes(), physical_bytes())
 
 
 def runs(config: Config, loaded: LoadedModel) -> bool:
@@ -72,7 +143,7 @@ def runs(config: Config, loaded: LoadedModel) -> bool:
     try:
         size = round(sum(weight.numel() for weight in trained) * optimizer_bytes_per_weight(name))
         state = torch.empty(size, dtype=torch.uint8, device=model.device)
-        _pass(config.train, loaded)
+        _pass(config, loaded)
         del state
     except RuntimeError as error:
         if not is_out_of_memory(error):
@@ -87,9 +158,9 @@ def runs(config: Config, loaded: LoadedModel) -> bool:
     return True
 
 
-def _pass(train: TrainConfig, loaded: LoadedModel) -> None:
-    """Run forward and backward on `micro_batch` examples of `max_length` tokens."""
-    model = loaded.model
+def _pass(config: Config, loaded: LoadedModel) -> None:
+    """Run forward and backward on `micro_batch` examples of `max_length` tokens, as training does."""
+    model, train = loaded.model, config.train
     token = int(loaded.tokenizer.pad_token_id or 0)
     ids = [token] * train.max_length
     examples = [{"input_ids": ids, "labels": [-100, *ids[1:]]}] * train.micro_batch
@@ -101,8 +172,7 @@ def _pass(train: TrainConfig, loaded: LoadedModel) -> None:
     try:
         with (
             gradient_checkpointing(model) if train.gradient_checkpointing else nullcontext(),
-            own_input_precision(model, active=half is not None),
-            attention_per_pair(model, train.max_length, half) if train.packing else nullcontext(),
+            computing(model, config, half, fused=wants_fused(config, loaded.device)),
             torch.autocast(loaded.device.type, half) if half is not None else nullcontext(),
         ):
             AnswerLoss(model)(model, cast("Batch", moved)).backward()  # type: ignore[no-untyped-call]

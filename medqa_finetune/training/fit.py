@@ -4,7 +4,6 @@ import logging
 import math
 import os
 import shutil
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +11,7 @@ from typing import Any, cast
 from pydantic import TypeAdapter
 from transformers import PrinterCallback, TrainingArguments
 
-from medqa_finetune.compat.peft import bare, has_adapter, own_input_precision
+from medqa_finetune.compat.peft import bare, has_adapter
 from medqa_finetune.compat.transformers import checkpointing_options, optimizer_name, use_one_gpu
 from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import Config, TrainConfig
@@ -20,9 +19,6 @@ from medqa_finetune.data.token_sets import EncodedSet
 from medqa_finetune.errors import Fault, ModelError, RunError
 from medqa_finetune.methods.base import ModelMethod
 from medqa_finetune.methods.registry import model_method
-from medqa_finetune.methods.shared.fused_adapters import fused_adapters
-from medqa_finetune.model.attention import attention_per_pair
-from medqa_finetune.model.kernels import training_kernels
 from medqa_finetune.model.load import Device, LoadedModel
 from medqa_finetune.record.files import replace_folder
 from medqa_finetune.record.run_dir import RunDir
@@ -31,6 +27,7 @@ from medqa_finetune.stopping import StopRequest
 from medqa_finetune.training.batches import Collator
 from medqa_finetune.training.change import read_sample, relative_change, sample_of
 from medqa_finetune.training.checkpoints import Checkpoints
+from medqa_finetune.training.computing import computing, wants_fused
 from medqa_finetune.training.meters import Meter, costs
 from medqa_finetune.training.trackers import Tracked, trackers
 from medqa_finetune.training.trainer import MORE_IN_FP32, MeteredTrainer, Milestones, Plan, Progress
@@ -76,7 +73,7 @@ def fit(
     steps = total_steps(len(sets.train), config.train)
     resumed, progress = _resumption(run, checkpoints)
     _prepare_folder(run, checkpoints, resumed)
-    progress = _with_fusion(progress, config, method, loaded.device, resumed)
+    progress = _with_fusion(progress, config, loaded.device, resumed)
     method.begin(loaded.model, config.seed, None if resumed is None else checkpoints.path(resumed))
     start = sample_of(loaded.model) if resumed is None else read_sample(checkpoints.path(resumed))
     meter = Meter(loaded.device.type, progress.meter)
@@ -127,10 +124,7 @@ def _train(trainer: MeteredTrainer, config: Config, plan: Plan, resumed: int | N
     half = trainer.autocast_dtype()
     with (
         trackers(config.tracker.report_to, tracked) as callbacks,
-        training_kernels(config.train.kernels, trainer.model),
-        own_input_precision(trainer.model, active=half is not None),
-        fused_adapters(trainer.model, enabled=trainer.fused_adapters) as fused,
-        attention_per_pair(trainer.model, config.train.max_length, half) if config.train.packing else nullcontext(),
+        computing(trainer.model, config, half, fused=trainer.fused_adapters) as fused,
         plan.stop.deferred(),
     ):
         _tell_of_fusion(trainer, config, fused)
@@ -176,12 +170,9 @@ def _tell_of_fusion(trainer: MeteredTrainer, config: Config, fused: int) -> None
     log.info("%d of %d adapters are fused (train.fused_adapters)", fused, adapters)
 
 
-def _with_fusion(
-    progress: Progress, config: Config, method: ModelMethod, device: Device, resumed: int | None
-) -> Progress:
+def _with_fusion(progress: Progress, config: Config, device: Device, resumed: int | None) -> Progress:
     """Return the progress with how adapters compute: as the checkpoint began, else as the settings say."""
-    asked = config.train.fused_adapters
-    wanted = method.can_fuse and (device.type == "cpu" if asked == AUTO else bool(asked))
+    wanted = wants_fused(config, device)
     if resumed is None:
         return replace(progress, fused_adapters=wanted)
     if progress.fused_adapters != wanted:

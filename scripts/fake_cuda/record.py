@@ -28,6 +28,8 @@ OVERWRITES = {"copy_", "fill_", "normal_", "zero_", "bernoulli_"}
 PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
 # A product with 4-bit weights (bitsandbytes): input first, output of its own shape.
 FOUR_BITS = "gemm_4bit"
+# With more rows it dequantizes the weights, and multiplies by them: scales, their offset, weights, product.
+FOUR_BIT_ROWS, DEQUANTIZED = 1536, "dequantize_4bit"
 # Operators on lists of tensors, and the most tensors and blocks of a launch by the number of lists, each block of so
 # many numbers (torch, ATen/native/cuda/MultiTensorApply.cuh).
 LISTS = ("_foreach_", "_fused_", "_amp_foreach_")
@@ -173,7 +175,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not self._outside and not func.is_view and name not in FREE:
             # What works in place on lists returns nothing.
             made = [each for each in results or _written(func, args) if each.device.type == GPU]
-            if on_gpu or made:
+            if name == FOUR_BITS and on_gpu[0].numel() > FOUR_BIT_ROWS * on_gpu[0].shape[-1]:
+                self._dequantize_and_multiply(on_gpu, made[0])
+            elif on_gpu or made:
                 self._launch(name, on_gpu, made, _launches_of_lists(args) if name.startswith(LISTS) else 1)
         return result
 
@@ -187,6 +191,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             moved = 2 * size_of(given[-1])
         kernel = Kernel(name, dtypes_of(given or made), moved // launches, _flops(name, given, made))
         self.trace.kernels[kernel] += launches
+
+    def _dequantize_and_multiply(self, given: list[torch.Tensor], made: torch.Tensor) -> None:
+        states, packed = given[0], max(given[1:], key=size_of)
+        weights = states.shape[-1] * made.shape[-1] * states.element_size()
+        moved = size_of(packed) + weights
+        self.trace.kernels[Kernel(DEQUANTIZED, dtypes_of(given[1:]), moved // 3, 0)] += 3
+        moved = size_of(states) + weights + size_of(made)
+        self.trace.kernels[Kernel("mm", dtypes_of([states, made]), moved, _flops(FOUR_BITS, given, [made]))] += 1
 
     def _crossing(self, source: torch.Tensor, target: torch.Tensor, *, blocking: bool) -> None:
         """Record a copy between the host's memory and the GPU's."""
@@ -225,12 +237,12 @@ def _written(func: Any, arguments: Sequence[Any]) -> list[torch.Tensor]:
 
 def _launches_of_lists(arguments: Sequence[Any]) -> int:
     """Return the launches of an operator on equally long lists of tensors."""
-    lists = [
+    lists: list[Sequence[torch.Tensor]] = [
         each for each in arguments if isinstance(each, list | tuple) and each and isinstance(each[0], torch.Tensor)
     ]
-    sizes = [tensor.numel() for tensor in lists[0]]
+    sizes: list[int] = [tensor.numel() for tensor in lists[0]]
     # Lists of counters, of one number each, are no more than arguments.
-    number = sum(sum(tensor.numel() for tensor in each) == sum(sizes) for each in lists)
+    number = [sum(tensor.numel() for tensor in each) for each in lists].count(sum(sizes))
     blocks = sum(-(-size // BLOCK_OF_LISTS) for size in sizes)
     most = TENSORS_OF_LISTS[min(number, len(TENSORS_OF_LISTS)) - 1]
     return max(-(-len(sizes) // most), -(-blocks // BLOCKS_OF_LISTS))

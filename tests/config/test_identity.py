@@ -17,6 +17,7 @@ from medqa_finetune.config.identity import (
     file_label,
     first_identity,
     flatten,
+    identity_settings,
     is_same_training,
     run_name,
     settings_of,
@@ -86,6 +87,7 @@ CHANGES_THE_WEIGHTS: dict[str, Any] = {
     "corpus.answer_prefix": "答：",
     "model.thinking": "keep",
     "model.date": "2024-07-06",
+    "fp32_blocks": ["self_attn"],
     "train.epochs": 2.0,
     "train.max_steps": 5,
     "train.batch_size": 32,
@@ -247,7 +249,7 @@ def test_untrained_runs_ignore_training_settings(key: str) -> None:
 
 
 LOOKUP = changed(VALID, method__name="retrieval", method__trains="lookup")
-NOT_LOOKED_UP = {key for key in CHANGES_THE_WEIGHTS if key.split(".")[0] in ("seed", "train", "method")}
+NOT_LOOKED_UP = {key for key in CHANGES_THE_WEIGHTS if key.split(".")[0] in ("seed", "fp32_blocks", "train", "method")}
 
 
 # Running text has no answers to look up: refused.
@@ -355,6 +357,11 @@ def test_version_1_identity_matches_any_evaluation(config: Config) -> None:
     assert is_same_training(hidden, identity, now)
     other = settings_of(changed(config, corpus__answer_prefix="答："), FINGERPRINTS)
     assert not is_same_training(hidden, identity, other)
+
+
+def test_a_setting_newer_than_runs_keeps_their_identity() -> None:
+    assert "fp32_blocks" not in identity_settings(settings_of(VALID, FINGERPRINTS))
+    assert "fp32_blocks" in identity_settings(settings_of(changed(VALID, fp32_blocks="none"), FINGERPRINTS))
 
 
 def test_identity_does_not_depend_on_key_order() -> None:

@@ -126,16 +126,16 @@ def test_a_whole_step_of_training_waits_for_nothing_between_points_of_the_curve(
     found = walked()[step]
     assert found.waits == {}
     assert found.blocking_copies == {}
-    # Loss, norm of the gradient and the clock, when a point of the curve is written.
-    assert 0 < sum(found.logging_waits.values()) <= 4
+    # Loss, norm of the gradient, the clock, and in fp16 the scaler's state, when a point of the curve is written.
+    assert 0 < sum(found.logging_waits.values()) <= 10
     assert all("trainer.py" in wait or "meters.py" in wait for wait in found.logging_waits)
 
 
 def test_clipping_and_optimizer_are_few_launches() -> None:
-    # The scaler of fp16 looks at all gradients once more.
+    # The scaler of fp16 looks at all gradients once more, and its skipped steps are counted.
     launches = {step: walked()[step].beside[0] for step in LOOPS}
     assert launches["all of lora"] < 25
-    assert launches["all of qlora on a T4"] < 35
+    assert launches["all of qlora on a T4"] < 45
     assert launches["all of full"] < 40  # a matrix of the model is many blocks, so that a launch holds few of them
 
 

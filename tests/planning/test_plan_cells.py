@@ -11,6 +11,7 @@ from medqa_finetune.child_process import NoReplyError, describe_exit
 from medqa_finetune.config.schema import Config, MethodConfig
 from medqa_finetune.data.prepare import prepare_splits
 from medqa_finetune.errors import RunError
+from medqa_finetune.model.auto_matrix import Resolved
 from medqa_finetune.planning import plan_cells, trial_runs
 from medqa_finetune.planning.plan_cells import kinds_of, make_plan, shared_trainings
 from medqa_finetune.planning.trial_runs import TrialRequest
@@ -49,7 +50,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         facts = [
             dataclasses.replace(FACTS, train_pairs=1000 * n, heaviest=[n]) for n in range(1, 1 + len(question.cells))
         ]
-        return dataclasses.replace(workload(1e10), cells=facts)
+        batches = [Resolved(each.train) for each in question.cells]
+        return dataclasses.replace(workload(1e10), cells=facts, batches=batches)
 
     monkeypatch.setattr(plan_cells, "_call", reply)
     return asked

@@ -32,6 +32,7 @@ from medqa_finetune.report.messages import (
 from medqa_finetune.report.messages.sentences import Overview, say
 from medqa_finetune.report.notes import (
     AnswersOfCells,
+    Batches,
     Capped,
     CellsCut,
     Cut,
@@ -46,6 +47,7 @@ from medqa_finetune.report.notes import (
     NoPredictions,
     NoStatistics,
     NotMeasured,
+    OtherBatches,
     PickedOfMany,
     QuestionsDrawn,
     RunsCut,
@@ -141,6 +143,7 @@ def outcomes() -> Iterator[Outcome]:
         yield NoStatistics("α", Flaw(kind, "β", 1, 2, "γ", "bleu"))
     yield from (Cut(kind, NAMES, 0.1, high) for kind in CutKind for high in (0.1, 0.625))
     yield from (Disturbed(NAMES, 0.1, high) for high in (0.1, 0.625))
+    yield OtherBatches((Batches(16, gradient_checkpointing=False, cells=NAMES), Batches(4, True, NAMES)))
     yield from (Skipped(NAMES, 0.1, high) for high in (0.1, 0.625))
     yield from (NotMeasured("bleu", NAMES), TrainedOnce(NAMES), Capped(33, 32, ("rougeL", "bleu")), PickedOfMany())
     yield from (GroupsCut(6, 7), CellsCut(group, 36, 40), RunsCut(300, 1000), NoAnswers(), NoPredictions("α"))

@@ -1,6 +1,8 @@
 """A choice is tried before it is trusted, noted, and kept at every restart."""
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,12 @@ import pytest
 import torch
 
 from medqa_finetune.config.schema import Config
+from medqa_finetune.model.auto_batch import SHARE
+from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, training_memory
 from medqa_finetune.model.load import Device, LoadedModel
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.record.schema import Fitted, Record
-from medqa_finetune.training import auto_settings
+from medqa_finetune.record.schema import Environment, Fitted, Record
+from medqa_finetune.training import auto_settings, computing
 from medqa_finetune.training.auto_settings import choose, runs, settle, usable_bytes
 from tests.training.trial import load, make_config
 
@@ -33,7 +37,7 @@ def test_a_choice_is_noted_and_kept(micro_model: Path, tmp_path: Path, monkeypat
     assert (settled.train.micro_batch, settled.train.gradient_checkpointing) == (8, False)
     record = run.read()
     assert record is not None
-    assert record.fitted == Fitted(8, gradient_checkpointing=False)
+    assert record.fitted == Fitted(8, gradient_checkpointing=False, chosen_in="run", decided_by="run", among=["run"])
     # On another machine, or with less memory, the run goes on as it began.
     monkeypatch.setattr(auto_settings, "usable_bytes", lambda device: 1)
     assert settle(config, loaded, run) == settled
@@ -49,6 +53,113 @@ def test_nothing_is_noted_where_nothing_is_left_to_be_chosen(micro_model: Path, 
     record = run.read()
     assert record is not None
     assert record.fitted is None
+
+
+def in_study(study: Path, name: str, config: Config, **changes: Any) -> RunDir:
+    """Write a run as a matrix leaves it before it starts, or with `environment` and others, as it is later."""
+    run = RunDir(study / name)
+    settings = dataclasses.asdict(config)
+    run.write(
+        Record(name, name, "pending", config.method.name, "20k", "micro", 0, settings, environment=PLACE).updated(
+            **{"environment": None} | changes
+        )
+    )
+    return run
+
+
+PLACE = Environment({}, "CPU", "fp32", None, [])
+BEGUN: dict[str, Any] = {"status": "running", "environment": PLACE}
+
+
+def test_the_cell_that_needs_most_memory_decides_for_all(
+    micro_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, full = (make_config(method, **AUTO) for method in (None, {"name": "full", "trains": "all"}))
+    loaded, _ = load(micro_model, config)
+    assert loaded.size is not None
+    # Enough for LoRA with all activations kept, and for full training with less.
+    kept = [settle_as(each, 8, again=False) for each in (config, full)]
+    needs = [training_memory(loaded.size, each, Machine("cpu", "CPU", 0)).total for each in kept]
+    room = round((sum(needs) / 2 + PROCESS_BYTES) / SHARE)
+    monkeypatch.setattr(auto_settings, "usable_bytes", lambda device: room)
+    first = in_study(tmp_path, "lora_20k", config)
+    in_study(tmp_path, "full_20k", full)
+    in_study(tmp_path, "full_50k", make_config({"name": "full", "trains": "all"}, **AUTO | {"max_length": 32}))
+    assert settle(config, loaded, in_study(tmp_path / "alone", "lora_20k", config)).train.micro_batch == 8
+    settled = settle(config, loaded, first)
+    assert settled != settle_as(config, 8, again=False)
+    chosen = first.read()
+    assert chosen is not None
+    assert chosen.fitted is not None
+    assert (chosen.fitted.chosen_in, chosen.fitted.decided_by) == ("lora_20k", "full_20k")
+    assert chosen.fitted.among == ["full_20k", "lora_20k"]
+
+
+def settle_as(config: Config, micro_batch: int, *, again: bool) -> Config:
+    train = dataclasses.replace(config.train, micro_batch=micro_batch, gradient_checkpointing=again)
+    return dataclasses.replace(config, train=train)
+
+
+def test_a_later_cell_takes_the_choice_of_its_study_over(
+    micro_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = make_config(**AUTO)
+    loaded, _ = load(micro_model, config)
+    choice = Fitted(2, gradient_checkpointing=True, chosen_in="qlora_20k", decided_by="qlora_20k", among=["qlora_20k"])
+    in_study(tmp_path, "qlora_20k", config, fitted=choice, **BEGUN)
+    run = in_study(tmp_path, "lora_20k", config)
+    assert settle(config, loaded, run) == settle_as(config, 2, again=True)
+    record = run.read()
+    assert record is not None
+    assert record.fitted == choice
+    # Not of another study, nor of a run that never began.
+    assert settle(config, loaded, in_study(tmp_path / "mine", "lora_20k", config)) == settle_as(config, 8, again=False)
+
+
+def test_a_choice_that_does_not_fit_is_not_taken_over(
+    micro_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = make_config(**AUTO)
+    loaded, _ = load(micro_model, config)
+    in_study(
+        tmp_path, "qlora_20k", config, fitted=Fitted(8, gradient_checkpointing=False, chosen_in="qlora_20k"), **BEGUN
+    )
+    for tight in ("physical_bytes", "usable_bytes"):
+        monkeypatch.setattr(auto_settings, tight, lambda *device: 1)
+    for name in ("lora_20k", "lora_50k"):
+        run = in_study(tmp_path, name, config)
+        assert settle(config, loaded, run) == settle_as(config, 1, again=True)
+        record = run.read()
+        assert record is not None
+        assert record.fitted is not None
+        assert record.fitted.instead_of == "qlora_20k"
+        run.update(**BEGUN)
+    assert sum(record.levelname == "WARNING" and "qlora_20k" in record.message for record in caplog.records) == 2
+
+
+def test_a_run_of_an_earlier_version_goes_on_as_it_began(micro_model: Path, tmp_path: Path) -> None:
+    config = make_config(**AUTO)
+    loaded, _ = load(micro_model, config)
+    former = settle_as(config, 4, again=True)
+    assert settle(config, loaded, in_study(tmp_path, "lora_20k", former, **BEGUN)) == former
+    # And cells that are compared with it do as well.
+    assert settle(config, loaded, in_study(tmp_path, "lora_50k", config)) == former
+
+
+def test_a_trial_computes_as_training_does(micro_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config(micro_batch=2, max_length=32)
+    loaded, _ = load(micro_model, config)
+    seen: list[int] = []
+
+    @contextmanager
+    def noted(*given: Any, **options: Any) -> Iterator[int]:
+        with computing.computing(*given, **options) as count:
+            seen.append(count)
+            yield count
+
+    monkeypatch.setattr(auto_settings, "computing", noted)
+    assert runs(config, loaded)
+    assert seen == [7 * 2]
 
 
 def on_gpu(loaded: LoadedModel) -> LoadedModel:

@@ -16,6 +16,7 @@ from medqa_finetune.data.examples import IGNORED
 from medqa_finetune.data.token_sets import EncodedSet, Item
 from medqa_finetune.errors import RunError
 from medqa_finetune.record.run_dir import RunDir
+from medqa_finetune.training import computing
 from medqa_finetune.training import fit as fit_module
 from medqa_finetune.training import trainer as trainer_module
 from medqa_finetune.training.batches import Collator, Step
@@ -282,7 +283,7 @@ def test_kernels_compute_while_it_trains_and_no_longer(
         yield
         hook.remove()
 
-    monkeypatch.setattr(fit_module, "training_kernels", kernels)
+    monkeypatch.setattr(computing, "training_kernels", kernels)
     trial = train(micro_model, tmp_path, make_config(kernels="liger", max_steps=2, validations=1))
     # Three passes to try packing, a pack for each of two steps, and one of the validation.
     assert seen == ["liger"] * 6

@@ -135,6 +135,11 @@ SENTENCES = {
     "the reference, since it does not fit into train.max_length. Other scores compare with the whole reference.",
     "Disturbed": "The training times of {cells} do not compare: for {share} of that time, other programs had the "
     "cores or the GPU, or the GPU was slowed down by heat or its power supply. Their scores are not affected.",
+    "OtherBatches": "Time and memory do not compare between cells that were trained with different batches: {parts}. "
+    "Their scores are not affected.",
+    "Batches.kept": "{micro_batch} examples a pass at most, with all activations kept, for {cells}",
+    "Batches.again": "{micro_batch} examples a pass at most, with gradient checkpointing, for {cells}",
+    "Batches.between": "; ",
     "Skipped": "In the training of {cells}, {share} of the steps changed nothing: their gradients were not finite in "
     "fp16. They count as steps all the same.",
     "Capped": "Of {cells} cells, only {compared} are compared with each other ({pairs} pairs): the untrained ones "

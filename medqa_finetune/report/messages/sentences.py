@@ -22,6 +22,7 @@ from medqa_finetune.report.notes import (
     NoStatistics,
     Note,
     NotMeasured,
+    OtherBatches,
     PickedOfMany,
     QuestionsDrawn,
     RunsCut,
@@ -279,6 +280,19 @@ def _(note: Cut, words: Language) -> str:
 @say.register
 def _(note: Disturbed, words: Language) -> str:
     return words("Disturbed", share=_range(note.low, note.high), cells=words.listed(note.cells))
+
+
+@say.register
+def _(note: OtherBatches, words: Language) -> str:
+    parts = [
+        words(
+            "Batches.again" if part.gradient_checkpointing else "Batches.kept",
+            micro_batch=part.micro_batch,
+            cells=words.listed(part.cells),
+        )
+        for part in note.parts
+    ]
+    return words("OtherBatches", parts=words("Batches.between").join(parts))
 
 
 @say.register

@@ -146,6 +146,10 @@ SENTENCES = {
     "其他分数仍与完整的参考答案比较。",
     "Disturbed": "{cells} 的训练时间不可比较：其中有 {share} 的时间，CPU 或 GPU 被其他程序占用，"
     "或 GPU 因过热、供电而降频。得分不受影响。",
+    "OtherBatches": "以不同批次训练的格，其时间与显存（内存）不可比较：{parts}。得分不受影响。",
+    "Batches.kept": "{cells} 每次前向至多 {micro_batch} 条，保留全部激活值",
+    "Batches.again": "{cells} 每次前向至多 {micro_batch} 条，重算激活值",
+    "Batches.between": "；",
     "Skipped": "{cells} 的训练中有 {share} 的步没有改变任何权重：其梯度超出半精度浮点数的范围。这些步仍计入步数。",
     "Capped": "共 {cells} 格：只两两比较其中 {compared} 格（{pairs} 对）：未训练的，以及 {score} 最好的；"
     "超过 500 对，10,000 次试验什么也显示不出。其余各格只有 {scores} 的区间。要比较它们，请指定运行较少的文件夹。",
