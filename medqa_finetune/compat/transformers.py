@@ -5,7 +5,7 @@ import inspect
 import logging
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,6 +47,8 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     def __init__(self, room: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._room = room
+        self._group: tuple[slice, int] | None = None
+        self._rows = 0
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Allocate tensors for keys and values like these, of shape (rows, heads, tokens, width)."""
@@ -55,10 +57,45 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             states.new_empty((*states.shape[:2], self._room, states.shape[3])) for states in (key_states, value_states)
         )
 
+    def begin_group(self, rows: slice, ahead: int, of: int) -> None:
+        """Let the next pass read the prompts of some rows, as if there were no others.
+
+        Args:
+            rows: The rows.
+            ahead: Places of padding before the longest of these prompts.
+            of: Number of all rows.
+        """
+        if self._group is None:
+            self._rows = of
+        self._group = (rows, ahead)
+        self.is_initialized = False
+
+    def end_groups(self, tokens: int) -> None:
+        """Show all rows again, with so many tokens each."""
+        self._group = None
+        self.is_initialized = True
+        self.keys, self.values = self._all_keys[:, :, :tokens], self._all_values[:, :, :tokens]
+
+    def _store_group(self, states: Sequence[torch.Tensor], rows: slice, ahead: int) -> None:
+        """Store the keys and values of the prompts of some rows."""
+        if rows.start == 0:
+            self._all_keys, self._all_values = (
+                each.new_empty((self._rows, each.shape[1], self._room, each.shape[3])) for each in states
+            )
+        for stored, each in zip((self._all_keys, self._all_values), states, strict=True):
+            # What is masked is multiplied by 0, which infinite numbers would survive.
+            stored[rows, :, :ahead] = 0
+            stored[rows, :, ahead : ahead + each.shape[2]] = each
+
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *arguments: Any, **options: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Append tokens, and return the keys and values of all tokens so far, of shape (rows, heads, tokens, width)."""
+        if self._group is not None:
+            self._store_group((key_states, value_states), *self._group)
+            self.is_initialized = True
+            self.keys, self.values = key_states, value_states
+            return key_states, value_states
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         begin = self.get_seq_length()
@@ -134,6 +171,23 @@ class KeyValueCache:
     def keep(self, rows: torch.Tensor) -> None:
         """Keep only these rows; `rows` are indices."""
         self.cache.reorder_cache(rows)  # type: ignore[arg-type]
+
+    def takes_groups(self) -> bool:
+        """Return whether prompts can be read some rows at a time: all layers keep every token of every row."""
+        return all(isinstance(layer, RoomyLayer) for layer in self.cache.layers)
+
+    def begin_group(self, rows: slice, ahead: int, of: int) -> None:
+        """Let the next pass read the prompts of some of all rows; see `RoomyLayer`."""
+        for layer in self._roomy():
+            layer.begin_group(rows, ahead, of)
+
+    def end_groups(self, tokens: int) -> None:
+        """Show all rows again, once the prompts of all are read."""
+        for layer in self._roomy():
+            layer.end_groups(tokens)
+
+    def _roomy(self) -> list[RoomyLayer]:
+        return [layer for layer in self.cache.layers if isinstance(layer, RoomyLayer)]
 
 
 class FixedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
