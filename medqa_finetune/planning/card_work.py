@@ -3,10 +3,12 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import cast
 
 from medqa_finetune.architecture.size import ModelSize
 from medqa_finetune.config.schema import Config
 from medqa_finetune.methods.registry import model_method
+from medqa_finetune.model.cards import Card
 from medqa_finetune.model.roofline import (
     Operations,
     Passes,
@@ -21,7 +23,7 @@ from medqa_finetune.precision import Precision
 
 
 def with_operations(
-    found: CellWorkload, size: ModelSize, config: Config, precision: Precision, samples: Sequence[TokenCounts]
+    found: CellWorkload, size: ModelSize, config: Config, card: Card, samples: Sequence[TokenCounts]
 ) -> CellWorkload:
     """Return a cell's work with its operations.
 
@@ -29,16 +31,18 @@ def with_operations(
         found: The work without them.
         size: Size of the model.
         config: Settings of the cell, `auto` resolved.
-        precision: Precision of the products.
+        card: The card.
         samples: Token counts of training, validation and test set.
     """
+    precision = card.precisions[0] if config.precision == "auto" else cast(Precision, config.precision)
     training: list[Operations] = []
     validation: list[Operations] = []
     flops = 0.0
     if found.steps:
-        passes = training_passes(found, config, samples[0])
+        passes = dataclasses.replace(training_passes(found, config, samples[0]), flash=card.has_flash)
         training = training_operations(size, config, precision, passes)
-        validation = forward_operations(size, config, precision, _validation_passes(found, config, samples[1]))
+        validated = dataclasses.replace(_validation_passes(found, config, samples[1]), flash=card.has_flash)
+        validation = forward_operations(size, config, precision, validated)
         flops = flops_of(model_method(config.method).training_flops(size), passes)
     answering = _answering(found, size, config, precision, samples[2])
     return dataclasses.replace(found, training=training, validation=validation, answering=answering, model_flops=flops)
@@ -77,7 +81,7 @@ def _answering(
     squares = times * sum(length * length for length in sample.lengths)
     # The likelihood of the references, or of running text.
     whole = Passes(tokens, answers if found.decode_steps else tokens, squares, math.ceil(tokens / batch))
-    read = forward_operations(size, config, precision, whole)
+    read = forward_operations(size, config, precision, whole, answering=True)
     if not found.decode_steps:
         return read
     prompts = Passes(found.prompt_tokens, found.questions, squares, math.ceil(found.prompt_tokens / batch))
@@ -85,4 +89,5 @@ def _answering(
     decoded = decoding_operations(
         size, config, precision, steps=found.decode_steps, tokens=found.answer_tokens, attended=attended
     )
-    return [*read, *forward_operations(size, config, precision, prompts), *decoded]
+    read += forward_operations(size, config, precision, prompts, answering=True)
+    return [*read, *decoded]

@@ -3,7 +3,6 @@
 import gc
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -65,18 +64,22 @@ class Step:
         first: Of the first training step, or of reading the prompts.
         weights: Bytes of the model.
         without_gradient: Trained weights that got none.
+        logging: Of a whole training, a step after which the curve has a point.
+        beside: Of a whole training, launches and bytes outside the forward and backward passes.
     """
 
     trace: Trace
     first: Trace
     weights: int
     without_gradient: tuple[str, ...] = ()
+    logging: Trace = field(default_factory=Trace)
+    beside: tuple[int, int] = (0, 0)
 
 
 def training_step(setting: Setting) -> Step:
     """Return one forward and backward pass over a pack, with the optimizer's step."""
     with ExitStack() as stack:
-        recorder, model = _begin(setting, stack)
+        recorder, model = begin(setting, stack)
         model.train()
         trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         loss_of, weights = AnswerLoss(model), recorder.allocated
@@ -107,7 +110,7 @@ def decoding_step(setting: Setting) -> Step:
     """Return one more token for all prompts: what three tokens need beyond what two need."""
     traces = []
     with ExitStack() as stack, torch.no_grad():
-        recorder, model = _begin(setting, stack)
+        recorder, model = begin(setting, stack)
         model = answering_form(model, Device("cuda", "", setting.precision))
         weights = recorder.allocated
         prompts = [[TOKEN] * length for length in setting.lengths]
@@ -121,7 +124,8 @@ def decoding_step(setting: Setting) -> Step:
     return Step(traces[2].minus(traces[1]), traces[0], weights)
 
 
-def _begin(setting: Setting, stack: ExitStack) -> tuple[Recorder, Any]:
+def begin(setting: Setting, stack: ExitStack) -> tuple[Recorder, Any]:
+    """Enter everything under which a model is walked through, and return what records, and the model."""
     recorder = Recorder()
     stack.enter_context(card(setting.capability))
     stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
@@ -138,8 +142,11 @@ def _batch(setting: Setting) -> Batch:
         {"input_ids": [TOKEN] * length, "labels": [-100] + [TOKEN] * (length - 1)} for length in setting.lengths
     ]
     batch = concatenate(items) if setting.packing else pad_right(items, 0)
-    moved = partial(torch.Tensor.to, device="cuda", non_blocking=True)
-    return cast(Batch, {name: moved(part) if isinstance(part, torch.Tensor) else part for name, part in batch.items()})
+    moved = {
+        name: part.pin_memory().to("cuda", non_blocking=True) if isinstance(part, torch.Tensor) else part
+        for name, part in batch.items()
+    }
+    return cast(Batch, moved)
 
 
 def _autocast(setting: Setting) -> Any:
