@@ -32,7 +32,8 @@ BLOCKS = [f"model.layers.{number}.{kind}" for number in (0, 1) for kind in ("sel
 
 
 def model_in(folder: Path, device: Device) -> Any:
-    return load_model(folder, UNTRAINED, device, seed=0, chat=False).model.eval()
+    model: Any = load_model(folder, UNTRAINED, device, seed=0, chat=False).model
+    return model.eval()
 
 
 @pytest.mark.parametrize("family", ["qwen2", "llama", "phi", "pruned"])
