@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from functools import partial
 from pathlib import Path
 
 from medqa_finetune.cell import Cell
@@ -82,6 +83,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
             from medqa_finetune.training.checkpoints import Checkpoints
             from medqa_finetune.training.curves import draw_curves
             from medqa_finetune.training.fit import Keeping, fit
+            from medqa_finetune.training.fp16_probe import settle_fp32_blocks
 
         # The base model, and how its data is encoded.
         keep_freed_memory()
@@ -91,8 +93,9 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
         template = config.model.chat_template
         loaded = load_model(cell.model, config.method, device, config.seed, chat=config.chats, template=template)
         encoder = task.encoder(loaded.tokenizer, config, splits.manifest.counts)
-        task.end_answers(loaded.model, encoder)
+        task.prepare_model(loaded.model, encoder, config.evaluate)
         text = prepare_text(loaded.tokenizer, config, cell.fingerprints.text)
+        settle_fp32_blocks(config, loaded, partial(task.sample, encoder, splits), run, keep=training)
 
         # Training, or loading the trained weights.
         if training:
@@ -102,9 +105,8 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
             if method.trains_weights:
                 config = settle(config, loaded, run)
                 sets = task.training_sets(encoder, splits, config)
-                trained = fit(
-                    loaded, sets, config, run, Keeping(Checkpoints(run.checkpoints_path, record.identity), claim.stop)
-                )
+                keeping = Keeping(Checkpoints(run.checkpoints_path, record.identity), claim.stop)
+                trained = fit(loaded, sets, config, run, keeping)
                 write_bytes(run.curves_path, draw_curves(run.read_metrics(), config.run_name))
             claim.end_training(trained)
         elif method.trains_weights:
@@ -113,8 +115,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
         # Benchmarks come before predictions: predicting may modify the model in place.
         claim.begin_predictions(environment, task.ids(questions))
         model = answering_model(loaded.model, config.method, device)
-        settings = settle_batches(config.evaluate, model, loaded.size, evaluation)
-        config = dataclasses.replace(config, evaluate=settings)
+        config = dataclasses.replace(config, evaluate=settle_batches(config.evaluate, model, loaded.size, evaluation))
         run_benchmarks(model, loaded.tokenizer, text, config.evaluate, evaluation)
         cost = task.predict(model, encoder, questions, config, evaluation)
         return claim.finish(dataclasses.replace(task.score(questions, config, evaluation), **cost))

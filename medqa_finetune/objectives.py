@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from medqa_finetune.config.chat_form import form_of
-from medqa_finetune.config.schema import Config
+from medqa_finetune.config.schema import Config, EvaluateConfig
 from medqa_finetune.data.prepare import CACHE_NAME, Splits, prepare_splits
 from medqa_finetune.errors import Fault, RunError
 from medqa_finetune.record.evaluation_dir import EvaluationDir
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from medqa_finetune.data.encode import Encoder
     from medqa_finetune.data.examples import Encoded, Example
     from medqa_finetune.data.tables import ExampleTable
+    from medqa_finetune.data.token_sets import EncodedSet
     from medqa_finetune.evaluation.decode import Model
     from medqa_finetune.training.fit import TrainingSets
 
@@ -81,12 +82,20 @@ class Task(ABC, Generic[Items, Item, ItemEncoder]):
             counts: Of its prepared corpus.
         """
 
-    def end_answers(self, model: "Model", encoder: ItemEncoder) -> None:
-        """Let a model's own `generate`, which other programs call, end answers where the evaluation does."""
+    def prepare_model(self, model: "Model", encoder: ItemEncoder, settings: EvaluateConfig) -> None:
+        """Let a model's own `generate`, which other programs call, end answers where the evaluation does.
+
+        Raises:
+            ModelError: the model cannot answer as the settings say.
+        """
 
     @abstractmethod
     def training_sets(self, encoder: ItemEncoder, splits: Splits[Items], config: Config) -> "TrainingSets":
         """Return the encoded training and validation set."""
+
+    @abstractmethod
+    def sample(self, encoder: ItemEncoder, splits: Splits[Items], size: int) -> "EncodedSet":
+        """Return the first encoded examples of the validation set, `size` or fewer, at least one."""
 
     @abstractmethod
     def predict(
@@ -132,10 +141,13 @@ class Answering(Task["ExampleTable", "Example", "Encoder"]):
 
         return Encoder(tokenizer, config.train.max_length, form_of(config.model, counts))
 
-    def end_answers(self, model: "Model", encoder: "Encoder") -> None:
+    def prepare_model(self, model: "Model", encoder: "Encoder", settings: EvaluateConfig) -> None:
         """Add the token that the chat template puts after an answer to those of the model's files."""
+        from medqa_finetune.evaluation.fixed_shapes import check_graphs
         from medqa_finetune.model.stop_tokens import end_answers
 
+        if settings.cuda_graphs:
+            check_graphs(model)
         end_answers(model, encoder.tokenizer, encoder.end_ids[-1])
 
     def training_sets(self, encoder: "Encoder", splits: Splits["ExampleTable"], config: Config) -> "TrainingSets":
@@ -145,6 +157,12 @@ class Answering(Task["ExampleTable", "Example", "Encoder"]):
 
         cache = Path(config.outputs) / CACHE_NAME
         return TrainingSets(*(encode_once(encoder, part, cache) for part in (splits.train, splits.validation)))
+
+    def sample(self, encoder: "Encoder", splits: Splits["ExampleTable"], size: int) -> "EncodedSet":
+        """Tokenize a few examples."""
+        from medqa_finetune.data.token_sets import EncodedSet
+
+        return EncodedSet(encoder.encode(splits.validation[:size]))
 
     def predict(
         self, model: "Model", encoder: "Encoder", items: "Sequence[Example]", config: Config, folder: EvaluationDir
@@ -206,6 +224,13 @@ class Modelling(Task["Blocks", "Encoded", "Ready"]):
         from medqa_finetune.training.fit import TrainingSets
 
         return TrainingSets(splits.train.encoded, splits.validation.encoded)
+
+    def sample(self, encoder: "Ready", splits: Splits["Blocks"], size: int) -> "EncodedSet":
+        """Return a few blocks."""
+        from medqa_finetune.data.token_sets import EncodedSet
+
+        blocks = splits.validation.encoded
+        return EncodedSet(blocks.encoded(number) for number in range(min(size, len(blocks))))
 
     def predict(
         self, model: "Model", encoder: "Ready", items: "Sequence[Encoded]", config: Config, folder: EvaluationDir

@@ -17,7 +17,9 @@ from medqa_finetune.evaluation.decode import Ending, Model, most_likely, no_cach
 from medqa_finetune.evaluation.generate import stops_of
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.answering import answering_form, answering_model
+from medqa_finetune.model.fp32_blocks import compute_in_fp32
 from medqa_finetune.model.load import choose_device, load_base, load_tokenizer, set_threads
+from medqa_finetune.precision import dtype_of
 
 DEFAULT_NEW_TOKENS = 512
 # For models whose configuration gives no context length.
@@ -160,6 +162,8 @@ def load_source(source: Source, threads: int | None = None) -> ChatModel:
         raise ModelError(*map(_chat_fault, error.faults)) from None
     device = choose_device(source.precision)
     model = load_base(source.model, source.method, device, tokenizer)
+    if device.precision == "fp16":
+        compute_in_fp32(model, source.fp32_blocks, dtype_of(device.precision))
     if source.adapter is None:
         model = answering_form(model, device)
     else:

@@ -35,6 +35,7 @@ class Source:
         tokenizer: Folder of the tokenizer, with the chat template used in training.
         method: Method that loads the weights, with their quantization.
         precision: As in `config.precision`.
+        fp32_blocks: Blocks that compute in fp32 in a run in fp16, by its record.
         max_length: `train.max_length` of the run, to which its evaluation truncates questions; None outside a run.
         max_new_tokens: `evaluate.max_new_tokens` of the run; None outside a run.
         template: `model.chat_template`, for a model without its own.
@@ -47,6 +48,7 @@ class Source:
     tokenizer: Path
     method: MethodConfig
     precision: str = "auto"
+    fp32_blocks: tuple[str, ...] = ()
     max_length: int | None = None
     max_new_tokens: int | None = None
     template: str | None = None
@@ -123,6 +125,7 @@ def _of_record(run: RunDir, record: Record, base: str | None) -> Source:
         tokenizer=weights or folder,
         method=method,
         precision=str(settings["precision"]),
+        fp32_blocks=() if record.fp16 is None else tuple(record.fp16.fp32_blocks),
         max_length=int(settings["max_length"]),
         max_new_tokens=int(settings["max_new_tokens"]),
         template=model.chat_template,

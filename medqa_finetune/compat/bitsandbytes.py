@@ -53,3 +53,18 @@ def packed_weights(path: Path, names: Iterable[str]) -> Iterator[tuple[str, str,
         for name in states:
             state = json.loads(file.get_tensor(name).tobytes())
             yield name.partition(PACKED_STATE)[0], str(state["dtype"]), tuple(state["shape"])
+
+
+def is_eight_bit_layer(module: torch.nn.Module) -> bool:
+    """Return whether a module is an 8-bit layer, whose products are in fp16 whatever its input is."""
+    library: Any = sys.modules.get("bitsandbytes")
+    return library is not None and isinstance(module, library.nn.Linear8bitLt)
+
+
+def compute_in(dtype: torch.dtype, module: torch.nn.Module) -> None:
+    """Let the 4-bit layers of a module multiply in another precision."""
+    library: Any = sys.modules.get("bitsandbytes")
+    for part in module.modules():
+        if library is not None and isinstance(part, library.nn.Linear4bit):
+            cast(Any, part).compute_dtype = dtype
+            cast(Any, part).compute_type_is_set = True

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import date
 
-from medqa_finetune.config.evaluation_checks import backend_faults, evaluate_faults, text_faults
+from medqa_finetune.config.evaluation_checks import backend_faults, evaluate_faults, graph_faults, text_faults
 from medqa_finetune.config.ranges import AUTO, above_zero, at_least, auto_or_at_least, between, one_of, share
 from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, ModelConfig, TrainConfig
 from medqa_finetune.errors import ConfigError, Fault
@@ -63,6 +63,7 @@ def faults(config: Config) -> list[Fault]:
         *evaluate_faults(config.evaluate),
         *text_faults(config),
         *backend_faults(config),
+        *graph_faults(config),
         *(fault for name in config.tracker.report_to for fault in one_of("tracker.report_to", name, TRACKERS)),
     ]
 
@@ -79,6 +80,7 @@ def _model_faults(model: ModelConfig) -> Iterator[Fault]:
 
 def _top_faults(config: Config) -> Iterator[Fault]:
     yield from one_of("precision", config.precision, PRECISIONS)
+    yield from _fp32_blocks_faults(config)
     yield from at_least("seed", config.seed, 0)
     if config.threads is not None:
         yield from at_least("threads", config.threads, 1)
@@ -92,6 +94,18 @@ def _top_faults(config: Config) -> Iterator[Fault]:
             yield Fault("bad-name", problem, key=key, got=name, hint=reserved)
     if not config.outputs.strip() or "\0" in config.outputs:
         yield Fault("bad-path", "must be the path of a folder", key="outputs", got=config.outputs)
+
+
+def _fp32_blocks_faults(config: Config) -> Iterator[Fault]:
+    asked, key = config.fp32_blocks, "fp32_blocks"
+    if asked in (AUTO, "none"):
+        return
+    if not _are_names(asked):
+        example = "For example, give fp32_blocks=[self_attn]."
+        problem = f"must be {AUTO}, none, or a list of names"
+        yield Fault("wrong-type", problem, key=key, got=asked, allowed=(AUTO, "none"), hint=example)
+    elif config.precision == "fp32":
+        yield Fault("conflict", "all of the model computes in fp32", key=key, got=asked, allowed=(AUTO, "none"))
 
 
 def is_folder_name(name: str) -> bool:

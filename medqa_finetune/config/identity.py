@@ -28,6 +28,8 @@ EVALUATION_VERSION = 1
 NULL_LEAVES_OUT_SINCE = 5
 # The same arithmetic in fewer launches; before, adapters had the plain one where CUDA is.
 SAME_ON_CUDA = {"adamw_torch_fused": "adamw_torch"}
+# Settings that are in no identity while they have this value, so that runs from before they existed keep theirs.
+LEFT_OUT_AS = {"fp32_blocks": AUTO}
 DEFAULT_EVALUATION = "default"
 # Separates the settings in the name of a run or an evaluation.
 SEPARATOR = "__"
@@ -76,7 +78,7 @@ NOT_IDENTITY = (
 
 EVALUATE = "evaluate"
 # Evaluation settings that change speed, and scores by rounding at most; and the location of the text.
-NOT_EVALUATION = ("evaluate.batch_size", "evaluate.batch_tokens", "evaluate.text_path")
+NOT_EVALUATION = ("evaluate.batch_size", "evaluate.batch_tokens", "evaluate.cuda_graphs", "evaluate.text_path")
 # Settings without effect on the likelihood of running text.
 ANSWERS_ONLY = ("evaluate.max_new_tokens", "evaluate.backend", "evaluate.metrics", "evaluate.timeout_seconds")
 # Evaluation settings that change a prediction, or the likelihood of a block of running text.
@@ -204,7 +206,7 @@ def identity_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: SAME_ON_CUDA.get(value, value) if key == "method.optimizer" else value
         for key, value in (_schema_defaults() | as_meant(flatten(settings))).items()
-        if not _is_below(key, NOT_IDENTITY) and method.uses(key)
+        if not _is_below(key, NOT_IDENTITY) and method.uses(key) and (key, value) not in LEFT_OUT_AS.items()
     }
 
 

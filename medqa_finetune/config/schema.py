@@ -278,6 +278,9 @@ class EvaluateConfig:
         max_new_tokens: Most tokens generated per question.
         timeout_seconds: Time limit of a batch; predictions not finished by then are cut off, marked and counted.
         metrics: Names of metrics (files in `evaluation/metrics/`, or entry points).
+        cuda_graphs: Decode in fixed shapes, whose steps a GPU replays as CUDA graphs instead of launching their kernels
+            one by one. Predictions are the same up to rounding. Of transformers on GPUs alone; models that do not allow
+            it are refused.
         backend: Generates the predictions: `transformers`, or `vllm` (an extra); the likelihood of references is always
             computed with transformers.
         zero_shot: Tasks of lm-evaluation-harness (an extra), such as `ceval-valid` or `cmmlu`; none by default.
@@ -295,6 +298,7 @@ class EvaluateConfig:
     max_new_tokens: int = 512
     timeout_seconds: float = 1800.0
     metrics: list[str] = field(default_factory=lambda: list(DEFAULT_METRICS))
+    cuda_graphs: bool = False
     backend: str = "transformers"
     zero_shot: list[str] = field(default_factory=list)
     zero_shot_folder: str | None = None
@@ -322,6 +326,9 @@ class Config:
         evaluation_name: Name of the evaluation's folder in it; set by the package as well.
         seed: Seed of data order, adapter initialisation and dropout, not of the split.
         precision: `auto` (bf16 or fp16 by the GPU, fp32 without one), `bf16`, `fp16` or `fp32`.
+        fp32_blocks: Parts of the model's layers that compute in fp32 in a run of half precision: `auto`, those that
+            overflow fp16 in a pass before the run begins; `none`; or a list of names, whole or their ends, such as
+            `[self_attn]` (all attention, scores included) or `[layers.3.mlp]`.
         overwrite: Move an existing run folder aside, of another run or a finished one, and start again.
         threads: CPU threads for torch; null for torch's default.
         interpolated: Unresolved interpolations, such as `${oc.env:NAME}`, by dotted key. Records have these in place of
@@ -335,6 +342,7 @@ class Config:
     evaluation_name: str = ""
     seed: int = 0
     precision: str = "auto"
+    fp32_blocks: Any = "auto"
     overwrite: bool = False
     threads: int | None = None
     method: MethodConfig = field(default_factory=MethodConfig)

@@ -29,6 +29,7 @@ from medqa_finetune.evaluation.generate import HANG_SECONDS, Generated, Output, 
 from medqa_finetune.evaluation.reference_likelihood import reference_likelihoods
 from medqa_finetune.evaluation.vllm_engine import Asked, Said, answer, engine_fault
 from medqa_finetune.methods.registry import model_method
+from medqa_finetune.model.fp32_blocks import names_in_fp32
 from medqa_finetune.model.parameters import adapts_embeddings
 from medqa_finetune.model.plain_export import Plain, write_plain
 from medqa_finetune.model.pruned import build_skeleton, layer_sizes
@@ -52,8 +53,11 @@ def generate_predictions(
     The model is moved off its device. Seconds count generation only, from when vLLM is ready.
 
     Raises:
-        RunError: vLLM failed.
+        RunError: vLLM failed, or would overflow.
     """
+    if blocks := names_in_fp32(model):
+        problem = f"computes all of a model in half precision, and {', '.join(blocks)} of this one overflow there"
+        raise RunError(Fault("not-supported", problem, key="evaluate.backend", got="vllm", hint=ADVICE))
     model.eval()
     book = PredictionWriter(model, encoder, pairs, settings, folder)
     if not book.left:

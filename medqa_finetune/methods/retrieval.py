@@ -11,7 +11,7 @@ class Retrieval(MethodWithoutModel):
     kind = "lookup"
     # Settings of models alone.
     unused = (
-        "seed", "train", "method.rank", "method.alpha", "method.dropout", "method.target_modules",
+        "seed", "fp32_blocks", "train", "method.rank", "method.alpha", "method.dropout", "method.target_modules",
         "method.target_parameters", "method.quantization", "method.double_quantization", "method.compute_dtype",
         "method.rslora", "method.dora", "method.loraplus_ratio", "method.optimizer", "method.optimizer_without_cuda",
         "evaluate.backend", "evaluate.zero_shot", "evaluate.zero_shot_folder", "evaluate.text", "evaluate.stride",

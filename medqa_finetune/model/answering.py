@@ -11,6 +11,7 @@ from medqa_finetune.compat.transformers import is_kept_in_fp32
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.methods.shared.folded_adapters import fold_adapters
+from medqa_finetune.model.fp32_blocks import hold_in_fp32, names_in_fp32
 from medqa_finetune.model.load import Device
 from medqa_finetune.precision import dtype_of
 
@@ -30,15 +31,17 @@ def answering_form(model: PreTrainedModel, device: Device) -> PreTrainedModel:
 
     Weights are in the precision of the run, as those of the untuned model are loaded: under autocast every product of
     fp32 weights had them in half precision as well. So are adapters, with their scale multiplied in. Quantized weights
-    stay, and those that an architecture keeps in fp32, and buffers, as those of rotary embeddings must.
+    stay, and those that an architecture keeps in fp32, and buffers, as those of rotary embeddings must. Blocks that
+    compute in fp32 since fp16 overflows there are in fp32 (`fp32_blocks`).
     """
     dtype = dtype_of(device.precision)
     if adapters(model):
-        folded = fold_adapters(model, dtype)
+        folded = fold_adapters(model, dtype, names_in_fp32(model))
         log.debug("%d adapters are folded", folded)
     elif dtype != torch.float32:
         base: Any = bare(model)
         for name, weight in base.named_parameters():
             if weight.dtype == torch.float32 and not is_kept_in_fp32(base, name, dtype):
                 weight.data = weight.data.to(dtype)
+    hold_in_fp32(model)
     return cast(PreTrainedModel, cast(Any, model).eval())

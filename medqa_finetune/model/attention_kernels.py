@@ -119,7 +119,10 @@ def padding_of(lengths: Sequence[int], device: torch.device) -> Padding:
             begin, end = begins[example], begins[example + 1]
             back[begin:end] = range(len(gather), len(gather) + end - begin)
             gather += [*range(begin, end), *[end - 1] * (longest - (end - begin))]
-    places = torch.tensor([*gather, *back]).to(device, non_blocking=True)
+    places = torch.tensor([*gather, *back])
+    if device.type == "cuda":  # only copies from pinned memory wait for nothing
+        places = places.pin_memory()
+    places = places.to(device, non_blocking=True)
     return Padding(tuple(groups), places[: len(gather)], places[len(gather) :])
 
 

@@ -15,14 +15,18 @@ from medqa_finetune.precision import Precision
 BF16, FLASH = (8, 0), (8, 0)
 # Share of the memory rate that kernels reach which read and write each number once.
 MEMORY_SHARE = 0.8
+# That of a T4: 220 of its 320 GB/s (Jia et al. 2019, arXiv:1903.07486, geometry of the memory).
+T4_MEMORY_SHARE = 0.69
 # Seconds from one launch to the next of Python, torch and the driver, on a server's and on a desktop's CPU, and on the
 # older and slower CPUs that rented T4s and V100s have. Ours; from the times a token takes in unfused decoding with
 # transformers, which are 30 to 45 ms for about 3,450 launches on an H200, and about twice that on a T4.
 SERVER, DESKTOP, OLD_SERVER = 10e-6, 8e-6, 20e-6
 # Share of the data sheet that products of a training step reach. Ours; of the largest square products 87 % were
 # measured on A100 and 80 % on H100 (Bekman, Machine Learning Engineering Open Book, "maximum achievable matmul FLOPS"),
-# and those of a step are smaller. Cards of 70 to 150 W do not hold their boost clock under such products.
-COOL, HOPPER, AMPERE, DESKTOP_POWER = 0.43, 0.66, 0.72, 0.8
+# and those of a step are smaller. Cards of 70 to 150 W do not hold their boost clock under such products: for its limit
+# of power a T4 reaches 24 of its 65 TFLOP/s in products of 4096 × 4096 (NVIDIA's answer in its forum, "About GPU peak
+# performance", forums.developer.nvidia.com/t/264462).
+COOL, HOPPER, AMPERE, DESKTOP_POWER = 0.37, 0.66, 0.72, 0.8
 SERVER_AT_LOW_POWER = 0.55
 
 
@@ -41,6 +45,7 @@ class Card:
         capability: Compute capability.
         products_share: Share of `half` and `single` that a training step reaches.
         launch_seconds: Seconds from one kernel's launch to the next one's on usual machines with this card.
+        memory_share: Share of `memory_rate` that kernels reach which read and write each number once.
     """
 
     title: str
@@ -52,6 +57,7 @@ class Card:
     capability: tuple[int, int]
     products_share: float
     launch_seconds: float
+    memory_share: float = MEMORY_SHARE
 
     @property
     def memory_bytes(self) -> int:
@@ -79,7 +85,7 @@ class Card:
     @property
     def bytes_per_second(self) -> float:
         """Rate of memory that kernels reach, in bytes/s."""
-        return self.memory_rate * 1e9 * MEMORY_SHARE
+        return self.memory_rate * 1e9 * self.memory_share
 
 
 # By the short name that users type. Each line ends with its source; "paper" is the architecture's white paper.
@@ -88,8 +94,8 @@ CARDS = {
     "v100": Card("V100 SXM2 32GB", r"Tesla V100-SXM[23]-32GB.*", 125, 15.7, 900, 32768, (7, 0), AMPERE, OLD_SERVER),
     "v100-16gb": Card("V100 SXM2 16GB", r"Tesla V100-SXM2-16GB", 125, 15.7, 900, 16384, (7, 0), AMPERE, OLD_SERVER),
     "v100-pcie": Card("V100 PCIe 16GB", r"Tesla V100-PCIE.*", 112, 14, 900, 16384, (7, 0), AMPERE, OLD_SERVER),
-    # T4 data sheet (2019); 28 TFLOP/s are what its 70 W allow for.
-    "t4": Card("T4", r"Tesla T4|NVIDIA T4", 65, 8.1, 320, 15360, (7, 5), COOL, OLD_SERVER),
+    # T4 data sheet (2019).
+    "t4": Card("T4", r"Tesla T4|NVIDIA T4", 65, 8.1, 320, 15360, (7, 5), COOL, OLD_SERVER, T4_MEMORY_SHARE),
     # A100 data sheet (2021), for 40 GB that of 2020. The 64 GB are the modules of the computer Leonardo: 124 processors
     # instead of 108 and 1.64 TB/s (CINECA's user guide), so 124/108 of the rates.
     "a100": Card("A100 SXM4 80GB", r"NVIDIA A100-SXM4-80GB", 312, 19.5, 2039, 81920, (8, 0), AMPERE, SERVER),

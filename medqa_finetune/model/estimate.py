@@ -10,11 +10,14 @@ from typing import Literal
 from medqa_finetune.architecture.size import ModelSize
 from medqa_finetune.config.schema import Config, MethodConfig
 from medqa_finetune.methods.registry import model_method
+from medqa_finetune.methods.shared.targets import block_weights
 from medqa_finetune.precision import WIDTH, Precision
 
 FP32 = WIDTH["fp32"]
 # Moving averages that an optimizer keeps per weight; two (Adam) for others.
 AVERAGES = {"sgd": 0, "adafactor": 0, "adagrad": 1, "rmsprop": 1, "lion": 1, "ademamix": 3}
+# torch's own optimizers that on CUDA compute with all weights at once, and so make as many temporary fp32 numbers.
+IN_LISTS = {"adamw_torch", "sgd", "adagrad", "rmsprop"}
 # Bytes per average; 8-bit ones have an fp32 scale per 256 (bitsandbytes).
 AVERAGE_BYTES, AVERAGE_BYTES_8BIT = 4.0, 1 + 4 / 256
 # Activations kept for backward, as a multiple of the inputs and outputs of a layer's linear layers, by bytes per
@@ -123,18 +126,34 @@ def training_memory(size: ModelSize, config: Config, machine: Machine, tokens: i
     kept, beside = (KEPT_ON_CUDA, BACKWARD_ON_CUDA) if half_on_cuda else (KEPT_FOR_BACKWARD[width], 0.0)
     largest = max(size.layer_widths)
     inputs = tokens * size.hidden * size.layers * width
-    logits = min(tokens * size.vocabulary, LOGIT_BYTES_AT_ONCE // FP32)
+    held = inputs if train.gradient_checkpointing else unit * kept * sum(size.layer_widths)
+    # The last layer's backward pass begins when the logits are gone; the larger of both takes memory.
+    layer = unit * ((kept if train.gradient_checkpointing else 0) + beside) * largest
+    if method.quantized_bytes(size):  # a matrix is dequantized for its product
+        layer += width * max(rows * columns for rows, columns in size.linear.values())
+    logits = min(tokens * size.vocabulary, LOGIT_BYTES_AT_ONCE // FP32) * LOGIT_BYTES
+    weights = method.weight_bytes(size, width) + _more_in_fp32(size, config, width)
+    averages = trained * optimizer_bytes_per_weight(optimizer)
+    if cuda and optimizer in IN_LISTS:
+        # When the optimizer takes its step, passes are over, and with them the half-precision copies of fp32 weights.
+        copies = max(0, weights - method.weight_bytes(size, FP32))
+        averages += max(0.0, trained * FP32 - held - max(layer, logits) - copies)
     return Memory(
-        weights=method.weight_bytes(size, width),
+        weights=weights,
         gradients=trained * FP32,
-        optimizer=round(trained * optimizer_bytes_per_weight(optimizer)),
-        activations=round(
-            (inputs + unit * kept * largest if train.gradient_checkpointing else unit * kept * sum(size.layer_widths))
-            + unit * beside * largest
-        ),
-        logits=logits * LOGIT_BYTES,
+        optimizer=round(averages),
+        activations=round(held + layer),
+        logits=round(max(0, logits - layer)),
         context=CONTEXT_BYTES if cuda else 0,
     )
+
+
+def _more_in_fp32(size: ModelSize, config: Config, width: int) -> int:
+    """Return what named blocks take more because they are held in fp32; quantized weights stay as they are."""
+    method = model_method(config.method)
+    if width >= FP32 or method.quantized_bytes(size) or method.base_precision("fp16") == "fp32":
+        return 0
+    return block_weights(size, config.fp32_blocks) * (FP32 - width)
 
 
 def answering_memory(size: ModelSize, config: Config, machine: Machine) -> Memory:
@@ -143,7 +162,7 @@ def answering_memory(size: ModelSize, config: Config, machine: Machine) -> Memor
     longest = config.train.max_length + evaluate.max_new_tokens
     tokens = max(longest, min(evaluate.batch_tokens, evaluate.batch_size * longest))
     return Memory(
-        weights=model_method(config.method).weight_bytes(size, width),
+        weights=model_method(config.method).weight_bytes(size, width) + _more_in_fp32(size, config, width),
         gradients=0,
         optimizer=0,
         activations=tokens * 2 * sum(size.key_widths) * width,

@@ -41,6 +41,11 @@ LAYER = (Around(3.0, 39.0), Around(9.9, 69.0))
 LAYER_IN_FP32 = (Around(3.8, 49.0), Around(12.2, 105.0))
 ADAPTER = (Around(2.7, 5.0), Around(2.5, 9.0))
 DROPOUT = (Around(1.1, 1.0), Around(1.1, 1.0))
+# An adapter in the form that answers: its scale folded in, added in place, those of one input together.
+ANSWERING_ADAPTER = Around(1.0, 11 / 7)
+# What a layer adds where no flash kernel attends: examples of a pack are padded in groups of similar lengths, six of
+# them for sixteen consultations, and keys and values are copied for every head.
+PADDED = (Around(0.55, 28.0), Around(1.9, 70.0))
 # In fp32 no flash kernel attends, so that more is moved per byte than these say: times this.
 FP32_SHARE = 1.5
 # Bytes per weight that is cast for a product: forward, and its gradient backward.
@@ -53,6 +58,8 @@ STEP_BYTES, PASS_BYTES = 44.0, 12.0
 DECODING_LAUNCHES = 30.0
 # Kernels that dequantize a 4-bit matrix with double quantization: the scales, their offset, the weights, a cast.
 DEQUANTIZING_LAUNCHES = 4.0
+# Up to so many rows, about, one kernel multiplies by a 4-bit matrix (bitsandbytes, backends/cuda/ops.py).
+FOUR_BIT_ROWS = 32
 # They look up each weight and reach less of the memory's rate than a copy. Ours.
 DEQUANTIZING_SHARE = 0.5
 # Kinds of work, as they are shown.
@@ -81,6 +88,7 @@ class Passes:
         squared_lengths: Sum of the squared lengths of the examples.
         passes: Number of forward passes.
         steps: Number of optimizer steps; 0 where nothing is trained.
+        flash: Whether the card has flash attention in torch.
     """
 
     tokens: float
@@ -88,6 +96,7 @@ class Passes:
     squared_lengths: float
     passes: float
     steps: float = 0.0
+    flash: bool = True
 
 
 @dataclass(frozen=True)
@@ -154,14 +163,16 @@ def training_operations(size: ModelSize, config: Config, precision: Precision, w
     ]
 
 
-def forward_operations(size: ModelSize, config: Config, precision: Precision, work: Passes) -> list[Operations]:
-    """Return the work of forward passes alone: validation, prompts, likelihoods."""
+def forward_operations(
+    size: ModelSize, config: Config, precision: Precision, work: Passes, *, answering: bool = False
+) -> list[Operations]:
+    """Return the work of forward passes alone: validation, and by a model that answers, prompts and likelihoods."""
     method = model_method(config.method)
     return [
-        *_passes_of_layers(size, method, precision, work, (1, 0)),
+        *_passes_of_layers(size, method, precision, work, (1, 0), answering=answering),
         Operations(PRODUCTS, flops_of(method.forward_flops(size), work)),
         Operations(LOSS, 0.0, work.answer_tokens * size.vocabulary * LOSS_BYTES / 2, 20 * work.passes),
-        *_casts(size, method, precision, work.passes, (1, 0)),
+        *([] if answering else _casts(size, method, precision, work.passes, (1, 0))),
     ]
 
 
@@ -183,7 +194,7 @@ def decoding_operations(
     work = Passes(tokens, tokens, 0, steps)
     cached = attended * 2 * sum(size.key_widths) * width
     return [
-        *_passes_of_layers(size, method, precision, work, (1, 0)),
+        *_passes_of_layers(size, method, precision, work, (1, 0), answering=True),
         Operations(
             PRODUCTS,
             tokens * (forward.per_token + forward.per_answer_token),
@@ -200,19 +211,28 @@ def flops_of(cost: Flops, work: Passes) -> float:
 
 
 def _passes_of_layers(
-    size: ModelSize, method: ModelMethod, precision: Precision, work: Passes, directions: Sequence[int]
+    size: ModelSize,
+    method: ModelMethod,
+    precision: Precision,
+    work: Passes,
+    directions: Sequence[int],
+    *,
+    answering: bool = False,
 ) -> list[Operations]:
     """Return the traffic and launches of all layers, `directions` times forward and backward."""
     width, adapted = WIDTH[precision], method.adapted(size)
     widths = sum(size.layer_widths)
     adapter_widths = sum(rows + columns for rows, columns in adapted.values())
-    layers = LAYER if method.base_precision(precision) == precision else LAYER_IN_FP32
+    layers = LAYER if answering or method.base_precision(precision) == precision else LAYER_IN_FP32
+    adapters = (ANSWERING_ADAPTER, ANSWERING_ADAPTER) if answering else ADAPTER
     drops = 1 if work.steps and method.settings.dropout else 0
     traffic = launches = 0.0
     for place, times in enumerate(directions):
-        layer, adapter, dropout = layers[place], ADAPTER[place], DROPOUT[place]
-        traffic += times * (layer.traffic * widths + (adapter.traffic + drops * dropout.traffic) * adapter_widths)
-        launches += times * layer.launches * size.layers
+        layer, adapter, dropout = layers[place], adapters[place], DROPOUT[place]
+        padded = Around(0.0, 0.0) if work.flash or answering else PADDED[place]
+        traffic += times * (layer.traffic + padded.traffic) * widths
+        traffic += times * (adapter.traffic + drops * dropout.traffic) * adapter_widths
+        launches += times * (layer.launches + padded.launches) * size.layers
         launches += times * (adapter.launches + drops * dropout.launches) * len(adapted)
     traffic *= width * (FP32_SHARE if precision == "fp32" else 1)
     passes = sum(directions)
@@ -223,7 +243,9 @@ def _passes_of_layers(
         Operations(MEMORY, 0.0, work.tokens * traffic, work.passes * launches),
     ]
     packed = method.quantized_bytes(size)
-    if packed:
+    if packed and answering and work.tokens / work.passes <= FOUR_BIT_ROWS:
+        found[0] = Operations(PRODUCTS, 0.0, read - passes * work.passes * (size.linear_weights * width - packed))
+    elif packed:
         moved = packed + size.linear_weights * width
         launched = DEQUANTIZING_LAUNCHES * len(size.linear)
         found.append(Operations(DEQUANTIZATION, 0.0, passes * work.passes * moved, passes * work.passes * launched))

@@ -15,7 +15,7 @@ from medqa_finetune.memory import resident_bytes
 from medqa_finetune.methods.registry import method_of, model_method
 from medqa_finetune.model.auto_batch import resolve_answering, resolve_auto
 from medqa_finetune.model.auto_matrix import Resolved, resolve_matrix
-from medqa_finetune.model.cards import CARDS
+from medqa_finetune.model.cards import CARDS, Card
 from medqa_finetune.model.estimate import PROCESS_BYTES, Machine, answering_memory, run_bytes, training_memory
 from medqa_finetune.model.locate import has_weights, locate_architecture
 from medqa_finetune.objectives import task_of
@@ -74,7 +74,7 @@ def workload_on_card(cells: Sequence[Config], cache: Path, gpu: str) -> Workload
     machine = Machine("cuda", card.title, card.memory_bytes, card.precisions[0])
     batches = resolve_matrix(cells, _sizes(cells), machine, on_disk=False)
     cells = _with_batches(cells, batches)
-    work = [count_work(config, cache, machine, on_card=True) for config in cells]
+    work = [count_work(config, cache, machine, card) for config in cells]
     rates = {each.precision: card.product_flops(precision_of(each, machine)) for each in cells}
     return Workload(machine, rates, card.bytes_per_second, work, [], batches, gpu)
 
@@ -121,8 +121,8 @@ def workload_of(cells: Sequence[Config], cache: Path) -> Workload:
     )
 
 
-def count_work(config: Config, cache: Path, machine: Machine, *, on_card: bool = False) -> CellWorkload:
-    """Count the FLOPs, tokens, memory and disk of one cell on its real data; `on_card` by kind of operator as well.
+def count_work(config: Config, cache: Path, machine: Machine, card: Card | None = None) -> CellWorkload:
+    """Count the FLOPs, tokens, memory and disk of one cell on its real data; for a card by kind of operator as well.
 
     Raises:
         MedQAError: its model or its data cannot be used.
@@ -169,9 +169,7 @@ def count_work(config: Config, cache: Path, machine: Machine, *, on_card: bool =
         examples_cut=samples[0].cut if trains else 0.0,
         questions_cut=tested.cut,
     )
-    if not on_card:
-        return found
-    return with_operations(found, size, config, precision_of(config, machine), [*samples, tested])
+    return found if card is None else with_operations(found, size, config, card, [*samples, tested])
 
 
 @functools.cache

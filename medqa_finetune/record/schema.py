@@ -120,6 +120,32 @@ class Fitted:
 
 
 @dataclass(frozen=True)
+class Fp16Probe:
+    """What one pass in fp16 showed before a run began; see `training/fp16_probe.py`.
+
+    Attributes:
+        largest_activation: Largest absolute activation of the base model on real examples.
+        largest_at: The module with it.
+        share_of_range: It over 65,504, the largest number of fp16: above 1 it overflows.
+        first_overflow: The module where an activation first left the range, or came too near to its end; None where
+            none did.
+        fp32_blocks: Blocks of the model that compute in fp32 in this run, in training and answering.
+        finite_loss: Whether the loss is finite with these blocks in fp32.
+        finite_gradients: Whether its gradients are, at some scale; None where nothing is trained.
+        gradient_scale: The largest factor of the loss that was tried at which they are.
+    """
+
+    largest_activation: float
+    largest_at: str
+    share_of_range: float
+    first_overflow: str | None = None
+    fp32_blocks: list[str] = field(default_factory=list)
+    finite_loss: bool = True
+    finite_gradients: bool | None = None
+    gradient_scale: float | None = None
+
+
+@dataclass(frozen=True)
 class TrainRecord:
     """Amounts, costs and losses of a training.
 
@@ -314,6 +340,7 @@ class Record:
         process: The process that works on it, or the last one that did.
         layers: Sizes of the model's layers where they differ from `config.json`, as in a pruned model.
         fitted: Values that `auto` resolved to, kept at restarts; None where no setting is `auto`.
+        fp16: What a pass in fp16 showed, kept at restarts; None in other precisions and in records of earlier versions.
         resumed_from: Steps of the checkpoints that training resumed from, in order of time.
         files: Files of the training by path relative to the folder; written with the status `trained`. In version 1
             those of the evaluation too, written with `done`.
@@ -333,6 +360,7 @@ class Record:
     parameters: Parameters | None = None
     layers: LayerSizes | None = None
     fitted: Fitted | None = None
+    fp16: Fp16Probe | None = None
     train: TrainRecord | None = None
     evaluation: EvaluationRecord | None = None
     evaluation_name: str | None = None

@@ -5,12 +5,15 @@ from typing import Any
 from medqa_finetune.config.schema import Config, TrainConfig
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.methods.settings import MethodConfig
-from medqa_finetune.model.roofline import PRODUCTS, by_kinds, decoding_operations, training_operations
+from medqa_finetune.model.cards import FLASH
+from medqa_finetune.model.roofline import PRODUCTS, Passes, by_kinds, decoding_operations, training_operations
 from scripts.benchmarks.results import markdown
-from scripts.benchmarks.roofline import METHODS, PROMPT, Counted, count, count_one_layer, model_size, passes_of
+from scripts.benchmarks.roofline import METHODS, PROMPT, Counted, count, count_one_layer, model_size
 from scripts.fake_cuda.models import LAYERS, VOCABULARY
 
 EXAMPLES, LENGTH, ROWS = 4, 1024, 24
+# Tokens of sixteen consultations, which padded attention computes in six groups.
+CONSULTATIONS = [500, 400, 350, 300, 250, 200, 180, 150, 140, 130, 120, 110, 100, 90, 80, 70]
 WIDTH = 2
 LORA = METHODS["lora"]
 # What differs between two of these is one coefficient.
@@ -80,6 +83,11 @@ def training_settings(method: dict[str, Any], again: bool = True, vocabulary: in
     }  # fmt: skip
 
 
+def settings_without_flash(method: dict[str, Any], again: bool = True) -> dict[str, Any]:
+    """Return what `walk` takes for a training step on a T4: consultations of different lengths in a pack."""
+    return training_settings(method, again) | {"capability": [7, 5], "precision": "fp16", "lengths": CONSULTATIONS}
+
+
 def decoding_settings(method: dict[str, Any], vocabulary: int = 4096) -> dict[str, Any]:
     """Return what `walk` takes for a decoding step on an H200."""
     return {"step": "decoding", "method": method, "lengths": [PROMPT] * ROWS, "vocabulary": vocabulary}
@@ -107,7 +115,12 @@ def said(settings: dict[str, Any], layers: int = LAYERS) -> tuple[float, float, 
     config = Config(method=MethodConfig(**settings["method"]), train=train)
     if settings["step"] == "training":
         # A step's share of 0 leaves out the optimizer, which the counted step has not.
-        found = training_operations(size, config, "bf16", passes_of(EXAMPLES, LENGTH, steps=1e-9))
+        flash = tuple(settings.get("capability", FLASH)) >= FLASH
+        lengths = settings["lengths"]
+        work = Passes(
+            sum(lengths), sum(lengths) - len(lengths), sum(length * length for length in lengths), 1, 1e-9, flash
+        )  # fmt: skip
+        found = training_operations(size, config, "bf16", work)
     else:
         found = decoding_operations(size, config, "bf16", steps=1, tokens=ROWS, attended=ROWS * (PROMPT + 1))
     kinds = by_kinds(found)

@@ -17,7 +17,9 @@ from scripts.benchmarks.roofline import METHODS, model_size, size_of_config
 HEADER = ("published by", "card", "work", "published", "said here", "ratio")
 HOUR = 3600.0
 # Real consultations, with the template of Qwen2.5: tokens in the mean, and the share of them that is an answer.
-PAIR_TOKENS, ANSWER_SHARE, BATCH = 148, 0.6, 16
+PAIR_TOKENS, ANSWER_SHARE = 148, 0.6
+# An optimizer step had sixteen pairs, four a pass, as the defaults were; each pass dequantizes all weights of QLoRA.
+BATCH, PASSES = 16, 4
 # peft's comparison trains four solved problems at a time, of about 250 tokens in the mean and at most 768.
 PROBLEM_TOKENS, PROBLEMS = 250, 4
 PEFT = "huggingface/peft, method_comparison/MetaMathQA"
@@ -87,7 +89,8 @@ def predicted(figure: Published) -> float:
     if figure.pairs:
         tokens, steps = figure.pairs * PAIR_TOKENS, figure.pairs / BATCH
         # Squared lengths vary: consultations have about twice the square of their mean.
-        work = Passes(tokens, ANSWER_SHARE * tokens, 2 * tokens * PAIR_TOKENS, steps, steps)
+        squares = 2 * tokens * PAIR_TOKENS
+        work = Passes(tokens, ANSWER_SHARE * tokens, squares, PASSES * steps, steps, card.has_flash)
         size = model_size()
     else:
         tokens = PROBLEMS * PROBLEM_TOKENS

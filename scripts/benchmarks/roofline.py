@@ -158,9 +158,9 @@ def model_flops(step: str, method: str, asked: argparse.Namespace) -> float:
     return float(asked.rows * (forward.per_token + forward.per_answer_token))
 
 
-def passes_of(examples: int, length: int, steps: float = 1) -> Passes:
+def passes_of(examples: int, length: int, steps: float = 1, *, flash: bool = True) -> Passes:
     """Return the work of a pack; every token but the first of each example is predicted, as in the counted step."""
-    return Passes(examples * length, examples * (length - 1), examples * length**2, 1, steps)
+    return Passes(examples * length, examples * (length - 1), examples * length**2, 1, steps, flash)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
@@ -61,6 +62,7 @@ def quantize(base: Any, compute: torch.dtype) -> None:
             parent, _, name = path.rpartition(".")
             setattr(base.get_submodule(parent), name, made)
     base.is_loaded_in_4bit = base.is_quantized = True
+    base.hf_quantizer = SimpleNamespace(is_trainable=True)  # transformers' Trainer asks for it
 
 
 def to_gpu(model: Any) -> None:
@@ -113,10 +115,17 @@ def _fake_four_bits(layer: Any, weight: Any) -> torch.nn.Parameter:
 
 @contextmanager
 def card(capability: tuple[int, int]) -> Iterator[None]:
-    """Answer for the card that is not there: its compute capability, and bf16 from Ampere on."""
+    """Answer for the card that is not there: its compute capability, bf16 from Ampere on, and pinned memory."""
     from torch.cuda.amp import common
 
+    def pin(tensor: torch.Tensor, *_: object) -> torch.Tensor:
+        made: Any = tensor.clone()
+        made.is_pinned_here = True
+        return cast(torch.Tensor, made)
+
     replaced = (
+        (torch.Tensor, "pin_memory", pin),
+        (torch.Tensor, "is_pinned", lambda tensor, *_: hasattr(tensor, "is_pinned_here")),
         (torch.cuda, "get_device_capability", lambda device=None: capability),
         (torch.cuda, "is_bf16_supported", lambda including_emulation=True: capability >= (8, 0)),
         # Autocast would turn itself off.

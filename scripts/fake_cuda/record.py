@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 # What launches nothing although its schema names no alias.
@@ -27,6 +28,12 @@ OVERWRITES = {"copy_", "fill_", "normal_", "zero_", "bernoulli_"}
 PRODUCTS = {"mm", "addmm", "bmm", "baddbmm"}
 # A product with 4-bit weights (bitsandbytes): input first, output of its own shape.
 FOUR_BITS = "gemm_4bit"
+# With more rows it dequantizes the weights, and multiplies by them: scales, their offset, weights, product.
+FOUR_BIT_ROWS, DEQUANTIZED = 1536, "dequantize_4bit"
+# Operators on lists of tensors, and the most tensors and blocks of a launch by the number of lists, each block of so
+# many numbers (torch, ATen/native/cuda/MultiTensorApply.cuh).
+LISTS = ("_foreach_", "_fused_", "_amp_foreach_")
+TENSORS_OF_LISTS, BLOCKS_OF_LISTS, BLOCK_OF_LISTS = (110, 64, 48, 36, 30), 320, 65536
 # torch allocates in blocks of this many bytes.
 BLOCK = 512
 GPU = "cuda"
@@ -51,7 +58,10 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Copied:
-    """A copy from the host's memory to the GPU: whether the host waits for it, and where it is asked for."""
+    """A copy from the host's memory to the GPU: where it is asked for, and whether the host waits for it.
+
+    It waits unless told not to, and for other than pinned memory in any case.
+    """
 
     blocking: bool
     site: str
@@ -109,7 +119,8 @@ class Trace:
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records every operator on fake tensors on "cuda" that runs inside it; goes around a FakeTensorMode's inside.
 
-    Values are not known: a boolean that is asked for is true, a number is 0.
+    Tensors in the host's memory are real. Values on the GPU are not known: a boolean that is asked for is true, a
+    number is 0.
     """
 
     def __init__(self) -> None:
@@ -144,6 +155,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Record one operator."""
         options = kwargs or {}
+        if _is_of_the_host(args, options):
+            with _disable_current_modes():
+                return func(*args, **options)
         name = func._schema.name.split("::")[-1]
         given = [each for each in tree_leaves((args, options)) if isinstance(each, torch.Tensor)]
         on_gpu = [each for each in given if each.device.type == GPU]
@@ -159,12 +173,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._crossing(given[-1] if name == "copy_" else given[0], results[0], blocking=blocking)
         self._allocate(results)
         if not self._outside and not func.is_view and name not in FREE:
-            made = [each for each in results if each.device.type == GPU]
-            if on_gpu or made:
-                self._launch(name, on_gpu, made)
+            # What works in place on lists returns nothing.
+            made = [each for each in results or _written(func, args) if each.device.type == GPU]
+            if name == FOUR_BITS and on_gpu[0].numel() > FOUR_BIT_ROWS * on_gpu[0].shape[-1]:
+                self._dequantize_and_multiply(on_gpu, made[0])
+            elif on_gpu or made:
+                self._launch(name, on_gpu, made, _launches_of_lists(args) if name.startswith(LISTS) else 1)
         return result
 
-    def _launch(self, name: str, given: list[torch.Tensor], made: list[torch.Tensor]) -> None:
+    def _launch(self, name: str, given: list[torch.Tensor], made: list[torch.Tensor], launches: int) -> None:
         read = list({id(each): each for each in given}.values())
         if name in OVERWRITES:
             read = read[1:]
@@ -172,14 +189,23 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         moved = 2 * written if name in GATHERS else written + sum(map(size_of, read))
         if name == "index_put_":
             moved = 2 * size_of(given[-1])
-        self.trace.kernels[Kernel(name, dtypes_of(given or made), moved, _flops(name, given, made))] += 1
+        kernel = Kernel(name, dtypes_of(given or made), moved // launches, _flops(name, given, made))
+        self.trace.kernels[kernel] += launches
+
+    def _dequantize_and_multiply(self, given: list[torch.Tensor], made: torch.Tensor) -> None:
+        states, packed = given[0], max(given[1:], key=size_of)
+        weights = states.shape[-1] * made.shape[-1] * states.element_size()
+        moved = size_of(packed) + weights
+        self.trace.kernels[Kernel(DEQUANTIZED, dtypes_of(given[1:]), moved // 3, 0)] += 3
+        moved = size_of(states) + weights + size_of(made)
+        self.trace.kernels[Kernel("mm", dtypes_of([states, made]), moved, _flops(FOUR_BITS, given, [made]))] += 1
 
     def _crossing(self, source: torch.Tensor, target: torch.Tensor, *, blocking: bool) -> None:
         """Record a copy between the host's memory and the GPU's."""
         if source.device.type == GPU and target.device.type == "cpu":
             self.trace.waits[f"copy to the host at {site()}"] += 1
         elif source.device.type == "cpu" and target.device.type == GPU:
-            self.trace.copies[Copied(blocking, site())] += 1
+            self.trace.copies[Copied(blocking or not source.is_pinned(), site())] += 1
 
     def _allocate(self, made: list[torch.Tensor]) -> None:
         for tensor in made:
@@ -200,6 +226,35 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._storages.pop(key, None)
 
         return freed
+
+
+def _written(func: Any, arguments: Sequence[Any]) -> list[torch.Tensor]:
+    """Return the tensors that an operator writes, by its schema."""
+    marked = zip(func._schema.arguments, arguments, strict=False)
+    written = [given for place, given in marked if place.alias_info is not None and place.alias_info.is_write]
+    return [each for each in tree_leaves(written) if isinstance(each, torch.Tensor)]
+
+
+def _launches_of_lists(arguments: Sequence[Any]) -> int:
+    """Return the launches of an operator on equally long lists of tensors."""
+    lists: list[Sequence[torch.Tensor]] = [
+        each for each in arguments if isinstance(each, list | tuple) and each and isinstance(each[0], torch.Tensor)
+    ]
+    sizes: list[int] = [tensor.numel() for tensor in lists[0]]
+    # Lists of counters, of one number each, are no more than arguments.
+    number = [sum(tensor.numel() for tensor in each) for each in lists].count(sum(sizes))
+    blocks = sum(-(-size // BLOCK_OF_LISTS) for size in sizes)
+    most = TENSORS_OF_LISTS[min(number, len(TENSORS_OF_LISTS)) - 1]
+    return max(-(-len(sizes) // most), -(-blocks // BLOCKS_OF_LISTS))
+
+
+def _is_of_the_host(args: Any, options: dict[str, Any]) -> bool:
+    """Return whether an operator reads and makes tensors in the host's memory alone, which are no fake ones."""
+    device = options.get("device")
+    if device is not None and torch.device(device).type != "cpu":
+        return False
+    given = [each for each in tree_leaves((args, options)) if isinstance(each, torch.Tensor)]
+    return all(each.device.type == "cpu" and not isinstance(each, FakeTensor) for each in given)
 
 
 def size_of(tensor: torch.Tensor) -> int:

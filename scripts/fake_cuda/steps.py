@@ -3,7 +3,6 @@
 import gc
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -14,8 +13,10 @@ from medqa_finetune.compat.transformers import gradient_checkpointing
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.evaluation import decode
 from medqa_finetune.evaluation.decode import Ending
+from medqa_finetune.evaluation.fixed_shapes import WINDOW, FixedDecoder
 from medqa_finetune.model.answering import answering_form
 from medqa_finetune.model.attention import attention_per_pair
+from medqa_finetune.model.fp32_blocks import compute_in_fp32
 from medqa_finetune.model.load import Device
 from medqa_finetune.precision import Precision, dtype_of
 from medqa_finetune.training.batches import Batch, concatenate, pad_right
@@ -40,6 +41,7 @@ class Setting:
         layers, vocabulary, widths: Of the model; `widths` are keys of its configuration.
         lengths: Tokens of the examples of a pack; or of the prompts that are answered.
         packing, checkpointing: As in a configuration.
+        fp32_blocks: Blocks of the model that compute in fp32.
     """
 
     method: MethodConfig
@@ -51,6 +53,7 @@ class Setting:
     packing: bool = True
     checkpointing: bool = True
     widths: dict[str, Any] = field(default_factory=dict)
+    fp32_blocks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,18 +65,22 @@ class Step:
         first: Of the first training step, or of reading the prompts.
         weights: Bytes of the model.
         without_gradient: Trained weights that got none.
+        logging: Of a whole training, a step after which the curve has a point.
+        beside: Of a whole training, launches and bytes outside the forward and backward passes.
     """
 
     trace: Trace
     first: Trace
     weights: int
     without_gradient: tuple[str, ...] = ()
+    logging: Trace = field(default_factory=Trace)
+    beside: tuple[int, int] = (0, 0)
 
 
 def training_step(setting: Setting) -> Step:
     """Return one forward and backward pass over a pack, with the optimizer's step."""
     with ExitStack() as stack:
-        recorder, model = _begin(setting, stack)
+        recorder, model = begin(setting, stack)
         model.train()
         trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         loss_of, weights = AnswerLoss(model), recorder.allocated
@@ -104,7 +111,7 @@ def decoding_step(setting: Setting) -> Step:
     """Return one more token for all prompts: what three tokens need beyond what two need."""
     traces = []
     with ExitStack() as stack, torch.no_grad():
-        recorder, model = _begin(setting, stack)
+        recorder, model = begin(setting, stack)
         model = answering_form(model, Device("cuda", "", setting.precision))
         weights = recorder.allocated
         prompts = [[TOKEN] * length for length in setting.lengths]
@@ -118,14 +125,33 @@ def decoding_step(setting: Setting) -> Step:
     return Step(traces[2].minus(traces[1]), traces[0], weights)
 
 
-def _begin(setting: Setting, stack: ExitStack) -> tuple[Recorder, Any]:
+def replayed_step(setting: Setting) -> Step:
+    """Return one more token for all prompts in fixed shapes: what a CUDA graph replays."""
+    with ExitStack() as stack, torch.no_grad():
+        recorder, model = begin(setting, stack)
+        model = answering_form(model, Device("cuda", "", setting.precision))
+        weights, prompts = recorder.allocated, [[TOKEN] * length for length in setting.lengths]
+        decoder = FixedDecoder(model)
+        # inference_mode knows no fake tensors.
+        rows = cast(Any, FixedDecoder.begin).__wrapped__(decoder, prompts, Ending((1,), 0, 16))
+        first = recorder.trace
+        gc.collect()
+        recorder.restart()
+        decoder.advance(rows, WINDOW)
+        return Step(recorder.trace, first, weights)
+
+
+def begin(setting: Setting, stack: ExitStack) -> tuple[Recorder, Any]:
+    """Enter everything under which a model is walked through, and return what records, and the model."""
     recorder = Recorder()
     stack.enter_context(card(setting.capability))
     stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
     stack.enter_context(recorder)
     stack.enter_context(attention_recorded(recorder, setting.capability))
     config = config_of(setting.layers, setting.vocabulary, **setting.widths)
-    return recorder, build(setting.method, setting.precision, config)
+    model = build(setting.method, setting.precision, config)
+    compute_in_fp32(model, setting.fp32_blocks, dtype_of(setting.precision))
+    return recorder, model
 
 
 def _batch(setting: Setting) -> Batch:
@@ -133,8 +159,11 @@ def _batch(setting: Setting) -> Batch:
         {"input_ids": [TOKEN] * length, "labels": [-100] + [TOKEN] * (length - 1)} for length in setting.lengths
     ]
     batch = concatenate(items) if setting.packing else pad_right(items, 0)
-    moved = partial(torch.Tensor.to, device="cuda", non_blocking=True)
-    return cast(Batch, {name: moved(part) if isinstance(part, torch.Tensor) else part for name, part in batch.items()})
+    moved = {
+        name: part.pin_memory().to("cuda", non_blocking=True) if isinstance(part, torch.Tensor) else part
+        for name, part in batch.items()
+    }
+    return cast(Batch, moved)
 
 
 def _autocast(setting: Setting) -> Any:

@@ -6,6 +6,7 @@
 As a program it reads the settings from standard input and prints the steps, both as JSON.
 """
 
+import gc
 import json
 import os
 import subprocess
@@ -33,6 +34,8 @@ class Walked:
         kernels: (name, dtypes, bytes, FLOPs), each with its number.
         attention: (kernel, dtypes, shapes, masked, shared keys), each with its number.
         first_waits: Waits of the first step, which has trials of its own.
+        logging_waits: Of a whole training, waits of a step after which the curve has a point.
+        beside: Of a whole training, launches and bytes of a step outside its forward and backward passes.
     """
 
     kernels: Counter[tuple[str, tuple[str, ...], int, int]]
@@ -46,13 +49,16 @@ class Walked:
     peak: int
     weights: int
     without_gradient: tuple[str, ...]
+    logging_waits: dict[str, int]
+    beside: tuple[int, int]
 
 
 def walk(settings: Sequence[dict[str, Any]]) -> list[Walked]:
     """Return the steps of several settings, of one process.
 
     Args:
-        settings: Fields of `steps.Setting`, with `step`: `training` or `decoding`; `method` as a dictionary.
+        settings: Fields of `steps.Setting`, with `step`: `training`, `decoding`, `replayed` or `loop`; `method` as a
+            dictionary.
 
     Raises:
         CannotLendError: no CUDA can be lent here; the message says why.
@@ -76,8 +82,8 @@ def _read(found: dict[str, Any]) -> Walked:
             for name, dtypes, shapes, masked, shared, number in found["attention"]
         }
     )
-    others = {name: value for name, value in found.items() if name not in ("kernels", "attention", "without_gradient")}
-    return Walked(kernels=kernels, attention=attention, without_gradient=tuple(found["without_gradient"]), **others)
+    tuples = {name: tuple(found[name]) for name in ("without_gradient", "beside")}
+    return Walked(**(found | tuples | {"kernels": kernels, "attention": attention}))
 
 
 def main() -> None:
@@ -85,7 +91,8 @@ def main() -> None:
     lend_cuda()
     # Only now may torch be imported.
     from medqa_finetune.config.schema import MethodConfig
-    from scripts.fake_cuda.steps import Setting, Step, decoding_step, training_step
+    from scripts.fake_cuda.loop import loop_step
+    from scripts.fake_cuda.steps import Setting, Step, decoding_step, replayed_step, training_step
 
     def described(step: Step) -> dict[str, Any]:
         trace = step.trace
@@ -103,14 +110,17 @@ def main() -> None:
             "peak": trace.peak,
             "weights": step.weights,
             "without_gradient": step.without_gradient,
+            "logging_waits": dict(step.logging.waits),
+            "beside": step.beside,
         }
 
-    steps = {"training": training_step, "decoding": decoding_step}
+    steps = {"training": training_step, "decoding": decoding_step, "replayed": replayed_step, "loop": loop_step}
+    gc.freeze()  # what was imported stays, and need not be looked through before every step
     found = []
     for given in json.load(sys.stdin):
         kind = given.pop("step")
         given["method"] = MethodConfig(**given["method"])
-        for name in ("capability", "lengths"):
+        for name in ("capability", "lengths", "fp32_blocks"):
             if name in given:
                 given[name] = tuple(given[name])
         found.append(described(steps[kind](Setting(**given))))

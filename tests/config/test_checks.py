@@ -54,6 +54,7 @@ TEXT = {"corpus__task": "text", "corpus__source": "file", "corpus__path": "texts
 # What of the settings excludes the last one, what is allowed with it, and part of the remedy.
 CONFLICTS: list[tuple[dict[str, Any], list[str], str]] = [
     ({"method__trains": "all", "method__quantization": "nf4"}, ["none"], ""),
+    ({"precision": "fp32", "fp32_blocks": ["mlp"]}, ["auto", "none"], ""),
     ({"method__compute_dtype": "bf16"}, ["auto"], ""),
     ({"method__dora": True, "train__fused_adapters": True}, ["false", "auto"], ""),
     ({"method__trains": "all", "train__fused_adapters": True}, ["false", "auto"], ""),
@@ -84,6 +85,8 @@ OTHERS: list[tuple[str, dict[str, Any], str]] = [
     ("bad-name", {"data__name": "20k/x"}, ""),
     ("bad-path", {"outputs": "  "}, ""),
     ("bad-path", {"outputs": "a\0b"}, ""),
+    ("wrong-type", {"fp32_blocks": []}, "fp32_blocks=[self_attn]"),
+    ("wrong-type", {"fp32_blocks": "mlp"}, "fp32_blocks=[self_attn]"),
     ("wrong-type", {"method__target_modules": []}, "method.target_modules=[q_proj,v_proj]"),
     ("wrong-type", {"method__target_modules": [1]}, "method.target_modules=[q_proj,v_proj]"),
     ("wrong-type", {"method__dropout": 0.0, "method__target_parameters": []}, "[experts.down_proj]"),

@@ -18,6 +18,7 @@ from medqa_finetune.config.identity import (
     first_identity,
     flatten,
     former_run_names,
+    identity_settings,
     is_same_training,
     run_name,
     settings_of,
@@ -87,6 +88,7 @@ CHANGES_THE_WEIGHTS: dict[str, Any] = {
     "corpus.answer_prefix": "答：",
     "model.thinking": "keep",
     "model.date": "2024-07-06",
+    "fp32_blocks": ["self_attn"],
     "train.epochs": 2.0,
     "train.max_steps": 5,
     "train.batch_size": 32,
@@ -143,6 +145,7 @@ CHANGES_NO_RESULT: dict[str, Any] = {
     "train.checkpoint_steps": 7,
     "evaluate.batch_size": 4,  # these two change scores by rounding alone
     "evaluate.batch_tokens": 512,
+    "evaluate.cuda_graphs": True,
     "evaluate.text_path": "wikitext-2-raw",  # its bytes count
     "tracker.name": "none",
     "tracker.report_to": [],
@@ -247,7 +250,7 @@ def test_untrained_runs_ignore_training_settings(key: str) -> None:
 
 
 LOOKUP = changed(VALID, method__name="retrieval", method__trains="lookup")
-NOT_LOOKED_UP = {key for key in CHANGES_THE_WEIGHTS if key.split(".")[0] in ("seed", "train", "method")}
+NOT_LOOKED_UP = {key for key in CHANGES_THE_WEIGHTS if key.split(".")[0] in ("seed", "fp32_blocks", "train", "method")}
 
 
 # Running text has no answers to look up: refused.
@@ -355,6 +358,11 @@ def test_version_1_identity_matches_any_evaluation(config: Config) -> None:
     assert is_same_training(hidden, identity, now)
     other = settings_of(changed(config, corpus__answer_prefix="答："), FINGERPRINTS)
     assert not is_same_training(hidden, identity, other)
+
+
+def test_a_setting_newer_than_runs_keeps_their_identity() -> None:
+    assert "fp32_blocks" not in identity_settings(settings_of(VALID, FINGERPRINTS))
+    assert "fp32_blocks" in identity_settings(settings_of(changed(VALID, fp32_blocks="none"), FINGERPRINTS))
 
 
 def test_identity_does_not_depend_on_key_order() -> None:

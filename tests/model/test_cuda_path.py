@@ -7,22 +7,28 @@ from typing import Any
 
 import pytest
 
-from medqa_finetune.architecture.size import ModelSize, layer_number
+from medqa_finetune.architecture.size import HEAD, ModelSize, layer_number
 from medqa_finetune.config.schema import Config
-from medqa_finetune.model.estimate import Machine, training_memory
+from medqa_finetune.methods.registry import model_method
+from medqa_finetune.methods.settings import MethodConfig
+from medqa_finetune.model.estimate import Machine, Memory, training_memory
+from medqa_finetune.model.roofline import STEP_BYTES
 from scripts.fake_cuda.walk import Walked, lack, walk
 from tests.config.builders import VALID, changed
 
 pytestmark = pytest.mark.skipif(lack() is not None, reason=str(lack()))
 
 LAYERS, VOCABULARY = 2, 2048
+# As conf/method has them.
 METHODS: dict[str, dict[str, Any]] = {
-    "lora": {"name": "lora"},
-    "qlora": {"name": "qlora", "quantization": "nf4", "double_quantization": True},
-    "full": {"name": "full", "trains": "all"},
+    "lora": {"name": "lora", "optimizer": "adamw_torch_fused"},
+    "qlora": {"name": "qlora", "quantization": "nf4", "double_quantization": True, "optimizer": "adamw_torch_fused"},
+    "full": {"name": "full", "trains": "all", "optimizer": "adamw_torch_fused"},
     "none": {"name": "none", "trains": "nothing"},
 }
 HOPPER, TURING = {"capability": [9, 0], "precision": "bf16"}, {"capability": [7, 5], "precision": "fp16"}
+# A whole training, of one layer.
+LOOP: dict[str, Any] = {"step": "loop", "layers": 1}
 LENGTHS = [300, 290, 280, 100]
 ENOUGH = [1024] * 4
 STEPS: dict[str, dict[str, Any]] = {
@@ -31,9 +37,25 @@ STEPS: dict[str, dict[str, Any]] = {
     "full": {"method": "full", **HOPPER, "lengths": LENGTHS},
     "lora on a T4": {"method": "lora", **TURING, "lengths": LENGTHS},
     "full on a T4": {"method": "full", **TURING, "lengths": LENGTHS},
+    "an MLP in fp32": {"method": "lora", **TURING, "lengths": LENGTHS, "fp32_blocks": ["model.layers.1.mlp"]},
+    "an MLP of qlora in fp32": {"method": "qlora", **TURING, "lengths": LENGTHS, "fp32_blocks": ["model.layers.1.mlp"]},
     "large lora": {"method": "lora", **HOPPER, "lengths": ENOUGH},
     "large lora, nothing again": {"method": "lora", **HOPPER, "lengths": ENOUGH, "checkpointing": False},
+    "large qlora": {"method": "qlora", **HOPPER, "lengths": ENOUGH},
+    "large lora on a T4": {"method": "lora", **TURING, "lengths": ENOUGH},
+    "all of lora": {"method": "lora", **HOPPER, "lengths": LENGTHS, **LOOP},
+    "all of qlora on a T4": {"method": "qlora", **TURING, "lengths": LENGTHS, **LOOP},
+    "all of full": {"method": "full", **HOPPER, "lengths": ENOUGH, **LOOP},
+    "all of full, nothing again": {
+        "method": "full",
+        **HOPPER,
+        "lengths": ENOUGH,
+        **LOOP,
+        "checkpointing": False,
+    },
     "answers": {"method": "lora", **HOPPER, "lengths": [40, 30], "step": "decoding"},
+    "replayed answers": {"method": "lora", **HOPPER, "lengths": [40, 30], "step": "replayed"},
+    "replayed 4-bit answers on a T4": {"method": "qlora", **TURING, "lengths": [40, 30], "step": "replayed"},
     "4-bit answers": {"method": "qlora", **HOPPER, "lengths": [40, 30], "step": "decoding"},
     "answers of the base": {"method": "none", **HOPPER, "lengths": [40, 30], "step": "decoding"},
     "answers of full": {"method": "full", **HOPPER, "lengths": [40, 30], "step": "decoding"},
@@ -41,6 +63,7 @@ STEPS: dict[str, dict[str, Any]] = {
     "equal answers on a T4": {"method": "lora", **TURING, "lengths": [40, 40], "step": "decoding"},
 }
 TRAINED = ["lora", "qlora", "full", "lora on a T4", "full on a T4"]
+LOOPS = ["all of lora", "all of qlora on a T4", "all of full"]
 # (launches, MB) of a training step with gradient checkpointing, by layer: what was reached, 2 to 4 % more.
 BOUNDS = {"lora": (340, 4300), "qlora": (375, 4500), "full": (240, 4800), "lora on a T4": (388, 4500)}
 
@@ -80,6 +103,19 @@ def test_no_matrix_is_multiplied_in_fp32(step: str) -> None:
     assert {precisions for _, precisions in products(step)} == {(half_of(step),)}
 
 
+@pytest.mark.parametrize("step", ["an MLP in fp32", "an MLP of qlora in fp32"])
+def test_a_block_in_fp32_is_all_that_multiplies_so(step: str) -> None:
+    found, multiplied = walked()[step], Counter[str]()
+    for kernel, number in found.kernels.items():
+        if kernel[3]:
+            multiplied[kernel[1][0]] += number
+    # Of one layer's MLP: three matrices and their adapters, forward, again, and backward.
+    assert sorted(multiplied) == ["float16", "float32"]
+    assert multiplied["float32"] == 32
+    assert found.waits == found.blocking_copies == {}
+    assert found.without_gradient == ()
+
+
 @pytest.mark.parametrize("step", TRAINED)
 def test_the_host_waits_for_nothing_after_the_first_batch(step: str) -> None:
     assert walked()[step].waits == {}
@@ -100,13 +136,58 @@ def test_launches_and_bytes_of_a_layer_stay_below_bounds(step: str) -> None:
     assert walked()[step].bytes / LAYERS < megabytes * 1e6
 
 
-@pytest.mark.parametrize("step", ["large lora", "large lora, nothing again"])
+@pytest.mark.parametrize("step", LOOPS)
+def test_a_whole_step_of_training_waits_for_nothing_between_points_of_the_curve(step: str) -> None:
+    found = walked()[step]
+    assert found.waits == {}
+    assert found.blocking_copies == {}
+    # Loss, norm of the gradient, the clock, and in fp16 the scaler's state, when a point of the curve is written.
+    assert 0 < sum(found.logging_waits.values()) <= 10
+    assert all("trainer.py" in wait or "meters.py" in wait for wait in found.logging_waits)
+
+
+def test_clipping_and_optimizer_are_few_launches() -> None:
+    # The scaler of fp16 looks at all gradients once more, and its skipped steps are counted.
+    launches = {step: walked()[step].beside[0] for step in LOOPS}
+    assert launches["all of lora"] < 25
+    assert launches["all of qlora on a T4"] < 45
+    assert launches["all of full"] < 40  # a matrix of the model is many blocks, so that a launch holds few of them
+
+
+@pytest.mark.parametrize("step", ["all of lora", "all of full"])
+def test_bytes_of_clipping_and_optimizer_are_as_predicted(step: str, qwen_3b: ModelSize) -> None:
+    method = model_method(MethodConfig(**METHODS[STEPS[step]["method"]]))
+    trained = method.trainable_parameters(with_layers(qwen_3b, LOOP["layers"]))
+    assert walked()[step].beside[1] == pytest.approx(STEP_BYTES * trained, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    "step",
+    ["large lora", "large lora, nothing again", "large qlora", "large lora on a T4", "all of full",
+     "all of full, nothing again"],
+)  # fmt: skip
 def test_memory_is_as_estimated(step: str, qwen_3b: ModelSize) -> None:
-    again = STEPS[step].get("checkpointing", True)
-    config: Config = changed(VALID, train__micro_batch=4, train__max_length=1024, train__gradient_checkpointing=again)
-    estimated = training_memory(with_layers(qwen_3b), config, Machine("cuda", "H200", 2**37, "bf16"))
+    estimated = estimated_memory(step, qwen_3b)
     wanted = estimated.activations + estimated.logits + estimated.gradients
+    # Copies of the weights in half precision are made anew in each pass.
+    wanted += estimated.weights - walked()[step].weights if STEPS[step]["method"] == "full" else 0
     assert walked()[step].peak == pytest.approx(wanted, rel=0.15)
+
+
+@pytest.mark.parametrize("step", ["large lora", "large qlora", "large lora on a T4"])
+def test_weights_take_what_is_estimated(step: str, qwen_3b: ModelSize) -> None:
+    assert walked()[step].weights == pytest.approx(estimated_memory(step, qwen_3b).weights, rel=0.05)
+
+
+def estimated_memory(step: str, qwen_3b: ModelSize) -> Memory:
+    """Return what is estimated for a step of four times 1,024 tokens."""
+    settings = STEPS[step]
+    size = with_layers(qwen_3b, settings.get("layers", LAYERS))
+    config: Config = changed(
+        VALID, method=MethodConfig(**METHODS[settings["method"]]), train__micro_batch=4, train__max_length=1024,
+        train__gradient_checkpointing=settings.get("checkpointing", True),
+    )  # fmt: skip
+    return training_memory(size, config, Machine("cuda", "a card", 2**37, settings["precision"]))
 
 
 def test_answering_takes_no_attention_in_whole_matrices() -> None:
@@ -127,6 +208,15 @@ def test_every_cell_answers_in_the_form_of_the_base(step: str) -> None:
         assert launched == added
 
 
+@pytest.mark.parametrize("step", ["replayed answers", "replayed 4-bit answers on a T4"])
+def test_a_step_that_is_replayed_asks_the_host_nothing(step: str) -> None:
+    assert walked()[step].waits == {}
+    assert walked()[step].blocking_copies == {}
+    assert {precisions for _, precisions in products(step)} == {(half_of(step),)}
+    assert {call[0] for call in walked()[step].attention} == {"efficient"}
+    assert walked()[step].launches <= walked()["answers"].launches
+
+
 def products(step: str) -> set[tuple[str, tuple[str, ...]]]:
     """Return the products of a step, each with its precisions."""
     found = {kernel[:2] for kernel in walked()[step].kernels if kernel[3]}
@@ -134,8 +224,11 @@ def products(step: str) -> set[tuple[str, tuple[str, ...]]]:
     return {(name, dtypes[:1]) if "4bit" in name else (name, tuple(sorted(set(dtypes)))) for name, dtypes in found}
 
 
-def with_layers(size: ModelSize) -> ModelSize:
-    """Return a size with the layers and the vocabulary that are walked through."""
-    kept = {name: shape for name, shape in size.matrices.items() if (layer_number(name) or 0) < LAYERS}
+def with_layers(size: ModelSize, layers: int) -> ModelSize:
+    """Return a size with so many layers, and with the vocabulary that is walked through."""
+    kept = {name: shape for name, shape in size.matrices.items() if (layer_number(name) or 0) < layers}
     matrices = {name: (VOCABULARY, shape[1]) if name in size.embeddings else shape for name, shape in kept.items()}
-    return dataclasses.replace(size, matrices=matrices, layers=LAYERS, vocabulary=VOCABULARY)
+    parameters = sum(rows * columns for name, (rows, columns) in matrices.items() if name != HEAD)
+    return dataclasses.replace(
+        size, matrices=matrices, layers=layers, vocabulary=VOCABULARY, parameters=parameters
+    )  # fmt: skip

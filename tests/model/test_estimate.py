@@ -1,5 +1,6 @@
 """What a method is estimated to take, against published figures and against what is measured."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,8 @@ def test_full_training_takes_sixteen_bytes_a_weight_and_more(qwen_3b: ModelSize)
 
 
 def test_memory_is_the_sum_of_its_parts(qwen_3b: ModelSize) -> None:
-    found = memory(qwen_3b)
+    # A pass so short that its logits take more than a layer.
+    found = memory(qwen_3b, train__micro_batch=1, train__max_length=64)
     parts = (found.weights, found.gradients, found.optimizer, found.activations, found.logits, found.context)
     assert found.total == sum(parts)
     assert min(parts) > 0
@@ -118,12 +120,27 @@ def test_memory_is_the_sum_of_its_parts(qwen_3b: ModelSize) -> None:
 def test_longer_rows_take_more_and_checkpointing_takes_less(qwen_3b: ModelSize) -> None:
     usual, twice = memory(qwen_3b), memory(qwen_3b, train__micro_batch=8)
     assert twice.activations == 2 * usual.activations
-    # However many tokens a pass holds, logits are made a chunk at a time.
-    assert twice.logits == usual.logits == 3 * LOGIT_BYTES_AT_ONCE
-    short = memory(qwen_3b, train__micro_batch=1, train__max_length=64)
-    assert short.logits == 64 * 151936 * 12
     assert (twice.weights, twice.optimizer) == (usual.weights, usual.optimizer)
     assert memory(qwen_3b, train__gradient_checkpointing=False).activations > 10 * usual.activations
+
+
+def test_logits_are_made_a_chunk_at_a_time_and_before_a_layer_is_computed_again(qwen_3b: ModelSize) -> None:
+    kept = {"train__gradient_checkpointing": False}
+    usual, twice = memory(qwen_3b, CPU, **kept), memory(qwen_3b, CPU, **kept, train__micro_batch=8)
+    assert twice.logits == usual.logits == 3 * LOGIT_BYTES_AT_ONCE
+    assert memory(qwen_3b, CPU, **kept, train__micro_batch=1, train__max_length=64).logits == 64 * 151936 * 12
+    # The layer takes more than they do.
+    assert memory(qwen_3b).logits == 0
+
+
+def test_an_optimizer_of_lists_takes_temporary_numbers_on_a_gpu(qwen_3b: ModelSize) -> None:
+    def optimizer(name: str, machine: Machine) -> int:
+        method = dataclasses.replace(FULL, optimizer=name, optimizer_without_cuda=name)
+        return int(memory(qwen_3b, machine, method=method).optimizer)
+
+    assert optimizer("adamw_torch_fused", T4) == optimizer("adamw_torch", CPU) == 8 * QWEN_3B
+    # Those of the passes are free by then.
+    assert 8 * QWEN_3B < optimizer("adamw_torch", T4) < 12 * QWEN_3B
 
 
 def test_what_a_pass_holds_may_be_known(qwen_3b: ModelSize) -> None:

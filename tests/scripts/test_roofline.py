@@ -12,6 +12,7 @@ from scripts.benchmarks.coefficients import (
     flops,
     launches,
     said,
+    settings_without_flash,
     training_settings,
 )
 from scripts.benchmarks.published import FIGURES, predicted
@@ -24,6 +25,9 @@ from scripts.fake_cuda.walk import lack
 def test_predicted_work_of_a_layer_is_what_our_code_launches() -> None:
     cases: list[dict[str, Any]] = [
         training_settings(LORA), training_settings(METHODS["full"], again=False), decoding_settings(LORA),
+        training_settings(METHODS["qlora"]), decoding_settings(METHODS["qlora"]),
+        # A T4: padded attention, keys for every head, fp16.
+        settings_without_flash(LORA), settings_without_flash(METHODS["qlora"]),
     ]  # fmt: skip
     for case, counted in zip(cases, count_one_layer(cases), strict=True):
         one, two = said(case, layers=1), said(case, layers=2)
