@@ -243,7 +243,7 @@ def _bytes_there(config: Config) -> int:
 def warn_about_memory(runs: Iterable[tuple[Config, ModelSize | None]], machine: Machine) -> None:
     """Warn, once per method and model, where training may need more memory than the machine has."""
     known = [(config, size) for config, size in runs if size is not None and method_of(config.method).trains_weights]
-    batches = resolve_matrix(*zip(*known, strict=True), machine) if known else []
+    batches = resolve_matrix([config for config, _ in known], [size for _, size in known], machine)
     dearest: dict[tuple[str, str], tuple[Config, Memory]] = {}
     for (asked, size), resolved in zip(known, batches, strict=True):
         config = dataclasses.replace(asked, train=resolved.train)

@@ -128,8 +128,8 @@ def test_how_a_batch_was_cut_changes_no_score_but_costs() -> None:
 
 
 def test_seeds_of_an_earlier_version_are_of_the_same_cell() -> None:
-    former = {"train": {"micro_batch": 4, "gradient_checkpointing": True}}
-    auto = {"train": {"micro_batch": "auto", "gradient_checkpointing": "auto"}}
+    former: dict[str, Any] = {"train": {"micro_batch": 4, "gradient_checkpointing": True}}
+    auto: dict[str, Any] = {"train": {"micro_batch": "auto", "gradient_checkpointing": "auto"}}
     first, second = (
         record("lora", seed=seed, config=record("lora").config | train) for seed, train in enumerate((former, auto))
     )
