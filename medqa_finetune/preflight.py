@@ -187,8 +187,14 @@ def check_needs_in_child(needs: Sequence[Need]) -> Findings:
 
 
 def precision_faults(configs: Iterable[Config], machine: Machine) -> Iterator[Fault]:
-    """Yield a fault for every run that would be resumed in another precision than it was started in."""
+    """Yield a fault for every run that would be resumed in another precision than it was started in.
+
+    And for one with blocks named for fp32 where everything is: it would be named after what changes nothing.
+    """
     for config in configs:
+        if config.precision == "auto" and machine.precision == "fp32" and not isinstance(config.fp32_blocks, str):
+            problem = f"all of the model computes in fp32 on {machine.name}"
+            yield Fault("conflict", problem, key="fp32_blocks", got=config.fp32_blocks, allowed=("auto", "none"))
         run = RunDir(config.run_path)
         record = None if config.overwrite or config.precision != "auto" else run.read()
         # Trained weights may be evaluated in another precision, which is recorded with the evaluation.

@@ -358,3 +358,10 @@ def test_run_is_resumed_only_in_its_precision(
             assert figure in fault.problem
     run.checkpoints_path.rmdir()
     assert not list(precision_faults([config], CPU))  # nothing was kept
+
+
+def test_blocks_in_fp32_are_refused_where_everything_is(config: Config) -> None:
+    (fault,) = precision_faults([changed(config, fp32_blocks=["mlp"])], CPU)
+    assert (fault.code, fault.key, fault.got) == ("conflict", "fp32_blocks", ["mlp"])
+    half = Machine("cuda", "Tesla T4", 2**34, "fp16")
+    assert not list(precision_faults([changed(config, fp32_blocks=["mlp"])], half))
