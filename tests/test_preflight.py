@@ -276,6 +276,16 @@ def test_one_warning_for_every_method_and_model(
     assert all("train.max_length=1024" in warning for warning in found)
 
 
+def test_a_cell_beside_that_fits_nowhere_changes_no_warning(
+    config: Config, size: ModelSize, caplog: pytest.LogCaptureFixture
+) -> None:
+    auto = changed(config, train__micro_batch="auto", train__gradient_checkpointing="auto")
+    beside = changed(auto, method__rank=100_000)
+    (warning,) = warnings_of(caplog, 2**30, (auto, size), (beside, size))
+    assert "1 pairs of train.max_length" in warning
+    assert "checkpointing" not in warning
+
+
 def test_unknown_or_untrained_sizes_are_not_warned_of(
     config: Config, size: ModelSize, caplog: pytest.LogCaptureFixture
 ) -> None:
