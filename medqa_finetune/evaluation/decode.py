@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
+from medqa_finetune.compat.key_value_cache import KeyValueCache, new_cache
 from medqa_finetune.compat.peft import bare
-from medqa_finetune.compat.transformers import KeyValueCache, forward_arguments, new_cache
+from medqa_finetune.compat.transformers import forward_arguments
 from medqa_finetune.errors import Fault, ModelError
 
 # A model with or without adapters; peft and transformers share no typed base that can generate.

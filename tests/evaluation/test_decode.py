@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import MambaConfig, MambaForCausalLM
 
+from medqa_finetune.compat.key_value_cache import new_cache
 from medqa_finetune.compat.peft import bare
-from medqa_finetune.compat.transformers import new_cache
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
 from medqa_finetune.evaluation import decode
