@@ -9,11 +9,8 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     BitsAndBytesConfig,
-    FalconMambaConfig,
     GPT2Config,
     GPT2LMHeadModel,
-    MambaConfig,
-    OpenAIGPTConfig,
     Qwen2Config,
     Qwen2ForCausalLM,
     TrainingArguments,
@@ -25,13 +22,6 @@ from tests.evaluation.tiny import VOCABULARY, tiny_model
 
 SMALL: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
          "num_attention_heads": 4, "num_key_value_heads": 2}  # fmt: skip
-# Recurrent states, a memory of its own, none at all.
-WITHOUT_KEYS_AND_VALUES = {
-    "mamba": MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=1, state_size=4),
-    "falcon_mamba": FalconMambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=1, state_size=4),
-    "xlnet": XLNetConfig(vocab_size=64, d_model=32, n_layer=1, n_head=2, d_inner=32),
-    "openai-gpt": OpenAIGPTConfig(vocab_size=64, n_embd=32, n_layer=1, n_head=2),
-}
 
 
 def skeleton(config: Any) -> Any:
@@ -79,7 +69,7 @@ def test_another_attention_is_taken_and_given_back(model: Any) -> None:
 
 
 def test_an_architecture_with_attention_of_its_own_takes_no_other() -> None:
-    assert not compat.takes_attention(skeleton(WITHOUT_KEYS_AND_VALUES["xlnet"]))
+    assert not compat.takes_attention(skeleton(XLNetConfig(vocab_size=64, d_model=32, n_layer=1, n_head=2, d_inner=32)))
 
 
 def test_quantized_weights_are_known_and_made_plain(
