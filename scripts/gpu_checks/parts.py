@@ -1,7 +1,6 @@
 """What is checked: each part measures one thing by the package's own code, and says what was found."""
 
 import contextlib
-import dataclasses
 import math
 import signal
 import tempfile
@@ -28,28 +27,9 @@ from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.stopping import Interrupted, StopRequest
 from scripts.fake_cuda.models import LAYERS
 from scripts.gpu_checks import models
-from scripts.gpu_checks.models import Scale, examples, losses, random_model, settings_of, train
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One measured value.
-
-    Attributes:
-        part: Name of the part.
-        what: What was measured, and on what.
-        value: The value; a text where it is no number.
-        unit: Its unit; empty for a ratio, a number of things or a text.
-        limit: What it must not exceed, or what it is compared with, as text; empty where it is only told.
-        ok: Whether it is as it should be; None where there is no limit.
-    """
-
-    part: str
-    what: str
-    value: float | int | str
-    unit: str = ""
-    limit: str = ""
-    ok: bool | None = None
+from scripts.gpu_checks.finding import Finding
+from scripts.gpu_checks.models import Scale, examples, losses, random_model, settings_of, synchronize, train
+from scripts.gpu_checks.prediction import roofline
 
 
 def card(scale: Scale) -> Iterator[Finding]:
@@ -246,10 +226,10 @@ def answering(scale: Scale) -> Iterator[Finding]:
         prompts = [[5] * length for _ in range(rows)]
         ending = Ending((), int(loaded.tokenizer.pad_token_id), new)
         decode_greedily(model, prompts[:1], Ending((), int(loaded.tokenizer.pad_token_id), 2))
-        _wait()
+        synchronize()
         started = time.perf_counter()
         made = decode_greedily(model, prompts, ending)
-        _wait()
+        synchronize()
         seconds = time.perf_counter() - started
         tokens = sum(map(len, made))
         what = f"{method}, {rows} rows of {length} tokens, {new} new ones"
@@ -294,11 +274,6 @@ def _logits(model: Any) -> torch.Tensor:
     return logits
 
 
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
 def _forget() -> None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -316,6 +291,7 @@ PARTS: dict[str, Callable[[Scale], Iterator[Finding]]] = {
     "overflow": overflow,
     "speed": speed,
     "answering": answering,
+    "roofline": roofline,
     "memory": memory,
     "equality": equality,
     "resume": resume,
