@@ -93,7 +93,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
         template = config.model.chat_template
         loaded = load_model(cell.model, config.method, device, config.seed, chat=config.chats, template=template)
         encoder = task.encoder(loaded.tokenizer, config, splits.manifest.counts)
-        task.end_answers(loaded.model, encoder)
+        task.prepare_model(loaded.model, encoder, config.evaluate)
         text = prepare_text(loaded.tokenizer, config, cell.fingerprints.text)
         settle_fp32_blocks(config, loaded, partial(task.sample, encoder, splits), run, keep=training)
 

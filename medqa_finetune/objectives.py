@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from medqa_finetune.config.chat_form import form_of
-from medqa_finetune.config.schema import Config
+from medqa_finetune.config.schema import Config, EvaluateConfig
 from medqa_finetune.data.prepare import CACHE_NAME, Splits, prepare_splits
 from medqa_finetune.errors import Fault, RunError
 from medqa_finetune.record.evaluation_dir import EvaluationDir
@@ -82,8 +82,12 @@ class Task(ABC, Generic[Items, Item, ItemEncoder]):
             counts: Of its prepared corpus.
         """
 
-    def end_answers(self, model: "Model", encoder: ItemEncoder) -> None:
-        """Let a model's own `generate`, which other programs call, end answers where the evaluation does."""
+    def prepare_model(self, model: "Model", encoder: ItemEncoder, settings: EvaluateConfig) -> None:
+        """Let a model's own `generate`, which other programs call, end answers where the evaluation does.
+
+        Raises:
+            ModelError: the model cannot answer as the settings say.
+        """
 
     @abstractmethod
     def training_sets(self, encoder: ItemEncoder, splits: Splits[Items], config: Config) -> "TrainingSets":
@@ -137,10 +141,13 @@ class Answering(Task["ExampleTable", "Example", "Encoder"]):
 
         return Encoder(tokenizer, config.train.max_length, form_of(config.model, counts))
 
-    def end_answers(self, model: "Model", encoder: "Encoder") -> None:
+    def prepare_model(self, model: "Model", encoder: "Encoder", settings: EvaluateConfig) -> None:
         """Add the token that the chat template puts after an answer to those of the model's files."""
+        from medqa_finetune.evaluation.fixed_shapes import check_graphs
         from medqa_finetune.model.stop_tokens import end_answers
 
+        if settings.cuda_graphs:
+            check_graphs(model)
         end_answers(model, encoder.tokenizer, encoder.end_ids[-1])
 
     def training_sets(self, encoder: "Encoder", splits: Splits["ExampleTable"], config: Config) -> "TrainingSets":

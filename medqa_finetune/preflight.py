@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from medqa_finetune.architecture.size import ModelSize, read_size
 from medqa_finetune.child_process import NoReplyError, call
+from medqa_finetune.config.evaluation_checks import graphs_need_gpu
 from medqa_finetune.config.schema import Config
 from medqa_finetune.errors import ConfigError, Fault, RunError, noting
 from medqa_finetune.evaluation import backends, lm_eval_tasks
@@ -112,6 +113,8 @@ def _preflight(
     faults = [*faults, *disk_faults(trainings, cuda=cuda)]
     if machine is not None:
         faults += precision_faults(configs, machine)
+        if machine.type != "cuda" and any(config.evaluate.cuda_graphs for config in configs):
+            faults.append(graphs_need_gpu(machine.type))
     if faults:
         raise ConfigError(*faults)
     if machine is not None:

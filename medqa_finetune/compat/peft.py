@@ -165,17 +165,17 @@ def _upper_weights(layer: Any, name: str) -> list[torch.Tensor]:
     return [weight.data for weight in layer.lora_B[name].parameters()]
 
 
-def cast_adapters(model: Any, dtype: torch.dtype) -> None:
-    """Convert the weights of plain adapters of linear layers and embeddings to a precision.
+def cast_adapters(model: Any, precision_of: Callable[[str], torch.dtype]) -> None:
+    """Convert the weights of plain adapters of linear layers and embeddings to the precision of the layer by that name.
 
     Those of DoRA stay, of which the norms are computed; and those on parameters, which are added to the parameters.
     """
-    for layer in model.modules():
+    for name, layer in model.named_modules():
         if not isinstance(layer, LoraLayer) or isinstance(layer, ParamWrapper) or layer.lora_variant:
             continue
         for holder in (layer.lora_A, layer.lora_B, layer.lora_embedding_A, layer.lora_embedding_B):
             for weight in holder.parameters():
-                weight.data = weight.data.to(dtype)
+                weight.data = weight.data.to(precision_of(name))
 
 
 def linear_adapters(model: Any, *, dora: bool = False) -> list[LinearAdapter]:

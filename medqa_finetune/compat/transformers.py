@@ -71,8 +71,16 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
         """Keep these rows, in this order."""
         end = self.get_seq_length()
-        self._all_keys, self._all_values = self._all_keys[beam_idx], self._all_values[beam_idx]
+        self._all_keys, self._all_values = (
+            self._only(states, beam_idx, end) for states in (self._all_keys, self._all_values)
+        )
         self.keys, self.values = self._all_keys[:, :, :end], self._all_values[:, :, :end]
+
+    def _only(self, states: torch.Tensor, rows: torch.Tensor, tokens: int) -> torch.Tensor:
+        """Return some rows; no place is copied that holds no token yet."""
+        kept = states.new_empty((len(rows), *states.shape[1:]))
+        torch.index_select(states.detach()[:, :, :tokens], 0, rows, out=kept[:, :, :tokens])
+        return kept
 
 
 def cache_argument(model: Any) -> str | None:
@@ -126,6 +134,105 @@ class KeyValueCache:
     def keep(self, rows: torch.Tensor) -> None:
         """Keep only these rows; `rows` are indices."""
         self.cache.reorder_cache(rows)  # type: ignore[arg-type]
+
+
+class FixedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+    """Cached keys and values of one layer, in tensors that outlive a batch and have the same shape in every step.
+
+    First the prompts are read, as by other layers; then `shown` says which rows and tokens a step attends to.
+
+    Args:
+        place: Where the keys and values of the next token go, int64, of shape (1,).
+    """
+
+    def __init__(self, place: torch.Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._place = place
+        self._all_keys: torch.Tensor | None = None
+        self._all_values: torch.Tensor | None = None
+        self.begin(0, 0)
+
+    def begin(self, rows: int, room: int) -> None:
+        """Prepare for the prompts of another batch of at most so many rows, and tokens each."""
+        self._rows, self._room, self._read = rows, room, 0
+        self.shown: tuple[int, int] | None = None
+
+    def release(self) -> None:
+        """Free the tensors."""
+        self._all_keys = self._all_values = None
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *arguments: Any, **options: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Store new tokens, and return the keys and values to attend to, of shape (rows, heads, tokens, width)."""
+        if self._all_keys is None or self._all_values is None:
+            self.is_initialized = True
+            # Of zeros: what is masked is multiplied by 0, which infinite numbers would survive.
+            self._all_keys, self._all_values = (
+                states.new_zeros((self._rows, states.shape[1], self._room, states.shape[3]))
+                for states in (key_states, value_states)
+            )
+        if self.shown is None:
+            rows, _, self._read, _ = key_states.shape
+            self._all_keys[:rows, :, : self._read] = key_states
+            self._all_values[:rows, :, : self._read] = value_states
+            return key_states, value_states
+        rows, window = self.shown
+        keys, values = self._all_keys[:rows, :, :window], self._all_values[:rows, :, :window]
+        keys.index_copy_(2, self._place, key_states)
+        values.index_copy_(2, self._place, value_states)
+        return keys, values
+
+    def get_seq_length(self) -> int:
+        """Return the tokens of the prompts."""
+        return self._read
+
+    def keep_first(self, rows: torch.Tensor, tokens: int) -> None:
+        """Move these rows, and so many tokens of each, to the front."""
+        for states in (self._all_keys, self._all_values):
+            if states is not None:
+                states[: len(rows), :, :tokens] = states[rows, :, :tokens]
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedCache(KeyValueCache):
+    """A cache whose layers are `FixedLayer`s."""
+
+    def begin(self, rows: int, room: int) -> None:
+        """Prepare for another batch, see `FixedLayer`."""
+        for layer in self._layers():
+            layer.begin(rows, room)
+
+    def shown(self, rows: int, window: int) -> dict[str, Any]:
+        """Return the cache as an argument of a step with these rows that attends to this many tokens."""
+        for layer in self._layers():
+            layer.shown = (rows, window)
+        return self.as_argument()
+
+    def keep_first(self, rows: torch.Tensor, tokens: int) -> None:
+        """Move these rows to the front."""
+        for layer in self._layers():
+            layer.keep_first(rows, tokens)
+
+    def release(self) -> None:
+        """Free all keys and values."""
+        for layer in self._layers():
+            layer.release()
+
+    def _layers(self) -> list[FixedLayer]:
+        return [layer for layer in self.cache.layers if isinstance(layer, FixedLayer)]
+
+
+def fixed_cache(model: Any, place: torch.Tensor) -> FixedCache | None:
+    """Return a cache of fixed shapes for a model without adapters; None where a layer does not keep every token."""
+    argument = cache_argument(model)
+    if argument is None:
+        return None
+    cache = DynamicCache(config=model.config)
+    if not cache.layers or any(type(layer) is not DynamicLayer for layer in cache.layers):
+        return None
+    cache.layers = [FixedLayer(place) for _ in cache.layers]
+    return FixedCache(argument, cache)
 
 
 def new_cache(model: Any, room: int) -> KeyValueCache | None:

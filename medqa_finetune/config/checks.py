@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import date
 
-from medqa_finetune.config.evaluation_checks import backend_faults, evaluate_faults, text_faults
+from medqa_finetune.config.evaluation_checks import backend_faults, evaluate_faults, graph_faults, text_faults
 from medqa_finetune.config.ranges import AUTO, above_zero, at_least, auto_or_at_least, between, one_of, share
 from medqa_finetune.config.schema import Config, CorpusConfig, DataConfig, MethodConfig, ModelConfig, TrainConfig
 from medqa_finetune.errors import ConfigError, Fault
@@ -63,6 +63,7 @@ def faults(config: Config) -> list[Fault]:
         *evaluate_faults(config.evaluate),
         *text_faults(config),
         *backend_faults(config),
+        *graph_faults(config),
         *(fault for name in config.tracker.report_to for fault in one_of("tracker.report_to", name, TRACKERS)),
     ]
 

@@ -16,6 +16,7 @@ BACKENDS = ("transformers", "vllm")
 METRIC_GROUP = "medqa_finetune.metrics"
 # Metrics of running text, whatever `evaluate.metrics` lists.
 TEXT_METRICS = ("perplexity",)
+GRAPHS = "evaluate.cuda_graphs"
 OTHER_BACKEND = "Or give evaluate.backend=transformers."
 
 
@@ -68,6 +69,28 @@ def backend_faults(config: Config) -> Iterator[Fault]:
     if config.method.compute_dtype != AUTO:
         problem, got = "vLLM (evaluate.backend=vllm) multiplies in the run's own precision", config.method.compute_dtype
         yield Fault("conflict", problem, key="method.compute_dtype", got=got, allowed=(AUTO,), hint=OTHER_BACKEND)
+
+
+def graph_faults(config: Config) -> Iterator[Fault]:
+    """Yield settings with which `evaluate.cuda_graphs=true` changes nothing, or cannot work."""
+    if not config.evaluate.cuda_graphs or not described(config.method.trains).loads_model:
+        return
+    allowed = ("false",)
+    if config.corpus.task == "text":
+        problem = "has no effect on running text, for which nothing is generated"
+        yield Fault("conflict", problem, key=GRAPHS, got=True, allowed=allowed)
+    if config.evaluate.backend == "vllm":
+        problem = "has no effect on vLLM (evaluate.backend=vllm), which decides itself"
+        yield Fault("conflict", problem, key=GRAPHS, got=True, allowed=allowed, hint=OTHER_BACKEND)
+    if config.method.quantization == "int8":
+        problem = "is not possible with method.quantization=int8, whose layers ask the host which columns are large"
+        yield Fault("conflict", problem, key=GRAPHS, got=True, allowed=allowed)
+
+
+def graphs_need_gpu(device: str) -> Fault:
+    """Return the fault of `evaluate.cuda_graphs=true` on another device."""
+    problem = f"needs a CUDA GPU, and this run would compute on {device}"
+    return Fault("needs-gpu", problem, key=GRAPHS, got=True, allowed=("false",))
 
 
 def evaluate_faults(evaluate: EvaluateConfig) -> Iterator[Fault]:

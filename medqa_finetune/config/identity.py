@@ -78,7 +78,7 @@ NOT_IDENTITY = (
 
 EVALUATE = "evaluate"
 # Evaluation settings that change speed, and scores by rounding at most; and the location of the text.
-NOT_EVALUATION = ("evaluate.batch_size", "evaluate.batch_tokens", "evaluate.text_path")
+NOT_EVALUATION = ("evaluate.batch_size", "evaluate.batch_tokens", "evaluate.cuda_graphs", "evaluate.text_path")
 # Settings without effect on the likelihood of running text.
 ANSWERS_ONLY = ("evaluate.max_new_tokens", "evaluate.backend", "evaluate.metrics", "evaluate.timeout_seconds")
 # Evaluation settings that change a prediction, or the likelihood of a block of running text.

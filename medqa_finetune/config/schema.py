@@ -277,6 +277,9 @@ class EvaluateConfig:
         max_new_tokens: Most tokens generated per question.
         timeout_seconds: Time limit of a batch; predictions not finished by then are cut off, marked and counted.
         metrics: Names of metrics (files in `evaluation/metrics/`, or entry points).
+        cuda_graphs: Decode in fixed shapes, whose steps a GPU replays as CUDA graphs instead of launching their kernels
+            one by one. Predictions are the same up to rounding. Of transformers on GPUs alone; models that do not allow
+            it are refused.
         backend: Generates the predictions: `transformers`, or `vllm` (an extra); the likelihood of references is always
             computed with transformers.
         zero_shot: Tasks of lm-evaluation-harness (an extra), such as `ceval-valid` or `cmmlu`; none by default.
@@ -294,6 +297,7 @@ class EvaluateConfig:
     max_new_tokens: int = 512
     timeout_seconds: float = 1800.0
     metrics: list[str] = field(default_factory=lambda: list(DEFAULT_METRICS))
+    cuda_graphs: bool = False
     backend: str = "transformers"
     zero_shot: list[str] = field(default_factory=list)
     zero_shot_folder: str | None = None

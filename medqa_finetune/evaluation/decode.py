@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from medqa_finetune.compat.peft import bare
-from medqa_finetune.compat.transformers import forward_arguments, new_cache
+from medqa_finetune.compat.transformers import KeyValueCache, forward_arguments, new_cache
 from medqa_finetune.errors import Fault, ModelError
 
 # A model with or without adapters; peft and transformers share no typed base that can generate.
@@ -41,6 +41,10 @@ class Ending:
     deadline: float = math.inf
 
 
+# `decode_greedily`, or a function that does the same.
+Decode = Callable[[Model, Sequence[list[int]], Ending], list[list[int]]]
+
+
 @torch.inference_mode()
 def decode_greedily(model: Model, prompts: Sequence[list[int]], ending: Ending) -> list[list[int]]:
     """Return the greedily decoded tokens of each prompt, including the one that ended it.
@@ -53,7 +57,7 @@ def decode_greedily(model: Model, prompts: Sequence[list[int]], ending: Ending) 
     Raises:
         ModelError: the architecture has no key-value cache.
     """
-    batch = _Batch(model, prompts, ending)
+    batch = Batch(model, prompts, ending)
     found = torch.full((len(prompts), ending.max_new_tokens), ending.pad_id, device=model.device)
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=model.device)
     # Index in `found` of each row that is still in the batch.
@@ -74,10 +78,11 @@ def decode_greedily(model: Model, prompts: Sequence[list[int]], ending: Ending) 
             places, latest, ended = places[staying], latest[staying], ended[staying]
         latest = latest.unsqueeze(1)
     rows: list[list[int]] = found.tolist()
-    return [_up_to_end(row, ending.stop_ids) for row in rows]
+    return [up_to_end(row, ending.stop_ids) for row in rows]
 
 
-def _up_to_end(row: list[int], stop_ids: tuple[int, ...]) -> list[int]:
+def up_to_end(row: list[int], stop_ids: tuple[int, ...]) -> list[int]:
+    """Return the tokens of a row up to the first that ends it."""
     end = next((place for place, token in enumerate(row) if token in stop_ids), len(row))
     return row[: end + 1]
 
@@ -107,7 +112,7 @@ def stream_tokens(
     Raises:
         ModelError: the architecture has no key-value cache.
     """
-    batch = _Batch(model, [list(prompt)], ending)
+    batch = Batch(model, [list(prompt)], ending)
     latest = batch.ids
     for _ in range(ending.max_new_tokens):
         chosen = choose(batch.next_logits(latest))
@@ -117,29 +122,34 @@ def stream_tokens(
         latest = chosen.unsqueeze(1)
 
 
-class _Batch:
+class Batch:
     """Rows of a batch with their key-value cache; every row grows by one token at a time.
 
     Attributes:
         ids: The prompts, of shape (rows, longest prompt), padded on the left.
+        lengths: Their tokens without padding, of shape (rows, 1).
+        seen: For every place whether it is none of padding, of shape (rows, room).
+        takes_positions: Whether the model is given positions.
     """
 
-    def __init__(self, model: Model, prompts: Sequence[list[int]], ending: Ending) -> None:
+    def __init__(
+        self, model: Model, prompts: Sequence[list[int]], ending: Ending, cache: KeyValueCache | None = None
+    ) -> None:
         longest = max(map(len, prompts))
         room = longest + ending.max_new_tokens
         rows = [[ending.pad_id] * (longest - len(prompt)) + prompt for prompt in prompts]
         self.ids = torch.tensor(rows, device=model.device)
-        self._lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device).unsqueeze(1)
-        self._seen = torch.arange(room, device=model.device) >= longest - self._lengths
+        self.lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device).unsqueeze(1)
+        self.seen = torch.arange(room, device=model.device) >= longest - self.lengths
         # Without padding a model needs no mask, and can use its fastest attention kernel.
         self._padded = min(map(len, prompts)) < longest
         self._model = model
-        cache = new_cache(bare(model), room)
+        cache = cache or new_cache(bare(model), room)
         if cache is None:
             raise no_cache(model)
-        self._cache = cache
+        self._cache: KeyValueCache = cache
         self._filled = 0
-        self._takes_positions = "position_ids" in forward_arguments(bare(model))
+        self.takes_positions = "position_ids" in forward_arguments(bare(model))
 
     def next_logits(self, ids: torch.Tensor) -> torch.Tensor:
         """Run the model on new tokens and return the logits of the next token.
@@ -153,11 +163,11 @@ class _Batch:
         begin, self._filled = self._filled, self._filled + ids.shape[1]
         options: dict[str, Any] = self._cache.as_argument()
         if self._padded:
-            options["attention_mask"] = self._seen[:, : self._filled]
-        if self._takes_positions:
+            options["attention_mask"] = self.seen[:, : self._filled]
+        if self.takes_positions:
             # Positions count from a row's first token; those of padding are masked.
             columns = torch.arange(begin, self._filled, device=ids.device)
-            options["position_ids"] = (columns - (self.ids.shape[1] - self._lengths)).clamp(min=0)
+            options["position_ids"] = (columns - (self.ids.shape[1] - self.lengths)).clamp(min=0)
         output = self._model(input_ids=ids, use_cache=True, logits_to_keep=1, **options)
         if self._cache.tokens() != self._filled:
             raise no_cache(self._model)
@@ -167,7 +177,7 @@ class _Batch:
     def keep(self, rows: torch.Tensor) -> None:
         """Keep only these rows; `rows` holds their indices, int64."""
         self._cache.keep(rows)
-        self._lengths, self._seen = self._lengths[rows], self._seen[rows]
+        self.lengths, self.seen = self.lengths[rows], self.seen[rows]
 
 
 def no_cache(model: Model) -> ModelError:

@@ -15,7 +15,8 @@ from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.examples import Encoded, Example, context_of
 from medqa_finetune.data.thoughts import split_thought
 from medqa_finetune.data.token_sets import EncodedSet
-from medqa_finetune.evaluation.decode import Ending, Model, decode_greedily
+from medqa_finetune.evaluation.decode import Decode, Ending, Model, decode_greedily
+from medqa_finetune.evaluation.fixed_shapes import replaying
 from medqa_finetune.evaluation.predictions import Prediction, to_row
 from medqa_finetune.evaluation.reference_likelihood import reference_likelihoods
 from medqa_finetune.evaluation.reuse import drop_other_endings, reused_rows
@@ -174,11 +175,12 @@ def generate_predictions(
 ) -> Generated:
     """Generate a prediction for every example and append it to `folder.predictions_path`, batch by batch."""
     model.eval()
+    decode = replaying(model) if settings.cuda_graphs else None
     book = PredictionWriter(model, encoder, pairs, settings, folder)
     for batch in tqdm(book.left, desc="answering", unit="batch", disable=None, leave=False):
         prompts = encoder.prompts(batch)
         started = clock(model)
-        outputs = generate_in_time(model, encoder, prompts, settings)
+        outputs = generate_in_time(model, encoder, prompts, settings, decode)
         seconds = clock(model) - started
         likelihoods = reference_likelihoods(model, book.encoded(batch), settings.batch_tokens)
         book.write(batch, outputs, likelihoods, seconds)
@@ -225,9 +227,13 @@ def _batches(encoder: Encoder, pairs: Sequence[Example], settings: EvaluateConfi
 
 
 def generate_in_time(
-    model: Model, encoder: Encoder, prompts: Sequence[list[int]], settings: EvaluateConfig
+    model: Model,
+    encoder: Encoder,
+    prompts: Sequence[list[int]],
+    settings: EvaluateConfig,
+    decode: Decode | None = None,
 ) -> list[Output]:
-    """Generate predictions for a batch of prompts within `settings.timeout_seconds`.
+    """Generate predictions for a batch of prompts within `settings.timeout_seconds`, by `decode_greedily` or `decode`.
 
     Predictions that have not ended by then are cut off. If generation hangs within one token, the whole batch gets
     empty predictions after a grace period.
@@ -237,7 +243,7 @@ def generate_in_time(
     ending = Ending(stops, int(encoder.tokenizer.pad_token_id), settings.max_new_tokens, deadline)
     try:
         with alarm(settings.timeout_seconds + max(HANG_SECONDS, settings.timeout_seconds / 2)):
-            texts = decode_greedily(model, prompts, ending)
+            texts = (decode or decode_greedily)(model, prompts, ending)
     except TimedOutError:
         texts = [[] for _ in prompts]
     if time.monotonic() < deadline:

@@ -11,7 +11,7 @@ from medqa_finetune.compat.transformers import is_kept_in_fp32
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.methods.shared.folded_adapters import fold_adapters
-from medqa_finetune.model.fp32_blocks import hold_in_fp32
+from medqa_finetune.model.fp32_blocks import hold_in_fp32, names_in_fp32
 from medqa_finetune.model.load import Device
 from medqa_finetune.precision import dtype_of
 
@@ -36,7 +36,7 @@ def answering_form(model: PreTrainedModel, device: Device) -> PreTrainedModel:
     """
     dtype = dtype_of(device.precision)
     if adapters(model):
-        folded = fold_adapters(model, dtype)
+        folded = fold_adapters(model, dtype, names_in_fp32(model))
         log.debug("%d adapters are folded", folded)
     elif dtype != torch.float32:
         base: Any = bare(model)

@@ -71,6 +71,7 @@ NO_DIFFERENCE = (
     "train.gradient_checkpointing",
     "evaluate.batch_size",
     "evaluate.batch_tokens",
+    "evaluate.cuda_graphs",
     "evaluate.timeout_seconds",
     "evaluate.metrics",
     "evaluate.zero_shot",

@@ -13,6 +13,7 @@ from medqa_finetune.compat.transformers import gradient_checkpointing
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.evaluation import decode
 from medqa_finetune.evaluation.decode import Ending
+from medqa_finetune.evaluation.fixed_shapes import WINDOW, FixedDecoder
 from medqa_finetune.model.answering import answering_form
 from medqa_finetune.model.attention import attention_per_pair
 from medqa_finetune.model.load import Device
@@ -119,6 +120,22 @@ def decoding_step(setting: Setting) -> Step:
             decode_greedily(model, prompts, Ending((1,), 0, tokens))
             traces.append(recorder.trace)
     return Step(traces[2].minus(traces[1]), traces[0], weights)
+
+
+def replayed_step(setting: Setting) -> Step:
+    """Return one more token for all prompts in fixed shapes: what a CUDA graph replays."""
+    with ExitStack() as stack, torch.no_grad():
+        recorder, model = begin(setting, stack)
+        model = answering_form(model, Device("cuda", "", setting.precision))
+        weights, prompts = recorder.allocated, [[TOKEN] * length for length in setting.lengths]
+        decoder = FixedDecoder(model)
+        # inference_mode knows no fake tensors.
+        rows = cast(Any, FixedDecoder.begin).__wrapped__(decoder, prompts, Ending((1,), 0, 16))
+        first = recorder.trace
+        gc.collect()
+        recorder.restart()
+        decoder.advance(rows, WINDOW)
+        return Step(recorder.trace, first, weights)
 
 
 def begin(setting: Setting, stack: ExitStack) -> tuple[Recorder, Any]:

@@ -57,7 +57,8 @@ def walk(settings: Sequence[dict[str, Any]]) -> list[Walked]:
     """Return the steps of several settings, of one process.
 
     Args:
-        settings: Fields of `steps.Setting`, with `step`: `training`, `decoding` or `loop`; `method` as a dictionary.
+        settings: Fields of `steps.Setting`, with `step`: `training`, `decoding`, `replayed` or `loop`; `method` as a
+            dictionary.
 
     Raises:
         CannotLendError: no CUDA can be lent here; the message says why.
@@ -91,7 +92,7 @@ def main() -> None:
     # Only now may torch be imported.
     from medqa_finetune.config.schema import MethodConfig
     from scripts.fake_cuda.loop import loop_step
-    from scripts.fake_cuda.steps import Setting, Step, decoding_step, training_step
+    from scripts.fake_cuda.steps import Setting, Step, decoding_step, replayed_step, training_step
 
     def described(step: Step) -> dict[str, Any]:
         trace = step.trace
@@ -113,7 +114,7 @@ def main() -> None:
             "beside": step.beside,
         }
 
-    steps = {"training": training_step, "decoding": decoding_step, "loop": loop_step}
+    steps = {"training": training_step, "decoding": decoding_step, "replayed": replayed_step, "loop": loop_step}
     gc.freeze()  # what was imported stays, and need not be looked through before every step
     found = []
     for given in json.load(sys.stdin):

@@ -144,6 +144,7 @@ CHANGES_NO_RESULT: dict[str, Any] = {
     "train.checkpoint_steps": 7,
     "evaluate.batch_size": 4,  # these two change scores by rounding alone
     "evaluate.batch_tokens": 512,
+    "evaluate.cuda_graphs": True,
     "evaluate.text_path": "wikitext-2-raw",  # its bytes count
     "tracker.name": "none",
     "tracker.report_to": [],

@@ -311,9 +311,9 @@ def test_answering_goes_on_behind_the_last_whole_batch(
     asked: list[int] = []
     original = generate.generate_in_time
 
-    def counting(model: Any, encoder: Encoder, prompts: Any, chosen: EvaluateConfig) -> Any:
+    def counting(model: Any, encoder: Encoder, prompts: Any, *settings: Any) -> Any:
         asked.append(len(prompts))
-        return original(model, encoder, prompts, chosen)
+        return original(model, encoder, prompts, *settings)
 
     monkeypatch.setattr(generate, "generate_in_time", counting)
     cost = answered(stopped, loaded, encoder)

@@ -19,6 +19,7 @@ COMMON = {
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "qwen2": {},
     "llama": {},
+    "gemma": {"head_dim": 8},
     "phi": {"partial_rotary_factor": 0.5},
     "mistral": {"sliding_window": 6},
     "gemma2": {

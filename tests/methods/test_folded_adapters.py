@@ -15,6 +15,8 @@ from medqa_finetune.methods.registry import model_method
 from medqa_finetune.methods.settings import MethodConfig
 from medqa_finetune.methods.shared.adapters import save_adapters
 from medqa_finetune.methods.shared.folded_adapters import fold_adapters
+from medqa_finetune.model.answering import answering_form
+from medqa_finetune.model.fp32_blocks import compute_in_fp32
 from medqa_finetune.model.load import Device, load_model
 from tests.training.trial import one_thread
 
@@ -153,6 +155,21 @@ def test_other_precisions_than_the_models_are_computed_by_peft(micro_model: Path
     layer.base_layer.float()
     with torch.no_grad():
         assert layer(x).dtype == torch.float32
+
+
+def test_layers_of_blocks_in_fp32_stay_in_fp32(micro_model: Path) -> None:
+    device = Device("cpu", "CPU", "bf16")
+    model = adapted(micro_model, "lora", "bf16")
+    compute_in_fp32(model, ["model.layers.1.mlp"], torch.bfloat16)
+    expected = logits(model)
+    answering_form(model, device)
+    layers = model.get_base_model().model.layers
+    kinds = [{weight.dtype for weight in layer.mlp.parameters()} for layer in layers]
+    assert kinds == [{torch.bfloat16}, {torch.float32}]
+    with Counting() as counted:
+        found = logits(model)
+    assert counted.calls.count("addmm_") == 7 * len(layers)
+    assert (found - expected).norm() <= 0.03 * expected.norm()
 
 
 def test_transposed_matrices_and_scales_of_single_layers_are_folded() -> None:

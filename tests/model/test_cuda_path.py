@@ -52,6 +52,8 @@ STEPS: dict[str, dict[str, Any]] = {
         "checkpointing": False,
     },
     "answers": {"method": "lora", **HOPPER, "lengths": [40, 30], "step": "decoding"},
+    "replayed answers": {"method": "lora", **HOPPER, "lengths": [40, 30], "step": "replayed"},
+    "replayed 4-bit answers on a T4": {"method": "qlora", **TURING, "lengths": [40, 30], "step": "replayed"},
     "4-bit answers": {"method": "qlora", **HOPPER, "lengths": [40, 30], "step": "decoding"},
     "answers of the base": {"method": "none", **HOPPER, "lengths": [40, 30], "step": "decoding"},
     "answers of full": {"method": "full", **HOPPER, "lengths": [40, 30], "step": "decoding"},
@@ -189,6 +191,15 @@ def test_every_cell_answers_in_the_form_of_the_base(step: str) -> None:
         assert launched <= added + 7 * LAYERS
     else:
         assert launched == added
+
+
+@pytest.mark.parametrize("step", ["replayed answers", "replayed 4-bit answers on a T4"])
+def test_a_step_that_is_replayed_asks_the_host_nothing(step: str) -> None:
+    assert walked()[step].waits == {}
+    assert walked()[step].blocking_copies == {}
+    assert {precisions for _, precisions in products(step)} == {(half_of(step),)}
+    assert {call[0] for call in walked()[step].attention} == {"efficient"}
+    assert walked()[step].launches <= walked()["answers"].launches
 
 
 def products(step: str) -> set[tuple[str, tuple[str, ...]]]:

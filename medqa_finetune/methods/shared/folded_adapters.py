@@ -8,7 +8,7 @@ takes away most of a small update; and LoRA and QLoRA, which are compared, would
 fp32 weights are merged, see `for_inference`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from medqa_finetune.compat.peft import LinearAdapter, cast_adapters, fold_scales
 from medqa_finetune.methods.shared.fused_adapters import SHARING
 
 
-def fold_adapters(model: Any, dtype: torch.dtype) -> int:
+def fold_adapters(model: Any, dtype: torch.dtype, full: Collection[str] = ()) -> int:
     """Let a model's adapters compute in folded form, in place; return how many layers do.
 
     Adapters on embeddings and on parameters keep peft's forward pass, with a scale of 1. Saved ones are not changed;
@@ -27,16 +27,22 @@ def fold_adapters(model: Any, dtype: torch.dtype) -> int:
     Args:
         model: To answer with: it cannot be trained afterwards.
         dtype: Of the model's activations.
+        full: Names of modules below which activations are in fp32.
     """
+
+    def precision_of(name: str) -> torch.dtype:
+        return torch.float32 if any(f".{each}." in f".{name}." for each in full) else dtype
+
     if not fold_scales(model):
         return 0
-    cast_adapters(model, dtype)
+    cast_adapters(model, precision_of)
     found = linear_adapters(model, dora=True)
     with torch.no_grad():
         for members in _sharing(found):
-            thin = _Thin.of(members, dtype)
+            precision = precision_of(members[0].parent)
+            thin = _Thin.of(members, precision)
             for number, adapter in enumerate(members):
-                adapter.layer.forward = _forward(adapter, number, thin, dtype)
+                adapter.layer.forward = _forward(adapter, number, thin, precision)
     return len(found)
 
 
