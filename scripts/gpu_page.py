@@ -1,4 +1,4 @@
-"""Write docs/gpu.md, what cards are predicted to do, as the table of cards and the roofline compute it.
+"""Write the first part of docs/gpu.md: what cards are predicted to do, by the table of cards and the roofline.
 
 python scripts/gpu_page.py                  write the page
 python scripts/gpu_page.py --check          say whether it is what they compute; exit code 1 if it is not
@@ -34,6 +34,7 @@ from scripts.benchmarks.results import markdown  # noqa: E402
 from scripts.benchmarks.roofline import METHODS, model_size, passes_of  # noqa: E402
 
 PAGE = ROOT / "docs" / "gpu.md"
+MARK = "\n<!-- What is above is written by scripts/gpu_page.py. -->\n"
 SHOWN = ("t4", "4090", "a100", "h200")
 CELLS = [(method, size) for method in ("lora", "qlora") for size in (20_000, 50_000, 100_000)]
 EXAMPLES, LENGTH = 4, 1024
@@ -115,10 +116,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args(arguments)
+    # What follows the mark is written by hand.
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARK) if PAGE.is_file() else ("", "", "")
     text = page()
     if not options.check:
-        PAGE.write_text(text, encoding="utf-8")
-    elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:
+        PAGE.write_text(text + MARK + rest, encoding="utf-8")
+    elif before != text:
         print("docs/gpu.md is not what is computed. Run `python scripts/gpu_page.py`.", file=sys.stderr)
         return 1
     return 0

@@ -10,6 +10,7 @@ from typing import Literal
 from medqa_finetune.architecture.size import ModelSize
 from medqa_finetune.config.schema import Config, MethodConfig
 from medqa_finetune.methods.registry import model_method
+from medqa_finetune.methods.shared.targets import block_weights
 from medqa_finetune.precision import WIDTH, Precision
 
 FP32 = WIDTH["fp32"]
@@ -131,7 +132,7 @@ def training_memory(size: ModelSize, config: Config, machine: Machine, tokens: i
     if method.quantized_bytes(size):  # a matrix is dequantized for its product
         layer += width * max(rows * columns for rows, columns in size.linear.values())
     logits = min(tokens * size.vocabulary, LOGIT_BYTES_AT_ONCE // FP32) * LOGIT_BYTES
-    weights = method.weight_bytes(size, width)
+    weights = method.weight_bytes(size, width) + _more_in_fp32(size, config, width)
     averages = trained * optimizer_bytes_per_weight(optimizer)
     if cuda and optimizer in IN_LISTS:
         # When the optimizer takes its step, passes are over, and with them the half-precision copies of fp32 weights.
@@ -147,13 +148,21 @@ def training_memory(size: ModelSize, config: Config, machine: Machine, tokens: i
     )
 
 
+def _more_in_fp32(size: ModelSize, config: Config, width: int) -> int:
+    """Return what named blocks take more because they are held in fp32; quantized weights stay as they are."""
+    method = model_method(config.method)
+    if width >= FP32 or method.quantized_bytes(size) or method.base_precision("fp16") == "fp32":
+        return 0
+    return block_weights(size, config.fp32_blocks) * (FP32 - width)
+
+
 def answering_memory(size: ModelSize, config: Config, machine: Machine) -> Memory:
     """Return the peak memory of generation: weights, and the key-value cache of a full batch."""
     width, evaluate = product_bytes(config, machine), config.evaluate
     longest = config.train.max_length + evaluate.max_new_tokens
     tokens = max(longest, min(evaluate.batch_tokens, evaluate.batch_size * longest))
     return Memory(
-        weights=model_method(config.method).weight_bytes(size, width),
+        weights=model_method(config.method).weight_bytes(size, width) + _more_in_fp32(size, config, width),
         gradients=0,
         optimizer=0,
         activations=tokens * 2 * sum(size.key_widths) * width,

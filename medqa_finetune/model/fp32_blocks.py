@@ -7,7 +7,7 @@ What it adds to the residual stream is fp32, and the stream from there on; other
 """
 
 import weakref
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
@@ -43,12 +43,23 @@ def chosen_blocks(model: Any, asked: Collection[str]) -> list[str]:
     known = blocks_of(model)
     for each in asked:
         if not any(fits(name, each) for name in known):
-            ends = sorted({name.rpartition(".")[2] for name in known})
             problem = f"no block of this model is called {each}"
             raise ModelError(
-                Fault("no-such-module", problem, key=KEY, got=list(asked), allowed=(*ends, "auto", "none"))
+                Fault("no-such-module", problem, key=KEY, got=list(asked), allowed=(*_kinds(known), "auto", "none"))
             )
     return [name for name in known if any(fits(name, each) for each in asked)]
+
+
+def _kinds(names: Iterable[str]) -> list[str]:
+    """Return the ends of blocks' names, which those of all layers share."""
+    return sorted({name.rpartition(".")[2] for name in names})
+
+
+def way_out_of_fp16(model: Any) -> str:
+    """Return settings with which more of a model, or all of it, computes in fp32."""
+    if any(map(is_eight_bit_layer, model.modules())):
+        return "method=qlora, since 8-bit layers always compute in fp16"
+    return f"precision=fp32, or {KEY}=[{','.join(_kinds(blocks_of(model)))}], which computes all layers in fp32"
 
 
 class _Block:
@@ -100,6 +111,12 @@ def _wide_mask(mask: Any) -> Any:
     return mask.float().masked_fill(mask == torch.finfo(mask.dtype).min, torch.finfo(torch.float32).min)
 
 
+def _layer_norms(base: Any) -> list[torch.nn.Module]:
+    """Return torch's norms of the residual stream, which take no fp32 where their own weights are in half precision."""
+    inside = {part for block in blocks_of(base).values() for part in block.modules()}
+    return [part for part in base.modules() if isinstance(part, torch.nn.LayerNorm) and part not in inside]
+
+
 # Of models, without adapters around them.
 _forms: "weakref.WeakKeyDictionary[torch.nn.Module, dict[str, _Block]]" = weakref.WeakKeyDictionary()
 
@@ -137,6 +154,8 @@ def compute_in_fp32(model: Any, names: Collection[str], half: torch.dtype) -> No
     if base not in _forms:
         _forms[base] = {name: _Block(module, half) for name, module in blocks.items()}
         _Block(base.get_output_embeddings(), half)
+        for norm in _layer_norms(base):
+            _Block(norm, half).is_full = True
     for name in names:
         _forms[base][name].is_full = True
     hold_in_fp32(model)
@@ -144,12 +163,12 @@ def compute_in_fp32(model: Any, names: Collection[str], half: torch.dtype) -> No
 
 def hold_in_fp32(model: Any) -> None:
     """Convert the weights of the blocks that compute in fp32; 4-bit ones stay, and are multiplied in fp32."""
-    blocks = blocks_of(model)
-    for name in names_in_fp32(model):
-        for weight in (*blocks[name].parameters(), *blocks[name].buffers()):
+    blocks, names = blocks_of(model), names_in_fp32(model)
+    for module in (*(blocks[name] for name in names), *(_layer_norms(bare(model)) if names else ())):
+        for weight in (*module.parameters(), *module.buffers()):
             if weight.dtype in HALVES:
                 weight.data = weight.data.float()
-        compute_in(torch.float32, blocks[name])
+        compute_in(torch.float32, module)
 
 
 def added_bytes(model: Any) -> int:

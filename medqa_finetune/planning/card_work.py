@@ -8,6 +8,7 @@ from typing import cast
 from medqa_finetune.architecture.size import ModelSize
 from medqa_finetune.config.schema import Config
 from medqa_finetune.methods.registry import model_method
+from medqa_finetune.methods.shared.targets import block_weights
 from medqa_finetune.model.cards import Card
 from medqa_finetune.model.roofline import (
     Operations,
@@ -20,6 +21,9 @@ from medqa_finetune.model.roofline import (
 from medqa_finetune.planning.cost_model import CellWorkload
 from medqa_finetune.planning.token_counts import TokenCounts
 from medqa_finetune.precision import Precision
+
+# The kind of work that only `fp32_blocks` makes.
+FP32_BLOCKS = "fp32_blocks"
 
 
 def with_operations(
@@ -41,11 +45,30 @@ def with_operations(
     if found.steps:
         passes = dataclasses.replace(training_passes(found, config, samples[0]), flash=card.has_flash)
         training = training_operations(size, config, precision, passes)
+        training += _in_fp32(size, config, card, precision, tokens=passes.tokens * _products(config))
         validated = dataclasses.replace(_validation_passes(found, config, samples[1]), flash=card.has_flash)
         validation = forward_operations(size, config, precision, validated)
+        validation += _in_fp32(size, config, card, precision, tokens=validated.tokens)
         flops = flops_of(model_method(config.method).training_flops(size), passes)
     answering = _answering(found, size, config, precision, samples[2])
+    answering += _in_fp32(size, config, card, precision, tokens=2 * found.prompt_tokens + 2 * found.answer_tokens)
     return dataclasses.replace(found, training=training, validation=validation, answering=answering, model_flops=flops)
+
+
+def _products(config: Config) -> int:
+    """Return how often training multiplies by a matrix: forward, again, for its input's gradient, and for its own."""
+    return (
+        2 + bool(config.train.gradient_checkpointing) + (model_method(config.method).base_precision("fp16") == "fp32")
+    )
+
+
+def _in_fp32(size: ModelSize, config: Config, card: Card, precision: Precision, *, tokens: float) -> list[Operations]:
+    """Return what blocks named by `fp32_blocks` take longer: their products by the rate of fp32."""
+    weights = block_weights(size, config.fp32_blocks)
+    if not weights or precision == "fp32":
+        return []
+    slower = card.product_flops(precision) / card.product_flops("fp32") - 1
+    return [Operations(FP32_BLOCKS, 2 * weights * tokens * slower)]
 
 
 def training_passes(found: CellWorkload, config: Config, sample: TokenCounts) -> Passes:

@@ -19,6 +19,7 @@ from medqa_finetune.data.token_sets import EncodedSet
 from medqa_finetune.errors import Fault, ModelError, RunError
 from medqa_finetune.methods.base import ModelMethod
 from medqa_finetune.methods.registry import model_method
+from medqa_finetune.model.fp32_blocks import way_out_of_fp16
 from medqa_finetune.model.load import Device, LoadedModel
 from medqa_finetune.record.files import replace_folder
 from medqa_finetune.record.run_dir import RunDir
@@ -30,7 +31,7 @@ from medqa_finetune.training.checkpoints import Checkpoints
 from medqa_finetune.training.computing import computing, wants_fused
 from medqa_finetune.training.meters import Meter, costs
 from medqa_finetune.training.trackers import Tracked, trackers
-from medqa_finetune.training.trainer import MORE_IN_FP32, MeteredTrainer, Milestones, Plan, Progress
+from medqa_finetune.training.trainer import MeteredTrainer, Milestones, Plan, Progress
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ def _nothing_trained(trainer: MeteredTrainer) -> RunError:
     """Return the error for kept weights that are those before training, which no result must hide."""
     skipped, steps = trainer.skipped_steps, trainer.args.max_steps
     of_them = f": the gradients of {skipped} of {steps} steps were not finite in fp16" if skipped else ""
-    hint = f"Give {MORE_IN_FP32}." if skipped else "Give a higher train.learning_rate."
+    hint = f"Give {way_out_of_fp16(trainer.model)}." if skipped else "Give a higher train.learning_rate."
     problem = f"the weights are the same as before training{of_them}"
     return RunError(Fault("nothing-trained", problem, key="weights", hint=hint))
 

@@ -13,6 +13,7 @@ from transformers import SchedulerType, TrainerCallback, TrainerControl, Trainer
 from medqa_finetune.compat.trainer import AdaptedTrainer
 from medqa_finetune.config.schema import TrainConfig
 from medqa_finetune.errors import Fault, RunError
+from medqa_finetune.model.fp32_blocks import way_out_of_fp16
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.stopping import StopRequest
 from medqa_finetune.training.batches import Batch
@@ -34,8 +35,6 @@ FOREIGN_FIGURES = {"total_flos", "train_loss"} | {
 
 # torch's scaler begins at 2^16 and halves with every step it skips. Below 2^-8 it is not the scale that overflows.
 MOST_SKIPPED_IN_A_ROW = 24
-# What computes more in fp32 than the probe before training chose.
-MORE_IN_FP32 = "fp32_blocks=[self_attn,mlp], which computes all layers in fp32, or precision=fp32"
 
 
 @dataclass(frozen=True)
@@ -224,7 +223,7 @@ class MeteredTrainer(AdaptedTrainer):
         rate = f"train.learning_rate (now {self.args.learning_rate:g})"
         if self.skips is None:
             return f"Give a lower {rate}, or precision=bf16 or fp32."
-        return f"Give {MORE_IN_FP32}, or a lower {rate}."
+        return f"Give {way_out_of_fp16(self.model)}, or a lower {rate}."
 
     def _stop(self, key: str, what: str, value: float) -> None:
         problem = f"the {what} became {value} at step {self.state.global_step}; {self._left()}"

@@ -16,6 +16,7 @@ from medqa_finetune.evaluation.decode import Ending
 from medqa_finetune.evaluation.fixed_shapes import WINDOW, FixedDecoder
 from medqa_finetune.model.answering import answering_form
 from medqa_finetune.model.attention import attention_per_pair
+from medqa_finetune.model.fp32_blocks import compute_in_fp32
 from medqa_finetune.model.load import Device
 from medqa_finetune.precision import Precision, dtype_of
 from medqa_finetune.training.batches import Batch, concatenate, pad_right
@@ -40,6 +41,7 @@ class Setting:
         layers, vocabulary, widths: Of the model; `widths` are keys of its configuration.
         lengths: Tokens of the examples of a pack; or of the prompts that are answered.
         packing, checkpointing: As in a configuration.
+        fp32_blocks: Blocks of the model that compute in fp32.
     """
 
     method: MethodConfig
@@ -51,6 +53,7 @@ class Setting:
     packing: bool = True
     checkpointing: bool = True
     widths: dict[str, Any] = field(default_factory=dict)
+    fp32_blocks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,9 @@ def begin(setting: Setting, stack: ExitStack) -> tuple[Recorder, Any]:
     stack.enter_context(recorder)
     stack.enter_context(attention_recorded(recorder, setting.capability))
     config = config_of(setting.layers, setting.vocabulary, **setting.widths)
-    return recorder, build(setting.method, setting.precision, config)
+    model = build(setting.method, setting.precision, config)
+    compute_in_fp32(model, setting.fp32_blocks, dtype_of(setting.precision))
+    return recorder, model
 
 
 def _batch(setting: Setting) -> Batch:

@@ -120,7 +120,7 @@ def main() -> None:
     for given in json.load(sys.stdin):
         kind = given.pop("step")
         given["method"] = MethodConfig(**given["method"])
-        for name in ("capability", "lengths"):
+        for name in ("capability", "lengths", "fp32_blocks"):
             if name in given:
                 given[name] = tuple(given[name])
         found.append(described(steps[kind](Setting(**given))))

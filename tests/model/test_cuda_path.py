@@ -37,6 +37,8 @@ STEPS: dict[str, dict[str, Any]] = {
     "full": {"method": "full", **HOPPER, "lengths": LENGTHS},
     "lora on a T4": {"method": "lora", **TURING, "lengths": LENGTHS},
     "full on a T4": {"method": "full", **TURING, "lengths": LENGTHS},
+    "an MLP in fp32": {"method": "lora", **TURING, "lengths": LENGTHS, "fp32_blocks": ["model.layers.1.mlp"]},
+    "an MLP of qlora in fp32": {"method": "qlora", **TURING, "lengths": LENGTHS, "fp32_blocks": ["model.layers.1.mlp"]},
     "large lora": {"method": "lora", **HOPPER, "lengths": ENOUGH},
     "large lora, nothing again": {"method": "lora", **HOPPER, "lengths": ENOUGH, "checkpointing": False},
     "large qlora": {"method": "qlora", **HOPPER, "lengths": ENOUGH},
@@ -99,6 +101,19 @@ def test_without_flash_similar_examples_share_an_efficient_call(step: str) -> No
 @pytest.mark.parametrize("step", TRAINED)
 def test_no_matrix_is_multiplied_in_fp32(step: str) -> None:
     assert {precisions for _, precisions in products(step)} == {(half_of(step),)}
+
+
+@pytest.mark.parametrize("step", ["an MLP in fp32", "an MLP of qlora in fp32"])
+def test_a_block_in_fp32_is_all_that_multiplies_so(step: str) -> None:
+    found, multiplied = walked()[step], Counter[str]()
+    for kernel, number in found.kernels.items():
+        if kernel[3]:
+            multiplied[kernel[1][0]] += number
+    # Of one layer's MLP: three matrices and their adapters, forward, again, and backward.
+    assert sorted(multiplied) == ["float16", "float32"]
+    assert multiplied["float32"] == 32
+    assert found.waits == found.blocking_copies == {}
+    assert found.without_gradient == ()
 
 
 @pytest.mark.parametrize("step", TRAINED)

@@ -158,6 +158,18 @@ def test_card_elsewhere_gives_work_by_kind_of_operator(micro_model: Path, cache:
     assert facts.model_flops <= sum(each.flops for each in facts.training)
 
 
+def test_named_blocks_in_fp32_take_time_and_memory(micro_model: Path, cache: Path) -> None:
+    usual = cell(micro_model)
+    named = dataclasses.replace(usual, fp32_blocks=["mlp", "layers.0.self_attn"])
+    found = workload_on_card([usual, named], cache, "t4")
+    before, after = found.cells
+    mlps, attention = 2 * 3 * 64 * 128, 2 * 64 * 64 + 2 * 64 * 32
+    assert after.memory_bytes - before.memory_bytes == 2 * (mlps + attention)
+    assert "fp32_blocks" not in {each.kind for each in before.training}
+    parts = [forecast_from_workload(each, found, "auto").training_parts for each in (before, after)]
+    assert parts[1].keys() - parts[0].keys() == {"fp32_blocks"}
+
+
 def test_large_model_does_not_fit_a_small_card(micro_model: Path, cache: Path) -> None:
     found = workload_on_card([cell(micro_model)], cache, "t4")
     small = dataclasses.replace(found, machine=dataclasses.replace(found.machine, memory_bytes=2**20))

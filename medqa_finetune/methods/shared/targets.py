@@ -37,6 +37,20 @@ def fits(name: str, module: str) -> bool:
     return name == module or name.endswith(f".{module}")
 
 
+def block_weights(size: ModelSize, asked: object) -> int:
+    """Return the weights of the linear layers in the blocks that `fp32_blocks` names; 0 for `auto` and `none`."""
+    if isinstance(asked, str) or not isinstance(asked, Iterable):
+        return 0
+    names = [str(each) for each in asked]
+
+    def is_asked_for(matrix: str) -> bool:
+        parts = matrix.split(".")
+        layer = next((place for place, part in enumerate(parts) if part.isdigit()), len(parts))
+        return any(fits(".".join(parts[: layer + 2]), each) for each in names)
+
+    return sum(rows * columns for name, (rows, columns) in size.linear.items() if is_asked_for(name))
+
+
 def adapted_matrices(size: ModelSize, settings: MethodConfig) -> dict[str, tuple[int, int]]:
     """Return (rows, columns) of every matrix that gets an adapter, by the name of its module."""
     modules = settings.target_modules
