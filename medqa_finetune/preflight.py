@@ -22,7 +22,7 @@ from medqa_finetune.evaluation import backends, lm_eval_tasks
 from medqa_finetune.memory import GIB, in_units
 from medqa_finetune.methods.registry import method_of
 from medqa_finetune.model import kernels
-from medqa_finetune.model.auto_batch import resolve_auto
+from medqa_finetune.model.auto_matrix import resolve_matrix
 from medqa_finetune.model.estimate import FP32, Machine, Memory, checkpoint_bytes, run_bytes, training_memory
 from medqa_finetune.model.locate import locate_model
 from medqa_finetune.model.requirements import Counts, Need, distinct_needs
@@ -187,8 +187,14 @@ def check_needs_in_child(needs: Sequence[Need]) -> Findings:
 
 
 def precision_faults(configs: Iterable[Config], machine: Machine) -> Iterator[Fault]:
-    """Yield a fault for every run that would be resumed in another precision than it was started in."""
+    """Yield a fault for every run that would be resumed in another precision than it was started in.
+
+    And for one with blocks named for fp32 where everything is: it would be named after what changes nothing.
+    """
     for config in configs:
+        if config.precision == "auto" and machine.precision == "fp32" and not isinstance(config.fp32_blocks, str):
+            problem = f"all of the model computes in fp32 on {machine.name}"
+            yield Fault("conflict", problem, key="fp32_blocks", got=config.fp32_blocks, allowed=("auto", "none"))
         run = RunDir(config.run_path)
         record = None if config.overwrite or config.precision != "auto" else run.read()
         # Trained weights may be evaluated in another precision, which is recorded with the evaluation.
@@ -242,14 +248,15 @@ def _bytes_there(config: Config) -> int:
 
 def warn_about_memory(runs: Iterable[tuple[Config, ModelSize | None]], machine: Machine) -> None:
     """Warn, once per method and model, where training may need more memory than the machine has."""
+    known = [(config, size) for config, size in runs if size is not None and method_of(config.method).trains_weights]
+    batches = resolve_matrix([config for config, _ in known], [size for _, size in known], machine)
     dearest: dict[tuple[str, str], tuple[Config, Memory]] = {}
-    for config, size in runs:
-        if size is not None and method_of(config.method).trains_weights:
-            config = dataclasses.replace(config, train=resolve_auto(config, size, machine))  # noqa: PLW2901
-            memory = training_memory(size, config, machine)
-            key = (config.method.name, config.model.title)
-            if key not in dearest or dearest[key][1].total < memory.total:
-                dearest[key] = (config, memory)
+    for (asked, size), resolved in zip(known, batches, strict=True):
+        config = dataclasses.replace(asked, train=resolved.train)
+        memory = training_memory(size, config, machine)
+        key = (config.method.name, config.model.title)
+        if key not in dearest or dearest[key][1].total < memory.total:
+            dearest[key] = (config, memory)
     for config, memory in dearest.values():
         if memory.total > machine.memory_bytes:
             log.warning("%s", memory_warning(config, memory, machine))

@@ -178,6 +178,12 @@ def test_the_demo_needs_nothing_that_does_not_ship() -> None:
     assert config.train_size == 200
 
 
+def test_the_demo_trains_the_same_on_every_machine() -> None:
+    train, usual = config_of("profile=demo").train, config_of("model=tiny", "corpus=embedded").train
+    assert (train.micro_batch, train.gradient_checkpointing) == (8, False)
+    assert (usual.micro_batch, usual.gradient_checkpointing) == ("auto", "auto")
+
+
 def test_the_demo_sweeps_both_baselines_and_the_six_cells() -> None:
     params = compose("profile=demo").hydra.sweeper.params
     assert params == {"method": "none,retrieval,lora,qlora", "data": "20k,50k,100k"}

@@ -3,10 +3,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from medqa_finetune import memory
-from medqa_finetune.memory import in_units, peak_resident_bytes
+from medqa_finetune.memory import in_units, peak_resident_bytes, physical_bytes
 
 
 def test_bytes_are_shown_in_the_unit_that_fits() -> None:
@@ -26,6 +27,15 @@ def test_peak_memory_is_in_bytes_where_there_is_no_proc(
     monkeypatch.setattr(memory, "Path", lambda name: Path("/no/such/file"))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     assert before <= peak_resident_bytes() <= 1.1 * before
+
+
+@pytest.mark.parametrize(("limit", "counts"), [("max", False), (str(2**70), False), (str(2**28), True)])
+def test_a_container_has_what_it_is_limited_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, counts: bool
+) -> None:
+    (tmp_path / "memory.max").write_text(f"{limit}\n", encoding="ascii")
+    monkeypatch.setattr(memory, "CONTAINER_LIMITS", (tmp_path / "none", tmp_path / "memory.max"))
+    assert physical_bytes() == (2**28 if counts else psutil.virtual_memory().total)
 
 
 @pytest.mark.slow  # fills a GiB

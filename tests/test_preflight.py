@@ -276,6 +276,16 @@ def test_one_warning_for_every_method_and_model(
     assert all("train.max_length=1024" in warning for warning in found)
 
 
+def test_a_cell_beside_that_fits_nowhere_changes_no_warning(
+    config: Config, size: ModelSize, caplog: pytest.LogCaptureFixture
+) -> None:
+    auto = changed(config, train__micro_batch="auto", train__gradient_checkpointing="auto")
+    beside = changed(auto, method__rank=100_000)
+    (warning,) = warnings_of(caplog, 2**30, (auto, size), (beside, size))
+    assert "1 pairs of train.max_length" in warning
+    assert "checkpointing" not in warning
+
+
 def test_unknown_or_untrained_sizes_are_not_warned_of(
     config: Config, size: ModelSize, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -348,3 +358,10 @@ def test_run_is_resumed_only_in_its_precision(
             assert figure in fault.problem
     run.checkpoints_path.rmdir()
     assert not list(precision_faults([config], CPU))  # nothing was kept
+
+
+def test_blocks_in_fp32_are_refused_where_everything_is(config: Config) -> None:
+    (fault,) = precision_faults([changed(config, fp32_blocks=["mlp"])], CPU)
+    assert (fault.code, fault.key, fault.got) == ("conflict", "fp32_blocks", ["mlp"])
+    half = Machine("cuda", "Tesla T4", 2**34, "fp16")
+    assert not list(precision_faults([changed(config, fp32_blocks=["mlp"])], half))

@@ -220,7 +220,8 @@ class TrainConfig:
         packing: Concatenate examples without padding; otherwise pad examples of similar length.
         micro_batch: Examples of `max_length` per forward pass at most, which bounds memory: a pack has up to
             `micro_batch * max_length` tokens. Gradients are accumulated up to `batch_size`.
-            `auto` takes the largest divisor of `batch_size` that fits in memory.
+            `auto`, the default in `conf/train/`, takes the largest divisor of `batch_size` that fits in memory, the
+            same for all runs of a study that are compared. The default here is that of records without the setting.
         learning_rate: Peak, after warm-up.
         warmup_ratio: Share of the steps in which the learning rate rises to its peak, in [0, 1); the first of them
             trains already. `scheduler=constant` has no warm-up.
@@ -229,8 +230,8 @@ class TrainConfig:
         max_gradient_norm: Gradients are clipped to this norm.
         max_length: Tokens per example; longer ones are truncated at the end and counted, dialogues at the front. Blocks
             of running text have this length.
-        gradient_checkpointing: About a third more compute for much less activation memory; `auto` enables it where
-            memory is too small without.
+        gradient_checkpointing: About a third more compute for much less activation memory; `auto`, the default in
+            `conf/train/`, enables it where memory is too small without, for all runs that are compared.
         kernels: Kernels of norms, gated MLPs and rotary embeddings in training: `torch`, or `liger` (an extra), Triton
             kernels for CUDA only (Hsu et al. 2024, arXiv:2410.10989). The loss is computed by our code with both.
         fused_adapters: Compute plain LoRA layers in fewer passes over memory than peft: `true`, `false`, or `auto`,

@@ -71,9 +71,10 @@ def _with(config: Config, train: TrainConfig) -> Config:
 
 
 def most_demanding(configs: Sequence[Config], choice: TrainConfig, size: ModelSize, machine: Machine) -> int:
-    """Return the index of the cell that needs most memory with these settings; the first of several."""
-    needs = [training_memory(size, _with(config, choice), machine).total for config in configs]
-    return needs.index(max(needs))
+    """Return the index of the cell that needs most memory with these settings, of those that fit if there are any."""
+    asked = [_with(config, choice) for config in configs]
+    able = [place for place, config in enumerate(asked) if fits(config, size, machine)] or range(len(asked))
+    return max(able, key=lambda place: training_memory(size, asked[place], machine).total)
 
 
 def candidates(train: TrainConfig, device: Literal["cuda", "cpu"] = "cuda") -> Iterator[TrainConfig]:

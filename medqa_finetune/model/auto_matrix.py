@@ -48,20 +48,22 @@ def resolve_matrix(
         if not taken:
             train = resolve_together(members, size, machine)
             decided_by = None if size is None else places[most_demanding(members, train, size, machine)]
-            for place in places:
-                found[place] = Resolved(_with(configs[place].train, train), decided_by)
-        for place in places if taken else ():
-            found[place] = _taken_or_own(configs[place], place, taken, size, machine)
+            shared = [Resolved(train, decided_by)]
+        else:
+            shared = [Resolved(_with(members[0].train, each), taken_from=each.chosen_in) for each in taken]
+        for place in places:
+            found[place] = _shared_or_own(configs[place], place, shared, size, machine)
     return found
 
 
-def _taken_or_own(
-    config: Config, place: int, taken: Sequence[Fitted], size: ModelSize | None, machine: Machine
+def _shared_or_own(
+    config: Config, place: int, shared: Sequence[Resolved], size: ModelSize | None, machine: Machine
 ) -> Resolved:
-    for choice in taken:
-        train = _with(config.train, choice)
+    """Return the first of the shared settings that fits for a cell; where none does, those of its own."""
+    for each in shared:
+        train = _with(config.train, each.train)
         if size is None or fits(dataclasses.replace(config, train=train), size, machine):
-            return Resolved(train, taken_from=choice.chosen_in)
+            return dataclasses.replace(each, train=train)
     return Resolved(resolve_auto(config, size, machine), place)
 
 

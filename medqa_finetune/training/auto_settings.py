@@ -11,7 +11,7 @@ import torch
 
 from medqa_finetune.compat.failures import is_out_of_memory
 from medqa_finetune.compat.transformers import gradient_checkpointing
-from medqa_finetune.config.schema import Config, MethodConfig
+from medqa_finetune.config.schema import Config, MethodConfig, TrainConfig
 from medqa_finetune.memory import physical_bytes, resident_bytes
 from medqa_finetune.model.auto_batch import candidates, fits, fitting_candidates, is_auto, most_demanding
 from medqa_finetune.model.estimate import Machine, optimizer_bytes_per_weight
@@ -54,7 +54,7 @@ def _choose_once(config: Config, loaded: LoadedModel, run: RunDir, record: Recor
     with choosing(run):
         others = compared_runs(run.path.parent, record.config, but=name)
         choices = choices_of(others, config.train, loaded.device.name)
-        if not choices:
+        if all(each.instead_of is not None for each in choices):
             found = choose(config, loaded, name, [other for other in others if asks_alike(other, config.train)])
             run.update(fitted=found)
             log.info("auto: %s, chosen for %s", _as_text(found), _listed(found))
@@ -103,6 +103,10 @@ def _with(config: Config, choice: Fitted) -> Config:
     return dataclasses.replace(config, train=train)
 
 
+def _train_with(config: Config, train: TrainConfig) -> Config:
+    return dataclasses.replace(config, train=train)
+
+
 def choose(config: Config, loaded: LoadedModel, name: str = "", others: Sequence[Record] = ()) -> Fitted:
     """Return the fastest settings estimated to fit in free memory for all compared runs; on a GPU, that run as well.
 
@@ -116,11 +120,16 @@ def choose(config: Config, loaded: LoadedModel, name: str = "", others: Sequence
     machine = Machine(device.type, device.name, usable_bytes(device.type), device.precision)
     configs = [config, *(dataclasses.replace(config, method=_method_of(other)) for other in others)]
     choices = fitting_candidates(configs, size, machine)
-    tried = (each for each in choices if device.type == "cpu" or runs(dataclasses.replace(config, train=each), loaded))
+    tried = (each for each in choices if device.type == "cpu" or runs(_train_with(config, each), loaded))
     chosen = next(tried, None) or list(candidates(config.train, device.type))[-1]
     names = [name, *(other.name for other in others)]
     decided_by = name if size is None else names[most_demanding(configs, chosen, size, machine)]
-    return Fitted(chosen.micro_batch, chosen.gradient_checkpointing, name, decided_by, sorted(names))
+    # What fits for no setting of its own trains apart, or the others would be slowed down for nothing.
+    is_apart = decided_by != name and size is not None and not fits(_train_with(config, chosen), size, machine)
+    if is_apart and size is not None:
+        chosen = fitting_candidates([config], size, machine)[0]
+    values = (chosen.micro_batch, chosen.gradient_checkpointing, name)
+    return Fitted(*values, name, [name], decided_by) if is_apart else Fitted(*values, decided_by, sorted(names))
 
 
 def _method_of(record: Record) -> MethodConfig:

@@ -18,6 +18,7 @@ HEADER = ("work", "method", "option", "train samples/s", "times the first", "tra
           "peak RSS, GiB", "peak VRAM, GiB")  # fmt: skip
 PLAIN = "adamw_torch"
 DROPOUT, FUSED = "method.dropout=0.05", "train.fused_adapters=true"
+CHECKPOINTING = "train.gradient_checkpointing=true"
 Figures = dict[str, Any]
 
 
@@ -47,6 +48,7 @@ OPTIONS: dict[str, Option] = {
     "fused_adapters": Option(_optimizer(PLAIN, FUSED)),
     "dropout": Option((*_optimizer(PLAIN), DROPOUT)),
     "dropout_fused": Option((*_optimizer(PLAIN, FUSED), DROPOUT)),
+    "checkpointing_fused": Option((*_optimizer(PLAIN, FUSED), CHECKPOINTING)),
     "adamw_torch_fused": Option(_optimizer("adamw_torch_fused")),
     "adamw_8bit": Option(_optimizer("adamw_8bit"), devices=("cuda",)),
     "paged_adamw": Option(_optimizer("paged_adamw"), devices=("cuda",)),

@@ -6,15 +6,20 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from medqa_finetune.compat.failures import words_of
 from medqa_finetune.compat.transformers import attention_by
 from medqa_finetune.config.schema import EvaluateConfig
+from medqa_finetune.errors import ModelError
 from medqa_finetune.evaluation.batch_size import settle_batches
+from medqa_finetune.evaluation.cuda_graph import captured
 from medqa_finetune.evaluation.decode import Ending, decode_greedily
+from medqa_finetune.evaluation.fixed_shapes import FixedDecoder, check_fixed_shapes
 from medqa_finetune.memory import GIB, peak_resident_bytes
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model import attention
@@ -226,17 +231,35 @@ def answering(scale: Scale) -> Iterator[Finding]:
         prompts = [[5] * length for _ in range(rows)]
         ending = Ending((), int(loaded.tokenizer.pad_token_id), new)
         decode_greedily(model, prompts[:1], Ending((), int(loaded.tokenizer.pad_token_id), 2))
-        synchronize()
-        started = time.perf_counter()
-        made = decode_greedily(model, prompts, ending)
-        synchronize()
-        seconds = time.perf_counter() - started
-        tokens = sum(map(len, made))
         what = f"{method}, {rows} rows of {length} tokens, {new} new ones"
-        yield Finding("answering", what, round(tokens / seconds), "tokens/s", f"{1000 * seconds / new:.1f} ms a token")
+        yield _decoding(what, partial(decode_greedily, model), prompts, ending)
+        yield from _graphs(what, model, prompts, ending)
         yield Finding("answering", f"{method}, evaluate.batch_tokens=auto", int(settled.batch_tokens), "tokens")
         del loaded, model
         _forget()
+
+
+def _decoding(what: str, decode: Callable[..., list[list[int]]], prompts: list[list[int]], ending: Ending) -> Finding:
+    synchronize()
+    started = time.perf_counter()
+    made = decode(prompts, ending)
+    synchronize()
+    seconds = time.perf_counter() - started
+    each = f"{1000 * seconds / ending.max_new_tokens:.1f} ms a token"
+    return Finding("answering", what, round(sum(map(len, made)) / seconds), "tokens/s", each)
+
+
+def _graphs(what: str, model: Any, prompts: list[list[int]], ending: Ending) -> Iterator[Finding]:
+    """Whether steps can be captured and replay what they compute, which the decoder compares, and how fast they are."""
+    try:
+        check_fixed_shapes(model)
+        decoder = FixedDecoder(model, captured if torch.cuda.is_available() else None)
+        decoder.decode(prompts, ending)  # captures
+        yield _decoding(f"{what}, evaluate.cuda_graphs=true", decoder.decode, prompts, ending)
+        yield Finding("answering", f"{what}, replayed as computed", "yes", "", "yes", True)
+        decoder.release()
+    except (ModelError, RuntimeError) as error:
+        yield Finding("answering", f"{what}, replayed as computed", words_of(error), "", "yes", False)
 
 
 def precisions() -> list[Precision]:

@@ -17,6 +17,7 @@ from medqa_finetune.config.identity import (
     file_label,
     first_identity,
     flatten,
+    former_run_names,
     identity_settings,
     is_same_training,
     run_name,
@@ -550,3 +551,48 @@ def test_null_of_earlier_versions_kept_system_prompts() -> None:
     assert training_identity(before) == training_identity(settings_of(VALID, FINGERPRINTS, results_version=3))
     now = settings_of(changed(VALID, corpus__system=None), FINGERPRINTS)
     assert training_identity(now) != training(VALID)
+
+
+AUTO_TRAINING = changed(VALID, train__micro_batch="auto", train__gradient_checkpointing="auto")
+
+
+@pytest.mark.parametrize(
+    ("began", "asked", "same"),
+    [
+        ((4, True), ("auto", "auto"), True), ((16, False), ("auto", "auto"), True), ((16, True), ("auto", True), True),
+        (("auto", "auto"), ("auto", "auto"), True), ((16, True), ("auto", False), False),
+        ((4, True), (8, "auto"), False), (("auto", "auto"), (4, True), False),
+    ],
+)  # fmt: skip
+def test_auto_goes_on_with_what_a_run_began_with(began: tuple[Any, Any], asked: tuple[Any, Any], same: bool) -> None:
+    old, new = (
+        settings_of(changed(VALID, train__micro_batch=first, train__gradient_checkpointing=second), FINGERPRINTS)
+        for first, second in (began, asked)
+    )
+    assert is_same_training(old, training_identity(old), new) is same
+    assert (differences(old, new) == []) is same
+    # Values from the environment are not on disk: the identity alone shows them.
+    hidden = old | {"seed": "from the environment"}
+    assert is_same_training(hidden, training_identity(old), new) is same
+    other = new | {"seed": 7}
+    assert not is_same_training(old, training_identity(old), other)
+
+
+@pytest.mark.parametrize(
+    ("typed", "names"),
+    [
+        ((), {"__train.micro_batch=auto", "__train.gradient_checkpointing=auto",
+              "__train.micro_batch=auto__train.gradient_checkpointing=auto"}),
+        ((4, "auto"), {"", "__train.micro_batch=4__train.gradient_checkpointing=auto",
+                       "__train.gradient_checkpointing=auto"}),
+        ((4, True), {"", "__train.micro_batch=4", "__train.gradient_checkpointing=True"}),
+    ],
+)  # fmt: skip
+def test_runs_are_found_by_names_of_earlier_defaults(typed: tuple[Any, ...], names: set[str]) -> None:
+    values = dict(zip(("train__micro_batch", "train__gradient_checkpointing"), typed, strict=False))
+    defaults = flatten(dataclasses.asdict(AUTO_TRAINING))
+    found = former_run_names(changed(AUTO_TRAINING, **values), defaults, {})
+    assert set(found) == {f"lora_20k{name}" for name in names}
+    assert run_name(changed(AUTO_TRAINING, **values), defaults, {}) not in found
+    # A profile that gives numbers has given them before.
+    assert former_run_names(VALID, flatten(dataclasses.asdict(VALID)), {}) == []

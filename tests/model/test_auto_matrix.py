@@ -53,7 +53,7 @@ def test_cells_that_are_not_compared_decide_for_themselves(qwen_3b: ModelSize) -
 
 def test_a_cell_that_fits_nowhere_does_not_slow_the_others(qwen_3b: ModelSize) -> None:
     alone = settle([cell(LORA)], qwen_3b, card(24))[0][:2]
-    assert settle([cell(LORA), cell(FULL)], qwen_3b, card(24)) == [(*alone, 1)] * 2
+    assert settle([cell(LORA), cell(FULL)], qwen_3b, card(24)) == [(*alone, 0), (1, True, 1)]
 
 
 def test_a_plan_takes_what_runs_in_outputs_began_with(qwen_3b: ModelSize, tmp_path: Path) -> None:

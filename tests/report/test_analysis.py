@@ -22,6 +22,7 @@ from medqa_finetune.report.notes import (
     FlawKind,
     NoStatistics,
     NotMeasured,
+    OtherBatches,
     PickedOfMany,
     Skipped,
     TrainedOnce,
@@ -277,6 +278,18 @@ def test_trainings_with_many_skipped_steps_are_noted(tmp_path: Path) -> None:
     assert list(analysis.skipped_notes(cells_of(runs))) == [Skipped(("lora_100k",), 0.5, 0.5)]
     shares = {name: steps / 100 for name, steps in skipped.items()}
     assert {run.name: run.values["train_skipped_rate"] for run in runs} == shares
+
+
+def test_cells_trained_with_other_batches_are_noted(tmp_path: Path) -> None:
+    records = [changed(each, micro_batch=16, gradient_checkpointing=False) for each in matrix() if each.train]
+    assert list(analysis.batch_notes(cells_of(runs_of(tmp_path / "one", *records)))) == []
+    records[-1] = changed(records[-1], micro_batch=4, gradient_checkpointing=True)
+    cells = cells_of(runs_of(tmp_path / "two", *records))
+    (note,) = analysis.batch_notes(cells)
+    assert isinstance(note, OtherBatches)
+    assert {(each.micro_batch, each.gradient_checkpointing, len(each.cells)) for each in note.parts} == {
+        (16, False, len(cells) - 1), (4, True, 1),
+    }  # fmt: skip
 
 
 def test_trainings_on_a_busy_machine_are_noted(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ import pytest
 
 from medqa_finetune.record.schema import Score
 from medqa_finetune.report.comparability import Axis, Difference, Fact, axes_between, unfair, unfair_costs, unfair_times
-from medqa_finetune.report.runs import Cell, Run
+from medqa_finetune.report.runs import Cell, Run, settings_of
+from tests.report.builders import record
 from tests.report.made import cell, with_setting
 from tests.report.made import changed as with_facts
 
@@ -124,6 +125,22 @@ def test_how_a_batch_was_cut_changes_no_score_but_costs() -> None:
     assert unfair(first, with_setting(second, "train.micro_batch", 1), "rougeL") == ()
     assert unfair_costs(first, second)
     assert not unfair_costs(first, cell("lora", 50_000))
+
+
+def test_seeds_of_an_earlier_version_are_of_the_same_cell() -> None:
+    former: dict[str, Any] = {"train": {"micro_batch": 4, "gradient_checkpointing": True}}
+    auto: dict[str, Any] = {"train": {"micro_batch": "auto", "gradient_checkpointing": "auto"}}
+    first, second = (
+        record("lora", seed=seed, config=record("lora").config | train) for seed, train in enumerate((former, auto))
+    )
+    assert settings_of(first) == settings_of(second)
+    typed = first.updated(name="lora_20k__train.micro_batch=4")
+    assert settings_of(typed) != settings_of(first)
+    # But where seeds were trained with different batches, the cell's costs do not compare.
+    mixed = Cell(
+        "lora", tuple(Run("lora", "", with_facts(each, micro_batch=size)) for each, size in ((first, 4), (second, 16)))
+    )
+    assert unfair_costs(mixed, mixed)
 
 
 @pytest.mark.parametrize("rate", ["cpu_taken_rate", "gpu_throttled_rate", "gpu_shared_rate"])

@@ -30,7 +30,7 @@ def test_options_beside_plain_torch(run_script: Callable[..., Any], tmp_path: Pa
 
 
 def test_options_that_the_device_cannot_are_refused() -> None:
-    on_cpu = ["fused_adapters", "dropout", "dropout_fused", "adamw_torch_fused", "compile"]
+    on_cpu = ["fused_adapters", "dropout", "dropout_fused", "checkpointing_fused", "adamw_torch_fused", "compile"]
     assert options.names_for([], "cpu") == ["adamw_torch", *on_cpu]
     assert options.names_for(["liger"], "cuda") == ["adamw_torch", "liger"]
     with pytest.raises(ConfigError) as caught:
