@@ -33,7 +33,7 @@ from medqa_finetune.model.cards import CARDS  # noqa: E402
 from scripts.benchmarks.answering import answering  # noqa: E402
 from scripts.benchmarks.growth import growth  # noqa: E402
 from scripts.benchmarks.leaks import leaks  # noqa: E402
-from scripts.benchmarks.make_work import ARCHITECTURES  # noqa: E402
+from scripts.benchmarks.make_work import ARCHITECTURES, LONGEST  # noqa: E402
 from scripts.benchmarks.options import OPTIONS, options  # noqa: E402
 from scripts.benchmarks.profile import profile  # noqa: E402
 from scripts.benchmarks.roofline import METHODS, roofline  # noqa: E402
@@ -142,6 +142,8 @@ def _add_work(parser: argparse.ArgumentParser, methods: Sequence[str]) -> None:
     parser.add_argument("--micro-batch", type=int, help="of these, in one forward pass; all by default")
     parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--gradient-checkpointing", action="store_true", help="for everybody, to save memory")
+    parser.add_argument("--own-defaults", action="store_true", help="our own dropout, micro-batch and checkpointing")
+    parser.add_argument("--longest", type=int, default=LONGEST, help="characters of a pair (default: %(default)s)")
     parser.add_argument("--tokenizer", type=Path, help="folder; trained on the pairs by default")
 
 

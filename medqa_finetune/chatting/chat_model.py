@@ -8,8 +8,8 @@ import torch
 from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 
 from medqa_finetune.chatting.sources import Source
+from medqa_finetune.compat.key_value_cache import keeps_keys_and_values
 from medqa_finetune.compat.peft import bare
-from medqa_finetune.compat.transformers import keeps_keys_and_values
 from medqa_finetune.data.encode import Encoder
 from medqa_finetune.data.examples import Example
 from medqa_finetune.errors import NO_VALUE, DataError, Fault, ModelError

@@ -17,8 +17,9 @@ import torch
 
 from medqa_finetune.architecture.experts import experts_of
 from medqa_finetune.compat.failures import words_of
+from medqa_finetune.compat.key_value_cache import fixed_cache
 from medqa_finetune.compat.peft import bare
-from medqa_finetune.compat.transformers import fixed_cache, is_eight_bit
+from medqa_finetune.compat.transformers import is_eight_bit
 from medqa_finetune.config.evaluation_checks import GRAPHS, graphs_need_gpu
 from medqa_finetune.errors import Fault, ModelError
 from medqa_finetune.evaluation.cuda_graph import captured

@@ -15,7 +15,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBa
 from medqa_finetune.architecture.files import read_config
 from medqa_finetune.architecture.size import ModelSize, size_of_shapes
 from medqa_finetune.compat.failures import words_of
-from medqa_finetune.compat.transformers import keeps_keys_and_values, optimizer_names
+from medqa_finetune.compat.key_value_cache import keeps_keys_and_values
+from medqa_finetune.compat.transformers import optimizer_names
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import Fault, ModelError, noting
 from medqa_finetune.memory import physical_bytes

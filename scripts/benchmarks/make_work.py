@@ -40,7 +40,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 SEED = 1
-LONGEST_PAIR = 1000  # characters; rarely exceeds the training's limit of 1024 tokens
+LONGEST = 1000  # characters; rarely exceeds the training's limit of 1024 tokens
 SPARE = 1.1  # a cleaned corpus is a little smaller
 # Near-duplicates stay in: only the amount of work matters here.
 VALIDATION, SIMILARITY = 1, 1.0
@@ -129,15 +129,15 @@ def make_data(folder: Path, rows: Sequence[Row], train: int, evaluation: int) ->
     shutil.rmtree(folder / "cache")
 
 
-def choose_rows(rows: Sequence[Row], n: int) -> list[Row]:
-    """Return a random sample of examples that are not too long.
+def choose_rows(rows: Sequence[Row], n: int, longest: int = LONGEST) -> list[Row]:
+    """Return a random sample of examples of at most `longest` characters.
 
     Raises:
         DataError: there are fewer.
     """
-    short = [row for row in rows if sum(map(len, row.values())) <= LONGEST_PAIR]
+    short = [row for row in rows if sum(map(len, row.values())) <= longest]
     if len(short) < n:
-        problem = f"{len(short)} pairs of at most {LONGEST_PAIR} characters, and {n} are needed"
+        problem = f"{len(short)} pairs of at most {longest} characters, and {n} are needed"
         raise DataError(Fault("corpus-too-small", problem, key="--pairs", hint="Give more pairs, or fewer --rows."))
     return random.Random(SEED).sample(short, n)  # noqa: S311 - reproducible, nothing secret
 
@@ -152,6 +152,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, help="folder; one is trained on the pairs if absent")
     parser.add_argument("--train", type=int, default=400)
     parser.add_argument("--eval", type=int, default=200)
+    parser.add_argument("--longest", type=int, default=LONGEST, help="characters of the longest pair")
     parser.add_argument("--tokens", type=int, help="make every pair this long; as it is if absent")
     options = parser.parse_args()
     rows = read_rows(options.pairs)
@@ -160,7 +161,7 @@ def main() -> None:
         return
     wanted = round((options.train + options.eval + VALIDATION) * SPARE)
     if options.tokens is None:
-        chosen = choose_rows(rows, wanted)
+        chosen = choose_rows(rows, wanted, options.longest)
     else:
         from transformers import AutoTokenizer
 

@@ -16,20 +16,23 @@ TRAIN = "medqa_finetune.train"
 
 def command(settings: Settings, outputs: Path, program: str = TRAIN) -> list[str]:
     """Return the command line that trains and generates predictions according to the settings."""
+    as_peers = [
+        "method.dropout=0.0", f"train.micro_batch={settings.micro_batch}",
+        f"train.gradient_checkpointing={str(settings.gradient_checkpointing).lower()}",
+    ]  # fmt: skip
     return [
         sys.executable, "-m", program, f"method={settings.method}", "data=all", "corpus=jsonl",
         "model=local", "tracker=none", f"model.path={settings.model}", f"corpus.path={settings.data}/pairs.jsonl",
         f"outputs={outputs}", f"precision={'bf16' if settings.device == 'cuda' else 'fp32'}",
         f"data.train_size={settings.rows}", "data.validation_size=1", f"data.test_size={settings.eval_rows}",
         "data.near_duplicate_threshold=1.0", f"seed={settings.seed}", f"method.rank={settings.rank}",
-        f"method.alpha={settings.alpha}", "method.dropout=0.0", "train.epochs=1.0",
-        f"train.batch_size={settings.batch}", f"train.micro_batch={settings.micro_batch}",
+        f"method.alpha={settings.alpha}", "train.epochs=1.0", f"train.batch_size={settings.batch}",
         f"train.learning_rate={settings.learning_rate}", "train.scheduler=linear", "train.warmup_ratio=0.0",
         f"train.max_length={settings.max_length}", f"train.logging_steps={settings.logging_steps}",
         f"train.warmup_steps_unmetered={WARM_UP_STEPS}", "train.validations=1", "train.checkpoint_minutes=600",
-        f"train.gradient_checkpointing={str(settings.gradient_checkpointing).lower()}",
         f"evaluate.max_new_tokens={settings.max_new_tokens}", "evaluate.metrics=[rouge]",
         f"evaluate.max_samples={settings.eval_rows if settings.predict else 1}",
+        *([] if settings.own_defaults else as_peers),
     ]  # fmt: skip
 
 

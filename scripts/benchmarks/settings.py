@@ -26,6 +26,8 @@ class Settings:
         max_length: Maximum tokens per example.
         gradient_checkpointing: Recompute activations, to save memory.
         max_new_tokens: Maximum tokens per prediction, which is decoded greedily.
+        own_defaults: Leave dropout, micro-batch and gradient checkpointing of our training to our defaults; peers train
+            as the other settings say.
     """
 
     model: str
@@ -44,6 +46,7 @@ class Settings:
     alpha: int = 32
     learning_rate: float = 2e-4
     seed: int = 42
+    own_defaults: bool = False
 
     @property
     def steps(self) -> int:

@@ -63,6 +63,7 @@ def settings_of(job: Job, options: argparse.Namespace, work: Path) -> Settings:
         max_length=job.tokens or 1024,
         gradient_checkpointing=options.gradient_checkpointing or job.batch == 1,
         max_new_tokens=options.max_new_tokens,
+        own_defaults=options.own_defaults,
     )
 
 
@@ -76,7 +77,7 @@ def make_work(jobs: Sequence[Job], options: argparse.Namespace, work: Path) -> N
     tokenizer = [] if options.tokenizer is None else ["--tokenizer", str(options.tokenizer)]
     _make("model", work / "model", [*pairs, *tokenizer, "--architecture", options.model])
     for settings, job in {(s := settings_of(job, options, work)).data: (s, job) for job in jobs}.values():
-        sizes = ["--train", str(settings.rows), "--eval", str(settings.eval_rows)]
+        sizes = ["--train", str(settings.rows), "--eval", str(settings.eval_rows), "--longest", str(options.longest)]
         lengths = [] if job.tokens is None else ["--tokens", str(job.tokens), "--tokenizer", settings.model]
         _make("data", Path(settings.data), [*pairs, *sizes, *lengths])
 

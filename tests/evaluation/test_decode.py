@@ -7,9 +7,11 @@ import pytest
 import torch
 from transformers import MambaConfig, MambaForCausalLM
 
+from medqa_finetune.compat.key_value_cache import new_cache
 from medqa_finetune.compat.peft import bare
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import ModelError
+from medqa_finetune.evaluation import decode
 from medqa_finetune.evaluation.decode import Ending, decode_greedily
 from medqa_finetune.model.load import Device, load_model
 from tests.evaluation.tiny import ARCHITECTURES, PAD, VOCABULARY, tiny_model
@@ -74,6 +76,35 @@ def check(model: Any, asked: list[list[int]]) -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_batch_answers_like_generate_one_by_one(architecture: str) -> None:
     check(tiny_model(architecture), prompts())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_prompts_read_in_groups_answer_like_one_by_one(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, asked = tiny_model(architecture), prompts()
+    alone = one_by_one(model, asked)
+    monkeypatch.setitem(decode.GROUP_TOKENS, "cpu", 2 * max(map(len, asked)))
+    rows = rows_per_pass(model)
+    cache = new_cache(model, 8)
+    assert cache is not None
+    assert decode_greedily(model, asked, Ending((), PAD, NEW_TOKENS)) == alone
+    groups = [len(asked[group]) for group in decode.groups_of([*map(len, asked)], 2 * max(map(len, asked)))]
+    assert len(groups) > 2
+    # Where a layer forgets tokens, all prompts are read at once.
+    assert rows[: len(groups)] == groups if cache.takes_groups() else rows[0] == len(asked)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "tokens", "sizes"),
+    [
+        ([5], 1, [1]),
+        ([9, 9, 9, 9], 18, [2, 2]),
+        ([100, 99, 98, 20, 19, 18], 400, [3, 3]),
+        ([3, 3, 100, 3], 100, [2, 1, 1]),
+        ([10] * 7, 1000, [7]),
+    ],
+)
+def test_groups_are_full_and_hardly_padded(lengths: list[int], tokens: int, sizes: list[int]) -> None:
+    assert [len(lengths[group]) for group in decode.groups_of(lengths, tokens)] == sizes
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "phi"])

@@ -42,7 +42,8 @@ def settings(**changes: Any) -> Settings:
 def asked(**changes: Any) -> Namespace:
     whole: dict[str, Any] = {
         "model": "tiny", "device": "cpu", "methods": ["lora"], "tokens": [], "rows": 400, "eval_rows": 200, "batch": 8,
-        "micro_batch": None, "max_new_tokens": 64, "gradient_checkpointing": False, "rounds": 3,
+        "micro_batch": None, "max_new_tokens": 64, "gradient_checkpointing": False, "rounds": 3, "own_defaults": False,
+        "longest": 1000,
     }  # fmt: skip
     return Namespace(**whole | changes)
 
@@ -231,6 +232,13 @@ def test_the_table_shows_ratios_spreads_and_dashes() -> None:
     assert "| medqa_finetune | 25.00 (20.00–30.00) |  | 8.700 | 1.00 | – | – | 0.50 (0.40–0.60) |" in lines[2]
     assert "| trl | 5.00 | 5.00 × |" in lines[3]
     assert "| llamafactory | failed |" in lines[4]
+
+
+def test_our_own_defaults_leave_out_what_peers_are_told() -> None:
+    told = {part.partition("=")[0] for part in ours.command(settings(), Path("out"))}
+    left = {part.partition("=")[0] for part in ours.command(settings(own_defaults=True), Path("out"))}
+    assert told - left == {"method.dropout", "train.micro_batch", "train.gradient_checkpointing"}
+    assert left < told
 
 
 def test_llamafactory_gets_the_same_settings() -> None:
