@@ -172,10 +172,10 @@ def finetune(
     from medqa_finetune.experiment import run_experiment
     from medqa_finetune.launch.compose import check_without_pairs, compose_cell
     from medqa_finetune.run_state.resume import check_outputs
-    from medqa_finetune.runtime import limit_spinning
+    from medqa_finetune.runtime import settle_before_torch
 
     warn_of_untested_versions()
-    limit_spinning()
+    settle_before_torch()
     cache = Path(outputs) / CACHE_NAME
     check_outputs(str(outputs), cache)
     asked = {"outputs": str(outputs), **settings}
@@ -288,7 +288,7 @@ def _evaluate_again(subject: Any, settings: Mapping[str, Any], given: Mapping[st
     """
     from medqa_finetune.cell import cell_of_run
     from medqa_finetune.experiment import run_experiment
-    from medqa_finetune.runtime import limit_spinning
+    from medqa_finetune.runtime import settle_before_torch
 
     run = _run_of(subject)
     if run is None and isinstance(subject, str | Path) and not Path(subject).exists():
@@ -301,7 +301,7 @@ def _evaluate_again(subject: Any, settings: Mapping[str, Any], given: Mapping[st
         raise DataError(Fault("missing-key", "is missing: a model needs questions to answer", key="pairs"))
     if faults := [_of_the_run(key, value) for key, value in given.items() if value is not None]:
         raise ConfigError(*faults)
-    limit_spinning()
+    settle_before_torch()
     cell = cell_of_run(run, {key: _plain(value) for key, value in settings.items()})
     with _interruptible():
         record = run_experiment(cell)
@@ -414,7 +414,7 @@ def _run_of(subject: Any) -> RunDir | None:
 
 def _open(source: Source) -> "ChatModel":
     from medqa_finetune.chatting.chat_model import load_source
-    from medqa_finetune.runtime import limit_spinning
+    from medqa_finetune.runtime import settle_before_torch
 
-    limit_spinning()
+    settle_before_torch()
     return load_source(source)

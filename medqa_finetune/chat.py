@@ -18,7 +18,7 @@ from medqa_finetune.config.ranges import at_least, check_temperature, integer_be
 from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError, Fault, MedQAError
 from medqa_finetune.log import log_to_terminal, visible
 from medqa_finetune.record.run_dir import RECORD_NAME
-from medqa_finetune.runtime import limit_spinning
+from medqa_finetune.runtime import settle_before_torch
 
 if TYPE_CHECKING:
     from medqa_finetune.chatting.conversation import ChatSettings
@@ -131,7 +131,7 @@ def chat(arguments: list[str]) -> int:
         problem = f"takes at most {MOST_MODELS[mode]} model(s), and {len(sources)} are named"
         raise ConfigError(Fault("too-many", problem, key="mode", got=mode, hint="mode=demo takes any number."))
     log_to_terminal()
-    limit_spinning()
+    settle_before_torch()
     return MODES[mode](options, sources)
 
 

@@ -15,7 +15,7 @@ from medqa_finetune.errors import Fault, RunError
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.files import sha256_of
 from medqa_finetune.record.schema import EvaluationRecord
-from medqa_finetune.runtime import limit_spinning
+from medqa_finetune.runtime import settle_before_torch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -203,7 +203,7 @@ class Modelling(Task["Blocks", "Encoded", "Ready"]):
 
         # Faults of the text are raised before torch is loaded.
         parts = read_text_parts(config)
-        limit_spinning()
+        settle_before_torch()
         from medqa_finetune.data.blocks import prepare_blocks
         from medqa_finetune.model.load import load_tokenizer
 

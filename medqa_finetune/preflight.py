@@ -28,7 +28,7 @@ from medqa_finetune.model.locate import locate_model
 from medqa_finetune.model.requirements import Counts, Need, distinct_needs
 from medqa_finetune.record.files import existing_part
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.runtime import collector_paused, limit_spinning
+from medqa_finetune.runtime import collector_paused, settle_before_torch
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def _is_trained(config: Config) -> bool:
 
 def check_needs(needs: Sequence[Need]) -> Findings:
     """Load torch in this process, and try the tokenizers, methods and device that the runs will use."""
-    limit_spinning()
+    settle_before_torch()
     # Imported here, so that this file stays quick to import for a launcher.
     with collector_paused():
         from medqa_finetune.data.encode import Encoder

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medqa_finetune.runtime import collect_no_more, collector_paused
+from medqa_finetune.runtime import ALLOCATOR_VARIABLES, collect_no_more, collector_paused, settle_before_torch
 from tests.commands import ROOT
 
 
@@ -29,6 +29,23 @@ def test_it_is_as_it_was_afterwards(enabled: bool) -> None:
 def _fail() -> None:
     with collector_paused():
         raise ImportError
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="torch has it on Linux alone")
+@pytest.mark.parametrize("own", [None, *ALLOCATOR_VARIABLES])
+def test_segments_of_gpu_memory_grow_in_this_process_and_its_children(
+    own: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ALLOCATOR_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    if own is not None:
+        monkeypatch.setenv(own, "max_split_size_mb:128")
+    settle_before_torch()
+    code = f"import os; print([os.environ.get(name) for name in {ALLOCATOR_VARIABLES!r}])"
+    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    found = "max_split_size_mb:128" if own else "expandable_segments:True"
+    assert seen.count(found) == 1
+    assert seen.count("None") == 1
 
 
 def test_nothing_that_is_there_is_looked_at_any_more() -> None:

@@ -24,7 +24,7 @@ from medqa_finetune.planning.cost_model import CellWorkload, Workload
 from medqa_finetune.planning.token_counts import TokenCounts
 from medqa_finetune.precision import Precision
 from medqa_finetune.preflight import disk_faults
-from medqa_finetune.runtime import limit_spinning
+from medqa_finetune.runtime import settle_before_torch
 
 # Maximum number of examples to tokenize; of more, every n-th. Mean lengths are then within about 2 %.
 SAMPLE = 2000
@@ -57,7 +57,7 @@ def measure_workload(request: WorkloadRequest) -> Workload:
     Raises:
         MedQAError: a cell cannot run.
     """
-    limit_spinning()
+    settle_before_torch()
     _write_random_models(request)
     if request.gpu is not None:
         return workload_on_card(request.cells, Path(request.cache), request.gpu)

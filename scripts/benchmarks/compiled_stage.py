@@ -7,12 +7,12 @@ other machines.
 import sys
 from typing import Any
 
-from medqa_finetune.runtime import limit_spinning
+from medqa_finetune.runtime import settle_before_torch
 
 
 def main(arguments: list[str]) -> int:
     """Run `train` with compiled layers; return the exit code."""
-    limit_spinning()  # before torch is loaded, as every run does
+    settle_before_torch()  # before torch is loaded, as every run does
     import torch
     from transformers import AttentionInterface
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from medqa_finetune.runtime import limit_spinning
+from medqa_finetune.runtime import settle_before_torch
 from scripts.benchmarks.ours import command
 from scripts.benchmarks.settings import read_settings
 
@@ -20,7 +20,7 @@ from scripts.benchmarks.settings import read_settings
 def main(settings_path: str, outputs: str) -> int:
     """Train and generate predictions according to the settings; return the exit code."""
     settings = read_settings(Path(settings_path))
-    limit_spinning()  # before torch is loaded, as every run does
+    settle_before_torch()  # before torch is loaded, as every run does
     import medqa_finetune.evaluation.generate as answering
     import medqa_finetune.training.fit as training
     from medqa_finetune.train import train

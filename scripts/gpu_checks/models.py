@@ -160,6 +160,12 @@ def train(
     return fit(loaded, TrainingSets(sets, validation), config, run, keeping)
 
 
+def synchronize() -> None:
+    """Wait for the GPU, where there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def losses(folder: Path) -> list[float]:
     """Return the training losses of a run, in order of steps."""
     return [row["loss"] for row in RunDir(folder).read_metrics() if "loss" in row]

@@ -1,7 +1,6 @@
 """What is checked: each part measures one thing by the package's own code, and says what was found."""
 
 import contextlib
-import dataclasses
 import math
 import signal
 import tempfile
@@ -33,28 +32,9 @@ from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.stopping import Interrupted, StopRequest
 from scripts.fake_cuda.models import LAYERS
 from scripts.gpu_checks import models
-from scripts.gpu_checks.models import Scale, examples, losses, random_model, settings_of, train
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One measured value.
-
-    Attributes:
-        part: Name of the part.
-        what: What was measured, and on what.
-        value: The value; a text where it is no number.
-        unit: Its unit; empty for a ratio, a number of things or a text.
-        limit: What it must not exceed, or what it is compared with, as text; empty where it is only told.
-        ok: Whether it is as it should be; None where there is no limit.
-    """
-
-    part: str
-    what: str
-    value: float | int | str
-    unit: str = ""
-    limit: str = ""
-    ok: bool | None = None
+from scripts.gpu_checks.finding import Finding
+from scripts.gpu_checks.models import Scale, examples, losses, random_model, settings_of, synchronize, train
+from scripts.gpu_checks.prediction import roofline
 
 
 def card(scale: Scale) -> Iterator[Finding]:
@@ -260,10 +240,10 @@ def answering(scale: Scale) -> Iterator[Finding]:
 
 
 def _decoding(what: str, decode: Callable[..., list[list[int]]], prompts: list[list[int]], ending: Ending) -> Finding:
-    _wait()
+    synchronize()
     started = time.perf_counter()
     made = decode(prompts, ending)
-    _wait()
+    synchronize()
     seconds = time.perf_counter() - started
     each = f"{1000 * seconds / ending.max_new_tokens:.1f} ms a token"
     return Finding("answering", what, round(sum(map(len, made)) / seconds), "tokens/s", each)
@@ -317,11 +297,6 @@ def _logits(model: Any) -> torch.Tensor:
     return logits
 
 
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
 def _forget() -> None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -339,6 +314,7 @@ PARTS: dict[str, Callable[[Scale], Iterator[Finding]]] = {
     "overflow": overflow,
     "speed": speed,
     "answering": answering,
+    "roofline": roofline,
     "memory": memory,
     "equality": equality,
     "resume": resume,

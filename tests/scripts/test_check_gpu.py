@@ -10,20 +10,30 @@ from medqa_finetune.config.schema import Config
 from medqa_finetune.data import token_sets
 from medqa_finetune.data.examples import Encoded
 from medqa_finetune.data.token_sets import EncodedSet
+from medqa_finetune.model.cards import CARDS
 from scripts import check_gpu
-from scripts.gpu_checks import lacking
+from scripts.gpu_checks import lacking, prediction
+from scripts.gpu_checks.finding import Finding
 from scripts.gpu_checks.models import Scale
-from scripts.gpu_checks.parts import PARTS, Finding
+from scripts.gpu_checks.parts import PARTS
 from tests.sources import ROOT
 
 SMALL = Scale(small=True)
 
 
-@pytest.mark.parametrize("part", ["packing", "answering-form", "answering"])
+@pytest.mark.parametrize("part", ["packing", "answering-form", "answering", "roofline"])
 def test_parts_find_what_holds_on_a_cpu(part: str) -> None:
     found = list(PARTS[part](SMALL))
     assert found
     assert not [each for each in found if each.ok is False]
+
+
+def test_measured_seconds_are_held_to_those_predicted_for_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [each.ok for each in prediction.roofline(SMALL)] == [None, None, None]  # a CPU is no card
+    monkeypatch.setattr(prediction, "card_named", lambda name: CARDS["t4"])
+    step, answers = prediction.roofline(SMALL)
+    assert all("T4" in each.limit for each in (step, answers))
+    assert all(each.ok is not None for each in (step, answers))
 
 
 def test_every_part_has_a_limit_within_the_whole() -> None:
