@@ -47,4 +47,5 @@ def relative_change(start: Sample, end: Sample) -> float:
 
 
 def _norm(parts: Iterable[torch.Tensor]) -> float:
-    return math.sqrt(sum(float(part.square().sum()) for part in parts))
+    # Exact, so that the order of weights, which a file does not keep, changes no digit.
+    return math.sqrt(math.fsum(float(part.square().sum()) for part in parts))

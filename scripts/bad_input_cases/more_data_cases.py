@@ -24,7 +24,7 @@ from scripts.bad_input_cases.rows import (
 ON_CORPUS = (*LORA, *JSONL)
 SETS = (*JSONL, "data.scale=0.0001", "--sizes", "20k", "--to", "sets", "--cache", "cache")
 LONG = 10**6
-BOTH_CUT = "2 of 2 examples are longer than train.max_length=128"
+BOTH_CUT = "2 of 2 examples (100.0 %) are longer than train.max_length=128"
 
 
 def training_cut(folder: Path) -> None:
