@@ -139,7 +139,7 @@ def check_needs(needs: Sequence[Need]) -> Findings:
     with collector_paused():
         from medqa_finetune.data.encode import Encoder
         from medqa_finetune.model.kernels import check_kernels
-        from medqa_finetune.model.probe import check_method, check_model, probe
+        from medqa_finetune.model.probe import check_blocks, check_method, check_model, probe
 
     faults: list[Fault] = []
     tokenizers: dict[tuple[str, bool, str | None], Any] = {}
@@ -165,6 +165,8 @@ def check_needs(needs: Sequence[Need]) -> Findings:
                     )
             with noting(faults):
                 check_method(Path(need.folder), need.method)
+            with noting(faults):
+                check_blocks(Path(need.folder), need.fp32_blocks)
     served = [need for need in needs if need.backend == "vllm"]
     if served and machine is not None and not faults:
         from medqa_finetune.evaluation.vllm_backend import serving_faults

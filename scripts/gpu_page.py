@@ -161,7 +161,7 @@ def _step_rows(name: str) -> Iterator[list[str]]:
     said = predict(cell.card, operations, precision)
     model_flops = flops_of(model_method(cell.config.method).training_flops(size), work)
     train = cell.config.train
-    settings = "checkpointed" if train.gradient_checkpointing else "nothing again"
+    settings = "checkpointed" if train.gradient_checkpointing else "no checkpointing"
     yield [
         title, "now", f"`auto`: {settings}, micro-batch {train.micro_batch}", f"{said.seconds:.2f}",
         f"{work.tokens / said.seconds:,.0f}", f"{model_flops / said.seconds / cell.card.datasheet_flops(precision):.0%}"

@@ -1,5 +1,6 @@
 """What is found before a run starts: disk, memory, machine and model, all faults at once, and nothing written."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from medqa_finetune.model.estimate import Machine, checkpoint_bytes, run_bytes
 from medqa_finetune.model.requirements import Need
 from medqa_finetune.preflight import (
     Findings,
+    check_needs,
     check_needs_in_child,
     disk_faults,
     precision_faults,
@@ -365,3 +367,10 @@ def test_blocks_in_fp32_are_refused_where_everything_is(config: Config) -> None:
     assert (fault.code, fault.key, fault.got) == ("conflict", "fp32_blocks", ["mlp"])
     half = Machine("cuda", "Tesla T4", 2**34, "fp16")
     assert not list(precision_faults([changed(config, fp32_blocks=["mlp"])], half))
+
+
+def test_blocks_that_the_model_lacks_are_refused_before_the_run(micro_model: Path) -> None:
+    need = Need(str(micro_model), VALID.method, "auto", 512, fp32_blocks=("layers.99.mlp",))
+    (fault,) = check_needs([need]).faults
+    assert (fault.code, fault.key, fault.got) == ("no-such-module", "fp32_blocks", ["layers.99.mlp"])
+    assert not check_needs([dataclasses.replace(need, fp32_blocks=("layers.0.mlp", "self_attn"))]).faults

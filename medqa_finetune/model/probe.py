@@ -22,6 +22,7 @@ from medqa_finetune.errors import Fault, ModelError, noting
 from medqa_finetune.memory import physical_bytes
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.estimate import Machine
+from medqa_finetune.model.fp32_blocks import chosen_blocks
 from medqa_finetune.model.load import check_vocabulary, choose_device, load_tokenizer
 from medqa_finetune.model.pruned import build_skeleton
 from medqa_finetune.precision import Precision, dtype_of
@@ -201,6 +202,16 @@ def check_method(folder: Path, method: MethodConfig) -> None:
             hint = f"Did you mean {' or '.join(close)}?" if close else ""
             raise ModelError(fault.but(hint=hint, allowed=() if close else tuple(known)))
     model_method(method).apply(build_skeleton(folder))
+
+
+def check_blocks(folder: Path, names: Collection[str]) -> None:
+    """Check that every name of `fp32_blocks` means a block of a model, which is built without weights.
+
+    Raises:
+        ModelError: one means none.
+    """
+    if names:
+        chosen_blocks(build_skeleton(folder), names)
 
 
 def architecture_size(folder: Path) -> ModelSize | None:

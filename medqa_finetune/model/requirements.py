@@ -24,6 +24,7 @@ class Need:
         backend: `evaluate.backend`.
         max_new_tokens: Maximum tokens of a prediction, for backends other than transformers; else 0.
         kernels: `train.kernels` if weights are trained, else `torch`.
+        fp32_blocks: Blocks named by `fp32_blocks`.
         extra_fields: Known fields of examples in addition to question and answer: `system`, `history`.
     """
 
@@ -38,6 +39,7 @@ class Need:
     backend: str = "transformers"
     max_new_tokens: int = 0
     kernels: str = "torch"
+    fp32_blocks: tuple[str, ...] = ()
 
 
 def distinct_needs(
@@ -63,6 +65,7 @@ def distinct_needs(
             backend=each.evaluate.backend,
             max_new_tokens=each.evaluate.max_new_tokens if each.evaluate.backend != "transformers" else 0,
             kernels=each.train.kernels if method_of(each.method).trains_weights else "torch",
+            fp32_blocks=() if isinstance(each.fp32_blocks, str) else tuple(each.fp32_blocks),
         )
         for each, counted in zip(configs, counts, strict=True)
     ]

@@ -129,11 +129,14 @@ def count_work(config: Config, cache: Path, machine: Machine, card: Card | None 
     """
     from medqa_finetune.model.kernels import check_kernels
     from medqa_finetune.model.load import load_tokenizer
+    from medqa_finetune.model.probe import check_blocks
 
     folder = locate_architecture(config.model)
     trains = method_of(config.method).trains_weights
     if trains:
         check_kernels(config.train.kernels, folder, machine.type)
+    if not isinstance(config.fp32_blocks, str):
+        check_blocks(folder, config.fp32_blocks)
     size = size_of(folder)
     train, evaluate = resolve_auto(config, size, machine), resolve_answering(config, size, machine)
     config = dataclasses.replace(config, train=train, evaluate=evaluate)

@@ -19,6 +19,7 @@ from medqa_finetune.planning import workload as room
 from medqa_finetune.planning.cost_model import forecast_from_workload
 from medqa_finetune.planning.token_counts import TokenCounts
 from medqa_finetune.planning.workload import count_work, heaviest_step, size_of, workload_of, workload_on_card
+from tests.faulty import only_fault
 
 CPU = Machine("cpu", "CPU", 2**34)
 NONE = MethodConfig(name="none", trains="nothing")
@@ -168,6 +169,14 @@ def test_named_blocks_in_fp32_take_time_and_memory(micro_model: Path, cache: Pat
     assert "fp32_blocks" not in {each.kind for each in before.training}
     parts = [forecast_from_workload(each, found, "auto").training_parts for each in (before, after)]
     assert parts[1].keys() - parts[0].keys() == {"fp32_blocks"}
+
+
+def test_a_plan_refuses_blocks_that_the_model_lacks(micro_model: Path, cache: Path) -> None:
+    named = dataclasses.replace(cell(micro_model), fp32_blocks=["mlp", "layers.99.mlp"])
+    with pytest.raises(ModelError) as caught:
+        workload_on_card([named], cache, "t4")
+    fault = only_fault(caught)
+    assert (fault.code, fault.key) == ("no-such-module", "fp32_blocks")
 
 
 def test_large_model_does_not_fit_a_small_card(micro_model: Path, cache: Path) -> None:
