@@ -374,11 +374,13 @@ def _fits(rows: Sequence[CellRow], found: "Plan") -> list[str]:
     if found.workload.gpu is None:
         return []
     machine = found.workload.machine
-    large = [each["name"] for each in rows if each["fits"] is False]
-    room = in_units(machine.memory_bytes)
+    large = [each for each in rows if each["fits"] is False]
+    room, names = in_units(machine.memory_bytes), ", ".join(each["name"] for each in large)
+    choices = {(each["batches"]["micro_batch"], each["batches"]["gradient_checkpointing"]) for each in large}
+    smaller = "" if choices <= {(1, True)} else "train.micro_batch=1, train.gradient_checkpointing=true, "
     said = [
-        f"Do not fit into the {room} of the {machine.name}: {', '.join(large)}. Less is needed with "
-        "train.micro_batch=1, train.gradient_checkpointing=true, method=qlora or a shorter train.max_length."
+        f"Do not fit into the {room} of the {machine.name}: {names}. Less is needed with {smaller}method=qlora or a "
+        "shorter train.max_length."
         if large
         else f"All fit into the {room} of the {machine.name}."
     ]
@@ -387,7 +389,8 @@ def _fits(rows: Sequence[CellRow], found: "Plan") -> list[str]:
         words = {"products": "matrix products", "memory": "memory traffic", "launches": "launching kernels"}
         parts = " or ".join(words[name] for name in limits)
         shares = [each["training_utilization"] or 0.0 for each in rows if each["training_limit"]]
-        said.append(f"Training is limited by {parts}; {min(shares):.0%} to {max(shares):.0%} of the data sheet's rate.")
+        span = " to ".join(dict.fromkeys(f"{share:.0%}" for share in (min(shares), max(shares))))
+        said.append(f"Training is limited by {parts}; {span} of the data sheet's rate.")
     return said
 
 

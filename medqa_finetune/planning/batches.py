@@ -57,6 +57,7 @@ def describe_batches(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         rows: The cells of a plan, each with `name` and, as mappings, its `batches`.
     """
     chosen: dict[Batches, list[str]] = {}
+    too_large = {row["name"] for row in rows if row.get("fits") is False}
     for row in rows:
         each = Batches(**row["batches"])
         if each.decided_by is not None or each.taken_from is not None:
@@ -68,6 +69,8 @@ def describe_batches(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         those = ", ".join(cells) if len(chosen) > 1 else "all that train"
         if each.taken_from is not None:
             basis = f"as in {each.taken_from}, with which they are compared"
+        elif too_large.intersection((*cells, each.decided_by)):
+            basis = "the smallest there is, which does not fit by the estimate"
         elif len(cells) > 1:
             basis = f"the fastest that fits for {each.decided_by}, which needs most memory, by the estimate"
         else:

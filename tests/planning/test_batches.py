@@ -31,3 +31,11 @@ def test_every_choice_is_one_line() -> None:
     assert "train.micro_batch=16 train.gradient_checkpointing=false for a, b" in lines[0]
     assert "old" in lines[1]
     assert describe_batches(rows[2:4]) == []
+
+
+def test_a_choice_that_does_not_fit_is_not_called_fastest() -> None:
+    batches = dataclasses.asdict(Batches(1, True, decided_by="full_20k"))
+    (small,) = describe_batches([{"name": "full_20k", "batches": batches, "fits": False}])
+    (large,) = describe_batches([{"name": "full_20k", "batches": batches, "fits": True}])
+    assert "fastest" in large
+    assert "fastest" not in small
