@@ -26,8 +26,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     def __init__(self, room: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._room = room
-        self._group: tuple[slice, int] | None = None
-        self._rows = 0
+        self._group: tuple[slice, int, int] | None = None
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Allocate tensors for keys and values like these, of shape (rows, heads, tokens, width)."""
@@ -44,9 +43,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             ahead: Places of padding before the longest of these prompts.
             of: Number of all rows.
         """
-        if self._group is None:
-            self._rows = of
-        self._group = (rows, ahead)
+        self._group = (rows, ahead, of)
         self.is_initialized = False
 
     def end_groups(self, tokens: int) -> None:
@@ -55,11 +52,11 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self.is_initialized = True
         self.keys, self.values = self._all_keys[:, :, :tokens], self._all_values[:, :, :tokens]
 
-    def _store_group(self, states: Sequence[torch.Tensor], rows: slice, ahead: int) -> None:
+    def _store_group(self, states: Sequence[torch.Tensor], rows: slice, ahead: int, of: int) -> None:
         """Store the keys and values of the prompts of some rows."""
         if rows.start == 0:
             self._all_keys, self._all_values = (
-                each.new_empty((self._rows, each.shape[1], self._room, each.shape[3])) for each in states
+                each.new_empty((of, each.shape[1], self._room, each.shape[3])) for each in states
             )
         for stored, each in zip((self._all_keys, self._all_values), states, strict=True):
             # What is masked is multiplied by 0, which infinite numbers would survive.

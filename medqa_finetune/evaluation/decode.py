@@ -141,15 +141,15 @@ class Batch:
     def __init__(
         self, model: Model, prompts: Sequence[list[int]], ending: Ending, cache: KeyValueCache | None = None
     ) -> None:
-        longest = max(map(len, prompts))
+        self._prompt_lengths = [len(prompt) for prompt in prompts]
+        longest = max(self._prompt_lengths)
         room = longest + ending.max_new_tokens
         rows = [[ending.pad_id] * (longest - len(prompt)) + prompt for prompt in prompts]
         self.ids = torch.tensor(rows, device=model.device)
-        self.lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device).unsqueeze(1)
+        self.lengths = torch.tensor(self._prompt_lengths, device=model.device).unsqueeze(1)
         self.seen = torch.arange(room, device=model.device) >= longest - self.lengths
         # Without padding a model needs no mask, and can use its fastest attention kernel.
-        self._padded = min(map(len, prompts)) < longest
-        self._prompt_lengths = [len(prompt) for prompt in prompts]
+        self._padded = min(self._prompt_lengths) < longest
         self._model = model
         cache = cache or new_cache(bare(model), room)
         if cache is None:

@@ -1,12 +1,11 @@
 """Caches of keys and values: which models keep them, under which name, and in which tensors."""
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     FalconMambaConfig,
     MambaConfig,
     OpenAIGPTConfig,
@@ -20,10 +19,9 @@ from transformers.utils.generic import ModelOutput
 from medqa_finetune.compat import key_value_cache
 from medqa_finetune.compat import transformers as compat
 from medqa_finetune.evaluation.decode import Ending, decode_greedily
+from tests.compat.small import SMALL, skeleton
 from tests.evaluation.tiny import ARCHITECTURES, tiny_model
 
-SMALL: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-         "num_attention_heads": 4, "num_key_value_heads": 2}  # fmt: skip
 # Recurrent states, a memory of its own, none at all.
 WITHOUT_KEYS_AND_VALUES = {
     "mamba": MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=1, state_size=4),
@@ -31,18 +29,6 @@ WITHOUT_KEYS_AND_VALUES = {
     "xlnet": XLNetConfig(vocab_size=64, d_model=32, n_layer=1, n_head=2, d_inner=32),
     "openai-gpt": OpenAIGPTConfig(vocab_size=64, n_embd=32, n_layer=1, n_head=2),
 }
-
-
-def skeleton(config: Any) -> Any:
-    with torch.device("meta"):
-        return cast(Any, AutoModelForCausalLM).from_config(config)
-
-
-@pytest.fixture
-def model() -> Any:
-    torch.manual_seed(0)
-    made: Any = Qwen2ForCausalLM(Qwen2Config(**SMALL, tie_word_embeddings=True))
-    return made.eval()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -18,22 +18,8 @@ from transformers import (
 )
 
 from medqa_finetune.compat import transformers as compat
+from tests.compat.small import SMALL, skeleton
 from tests.evaluation.tiny import VOCABULARY, tiny_model
-
-SMALL: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-         "num_attention_heads": 4, "num_key_value_heads": 2}  # fmt: skip
-
-
-def skeleton(config: Any) -> Any:
-    with torch.device("meta"):
-        return cast(Any, AutoModelForCausalLM).from_config(config)
-
-
-@pytest.fixture
-def model() -> Any:
-    torch.manual_seed(0)
-    made: Any = Qwen2ForCausalLM(Qwen2Config(**SMALL, tie_word_embeddings=True))
-    return made.eval()
 
 
 @pytest.mark.parametrize("architecture", ["llama", "phi", "qwen2"])

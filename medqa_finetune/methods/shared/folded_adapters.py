@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from medqa_finetune.compat.peft import LinearAdapter, cast_adapters, fold_scales, linear_adapters
-from medqa_finetune.methods.shared.fused_adapters import SHARING
+from medqa_finetune.methods.shared.fused_adapters import sharing_input
 
 
 def fold_adapters(model: Any, dtype: torch.dtype, full: Collection[str] = ()) -> int:
@@ -38,21 +38,12 @@ def fold_adapters(model: Any, dtype: torch.dtype, full: Collection[str] = ()) ->
     cast_adapters(model, precision_of)
     found = linear_adapters(model, dora=True)
     with torch.no_grad():
-        for members in _sharing(found):
+        for members in sharing_input(found):
             precision = precision_of(members[0].parent)
             thin = _Thin.of(members, precision)
             for number, adapter in enumerate(members):
                 adapter.layer.forward = _forward(adapter, number, thin, precision)
     return len(found)
-
-
-def _sharing(adapters: Sequence[LinearAdapter]) -> list[list[LinearAdapter]]:
-    """Return the layers in groups that read the same input."""
-    by_place: dict[tuple[str, int], list[LinearAdapter]] = {}
-    for number, adapter in enumerate(adapters):
-        shared = [at for at, names in enumerate(SHARING) if adapter.name in names]
-        by_place.setdefault((adapter.parent, shared[0]) if shared else ("", -1 - number), []).append(adapter)
-    return list(by_place.values())
 
 
 @dataclass

@@ -33,7 +33,7 @@ def fused_adapters(model: Any, *, enabled: bool) -> Iterator[int]:
     """
     found = linear_adapters(model) if enabled else []
     try:
-        for group in _groups(found):
+        for group in map(_Group, sharing_input(found, lambda adapter: is_frozen_linear(adapter.base))):
             for number, adapter in enumerate(group.adapters):
                 adapter.layer.forward = _forward(group, number, adapter.layer.forward)
         yield len(found)
@@ -42,14 +42,15 @@ def fused_adapters(model: Any, *, enabled: bool) -> Iterator[int]:
             adapter.layer.__dict__.pop("forward", None)
 
 
-def _groups(adapters: Sequence[LinearAdapter]) -> "list[_Group]":
-    """Return the layers in groups that read the same input."""
+def sharing_input(
+    adapters: Sequence[LinearAdapter], can_share: Callable[[LinearAdapter], bool] = lambda adapter: True
+) -> list[tuple[LinearAdapter, ...]]:
+    """Return layers in groups that read the same input; one that cannot share is a group of its own."""
     by_place: dict[tuple[str, int], list[LinearAdapter]] = {}
     for number, adapter in enumerate(adapters):
-        shared = [at for at, names in enumerate(SHARING) if adapter.name in names and is_frozen_linear(adapter.base)]
-        key = (adapter.parent, shared[0]) if shared else ("", number)
-        by_place.setdefault(key, []).append(adapter)
-    return [_Group(tuple(members)) for members in by_place.values()]
+        shared = [at for at, names in enumerate(SHARING) if adapter.name in names and can_share(adapter)]
+        by_place.setdefault((adapter.parent, shared[0]) if shared else ("", -1 - number), []).append(adapter)
+    return [tuple(members) for members in by_place.values()]
 
 
 @dataclass
