@@ -1,7 +1,7 @@
 """Translates the page that `--help` prints, as it is printed: what stands in which column stays there.
 
-A page has paragraphs, which begin at the left, and entries, which are indented: a form (`outputs=DIR`, a command) and behind
-at least two blanks, or in deeper lines below, what it means. Forms stay as they are.
+A page has paragraphs, which begin at the left, and entries, which are indented: a form (`outputs=DIR`, a command) and
+behind at least two blanks, or in deeper lines below, what it means. Forms stay as they are.
 """
 
 import re
