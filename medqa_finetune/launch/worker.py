@@ -11,6 +11,7 @@ from pathlib import Path
 
 from medqa_finetune.child_process import FAULTS_VARIABLE, faults_file, last_lines, read_faults
 from medqa_finetune.errors import Fault
+from medqa_finetune.languages.choice import VARIABLE as LANGUAGE_VARIABLE
 from medqa_finetune.record.run_dir import this_process
 from medqa_finetune.record.schema import Process
 from medqa_finetune.stopping import LAUNCHER_VARIABLE
@@ -55,6 +56,8 @@ class CellProcess:
         variables = {
             LAUNCHER_VARIABLE: str(os.getpid()),
             "PYTHONFAULTHANDLER": "1",
+            # Its output may become part of its record.
+            LANGUAGE_VARIABLE: "en",
             FAULTS_VARIABLE: str(self._refusal_path),
         }
         try:
