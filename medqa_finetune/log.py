@@ -1,12 +1,15 @@
 """Logging: short lines on standard error, everything in the run's own log."""
 
 import contextlib
+import copy
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from medqa_finetune.languages.translate import translated
 
 PACKAGE = "medqa_finetune"
 
@@ -105,4 +108,8 @@ def shown(text: str) -> str:
 
 class _Shown(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
+        if record.name.startswith(PACKAGE):
+            # A copy: log files get the same record, and stay in English.
+            record = copy.copy(record)
+            record.msg, record.args = translated(record.getMessage()), ()
         return shown(super().format(record))

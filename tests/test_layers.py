@@ -34,13 +34,14 @@ FLOORS = (
     ("methods",),
     ("architecture", "compat", "progress"),
     ("errors", "log", "stopping", "runtime", "versions", "memory", "precision"),
+    ("languages",),
 )
 FLOOR_OF = {room: height for height, rooms in enumerate(reversed(FLOORS)) for room in rooms}
 # Rooms that start in a moment, since they load neither.
 HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
 LIGHT_ROOMS = ("train", "plan", "summarize", "chat", "experiment", "objectives", "run_state", "preflight",
                "cell", "launch", "planning", "report", "record", "config", "architecture", "errors", "log", "stopping",
-               "runtime", "versions", "memory", "progress", "child_process")  # fmt: skip
+               "runtime", "versions", "memory", "progress", "child_process", "languages")  # fmt: skip
 HYDRA_ROOMS = {"train.py", "plan.py", "export.py", "config/compose.py", "compat/hydra.py"}
 # Commands, and what they load before they have checked their input.
 QUICK_TO_LOAD = [

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from medqa_finetune.child_process import FAULTS_VARIABLE, faults_file, last_lines, read_faults
 from medqa_finetune.errors import Fault
+from medqa_finetune.languages.choice import VARIABLE as LANGUAGE_VARIABLE
 from medqa_finetune.progress import PROGRESS_VARIABLE
 from medqa_finetune.record.run_dir import this_process
 from medqa_finetune.record.schema import Process
@@ -59,6 +60,8 @@ class CellProcess:
             PROGRESS_VARIABLE: str(self.progress_path),
             LAUNCHER_VARIABLE: str(os.getpid()),
             "PYTHONFAULTHANDLER": "1",
+            # Its output may become part of its record.
+            LANGUAGE_VARIABLE: "en",
             FAULTS_VARIABLE: str(self._refusal_path),
         }
         try:
