@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.request import getproxies
 
-from medqa_finetune.checkup.result import Check, State, broken
+from medqa_finetune.checkup.result import Check, State
+from medqa_finetune.compat.failures import words_of
 from medqa_finetune.errors import NO_VALUE, Fault
 from medqa_finetune.languages.translate import say
 
@@ -114,12 +115,7 @@ def _ask(answer: Answer) -> None:
         else:
             answer.seconds = time.monotonic() - begun
     except Exception as error:  # whatever the network layers raise
-        answer.reason = broken(error).problem if isinstance(error, ImportError) else _reason(error)
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:100]
+        answer.reason = words_of(error)
 
 
 def _host(address: str) -> str:

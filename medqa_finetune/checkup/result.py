@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
+from medqa_finetune.compat.failures import words_of
 from medqa_finetune.errors import Fault, MedQAError
 
 
@@ -58,8 +59,7 @@ def guarded(name: str, check: Callable[[], Check]) -> Check:
 
 def broken(error: Exception) -> Fault:
     """Return the fault of an error that should not be: a package that is missing or does not fit."""
-    lines = str(error).strip().splitlines()
-    problem = f"cannot be checked ({type(error).__name__}: {lines[0][:200] if lines else 'it says no more'})"
+    problem = f"cannot be checked ({type(error).__name__}: {words_of(error)})"
     if isinstance(error, ImportError):
         return Fault("import-failed", problem, key=error.name, hint=INSTALL_AGAIN)
     return Fault("not-checked", problem)

@@ -1,5 +1,7 @@
 """Packages, disk and fonts, as they are and as they fail."""
 
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,8 +37,8 @@ def test_room_is_compared_with_what_is_needed(tmp_path: Path, needed: int, state
 
 def test_a_machine_without_chinese_fonts_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system, "FONT_FOLDERS", ())
-    monkeypatch.setattr(system.shutil, "which", lambda _: None)
-    monkeypatch.setattr(system.sys, "platform", "linux")
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(sys, "platform", "linux")
     check = system.check_fonts()
     assert (check.state, check.faults[0].code) == (State.WARNING, "font-missing")
 
