@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
 
 from medqa_finetune.config.command_line import aligned_table, run_command, wants_help
 from medqa_finetune.config.command_options import Options, describe, option, parse_options, split_options
+from medqa_finetune.config.composition_line import read_composition
 from medqa_finetune.config.ranges import above_zero
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, noting
 from medqa_finetune.memory import in_units
@@ -108,9 +109,12 @@ def plan(arguments: list[str]) -> int:
     if wants_help(arguments):
         print(USAGE, end="")
         return EXIT_DONE
-    own, rest = split_options(PlanOptions, arguments)
+    line = read_composition(arguments, PlanOptions)
+    own, rest = split_options(PlanOptions, line.overrides)
     options = parse_options(PlanOptions, own)
-    configs = compose(rest)
+    configs = compose([*line.typed_flags, *rest], arguments)
+    if line.only_shows:
+        return EXIT_DONE
     # Imported late, so that --help is fast.
     from medqa_finetune.planning.plan_cells import make_plan
 
@@ -133,19 +137,29 @@ def plan(arguments: list[str]) -> int:
         print(json.dumps(content, ensure_ascii=False, allow_nan=False))
     else:
         print(as_text(rows, found, options))
-        if any(config.evaluate.backend != "transformers" for config in configs):
-            print("Evaluation is computed as evaluate.backend=transformers does it.")
-        if any(config.evaluate.zero_shot for config in configs):
-            print("The time of the tasks of evaluate.zero_shot is not in it.")
-        if any(config.evaluate.text is not None for config in configs):
-            print("The time of evaluate.text is not in it.")
+        for note in notes_on(configs):
+            print(note)
     if excess:
         raise ExcessError(content, *excess)
     return EXIT_DONE
 
 
-def compose(arguments: Sequence[str]) -> list["Config"]:
+def notes_on(configs: Sequence["Config"]) -> Iterable[str]:
+    """Yield what the figures do not cover."""
+    if any(config.evaluate.backend != "transformers" for config in configs):
+        yield "Evaluation is computed as evaluate.backend=transformers does it."
+    if any(config.evaluate.zero_shot for config in configs):
+        yield "The time of the tasks of evaluate.zero_shot is not in it."
+    if any(config.evaluate.text is not None for config in configs):
+        yield "The time of evaluate.text is not in it."
+
+
+def compose(arguments: Sequence[str], typed: Sequence[str] | None = None) -> list["Config"]:
     """Return the settings of every cell that `train` would run with these arguments.
+
+    Args:
+        arguments: Flags and overrides.
+        typed: All that was typed after the command; the arguments if None.
 
     Raises:
         ConfigError: with the faults of all cells.
@@ -167,7 +181,7 @@ def compose(arguments: Sequence[str]) -> list["Config"]:
         with noting(faults):
             cells.append(make_cell(composed, hydra_config, tuple(hydra_config.overrides.task), locate_architecture))
 
-    compose_and_call(take, [*arguments, "hydra/sweeper=calling"])
+    compose_and_call(take, [*arguments, "hydra/sweeper=calling"], typed or arguments)
     if faults:
         raise ConfigError(*faults)
     configs = [cell.config for cell in distinct_cells(cells)]

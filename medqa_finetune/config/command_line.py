@@ -9,14 +9,16 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+import medqa_finetune
 from medqa_finetune.child_process import leave_faults
-from medqa_finetune.errors import EXIT_INTERRUPTED, EXIT_RUN_FAILED, ConfigError, Fault, MedQAError, brief
+from medqa_finetune.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_RUN_FAILED, ConfigError, Fault, MedQAError, brief
 from medqa_finetune.log import shown, visible
 from medqa_finetune.runtime import collect_no_more
 from medqa_finetune.stopping import EXIT_OFFSET, Interrupted
 from medqa_finetune.versions import warn_of_untested_versions
 
 HELP = ("--help", "-h")
+VERSION = "--version"
 # Requests one JSON object on standard output, also for errors.
 JSON_FORMAT = "format=json"
 # Errors of paths that are too long, go through a file, loop, or may not be read.
@@ -64,6 +66,9 @@ def run_command(command: Callable[[list[str]], int], arguments: Sequence[str] | 
         arguments: Arguments typed after the command; those of this process if None.
     """
     typed = list(sys.argv[1:] if arguments is None else arguments)
+    if VERSION in typed:
+        print(f"medqa_finetune {medqa_finetune.__version__}")
+        sys.exit(EXIT_DONE)
     try:
         if not wants_help(typed):
             warn_of_untested_versions()
