@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
 
-from medqa_finetune.config.command_line import aligned_table, run_command, wants_help
+from medqa_finetune.config.command_line import aligned_table, print_help, run_command, wants_help
 from medqa_finetune.config.command_options import Options, describe, option, parse_options, split_options
 from medqa_finetune.config.composition_line import read_composition
 from medqa_finetune.config.ranges import above_zero
@@ -107,7 +107,7 @@ def plan(arguments: list[str]) -> int:
         MedQAError: the corpus or the model is missing.
     """
     if wants_help(arguments):
-        print(USAGE, end="")
+        print_help(USAGE)
         return EXIT_DONE
     line = read_composition(arguments, PlanOptions)
     own, rest = split_options(PlanOptions, line.overrides)
@@ -116,6 +116,7 @@ def plan(arguments: list[str]) -> int:
     if line.only_shows:
         return EXIT_DONE
     # Imported late, so that --help is fast.
+    from medqa_finetune.planning.evaluations import answered_by_transformers, notes_on
     from medqa_finetune.planning.plan_cells import make_plan
 
     faults = [*precision_faults(configs, options)]
@@ -142,16 +143,6 @@ def plan(arguments: list[str]) -> int:
     if excess:
         raise ExcessError(content, *excess)
     return EXIT_DONE
-
-
-def notes_on(configs: Sequence["Config"]) -> Iterable[str]:
-    """Yield what the figures do not cover."""
-    if any(config.evaluate.backend != "transformers" for config in configs):
-        yield "Evaluation is computed as evaluate.backend=transformers does it."
-    if any(config.evaluate.zero_shot for config in configs):
-        yield "The time of the tasks of evaluate.zero_shot is not in it."
-    if any(config.evaluate.text is not None for config in configs):
-        yield "The time of evaluate.text is not in it."
 
 
 def compose(arguments: Sequence[str], typed: Sequence[str] | None = None) -> list["Config"]:
@@ -188,11 +179,6 @@ def compose(arguments: Sequence[str], typed: Sequence[str] | None = None) -> lis
     check_all(configs, check_packages)
     check_all(configs, check_benchmarks)
     return configs
-
-
-def answered_by_transformers(config: "Config") -> "Config":
-    """Return the settings with the backend `transformers`: a few questions do not show how fast another backend is."""
-    return dataclasses.replace(config, evaluate=dataclasses.replace(config.evaluate, backend="transformers"))
 
 
 def precision_faults(configs: Sequence["Config"], options: PlanOptions) -> Iterable[Fault]:

@@ -87,6 +87,8 @@ def pytest_collection_finish() -> None:
 
 # The tests check behaviour with any package versions.
 os.environ.setdefault("MEDQA_UNTESTED_VERSIONS", "allow")
+# Whatever the locale is here.
+os.environ["MEDQA_LANG"] = "en"
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared"
 
