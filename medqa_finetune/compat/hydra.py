@@ -101,6 +101,18 @@ class Argument:
     sweeps: bool
 
 
+def flags_of_hydra() -> set[tuple[str, str, bool, tuple[str, ...]]]:
+    """Return long name, short name, whether it has a value, and the allowed values, of every flag that Hydra reads."""
+    from hydra._internal.utils import get_args_parser
+
+    found = set()
+    for action in get_args_parser()._actions:
+        if action.option_strings:
+            short = next((name for name in action.option_strings if not name.startswith("--")), "")
+            found.add((action.option_strings[0], short, action.nargs != 0, tuple(action.choices or ())))
+    return found
+
+
 def read_arguments(arguments: Iterable[str]) -> list[Argument]:
     """Return the arguments that Hydra can parse, without flags."""
     return [argument for typed in arguments if (argument := _read(typed)) is not None]

@@ -271,9 +271,10 @@ def _argued_fault(asked: _Asked) -> Fault | None:
     for argument in asked.arguments:
         key, typed = argument.key, argument.prefix + argument.key
         if argument.sweeps and not sweeps:
-            hint = "Run one experiment per value with -m (--multirun), or write a list as [a,b]."
             text = argument.typed.partition("=")[2]
-            return Fault("several-values", "must be one value", key=typed, got=text, hint=hint)
+            return Fault(
+                "several-values", "must be one value", key=typed, got=text, hint="Give -m to run one per value."
+            )
         if argument.prefix == "+" and key in known - {*SECTIONS} and not isinstance(argument.value, dict | list):
             return Fault("key-exists", "the key exists", key=typed, got=argument.value, hint="Type it without the +.")
         is_ours = not key.startswith(("hydra.", "hydra/")) and not asked.options(key)

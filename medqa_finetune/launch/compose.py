@@ -28,7 +28,9 @@ from medqa_finetune.config.compose import (
     register_schema,
     to_config,
 )
+from medqa_finetune.config.composition_line import with_command
 from medqa_finetune.config.explain import explain
+from medqa_finetune.config.flags import split_flags
 from medqa_finetune.config.groups import conf_folder, conf_folders
 from medqa_finetune.config.identity import EVALUATE, Fingerprints, file_label, former_run_names, run_name
 from medqa_finetune.config.schema import Config, ModelConfig
@@ -42,22 +44,29 @@ from medqa_finetune.stopping import LAUNCHER_VARIABLE
 
 Result = TypeVar("Result")
 
-MULTIRUN = ("-m", "--multirun")
 # API settings that accept a name in `conf/` as well as a dictionary.
 GROUPS = ("data", "train", "evaluate", "tracker", "profile")
 HELD_OUT = ("validation_size", "test_size")
 
 
-def compose_and_call(task: Callable[[DictConfig], object], arguments: Sequence[str]) -> None:
+def compose_and_call(
+    task: Callable[[DictConfig], object], arguments: Sequence[str], typed: Sequence[str] | None = None
+) -> None:
     """Compose the command line's overrides with Hydra and call `task` with the result.
+
+    Args:
+        task: Takes the composition.
+        arguments: Flags and overrides.
+        typed: All that was typed after the command, for a hint; the arguments if None.
 
     Raises:
         ConfigError: the composition is impossible.
         MedQAError: the task raised it.
     """
     run = CellTask(task)
-    # Hydra reads sys.argv itself and rejects `-m` between two overrides.
-    sys.argv[1:] = sorted(map(quoted, arguments), key=lambda argument: argument not in MULTIRUN)
+    # Hydra reads sys.argv itself and rejects flags between two overrides.
+    line = split_flags(arguments)
+    sys.argv[1:] = [*line.typed_flags, *map(quoted, line.for_hydra)]
     register_schema()
     register_plugins()
     # Hydra would print a traceback or its own text and exit with 1; `run_command` reports errors.
@@ -67,7 +76,9 @@ def compose_and_call(task: Callable[[DictConfig], object], arguments: Sequence[s
     except (*COMPOSITION_ERRORS, OSError) as error:
         if run.started or not (isinstance(error, COMPOSITION_ERRORS) or is_no_mapping(error)):
             raise
-        raise ConfigError(*explain(error, arguments, conf_folders(arguments))) from None
+        found = explain(error, arguments, conf_folders(arguments))
+        whole = arguments if typed is None else typed
+        raise ConfigError(*(with_command(fault, whole) for fault in found)) from None
     if run.refused is not None:
         raise run.refused
 
