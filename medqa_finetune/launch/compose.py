@@ -36,7 +36,9 @@ from medqa_finetune.config.identity import EVALUATE, Fingerprints, file_label, f
 from medqa_finetune.config.schema import Config, ModelConfig
 from medqa_finetune.data.parts import published_parts
 from medqa_finetune.errors import ConfigError, Fault
+from medqa_finetune.launch.given_back import with_file_given_back
 from medqa_finetune.launch.launcher import register_plugins
+from medqa_finetune.launch.sweep_parameters import with_parameters_as_sweeps
 from medqa_finetune.launch.task import CellTask, command_of
 from medqa_finetune.model.locate import locate_model
 from medqa_finetune.preflight import check_packages
@@ -65,7 +67,8 @@ def compose_and_call(
     """
     run = CellTask(task)
     # Hydra reads sys.argv itself and rejects flags between two overrides.
-    line = split_flags(arguments)
+    line = with_parameters_as_sweeps(with_file_given_back(split_flags(arguments)))
+    meant = [*line.typed_flags, *line.overrides]
     sys.argv[1:] = [*line.typed_flags, *map(quoted, line.for_hydra)]
     register_schema()
     register_plugins()
@@ -76,7 +79,7 @@ def compose_and_call(
     except (*COMPOSITION_ERRORS, OSError) as error:
         if run.started or not (isinstance(error, COMPOSITION_ERRORS) or is_no_mapping(error)):
             raise
-        found = explain(error, arguments, conf_folders(arguments))
+        found = explain(error, meant, conf_folders(meant))
         whole = arguments if typed is None else typed
         raise ConfigError(*(with_command(fault, whole) for fault in found)) from None
     if run.refused is not None:
@@ -188,7 +191,8 @@ def make_cell(
         key.removeprefix(section): value for key, value in defaults.settings.items() if key.startswith(section)
     }
     name = run_name(config, defaults.settings, labels)
-    former = former_run_names(config, defaults.settings, labels)
+    # A name that is given is one that the run had.
+    former = [*filter(None, [config.run_name]), *former_run_names(config, defaults.settings, labels)]
     cell = place_cell(config, folder, fingerprints, name, evaluation_defaults, former_names=former)
     for key in ("run_name", "evaluation_name"):
         given, found = getattr(config, key), getattr(cell.config, key)
