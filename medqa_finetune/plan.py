@@ -158,6 +158,7 @@ def compose(arguments: Sequence[str], typed: Sequence[str] | None = None) -> lis
     from hydra.core.hydra_config import HydraConfig
 
     from medqa_finetune.cell import Cell
+    from medqa_finetune.config.no_effect import refuse_unused_settings
     from medqa_finetune.evaluation.benchmarks import check_benchmarks
     from medqa_finetune.launch.compose import compose_and_call, make_cell
     from medqa_finetune.launch.validate import check_all, distinct_cells
@@ -175,6 +176,7 @@ def compose(arguments: Sequence[str], typed: Sequence[str] | None = None) -> lis
     compose_and_call(take, [*arguments, "hydra/sweeper=calling"], typed or arguments)
     if faults:
         raise ConfigError(*faults)
+    refuse_unused_settings([(cell.config, cell.overrides) for cell in cells])
     configs = [cell.config for cell in distinct_cells(cells)]
     check_all(configs, check_packages)
     check_all(configs, check_benchmarks)

@@ -70,15 +70,20 @@ def train(arguments: list[str]) -> int:
 
 def _run_one(composed: "DictConfig") -> None:
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     from medqa_finetune.config.identity import DEFAULT_EVALUATION
+    from medqa_finetune.config.no_effect import refuse_in_a_single_run
     from medqa_finetune.experiment import run_experiment
     from medqa_finetune.launch.compose import make_cell
     from medqa_finetune.launch.exit_status import summarize_record
     from medqa_finetune.log import log_to_terminal
 
     log_to_terminal()
-    cell = make_cell(composed, HydraConfig.get())
+    hydra_config = HydraConfig.get()
+    cell = make_cell(composed, hydra_config)
+    if hydra_config.mode == RunMode.RUN and LAUNCHER_VARIABLE not in os.environ:
+        refuse_in_a_single_run(cell.config, hydra_config.overrides.hydra, hydra_config.overrides.task)
     named = "" if cell.config.evaluation_name == DEFAULT_EVALUATION else f"  [{cell.config.evaluation_name}]"
     print(f"{cell.run.path}{named}  {summarize_record(run_experiment(cell))}", file=sys.stderr)
 

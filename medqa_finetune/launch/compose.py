@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medqa_finetune.api_inputs import HELD_OUT_MOST, Choice, held_out
 from medqa_finetune.cell import Cell, fingerprints_of, place_cell
+from medqa_finetune.compat.hydra import offers_group, read_config_file
 from medqa_finetune.compat.omegaconf import is_no_mapping
 from medqa_finetune.config.command_line import quoted
 from medqa_finetune.config.compose import (
@@ -47,6 +48,7 @@ Result = TypeVar("Result")
 
 # API settings that accept a name in `conf/` as well as a dictionary.
 GROUPS = ("data", "train", "evaluate", "tracker", "profile")
+EXPERIMENT = "experiment"
 HELD_OUT = ("validation_size", "test_size")
 
 
@@ -80,7 +82,9 @@ def compose_and_call(
 
     # Hydra reads sys.argv itself and rejects flags between two overrides.
     line = split_flags(arguments)
-    sys.argv[1:] = [*line.typed_flags, *map(quoted, line.for_hydra)]
+    primary = read_config_file(line.flags.get("--config-name", CONFIG_NAME), conf_folders(arguments))
+    offered = primary is not None and offers_group(primary, EXPERIMENT)
+    sys.argv[1:] = [*line.typed_flags, *(quoted(with_experiment(each, offered=offered)) for each in line.for_hydra)]
     register_schema()
     register_plugins()
     # Hydra would print a traceback or its own text and exit with 1; `run_command` reports errors.
@@ -95,6 +99,12 @@ def compose_and_call(
         raise ConfigError(*(with_command(fault, whole) for fault in found)) from None
     if refused:
         raise refused[0]
+
+
+def with_experiment(override: str, *, offered: bool) -> str:
+    """Return a choice of an experiment as Hydra takes it: with + where the primary file does not offer the group."""
+    plain = override.removeprefix("+")
+    return f"{'' if offered else '+'}{plain}" if plain.startswith(f"{EXPERIMENT}=") else override
 
 
 def compose_cell(choices: Mapping[str, Choice], settings: Mapping[str, Any]) -> Cell:
