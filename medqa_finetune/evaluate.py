@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from medqa_finetune.config.command_line import aligned_table, run_command, wants_help
+from medqa_finetune.config.command_line import aligned_table, print_help, run_command, wants_help
 from medqa_finetune.config.command_options import Options, describe, option, parse_options
 from medqa_finetune.config.ranges import at_least
 from medqa_finetune.config.schema import DEFAULT_METRICS
@@ -135,7 +135,7 @@ def evaluate(arguments: list[str]) -> int:
         RunError: another process is working on the run, or an evaluation failed.
     """
     if wants_help(arguments):
-        print(USAGE, end="")
+        print_help(USAGE)
         return EXIT_DONE
     of_evaluation = [each for each in arguments if each.startswith(SECTION)]
     places = [each for each in arguments if each.partition("=")[0] in PLACES]
