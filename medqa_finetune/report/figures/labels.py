@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.text import Text as Drawing
 
@@ -29,6 +30,7 @@ SAME = 1.0
 
 Place = tuple[float, float]
 Segment = tuple[Place, Place]
+Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -246,5 +248,5 @@ def _most_crowded_first(marks: Sequence[_Mark], unit: float) -> list[int]:
     return sorted(range(len(marks)), key=lambda own: (-neighbours(own), own))
 
 
-def _place(pair: Sequence[float]) -> Place:
+def _place(pair: Array) -> Place:
     return float(pair[0]), float(pair[1])

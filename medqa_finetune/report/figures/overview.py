@@ -136,11 +136,11 @@ def method_figure(groups: Sequence[GroupInput]) -> Figure:
     """Draw scores, memory, time and throughput as a bar per method and data size, two rows of panels per group."""
     bars = [_bars(group, given) for group, given in groups]
     around = TITLE_INCHES + CAPTION_INCHES
-    panels = [BAR_INCHES * max(LEAST_ROWS, len(each)) for each in bars]
-    heights = [around + AXIS_INCHES + 2 * panel + BETWEEN_INCHES for panel in panels]
+    panel_heights = [BAR_INCHES * max(LEAST_ROWS, len(each)) for each in bars]
+    heights = [around + AXIS_INCHES + 2 * panel + BETWEEN_INCHES for panel in panel_heights]
     figure = Figure(figsize=(METHOD_WIDTH, sum(heights)))
     for (group, given), own, part, panel, height in zip(
-        groups, bars, _parts(figure, heights), panels, heights, strict=True
+        groups, bars, _parts(figure, heights), panel_heights, heights, strict=True
     ):
         margin = LABEL_INCHES * max((len(line) for bar in own for line in two_lines(bar.label).split("\n")), default=0)
         left, wide = (0.2 + margin) / METHOD_WIDTH, 1 - (0.2 + 3 * margin) / METHOD_WIDTH

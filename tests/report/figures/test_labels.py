@@ -21,16 +21,20 @@ def points_of(places: list[tuple[float, float]], labels: list[str]) -> list[Labe
     return [LabelledPoint(x, y, label, RADIUS) for (x, y), label in zip(places, labels, strict=True)]
 
 
+def heap(seed: int, count: int) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in np.random.default_rng(seed).normal(5, 1, (count, 2))]
+
+
 SETS = {
     # Two methods that cost nearly the same, as "lora 20k" and "qlora 20k" do.
     "pairs": points_of([(at + 0.02 * way, 10 + 4 * at + 0.2 * way) for at in (1, 2, 3) for way in (0, 1)], CELLS[:6]),
     "a line": points_of([(1 + 0.002 * at, 20 + 0.05 * at) for at in range(12)], CELLS),
     "a column": points_of([(0.0, 20 + 0.3 * at) for at in range(12)], CELLS),
     "equal": points_of([(1.0, 20.0)] * 4 + [(2.0, 30.0)], CELLS[:5]),
-    "a heap": points_of([tuple(pair) for pair in np.random.default_rng(3).normal(5, 1, (12, 2)).tolist()], CELLS),
+    "a heap": points_of(heap(3, 12), CELLS),
     "long": points_of([(1 + 0.1 * at, 20 + 0.2 * (at % 3)) for at in range(12)], LONG),
     "one": points_of([(1.0, -3.0)], ["lora 20k"]),
-    "24": points_of([tuple(pair) for pair in np.random.default_rng(5).normal(5, 1, (24, 2)).tolist()], [*CELLS, *(f"{cell} 2" for cell in CELLS)]),
+    "24": points_of(heap(5, 24), [*CELLS, *(f"{cell} 2" for cell in CELLS)]),
 }  # fmt: skip
 
 
