@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": "evaluate a run again, or score a file of predictions",
     "chat": "talk to models that runs have trained",
     "export": "make and measure merged, quantized and other variants of a run",
+    "doctor": "say whether a run can start here, and what each profile needs",
 }
 SCRIPTS = {"summarize": "summarize"}
 

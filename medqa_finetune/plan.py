@@ -146,11 +146,7 @@ def plan(arguments: list[str]) -> int:
 
 
 def compose(arguments: Sequence[str], typed: Sequence[str] | None = None) -> list["Config"]:
-    """Return the settings of every cell that `train` would run with these arguments.
-
-    Args:
-        arguments: Flags and overrides.
-        typed: All that was typed after the command; the arguments if None.
+    """Return the settings of every cell that `train` would run with these arguments; `typed` are those of the command.
 
     Raises:
         ConfigError: with the faults of all cells.

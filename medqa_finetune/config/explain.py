@@ -301,7 +301,11 @@ def _argued_fault(asked: _Asked) -> Fault | None:
         if argument.sweeps and not sweeps:
             text = argument.typed.partition("=")[2]
             return Fault(
-                "several-values", "must be one value", key=typed, got=text, hint="Give -m (--multirun) to run one per value."
+                "several-values",
+                "must be one value",
+                key=typed,
+                got=text,
+                hint="Give -m (--multirun) to run one per value.",
             )
         if argument.prefix == "+" and key in known - {*SECTIONS} and not isinstance(argument.value, dict | list):
             return Fault("key-exists", "the key exists", key=typed, got=argument.value, hint="Type it without the +.")

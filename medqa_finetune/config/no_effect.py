@@ -240,6 +240,12 @@ def refuse_unused_settings(cells: Sequence[tuple[Config, Sequence[str]]]) -> Non
         raise ConfigError(*faults)
 
 
+def used_overrides(config: Config, overrides: Sequence[str]) -> list[str]:
+    """Return overrides without settings that this cell does not use, which others of its matrix may."""
+    unused = {each.typed for each in read_arguments(overrides) if _unused(each, config) is not None}
+    return [each for each in overrides if each not in unused]
+
+
 def _unused(argument: Argument, config: Config) -> Fault | None:
     section, _, name = argument.key.partition(".")
     why = _why_unused(section, name, config) if name else None
