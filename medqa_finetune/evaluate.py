@@ -148,9 +148,12 @@ def evaluate(arguments: list[str]) -> int:
         found = [Found({}, *_of_file(options))]
     elif not again:
         from medqa_finetune.record.run_dir import RunDir
+        from medqa_finetune.run_state.tracker_rows import report_again
 
         folders = _runs(str(options.run))
         found = [_scored(RunDir(folder), folder, options.metrics, options.evaluation) for folder in folders]
+        for folder in folders:
+            report_again(RunDir(folder), options.evaluation)
     else:
         found = _evaluated_again(options, again)
     _show(found, options)

@@ -27,7 +27,7 @@ FLOORS = (
     ("cell",),
     ("report",),
     ("training", "evaluation"),
-    ("model", "data"),
+    ("model", "data", "tracking"),
     ("record",),
     ("config",),
     ("child_process",),

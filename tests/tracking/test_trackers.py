@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from medqa_finetune.training.trackers import OPENERS, Guarded, Tracked, trackers
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback
 
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Record
-from medqa_finetune.training.trackers import OPENERS, Guarded, Tracked, trackers
 from tests.training.trial import make_config, train
 
 
