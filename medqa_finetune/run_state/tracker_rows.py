@@ -33,8 +33,8 @@ SECTIONS = ("method", "data", "corpus", "model", "train", EVALUATE)
 OCCASIONAL = ("corpus.effective_parts", "evaluate.text_sha256")
 # What `cell.*` or a measured size says instead, and where files of this machine are written.
 LEFT_OUT = ("method.name", "data.name", "data.scale", "data.train_size", "data.effective_train_size",
-            "data.effective_validation_size", "data.effective_test_size", "corpus.name", "model.name", "outputs", "study",
-            "run_name", "evaluation_name", "overwrite", "tracker.name", "tracker.report_to")  # fmt: skip
+            "data.effective_validation_size", "data.effective_test_size", "corpus.name", "model.name", "outputs",
+            "study", "run_name", "evaluation_name", "overwrite", "tracker.name", "tracker.report_to")  # fmt: skip
 # In place of a value that is null, and of one that the run's method does not read.
 UNSET, UNUSED = "unset", "unused"
 SEED_IN_NAME = re.compile(rf"{SEPARATOR}seed=\d+")
@@ -141,7 +141,7 @@ def _data(record: Record) -> str:
 
 
 def _plain(value: object) -> Value:
-    if value is None:
+    if value is None or value == []:
         return UNSET
     if isinstance(value, bool | int | float | str):
         return value

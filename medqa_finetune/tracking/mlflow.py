@@ -25,8 +25,13 @@ PARAMETERS_AT_ONCE = 100
 @contextmanager
 def open_mlflow(row: Row) -> Iterator["MLflow"]:
     """Begin or continue the run of a row; it ends as failed or killed where the block raises."""
-    # No network calls, no warnings about long settings, no line for every table that it creates.
-    defaults = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_FLATTEN_PARAMS": "true", "MLFLOW_LOGGING_LEVEL": "WARNING"}
+    defaults = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",  # no network calls
+        "MLFLOW_LOGGING_LEVEL": "WARNING",  # no line for every table that it creates
+        # The row's settings alone: transformers adds some 280 whose keys differ by method, a dozen of them None.
+        "MLFLOW_MAX_LOG_PARAMS": "0",
+        "MLFLOW_FLATTEN_PARAMS": "true",  # where they are wanted, no warnings about long ones
+    }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     import mlflow

@@ -32,7 +32,7 @@ from medqa_finetune.training.change import read_sample, relative_change, sample_
 from medqa_finetune.training.checkpoints import Checkpoints
 from medqa_finetune.training.computing import computing, wants_fused
 from medqa_finetune.training.meters import Meter, costs
-from medqa_finetune.training.tracker_callbacks import guarded_callbacks
+from medqa_finetune.training.tracker_callbacks import guarded
 from medqa_finetune.training.trainer import MeteredTrainer, Milestones, Plan, Progress
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def fit(
     trainer.remove_callback(PrinterCallback)
     # Trainer would take one more step if resumed after the last.
     if resumed != steps:
-        callbacks = guarded_callbacks(keeping.trackers, resumed)
+        callbacks = guarded(keeping.trackers, resumed)
         _train(trainer, config, Plan(validation_steps(steps, train), train, keeping.stop), resumed, callbacks)
     checkpoints.sweep()
     if not trainer.best_step:

@@ -1,6 +1,7 @@
-"""Callbacks of trackers in transformers' `Trainer`, each behind a guard."""
+"""Callbacks of trackers in transformers' `Trainer`, each behind its guard."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from transformers import TrainerCallback
 
@@ -10,15 +11,15 @@ EVENTS = [name for name in dir(TrainerCallback) if name.startswith("on_")]
 
 
 class Guarded(TrainerCallback):
-    """Forwards events to a tracker's callback until it raises."""
+    """Forwards events to the callback of every tracker until that raises."""
 
-    def __init__(self, guard: Guard, callback: TrainerCallback) -> None:
-        self._guard = guard
-        self._callback = callback
+    def __init__(self, callbacks: Sequence[tuple[Guard, TrainerCallback]]) -> None:
+        self._callbacks = tuple(callbacks)
 
     def pass_on(self, event: str, *arguments: object, **details: object) -> None:
-        """Call the callback's method for an event."""
-        self._guard.attempt(lambda: getattr(self._callback, event)(*arguments, **details))
+        """Call the callbacks' method for an event."""
+        for guard, callback in self._callbacks:
+            guard.attempt(partial(getattr(callback, event), *arguments, **details))
 
 
 def _passing_on(event: str) -> Callable[..., None]:
@@ -33,12 +34,12 @@ for _event in EVENTS:
     setattr(Guarded, _event, _passing_on(_event))
 
 
-def guarded_callbacks(trackers: Trackers | None, resumed_from: int | None) -> list[TrainerCallback]:
-    """Return the callbacks of trackers for a training.
+def guarded(trackers: Trackers | None, resumed_from: int | None) -> list[TrainerCallback]:
+    """Return the callback of the trackers that can be opened; an empty list where none can.
 
     Args:
         trackers: None for none.
         resumed_from: Step that the training resumes from; None for a new one.
     """
     found = [] if trackers is None else trackers.curves(resumed_from)
-    return [Guarded(guard, callback) for guard, callback in found]
+    return [Guarded(found)] if found else []
