@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from medqa_finetune.chatting.sources import Source, source_of_model, source_of_run
 from medqa_finetune.config.checks import PRECISIONS
-from medqa_finetune.config.command_line import run_command, wants_help
+from medqa_finetune.config.command_line import print_help, run_command, wants_help
 from medqa_finetune.config.command_options import Options, describe, option, parse_options
 from medqa_finetune.config.ranges import at_least, check_temperature, integer_between, share
 from medqa_finetune.errors import EXIT_DONE, ConfigError, DataError, Fault, MedQAError
@@ -122,7 +122,7 @@ def chat(arguments: list[str]) -> int:
             possible.
     """
     if wants_help(arguments):
-        print(USAGE, end="")
+        print_help(USAGE)
         return EXIT_DONE
     options = parse_options(ChatOptions, arguments)
     mode = options.mode or ("interactive" if options.prompt is None and sys.stdin.isatty() else "text")

@@ -1,8 +1,9 @@
 """Faults as data, and the four kinds of errors with their exit codes.
 
 An error carries its faults. A fault says what is wrong, where (file, line, key), the value got, what is allowed, and
-what to do; `Fault.line` is the only place that makes a sentence of it. Commands print these lines without a traceback,
-`format=json` prints the fields, and a record keeps them. No code reads a line back.
+what to do; `Fault.line` and `Fault.shown_line` alone make a sentence of it. Commands print these lines without a
+traceback, in the chosen language; `format=json` prints the fields, and a record keeps them, in English. No code reads a
+line back.
 """
 
 import dataclasses
@@ -10,6 +11,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
+
+from medqa_finetune.languages.choice import chosen
+from medqa_finetune.languages.translate import translation
 
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema
@@ -63,15 +67,41 @@ class Fault:
 
     def line(self) -> str:
         """Return the fault as a line: `[file:line: ][key[=value]: ]problem[ (got value)][; allowed: a, b].[ Hint.]`."""
-        place = self.file if self.line_number is None else f"{self.file}:{self.line_number}"
-        got = "" if self.got is NO_VALUE else brief(self.got)
-        setting = f"{self.key}={got}" if self.key and got else self.key
-        head = "".join(f"{part}: " for part in (place, setting) if part)
-        bare = f" (got {got})" if got and not self.key else ""
+        head, got = self._head(), self._bare_got()
+        bare = f" (got {got})" if got else ""
         choices = f"; allowed: {', '.join(self.allowed)}" if self.allowed else ""
         said = f"{head}{self.problem}{bare}{choices}"
         # Messages of libraries may already end in a full stop.
         return said + ("" if said.endswith(".") else ".") + (f" {self.hint}" if self.hint else "")
+
+    def shown_line(self) -> str:
+        """Return the fault as a line in the chosen language; problem and hint in English where one has no translation.
+
+        For people alone: what is kept or read again is `line`.
+        """
+        if chosen() == "en":
+            return self.line()
+        problem, hint = translation(self.problem), translation(self.hint) if self.hint else ""
+        if problem is None or hint is None:
+            problem, hint = self.problem, self.hint
+        got = self._bare_got()
+        bare = f"（实际为 {got}）" if got else ""
+        choices = f"；可选值：{'、'.join(self.allowed)}" if self.allowed else ""
+        said = f"{self._head()}{problem}{bare}{choices}"
+        if problem is self.problem and not (bare or choices):
+            return said + ("" if said.endswith(".") else ".") + (f" {hint}" if hint else "")
+        return said + ("" if said.endswith(("。", ".")) else "。") + hint
+
+    def _head(self) -> str:
+        """Return where it is and what was set: `file:line: key=value: `."""
+        place = self.file if self.line_number is None else f"{self.file}:{self.line_number}"
+        got = "" if self.got is NO_VALUE else brief(self.got)
+        setting = f"{self.key}={got}" if self.key and got else self.key
+        return "".join(f"{part}: " for part in (place, setting) if part)
+
+    def _bare_got(self) -> str:
+        """Return the value got where no key stands before it."""
+        return "" if self.got is NO_VALUE or self.key else brief(self.got)
 
     def but(self, **changes: Any) -> "Fault":
         """Return a copy with other fields."""
@@ -162,6 +192,10 @@ class MedQAError(Exception):
     def __str__(self) -> str:
         return "\n".join(fault.line() for fault in distinct(self.faults))
 
+    def shown(self) -> str:
+        """Return the faults in the chosen language, one a line."""
+        return "\n".join(fault.shown_line() for fault in distinct(self.faults))
+
     def as_json(self) -> dict[str, Any]:
         """Return the object that `format=json` prints."""
         faults = [fault.as_json() for fault in distinct(self.faults)]
@@ -169,7 +203,7 @@ class MedQAError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         # IPython shows this instead of a traceback, which does not help to correct the input.
-        return [f"{type(self).__name__}: {self}"]
+        return [f"{type(self).__name__}: {self.shown()}"]
 
 
 class ConfigError(MedQAError):

@@ -4,12 +4,14 @@ import dataclasses
 import glob
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from medqa_finetune.config.command_line import aligned_table, run_command, wants_help
+from medqa_finetune.config.command_line import aligned_table, print_help, run_command, wants_help
 from medqa_finetune.config.command_options import Options, describe, option, parse_options
 from medqa_finetune.config.ranges import at_least
 from medqa_finetune.config.schema import DEFAULT_METRICS
@@ -135,7 +137,7 @@ def evaluate(arguments: list[str]) -> int:
         RunError: another process is working on the run, or an evaluation failed.
     """
     if wants_help(arguments):
-        print(USAGE, end="")
+        print_help(USAGE)
         return EXIT_DONE
     of_evaluation = [each for each in arguments if each.startswith(SECTION)]
     places = [each for each in arguments if each.partition("=")[0] in PLACES]
@@ -152,8 +154,9 @@ def evaluate(arguments: list[str]) -> int:
 
         folders = _runs(str(options.run))
         found = [_scored(RunDir(folder), folder, options.metrics, options.evaluation) for folder in folders]
-        for folder in folders:
-            report_again(RunDir(folder), options.evaluation)
+        with redirect_stdout(sys.stderr):  # trackers print
+            for folder in folders:
+                report_again(RunDir(folder), options.evaluation)
     else:
         found = _evaluated_again(options, again)
     _show(found, options)
@@ -294,7 +297,8 @@ def _evaluate_here(cell: "Cell", folder: Path) -> Found:
     if LAUNCHER_VARIABLE in os.environ:
         stop_with_parent()
     log_to_terminal()
-    run_experiment(cell)
+    with redirect_stdout(sys.stderr):
+        run_experiment(cell)
     return _scored(cell.run, folder, [], cell.config.evaluation_name)
 
 

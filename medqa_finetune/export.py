@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from medqa_finetune.config.command_line import run_command, wants_help
+from medqa_finetune.config.command_line import print_help, run_command, wants_help
 from medqa_finetune.config.command_options import describe, option, option_keys, parse_options, split_options
 from medqa_finetune.config.ranges import above_zero, at_least
 from medqa_finetune.config.schema_faults import unknown_key
@@ -92,7 +92,7 @@ def export(arguments: list[str]) -> int:
         MedQAError: an option is impossible, the training failed, or a variant cannot be made or measured.
     """
     if wants_help(arguments):
-        print(USAGE, end="")
+        print_help(USAGE)
         return EXIT_DONE
     own, rest = split_options(ExportOptions, arguments)
     options = parse_options(ExportOptions, own)

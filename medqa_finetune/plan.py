@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
 
-from medqa_finetune.config.command_line import aligned_table, run_command, wants_help
+from medqa_finetune.config.command_line import aligned_table, print_help, run_command, wants_help
 from medqa_finetune.config.command_options import Options, describe, option, parse_options, split_options
 from medqa_finetune.config.ranges import above_zero
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, noting
@@ -106,7 +106,7 @@ def plan(arguments: list[str]) -> int:
         MedQAError: the corpus or the model is missing.
     """
     if wants_help(arguments):
-        print(USAGE, end="")
+        print_help(USAGE)
         return EXIT_DONE
     own, rest = split_options(PlanOptions, arguments)
     options = parse_options(PlanOptions, own)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from medqa_finetune.config.command_line import run_command, wants_help
+from medqa_finetune.config.command_line import print_help, run_command, wants_help
 from medqa_finetune.config.command_options import Options, describe, option, parse_options
 from medqa_finetune.config.ranges import not_negative
 from medqa_finetune.errors import EXIT_DONE, DataError, Fault
@@ -59,7 +59,7 @@ def summarize(arguments: list[str]) -> int:
         DataError: the folder is missing, contains no record, or cannot be written to.
     """
     if wants_help(arguments):
-        print(USAGE, end="")
+        print_help(USAGE)
         return EXIT_DONE
     options = parse_options(SummarizeOptions, arguments)
     from medqa_finetune.record.run_dir import find_runs

@@ -8,7 +8,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from medqa_finetune.config.command_line import run_command, wants_help
+from medqa_finetune.config.command_line import print_help, run_command, wants_help
 from medqa_finetune.config.groups import conf_folder, conf_folders
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault
 from medqa_finetune.stopping import LAUNCHER_VARIABLE, stop_with_parent
@@ -46,7 +46,7 @@ def train(arguments: list[str]) -> int:
         MedQAError: an argument is impossible, or a run failed.
     """
     if wants_help(arguments):
-        print(USAGE + describe_groups(conf_folders(arguments)) + "\n\n" + describe_keys())
+        print_help(USAGE + describe_groups(conf_folders(arguments)) + "\n\n" + describe_keys())
         return EXIT_DONE
     for card in (argument for argument in arguments if argument.startswith("gpu=")):
         hint = (

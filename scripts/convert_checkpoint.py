@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medqa_finetune.architecture.files import INDEX, SINGLE, read_config, read_tensors
-from medqa_finetune.config.command_line import run_command, wants_help
+from medqa_finetune.config.command_line import print_help, run_command, wants_help
 from medqa_finetune.config.command_options import Options, describe, from_flags, option, parse_options
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault, ModelError, brief
 from medqa_finetune.record.files import replace_folder
@@ -60,7 +60,7 @@ options:
 def main(arguments: list[str]) -> int:
     """Convert the requested model, and print the result."""
     if wants_help(arguments):
-        print(USAGE, end="")
+        print_help(USAGE)
         return EXIT_DONE
     options = parse_options(ConvertOptions, from_flags(ConvertOptions, arguments))
     source, target = Path(options.source), Path(options.target)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from medqa_finetune.config.checks import HUBS
-from medqa_finetune.config.command_line import run_command, wants_help
+from medqa_finetune.config.command_line import print_help, run_command, wants_help
 from medqa_finetune.config.command_options import (
     Options,
     describe,
@@ -46,7 +46,7 @@ options:
 def main(arguments: list[str]) -> int:
     """Download the requested data set, unless present."""
     if wants_help(arguments):
-        print(USAGE, end="")
+        print_help(USAGE)
         return EXIT_DONE
     own, rest = split_options(DownloadOptions, from_flags(DownloadOptions, arguments))
     options = parse_options(DownloadOptions, own)

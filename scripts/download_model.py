@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medqa_finetune.config.checks import HUBS
-from medqa_finetune.config.command_line import run_command, wants_help
+from medqa_finetune.config.command_line import print_help, run_command, wants_help
 from medqa_finetune.config.command_options import Options, describe, from_flags, option, parse_options
 from medqa_finetune.config.groups import load_group, option_names
 from medqa_finetune.config.schema import ModelConfig
@@ -48,7 +48,7 @@ options:
 def main(arguments: list[str]) -> int:
     """Download the requested model, and check that it is complete."""
     if wants_help(arguments):
-        print(USAGE, end="")
+        print_help(USAGE)
         return EXIT_DONE
     options = parse_options(DownloadOptions, from_flags(DownloadOptions, arguments))
     log_to_terminal()

@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from medqa_finetune.config.checks import corpus_faults, data_faults
-from medqa_finetune.config.command_line import run_command, wants_help
+from medqa_finetune.config.command_line import print_help, run_command, wants_help
 from medqa_finetune.config.command_options import (
     Options,
     describe,
@@ -67,7 +67,7 @@ options:
 def main(arguments: list[str]) -> int:
     """Write, or only cache, the splits of the requested corpus."""
     if wants_help(arguments):
-        print(USAGE, end="")
+        print_help(USAGE)
         return EXIT_DONE
     own, overrides = split_options(SplitOptions, from_flags(SplitOptions, arguments))
     options = parse_options(SplitOptions, own)

@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from medqa_finetune.config.checks import corpus_faults
-from medqa_finetune.config.command_line import run_command, wants_help
+from medqa_finetune.config.command_line import print_help, run_command, wants_help
 from medqa_finetune.config.command_options import (
     Options,
     describe,
@@ -54,7 +54,7 @@ options:
 def main(arguments: list[str]) -> int:
     """Write the cleaned examples of the requested corpus."""
     if wants_help(arguments):
-        print(USAGE, end="")
+        print_help(USAGE)
         return EXIT_DONE
     own, rest = split_options(CleanOptions, from_flags(CleanOptions, arguments))
     options = parse_options(CleanOptions, own)

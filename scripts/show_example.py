@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from medqa_finetune.config.command_line import run_command, wants_help
+from medqa_finetune.config.command_line import print_help, run_command, wants_help
 from medqa_finetune.config.command_options import Options, describe, option, parse_options, split_options
 from medqa_finetune.config.ranges import at_least
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault
@@ -61,7 +61,7 @@ and every group and key that `python -m medqa_finetune.train --help` lists
 def main(arguments: list[str]) -> int:
     """Print the requested example of the experiment's set."""
     if wants_help(arguments):
-        print(USAGE, end="")
+        print_help(USAGE)
         return EXIT_DONE
     own, rest = split_options(ShowOptions, arguments)
     options = parse_options(ShowOptions, own)

@@ -32,15 +32,16 @@ FLOORS = (
     ("config",),
     ("child_process",),
     ("methods",),
-    ("architecture", "compat"),
+    ("architecture", "compat", "progress"),
     ("errors", "log", "stopping", "runtime", "versions", "memory", "precision"),
+    ("languages",),
 )
 FLOOR_OF = {room: height for height, rooms in enumerate(reversed(FLOORS)) for room in rooms}
 # Rooms that start in a moment, since they load neither.
 HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
 LIGHT_ROOMS = ("train", "plan", "summarize", "chat", "experiment", "objectives", "run_state", "preflight",
                "cell", "launch", "planning", "report", "record", "config", "architecture", "errors", "log", "stopping",
-               "runtime", "versions", "memory", "child_process")  # fmt: skip
+               "runtime", "versions", "memory", "progress", "child_process", "languages")  # fmt: skip
 HYDRA_ROOMS = {"train.py", "plan.py", "export.py", "config/compose.py", "compat/hydra.py"}
 # Commands, and what they load before they have checked their input.
 QUICK_TO_LOAD = [
@@ -60,7 +61,7 @@ QUICK_TO_LOAD = [
 LINES_PER_FILE = 450
 LINES_PER_FUNCTION = 60
 # The one function in which a reader sees a whole experiment, every stage of it in order.
-LONGER = {("experiment.py", "run_experiment"): 85}
+LONGER = {("experiment.py", "run_experiment"): 90}
 POSITIONAL_ARGUMENTS = 5
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 def write_row(
     folder: Path, group: str, settings: Mapping[str, str | bool | float], results: Mapping[str, float], step: int
 ) -> None:
-    """Write a file of events with one row of the HPARAMS table.
+    """Write a file of events with one row of the HPARAMS table, in place of earlier ones in the folder.
 
-    TensorBoard takes the settings of the first file in a folder, and the results of the last. It finds names, types
-    and ranges of the columns from all rows itself, the results from all scalars in their folders.
+    TensorBoard finds names, types and ranges of the columns from all rows itself, the results from all scalars in their
+    folders. Of several files in a folder it would take the settings of the first.
 
     Args:
         folder: Folder of the row's files.
@@ -57,8 +57,11 @@ def write_row(
         ),
         *(Summary.Value(tag=tag, simple_value=value) for tag, value in results.items()),
     ]
+    earlier = list(folder.glob("events.out.tfevents.*"))
     writer = EventFileWriter(str(folder))
     try:
         writer.add_event(Event(wall_time=now, step=step, summary=Summary(value=values)))
     finally:
         writer.close()
+    for path in earlier:
+        path.unlink()

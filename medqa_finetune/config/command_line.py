@@ -11,12 +11,17 @@ from typing import NoReturn
 
 from medqa_finetune.child_process import leave_faults
 from medqa_finetune.errors import EXIT_INTERRUPTED, EXIT_RUN_FAILED, ConfigError, Fault, MedQAError, brief
+from medqa_finetune.languages.choice import LANGUAGES, VARIABLE, choose
+from medqa_finetune.languages.help_page import help_page
+from medqa_finetune.languages.translate import say
 from medqa_finetune.log import shown, visible
 from medqa_finetune.runtime import collect_no_more
 from medqa_finetune.stopping import EXIT_OFFSET, Interrupted
 from medqa_finetune.versions import warn_of_untested_versions
 
 HELP = ("--help", "-h")
+# Option of every command: the language of what it prints.
+LANGUAGE = "lang"
 # Requests one JSON object on standard output, also for errors.
 JSON_FORMAT = "format=json"
 # Errors of paths that are too long, go through a file, loop, or may not be read.
@@ -31,6 +36,28 @@ CALL = re.compile(r"[a-z_]+\(.*\)")
 def wants_help(arguments: Sequence[str]) -> bool:
     """Return whether the arguments ask for usage."""
     return any(argument in HELP for argument in arguments)
+
+
+def print_help(page: str) -> None:
+    """Print a command's usage in the chosen language."""
+    print(help_page(page if page.endswith("\n") else f"{page}\n"), end="")
+
+
+def without_language(arguments: Sequence[str]) -> list[str]:
+    """Return arguments without `lang=`, and speak the language that it names from now on.
+
+    Raises:
+        ConfigError: there is no such language.
+    """
+    named = [each.removeprefix("--") for each in arguments if each.startswith((f"{LANGUAGE}=", f"--{LANGUAGE}="))]
+    given = [(LANGUAGE, each.partition("=")[2]) for each in named] or [(VARIABLE, os.environ.get(VARIABLE, ""))]
+    key, language = given[-1]
+    if language in LANGUAGES:
+        choose(language)
+    elif named or language:
+        os.environ.pop(VARIABLE, None)
+        raise ConfigError(Fault("not-allowed", "there is no such language", key=key, got=language, allowed=LANGUAGES))
+    return [each for each in arguments if each.removeprefix("--") not in named]
 
 
 def quoted(argument: str) -> str:
@@ -65,6 +92,7 @@ def run_command(command: Callable[[list[str]], int], arguments: Sequence[str] | 
     """
     typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        typed = without_language(typed)
         if not wants_help(typed):
             warn_of_untested_versions()
         code = command(typed)
@@ -72,10 +100,10 @@ def run_command(command: Callable[[list[str]], int], arguments: Sequence[str] | 
     except MedQAError as error:
         code = _refuse(error, typed)
     except KeyboardInterrupt:
-        _complain("interrupted")
+        _complain(say("interrupted"))
         code = EXIT_INTERRUPTED
     except Interrupted as error:
-        _complain(f"{error}; the same command resumes from here")
+        _complain(say("{reason}; the same command resumes from here", reason=error))
         code = EXIT_OFFSET + error.number
     except BrokenPipeError:
         _close_output()
@@ -91,7 +119,7 @@ def run_command(command: Callable[[list[str]], int], arguments: Sequence[str] | 
 
 def _refuse(error: MedQAError, typed: Sequence[str]) -> int:
     """Print an error in every requested form, and return its exit code."""
-    _complain(f"error: {error}")
+    _complain(say("error: {faults}", faults=error.shown()))
     # Lone surrogates, from file names that are not UTF-8, cannot be encoded; JSON escapes them: `\\ud83d`.
     fields = json.dumps(error.as_json(), ensure_ascii=False).encode(errors="backslashreplace").decode()
     if JSON_FORMAT in typed:

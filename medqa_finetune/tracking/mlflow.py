@@ -30,7 +30,7 @@ def open_mlflow(row: Row) -> Iterator["MLflow"]:
         "MLFLOW_LOGGING_LEVEL": "WARNING",  # no line for every table that it creates
         # The row's settings alone: transformers adds some 280 whose keys differ by method, a dozen of them None.
         "MLFLOW_MAX_LOG_PARAMS": "0",
-        "MLFLOW_FLATTEN_PARAMS": "true",  # where they are wanted, no warnings about long ones
+        "MLFLOW_FLATTEN_PARAMS": "true",  # where a user raises that, no warnings about long ones
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)

@@ -15,25 +15,34 @@ if TYPE_CHECKING:
 @contextmanager
 def open_swanlab(row: Row) -> Iterator["SwanLab"]:
     """Begin or continue the experiment of a row; it ends as crashed where the block raises."""
-    import swanlab
-
-    run = swanlab.init(
-        project=os.environ.get("SWANLAB_PROJECT", PROJECT),
-        name=row.name,
-        group=row.cell,
-        id=row.id,
-        resume="allow",
-        log_dir=os.environ.get("SWANLAB_LOG_DIR", str(row.folder / "swanlab")),
-        config=dict(row.settings),
-        # Without a key it would prompt for one, and an unattended training would wait for ever.
-        settings=swanlab.Settings(interactive=False),
-    )
+    run = _begun(row)
     try:
         yield SwanLab(run)
     except BaseException as error:
         run.finish(state="crashed", error=type(error).__name__)
         raise
     run.finish()
+
+
+def _begun(row: Row) -> Any:
+    import swanlab
+
+    try:
+        return swanlab.init(
+            project=os.environ.get("SWANLAB_PROJECT", PROJECT),
+            name=row.name,
+            group=row.cell,
+            id=row.id,
+            resume="allow",
+            log_dir=os.environ.get("SWANLAB_LOG_DIR", str(row.folder / "swanlab")),
+            config=dict(row.settings),
+            # Without a key it would prompt for one, and an unattended training would wait for ever.
+            settings=swanlab.Settings(interactive=False),
+        )
+    except Exception as error:
+        if os.environ.get("SWANLAB_MODE", "online") != "online":
+            raise
+        raise RuntimeError(f"run `swanlab login` or set SWANLAB_MODE=offline; {error}") from error
 
 
 @dataclass

@@ -25,6 +25,7 @@ class Row:
         problem: What is wrong.
         allowed: The values that are allowed; empty where none are listed.
         hint: What to do.
+        texts: The problems and hints one by one, which `problem` and `hint` have in a row.
     """
 
     code: str
@@ -33,6 +34,7 @@ class Row:
     problem: str
     allowed: str
     hint: str
+    texts: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
 
 def fault_rows(root: Path) -> list[Row]:
@@ -71,9 +73,10 @@ class _Finder:
         for outer in self._calls_of_helper(fields, scope, DEPTH):
             for each in _branches(fields, outer):
                 texts = {name: self.reader.texts(fields.get(name), each) for name in FIELDS}
+                words = tuple(filter(None, [*texts["problem"], *texts["hint"]]))
                 for code in texts["code"]:
                     others = {name: " / ".join(filter(None, texts[name])) for name in FIELDS[1:]}
-                    yield Row(code=code, room=_room(outer), **others)
+                    yield Row(code=code, room=_room(outer), texts=words, **others)
 
     def _calls_of_helper(self, fields: Fields, scope: Scope, depth: int) -> Iterator[Scope]:
         """Yield the scope with its parameters given, for each call of the helper around; itself where it is none."""

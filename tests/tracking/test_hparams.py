@@ -6,44 +6,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tensorboard.backend.event_processing import data_provider
-from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
-from tensorboard.context import RequestContext
-from tensorboard.plugins.base_plugin import TBContext
-from tensorboard.plugins.hparams import api_pb2
-from tensorboard.plugins.hparams.backend_context import Context
-from tensorboard.plugins.hparams.list_session_groups import Handler
 
 from medqa_finetune.run_state.tracker_rows import report_again
 from tests.report.html.browser import browser
 from tests.tracking.finished import SIZES, finished, rescored
+from tests.tracking.hparams_backend import metric, rows_of
 
 SIX = [(method, data) for method in ("lora", "qlora") for data in SIZES]
-
-
-def rows_of(outputs: Path) -> tuple[list[Any], Any]:
-    """Return the rows that TensorBoard's backend makes of a folder, and its description of the columns."""
-    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(outputs))
-    multiplexer.Reload()
-    context = Context(TBContext(data_provider=data_provider.MultiplexerDataProvider(multiplexer, str(outputs))))
-    known = context.hparams_metadata(RequestContext(), "")
-    columns = context.experiment_from_metadata(RequestContext(), "", True, known, [])
-    request = api_pb2.ListSessionGroupsRequest(
-        start_index=0,
-        slice_size=100,
-        allowed_statuses=[api_pb2.STATUS_SUCCESS],
-        aggregation_type=api_pb2.AGGREGATION_AVG,
-    )
-    request.col_params.extend(api_pb2.ColParams(hparam=info.name) for info in columns.hparam_infos)
-    return list(Handler(RequestContext(), context, "", request).run().session_groups), columns
-
-
-def metric(group: Any, tag: str) -> float:
-    (value,) = [each.value for each in group.metric_values if each.name.tag == tag]
-    return float(value)
 
 
 def test_the_six_cells_stand_in_one_table(tmp_path: Path) -> None:
@@ -86,23 +57,15 @@ def test_scores_of_later_replace_those_of_before(tmp_path: Path) -> None:
     rescored(run, "max_samples=10", 31.0, max_samples=10)
     report_again(run, None)
     groups, _ = rows_of(tmp_path)
+    assert len(list(tmp_path.rglob("*tfevents*"))) == 2
     assert sorted(metric(group, "scores/rougeL") for group in groups) == pytest.approx([24.35, 31.0])
 
 
 @contextmanager
 def tensorboard(outputs: Path) -> Iterator[str]:
     """Serve a folder, and yield the address."""
-    command = (
-        sys.executable,
-        "-m",
-        "tensorboard.main",
-        "--logdir",
-        str(outputs),
-        "--port",
-        "0",
-        "--load_fast",
-        "false",
-    )
+    arguments = ("--logdir", str(outputs), "--port", "0", "--load_fast", "false")
+    command = (sys.executable, "-m", "tensorboard.main", *arguments)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert process.stdout is not None

@@ -1,0 +1,1 @@
+"""English words that have keys."""

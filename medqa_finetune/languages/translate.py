@@ -1,0 +1,112 @@
+"""Finds the Chinese for an English text, which may have values in it.
+
+A fault's words are made where it is found, with its values in them, and nothing there knows of languages. So the
+catalogue's English is compared with the finished text: `must be at most {most}` is the pattern of `must be at most 8`.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from functools import cache, cached_property
+
+from medqa_finetune.languages.choice import LANGUAGES, chosen
+
+PLACEHOLDER = re.compile(r"\{(\w+)\}")
+# The end of a sentence inside a text.
+BETWEEN_SENTENCES = re.compile(r"(?<=[.?!]) +(?=[A-Z`{\[])")
+# Values in values in values: a text holds a library's words at most so deep.
+DEPTH = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Template:
+    """An English text with placeholders, and its Chinese."""
+
+    english: str
+    chinese: str
+
+    @cached_property
+    def literals(self) -> list[str]:
+        """The parts between placeholders."""
+        return PLACEHOLDER.split(self.english)[::2]
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """Matches texts made from it."""
+        names = PLACEHOLDER.findall(self.english)
+        groups = [f"(?P<{name}>.+?)" for name in names] + [""]
+        parts = (re.escape(literal) + group for literal, group in zip(self.literals, groups, strict=True))
+        return re.compile("".join(parts), re.DOTALL)
+
+    def values(self, text: str) -> dict[str, str] | None:
+        """Return the values of the placeholders in a text; None for a text that is not made from it."""
+        if not all(literal in text for literal in self.literals):
+            return None
+        found = self.pattern.fullmatch(text)
+        return None if found is None else found.groupdict()
+
+    def filled(self, values: Mapping[str, str]) -> str:
+        """Return the Chinese with values."""
+        return PLACEHOLDER.sub(lambda found: values[found[1]], self.chinese)
+
+
+class Catalogue:
+    """Chinese texts by English ones.
+
+    Args:
+        texts: English texts and their Chinese.
+    """
+
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        self._exact = texts
+        templates = [Template(english, chinese) for english, chinese in texts.items() if PLACEHOLDER.search(english)]
+        # Of several that match, the one with the most words of its own says the most.
+        self._templates = sorted(templates, key=lambda each: -sum(map(len, each.literals)))
+
+    def find(self, text: str, depth: int = DEPTH) -> str | None:
+        """Return the Chinese of a text; None where a sentence of it has none."""
+        if (whole := self._exact.get(text)) is not None and not PLACEHOLDER.search(text):
+            return whole
+        sentences = BETWEEN_SENTENCES.split(text)
+        if len(sentences) > 1:
+            found = [self._of_sentence(sentence, depth) for sentence in sentences]
+            if all(found):
+                return "".join(filter(None, found))
+        return self._of_sentence(text, depth)
+
+    def with_other_placeholders(self) -> list[str]:
+        """Return the English texts whose Chinese has other placeholders, or has one twice in the English."""
+        found = {text: sorted(PLACEHOLDER.findall(text)) for text in self._exact}
+        return [text for text, names in found.items() if names != sorted(PLACEHOLDER.findall(self._exact[text]))]
+
+    def _of_sentence(self, text: str, depth: int) -> str | None:
+        if text in self._exact:
+            return self._exact[text]
+        for template in self._templates if depth else ():
+            values = template.values(text)
+            if values is not None:
+                return template.filled({name: self.find(value, depth - 1) or value for name, value in values.items()})
+        return None
+
+
+@cache
+def catalogue() -> Catalogue:
+    """Return all Chinese texts."""
+    from medqa_finetune.languages.zh import doctor, faults, help_pages, terminal
+
+    return Catalogue({**faults.TEXTS, **terminal.TEXTS, **help_pages.TEXTS, **doctor.TEXTS})
+
+
+def translation(text: str, language: str | None = None) -> str | None:
+    """Return a text in a language, the chosen one if None; None where it has no translation."""
+    return text if (language or chosen()) == LANGUAGES[0] else catalogue().find(text)
+
+
+def translated(text: str, language: str | None = None) -> str:
+    """Return a text in a language, the chosen one if None; in English where it has no translation."""
+    return translation(text, language) or text
+
+
+def say(template: str, **values: object) -> str:
+    """Return an English template in the chosen language, with its values."""
+    return translated(template).format(**values)

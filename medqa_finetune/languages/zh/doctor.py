@@ -1,0 +1,3 @@
+"""What `medqa-doctor` says."""
+
+TEXTS: dict[str, str] = {}

@@ -1,0 +1,3 @@
+"""Pages of `--help`."""
+
+TEXTS: dict[str, str] = {}
