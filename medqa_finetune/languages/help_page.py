@@ -105,8 +105,10 @@ def columns(text: str) -> int:
 def wrap(text: str, width: int) -> list[str]:
     """Return a text in lines of at most so many columns; a longer word has a line of its own."""
     lines, line = [], ""
+    # Room for two closing marks, which do not begin a line.
+    room = width if text.isascii() else width - 4
     for piece in PIECE.findall(text):
-        if line and columns(line + piece) > width and piece not in CLOSING:
+        if line and columns(line + piece) > room and piece not in CLOSING:
             lines.append(line.rstrip())
             line = ""
         line += piece if line or piece != " " else ""
