@@ -38,9 +38,9 @@ from medqa_finetune.config.identity import (
     file_label,
     former_run_names,
     run_name,
-    with_size_name,
 )
 from medqa_finetune.config.schema import Config, ModelConfig
+from medqa_finetune.config.size_names import with_size_name
 from medqa_finetune.data.parts import published_parts
 from medqa_finetune.errors import ConfigError, Fault, MedQAError
 from medqa_finetune.launch.launcher import register_plugins

@@ -21,6 +21,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from medqa_finetune.evaluation.metrics.base import ScoreInfo
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.grouping import Group
+from medqa_finetune.report.labels import method_label
 from medqa_finetune.report.messages.language import Text
 from medqa_finetune.report.names import fonts, two_lines
 from medqa_finetune.report.runs import Cell
@@ -52,7 +53,7 @@ WIDTH = 5.0
 MARKERS = "osD^vPX*"
 # seaborn's version of Okabe and Ito's palette: ten colours that colour-blind readers can distinguish.
 PALETTE = "colorblind"
-USUAL_METHODS = ("lora", "qlora", "qlora_8bit", "full")
+USUAL_METHODS = tuple(map(method_label, ("lora", "qlora", "qlora_8bit", "full")))
 Palette = Mapping[str, str]
 # Keyword arguments of a matplotlib call.
 Style = dict[str, Any]
