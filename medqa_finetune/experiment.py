@@ -17,6 +17,7 @@ from medqa_finetune.methods.registry import method_of
 from medqa_finetune.model import kernels
 from medqa_finetune.objectives import task_of
 from medqa_finetune.preflight import check_packages, preflight_run
+from medqa_finetune.progress import begin, shown
 from medqa_finetune.record.environment import describe_environment
 from medqa_finetune.record.files import write_bytes
 from medqa_finetune.record.schema import Record
@@ -27,6 +28,7 @@ from medqa_finetune.runtime import collector_paused
 log = logging.getLogger(__name__)
 
 
+@shown()
 def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, top to bottom)
     """Train and evaluate one cell; return its record, also where all of that was done before.
 
@@ -48,6 +50,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
 
     # Impossible settings are refused before the folder is changed and torch is loaded.
     check_packages(config)
+    begin("preparing", detail=config.corpus.name)
     splits = task.prepare(config, cell.model, Path(config.outputs) / CACHE_NAME)
     questions = splits.test[: config.evaluate.max_samples]
     if needs_model(run, evaluation, cell.settings, task.ids(questions)) or config.overwrite:
@@ -66,13 +69,14 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
                 return claim.finish(task.score(questions, config, evaluation))
 
         if isinstance(method, MethodWithoutModel):
-            environment = describe_environment("cpu", None)
+            environment = describe_environment("cpu", None, command=cell.command)
             if training:
                 claim.end_training(None, environment=environment, data_manifest=splits.manifest)
             claim.begin_predictions(environment, task.ids(questions))
             cost = predict_without_model(method, splits.train, questions, evaluation, config.threads)
             return claim.finish(dataclasses.replace(task.score(questions, config, evaluation), **cost))
 
+        begin("loading", detail=config.model.title)
         with collector_paused():
             from medqa_finetune.evaluation.batch_size import settle_batches
             from medqa_finetune.evaluation.benchmarks import prepare_text, run_benchmarks
@@ -89,7 +93,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
         keep_freed_memory()
         set_threads(config.threads)
         device = choose_device(config.precision)
-        environment = describe_environment(device.name, device.precision, _packages(config))
+        environment = describe_environment(device.name, device.precision, _packages(config), cell.command)
         template = config.model.chat_template
         loaded = load_model(cell.model, config.method, device, config.seed, chat=config.chats, template=template)
         encoder = task.encoder(loaded.tokenizer, config, splits.manifest.counts)
@@ -104,6 +108,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
             trained = record.train
             if method.trains_weights:
                 config = settle(config, loaded, run)
+                begin("tokenizing", detail=f"{len(splits.train):,}")
                 sets = task.training_sets(encoder, splits, config)
                 keeping = Keeping(Checkpoints(run.checkpoints_path, record.identity), claim.stop)
                 trained = fit(loaded, sets, config, run, keeping)
@@ -118,6 +123,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
         config = dataclasses.replace(config, evaluate=settle_batches(config.evaluate, model, loaded.size, evaluation))
         run_benchmarks(model, loaded.tokenizer, text, config.evaluate, evaluation)
         cost = task.predict(model, encoder, questions, config, evaluation)
+        begin("scoring")
         return claim.finish(dataclasses.replace(task.score(questions, config, evaluation), **cost))
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,13 +14,36 @@ from medqa_finetune.languages.translate import translated
 PACKAGE = "medqa_finetune"
 
 
+def is_terminal() -> bool:
+    """Return whether standard error is a terminal that moves its cursor as programs ask.
+
+    A command in a notebook's cell (`!python -m …`) writes to a terminal that nobody emulates: each change of a bar or
+    table would stay there as lines of its own.
+    """
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not _in_notebook()
+
+
+def _in_notebook() -> bool:
+    """Return whether this process is a notebook's kernel, or was started in a cell."""
+    # Set by jupyter_client for kernels, and by ipykernel for what cells start, where other clients start the kernel.
+    cell = {"TERM": "xterm-color", "CLICOLOR": "1", "PAGER": "cat", "GIT_PAGER": "cat"}
+    return "JPY_PARENT_PID" in os.environ or all(os.environ.get(name) == value for name, value in cell.items())
+
+
+def in_kernel() -> bool:
+    """Return whether this process is a notebook's kernel, which shows more than text."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return getattr(shell, "kernel", None) is not None
+
+
 def log_to_terminal() -> None:
     """Print this package's messages on standard error; of other packages only warnings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.INFO)
     handler.setFormatter(_Shown("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     handler.addFilter(_without_foreign_noise())
-    if sys.stderr.isatty():
+    if is_terminal():
         # On a terminal, a progress bar shows the steps.
         handler.addFilter(lambda record: not record.name.startswith(f"{PACKAGE}.training."))
     root = logging.getLogger()

@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_works(runs: Any) -> list[argparse.ArgumentParser]:
     """Add the subcommands that train a model; return them."""
-    compares = runs.add_parser("speed", help="training and answering beside peers")
+    compares = runs.add_parser("speed", help="training and answering compared with peers")
     profiles = runs.add_parser("profile", help="where the time of training and answering goes")
     tries = runs.add_parser("options", help="optimizers and kernels of training, one after another")
     for each in (compares, profiles):
@@ -93,7 +93,7 @@ def _add_works(runs: Any) -> list[argparse.ArgumentParser]:
 
 def _add_others(runs: Any) -> list[argparse.ArgumentParser]:
     """Add the other subcommands; return those that accept a corpus."""
-    answers = runs.add_parser("answering", help="our own decoding beside vLLM")
+    answers = runs.add_parser("answering", help="our own decoding compared with vLLM")
     answers.add_argument("--model", choices=ARCHITECTURES, default="tiny", help="architecture; weights are random")
     answers.add_argument("--methods", nargs="+", choices=("none", "lora"), default=["none", "lora"])
     answers.add_argument("--eval-rows", type=int, default=200, help="questions (default: %(default)s)")
@@ -127,7 +127,7 @@ def _add_roofline(runs: Any) -> None:
     steps.add_argument("--length", type=int, default=1024, help="tokens of each (default: %(default)s)")
     steps.add_argument("--rows", type=int, default=24, help="questions answered at a time (default: %(default)s)")
     steps.add_argument("--no-gradient-checkpointing", action="store_true")
-    steps.add_argument("--published", action="store_true", help="beside published figures of others instead")
+    steps.add_argument("--published", action="store_true", help="compare with published figures of others instead")
     steps.add_argument("--coefficients", action="store_true", help="those of model/roofline.py, counted anew")
 
 

@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("what", nargs="+", choices=(*SETS, LOCK, PYTHONS), metavar="SET", help=f"{sets}; or {LOCK}, "
                         f"{PYTHONS}")  # fmt: skip
     parser.add_argument("--python", metavar="VERSION", help="as in 3.12; the one that runs this by default")
-    parser.add_argument("--extras", nargs="+", default=[], metavar="EXTRA", help="installed beside dev")
+    parser.add_argument("--extras", nargs="+", default=[], metavar="EXTRA", help="installed in addition to dev")
     parser.add_argument("--tests", nargs="+", default=[], metavar="PATH", help="in place of the whole quick suite")
     parser.add_argument("--quick", action="store_true", help=f"of the tests, only {' and '.join(QUICK_TESTS)}")
     parser.add_argument("--no-demo", dest="demo", action="store_false", help="train no cells")

@@ -77,7 +77,7 @@ LoRA, at the speed of the table above. Memory is that of a step with {LENGTH} to
 
 """
 PUBLISHED = """
-## Beside published figures
+## Compared with published figures
 
 A ratio over 1 says that less time is predicted here than was published. Batches, lengths and kernels of the
 published runs are not known in full: peft's problems are taken as 250 tokens long, consultations as 148, in passes
@@ -92,7 +92,7 @@ A free T4 is lent for some hours at a time. A run that was stopped goes on from 
 minutes old, when the same command is given again with the same `outputs`. Nothing needs to be set: precision is
 fp16, and `auto` computes activations again and takes as many pairs a pass as fit. Expect {lora} h for LoRA and
 {qlora} h for QLoRA on 20,000 consultations, {lora_all} h and {qlora_all} h on 100,000, and {minutes} minutes more
-for 1,000 answers; twice as long is within what these figures are good for. `python -m medqa_finetune.plan -m
+for 1,000 answers; these figures may be off by a factor of two. `python -m medqa_finetune.plan -m
 method=lora,qlora data=20k,50k,100k gpu=t4` says it for your own corpus.
 """
 

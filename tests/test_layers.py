@@ -19,7 +19,8 @@ from tests.sources import IN_PACKAGE, IN_SCRIPTS, PACKAGE, ROOT, Source, offence
 # can be done with a base model; `architecture` is a model as its files describe it; `compat` is what dependencies do
 # not promise.
 FLOORS = (
-    ("train", "evaluate", "summarize", "plan", "chat", "export", "api"),
+    ("train", "evaluate", "summarize", "plan", "chat", "export", "doctor", "api"),
+    ("checkup",),
     ("planning",),
     ("experiment", "launch", "chatting", "variants"),
     ("objectives",),
@@ -32,7 +33,7 @@ FLOORS = (
     ("config",),
     ("child_process",),
     ("methods",),
-    ("architecture", "compat"),
+    ("architecture", "compat", "progress"),
     ("errors", "log", "stopping", "runtime", "versions", "memory", "precision"),
     ("languages",),
 )
@@ -41,13 +42,14 @@ FLOOR_OF = {room: height for height, rooms in enumerate(reversed(FLOORS)) for ro
 HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
 LIGHT_ROOMS = ("train", "plan", "summarize", "chat", "experiment", "objectives", "run_state", "preflight",
                "cell", "launch", "planning", "report", "record", "config", "architecture", "errors", "log", "stopping",
-               "runtime", "versions", "memory", "child_process", "languages")  # fmt: skip
+               "runtime", "versions", "memory", "progress", "child_process", "languages")  # fmt: skip
 HYDRA_ROOMS = {"train.py", "plan.py", "export.py", "config/compose.py", "compat/hydra.py"}
 # Commands, and what they load before they have checked their input.
 QUICK_TO_LOAD = [
     "train",
     "plan",
     "export",
+    "doctor",
     "evaluate",
     "summarize",
     "chat",
@@ -61,7 +63,7 @@ QUICK_TO_LOAD = [
 LINES_PER_FILE = 450
 LINES_PER_FUNCTION = 60
 # The one function in which a reader sees a whole experiment, every stage of it in order.
-LONGER = {("experiment.py", "run_experiment"): 85}
+LONGER = {("experiment.py", "run_experiment"): 90}
 POSITIONAL_ARGUMENTS = 5
 
 

@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from medqa_finetune.chatting.chat_model import ChatModel, Sampling, Turn, load_source
 from medqa_finetune.chatting.sources import Source
 from medqa_finetune.data.clean import clean
 from medqa_finetune.errors import DataError, Fault
+from medqa_finetune.progress import advance, track
 
 # Shown with all answers.
 DISCLAIMER = "Generated text, not medical advice. 内容由模型生成，不构成医疗建议。"
@@ -135,8 +135,9 @@ def answer_all(source: Source, questions: Sequence[str], settings: ChatSettings)
     """Return a model's answers to all questions, each in its own conversation; frees the model afterwards."""
     conversation = start_conversation(source, settings)
     answers = []
-    for question in tqdm(questions, desc=source.name, unit="question", disable=None, leave=False):
+    for question in track(questions, "answering", of=len(questions), unit="question"):
         answers.append(conversation.ask(question))
+        advance(len(answers))
         conversation.reset()
     del conversation
     gc.collect()

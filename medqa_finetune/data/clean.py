@@ -55,7 +55,7 @@ OPERAND = re.compile(r"[A-Za-z0-9)\]]\s*\Z")
 BLANKS = " \t\u3000"
 # Stands for a < that is no tag's, while tags are removed; control characters are gone by then.
 SIGN = "\x00"
-# Stand for the boundary of a cell and of a block, until it is known what is beside them.
+# Stand for the boundary of a cell and of a block, until it is known what is next to them.
 CELL, BLOCK = "\x01", "\x02"
 BOUNDARIES = re.compile(
     rf"(?P<before>\A|\n[{BLANKS}]*|[{BLANKS}])?(?P<run>[{CELL}{BLOCK}](?:[{BLANKS}]*[{CELL}{BLOCK}])*)"

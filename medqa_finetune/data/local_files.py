@@ -14,13 +14,13 @@ logger = logging.getLogger(__name__)
 
 File = tuple[Path, str]
 
-# Files that other programs put beside data and that describe it.
+# Files that other programs put next to data and that describe it.
 DESCRIPTIONS = (
     "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "croissant.json",
     # Of our own scripts.
     "manifest.json", "counts.json", "rejects.jsonl",
 )  # fmt: skip
-# What `datasets` keeps of steps on the way, beside the data itself.
+# What `datasets` keeps of steps on the way, next to the data itself.
 INTERMEDIATE = "cache-"
 # What macOS puts into archives; hidden files and folders are passed over too.
 ARCHIVED = "__MACOSX"
@@ -105,7 +105,7 @@ def _data_files(paths: list[Path], root: Path, corpus: CorpusConfig) -> list[Fil
     seen = [(path, name) for path, name in named if not _is_hidden(name) and known(path.name)]
     left_out = [name for path, name in seen if _is_beside(path)]
     if left_out:
-        _say(logging.INFO, f"{root}: left out, since it is beside the data: {_some(left_out)}")
+        _say(logging.INFO, f"{root}: left out, since it lies next to the data: {_some(left_out)}")
     return [(path, name) for path, name in seen if not _is_beside(path)]
 
 

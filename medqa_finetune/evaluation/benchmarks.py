@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
-from tqdm import tqdm
 
 from medqa_finetune.config.groups import conf_folder, load_group, option_names
 from medqa_finetune.config.identity import file_label
@@ -24,6 +23,7 @@ from medqa_finetune.evaluation.lm_eval_tasks import check_tasks, zero_shot_score
 from medqa_finetune.evaluation.reuse import missing_benchmarks
 from medqa_finetune.evaluation.text_perplexity import METRIC, score_blocks, text_signature
 from medqa_finetune.methods.registry import method_of
+from medqa_finetune.progress import advance, begin, track
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.schema import Score
 
@@ -157,6 +157,7 @@ def run_benchmarks(
     missing = [] if evaluation is None else missing_benchmarks(evaluation)
     known = {} if evaluation is None else evaluation.exams
     if "tasks" in missing:
+        begin("benchmarks", detail=", ".join(settings.zero_shot))
         known = known | zero_shot_scores(model, tokenizer, settings)
         folder.update(exams=known)
     if "text" in missing and text is not None:
@@ -173,8 +174,10 @@ def text_perplexity(model: Any, text: TextBenchmark, settings: EvaluateConfig) -
 
     log.info("measuring the perplexity of evaluate.text=%s, %d blocks", text.name, len(text.blocks))
     model.eval()
-    batches = tqdm([*batches_of(text.blocks, settings)], desc=text.name, unit="batch", disable=None, leave=False)
-    rows = [row for batch in batches for row in measure_batch(model, text.blocks, batch, settings)]
+    rows: list[dict[str, Any]] = []
+    for batch in track([*batches_of(text.blocks, settings)], "measuring", of=len(text.blocks)):
+        rows += measure_batch(model, text.blocks, batch, settings)
+        advance(len(rows))
     score = score_blocks(rows, text.signature, Path(text.name))[0].scores[METRIC]
     log.info("the perplexity of evaluate.text=%s is %.2f", text.name, score.value)
     return score

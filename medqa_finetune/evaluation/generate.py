@@ -8,7 +8,6 @@ from itertools import chain
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from medqa_finetune.config.schema import EvaluateConfig
 from medqa_finetune.data.encode import Encoder
@@ -22,6 +21,7 @@ from medqa_finetune.evaluation.reference_likelihood import reference_likelihoods
 from medqa_finetune.evaluation.reuse import drop_other_endings, reused_rows
 from medqa_finetune.evaluation.time_limit import TimedOutError, alarm
 from medqa_finetune.model.stop_tokens import stop_ids
+from medqa_finetune.progress import advance, track
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.files import keep_lines
 
@@ -85,7 +85,7 @@ class PredictionWriter:
         if done:
             log.info("%d of %d batches were answered before", done, len(batches))
         self._asked = len(asked)
-        self._answered = len(reused) + sum(map(len, batches[:done]))
+        self.answered = len(reused) + sum(map(len, batches[:done]))
         self.left = batches[done:]
         self._questions_left = QuestionsCut(encoder, list(chain.from_iterable(self.left)))
 
@@ -105,10 +105,11 @@ class PredictionWriter:
         self._folder.append_predictions(
             [to_row(answer) | context_of(pair) for answer, pair in zip(answers, batch, strict=True)]
         )
-        self._answered += len(batch)
+        self.answered += len(batch)
+        advance(self.answered)
         tokens = sum(len(output.tokens) for output in outputs)
         self._folder.log_answered(
-            {"answered": self._answered, "questions": self._questions, "seconds": seconds, "tokens": tokens}
+            {"answered": self.answered, "questions": self._questions, "seconds": seconds, "tokens": tokens}
         )
 
     def _answer(self, pair: Example, output: Output, likelihood: tuple[float, int]) -> Prediction:
@@ -177,7 +178,7 @@ def generate_predictions(
     model.eval()
     decode = replaying(model) if settings.cuda_graphs else None
     book = PredictionWriter(model, encoder, pairs, settings, folder)
-    for batch in tqdm(book.left, desc="answering", unit="batch", disable=None, leave=False):
+    for batch in track(book.left, "answering", of=len(pairs), done=book.answered):
         prompts = encoder.prompts(batch)
         started = clock(model)
         outputs = generate_in_time(model, encoder, prompts, settings, decode)

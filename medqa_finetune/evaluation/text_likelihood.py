@@ -4,14 +4,13 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tqdm import tqdm
-
 from medqa_finetune.config.schema import EvaluateConfig
 from medqa_finetune.data.examples import Encoded
 from medqa_finetune.evaluation.decode import Model
 from medqa_finetune.evaluation.generate import Generated, clock, keep_whole_batches
 from medqa_finetune.evaluation.reference_likelihood import reference_likelihoods
 from medqa_finetune.evaluation.reuse import reused_rows
+from medqa_finetune.progress import advance, track
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 
 log = logging.getLogger(__name__)
@@ -35,12 +34,13 @@ def measure_blocks(
     if done:
         log.info("%d of %d batches were measured before", done, len(batches))
     measured = len(reused) + sum(map(len, batches[:done]))
-    for batch in tqdm(batches[done:], desc="measuring", unit="batch", disable=None, leave=False):
+    for batch in track(batches[done:], "measuring", of=len(blocks), done=measured):
         started = clock(model)
         rows = measure_batch(model, blocks, batch, settings)
         seconds = clock(model) - started
         folder.append_predictions(rows)
         measured += len(batch)
+        advance(measured)
         tokens = sum(row["tokens"] for row in rows)
         folder.log_answered({"answered": measured, "questions": len(blocks), "seconds": seconds, "tokens": tokens})
     costs = folder.read_answered()

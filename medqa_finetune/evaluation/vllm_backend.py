@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from tqdm import tqdm
 
 from medqa_finetune.architecture.size import read_size
 from medqa_finetune.child_process import Child, NoReplyError, stream
@@ -35,6 +34,7 @@ from medqa_finetune.model.plain_export import Plain, write_plain
 from medqa_finetune.model.pruned import build_skeleton, layer_sizes
 from medqa_finetune.model.requirements import Need
 from medqa_finetune.precision import DTYPE_WIDTH, Precision
+from medqa_finetune.progress import track
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.files import TEMPORARY_PREFIX
 
@@ -71,11 +71,10 @@ def generate_predictions(
         _make_room(model)
         asked = _asked(plain, book.stops, settings, list(chain(*prompts)))
         with ask(asked, settings.timeout_seconds) as said:
-            outputs = tqdm(
-                _by_batch(said, [len(batch) for batch in prompts]),
-                desc="answering", unit="batch", total=len(prompts), disable=None, leave=False,
-            )  # fmt: skip
-            for batch, found, (answers, seconds) in zip(book.left, likelihoods, outputs, strict=True):
+            outputs = _by_batch(said, [len(batch) for batch in prompts])
+            expected = [*zip(book.left, likelihoods, strict=True)]
+            for batch, found in track(expected, "answering", of=len(pairs), done=book.answered):
+                answers, seconds = next(outputs)
                 book.write(batch, answers, found, seconds)
     return book.generated()
 

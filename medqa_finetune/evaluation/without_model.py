@@ -12,6 +12,7 @@ from medqa_finetune.errors import DataError, Fault
 from medqa_finetune.evaluation.predictions import Prediction, to_row
 from medqa_finetune.evaluation.reuse import reused_rows
 from medqa_finetune.methods.base import MethodWithoutModel
+from medqa_finetune.progress import advance, track
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.files import keep_lines
 
@@ -53,11 +54,13 @@ def predict_without_model(
     reused = {row.get("id") for row in reused_rows(folder)}
     keep_lines(folder.predictions_path, len(reused))
     left = [each for each in questions if each.id not in reused]
-    started = time.perf_counter()
-    for begin in range(0, len(left), BATCH):
-        batch = left[begin : begin + BATCH]
+    started, answered = time.perf_counter(), len(questions) - len(left)
+    batches = [left[first : first + BATCH] for first in range(0, len(left), BATCH)]
+    for batch in track(batches, "answering", of=len(questions), done=answered):
         predictions = predict([normalised_question(each.question) for each in batch])
         folder.append_predictions([to_row(_prediction(*each)) for each in zip(batch, predictions, strict=True)])
+        answered += len(batch)
+        advance(answered)
     seconds = time.perf_counter() - started
     log.info("%d questions predicted from %d training examples in %.1f s", len(left), len(train), seconds)
     return {"seconds": seconds, "samples_per_second": len(left) / seconds} if left else {}

@@ -1,7 +1,6 @@
 """Shows a launch on standard error: a live table in a terminal, plain lines elsewhere."""
 
 import contextlib
-import os
 import sys
 import time
 from collections import Counter
@@ -15,12 +14,15 @@ from rich.text import Text
 
 from medqa_finetune.launch.scheduler import Job
 from medqa_finetune.launch.stage import Stage, read_stage
-from medqa_finetune.log import visible
+from medqa_finetune.log import is_terminal, visible
+from medqa_finetune.progress import StageClock, duration, read_progress
 from medqa_finetune.record.short_names import short_names
 
 REFRESH_SECONDS = 1.0
-LINE_SECONDS = 300.0
+LINE_SECONDS = 60.0
 COLUMNS = ("step", "loss", "tokens/s", "VRAM", "left", "so far", "GPU")
+# States between which a cell goes back and forth.
+VALIDATES = {"training", "validating"}
 # The same figures in one line without headings.
 UNITS = ("{}", "loss {}", "{} tokens/s", "{}", "{} left", "{} so far", "GPU {}")
 # Terminal lines that are not table rows: heading, caption, output above, the next prompt.
@@ -69,7 +71,7 @@ class CellView:
         return "  ".join([self.text, *(figures if self.stage is not None else ())])
 
 
-def view_of(job: Job, clock: "StageClock") -> CellView:
+def view_of(job: Job, clock: StageClock) -> CellView:
     """Return the current view of a job."""
     if job.exit_status is not None:
         text = job.note if job.exit_status.state == "done" else f"{job.exit_status.state}: {job.exit_status.reason}"
@@ -78,38 +80,10 @@ def view_of(job: Job, clock: "StageClock") -> CellView:
     if job.running is None:
         state = "waiting for another process" if job.next_check else "pending"
         return CellView(state, state)
-    stage = read_stage(job.run, job.running.progress_before)
+    said = read_progress(job.running.process.progress_path)
+    stage = read_stage(job.run, job.running.progress_before, said)
     state = stage.name + (f", try {job.attempts}" if job.attempts > 1 else "")
     return CellView(state, state, stage, clock.remaining(stage), job.elapsed(), job.running.slot.label)
-
-
-class StageClock:
-    """Estimates the time remaining in a cell's stage from its mean speed since the stage was first seen.
-
-    rich.progress needs at least three observations, and a step may take many minutes.
-    """
-
-    def __init__(self) -> None:
-        self._first: tuple[str, float, float] | None = None
-
-    def remaining(self, stage: Stage) -> float | None:
-        """Return the estimated seconds to the end of a stage; None without a measured speed."""
-        if stage.at is None or stage.of is None:
-            return None
-        now = time.monotonic()
-        name, at, then = self._first or (stage.name, stage.at, now)
-        if self._first is None or name != stage.name or stage.at < at:
-            self._first = (stage.name, stage.at, now)
-            return None
-        return (stage.of - stage.at) * (now - then) / (stage.at - at) if stage.at > at else None
-
-
-def duration(seconds: float) -> str:
-    """Format seconds as `45 s`, `12 min` or `3 h 05 min`."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 class LiveDisplay:
@@ -121,7 +95,7 @@ class LiveDisplay:
         self._views = [CellView("pending", "pending") for _ in jobs]
         self._printed_at = [0.0 for _ in jobs]
         self._shown_at = 0.0
-        in_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        in_terminal = is_terminal()
         console = Console(stderr=True)
         self._live = Live(console=console, auto_refresh=False, redirect_stdout=False) if in_terminal else None
 
@@ -148,7 +122,8 @@ class LiveDisplay:
         self._shown_at = now
         before, self._views = self._views, list(map(view_of, self._jobs, self._clocks))
         for number, (old, new) in enumerate(zip(before, self._views, strict=True)):
-            changed = new.state not in (old.state, "pending")
+            # A validation interrupts the training, which is no news each time.
+            changed = new.state not in (old.state, "pending") and {old.state, new.state} != VALIDATES
             due = new.stage is not None and now - self._printed_at[number] >= LINE_SECONDS
             # The table does not say why a cell failed.
             if changed and new.state in ("failed", "interrupted") if self._live else changed or due:

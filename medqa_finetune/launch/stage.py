@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medqa_finetune.launch.exit_status import read_or_none
+from medqa_finetune.progress import Doing
 from medqa_finetune.record.evaluations import CellDir
 
 TAIL_BYTES = 4096
@@ -45,13 +46,18 @@ def read_progress(run: CellDir) -> ProgressRows:
     return ProgressRows(_last_row(run.run.metrics_path), answering)
 
 
-def read_stage(run: CellDir, before: ProgressRows) -> Stage:
-    """Read the stage of a running cell from the files of its run.
+def read_stage(run: CellDir, before: ProgressRows, said: Doing | None = None) -> Stage:
+    """Return the stage of a running cell: what its process says, with figures from the files of its run.
 
     Args:
         run: Its folder.
         before: The run's progress when the cell was started.
+        said: What its process says; None for a program that says nothing, whose files alone tell the stage.
     """
+    return _by_files(run, before) if said is None else _as_said(run, before, said)
+
+
+def _by_files(run: CellDir, before: ProgressRows) -> Stage:
     record = read_or_none(run)
     if record is None:
         return Stage("running")
@@ -59,8 +65,7 @@ def read_stage(run: CellDir, before: ProgressRows) -> Stage:
     training, answering = marks.training, marks.answering
     vram = training.get("vram_allocated_gib") or None
     if answering != before.answering:
-        seconds, tokens = answering.get("seconds"), answering.get("tokens")
-        speed = tokens / seconds if seconds and tokens else None
+        speed = _speed(answering)
         return Stage("answering", answering.get("answered"), answering.get("questions"), None, speed, vram)
     if record.status == "evaluated":
         return Stage("scoring")
@@ -70,6 +75,24 @@ def read_stage(run: CellDir, before: ProgressRows) -> Stage:
         steps, speed = training.get("steps"), training.get("tokens_per_second")
         return Stage("training", training.get("step"), steps, training.get("loss"), speed, vram)
     return Stage("preparing")
+
+
+def _as_said(run: CellDir, before: ProgressRows, said: Doing) -> Stage:
+    marks = read_progress(run)
+    of_training = said.name in ("training", "validating") and marks.training != before.training
+    vram = (marks.training.get("vram_allocated_gib") or None) if marks.training != before.training else None
+    if of_training:
+        loss = said.loss if said.loss is not None else marks.training.get("loss")
+        speed = marks.training.get("tokens_per_second")
+        return Stage(said.name, said.at, said.of, loss, speed, vram)
+    speed = _speed(marks.answering) if marks.answering != before.answering else None
+    return Stage(said.name, said.at, said.of, said.loss, speed, vram)
+
+
+def _speed(answering: Row) -> float | None:
+    """Return tokens per second of the last batch of predictions."""
+    seconds, tokens = answering.get("seconds"), answering.get("tokens")
+    return tokens / seconds if seconds and tokens else None
 
 
 def _last_row(path: Path) -> Row:

@@ -12,6 +12,7 @@ from pathlib import Path
 from medqa_finetune.child_process import FAULTS_VARIABLE, faults_file, last_lines, read_faults
 from medqa_finetune.errors import Fault
 from medqa_finetune.languages.choice import VARIABLE as LANGUAGE_VARIABLE
+from medqa_finetune.progress import PROGRESS_VARIABLE
 from medqa_finetune.record.run_dir import this_process
 from medqa_finetune.record.schema import Process
 from medqa_finetune.stopping import LAUNCHER_VARIABLE
@@ -45,6 +46,7 @@ class CellProcess:
 
     Attributes:
         faults: Why it refused its arguments; available after it has ended.
+        progress_path: File to which it writes what it is doing.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -53,7 +55,9 @@ class CellProcess:
         self.faults: list[Fault] = []
         self._refusal = contextlib.ExitStack()
         self._refusal_path = self._refusal.enter_context(faults_file())
+        self.progress_path = self._refusal_path.with_name("progress.json")
         variables = {
+            PROGRESS_VARIABLE: str(self.progress_path),
             LAUNCHER_VARIABLE: str(os.getpid()),
             "PYTHONFAULTHANDLER": "1",
             # Its output may become part of its record.

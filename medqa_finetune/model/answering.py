@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 def answering_model(model: PreTrainedModel, method: MethodConfig, device: Device) -> PreTrainedModel:
     """Return a model, as a method trained or attached it, ready to answer; the given one is modified in place.
 
-    With full-precision weights an adapter is merged; elsewhere it stays beside them, see `answering_form`.
+    With full-precision weights an adapter is merged; elsewhere it stays separate, see `answering_form`.
     """
     return answering_form(model_method(method).for_inference(model), device)
 

@@ -26,7 +26,7 @@ AVERAGE_BYTES, AVERAGE_BYTES_8BIT = 4.0, 1 + 4 / 256
 # too.
 KEPT_FOR_BACKWARD = {2: 2.25, 4: 1.75}
 # On CUDA in half precision, counted with fake tensors (tests/model/test_cuda_path.py): dropout keeps one byte a number
-# there, and adapters take their input as it is. The backward pass of a layer needs more beside what is kept.
+# there, and adapters take their input as it is. The backward pass of a layer needs more than what is kept.
 KEPT_ON_CUDA, BACKWARD_ON_CUDA = 1.56, 0.69
 # fp32 numbers alive at once per logit: its log-probability, the gradient of that, and the gradient of the logit.
 LOGIT_BYTES = 3 * FP32
@@ -121,14 +121,14 @@ def training_memory(size: ModelSize, config: Config, machine: Machine, tokens: i
     trained = method.trainable_parameters(size)
     optimizer = config.method.optimizer if cuda else config.method.optimizer_without_cuda
     tokens = train.micro_batch * train.max_length if tokens is None else tokens
-    # What is kept of all layers that are kept, and what the backward pass of one layer takes beside.
+    # What is kept of all layers that are kept, and what the backward pass of one layer takes in addition.
     unit, half_on_cuda = tokens * width, cuda and width < FP32
-    kept, beside = (KEPT_ON_CUDA, BACKWARD_ON_CUDA) if half_on_cuda else (KEPT_FOR_BACKWARD[width], 0.0)
+    kept, backward = (KEPT_ON_CUDA, BACKWARD_ON_CUDA) if half_on_cuda else (KEPT_FOR_BACKWARD[width], 0.0)
     largest = max(size.layer_widths)
     inputs = tokens * size.hidden * size.layers * width
     held = inputs if train.gradient_checkpointing else unit * kept * sum(size.layer_widths)
     # The last layer's backward pass begins when the logits are gone; the larger of both takes memory.
-    layer = unit * ((kept if train.gradient_checkpointing else 0) + beside) * largest
+    layer = unit * ((kept if train.gradient_checkpointing else 0) + backward) * largest
     if method.quantized_bytes(size):  # a matrix is dequantized for its product
         layer += width * max(rows * columns for rows, columns in size.linear.values())
     logits = min(tokens * size.vocabulary, LOGIT_BYTES_AT_ONCE // FP32) * LOGIT_BYTES

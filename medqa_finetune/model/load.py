@@ -1,7 +1,6 @@
 """Loads the tokenizer and the base model in the configured precision and quantization."""
 
 import logging
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -22,6 +21,7 @@ from medqa_finetune.compat.failures import words_of
 from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import MethodConfig
 from medqa_finetune.errors import Fault, ModelError
+from medqa_finetune.log import is_terminal
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.attention_kernels import expand_keys_where_needed
 from medqa_finetune.model.parameters import adapted_modules, count_parameters
@@ -33,7 +33,7 @@ from medqa_finetune.record.schema import LayerSizes, Parameters
 log = logging.getLogger(__name__)
 
 # Progress bars are for terminals only.
-if not sys.stderr.isatty():
+if not is_terminal():
     disable_progress_bar()  # type: ignore[no-untyped-call]
 # Its warnings then reach our handlers, including the run's log, instead of standard error only.
 disable_default_handler()

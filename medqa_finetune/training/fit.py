@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,10 +16,12 @@ from medqa_finetune.config.ranges import AUTO
 from medqa_finetune.config.schema import Config, TrainConfig
 from medqa_finetune.data.token_sets import EncodedSet
 from medqa_finetune.errors import Fault, ModelError, RunError
+from medqa_finetune.log import is_terminal
 from medqa_finetune.methods.base import ModelMethod
 from medqa_finetune.methods.registry import model_method
 from medqa_finetune.model.fp32_blocks import way_out_of_fp16
 from medqa_finetune.model.load import Device, LoadedModel
+from medqa_finetune.progress import begin
 from medqa_finetune.record.files import replace_folder
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import TrainRecord
@@ -96,9 +97,11 @@ def fit(
         start=start,
     )
     trainer.remove_callback(PrinterCallback)
+    begin("training", steps, at=resumed)
     # Trainer would take one more step if resumed after the last.
     if resumed != steps:
         _train(trainer, config, Plan(validation_steps(steps, train), train, keeping.stop), resumed)
+    begin("saving")
     checkpoints.sweep()
     if not trainer.best_step:
         raise _nothing_trained(trainer)
@@ -131,9 +134,9 @@ def _train(trainer: MeteredTrainer, config: Config, plan: Plan, resumed: int | N
         _tell_of_fusion(trainer, config, fused)
         for callback in (*callbacks, Milestones(plan, trainer.meter, trainer.publish)):
             trainer.add_callback(callback)
-        begin = None if resumed is None else str(trainer.checkpoints.path(resumed))
+        checkpoint = None if resumed is None else str(trainer.checkpoints.path(resumed))
         try:
-            trainer.train(resume_from_checkpoint=begin)
+            trainer.train(resume_from_checkpoint=checkpoint)
         finally:
             # What comes after training computes as it would in another process.
             trainer.unwrap()
@@ -262,7 +265,7 @@ def training_arguments(config: Config, checkpoints: Checkpoints, steps: int, dev
         save_strategy="no",  # Milestones requests checkpoints, Checkpoints keeps them
         report_to="none",  # trackers are callbacks, each behind a guard
         run_name=config.run_name,
-        disable_tqdm=not os.isatty(2),
+        disable_tqdm=not is_terminal(),
         seed=config.seed,
         data_seed=config.seed,
         use_cpu=not cuda,

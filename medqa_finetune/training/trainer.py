@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from medqa_finetune.compat.trainer import AdaptedTrainer
 from medqa_finetune.config.schema import TrainConfig
 from medqa_finetune.errors import Fault, RunError
 from medqa_finetune.model.fp32_blocks import way_out_of_fp16
+from medqa_finetune.progress import advance, within
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.stopping import StopRequest
 from medqa_finetune.training.batches import Batch
@@ -87,6 +88,7 @@ class MeteredTrainer(AdaptedTrainer):
         self._logged_at = progress.logged_at
         self._loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=self.args.device)
         self._validated = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+        self._validated_samples = 0
         self._answer_loss = AnswerLoss(self.model)
         self.fused_adapters = progress.fused_adapters
         if self.skips is not None:
@@ -113,12 +115,15 @@ class MeteredTrainer(AdaptedTrainer):
         loss = torch.stack(losses).sum()
         self.meter.count(work)
         self._loss_sum += loss
+        # On a GPU, reading every loss would make the host wait for each step.
+        advance(self.state.global_step + 1, loss=loss.item() if loss.device.type == "cpu" else None)
         return loss
 
     def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
         """Validate with the meter paused; record the step if its loss is the lowest so far and any step trained."""
         self.meter.pause()
-        metrics: dict[str, float] = super().evaluate(*arguments, **options)
+        with within("validating", len(cast(Sized, self.eval_dataset))):
+            metrics: dict[str, float] = super().evaluate(*arguments, **options)
         has_trained = (self.skipped_steps or 0) < self.state.global_step
         if has_trained and metrics["eval_loss"] < self.best_loss:
             self.best_loss, self.best_step = metrics["eval_loss"], self.state.global_step
@@ -139,12 +144,15 @@ class MeteredTrainer(AdaptedTrainer):
         work: Work = item["work"]
         loss, tokens = torch.stack(losses).sum(), work.answer_tokens
         self._validated += torch.stack([loss.double(), torch.full_like(loss, tokens).double()])
+        self._validated_samples += work.samples
+        advance(self._validated_samples)
         return loss / tokens
 
     def validated_loss(self) -> float:
         """Return the mean loss over all answer tokens since the last call, independent of `train.micro_batch`."""
         summed, tokens = self.accelerator.gather(self._validated).reshape(-1, 2).sum(dim=0).tolist()
         self._validated.zero_()
+        self._validated_samples = 0
         return float(summed / tokens)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -157,6 +165,7 @@ class MeteredTrainer(AdaptedTrainer):
         if "loss" in logs:
             # Trainer's own mean omits the steps between the last point and the checkpoint that training resumed from.
             logs["loss"] = self._loss_sum.item() / (self.state.global_step - self._logged_at)
+            advance(self.state.global_step, loss=logs["loss"])
             self._logged_at = self.state.global_step
             self._loss_sum.zero_()
             _, tokens_per_second = self.meter.throughput()
@@ -172,7 +181,9 @@ class MeteredTrainer(AdaptedTrainer):
         # The gradient norm may be infinite in fp16, where the scaler then skips the step; JSON has no infinity.
         finite = {name: value if math.isfinite(value) else None for name, value in logs.items()}
         self.run.log_metrics({"step": self.state.global_step, "steps": self.state.max_steps, **finite})
-        log.info("step %d/%d  %s", self.state.global_step, self.state.max_steps, _as_text(logs))
+        # Lines of progress say the training loss once a minute.
+        level = logging.DEBUG if "loss" in logs else logging.INFO
+        log.log(level, "step %d/%d  %s", self.state.global_step, self.state.max_steps, _as_text(logs))
         self._check_skips()
 
     def publish(self, step: int) -> None:

@@ -95,7 +95,7 @@ def _fill(job: ExportJob, name: str, fresh: Path) -> None:
         size_bytes=sum(stamp.size for stamp in files.values()),
         environment=environment,
         finished=now(),
-        needs=_needs(job) if KINDS[name].beside_base else None,
+        needs=_needs(job) if KINDS[name].on_base else None,
     )
     write_metadata(fresh, metadata)
 
@@ -125,7 +125,7 @@ def _needs(job: ExportJob) -> Needed:
 def _measuring(job: ExportJob, name: str) -> MeasureRequest:
     return MeasureRequest(
         folder=job.folder / name,
-        base=job.base if KINDS[name].beside_base else None,
+        base=job.base if KINDS[name].on_base else None,
         method=job.config.method,
         run=job.run.path,
         answers=job.folder / ANSWERS_NAME / name,

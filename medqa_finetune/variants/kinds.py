@@ -16,12 +16,12 @@ class Kind:
     Attributes:
         what: Description, also written to the metadata.
         why_not: Reason for refusing it if the run's method does not list it in `Method.variants`.
-        beside_base: Whether it is an adapter, loaded onto the base as quantized in training.
+        on_base: Whether it is an adapter, loaded onto the base as quantized in training.
     """
 
     what: str
     why_not: str = ""
-    beside_base: bool = False
+    on_base: bool = False
 
 
 NO_ADAPTER = "the run has no adapter"
@@ -30,7 +30,7 @@ NOTHING_TRAINED = "nothing was trained, so there is nothing but base and quantiz
 KINDS = {
     "base": Kind("the untuned model"),
     "quantized": Kind("the untuned model, quantized"),
-    "lora": Kind("the trained adapter, beside the base as it was trained", NO_ADAPTER, True),
+    "lora": Kind("the trained adapter, on the base as it was trained", NO_ADAPTER, True),
     "lora_quantized": Kind("the tuned model (merged), quantized", NO_ADAPTER),
     "merged": Kind("the tuned model, in weights of its own", NOTHING_TRAINED),
 }

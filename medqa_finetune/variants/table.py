@@ -124,7 +124,7 @@ def as_text(table: Sequence[Mapping[str, Any]]) -> str:
     parts = [aligned_table(header, [[row["variant"], *_cells(row, columns, "")] for row in table], left=["variant"])]
     titles = {
         "base": "less the untuned model",
-        "lora": "less the adapter beside its base: what merging and quantizing cost",
+        "lora": "less the adapter on its base: what merging and quantizing cost",
     }
     for reference in REFERENCES:
         compared = [row for row in table if row.get(f"disk_bytes_minus_{reference}") is not None]

@@ -24,7 +24,7 @@ TRAININGS: dict[str, tuple[dict[str, Any], bool]] = {
     "sure": (LORA | {"dropout": 0.0}, True), "sure once": (LORA | {"dropout": 0.0}, False),
     "full": (METHODS["full"], True), "full once": (METHODS["full"], False),
 }  # fmt: skip
-HEADER = ("step", "launches, counted", "said", "TFLOP, counted", "said", "GB beside products, counted", "said")
+HEADER = ("step", "launches, counted", "said", "TFLOP, counted", "said", "GB outside products, counted", "said")
 
 
 def coefficients() -> str:
@@ -70,9 +70,9 @@ def _shown(around: tuple[float, float]) -> list[str]:
 
 
 def _around(layer: Counted) -> tuple[float, float]:
-    """Return traffic beside products, and launches, of one layer."""
+    """Return traffic outside products, and launches, of one layer."""
     scale = EXAMPLES * LENGTH * sum(model_size(1).layer_widths) * WIDTH
-    return beside_products(layer) / scale, launches(layer)
+    return bytes_outside_products(layer) / scale, launches(layer)
 
 
 def training_settings(method: dict[str, Any], again: bool = True, vocabulary: int = 4096) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def launches(counted: Counted) -> float:
     return sum(number for number, _, _ in counted.operators.values())
 
 
-def beside_products(counted: Counted) -> float:
+def bytes_outside_products(counted: Counted) -> float:
     """Return the bytes that operators move which multiply nothing."""
     return sum(moved for _, flops, moved in counted.operators.values() if not flops)
 
@@ -109,7 +109,7 @@ def flops(counted: Counted) -> float:
 
 
 def said(settings: dict[str, Any], layers: int = LAYERS) -> tuple[float, float, float]:
-    """Return what `model/roofline.py` says of a step: launches, FLOPs, and bytes beside products; without optimizer."""
+    """Return what `model/roofline.py` says of a step without optimizer: launches, FLOPs, bytes outside products."""
     size = model_size(layers, settings["vocabulary"])
     train = TrainConfig(gradient_checkpointing=settings.get("checkpointing", True))
     config = Config(method=MethodConfig(**settings["method"]), train=train)
@@ -141,6 +141,6 @@ def comparison() -> str:
         number, work, moved = said(settings)
         rows.append([
             name, f"{launches(counted):,.0f}", f"{number:,.0f}", f"{flops(counted) / 1e12:.1f}", f"{work / 1e12:.1f}",
-            f"{beside_products(counted) / 1e9:.1f}", f"{moved / 1e9:.1f}",
+            f"{bytes_outside_products(counted) / 1e9:.1f}", f"{moved / 1e9:.1f}",
         ])  # fmt: skip
     return markdown(HEADER, rows)

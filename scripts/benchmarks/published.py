@@ -1,4 +1,4 @@
-"""Published speeds of others beside what `model/roofline.py` says of the same work."""
+"""Published speeds of others next to what `model/roofline.py` says of the same work."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from medqa_finetune.model.roofline import Passes, predict, training_operations
 from scripts.benchmarks.results import markdown
 from scripts.benchmarks.roofline import METHODS, model_size, size_of_config
 
-HEADER = ("published by", "card", "work", "published", "said here", "ratio")
+HEADER = ("published by", "card", "work", "published", "predicted here", "ratio")
 HOUR = 3600.0
 # Real consultations, with the template of Qwen2.5: tokens in the mean, and the share of them that is an answer.
 PAIR_TOKENS, ANSWER_SHARE = 148, 0.6

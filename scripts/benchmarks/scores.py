@@ -55,9 +55,9 @@ def scores(options: argparse.Namespace) -> int:
     if options.golden is not None:
         found.append((f"{options.golden.name}, ROUGE and sentence BLEU", to_golden(options.golden), TO_GOLDEN))
     print()
-    print(markdown(("beside", "largest difference, points", "limit"),
+    print(markdown(("compared with", "largest difference, points", "limit"),
                    [(what, f"{most:.1e}", f"{limit:.0e}") for what, most, limit in found]))  # fmt: skip
-    differences = [{"beside": what, "most": most, "limit": limit} for what, most, limit in found]
+    differences = [{"compared with": what, "most": most, "limit": limit} for what, most, limit in found]
     keep(options.out, {**started, "answers": options.answers, "characters": options.characters, "rows": rows,
                        "differences": differences})  # fmt: skip
     usual = options.answers <= 1000 and options.characters <= 300

@@ -68,9 +68,9 @@ def loop_step(setting: Setting) -> Step:
         stack.enter_context(patch.object(fitting, "MeteredTrainer", Recorded))
         stack.enter_context(suppress(_EnoughError))
         _fit(model, setting, folder)
-    beside = traces[PLAIN].minus(passes[PLAIN])
+    outside = traces[PLAIN].minus(passes[PLAIN])
     return Step(
-        traces[PLAIN], traces[0], weights, logging=traces[LOGGING], beside=(beside.launches, beside.bytes)
+        traces[PLAIN], traces[0], weights, logging=traces[LOGGING], outside_passes=(outside.launches, outside.bytes)
     )  # fmt: skip
 
 

@@ -66,7 +66,7 @@ class Step:
         weights: Bytes of the model.
         without_gradient: Trained weights that got none.
         logging: Of a whole training, a step after which the curve has a point.
-        beside: Of a whole training, launches and bytes outside the forward and backward passes.
+        outside_passes: Of a whole training, launches and bytes outside the forward and backward passes.
     """
 
     trace: Trace
@@ -74,7 +74,7 @@ class Step:
     weights: int
     without_gradient: tuple[str, ...] = ()
     logging: Trace = field(default_factory=Trace)
-    beside: tuple[int, int] = (0, 0)
+    outside_passes: tuple[int, int] = (0, 0)
 
 
 def training_step(setting: Setting) -> Step:

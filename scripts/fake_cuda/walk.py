@@ -35,7 +35,7 @@ class Walked:
         attention: (kernel, dtypes, shapes, masked, shared keys), each with its number.
         first_waits: Waits of the first step, which has trials of its own.
         logging_waits: Of a whole training, waits of a step after which the curve has a point.
-        beside: Of a whole training, launches and bytes of a step outside its forward and backward passes.
+        outside_passes: Of a whole training, launches and bytes of a step outside its forward and backward passes.
     """
 
     kernels: Counter[tuple[str, tuple[str, ...], int, int]]
@@ -50,7 +50,7 @@ class Walked:
     weights: int
     without_gradient: tuple[str, ...]
     logging_waits: dict[str, int]
-    beside: tuple[int, int]
+    outside_passes: tuple[int, int]
 
 
 def walk(settings: Sequence[dict[str, Any]]) -> list[Walked]:
@@ -82,7 +82,7 @@ def _read(found: dict[str, Any]) -> Walked:
             for name, dtypes, shapes, masked, shared, number in found["attention"]
         }
     )
-    tuples = {name: tuple(found[name]) for name in ("without_gradient", "beside")}
+    tuples = {name: tuple(found[name]) for name in ("without_gradient", "outside_passes")}
     return Walked(**(found | tuples | {"kernels": kernels, "attention": attention}))
 
 
@@ -111,7 +111,7 @@ def main() -> None:
             "weights": step.weights,
             "without_gradient": step.without_gradient,
             "logging_waits": dict(step.logging.waits),
-            "beside": step.beside,
+            "outside_passes": step.outside_passes,
         }
 
     steps = {"training": training_step, "decoding": decoding_step, "replayed": replayed_step, "loop": loop_step}

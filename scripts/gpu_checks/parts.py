@@ -58,7 +58,7 @@ def card(scale: Scale) -> Iterator[Finding]:
 
 
 def packing(scale: Scale) -> Iterator[Finding]:
-    """How far packed examples come out from single ones, beside what training refuses."""
+    """How far packed examples come out from single ones, next to what training refuses."""
     for precision in precisions():
         loaded = random_model(scale, "lora", precision)
         base: Any = loaded.model.get_base_model()  # type: ignore[operator]
@@ -165,7 +165,7 @@ def _stop_early(loaded: LoadedModel, config: Any, folder: Path, sets: Any) -> No
 
 
 def memory(scale: Scale) -> Iterator[Finding]:
-    """Peak memory of a step beside the estimate."""
+    """Peak memory of a step next to the estimate."""
     precision = choose_device("auto").precision
     for method in _methods("lora", "qlora"):
         for micro_batch, length, again in ((2, 4096, True), (1, 512, False)):

@@ -1,4 +1,4 @@
-"""Measured seconds of training and answering beside what the roofline says of this card."""
+"""Measured seconds of training and answering next to what the roofline says of this card."""
 
 import tempfile
 import time
@@ -50,7 +50,7 @@ def _training(scale: Scale, loaded: LoadedModel, card: Card | None) -> Finding:
     flash = card is None or card.has_flash
     work = Passes(tokens, record.answer_tokens / record.steps, squares, 1, 1, flash)
     operations = [] if loaded.size is None else training_operations(loaded.size, config, loaded.device.precision, work)
-    return _beside(f"LoRA, a step of {tokens:.0f} tokens", seconds, operations, loaded, card)
+    return _next_to_predicted(f"LoRA, a step of {tokens:.0f} tokens", seconds, operations, loaded, card)
 
 
 def _answering(scale: Scale, loaded: LoadedModel, card: Card | None) -> Finding:
@@ -65,7 +65,7 @@ def _answering(scale: Scale, loaded: LoadedModel, card: Card | None) -> Finding:
     synchronize()
     seconds = time.perf_counter() - began
     operations = _answering_operations(loaded, rows, prompt, decoded)
-    return _beside(f"LoRA, {rows} × {decoded} tokens answered", seconds, operations, loaded, card)
+    return _next_to_predicted(f"LoRA, {rows} × {decoded} tokens answered", seconds, operations, loaded, card)
 
 
 def _answering_operations(loaded: LoadedModel, rows: int, prompt: int, decoded: int) -> list[Operations]:
@@ -81,8 +81,10 @@ def _answering_operations(loaded: LoadedModel, rows: int, prompt: int, decoded: 
     ]
 
 
-def _beside(what: str, seconds: float, operations: list[Operations], loaded: LoadedModel, card: Card | None) -> Finding:
-    """Return the measured seconds, and beside them what is predicted for the card, where it is known."""
+def _next_to_predicted(
+    what: str, seconds: float, operations: list[Operations], loaded: LoadedModel, card: Card | None
+) -> Finding:
+    """Return the measured seconds, and next to them what is predicted for the card, where it is known."""
     measured = float(f"{seconds:.3g}")
     if card is None or not operations or not seconds:
         return Finding("roofline", what, measured, "s")

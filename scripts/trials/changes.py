@@ -134,7 +134,7 @@ def go_another_way(trial: Trial, setting: Setting, model: Path, run: RunDir) -> 
     ended = trial.train(setting, model=model)
     expect(ended.code == 0, DISHONEST, f"exit code {ended.code}: {ended.errors[-600:]}")
     others = [each for each in find_runs(trial.outputs) if each.path != run.path]
-    expect(len(others) == 1, DISHONEST, f"{len(others)} runs beside the old one instead of 1")
+    expect(len(others) == 1, DISHONEST, f"{len(others)} runs next to the old one instead of 1")
     train = checks.read_record(others[0]).train
     assert train is not None
     expect(ended.count("update") == train.steps and not train.resumed_from, DISHONEST, "went on with other work")

@@ -189,7 +189,7 @@ def go_on_from(trial: Trial, setting: Setting, reference: Reference, standing: S
             shutil.rmtree(folder)
     made = sum(event.kind == "rename" and MADE in event.path for event in ended.journal)
     kept = checks.whole_checkpoints(run)
-    expect(len(kept) >= min(2, made), LOST, f"of {made} new checkpoints, {kept} are kept beside the bad ones")
+    expect(len(kept) >= min(2, made), LOST, f"of {made} new checkpoints, {kept} are kept next to the bad ones")
     trial.check_resumed(setting, standing, ended, trial.check_same(reference))
 
 

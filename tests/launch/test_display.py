@@ -15,14 +15,13 @@ from medqa_finetune.launch.display import (
     UNITS,
     CellView,
     LiveDisplay,
-    StageClock,
     draw_table,
-    duration,
     view_of,
 )
 from medqa_finetune.launch.exit_status import ExitStatus
 from medqa_finetune.launch.scheduler import Job
 from medqa_finetune.launch.stage import Stage
+from medqa_finetune.progress import StageClock, duration
 from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.run_dir import RunDir
 

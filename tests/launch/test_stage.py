@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from medqa_finetune.launch.stage import ProgressRows, Stage, read_progress, read_stage
+from medqa_finetune.progress import Doing
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import CellDir
 from medqa_finetune.record.run_dir import RunDir
@@ -106,3 +107,17 @@ def test_progress_of_another_evaluation_is_ignored(cell: CellDir, answering: Eva
 def test_scoring_is_what_comes_between_answers_and_end(cell: CellDir, answering: EvaluationDir) -> None:
     answering.update(status="evaluated")
     assert read_stage(cell, FRESH) == Stage("scoring")
+
+
+def test_what_a_cell_says_comes_before_its_files(cell: CellDir) -> None:
+    """Its first step may take minutes, and its curves have a row every ten."""
+    assert read_stage(cell, FRESH, Doing("loading", detail="tiny")) == Stage("loading")
+    write(cell.run.metrics_path, {"step": 1, "steps": 9, "loss": 9.5, "tokens_per_second": 12.5})
+    assert read_stage(cell, FRESH, Doing("training", 4, 9)) == Stage("training", 4, 9, 9.5, 12.5)
+    assert read_stage(cell, FRESH, Doing("training", 4, 9, 2.5)) == Stage("training", 4, 9, 2.5, 12.5)
+    assert read_stage(cell, read_progress(cell), Doing("training", 0, 9)) == Stage("training", 0, 9)
+
+
+def test_speed_of_answering_is_of_the_last_batch(answering: EvaluationDir, cell: CellDir) -> None:
+    write(answering.answering_path, {"answered": 4, "questions": 9, "seconds": 2.0, "tokens": 50})
+    assert read_stage(cell, FRESH, Doing("answering", 4, 9)) == Stage("answering", 4, 9, None, 25.0)

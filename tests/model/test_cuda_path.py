@@ -16,7 +16,7 @@ from medqa_finetune.model.roofline import STEP_BYTES
 from scripts.fake_cuda.walk import Walked, lack, walk
 from tests.config.builders import VALID, changed
 
-pytestmark = pytest.mark.skipif(lack() is not None, reason=str(lack()))
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(lack() is not None, reason=str(lack()))]
 
 LAYERS, VOCABULARY = 2, 2048
 # As conf/method has them.
@@ -148,7 +148,7 @@ def test_a_whole_step_of_training_waits_for_nothing_between_points_of_the_curve(
 
 def test_clipping_and_optimizer_are_few_launches() -> None:
     # The scaler of fp16 looks at all gradients once more, and its skipped steps are counted.
-    launches = {step: walked()[step].beside[0] for step in LOOPS}
+    launches = {step: walked()[step].outside_passes[0] for step in LOOPS}
     assert launches["all of lora"] < 25
     assert launches["all of qlora on a T4"] < 45
     assert launches["all of full"] < 40  # a matrix of the model is many blocks, so that a launch holds few of them
@@ -158,7 +158,7 @@ def test_clipping_and_optimizer_are_few_launches() -> None:
 def test_bytes_of_clipping_and_optimizer_are_as_predicted(step: str, qwen_3b: ModelSize) -> None:
     method = model_method(MethodConfig(**METHODS[STEPS[step]["method"]]))
     trained = method.trainable_parameters(with_layers(qwen_3b, LOOP["layers"]))
-    assert walked()[step].beside[1] == pytest.approx(STEP_BYTES * trained, rel=0.15)
+    assert walked()[step].outside_passes[1] == pytest.approx(STEP_BYTES * trained, rel=0.15)
 
 
 @pytest.mark.parametrize(

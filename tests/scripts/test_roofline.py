@@ -7,7 +7,7 @@ import pytest
 from medqa_finetune.model.cards import CARDS
 from scripts.benchmarks.coefficients import (
     LORA,
-    beside_products,
+    bytes_outside_products,
     decoding_settings,
     flops,
     launches,
@@ -35,7 +35,7 @@ def test_predicted_work_of_a_layer_is_what_our_code_launches() -> None:
         assert number == pytest.approx(launches(counted), rel=0.15)
         assert work == pytest.approx(flops(counted), rel=0.15)
         if case["step"] == "training":  # a token's own traffic is nothing beside that of the weights
-            assert moved == pytest.approx(beside_products(counted), rel=0.15)
+            assert moved == pytest.approx(bytes_outside_products(counted), rel=0.15)
 
 
 @pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.work)

@@ -63,7 +63,7 @@ def test_the_text_says_what_merging_and_quantizing_cost() -> None:
     text = as_text(rows(compare(FOUR)))
     lines = text.splitlines()
     assert max(map(len, lines)) <= 120
-    assert "less the adapter beside its base: what merging and quantizing cost" in lines
+    assert "less the adapter on its base: what merging and quantizing cost" in lines
     values = [line.split() for line in lines if line.startswith("lora_quantized")]
     assert values[0][1:4] == ["12.0", "700", "100"]
     assert values[1][1:4] == ["-28.0", "+0", "+0"]
