@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from medqa_finetune.config.command_line import print_help, run_command, wants_help
 from medqa_finetune.config.groups import conf_folder, conf_folders
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault
+from medqa_finetune.languages.translate import Kind, translated
 from medqa_finetune.stopping import LAUNCHER_VARIABLE, stop_with_parent
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _run_one(composed: "DictConfig") -> float | None:
     cell = make_cell(composed, HydraConfig.get())
     named = "" if cell.config.evaluation_name == DEFAULT_EVALUATION else f"  [{cell.config.evaluation_name}]"
     record = run_experiment(cell)
-    print(f"{cell.run.path}{named}  {summarize_record(record)}", file=sys.stderr)
+    print(f"{cell.run.path}{named}  {translated(summarize_record(record), Kind.SAID)}", file=sys.stderr)
     return value_of_trial(record)
 
 
