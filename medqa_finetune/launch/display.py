@@ -35,14 +35,6 @@ UNITS = (
     "{figure} so far",
     "GPU {figure}",
 )
-    "{figure}",
-    "loss {figure}",
-    "{figure} tokens/s",
-    "{figure}",
-    "{figure} left",
-    "{figure} so far",
-    "GPU {figure}",
-)
 # Terminal lines that are not table rows: heading, caption, output above, the next prompt.
 OTHER_LINES = 6
 # Minimum widths of a cell's label, and of its state if the label is long.
