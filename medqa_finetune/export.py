@@ -150,6 +150,9 @@ def pipeline_cell(options: ExportOptions, arguments: Sequence[str]) -> "Cell":
             faults.append(Fault("conflict", problem, key=mine, got=got, hint="Give one of them."))
     if faults:
         raise ConfigError(*faults)
+    # Loads Hydra, for which `--help` need not wait.
+    from medqa_finetune.config.no_effect import refuse_unused_settings
+
     typed = [*arguments, *(["overwrite=true"] if options.overwrite else [])]
     if options.epochs is not None:
         typed.append(f"train.epochs={options.epochs:g}")
@@ -157,7 +160,9 @@ def pipeline_cell(options: ExportOptions, arguments: Sequence[str]) -> "Cell":
         scale = _compose(typed).config.data.scale
         # `samples` is the size after scaling by the profile; scales are ≤ 1, so rounding does not change it.
         typed += [f"data.train_size={round(options.samples / scale)}", f"data.name={options.samples}"]
-    return _compose(typed)
+    cell = _compose(typed)
+    refuse_unused_settings([(cell.config, typed)])
+    return cell
 
 
 def _compose(arguments: Sequence[str]) -> "Cell":

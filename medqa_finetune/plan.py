@@ -146,11 +146,7 @@ def plan(arguments: list[str]) -> int:
 
 
 def compose(arguments: Sequence[str], typed: Sequence[str] | None = None) -> list["Config"]:
-    """Return the settings of every cell that `train` would run with these arguments.
-
-    Args:
-        arguments: Flags and overrides.
-        typed: All that was typed after the command; the arguments if None.
+    """Return the settings of every cell that `train` would run with these arguments; `typed` are those of the command.
 
     Raises:
         ConfigError: with the faults of all cells.
@@ -158,6 +154,7 @@ def compose(arguments: Sequence[str], typed: Sequence[str] | None = None) -> lis
     from hydra.core.hydra_config import HydraConfig
 
     from medqa_finetune.cell import Cell
+    from medqa_finetune.config.no_effect import refuse_unused_settings
     from medqa_finetune.evaluation.benchmarks import check_benchmarks
     from medqa_finetune.launch.compose import compose_and_call, make_cell
     from medqa_finetune.launch.validate import check_all, distinct_cells
@@ -175,6 +172,7 @@ def compose(arguments: Sequence[str], typed: Sequence[str] | None = None) -> lis
     compose_and_call(take, [*arguments, "hydra/sweeper=calling"], typed or arguments)
     if faults:
         raise ConfigError(*faults)
+    refuse_unused_settings([(cell.config, cell.overrides) for cell in cells])
     configs = [cell.config for cell in distinct_cells(cells)]
     check_all(configs, check_packages)
     check_all(configs, check_benchmarks)

@@ -12,6 +12,7 @@ from medqa_finetune.config.command_line import print_help, run_command, wants_he
 from medqa_finetune.config.composition_line import read_composition
 from medqa_finetune.config.groups import conf_folder, conf_folders
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault
+from medqa_finetune.languages.translate import Kind, translated
 from medqa_finetune.stopping import LAUNCHER_VARIABLE, stop_with_parent
 
 if TYPE_CHECKING:
@@ -71,8 +72,10 @@ def train(arguments: list[str]) -> int:
 def _run_one(composed: "DictConfig") -> float | None:
     """Run one cell; return what Hydra's sweepers minimize."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     from medqa_finetune.config.identity import DEFAULT_EVALUATION
+    from medqa_finetune.config.no_effect import refuse_in_a_single_run
     from medqa_finetune.experiment import run_experiment
     from medqa_finetune.launch.compose import make_cell
     from medqa_finetune.launch.exit_status import summarize_record
@@ -80,10 +83,13 @@ def _run_one(composed: "DictConfig") -> float | None:
     from medqa_finetune.log import log_to_terminal
 
     log_to_terminal()
-    cell = make_cell(composed, HydraConfig.get())
+    hydra_config = HydraConfig.get()
+    cell = make_cell(composed, hydra_config)
+    if hydra_config.mode == RunMode.RUN and LAUNCHER_VARIABLE not in os.environ:
+        refuse_in_a_single_run(cell.config, hydra_config.overrides.hydra, hydra_config.overrides.task)
     named = "" if cell.config.evaluation_name == DEFAULT_EVALUATION else f"  [{cell.config.evaluation_name}]"
     record = run_experiment(cell)
-    print(f"{cell.run.path}{named}  {summarize_record(record)}", file=sys.stderr)
+    print(f"{cell.run.path}{named}  {translated(summarize_record(record), Kind.SAID)}", file=sys.stderr)
     return value_of_trial(record)
 
 

@@ -147,7 +147,7 @@ def test_a_disk_that_is_too_small_is_refused() -> None:
         ("plan.budget_hours=much", "wrong-type", "plan.budget_hours", "much", ()),
         ("plan.hours=3", "unknown-key", "plan.hours", "3", KEYS),
         ("plan.format=json", "unknown-key", "plan.format", "json", KEYS),
-        ("plan.probe", "not-key-value", None, "plan.probe", KEYS),
+        ("plan.probe", "not-key-value", None, "plan.probe", ()),
         ("gpu=k80", "not-allowed", "gpu", "k80", tuple(CARDS)),
         ("gpu=", "not-allowed", "gpu", "", tuple(CARDS)),
         ("format=xml", "not-allowed", "format", "xml", ("text", "json")),
@@ -259,6 +259,6 @@ def test_without_a_config_the_hint_helps(tmp_path: Path) -> None:
     done = run("corpus=embedded", "model=qwen2.5-3b", "format=json", cwd=tmp_path)
     assert done.returncode == 2
     (fault,) = json.loads(done.stdout)["faults"]
-    assert "scripts/download_model.py" in fault["hint"]
+    assert "`medqa-download model=qwen2.5-3b`" in fault["hint"]
     assert "Error executing job" not in done.stderr
     assert run("corpus=embedded", "model=qwen2.5-3b", cwd=tmp_path).stdout == ""

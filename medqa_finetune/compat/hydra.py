@@ -236,6 +236,27 @@ def _defaults(values: Any, group: str) -> Iterator[str]:
                     yield name.removeprefix("/") if name.startswith("/") or not group else f"{group}/{name}"
 
 
+def read_config_file(name: str, folders: Sequence[Path]) -> ConfigFile | None:
+    """Return the first file with a name such as `train/mine` in folders; None where there is none."""
+    return _read_file(name, folders)
+
+
+def offers_group(file: ConfigFile, group: str) -> bool:
+    """Return whether a file's defaults list has a group, chosen or null."""
+    items = file.values.get("defaults") if isinstance(file.values, dict) else None
+    return any(isinstance(item, dict) and group in item for item in (items if isinstance(items, list) else ()))
+
+
+def overridden_groups(file: ConfigFile) -> Iterator[tuple[str, Any]]:
+    """Yield group and choice of every `override` in a file's defaults list, the group as it is written there."""
+    items = file.values.get("defaults") if isinstance(file.values, dict) else None
+    for item in items if isinstance(items, list) else ():
+        for key, choice in item.items() if isinstance(item, dict) else ():
+            words = str(key).split()
+            if len(words) == 2 and words[0] == "override":
+                yield words[1].partition("@")[0], choice
+
+
 def outcome_of(result: JobReturn) -> Any:
     """Return a job's result, or the error that ended it.
 

@@ -15,11 +15,8 @@ from medqa_finetune.config.corrections import (
     refuse_mistyped,
 )
 from medqa_finetune.config.flags import CommandLine, split_flags
-from medqa_finetune.config.groups import conf_folders
+from medqa_finetune.config.groups import GROUPS, conf_folders
 from medqa_finetune.errors import Fault
-
-# The order in which a bare name (`lora`, `20k`) is looked for.
-GROUPS = ("method", "data", "model", "corpus", "profile", "experiment", "train", "evaluate", "tracker")
 
 # Code of the fault of a value that is several.
 SEVERAL = "several-values"
@@ -33,10 +30,15 @@ def read_composition(arguments: Sequence[str], own: type[Options] | None = None)
         own: The command's own options; None for none.
 
     Raises:
-        ConfigError: an argument is mistyped, or flags exclude each other.
+        ConfigError: an argument is mistyped or cannot take effect, or flags exclude each other.
     """
+    # Loads Hydra, for which `--help` need not wait.
+    from medqa_finetune.config.no_effect import refuse_without_effect
+
     refuse_mistyped(arguments, lambda: composition_words(arguments, own))
-    return split_flags(arguments)
+    line = split_flags(arguments)
+    refuse_without_effect(line)
+    return line
 
 
 def composition_words(arguments: Sequence[str], own: type[Options] | None = None) -> Words:
@@ -71,7 +73,9 @@ def with_command(fault: Fault, arguments: Sequence[str]) -> Fault:
     if fault.code != SEVERAL or fault.key is None:
         return fault
     words = composition_words(arguments)
-    hint = f"Did you mean `{command_of(Repair(arguments, words).arguments)}`?"
+    corrected = command_of(Repair(arguments, words).arguments)
+    many = " with -m (--multirun)" if " -m " in corrected else ""
+    hint = f"Did you mean{many} `{corrected}`?"
     if words.kinds.get(fault.key) == TEXT and "(" not in str(fault.got):
         hint += f""" One text with commas has quotes of its own: "{fault.key}='{fault.got}'"."""
     return fault.but(hint=hint)

@@ -7,13 +7,15 @@ catalogue's English is compared with the finished text: `must be at most {most}`
 import dataclasses
 import re
 from collections.abc import Mapping
+from enum import StrEnum
 from functools import cache, cached_property
 
 from medqa_finetune.languages.choice import LANGUAGES, chosen
 
-PLACEHOLDER = re.compile(r"\{(\w+)\}")
+# `{kind!}` stands for words, which need a translation too, `{path}` for anything.
+PLACEHOLDER = re.compile(r"\{(\w+)(!?)\}")
 # The end of a sentence inside a text.
-BETWEEN_SENTENCES = re.compile(r"(?<=[.?!]) +(?=[A-Z`{\[])")
+BETWEEN_SENTENCES = re.compile(r"(?<=[.?!]) +(?=[A-Z`\[])")
 # Values in values in values: a text holds a library's words at most so deep.
 DEPTH = 4
 
@@ -28,15 +30,19 @@ class Template:
     @cached_property
     def literals(self) -> list[str]:
         """The parts between placeholders."""
-        return PLACEHOLDER.split(self.english)[::2]
+        return PLACEHOLDER.split(self.english)[::3]
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
         """Matches texts made from it."""
-        names = PLACEHOLDER.findall(self.english)
-        groups = [f"(?P<{name}>.+?)" for name in names] + [""]
+        groups = [f"(?P<{name}>.+?)" for name, _ in PLACEHOLDER.findall(self.english)] + [""]
         parts = (re.escape(literal) + group for literal, group in zip(self.literals, groups, strict=True))
         return re.compile("".join(parts), re.DOTALL)
+
+    @cached_property
+    def words(self) -> list[str]:
+        """Names of the placeholders that stand for words."""
+        return [name for name, mark in PLACEHOLDER.findall(self.english) if mark]
 
     def values(self, text: str) -> dict[str, str] | None:
         """Return the values of the placeholders in a text; None for a text that is not made from it."""
@@ -74,10 +80,17 @@ class Catalogue:
                 return "".join(filter(None, found))
         return self._of_sentence(text, depth)
 
+    def exact(self, template: str) -> str | None:
+        """Return the Chinese of a text that is in the catalogue as it stands; None for others."""
+        return self._exact.get(template)
+
     def with_other_placeholders(self) -> list[str]:
         """Return the English texts whose Chinese has other placeholders, or has one twice in the English."""
-        found = {text: sorted(PLACEHOLDER.findall(text)) for text in self._exact}
-        return [text for text, names in found.items() if names != sorted(PLACEHOLDER.findall(self._exact[text]))]
+
+        def names(text: str) -> list[str]:
+            return sorted(found[1] for found in PLACEHOLDER.finditer(text))
+
+        return [text for text, chinese in self._exact.items() if names(text) != names(chinese)]
 
     def _of_sentence(self, text: str, depth: int) -> str | None:
         if text in self._exact:
@@ -85,28 +98,49 @@ class Catalogue:
         for template in self._templates if depth else ():
             values = template.values(text)
             if values is not None:
-                return template.filled({name: self.find(value, depth - 1) or value for name, value in values.items()})
+                found = {name: self.find(value, depth - 1) for name, value in values.items()}
+                if all(found[name] for name in template.words):
+                    return template.filled({name: found[name] or value for name, value in values.items()})
         return None
 
 
+class Kind(StrEnum):
+    """Kinds of texts, each with a catalogue of its own: a pattern of one would match texts of another by accident."""
+
+    FAULT = "fault"
+    HELP = "help"
+    LOG = "log"
+    SAID = "said"
+
+
 @cache
-def catalogue() -> Catalogue:
-    """Return all Chinese texts."""
-    from medqa_finetune.languages.zh import doctor, faults, help_pages, terminal
+def catalogue(kind: Kind) -> Catalogue:
+    """Return the Chinese texts of a kind."""
+    from medqa_finetune.languages.zh import doctor, faults, help_pages, logged, terminal
 
-    return Catalogue({**faults.TEXTS, **terminal.TEXTS, **help_pages.TEXTS, **doctor.TEXTS})
+    match kind:
+        case Kind.FAULT:
+            return Catalogue(faults.TEXTS)
+        case Kind.HELP:
+            return Catalogue(help_pages.TEXTS)
+        case Kind.LOG:
+            # A log line may be a fault.
+            return Catalogue({**faults.TEXTS, **logged.TEXTS})
+        case Kind.SAID:
+            return Catalogue({**terminal.TEXTS, **doctor.TEXTS})
 
 
-def translation(text: str, language: str | None = None) -> str | None:
-    """Return a text in a language, the chosen one if None; None where it has no translation."""
-    return text if (language or chosen()) == LANGUAGES[0] else catalogue().find(text)
+def translation(text: str, kind: Kind) -> str | None:
+    """Return a text in the chosen language; None where it has no translation."""
+    return text if chosen() == LANGUAGES[0] else catalogue(kind).find(text)
 
 
-def translated(text: str, language: str | None = None) -> str:
-    """Return a text in a language, the chosen one if None; in English where it has no translation."""
-    return translation(text, language) or text
+def translated(text: str, kind: Kind) -> str:
+    """Return a text in the chosen language; in English where it has no translation."""
+    return translation(text, kind) or text
 
 
 def say(template: str, **values: object) -> str:
     """Return an English template in the chosen language, with its values."""
-    return translated(template).format(**values)
+    words = template if chosen() == LANGUAGES[0] else catalogue(Kind.SAID).exact(template) or template
+    return words.format(**values)

@@ -1,36 +1,17 @@
 """Names runs, cells and groups in tables and charts."""
 
-import re
 import textwrap
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
-from matplotlib import font_manager
-
-from medqa_finetune.config.checks import FOLDER_NAME_BYTES
 from medqa_finetune.config.identity import DEFAULT_EVALUATION
 from medqa_finetune.evaluation.metrics.base import ScoreInfo
 from medqa_finetune.record.evaluations import evaluation_parts
+from medqa_finetune.report.fonts import chinese_font
 from medqa_finetune.report.runs import Run
-from medqa_finetune.report.scores import headline_columns, signatures, training_items_of
+from medqa_finetune.report.scores import signatures, training_items_of
 
 LABEL_WIDTH = 22
-# Characters of a label that `two_lines` always shows, wherever lines break.
-SURELY_SHOWN = LABEL_WIDTH - 1
-# A shortened name ends in a digest; a character that does not fit whole (up to four bytes) is left out.
-DIGEST, CHARACTER_BYTES = re.compile(r"[0-9a-f]{8}"), 4
-# Parts of a run's name that charts show as an axis, a dot or a panel.
-SHOWN_OTHERWISE = ("seed=", "model=", "corpus=", "data.train_size=")
-CHINESE_FONTS = (
-    "Noto Sans CJK SC",
-    "Source Han Sans SC",
-    "WenQuanYi Micro Hei",
-    "Microsoft YaHei",
-    "PingFang SC",
-    "SimHei",
-)
 NAMES_SHOWN = 6
 
 
@@ -65,15 +46,14 @@ class GroupNames:
 
     @property
     def caption(self) -> str:
-        """Test set, signatures, seeds and missing cells."""
+        """Number of questions, seeds and missing cells."""
         first = self._done[0].values
         items = "blocks" if first["task"] == "text" else "questions"
-        n, test = first.get("n_test") or 0, (first["test_sha256"] or "")[:8]
-        lines = [f"n = {n:,} test {items}, the same for every run (set {test})."]
-        known = {score: own for run in self._done for score, own in signatures(run.values.get("signature")).items()}
-        lines += [f"{known[score]}." for score in headline_columns() if score in known]
+        lines = [f"n = {first.get('n_test') or 0:,} test {items}, the same for every run."]
         lines.append("Mean over seeds, each seed a dot." if self.seeds > 1 else "One seed per cell.")
-        waiting = [f"{run.name} ({run.values['status']})" for run in self.runs if not run.done]
+        waiting = [
+            f"{run.values.get('label') or run.name} ({run.values['status']})" for run in self.runs if not run.done
+        ]
         if self.incomplete:
             lines.append("× marks a cell that is missing" + (f": {_some(waiting)}." if waiting else "."))
         if self.left_out:
@@ -81,55 +61,23 @@ class GroupNames:
         return " ".join(lines)
 
     @property
+    def test_set(self) -> str:
+        """Beginning of the test set's sha256."""
+        return str(self._done[0].values["test_sha256"] or "")[:8]
+
+    @property
+    def signatures(self) -> dict[str, str]:
+        """Signature of every score that a done run has."""
+        return {score: own for run in self._done for score, own in signatures(run.values.get("signature")).items()}
+
+    @property
     def _done(self) -> list[Run]:
         return [run for run in self.runs if run.done]
-
-
-def entries_of(runs: Sequence[Run]) -> list[str]:
-    """Return each run's legend entry: its method, with the settings in which it differs from other runs."""
-    parts = [[part for part in _parts(run.name) if not part.startswith(SHOWN_OTHERWISE)] for run in runs]
-    tuned = [own for own, run in zip(parts, runs, strict=True) if run.trains]
-    common = Counter(part for own in tuned for part in set(own))
-    entries = []
-    for run, own in zip(runs, parts, strict=True):
-        # Rare settings come first, since a legend may cut off the rest.
-        apart = sorted((part for part in own if common[part] < len(tuned)), key=lambda part: common[part])
-        settings = f" ({', '.join(plain(part) for part in apart)})" if apart else ""
-        entries.append(plain(run.values["method"]) + settings)
-    return _numbered(entries)
-
-
-def _parts(name: str) -> list[str]:
-    """Return the settings in a run's name; in a shortened name, the digest replaces the truncated part."""
-    # From the right, since the truncated part may end in half of a separator.
-    head, _, digest = name.rpartition("__")
-    if len(name.encode("utf-8", "replace")) >= FOLDER_NAME_BYTES - CHARACTER_BYTES and DIGEST.fullmatch(digest):
-        return [*head.split("__")[1:-1], f"#{digest}"]
-    return name.split("__")[1:]
-
-
-def _numbered(entries: list[str]) -> list[str]:
-    """Number entries whose beginning, which is all that a legend always shows, is the same."""
-    alike: dict[str, list[str]] = {}
-    for entry in sorted(set(entries)):
-        alike.setdefault(entry[:SURELY_SHOWN], []).append(entry)
-    numbered = {
-        entry: entry.replace(" (", f" {number} (", 1)
-        for group in alike.values()
-        if len(group) > 1
-        for number, entry in enumerate(group, start=1)
-    }
-    return [numbered.get(entry, entry) for entry in entries]
 
 
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     return ", ".join(plain(name) for name in names[:NAMES_SHOWN]) + more
-
-
-def baseline_name(method: str) -> str:
-    """Return the display name of a method without training."""
-    return "untuned base" if method == "none" else method
 
 
 def evaluation_shown(name: str | None) -> str:
@@ -158,18 +106,6 @@ def compact(size: int) -> str:
 
 def plain(text: str) -> str:
     """Make a name safe for charts: no formulas, and no characters missing from every font."""
-    if _chinese_font() is None:
+    if chinese_font() is None:
         text = text.encode("ascii", "backslashreplace").decode()
     return text.replace("$", r"\$")
-
-
-def fonts() -> list[str]:
-    """Return font families for charts: the default one, then a Chinese one if this machine has any."""
-    chinese = _chinese_font()
-    return ["DejaVu Sans", *([chinese] if chinese else [])]
-
-
-@cache
-def _chinese_font() -> str | None:
-    installed = set(font_manager.get_font_names())
-    return next((name for name in CHINESE_FONTS if name in installed), None)

@@ -80,7 +80,7 @@ def test_composing_leaves_hydra_as_it_was() -> None:
         ("corpus=csv", "missing-key", "corpus.path", NO_VALUE, "corpus.path=FILE"),
         ("~method", "missing-key", "method.name", NO_VALUE, "method.name=VALUE"),
         ("just_a_word", "not-key-value", None, "just_a_word", ""),
-        ("method=lora,qlora", "several-values", "method", "lora,qlora", "-m"),
+        ("method=lora,qlora", "several-values", "method", "lora,qlora", "--multirun"),
         ("train.epochs=-1", "out-of-range", "train.epochs", -1.0, ""),
     ],
 )  # fmt: skip

@@ -56,7 +56,7 @@ def test_the_whole_command_is_corrected(typed: str, meant: str) -> None:
 
 @pytest.mark.parametrize(
     "typed",
-    ["", "-m method=lora,qlora", "~tracker", "study=", "outputs=a，b", "+experiment=x seed=1", "--info seed=1",
+    ["", "-m method=lora,qlora", "study=", "outputs=a，b", "+experiment=x seed=1", "--info seed=1",
      "corpus.path=a,b,", "seed=1 --cfg=job", "study= seed=1"],
 )  # fmt: skip
 def test_what_hydra_reads_is_left_alone(typed: str) -> None:

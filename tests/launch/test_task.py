@@ -9,7 +9,6 @@ from omegaconf import OmegaConf
 
 from medqa_finetune.config.groups import conf_folder
 from medqa_finetune.errors import ConfigError, Fault
-from medqa_finetune.launch import task
 from medqa_finetune.launch.task import CellTask, check_direction, command_of, value_of_trial
 from tests.cells import TRAIN
 from tests.faulty import only_fault
@@ -85,5 +84,5 @@ def test_refusal_of_single_run_is_kept(mode: RunMode, raises: bool, monkeypatch:
 
 
 def test_task_returns_what_is_minimized(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task.HydraConfig, "get", staticmethod(hydra_node))
+    monkeypatch.setattr(HydraConfig, "get", staticmethod(hydra_node))
     assert CellTask(lambda _: 1.5)(OmegaConf.create()) == 1.5

@@ -1,7 +1,59 @@
-"""What commands say in the terminal while they run, in Chinese."""
+"""What commands say in the terminal while they run, and what they log there."""
 
 TEXTS = {
     "error: {faults}": "错误：{faults}",
     "interrupted": "已中断",
     "{reason}; the same command resumes from here": "{reason}；再次运行同一命令即可从此处继续",
+    "stopped by {signal}": "被 {signal} 停止",
+    "warning: untested versions: {each}. Install the tested ones: {command} ({silence} silences this.)": (
+        "警告：未经测试的版本：{each}。安装测试过的版本：{command}（{silence} 可关闭此提示。）"
+    ),
+    "{package} {installed} (tested: {lowest} to {highest})": "{package} {installed}（测试过：{lowest} 至 {highest}）",
+    "{package} {installed} (tested: up to {highest})": "{package} {installed}（测试过：至 {highest}）",
+    # Columns and units of a launch
+    "cell": "格",
+    "state": "状态",
+    "step": "步",
+    "loss": "损失",
+    "tokens/s": "词元/秒",
+    "VRAM": "显存",
+    "left": "剩余",
+    "so far": "已用",
+    "GPU": "GPU",
+    "{figure}": "{figure}",
+    "loss {figure}": "损失 {figure}",
+    "{figure} tokens/s": "{figure} 词元/秒",
+    "{figure} left": "剩余 {figure}",
+    "{figure} so far": "已用 {figure}",
+    "GPU {figure}": "GPU {figure}",
+    # States of a cell
+    "pending": "等待中",
+    "waiting for another process": "等待另一个进程",
+    "running": "运行中",
+    "preparing": "预处理",
+    "loading": "加载",
+    "tokenizing": "分词",
+    "training": "训练",
+    "validating": "验证",
+    "saving": "保存",
+    "answering": "回答",
+    "measuring": "测量",
+    "benchmarks": "基准测试",
+    "scoring": "评分",
+    "done": "完成",
+    "failed": "失败",
+    "{state}: {reason}": "{state}：{reason}",
+    "  in {time}": "  用时 {time}",
+    ", try {number}": "，第 {number} 次尝试",
+    "done before, untouched": "之前已完成，未改动",
+    "done before, untouched, {count} of its files missing": "之前已完成，未改动，缺少 {count} 个文件",
+    "done by another process": "由另一个进程完成",
+    "done  {scores}": "完成  {scores}",
+    "trying again ({number} of {most})": "重试（第 {number} 次，最多 {most} 次）",
+    "stopping 1 cell, which writes a checkpoint first; again to stop at once": (
+        "正在停止 1 格，它会先写检查点；再按一次立即停止"
+    ),
+    "stopping {count} cells, each of which writes a checkpoint first; again to stop at once": (
+        "正在停止 {count} 格，各格会先写检查点；再按一次立即停止"
+    ),
 }

@@ -1,0 +1,51 @@
+"""What has no Chinese yet, by name: all that is said through `say`, and help; faults: `test_faults_everywhere.py`."""
+
+import ast
+from importlib import import_module
+
+import pytest
+
+from medqa_finetune.languages.help_page import texts_of
+from medqa_finetune.languages.translate import BETWEEN_SENTENCES, Kind, catalogue
+from scripts.fault_sources.sources import called
+from tests.sources import IN_PACKAGE, PACKAGE
+
+# These numbers only fall: a new text comes with its line in languages/zh/.
+MOST_SAID, MOST_HELP = 0, 10
+
+
+def said(tree: ast.Module) -> list[str]:
+    """Return the literal texts that are given to `say`, also by the name of a constant."""
+    named = {
+        target.id: node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and called(node) == "say" and node.args]
+    parts = [part for call in calls for part in ast.walk(call.args[0])]
+    literal = [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+    return literal + [named[part.id] for part in parts if isinstance(part, ast.Name) and part.id in named]
+
+
+def test_all_that_is_said_is_translated() -> None:
+    sources = [source for source in IN_PACKAGE if "languages.translate" in source.text]
+    lacking = sorted(
+        {text for source in sources for text in said(source.tree) if catalogue(Kind.SAID).exact(text) is None}
+    )
+    assert len(lacking) <= MOST_SAID, "\n".join(["no Chinese in languages/zh/:", *lacking])
+
+
+@pytest.mark.parametrize("name", ["train", "plan", "evaluate", "summarize", "chat", "export", "doctor"])
+def test_help_is_translated(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert getattr(import_module(f"{PACKAGE}.{name}"), name)(["--help"]) == 0
+    lacking = sorted({text for text in texts_of(capsys.readouterr().out) if catalogue(Kind.HELP).find(text) is None})
+    assert len(lacking) <= MOST_HELP, "\n".join(["no Chinese in languages/zh/help_pages.py:", *lacking])
+
+
+@pytest.mark.parametrize("part", ["faults", "terminal", "help_pages", "doctor", "logged"])
+def test_translations_are_chinese_and_end_as_the_english(part: str) -> None:
+    texts = import_module(f"{PACKAGE}.languages.zh.{part}").TEXTS
+    assert [text for text in texts if len(BETWEEN_SENTENCES.split(text)) > 1 and part == "faults"] == []
+    assert [text for text, chinese in texts.items() if text.endswith(".") is not chinese.endswith("。")] == []
