@@ -3,6 +3,7 @@
 from medqa_finetune.config.command_line import aligned_table, run_command, wants_help
 from medqa_finetune.config.corrections import command_of
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault
+from medqa_finetune.languages.translate import say
 
 # What each command does, by module.
 COMMANDS = {
@@ -30,9 +31,10 @@ def list_commands(arguments: list[str]) -> int:
     """
     if arguments and not wants_help(arguments):
         raise ConfigError(_no_arguments(arguments))
-    rows = [[f"python -m medqa_finetune.{name}", script_of(name), text] for name, text in COMMANDS.items()]
-    print(aligned_table(["command", "or", ""], rows, left=["command", "or", ""]))
-    print("\nEach has --help. To begin: python -m medqa_finetune.train -m profile=demo")
+    rows = [[f"python -m medqa_finetune.{name}", script_of(name), say(text)] for name, text in COMMANDS.items()]
+    header = [say("command"), say("or"), ""]
+    print(aligned_table(header, rows, left=header))
+    print("\n" + say("Each has --help. To begin: {command}", command="python -m medqa_finetune.train -m profile=demo"))
     return EXIT_DONE
 
 

@@ -22,8 +22,8 @@ TEXTS = {
     "Give a base model, or model.merge_and_unload().": "请给出基座模型，或 model.merge_and_unload()。",
     "is missing": "缺失",
     "A model in memory needs its tokenizer: give tokenizer=.": "内存中的模型需要分词器：请给出 tokenizer=。",
-    'must be (question, answer) or {"question": TEXT, "answer": TEXT}': (
-        '必须是 (question, answer) 或 {"question": TEXT, "answer": TEXT}'
+    "must be (question, answer) or {\"question\": TEXT, \"answer\": TEXT}": (
+        "必须是 (question, answer) 或 {\"question\": TEXT, \"answer\": TEXT}"
     ),
     "cannot be written ({reason})": "无法写入（{reason}）",
     "Give another folder as outputs.": "请给 outputs 换一个文件夹。",
@@ -266,11 +266,20 @@ TEXTS = {
     "{count} cell(s) would take {hours} hours ({dearest})": "{count} 格共需 {hours} 小时（{dearest}）",
     "Ask for fewer or smaller cells, or a larger budget.": "请减少格数、缩小规模，或提高预算。",
     "the {name} {problem}: {said}": "{name} {problem}：{said}",
-    (
-        "`python -m medqa_finetune.plan gpu=CARD` plans for a card; training takes the GPUs that "
-        "CUDA_VISIBLE_DEVICES names."
-    ): ("`python -m medqa_finetune.plan gpu=CARD` 用于按显卡规划；训练使用 CUDA_VISIBLE_DEVICES 指定的 GPU。"),
+    ("`python -m medqa_finetune.plan gpu=CARD` plans for a card; training takes the GPUs that "
+     "CUDA_VISIBLE_DEVICES names."): (
+        "`python -m medqa_finetune.plan gpu=CARD` 用于按显卡规划；训练使用 CUDA_VISIBLE_DEVICES 指定的 GPU。"
+    ),
     "Give it to `python -m medqa_finetune.export`, which trains first.": (
         "请把它交给 `python -m medqa_finetune.export`，它会先训练。"
+    ),
+    "a command is a module": "命令是一个模块",
+    "a trial returns its validation loss, the lower the better": "每次试验返回验证损失，越低越好",
+    "an integer ≥ 1, or null": "≥ 1 的整数，或 null",
+    "an integer ≥ 0": "≥ 0 的整数",
+    "a number of seconds ≥ 0": "≥ 0 的秒数",
+    "Did you mean with -m (--multirun) {command}?": "是否想加 -m（--multirun）：{command}？",
+    "Run one experiment per value with -m (--multirun): {command}.": (
+        "要对每个值各跑一个实验，请加 -m（--multirun）：{command}。"
     ),
 }
