@@ -11,17 +11,19 @@ TEXTS = {
     ),
     "a table, or one JSON object": "表格，或一个 JSON 对象",
     # train
-    ("Trains and evaluates one experiment; with -m, one per combination of comma-separated values, each in a "
-     "process of its own."): (
-        "训练并评测一个实验；加 -m 则对逗号分隔的取值的每种组合各做一个，各用一个独立的进程。"
-    ),
+    (
+        "Trains and evaluates one experiment; with -m, one per combination of comma-separated values, each in a "
+        "process of its own."
+    ): ("训练并评测一个实验；加 -m 则对逗号分隔的取值的每种组合各做一个，各用一个独立的进程。"),
     "Run again, it leaves finished runs untouched and tries the others.": "再次运行时不动已完成的运行，只尝试其余的。",
     "Results go to outputs/ (outputs=DIR).": "结果写入 outputs/（outputs=目录）。",
     "small runs on embedded data, in minutes": "用内置数据做小规模运行，几分钟完成",
     "six experiments": "六个实验",
-    ("A matrix runs one cell per visible GPU, or one at a time without; hydra.launcher.max_parallel=N, "
-     ".gpus_per_cell=N, .retries=N (of cells that crash) and .grace_seconds=N (to write a checkpoint when "
-     "stopped) change that."): (
+    (
+        "A matrix runs one cell per visible GPU, or one at a time without; hydra.launcher.max_parallel=N, "
+        ".gpus_per_cell=N, .retries=N (of cells that crash) and .grace_seconds=N (to write a checkpoint when "
+        "stopped) change that."
+    ): (
         "矩阵在每块可见的 GPU 上运行一格，没有 GPU 则一次一格；可用 hydra.launcher.max_parallel=N、.gpus_per_cell=N、"
         ".retries=N（崩溃格的重试次数）和 .grace_seconds=N（停止时写检查点的时间）改变。"
     ),
@@ -29,20 +31,20 @@ TEXTS = {
     "keys (default before a group or the command line sets it; what each means: config/schema.py):": (
         "设置项（配置组或命令行设定之前的默认值；含义见 config/schema.py）："
     ),
-    ("Your own file in Alpaca form (instruction, input, output; system and history where there are any): "
-     "corpus.path=FILE"): (
-        "自己的 Alpaca 格式文件（instruction、input、output；如有则含 system 和 history）：corpus.path=文件"
-    ),
+    (
+        "Your own file in Alpaca form (instruction, input, output; system and history where there are any): "
+        "corpus.path=FILE"
+    ): ("自己的 Alpaca 格式文件（instruction、input、output；如有则含 system 和 history）：corpus.path=文件"),
     "ChatMed-Consult: 110k real questions answered by ChatGPT (michaelwzhu, Hugging Face)": (
         "ChatMed-Consult：11 万个真实问题，由 ChatGPT 回答（michaelwzhu，Hugging Face）"
     ),
     "Chinese medical dialogue: 800k consultations of six departments (ticoAg, Hugging Face)": (
         "中文医疗对话：六个科室的 80 万次问诊（ticoAg，Hugging Face）"
     ),
-    ("Your own CSV or TSV with a header: corpus.path=FILE, columns question and answer, corpus.encoding=gb18030 "
-     "if needed"): (
-        "自己的带表头的 CSV 或 TSV：corpus.path=文件，列为 question 和 answer，必要时加 corpus.encoding=gb18030"
-    ),
+    (
+        "Your own CSV or TSV with a header: corpus.path=FILE, columns question and answer, corpus.encoding=gb18030 "
+        "if needed"
+    ): ("自己的带表头的 CSV 或 TSV：corpus.path=文件，列为 question 和 answer，必要时加 corpus.encoding=gb18030"),
     "The corpus that ships with the package: no download, our own text": "随软件包提供的语料：无需下载，文本为自编",
     "Huatuo26M-Lite, the default: 178k medical questions with rewritten answers (FreedomIntelligence, Hugging Face)": (
         "Huatuo26M-Lite，默认语料：17.8 万个医疗问题，回答经过改写（FreedomIntelligence，Hugging Face）"
@@ -53,17 +55,17 @@ TEXTS = {
     "Huatuo knowledge graph: 798k short questions made from a graph (FreedomIntelligence, Hugging Face)": (
         "华佗知识图谱：79.8 万个由图谱生成的短问题（FreedomIntelligence，Hugging Face）"
     ),
-    ("HuatuoGPT-sft-data-v1: 226k doctor and ChatGPT dialogues, first turn of each (FreedomIntelligence, "
-     "Hugging Face)"): (
-        "HuatuoGPT-sft-data-v1：22.6 万段医生与 ChatGPT 对话，各取第一轮（FreedomIntelligence，Hugging Face）"
-    ),
+    (
+        "HuatuoGPT-sft-data-v1: 226k doctor and ChatGPT dialogues, first turn of each (FreedomIntelligence, "
+        "Hugging Face)"
+    ): ("HuatuoGPT-sft-data-v1：22.6 万段医生与 ChatGPT 对话，各取第一轮（FreedomIntelligence，Hugging Face）"),
     "Your own JSON array of objects: corpus.path=FILE, columns question and answer (id, system, history if there)": (
         "自己的 JSON 对象数组：corpus.path=文件，列为 question 和 answer（如有则含 id、system、history）"
     ),
-    ("Your own JSON Lines file: corpus.path=FILE, columns question and answer (id, system, history where there "
-     "are any)"): (
-        "自己的 JSON Lines 文件：corpus.path=文件，列为 question 和 answer（如有则含 id、system、history）"
-    ),
+    (
+        "Your own JSON Lines file: corpus.path=FILE, columns question and answer (id, system, history where there "
+        "are any)"
+    ): ("自己的 JSON Lines 文件：corpus.path=文件，列为 question 和 answer（如有则含 id、system、history）"),
     "swift/medical_zh, Chinese part: 1.9 million questions of several sources (ModelScope)": (
         "swift/medical_zh 中文部分：多个来源的 190 万个问题（ModelScope）"
     ),
@@ -100,10 +102,10 @@ TEXTS = {
         "所有线性层上的低秩适配器，基座权重用运行的精度"
     ),
     "Nothing is trained: the untuned base model, a baseline row": "不训练：未微调的基座模型，作为基线",
-    ("PiSSA: LoRA whose adapters start as the principal part of each weight matrix; scale and dropout as its "
-     "authors take them"): (
-        "PiSSA：适配器从各权重矩阵的主成分开始的 LoRA；缩放和 dropout 按其作者的取值"
-    ),
+    (
+        "PiSSA: LoRA whose adapters start as the principal part of each weight matrix; scale and dropout as its "
+        "authors take them"
+    ): ("PiSSA：适配器从各权重矩阵的主成分开始的 LoRA；缩放和 dropout 按其作者的取值"),
     "The same adapters over a 4-bit NF4 base with double quantization": "同样的适配器，基座为 4 位 NF4 并双重量化",
     "The same adapters over an 8-bit base (LLM.int8)": "同样的适配器，基座为 8 位（LLM.int8）",
     "No model at all: the answer of the most similar training question, a baseline row per data size": (
@@ -142,27 +144,27 @@ TEXTS = {
     "Event files in the run folder: tensorboard --logdir outputs": (
         "事件文件写入运行文件夹：tensorboard --logdir outputs"
     ),
-    ("Weights & Biases, pip install 'medqa_finetune[wandb]'; files below the run folder, WANDB_MODE=offline for "
-     "no network"): (
-        "Weights & Biases，pip install 'medqa_finetune[wandb]'；文件在运行文件夹下，无网络时设 WANDB_MODE=offline"
-    ),
+    (
+        "Weights & Biases, pip install 'medqa_finetune[wandb]'; files below the run folder, WANDB_MODE=offline for "
+        "no network"
+    ): ("Weights & Biases，pip install 'medqa_finetune[wandb]'；文件在运行文件夹下，无网络时设 WANDB_MODE=offline"),
     "AdamW, cosine with warm-up, one epoch, effective batch of 16 pairs": (
         "AdamW，余弦学习率加预热，一轮，有效批大小 16 对"
     ),
     # plan
-    ("Predicts hours, peak memory, disk and money of every cell that `python -m medqa_finetune.train` would run "
-     "with the same arguments, and their sum."): (
-        "预测 `python -m medqa_finetune.train` 用同样参数会运行的每一格的时间、内存峰值、磁盘和费用，以及总和。"
-    ),
+    (
+        "Predicts hours, peak memory, disk and money of every cell that `python -m medqa_finetune.train` would run "
+        "with the same arguments, and their sum."
+    ): ("预测 `python -m medqa_finetune.train` 用同样参数会运行的每一格的时间、内存峰值、磁盘和费用，以及总和。"),
     "Nothing is started.": "不启动任何运行。",
     "The model's config.json and tokenizer are enough; the corpus is fetched where it is missing.": (
         "只需要模型的 config.json 和分词器；缺少的语料会下载。"
     ),
     "Finished cells are planned as if they were new.": "已完成的格也按全新的来规划。",
-    ("measure a few real steps and answers of every model and method here; otherwise times are computed from "
-     "the model's arithmetic and this machine's speed"): (
-        "在本机实测每个模型和方法的若干步训练和若干回答；否则由模型的运算量和本机速度计算时间"
-    ),
+    (
+        "measure a few real steps and answers of every model and method here; otherwise times are computed from "
+        "the model's arithmetic and this machine's speed"
+    ): ("在本机实测每个模型和方法的若干步训练和若干回答；否则由模型的运算量和本机速度计算时间"),
     "exit with 2 if all cells together take longer": "所有格合计超过该时长则以 2 退出",
     "price of an hour of this machine, in any currency": "本机每小时的价格，货币不限",
     "plan for a card that is not here, computed from its data sheet; null for this machine.": (
@@ -181,10 +183,12 @@ TEXTS = {
         "重新为运行的预测评分，并把分数写入其记录"
     ),
     "folder of a run, or a pattern of such folders in quotes": "运行的文件夹，或加引号的通配符",
-    ("score a file of {\"id\", \"question\", \"reference\" or \"references\", \"prediction\"}, or as "
-     "LLaMA-Factory, ms-swift and batches of OpenAI or vLLM name them: JSON Lines, a JSON array, CSV or "
-     "Parquet; says which keys it takes"): (
-        "为文件评分，键为 {\"id\", \"question\", \"reference\" 或 \"references\", \"prediction\"}，或 LLaMA-Factory、"
+    (
+        'score a file of {"id", "question", "reference" or "references", "prediction"}, or as '
+        "LLaMA-Factory, ms-swift and batches of OpenAI or vLLM name them: JSON Lines, a JSON array, CSV or "
+        "Parquet; says which keys it takes"
+    ): (
+        '为文件评分，键为 {"id", "question", "reference" 或 "references", "prediction"}，或 LLaMA-Factory、'
         "ms-swift、OpenAI 或 vLLM 批处理的命名：JSON Lines、JSON 数组、CSV 或 Parquet；会说明采用了哪些键"
     ),
     "key of the prediction in that file, `a.0.b` inside values; found by its name if left out": (
@@ -204,10 +208,12 @@ TEXTS = {
         "要重新评分的评测；不给则为全部，并打印运行的默认评测"
     ),
     "names of metrics; those of an evaluation are always included": "指标名称；评测本身的指标始终包括在内",
-    ("a table, or one JSON object {\"n\", \"scores\": {name: {\"value\", \"signature\"}}}; with several runs "
-     "one line each, with \"run\" and \"evaluation\""): (
-        "表格，或一个 JSON 对象 {\"n\", \"scores\": {名称: {\"value\", \"signature\"}}}；有多个运行时每个一行，并带 "
-        "\"run\" 和 \"evaluation\""
+    (
+        'a table, or one JSON object {"n", "scores": {name: {"value", "signature"}}}; with several runs '
+        'one line each, with "run" and "evaluation"'
+    ): (
+        '表格，或一个 JSON 对象 {"n", "scores": {名称: {"value", "signature"}}}；有多个运行时每个一行，并带 '
+        '"run" 和 "evaluation"'
     ),
     "print the scores of every prediction as well": "同时打印每条预测的分数",
     "write the JSON to this file as well": "同时把 JSON 写入该文件",
@@ -224,10 +230,10 @@ TEXTS = {
     "where the base model lies now": "基座模型现在的位置",
     "where the corpus lies now": "语料现在的位置",
     # summarize
-    ("Writes tables (CSV), charts and a page (report.html) over all runs below a folder, and reports what more "
-     "data and another method gain."): (
-        "为文件夹下的所有运行写出表格（CSV）、图和页面（report.html），并报告增加数据和更换方法的收益。"
-    ),
+    (
+        "Writes tables (CSV), charts and a page (report.html) over all runs below a folder, and reports what more "
+        "data and another method gain."
+    ): ("为文件夹下的所有运行写出表格（CSV）、图和页面（report.html），并报告增加数据和更换方法的收益。"),
     "folder with runs, at any depth; takes DIR/summary/": "含有运行的文件夹，层级不限；结果写入 DIR/summary/",
     "price of an hour of the machine, in any currency; without it no costs are computed": (
         "机器每小时的价格，货币不限；不给则不计算费用"
@@ -258,8 +264,8 @@ TEXTS = {
         "有 prompt 或输入来自管道时为 text，否则为 interactive"
     ),
     "mode=text: one question; - reads standard input": "mode=text：一个问题；- 表示读取标准输入",
-    "mode=demo: one question a line, or JSON Lines of {\"question\"}; ours if left out": (
-        "mode=demo：每行一个问题，或含 {\"question\"} 的 JSON Lines；不给则用内置的"
+    'mode=demo: one question a line, or JSON Lines of {"question"}; ours if left out': (
+        'mode=demo：每行一个问题，或含 {"question"} 的 JSON Lines；不给则用内置的'
     ),
     "mode=demo: a table, or one JSON object a line": "mode=demo：表格，或每行一个 JSON 对象",
     "mode=web: port on 127.0.0.1": "mode=web：127.0.0.1 上的端口",
@@ -272,8 +278,10 @@ TEXTS = {
         "回答的最大词元数；不给则用运行自己的设置或 512"
     ),
     # export
-    ("Makes models of a finished run, each in a folder of its own with safetensors, tokenizer and "
-     "metadata.json, and measures them: size, memory, speed, scores on the run's own test questions."): (
+    (
+        "Makes models of a finished run, each in a folder of its own with safetensors, tokenizer and "
+        "metadata.json, and measures them: size, memory, speed, scores on the run's own test questions."
+    ): (
         "由已完成的运行制作模型，各自放在含 safetensors、分词器和 metadata.json 的文件夹中，并测量其大小、内存、速度"
         "以及在该运行测试题上的分数。"
     ),
@@ -302,9 +310,11 @@ TEXTS = {
     "let each variant answer the questions, in a process of its own": "让每个变体在独立的进程中回答问题",
     "move existing variants aside and make them again": "移开已有的变体并重新制作",
     # doctor
-    ("Says whether `python -m medqa_finetune.train` can run here with the same arguments: device, precisions, "
-     "memory, 4-bit weights, versions, disk, hubs and mirrors, model, corpus, fonts; and what each profile "
-     "needs."): (
+    (
+        "Says whether `python -m medqa_finetune.train` can run here with the same arguments: device, precisions, "
+        "memory, 4-bit weights, versions, disk, hubs and mirrors, model, corpus, fonts; and what each profile "
+        "needs."
+    ): (
         "说明 `python -m medqa_finetune.train` 用同样参数能否在本机运行：设备、精度、内存、4 位权重、版本、磁盘、平台"
         "与镜像、模型、语料、字体；以及各配置的需求。"
     ),
@@ -317,15 +327,15 @@ TEXTS = {
     ),
     "a screen, or one JSON object": "一屏文本，或一个 JSON 对象",
     # Downloads and data
-    ("Prints one dialogue as the model is trained on it, in stretches of text with and without loss, each with "
-     "its token ids."): (
-        "按训练时的样子打印一段对话，分为计损失和不计损失的片段，并附词元编号。"
-    ),
+    (
+        "Prints one dialogue as the model is trained on it, in stretches of text with and without loss, each with "
+        "its token ids."
+    ): ("按训练时的样子打印一段对话，分为计损失和不计损失的片段，并附词元编号。"),
     "The model's tokenizer is enough; its weights are not needed.": "只需要模型的分词器，不需要权重。",
-    ("Without data= or a profile, all of the corpus is the training set but for one question each for "
-     "validation and test."): (
-        "不给 data= 或 profile 时，除验证和测试各一题外，整个语料都是训练集。"
-    ),
+    (
+        "Without data= or a profile, all of the corpus is the training set but for one question each for "
+        "validation and test."
+    ): ("不给 data= 或 profile 时，除验证和测试各一题外，整个语料都是训练集。"),
     "which example of the set, from 1": "集合中的第几个样本，从 1 开始",
     "which set": "哪个集合",
     "print the token ids below each stretch of text": "在每个片段下打印词元编号",
@@ -373,19 +383,19 @@ TEXTS = {
     ),
     "folder to make": "要新建的文件夹",
     "the same questions to several runs": "向多个运行提同样的问题",
-    ("QLoRA with the settings of its authors for models of 7B and 13B (Dettmers et al. 2023, arXiv:2305.14314, "
-     "table 9)"): (
-        "QLoRA，采用其作者对 7B 和 13B 模型的设置（Dettmers 等 2023，arXiv:2305.14314，表 9）"
-    ),
-    ("SwanLab, pip install 'medqa_finetune[swanlab]'; files below the run folder, SWANLAB_MODE=offline for no "
-     "network"): (
-        "SwanLab，pip install 'medqa_finetune[swanlab]'；文件在运行文件夹下，无网络时设 SWANLAB_MODE=offline"
-    ),
+    (
+        "QLoRA with the settings of its authors for models of 7B and 13B (Dettmers et al. 2023, arXiv:2305.14314, "
+        "table 9)"
+    ): ("QLoRA，采用其作者对 7B 和 13B 模型的设置（Dettmers 等 2023，arXiv:2305.14314，表 9）"),
+    (
+        "SwanLab, pip install 'medqa_finetune[swanlab]'; files below the run folder, SWANLAB_MODE=offline for no "
+        "network"
+    ): ("SwanLab，pip install 'medqa_finetune[swanlab]'；文件在运行文件夹下，无网络时设 SWANLAB_MODE=offline"),
     "Event files in the run folder, with a table of all runs in HPARAMS: tensorboard --logdir outputs": (
         "事件文件写入运行文件夹，HPARAMS 中有所有运行的对照表：tensorboard --logdir outputs"
     ),
-    ("Every command takes lang=en|zh: the language of messages and help; the locale's (LC_ALL, LC_MESSAGES, "
-     "LANG) if left out."): (
-        "所有命令都可加 lang=en|zh：消息和帮助的语言；不给则按系统区域设置（LC_ALL、LC_MESSAGES、LANG）。"
-    ),
+    (
+        "Every command takes lang=en|zh: the language of messages and help; the locale's (LC_ALL, LC_MESSAGES, "
+        "LANG) if left out."
+    ): ("所有命令都可加 lang=en|zh：消息和帮助的语言；不给则按系统区域设置（LC_ALL、LC_MESSAGES、LANG）。"),
 }

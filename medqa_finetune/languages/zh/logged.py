@@ -74,8 +74,10 @@ TEXTS = {
     "{run}, evaluation {name}: done before, nothing to do": "{run}，评测 {name}：之前已完成，无需再做",
     "{path}: moved aside to {other}": "{path}：已移到 {other}",
     "{path}: another process works on it; it is not scored again": "{path}：另一个进程正在处理；不重新评分",
-    ("method={method} with {model} may need {needed} GiB ({parts}) where {count} pairs of "
-     "train.max_length={length} come together; {machine} has {memory}. Less is needed with {remedies}."): (
+    (
+        "method={method} with {model} may need {needed} GiB ({parts}) where {count} pairs of "
+        "train.max_length={length} come together; {machine} has {memory}. Less is needed with {remedies}."
+    ): (
         "method={method} 用于 {model} 时，若 {count} 对 train.max_length={length} 的样本凑到一批，可能需要 {needed} "
         "GiB（{parts}）；{machine} 有 {memory}。可以减少内存的做法：{remedies}。"
     ),

@@ -4,18 +4,18 @@ TEXTS = {
     # Files and encodings
     "the {name} part is a single token": "{name} 部分只有一个词元",
     "Give a corpus with more text.": "请给出文本更多的语料。",
-    ("is more, after scaling, than the {count} training block(s) of train.max_length={length} tokens that the "
-     "text makes"): (
-        "缩放后多于文本能切出的 {count} 个训练块（train.max_length={length} 个词元）"
-    ),
-    ("is more, after scaling, than the {count} training blocks of train.max_length={length} tokens that the "
-     "text makes"): (
-        "缩放后多于文本能切出的 {count} 个训练块（train.max_length={length} 个词元）"
-    ),
-    ("is more, after scaling, than the {count} training block of train.max_length={length} tokens that the text "
-     "makes"): (
-        "缩放后多于文本能切出的 {count} 个训练块（train.max_length={length} 个词元）"
-    ),
+    (
+        "is more, after scaling, than the {count} training block(s) of train.max_length={length} tokens that the "
+        "text makes"
+    ): ("缩放后多于文本能切出的 {count} 个训练块（train.max_length={length} 个词元）"),
+    (
+        "is more, after scaling, than the {count} training blocks of train.max_length={length} tokens that the "
+        "text makes"
+    ): ("缩放后多于文本能切出的 {count} 个训练块（train.max_length={length} 个词元）"),
+    (
+        "is more, after scaling, than the {count} training block of train.max_length={length} tokens that the text "
+        "makes"
+    ): ("缩放后多于文本能切出的 {count} 个训练块（train.max_length={length} 个词元）"),
     "Ask for {most} or less with a smaller data.train_size= or data.scale=, or for all of them with data=all.": (
         "请用更小的 data.train_size= 或 data.scale= 取 {most} 以内，或用 data=all 取全部。"
     ),
@@ -100,10 +100,11 @@ TEXTS = {
     "there is nothing to download: the model is at {path}": "无需下载：模型就在 {path}",
     # JSON and CSV
     "is neither a list nor an object of rows": "既不是行的列表，也不是行的对象",
-    ("Give corpus.rows=NAME, the member that holds the rows (data, result.items), or corpus.rows=. for an "
-     "object whose values are the rows."): (
-        "请给出 corpus.rows=名称，即存放各行的成员（data、result.items）；如果对象的各个值就是行，请给 corpus.rows=."
-        "。"
+    (
+        "Give corpus.rows=NAME, the member that holds the rows (data, result.items), or corpus.rows=. for an "
+        "object whose values are the rows."
+    ): (
+        "请给出 corpus.rows=名称，即存放各行的成员（data、result.items）；如果对象的各个值就是行，请给 corpus.rows=.。"
     ),
     "is one JSON object, with rows in several places": "是一个 JSON 对象，其中多处含有行",
     "is one JSON object, and no rows are found in it": "是一个 JSON 对象，其中找不到行",
@@ -178,8 +179,10 @@ TEXTS = {
     "has files named after parts, which are kept, and others whose part is unclear: {without}; named are {named}": (
         "有些文件以各部分命名（予以保留），另一些看不出属于哪部分：{without}；已命名的是 {named}"
     ),
-    ("Name every file train, validation or test, give a pattern without the others (corpus.path='DIR/t*'), or "
-     "give corpus.parts=ignore, which puts all together and divides them anew."): (
+    (
+        "Name every file train, validation or test, give a pattern without the others (corpus.path='DIR/t*'), or "
+        "give corpus.parts=ignore, which puts all together and divides them anew."
+    ): (
         "请把每个文件命名为 train、validation 或 test，或用不含其他文件的通配符（corpus.path='目录/t*'），或给出 "
         "corpus.parts=ignore（合并后重新划分）。"
     ),
@@ -201,23 +204,26 @@ TEXTS = {
     "Name the column of system prompts by corpus.system=COLUMN, or leave it out.": (
         "请用 corpus.system=列名 指出系统提示所在的列，或去掉它。"
     ),
-    ("is more, after scaling, than the {available} training examples that the corpus leaves (of {rows} rows; "
-     "left out: {left_out})"): (
-        "缩放后多于语料剩下的 {available} 个训练样本（共 {rows} 行；剔除：{left_out}）"
-    ),
+    (
+        "is more, after scaling, than the {available} training examples that the corpus leaves (of {rows} rows; "
+        "left out: {left_out})"
+    ): ("缩放后多于语料剩下的 {available} 个训练样本（共 {rows} 行；剔除：{left_out}）"),
     "is more, after scaling, than the {available} training examples that the corpus leaves (of {rows} rows)": (
         "缩放后多于语料剩下的 {available} 个训练样本（共 {rows} 行）"
     ),
-    ("Ask for {available} or less with a smaller data.train_size=, data=20k or data.scale=, for all of them "
-     "with data=all, or give another corpus, or corpus.identified_by=prompt, which tells examples with the same "
-     "first question apart."): (
+    (
+        "Ask for {available} or less with a smaller data.train_size=, data=20k or data.scale=, for all of them "
+        "with data=all, or give another corpus, or corpus.identified_by=prompt, which tells examples with the same "
+        "first question apart."
+    ): (
         "请用更小的 data.train_size=、data=20k 或 data.scale= 取 {available} 以内，或用 data=all 取全部，或换一个语料"
         "，或给出 corpus.identified_by=prompt（区分首问相同的样本）。"
     ),
-    ("Ask for {available} or less with a smaller data.train_size=, data=20k or data.scale=, for all of them "
-     "with data=all, or give another corpus."): (
-        "请用更小的 data.train_size=、data=20k 或 data.scale= 取 {available} 以内，或用 data=all 取全部，或换一个语料"
-        "。"
+    (
+        "Ask for {available} or less with a smaller data.train_size=, data=20k or data.scale=, for all of them "
+        "with data=all, or give another corpus."
+    ): (
+        "请用更小的 data.train_size=、data=20k 或 data.scale= 取 {available} 以内，或用 data=all 取全部，或换一个语料。"
     ),
     "the prepared data is damaged: {what}": "预处理好的数据已损坏：{what}",
     "It is prepared again.": "将重新预处理。",
@@ -229,8 +235,10 @@ TEXTS = {
     "Repair it, take it away, or give corpus.parts=ignore, which divides everything anew.": (
         "请修复或移走它，或给出 corpus.parts=ignore（全部重新划分）。"
     ),
-    ("after scaling, {size} questions are held out from the training part, since no file is named {name}; of "
-     "its {questions} questions {left} are left, and some must be left to train on"): (
+    (
+        "after scaling, {size} questions are held out from the training part, since no file is named {name}; of "
+        "its {questions} questions {left} are left, and some must be left to train on"
+    ): (
         "没有名为 {name} 的文件，缩放后要从训练部分留出 {size} 题；其 {questions} 题中还剩 {left} 题，必须留一些用于"
         "训练"
     ),
@@ -240,52 +248,58 @@ TEXTS = {
     "Give a smaller data.validation_size=, a smaller data.scale=, or a file named validation.": (
         "请给更小的 data.validation_size= 或 data.scale=，或提供名为 validation 的文件。"
     ),
-    ("each of the {count} questions of the {name} part is a common opening alone (corpus.identified_by) or is "
-     "in the test part too, or nearly repeats one there"): (
-        "{name} 部分的 {count} 题要么只是常见的开头（corpus.identified_by），要么也在测试部分，或与其中某题几乎相同"
-    ),
-    ("Take the {name} files away, so that {held} questions are held out from the training part, or give "
-     "corpus.parts=ignore, which divides everything anew."): (
-        "请移走 {name} 文件，改从训练部分留出 {held} 题；或给出 corpus.parts=ignore（全部重新划分）。"
-    ),
-    ("with data.validation_size={size} (both scaled) {held_out} questions are held out, but the corpus has "
-     "{questions} distinct questions, and some must be left to train on; examples with the same first question "
-     "count as one, unless many begin alike (corpus.identified_by)"): (
+    (
+        "each of the {count} questions of the {name} part is a common opening alone (corpus.identified_by) or is "
+        "in the test part too, or nearly repeats one there"
+    ): ("{name} 部分的 {count} 题要么只是常见的开头（corpus.identified_by），要么也在测试部分，或与其中某题几乎相同"),
+    (
+        "Take the {name} files away, so that {held} questions are held out from the training part, or give "
+        "corpus.parts=ignore, which divides everything anew."
+    ): ("请移走 {name} 文件，改从训练部分留出 {held} 题；或给出 corpus.parts=ignore（全部重新划分）。"),
+    (
+        "with data.validation_size={size} (both scaled) {held_out} questions are held out, but the corpus has "
+        "{questions} distinct questions, and some must be left to train on; examples with the same first question "
+        "count as one, unless many begin alike (corpus.identified_by)"
+    ): (
         "加上 data.validation_size={size}（均已缩放）共留出 {held_out} 题，而语料只有 {questions} 个不同的问题，必须"
         "留一些用于训练；首问相同的样本算一个，除非许多样本开头都相同（corpus.identified_by）"
     ),
-    ("with data.validation_size={size} (both scaled) {held_out} questions are held out, but the corpus has "
-     "{questions} distinct questions, and some must be left to train on"): (
+    (
+        "with data.validation_size={size} (both scaled) {held_out} questions are held out, but the corpus has "
+        "{questions} distinct questions, and some must be left to train on"
+    ): (
         "加上 data.validation_size={size}（均已缩放）共留出 {held_out} 题，而语料只有 {questions} 个不同的问题，必须"
         "留一些用于训练"
     ),
-    ("Give smaller data.test_size= and data.validation_size=, a smaller data.scale=, another corpus, or "
-     "corpus.identified_by=prompt, which tells examples apart by everything before the answer."): (
+    (
+        "Give smaller data.test_size= and data.validation_size=, a smaller data.scale=, another corpus, or "
+        "corpus.identified_by=prompt, which tells examples apart by everything before the answer."
+    ): (
         "请给更小的 data.test_size=、data.validation_size= 或 data.scale=，或换一个语料，或给出 "
         "corpus.identified_by=prompt（按回答之前的全部内容区分样本）。"
     ),
     "Give smaller data.test_size= and data.validation_size=, a smaller data.scale=, or another corpus.": (
         "请给更小的 data.test_size=、data.validation_size= 或 data.scale=，或换一个语料。"
     ),
-    ("is more, after scaling, than the {count} questions that are near no test question "
-     "(data.near_duplicate_threshold={threshold})"): (
-        "缩放后多于与测试题都不相近的 {count} 题（data.near_duplicate_threshold={threshold}）"
-    ),
+    (
+        "is more, after scaling, than the {count} questions that are near no test question "
+        "(data.near_duplicate_threshold={threshold})"
+    ): ("缩放后多于与测试题都不相近的 {count} 题（data.near_duplicate_threshold={threshold}）"),
     "Give a smaller data.validation_size= or data.test_size=, or another corpus.": (
         "请给更小的 data.validation_size= 或 data.test_size=，或换一个语料。"
     ),
     # Running text
-    ("with data.validation_size={size} (both scaled) {held_out} rows are held out, but the text has {counted}, "
-     "and some must be left to train on"): (
-        "加上 data.validation_size={size}（均已缩放）共留出 {held_out} 行，而文本只有 {counted}，必须留一些用于训练"
-    ),
+    (
+        "with data.validation_size={size} (both scaled) {held_out} rows are held out, but the text has {counted}, "
+        "and some must be left to train on"
+    ): ("加上 data.validation_size={size}（均已缩放）共留出 {held_out} 行，而文本只有 {counted}，必须留一些用于训练"),
     "In plain text a row ends at an empty line; corpus.by_line=true takes every line for one.": (
         "纯文本中以空行分行；corpus.by_line=true 则每行算一条。"
     ),
-    ("Give smaller data.test_size= and data.validation_size=, or a folder with files named train, validation "
-     "and test."): (
-        "请给更小的 data.test_size= 和 data.validation_size=，或给出含有名为 train、validation、test 的文件的文件夹。"
-    ),
+    (
+        "Give smaller data.test_size= and data.validation_size=, or a folder with files named train, validation "
+        "and test."
+    ): ("请给更小的 data.test_size= 和 data.validation_size=，或给出含有名为 train、validation、test 的文件的文件夹。"),
     "Give a file of text, or one with a column of it.": "请给出文本文件，或含有文本列的文件。",
     "the {part} part has no text": "{part} 部分没有文本",
     "Repair it, or give a single file, which is divided by rows.": "请修复它，或给出单个文件（按行划分）。",

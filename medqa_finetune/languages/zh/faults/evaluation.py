@@ -75,10 +75,10 @@ TEXTS = {
     "{file} since the evaluation was done": "评测完成之后{file}",
     "Score such a file with predictions=FILE.": "请用 predictions=文件 为这样的文件评分。",
     "the answers no longer exist": "回答已不存在",
-    ("Put the file back, or remove the evaluation's folder and give the command again: the questions are "
-     "answered again, and nothing is trained."): (
-        "请把文件放回，或删除该评测的文件夹后再运行命令：会重新回答问题，不会训练。"
-    ),
+    (
+        "Put the file back, or remove the evaluation's folder and give the command again: the questions are "
+        "answered again, and nothing is trained."
+    ): ("请把文件放回，或删除该评测的文件夹后再运行命令：会重新回答问题，不会训练。"),
     "{count} predictions, and the evaluation has {questions} test questions": (
         "有 {count} 条预测，而评测有 {questions} 道测试题"
     ),

@@ -158,10 +158,10 @@ TEXTS = {
     "peft cannot import a package that is installed ({reason})": "peft 无法导入一个已安装的软件包（{reason}）",
     "Repair or uninstall it (often bitsandbytes).": "请修复或卸载它（常见的是 bitsandbytes）。",
     "the adapter cannot be merged ({reason})": "适配器无法合并（{reason}）",
-    ("peft takes {names} of {kind} for experts; they can have adapters as parameters alone, without dropout, "
-     "DoRA, PiSSA and quantization"): (
-        "peft 把 {kind} 的 {names} 当作专家；它们只能有参数形式的适配器，不能用 dropout、DoRA、PiSSA 和量化"
-    ),
+    (
+        "peft takes {names} of {kind} for experts; they can have adapters as parameters alone, without dropout, "
+        "DoRA, PiSSA and quantization"
+    ): ("peft 把 {kind} 的 {names} 当作专家；它们只能有参数形式的适配器，不能用 dropout、DoRA、PiSSA 和量化"),
     "Give method.dropout=0, or method.target_modules=attention.": (
         "请给出 method.dropout=0，或 method.target_modules=attention。"
     ),
@@ -189,19 +189,19 @@ TEXTS = {
     "{problem}; the checkpoint is unfinished or damaged": "{problem}；检查点未写完或已损坏",
     "the checkpoint belongs to another run": "检查点属于另一个运行",
     "the checkpoint is not of step {step}": "检查点不是第 {step} 步的",
-    ("the weights are the same as before training: the gradients of {skipped} of {steps} steps were not finite "
-     "in fp16"): (
-        "权重与训练前相同：{steps} 步中有 {skipped} 步的梯度在 fp16 下不是有限数"
-    ),
+    (
+        "the weights are the same as before training: the gradients of {skipped} of {steps} steps were not finite "
+        "in fp16"
+    ): ("权重与训练前相同：{steps} 步中有 {skipped} 步的梯度在 fp16 下不是有限数"),
     "Give {remedy}.": "请给出 {remedy}。",
     "Give a higher train.learning_rate.": "请给出更高的 train.learning_rate。",
     "the training loss became {value} at step {step}; {left}": "训练损失在第 {step} 步变为 {value}；{left}",
     "the validation loss became {value} at step {step}; {left}": "验证损失在第 {step} 步变为 {value}；{left}",
     "the weights became {value} at step {step}; {left}": "权重在第 {step} 步变为 {value}；{left}",
-    ("the gradients of the last {count} steps were not finite in fp16, so that these trained nothing ({total} "
-     "of {step} in all); {left}"): (
-        "最近 {count} 步的梯度在 fp16 下不是有限数，等于没有训练（{step} 步中共 {total} 步）；{left}"
-    ),
+    (
+        "the gradients of the last {count} steps were not finite in fp16, so that these trained nothing ({total} "
+        "of {step} in all); {left}"
+    ): ("最近 {count} 步的梯度在 fp16 下不是有限数，等于没有训练（{step} 步中共 {total} 步）；{left}"),
     "something in the run called sys.exit({code}) before it was done": (
         "运行尚未完成，其中某处就调用了 sys.exit({code})"
     ),

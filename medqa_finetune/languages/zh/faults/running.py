@@ -31,8 +31,10 @@ TEXTS = {
         "已完成的部分完好：腾出空间后再次运行同一命令即可继续。"
     ),
     "out of memory ({text})": "内存不足（{text}）",
-    ("Try a smaller train.micro_batch (same effective batch), method=qlora, or a shorter train.max_length; in "
-     "the evaluation, a smaller evaluate.batch_tokens."): (
+    (
+        "Try a smaller train.micro_batch (same effective batch), method=qlora, or a shorter train.max_length; in "
+        "the evaluation, a smaller evaluate.batch_tokens."
+    ): (
         "请试更小的 train.micro_batch（有效批大小不变）、method=qlora 或更短的 train.max_length；评测时请试更小的 "
         "evaluate.batch_tokens。"
     ),
@@ -67,10 +69,10 @@ TEXTS = {
     "Put the file back, or move the run's folder away and give the command again.": (
         "请把文件放回，或移走该运行的文件夹后再运行命令。"
     ),
-    ("Put the file back, or remove the folder it lies in and give the command again: answers of other "
-     "evaluations are used again, and nothing is trained."): (
-        "请把文件放回，或删除它所在的文件夹后再运行命令：会沿用其他评测的回答，不会训练。"
-    ),
+    (
+        "Put the file back, or remove the folder it lies in and give the command again: answers of other "
+        "evaluations are used again, and nothing is trained."
+    ): ("请把文件放回，或删除它所在的文件夹后再运行命令：会沿用其他评测的回答，不会训练。"),
     "this version of the package does not read it": "这个版本的软件包不能读取它",
     "{owner} is working on this run": "{owner} 正在处理这个运行",
     "Wait for it, or stop it.": "请等待它完成，或停止它。",
@@ -85,15 +87,15 @@ TEXTS = {
     "Reinstall its package.": "请重新安装它所属的软件包。",
     # Conversations
     "{problem}, so {name} cannot answer in this conversation": "{problem}，因此 {name} 无法在这次对话中回答",
-    ("the question takes {count} tokens and its answer may take {most}, which exceeds the model's context "
-     "length of {length}"): (
-        "问题占 {count} 个词元，回答最多占 {most} 个，超过模型的上下文长度 {length}"
-    ),
+    (
+        "the question takes {count} tokens and its answer may take {most}, which exceeds the model's context "
+        "length of {length}"
+    ): ("问题占 {count} 个词元，回答最多占 {most} 个，超过模型的上下文长度 {length}"),
     "Shorten the question, or lower max_new_tokens.": "请缩短问题，或减小 max_new_tokens。",
     "the question is empty": "问题为空",
     "has no questions": "没有问题",
     "Write one question a line.": "请每行写一个问题。",
-    "must be an object {\"question\": TEXT}": "必须是对象 {\"question\": TEXT}",
+    'must be an object {"question": TEXT}': '必须是对象 {"question": TEXT}',
     "{file} since the run was done (another model's weights?)": "运行完成之后{file}（是别的模型的权重？）",
     "Put it back, or train again with overwrite=true.": "请把它放回，或用 overwrite=true 重新训练。",
     "has no adapter_config.json": "没有 adapter_config.json",
@@ -205,10 +207,10 @@ TEXTS = {
     "the process ended with {code} before the run was done (killed from outside: often the system, out of memory)": (
         "进程在运行完成之前以 {code} 结束（被外部终止：常见原因是系统内存不足）"
     ),
-    ("the process ended with {code} before the run was done (killed from outside: often the system, out of "
-     "memory); last words: {words}"): (
-        "进程在运行完成之前以 {code} 结束（被外部终止：常见原因是系统内存不足）；最后的输出：{words}"
-    ),
+    (
+        "the process ended with {code} before the run was done (killed from outside: often the system, out of "
+        "memory); last words: {words}"
+    ): ("进程在运行完成之前以 {code} 结束（被外部终止：常见原因是系统内存不足）；最后的输出：{words}"),
     "it was asked to stop, did not in time, and was killed": "已要求停止，但未及时停下，因此被终止",
     "it was stopped from outside ({code}) before it could say so itself": "未及说明就被外部停止（{code}）",
 }
