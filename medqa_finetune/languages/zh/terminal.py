@@ -59,13 +59,4 @@ TEXTS = {
     # The list of commands
     "command": "命令",
     "or": "或",
-    "train and evaluate one experiment, or with -m a matrix of them": "训练并评测一个实验，加 -m 则为一个矩阵",
-    "time, memory, disk and money of the same, before anything runs": "运行之前预估其时间、内存、磁盘和费用",
-    "tables, charts and a page over all runs": "所有运行的表格、图和页面",
-    "evaluate a run again, or score a file of predictions": "重新评测一个运行，或为预测文件评分",
-    "talk to models that runs have trained": "与训练好的模型对话",
-    "make and measure merged, quantized and other variants of a run": "制作并测量合并、量化等变体",
-    "say whether a run can start here, and what each profile needs": "说明能否在本机运行，以及各配置的需求",
-    "fetch a model or a data set from a hub or a mirror": "从平台或镜像下载模型或数据集",
-    "Each has --help. To begin: {command}": "各命令都有 --help。入门：{command}",
 }

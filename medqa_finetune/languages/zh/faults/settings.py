@@ -273,52 +273,19 @@ TEXTS = {
     "Give it to `python -m medqa_finetune.export`, which trains first.": (
         "请把它交给 `python -m medqa_finetune.export`，它会先训练。"
     ),
-    "a command is a module": "命令是一个模块",
     "a trial returns its validation loss, the lower the better": "每次试验返回验证损失，越低越好",
     "an integer ≥ 1, or null": "≥ 1 的整数，或 null",
     "an integer ≥ 0": "≥ 0 的整数",
     "a number of seconds ≥ 0": "≥ 0 的秒数",
-    "Did you mean with -m (--multirun) {command}?": "是否想加 -m（--multirun）：{command}？",
     "Run one experiment per value with -m (--multirun): {command}.": (
         "要对每个值各跑一个实验，请加 -m（--multirun）：{command}。"
     ),
     # Hydra's flags, and what cannot take effect
     "See `{command}`.": "见 `{command}`。",
-    "there is no such flag": "没有这个选项",
-    "cannot be chosen in this file": "不能在这个文件中选择",
-    "the first line of the file is missing, which makes its keys those of an experiment": (
-        "文件缺少首行，没有它，其中的键就不属于实验"
-    ),
     "Begin it with `{line}`.": "请在开头写上 `{line}`。",
-    "there is no such group inside this one": "这个组内没有这样的组",
-    "Write override /{group}: {choice}.": "请写 override /{group}: {choice}。",
     "excludes {other}": "不能与 {other} 同用",
     "is for {other}": "只用于 {other}",
-    "takes no value": "不带值",
     "Type {text}.": "请输入 {text}。",
     "must be followed by {value}": "后面必须跟 {value}",
-    "is not supported: it reads a pickled file, which can run code": "不支持：它读取 pickle 文件，可能执行代码",
-    "The same command again continues a run; its record holds the command.": (
-        "再次运行同一命令即可继续；运行的记录里有该命令。"
-    ),
-    "is for a matrix": "只用于矩阵",
-    "Leave it out, or give -m as well.": "请去掉它，或同时给出 -m。",
-    "a group cannot be left without a choice": "配置组不能没有选项",
-    "For no tracker, choose none.": "不用跟踪器请选 none。",
-    "Choose one.": "请选一个。",
-    "a group has one place in the settings": "一个配置组在设置中只有一个位置",
-    "Runs are in outputs/STUDY/RUN: give outputs=DIR or study=NAME.": (
-        "运行位于 outputs/研究/运行：请给出 outputs=目录 或 study=名称。"
-    ),
-    "A run's config.yaml has its settings.": "运行的 config.yaml 中有其设置。",
-    "Paths are relative to the folder where the command is typed.": "路径相对于输入命令时所在的文件夹。",
-    "is one for the whole matrix": "整个矩阵只有一个",
-    "a setting cannot be deleted: its default would take its place": "设置项不能删除：其默认值会取而代之",
-    "For no tracker, give tracker=none.": "不用跟踪器请给 tracker=none。",
-    "Choose another one: {group}=NAME.": "请另选一个：{group}=名称。",
-    "cannot be deleted": "不能删除",
     "Type `{command}` for the settings of the training.": "训练的设置请输入 `{command}`。",
-    "is set by a choice that differs between cells, and is one for the whole matrix": (
-        "由各格不同的选项设定，而整个矩阵只能有一个"
-    ),
 }
