@@ -105,7 +105,7 @@ def _without_training(forecast: Forecast) -> Forecast:
 
     Peak memory stays that of training, an upper bound.
     """
-    return dataclasses.replace(forecast, train=0.0, validate=0.0, training_bytes=0, disk_bytes=0)
+    return dataclasses.replace(forecast, train=0.0, validate=0.0, validations=0, training_bytes=0, disk_bytes=0)
 
 
 def _plan_models(configs: Sequence[Config], folder: Path, probe: bool, gpu: str | None) -> Plan:
