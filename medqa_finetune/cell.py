@@ -50,6 +50,7 @@ class Cell:
         evaluation_defaults: Default settings of the section `evaluate`, keys without the section.
         evaluation: Folder of the evaluation.
         overrides: Arguments typed for this cell.
+        command: Command line that runs this cell alone; empty where no command line composed it.
         results_version: `RESULTS_VERSION` of the training; an earlier one where trained weights are evaluated again.
     """
 
@@ -59,6 +60,7 @@ class Cell:
     evaluation_defaults: Mapping[str, Any]
     evaluation: EvaluationDir
     overrides: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
     results_version: int = RESULTS_VERSION
 
     @property

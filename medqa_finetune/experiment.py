@@ -69,7 +69,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
                 return claim.finish(task.score(questions, config, evaluation))
 
         if isinstance(method, MethodWithoutModel):
-            environment = describe_environment("cpu", None)
+            environment = describe_environment("cpu", None, command=cell.command)
             if training:
                 claim.end_training(None, environment=environment, data_manifest=splits.manifest)
             claim.begin_predictions(environment, task.ids(questions))
@@ -93,7 +93,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
         keep_freed_memory()
         set_threads(config.threads)
         device = choose_device(config.precision)
-        environment = describe_environment(device.name, device.precision, _packages(config))
+        environment = describe_environment(device.name, device.precision, _packages(config), cell.command)
         template = config.model.chat_template
         loaded = load_model(cell.model, config.method, device, config.seed, chat=config.chats, template=template)
         encoder = task.encoder(loaded.tokenizer, config, splits.manifest.counts)

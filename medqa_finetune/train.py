@@ -66,19 +66,23 @@ def train(arguments: list[str]) -> int:
     return EXIT_DONE
 
 
-def _run_one(composed: "DictConfig") -> None:
+def _run_one(composed: "DictConfig") -> float | None:
+    """Run one cell; return what Hydra's sweepers minimize."""
     from hydra.core.hydra_config import HydraConfig
 
     from medqa_finetune.config.identity import DEFAULT_EVALUATION
     from medqa_finetune.experiment import run_experiment
     from medqa_finetune.launch.compose import make_cell
     from medqa_finetune.launch.exit_status import summarize_record
+    from medqa_finetune.launch.task import value_of_trial
     from medqa_finetune.log import log_to_terminal
 
     log_to_terminal()
     cell = make_cell(composed, HydraConfig.get())
     named = "" if cell.config.evaluation_name == DEFAULT_EVALUATION else f"  [{cell.config.evaluation_name}]"
-    print(f"{cell.run.path}{named}  {summarize_record(run_experiment(cell))}", file=sys.stderr)
+    record = run_experiment(cell)
+    print(f"{cell.run.path}{named}  {summarize_record(record)}", file=sys.stderr)
+    return value_of_trial(record)
 
 
 def describe_keys() -> str:

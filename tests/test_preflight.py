@@ -294,14 +294,17 @@ def test_unknown_or_untrained_sizes_are_not_warned_of(
     assert warnings_of(caplog, 0, (changed(config, method=NONE), size), (config, None)) == []
 
 
-REFUSED: list[tuple[list[str], str, Any]] = [
-    (["precision=fp16"], "precision", "fp16"),
-    (["method.target_modules=[q_proj,vproj]"], "method.target_modules", ["q_proj", "vproj"]),
-    (["-m", "method=none,lora", "train.max_length=16"], "train.max_length", 16),
-]
-
-
-@pytest.mark.parametrize(("arguments", "key", "got"), REFUSED, ids=[" ".join(arguments) for arguments, *_ in REFUSED])
+@pytest.mark.parametrize(
+    ("arguments", "key", "got"),
+    [
+        pytest.param(["precision=fp16"], "precision", "fp16", marks=pytest.mark.slow),
+        pytest.param(
+            ["method.target_modules=[q_proj,vproj]"], "method.target_modules", ["q_proj", "vproj"],
+            marks=pytest.mark.slow,
+        ),
+        (["-m", "method=none,lora", "train.max_length=16"], "train.max_length", 16),
+    ],
+)  # fmt: skip
 def test_command_refuses_and_leaves_runs_unchanged(
     arguments: list[str], key: str, got: Any, tmp_path: Path, micro_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

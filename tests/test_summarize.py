@@ -10,13 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
 from medqa_finetune.errors import MedQAError
 from medqa_finetune.record.run_dir import RunDir
 from medqa_finetune.record.schema import Score
-from medqa_finetune.report.figures import overview
-from medqa_finetune.report.figures import write as write_of_charts
 from medqa_finetune.summarize import summarize as command
 from scripts.benchmarks.made_runs import AnswerBank, MadeRun, six, write_run
 from tests.commands import here, timed
@@ -29,14 +26,6 @@ ROOT = Path(__file__).parents[1]
 
 def summarize(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return here(command, *arguments, cwd=cwd)
-
-
-@pytest.fixture
-def blank(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Charts without marks, for tests that look at tables and words: to draw them takes most of the time."""
-    monkeypatch.setattr(write_of_charts, "figure_of", lambda chart: Figure(figsize=(1, 1)))
-    for name in ("data_scale_figure", "method_figure"):
-        monkeypatch.setattr(overview, name, lambda given: Figure(figsize=(1, 1)))
 
 
 def summarize_freshly(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -61,9 +50,9 @@ def test_the_whole_matrix_and_again_the_same(tmp_path: Path) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 120
     summary = tmp_path / "outputs" / "summary"
     assert sorted(path.name for path in summary.iterdir()) == [
-        "comparisons.csv", "data_scale_comparison.png", "figures", "method_comparison.png", "report.html", "report.md",
-        "results_by_cell.csv",
-        "results_summary.csv", "scores.csv",
+        "comparisons.csv", "data_scale_comparison.pdf", "data_scale_comparison.png", "data_scale_comparison.svg",
+        "figures", "method_comparison.pdf", "method_comparison.png", "method_comparison.svg", "report.html",
+        "report.md", "results_by_cell.csv", "results_summary.csv", "scores.csv",
     ]  # fmt: skip
     assert all(f"wrote outputs/summary/{path.name}" in done.stdout for path in summary.iterdir() if path.is_file())
     assert [row["name"] for row in rows_of(tmp_path / "outputs")][:3] == ["none", "lora_20k", "lora_50k"]
@@ -74,7 +63,7 @@ def test_the_whole_matrix_and_again_the_same(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in summary.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.usefixtures("blank")
+@pytest.mark.usefixtures("blank_charts")
 def test_failed_torn_and_moved_aside_runs(tmp_path: Path) -> None:
     write(tmp_path, *matrix()[:4], failed("qlora", "50k"), record("qlora", "100k"))
     RunDir(tmp_path / "qlora_100k").record_path.write_text('{"schema_version": 1, "na', encoding="utf-8")
@@ -91,7 +80,7 @@ def test_failed_torn_and_moved_aside_runs(tmp_path: Path) -> None:
     assert rows["qlora_100k"]["status"] == "unreadable"
 
 
-@pytest.mark.usefixtures("blank")
+@pytest.mark.usefixtures("blank_charts")
 def test_no_done_run_no_pictures(tmp_path: Path) -> None:
     write(tmp_path, *matrix())
     summarize(f"outputs={tmp_path}")
@@ -104,7 +93,7 @@ def test_no_done_run_no_pictures(tmp_path: Path) -> None:
     assert not list((tmp_path / "summary").glob("*.png"))
 
 
-@pytest.mark.usefixtures("blank")
+@pytest.mark.usefixtures("blank_charts")
 def test_other_test_sets_are_pointed_out(tmp_path: Path) -> None:
     other = record("qlora", "20k")
     assert other.evaluation is not None
@@ -120,7 +109,7 @@ def test_other_test_sets_are_pointed_out(tmp_path: Path) -> None:
     assert rows["rougeL#2"].notna().to_dict() == {"lora_20k": False, "qlora_20k": True}
 
 
-@pytest.mark.usefixtures("blank")
+@pytest.mark.usefixtures("blank_charts")
 def test_a_missing_score_is_no_other_signature(tmp_path: Path) -> None:
     """Answers that are looked up have no perplexity; all else they are scored by as the others are."""
     looked_up = record("retrieval", "20k", name="retrieval_20k")
@@ -172,7 +161,7 @@ def test_unwritable_summary(tmp_path: Path) -> None:
     assert "cannot be written" in done.stderr
 
 
-@pytest.mark.usefixtures("blank")
+@pytest.mark.usefixtures("blank_charts")
 def test_names_cannot_steer_a_terminal(tmp_path: Path) -> None:
     write(tmp_path, record(name="\x1b[31m=cmd", status="failed"))
     done = summarize(f"outputs={tmp_path}")
@@ -180,7 +169,7 @@ def test_names_cannot_steer_a_terminal(tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
-@pytest.mark.usefixtures("blank")
+@pytest.mark.usefixtures("blank_charts")
 def test_statistics_stand_in_table_files_and_on_the_terminal(tmp_path: Path) -> None:
     bank = AnswerBank(30)
     folders = [write_run(tmp_path, run, bank) for run in six()]
@@ -204,7 +193,7 @@ def test_statistics_stand_in_table_files_and_on_the_terminal(tmp_path: Path) -> 
     assert "## Scores 分数" in (tmp_path / "summary" / "report.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.usefixtures("blank")
+@pytest.mark.usefixtures("blank_charts")
 def test_a_winner_is_not_called_where_more_differs(tmp_path: Path) -> None:
     bank = AnswerBank(30)
     for run in (MadeRun("lora", 20_000), MadeRun("qlora", 20_000, quality=1.0)):
@@ -219,7 +208,7 @@ def test_a_winner_is_not_called_where_more_differs(tmp_path: Path) -> None:
     assert "steps (99, 1,250)" in text or "steps (1,250, 99)" in text
 
 
-@pytest.mark.usefixtures("blank")
+@pytest.mark.usefixtures("blank_charts")
 def test_long_names_that_differ_at_their_end_look_different(tmp_path: Path) -> None:
     stem = "lora_20k__corpus=book-56326d__train.learning_rate=0.0001__train.batch_size=64__train.max_length="
     names = [f"{stem}{number:03}"[:100].ljust(100, "0") for number in range(100, 110)]

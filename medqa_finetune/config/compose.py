@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from medqa_finetune.config.checks import checked
+from medqa_finetune.config.command_line import quoted
 from medqa_finetune.config.explain import (
     PRIMARY_FILE,
     SECTIONS,
@@ -29,6 +30,8 @@ from medqa_finetune.config.yaml_traps import trapped_values
 from medqa_finetune.errors import ConfigError
 
 CONFIG_NAME = PRIMARY_FILE
+# Hydra's setting of further folders with configuration files.
+SEARCH_PATH = "hydra.searchpath="
 # Raised by Hydra for impossible compositions: ValueError where a group is `null`, RecursionError where a YAML file is
 # nested thousands of levels deep or contains itself.
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError, yaml.YAMLError, RecursionError)
@@ -133,12 +136,20 @@ class Defaults:
     choices: Mapping[str, str]
 
 
-def compose_defaults(choices: Mapping[str, object], config_name: str) -> Defaults:
-    """Compose the defaults for these group choices; needs an initialized Hydra."""
+def compose_defaults(hydra_config: Any) -> Defaults:
+    """Compose the defaults for the group choices of a composition; needs an initialized Hydra.
+
+    Args:
+        hydra_config: Node `hydra` of the composition.
+    """
+    name, choices = str(hydra_config.job.config_name), hydra_config.runtime.choices
+    # Folders of configuration files that were typed; Hydra forgets them between two compositions.
+    typed = OmegaConf.select(hydra_config, "overrides.hydra", default=())
+    folders = tuple(str(each) for each in typed if str(each).lstrip("+").startswith(SEARCH_PATH))
     chosen = tuple(sorted((group, value) for group, value in choices.items() if _is_ours(group) and value is not None))
     profile = tuple(pair for pair in chosen if pair[0] == "profile")
-    usual = _compose(config_name, profile).hydra.runtime.choices
-    composed = _compose(config_name, chosen)
+    usual = _compose(name, folders, profile).hydra.runtime.choices
+    composed = _compose(name, folders, chosen)
     missing = OmegaConf.missing_keys(composed)
     values = flatten({key: OmegaConf.to_container(composed[key]) for key in SECTIONS})
     values |= {str(key): composed[key] for key in schema_node() if key not in SECTIONS}
@@ -151,5 +162,6 @@ def _is_ours(group: str) -> bool:
 
 
 @cache
-def _compose(config_name: str, choices: tuple[tuple[str, str], ...]) -> DictConfig:
-    return hydra.compose(config_name, [f"{group}={value}" for group, value in choices], return_hydra_config=True)
+def _compose(config_name: str, folders: tuple[str, ...], choices: tuple[tuple[str, str], ...]) -> DictConfig:
+    chosen = [quoted(f"{group}={value}") for group, value in choices]
+    return hydra.compose(config_name, [*folders, *chosen], return_hydra_config=True)

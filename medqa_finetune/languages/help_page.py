@@ -17,7 +17,7 @@ ENTRY = re.compile(r"(?P<form>(?P<indent> +)\S.*?)(?P<gap> {2,}(?=\S))(?P<text>.
 DEFAULT = re.compile(r"(?P<text>.*) \(default (?P<value>.+)\)", re.DOTALL)
 USAGE = "usage: "
 # What is not torn apart at the end of a line, and what does not begin one.
-PIECE = re.compile(r" |[!-~…]+|.", re.DOTALL)
+PIECE = re.compile(r" |[“（《「]*(?:[!-~…]+|[^“（《「 ])|.", re.DOTALL)
 CLOSING = "，。；：）、！？"
 
 
@@ -106,7 +106,7 @@ def wrap(text: str, width: int) -> list[str]:
     """Return a text in lines of at most so many columns; a longer word has a line of its own."""
     lines, line = [], ""
     for piece in PIECE.findall(text):
-        if line and columns(line.rstrip() + piece) > width and piece not in CLOSING:
+        if line and columns(line + piece) > width and piece not in CLOSING:
             lines.append(line.rstrip())
             line = ""
         line += piece if line or piece != " " else ""

@@ -14,8 +14,6 @@ from typing import Any, TypeVar
 import hydra
 from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from medqa_finetune.api_inputs import HELD_OUT_MOST, Choice, held_out
@@ -35,8 +33,9 @@ from medqa_finetune.config.groups import conf_folder, conf_folders
 from medqa_finetune.config.identity import EVALUATE, Fingerprints, file_label, former_run_names, run_name
 from medqa_finetune.config.schema import Config, ModelConfig
 from medqa_finetune.data.parts import published_parts
-from medqa_finetune.errors import ConfigError, Fault, MedQAError
+from medqa_finetune.errors import ConfigError, Fault
 from medqa_finetune.launch.launcher import register_plugins
+from medqa_finetune.launch.task import CellTask, command_of
 from medqa_finetune.model.locate import locate_model
 from medqa_finetune.preflight import check_packages
 from medqa_finetune.stopping import LAUNCHER_VARIABLE
@@ -49,27 +48,14 @@ GROUPS = ("data", "train", "evaluate", "tracker", "profile")
 HELD_OUT = ("validation_size", "test_size")
 
 
-def compose_and_call(task: Callable[[DictConfig], None], arguments: Sequence[str]) -> None:
+def compose_and_call(task: Callable[[DictConfig], object], arguments: Sequence[str]) -> None:
     """Compose the command line's overrides with Hydra and call `task` with the result.
 
     Raises:
         ConfigError: the composition is impossible.
         MedQAError: the task raised it.
     """
-    started = False
-    refused: list[MedQAError] = []
-
-    def run(composed: DictConfig) -> None:
-        nonlocal started
-        started = True
-        try:
-            task(composed)
-        except MedQAError as error:
-            # A matrix launcher raises the job's exception; for a single run Hydra would only print a line.
-            if HydraConfig.get().mode != RunMode.RUN:
-                raise
-            refused.append(error)
-
+    run = CellTask(task)
     # Hydra reads sys.argv itself and rejects `-m` between two overrides.
     sys.argv[1:] = sorted(map(quoted, arguments), key=lambda argument: argument not in MULTIRUN)
     register_schema()
@@ -79,11 +65,11 @@ def compose_and_call(task: Callable[[DictConfig], None], arguments: Sequence[str
     try:
         hydra.main(config_path=str(conf_folder()), config_name=CONFIG_NAME, version_base="1.3")(run)()
     except (*COMPOSITION_ERRORS, OSError) as error:
-        if started or not (isinstance(error, COMPOSITION_ERRORS) or is_no_mapping(error)):
+        if run.started or not (isinstance(error, COMPOSITION_ERRORS) or is_no_mapping(error)):
             raise
         raise ConfigError(*explain(error, arguments, conf_folders(arguments))) from None
-    if refused:
-        raise refused[0]
+    if run.refused is not None:
+        raise run.refused
 
 
 def compose_cell(choices: Mapping[str, Choice], settings: Mapping[str, Any]) -> Cell:
@@ -96,9 +82,11 @@ def compose_cell(choices: Mapping[str, Choice], settings: Mapping[str, Any]) -> 
     Raises:
         ConfigError: a setting is unknown, of the wrong type or impossible.
     """
-    return _compose(
+    cell = _compose(
         choices, settings, lambda composed, hydra_config: make_cell(_holding_out(composed, settings), hydra_config)
     )
+    # The program that calls is what can be run again.
+    return dataclasses.replace(cell, command=())
 
 
 def check_without_pairs(choices: Mapping[str, Choice], settings: Mapping[str, Any]) -> None:
@@ -176,7 +164,7 @@ def make_cell(
     folder = locate(config.model)
     fingerprints = fingerprints_of(config, folder)
     choices = hydra_config.runtime.choices
-    defaults = compose_defaults(choices, str(hydra_config.job.config_name))
+    defaults = compose_defaults(hydra_config)
     # A named model is identified by its name, wherever its weights are; any other folder by its content.
     moved = config.model.repository is None and config.model.path != defaults.settings.get("model.path")
     labels = {}
@@ -195,7 +183,7 @@ def make_cell(
         given, found = getattr(config, key), getattr(cell.config, key)
         if given not in ("", found):
             raise ConfigError(_wrong_name(key, given, found))
-    return dataclasses.replace(cell, overrides=overrides)
+    return dataclasses.replace(cell, overrides=overrides, command=command_of(hydra_config))
 
 
 def _wrong_name(key: str, given: str, found: str) -> Fault:

@@ -25,6 +25,8 @@ from medqa_finetune.launch.display import LiveDisplay
 from medqa_finetune.launch.exit_status import ExitStatus, read_or_none
 from medqa_finetune.launch.gpus import Slot, make_slots, visible_gpus
 from medqa_finetune.launch.scheduler import POLL_SECONDS, Job, Scheduler, job_of, label_jobs
+from medqa_finetune.launch.task import CellTask, value_of_trial
+from medqa_finetune.launch.trials import launch_trials
 from medqa_finetune.log import visible
 from medqa_finetune.record.evaluation_dir import EvaluationDir
 from medqa_finetune.record.evaluations import CellDir, evaluation_parts, find_evaluation_named
@@ -100,7 +102,8 @@ def register_plugins() -> None:
 class LocalLauncher(Launcher):
     """Runs each cell in its own process; a failing cell does not stop the others.
 
-    The task function's return value is not transferred back. A cell's environment has HYDRA_LOCAL_LAUNCHER set, and its
+    A result is the lowest validation loss in the cell's record; other programs' return values are not transferred back.
+    A cell's environment has HYDRA_LOCAL_LAUNCHER set, and its
     standard input is a pipe that closes when the launcher ends for any reason; cells that should stop then watch it
     (`stopping.stop_with_parent`).
     """
@@ -110,6 +113,12 @@ class LocalLauncher(Launcher):
         self._slots: list[Slot] = []
         self._context: HydraContext | None = None
         self._config: DictConfig | None = None
+        self._makes_cells = False
+
+    @property
+    def slots(self) -> int:
+        """How many cells run at a time."""
+        return len(self._slots)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Store Hydra's context and configuration, and find the GPUs.
@@ -119,6 +128,7 @@ class LocalLauncher(Launcher):
         """
         self._context = hydra_context
         self._config = config
+        self._makes_cells = isinstance(task_function, CellTask)
         _check(self._settings)
         gpus = visible_gpus() if self._settings.gpus_per_cell else []
         self._slots = make_slots(gpus, self._settings.gpus_per_cell, self._settings.max_parallel)
@@ -130,23 +140,27 @@ class LocalLauncher(Launcher):
             Interrupted: a signal came; every cell has been stopped.
         """
         setup_globals()
+        if self._makes_cells:
+            assert self._config is not None, "setup() comes first"  # noqa: S101
+            return launch_trials(self, self._load, self._config, [tuple(each) for each in job_overrides])
         return self._run(
             [self._job(number, list(overrides)) for number, overrides in enumerate(job_overrides, initial_job_idx)]
         )
 
-    def launch_cells(self, cells: "Sequence[Cell]", overrides: Sequence[Sequence[str]]) -> Sequence[JobReturn]:
-        """Run cells of this program, which have been composed and checked, as `launch` does without composing again.
+    def _load(self, overrides: tuple[str, ...]) -> DictConfig:
+        assert self._context is not None, "setup() comes first"  # noqa: S101
+        assert self._config is not None, "setup() comes first"  # noqa: S101
+        return self._context.config_loader.load_sweep_config(self._config, list(overrides))
 
-        Args:
-            cells: The cells.
-            overrides: Overrides of each, with the location of its folder.
+    def launch_cells(self, cells: "Sequence[Cell]") -> Sequence[JobReturn]:
+        """Run cells of this program, which have been composed and checked, as `launch` does without composing again.
 
         Raises:
             Interrupted: a signal came; every cell has been stopped.
         """
         assert self._config is not None, "setup() comes first"  # noqa: S101
         shared = _shared_overrides(self._config)
-        jobs = [job_of(cell, [*shared, *_own(each)]) for cell, each in zip(cells, overrides, strict=True)]
+        jobs = [job_of(cell, [*shared, *_own(overrides_of(cell))]) for cell in cells]
         for job, cell in zip(jobs, cells, strict=True):
             job.overwrites = cell.config.overwrite
         return self._run(jobs)
@@ -156,9 +170,8 @@ class LocalLauncher(Launcher):
         return [_job_return(job) for job in jobs]
 
     def _job(self, number: int, overrides: list[str]) -> Job:
-        assert self._context is not None, "setup() comes first"  # noqa: S101
         assert self._config is not None, "setup() comes first"  # noqa: S101
-        composed = self._context.config_loader.load_sweep_config(self._config, overrides)
+        composed = self._load(tuple(overrides))
         with open_dict(composed):
             composed.hydra.job.id = str(number)
             composed.hydra.job.num = number
@@ -177,6 +190,21 @@ class LocalLauncher(Launcher):
             earlier=read_or_none(run),
             overwrites=overwrites,
         )
+
+
+def overrides_of(cell: "Cell") -> list[str]:
+    """Return the overrides for a launcher: those of the cell, its name and the location of its folder.
+
+    With the name, the cell refuses to run if files have changed since the matrix was checked.
+    """
+    path = cell.run.path
+    given = {
+        "run_name": path.name,
+        "evaluation_name": cell.config.evaluation_name,
+        "hydra.sweep.dir": str(path.parent),
+        "hydra.sweep.subdir": path.name,
+    }
+    return [*cell.overrides, *(f"{key}={quote_override(value)}" for key, value in given.items())]
 
 
 def run_jobs(
@@ -287,7 +315,10 @@ def _job_return(job: Job) -> JobReturn:
         task_name=job.run.path.name,
         status=JobStatus.COMPLETED if done else JobStatus.FAILED,
     )
-    result.return_value = None if done or job.exit_status is None else RunError(_fault_of(job.exit_status, job.run))
+    if done or job.exit_status is None:
+        result.return_value = value_of_trial(read_or_none(job.run))
+    else:
+        result.return_value = RunError(_fault_of(job.exit_status, job.run))
     return result
 
 

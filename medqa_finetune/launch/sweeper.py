@@ -22,7 +22,8 @@ from medqa_finetune.config.compose import COMPOSITION_ERRORS, source_folders
 from medqa_finetune.config.explain import explain
 from medqa_finetune.config.identity import SEPARATOR
 from medqa_finetune.errors import ConfigError, Fault, MedQAError, RunError
-from medqa_finetune.launch.launcher import LocalLauncher, quote_override
+from medqa_finetune.launch.launcher import LocalLauncher, overrides_of
+from medqa_finetune.launch.trials import load_cell
 from medqa_finetune.record.evaluations import evaluation_parts
 
 if TYPE_CHECKING:
@@ -69,10 +70,10 @@ class MatrixSweeper(Sweeper):
 
     def _launch(self, cells: "Sequence[Cell]") -> Sequence[JobReturn]:
         assert self.launcher is not None, "setup() comes first"  # noqa: S101
-        overrides = [_overrides_of(cell) for cell in cells]
         try:
             if isinstance(self.launcher, LocalLauncher):
-                return self.launcher.launch_cells(cells, overrides)
+                return self.launcher.launch_cells(cells)
+            overrides = [overrides_of(cell) for cell in cells]
             results: Sequence[JobReturn] = self.launcher.launch(overrides, initial_job_idx=0)
         except MedQAError:
             raise
@@ -94,13 +95,8 @@ class MatrixSweeper(Sweeper):
         return list(itertools.product(*values.values()))
 
     def _compose(self, overrides: tuple[str, ...]) -> "Cell":
-        from medqa_finetune.launch.compose import make_cell
-
-        try:
-            composed = self._load(overrides)
-            return make_cell(composed, composed.hydra, overrides)
-        except COMPOSITION_ERRORS as error:
-            raise ConfigError(*self._explained(error, overrides)) from None
+        assert self.config is not None, "setup() comes first"  # noqa: S101
+        return load_cell(self._load, overrides, self.config)
 
     def _load(self, overrides: tuple[str, ...]) -> DictConfig:
         assert self.hydra_context is not None, "setup() comes first"  # noqa: S101
@@ -150,21 +146,6 @@ def _alternatives(override: Override) -> list[str]:
         got = str(override.input_line).partition("=")[2]
         raise ConfigError(Fault("not-discrete", "a matrix needs single values", key=key, got=got, hint=hint))
     return [f"{key}={value}" for value in override.sweep_string_iterator()]
-
-
-def _overrides_of(cell: "Cell") -> list[str]:
-    """Return the overrides for the launcher: those of the cell, its name and the location of its folder.
-
-    With the name, the cell refuses to run if files have changed since the matrix was checked.
-    """
-    path = cell.run.path
-    given = {
-        "run_name": path.name,
-        "evaluation_name": cell.config.evaluation_name,
-        "hydra.sweep.dir": str(path.parent),
-        "hydra.sweep.subdir": path.name,
-    }
-    return [*cell.overrides, *(f"{key}={quote_override(value)}" for key, value in given.items())]
 
 
 def _name_of(cell: "Cell") -> str:

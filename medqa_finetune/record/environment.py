@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -26,15 +26,20 @@ PACKAGES = (
 )
 
 
-def describe_environment(device: str, precision: str | None, besides: Iterable[str] = ()) -> Environment:
-    """Return versions, device, precision, commit and command of this process.
+def describe_environment(
+    device: str, precision: str | None, besides: Iterable[str] = (), command: Sequence[str] = ()
+) -> Environment:
+    """Return versions, device, precision and commit of this process, and the command that does the same again.
 
     Args:
         device: Name of the device, for display.
         precision: Precision of matrix products; None where there are none.
         besides: Further packages that a result depends on.
+        command: The command; that of this process if empty.
     """
-    return Environment(installed_versions(besides), device, precision, commit_of_code(), _command())
+    return Environment(
+        installed_versions(besides), device, precision, commit_of_code(), list(command) or _command_of_process()
+    )
 
 
 def installed_versions(besides: Iterable[str] = ()) -> dict[str, str]:
@@ -57,7 +62,7 @@ def same_place(one: Environment | None, other: Environment | None) -> bool:
     return one.precision == other.precision and all(one.versions[name] == other.versions[name] for name in both)
 
 
-def _command() -> list[str]:
+def _command_of_process() -> list[str]:
     """Return the command line of this process, with `python -m` in place of the interpreter's and module's paths."""
     spec = sys.modules["__main__"].__spec__
     program = ["python", "-m", spec.name] if spec else [Path(sys.argv[0]).name]

@@ -5,16 +5,14 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-
-from matplotlib import font_manager
 
 from medqa_finetune.config.checks import FOLDER_NAME_BYTES
 from medqa_finetune.config.identity import DEFAULT_EVALUATION
 from medqa_finetune.evaluation.metrics.base import ScoreInfo
 from medqa_finetune.record.evaluations import evaluation_parts
+from medqa_finetune.report.fonts import chinese_font
 from medqa_finetune.report.runs import Run
-from medqa_finetune.report.scores import headline_columns, signatures, training_items_of
+from medqa_finetune.report.scores import signatures, training_items_of
 
 LABEL_WIDTH = 22
 # Characters of a label that `two_lines` always shows, wherever lines break.
@@ -23,14 +21,6 @@ SURELY_SHOWN = LABEL_WIDTH - 1
 DIGEST, CHARACTER_BYTES = re.compile(r"[0-9a-f]{8}"), 4
 # Parts of a run's name that charts show as an axis, a dot or a panel.
 SHOWN_OTHERWISE = ("seed=", "model=", "corpus=", "data.train_size=")
-CHINESE_FONTS = (
-    "Noto Sans CJK SC",
-    "Source Han Sans SC",
-    "WenQuanYi Micro Hei",
-    "Microsoft YaHei",
-    "PingFang SC",
-    "SimHei",
-)
 NAMES_SHOWN = 6
 
 
@@ -65,13 +55,10 @@ class GroupNames:
 
     @property
     def caption(self) -> str:
-        """Test set, signatures, seeds and missing cells."""
+        """Number of questions, seeds and missing cells."""
         first = self._done[0].values
         items = "blocks" if first["task"] == "text" else "questions"
-        n, test = first.get("n_test") or 0, (first["test_sha256"] or "")[:8]
-        lines = [f"n = {n:,} test {items}, the same for every run (set {test})."]
-        known = {score: own for run in self._done for score, own in signatures(run.values.get("signature")).items()}
-        lines += [f"{known[score]}." for score in headline_columns() if score in known]
+        lines = [f"n = {first.get('n_test') or 0:,} test {items}, the same for every run."]
         lines.append("Mean over seeds, each seed a dot." if self.seeds > 1 else "One seed per cell.")
         waiting = [f"{run.name} ({run.values['status']})" for run in self.runs if not run.done]
         if self.incomplete:
@@ -79,6 +66,16 @@ class GroupNames:
         if self.left_out:
             lines.append(f"Not shown, because test set or signature differs: {_some(self.left_out)}.")
         return " ".join(lines)
+
+    @property
+    def test_set(self) -> str:
+        """Beginning of the test set's sha256."""
+        return str(self._done[0].values["test_sha256"] or "")[:8]
+
+    @property
+    def signatures(self) -> dict[str, str]:
+        """Signature of every score that a done run has."""
+        return {score: own for run in self._done for score, own in signatures(run.values.get("signature")).items()}
 
     @property
     def _done(self) -> list[Run]:
@@ -158,18 +155,6 @@ def compact(size: int) -> str:
 
 def plain(text: str) -> str:
     """Make a name safe for charts: no formulas, and no characters missing from every font."""
-    if _chinese_font() is None:
+    if chinese_font() is None:
         text = text.encode("ascii", "backslashreplace").decode()
     return text.replace("$", r"\$")
-
-
-def fonts() -> list[str]:
-    """Return font families for charts: the default one, then a Chinese one if this machine has any."""
-    chinese = _chinese_font()
-    return ["DejaVu Sans", *([chinese] if chinese else [])]
-
-
-@cache
-def _chinese_font() -> str | None:
-    installed = set(font_manager.get_font_names())
-    return next((name for name in CHINESE_FONTS if name in installed), None)

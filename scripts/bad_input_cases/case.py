@@ -108,7 +108,7 @@ class Case:
         meanwhile: Runs concurrently with the command.
         prepared: Whether the corpus itself is valid, and stays prepared in `outputs/cache` for the next start.
         variables: Added to the environment.
-        slow: Whether the command trains or generates predictions.
+        slow: Whether the command trains, generates predictions or must import everything afresh.
     """
 
     number: int

@@ -174,7 +174,7 @@ CASES = [
                 "not-importable", "method.trains", "adapter", names=("libbitsandbytes_cuda.so",), hint="bitsandbytes"
             ),
         ),
-        broken_bitsandbytes, prepared=True, variables={"PYTHONPATH": f"site{os.pathsep}{ROOT}"},
+        broken_bitsandbytes, prepared=True, variables={"PYTHONPATH": f"site{os.pathsep}{ROOT}"}, slow=True,
     ),
     Case(
         30, "Liger's kernels without a GPU", (*LORA, "train.kernels=liger"), (NO_LIGER,), prepared=True,

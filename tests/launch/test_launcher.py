@@ -65,7 +65,19 @@ def test_launcher_imports_only_records_and_configuration() -> None:
         "print(*sorted({'.'.join(name.split('.')[1:2]) for name in sys.modules if name.startswith('medqa_finetune.')}))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    below = ["architecture", "child_process", "compat", "errors", "log", "methods", "precision", "runtime", "stopping"]
+    below = [
+        "architecture",
+        "child_process",
+        "compat",
+        "errors",
+        "languages",
+        "log",
+        "methods",
+        "precision",
+        "progress",
+        "runtime",
+        "stopping",
+    ]
     assert done.stdout.split() == sorted([*below, "config", "launch", "record", "versions"])
 
 

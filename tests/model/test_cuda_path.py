@@ -16,7 +16,7 @@ from medqa_finetune.model.roofline import STEP_BYTES
 from scripts.fake_cuda.walk import Walked, lack, walk
 from tests.config.builders import VALID, changed
 
-pytestmark = pytest.mark.skipif(lack() is not None, reason=str(lack()))
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(lack() is not None, reason=str(lack()))]
 
 LAYERS, VOCABULARY = 2, 2048
 # As conf/method has them.

@@ -125,6 +125,7 @@ def test_pictures_and_charts_show_the_perplexity(tmp_path: Path, whole: Analysis
     assert pareto.caption.en.startswith(label("chart.pareto.down").en)
 
 
+@pytest.mark.usefixtures("blank_charts")
 def test_answers_and_running_text_in_one_folder_are_not_mixed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

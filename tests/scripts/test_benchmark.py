@@ -291,6 +291,7 @@ def test_failed_work_is_told_in_a_line(tmp_path: Path) -> None:
     assert (fault.code, "99000001" in fault.problem) == ("process-failed", True)
 
 
+@pytest.mark.slow
 def test_growth_measures_each_stage_at_each_size(run_script: Callable[..., Any], tmp_path: Path) -> None:
     outcome = run_script(
         "benchmark", "growth", "--sizes", "700", "1500", "--largest-setup", "1000", "--scratch", str(tmp_path),

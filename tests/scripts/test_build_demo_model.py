@@ -25,6 +25,7 @@ def tokenizer() -> Any:
     return AutoTokenizer.from_pretrained(SHIPPED)
 
 
+@pytest.mark.slow
 def test_two_builds_give_the_same_bytes(script: dict[str, Any], tmp_path: Path) -> None:
     deterministic = torch.are_deterministic_algorithms_enabled()
     options = ["--steps", "5", "--seed", "3", "--out"]

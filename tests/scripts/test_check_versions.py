@@ -329,12 +329,14 @@ def test_an_installation_that_fails_is_said(tmp_path: Path, monkeypatch: pytest.
         (["newest", "--json", "no/such/folder/x.json"], "--json no/such/folder/x.json: no such folder"),
     ],
 )
+@pytest.mark.usefixtures("machine")
 def test_bad_arguments_end_with_2(run_script: Callable[..., Any], arguments: list[str], said: str) -> None:
     outcome = run_script("check_versions", *arguments)
     assert outcome.code == 2
     assert said in outcome.err
 
 
+@pytest.mark.slow
 def test_pythons_are_listed(run_script: Callable[..., Any]) -> None:
     """One path a line and nothing else: `.ci/run` reads it."""
     outcome = run_script("check_versions", "pythons")

@@ -148,10 +148,16 @@ def test_without_fp32_the_run_stops_and_says_what_helps(written: Write, tmp_path
 
 @pytest.mark.parametrize(
     ("method", "settings"),
-    [({}, {}), ({}, {"packing": False, "gradient_checkpointing": False, "fused_adapters": False}),
-     ({"quantization": "nf4", "double_quantization": True}, {}), ({"trains": "all"}, {"learning_rate": 1e-4})],
-    ids=["lora", "padded", "nf4", "full"],
-)  # fmt: skip
+    [
+        ({}, {}),
+        ({"quantization": "nf4", "double_quantization": True}, {}),
+        pytest.param(
+            {}, {"packing": False, "gradient_checkpointing": False, "fused_adapters": False}, marks=pytest.mark.slow
+        ),
+        pytest.param({"trains": "all"}, {"learning_rate": 1e-4}, marks=pytest.mark.slow),
+    ],
+    ids=["lora", "nf4", "padded", "full"],
+)
 def test_training_with_blocks_in_fp32_is_that_in_fp32(
     written: Write, tmp_path: Path, method: dict[str, Any], settings: dict[str, Any]
 ) -> None:

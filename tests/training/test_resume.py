@@ -31,8 +31,9 @@ METHODS: dict[str, dict[str, Any]] = {
 STOPS = {"first": [2], "boundary": [5], "second": [7], "often": [1, 4, 9, 10]}
 QUICK = {
     *(("lora", where) for where in STOPS),
-    ("nf4", "second"), ("full", "first"), ("pissa", "second"), ("dora_loraplus", "boundary"),
-}  # fmt: skip
+    ("nf4", "second"),
+    ("full", "first"),
+}
 
 
 def stopped_then_resumed(folder: Path, outputs: Path, config: Config, stops: list[int]) -> Trial:

@@ -196,7 +196,8 @@ SENTENCES = {
     "column.answers": "answers/s",
     # Titles and captions of charts.
     "chart.heat": "{score} by method and data size",
-    "chart.heat.caption": "Mean over seeds; {colour} ({better}). A dash is a cell without this score.",
+    "chart.heat.caption": "Mean over seeds; {colour} ({better}). Brackets: confidence interval. A dash is a cell "
+    "without this score. Baselines are grey: the colours span the trained cells.",
     "chart.heat.better": "brighter is better",
     "chart.heat.higher": "brighter is higher",
     "chart.size": "{score} by data size",
@@ -215,6 +216,7 @@ SENTENCES = {
     "chart.pareto.down": "Down and to the left is better.",
     "chart.pareto.caption": "The line is the Pareto front: no other cell is better in one and no worse in the other. A "
     "hollow mark lies behind it.",
+    "chart.pareto.cut": "Only marks on the front are labelled.",
     "chart.peak_vram_gib": "Peak GPU memory",
     "chart.peak_rss_gib": "Peak memory of the process",
     "chart.train_seconds": "Training time",
@@ -226,7 +228,8 @@ SENTENCES = {
     "chart.bars.caption": "Mean over seeds; a thin line is one standard deviation.",
     "chart.differences": "Which cells differ in {score}",
     "chart.differences.caption": "A field is the score of its row less that of its column. Filled and bold: different "
-    "after Holm's correction. Pale: no difference shown. ×: not comparable.",
+    "after Holm's correction. Pale: no difference shown. ×: not comparable. Colours span the differences between "
+    "trained cells; larger ones have the strongest.",
     "chart.differences.cut": "The first {shown} of {count} cells are shown.",
     # The page.
     "page.title": "How much do more data and the method buy?",

@@ -13,6 +13,15 @@ DRAWN = {
     "untuned base": "未微调基座",
     "retrieval": "检索基线",
     "not measured": "未测量",
+    "no run is done": "没有完成的运行",
+    "on the front": "在前沿上",
+    "behind it": "不在前沿上",
+    "confidence interval": "置信区间",
+    "not every point has a label": "部分点未标名称",
+    "baseline, outside the colours": "基线（不参与配色）",
+    "different (Holm)": "有差异（Holm 校正）",
+    "no difference shown": "未显示差异",
+    "not comparable": "不可比",
     "GPU-hours": "GPU 小时",
     "CPU-hours": "CPU 小时",
     "GiB VRAM": "显存 GiB",
@@ -202,7 +211,8 @@ SENTENCES = {
     "column.answers": "回答/秒",
     # Titles and captions of charts.
     "chart.heat": "{score}：按方法与数据量",
-    "chart.heat.caption": "各随机种子的均值，{colour}（{better}）。短横表示该格没有此得分。",
+    "chart.heat.caption": "各随机种子的均值，{colour}（{better}）。方括号为置信区间。短横表示该格没有此得分。"
+    "基线为灰色，配色只看训练过的格。",
     "chart.heat.better": "越亮越好",
     "chart.heat.higher": "越亮越高",
     "chart.size": "{score} 随数据量的变化",
@@ -220,6 +230,7 @@ SENTENCES = {
     "chart.pareto.up": "越靠左上越好。",
     "chart.pareto.down": "越靠左下越好。",
     "chart.pareto.caption": "折线为帕累托前沿：没有其他格在一项上更好而另一项不差。空心点不在前沿上。",
+    "chart.pareto.cut": "仅标出前沿上的点。",
     "chart.peak_vram_gib": "显存峰值",
     "chart.peak_rss_gib": "进程内存峰值",
     "chart.train_seconds": "训练时间",
@@ -230,7 +241,8 @@ SENTENCES = {
     "chart.train_tokens_per_second.caption": "不含填充。",
     "chart.bars.caption": "各随机种子的均值；细线为一个标准差。",
     "chart.differences": "哪些格的 {score} 有差异",
-    "chart.differences.caption": "每格为行得分减列得分。实色粗体：经 Holm 校正后有差异；浅色：未显示差异；×：不可比。",
+    "chart.differences.caption": "每格为行得分减列得分。实色粗体：经 Holm 校正后有差异；浅色：未显示差异；×：不可比。"
+    "颜色按训练格之间的差异取值，更大的差异用最深的颜色。",
     "chart.differences.cut": "共 {count} 格，仅显示前 {shown} 个。",
     # The page.
     "page.title": "更多数据与不同方法，各值多少？",

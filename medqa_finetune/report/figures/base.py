@@ -20,9 +20,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from medqa_finetune.evaluation.metrics.base import ScoreInfo
 from medqa_finetune.report.analysis import Analysis
+from medqa_finetune.report.fonts import fonts
 from medqa_finetune.report.grouping import Group
 from medqa_finetune.report.messages.language import Text
-from medqa_finetune.report.names import fonts, two_lines
+from medqa_finetune.report.names import two_lines
 from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.scores import in_order, score_columns
 from medqa_finetune.report.stats.intervals import CellScore, Comparison
@@ -52,6 +53,7 @@ WIDTH = 5.0
 MARKERS = "osD^vPX*"
 # seaborn's version of Okabe and Ito's palette: ten colours that colour-blind readers can distinguish.
 PALETTE = "colorblind"
+NOT_MEASURED = "not measured"
 USUAL_METHODS = ("lora", "qlora", "qlora_8bit", "full")
 Palette = Mapping[str, str]
 # Keyword arguments of a matplotlib call.
@@ -69,6 +71,7 @@ class Chart:
         caption: How to read it, and what it leaves out.
         data: The plotted data, one row per mark; written as CSV.
         draw: Draws it on the given axes, which may be one panel of several.
+        finish: Adds what depends on the final layout, such as labels that must not overlap; None for nothing.
         legend: Labels of the legend below, which determine its height. Empty for no legend.
         handles: Makes the legend's handles; if None, the labelled artists of the axes.
         height: In inches, without title and legend.
@@ -87,6 +90,7 @@ class Chart:
     height: float = 3.3
     width: float = WIDTH
     score: str = ""
+    finish: Callable[[Axes], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +176,8 @@ def figure_of(chart: Chart) -> Figure:
     add_legend(figure, chart)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
+    if chart.finish is not None:
+        chart.finish(figure.axes[0])
     figure.patch.set_gid(BACKGROUND)
     style: Style = {"ha": "center", "va": "center", "fontsize": 10, "fontweight": "bold", "gid": TITLE}
     figure.text(0.5, 1 - 0.4 * TITLE_HEIGHT / height, chart.title.en, **style)
@@ -220,6 +226,6 @@ def text_colour(background: tuple[float, ...]) -> str:
 
 def nothing_measured(axes: Axes) -> None:
     """Write into the chart that nothing was measured."""
-    axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center")
+    axes.text(0.5, 0.5, NOT_MEASURED, transform=axes.transAxes, ha="center", va="center")
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)

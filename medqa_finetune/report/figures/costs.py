@@ -1,17 +1,39 @@
 """Bar charts of costs (memory, time and throughput), and of any other column of the table."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
-from medqa_finetune.report.figures.base import LINE, Chart, ChartInput, Style, hint, nothing_measured, table_of
+from medqa_finetune.report.figures.base import (
+    INK,
+    LINE,
+    NOT_MEASURED,
+    Chart,
+    ChartInput,
+    Style,
+    hint,
+    nothing_measured,
+    table_of,
+)
+from medqa_finetune.report.figures.numbers import amount, tick
 from medqa_finetune.report.messages import label
 from medqa_finetune.report.names import two_lines
 from medqa_finetune.report.runs import Cell
+from medqa_finetune.report.stats.intervals import Interval
 
 INCHES_PER_BAR = 0.27
+# Share of a row that its bar takes.
+BAR_HEIGHT = 0.72
+# Share of the longest bar that the number behind it takes.
+NUMBER_SHARE = 0.24
+MOST_TICKS = 5
+MISSING = "no run is done"
 
 
 @dataclass(frozen=True)
@@ -44,6 +66,8 @@ def charts(given: ChartInput) -> Iterator[Chart]:
             caption=label(f"chart.{measure.column}.caption") + label("chart.bars.caption"),
             data=table_of(trained, [measure.column]),
             draw=lambda axes, measure=measure: draw_bars(axes, bars, measure),  # type: ignore[misc]
+            legend=bar_marks(bars, [measure]),
+            handles=partial(mark_handles, bar_marks(bars, [measure])),
             height=0.8 + INCHES_PER_BAR * max(3, len(trained)),
         )
 
@@ -66,41 +90,78 @@ def time_of(seconds: float) -> Measure:
     return Measure("train_seconds", f"{word} of training", unit)
 
 
-def draw_bars(axes: Axes, bars: Sequence[Bar], measure: Measure) -> None:
-    """Draw one horizontal bar per cell: the mean over seeds, with an error bar of one standard deviation."""
+def bar_marks(bars: Sequence[Bar], measures: Sequence[Measure]) -> list[str]:
+    """Return what the legend of bar charts must explain: the marks of cells without a value."""
+    known = [[bar.cell.measured(each.column) for each in measures] for bar in bars if bar.cell is not None]
+    marks = [MISSING] if any(bar.cell is None for bar in bars) else []
+    # A chart without any value says so itself.
+    some = [any(own[at] for own in known) for at in range(len(measures))]
+    return [*marks, NOT_MEASURED] if any(not own[at] for own in known for at in range(len(some)) if some[at]) else marks
+
+
+def mark_handles(marks: Sequence[str]) -> list[Artist]:
+    """Return the handles of `bar_marks` for a legend."""
+    style: Style = {"linestyle": "none", "color": INK, "markersize": 7}
+    return [Line2D([], [], marker="x" if words == MISSING else "$–$", label=words, **style) for words in marks]
+
+
+def draw_bars(
+    axes: Axes, bars: Sequence[Bar], measure: Measure, intervals: Mapping[str, Interval] | None = None
+) -> None:
+    """Draw one horizontal bar per cell: the mean over seeds, with its interval, else one standard deviation, as a line.
+
+    Args:
+        axes: Axes to draw on.
+        bars: The bars, from top to bottom.
+        measure: What they show.
+        intervals: Confidence intervals by the cell's name, if there are any.
+    """
     if not any(bar.cell is not None and bar.cell.measured(measure.column) for bar in bars):
         nothing_measured(axes)
         return
+    ends = [0.0]
     for place, bar in enumerate(bars):
-        if bar.cell is None:
+        if bar.cell is None or not bar.cell.measured(measure.column):
             style: Style = {"color": bar.colour, "markersize": 7, "markeredgewidth": 2}
-            axes.plot(0.02, place, "x", transform=axes.get_yaxis_transform(), **style)
+            style |= {"marker": "x"} if bar.cell is None else {"marker": "$–$", "color": INK, "markeredgewidth": 0.5}
+            axes.plot(0.03, place, transform=axes.get_yaxis_transform(), **style)
         else:
-            _draw_bar(axes, place, (bar.label, bar.colour, bar.cell), measure)
+            interval = None if intervals is None else intervals.get(bar.cell.name)
+            ends += _draw_bar(axes, place, (bar.label, bar.colour, bar.cell), (measure, interval))
+    low, high = min(ends), max(ends)
+    if low == high:
+        high = 1.0
+    # Room for the numbers behind the ends.
+    room = NUMBER_SHARE * (high - low)
+    axes.set(xlim=(low - room if low < 0 else 0.0, high + room if high > 0 else 0.0))
     axes.set_yticks(range(len(bars)), [two_lines(bar.label) for bar in bars])
     axes.set(ylim=(len(bars) - 0.4, -0.6), xlabel=measure.axis)
-    axes.margins(x=0.14)
-    axes.set_xlim(left=0)
     axes.grid(visible=False, axis="y")
     axes.spines["bottom"].set_color(LINE)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    axes.xaxis.set_major_locator(MaxNLocator(MOST_TICKS))
+    axes.xaxis.set_major_formatter(lambda value, _: tick(value))
 
 
-def _draw_bar(axes: Axes, place: int, bar: tuple[str, str, Cell], measure: Measure) -> None:
-    name, colour, cell = bar
+def _draw_bar(
+    axes: Axes, place: int, bar: tuple[str, str, Cell], what: tuple[Measure, Interval | None]
+) -> tuple[float, float]:
+    """Draw a bar with its line and number; return its ends."""
+    (name, colour, cell), (measure, interval) = bar, what
     value, sd = cell.mean(measure.column) / measure.unit, cell.sd(measure.column) / measure.unit
-    if math.isnan(value):
-        axes.text(0, place, "not measured", va="center", ha="left")
-        return
-    (mark,) = axes.barh(place, value, height=0.72, color=colour)
-    hint(mark, f"{name}: {value:,.2f}" + ("" if math.isnan(sd) else f" ± {sd:,.2f}"))
-    end = value
-    if not math.isnan(sd):
-        axes.plot([value - sd, value + sd], [place, place], color="#000000", linewidth=1)
-        end = value + sd
-    style: Style = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
-    axes.annotate(_short(value), (end, place), **style)
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    (mark,) = axes.barh(place, value, height=BAR_HEIGHT, color=colour)
+    low = high = value
+    spread = ""
+    if interval is not None:
+        low, high = interval.low / measure.unit, interval.high / measure.unit
+        spread = f" [{amount(low)}, {amount(high)}]"
+    elif not math.isnan(sd):
+        low, high = value - sd, value + sd
+        spread = f" ± {amount(sd)}"
+    hint(mark, f"{name}: {amount(value)}{spread}")
+    if high > low:
+        axes.plot([low, high], [place, place], color="#000000", linewidth=1)
+    low, high = min(low, value), max(high, value)
+    left = value < 0
+    style: Style = {"xytext": (-4 if left else 4, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
+    axes.annotate(amount(value), (low if left else high, place), ha="right" if left else "left", **style)
+    return low, high

@@ -1,10 +1,10 @@
 """Draws two overview pictures, one row of panels per group, composed of the page's charts.
 
-`data_scale_comparison.png` shows the headline scores against data size, `method_comparison.png` scores, memory, time
-and throughput as bars. matplotlib's global state is not changed.
+`data_scale_comparison` shows the headline scores against data size, `method_comparison` scores, memory, time and
+throughput as bars, each as PNG, SVG and PDF. matplotlib's global state is not changed.
 """
 
-import io
+import itertools
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -23,16 +23,29 @@ from matplotlib.patches import Patch, Rectangle
 from medqa_finetune.record.files import write_bytes
 from medqa_finetune.report.analysis import Analysis
 from medqa_finetune.report.figures.base import INK, STYLE, ChartInput, Style, chart_input
-from medqa_finetune.report.figures.costs import Bar, Measure, draw_bars, measures_of
+from medqa_finetune.report.figures.costs import (
+    BAR_HEIGHT,
+    MISSING,
+    Bar,
+    Measure,
+    bar_marks,
+    draw_bars,
+    mark_handles,
+    measures_of,
+)
+from medqa_finetune.report.figures.numbers import amount
 from medqa_finetune.report.figures.score_vs_size import score_against_size
+from medqa_finetune.report.figures.write import PICTURES, picture
+from medqa_finetune.report.fonts import fonts
 from medqa_finetune.report.grouping import Group
 from medqa_finetune.report.messages import label, panel_title
-from medqa_finetune.report.names import compact, fonts, two_lines
+from medqa_finetune.report.names import compact, two_lines
 from medqa_finetune.report.runs import Cell
 from medqa_finetune.report.scores import headline_columns
+from medqa_finetune.report.stats.intervals import Interval
 
-DATA_SCALE = "data_scale_comparison.png"
-METHODS = "method_comparison.png"
+DATA_SCALE = "data_scale_comparison"
+METHODS = "method_comparison"
 DPI = 180
 GREY = "0.35"
 # Height, as a share of the panel's, of the strip below the scores that marks one method's missing cells.
@@ -40,6 +53,10 @@ MISSING_ROW = 0.075
 METHOD_WIDTH = 12.6
 TITLE_INCHES, CAPTION_INCHES = 0.75, 0.55
 BAR_INCHES, LABEL_INCHES = 0.24, 0.075
+# The legend needs the height of so many bars; an axis with its label, and two panels, are so far apart.
+LEAST_ROWS, AXIS_INCHES, BETWEEN_INCHES = 6, 0.45, 1.05
+# Points between a panel and its title: the baseline's number stands there.
+NUMBER_PAD = 15
 BASELINE_LABEL = "untuned base"
 GroupInput = tuple[Group, ChartInput]
 
@@ -49,18 +66,18 @@ def write_overview(groups: Sequence[Group], analysis: Analysis, folder: Path) ->
 
     A picture without runs to show is removed, since it would be outdated.
     """
-    paths = [folder / DATA_SCALE, folder / METHODS]
+    files = {name: [folder / f"{name}.{ending}" for ending in PICTURES] for name in (DATA_SCALE, METHODS)}
     if not groups:
-        for path in paths:
+        for path in itertools.chain(*files.values()):
             path.unlink(missing_ok=True)
         return []
     given = [(group, chart_input(group, group.cells, analysis)) for group in groups]
-    for path, draw in zip(paths, (data_scale_figure, method_figure), strict=True):
-        with _style():
-            buffer = io.BytesIO()
-            draw(given).savefig(buffer, format="png", dpi=DPI, facecolor="white")
-        write_bytes(path, buffer.getvalue())
-    return paths
+    for (name, paths), draw in zip(files.items(), (data_scale_figure, method_figure), strict=True):
+        with _style(name):
+            figure = draw(given)
+            for path in paths:
+                write_bytes(path, picture(figure, path.suffix[1:], DPI))
+    return list(itertools.chain(*files.values()))
 
 
 def data_scale_figure(groups: Sequence[GroupInput]) -> Figure:
@@ -75,6 +92,8 @@ def data_scale_figure(groups: Sequence[GroupInput]) -> Figure:
             ax.set(title=panel_title(score.name), ylabel="Score")
             _mark_missing(ax, group, given, score.name)
         handles = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+        if any(_missing(group, given, score.name) for score in group.scores):
+            handles[MISSING] = Line2D([], [], color=INK, marker="x", markersize=7, linestyle="none")
         part.legend(
             handles.values(), handles.keys(), loc="lower center", bbox_to_anchor=(0.5, 0.1), ncols=min(5, len(handles))
         )
@@ -90,10 +109,14 @@ def _bands(given: ChartInput) -> str:
     return f"{intervals} {label('chart.size.fitted').en}" if curves else intervals
 
 
+def _missing(group: Group, given: ChartInput, column: str) -> list[tuple[str, int]]:
+    known = {(cell.entry, cell.train_size) for cell in given.cells if cell.measured(column)}
+    return [(entry, size) for entry in group.entries for size in group.sizes if (entry, size) not in known]
+
+
 def _mark_missing(axes: Axes, group: Group, given: ChartInput, column: str) -> None:
     """Mark cells without a score in a separate strip below the scores, where × cannot be mistaken for a score."""
-    known = {(cell.entry, cell.train_size) for cell in given.cells if cell.measured(column)}
-    missing = [(entry, size) for entry in group.entries for size in group.sizes if (entry, size) not in known]
+    missing = _missing(group, given, column)
     if not missing or not axes.get_xticks().size:
         return
     rows = list(dict.fromkeys(entry for entry, _ in missing))
@@ -113,27 +136,34 @@ def method_figure(groups: Sequence[GroupInput]) -> Figure:
     """Draw scores, memory, time and throughput as a bar per method and data size, two rows of panels per group."""
     bars = [_bars(group, given) for group, given in groups]
     around = TITLE_INCHES + CAPTION_INCHES
-    heights = [around + 2 * (0.9 + BAR_INCHES * max(4, len(each))) for each in bars]
+    panel_heights = [BAR_INCHES * max(LEAST_ROWS, len(each)) for each in bars]
+    heights = [around + AXIS_INCHES + 2 * panel + BETWEEN_INCHES for panel in panel_heights]
     figure = Figure(figsize=(METHOD_WIDTH, sum(heights)))
-    for (group, given), own, part, height in zip(groups, bars, _parts(figure, heights), heights, strict=True):
+    for (group, given), own, part, panel, height in zip(
+        groups, bars, _parts(figure, heights), panel_heights, heights, strict=True
+    ):
         margin = LABEL_INCHES * max((len(line) for bar in own for line in two_lines(bar.label).split("\n")), default=0)
         left, wide = (0.2 + margin) / METHOD_WIDTH, 1 - (0.2 + 3 * margin) / METHOD_WIDTH
-        top, bottom = 1 - TITLE_INCHES / height, (CAPTION_INCHES + 0.45) / height
+        top, bottom = 1 - TITLE_INCHES / height, (CAPTION_INCHES + AXIS_INCHES) / height
         wspace = 3 * (margin + 0.3) / METHOD_WIDTH / wide
-        part.subplots_adjust(left=left, right=0.985, top=top, bottom=bottom, wspace=wspace, hspace=0.42)
+        part.subplots_adjust(
+            left=left, right=0.985, top=top, bottom=bottom, wspace=wspace, hspace=BETWEEN_INCHES / panel
+        )
         axes = list(part.subplots(2, 3).flat)
         trained = [bar.cell for bar in own if bar.cell is not None]
         panels = [(Measure(score.name, "Score"), panel_title(score.name)) for score in group.scores]
         panels += [(each, label(f"chart.{each.column}").en) for each in measures_of(trained)]
         for ax, (measure, title) in zip(axes, panels, strict=False):
-            draw_bars(ax, own, measure)
-            ax.set_title(title)
+            draw_bars(ax, own, measure, _intervals(given, measure))
+            ax.set_title(title, pad=NUMBER_PAD)
             _add_seeds(ax, own, measure)
             if measure.column in headline_columns():
-                _add_baseline(ax, given.cells, measure)
+                _add_baseline(ax, given.cells, measure, len(own))
         for ax in axes[len(panels) :]:
             ax.axis("off")
-        axes[-1].legend(handles=list(_legend(given)), loc="center", title="Method", fontsize=10, title_fontsize=10)
+        marks = bar_marks(own, [measure for measure, _ in panels])
+        handles = [*_legend(given, [measure for measure, _ in panels]), *mark_handles(marks)]
+        axes[-1].legend(handles=handles, loc="center", title="Method", fontsize=9.5, title_fontsize=10)
         _title(part, f"Method comparison: {group.names.title}", group.names.caption, 200)
     return figure
 
@@ -159,18 +189,36 @@ def _add_seeds(axes: Axes, bars: Sequence[Bar], measure: Measure) -> None:
             axes.scatter(values, [place] * len(values), s=12, color="0.15", zorder=3)
 
 
-def _add_baseline(axes: Axes, cells: Sequence[Cell], measure: Measure) -> None:
+def _intervals(given: ChartInput, measure: Measure) -> dict[str, Interval]:
+    """Return the confidence intervals of a score, by cell; none of a cost."""
+    return {cell: found.interval for (cell, score), found in given.scores.items() if score == measure.column}
+
+
+def _add_baseline(axes: Axes, cells: Sequence[Cell], measure: Measure, rows: int) -> None:
+    """Draw a dash between each two bars, so that it crosses neither a bar nor its number, and a number above."""
     baselines = [cell.column(measure.column) for cell in cells if not cell.train_size]
-    value = pd.concat(baselines).mean() if baselines else math.nan
-    if not math.isnan(value):
-        axes.axvline(value / measure.unit, color=GREY, linestyle="--", linewidth=1.5)
+    value = pd.concat(baselines).mean() / measure.unit if baselines else math.nan
+    if math.isnan(value):
+        return
+    half = BAR_HEIGHT / 2 + 0.03
+    starts = [-0.6, *(row + half for row in range(rows))]
+    ends = [-half, *(row + 1 - half for row in range(rows - 1)), rows - 0.4]
+    axes.vlines([value] * len(starts), starts, ends, color=GREY, linewidth=1.5)
+    style: Style = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 8}
+    axes.annotate(amount(value), (value, 1), xycoords=axes.get_xaxis_transform(), color=GREY, **style)
 
 
-def _legend(given: ChartInput) -> Iterator[Artist]:
+def _legend(given: ChartInput, measures: Sequence[Measure]) -> Iterator[Artist]:
     for entry, colour in given.palette.items():
         yield Patch(color=colour, label=two_lines(entry))
     if any(not cell.train_size for cell in given.cells):
-        yield Line2D([], [], color=GREY, linestyle="--", linewidth=1.5, label=BASELINE_LABEL)
+        yield Line2D([], [], color=GREY, linestyle=(0, (1.2, 1)), linewidth=1.5, label=BASELINE_LABEL)
+    line: Style = {"color": "#000000", "linewidth": 1}
+    if any(_intervals(given, each) for each in measures):
+        yield Line2D([], [], label="confidence interval (scores)", **line)
+    if any(len(cell.runs) > 1 for cell in given.cells):
+        yield Line2D([], [], label="one standard deviation (costs)", **line)
+        yield Line2D([], [], color="0.15", marker="o", markersize=3, linestyle="none", label="one seed")
 
 
 def _parts(figure: Figure, heights: Sequence[float]) -> list[SubFigure]:
@@ -183,7 +231,9 @@ def _title(part: SubFigure, title: str, caption: str, width: int) -> None:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
-    style: Any = STYLE | {"font.family": fonts(), "axes.titlesize": 10.5}
+def _style(name: str) -> Iterator[None]:
+    # Publishers want TrueType fonts, which take half a second a picture: too much for the many charts in `figures/`.
+    fonts_of = {"font.family": fonts(), "pdf.fonttype": 42, "svg.hashsalt": name}
+    style: Any = STYLE | fonts_of | {"axes.titlesize": 10.5}
     with mpl.rc_context(style):
         yield

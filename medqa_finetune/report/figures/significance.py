@@ -4,11 +4,14 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 from matplotlib import colormaps
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
 
 from medqa_finetune.evaluation.metrics.base import ScoreInfo
-from medqa_finetune.report.figures.base import LINE, Chart, ChartInput, Style, hint, text_colour
+from medqa_finetune.report.figures.base import INK, LINE, Chart, ChartInput, Style, hint, text_colour
+from medqa_finetune.report.figures.numbers import Formatter, alike
 from medqa_finetune.report.messages import label, reason, score_title
 from medqa_finetune.report.names import two_lines
 from medqa_finetune.report.runs import Cell
@@ -18,6 +21,7 @@ from medqa_finetune.report.stats.intervals import Comparison, Finding
 MAP = colormaps["PuOr_r"]
 MOST_CELLS = 24
 INCHES_PER_CELL = 0.5
+DIFFERENT, NONE_SHOWN, NOT_COMPARABLE = "different (Holm)", "no difference shown", "not comparable"
 
 
 def charts(given: ChartInput) -> Iterator[Chart]:
@@ -46,6 +50,8 @@ def significance_matrix(
         caption=caption,
         data=_data(own),
         draw=lambda axes: _draw(axes, shown, own),
+        legend=[DIFFERENT, NONE_SHOWN, *([NOT_COMPARABLE] if any(each.difference is None for each in own) else [])],
+        handles=lambda: _handles(own),
         height=0.9 + 0.75 * INCHES_PER_CELL * max(4, len(shown)),
         width=width,
         score=score.name,
@@ -69,14 +75,38 @@ def _data(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def _handles(comparisons: Sequence[Comparison]) -> list[Artist]:
+    handles: list[Artist] = [
+        Patch(facecolor=MAP(0.8), label=DIFFERENT),
+        Patch(facecolor="none", edgecolor=LINE, label=NONE_SHOWN),
+    ]
+    if any(each.difference is None for each in comparisons):
+        style: Style = {"linestyle": "none", "markersize": 6, "label": NOT_COMPARABLE}
+        handles.append(Line2D([], [], marker="x", color=INK, **style))
+    return handles
+
+
+def _largest(cells: Sequence[Cell], comparisons: Sequence[Comparison]) -> float:
+    """Return the difference with the strongest colour: the largest between trained cells, if two were compared.
+
+    A baseline far from them would leave them one colour; its own fields have the strongest then.
+    """
+    trained = {cell.name for cell in cells if cell.train_size and cell.loads_model}
+    known = [each for each in comparisons if each.difference]
+    among = [each for each in known if {each.first, each.second} <= trained]
+    return max((abs(each.difference or 0.0) for each in among or known), default=1.0)
+
+
 def _draw(axes: Axes, cells: Sequence[Cell], comparisons: Sequence[Comparison]) -> None:
     places = {cell.name: at for at, cell in enumerate(cells)}
     labels = {cell.name: cell.label for cell in cells}
-    largest = max((abs(each.difference) for each in comparisons if each.difference is not None), default=1.0) or 1.0
+    largest = _largest(cells, comparisons)
+    written = alike([each.difference or 0.0 for each in comparisons], signed=True)
     for each in comparisons:
-        first, second = places[each.first], places[each.second]
-        _field(axes, (first, second), each, largest, f"{labels[each.first]} − {labels[each.second]}", sign=-1)
-        _field(axes, (second, first), each, largest, f"{labels[each.second]} − {labels[each.first]}", sign=1)
+        for own, other, sign in ((each.first, each.second, -1), (each.second, each.first, 1)):
+            value = None if each.difference is None else sign * each.difference
+            what = f"{labels[own]} − {labels[other]}"
+            _field(axes, (places[own], places[other]), each, (value, largest, written), what)
     for at in range(len(cells)):
         axes.add_patch(Rectangle((at, at), 1, 1, facecolor=LINE, alpha=0.5, edgecolor="none"))
     axes.set(xlim=(0, len(cells)), ylim=(len(cells), 0), ylabel="")
@@ -88,19 +118,25 @@ def _draw(axes: Axes, cells: Sequence[Cell], comparisons: Sequence[Comparison]) 
         spine.set_visible(False)
 
 
-def _field(axes: Axes, place: tuple[int, int], each: Comparison, largest: float, what: str, *, sign: int) -> None:
-    row, column = place
+def _field(
+    axes: Axes,
+    place: tuple[int, int],
+    each: Comparison,
+    shown_as: tuple[float | None, float, Formatter],
+    what: str,
+) -> None:
+    (row, column), (value, largest, written) = place, shown_as
     middle = (column + 0.5, row + 0.5)
-    if each.difference is None:
+    if value is None:
         axes.text(*middle, "×", ha="center", va="center")
         return
-    value = sign * each.difference
     shown = each.verdict is Finding.DIFFERENT
-    colour = MAP(0.5 + 0.5 * value / largest)
+    colour = MAP(0.5 + 0.5 * max(-1.0, min(1.0, value / largest)))
     style: Style = {"facecolor": colour if shown else "none", "edgecolor": LINE, "linewidth": 0.8}
     box = Rectangle((column + 0.03, row + 0.03), 0.94, 0.94, **style)
     axes.add_patch(box)
     p = f", p (Holm) = {each.p_holm:.3g}" if each.p_holm is not None else ""
-    hint(box, f"{what} = {value:+.2f}{p}: {each.verdict}")
+    hint(box, f"{what} = {value:+.4g}{p}: {each.verdict}")
     bold: Style = {"fontweight": "bold", "color": text_colour(colour)} if shown else {}
-    axes.text(*middle, f"{value:+.2f}", ha="center", va="center", fontsize=8, **bold)
+    words = written(value)
+    axes.text(*middle, words, ha="center", va="center", fontsize=8 if len(words) <= 6 else 48 / len(words), **bold)

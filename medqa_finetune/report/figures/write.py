@@ -1,9 +1,10 @@
-"""Writes charts to files: PNG, SVG and the data as CSV; also makes the SVG for the page."""
+"""Writes charts to files: PNG, SVG, PDF and the data as CSV; also makes the SVG for the page."""
 
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -25,6 +26,10 @@ from medqa_finetune.report.messages import drawn as drawn_words
 from medqa_finetune.report.outputs.csv import write_csv
 
 DPI = 150
+# Endings of the pictures of a chart.
+PICTURES = ("png", "svg", "pdf")
+# What a format would otherwise write of the time, which would make equal pictures different files.
+TIMELESS: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 POINTS_PER_INCH = 72
 COLOURS = {INK: "var(--ink)", LINE: "var(--line)", PAPER: "var(--paper)"}
 
@@ -38,16 +43,16 @@ class Drawn:
 
 
 def write_charts(charts: Iterable[Chart], folder: Path) -> list[Drawn]:
-    """Write `<name>.png`, `<name>.svg` and `<name>.csv` of every chart into a folder, each atomically.
+    """Write `<name>.png`, `<name>.svg`, `<name>.pdf` and `<name>.csv` of every chart into a folder, each atomically.
 
     Files of charts that are no longer drawn, and leftovers of a killed writer, are removed; the caller must prevent
     concurrent writers.
     """
     sweep(folder)
     drawn = [_write(chart, folder) for chart in charts]
-    kept = {f"{each.chart.name}.{ending}" for each in drawn for ending in ("png", "svg", "csv")}
+    kept = {f"{each.chart.name}.{ending}" for each in drawn for ending in (*PICTURES, "csv")}
     for path in folder.glob("*.*"):
-        if path.suffix in (".png", ".svg", ".csv") and path.name not in kept:
+        if path.suffix[1:] in (*PICTURES, "csv") and path.name not in kept:
             path.unlink()
     return drawn
 
@@ -55,16 +60,19 @@ def write_charts(charts: Iterable[Chart], folder: Path) -> list[Drawn]:
 def _write(chart: Chart, folder: Path) -> Drawn:
     with chart_style(chart.name):
         figure = figure_of(chart)
-        png, svg = _as(figure, "png"), SvgImage(_as(figure, "svg"))
+        png, pdf = picture(figure, "png"), picture(figure, "pdf")
+        svg = SvgImage(picture(figure, "svg"))
     write_bytes(folder / f"{chart.name}.png", png)
+    write_bytes(folder / f"{chart.name}.pdf", pdf)
     write_bytes(folder / f"{chart.name}.svg", svg.add_titles(HINT).as_file())
     write_csv(chart.data, folder / f"{chart.name}.csv")
     return Drawn(chart, inline(svg, chart))
 
 
-def _as(figure: Figure, ending: str) -> bytes:
+def picture(figure: Figure, ending: str, dpi: int = DPI) -> bytes:
+    """Return a figure as a file of one of `PICTURES`, the same for the same figure."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=ending, dpi=DPI, metadata=None if ending == "png" else {"Date": None})
+    figure.savefig(buffer, format=ending, dpi=dpi, metadata=TIMELESS[ending])
     return buffer.getvalue()
 
 

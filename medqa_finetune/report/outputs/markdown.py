@@ -53,7 +53,7 @@ def figures_as_markdown(charts: Sequence[Chart]) -> str:
     heading = label("report.figures")
     lines = ["", f"## {heading.en} · {heading.zh}", ""]
     for chart in charts:
-        files = f"[SVG]({FIGURES}/{chart.name}.svg), [CSV]({FIGURES}/{chart.name}.csv)"
+        files = ", ".join(f"[{ending.upper()}]({FIGURES}/{chart.name}.{ending})" for ending in ("svg", "pdf", "csv"))
         lines += [f"**{chart.title.en} · {chart.title.zh}** ({files})", ""]
         lines += [f"![{chart.title.en}]({FIGURES}/{chart.name}.png)", ""]
     return "\n".join(lines)

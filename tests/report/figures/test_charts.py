@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from medqa_finetune.compat.matplotlib import SvgImage
 from medqa_finetune.record.run_dir import RunDir
-from medqa_finetune.report.figures.base import HINT, Chart, chart_style, colours, legend_columns
+from medqa_finetune.report.figures.base import HINT, LINE, NOT_MEASURED, Chart, chart_style, colours, legend_columns
 from medqa_finetune.report.figures.curves import POINTS_PER_LINE, curve_of, learning_curves, read_log
-from medqa_finetune.report.figures.heatmap import heat_map
+from medqa_finetune.report.figures.heatmap import BASELINE, heat_map
 from medqa_finetune.report.figures.pareto import pareto_chart
 from medqa_finetune.report.figures.significance import significance_matrix
 from medqa_finetune.report.figures.write import inline
@@ -65,10 +66,41 @@ def test_better_is_brighter_in_a_heat_map(tmp_path: Path, column: str) -> None:
     score = score_info(column)
     axes = drawn(heat_map(cells, score))
     values = [float(text.get_text()) for text in axes.texts]
-    by_value = sorted(zip(values, (lightness(box.get_facecolor()) for box in axes.patches), strict=True))
-    brightness = [light for _, light in by_value]
+    base, *trained = zip(values, axes.patches, strict=True)
+    brightness = [lightness(box.get_facecolor()) for _, box in sorted(trained, key=lambda pair: pair[0])]
     assert brightness == sorted(brightness, reverse=score.sign < 0)
     assert len(values) == 7
+    assert to_hex(base[1].get_facecolor()) == LINE
+
+
+def test_a_far_baseline_leaves_the_colours_alone(tmp_path: Path) -> None:
+    cells = group_of(tmp_path, *matrix()).cells
+    colours_of = [
+        [box.get_facecolor() for box in drawn(heat_map(shown, score_info("rougeL"))).patches[1:]]
+        for shown in (cells, [with_value(cells[0], "rougeL", 90.0), *cells[1:]])
+    ]
+    assert colours_of[0] == colours_of[1]
+    assert len(set(colours_of[0])) == 6
+
+
+def test_a_heat_map_writes_intervals_and_explains_its_dash(tmp_path: Path) -> None:
+    cells = [cell for cell in group_of(tmp_path, *matrix()).cells if cell.name != "qlora_50k"]
+    scores = {(each.cell, each.score): each for each in analysis([cell.name for cell in cells]).scores}
+    chart = heat_map(cells, score_info("rougeL"), scores=scores)
+    texts = [text.get_text() for text in drawn(chart).texts]
+    assert texts.count("[20.00, 30.00]") == 6
+    assert texts.count("–") == 1
+    assert chart.handles is not None
+    assert [handle.get_label() for handle in chart.handles()] == [BASELINE, NOT_MEASURED]
+
+
+@pytest.mark.parametrize(
+    ("value", "written"), [(0.0123, "0.0123"), (-4.5, "-4.50"), (43210.5, "43,210"), (3.2e7, "32.0M")]
+)
+def test_numbers_of_a_heat_map_follow_their_magnitude(tmp_path: Path, value: float, written: str) -> None:
+    (cell,) = group_of(tmp_path, record()).cells
+    axes = drawn(heat_map([with_value(cell, "rougeL", value)], score_info("rougeL")))
+    assert [text.get_text() for text in axes.texts] == [written]
 
 
 def test_the_matrix_says_row_less_column(tmp_path: Path) -> None:

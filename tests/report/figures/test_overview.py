@@ -4,12 +4,14 @@ from typing import Any
 
 import matplotlib as mpl
 import pytest
+from matplotlib.collections import LineCollection
+from matplotlib.text import Text as Drawing
 from PIL import Image
 
 from medqa_finetune.record.schema import Record, Score
 from medqa_finetune.report.analysis import Analysis
-from medqa_finetune.report.figures.base import chart_input
-from medqa_finetune.report.figures.costs import measures_of
+from medqa_finetune.report.figures.base import NOT_MEASURED, chart_input
+from medqa_finetune.report.figures.costs import MISSING, measures_of
 from medqa_finetune.report.figures.overview import (
     METHODS,
     GroupInput,
@@ -21,6 +23,7 @@ from medqa_finetune.report.grouping import Group, groups_of
 from medqa_finetune.report.names import compact, plain
 from medqa_finetune.report.stats.intervals import Settings
 from tests.report.builders import SIZES, evaluation, failed, group_of, matrix, record, runs_of, train, write
+from tests.report.folders import analysis as statistics
 
 NOTHING = Analysis(Settings(), (), (), (), (), ())
 
@@ -43,7 +46,8 @@ def test_both_pictures_are_written_whole_and_sharp(tmp_path: Path) -> None:
     paths = write_overview(found, NOTHING, tmp_path / "summary")
     assert dict(mpl.rcParams) == before
     assert sorted(path.name for path in (tmp_path / "summary").iterdir()) == sorted(path.name for path in paths)
-    for path in paths:
+    assert {path.suffix for path in paths} == {".png", ".svg", ".pdf"}
+    for path in (path for path in paths if path.suffix == ".png"):
         with Image.open(path) as image:
             image.load()
             assert round(image.info["dpi"][0]) >= 150
@@ -72,6 +76,56 @@ def test_missing_cells_are_marked_and_named(tmp_path: Path) -> None:
     bars = drawn_axes(method_figure(given(group)))[0]
     assert len([line for line in bars.get_lines() if line.get_marker() == "x"]) == 2
     assert sum(len(container) for container in bars.containers) == 4
+
+
+def test_the_legend_explains_what_is_missing(tmp_path: Path) -> None:
+    group = group_of(tmp_path, *matrix()[:5], failed("qlora", "50k"), record("qlora", "100k", train=None))
+    scale, methods = data_scale_figure(given(group)), method_figure(given(group))
+    assert MISSING in [text.get_text() for text in scale.subfigs[0].legends[0].get_texts()]
+    assert {MISSING, NOT_MEASURED} <= {text.get_text() for text in drawn_axes(methods)[-1].get_legend().get_texts()}
+
+
+def test_the_baseline_crosses_neither_bars_nor_numbers(tmp_path: Path) -> None:
+    # The base scores as much as a cell, so that its line meets the number behind that cell's bar.
+    records = [record("none", evaluation=evaluation(24.6, 5.0)), *matrix()[1:]]
+    figure = method_figure(given(group_of(tmp_path, *records)))
+    figure.draw_without_rendering()
+    axes = drawn_axes(figure)[0]
+    (dashes,) = [each for each in axes.collections if isinstance(each, LineCollection)]
+    lines = [axes.transData.transform(segment) for segment in dashes.get_segments()]
+    boxes = [text.get_window_extent() for text in axes.texts] + [bar.get_window_extent() for bar in axes.patches]
+    crossed = [
+        (x, box)
+        for (x, low), (_, high) in lines
+        for box in boxes
+        if box.x0 < x < box.x1 and low < box.y1 and high > box.y0
+    ]
+    assert len(lines) == 7
+    assert crossed == []
+
+
+def test_one_seed_has_the_interval_of_its_questions(tmp_path: Path) -> None:
+    group = group_of(tmp_path, *matrix())
+    found = [(group, chart_input(group, group.cells, statistics([cell.name for cell in group.cells])))]
+    rouge, bleu = drawn_axes(method_figure(found))[:2]
+    assert [list(line.get_xdata()) for line in rouge.get_lines()] == [[20.0, 30.0]] * 6
+    assert bleu.get_lines() == []
+
+
+def test_signatures_stand_in_no_picture(tmp_path: Path) -> None:
+    group = group_of(tmp_path, *matrix())
+    for figure in (data_scale_figure(given(group)), method_figure(given(group))):
+        assert not [text for text in figure.findobj(Drawing) if "tokens:" in text.get_text()]
+    assert "rougeL" in group.names.signatures
+
+
+@pytest.mark.parametrize(("rouge", "written"), [(0.004, "0.0040"), (-3.25, "-3.25"), (0.0, "0")])
+def test_a_bar_says_its_number(tmp_path: Path, rouge: float, written: str) -> None:
+    group = group_of(tmp_path, record(evaluation=evaluation(rouge, 1.0)))
+    axes = drawn_axes(method_figure(given(group)))[0]
+    assert [text.get_text() for text in axes.texts] == [written]
+    low, high = axes.get_xlim()
+    assert low <= rouge <= high
 
 
 def test_seeds_are_averaged_and_shown(tmp_path: Path) -> None:
@@ -143,9 +197,10 @@ def test_nothing_measured_is_said(tmp_path: Path) -> None:
 
 def test_no_tuned_run_done_no_pictures(tmp_path: Path) -> None:
     found = groups(tmp_path, record("none"), failed("lora", "20k"))
-    (tmp_path / METHODS).write_bytes(b"old")
+    old = tmp_path / f"{METHODS}.pdf"
+    old.write_bytes(b"old")
     assert write_overview(found, NOTHING, tmp_path) == []
-    assert not (tmp_path / METHODS).exists()
+    assert not old.exists()
 
 
 def test_odd_names_and_sizes_draw_without_warning(tmp_path: Path) -> None:
@@ -162,7 +217,7 @@ def test_odd_names_and_sizes_draw_without_warning(tmp_path: Path) -> None:
         for size in sizes
     ]
     group = group_of(tmp_path, *records)
-    assert len(write_overview([group], NOTHING, tmp_path / "summary")) == 2
+    assert len(write_overview([group], NOTHING, tmp_path / "summary")) == 6
     assert list(drawn_axes(data_scale_figure(given(group)))[0].get_xticks()) == [1, 199, 1_500_000]
 
 
@@ -172,7 +227,7 @@ def test_many_methods(tmp_path: Path) -> None:
         for name in ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k")
         for data in SIZES
     ]
-    assert len(write_overview(groups(tmp_path, *records), NOTHING, tmp_path / "summary")) == 2
+    assert len(write_overview(groups(tmp_path, *records), NOTHING, tmp_path / "summary")) == 6
 
 
 @pytest.mark.parametrize(("size", "label"), [(1, "1"), (999, "999"), (1500, "1.5k"), (20000, "20k"), (2_000_000, "2M")])

@@ -1,0 +1,82 @@
+"""Whether the model and the corpus that a command line names are here."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from medqa_finetune.checkup.hubs import endpoint, offline_by
+from medqa_finetune.checkup.result import Check, State, judged
+from medqa_finetune.config.schema import Config, CorpusConfig, ModelConfig
+from medqa_finetune.errors import Fault, distinct, noting
+from medqa_finetune.languages.translate import say
+from medqa_finetune.memory import in_units
+
+
+def check_model(model: ModelConfig) -> Check:
+    """Look for a model's files, as a run does, and for cut or damaged ones."""
+    from medqa_finetune.model.locate import locate_model
+
+    folder = locate_model(model)
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    facts = {"model": model.name, "folder": str(folder), "weight_bytes": size}
+    line = say("{model}, {size} of weights: {folder}", model=model.name, size=in_units(size), folder=shortened(folder))
+    return Check("model", State.OK, line, facts)
+
+
+def check_corpus(corpus: CorpusConfig, reachable: bool) -> Check:
+    """Look for a corpus's files; one of a hub may be missing while a hub answers.
+
+    Args:
+        corpus: The corpus.
+        reachable: Whether its hub answers.
+    """
+    from medqa_finetune.data.corpus import corpus_files
+    from medqa_finetune.data.hub import hub_folder, is_complete, missing_files
+
+    facts = {"corpus": corpus.name, "source": corpus.source, "present": True}
+    if corpus.source == "embedded":
+        return Check("corpus", State.OK, say("{corpus} ships with the package", corpus=corpus.name), facts)
+    if corpus.source == "hub":
+        folder = hub_folder(corpus)
+        if not is_complete(corpus, folder) and missing_files(corpus, folder):
+            facts |= {"present": False, "folder": str(folder), "repository": corpus.repository, "hub": corpus.hub}
+            return _not_here(corpus, folder, reachable, facts)
+    files = corpus_files(corpus)
+    size = sum(path.stat().st_size for path, _ in files)
+    facts |= {"files": [str(path) for path, _ in files], "bytes": size}
+    values = {"corpus": corpus.name, "size": in_units(size), "folder": shortened(files[0][0])}
+    one, several = "{corpus}, {size}: {folder}", "{corpus}, {count} files, {size}: {folder}"
+    line = say(one, **values) if len(files) == 1 else say(several, count=len(files), **values)
+    return Check("corpus", State.OK, line, facts)
+
+
+def _not_here(corpus: CorpusConfig, folder: Path, reachable: bool, facts: dict[str, object]) -> Check:
+    values = {"corpus": corpus.name, "hub": corpus.hub, "folder": folder}
+    if reachable:
+        line = say("{corpus} is not here yet; the first run fetches it from {hub} to {folder}", **values)
+        return Check("corpus", State.OK, line, facts)
+    variable = offline_by()
+    if variable is not None:
+        problem, hint = f"is not in {folder}, and {variable} forbids to fetch it", f"Unset it: unset {variable}."
+    else:
+        by = endpoint() if corpus.hub == "huggingface" else corpus.hub
+        problem = f"is not in {folder}, and cannot be fetched: {by} does not answer"
+        hint = f"Put its files ({', '.join(corpus.files)}) there by hand, or see the line about hubs."
+    fault = Fault("corpus-missing", problem, key="corpus", got=corpus.name, hint=hint)
+    return Check("corpus", State.PROBLEM, facts=facts, faults=[fault])
+
+
+def check_extras(cells: Sequence[Config]) -> Check:
+    """Look for the optional packages that the settings need."""
+    from medqa_finetune.preflight import check_packages
+
+    faults: list[Fault] = []
+    for cell in cells:
+        with noting(faults):
+            check_packages(cell)
+    return judged("extras", "", {}, distinct(faults), State.PROBLEM)
+
+
+def shortened(path: Path) -> str:
+    """Return a path below the home folder as `~/…`."""
+    home = str(Path.home())
+    return f"~{str(path).removeprefix(home)}" if home != "/" and str(path).startswith(f"{home}/") else str(path)
