@@ -111,7 +111,7 @@ def run_experiment(cell: Cell) -> Record:  # noqa: C901, PLR0915 (every stage, t
                 begin("tokenizing", detail=f"{len(splits.train):,}")
                 sets = task.training_sets(encoder, splits, config)
                 config = settle_validations(config, sets, run)
-                keeping = Keeping(Checkpoints(run.checkpoints_path, record.identity), claim.stop)
+                keeping = Keeping(Checkpoints(run.checkpoints_path, record.identity), claim.stop, claim.trackers)
                 trained = fit(loaded, sets, config, run, keeping)
                 write_bytes(run.curves_path, draw_curves(run.read_metrics(), config.run_name))
             claim.end_training(trained)
