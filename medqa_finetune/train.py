@@ -12,6 +12,7 @@ from medqa_finetune.config.command_line import print_help, run_command, wants_he
 from medqa_finetune.config.composition_line import read_composition
 from medqa_finetune.config.groups import conf_folder, conf_folders
 from medqa_finetune.errors import EXIT_DONE, ConfigError, Fault
+from medqa_finetune.languages.translate import Kind, translated
 from medqa_finetune.stopping import LAUNCHER_VARIABLE, stop_with_parent
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _run_one(composed: "DictConfig") -> float | None:
         refuse_in_a_single_run(cell.config, hydra_config.overrides.hydra, hydra_config.overrides.task)
     named = "" if cell.config.evaluation_name == DEFAULT_EVALUATION else f"  [{cell.config.evaluation_name}]"
     record = run_experiment(cell)
-    print(f"{cell.run.path}{named}  {summarize_record(record)}", file=sys.stderr)
+    print(f"{cell.run.path}{named}  {translated(summarize_record(record), Kind.SAID)}", file=sys.stderr)
     return value_of_trial(record)
 
 

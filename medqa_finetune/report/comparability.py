@@ -122,8 +122,15 @@ def axes_between(first: Cell, second: Cell) -> tuple[str, ...]:
     return () if others else tuple(keys)
 
 
-def unfair(first: Cell, second: Cell, score: str) -> tuple[Difference, ...]:
-    """Return the differences apart from the axis; empty if the cells are comparable."""
+def unfair(first: Cell, second: Cell, score: str, chosen: Set[str] = frozenset()) -> tuple[Difference, ...]:
+    """Return the differences apart from the axis; empty if the cells are comparable.
+
+    Args:
+        first: One cell.
+        second: The other.
+        score: Name of the score.
+        chosen: Settings that were chosen for each of both by its validation loss, and so may differ.
+    """
     axes = axes_between(first, second)
     gaps = [*_of_tests(first, second, score)]
     if first.loads_model and second.loads_model:
@@ -135,7 +142,7 @@ def unfair(first: Cell, second: Cell, score: str) -> tuple[Difference, ...]:
     # A single axis covers every setting below it; of several axes, only those named in the cell's name do.
     own = axes if len(axes) == 1 else ()
     of_size = (SIZE, VALIDATIONS) if Axis.DATA in axes else (SIZE,)
-    said = ("model", "method", *NO_DIFFERENCE, *SAID_BY_FACTS, *of_size, *own)
+    said = ("model", "method", *NO_DIFFERENCE, *SAID_BY_FACTS, *of_size, *own, *chosen)
     gaps += [
         Difference(key, (first.settings.get(key),), (second.settings.get(key),))
         for key in _differing(first, second)

@@ -179,6 +179,12 @@ class Cell:
         return fmean(seconds) / HOUR if seconds else None
 
     @property
+    def validation_losses(self) -> list[float]:
+        """The lowest validation loss of each run that has one, in the order of the runs."""
+        trained = [run.known.train for run in self.runs if run.known.train is not None]
+        return [train.best_validation_loss for train in trained if train.best_validation_loss is not None]
+
+    @property
     def disturbance(self) -> float:
         """Largest share of a run's training time that something outside it took, in [0, 1]; 0 if not measured."""
         return max((disturbance_of(run.known.train) or 0.0 for run in self.runs), default=0.0)

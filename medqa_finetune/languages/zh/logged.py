@@ -81,4 +81,24 @@ TEXTS = {
         "method={method} 用于 {model} 时，若 {count} 对 train.max_length={length} 的样本凑到一批，可能需要 {needed} "
         "GiB（{parts}）；{machine} 有 {memory}。可以减少内存的做法：{remedies}。"
     ),
+    # Progress without a terminal
+    "preparing": "预处理",
+    "loading": "加载",
+    "tokenizing": "分词",
+    "training": "训练",
+    "validating": "验证",
+    "saving": "保存",
+    "answering": "回答",
+    "measuring": "测量",
+    "benchmarks": "基准测试",
+    "scoring": "评分",
+    "done": "完成",
+    "{stage!}  {at}/{of}": "{stage}  {at}/{of}",
+    "{stage!}  {at}/{of}  {left} left": "{stage}  {at}/{of}  剩余 {left}",
+    "{stage!}  {at}/{of}  since {time}": "{stage}  {at}/{of}  已用 {time}",
+    "{stage!}  {at}/{of}  loss {loss}": "{stage}  {at}/{of}  损失 {loss}",
+    "{stage!}  {at}/{of}  loss {loss}  {left} left": "{stage}  {at}/{of}  损失 {loss}  剩余 {left}",
+    "{stage!}  {at}/{of}  loss {loss}  since {time}": "{stage}  {at}/{of}  损失 {loss}  已用 {time}",
+    "{stage!}  since {time}": "{stage}  已用 {time}",
+    "{stage!} {detail}  since {time}": "{stage} {detail}  已用 {time}",
 }
