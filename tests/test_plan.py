@@ -260,6 +260,6 @@ def test_without_a_config_the_hint_helps(tmp_path: Path) -> None:
     done = run("corpus=embedded", "model=qwen2.5-3b", "format=json", cwd=tmp_path)
     assert done.returncode == 2
     (fault,) = json.loads(done.stdout)["faults"]
-    assert "scripts/download_model.py" in fault["hint"]
+    assert "`medqa-download model=qwen2.5-3b`" in fault["hint"]
     assert "Error executing job" not in done.stderr
     assert run("corpus=embedded", "model=qwen2.5-3b", cwd=tmp_path).stdout == ""

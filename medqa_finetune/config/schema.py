@@ -179,7 +179,7 @@ class ModelConfig:
     Attributes:
         name: Short name, used for the run folder and in tables.
         path: Folder of a downloaded model, or `embedded:tiny` for the one that ships with the package.
-        repository: Source for `scripts/download_model.py`, `owner/name`; null for a local model.
+        repository: Source for `medqa-download`, `owner/name`; null for a local model.
         modelscope_repository: Its name on ModelScope, where that differs.
         revision: Branch, tag or commit of that repository.
         chat_template: For a model without a chat template: `instruct`, or a Jinja file; null for the model's own.
